@@ -1,0 +1,106 @@
+//! A place in one particular log, and the event id that spells it.
+
+use std::fmt;
+
+use crate::{Epoch, EventId, Position};
+
+/// A place in the log: everything up to and including [`position`](Self::position) has been seen.
+///
+/// A cursor is spelled as a generated event id: `#`, the epoch, `.`, the position, both as numbers in base 64 without leading
+/// zeros, over the alphabet `0-9A-Za-z_~`, so at most 1 + 11 + 1 + 22 = 35 bytes. Cursors of different epochs have no order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Cursor {
+    /// Which log.
+    pub epoch: Epoch,
+    /// How far into it.
+    pub position: Position,
+}
+
+/// The text is not a generated event id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an id that this hub generates")]
+pub struct ParseCursorError;
+
+impl Cursor {
+    /// The generated event id of this place.
+    pub fn to_event_id(self) -> EventId {
+        EventId::generated(self)
+    }
+
+    /// Reads a generated id, with or without its leading `#`. Only the canonical spelling is accepted, so that two different texts
+    /// never mean one cursor.
+    pub fn parse(text: &str) -> Result<Self, ParseCursorError> {
+        let text = text.strip_prefix('#').unwrap_or(text);
+        let (epoch, position) = text.split_once('.').ok_or(ParseCursorError)?;
+        let epoch = u64::try_from(digits_to_number(epoch)?).map_err(|_| ParseCursorError)?;
+        let position = digits_to_number(position)?;
+        Ok(Self { epoch: Epoch::from_u64(epoch), position: Position::from_bytes(position.to_be_bytes()) })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("#")?;
+        write_digits(f, u128::from(self.epoch.to_u64()))?;
+        f.write_str(".")?;
+        write_digits(f, u128::from_be_bytes(self.position.to_bytes()))
+    }
+}
+
+/// Unreserved characters of RFC 3986 but `-` and `.`: `-` would make an id look like the `since` word `-50`, `.` separates.
+const DIGITS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_~";
+
+fn write_digits(f: &mut fmt::Formatter<'_>, mut number: u128) -> fmt::Result {
+    let mut buffer = [b'0'; 22];
+    let mut start = buffer.len();
+    loop {
+        start -= 1;
+        buffer[start] = DIGITS[(number & 63) as usize];
+        number >>= 6;
+        if number == 0 {
+            break;
+        }
+    }
+    f.write_str(std::str::from_utf8(&buffer[start..]).expect("the alphabet is ASCII"))
+}
+
+fn digits_to_number(digits: &str) -> Result<u128, ParseCursorError> {
+    let bytes = digits.as_bytes();
+    let leading_zero = bytes.len() > 1 && bytes[0] == b'0';
+    if bytes.is_empty() || bytes.len() > 22 || leading_zero {
+        return Err(ParseCursorError);
+    }
+    bytes.iter().try_fold(0u128, |number, byte| {
+        let digit = DIGITS.iter().position(|candidate| candidate == byte).ok_or(ParseCursorError)?;
+        let shifted = number.checked_mul(64).ok_or(ParseCursorError)?;
+        Ok(shifted | digit as u128)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_generated_id_reads_back_as_its_cursor(epoch: u64, position: u128) {
+            let cursor = Cursor {
+                epoch: Epoch::from_u64(epoch),
+                position: Position::from_bytes(position.to_be_bytes()),
+            };
+            let id = cursor.to_event_id();
+            prop_assert!(id.as_str().len() <= 64);
+            prop_assert_eq!(Cursor::parse(id.as_str()), Ok(cursor));
+            prop_assert_eq!(Cursor::parse(&id.as_str()[1..]), Ok(cursor));
+        }
+
+        #[test]
+        fn what_reads_as_a_cursor_is_its_only_spelling(text in "#?[0-9A-Za-z_~]{0,24}\\.[0-9A-Za-z_~]{0,24}") {
+            if let Ok(cursor) = Cursor::parse(&text) {
+                prop_assert_eq!(cursor.to_string().trim_start_matches('#'), text.trim_start_matches('#'));
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What an event is called and who may hear it.
+//!
+//! This crate holds the words that every other crate of Tidings speaks: [`Topic`], [`Matcher`], [`Grants`], [`EventId`],
+//! [`Position`], [`Epoch`], [`Cursor`], [`Since`], [`Event`], and the one [`Validator`] that guards every door.
+//! It does no I/O and reads no clock.
+//!
+//! Invariant: an [`Event`], a [`Topic`] or an [`EventId`] that exists is valid. Raw input is a [`NewEvent`] or a string; only the
+//! [`Validator`] turns one into the other, so that a line feed in an id or a forged topic is refused once, for HTTP, Redis,
+//! NATS and library users alike.
+
+mod cursor;
+mod event;
+mod grants;
+mod matcher;
+mod position;
+mod since;
+mod validate;
+
+pub use cursor::{Cursor, ParseCursorError};
+pub use event::{ConnectionId, Event, EventId, EventType, NewEvent, Topic};
+pub use grants::{Filter, Grants};
+pub use matcher::Matcher;
+pub use position::{Epoch, Position};
+pub use since::{ParseSinceError, Since};
+pub use validate::{Invalid, Validator};

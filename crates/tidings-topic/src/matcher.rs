@@ -1,0 +1,134 @@
+//! What a subscriber asks for, and what a grant covers.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use url::Url;
+use urlpattern::{UrlPatternInit, UrlPatternMatchInput, regexp::RegExp};
+
+use crate::Topic;
+
+/// Says which topics are meant. Made by a [`Validator`](crate::Validator). Cloning is cheap; equality is that of kind and text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Matcher {
+    /// `*`: every topic. The Mercure protocol, "Topic matchers".
+    Any,
+    /// One topic, compared byte by byte, never normalised.
+    Exact(Topic),
+    /// A WHATWG URL Pattern.
+    Pattern(UrlPattern),
+}
+
+impl Matcher {
+    /// Whether this topic is meant.
+    pub fn matches(&self, topic: &Topic) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => exact == topic,
+            Self::Pattern(pattern) => pattern.matches(topic),
+        }
+    }
+
+    /// Whether one of these topics is meant.
+    pub fn matches_any(&self, topics: &[Topic]) -> bool {
+        topics.iter().any(|topic| self.matches(topic))
+    }
+
+    /// What was asked for, as it was written.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Any => "*",
+            Self::Exact(topic) => topic.as_str(),
+            Self::Pattern(pattern) => &pattern.0.text,
+        }
+    }
+
+    /// The matcher type as the Mercure protocol names it: `exact` or `urlpattern`.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Any | Self::Exact(_) => "exact",
+            Self::Pattern(_) => "urlpattern",
+        }
+    }
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Matcher({} {:?})", self.type_name(), self.as_str())
+    }
+}
+
+/// A compiled URL Pattern, based on the URL of the hub. It compiles to automata that run in time linear in the topic.
+#[derive(Clone)]
+pub struct UrlPattern(Arc<Compiled>);
+
+struct Compiled {
+    text: String,
+    pattern: urlpattern::UrlPattern<BoundedRegex>,
+    hub_url: Url,
+}
+
+impl UrlPattern {
+    /// `None` when the text is not a URL Pattern or compiles to more than [`COMPILED_BYTES_MAX`].
+    pub(crate) fn compile(text: &str, hub_url: &Url) -> Option<Self> {
+        let init =
+            UrlPatternInit::parse_constructor_string::<BoundedRegex>(text, Some(hub_url.clone())).ok()?;
+        let pattern = urlpattern::UrlPattern::parse(init, urlpattern::UrlPatternOptions::default()).ok()?;
+        Some(Self(Arc::new(Compiled { text: text.to_owned(), pattern, hub_url: hub_url.clone() })))
+    }
+
+    // The Mercure protocol, "Topic matchers": a relative topic is resolved against the URL of the hub; a topic that is not a URL
+    // matches no URL Pattern.
+    fn matches(&self, topic: &Topic) -> bool {
+        self.0
+            .hub_url
+            .join(topic.as_str())
+            .is_ok_and(|url| self.0.pattern.test(UrlPatternMatchInput::Url(url)).unwrap_or(false))
+    }
+}
+
+impl PartialEq for UrlPattern {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
+    }
+}
+
+impl Eq for UrlPattern {}
+
+impl Hash for UrlPattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.text.hash(state);
+    }
+}
+
+/// The most memory that one component of a pattern may compile to; a pattern has eight. Larger ones are refused like broken ones.
+const COMPILED_BYTES_MAX: usize = 64 * 1024;
+
+/// A regular expression whose compiled size is bounded, so that `(a{1000}){1000}` is refused and not paid for.
+struct BoundedRegex(regex::Regex);
+
+impl RegExp for BoundedRegex {
+    fn syntax() -> urlpattern::parser::RegexSyntax {
+        urlpattern::parser::RegexSyntax::Rust
+    }
+
+    fn parse(pattern: &str, _flags: &str, _force_eval: bool) -> Result<Self, ()> {
+        let compiled = regex::RegexBuilder::new(pattern)
+            .size_limit(COMPILED_BYTES_MAX)
+            .dfa_size_limit(COMPILED_BYTES_MAX)
+            .build();
+        compiled.map(Self).map_err(|_| ())
+    }
+
+    fn matches<'a>(&self, text: &'a str) -> Option<Vec<Option<&'a str>>> {
+        let captures = self.0.captures(text)?;
+        Some(captures.iter().skip(1).map(|group| group.map(|found| found.as_str())).collect())
+    }
+
+    fn pattern_string(&self) -> &str {
+        self.0.as_str()
+    }
+}

@@ -1,0 +1,53 @@
+//! Where an event stands in the log.
+
+use std::fmt;
+
+/// A place in the log: 16 opaque bytes that order as big-endian numbers do.
+///
+/// What they mean is known only to the log that made them (a counter, a segment offset, a Redis `ms-seq`, a JetStream sequence and
+/// index). Nobody else computes with them: positions are compared, stored and handed back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position([u8; 16]);
+
+impl Position {
+    /// Before every event of every log.
+    pub const BEFORE_ALL: Self = Self([0; 16]);
+
+    /// For log implementations: a position from its bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// For log implementations: the bytes of this position.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Position({:x})", u128::from_be_bytes(self.0))
+    }
+}
+
+/// Which log a position belongs to: a random number that changes whenever a log starts anew or loses its end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// An epoch from its number. A log draws the number at random, so that no two logs share one.
+    pub const fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number of this epoch.
+    pub const fn to_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Epoch({:x})", self.0)
+    }
+}

@@ -1,0 +1,311 @@
+//! The one validator that guards every door.
+
+use std::fmt;
+
+use icu_properties::{CodePointMapData, props::GeneralCategory};
+use url::Url;
+
+use crate::{Event, EventId, EventType, Matcher, NewEvent, Topic, matcher::UrlPattern};
+
+/// Turns raw input into valid types, or says in a sentence for people what is wrong with it.
+///
+/// It knows the public URL of the hub, because relative topics and patterns are resolved against it and because nobody may publish
+/// below it.
+#[derive(Clone, Debug)]
+pub struct Validator {
+    hub_url: Url,
+    /// Most topics of one event; more are [`Invalid`] with [`is_excess`](Invalid::is_excess). Default 100.
+    pub topics_max: usize,
+    /// Most matchers of one subscription; more are [`Invalid`]. Default 100.
+    pub matchers_max: usize,
+}
+
+impl Default for Validator {
+    /// A validator for a hub whose public URL nobody configured.
+    fn default() -> Self {
+        Self::new("http://localhost/.well-known/mercure".parse().expect("a valid URL"))
+    }
+}
+
+impl Validator {
+    /// Longest id that a publisher may give, in bytes. A longer one is [`Invalid`].
+    pub const EVENT_ID_BYTES_MAX: usize = 1024;
+    /// Longest type of an event, in bytes. A longer one is [`Invalid`].
+    pub const EVENT_TYPE_BYTES_MAX: usize = 1024;
+    /// Longest text of a matcher, in bytes. A longer one is [`Invalid`].
+    pub const MATCHER_BYTES_MAX: usize = 4096;
+
+    /// A validator for the hub at this absolute URL, with the default limits.
+    pub fn new(hub_url: Url) -> Self {
+        Self { hub_url, topics_max: 100, matchers_max: 100 }
+    }
+
+    /// The public URL of the hub.
+    pub fn hub_url(&self) -> &Url {
+        &self.hub_url
+    }
+
+    /// Checks everything about an event.
+    pub fn event(&self, new: NewEvent) -> Result<Event, Invalid> {
+        if new.topics.is_empty() {
+            return Err(Invalid::new(Field::Topic, "", "is missing: an event needs at least one"));
+        }
+        if new.topics.len() > self.topics_max {
+            return Err(Invalid::excess(Field::Topic, new.topics.len(), self.topics_max));
+        }
+        let topics = new.topics.iter().map(|topic| self.topic(topic)).collect::<Result<_, _>>()?;
+        Ok(Event {
+            topics,
+            data: new.data,
+            id: new.id.as_deref().map(|id| self.event_id(id)).transpose()?,
+            event_type: new.event_type.as_deref().map_or(Ok(None), |name| self.event_type(name))?,
+            retry_millis: new.retry_millis,
+            private: new.private,
+            except: new.except,
+        })
+    }
+
+    /// Checks a topic that somebody publishes to.
+    ///
+    /// The Mercure protocol, "Publication": not `*`, no control or format characters, and nothing that resolves to the hub's own
+    /// URL or below it, on whatever host.
+    pub fn topic(&self, text: &str) -> Result<Topic, Invalid> {
+        if text.is_empty() {
+            return Err(Invalid::new(Field::Topic, text, "is empty: give it a name"));
+        }
+        if text == "*" {
+            return Err(Invalid::new(
+                Field::Topic,
+                text,
+                "means every topic; an event needs a name of its own",
+            ));
+        }
+        check_characters(Field::Topic, text)?;
+        if self.is_reserved(text) {
+            return Err(Invalid::new(
+                Field::Topic,
+                text,
+                "is reserved: it names the hub itself, where only the hub publishes",
+            ));
+        }
+        Ok(Topic::new_unchecked(text))
+    }
+
+    /// Checks a topic that somebody subscribes to; `*` is every topic.
+    pub fn exact(&self, text: &str) -> Result<Matcher, Invalid> {
+        if text == "*" {
+            return Ok(Matcher::Any);
+        }
+        check_matcher(text)?;
+        Ok(Matcher::Exact(Topic::new_unchecked(text)))
+    }
+
+    /// Compiles a URL Pattern; `*` is every topic.
+    pub fn pattern(&self, text: &str) -> Result<Matcher, Invalid> {
+        if text == "*" {
+            return Ok(Matcher::Any);
+        }
+        check_matcher(text)?;
+        let pattern = UrlPattern::compile(text, &self.hub_url)
+            .ok_or_else(|| Invalid::new(Field::Matcher, text, "is not a URL Pattern that can be used"))?;
+        Ok(Matcher::Pattern(pattern))
+    }
+
+    /// Refuses more matchers than one subscription may have.
+    pub fn matchers_count(&self, count: usize) -> Result<(), Invalid> {
+        if count > self.matchers_max {
+            return Err(Invalid::excess(Field::Matcher, count, self.matchers_max));
+        }
+        Ok(())
+    }
+
+    /// Checks the id that a publisher gave.
+    ///
+    /// The Mercure protocol, "Publication": no leading `#`, not `earliest`, no control or format characters. An empty id would
+    /// reset the browser's cursor and is refused.
+    pub fn event_id(&self, text: &str) -> Result<EventId, Invalid> {
+        if text.is_empty() {
+            return Err(Invalid::new(
+                Field::Id,
+                text,
+                "is empty: leave the field out and the hub generates one",
+            ));
+        }
+        if text.starts_with('#') {
+            return Err(Invalid::new(Field::Id, text, "begins with `#`, which only ids made by the hub do"));
+        }
+        if text == "earliest" {
+            return Err(Invalid::new(Field::Id, text, "is a word of the protocol; choose another"));
+        }
+        check_length(Field::Id, text, Self::EVENT_ID_BYTES_MAX)?;
+        check_characters(Field::Id, text)?;
+        Ok(EventId::new_unchecked(text))
+    }
+
+    /// Checks a type; empty and `message` are what an event without a type has.
+    ///
+    /// The Mercure protocol, "Publication": no control or format characters; `mercure` is reserved. So is `tidings`, for notices.
+    pub fn event_type(&self, text: &str) -> Result<Option<EventType>, Invalid> {
+        if text.is_empty() || text == "message" {
+            return Ok(None);
+        }
+        if text == "tidings" || text == "mercure" {
+            return Err(Invalid::new(
+                Field::Type,
+                text,
+                "is reserved for notices of the hub; choose another",
+            ));
+        }
+        check_length(Field::Type, text, Self::EVENT_TYPE_BYTES_MAX)?;
+        check_characters(Field::Type, text)?;
+        Ok(Some(EventType::new_unchecked(text)))
+    }
+
+    /// Reads a `retry` value: ASCII digits, a number of milliseconds. Zero is a value like any other.
+    pub fn retry_millis(&self, text: &str) -> Result<u64, Invalid> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = if digits { text.parse().ok() } else { None };
+        number.ok_or_else(|| {
+            Invalid::new(Field::Retry, text, "is not a number of milliseconds in plain digits")
+        })
+    }
+
+    // The Mercure protocol, "Publication": dot segments removed and unreserved percent-encodings decoded, as WHATWG URL does, the
+    // path must not be that of the hub nor below it, whatever scheme and host. A topic that is not a URL names no path.
+    fn is_reserved(&self, topic: &str) -> bool {
+        let hub_path = decode_unreserved(self.hub_url.path());
+        let hub_path = hub_path.trim_end_matches('/');
+        self.hub_url.join(topic).is_ok_and(|url| {
+            let path = decode_unreserved(url.path());
+            path.strip_prefix(hub_path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+}
+
+/// Input that is refused, and why: one sentence for people, which quotes at most [`Invalid::EXCERPT_CHARS_MAX`] characters of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the {field} {excerpt}{reason}")]
+pub struct Invalid {
+    field: Field,
+    excerpt: String,
+    reason: String,
+    excess: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Topic,
+    Matcher,
+    Id,
+    Type,
+    Retry,
+}
+
+impl Invalid {
+    /// How much of the refused input a message repeats.
+    pub const EXCERPT_CHARS_MAX: usize = 64;
+
+    /// The field that is wrong: `topic`, `matcher`, `id`, `type` or `retry`.
+    pub fn field(&self) -> &'static str {
+        self.field.name()
+    }
+
+    /// Whether there was too much of it, rather than something wrong with it: HTTP answers 413 to a publisher then.
+    pub fn is_excess(&self) -> bool {
+        self.excess
+    }
+
+    fn new(field: Field, text: &str, reason: impl Into<String>) -> Self {
+        let mut excerpt = String::new();
+        if !text.is_empty() {
+            let shown: String = text.chars().take(Self::EXCERPT_CHARS_MAX).collect();
+            let dots = if shown.len() < text.len() { "…" } else { "" };
+            excerpt = format!("`{}{dots}` ", shown.escape_debug());
+        }
+        Self { field, excerpt, reason: reason.into(), excess: false }
+    }
+
+    fn excess(field: Field, count: usize, limit: usize) -> Self {
+        let reason = format!("is given {count} times; the limit is {limit}");
+        Self { field, excerpt: String::new(), reason, excess: true }
+    }
+}
+
+impl Field {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Matcher => "matcher",
+            Self::Id => "id",
+            Self::Type => "type",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn check_matcher(text: &str) -> Result<(), Invalid> {
+    if text.is_empty() {
+        return Err(Invalid::new(Field::Matcher, text, "is empty: name a topic"));
+    }
+    check_length(Field::Matcher, text, Validator::MATCHER_BYTES_MAX)?;
+    check_characters(Field::Matcher, text)
+}
+
+fn check_length(field: Field, text: &str, bytes_max: usize) -> Result<(), Invalid> {
+    if text.len() > bytes_max {
+        let reason = format!("has {} bytes; the limit is {bytes_max}", text.len());
+        return Err(Invalid::new(field, text, reason));
+    }
+    Ok(())
+}
+
+/// No C0, C1 or DEL, no Unicode format characters (category Cf): they forge lines or hide what a name says.
+fn check_characters(field: Field, text: &str) -> Result<(), Invalid> {
+    if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        return Ok(());
+    }
+    let categories = CodePointMapData::<GeneralCategory>::new();
+    let refused = text
+        .chars()
+        .find(|&character| character.is_control() || categories.get(character) == GeneralCategory::Format);
+    refused.map_or(Ok(()), |character| {
+        let reason = format!(
+            "contains the character U+{:04X}; control and format characters are not allowed",
+            u32::from(character)
+        );
+        Err(Invalid::new(field, text, reason))
+    })
+}
+
+/// Decodes `%XX` once where it stands for an unreserved character (RFC 3986, section 6.2.2.2).
+fn decode_unreserved(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = 0;
+    while let Some(found) = path[rest..].find('%') {
+        let percent = rest + found;
+        decoded.push_str(&path[rest..percent]);
+        let octet = bytes.get(percent + 1..percent + 3).and_then(hex_octet);
+        if let Some(octet) = octet.filter(|octet| octet.is_ascii_alphanumeric() || b"-._~".contains(octet)) {
+            decoded.push(char::from(octet));
+            rest = percent + 3;
+        } else {
+            decoded.push('%');
+            rest = percent + 1;
+        }
+    }
+    decoded.push_str(&path[rest..]);
+    decoded
+}
+
+fn hex_octet(digits: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(digits).ok()?;
+    let hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hex.then(|| u8::from_str_radix(text, 16).ok()).flatten()
+}
