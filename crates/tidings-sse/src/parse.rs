@@ -119,22 +119,28 @@ impl Parser {
     /// more: that call and every later one discards its input, and each that is given any reports the error
     /// again, until [`end_of_stream`](Self::end_of_stream).
     pub fn next(&mut self, input: &mut impl Buf) -> Option<Result<Item, ParseError>> {
-        while input.has_remaining() {
-            if let Some(failure) = self.failure {
+        if !input.has_remaining() {
+            return None;
+        }
+        match self.failure.map_or_else(|| self.read_item(input), Err) {
+            Ok(item) => item.map(Ok),
+            Err(failure) => {
                 input.advance(input.remaining());
-                return Some(Err(failure));
-            }
-            match self.step(input) {
-                Ok(None) => {}
-                Ok(Some(item)) => return Some(Ok(item)),
-                Err(failure) => {
-                    self.line = Vec::new();
-                    self.block = Block::default();
-                    self.failure = Some(failure);
-                }
+                self.line = Vec::new();
+                self.block = Block::default();
+                self.failure = Some(failure);
+                Some(Err(failure))
             }
         }
-        None
+    }
+
+    fn read_item(&mut self, input: &mut impl Buf) -> Result<Option<Item>, ParseError> {
+        while input.has_remaining() {
+            if let Some(item) = self.step(input)? {
+                return Ok(Some(item));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes one line, or as much of it as is there.
@@ -271,4 +277,117 @@ fn parse_retry(value: &[u8]) -> Option<u64> {
     }
     let digits = value.iter().map(|digit| u64::from(digit - b'0'));
     Some(digits.fold(0, |number: u64, digit| number.saturating_mul(10).saturating_add(digit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(mut input: &[u8], parser: &mut Parser) -> Vec<String> {
+        std::iter::from_fn(|| parser.next(&mut input))
+            .map(|item| match item {
+                Ok(Item::Event(event)) => event.data,
+                other => panic!("{other:?} is not an event"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_event_is_complete_at_the_carriage_return_of_its_blank_line() {
+        let mut parser = Parser::new();
+        assert_eq!(data(b"data:1\r\n\r", &mut parser), ["1"]);
+        // The LF that follows ends no line of its own: the next event is whole.
+        assert_eq!(data(b"\ndata:2\r", &mut parser), [""; 0]);
+        assert_eq!(data(b"\n\n", &mut parser), ["2"]);
+    }
+
+    #[test]
+    fn input_behind_an_item_is_left_for_the_next_call() {
+        let mut input = &b"data:1\n\ndata:2\n\n"[..];
+        let mut parser = Parser::new();
+        assert!(matches!(parser.next(&mut input), Some(Ok(Item::Event(_)))));
+        assert_eq!(input, b"data:2\n\n");
+    }
+
+    #[test]
+    fn an_input_in_several_pieces_of_memory_is_read_to_its_end() {
+        let mut input = (&b"data:1\r"[..]).chain(&b"\ndata:2\n\n"[..]);
+        let Some(Ok(Item::Event(event))) = Parser::new().next(&mut input) else {
+            panic!("an event is there")
+        };
+        assert_eq!(event.data, "1\n2");
+    }
+
+    #[test]
+    fn a_client_that_resumes_keeps_its_id_until_the_server_names_one() {
+        let mut parser = Parser::new().resuming_from("7");
+        assert_eq!(parser.last_event_id(), "7");
+        let mut input = &b"data:x\n\nid:8\ndata:y\n\n"[..];
+        let ids: Vec<_> = std::iter::from_fn(|| parser.next(&mut input))
+            .map(|item| match item {
+                Ok(Item::Event(event)) => (event.last_event_id, event.has_id),
+                other => panic!("{other:?} is not an event"),
+            })
+            .collect();
+        assert_eq!(ids, [("7".to_owned(), false), ("8".to_owned(), true)]);
+    }
+
+    #[test]
+    fn a_retry_beyond_64_bits_is_the_largest_of_64_bits() {
+        assert_eq!(parse_retry(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(parse_retry(b"18446744073709551616"), Some(u64::MAX));
+        assert_eq!(parse_retry(&[b'9'; 100]), Some(u64::MAX));
+    }
+
+    const LIMITS: Limits = Limits { line_bytes_max: 10, event_bytes_max: 8 };
+
+    #[test]
+    fn a_line_and_an_event_may_be_exactly_as_long_as_their_limits() {
+        let mut parser = Parser::with_limits(LIMITS);
+        assert_eq!(data(b"data:12345\n\ndata:123\ndata:4567\n\n", &mut parser), ["12345", "123\n4567"]);
+    }
+
+    #[test]
+    fn a_line_without_end_is_given_up_at_its_limit_and_not_kept() {
+        let mut parser = Parser::with_limits(LIMITS);
+        assert_eq!(parser.next(&mut &b"data:12345"[..]), None);
+        let failure = ParseError::LineTooLong { line_bytes_max: 10 };
+        assert_eq!(parser.next(&mut &b"6"[..]), Some(Err(failure)));
+        assert_eq!(parser.line.capacity(), 0);
+    }
+
+    #[test]
+    fn an_event_without_end_is_given_up_at_its_limit_and_not_kept() {
+        let failure = ParseError::EventTooLarge { event_bytes_max: 8 };
+        // Even empty lines of data count, because each adds an LF.
+        for line in [&b"data:1\n"[..], b"data\n"] {
+            let mut parser = Parser::with_limits(LIMITS);
+            let outcome = (0..10).find_map(|_| parser.next(&mut &line[..]));
+            assert_eq!(outcome, Some(Err(failure)));
+            assert_eq!(parser.block.data.capacity(), 0);
+        }
+    }
+
+    #[test]
+    fn a_type_and_an_id_count_towards_the_size_of_an_event() {
+        let failure = ParseError::EventTooLarge { event_bytes_max: 8 };
+        for stream in [&b"event:123\nid:456\ndata:789\n\n"[..], b"data:789\nid:456\nevent:123\n\n"] {
+            let mut parser = Parser::with_limits(LIMITS);
+            assert_eq!(parser.next(&mut &stream[..]), Some(Err(failure)));
+        }
+    }
+
+    #[test]
+    fn after_a_failure_all_input_is_refused_until_the_next_stream() {
+        let mut parser = Parser::with_limits(LIMITS);
+        let failure = ParseError::LineTooLong { line_bytes_max: 10 };
+        let mut input = &b"id:1\n\n12345678901\ndata:1\n\n"[..];
+        assert_eq!(parser.next(&mut input), Some(Err(failure)));
+        assert_eq!((input, parser.next(&mut input)), (&b""[..], None));
+        assert_eq!(parser.next(&mut &b"\n\ndata:1\n\n"[..]), Some(Err(failure)));
+
+        parser.end_of_stream();
+        assert_eq!(parser.last_event_id(), "1");
+        assert_eq!(data(b"data:1\n\n", &mut parser), ["1"]);
+    }
 }

@@ -1,0 +1,11 @@
+//! What the crate promises, seen from outside: published test vectors, and properties that hold for all input.
+//! The properties themselves are shared with the fuzz targets in `fuzz/`.
+
+// The fuzz package includes two of these modules and needs their items to be public.
+#![allow(unreachable_pub)]
+
+mod equivalence;
+mod properties;
+mod reference;
+mod round_trip;
+mod vectors;
