@@ -1,0 +1,219 @@
+//! A bare HTTP/1.1 connection that hides nothing.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::patiently;
+
+/// The largest response head that a test wants to see.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// The longest line that opens a chunk.
+const CHUNK_LINE_BYTES_MAX: usize = 64;
+
+/// A TCP connection to a hub, and what came in and was not looked at yet.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    address: SocketAddr,
+    received: Vec<u8>,
+}
+
+/// A response; its body is empty if it was not read.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The header fields in their order, names in lower case.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body, without its framing.
+    pub body: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects.
+    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = patiently("a connection", TcpStream::connect(address)).await??;
+        Ok(Self { stream, address, received: Vec::new() })
+    }
+
+    /// Connects with a receive buffer of about this size, so that a reader who does not read stalls early.
+    pub async fn open_narrow(address: SocketAddr, receive_buffer_bytes: usize) -> anyhow::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_recv_buffer_size(receive_buffer_bytes)?;
+        socket.set_nonblocking(true)?;
+        let socket = TcpSocket::from_std_stream(socket.into());
+        let stream = patiently("a connection", socket.connect(address)).await??;
+        Ok(Self { stream, address, received: Vec::new() })
+    }
+
+    /// Sends these bytes and nothing else.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> anyhow::Result<()> {
+        patiently("the peer to read", self.stream.write_all(bytes.as_ref())).await?.context("cannot send")
+    }
+
+    /// Sends a well-formed request. `head` is the method and the target, and may go on with lines of header
+    /// fields, separated by LF. `Host` is added, and `Content-Length` with a body.
+    pub async fn request(&mut self, head: &str, body: &[u8]) -> anyhow::Result<()> {
+        let (request_line, fields) = head.split_once('\n').unwrap_or((head, ""));
+        let mut lines = vec![format!("{request_line} HTTP/1.1"), format!("Host: {}", self.address)];
+        lines.extend(fields.lines().map(str::to_owned));
+        if !body.is_empty() || head.starts_with("POST") {
+            lines.push(format!("Content-Length: {}", body.len()));
+        }
+        self.send([lines.join("\r\n").as_bytes(), b"\r\n\r\n", body].concat()).await
+    }
+
+    /// Reads a response head and leaves the body where it is.
+    pub async fn head(&mut self) -> anyhow::Result<Response> {
+        loop {
+            if let Some(end) = find(&self.received, b"\r\n\r\n") {
+                let head: Vec<u8> = self.received.drain(..end + 4).collect();
+                return Response::parse(&head[..end]);
+            }
+            ensure!(self.received.len() <= HEAD_BYTES_MAX, "a response head without an end");
+            self.more().await?.then_some(()).context("the peer closed before its response head ended")?;
+        }
+    }
+
+    /// Reads a response with its body. A `100 Continue` before it is passed over.
+    pub async fn response(&mut self) -> anyhow::Result<Response> {
+        let mut response = self.head().await?;
+        while response.status == 100 {
+            response = self.head().await?;
+        }
+        if matches!(response.status, 204 | 304) {
+            return Ok(response);
+        }
+        if response.header("transfer-encoding") == Some("chunked") {
+            while let Some(chunk) = self.chunk().await? {
+                response.body.extend(chunk);
+            }
+        } else if let Some(length) = response.header("content-length") {
+            let length: usize = length.parse()?;
+            while self.received.len() < length {
+                self.more().await?.then_some(()).context("the peer closed within a body")?;
+            }
+            response.body = self.received.drain(..length).collect();
+        } else {
+            while self.more().await? {}
+            response.body = std::mem::take(&mut self.received);
+        }
+        Ok(response)
+    }
+
+    /// The next chunk of a chunked body, `None` at its clean end. A cut is an error.
+    pub async fn chunk(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        let (opening, length) = loop {
+            if let Some(end) = find(&self.received, b"\r\n") {
+                let line = std::str::from_utf8(&self.received[..end]).context("a chunk size")?;
+                break (end + 2, usize::from_str_radix(line.trim(), 16).context("a chunk size")?);
+            }
+            ensure!(self.received.len() <= CHUNK_LINE_BYTES_MAX, "a chunk without a size");
+            self.more().await?.then_some(()).context("the stream was cut between two chunks")?;
+        };
+        while self.received.len() < opening + length + 2 {
+            self.more().await?.then_some(()).context("the stream was cut within a chunk")?;
+        }
+        let chunk = self.received[opening..opening + length].to_vec();
+        ensure!(&self.received[opening + length..opening + length + 2] == b"\r\n", "a chunk of another size");
+        self.received.drain(..opening + length + 2);
+        Ok((length > 0).then_some(chunk))
+    }
+
+    /// Reads until the peer closes, and returns all of it. A reset is an end like any other here.
+    pub async fn rest(&mut self) -> anyhow::Result<Vec<u8>> {
+        loop {
+            match self.more().await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if error.downcast_ref::<io::Error>().is_some() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(std::mem::take(&mut self.received))
+    }
+
+    /// Whether the peer sends nothing for this long and stays connected. For promises about silence only;
+    /// never a way to wait for something.
+    pub async fn is_silent_for(&mut self, duration: Duration) -> bool {
+        self.received.is_empty() && tokio::time::timeout(duration, self.more()).await.is_err()
+    }
+
+    /// Says that nothing more will be sent, and goes on reading.
+    pub async fn finish_sending(&mut self) -> anyhow::Result<()> {
+        Ok(self.stream.shutdown().await?)
+    }
+
+    /// Ends the connection with a reset instead of a farewell.
+    pub fn reset(self) -> anyhow::Result<()> {
+        Ok(reset_on_drop(&self.stream)?)
+    }
+
+    /// Where this end of the connection is.
+    pub fn local_address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.stream.local_addr()?)
+    }
+
+    /// Takes in what has arrived, waiting for the first byte of it; `false` at the end of the stream.
+    async fn more(&mut self) -> anyhow::Result<bool> {
+        let read = patiently("the peer to send", self.stream.read_buf(&mut self.received)).await?;
+        Ok(read? > 0)
+    }
+}
+
+impl Response {
+    /// The value of a header field that came once. `None` if it did not come; a second one joins with a comma.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value);
+        let first = values.next()?;
+        assert!(values.next().is_none(), "the header field {name} came twice: {self}");
+        std::str::from_utf8(first).ok()
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    fn parse(head: &[u8]) -> anyhow::Result<Self> {
+        let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
+        let status_line = std::str::from_utf8(lines.next().unwrap_or_default())?;
+        let Some(status) = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)) else {
+            bail!("not a status line: {status_line:?}");
+        };
+        let mut headers = Vec::new();
+        for line in lines {
+            let colon =
+                line.iter().position(|&byte| byte == b':').context("a header field without a colon")?;
+            let name = std::str::from_utf8(&line[..colon])?.to_ascii_lowercase();
+            headers.push((name, line[colon + 1..].trim_ascii().to_vec()));
+        }
+        Ok(Self { status: status.parse()?, headers, body: Vec::new() })
+    }
+}
+
+impl fmt::Display for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.status)?;
+        for (name, value) in &self.headers {
+            writeln!(f, "{name}: {}", String::from_utf8_lossy(value))?;
+        }
+        write!(f, "\n{}", self.text())
+    }
+}
+
+/// Makes the peer see a reset when this socket closes.
+pub(crate) fn reset_on_drop(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}

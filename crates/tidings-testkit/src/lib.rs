@@ -1,0 +1,35 @@
+//! What the tests of a running hub need: real processes, real sockets and honest faults.
+//!
+//! - [`Hub`] runs the built binary behind a listening socket that the test holds, so that a hub can be killed
+//!   and started again without one refused connection.
+//! - [`Connection`] is a bare HTTP/1.1 connection: it sends whatever bytes it is told to, and shows the answer
+//!   chunk by chunk, so that a clean end and a cut can be told apart.
+//! - [`EventStream`] collects the events of one subscription.
+//! - [`FaultProxy`] stands between the two and stalls or cuts what passes.
+//!
+//! Invariants: nothing waits without a limit ([`PATIENCE`]), nothing has a fixed port, and whatever was
+//! started ends with the value that started it.
+
+mod connection;
+mod event_stream;
+mod hub;
+mod proxy;
+
+use std::time::Duration;
+
+pub use connection::{Connection, Response};
+pub use event_stream::EventStream;
+pub use hub::{Hub, binary, listener};
+pub use proxy::FaultProxy;
+pub use tidings_sse::ParsedEvent;
+
+/// How long anything here waits for the other side before the test fails. Long enough for a loaded machine;
+/// no test depends on it being short.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for `future`, at most [`PATIENCE`], and says what was missing.
+async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> anyhow::Result<T> {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .map_err(|_| anyhow::anyhow!("waited {} s in vain for {what}", PATIENCE.as_secs()))
+}
