@@ -99,7 +99,8 @@ mod tests {
         #[test]
         fn what_reads_as_a_cursor_is_its_only_spelling(text in "#?[0-9A-Za-z_~]{0,24}\\.[0-9A-Za-z_~]{0,24}") {
             if let Ok(cursor) = Cursor::parse(&text) {
-                prop_assert_eq!(cursor.to_string().trim_start_matches('#'), text.trim_start_matches('#'));
+                let spelled = cursor.to_string();
+                prop_assert_eq!(spelled.trim_start_matches('#'), text.trim_start_matches('#'));
             }
         }
     }
