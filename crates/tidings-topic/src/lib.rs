@@ -10,6 +10,7 @@
 
 mod cursor;
 mod event;
+mod glob;
 mod grants;
 mod matcher;
 mod position;
@@ -18,6 +19,7 @@ mod validate;
 
 pub use cursor::{Cursor, ParseCursorError};
 pub use event::{ConnectionId, Event, EventId, EventType, NewEvent, Topic};
+pub use glob::{ParseTopicGlobError, TopicGlob};
 pub use grants::{Filter, Grants};
 pub use matcher::Matcher;
 pub use position::{Epoch, Position};

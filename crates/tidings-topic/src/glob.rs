@@ -1,0 +1,165 @@
+//! A family of topics in an operator's own words: `user-*`.
+
+use std::{fmt, str::FromStr};
+
+use crate::Topic;
+
+/// Which topics a setting means, as in `private_topics = ["user-*"]`. `*` stands for any run of characters,
+/// also for none, wherever it is written; every other character stands for itself.
+///
+/// A subscriber never sends one: matchers on the wire are exact or URL Patterns. A URL Pattern would not do
+/// here, because it knows only topics that resolve to a URL, and its `*` depends on which part of the URL it
+/// stands in. A setting that keeps something private must not depend on that.
+///
+/// ```
+/// use tidings_topic::{TopicGlob, Validator};
+///
+/// let private: TopicGlob = "user-*".parse()?;
+/// assert!(private.matches(&Validator::default().topic("user-42")?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TopicGlob(Box<str>);
+
+/// The text does not name a family of topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseTopicGlobError {
+    /// There is nothing in it.
+    #[error("is empty: write a topic, or a family of topics as `user-*`")]
+    Empty,
+    /// It is longer than [`TopicGlob::BYTES_MAX`].
+    #[error("has more than {} bytes", TopicGlob::BYTES_MAX)]
+    TooLong,
+    /// No topic contains control characters, so it would match nothing.
+    #[error("contains a control character, which no topic does")]
+    Control,
+}
+
+impl TopicGlob {
+    /// The longest text, in bytes.
+    pub const BYTES_MAX: usize = 1024;
+
+    /// Whether this topic is meant.
+    pub fn matches(&self, topic: &Topic) -> bool {
+        matches(&self.0, topic.as_str())
+    }
+
+    /// Whether one of these topics is meant.
+    pub fn matches_any(&self, topics: &[Topic]) -> bool {
+        topics.iter().any(|topic| self.matches(topic))
+    }
+
+    /// The text as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The first piece stands at the beginning and the last at the end; those between may stand anywhere, each
+/// behind the one before. The leftmost place for each is as good as any other, so nothing is tried twice.
+fn matches(glob: &str, topic: &str) -> bool {
+    let mut pieces = glob.split('*');
+    let first = pieces.next().expect("a split has at least one piece");
+    let Some(last) = pieces.next_back() else {
+        return first == topic;
+    };
+    let Some(mut rest) = topic.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else {
+        return false;
+    };
+    for piece in pieces {
+        let Some(at) = rest.find(piece) else {
+            return false;
+        };
+        rest = &rest[at + piece.len()..];
+    }
+    true
+}
+
+impl FromStr for TopicGlob {
+    type Err = ParseTopicGlobError;
+
+    fn from_str(text: &str) -> Result<Self, ParseTopicGlobError> {
+        if text.is_empty() {
+            return Err(ParseTopicGlobError::Empty);
+        }
+        if text.len() > Self::BYTES_MAX {
+            return Err(ParseTopicGlobError::TooLong);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(ParseTopicGlobError::Control);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for TopicGlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TopicGlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TopicGlob({:?})", &*self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn meant(glob: &str, topic: &str) -> bool {
+        glob.parse::<TopicGlob>().unwrap().matches(&Topic::new_unchecked(topic))
+    }
+
+    #[test]
+    fn without_a_star_only_the_topic_itself_is_meant() {
+        assert!(meant("chat", "chat"));
+        assert!(!meant("chat", "chats"));
+        assert!(!meant("chat", "Chat"));
+    }
+
+    #[test]
+    fn a_star_is_any_run_of_characters_wherever_it_stands() {
+        assert!(meant("user-*", "user-42"));
+        assert!(meant("user-*", "user-"));
+        assert!(meant("user-*", "user-a/b?c#d é"));
+        assert!(!meant("user-*", "users-42"));
+        assert!(meant("*-private", "room-private"));
+        assert!(!meant("*-private", "room-private-not"));
+        assert!(meant("user-*-inbox", "user-42-inbox"));
+        assert!(!meant("user-*-inbox", "user-inbox"));
+        assert!(meant("a*b*c", "a-b-b-c"));
+        assert!(!meant("a*b*c", "a-c-b"));
+        assert!(meant("*", "anything"));
+        assert!(meant("a**b", "ab"));
+    }
+
+    #[test]
+    fn the_ends_do_not_share_a_character() {
+        assert!(!meant("aa*aa", "aaa"));
+        assert!(meant("aa*aa", "aaaa"));
+        assert!(!meant("a*a*a", "aa"));
+    }
+
+    #[test]
+    fn a_setting_that_can_mean_nothing_is_refused() {
+        assert_eq!("".parse::<TopicGlob>(), Err(ParseTopicGlobError::Empty));
+        assert_eq!("a\nb".parse::<TopicGlob>(), Err(ParseTopicGlobError::Control));
+        let longest = "a".repeat(TopicGlob::BYTES_MAX);
+        assert!(longest.parse::<TopicGlob>().is_ok());
+        assert_eq!((longest + "a").parse::<TopicGlob>(), Err(ParseTopicGlobError::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_regular_expression(glob in "[ab*é]{1,8}", topic in "[abé]{1,12}") {
+            let expression = glob.split('*').map(regex::escape).collect::<Vec<_>>().join(".*");
+            let expected = regex::Regex::new(&format!("^(?:{expression})$")).unwrap().is_match(&topic);
+            prop_assert_eq!(meant(&glob, &topic), expected);
+        }
+    }
+}
