@@ -6,6 +6,7 @@ use anyhow::{Context, bail, ensure};
 use tidings_sse::{Item, ParsedEvent, Parser};
 
 use crate::connection::{Connection, Response};
+use crate::patiently;
 
 /// The events of one connection, in the order of their arrival.
 #[derive(Debug)]
@@ -57,13 +58,17 @@ impl EventStream {
 
     /// The next event, `None` if the hub ended the stream cleanly. A cut is an error.
     pub async fn next_or_end(&mut self) -> anyhow::Result<Option<ParsedEvent>> {
-        loop {
-            match self.next_item().await? {
-                Some(Item::Event(event)) => return Ok(Some(event)),
-                Some(_) => {}
-                None => return Ok(None),
+        // Heartbeats keep the connection busy: the patience is for the event, not for the next bytes.
+        patiently("an event", async {
+            loop {
+                match self.next_item().await? {
+                    Some(Item::Event(event)) => return Ok(Some(event)),
+                    Some(_) => {}
+                    None => return Ok(None),
+                }
             }
-        }
+        })
+        .await?
     }
 
     /// The next event, comment or retry, `None` at the clean end of the stream.
