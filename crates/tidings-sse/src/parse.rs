@@ -389,5 +389,6 @@ mod tests {
         parser.end_of_stream();
         assert_eq!(parser.last_event_id(), "1");
         assert_eq!(data(b"data:1\n\n", &mut parser), ["1"]);
+        assert_eq!(parser.next(&mut &b"12345678901"[..]), Some(Err(failure)), "the limits stay");
     }
 }
