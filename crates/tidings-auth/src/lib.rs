@@ -1,1 +1,36 @@
-//! tidings-auth
+//! A credential in, grants out.
+//!
+//! An [`Authenticator`] is built once from an [`AuthConfig`]. It looks at the headers of a request and answers with an [`Access`]:
+//! which topics may be published, which private ones received, and until when. It does no I/O and reads no clock; the time is
+//! an argument.
+//!
+//! There are two kinds of credentials, both in `Authorization: Bearer …`:
+//!
+//! - **keys**, for servers: a secret that the operator wrote into the configuration, with what it may do;
+//! - **tokens**, for browsers: access tokens of one trusted issuer in the form of RFC 9068, whose `authorization_details` say what
+//!   they may do (the Mercure protocol, "Authorization").
+//!
+//! Invariants: nothing about how a token is checked comes from the token itself; a credential that is presented and does not hold
+//! is refused, never treated as absent; a key is held only as a digest; no message names a secret.
+//!
+//! Where the house will grow: another place for credentials (a cookie) joins [`presentation`](self), another issuer or a set of
+//! its keys joins the issuer, and another shape of claims stands beside the details in `token`.
+
+mod access;
+mod authenticator;
+mod config;
+mod error;
+mod keys;
+mod mint;
+mod presentation;
+mod token;
+
+pub use access::{Access, Subject};
+pub use authenticator::Authenticator;
+pub use config::{Algorithm, AuthConfig, IssuerConfig, KeyConfig, MatcherText, Secret};
+pub use error::{AuthError, ConfigError, credential_missing, insufficient_scope};
+pub use keys::generate_key_secret;
+pub use mint::{Inspected, MintError, NewToken, NotAToken, SigningKey, inspect, mint};
+
+/// Longest credential that is looked at, in bytes. A longer one is answered with 401 `invalid_token`.
+pub const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;

@@ -1,0 +1,93 @@
+//! What a credential turned out to allow.
+
+use std::{fmt, sync::Arc};
+
+use serde_json::{Map, Value};
+use tidings_topic::{Grants, Topic};
+
+/// What somebody may do, and until when. Cloning is cheap.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Access {
+    /// The topics that may be published: every topic of an event has to be covered.
+    pub publish: Grants,
+    /// The topics of which private events may be received.
+    pub subscribe: Grants,
+    /// When the right ends, in seconds since 1970; streams are closed then. `None` is never.
+    pub expires_at: Option<u64>,
+    /// Who it is, for logs.
+    pub subject: Subject,
+    details: Arc<[SubscribeDetail]>,
+}
+
+/// Whom an [`Access`] belongs to. Its [`Display`](fmt::Display) is one line without control characters, fit for a log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Subject {
+    /// Nobody presented a credential.
+    Anonymous,
+    /// The hub has no keys and lets everybody do everything.
+    Everybody,
+    /// The key of this name.
+    Key(Arc<str>),
+    /// A token, with its `sub` if it has one.
+    Token(Option<Arc<str>>),
+}
+
+/// The part of a token that lets one receive, kept in the order of the token.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct SubscribeDetail {
+    pub(crate) topics: Grants,
+    pub(crate) payload: Option<Map<String, Value>>,
+}
+
+impl Access {
+    /// What somebody without a credential may do on a hub that admits anonymous subscribers: receive what is public.
+    pub fn anonymous() -> Self {
+        Self::new(Subject::Anonymous, Grants::NONE, Grants::NONE)
+    }
+
+    /// Every right, for ever: a hub without keys on a loopback address.
+    pub fn everything() -> Self {
+        Self::new(Subject::Everybody, Grants::all(), Grants::all())
+    }
+
+    /// The payload that the token gives to a subscription of this topic: that of the first detail that covers it (the Mercure
+    /// protocol, "Active subscriptions").
+    pub fn payload(&self, topic: &Topic) -> Option<&Map<String, Value>> {
+        self.details.iter().find(|detail| detail.topics.covers(topic))?.payload.as_ref()
+    }
+
+    /// Whether the right has ended at this time.
+    pub fn is_expired(&self, now_unix_secs: u64) -> bool {
+        self.expires_at.is_some_and(|expires_at| now_unix_secs >= expires_at)
+    }
+
+    pub(crate) fn new(subject: Subject, publish: Grants, subscribe: Grants) -> Self {
+        Self { publish, subscribe, expires_at: None, subject, details: Arc::default() }
+    }
+
+    pub(crate) fn until(mut self, expires_at: u64, details: Vec<SubscribeDetail>) -> Self {
+        self.expires_at = Some(expires_at);
+        self.details = details.into();
+        self
+    }
+}
+
+/// Longest part of a `sub` that a log line repeats, in characters.
+const SUBJECT_CHARS_MAX: usize = 128;
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("anonymous"),
+            Self::Everybody => f.write_str("everybody"),
+            Self::Key(name) => write!(f, "key {name}"),
+            Self::Token(None) => f.write_str("token"),
+            Self::Token(Some(subject)) => {
+                let shown: String = subject.chars().take(SUBJECT_CHARS_MAX).collect();
+                write!(f, "token of {}", shown.escape_debug())
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! From the headers of a request to what it may do.
+
+use http::HeaderMap;
+use tidings_topic::Validator;
+
+use crate::{
+    Access, AuthConfig, AuthError, ConfigError,
+    keys::Keys,
+    presentation,
+    token::{Issuer, has_token_shape},
+};
+
+/// Knows the keys and the issuer of a hub. Cloning is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct Authenticator {
+    keys: Keys,
+    issuer: Option<Issuer>,
+}
+
+impl Authenticator {
+    /// Checks the configuration and prepares it. The validator checks every matcher, here and in tokens.
+    pub fn new(config: AuthConfig, validator: &Validator) -> Result<Self, ConfigError> {
+        let AuthConfig { keys, issuer } = config;
+        Ok(Self {
+            keys: Keys::new(&keys, validator)?,
+            issuer: issuer.map(|issuer| Issuer::new(issuer, validator)).transpose()?,
+        })
+    }
+
+    /// What the credential of this request allows. `None` is a request without one; a credential that does not hold is an error,
+    /// never `None`.
+    pub fn authenticate(&self, headers: &HeaderMap, now_unix_secs: u64) -> Result<Option<Access>, AuthError> {
+        presentation::credential(headers)?.map(|credential| self.check(credential, now_unix_secs)).transpose()
+    }
+
+    /// What this credential allows, wherever it was found.
+    pub fn check(&self, credential: &str, now_unix_secs: u64) -> Result<Access, AuthError> {
+        if has_token_shape(credential) {
+            let issuer = self.issuer.as_ref().ok_or_else(|| {
+                AuthError::invalid_token("this hub accepts no tokens: no issuer is configured")
+            })?;
+            return issuer.verify(credential, now_unix_secs);
+        }
+        self.keys.find(credential).ok_or_else(|| AuthError::invalid_token("the key is not known to this hub"))
+    }
+}

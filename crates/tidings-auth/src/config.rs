@@ -1,0 +1,242 @@
+//! The settings of authentication, as an operator writes them.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidings_topic::{Grants, Invalid, Matcher, Validator};
+
+/// Whom the hub knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// The keys of servers.
+    #[serde(rename = "key")]
+    pub keys: Vec<KeyConfig>,
+    /// The one issuer whose tokens are accepted.
+    pub issuer: Option<IssuerConfig>,
+}
+
+/// A key: whoever presents the secret may do this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyConfig {
+    /// What it is called in logs.
+    pub name: String,
+    /// What has to be presented. [`generate_key_secret`](crate::generate_key_secret) makes a good one.
+    pub secret: Secret,
+    /// The topics that may be published.
+    #[serde(default)]
+    pub publish: Vec<MatcherText>,
+    /// The topics of which private events may be received.
+    #[serde(default)]
+    pub subscribe: Vec<MatcherText>,
+}
+
+/// Whose tokens are accepted, and for whom they must be meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerConfig {
+    /// The `iss` that a token must have.
+    pub issuer: String,
+    /// A token must name one of these in its `aud`: absolute URLs, usually the one public URL of the hub.
+    pub audiences: Vec<String>,
+    /// The algorithms that are accepted. Empty means the one that fits the key: `HS256` for a shared secret.
+    #[serde(default)]
+    pub algorithms: Vec<Algorithm>,
+    /// A public key in PEM, or else the shared secret of an HMAC algorithm.
+    pub key: Secret,
+}
+
+/// How a token may be signed. There is no `none`, so that no configuration can allow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+#[serde(try_from = "String", into = "&'static str")]
+pub enum Algorithm {
+    /// HMAC with SHA-256.
+    Hs256,
+    /// HMAC with SHA-384.
+    Hs384,
+    /// HMAC with SHA-512.
+    Hs512,
+    /// RSASSA-PKCS1-v1_5 with SHA-256, keys of 2048 bits or more.
+    Rs256,
+    /// ECDSA with P-256 and SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl Algorithm {
+    /// All that are supported.
+    pub const ALL: [Self; 6] = [Self::Hs256, Self::Hs384, Self::Hs512, Self::Rs256, Self::Es256, Self::EdDsa];
+
+    /// The name in the `alg` of a token (RFC 7518, section 3.1; RFC 8037, section 3.1).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Hs384 => "HS384",
+            Self::Hs512 => "HS512",
+            Self::Rs256 => "RS256",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// The fewest bytes that a shared secret must have, the size of the hash (RFC 7518, section 3.2); `None` for algorithms with a
+    /// public key.
+    pub fn secret_bytes_min(self) -> Option<usize> {
+        match self {
+            Self::Hs256 => Some(32),
+            Self::Hs384 => Some(48),
+            Self::Hs512 => Some(64),
+            Self::Rs256 | Self::Es256 | Self::EdDsa => None,
+        }
+    }
+
+    pub(crate) fn library_name(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::Hs256 => jsonwebtoken::Algorithm::HS256,
+            Self::Hs384 => jsonwebtoken::Algorithm::HS384,
+            Self::Hs512 => jsonwebtoken::Algorithm::HS512,
+            Self::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Self::Es256 => jsonwebtoken::Algorithm::ES256,
+            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            format!("no such algorithm: use one of {known}")
+        })
+    }
+}
+
+impl TryFrom<String> for Algorithm {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse()
+    }
+}
+
+impl From<Algorithm> for &'static str {
+    fn from(algorithm: Algorithm) -> Self {
+        algorithm.name()
+    }
+}
+
+/// A text that is never shown: `Debug` and `Serialize` write `[hidden]` instead.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// What is shown in place of a secret.
+    pub const HIDDEN: &str = "[hidden]";
+
+    /// Wraps a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::HIDDEN)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(Self::HIDDEN)
+    }
+}
+
+/// A matcher as people write it in a configuration or on a command line: `exact:…` and `pattern:…` say which kind is meant.
+/// Without such a word, `*` alone is every topic, a text with a `*` in it is a URL Pattern, and any other text is one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MatcherText {
+    /// The one topic of this name; `*` is every topic.
+    Exact(String),
+    /// A URL Pattern; `*` is every topic.
+    Pattern(String),
+}
+
+impl MatcherText {
+    /// Checks and compiles it.
+    pub fn matcher(&self, validator: &Validator) -> Result<Matcher, Invalid> {
+        match self {
+            Self::Exact(text) => validator.exact(text),
+            Self::Pattern(text) => validator.pattern(text),
+        }
+    }
+
+    pub(crate) fn grants(texts: &[Self], validator: &Validator) -> Result<Grants, Invalid> {
+        texts.iter().map(|text| text.matcher(validator)).collect()
+    }
+}
+
+impl From<&str> for MatcherText {
+    fn from(text: &str) -> Self {
+        if let Some(exact) = text.strip_prefix("exact:") {
+            Self::Exact(exact.to_owned())
+        } else if let Some(pattern) = text.strip_prefix("pattern:") {
+            Self::Pattern(pattern.to_owned())
+        } else if text != "*" && text.contains('*') {
+            Self::Pattern(text.to_owned())
+        } else {
+            Self::Exact(text.to_owned())
+        }
+    }
+}
+
+impl fmt::Display for MatcherText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, text) = match self {
+            Self::Exact(text) => ("exact:", text),
+            Self::Pattern(text) => ("pattern:", text),
+        };
+        let plain = Self::from(text.as_str()) == *self;
+        write!(f, "{}{text}", if plain { "" } else { word })
+    }
+}
+
+impl Serialize for MatcherText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MatcherText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| text.as_str().into())
+    }
+}

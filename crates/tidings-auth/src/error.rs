@@ -1,0 +1,117 @@
+//! Refusals, in words for people and in the header that RFC 6750 asks for.
+
+use http::{HeaderValue, StatusCode};
+use tidings_topic::Topic;
+
+/// Why a request is refused. [`Display`](std::fmt::Display) is a sentence for people that names no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthError {
+    /// Something needs a credential and none was presented: 401 with a bare challenge.
+    #[error("a credential is needed: send the header `Authorization: Bearer …` with a key or a token")]
+    Missing,
+    /// The credential is presented in a way that cannot be understood: 400 `invalid_request`.
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// The credential does not hold: 401 `invalid_token`.
+    #[error("{0}")]
+    InvalidToken(String),
+    /// The credential holds but does not allow this: 403 `insufficient_scope`.
+    #[error("{0}")]
+    InsufficientScope(String),
+}
+
+impl AuthError {
+    /// The HTTP status that goes with it (RFC 6750, section 3.1).
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Missing | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
+            Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
+            Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
+        }
+    }
+
+    /// The error code of RFC 6750. A request without any credential gets none.
+    pub fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing => None,
+            Self::InvalidRequest(_) => Some("invalid_request"),
+            Self::InvalidToken(_) => Some("invalid_token"),
+            Self::InsufficientScope(_) => Some("insufficient_scope"),
+        }
+    }
+
+    /// The value of the header `WWW-Authenticate`.
+    pub fn www_authenticate(&self) -> HeaderValue {
+        let Some(code) = self.code() else {
+            return HeaderValue::from_static("Bearer");
+        };
+        let description = quotable(&self.to_string());
+        let value = format!("Bearer error=\"{code}\", error_description=\"{description}\"");
+        HeaderValue::try_from(value).expect("only printable ASCII is left")
+    }
+
+    pub(crate) fn invalid_request(sentence: impl Into<String>) -> Self {
+        Self::InvalidRequest(sentence.into())
+    }
+
+    pub(crate) fn invalid_token(sentence: impl Into<String>) -> Self {
+        Self::InvalidToken(sentence.into())
+    }
+}
+
+/// The refusal for a request without a credential where one is needed.
+pub fn credential_missing() -> AuthError {
+    AuthError::Missing
+}
+
+/// The refusal for a credential that does not cover this topic. `action` is what was tried: `publish` or `subscribe`.
+pub fn insufficient_scope(action: &str, topic: &Topic) -> AuthError {
+    let shown: String = topic.as_str().chars().take(TOPIC_CHARS_MAX).collect();
+    let dots = if shown.len() < topic.as_str().len() { "…" } else { "" };
+    AuthError::InsufficientScope(format!(
+        "the credential does not allow to {action} the topic `{}{dots}`",
+        shown.escape_debug()
+    ))
+}
+
+/// Longest part of a topic that a sentence repeats, in characters.
+const TOPIC_CHARS_MAX: usize = 64;
+
+// RFC 6750, section 3: `error_description` has no `"`, no `\` and nothing but printable ASCII.
+fn quotable(sentence: &str) -> String {
+    sentence
+        .chars()
+        .map(|character| match character {
+            '"' => '\'',
+            '\\' => '/',
+            '`' => '\'',
+            ' '..='~' => character,
+            _ => '?',
+        })
+        .collect()
+}
+
+/// A configuration that nobody should run with: the setting, what is wrong and what helps. It names no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{setting}: {reason}")]
+pub struct ConfigError {
+    setting: String,
+    reason: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(setting: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { setting: setting.into(), reason: reason.into() }
+    }
+
+    /// The setting that is wrong, such as `key.ci.secret` or `issuer.audiences`.
+    pub fn setting(&self) -> &str {
+        &self.setting
+    }
+
+    /// What is wrong with it, without its name.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}

@@ -1,0 +1,143 @@
+//! Making tokens, for applications and for the command line, and looking into them.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Algorithm, CREDENTIAL_BYTES_MAX, ConfigError, MatcherText, Secret,
+    keys::random_text,
+    token::{DETAIL_TYPE, signing_key},
+};
+
+/// A key that signs tokens.
+pub struct SigningKey {
+    algorithm: Algorithm,
+    key: jsonwebtoken::EncodingKey,
+}
+
+/// What a token shall say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewToken {
+    /// `iss`: who vouches for it.
+    pub issuer: String,
+    /// `aud`: the hub that it is for.
+    pub audience: String,
+    /// `sub`: whom it is given to.
+    pub subject: String,
+    /// `iat`: the present time, in seconds since 1970.
+    pub issued_at: u64,
+    /// `exp`: when it ends.
+    pub expires_at: u64,
+    /// The topics that may be published.
+    pub publish: Vec<MatcherText>,
+    /// The topics of which private events may be received.
+    pub subscribe: Vec<MatcherText>,
+    /// What the hub tells others about the holder's subscriptions.
+    pub payload: Option<Map<String, Value>>,
+}
+
+/// Why there is no token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MintError {
+    /// It would be longer than any hub accepts.
+    #[error("the token would have {0} bytes; hubs accept at most {CREDENTIAL_BYTES_MAX}")]
+    TooLong(usize),
+    /// The key cannot sign.
+    #[error("the key cannot sign")]
+    Signing,
+}
+
+/// A token taken apart. Nothing about it is verified.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inspected {
+    /// The JOSE header.
+    pub header: Map<String, Value>,
+    /// The claims.
+    pub claims: Map<String, Value>,
+}
+
+/// The text is not a signed JSON Web Token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is not a JSON Web Token: those have three parts in base64url, with dots between them")]
+pub struct NotAToken;
+
+impl SigningKey {
+    /// Takes a shared secret or a private key in PEM. Without an algorithm it is the one that fits, `HS256` for a secret.
+    pub fn new(key: &Secret, algorithm: Option<Algorithm>) -> Result<Self, ConfigError> {
+        let (algorithm, key) =
+            signing_key(key, algorithm).map_err(|reason| ConfigError::new("key", reason))?;
+        Ok(Self { algorithm, key })
+    }
+
+    /// The algorithm that it signs with.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}
+
+/// Makes an access token in the form of RFC 9068, whose `authorization_details` are those of the Mercure protocol.
+pub fn mint(token: &NewToken, key: &SigningKey) -> Result<String, MintError> {
+    let header = json!({ "typ": "at+jwt", "alg": key.algorithm.name() });
+    let claims = json!({
+        "iss": token.issuer,
+        "aud": token.audience,
+        "sub": token.subject,
+        "client_id": token.subject,
+        "iat": token.issued_at,
+        "exp": token.expires_at,
+        "jti": random_text::<16>(),
+        "authorization_details": details(token),
+    });
+    let message = format!("{}.{}", encode(&header), encode(&claims));
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key.key, key.algorithm.library_name())
+        .map_err(|_| MintError::Signing)?;
+    let minted = format!("{message}.{signature}");
+    if minted.len() > CREDENTIAL_BYTES_MAX {
+        return Err(MintError::TooLong(minted.len()));
+    }
+    Ok(minted)
+}
+
+/// Takes a token apart without verifying anything.
+pub fn inspect(token: &str) -> Result<Inspected, NotAToken> {
+    let [header, claims, _] = token.trim().split('.').collect::<Vec<_>>()[..] else {
+        return Err(NotAToken);
+    };
+    Ok(Inspected { header: decode(header)?, claims: decode(claims)? })
+}
+
+fn details(token: &NewToken) -> Vec<Value> {
+    let detail = |action: &str, matchers: &[MatcherText]| {
+        let topics: Vec<Value> = matchers.iter().map(topic).collect();
+        json!({ "type": DETAIL_TYPE, "actions": [action], "topics": topics })
+    };
+    let mut details = Vec::new();
+    if !token.publish.is_empty() {
+        details.push(detail("publish", &token.publish));
+    }
+    if !token.subscribe.is_empty() {
+        let mut subscribe = detail("subscribe", &token.subscribe);
+        if let Some(payload) = &token.payload {
+            subscribe["payload"] = Value::Object(payload.clone());
+        }
+        details.push(subscribe);
+    }
+    details
+}
+
+fn topic(matcher: &MatcherText) -> Value {
+    match matcher {
+        MatcherText::Exact(text) => json!({ "match": text }),
+        MatcherText::Pattern(text) => json!({ "match": text, "match_type": "urlpattern" }),
+    }
+}
+
+fn encode(part: &Value) -> String {
+    URL_SAFE_NO_PAD.encode(part.to_string())
+}
+
+fn decode(part: &str) -> Result<Map<String, Value>, NotAToken> {
+    let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| NotAToken)?;
+    serde_json::from_slice(&json).map_err(|_| NotAToken)
+}

@@ -1,0 +1,69 @@
+//! The claims of a token, in the types that they must have.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Number, value::RawValue};
+
+/// The claims that a hub looks at (RFC 9068, section 2.2; RFC 9396, section 9). A claim of the wrong type, `null` included, or one
+/// that stands there twice makes the claims unreadable.
+#[derive(Deserialize)]
+pub(super) struct Claims {
+    pub(super) iss: String,
+    pub(super) aud: Audience,
+    #[serde(deserialize_with = "seconds")]
+    pub(super) exp: u64,
+    #[serde(default, deserialize_with = "optional_seconds")]
+    pub(super) nbf: Option<u64>,
+    #[serde(default, deserialize_with = "not_null")]
+    pub(super) sub: Option<String>,
+    /// Left as text, because each is read only when its type is ours. Without this claim a token allows nothing.
+    #[serde(default)]
+    pub(super) authorization_details: Vec<Box<RawValue>>,
+}
+
+/// RFC 7519, section 4.1.3: one name or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Claims {
+    pub(super) fn decode(encoded: &str) -> Option<Self> {
+        let json = URL_SAFE_NO_PAD.decode(encoded).ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+}
+
+impl Audience {
+    pub(super) fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::One(one) => one == name,
+            Self::Several(several) => several.iter().any(|one| one == name),
+        }
+    }
+}
+
+// RFC 7519, section 2: a NumericDate is a number, possibly with a fraction. A date before 1970 is as good as 1970.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = Number::deserialize(deserializer)?;
+    Ok(number.as_u64().unwrap_or_else(|| {
+        let fractional = number.as_f64().unwrap_or(0.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it saturates at both ends"
+        )]
+        let whole = fractional as u64;
+        whole
+    }))
+}
+
+fn optional_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    seconds(deserializer).map(Some)
+}
+
+fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}

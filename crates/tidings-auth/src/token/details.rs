@@ -1,0 +1,116 @@
+//! `authorization_details`: what a token allows (RFC 9396; the Mercure protocol, "Authorization").
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value, value::RawValue};
+use tidings_topic::{Grants, Matcher, Validator};
+
+use crate::{AuthError, access::SubscribeDetail};
+
+/// The type of the details that are ours; all others belong to somebody else.
+pub(crate) const DETAIL_TYPE: &str = "https://mercure.rocks/authorization-detail";
+
+/// Most topics that the details of one token may name together. A token with more is answered with 401 `invalid_token`.
+const GRANTS_MAX: usize = 1_000;
+
+/// What all details of a token allow together.
+#[derive(Default, Debug)]
+pub(super) struct Rights {
+    pub(super) publish: Grants,
+    pub(super) subscribe: Grants,
+    pub(super) details: Vec<SubscribeDetail>,
+}
+
+#[derive(Deserialize)]
+struct Typed {
+    r#type: String,
+}
+
+// A member of the wrong type, `null` included, or one that stands there twice makes a detail unreadable.
+#[derive(Deserialize)]
+struct Detail {
+    actions: Vec<String>,
+    topics: Vec<TopicGrant>,
+    #[serde(default, deserialize_with = "not_null")]
+    payload: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct TopicGrant {
+    r#match: String,
+    #[serde(default)]
+    match_type: MatchType,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum MatchType {
+    #[default]
+    Exact,
+    UrlPattern,
+}
+
+/// Reads all details. One of ours that is wrong spoils the token; what details of another type look like is not our business.
+pub(super) fn rights(details: &[Box<RawValue>], validator: &Validator) -> Result<Rights, AuthError> {
+    let mut publish = Vec::new();
+    let mut subscribe = Vec::new();
+    let mut subscribe_details = Vec::new();
+    let mut grants = 0;
+    for text in details {
+        let Some(detail) = read(text)? else { continue };
+        grants += detail.topics.len();
+        if grants > GRANTS_MAX {
+            return Err(AuthError::invalid_token(format!("the token names more than {GRANTS_MAX} topics")));
+        }
+        let matchers =
+            detail.topics.iter().map(|topic| topic.matcher(validator)).collect::<Result<Vec<_>, _>>()?;
+        let allows = |action: &str| detail.actions.iter().any(|allowed| allowed == action);
+        if allows("publish") {
+            publish.extend_from_slice(&matchers);
+        }
+        if allows("subscribe") {
+            subscribe.extend_from_slice(&matchers);
+            let topics = matchers.into_iter().collect();
+            subscribe_details.push(SubscribeDetail { topics, payload: detail.payload });
+        }
+    }
+    Ok(Rights {
+        publish: publish.into_iter().collect(),
+        subscribe: subscribe.into_iter().collect(),
+        details: subscribe_details,
+    })
+}
+
+fn read(text: &RawValue) -> Result<Option<Detail>, AuthError> {
+    let typed: Typed = serde_json::from_str(text.get())
+        .map_err(|_| AuthError::invalid_token("an authorization detail of the token has no `type`"))?;
+    if typed.r#type != DETAIL_TYPE {
+        return Ok(None);
+    }
+    let detail: Detail =
+        serde_json::from_str(text.get()).map_err(|_| bad_detail("is not of the required form"))?;
+    if detail.actions.is_empty() || detail.actions.iter().any(String::is_empty) {
+        return Err(bad_detail("has no `actions`, or an empty one"));
+    }
+    if detail.topics.is_empty() {
+        return Err(bad_detail("has no `topics`"));
+    }
+    Ok(Some(detail))
+}
+
+impl TopicGrant {
+    fn matcher(&self, validator: &Validator) -> Result<Matcher, AuthError> {
+        match self.match_type {
+            MatchType::Exact => validator.exact(&self.r#match),
+            MatchType::UrlPattern => validator.pattern(&self.r#match),
+        }
+        .map_err(|invalid| bad_detail(&format!("cannot be used: {invalid}")))
+    }
+}
+
+fn bad_detail(reason: &str) -> AuthError {
+    AuthError::invalid_token(format!("an authorization detail of the token {reason}"))
+}
+
+fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
