@@ -1,0 +1,64 @@
+//! The time of day, injected, so that tests own it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// A point in time from milliseconds since 1970.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since 1970.
+    pub const fn to_millis(self) -> u64 {
+        self.0
+    }
+
+    /// This point in time, earlier by a duration; 1970 at the earliest.
+    #[must_use]
+    pub fn earlier_by(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Tells the time of day: that of the system, or one that a test sets.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Option<Arc<AtomicU64>>);
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self(None)
+    }
+
+    /// A clock that stands until [`advance`](Self::advance) moves it. Clones share it.
+    pub fn manual(start: Timestamp) -> Self {
+        Self(Some(Arc::new(AtomicU64::new(start.to_millis()))))
+    }
+
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        if let Some(manual) = &self.0 {
+            return Timestamp(manual.load(Ordering::SeqCst));
+        }
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Moves a manual clock on. The system's clock is not moved.
+    pub fn advance(&self, duration: Duration) {
+        if let Some(manual) = &self.0 {
+            let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            manual.fetch_add(millis, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Reading in two steps, so that a filter never runs while the ledger is locked.
+//!
+//! A [`Plan`] says what of a filter can be looked up; the ledger answers it with a [`Draft`], which holds everything that may belong
+//! to the page; finishing the draft applies the filter. Matching a URL Pattern takes microseconds and there may be a hundred
+//! thousand floors, so finishing also gives other tasks their turn.
+
+use std::sync::Arc;
+
+use tidings_topic::{Matcher, Topic};
+use tokio::task::coop::consume_budget;
+
+use crate::{Entry, Epoch, Filter, Grants, Page, Position};
+
+/// What of a filter can be looked up.
+pub(crate) struct Plan<'f> {
+    /// Where to look.
+    pub(crate) reach: Reach<'f>,
+    /// Which private events may be received.
+    pub(crate) private: Private,
+}
+
+/// Where what a filter asks for can be found.
+pub(crate) enum Reach<'f> {
+    /// Everything is asked for.
+    Everything,
+    /// Only these topics are asked for; whether the grants cover each.
+    Topics(Vec<(&'f Topic, bool)>),
+    /// Only looking at each event tells.
+    Unknown,
+}
+
+/// What the grants of a filter say about private events on the whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Private {
+    /// None may be received.
+    None,
+    /// It depends on the topics.
+    Some,
+    /// All may be received.
+    All,
+}
+
+impl<'f> Plan<'f> {
+    pub(crate) fn new(filter: &'f Filter) -> Self {
+        let private = match &filter.grants {
+            grants if grants.is_empty() => Private::None,
+            grants if grants.is_all() => Private::All,
+            _ => Private::Some,
+        };
+        Self { reach: Reach::of(filter), private }
+    }
+
+    /// Whether an event that was found where the plan looks is accepted for sure.
+    pub(crate) fn surely_accepts(&self, private: bool) -> bool {
+        !matches!(self.reach, Reach::Unknown) && (!private || self.private == Private::All)
+    }
+}
+
+impl<'f> Reach<'f> {
+    fn of(filter: &'f Filter) -> Self {
+        if filter.matchers.contains(&Matcher::Any) {
+            return Self::Everything;
+        }
+        let exact = |matcher: &'f Matcher| match matcher {
+            Matcher::Exact(topic) => Some((topic, filter.grants.covers(topic))),
+            Matcher::Any | Matcher::Pattern(_) => None,
+        };
+        filter.matchers.iter().map(exact).collect::<Option<_>>().map_or(Self::Unknown, Self::Topics)
+    }
+}
+
+/// Everything that may belong to a page.
+pub(crate) struct Draft {
+    pub(crate) epoch: Epoch,
+    /// Entries that may be accepted.
+    pub(crate) entries: Vec<Arc<Entry>>,
+    /// Only so many of the last accepted entries are wanted.
+    pub(crate) last_count: Option<usize>,
+    pub(crate) through: Position,
+    pub(crate) at_end: bool,
+    pub(crate) floor: FloorDraft,
+}
+
+impl Draft {
+    /// Applies the filter.
+    pub(crate) async fn finish(self, filter: &Filter) -> Page {
+        let floor = self.floor.finish(filter).await;
+        let mut entries = Vec::new();
+        match self.last_count {
+            None => {
+                for entry in self.entries {
+                    consume_budget().await;
+                    if filter.accepts(&entry.event) {
+                        entries.push(entry);
+                    }
+                }
+            }
+            Some(count) => {
+                let mut newest_first = self.entries.into_iter().rev();
+                while entries.len() < count
+                    && let Some(entry) = newest_first.next()
+                {
+                    consume_budget().await;
+                    if filter.accepts(&entry.event) {
+                        entries.push(entry);
+                    }
+                }
+                entries.reverse();
+            }
+        }
+        Page { epoch: self.epoch, entries, through: self.through, at_end: self.at_end, floor }
+    }
+}
+
+/// What may be the floor of a page.
+#[derive(Default)]
+pub(crate) struct FloorDraft {
+    /// A floor that holds whatever the filter says about the others.
+    pub(crate) sure: Option<Position>,
+    /// Newer ones that the filter has to be asked about, newest first.
+    pub(crate) unsure: Vec<(Position, Arc<Audience>)>,
+}
+
+impl FloorDraft {
+    async fn finish(self, filter: &Filter) -> Option<Position> {
+        for (position, audience) in self.unsure {
+            consume_budget().await;
+            if filter.accepts_topics(&audience.topics, audience.private) {
+                return Some(position);
+            }
+        }
+        self.sure
+    }
+}
+
+/// Who could have received an event: what is remembered of those that were dropped.
+#[derive(PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Audience {
+    /// Sorted, each once.
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) private: bool,
+}
+
+/// The events that bear one publisher's id, in order, up to the first that everybody may see.
+pub(crate) struct Named(pub(crate) Vec<Arc<Entry>>);
+
+impl Named {
+    /// The place of the first that these grants may see.
+    pub(crate) async fn resolve(self, grants: &Grants) -> Option<Position> {
+        for entry in self.0 {
+            consume_budget().await;
+            if !entry.event.private || grants.cover_any(&entry.event.topics) {
+                return Some(entry.cursor.position);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,173 @@
+//! What retention took, and from whom.
+//!
+//! For each audience the newest dropped event is remembered, so that a reader is told of a gap when it missed something and only
+//! then. Their number is bounded: beyond it the oldest floors become one line, below which everything may have been missed by anybody.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use tidings_topic::Topic;
+
+use crate::{
+    Event, MemoryLimits,
+    draft::{Audience, FloorDraft, Plan, Private, Reach},
+};
+
+use super::position;
+
+/// The newest dropped event of each audience.
+#[derive(Debug, Default)]
+pub(super) struct Floors {
+    numbers: HashMap<Arc<Audience>, u64>,
+    audiences: BTreeMap<u64, Arc<Audience>>,
+    topics: HashMap<Topic, TopicFloors>,
+    bytes: usize,
+    newest: u64,
+    newest_public: u64,
+    /// Up to here it is forgotten who could have received what was dropped.
+    forgotten_through: u64,
+}
+
+/// The floors of all audiences that have one topic.
+#[derive(Debug, Default)]
+struct TopicFloors {
+    public: BTreeSet<u64>,
+    private: BTreeSet<u64>,
+}
+
+impl TopicFloors {
+    fn of(&mut self, private: bool) -> &mut BTreeSet<u64> {
+        if private { &mut self.private } else { &mut self.public }
+    }
+}
+
+impl Floors {
+    /// Accounts for an event that is dropped. Numbers grow from call to call.
+    pub(super) fn record(&mut self, number: u64, event: &Event, limits: &MemoryLimits) {
+        self.newest = number;
+        if !event.private {
+            self.newest_public = number;
+        }
+        let mut topics = event.topics.clone();
+        topics.sort_unstable();
+        topics.dedup();
+        let mut audience = Arc::new(Audience { topics, private: event.private });
+        if let Some((known, old)) = self.numbers.get_key_value(&audience) {
+            audience = Arc::clone(known);
+            let old = *old;
+            self.remove(old);
+        }
+        self.insert(number, audience);
+        while self.audiences.len() > limits.floors_max || self.bytes > MemoryLimits::FLOORS_BYTES_MAX {
+            self.forget_oldest();
+        }
+    }
+
+    /// The floors after a number that a plan has to reckon with.
+    pub(super) fn draft(&self, plan: &Plan<'_>, after: u64) -> FloorDraft {
+        let mut sure = self.forgotten_through;
+        let mut unsure = Vec::new();
+        match &plan.reach {
+            Reach::Everything => {
+                let known = if plan.private == Private::All { self.newest } else { self.newest_public };
+                sure = sure.max(known);
+                if plan.private == Private::Some {
+                    unsure = self.newer_than(sure.max(after), |audience| audience.private);
+                }
+            }
+            Reach::Topics(topics) => (sure, unsure) = self.of_topics(topics, plan.private, after),
+            Reach::Unknown => {
+                unsure = self.newer_than(sure.max(after), |audience| {
+                    !audience.private || plan.private != Private::None
+                });
+            }
+        }
+        let unsure = unsure.into_iter().map(|(number, audience)| (position(number), audience)).collect();
+        FloorDraft { sure: (sure > after).then(|| position(sure)), unsure }
+    }
+
+    fn of_topics(
+        &self,
+        topics: &[(&Topic, bool)],
+        private: Private,
+        after: u64,
+    ) -> (u64, Vec<(u64, Arc<Audience>)>) {
+        let mut sure = self.forgotten_through;
+        for (topic, covered) in topics {
+            if let Some(floors) = self.topics.get(*topic) {
+                let private = floors.private.last().filter(|_| *covered);
+                let newest = floors.public.last().max(private).copied();
+                sure = sure.max(newest.unwrap_or_default());
+            }
+        }
+        // A private event on a topic that is not covered may still be received by way of another of its topics.
+        let mut unsure = BTreeMap::new();
+        for (topic, covered) in topics {
+            if private == Private::None || *covered {
+                continue;
+            }
+            if let Some(floors) = self.topics.get(*topic) {
+                let newer = floors.private.range(sure.max(after).saturating_add(1)..);
+                unsure.extend(newer.map(|number| (*number, Arc::clone(&self.audiences[number]))));
+            }
+        }
+        (sure, unsure.into_iter().rev().collect())
+    }
+
+    fn newer_than(&self, number: u64, wanted: impl Fn(&Audience) -> bool) -> Vec<(u64, Arc<Audience>)> {
+        let newer = self.audiences.range(number.saturating_add(1)..).rev();
+        newer
+            .filter(|(_, audience)| wanted(audience))
+            .map(|(number, audience)| (*number, Arc::clone(audience)))
+            .collect()
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(&number) = self.audiences.keys().next() {
+            self.forgotten_through = number;
+            self.remove(number);
+        }
+    }
+
+    fn insert(&mut self, number: u64, audience: Arc<Audience>) {
+        self.bytes += bytes_of(&audience);
+        for topic in &audience.topics {
+            if let Some(floors) = self.topics.get_mut(topic) {
+                floors.of(audience.private).insert(number);
+            } else {
+                let mut floors = TopicFloors::default();
+                floors.of(audience.private).insert(number);
+                self.topics.insert(topic.clone(), floors);
+            }
+        }
+        self.numbers.insert(Arc::clone(&audience), number);
+        self.audiences.insert(number, audience);
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some(audience) = self.audiences.remove(&number) else { return };
+        self.bytes -= bytes_of(&audience);
+        self.numbers.remove(&audience);
+        for topic in &audience.topics {
+            if let Some(floors) = self.topics.get_mut(topic) {
+                floors.of(audience.private).remove(&number);
+                if floors.public.is_empty() && floors.private.is_empty() {
+                    self.topics.remove(topic);
+                }
+            }
+        }
+    }
+}
+
+fn bytes_of(audience: &Audience) -> usize {
+    let topics: usize = audience.topics.iter().map(|topic| topic.as_str().len() + TOPIC_BYTES).sum();
+    topics + AUDIENCE_BYTES
+}
+
+/// Memory of one floor beside its topics: a place in the map and one in the tree.
+const AUDIENCE_BYTES: usize = 120;
+
+/// Memory of one topic of a floor beside its text: a handle, a place in the map, a leaf of the tree.
+const TOPIC_BYTES: usize = 200;

@@ -1,0 +1,79 @@
+//! The window of idempotency keys.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::{EventId, IdempotencyKey, MemoryLimits, Timestamp};
+
+/// The newest idempotency keys and what was appended under them.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    first_ids: HashMap<IdempotencyKey, EventId>,
+    /// In the order of their appending.
+    order: VecDeque<Record>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Record {
+    key: IdempotencyKey,
+    time: Timestamp,
+    /// The number of the last entry of the batch.
+    last: u64,
+    bytes: usize,
+}
+
+impl Keys {
+    /// The id of the first event that was appended under this key.
+    pub(super) fn get(&self, key: &IdempotencyKey) -> Option<&EventId> {
+        self.first_ids.get(key)
+    }
+
+    /// Remembers a key that is not known, and forgets the oldest where there are too many.
+    pub(super) fn insert(
+        &mut self,
+        key: IdempotencyKey,
+        first_id: EventId,
+        time: Timestamp,
+        last: u64,
+        limits: &MemoryLimits,
+    ) {
+        let bytes = RECORD_BYTES + key.as_str().len() + first_id.as_str().len();
+        self.bytes += bytes;
+        self.first_ids.insert(key.clone(), first_id);
+        self.order.push_back(Record { key, time, last, bytes });
+        while self.order.len() > limits.keys_max || self.bytes > MemoryLimits::KEYS_BYTES_MAX {
+            self.forget_front();
+        }
+    }
+
+    /// Forgets what is older than the window. A key is never forgotten before those in front of it, whatever the clock did.
+    pub(super) fn expire(&mut self, now: Timestamp, limits: &MemoryLimits) {
+        let oldest = now.earlier_by(limits.keys_age_max);
+        while self.order.front().is_some_and(|record| record.time < oldest) {
+            self.forget_front();
+        }
+    }
+
+    /// Forgets the batches that are not wholly in the log up to this entry: to send one of them again has to append it again.
+    pub(super) fn forget_after(&mut self, kept: u64) {
+        while self.order.back().is_some_and(|record| record.last > kept) {
+            let record = self.order.pop_back();
+            self.forget(record);
+        }
+    }
+
+    fn forget_front(&mut self) {
+        let record = self.order.pop_front();
+        self.forget(record);
+    }
+
+    fn forget(&mut self, record: Option<Record>) {
+        if let Some(record) = record {
+            self.bytes -= record.bytes;
+            self.first_ids.remove(&record.key);
+        }
+    }
+}
+
+/// Memory of one key beside its texts: a place in the map, one in the queue, and the counts of two shared strings.
+const RECORD_BYTES: usize = 160;

@@ -1,0 +1,180 @@
+//! A log in memory: what it keeps is gone when the process ends.
+//!
+//! All of its state is one [`Ledger`] behind a mutex that is held for short, synchronous sections and never across an `.await`. What
+//! takes time, above all matching patterns, happens on either side of it ([`Plan`], [`Draft`](crate::draft::Draft)). A tail is a position
+//! in the ledger and a bell that rings when the ledger changes, so a slow one costs no queue.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::{
+    AppendError, Appended, Batch, Bounds, Clock, Cursor, Epoch, EventId, Filter, Grants, Log, Page, Position,
+    Tail, TailItem, Unavailable, draft::Plan, ledger::Ledger,
+};
+
+/// How much a [`MemoryLog`] keeps. Whatever is exceeded first drops the oldest events, which leaves a floor behind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemoryLimits {
+    /// Most memory of events, in bytes, with what finding them takes. A batch that is larger on its own is refused as
+    /// [`AppendError::Full`]. Default 64 MiB.
+    pub bytes_max: u64,
+    /// Most events. A batch that has more on its own is refused as [`AppendError::Full`]. Default: as many as fit.
+    pub count_max: Option<u64>,
+    /// Greatest age of an event by the clock. Older ones are hidden at once; their memory is released by the next call of whatever kind,
+    /// so a log that nobody uses holds on to it, within the other limits. If the clock goes back, an event still never expires before
+    /// those in front of it. Default: any age.
+    pub age_max: Option<Duration>,
+    /// For how many sets of topics the log remembers what was dropped last (with at most [`FLOORS_BYTES_MAX`](Self::FLOORS_BYTES_MAX) of
+    /// memory). Beyond it the longest untouched are forgotten, and a reader that is older than these is told of a gap, whether or not
+    /// it missed something. Default 100,000.
+    pub floors_max: usize,
+    /// Most idempotency keys (with at most [`KEYS_BYTES_MAX`](Self::KEYS_BYTES_MAX) of memory). Beyond it the oldest are forgotten, and
+    /// their repeats are appended. Default 100,000.
+    pub keys_max: usize,
+    /// Greatest age of an idempotency key. Older ones are forgotten. Default 10 minutes.
+    pub keys_age_max: Duration,
+}
+
+impl MemoryLimits {
+    /// Most memory of remembered floors, in bytes.
+    pub const FLOORS_BYTES_MAX: usize = 32 * 1024 * 1024;
+    /// Most memory of idempotency keys, in bytes.
+    pub const KEYS_BYTES_MAX: usize = 32 * 1024 * 1024;
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        Self {
+            bytes_max: 64 * 1024 * 1024,
+            count_max: None,
+            age_max: None,
+            floors_max: 100_000,
+            keys_max: 100_000,
+            keys_age_max: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+/// A log in memory. Each one starts an epoch of its own.
+///
+/// Tails of a dropped log bring what was left and end.
+pub struct MemoryLog {
+    ledger: Arc<Mutex<Ledger>>,
+    clock: Clock,
+    /// Rings when the ledger changed.
+    bell: watch::Sender<()>,
+}
+
+impl MemoryLog {
+    /// An empty log.
+    pub fn new(limits: MemoryLimits) -> Self {
+        Self::with_clock(limits, Clock::system())
+    }
+
+    /// An empty log whose events age by this clock.
+    pub fn with_clock(limits: MemoryLimits, clock: Clock) -> Self {
+        let epoch = Epoch::from_u64(getrandom::u64().expect("the system gives random numbers"));
+        Self { ledger: Arc::new(Mutex::new(Ledger::new(limits, epoch))), clock, bell: watch::Sender::new(()) }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self::new(MemoryLimits::default())
+    }
+}
+
+impl fmt::Debug for MemoryLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryLog").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Log for MemoryLog {
+    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        let appended = self.ledger().append(self.clock.now(), batch)?;
+        self.bell.send_replace(());
+        Ok(appended)
+    }
+
+    async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
+        let plan = Plan::new(filter);
+        let draft = self.ledger().read(self.clock.now(), after, &plan, bytes_max);
+        Ok(draft.finish(filter).await)
+    }
+
+    async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
+        let plan = Plan::new(filter);
+        let draft = self.ledger().last(self.clock.now(), count, &plan, bytes_max);
+        Ok(draft.finish(filter).await)
+    }
+
+    async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
+        let named = self.ledger().named(self.clock.now(), id);
+        Ok(named.resolve(grants).await)
+    }
+
+    async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
+        Ok(self.ledger().position_ago(self.clock.now(), ago))
+    }
+
+    async fn bounds(&self) -> Result<Bounds, Unavailable> {
+        Ok(self.ledger().bounds(self.clock.now()))
+    }
+
+    async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
+        let cursor = self.ledger().end();
+        let bell = self.bell.subscribe();
+        let tail =
+            MemoryTail { ledger: Arc::clone(&self.ledger), clock: self.clock.clone(), bell, seen: cursor };
+        Ok((cursor, Box::new(tail)))
+    }
+
+    async fn health(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}
+
+struct MemoryTail {
+    ledger: Arc<Mutex<Ledger>>,
+    clock: Clock,
+    bell: watch::Receiver<()>,
+    /// Everything up to here was returned.
+    seen: Cursor,
+}
+
+#[async_trait]
+impl Tail for MemoryTail {
+    async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
+        let mut closed = false;
+        loop {
+            // The bell is muted before the ledger is looked at: whatever comes afterwards rings it again.
+            self.bell.mark_unchanged();
+            let followed = lock(&self.ledger).follow(self.clock.now(), self.seen, bytes_max);
+            if let Some((item, seen)) = followed {
+                self.seen = seen;
+                return Some(item);
+            }
+            if closed {
+                return None;
+            }
+            closed = self.bell.changed().await.is_err();
+        }
+    }
+}
+
+/// A panic inside the ledger would be a bug of ours; going on with what it left is better than a hub that answers nothing.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
