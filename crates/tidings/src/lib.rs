@@ -1,1 +1,65 @@
-//! tidings
+//! Server push for any web application.
+//!
+//! An app says a thing once; every browser that asked for it hears it, over plain Server-Sent Events. Fifteen lines under axum:
+//!
+//! ```no_run
+//! use axum::{Router, extract::State, routing::{get, post}};
+//! use tidings::{Hub, NewEvent, Subscribe, Subscription};
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let app = Router::new().route("/stream", get(stream)).route("/post", post(publish));
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//!     Ok(axum::serve(listener, app.with_state(Hub::in_memory().await)).await?)
+//! }
+//!
+//! async fn stream(State(hub): State<Hub>) -> Result<Subscription, String> {
+//!     let chat = hub.validator().exact("chat").map_err(|error| error.to_string())?;
+//!     hub.subscribe(Subscribe::new([chat])).await.map_err(|error| error.to_string())
+//! }
+//!
+//! async fn publish(State(hub): State<Hub>, message: String) -> Result<String, String> {
+//!     let published = hub.publish(NewEvent::new("chat", message)).await.map_err(|error| error.to_string())?;
+//!     Ok(published.id.to_string())
+//! }
+//! ```
+//!
+//! In the browser: `new EventSource('/stream').onmessage = event => console.log(event.data)`.
+//!
+//! # How it works
+//!
+//! The hub is a log with a fan-out. Everything that a subscriber sees comes out of the [`Log`](log::Log), in log order. One writer follows
+//! the live end of the log and encodes each event once into the feed of every matcher that somebody asked for. A subscriber is
+//! a cursor: where its place is in its feeds it is served from there, where it is behind them it reads the log. So there is no hole and
+//! no double where history meets the present, and no queue that a slow subscriber could fill.
+//!
+//! - An event that was acknowledged is in the log; every subscriber receives it in the same order, once per connection.
+//! - When an event is gone that a subscriber could have received, it is told: `event: tidings`, with data of
+//!   `{"kind":"gap","reason":…,"requested":…,"oldest":…,"newest":…}`. One `addEventListener('tidings', …)` is all it takes.
+//! - A private event reaches only those whose [`Grants`] cover one of its topics.
+
+mod encode;
+mod feed;
+mod feeds;
+mod hub;
+mod presence;
+mod pressure;
+mod reader;
+mod replay;
+mod start;
+mod subscribe;
+mod subscription;
+
+/// The log behind a hub, and the implementations that come with the library.
+pub use tidings_log as log;
+pub use tidings_log::{IdempotencyKey, MemoryLimits, MemoryLog, Unavailable};
+pub use tidings_topic::{
+    ConnectionId, Event, EventId, Filter, Grants, Invalid, Matcher, NewEvent, ParseSinceError, Since, Topic,
+    Validator,
+};
+
+pub use encode::Format;
+pub use hub::{Hub, HubBuilder, HubSettings, HubStats, PublishError, Published, Snapshot, SubscribeError};
+pub use presence::{Presence, PresenceHook};
+pub use subscribe::Subscribe;
+pub use subscription::{Resumed, Subscription};

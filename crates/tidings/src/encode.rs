@@ -1,0 +1,179 @@
+//! From entries of the log to the bytes that go out.
+//!
+//! An event is encoded once per [`Format`] and feed, as an HTTP/1.1 chunk that holds one event of Server-Sent Events; what pulls a
+//! stream takes the inner event. Notices are encoded here as well, so that nothing else in the crate knows the wire format.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tidings_log::{Cursor, Entry};
+use tidings_sse::EventFields;
+
+/// How events are written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Format {
+    /// The data as it was published, the type in the `event:` field.
+    #[default]
+    Plain,
+    /// Every event is a plain `message` whose data is the JSON object `{"topic", "id", "type", "time", "data"}`: `topic` is the canonical topic,
+    /// `type` is `message` for events without one, `time` is RFC 3339 in UTC, `data` is always a string. It lets one `onmessage` tell
+    /// many topics apart. Whoever may receive an event through an alternate topic sees its canonical one.
+    Json,
+}
+
+/// Appends an entry as one chunk and returns where in `out` the event inside it stands.
+pub(crate) fn encode_entry(entry: &Entry, format: Format, out: &mut Vec<u8>) -> Range<usize> {
+    let event = &entry.event;
+    let event_type = event.event_type.as_ref().map(tidings_topic::EventType::as_str);
+    let json;
+    let fields = match format {
+        Format::Plain => EventFields {
+            event: event_type,
+            retry_millis: event.retry_millis,
+            id: Some(entry.id.as_str()),
+            data: &event.data,
+        },
+        Format::Json => {
+            json = JsonEvent {
+                topic: event.topics[0].as_str(),
+                id: entry.id.as_str(),
+                event_type: event_type.unwrap_or("message"),
+                time: rfc3339(entry),
+                data: &event.data,
+            }
+            .to_json();
+            EventFields {
+                event: None,
+                retry_millis: event.retry_millis,
+                id: Some(entry.id.as_str()),
+                data: &json,
+            }
+        }
+    };
+    fields
+        .encode_chunk(out)
+        .expect("only a validator makes events, and it refuses what would break the framing")
+}
+
+#[derive(Serialize)]
+struct JsonEvent<'a> {
+    topic: &'a str,
+    id: &'a str,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    time: String,
+    data: &'a str,
+}
+
+impl JsonEvent<'_> {
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a struct of strings is always JSON")
+    }
+}
+
+fn rfc3339(entry: &Entry) -> String {
+    let millis = i64::try_from(entry.time.to_millis()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+/// What the hub tells a subscriber besides events: sent as `event: tidings`, so that `onmessage` never sees it.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(crate) enum Notice {
+    /// Events that this subscriber could have received are gone.
+    Gap {
+        reason: GapReason,
+        /// The id that the reader came with, or the place that it had reached.
+        requested: String,
+        /// The oldest event that is kept, as a generated id.
+        oldest: Option<String>,
+        /// The end of the log, as a generated id.
+        newest: String,
+    },
+    /// The server is about to end this stream.
+    Reconnect { reason: EndReason },
+    /// The name of this connection, for publishers that want to leave it out.
+    Hello { connection: String },
+}
+
+/// Why events are gone.
+#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum GapReason {
+    /// Retention took them.
+    Expired,
+    /// The cursor names no event that this reader may see.
+    Unknown,
+    /// The cursor is from another log, or this log lost its end.
+    OtherLog,
+}
+
+/// Why a stream ends.
+#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum EndReason {
+    /// The hub shuts down.
+    Shutdown,
+    /// The credential of this subscriber has expired.
+    Expired,
+    /// The connection has reached the greatest age that the operator allows.
+    Lifetime,
+}
+
+impl Notice {
+    /// Encodes the notice. Its id moves the reader's cursor to `place`, so that what was told is not told again after a reconnect.
+    pub(crate) fn encode(&self, place: Cursor, retry_millis: Option<u64>) -> Bytes {
+        let data = serde_json::to_string(self).expect("notices hold strings only");
+        let id = place.to_event_id();
+        let fields = EventFields { event: Some("tidings"), retry_millis, id: Some(id.as_str()), data: &data };
+        let mut out = Vec::new();
+        fields.encode(&mut out).expect("a notice has no control characters");
+        out.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_log::{Epoch, Position, Timestamp};
+    use tidings_topic::{NewEvent, Validator};
+
+    use super::*;
+
+    fn entry() -> Entry {
+        let new = NewEvent::new("chat", "a\nb").event_type("greeting").id("own");
+        let event = Validator::default().event(new).expect("valid");
+        let cursor = Cursor { epoch: Epoch::from_u64(1), position: Position::BEFORE_ALL };
+        Entry::new(cursor, Timestamp::from_millis(1_000), event)
+    }
+
+    #[test]
+    fn a_plain_frame_carries_the_event_as_published() {
+        let mut out = Vec::new();
+        let inner = encode_entry(&entry(), Format::Plain, &mut out);
+        assert_eq!(&out[inner], b"event: greeting\nid: own\ndata: a\ndata: b\n\n");
+    }
+
+    #[test]
+    fn a_json_frame_is_a_message_that_tells_everything() {
+        let mut out = Vec::new();
+        let inner = encode_entry(&entry(), Format::Json, &mut out);
+        let expected = "id: own\ndata: {\"topic\":\"chat\",\"id\":\"own\",\"type\":\"greeting\",\
+                        \"time\":\"1970-01-01T00:00:01Z\",\"data\":\"a\\nb\"}\n\n";
+        assert_eq!(std::str::from_utf8(&out[inner]), Ok(expected));
+    }
+
+    #[test]
+    fn a_gap_is_told_in_the_words_of_the_documentation() {
+        let place = Cursor { epoch: Epoch::from_u64(1), position: Position::BEFORE_ALL };
+        let gap = Notice::Gap {
+            reason: GapReason::OtherLog,
+            requested: "x".to_owned(),
+            oldest: None,
+            newest: "#1.0".to_owned(),
+        };
+        let expected = "event: tidings\nid: #1.0\ndata: {\"kind\":\"gap\",\"reason\":\"other-log\",\
+                        \"requested\":\"x\",\"oldest\":null,\"newest\":\"#1.0\"}\n\n";
+        assert_eq!(gap.encode(place, None), expected);
+    }
+}

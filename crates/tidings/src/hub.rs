@@ -1,0 +1,424 @@
+//! The hub: a log with a fan-out.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tidings_log::{
+    AppendError, Appended, Batch, Bounds, Cursor, IdempotencyKey, Log, MemoryLimits, MemoryLog, Tail,
+    TailItem, Unavailable,
+};
+use tidings_topic::{Event, EventId, Filter, Invalid, Matcher, NewEvent, Since, Topic, Validator};
+use tokio::task::JoinHandle;
+
+use crate::{
+    Subscribe,
+    feeds::Feeds,
+    presence::{Presence, PresenceDesk, PresenceHook},
+    pressure::Pressure,
+    replay::{ReplayRequest, Replayed, Replays},
+    start,
+    subscription::Subscription,
+};
+
+/// A server-push hub: publish an event once, and everybody who subscribed to its topic receives it.
+///
+/// Clones are handles to the same hub. When the last handle and the last [`Subscription`] are gone, the hub is.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    pub(crate) shared: Arc<Shared>,
+    writer: Arc<Writer>,
+}
+
+/// The limits of a hub and what it does when they are hit.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HubSettings {
+    /// A subscriber that received nothing for about this long is sent a comment, so that proxies keep the connection and dead ones are
+    /// found. Jittered by up to a quarter downwards. Default 15 s.
+    pub heartbeat: Duration,
+    /// How long browsers wait before they reconnect, in milliseconds, jittered by ± 50 %. Default 3,000.
+    pub retry_millis: u64,
+    /// A stream older than this is ended with a `reconnect` notice, jittered by up to a quarter downwards. Default: never.
+    pub lifetime_max: Option<Duration>,
+    /// Batches on their way into the log; one more is refused with [`PublishError::Overloaded`]. Default 10,000.
+    pub appends_max: usize,
+    /// Bytes on their way into the log; more are refused with [`PublishError::Overloaded`]. Default 64 MiB.
+    pub appends_bytes_max: u64,
+    /// Bytes in the log that the fan-out has not reached; beyond, appends wait. Default: half of what the log keeps, or 32 MiB where the log has no
+    /// bound in bytes.
+    pub fan_out_lag_bytes_max: Option<u64>,
+    /// Encoded events that all feeds together hold; beyond, the oldest are dropped, and whoever still wants them is served from the log.
+    /// Default 16 MiB.
+    pub feed_bytes_max: usize,
+    /// Pages of history that are read at the same time; further readers wait for their turn. Default 8.
+    pub replays_max: usize,
+    /// Size of such a page, in bytes of the log. Default 128 KiB.
+    pub replay_page_bytes: usize,
+    /// Events on topics that one of these matches are private, by whatever door they come.
+    pub private_topics: Vec<Matcher>,
+}
+
+impl Default for HubSettings {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(15),
+            retry_millis: 3_000,
+            lifetime_max: None,
+            appends_max: 10_000,
+            appends_bytes_max: 64 << 20,
+            fan_out_lag_bytes_max: None,
+            feed_bytes_max: 16 << 20,
+            replays_max: 8,
+            replay_page_bytes: 128 << 10,
+            private_topics: Vec::new(),
+        }
+    }
+}
+
+/// Puts a hub together.
+#[derive(Default)]
+pub struct HubBuilder {
+    log: Option<Arc<dyn Log>>,
+    validator: Validator,
+    settings: HubSettings,
+    presence: Option<Arc<PresenceHook>>,
+}
+
+impl HubBuilder {
+    /// Where events are kept. By default a [`MemoryLog`] of 64 MiB.
+    #[must_use]
+    pub fn log(mut self, log: impl Log) -> Self {
+        self.log = Some(Arc::new(log));
+        self
+    }
+
+    /// What every event and matcher has to pass. By default that of a hub whose public URL nobody configured.
+    #[must_use]
+    pub fn validator(mut self, validator: Validator) -> Self {
+        self.validator = validator;
+        self
+    }
+
+    /// Limits and times.
+    #[must_use]
+    pub fn settings(mut self, settings: HubSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Is told of each subscriber that comes or goes.
+    #[must_use]
+    pub fn on_presence(mut self, hook: impl Fn(&Presence) + Send + Sync + 'static) -> Self {
+        self.presence = Some(Arc::new(hook));
+        self
+    }
+
+    /// Starts the hub, which needs a Tokio runtime. Fails if the log cannot be reached.
+    pub async fn start(self) -> Result<Hub, Unavailable> {
+        let log = self.log.unwrap_or_else(|| Arc::new(MemoryLog::new(MemoryLimits::default())));
+        let settings = self.settings;
+        let retention = log.bounds().await?.retention_bytes;
+        let (head, tail) = log.tail().await?;
+        let lag_bytes_max =
+            settings.fan_out_lag_bytes_max.unwrap_or_else(|| retention.map_or(32 << 20, |bytes| bytes / 2));
+        let shared = Arc::new(Shared {
+            replays: Replays::new(Arc::clone(&log), settings.replays_max, settings.replay_page_bytes),
+            feeds: Feeds::new(head, settings.feed_bytes_max),
+            pressure: Pressure::new(settings.appends_max, settings.appends_bytes_max, lag_bytes_max),
+            presence: PresenceDesk::new(self.presence),
+            log,
+            validator: self.validator,
+            settings,
+            closed: AtomicBool::new(false),
+            published: AtomicU64::new(0),
+        });
+        let writer = tokio::spawn(write_feeds(Arc::clone(&shared), tail));
+        Ok(Hub { shared, writer: Arc::new(Writer(writer)) })
+    }
+}
+
+impl Hub {
+    /// A hub with a log in memory and default settings.
+    pub async fn in_memory() -> Self {
+        Self::builder().start().await.expect("memory is always there")
+    }
+
+    /// A hub that is put together by hand.
+    pub fn builder() -> HubBuilder {
+        HubBuilder::default()
+    }
+
+    /// The validator that guards every door of this hub; it makes the matchers for [`Subscribe`].
+    pub fn validator(&self) -> &Validator {
+        &self.shared.validator
+    }
+
+    /// Publishes one event. When this returns, the event is in the log.
+    pub async fn publish(&self, event: NewEvent) -> Result<Published, PublishError> {
+        let event = self.shared.validator.event(event)?;
+        let mut published = self.publish_events(vec![event], None).await?;
+        Ok(published.pop().expect("one event, one answer"))
+    }
+
+    /// Publishes valid events, all or nothing and in this order. A repeat of a key within the log's window publishes nothing and returns
+    /// the first id again.
+    pub async fn publish_events(
+        &self,
+        mut events: Vec<Event>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Vec<Published>, PublishError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared = &self.shared;
+        if shared.is_closed() {
+            return Err(PublishError::Unavailable("the hub is shutting down".to_owned()));
+        }
+        for event in &mut events {
+            event.private |=
+                shared.settings.private_topics.iter().any(|matcher| matcher.matches_any(&event.topics));
+        }
+        let bytes = events.iter().map(|event| event.memory_bytes() as u64).sum();
+        let subscribers: Vec<_> =
+            events.iter().map(|event| shared.feeds.reader_count(&event.topics)).collect();
+        let _turn = shared.pressure.enter(bytes).ok_or(PublishError::Overloaded)?;
+        shared.pressure.wait_for_fan_out().await;
+        match shared.log.append(Batch { events, key }).await? {
+            Appended::New { ids, last } => {
+                shared.published.fetch_add(ids.len() as u64, Ordering::Relaxed);
+                shared.pressure.appended(last, bytes, || shared.feeds.head());
+                let pairs = ids.into_iter().zip(subscribers);
+                Ok(pairs.map(|(id, subscribers)| Published { id, subscribers, duplicate: false }).collect())
+            }
+            Appended::Duplicate { first_id } => {
+                Ok(vec![Published { id: first_id, subscribers: 0, duplicate: true }])
+            }
+        }
+    }
+
+    /// Subscribes. The subscription receives every matching event from its start on, in the order of the log, each once.
+    pub async fn subscribe(&self, request: Subscribe) -> Result<Subscription, SubscribeError> {
+        let shared = &self.shared;
+        if request.filter.matchers.is_empty() {
+            return Err(SubscribeError::NoMatchers);
+        }
+        shared.validator.matchers_count(request.filter.matchers.len())?;
+        let start = start::find(&*shared.log, &shared.validator, &request.since, &request.filter).await?;
+        let has_cursor = matches!(request.since, Since::Id(_) | Since::Earliest);
+        Ok(Subscription::open(self.clone(), request, start, has_cursor).await)
+    }
+
+    /// The newest events that this filter accepts, at most `count`, oldest first, and how far the log reaches: subscribe with
+    /// [`Since::Id`] of the end, and nothing between the two is missing.
+    pub async fn last_events(&self, count: usize, filter: &Filter) -> Result<Snapshot, Unavailable> {
+        let page = self.shared.log.last(count, filter, SNAPSHOT_BYTES_MAX).await?;
+        let end = Cursor { epoch: page.epoch, position: page.through };
+        Ok(Snapshot { entries: page.entries, end: end.to_event_id() })
+    }
+
+    /// How many subscriptions an event on this topic reaches in this process, before grants are looked at. Who subscribed to it in two ways
+    /// counts twice.
+    pub fn subscribers(&self, topic: &Topic) -> usize {
+        self.shared.feeds.reader_count(std::slice::from_ref(topic))
+    }
+
+    /// Ends all subscriptions with a `reconnect` notice and refuses to publish.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Whether events are accepted and delivered: readiness probes ask this.
+    pub async fn health(&self) -> Result<(), Unavailable> {
+        if self.writer.0.is_finished() || self.shared.is_closed() {
+            return Err(Unavailable("the hub has been closed".to_owned()));
+        }
+        self.shared.log.health().await
+    }
+
+    /// How far the log reaches.
+    pub async fn bounds(&self) -> Result<Bounds, Unavailable> {
+        self.shared.log.bounds().await
+    }
+
+    /// Figures for metrics.
+    pub fn stats(&self) -> HubStats {
+        let (feeds, feed_bytes) = self.shared.feeds.size();
+        HubStats {
+            subscribers: self.shared.presence.count(),
+            published: self.shared.published.load(Ordering::Relaxed),
+            feeds,
+            feed_bytes,
+            fan_out_lag_bytes: self.shared.pressure.lagging_bytes(),
+        }
+    }
+}
+
+/// Bytes of the log that a snapshot looks through at most.
+const SNAPSHOT_BYTES_MAX: usize = 1 << 20;
+
+/// What became of one event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Published {
+    /// The id that subscribers see.
+    pub id: EventId,
+    /// How many subscriptions in this process it reaches, before grants are looked at.
+    pub subscribers: usize,
+    /// It had been published before, with the same idempotency key; the id is the one of then.
+    pub duplicate: bool,
+}
+
+/// Why an event was not published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The event is not valid. The publisher has to change it.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// More is being published than the log takes in: nothing was appended. Try again a little later.
+    #[error("too many events are being published at once; try again in a moment")]
+    Overloaded,
+    /// The log has no room: nothing was appended.
+    #[error("{0}")]
+    Full(String),
+    /// The log cannot be reached: nothing was appended. Try again later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It may or may not have been published. Sending it again with the same idempotency key settles it.
+    #[error("{0}")]
+    OutcomeUnknown(String),
+}
+
+impl From<AppendError> for PublishError {
+    fn from(error: AppendError) -> Self {
+        let text = error.to_string();
+        match error {
+            AppendError::Full(_) => Self::Full(text),
+            AppendError::OutcomeUnknown(_) => Self::OutcomeUnknown(text),
+            _ => Self::Unavailable(text),
+        }
+    }
+}
+
+/// Why a subscription was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// Nothing was asked for.
+    #[error("a subscription needs at least one topic or pattern")]
+    NoMatchers,
+    /// Too many matchers.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The log cannot be reached.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The newest events, and the end of the log when they were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The events, oldest first.
+    pub entries: Vec<Arc<tidings_log::Entry>>,
+    /// The end of the log as a generated id.
+    pub end: EventId,
+}
+
+/// Figures of a hub at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct HubStats {
+    /// Subscriptions that are open in this process.
+    pub subscribers: usize,
+    /// Events published through this process since it started.
+    pub published: u64,
+    /// Distinct matchers and formats that are subscribed to.
+    pub feeds: usize,
+    /// Bytes that the feeds hold.
+    pub feed_bytes: usize,
+    /// Bytes that are in the log and not yet in the feeds.
+    pub fan_out_lag_bytes: u64,
+}
+
+/// What the hub, its writer and its subscriptions share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    log: Arc<dyn Log>,
+    validator: Validator,
+    replays: Replays,
+    pub(crate) settings: HubSettings,
+    pub(crate) feeds: Feeds,
+    pub(crate) presence: PresenceDesk,
+    pressure: Pressure,
+    closed: AtomicBool,
+    published: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.feeds.wake_all();
+    }
+
+    /// The next page of a reader. While the log is away the reader waits: it is behind, and nothing else could be sent to it.
+    pub(crate) async fn next_page(&self, request: ReplayRequest) -> Replayed {
+        loop {
+            match self.replays.next_page(request.clone()).await {
+                Ok(page) => return page,
+                Err(error) => {
+                    tracing::debug!(%error, "history cannot be read; waiting");
+                    tokio::time::sleep(LOG_RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+/// How long a reader waits before it asks a log again that could not be read.
+const LOG_RETRY: Duration = Duration::from_millis(500);
+
+/// The task that writes the feeds, ended with the hub.
+#[derive(Debug)]
+struct Writer(JoinHandle<()>);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// How much of the log the writer takes in one turn. Small enough to keep latency even, large enough to share a wake-up.
+const WRITER_TURN_BYTES: usize = 256 * 1024;
+
+/// The one writer: everything that is delivered live passes here, in the order of the log.
+async fn write_feeds(shared: Arc<Shared>, mut tail: Box<dyn Tail>) {
+    while let Some(item) = tail.next(WRITER_TURN_BYTES).await {
+        match item {
+            TailItem::Entries(entries) => {
+                shared.feeds.write(&entries);
+                shared.pressure.fanned_out(shared.feeds.head().position);
+            }
+            TailItem::Skipped { through } => {
+                let epoch = shared.feeds.head().epoch;
+                tracing::warn!("the fan-out was slower than retention; subscribers go on from the log");
+                shared.feeds.restart(Cursor { epoch, position: through });
+                shared.pressure.fanned_out(through);
+            }
+            TailItem::NewEpoch(start) => {
+                tracing::warn!(epoch = ?start.epoch, "the log lost its end or was replaced; subscribers are told");
+                shared.feeds.restart(Cursor { epoch: start.epoch, position: start.after });
+                shared.pressure.restart();
+            }
+        }
+    }
+    shared.close();
+}

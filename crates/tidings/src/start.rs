@@ -1,0 +1,78 @@
+//! Where a new subscription starts: from the words of a request to a place in the log.
+
+use tidings_log::{Cursor, Located, Log, Position, Unavailable};
+use tidings_topic::{EventId, Filter, Since, Validator};
+
+use crate::encode::GapReason;
+
+/// Bytes of the log that `since=-50` looks through at most. Fewer events than asked for are found when they lie further back.
+const LAST_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Where to begin, and what has to be said about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) place: Cursor,
+    /// The request named an event: whatever is missing after it has to be told.
+    pub(crate) promises: bool,
+    pub(crate) gap: Option<GapReason>,
+    /// The id that was found, to be echoed.
+    pub(crate) found: Option<String>,
+}
+
+/// Finds the place that a request means. `None`: begin with what comes from now on.
+pub(crate) async fn find(
+    log: &dyn Log,
+    validator: &Validator,
+    since: &Since,
+    filter: &Filter,
+) -> Result<Option<Start>, Unavailable> {
+    let bounds = log.bounds().await?;
+    let epoch = bounds.epochs.current().epoch;
+    let at = |position| Start { place: Cursor { epoch, position }, promises: false, gap: None, found: None };
+    Ok(match since {
+        Since::Now => None,
+        Since::Earliest => Some(at(Position::BEFORE_ALL)),
+        Since::Ago(ago) => Some(at(log.position_ago(*ago).await?)),
+        Since::Last(count) => Some(at(before_the_last(log, *count, filter).await?)),
+        Since::Id(id) => {
+            let found = |position| Start { promises: true, found: Some(id.clone()), ..at(position) };
+            let lost = |position, reason| Start { gap: Some(reason), promises: true, ..at(position) };
+            Some(match Cursor::parse(id).ok().filter(|_| id.starts_with('#')) {
+                Some(cursor) => match bounds.epochs.locate(cursor, bounds.newest) {
+                    Located::Here(position) => found(position),
+                    Located::Earlier(position) => lost(position, GapReason::OtherLog),
+                    Located::Unknown if cursor.epoch == epoch => {
+                        lost(Position::BEFORE_ALL, GapReason::Unknown)
+                    }
+                    Located::Unknown => lost(Position::BEFORE_ALL, GapReason::OtherLog),
+                },
+                None => match resolve(log, validator, id, filter).await? {
+                    Some(position) => found(position),
+                    None => lost(Position::BEFORE_ALL, GapReason::Unknown),
+                },
+            })
+        }
+    })
+}
+
+/// A publisher's own id. The id of an event that the reader may not see is as unknown as one that never was.
+async fn resolve(
+    log: &dyn Log,
+    validator: &Validator,
+    id: &str,
+    filter: &Filter,
+) -> Result<Option<Position>, Unavailable> {
+    let Ok(id): Result<EventId, _> = validator.event_id(id) else { return Ok(None) };
+    log.resolve(&id, &filter.grants).await
+}
+
+/// A place after which exactly the newest `count` events follow.
+async fn before_the_last(log: &dyn Log, count: usize, filter: &Filter) -> Result<Position, Unavailable> {
+    // One more than asked for: the place is that of the event before the first.
+    let page = log.last(count.saturating_add(1), filter, LAST_BYTES_MAX).await?;
+    let Some(first) = page.entries.first() else { return Ok(Position::BEFORE_ALL) };
+    if page.entries.len() > count {
+        return Ok(first.cursor.position);
+    }
+    Ok(Position::BEFORE_ALL)
+}

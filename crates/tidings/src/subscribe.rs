@@ -1,0 +1,78 @@
+//! What a subscriber asks for.
+
+use std::time::Duration;
+
+use tidings_topic::{Filter, Grants, Matcher, Since};
+
+use crate::encode::Format;
+
+/// A request to subscribe. Topics and patterns become matchers through [`Hub::validator`](crate::Hub::validator), which refuses bad ones.
+#[derive(Clone, Debug, Default)]
+pub struct Subscribe {
+    pub(crate) filter: Filter,
+    pub(crate) since: Since,
+    pub(crate) format: Format,
+    pub(crate) hello: bool,
+    pub(crate) label: Option<String>,
+    pub(crate) expires_in: Option<Duration>,
+    pub(crate) requested_id: Option<String>,
+}
+
+impl Subscribe {
+    /// Everything that one of these matchers matches, public events only, from now on.
+    pub fn new(matchers: impl IntoIterator<Item = Matcher>) -> Self {
+        let mut distinct = Vec::new();
+        for matcher in matchers {
+            if !distinct.contains(&matcher) {
+                distinct.push(matcher);
+            }
+        }
+        Self { filter: Filter { matchers: distinct, grants: Grants::NONE }, ..Self::default() }
+    }
+
+    /// Where to start; by default with what is published from now on.
+    #[must_use]
+    pub fn since(mut self, since: Since) -> Self {
+        self.requested_id = match &since {
+            Since::Id(id) => Some(id.clone()),
+            _ => None,
+        };
+        self.since = since;
+        self
+    }
+
+    /// Which private events may be received.
+    #[must_use]
+    pub fn grants(mut self, grants: Grants) -> Self {
+        self.filter.grants = grants;
+        self
+    }
+
+    /// How events are written.
+    #[must_use]
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Begins with a notice of kind `hello` that names the connection.
+    #[must_use]
+    pub fn hello(mut self, hello: bool) -> Self {
+        self.hello = hello;
+        self
+    }
+
+    /// A name for this subscriber, which the [presence hook](crate::HubBuilder::on_presence) is given.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Ends the stream after this time, because the credential expires then.
+    #[must_use]
+    pub fn expires_in(mut self, expires_in: Duration) -> Self {
+        self.expires_in = Some(expires_in);
+        self
+    }
+}

@@ -1,0 +1,330 @@
+//! The pulled driver of a cursor: a subscription as a stream of bytes.
+//!
+//! HTTP/2, HEAD and POST responses and library users pull their bytes; nothing is queued for them beyond one page of history. Each item
+//! is one event (or notice, or comment) of Server-Sent Events, without chunk framing.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::task::AtomicWaker;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tidings_log::Cursor;
+use tidings_topic::{ConnectionId, EventId};
+use tokio::time::{Instant, Sleep};
+
+use crate::{
+    encode::{EndReason, Notice},
+    hub::Hub,
+    presence::Membership,
+    reader::{Reader, Step},
+    replay::{ReplayRequest, Replayed},
+    start::Start,
+    subscribe::Subscribe,
+};
+
+/// The answer to one subscriber: an endless [`Stream`] of bytes and an [`http_body::Body`] of type `text/event-stream`.
+///
+/// It ends, after a notice of kind `reconnect`, when the hub closes, when its credential expires or at its greatest age. Dropping it
+/// ends the subscription.
+pub struct Subscription {
+    /// Keeps the hub alive, too.
+    hub: Hub,
+    reader: Reader,
+    waker: Arc<AtomicWaker>,
+    /// What has to be sent before anything else, and the place that each item moves the subscriber to: the preface, notices, one page of
+    /// history. Bounded by that page.
+    pending: VecDeque<(Option<Cursor>, Bytes)>,
+    /// What has been sent reaches to here; the reader is ahead of it by what is pending.
+    sent: Cursor,
+    replay: Option<Pin<Box<dyn Future<Output = Replayed> + Send>>>,
+    timer: Pin<Box<Sleep>>,
+    last_sent: Instant,
+    heartbeat: Duration,
+    ends: Vec<(Instant, EndReason)>,
+    resumed_from: Option<Resumed>,
+    ended: bool,
+    /// Says that this subscriber has left when it is dropped.
+    _membership: Membership,
+}
+
+/// Where a subscription went on, for the header that tells it (the Mercure protocol, "Reconciliation").
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Resumed {
+    /// After the event with this id, as the request spelled it.
+    After(String),
+    /// At the oldest event that is kept: that was asked for, or the id is not known any more.
+    Earliest,
+}
+
+impl Resumed {
+    /// The value of the header: the id, or `earliest`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::After(id) => id,
+            Self::Earliest => "earliest",
+        }
+    }
+}
+
+impl Subscription {
+    pub(crate) async fn open(
+        hub: Hub,
+        request: Subscribe,
+        start: Option<Start>,
+        asked_for_history: bool,
+    ) -> Self {
+        let shared = &hub.shared;
+        let waker = Arc::new(AtomicWaker::new());
+        let connection =
+            ConnectionId::new(&uuid::Uuid::new_v4().to_string()).expect("a UUID is a connection id");
+        let filter = Arc::new(request.filter);
+        let mut reader = Reader::join(&shared.feeds, filter, request.format, connection.clone(), &waker);
+        let membership = shared.presence.join(connection.clone(), &reader.filter.matchers, request.label);
+
+        let now = Instant::now();
+        let settings = &shared.settings;
+        let lifetime = settings.lifetime_max.map(|lifetime| (now + jittered(lifetime), EndReason::Lifetime));
+        let expiry = request.expires_in.map(|expires_in| (now + expires_in, EndReason::Expired));
+        let heartbeat = jittered(settings.heartbeat);
+
+        let mut pending = VecDeque::new();
+        let retry_millis = jittered_millis(settings.retry_millis);
+        pending.push_back((None, tidings_sse::preface(retry_millis).into()));
+        if request.hello {
+            let hello = Notice::Hello { connection: connection.as_str().to_owned() };
+            let place = start.as_ref().map_or(reader.place, |start| start.place);
+            pending.push_back((Some(place), hello.encode(place, None)));
+        }
+
+        let mut resumed_from = None;
+        let mut first = None;
+        if let Some(start) = start {
+            resumed_from =
+                asked_for_history.then(|| start.found.clone().map_or(Resumed::Earliest, Resumed::After));
+            reader.place = start.place;
+            reader.told = start.promises.then_some(start.place.position);
+            first = Some((start.found, start.gap));
+        }
+        let mut subscription = Self {
+            sent: reader.place,
+            reader,
+            waker,
+            pending,
+            replay: None,
+            timer: Box::pin(tokio::time::sleep_until(now + heartbeat)),
+            last_sent: now,
+            heartbeat,
+            ends: expiry.into_iter().chain(lifetime).collect(),
+            resumed_from,
+            ended: false,
+            _membership: membership,
+            hub,
+        };
+        if let Some((requested, gap)) = first {
+            subscription.read_first_page(requested, gap, request.requested_id).await;
+        }
+        subscription
+    }
+
+    /// The first page is read before the response begins, because its head says whether the cursor was found.
+    async fn read_first_page(
+        &mut self,
+        found: Option<String>,
+        gap: Option<crate::encode::GapReason>,
+        requested: Option<String>,
+    ) {
+        let request = ReplayRequest { requested: found.or(requested), gap, ..self.replay_request() };
+        let page = self.hub.shared.next_page(request).await;
+        if page.gap.is_some() && self.resumed_from.is_some() {
+            self.resumed_from = Some(Resumed::Earliest);
+        }
+        self.take_page(page);
+    }
+
+    /// The name of this connection: an event published with [`NewEvent::except`](crate::NewEvent::except) of it is not delivered here.
+    pub fn connection(&self) -> &ConnectionId {
+        &self.reader.connection
+    }
+
+    /// Where this subscription went on, if the request had a cursor.
+    pub fn resumed_from(&self) -> Option<&Resumed> {
+        self.resumed_from.as_ref()
+    }
+
+    /// The place of this subscription as a generated event id: whoever starts after it receives what this subscription has not yet.
+    pub fn place(&self) -> EventId {
+        self.sent.to_event_id()
+    }
+
+    /// The headers that a response with this body needs: media type, and what keeps caches and proxies from holding events back.
+    pub fn headers() -> HeaderMap {
+        HeaderMap::from_iter([
+            (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform")),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+        ])
+    }
+
+    fn replay_request(&self) -> ReplayRequest {
+        ReplayRequest {
+            filter: Arc::clone(&self.reader.filter),
+            format: self.reader.format,
+            connection: self.reader.connection.clone(),
+            place: self.reader.place,
+            told: self.reader.told,
+            requested: None,
+            gap: None,
+        }
+    }
+
+    fn take_page(&mut self, page: Replayed) {
+        self.reader.replayed(&page, self.hub.shared.feeds.head());
+        let events = page.gap.into_iter().chain(page.events);
+        self.pending.extend(events.map(|(place, bytes)| (Some(place), bytes)));
+    }
+
+    fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        // Before looking, so that what comes between looking and sleeping wakes us.
+        self.waker.register(context.waker());
+        let now = Instant::now();
+        if let Poll::Ready(bytes) = self.poll_end(now) {
+            return Poll::Ready(bytes);
+        }
+        loop {
+            if let Some((place, bytes)) = self.pending.pop_front() {
+                self.sent = place.unwrap_or(self.sent);
+                self.last_sent = now;
+                return Poll::Ready(Some(bytes));
+            }
+            if let Some(replay) = &mut self.replay {
+                match replay.as_mut().poll(context) {
+                    Poll::Ready(page) => {
+                        self.replay = None;
+                        self.take_page(page);
+                        continue;
+                    }
+                    Poll::Pending => return self.poll_timer(context),
+                }
+            }
+            let step = self.reader.step(&self.hub.shared.feeds);
+            self.sent = self.reader.place;
+            match step {
+                Step::Send(bytes) => {
+                    self.last_sent = now;
+                    return Poll::Ready(Some(bytes));
+                }
+                Step::Replay => {
+                    let shared = Arc::clone(&self.hub.shared);
+                    let request = self.replay_request();
+                    self.replay = Some(Box::pin(async move { shared.next_page(request).await }));
+                }
+                Step::Wait => return self.poll_timer(context),
+            }
+        }
+    }
+
+    /// Sleeps until a heartbeat or an end is due. Events move the heartbeat without touching the timer: it wakes at the old time, finds
+    /// nothing due and is set anew.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            let heartbeat_at = self.last_sent + self.heartbeat;
+            let end_at = self.ends.iter().map(|(at, _)| *at).min();
+            let due = end_at.map_or(heartbeat_at, |end_at| end_at.min(heartbeat_at));
+            if self.timer.deadline() > due {
+                self.timer.as_mut().reset(due);
+            }
+            if self.timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if end_at.is_some_and(|end_at| end_at <= now) {
+                return self.poll_end(now);
+            }
+            if heartbeat_at <= now {
+                self.last_sent = now;
+                return Poll::Ready(Some(Bytes::from_static(tidings_sse::HEARTBEAT)));
+            }
+            self.timer.as_mut().reset(due);
+        }
+    }
+
+    /// The last words of a stream whose end is due.
+    fn poll_end(&mut self, now: Instant) -> Poll<Option<Bytes>> {
+        let due = self.ends.iter().find(|(at, _)| *at <= now).map(|(_, reason)| *reason);
+        let Some(reason) = due.or_else(|| self.hub.shared.is_closed().then_some(EndReason::Shutdown)) else {
+            return Poll::Pending;
+        };
+        self.ended = true;
+        let retry_millis = jittered_millis(self.hub.shared.settings.retry_millis);
+        Poll::Ready(Some(Notice::Reconnect { reason }.encode(self.sent, Some(retry_millis))))
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.reader.leave(&self.hub.shared.feeds);
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("reader", &self.reader).finish_non_exhaustive()
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Bytes;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.get_mut().poll_bytes(context)
+    }
+}
+
+impl http_body::Body for Subscription {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        self.get_mut().poll_bytes(context).map(|bytes| bytes.map(|bytes| Ok(http_body::Frame::data(bytes))))
+    }
+}
+
+#[cfg(feature = "axum")]
+impl axum_core::response::IntoResponse for Subscription {
+    fn into_response(self) -> axum_core::response::Response {
+        let mut response = http::Response::new(axum_core::body::Body::new(self));
+        *response.headers_mut() = Self::headers();
+        response
+    }
+}
+
+/// Between 75 % and 100 % of a duration, so that what began together does not act together.
+fn jittered(duration: Duration) -> Duration {
+    duration.mul_f64(0.75 + 0.25 * random_share())
+}
+
+/// Between 50 % and 150 %: how long a browser waits before it reconnects, spread so that a restart is not followed by a stampede.
+fn jittered_millis(millis: u64) -> u64 {
+    let duration = Duration::from_millis(millis).mul_f64(0.5 + random_share());
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A random number from 0 to 1. Where the system has no randomness, 0.5: jitter is then lost, and nothing else.
+fn random_share() -> f64 {
+    getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
+}
