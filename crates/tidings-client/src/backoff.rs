@@ -1,0 +1,106 @@
+//! How long to wait before the next attempt: plain arithmetic, randomness comes in as an argument.
+
+use std::time::Duration;
+
+/// The shortest wait, so that a server that ends every stream at once is not asked in a tight loop.
+pub(crate) const DELAY_MIN: Duration = Duration::from_millis(100);
+/// The longest wait that a server can ask for; a larger `retry` or Retry-After counts as this.
+pub(crate) const ASKED_MAX: Duration = Duration::from_secs(60 * 60);
+/// The random part of the first wait is at most this long.
+pub(crate) const JITTER_FIRST: Duration = Duration::from_secs(1);
+/// The random part, which doubles with every failure, never exceeds this.
+pub(crate) const JITTER_MAX: Duration = Duration::from_secs(30);
+
+/// Exponential backoff with full jitter, on top of what the server asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    retry: Option<Duration>,
+    failures: u32,
+}
+
+impl Backoff {
+    /// The server named its reconnection time, which holds until it names another (HTML, "Server-sent events").
+    pub(crate) fn retry(&mut self, millis: u64) {
+        self.retry = Some(Duration::from_millis(millis));
+    }
+
+    /// A stream was worth its connection: the next failure is the first.
+    pub(crate) fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The wait before the next attempt. `retry_after` is what the failed answer asked for, `random` any number.
+    ///
+    /// A `retry` field is kept exactly after a stream that worked, since a hub spreads its clients by giving each
+    /// another one. Everything else is only a lower bound, because it was told to many at once.
+    pub(crate) fn delay(&mut self, retry_after: Option<Duration>, random: u64) -> Duration {
+        let asked = self.retry.max(retry_after).map(|asked| asked.min(ASKED_MAX));
+        let exact = self.failures == 0 && self.retry.is_some() && retry_after.is_none();
+        let jitter = if exact { Duration::ZERO } else { self.jitter(random) };
+        self.failures = self.failures.saturating_add(1);
+        (asked.unwrap_or_default() + jitter).max(DELAY_MIN)
+    }
+
+    fn jitter(&self, random: u64) -> Duration {
+        let ceiling = JITTER_FIRST.saturating_mul(2u32.saturating_pow(self.failures)).min(JITTER_MAX);
+        let ceiling_micros = u64::try_from(ceiling.as_micros()).expect("the longest jitter is seconds");
+        Duration::from_micros(random % (ceiling_micros + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A number whose remainder is as large as it can be for this ceiling.
+    fn longest(ceiling: Duration) -> u64 {
+        u64::try_from(ceiling.as_micros()).unwrap()
+    }
+
+    #[test]
+    fn the_random_part_doubles_up_to_its_bound() {
+        let mut backoff = Backoff::default();
+        for seconds in [1, 2, 4, 8, 16, 30, 30, 30] {
+            let ceiling = Duration::from_secs(seconds);
+            assert_eq!(backoff.delay(None, longest(ceiling)), ceiling);
+        }
+        backoff.failures = u32::MAX;
+        assert!(backoff.delay(None, u64::MAX) <= JITTER_MAX);
+    }
+
+    #[test]
+    fn the_random_part_may_be_anything_below_its_bound() {
+        let halfway = longest(JITTER_FIRST) / 2;
+        assert_eq!(Backoff::default().delay(None, halfway), JITTER_FIRST / 2);
+        assert_eq!(Backoff::default().delay(None, 0), DELAY_MIN);
+    }
+
+    #[test]
+    fn a_retry_is_kept_exactly_after_a_stream_that_worked_and_at_least_otherwise() {
+        let mut backoff = Backoff::default();
+        backoff.retry(5000);
+        let asked = Duration::from_secs(5);
+        assert_eq!(backoff.delay(None, 999), asked);
+        assert_eq!(backoff.delay(None, longest(JITTER_FIRST * 2)), asked + JITTER_FIRST * 2);
+        backoff.succeeded();
+        assert_eq!(backoff.delay(None, 999), asked);
+    }
+
+    #[test]
+    fn a_retry_after_is_a_lower_bound_and_spread() {
+        let mut backoff = Backoff::default();
+        backoff.retry(10);
+        let asked = Duration::from_secs(7);
+        assert_eq!(backoff.delay(Some(asked), longest(JITTER_FIRST)), asked + JITTER_FIRST);
+    }
+
+    #[test]
+    fn no_server_can_ask_for_more_than_the_bound_nor_for_a_tight_loop() {
+        let mut backoff = Backoff::default();
+        backoff.retry(u64::MAX);
+        assert_eq!(backoff.delay(None, 0), ASKED_MAX);
+        let mut backoff = Backoff::default();
+        backoff.retry(0);
+        assert_eq!(backoff.delay(None, 0), DELAY_MIN);
+    }
+}

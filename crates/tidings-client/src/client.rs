@@ -1,0 +1,110 @@
+//! The hub that a client talks to.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Url;
+
+use crate::{ClientError, Token, error::excerpt, http::Http};
+
+/// A hub, and what lets this program in. Cloning is cheap; clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    base: Url,
+    pub(crate) http: Http,
+}
+
+impl Client {
+    /// A client of the hub at `base_url`, say `https://example.com` or `http://127.0.0.1:8080/hub`. It connects to nothing yet.
+    pub fn new(base_url: &str, token: Option<Token>) -> Result<Self, ClientError> {
+        let refuse = |why: &str| ClientError::Request(format!("the URL `{}` {why}", excerpt(base_url)));
+        let mut base = Url::parse(base_url.trim())
+            .map_err(|_| refuse("is not one: write it as http://127.0.0.1:8080"))?;
+        if !matches!(base.scheme(), "http" | "https") {
+            return Err(refuse("does not begin with http:// or https://"));
+        }
+        if !base.username().is_empty() || base.password().is_some() {
+            // The URL itself is not repeated, because of the password.
+            return Err(ClientError::Request(
+                "the URL contains a name or password; give a token instead".to_owned(),
+            ));
+        }
+        if base.query().is_some() || base.fragment().is_some() {
+            return Err(refuse("has a `?` or `#`: give the address of the hub alone"));
+        }
+        if !base.path().ends_with('/') {
+            let path = format!("{}/", base.path());
+            base.set_path(&path);
+        }
+        Ok(Self { base, http: Http::new(token)? })
+    }
+
+    /// Where a topic is published.
+    pub(crate) fn topic_url(&self, topic: &str) -> Result<Url, ClientError> {
+        // A URL cannot hold these as names, encoded or not: they are steps of its path (WHATWG URL, "double-dot URL path segment").
+        if matches!(topic, "" | "." | "..") {
+            return Err(ClientError::Request(format!(
+                "the topic `{topic}` cannot stand in a URL; choose another"
+            )));
+        }
+        Ok(self.below(&format!("topics/{}", utf8_percent_encode(topic, ENCODED))))
+    }
+
+    /// Where streams come from.
+    pub(crate) fn stream_url(&self) -> Url {
+        self.below("stream")
+    }
+
+    fn below(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path()));
+        url
+    }
+}
+
+/// All but the unreserved characters of RFC 3986, `/` included: a proxy must find nothing to tidy up in a topic.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic_url(base: &str, topic: &str) -> String {
+        Client::new(base, None).unwrap().topic_url(topic).unwrap().into()
+    }
+
+    #[test]
+    fn a_topic_stays_one_name_in_the_url() {
+        assert_eq!(topic_url("http://hub.example", "chat"), "http://hub.example/topics/chat");
+        assert_eq!(
+            topic_url("http://hub.example/", "https://a.example/b/../?c=%2F#d é"),
+            "http://hub.example/topics/https%3A%2F%2Fa.example%2Fb%2F..%2F%3Fc%3D%252F%23d%20%C3%A9"
+        );
+    }
+
+    #[test]
+    fn a_hub_may_live_below_a_path() {
+        for base in ["http://hub.example/push", "http://hub.example/push/"] {
+            assert_eq!(topic_url(base, "chat"), "http://hub.example/push/topics/chat");
+            let stream = Client::new(base, None).unwrap().stream_url();
+            assert_eq!(stream.as_str(), "http://hub.example/push/stream");
+        }
+    }
+
+    #[test]
+    fn a_topic_that_no_url_can_hold_is_refused() {
+        let client = Client::new("http://hub.example", None).unwrap();
+        for topic in ["", ".", ".."] {
+            assert!(client.topic_url(topic).is_err());
+        }
+    }
+
+    #[test]
+    fn a_url_that_is_no_hub_is_refused_without_its_password() {
+        for url in
+            ["", "hub", "localhost:8080", "ftp://hub.example", "http://hub.example/?a", "http://h.example/#a"]
+        {
+            assert!(Client::new(url, None).is_err(), "{url}");
+        }
+        let refused = Client::new("http://me:secret@hub.example", None).unwrap_err().to_string();
+        assert!(!refused.contains("secret"), "{refused}");
+    }
+}

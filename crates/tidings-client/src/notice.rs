@@ -1,0 +1,136 @@
+//! What the hub says about the stream itself: events of type `tidings`.
+
+use serde::Deserialize;
+
+/// The type of event that carries notices. No publisher can send it.
+pub(crate) const EVENT_TYPE: &str = "tidings";
+
+/// A word of the hub about this subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// Events that this subscription could have received are gone. The stream goes on at the oldest that remains.
+    Gap {
+        /// Why.
+        reason: GapReason,
+        /// The id that was asked for.
+        requested: Option<String>,
+        /// The id of the oldest event that remains.
+        oldest: Option<String>,
+        /// The id of the newest event.
+        newest: Option<String>,
+    },
+    /// The hub is about to end the stream; the subscription reconnects by itself.
+    Reconnect,
+    /// The stream has begun.
+    Hello {
+        /// The name of this connection, for publishers that want to leave it out.
+        connection: String,
+    },
+    /// A notice that this version does not know, as it came.
+    Other(String),
+}
+
+/// Why events are missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GapReason {
+    /// They were dropped because of age or number.
+    Expired,
+    /// The hub knows nothing about the id that was asked for.
+    Unknown,
+    /// The id belongs to another log: the hub lost or changed its own.
+    OtherLog,
+    /// A reason that this version does not know, as it came.
+    Other(String),
+}
+
+impl Notice {
+    /// Reads the data of an event of type `tidings`. Data that makes no sense is kept, not dropped.
+    pub(crate) fn parse(data: &str) -> Self {
+        let Ok(wire) = serde_json::from_str::<Wire>(data) else {
+            return Self::Other(data.to_owned());
+        };
+        match (wire.kind.as_str(), wire.connection) {
+            ("gap", _) => Self::Gap {
+                reason: GapReason::parse(wire.reason.unwrap_or_default()),
+                requested: wire.requested,
+                oldest: wire.oldest,
+                newest: wire.newest,
+            },
+            ("reconnect", _) => Self::Reconnect,
+            ("hello", Some(connection)) => Self::Hello { connection },
+            _ => Self::Other(data.to_owned()),
+        }
+    }
+}
+
+impl GapReason {
+    fn parse(word: String) -> Self {
+        match word.as_str() {
+            "expired" => Self::Expired,
+            "unknown" => Self::Unknown,
+            "other-log" => Self::OtherLog,
+            _ => Self::Other(word),
+        }
+    }
+
+    /// The word that the hub uses.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+            Self::OtherLog => "other-log",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    kind: String,
+    reason: Option<String>,
+    requested: Option<String>,
+    oldest: Option<String>,
+    newest: Option<String>,
+    connection: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_names_its_reason_and_the_ends_of_the_log() {
+        let data =
+            r##"{"kind":"gap","reason":"other-log","requested":"7","oldest":"#a.1","newest":null,"more":1}"##;
+        let gap = Notice::Gap {
+            reason: GapReason::OtherLog,
+            requested: Some("7".to_owned()),
+            oldest: Some("#a.1".to_owned()),
+            newest: None,
+        };
+        assert_eq!(Notice::parse(data), gap);
+    }
+
+    #[test]
+    fn the_other_kinds_are_told_apart() {
+        assert_eq!(Notice::parse(r#"{"kind":"reconnect"}"#), Notice::Reconnect);
+        let hello = Notice::Hello { connection: "c-1".to_owned() };
+        assert_eq!(Notice::parse(r#"{"kind":"hello","connection":"c-1"}"#), hello);
+    }
+
+    #[test]
+    fn a_notice_that_is_not_understood_is_kept_as_it_came() {
+        for data in ["", "{", "7", r#"{"kind":"later"}"#, r#"{"kind":"hello"}"#] {
+            assert_eq!(Notice::parse(data), Notice::Other(data.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_reason_keeps_its_word() {
+        for word in ["expired", "unknown", "other-log", "eclipse"] {
+            assert_eq!(GapReason::parse(word.to_owned()).as_str(), word);
+        }
+    }
+}

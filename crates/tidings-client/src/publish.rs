@@ -1,0 +1,119 @@
+//! Publishing one event.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{
+    Method,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
+use serde::Deserialize;
+
+use crate::{Client, ClientError, http::read_all};
+
+/// How long a publication may take in all. When it has passed, the event may or may not have been published.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How an event is published, beside its topic and data.
+#[derive(Clone, Debug, Default)]
+pub struct Publish {
+    event_type: Option<String>,
+    id: Option<String>,
+    retry_millis: Option<u64>,
+    private: bool,
+    idempotency_key: Option<String>,
+}
+
+/// The hub's answer: the event is in its log.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct Published {
+    /// The id of the event.
+    pub id: String,
+    /// How many subscribers it was meant for at that moment.
+    pub subscribers: u64,
+}
+
+impl Publish {
+    /// A public event of no type, with an id that the hub makes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the type, which `addEventListener` names in the browser.
+    #[must_use]
+    pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
+        self.event_type = Some(event_type.into());
+        self
+    }
+
+    /// Sets an id of one's own.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Tells browsers how long to wait before they reconnect.
+    #[must_use]
+    pub fn retry_millis(mut self, retry_millis: u64) -> Self {
+        self.retry_millis = Some(retry_millis);
+        self
+    }
+
+    /// Makes the event private: only subscribers with a grant on the topic receive it.
+    #[must_use]
+    pub fn private(mut self) -> Self {
+        self.private = true;
+        self
+    }
+
+    /// Names this publication, so that sending it again with the same name publishes nothing twice.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+}
+
+impl Client {
+    /// Publishes one event and returns when it is in the hub's log. It is sent once: whoever repeats it after a
+    /// [transient](ClientError::is_transient) error gives it an [idempotency key](Publish::idempotency_key).
+    pub async fn publish(
+        &self,
+        topic: &str,
+        data: impl Into<Bytes>,
+        publish: &Publish,
+    ) -> Result<Published, ClientError> {
+        let mut url = self.topic_url(topic)?;
+        let parameters = [
+            ("type", publish.event_type.clone()),
+            ("id", publish.id.clone()),
+            ("retry", publish.retry_millis.map(|millis| millis.to_string())),
+            ("private", publish.private.then(|| "true".to_owned())),
+        ];
+        for (name, value) in parameters {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, &value);
+            }
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if let Some(key) = &publish.idempotency_key {
+            let value = HeaderValue::from_str(key).map_err(|_| {
+                ClientError::Request(
+                    "the idempotency key contains characters that no header can hold".to_owned(),
+                )
+            })?;
+            headers.insert(HeaderName::from_static("idempotency-key"), value);
+        }
+        let exchange = async {
+            let response = self.http.send(Method::POST, url, &headers, Some(data.into())).await?;
+            let reply = read_all(response).await.ok_or(ClientError::UnreadableReply)?;
+            serde_json::from_slice(&reply).map_err(|_| ClientError::UnreadableReply)
+        };
+        tokio::time::timeout(PUBLISH_TIMEOUT, exchange)
+            .await
+            .map_err(|_| ClientError::Silent(PUBLISH_TIMEOUT))?
+    }
+}
