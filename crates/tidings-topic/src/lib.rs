@@ -8,6 +8,7 @@
 //! [`Validator`] turns one into the other, so that a line feed in an id or a forged topic is refused once, for HTTP, Redis,
 //! NATS and library users alike.
 
+mod brackets;
 mod cursor;
 mod event;
 mod glob;

@@ -6,10 +6,13 @@ use std::{
     sync::Arc,
 };
 
+use regex::bytes::RegexBuilder;
 use url::Url;
-use urlpattern::{UrlPatternInit, UrlPatternMatchInput, regexp::RegExp};
+use urlpattern::{
+    UrlPatternInit, UrlPatternMatchInput, UrlPatternOptions, parser::RegexSyntax, regexp::RegExp,
+};
 
-use crate::Topic;
+use crate::{Topic, brackets::has_stray_bracket};
 
 /// Says which topics are meant. Made by a [`Validator`](crate::Validator). Cloning is cheap; equality is that of kind and text.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -72,11 +75,15 @@ struct Compiled {
 }
 
 impl UrlPattern {
-    /// `None` when the text is not a URL Pattern or compiles to more than [`COMPILED_BYTES_MAX`].
+    /// `None` when the text is not a URL Pattern or a component compiles to more than [`COMPILED_BYTES_MAX`].
     pub(crate) fn compile(text: &str, hub_url: &Url) -> Option<Self> {
+        if has_stray_bracket(text) {
+            return None;
+        }
         let init =
             UrlPatternInit::parse_constructor_string::<BoundedRegex>(text, Some(hub_url.clone())).ok()?;
-        let pattern = urlpattern::UrlPattern::parse(init, urlpattern::UrlPatternOptions::default()).ok()?;
+        let mut pattern = urlpattern::UrlPattern::parse(init, UrlPatternOptions::default()).ok()?;
+        drop_unused(&mut pattern);
         Some(Self(Arc::new(Compiled { text: text.to_owned(), pattern, hub_url: hub_url.clone() })))
     }
 
@@ -92,7 +99,8 @@ impl UrlPattern {
 
 impl PartialEq for UrlPattern {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
+        let same = |other: &Compiled| self.0.text == other.text && self.0.hub_url == other.hub_url;
+        Arc::ptr_eq(&self.0, &other.0) || same(&other.0)
     }
 }
 
@@ -104,28 +112,50 @@ impl Hash for UrlPattern {
     }
 }
 
+/// Every component holds its expression twice: one matches, the other only answers questions that we never ask. Dropping that one
+/// halves the memory of a pattern.
+fn drop_unused(pattern: &mut urlpattern::UrlPattern<BoundedRegex>) {
+    let components = [
+        &mut pattern.protocol,
+        &mut pattern.username,
+        &mut pattern.password,
+        &mut pattern.hostname,
+        &mut pattern.port,
+        &mut pattern.pathname,
+        &mut pattern.search,
+        &mut pattern.hash,
+    ];
+    for component in components {
+        component.regexp = Err(urlpattern::Error::RegExp(()));
+    }
+}
+
 /// The most memory that one component of a pattern may compile to; a pattern has eight. Larger ones are refused like broken ones.
 const COMPILED_BYTES_MAX: usize = 64 * 1024;
 
-/// A regular expression whose compiled size is bounded, so that `(a{1000}){1000}` is refused and not paid for.
-struct BoundedRegex(regex::Regex);
+/// A regular expression whose compiled size is bounded, so that `((?:a{1000}){1000})` is refused and not paid for.
+///
+/// The components of a parsed URL are ASCII, and the classes of a URL Pattern are those of JavaScript, where `\d` and `\w` are
+/// ASCII too. So it works on bytes and without Unicode tables, which would make `\w` alone larger than the bound.
+struct BoundedRegex(regex::bytes::Regex);
 
 impl RegExp for BoundedRegex {
-    fn syntax() -> urlpattern::parser::RegexSyntax {
-        urlpattern::parser::RegexSyntax::Rust
+    fn syntax() -> RegexSyntax {
+        RegexSyntax::Rust
     }
 
     fn parse(pattern: &str, _flags: &str, _force_eval: bool) -> Result<Self, ()> {
-        let compiled = regex::RegexBuilder::new(pattern)
+        let compiled = RegexBuilder::new(pattern)
+            .unicode(false)
             .size_limit(COMPILED_BYTES_MAX)
             .dfa_size_limit(COMPILED_BYTES_MAX)
             .build();
         compiled.map(Self).map_err(|_| ())
     }
 
+    // Nobody asks what the groups captured, and without captures matching is much cheaper.
     fn matches<'a>(&self, text: &'a str) -> Option<Vec<Option<&'a str>>> {
-        let captures = self.0.captures(text)?;
-        Some(captures.iter().skip(1).map(|group| group.map(|found| found.as_str())).collect())
+        self.0.is_match(text.as_bytes()).then(Vec::new)
     }
 
     fn pattern_string(&self) -> &str {

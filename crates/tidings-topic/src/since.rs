@@ -30,6 +30,9 @@ impl Since {
     /// Most events that `-N` may ask for; more are answered with this many.
     pub const LAST_MAX: usize = 10_000;
 
+    /// Longest time that one may look back, about a hundred years; more is answered with this, so that no clock overflows.
+    pub const AGO_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
     /// The cursor as a client sends it in `Last-Event-ID`: an id, or `earliest` (the Mercure protocol, "Reconciliation").
     pub fn from_last_event_id(id: &str) -> Self {
         if id == "earliest" { Self::Earliest } else { Self::Id(id.to_owned()) }
@@ -58,11 +61,8 @@ impl FromStr for Since {
         if let Some(ago) = parse_duration(word) {
             return Ok(Self::Ago(ago));
         }
-        let restored = format!("#{word}");
-        if Cursor::parse(word).is_ok() && !word.starts_with('#') {
-            return Ok(Self::Id(restored));
-        }
-        Ok(Self::Id(word.to_owned()))
+        let lost_its_hash = !word.starts_with('#') && Cursor::parse(word).is_ok();
+        Ok(Self::Id(if lost_its_hash { format!("#{word}") } else { word.to_owned() }))
     }
 }
 
@@ -76,7 +76,7 @@ fn parse_duration(word: &str) -> Option<Duration> {
         _ => return None,
     };
     let number = parse_number(&word[..word.len() - unit.len_utf8()])?;
-    Some(Duration::from_secs(number.checked_mul(seconds_per_unit)?))
+    Some(Duration::from_secs(number.saturating_mul(seconds_per_unit)).min(Since::AGO_MAX))
 }
 
 /// A number in plain digits; one too large to hold is the largest.

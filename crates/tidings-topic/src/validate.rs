@@ -1,6 +1,6 @@
 //! The one validator that guards every door.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use icu_properties::{CodePointMapData, props::GeneralCategory};
 use url::Url;
@@ -34,8 +34,15 @@ impl Validator {
     pub const EVENT_TYPE_BYTES_MAX: usize = 1024;
     /// Longest text of a matcher, in bytes. A longer one is [`Invalid`].
     pub const MATCHER_BYTES_MAX: usize = 4096;
+    /// Longest reconnection time, 24 days; a longer one counts as this. JavaScript timers hold no more: a larger number makes them
+    /// fire at once, and the clients of a whole hub would reconnect without a pause.
+    pub const RETRY_MILLIS_MAX: u64 = 0x7fff_ffff;
 
-    /// A validator for the hub at this absolute URL, with the default limits.
+    /// A validator for the hub at this absolute URL, with the default limits. The URL has to be an `http` or `https` one: below
+    /// others, such as `mailto:`, nothing relative can be resolved.
+    ///
+    /// Nobody may publish at the path of the hub or below it. At the path `/` that would be everywhere; there, only `/` itself and
+    /// `/subscriptions` with what is below it are reserved.
     pub fn new(hub_url: Url) -> Self {
         Self { hub_url, topics_max: 100, matchers_max: 100 }
     }
@@ -59,7 +66,7 @@ impl Validator {
             data: new.data,
             id: new.id.as_deref().map(|id| self.event_id(id)).transpose()?,
             event_type: new.event_type.as_deref().map_or(Ok(None), |name| self.event_type(name))?,
-            retry_millis: new.retry_millis,
+            retry_millis: new.retry_millis.map(|millis| millis.min(Self::RETRY_MILLIS_MAX)),
             private: new.private,
             except: new.except,
         })
@@ -81,12 +88,13 @@ impl Validator {
             ));
         }
         check_characters(Field::Topic, text)?;
-        if self.is_reserved(text) {
-            return Err(Invalid::new(
-                Field::Topic,
-                text,
-                "is reserved: it names the hub itself, where only the hub publishes",
-            ));
+        if let Some(path) = self.reserved_path(text) {
+            let reason = format!(
+                "is reserved: relative to the hub it stands for the path `{}`, where only the hub publishes; \
+                 choose another name",
+                excerpt(&path)
+            );
+            return Err(Invalid::new(Field::Topic, text, reason));
         }
         Ok(Topic::new_unchecked(text))
     }
@@ -161,25 +169,41 @@ impl Validator {
         Ok(Some(EventType::new_unchecked(text)))
     }
 
-    /// Reads a `retry` value: ASCII digits, a number of milliseconds. Zero is a value like any other.
+    /// Reads a `retry` value: ASCII digits, a number of milliseconds. Zero is a value like any other; more than
+    /// [`RETRY_MILLIS_MAX`](Self::RETRY_MILLIS_MAX) counts as that.
     pub fn retry_millis(&self, text: &str) -> Result<u64, Invalid> {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = if digits { text.parse().ok() } else { None };
-        number.ok_or_else(|| {
-            Invalid::new(Field::Retry, text, "is not a number of milliseconds in plain digits")
-        })
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Invalid::new(
+                Field::Retry,
+                text,
+                "is not a number of milliseconds: give it in plain digits, or leave it out",
+            ));
+        }
+        // Digits that no integer holds are a very large number.
+        Ok(text.parse().unwrap_or(u64::MAX).min(Self::RETRY_MILLIS_MAX))
     }
 
     // The Mercure protocol, "Publication": dot segments removed and unreserved percent-encodings decoded, as WHATWG URL does, the
     // path must not be that of the hub nor below it, whatever scheme and host. A topic that is not a URL names no path.
-    fn is_reserved(&self, topic: &str) -> bool {
-        let hub_path = decode_unreserved(self.hub_url.path());
+    //
+    // Below the root is everything. A hub at `/` therefore reserves, besides `/` itself, only what the protocol lets it publish:
+    // the subscriptions below `/subscriptions`. Otherwise such a hub would refuse every topic.
+    fn reserved_path(&self, topic: &str) -> Option<String> {
+        let path = normalize_path(self.hub_url.join(topic).ok()?.path());
+        let hub_path = normalize_path(self.hub_url.path());
         let hub_path = hub_path.trim_end_matches('/');
-        self.hub_url.join(topic).is_ok_and(|url| {
-            let path = decode_unreserved(url.path());
-            path.strip_prefix(hub_path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        let rest = path.strip_prefix(hub_path)?;
+        let reserved = if hub_path.is_empty() {
+            rest == "/" || is_at_or_below(rest.strip_prefix("/subscriptions"))
+        } else {
+            is_at_or_below(Some(rest))
+        };
+        reserved.then_some(path)
     }
+}
+
+fn is_at_or_below(rest: Option<&str>) -> bool {
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Input that is refused, and why: one sentence for people, which quotes at most [`Invalid::EXCERPT_CHARS_MAX`] characters of it.
@@ -216,12 +240,7 @@ impl Invalid {
     }
 
     fn new(field: Field, text: &str, reason: impl Into<String>) -> Self {
-        let mut excerpt = String::new();
-        if !text.is_empty() {
-            let shown: String = text.chars().take(Self::EXCERPT_CHARS_MAX).collect();
-            let dots = if shown.len() < text.len() { "…" } else { "" };
-            excerpt = format!("`{}{dots}` ", shown.escape_debug());
-        }
+        let excerpt = if text.is_empty() { String::new() } else { format!("`{}` ", excerpt(text)) };
         Self { field, excerpt, reason: reason.into(), excess: false }
     }
 
@@ -229,6 +248,13 @@ impl Invalid {
         let reason = format!("is given {count} times; the limit is {limit}");
         Self { field, excerpt: String::new(), reason, excess: true }
     }
+}
+
+/// The beginning of a text, fit for a message.
+fn excerpt(text: &str) -> String {
+    let shown: String = text.chars().take(Invalid::EXCERPT_CHARS_MAX).collect();
+    let dots = if shown.len() < text.len() { "…" } else { "" };
+    format!("{}{dots}", shown.escape_debug())
 }
 
 impl Field {
@@ -283,25 +309,32 @@ fn check_characters(field: Field, text: &str) -> Result<(), Invalid> {
     })
 }
 
-/// Decodes `%XX` once where it stands for an unreserved character (RFC 3986, section 6.2.2.2).
-fn decode_unreserved(path: &str) -> String {
+/// Brings percent-encodings into one form (RFC 3986, section 6.2.2): those of unreserved characters are decoded, once; the others
+/// have upper-case digits.
+fn normalize_path(path: &str) -> String {
     let bytes = path.as_bytes();
-    let mut decoded = String::with_capacity(path.len());
+    let mut normal = String::with_capacity(path.len());
     let mut rest = 0;
     while let Some(found) = path[rest..].find('%') {
         let percent = rest + found;
-        decoded.push_str(&path[rest..percent]);
-        let octet = bytes.get(percent + 1..percent + 3).and_then(hex_octet);
-        if let Some(octet) = octet.filter(|octet| octet.is_ascii_alphanumeric() || b"-._~".contains(octet)) {
-            decoded.push(char::from(octet));
-            rest = percent + 3;
-        } else {
-            decoded.push('%');
-            rest = percent + 1;
+        normal.push_str(&path[rest..percent]);
+        match bytes.get(percent + 1..percent + 3).and_then(hex_octet) {
+            Some(octet) if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) => {
+                normal.push(char::from(octet));
+                rest = percent + 3;
+            }
+            Some(octet) => {
+                write!(normal, "%{octet:02X}").expect("a string takes everything");
+                rest = percent + 3;
+            }
+            None => {
+                normal.push('%');
+                rest = percent + 1;
+            }
         }
     }
-    decoded.push_str(&path[rest..]);
-    decoded
+    normal.push_str(&path[rest..]);
+    normal
 }
 
 fn hex_octet(digits: &[u8]) -> Option<u8> {
