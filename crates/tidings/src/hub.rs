@@ -12,7 +12,7 @@ use tidings_log::{
     AppendError, Appended, Batch, Bounds, Cursor, IdempotencyKey, Log, MemoryLimits, MemoryLog, Tail,
     TailItem, Unavailable,
 };
-use tidings_topic::{Event, EventId, Filter, Invalid, Matcher, NewEvent, Since, Topic, Validator};
+use tidings_topic::{Event, EventId, Filter, Invalid, NewEvent, Since, Topic, TopicGlob, Validator};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -60,7 +60,7 @@ pub struct HubSettings {
     /// Size of such a page, in bytes of the log. Default 128 KiB.
     pub replay_page_bytes: usize,
     /// Events on topics that one of these matches are private, by whatever door they come.
-    pub private_topics: Vec<Matcher>,
+    pub private_topics: Vec<TopicGlob>,
 }
 
 impl Default for HubSettings {
@@ -181,7 +181,7 @@ impl Hub {
         }
         for event in &mut events {
             event.private |=
-                shared.settings.private_topics.iter().any(|matcher| matcher.matches_any(&event.topics));
+                shared.settings.private_topics.iter().any(|glob| glob.matches_any(&event.topics));
         }
         let bytes = events.iter().map(|event| event.memory_bytes() as u64).sum();
         let subscribers: Vec<_> =

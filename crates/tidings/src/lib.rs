@@ -55,7 +55,7 @@ pub use tidings_log as log;
 pub use tidings_log::{IdempotencyKey, MemoryLimits, MemoryLog, Unavailable};
 pub use tidings_topic::{
     ConnectionId, Event, EventId, Filter, Grants, Invalid, Matcher, NewEvent, ParseSinceError, Since, Topic,
-    Validator,
+    TopicGlob, Validator,
 };
 
 pub use encode::Format;
