@@ -75,7 +75,7 @@ struct Compiled {
 }
 
 impl UrlPattern {
-    /// `None` when the text is not a URL Pattern or a component compiles to more than [`COMPILED_BYTES_MAX`].
+    /// `None` when the text is not a URL Pattern or a component compiles to too much.
     pub(crate) fn compile(text: &str, hub_url: &Url) -> Option<Self> {
         if has_stray_bracket(text) {
             return None;
@@ -130,8 +130,11 @@ fn drop_unused(pattern: &mut urlpattern::UrlPattern<BoundedRegex>) {
     }
 }
 
-/// The most memory that one component of a pattern may compile to; a pattern has eight. Larger ones are refused like broken ones.
-const COMPILED_BYTES_MAX: usize = 64 * 1024;
+/// The memory that one component of a pattern may compile to: this much, and more in proportion to its text. So a long text is
+/// no reason to refuse a pattern, and a short one cannot be made to grow. What would be larger is refused like a broken pattern.
+const COMPILED_BYTES_BASE: usize = 16 * 1024;
+/// What each byte of the text adds; a plain character needs about half of it.
+const COMPILED_BYTES_PER_BYTE: usize = 64;
 
 /// A regular expression whose compiled size is bounded, so that `((?:a{1000}){1000})` is refused and not paid for.
 ///
@@ -145,11 +148,9 @@ impl RegExp for BoundedRegex {
     }
 
     fn parse(pattern: &str, _flags: &str, _force_eval: bool) -> Result<Self, ()> {
-        let compiled = RegexBuilder::new(pattern)
-            .unicode(false)
-            .size_limit(COMPILED_BYTES_MAX)
-            .dfa_size_limit(COMPILED_BYTES_MAX)
-            .build();
+        let bytes_max = COMPILED_BYTES_BASE + COMPILED_BYTES_PER_BYTE * pattern.len();
+        let compiled =
+            RegexBuilder::new(pattern).unicode(false).size_limit(bytes_max).dfa_size_limit(bytes_max).build();
         compiled.map(Self).map_err(|_| ())
     }
 

@@ -188,8 +188,16 @@ impl Validator {
     //
     // Below the root is everything. A hub at `/` therefore reserves, besides `/` itself, only what the protocol lets it publish:
     // the subscriptions below `/subscriptions`. Otherwise such a hub would refuse every topic.
+    //
+    // `https:a.example/b` is read in two ways: relative to a hub with the same scheme, and as `https://a.example/b` by everybody else.
+    // Neither may name the hub.
     fn reserved_path(&self, topic: &str) -> Option<String> {
-        let path = normalize_path(self.hub_url.join(topic).ok()?.path());
+        let readings = [self.hub_url.join(topic), Url::parse(topic)];
+        readings.into_iter().flatten().find_map(|url| self.reserved(url.path()))
+    }
+
+    fn reserved(&self, path: &str) -> Option<String> {
+        let path = normalize_path(path);
         let hub_path = normalize_path(self.hub_url.path());
         let hub_path = hub_path.trim_end_matches('/');
         let rest = path.strip_prefix(hub_path)?;

@@ -1,6 +1,4 @@
 //! Whatever somebody asks for, compiling and matching it ends with an answer.
-//!
-//! `PROPTEST_CASES=1000000 cargo test -p tidings-topic --test patterns_never_panic` digs deeper than the default.
 
 use proptest::prelude::*;
 use tidings_topic::Validator;

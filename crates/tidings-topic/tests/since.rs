@@ -1,0 +1,120 @@
+//! The words that say where a subscription starts.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tidings_topic::{Cursor, Epoch, ParseSinceError, Position, Since};
+
+#[track_caller]
+fn reads(word: &str, expected: Since) {
+    assert_eq!(word.parse(), Ok(expected), "{word:?}");
+}
+
+fn id(text: &str) -> Since {
+    Since::Id(text.to_owned())
+}
+
+#[test]
+fn the_words_are_read() {
+    reads("now", Since::Now);
+    reads("earliest", Since::Earliest);
+    reads("-50", Since::Last(50));
+    reads("-0", Since::Last(0));
+    reads("45s", Since::Ago(Duration::from_secs(45)));
+    reads("10m", Since::Ago(Duration::from_secs(600)));
+    reads("2h", Since::Ago(Duration::from_secs(7200)));
+    reads("7d", Since::Ago(Duration::from_secs(604_800)));
+    assert_eq!(Since::default(), Since::Now);
+}
+
+#[test]
+fn what_is_no_word_is_an_id() {
+    for text in [
+        "1",
+        "50",
+        "urn:uuid:1",
+        "10",
+        "10x",
+        "m",
+        "-",
+        "-5a",
+        "--5",
+        "+5",
+        "10 m",
+        "1,5h",
+        "Now",
+        "EARLIEST",
+        "日m",
+        "-٥",
+        "10M",
+    ] {
+        reads(text, id(text));
+    }
+}
+
+#[test]
+fn an_id_that_looks_like_a_word_is_named_with_its_prefix() {
+    for text in ["-50", "10m", "now", "earliest", "id:x", "#a", "a b"] {
+        reads(&format!("id:{text}"), id(text));
+    }
+}
+
+#[test]
+fn nothing_is_no_place() {
+    for word in ["", "id:"] {
+        assert_eq!(word.parse::<Since>(), Err(ParseSinceError));
+    }
+    assert!(ParseSinceError.to_string().contains("-50"));
+}
+
+#[test]
+fn more_events_than_the_limit_are_the_limit() {
+    for word in ["-10000", "-10001", "-18446744073709551616", &format!("-{}", "9".repeat(100))] {
+        reads(word, Since::Last(Since::LAST_MAX));
+    }
+}
+
+#[test]
+fn a_time_before_every_clock_is_the_limit() {
+    for unit in ["s", "m", "h", "d"] {
+        for number in [u64::MAX.to_string(), "9".repeat(100)] {
+            reads(&format!("{number}{unit}"), Since::Ago(Since::AGO_MAX));
+        }
+    }
+}
+
+#[test]
+fn a_publishers_id_that_looks_generated_is_named_with_its_prefix() {
+    reads("1.2", id("#1.2"));
+    reads("id:1.2", id("1.2"));
+    reads("01.2", id("01.2"));
+}
+
+#[test]
+fn a_header_knows_earliest_and_ids_only() {
+    assert_eq!(Since::from_last_event_id("earliest"), Since::Earliest);
+    for text in ["now", "-50", "10m", "id:a", "#1.2", "1.2"] {
+        assert_eq!(Since::from_last_event_id(text), id(text));
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_generated_id_is_found_with_and_without_its_hash(epoch: u64, position: u128) {
+        let cursor = Cursor { epoch: Epoch::from_u64(epoch), position: Position::from_bytes(position.to_be_bytes()) };
+        let generated = cursor.to_event_id();
+        prop_assert_eq!(generated.as_str().parse(), Ok(id(generated.as_str())));
+        prop_assert_eq!(generated.as_str()[1..].parse(), Ok(id(generated.as_str())));
+    }
+
+    #[test]
+    fn every_word_but_the_empty_one_is_some_place(word in any::<String>()) {
+        prop_assert_eq!(word.parse::<Since>().is_err(), word.is_empty() || word == "id:");
+    }
+
+    #[test]
+    fn every_id_can_be_named(text in any::<String>()) {
+        prop_assume!(!text.is_empty());
+        prop_assert_eq!(format!("id:{text}").parse(), Ok(id(&text)));
+    }
+}
