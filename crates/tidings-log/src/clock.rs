@@ -40,7 +40,7 @@ impl Clock {
         Self(None)
     }
 
-    /// A clock that stands until [`advance`](Self::advance) moves it. Clones share it.
+    /// A clock that stands until [`advance`](Self::advance) or [`set`](Self::set) moves it. Clones share it.
     pub fn manual(start: Timestamp) -> Self {
         Self(Some(Arc::new(AtomicU64::new(start.to_millis()))))
     }
@@ -52,6 +52,13 @@ impl Clock {
         }
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Sets a manual clock, also back. The system's clock is not moved.
+    pub fn set(&self, time: Timestamp) {
+        if let Some(manual) = &self.0 {
+            manual.store(time.to_millis(), Ordering::SeqCst);
+        }
     }
 
     /// Moves a manual clock on. The system's clock is not moved.

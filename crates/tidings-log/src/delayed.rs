@@ -182,7 +182,7 @@ impl Log for DelayedLog {
     }
 
     async fn bounds(&self) -> Result<Bounds, Unavailable> {
-        self.ask(|ledger, now| ledger.bounds(now)).await
+        self.ask(Ledger::bounds).await
     }
 
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
@@ -282,3 +282,6 @@ impl Random {
         per_mille > 0 && self.next() % 1_000 < u64::from(per_mille)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,3 +178,104 @@ impl Tail for MemoryTail {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use tidings_topic::{NewEvent, Validator};
+
+    use super::*;
+    use crate::{
+        Timestamp,
+        conformance::{Abilities, Subject, Wanted},
+    };
+
+    async fn make(wanted: Wanted) -> Subject {
+        let log = MemoryLog::with_clock(wanted.memory_limits(), wanted.clock);
+        Subject { log: Arc::new(log), abilities: Abilities::ALL }
+    }
+
+    crate::conformance!(conformance, make);
+
+    fn event(topic: &str, data: &str) -> crate::Event {
+        Validator::default().event(NewEvent::new(topic, data)).expect("a valid event")
+    }
+
+    async fn append(log: &MemoryLog, topic: &str, data: &str) {
+        log.append(Batch { events: vec![event(topic, data)], key: None }).await.expect("room");
+    }
+
+    #[tokio::test]
+    async fn a_pattern_looks_at_a_bounded_stretch() {
+        let log = MemoryLog::default();
+        for _ in 0..100 {
+            append(&log, "/crowd", &"x".repeat(1_000)).await;
+        }
+        let pattern = Validator::default().pattern("/quiet/*").expect("a pattern");
+        let filter = Filter { matchers: vec![pattern], grants: Grants::NONE };
+        let (first, all) = {
+            let page = log.read(Position::BEFORE_ALL, &Filter::everything_public(), 10_000).await;
+            (page.expect("a page").through, log.bounds().await.expect("bounds").newest)
+        };
+        let page = log.read(Position::BEFORE_ALL, &filter, 10_000).await.expect("a page");
+        assert_eq!((page.entries.len(), page.through, page.at_end), (0, first, false));
+        assert!(first < all);
+    }
+
+    #[tokio::test]
+    async fn a_quiet_topic_is_found_without_looking_at_the_others() {
+        let log = MemoryLog::default();
+        append(&log, "quiet", "one").await;
+        for _ in 0..100 {
+            append(&log, "crowd", &"x".repeat(1_000)).await;
+        }
+        append(&log, "quiet", "two").await;
+        let topic = Validator::default().exact("quiet").expect("a topic");
+        let filter = Filter { matchers: vec![topic], grants: Grants::NONE };
+        let page = log.read(Position::BEFORE_ALL, &filter, 1_000).await.expect("a page");
+        assert_eq!((page.entries.len(), page.at_end), (2, true));
+        assert_eq!(log.last(2, &filter, 1_000).await.expect("a page").entries, page.entries);
+    }
+
+    #[tokio::test]
+    async fn the_next_call_after_an_idle_time_releases_the_memory() {
+        let clock = Clock::manual(Timestamp::from_millis(1_000_000));
+        let limits = MemoryLimits { age_max: Some(Duration::from_secs(60)), ..MemoryLimits::default() };
+        let log = MemoryLog::with_clock(limits, clock.clone());
+        append(&log, "a", "x").await;
+        let page = log.read(Position::BEFORE_ALL, &Filter::everything_public(), 1).await.expect("a page");
+        clock.advance(Duration::from_secs(61));
+        assert_eq!(Arc::strong_count(&page.entries[0]), 2);
+        assert_eq!(log.bounds().await.expect("bounds").oldest, None);
+        assert_eq!(Arc::strong_count(&page.entries[0]), 1);
+    }
+
+    #[tokio::test]
+    async fn a_tail_of_a_dropped_log_brings_what_was_left_and_ends() {
+        let log = MemoryLog::default();
+        let (_, mut tail) = log.tail().await.expect("a tail");
+        append(&log, "a", "left").await;
+        drop(log);
+        assert!(matches!(tail.next(1).await, Some(TailItem::Entries(entries)) if entries.len() == 1));
+        assert_eq!(tail.next(1).await, None);
+    }
+
+    #[tokio::test]
+    async fn no_two_logs_share_an_epoch() {
+        let (one, other) = (MemoryLog::default(), MemoryLog::default());
+        assert_ne!(one.bounds().await.expect("bounds").epochs, other.bounds().await.expect("bounds").epochs);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_bound_of_floors_everybody_is_told_of_a_gap_once() {
+        let limits = MemoryLimits { count_max: Some(1), floors_max: 2, ..MemoryLimits::default() };
+        let log = MemoryLog::new(limits);
+        for topic in ["a", "b", "c", "d"] {
+            append(&log, topic, "").await;
+        }
+        let topic = Validator::default().exact("never used").expect("a topic");
+        let filter = Filter { matchers: vec![topic], grants: Grants::NONE };
+        let page = log.read(Position::BEFORE_ALL, &filter, 1).await.expect("a page");
+        let forgotten = page.floor.expect("it is forgotten whose the first was");
+        assert_eq!(log.read(forgotten, &filter, 1).await.expect("a page").floor, None);
+    }
+}

@@ -1,0 +1,198 @@
+//! What retention takes, and whom that is told.
+
+use std::time::Duration;
+
+use tidings_topic::{Filter, Grants, Matcher, NewEvent, Position};
+
+use super::{
+    Make, PLENTY, Wanted, append, append_each, append_with_key, event, everything, exact, id, pattern,
+    private, public, read, read_all, texts, valid,
+};
+use crate::{Appended, Clock, Timestamp};
+
+fn count(count_max: u64) -> Wanted {
+    Wanted { count_max: Some(count_max), ..Wanted::default() }
+}
+
+/// The newest are kept.
+pub async fn more_events_than_the_bound_drop_the_oldest(make: &impl Make) {
+    let subject = make.make(count(3)).await;
+    if !subject.abilities.bounds {
+        return;
+    }
+    let log = subject.log;
+    let positions = append_each(&log, "a", &["1", "2", "3", "4", "5"]).await;
+    let page = read(&log, Position::BEFORE_ALL, &everything()).await;
+    assert_eq!((texts(&page.entries), page.floor), (vec!["3", "4", "5"], Some(positions[1])));
+    assert_eq!(log.bounds().await.expect("bounds").oldest, Some(positions[2]));
+    append(&log, vec![event("a", "6"), event("a", "7")]).await;
+    assert_eq!(texts(&read_all(&log, Position::BEFORE_ALL, &everything(), 1).await), ["5", "6", "7"]);
+    let last = log.last(10, &public(exact("a")), PLENTY).await.expect("a page");
+    assert_eq!(texts(&last.entries), ["5", "6", "7"]);
+}
+
+/// The newest are kept, as many as fit.
+pub async fn more_bytes_than_the_bound_drop_the_oldest(make: &impl Make) {
+    let subject = make.make(Wanted { bytes_max: Some(20_000), ..Wanted::default() }).await;
+    if !subject.abilities.bounds {
+        return;
+    }
+    let log = subject.log;
+    let said: Vec<_> = (0..60).map(|number| format!("{number}{}", "x".repeat(1_000))).collect();
+    for text in &said {
+        append(&log, vec![event("a", text)]).await;
+        let page = read(&log, Position::BEFORE_ALL, &everything()).await;
+        let bytes: usize = page.entries.iter().map(|entry| entry.memory_bytes()).sum();
+        assert!(bytes <= 20_000, "{bytes} bytes");
+    }
+    let kept = read(&log, Position::BEFORE_ALL, &everything()).await.entries;
+    assert!(kept.len() >= 8, "there is room for more than {}", kept.len());
+    assert_eq!(texts(&kept), said[60 - kept.len()..]);
+}
+
+/// What is too old is not found, even if nothing happened since.
+pub async fn an_expired_event_is_hidden_at_once(make: &impl Make) {
+    let clock = Clock::manual(Timestamp::from_millis(1_000_000));
+    let age_max = Some(Duration::from_secs(10));
+    let subject = make.make(Wanted { age_max, clock: clock.clone(), ..Wanted::default() }).await;
+    if !subject.abilities.clock {
+        return;
+    }
+    let log = subject.log;
+    let first = append(&log, vec![valid(NewEvent::new("a", "old").id("old"))]).await.1.position;
+    clock.advance(Duration::from_secs(10));
+    let second = append(&log, vec![event("b", "young")]).await.1.position;
+    let before = read(&log, Position::BEFORE_ALL, &everything()).await;
+    assert_eq!((texts(&before.entries), before.floor), (vec!["old", "young"], None), "not yet too old");
+
+    clock.advance(Duration::from_millis(1));
+    for filter in [everything(), public(Matcher::Any)] {
+        let page = read(&log, Position::BEFORE_ALL, &filter).await;
+        assert_eq!((texts(&page.entries), page.floor), (vec!["young"], Some(first)));
+    }
+    let last = log.last(5, &everything(), PLENTY).await.expect("a page");
+    assert_eq!((texts(&last.entries), last.floor), (vec!["young"], Some(first)));
+    assert_eq!(log.resolve(&id("old"), &Grants::all()).await, Ok(None));
+    assert_eq!(log.bounds().await.expect("bounds").oldest, Some(second));
+
+    clock.advance(Duration::from_secs(3_600));
+    let bounds = log.bounds().await.expect("bounds");
+    assert_eq!((bounds.oldest, bounds.newest), (None, second), "the end stays where it was");
+    assert_eq!(read(&log, second, &everything()).await.floor, None);
+    assert_eq!(read(&log, first, &everything()).await.floor, Some(second));
+}
+
+/// A clock that is set back neither turns the order round nor lets an event expire before those in front of it.
+pub async fn the_order_does_not_depend_on_the_clock(make: &impl Make) {
+    let start = Timestamp::from_millis(10_000_000);
+    let clock = Clock::manual(start);
+    let age_max = Some(Duration::from_secs(60));
+    let subject = make.make(Wanted { age_max, clock: clock.clone(), ..Wanted::default() }).await;
+    if !subject.abilities.clock {
+        return;
+    }
+    let log = subject.log;
+    append_each(&log, "a", &["1"]).await;
+    clock.set(start.earlier_by(Duration::from_secs(3_600)));
+    append_each(&log, "a", &["2"]).await;
+    clock.set(start);
+    append_each(&log, "a", &["3"]).await;
+    let page = read(&log, Position::BEFORE_ALL, &everything()).await;
+    assert_eq!((texts(&page.entries), page.floor), (vec!["1", "2", "3"], None));
+    clock.advance(Duration::from_secs(61));
+    assert_eq!(read(&log, Position::BEFORE_ALL, &everything()).await.entries, []);
+}
+
+/// A gap is never silent and never false.
+pub async fn a_floor_is_told_to_who_missed_something_and_to_nobody_else(make: &impl Make) {
+    let subject = make.make(count(2)).await;
+    if !subject.abilities.bounds {
+        return;
+    }
+    let log = subject.log;
+    let first = append_each(&log, "/a", &["1", "2"]).await;
+    let second = append_each(&log, "/b", &["3"]).await;
+    append_each(&log, "/c", &["4", "5"]).await;
+    let floor = async |after, filter: &Filter| read(&log, after, filter).await.floor;
+    for (matcher, newest) in [
+        (exact("/a"), Some(first[1])),
+        (exact("/b"), Some(second[0])),
+        (exact("/c"), None),
+        (exact("/none"), None),
+        (pattern("/a*"), Some(first[1])),
+        (pattern("/c*"), None),
+        (Matcher::Any, Some(second[0])),
+    ] {
+        let filter = public(matcher);
+        assert_eq!(floor(Position::BEFORE_ALL, &filter).await, newest, "{filter:?}");
+        assert_eq!(log.last(1, &filter, PLENTY).await.expect("a page").floor, newest, "{filter:?}");
+        if let Some(newest) = newest {
+            assert_eq!(floor(newest, &filter).await, None, "{filter:?} has seen it");
+        }
+    }
+    assert_eq!(floor(first[0], &public(exact("/a"))).await, Some(first[1]));
+    assert_eq!(floor(first[1], &public(Matcher::Any)).await, Some(second[0]));
+    let both = Filter { matchers: vec![exact("/a"), exact("/b")], grants: Grants::NONE };
+    assert_eq!(floor(first[0], &both).await, Some(second[0]));
+}
+
+/// Whoever asked for an alternate topic missed the event too.
+pub async fn a_floor_is_found_by_each_of_its_topics(make: &impl Make) {
+    let subject = make.make(count(1)).await;
+    if !subject.abilities.bounds {
+        return;
+    }
+    let log = subject.log;
+    let dropped = append(&log, vec![valid(NewEvent::new("/a", "").also("/b"))]).await.1.position;
+    let later = append(&log, vec![event("/a", "")]).await.1.position;
+    append(&log, vec![event("/c", "")]).await;
+    let floor = async |matcher| read(&log, Position::BEFORE_ALL, &public(matcher)).await.floor;
+    assert_eq!(floor(exact("/a")).await, Some(later));
+    assert_eq!(floor(exact("/b")).await, Some(dropped));
+    assert_eq!(floor(pattern("/b")).await, Some(dropped));
+    assert_eq!(floor(exact("/c")).await, None);
+}
+
+/// That a private event is gone is nothing to tell those who could not have received it.
+pub async fn a_private_floor_needs_a_covering_grant(make: &impl Make) {
+    let subject = make.make(count(1)).await;
+    if !subject.abilities.bounds {
+        return;
+    }
+    let log = subject.log;
+    let public = append(&log, vec![event("/a", "")]).await.1.position;
+    let both = valid(NewEvent::new("/a", "").also("/b").private());
+    let both = append(&log, vec![both]).await.1.position;
+    let only = append(&log, vec![private("/a", "")]).await.1.position;
+    append(&log, vec![event("/c", "")]).await;
+    let floor = async |matcher, grants: &[Matcher]| {
+        let filter = Filter { matchers: vec![matcher], grants: grants.iter().cloned().collect() };
+        read(&log, Position::BEFORE_ALL, &filter).await.floor
+    };
+    for matcher in [exact("/a"), pattern("/a"), Matcher::Any] {
+        assert_eq!(floor(matcher.clone(), &[]).await, Some(public));
+        assert_eq!(floor(matcher.clone(), &[exact("/c")]).await, Some(public));
+        assert_eq!(floor(matcher.clone(), &[exact("/b")]).await, Some(both));
+        assert_eq!(floor(matcher.clone(), &[pattern("/b*")]).await, Some(both));
+        assert_eq!(floor(matcher.clone(), &[exact("/a")]).await, Some(only));
+        assert_eq!(floor(matcher, &[Matcher::Any]).await, Some(only));
+    }
+    assert_eq!(floor(exact("/b"), &[]).await, None);
+    assert_eq!(floor(exact("/b"), &[exact("/a")]).await, Some(both));
+}
+
+/// A publisher who repeats a batch does not publish it twice just because nobody has it any more.
+pub async fn a_key_outlives_its_events(make: &impl Make) {
+    let subject = make.make(count(1)).await;
+    if !subject.abilities.bounds {
+        return;
+    }
+    let log = subject.log;
+    let batch = || vec![event("a", "once")];
+    let first = append_with_key(&log, batch(), Some("k")).await;
+    let Ok(Appended::New { ids, .. }) = first else { panic!("expected a new batch, got {first:?}") };
+    append(&log, vec![event("a", "other")]).await;
+    let repeated = append_with_key(&log, batch(), Some("k")).await;
+    assert_eq!(repeated, Ok(Appended::Duplicate { first_id: ids[0].clone() }));
+    assert_eq!(texts(&read(&log, Position::BEFORE_ALL, &everything()).await.entries), ["other"]);
+}

@@ -1,0 +1,128 @@
+//! What the live end brings.
+
+use std::{pin::pin, sync::Arc, task::Poll};
+
+use tidings_topic::Position;
+
+use super::{
+    Make, PLENTY, ROUNDS, Wanted, append, append_each, assert_ordered, event, everything, next, next_entries,
+    plain, publishers, read_all, texts,
+};
+use crate::TailItem;
+
+/// Everything after the cursor that came with it, and nothing else.
+pub async fn a_tail_starts_with_what_comes_next(make: &impl Make) {
+    let log = plain(make).await;
+    let before = append(&log, vec![event("a", "before")]).await.1;
+    let (from, mut tail) = log.tail().await.expect("a tail");
+    assert_eq!(from, before);
+    append(&log, vec![event("a", "one"), event("b", "two")]).await;
+    append(&log, vec![event("a", "three")]).await;
+    let mut entries = Vec::new();
+    while entries.len() < 3 {
+        entries.extend(next_entries(&mut tail, PLENTY).await);
+    }
+    assert_eq!(texts(&entries), ["one", "two", "three"]);
+    assert_eq!(entries, read_all(&log, from.position, &everything(), PLENTY).await);
+}
+
+/// Nobody has to ask again.
+pub async fn a_waiting_tail_is_woken(make: &impl Make) {
+    for round in 0..ROUNDS {
+        let log = plain(make).await;
+        let (_, mut tail) = log.tail().await.expect("a tail");
+        let waiting = tokio::spawn(async move { next_entries(&mut tail, PLENTY).await });
+        if round % 2 == 0 {
+            tokio::task::yield_now().await;
+        }
+        append(&log, vec![event("a", "wake")]).await;
+        assert_eq!(texts(&waiting.await.expect("the tail brings it")), ["wake"]);
+    }
+}
+
+/// An item has at least one entry and is about as large as it may be.
+pub async fn a_tail_item_is_bounded(make: &impl Make) {
+    let log = plain(make).await;
+    let (_, mut tail) = log.tail().await.expect("a tail");
+    let said: Vec<_> = (0..40).map(|number| format!("{number}{}", "x".repeat(500))).collect();
+    append(&log, said.iter().map(|text| event("a", text)).collect()).await;
+    let mut entries = Vec::new();
+    for bytes_max in [0, 1, 2_000, 5_000, PLENTY] {
+        entries.extend(next_entries(&mut tail, bytes_max).await);
+    }
+    while entries.len() < said.len() {
+        entries.extend(next_entries(&mut tail, PLENTY).await);
+    }
+    assert_eq!(texts(&entries), said);
+}
+
+/// Live and replayed are one order, and every tail sees it.
+pub async fn a_tail_agrees_with_read_while_many_publish(make: &impl Make) {
+    for _ in 0..ROUNDS {
+        let log = plain(make).await;
+        let mut busy = publishers(&log, 4, 10, 2);
+        let mut tails = Vec::new();
+        for bytes_max in [1, 1_500, PLENTY] {
+            let (from, mut tail) = log.tail().await.expect("a tail");
+            let log = Arc::clone(&log);
+            tails.push(tokio::spawn(async move {
+                let mut entries = Vec::new();
+                let is_last = |text: &str| text == "end";
+                while !texts(&entries).last().is_some_and(|text| is_last(text)) {
+                    entries.extend(next_entries(&mut tail, bytes_max).await);
+                }
+                assert_ordered(&entries);
+                assert_eq!(entries, read_all(&log, from.position, &everything(), PLENTY).await);
+            }));
+        }
+        while let Some(joined) = busy.join_next().await {
+            joined.expect("a publisher publishes");
+        }
+        append(&log, vec![event("a", "end")]).await;
+        for tail in tails {
+            tail.await.expect("a tail agrees");
+        }
+        assert_eq!(read_all(&log, Position::BEFORE_ALL, &everything(), PLENTY).await.len(), 81);
+    }
+}
+
+/// An item that was not returned comes again.
+pub async fn a_cancelled_wait_loses_nothing(make: &impl Make) {
+    let log = plain(make).await;
+    let (_, mut tail) = log.tail().await.expect("a tail");
+    let mut heard = Vec::new();
+    for text in ["1", "2", "3", "4", "5"] {
+        // Polled once and dropped, before and after something has come.
+        for publish in [false, true] {
+            if publish {
+                append(&log, vec![event("a", text)]).await;
+            }
+            let mut waiting = pin!(tail.next(PLENTY));
+            let polled = std::future::poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
+            if let Poll::Ready(Some(TailItem::Entries(entries))) = polled {
+                heard.extend(entries);
+            }
+        }
+    }
+    while heard.len() < 5 {
+        heard.extend(next_entries(&mut tail, PLENTY).await);
+    }
+    assert_eq!(texts(&heard), ["1", "2", "3", "4", "5"]);
+}
+
+/// A tail costs no queue, so retention may overtake it: then it says so and goes on with what is left.
+pub async fn a_tail_that_retention_overtook_is_told(make: &impl Make) {
+    let subject = make.make(Wanted { count_max: Some(3), ..Wanted::default() }).await;
+    if !subject.abilities.bounds {
+        return;
+    }
+    let log = subject.log;
+    let (_, mut tail) = log.tail().await.expect("a tail");
+    let positions = append_each(&log, "a", &["1", "2", "3", "4", "5"]).await;
+    assert_eq!(next(&mut tail, PLENTY).await, TailItem::Skipped { through: positions[1] });
+    let mut entries = Vec::new();
+    while entries.len() < 3 {
+        entries.extend(next_entries(&mut tail, PLENTY).await);
+    }
+    assert_eq!(texts(&entries), ["3", "4", "5"]);
+}
