@@ -1,0 +1,259 @@
+//! Accepts connections and serves HTTP/1.1 on them, with a limit on everything that a client can make us hold or wait for.
+//!
+//! One task per connection: it waits for the first head without any state of hyper ([`GatedIo`]), then lets hyper drive the service, and
+//! says goodbye so that the client can hear it. Between the first head and hyper is the place where heads are admitted; behind
+//! hyper, the place where a socket is taken over.
+//!
+//! Invariant: no task outlives [`serve`].
+
+mod body;
+mod exchange;
+mod gated;
+mod metrics;
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
+use tower::Service;
+
+pub use self::{
+    body::{BodyError, read_body},
+    exchange::PeerAddress,
+    metrics::ConnectionMetrics,
+};
+use self::{exchange::answer, gated::GatedIo, metrics::Open};
+use crate::{
+    head::{HeadLimits, Refusal},
+    listener::{Listener, connections_for_file_limit},
+};
+
+/// Most bytes of an answer that hyper buffers for a reader that is slow, and its unit of reading. A response body that yields larger
+/// pieces is asked for the next one only when this much is gone.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Most connections that are being told at one time that the server is full. Further ones are closed without a word.
+const FAREWELLS_MAX: usize = 64;
+
+/// Everything a connection may cost before a handler sees its request, each limit with its default, and with what a client hears that goes
+/// beyond it. (A body's limits are the handlers', see [`read_body`].)
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConnectionSettings {
+    /// Most connections at a time, subscribers included. One more is answered 503 with Retry-After. Default: what the limit of open files
+    /// leaves room for, see [`connections_for_file_limit`].
+    pub connections_max: usize,
+    /// Seconds from the start of a connection to its first byte. Default 5. A silent connection is closed without an answer.
+    pub first_byte_secs: u64,
+    /// Seconds from the start of a connection, or from the first byte of a later request, to the end of the head. Default 10. Answer: 408.
+    pub head_secs: u64,
+    /// Seconds that a connection is kept after an answer until the next request begins. Default 75. It is then closed without an answer.
+    pub keep_alive_secs: u64,
+    /// Most bytes of a request line and its headers. Default 32 KiB. Answer: 431.
+    pub head_bytes_max: usize,
+    /// Seconds that running answers are given to end when the server stops. Default 10. What is left is cut.
+    pub drain_secs: u64,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self {
+            connections_max: connections_for_file_limit(),
+            first_byte_secs: 5,
+            head_secs: 10,
+            keep_alive_secs: 75,
+            head_bytes_max: 32 * 1024,
+            drain_secs: 10,
+        }
+    }
+}
+
+/// Serves until `shutdown` is ready, and then for at most `drain_secs`, until all connections are closed.
+///
+/// A request finds the other end's [`PeerAddress`] in its extensions. Answers whose type is `text/event-stream` last as long as the
+/// client keeps its side open, and are ended by whoever makes them when the server stops. Any other answer is delivered also to a client
+/// that has shut its sending side.
+pub async fn serve<S, B>(
+    mut listener: Listener,
+    service: S,
+    settings: ConnectionSettings,
+    metrics: Arc<ConnectionMetrics>,
+    shutdown: impl Future<Output = ()>,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync,
+{
+    let driver = Driver::new(service, &settings, &metrics);
+    let (stop, stopping) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut farewells = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(ended) = connections.join_next() => report(ended),
+            Some(ended) = farewells.join_next() => report(ended),
+            (stream, peer) = listener.accept(&metrics) => {
+                metrics.accepted.fetch_add(1, Relaxed);
+                if connections.len() < settings.connections_max {
+                    connections.spawn(driver.clone().drive(stream, peer, stopping.clone()));
+                } else if farewells.len() < FAREWELLS_MAX {
+                    farewells.spawn(driver.clone().turn_away(stream));
+                } else {
+                    metrics.count_refusal(Refusal::Full);
+                }
+            }
+        }
+    }
+
+    drop(listener);
+    tracing::info!(open = connections.len(), "draining connections");
+    stop.send_replace(true);
+    let drained = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
+    if timeout(Duration::from_secs(settings.drain_secs), drained).await.is_err() {
+        tracing::warn!(open = connections.len(), "connections did not end in time and are cut");
+    }
+    connections.shutdown().await;
+    farewells.shutdown().await;
+}
+
+/// A handler that panics ends its own connection, and nothing else.
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection ended with a panic");
+    }
+}
+
+/// What every connection's task needs.
+#[derive(Clone)]
+struct Driver<S> {
+    service: S,
+    limits: HeadLimits,
+    http: http1::Builder,
+    metrics: Arc<ConnectionMetrics>,
+}
+
+impl<S> Driver<S> {
+    fn new(service: S, settings: &ConnectionSettings, metrics: &Arc<ConnectionMetrics>) -> Self {
+        let limits = HeadLimits {
+            first_byte: Duration::from_secs(settings.first_byte_secs),
+            head: Duration::from_secs(settings.head_secs),
+            keep_alive: Duration::from_secs(settings.keep_alive_secs),
+            head_bytes_max: settings.head_bytes_max,
+        };
+        let mut http = http1::Builder::new();
+        // hyper's buffer must hold the largest head that the gate lets through.
+        http.max_buf_size(BUFFER_BYTES_MAX.max(2 * settings.head_bytes_max));
+        Self { service, limits, http, metrics: Arc::clone(metrics) }
+    }
+
+    /// Tells a client that there is no room.
+    async fn turn_away<IO: AsyncRead + AsyncWrite + Unpin>(self, io: IO) {
+        let mut gated = GatedIo::new(io, self.limits, &self.metrics);
+        gated.refuse(Refusal::Full);
+        gated.close().await;
+    }
+
+    /// One connection, from its first byte to its last.
+    async fn drive<IO, B>(self, io: IO, peer: SocketAddr, mut stopping: watch::Receiver<bool>)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync,
+    {
+        let _open = Open::new(&self.metrics);
+        let mut gated = GatedIo::new(io, self.limits, &self.metrics);
+        match first_head(&mut gated, &mut stopping).await {
+            // hyper's state is large, and boxed so that a connection without a head does not have it.
+            Ok(true) => match Box::pin(self.exchange(gated, peer, stopping)).await {
+                Ok(gated) => gated.close().await,
+                Err(error) => tracing::debug!(%error, "a connection broke"),
+            },
+            Ok(false) => gated.close().await,
+            Err(error) => tracing::debug!(%error, "a connection broke before its first request"),
+        }
+    }
+
+    /// Lets hyper and the service answer requests until one side ends it, and takes the socket back.
+    async fn exchange<IO, B>(
+        self,
+        gated: GatedIo<IO>,
+        peer: SocketAddr,
+        mut stopping: watch::Receiver<bool>,
+    ) -> hyper::Result<GatedIo<IO>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync,
+    {
+        let Self { service, mut http, metrics, .. } = self;
+        // Then the answer says `Connection: close`, so that the client does not send another request in vain.
+        http.keep_alive(!*stopping.borrow());
+        let peer = PeerAddress(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+        let exchange = gated.exchange();
+        let mut connection = http.serve_connection(
+            gated,
+            service_fn(move |request| {
+                metrics.requests.fetch_add(1, Relaxed);
+                answer(service.clone(), request, peer, Arc::clone(&exchange))
+            }),
+        );
+        let ended = tokio::select! {
+            biased; // hyper takes the head that waits before it hears that it should stop
+            result = &mut connection => Some(result),
+            () = stopped(&mut stopping) => None,
+        };
+        if let Some(result) = ended {
+            result?;
+        } else {
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await?;
+        }
+        Ok(connection.into_parts().io)
+    }
+}
+
+/// Waits for the first head, unless the server stops before a byte of it has come.
+async fn first_head<IO>(gated: &mut GatedIo<IO>, stopping: &mut watch::Receiver<bool>) -> io::Result<bool>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    tokio::select! {
+        biased;
+        head = poll_fn(|cx| gated.poll_released(cx)) => return head,
+        () = stopped(stopping) => {}
+    }
+    if gated.is_quiet() { Ok(false) } else { poll_fn(|cx| gated.poll_released(cx)).await }
+}
+
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone, which ends this task too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! What the connection must know of a request's answer, and what a handler must know of the connection.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body::{Body, Frame, SizeHint};
+use tower::{Service, ServiceExt};
+
+/// Whom a request came from: the other end of its connection. The server puts it in the extensions of every request. An IPv4 address
+/// that arrived on an IPv6 socket is an IPv4 address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PeerAddress(pub SocketAddr);
+
+/// How far the current answer is: written by the service and its body, read by the gated socket. All of them are polled by the
+/// connection's one task, so the flags order nothing between threads.
+#[derive(Default, Debug)]
+pub(super) struct Exchange {
+    body_done: AtomicBool,
+    streaming: AtomicBool,
+}
+
+impl Exchange {
+    /// The last byte of the answer's body has been handed to hyper; true once per answer.
+    pub(super) fn take_body_done(&self) -> bool {
+        if !self.body_done.load(Relaxed) {
+            return false;
+        }
+        self.streaming.store(false, Relaxed);
+        self.body_done.swap(false, Relaxed)
+    }
+
+    /// The answer has no end of its own: it lasts as long as the client listens.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.streaming.load(Relaxed)
+    }
+}
+
+/// Answers one request with `service`.
+pub(super) async fn answer<S, I, B>(
+    service: S,
+    mut request: Request<I>,
+    peer: PeerAddress,
+    exchange: Arc<Exchange>,
+) -> Result<Response<AnswerBody<B>>, Infallible>
+where
+    S: Service<Request<I>, Response = Response<B>, Error = Infallible>,
+{
+    name_host_once(&mut request);
+    request.extensions_mut().insert(peer);
+    let response = service.oneshot(request).await?;
+    let is_stream = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    exchange.streaming.store(is_stream, Relaxed);
+    Ok(response.map(|inner| AnswerBody { inner, _done: Done(exchange) }))
+}
+
+/// RFC 9112, 3.2.2: the host of an absolute-form target replaces the Host header. Handlers then need to look at one place, and see
+/// the same target for the same resource.
+fn name_host_once<I>(request: &mut Request<I>) {
+    let Some(authority) = request.uri().authority() else { return };
+    let Ok(host) = HeaderValue::from_str(authority.as_str()) else { return };
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let Ok(uri) = Uri::try_from(format!("{}{query}", request.uri().path())) else { return };
+    request.headers_mut().insert(header::HOST, host);
+    *request.uri_mut() = uri;
+}
+
+/// An answer's body that says when hyper is done with it.
+pub(super) struct AnswerBody<B> {
+    inner: B,
+    _done: Done,
+}
+
+struct Done(Arc<Exchange>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.body_done.store(true, Relaxed);
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for AnswerBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

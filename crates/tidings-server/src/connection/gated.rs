@@ -1,0 +1,272 @@
+//! A socket with the gate in front of it: hyper reads from it what the gate has released, and nothing else.
+//!
+//! It does four things and decides none of them: it fills a buffer from the socket, asks [`HeadGate`] about it, keeps the one timer that
+//! the gate's deadline needs, and hides the client's end of input from hyper while an answer with an end is being made, so that a
+//! client which shuts its sending side after the request still gets the answer.
+//!
+//! Where nothing waits, nothing is held: an idle connection has an empty buffer and an armed timer.
+
+use std::{
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Buf, BytesMut};
+use hyper::rt;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+
+use super::{exchange::Exchange, metrics::ConnectionMetrics};
+use crate::head::{Decision, HeadGate, HeadLimits, Lateness, Refusal};
+
+/// Bytes that one read takes from the socket, by way of the stack.
+const READ_BYTES: usize = 8 * 1024;
+/// Most bytes of later requests that are taken while an answer is being made. More wait in the kernel; behind a stream, which has no
+/// later, more of them end the connection.
+const AHEAD_BYTES_MAX: usize = 8 * 1024;
+/// After an answer that ends a connection: how long, and for how many bytes, the client is listened to, so that what it still sends does
+/// not reset the connection and take the answer with it.
+const LINGER_SECS: u64 = 2;
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// See the module's documentation.
+pub(super) struct GatedIo<IO> {
+    io: IO,
+    gate: HeadGate,
+    /// What has arrived and hyper has not taken. The first `released` bytes are hyper's.
+    buffer: BytesMut,
+    released: usize,
+    /// The client has ended its side.
+    input_ended: bool,
+    outcome: Outcome,
+    timer: Option<Pin<Box<Sleep>>>,
+    exchange: Arc<Exchange>,
+    metrics: Arc<ConnectionMetrics>,
+}
+
+/// Whether more will be read, and if not, what remains to be said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    Open,
+    Ended,
+    Refused(Refusal),
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
+    pub(super) fn new(io: IO, limits: HeadLimits, metrics: &Arc<ConnectionMetrics>) -> Self {
+        Self {
+            io,
+            gate: HeadGate::new(limits, Instant::now().into_std()),
+            buffer: BytesMut::new(),
+            released: 0,
+            input_ended: false,
+            outcome: Outcome::Open,
+            timer: None,
+            exchange: Arc::default(),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    pub(super) fn exchange(&self) -> Arc<Exchange> {
+        Arc::clone(&self.exchange)
+    }
+
+    /// Waits for bytes that hyper may see. False: there will be none, and `close` is what remains to be done.
+    pub(super) fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            if self.released > 0 {
+                return Poll::Ready(Ok(true));
+            }
+            if self.outcome != Outcome::Open {
+                return Poll::Ready(Ok(false));
+            }
+            match self.gate.receive(&self.buffer, Instant::now().into_std()) {
+                Decision::Release(length) => {
+                    self.released = length;
+                    continue;
+                }
+                Decision::Refuse(refusal) => {
+                    self.refuse(refusal);
+                    continue;
+                }
+                Decision::Broken => {
+                    self.outcome = Outcome::Ended;
+                    continue;
+                }
+                Decision::Wait => {}
+            }
+            if self.input_ended {
+                if self.gate.is_answering() && !self.exchange.is_streaming() {
+                    return Poll::Pending;
+                }
+                if self.gate.is_in_head() {
+                    self.refuse(Refusal::HeadCut);
+                } else {
+                    self.outcome = Outcome::Ended;
+                }
+                continue;
+            }
+            if self.gate.is_answering() && self.buffer.len() >= AHEAD_BYTES_MAX {
+                if self.exchange.is_streaming() {
+                    self.outcome = Outcome::Ended;
+                    continue;
+                }
+                return Poll::Pending;
+            }
+            if self.poll_fill(cx)?.is_ready() {
+                continue;
+            }
+            // Only when the socket has nothing: what came in time is not late because this task was.
+            match ready!(self.poll_deadline(cx)) {
+                Lateness::Head => self.refuse(Refusal::HeadLate),
+                lateness => {
+                    self.metrics.count_lateness(lateness);
+                    self.outcome = Outcome::Ended;
+                }
+            }
+        }
+    }
+
+    /// No byte of an unanswered request is here.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.gate.is_quiet() && self.buffer.is_empty()
+    }
+
+    /// What the buffer costs now.
+    #[cfg(test)]
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Turns the connection away with `refusal`, in `close`.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.metrics.count_refusal(refusal);
+        self.outcome = Outcome::Refused(refusal);
+    }
+
+    /// Says what is left to say, and ends the connection so that the client can hear it.
+    pub(super) async fn close(mut self) {
+        // Whoever does not read, or never stops to send, does not keep us.
+        let _ = timeout(Duration::from_secs(LINGER_SECS), self.farewell()).await;
+    }
+
+    async fn farewell(&mut self) -> io::Result<()> {
+        let is_refused = match self.outcome {
+            Outcome::Refused(refusal) => {
+                self.io.write_all(&refusal.response(SystemTime::now())).await?;
+                true
+            }
+            Outcome::Open | Outcome::Ended => false,
+        };
+        self.io.shutdown().await?;
+        let has_unread = is_refused || !self.is_quiet();
+        if !has_unread || self.input_ended {
+            return Ok(());
+        }
+        self.buffer = BytesMut::with_capacity(READ_BYTES);
+        let mut left = LINGER_BYTES_MAX;
+        loop {
+            self.buffer.clear();
+            let read = self.io.read_buf(&mut self.buffer).await?;
+            if read == 0 || read > left {
+                return Ok(());
+            }
+            left -= read;
+        }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        if read.filled().is_empty() {
+            self.input_ended = true;
+        }
+        self.buffer.extend_from_slice(read.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the gate's deadline has passed. The timer is left armed for an earlier one: it costs one wake-up in
+    /// `keep_alive_secs` then, where arming it anew would cost something in every request.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Lateness> {
+        let Some(until) = self.gate.deadline().map(Instant::from_std) else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if timer.deadline() > until {
+            timer.as_mut().reset(until);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            match self.gate.lateness(Instant::now().into_std()) {
+                Some(lateness) => return Poll::Ready(lateness),
+                None => timer.as_mut().reset(until),
+            }
+        }
+    }
+
+    /// Called when hyper has nothing buffered: if the answer's body is done too, the answer is with the kernel to its last byte.
+    fn after_flush(&mut self, cx: &mut Context<'_>) {
+        if self.exchange.take_body_done() {
+            self.gate.answered(Instant::now().into_std());
+            // hyper may be asleep since a read that found nothing for it; what waits here now has its turn, and so has the time.
+            if !self.buffer.is_empty() || self.input_ended || self.poll_deadline(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        } else if self.input_ended && self.exchange.is_streaming() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> rt::Read for GatedIo<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut into: rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if ready!(self.poll_released(cx))? {
+            let length = self.released.min(into.remaining());
+            into.put_slice(&self.buffer[..length]);
+            self.buffer.advance(length);
+            self.released -= length;
+            if self.buffer.is_empty() {
+                self.buffer = BytesMut::new();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> rt::Write for GatedIo<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.after_flush(cx);
+        Poll::Ready(Ok(()))
+    }
+
+    /// hyper calls this when it is done and everything is flushed. The socket is shut in `close`, behind what the gate may have to say.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,87 @@
+//! What happened to connections, in numbers. Plain counters: whoever renders them chooses the names.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use http::StatusCode;
+
+use crate::head::{Lateness, Refusal};
+
+/// Counters of one server's connections, since its start. All may be read at any time.
+#[derive(Default, Debug)]
+pub struct ConnectionMetrics {
+    /// Connections that were accepted, refused ones included.
+    pub accepted: AtomicU64,
+    /// Connections that are open now, those of subscribers included.
+    pub open: AtomicU64,
+    /// Heads that passed the gate.
+    pub requests: AtomicU64,
+    /// Times that accepting paused because files or memory had run out.
+    pub accept_pauses: AtomicU64,
+    /// Turned away with 503: `connections_max` was reached.
+    pub refused_full: AtomicU64,
+    /// Closed without an answer: not a byte within `first_byte_secs`.
+    pub refused_silent: AtomicU64,
+    /// 408: the head was not complete within `head_secs`.
+    pub refused_late: AtomicU64,
+    /// 431: the head was larger than `head_bytes_max`, or had too many lines.
+    pub refused_large: AtomicU64,
+    /// 400: the head was malformed or ambiguous.
+    pub refused_malformed: AtomicU64,
+    /// 505 and 501: another version of HTTP, or CONNECT.
+    pub refused_unsupported: AtomicU64,
+    /// Kept connections that were closed after `keep_alive_secs` without a request. This is no refusal.
+    pub closed_idle: AtomicU64,
+}
+
+impl ConnectionMetrics {
+    /// The refusals with a label for each, in a fixed order.
+    pub fn refused(&self) -> [(&'static str, u64); 6] {
+        [
+            ("full", self.refused_full.load(Relaxed)),
+            ("silent", self.refused_silent.load(Relaxed)),
+            ("late", self.refused_late.load(Relaxed)),
+            ("large", self.refused_large.load(Relaxed)),
+            ("malformed", self.refused_malformed.load(Relaxed)),
+            ("unsupported", self.refused_unsupported.load(Relaxed)),
+        ]
+    }
+
+    pub(super) fn count_refusal(&self, refusal: Refusal) {
+        let counter = match refusal.status() {
+            StatusCode::SERVICE_UNAVAILABLE => &self.refused_full,
+            StatusCode::REQUEST_TIMEOUT => &self.refused_late,
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => &self.refused_large,
+            StatusCode::BAD_REQUEST => &self.refused_malformed,
+            _ => &self.refused_unsupported,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_lateness(&self, lateness: Lateness) {
+        match lateness {
+            Lateness::Silent => self.refused_silent.fetch_add(1, Relaxed),
+            Lateness::Idle => self.closed_idle.fetch_add(1, Relaxed),
+            // Counted with its answer.
+            Lateness::Head => 0,
+        };
+    }
+}
+
+/// Counts a connection as open while it lives.
+pub(super) struct Open(Arc<ConnectionMetrics>);
+
+impl Open {
+    pub(super) fn new(metrics: &Arc<ConnectionMetrics>) -> Self {
+        metrics.open.fetch_add(1, Relaxed);
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,146 @@
+//! Where a body ends: by its length, or by its chunks.
+
+/// Most hexadecimal digits of a chunk's size: as many as a 64-bit number has.
+const CHUNK_DIGITS_MAX: u8 = 16;
+/// Most bytes of the extensions of all chunks of a body. Nobody sends them but to make a parser work.
+const EXTENSION_BYTES_MAX: u16 = 4 * 1024;
+/// Most bytes of trailer fields behind the last chunk; below hyper's own limit.
+const TRAILER_BYTES_MAX: u16 = 8 * 1024;
+
+/// How the rest of a body is framed.
+#[derive(Debug)]
+pub(super) enum Framing {
+    /// This many bytes are left.
+    Length(u64),
+    /// Chunks (RFC 9112, 7.1).
+    Chunked(Chunked),
+}
+
+impl Framing {
+    pub(super) fn chunked() -> Self {
+        Self::Chunked(Chunked {
+            state: ChunkState::Size { digits: 0, size: 0 },
+            extension_bytes: 0,
+            trailer_bytes: 0,
+        })
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunked) => matches!(chunked.state, ChunkState::Complete),
+        }
+    }
+
+    /// How many of these bytes belong to the body and keep its rules. None of them: the body is broken here, for good.
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> usize {
+        match self {
+            Self::Length(left) => {
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= taken as u64;
+                taken
+            }
+            Self::Chunked(chunked) => chunked.advance(bytes),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Chunked {
+    state: ChunkState,
+    extension_bytes: u16,
+    trailer_bytes: u16,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ChunkState {
+    Size {
+        digits: u8,
+        size: u64,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeLineFeed {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
+    DataReturn,
+    DataLineFeed,
+    /// At the first byte of a line behind the last chunk: a trailer field, or the end.
+    TrailerStart,
+    Trailer,
+    TrailerLineFeed,
+    EndLineFeed,
+    Complete,
+    Broken,
+}
+
+impl Chunked {
+    fn advance(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while let Some(&byte) = bytes.get(taken) {
+            if let ChunkState::Data { left } = self.state {
+                let run = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - taken);
+                taken += run;
+                let left = left - run as u64;
+                self.state = if left == 0 { ChunkState::DataReturn } else { ChunkState::Data { left } };
+                continue;
+            }
+            if matches!(self.state, ChunkState::Complete) {
+                break;
+            }
+            self.state = self.step(byte);
+            if matches!(self.state, ChunkState::Broken) {
+                break;
+            }
+            taken += 1;
+        }
+        taken
+    }
+
+    /// One byte of what is not data. Line ends are CR LF here as in the head: a bare LF is what smuggling is made of.
+    fn step(&mut self, byte: u8) -> ChunkState {
+        use ChunkState as S;
+        match (self.state, byte) {
+            (S::Size { digits, size }, _) if byte.is_ascii_hexdigit() && digits < CHUNK_DIGITS_MAX => {
+                let digit = char::from(byte).to_digit(16).expect("a hexadecimal digit");
+                S::Size { digits: digits + 1, size: size << 4 | u64::from(digit) }
+            }
+            (S::Size { digits: 1.., size } | S::Extension { size }, b'\r') => S::SizeLineFeed { size },
+            (S::Size { digits: 1.., size }, b';' | b' ' | b'\t') => self.extension(size),
+            (S::Extension { size }, _) if is_field_byte(byte) => self.extension(size),
+            (S::SizeLineFeed { size: 0 } | S::TrailerLineFeed, b'\n') => S::TrailerStart,
+            (S::SizeLineFeed { size }, b'\n') => S::Data { left: size },
+            (S::DataReturn, b'\r') => S::DataLineFeed,
+            (S::DataLineFeed, b'\n') => S::Size { digits: 0, size: 0 },
+            (S::TrailerStart, b'\r') => S::EndLineFeed,
+            (S::TrailerStart, _) if super::check::is_token_byte(byte) => self.trailer(),
+            (S::Trailer, b'\r') => S::TrailerLineFeed,
+            (S::Trailer, _) if is_field_byte(byte) => self.trailer(),
+            (S::EndLineFeed, b'\n') => S::Complete,
+            _ => S::Broken,
+        }
+    }
+
+    fn extension(&mut self, size: u64) -> ChunkState {
+        self.extension_bytes += 1;
+        if self.extension_bytes > EXTENSION_BYTES_MAX {
+            ChunkState::Broken
+        } else {
+            ChunkState::Extension { size }
+        }
+    }
+
+    fn trailer(&mut self) -> ChunkState {
+        self.trailer_bytes += 1;
+        if self.trailer_bytes > TRAILER_BYTES_MAX { ChunkState::Broken } else { ChunkState::Trailer }
+    }
+}
+
+/// What may stand in a field line: everything but control characters, of which the tab is allowed.
+fn is_field_byte(byte: u8) -> bool {
+    byte == b'\t' || !byte.is_ascii_control()
+}

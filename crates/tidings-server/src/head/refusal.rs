@@ -1,0 +1,101 @@
+//! Why a connection is turned away, and the answer it gets.
+
+use std::time::SystemTime;
+
+use http::StatusCode;
+
+/// Seconds after which a client that was turned away by a full hub may try again.
+const RETRY_AFTER_SECS: u32 = 5;
+
+/// What was wrong with a head, or with its moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refusal {
+    HeadLate,
+    HeadTooLarge,
+    HeadersTooMany,
+    HeadCut,
+    LineFeedBare,
+    CarriageReturnBare,
+    RequestLineMalformed,
+    TargetMalformed,
+    HeaderMalformed,
+    HostMissing,
+    HostDoubled,
+    HostMalformed,
+    LengthMalformed,
+    LengthDoubled,
+    LengthWithEncoding,
+    EncodingUnknown,
+    EncodingTooNew,
+    VersionUnknown,
+    MethodConnect,
+    Full,
+}
+
+impl Refusal {
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::HeadLate => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadTooLarge | Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::VersionUnknown => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::MethodConnect => StatusCode::NOT_IMPLEMENTED,
+            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The whole response. It is always the last one on its connection.
+    pub(crate) fn response(self, now: SystemTime) -> Vec<u8> {
+        let status = self.status();
+        let title = status.canonical_reason().expect("the statuses above are registered");
+        let body = format!(
+            r#"{{"type":"about:blank","title":"{title}","status":{},"detail":"{}"}}"#,
+            status.as_u16(),
+            self.detail()
+        );
+        let retry = match self {
+            Self::Full => format!("Retry-After: {RETRY_AFTER_SECS}\r\n"),
+            _ => String::new(),
+        };
+        format!(
+            "HTTP/1.1 {} {title}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
+             Cache-Control: no-store\r\nConnection: close\r\n{retry}Date: {}\r\n\r\n{body}",
+            status.as_u16(),
+            body.len(),
+            httpdate::fmt_http_date(now),
+        )
+        .into_bytes()
+    }
+
+    /// One sentence for the person who reads the answer. It quotes nothing of the request and needs no JSON escape.
+    fn detail(self) -> &'static str {
+        match self {
+            Self::HeadLate => "The request's head did not arrive in time.",
+            Self::HeadTooLarge => "The request line and the headers are larger than this server accepts.",
+            Self::HeadersTooMany => "There are more header lines than this server accepts.",
+            Self::HeadCut => "The connection was shut before the request's head was complete.",
+            Self::LineFeedBare => "A line of the head ends with a bare line feed; lines end with CR LF.",
+            Self::CarriageReturnBare => "The head holds a carriage return without a line feed.",
+            Self::RequestLineMalformed => {
+                "This is not an HTTP request line. (This port speaks plain HTTP/1.1, without TLS.)"
+            }
+            Self::TargetMalformed => {
+                "The request target is malformed; characters outside of a URL's are written percent-encoded, # as %23."
+            }
+            Self::HeaderMalformed => {
+                "A header line is malformed: a name, a colon right behind it, a value without control characters, on one line."
+            }
+            Self::HostMissing => "HTTP/1.1 asks for a Host header.",
+            Self::HostDoubled => "There is more than one Host header.",
+            Self::HostMalformed => "The host is not a name or an address with an optional port.",
+            Self::LengthMalformed => "Content-Length is not a number.",
+            Self::LengthDoubled => "There is more than one Content-Length header.",
+            Self::LengthWithEncoding => "Content-Length and Transfer-Encoding exclude each other.",
+            Self::EncodingUnknown => "The only Transfer-Encoding is chunked, once.",
+            Self::EncodingTooNew => "HTTP/1.0 has no Transfer-Encoding.",
+            Self::VersionUnknown => "This port speaks HTTP/1.1 and HTTP/1.0.",
+            Self::MethodConnect => "This server is no proxy.",
+            Self::Full => "This server has as many connections as it can hold. Try again later.",
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Where connections come from: a socket of our own or an inherited one, and the options of every accepted connection.
+//!
+//! Accepting never ends: an error that belongs to one connection is passed over, and one that belongs to the machine (no files, no
+//! memory) makes a pause, never a loop that spins.
+
+use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use listenfd::ListenFd;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep_until},
+};
+
+use crate::connection::ConnectionMetrics;
+
+/// Connections that the kernel completes and holds for us while we are busy, such as in a reconnect storm. The kernel may
+/// cap it (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+/// How long data may stay unacknowledged, or a reader refuse all data, before the kernel resets the connection. The client resumes by id.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(45);
+/// Most memory that the kernel spends on what one slow reader has not taken.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+/// After this much silence the kernel asks whether the other end still exists, and then as often again until the system's count is used up.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// The first pause after accepting failed for want of files or memory. Each further one in a row is twice as long.
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The longest such pause.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Files that the process needs besides its connections: its log's segments, its own connections to backends, the listener, the farewells
+/// of connections that found no room.
+const FILES_RESERVED: u64 = 256;
+/// Where the system has no limit of open files, or a very large one, memory is the limit; an operator who has it raises `connections_max`.
+const CONNECTIONS_DEFAULT_MAX: u64 = 1_000_000;
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    pause: Duration,
+    paused_until: Option<Instant>,
+}
+
+/// A socket that cannot be listened on: one line that names it and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ListenError {
+    message: String,
+    #[source]
+    source: io::Error,
+}
+
+impl Listener {
+    /// Listens on an address; port 0 takes a free one. To be called within a tokio runtime.
+    pub fn bind(address: SocketAddr) -> Result<Self, ListenError> {
+        bind(address).map_err(|source| ListenError { message: advice(address, &source), source })
+    }
+
+    /// Takes the socket that the process was started with, if there is one: `LISTEN_FDS` and `LISTEN_PID`, as systemd sets them. A
+    /// restart behind such a socket refuses nobody. To be called once, early, within a tokio runtime.
+    pub fn inherited() -> Result<Option<Self>, ListenError> {
+        let mut passed = ListenFd::from_env();
+        let error = |message: &str, source| ListenError { message: message.to_owned(), source };
+        match passed.len() {
+            0 => return Ok(None),
+            1 => {}
+            count => {
+                let message = format!("LISTEN_FDS passes {count} sockets; pass one, the one to serve on");
+                return Err(error(&message, io::ErrorKind::InvalidInput.into()));
+            }
+        }
+        let socket = passed
+            .take_tcp_listener(0)
+            .and_then(|socket| socket.ok_or_else(|| io::ErrorKind::NotFound.into()))
+            .and_then(|socket| {
+                if SockRef::from(&socket).is_listener()? {
+                    Ok(socket)
+                } else {
+                    Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"))
+                }
+            })
+            .and_then(Self::from_std);
+        match socket {
+            Ok(listener) => Ok(Some(listener)),
+            Err(source) => {
+                let message =
+                    format!("the socket passed by LISTEN_FDS is not a listening TCP socket: {source}");
+                Err(error(&message, source))
+            }
+        }
+    }
+
+    /// The address that it listens on, with the port that was chosen.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn from_std(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: TcpListener::from_std(socket)?, pause: ACCEPT_PAUSE_MIN, paused_until: None })
+    }
+
+    /// The next connection. May be dropped and called again: nothing is lost.
+    pub(crate) async fn accept(&mut self, metrics: &ConnectionMetrics) -> (TcpStream, SocketAddr) {
+        loop {
+            if let Some(until) = self.paused_until {
+                sleep_until(until).await;
+                self.paused_until = None;
+            }
+            match self.socket.accept().await {
+                Ok((stream, peer)) => {
+                    self.pause = ACCEPT_PAUSE_MIN;
+                    // A connection that is gone already says so when it is read.
+                    if let Err(error) = set_options(&stream) {
+                        tracing::debug!(%error, %peer, "cannot set the options of a connection");
+                    }
+                    return (stream, peer);
+                }
+                Err(error) if is_of_one_connection(&error) => {
+                    tracing::debug!(%error, "a connection ended before it was accepted");
+                }
+                Err(error) => {
+                    metrics.accept_pauses.fetch_add(1, Relaxed);
+                    if self.pause == ACCEPT_PAUSE_MIN {
+                        tracing::warn!(%error, "cannot accept connections; trying again");
+                    }
+                    self.paused_until = Some(Instant::now() + self.pause);
+                    self.pause = (self.pause * 2).min(ACCEPT_PAUSE_MAX);
+                }
+            }
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<Listener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart need not wait for the last connections of the one before. (On Windows the option means to steal the port.)
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Listener::from_std(socket.into())
+}
+
+fn advice(address: SocketAddr, error: &io::Error) -> String {
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there; stop it or choose another port".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; choose 127.0.0.1 or 0.0.0.0".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "the system does not permit it; choose a port above 1023".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    format!("cannot listen on {address}: {why}")
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    // An event is one write; it must not wait for the acknowledgement of the one before.
+    socket.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    // Linux doubles what it is given, for its own bookkeeping.
+    let asked = if cfg!(target_os = "linux") { SEND_BUFFER_BYTES / 2 } else { SEND_BUFFER_BYTES };
+    socket.set_send_buffer_size(asked)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
+}
+
+/// Errors of `accept` that say something of the connection that would have been accepted (see accept(2)), and nothing of the next one.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::WouldBlock
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::TimedOut
+    )
+}
+
+/// How many connections the limit of open files leaves room for.
+pub fn connections_for_file_limit() -> usize {
+    let room = file_limit()
+        .map_or(CONNECTIONS_DEFAULT_MAX, |files| files.saturating_sub(FILES_RESERVED).max(files / 2));
+    usize::try_from(room.min(CONNECTIONS_DEFAULT_MAX)).unwrap_or(usize::MAX)
+}
+
+/// The soft limit of open files; none where there is no limit.
+#[cfg(unix)]
+fn file_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
+#[cfg(not(unix))]
+fn file_limit() -> Option<u64> {
+    None
+}
+
+/// Raises the soft limit of open files to the hard one, and says how many files that is; none where there is no limit. To be called
+/// before [`connections_for_file_limit`].
+#[cfg(unix)]
+pub fn raise_file_limit() -> io::Result<Option<u64>> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    Ok(maximum)
+}
+
+/// This system has no limit of open files to raise.
+#[cfg(not(unix))]
+pub fn raise_file_limit() -> io::Result<Option<u64>> {
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests;
