@@ -3,8 +3,8 @@
 //! An app says a thing once; every browser that asked for it hears it, over plain Server-Sent Events. Fifteen lines under axum:
 //!
 //! ```no_run
-//! use axum::{Router, extract::State, routing::{get, post}};
-//! use tidings::{Hub, NewEvent, Subscribe, Subscription};
+//! use axum::{Router, extract::State, http::{HeaderMap, Uri}, routing::{get, post}};
+//! use tidings::{Hub, NewEvent, PublishError, Subscribe, SubscribeError, Subscription};
 //!
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,14 +13,13 @@
 //!     Ok(axum::serve(listener, app.with_state(Hub::in_memory().await)).await?)
 //! }
 //!
-//! async fn stream(State(hub): State<Hub>) -> Result<Subscription, String> {
-//!     let chat = hub.validator().exact("chat").map_err(|error| error.to_string())?;
-//!     hub.subscribe(Subscribe::new([chat])).await.map_err(|error| error.to_string())
+//! async fn stream(State(hub): State<Hub>, headers: HeaderMap, uri: Uri) -> Result<Subscription, SubscribeError> {
+//!     let chat = hub.validator().exact("chat")?;
+//!     hub.subscribe(Subscribe::new([chat]).resume(&headers, uri.query())).await
 //! }
 //!
-//! async fn publish(State(hub): State<Hub>, message: String) -> Result<String, String> {
-//!     let published = hub.publish(NewEvent::new("chat", message)).await.map_err(|error| error.to_string())?;
-//!     Ok(published.id.to_string())
+//! async fn publish(State(hub): State<Hub>, message: String) -> Result<String, PublishError> {
+//!     Ok(hub.publish(NewEvent::new("chat", message)).await?.id.to_string())
 //! }
 //! ```
 //!
@@ -46,6 +45,9 @@ mod presence;
 mod pressure;
 mod reader;
 mod replay;
+#[cfg(feature = "axum")]
+mod respond;
+mod resume;
 mod start;
 mod subscribe;
 mod subscription;

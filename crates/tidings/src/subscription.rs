@@ -304,15 +304,6 @@ impl http_body::Body for Subscription {
     }
 }
 
-#[cfg(feature = "axum")]
-impl axum_core::response::IntoResponse for Subscription {
-    fn into_response(self) -> axum_core::response::Response {
-        let mut response = http::Response::new(axum_core::body::Body::new(self));
-        *response.headers_mut() = Self::headers();
-        response
-    }
-}
-
 /// Between 75 % and 100 % of a duration, so that what began together does not act together.
 fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(0.75 + 0.25 * random_share())

@@ -1,0 +1,70 @@
+//! What an axum handler answers with: a subscription, or why there is none. `?` is all that a handler needs.
+
+use axum_core::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::{
+    hub::{PublishError, SubscribeError},
+    subscription::Subscription,
+};
+
+impl IntoResponse for Subscription {
+    fn into_response(self) -> Response {
+        let mut response = http::Response::new(axum_core::body::Body::new(self));
+        *response.headers_mut() = Self::headers();
+        response
+    }
+}
+
+/// 400 where the publisher has to change the event, 507 where the log has no room, otherwise 503; the text says what is wrong.
+impl IntoResponse for PublishError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Invalid(_) => (StatusCode::BAD_REQUEST, self.to_string()).into_response(),
+            Self::Full(_) => (StatusCode::INSUFFICIENT_STORAGE, self.to_string()).into_response(),
+            Self::Overloaded | Self::Unavailable(_) | Self::OutcomeUnknown(_) => try_again(self.to_string()),
+        }
+    }
+}
+
+/// 400 where the request has to change, 503 where the log cannot be reached; the text says what is wrong.
+impl IntoResponse for SubscribeError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NoMatchers | Self::Invalid(_) => {
+                (StatusCode::BAD_REQUEST, self.to_string()).into_response()
+            }
+            Self::Unavailable(_) => try_again(self.to_string()),
+        }
+    }
+}
+
+fn try_again(text: String) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, HeaderValue::from_static("1"))], text)
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_topic::Validator;
+
+    use super::*;
+
+    #[test]
+    fn a_bad_event_is_the_publishers_fault() {
+        let invalid = Validator::default().topic("").expect_err("an empty topic");
+        assert_eq!(PublishError::from(invalid).into_response().status(), StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn an_overloaded_hub_says_when_to_come_back() {
+        let response = PublishError::Overloaded.into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn a_subscription_without_topics_is_a_bad_request() {
+        assert_eq!(SubscribeError::NoMatchers.into_response().status(), StatusCode::BAD_REQUEST);
+    }
+}
