@@ -1,1 +1,227 @@
-//! chat
+//! The chat of the 2012 answer, done well on Tidings.
+//!
+//! `POST /post` publishes, `GET /stream` subscribes, and the hub does everything in between: it keeps the messages, sends each to every
+//! browser in the same order, and goes on where a lost connection broke off. Read down from [`app`].
+
+use std::collections::{BTreeSet, HashMap};
+use std::{io::Write, net::IpAddr, net::SocketAddr, sync::Arc, sync::Mutex, time::Duration};
+
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Form, FromRef, FromRequest, Multipart, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::Authority};
+use axum::response::{Html, IntoResponse, Redirect, Response, Result};
+use axum::{Router, middleware, middleware::Next, routing::get, routing::post};
+use axum_extra::extract::cookie::{Cookie, Key, SameSite, SignedCookieJar};
+use jiff::Zoned;
+use tidings::{ConnectionId, Filter, Hub, NewEvent, Since, Subscribe, SubscribeError, Subscription};
+use tokio::{sync::watch, time::Instant};
+
+/// Messages that somebody sees who joins.
+const HISTORY: usize = 50;
+/// Longest message; a longer one is answered 413.
+const MESSAGE_CHARS_MAX: usize = 1_000;
+/// Longest name; a longer one gets the form again.
+const NAME_CHARS_MAX: usize = 32;
+/// Largest form, with room for a message in which every character takes twelve bytes (`%F0%9F%98%80`). A larger one is answered 413.
+const FORM_BYTES_MAX: usize = 16 * 1024;
+/// An address may post this many forms at once; one more is answered 429. Behind a proxy all share the proxy's address.
+const BURST: u32 = 20;
+/// How long an address takes to earn the next form back.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Addresses that may have something to earn back at the same time; beyond, new ones are answered 429.
+const ADDRESSES_MAX: usize = 10_000;
+/// The roster is sent at most this often, however many come and go.
+const ROSTER_PAUSE: Duration = Duration::from_millis(200);
+/// Nothing runs, loads or frames our pages but what is ours.
+const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self'; script-src 'self'; style-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// What the handlers share.
+#[derive(Clone, FromRef)]
+struct Chat {
+    hub: Hub,
+    clock: fn() -> Zoned,
+    key: Key,
+    /// When each address will have earned back the forms that it posted.
+    spent: Arc<Mutex<HashMap<Option<IpAddr>, Instant>>>,
+}
+
+/// Starts a chat: the routes to serve, and the hub behind them, which ends the open streams when it is closed. The clock tells the time
+/// that stands before each message; [`Zoned::now`] is local time, as the system or `TZ` has it.
+pub async fn app(clock: fn() -> Zoned) -> (Hub, Router) {
+    let here = watch::Sender::new(HashMap::new());
+    let changes = here.subscribe();
+    let hub = Hub::builder().on_presence(move |presence| {
+        here.send_modify(|here| match &presence.label {
+            Some(name) if presence.here => drop(here.insert(presence.connection.clone(), name.clone())),
+            _ => drop(here.remove(&presence.connection)),
+        });
+    });
+    let hub = hub.start().await.expect("a log in memory is always there");
+    tokio::spawn(tell_who_is_here(hub.clone(), changes));
+
+    let chat = Chat { hub: hub.clone(), clock, key: Key::generate(), spent: Arc::default() };
+    let file = |kind, text: &'static str| get(async move || ([(header::CONTENT_TYPE, kind)], text));
+    let routes = Router::new()
+        .route("/", get(home))
+        .route("/login", get(async || login_page("")).post(login))
+        .route("/logout", post(logout))
+        .route("/post", post(say))
+        .route("/stream", get(stream))
+        .route("/chat.js", file("text/javascript", include_str!("../page/chat.js")))
+        .route("/chat.css", file("text/css", include_str!("../page/chat.css")))
+        .route("/chat.svg", file("image/svg+xml", include_str!("../page/chat.svg")))
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(chat.clone(), guard))
+        .with_state(chat);
+    (hub, routes)
+}
+
+/// `GET /`: the page, with the last messages in it and the place where its stream goes on, so that nothing falls in between.
+async fn home(State(hub): State<Hub>, jar: SignedCookieJar) -> Result<Response, SubscribeError> {
+    let Some(name) = name(&jar) else { return Ok(Redirect::to("/login").into_response()) };
+    let filter = Filter { matchers: vec![hub.validator().exact("chat")?], ..Filter::default() };
+    let past = hub.last_events(HISTORY, &filter).await?;
+    let item = |text: &str| format!("<li>{}</li>", escape(text));
+    let messages: String = past.entries.iter().rev().map(|entry| item(&entry.event.data)).collect();
+    let page = include_str!("../page/chat.html").replace("{since}", &escape(past.end.as_str()));
+    Ok(Html(page.replace("{name}", &escape(&name)).replace("{messages}", &messages)).into_response())
+}
+
+/// `POST /post`: says something, under the name of the session or as `anonymous`.
+async fn say(State(chat): State<Chat>, jar: SignedCookieJar, request: Request) -> Result<Response> {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let is_page_without_script = accept.is_some_and(|accept| accept.contains("text/html"));
+    let message = message_of(request).await?;
+    if message.chars().count() > MESSAGE_CHARS_MAX {
+        return Err((StatusCode::PAYLOAD_TOO_LARGE, "A message has at most 1,000 characters.").into());
+    }
+    let name = name(&jar).unwrap_or_else(|| "anonymous".to_owned());
+    let text = format!("[{}] {name}: {message}", (chat.clock)().strftime("%H:%M:%S"));
+    // A terminal obeys control characters, so it gets none; and if nobody reads what is printed, that is fine.
+    let _ = writeln!(std::io::stdout(), "{}", text.replace(char::is_control, " "));
+    chat.hub.publish(NewEvent::new("chat", text)).await?;
+    if is_page_without_script {
+        return Ok(Redirect::to("/").into_response());
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The form field `message`, urlencoded or multipart.
+async fn message_of(request: Request) -> Result<String> {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    if content_type.is_some_and(|value| value.as_bytes().starts_with(b"multipart/form-data")) {
+        let mut form = Multipart::from_request(request, &()).await?;
+        while let Some(field) = form.next_field().await? {
+            if field.name() == Some("message") {
+                return Ok(field.text().await?);
+            }
+        }
+    } else {
+        let Form(fields) = Form::<Vec<(String, String)>>::from_request(request, &()).await?;
+        if let Some((_, message)) = fields.into_iter().find(|(name, _)| name == "message") {
+            return Ok(message);
+        }
+    }
+    Err((StatusCode::BAD_REQUEST, "The form field `message` is missing.").into())
+}
+
+/// `GET /stream`: the messages, and for `/stream?roster` also who is here. Whoever lost the connection goes on where it broke off;
+/// whoever is new begins with the last messages.
+async fn stream(
+    State(hub): State<Hub>,
+    jar: SignedCookieJar,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Subscription, SubscribeError> {
+    let mut topics = vec![hub.validator().exact("chat")?];
+    if uri.query().is_some_and(|query| query.split('&').any(|field| field == "roster")) {
+        topics.push(hub.validator().exact("roster")?);
+    }
+    let request = Subscribe::new(topics).since(Since::Last(HISTORY)).resume(&headers, uri.query());
+    hub.subscribe(request.label(name(&jar).unwrap_or_else(|| "anonymous".to_owned()))).await
+}
+
+/// Publishes the names behind the open streams whenever one opens or ends, which is also how whoever comes receives them.
+async fn tell_who_is_here(hub: Hub, mut changes: watch::Receiver<HashMap<ConnectionId, String>>) {
+    while changes.changed().await.is_ok() && hub.health().await.is_ok() {
+        let names = serde_json::json!(changes.borrow_and_update().values().collect::<BTreeSet<_>>());
+        // If this fails, the next change tells it.
+        let _ = hub.publish(NewEvent::new("roster", names.to_string()).event_type("roster")).await;
+        tokio::time::sleep(ROSTER_PAUSE).await;
+    }
+}
+
+/// `POST /login`: colons are kept out of names, so that `[time] name: message` can be read in one way only.
+async fn login(jar: SignedCookieJar, Form(fields): Form<HashMap<String, String>>) -> Result<Response> {
+    let name = fields.get("user").map_or("", |name| name.trim());
+    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.contains([':', '\n']) {
+        let problem = "Please tell us a name of 1 to 32 characters, without colons.";
+        return Err((StatusCode::BAD_REQUEST, login_page(problem)).into());
+    }
+    let cookie = Cookie::build(("user", name.to_owned())).path("/").http_only(true).same_site(SameSite::Lax);
+    Ok((jar.add(cookie), Redirect::to("/")).into_response())
+}
+
+fn login_page(problem: &str) -> Html<String> {
+    Html(include_str!("../page/login.html").replace("{problem}", problem))
+}
+
+async fn logout(jar: SignedCookieJar) -> (SignedCookieJar, Redirect) {
+    (jar.remove(Cookie::build("user").path("/")), Redirect::to("/login"))
+}
+
+fn name(jar: &SignedCookieJar) -> Option<String> {
+    jar.get("user").map(|cookie| cookie.value().to_owned())
+}
+
+/// Stands before every route: what other sites and busy fingers post goes no further.
+async fn guard(State(chat): State<Chat>, request: Request, next: Next) -> Response {
+    let mut response = if request.method().is_safe() {
+        next.run(request).await
+    } else if !is_from_here(request.headers()) {
+        (StatusCode::FORBIDDEN, "This comes from another site.").into_response()
+    } else if !chat.spend(&request) {
+        let retry_after = [(header::RETRY_AFTER, "1")];
+        (StatusCode::TOO_MANY_REQUESTS, retry_after, "Not so fast: please wait a second.").into_response()
+    } else {
+        next.run(request).await
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Browsers say which site a form or script belongs to. Whoever does not, such as curl, may post without a cookie.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    let Some(site) = headers.get(header::ORIGIN).or(headers.get(header::REFERER)) else {
+        return !headers.contains_key(header::COOKIE);
+    };
+    let site = Uri::try_from(site.as_bytes()).unwrap_or_default();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    host.is_some() && site.authority().map(Authority::as_str) == host
+}
+
+impl Chat {
+    /// Lets an address post one more form, if it has one to spend.
+    fn spend(&self, request: &Request) -> bool {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let address = peer.map(|peer| peer.ip().to_canonical());
+        let now = Instant::now();
+        let mut spent = self.spent.lock().expect("nothing panics while it holds this");
+        spent.retain(|_, earned_back| *earned_back > now);
+        let earned_back = *spent.get(&address).unwrap_or(&now) + PAUSE;
+        let may = earned_back <= now + PAUSE * BURST && spent.len() < ADDRESSES_MAX;
+        if may {
+            spent.insert(address, earned_back);
+        }
+        may
+    }
+}
+
+/// Makes text of what might be HTML, or might look like a `{placeholder}` of our pages.
+fn escape(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&quot;").replace('\'', "&#39;").replace('{', "&#123;")
+}
