@@ -83,9 +83,8 @@ fn quotable(sentence: &str) -> String {
     sentence
         .chars()
         .map(|character| match character {
-            '"' => '\'',
+            '"' | '`' => '\'',
             '\\' => '/',
-            '`' => '\'',
             ' '..='~' => character,
             _ => '?',
         })

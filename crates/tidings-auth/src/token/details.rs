@@ -114,3 +114,28 @@ fn bad_detail(reason: &str) -> AuthError {
 fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn details(topics: usize) -> Vec<Box<RawValue>> {
+        let topics = vec![json!({ "match": "a" }); topics];
+        let ours = json!({ "type": DETAIL_TYPE, "actions": ["publish"], "topics": topics });
+        let foreign = json!({ "type": "other", "topics": vec![1; 5000] });
+        [ours, foreign]
+            .iter()
+            .map(|detail| serde_json::value::to_raw_value(detail).expect("plain JSON"))
+            .collect()
+    }
+
+    // The size of a token stops it earlier; this limit stands for itself, should that one be raised.
+    #[test]
+    fn a_token_names_at_most_a_thousand_topics() {
+        let validator = Validator::default();
+        assert!(rights(&details(GRANTS_MAX), &validator).is_ok());
+        assert!(rights(&details(GRANTS_MAX + 1), &validator).is_err());
+    }
+}

@@ -17,6 +17,10 @@ pub(crate) fn is_pem(text: &str) -> bool {
     text.contains("-----BEGIN")
 }
 
+fn is_private(pem: &str) -> bool {
+    pem.contains("PRIVATE KEY-----")
+}
+
 /// The key that verifies tokens and the algorithms that are allowed with it; without a list, the one that fits.
 pub(super) fn verification_key(
     key: &Secret,
@@ -46,12 +50,19 @@ pub(crate) fn signing_key(
         check_fit(text, Algorithm::Hs256, algorithm)?;
         return Ok((algorithm, EncodingKey::from_secret(text.as_bytes())));
     }
+    if !is_private(text) {
+        return Err("is a public key: tokens are signed with the private one".to_owned());
+    }
     let pem = text.as_bytes();
     let (natural, encoding) = EncodingKey::from_rsa_pem(pem)
         .map(|key| (Algorithm::Rs256, key))
         .or_else(|_| EncodingKey::from_ec_pem(pem).map(|key| (Algorithm::Es256, key)))
         .or_else(|_| EncodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDsa, key)))
-        .map_err(|_| "is not a private key in PEM (RSA, EC P-256 or Ed25519, PKCS #8)".to_owned())?;
+        .map_err(|_| {
+            "is not a private key in PEM (RSA, EC P-256 or Ed25519, not encrypted; `openssl pkcs8 -topk8 -nodes` \
+             converts older forms)"
+                .to_owned()
+        })?;
     let algorithm = wanted.unwrap_or(natural);
     check_fit(text, natural, algorithm)?;
     // Signing once tells now what a key of the wrong curve or size would tell at the first token.
@@ -61,7 +72,7 @@ pub(crate) fn signing_key(
 }
 
 fn public_key(pem: &str) -> Result<(Algorithm, DecodingKey), String> {
-    if pem.contains("PRIVATE KEY-----") {
+    if is_private(pem) {
         return Err("is a private key: give the public one, the hub only verifies".to_owned());
     }
     let bytes = pem.as_bytes();
@@ -94,10 +105,9 @@ fn check_fit(key: &str, natural: Algorithm, algorithm: Algorithm) -> Result<(), 
             "has {} bytes; {algorithm} needs at least {minimum} (`tidings key new` makes a good one)",
             key.len()
         )),
-        Some(_) => Ok(()),
         None if !is_pem(key) => Err(format!("is a shared secret, but {algorithm} needs a key in PEM")),
         None if natural != algorithm => Err(format!("is a key for {natural}, not for {algorithm}")),
-        None => Ok(()),
+        Some(_) | None => Ok(()),
     }
 }
 

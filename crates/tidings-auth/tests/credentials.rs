@@ -1,0 +1,220 @@
+//! How credentials are presented, what keys are worth, and what refusals look like. The numbers are those of the checks that the Mercure
+//! protocol's section "Authorization" amounts to: 26 presentation, 27 refusals.
+
+mod support;
+
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use support::*;
+use tidings_auth::{
+    Access, AuthConfig, AuthError, Authenticator, KeyConfig, MatcherText, credential_missing,
+    generate_key_secret, insufficient_scope,
+};
+use tidings_topic::Validator;
+
+const SECRET: &str = "tk_a-secret-of-the-tests";
+
+fn key(name: &str, secret: &str, publish: &str, subscribe: &str) -> KeyConfig {
+    let matcher = |text: &str| if text.is_empty() { vec![] } else { vec![MatcherText::from(text)] };
+    KeyConfig {
+        name: name.to_owned(),
+        secret: secret.into(),
+        publish: matcher(publish),
+        subscribe: matcher(subscribe),
+    }
+}
+
+fn hub_with_keys(keys: Vec<KeyConfig>) -> Authenticator {
+    let config = AuthConfig { keys, issuer: Some(issuer(SHARED_SECRET, &[])) };
+    Authenticator::new(config, &Validator::default()).unwrap()
+}
+
+fn key_hub() -> Authenticator {
+    hub_with_keys(vec![key("app", SECRET, "chat", "")])
+}
+
+fn from_header(value: &[u8]) -> Result<Option<Access>, AuthError> {
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap())]);
+    key_hub().authenticate(&headers, NOW)
+}
+
+#[test]
+fn no_header_is_no_credential() {
+    assert_eq!(key_hub().authenticate(&HeaderMap::new(), NOW), Ok(None));
+}
+
+#[test]
+fn the_name_of_the_scheme_is_case_insensitive_mercure_26() {
+    for scheme in ["Bearer", "bearer", "BEARER", "bEaReR"] {
+        for space in [" ", "  ", "    "] {
+            let access = from_header(format!("{scheme}{space}{SECRET}").as_bytes()).unwrap().unwrap();
+            assert_eq!(access.subject.to_string(), "key app");
+        }
+    }
+}
+
+#[test]
+fn another_scheme_presents_nothing_rfc_6750_3_1() {
+    for value in ["Basic YTpi", "Basic", "Digest a=b", "Bearerx abc", "", "DPoP abc"] {
+        assert_eq!(from_header(value.as_bytes()), Ok(None), "{value}");
+    }
+}
+
+#[test]
+fn several_headers_are_a_bad_request_mercure_27() {
+    for (first, second) in
+        [("Bearer a", "Bearer b"), ("Bearer a", "Basic b"), ("Basic a", "Basic b"), ("", "")]
+    {
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, first.parse().unwrap());
+        headers.append(AUTHORIZATION, second.parse().unwrap());
+        let error = key_hub().authenticate(&headers, NOW).unwrap_err();
+        assert_eq!((error.status().as_u16(), error.code()), (400, Some("invalid_request")));
+    }
+}
+
+#[test]
+fn a_malformed_presentation_is_a_bad_request_mercure_27() {
+    for value in [
+        &b"Bearer"[..],
+        b"Bearer ",
+        b"Bearer    ",
+        b"Bearer a b",
+        b"Bearer a,b",
+        b"Bearer \"a\"",
+        b"Bearer a=b",
+        b"Bearer ===",
+        b"Bearer a, Bearer b",
+        b"Bearer {}",
+        b"Bearer \xff\xfe",
+        "Bearer sécret".as_bytes(),
+    ] {
+        let error = from_header(value).expect_err(&String::from_utf8_lossy(value));
+        assert_eq!(error.status(), 400);
+        assert_eq!(error.code(), Some("invalid_request"));
+    }
+}
+
+#[test]
+fn a_key_that_does_not_hold_is_refused_and_never_ignored_mercure_27() {
+    let prefix = &SECRET[..SECRET.len() - 1];
+    let longer = format!("{SECRET}x");
+    for wrong in ["x", prefix, &longer, "TK_A-SECRET-OF-THE-TESTS", "a.b", "a.b.c.d", "a.b.c.d.e", ".", "-"] {
+        assert_invalid_token(present(&key_hub(), wrong), wrong);
+    }
+    assert_invalid_token(present(&Authenticator::default(), SECRET), "a hub without keys");
+}
+
+#[test]
+fn an_oversized_credential_is_refused() {
+    let limit = tidings_auth::CREDENTIAL_BYTES_MAX;
+    let hub = hub_with_keys(vec![key("long", &"a".repeat(limit), "chat", "")]);
+    assert!(present(&hub, &"a".repeat(limit)).is_ok());
+    assert_invalid_token(present(&hub, &"a".repeat(limit + 1)), "one byte more");
+}
+
+#[test]
+fn each_key_has_its_own_rights() {
+    let hub = hub_with_keys(vec![
+        key("writer", "secret-of-the-writer", "chat", ""),
+        key("reader", "secret-of-the-reader", "", "user-*"),
+        key("root", "secret-of-the-operator", "*", "*"),
+    ]);
+    let writer = present(&hub, "secret-of-the-writer").unwrap();
+    assert!(writer.publish.covers(&topic("chat")) && !writer.publish.covers(&topic("user-1")));
+    assert!(writer.subscribe.is_empty());
+    let reader = present(&hub, "secret-of-the-reader").unwrap();
+    assert!(reader.publish.is_empty());
+    assert!(reader.subscribe.covers(&topic("user-1")) && !reader.subscribe.covers(&topic("chat")));
+    let root = present(&hub, "secret-of-the-operator").unwrap();
+    assert!(root.publish.is_all() && root.subscribe.is_all());
+    assert_eq!(root.expires_at, None);
+    let names = [writer, reader, root].map(|access| access.subject.to_string());
+    assert_eq!(names, ["key writer", "key reader", "key root"]);
+}
+
+#[test]
+fn generated_secrets_are_long_different_and_accepted() {
+    let (one, two) = (generate_key_secret(), generate_key_secret());
+    assert_ne!(one, two);
+    assert!(one.starts_with("tk_") && one.len() == 3 + 43, "{one}");
+    let hub = hub_with_keys(vec![key("one", &one, "chat", "")]);
+    assert!(present(&hub, &one).is_ok());
+    assert_invalid_token(present(&hub, &two), "another one");
+}
+
+#[test]
+fn keys_and_tokens_live_side_by_side() {
+    assert!(present(&key_hub(), SECRET).is_ok());
+    assert!(present(&key_hub(), &signed(&header(), &claims())).is_ok());
+}
+
+#[test]
+fn a_request_without_a_credential_gets_a_bare_challenge_mercure_27() {
+    let error = credential_missing();
+    assert_eq!(error.status(), 401);
+    assert_eq!(error.code(), None);
+    assert_eq!(error.www_authenticate(), "Bearer");
+    assert!(error.to_string().contains("Authorization: Bearer"));
+}
+
+#[test]
+fn a_credential_that_does_not_suffice_is_forbidden_mercure_27() {
+    let error = insufficient_scope("publish", &topic("chat"));
+    assert_eq!(error.status(), 403);
+    assert_eq!(
+        error.www_authenticate(),
+        "Bearer error=\"insufficient_scope\", error_description=\"the credential does not allow to publish the topic 'chat'\""
+    );
+}
+
+#[test]
+fn a_challenge_quotes_nothing_that_breaks_it() {
+    let hostile = format!("a\", error=\"none\\ é{}", "x".repeat(1000));
+    let error = insufficient_scope("publish", &topic(&hostile));
+    let value = error.www_authenticate();
+    let text = value.to_str().unwrap();
+    assert_eq!(text.matches('"').count(), 4, "{text}");
+    assert!(!text.contains('\\') && text.len() < 300, "{text}");
+}
+
+#[test]
+fn no_refusal_repeats_the_credential() {
+    let token = signed(&header(), &with_details(serde_json::json!([{ "type": DETAIL_TYPE }])));
+    for credential in ["a-key-that-nobody-knows", &token, "a.b.c", &"z".repeat(9000)] {
+        let error = present(&key_hub(), credential).unwrap_err();
+        for said in
+            [error.to_string(), format!("{error:?}"), error.www_authenticate().to_str().unwrap().to_owned()]
+        {
+            assert!(!said.contains(credential), "{said}");
+        }
+    }
+}
+
+#[test]
+fn the_configuration_and_the_authenticator_show_no_secret() {
+    let config =
+        AuthConfig { keys: vec![key("app", SECRET, "*", "")], issuer: Some(issuer(SHARED_SECRET, &[])) };
+    let hub = Authenticator::new(config.clone(), &Validator::default()).unwrap();
+    let shown = [format!("{config:?}"), serde_json::to_string(&config).unwrap(), format!("{hub:?}")];
+    for text in shown {
+        assert!(!text.contains(SECRET) && !text.contains(SHARED_SECRET), "{text}");
+    }
+}
+
+#[test]
+fn the_name_in_a_log_is_one_short_line() {
+    let sub = format!("evil\r\n\u{1b}[31m{}", "x".repeat(5000));
+    let access = present_claims(&with(claims(), serde_json::json!({ "sub": sub }))).unwrap();
+    let name = access.subject.to_string();
+    assert!(!name.chars().any(char::is_control) && name.len() < 500, "{name}");
+    assert_eq!(present_claims(&claims()).unwrap().subject.to_string(), "token of kevin");
+}
+
+#[test]
+fn without_a_credential_one_receives_what_is_public() {
+    let anonymous = Access::anonymous();
+    assert!(anonymous.publish.is_empty() && anonymous.subscribe.is_empty());
+    assert!(!anonymous.is_expired(u64::MAX));
+    let everything = Access::everything();
+    assert!(everything.publish.is_all() && everything.subscribe.is_all());
+}
