@@ -1,0 +1,95 @@
+//! Who asks, and what they may do: one answer for every face.
+
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use tidings::{Event, Grants};
+use tidings_auth::{Access, AuthError, Authenticator, Subject, credential_missing, insufficient_scope};
+
+use crate::{Keyless, origin::Origins, problem::Problem};
+
+/// Decides what a request may do.
+#[derive(Debug)]
+pub(crate) struct Door {
+    /// `None`: a hub without keys, and so without anything that a credential could be checked against.
+    authenticator: Option<Authenticator>,
+    keyless: Keyless,
+    anonymous_subscribers: bool,
+}
+
+impl Door {
+    pub(crate) fn new(
+        authenticator: Option<Authenticator>,
+        keyless: Keyless,
+        anonymous_subscribers: bool,
+    ) -> Self {
+        Self { authenticator, keyless, anonymous_subscribers }
+    }
+
+    /// Whether the hub has no keys and serves this machine only.
+    pub(crate) fn is_keyless_loopback(&self) -> bool {
+        self.authenticator.is_none() && self.keyless == Keyless::Loopback
+    }
+
+    /// Whether the hub has no keys.
+    pub(crate) fn is_keyless(&self) -> bool {
+        self.authenticator.is_none()
+    }
+
+    /// The rights of somebody who wants to receive.
+    pub(crate) fn subscriber(&self, headers: &HeaderMap) -> Result<Access, Problem> {
+        let access = self.rights(headers)?;
+        if access.subject == Subject::Anonymous && !self.anonymous_subscribers {
+            return Err(credential_missing().into());
+        }
+        Ok(access)
+    }
+
+    /// The rights of somebody who wants to publish; what is published has to pass [`cover_events`] as well.
+    pub(crate) fn publisher(&self, headers: &HeaderMap, origins: &Origins) -> Result<Access, Problem> {
+        // Where no credential is asked for, being able to send the request is the right, and any web page could have it sent.
+        if self.is_keyless() {
+            origins.refuse_foreign(headers)?;
+        }
+        let access = self.rights(headers)?;
+        if access.subject == Subject::Anonymous {
+            return Err(credential_missing().into());
+        }
+        Ok(access)
+    }
+
+    /// The rights of whoever asks, before anything is asked for.
+    pub(crate) fn rights(&self, headers: &HeaderMap) -> Result<Access, AuthError> {
+        match (&self.authenticator, self.keyless) {
+            (Some(authenticator), _) => {
+                Ok(authenticator.authenticate(headers, unix_secs())?.unwrap_or_else(Access::anonymous))
+            }
+            (None, Keyless::Loopback) => Ok(Access::everything()),
+            (None, Keyless::Anywhere) => {
+                let mut access = Access::everything();
+                access.subscribe = Grants::NONE;
+                Ok(access)
+            }
+        }
+    }
+}
+
+/// The Mercure protocol, "Publication": the credential has to cover every topic of every event, or nothing is published.
+pub(crate) fn cover_events(access: &Access, events: &[Event]) -> Result<(), AuthError> {
+    let mut topics = events.iter().flat_map(|event| &event.topics);
+    match topics.find(|topic| !access.publish.covers(topic)) {
+        Some(topic) => Err(insufficient_scope("publish", topic)),
+        None => Ok(()),
+    }
+}
+
+/// How long these rights last from now on, if they end.
+pub(crate) fn expires_in(access: &Access) -> Option<Duration> {
+    let expires_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(access.expires_at?))?;
+    Some(expires_at.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+fn unix_secs() -> u64 {
+    // A clock before 1970 is as wrong as can be: every token is then not yet expired, and not yet valid either if it says so.
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,123 @@
+//! The friendly face, for curl and EventSource.
+//!
+//! `/stream` streams whatever the query names, `/topics/…` is one topic: its stream, its summary, and where one publishes to it.
+//! Parameters of a subscription that are not known are ignored, because clients add their own; those of a publication are refused,
+//! because a mistyped `private` must not publish in public.
+
+mod batch;
+mod publish;
+mod summary;
+
+use axum::{
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use http::request::Parts;
+use tidings::{Format, Matcher};
+
+pub(crate) use self::{batch::publish_batch, publish::publish};
+use crate::{
+    accept::{Form, wanted_form},
+    pages,
+    problem::{Problem, excerpt},
+    query::{Parameters, Plus, percent_decode},
+    resume::friendly_cursor,
+    router::App,
+    streams::{self, StreamRequest, nothing_named, vary_accept},
+};
+
+/// `GET /stream?topic=a&topic=b&pattern=…`.
+pub(crate) async fn stream(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let access = app.door.subscriber(&parts.headers)?;
+    let parameters = query(&parts)?;
+    let matchers = named_matchers(&app, &parameters)?;
+    let mut response = match wanted_form(&parts.headers) {
+        Form::Page => pages::viewer(&app, "stream", None),
+        Form::Stream | Form::Json => {
+            streams::stream(&app, &parts, access, stream_request(&parts, &parameters, matchers)?).await?
+        }
+    };
+    vary_accept(response.headers_mut());
+    Ok(response)
+}
+
+/// `GET /topics/{topic}`: the stream, the summary or the page of one topic.
+pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let access = app.door.subscriber(&parts.headers)?;
+    let topic = topic_of(&parts)?;
+    let matcher = app.hub.validator().exact(&topic).map_err(|invalid| Problem::of_matcher(&invalid))?;
+    let parameters = query(&parts)?;
+    if ["topic", "channel", "pattern"].iter().any(|name| parameters.contains(name)) {
+        return Err(Problem::bad_request(
+            "topic",
+            "The path names the one topic of this stream: for several, use `/stream?topic=a&topic=b`.",
+        ));
+    }
+    let mut response = match wanted_form(&parts.headers) {
+        Form::Page => pages::viewer(&app, &topic, Some(&topic)),
+        Form::Json => summary::summary(&app, &access, matcher).await?.into_response(),
+        Form::Stream => {
+            streams::stream(&app, &parts, access, stream_request(&parts, &parameters, vec![matcher])?).await?
+        }
+    };
+    vary_accept(response.headers_mut());
+    Ok(response)
+}
+
+/// `/topics/` with nothing behind it.
+pub(crate) async fn topic_missing() -> Problem {
+    Problem::bad_request(
+        "topic",
+        "The topic is missing: it is everything behind `/topics/`, as in `/topics/chat`.",
+    )
+}
+
+fn query(parts: &Parts) -> Result<Parameters, Problem> {
+    Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes())
+}
+
+/// Everything behind `/topics/`, decoded once.
+fn topic_of(parts: &Parts) -> Result<String, Problem> {
+    let path = parts.uri.path();
+    let encoded = path.strip_prefix("/topics/").unwrap_or(path);
+    percent_decode(encoded.as_bytes(), Plus::IsPlus)
+        .map_err(|error| error.problem("topic", "the topic in the path"))
+}
+
+fn named_matchers(app: &App, parameters: &Parameters) -> Result<Vec<Matcher>, Problem> {
+    let exact = parameters.values(&["topic", "channel"]);
+    let matchers = streams::matchers(app, &exact, &parameters.values(&["pattern"]))?;
+    if !matchers.is_empty() {
+        return Ok(matchers);
+    }
+    if app.settings.default_topics.is_empty() {
+        return Err(nothing_named("/stream?topic=NAME"));
+    }
+    Ok(app.settings.default_topics.clone())
+}
+
+fn stream_request(
+    parts: &Parts,
+    parameters: &Parameters,
+    matchers: Vec<Matcher>,
+) -> Result<StreamRequest, Problem> {
+    let format = match parameters.single("format")? {
+        None | Some("" | "plain") => Format::Plain,
+        Some("json") => Format::Json,
+        Some(other) => {
+            return Err(Problem::bad_request(
+                "format",
+                format!("The format {} is unknown: write `format=json`, or leave it out.", excerpt(other)),
+            ));
+        }
+    };
+    Ok(StreamRequest {
+        matchers,
+        cursor: friendly_cursor(&parts.headers, parameters),
+        format,
+        hello: parameters.switch("hello")?,
+        tells_cursor: false,
+    })
+}

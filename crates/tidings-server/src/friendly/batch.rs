@@ -1,0 +1,176 @@
+//! `POST /topics`: many events, one JSON object a line, all or nothing.
+
+use std::borrow::Cow;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tidings::{Event, NewEvent};
+
+use super::publish::Receipt;
+use crate::{
+    problem::{Problem, sentence},
+    publishing::{self, PublishRequest, body_bytes, connection_id, idempotency_key, utf8, validate},
+    router::App,
+};
+
+/// Publishes the events of all lines, in their order, or none.
+pub(crate) async fn publish_batch(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Json<Receipts>, Problem> {
+    let (parts, body) = request.into_parts();
+    let access = app.door.publisher(&parts.headers, &app.origins)?;
+    let key = idempotency_key(&parts.headers)?;
+    let body = body_bytes(&app, &parts.headers, body).await?;
+    let events = read_events(&app, utf8(&body)?)?;
+    let published = publishing::publish(&app, &access, PublishRequest { events, key }).await?;
+    Ok(Json(Receipts { events: published.into_iter().map(Receipt::from).collect() }))
+}
+
+/// One receipt for each event. A batch that had been published before has one, that of its first event.
+#[derive(Serialize)]
+pub(crate) struct Receipts {
+    events: Vec<Receipt>,
+}
+
+/// One line.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    topic: Option<String>,
+    topics: Option<Vec<String>>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(rename = "type", alias = "event")]
+    event_type: Option<String>,
+    id: Option<String>,
+    retry: Option<u64>,
+    #[serde(default)]
+    private: bool,
+    except: Option<String>,
+}
+
+fn read_events(app: &App, body: &str) -> Result<Vec<Event>, Problem> {
+    let lines = body.split('\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
+    let count_max = app.settings.batch_events_max;
+    if lines.clone().nth(count_max).is_some() {
+        return Err(Problem::too_large(
+            "batch",
+            format!("There are more than {count_max} events: send them in several requests."),
+        ));
+    }
+    let events: Vec<_> = lines
+        .map(|(index, line)| {
+            read_event(app, line).map_err(|problem| problem.within(format_args!("Line {}", index + 1)))
+        })
+        .collect::<Result<_, _>>()?;
+    if events.is_empty() {
+        return Err(Problem::bad_request(
+            "batch",
+            r#"There are no events: send one JSON object a line, as in `{"topic":"chat","data":"hello"}`."#,
+        ));
+    }
+    Ok(events)
+}
+
+fn read_event(app: &App, line: &str) -> Result<Event, Problem> {
+    let line: Line<'_> = serde_json::from_str(line).map_err(|error| unreadable(&error))?;
+    let topics = match (line.topic, line.topics) {
+        (Some(topic), None) => vec![topic],
+        (None, Some(topics)) => topics,
+        (None, None) => Vec::new(),
+        (Some(_), Some(_)) => {
+            return Err(Problem::bad_request(
+                "topic",
+                "The fields `topic` and `topics` exclude each other: give one.",
+            ));
+        }
+    };
+    validate(
+        app,
+        NewEvent {
+            topics,
+            data: data(line.data.get())?.into_owned(),
+            id: line.id,
+            event_type: line.event_type,
+            retry_millis: line.retry,
+            private: line.private,
+            except: line.except.as_deref().map(connection_id).transpose()?,
+        },
+    )
+}
+
+/// A string is published as it is, any other value as its JSON.
+fn data(json: &str) -> Result<Cow<'_, str>, Problem> {
+    if json.starts_with('"') {
+        return serde_json::from_str(json).map(Cow::Owned).map_err(|error| unreadable(&error));
+    }
+    Ok(compact(json))
+}
+
+/// JSON without the white space between its tokens. Its numbers and the order of its fields stay as they were written.
+fn compact(json: &str) -> Cow<'_, str> {
+    let is_space = |character: char| character.is_ascii_whitespace();
+    if !json.contains(is_space) {
+        return Cow::Borrowed(json);
+    }
+    let mut in_string = false;
+    let mut escaped = false;
+    let kept = json.chars().filter(|&character| {
+        let keep = in_string || !is_space(character);
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => in_string = !in_string,
+            _ => {}
+        }
+        keep
+    });
+    Cow::Owned(kept.collect())
+}
+
+/// Longest message of the JSON parser that is passed on, in characters: it may quote what it has read.
+const MESSAGE_CHARS_MAX: usize = 160;
+
+fn unreadable(error: &serde_json::Error) -> Problem {
+    // The parser counts lines within the one that it was given.
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    let shown: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
+    Problem::bad_request(
+        "batch",
+        sentence(format_args!("column {}: {}", error.column(), shown.escape_debug())),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_published_as_it_was_written_without_the_space_between_tokens() {
+        let json = "{ \"b\" : [ 1.0, 1e3,\t18446744073709551616 ],\r\"a\": \"x \\\" y\\\\\" , \"c\": null }";
+        assert_eq!(compact(json), r#"{"b":[1.0,1e3,18446744073709551616],"a":"x \" y\\","c":null}"#);
+    }
+
+    #[test]
+    fn a_string_is_published_verbatim() {
+        assert_eq!(data(r#""a\nb é""#).expect("valid"), "a\nb é");
+        assert!(data(r#""\ud800""#).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn compacting_changes_no_value(strings: Vec<(String, String)>, number: f64) {
+            let value = serde_json::json!({ "strings": strings, "number": number, "empty": {} });
+            let pretty = serde_json::to_string_pretty(&value).expect("a value is JSON");
+            prop_assert_eq!(compact(&pretty), value.to_string());
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! `POST /topics/{topic}`: the body is the data.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+use http::request::Parts;
+use serde::Serialize;
+use tidings::{NewEvent, Published};
+
+use super::{query, topic_of};
+use crate::{
+    problem::{Problem, excerpt},
+    publishing::{
+        self, PublishRequest, body_bytes, connection_id, idempotency_key, retry_millis, utf8, validate,
+    },
+    router::App,
+};
+
+/// Publishes the body, verbatim and whatever its Content-Type, so that `curl -d` works.
+pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Json<Receipt>, Problem> {
+    let (parts, body) = request.into_parts();
+    let access = app.door.publisher(&parts.headers, &app.origins)?;
+    let envelope = envelope(&app, &parts)?;
+    let key = idempotency_key(&parts.headers)?;
+    let body = body_bytes(&app, &parts.headers, body).await?;
+    let event = NewEvent { data: utf8(&body)?.to_owned(), ..envelope };
+    let request = PublishRequest { events: vec![validate(&app, event)?], key };
+    let published = publishing::publish(&app, &access, request).await?;
+    let receipt = published.into_iter().next().map(Receipt::from).expect("one event, one receipt");
+    Ok(Json(receipt))
+}
+
+/// What a publisher learns of an event.
+#[derive(Serialize)]
+pub(crate) struct Receipt {
+    id: String,
+    /// How many streams of this hub it reaches, before rights are looked at.
+    subscribers: usize,
+    /// It had been published before, with the same idempotency key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+}
+
+impl From<Published> for Receipt {
+    fn from(published: Published) -> Self {
+        Self {
+            id: published.id.to_string(),
+            subscribers: published.subscribers,
+            duplicate: published.duplicate,
+        }
+    }
+}
+
+/// Everything but the data.
+fn envelope(app: &App, parts: &Parts) -> Result<NewEvent, Problem> {
+    let topic = topic_of(parts)?;
+    let parameters = query(parts)?;
+    let known = ["type", "event", "id", "retry", "private", "except"];
+    if let Some((name, _)) = parameters.iter().find(|(name, _)| !known.contains(name)) {
+        return Err(Problem::bad_request(
+            "parameter",
+            format!(
+                "The parameter {} is unknown: there are `type`, `id`, `retry`, `private` and `except`.",
+                excerpt(name)
+            ),
+        ));
+    }
+    let event_type = match (parameters.single("type")?, parameters.single("event")?) {
+        (Some(_), Some(_)) => {
+            return Err(Problem::bad_request(
+                "type",
+                "The parameters `type` and `event` are the same: give one.",
+            ));
+        }
+        (event_type, event) => event_type.or(event),
+    };
+    Ok(NewEvent {
+        topics: vec![topic],
+        data: String::new(),
+        id: parameters.single("id")?.map(str::to_owned),
+        event_type: event_type.map(str::to_owned),
+        retry_millis: parameters.single("retry")?.map(|text| retry_millis(app, text)).transpose()?,
+        private: parameters.switch("private")?,
+        except: parameters.single("except")?.map(connection_id).transpose()?,
+    })
+}

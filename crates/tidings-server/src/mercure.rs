@@ -1,0 +1,131 @@
+//! The Mercure face: the second spelling of what the friendly face says.
+//!
+//! This module reads the parameters of the Mercure protocol into the same requests that the friendly face makes; what follows is one core.
+//! The current revision is spoken. What else belongs to the protocol has its place: another revision's parameters are read here beside
+//! these, a cookie is found by `tidings-auth`, and further methods and paths join the [`router`](crate::router()).
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header, request::Parts};
+use tidings::{Event, Format, Matcher, NewEvent};
+
+use crate::{
+    problem::{Problem, excerpt},
+    publishing::{self, PublishRequest, body_bytes, idempotency_key, retry_millis, utf8, validate},
+    query::Parameters,
+    resume::mercure_cursor,
+    router::App,
+    streams::{self, StreamRequest, nothing_named, stream},
+};
+
+/// `GET`: subscribes.
+pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let access = app.door.subscriber(&parts.headers)?;
+    let request = stream_request(&app, &parts)?;
+    stream(&app, &parts, access, request).await
+}
+
+/// `POST`: publishes. The answer is the id.
+pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let access = app.door.publisher(&parts.headers, &app.origins)?;
+    check_form(&parts.headers)?;
+    let event = read_event(&app, &parts.headers, body).await?;
+    let request = PublishRequest { events: vec![event], key: idempotency_key(&parts.headers)? };
+    let published = publishing::publish(&app, &access, request).await?;
+    let id = published.first().map(|published| published.id.to_string()).unwrap_or_default();
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], id).into_response())
+}
+
+fn stream_request(app: &App, parts: &Parts) -> Result<StreamRequest, Problem> {
+    let parameters = Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes())?;
+    Ok(StreamRequest {
+        matchers: matchers(app, &parameters)?,
+        cursor: mercure_cursor(&parts.headers, &parameters),
+        format: Format::Plain,
+        hello: false,
+        tells_cursor: true,
+    })
+}
+
+/// The Mercure protocol, "Subscription": names are case-sensitive; whatever begins with `match`, in whatever case, and names no type that we
+/// know is refused, because a subscriber that means a type to come would otherwise be served the wrong events.
+fn matchers(app: &App, parameters: &Parameters) -> Result<Vec<Matcher>, Problem> {
+    let known = ["match", "match_exact", "match_urlpattern"];
+    let is_matcher = |name: &str| name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("match"));
+    if let Some((name, _)) = parameters.iter().find(|(name, _)| is_matcher(name) && !known.contains(name)) {
+        let shown = excerpt(name);
+        return Err(Problem::bad_request(
+            "matcher",
+            format!(
+                "The parameter {shown} names no matcher type: there are `match`, `match_exact` and `match_urlpattern`."
+            ),
+        ));
+    }
+    let exact = parameters.values(&["match", "match_exact"]);
+    let matchers = streams::matchers(app, &exact, &parameters.values(&["match_urlpattern"]))?;
+    if matchers.is_empty() {
+        return Err(nothing_named("?match=NAME"));
+    }
+    Ok(matchers)
+}
+
+/// The Mercure protocol, "Publication": the body is a form, in UTF-8.
+fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut parts = value.split(';').map(str::trim);
+    let is_form = parts
+        .next()
+        .is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded"));
+    let is_utf8 = parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, charset)) if name.trim().eq_ignore_ascii_case("charset") => {
+            charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    });
+    if is_form && is_utf8 {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "content_type",
+        format!(
+            "The Content-Type {} cannot be published here: send `application/x-www-form-urlencoded` in UTF-8.",
+            excerpt(value)
+        ),
+    ))
+}
+
+/// Fields of one form, beyond which it is too large.
+const FIELDS_MAX: usize = 1_000;
+
+async fn read_event(app: &App, headers: &HeaderMap, body: Body) -> Result<Event, Problem> {
+    let body = body_bytes(app, headers, body).await?;
+    utf8(&body)?;
+    let fields = Parameters::parse(&body)?;
+    if fields.len() > FIELDS_MAX {
+        return Err(Problem::too_large(
+            "body",
+            format!("The form has {} fields; the limit is {FIELDS_MAX}.", fields.len()),
+        ));
+    }
+    // Unknown fields are ignored; of `private` the presence counts, whatever its value. An empty id or type is none.
+    let text =
+        |name| Ok::<_, Problem>(fields.single(name)?.filter(|value| !value.is_empty()).map(str::to_owned));
+    validate(
+        app,
+        NewEvent {
+            topics: fields.values(&["topic"]).into_iter().map(str::to_owned).collect(),
+            data: fields.single("data")?.unwrap_or_default().to_owned(),
+            id: text("id")?,
+            event_type: text("type")?,
+            retry_millis: fields.single("retry")?.map(|text| retry_millis(app, text)).transpose()?,
+            private: fields.contains("private"),
+            except: None,
+        },
+    )
+}

@@ -1,0 +1,140 @@
+//! Counters for `/metrics`. None has a label per topic: their number does not depend on what clients send.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        gauge::ConstGauge,
+    },
+    registry::Registry,
+};
+use tidings::Hub;
+
+use crate::ConnectionMetrics;
+
+/// What the HTTP faces count.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) streams_opened: Counter,
+    pub(crate) streams_closed: Counter,
+    pub(crate) streams_shed: Counter,
+    pub(crate) refused_4xx: Counter,
+    pub(crate) refused_5xx: Counter,
+    registry: Registry,
+}
+
+/// The media type of [`Metrics::render`].
+pub(crate) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl Metrics {
+    pub(crate) fn new(hub: Hub, connections: Option<Arc<ConnectionMetrics>>) -> Self {
+        let mut registry = Registry::with_prefix("tidings");
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let streams_opened = counter("streams_opened", "Streams that were opened");
+        let streams_closed = counter("streams_closed", "Streams that have ended");
+        let streams_shed = counter("streams_shed", "Subscribers that were asked to come back later");
+        let refused_4xx = counter("refused_4xx", "Requests that were answered with a client error");
+        let refused_5xx = counter("refused_5xx", "Requests that were answered with a server error");
+        registry.register_collector(Box::new(Figures { hub, connections }));
+        Self { streams_opened, streams_closed, streams_shed, refused_4xx, refused_5xx, registry }
+    }
+
+    /// All figures in the text format of OpenMetrics.
+    pub(crate) fn render(&self) -> Result<String, fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+/// Figures that others keep, read when they are asked for.
+#[derive(Debug)]
+struct Figures {
+    hub: Hub,
+    connections: Option<Arc<ConnectionMetrics>>,
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let stats = self.hub.stats();
+        gauge(&mut encoder, "subscribers", "Subscriptions that are open", stats.subscribers as u64)?;
+        gauge(
+            &mut encoder,
+            "feeds",
+            "Distinct matchers and formats that are subscribed to",
+            stats.feeds as u64,
+        )?;
+        gauge(&mut encoder, "feed_bytes", "Encoded events that the feeds hold", stats.feed_bytes as u64)?;
+        gauge(
+            &mut encoder,
+            "fan_out_lag_bytes",
+            "Bytes in the log that the fan-out has not reached",
+            stats.fan_out_lag_bytes,
+        )?;
+        counter(
+            &mut encoder,
+            "published",
+            "Events that were published through this process",
+            stats.published,
+        )?;
+        let Some(connections) = &self.connections else { return Ok(()) };
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        gauge(&mut encoder, "connections_open", "Connections that are open", read(&connections.open))?;
+        counter(
+            &mut encoder,
+            "connections_accepted",
+            "Connections that were accepted",
+            read(&connections.accepted),
+        )?;
+        counter(
+            &mut encoder,
+            "connections_idle_closed",
+            "Kept connections that were closed for want of a request",
+            read(&connections.closed_idle),
+        )?;
+        counter(
+            &mut encoder,
+            "accept_pauses",
+            "Times that accepting paused for want of files or memory",
+            read(&connections.accept_pauses),
+        )?;
+        counter(
+            &mut encoder,
+            "requests",
+            "Requests whose head was complete and sound",
+            read(&connections.requests),
+        )?;
+        for (reason, count) in connections.refused() {
+            counter(
+                &mut encoder,
+                &format!("connections_refused_{reason}"),
+                "Connections that were turned away",
+                count,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let counter = ConstCounter::new(value);
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+}

@@ -1,0 +1,193 @@
+//! Refusals: one shape for every door.
+//!
+//! A [`Problem`] is answered as the problem details of RFC 9457. Its detail is a sentence for the person who sent the request: it
+//! names the field, the value and what helps, and nothing of the inside. What the operator should know goes into the cause, which
+//! is logged and never sent.
+
+use std::fmt;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use tidings::{Invalid, PublishError, SubscribeError, Unavailable};
+use tidings_auth::AuthError;
+
+use crate::BodyError;
+
+/// A request that is refused.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    reason: &'static str,
+    detail: String,
+    cause: Option<String>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What the log is told about a refusal. It travels in the extensions of the response.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    /// One word: the field or the part of the house that said no.
+    pub(crate) reason: &'static str,
+    /// What lies behind it, where it is not the client's fault.
+    pub(crate) cause: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, reason, detail: detail.into(), cause: None, headers: Vec::new() }
+    }
+
+    pub(crate) fn bad_request(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, reason, detail)
+    }
+
+    pub(crate) fn too_large(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, reason, detail)
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(crate) fn retry_after(self, secs: u64) -> Self {
+        self.header(header::RETRY_AFTER, HeaderValue::from(secs))
+    }
+
+    /// Says in which part of the request it was found.
+    pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
+        self.detail = format!("{place}: {}", self.detail);
+        self
+    }
+
+    fn caused_by(mut self, cause: impl fmt::Display) -> Self {
+        self.cause = Some(cause.to_string());
+        self
+    }
+
+    /// The refusal of an event. Too much of something is 413 (the Mercure protocol, "Publication").
+    pub(crate) fn of_event(invalid: &Invalid) -> Self {
+        let status =
+            if invalid.is_excess() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+        Self::new(status, invalid.field(), sentence(invalid))
+    }
+
+    /// The refusal of a matcher. Too many are 400 like any other (the Mercure protocol, "Subscription").
+    pub(crate) fn of_matcher(invalid: &Invalid) -> Self {
+        Self::bad_request(invalid.field(), sentence(invalid))
+    }
+}
+
+/// A message of the libraries, which begins with a small letter, as a sentence.
+pub(crate) fn sentence(message: impl fmt::Display) -> String {
+    let message = message.to_string();
+    let mut characters = message.chars();
+    let Some(first) = characters.next() else { return message };
+    let stop = if message.ends_with(['.', '!', '?', '…']) { "" } else { "." };
+    format!("{}{}{stop}", first.to_uppercase(), characters.as_str())
+}
+
+/// At most this much of what a client sent is repeated to it, in characters.
+const EXCERPT_CHARS_MAX: usize = 64;
+
+/// A short and harmless form of what a client sent.
+pub(crate) fn excerpt(text: &str) -> String {
+    let shown: String = text.chars().take(EXCERPT_CHARS_MAX).collect();
+    let dots = if shown.len() < text.len() { "…" } else { "" };
+    format!("`{}{dots}`", shown.escape_debug())
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        Self::new(error.status(), "credential", sentence(&error))
+            .header(header::WWW_AUTHENTICATE, error.www_authenticate())
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        let status = match error {
+            BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            BodyError::Broken => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, "body", sentence(error))
+    }
+}
+
+/// How long a publisher waits who came at the wrong moment, in seconds.
+const MOMENT_SECS: u64 = 1;
+
+/// How long a publisher waits while the log is away, in seconds.
+const OUTAGE_SECS: u64 = 5;
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        match error {
+            PublishError::Invalid(invalid) => Self::of_event(&invalid),
+            PublishError::Overloaded => {
+                Self::new(unavailable, "overload", "Nothing was published: too many events are being published at once. Try again in a moment.")
+                    .retry_after(MOMENT_SECS)
+            }
+            PublishError::Full(cause) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage", "Nothing was published: the hub has no room for further events.").caused_by(cause)
+            }
+            PublishError::OutcomeUnknown(cause) => Self::new(
+                unavailable,
+                "outcome",
+                "It is unknown whether this was published. Sending it again may publish it twice, unless both requests carry the same header \
+                 `Idempotency-Key`.",
+            )
+            .caused_by(cause),
+            other => Self::new(unavailable, "log", "Nothing was published: the hub cannot reach its log. Try again later.")
+                .caused_by(other)
+                .retry_after(OUTAGE_SECS),
+        }
+    }
+}
+
+impl From<SubscribeError> for Problem {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::Invalid(invalid) => Self::of_matcher(&invalid),
+            SubscribeError::Unavailable(unavailable) => unavailable.into(),
+            other => Self::bad_request("topic", sentence(other)),
+        }
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(error: Unavailable) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "log", "The hub cannot reach its log. Try again later.")
+            .caused_by(error)
+            .retry_after(OUTAGE_SECS)
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let document = Document {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+        };
+        let mut json = serde_json::to_string(&document).expect("a struct of strings is always JSON");
+        json.push('\n');
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], json).into_response();
+        response.headers_mut().extend(self.headers);
+        response.extensions_mut().insert(Refused { reason: self.reason, cause: self.cause });
+        response
+    }
+}

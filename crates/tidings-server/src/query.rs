@@ -1,0 +1,191 @@
+//! Parameters of a query or a form, and the topic in a path: percent-decoding that refuses what it cannot read.
+//!
+//! Where a lenient decoder puts a replacement character or leaves a broken `%zz` standing, two requests that differ would name one
+//! topic, and a mistake would be published instead of told.
+
+use crate::problem::{Problem, excerpt};
+
+/// Names and values in the order in which they were sent.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    /// Reads `a=b&c=d` as the WHATWG URL standard does, "application/x-www-form-urlencoded parsing", except that broken
+    /// percent-encodings and invalid UTF-8 are refused.
+    pub(crate) fn parse(encoded: &[u8]) -> Result<Self, Problem> {
+        let pairs = encoded.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty());
+        let decoded = pairs.map(|pair| {
+            let (name, value) = match pair.iter().position(|&byte| byte == b'=') {
+                Some(equals) => (&pair[..equals], &pair[equals + 1..]),
+                None => (pair, &b""[..]),
+            };
+            let name = percent_decode(name, Plus::IsSpace)
+                .map_err(|error| error.problem("parameter", "a parameter's name"))?;
+            let value = percent_decode(value, Plus::IsSpace).map_err(|error| {
+                error.problem("parameter", &format!("the value of the parameter {}", excerpt(&name)))
+            })?;
+            Ok((name, value))
+        });
+        decoded.collect::<Result<_, Problem>>().map(Self)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.iter().any(|(found, _)| found == name)
+    }
+
+    /// All values of these names.
+    pub(crate) fn values(&self, names: &[&str]) -> Vec<&str> {
+        self.iter().filter_map(|(name, value)| names.contains(&name).then_some(value)).collect()
+    }
+
+    /// The value of this name, which may be given once.
+    pub(crate) fn single(&self, name: &'static str) -> Result<Option<&str>, Problem> {
+        match self.values(&[name])[..] {
+            [] => Ok(None),
+            [value] => Ok(Some(value)),
+            _ => Err(Problem::bad_request(
+                name,
+                format!("The parameter `{name}` is given more than once: give it once."),
+            )),
+        }
+    }
+
+    /// A switch: on when it is given, unless it says that it is off.
+    pub(crate) fn switch(&self, name: &'static str) -> Result<bool, Problem> {
+        match self.single(name)? {
+            None | Some("0" | "false" | "off") => Ok(false),
+            Some("" | "1" | "true" | "on") => Ok(true),
+            Some(other) => Err(Problem::bad_request(
+                name,
+                format!(
+                    "The parameter `{name}` is {}: write `{name}=true`, or leave it out.",
+                    excerpt(other)
+                ),
+            )),
+        }
+    }
+
+    /// The last of these names that has a value, and the value.
+    pub(crate) fn last_non_empty(&self, names: &[&str]) -> Option<(&str, &str)> {
+        self.iter().filter(|(name, value)| names.contains(name) && !value.is_empty()).last()
+    }
+}
+
+/// What a `+` stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plus {
+    /// A space, in queries and forms.
+    IsSpace,
+    /// Itself, in paths.
+    IsPlus,
+}
+
+/// Why an encoded text cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DecodeError {
+    Percent,
+    Utf8,
+}
+
+impl DecodeError {
+    pub(crate) fn problem(self, reason: &'static str, place: &str) -> Problem {
+        Problem::bad_request(
+            reason,
+            match self {
+                Self::Percent => format!(
+                    "There is a `%` without two hexadecimal digits behind it in {place}: a percent sign itself is written `%25`."
+                ),
+                Self::Utf8 => format!("The bytes of {place} are not valid UTF-8."),
+            },
+        )
+    }
+}
+
+/// Decodes once: what comes out is not looked at again.
+pub(crate) fn percent_decode(encoded: &[u8], plus: Plus) -> Result<String, DecodeError> {
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut bytes = encoded.iter().copied();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let mut digit = || bytes.next().and_then(hex_digit).ok_or(DecodeError::Percent);
+                digit()? << 4 | digit()?
+            }
+            b'+' if plus == Plus::IsSpace => b' ',
+            _ => byte,
+        });
+    }
+    String::from_utf8(decoded).map_err(|_| DecodeError::Utf8)
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(encoded: &str) -> Vec<(String, String)> {
+        Parameters::parse(encoded.as_bytes()).expect("valid").0
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_browser_writes_is_read_back(pairs: Vec<(String, String)>) {
+            let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
+            prop_assert_eq!(parse(&encoded), pairs);
+        }
+
+        #[test]
+        fn what_is_accepted_is_read_as_the_standard_says(encoded in "([a-c=&+éß]|%[0-7][0-9a-fA-F]|%C3%A9){0,40}") {
+            let standard: Vec<_> = url::form_urlencoded::parse(encoded.as_bytes()).into_owned().collect();
+            prop_assert_eq!(parse(&encoded), standard);
+        }
+
+        #[test]
+        fn whatever_comes_nothing_panics(encoded: Vec<u8>) {
+            let _ = Parameters::parse(&encoded);
+        }
+
+        #[test]
+        fn a_path_is_decoded_exactly_once(text: String) {
+            let once: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            prop_assert_eq!(percent_decode(once.as_bytes(), Plus::IsPlus), Ok(text));
+        }
+    }
+
+    #[test]
+    fn a_broken_percent_encoding_is_refused() {
+        for encoded in ["a=%", "a=%2", "a=%zz", "%g0=a", "a=%+1", "a=%25%"] {
+            assert!(Parameters::parse(encoded.as_bytes()).is_err(), "{encoded}");
+        }
+        assert_eq!(percent_decode(b"%2525", Plus::IsPlus), Ok("%25".to_owned()));
+        assert_eq!(percent_decode(b"a+b", Plus::IsPlus), Ok("a+b".to_owned()));
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_refused() {
+        for encoded in [&b"a=%ff"[..], b"a=\xff", b"%c3=a", b"a=%ed%a0%80"] {
+            assert!(Parameters::parse(encoded).is_err(), "{encoded:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_spellings_the_last_with_a_value_counts() {
+        let parameters = Parameters::parse(b"a=1&b=2&a=&c=3").expect("valid");
+        assert_eq!(parameters.last_non_empty(&["a", "b"]), Some(("b", "2")));
+        assert_eq!(parameters.last_non_empty(&["a"]), Some(("a", "1")));
+        assert_eq!(parameters.last_non_empty(&["d"]), None);
+    }
+}

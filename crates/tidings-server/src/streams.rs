@@ -1,0 +1,223 @@
+//! Subscribing: the one core behind every face that streams.
+//!
+//! A face reads its own spelling into a [`StreamRequest`]; from there on there is one path: rights, a slot, the hub, the answer. A slot
+//! belongs to the body of the answer and is given back with it, however the stream ends.
+
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use http_body::Frame;
+use tidings::{Format, Matcher, Subscribe, SubscribeError, Subscription, log::Cursor, log::Position};
+use tidings_auth::Access;
+
+use crate::{
+    PeerAddress,
+    access::expires_in,
+    metrics::Metrics,
+    problem::Problem,
+    resume::Asked,
+    router::App,
+    slots::{NoSlot, Slot},
+};
+
+/// What somebody wants to receive, whichever way it was said.
+#[derive(Debug)]
+pub(crate) struct StreamRequest {
+    pub(crate) matchers: Vec<Matcher>,
+    pub(crate) cursor: Asked,
+    pub(crate) format: Format,
+    /// Begin with a notice that names the connection.
+    pub(crate) hello: bool,
+    /// Tell in a header where the stream goes on (the Mercure protocol, "Reconciliation").
+    pub(crate) tells_cursor: bool,
+}
+
+/// Answers a subscription.
+pub(crate) async fn stream(
+    app: &App,
+    parts: &Parts,
+    access: Access,
+    request: StreamRequest,
+) -> Result<Response, Problem> {
+    app.hub
+        .validator()
+        .matchers_count(request.matchers.len())
+        .map_err(|invalid| Problem::of_matcher(&invalid))?;
+    let mut headers = Subscription::headers();
+    if app.settings.charset_utf8 {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    }
+    // RFC 9110, section 9.3.2: HEAD answers as GET does. Nobody would read a stream, so none is opened.
+    if parts.method == Method::HEAD {
+        return Ok((headers, Body::empty()).into_response());
+    }
+
+    let slot = match app.slots.take(peer_address(parts)) {
+        Ok(slot) => slot,
+        Err(reason) => return shed(app, parts, no_slot(app, reason)),
+    };
+    let tells_cursor = request.tells_cursor && request.cursor != Asked::Nothing;
+    let mut subscribe = Subscribe::new(request.matchers)
+        .since(request.cursor.since())
+        .format(request.format)
+        .hello(request.hello)
+        .grants(access.subscribe.clone());
+    if let Some(expires_in) = expires_in(&access) {
+        subscribe = subscribe.expires_in(expires_in);
+    }
+    let subscription = match app.hub.subscribe(subscribe).await {
+        Ok(subscription) => subscription,
+        Err(error @ SubscribeError::Unavailable(_)) => return shed(app, parts, error.into()),
+        Err(error) => return Err(error.into()),
+    };
+    if tells_cursor {
+        headers.extend(resumed_from(&subscription));
+    }
+    let body = StreamBody { subscription, _opened: Opened::new(&app.metrics), _slot: slot };
+    Ok((headers, Body::new(body)).into_response())
+}
+
+/// The matchers of exact names and patterns.
+pub(crate) fn matchers(app: &App, exact: &[&str], patterns: &[&str]) -> Result<Vec<Matcher>, Problem> {
+    let validator = app.hub.validator();
+    // Counted before anything is compiled.
+    let matchers = validator.matchers_count(exact.len() + patterns.len()).and_then(|()| {
+        let exact = exact.iter().map(|text| validator.exact(text));
+        exact.chain(patterns.iter().map(|text| validator.pattern(text))).collect()
+    });
+    matchers.map_err(|invalid| Problem::of_matcher(&invalid))
+}
+
+/// The Mercure protocol, "Reconciliation": the id before the first event that is sent, `earliest` if there is none. Ids have no control
+/// characters, so their bytes can stand in a header as they are.
+fn resumed_from(subscription: &Subscription) -> Option<(HeaderName, HeaderValue)> {
+    let place = subscription.place();
+    let is_before_all =
+        Cursor::parse(place.as_str()).is_ok_and(|cursor| cursor.position == Position::BEFORE_ALL);
+    let id = match subscription.resumed_from() {
+        Some(resumed) => resumed.as_str(),
+        None if is_before_all => "earliest",
+        None => place.as_str(),
+    };
+    let value = HeaderValue::from_bytes(id.as_bytes()).ok()?;
+    Some((HeaderName::from_static("mercure-last-event-id"), value))
+}
+
+fn peer_address(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip())
+}
+
+fn no_slot(app: &App, reason: NoSlot) -> Problem {
+    let problem = match reason {
+        NoSlot::Total => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "streams",
+            format!(
+                "The hub has all the {} streams open that it may have. Try again later.",
+                app.slots.total_max()
+            ),
+        ),
+        NoSlot::Address => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "streams_per_address",
+            format!(
+                "Your address has {} streams open and may have no more: one stream can carry many topics, as in `/stream?topic=a&topic=b`.",
+                app.slots.per_address_max()
+            ),
+        ),
+    };
+    problem.retry_after(jittered(app.settings.retry_after_secs, 1))
+}
+
+/// Turns somebody away who may come back. Browsers close a native EventSource for ever on any error, so it gets an empty stream that
+/// says when to come back, without an id, so that its cursor stays where it was.
+fn shed(app: &App, parts: &Parts, problem: Problem) -> Result<Response, Problem> {
+    app.metrics.streams_shed.inc();
+    if !is_native_event_source(parts) {
+        return Err(problem);
+    }
+    let retry_millis = jittered(app.settings.retry_after_secs.saturating_mul(1_000), 1_000);
+    let body = format!(": the hub is full\nretry: {retry_millis}\n\n");
+    let mut headers = Subscription::headers();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok((headers, body).into_response())
+}
+
+/// What Chromium and Firefox send, and hardly anybody else does.
+fn is_native_event_source(parts: &Parts) -> bool {
+    let is_only = |name: HeaderName, expected: &str| {
+        let mut values = parts.headers.get_all(name).iter();
+        values.next().is_some_and(|value| value.as_bytes() == expected.as_bytes()) && values.next().is_none()
+    };
+    parts.method == Method::GET
+        && is_only(header::ACCEPT, "text/event-stream")
+        && is_only(header::CACHE_CONTROL, "no-cache")
+        && !parts.headers.contains_key(header::AUTHORIZATION)
+}
+
+/// Between 50 % and 150 % of a time, at least `least`. Where the system has no randomness the time itself: jitter is then lost, and nothing else.
+fn jittered(time: u64, least: u64) -> u64 {
+    let share = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
+    let spread = Duration::from_millis(time).mul_f64(0.5 + share);
+    u64::try_from(spread.as_millis()).unwrap_or(time).max(least)
+}
+
+/// The body of a stream. Dropping it ends the subscription and gives the slot back.
+struct StreamBody {
+    subscription: Subscription,
+    _opened: Opened,
+    _slot: Slot,
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.subscription).poll_frame(context)
+    }
+}
+
+/// Counts a stream when it begins and when it ends.
+struct Opened(Arc<Metrics>);
+
+impl Opened {
+    fn new(metrics: &Arc<Metrics>) -> Self {
+        metrics.streams_opened.inc();
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.streams_closed.inc();
+    }
+}
+
+/// What a subscriber who names nothing is told.
+pub(crate) fn nothing_named(example: &str) -> Problem {
+    Problem::bad_request(
+        "topic",
+        format!("Nothing is subscribed to: name at least one topic, as in `{example}`."),
+    )
+}
+
+/// The headers of an answer that depends on what the client accepts.
+pub(crate) fn vary_accept(headers: &mut HeaderMap) {
+    headers.append(header::VARY, HeaderValue::from_static("Accept"));
+}
