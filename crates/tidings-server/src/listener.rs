@@ -189,8 +189,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// How many connections the limit of open files leaves room for.
 pub fn connections_for_file_limit() -> usize {
-    let room = file_limit()
-        .map_or(CONNECTIONS_DEFAULT_MAX, |files| files.saturating_sub(FILES_RESERVED).max(files / 2));
+    connections_for(file_limit())
+}
+
+/// A small limit is shared in halves.
+fn connections_for(files: Option<u64>) -> usize {
+    let room =
+        files.map_or(CONNECTIONS_DEFAULT_MAX, |files| files.saturating_sub(FILES_RESERVED).max(files / 2));
     usize::try_from(room.min(CONNECTIONS_DEFAULT_MAX)).unwrap_or(usize::MAX)
 }
 

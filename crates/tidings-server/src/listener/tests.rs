@@ -1,1 +1,41 @@
+use super::*;
 
+#[tokio::test]
+async fn an_accepted_connection_delays_nothing_and_has_a_bounded_buffer() {
+    let mut listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let (client, (accepted, peer)) = tokio::join!(TcpStream::connect(address), async {
+        listener.accept(&ConnectionMetrics::default()).await
+    });
+    assert_eq!(client.expect("a connection").local_addr().expect("an address"), peer);
+    let socket = SockRef::from(&accepted);
+    assert!(socket.tcp_nodelay().expect("an option"));
+    assert!(socket.keepalive().expect("an option"));
+    #[cfg(target_os = "linux")]
+    {
+        assert_eq!(socket.send_buffer_size().expect("an option"), SEND_BUFFER_BYTES);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(USER_TIMEOUT));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_lack_of_files_or_memory_is_not_an_error_of_one_connection() {
+    use rustix::io::Errno;
+    let is_passed_over =
+        |error: Errno| is_of_one_connection(&io::Error::from_raw_os_error(error.raw_os_error()));
+    for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::BADF, Errno::INVAL] {
+        assert!(!is_passed_over(error), "{error}");
+    }
+    for error in [Errno::CONNABORTED, Errno::INTR, Errno::NETDOWN, Errno::HOSTUNREACH, Errno::NETUNREACH] {
+        assert!(is_passed_over(error), "{error}");
+    }
+}
+
+#[test]
+fn connections_leave_files_for_everything_else() {
+    assert_eq!(connections_for(Some(256)), 128);
+    assert_eq!(connections_for(Some(1_024)), 1_024 - 256);
+    assert_eq!(connections_for(Some(20_000)), 20_000 - 256);
+    assert_eq!(connections_for(None), 1_000_000);
+}

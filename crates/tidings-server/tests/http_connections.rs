@@ -1,0 +1,223 @@
+//! What becomes of connections: kept, shared by several requests, half shut, too many, and at the end.
+
+mod http_support;
+
+use std::{fmt::Write, sync::atomic::Ordering::Relaxed};
+
+use http_support::{Client, Server, patiently, status};
+use tidings_server::ConnectionSettings;
+use tokio::net::TcpStream;
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const GET_LAST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn two_requests_in_one_packet_get_two_answers() {
+    let server = Server::start();
+    let answer = server.answer(&[GET, GET_LAST].concat()).await;
+    assert_eq!(answer.matches("HTTP/1.1 200 OK\r\n").count(), 2, "{answer}");
+    assert_eq!(answer.matches("hello").count(), 2, "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_behind_a_body_is_told_apart_from_it() {
+    let server = Server::start();
+    for post in [
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8;a=b\r\nGET / HT\r\na\r\nTP/1.1\r\n\r\n\r\n0\r\nTrailer: a\r\n\r\n",
+    ] {
+        let answer = server.answer(&[post.as_bytes(), GET, GET_LAST].concat()).await;
+        assert_eq!(answer.matches("HTTP/1.1 200 OK\r\n").count(), 3, "{answer}");
+        assert_eq!(answer.matches("GET / HTTP/1.1\r\n\r\n").count(), 1, "{answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_no_handler_reads_is_not_taken_for_a_request() {
+    let server = Server::start();
+    for method in ["GET /", "POST /nowhere"] {
+        let smuggled = format!("{method} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", GET.len());
+        let answer = server.answer(&[smuggled.as_bytes(), GET, GET_LAST].concat()).await;
+        let answers = answer.matches("HTTP/1.1 ").count();
+        assert!(answers == 2 || (answers == 1 && answer.contains("connection: close")), "{method}: {answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn many_pipelined_requests_are_all_answered_in_order() {
+    let server = Server::start();
+    let mut requests = String::new();
+    for number in 0..500 {
+        write!(requests, "GET /seen?{number} HTTP/1.1\r\nHost: a\r\n\r\n")
+            .expect("a string takes everything");
+    }
+    requests.push_str("GET /seen?last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let answer = server.answer(requests.as_bytes()).await;
+    let mut rest = answer.as_str();
+    for number in (0..500).map(|number| number.to_string()).chain(["last".to_owned()]) {
+        let seen = format!("GET /seen?{number} host=a");
+        rest = rest.split_once(&seen).unwrap_or_else(|| panic!("{seen} is missing or out of order")).1;
+    }
+    assert_eq!(server.metrics.requests.load(Relaxed), 501);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_shuts_its_sending_side_still_gets_the_answer() {
+    let server = Server::start();
+    for request in [GET, b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"] {
+        let mut client = server.connect().await;
+        client.send(request).await;
+        client.shut_sending().await;
+        let answer = client.rest().await;
+        assert_eq!(status(&answer), 200);
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_shuts_its_sending_side_gets_all_the_answers_it_asked_for() {
+    let server = Server::start();
+    let mut client = server.connect().await;
+    client.send(&GET.repeat(3)).await;
+    client.shut_sending().await;
+    assert_eq!(client.rest().await.matches("hello").count(), 3);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_is_dropped_when_its_client_goes() {
+    let mut server = Server::start();
+    for shut_only in [true, false] {
+        let mut client = server.connect().await;
+        client.send(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.read_until(": hi\n").await;
+        if shut_only {
+            client.shut_sending().await;
+        } else {
+            drop(client);
+        }
+        patiently(server.streams_ended.recv()).await.expect("the stream ended");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_handler_knows_the_address_of_the_other_end() {
+    let server = Server::start();
+    let mut client = server.connect().await;
+    client.send(b"GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let address = client.0.local_addr().expect("an address").to_string();
+    assert!(client.rest().await.ends_with(&address));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_ends_its_own_connection_only() {
+    let server = Server::start();
+    let mut other = server.connect().await;
+    other.send(GET).await;
+    other.read_until("hello").await;
+    assert_eq!(server.answer(b"GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await, "");
+    other.send(GET).await;
+    other.read_until("hello").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn silent_and_half_sent_heads_keep_nobody_out() {
+    let server = Server::start();
+    let mut slow = Vec::new();
+    for number in 0..200 {
+        let mut client = server.connect().await;
+        if number % 2 == 0 {
+            client.send(b"GET / HTTP/1.1\r\nX-Slow").await;
+        }
+        slow.push(client);
+    }
+    assert_eq!(status(&server.answer(GET_LAST).await), 200);
+    assert_eq!(server.metrics.requests.load(Relaxed), 1, "the slow ones have reached nothing");
+    drop(slow);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_told_so_and_one_that_ends_makes_room() {
+    let server = Server::start_with(ConnectionSettings { connections_max: 2, ..Default::default() });
+    let mut kept = [server.connect().await, server.connect().await];
+    for client in &mut kept {
+        client.send(GET).await;
+        client.read_until("hello").await;
+    }
+    let refused = server.answer(GET).await;
+    assert_eq!(status(&refused), 503);
+    assert!(refused.contains("\r\nRetry-After: "), "{refused}");
+    assert_eq!(server.metrics.refused_full.load(Relaxed), 1);
+    drop(kept);
+    patiently(async {
+        while status(&server.answer(GET_LAST).await) == 503 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_refuses_new_connections_and_lets_running_answers_end() {
+    let server = Server::start();
+    let address = server.address;
+    let mut running = server.connect().await;
+    running
+        .send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        .await;
+    running.read_until("\r\n\r\n").await;
+    let stopped = tokio::spawn(server.stop());
+    patiently(async {
+        while let Ok(stream) = TcpStream::connect(address).await {
+            drop(stream);
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    running.send(b"hello").await;
+    let answer = running.rest().await;
+    assert_eq!(status(&answer), 200);
+    assert!(answer.ends_with("hello"), "{answer}");
+    stopped.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_cut() {
+    let mut server = Server::start_with(ConnectionSettings { drain_secs: 0, ..Default::default() });
+    let mut endless = server.connect().await;
+    endless.send(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut stream = server.connect().await;
+    stream.send(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    stream.read_until(": hi\n").await;
+    let metrics = server.metrics.clone();
+    let mut streams_ended =
+        std::mem::replace(&mut server.streams_ended, tokio::sync::mpsc::unbounded_channel().1);
+    server.stop().await;
+    streams_ended.try_recv().expect("the stream was dropped before the server ended");
+    assert_eq!(metrics.open.load(Relaxed), 0);
+    assert_eq!(endless.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_keepalive_connection_is_counted_once_however_many_requests_it_makes() {
+    let server = Server::start();
+    let mut client: Client = server.connect().await;
+    for _ in 0..3 {
+        client.send(GET).await;
+        client.read_until("hello").await;
+    }
+    assert_eq!(server.metrics.accepted.load(Relaxed), 1);
+    assert_eq!(server.metrics.open.load(Relaxed), 1);
+    assert_eq!(server.metrics.requests.load(Relaxed), 3);
+    server.stop().await;
+}

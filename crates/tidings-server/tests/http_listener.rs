@@ -1,0 +1,100 @@
+//! Where the listening socket comes from: an address of our own, or whoever started us.
+
+#![cfg(unix)]
+
+mod http_support;
+
+use std::{
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    process::{Child, Command, Stdio},
+};
+
+use http_support::{Client, Server, status};
+use tidings_server::{ConnectionSettings, Listener};
+use tokio::net::TcpStream;
+
+const GET_LAST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+#[tokio::test]
+async fn a_taken_address_is_one_line_that_names_it_and_what_to_do() {
+    let taken = Listener::bind(loopback()).expect("a free port").local_addr().expect("an address");
+    let held = std::net::TcpListener::bind(taken).expect("the port is free again");
+    let error = Listener::bind(taken).expect_err("it is taken").to_string();
+    assert_eq!(
+        error,
+        format!("cannot listen on {taken}: another program listens there; stop it or choose another port")
+    );
+    drop(held);
+    let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
+    let error = Listener::bind(foreign).expect_err("it is nobody's").to_string();
+    assert!(
+        error.starts_with("cannot listen on 192.0.2.1:0: this machine does not have that address"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_restart_does_not_wait_for_the_connections_of_the_one_before() {
+    let server = Server::start();
+    let address = server.address;
+    let mut client = server.connect().await;
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.read_until("hello").await;
+    server.stop().await;
+    let again = Listener::bind(address).expect("the address at once");
+    let server = Server::start_on(again, ConnectionSettings::default());
+    assert_eq!(status(&server.answer(GET_LAST).await), 200);
+    server.stop().await;
+}
+
+/// This test binary once more, as a server behind a socket that it inherits.
+fn start_child(socket: &std::net::TcpListener) -> Child {
+    let socket: OwnedFd = socket.try_clone().expect("a descriptor").into();
+    // The shell moves the socket to where the protocol wants it.
+    Command::new("sh")
+        .args(["-c", r#"exec "$0" "$@" 3<&0 0</dev/null"#])
+        .arg(std::env::current_exe().expect("a path"))
+        .args(["--exact", "serve_on_an_inherited_socket", "--ignored", "--nocapture"])
+        .env("LISTEN_FDS", "1")
+        .env_remove("LISTEN_PID")
+        .stdin(Stdio::from(socket))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a child")
+}
+
+#[tokio::test]
+#[ignore = "the child of the test below: serves until it is killed"]
+async fn serve_on_an_inherited_socket() {
+    let listener = Listener::inherited().expect("a listening socket").expect("LISTEN_FDS is set");
+    assert!(Listener::inherited().expect("no error").is_none(), "it is taken once");
+    let _server = Server::start_on(listener, ConnectionSettings::default());
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_restart_behind_an_inherited_socket_refuses_nobody() {
+    let socket = std::net::TcpListener::bind(loopback()).expect("a free port");
+    let address = socket.local_addr().expect("an address");
+    for _ in 0..2 {
+        // Nobody serves at this moment, and yet the connection is taken.
+        let mut client = Client(TcpStream::connect(address).await.expect("a connection"));
+        client.send(GET_LAST).await;
+        let mut child = start_child(&socket);
+        let answer = client.rest().await;
+        child.kill().expect("the child runs");
+        child.wait().expect("the child ends");
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn without_the_variables_nothing_is_inherited() {
+    assert!(Listener::inherited().expect("no error").is_none());
+}
