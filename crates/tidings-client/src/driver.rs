@@ -292,9 +292,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_notice_is_an_item_and_never_swallowed() {
-        let stream = "event: tidings\ndata: {\"kind\":\"reconnect\"}\n\nevent: tidings\nid: 5\ndata: ?\n\n";
+        let stream = "event: tidings\ndata: {\"kind\":\"reconnect\",\"reason\":\"shutdown\"}\n\nevent: tidings\nid: 5\ndata: ?\n\n";
         let mut driver = driver([Attempt::Ends(vec![(0, stream)])]);
-        let expected = ["open", "Reconnect", r#"Other("?")"#, "the server ended the stream"];
+        let expected =
+            ["open", "Reconnect { reason: Shutdown }", r#"Other("?")"#, "the server ended the stream"];
         assert_eq!(texts(history(&mut driver).await), expected);
         assert_eq!(*driver.source.ids.lock().unwrap(), ["", "5"]);
     }

@@ -44,6 +44,6 @@ pub use client::Client;
 pub use driver::{ClientEvent, Message};
 pub use error::ClientError;
 pub use http::Token;
-pub use notice::{GapReason, Notice};
+pub use notice::{EndReason, GapReason, Notice};
 pub use publish::{Publish, Published};
 pub use subscribe::{Subscribe, Subscription};

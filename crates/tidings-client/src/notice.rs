@@ -21,7 +21,10 @@ pub enum Notice {
         newest: Option<String>,
     },
     /// The hub is about to end the stream; the subscription reconnects by itself.
-    Reconnect,
+    Reconnect {
+        /// Why.
+        reason: EndReason,
+    },
     /// The stream has begun.
     Hello {
         /// The name of this connection, for publishers that want to leave it out.
@@ -45,6 +48,20 @@ pub enum GapReason {
     Other(String),
 }
 
+/// Why the hub ends a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// The hub shuts down.
+    Shutdown,
+    /// The token has expired.
+    Expired,
+    /// The connection is as old as the hub lets it become.
+    Lifetime,
+    /// A reason that this version does not know, as it came.
+    Other(String),
+}
+
 impl Notice {
     /// Reads the data of an event of type `tidings`. Data that makes no sense is kept, not dropped.
     pub(crate) fn parse(data: &str) -> Self {
@@ -58,7 +75,7 @@ impl Notice {
                 oldest: wire.oldest,
                 newest: wire.newest,
             },
-            ("reconnect", _) => Self::Reconnect,
+            ("reconnect", _) => Self::Reconnect { reason: EndReason::parse(wire.reason.unwrap_or_default()) },
             ("hello", Some(connection)) => Self::Hello { connection },
             _ => Self::Other(data.to_owned()),
         }
@@ -81,6 +98,27 @@ impl GapReason {
             Self::Expired => "expired",
             Self::Unknown => "unknown",
             Self::OtherLog => "other-log",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+impl EndReason {
+    fn parse(word: String) -> Self {
+        match word.as_str() {
+            "shutdown" => Self::Shutdown,
+            "expired" => Self::Expired,
+            "lifetime" => Self::Lifetime,
+            _ => Self::Other(word),
+        }
+    }
+
+    /// The word that the hub uses.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::Expired => "expired",
+            Self::Lifetime => "lifetime",
             Self::Other(word) => word,
         }
     }
@@ -115,7 +153,8 @@ mod tests {
 
     #[test]
     fn the_other_kinds_are_told_apart() {
-        assert_eq!(Notice::parse(r#"{"kind":"reconnect"}"#), Notice::Reconnect);
+        let reconnect = Notice::Reconnect { reason: EndReason::Shutdown };
+        assert_eq!(Notice::parse(r#"{"kind":"reconnect","reason":"shutdown"}"#), reconnect);
         let hello = Notice::Hello { connection: "c-1".to_owned() };
         assert_eq!(Notice::parse(r#"{"kind":"hello","connection":"c-1"}"#), hello);
     }
@@ -131,6 +170,9 @@ mod tests {
     fn a_reason_keeps_its_word() {
         for word in ["expired", "unknown", "other-log", "eclipse"] {
             assert_eq!(GapReason::parse(word.to_owned()).as_str(), word);
+        }
+        for word in ["shutdown", "expired", "lifetime", "boredom"] {
+            assert_eq!(EndReason::parse(word.to_owned()).as_str(), word);
         }
     }
 }

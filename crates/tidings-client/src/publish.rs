@@ -21,6 +21,7 @@ pub struct Publish {
     id: Option<String>,
     retry_millis: Option<u64>,
     private: bool,
+    except: Option<String>,
     idempotency_key: Option<String>,
 }
 
@@ -32,6 +33,9 @@ pub struct Published {
     pub id: String,
     /// How many subscribers it was meant for at that moment.
     pub subscribers: u64,
+    /// Whether it had been published before, with the same idempotency key.
+    #[serde(default)]
+    pub duplicate: bool,
 }
 
 impl Publish {
@@ -68,6 +72,13 @@ impl Publish {
         self
     }
 
+    /// Leaves out one connection, by the name that its [`Notice::Hello`](crate::Notice::Hello) tells.
+    #[must_use]
+    pub fn except(mut self, connection: impl Into<String>) -> Self {
+        self.except = Some(connection.into());
+        self
+    }
+
     /// Names this publication, so that sending it again with the same name publishes nothing twice.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
@@ -91,6 +102,7 @@ impl Client {
             ("id", publish.id.clone()),
             ("retry", publish.retry_millis.map(|millis| millis.to_string())),
             ("private", publish.private.then(|| "true".to_owned())),
+            ("except", publish.except.clone()),
         ];
         for (name, value) in parameters {
             if let Some(value) = value {

@@ -79,9 +79,9 @@ impl Client {
     /// to (204); everything else it survives.
     pub fn subscribe(&self, subscribe: &Subscribe) -> Result<Subscription, ClientError> {
         let mut url = self.stream_url();
-        if !subscribe.parameters.is_empty() {
-            url.query_pairs_mut().extend_pairs(&subscribe.parameters);
-        }
+        // The hub's greeting has an id. Without it, what is published between a subscription from now on and a cut
+        // before its first event would be lost.
+        url.query_pairs_mut().extend_pairs(&subscribe.parameters).append_pair("hello", "true");
         resume_header(&subscribe.last_event_id)?;
         let source = Source { http: self.http.clone(), url };
         Ok(Subscription::new(Driver::new(source, &subscribe.last_event_id)))

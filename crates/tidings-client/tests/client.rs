@@ -123,7 +123,7 @@ async fn a_subscription_asks_for_what_it_wants() {
         tokio::join!(server.request(), timeout(Duration::from_secs(1), next(&mut subscription)));
     assert_eq!(
         request.line(),
-        "GET /stream?topic=a%2Fb%26c&topic=%C3%A9&pattern=%2Fx%2F%3Ay&since=-50&format=json HTTP/1.1"
+        "GET /stream?topic=a%2Fb%26c&topic=%C3%A9&pattern=%2Fx%2F%3Ay&since=-50&format=json&hello=true HTTP/1.1"
     );
     assert_eq!(request.header("accept"), Some("text/event-stream"));
     assert_eq!(request.header("authorization"), Some("Bearer secret"));
@@ -266,7 +266,7 @@ async fn the_token_does_not_follow_a_redirect_to_another_origin() {
         request.answer(&format!("{HEAD}retry: 100\ndata: 1\n\n")).await;
         // Every reconnect begins at home.
         let request = home.request().await;
-        assert_eq!(request.line(), "GET /stream?topic=a+b HTTP/1.1");
+        assert_eq!(request.line(), "GET /stream?topic=a+b&hello=true HTTP/1.1");
         assert!(request.header("authorization").is_some());
         request.answer(&format!("{HEAD}data: 2\n\n")).await;
     };
@@ -297,24 +297,29 @@ async fn a_redirect_in_a_circle_or_away_from_http_is_final() {
 #[tokio::test]
 async fn a_publication_is_one_post_with_its_data_verbatim() {
     let server = Server::start().await;
-    let options =
-        Publish::new().event_type("note").id("a&b").retry_millis(1500).private().idempotency_key("k-1");
+    let options = Publish::new()
+        .event_type("note")
+        .id("a&b")
+        .retry_millis(1500)
+        .private()
+        .except("c-1")
+        .idempotency_key("k-1");
     let client = server.client();
     let serve = async {
         let request = server.request().await;
         assert_eq!(
             request.line(),
-            "POST /topics/a%2Fb%20%C3%A9?type=note&id=a%26b&retry=1500&private=true HTTP/1.1"
+            "POST /topics/a%2Fb%20%C3%A9?type=note&id=a%26b&retry=1500&private=true&except=c-1 HTTP/1.1"
         );
         assert_eq!(request.header("authorization"), Some("Bearer secret"));
         assert_eq!(request.header("idempotency-key"), Some("k-1"));
         assert!(request.text.ends_with("\r\n\r\n two\r\nlines\n"), "{:?}", request.text);
-        let reply = r##"{"id":"#a.1","subscribers":3,"later":true}"##;
+        let reply = r##"{"id":"#a.1","subscribers":3,"duplicate":true,"later":7}"##;
         request.answer(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{reply}", reply.len())).await;
     };
     let (published, ()) = tokio::join!(client.publish("a/b é", " two\r\nlines\n", &options), serve);
     let published = published.unwrap();
-    assert_eq!((published.id.as_str(), published.subscribers), ("#a.1", 3));
+    assert_eq!((published.id.as_str(), published.subscribers, published.duplicate), ("#a.1", 3, true));
 }
 
 #[tokio::test]
