@@ -18,9 +18,9 @@ function connect() {
     handle(event.data);
   });
   on('message', text => add(line(text)));
-  on('roster', names => here.replaceChildren(...JSON.parse(names).map(name => item(span(name)))));
+  on('roster', names => here.replaceChildren(...JSON.parse(names).map(name => element('li', '', dressed(name)))));
   on('tidings', notice => {
-    if (JSON.parse(notice).kind === 'gap') add(item('Messages are missing here: they are no longer kept.', 'gap'));
+    if (JSON.parse(notice).kind === 'gap') add(element('li', 'gap', 'Messages are missing here: they are no longer kept.'));
   });
   show('connecting');
   stream.onopen = () => { if (stream === source) show('connected'); };
@@ -57,36 +57,33 @@ function show(text) {
   state.textContent = state.className = text;
 }
 
-function add(element) {
-  out.prepend(element);
+function add(line) {
+  out.prepend(line);
   while (out.children.length > LINES_MAX) out.lastChild.remove();
 }
 
-function item(content, className = '') {
-  const element = document.createElement('li');
-  element.className = className;
-  element.append(content);
-  return element;
-}
-
-// Dresses "[time] name: message": the text stays what it is.
+// "[time] name: message", in colours. What is written stays text, whatever it looks like.
 function line(text) {
   const [, time, name, message] = /^(\[[\d:]{8}\] )([^:]*)(: .*)$/s.exec(text) || [null, '', '', text];
-  const element = item(time, 'line');
-  element.append(span(name), message);
-  return element;
+  return element('li', '', element('span', 'time', time), dressed(name), message);
 }
 
-function span(name) {
-  const element = document.createElement('b');
-  let hue = 0;
-  for (const char of name) hue = (hue * 31 + char.codePointAt(0)) % 360;
-  element.style.setProperty('--hue', hue);
-  element.textContent = name;
-  return element;
+// The same name has the same colour everywhere.
+function dressed(name) {
+  const bold = element('b', '', name);
+  const hue = [...name].reduce((sum, character) => (sum * 31 + character.codePointAt(0)) % 360, 0);
+  bold.style.setProperty('--hue', hue);
+  return bold;
 }
 
-for (const element of [...out.children]) element.replaceWith(line(element.textContent));
+function element(tag, className, ...content) {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.append(...content);
+  return made;
+}
+
+for (const old of [...out.children]) old.replaceWith(line(old.textContent));
 connect();
 setInterval(wake, 5_000);
 for (const type of ['visibilitychange', 'pageshow', 'online']) addEventListener(type, wake);

@@ -1,0 +1,8 @@
+//! The promises of the chat: the old answer line by line, and what it left open.
+
+mod doors;
+mod kit;
+mod messages;
+mod people;
+mod process;
+mod streams;
