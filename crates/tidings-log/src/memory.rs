@@ -64,6 +64,23 @@ impl Default for MemoryLimits {
 /// A log in memory. Each one starts an epoch of its own.
 ///
 /// Tails of a dropped log bring what was left and end.
+///
+/// ```
+/// use tidings_log::{Batch, Filter, Log, MemoryLog, Position};
+/// use tidings_topic::{NewEvent, Validator};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let log = MemoryLog::default();
+/// let event = Validator::default().event(NewEvent::new("chat", "hello"))?;
+/// log.append(Batch { events: vec![event], key: None }).await?;
+///
+/// let page = log.read(Position::BEFORE_ALL, &Filter::everything_public(), 64 * 1024).await?;
+/// assert_eq!(page.entries[0].event.data, "hello");
+/// assert!(page.at_end);
+/// # Ok(())
+/// # }
+/// ```
 pub struct MemoryLog {
     ledger: Arc<Mutex<Ledger>>,
     clock: Clock,
@@ -185,7 +202,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Timestamp,
+        IdempotencyKey, Timestamp,
         conformance::{Abilities, Subject, Wanted},
     };
 
@@ -272,10 +289,60 @@ mod tests {
         for topic in ["a", "b", "c", "d"] {
             append(&log, topic, "").await;
         }
+        assert_told_once(&log).await;
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_floors_is_bounded_however_long_their_topics_are() {
+        let log = MemoryLog::new(MemoryLimits { count_max: Some(1), ..MemoryLimits::default() });
+        let eighth = event(&"x".repeat(MemoryLimits::FLOORS_BYTES_MAX / 8), "");
+        for number in 0..8 {
+            let mut heavy = event(&number.to_string(), "");
+            heavy.topics.extend(eighth.topics.clone());
+            log.append(Batch { events: vec![heavy], key: None }).await.expect("room");
+        }
+        assert_eq!(log.read(Position::BEFORE_ALL, &stranger(), 1).await.expect("a page").floor, None);
+        append(&log, "one", "").await;
+        assert_told_once(&log).await;
+    }
+
+    fn stranger() -> Filter {
         let topic = Validator::default().exact("never used").expect("a topic");
-        let filter = Filter { matchers: vec![topic], grants: Grants::NONE };
-        let page = log.read(Position::BEFORE_ALL, &filter, 1).await.expect("a page");
+        Filter { matchers: vec![topic], grants: Grants::NONE }
+    }
+
+    async fn assert_told_once(log: &MemoryLog) {
+        let page = log.read(Position::BEFORE_ALL, &stranger(), 1).await.expect("a page");
         let forgotten = page.floor.expect("it is forgotten whose the first was");
-        assert_eq!(log.read(forgotten, &filter, 1).await.expect("a page").floor, None);
+        assert_eq!(log.read(forgotten, &stranger(), 1).await.expect("a page").floor, None);
+    }
+
+    #[tokio::test]
+    async fn a_key_is_forgotten_when_it_is_too_old() {
+        let clock = Clock::manual(Timestamp::from_millis(1_000_000));
+        let log = MemoryLog::with_clock(MemoryLimits::default(), clock.clone());
+        let batch = || Batch { events: vec![event("a", "")], key: IdempotencyKey::new("k") };
+        log.append(batch()).await.expect("room");
+        clock.advance(MemoryLimits::default().keys_age_max);
+        assert!(matches!(log.append(batch()).await, Ok(Appended::Duplicate { .. })));
+        clock.advance(Duration::from_millis(1));
+        assert!(matches!(log.append(batch()).await, Ok(Appended::New { .. })));
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_keys_is_bounded_however_long_they_are() {
+        let log = MemoryLog::new(MemoryLimits { count_max: Some(1), ..MemoryLimits::default() });
+        let new = NewEvent::new("a", "").id("i".repeat(1_000));
+        let event = Validator::default().event(new).expect("a valid event");
+        let batch = |number: usize| Batch {
+            events: vec![event.clone()],
+            key: IdempotencyKey::new(&number.to_string()),
+        };
+        let enough = MemoryLimits::KEYS_BYTES_MAX / 1_000;
+        for number in 0..enough {
+            log.append(batch(number)).await.expect("room");
+        }
+        assert!(matches!(log.append(batch(enough - 1)).await, Ok(Appended::Duplicate { .. })));
+        assert!(matches!(log.append(batch(0)).await, Ok(Appended::New { .. })));
     }
 }

@@ -174,6 +174,20 @@ async fn a_tail_that_lags_by_several_epochs_hears_each_that_left_something() {
 }
 
 #[tokio::test]
+async fn an_epoch_that_left_nothing_is_passed_over() {
+    let log = fresh();
+    let (_, mut tail) = log.tail().await.expect("a tail");
+    append(&log, &["1", "2"]).await;
+    log.lose_end(1);
+    append(&log, &["lost again"]).await;
+    let second = log.lose_end(1);
+    assert_eq!(heard(&mut tail).await, "1");
+    assert_eq!(heard(&mut tail).await, epoch(second));
+    append(&log, &["2c"]).await;
+    assert_eq!(heard(&mut tail).await, "2c");
+}
+
+#[tokio::test]
 async fn a_tail_that_lags_is_told_of_retention_in_each_epoch() {
     let log = keeping(2);
     let (_, mut tail) = log.tail().await.expect("a tail");
