@@ -26,7 +26,7 @@ pub(crate) fn has_stray_bracket(pattern: &str) -> bool {
             '}' if !escaped => braces_open = braces_open.saturating_sub(1),
             _ if braces_open > 0 => {}
             ':' => {
-                if let Some(after) = rest.as_str().strip_prefix("//") {
+                if let Some(after) = after_slash(rest.as_str()).and_then(after_slash) {
                     rest = after.chars();
                     brackets_open = 0;
                 }
@@ -41,6 +41,10 @@ pub(crate) fn has_stray_bracket(pattern: &str) -> bool {
         }
     }
     false
+}
+
+fn after_slash(text: &str) -> Option<&str> {
+    text.strip_prefix('\\').unwrap_or(text).strip_prefix('/')
 }
 
 /// What follows the group `(…)` whose content begins here; `None` where no valid group does (URL Pattern, "Tokenizing": ASCII, not
@@ -77,6 +81,8 @@ mod tests {
         for pattern in [
             "https://]/",
             "https:]",
+            "https:\\//]",
+            "https:/\\/]",
             "https://[::1]]/",
             "https://[@]/",
             "https://user:[@a]/",
