@@ -1,7 +1,7 @@
 //! The log behind a hub: one ordered sequence of events, out of which everything that a subscriber sees comes.
 //!
 //! [`Log`] is the seam between the hub and whatever keeps events: memory, segment files, Redis Streams, JetStream. One
-//! [conformance suite](conformance) holds for all of them.
+//! [conformance suite](mod@conformance) holds for all of them.
 //!
 //! What every log promises:
 //! - **One order.** Positions grow with each append, every reader sees the same order, and [`Log::read`] and [`Log::tail`] agree on it.
