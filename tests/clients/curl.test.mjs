@@ -1,0 +1,44 @@
+// curl, as anybody would type it.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { test } from 'node:test';
+import { atEnd } from '../lib/ending.mjs';
+import { Hub } from '../lib/hub.mjs';
+import { Journal } from '../lib/journal.mjs';
+
+/** Runs curl for the duration of the test; its output grows in `text()`. */
+function curl(t, ...args) {
+  const output = new Journal();
+  const child = spawn('curl', ['-sS', '-N', ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  atEnd(t, () => child.kill());
+  child.stdout.setEncoding('utf8');
+  child.stdout.on('data', (text) => output.add(text));
+  const text = () => output.entries.join('');
+  return { text, shows: (wanted) => output.until(`${JSON.stringify(wanted)} on the screen`, () => text().includes(wanted)) };
+}
+
+test('curl -N shows every event as it is on the wire, in the order of the log', async (t) => {
+  const hub = await Hub.start(t, 'serve', '--heartbeat-secs', '1');
+  const screen = curl(t, hub.url('/stream?topic=news'));
+  await screen.shows('retry: ');
+  const plain = await hub.publish('news', 'grüße 🗞️');
+  await screen.shows(`id: ${plain.id}\ndata: grüße 🗞️\n\n`);
+  const typed = await hub.publish('news', 'one\ntwo', { type: 'note', id: 'order-42' });
+  assert.equal(typed.id, 'order-42');
+  await screen.shows('event: note\nid: order-42\ndata: one\ndata: two\n\n');
+  await screen.shows('\n: hb\n: hb\n');
+  assert.doesNotMatch(screen.text(), /: hb\n\n/, 'a blank line after a heartbeat makes several parsers invent an event');
+});
+
+test('curl with Last-Event-ID is told what came since, once', async (t) => {
+  const hub = await Hub.start(t, 'serve');
+  const first = await hub.publish('news', 'first');
+  const second = await hub.publish('news', 'second');
+  const screen = curl(t, '-H', `Last-Event-ID: ${first.id}`, hub.url('/topics/news'));
+  await screen.shows('data: second\n\n');
+  const third = await hub.publish('news', 'third');
+  await screen.shows('data: third\n\n');
+  const ids = [...screen.text().matchAll(/^id: (.*)$/gm)].map((match) => match[1]);
+  assert.deepEqual(ids, [second.id, third.id]);
+});

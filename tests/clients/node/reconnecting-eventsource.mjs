@@ -1,0 +1,7 @@
+// It wraps the EventSource of its surroundings.
+import { EventSource } from 'eventsource';
+import reconnecting from 'reconnecting-eventsource';
+import { listen, url } from './report.mjs';
+
+const ReconnectingEventSource = reconnecting.default ?? reconnecting;
+listen(new ReconnectingEventSource(url, { eventSourceClass: EventSource }));

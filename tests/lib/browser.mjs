@@ -1,0 +1,87 @@
+// Headless Chromium and Firefox, as Debian packages them, driven over WebDriver BiDi and the DevTools protocol.
+
+import puppeteer from 'puppeteer-core';
+import { atEnd } from './ending.mjs';
+import { PATIENCE_MS } from './journal.mjs';
+
+/** Every browser that the promises about browsers are made for. */
+export const BROWSERS = ['chromium', 'firefox'];
+
+const LAUNCH = {
+  chromium: {
+    browser: 'chrome',
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    // No sandbox: in a container and in CI the tests run as root. The rest keeps the browser off the network.
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
+  },
+  firefox: { browser: 'firefox', executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr' },
+};
+
+/** A browser with an empty profile for the duration of the test `t`. */
+export async function launch(t, name) {
+  const browser = await puppeteer.launch({ headless: true, timeout: 2 * PATIENCE_MS, ...LAUNCH[name] });
+  atEnd(t, () => browser.close());
+  return browser;
+}
+
+/** A page with cookies of its own, as another person's browser. `scripts` run before those of any page. */
+export async function newPerson(browser, ...scripts) {
+  const context = await browser.createBrowserContext();
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  for (const script of scripts) await page.evaluateOnNewDocument(script);
+  return page;
+}
+
+/**
+ * Runs in a page before its own scripts: whatever its EventSources hear is written to `window.heard`, with
+ * the state that they are in.
+ */
+export function eavesdrop() {
+  const Native = window.EventSource;
+  window.heard = [];
+  window.EventSource = class extends Native {
+    constructor(...args) {
+      super(...args);
+      for (const type of ['open', 'error', 'message', 'tidings', 'note']) {
+        this.addEventListener(type, (event) =>
+          window.heard.push({ type, data: event.data, id: event.lastEventId, state: this.readyState }),
+        );
+      }
+    }
+  };
+}
+
+/** Waits until an entry of `window.heard` has all the properties of `wanted`; resolves with the first such one. */
+export async function heard(page, wanted) {
+  const find = (wanted) =>
+    window.heard.find((entry) => Object.entries(wanted).every(([key, value]) => entry[key] === value));
+  try {
+    await page.waitForFunction(find, {}, wanted);
+  } catch (error) {
+    const all = await page.evaluate(() => window.heard).catch(() => []);
+    throw new Error(`never heard ${JSON.stringify(wanted)} in ${JSON.stringify(all)}`, { cause: error });
+  }
+  return page.evaluate(find, wanted);
+}
+
+/** The data of all messages heard so far, in order. */
+export function messages(page) {
+  return page.evaluate(() => window.heard.filter((entry) => entry.type === 'message').map((entry) => entry.data));
+}
+
+/** Waits for a gap notice and resolves with what it says. */
+export async function gapNotice(page) {
+  const isGap = () =>
+    window.heard.map((entry) => entry.type === 'tidings' && JSON.parse(entry.data)).find((notice) => notice.kind === 'gap');
+  await page.waitForFunction(isGap);
+  return page.evaluate(isGap);
+}

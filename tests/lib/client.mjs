@@ -1,0 +1,55 @@
+// Somebody else's client in a process of its own, which prints what it hears (tests/clients).
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { atEnd } from './ending.mjs';
+import { Journal, lines } from './journal.mjs';
+
+const PYTHON = fileURLToPath(new URL('../.cache/python/bin/python', import.meta.url));
+
+/** The command that runs a client on a URL. */
+export function command(client) {
+  const script = fileURLToPath(new URL(`../clients/${client}`, import.meta.url));
+  return script.endsWith('.py') ? [PYTHON, script] : [process.execPath, script];
+}
+
+export class Client {
+  #process;
+  /** What the client printed: `{ open: true }`, and events as `{ type, id, data }`. */
+  heard = new Journal();
+
+  /** Runs the client on `url` for the duration of the test `t`. */
+  constructor(t, client, url) {
+    const [program, ...args] = command(client);
+    this.#process = spawn(program, [...args, url], { stdio: ['ignore', 'pipe', 'inherit'] });
+    atEnd(t, () => this.end());
+    lines(this.#process.stdout, (line) => this.heard.add(JSON.parse(line)));
+    this.#process.on('error', (error) => this.heard.add({ failed: String(error) }));
+    this.#process.on('exit', (code, signal) => this.heard.add({ ended: code ?? signal }));
+  }
+
+  /** The events heard so far. */
+  get events() {
+    return this.heard.entries.filter((entry) => entry.type);
+  }
+
+  opened() {
+    return this.heard.until('the client to connect', (all) => all.some((entry) => entry.open));
+  }
+
+  /** Resolves with all events heard, as soon as one has this data. */
+  async upTo(data) {
+    await this.heard.until(`an event with the data ${JSON.stringify(data)}`, (all) =>
+      all.some((entry) => entry.data === data || 'ended' in entry || 'failed' in entry),
+    );
+    return this.events;
+  }
+
+  async end() {
+    if (this.#process.pid === undefined || this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    const ended = once(this.#process, 'exit');
+    this.#process.kill();
+    await ended;
+  }
+}

@@ -1,0 +1,51 @@
+// What happened so far, and a way to wait for more: every wait in these tests ends with what it waits for, or
+// with an error that says what did come.
+
+/** How long a test waits for anything. Long enough for a loaded machine; no test depends on it being short. */
+export const PATIENCE_MS = 30_000;
+
+export class Journal {
+  #waiting = new Set();
+  entries = [];
+
+  add(entry) {
+    this.entries.push(entry);
+    for (const check of [...this.#waiting]) check();
+  }
+
+  /** Resolves with what `probe` makes of the entries, as soon as that is truthy. */
+  until(what, probe, patienceMs = PATIENCE_MS) {
+    return new Promise((resolve, reject) => {
+      const settle = (how, value) => {
+        clearTimeout(timer);
+        this.#waiting.delete(check);
+        how(value);
+      };
+      const check = () => {
+        try {
+          const found = probe(this.entries);
+          if (found) settle(resolve, found);
+        } catch (error) {
+          settle(reject, error);
+        }
+      };
+      const timer = setTimeout(() => {
+        const soFar = JSON.stringify(this.entries, null, 1);
+        settle(reject, new Error(`waited ${patienceMs} ms in vain for ${what}; so far: ${soFar}`));
+      }, patienceMs);
+      this.#waiting.add(check);
+      check();
+    });
+  }
+}
+
+/** Feeds the lines of a readable stream to `take`. */
+export function lines(stream, take) {
+  let rest = '';
+  stream.setEncoding('utf8');
+  stream.on('data', (text) => {
+    const parts = (rest + text).split('\n');
+    rest = parts.pop();
+    parts.forEach(take);
+  });
+}

@@ -1,0 +1,23 @@
+// A web site of someone else's, on an origin of its own: pages and scripts that know the hub by its address.
+
+import http from 'node:http';
+import { once } from 'node:events';
+import { atEnd } from './ending.mjs';
+
+/** Serves `files`, a map from path to text, for the duration of the test `t`. Resolves with the origin. */
+export async function serve(t, files) {
+  const server = http.createServer((request, response) => {
+    const path = new URL(request.url, 'http://site').pathname;
+    const text = files[path];
+    if (text === undefined) return response.writeHead(404).end();
+    const type = path.endsWith('.js') ? 'text/javascript' : 'text/html';
+    response.writeHead(200, { 'Content-Type': `${type}; charset=utf-8` }).end(text);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  atEnd(t, () => {
+    server.closeAllConnections();
+    return new Promise((closed) => server.close(closed));
+  });
+  return `http://127.0.0.1:${server.address().port}`;
+}
