@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tidings_topic::{Matcher, Topic};
 use tokio::task::coop::consume_budget;
 
-use crate::{Entry, Epoch, Filter, Grants, Page, Position};
+use crate::{Entry, Epoch, Filter, Grants, Page, Position, ledger::just_before};
 
 /// What of a filter can be looked up.
 pub(crate) struct Plan<'f> {
@@ -72,9 +72,10 @@ impl<'f> Reach<'f> {
 /// Everything that may belong to a page.
 pub(crate) struct Draft {
     pub(crate) epoch: Epoch,
+    pub(crate) after: Position,
     /// Entries that may be accepted.
     pub(crate) entries: Vec<Arc<Entry>>,
-    /// Only so many of the last accepted entries are wanted.
+    /// Only so many of the last accepted entries are wanted, and `after` is right before the first of them.
     pub(crate) last_count: Option<usize>,
     pub(crate) through: Position,
     pub(crate) at_end: bool,
@@ -86,6 +87,7 @@ impl Draft {
     pub(crate) async fn finish(self, filter: &Filter) -> Page {
         let floor = self.floor.finish(filter).await;
         let mut entries = Vec::new();
+        let mut after = self.after;
         match self.last_count {
             None => {
                 for entry in self.entries {
@@ -106,9 +108,10 @@ impl Draft {
                     }
                 }
                 entries.reverse();
+                after = entries.first().map_or(self.through, |first| just_before(first.cursor.position));
             }
         }
-        Page { epoch: self.epoch, entries, through: self.through, at_end: self.at_end, floor }
+        Page { epoch: self.epoch, after, entries, through: self.through, at_end: self.at_end, floor }
     }
 }
 

@@ -101,7 +101,7 @@ impl Ledger {
         let through = considered.map_or(position(self.newest()), |entry| entry.cursor.position).max(after);
         drop(candidates);
         let floor = self.floors.draft(plan, after_number);
-        Draft { epoch: self.epoch(), entries, last_count: None, through, at_end, floor }
+        Draft { epoch: self.epoch(), after, entries, last_count: None, through, at_end, floor }
     }
 
     /// What may belong to the newest `count` entries, looking at about `bytes_max` bytes.
@@ -121,6 +121,7 @@ impl Ledger {
         entries.reverse();
         Draft {
             epoch: self.epoch(),
+            after: Position::BEFORE_ALL,
             entries,
             last_count: Some(count),
             through: position(self.newest()),
@@ -372,6 +373,11 @@ const PLACE_BYTES: usize = 48;
 /// The position of the entry with this number.
 fn position(number: u64) -> Position {
     Position::from_bytes(u128::from(number).to_be_bytes())
+}
+
+/// The position right before this one.
+pub(crate) fn just_before(place: Position) -> Position {
+    position(number(place).saturating_sub(1))
 }
 
 /// The number of the entry at this position. One that no ledger gave out lies beyond every end.

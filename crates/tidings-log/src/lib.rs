@@ -126,6 +126,9 @@ pub struct Unavailable(pub String);
 pub struct Page {
     /// The epoch in which this page was read, the newest that the log has.
     pub epoch: Epoch,
+    /// Where this page begins: nothing that it leaves out lies between here and [`through`](Self::through). What was asked for, or of
+    /// [`Log::last`] a place right before the first entry.
+    pub after: Position,
     /// Entries that the filter accepts, in order.
     pub entries: Vec<Arc<Entry>>,
     /// Everything up to and including this position has been considered: go on from here. Never before the position that was asked for.
@@ -190,7 +193,8 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     /// call is bounded whatever the filter. A position beyond the end yields an empty page at the end of the log.
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable>;
 
-    /// The newest `count` accepted entries, in log order, of the newest `bytes_max` bytes or so of the log. `through` is the end of the log.
+    /// The newest `count` accepted entries, in log order, of the newest `bytes_max` bytes or so of the log. `through` is the end of the
+    /// log; reading after `after` yields these entries and whatever follows them.
     async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable>;
 
     /// The place of the oldest kept event with this id that these grants may see: public, or private and covered. Generated ids are places

@@ -123,6 +123,11 @@ pub async fn the_last_events_come_in_log_order(make: &impl Make) {
     let last = async |count, filter: &Filter| {
         let page = log.last(count, filter, PLENTY).await.expect("a page");
         assert_eq!((page.through, page.at_end, page.floor), (newest, true, None));
+        assert_eq!(
+            read(&log, page.after, filter).await.entries,
+            page.entries,
+            "reading after it yields the same"
+        );
         texts(&page.entries).join("")
     };
     assert_eq!(last(2, &public(exact("/a"))).await, "34");
@@ -146,6 +151,11 @@ pub async fn the_last_events_are_looked_for_in_bounds(make: &impl Make) {
         let found = page.entries.len();
         assert!((5..15).contains(&found), "{found} of about 1,300 bytes each in 10,000");
         assert_eq!(texts(&page.entries), said[50 - found..]);
+        assert_eq!(
+            read(&log, page.after, &filter).await.entries,
+            page.entries,
+            "what was not looked at stays out"
+        );
     }
 }
 
