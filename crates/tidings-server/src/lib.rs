@@ -1,4 +1,18 @@
-//! tidings-server
+//! The HTTP server of Tidings.
+//!
+//! Below, a [`Listener`] and [`serve`]: sockets, heads and bodies, with a limit on everything that a client can make us hold or wait
+//! for. Above, the [`router`](router()): the faces of a hub. The friendly face and that of the Mercure protocol are two spellings of one core, which
+//! decides about rights, limits and refusals once. The two halves meet in `http` types only, so that each is tested without the other.
+//!
+//! | to change | go to |
+//! |---|---|
+//! | what a parameter means | `friendly`, `mercure` |
+//! | who may do what | `access`; the credentials themselves are `tidings-auth`'s |
+//! | which web pages may do what | `origin` |
+//! | how a stream or a publication is carried out | `streams`, `publishing` |
+//! | a limit, its default, its answer | `settings` |
+//! | the words of a refusal | `problem` |
+//! | the life of a connection | `connection`, `head`, `listener` |
 
 mod accept;
 mod access;

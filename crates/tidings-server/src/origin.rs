@@ -124,18 +124,6 @@ impl Origins {
         Some((StatusCode::NO_CONTENT, headers).into_response())
     }
 
-    /// Says in the answer what its reader may do with it.
-    pub(crate) fn mark(&self, standing: &Standing, answer: &mut HeaderMap) {
-        answer.append(header::VARY, HeaderValue::from_static("Origin"));
-        if let Standing::Allowed { value, credentials } = standing {
-            answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value.clone());
-            answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
-            if *credentials {
-                answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-            }
-        }
-    }
-
     /// The page is ours if it came from where the request goes to. The scheme is not compared: behind a proxy that ends TLS we cannot
     /// know it.
     fn is_same(&self, origin: &str, headers: &HeaderMap) -> bool {
@@ -144,7 +132,12 @@ impl Origins {
             return true;
         }
         let Some(authority) = authority(headers) else { return false };
-        let port = authority.port_u16().or_else(|| url.port_or_known_default());
+        let default_port = match url.scheme() {
+            "http" => Some(80),
+            "https" => Some(443),
+            _ => None,
+        };
+        let port = authority.port_u16().or(default_port);
         url.host_str().is_some_and(|host| host.eq_ignore_ascii_case(authority.host()))
             && port == url.port_or_known_default()
     }
@@ -157,6 +150,18 @@ impl Origins {
                 "a web page of this origin was refused; --allow-origin {} lets it in",
                 origin.escape_debug()
             );
+        }
+    }
+}
+
+/// Says in the answer what its reader may do with it.
+pub(crate) fn mark(standing: &Standing, answer: &mut HeaderMap) {
+    answer.append(header::VARY, HeaderValue::from_static("Origin"));
+    if let Standing::Allowed { value, credentials } = standing {
+        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value.clone());
+        answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
+        if *credentials {
+            answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
     }
 }

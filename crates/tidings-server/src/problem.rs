@@ -191,3 +191,31 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_log_is_507_and_its_inside_is_logged_and_not_sent() {
+        let problem = Problem::from(PublishError::Full("/var/lib/tidings: no space left".to_owned()));
+        assert_eq!(problem.status, StatusCode::INSUFFICIENT_STORAGE);
+        assert!(!problem.detail.contains("/var"), "{problem:?}");
+        let response = problem.into_response();
+        let refused = response.extensions().get::<Refused>().expect("a refusal");
+        assert_eq!(refused.cause.as_deref(), Some("/var/lib/tidings: no space left"));
+    }
+
+    #[test]
+    fn a_sentence_begins_large_and_ends_with_a_stop() {
+        assert_eq!(sentence("the topic is empty"), "The topic is empty.");
+        assert_eq!(sentence("Done!"), "Done!");
+        assert_eq!(sentence(""), "");
+    }
+
+    #[test]
+    fn an_excerpt_is_short_and_on_one_line() {
+        assert_eq!(excerpt("a\nb\u{1b}"), r"`a\nb\u{1b}`");
+        assert_eq!(excerpt(&"x".repeat(1_000)).chars().count(), EXCERPT_CHARS_MAX + 3);
+    }
+}

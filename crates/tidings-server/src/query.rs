@@ -132,7 +132,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -142,7 +142,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_browser_writes_is_read_back(pairs: Vec<(String, String)>) {
+        fn what_a_browser_writes_is_read_back(pairs in vec((".{0,8}", ".{0,8}"), 0..4)) {
             let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
             prop_assert_eq!(parse(&encoded), pairs);
         }
@@ -154,14 +154,14 @@ mod tests {
         }
 
         #[test]
-        fn whatever_comes_nothing_panics(encoded: Vec<u8>) {
+        fn whatever_comes_nothing_panics(encoded in vec(any::<u8>(), 0..32)) {
             let _ = Parameters::parse(&encoded);
         }
 
         #[test]
-        fn a_path_is_decoded_exactly_once(text: String) {
-            let once: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
-            prop_assert_eq!(percent_decode(once.as_bytes(), Plus::IsPlus), Ok(text));
+        fn a_path_is_decoded_exactly_once(text in ".{0,16}") {
+            let encoded = percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC).to_string();
+            prop_assert_eq!(percent_decode(encoded.as_bytes(), Plus::IsPlus), Ok(text));
         }
     }
 

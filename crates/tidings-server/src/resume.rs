@@ -18,6 +18,10 @@ const ID_PARAMETERS: [&str; 5] =
 /// The name of our own, which knows words besides ids.
 const WORD_PARAMETER: &str = "since";
 
+/// The friendly face knows both.
+const FRIENDLY_PARAMETERS: [&str; 6] =
+    [WORD_PARAMETER, "lastEventId", "Last-Event-ID", "lastEventID", "last_event_id", "evs_last_event_id"];
+
 /// The cursor of a request, if it has one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Asked {
@@ -40,8 +44,7 @@ impl Asked {
 
 /// The cursor on the friendly face: ids under all names, and the words of `since`.
 pub(crate) fn friendly_cursor(headers: &HeaderMap, parameters: &Parameters) -> Asked {
-    let [a, b, c, d, e] = ID_PARAMETERS;
-    cursor(headers, parameters, &[WORD_PARAMETER, a, b, c, d, e])
+    cursor(headers, parameters, &FRIENDLY_PARAMETERS)
 }
 
 /// The cursor on the Mercure face: `earliest` and ids.

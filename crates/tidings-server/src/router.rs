@@ -21,7 +21,7 @@ use crate::{
     friendly, mercure,
     metrics::Metrics,
     operations,
-    origin::{Origins, check_host},
+    origin::{Origins, check_host, mark},
     pages,
     problem::{Problem, Refused, excerpt},
     slots::Slots,
@@ -118,7 +118,7 @@ async fn pass(State(app): State<App>, request: Request, next: Next) -> Response 
         (Ok(()), None) => next.run(Request::from_parts(parts, body)).await,
     };
     let headers = response.headers_mut();
-    app.origins.mark(&standing, headers);
+    mark(&standing, headers);
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     report(&app, &method, uri.path(), peer, &response);

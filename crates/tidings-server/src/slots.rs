@@ -107,33 +107,33 @@ impl Drop for Slot {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().expect("an address"))
+    fn take(slots: &Slots, address: &str) -> Result<Slot, NoSlot> {
+        slots.take(Some(address.parse().expect("an address")))
     }
 
     #[test]
     fn a_slot_that_is_dropped_can_be_taken_again() {
         let slots = Slots::new(2, 1);
-        let first = slots.take(address("192.0.2.1")).expect("free");
-        assert_eq!(slots.take(address("192.0.2.1")).err(), Some(NoSlot::Address));
-        let _second = slots.take(address("192.0.2.2")).expect("free");
-        assert_eq!(slots.take(address("192.0.2.3")).err(), Some(NoSlot::Total));
+        let first = take(&slots, "192.0.2.1").expect("free");
+        assert_eq!(take(&slots, "192.0.2.1").err(), Some(NoSlot::Address));
+        let _second = take(&slots, "192.0.2.2").expect("free");
+        assert_eq!(take(&slots, "192.0.2.3").err(), Some(NoSlot::Total));
         drop(first);
-        assert!(slots.take(address("192.0.2.1")).is_ok());
+        assert!(take(&slots, "192.0.2.1").is_ok());
     }
 
     #[test]
     fn an_ipv6_network_counts_as_one_address() {
         let slots = Slots::new(10, 1);
-        let _first = slots.take(address("2001:db8::1")).expect("free");
-        assert_eq!(slots.take(address("2001:db8::ffff:1")).err(), Some(NoSlot::Address));
-        assert!(slots.take(address("2001:db8:0:1::1")).is_ok());
+        let _first = take(&slots, "2001:db8::1").expect("free");
+        assert_eq!(take(&slots, "2001:db8::ffff:1").err(), Some(NoSlot::Address));
+        assert!(take(&slots, "2001:db8:0:1::1").is_ok());
     }
 
     #[test]
     fn loopback_has_no_limit_of_its_own() {
         let slots = Slots::new(3, 1);
-        let held: Vec<_> = ["127.0.0.1", "::1", "127.0.0.1"].map(|text| slots.take(address(text))).into();
+        let held: Vec<_> = ["127.0.0.1", "::1", "127.0.0.1"].map(|text| take(&slots, text)).into();
         assert!(held.iter().all(Result::is_ok));
         assert_eq!(slots.take(None).err(), Some(NoSlot::Total));
     }
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn nothing_is_remembered_of_an_address_that_has_left() {
         let slots = Slots::new(10, 5);
-        drop(slots.take(address("192.0.2.1")));
+        drop(take(&slots, "192.0.2.1"));
         assert!(slots.0.taken.lock().expect("unpoisoned").by_address.is_empty());
     }
 }

@@ -12,7 +12,7 @@ use tidings::{Event, NewEvent};
 
 use super::publish::Receipt;
 use crate::{
-    problem::{Problem, sentence},
+    problem::Problem,
     publishing::{self, PublishRequest, body_bytes, connection_id, idempotency_key, utf8, validate},
     router::App,
 };
@@ -107,7 +107,9 @@ fn read_event(app: &App, line: &str) -> Result<Event, Problem> {
 /// A string is published as it is, any other value as its JSON.
 fn data(json: &str) -> Result<Cow<'_, str>, Problem> {
     if json.starts_with('"') {
-        return serde_json::from_str(json).map(Cow::Owned).map_err(|error| unreadable(&error));
+        return serde_json::from_str(json).map(Cow::Owned).map_err(|error| {
+            Problem::bad_request("data", format!("The field `data` is no text: {}.", message(&error)))
+        });
     }
     Ok(compact(json))
 }
@@ -137,19 +139,19 @@ fn compact(json: &str) -> Cow<'_, str> {
 const MESSAGE_CHARS_MAX: usize = 160;
 
 fn unreadable(error: &serde_json::Error) -> Problem {
-    // The parser counts lines within the one that it was given.
+    Problem::bad_request("batch", format!("Column {}: {}.", error.column(), message(error)))
+}
+
+/// What the parser says, without the place: it counts lines within the one that it was given.
+fn message(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
-    let shown: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
-    Problem::bad_request(
-        "batch",
-        sentence(format_args!("column {}: {}", error.column(), shown.escape_debug())),
-    )
+    message.chars().take(MESSAGE_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -167,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn compacting_changes_no_value(strings: Vec<(String, String)>, number: f64) {
+        fn compacting_changes_no_value(strings in vec((".{0,8}", ".{0,8}"), 0..4), number: f64) {
             let value = serde_json::json!({ "strings": strings, "number": number, "empty": {} });
             let pretty = serde_json::to_string_pretty(&value).expect("a value is JSON");
             prop_assert_eq!(compact(&pretty), value.to_string());

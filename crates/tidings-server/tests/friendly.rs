@@ -1,0 +1,369 @@
+//! The friendly face, for curl and EventSource: streams.
+
+mod support;
+
+use http::Method;
+use support::{HUB, keyless, keyless_with, with_keys};
+use tidings::Matcher;
+use tidings_server::Settings;
+
+#[tokio::test]
+async fn what_is_posted_to_a_topic_arrives_on_its_stream() {
+    let face = keyless().await;
+    let mut stream = face.get("/stream?topic=chat").stream().await;
+    let receipt = face.post("/topics/chat", "hello").answer().await.ok().json();
+    assert_eq!(receipt["subscribers"], 1);
+    let event = stream.event().await;
+    assert_eq!(event, format!("id: {}\ndata: hello", receipt["id"].as_str().expect("an id")));
+}
+
+#[tokio::test]
+async fn a_stream_begins_at_once_and_says_what_it_is() {
+    let face = keyless().await;
+    let mut stream = face.get("/stream?topic=chat").stream().await;
+    assert_eq!(stream.header("content-type"), Some("text/event-stream"));
+    assert_eq!(stream.header("cache-control"), Some("no-store, no-transform"));
+    assert_eq!(stream.header("x-accel-buffering"), Some("no"));
+    assert_eq!(stream.header("x-content-type-options"), Some("nosniff"));
+    let preface = stream.until("retry: ").await;
+    assert!(preface.starts_with(": "), "{preface}");
+}
+
+#[tokio::test]
+async fn the_charset_is_said_where_the_operator_wants_it() {
+    let mut settings = Settings::default();
+    settings.charset_utf8 = true;
+    let face = keyless_with(settings).await;
+    for target in ["/stream?topic=chat", "/.well-known/mercure?match=chat"] {
+        let stream = face.get(target).stream().await;
+        assert_eq!(stream.header("content-type"), Some("text/event-stream; charset=utf-8"));
+    }
+}
+
+#[tokio::test]
+async fn a_bare_stream_has_the_topics_that_the_operator_gave_it() {
+    let hub = support::hub().await;
+    let mut settings = Settings::default();
+    settings.default_topics = vec![hub.validator().exact("chat").expect("a topic")];
+    let face = support::Face::new(hub, None, settings);
+    let mut bare = face.get("/stream").stream().await;
+    let mut named = face.get("/stream?topic=news").stream().await;
+    face.post("/topics/chat", "to all").answer().await.ok();
+    face.post("/topics/news", "to readers").answer().await.ok();
+    assert_eq!(bare.data().await, "to all");
+    assert_eq!(named.data().await, "to readers");
+}
+
+#[tokio::test]
+async fn a_bare_stream_without_topics_is_told_how_to_name_one() {
+    let face = keyless().await;
+    for target in ["/stream", "/stream?", "/stream?since=-50"] {
+        let detail = face.get(target).answer().await.refused(400);
+        assert!(detail.contains("/stream?topic=NAME"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_carries_topics_channels_and_patterns_together_each_event_once() {
+    let face = keyless().await;
+    let mut stream = face.get("/stream?topic=a&channel=b&pattern=books/:id&topic=a").stream().await;
+    for topic in ["a", "c", "b", "books/1", "books/1/pages"] {
+        face.post(&format!("/topics/{topic}"), topic).answer().await.ok();
+    }
+    face.post("/topics/a", "end").answer().await.ok();
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|last| last != "end") {
+        seen.push(stream.data().await);
+    }
+    assert_eq!(seen, ["a", "b", "books/1", "end"]);
+}
+
+#[tokio::test]
+async fn a_star_is_every_topic() {
+    let face = keyless().await;
+    let mut named = face.get("/stream?topic=*").stream().await;
+    let mut in_path = face.get("/topics/*").stream().await;
+    face.post("/topics/whatever", "x").answer().await.ok();
+    assert_eq!(named.data().await, "x");
+    assert_eq!(in_path.data().await, "x");
+}
+
+#[tokio::test]
+async fn a_returning_reader_goes_on_where_it_was() {
+    let face = keyless().await;
+    let first = face.post("/topics/chat", "1").answer().await.id();
+    face.post("/topics/chat", "2").answer().await.ok();
+    let mut stream = face.get("/stream?topic=chat").header("last-event-id", &first).stream().await;
+    assert_eq!(stream.data().await, "2");
+}
+
+#[tokio::test]
+async fn the_header_wins_over_a_stale_parameter_and_both_together_are_normal() {
+    let face = keyless().await;
+    let first = face.post("/topics/chat", "1").answer().await.id();
+    let second = face.post("/topics/chat", "2").answer().await.id();
+    face.post("/topics/chat", "3").answer().await.ok();
+    for name in ["since", "lastEventId", "last_event_id"] {
+        let target = format!("/stream?topic=chat&{name}={}", first.replace('#', "%23"));
+        let mut stream = face.get(&target).header("last-event-id", &second).stream().await;
+        assert_eq!(stream.data().await, "3");
+    }
+}
+
+#[tokio::test]
+async fn every_spelling_of_a_cursor_parameter_resumes() {
+    let face = keyless().await;
+    let first = face.post("/topics/chat", "1").answer().await.id();
+    face.post("/topics/chat", "2").answer().await.ok();
+    let id = first.replace('#', "%23");
+    for name in ["since", "lastEventId", "Last-Event-ID", "lastEventID", "last_event_id", "evs_last_event_id"]
+    {
+        let mut stream = face.get(&format!("/stream?topic=chat&{name}={id}")).stream().await;
+        assert_eq!(stream.data().await, "2", "{name}");
+    }
+    // As it is when somebody pasted the id without its number sign.
+    let mut stream = face.get(&format!("/stream?topic=chat&since={}", &first[1..])).stream().await;
+    assert_eq!(stream.data().await, "2");
+}
+
+#[tokio::test]
+async fn since_takes_words() {
+    let face = keyless().await;
+    let mut live = face.get("/stream?topic=chat").stream().await;
+    face.post("/topics/chat?id=now", "1").answer().await.ok();
+    face.post("/topics/chat", "2").answer().await.ok();
+    for (word, first) in [("earliest", "1"), ("-1", "2"), ("-50", "1"), ("10m", "1"), ("id:now", "2")] {
+        let mut stream = face.get(&format!("/stream?topic=chat&since={word}")).stream().await;
+        assert_eq!(stream.data().await, first, "{word}");
+    }
+    live.until("data: 2").await;
+    let mut stream = face.get("/stream?topic=chat&since=now").stream().await;
+    face.post("/topics/chat", "3").answer().await.ok();
+    assert_eq!(stream.data().await, "3");
+}
+
+#[tokio::test]
+async fn an_id_that_node_sends_as_latin_1_is_found() {
+    let face = keyless().await;
+    face.post("/topics/chat?id=caf%C3%A9", "1").answer().await.ok();
+    face.post("/topics/chat", "2").answer().await.ok();
+    for id in ["café".as_bytes(), b"caf\xe9"] {
+        let mut stream = face.get("/stream?topic=chat").header("last-event-id", id).stream().await;
+        assert_eq!(stream.data().await, "2");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_cursor_is_told_as_a_gap_and_the_stream_goes_on() {
+    let face = keyless().await;
+    face.post("/topics/chat", "1").answer().await.ok();
+    let mut stream = face.get("/stream?topic=chat").header("last-event-id", "nobody-knows").stream().await;
+    let notice = stream.notice().await;
+    assert_eq!((&notice["kind"], &notice["reason"]), (&"gap".into(), &"unknown".into()));
+    assert_eq!(notice["requested"], "nobody-knows");
+    assert_eq!(stream.data().await, "1");
+}
+
+#[tokio::test]
+async fn hello_names_the_connection_and_except_leaves_it_out() {
+    let face = keyless().await;
+    let mut mine = face.get("/stream?topic=chat&hello").stream().await;
+    let mut other = face.get("/stream?topic=chat").stream().await;
+    let notice = mine.notice().await;
+    assert_eq!(notice["kind"], "hello");
+    let connection = notice["connection"].as_str().expect("a connection");
+    face.post(&format!("/topics/chat?except={connection}"), "to others").answer().await.ok();
+    face.post("/topics/chat", "to all").answer().await.ok();
+    assert_eq!(other.data().await, "to others");
+    assert_eq!(mine.data().await, "to all");
+}
+
+#[tokio::test]
+async fn the_json_format_tells_everything_in_one_kind_of_message() {
+    let face = keyless().await;
+    let mut stream = face.get("/stream?topic=chat&format=json").stream().await;
+    face.post("/topics/chat?type=greeting&id=1", "a\nb").answer().await.ok();
+    let event = stream.event().await;
+    assert!(event.starts_with("id: 1\ndata: "), "{event}");
+    let data: serde_json::Value = serde_json::from_str(&event["id: 1\ndata: ".len()..]).expect("JSON");
+    assert_eq!(
+        (&data["topic"], &data["type"], &data["data"]),
+        (&"chat".into(), &"greeting".into(), &"a\nb".into())
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_format_is_refused_by_name() {
+    let face = keyless().await;
+    let detail = face.get("/stream?topic=chat&format=xml").answer().await.refused(400);
+    assert!(detail.contains("`xml`") && detail.contains("format=json"), "{detail}");
+}
+
+#[tokio::test]
+async fn parameters_that_clients_add_of_their_own_do_no_harm() {
+    let face = keyless().await;
+    face.get("/stream?topic=chat&padding=true&_=1700000000&evs_preamble=2056").stream().await;
+}
+
+#[tokio::test]
+async fn head_answers_as_get_does_and_opens_no_stream() {
+    let face = keyless().await;
+    for target in ["/stream?topic=chat", "/topics/chat", "/.well-known/mercure?match=chat"] {
+        let answer = face.ask(Method::HEAD, target).answer().await.ok();
+        assert_eq!(answer.header("content-type"), "text/event-stream");
+        assert_eq!(answer.body, "");
+    }
+    assert_eq!(face.ask(Method::HEAD, "/stream").answer().await.status, 400);
+    assert_eq!(face.hub.stats().subscribers, 0);
+    let metrics = face.get("/metrics").answer().await.body;
+    assert!(metrics.contains("tidings_streams_opened_total 0"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_query_that_cannot_be_read_is_refused() {
+    let face = keyless().await;
+    for target in [
+        "/stream?topic=%",
+        "/stream?topic=%zz",
+        "/stream?topic=%ff",
+        "/stream?%c3=1",
+        "/topics/%ff",
+        "/topics/a%2",
+    ] {
+        face.get(target).answer().await.refused(400);
+        if target.starts_with("/topics") {
+            face.post(target, "x").answer().await.refused(400);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_topic_is_everything_behind_topics_decoded_once() {
+    let face = keyless().await;
+    let mut stream = face.get("/stream?topic=*&format=json").stream().await;
+    for (path, topic) in [
+        ("/topics/a/b/c", "a/b/c"),
+        ("/topics/a//b", "a//b"),
+        ("/topics//", "/"),
+        ("/topics/a/", "a/"),
+        ("/topics/a/../b", "a/../b"),
+        ("/topics/./a", "./a"),
+        ("/topics/a%2Fb", "a/b"),
+        ("/topics/a%252Fb", "a%2Fb"),
+        ("/topics/a+b%20c", "a+b c"),
+        ("/topics/caf%C3%A9", "café"),
+        ("/topics/https://example.com/a%3Fb", "https://example.com/a?b"),
+    ] {
+        face.post(path, "x").answer().await.ok();
+        let data: serde_json::Value = serde_json::from_str(&stream.data().await).expect("JSON");
+        assert_eq!(data["topic"], topic, "{path}");
+        let summary = face.get(path).header("accept", "application/json").answer().await.ok().json();
+        assert_eq!(summary["topic"], topic, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_is_missing_is_asked_for() {
+    let face = keyless().await;
+    assert!(face.post("/topics/", "x").answer().await.refused(400).contains("/topics/chat"));
+    assert!(face.get("/topics/").answer().await.refused(400).contains("/topics/chat"));
+}
+
+#[tokio::test]
+async fn a_topic_of_the_path_stands_alone() {
+    let face = keyless().await;
+    let detail = face.get("/topics/a?topic=b").answer().await.refused(400);
+    assert!(detail.contains("/stream?topic=a&topic=b"), "{detail}");
+}
+
+#[tokio::test]
+async fn the_summary_says_how_things_stand_and_where_to_go_on() {
+    let face = keyless().await;
+    let empty = face.get("/topics/chat").header("accept", "application/json").answer().await.ok();
+    assert_eq!(empty.json()["newest"], serde_json::Value::Null);
+    assert!(empty.headers.get_all("vary").iter().any(|value| value == "Accept"));
+
+    let _stream = face.get("/stream?topic=chat").stream().await;
+    face.post("/topics/chat?type=greeting", "1").answer().await.ok();
+    let newest = face.post("/topics/chat", "2").answer().await.id();
+    face.post("/topics/other", "3").answer().await.ok();
+    let summary = face.get("/topics/chat").header("accept", "application/json").answer().await.ok().json();
+    assert_eq!(summary["subscribers"], 1);
+    assert_eq!(summary["newest"], newest);
+    let events = summary["events"].as_array().expect("events");
+    let told: Vec<_> = events.iter().map(|event| (&event["type"], &event["data"])).collect();
+    assert_eq!(told, [(&"greeting".into(), &"1".into()), (&"message".into(), &"2".into())]);
+
+    let cursor = summary["cursor"].as_str().expect("a cursor").replace('#', "%23");
+    let mut stream = face.get(&format!("/stream?topic=chat&since={cursor}")).stream().await;
+    face.post("/topics/chat", "4").answer().await.ok();
+    assert_eq!(stream.data().await, "4");
+}
+
+#[tokio::test]
+async fn a_browser_that_navigates_gets_a_page_and_everybody_else_the_stream() {
+    let face = keyless().await;
+    let navigation = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    for target in ["/topics/chat", "/stream?topic=chat"] {
+        let page = face.get(target).header("accept", navigation).answer().await.ok();
+        assert!(page.header("content-type").starts_with("text/html"));
+        assert!(page.headers.get_all("vary").iter().any(|value| value == "Accept"));
+        for accept in ["text/event-stream", "*/*", "image/png", "text/html, text/event-stream"] {
+            let stream = face.get(target).header("accept", accept).stream().await;
+            assert!(stream.headers.get_all("vary").iter().any(|value| value == "Accept"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_private_event_reaches_only_those_with_a_right_live_replayed_and_in_the_summary() {
+    let face = with_keys().await;
+    let mut owner = face
+        .get("/stream?topic=user-42&topic=chat")
+        .bearer(&support::token(&[], &["user-42"]))
+        .stream()
+        .await;
+    let mut other = face.get("/stream?topic=user-42&topic=chat").bearer(support::CHAT_KEY).stream().await;
+    let mut anonymous = face.get("/stream?topic=user-42&topic=chat").stream().await;
+    face.post("/topics/user-42?private&id=secret", "for 42").bearer(support::KEY).answer().await.ok();
+    face.post("/topics/chat", "for all").bearer(support::KEY).answer().await.ok();
+    assert_eq!(owner.data().await, "for 42");
+    assert_eq!(other.data().await, "for all");
+    assert_eq!(anonymous.data().await, "for all");
+
+    let mut replayed = face.get("/stream?topic=user-42&topic=chat&since=earliest").stream().await;
+    assert_eq!(replayed.data().await, "for all");
+    let ask = |credential: Option<&str>| {
+        let ask = face.get("/topics/user-42").header("accept", "application/json");
+        credential.map_or_else(
+            || face.get("/topics/user-42").header("accept", "application/json"),
+            |it| ask.bearer(it),
+        )
+    };
+    let seen = ask(Some(support::KEY)).answer().await.ok().json();
+    assert_eq!((&seen["newest"], seen["events"].as_array().map(Vec::len)), (&"secret".into(), Some(1)));
+    let hidden = ask(None).answer().await.ok();
+    assert!(!hidden.body.contains("secret") && !hidden.body.contains("for 42"), "{hidden:?}");
+    // The cursor of an event that the reader may not see is as unknown as one that never was.
+    let mut stream = face.get(&format!("{HUB}?match=user-42&last_event_id=secret")).stream().await;
+    assert_eq!(stream.header("mercure-last-event-id"), Some("earliest"));
+    assert_eq!(stream.notice().await["reason"], "unknown");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_does() {
+    let face = with_keys().await;
+    let token = support::token_until(&[], &["chat"], support::unix_secs() + 1);
+    let mut stream = face.get("/stream?topic=chat").bearer(&token).stream().await;
+    let notice = stream.notice().await;
+    assert_eq!((&notice["kind"], &notice["reason"]), (&"reconnect".into(), &"expired".into()));
+}
+
+#[tokio::test]
+async fn a_summary_of_a_matcher_is_that_of_everything() {
+    let face = keyless().await;
+    face.post("/topics/a", "1").answer().await.ok();
+    let summary = face.get("/topics/*").header("accept", "application/json").answer().await.ok().json();
+    assert_eq!(summary["topic"], Matcher::Any.as_str());
+    assert_eq!(summary["events"][0]["topic"], "a");
+}

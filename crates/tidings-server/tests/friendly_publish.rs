@@ -1,0 +1,365 @@
+//! The friendly face: publishing, one event or many, and what a refusal says.
+
+mod support;
+
+use http::Method;
+use support::{CHAT_KEY, KEY, keyless, keyless_with, token, with_keys};
+use tidings::{Hub, HubSettings, MemoryLimits, log::DelayedLog, log::Faults};
+use tidings_server::Settings;
+
+#[tokio::test]
+async fn the_body_is_the_data_whatever_its_content_type_says() {
+    let face = keyless().await;
+    let mut stream = face.get("/stream?topic=chat").stream().await;
+    for (media_type, body) in [
+        ("application/x-www-form-urlencoded", "a=b&c=%20"),
+        ("application/json", "{ \"a\": 1 }"),
+        ("text/plain; charset=iso-8859-1", "é"),
+        ("nonsense", "x"),
+    ] {
+        face.post("/topics/chat", body).header("content-type", media_type).answer().await.ok();
+        assert_eq!(stream.data().await, body);
+    }
+    face.post("/topics/chat", "two\r\nlines").answer().await.ok();
+    assert_eq!(stream.data().await, "two\nlines");
+}
+
+#[tokio::test]
+async fn an_empty_body_is_an_event_too() {
+    let face = keyless().await;
+    let mut stream = face.get("/stream?topic=chat").stream().await;
+    let id = face.post("/topics/chat", "").answer().await.id();
+    assert_eq!(
+        stream.until("data: \n\n").await.lines().find(|line| line.starts_with("id")),
+        Some(&*format!("id: {id}"))
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_utf8_is_refused_and_told_where() {
+    let face = keyless().await;
+    let detail = face.post("/topics/chat", &b"ab\xff"[..]).answer().await.refused(400);
+    assert!(detail.contains("byte 2"), "{detail}");
+}
+
+#[tokio::test]
+async fn the_query_says_everything_but_the_data() {
+    let face = keyless().await;
+    let mut stream = face.get("/stream?topic=chat").stream().await;
+    for name in ["type", "event"] {
+        let id = face
+            .post(&format!("/topics/chat?{name}=greeting&id=own&retry=1234&private"), "x")
+            .answer()
+            .await
+            .id();
+        assert_eq!(id, "own");
+        assert_eq!(stream.event().await, "event: greeting\nretry: 1234\nid: own\ndata: x");
+    }
+}
+
+#[tokio::test]
+async fn a_query_that_would_be_misread_is_refused_by_name() {
+    let face = keyless().await;
+    for (query, named) in [
+        ("privat=1", "`privat`"),
+        ("private=perhaps", "`private`"),
+        ("private=1&private=0", "`private`"),
+        ("id=a&id=b", "`id`"),
+        ("type=a&event=b", "`event`"),
+        ("retry=soon", "`soon`"),
+        ("retry=", "retry"),
+        ("id=%23a", "`#a`"),
+        ("id=a%0Ab", "U+000A"),
+        ("id=", "id"),
+        ("type=tidings", "`tidings`"),
+        ("type=mercure", "`mercure`"),
+        ("type=a%0Db", "U+000D"),
+        ("except=no%20connection", "`except`"),
+    ] {
+        let detail = face.post(&format!("/topics/chat?{query}"), "x").answer().await.refused(400);
+        assert!(detail.contains(named), "{query}: {detail}");
+    }
+    assert_eq!(face.hub.stats().published, 0);
+}
+
+#[tokio::test]
+async fn private_is_a_switch() {
+    let face = with_keys().await;
+    let mut stream = face.get("/stream?topic=chat").stream().await;
+    for (query, private) in [
+        ("private", true),
+        ("private=true", true),
+        ("private=1", true),
+        ("private=false", false),
+        ("private=0", false),
+    ] {
+        face.post(&format!("/topics/chat?{query}"), query).bearer(KEY).answer().await.ok();
+        if !private {
+            assert_eq!(stream.data().await, query);
+        }
+    }
+}
+
+#[tokio::test]
+async fn topics_that_nobody_may_publish_to_are_refused() {
+    let face = keyless().await;
+    for path in [
+        "*",
+        "%2A",
+        "a%00b",
+        "a%0Ab",
+        "a%E2%80%8Bb",
+        "/.well-known/mercure",
+        "/.well-known/mercure/subscriptions",
+        "https://x.example/.well-known/%6Dercure/a",
+    ] {
+        face.post(&format!("/topics/{path}"), "x").answer().await.refused(400);
+    }
+    assert_eq!(face.hub.stats().published, 0);
+}
+
+#[tokio::test]
+async fn many_events_are_published_together_in_their_order() {
+    let face = keyless().await;
+    let mut stream = face.get("/stream?topic=a&topic=b").stream().await;
+    let batch = concat!(
+        r#"{"topic":"a","data":"text"}"#,
+        "\r\n",
+        "\n",
+        r#"{"topics":["b","a"],"data":{ "n": 1.0, "s": "x y" },"type":"json","id":"own","retry":5}"#,
+        "\n",
+        r#"{"topic":"b","data":null,"private":true}"#,
+    );
+    let receipts = face.post("/topics", batch).answer().await.ok().json();
+    let receipts = receipts["events"].as_array().expect("receipts");
+    assert_eq!(receipts.len(), 3);
+    assert_eq!(receipts[1]["id"], "own");
+    assert!(receipts.iter().all(|receipt| receipt["subscribers"].as_u64() >= Some(1)));
+    assert_eq!(stream.data().await, "text");
+    assert_eq!(stream.event().await, "event: json\nretry: 5\nid: own\ndata: {\"n\":1.0,\"s\":\"x y\"}");
+    assert_eq!(stream.data().await, "null");
+}
+
+#[tokio::test]
+async fn a_batch_with_one_bad_line_publishes_nothing_and_says_which() {
+    let face = keyless().await;
+    for (line, named) in [
+        (r#"{"topic":"a","data":"x","typ":"y"}"#, "`typ`"),
+        (r#"{"topic":"a"}"#, "`data`"),
+        (r#"{"data":"x"}"#, "topic"),
+        (r#"{"topic":"a","topics":["b"],"data":"x"}"#, "`topics`"),
+        (r#"{"topic":"a","topic":"b","data":"x"}"#, "`topic`"),
+        (r#"{"topic":"*","data":"x"}"#, "`*`"),
+        (r#"{"topic":"a","data":"x","retry":"5"}"#, "string"),
+        (r#"{"topic":"a","data":"x","private":"yes"}"#, "string"),
+        (r#"{"topic":"a","data":"x","except":""}"#, "`except`"),
+        (r#"{"topic":"a","data":"\ud800"}"#, "`data`"),
+        (r#"{"topic":"a","data":"x"} {}"#, "Column"),
+        ("[]", "Column"),
+        ("hello", "Column"),
+    ] {
+        let batch = format!("{{\"topic\":\"a\",\"data\":\"x\"}}\n\n{line}\n");
+        let detail = face.post("/topics", batch).answer().await.refused(400);
+        assert!(detail.starts_with("Line 3: ") && detail.contains(named), "{line}: {detail}");
+    }
+    let detail = face.post("/topics", "\n \n").answer().await.refused(400);
+    assert!(detail.contains("no events"), "{detail}");
+    assert_eq!(face.hub.stats().published, 0);
+}
+
+#[tokio::test]
+async fn a_repeat_with_the_same_key_publishes_nothing() {
+    let face = keyless().await;
+    let first = face.post("/topics/chat", "x").header("idempotency-key", "k1").answer().await.ok().json();
+    let second = face.post("/topics/chat", "x").header("idempotency-key", "k1").answer().await.ok().json();
+    assert_eq!(first["id"], second["id"]);
+    assert_eq!((first.get("duplicate"), &second["duplicate"]), (None, &true.into()));
+
+    let batch = "{\"topic\":\"a\",\"data\":1}\n{\"topic\":\"a\",\"data\":2}";
+    let first = face.post("/topics", batch).header("idempotency-key", "k2").answer().await.ok().json();
+    let second = face.post("/topics", batch).header("idempotency-key", "k2").answer().await.ok().json();
+    assert_eq!(second["events"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        (&second["events"][0]["id"], &second["events"][0]["duplicate"]),
+        (&first["events"][0]["id"], &true.into())
+    );
+    assert_eq!(face.hub.stats().published, 3);
+}
+
+#[tokio::test]
+async fn a_malformed_idempotency_key_is_refused() {
+    let face = keyless().await;
+    let long = "k".repeat(256);
+    for key in ["", "two words", "caf\u{e9}", &long] {
+        let detail =
+            face.post("/topics/chat", "x").header("idempotency-key", key).answer().await.refused(400);
+        assert!(detail.contains("Idempotency-Key"), "{detail}");
+    }
+    let twice = face.post("/topics/chat", "x").header("idempotency-key", "a").header("idempotency-key", "b");
+    twice.answer().await.refused(400);
+}
+
+#[tokio::test]
+async fn publishing_needs_a_credential_where_there_are_keys() {
+    let face = with_keys().await;
+    for ask in [
+        face.post("/topics/chat", "x"),
+        face.post("/topics", r#"{"topic":"chat","data":"x"}"#),
+        face.form("topic=chat"),
+    ] {
+        let answer = ask.answer().await;
+        answer.refused(401);
+        assert_eq!(answer.header("www-authenticate"), "Bearer");
+    }
+    assert_eq!(face.hub.stats().published, 0);
+}
+
+#[tokio::test]
+async fn a_credential_that_does_not_hold_is_never_taken_for_none() {
+    let face = with_keys().await;
+    for target in ["/stream?topic=chat", "/topics/chat", "/.well-known/mercure?match=chat", "/"] {
+        let answer = face.get(target).bearer("tk_nobody-knows-this-key").answer().await;
+        answer.refused(401);
+        assert!(answer.header("www-authenticate").contains("invalid_token"), "{answer:?}");
+        let answer = face.get(target).header("authorization", "Bearer").answer().await;
+        answer.refused(400);
+        assert!(answer.header("www-authenticate").contains("invalid_request"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_credential_must_cover_every_topic_of_every_event() {
+    let face = with_keys().await;
+    face.post("/topics/chat", "x").bearer(CHAT_KEY).answer().await.ok();
+    let batch = "{\"topic\":\"chat\",\"data\":1}\n{\"topics\":[\"chat\",\"news\"],\"data\":2}";
+    for ask in [face.post("/topics/news", "x"), face.post("/topics", batch)] {
+        let answer = ask.bearer(CHAT_KEY).answer().await;
+        assert!(answer.refused(403).contains("`news`"), "{answer:?}");
+        assert!(answer.header("www-authenticate").contains("insufficient_scope"));
+    }
+    let token = token(&["news"], &[]);
+    face.post("/topics/news", "x").bearer(&token).answer().await.ok();
+    face.post("/topics/chat", "x").bearer(&token).answer().await.refused(403);
+    assert_eq!(face.hub.stats().published, 2);
+}
+
+#[tokio::test]
+async fn a_refused_method_names_those_that_work() {
+    let face = keyless().await;
+    for (method, target, allowed) in [
+        (Method::PUT, "/topics/chat", "GET,HEAD,POST"),
+        (Method::POST, "/stream?topic=chat", "GET,HEAD"),
+        (Method::GET, "/topics", "POST"),
+        (Method::DELETE, support::HUB, "GET,HEAD,POST"),
+        (Method::POST, "/", "GET,HEAD"),
+    ] {
+        let answer = face.ask(method, target).answer().await;
+        answer.refused(405);
+        assert_eq!(answer.header("allow"), allowed);
+    }
+    let answer = face.ask(Method::OPTIONS, "/topics/chat").answer().await;
+    assert_eq!((answer.status.as_u16(), answer.header("allow")), (204, "GET,HEAD,POST"));
+}
+
+#[tokio::test]
+async fn a_wrong_path_is_told_the_right_ones() {
+    let face = keyless().await;
+    let detail = face.get("/steam?topic=chat").answer().await.refused(404);
+    assert!(detail.contains("`/steam`") && detail.contains("/stream?topic="), "{detail}");
+    assert!(!detail.contains("chat"), "the query is not repeated: {detail}");
+}
+
+#[tokio::test]
+async fn a_refusal_repeats_little_of_what_was_sent_and_nothing_of_the_inside() {
+    let face = keyless().await;
+    let long = "x".repeat(3_000);
+    for target in
+        [format!("/stream?topic=a&format={long}"), format!("/{long}"), format!("/stream?pattern=({long}")]
+    {
+        let detail = face.get(&target).answer().await;
+        assert!(detail.body.len() < 500, "{detail:?}");
+    }
+    let detail = face.get("/stream?pattern=(%3F%3Cbroken").answer().await.refused(400);
+    assert!(!detail.to_lowercase().contains("regex"), "{detail}");
+}
+
+#[tokio::test]
+async fn too_many_publications_at_once_are_asked_to_wait() {
+    let mut settings = HubSettings::default();
+    settings.appends_max = 0;
+    let hub = Hub::builder().settings(settings).start().await.expect("memory is always there");
+    let face = support::Face::new(hub, None, Settings::default());
+    for ask in [face.post("/topics/chat", "x"), face.form("topic=chat")] {
+        let answer = ask.answer().await;
+        assert!(answer.refused(503).contains("Nothing was published"), "{answer:?}");
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_away_is_told_apart_from_one_whose_answer_was_lost() {
+    let away = Faults { append_unavailable_per_mille: 1_000, ..Faults::default() };
+    let silent = Faults { outcome_unknown_per_mille: 1_000, ..Faults::default() };
+    for (faults, told, retries) in [(away, "Nothing was published", true), (silent, "unknown whether", false)]
+    {
+        let log = DelayedLog::new(1, faults, MemoryLimits::default());
+        let hub = Hub::builder().log(log).start().await.expect("reading works");
+        let face = support::Face::new(hub, None, Settings::default());
+        for ask in [face.post("/topics/chat", "x"), face.form("topic=chat")] {
+            let answer = ask.answer().await;
+            assert!(answer.refused(503).contains(told), "{answer:?}");
+            // Whoever is told to try again would publish twice.
+            assert_eq!(answer.headers.contains_key("retry-after"), retries);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hub_that_shuts_down_publishes_nothing_and_is_not_ready() {
+    let face = keyless().await;
+    face.get("/readyz").answer().await.ok();
+    face.hub.close();
+    let answer = face.post("/topics/chat", "x").answer().await;
+    assert!(answer.refused(503).contains("Nothing was published"), "{answer:?}");
+    assert!(answer.headers.contains_key("retry-after"));
+    let detail = face.get("/readyz").answer().await.refused(503);
+    assert!(detail.contains("closed"), "{detail}");
+    face.get("/healthz").answer().await.ok();
+}
+
+#[tokio::test]
+async fn the_metrics_count_and_name_no_topic() {
+    let face = keyless().await;
+    let stream = face.get("/stream?topic=very-secret").stream().await;
+    face.post("/topics/very-secret", "x").answer().await.ok();
+    face.post("/topics/very-secret?id=%23", "x").answer().await.refused(400);
+    let answer = face.get("/metrics").answer().await.ok();
+    assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
+    for line in [
+        "tidings_published_total 1",
+        "tidings_subscribers 1",
+        "tidings_streams_opened_total 1",
+        "tidings_streams_closed_total 0",
+        "tidings_refused_4xx_total 1",
+        "tidings_feeds 1",
+    ] {
+        assert!(answer.body.lines().any(|found| found == line), "{line} is missing: {}", answer.body);
+    }
+    assert!(!answer.body.contains("secret"));
+    drop(stream);
+    let after = face.get("/metrics").answer().await.ok().body;
+    assert!(
+        after.contains("tidings_streams_closed_total 1") && after.contains("tidings_subscribers 0"),
+        "{after}"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_cached_says_so() {
+    let face = keyless_with(Settings::default()).await;
+    for ask in [face.post("/topics/chat", "x"), face.get("/healthz"), face.get("/nowhere"), face.get("/")] {
+        let answer = ask.answer().await;
+        assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    }
+}

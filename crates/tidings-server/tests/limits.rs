@@ -1,0 +1,222 @@
+//! What happens when a limit is reached, and who is told how.
+
+mod support;
+
+use axum::body::Body;
+use support::{Face, HUB, KEY, hub, keyless, keyless_with, with_keys};
+use tidings_server::{Keyless, Settings};
+
+fn streams(total: usize, per_address: usize) -> Settings {
+    let mut settings = Settings::default();
+    settings.streams_max = total;
+    settings.streams_per_address_max = per_address;
+    settings
+}
+
+/// Two faces of the protocol, one limit.
+const TARGETS: [&str; 3] = ["/stream?topic=a", "/topics/a", "/.well-known/mercure?match=a"];
+
+#[tokio::test]
+async fn a_full_hub_answers_503_and_when_to_come_back() {
+    let face = keyless_with(streams(1, 10)).await;
+    let held = face.get("/stream?topic=a").stream().await;
+    for target in TARGETS {
+        let answer = face.get(target).answer().await;
+        assert!(answer.refused(503).contains('1'), "{answer:?}");
+        let secs: u64 = answer.header("retry-after").parse().expect("seconds");
+        assert!((15..=45).contains(&secs), "{secs}");
+    }
+    drop(held);
+    face.get("/stream?topic=a").stream().await;
+}
+
+#[tokio::test]
+async fn an_address_with_its_share_answers_429_and_others_are_served() {
+    let face = keyless_with(streams(100, 2)).await;
+    let _held = [
+        face.get("/stream?topic=a").from("192.0.2.1:1000").stream().await,
+        face.get(&format!("{HUB}?match=a")).from("192.0.2.1:1001").stream().await,
+    ];
+    for target in TARGETS {
+        let answer = face.get(target).from("192.0.2.1:1002").answer().await;
+        assert!(answer.refused(429).contains('2'), "{answer:?}");
+        assert!(answer.headers.contains_key("retry-after"));
+        face.get(target).from("192.0.2.2:1000").stream().await;
+    }
+}
+
+#[tokio::test]
+async fn loopback_has_no_limit_of_its_own() {
+    let face = keyless_with(streams(100, 1)).await;
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        held.push(face.get("/stream?topic=a").from("127.0.0.1:1000").stream().await);
+        held.push(face.get("/stream?topic=a").from("[::1]:1000").stream().await);
+    }
+}
+
+#[tokio::test]
+async fn a_native_event_source_is_never_given_an_error_that_it_would_not_come_back_from() {
+    for (face, peer) in [
+        (keyless_with(streams(0, 10)).await, "127.0.0.1:1"),
+        (keyless_with(streams(10, 0)).await, "192.0.2.1:1"),
+    ] {
+        for target in TARGETS {
+            let answer = face.get(target).like_a_browser().from(peer).answer().await.ok();
+            assert_eq!(answer.header("content-type"), "text/event-stream");
+            let millis = answer.body.lines().find_map(|line| line.strip_prefix("retry: ")).expect("a time");
+            assert!((15_000..=45_000).contains(&millis.parse::<u64>().expect("milliseconds")), "{millis}");
+            assert!(!answer.body.contains("id:") && !answer.body.contains("data:"), "{answer:?}");
+            assert!(answer.body.ends_with("\n\n"), "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_a_native_event_source_is_treated_as_one() {
+    let face = keyless_with(streams(0, 10)).await;
+    let ask = || face.get("/stream?topic=a");
+    for ask in [
+        ask(),
+        ask().header("accept", "text/event-stream"),
+        ask().header("accept", "text/event-stream, */*").header("cache-control", "no-cache"),
+        ask().header("accept", "text/event-stream").header("cache-control", "no-store"),
+        ask().like_a_browser().bearer("anything"),
+    ] {
+        ask.answer().await.refused(503);
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_stays_wrong_for_a_native_event_source() {
+    let face = with_keys().await;
+    face.get("/stream").like_a_browser().answer().await.refused(400);
+    face.get(&format!("{HUB}?match_cel=a")).like_a_browser().answer().await.refused(400);
+    let mut settings = Settings::default();
+    settings.anonymous_subscribers = false;
+    let face = support::with_keys_and(settings).await;
+    face.get("/stream?topic=a").like_a_browser().answer().await.refused(401);
+}
+
+#[tokio::test]
+async fn who_is_shed_is_counted() {
+    let face = keyless_with(streams(0, 10)).await;
+    face.get("/stream?topic=a").answer().await.refused(503);
+    face.get("/stream?topic=a").like_a_browser().answer().await.ok();
+    let metrics = face.get("/metrics").answer().await.ok().body;
+    assert!(metrics.contains("tidings_streams_shed_total 2"), "{metrics}");
+    assert!(metrics.contains("tidings_refused_5xx_total 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_refused_subscription_takes_no_slot() {
+    let face = keyless_with(streams(1, 1)).await;
+    for _ in 0..3 {
+        face.get("/stream").answer().await.refused(400);
+        face.get("/stream?pattern=(").answer().await.refused(400);
+    }
+    face.get("/stream?topic=a").stream().await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_413_whether_it_says_so_or_not() {
+    let mut settings = Settings::default();
+    settings.body_bytes_max = 10;
+    let face = keyless_with(settings).await;
+    face.post("/topics/a", "0123456789").answer().await.ok();
+    for target in ["/topics/a", "/topics", HUB] {
+        let form = |body| face.post(target, body).header("content-type", "application/x-www-form-urlencoded");
+        let declared = form(Body::from("01234567890")).answer().await;
+        assert!(declared.refused(413).contains("10 bytes"), "{declared:?}");
+        let chunks = futures_util::stream::iter(["012345", "67890"].map(Ok::<_, std::io::Error>));
+        form(Body::from_stream(chunks)).answer().await.refused(413);
+        // Refused by its own word, before a byte of it.
+        let endless = Body::from_stream(futures_util::stream::pending::<Result<&str, std::io::Error>>());
+        form(endless).header("content-length", "11").answer().await.refused(413);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_408() {
+    let mut settings = Settings::default();
+    settings.body_secs = 5;
+    let face = keyless_with(settings).await;
+    for target in ["/topics/a", "/topics", HUB] {
+        let endless = Body::from_stream(futures_util::stream::pending::<Result<&str, std::io::Error>>());
+        let ask = face.post(target, endless).header("content-type", "application/x-www-form-urlencoded");
+        ask.answer().await.refused(408);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_publisher_is_refused_before_its_body_is_read() {
+    let face = with_keys().await;
+    for target in ["/topics/a", "/topics", HUB] {
+        let endless = Body::from_stream(futures_util::stream::pending::<Result<&str, std::io::Error>>());
+        face.post(target, endless).answer().await.refused(401);
+    }
+}
+
+#[tokio::test]
+async fn too_many_events_or_topics_are_413_and_none_is_published() {
+    let mut settings = Settings::default();
+    settings.batch_events_max = 3;
+    let face = keyless_with(settings).await;
+    let line = "{\"topic\":\"a\",\"data\":1}\n";
+    face.post("/topics", line.repeat(3)).answer().await.ok();
+    let detail = face.post("/topics", line.repeat(4)).answer().await.refused(413);
+    assert!(detail.contains('3'), "{detail}");
+    let topics = vec!["t"; face.hub.validator().topics_max + 1];
+    let line = serde_json::json!({ "topics": topics, "data": 1 }).to_string();
+    face.post("/topics", line).answer().await.refused(413);
+    assert_eq!(face.hub.stats().published, 3);
+}
+
+#[tokio::test]
+async fn the_summary_is_bounded() {
+    let mut settings = Settings::default();
+    settings.summary_events_max = 2;
+    let face = keyless_with(settings).await;
+    for data in ["1", "2", "3"] {
+        face.post("/topics/a", data).answer().await.ok();
+    }
+    let summary = face.get("/topics/a").header("accept", "application/json").answer().await.ok().json();
+    let data: Vec<_> =
+        summary["events"].as_array().expect("events").iter().map(|event| event["data"].clone()).collect();
+    assert_eq!(data, ["2", "3"]);
+}
+
+#[tokio::test]
+async fn beyond_loopback_without_keys_nobody_receives_what_is_private() {
+    let mut settings = Settings::default();
+    settings.keyless = Keyless::Anywhere;
+    let face = Face::new(hub().await, None, settings);
+    let mut stream = face.get("/stream?topic=a").stream().await;
+    face.post("/topics/a?private", "secret").answer().await.ok();
+    face.post("/topics/a", "public").answer().await.ok();
+    assert_eq!(stream.data().await, "public");
+
+    let face = keyless().await;
+    let mut stream = face.get("/stream?topic=a").stream().await;
+    face.post("/topics/a?private", "secret").answer().await.ok();
+    assert_eq!(stream.data().await, "secret");
+}
+
+#[tokio::test]
+async fn everything_live_is_shown_where_everybody_may_see_it_or_to_whoever_has_the_right() {
+    let live = "id=\"live\"";
+    let keyless_page = keyless().await.get("/").header("accept", "text/html").answer().await.ok().body;
+    assert!(keyless_page.contains(live), "{keyless_page}");
+    let face = with_keys().await;
+    let anonymous = face.get("/").header("accept", "text/html").answer().await.ok().body;
+    assert!(!anonymous.contains(live), "{anonymous}");
+    let chat_only =
+        face.get("/").header("accept", "text/html").bearer(support::CHAT_KEY).answer().await.ok().body;
+    assert!(!chat_only.contains(live));
+    let entitled = face.get("/").header("accept", "text/html").bearer(KEY).answer().await.ok().body;
+    assert!(entitled.contains(live));
+    let mut settings = Settings::default();
+    settings.keyless = Keyless::Anywhere;
+    let open = keyless_with(settings).await.get("/").header("accept", "text/html").answer().await.ok().body;
+    assert!(!open.contains(live));
+}

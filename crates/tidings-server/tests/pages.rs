@@ -1,0 +1,168 @@
+//! The pages for people, and what is written to the log.
+
+mod support;
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use support::{Answer, KEY, keyless, with_keys};
+use tracing_subscriber::fmt::MakeWriter;
+
+fn is_locked_down(page: &Answer) {
+    let policy = page.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    assert!(
+        !policy.contains("unsafe") && !policy.contains("http") && policy.contains("frame-ancestors 'none'"),
+        "{policy}"
+    );
+    assert_eq!(page.header("x-frame-options"), "DENY");
+    assert_eq!(page.header("x-content-type-options"), "nosniff");
+    assert_eq!(page.header("referrer-policy"), "no-referrer");
+}
+
+#[tokio::test]
+async fn the_first_page_says_how_it_is_done_to_curl_and_to_browsers() {
+    let face = keyless().await;
+    let text = face.get("/").header("accept", "*/*").answer().await.ok();
+    assert!(text.header("content-type").starts_with("text/plain"));
+    let page = face.get("/").header("accept", "text/html,*/*;q=0.8").answer().await.ok();
+    is_locked_down(&page);
+    for body in [&text.body, &page.body] {
+        assert!(body.contains("curl -N 'http://localhost:8080/stream?topic=chat'"), "{body}");
+        assert!(body.contains("curl -d 'hello' http://localhost:8080/topics/chat"), "{body}");
+        assert!(body.contains("new EventSource('http://localhost:8080/stream?topic=chat')"), "{body}");
+    }
+    let public = with_keys().await.get("/").header("host", "\"><script>.example").answer().await.ok().body;
+    assert!(public.contains("https://hub.example/stream") && !public.contains("<script>"), "{public}");
+}
+
+#[tokio::test]
+async fn the_printed_commands_meet() {
+    let face = keyless().await;
+    let mut stream = face.get("/stream?topic=chat").stream().await;
+    let curl = face.post("/topics/chat", "hello").header("content-type", "application/x-www-form-urlencoded");
+    curl.answer().await.ok();
+    assert_eq!(stream.data().await, "hello");
+}
+
+#[tokio::test]
+async fn a_page_shows_a_hostile_topic_as_text() {
+    let face = keyless().await;
+    let hostile = "%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%27%26%7B%7Blive%7D%7D";
+    let page = face.get(&format!("/topics/{hostile}")).header("accept", "text/html").answer().await.ok();
+    is_locked_down(&page);
+    assert!(!page.body.contains("<script>alert"), "{}", page.body);
+    assert!(
+        page.body.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;{{live}}"),
+        "{}",
+        page.body
+    );
+    assert_eq!(page.body.matches("id=\"live\"").count(), 1);
+}
+
+#[tokio::test]
+async fn a_page_loads_nothing_from_elsewhere_and_has_no_script_of_its_own() {
+    let face = keyless().await;
+    for target in ["/", "/topics/chat", "/stream?topic=chat"] {
+        let page = face.get(target).header("accept", "text/html").answer().await.ok();
+        for tag in page.body.split('<').filter(|tag| tag.starts_with("script") || tag.starts_with("link")) {
+            let address = tag.split('"').find(|part| part.starts_with('/') || part.starts_with("data:"));
+            assert!(address.is_some(), "{tag}");
+            assert!(!tag.contains("//"), "{tag}");
+        }
+        assert!(!page.body.contains(" on") || !page.body.contains("onclick"), "{}", page.body);
+    }
+    for (asset, media_type) in [("/assets/viewer.js", "text/javascript"), ("/assets/tidings.css", "text/css")]
+    {
+        let asset = face.get(asset).answer().await.ok();
+        assert!(asset.header("content-type").starts_with(media_type));
+        for forbidden in ["http:", "https:", "innerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            assert!(!asset.body.contains(forbidden), "{forbidden}");
+        }
+    }
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("unpoisoned").clone()).expect("UTF-8")
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("unpoisoned").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+fn logging() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+#[tokio::test]
+async fn a_refusal_is_one_line_without_credentials_queries_or_data() {
+    let (log, _guard) = logging();
+    let face = with_keys().await;
+    let before = log.text().lines().count();
+    face.post("/topics/chat%0Aforged?id=query-part", "data-part")
+        .bearer("tk_credential-part")
+        .answer()
+        .await
+        .refused(401);
+    face.post("/topics", "{\"topic\":\"chat\",\"data\":\"data-part\",\"id\":5}")
+        .bearer(KEY)
+        .answer()
+        .await
+        .refused(400);
+    let text = log.text();
+    assert_eq!(text.lines().count() - before, 2, "{text}");
+    assert!(
+        text.contains("status=401")
+            && text.contains("reason=\"credential\"")
+            && text.contains("/topics/chat%0Aforged"),
+        "{text}"
+    );
+    for secret in ["query-part", "data-part", "credential-part", KEY] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_origin_is_logged_once_with_the_flag_that_lets_it_in() {
+    let (log, _guard) = logging();
+    let face = keyless().await;
+    for _ in 0..3 {
+        face.get("/healthz").header("origin", "https://app.example").answer().await.ok();
+    }
+    for number in 0..500 {
+        face.get("/healthz").header("origin", format!("https://{number}.example")).answer().await.ok();
+    }
+    let text = log.text();
+    let told: Vec<_> = text.lines().filter(|line| line.contains("--allow-origin")).collect();
+    assert_eq!(told.iter().filter(|line| line.contains("--allow-origin https://app.example")).count(), 1);
+    assert_eq!(told.len(), 100);
+}

@@ -1,0 +1,284 @@
+//! What the tests of the HTTP faces share: a router that is asked directly, without sockets, and streams that are read event by event.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{Router, body::Body};
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tidings::{Hub, Validator};
+use tidings_auth::{
+    AuthConfig, Authenticator, IssuerConfig, KeyConfig, MatcherText, NewToken, Secret, SigningKey, mint,
+};
+use tidings_server::{PeerAddress, Settings, router};
+use tower::ServiceExt;
+
+pub const PUBLIC_URL: &str = "https://hub.example/.well-known/mercure";
+pub const HUB: &str = "/.well-known/mercure";
+pub const ISSUER: &str = "https://issuer.example";
+pub const SIGNING_SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub const KEY: &str = "tk_a-key-that-may-do-everything";
+pub const CHAT_KEY: &str = "tk_a-key-that-may-publish-chat";
+
+/// A hub without keys, as `tidings serve` starts it.
+pub async fn keyless() -> Face {
+    keyless_with(Settings::default()).await
+}
+
+pub async fn keyless_with(settings: Settings) -> Face {
+    Face::new(hub().await, None, settings)
+}
+
+/// A hub with two keys and an issuer of tokens.
+pub async fn with_keys() -> Face {
+    with_keys_and(Settings::default()).await
+}
+
+pub async fn with_keys_and(settings: Settings) -> Face {
+    let key = |name: &str, secret: &str, matchers: &[&str]| KeyConfig {
+        name: name.to_owned(),
+        secret: Secret::new(secret),
+        publish: matchers.iter().map(|&text| text.into()).collect(),
+        subscribe: matchers.iter().map(|&text| text.into()).collect(),
+    };
+    let config = AuthConfig {
+        keys: vec![key("all", KEY, &["*"]), key("chat", CHAT_KEY, &["chat"])],
+        issuer: Some(IssuerConfig {
+            issuer: ISSUER.to_owned(),
+            audiences: vec![PUBLIC_URL.to_owned()],
+            algorithms: Vec::new(),
+            key: Secret::new(SIGNING_SECRET),
+        }),
+    };
+    let hub = hub().await;
+    let authenticator = Authenticator::new(config, hub.validator()).expect("a sound configuration");
+    Face::new(hub, Some(authenticator), settings)
+}
+
+pub async fn hub() -> Hub {
+    let validator = Validator::new(PUBLIC_URL.parse().expect("a URL"));
+    Hub::builder().validator(validator).start().await.expect("memory is always there")
+}
+
+/// A token that may publish and receive these topics, for an hour.
+pub fn token(publish: &[&str], subscribe: &[&str]) -> String {
+    token_until(publish, subscribe, unix_secs() + 3_600)
+}
+
+pub fn token_until(publish: &[&str], subscribe: &[&str], expires_at: u64) -> String {
+    let texts = |texts: &[&str]| texts.iter().map(|&text| MatcherText::from(text)).collect();
+    let token = NewToken {
+        issuer: ISSUER.to_owned(),
+        audience: PUBLIC_URL.to_owned(),
+        subject: "somebody".to_owned(),
+        issued_at: unix_secs(),
+        expires_at,
+        publish: texts(publish),
+        subscribe: texts(subscribe),
+        payload: None,
+    };
+    let key = SigningKey::new(&Secret::new(SIGNING_SECRET), None).expect("a sound key");
+    mint(&token, &key).expect("a small token")
+}
+
+pub fn unix_secs() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs()
+}
+
+/// A hub with its HTTP faces.
+pub struct Face {
+    pub hub: Hub,
+    router: Router,
+}
+
+impl Face {
+    pub fn new(hub: Hub, authenticator: Option<Authenticator>, settings: Settings) -> Self {
+        Self { router: router(hub.clone(), authenticator, settings), hub }
+    }
+
+    pub fn get(&self, target: &str) -> Ask {
+        self.ask(Method::GET, target)
+    }
+
+    pub fn post(&self, target: &str, body: impl Into<Body>) -> Ask {
+        self.ask(Method::POST, target).body(body)
+    }
+
+    /// Publishes on the Mercure face.
+    pub fn form(&self, body: &str) -> Ask {
+        self.post(HUB, body.to_owned()).header("content-type", "application/x-www-form-urlencoded")
+    }
+
+    pub fn ask(&self, method: Method, target: &str) -> Ask {
+        let request = Request::builder().method(method).uri(target).header(header::HOST, "localhost:8080");
+        Ask { router: self.router.clone(), request, body: Body::empty() }
+    }
+}
+
+/// A request that is being put together.
+pub struct Ask {
+    router: Router,
+    request: http::request::Builder,
+    body: Body,
+}
+
+impl Ask {
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let headers = self.request.headers_mut().expect("a sound request");
+        let name: http::HeaderName = name.parse().expect("a field name");
+        let value = http::HeaderValue::from_bytes(value.as_ref()).expect("a field value");
+        if name == header::HOST {
+            headers.insert(name, value);
+        } else {
+            headers.append(name, value);
+        }
+        self
+    }
+
+    pub fn bearer(self, credential: &str) -> Self {
+        self.header("authorization", format!("Bearer {credential}"))
+    }
+
+    /// As both browsers ask for a stream.
+    pub fn like_a_browser(self) -> Self {
+        self.header("accept", "text/event-stream").header("cache-control", "no-cache")
+    }
+
+    pub fn from(mut self, peer: &str) -> Self {
+        let peer: SocketAddr = peer.parse().expect("an address");
+        self.request = self.request.extension(PeerAddress(peer));
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<Body>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// The whole answer.
+    pub async fn answer(self) -> Answer {
+        let response = self.send().await;
+        let (parts, body) = response.into_parts();
+        let body = within(body.collect()).await.expect("a body without errors").to_bytes();
+        let body = String::from_utf8(body.into()).expect("UTF-8");
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// The answer of a stream, which is read bit by bit.
+    pub async fn stream(self) -> Stream {
+        let response = self.send().await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let (parts, body) = response.into_parts();
+        let media_type = parts.headers[header::CONTENT_TYPE].to_str().expect("ASCII");
+        assert!(media_type.starts_with("text/event-stream"), "{media_type}");
+        Stream { headers: parts.headers, body, read: String::new() }
+    }
+
+    async fn send(self) -> http::Response<Body> {
+        let request = self.request.body(self.body).expect("a sound request");
+        within(self.router.oneshot(request)).await.expect("a router never fails")
+    }
+}
+
+/// An answer that has an end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}"));
+        value.to_str().expect("ASCII")
+    }
+
+    /// Checks that this is a refusal in problem details, and returns its sentence.
+    #[track_caller]
+    pub fn refused(&self, status: u16) -> String {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], "about:blank");
+        assert!(problem["title"].is_string());
+        problem["detail"].as_str().expect("a sentence").to_owned()
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.status, StatusCode::OK, "{self:?}");
+        self
+    }
+
+    /// The id that a publication was given.
+    #[track_caller]
+    pub fn id(self) -> String {
+        self.ok().json()["id"].as_str().expect("an id").to_owned()
+    }
+}
+
+/// A stream that goes on.
+pub struct Stream {
+    pub headers: HeaderMap,
+    body: Body,
+    read: String,
+}
+
+impl Stream {
+    /// Reads until this text has come, and returns everything since the last call.
+    pub async fn until(&mut self, text: &str) -> String {
+        loop {
+            if let Some(found) = self.read.find(text) {
+                let rest = self.read.split_off(found + text.len());
+                return std::mem::replace(&mut self.read, rest);
+            }
+            let Some(frame) = within(self.body.frame()).await else {
+                panic!("the stream ended before {text:?}: {:?}", self.read)
+            };
+            let data = frame.expect("no errors").into_data().expect("no trailers");
+            self.read.push_str(std::str::from_utf8(&data).expect("UTF-8"));
+        }
+    }
+
+    /// The next event: its lines up to the empty one, without comments and the preface.
+    pub async fn event(&mut self) -> String {
+        let block = self.until("\n\n").await;
+        let mut lines: Vec<_> = block.lines().filter(|line| !line.starts_with(':')).collect();
+        if lines.first().is_some_and(|line| line.starts_with("retry: ")) {
+            lines.remove(0);
+        }
+        lines.join("\n").trim_end().to_owned()
+    }
+
+    /// The data of the next event.
+    pub async fn data(&mut self) -> String {
+        let event = self.event().await;
+        let lines: Vec<_> = event.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+        lines.join("\n")
+    }
+
+    /// The data of the next notice, as JSON.
+    pub async fn notice(&mut self) -> Value {
+        let event = self.event().await;
+        assert!(event.starts_with("event: tidings\n"), "{event}");
+        let data = event.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
+        serde_json::from_str(data).expect("JSON")
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("ASCII"))
+    }
+}
+
+/// A test that waits for something that does not come fails instead of hanging.
+pub async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it comes within 20 seconds")
+}
