@@ -1,0 +1,60 @@
+//! What `tidings` can be told to do, one module for each command.
+
+mod banner;
+mod demo;
+mod hub;
+mod key;
+mod listening;
+mod publish;
+mod serve;
+mod subscribe;
+mod token;
+
+use clap::{Parser, Subcommand};
+use tokio::runtime;
+
+use crate::failure::Failure;
+
+/// Server push for any web application: publish once, every subscribed browser hears it
+#[derive(Debug, Parser)]
+#[command(name = "tidings", version, arg_required_else_help = true)]
+pub(crate) struct Tidings {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<serve::Serve>),
+    Publish(publish::Publish),
+    Subscribe(subscribe::Subscribe),
+    Token(token::Token),
+    Key(key::Key),
+    Demo(demo::Demo),
+}
+
+impl Tidings {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Serve(serve) => serve.run(),
+            Command::Publish(publish) => publish.run(),
+            Command::Subscribe(subscribe) => subscribe.run(),
+            Command::Token(token) => token.run(),
+            Command::Key(key) => key.run(),
+            Command::Demo(demo) => demo.run(),
+        }
+    }
+}
+
+/// Runs what waits for the network, on every core for a server or on one thread for a client.
+fn block_on<T>(
+    mut builder: runtime::Builder,
+    future: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let runtime =
+        builder.enable_all().build().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
+    let done = runtime.block_on(future);
+    // A read from standard input cannot be interrupted and would hold the program.
+    runtime.shutdown_background();
+    done
+}

@@ -1,0 +1,56 @@
+//! `tidings demo`: the chat.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    extract::{ConnectInfo, Request},
+    middleware::map_request,
+};
+use clap::Args;
+use tidings_server::{ConnectionMetrics, ConnectionSettings, PeerAddress};
+use tokio::runtime;
+
+use super::{
+    block_on,
+    listening::{base_url, listen, start_log},
+    serve::run,
+};
+use crate::{
+    config::{LogFormat, address},
+    failure::Failure,
+    output::print_line,
+};
+
+/// Run the example chat: open its address in two windows
+#[derive(Args, Debug)]
+pub(super) struct Demo {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
+    listen: SocketAddr,
+}
+
+impl Demo {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        start_log(LogFormat::Text);
+        block_on(runtime::Builder::new_multi_thread(), chat(self.listen))
+    }
+}
+
+async fn chat(address: SocketAddr) -> Result<(), Failure> {
+    let (listener, address) = listen(address)?;
+    let (hub, routes) = tidings_chat::app(jiff::Zoned::now).await;
+    // The chat was written for axum's own server, which tells the other end's address by another name.
+    let routes = routes.layer(map_request(async |mut request: Request| {
+        if let Some(PeerAddress(peer)) = request.extensions().get().copied() {
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
+        request
+    }));
+    let url = base_url(address);
+    print_line(&format!(
+        "The chat is at {url}/ - open it in two windows, one of them private.\n\n  \
+         listen:  curl -N {url}/stream\n  \
+         speak:   curl -d message=hello {url}/post\n"
+    ))?;
+    run(listener, routes, ConnectionSettings::default(), Arc::<ConnectionMetrics>::default(), hub).await
+}

@@ -1,0 +1,46 @@
+//! Which hub a client command talks to.
+
+use clap::Args;
+use tidings_client::{Client, ClientError, Token};
+
+use crate::failure::Failure;
+
+#[derive(Args)]
+pub(super) struct HubArgs {
+    /// The hub
+    #[arg(long, env = "TIDINGS_URL", default_value = "http://127.0.0.1:8080", hide_env_values = true)]
+    url: String,
+    /// A token, or the secret of a key; better given in the environment, where others do not see it
+    #[arg(long, env = "TIDINGS_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+impl HubArgs {
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        let token = self.token.as_deref().filter(|token| !token.is_empty()).map(Token::new);
+        let token =
+            token.transpose().map_err(|error| Failure::usage(format!("--token (TIDINGS_TOKEN): {error}")))?;
+        Client::new(&self.url, token).map_err(|error| Failure::usage(format!("--url (TIDINGS_URL): {error}")))
+    }
+
+    /// The error in words that name the flags.
+    pub(super) fn explain(&self, error: &ClientError) -> Failure {
+        let advice = match error {
+            ClientError::Request(_) => return Failure::usage(error.to_string()),
+            ClientError::Refused { status: 401 | 403, .. } if self.token.is_none() => {
+                "; give --token or TIDINGS_TOKEN"
+            }
+            ClientError::Connection(_) if self.url.starts_with("http://127.0.0.1:8080") => {
+                "; is `tidings serve` running there? Another hub is named by --url or TIDINGS_URL"
+            }
+            _ => "",
+        };
+        Failure::runtime(format!("{error}{advice}"))
+    }
+}
+
+impl std::fmt::Debug for HubArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HubArgs").field("url", &self.url).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,215 @@
+//! `tidings serve`: the hub, put together from its parts.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use axum::Router;
+use clap::Args;
+use tidings::{
+    Hub, HubSettings, Matcher, MemoryLimits, MemoryLog, Validator,
+    log::{Log, Tail, TailItem},
+};
+use tidings_auth::Authenticator;
+use tidings_server::{
+    ConnectionMetrics, ConnectionSettings, Keyless, Listener, Settings, connections_for_file_limit,
+    hub_path_is_free, raise_file_limit, router,
+};
+use tokio::runtime;
+use url::Url;
+
+use super::{
+    banner, block_on,
+    listening::{base_url, listen, start_log, stop_requested},
+};
+use crate::{
+    config::{HUB_PATH, ServeConfig, SettingFlags},
+    failure::Failure,
+    output::{harmless, print_line},
+};
+
+/// Bytes of the log that `--verbose` prints before it looks again.
+const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
+
+const PRECEDENCE: &str = "Every setting may also stand in the environment (--retain-bytes is TIDINGS_RETAIN_BYTES, \
+    lists are separated by commas) or in the file (retain_bytes). Flags overrule the environment, and the environment \
+    overrules the file. Keys, the issuer of tokens and private topics stand in the file alone:\n\n  \
+    private_topics = [\"user-*\"]\n\n  \
+    [[key]]                # `tidings key new` makes one\n  \
+    name = \"app\"\n  \
+    secret_env = \"APP_KEY\"  # or secret, or secret_file\n  \
+    publish = [\"*\"]\n  \
+    subscribe = [\"*\"]\n\n  \
+    [issuer]               # whose tokens are accepted\n  \
+    iss = \"https://app.example.com\"\n  \
+    audience = \"https://hub.example.com/.well-known/mercure\"\n  \
+    algorithms = [\"ES256\"]\n  \
+    public_key_file = \"issuer.pem\"  # or secret, secret_env, secret_file";
+
+/// Run the hub
+#[derive(Args, Debug)]
+#[command(after_help = PRECEDENCE)]
+pub(super) struct Serve {
+    /// A TOML file: settings are named like the flags, with underscores; [[key]], [issuer] and private_topics stand only there
+    #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
+    /// Check the configuration and print what holds, secrets hidden
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    said: SettingFlags,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        // Without more files the hub still works, with less room, and says how much.
+        let files = raise_file_limit().unwrap_or_default();
+        let room = connections_for_file_limit();
+        let file = self.config.filter(|path| !path.as_os_str().is_empty());
+        let config = ServeConfig::load(file.as_deref(), self.said, room)?;
+        let rules = Rules::new(&config, &hub_url(&config, &base_url(config.listen)))?;
+        if self.check {
+            return print_line(config.to_toml().trim_end());
+        }
+        drop(rules);
+        start_log(config.log);
+        block_on(runtime::Builder::new_multi_thread(), serve(config, files))
+    }
+}
+
+/// What is allowed: the part of the configuration that only the crates below can check.
+struct Rules {
+    validator: Validator,
+    authenticator: Option<Authenticator>,
+    default_topics: Vec<Matcher>,
+}
+
+impl Rules {
+    fn new(config: &ServeConfig, hub_url: &Url) -> Result<Self, Failure> {
+        if !hub_path_is_free(hub_url.path()) {
+            let reason = format!("the path {} is used by the hub otherwise: choose another", hub_url.path());
+            return Err(config.refuse("public_url", &reason));
+        }
+        let mut validator = Validator::new(hub_url.clone());
+        validator.topics_max = config.topics_max;
+        validator.matchers_max = config.matchers_max;
+        let default_topics = config
+            .streams
+            .iter()
+            .map(|topic| validator.exact(topic))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| config.refuse("stream", &error.to_string()))?;
+        validator
+            .matchers_count(default_topics.len())
+            .map_err(|error| config.refuse("stream", &error.to_string()))?;
+        let authenticator = config
+            .has_credentials()
+            .then(|| Authenticator::new(config.auth.clone(), &validator))
+            .transpose()
+            .map_err(|error| {
+                let setting = as_written(error.setting());
+                Failure::usage(format!("{setting} in the configuration file: {}", error.reason()))
+            })?;
+        Ok(Self { validator, authenticator, default_topics })
+    }
+}
+
+/// What a setting of authentication is called in the file.
+fn as_written(setting: &str) -> &str {
+    match setting {
+        "issuer.issuer" => "[issuer] iss",
+        "issuer.audiences" => "[issuer] audience",
+        "issuer.algorithms" => "[issuer] algorithms",
+        "issuer.key" => "the secret or key of [issuer]",
+        key => key,
+    }
+}
+
+fn hub_url(config: &ServeConfig, base_url: &str) -> Url {
+    config
+        .public_url
+        .clone()
+        .unwrap_or_else(|| format!("{base_url}{HUB_PATH}").parse().expect("an address makes a URL"))
+}
+
+async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
+    let (listener, address) = listen(config.listen)?;
+    config.check_reach(address)?;
+    let base_url = base_url(address);
+    let Rules { validator, authenticator, default_topics } =
+        Rules::new(&config, &hub_url(&config, &base_url))?;
+
+    let log = MemoryLog::new(MemoryLimits {
+        bytes_max: config.retain_bytes,
+        count_max: config.retain_count,
+        age_max: config.retain,
+        ..MemoryLimits::default()
+    });
+    if config.verbose {
+        let (_, tail) = log.tail().await.map_err(Failure::runtime)?;
+        tokio::spawn(print_events(tail));
+    }
+    let mut settings = HubSettings::default();
+    settings.heartbeat = Duration::from_secs(config.heartbeat_secs);
+    settings.retry_millis = config.retry_millis;
+    settings.private_topics.clone_from(&config.private_topics);
+    let builder = Hub::builder().log(log).validator(validator).settings(settings);
+    let hub = builder.start().await.map_err(Failure::runtime)?;
+
+    let metrics = Arc::<ConnectionMetrics>::default();
+    let mut settings = Settings::default();
+    settings.default_topics = default_topics;
+    settings.anonymous_subscribers = config.anonymous;
+    settings.keyless = if config.no_auth { Keyless::Anywhere } else { Keyless::Loopback };
+    settings.allow_origins.clone_from(&config.allow_origins);
+    settings.streams_max = config.streams_max;
+    settings.streams_per_address_max = config.streams_per_address_max.unwrap_or(usize::MAX);
+    settings.batch_events_max = config.batch_events_max;
+    settings.body_bytes_max = config.body_bytes_max;
+    settings.body_secs = config.body_secs;
+    settings.charset_utf8 = config.charset_utf8;
+    settings.connection_metrics = Some(Arc::clone(&metrics));
+    let routes = router(hub.clone(), authenticator, settings);
+
+    print_line(&banner::of_hub(&config, &base_url, files))?;
+    let connections = ConnectionSettings {
+        connections_max: config.connections_max,
+        first_byte_secs: config.first_byte_secs,
+        head_secs: config.head_secs,
+        keep_alive_secs: config.keep_alive_secs,
+        head_bytes_max: config.head_bytes_max,
+        drain_secs: config.drain_secs,
+    };
+    run(listener, routes, connections, metrics, hub).await
+}
+
+/// Serves until somebody stops it: once for a clean end, twice for an end at once.
+pub(super) async fn run(
+    listener: Listener,
+    routes: Router,
+    settings: ConnectionSettings,
+    metrics: Arc<ConnectionMetrics>,
+    hub: Hub,
+) -> Result<(), Failure> {
+    let stopped = async move {
+        stop_requested(1).await;
+        hub.close();
+    };
+    tokio::select! {
+        () = tidings_server::serve(listener, routes, settings, metrics, stopped) => Ok(()),
+        () = stop_requested(2) => Err(Failure::runtime("stopped twice: connections were cut")),
+    }
+}
+
+/// Prints every event, as the `print` of a development server does, until nobody reads it any more.
+async fn print_events(mut tail: Box<dyn Tail>) {
+    while let Some(item) = tail.next(VERBOSE_PAGE_BYTES).await {
+        let TailItem::Entries(entries) = item else { continue };
+        for entry in entries {
+            let event = &entry.event;
+            let event_type = event.event_type.as_ref().map(|name| format!(" ({})", name.as_str()));
+            let line = format!("{}{}: {}", event.topics[0], event_type.unwrap_or_default(), event.data);
+            if print_line(&harmless(&line).replace('\n', "\\n")).is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! `tidings subscribe`: events as they come.
+
+use clap::Args;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tidings::Since;
+use tidings_client::{ClientEvent, GapReason, Message, Notice};
+use tokio::{runtime, signal};
+
+use super::{block_on, hub::HubArgs};
+use crate::{
+    failure::Failure,
+    output::{harmless, print_foreign},
+};
+
+/// Print events as they come, across reconnects, until Ctrl-C
+#[derive(Args, Debug)]
+pub(super) struct Subscribe {
+    /// The topics; `*` is every one. Without any, what the hub gives at /stream
+    topics: Vec<String>,
+    /// Topics that match a URL Pattern, such as '/rooms/:id'; repeatable
+    #[arg(long, value_name = "PATTERN")]
+    pattern: Vec<String>,
+    /// Where to begin: an event id, now, earliest, -50 (the last 50) or 10m (ten minutes back)
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true, value_parser = since)]
+    since: Option<String>,
+    /// Print one JSON object a line, with topic, id, type and time, and notices as well
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+fn since(word: &str) -> Result<String, String> {
+    word.parse::<Since>().map(|_| word.to_owned()).map_err(|error| error.to_string())
+}
+
+impl Subscribe {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let mut wanted = tidings_client::Subscribe::new();
+        for topic in &self.topics {
+            wanted = wanted.topic(topic);
+        }
+        for pattern in &self.pattern {
+            wanted = wanted.pattern(pattern);
+        }
+        if let Some(word) = &self.since {
+            wanted = wanted.since(word);
+        }
+        if self.json {
+            wanted = wanted.json();
+        }
+        let client = self.hub.client()?;
+        block_on(runtime::Builder::new_current_thread(), async {
+            tokio::select! {
+                done = self.print_events(&client, &wanted) => done,
+                _ = signal::ctrl_c() => Ok(()),
+            }
+        })
+    }
+
+    async fn print_events(
+        &self,
+        client: &tidings_client::Client,
+        wanted: &tidings_client::Subscribe,
+    ) -> Result<(), Failure> {
+        let mut events = client.subscribe(wanted).map_err(|error| self.hub.explain(&error))?;
+        let mut interrupted = false;
+        while let Some(event) = events.next().await {
+            match event.map_err(|error| self.hub.explain(&error))? {
+                ClientEvent::Open if interrupted => {
+                    eprintln!("connected again");
+                    interrupted = false;
+                }
+                ClientEvent::Message(message) if self.json => print_foreign(&message_line(&message))?,
+                ClientEvent::Message(message) => print_foreign(&message.data)?,
+                ClientEvent::Notice(notice) if self.json => print_foreign(&notice_json(&notice).to_string())?,
+                ClientEvent::Notice(notice) => report(&notice),
+                ClientEvent::Waiting { delay, reason } => {
+                    eprintln!("{reason}; next attempt in {:.1} s", delay.as_secs_f64());
+                    interrupted = true;
+                }
+                _ => {}
+            }
+        }
+        Err(Failure::runtime("the hub has nothing more to send (204)"))
+    }
+}
+
+/// What the hub says about the stream, for people.
+fn report(notice: &Notice) {
+    match notice {
+        Notice::Gap { reason, oldest, .. } => {
+            let why = match reason {
+                GapReason::Expired => "they are no longer kept",
+                GapReason::Unknown => "the hub does not know the id to resume from",
+                GapReason::OtherLog => "the hub has lost its log or has another one",
+                other => other.as_str(),
+            };
+            let oldest = oldest.as_deref().map(|id| format!(", at {id}")).unwrap_or_default();
+            let line =
+                format!("gap: events are missing, {why}; going on with the oldest that there is{oldest}");
+            eprintln!("{}", one_line(&line));
+        }
+        Notice::Other(data) => eprintln!("notice: {}", one_line(data)),
+        _ => {}
+    }
+}
+
+/// The hub's own JSON as it came; from a server that does not know the format, the same made here.
+fn message_line(message: &Message) -> String {
+    let is_object = serde_json::from_str::<Value>(&message.data).is_ok_and(|value| value.is_object());
+    if is_object && !message.data.contains('\n') {
+        return message.data.clone();
+    }
+    json!({ "id": message.id, "type": message.event_type, "data": message.data }).to_string()
+}
+
+/// A notice as it stands on the wire.
+fn notice_json(notice: &Notice) -> Value {
+    match notice {
+        Notice::Gap { reason, requested, oldest, newest } => json!({
+            "kind": "gap", "reason": reason.as_str(), "requested": requested, "oldest": oldest, "newest": newest,
+        }),
+        Notice::Reconnect { reason } => json!({ "kind": "reconnect", "reason": reason.as_str() }),
+        Notice::Hello { connection } => json!({ "kind": "hello", "connection": connection }),
+        Notice::Other(data) => {
+            serde_json::from_str(data).unwrap_or_else(|_| json!({ "kind": "other", "data": data }))
+        }
+        _ => json!({ "kind": "other" }),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    harmless(text).replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_is_told_as_it_stands_on_the_wire() {
+        let gap = Notice::Gap {
+            reason: GapReason::OtherLog,
+            requested: Some("7".to_owned()),
+            oldest: None,
+            newest: Some("9".to_owned()),
+        };
+        let expected = r#"{"kind":"gap","newest":"9","oldest":null,"reason":"other-log","requested":"7"}"#;
+        assert_eq!(notice_json(&gap).to_string(), expected);
+        assert_eq!(notice_json(&Notice::Other("{\"a\":1}".to_owned())).to_string(), "{\"a\":1}");
+        let unreadable = Notice::Other("a\nb".to_owned());
+        assert_eq!(notice_json(&unreadable).to_string(), r#"{"data":"a\nb","kind":"other"}"#);
+    }
+
+    #[test]
+    fn a_word_that_begins_with_a_hyphen_says_where_to_begin() {
+        assert_eq!(since("-50").unwrap(), "-50");
+        assert!(since("").is_err());
+    }
+}

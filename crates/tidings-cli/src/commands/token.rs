@@ -1,0 +1,197 @@
+//! `tidings token`: tokens for browsers, made by hand.
+
+use std::{
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+use tidings_auth::{Algorithm, CREDENTIAL_BYTES_MAX, IssuerConfig, NewToken, SigningKey, inspect, mint};
+
+use crate::{
+    config::{ServeConfig, SettingFlags, read_secret_file, time},
+    failure::Failure,
+    output::{print_foreign, print_line},
+};
+
+/// Make tokens for browsers, or look into them
+#[derive(Args, Debug)]
+pub(super) struct Token {
+    #[command(subcommand)]
+    command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    New(Box<New>),
+    /// Print what a token says, without verifying it
+    Show {
+        /// The token; `-` or nothing reads standard input
+        token: Option<String>,
+    },
+}
+
+/// Sign a token and print it
+#[derive(Args, Debug)]
+struct New {
+    /// A topic that its holder may publish, exact or with `*` as a URL Pattern; repeatable
+    #[arg(long, value_name = "TOPIC")]
+    publish: Vec<String>,
+    /// A topic of which its holder receives private events; repeatable
+    #[arg(long, value_name = "TOPIC")]
+    subscribe: Vec<String>,
+    /// How long it is valid
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+    expires: Duration,
+    /// Whom it is given to
+    #[arg(long, default_value = "tidings-cli")]
+    subject: String,
+    /// The hub's configuration, which names the issuer, the audience and, if it is shared, the secret
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Which hub it is for, exactly as the hub has it: https://hub.example.com/.well-known/mercure
+    #[arg(long, value_name = "URL", required_unless_present = "config")]
+    audience: Option<String>,
+    /// The `iss` of the hub's [issuer]
+    #[arg(long, value_name = "NAME", required_unless_present = "config")]
+    issuer: Option<String>,
+    /// A file with the secret that the hub's [issuer] shares
+    #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
+    secret_file: Option<PathBuf>,
+    /// A file with the private key in PEM whose public half the hub's [issuer] has
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// How to sign: HS256, HS384, HS512, RS256, ES256 or EdDSA [default: what fits the key]
+    #[arg(long, value_name = "NAME")]
+    algorithm: Option<Algorithm>,
+    /// A JSON object that the hub shows to others together with the subscription
+    #[arg(long, value_name = "JSON", value_parser = json_object)]
+    payload: Option<Map<String, Value>>,
+}
+
+fn json_object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+}
+
+impl Token {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            TokenCommand::New(new) => print_line(&new.sign()?),
+            TokenCommand::Show { token } => show(token.as_deref()),
+        }
+    }
+}
+
+impl New {
+    fn sign(self) -> Result<String, Failure> {
+        if self.publish.is_empty() && self.subscribe.is_empty() {
+            return Err(Failure::usage(
+                "the token would allow nothing: give --publish TOPIC or --subscribe TOPIC",
+            ));
+        }
+        let known = self.config.as_deref().map(issuer_of).transpose()?;
+        let key = self.key(known.as_ref())?;
+        let now = now();
+        let matchers = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
+        let token = NewToken {
+            publish: matchers(&self.publish),
+            subscribe: matchers(&self.subscribe),
+            issuer: self.issuer.or(known.as_ref().map(|known| known.issuer.clone())).unwrap_or_default(),
+            audience: self.audience.or(known.map(|known| known.audiences[0].clone())).unwrap_or_default(),
+            subject: self.subject,
+            issued_at: now,
+            expires_at: now.saturating_add(self.expires.as_secs()),
+            payload: self.payload,
+        };
+        mint(&token, &key).map_err(Failure::runtime)
+    }
+
+    fn key(&self, known: Option<&IssuerConfig>) -> Result<SigningKey, Failure> {
+        let (place, key) = match (&self.secret_file, &self.key_file, known) {
+            (Some(path), _, _) => ("--secret-file", read_secret_file(path, "--secret-file")?),
+            (None, Some(path), _) => ("--key-file", read_secret_file(path, "--key-file")?),
+            (None, None, Some(known)) => ("--config", known.key.clone()),
+            (None, None, None) => return Err(Failure::usage("give --secret-file, --key-file or --config")),
+        };
+        // A file that holds the other thing would sign, and no hub would accept it.
+        let is_pem = key.expose().starts_with("-----BEGIN ");
+        if is_pem != (place == "--key-file") {
+            let advice = if is_pem {
+                "it has a key in PEM: give the private one as --key-file"
+            } else {
+                "it has no key in PEM"
+            };
+            return Err(Failure::usage(format!("{place}: {advice}")));
+        }
+        let algorithm = self.algorithm.or(known.and_then(|known| known.algorithms.first().copied()));
+        SigningKey::new(&key, algorithm)
+            .map_err(|error| Failure::usage(format!("{place}: {}", error.reason())))
+    }
+}
+
+fn issuer_of(config: &Path) -> Result<IssuerConfig, Failure> {
+    let config = ServeConfig::load(Some(config), SettingFlags::default(), 1)?;
+    config
+        .auth
+        .issuer
+        .ok_or_else(|| Failure::usage("--config: there is no [issuer] in it, so its hub accepts no tokens"))
+}
+
+/// Prints what a token says. Whether it is genuine only a hub with the key can tell.
+fn show(token: Option<&str>) -> Result<(), Failure> {
+    let token = match token {
+        None | Some("-") => {
+            let mut text = String::new();
+            io::stdin()
+                .take(CREDENTIAL_BYTES_MAX as u64 + 2)
+                .read_to_string(&mut text)
+                .map_err(|error| Failure::runtime(format!("cannot read the token: {error}")))?;
+            text
+        }
+        Some(token) => token.to_owned(),
+    };
+    let inspected = inspect(&token).map_err(Failure::runtime)?;
+    let shown = json!({ "header": inspected.header, "claims": inspected.claims });
+    print_foreign(&serde_json::to_string_pretty(&shown).expect("maps with texts as keys"))?;
+    eprintln!("Nothing is verified here. {}", expiry(inspected.claims.get("exp"), now()));
+    Ok(())
+}
+
+fn expiry(exp: Option<&Value>, now: u64) -> String {
+    match exp.map(|exp| exp.as_f64().map(|secs| secs - Duration::from_secs(now).as_secs_f64())) {
+        None => "It never expires, and a hub refuses it for that.".to_owned(),
+        Some(None) => "Its `exp` is not a number, and a hub refuses it for that.".to_owned(),
+        Some(Some(secs)) if secs > 0.0 => format!("It expires in {}.", rough(secs)),
+        Some(Some(secs)) => format!("It expired {} ago.", rough(-secs)),
+    }
+}
+
+/// A time for people: the largest unit of which there are two.
+fn rough(secs: f64) -> String {
+    let units = [(86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes")];
+    let (size, unit) = units.into_iter().find(|(size, _)| secs >= 2.0 * size).unwrap_or((1.0, "seconds"));
+    format!("{:.0} {unit}", (secs / size).floor())
+}
+
+/// Seconds since 1970; a clock before that counts as then.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_says_when_it_ends() {
+        let says = |exp: Value| expiry(Some(&exp), 1_000_000);
+        assert_eq!(says(json!(1_003_599)), "It expires in 59 minutes.");
+        assert_eq!(says(json!(1_000_100)), "It expires in 100 seconds.");
+        assert_eq!(says(json!(1_000_000 + 3 * 86_400)), "It expires in 3 days.");
+        assert_eq!(says(json!(990_000)), "It expired 2 hours ago.");
+        assert!(says(json!("later")).contains("not a number"));
+        assert!(expiry(None, 0).contains("never expires"));
+    }
+}

@@ -1,0 +1,297 @@
+//! The configuration of `tidings serve`: a file, overruled by the environment, overruled by flags.
+//!
+//! Words are merged first ([`layers`]) and understood afterwards ([`values`]), so that a setting means the same wherever
+//! it stands and a mistake is named as it was made. Keys and the issuer stand in the file alone ([`access`]).
+
+mod access;
+mod layers;
+mod print;
+mod settings;
+mod values;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tidings::TopicGlob;
+use tidings_auth::AuthConfig;
+use tidings_server::{AllowedOrigin, ParseOriginError};
+use url::Url;
+
+use self::{access::Access, layers::Merged};
+pub(crate) use self::{
+    access::read_secret_file,
+    layers::SettingFlags,
+    values::{HUB_PATH, LogFormat, address, time},
+};
+use crate::failure::Failure;
+
+/// The largest configuration file that is read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Everything `tidings serve` goes by, checked. `Debug` shows no secret.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
+pub(crate) struct ServeConfig {
+    pub(crate) listen: SocketAddr,
+    pub(crate) public_url: Option<Url>,
+    pub(crate) allow_origins: Vec<AllowedOrigin>,
+    pub(crate) streams: Vec<String>,
+    pub(crate) retain: Option<Duration>,
+    pub(crate) retain_bytes: u64,
+    pub(crate) retain_count: Option<u64>,
+    pub(crate) heartbeat_secs: u64,
+    pub(crate) retry_millis: u64,
+    pub(crate) charset_utf8: bool,
+    pub(crate) no_auth: bool,
+    pub(crate) anonymous: bool,
+    pub(crate) connections_max: usize,
+    pub(crate) streams_max: usize,
+    pub(crate) streams_per_address_max: Option<usize>,
+    pub(crate) batch_events_max: usize,
+    pub(crate) topics_max: usize,
+    pub(crate) matchers_max: usize,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) head_bytes_max: usize,
+    pub(crate) first_byte_secs: u64,
+    pub(crate) head_secs: u64,
+    pub(crate) body_secs: u64,
+    pub(crate) keep_alive_secs: u64,
+    pub(crate) drain_secs: u64,
+    pub(crate) log: LogFormat,
+    pub(crate) verbose: bool,
+    pub(crate) private_topics: Vec<TopicGlob>,
+    pub(crate) auth: AuthConfig,
+    /// The same again as it was written, for `--check`.
+    written: Written,
+}
+
+#[derive(Clone, Debug)]
+struct Written {
+    merged: Merged,
+    access: Access,
+}
+
+impl ServeConfig {
+    /// Reads and checks all there is. `room` is how many connections the machine has files for.
+    pub(crate) fn load(file: Option<&Path>, said: SettingFlags, room: usize) -> Result<Self, Failure> {
+        let (mut table, name, folder) = read_file(file)?;
+        let layer = layers::from_file(&mut table, &name)?;
+        let access = Access::take_from(&mut table, &name)?;
+        if let Some(unknown) = table.keys().next() {
+            return Err(unknown_setting(unknown, &name));
+        }
+        let mut merged = Merged::new(layer, said.environment, said.flags, &name);
+
+        let listen = merged.value("listen", values::address)?;
+        merged.default_to("connections_max", room);
+        let public_url = merged.one("public_url", values::public_url)?;
+        merged.value("store", values::store)?;
+        let config = Self {
+            listen,
+            allow_origins: merged.many("allow_origin", |word| {
+                word.parse().map_err(|error: ParseOriginError| error.to_string())
+            })?,
+            streams: merged.many("stream", |topic| Ok(topic.to_owned()))?,
+            retain: merged.value("retain", |word| values::limit(word, values::time))?,
+            retain_bytes: merged.value("retain_bytes", values::bytes)?,
+            retain_count: merged.value("retain_count", |word| values::limit(word, values::count))?,
+            heartbeat_secs: merged.value("heartbeat_secs", values::count)?,
+            retry_millis: merged.value("retry_millis", values::number)?,
+            charset_utf8: merged.value("charset_utf8", values::truth)?,
+            no_auth: merged.value("no_auth", values::truth)?,
+            anonymous: merged.value("anonymous", values::truth)?,
+            connections_max: merged.value("connections_max", values::count)?,
+            streams_max: merged.value("streams_max", values::count)?,
+            streams_per_address_max: merged
+                .value("streams_per_address_max", |word| values::limit(word, values::count))?,
+            batch_events_max: merged.value("batch_events_max", values::count)?,
+            topics_max: merged.value("topics_max", values::count)?,
+            matchers_max: merged.value("matchers_max", values::count)?,
+            body_bytes_max: merged.value("body_bytes_max", values::memory_bytes)?,
+            head_bytes_max: merged.value("head_bytes_max", values::memory_bytes)?,
+            first_byte_secs: merged.value("first_byte_secs", values::count)?,
+            head_secs: merged.value("head_secs", values::count)?,
+            body_secs: merged.value("body_secs", values::count)?,
+            keep_alive_secs: merged.value("keep_alive_secs", values::count)?,
+            drain_secs: merged.value("drain_secs", values::count)?,
+            log: merged.value("log", str::parse)?,
+            verbose: merged.value("verbose", values::truth)?,
+            private_topics: access.private_topics(&name)?,
+            auth: access.auth_config(&folder, public_url.as_ref())?,
+            public_url,
+            written: Written { merged, access },
+        };
+        if config.has_credentials() && config.no_auth {
+            return Err(config.refuse(
+                "no_auth",
+                "there is a key or an issuer in the configuration: remove one or the other",
+            ));
+        }
+        config.check_reach(listen)?;
+        Ok(config)
+    }
+
+    /// Whether anybody has to show a credential.
+    pub(crate) fn has_credentials(&self) -> bool {
+        !self.auth.keys.is_empty() || self.auth.issuer.is_some()
+    }
+
+    /// The configuration as a file would have it, secrets hidden, each line with where it comes from.
+    pub(crate) fn to_toml(&self) -> String {
+        print::to_toml(&self.written.merged, &self.written.access)
+    }
+
+    /// A mistake in a setting that only the server finds.
+    pub(crate) fn refuse(&self, name: &str, reason: &str) -> Failure {
+        self.written.merged.refuse(name, reason)
+    }
+
+    /// Nobody opens a hub to the world without meaning to. An inherited socket may listen elsewhere than configured.
+    pub(crate) fn check_reach(&self, listen: SocketAddr) -> Result<(), Failure> {
+        if listen.ip().is_loopback() || self.has_credentials() || self.no_auth {
+            return Ok(());
+        }
+        let reason = format!(
+            "{listen} can be reached from other machines, and there is no key: add one (`tidings key new` shows how) \
+             or say --no-auth to let everybody publish"
+        );
+        Err(self.refuse("listen", &reason))
+    }
+}
+
+/// The parsed file, what it is called in messages, and the folder that its paths are relative to.
+fn read_file(path: Option<&Path>) -> Result<(toml::Table, String, PathBuf), Failure> {
+    let Some(path) = path else {
+        return Ok((toml::Table::new(), String::new(), PathBuf::new()));
+    };
+    let name = path.display().to_string();
+    let refuse = |why: &str| Failure::usage(format!("--config: cannot read {name}: {why}"));
+    let size = fs::metadata(path).map_err(|error| refuse(&error.to_string()))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(refuse("it is too large to be a configuration"));
+    }
+    let text = fs::read_to_string(path).map_err(|error| refuse(&error.to_string()))?;
+    let table = text.parse().map_err(|error: toml::de::Error| {
+        let line =
+            error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        Failure::usage(format!("{name}, line {line}: {}", error.message()))
+    })?;
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    Ok((table, name, folder))
+}
+
+fn unknown_setting(unknown: &str, file_name: &str) -> Failure {
+    let underscored = unknown.replace('-', "_");
+    let advice = if underscored != unknown && settings::setting(&underscored).is_some() {
+        format!("write `{underscored}`")
+    } else {
+        "the names are those of the flags in `tidings serve --help`, with underscores".to_owned()
+    };
+    Failure::usage(format!("`{unknown}` in {file_name} is not a setting: {advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::{
+        settings::{Kind, SETTINGS, Setting},
+        *,
+    };
+
+    const ROOM: usize = 500;
+
+    fn load(file: &str, flags: &[(&'static str, &str)]) -> Result<ServeConfig, Failure> {
+        let mut on_disk = tempfile::NamedTempFile::new().unwrap();
+        on_disk.write_all(file.as_bytes()).unwrap();
+        let flags = flags.iter().map(|(name, word)| (*name, vec![(*word).to_owned()])).collect();
+        let said = SettingFlags { flags, ..SettingFlags::default() };
+        ServeConfig::load(Some(on_disk.path()), said, ROOM)
+    }
+
+    /// A word that this setting takes and that is not its default.
+    fn sample(setting: &Setting) -> &'static str {
+        match (setting.kind, setting.name) {
+            (Kind::Flag, _) => "true",
+            (Kind::Choice, _) => "false",
+            (Kind::Number, _) => "7",
+            (_, "listen") => "127.0.0.1:0",
+            (_, "public_url" | "allow_origin") => "https://example.com",
+            (_, "store") => "memory:",
+            (_, "retain") => "1h",
+            (_, "log") => "json",
+            (Kind::Texts, _) => "chat",
+            (_, _) => "7KiB",
+        }
+    }
+
+    #[test]
+    fn every_setting_reaches_the_hub() {
+        let shown = |config: &ServeConfig| {
+            let shown = format!("{config:?}");
+            shown[..shown.find("written:").unwrap()].to_owned()
+        };
+        let by_default = shown(&load("", &[]).unwrap());
+        for setting in SETTINGS.iter().filter(|setting| setting.name != "store") {
+            let changed = shown(&load("", &[(setting.name, sample(setting))]).unwrap());
+            assert_ne!(changed, by_default, "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn every_setting_refuses_nonsense_under_its_own_name() {
+        // Topics may be any text; the hub checks them.
+        for setting in SETTINGS.iter().filter(|setting| setting.name != "stream") {
+            let message = load("", &[(setting.name, "!")]).unwrap_err().to_string();
+            let expected = format!("{}: `!` ", setting.flag());
+            assert!(message.starts_with(&expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_printed_configuration_reads_back_as_the_same() {
+        let file = "stream = [\"a\", \"b \\\" c\"]\nretain = \"1h\"\nprivate_topics = [\"user-*\"]\n";
+        let config = load(file, &[("heartbeat_secs", "7"), ("verbose", "true")]).unwrap();
+        let again = load(&config.to_toml(), &[]).unwrap();
+        let settings = |config: &ServeConfig| {
+            SETTINGS
+                .iter()
+                .map(|setting| config.written.merged.get(setting.name).map(|(_, words)| words.to_vec()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(settings(&again), settings(&config));
+        assert_eq!(again.private_topics, config.private_topics);
+    }
+
+    #[test]
+    fn a_hub_without_keys_stays_on_this_machine_unless_told() {
+        let open = ("listen", "0.0.0.0:80");
+        let message = load("", &[open]).unwrap_err().to_string();
+        assert!(message.starts_with("--listen: ") && message.contains("--no-auth"), "{message}");
+        assert!(load("", &[open, ("no_auth", "true")]).is_ok());
+        let key = "[[key]]\nname = \"ci\"\nsecret = \"a-secret-of-some-length\"";
+        assert!(load(key, &[open]).is_ok());
+        let message = load(key, &[("no_auth", "true")]).unwrap_err().to_string();
+        assert!(message.starts_with("--no-auth: "), "{message}");
+    }
+
+    #[test]
+    fn a_file_with_a_mistake_is_named_with_the_mistake() {
+        for (file, part) in [
+            ("lisen = \"a\"", "`lisen` in "),
+            ("retry-millis = 7", "write `retry_millis`"),
+            ("listen = ", ", line 1: "),
+            ("\n\nlisten = \"a\"\nlisten = \"b\"", ", line 4: "),
+        ] {
+            let message = load(file, &[]).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+        let missing = ServeConfig::load(Some(Path::new("/nowhere.toml")), SettingFlags::default(), ROOM);
+        let message = missing.unwrap_err().to_string();
+        assert!(message.starts_with("--config: cannot read /nowhere.toml: "), "{message}");
+    }
+}

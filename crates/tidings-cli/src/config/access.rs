@@ -1,0 +1,327 @@
+//! Keys, the issuer of tokens and private topics: they come from the configuration file alone, because a command line
+//! is visible to the whole machine.
+//!
+//! Invariant: no message and no `Debug` shows a secret. That is why secrets are taken out of the file before anything
+//! that could quote them is parsed.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tidings::TopicGlob;
+use tidings_auth::{Algorithm, AuthConfig, IssuerConfig, KeyConfig, MatcherText, Secret};
+use url::Url;
+
+use crate::failure::Failure;
+
+/// The largest file with a secret or a key.
+const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The part of the configuration file that says who may do what, as it was written.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Access {
+    private_topics: Vec<String>,
+    #[serde(rename = "key", skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<KeyTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<IssuerTable>,
+}
+
+/// A `[[key]]`.
+#[derive(Clone, Debug, Serialize)]
+struct KeyTable {
+    #[serde(flatten)]
+    fields: KeyFields,
+    #[serde(flatten)]
+    secret: SecretSource,
+}
+
+/// What a key has beside its secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyFields {
+    name: String,
+    #[serde(default)]
+    publish: Vec<MatcherText>,
+    #[serde(default)]
+    subscribe: Vec<MatcherText>,
+}
+
+/// The `[issuer]`.
+#[derive(Clone, Debug, Serialize)]
+struct IssuerTable {
+    #[serde(flatten)]
+    fields: IssuerFields,
+    #[serde(flatten)]
+    secret: SecretSource,
+}
+
+/// What an issuer has beside its secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IssuerFields {
+    iss: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
+    audience: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    algorithms: Vec<Algorithm>,
+}
+
+/// Where a secret is: exactly one of them is given.
+#[derive(Clone, Debug, Default, Serialize)]
+struct SecretSource {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_env: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key_file: Option<PathBuf>,
+}
+
+impl Access {
+    /// Takes its tables out of a parsed file; what is left of it belongs to nobody.
+    pub(crate) fn take_from(file: &mut toml::Table, file_name: &str) -> Result<Self, Failure> {
+        let mut access = Self::default();
+        if let Some(topics) = file.remove("private_topics") {
+            access.private_topics = topics.try_into().map_err(|_| {
+                Failure::usage(format!("`private_topics` in {file_name} has to be a list of texts"))
+            })?;
+        }
+        if let Some(keys) = file.remove("key") {
+            let toml::Value::Array(keys) = keys else {
+                return Err(Failure::usage(format!("`key` in {file_name} has to be written as [[key]]")));
+            };
+            for (index, key) in keys.into_iter().enumerate() {
+                let place = format!("[[key]] number {} in {file_name}", index + 1);
+                access.keys.push(KeyTable::read(key, &place)?);
+            }
+        }
+        if let Some(issuer) = file.remove("issuer") {
+            access.issuer = Some(IssuerTable::read(issuer, &format!("[issuer] in {file_name}"))?);
+        }
+        Ok(access)
+    }
+
+    /// The globs of private topics.
+    pub(crate) fn private_topics(&self, file_name: &str) -> Result<Vec<TopicGlob>, Failure> {
+        let parse = |text: &String| {
+            text.parse().map_err(|reason| {
+                Failure::usage(format!("`private_topics` in {file_name}: `{text}` {reason}"))
+            })
+        };
+        self.private_topics.iter().map(parse).collect()
+    }
+
+    /// What the hub is to check, with every secret fetched. Paths are relative to the file that names them; tokens
+    /// are meant for the public URL of the hub unless the file says otherwise.
+    pub(crate) fn auth_config(&self, folder: &Path, public_url: Option<&Url>) -> Result<AuthConfig, Failure> {
+        let key = |key: &KeyTable| {
+            let KeyFields { name, publish, subscribe } = key.fields.clone();
+            let secret = key.secret.fetch(folder, &format!("[[key]] `{name}`"))?;
+            Ok(KeyConfig { name, secret, publish, subscribe })
+        };
+        let issuer = |issuer: &IssuerTable| {
+            let IssuerFields { iss, mut audience, algorithms } = issuer.fields.clone();
+            if audience.is_empty() {
+                let url = public_url.ok_or_else(|| {
+                    Failure::usage("[issuer] needs `audience`, or the hub needs `public_url`: whom are its tokens meant for?")
+                })?;
+                audience.push(url.to_string());
+            }
+            let key = issuer.secret.fetch(folder, "[issuer]")?;
+            Ok::<_, Failure>(IssuerConfig { issuer: iss, audiences: audience, algorithms, key })
+        };
+        Ok(AuthConfig {
+            keys: self.keys.iter().map(key).collect::<Result<_, Failure>>()?,
+            issuer: self.issuer.as_ref().map(issuer).transpose()?,
+        })
+    }
+}
+
+impl KeyTable {
+    fn read(value: toml::Value, place: &str) -> Result<Self, Failure> {
+        let (secret, rest) = SecretSource::split(value, &["secret", "secret_env", "secret_file"], place)?;
+        Ok(Self { fields: parse(rest, place)?, secret })
+    }
+}
+
+impl IssuerTable {
+    fn read(value: toml::Value, place: &str) -> Result<Self, Failure> {
+        let names = ["secret", "secret_env", "secret_file", "public_key_file"];
+        let (secret, rest) = SecretSource::split(value, &names, place)?;
+        Ok(Self { fields: parse(rest, place)?, secret })
+    }
+}
+
+impl SecretSource {
+    /// Takes the secret out of a table, by whichever of these names it goes.
+    fn split(value: toml::Value, names: &[&str], place: &str) -> Result<(Self, toml::Table), Failure> {
+        let toml::Value::Table(mut table) = value else {
+            return Err(Failure::usage(format!("{place} has to be a table")));
+        };
+        let mut given = Vec::new();
+        for name in names {
+            match table.remove(*name) {
+                None => {}
+                Some(toml::Value::String(text)) => given.push((*name, text)),
+                // The value itself may be a secret and is not repeated.
+                Some(_) => return Err(Failure::usage(format!("{place}: `{name}` has to be a text"))),
+            }
+        }
+        let [(name, text)] = &mut given[..] else {
+            let names = names.join("`, `");
+            let count = if given.is_empty() { "one" } else { "only one" };
+            return Err(Failure::usage(format!("{place} needs {count} of `{names}`")));
+        };
+        let text = std::mem::take(text);
+        let mut source = Self::default();
+        match *name {
+            "secret" => source.secret = Some(Secret::new(text)),
+            "secret_env" => source.secret_env = Some(text),
+            "secret_file" => source.secret_file = Some(text.into()),
+            _ => source.public_key_file = Some(text.into()),
+        }
+        Ok((source, table))
+    }
+
+    /// Fetches the secret from where it is.
+    fn fetch(&self, folder: &Path, place: &str) -> Result<Secret, Failure> {
+        if let Some(secret) = &self.secret {
+            return Ok(secret.clone());
+        }
+        if let Some(name) = &self.secret_env {
+            return env::var(name).map(Secret::new).map_err(|_| {
+                Failure::usage(format!("{place}: the environment variable `{name}` is not set, or not text"))
+            });
+        }
+        let path = self.secret_file.as_ref().or(self.public_key_file.as_ref());
+        read_secret_file(&folder.join(path.expect("a secret has one source")), place)
+    }
+}
+
+/// Reads a secret or a key, without the line end that editors put behind it.
+pub(crate) fn read_secret_file(path: &Path, place: &str) -> Result<Secret, Failure> {
+    let refuse = |why: &str| Failure::usage(format!("{place}: cannot read {}: {why}", path.display()));
+    let size = fs::metadata(path).map_err(|error| refuse(&error.to_string()))?.len();
+    if size > SECRET_FILE_BYTES_MAX {
+        return Err(refuse("it is too large to be a secret or a key"));
+    }
+    let text = fs::read_to_string(path).map_err(|error| refuse(&error.to_string()))?;
+    Ok(Secret::new(text.trim()))
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(table: toml::Table, place: &str) -> Result<T, Failure> {
+    toml::Value::Table(table)
+        .try_into()
+        .map_err(|error: toml::de::Error| Failure::usage(format!("{place}: {}", error.message())))
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "`audience` has to be a text or a list of texts")]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(text) => vec![text],
+        OneOrMany::Many(texts) => texts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "a-secret-that-nobody-may-see";
+
+    fn access(text: &str) -> Result<Access, Failure> {
+        Access::take_from(&mut text.parse().unwrap(), "f.toml")
+    }
+
+    fn refused(text: &str) -> String {
+        access(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_key_says_what_it_may_do() {
+        let text = format!("[[key]]\nname = \"ci\"\nsecret = \"{SECRET}\"\npublish = [\"a\", \"b-*\"]\n");
+        let config = access(&text).unwrap().auth_config(Path::new("."), None).unwrap();
+        let key = &config.keys[0];
+        assert_eq!((key.name.as_str(), key.secret.expose()), ("ci", SECRET));
+        assert_eq!(key.publish, [MatcherText::Exact("a".into()), MatcherText::Pattern("b-*".into())]);
+        assert!(key.subscribe.is_empty());
+    }
+
+    #[test]
+    fn a_secret_may_be_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("secret"), format!("{SECRET}\n")).unwrap();
+        let text =
+            "[[key]]\nname = \"a\"\nsecret_file = \"secret\"\n[[key]]\nname = \"b\"\nsecret_env = \"PATH\"";
+        let config = access(text).unwrap().auth_config(folder.path(), None).unwrap();
+        assert_eq!(config.keys[0].secret.expose(), SECRET);
+        assert_eq!(config.keys[1].secret.expose(), env::var("PATH").unwrap());
+        for missing in ["secret_file = \"nowhere\"", "secret_env = \"TIDINGS_NOT_SET\""] {
+            let access = access(&format!("[[key]]\nname = \"a\"\n{missing}")).unwrap();
+            let message = access.auth_config(folder.path(), None).unwrap_err().to_string();
+            assert!(message.starts_with("[[key]] `a`: "), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_has_one_audience_or_many_or_that_of_the_hub() {
+        let issuer = |more: &str| {
+            let text = format!("[issuer]\niss = \"https://app.example\"\nsecret = \"{SECRET}\"\n{more}");
+            let url = "https://hub.example/".parse().unwrap();
+            access(&text).unwrap().auth_config(Path::new("."), Some(&url)).unwrap().issuer.unwrap()
+        };
+        assert_eq!(issuer("").audiences, ["https://hub.example/"]);
+        assert_eq!(issuer("audience = \"https://a.example\"").audiences, ["https://a.example"]);
+        assert_eq!(issuer("audience = [\"a\", \"b\"]").audiences, ["a", "b"]);
+        assert_eq!(issuer("algorithms = [\"HS512\"]").algorithms, [Algorithm::Hs512]);
+        let nobody = access(&format!("[issuer]\niss = \"a\"\nsecret = \"{SECRET}\"")).unwrap();
+        let message = nobody.auth_config(Path::new("."), None).unwrap_err().to_string();
+        assert!(message.contains("`audience`") && message.contains("`public_url`"), "{message}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_no_secret_is_repeated() {
+        for (wrong, part) in [
+            ("secret = 4711", "`secret` has to be a text"),
+            ("", "needs one of `secret`"),
+            ("secret = \"4711\"\nsecret_env = \"X\"", "needs only one of"),
+            ("secret = \"4711\"\npublsh = []", "unknown field `publsh`"),
+            ("secret = \"4711\"\npublish = \"a\"", "f.toml: "),
+        ] {
+            let message = refused(&format!("[[key]]\nname = \"a\"\n{wrong}"));
+            assert!(message.contains(part) && message.contains("[[key]] number 1 in f.toml"), "{message}");
+            assert!(!message.contains("4711"), "{message}");
+        }
+        assert!(refused("[[key]]\nsecret = \"4711\"").contains("missing field `name`"));
+        assert!(refused("[key]\nname = \"a\"").contains("[[key]]"));
+        assert!(
+            refused("[issuer]\niss = \"a\"\nsecret = \"4711\"\nalgorithms = [\"none\"]").contains("[issuer]")
+        );
+        assert!(refused("private_topics = \"a\"").contains("list of texts"));
+        assert!(access("private_topics = [\"\"]").unwrap().private_topics("f.toml").is_err());
+    }
+
+    #[test]
+    fn debug_and_print_hide_secrets() {
+        let text = format!(
+            "[[key]]\nname = \"ci\"\nsecret = \"{SECRET}\"\n[issuer]\niss = \"a\"\naudience = \"b\"\nsecret = \"{SECRET}\"\n"
+        );
+        let access = access(&text).unwrap();
+        let printed = toml::to_string(&access).unwrap();
+        assert!(printed.contains("secret = \"[hidden]\""), "{printed}");
+        let config = access.auth_config(Path::new("."), None).unwrap();
+        for shown in [printed, format!("{access:?}"), format!("{config:?}")] {
+            assert!(!shown.contains(SECRET), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The effective configuration as a file that could be used in its place, but for the secrets.
+
+use std::fmt::Write;
+
+use super::{
+    access::Access,
+    layers::Merged,
+    settings::{Kind, Preset, SETTINGS, Setting},
+    values,
+};
+
+pub(super) fn to_toml(merged: &Merged, access: &Access) -> String {
+    let mut text = String::new();
+    for setting in SETTINGS {
+        let line = match merged.get(setting.name) {
+            Some((source, words)) => format!("{} = {}  # {source}", setting.name, value(setting, words)),
+            None => match setting.default {
+                Preset::Is(default) | Preset::Depends(default) => format!("# {}: {default}", setting.name),
+            },
+        };
+        writeln!(text, "{line}").expect("a string takes everything");
+    }
+    text + &toml::to_string(access).expect("texts and lists of texts")
+}
+
+fn value(setting: &Setting, words: &[String]) -> toml::Value {
+    let text = |word: &String| toml::Value::String(word.clone());
+    match (setting.kind, words) {
+        (Kind::Texts, words) => toml::Value::Array(words.iter().map(text).collect()),
+        (kind, [word]) => {
+            let number = word.parse().ok().filter(|_| kind == Kind::Number).map(toml::Value::Integer);
+            let truth = values::truth(word).ok().filter(|_| setting.is_boolean()).map(toml::Value::Boolean);
+            number.or(truth).unwrap_or_else(|| text(word))
+        }
+        (_, words) => toml::Value::Array(words.iter().map(text).collect()),
+    }
+}

@@ -1,0 +1,167 @@
+//! The table of settings: one row is a flag, an environment variable and a name in the configuration file.
+
+use Preset::{Depends, Is};
+
+/// A setting of `tidings serve`.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Its name in the configuration file. With hyphens it is the flag, in capitals behind `TIDINGS_` the variable.
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// What stands for the value in `--help`.
+    pub(crate) value_name: &'static str,
+    pub(crate) short: Option<char>,
+    pub(crate) group: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) default: Preset,
+}
+
+/// How a setting is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One text.
+    Text,
+    /// A list of texts; the flag may be repeated.
+    Texts,
+    /// A whole number.
+    Number,
+    /// True or false; the flag alone means true.
+    Flag,
+    /// True or false; the flag wants to know which.
+    Choice,
+}
+
+/// What holds when nobody says anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Preset {
+    /// This value.
+    Is(&'static str),
+    /// Nothing, or something that depends on the machine or on other settings. This is how `--help` puts it.
+    Depends(&'static str),
+}
+
+impl Setting {
+    /// `--allow-origin`
+    pub(crate) fn flag(&self) -> String {
+        format!("--{}", self.long())
+    }
+
+    /// `allow-origin`
+    pub(crate) fn long(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// `TIDINGS_ALLOW_ORIGIN`
+    pub(crate) fn variable(&self) -> String {
+        format!("TIDINGS_{}", self.name.to_ascii_uppercase())
+    }
+
+    pub(crate) fn is_boolean(&self) -> bool {
+        matches!(self.kind, Kind::Flag | Kind::Choice)
+    }
+}
+
+/// The row of this name.
+pub(crate) fn setting(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// All rows, in the order in which people read them.
+pub(crate) const SETTINGS: &[Setting] = &[
+    text("listen", "ADDR:PORT", HTTP, "Where to listen; port 0 takes a free one", Is("127.0.0.1:8080")),
+    text(
+        "public_url",
+        "URL",
+        HTTP,
+        "What browsers call this hub, such as https://hub.example.com",
+        Depends("http:// and the address that it listens on"),
+    ),
+    texts(
+        "allow_origin",
+        "URL",
+        HTTP,
+        "Web pages of this origin may use the hub, with credentials; * is every origin, without; repeatable",
+    ),
+    texts("stream", "TOPIC", EVENTS, "What a plain /stream subscribes to; repeatable"),
+    text("store", "STORE", EVENTS, "Where events are kept: memory:", Is("memory:")),
+    text("retain", "TIME", EVENTS, "How long events are kept, such as 1h", Is("unlimited")),
+    text("retain_bytes", "SIZE", EVENTS, "How much memory events may take; the oldest go first", Is("64MiB")),
+    number("retain_count", EVENTS, "How many events are kept", Is("unlimited")),
+    number("heartbeat_secs", EVENTS, "A silent stream carries a comment this often", Is("15")),
+    number("retry_millis", EVENTS, "How long browsers wait before they reconnect, on average", Is("3000")),
+    flag("charset_utf8", EVENTS, "Say charset=utf-8 in the Content-Type of streams"),
+    flag(
+        "no_auth",
+        ACCESS,
+        "Go beyond this machine without keys: whoever reaches the hub may publish and subscribe",
+    ),
+    Setting {
+        kind: Kind::Choice,
+        default: Is("true"),
+        ..flag(
+            "anonymous",
+            ACCESS,
+            "Whether public events may be received without a credential: true or false",
+        )
+    },
+    number("connections_max", LIMITS, "Most connections; further ones get 503", Depends(ROOM_FOR_FILES)),
+    number("streams_max", LIMITS, "Most streams; further ones get 503", Is("100000")),
+    number(
+        "streams_per_address_max",
+        LIMITS,
+        "Most streams of one address, loopback excepted; further ones get 429",
+        Is("1000"),
+    ),
+    number("batch_events_max", LIMITS, "Most events of one POST /topics; more get 413", Is("1000")),
+    number("topics_max", LIMITS, "Most topics of one event; more get 413", Is("100")),
+    number("matchers_max", LIMITS, "Most topics and patterns of one stream; more get 400", Is("100")),
+    text("body_bytes_max", "SIZE", LIMITS, "Largest body of a request; a larger one gets 413", Is("1MiB")),
+    text("head_bytes_max", "SIZE", LIMITS, "Largest head of a request; a larger one gets 431", Is("32KiB")),
+    number("first_byte_secs", LIMITS, "A connection that says nothing for this long is closed", Is("5")),
+    number("head_secs", LIMITS, "The head of a request must arrive in this time, or gets 408", Is("10")),
+    number("body_secs", LIMITS, "The body of a request must arrive in this time, or gets 408", Is("30")),
+    number(
+        "keep_alive_secs",
+        LIMITS,
+        "A connection without a next request is closed after this time",
+        Is("75"),
+    ),
+    number("drain_secs", LIMITS, "Streams are given this long to end when the hub stops", Is("10")),
+    text("log", "FORMAT", OUTPUT, "How the log is written to standard error: text or json", Is("text")),
+    Setting { short: Some('v'), ..flag("verbose", OUTPUT, "Print each event") },
+];
+
+const HTTP: &str = "Address";
+const EVENTS: &str = "Events";
+const ACCESS: &str = "Access";
+const LIMITS: &str = "Limits";
+const OUTPUT: &str = "Output";
+
+const ROOM_FOR_FILES: &str = "as many as the limit of open files leaves room for";
+
+const fn text(
+    name: &'static str,
+    value_name: &'static str,
+    group: &'static str,
+    help: &'static str,
+    default: Preset,
+) -> Setting {
+    Setting { name, kind: Kind::Text, value_name, short: None, group, help, default }
+}
+
+const fn texts(
+    name: &'static str,
+    value_name: &'static str,
+    group: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { kind: Kind::Texts, ..text(name, value_name, group, help, Depends("none")) }
+}
+
+const fn number(name: &'static str, group: &'static str, help: &'static str, default: Preset) -> Setting {
+    Setting { kind: Kind::Number, ..text(name, "N", group, help, default) }
+}
+
+const fn flag(name: &'static str, group: &'static str, help: &'static str) -> Setting {
+    Setting { kind: Kind::Flag, ..text(name, "BOOL", group, help, Is("false")) }
+}

@@ -1,0 +1,85 @@
+//! What ends the program: one line for people, and an exit code.
+
+use std::{fmt, process::ExitCode};
+
+/// Why the program cannot do what it was asked for.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command line or the configuration is wrong. Exit code 2.
+    Usage(String),
+    /// Something else went wrong. Exit code 1.
+    Runtime(String),
+    /// Whoever reads our output has gone, as `head` does. There is nothing to tell anybody; exit code 0.
+    NobodyListens,
+}
+
+impl Failure {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(message.into())
+    }
+
+    pub(crate) fn runtime(message: impl fmt::Display) -> Self {
+        Self::Runtime(message.to_string())
+    }
+
+    /// Tells it, and returns the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => {
+                eprintln!("error: {self}");
+                ExitCode::from(2)
+            }
+            Self::Runtime(_) => {
+                eprintln!("error: {self}");
+                ExitCode::from(1)
+            }
+            Self::NobodyListens => ExitCode::SUCCESS,
+        }
+    }
+}
+
+/// One line, whatever a file, a variable or a server put into it.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(message) | Self::Runtime(message) => write_line(f, message),
+            Self::NobodyListens => f.write_str("nobody reads the output"),
+        }
+    }
+}
+
+fn write_line(f: &mut fmt::Formatter<'_>, message: &str) -> fmt::Result {
+    for character in message.chars() {
+        if character.is_control() {
+            write!(f, "{}", character.escape_default())?;
+        } else {
+            write!(f, "{character}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Clap explains a mistake in paragraphs. The first says what is wrong and a tip may follow; the usage is in `--help`.
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        let text = error.render().to_string();
+        let parts: Vec<&str> = text
+            .lines()
+            .map(str::trim)
+            .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+            .filter(|line| !line.is_empty())
+            .map(|line| line.trim_start_matches("error: ").trim_start_matches("tip: "))
+            .collect();
+        Self::Usage(format!("{}; see --help", parts.join("; ").replace(":; ", ": ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line_whatever_it_quotes() {
+        assert_eq!(Failure::usage("a\nb\u{1b}[31m").to_string(), "a\\nb\\u{1b}[31m");
+    }
+}

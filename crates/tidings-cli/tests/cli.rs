@@ -1,0 +1,334 @@
+//! The built binary, as somebody at a terminal meets it: what it prints, on which output, and with which exit code.
+
+use std::{
+    fs,
+    io::Write,
+    net::{SocketAddr, TcpListener},
+    process::{Command, Output, Stdio},
+};
+
+use socket2::{Domain, Socket, Type};
+use tempfile::TempDir;
+
+/// Runs `tidings` to its end, with nothing of the developer's own environment but what these pairs say.
+fn tidings_with(variables: &[(&str, &str)], args: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidings"))
+        .args(args)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that ends without reading has closed the pipe.
+    child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+    child.wait_with_output().unwrap()
+}
+
+fn tidings(args: &[&str]) -> Output {
+    tidings_with(&[], args, "")
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+/// Checks that a run failed with this code and one line, and returns the line.
+#[track_caller]
+fn mistake(output: &Output, code: i32) -> String {
+    let line = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert_eq!(stdout(output), "", "{line}");
+    line.strip_prefix("error: ").expect(line).trim_end().to_owned()
+}
+
+#[track_caller]
+fn wrong(args: &[&str]) -> String {
+    mistake(&tidings(args), 2)
+}
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+/// The value of a setting as `--check` prints it, with where it comes from.
+#[track_caller]
+fn checked<'a>(output: &'a Output, name: &str) -> &'a str {
+    assert!(output.status.success(), "{}", stderr(output));
+    stdout(output).lines().find_map(|line| line.strip_prefix(&format!("{name} = "))).unwrap_or_default()
+}
+
+#[test]
+fn help_states_the_defaults() {
+    let help = tidings(&["serve", "--help"]);
+    assert!(help.status.success());
+    let help = stdout(&help).split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "[default: 127.0.0.1:8080]",
+        "[default: 64MiB]",
+        "[default: 15]",
+        "[default: 1000]",
+        "[default: 1MiB]",
+        "loopback excepted",
+        "Flags overrule the environment",
+    ] {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+    for command in ["serve", "publish", "subscribe", "token", "key", "demo"] {
+        assert!(stdout(&tidings(&["--help"])).contains(command));
+        assert!(tidings(&[command, "--help"]).status.success());
+    }
+    assert!(stdout(&tidings(&["--version"])).starts_with("tidings "));
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line_with_the_fix() {
+    for (args, parts) in [
+        (&["srve"][..], &["srve", "'serve'"][..]),
+        (&["serve", "--lisen", "x"], &["--lisen", "'--listen'"]),
+        (&["serve", "--listen", "8080"], &["--listen", "`8080`", "127.0.0.1:8080"]),
+        (&["serve", "--listen", "0.0.0.0:0"], &["--listen", "tidings key new", "--no-auth"]),
+        (&["serve", "--store", "redis://localhost"], &["--store", "Redis", "not built yet"]),
+        (&["serve", "--store", "nats://localhost"], &["--store", "NATS", "not built yet"]),
+        (&["serve", "--store", "./events"], &["--store", "on disk", "not built yet"]),
+        (&["serve", "--retain", "1"], &["--retain", "`1`", "1h"]),
+        (&["serve", "--retain-bytes", "lots"], &["--retain-bytes", "`lots`", "1MiB"]),
+        (&["serve", "--retry-millis", "-1"], &["--retry-millis", "`-1`"]),
+        (&["serve", "--heartbeat-secs", "0"], &["--heartbeat-secs", "`0`"]),
+        (&["serve", "--allow-origin", "https://a.example/page"], &["--allow-origin", "without a path"]),
+        (&["serve", "--public-url", "hub.example"], &["--public-url", "https://hub.example.com"]),
+        (&["serve", "--public-url", "http://a.example/stream"], &["--public-url", "/stream"]),
+        (&["serve", "--stream", ""], &["--stream", "empty"]),
+        (&["serve", "--verbose=maybe"], &["--verbose", "`maybe`"]),
+        (&["serve", "--log", "xml"], &["--log", "text nor json"]),
+        (&["serve", "--config", "/nowhere/t.toml"], &["--config", "/nowhere/t.toml"]),
+        (&["publish"], &["<TOPIC>"]),
+        (&["publish", "..", "x"], &["`..`"]),
+        (&["publish", "a", "b", "--url", "ftp://x"], &["--url", "http://"]),
+        (&["publish", "a", "b", "--token", "a b"], &["--token"]),
+        (&["subscribe", "a", "--since", ""], &["--since", "earliest"]),
+        (&["token", "new", "--issuer", "a"], &["--audience"]),
+        (&["token", "new", "--issuer", "a", "--audience", "b"], &["--publish", "--subscribe"]),
+        (&["token", "new", "--issuer", "a", "--audience", "b", "--publish", "c"], &["--secret-file"]),
+        (&["demo", "--listen", "x"], &["--listen", "127.0.0.1:8080"]),
+        (&["key", "new", "--nme", "x"], &["--nme", "'--name'"]),
+    ] {
+        let line = wrong(args);
+        for part in parts {
+            assert!(line.contains(part), "{args:?} gives {line:?} without {part:?}");
+        }
+    }
+}
+
+#[test]
+fn no_mistake_repeats_a_secret() {
+    let folder = Folder::new();
+    for config in [
+        "[[key]]\nname = \"a\"\nsecret = \"4711\"",
+        "[[key]]\nname = \"a\"\nsecret = 4711",
+        "[[key]]\nname = \"a\"\nsecret = \"4711\"\nsecret_file = \"x\"",
+        "[[key]]\nname = \"a\"\nsecret = \"4711-4711-4711-4711\"\npublish = [\"\"]",
+        "[issuer]\niss = \"a\"\naudience = \"https://a.example\"\nsecret = \"4711\"",
+        "[issuer]\niss = \"a\"\nsecret = \"4711\"",
+        "[[key]]\nname = \"a\"\nsecret = 4711abc",
+        "[[key]]\nname = \"a\"\nsecret = \"4711",
+    ] {
+        let config = folder.file("t.toml", config);
+        let line = wrong(&["serve", "--check", "--config", &config]);
+        assert!(!line.contains("4711"), "{line}");
+    }
+    assert!(!wrong(&["publish", "a", "b", "--token", "47 11"]).contains("47 11"));
+    assert!(!wrong(&["publish", "a", "b", "--url", "http://u:4711@a.example"]).contains("4711"));
+}
+
+#[test]
+fn a_wrong_file_is_named_with_its_line_or_setting() {
+    let folder = Folder::new();
+    let issuer = "[issuer]\niss = \"a\"\naudience = \"https://a.example\"\nsecret = \"x\"\n";
+    for (text, part) in [
+        ("listen = \"127.0.0.1:0\"\nlisten = ", "t.toml, line 2"),
+        ("lisen = \"127.0.0.1:0\"", "`lisen` in "),
+        ("heartbeat-secs = 7", "`heartbeat_secs`"),
+        ("heartbeat_secs = \"soon\"", "`heartbeat_secs` in "),
+        ("no_auth = \"yes\"", "true or false"),
+        ("[[key]]\nname = \"a\"", "[[key]] number 1"),
+        ("[[key]]\nname = \"a\"\nsecret_file = \"missing\"", "missing"),
+        ("[[key]]\nname = \"a\"\nsecret_env = \"NOT_SET\"", "`NOT_SET`"),
+        ("[[keys]]\nname = \"a\"", "`keys`"),
+        ("private_topics = [\"\"]", "`private_topics`"),
+        (&format!("{issuer}algorithms = [\"none\"]"), "[issuer]"),
+    ] {
+        let config = folder.file("t.toml", text);
+        let line = wrong(&["serve", "--config", &config]);
+        assert!(line.contains(part), "{line}");
+    }
+    let folder = folder.0.path().to_str().unwrap();
+    assert!(wrong(&["serve", "--config", folder]).contains("--config"));
+}
+
+#[test]
+fn a_taken_port_is_one_line_and_exit_code_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for command in ["serve", "demo"] {
+        let line = mistake(&tidings(&[command, "--listen", &address]), 1);
+        assert!(line.contains(&address) && line.contains("another program"), "{line}");
+    }
+}
+
+#[test]
+fn a_hub_that_is_not_there_is_one_line_and_exit_code_1() {
+    // A port that is bound and not listened on refuses connections.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap().as_socket().unwrap());
+    let line = mistake(&tidings(&["publish", "a", "b", "--url", &url]), 1);
+    assert!(line.starts_with(&format!("cannot reach {url}: ")), "{line}");
+}
+
+#[test]
+fn check_prints_what_holds_and_hides_secrets() {
+    let folder = Folder::new();
+    let secret = "a-secret-that-nobody-may-see-in-here";
+    folder.file("secret", &format!("{secret}-2\n"));
+    let config = folder.file(
+        "t.toml",
+        &format!(
+            "retain = \"1h\"\nprivate_topics = [\"user-*\"]\n\
+             [[key]]\nname = \"one\"\nsecret = \"{secret}-1\"\npublish = [\"*\"]\n\
+             [[key]]\nname = \"two\"\nsecret_file = \"secret\"\n\
+             [[key]]\nname = \"three\"\nsecret_env = \"KEY_THREE\"\n\
+             [issuer]\niss = \"https://app.example\"\naudience = \"https://hub.example\"\nsecret = \"{secret}-4\"\n"
+        ),
+    );
+    let check = ["serve", "--check", "--config", &config];
+    let variable = |suffix| tidings_with(&[("KEY_THREE", &format!("{secret}-{suffix}"))], &check, "");
+    let output = variable("3");
+    assert_eq!(checked(&output, "retain"), "\"1h\"  # file");
+    assert_eq!(checked(&output, "listen"), "\"127.0.0.1:8080\"  # default");
+    let printed = stdout(&output);
+    for part in
+        ["private_topics = [\"user-*\"]", "secret = \"[hidden]\"", "secret_env = \"KEY_THREE\"", "[issuer]"]
+    {
+        assert!(printed.contains(part), "{part} in {printed}");
+    }
+    assert!(!printed.contains(secret), "{printed}");
+    // Two keys of one secret are a mistake that only shows when the secrets have been fetched.
+    let line = mistake(&variable("2"), 2);
+    assert!(!line.contains(secret), "{line}");
+}
+
+#[test]
+fn what_check_prints_is_a_configuration() {
+    let folder = Folder::new();
+    let output = tidings(&["serve", "--check", "--stream", "a b", "--retry-millis", "7", "--verbose"]);
+    let config = folder.file("t.toml", stdout(&output));
+    let again = tidings(&["serve", "--check", "--config", &config]);
+    assert_eq!(checked(&again, "retry_millis"), "7  # file");
+    assert_eq!(checked(&again, "stream"), "[\"a b\"]  # file");
+    assert_eq!(checked(&again, "verbose"), "true  # file");
+}
+
+#[test]
+fn flags_overrule_the_environment_and_the_environment_overrules_the_file() {
+    let folder = Folder::new();
+    let config = folder.file("t.toml", "retry_millis = 1\nstream = [\"file\"]\n");
+    let check = ["serve", "--check", "--config", &config];
+    let environment = [("TIDINGS_RETRY_MILLIS", "2"), ("TIDINGS_STREAM", "a, b"), ("TIDINGS_LOG", "")];
+    let file = tidings(&check);
+    assert_eq!(checked(&file, "retry_millis"), "1  # file");
+    let output = tidings_with(&environment, &check, "");
+    assert_eq!(checked(&output, "retry_millis"), "2  # environment");
+    assert_eq!(checked(&output, "stream"), "[\"a\", \"b\"]  # environment");
+    assert_eq!(checked(&output, "log"), "\"text\"  # default");
+    let flags = [&check[..], &["--retry-millis", "3", "--stream", "c"]].concat();
+    let output = tidings_with(&environment, &flags, "");
+    assert_eq!(checked(&output, "retry_millis"), "3  # flag");
+    assert_eq!(checked(&output, "stream"), "[\"c\"]  # flag");
+    // The file itself may be named by the environment.
+    let output = tidings_with(&[("TIDINGS_CONFIG", &config)], &["serve", "--check"], "");
+    assert_eq!(checked(&output, "retry_millis"), "1  # file");
+    let line = mistake(&tidings_with(&[("TIDINGS_RETRY_MILLIS", "x")], &["serve"], ""), 2);
+    assert!(line.starts_with("TIDINGS_RETRY_MILLIS: `x`"), "{line}");
+}
+
+#[test]
+fn a_new_token_shows_what_it_was_made_of() {
+    let folder = Folder::new();
+    let secret = folder.file("secret", "0123456789abcdef0123456789abcdef\n");
+    let issuer = ["--issuer", "https://app.example", "--audience", "https://hub.example"];
+    let rights = ["--publish", "chat", "--subscribe", "user-*", "--payload", "{\"name\":\"é\"}"];
+    let minted = tidings(
+        &[&["token", "new"][..], &issuer[..], &rights[..], &["--expires", "2h", "--secret-file", &secret]]
+            .concat(),
+    );
+    assert!(minted.status.success(), "{}", stderr(&minted));
+    let token = stdout(&minted).trim_end();
+    let by_pipe = tidings_with(&[], &["token", "show", "-"], stdout(&minted));
+    for shown in [tidings(&["token", "show", token]), by_pipe] {
+        assert!(shown.status.success(), "{}", stderr(&shown));
+        let value: serde_json::Value = serde_json::from_str(stdout(&shown)).unwrap();
+        let claims = &value["claims"];
+        assert_eq!(value["header"]["alg"], "HS256");
+        assert_eq!(claims["iss"], "https://app.example");
+        assert_eq!(claims["aud"], "https://hub.example");
+        assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 7200);
+        let details = claims["authorization_details"].to_string();
+        for part in ["\"chat\"", "\"user-*\"", "urlpattern", "\"é\""] {
+            assert!(details.contains(part), "{part} in {details}");
+        }
+        let note = stderr(&shown);
+        assert!(note.contains("Nothing is verified") && note.contains("It expires in "), "{note}");
+    }
+    mistake(&tidings(&["token", "show", "no.token"]), 1);
+}
+
+#[test]
+fn a_token_is_signed_with_the_key_that_was_meant() {
+    let folder = Folder::new();
+    let new = ["token", "new", "--issuer", "a", "--audience", "https://b.example", "--publish", "c"];
+    let with = |more: &[&str]| wrong(&[&new[..], more].concat());
+    let short = folder.file("short", "4711");
+    let line = with(&["--secret-file", &short]);
+    assert!(line.starts_with("--secret-file: ") && !line.contains("4711"), "{line}");
+    let pem = folder.file("pem", "-----BEGIN PRIVATE KEY-----\nnonsense\n-----END PRIVATE KEY-----\n");
+    assert!(with(&["--secret-file", &pem]).contains("--key-file"));
+    assert!(with(&["--key-file", &pem]).starts_with("--key-file: "));
+    assert!(with(&["--key-file", &short]).contains("no key in PEM"));
+    assert!(with(&["--secret-file", "/nowhere/s"]).contains("/nowhere/s"));
+    assert!(with(&["--secret-file", &short, "--algorithm", "none"]).contains("HS256"));
+    let config = folder.file("t.toml", "");
+    assert!(wrong(&["token", "new", "--publish", "c", "--config", &config]).contains("[issuer]"));
+}
+
+#[test]
+fn a_new_key_is_a_secret_and_the_lines_for_a_hub() {
+    let folder = Folder::new();
+    let output = tidings(&["key", "new", "--name", "my \"app\""]);
+    assert!(output.status.success());
+    let printed = stdout(&output);
+    let secret = printed.lines().next().unwrap();
+    assert!(secret.len() >= 40, "{secret}");
+    let snippet = &printed[printed.find("[[key]]").unwrap()..];
+    assert!(snippet.contains(secret));
+    let config = folder.file("t.toml", snippet);
+    let check = tidings(&["serve", "--check", "--config", &config]);
+    assert!(check.status.success(), "{}", stderr(&check));
+    assert_ne!(stdout(&tidings(&["key", "new"])).lines().next(), Some(secret));
+}

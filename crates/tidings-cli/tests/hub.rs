@@ -1,0 +1,265 @@
+//! The commands together, over real sockets: a hub, and the clients that a newcomer tries first.
+
+use std::{fs, process::Stdio, time::Duration};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tidings_testkit::{EventStream, Hub, PATIENCE};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStderr, ChildStdout, Command},
+    time::timeout,
+};
+
+/// A command with nothing of the developer's own environment.
+fn tidings(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.kill_on_drop(true);
+    command
+}
+
+/// Publishes with the command, and returns the id that it printed.
+async fn publish(hub: &Hub, args: &[&str]) -> String {
+    let output = tidings(&[&["publish", "--url", &hub.url("")], args].concat()).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+/// A running `tidings subscribe`.
+struct Subscriber {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Lines<BufReader<ChildStderr>>,
+}
+
+impl Subscriber {
+    fn start(hub: &Hub, args: &[&str]) -> Self {
+        let mut child = tidings(&[&["subscribe", "--url", &hub.url("")], args].concat()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, stdout, stderr }
+    }
+
+    /// Starts one that prints JSON, and waits until it is connected.
+    async fn json(hub: &Hub, args: &[&str]) -> Self {
+        let mut subscriber = Self::start(hub, &[args, &["--json"]].concat());
+        assert_eq!(subscriber.value().await["kind"], "hello");
+        subscriber
+    }
+
+    async fn line(&mut self) -> String {
+        timeout(PATIENCE, self.stdout.next_line()).await.unwrap().unwrap().expect("it goes on")
+    }
+
+    async fn value(&mut self) -> Value {
+        serde_json::from_str(&self.line().await).unwrap()
+    }
+
+    /// Waits for a line on standard error that contains this.
+    async fn says(&mut self, part: &str) -> String {
+        loop {
+            let line = timeout(PATIENCE, self.stderr.next_line()).await.expect(part).unwrap().expect(part);
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    async fn exit_code(&mut self) -> Option<i32> {
+        timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap().code()
+    }
+
+    fn interrupt(&self) {
+        let pid = Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::INT).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_is_printed() {
+    let hub = Hub::serve(&[]).await.unwrap();
+    let mut subscriber = Subscriber::json(&hub, &["chat"]).await;
+    let id = publish(&hub, &["chat", "hello", "--type", "greeting"]).await;
+    let event = subscriber.value().await;
+    assert_eq!(event["id"], *id);
+    assert_eq!(
+        (&event["topic"], &event["type"], &event["data"]),
+        (&"chat".into(), &"greeting".into(), &"hello".into())
+    );
+
+    let mut piped = tidings(&["publish", "chat", "--id", "mine", "--url", &hub.url("")])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    piped.stdin.take().unwrap().write_all("two\nlines é\n".as_bytes()).await.unwrap();
+    assert!(piped.wait().await.unwrap().success());
+    let event = subscriber.value().await;
+    assert_eq!((&event["id"], &event["data"]), (&"mine".into(), &"two\nlines é".into()));
+
+    let mut late = Subscriber::start(&hub, &["chat", "--since", "-2"]);
+    for expected in ["hello", "two", "lines é"] {
+        assert_eq!(late.line().await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_plain_stream_is_what_serve_was_told() {
+    let hub = Hub::serve(&["--stream", "news"]).await.unwrap();
+    let mut subscriber = Subscriber::json(&hub, &[]).await;
+    publish(&hub, &["other", "no"]).await;
+    publish(&hub, &["news", "yes"]).await;
+    assert_eq!(subscriber.value().await["data"], "yes");
+}
+
+#[tokio::test]
+async fn a_subscriber_outlives_its_hub_and_is_told_what_is_gone() {
+    let mut hub = Hub::serve(&["--retry-millis", "200"]).await.unwrap();
+    let mut text = Subscriber::start(&hub, &["chat", "--since", "earliest"]);
+    let mut json = Subscriber::json(&hub, &["chat"]).await;
+    publish(&hub, &["chat", "before"]).await;
+    assert_eq!(text.line().await, "before");
+    assert_eq!(json.value().await["data"], "before");
+
+    hub.kill().await.unwrap();
+    text.says("next attempt in").await;
+    hub.start_again().await.unwrap();
+    text.says("gap: events are missing").await;
+    let gap = json.value().await;
+    assert_eq!((&gap["kind"], &gap["reason"]), (&"gap".into(), &"other-log".into()));
+    publish(&hub, &["chat", "after"]).await;
+    assert_eq!(text.line().await, "after");
+}
+
+#[tokio::test]
+async fn a_hub_that_stops_says_so_and_ends_cleanly() {
+    let mut hub = Hub::serve(&[]).await.unwrap();
+    let mut subscriber = Subscriber::json(&hub, &["chat"]).await;
+    let status = hub.stop().await.unwrap();
+    assert!(status.success(), "{status}");
+    let notice = subscriber.value().await;
+    assert_eq!((&notice["kind"], &notice["reason"]), (&"reconnect".into(), &"shutdown".into()));
+    subscriber.says("next attempt in").await;
+}
+
+#[tokio::test]
+async fn control_c_ends_a_subscriber_cleanly() {
+    let hub = Hub::serve(&[]).await.unwrap();
+    let mut subscriber = Subscriber::json(&hub, &["chat"]).await;
+    subscriber.interrupt();
+    assert_eq!(subscriber.exit_code().await, Some(0));
+    assert_eq!(subscriber.stderr.next_line().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_reader_that_has_enough_ends_a_subscriber_cleanly() {
+    let hub = Hub::serve(&[]).await.unwrap();
+    let subscriber = Subscriber::json(&hub, &["chat"]).await;
+    let Subscriber { mut child, stdout, mut stderr } = subscriber;
+    drop(stdout);
+    publish(&hub, &["chat", "more"]).await;
+    let status = timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(stderr.next_line().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn serve_says_where_it_is_what_to_try_and_what_it_allows() {
+    let hub = Hub::serve(&["--stream", "a b"]).await.unwrap();
+    let printed = hub.output().join("\n");
+    for part in [
+        hub.url(""),
+        format!("curl -N '{}'", hub.url("/stream")),
+        format!("curl -d hello '{}'", hub.url("/topics/a%20b")),
+        "anyone on this machine may publish and subscribe".to_owned(),
+        "Room for ".to_owned(),
+    ] {
+        assert!(printed.contains(&part), "{part} in {printed}");
+    }
+}
+
+#[tokio::test]
+async fn verbose_prints_each_event_on_one_line() {
+    let mut hub = Hub::serve(&["-v"]).await.unwrap();
+    publish(&hub, &["chat", "two\nlines\u{1b}[2J", "--type", "x", "--private"]).await;
+    assert_eq!(hub.printed("chat (x)").await.unwrap(), "chat (x): two\\nlines\\u{1b}[2J");
+}
+
+#[tokio::test]
+async fn keys_and_tokens_open_what_they_name_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("t.toml");
+    let secret = "0123456789abcdef0123456789abcdef";
+    fs::write(
+        &config,
+        format!(
+            "private_topics = [\"user-*\"]\n\
+             [[key]]\nname = \"app\"\nsecret = \"key-{secret}\"\npublish = [\"*\"]\n\
+             [issuer]\niss = \"https://app.example\"\naudience = \"https://hub.example\"\nsecret = \"{secret}\"\n"
+        ),
+    )
+    .unwrap();
+    let config = config.to_str().unwrap();
+    let hub = Hub::serve(&["--config", config]).await.unwrap();
+    assert!(hub.output().join("\n").contains("Publishing needs a key or token"));
+
+    let mint = ["token", "new", "--config", config, "--subscribe", "user-42"];
+    let token = tidings(&mint).output().await.unwrap();
+    assert!(token.status.success(), "{}", String::from_utf8_lossy(&token.stderr));
+    let token = String::from_utf8(token.stdout).unwrap();
+
+    let mut holder =
+        Subscriber::json(&hub, &["user-42", "user-7", "news", "--token", token.trim_end()]).await;
+    let mut anybody = Subscriber::json(&hub, &["user-42", "user-7", "news"]).await;
+    let refused = tidings(&["publish", "news", "x", "--url", &hub.url("")]).output().await.unwrap();
+    let line = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(line.contains("401") && line.contains("--token") && line.lines().count() == 1, "{line}");
+
+    let key = format!("key-{secret}");
+    for (topic, data) in [("user-7", "not yours"), ("user-42", "yours"), ("news", "everybody's")] {
+        publish(&hub, &[topic, data, "--token", &key]).await;
+    }
+    assert_eq!(holder.value().await["data"], "yours");
+    assert_eq!(holder.value().await["data"], "everybody's");
+    assert_eq!(anybody.value().await["data"], "everybody's");
+
+    // The log of a hub names no credential.
+    let printed = hub.output().join("\n");
+    assert!(!printed.contains(secret) && !printed.contains(token.trim_end()), "{printed}");
+}
+
+#[tokio::test]
+async fn a_token_ends_the_stream_that_it_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("t.toml");
+    let issuer = "[issuer]\niss = \"a\"\naudience = \"https://b.example\"\nsecret = \"0123456789abcdef0123456789abcdef\"";
+    fs::write(&config, issuer).unwrap();
+    let config = config.to_str().unwrap();
+    let hub = Hub::serve(&["--config", config, "--retry-millis", "1000"]).await.unwrap();
+    let mint = ["token", "new", "--config", config, "--subscribe", "*", "--expires", "4s"];
+    let token = String::from_utf8(tidings(&mint).output().await.unwrap().stdout).unwrap();
+    let mut subscriber = Subscriber::json(&hub, &["chat", "--token", token.trim_end()]).await;
+    let notice = subscriber.value().await;
+    assert_eq!((&notice["kind"], &notice["reason"]), (&"reconnect".into(), &"expired".into()));
+    subscriber.says("error: the server answered 401").await;
+    assert_eq!(subscriber.exit_code().await, Some(1));
+}
+
+#[tokio::test]
+async fn the_demo_is_the_chat_of_the_old_answer() {
+    let hub = Hub::start(["demo"]).await.unwrap();
+    let printed = hub.output().join("\n");
+    assert!(printed.contains(&format!("curl -d message=hello {}", hub.url("/post"))), "{printed}");
+    let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
+    let form = "POST /post\nContent-Type: application/x-www-form-urlencoded";
+    let answer = hub.request(form, b"message=hello").await.unwrap();
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    loop {
+        let event = timeout(Duration::from_secs(30), stream.next()).await.unwrap().unwrap();
+        if event.event_type == "message" {
+            assert!(event.data.ends_with("] anonymous: hello"), "{}", event.data);
+            break;
+        }
+    }
+}
