@@ -110,7 +110,8 @@ impl Feed {
 
     /// Adds what the writer has gathered; returns its size in bytes.
     pub(crate) fn push(&self, gathered: Gathered) -> usize {
-        let block = Block { bytes: gathered.bytes.into(), frames: gathered.frames.into() };
+        let bytes = gathered.bytes.into_boxed_slice().into();
+        let block = Block { bytes, frames: gathered.frames.into() };
         let bytes = block.memory_bytes();
         self.state().blocks.push_back(block);
         bytes
@@ -171,9 +172,15 @@ impl Block {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.bytes.len() + size_of_val(&*self.frames)
+        let entries = self.frames.iter().filter_map(|frame| frame.restricted.as_ref());
+        let entries: usize = entries.map(|entry| entry.memory_bytes()).sum();
+        BLOCK_BYTES + self.bytes.len() + size_of_val(&*self.frames) + entries
     }
 }
+
+/// Memory of a block beside its frames: its places in the feed and in the list of all blocks, and the shell of a feed that is gone,
+/// which lasts as long as its blocks are in that list.
+const BLOCK_BYTES: usize = 256;
 
 /// What one turn of the writer has for one feed.
 #[derive(Debug, Default)]

@@ -39,7 +39,7 @@ pub struct Hub {
 #[non_exhaustive]
 pub struct HubSettings {
     /// A subscriber that received nothing for about this long is sent a comment, so that proxies keep the connection and dead ones are
-    /// found. Jittered by up to a quarter downwards. Default 15 s.
+    /// found. Jittered by up to a quarter downwards; zero means never. Default 15 s.
     pub heartbeat: Duration,
     /// How long browsers wait before they reconnect, in milliseconds, jittered by ± 50 %. Default 3,000.
     pub retry_millis: u64,
@@ -420,5 +420,7 @@ async fn write_feeds(shared: Arc<Shared>, mut tail: Box<dyn Tail>) {
             }
         }
     }
+    // Nothing comes any more that publishers could wait for.
     shared.close();
+    shared.pressure.restart();
 }

@@ -36,9 +36,9 @@ const BYTES_PER_PERMIT: u64 = 1024;
 impl Pressure {
     pub(crate) fn new(count_max: usize, bytes_max: u64, lagging_bytes_max: u64) -> Self {
         let permits =
-            u32::try_from(bytes_max.div_ceil(BYTES_PER_PERMIT)).unwrap_or(u32::MAX >> 4).min(u32::MAX >> 4);
+            u32::try_from(bytes_max.div_ceil(BYTES_PER_PERMIT)).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
         Self {
-            count: Semaphore::new(count_max),
+            count: Semaphore::new(count_max.min(Semaphore::MAX_PERMITS)),
             bytes: Semaphore::new(permits as usize),
             bytes_permits_max: permits,
             lagging: Mutex::default(),

@@ -28,7 +28,9 @@ pub(crate) struct Reader {
     /// What is known to be missing up to here has been told. `None` before the first page, for a start that promises nothing.
     pub(crate) told: Option<Position>,
     feeds: Vec<(Arc<Feed>, u64)>,
-    /// The log is in another epoch than the feeds, and has been read to its end: wait until the feeds leave this epoch.
+    /// The epoch of the feeds when this reader last looked, which is before the page that it may be waiting for is read.
+    looked_in: Epoch,
+    /// The log is in a later epoch than the feeds, and has been read to its end: wait until the feeds leave this epoch.
     waiting_in: Option<Epoch>,
 }
 
@@ -61,6 +63,7 @@ impl Reader {
             place,
             told: Some(place.position),
             feeds: joined,
+            looked_in: place.epoch,
             waiting_in: None,
         }
     }
@@ -76,6 +79,7 @@ impl Reader {
     pub(crate) fn step(&mut self, feeds: &Feeds) -> Step {
         // The head first: what it covers is in every feed, so the smallest position found is the next of all.
         let head = feeds.head();
+        self.looked_in = head.epoch;
         if self.place.epoch != head.epoch {
             return if self.waiting_in == Some(head.epoch) { Step::Wait } else { Step::Replay };
         }
@@ -104,10 +108,12 @@ impl Reader {
     }
 
     /// Takes over the place that a replay has reached.
-    pub(crate) fn replayed(&mut self, page: &Replayed, head: Cursor) {
+    pub(crate) fn replayed(&mut self, page: &Replayed) {
         self.place = page.place;
         self.told = page.told;
-        self.waiting_in = (page.at_end && page.place.epoch != head.epoch).then_some(head.epoch);
+        // The page is at least as new as what the feeds were then. What they are by now may be newer than the page.
+        let ahead = page.place.epoch != self.looked_in;
+        self.waiting_in = (page.at_end && ahead).then_some(self.looked_in);
     }
 
     fn peek_all(&self, head: Position) -> Peek {

@@ -38,6 +38,8 @@ pub(crate) struct ReplayRequest {
 pub(crate) struct Replayed {
     /// What is missing, to be sent before the events.
     pub(crate) gap: Option<(Cursor, Bytes)>,
+    /// Where the events begin: behind everything that is gone.
+    pub(crate) from: Cursor,
     /// The events, in order, each with its place.
     pub(crate) events: Vec<(Cursor, Bytes)>,
     /// How far this page reaches.
@@ -50,7 +52,7 @@ pub(crate) struct Replayed {
 
 impl Replays {
     pub(crate) fn new(log: Arc<dyn Log>, turns: usize, page_bytes: usize) -> Self {
-        Self { log, turns: Semaphore::new(turns), page_bytes }
+        Self { log, turns: Semaphore::new(turns.clamp(1, Semaphore::MAX_PERMITS)), page_bytes }
     }
 
     /// Reads the next page of a reader.
@@ -63,20 +65,12 @@ impl Replays {
             }
             // The place is of another epoch: find out what it is worth in this one, then read again from there.
             let bounds = self.log.bounds().await?;
-            let epoch = bounds.epochs.current().epoch;
             let position = match bounds.epochs.locate(request.place, bounds.newest) {
                 Located::Here(position) => position,
-                Located::Earlier(position) => {
-                    request.gap = Some(GapReason::OtherLog);
-                    position
-                }
-                Located::Unknown => {
-                    request.gap = Some(GapReason::OtherLog);
-                    Position::BEFORE_ALL
-                }
+                Located::Earlier(position) => request.lost_in_another_epoch(position),
+                Located::Unknown => request.lost_in_another_epoch(Position::BEFORE_ALL),
             };
-            request.requested.get_or_insert_with(|| request.place.to_string());
-            request.place = Cursor { epoch, position };
+            request.place = Cursor { epoch: bounds.epochs.current().epoch, position };
         }
     }
 
@@ -86,20 +80,24 @@ impl Replays {
             None => false,
         };
         let reason = request.gap.or(missing.then_some(GapReason::Expired));
+        let from = behind_what_is_gone(&request, &page);
         let gap = match reason {
-            Some(reason) => Some(gap_notice(reason, &request, &page, &self.log.bounds().await?)),
+            Some(reason) => Some((from, gap_notice(reason, &request, from, &self.log.bounds().await?))),
             None => None,
         };
         let mut bytes = Vec::new();
         let mut ranges = Vec::with_capacity(page.entries.len());
         for entry in &page.entries {
             if entry.event.except.as_ref() != Some(&request.connection) {
-                ranges.push((entry.cursor, encode_entry(entry, request.format, &mut bytes)));
+                // The epoch of the page: the place is one in the log as it is now, whenever the entry came into it.
+                let place = Cursor { epoch: page.epoch, position: entry.cursor.position };
+                ranges.push((place, encode_entry(entry, request.format, &mut bytes)));
             }
         }
         let bytes = Bytes::from(bytes);
         Ok(Replayed {
             gap,
+            from,
             events: ranges.into_iter().map(|(place, range)| (place, bytes.slice(range))).collect(),
             place: Cursor { epoch: page.epoch, position: page.through },
             told: page.floor.max(request.told).or(Some(request.place.position)),
@@ -108,21 +106,37 @@ impl Replays {
     }
 }
 
-fn gap_notice(reason: GapReason, request: &ReplayRequest, page: &Page, bounds: &Bounds) -> (Cursor, Bytes) {
-    let spell = |position| Cursor { epoch: page.epoch, position }.to_string();
-    let notice = Notice::Gap {
-        reason,
-        requested: request.requested.clone().unwrap_or_else(|| request.place.to_string()),
-        oldest: bounds.oldest.map(spell),
-        newest: spell(bounds.newest),
-    };
-    // The notice moves the cursor behind what is gone, but never past an event that is still to come.
+impl ReplayRequest {
+    /// Goes on after a place in another epoch. What was promised is broken, and has to be told.
+    fn lost_in_another_epoch(&mut self, position: Position) -> Position {
+        if self.told.is_some() {
+            self.requested.get_or_insert_with(|| self.place.to_string());
+            self.gap.get_or_insert(GapReason::OtherLog);
+            // Positions of one epoch mean nothing in another.
+            self.told = Some(position);
+        }
+        position
+    }
+}
+
+/// Behind what this reader has missed, but never past an event that is still to come.
+fn behind_what_is_gone(request: &ReplayRequest, page: &Page) -> Cursor {
     let gone = page.floor.unwrap_or(request.place.position).max(request.place.position);
     let position = match page.entries.first() {
         Some(first) if first.cursor.position <= gone => request.place.position,
         Some(_) => gone,
         None => gone.min(page.through),
     };
-    let place = Cursor { epoch: page.epoch, position };
-    (place, notice.encode(place, None))
+    Cursor { epoch: page.epoch, position }
+}
+
+fn gap_notice(reason: GapReason, request: &ReplayRequest, from: Cursor, bounds: &Bounds) -> Bytes {
+    let newest = bounds.newest_cursor();
+    let notice = Notice::Gap {
+        reason,
+        requested: request.requested.clone().unwrap_or_else(|| request.place.to_string()),
+        oldest: bounds.oldest.map(|position| Cursor { position, ..newest }.to_string()),
+        newest: newest.to_string(),
+    };
+    notice.encode(from, None)
 }

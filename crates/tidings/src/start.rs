@@ -33,7 +33,10 @@ pub(crate) async fn find(
         Since::Now => None,
         Since::Earliest => Some(at(Position::BEFORE_ALL)),
         Since::Ago(ago) => Some(at(log.position_ago(*ago).await?)),
-        Since::Last(count) => Some(at(before_the_last(log, *count, filter).await?)),
+        Since::Last(count) => {
+            let page = log.last(*count, filter, LAST_BYTES_MAX).await?;
+            Some(Start { place: Cursor { epoch: page.epoch, position: page.after }, ..at(page.after) })
+        }
         Since::Id(id) => {
             let found = |position| Start { promises: true, found: Some(id.clone()), ..at(position) };
             let lost = |position, reason| Start { gap: Some(reason), promises: true, ..at(position) };
@@ -47,6 +50,10 @@ pub(crate) async fn find(
                     Located::Unknown => lost(Position::BEFORE_ALL, GapReason::OtherLog),
                 },
                 None => match resolve(log, validator, id, filter).await? {
+                    // It was kept when the log lost its end; whether something behind it was lost, nobody knows.
+                    Some(position) if position <= bounds.epochs.current().after => {
+                        lost(position, GapReason::OtherLog)
+                    }
                     Some(position) => found(position),
                     None => lost(Position::BEFORE_ALL, GapReason::Unknown),
                 },
@@ -64,15 +71,4 @@ async fn resolve(
 ) -> Result<Option<Position>, Unavailable> {
     let Ok(id): Result<EventId, _> = validator.event_id(id) else { return Ok(None) };
     log.resolve(&id, &filter.grants).await
-}
-
-/// A place after which exactly the newest `count` events follow.
-async fn before_the_last(log: &dyn Log, count: usize, filter: &Filter) -> Result<Position, Unavailable> {
-    // One more than asked for: the place is that of the event before the first.
-    let page = log.last(count.saturating_add(1), filter, LAST_BYTES_MAX).await?;
-    let Some(first) = page.entries.first() else { return Ok(Position::BEFORE_ALL) };
-    if page.entries.len() > count {
-        return Ok(first.cursor.position);
-    }
-    Ok(Position::BEFORE_ALL)
 }

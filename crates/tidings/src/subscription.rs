@@ -17,7 +17,7 @@ use futures_core::Stream;
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tidings_log::Cursor;
-use tidings_topic::{ConnectionId, EventId};
+use tidings_topic::{ConnectionId, EventId, Validator};
 use tokio::time::{Instant, Sleep};
 
 use crate::{
@@ -39,9 +39,8 @@ pub struct Subscription {
     hub: Hub,
     reader: Reader,
     waker: Arc<AtomicWaker>,
-    /// What has to be sent before anything else, and the place that each item moves the subscriber to: the preface, notices, one page of
-    /// history. Bounded by that page.
-    pending: VecDeque<(Option<Cursor>, Bytes)>,
+    /// What has to be sent before anything else: the preface, notices, one page of history. Bounded by that page.
+    pending: VecDeque<Pending>,
     /// What has been sent reaches to here; the reader is ahead of it by what is pending.
     sent: Cursor,
     replay: Option<Pin<Box<dyn Future<Output = Replayed> + Send>>>,
@@ -53,6 +52,15 @@ pub struct Subscription {
     ended: bool,
     /// Says that this subscriber has left when it is dropped.
     _membership: Membership,
+}
+
+/// Something that waits to be sent.
+struct Pending {
+    /// Where it moves the subscriber to.
+    place: Option<Cursor>,
+    bytes: Bytes,
+    /// Not an event but something that the hub says itself.
+    is_notice: bool,
 }
 
 /// Where a subscription went on, for the header that tells it (the Mercure protocol, "Reconciliation").
@@ -92,61 +100,73 @@ impl Subscription {
         let now = Instant::now();
         let settings = &shared.settings;
         let lifetime = settings.lifetime_max.map(|lifetime| (now + jittered(lifetime), EndReason::Lifetime));
-        let expiry = request.expires_in.map(|expires_in| (now + expires_in, EndReason::Expired));
-        let heartbeat = jittered(settings.heartbeat);
+        let expiry =
+            request.expires_in.map(|expires_in| (now + expires_in.min(FAR_AWAY), EndReason::Expired));
+        let heartbeat = if settings.heartbeat.is_zero() { FAR_AWAY } else { settings.heartbeat };
+        let heartbeat = jittered(heartbeat);
+        let preface = tidings_sse::preface(jittered_millis(settings.retry_millis)).into();
 
-        let mut pending = VecDeque::new();
-        let retry_millis = jittered_millis(settings.retry_millis);
-        pending.push_back((None, tidings_sse::preface(retry_millis).into()));
-        if request.hello {
-            let hello = Notice::Hello { connection: connection.as_str().to_owned() };
-            let place = start.as_ref().map_or(reader.place, |start| start.place);
-            pending.push_back((Some(place), hello.encode(place, None)));
-        }
-
-        let mut resumed_from = None;
-        let mut first = None;
-        if let Some(start) = start {
-            resumed_from =
-                asked_for_history.then(|| start.found.clone().map_or(Resumed::Earliest, Resumed::After));
-            reader.place = start.place;
-            reader.told = start.promises.then_some(start.place.position);
-            first = Some((start.found, start.gap));
-        }
         let mut subscription = Self {
             sent: reader.place,
             reader,
             waker,
-            pending,
+            pending: VecDeque::from([Pending { place: None, bytes: preface, is_notice: true }]),
             replay: None,
             timer: Box::pin(tokio::time::sleep_until(now + heartbeat)),
             last_sent: now,
             heartbeat,
             ends: expiry.into_iter().chain(lifetime).collect(),
-            resumed_from,
+            resumed_from: None,
             ended: false,
             _membership: membership,
             hub,
         };
-        if let Some((requested, gap)) = first {
-            subscription.read_first_page(requested, gap, request.requested_id).await;
-        }
+        let page = match start {
+            Some(start) => {
+                Some(subscription.first_page(start, request.requested_id, asked_for_history).await)
+            }
+            None => None,
+        };
+        subscription.begin(request.hello, page);
         subscription
     }
 
     /// The first page is read before the response begins, because its head says whether the cursor was found.
-    async fn read_first_page(
+    async fn first_page(
         &mut self,
-        found: Option<String>,
-        gap: Option<crate::encode::GapReason>,
+        start: Start,
         requested: Option<String>,
-    ) {
-        let request = ReplayRequest { requested: found.or(requested), gap, ..self.replay_request() };
+        asked_for_history: bool,
+    ) -> Replayed {
+        self.reader.place = start.place;
+        self.reader.told = start.promises.then_some(start.place.position);
+        self.sent = start.place;
+        let request = ReplayRequest { requested, gap: start.gap, ..self.replay_request() };
         let page = self.hub.shared.next_page(request).await;
-        if page.gap.is_some() && self.resumed_from.is_some() {
-            self.resumed_from = Some(Resumed::Earliest);
+        if asked_for_history {
+            let found = start.found.filter(|_| page.gap.is_none());
+            self.resumed_from = Some(found.map_or(Resumed::Earliest, Resumed::After));
         }
-        self.take_page(page);
+        page
+    }
+
+    /// What comes first: that something is missing, before any other id could move the reader past it; then the name of the
+    /// connection, then the events.
+    fn begin(&mut self, hello: bool, page: Option<Replayed>) {
+        let place = page.as_ref().map_or(self.reader.place, |page| page.from);
+        let hello = hello.then(|| {
+            let hello = Notice::Hello { connection: self.reader.connection.as_str().to_owned() };
+            Pending { place: Some(place), bytes: hello.encode(place, None), is_notice: true }
+        });
+        match page {
+            None => self.pending.extend(hello),
+            Some(page) => {
+                if page.gap.is_none() {
+                    self.sent = place;
+                }
+                self.take_page(page, hello);
+            }
+        }
     }
 
     /// The name of this connection: an event published with [`NewEvent::except`](crate::NewEvent::except) of it is not delivered here.
@@ -186,10 +206,23 @@ impl Subscription {
         }
     }
 
-    fn take_page(&mut self, page: Replayed) {
-        self.reader.replayed(&page, self.hub.shared.feeds.head());
-        let events = page.gap.into_iter().chain(page.events);
-        self.pending.extend(events.map(|(place, bytes)| (Some(place), bytes)));
+    fn take_page(&mut self, page: Replayed, hello: Option<Pending>) {
+        self.reader.replayed(&page);
+        let gap = page.gap.map(|(place, bytes)| Pending { place: Some(place), bytes, is_notice: true });
+        let event = |(place, bytes)| Pending { place: Some(place), bytes, is_notice: false };
+        let notices = gap.into_iter().chain(hello);
+        self.pending.extend(notices.chain(page.events.into_iter().map(event)));
+    }
+
+    fn send_pending(&mut self, now: Instant) -> Option<Bytes> {
+        let Pending { place, bytes, .. } = self.pending.pop_front()?;
+        if self.pending.is_empty() {
+            // A reader that has caught up keeps no memory of the page.
+            self.pending = VecDeque::new();
+        }
+        self.sent = place.unwrap_or(self.sent);
+        self.last_sent = now;
+        Some(bytes)
     }
 
     fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -199,20 +232,22 @@ impl Subscription {
         // Before looking, so that what comes between looking and sleeping wakes us.
         self.waker.register(context.waker());
         let now = Instant::now();
+        // A gap that was found is told even by a stream that ends: the id of its last words may lie behind the gap.
+        if self.pending.front().is_some_and(|pending| pending.is_notice) {
+            return Poll::Ready(self.send_pending(now));
+        }
         if let Poll::Ready(bytes) = self.poll_end(now) {
             return Poll::Ready(bytes);
         }
         loop {
-            if let Some((place, bytes)) = self.pending.pop_front() {
-                self.sent = place.unwrap_or(self.sent);
-                self.last_sent = now;
+            if let Some(bytes) = self.send_pending(now) {
                 return Poll::Ready(Some(bytes));
             }
             if let Some(replay) = &mut self.replay {
                 match replay.as_mut().poll(context) {
                     Poll::Ready(page) => {
                         self.replay = None;
-                        self.take_page(page);
+                        self.take_page(page, None);
                         continue;
                     }
                     Poll::Pending => return self.poll_timer(context),
@@ -304,15 +339,18 @@ impl http_body::Body for Subscription {
     }
 }
 
+/// About a hundred years: longer than any stream lives. What is later than that is as good as never, and overflows no clock.
+const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// Between 75 % and 100 % of a duration, so that what began together does not act together.
 fn jittered(duration: Duration) -> Duration {
-    duration.mul_f64(0.75 + 0.25 * random_share())
+    duration.min(FAR_AWAY).mul_f64(0.75 + 0.25 * random_share())
 }
 
 /// Between 50 % and 150 %: how long a browser waits before it reconnects, spread so that a restart is not followed by a stampede.
 fn jittered_millis(millis: u64) -> u64 {
     let duration = Duration::from_millis(millis).mul_f64(0.5 + random_share());
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(Validator::RETRY_MILLIS_MAX)
 }
 
 /// A random number from 0 to 1. Where the system has no randomness, 0.5: jitter is then lost, and nothing else.

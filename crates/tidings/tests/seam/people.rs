@@ -1,0 +1,337 @@
+//! Who takes part in a round: publishers, subscribers who come and go, and whoever troubles the log.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use tidings::{
+    EventId, Format, Grants, Hub, IdempotencyKey, NewEvent, PublishError, Since, Subscribe, Subscription,
+    log::{Cursor, DelayedLog, Epoch, Position},
+};
+use tidings_sse::{Item, ParsedEvent, Parser};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    model::{Asked, Connection, Heard, Person},
+    random::Random,
+    world::{Wish, World, is_last, number_in, number_of, own_id, position_of},
+};
+
+/// Publishes until so many events have been attempted.
+pub(crate) async fn publish(hub: Hub, world: Arc<World>, mut random: Random, count: usize) {
+    let mut attempted = 0;
+    while attempted < count {
+        let batch = if random.percent(70) { 1 } else { random.between(2, 12) };
+        let key = random.percent(60).then(|| key(&mut random));
+        attempted += batch;
+        let mut answer = say(&hub, world.invent(&mut random, batch), key.clone()).await;
+        // Whoever was not told asks again, with the same key: then it is in the log once, in either form.
+        for _ in 0..3 {
+            let (Err(PublishError::OutcomeUnknown(_)), Some(key)) = (&answer, &key) else { break };
+            answer = say(&hub, world.invent(&mut random, batch), Some(key.clone())).await;
+        }
+        if random.percent(10) || answer.is_err() {
+            sleep(random.micros(3_000)).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// The last event, which every subscriber waits for.
+pub(crate) async fn publish_last(hub: &Hub, world: &World) {
+    while say(hub, vec![world.invent_last()], None).await.is_err() {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn say(hub: &Hub, events: Vec<NewEvent>, key: Option<IdempotencyKey>) -> Result<(), PublishError> {
+    let own_ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
+    let events: Result<_, _> = events.into_iter().map(|event| hub.validator().event(event)).collect();
+    let published = hub.publish_events(events.expect("valid events"), key).await?;
+    if !published[0].duplicate {
+        let matches = |id: &EventId, own: &Option<String>| {
+            own.as_ref().map_or(id.is_generated(), |own| id.as_str() == own)
+        };
+        assert!(published.iter().zip(&own_ids).all(|(published, own)| matches(&published.id, own)));
+        assert_eq!(published.len(), own_ids.len());
+    }
+    Ok(())
+}
+
+fn key(random: &mut Random) -> IdempotencyKey {
+    IdempotencyKey::new(&format!("key-{:x}", random.next())).expect("a valid key")
+}
+
+/// Others who append to the same log, its outages, lost ends and replacements.
+pub(crate) async fn trouble(
+    log: Arc<DelayedLog>,
+    hub: Hub,
+    world: Arc<World>,
+    mut random: Random,
+    finished: Arc<AtomicBool>,
+) {
+    while !finished.load(Ordering::Acquire) {
+        sleep(random.micros(40_000)).await;
+        match random.between(0, 20) {
+            0 => {
+                let epoch = log.replace();
+                world.note_epoch(tidings::log::EpochStart { epoch, after: Position::BEFORE_ALL }, true);
+            }
+            1 | 2 => world.note_epoch(log.lose_end(random.between(0, 40) as u64), false),
+            3 | 4 => {
+                log.go_down();
+                sleep(random.micros(60_000)).await;
+                log.come_back();
+            }
+            _ => {
+                let count = random.between(1, 3);
+                let events = world.invent(&mut random, count);
+                let numbers: Vec<_> = events.iter().map(|event| number_in(&event.data)).collect();
+                let events = events.into_iter().map(|event| hub.validator().event(event).expect("valid"));
+                let answer = log.append_foreign(events.collect());
+                world.settle(&numbers, &answer);
+            }
+        }
+    }
+}
+
+/// What a subscriber has been through, for the checker and for the message when it waits in vain.
+#[derive(Debug, Default)]
+pub(crate) struct Diary(pub(crate) Mutex<Vec<Connection>>);
+
+/// A subscriber who comes, leaves and comes back until it has heard the last event.
+pub(crate) struct Subscriber {
+    pub(crate) hub: Hub,
+    pub(crate) world: Arc<World>,
+    pub(crate) random: Random,
+    pub(crate) person: Person,
+    pub(crate) format: Format,
+    pub(crate) diary: Arc<Diary>,
+    /// Nothing but the last event is still to come.
+    pub(crate) finished: Arc<AtomicBool>,
+}
+
+impl Person {
+    pub(crate) fn random(random: &mut Random) -> Self {
+        let wishes = |random: &mut Random, from, to| {
+            let count = random.between(from, to);
+            (0..count).map(|_| Wish::random(random)).collect::<Vec<_>>()
+        };
+        Self { wishes: wishes(random, 1, 4), grants: wishes(random, 0, 3) }
+    }
+}
+
+impl Subscriber {
+    pub(crate) async fn live(mut self) {
+        let mut last_event_id = String::new();
+        loop {
+            let goes_on = self.goes_on(&last_event_id);
+            let asked = if goes_on { asked_by_id(&last_event_id) } else { self.choose() };
+            let Ok(subscription) = self.connect(&asked).await else {
+                sleep(Duration::from_millis(1)).await;
+                continue;
+            };
+            let connection = subscription.connection().clone();
+            self.world.state().connections.push(connection.clone());
+            let mut parser = Parser::new();
+            if goes_on {
+                parser = parser.resuming_from(last_event_id);
+            }
+            let done = self.read(subscription, &mut parser).await;
+            self.world.state().connections.retain(|other| *other != connection);
+            if done {
+                return;
+            }
+            last_event_id = parser.last_event_id().to_owned();
+            if self.random.percent(30) {
+                sleep(self.random.micros(15_000)).await;
+            }
+        }
+    }
+
+    /// A browser goes on where it was, if it was anywhere.
+    fn goes_on(&mut self, last_event_id: &str) -> bool {
+        !last_event_id.is_empty() && (self.finished.load(Ordering::Acquire) || self.random.percent(70))
+    }
+
+    /// Others start anywhere.
+    fn choose(&mut self) -> Asked {
+        if self.finished.load(Ordering::Acquire) {
+            return Asked::Earliest;
+        }
+        match self.random.between(0, 12) {
+            0..=2 => Asked::Now,
+            3 | 4 => Asked::Earliest,
+            5 | 6 => Asked::Last(self.random.between(0, 200)),
+            7 => {
+                let epoch = Epoch::from_u64(self.random.next());
+                let position = position_of(self.random.between(0, 5_000));
+                Asked::Foreign(Cursor { epoch, position }.to_string())
+            }
+            8 => {
+                let state = self.world.state();
+                let epoch = state.epochs.last().expect("a first epoch").start.epoch;
+                let position = position_of(state.said.len() + 1_000_000);
+                Asked::Beyond(Cursor { epoch, position }.to_string())
+            }
+            9 => Asked::Garbage(self.random.pick(&["no-such-id", "#", "#0", "own-", "🦀"]).to_string()),
+            _ => {
+                let state = self.world.state();
+                if state.ids.is_empty() {
+                    return Asked::Now;
+                }
+                let id: &String = self.random.pick(&state.ids);
+                asked_by_id(id)
+            }
+        }
+    }
+
+    async fn connect(&mut self, asked: &Asked) -> Result<Subscription, ()> {
+        let validator = self.hub.validator();
+        let grants: Grants = self.person.grants.iter().map(|wish| wish.matcher(validator)).collect();
+        let since = match asked {
+            Asked::Now => Since::Now,
+            Asked::Earliest => Since::Earliest,
+            Asked::Last(count) => Since::Last(*count),
+            Asked::Place(cursor) => Since::Id(cursor.to_string()),
+            Asked::OwnId(number) => Since::Id(own_id(*number)),
+            Asked::Foreign(id) | Asked::Beyond(id) | Asked::Garbage(id) => Since::Id(id.clone()),
+        };
+        let mut request = Subscribe::new(self.person.wishes.iter().map(|wish| wish.matcher(validator)))
+            .since(since)
+            .grants(grants)
+            .format(self.format)
+            .hello(self.random.percent(20));
+        if self.random.percent(20) {
+            request = request.expires_in(self.random.micros(40_000));
+        }
+        let newest_before = self.world.state().newest;
+        let subscription = self.hub.subscribe(request).await.map_err(drop)?;
+        self.diary.0.lock().expect("nobody panicked").push(Connection {
+            asked: asked.clone(),
+            id: subscription.connection().clone(),
+            newest_before,
+            place: Cursor::parse(subscription.place().as_str()).expect("a generated id"),
+            attempted: self.world.state().said.len(),
+            heard: Vec::new(),
+        });
+        Ok(subscription)
+    }
+
+    /// Reads until it is time to leave, the stream ends, or the last event has come (then it says so).
+    async fn read(&mut self, mut subscription: Subscription, parser: &mut Parser) -> bool {
+        // The patient ones wait as long as it takes, and nothing but the hub wakes them.
+        let patient = self.random.percent(40);
+        let stays_for = if self.random.percent(30) { usize::MAX } else { self.random.between(0, 400) };
+        let naps_every = self.random.between(1, 200);
+        let mut heard = 0;
+        loop {
+            let finished = self.finished.load(Ordering::Acquire);
+            let bytes = if patient || finished {
+                subscription.next().await
+            } else {
+                match timeout(self.random.micros(20_000), subscription.next()).await {
+                    Ok(bytes) => bytes,
+                    Err(_) if self.random.percent(30) => return false,
+                    Err(_) => continue,
+                }
+            };
+            let Some(bytes) = bytes else { return false };
+            if self.hear(&bytes, parser) {
+                return true;
+            }
+            heard += 1;
+            if heard >= stays_for && !finished {
+                // Its place is a place like any other.
+                self.world.state().ids.push(subscription.place().to_string());
+                return false;
+            }
+            if heard % naps_every == 0 && !finished {
+                sleep(self.random.micros(4_000)).await;
+            }
+        }
+    }
+
+    fn hear(&mut self, bytes: &[u8], parser: &mut Parser) -> bool {
+        let mut input = bytes;
+        let mut done = false;
+        while let Some(item) = parser.next(&mut input) {
+            if let Item::Event(event) = item.expect("the hub writes what can be parsed") {
+                assert!(event.has_id, "an event without an id: {event:?}");
+                let heard = self.understand(&event);
+                if let Heard::Event { id, .. } = &heard {
+                    done |= is_last(&self.data_of(&event));
+                    if self.random.percent(2) {
+                        self.world.state().ids.push(id.clone());
+                    }
+                }
+                let mut diary = self.diary.0.lock().expect("nobody panicked");
+                diary.last_mut().expect("an open connection").heard.push(heard);
+            }
+        }
+        done
+    }
+
+    fn understand(&self, event: &ParsedEvent) -> Heard {
+        let id = event.last_event_id.clone();
+        if event.event_type != "tidings" {
+            return Heard::Event { number: number_in(&self.data_of(event)), id };
+        }
+        let place = Cursor::parse(&id).expect("notices have generated ids");
+        let notice: serde_json::Value = serde_json::from_str(&event.data).expect("notices are JSON");
+        let text = |field: &str| notice[field].as_str().map(str::to_owned);
+        if notice["kind"] != "gap" {
+            return Heard::Notice { place };
+        }
+        let cursor = |text: String| Cursor::parse(&text).expect("bounds are generated ids");
+        Heard::Gap {
+            reason: text("reason").expect("a gap has a reason"),
+            requested: text("requested").expect("a gap says what was requested"),
+            oldest: text("oldest").map(cursor),
+            newest: cursor(text("newest").expect("a gap says where the log ends")),
+            place,
+            attempted: self.world.state().said.len(),
+        }
+    }
+
+    fn data_of(&self, event: &ParsedEvent) -> String {
+        if self.format == Format::Plain {
+            return event.data.clone();
+        }
+        assert_eq!(event.event_type, "message");
+        let json: serde_json::Value = serde_json::from_str(&event.data).expect("JSON was asked for");
+        assert_eq!(json["id"], event.last_event_id.as_str());
+        json["data"].as_str().expect("data is a string").to_owned()
+    }
+}
+
+fn asked_by_id(id: &str) -> Asked {
+    if let Ok(cursor) = Cursor::parse(id) {
+        return Asked::Place(cursor);
+    }
+    let number = id.strip_prefix("own-").and_then(|number| number.parse().ok());
+    Asked::OwnId(number.expect("an id that was heard"))
+}
+
+impl Diary {
+    pub(crate) fn take(&self) -> Vec<Connection> {
+        std::mem::take(&mut *self.0.lock().expect("nobody panicked"))
+    }
+
+    /// How far it got, for messages.
+    pub(crate) fn summary(&self) -> String {
+        let diary = self.0.lock().expect("nobody panicked");
+        let last = diary.last().map(|connection| {
+            let heard = connection.heard.last();
+            let place = number_of(connection.place.position);
+            format!("asked for {:?}, stood at {place}, heard last {heard:?}", connection.asked)
+        });
+        format!("{} connections; the last one {last:?}", diary.len())
+    }
+}
