@@ -13,6 +13,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric, text},
     metrics::{
         counter::{ConstCounter, Counter},
+        family::Family,
         gauge::ConstGauge,
     },
     registry::Registry,
@@ -27,8 +28,8 @@ pub(crate) struct Metrics {
     pub(crate) streams_opened: Counter,
     pub(crate) streams_closed: Counter,
     pub(crate) streams_shed: Counter,
-    pub(crate) refused_4xx: Counter,
-    pub(crate) refused_5xx: Counter,
+    /// By class of the status: `4xx`, `5xx`.
+    refused: Family<[(&'static str, &'static str); 1], Counter>,
     registry: Registry,
 }
 
@@ -46,10 +47,15 @@ impl Metrics {
         let streams_opened = counter("streams_opened", "Streams that were opened");
         let streams_closed = counter("streams_closed", "Streams that have ended");
         let streams_shed = counter("streams_shed", "Subscribers that were asked to come back later");
-        let refused_4xx = counter("refused_4xx", "Requests that were answered with a client error");
-        let refused_5xx = counter("refused_5xx", "Requests that were answered with a server error");
+        let refused = Family::default();
+        registry.register("requests_refused", "Requests that were answered with an error", refused.clone());
         registry.register_collector(Box::new(Figures { hub, connections }));
-        Self { streams_opened, streams_closed, streams_shed, refused_4xx, refused_5xx, registry }
+        Self { streams_opened, streams_closed, streams_shed, refused, registry }
+    }
+
+    /// Counts a request that was answered with an error.
+    pub(crate) fn count_refused(&self, class: &'static str) {
+        self.refused.get_or_create(&[("class", class)]).inc();
     }
 
     /// All figures in the text format of OpenMetrics.
@@ -117,13 +123,15 @@ impl Collector for Figures {
             "Requests whose head was complete and sound",
             read(&connections.requests),
         )?;
+        let refused = ConstCounter::new(0_u64);
+        let mut family = encoder.encode_descriptor(
+            "connections_refused",
+            "Connections that were turned away",
+            None,
+            refused.metric_type(),
+        )?;
         for (reason, count) in connections.refused() {
-            counter(
-                &mut encoder,
-                &format!("connections_refused_{reason}"),
-                "Connections that were turned away",
-                count,
-            )?;
+            ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
         }
         Ok(())
     }

@@ -142,10 +142,10 @@ fn report(app: &App, method: &Method, path: &str, peer: Option<PeerAddress>, res
     let path = path.escape_debug();
     let status_code = status.as_u16();
     if status.is_server_error() {
-        app.metrics.refused_5xx.inc();
+        app.metrics.count_refused("5xx");
         tracing::warn!(%method, %path, status = status_code, reason, cause, peer, "a request could not be served");
     } else {
-        app.metrics.refused_4xx.inc();
+        app.metrics.count_refused("4xx");
         tracing::debug!(%method, %path, status = status_code, reason, cause, peer, "a request was refused");
     }
 }

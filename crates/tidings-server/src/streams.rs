@@ -59,9 +59,10 @@ pub(crate) async fn stream(
     if app.settings.charset_utf8 {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     }
-    // RFC 9110, section 9.3.2: HEAD answers as GET does. Nobody would read a stream, so none is opened.
+    // RFC 9110, section 9.3.2: HEAD answers as GET does, so it claims no length. Nobody would read a stream, so none is opened.
     if parts.method == Method::HEAD {
-        return Ok((headers, Body::empty()).into_response());
+        let unread = futures_util::stream::empty::<Result<Bytes, Infallible>>();
+        return Ok((headers, Body::from_stream(unread)).into_response());
     }
 
     let slot = match app.slots.take(peer_address(parts)) {

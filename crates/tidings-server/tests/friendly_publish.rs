@@ -340,7 +340,7 @@ async fn the_metrics_count_and_name_no_topic() {
         "tidings_subscribers 1",
         "tidings_streams_opened_total 1",
         "tidings_streams_closed_total 0",
-        "tidings_refused_4xx_total 1",
+        "tidings_requests_refused_total{class=\"4xx\"} 1",
         "tidings_feeds 1",
     ] {
         assert!(answer.body.lines().any(|found| found == line), "{line} is missing: {}", answer.body);

@@ -105,7 +105,7 @@ async fn who_is_shed_is_counted() {
     face.get("/stream?topic=a").like_a_browser().answer().await.ok();
     let metrics = face.get("/metrics").answer().await.ok().body;
     assert!(metrics.contains("tidings_streams_shed_total 2"), "{metrics}");
-    assert!(metrics.contains("tidings_refused_5xx_total 1"), "{metrics}");
+    assert!(metrics.contains("tidings_requests_refused_total{class=\"5xx\"} 1"), "{metrics}");
 }
 
 #[tokio::test]
