@@ -50,12 +50,11 @@ for (const [name, client] of Object.entries(CLIENTS)) {
   });
 
   test(`${name} resumes after a cut and has missed nothing`, async (t) => {
-    const hub = await Hub.start(t, 'serve');
+    const hub = await Hub.start(t, 'serve', '--retry-millis', '300');
     const proxy = await Proxy.start(t, hub.port);
     const listener = new Client(t, client, proxy.url('/stream?topic=news'));
     await listener.opened();
-    // A short retry where the client honours it, so that the test does not wait for a default of seconds.
-    await hub.publish('news', 'before', { retry: 300 });
+    await hub.publish('news', 'before');
     await listener.upTo('before');
 
     for (const round of ['one', 'two']) {

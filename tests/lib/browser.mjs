@@ -1,5 +1,6 @@
 // Headless Chromium and Firefox, as Debian packages them, driven over WebDriver BiDi and the DevTools protocol.
 
+import { after, before } from 'node:test';
 import puppeteer from 'puppeteer-core';
 import { atEnd } from './ending.mjs';
 import { PATIENCE_MS } from './journal.mjs';
@@ -27,14 +28,29 @@ const LAUNCH = {
 
 /** A browser with an empty profile for the duration of the test `t`. */
 export async function launch(t, name) {
-  const browser = await puppeteer.launch({ headless: true, timeout: 2 * PATIENCE_MS, ...LAUNCH[name] });
+  const browser = await puppeteer.launch(options(name));
   atEnd(t, () => browser.close());
   return browser;
 }
 
+/** One browser for all tests of a suite; returns a function that hands it out. */
+export function forSuite(name) {
+  let browser;
+  before(async () => {
+    browser = await puppeteer.launch(options(name));
+  });
+  after(() => browser?.close());
+  return () => browser;
+}
+
+function options(name) {
+  return { headless: true, timeout: 2 * PATIENCE_MS, ...LAUNCH[name] };
+}
+
 /** A page with cookies of its own, as another person's browser. `scripts` run before those of any page. */
-export async function newPerson(browser, ...scripts) {
+export async function newPerson(t, browser, ...scripts) {
   const context = await browser.createBrowserContext();
+  atEnd(t, () => context.close());
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
   for (const script of scripts) await page.evaluateOnNewDocument(script);
@@ -78,10 +94,24 @@ export function messages(page) {
   return page.evaluate(() => window.heard.filter((entry) => entry.type === 'message').map((entry) => entry.data));
 }
 
+/** Waits until this page has heard a message with this data; resolves with all of them. */
+export async function messagesUpTo(page, data) {
+  await heard(page, { type: 'message', data });
+  return messages(page);
+}
+
 /** Waits for a gap notice and resolves with what it says. */
 export async function gapNotice(page) {
-  const isGap = () =>
-    window.heard.map((entry) => entry.type === 'tidings' && JSON.parse(entry.data)).find((notice) => notice.kind === 'gap');
-  await page.waitForFunction(isGap);
-  return page.evaluate(isGap);
+  const find = () =>
+    window.heard
+      .filter((entry) => entry.type === 'tidings')
+      .map((entry) => JSON.parse(entry.data))
+      .find((notice) => notice.kind === 'gap');
+  await page.waitForFunction(find);
+  return page.evaluate(find);
+}
+
+/** Whether any EventSource of the page was ever seen closed for good. */
+export function everClosed(page) {
+  return page.evaluate(() => window.heard.some((entry) => entry.state === 2));
 }

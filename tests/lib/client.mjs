@@ -22,9 +22,11 @@ export class Client {
   /** Runs the client on `url` for the duration of the test `t`. */
   constructor(t, client, url) {
     const [program, ...args] = command(client);
-    this.#process = spawn(program, [...args, url], { stdio: ['ignore', 'pipe', 'inherit'] });
+    this.#process = spawn(program, [...args, url], { stdio: ['ignore', 'pipe', 'pipe'] });
     atEnd(t, () => this.end());
     lines(this.#process.stdout, (line) => this.heard.add(JSON.parse(line)));
+    // Shown when a wait for this client fails: some complain of every cut.
+    lines(this.#process.stderr, (line) => this.heard.add({ stderr: line }));
     this.#process.on('error', (error) => this.heard.add({ failed: String(error) }));
     this.#process.on('exit', (code, signal) => this.heard.add({ ended: code ?? signal }));
   }
