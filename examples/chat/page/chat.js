@@ -20,7 +20,7 @@ function connect() {
   on('message', text => add(line(text)));
   on('roster', names => here.replaceChildren(...JSON.parse(names).map(name => element('li', '', dressed(name)))));
   on('tidings', notice => {
-    if (JSON.parse(notice).kind === 'gap') add(element('li', 'gap', 'Messages are missing here: they are no longer kept.'));
+    if (JSON.parse(notice).kind === 'gap') add(element('li', 'gap', 'Messages may be missing here: they are no longer kept.'));
   });
   show('connecting');
   stream.onopen = () => { if (stream === source) show('connected'); };

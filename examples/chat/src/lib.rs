@@ -27,7 +27,7 @@ const FORM_BYTES_MAX: usize = 16 * 1024;
 const BURST: u32 = 20;
 /// How long an address takes to earn the next form back.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Addresses that may have something to earn back at the same time; beyond, new ones are answered 429.
+/// Addresses that may have something to earn back at the same time; beyond, every form is answered 429.
 const ADDRESSES_MAX: usize = 10_000;
 /// The roster is sent at most this often, however many come and go.
 const ROSTER_PAUSE: Duration = Duration::from_millis(200);
