@@ -165,8 +165,7 @@ async fn a_reader_that_has_enough_ends_a_subscriber_cleanly() {
 
 #[tokio::test]
 async fn serve_says_where_it_is_what_to_try_and_what_it_allows() {
-    let hub = Hub::serve(&["--stream", "a b"]).await.unwrap();
-    let printed = hub.output().join("\n");
+    let mut hub = Hub::serve(&["--stream", "a b"]).await.unwrap();
     for part in [
         hub.url(""),
         format!("curl -N '{}'", hub.url("/stream")),
@@ -174,7 +173,7 @@ async fn serve_says_where_it_is_what_to_try_and_what_it_allows() {
         "anyone on this machine may publish and subscribe".to_owned(),
         "Room for ".to_owned(),
     ] {
-        assert!(printed.contains(&part), "{part} in {printed}");
+        hub.printed(&part).await.unwrap();
     }
 }
 
@@ -200,8 +199,8 @@ async fn keys_and_tokens_open_what_they_name_and_nothing_else() {
     )
     .unwrap();
     let config = config.to_str().unwrap();
-    let hub = Hub::serve(&["--config", config]).await.unwrap();
-    assert!(hub.output().join("\n").contains("Publishing needs a key or token"));
+    let mut hub = Hub::serve(&["--config", config]).await.unwrap();
+    hub.printed("Publishing needs a key or token").await.unwrap();
 
     let mint = ["token", "new", "--config", config, "--subscribe", "user-42"];
     let token = tidings(&mint).output().await.unwrap();
@@ -248,9 +247,8 @@ async fn a_token_ends_the_stream_that_it_opened() {
 
 #[tokio::test]
 async fn the_demo_is_the_chat_of_the_old_answer() {
-    let hub = Hub::start(["demo"]).await.unwrap();
-    let printed = hub.output().join("\n");
-    assert!(printed.contains(&format!("curl -d message=hello {}", hub.url("/post"))), "{printed}");
+    let mut hub = Hub::start(["demo"]).await.unwrap();
+    hub.printed(&format!("curl -d message=hello {}", hub.url("/post"))).await.unwrap();
     let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
     let form = "POST /post\nContent-Type: application/x-www-form-urlencoded";
     let answer = hub.request(form, b"message=hello").await.unwrap();

@@ -33,12 +33,12 @@ const PRECEDENCE: &str = "Every setting may also stand in the environment (--ret
     lists are separated by commas) or in the file (retain_bytes). Flags overrule the environment, and the environment \
     overrules the file. Keys, the issuer of tokens and private topics stand in the file alone:\n\n  \
     private_topics = [\"user-*\"]\n\n  \
-    [[key]]                # `tidings key new` makes one\n  \
+    [[key]]                         # `tidings key new` makes one\n  \
     name = \"app\"\n  \
-    secret_env = \"APP_KEY\"  # or secret, or secret_file\n  \
+    secret_env = \"APP_KEY\"          # or secret, or secret_file\n  \
     publish = [\"*\"]\n  \
     subscribe = [\"*\"]\n\n  \
-    [issuer]               # whose tokens are accepted\n  \
+    [issuer]                        # whose tokens are accepted\n  \
     iss = \"https://app.example.com\"\n  \
     audience = \"https://hub.example.com/.well-known/mercure\"\n  \
     algorithms = [\"ES256\"]\n  \
