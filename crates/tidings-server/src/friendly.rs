@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::request::Parts;
-use tidings::{Format, Matcher};
+use tidings::{Format, Matcher, Requested};
 
 pub(crate) use self::{batch::publish_batch, publish::publish};
 use crate::{
@@ -21,7 +21,6 @@ use crate::{
     pages,
     problem::{Problem, excerpt},
     query::{Parameters, Plus, percent_decode},
-    resume::friendly_cursor,
     router::App,
     streams::{self, StreamRequest, nothing_named, vary_accept},
 };
@@ -115,7 +114,7 @@ fn stream_request(
     };
     Ok(StreamRequest {
         matchers,
-        cursor: friendly_cursor(&parts.headers, parameters),
+        start: Requested::id_or_word(&parts.headers, parameters.iter()),
         format,
         hello: parameters.switch("hello")?,
         tells_cursor: false,

@@ -28,7 +28,6 @@ mod pages;
 mod problem;
 mod publishing;
 mod query;
-mod resume;
 mod router;
 mod settings;
 mod slots;

@@ -10,13 +10,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode, header, request::Parts};
-use tidings::{Event, Format, Matcher, NewEvent};
+use tidings::{Event, Format, Matcher, NewEvent, Requested};
 
 use crate::{
     problem::{Problem, excerpt},
     publishing::{self, PublishRequest, body_bytes, idempotency_key, retry_millis, utf8, validate},
     query::Parameters,
-    resume::mercure_cursor,
     router::App,
     streams::{self, StreamRequest, nothing_named, stream},
 };
@@ -45,7 +44,7 @@ fn stream_request(app: &App, parts: &Parts) -> Result<StreamRequest, Problem> {
     let parameters = Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes())?;
     Ok(StreamRequest {
         matchers: matchers(app, &parameters)?,
-        cursor: mercure_cursor(&parts.headers, &parameters),
+        start: Requested::id(&parts.headers, parameters.iter()),
         format: Format::Plain,
         hello: false,
         tells_cursor: true,

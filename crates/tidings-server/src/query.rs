@@ -29,7 +29,7 @@ impl Parameters {
         decoded.collect::<Result<_, Problem>>().map(Self)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
@@ -71,11 +71,6 @@ impl Parameters {
                 ),
             )),
         }
-    }
-
-    /// The last of these names that has a value, and the value.
-    pub(crate) fn last_non_empty(&self, names: &[&str]) -> Option<(&str, &str)> {
-        self.iter().filter(|(name, value)| names.contains(name) && !value.is_empty()).last()
     }
 }
 
@@ -179,13 +174,5 @@ mod tests {
         for encoded in [&b"a=%ff"[..], b"a=\xff", b"%c3=a", b"a=%ed%a0%80"] {
             assert!(Parameters::parse(encoded).is_err(), "{encoded:?}");
         }
-    }
-
-    #[test]
-    fn of_several_spellings_the_last_with_a_value_counts() {
-        let parameters = Parameters::parse(b"a=1&b=2&a=&c=3").expect("valid");
-        assert_eq!(parameters.last_non_empty(&["a", "b"]), Some(("b", "2")));
-        assert_eq!(parameters.last_non_empty(&["a"]), Some(("a", "1")));
-        assert_eq!(parameters.last_non_empty(&["d"]), None);
     }
 }

@@ -19,7 +19,9 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use http_body::Frame;
-use tidings::{Format, Matcher, Subscribe, SubscribeError, Subscription, log::Cursor, log::Position};
+use tidings::{
+    Format, Matcher, Requested, Subscribe, SubscribeError, Subscription, log::Cursor, log::Position,
+};
 use tidings_auth::Access;
 
 use crate::{
@@ -27,7 +29,6 @@ use crate::{
     access::expires_in,
     metrics::Metrics,
     problem::Problem,
-    resume::Asked,
     router::App,
     slots::{NoSlot, Slot},
 };
@@ -36,7 +37,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct StreamRequest {
     pub(crate) matchers: Vec<Matcher>,
-    pub(crate) cursor: Asked,
+    pub(crate) start: Requested,
     pub(crate) format: Format,
     /// Begin with a notice that names the connection.
     pub(crate) hello: bool,
@@ -69,9 +70,9 @@ pub(crate) async fn stream(
         Ok(slot) => slot,
         Err(reason) => return shed(app, parts, no_slot(app, reason)),
     };
-    let tells_cursor = request.tells_cursor && request.cursor != Asked::Nothing;
+    let tells_cursor = request.tells_cursor && request.start != Requested::Nothing;
     let mut subscribe = Subscribe::new(request.matchers)
-        .since(request.cursor.since())
+        .since(request.start.since())
         .format(request.format)
         .hello(request.hello)
         .grants(access.subscribe.clone());

@@ -63,5 +63,6 @@ pub use tidings_topic::{
 pub use encode::Format;
 pub use hub::{Hub, HubBuilder, HubSettings, HubStats, PublishError, Published, Snapshot, SubscribeError};
 pub use presence::{Presence, PresenceHook};
+pub use resume::Requested;
 pub use subscribe::Subscribe;
 pub use subscription::{Resumed, Subscription};

@@ -1,99 +1,150 @@
-//! Where a request wants to go on: how browsers and polyfills say which event they saw last.
+//! Where a request wants to go on: how browsers, polyfills and other clients say which event they saw last.
+//!
+//! Browsers send the header `Last-Event-ID` when they reconnect, and cannot send it when they connect first; polyfills and other
+//! clients put the id into a parameter, each under its own name.
 
-use std::borrow::Cow;
-
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tidings_topic::Since;
 
 use crate::subscribe::Subscribe;
 
+/// Where a request asks to start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Requested {
+    /// It does not say.
+    Nothing,
+    /// It has a cursor without a value.
+    Empty,
+    /// Here.
+    Start(Since),
+}
+
 /// How the polyfills and clients in use name the parameter that stands in for the header, which they cannot set.
-const LAST_EVENT_ID_PARAMETERS: [&str; 5] =
+const ID_PARAMETERS: [&str; 5] =
     ["lastEventId", "Last-Event-ID", "lastEventID", "last_event_id", "evs_last_event_id"];
 
-impl Subscribe {
-    /// Starts where the request says, if it says so; otherwise nothing changes. With it a browser that lost its connection misses nothing.
+impl Requested {
+    /// Reads the id of an event, or `earliest`, from the headers and the decoded parameters of a request.
     ///
     /// The header `Last-Event-ID` wins over every parameter: a browser that reconnects sends a fresh one with the URL that it had all
-    /// along. Then comes the last of the parameters by which polyfills send it, then `since`, with the words of [`Since`].
-    #[must_use]
-    pub fn resume(self, headers: &HeaderMap, query: Option<&str>) -> Self {
-        match requested_start(headers, query.unwrap_or_default()) {
-            Some(since) => self.since(since),
-            None => self,
+    /// along. Otherwise the last parameter that has a value counts.
+    pub fn id<'a>(headers: &HeaderMap, parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
+        let mut in_header = headers.get_all("last-event-id").iter();
+        if let Some(id) = in_header.find(|id| !id.is_empty()).map(text_of) {
+            return Self::Start(Since::from_last_event_id(&id));
+        }
+        let mut in_parameters =
+            parameters.filter(|(name, _)| ID_PARAMETERS.contains(name)).map(|(_, value)| value).peekable();
+        if !headers.contains_key("last-event-id") && in_parameters.peek().is_none() {
+            return Self::Nothing;
+        }
+        let last = in_parameters.filter(|value| !value.is_empty()).last();
+        last.map_or(Self::Empty, |id| Self::Start(Since::from_last_event_id(id)))
+    }
+
+    /// As [`id`](Self::id), and where there is no id, the words of the parameter `since` ([`Since`]).
+    pub fn id_or_word<'a>(
+        headers: &HeaderMap,
+        parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    ) -> Self {
+        let id = Self::id(headers, parameters.clone());
+        if matches!(id, Self::Start(_)) {
+            return id;
+        }
+        match parameters.filter(|(name, _)| *name == "since").last() {
+            Some((_, word)) => word.parse().map_or(Self::Empty, Self::Start),
+            None => id,
+        }
+    }
+
+    /// The start, which is [`Since::Now`] where the request does not say.
+    pub fn since(self) -> Since {
+        match self {
+            Self::Nothing | Self::Empty => Since::Now,
+            Self::Start(since) => since,
         }
     }
 }
 
-fn requested_start(headers: &HeaderMap, query: &str) -> Option<Since> {
-    // WHATWG HTML, "Server-sent events": the header is UTF-8, not ASCII. Other bytes name no event, so that the gap is told.
-    let header = headers.get("last-event-id").map(|id| String::from_utf8_lossy(id.as_bytes()));
-    if let Some(id) = header.filter(|id| !id.is_empty()) {
-        return Some(Since::from_last_event_id(&id));
+impl Subscribe {
+    /// Starts where the request says ([`Requested::id_or_word`]), if it says so; otherwise nothing changes. With it a browser that lost its
+    /// connection misses nothing.
+    #[must_use]
+    pub fn resume(self, headers: &HeaderMap, query: Option<&str>) -> Self {
+        let parameters: Vec<_> = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).collect();
+        let parameters = parameters.iter().map(|(name, value)| (&**name, &**value));
+        match Requested::id_or_word(headers, parameters) {
+            Requested::Start(since) => self.since(since),
+            Requested::Nothing | Requested::Empty => self,
+        }
     }
-    let last_of = |names: &[&str]| -> Option<Cow<'_, str>> {
-        let parameters = form_urlencoded::parse(query.as_bytes());
-        parameters
-            .filter(|(name, value)| names.contains(&&**name) && !value.is_empty())
-            .last()
-            .map(|(_, value)| value)
-    };
-    if let Some(id) = last_of(&LAST_EVENT_ID_PARAMETERS) {
-        return Some(Since::from_last_event_id(&id));
-    }
-    last_of(&["since"])?.parse().ok()
+}
+
+/// WHATWG HTML, "Server-sent events": the header is UTF-8, not ASCII. Chromium sends it so; Node sends `é` as Latin-1.
+fn text_of(value: &HeaderValue) -> String {
+    let latin_1 = || value.as_bytes().iter().copied().map(char::from).collect();
+    std::str::from_utf8(value.as_bytes()).map_or_else(|_| latin_1(), str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
 
     use super::*;
 
-    fn start(header: Option<&[u8]>, query: &str) -> Option<Since> {
+    fn requested(header: Option<&[u8]>, query: &str) -> Requested {
         let value = header.map(|id| HeaderValue::from_bytes(id).expect("a header value"));
         let fields = value.into_iter().map(|value| (HeaderName::from_static("last-event-id"), value));
-        requested_start(&fields.collect(), query)
+        let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+        let parameters = parameters.iter().map(|(name, value)| (&**name, &**value));
+        Requested::id_or_word(&fields.collect(), parameters)
     }
 
-    fn id(text: &str) -> Since {
-        Since::Id(text.to_owned())
+    fn id(text: &str) -> Requested {
+        Requested::Start(Since::Id(text.to_owned()))
     }
 
     #[test]
     fn the_header_wins_over_every_parameter() {
-        assert_eq!(start(Some(b"fresh"), "lastEventId=stale&since=stale"), Some(id("fresh")));
+        assert_eq!(requested(Some(b"fresh"), "lastEventId=stale&since=stale"), id("fresh"));
     }
 
     #[test]
-    fn an_empty_header_says_nothing() {
-        assert_eq!(start(Some(b""), "lastEventId=a"), Some(id("a")));
-        assert_eq!(start(Some(b""), ""), None);
+    fn an_empty_cursor_is_none_and_yet_one() {
+        assert_eq!(requested(Some(b""), "lastEventId=a"), id("a"));
+        assert_eq!(requested(Some(b""), ""), Requested::Empty);
+        assert_eq!(requested(None, "lastEventId="), Requested::Empty);
+        assert_eq!(requested(None, "since="), Requested::Empty);
+        assert_eq!(requested(None, "topic=a"), Requested::Nothing);
     }
 
     #[test]
-    fn the_header_is_read_as_utf8() {
-        assert_eq!(start(Some("é😀".as_bytes()), ""), Some(id("é😀")));
-        assert_eq!(start(Some(b"\xff"), ""), Some(id("\u{fffd}")));
+    fn the_header_is_read_as_utf8_and_otherwise_as_latin_1() {
+        assert_eq!(requested(Some("é😀".as_bytes()), ""), id("é😀"));
+        assert_eq!(requested(Some(b"caf\xe9"), ""), id("café"));
     }
 
     #[test]
-    fn every_polyfill_finds_its_parameter() {
-        for name in LAST_EVENT_ID_PARAMETERS {
-            assert_eq!(start(None, &format!("x=1&{name}=%231.a&since=now")), Some(id("#1.a")), "{name}");
+    fn every_polyfill_finds_its_parameter_whatever_the_page_began_with() {
+        for name in ID_PARAMETERS {
+            assert_eq!(requested(None, &format!("{name}=%231.a&since=-50")), id("#1.a"), "{name}");
         }
     }
 
     #[test]
     fn the_last_parameter_that_is_not_empty_counts() {
-        assert_eq!(start(None, "lastEventId=a&evs_last_event_id=b&last_event_id="), Some(id("b")));
+        assert_eq!(requested(None, "lastEventId=a&evs_last_event_id=b&last_event_id="), id("b"));
     }
 
     #[test]
-    fn a_first_visit_says_where_to_start_with_since() {
-        assert_eq!(start(None, "topic=a&since=-50"), Some(Since::Last(50)));
-        assert_eq!(start(None, "since=earliest"), Some(Since::Earliest));
-        assert_eq!(start(None, "since=&topic=a"), None);
+    fn only_since_knows_words() {
+        assert_eq!(requested(None, "topic=a&since=-50"), Requested::Start(Since::Last(50)));
+        assert_eq!(requested(None, "since=earliest"), Requested::Start(Since::Earliest));
+        assert_eq!(requested(None, "lastEventId=-50"), id("-50"));
+        assert_eq!(requested(None, "lastEventId=now"), id("now"));
+        assert_eq!(requested(None, "lastEventId=earliest"), Requested::Start(Since::Earliest));
+        let since = [("since", "-50")].into_iter();
+        assert_eq!(Requested::id(&HeaderMap::new(), since), Requested::Nothing, "where there are ids only");
     }
 
     #[test]
