@@ -176,3 +176,127 @@ impl Routes {
         self.exact.values().flatten().chain(&self.others)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::task::ArcWake;
+    use tidings_log::{Epoch, Position, Timestamp};
+    use tidings_topic::{NewEvent, Validator};
+
+    use super::*;
+    use crate::feed::Peek;
+
+    fn cursor(number: u128) -> Cursor {
+        let position = Position::from_bytes(number.to_be_bytes());
+        Cursor { epoch: Epoch::from_u64(1), position }
+    }
+
+    fn entry(number: u128, topics: &[&str]) -> Arc<Entry> {
+        let topics = topics.iter().map(ToString::to_string).collect();
+        let new = NewEvent { topics, data: "x".repeat(100), ..NewEvent::default() };
+        let event = Validator::default().event(new).expect("valid");
+        Arc::new(Entry::new(cursor(number), Timestamp::from_millis(0), event))
+    }
+
+    fn exact(topic: &str) -> Matcher {
+        Validator::default().exact(topic).expect("valid")
+    }
+
+    struct Bell(AtomicUsize);
+
+    impl ArcWake for Bell {
+        fn wake_by_ref(bell: &Arc<Self>) {
+            bell.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn one_matcher_in_one_format_has_one_feed_until_its_last_reader_leaves() {
+        let feeds = Feeds::new(cursor(0), 1 << 20);
+        let waker = Arc::default();
+        let (first, first_reader) = feeds.join(&exact("a"), Format::Plain, &waker);
+        let (second, second_reader) = feeds.join(&exact("a"), Format::Plain, &waker);
+        let (json, json_reader) = feeds.join(&exact("a"), Format::Json, &waker);
+        assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &json));
+        assert_eq!(feeds.size().0, 2);
+        assert_eq!(feeds.reader_count(&entry(1, &["a"]).event.topics), 3);
+        feeds.leave(&first, first_reader);
+        assert_eq!(feeds.size().0, 2);
+        feeds.leave(&second, second_reader);
+        feeds.leave(&json, json_reader);
+        assert_eq!(feeds.size().0, 0);
+    }
+
+    #[test]
+    fn a_new_feed_knows_nothing_of_what_was_before_it() {
+        let feeds = Feeds::new(cursor(0), 1 << 20);
+        feeds.write(&[entry(1, &["a"])]);
+        let (feed, _) = feeds.join(&exact("a"), Format::Plain, &Arc::default());
+        assert!(matches!(feed.peek(cursor(0), cursor(1).position), Peek::Behind));
+        assert!(matches!(feed.peek(cursor(1), cursor(1).position), Peek::Nothing));
+    }
+
+    #[test]
+    fn all_feeds_together_hold_no_more_than_they_may_and_the_oldest_goes_first() {
+        let bytes_max = 3_000;
+        let feeds = Feeds::new(cursor(0), bytes_max);
+        let waker = Arc::default();
+        let joined = ["a", "b", "c"].map(|topic| feeds.join(&exact(topic), Format::Plain, &waker).0);
+        for number in 1..=60 {
+            feeds.write(&[entry(number, &[["a", "b", "c"][(number % 3) as usize]])]);
+            assert!(feeds.size().1 <= bytes_max);
+        }
+        let kept = |place| {
+            let head = feeds.head().position;
+            joined.iter().filter(|feed| !matches!(feed.peek(cursor(place), head), Peek::Behind)).count()
+        };
+        assert_eq!(kept(0), 0);
+        assert_eq!(kept(58), 3);
+        let boundary = (0..60).find(|place| kept(*place) == 3).expect("the newest are kept");
+        assert!((0..boundary.saturating_sub(3)).all(|place| kept(place) == 0));
+    }
+
+    #[test]
+    fn what_belongs_to_a_feed_that_is_gone_makes_room_in_its_turn() {
+        let feeds = Feeds::new(cursor(0), 2_000);
+        for number in 1..=50 {
+            let (feed, reader) = feeds.join(&exact("a"), Format::Plain, &Arc::default());
+            feeds.write(&[entry(number, &["a"])]);
+            feeds.leave(&feed, reader);
+            assert!(feeds.size().1 <= 2_000);
+        }
+    }
+
+    #[test]
+    fn a_private_entry_counts_with_the_memory_that_it_holds() {
+        let feeds = Feeds::new(cursor(0), 1 << 20);
+        let _joined = feeds.join(&exact("a"), Format::Plain, &Arc::default());
+        let mut private = Arc::unwrap_or_clone(entry(1, &["a"]));
+        feeds.write(&[Arc::new(private.clone())]);
+        let public_bytes = feeds.size().1;
+        private.event.private = true;
+        private.cursor = cursor(2);
+        let entry_bytes = private.memory_bytes();
+        feeds.write(&[Arc::new(private)]);
+        assert_eq!(feeds.size().1, 2 * public_bytes + entry_bytes);
+    }
+
+    #[test]
+    fn only_readers_of_what_was_written_are_woken_and_all_of_them_by_a_restart() {
+        let feeds = Feeds::new(cursor(0), 1 << 20);
+        let bells = ["a", "b"].map(|topic| {
+            let (bell, waker) = (Arc::new(Bell(AtomicUsize::new(0))), Arc::<AtomicWaker>::default());
+            waker.register(&futures_util::task::waker(Arc::clone(&bell)));
+            feeds.join(&exact(topic), Format::Plain, &waker);
+            (bell, waker)
+        });
+        let rung = || bells.each_ref().map(|(bell, _)| bell.0.load(Ordering::SeqCst));
+        feeds.write(&[entry(1, &["a"])]);
+        assert_eq!(rung(), [1, 0]);
+        bells[0].1.register(&futures_util::task::waker(Arc::clone(&bells[0].0)));
+        feeds.restart(cursor(5));
+        assert_eq!(rung(), [2, 1]);
+    }
+}

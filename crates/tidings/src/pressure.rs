@@ -104,3 +104,68 @@ impl Pressure {
         self.lagging_bytes.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tidings_log::Epoch;
+
+    use super::*;
+
+    fn cursor(epoch: u64, number: u128) -> Cursor {
+        let position = Position::from_bytes(number.to_be_bytes());
+        Cursor { epoch: Epoch::from_u64(epoch), position }
+    }
+
+    #[test]
+    fn whoever_is_through_makes_room() {
+        let pressure = Pressure::new(2, 10 * BYTES_PER_PERMIT, 0);
+        let first = pressure.enter(9 * BYTES_PER_PERMIT).expect("there is room");
+        assert!(pressure.enter(2 * BYTES_PER_PERMIT).is_none(), "too many bytes");
+        let second = pressure.enter(1).expect("there is room for this");
+        assert!(pressure.enter(0).is_none(), "too many batches");
+        drop((first, second));
+        assert!(pressure.enter(u64::MAX).is_some(), "one that is larger than all the room has it to itself");
+    }
+
+    #[test]
+    fn what_was_refused_for_its_bytes_takes_no_turn() {
+        let pressure = Pressure::new(2, BYTES_PER_PERMIT, 0);
+        let _large = pressure.enter(BYTES_PER_PERMIT).expect("there is room");
+        for _ in 0..5 {
+            assert!(pressure.enter(BYTES_PER_PERMIT).is_none());
+        }
+        assert!(pressure.enter(0).is_some());
+    }
+
+    #[test]
+    fn only_what_the_feeds_do_not_have_yet_counts_as_lag() {
+        let pressure = Pressure::new(1, 1, 100);
+        pressure.appended(cursor(1, 5), 60, || cursor(1, 5));
+        pressure.appended(cursor(1, 6), 60, || cursor(2, 0));
+        assert_eq!(pressure.lagging_bytes(), 0);
+        pressure.appended(cursor(1, 8), 60, || cursor(1, 5));
+        pressure.appended(cursor(1, 7), 60, || cursor(1, 5));
+        assert_eq!(pressure.lagging_bytes(), 120);
+        pressure.fanned_out(cursor(1, 7).position);
+        assert_eq!(pressure.lagging_bytes(), 60);
+        pressure.fanned_out(cursor(1, 9).position);
+        assert_eq!(pressure.lagging_bytes(), 0);
+    }
+
+    #[test]
+    fn who_waits_for_the_fan_out_is_woken_when_it_has_caught_up_or_starts_anew() {
+        let pressure = Pressure::new(1, 1, 50);
+        let catch_up: [&dyn Fn(); 2] =
+            [&|| pressure.fanned_out(cursor(1, 1).position), &|| pressure.restart()];
+        for catch_up in catch_up {
+            pressure.appended(cursor(1, 1), 60, || cursor(1, 0));
+            let mut waiting = Box::pin(pressure.wait_for_fan_out());
+            assert!((&mut waiting).now_or_never().is_none());
+            pressure.fanned_out(cursor(1, 0).position);
+            assert!((&mut waiting).now_or_never().is_none());
+            catch_up();
+            assert!(waiting.now_or_never().is_some());
+        }
+    }
+}

@@ -68,6 +68,17 @@ impl Reader {
         }
     }
 
+    /// Goes on from the end of the log as it was before this reader joined. Whether the feeds lead there; otherwise the log has to
+    /// be read.
+    pub(crate) fn begin_at_end(&mut self, end: Cursor) -> bool {
+        let led = self.place.epoch == end.epoch;
+        if led {
+            self.place.position = self.place.position.max(end.position);
+            self.told = Some(self.place.position);
+        }
+        led
+    }
+
     /// Gives the places in the feeds back.
     pub(crate) fn leave(&mut self, feeds: &Feeds) {
         for (feed, reader) in self.feeds.drain(..) {
@@ -130,5 +141,240 @@ impl Reader {
             }
         }
         first.map_or(Peek::Nothing, Peek::Frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use futures_util::FutureExt;
+    use proptest::prelude::*;
+    use tidings_log::{DelayedLog, Faults, Log, MemoryLimits, Tail, TailItem};
+    use tidings_topic::{Event, Matcher, NewEvent, Validator};
+
+    use super::*;
+    use crate::replay::{ReplayRequest, Replays};
+
+    /// What may happen, in any order.
+    #[derive(Clone, Debug)]
+    enum Act {
+        /// Somebody appends an event with these topics.
+        Append(Vec<u8>),
+        /// The writer takes one item from the tail.
+        Write,
+        /// The reader goes on until it has nothing to do.
+        Read,
+        /// A page that the reader waits for is read, but has not arrived.
+        ReadPage,
+        LoseEnd(u64),
+        Replace,
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            8 => prop::collection::vec(0..4_u8, 1..3).prop_map(Act::Append),
+            6 => Just(Act::Write),
+            6 => Just(Act::Read),
+            4 => Just(Act::ReadPage),
+            1 => (0..4_u64).prop_map(Act::LoseEnd),
+            1 => Just(Act::Replace),
+        ]
+    }
+
+    const TOPICS: [&str; 4] = ["/a/1", "/a/2", "b", "c"];
+
+    fn matchers(validator: &Validator, chosen: u8) -> Vec<Matcher> {
+        let all = [
+            validator.exact(TOPICS[0]),
+            validator.exact(TOPICS[2]),
+            validator.pattern("/a/:number"),
+            validator.exact("*"),
+        ];
+        let all = all.map(|matcher| matcher.expect("valid")).into_iter().enumerate();
+        all.filter(|(bit, _)| chosen & (1 << bit) != 0).map(|(_, matcher)| matcher).collect()
+    }
+
+    /// A log, a writer and one reader, each moved by hand.
+    struct Stage {
+        log: Arc<DelayedLog>,
+        tail: Box<dyn Tail>,
+        feeds: Feeds,
+        replays: Replays,
+        reader: Reader,
+        wants_page: bool,
+        page: Option<Replayed>,
+        heard: Vec<String>,
+        gaps: usize,
+    }
+
+    impl Stage {
+        fn new(chosen: u8, feed_bytes_max: usize) -> Self {
+            let log = Arc::new(DelayedLog::new(1, Faults::default(), MemoryLimits::default()));
+            let (head, tail) = now(log.tail()).expect("the log is there");
+            let feeds = Feeds::new(head, feed_bytes_max);
+            let filter = Filter { matchers: matchers(&Validator::default(), chosen), ..Filter::default() };
+            let connection = ConnectionId::new("c").expect("valid");
+            let reader = Reader::join(&feeds, Arc::new(filter), Format::Plain, connection, &Arc::default());
+            let replays = Replays::new(Arc::clone(&log) as Arc<dyn Log>, 1, 300);
+            Self {
+                log,
+                tail,
+                feeds,
+                replays,
+                reader,
+                wants_page: false,
+                page: None,
+                heard: Vec::new(),
+                gaps: 0,
+            }
+        }
+
+        fn append(&self, data: usize, topics: &[u8]) -> Event {
+            let topics = topics.iter().map(|topic| TOPICS[usize::from(*topic)].to_owned()).collect();
+            let new = NewEvent { topics, data: data.to_string(), ..NewEvent::default() };
+            let event = Validator::default().event(new).expect("valid");
+            self.log.append_foreign(vec![event.clone()]).expect("there is room");
+            event
+        }
+
+        /// Whether there was something to write.
+        fn write(&mut self) -> bool {
+            let item = self.tail.next(1).now_or_never().map(|item| item.expect("the log is there"));
+            match &item {
+                None => {}
+                Some(TailItem::Entries(entries)) => self.feeds.write(entries),
+                Some(TailItem::Skipped { through }) => {
+                    self.feeds.restart(Cursor { position: *through, ..self.feeds.head() });
+                }
+                Some(TailItem::NewEpoch(start)) => {
+                    self.feeds.restart(Cursor { epoch: start.epoch, position: start.after });
+                }
+            }
+            item.is_some()
+        }
+
+        fn read_page(&mut self) {
+            if self.wants_page && self.page.is_none() {
+                let request = ReplayRequest {
+                    filter: Arc::clone(&self.reader.filter),
+                    format: self.reader.format,
+                    connection: self.reader.connection.clone(),
+                    place: self.reader.place,
+                    told: self.reader.told,
+                    requested: None,
+                    gap: None,
+                };
+                self.page = Some(now(self.replays.next_page(request)).expect("the log is there"));
+            }
+        }
+
+        /// The reader takes what has arrived and goes on until it needs a page or has to wait.
+        fn read(&mut self) {
+            if self.wants_page {
+                let Some(page) = self.page.take() else { return };
+                self.reader.replayed(&page);
+                self.wants_page = false;
+                self.gaps += usize::from(page.gap.is_some());
+                self.heard.extend(page.events.iter().map(|(_, bytes)| data_of(bytes)));
+            }
+            loop {
+                match self.reader.step(&self.feeds) {
+                    Step::Send(bytes) => self.heard.push(data_of(&bytes)),
+                    Step::Replay => break self.wants_page = true,
+                    Step::Wait => break,
+                }
+            }
+        }
+
+        /// Until nobody has anything to do.
+        fn settle(&mut self) {
+            loop {
+                let wrote = self.write();
+                self.read_page();
+                self.read();
+                if !wrote && !self.wants_page {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        tokio::task::unconstrained(future).now_or_never().expect("this log never waits")
+    }
+
+    fn data_of(bytes: &[u8]) -> String {
+        let text = std::str::from_utf8(bytes).expect("text");
+        text.split("data: ").nth(1).expect("an event has data").trim().to_owned()
+    }
+
+    proptest! {
+        /// However writing, reading, pages on their way and lost ends interleave, the reader hears each event once and in order, and in
+        /// the end everything that the log still has.
+        #[test]
+        fn a_reader_hears_everything_that_is_left_once_and_in_order(
+            acts in prop::collection::vec(act(), 0..60),
+            chosen in 1..16_u8,
+            feed_bytes_max in prop::sample::select(vec![0, 1_000, 1 << 20]),
+        ) {
+            let mut stage = Stage::new(chosen, feed_bytes_max);
+            let mut said: Vec<(String, Event)> = Vec::new();
+            let mut epochs = 0;
+            for act in acts {
+                match act {
+                    Act::Append(topics) => {
+                        let event = stage.append(said.len(), &topics);
+                        said.push((event.data.clone(), event));
+                    }
+                    Act::Write => drop(stage.write()),
+                    Act::Read => stage.read(),
+                    Act::ReadPage => stage.read_page(),
+                    Act::LoseEnd(count) => {
+                        stage.log.lose_end(count);
+                        epochs += 1;
+                    }
+                    Act::Replace => {
+                        stage.log.replace();
+                        epochs += 1;
+                    }
+                }
+            }
+            stage.settle();
+
+            let everything = Filter { grants: tidings_topic::Grants::all(), ..Filter::everything_public() };
+            let left = now(stage.log.read(Position::BEFORE_ALL, &everything, usize::MAX)).expect("there");
+            let heard: HashSet<_> = stage.heard.iter().collect();
+            for entry in left.entries.iter().filter(|entry| stage.reader.filter.accepts(&entry.event)) {
+                prop_assert!(heard.contains(&entry.event.data), "{} is missing of {:?}", entry.event.data, stage.heard);
+            }
+            prop_assert_eq!(heard.len(), stage.heard.len(), "doubled: {:?}", stage.heard);
+            let numbers: Vec<usize> = stage.heard.iter().map(|data| data.parse().expect("a number")).collect();
+            prop_assert!(numbers.is_sorted(), "out of order: {:?}", numbers);
+            let wished = |number: &usize| stage.reader.filter.accepts(&said[*number].1);
+            prop_assert!(numbers.iter().all(wished), "not asked for: {:?}", numbers);
+            prop_assert!(stage.gaps <= epochs);
+            prop_assert_eq!(stage.reader.place, left_end(&stage.log));
+        }
+    }
+
+    fn left_end(log: &DelayedLog) -> Cursor {
+        now(log.bounds()).expect("the log is there").newest_cursor()
+    }
+
+    #[test]
+    fn a_page_that_is_older_than_the_feeds_makes_nobody_wait() {
+        let mut stage = Stage::new(2, 1 << 20);
+        stage.append(0, &[2]);
+        stage.log.lose_end(0);
+        while stage.write() {}
+        stage.read();
+        stage.read_page();
+        // While the page is on its way, the log loses its end again, and the feeds are there first.
+        stage.log.lose_end(0);
+        stage.append(1, &[2]);
+        while stage.write() {}
+        stage.settle();
+        assert_eq!(stage.heard, ["0", "1"]);
     }
 }

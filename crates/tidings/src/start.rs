@@ -17,30 +17,36 @@ pub(crate) struct Start {
     pub(crate) gap: Option<GapReason>,
     /// The id that was found, to be echoed.
     pub(crate) found: Option<String>,
+    /// This is the end of the log: where the feeds have come so far, there is no history to read.
+    pub(crate) at_end: bool,
 }
 
-/// Finds the place that a request means. `None`: begin with what comes from now on.
+/// Finds the place that a request means.
 pub(crate) async fn find(
     log: &dyn Log,
     validator: &Validator,
     since: &Since,
     filter: &Filter,
-) -> Result<Option<Start>, Unavailable> {
+) -> Result<Start, Unavailable> {
     let bounds = log.bounds().await?;
     let epoch = bounds.epochs.current().epoch;
-    let at = |position| Start { place: Cursor { epoch, position }, promises: false, gap: None, found: None };
+    let at = |position| {
+        let place = Cursor { epoch, position };
+        Start { place, promises: false, gap: None, found: None, at_end: false }
+    };
     Ok(match since {
-        Since::Now => None,
-        Since::Earliest => Some(at(Position::BEFORE_ALL)),
-        Since::Ago(ago) => Some(at(log.position_ago(*ago).await?)),
+        // Not where the feeds are: they may have yet to deliver what was published before.
+        Since::Now => Start { at_end: true, ..at(bounds.newest) },
+        Since::Earliest => at(Position::BEFORE_ALL),
+        Since::Ago(ago) => at(log.position_ago(*ago).await?),
         Since::Last(count) => {
             let page = log.last(*count, filter, LAST_BYTES_MAX).await?;
-            Some(Start { place: Cursor { epoch: page.epoch, position: page.after }, ..at(page.after) })
+            Start { place: Cursor { epoch: page.epoch, position: page.after }, ..at(page.after) }
         }
         Since::Id(id) => {
             let found = |position| Start { promises: true, found: Some(id.clone()), ..at(position) };
             let lost = |position, reason| Start { gap: Some(reason), promises: true, ..at(position) };
-            Some(match Cursor::parse(id).ok().filter(|_| id.starts_with('#')) {
+            match Cursor::parse(id).ok().filter(|_| id.starts_with('#')) {
                 Some(cursor) => match bounds.epochs.locate(cursor, bounds.newest) {
                     Located::Here(position) => found(position),
                     Located::Earlier(position) => lost(position, GapReason::OtherLog),
@@ -57,7 +63,7 @@ pub(crate) async fn find(
                     Some(position) => found(position),
                     None => lost(Position::BEFORE_ALL, GapReason::Unknown),
                 },
-            })
+            }
         }
     })
 }

@@ -83,12 +83,7 @@ impl Resumed {
 }
 
 impl Subscription {
-    pub(crate) async fn open(
-        hub: Hub,
-        request: Subscribe,
-        start: Option<Start>,
-        asked_for_history: bool,
-    ) -> Self {
+    pub(crate) async fn open(hub: Hub, request: Subscribe, start: Start, asked_for_history: bool) -> Self {
         let shared = &hub.shared;
         let waker = Arc::new(AtomicWaker::new());
         let connection =
@@ -106,6 +101,7 @@ impl Subscription {
         let heartbeat = jittered(heartbeat);
         let preface = tidings_sse::preface(jittered_millis(settings.retry_millis)).into();
 
+        let has_history = !(start.at_end && reader.begin_at_end(start.place));
         let mut subscription = Self {
             sent: reader.place,
             reader,
@@ -121,11 +117,10 @@ impl Subscription {
             _membership: membership,
             hub,
         };
-        let page = match start {
-            Some(start) => {
-                Some(subscription.first_page(start, request.requested_id, asked_for_history).await)
-            }
-            None => None,
+        let page = if has_history {
+            Some(subscription.first_page(start, request.requested_id, asked_for_history).await)
+        } else {
+            None
         };
         subscription.begin(request.hello, page);
         subscription

@@ -183,6 +183,10 @@ impl Truth {
         };
         Ok(match &connection.asked {
             Asked::Now => {
+                let before = connection.newest_before.filter(|newest| newest.epoch == connection.place.epoch);
+                if before.is_some_and(|before| connection.place.position < before.position) {
+                    return Err("it starts before events that were published earlier".to_owned());
+                }
                 let position = number_of(connection.place.position);
                 let seen = self.views[view].events.iter().take(position + 1);
                 if seen.flatten().any(|number| *number >= connection.attempted) {

@@ -141,14 +141,14 @@ impl Subscriber {
             self.world.state().connections.push(connection.clone());
             let mut parser = Parser::new();
             if goes_on {
-                parser = parser.resuming_from(last_event_id);
+                parser = parser.resuming_from(&*last_event_id);
             }
             let done = self.read(subscription, &mut parser).await;
             self.world.state().connections.retain(|other| *other != connection);
             if done {
                 return;
             }
-            last_event_id = parser.last_event_id().to_owned();
+            parser.last_event_id().clone_into(&mut last_event_id);
             if self.random.percent(30) {
                 sleep(self.random.micros(15_000)).await;
             }

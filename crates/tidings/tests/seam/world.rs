@@ -151,7 +151,7 @@ impl World {
     /// The event that every subscriber waits for.
     pub(crate) fn invent_last(&self) -> NewEvent {
         let topics = (0..TOPICS.len()).collect();
-        self.state().say(Said::public(topics), LAST_WORDS.to_owned())
+        self.state().say(Said::public(topics), LAST_WORDS)
     }
 
     pub(crate) fn settle(&self, numbers: &[usize], answer: &Result<Appended, AppendError>) {
@@ -207,7 +207,7 @@ impl WorldState {
             ..Said::public(topics)
         };
         let padding = "x".repeat(if random.percent(2) { 3_000 } else { random.between(0, 120) });
-        let mut event = self.say(said, padding);
+        let mut event = self.say(said, &padding);
         if random.percent(10) {
             event.event_type = Some("greeting".to_owned());
         }
@@ -218,7 +218,7 @@ impl WorldState {
         (!self.connections.is_empty()).then(|| random.pick(&self.connections).clone())
     }
 
-    fn say(&mut self, said: Said, padding: String) -> NewEvent {
+    fn say(&mut self, said: Said, padding: &str) -> NewEvent {
         let number = self.said.len();
         let event = NewEvent {
             topics: said.topics.iter().map(|topic| TOPICS[*topic].to_owned()).collect(),

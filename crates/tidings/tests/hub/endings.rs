@@ -1,0 +1,198 @@
+//! Heartbeats, and how streams end.
+
+use std::time::Duration;
+
+use tidings::{Hub, HubSettings, Since};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::stage::{
+    Heard, Listener, StageLog, hub, hub_on, numbers, publish, publish_numbers, settle, since_id, to,
+};
+
+const HEARTBEAT: Duration = Duration::from_secs(20);
+
+async fn hub_with(change: impl FnOnce(&mut HubSettings)) -> Hub {
+    hub_on(&StageLog::new(None), change).await
+}
+
+/// Takes what every stream begins with.
+async fn past_the_preface(mut listener: Listener) -> Listener {
+    assert!(matches!(listener.next_item().await, Heard::Comment(_)));
+    assert!(matches!(listener.next_item().await, Heard::Retry(_)));
+    listener
+}
+
+async fn open(hub: &Hub) -> Listener {
+    past_the_preface(Listener::open(hub, to(hub, &["chat"])).await).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_stream_hears_a_comment_within_every_heartbeat() {
+    let hub = hub_with(|settings| settings.heartbeat = HEARTBEAT).await;
+    let mut listener = open(&hub).await;
+    let mut last = Instant::now();
+    for _ in 0..5 {
+        assert!(matches!(listener.next_item().await, Heard::Comment(_)));
+        let waited = last.elapsed();
+        assert!(
+            waited >= HEARTBEAT.mul_f64(0.75) && waited <= HEARTBEAT + Duration::from_millis(10),
+            "{waited:?}"
+        );
+        last = Instant::now();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_stream_hears_no_comment() {
+    let hub = hub_with(|settings| settings.heartbeat = HEARTBEAT).await;
+    let mut listener = open(&hub).await;
+    for number in 0..50 {
+        sleep(HEARTBEAT.mul_f64(0.7)).await;
+        publish(&hub, "chat", number.to_string()).await;
+        assert!(matches!(listener.next_item().await, Heard::Event { .. }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_of_streams_that_began_together_are_spread() {
+    let hub = hub_with(|settings| settings.heartbeat = HEARTBEAT).await;
+    let mut times = std::collections::BTreeSet::new();
+    let began = Instant::now();
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        streams.push(open(&hub).await);
+    }
+    let mut waiting = tokio::task::JoinSet::new();
+    for mut stream in streams {
+        waiting.spawn(async move {
+            stream.next_item().await;
+            began.elapsed().as_millis()
+        });
+    }
+    while let Some(time) = waiting.join_next().await {
+        times.insert(time.expect("nobody panicked"));
+    }
+    assert!(times.len() > 10, "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_waits_for_history_is_kept_alive() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |settings| (settings.heartbeat, settings.feed_bytes_max) = (HEARTBEAT, 0)).await;
+    let mut listener = open(&hub).await;
+    log.reads_run.send_replace(false);
+    publish(&hub, "chat", "1").await;
+    assert!(matches!(listener.next_item().await, Heard::Comment(_)));
+    log.reads_run.send_replace(true);
+    assert_eq!(listener.data(1).await, ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_is_sent_once_the_log_is_back() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |settings| settings.feed_bytes_max = 0).await;
+    let mut listener = open(&hub).await;
+    publish(&hub, "chat", "1").await;
+    settle().await;
+    log.far.go_down();
+    let nothing = timeout(Duration::from_secs(5), listener.next()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    log.far.come_back();
+    assert_eq!(listener.data(1).await, ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_heartbeat_means_never() {
+    let hub = hub_with(|settings| settings.heartbeat = Duration::ZERO).await;
+    let mut listener = open(&hub).await;
+    let silence = timeout(Duration::from_secs(1_000_000), listener.next_item()).await;
+    assert!(silence.is_err(), "{silence:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_a_notice_when_its_credential_expires() {
+    let hub = hub_with(|settings| settings.retry_millis = 2_000).await;
+    let began = Instant::now();
+    let ask = to(&hub, &["chat"]).expires_in(Duration::from_secs(60));
+    let mut listener = past_the_preface(Listener::open(&hub, ask).await).await;
+    let ids = publish_numbers(&hub, "chat", 1, 2).await;
+    assert_eq!(listener.data(2).await, numbers(1, 2));
+    let retry = loop {
+        match listener.next_item().await {
+            Heard::Comment(_) => {}
+            Heard::Retry(millis) => break millis,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!((1_000..=3_000).contains(&retry));
+    let end = listener.next().await;
+    assert_eq!(end.notice("reconnect")["reason"], "expired");
+    assert_eq!(end.id(), ids[1].as_str());
+    assert_eq!(listener.next().await, Heard::End);
+    assert_eq!(listener.next().await, Heard::End);
+    assert_eq!(began.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_delivered_after_the_credential_expired_however_much_is_due() {
+    let hub = hub().await;
+    publish_numbers(&hub, "chat", 1, 5).await;
+    let ask = |since| to(&hub, &["chat"]).since(since).expires_in(Duration::from_secs(60));
+    let mut live = Listener::open(&hub, ask(Since::Now)).await;
+    let mut replaying = Listener::open(&hub, ask(Since::Earliest)).await;
+    publish_numbers(&hub, "chat", 6, 9).await;
+    assert_eq!(live.data(1).await, ["6"]);
+    assert_eq!(replaying.data(2).await, ["1", "2"]);
+    sleep(Duration::from_secs(60)).await;
+    for (mut listener, left) in [(live, numbers(7, 9)), (replaying, numbers(3, 9))] {
+        let end = listener.next().await;
+        end.notice("reconnect");
+        assert_eq!(listener.next().await, Heard::End);
+        // The id of the last words is the place that was reached, so that a new credential goes on there.
+        let again = to(&hub, &["chat"]).since(since_id(end.id()));
+        assert_eq!(Listener::open(&hub, again).await.data(left.len()).await, left);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_a_notice_at_its_greatest_age() {
+    let age = Duration::from_secs(1_000);
+    let hub = hub_with(|settings| settings.lifetime_max = Some(age)).await;
+    let mut listener = open(&hub).await;
+    let began = Instant::now();
+    assert_eq!(listener.next().await.notice("reconnect")["reason"], "lifetime");
+    assert!(began.elapsed() >= age.mul_f64(0.74) && began.elapsed() <= age, "{:?}", began.elapsed());
+    assert_eq!(listener.next().await, Heard::End);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_ends_every_stream_with_a_notice_and_refuses_to_publish() {
+    let hub = hub().await;
+    let mut waiting = open(&hub).await;
+    let waiting = tokio::spawn(async move { (waiting.next().await, waiting.next().await) });
+    settle().await;
+    assert!(hub.health().await.is_ok());
+    hub.close();
+    let (end, after) = waiting.await.expect("nobody panicked");
+    assert_eq!(end.notice("reconnect")["reason"], "shutdown");
+    assert_eq!(after, Heard::End);
+    let refused = hub.publish(tidings::NewEvent::new("chat", "x")).await;
+    assert!(matches!(refused, Err(tidings::PublishError::Unavailable(_))), "{refused:?}");
+    assert!(hub.health().await.is_err());
+    let mut late = open(&hub).await;
+    assert_eq!(late.next().await.notice("reconnect")["reason"], "shutdown");
+}
+
+#[tokio::test(start_paused = true)]
+async fn endless_times_overflow_no_clock() {
+    let endless = Duration::MAX;
+    let hub = hub_with(|settings| {
+        (settings.heartbeat, settings.lifetime_max, settings.retry_millis) =
+            (endless, Some(endless), u64::MAX);
+    })
+    .await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"]).expires_in(endless)).await;
+    publish(&hub, "chat", "1").await;
+    assert_eq!(listener.data(1).await, ["1"]);
+    assert!(timeout(Duration::from_secs(1_000), listener.next_item()).await.is_err());
+}

@@ -1,0 +1,270 @@
+//! A gap is never silent and never false.
+
+use tidings::{
+    Hub, NewEvent, Since,
+    log::{Cursor, Epoch, Position},
+};
+
+use crate::stage::{
+    Heard, Listener, StageLog, grants, hub, hub_on, numbers, publish, publish_numbers, settle, since_id, to,
+};
+
+fn gap<'h>(heard: &'h Heard, reason: &str) -> &'h serde_json::Value {
+    let gap = heard.notice("gap");
+    assert_eq!(gap["reason"], reason, "{gap}");
+    gap
+}
+
+/// Who comes back with the id of a notice is told nothing again and continues with this.
+async fn continues_without_a_gap(hub: &Hub, id: &str, data: &[&str]) {
+    let mut listener = Listener::open(hub, to(hub, &["chat"]).since(since_id(id))).await;
+    assert_eq!(listener.data(data.len()).await, data);
+    listener.hears_nothing_more().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_id_is_told_once_and_the_oldest_event_follows() {
+    let hub = hub().await;
+    let ids = publish_numbers(&hub, "chat", 1, 2).await;
+    let beyond = Cursor {
+        position: Position::from_bytes([9; 16]),
+        ..Cursor::parse(ids[0].as_str()).expect("generated")
+    };
+    for unknown in ["never-was", "#", "earlies", &beyond.to_string()] {
+        let mut listener =
+            Listener::open(&hub, to(&hub, &["chat"]).since(since_id(unknown)).hello(true)).await;
+        assert_eq!(listener.subscription.resumed_from().map(tidings::Resumed::as_str), Some("earliest"));
+        let told = listener.next().await;
+        let notice = gap(&told, "unknown");
+        assert_eq!(notice["requested"], unknown);
+        assert_eq!(notice["oldest"], ids[0].as_str());
+        assert_eq!(notice["newest"], ids[1].as_str());
+        listener.next().await.notice("hello");
+        assert_eq!(listener.data(2).await, ["1", "2"]);
+        listener.hears_nothing_more().await;
+        continues_without_a_gap(&hub, told.id(), &["1", "2"]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_id_of_an_event_that_one_may_not_see_is_unknown() {
+    let hub = hub().await;
+    hub.publish(NewEvent::new("inbox", "secret").id("own").private()).await.expect("published");
+    publish(&hub, "chat", "after").await;
+    let ask = || to(&hub, &["chat"]).since(since_id("own"));
+    let mut stranger = Listener::open(&hub, ask()).await;
+    gap(&stranger.next().await, "unknown");
+    assert_eq!(stranger.data(1).await, ["after"]);
+    let mut owner = Listener::open(&hub, ask().grants(grants(&hub, &["inbox"]))).await;
+    assert_eq!(owner.data(1).await, ["after"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_of_another_log_is_told_as_such() {
+    let hub = hub().await;
+    publish_numbers(&hub, "chat", 1, 2).await;
+    let foreign = Cursor { epoch: Epoch::from_u64(77), position: Position::BEFORE_ALL }.to_string();
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(since_id(&foreign))).await;
+    let told = listener.next().await;
+    assert_eq!(gap(&told, "other-log")["requested"], foreign);
+    assert_eq!(listener.data(2).await, ["1", "2"]);
+    continues_without_a_gap(&hub, told.id(), &["1", "2"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_events_are_told_once_and_the_oldest_that_is_kept_follows() {
+    let hub = hub_on(&StageLog::new(Some(3)), |_| {}).await;
+    let ids = publish_numbers(&hub, "chat", 1, 6).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(since_id(ids[0].as_str()))).await;
+    let told = listener.next().await;
+    let notice = gap(&told, "expired");
+    assert_eq!(notice["requested"], ids[0].as_str());
+    assert_eq!(notice["oldest"], ids[3].as_str());
+    assert_eq!(notice["newest"], ids[5].as_str());
+    assert_eq!(told.id(), ids[2].as_str());
+    assert_eq!(listener.data(3).await, numbers(4, 6));
+    listener.hears_nothing_more().await;
+    continues_without_a_gap(&hub, told.id(), &["4", "5", "6"]).await;
+    continues_without_a_gap(&hub, ids[2].as_str(), &["4", "5", "6"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_subscriber_that_was_too_slow_is_told() {
+    let hub = hub_on(&StageLog::new(Some(3)), |settings| settings.feed_bytes_max = 0).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
+    publish_numbers(&hub, "chat", 1, 2).await;
+    assert_eq!(listener.data(2).await, numbers(1, 2));
+    publish_numbers(&hub, "chat", 3, 9).await;
+    gap(&listener.next().await, "expired");
+    assert_eq!(listener.data(3).await, numbers(7, 9));
+    listener.hears_nothing_more().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_topic_gets_no_gap_when_only_others_expired() {
+    let hub = hub_on(&StageLog::new(Some(3)), |settings| settings.feed_bytes_max = 0).await;
+    let mut live = Listener::open(&hub, to(&hub, &["chat"])).await;
+    let id = publish(&hub, "chat", "1").await;
+    assert_eq!(live.data(1).await, ["1"]);
+    publish_numbers(&hub, "news", 1, 9).await;
+    hub.publish(NewEvent::new("chat", "secret").private()).await.expect("published");
+    publish_numbers(&hub, "news", 1, 9).await;
+    publish(&hub, "chat", "2").await;
+    assert_eq!(live.data(1).await, ["2"]);
+    continues_without_a_gap(&hub, id.as_str(), &["2"]).await;
+    let covered = to(&hub, &["chat"]).since(since_id(id.as_str())).grants(grants(&hub, &["chat"]));
+    gap(&Listener::open(&hub, covered).await.next().await, "expired");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_promised_nothing_is_told_of_no_gap() {
+    let hub = hub_on(&StageLog::new(Some(3)), |_| {}).await;
+    publish_numbers(&hub, "chat", 1, 6).await;
+    for since in ["now", "earliest", "-2", "-100", "1h"] {
+        let ask = to(&hub, &["chat"]).since(since.parse().expect("a word")).hello(true);
+        let mut listener = Listener::open(&hub, ask).await;
+        let hello = listener.next().await;
+        hello.notice("hello");
+        let mut data = Vec::new();
+        while let Some(heard) = listener.now() {
+            data.push(heard.data().to_owned());
+        }
+        // The id of the hello is a place like any other: nothing has been missed since.
+        let expected: Vec<_> = data.iter().map(String::as_str).collect();
+        continues_without_a_gap(&hub, hello.id(), &expected).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_end_is_told_to_live_subscribers_once() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
+    let ids = publish_numbers(&hub, "chat", 1, 4).await;
+    assert_eq!(listener.data(4).await, numbers(1, 4));
+    log.far.lose_end(2);
+    publish(&hub, "chat", "5").await;
+    let told = listener.next().await;
+    assert_eq!(gap(&told, "other-log")["requested"], ids[3].as_str());
+    assert_eq!(listener.data(1).await, ["5"]);
+    listener.hears_nothing_more().await;
+    continues_without_a_gap(&hub, told.id(), &["5"]).await;
+    // An id from before the loss names its event still, but what followed may be lost.
+    let mut late = Listener::open(&hub, to(&hub, &["chat"]).since(since_id(ids[0].as_str()))).await;
+    gap(&late.next().await, "other-log");
+    assert_eq!(late.data(2).await, ["2", "5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_end_is_told_to_who_comes_back_with_a_publishers_id() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    hub.publish(NewEvent::new("chat", "1").id("own")).await.expect("published");
+    publish_numbers(&hub, "chat", 2, 3).await;
+    log.far.lose_end(1);
+    hub.publish(NewEvent::new("chat", "4").id("newer")).await.expect("published");
+    publish(&hub, "chat", "5").await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(since_id("own"))).await;
+    let told = listener.next().await;
+    assert_eq!(gap(&told, "other-log")["requested"], "own");
+    assert_eq!(listener.data(3).await, ["2", "4", "5"]);
+    continues_without_a_gap(&hub, told.id(), &["2", "4", "5"]).await;
+    continues_without_a_gap(&hub, "newer", &["5"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_of_one_log_does_not_silence_a_gap_in_the_next() {
+    let log = StageLog::new(Some(5));
+    let hub = hub_on(&log, |settings| settings.feed_bytes_max = 0).await;
+    publish_numbers(&hub, "chat", 1, 1_000).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
+    log.far.replace();
+    publish_numbers(&hub, "chat", 1, 3).await;
+    gap(&listener.next().await, "other-log");
+    assert_eq!(listener.data(3).await, numbers(1, 3));
+    publish_numbers(&hub, "chat", 4, 20).await;
+    gap(&listener.next().await, "expired");
+    assert_eq!(listener.data(5).await, numbers(16, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_changes_while_a_start_is_sought_breaks_no_promise_that_was_never_made() {
+    for (since, from) in [("earliest", 1), ("-2", 3), ("1h", 1), ("now", 5)] {
+        let log = StageLog::new(None);
+        let hub = hub_on(&log, |_| {}).await;
+        publish_numbers(&hub, "chat", 1, 4).await;
+        *log.before_read.lock().expect("nobody panicked") = Some(|far| {
+            far.lose_end(1);
+        });
+        let ask = to(&hub, &["chat"]).since(since.parse().expect("a word"));
+        let mut listener = Listener::open(&hub, ask).await;
+        if since != "now" {
+            assert_eq!(listener.data(4 - from as usize).await, numbers(from, 3), "{since}");
+        }
+        publish(&hub, "chat", "5").await;
+        assert_eq!(listener.data(1).await, ["5"], "{since}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_place_within_a_page_is_one_in_the_log_as_it_is_now() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    publish_numbers(&hub, "chat", 1, 3).await;
+    log.far.lose_end(0);
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Earliest)).await;
+    assert_eq!(listener.data(1).await, ["1"]);
+    hub.close();
+    let end = listener.next().await;
+    end.notice("reconnect");
+    assert_eq!(listener.next().await, Heard::End);
+    // Nothing was lost since this subscriber came.
+    let successor = hub_on(&log, |_| {}).await;
+    continues_without_a_gap(&successor, end.id(), &["2", "3"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_ends_at_once_still_tells_the_gap_that_it_found() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    publish_numbers(&hub, "chat", 1, 2).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(since_id("never-was"))).await;
+    hub.close();
+    gap(&listener.next().await, "unknown");
+    let end = listener.next().await;
+    end.notice("reconnect");
+    assert_eq!(listener.next().await, Heard::End);
+    let successor = hub_on(&log, |_| {}).await;
+    continues_without_a_gap(&successor, end.id(), &["1", "2"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_from_the_earliest_that_ends_at_once_leaves_no_gap_behind() {
+    let log = StageLog::new(Some(2));
+    let hub = hub_on(&log, |_| {}).await;
+    publish_numbers(&hub, "chat", 1, 5).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Earliest)).await;
+    hub.close();
+    let end = listener.next().await;
+    end.notice("reconnect");
+    let successor = hub_on(&log, |_| {}).await;
+    continues_without_a_gap(&successor, end.id(), &["4", "5"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_ahead_of_the_feeds_goes_on_when_they_come_after() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    publish_numbers(&hub, "chat", 1, 3).await;
+    settle().await;
+    log.tail_runs.send_replace(false);
+    log.far.lose_end(1);
+    publish_numbers(&hub, "chat", 4, 5).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Earliest)).await;
+    assert_eq!(listener.data(4).await, ["1", "2", "4", "5"]);
+    listener.hears_nothing_more().await;
+    log.tail_runs.send_replace(true);
+    publish(&hub, "chat", "6").await;
+    assert_eq!(listener.data(1).await, ["6"]);
+    listener.hears_nothing_more().await;
+}

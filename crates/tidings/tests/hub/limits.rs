@@ -1,0 +1,247 @@
+//! Every limit has an answer, and nothing grows without one.
+
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt};
+use tidings::{Hub, HubSettings, MemoryLog, NewEvent, Presence, PublishError, Since};
+use tokio::time::sleep;
+
+use crate::stage::{
+    Listener, OnStage, StageLog, hub, hub_on, numbers, publish, publish_numbers, settle, since_id, to,
+};
+
+#[tokio::test(start_paused = true)]
+async fn publishers_wait_while_the_fan_out_lags_and_then_go_on() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |settings| settings.fan_out_lag_bytes_max = Some(10_000)).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
+    log.tail_runs.send_replace(false);
+    let mut publishing = Box::pin(publish_numbers(&hub, "chat", 1, 1_000));
+    assert!(tokio::time::timeout(Duration::from_secs(60), &mut publishing).await.is_err());
+    let lag = hub.stats().fan_out_lag_bytes;
+    assert!((10_000..11_000).contains(&lag), "{lag}");
+    log.tail_runs.send_replace(true);
+    publishing.await;
+    assert_eq!(listener.data(1_000).await, numbers(1, 1_000));
+    settle().await;
+    assert_eq!(hub.stats().fan_out_lag_bytes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishers_that_wait_for_the_fan_out_go_on_after_a_lost_end() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |settings| settings.fan_out_lag_bytes_max = Some(0)).await;
+    log.tail_runs.send_replace(false);
+    publish(&hub, "chat", "1").await;
+    let mut second = Box::pin(publish(&hub, "chat", "2"));
+    assert!((&mut second).now_or_never().is_none());
+    log.far.lose_end(1);
+    log.tail_runs.send_replace(true);
+    second.await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_batch_too_many_on_its_way_is_refused() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |settings| settings.appends_max = 2).await;
+    log.appends_run.send_replace(false);
+    let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(publish(&hub, "chat", "x"))).collect();
+    assert!(waiting.iter_mut().all(|publish| publish.now_or_never().is_none()));
+    let refused = hub.publish(NewEvent::new("chat", "x")).await;
+    assert!(matches!(refused, Err(PublishError::Overloaded)), "{refused:?}");
+    // Who gives up makes room.
+    waiting.pop();
+    let mut third = Box::pin(publish(&hub, "chat", "x"));
+    assert!((&mut third).now_or_never().is_none());
+    log.appends_run.send_replace(true);
+    third.await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_bytes_on_their_way_are_refused_but_one_large_batch_goes_alone() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |settings| settings.appends_bytes_max = 10_000).await;
+    publish(&hub, "chat", "x".repeat(1_000_000)).await;
+    log.appends_run.send_replace(false);
+    let mut waiting = Box::pin(publish(&hub, "chat", "x".repeat(6_000)));
+    assert!((&mut waiting).now_or_never().is_none());
+    let refused = hub.publish(NewEvent::new("chat", "x".repeat(6_000))).await;
+    assert!(matches!(refused, Err(PublishError::Overloaded)), "{refused:?}");
+    log.appends_run.send_replace(true);
+    waiting.await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_pages_are_read_at_the_same_time_and_everybody_gets_a_turn() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |settings| settings.replays_max = 3).await;
+    publish_numbers(&hub, "chat", 1, 5).await;
+    log.reads_run.send_replace(false);
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let hub = hub.clone();
+        readers.spawn(async move {
+            Listener::open(&hub, to(&hub, &["chat"]).since(Since::Earliest)).await.data(5).await
+        });
+    }
+    settle().await;
+    assert_eq!(log.reads_max.load(Ordering::SeqCst), 3);
+    // Late readers stop nobody who is live.
+    let mut live = Listener::open(&hub, to(&hub, &["chat"])).await;
+    publish(&hub, "chat", "6").await;
+    assert_eq!(live.data(1).await, ["6"]);
+    log.reads_run.send_replace(true);
+    while let Some(data) = readers.join_next().await {
+        assert_eq!(data.expect("nobody panicked"), numbers(1, 5));
+    }
+    assert_eq!(log.reads_max.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_the_feeds_may_hold_everything_is_delivered() {
+    for (feed_bytes_max, replay_page_bytes) in [(0, 1), (500, 300), (5_000, 100_000), (1 << 20, 1)] {
+        let hub = hub_on(&StageLog::new(None), |settings| {
+            (settings.feed_bytes_max, settings.replay_page_bytes) = (feed_bytes_max, replay_page_bytes);
+        })
+        .await;
+        let mut slow = Listener::open(&hub, to(&hub, &["chat", "news"])).await;
+        let mut fast = Listener::open(&hub, to(&hub, &["news", "chat"])).await;
+        for number in 1..=200 {
+            publish(&hub, if number % 3 == 0 { "news" } else { "chat" }, number.to_string()).await;
+            assert_eq!(fast.data(1).await, [number.to_string()]);
+            assert!(hub.stats().feed_bytes <= feed_bytes_max);
+        }
+        assert_eq!(slow.data(200).await, numbers(1, 200));
+        fast.hears_nothing_more().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_never_reads_costs_no_more_than_the_feeds_may_hold() {
+    let hub = hub_on(&StageLog::new(None), |settings| settings.feed_bytes_max = 50_000).await;
+    let mut slow = Listener::open(&hub, to(&hub, &["chat"])).await;
+    for number in 1..=500 {
+        publish(&hub, "chat", format!("{number} {}", "x".repeat(2_000))).await;
+        settle().await;
+        assert!(hub.stats().feed_bytes <= 50_000);
+    }
+    for number in 1..=500 {
+        assert!(slow.next().await.data().starts_with(&format!("{number} ")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_leaves_leaves_nothing_behind() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    let topic = hub.validator().topic("chat").expect("valid");
+    publish_numbers(&hub, "chat", 1, 3).await;
+    let pattern = tidings::Subscribe::new([hub.validator().pattern("/x/:y").expect("valid")]);
+    let live = Listener::open(&hub, to(&hub, &["chat", "news"])).await;
+    let replaying = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Earliest)).await;
+    let patterned = Listener::open(&hub, pattern).await;
+    assert_eq!((hub.stats().subscribers, hub.stats().feeds, hub.subscribers(&topic)), (3, 3, 2));
+    log.reads_run.send_replace(false);
+    let mut opening = Box::pin(hub.subscribe(to(&hub, &["chat"]).since(Since::Earliest)));
+    assert!((&mut opening).now_or_never().is_none());
+    assert_eq!(hub.subscribers(&topic), 3);
+    drop((live, replaying, patterned, opening));
+    assert_eq!((hub.stats().subscribers, hub.stats().feeds, hub.subscribers(&topic)), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_presence_hook_hears_of_everybody_who_comes_and_goes() {
+    let heard: Arc<Mutex<Vec<Presence>>> = Arc::default();
+    let news = Arc::clone(&heard);
+    let hub = Hub::builder()
+        .on_presence(move |presence| news.lock().expect("nobody panicked").push(presence.clone()))
+        .start()
+        .await
+        .expect("a hub");
+    let listener = Listener::open(&hub, to(&hub, &["chat"]).label("ann")).await;
+    let connection = listener.subscription.connection().clone();
+    drop(listener);
+    let heard = std::mem::take(&mut *heard.lock().expect("nobody panicked"));
+    let seen: Vec<_> = heard.iter().map(|presence| (presence.here, presence.label.as_deref())).collect();
+    assert_eq!(seen, [(true, Some("ann")), (false, Some("ann"))]);
+    assert!(heard.iter().all(|presence| presence.connection == connection && presence.matchers.len() == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_handle_takes_the_hub_with_it() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
+    let clone = hub.clone();
+    drop(hub);
+    publish(&clone, "chat", "1").await;
+    drop(clone);
+    // A subscription is a handle, too.
+    assert_eq!(listener.data(1).await, ["1"]);
+    assert!(Arc::strong_count(&log) > 1);
+    drop(listener);
+    settle().await;
+    assert_eq!(Arc::strong_count(&log), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_setting_without_a_bound_is_no_accident() {
+    let mut settings = HubSettings::default();
+    settings.appends_max = usize::MAX;
+    settings.appends_bytes_max = u64::MAX;
+    settings.replays_max = usize::MAX;
+    settings.fan_out_lag_bytes_max = Some(u64::MAX);
+    settings.feed_bytes_max = usize::MAX;
+    settings.replay_page_bytes = usize::MAX;
+    let hub = Hub::builder().log(MemoryLog::default()).settings(settings).start().await.expect("a hub");
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Earliest)).await;
+    publish(&hub, "chat", "1").await;
+    assert_eq!(listener.data(1).await, ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_turn_at_all_still_is_one() {
+    let hub = hub_on(&StageLog::new(None), |settings| {
+        (settings.replays_max, settings.replay_page_bytes, settings.appends_bytes_max) = (0, 0, 0);
+    })
+    .await;
+    publish_numbers(&hub, "chat", 1, 3).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Earliest)).await;
+    assert_eq!(listener.data(3).await, numbers(1, 3));
+}
+
+#[tokio::test]
+async fn a_sleeping_subscriber_is_woken_by_every_event() {
+    let hub = hub().await;
+    let mut listener = hub.subscribe(to(&hub, &["chat"])).await.expect("a subscription");
+    let (send, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let reading = tokio::spawn(async move {
+        while let Some(bytes) = listener.next().await {
+            send.send(bytes).expect("the test listens");
+        }
+    });
+    heard.recv().await.expect("the preface");
+    for number in 0..2_000 {
+        publish(&hub, "chat", number.to_string()).await;
+        // Nothing but the hub wakes the reader; where it does not, this waits for ever.
+        heard.recv().await.expect("the event");
+    }
+    hub.close();
+    reading.await.expect("nobody panicked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hubs_share_a_log() {
+    let log = StageLog::new(None);
+    let (here, there) = (hub_on(&log, |_| {}).await, hub_on(&log, |_| {}).await);
+    let mut listener = Listener::open(&there, to(&there, &["chat"])).await;
+    let ids = publish_numbers(&here, "chat", 1, 3).await;
+    assert_eq!(listener.data(3).await, numbers(1, 3));
+    let again = to(&there, &["chat"]).since(since_id(ids[0].as_str()));
+    assert_eq!(Listener::open(&there, again).await.data(2).await, numbers(2, 3));
+    sleep(Duration::from_millis(1)).await;
+    drop(OnStage(log));
+}

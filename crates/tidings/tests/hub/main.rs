@@ -1,0 +1,7 @@
+//! What a hub promises, one test for each promise.
+
+mod delivery;
+mod endings;
+mod gaps;
+mod limits;
+mod stage;
