@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { atEnd } from './ending.mjs';
 import { Journal, lines } from './journal.mjs';
 
-const PYTHON = fileURLToPath(new URL('../.cache/python/bin/python', import.meta.url));
+export const PYTHON = fileURLToPath(new URL('../.cache/python/bin/python', import.meta.url));
 
 /** The command that runs a client on a URL. */
 export function command(client) {

@@ -13,7 +13,9 @@ async def main():
         while True:
             headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
             try:
-                async with client.EventSource(URL, session=session, on_open=opened, headers=headers) as source:
+                async with client.EventSource(
+                    URL, session=session, on_open=opened, headers=headers
+                ) as source:
                     async for event in source:
                         last_event_id = event.last_event_id
                         report(event.type, event.last_event_id, event.data)

@@ -1,0 +1,55 @@
+# Every task of this repository; `make help` lists them.
+
+CARGO ?= cargo
+# Where the tests put what they install; nothing outside this repository changes but Debian packages.
+CACHE := tests/.cache
+# How long and how much: `make torture SEAM_EVENTS=10000000 FUZZ_SECS=3600`.
+SEAM_EVENTS ?= 1000000
+FUZZ_SECS ?= 60
+SUBSCRIBERS ?= 15000
+
+FUZZ_TARGETS = $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz $(wildcard tests/stories/*.sh)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint bench torture doc setup
+
+help: ## List the tasks
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r task text; do \
+	  printf '  make %-9s %s\n' "$$task" "$$text"; done
+
+demo: ## Build Tidings and run the chat; it prints its address
+	@$(CARGO) run --locked -p tidings-cli -- demo
+
+test: setup ## Install what tests need (asks before Debian packages), then run every test: Rust, browsers, clients, stories
+	$(CARGO) build --locked -p tidings-cli -p tidings-testkit
+	$(CARGO) test --locked --workspace --all-features
+	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories
+
+check: ## What to run while working: formatting, clippy and the Rust tests; nothing to install, no network
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) test --locked --workspace --all-features
+
+lint: setup ## Formatting, clippy, dependency rules (cargo-deny) and the scripts of the tests
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	tests/deny
+	shellcheck -x $(SHELL_SCRIPTS)
+	$(CACHE)/python/bin/ruff check tests
+	$(CACHE)/python/bin/ruff format --check tests
+	cd tests && npx --no-install eslint .
+
+bench: ## Measure a release build: memory of 15,000 idle subscribers (SUBSCRIBERS=n)
+	$(CARGO) build --locked --release -p tidings-cli -p tidings-testkit
+	target/release/tidings-idle-memory $(SUBSCRIBERS)
+
+torture: ## The long tests: 1,000,000 events over the seam of each log (SEAM_EVENTS=n), a minute of each fuzz target (FUZZ_SECS=n)
+	TIDINGS_SEAM_EVENTS=$(SEAM_EVENTS) $(CARGO) test --locked --release -p tidings --test seam -- --nocapture
+	tests/fuzz $(FUZZ_SECS) $(FUZZ_TARGETS)
+
+doc: ## Build the documentation of the crates into target/doc; a broken link is an error
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --all-features --no-deps
+
+setup: # What `test` and `lint` need; quick when all is there
+	@tests/setup

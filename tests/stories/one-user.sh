@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# A Django team notifies user 42 from Celery, and nobody else hears it.
+# shellcheck source=SCRIPTDIR/lib.sh
+source "$(dirname "$0")/lib.sh"
+
+cd "$work" || exit
+tidings key new --name backend >made
+KEY=$(head -n 1 made)
+export KEY
+SIGNING_KEY=$(head -c 32 /dev/urandom | base64)
+export SIGNING_KEY
+cat >tidings.toml <<'TOML'
+public_url = "http://127.0.0.1:8080"
+private_topics = ["user-*"]
+
+[[key]]
+name = "backend"
+secret_env = "KEY"
+publish = ["*"]
+subscribe = ["*"]
+
+[issuer]
+iss = "the-application"
+secret_env = "SIGNING_KEY"
+TOML
+tidings serve --config tidings.toml >hub 2>&1 &
+wait_for hub 'http://127\.0\.0\.1:8080'
+
+token() {
+  tidings token new --config tidings.toml --subscribe "$1"
+}
+listen() {
+  local name=$1
+  shift
+  curl -sS -N "$@" >"$name" &
+  wait_for "$name" '^retry: [0-9]+$'
+}
+listen owner -H "Authorization: Bearer $(token user-42)" http://127.0.0.1:8080/topics/user-42
+listen other -H "Authorization: Bearer $(token user-43)" http://127.0.0.1:8080/topics/user-42
+listen nobody http://127.0.0.1:8080/topics/user-42
+
+curl -sS -d '{"unread":3}' -H "Authorization: Bearer $KEY" http://127.0.0.1:8080/topics/user-42 >reply
+wait_for reply '"id":"[^"]+"'
+wait_for owner '^data: \{"unread":3\}$'
+
+# A second event, public, ends the wait for what must not come: every stream is served in one order.
+listen public http://127.0.0.1:8080/topics/news
+curl -sS -d 'for all' -H "Authorization: Bearer $KEY" http://127.0.0.1:8080/topics/news >/dev/null
+wait_for public '^data: for all$'
+for name in other nobody; do
+  if grep -E '^(data|id|event):' "$name"; then
+    echo "$name heard what was for user 42" >&2
+    exit 1
+  fi
+done
+
+# Nor from history, with or without the id that the owner saw.
+id=$(sed -n 's/^id: //p' owner | head -n 1)
+listen history 'http://127.0.0.1:8080/topics/user-42?since=earliest'
+listen stolen -H "Last-Event-ID: $id" http://127.0.0.1:8080/topics/user-42
+if grep -F unread history stolen nobody other; then exit 1; fi
+
+# Without the key nobody publishes.
+test "$(curl -sS -o refused -w '%{http_code}' -d '{"unread":9}' http://127.0.0.1:8080/topics/user-42)" = 401
