@@ -9,6 +9,8 @@ export async function serve(t, files) {
   const server = http.createServer((request, response) => {
     const path = new URL(request.url, 'http://site').pathname;
     const text = files[path];
+    // Browsers ask for an icon unasked, and complain in the page's console if there is none.
+    if (path === '/favicon.ico') return response.writeHead(204).end();
     if (text === undefined) return response.writeHead(404).end();
     const type = path.endsWith('.js') ? 'text/javascript' : 'text/html';
     response.writeHead(200, { 'Content-Type': `${type}; charset=utf-8` }).end(text);
