@@ -13,8 +13,29 @@
 //! Invariants: nothing about how a token is checked comes from the token itself; a credential that is presented and does not hold
 //! is refused, never treated as absent; a key is held only as a digest; no message names a secret.
 //!
-//! Where the house will grow: another place for credentials (a cookie) joins [`presentation`](self), another issuer or a set of
-//! its keys joins the issuer, and another shape of claims stands beside the details in `token`.
+//! Where the house will grow: another place for credentials, a cookie, joins the module `presentation`; another issuer, or a set of its
+//! keys, joins the issuer in `token`; claims of another shape stand there beside the details.
+//!
+//! ```
+//! use tidings_auth::{AuthConfig, Authenticator, KeyConfig, generate_key_secret};
+//! use tidings_topic::Validator;
+//!
+//! let secret = generate_key_secret();
+//! let key = KeyConfig {
+//!     name: "app".to_owned(),
+//!     secret: secret.as_str().into(),
+//!     publish: vec!["user-*".into()],
+//!     subscribe: vec![],
+//! };
+//! let validator = Validator::default();
+//! let authenticator = Authenticator::new(AuthConfig { keys: vec![key], issuer: None }, &validator)?;
+//!
+//! let mut headers = http::HeaderMap::new();
+//! headers.insert("authorization", format!("Bearer {secret}").parse()?);
+//! let access = authenticator.authenticate(&headers, 1_800_000_000)?.expect("a credential was presented");
+//! assert!(access.publish.covers(&validator.topic("user-42")?));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod access;
 mod authenticator;

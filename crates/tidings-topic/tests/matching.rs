@@ -114,6 +114,7 @@ fn query_and_fragment_are_part_of_a_match_when_the_pattern_has_them_mercure_12()
 fn a_pattern_heeds_case_mercure_12() {
     misses("/Users/:id", &["/users/1"]);
     misses("/users/a", &["/users/A"]);
+    misses("/users/(a|b)", &["/users/A"]);
     matches("https://EXAMPLE.com/a", &["https://example.com/a"]);
 }
 
