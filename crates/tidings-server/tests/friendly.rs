@@ -129,14 +129,12 @@ async fn every_spelling_of_a_cursor_parameter_resumes() {
 #[tokio::test]
 async fn since_takes_words() {
     let face = keyless().await;
-    let mut live = face.get("/stream?topic=chat").stream().await;
     face.post("/topics/chat?id=now", "1").answer().await.ok();
     face.post("/topics/chat", "2").answer().await.ok();
     for (word, first) in [("earliest", "1"), ("-1", "2"), ("-50", "1"), ("10m", "1"), ("id:now", "2")] {
         let mut stream = face.get(&format!("/stream?topic=chat&since={word}")).stream().await;
         assert_eq!(stream.data().await, first, "{word}");
     }
-    live.until("data: 2").await;
     let mut stream = face.get("/stream?topic=chat&since=now").stream().await;
     face.post("/topics/chat", "3").answer().await.ok();
     assert_eq!(stream.data().await, "3");

@@ -388,9 +388,7 @@ async fn an_empty_cursor_is_answered_with_the_id_before_what_comes() {
     let face = keyless().await;
     let nothing = face.get(&format!("{HUB}?match=a&last_event_id=")).stream().await;
     assert_eq!(nothing.header("mercure-last-event-id"), Some("earliest"));
-    let mut live = face.get(&format!("{HUB}?match=a")).stream().await;
     face.form("topic=a&data=1").answer().await.ok();
-    live.until("data: 1").await;
     for ask in [
         face.get(&format!("{HUB}?match=a&last_event_id=")),
         face.get(&format!("{HUB}?match=a")).header("last-event-id", ""),
@@ -401,7 +399,6 @@ async fn an_empty_cursor_is_answered_with_the_id_before_what_comes() {
         assert_eq!(stream.data().await, "2");
         let mut again = face.get(&format!("{HUB}?match=a")).header("last-event-id", &before).stream().await;
         assert_eq!(again.data().await, "2");
-        live.until("data: 2").await;
     }
 }
 

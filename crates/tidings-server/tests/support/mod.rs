@@ -235,12 +235,19 @@ pub struct Stream {
 impl Stream {
     /// Reads until this text has come, and returns everything since the last call.
     pub async fn until(&mut self, text: &str) -> String {
+        // Heartbeats keep a stream going for ever: the whole wait has an end, not each frame.
+        let end = within(self.find(text)).await;
+        let rest = self.read.split_off(end);
+        std::mem::replace(&mut self.read, rest)
+    }
+
+    /// Reads until this text has come, and says where it ends.
+    async fn find(&mut self, text: &str) -> usize {
         loop {
             if let Some(found) = self.read.find(text) {
-                let rest = self.read.split_off(found + text.len());
-                return std::mem::replace(&mut self.read, rest);
+                return found + text.len();
             }
-            let Some(frame) = within(self.body.frame()).await else {
+            let Some(frame) = self.body.frame().await else {
                 panic!("the stream ended before {text:?}: {:?}", self.read)
             };
             let data = frame.expect("no errors").into_data().expect("no trailers");
