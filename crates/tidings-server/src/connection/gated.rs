@@ -15,7 +15,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{Buf, BytesMut};
 use hyper::rt;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
@@ -40,10 +39,12 @@ pub(super) struct GatedIo<IO> {
     io: IO,
     gate: HeadGate,
     /// What has arrived and hyper has not taken. The first `released` bytes are hyper's.
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     released: usize,
     /// The client has ended its side.
     input_ended: bool,
+    /// A read was put off that would have told hyper so.
+    is_end_hidden: bool,
     outcome: Outcome,
     timer: Option<Pin<Box<Sleep>>>,
     exchange: Arc<Exchange>,
@@ -63,9 +64,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
         Self {
             io,
             gate: HeadGate::new(limits, Instant::now().into_std()),
-            buffer: BytesMut::new(),
+            buffer: Vec::new(),
             released: 0,
             input_ended: false,
+            is_end_hidden: false,
             outcome: Outcome::Open,
             timer: None,
             exchange: Arc::default(),
@@ -103,6 +105,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
             }
             if self.input_ended {
                 if self.gate.is_answering() && !self.exchange.is_streaming() {
+                    self.is_end_hidden = true;
                     return Poll::Pending;
                 }
                 if self.gate.is_in_head() {
@@ -169,7 +172,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
         if !has_unread || self.input_ended {
             return Ok(());
         }
-        self.buffer = BytesMut::with_capacity(READ_BYTES);
+        self.buffer = Vec::with_capacity(READ_BYTES);
         let mut left = LINGER_BYTES_MAX;
         loop {
             self.buffer.clear();
@@ -211,13 +214,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
 
     /// Called when hyper has nothing buffered: if the answer's body is done too, the answer is with the kernel to its last byte.
     fn after_flush(&mut self, cx: &mut Context<'_>) {
+        // Each of these wakes hyper once, for the read that it was told to wait with.
         if self.exchange.take_body_done() {
+            self.is_end_hidden = false;
             self.gate.answered(Instant::now().into_std());
-            // hyper may be asleep since a read that found nothing for it; what waits here now has its turn, and so has the time.
+            // What waits here now has its turn, and so has the time.
             if !self.buffer.is_empty() || self.input_ended || self.poll_deadline(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
-        } else if self.input_ended && self.exchange.is_streaming() {
+        } else if self.is_end_hidden && self.exchange.is_streaming() {
+            self.is_end_hidden = false;
             cx.waker().wake_by_ref();
         }
     }
@@ -232,10 +238,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> rt::Read for GatedIo<IO> {
         if ready!(self.poll_released(cx))? {
             let length = self.released.min(into.remaining());
             into.put_slice(&self.buffer[..length]);
-            self.buffer.advance(length);
+            self.buffer.drain(..length);
             self.released -= length;
             if self.buffer.is_empty() {
-                self.buffer = BytesMut::new();
+                self.buffer = Vec::new();
             }
         }
         Poll::Ready(Ok(()))

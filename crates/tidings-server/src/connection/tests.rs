@@ -1,5 +1,5 @@
 use std::{
-    sync::atomic::AtomicBool,
+    sync::atomic::{AtomicBool, AtomicU64},
     task::{Context, Poll},
 };
 
@@ -9,7 +9,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    task::JoinHandle,
+    task::{JoinHandle, yield_now},
     time::{Instant, sleep},
 };
 
@@ -24,7 +24,7 @@ struct Client {
     task: JoinHandle<()>,
     stop: watch::Sender<bool>,
     metrics: Arc<ConnectionMetrics>,
-    stream_dropped: Arc<AtomicBool>,
+    stream: Arc<StreamWatch>,
     start: Instant,
 }
 
@@ -37,12 +37,12 @@ impl Client {
         let (io, theirs) = duplex(bytes);
         let (stop, stopping) = watch::channel(false);
         let metrics = Arc::<ConnectionMetrics>::default();
-        let stream_dropped = Arc::<AtomicBool>::default();
-        let dropped = Arc::clone(&stream_dropped);
-        let service = tower::service_fn(move |request| handle(request, Arc::clone(&dropped)));
+        let stream = Arc::<StreamWatch>::default();
+        let watch = Arc::clone(&stream);
+        let service = tower::service_fn(move |request| handle(request, Arc::clone(&watch)));
         let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
         let task = tokio::spawn(driver.drive(theirs, PEER, stopping));
-        Self { io, task, stop, metrics, stream_dropped, start: Instant::now() }
+        Self { io, task, stop, metrics, stream, start: Instant::now() }
     }
 
     async fn send(&mut self, bytes: &[u8]) {
@@ -62,7 +62,7 @@ impl Client {
     /// Everything until the server closes.
     async fn rest(&mut self) -> String {
         let mut rest = Vec::new();
-        self.io.read_to_end(&mut rest).await.expect("a clean end");
+        patiently(self.io.read_to_end(&mut rest)).await.expect("a clean end");
         String::from_utf8(rest).expect("text")
     }
 
@@ -70,10 +70,15 @@ impl Client {
     async fn read_until(&mut self, end: &str) -> String {
         let mut read = Vec::new();
         while !read.ends_with(end.as_bytes()) {
-            let byte = self.io.read_u8().await.expect("the awaited text");
+            let byte = patiently(self.io.read_u8()).await.expect("the awaited text");
             read.push(byte);
         }
         String::from_utf8(read).expect("text")
+    }
+
+    /// Waits until the server has no more to do with this connection.
+    async fn ended(&mut self) {
+        patiently(&mut self.task).await.expect("no panic");
     }
 
     fn secs(&self) -> u64 {
@@ -85,11 +90,16 @@ impl Client {
     }
 }
 
+/// A day of the runtime's own time, which passes at once when nothing else is to do.
+async fn patiently<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(24 * 60 * 60), future).await.expect("it never came")
+}
+
 type TestBody = UnsyncBoxBody<Bytes, Infallible>;
 
 async fn handle(
     request: Request<Incoming>,
-    dropped: Arc<AtomicBool>,
+    watch: Arc<StreamWatch>,
 ) -> Result<Response<TestBody>, Infallible> {
     let text = |text: String| Response::new(Full::from(text).boxed_unsync());
     Ok(match request.uri().path() {
@@ -103,7 +113,7 @@ async fn handle(
         },
         "/large" => text("x".repeat(1024 * 1024)),
         "/stream" => {
-            let mut response = Response::new(Endless { greeting: Some(": hi\n"), dropped }.boxed_unsync());
+            let mut response = Response::new(Endless { greeting: Some(": hi\n"), watch }.boxed_unsync());
             response
                 .headers_mut()
                 .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -113,10 +123,17 @@ async fn handle(
     })
 }
 
-/// A stream that greets and never says another word, and leaves word when it is dropped.
+/// What became of a stream.
+#[derive(Default)]
+struct StreamWatch {
+    dropped: AtomicBool,
+    polls: AtomicU64,
+}
+
+/// A stream that greets and never says another word, and keeps a record of itself.
 struct Endless {
     greeting: Option<&'static str>,
-    dropped: Arc<AtomicBool>,
+    watch: Arc<StreamWatch>,
 }
 
 impl Body for Endless {
@@ -127,6 +144,7 @@ impl Body for Endless {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.watch.polls.fetch_add(1, Relaxed);
         match self.greeting.take() {
             Some(greeting) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(greeting.as_bytes()))))),
             None => Poll::Pending,
@@ -136,7 +154,7 @@ impl Body for Endless {
 
 impl Drop for Endless {
     fn drop(&mut self) {
-        self.dropped.store(true, Relaxed);
+        self.watch.dropped.store(true, Relaxed);
     }
 }
 
@@ -146,7 +164,7 @@ async fn a_silent_connection_is_closed_after_five_seconds_without_an_answer() {
     assert_eq!(client.rest().await, "");
     assert_eq!(client.secs(), 5);
     assert_eq!(client.metrics.refused_silent.load(Relaxed), 1);
-    client.task.await.expect("no panic");
+    client.ended().await;
     assert_eq!(client.metrics.open.load(Relaxed), 0);
 }
 
@@ -284,8 +302,8 @@ async fn a_stream_ends_when_its_client_is_gone() {
     sleep(Duration::from_secs(1_000)).await;
     assert!(!client.is_ended(), "silence alone ends no stream");
     client.io.shutdown().await.expect("shut");
-    client.task.await.expect("no panic");
-    assert!(client.stream_dropped.load(Relaxed));
+    client.ended().await;
+    assert!(client.stream.dropped.load(Relaxed));
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,8 +311,26 @@ async fn a_stream_ends_also_when_its_client_was_gone_before_it_began() {
     let mut client = Client::connect();
     client.send(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
     client.io.shutdown().await.expect("shut");
-    client.task.await.expect("no panic");
-    assert!(client.stream_dropped.load(Relaxed));
+    client.ended().await;
+    assert!(client.stream.dropped.load(Relaxed));
+}
+
+/// A wake-up that answers itself would burn a processor for as long as the stream lasts.
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_request_broke_off_sleeps_like_any_other() {
+    for body in ["", "x", "xx"] {
+        for framing in ["Content-Length: 2", "Transfer-Encoding: chunked"] {
+            let mut client = Client::connect();
+            client
+                .send(format!("GET /stream HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{body}").as_bytes())
+                .await;
+            client.io.shutdown().await.expect("shut");
+            for _ in 0..1_000 {
+                yield_now().await;
+            }
+            assert!(client.stream.polls.load(Relaxed) < 20, "{framing} {body:?}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -306,8 +342,8 @@ async fn a_client_that_keeps_sending_behind_a_stream_request_is_cut() {
     sleep(Duration::from_secs(1)).await;
     assert!(!client.is_ended(), "a little is put up with");
     client.send(&[b'x'; 8 * 1024]).await;
-    client.task.await.expect("no panic");
-    assert!(client.stream_dropped.load(Relaxed));
+    client.ended().await;
+    assert!(client.stream.dropped.load(Relaxed));
 }
 
 #[tokio::test(start_paused = true)]
@@ -365,6 +401,21 @@ async fn a_client_that_does_not_stop_sending_is_left_after_its_refusal() {
     }
     assert!(answered);
     assert_eq!(client.metrics.refused_large.load(Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_still_sending_is_listened_to_after_the_refusal() {
+    let mut client = Client::connect();
+    client.send(&b"x".repeat(40 * 1024)).await;
+    client.read_until("}").await;
+    for _ in 0..10 {
+        client.send(&[b'x'; 4096]).await;
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(!client.is_ended(), "an end now could take the refusal with it");
+    client.io.shutdown().await.expect("shut");
+    client.ended().await;
+    assert_eq!(client.secs(), 1);
 }
 
 #[tokio::test(start_paused = true)]
