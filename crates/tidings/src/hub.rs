@@ -20,7 +20,7 @@ use crate::{
     feeds::Feeds,
     presence::{Presence, PresenceDesk, PresenceHook},
     pressure::Pressure,
-    replay::{ReplayRequest, Replayed, Replays},
+    replay::{PageReading, ReplayRequest, Replays},
     start,
     subscription::Subscription,
 };
@@ -369,17 +369,20 @@ impl Shared {
         self.feeds.wake_all();
     }
 
-    /// The next page of a reader. While the log is away the reader waits: it is behind, and nothing else could be sent to it.
-    pub(crate) async fn next_page(&self, request: ReplayRequest) -> Replayed {
-        loop {
-            match self.replays.next_page(request.clone()).await {
-                Ok(page) => return page,
-                Err(error) => {
-                    tracing::debug!(%error, "history cannot be read; waiting");
-                    tokio::time::sleep(LOG_RETRY).await;
+    /// Reads the next page of a reader. While the log is away the reader waits: it is behind, and nothing else could be sent to it.
+    pub(crate) fn read_page(self: &Arc<Self>, request: ReplayRequest) -> PageReading {
+        let shared = Arc::clone(self);
+        PageReading::spawn(async move {
+            loop {
+                match shared.replays.next_page(request.clone()).await {
+                    Ok(page) => return page,
+                    Err(error) => {
+                        tracing::debug!(%error, "history cannot be read; waiting");
+                        tokio::time::sleep(LOG_RETRY).await;
+                    }
                 }
             }
-        }
+        })
     }
 }
 

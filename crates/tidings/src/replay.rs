@@ -1,11 +1,16 @@
 //! Reading the log for readers that are behind their feeds, one bounded page at a time, and telling what is missing.
 
-use std::sync::Arc;
+use std::{
+    panic::resume_unwind,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use tidings_log::{Bounds, Cursor, Filter, Located, Log, Page, Position, Unavailable};
 use tidings_topic::ConnectionId;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 use crate::encode::{Format, GapReason, Notice, encode_entry};
 
@@ -48,6 +53,36 @@ pub(crate) struct Replayed {
     pub(crate) told: Option<Position>,
     /// Whether the log ended here.
     pub(crate) at_end: bool,
+}
+
+/// A page on its way to a reader. It is read in a task of its own: a subscriber who stops reading in the middle of it must not keep its
+/// turn from others. Dropping this gives it up.
+#[derive(Debug)]
+pub(crate) struct PageReading(JoinHandle<Replayed>);
+
+impl PageReading {
+    pub(crate) fn spawn(reading: impl Future<Output = Replayed> + Send + 'static) -> Self {
+        Self(tokio::spawn(reading))
+    }
+}
+
+impl Future for PageReading {
+    type Output = Replayed;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Replayed> {
+        match ready!(Pin::new(&mut self.0).poll(context)) {
+            Ok(page) => Poll::Ready(page),
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            // The runtime shuts down, and whoever waits for this is about to be dropped as well.
+            Err(_) => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for PageReading {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Replays {

@@ -25,7 +25,7 @@ use crate::{
     hub::Hub,
     presence::Membership,
     reader::{Reader, Step},
-    replay::{ReplayRequest, Replayed},
+    replay::{PageReading, ReplayRequest, Replayed},
     start::Start,
     subscribe::Subscribe,
 };
@@ -43,7 +43,7 @@ pub struct Subscription {
     pending: VecDeque<Pending>,
     /// What has been sent reaches to here; the reader is ahead of it by what is pending.
     sent: Cursor,
-    replay: Option<Pin<Box<dyn Future<Output = Replayed> + Send>>>,
+    replay: Option<PageReading>,
     timer: Pin<Box<Sleep>>,
     last_sent: Instant,
     heartbeat: Duration,
@@ -137,7 +137,7 @@ impl Subscription {
         self.reader.told = start.promises.then_some(start.place.position);
         self.sent = start.place;
         let request = ReplayRequest { requested, gap: start.gap, ..self.replay_request() };
-        let page = self.hub.shared.next_page(request).await;
+        let page = self.hub.shared.read_page(request).await;
         if asked_for_history {
             let found = start.found.filter(|_| page.gap.is_none());
             self.resumed_from = Some(found.map_or(Resumed::Earliest, Resumed::After));
@@ -239,7 +239,7 @@ impl Subscription {
                 return Poll::Ready(Some(bytes));
             }
             if let Some(replay) = &mut self.replay {
-                match replay.as_mut().poll(context) {
+                match Pin::new(replay).poll(context) {
                     Poll::Ready(page) => {
                         self.replay = None;
                         self.take_page(page, None);
@@ -256,9 +256,8 @@ impl Subscription {
                     return Poll::Ready(Some(bytes));
                 }
                 Step::Replay => {
-                    let shared = Arc::clone(&self.hub.shared);
                     let request = self.replay_request();
-                    self.replay = Some(Box::pin(async move { shared.next_page(request).await }));
+                    self.replay = Some(self.hub.shared.read_page(request));
                 }
                 Step::Wait => return self.poll_timer(context),
             }

@@ -101,6 +101,25 @@ async fn only_so_many_pages_are_read_at_the_same_time_and_everybody_gets_a_turn(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subscriber_that_stops_in_the_middle_of_history_holds_nobody_up() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |settings| (settings.replays_max, settings.replay_page_bytes) = (1, 1)).await;
+    publish_numbers(&hub, "chat", 1, 5).await;
+    settle().await;
+    let ask = || to(&hub, &["chat"]).since(Since::Earliest);
+    let mut stopped = Listener::open(&hub, ask()).await;
+    assert_eq!(stopped.data(1).await, ["1"]);
+    log.reads_run.send_replace(false);
+    assert_eq!(stopped.now(), None);
+    settle().await;
+    log.reads_run.send_replace(true);
+    // Its next page was under way, and nobody asks for it any more.
+    let other = tokio::time::timeout(Duration::from_secs(60), Listener::open(&hub, ask()));
+    assert_eq!(other.await.expect("it gets a turn").data(5).await, numbers(1, 5));
+    assert_eq!(stopped.data(4).await, numbers(2, 5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn whatever_the_feeds_may_hold_everything_is_delivered() {
     for (feed_bytes_max, replay_page_bytes) in [(0, 1), (500, 300), (5_000, 100_000), (1 << 20, 1)] {
         let hub = hub_on(&StageLog::new(None), |settings| {

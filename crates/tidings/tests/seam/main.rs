@@ -40,7 +40,7 @@ const EVENTS_DEFAULT: usize = 20_000;
 const EVENTS_OF_A_LONG_RUN: usize = 100_000;
 /// Events of one round; each has a log, a hub, subscribers and settings of its own.
 const ROUND_EVENTS: usize = 5_000;
-/// How long a round may take until somebody is said to wait in vain. In paused time it passes at once.
+/// How long a round may take until somebody is said to wait in vain. A round takes a second or two, and in paused time none at all.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
