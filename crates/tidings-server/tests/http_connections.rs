@@ -2,10 +2,10 @@
 
 mod http_support;
 
-use std::{fmt::Write, sync::atomic::Ordering::Relaxed};
+use std::{fmt::Write, net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
 use http_support::{Client, Server, patiently, status};
-use tidings_server::ConnectionSettings;
+use tidings_server::{ConnectionSettings, Listener};
 use tokio::net::TcpStream;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -219,5 +219,25 @@ async fn a_keepalive_connection_is_counted_once_however_many_requests_it_makes()
     assert_eq!(server.metrics.accepted.load(Relaxed), 1);
     assert_eq!(server.metrics.open.load(Relaxed), 1);
     assert_eq!(server.metrics.requests.load(Relaxed), 3);
+    server.stop().await;
+}
+
+/// A port of 127.0.0.1 that was just freed could go to anybody; this process takes an address of its own, which only Linux gives. And no
+/// test beside it may start a process: between its fork and its exec, the child holds our listening socket too.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_restart_does_not_wait_for_the_connections_of_the_one_before() {
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let own = SocketAddr::from(([127, 1 + high % 254, low, 1], 0));
+    let listener = Listener::bind(own).expect("a free port");
+    let server = Server::start_on(listener, ConnectionSettings::default());
+    let address = server.address;
+    let mut client = server.connect().await;
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.read_until("hello").await;
+    server.stop().await;
+    let again = Listener::bind(address).expect("the address at once");
+    let server = Server::start_on(again, ConnectionSettings::default());
+    assert_eq!(status(&server.answer(GET_LAST).await), 200);
     server.stop().await;
 }
