@@ -88,6 +88,8 @@ impl ServeConfig {
 
         let listen = merged.value("listen", values::address)?;
         merged.default_to("connections_max", room);
+        let connections_max = merged.value("connections_max", values::count)?;
+        merged.default_to("streams_max", streams_default(connections_max));
         let public_url = merged.one("public_url", values::public_url)?;
         merged.value("store", values::store)?;
         let config = Self {
@@ -104,7 +106,7 @@ impl ServeConfig {
             charset_utf8: merged.value("charset_utf8", values::truth)?,
             no_auth: merged.value("no_auth", values::truth)?,
             anonymous: merged.value("anonymous", values::truth)?,
-            connections_max: merged.value("connections_max", values::count)?,
+            connections_max,
             streams_max: merged.value("streams_max", values::count)?,
             streams_per_address_max: merged
                 .value("streams_per_address_max", |word| values::limit(word, values::count))?,
@@ -130,6 +132,13 @@ impl ServeConfig {
                 "no_auth",
                 "there is a key or an issuer in the configuration: remove one or the other",
             ));
+        }
+        if config.streams_max >= config.connections_max {
+            let reason = format!(
+                "there have to be fewer streams than connections_max ({connections_max}), so that browsers can be told to come back \
+                 later and applications can publish"
+            );
+            return Err(config.refuse("streams_max", &reason));
         }
         config.check_reach(listen)?;
         Ok(config)
@@ -161,6 +170,12 @@ impl ServeConfig {
         );
         Err(self.refuse("listen", &reason))
     }
+}
+
+/// Leaves one connection in sixteen to those who publish, ask for health, or have to be told that there are too many streams: a
+/// browser whose EventSource finds no connection gives up for ever.
+fn streams_default(connections_max: usize) -> usize {
+    connections_max - connections_max.div_ceil(16)
 }
 
 /// The parsed file, what it is called in messages, and the folder that its paths are relative to.
@@ -265,6 +280,14 @@ mod tests {
         };
         assert_eq!(settings(&again), settings(&config));
         assert_eq!(again.private_topics, config.private_topics);
+    }
+
+    #[test]
+    fn there_is_always_a_connection_left_to_tell_a_browser_that_there_is_no_stream() {
+        assert_eq!(load("", &[]).unwrap().streams_max, ROOM - 32);
+        assert_eq!(load("", &[("connections_max", "2")]).unwrap().streams_max, 1);
+        let refused = load("", &[("connections_max", "7"), ("streams_max", "7")]).unwrap_err().to_string();
+        assert!(refused.contains("streams") && refused.contains("(7)"), "{refused}");
     }
 
     #[test]

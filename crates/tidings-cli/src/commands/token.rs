@@ -9,6 +9,7 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use tidings_auth::{Algorithm, CREDENTIAL_BYTES_MAX, IssuerConfig, NewToken, SigningKey, inspect, mint};
+use tidings_server::connections_for_file_limit;
 
 use crate::{
     config::{ServeConfig, SettingFlags, read_secret_file, time},
@@ -132,7 +133,7 @@ impl New {
 }
 
 fn issuer_of(config: &Path) -> Result<IssuerConfig, Failure> {
-    let config = ServeConfig::load(Some(config), SettingFlags::default(), 1)?;
+    let config = ServeConfig::load(Some(config), SettingFlags::default(), connections_for_file_limit())?;
     config
         .auth
         .issuer

@@ -105,7 +105,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         )
     },
     number("connections_max", LIMITS, "Most connections; further ones get 503", Depends(ROOM_FOR_FILES)),
-    number("streams_max", LIMITS, "Most streams; further ones get 503", Is("100000")),
+    number(
+        "streams_max",
+        LIMITS,
+        "Most streams, fewer than connections; further ones get 503",
+        Depends(ROOM_FOR_STREAMS),
+    ),
     number(
         "streams_per_address_max",
         LIMITS,
@@ -137,6 +142,7 @@ const ACCESS: &str = "Access";
 const LIMITS: &str = "Limits";
 const OUTPUT: &str = "Output";
 
+const ROOM_FOR_STREAMS: &str = "15 of 16 connections";
 const ROOM_FOR_FILES: &str = "as many as the limit of open files leaves room for";
 
 const fn text(
