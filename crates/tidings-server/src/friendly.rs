@@ -12,7 +12,8 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::request::Parts;
+use http::{header, request::Parts};
+use serde::Serialize;
 use tidings::{Format, Matcher, Requested};
 
 pub(crate) use self::{batch::publish_batch, publish::publish};
@@ -71,6 +72,13 @@ pub(crate) async fn topic_missing() -> Problem {
         "topic",
         "The topic is missing: it is everything behind `/topics/`, as in `/topics/chat`.",
     )
+}
+
+/// JSON for programs, and a line of its own for people with a terminal.
+fn json_line(value: &impl Serialize) -> Response {
+    let mut json = serde_json::to_string(value).expect("our own answers are strings and numbers");
+    json.push('\n');
+    ([(header::CONTENT_TYPE, "application/json")], json).into_response()
 }
 
 fn query(parts: &Parts) -> Result<Parameters, Problem> {

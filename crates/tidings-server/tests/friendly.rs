@@ -350,6 +350,17 @@ async fn a_private_event_reaches_only_those_with_a_right_live_replayed_and_in_th
 }
 
 #[tokio::test]
+async fn who_may_not_receive_what_is_said_is_not_told_who_listens() {
+    let face = with_keys().await;
+    let _owner = face.get("/topics/staff-1").bearer(&support::token(&[], &["staff-1"])).stream().await;
+    let summary = || face.get("/topics/staff-1").header("accept", "application/json");
+    assert_eq!(summary().bearer(support::KEY).answer().await.ok().json()["subscribers"], 1);
+    assert!(summary().answer().await.ok().json().get("subscribers").is_none());
+    let public = face.get("/topics/chat").header("accept", "application/json").answer().await.ok();
+    assert_eq!(public.json()["subscribers"], 0);
+}
+
+#[tokio::test]
 async fn a_stream_ends_when_its_token_does() {
     let face = with_keys().await;
     let token = support::token_until(&[], &["chat"], support::unix_secs() + 1);

@@ -35,14 +35,8 @@ pub(crate) fn encode_entry(entry: &Entry, format: Format, out: &mut Vec<u8>) -> 
             data: &event.data,
         },
         Format::Json => {
-            json = JsonEvent {
-                topic: event.topics[0].as_str(),
-                id: entry.id.as_str(),
-                event_type: event_type.unwrap_or("message"),
-                time: rfc3339(entry),
-                data: &event.data,
-            }
-            .to_json();
+            json =
+                serde_json::to_string(&JsonEvent::from(entry)).expect("a struct of strings is always JSON");
             EventFields {
                 event: None,
                 retry_millis: event.retry_millis,
@@ -56,25 +50,35 @@ pub(crate) fn encode_entry(entry: &Entry, format: Format, out: &mut Vec<u8>) -> 
         .expect("only a validator makes events, and it refuses what would break the framing")
 }
 
-#[derive(Serialize)]
-struct JsonEvent<'a> {
-    topic: &'a str,
-    id: &'a str,
+/// An event as JSON, as [`Format::Json`] writes it.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct JsonEvent<'a> {
+    /// The canonical topic.
+    pub topic: &'a str,
+    /// The id, the publisher's own or a generated one.
+    pub id: &'a str,
+    /// The type; `message` for an event without one.
     #[serde(rename = "type")]
-    event_type: &'a str,
-    time: String,
-    data: &'a str,
+    pub event_type: &'a str,
+    /// When it was published: RFC 3339, in UTC.
+    pub time: String,
+    /// The data.
+    pub data: &'a str,
 }
 
-impl JsonEvent<'_> {
-    fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a struct of strings is always JSON")
+impl<'a> From<&'a Entry> for JsonEvent<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        let event = &entry.event;
+        let millis = i64::try_from(entry.time.to_millis()).unwrap_or(i64::MAX);
+        Self {
+            topic: event.topics[0].as_str(),
+            id: entry.id.as_str(),
+            event_type: event.event_type.as_ref().map_or("message", tidings_topic::EventType::as_str),
+            time: jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX).to_string(),
+            data: &event.data,
+        }
     }
-}
-
-fn rfc3339(entry: &Entry) -> String {
-    let millis = i64::try_from(entry.time.to_millis()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// What the hub tells a subscriber besides events: sent as `event: tidings`, so that `onmessage` never sees it.

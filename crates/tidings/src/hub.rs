@@ -180,8 +180,7 @@ impl Hub {
             return Err(PublishError::Unavailable("the hub is shutting down".to_owned()));
         }
         for event in &mut events {
-            event.private |=
-                shared.settings.private_topics.iter().any(|glob| glob.matches_any(&event.topics));
+            event.private |= self.are_private(&event.topics);
         }
         let bytes = events.iter().map(|event| event.memory_bytes() as u64).sum();
         let subscribers: Vec<_> =
@@ -225,6 +224,11 @@ impl Hub {
     /// counts twice.
     pub fn subscribers(&self, topic: &Topic) -> usize {
         self.shared.feeds.reader_count(std::slice::from_ref(topic))
+    }
+
+    /// Whether an event with these topics is private whatever its publisher says ([`HubSettings::private_topics`]).
+    pub fn are_private(&self, topics: &[Topic]) -> bool {
+        self.shared.settings.private_topics.iter().any(|glob| glob.matches_any(topics))
     }
 
     /// Ends all subscriptions with a `reconnect` notice and refuses to publish.

@@ -60,7 +60,7 @@ pub use tidings_topic::{
     TopicGlob, Validator,
 };
 
-pub use encode::Format;
+pub use encode::{Format, JsonEvent};
 pub use hub::{Hub, HubBuilder, HubSettings, HubStats, PublishError, Published, Snapshot, SubscribeError};
 pub use presence::{Presence, PresenceHook};
 pub use resume::Requested;

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use axum::{
-    Json,
     extract::{Request, State},
+    response::Response,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidings::{Event, NewEvent};
 
-use super::publish::Receipt;
+use super::{json_line, publish::Receipt};
 use crate::{
     problem::Problem,
     publishing::{self, PublishRequest, body_bytes, connection_id, idempotency_key, utf8, validate},
@@ -18,22 +18,19 @@ use crate::{
 };
 
 /// Publishes the events of all lines, in their order, or none.
-pub(crate) async fn publish_batch(
-    State(app): State<App>,
-    request: Request,
-) -> Result<Json<Receipts>, Problem> {
+pub(crate) async fn publish_batch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.door.publisher(&parts.headers, &app.origins)?;
     let key = idempotency_key(&parts.headers)?;
     let body = body_bytes(&app, &parts.headers, body).await?;
     let events = read_events(&app, utf8(&body)?)?;
     let published = publishing::publish(&app, &access, PublishRequest { events, key }).await?;
-    Ok(Json(Receipts { events: published.into_iter().map(Receipt::from).collect() }))
+    Ok(json_line(&Receipts { events: published.into_iter().map(Receipt::from).collect() }))
 }
 
 /// One receipt for each event. A batch that had been published before has one, that of its first event.
 #[derive(Serialize)]
-pub(crate) struct Receipts {
+struct Receipts {
     events: Vec<Receipt>,
 }
 

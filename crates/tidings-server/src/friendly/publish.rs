@@ -1,14 +1,14 @@
 //! `POST /topics/{topic}`: the body is the data.
 
 use axum::{
-    Json,
     extract::{Request, State},
+    response::Response,
 };
 use http::request::Parts;
 use serde::Serialize;
 use tidings::{NewEvent, Published};
 
-use super::{query, topic_of};
+use super::{json_line, query, topic_of};
 use crate::{
     problem::{Problem, excerpt},
     publishing::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Publishes the body, verbatim and whatever its Content-Type, so that `curl -d` works.
-pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Json<Receipt>, Problem> {
+pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.door.publisher(&parts.headers, &app.origins)?;
     let envelope = envelope(&app, &parts)?;
@@ -28,7 +28,7 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<
     let request = PublishRequest { events: vec![validate(&app, event)?], key };
     let published = publishing::publish(&app, &access, request).await?;
     let receipt = published.into_iter().next().map(Receipt::from).expect("one event, one receipt");
-    Ok(Json(receipt))
+    Ok(json_line(&receipt))
 }
 
 /// What a publisher learns of an event.

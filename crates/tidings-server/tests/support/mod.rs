@@ -8,7 +8,7 @@ use axum::{Router, body::Body};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tidings::{Hub, Validator};
+use tidings::{Hub, HubSettings, Validator};
 use tidings_auth::{
     AuthConfig, Authenticator, IssuerConfig, KeyConfig, MatcherText, NewToken, Secret, SigningKey, mint,
 };
@@ -57,9 +57,12 @@ pub async fn with_keys_and(settings: Settings) -> Face {
     Face::new(hub, Some(authenticator), settings)
 }
 
+/// Whatever is published about `staff-…` is private.
 pub async fn hub() -> Hub {
     let validator = Validator::new(PUBLIC_URL.parse().expect("a URL"));
-    Hub::builder().validator(validator).start().await.expect("memory is always there")
+    let mut settings = HubSettings::default();
+    settings.private_topics = vec!["staff-*".parse().expect("a glob")];
+    Hub::builder().validator(validator).settings(settings).start().await.expect("memory is always there")
 }
 
 /// A token that may publish and receive these topics, for an hour.
