@@ -21,9 +21,11 @@ help: ## List the tasks
 demo: ## Build Tidings and run the chat; it prints its address
 	@$(CARGO) run --locked -p tidings-cli -- demo
 
+# The binaries come last and one by one: so the hub under test is built exactly as `make demo` builds it.
 test: setup ## Install what tests need (asks before Debian packages), then run every test: Rust, browsers, clients, stories
-	$(CARGO) build --locked -p tidings-cli -p tidings-testkit
 	$(CARGO) test --locked --workspace --all-features
+	$(CARGO) build --locked -p tidings-testkit
+	$(CARGO) build --locked -p tidings-cli
 	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories
 
 check: ## What to run while working: formatting, clippy and the Rust tests; nothing to install, no network

@@ -149,11 +149,11 @@ describe('the chat on screens of both sizes', () => {
       await join(ada, hub.origin, 'Ada');
       await join(grace, hub.origin, 'Grace');
       const dialogue = [
+        [ada, `A long word first: ${'o'.repeat(120)}`],
         [ada, 'Is this thing on?'],
         [grace, 'It is! Three lines of JavaScript, and here I am.'],
         [ada, 'And if I close the lid of my laptop?'],
-        [grace, 'Then you read this when you open it again. Nothing is lost on the way. 🗞️'],
-        [ada, `Even a long word: ${'o'.repeat(120)}`],
+        [grace, 'Then you read this when you open it again. Nothing is lost on the way.'],
       ];
       for (const [person, message] of dialogue) {
         await say(person, message);
