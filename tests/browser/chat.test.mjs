@@ -143,17 +143,17 @@ describe('the chat on screens of both sizes', () => {
   for (const [screen, viewport] of Object.entries(SCREENS)) {
     test(`nothing is cut off on a ${screen}`, async (t) => {
       const hub = await Hub.start(t, 'demo');
-      const grace = await newPerson(t, browser());
+      const barbara = await newPerson(t, browser());
       const ada = await newPerson(t, browser());
       await ada.setViewport({ ...viewport, deviceScaleFactor: 2 });
       await join(ada, hub.origin, 'Ada');
-      await join(grace, hub.origin, 'Grace');
+      await join(barbara, hub.origin, 'Barbara');
       const dialogue = [
         [ada, `A long word first: ${'o'.repeat(120)}`],
         [ada, 'Is this thing on?'],
-        [grace, 'It is! Three lines of JavaScript, and here I am.'],
+        [barbara, 'It is! Three lines of JavaScript, and here I am.'],
         [ada, 'And if I close the lid of my laptop?'],
-        [grace, 'Then you read this when you open it again. Nothing is lost on the way.'],
+        [barbara, 'Then you read this when you open it again. Nothing is lost on the way.'],
       ];
       for (const [person, message] of dialogue) {
         await say(person, message);
