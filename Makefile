@@ -51,7 +51,7 @@ torture: ## The long tests: 1,000,000 events over the seam of each log (SEAM_EVE
 	tests/fuzz $(FUZZ_SECS) $(FUZZ_TARGETS)
 
 doc: ## Build the documentation of the crates into target/doc; a broken link is an error
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --all-features --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --lib --all-features --no-deps
 
 setup: # What `test` and `lint` need; quick when all is there
 	@tests/setup
