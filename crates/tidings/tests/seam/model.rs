@@ -212,16 +212,21 @@ impl Truth {
         if !said.is_visible(&person.grants) {
             return Ok(State::Lost);
         }
-        let Some(cursor) = said.cursor else { return Ok(State::Somewhere { view }) };
+        let told_first = match connection.heard.first() {
+            Some(Heard::Gap { reason, place, .. }) if reason == "unknown" => Some(self.view_of(*place)?),
+            _ => None,
+        };
+        let Some(cursor) = said.cursor else {
+            // Its publisher was never told, and the log lost it before the observer came to it: it may have been there, or not.
+            return Ok(if told_first.is_some() { State::Lost } else { State::Somewhere { view } });
+        };
         let position = number_of(cursor.position);
         let is_in = |view: usize| self.views[view].events.get(position) == Some(&Some(number));
         if !is_in(view) {
             return Ok(State::Lost);
         }
-        if let Some(Heard::Gap { reason, place, .. }) = connection.heard.first()
-            && reason == "unknown"
-            && (self.may_have_expired(position, connection.attempted) || !is_in(self.view_of(*place)?))
-        {
+        let gone = |view| self.may_have_expired(position, connection.attempted) || !is_in(view);
+        if told_first.is_some_and(gone) {
             return Ok(State::Lost);
         }
         Ok(State::At { view, position, gap_due: position <= self.views[view].after })
@@ -330,11 +335,12 @@ impl Check<'_> {
     fn check_start(&self, view: usize, through: usize) -> Result<(), String> {
         let attempted = self.connection.attempted;
         let wished = |from, to| self.between(view, from, to).filter(|(_, said)| self.is_wished(said));
-        let kept =
-            wished(0, through).find(|(position, _)| !self.truth.may_have_expired(*position, attempted));
+        let left_out = wished(0, through).find(|(position, said)| {
+            self.may_hear(said) && !self.truth.may_have_expired(*position, attempted)
+        });
         let Asked::Last(count) = self.connection.asked else {
-            let missing = kept.filter(|(_, said)| self.may_hear(said));
-            return missing.map_or(Ok(()), |(missing, _)| Err(format!("it does not start with {missing}")));
+            return left_out
+                .map_or(Ok(()), |(position, _)| Err(format!("it does not start with {position}")));
         };
         let newest = self.connection.newest_before;
         let newest = newest.filter(|newest| self.truth.view_of(*newest) == Ok(view));
@@ -344,7 +350,7 @@ impl Check<'_> {
         // What was published while the subscription was opened may be among the last, or come after them.
         let end = self.truth.views[view].events.len();
         let published_by_then = wished(through, end).filter(|(position, _)| *position <= attempted);
-        if kept.is_some() && newest.is_some() && published_by_then.count() < count {
+        if left_out.is_some() && newest.is_some() && published_by_then.count() < count {
             return Err(format!("fewer than the last {count} come"));
         }
         Ok(())
@@ -361,9 +367,12 @@ impl Check<'_> {
         let from = match (reason.as_str(), self.state) {
             ("unknown", State::Lost) if is_first => 0,
             ("unknown", _) => return Err("the id is known".to_owned()),
-            ("other-log", State::Lost) if is_first && !matches!(self.connection.asked, Asked::Garbage(_)) => {
-                0
-            }
+            ("other-log", State::Lost) if is_first => match self.connection.asked {
+                Asked::Garbage(_) => return Err("no log ever had this id".to_owned()),
+                // It lies beyond the end that its epoch had, and so that end is where it counts from.
+                Asked::Beyond(_) => position,
+                _ => 0,
+            },
             ("other-log", State::At { view: old, gap_due, position: old_position })
                 if old < view || gap_due =>
             {
