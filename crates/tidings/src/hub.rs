@@ -20,7 +20,7 @@ use crate::{
     feeds::Feeds,
     presence::{Presence, PresenceDesk, PresenceHook},
     pressure::Pressure,
-    replay::{PageReading, ReplayRequest, Replays},
+    replay::{PageReading, ReplayRequest, Replayed, Replays},
     start,
     subscription::Subscription,
 };
@@ -209,7 +209,7 @@ impl Hub {
         shared.validator.matchers_count(request.filter.matchers.len())?;
         let start = start::find(&*shared.log, &shared.validator, &request.since, &request.filter).await?;
         let has_cursor = matches!(request.since, Since::Id(_) | Since::Earliest);
-        Ok(Subscription::open(self.clone(), request, start, has_cursor).await)
+        Ok(Subscription::open(self.clone(), request, start, has_cursor).await?)
     }
 
     /// The newest events that this filter accepts, at most `count`, oldest first, and how far the log reaches: subscribe with
@@ -371,6 +371,11 @@ impl Shared {
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.feeds.wake_all();
+    }
+
+    /// The first page of a reader, which is still to be answered: it may be refused.
+    pub(crate) async fn first_page(&self, request: ReplayRequest) -> Result<Replayed, Unavailable> {
+        self.replays.next_page(request).await
     }
 
     /// Reads the next page of a reader. While the log is away the reader waits: it is behind, and nothing else could be sent to it.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use tidings_log::Cursor;
+use tidings_log::{Cursor, Unavailable};
 use tidings_topic::{ConnectionId, EventId, Validator};
 use tokio::time::{Instant, Sleep};
 
@@ -83,7 +83,12 @@ impl Resumed {
 }
 
 impl Subscription {
-    pub(crate) async fn open(hub: Hub, request: Subscribe, start: Start, asked_for_history: bool) -> Self {
+    pub(crate) async fn open(
+        hub: Hub,
+        request: Subscribe,
+        start: Start,
+        asked_for_history: bool,
+    ) -> Result<Self, Unavailable> {
         let shared = &hub.shared;
         let waker = Arc::new(AtomicWaker::new());
         let connection =
@@ -118,12 +123,12 @@ impl Subscription {
             hub,
         };
         let page = if has_history {
-            Some(subscription.first_page(start, request.requested_id, asked_for_history).await)
+            Some(subscription.first_page(start, request.requested_id, asked_for_history).await?)
         } else {
             None
         };
         subscription.begin(request.hello, page);
-        subscription
+        Ok(subscription)
     }
 
     /// The first page is read before the response begins, because its head says whether the cursor was found.
@@ -132,17 +137,17 @@ impl Subscription {
         start: Start,
         requested: Option<String>,
         asked_for_history: bool,
-    ) -> Replayed {
+    ) -> Result<Replayed, Unavailable> {
         self.reader.place = start.place;
         self.reader.told = start.promises.then_some(start.place.position);
         self.sent = start.place;
         let request = ReplayRequest { requested, gap: start.gap, ..self.replay_request() };
-        let page = self.hub.shared.read_page(request).await;
+        let page = self.hub.shared.first_page(request).await?;
         if asked_for_history {
             let found = start.found.filter(|_| page.gap.is_none());
             self.resumed_from = Some(found.map_or(Resumed::Earliest, Resumed::After));
         }
-        page
+        Ok(page)
     }
 
     /// What comes first: that something is missing, before any other id could move the reader past it; then the name of the
@@ -350,4 +355,34 @@ fn jittered_millis(millis: u64) -> u64 {
 /// A random number from 0 to 1. Where the system has no randomness, 0.5: jitter is then lost, and nothing else.
 fn random_share() -> f64 {
     getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use tidings_topic::{NewEvent, Since};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_subscriber_that_has_caught_up_keeps_no_memory_of_its_history() {
+        let hub = Hub::in_memory().await;
+        for _ in 0..1_000 {
+            hub.publish(NewEvent::new("chat", "x")).await.expect("published");
+        }
+        let chat = hub.validator().exact("chat").expect("valid");
+        let ask = Subscribe::new([chat]).since(Since::Earliest);
+        let mut subscription = hub.subscribe(ask).await.expect("memory is there");
+        assert!(subscription.pending.capacity() > 100);
+        for _ in 0..1_001 {
+            subscription.next().await.expect("the preface and every event");
+        }
+        assert_eq!(subscription.pending.capacity(), 0);
+    }
+
+    #[test]
+    fn an_idle_subscription_is_small() {
+        let bytes = size_of::<Subscription>();
+        assert!(bytes <= 384, "{bytes}");
+    }
 }

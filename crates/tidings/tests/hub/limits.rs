@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt};
-use tidings::{Hub, HubSettings, MemoryLog, NewEvent, Presence, PublishError, Since};
+use tidings::{Hub, HubSettings, MemoryLog, NewEvent, Presence, PublishError, Since, SubscribeError};
 use tokio::time::sleep;
 
 use crate::stage::{
@@ -117,6 +117,16 @@ async fn a_subscriber_that_stops_in_the_middle_of_history_holds_nobody_up() {
     let other = tokio::time::timeout(Duration::from_secs(60), Listener::open(&hub, ask()));
     assert_eq!(other.await.expect("it gets a turn").data(5).await, numbers(1, 5));
     assert_eq!(stopped.data(4).await, numbers(2, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_refused_while_its_history_cannot_be_read() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    *log.before_read.lock().expect("nobody panicked") = Some(tidings::log::DelayedLog::go_down);
+    let refused = hub.subscribe(to(&hub, &["chat"]).since(Since::Earliest)).await;
+    assert!(matches!(refused, Err(SubscribeError::Unavailable(_))), "{refused:?}");
+    assert_eq!((hub.stats().subscribers, hub.stats().feeds), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,21 +242,22 @@ async fn no_turn_at_all_still_is_one() {
     assert_eq!(listener.data(3).await, numbers(1, 3));
 }
 
-#[tokio::test]
-async fn a_sleeping_subscriber_is_woken_by_every_event() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_subscriber_about_to_sleep_is_woken_by_every_event() {
     let hub = hub().await;
-    let mut listener = hub.subscribe(to(&hub, &["chat"])).await.expect("a subscription");
+    let mut subscription = hub.subscribe(to(&hub, &["chat"])).await.expect("a subscription");
     let (send, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let reading = tokio::spawn(async move {
-        while let Some(bytes) = listener.next().await {
+        while let Some(bytes) = subscription.next().await {
             send.send(bytes).expect("the test listens");
         }
     });
     heard.recv().await.expect("the preface");
-    for number in 0..2_000 {
+    for number in 0..20_000 {
+        // The reader has just heard the event before this one and is on its way to sleep, and nothing but the hub wakes it.
         publish(&hub, "chat", number.to_string()).await;
-        // Nothing but the hub wakes the reader; where it does not, this waits for ever.
-        heard.recv().await.expect("the event");
+        let event = tokio::time::timeout(Duration::from_secs(60), heard.recv()).await;
+        event.unwrap_or_else(|_| panic!("event {number} woke nobody")).expect("the event");
     }
     hub.close();
     reading.await.expect("nobody panicked");
