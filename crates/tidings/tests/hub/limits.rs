@@ -243,24 +243,30 @@ async fn no_turn_at_all_still_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_subscriber_about_to_sleep_is_woken_by_every_event() {
+async fn subscribers_about_to_sleep_are_woken_by_every_event() {
+    const READERS: usize = 6;
     let hub = hub().await;
-    let mut subscription = hub.subscribe(to(&hub, &["chat"])).await.expect("a subscription");
     let (send, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let reading = tokio::spawn(async move {
-        while let Some(bytes) = subscription.next().await {
-            send.send(bytes).expect("the test listens");
+    let mut reading = tokio::task::JoinSet::new();
+    for _ in 0..READERS {
+        let mut subscription = hub.subscribe(to(&hub, &["chat"])).await.expect("a subscription");
+        let send = send.clone();
+        reading.spawn(async move {
+            while let Some(bytes) = subscription.next().await {
+                send.send(bytes).expect("the test listens");
+            }
+        });
+    }
+    for number in 0..10_000 {
+        // The readers have just heard what came before and are on their way to sleep, and nothing but the hub wakes them.
+        for _ in 0..READERS {
+            let item = tokio::time::timeout(Duration::from_secs(60), heard.recv()).await;
+            item.unwrap_or_else(|_| panic!("event {number} did not wake everybody")).expect("the item");
         }
-    });
-    heard.recv().await.expect("the preface");
-    for number in 0..20_000 {
-        // The reader has just heard the event before this one and is on its way to sleep, and nothing but the hub wakes it.
         publish(&hub, "chat", number.to_string()).await;
-        let event = tokio::time::timeout(Duration::from_secs(60), heard.recv()).await;
-        event.unwrap_or_else(|_| panic!("event {number} woke nobody")).expect("the event");
     }
     hub.close();
-    reading.await.expect("nobody panicked");
+    reading.join_all().await;
 }
 
 #[tokio::test(start_paused = true)]
