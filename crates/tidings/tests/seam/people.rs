@@ -137,13 +137,8 @@ impl Subscriber {
                 sleep(Duration::from_millis(1)).await;
                 continue;
             };
-            // Chosen before the end and connected after it, as "now" may be: behind the last event nothing would ever come.
-            let may_be_behind_the_last = !goes_on && !matches!(asked, Asked::Earliest);
-            if may_be_behind_the_last && self.finished.load(Ordering::Acquire) {
-                continue;
-            }
             if !goes_on && asked != Asked::Earliest && self.finished.load(Ordering::Acquire) {
-                // It may have come after the last event, and would wait for it in vain.
+                // Chosen before the end and connected after it: behind the last event it would wait in vain.
                 last_event_id.clear();
                 continue;
             }
