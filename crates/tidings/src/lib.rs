@@ -48,6 +48,8 @@ mod replay;
 #[cfg(feature = "axum")]
 mod respond;
 mod resume;
+#[cfg(target_os = "linux")]
+mod socket;
 mod start;
 mod subscribe;
 mod subscription;
