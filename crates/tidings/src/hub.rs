@@ -8,11 +8,8 @@ use std::{
     time::Duration,
 };
 
-use tidings_log::{
-    AppendError, Appended, Batch, Bounds, Cursor, IdempotencyKey, Log, MemoryLimits, MemoryLog, Tail,
-    TailItem, Unavailable,
-};
-use tidings_topic::{Event, EventId, Filter, Invalid, NewEvent, Since, Topic, TopicGlob, Validator};
+use tidings_log::{Bounds, Cursor, Log, MemoryLimits, MemoryLog, Tail, TailItem, Unavailable};
+use tidings_topic::{EventId, Filter, Invalid, Since, Topic, TopicGlob, Validator};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -45,9 +42,9 @@ pub struct HubSettings {
     pub retry_millis: u64,
     /// A stream older than this is ended with a `reconnect` notice, jittered by up to a quarter downwards. Default: never.
     pub lifetime_max: Option<Duration>,
-    /// Batches on their way into the log; one more is refused with [`PublishError::Overloaded`]. Default 10,000.
+    /// Batches on their way into the log; one more is refused with [`PublishError::Overloaded`](crate::PublishError::Overloaded). Default 10,000.
     pub appends_max: usize,
-    /// Bytes on their way into the log; more are refused with [`PublishError::Overloaded`]. Default 64 MiB.
+    /// Bytes on their way into the log; more are refused with [`PublishError::Overloaded`](crate::PublishError::Overloaded). Default 64 MiB.
     pub appends_bytes_max: u64,
     /// Bytes in the log that the fan-out has not reached; beyond, appends wait. Default: half of what the log keeps, or 32 MiB where the log has no
     /// bound in bytes.
@@ -158,48 +155,6 @@ impl Hub {
         &self.shared.validator
     }
 
-    /// Publishes one event. When this returns, the event is in the log.
-    pub async fn publish(&self, event: NewEvent) -> Result<Published, PublishError> {
-        let event = self.shared.validator.event(event)?;
-        let mut published = self.publish_events(vec![event], None).await?;
-        Ok(published.pop().expect("one event, one answer"))
-    }
-
-    /// Publishes valid events, all or nothing and in this order. A repeat of a key within the log's window publishes nothing and returns
-    /// the first id again.
-    pub async fn publish_events(
-        &self,
-        mut events: Vec<Event>,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Vec<Published>, PublishError> {
-        if events.is_empty() {
-            return Ok(Vec::new());
-        }
-        let shared = &self.shared;
-        if shared.is_closed() {
-            return Err(PublishError::Unavailable("the hub is shutting down".to_owned()));
-        }
-        for event in &mut events {
-            event.private |= self.are_private(&event.topics);
-        }
-        let bytes = events.iter().map(|event| event.memory_bytes() as u64).sum();
-        let subscribers: Vec<_> =
-            events.iter().map(|event| shared.feeds.reader_count(&event.topics)).collect();
-        let _turn = shared.pressure.enter(bytes).ok_or(PublishError::Overloaded)?;
-        shared.pressure.wait_for_fan_out().await;
-        match shared.log.append(Batch { events, key }).await? {
-            Appended::New { ids, last } => {
-                shared.published.fetch_add(ids.len() as u64, Ordering::Relaxed);
-                shared.pressure.appended(last, bytes, || shared.feeds.head());
-                let pairs = ids.into_iter().zip(subscribers);
-                Ok(pairs.map(|(id, subscribers)| Published { id, subscribers, duplicate: false }).collect())
-            }
-            Appended::Duplicate { first_id } => {
-                Ok(vec![Published { id: first_id, subscribers: 0, duplicate: true }])
-            }
-        }
-    }
-
     /// Subscribes. The subscription receives every matching event from its start on, in the order of the log, each once.
     pub async fn subscribe(&self, request: Subscribe) -> Result<Subscription, SubscribeError> {
         let shared = &self.shared;
@@ -265,50 +220,6 @@ impl Hub {
 /// Bytes of the log that a snapshot looks through at most.
 const SNAPSHOT_BYTES_MAX: usize = 1 << 20;
 
-/// What became of one event.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Published {
-    /// The id that subscribers see.
-    pub id: EventId,
-    /// How many subscriptions in this process it reaches, before grants are looked at.
-    pub subscribers: usize,
-    /// It had been published before, with the same idempotency key; the id is the one of then.
-    pub duplicate: bool,
-}
-
-/// Why an event was not published.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The event is not valid. The publisher has to change it.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-    /// More is being published than the log takes in: nothing was appended. Try again a little later.
-    #[error("too many events are being published at once; try again in a moment")]
-    Overloaded,
-    /// The log has no room: nothing was appended.
-    #[error("{0}")]
-    Full(String),
-    /// The log cannot be reached: nothing was appended. Try again later.
-    #[error("{0}")]
-    Unavailable(String),
-    /// It may or may not have been published. Sending it again with the same idempotency key settles it.
-    #[error("{0}")]
-    OutcomeUnknown(String),
-}
-
-impl From<AppendError> for PublishError {
-    fn from(error: AppendError) -> Self {
-        let text = error.to_string();
-        match error {
-            AppendError::Full(_) => Self::Full(text),
-            AppendError::OutcomeUnknown(_) => Self::OutcomeUnknown(text),
-            _ => Self::Unavailable(text),
-        }
-    }
-}
-
 /// Why a subscription was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -352,15 +263,16 @@ pub struct HubStats {
 /// What the hub, its writer and its subscriptions share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    log: Arc<dyn Log>,
-    validator: Validator,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) validator: Validator,
     replays: Replays,
     pub(crate) settings: HubSettings,
     pub(crate) feeds: Feeds,
     pub(crate) presence: PresenceDesk,
-    pressure: Pressure,
+    pub(crate) pressure: Pressure,
     closed: AtomicBool,
-    published: AtomicU64,
+    /// Events published through this process since it started.
+    pub(crate) published: AtomicU64,
 }
 
 impl Shared {

@@ -43,6 +43,7 @@ mod feeds;
 mod hub;
 mod presence;
 mod pressure;
+mod publish;
 mod reader;
 mod replay;
 #[cfg(feature = "axum")]
@@ -63,8 +64,9 @@ pub use tidings_topic::{
 };
 
 pub use encode::{Format, JsonEvent};
-pub use hub::{Hub, HubBuilder, HubSettings, HubStats, PublishError, Published, Snapshot, SubscribeError};
+pub use hub::{Hub, HubBuilder, HubSettings, HubStats, Snapshot, SubscribeError};
 pub use presence::{Presence, PresenceHook};
+pub use publish::{PublishError, Published};
 pub use resume::Requested;
 pub use subscribe::Subscribe;
 pub use subscription::{Resumed, Subscription};

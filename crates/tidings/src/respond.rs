@@ -3,10 +3,7 @@
 use axum_core::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::{
-    hub::{PublishError, SubscribeError},
-    subscription::Subscription,
-};
+use crate::{hub::SubscribeError, publish::PublishError, subscription::Subscription};
 
 impl IntoResponse for Subscription {
     fn into_response(self) -> Response {
