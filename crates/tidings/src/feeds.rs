@@ -14,7 +14,7 @@ use tidings_topic::{Matcher, Topic};
 
 use crate::{
     encode::Format,
-    feed::{Feed, Gathered},
+    feed::{Feed, SEGMENT_OVERHEAD_BYTES},
 };
 
 /// The feeds of a hub.
@@ -30,8 +30,9 @@ struct Routes {
     exact: HashMap<Topic, Vec<Arc<Feed>>>,
     /// `*` and patterns, each evaluated once per event.
     others: Vec<Arc<Feed>>,
-    /// Blocks in the order in which they were written, so that the oldest is dropped first, whichever feed it is in.
-    blocks: VecDeque<(Weak<Feed>, usize)>,
+    /// Segments in the order in which they were begun, so that the oldest is dropped first, whichever feed it is in.
+    /// The list is bounded because each place in it counts ([`SEGMENT_OVERHEAD_BYTES`]) until it is taken out.
+    segments: VecDeque<Weak<Feed>>,
     bytes: usize,
 }
 
@@ -69,13 +70,16 @@ impl Feeds {
     /// Takes a reader out, and the feed with its last one.
     pub(crate) fn leave(&self, feed: &Arc<Feed>, reader: u64) {
         let mut routes = self.routes();
-        if feed.remove_reader(reader) > 0 {
-            return;
+        if feed.remove_reader(reader) == 0 {
+            routes.remove(feed);
         }
-        let feeds = routes.of(&feed.matcher);
-        feeds.retain(|other| !Arc::ptr_eq(other, feed));
-        if let (true, Matcher::Exact(topic)) = (feeds.is_empty(), &feed.matcher) {
-            routes.exact.remove(topic);
+    }
+
+    /// Takes a reader out that a shard had taken over.
+    pub(crate) fn leave_shard(&self, feed: &Arc<Feed>) {
+        let mut routes = self.routes();
+        if feed.count_out() == 0 {
+            routes.remove(feed);
         }
     }
 
@@ -93,36 +97,17 @@ impl Feeds {
     /// Writes entries to every feed that they go to, then moves the head, then wakes.
     pub(crate) fn write(&self, entries: &[Arc<Entry>]) {
         let Some(last) = entries.last() else { return };
-        let touched = {
+        let mut touched: Vec<Arc<Feed>> = Vec::new();
+        {
             let mut routes = self.routes();
-            let mut gathered: HashMap<*const Feed, (Arc<Feed>, Gathered)> = HashMap::new();
             for entry in entries {
-                for feed in routes.feeds_of(&entry.event.topics) {
-                    let (_, gathered) = gathered
-                        .entry(Arc::as_ptr(feed))
-                        .or_insert_with(|| (Arc::clone(feed), Gathered::default()));
-                    gathered.add(entry, feed.format);
-                }
+                routes.push(entry, &mut touched);
             }
-            let mut touched = Vec::with_capacity(gathered.len());
-            for (feed, gathered) in gathered.into_values() {
-                let bytes = feed.push(gathered);
-                routes.blocks.push_back((Arc::downgrade(&feed), bytes));
-                routes.bytes += bytes;
-                touched.push(feed);
-            }
-            while routes.bytes > self.bytes_max {
-                let Some((feed, bytes)) = routes.blocks.pop_front() else { break };
-                routes.bytes -= bytes;
-                if let Some(feed) = feed.upgrade() {
-                    feed.drop_front();
-                }
-            }
+            routes.shrink(self.bytes_max);
             self.publish_head(last.cursor);
-            touched
-        };
+        }
         for feed in touched {
-            feed.wake_readers();
+            feed.announce();
         }
     }
 
@@ -133,7 +118,7 @@ impl Feeds {
             for feed in routes.all() {
                 feed.restart(after);
             }
-            routes.blocks.clear();
+            routes.segments.clear();
             routes.bytes = 0;
             self.publish_head(after);
         }
@@ -174,6 +159,41 @@ impl Routes {
 
     fn all(&self) -> impl Iterator<Item = &Arc<Feed>> {
         self.exact.values().flatten().chain(&self.others)
+    }
+
+    /// Writes an entry to the feeds that it goes to, and notes which of them were not touched before.
+    fn push(&mut self, entry: &Entry, touched: &mut Vec<Arc<Feed>>) {
+        let exact = entry.event.topics.iter().filter_map(|topic| self.exact.get(topic)).flatten();
+        let others = self.others.iter().filter(|feed| feed.matcher.matches_any(&entry.event.topics));
+        for feed in exact.chain(others) {
+            let grown = feed.push(entry);
+            self.bytes += grown.bytes;
+            if grown.begins_segment {
+                self.segments.push_back(Arc::downgrade(feed));
+            }
+            if feed.touch() {
+                touched.push(Arc::clone(feed));
+            }
+        }
+    }
+
+    /// Drops the oldest segments until the rest holds no more than this.
+    fn shrink(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max {
+            let Some(feed) = self.segments.pop_front() else { break };
+            let dropped = feed.upgrade().map_or(0, |feed| feed.drop_front());
+            self.bytes -= SEGMENT_OVERHEAD_BYTES + dropped;
+        }
+    }
+
+    /// Takes out a feed that nobody reads.
+    fn remove(&mut self, feed: &Arc<Feed>) {
+        self.bytes -= feed.clear();
+        let feeds = self.of(&feed.matcher);
+        feeds.retain(|other| !Arc::ptr_eq(other, feed));
+        if let (true, Matcher::Exact(topic)) = (feeds.is_empty(), &feed.matcher) {
+            self.exact.remove(topic);
+        }
     }
 }
 
@@ -252,10 +272,9 @@ mod tests {
             let head = feeds.head().position;
             joined.iter().filter(|feed| !matches!(feed.peek(cursor(place), head), Peek::Behind)).count()
         };
-        assert_eq!(kept(0), 0);
-        assert_eq!(kept(58), 3);
-        let boundary = (0..60).find(|place| kept(*place) == 3).expect("the newest are kept");
-        assert!((0..boundary.saturating_sub(3)).all(|place| kept(place) == 0));
+        assert_eq!((kept(0), kept(59)), (0, 3));
+        let kept: Vec<_> = (0..60).map(kept).collect();
+        assert!(kept.is_sorted(), "a newer place is lost before an older one: {kept:?}");
     }
 
     #[test]
@@ -270,17 +289,27 @@ mod tests {
     }
 
     #[test]
-    fn a_private_entry_counts_with_the_memory_that_it_holds() {
+    fn what_is_remembered_of_a_private_entry_counts() {
+        let bytes_of = |private: bool| {
+            let feeds = Feeds::new(cursor(0), 1 << 20);
+            let _joined = feeds.join(&exact("a"), Format::Plain, &Arc::default());
+            let mut entry = Arc::unwrap_or_clone(entry(1, &["a", &"long".repeat(100)]));
+            entry.event.private = private;
+            feeds.write(&[Arc::new(entry)]);
+            feeds.size().1
+        };
+        assert!(bytes_of(true) >= bytes_of(false) + 400);
+    }
+
+    #[test]
+    fn a_feed_that_is_gone_leaves_nothing_but_its_place_in_the_list() {
         let feeds = Feeds::new(cursor(0), 1 << 20);
-        let _joined = feeds.join(&exact("a"), Format::Plain, &Arc::default());
-        let mut private = Arc::unwrap_or_clone(entry(1, &["a"]));
-        feeds.write(&[Arc::new(private.clone())]);
-        let public_bytes = feeds.size().1;
-        private.event.private = true;
-        private.cursor = cursor(2);
-        let entry_bytes = private.memory_bytes();
-        feeds.write(&[Arc::new(private)]);
-        assert_eq!(feeds.size().1, 2 * public_bytes + entry_bytes);
+        let (feed, reader) = feeds.join(&exact("a"), Format::Plain, &Arc::default());
+        for number in 1..=1_000 {
+            feeds.write(&[entry(number, &["a"])]);
+        }
+        feeds.leave(&feed, reader);
+        assert!(feeds.size().1 <= 20 * SEGMENT_OVERHEAD_BYTES, "{}", feeds.size().1);
     }
 
     #[test]

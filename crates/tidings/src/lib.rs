@@ -40,7 +40,9 @@
 mod encode;
 mod feed;
 mod feeds;
+mod frames;
 mod hub;
+mod inbox;
 mod presence;
 mod pressure;
 mod publish;

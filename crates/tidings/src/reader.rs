@@ -1,19 +1,19 @@
 //! The cursor of one subscriber: what it gets next.
 //!
-//! A [`Reader`] is plain data and does no I/O: it looks at feeds and says what follows. Drivers move the bytes: the pulled stream
-//! ([`Subscription`](crate::Subscription)) for HTTP and library users; a driver for sockets stands on the same three answers.
+//! A [`Reader`] is plain data and does no I/O: it looks at feeds and says what follows. Two drivers move the bytes: the pulled stream
+//! ([`Subscription`](crate::Subscription)) for HTTP and library users, and the [shard](crate::shard) for sockets.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use tidings_log::{Cursor, Entry, Epoch, Position};
+use tidings_log::{Cursor, Epoch, Position};
 use tidings_topic::{ConnectionId, Filter};
 
 use crate::{
     encode::Format,
-    feed::{Feed, FeedFrame, Peek},
+    feed::{Feed, FrameAt, Peek},
     feeds::Feeds,
+    frames::Audience,
     replay::Replayed,
 };
 
@@ -36,9 +36,9 @@ pub(crate) struct Reader {
 
 /// What a reader's driver has to do.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(crate) enum Step<T> {
     /// Send this event.
-    Send(Bytes),
+    Send(T),
     /// Read the log from the reader's place and hand the page to [`Reader::replayed`].
     Replay,
     /// Nothing now: the waker is woken when there is more.
@@ -86,8 +86,24 @@ impl Reader {
         }
     }
 
-    /// What follows. An event comes once, however many of the matchers it matches.
-    pub(crate) fn step(&mut self, feeds: &Feeds) -> Step {
+    /// The feeds of this reader, one for each matcher.
+    pub(crate) fn feeds(&self) -> impl ExactSizeIterator<Item = &Arc<Feed>> {
+        self.feeds.iter().map(|(feed, _)| feed)
+    }
+
+    /// From now on somebody else wakes this reader, and takes it out of the feeds with [`Feeds::leave_shard`].
+    pub(crate) fn hand_over(&mut self) -> Vec<Arc<Feed>> {
+        let feeds = self.feeds.iter();
+        feeds
+            .map(|(feed, reader)| {
+                feed.hand_over(*reader);
+                Arc::clone(feed)
+            })
+            .collect()
+    }
+
+    /// What follows, and what `take` makes of its chunk and of the event in it. An event comes once, however many of the matchers it matches.
+    pub(crate) fn step<T>(&mut self, feeds: &Feeds, mut take: impl FnMut(&[u8], &[u8]) -> T) -> Step<T> {
         // The head first: what it covers is in every feed, so the smallest position found is the next of all.
         let head = feeds.head();
         self.looked_in = head.epoch;
@@ -102,20 +118,27 @@ impl Reader {
                     self.place.position = self.place.position.max(head.position);
                     return Step::Wait;
                 }
-                Peek::Frame(frame) => {
-                    self.place.position = frame.position;
-                    if frame.restricted.is_none_or(|entry| self.may_receive(&entry)) {
-                        return Step::Send(frame.event);
+                Peek::Frame((feed, frame)) => {
+                    let place = Cursor { position: frame.position, ..self.place };
+                    if frame.audience.is_some_and(|audience| !self.may_receive(&audience)) {
+                        self.place = place;
+                        continue;
                     }
+                    // Between the look and now the writer may have dropped it.
+                    let Some(taken) = self.feeds[feed].0.with_frame(place, &mut take) else {
+                        return Step::Replay;
+                    };
+                    self.place = place;
+                    return Step::Send(taken);
                 }
             }
         }
     }
 
     /// Whether an event that matches may be delivered to this subscriber.
-    pub(crate) fn may_receive(&self, entry: &Entry) -> bool {
-        let granted = !entry.event.private || self.filter.grants.cover_any(&entry.event.topics);
-        granted && entry.event.except.as_ref() != Some(&self.connection)
+    pub(crate) fn may_receive(&self, audience: &Audience) -> bool {
+        let granted = !audience.private || self.filter.grants.cover_any(&audience.topics);
+        granted && audience.except.as_ref() != Some(&self.connection)
     }
 
     /// Takes over the place that a replay has reached.
@@ -127,15 +150,16 @@ impl Reader {
         self.waiting_in = (page.at_end && ahead).then_some(self.looked_in);
     }
 
-    fn peek_all(&self, head: Position) -> Peek {
-        let mut first: Option<FeedFrame> = None;
-        for (feed, _) in &self.feeds {
+    /// The next frame of all feeds, and in which of them it stands.
+    fn peek_all(&self, head: Position) -> Peek<(usize, FrameAt)> {
+        let mut first: Option<(usize, FrameAt)> = None;
+        for (index, (feed, _)) in self.feeds.iter().enumerate() {
             match feed.peek(self.place, head) {
                 Peek::Behind => return Peek::Behind,
                 Peek::Nothing => {}
                 Peek::Frame(frame) => {
-                    if first.as_ref().is_none_or(|first| frame.position < first.position) {
-                        first = Some(frame);
+                    if first.as_ref().is_none_or(|(_, first)| frame.position < first.position) {
+                        first = Some((index, frame));
                     }
                 }
             }
@@ -276,11 +300,12 @@ mod tests {
                 self.reader.replayed(&page);
                 self.wants_page = false;
                 self.gaps += usize::from(page.gap.is_some());
-                self.heard.extend(page.events.iter().map(|(_, bytes)| data_of(bytes)));
+                let events = page.frames.marks().len();
+                self.heard.extend((0..events).map(|event| data_of(&page.frames.event(event))));
             }
             loop {
-                match self.reader.step(&self.feeds) {
-                    Step::Send(bytes) => self.heard.push(data_of(&bytes)),
+                match self.reader.step(&self.feeds, |_, event| data_of(event)) {
+                    Step::Send(data) => self.heard.push(data),
                     Step::Replay => break self.wants_page = true,
                     Step::Wait => break,
                 }

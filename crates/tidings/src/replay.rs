@@ -12,7 +12,10 @@ use tidings_log::{Bounds, Cursor, Filter, Located, Log, Page, Position, Unavaila
 use tidings_topic::ConnectionId;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
-use crate::encode::{Format, GapReason, Notice, encode_entry};
+use crate::{
+    encode::{Format, GapReason, Notice},
+    frames::{Frames, Mark, OpenFrames},
+};
 
 /// The shared workers that replay history: at most so many pages are read at once, so that many late readers cannot crowd out
 /// publishing and live delivery. Readers wait for their turn in the order in which they came.
@@ -45,8 +48,8 @@ pub(crate) struct Replayed {
     pub(crate) gap: Option<(Cursor, Bytes)>,
     /// Where the events begin: behind everything that is gone.
     pub(crate) from: Cursor,
-    /// The events, in order, each with its place.
-    pub(crate) events: Vec<(Cursor, Bytes)>,
+    /// The events, in order.
+    pub(crate) frames: Arc<Frames>,
     /// How far this page reaches.
     pub(crate) place: Cursor,
     /// What is missing up to here has been told.
@@ -120,20 +123,24 @@ impl Replays {
             Some(reason) => Some((from, gap_notice(reason, &request, from, &self.log.bounds().await?))),
             None => None,
         };
-        let mut bytes = Vec::new();
-        let mut ranges = Vec::with_capacity(page.entries.len());
+        // The log has looked at the grants; who is left out by name has still to be.
+        let is_left_out = |mark: &Mark| {
+            mark.audience.as_ref().is_some_and(|audience| audience.except.as_ref() == Some(&request.connection))
+        };
+        let mut frames = OpenFrames::default();
         for entry in &page.entries {
-            if entry.event.except.as_ref() != Some(&request.connection) {
-                // The epoch of the page: the place is one in the log as it is now, whenever the entry came into it.
-                let place = Cursor { epoch: page.epoch, position: entry.cursor.position };
-                ranges.push((place, encode_entry(entry, request.format, &mut bytes)));
-            }
+            frames.push(entry, entry.cursor.position, request.format);
         }
-        let bytes = Bytes::from(bytes);
+        let frames = frames.seal();
+        let frames = if frames.marks().iter().any(is_left_out) {
+            frames.retain(|mark| !is_left_out(mark))
+        } else {
+            frames
+        };
         Ok(Replayed {
             gap,
             from,
-            events: ranges.into_iter().map(|(place, range)| (place, bytes.slice(range))).collect(),
+            frames: Arc::new(frames),
             place: Cursor { epoch: page.epoch, position: page.through },
             told: page.floor.max(request.told).or(Some(request.place.position)),
             at_end: page.at_end,

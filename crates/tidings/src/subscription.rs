@@ -209,9 +209,13 @@ impl Subscription {
     fn take_page(&mut self, page: Replayed, hello: Option<Pending>) {
         self.reader.replayed(&page);
         let gap = page.gap.map(|(place, bytes)| Pending { place: Some(place), bytes, is_notice: true });
-        let event = |(place, bytes)| Pending { place: Some(place), bytes, is_notice: false };
-        let notices = gap.into_iter().chain(hello);
-        self.pending.extend(notices.chain(page.events.into_iter().map(event)));
+        self.pending.extend(gap.into_iter().chain(hello));
+        let epoch = page.place.epoch;
+        self.pending.extend(page.frames.marks().iter().enumerate().map(|(index, mark)| Pending {
+            place: Some(Cursor { epoch, position: mark.position }),
+            bytes: page.frames.event(index),
+            is_notice: false,
+        }));
     }
 
     fn send_pending(&mut self, now: Instant) -> Option<Bytes> {
@@ -253,7 +257,8 @@ impl Subscription {
                     Poll::Pending => return self.poll_timer(context),
                 }
             }
-            let step = self.reader.step(&self.hub.shared.feeds);
+            let feeds = &self.hub.shared.feeds;
+            let step = self.reader.step(feeds, |_, event| Bytes::copy_from_slice(event));
             self.sent = self.reader.place;
             match step {
                 Step::Send(bytes) => {

@@ -1,0 +1,106 @@
+//! How the rest of the hub reaches a shard: a list of what has changed, and a bell that rings only where somebody sleeps.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
+
+use futures_util::task::AtomicWaker;
+
+/// What waits for a shard. Its length is bounded by what the shard has asked for: one entry a feed, a page a subscriber, a newcomer a
+/// connection.
+#[derive(Debug)]
+pub(crate) struct Inbox<M> {
+    messages: Mutex<Vec<M>>,
+    bell: Arc<Bell>,
+}
+
+/// The half that feeds know.
+#[derive(Debug, Default)]
+struct Bell {
+    /// Groups of the shard whose feed has grown.
+    grown: Mutex<Vec<u32>>,
+    waker: AtomicWaker,
+    /// Something is here that the shard has not taken. Whoever finds it set need not wake anybody.
+    rung: AtomicBool,
+}
+
+/// A shard's place among those that a feed wakes. It rings once until the shard has looked.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    bell: Arc<Bell>,
+    group: u32,
+    marked: AtomicBool,
+}
+
+impl Seat {
+    pub(crate) fn new<M>(inbox: &Inbox<M>, group: u32) -> Self {
+        Self { bell: Arc::clone(&inbox.bell), group, marked: AtomicBool::new(false) }
+    }
+
+    /// The feed has grown.
+    pub(crate) fn ring(&self) {
+        if !self.marked.swap(true, Ordering::AcqRel) {
+            self.bell.grown().push(self.group);
+            self.bell.ring();
+        }
+    }
+
+    /// The shard is about to look at the feed: what grows from now on rings again.
+    pub(crate) fn answer(&self) {
+        self.marked.store(false, Ordering::Release);
+    }
+}
+
+impl Bell {
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+
+    fn grown(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.grown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<M> Inbox<M> {
+    pub(crate) fn new() -> Self {
+        Self { messages: Mutex::default(), bell: Arc::default() }
+    }
+
+    pub(crate) fn send(&self, message: M) {
+        self.messages().push(message);
+        self.bell.ring();
+    }
+
+    /// Wakes the shard without a word: something that it looks at by itself has changed.
+    pub(crate) fn ring(&self) {
+        self.bell.ring();
+    }
+
+    /// Who is to be woken from now on.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.bell.waker.register(waker);
+    }
+
+    /// Whether something has come since the last look.
+    pub(crate) fn has_rung(&self) -> bool {
+        self.bell.rung.load(Ordering::Acquire)
+    }
+
+    /// Takes everything: which groups have something new, and the messages.
+    pub(crate) fn take(&self, grown: &mut Vec<u32>, messages: &mut Vec<M>) {
+        // First, so that what comes while we look rings again.
+        self.bell.rung.store(false, Ordering::Release);
+        grown.append(&mut self.bell.grown());
+        messages.append(&mut self.messages());
+    }
+
+    fn messages(&self) -> MutexGuard<'_, Vec<M>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
