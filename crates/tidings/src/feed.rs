@@ -24,7 +24,7 @@ use tidings_topic::Matcher;
 
 use crate::{
     encode::Format,
-    frames::{Audience, Frames, OpenFrames, Sent, View},
+    frames::{Audience, Frames, OpenFrames, Sent, Took, View},
     inbox::Seat,
 };
 
@@ -109,7 +109,9 @@ pub(crate) enum Owed {
         place: Option<Position>,
         /// The rest of a frame that has to be finished first.
         half: Option<(Position, Bytes)>,
-        took_all: bool,
+        took: Took,
+        /// Nothing is left after this.
+        at_end: bool,
     },
     Nothing,
     /// The feed does not have this place any more: read the log.
@@ -202,7 +204,7 @@ impl Feed {
         if within >= view.bytes.len() {
             return Ok(Owed::Nothing);
         }
-        let Sent { offset, place, half, took_all } = if offset >= state.public_from {
+        let Sent { offset, place, half, took } = if offset >= state.public_from {
             view.send_all(within, write)?
         } else {
             view.send(within, may_receive, write)?
@@ -215,12 +217,8 @@ impl Feed {
             };
             (half.position, rest)
         });
-        Ok(Owed::Sent { offset: base + offset as u64, place, half, took_all })
-    }
-
-    /// The end of the feed.
-    pub(crate) fn end(&self) -> Offset {
-        self.state().end()
+        let offset = base + offset as u64;
+        Ok(Owed::Sent { offset, place, half, took, at_end: offset == state.end() })
     }
 
     /// Encodes an entry at the end. An entry that is here already is not written twice, as when two of its topics lead to one feed.
@@ -397,7 +395,8 @@ impl FeedState {
     /// The first frame after a position.
     fn find(&self, position: Position) -> Option<(View<'_>, usize)> {
         let in_sealed = self.sealed.partition_point(|segment| segment.last() <= position);
-        let view = self.sealed.get(in_sealed).map_or_else(|| self.open.view(), |segment| segment.frames.view());
+        let view =
+            self.sealed.get(in_sealed).map_or_else(|| self.open.view(), |segment| segment.frames.view());
         let index = view.after(position);
         (index < view.marks.len()).then_some((view, index))
     }
@@ -405,7 +404,8 @@ impl FeedState {
     /// The frame at a position.
     fn find_at(&self, position: Position) -> Option<(View<'_>, usize)> {
         let in_sealed = self.sealed.partition_point(|segment| segment.last() < position);
-        let view = self.sealed.get(in_sealed).map_or_else(|| self.open.view(), |segment| segment.frames.view());
+        let view =
+            self.sealed.get(in_sealed).map_or_else(|| self.open.view(), |segment| segment.frames.view());
         let index = view.marks.partition_point(|mark| mark.position < position);
         (view.marks.get(index)?.position == position).then_some((view, index))
     }

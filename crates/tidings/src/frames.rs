@@ -72,8 +72,18 @@ pub(crate) struct Sent {
     pub(crate) place: Option<Position>,
     /// The part of a frame that the socket did not take.
     pub(crate) half: Option<Half>,
-    /// Whether the socket took everything that it was given; false also if there was nothing to give.
-    pub(crate) took_all: bool,
+    pub(crate) took: Took,
+}
+
+/// How much a socket took of what it was given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Took {
+    /// There was nothing to give.
+    #[default]
+    Nothing,
+    /// Not everything: it is full.
+    Part,
+    All,
 }
 
 /// The rest of a frame whose beginning has been sent.
@@ -223,6 +233,11 @@ impl View<'_> {
         self.marks.partition_point(|mark| mark.position <= place)
     }
 
+    /// The frame that begins at an offset.
+    pub(crate) fn at(&self, offset: usize) -> usize {
+        self.marks.partition_point(|mark| (mark.start as usize) < offset)
+    }
+
     /// Sends frames from the one that begins at `offset` on, as many as follow each other and may be received, in one call of `write`.
     pub(crate) fn send(
         &self,
@@ -230,7 +245,7 @@ impl View<'_> {
         mut may_receive: impl FnMut(&Audience) -> bool,
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
     ) -> io::Result<Sent> {
-        let from = self.marks.partition_point(|mark| (mark.start as usize) < offset);
+        let from = self.at(offset);
         let mut judged: Option<(u64, bool)> = None;
         let mut is_for_reader = |mark: &Mark| match &mark.audience {
             None => true,
@@ -266,7 +281,7 @@ impl View<'_> {
         let written = write(&self.bytes[offset..])?;
         let last = self.marks.last().expect("bytes have marks");
         if offset + written == end {
-            return Ok(Sent { offset: end, place: Some(last.position), half: None, took_all: true });
+            return Ok(Sent { offset: end, place: Some(last.position), half: None, took: Took::All });
         }
         Ok(self.cut(offset, offset + written, None))
     }
@@ -282,7 +297,7 @@ impl View<'_> {
         let written = write(&self.bytes[start..stop])?;
         if start + written == stop {
             let place = Some(self.marks[end - 1].position);
-            return Ok(Sent { offset: stop, place, half: None, took_all: true });
+            return Ok(Sent { offset: stop, place, half: None, took: Took::All });
         }
         Ok(self.cut(start, start + written, before))
     }
@@ -295,10 +310,10 @@ impl View<'_> {
         let whole = index.checked_sub(1).filter(|whole| self.marks[*whole].start as usize >= start);
         let place = whole.map(|whole| self.marks[whole].position).or(before);
         if mark.start as usize >= stop {
-            return Sent { offset: mark.start as usize, place, half: None, took_all: false };
+            return Sent { offset: mark.start as usize, place, half: None, took: Took::Part };
         }
         let half = Half { position: mark.position, start: stop, end: mark.end() };
-        Sent { offset: mark.end(), place, half: Some(half), took_all: false }
+        Sent { offset: mark.end(), place, half: Some(half), took: Took::Part }
     }
 }
 

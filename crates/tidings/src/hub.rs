@@ -12,6 +12,8 @@ use tidings_log::{Bounds, Cursor, Log, MemoryLimits, MemoryLog, Tail, TailItem, 
 use tidings_topic::{EventId, Filter, Invalid, Since, Topic, TopicGlob, Validator};
 use tokio::task::JoinHandle;
 
+#[cfg(target_os = "linux")]
+use crate::shard::driver::Shards;
 use crate::{
     Subscribe,
     feeds::Feeds,
@@ -56,6 +58,12 @@ pub struct HubSettings {
     pub replays_max: usize,
     /// Size of such a page, in bytes of the log. Default 128 KiB.
     pub replay_page_bytes: usize,
+    /// Bytes that wait for sockets outside of the feeds: pages of history, and the rest of events that a socket took in part. Beyond, sockets
+    /// that have just filled up give their pages back or are closed; their clients resume by id. Per shard. Default 64 MiB.
+    pub pending_bytes_max: usize,
+    /// Threads that fan out to [sockets that were handed to the hub](Subscription::drive_socket). 0 means that the runtime in which the hub was
+    /// started does it beside everything else, which is best for machines with one or two processors. Default 0.
+    pub shard_threads: usize,
     /// Events on topics that one of these matches are private, by whatever door they come.
     pub private_topics: Vec<TopicGlob>,
 }
@@ -72,6 +80,8 @@ impl Default for HubSettings {
             feed_bytes_max: 16 << 20,
             replays_max: 8,
             replay_page_bytes: 128 << 10,
+            pending_bytes_max: 64 << 20,
+            shard_threads: 0,
             private_topics: Vec::new(),
         }
     }
@@ -132,6 +142,8 @@ impl HubBuilder {
             validator: self.validator,
             settings,
             closed: AtomicBool::new(false),
+            #[cfg(target_os = "linux")]
+            shards: std::sync::OnceLock::new(),
             published: AtomicU64::new(0),
         });
         let writer = tokio::spawn(write_feeds(Arc::clone(&shared), tail));
@@ -273,6 +285,9 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// Events published through this process since it started.
     pub(crate) published: AtomicU64,
+    /// Started with the first socket.
+    #[cfg(target_os = "linux")]
+    shards: std::sync::OnceLock<Shards>,
 }
 
 impl Shared {
@@ -283,6 +298,12 @@ impl Shared {
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.feeds.wake_all();
+    }
+
+    /// Does something with the shards, which are started if need be.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn shards<T>(self: &Arc<Self>, act: impl FnOnce(&Shards) -> T) -> T {
+        act(self.shards.get_or_init(|| Shards::start(self.settings.shard_threads, self)))
     }
 
     /// The first page of a reader, which is still to be answered: it may be refused.

@@ -77,11 +77,6 @@ impl<M> Inbox<M> {
         self.bell.ring();
     }
 
-    /// Wakes the shard without a word: something that it looks at by itself has changed.
-    pub(crate) fn ring(&self) {
-        self.bell.ring();
-    }
-
     /// Who is to be woken from now on.
     pub(crate) fn register(&self, waker: &Waker) {
         self.bell.waker.register(waker);

@@ -37,12 +37,16 @@
 //!   `{"kind":"gap","reason":…,"requested":…,"oldest":…,"newest":…}`. One `addEventListener('tidings', …)` is all it takes.
 //! - A private event reaches only those whose [`Grants`] cover one of its topics.
 
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "shards, and what only they use, are for Linux"))]
+
+mod backlog;
 mod encode;
 mod feed;
 mod feeds;
 mod frames;
 mod hub;
 mod inbox;
+mod jitter;
 mod presence;
 mod pressure;
 mod publish;
@@ -51,6 +55,7 @@ mod replay;
 #[cfg(feature = "axum")]
 mod respond;
 mod resume;
+mod shard;
 #[cfg(target_os = "linux")]
 mod socket;
 mod start;

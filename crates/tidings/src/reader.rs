@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use futures_util::task::AtomicWaker;
+use smallvec::SmallVec;
 use tidings_log::{Cursor, Epoch, Position};
 use tidings_topic::{ConnectionId, Filter};
 
@@ -27,7 +28,7 @@ pub(crate) struct Reader {
     pub(crate) place: Cursor,
     /// What is known to be missing up to here has been told. `None` before the first page, for a start that promises nothing.
     pub(crate) told: Option<Position>,
-    feeds: Vec<(Arc<Feed>, u64)>,
+    feeds: SmallVec<[(Arc<Feed>, u64); 1]>,
     /// The epoch of the feeds when this reader last looked, which is before the page that it may be waiting for is read.
     looked_in: Epoch,
     /// The log is in a later epoch than the feeds, and has been read to its end: wait until the feeds leave this epoch.
@@ -86,20 +87,37 @@ impl Reader {
         }
     }
 
+    /// Takes the reader out of whoever drives it, who keeps one that reads nothing.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            filter: Arc::clone(&self.filter),
+            connection: self.connection.clone(),
+            feeds: std::mem::take(&mut self.feeds),
+            ..*self
+        }
+    }
+
     /// The feeds of this reader, one for each matcher.
     pub(crate) fn feeds(&self) -> impl ExactSizeIterator<Item = &Arc<Feed>> {
         self.feeds.iter().map(|(feed, _)| feed)
     }
 
-    /// From now on somebody else wakes this reader, and takes it out of the feeds with [`Feeds::leave_shard`].
-    pub(crate) fn hand_over(&mut self) -> Vec<Arc<Feed>> {
-        let feeds = self.feeds.iter();
-        feeds
-            .map(|(feed, reader)| {
-                feed.hand_over(*reader);
-                Arc::clone(feed)
-            })
-            .collect()
+    pub(crate) fn first_feed(&self) -> &Arc<Feed> {
+        &self.feeds[0].0
+    }
+
+    /// From now on a shard wakes this reader, and takes it out of the feeds with [`leave_shard`](Self::leave_shard).
+    pub(crate) fn hand_over(&self) {
+        for (feed, number) in &self.feeds {
+            feed.hand_over(*number);
+        }
+    }
+
+    /// Gives the places in the feeds back that were handed over.
+    pub(crate) fn leave_shard(&mut self, feeds: &Feeds) {
+        for (feed, _) in self.feeds.drain(..) {
+            feeds.leave_shard(&feed);
+        }
     }
 
     /// What follows, and what `take` makes of its chunk and of the event in it. An event comes once, however many of the matchers it matches.

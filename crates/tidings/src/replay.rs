@@ -125,7 +125,9 @@ impl Replays {
         };
         // The log has looked at the grants; who is left out by name has still to be.
         let is_left_out = |mark: &Mark| {
-            mark.audience.as_ref().is_some_and(|audience| audience.except.as_ref() == Some(&request.connection))
+            mark.audience
+                .as_ref()
+                .is_some_and(|audience| audience.except.as_ref() == Some(&request.connection))
         };
         let mut frames = OpenFrames::default();
         for entry in &page.entries {

@@ -17,12 +17,14 @@ use futures_core::Stream;
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tidings_log::{Cursor, Unavailable};
-use tidings_topic::{ConnectionId, EventId, Validator};
+use tidings_topic::{ConnectionId, EventId};
 use tokio::time::{Instant, Sleep};
 
 use crate::{
+    backlog::{Backlog, Words},
     encode::{EndReason, Notice},
     hub::Hub,
+    jitter::{FAR_AWAY, jittered, jittered_millis},
     presence::Membership,
     reader::{Reader, Step},
     replay::{PageReading, ReplayRequest, Replayed},
@@ -39,9 +41,8 @@ pub struct Subscription {
     hub: Hub,
     reader: Reader,
     waker: Arc<AtomicWaker>,
-    /// What has to be sent before anything else: the preface, notices, one page of history. Bounded by that page.
-    pending: VecDeque<Pending>,
-    /// What has been sent reaches to here; the reader is ahead of it by what is pending.
+    backlog: Backlog,
+    /// What has been sent reaches to here; the reader is ahead of it by the backlog.
     sent: Cursor,
     replay: Option<PageReading>,
     timer: Pin<Box<Sleep>>,
@@ -51,16 +52,7 @@ pub struct Subscription {
     resumed_from: Option<Resumed>,
     ended: bool,
     /// Says that this subscriber has left when it is dropped.
-    _membership: Membership,
-}
-
-/// Something that waits to be sent.
-struct Pending {
-    /// Where it moves the subscriber to.
-    place: Option<Cursor>,
-    bytes: Bytes,
-    /// Not an event but something that the hub says itself.
-    is_notice: bool,
+    membership: Option<Membership>,
 }
 
 /// Where a subscription went on, for the header that tells it (the Mercure protocol, "Reconciliation").
@@ -105,13 +97,15 @@ impl Subscription {
         let heartbeat = if settings.heartbeat.is_zero() { FAR_AWAY } else { settings.heartbeat };
         let heartbeat = jittered(heartbeat);
         let preface = tidings_sse::preface(jittered_millis(settings.retry_millis)).into();
+        let mut backlog = Backlog::default();
+        backlog.words.push_back(Words { place: None, bytes: preface });
 
         let has_history = !(start.at_end && reader.begin_at_end(start.place));
         let mut subscription = Self {
             sent: reader.place,
             reader,
             waker,
-            pending: VecDeque::from([Pending { place: None, bytes: preface, is_notice: true }]),
+            backlog,
             replay: None,
             timer: Box::pin(tokio::time::sleep_until(now + heartbeat)),
             last_sent: now,
@@ -119,7 +113,7 @@ impl Subscription {
             ends: expiry.into_iter().chain(lifetime).collect(),
             resumed_from: None,
             ended: false,
-            _membership: membership,
+            membership: Some(membership),
             hub,
         };
         let page = if has_history {
@@ -156,10 +150,10 @@ impl Subscription {
         let place = page.as_ref().map_or(self.reader.place, |page| page.from);
         let hello = hello.then(|| {
             let hello = Notice::Hello { connection: self.reader.connection.as_str().to_owned() };
-            Pending { place: Some(place), bytes: hello.encode(place, None), is_notice: true }
+            Words::notice(&hello, place)
         });
         match page {
-            None => self.pending.extend(hello),
+            None => self.backlog.words.extend(hello),
             Some(page) => {
                 if page.gap.is_none() {
                     self.sent = place;
@@ -206,23 +200,16 @@ impl Subscription {
         }
     }
 
-    fn take_page(&mut self, page: Replayed, hello: Option<Pending>) {
+    fn take_page(&mut self, page: Replayed, hello: Option<Words>) {
         self.reader.replayed(&page);
-        let gap = page.gap.map(|(place, bytes)| Pending { place: Some(place), bytes, is_notice: true });
-        self.pending.extend(gap.into_iter().chain(hello));
-        let epoch = page.place.epoch;
-        self.pending.extend(page.frames.marks().iter().enumerate().map(|(index, mark)| Pending {
-            place: Some(Cursor { epoch, position: mark.position }),
-            bytes: page.frames.event(index),
-            is_notice: false,
-        }));
+        self.backlog.take_page(page, hello);
     }
 
-    fn send_pending(&mut self, now: Instant) -> Option<Bytes> {
-        let Pending { place, bytes, .. } = self.pending.pop_front()?;
-        if self.pending.is_empty() {
-            // A reader that has caught up keeps no memory of the page.
-            self.pending = VecDeque::new();
+    /// The hub's own words that wait.
+    fn send_words(&mut self, now: Instant) -> Option<Bytes> {
+        let Words { place, bytes } = self.backlog.words.pop_front()?;
+        if self.backlog.words.is_empty() {
+            self.backlog.words = VecDeque::new();
         }
         self.sent = place.unwrap_or(self.sent);
         self.last_sent = now;
@@ -237,14 +224,19 @@ impl Subscription {
         self.waker.register(context.waker());
         let now = Instant::now();
         // A gap that was found is told even by a stream that ends: the id of its last words may lie behind the gap.
-        if self.pending.front().is_some_and(|pending| pending.is_notice) {
-            return Poll::Ready(self.send_pending(now));
+        if let Some(bytes) = self.send_words(now) {
+            return Poll::Ready(Some(bytes));
         }
         if let Poll::Ready(bytes) = self.poll_end(now) {
             return Poll::Ready(bytes);
         }
         loop {
-            if let Some(bytes) = self.send_pending(now) {
+            if let Some(bytes) = self.send_words(now) {
+                return Poll::Ready(Some(bytes));
+            }
+            if let Some((place, bytes)) = self.backlog.next_event() {
+                self.sent = place;
+                self.last_sent = now;
                 return Poll::Ready(Some(bytes));
             }
             if let Some(replay) = &mut self.replay {
@@ -311,6 +303,31 @@ impl Subscription {
     }
 }
 
+/// What a subscription is made of, for another driver.
+pub(crate) struct Parts {
+    pub(crate) reader: Reader,
+    pub(crate) backlog: Backlog,
+    pub(crate) sent: Cursor,
+    pub(crate) ends: Vec<(std::time::Instant, EndReason)>,
+    pub(crate) heartbeat: Duration,
+    pub(crate) membership: Membership,
+}
+
+impl Subscription {
+    /// Takes the subscription apart, which has not been polled yet.
+    pub(crate) fn into_parts(mut self) -> (Hub, Parts) {
+        let parts = Parts {
+            reader: self.reader.take(),
+            backlog: std::mem::take(&mut self.backlog),
+            sent: self.sent,
+            ends: self.ends.drain(..).map(|(at, reason)| (at.into_std(), reason)).collect(),
+            heartbeat: self.heartbeat,
+            membership: self.membership.take().expect("only this takes it"),
+        };
+        (self.hub.clone(), parts)
+    }
+}
+
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.reader.leave(&self.hub.shared.feeds);
@@ -343,25 +360,6 @@ impl http_body::Body for Subscription {
     }
 }
 
-/// About a hundred years: longer than any stream lives. What is later than that is as good as never, and overflows no clock.
-const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-
-/// Between 75 % and 100 % of a duration, so that what began together does not act together.
-fn jittered(duration: Duration) -> Duration {
-    duration.min(FAR_AWAY).mul_f64(0.75 + 0.25 * random_share())
-}
-
-/// Between 50 % and 150 %: how long a browser waits before it reconnects, spread so that a restart is not followed by a stampede.
-fn jittered_millis(millis: u64) -> u64 {
-    let duration = Duration::from_millis(millis).mul_f64(0.5 + random_share());
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(Validator::RETRY_MILLIS_MAX)
-}
-
-/// A random number from 0 to 1. Where the system has no randomness, 0.5: jitter is then lost, and nothing else.
-fn random_share() -> f64 {
-    getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt;
@@ -378,11 +376,12 @@ mod tests {
         let chat = hub.validator().exact("chat").expect("valid");
         let ask = Subscribe::new([chat]).since(Since::Earliest);
         let mut subscription = hub.subscribe(ask).await.expect("memory is there");
-        assert!(subscription.pending.capacity() > 100);
+        assert!(subscription.backlog.page.is_some());
         for _ in 0..1_001 {
             subscription.next().await.expect("the preface and every event");
         }
-        assert_eq!(subscription.pending.capacity(), 0);
+        assert!(subscription.backlog.page.is_none());
+        assert_eq!(subscription.backlog.words.capacity(), 0);
     }
 
     #[test]

@@ -1,0 +1,66 @@
+//! What a subscriber is sent before anything from its feeds: the hub's own words, and one page of history. Both drivers empty it.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use tidings_log::{Cursor, Epoch};
+
+use crate::{encode::Notice, frames::Frames, replay::Replayed};
+
+/// Bounded by one page and a few notices.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    pub(crate) words: VecDeque<Words>,
+    pub(crate) page: Option<PagePlace>,
+}
+
+/// Something that the hub says itself, without chunk framing: a preface, a notice.
+#[derive(Debug)]
+pub(crate) struct Words {
+    /// Where it moves the subscriber to.
+    pub(crate) place: Option<Cursor>,
+    pub(crate) bytes: Bytes,
+}
+
+/// How far a page of history has been sent.
+#[derive(Debug)]
+pub(crate) struct PagePlace {
+    pub(crate) frames: Arc<Frames>,
+    /// The epoch that the positions of the page are in.
+    pub(crate) epoch: Epoch,
+    /// Where in the bytes the next frame begins.
+    pub(crate) offset: usize,
+}
+
+impl Backlog {
+    /// Adds a page: what is missing is told before anything that could move the reader past it.
+    pub(crate) fn take_page(&mut self, page: Replayed, hello: Option<Words>) {
+        let gap = page.gap.map(|(place, bytes)| Words { place: Some(place), bytes });
+        self.words.extend(gap.into_iter().chain(hello));
+        self.page = (page.frames.len() > 0).then_some(PagePlace {
+            frames: page.frames,
+            epoch: page.place.epoch,
+            offset: 0,
+        });
+    }
+
+    /// The next event of the page, and its place.
+    pub(crate) fn next_event(&mut self) -> Option<(Cursor, Bytes)> {
+        let page = self.page.as_mut()?;
+        let index = page.frames.view().at(page.offset);
+        let mark = &page.frames.marks()[index];
+        let next = (Cursor { epoch: page.epoch, position: mark.position }, page.frames.event(index));
+        page.offset = mark.end();
+        if page.offset == page.frames.len() {
+            // A reader that has caught up keeps no memory of the page.
+            self.page = None;
+        }
+        Some(next)
+    }
+}
+
+impl Words {
+    pub(crate) fn notice(notice: &Notice, place: Cursor) -> Self {
+        Self { place: Some(place), bytes: notice.encode(place, None) }
+    }
+}

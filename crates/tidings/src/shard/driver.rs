@@ -1,0 +1,288 @@
+//! Runs a shard: brings it sockets, time and news, in a task of its own.
+//!
+//! The task sleeps on three things: the shard's inbox, its epoll instance and the sweep of every second. While there is work it makes a
+//! slice, gives way to whatever else the runtime has to do, and looks at all three again; so on a small machine one thread serves requests
+//! and fans out, and events that were published meanwhile are sent along.
+
+use std::{
+    future::poll_fn,
+    io::{self, Read, Write},
+    net::{Shutdown, TcpStream},
+    os::fd::{AsFd, OwnedFd},
+    pin::pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    thread,
+    time::Duration,
+};
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use tokio::{io::unix::AsyncFd, runtime, time::Instant};
+
+use super::{Key, Newcomer, Shard, Wire};
+use crate::{
+    hub::{Hub, Shared},
+    inbox::{Inbox, Seat},
+    replay::Replayed,
+};
+
+const SWEEP: Duration = Duration::from_secs(1);
+/// Sockets whose readiness is learned in one call.
+const EVENTS_MAX: usize = 256;
+
+/// The shards of a hub. They end with this.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    inboxes: Vec<Arc<Inbox<Message>>>,
+    next: AtomicUsize,
+}
+
+/// What a shard is told.
+pub(crate) enum Message {
+    Newcomer(Box<Newcomer<TcpStream>>, Hub),
+    Page(Key, Replayed),
+    /// The hub is gone.
+    Stop,
+}
+
+impl Shards {
+    /// Starts shards, each in a thread of its own; none means one, in a task of the runtime that this is called in.
+    pub(crate) fn start(threads: usize, shared: &Arc<Shared>) -> Self {
+        let inboxes: Vec<_> = (0..threads.max(1)).map(|_| Arc::new(Inbox::new())).collect();
+        for (number, inbox) in inboxes.iter().enumerate() {
+            let running = run(Arc::clone(inbox), Arc::downgrade(shared));
+            if threads == 0 {
+                tokio::spawn(running);
+                continue;
+            }
+            let pages = runtime::Handle::current();
+            let name = format!("shard-{number}");
+            let spawned = thread::Builder::new().name(name).spawn(move || {
+                let runtime = runtime::Builder::new_current_thread().enable_all().build();
+                // History is read where the hub runs; the shard's own thread only sends.
+                let _pages = pages.enter();
+                match runtime {
+                    Ok(runtime) => runtime.block_on(running),
+                    Err(error) => tracing::error!(%error, "a shard has no runtime"),
+                }
+            });
+            if let Err(error) = spawned {
+                tracing::error!(%error, "a shard has no thread");
+            }
+        }
+        Self { inboxes, next: AtomicUsize::new(0) }
+    }
+
+    /// Gives a subscriber to one of the shards.
+    pub(crate) fn take(&self, newcomer: Newcomer<TcpStream>, hub: Hub) {
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
+        self.inboxes[next].send(Message::Newcomer(Box::new(newcomer), hub));
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        for inbox in &self.inboxes {
+            inbox.send(Message::Stop);
+        }
+    }
+}
+
+async fn run(inbox: Arc<Inbox<Message>>, shared: Weak<Shared>) {
+    let driver = match Driver::new(inbox) {
+        Ok(driver) => driver,
+        Err(error) => {
+            tracing::error!(%error, "a shard cannot wait for sockets");
+            return;
+        }
+    };
+    driver.run(shared).await;
+}
+
+struct Driver {
+    shard: Shard<TcpStream>,
+    inbox: Arc<Inbox<Message>>,
+    poll: AsyncFd<OwnedFd>,
+    /// Kept while there are subscribers: they keep the hub alive.
+    hub: Option<Hub>,
+    grown: Vec<u32>,
+    messages: Vec<Message>,
+    has_seen_close: bool,
+}
+
+impl Driver {
+    fn new(inbox: Arc<Inbox<Message>>) -> io::Result<Self> {
+        let poll = epoll::create(CreateFlags::CLOEXEC)?;
+        #[expect(
+            deprecated,
+            reason = "unsound only for types whose descriptor may change, which an OwnedFd's does not; the successor is unsafe to call"
+        )]
+        let poll = AsyncFd::new(poll)?;
+        Ok(Self {
+            shard: Shard::new(),
+            inbox,
+            poll,
+            hub: None,
+            grown: Vec::new(),
+            messages: Vec::new(),
+            has_seen_close: false,
+        })
+    }
+
+    async fn run(mut self, shared: Weak<Shared>) {
+        let mut sweep = pin!(tokio::time::sleep(SWEEP));
+        loop {
+            // Upgraded for one turn only: the hub may end while its shards sleep.
+            let Some(shared) = shared.upgrade() else { return };
+            if !self.take_news(&shared) {
+                return;
+            }
+            if let Err(error) = self.look_at_sockets(&shared) {
+                tracing::error!(%error, "a shard cannot wait for sockets any more");
+                return;
+            }
+            let now = Instant::now();
+            if sweep.deadline() <= now {
+                self.shard.sweep(&shared, now.into_std());
+                sweep.as_mut().reset(now + SWEEP);
+            }
+            let has_more = self.shard.slice(&shared, now.into_std());
+            self.read_pages(&shared);
+            if self.shard.is_empty() {
+                self.hub = None;
+            }
+            drop(shared);
+            if has_more {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let has_subscribers = !self.shard.is_empty();
+            tokio::select! {
+                biased;
+                () = rung(&self.inbox) => {}
+                guard = self.poll.readable() => if let Ok(mut guard) = guard {
+                    // Nothing is lost: the look that follows takes everything.
+                    guard.clear_ready();
+                },
+                () = &mut sweep, if has_subscribers => {}
+            }
+        }
+    }
+
+    /// Takes in what the inbox has. False when the hub is gone.
+    fn take_news(&mut self, shared: &Shared) -> bool {
+        if !self.inbox.has_rung() {
+            return true;
+        }
+        self.inbox.take(&mut self.grown, &mut self.messages);
+        for group in self.grown.drain(..) {
+            self.shard.grown(group);
+        }
+        let mut messages = std::mem::take(&mut self.messages);
+        for message in messages.drain(..) {
+            match message {
+                Message::Newcomer(newcomer, hub) => {
+                    self.hub.get_or_insert(hub);
+                    self.adopt(*newcomer, shared);
+                }
+                Message::Page(key, page) => self.shard.take_page(key, page),
+                Message::Stop => return false,
+            }
+        }
+        self.messages = messages;
+        if shared.is_closed() && !std::mem::replace(&mut self.has_seen_close, true) {
+            self.shard.sweep(shared, Instant::now().into_std());
+        }
+        true
+    }
+
+    fn adopt(&mut self, newcomer: Newcomer<TcpStream>, shared: &Shared) {
+        let Self { shard, inbox, .. } = self;
+        let key = shard.adopt(newcomer, |group| Seat::new(inbox, group), Instant::now().into_std());
+        let wire = shard.wire(key).expect("it has just been adopted");
+        let data = EventData::new_u64(u64::from(key.serial) << 32 | u64::from(key.slot));
+        let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        if let Err(error) = epoll::add(self.poll.get_ref(), wire.as_fd(), data, events) {
+            tracing::warn!(%error, "a connection cannot be waited for and is closed");
+            shard.drop_subscriber(key, shared);
+        }
+    }
+
+    /// Learns which sockets can be read or written again, without waiting.
+    fn look_at_sockets(&mut self, shared: &Shared) -> io::Result<()> {
+        let mut events =
+            [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS_MAX];
+        loop {
+            let count =
+                match epoll::wait(self.poll.get_ref(), &mut events, Some(&rustix::time::Timespec::default()))
+                {
+                    Ok(count) => count,
+                    Err(rustix::io::Errno::INTR) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+            for epoll::Event { flags, data } in events[..count].iter().copied() {
+                let data = data.u64();
+                let half = |number: u64| u32::try_from(number & u64::from(u32::MAX)).expect("32 bits");
+                let key = Key { slot: half(data), serial: half(data >> 32) };
+                if flags.contains(EventFlags::OUT) {
+                    self.shard.writable(key);
+                }
+                if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+                    self.shard.readable(key, shared);
+                }
+            }
+            if count < EVENTS_MAX {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Has the history read that subscribers are behind by.
+    fn read_pages(&mut self, shared: &Arc<Shared>) {
+        for (key, request) in self.shard.requests.drain(..) {
+            let reading = shared.read_page(request);
+            let inbox = Arc::clone(&self.inbox);
+            tokio::spawn(async move { inbox.send(Message::Page(key, reading.await)) });
+        }
+    }
+}
+
+/// Ready when something is in the inbox.
+async fn rung<M>(inbox: &Inbox<M>) {
+    poll_fn(|context| {
+        // Before looking, so that what comes between looking and sleeping wakes us.
+        inbox.register(context.waker());
+        if inbox.has_rung() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+impl Wire for TcpStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Write::write(self, bytes)
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        Read::read(self, into)
+    }
+
+    fn shut_down(&mut self) {
+        // What the client has sent and nobody read would turn the end into a reset, and take the last words with it.
+        let mut unread = [0; super::INPUT_BYTES_MAX];
+        let _ = Read::read(self, &mut unread);
+        let _ = TcpStream::shutdown(self, Shutdown::Write);
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Newcomer(..) => "Newcomer",
+            Self::Page(..) => "Page",
+            Self::Stop => "Stop",
+        })
+    }
+}

@@ -1,0 +1,288 @@
+//! Which subscribers read which feed, and whose turn it is.
+//!
+//! A round visits every member of a dirty group once. What the feed gains meanwhile is sent along to those who come later in the round; for
+//! the others there is another round.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use slab::Slab;
+
+use crate::{feed::Feed, inbox::Seat};
+
+/// Members of one group that are visited before the next group has its turn.
+const TURN_MEMBERS: usize = 64;
+
+/// The groups of a shard: one for each feed that somebody in it reads.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    all: Slab<Group>,
+    /// By the address of the feed, which the group keeps alive.
+    by_feed: HashMap<usize, u32>,
+    /// Groups that have a round to make, in the order of their turns.
+    queue: VecDeque<u32>,
+    /// How many members of the first one have been visited in this turn.
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct Group {
+    feed: Arc<Feed>,
+    seat: Arc<Seat>,
+    /// Slots of the subscribers. The first `visited` of them have been visited in this round.
+    members: Vec<u32>,
+    visited: usize,
+    is_queued: bool,
+    /// The feed has grown since this round began.
+    has_grown: bool,
+}
+
+/// A subscriber's place in a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    pub(super) group: u32,
+    index: u32,
+}
+
+/// Somebody stands elsewhere now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Moved {
+    pub(super) slot: u32,
+    pub(super) to: Place,
+}
+
+impl Groups {
+    /// Adds a subscriber to the group of a feed.
+    pub(super) fn join(&mut self, feed: &Arc<Feed>, slot: u32, new_seat: impl Fn(u32) -> Seat) -> Place {
+        let number = *self.by_feed.entry(Arc::as_ptr(feed).addr()).or_insert_with(|| {
+            let entry = self.all.vacant_entry();
+            let number = number(entry.key());
+            let seat = Arc::new(new_seat(number));
+            feed.add_seat(Arc::clone(&seat));
+            entry.insert(Group {
+                feed: Arc::clone(feed),
+                seat,
+                members: Vec::new(),
+                visited: 0,
+                is_queued: false,
+                has_grown: false,
+            });
+            number
+        });
+        let members = &mut self.all[number as usize].members;
+        members.push(slot);
+        place(number, members.len() - 1)
+    }
+
+    /// Takes a subscriber out. Returns who fills the gap, and the gap that this leaves in turn: nobody who has yet to be visited may come to
+    /// stand among those who have been.
+    pub(super) fn leave(&mut self, gap: Place) -> [Option<Moved>; 2] {
+        let group = &mut self.all[gap.group as usize];
+        let mut index = gap.index as usize;
+        let mut fill = |members: &mut Vec<u32>, from: usize| {
+            let to = std::mem::replace(&mut index, from);
+            (to != from).then(|| {
+                members[to] = members[from];
+                Moved { slot: members[from], to: place(gap.group, to) }
+            })
+        };
+        let visited = if (gap.index as usize) < group.visited {
+            group.visited -= 1;
+            fill(&mut group.members, group.visited)
+        } else {
+            None
+        };
+        let last = group.members.len() - 1;
+        let moved = [visited, fill(&mut group.members, last)];
+        group.members.pop();
+        if group.members.is_empty() {
+            let group = self.all.remove(gap.group as usize);
+            group.feed.remove_seat(&group.seat);
+            self.by_feed.remove(&Arc::as_ptr(&group.feed).addr());
+        } else if group.members.capacity() > 64 && group.members.len() < group.members.capacity() / 4 {
+            group.members.shrink_to(2 * group.members.len());
+        }
+        moved
+    }
+
+    /// The feed of this group has grown.
+    pub(super) fn mark_grown(&mut self, number: u32) {
+        let Some(group) = self.all.get_mut(number as usize) else { return };
+        // Before anybody looks at the feed: what comes after that rings again.
+        group.seat.answer();
+        if group.is_queued {
+            group.has_grown |= group.visited > 0;
+        } else {
+            group.is_queued = true;
+            group.visited = 0;
+            self.queue.push_back(number);
+        }
+    }
+
+    /// Whose turn it is.
+    pub(super) fn next_member(&mut self) -> Option<u32> {
+        loop {
+            let number = *self.queue.front()?;
+            // A group that is gone may still be in the queue, and another may have got its number.
+            let group = self.all.get_mut(number as usize).filter(|group| group.is_queued);
+            let Some(group) = group else {
+                self.next_group();
+                continue;
+            };
+            if let Some(slot) = group.members.get(group.visited).copied() {
+                group.visited += 1;
+                self.turn += 1;
+                if self.turn == TURN_MEMBERS && group.visited < group.members.len() {
+                    self.next_group();
+                    self.queue.push_back(number);
+                }
+                return Some(slot);
+            }
+            group.visited = 0;
+            group.is_queued = std::mem::take(&mut group.has_grown);
+            let has_another_round = group.is_queued;
+            self.next_group();
+            if has_another_round {
+                self.queue.push_back(number);
+            }
+        }
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    fn next_group(&mut self) {
+        self.queue.pop_front();
+        self.turn = 0;
+    }
+}
+
+fn place(group: u32, index: usize) -> Place {
+    Place { group, index: number(index) }
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("a process has fewer sockets than that")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tidings_log::{Cursor, Epoch, Position};
+    use tidings_topic::Validator;
+
+    use super::*;
+    use crate::{encode::Format, inbox::Inbox};
+
+    struct Stage {
+        groups: Groups,
+        feeds: Vec<Arc<Feed>>,
+        inbox: Inbox<()>,
+        /// Where each slot stands.
+        places: HashMap<u32, Place>,
+    }
+
+    impl Stage {
+        fn new(feeds: usize) -> Self {
+            let head = Cursor { epoch: Epoch::from_u64(1), position: Position::BEFORE_ALL };
+            let feed = |number: usize| {
+                let topic = Validator::default().exact(&number.to_string()).expect("valid");
+                Arc::new(Feed::new(topic, Format::Plain, head))
+            };
+            Self {
+                groups: Groups::default(),
+                feeds: (0..feeds).map(feed).collect(),
+                inbox: Inbox::new(),
+                places: HashMap::new(),
+            }
+        }
+
+        fn join(&mut self, feed: usize, slot: u32) -> u32 {
+            let place = self.groups.join(&self.feeds[feed], slot, |group| Seat::new(&self.inbox, group));
+            self.places.insert(slot, place);
+            place.group
+        }
+
+        fn leave(&mut self, slot: u32) {
+            let place = self.places.remove(&slot).expect("joined");
+            for moved in self.groups.leave(place).into_iter().flatten() {
+                self.places.insert(moved.slot, moved.to);
+            }
+        }
+    }
+
+    proptest! {
+        /// Whoever comes and goes in the middle of a round: everybody who was there when it began and has stayed is visited once.
+        #[test]
+        fn a_round_visits_everybody_who_stays_exactly_once(
+            before in 1..200_u32,
+            acts in prop::collection::vec((0..10_usize, any::<prop::sample::Index>(), any::<bool>()), 0..40),
+        ) {
+            let mut stage = Stage::new(1);
+            let group = (0..before).map(|slot| stage.join(0, slot)).last().expect("somebody");
+            stage.groups.mark_grown(group);
+            let mut visited = Vec::new();
+            let mut next = before;
+            for (visits, who, leaves) in acts {
+                for _ in 0..visits {
+                    visited.extend(stage.groups.next_member());
+                }
+                let mut here: Vec<_> = stage.places.keys().copied().collect();
+                here.sort_unstable();
+                if leaves && here.len() > 1 {
+                    stage.leave(*who.get(&here));
+                } else if !stage.groups.is_clean() {
+                    stage.join(0, next);
+                    next += 1;
+                }
+            }
+            while let Some(slot) = stage.groups.next_member() {
+                visited.push(slot);
+            }
+            let count = |slot: u32| visited.iter().filter(|visited| **visited == slot).count();
+            for slot in stage.places.keys().copied() {
+                prop_assert!(count(slot) <= 1, "{slot} was visited twice");
+                prop_assert!(count(slot) == 1 || slot >= before, "{slot} was left out");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_feed_gains_in_the_middle_of_a_round_makes_another_round() {
+        let mut stage = Stage::new(1);
+        let group = (0..3).map(|slot| stage.join(0, slot)).last().expect("somebody");
+        stage.groups.mark_grown(group);
+        let mut visits = vec![stage.groups.next_member(), stage.groups.next_member()];
+        stage.groups.mark_grown(group);
+        visits.extend((0..4).map(|_| stage.groups.next_member()));
+        assert_eq!(visits, [0, 1, 2, 0, 1, 2].map(Some));
+        assert_eq!(stage.groups.next_member(), None);
+    }
+
+    #[test]
+    fn a_small_group_does_not_wait_for_a_large_one() {
+        let mut stage = Stage::new(2);
+        let large = (0..1_000).map(|slot| stage.join(0, slot)).last().expect("somebody");
+        let small = stage.join(1, 1_000);
+        stage.groups.mark_grown(large);
+        stage.groups.mark_grown(small);
+        let turn = std::iter::from_fn(|| stage.groups.next_member()).position(|slot| slot == 1_000);
+        assert_eq!(turn, Some(TURN_MEMBERS));
+    }
+
+    #[test]
+    fn a_group_without_members_is_gone_also_in_the_middle_of_a_round() {
+        let mut stage = Stage::new(2);
+        let group = stage.join(0, 0);
+        stage.groups.mark_grown(group);
+        stage.leave(0);
+        assert_eq!(stage.join(1, 1), group, "the number is used again");
+        assert_eq!(stage.groups.next_member(), None);
+        stage.groups.mark_grown(group);
+        assert_eq!(stage.groups.next_member(), Some(1));
+        assert_eq!(stage.groups.next_member(), None);
+    }
+}

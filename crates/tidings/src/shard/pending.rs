@@ -1,0 +1,91 @@
+//! What a subscriber is sent before anything from its feeds. An idle subscriber has none of it.
+
+use std::{collections::VecDeque, io};
+
+use bytes::Bytes;
+use tidings_log::Cursor;
+
+use super::Wire;
+use crate::backlog::{Backlog, PagePlace};
+
+/// See the module's documentation. Bounded by one page of history, one event and a few notices.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Goes first, whatever happens: a response head, notices, the rest of an event whose beginning has been sent.
+    pieces: VecDeque<Piece>,
+    pub(super) page: Option<PagePlace>,
+    /// Everything up to here has been sent; the reader may be ahead of it by the page.
+    pub(super) sent: Cursor,
+    /// A page is on its way.
+    pub(super) is_reading: bool,
+}
+
+/// Bytes that have to be sent whole.
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    /// Where they move the subscriber to.
+    place: Option<Cursor>,
+}
+
+impl Pending {
+    pub(super) fn new(sent: Cursor) -> Self {
+        Self { pieces: VecDeque::new(), page: None, sent, is_reading: false }
+    }
+
+    /// Behind a response head, in one piece: what the hub says. Then the page.
+    pub(super) fn begin(head: Vec<u8>, backlog: Backlog, sent: Cursor) -> Self {
+        let mut pending = Self::new(sent);
+        pending.take(head, backlog);
+        pending
+    }
+
+    /// Adds a backlog behind bytes that go in front of it.
+    pub(super) fn take(&mut self, mut bytes: Vec<u8>, backlog: Backlog) {
+        let mut place = None;
+        for words in backlog.words {
+            tidings_sse::chunk(&words.bytes, &mut bytes);
+            place = words.place.or(place);
+        }
+        self.push(bytes.into(), place);
+        self.page = backlog.page;
+    }
+
+    pub(super) fn push(&mut self, bytes: Bytes, place: Option<Cursor>) {
+        if !bytes.is_empty() {
+            self.pieces.push_back(Piece { bytes, place });
+        }
+    }
+
+    /// Memory that this holds or keeps alive.
+    pub(super) fn bytes(&self) -> usize {
+        let pieces: usize = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
+        pieces + self.page.as_ref().map_or(0, |page| page.frames.len())
+    }
+
+    pub(super) fn has_pieces(&self) -> bool {
+        !self.pieces.is_empty()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.page.is_none() && !self.is_reading
+    }
+
+    /// Where the subscriber stands once the pieces have been sent.
+    pub(super) fn place_after_pieces(&self) -> Cursor {
+        self.pieces.iter().rev().find_map(|piece| piece.place).unwrap_or(self.sent)
+    }
+
+    /// Writes the first piece; whether the socket took all of it.
+    pub(super) fn write_piece(&mut self, wire: &mut impl Wire) -> io::Result<bool> {
+        let Some(piece) = self.pieces.front_mut() else { return Ok(true) };
+        let written = wire.write(&piece.bytes)?;
+        if written < piece.bytes.len() {
+            drop(piece.bytes.split_to(written));
+            return Ok(false);
+        }
+        self.sent = piece.place.unwrap_or(self.sent);
+        self.pieces.pop_front();
+        Ok(true)
+    }
+}

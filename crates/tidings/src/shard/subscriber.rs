@@ -1,0 +1,179 @@
+//! One subscriber of a shard: plain data, so that it could be handed on with its socket.
+
+use std::{
+    any::Any,
+    io,
+    time::{Duration, Instant},
+};
+
+use smallvec::SmallVec;
+use tidings_log::Cursor;
+
+use super::{
+    INPUT_BYTES_MAX, Wire,
+    groups::{Moved, Place},
+    pending::Pending,
+};
+use crate::{
+    backlog::Backlog, encode::EndReason, feed::Offset, hub::Shared, presence::Membership, reader::Reader,
+    replay::Replayed,
+};
+
+/// A subscriber that comes from HTTP.
+pub(crate) struct Newcomer<W> {
+    pub(crate) wire: W,
+    pub(crate) reader: Reader,
+    /// The response head, to be sent before everything.
+    pub(crate) head: Vec<u8>,
+    pub(crate) backlog: Backlog,
+    pub(crate) sent: Cursor,
+    pub(crate) ends: Vec<(Instant, EndReason)>,
+    /// Bytes that the client has sent unasked.
+    pub(crate) input_bytes: usize,
+    pub(crate) heartbeat: Duration,
+    pub(crate) membership: Membership,
+    /// Dropped with the connection.
+    pub(crate) keep: Box<dyn Any + Send>,
+}
+
+pub(super) struct Subscriber<W> {
+    pub(super) wire: W,
+    pub(super) reader: Reader,
+    /// Where in its feed the reader's place is, if it has one feed and that is known.
+    pub(super) offset: Option<Offset>,
+    /// The number of its filter.
+    pub(super) filter: u64,
+    /// Tells this subscriber from those who had its slot before.
+    pub(super) serial: u32,
+    pub(super) places: SmallVec<[Place; 2]>,
+    /// When a socket last took something, or first took nothing.
+    pub(super) sent_at: Instant,
+    heartbeat: Duration,
+    ends: Vec<(Instant, EndReason)>,
+    input_bytes: u32,
+    /// The socket takes nothing now.
+    pub(super) is_blocked: bool,
+    /// In the queue of those who are owed something.
+    pub(super) is_owed: bool,
+    /// The last words have been queued: nothing comes after them.
+    pub(super) is_ending: bool,
+    pub(super) pending: Option<Box<Pending>>,
+    _membership: Membership,
+    _keep: Box<dyn Any + Send>,
+}
+
+impl<W: Wire> Subscriber<W> {
+    pub(super) fn new(
+        newcomer: Newcomer<W>,
+        serial: u32,
+        filter: u64,
+        places: SmallVec<[Place; 2]>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            wire: newcomer.wire,
+            reader: newcomer.reader,
+            offset: None,
+            filter,
+            serial,
+            places,
+            sent_at: now,
+            heartbeat: newcomer.heartbeat,
+            ends: newcomer.ends,
+            input_bytes: u32::try_from(newcomer.input_bytes).unwrap_or(u32::MAX),
+            is_blocked: false,
+            is_owed: false,
+            is_ending: false,
+            pending: Some(Box::new(Pending::begin(newcomer.head, newcomer.backlog, newcomer.sent))),
+            _membership: newcomer.membership,
+            _keep: newcomer.keep,
+        }
+    }
+
+    /// Everything up to here has been sent.
+    pub(super) fn sent(&self) -> Cursor {
+        self.pending.as_ref().map_or(self.reader.place, |pending| pending.sent)
+    }
+
+    pub(super) fn pending_mut(&mut self) -> &mut Pending {
+        let sent = self.reader.place;
+        self.pending.get_or_insert_with(|| Box::new(Pending::new(sent)))
+    }
+
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.bytes())
+    }
+
+    /// A page of history has come.
+    pub(super) fn take_page(&mut self, page: Replayed) {
+        if self.is_ending {
+            return;
+        }
+        let pending = self.pending_mut();
+        pending.is_reading = false;
+        self.reader.replayed(&page);
+        self.offset = None;
+        let mut backlog = Backlog::default();
+        backlog.take_page(page, None);
+        let pending = self.pending_mut();
+        pending.take(Vec::new(), backlog);
+        if pending.is_empty() {
+            self.pending = None;
+        }
+    }
+
+    /// Forgets a page that the socket does not take, to read it again when it does.
+    pub(super) fn give_page_back(&mut self) {
+        let Some(pending) = &mut self.pending else { return };
+        if pending.page.take().is_some() {
+            self.reader.place = pending.place_after_pieces();
+            self.offset = None;
+        }
+        if pending.is_empty() {
+            self.pending = None;
+        }
+    }
+
+    /// Why this stream ends now, if it does.
+    pub(super) fn due_end(&self, shared: &Shared, now: Instant) -> Option<EndReason> {
+        let due = self.ends.iter().find(|(at, _)| *at <= now).map(|(_, reason)| *reason);
+        due.or_else(|| shared.is_closed().then_some(EndReason::Shutdown))
+    }
+
+    /// The socket has taken nothing for so long.
+    pub(super) fn is_stalled(&self, now: Instant, stalled_max: Duration) -> bool {
+        self.is_blocked && now.duration_since(self.sent_at) >= stalled_max
+    }
+
+    /// A heartbeat is due.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        !self.is_blocked && now.duration_since(self.sent_at) >= self.heartbeat
+    }
+
+    /// Reads what has come, which is nothing that anybody wants: the point is to see the end.
+    pub(super) fn read_input(&mut self) -> io::Result<()> {
+        let mut buffer = [0; INPUT_BYTES_MAX];
+        loop {
+            match self.wire.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    let read = u32::try_from(read).unwrap_or(u32::MAX);
+                    self.input_bytes = self.input_bytes.saturating_add(read);
+                    if self.input_bytes as usize > INPUT_BYTES_MAX {
+                        return Err(io::ErrorKind::InvalidData.into());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Somebody who left a group has made this one stand elsewhere.
+    pub(super) fn has_moved(&mut self, moved: Moved) {
+        if let Some(place) = self.places.iter_mut().find(|place| place.group == moved.to.group) {
+            *place = moved.to;
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! One visit to a subscriber: at most one write of what it is owed.
+
+use std::{io, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use tidings_log::{Cursor, Position};
+
+use super::{Wire, filters::Filters, subscriber::Subscriber};
+use crate::{
+    encode::Notice, feed::Owed, frames::Took, hub::Shared, jitter::jittered_millis, reader::Step,
+    replay::ReplayRequest,
+};
+
+/// Most bytes that are gathered for one write where they do not stand together.
+const GATHERED_BYTES_MAX: usize = 64 * 1024;
+
+/// What a visit came to.
+#[derive(Debug)]
+pub(super) enum Visit {
+    /// There was nothing to send.
+    Idle,
+    /// Everything has been sent.
+    Sent,
+    /// Something has been sent, and there is more.
+    More,
+    /// The socket is full: it is visited when it is writable.
+    Blocked,
+    /// The subscriber is behind its feeds: it needs a page of history.
+    Replay(Box<ReplayRequest>),
+    /// The connection has ended.
+    Gone,
+}
+
+/// Where events are gathered that do not stand together, and where each of them ends.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    bytes: Vec<u8>,
+    ends: Vec<(usize, Position)>,
+}
+
+impl<W: Wire> Subscriber<W> {
+    pub(super) fn visit(
+        &mut self,
+        shared: &Shared,
+        filters: &mut Filters,
+        gathered: &mut Gathered,
+        now: Instant,
+    ) -> Visit {
+        if self.is_blocked {
+            return Visit::Idle;
+        }
+        let result = match &self.pending {
+            Some(pending) if pending.has_pieces() => self.send_piece(),
+            _ if self.is_ending => {
+                self.wire.shut_down();
+                return Visit::Gone;
+            }
+            _ => match self.due_end(shared, now) {
+                Some(reason) => {
+                    let millis = jittered_millis(shared.settings.retry_millis);
+                    self.queue_last_words(&Notice::Reconnect { reason }, millis);
+                    self.send_piece()
+                }
+                None => match &self.pending {
+                    Some(pending) if pending.page.is_some() => self.send_page(),
+                    Some(pending) if pending.is_reading => return Visit::Idle,
+                    _ => self.send_from_feeds(shared, filters, gathered),
+                },
+            },
+        };
+        match result {
+            Ok(Visit::Idle) => Visit::Idle,
+            Ok(visit) => {
+                self.sent_at = now;
+                self.is_blocked = matches!(visit, Visit::Blocked);
+                visit
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.sent_at = now;
+                self.is_blocked = true;
+                Visit::Blocked
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Visit::More,
+            Err(_) => Visit::Gone,
+        }
+    }
+
+    /// A sign of life for whoever has received nothing else for a while.
+    pub(super) fn send_heartbeat(&mut self, now: Instant) -> Visit {
+        const HEARTBEAT_CHUNK: &[u8] = b"5\r\n: hb\n\r\n";
+        if self.pending.is_some() || !self.is_silent(now) {
+            return Visit::Idle;
+        }
+        self.sent_at = now;
+        match self.wire.write(HEARTBEAT_CHUNK) {
+            Ok(written) if written == HEARTBEAT_CHUNK.len() => Visit::Sent,
+            Ok(written) => {
+                self.pending_mut().push(Bytes::from_static(&HEARTBEAT_CHUNK[written..]), None);
+                self.is_blocked = true;
+                Visit::Blocked
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.is_blocked = true;
+                Visit::Blocked
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Visit::Idle,
+            Err(_) => Visit::Gone,
+        }
+    }
+
+    fn send_piece(&mut self) -> io::Result<Visit> {
+        let pending = self.pending.as_mut().expect("there is a piece");
+        if !pending.write_piece(&mut self.wire)? {
+            return Ok(Visit::Blocked);
+        }
+        let sent = pending.sent;
+        if self.reader.place.epoch == sent.epoch {
+            // The piece was the rest of an event from a feed.
+            self.reader.place.position = self.reader.place.position.max(sent.position);
+        }
+        if pending.is_empty() && !self.is_ending {
+            self.pending = None;
+        }
+        Ok(Visit::More)
+    }
+
+    /// Nothing of the stream comes after this but the end of the response.
+    fn queue_last_words(&mut self, notice: &Notice, retry_millis: u64) {
+        let sent = self.sent();
+        let mut bytes = Vec::new();
+        tidings_sse::chunk(&notice.encode(sent, Some(retry_millis)), &mut bytes);
+        bytes.extend_from_slice(tidings_sse::LAST_CHUNK);
+        let pending = self.pending_mut();
+        pending.page = None;
+        pending.is_reading = false;
+        pending.push(bytes.into(), None);
+        self.is_ending = true;
+    }
+
+    fn send_page(&mut self) -> io::Result<Visit> {
+        let Self { wire, pending, .. } = self;
+        let pending = pending.as_mut().expect("there is a page");
+        let page = pending.page.as_mut().expect("there is a page");
+        let epoch = page.epoch;
+        let sent = page.frames.view().send_all(page.offset, |bytes| wire.write(bytes))?;
+        page.offset = sent.offset;
+        if let Some(position) = sent.place {
+            pending.sent = Cursor { epoch, position };
+        }
+        if let Some(half) = sent.half {
+            let rest = page.frames.slice(half.start, half.end);
+            if page.offset == page.frames.len() {
+                pending.page = None;
+            }
+            pending.push(rest, Some(Cursor { epoch, position: half.position }));
+        } else if page.offset == page.frames.len() {
+            self.pending = None;
+        }
+        Ok(if sent.took == Took::Part { Visit::Blocked } else { Visit::More })
+    }
+
+    fn send_from_feeds(
+        &mut self,
+        shared: &Shared,
+        filters: &mut Filters,
+        gathered: &mut Gathered,
+    ) -> io::Result<Visit> {
+        if let Some(offset) = self.offset
+            && let Some(visit) = self.send_from_one(offset, filters)?
+        {
+            return Ok(visit);
+        }
+        self.send_merged(shared, gathered)
+    }
+
+    /// The way of those who read one feed and are not behind it: straight from the feed to the socket. `None` if the feed does not have this
+    /// place any more.
+    fn send_from_one(&mut self, offset: u64, filters: &mut Filters) -> io::Result<Option<Visit>> {
+        let Self { wire, reader, filter: number, .. } = self;
+        let feed = reader.first_feed();
+        let may_receive =
+            |audience: &_| filters.may_receive(audience, &reader.connection, &reader.filter, *number);
+        match feed.send(reader.place.epoch, offset, may_receive, |bytes| wire.write(bytes))? {
+            Owed::Nothing => Ok(Some(Visit::Idle)),
+            Owed::Behind => {
+                self.offset = None;
+                Ok(None)
+            }
+            Owed::Sent { offset, place, half, took, at_end } => {
+                self.offset = Some(offset);
+                if let Some(position) = place {
+                    self.reader.place.position = position;
+                }
+                if let Some((position, rest)) = half {
+                    let place = Cursor { position, ..self.reader.place };
+                    self.pending_mut().push(rest, Some(place));
+                }
+                Ok(Some(match (took, at_end) {
+                    (Took::Part, _) => Visit::Blocked,
+                    (Took::Nothing, true) => Visit::Idle,
+                    (Took::All, true) => Visit::Sent,
+                    (_, false) => Visit::More,
+                }))
+            }
+        }
+    }
+
+    /// The way of everybody else: events of several feeds in the order of the log, and whoever has just come or has to be sent back to
+    /// the log.
+    fn send_merged(&mut self, shared: &Shared, gathered: &mut Gathered) -> io::Result<Visit> {
+        let Gathered { bytes, ends } = gathered;
+        bytes.clear();
+        ends.clear();
+        let before = self.reader.place;
+        let last = loop {
+            match self.reader.step(&shared.feeds, |chunk, _| bytes.extend_from_slice(chunk)) {
+                Step::Send(()) => {
+                    ends.push((bytes.len(), self.reader.place.position));
+                    if bytes.len() >= GATHERED_BYTES_MAX {
+                        break Visit::More;
+                    }
+                }
+                Step::Wait => break Visit::Sent,
+                Step::Replay if bytes.is_empty() => {
+                    self.pending_mut().is_reading = true;
+                    return Ok(Visit::Replay(Box::new(self.replay_request())));
+                }
+                Step::Replay => break Visit::More,
+            }
+        };
+        if bytes.is_empty() {
+            self.find_offset(shared);
+            return Ok(Visit::Idle);
+        }
+        let written = match self.wire.write(bytes) {
+            Ok(written) => written,
+            Err(error) => {
+                self.reader.place = before;
+                return Err(error);
+            }
+        };
+        if written == bytes.len() {
+            self.find_offset(shared);
+            return Ok(last);
+        }
+        // Back to the event that was cut.
+        let cut = ends.partition_point(|(end, _)| *end <= written);
+        let (end, position) = ends[cut];
+        self.reader.place.position = cut.checked_sub(1).map_or(before.position, |whole| ends[whole].1);
+        let begin = cut.checked_sub(1).map_or(0, |whole| ends[whole].0);
+        if written > begin {
+            let place = Cursor { position, ..self.reader.place };
+            let rest = Bytes::copy_from_slice(&bytes[written..end]);
+            self.pending_mut().push(rest, Some(place));
+        }
+        Ok(Visit::Blocked)
+    }
+
+    /// From here on this subscriber may be sent straight from its feed, if it has just one.
+    fn find_offset(&mut self, shared: &Shared) {
+        // Whoever begins at the end of the log may be ahead of the feeds: what is yet to be written there is not for it.
+        let head = shared.feeds.head();
+        let place = self.reader.place;
+        let is_written = head.epoch == place.epoch && head.position >= place.position;
+        if self.places.len() == 1 && is_written {
+            self.offset = self.reader.first_feed().locate(self.reader.place);
+        }
+    }
+
+    fn replay_request(&self) -> ReplayRequest {
+        ReplayRequest {
+            filter: Arc::clone(&self.reader.filter),
+            format: self.reader.format,
+            connection: self.reader.connection.clone(),
+            place: self.reader.place,
+            told: self.reader.told,
+            requested: None,
+            gap: None,
+        }
+    }
+}
