@@ -174,6 +174,11 @@ impl Frames {
         self.bytes.len()
     }
 
+    /// The memory of the frames, but for their audiences.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.marks)
+    }
+
     pub(crate) fn marks(&self) -> &[Mark] {
         &self.marks
     }

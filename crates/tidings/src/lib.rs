@@ -37,7 +37,10 @@
 //!   `{"kind":"gap","reason":…,"requested":…,"oldest":…,"newest":…}`. One `addEventListener('tidings', …)` is all it takes.
 //! - A private event reaches only those whose [`Grants`] cover one of its topics.
 
-#![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "shards, and what only they use, are for Linux"))]
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "shards, and what only they use, are for Linux")
+)]
 
 mod backlog;
 mod encode;
@@ -47,6 +50,7 @@ mod frames;
 mod hub;
 mod inbox;
 mod jitter;
+mod pages;
 mod presence;
 mod pressure;
 mod publish;

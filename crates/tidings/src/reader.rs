@@ -15,7 +15,7 @@ use crate::{
     feed::{Feed, FrameAt, Peek},
     feeds::Feeds,
     frames::Audience,
-    replay::Replayed,
+    replay::{ReplayRequest, Replayed},
 };
 
 /// A subscriber's place, and everything that decides what it receives from there.
@@ -159,6 +159,20 @@ impl Reader {
         granted && audience.except.as_ref() != Some(&self.connection)
     }
 
+    /// What a replay has to know to bring the next page.
+    pub(crate) fn replay_request(&self, feeds: &Feeds) -> ReplayRequest {
+        ReplayRequest {
+            filter: Arc::clone(&self.filter),
+            format: self.format,
+            connection: self.connection.clone(),
+            place: self.place,
+            head: feeds.head(),
+            told: self.told,
+            requested: None,
+            gap: None,
+        }
+    }
+
     /// Takes over the place that a replay has reached.
     pub(crate) fn replayed(&mut self, page: &Replayed) {
         self.place = page.place;
@@ -196,7 +210,7 @@ mod tests {
     use tidings_topic::{Event, Matcher, NewEvent, Validator};
 
     use super::*;
-    use crate::replay::{ReplayRequest, Replays};
+    use crate::replay::Replays;
 
     /// What may happen, in any order.
     #[derive(Clone, Debug)]
@@ -298,15 +312,7 @@ mod tests {
 
         fn read_page(&mut self) {
             if self.wants_page && self.page.is_none() {
-                let request = ReplayRequest {
-                    filter: Arc::clone(&self.reader.filter),
-                    format: self.reader.format,
-                    connection: self.reader.connection.clone(),
-                    place: self.reader.place,
-                    told: self.reader.told,
-                    requested: None,
-                    gap: None,
-                };
+                let request = self.reader.replay_request(&self.feeds);
                 self.page = Some(now(self.replays.next_page(request)).expect("the log is there"));
             }
         }

@@ -3,18 +3,19 @@
 use std::{
     panic::resume_unwind,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use tidings_log::{Bounds, Cursor, Filter, Located, Log, Page, Position, Unavailable};
+use tidings_log::{Bounds, Cursor, Filter, Located, Log, Position, Unavailable};
 use tidings_topic::ConnectionId;
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
 
 use crate::{
     encode::{Format, GapReason, Notice},
-    frames::{Frames, Mark, OpenFrames},
+    frames::{Frames, Mark},
+    pages::{EncodedPage, Pages},
 };
 
 /// The shared workers that replay history: at most so many pages are read at once, so that many late readers cannot crowd out
@@ -24,6 +25,7 @@ pub(crate) struct Replays {
     log: Arc<dyn Log>,
     turns: Semaphore,
     page_bytes: usize,
+    pages: Mutex<Pages>,
 }
 
 /// What a replay needs to know of a reader.
@@ -33,6 +35,8 @@ pub(crate) struct ReplayRequest {
     pub(crate) format: Format,
     pub(crate) connection: ConnectionId,
     pub(crate) place: Cursor,
+    /// How far the feeds have been written when the reader found itself behind them.
+    pub(crate) head: Cursor,
     /// See [`Reader::told`](crate::reader::Reader::told).
     pub(crate) told: Option<Position>,
     /// The id that the reader came with, for the notice; afterwards its place speaks for it.
@@ -90,16 +94,17 @@ impl Drop for PageReading {
 
 impl Replays {
     pub(crate) fn new(log: Arc<dyn Log>, turns: usize, page_bytes: usize) -> Self {
-        Self { log, turns: Semaphore::new(turns.clamp(1, Semaphore::MAX_PERMITS)), page_bytes }
+        let turns = Semaphore::new(turns.clamp(1, Semaphore::MAX_PERMITS));
+        Self { log, turns, page_bytes, pages: Mutex::default() }
     }
 
     /// Reads the next page of a reader.
     pub(crate) async fn next_page(&self, mut request: ReplayRequest) -> Result<Replayed, Unavailable> {
         let _turn = self.turns.acquire().await.expect("nobody closes the semaphore");
         loop {
-            let page = self.log.read(request.place.position, &request.filter, self.page_bytes).await?;
+            let page = self.page(&request).await?;
             if page.epoch == request.place.epoch {
-                return self.encode(request, page).await;
+                return self.answer(request, &page).await;
             }
             // The place is of another epoch: find out what it is worth in this one, then read again from there.
             let bounds = self.log.bounds().await?;
@@ -112,13 +117,31 @@ impl Replays {
         }
     }
 
-    async fn encode(&self, request: ReplayRequest, page: Page) -> Result<Replayed, Unavailable> {
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The page after a place, of whoever has read it last.
+    async fn page(&self, request: &ReplayRequest) -> Result<Arc<EncodedPage>, Unavailable> {
+        let key = (Arc::clone(&request.filter), request.format, request.place);
+        if let Some(page) = self.pages().get(&key, request.head, Instant::now()) {
+            return Ok(page);
+        }
+        let page = self.log.read(request.place.position, &request.filter, self.page_bytes).await?;
+        let page = Arc::new(EncodedPage::new(&page, request.format));
+        if page.epoch == request.place.epoch {
+            self.pages().put(key, Arc::clone(&page), Instant::now());
+        }
+        Ok(page)
+    }
+
+    async fn answer(&self, request: ReplayRequest, page: &EncodedPage) -> Result<Replayed, Unavailable> {
         let missing = match request.told {
             Some(told) => page.floor.is_some_and(|floor| floor > told.max(request.place.position)),
             None => false,
         };
         let reason = request.gap.or(missing.then_some(GapReason::Expired));
-        let from = behind_what_is_gone(&request, &page);
+        let from = behind_what_is_gone(&request, page);
         let gap = match reason {
             Some(reason) => Some((from, gap_notice(reason, &request, from, &self.log.bounds().await?))),
             None => None,
@@ -129,20 +152,15 @@ impl Replays {
                 .as_ref()
                 .is_some_and(|audience| audience.except.as_ref() == Some(&request.connection))
         };
-        let mut frames = OpenFrames::default();
-        for entry in &page.entries {
-            frames.push(entry, entry.cursor.position, request.format);
-        }
-        let frames = frames.seal();
-        let frames = if frames.marks().iter().any(is_left_out) {
-            frames.retain(|mark| !is_left_out(mark))
+        let frames = if page.frames.marks().iter().any(is_left_out) {
+            Arc::new(page.frames.retain(|mark| !is_left_out(mark)))
         } else {
-            frames
+            Arc::clone(&page.frames)
         };
         Ok(Replayed {
             gap,
             from,
-            frames: Arc::new(frames),
+            frames,
             place: Cursor { epoch: page.epoch, position: page.through },
             told: page.floor.max(request.told).or(Some(request.place.position)),
             at_end: page.at_end,
@@ -164,10 +182,10 @@ impl ReplayRequest {
 }
 
 /// Behind what this reader has missed, but never past an event that is still to come.
-fn behind_what_is_gone(request: &ReplayRequest, page: &Page) -> Cursor {
+fn behind_what_is_gone(request: &ReplayRequest, page: &EncodedPage) -> Cursor {
     let gone = page.floor.unwrap_or(request.place.position).max(request.place.position);
-    let position = match page.entries.first() {
-        Some(first) if first.cursor.position <= gone => request.place.position,
+    let position = match page.frames.marks().first() {
+        Some(first) if first.position <= gone => request.place.position,
         Some(_) => gone,
         None => gone.min(page.through),
     };

@@ -189,15 +189,7 @@ impl Subscription {
     }
 
     fn replay_request(&self) -> ReplayRequest {
-        ReplayRequest {
-            filter: Arc::clone(&self.reader.filter),
-            format: self.reader.format,
-            connection: self.reader.connection.clone(),
-            place: self.reader.place,
-            told: self.reader.told,
-            requested: None,
-            gap: None,
-        }
+        self.reader.replay_request(&self.hub.shared.feeds)
     }
 
     fn take_page(&mut self, page: Replayed, hello: Option<Words>) {

@@ -1,6 +1,6 @@
 //! One visit to a subscriber: at most one write of what it is owed.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{io, time::Instant};
 
 use bytes::Bytes;
 use tidings_log::{Cursor, Position};
@@ -223,7 +223,7 @@ impl<W: Wire> Subscriber<W> {
                 Step::Wait => break Visit::Sent,
                 Step::Replay if bytes.is_empty() => {
                     self.pending_mut().is_reading = true;
-                    return Ok(Visit::Replay(Box::new(self.replay_request())));
+                    return Ok(Visit::Replay(Box::new(self.reader.replay_request(&shared.feeds))));
                 }
                 Step::Replay => break Visit::More,
             }
@@ -264,18 +264,6 @@ impl<W: Wire> Subscriber<W> {
         let is_written = head.epoch == place.epoch && head.position >= place.position;
         if self.places.len() == 1 && is_written {
             self.offset = self.reader.first_feed().locate(self.reader.place);
-        }
-    }
-
-    fn replay_request(&self) -> ReplayRequest {
-        ReplayRequest {
-            filter: Arc::clone(&self.reader.filter),
-            format: self.reader.format,
-            connection: self.reader.connection.clone(),
-            place: self.reader.place,
-            told: self.reader.told,
-            requested: None,
-            gap: None,
         }
     }
 }

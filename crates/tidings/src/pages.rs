@@ -1,0 +1,162 @@
+//! Pages of history that were read just now, for the others who want the same.
+//!
+//! After a restart thousands of readers come back with the same few places. The log is read, and the page encoded, for the first of
+//! them; the others share it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tidings_log::{Cursor, Epoch, Page, Position};
+use tidings_topic::Filter;
+use tokio::time::Instant;
+
+use crate::{
+    encode::Format,
+    frames::{Frames, OpenFrames},
+};
+
+/// A page is shared for so long after it was read: what retention takes meanwhile is still sent, as to somebody who asked a moment
+/// earlier.
+const SHARED_FOR: Duration = Duration::from_secs(1);
+/// Bytes of all shared pages together. Beyond, the oldest are forgotten.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Memory of a shared page beside its frames, near enough.
+const PAGE_OVERHEAD_BYTES: usize = 512;
+
+/// A page of the log, encoded.
+#[derive(Debug)]
+pub(crate) struct EncodedPage {
+    pub(crate) epoch: Epoch,
+    pub(crate) through: Position,
+    pub(crate) at_end: bool,
+    pub(crate) floor: Option<Position>,
+    pub(crate) frames: Arc<Frames>,
+}
+
+impl EncodedPage {
+    pub(crate) fn new(page: &Page, format: Format) -> Self {
+        let mut frames = OpenFrames::default();
+        for entry in &page.entries {
+            frames.push(entry, entry.cursor.position, format);
+        }
+        Self {
+            epoch: page.epoch,
+            through: page.through,
+            at_end: page.at_end,
+            floor: page.floor,
+            frames: Arc::new(frames.seal()),
+        }
+    }
+}
+
+/// What a page depends on: who may read it, how, and from where.
+pub(crate) type PageKey = (Arc<Filter>, Format, Cursor);
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Pages {
+    known: HashMap<PageKey, Arc<EncodedPage>>,
+    /// In the order in which they were read.
+    read: VecDeque<(Instant, PageKey)>,
+    bytes: usize,
+}
+
+impl Pages {
+    /// A page that was read just now, unless it would lead somebody nowhere: the end of the log was before the head of the feeds, which he
+    /// has found himself behind.
+    pub(crate) fn get(&mut self, key: &PageKey, head: Cursor, now: Instant) -> Option<Arc<EncodedPage>> {
+        self.forget(now, BYTES_MAX);
+        let page = self.known.get(key)?;
+        let leads_on = page.epoch == head.epoch && (!page.at_end || page.through >= head.position);
+        leads_on.then(|| Arc::clone(page))
+    }
+
+    pub(crate) fn put(&mut self, key: PageKey, page: Arc<EncodedPage>, now: Instant) {
+        let bytes = bytes_of(&page);
+        if bytes > BYTES_MAX {
+            return;
+        }
+        if let Some(before) = self.known.insert(key.clone(), page) {
+            // Its place in the order stays: it is forgotten a little early then.
+            self.bytes = self.bytes + bytes - bytes_of(&before);
+        } else {
+            self.bytes += bytes;
+            self.read.push_back((now, key));
+        }
+        self.forget(now, BYTES_MAX);
+    }
+
+    fn forget(&mut self, now: Instant, bytes_max: usize) {
+        while let Some((read_at, key)) = self.read.front() {
+            if self.bytes <= bytes_max && now.duration_since(*read_at) < SHARED_FOR {
+                return;
+            }
+            if let Some(page) = self.known.remove(key) {
+                self.bytes -= bytes_of(&page);
+            }
+            self.read.pop_front();
+        }
+    }
+}
+
+fn bytes_of(page: &EncodedPage) -> usize {
+    page.frames.memory_bytes() + PAGE_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor(epoch: u64, number: u128) -> Cursor {
+        let position = Position::from_bytes(number.to_be_bytes());
+        Cursor { epoch: Epoch::from_u64(epoch), position }
+    }
+
+    fn page(through: u128, at_end: bool) -> Arc<EncodedPage> {
+        let through = cursor(1, through);
+        let frames = Arc::new(OpenFrames::default().seal());
+        Arc::new(EncodedPage { epoch: through.epoch, through: through.position, at_end, floor: None, frames })
+    }
+
+    fn key(number: u128) -> PageKey {
+        (Arc::new(Filter::everything_public()), Format::Plain, cursor(1, number))
+    }
+
+    #[test]
+    fn a_page_is_shared_with_an_equal_filter_for_a_moment() {
+        let mut pages = Pages::default();
+        let now = Instant::now();
+        pages.put(key(5), page(7, false), now);
+        assert!(pages.get(&key(5), cursor(1, 9), now).is_some());
+        assert!(pages.get(&key(6), cursor(1, 9), now).is_none());
+        let nothing = (Arc::new(Filter::default()), Format::Plain, cursor(1, 5));
+        assert!(pages.get(&nothing, cursor(1, 9), now).is_none());
+        assert!(pages.get(&key(5), cursor(1, 9), now + SHARED_FOR).is_none());
+        assert_eq!((pages.bytes, pages.read.len(), pages.known.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn nobody_is_led_in_a_circle() {
+        let mut pages = Pages::default();
+        let now = Instant::now();
+        pages.put(key(5), page(7, true), now);
+        assert!(pages.get(&key(5), cursor(1, 7), now).is_some());
+        assert!(pages.get(&key(5), cursor(1, 8), now).is_none(), "the end is not there any more");
+        assert!(pages.get(&key(5), cursor(2, 7), now).is_none(), "the log is another");
+    }
+
+    #[test]
+    fn shared_pages_are_bounded() {
+        let mut pages = Pages::default();
+        let now = Instant::now();
+        for number in 0..20_000 {
+            pages.put(key(number), page(number + 1, false), now);
+            assert!(pages.bytes <= BYTES_MAX);
+        }
+        assert!(pages.get(&key(19_999), cursor(1, 30_000), now).is_some());
+        assert!(pages.get(&key(0), cursor(1, 30_000), now).is_none());
+    }
+}
