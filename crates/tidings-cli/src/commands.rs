@@ -46,7 +46,17 @@ impl Tidings {
     }
 }
 
-/// Runs what waits for the network, on every core for a server or on one thread for a client.
+/// A runtime of this many threads.
+fn threads(threads: usize) -> runtime::Builder {
+    if threads <= 1 {
+        return runtime::Builder::new_current_thread();
+    }
+    let mut builder = runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads);
+    builder
+}
+
+/// Runs what waits for the network.
 fn block_on<T>(
     mut builder: runtime::Builder,
     future: impl Future<Output = Result<T, Failure>>,

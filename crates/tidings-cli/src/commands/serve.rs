@@ -13,12 +13,12 @@ use tidings_server::{
     ConnectionMetrics, ConnectionSettings, Keyless, Listener, Settings, connections_for_file_limit,
     hub_path_is_free, raise_file_limit, router,
 };
-use tokio::runtime;
 use url::Url;
 
 use super::{
     banner, block_on,
     listening::{base_url, listen, start_log, stop_requested},
+    threads,
 };
 use crate::{
     config::{HUB_PATH, ServeConfig, SettingFlags},
@@ -71,7 +71,7 @@ impl Serve {
         }
         drop(rules);
         start_log(config.log);
-        block_on(runtime::Builder::new_multi_thread(), serve(config, files))
+        block_on(threads(config.threads - shard_threads(&config)), serve(config, files))
     }
 }
 
@@ -130,6 +130,11 @@ fn hub_url(config: &ServeConfig, base_url: &str) -> Url {
         .unwrap_or_else(|| format!("{base_url}{HUB_PATH}").parse().expect("an address makes a URL"))
 }
 
+/// Half of the threads fan out, beside those that serve requests. A single one does both.
+fn shard_threads(config: &ServeConfig) -> usize {
+    config.threads / 2
+}
+
 async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
     let (listener, address) = listen(config.listen)?;
     config.check_reach(address)?;
@@ -151,6 +156,7 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
     settings.heartbeat = Duration::from_secs(config.heartbeat_secs);
     settings.retry_millis = config.retry_millis;
     settings.private_topics.clone_from(&config.private_topics);
+    settings.shard_threads = shard_threads(&config);
     let builder = Hub::builder().log(log).validator(validator).settings(settings);
     let hub = builder.start().await.map_err(Failure::runtime)?;
 

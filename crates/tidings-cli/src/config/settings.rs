@@ -132,6 +132,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Is("75"),
     ),
     number("drain_secs", LIMITS, "Streams are given this long to end when the hub stops", Is("10")),
+    number(
+        "threads",
+        LIMITS,
+        "Threads that serve; one does everything, without waking another",
+        Depends(FOR_PROCESSORS),
+    ),
     text("log", "FORMAT", OUTPUT, "How the log is written to standard error: text or json", Is("text")),
     Setting { short: Some('v'), ..flag("verbose", OUTPUT, "Print each event") },
 ];
@@ -143,6 +149,7 @@ const LIMITS: &str = "Limits";
 const OUTPUT: &str = "Output";
 
 const ROOM_FOR_STREAMS: &str = "15 of 16 connections";
+const FOR_PROCESSORS: &str = "1 on up to two processors, otherwise as many as there are";
 const ROOM_FOR_FILES: &str = "as many as the limit of open files leaves room for";
 
 const fn text(
