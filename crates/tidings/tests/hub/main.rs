@@ -4,4 +4,5 @@ mod delivery;
 mod endings;
 mod gaps;
 mod limits;
+mod sockets;
 mod stage;

@@ -1,0 +1,232 @@
+//! Real sockets that were handed to the fan-out.
+#![cfg(target_os = "linux")]
+
+use std::{net::TcpStream as StdStream, sync::Arc, time::Duration};
+
+use tidings::{Hub, HubSettings, NewEvent, Since, Subscribe};
+use tidings_sse::{Item, Parser};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::timeout,
+};
+
+const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+/// Nothing here takes so long unless it never comes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn hub(shard_threads: usize) -> Hub {
+    let mut settings = HubSettings::default();
+    settings.shard_threads = shard_threads;
+    Hub::builder().settings(settings).start().await.expect("memory is there")
+}
+
+/// Says when a connection has ended.
+struct Ended(watch::Sender<usize>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count += 1);
+    }
+}
+
+struct Doorman {
+    listener: TcpListener,
+    hub: Hub,
+    ended: watch::Sender<usize>,
+}
+
+impl Doorman {
+    async fn new(hub: &Hub) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self { listener, hub: hub.clone(), ended: watch::Sender::new(0) }
+    }
+
+    async fn open(&self, ask: Subscribe) -> Client {
+        let address = self.listener.local_addr().expect("it listens");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), self.listener.accept());
+        let server: StdStream = accepted.expect("accepted").0.into_std().expect("not in use");
+        let subscription = self.hub.subscribe(ask).await.expect("memory is there");
+        subscription.drive_socket(server, HEAD.to_vec(), 0, Box::new(Ended(self.ended.clone())));
+        Client { socket: client.expect("connected"), bytes: Vec::new(), parser: Parser::new() }
+    }
+
+    async fn everybody_has_left(&self, count: usize) {
+        let mut ended = self.ended.subscribe();
+        timeout(PATIENCE, ended.wait_for(|ended| *ended == count)).await.expect("in time").expect("here");
+        assert_eq!(self.hub.stats().subscribers, 0);
+    }
+}
+
+struct Client {
+    socket: TcpStream,
+    bytes: Vec<u8>,
+    parser: Parser,
+}
+
+impl Client {
+    fn chat(hub: &Hub) -> Subscribe {
+        Subscribe::new([hub.validator().exact("chat").expect("valid")])
+    }
+
+    /// The data of the next events; fewer if the stream ends. True if it ended as a stream should.
+    async fn events(&mut self, count: usize) -> (Vec<String>, bool) {
+        let mut events = Vec::new();
+        while events.len() < count {
+            let mut buffer = [0; 4096];
+            let read = timeout(PATIENCE, self.socket.read(&mut buffer)).await.expect("in time");
+            let read = read.expect("the connection is sound");
+            self.bytes.extend_from_slice(&buffer[..read]);
+            if self.bytes.starts_with(HEAD) {
+                self.bytes.drain(..HEAD.len());
+            }
+            while let Some((size, begin)) = chunk_size(&self.bytes) {
+                if size == 0 {
+                    return (events, self.bytes == b"0\r\n\r\n");
+                }
+                let Some(mut inner) = self.bytes.get(begin..begin + size) else { break };
+                while let Some(item) = self.parser.next(&mut inner) {
+                    if let Item::Event(event) = item.expect("events") {
+                        events.push(event.data);
+                    }
+                }
+                if self.bytes.len() < begin + size + 2 {
+                    break;
+                }
+                self.bytes.drain(..begin + size + 2);
+            }
+            if read == 0 {
+                break;
+            }
+        }
+        (events, false)
+    }
+}
+
+fn chunk_size(bytes: &[u8]) -> Option<(usize, usize)> {
+    let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
+    let size = std::str::from_utf8(&bytes[..end]).expect("a size");
+    let size = usize::from_str_radix(size, 16).expect("hexadecimal digits");
+    (bytes.len() >= end + 2 + size + 2 || size == 0).then_some((size, end + 2))
+}
+
+async fn everybody_hears_everything(shard_threads: usize) {
+    const CLIENTS: usize = 50;
+    const EVENTS: usize = 300;
+    let hub = hub(shard_threads).await;
+    let doorman = Doorman::new(&hub).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(doorman.open(Client::chat(&hub)).await);
+    }
+    let publishers = (0..3).map(|publisher| {
+        let hub = hub.clone();
+        tokio::spawn(async move {
+            for number in 0..EVENTS / 3 {
+                hub.publish(NewEvent::new("chat", format!("{publisher} {number}"))).await.expect("published");
+            }
+        })
+    });
+    for publisher in publishers.collect::<Vec<_>>() {
+        publisher.await.expect("no panic");
+    }
+    let mut orders = Vec::new();
+    for client in &mut clients {
+        orders.push(client.events(EVENTS).await.0);
+    }
+    let mut once = orders[0].clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), EVENTS);
+    assert!(orders.iter().all(|order| *order == orders[0]), "all hear the same order");
+    // Half of them leave by themselves, the others are sent home.
+    clients.truncate(CLIENTS / 2);
+    hub.close();
+    for client in &mut clients {
+        let (notice, has_ended) = client.events(usize::MAX).await;
+        assert_eq!(notice, [r#"{"kind":"reconnect","reason":"shutdown"}"#]);
+        assert!(has_ended);
+    }
+    doorman.everybody_has_left(CLIENTS).await;
+}
+
+#[tokio::test]
+async fn everybody_hears_everything_from_the_thread_that_serves() {
+    everybody_hears_everything(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_hears_everything_from_threads_that_only_fan_out() {
+    everybody_hears_everything(3).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_froze_gets_the_rest_from_the_log_when_it_goes_on() {
+    const EVENTS: usize = 4_000;
+    let mut settings = HubSettings::default();
+    settings.feed_bytes_max = 100_000;
+    let hub = Hub::builder().settings(settings).start().await.expect("memory is there");
+    let doorman = Doorman::new(&hub).await;
+    let mut frozen = doorman.open(Client::chat(&hub)).await;
+    let mut awake = doorman.open(Client::chat(&hub)).await;
+    let text = Arc::new("x".repeat(2_000));
+    for number in 0..EVENTS {
+        hub.publish(NewEvent::new("chat", format!("{number} {text}"))).await.expect("published");
+        assert!(awake.events(1).await.0[0].starts_with(&format!("{number} ")));
+    }
+    let (events, _) = frozen.events(EVENTS).await;
+    for (number, event) in events.iter().enumerate() {
+        assert!(event.starts_with(&format!("{number} ")), "{number}: {}", &event[..20]);
+    }
+    assert_eq!(events.len(), EVENTS);
+}
+
+#[tokio::test]
+async fn a_client_that_ends_its_side_or_talks_too_much_is_let_go() {
+    let hub = hub(0).await;
+    let doorman = Doorman::new(&hub).await;
+    let mut quiet = doorman.open(Client::chat(&hub)).await;
+    let mut loud = doorman.open(Client::chat(&hub)).await;
+    hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+    assert_eq!(quiet.events(1).await.0, ["hello"]);
+    assert_eq!(loud.events(1).await.0, ["hello"]);
+    quiet.socket.shutdown().await.expect("open until now");
+    loud.socket.write_all(&[b'x'; 20_000]).await.expect("it fits into the buffers of the kernel");
+    doorman.everybody_has_left(2).await;
+    assert_eq!(hub.stats().feeds, 0);
+}
+
+#[tokio::test]
+async fn history_comes_first_and_nothing_twice() {
+    let hub = hub(0).await;
+    let doorman = Doorman::new(&hub).await;
+    for number in 0..2_000 {
+        hub.publish(NewEvent::new("chat", number.to_string())).await.expect("published");
+    }
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(doorman.open(Client::chat(&hub).since(Since::Earliest)).await);
+    }
+    for number in 2_000..2_100 {
+        hub.publish(NewEvent::new("chat", number.to_string())).await.expect("published");
+    }
+    let expected: Vec<_> = (0..2_100).map(|number| number.to_string()).collect();
+    for client in &mut clients {
+        assert_eq!(client.events(2_100).await.0, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_hub_ends_with_its_last_socket() {
+    let hub = hub(0).await;
+    let doorman = Doorman::new(&hub).await;
+    let mut client = doorman.open(Client::chat(&hub)).await;
+    let Doorman { hub: last, ended, .. } = doorman;
+    hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+    drop((hub, last));
+    assert_eq!(client.events(1).await.0, ["hello"], "the socket keeps the hub");
+    drop(client);
+    let mut ended = ended.subscribe();
+    timeout(PATIENCE, ended.wait_for(|ended| *ended == 1)).await.expect("in time").expect("here");
+}
