@@ -544,3 +544,9 @@ fn who_sends_more_than_a_few_kib_unasked_is_cut() {
         assert_eq!(stage.hub.stats().feeds, 0);
     });
 }
+
+#[test]
+fn an_idle_subscriber_is_small() {
+    let bytes = size_of::<Subscriber<std::net::TcpStream>>();
+    assert!(bytes <= 320, "{bytes}");
+}

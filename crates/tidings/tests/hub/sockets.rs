@@ -192,7 +192,7 @@ async fn a_client_that_ends_its_side_or_talks_too_much_is_let_go() {
     assert_eq!(quiet.events(1).await.0, ["hello"]);
     assert_eq!(loud.events(1).await.0, ["hello"]);
     quiet.socket.shutdown().await.expect("open until now");
-    loud.socket.write_all(&[b'x'; 20_000]).await.expect("it fits into the buffers of the kernel");
+    loud.socket.write_all(&vec![b'x'; 20_000]).await.expect("it fits into the buffers of the kernel");
     doorman.everybody_has_left(2).await;
     assert_eq!(hub.stats().feeds, 0);
 }
