@@ -17,6 +17,7 @@ use crate::shard::driver::Shards;
 use crate::{
     Subscribe,
     feeds::Feeds,
+    lag::Lag,
     presence::{Presence, PresenceDesk, PresenceHook},
     pressure::Pressure,
     replay::{PageReading, ReplayRequest, Replayed, Replays},
@@ -138,6 +139,8 @@ impl HubBuilder {
             feeds: Feeds::new(head, settings.feed_bytes_max),
             pressure: Pressure::new(settings.appends_max, settings.appends_bytes_max, lag_bytes_max),
             presence: PresenceDesk::new(self.presence),
+            lag: Arc::default(),
+            lag_bytes_max,
             log,
             validator: self.validator,
             settings,
@@ -224,7 +227,7 @@ impl Hub {
             published: self.shared.published.load(Ordering::Relaxed),
             feeds,
             feed_bytes,
-            fan_out_lag_bytes: self.shared.pressure.lagging_bytes(),
+            fan_out_lag_bytes: self.shared.pressure.lagging_bytes() + self.shared.lag.bytes(),
         }
     }
 }
@@ -268,7 +271,7 @@ pub struct HubStats {
     pub feeds: usize,
     /// Bytes that the feeds hold.
     pub feed_bytes: usize,
-    /// Bytes that are in the log and not yet in the feeds.
+    /// Bytes that are in the log and not yet in the feeds, or not yet sent by the shards to all sockets that take them.
     pub fan_out_lag_bytes: u64,
 }
 
@@ -281,6 +284,8 @@ pub(crate) struct Shared {
     pub(crate) settings: HubSettings,
     pub(crate) feeds: Feeds,
     pub(crate) presence: PresenceDesk,
+    pub(crate) lag: Arc<Lag>,
+    pub(crate) lag_bytes_max: u64,
     pub(crate) pressure: Pressure,
     closed: AtomicBool,
     /// Events published through this process since it started.
@@ -350,6 +355,7 @@ async fn write_feeds(shared: Arc<Shared>, mut tail: Box<dyn Tail>) {
         match item {
             TailItem::Entries(entries) => {
                 shared.feeds.write(&entries);
+                shared.lag.add_written(entries.iter().map(|entry| entry.memory_bytes() as u64).sum());
                 shared.pressure.fanned_out(shared.feeds.head().position);
             }
             TailItem::Skipped { through } => {

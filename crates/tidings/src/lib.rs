@@ -50,6 +50,7 @@ mod frames;
 mod hub;
 mod inbox;
 mod jitter;
+mod lag;
 mod pages;
 mod presence;
 mod pressure;

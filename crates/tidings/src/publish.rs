@@ -40,6 +40,7 @@ impl Hub {
             events.iter().map(|event| shared.feeds.reader_count(&event.topics)).collect();
         let _turn = shared.pressure.enter(bytes).ok_or(PublishError::Overloaded)?;
         shared.pressure.wait_for_fan_out().await;
+        shared.lag.wait_until_below(shared.lag_bytes_max).await;
         match shared.log.append(Batch { events, key }).await? {
             Appended::New { ids, last } => {
                 shared.published.fetch_add(ids.len() as u64, Ordering::Relaxed);

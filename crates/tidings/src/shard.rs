@@ -138,9 +138,14 @@ impl<W: Wire> Shard<W> {
         key
     }
 
-    /// The feed of this group has grown.
-    pub(crate) fn grown(&mut self, group: u32) {
-        self.groups.mark_grown(group);
+    /// The feed of this group has grown, at this point of what the writer writes or later.
+    pub(crate) fn grown(&mut self, group: u32, since: u64) {
+        self.groups.mark_grown(group, since);
+    }
+
+    /// Up to where everybody whose socket takes it has been sent what was written; none if that is everything.
+    pub(crate) fn served(&self) -> Option<u64> {
+        self.groups.served()
     }
 
     /// A page of history has been read.

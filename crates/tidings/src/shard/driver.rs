@@ -26,6 +26,7 @@ use super::{Key, Newcomer, Shard, Wire};
 use crate::{
     hub::{Hub, Shared},
     inbox::{Inbox, Seat},
+    lag::Served,
     replay::Replayed,
 };
 
@@ -53,7 +54,7 @@ impl Shards {
     pub(crate) fn start(threads: usize, shared: &Arc<Shared>) -> Self {
         let inboxes: Vec<_> = (0..threads.max(1)).map(|_| Arc::new(Inbox::new())).collect();
         for (number, inbox) in inboxes.iter().enumerate() {
-            let running = run(Arc::clone(inbox), Arc::downgrade(shared));
+            let running = run(Arc::clone(inbox), shared.lag.add_shard(), Arc::downgrade(shared));
             if threads == 0 {
                 tokio::spawn(running);
                 continue;
@@ -91,8 +92,8 @@ impl Drop for Shards {
     }
 }
 
-async fn run(inbox: Arc<Inbox<Message>>, shared: Weak<Shared>) {
-    let driver = match Driver::new(inbox) {
+async fn run(inbox: Arc<Inbox<Message>>, served: Served, shared: Weak<Shared>) {
+    let driver = match Driver::new(inbox, served) {
         Ok(driver) => driver,
         Err(error) => {
             tracing::error!(%error, "a shard cannot wait for sockets");
@@ -111,10 +112,14 @@ struct Driver {
     grown: Vec<u32>,
     messages: Vec<Message>,
     has_seen_close: bool,
+    /// Where this shard says how far it is.
+    served: Served,
+    /// What had been written when the inbox was emptied for the last time.
+    looked_at: u64,
 }
 
 impl Driver {
-    fn new(inbox: Arc<Inbox<Message>>) -> io::Result<Self> {
+    fn new(inbox: Arc<Inbox<Message>>, served: Served) -> io::Result<Self> {
         let poll = epoll::create(CreateFlags::CLOEXEC)?;
         #[expect(
             deprecated,
@@ -129,6 +134,8 @@ impl Driver {
             grown: Vec::new(),
             messages: Vec::new(),
             has_seen_close: false,
+            looked_at: 0,
+            served,
         })
     }
 
@@ -150,6 +157,7 @@ impl Driver {
                 sweep.as_mut().reset(now + SWEEP);
             }
             let has_more = self.shard.slice(&shared, now.into_std());
+            self.served.set(self.shard.served());
             self.read_pages(&shared);
             if self.shard.is_empty() {
                 self.hub = None;
@@ -174,12 +182,15 @@ impl Driver {
 
     /// Takes in what the inbox has. False when the hub is gone.
     fn take_news(&mut self, shared: &Shared) -> bool {
+        // Before the inbox: what has been announced by now is in it.
+        let written = shared.lag.written();
+        let since = std::mem::replace(&mut self.looked_at, written);
         if !self.inbox.has_rung() {
             return true;
         }
         self.inbox.take(&mut self.grown, &mut self.messages);
         for group in self.grown.drain(..) {
-            self.shard.grown(group);
+            self.shard.grown(group, since);
         }
         let mut messages = std::mem::take(&mut self.messages);
         for message in messages.drain(..) {

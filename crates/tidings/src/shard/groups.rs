@@ -25,6 +25,7 @@ pub(super) struct Groups {
     queue: VecDeque<u32>,
     /// How many members of the first one have been visited in this turn.
     turn: usize,
+    laps: Laps,
 }
 
 #[derive(Debug)]
@@ -34,9 +35,10 @@ struct Group {
     /// Slots of the subscribers. The first `visited` of them have been visited in this round.
     members: Vec<u32>,
     visited: usize,
-    is_queued: bool,
-    /// The feed has grown since this round began.
-    has_grown: bool,
+    /// The lap in which its round is, if it has one to make.
+    lap: Option<u64>,
+    /// Since when the feed has grown again during this round.
+    grown_since: Option<u64>,
 }
 
 /// A subscriber's place in a group.
@@ -66,8 +68,8 @@ impl Groups {
                 seat,
                 members: Vec::new(),
                 visited: 0,
-                is_queued: false,
-                has_grown: false,
+                lap: None,
+                grown_since: None,
             });
             number
         });
@@ -99,6 +101,9 @@ impl Groups {
         group.members.pop();
         if group.members.is_empty() {
             let group = self.all.remove(gap.group as usize);
+            if let Some(lap) = group.lap {
+                self.laps.finish(lap);
+            }
             group.feed.remove_seat(&group.seat);
             self.by_feed.remove(&Arc::as_ptr(&group.feed).addr());
         } else if group.members.capacity() > 64 && group.members.len() < group.members.capacity() / 4 {
@@ -107,18 +112,23 @@ impl Groups {
         moved
     }
 
-    /// The feed of this group has grown.
-    pub(super) fn mark_grown(&mut self, number: u32) {
+    /// The feed of this group has grown, at this point of what the writer writes or later.
+    pub(super) fn mark_grown(&mut self, number: u32, since: u64) {
         let Some(group) = self.all.get_mut(number as usize) else { return };
         // Before anybody looks at the feed: what comes after that rings again.
         group.seat.answer();
-        if group.is_queued {
-            group.has_grown |= group.visited > 0;
+        if group.lap.is_some() {
+            group.grown_since = group.grown_since.or((group.visited > 0).then_some(since));
         } else {
-            group.is_queued = true;
+            group.lap = Some(self.laps.join(since));
             group.visited = 0;
             self.queue.push_back(number);
         }
+    }
+
+    /// Up to where every group is through with what was written; none if all are through with everything.
+    pub(super) fn served(&self) -> Option<u64> {
+        self.laps.served()
     }
 
     /// Whose turn it is.
@@ -126,7 +136,7 @@ impl Groups {
         loop {
             let number = *self.queue.front()?;
             // A group that is gone may still be in the queue, and another may have got its number.
-            let group = self.all.get_mut(number as usize).filter(|group| group.is_queued);
+            let group = self.all.get_mut(number as usize).filter(|group| group.lap.is_some());
             let Some(group) = group else {
                 self.next_group();
                 continue;
@@ -141,10 +151,13 @@ impl Groups {
                 return Some(slot);
             }
             group.visited = 0;
-            group.is_queued = std::mem::take(&mut group.has_grown);
-            let has_another_round = group.is_queued;
+            let again = group.grown_since.take();
+            let before = std::mem::replace(&mut group.lap, again.map(|since| self.laps.join(since)));
+            if let Some(lap) = before {
+                self.laps.finish(lap);
+            }
             self.next_group();
-            if has_another_round {
+            if again.is_some() {
                 self.queue.push_back(number);
             }
         }
@@ -157,6 +170,50 @@ impl Groups {
     fn next_group(&mut self) {
         self.queue.pop_front();
         self.turn = 0;
+    }
+}
+
+/// Rounds that were begun at about the same time are a lap: so it is cheap to know the oldest of them, however many there are.
+#[derive(Debug, Default)]
+struct Laps {
+    /// The number of `current`; that of `next` is one higher.
+    number: u64,
+    current: Lap,
+    next: Lap,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Lap {
+    rounds: usize,
+    /// The oldest thing that one of its rounds brings, or something older.
+    since: u64,
+}
+
+impl Laps {
+    /// Begins a round; returns the number of its lap.
+    fn join(&mut self, since: u64) -> u64 {
+        let is_first = self.current.rounds == 0;
+        let lap = if is_first { &mut self.current } else { &mut self.next };
+        lap.since = if lap.rounds == 0 { since } else { lap.since.min(since) };
+        lap.rounds += 1;
+        self.number + u64::from(!is_first)
+    }
+
+    /// Ends a round of this lap.
+    fn finish(&mut self, lap: u64) {
+        if lap != self.number {
+            self.next.rounds -= 1;
+            return;
+        }
+        self.current.rounds -= 1;
+        if self.current.rounds == 0 && self.next.rounds > 0 {
+            self.current = std::mem::take(&mut self.next);
+            self.number += 1;
+        }
+    }
+
+    fn served(&self) -> Option<u64> {
+        (self.current.rounds > 0).then_some(self.current.since)
     }
 }
 
@@ -223,7 +280,7 @@ mod tests {
         ) {
             let mut stage = Stage::new(1);
             let group = (0..before).map(|slot| stage.join(0, slot)).last().expect("somebody");
-            stage.groups.mark_grown(group);
+            stage.groups.mark_grown(group, 0);
             let mut visited = Vec::new();
             let mut next = before;
             for (visits, who, leaves) in acts {
@@ -254,9 +311,9 @@ mod tests {
     fn what_a_feed_gains_in_the_middle_of_a_round_makes_another_round() {
         let mut stage = Stage::new(1);
         let group = (0..3).map(|slot| stage.join(0, slot)).last().expect("somebody");
-        stage.groups.mark_grown(group);
+        stage.groups.mark_grown(group, 0);
         let mut visits = vec![stage.groups.next_member(), stage.groups.next_member()];
-        stage.groups.mark_grown(group);
+        stage.groups.mark_grown(group, 0);
         visits.extend((0..4).map(|_| stage.groups.next_member()));
         assert_eq!(visits, [0, 1, 2, 0, 1, 2].map(Some));
         assert_eq!(stage.groups.next_member(), None);
@@ -267,8 +324,8 @@ mod tests {
         let mut stage = Stage::new(2);
         let large = (0..1_000).map(|slot| stage.join(0, slot)).last().expect("somebody");
         let small = stage.join(1, 1_000);
-        stage.groups.mark_grown(large);
-        stage.groups.mark_grown(small);
+        stage.groups.mark_grown(large, 0);
+        stage.groups.mark_grown(small, 0);
         let turn = std::iter::from_fn(|| stage.groups.next_member()).position(|slot| slot == 1_000);
         assert_eq!(turn, Some(TURN_MEMBERS));
     }
@@ -277,12 +334,39 @@ mod tests {
     fn a_group_without_members_is_gone_also_in_the_middle_of_a_round() {
         let mut stage = Stage::new(2);
         let group = stage.join(0, 0);
-        stage.groups.mark_grown(group);
+        stage.groups.mark_grown(group, 0);
         stage.leave(0);
         assert_eq!(stage.join(1, 1), group, "the number is used again");
         assert_eq!(stage.groups.next_member(), None);
-        stage.groups.mark_grown(group);
+        stage.groups.mark_grown(group, 0);
         assert_eq!(stage.groups.next_member(), Some(1));
         assert_eq!(stage.groups.next_member(), None);
+    }
+
+    proptest! {
+        /// However rounds overlap, every one of them is counted, and none for ever.
+        #[test]
+        fn a_shard_is_behind_as_long_as_somebody_has_a_round_to_make(acts in prop::collection::vec((0..4_usize, 0..70_usize), 1..200)) {
+            let mut stage = Stage::new(4);
+            let groups: Vec<_> = (0..4).map(|feed| (0..50).map(|slot| stage.join(feed, slot)).last().expect("some")).collect();
+            for (now, (group, visits)) in acts.into_iter().enumerate() {
+                let now = now as u64;
+                stage.groups.mark_grown(groups[group], now);
+                for _ in 0..visits {
+                    let _ = stage.groups.next_member();
+                }
+                let queued = stage.groups.all.iter().filter(|(_, group)| group.lap.is_some()).count();
+                match stage.groups.served() {
+                    None => prop_assert_eq!(queued, 0),
+                    Some(served) => {
+                        prop_assert!(served <= now);
+                        prop_assert!(queued > 0);
+                    }
+                }
+            }
+            while stage.groups.next_member().is_some() {}
+            prop_assert_eq!(stage.groups.served(), None);
+            prop_assert_eq!((stage.groups.laps.current.rounds, stage.groups.laps.next.rounds), (0, 0));
+        }
     }
 }

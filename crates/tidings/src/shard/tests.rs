@@ -162,7 +162,7 @@ impl Stage {
         let mut grown = Vec::new();
         self.inbox.take(&mut grown, &mut Vec::new());
         for group in grown {
-            self.shard.grown(group);
+            self.shard.grown(group, 0);
         }
     }
 
