@@ -37,6 +37,7 @@
 //!   `{"kind":"gap","reason":…,"requested":…,"oldest":…,"newest":…}`. One `addEventListener('tidings', …)` is all it takes.
 //! - A private event reaches only those whose [`Grants`] cover one of its topics.
 
+mod closing;
 mod encode;
 mod feed;
 mod feeds;

@@ -236,6 +236,7 @@ impl Subscription {
         if self.pending.front().is_some_and(|pending| pending.is_notice) {
             return Poll::Ready(self.send_pending(now));
         }
+        self.join_closing();
         if let Poll::Ready(bytes) = self.poll_end(now) {
             return Poll::Ready(bytes);
         }
@@ -294,10 +295,20 @@ impl Subscription {
         }
     }
 
+    /// A hub that hands over ends its streams one by one: this one draws its moment, once.
+    fn join_closing(&mut self) {
+        let closing = &self.hub.shared.closing;
+        if closing.has_begun() && self.ends.iter().all(|(_, reason)| *reason != EndReason::Shutdown) {
+            self.ends.extend(closing.ends_at(random_share()).map(|at| (at, EndReason::Shutdown)));
+        }
+    }
+
     /// The last words of a stream whose end is due.
     fn poll_end(&mut self, now: Instant) -> Poll<Option<Bytes>> {
         let due = self.ends.iter().find(|(at, _)| *at <= now).map(|(_, reason)| *reason);
-        let Some(reason) = due.or_else(|| self.hub.shared.is_closed().then_some(EndReason::Shutdown)) else {
+        let Some(reason) =
+            due.or_else(|| self.hub.shared.closing.is_closed(now).then_some(EndReason::Shutdown))
+        else {
             return Poll::Pending;
         };
         self.ended = true;
@@ -339,7 +350,7 @@ impl http_body::Body for Subscription {
 }
 
 /// About a hundred years: longer than any stream lives. What is later than that is as good as never, and overflows no clock.
-const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+pub(crate) const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Between 75 % and 100 % of a duration, so that what began together does not act together.
 fn jittered(duration: Duration) -> Duration {
