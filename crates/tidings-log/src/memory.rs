@@ -61,9 +61,9 @@ impl Default for MemoryLimits {
     }
 }
 
-/// A log in memory. Each one starts an epoch of its own.
+/// A log in memory. Each one starts an epoch of its own; clones are handles to the same one, so that several hubs of a process can share it.
 ///
-/// Tails of a dropped log bring what was left and end.
+/// When the last handle is gone, tails bring what was left and end.
 ///
 /// ```
 /// use tidings_log::{Batch, Filter, Log, MemoryLog, Position};
@@ -81,6 +81,7 @@ impl Default for MemoryLimits {
 /// # Ok(())
 /// # }
 /// ```
+#[derive(Clone)]
 pub struct MemoryLog {
     ledger: Arc<Mutex<Ledger>>,
     clock: Clock,

@@ -22,7 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{
@@ -47,6 +47,9 @@ use crate::{
 /// Most bytes of an answer that hyper buffers for a reader that is slow, and its unit of reading. A response body that yields larger
 /// pieces is asked for the next one only when this much is gone.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Of `drain_secs`, the share after which a server that has been succeeded ends connections without a request, so that answers of the last
+/// moment have the rest.
+const IDLE_SHARE: f64 = 0.9;
 /// Most connections that are being told at one time that the server is full. Further ones are closed without a word.
 const FAREWELLS_MAX: usize = 64;
 
@@ -69,6 +72,26 @@ pub struct ConnectionSettings {
     pub drain_secs: u64,
 }
 
+/// How a server ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Drain {
+    /// Nobody takes over: connections without a request are closed at once.
+    AtOnce,
+    /// Somebody else accepts from the same socket already. Whoever is connected may still ask once: the answer says `Connection: close`. What is
+    /// idle after nine tenths of `drain_secs` is closed.
+    Succeeded,
+}
+
+/// What connections know of the server's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Serving,
+    /// The next answer is the last one.
+    Leaving,
+    /// What is idle is closed.
+    Ending,
+}
+
 impl Default for ConnectionSettings {
     fn default() -> Self {
         Self {
@@ -82,7 +105,7 @@ impl Default for ConnectionSettings {
     }
 }
 
-/// Serves until `shutdown` is ready, and then for at most `drain_secs`, until all connections are closed.
+/// Serves until `shutdown` is ready, and then for at most `drain_secs`, until all connections are closed; `shutdown` says how.
 ///
 /// A request finds the other end's [`PeerAddress`] in its extensions. Answers whose type is `text/event-stream` last as long as the
 /// client keeps its side open, and are ended by whoever makes them when the server stops. Any other answer is delivered also to a client
@@ -92,7 +115,7 @@ pub async fn serve<S, B>(
     service: S,
     settings: ConnectionSettings,
     metrics: Arc<ConnectionMetrics>,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = Drain>,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -100,13 +123,13 @@ pub async fn serve<S, B>(
     B::Error: std::error::Error + Send + Sync,
 {
     let driver = Driver::new(service, &settings, &metrics);
-    let (stop, stopping) = watch::channel(false);
+    let (stop, stopping) = watch::channel(Stage::Serving);
     let mut connections = JoinSet::new();
     let mut farewells = JoinSet::new();
     let mut shutdown = pin!(shutdown);
-    loop {
+    let drain = loop {
         tokio::select! {
-            () = &mut shutdown => break,
+            drain = &mut shutdown => break drain,
             Some(ended) = connections.join_next() => report(ended),
             Some(ended) = farewells.join_next() => report(ended),
             (stream, peer) = listener.accept(&metrics) => {
@@ -120,17 +143,29 @@ pub async fn serve<S, B>(
                 }
             }
         }
-    }
+    };
 
     drop(listener);
     tracing::info!(open = connections.len(), "draining connections");
-    stop.send_replace(true);
+    let time = Duration::from_secs(settings.drain_secs);
+    let leaving = match drain {
+        Drain::AtOnce => Duration::ZERO,
+        Drain::Succeeded => time.mul_f64(IDLE_SHARE),
+    };
+    stop.send_replace(Stage::Leaving);
     let drained = async {
-        while let Some(ended) = connections.join_next().await {
-            report(ended);
+        let all = async {
+            while let Some(ended) = connections.join_next().await {
+                report(ended);
+            }
+        };
+        let mut all = pin!(all);
+        if timeout(leaving, &mut all).await.is_err() {
+            stop.send_replace(Stage::Ending);
+            all.await;
         }
     };
-    if timeout(Duration::from_secs(settings.drain_secs), drained).await.is_err() {
+    if timeout(time, drained).await.is_err() {
         tracing::warn!(open = connections.len(), "connections did not end in time and are cut");
     }
     connections.shutdown().await;
@@ -175,7 +210,7 @@ impl<S> Driver<S> {
     }
 
     /// One connection, from its first byte to its last.
-    async fn drive<IO, B>(self, io: IO, peer: SocketAddr, mut stopping: watch::Receiver<bool>)
+    async fn drive<IO, B>(self, io: IO, peer: SocketAddr, mut stopping: watch::Receiver<Stage>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -201,7 +236,7 @@ impl<S> Driver<S> {
         self,
         gated: GatedIo<IO>,
         peer: SocketAddr,
-        mut stopping: watch::Receiver<bool>,
+        mut stopping: watch::Receiver<Stage>,
     ) -> hyper::Result<GatedIo<IO>>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send,
@@ -212,14 +247,23 @@ impl<S> Driver<S> {
     {
         let Self { service, mut http, metrics, .. } = self;
         // Then the answer says `Connection: close`, so that the client does not send another request in vain.
-        http.keep_alive(!*stopping.borrow());
+        http.keep_alive(*stopping.borrow() == Stage::Serving);
+        let stage = stopping.clone();
         let peer = PeerAddress(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
         let exchange = gated.exchange();
         let mut connection = http.serve_connection(
             gated,
             service_fn(move |request| {
                 metrics.requests.fetch_add(1, Relaxed);
-                answer(service.clone(), request, peer, Arc::clone(&exchange))
+                let (answer, stage) =
+                    (answer(service.clone(), request, peer, Arc::clone(&exchange)), stage.clone());
+                async move {
+                    let mut response = answer.await?;
+                    if *stage.borrow() != Stage::Serving {
+                        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Ok::<_, Infallible>(response)
+                }
             }),
         );
         let ended = tokio::select! {
@@ -238,7 +282,7 @@ impl<S> Driver<S> {
 }
 
 /// Waits for the first head, unless the server stops before a byte of it has come.
-async fn first_head<IO>(gated: &mut GatedIo<IO>, stopping: &mut watch::Receiver<bool>) -> io::Result<bool>
+async fn first_head<IO>(gated: &mut GatedIo<IO>, stopping: &mut watch::Receiver<Stage>) -> io::Result<bool>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -250,9 +294,9 @@ where
     if gated.is_quiet() { Ok(false) } else { poll_fn(|cx| gated.poll_released(cx)).await }
 }
 
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
+async fn stopped(stopping: &mut watch::Receiver<Stage>) {
     // An error means that the server is gone, which ends this task too.
-    let _ = stopping.wait_for(|stop| *stop).await;
+    let _ = stopping.wait_for(|stage| *stage == Stage::Ending).await;
 }
 
 #[cfg(test)]

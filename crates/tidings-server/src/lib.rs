@@ -33,7 +33,9 @@ mod settings;
 mod slots;
 mod streams;
 
-pub use connection::{BodyError, ConnectionMetrics, ConnectionSettings, PeerAddress, read_body, serve};
+pub use connection::{
+    BodyError, ConnectionMetrics, ConnectionSettings, Drain, PeerAddress, read_body, serve,
+};
 pub use listener::{ListenError, Listener, connections_for_file_limit, raise_file_limit};
 pub use router::{hub_path_is_free, router};
 pub use settings::{AllowedOrigin, Keyless, ParseOriginError, Settings};

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use support::{Answer, within};
 use tidings::Hub;
-use tidings_server::{ConnectionMetrics, ConnectionSettings, Listener, Settings, router, serve};
+use tidings_server::{ConnectionMetrics, ConnectionSettings, Drain, Listener, Settings, router, serve};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -30,7 +30,10 @@ impl Served {
         let mut settings = Settings::default();
         settings.connection_metrics = Some(Arc::clone(&metrics));
         let (stop, stopped) = oneshot::channel();
-        let shutdown = async { drop(stopped.await) };
+        let shutdown = async {
+            let _ = stopped.await;
+            Drain::AtOnce
+        };
         let service = router(hub.clone(), None, settings);
         let server = tokio::spawn(serve(listener, service, ConnectionSettings::default(), metrics, shutdown));
         Self { address, hub, stop: Some(stop), server }

@@ -3,19 +3,20 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use tidings_log::{Bounds, Cursor, Log, MemoryLimits, MemoryLog, Tail, TailItem, Unavailable};
 use tidings_topic::{EventId, Filter, Invalid, Since, Topic, TopicGlob, Validator};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 #[cfg(target_os = "linux")]
 use crate::shard::driver::Shards;
 use crate::{
     Subscribe,
+    closing::Closing,
     feeds::Feeds,
     lag::Lag,
     presence::{Presence, PresenceDesk, PresenceHook},
@@ -144,7 +145,7 @@ impl HubBuilder {
             log,
             validator: self.validator,
             settings,
-            closed: AtomicBool::new(false),
+            closing: Closing::default(),
             #[cfg(target_os = "linux")]
             shards: std::sync::OnceLock::new(),
             published: AtomicU64::new(0),
@@ -204,6 +205,14 @@ impl Hub {
     /// Ends all subscriptions with a `reconnect` notice and refuses to publish.
     pub fn close(&self) {
         self.shared.close();
+    }
+
+    /// Ends all subscriptions with a `reconnect` notice, each at a random moment within this time, so that whoever takes over from this
+    /// hub is not asked by everybody at once. Until then the hub goes on publishing and delivering; at the end of the time it is closed.
+    /// Only the first call counts, but [`close`](Self::close) cuts it short.
+    pub fn close_over(&self, time: Duration) {
+        self.shared.closing.begin(time, Instant::now());
+        self.shared.feeds.wake_all();
     }
 
     /// Whether events are accepted and delivered: readiness probes ask this.
@@ -287,7 +296,7 @@ pub(crate) struct Shared {
     pub(crate) lag: Arc<Lag>,
     pub(crate) lag_bytes_max: u64,
     pub(crate) pressure: Pressure,
-    closed: AtomicBool,
+    pub(crate) closing: Closing,
     /// Events published through this process since it started.
     pub(crate) published: AtomicU64,
     /// Started with the first socket.
@@ -297,11 +306,11 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closing.is_closed(Instant::now())
     }
 
     fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closing.close();
         self.feeds.wake_all();
     }
 

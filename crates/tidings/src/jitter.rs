@@ -19,6 +19,6 @@ pub(crate) fn jittered_millis(millis: u64) -> u64 {
 }
 
 /// A random number from 0 to 1. Where the system has no randomness, 0.5: jitter is then lost, and nothing else.
-fn random_share() -> f64 {
+pub(crate) fn random_share() -> f64 {
     getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
 }

@@ -43,6 +43,7 @@
 )]
 
 mod backlog;
+mod closing;
 mod encode;
 mod feed;
 mod feeds;

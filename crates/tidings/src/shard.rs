@@ -58,6 +58,8 @@ const VISITS_PER_SEND: usize = 32;
 pub(crate) const INPUT_BYTES_MAX: usize = 8 * 1024;
 /// A socket that has taken nothing of what it is owed for so long is closed. Its client resumes by id.
 const STALLED_MAX: Duration = Duration::from_secs(45);
+/// And for so long once the hub is closed.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// The connection of a subscriber.
 pub(crate) trait Wire {
@@ -208,11 +210,13 @@ impl<W: Wire> Shard<W> {
 
     /// To be called about once a second: finds heartbeats, ends and stalled sockets that are due.
     pub(crate) fn sweep(&mut self, shared: &Shared, now: Instant) {
+        let is_closed = shared.closing.is_closed(now.into());
         let mut stalled = Vec::new();
         let mut ending = Vec::new();
         for (index, subscriber) in &self.subscribers {
             let key = Key { slot: slot(index), serial: subscriber.serial };
-            if subscriber.is_stalled(now, STALLED_MAX) {
+            let patience = if is_closed { FAREWELL_MAX } else { STALLED_MAX };
+            if subscriber.is_stalled(now, patience) {
                 stalled.push(key.slot);
             } else if subscriber.due_end(shared, now).is_some() {
                 ending.push(key);

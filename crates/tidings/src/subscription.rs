@@ -24,7 +24,7 @@ use crate::{
     backlog::{Backlog, Words},
     encode::{EndReason, Notice},
     hub::Hub,
-    jitter::{FAR_AWAY, jittered, jittered_millis},
+    jitter::{FAR_AWAY, jittered, jittered_millis, random_share},
     presence::Membership,
     reader::{Reader, Step},
     replay::{PageReading, ReplayRequest, Replayed},
@@ -219,6 +219,7 @@ impl Subscription {
         if let Some(bytes) = self.send_words(now) {
             return Poll::Ready(Some(bytes));
         }
+        self.join_closing();
         if let Poll::Ready(bytes) = self.poll_end(now) {
             return Poll::Ready(bytes);
         }
@@ -283,10 +284,20 @@ impl Subscription {
         }
     }
 
+    /// A hub that hands over ends its streams one by one: this one draws its moment, once.
+    fn join_closing(&mut self) {
+        let closing = &self.hub.shared.closing;
+        if closing.has_begun() && self.ends.iter().all(|(_, reason)| *reason != EndReason::Shutdown) {
+            self.ends.extend(closing.ends_at(random_share()).map(|at| (at, EndReason::Shutdown)));
+        }
+    }
+
     /// The last words of a stream whose end is due.
     fn poll_end(&mut self, now: Instant) -> Poll<Option<Bytes>> {
         let due = self.ends.iter().find(|(at, _)| *at <= now).map(|(_, reason)| *reason);
-        let Some(reason) = due.or_else(|| self.hub.shared.is_closed().then_some(EndReason::Shutdown)) else {
+        let Some(reason) =
+            due.or_else(|| self.hub.shared.closing.is_closed(now).then_some(EndReason::Shutdown))
+        else {
             return Poll::Pending;
         };
         self.ended = true;

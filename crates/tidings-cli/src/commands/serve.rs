@@ -10,7 +10,7 @@ use tidings::{
 };
 use tidings_auth::Authenticator;
 use tidings_server::{
-    ConnectionMetrics, ConnectionSettings, Keyless, Listener, Settings, connections_for_file_limit,
+    ConnectionMetrics, ConnectionSettings, Drain, Keyless, Listener, Settings, connections_for_file_limit,
     hub_path_is_free, raise_file_limit, router,
 };
 use url::Url;
@@ -198,6 +198,7 @@ pub(super) async fn run(
     let stopped = async move {
         stop_requested(1).await;
         hub.close();
+        Drain::AtOnce
     };
     tokio::select! {
         () = tidings_server::serve(listener, routes, settings, metrics, stopped) => Ok(()),

@@ -22,7 +22,7 @@ const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr
 struct Client {
     io: DuplexStream,
     task: JoinHandle<()>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stage>,
     metrics: Arc<ConnectionMetrics>,
     stream: Arc<StreamWatch>,
     start: Instant,
@@ -35,7 +35,7 @@ impl Client {
 
     fn connect_with_buffer(bytes: usize) -> Self {
         let (io, theirs) = duplex(bytes);
-        let (stop, stopping) = watch::channel(false);
+        let (stop, stopping) = watch::channel(Stage::Serving);
         let metrics = Arc::<ConnectionMetrics>::default();
         let stream = Arc::<StreamWatch>::default();
         let watch = Arc::clone(&stream);
@@ -365,9 +365,25 @@ async fn a_stopping_server_closes_what_is_idle_at_once() {
     kept.send(GET).await;
     kept.read_until("hello").await;
     for client in [&mut silent, &mut kept] {
-        client.stop.send_replace(true);
+        client.stop.send_replace(Stage::Ending);
         assert_eq!(client.rest().await, "");
         assert_eq!(client.secs(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_succeeded_answers_who_is_connected_once_more() {
+    let mut silent = Client::connect();
+    let mut kept = Client::connect();
+    kept.send(GET).await;
+    let first = kept.read_until("hello").await;
+    assert!(!first.contains("connection: close"), "{first}");
+    for client in [&mut silent, &mut kept] {
+        client.stop.send_replace(Stage::Leaving);
+        sleep(Duration::from_secs(3)).await;
+        client.send(GET).await;
+        let answer = client.rest().await;
+        assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
     }
 }
 
@@ -378,8 +394,8 @@ async fn a_stopping_server_finishes_what_has_begun_and_says_that_it_closes() {
     let mut begun = Client::connect();
     begun.send(&GET[..12]).await;
     sleep(Duration::from_secs(1)).await;
-    running.stop.send_replace(true);
-    begun.stop.send_replace(true);
+    running.stop.send_replace(Stage::Ending);
+    begun.stop.send_replace(Stage::Ending);
     begun.send(&GET[12..]).await;
     for (client, expected) in [(&mut running, "slow"), (&mut begun, "hello")] {
         let rest = client.rest().await;

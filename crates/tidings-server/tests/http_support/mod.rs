@@ -14,7 +14,7 @@ use axum::{
 use futures_util::{StreamExt, stream};
 use http::{StatusCode, header};
 use tidings_server::{
-    BodyError, ConnectionMetrics, ConnectionSettings, Listener, PeerAddress, read_body, serve,
+    BodyError, ConnectionMetrics, ConnectionSettings, Drain, Listener, PeerAddress, read_body, serve,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -35,7 +35,7 @@ pub struct Server {
     pub metrics: Arc<ConnectionMetrics>,
     /// Says whenever a stream has ended.
     pub streams_ended: mpsc::UnboundedReceiver<()>,
-    stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<Drain>,
     task: JoinHandle<()>,
 }
 
@@ -54,9 +54,7 @@ impl Server {
         let metrics = Arc::<ConnectionMetrics>::default();
         let (stop, stopped) = oneshot::channel();
         let (ended, streams_ended) = mpsc::unbounded_channel();
-        let shutdown = async {
-            let _ = stopped.await;
-        };
+        let shutdown = async { stopped.await.unwrap_or(Drain::AtOnce) };
         let task =
             tokio::spawn(serve(listener, application(ended), settings, Arc::clone(&metrics), shutdown));
         Self { address, metrics, streams_ended, stop, task }
@@ -75,7 +73,12 @@ impl Server {
 
     /// Ends the server, and waits until it has ended.
     pub async fn stop(self) {
-        self.stop.send(()).expect("the server runs");
+        self.end(Drain::AtOnce).await;
+    }
+
+    /// Ends the server this way, and waits until it has ended.
+    pub async fn end(self, drain: Drain) {
+        self.stop.send(drain).expect("the server runs");
         patiently(self.task).await.expect("no panic");
     }
 }

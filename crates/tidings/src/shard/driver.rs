@@ -204,8 +204,10 @@ impl Driver {
             }
         }
         self.messages = messages;
-        if shared.is_closed() && !std::mem::replace(&mut self.has_seen_close, true) {
-            self.shard.sweep(shared, Instant::now().into_std());
+        let now = Instant::now();
+        if shared.closing.is_closed(now) && !std::mem::replace(&mut self.has_seen_close, true) {
+            // Not a second later.
+            self.shard.sweep(shared, now.into_std());
         }
         true
     }

@@ -136,8 +136,20 @@ impl<W: Wire> Subscriber<W> {
 
     /// Why this stream ends now, if it does.
     pub(super) fn due_end(&self, shared: &Shared, now: Instant) -> Option<EndReason> {
-        let due = self.ends.iter().find(|(at, _)| *at <= now).map(|(_, reason)| *reason);
-        due.or_else(|| shared.is_closed().then_some(EndReason::Shutdown))
+        if let Some((_, reason)) = self.ends.iter().find(|(at, _)| *at <= now) {
+            return Some(*reason);
+        }
+        let now = now.into();
+        let closing = &shared.closing;
+        let is_due =
+            closing.is_closed(now) || closing.ends_at(self.closing_share()).is_some_and(|at| at <= now);
+        is_due.then_some(EndReason::Shutdown)
+    }
+
+    /// When in the time that a hub takes to close this stream ends: multiples of the golden ratio spread evenly, however many there are.
+    fn closing_share(&self) -> f64 {
+        const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_9;
+        (f64::from(self.serial) * GOLDEN_RATIO).fract()
     }
 
     /// The socket has taken nothing for so long.

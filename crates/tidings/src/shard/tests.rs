@@ -550,3 +550,29 @@ fn an_idle_subscriber_is_small() {
     let bytes = size_of::<Subscriber<std::net::TcpStream>>();
     assert!(bytes <= 320, "{bytes}");
 }
+
+#[test]
+fn a_hub_that_hands_over_ends_its_sockets_one_after_the_other() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        for _ in 0..100 {
+            stage.subscribe(&[0], &[], false, 1 << 20).await;
+        }
+        let frozen = stage.subscribe(&[0], &[], false, 0).await;
+        stage.settle().await;
+        stage.hub.close_over(Duration::from_secs(10));
+        let mut left = Vec::new();
+        for _ in 0..13 {
+            stage.sweep();
+            stage.settle().await;
+            left.push(stage.hub.stats().subscribers);
+            advance(Duration::from_secs(1)).await;
+        }
+        let steps: Vec<_> = left.windows(2).take(10).map(|pair| pair[0] - pair[1]).collect();
+        assert!(steps.iter().all(|step| (5..=15).contains(step)), "{left:?}");
+        assert_eq!(left[12], 0, "who takes nothing is not waited for: {left:?}");
+        for (who, listener) in stage.listeners.iter().enumerate() {
+            assert!(who == frozen || heard(&listener.socket.peer().heard).has_ended);
+        }
+    });
+}

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tidings::{Hub, HubSettings, Since};
-use tokio::time::{Instant, sleep, timeout};
+use tidings::{Hub, HubSettings, MemoryLimits, MemoryLog, Since};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::stage::{
     Heard, Listener, StageLog, hub, hub_on, numbers, publish, publish_numbers, settle, since_id, to,
@@ -181,6 +181,76 @@ async fn closing_ends_every_stream_with_a_notice_and_refuses_to_publish() {
     assert!(hub.health().await.is_err());
     let mut late = open(&hub).await;
     assert_eq!(late.next().await.notice("reconnect")["reason"], "shutdown");
+}
+
+/// Listens until the hub ends the stream; when that was, what was heard, and the id of the last words.
+async fn listen_to_the_end(mut stream: Listener, began: Instant) -> (Duration, Vec<String>, String) {
+    let mut heard = Vec::new();
+    loop {
+        match stream.next().await {
+            Heard::Event { data, .. } => heard.push(data),
+            end => {
+                assert_eq!(end.notice("reconnect")["reason"], "shutdown");
+                assert_eq!(stream.next().await, Heard::End);
+                return (began.elapsed(), heard, end.id().to_owned());
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn handing_over_ends_the_streams_one_by_one_and_the_successor_has_the_rest() {
+    const OVER: Duration = Duration::from_secs(10);
+    let log = MemoryLog::new(MemoryLimits::default());
+    let hub = Hub::builder().log(log.clone()).start().await.expect("memory is there");
+    let successor = Hub::builder().log(log).start().await.expect("memory is there");
+    let mut streams = tokio::task::JoinSet::new();
+    let mut opened = Vec::new();
+    for _ in 0..100 {
+        opened.push(open(&hub).await);
+    }
+    let began = Instant::now();
+    for stream in opened {
+        streams.spawn(listen_to_the_end(stream, began));
+    }
+    hub.close_over(OVER);
+    for number in 1..=9 {
+        sleep(Duration::from_secs(1)).await;
+        assert!(hub.health().await.is_ok());
+        publish(&hub, "chat", number.to_string()).await;
+    }
+    let mut ended = Vec::new();
+    while let Some(stream) = streams.join_next().await {
+        let (at, mut heard, place) = stream.expect("nobody panicked");
+        assert!(at <= OVER + Duration::from_millis(10), "{at:?}");
+        let ask = to(&successor, &["chat"]).since(since_id(&place));
+        heard.extend(Listener::open(&successor, ask).await.data(9 - heard.len()).await);
+        assert_eq!(heard, numbers(1, 9));
+        ended.push(at.as_secs());
+    }
+    for second in 0..10 {
+        let count = ended.iter().filter(|at| **at == second).count();
+        assert!((1..=30).contains(&count), "{count} of 100 ended in second {second}");
+    }
+    let mut late = open(&hub).await;
+    late.next().await.notice("reconnect");
+    sleep_until(began + OVER).await;
+    let refused = hub.publish(tidings::NewEvent::new("chat", "x")).await;
+    assert!(matches!(refused, Err(tidings::PublishError::Unavailable(_))), "{refused:?}");
+    assert!(hub.health().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_hands_over_can_still_be_closed_at_once() {
+    let hub = hub().await;
+    let mut stream = open(&hub).await;
+    hub.close_over(Duration::MAX);
+    publish(&hub, "chat", "1").await;
+    assert_eq!(stream.data(1).await, ["1"]);
+    let waiting = tokio::spawn(async move { stream.next().await });
+    settle().await;
+    hub.close();
+    assert_eq!(waiting.await.expect("nobody panicked").notice("reconnect")["reason"], "shutdown");
 }
 
 #[tokio::test(start_paused = true)]
