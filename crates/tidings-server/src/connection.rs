@@ -1,15 +1,19 @@
 //! Accepts connections and serves HTTP/1.1 on them, with a limit on everything that a client can make us hold or wait for.
 //!
-//! One task per connection: it waits for the first head without any state of hyper ([`GatedIo`]), then lets hyper drive the service, and
-//! says goodbye so that the client can hear it. Between the first head and hyper is the place where heads are admitted; behind
-//! hyper, the place where a socket is taken over.
+//! One task per connection: it waits for the first head without any state of hyper ([`GatedIo`]), waits for its turn ([`Admission`]), lets hyper
+//! drive the service, and says goodbye so that the client can hear it. If the answer is a stream, the connection leaves hyper and the
+//! task ends: the hub takes the socket over (`takeover`), and with it the connection's [`Place`], so that it still counts.
 //!
 //! Invariant: no task outlives [`serve`].
 
+mod admission;
 mod body;
 mod exchange;
 mod gated;
 mod metrics;
+mod places;
+mod takeover;
+mod waiting;
 
 use std::{
     convert::Infallible,
@@ -18,6 +22,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
@@ -33,12 +38,18 @@ use tokio::{
 };
 use tower::Service;
 
+use self::{
+    admission::Admission,
+    exchange::{Exchange, answer},
+    gated::GatedIo,
+    places::{Place, Places},
+    takeover::{Taken, Transport},
+};
 pub use self::{
     body::{BodyError, read_body},
     exchange::PeerAddress,
     metrics::ConnectionMetrics,
 };
-use self::{exchange::answer, gated::GatedIo, metrics::Open};
 use crate::{
     head::{HeadLimits, Refusal},
     listener::{Listener, connections_for_file_limit},
@@ -57,7 +68,8 @@ const FAREWELLS_MAX: usize = 64;
 /// beyond it. (A body's limits are the handlers', see [`read_body`].)
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConnectionSettings {
-    /// Most connections at a time, subscribers included. One more is answered 503 with Retry-After. Default: what the limit of open files
+    /// Most connections at a time, subscribers included. One more takes the room of a head that is still waited for, see
+    /// `heads_waiting_max`; if there is none, it is answered 503 with Retry-After. Default: what the limit of open files
     /// leaves room for, see [`connections_for_file_limit`].
     pub connections_max: usize,
     /// Seconds from the start of a connection to its first byte. Default 5. A silent connection is closed without an answer.
@@ -68,6 +80,15 @@ pub struct ConnectionSettings {
     pub keep_alive_secs: u64,
     /// Most bytes of a request line and its headers. Default 32 KiB. Answer: 431.
     pub head_bytes_max: usize,
+    /// Most complete first heads that are being answered at a time. Further ones wait for their turn, in the order in which they came, for at
+    /// most 5 seconds. Requests whose body is still to come do not count. Default 1,024, which costs some 20 MiB.
+    pub heads_max: usize,
+    /// Most heads that are waited for at a time: connections that have said nothing yet, or only a part of a head. Default 4,096. One more,
+    /// or one connection more than `connections_max`, and the address that has the most of them loses its oldest. Answer: 408.
+    pub heads_waiting_max: usize,
+    /// Whether the sockets of streams over HTTP/1.1 are given to the hub, which spends far less on each than hyper does. Default: yes on
+    /// Linux; it means nothing elsewhere. Both ways behave alike.
+    pub raw_streams: bool,
     /// Seconds that running answers are given to end when the server stops. Default 10. What is left is cut.
     pub drain_secs: u64,
 }
@@ -100,6 +121,9 @@ impl Default for ConnectionSettings {
             head_secs: 10,
             keep_alive_secs: 75,
             head_bytes_max: 32 * 1024,
+            heads_max: 1024,
+            heads_waiting_max: 4096,
+            raw_streams: true,
             drain_secs: 10,
         }
     }
@@ -123,6 +147,7 @@ pub async fn serve<S, B>(
     B::Error: std::error::Error + Send + Sync,
 {
     let driver = Driver::new(service, &settings, &metrics);
+    let places = Places::new(&metrics);
     let (stop, stopping) = watch::channel(Stage::Serving);
     let mut connections = JoinSet::new();
     let mut farewells = JoinSet::new();
@@ -134,10 +159,11 @@ pub async fn serve<S, B>(
             Some(ended) = farewells.join_next() => report(ended),
             (stream, peer) = listener.accept(&metrics) => {
                 metrics.accepted.fetch_add(1, Relaxed);
-                if connections.len() < settings.connections_max {
-                    connections.spawn(driver.clone().drive(stream, peer, stopping.clone()));
+                // Whoever makes room needs a moment to go, so there may be some connections more than the limit for as long.
+                if places.taken() < settings.connections_max || driver.admission.make_room() {
+                    connections.spawn(driver.clone().drive(stream, peer, places.take(), stopping.clone()));
                 } else if farewells.len() < FAREWELLS_MAX {
-                    farewells.spawn(driver.clone().turn_away(stream));
+                    farewells.spawn(driver.clone().turn_away(stream, peer));
                 } else {
                     metrics.count_refusal(Refusal::Full);
                 }
@@ -146,7 +172,7 @@ pub async fn serve<S, B>(
     };
 
     drop(listener);
-    tracing::info!(open = connections.len(), "draining connections");
+    tracing::info!(open = places.taken(), "draining connections");
     let time = Duration::from_secs(settings.drain_secs);
     let leaving = match drain {
         Drain::AtOnce => Duration::ZERO,
@@ -164,9 +190,10 @@ pub async fn serve<S, B>(
             stop.send_replace(Stage::Ending);
             all.await;
         }
+        places.emptied().await;
     };
     if timeout(time, drained).await.is_err() {
-        tracing::warn!(open = connections.len(), "connections did not end in time and are cut");
+        tracing::warn!(open = places.taken(), "connections did not end in time and are cut");
     }
     connections.shutdown().await;
     farewells.shutdown().await;
@@ -185,7 +212,18 @@ struct Driver<S> {
     service: S,
     limits: HeadLimits,
     http: http1::Builder,
+    raw_streams: bool,
+    admission: Arc<Admission>,
     metrics: Arc<ConnectionMetrics>,
+}
+
+/// A connection that has left hyper.
+struct Left<IO> {
+    gated: GatedIo<IO>,
+    /// What hyper has read of what the client sent last.
+    read_bytes: usize,
+    /// The stream that the hub is to carry; none if there will be no more requests.
+    taken: Option<Taken>,
 }
 
 impl<S> Driver<S> {
@@ -199,47 +237,65 @@ impl<S> Driver<S> {
         let mut http = http1::Builder::new();
         // hyper's buffer must hold the largest head that the gate lets through.
         http.max_buf_size(BUFFER_BYTES_MAX.max(2 * settings.head_bytes_max));
-        Self { service, limits, http, metrics: Arc::clone(metrics) }
+        Self {
+            service,
+            limits,
+            http,
+            raw_streams: settings.raw_streams,
+            admission: Admission::new(settings),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    fn gate<IO: Transport>(&self, io: IO, peer: SocketAddr) -> GatedIo<IO> {
+        GatedIo::new(io, peer.ip().to_canonical(), self.limits, &self.admission, &self.metrics)
     }
 
     /// Tells a client that there is no room.
-    async fn turn_away<IO: AsyncRead + AsyncWrite + Unpin>(self, io: IO) {
-        let mut gated = GatedIo::new(io, self.limits, &self.metrics);
+    async fn turn_away<IO: Transport>(self, io: IO, peer: SocketAddr) {
+        let mut gated = self.gate(io, peer);
         gated.refuse(Refusal::Full);
         gated.close().await;
     }
 
-    /// One connection, from its first byte to its last.
-    async fn drive<IO, B>(self, io: IO, peer: SocketAddr, mut stopping: watch::Receiver<Stage>)
+    /// One connection, from its first byte to its last, or until the hub has it.
+    async fn drive<IO, B>(self, io: IO, peer: SocketAddr, place: Place, mut stopping: watch::Receiver<Stage>)
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send,
+        IO: Transport,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync,
     {
-        let _open = Open::new(&self.metrics);
-        let mut gated = GatedIo::new(io, self.limits, &self.metrics);
+        let mut gated = self.gate(io, peer);
         match first_head(&mut gated, &mut stopping).await {
-            // hyper's state is large, and boxed so that a connection without a head does not have it.
-            Ok(true) => match Box::pin(self.exchange(gated, peer, stopping)).await {
-                Ok(gated) => gated.close().await,
-                Err(error) => tracing::debug!(%error, "a connection broke"),
+            Ok(true) => {}
+            Ok(false) => return gated.close().await,
+            Err(error) => return tracing::debug!(%error, "a connection broke before its first request"),
+        }
+        // A body may take its time, and need not be waited for by others.
+        let turn = if gated.is_answering() { self.admission.turn().await } else { None };
+        gated.exchange().begin(self.raw_streams && IO::IS_SOCKET, turn);
+        // hyper's state is large, and boxed so that a connection without a head does not have it.
+        match Box::pin(self.exchange(gated, peer, stopping)).await {
+            Ok(Left { gated, taken: None, .. }) => gated.close().await,
+            Ok(Left { gated, read_bytes, taken: Some(taken) }) => match gated.into_socket() {
+                Ok((socket, early_bytes)) => taken.hand_over(socket, read_bytes + early_bytes, place),
+                Err(error) => tracing::warn!(%error, "a connection could not be given to the hub"),
             },
-            Ok(false) => gated.close().await,
-            Err(error) => tracing::debug!(%error, "a connection broke before its first request"),
+            Err(error) => tracing::debug!(%error, "a connection broke"),
         }
     }
 
-    /// Lets hyper and the service answer requests until one side ends it, and takes the socket back.
+    /// Lets hyper and the service answer requests until one side ends it or a stream begins, and takes the socket back.
     async fn exchange<IO, B>(
         self,
         gated: GatedIo<IO>,
         peer: SocketAddr,
         mut stopping: watch::Receiver<Stage>,
-    ) -> hyper::Result<GatedIo<IO>>
+    ) -> hyper::Result<Left<IO>>
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send,
+        IO: Transport,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -251,12 +307,13 @@ impl<S> Driver<S> {
         let stage = stopping.clone();
         let peer = PeerAddress(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
         let exchange = gated.exchange();
+        let for_service = Arc::clone(&exchange);
         let mut connection = http.serve_connection(
             gated,
             service_fn(move |request| {
                 metrics.requests.fetch_add(1, Relaxed);
                 let (answer, stage) =
-                    (answer(service.clone(), request, peer, Arc::clone(&exchange)), stage.clone());
+                    (answer(service.clone(), request, peer, Arc::clone(&for_service)), stage.clone());
                 async move {
                     let mut response = answer.await?;
                     if *stage.borrow() != Stage::Serving {
@@ -266,19 +323,32 @@ impl<S> Driver<S> {
                 }
             }),
         );
-        let ended = tokio::select! {
+        let left = tokio::select! {
             biased; // hyper takes the head that waits before it hears that it should stop
-            result = &mut connection => Some(result),
+            left = done_or_taken(&mut connection, &exchange) => Some(left),
             () = stopped(&mut stopping) => None,
         };
-        if let Some(result) = ended {
-            result?;
+        let taken = if let Some(left) = left {
+            left?
         } else {
             Pin::new(&mut connection).graceful_shutdown();
-            (&mut connection).await?;
-        }
-        Ok(connection.into_parts().io)
+            done_or_taken(&mut connection, &exchange).await?
+        };
+        let parts = connection.into_parts();
+        Ok(Left { gated: parts.io, read_bytes: parts.read_buf.len(), taken })
     }
+}
+
+/// Polls hyper until it is done, or has nothing to do but wait for an answer that was taken from it.
+async fn done_or_taken(
+    connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
+    exchange: &Exchange,
+) -> hyper::Result<Option<Taken>> {
+    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Ready(done) => Poll::Ready(done.map(|()| None)),
+        Poll::Pending => exchange.take_taken().map_or(Poll::Pending, |taken| Poll::Ready(Ok(Some(taken)))),
+    })
+    .await
 }
 
 /// Waits for the first head, unless the server stops before a byte of it has come.

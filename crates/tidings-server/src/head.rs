@@ -174,6 +174,11 @@ impl HeadGate {
         matches!(self.phase, Phase::Head { .. })
     }
 
+    /// The bytes of a head are awaited: of the first one from the start, of a later one once it has begun.
+    pub(crate) fn awaits_head(&self) -> bool {
+        matches!(self.phase, Phase::Head { .. } | Phase::Quiet { head_until: Some(_), .. })
+    }
+
     /// A request has been received whole and its answer is being made.
     pub(crate) fn is_answering(&self) -> bool {
         matches!(self.phase, Phase::Answering)

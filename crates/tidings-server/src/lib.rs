@@ -9,7 +9,7 @@
 //! | what a parameter means | `friendly`, `mercure` |
 //! | who may do what | `access`; the credentials themselves are `tidings-auth`'s |
 //! | which web pages may do what | `origin` |
-//! | how a stream or a publication is carried out | `streams`, `publishing` |
+//! | how a stream or a publication is carried out | `streams`, `publishing`; who carries a stream: `open_stream`, `connection::takeover` |
 //! | a limit, its default, its answer | `settings` |
 //! | the words of a refusal | `problem` |
 //! | the life of a connection | `connection`, `head`, `listener` |
@@ -22,6 +22,7 @@ mod head;
 mod listener;
 mod mercure;
 mod metrics;
+mod open_stream;
 mod operations;
 mod origin;
 mod pages;

@@ -25,8 +25,8 @@ struct Taken {
 }
 
 /// Whom the limit per address is for. Whoever has an IPv6 address has a whole /64 network of them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Neighbourhood(Option<IpAddr>);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Neighbourhood(Option<IpAddr>);
 
 /// The right to have one stream, given back when it is dropped.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Slots {
 }
 
 impl Neighbourhood {
-    fn of(address: Option<IpAddr>) -> Self {
+    pub(crate) fn of(address: Option<IpAddr>) -> Self {
         Self(address.map(|address| match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(address) => {

@@ -1,16 +1,9 @@
 //! Subscribing: the one core behind every face that streams.
 //!
 //! A face reads its own spelling into a [`StreamRequest`]; from there on there is one path: rights, a slot, the hub, the answer. A slot
-//! belongs to the body of the answer and is given back with it, however the stream ends.
+//! belongs to the open stream and is given back with it, however the stream ends and whoever carries it (`open_stream`).
 
-use std::{
-    convert::Infallible,
-    net::IpAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{convert::Infallible, net::IpAddr, time::Duration};
 
 use axum::{
     body::Body,
@@ -18,7 +11,6 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
-use http_body::Frame;
 use tidings::{
     Format, Matcher, Requested, Subscribe, SubscribeError, Subscription, log::Cursor, log::Position,
 };
@@ -27,10 +19,10 @@ use tidings_auth::Access;
 use crate::{
     PeerAddress,
     access::expires_in,
-    metrics::Metrics,
+    open_stream::{OpenStream, StreamKeep, Takeover},
     problem::Problem,
     router::App,
-    slots::{NoSlot, Slot},
+    slots::NoSlot,
 };
 
 /// What somebody wants to receive, whichever way it was said.
@@ -84,11 +76,16 @@ pub(crate) async fn stream(
         Err(error @ SubscribeError::Unavailable(_)) => return shed(app, parts, error.into()),
         Err(error) => return Err(error.into()),
     };
+    // A bare socket serves no second request, so no stream promises one: both ways behave alike.
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     if tells_cursor {
         headers.extend(resumed_from(&subscription));
     }
-    let body = StreamBody { subscription, _opened: Opened::new(&app.metrics), _slot: slot };
-    Ok((headers, Body::new(body)).into_response())
+    let keep = StreamKeep::new(slot, &app.metrics);
+    let takeover = Takeover::of(OpenStream { subscription, keep });
+    let mut response = (headers, Body::new(takeover.body())).into_response();
+    response.extensions_mut().insert(takeover);
+    Ok(response)
 }
 
 /// The matchers of exact names and patterns.
@@ -174,41 +171,6 @@ fn jittered(time: u64, least: u64) -> u64 {
     let share = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
     let spread = Duration::from_millis(time).mul_f64(0.5 + share);
     u64::try_from(spread.as_millis()).unwrap_or(time).max(least)
-}
-
-/// The body of a stream. Dropping it ends the subscription and gives the slot back.
-struct StreamBody {
-    subscription: Subscription,
-    _opened: Opened,
-    _slot: Slot,
-}
-
-impl http_body::Body for StreamBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.subscription).poll_frame(context)
-    }
-}
-
-/// Counts a stream when it begins and when it ends.
-struct Opened(Arc<Metrics>);
-
-impl Opened {
-    fn new(metrics: &Arc<Metrics>) -> Self {
-        metrics.streams_opened.inc();
-        Self(Arc::clone(metrics))
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        self.0.streams_closed.inc();
-    }
 }
 
 /// What a subscriber who names nothing is told.

@@ -182,6 +182,9 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
         head_secs: config.head_secs,
         keep_alive_secs: config.keep_alive_secs,
         head_bytes_max: config.head_bytes_max,
+        heads_max: config.heads_max,
+        heads_waiting_max: config.heads_waiting_max,
+        raw_streams: config.raw_streams,
         drain_secs: config.drain_secs,
     };
     run(listener, routes, connections, metrics, hub).await

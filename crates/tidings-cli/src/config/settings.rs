@@ -122,6 +122,27 @@ pub(crate) const SETTINGS: &[Setting] = &[
     number("matchers_max", LIMITS, "Most topics and patterns of one stream; more get 400", Is("100")),
     text("body_bytes_max", "SIZE", LIMITS, "Largest body of a request; a larger one gets 413", Is("1MiB")),
     text("head_bytes_max", "SIZE", LIMITS, "Largest head of a request; a larger one gets 431", Is("32KiB")),
+    number(
+        "heads_max",
+        LIMITS,
+        "Most complete heads that are answered at a time; further ones wait their turn",
+        Is("1024"),
+    ),
+    number(
+        "heads_waiting_max",
+        LIMITS,
+        "Most heads that are waited for; beyond, the address with the most of them loses its oldest, with 408",
+        Is("4096"),
+    ),
+    Setting {
+        kind: Kind::Choice,
+        default: Is("true"),
+        ..flag(
+            "raw_streams",
+            LIMITS,
+            "Whether streams over HTTP/1.1 leave the HTTP library, at a tenth of the memory (Linux): true or false",
+        )
+    },
     number("first_byte_secs", LIMITS, "A connection that says nothing for this long is closed", Is("5")),
     number("head_secs", LIMITS, "The head of a request must arrive in this time, or gets 408", Is("10")),
     number("body_secs", LIMITS, "The body of a request must arrive in this time, or gets 408", Is("30")),

@@ -2,10 +2,11 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -16,20 +17,37 @@ use http::{HeaderValue, Request, Response, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use tower::{Service, ServiceExt};
 
+use super::{
+    admission::Turn,
+    takeover::{Taken, may_take_over, take_from},
+};
+
 /// Whom a request came from: the other end of its connection. The server puts it in the extensions of every request. An IPv4 address
 /// that arrived on an IPv6 socket is an IPv4 address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PeerAddress(pub SocketAddr);
 
-/// How far the current answer is: written by the service and its body, read by the gated socket. All of them are polled by the
-/// connection's one task, so the flags order nothing between threads.
+/// How far the current answer is: written by the service and its body, read by the gated socket and the connection. All of them are polled
+/// by the connection's one task, so the flags order nothing between threads.
 #[derive(Default, Debug)]
 pub(super) struct Exchange {
     body_done: AtomicBool,
     streaming: AtomicBool,
+    /// The socket can be given to the hub.
+    is_raw: AtomicBool,
+    /// The stream that it is to be given to the hub with.
+    taken: Mutex<Option<Taken>>,
+    /// What the first head waited for, until it is answered.
+    turn: Mutex<Turn>,
 }
 
 impl Exchange {
+    /// What holds from now on, before the first request.
+    pub(super) fn begin(&self, is_raw: bool, turn: Turn) {
+        self.is_raw.store(is_raw, Relaxed);
+        *self.turn.lock().expect(NO_PANIC) = turn;
+    }
+
     /// The last byte of the answer's body has been handed to hyper; true once per answer.
     pub(super) fn take_body_done(&self) -> bool {
         if !self.body_done.load(Relaxed) {
@@ -43,9 +61,16 @@ impl Exchange {
     pub(super) fn is_streaming(&self) -> bool {
         self.streaming.load(Relaxed)
     }
+
+    /// The stream with which this connection is to leave hyper.
+    pub(super) fn take_taken(&self) -> Option<Taken> {
+        self.taken.lock().expect(NO_PANIC).take()
+    }
 }
 
-/// Answers one request with `service`.
+const NO_PANIC: &str = "nothing panics while it holds this";
+
+/// Answers one request with `service`. An answer that is taken over never comes: the connection leaves hyper.
 pub(super) async fn answer<S, I, B>(
     service: S,
     mut request: Request<I>,
@@ -54,10 +79,22 @@ pub(super) async fn answer<S, I, B>(
 ) -> Result<Response<AnswerBody<B>>, Infallible>
 where
     S: Service<Request<I>, Response = Response<B>, Error = Infallible>,
+    I: Body,
 {
     name_host_once(&mut request);
     request.extensions_mut().insert(peer);
-    let response = service.oneshot(request).await?;
+    let may_take_over = exchange.is_raw.load(Relaxed) && may_take_over(&request);
+    let mut response = service.oneshot(request).await?;
+    if may_take_over {
+        match take_from(response) {
+            Ok(taken) => {
+                *exchange.taken.lock().expect(NO_PANIC) = Some(taken);
+                return pending().await;
+            }
+            Err(ordinary) => response = ordinary,
+        }
+    }
+    *exchange.turn.lock().expect(NO_PANIC) = None;
     let is_stream = response
         .headers()
         .get(header::CONTENT_TYPE)

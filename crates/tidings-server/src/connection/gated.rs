@@ -9,6 +9,7 @@
 use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
+    net::{IpAddr, TcpStream},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -21,8 +22,16 @@ use tokio::{
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
-use super::{exchange::Exchange, metrics::ConnectionMetrics};
-use crate::head::{Decision, HeadGate, HeadLimits, Lateness, Refusal};
+use super::{
+    admission::{Admission, WaitedFor},
+    exchange::Exchange,
+    metrics::ConnectionMetrics,
+    takeover::Transport,
+};
+use crate::{
+    head::{Decision, HeadGate, HeadLimits, Lateness, Refusal},
+    slots::Neighbourhood,
+};
 
 /// Bytes that one read takes from the socket, by way of the stack.
 const READ_BYTES: usize = 8 * 1024;
@@ -45,7 +54,13 @@ pub(super) struct GatedIo<IO> {
     input_ended: bool,
     /// A read was put off that would have told hyper so.
     is_end_hidden: bool,
+    /// Everything that was written has been flushed, too: what hyper has is with the kernel.
+    is_flushed: bool,
     outcome: Outcome,
+    peer: Neighbourhood,
+    admission: Arc<Admission>,
+    /// The head that is being waited for.
+    waited_for: Option<Box<WaitedFor>>,
     timer: Option<Pin<Box<Sleep>>>,
     exchange: Arc<Exchange>,
     metrics: Arc<ConnectionMetrics>,
@@ -60,7 +75,13 @@ enum Outcome {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
-    pub(super) fn new(io: IO, limits: HeadLimits, metrics: &Arc<ConnectionMetrics>) -> Self {
+    pub(super) fn new(
+        io: IO,
+        peer: IpAddr,
+        limits: HeadLimits,
+        admission: &Arc<Admission>,
+        metrics: &Arc<ConnectionMetrics>,
+    ) -> Self {
         Self {
             io,
             gate: HeadGate::new(limits, Instant::now().into_std()),
@@ -68,7 +89,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
             released: 0,
             input_ended: false,
             is_end_hidden: false,
+            is_flushed: true,
             outcome: Outcome::Open,
+            peer: Neighbourhood::of(Some(peer)),
+            admission: Arc::clone(admission),
+            waited_for: None,
             timer: None,
             exchange: Arc::default(),
             metrics: Arc::clone(metrics),
@@ -90,6 +115,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
             }
             match self.gate.receive(&self.buffer, Instant::now().into_std()) {
                 Decision::Release(length) => {
+                    self.waited_for = None;
                     self.released = length;
                     continue;
                 }
@@ -125,6 +151,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
             if self.poll_fill(cx)?.is_ready() {
                 continue;
             }
+            if self.is_given_up(cx) {
+                self.refuse(Refusal::HeadCrowded);
+                continue;
+            }
             // Only when the socket has nothing: what came in time is not late because this task was.
             match ready!(self.poll_deadline(cx)) {
                 Lateness::Head => self.refuse(Refusal::HeadLate),
@@ -149,8 +179,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
 
     /// Turns the connection away with `refusal`, in `close`.
     pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.waited_for = None;
         self.metrics.count_refusal(refusal);
         self.outcome = Outcome::Refused(refusal);
+    }
+
+    /// A request has come whole, its head and its body.
+    pub(super) fn is_answering(&self) -> bool {
+        self.gate.is_answering()
     }
 
     /// Says what is left to say, and ends the connection so that the client can hear it.
@@ -160,15 +196,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
     }
 
     async fn farewell(&mut self) -> io::Result<()> {
-        let is_refused = match self.outcome {
+        let has_unread = match self.outcome {
             Outcome::Refused(refusal) => {
                 self.io.write_all(&refusal.response(SystemTime::now())).await?;
-                true
+                // Whoever is given up has sent nothing more, and there are many of them.
+                refusal != Refusal::HeadCrowded
             }
-            Outcome::Open | Outcome::Ended => false,
+            Outcome::Open | Outcome::Ended => !self.is_quiet(),
         };
         self.io.shutdown().await?;
-        let has_unread = is_refused || !self.is_quiet();
         if !has_unread || self.input_ended {
             return Ok(());
         }
@@ -212,6 +248,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
         }
     }
 
+    /// Whether there is no room any more to wait for this head. Asked only when the socket has nothing, so that a head which comes
+    /// in one piece is never waited for.
+    fn is_given_up(&mut self, cx: &Context<'_>) -> bool {
+        if !self.gate.awaits_head() {
+            return false;
+        }
+        let enter = || Box::new(self.admission.wait_for_head(self.peer));
+        self.waited_for.get_or_insert_with(enter).is_given_up(cx)
+    }
+
     /// Called when hyper has nothing buffered: if the answer's body is done too, the answer is with the kernel to its last byte.
     fn after_flush(&mut self, cx: &mut Context<'_>) {
         // Each of these wakes hyper once, for the read that it was told to wait with.
@@ -226,6 +272,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
             self.is_end_hidden = false;
             cx.waker().wake_by_ref();
         }
+    }
+}
+
+impl<IO: Transport> GatedIo<IO> {
+    /// The bare socket, for an answer of which hyper has written nothing yet, and how many bytes the client has sent behind its request.
+    ///
+    /// # Panics
+    ///
+    /// If something of earlier answers could be with hyper still, which the gate excludes: it releases a head only behind them.
+    pub(super) fn into_socket(self) -> io::Result<(TcpStream, usize)> {
+        assert!(
+            self.gate.is_answering() && self.released == 0 && self.is_flushed,
+            "a stream begins when all that was asked before it is answered"
+        );
+        Ok((self.io.into_socket()?, self.buffer.len()))
     }
 }
 
@@ -250,6 +311,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> rt::Read for GatedIo<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> rt::Write for GatedIo<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.is_flushed = false;
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -258,6 +320,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> rt::Write for GatedIo<IO> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.is_flushed = false;
         Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
 
@@ -267,6 +330,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> rt::Write for GatedIo<IO> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.is_flushed = true;
         self.after_flush(cx);
         Poll::Ready(Ok(()))
     }

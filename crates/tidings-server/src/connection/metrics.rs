@@ -1,9 +1,6 @@
 //! What happened to connections, in numbers. Plain counters: whoever renders them chooses the names.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::StatusCode;
 
@@ -26,6 +23,8 @@ pub struct ConnectionMetrics {
     pub refused_silent: AtomicU64,
     /// 408: the head was not complete within `head_secs`.
     pub refused_late: AtomicU64,
+    /// 408: `heads_waiting_max` was reached, and this head was the oldest of the most crowded address.
+    pub refused_crowded: AtomicU64,
     /// 431: the head was larger than `head_bytes_max`, or had too many lines.
     pub refused_large: AtomicU64,
     /// 400: the head was malformed or ambiguous.
@@ -38,11 +37,12 @@ pub struct ConnectionMetrics {
 
 impl ConnectionMetrics {
     /// The refusals with a label for each, in a fixed order.
-    pub fn refused(&self) -> [(&'static str, u64); 6] {
+    pub fn refused(&self) -> [(&'static str, u64); 7] {
         [
             ("full", self.refused_full.load(Relaxed)),
             ("silent", self.refused_silent.load(Relaxed)),
             ("late", self.refused_late.load(Relaxed)),
+            ("crowded", self.refused_crowded.load(Relaxed)),
             ("large", self.refused_large.load(Relaxed)),
             ("malformed", self.refused_malformed.load(Relaxed)),
             ("unsupported", self.refused_unsupported.load(Relaxed)),
@@ -51,6 +51,7 @@ impl ConnectionMetrics {
 
     pub(super) fn count_refusal(&self, refusal: Refusal) {
         let counter = match refusal.status() {
+            _ if refusal == Refusal::HeadCrowded => &self.refused_crowded,
             StatusCode::SERVICE_UNAVAILABLE => &self.refused_full,
             StatusCode::REQUEST_TIMEOUT => &self.refused_late,
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => &self.refused_large,
@@ -67,21 +68,5 @@ impl ConnectionMetrics {
             // Counted with its answer.
             Lateness::Head => 0,
         };
-    }
-}
-
-/// Counts a connection as open while it lives.
-pub(super) struct Open(Arc<ConnectionMetrics>);
-
-impl Open {
-    pub(super) fn new(metrics: &Arc<ConnectionMetrics>) -> Self {
-        metrics.open.fetch_add(1, Relaxed);
-        Self(Arc::clone(metrics))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
     }
 }

@@ -1,6 +1,7 @@
 use std::{
+    io, net,
     sync::atomic::{AtomicBool, AtomicU64},
-    task::{Context, Poll},
+    task::Context,
 };
 
 use futures_util::FutureExt;
@@ -17,6 +18,14 @@ use super::*;
 
 const GET: &[u8] = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+impl Transport for DuplexStream {
+    const IS_SOCKET: bool = false;
+
+    fn into_socket(self) -> io::Result<net::TcpStream> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
 
 /// One connection in memory, under a clock that the test moves.
 struct Client {
@@ -41,7 +50,8 @@ impl Client {
         let watch = Arc::clone(&stream);
         let service = tower::service_fn(move |request| handle(request, Arc::clone(&watch)));
         let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
-        let task = tokio::spawn(driver.drive(theirs, PEER, stopping));
+        let place = Places::new(&metrics).take();
+        let task = tokio::spawn(driver.drive(theirs, PEER, place, stopping));
         Self { io, task, stop, metrics, stream, start: Instant::now() }
     }
 
@@ -439,7 +449,7 @@ async fn a_connection_that_waits_holds_no_buffer() {
     let (mut io, theirs) = duplex(1024);
     let settings = ConnectionSettings::default();
     let driver = Driver::new((), &settings, &Arc::default());
-    let mut gated = GatedIo::new(theirs, driver.limits, &driver.metrics);
+    let mut gated = driver.gate(theirs, PEER);
     let mut space = [0; 8 * 1024];
     let mut read = || {
         let mut into = hyper::rt::ReadBuf::new(&mut space);

@@ -11,6 +11,7 @@ const RETRY_AFTER_SECS: u32 = 5;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Refusal {
     HeadLate,
+    HeadCrowded,
     HeadTooLarge,
     HeadersTooMany,
     HeadCut,
@@ -35,7 +36,7 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn status(self) -> StatusCode {
         match self {
-            Self::HeadLate => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadLate | Self::HeadCrowded => StatusCode::REQUEST_TIMEOUT,
             Self::HeadTooLarge | Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::VersionUnknown => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::MethodConnect => StatusCode::NOT_IMPLEMENTED,
@@ -71,6 +72,7 @@ impl Refusal {
     fn detail(self) -> &'static str {
         match self {
             Self::HeadLate => "The request's head did not arrive in time.",
+            Self::HeadCrowded => "The request's head was waited for until others needed the room. Try again.",
             Self::HeadTooLarge => "The request line and the headers are larger than this server accepts.",
             Self::HeadersTooMany => "There are more header lines than this server accepts.",
             Self::HeadCut => "The connection was shut before the request's head was complete.",

@@ -1,0 +1,116 @@
+//! Which heads are waited for, and how many are answered at a time.
+//!
+//! Two limits, one for each side of the moment at which a head is complete. Before it, a connection costs little, but slow ones can take
+//! all the room: at the limit, and also when there is no connection left, one of them is given up for each new one (`waiting` chooses). After it, a connection
+//! costs what hyper and the handler need, some 20 KiB: after a restart, all subscribers come back at once, and most of them wait for their
+//! turn here instead of there.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::Context,
+    time::Duration,
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+
+use super::{
+    ConnectionSettings,
+    waiting::{Age, Waiting},
+};
+use crate::slots::Neighbourhood;
+
+/// Longest time that a complete head waits for its turn. It then goes on without: should those before it wait for a log that does not
+/// answer, the others, a question for the hub's health among them, are late but not shut out.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The limits of one server, and who counts towards them.
+#[derive(Debug)]
+pub(super) struct Admission {
+    waiting: Mutex<Waiting<Arc<Bell>>>,
+    turns: Arc<Semaphore>,
+}
+
+/// A head's right to be answered now, given back when it is dropped; none if it has waited too long for one.
+pub(super) type Turn = Option<OwnedSemaphorePermit>;
+
+impl Admission {
+    pub(super) fn new(settings: &ConnectionSettings) -> Arc<Self> {
+        // Slow heads must not take all the connections, whatever is configured.
+        let waiting_max = settings.heads_waiting_max.min(settings.connections_max / 2).max(1);
+        let turns = settings.heads_max.clamp(1, Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            waiting: Mutex::new(Waiting::new(waiting_max)),
+            turns: Arc::new(Semaphore::new(turns)),
+        })
+    }
+
+    /// Waits until a complete head may be answered, in the order of asking.
+    pub(super) async fn turn(&self) -> Turn {
+        timeout(TURN_WAIT_MAX, Arc::clone(&self.turns).acquire_owned()).await.ok().and_then(Result::ok)
+    }
+
+    /// Begins to wait for a head from this address.
+    pub(super) fn wait_for_head(self: &Arc<Self>, address: Neighbourhood) -> WaitedFor {
+        let bell = Arc::<Bell>::default();
+        let now = Instant::now().into_std();
+        let (age, gone) = self.waiting().enter(address, now, Arc::clone(&bell));
+        if let Some(gone) = gone {
+            gone.ring();
+        }
+        WaitedFor { admission: Arc::clone(self), address, age, bell }
+    }
+
+    /// Gives up a head that is waited for, if there is one, so that another connection finds room.
+    pub(super) fn make_room(&self) -> bool {
+        let gone = self.waiting().give_up();
+        gone.inspect(|bell| bell.ring()).is_some()
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting<Arc<Bell>>> {
+        self.waiting.lock().expect("nothing panics while it holds this")
+    }
+}
+
+/// Tells a connection that its head has been given up.
+#[derive(Default, Debug)]
+struct Bell {
+    rung: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.rung.store(true, Relaxed);
+        self.waker.wake();
+    }
+}
+
+/// One head that is being waited for, until this is dropped.
+#[derive(Debug)]
+pub(super) struct WaitedFor {
+    admission: Arc<Admission>,
+    address: Neighbourhood,
+    age: Age,
+    bell: Arc<Bell>,
+}
+
+impl WaitedFor {
+    /// Whether there was no room for it any more; if not yet, the task is woken when that changes.
+    pub(super) fn is_given_up(&self, cx: &Context<'_>) -> bool {
+        self.bell.waker.register(cx.waker());
+        self.bell.rung.load(Relaxed)
+    }
+}
+
+impl Drop for WaitedFor {
+    fn drop(&mut self) {
+        self.admission.waiting().leave(self.address, self.age);
+    }
+}

@@ -1,0 +1,165 @@
+//! The takeover: a stream leaves hyper, and its socket goes to the hub.
+//!
+//! hyper and the layers see every request and make the head of every answer. When that answer is a stream, the service keeps hyper waiting
+//! for it for ever, and leaves what hyper would have written in the connection's `Exchange`. The connection finds it there, stops
+//! polling hyper and takes the socket back. A subscriber then costs what the hub keeps of it, and nothing of hyper, tokio or this crate but one
+//! [`Keep`].
+//!
+//! Invariant: what hyper was given of earlier answers is with the kernel before the socket changes hands. hyper writes in order, and the
+//! gate releases a head only when the answer before it is flushed; [`GatedIo::into_socket`](super::gated::GatedIo::into_socket) checks it.
+
+use std::{any::Any, io, net, time::SystemTime};
+
+use http::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, response::Parts,
+};
+use http_body::Body;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use super::places::Place;
+use crate::open_stream::{OpenStream, StreamKeep, Takeover};
+
+/// What a connection can be made of.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Whether the hub can drive it without hyper.
+    const IS_SOCKET: bool;
+
+    fn into_socket(self) -> io::Result<net::TcpStream>;
+}
+
+impl Transport for TcpStream {
+    const IS_SOCKET: bool = cfg!(target_os = "linux");
+
+    fn into_socket(self) -> io::Result<net::TcpStream> {
+        self.into_std()
+    }
+}
+
+/// A stream that hyper will not carry.
+#[derive(Debug)]
+pub(super) struct Taken {
+    head: Vec<u8>,
+    stream: OpenStream,
+}
+
+/// What lives as long as a connection that the hub drives: one small allocation.
+struct Keep {
+    _stream: StreamKeep,
+    _place: Place,
+}
+
+/// Whether the answer to this request may leave hyper, if it turns out to be a stream. HTTP/1.0 has no chunks, the answer to HEAD has no
+/// body, and a request's body comes by way of hyper.
+pub(super) fn may_take_over<I: Body>(request: &Request<I>) -> bool {
+    request.method() == Method::GET && request.version() == Version::HTTP_11 && request.body().is_end_stream()
+}
+
+/// Takes the stream out of an answer that is to be sent as one. What a layer has framed or refused is hyper's.
+pub(super) fn take_from<B>(response: Response<B>) -> Result<Taken, Response<B>> {
+    let is_ours = response.status() == StatusCode::OK
+        && !response.headers().contains_key(header::CONTENT_LENGTH)
+        && !response.headers().contains_key(header::TRANSFER_ENCODING);
+    let takeover = response.extensions().get::<Takeover>().filter(|_| is_ours);
+    let Some(stream) = takeover.and_then(Takeover::take) else { return Err(response) };
+    let head = head(&response.into_parts().0, SystemTime::now());
+    Ok(Taken { head, stream })
+}
+
+/// The head as hyper would have written it.
+fn head(parts: &Parts, now: SystemTime) -> Vec<u8> {
+    let mut bytes = b"HTTP/1.1 200 OK\r\n".to_vec();
+    let mut write = |name: &HeaderName, value: &[u8]| {
+        for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+            bytes.extend_from_slice(part);
+        }
+    };
+    for (name, value) in &parts.headers {
+        write(name, value.as_bytes());
+    }
+    // RFC 9112, 7: the end of a body without a length is told by its last chunk.
+    write(&header::TRANSFER_ENCODING, b"chunked");
+    // RFC 9112, 9.6: a server that will end the connection says so.
+    if !parts.headers.contains_key(header::CONNECTION) {
+        write(&header::CONNECTION, b"close");
+    }
+    // RFC 9110, 6.6.1: whoever has a clock says when.
+    if !parts.headers.contains_key(header::DATE) {
+        let date = HeaderValue::from_str(&httpdate::fmt_http_date(now)).expect("a date is ASCII");
+        write(&header::DATE, date.as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}
+
+impl Taken {
+    /// Gives the socket to the hub, with what is to be sent first. `early_bytes`: what the client has sent behind its request.
+    pub(super) fn hand_over(self, socket: net::TcpStream, early_bytes: usize, place: Place) {
+        let OpenStream { subscription, keep } = self.stream;
+        let keep: Box<dyn Any + Send> = Box::new(Keep { _stream: keep, _place: place });
+        #[cfg(target_os = "linux")]
+        subscription.drive_socket(socket, self.head, early_bytes, keep);
+        #[cfg(not(target_os = "linux"))]
+        unreachable!("{:?}", (subscription, socket, self.head, early_bytes, keep.type_id()));
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tidings::{Hub, NewEvent};
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+        net::TcpListener,
+        sync::watch,
+        time::timeout,
+    };
+
+    use super::super::{ConnectionMetrics, ConnectionSettings, Driver, Stage, places::Places};
+    use crate::{Settings, router};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    async fn lines_until(client: &mut BufReader<super::TcpStream>, end: &str) -> String {
+        let mut lines = String::new();
+        while !lines.contains(end) {
+            let read =
+                timeout(PATIENCE, client.read_line(&mut lines)).await.expect("in time").expect("a line");
+            assert!(read > 0, "it ended before {end:?}: {lines}");
+        }
+        lines
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_that_was_taken_over_has_no_task_here_and_still_counts() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let client =
+            super::TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        let (socket, peer) = listener.accept().await.expect("a connection");
+        let mut client = BufReader::new(client);
+        client
+            .write_all(b"GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await
+            .expect("it reads");
+
+        let hub = Hub::in_memory().await;
+        let metrics = Arc::<ConnectionMetrics>::default();
+        let places = Places::new(&metrics);
+        let service = router(hub.clone(), None, Settings::default());
+        let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
+        let (_stop, stopping) = watch::channel(Stage::Serving);
+        // The future that would be the connection's task comes to its end.
+        timeout(PATIENCE, driver.drive(socket, peer, places.take(), stopping)).await.expect("it leaves");
+
+        lines_until(&mut client, "retry: ").await;
+        assert_eq!(places.taken(), 1);
+        hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+        lines_until(&mut client, "data: hello\n").await;
+        drop(client);
+        timeout(PATIENCE, places.emptied()).await.expect("the place is given back");
+        assert_eq!(hub.stats().subscribers, 0);
+    }
+}

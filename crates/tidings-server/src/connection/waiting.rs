@@ -1,0 +1,171 @@
+//! The heads that are being waited for, and which of them has to go when there are too many.
+//!
+//! A pure structure: addresses and times go in, the choice comes out. One who holds many connections open with slow heads pays for
+//! it first: the address with the most waiting heads loses its oldest one. Of addresses with as many, the one whose oldest head is
+//! the oldest of all loses it.
+//!
+//! Invariants: `crowds` has one entry for each address in `addresses`, and no address is there without a head.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Instant,
+};
+
+use crate::slots::Neighbourhood;
+
+/// Which head: when it began to be waited for, and a number, because two may begin at the same time.
+pub(super) type Age = (Instant, u64);
+
+/// The heads that are being waited for, each with what is needed to reach it.
+#[derive(Debug)]
+pub(super) struct Waiting<T> {
+    heads_max: usize,
+    count: usize,
+    last_number: u64,
+    addresses: HashMap<Neighbourhood, BTreeMap<Age, T>>,
+    /// The last one is the address that loses a head next.
+    crowds: BTreeSet<Crowd>,
+}
+
+/// How many heads of an address are waited for, and which is its oldest.
+type Crowd = (usize, Reverse<Age>, Neighbourhood);
+
+impl<T> Waiting<T> {
+    pub(super) fn new(heads_max: usize) -> Self {
+        Self { heads_max, count: 0, last_number: 0, addresses: HashMap::new(), crowds: BTreeSet::new() }
+    }
+
+    /// Waits for one more head. If that is one too many, the head that has to go is removed and returned.
+    pub(super) fn enter(&mut self, address: Neighbourhood, now: Instant, head: T) -> (Age, Option<T>) {
+        self.last_number += 1;
+        let age = (now, self.last_number);
+        self.change(address, |heads| heads.insert(age, head));
+        self.count += 1;
+        let gone = if self.count > self.heads_max { self.give_up() } else { None };
+        (age, gone)
+    }
+
+    /// Removes the head that has to go, if any is waited for.
+    pub(super) fn give_up(&mut self) -> Option<T> {
+        let (_, Reverse(oldest), crowded) = *self.crowds.last()?;
+        self.leave(crowded, oldest)
+    }
+
+    /// This head is not waited for any more. Nothing happens if it had to go before.
+    pub(super) fn leave(&mut self, address: Neighbourhood, age: Age) -> Option<T> {
+        let head = self.change(address, |heads| heads.remove(&age));
+        self.count -= usize::from(head.is_some());
+        head
+    }
+
+    fn change<R>(&mut self, address: Neighbourhood, change: impl FnOnce(&mut BTreeMap<Age, T>) -> R) -> R {
+        let heads = self.addresses.entry(address).or_default();
+        let before = crowd(address, heads);
+        let result = change(heads);
+        let after = crowd(address, heads);
+        if before != after {
+            if let Some(before) = before {
+                self.crowds.remove(&before);
+            }
+            self.crowds.extend(after);
+        }
+        if heads.is_empty() {
+            self.addresses.remove(&address);
+        }
+        result
+    }
+}
+
+fn crowd<T>(address: Neighbourhood, heads: &BTreeMap<Age, T>) -> Option<Crowd> {
+    heads.first_key_value().map(|(oldest, _)| (heads.len(), Reverse(*oldest), address))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, time::Duration};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn address(number: u8) -> Neighbourhood {
+        Neighbourhood::of(Some(Ipv4Addr::new(192, 0, 2, number).into()))
+    }
+
+    #[test]
+    fn the_most_crowded_address_loses_its_oldest_head() {
+        let start = Instant::now();
+        let mut waiting = Waiting::new(3);
+        waiting.enter(address(1), start, "alone and oldest");
+        waiting.enter(address(2), start + Duration::from_secs(1), "first of two");
+        waiting.enter(address(2), start + Duration::from_secs(2), "second of two");
+        let (_, gone) = waiting.enter(address(3), start + Duration::from_secs(3), "new");
+        assert_eq!(gone, Some("first of two"));
+        let (_, gone) = waiting.enter(address(3), start + Duration::from_secs(4), "newer");
+        assert_eq!(gone, Some("new"));
+    }
+
+    #[test]
+    fn among_strangers_the_oldest_head_goes() {
+        let start = Instant::now();
+        let mut waiting = Waiting::new(2);
+        waiting.enter(address(1), start + Duration::from_secs(1), "younger");
+        waiting.enter(address(2), start, "oldest");
+        let (_, gone) = waiting.enter(address(3), start + Duration::from_secs(2), "new");
+        assert_eq!(gone, Some("oldest"));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Enter { address: u8 },
+        Leave { nth: usize },
+        Pass,
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            4 => (0_u8..4).prop_map(|address| Act::Enter { address }),
+            2 => (0_usize..20).prop_map(|nth| Act::Leave { nth }),
+            1 => Just(Act::Pass),
+        ]
+    }
+
+    proptest! {
+        /// The same as a list that is searched from end to end.
+        #[test]
+        fn the_choice_is_the_one_a_patient_doorman_would_make(acts in prop::collection::vec(act(), 0..200), heads_max in 1_usize..8) {
+            let mut now = Instant::now();
+            let mut waiting = Waiting::new(heads_max);
+            let mut list: Vec<(u8, Age)> = Vec::new();
+            for (number, act) in acts.into_iter().enumerate() {
+                match act {
+                    Act::Pass => now += Duration::from_secs(1),
+                    Act::Leave { nth } if nth < list.len() => {
+                        let (from, age) = list.remove(nth);
+                        prop_assert!(waiting.leave(address(from), age).is_some());
+                        prop_assert!(waiting.leave(address(from), age).is_none(), "it is left once");
+                    }
+                    Act::Leave { .. } => {}
+                    Act::Enter { address: from } => {
+                        let (age, gone) = waiting.enter(address(from), now, number);
+                        list.push((from, age));
+                        if list.len() <= heads_max {
+                            prop_assert_eq!(gone, None);
+                            continue;
+                        }
+                        prop_assert!(gone.is_some());
+                        let crowd = |from: u8| list.iter().filter(|(other, _)| *other == from).count();
+                        let most = list.iter().map(|(from, _)| crowd(*from)).max().unwrap_or_default();
+                        let crowded = list.iter().filter(|(from, _)| crowd(*from) == most);
+                        let (from, oldest) = *crowded.min_by_key(|(_, age)| *age).expect("one is there");
+                        prop_assert!(waiting.leave(address(from), oldest).is_none(), "it is the one that went");
+                        list.retain(|(_, age)| *age != oldest);
+                    }
+                }
+                prop_assert_eq!(waiting.count, list.len());
+                prop_assert_eq!(waiting.crowds.len(), waiting.addresses.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A stream that is open, and the choice of who carries it: hyper, or the hub itself with the bare socket.
+//!
+//! A handler answers with a [`StreamBody`] and puts a [`Takeover`] into the extensions of its answer. Both point at the one stream, and
+//! the first to ask has it: the connection, if it can give its socket to the hub, otherwise hyper, by polling the body. So a
+//! handler need not know which it will be, and an answer that loses its extensions on its way still streams.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::Frame;
+use tidings::Subscription;
+
+use crate::{metrics::Metrics, slots::Slot};
+
+/// An open stream, and what lives as long as it does.
+#[derive(Debug)]
+pub(crate) struct OpenStream {
+    pub(crate) subscription: Subscription,
+    pub(crate) keep: StreamKeep,
+}
+
+/// Dropping it gives the slot back and counts the stream as ended.
+#[derive(Debug)]
+pub(crate) struct StreamKeep {
+    _slot: Slot,
+    metrics: Arc<Metrics>,
+}
+
+impl StreamKeep {
+    pub(crate) fn new(slot: Slot, metrics: &Arc<Metrics>) -> Self {
+        metrics.streams_opened.inc();
+        Self { _slot: slot, metrics: Arc::clone(metrics) }
+    }
+}
+
+impl Drop for StreamKeep {
+    fn drop(&mut self) {
+        self.metrics.streams_closed.inc();
+    }
+}
+
+/// The marker of an answer whose stream may be had.
+#[derive(Clone, Debug)]
+pub(crate) struct Takeover(Arc<Mutex<Option<OpenStream>>>);
+
+impl Takeover {
+    pub(crate) fn of(stream: OpenStream) -> Self {
+        Self(Arc::new(Mutex::new(Some(stream))))
+    }
+
+    /// The stream, unless somebody has it already.
+    pub(crate) fn take(&self) -> Option<OpenStream> {
+        self.0.lock().expect("nothing panics while it holds this").take()
+    }
+
+    pub(crate) fn body(&self) -> StreamBody {
+        StreamBody::Offered(self.clone())
+    }
+}
+
+/// The body of a stream that hyper carries. Dropping it ends the stream.
+pub(crate) enum StreamBody {
+    /// Nobody has asked for a byte yet.
+    Offered(Takeover),
+    /// hyper has it; none if it was taken over.
+    Carried(Option<Box<OpenStream>>),
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Self::Offered(takeover) = &*self {
+            let stream = takeover.take().map(Box::new);
+            *self = Self::Carried(stream);
+        }
+        match &mut *self {
+            Self::Carried(Some(stream)) => Pin::new(&mut stream.subscription).poll_frame(context),
+            Self::Carried(None) | Self::Offered(_) => Poll::Ready(None),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Streams that leave hyper, and streams that do not: nobody can tell them apart.
+
+mod served_support;
+mod support;
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use served_support::{BOTH_WAYS, Served, lines_until};
+use support::{HUB, within};
+use tidings::NewEvent;
+use tidings_server::{ConnectionSettings, Settings};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+
+const STREAM: &str = "GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+fn connections(raw_streams: bool) -> ConnectionSettings {
+    ConnectionSettings { raw_streams, ..ConnectionSettings::default() }
+}
+
+/// The head of an answer, line by line in the order of the alphabet, without what is different each time.
+async fn head(stream: &mut BufReader<TcpStream>) -> Vec<String> {
+    let head = lines_until(stream, "\r\n\r\n").await;
+    let mut lines: Vec<_> = head.lines().map(str::to_owned).collect();
+    let date = lines.iter_mut().find(|line| line.starts_with("date: ")).expect("a date");
+    assert!(httpdate::parse_http_date(&date["date: ".len()..]).is_ok(), "{date}");
+    date.clear();
+    lines[1..].sort();
+    lines
+}
+
+#[tokio::test]
+async fn the_head_of_a_stream_is_the_same_both_ways() {
+    for charset_utf8 in [true, false] {
+        let mut settings = Settings::default();
+        settings.charset_utf8 = charset_utf8;
+        let raw = Served::start_with(settings.clone(), connections(true)).await;
+        let through_hyper = Served::start_with(settings, connections(false)).await;
+        for request in [
+            STREAM.to_owned(),
+            "GET /topics/chat?format=json HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:5173\r\n\r\n".to_owned(),
+            "GET http://localhost/topics/chat HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n".to_owned(),
+            format!("GET {HUB}?match=chat&lastEventID=earliest HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            "GET /topics/chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned(),
+            "GET /topics/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n".to_owned(),
+            "GET /topics/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+            "GET /topics/chat HTTP/1.0\r\nHost: localhost\r\n\r\n".to_owned(),
+            "OPTIONS /topics/chat HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
+        ] {
+            let mut streams = [raw.send(&request).await, through_hyper.send(&request).await];
+            let [ours, hypers] = &mut streams;
+            let [ours, hypers] = [head(ours).await, head(hypers).await];
+            assert_eq!(ours, hypers, "{request}");
+            if request.starts_with("GET") {
+                assert_eq!(ours[0].get(9..), Some("200 OK"), "{request}");
+                for (served, stream) in [&raw, &through_hyper].into_iter().zip(&mut streams) {
+                    lines_until(stream, "retry: ").await;
+                    served.hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+                    lines_until(stream, "hello").await;
+                }
+            }
+        }
+    }
+}
+
+/// An answer that the client has not taken yet is partly with hyper. If the socket changed hands then, the rest of it would be
+/// lost, and the stream's head would stand in its middle.
+#[tokio::test]
+async fn a_stream_begins_when_a_slow_reader_has_all_of_the_answers_before_it() {
+    for raw_streams in BOTH_WAYS {
+        let served = Served::start(raw_streams).await;
+        let large = "x".repeat(256 * 1024);
+        for _ in 0..5 {
+            served.hub.publish(NewEvent::new("chat", large.clone())).await.expect("published");
+        }
+        let summary = "GET /topics/chat HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n";
+        let mut client = served.connect_from([127, 0, 0, 1]).await;
+        let requests = format!("{summary}GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n{summary}{STREAM}");
+        client.write_all(requests.as_bytes()).await.expect("it reads");
+        let mut client = BufReader::new(client);
+        for is_large in [true, false, true] {
+            let head = lines_until(&mut client, "\r\n\r\n").await;
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+            let length =
+                head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+            let mut body = vec![0; length.parse().expect("a number")];
+            assert!(!is_large || body.len() > 512 * 1024, "more than any buffer holds");
+            within(client.read_exact(&mut body)).await.expect("all of it");
+            assert!(!is_large || body.ends_with(b"}\n"));
+        }
+        let head = lines_until(&mut client, "\r\n\r\n").await;
+        assert!(head.contains("content-type: text/event-stream\r\n"), "{head}");
+        lines_until(&mut client, "retry: ").await;
+        served.hub.publish(NewEvent::new("chat", "live")).await.expect("published");
+        lines_until(&mut client, "data: live\n").await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_client_ends_its_side_or_is_gone() {
+    for raw_streams in BOTH_WAYS {
+        let served = Served::start(raw_streams).await;
+        let mut shut = served.send(STREAM).await;
+        lines_until(&mut shut, "retry: ").await;
+        shut.get_mut().shutdown().await.expect("shut");
+        served.all_have_left().await;
+
+        let mut gone = served.send(STREAM).await;
+        lines_until(&mut gone, "retry: ").await;
+        drop(gone);
+        served.all_have_left().await;
+
+        for _ in 0..5 {
+            drop(served.send(STREAM).await);
+            served.send(STREAM).await.get_mut().shutdown().await.expect("shut");
+        }
+        within(async {
+            while served.metrics.accepted.load(Relaxed) < 12 || served.metrics.open.load(Relaxed) > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        served.all_have_left().await;
+    }
+}
+
+#[tokio::test]
+async fn a_little_that_is_sent_behind_the_request_is_dropped_and_much_ends_the_stream() {
+    for raw_streams in BOTH_WAYS {
+        let served = Served::start(raw_streams).await;
+        // With the request, and in a packet of its own.
+        let mut little = served.send(&format!("{STREAM}{STREAM}{}", "x".repeat(1024))).await;
+        lines_until(&mut little, "retry: ").await;
+        little.write_all(&[b'x'; 1024]).await.expect("it reads");
+        served.hub.publish(NewEvent::new("chat", "still there")).await.expect("published");
+        let read = lines_until(&mut little, "data: still there\n").await;
+        assert!(!read.contains("HTTP/1.1"), "the second request is none: {read}");
+        let _ = little.write_all(&[b'x'; 8 * 1024]).await;
+        served.all_have_left().await;
+
+        let mut much = served.send(&format!("{STREAM}{}", "x".repeat(16 * 1024))).await;
+        let mut end = Vec::new();
+        // A reset is an end, too.
+        let _ = within(much.read_to_end(&mut end)).await;
+        served.all_have_left().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_a_hub_that_has_closed_says_so_and_ends_cleanly() {
+    for raw_streams in BOTH_WAYS {
+        let served = Served::start(raw_streams).await;
+        served.hub.close();
+        let mut stream = served.send(STREAM).await;
+        let mut all = String::new();
+        within(stream.read_to_string(&mut all)).await.expect("a clean end");
+        assert!(all.contains("\"kind\":\"reconnect\"") && all.ends_with("\r\n0\r\n\r\n"), "{all}");
+        served.all_have_left().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_counts_as_a_connection_for_as_long_as_it_lasts() {
+    for raw_streams in BOTH_WAYS {
+        let settings = ConnectionSettings { connections_max: 1, ..connections(raw_streams) };
+        let served = Served::start_with(Settings::default(), settings).await;
+        let mut stream = served.send(STREAM).await;
+        lines_until(&mut stream, "retry: ").await;
+        let health = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        assert_eq!(served.ask(health).await.status, 503);
+        assert_eq!(served.metrics.open.load(Relaxed), 1);
+        drop(stream);
+        within(async {
+            while served.metrics.open.load(Relaxed) > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        served.ask(health).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stops_waits_for_its_streams_as_long_as_it_was_told() {
+    for raw_streams in BOTH_WAYS {
+        let settings = ConnectionSettings { drain_secs: 3_600, ..connections(raw_streams) };
+        let mut served = Served::start_with(Settings::default(), settings).await;
+        let mut stream = served.send(STREAM).await;
+        lines_until(&mut stream, "retry: ").await;
+        drop(served.stop.take());
+        // Nobody is let in any more, so it is draining.
+        within(async {
+            while TcpStream::connect(served.address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        served.hub.publish(NewEvent::new("chat", "the last one")).await.expect("published");
+        lines_until(&mut stream, "data: the last one\n").await;
+        assert!(!served.server.is_finished());
+        drop(stream);
+        within(&mut served.server).await.expect("no panic");
+
+        let settings = ConnectionSettings { drain_secs: 0, ..connections(raw_streams) };
+        let mut served = Served::start_with(Settings::default(), settings).await;
+        let mut stream = served.send(STREAM).await;
+        lines_until(&mut stream, "retry: ").await;
+        drop(served.stop.take());
+        tokio::time::timeout(Duration::from_secs(60), &mut served.server)
+            .await
+            .expect("it does not wait")
+            .expect("no panic");
+    }
+}
