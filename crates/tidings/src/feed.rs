@@ -28,9 +28,9 @@ use crate::{
     inbox::Seat,
 };
 
-/// The first segment of a feed has room for this much; each further one for twice as much, so that a quiet topic costs little.
+/// A segment begins with room for this much, so that a quiet topic costs little.
 const SEGMENT_BYTES_MIN: usize = 512;
-/// And the largest for this much, which bounds what one call hands to a socket. A larger event has a segment of its own.
+/// It doubles until it has room for this much, which bounds what one call hands to a socket. A larger event has a segment of its own.
 const SEGMENT_BYTES_MAX: usize = 64 * 1024;
 /// Memory of a segment beside its bytes and marks: its places in the feed and in the list of all segments, and the shell of a feed that
 /// is gone, which lasts as long as its segments are in that list.
@@ -230,19 +230,17 @@ impl Feed {
         }
         let mut grown = Grown::default();
         let size = entry.event.data.len() + FRAME_OVERHEAD_BYTES;
-        if !state.open.has_room_for(size) {
+        if !state.open.is_empty() && state.open.len() + size > SEGMENT_BYTES_MAX {
             state.seal();
-            let room = state.next_capacity().max(size);
-            state.open = OpenFrames::with_capacity(room);
-            grown = Grown { bytes: room, begins_segment: true };
         }
-        let before = state.open.memory_bytes();
+        if state.open.is_empty() {
+            state.open = OpenFrames::with_capacity(size.max(SEGMENT_BYTES_MIN));
+            grown = Grown { bytes: SEGMENT_OVERHEAD_BYTES, begins_segment: true };
+        }
         state.open.push(entry, position, self.format);
-        grown.bytes += state.open.memory_bytes() - before;
-        state.open_bytes += grown.bytes;
-        if grown.begins_segment {
-            grown.bytes += SEGMENT_OVERHEAD_BYTES;
-        }
+        let memory_bytes = state.open.memory_bytes();
+        grown.bytes += memory_bytes - state.open_bytes;
+        state.open_bytes = memory_bytes;
         if state.open.last().is_some_and(|mark| mark.audience.is_some()) {
             state.public_from = state.end();
         }
@@ -364,8 +362,7 @@ pub(crate) struct Grown {
     pub(crate) begins_segment: bool,
 }
 
-/// What a frame has beside its data, near enough to know whether it fits: chunk size, field names, id, type. Where it is more, as with
-/// data of many lines, the bytes are moved once.
+/// What a frame has beside its data, near enough to know whether it fits: chunk size, field names, id, type.
 const FRAME_OVERHEAD_BYTES: usize = 128;
 
 impl Segment {
@@ -423,10 +420,5 @@ impl FeedState {
             });
         }
         self.open_offset = end;
-    }
-
-    fn next_capacity(&self) -> usize {
-        let last = self.sealed.back().map_or(0, |segment| segment.frames.len());
-        (2 * last).next_power_of_two().clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
     }
 }

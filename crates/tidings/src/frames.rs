@@ -146,18 +146,13 @@ impl OpenFrames {
         self.marks.is_empty()
     }
 
-    /// Whether another frame of about this size fits without moving the bytes.
-    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
-        self.bytes.capacity() - self.bytes.len() >= bytes
-    }
-
     pub(crate) fn last(&self) -> Option<&Mark> {
         self.marks.last()
     }
 
-    /// What the frames take beside the room for their bytes: marks, and audiences where they are not shared.
+    /// The memory of the frames, and of audiences where they are not shared.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.marks.capacity() * size_of::<Mark>() + self.audience_bytes
+        self.bytes.capacity() + self.marks.capacity() * size_of::<Mark>() + self.audience_bytes
     }
 
     pub(crate) fn seal(self) -> Frames {
