@@ -29,8 +29,11 @@ pub type PresenceHook = dyn Fn(&Presence) + Send + Sync;
 
 /// Counts subscribers and tells the hook.
 #[derive(Clone, Default)]
-pub(crate) struct PresenceDesk {
-    here: Arc<AtomicUsize>,
+pub(crate) struct PresenceDesk(Arc<Desk>);
+
+#[derive(Default)]
+struct Desk {
+    here: AtomicUsize,
     hook: Option<Arc<PresenceHook>>,
 }
 
@@ -44,12 +47,12 @@ pub(crate) struct Membership {
 
 impl PresenceDesk {
     pub(crate) fn new(hook: Option<Arc<PresenceHook>>) -> Self {
-        Self { here: Arc::default(), hook }
+        Self(Arc::new(Desk { here: AtomicUsize::new(0), hook }))
     }
 
     /// How many subscribers are here.
     pub(crate) fn count(&self) -> usize {
-        self.here.load(Ordering::Relaxed)
+        self.0.here.load(Ordering::Relaxed)
     }
 
     pub(crate) fn join(
@@ -58,8 +61,8 @@ impl PresenceDesk {
         matchers: &[Matcher],
         label: Option<String>,
     ) -> Membership {
-        self.here.fetch_add(1, Ordering::Relaxed);
-        let presence = self.hook.as_ref().map(|hook| {
+        self.0.here.fetch_add(1, Ordering::Relaxed);
+        let presence = self.0.hook.as_ref().map(|hook| {
             let presence = Presence { here: true, connection, matchers: matchers.into(), label };
             hook(&presence);
             Box::new(presence)
@@ -70,8 +73,8 @@ impl PresenceDesk {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.desk.here.fetch_sub(1, Ordering::Relaxed);
-        if let (Some(hook), Some(presence)) = (&self.desk.hook, &mut self.presence) {
+        self.desk.0.here.fetch_sub(1, Ordering::Relaxed);
+        if let (Some(hook), Some(presence)) = (&self.desk.0.hook, &mut self.presence) {
             presence.here = false;
             hook(presence);
         }

@@ -48,9 +48,10 @@ pub(super) struct Subscriber<W> {
     pub(super) places: SmallVec<[Place; 2]>,
     /// When a socket last took something, or first took nothing.
     pub(super) sent_at: Instant,
-    heartbeat: Duration,
-    ends: Vec<(Instant, EndReason)>,
+    heartbeat_millis: u32,
     input_bytes: u32,
+    /// The first of its ends; few have one.
+    end: Option<Box<(Instant, EndReason)>>,
     /// The socket takes nothing now.
     pub(super) is_blocked: bool,
     /// In the queue of those who are owed something.
@@ -78,8 +79,8 @@ impl<W: Wire> Subscriber<W> {
             serial,
             places,
             sent_at: now,
-            heartbeat: newcomer.heartbeat,
-            ends: newcomer.ends,
+            heartbeat_millis: u32::try_from(newcomer.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            end: newcomer.ends.into_iter().min_by_key(|(at, _)| *at).map(Box::new),
             input_bytes: u32::try_from(newcomer.input_bytes).unwrap_or(u32::MAX),
             is_blocked: false,
             is_owed: false,
@@ -136,7 +137,7 @@ impl<W: Wire> Subscriber<W> {
 
     /// Why this stream ends now, if it does.
     pub(super) fn due_end(&self, shared: &Shared, now: Instant) -> Option<EndReason> {
-        if let Some((_, reason)) = self.ends.iter().find(|(at, _)| *at <= now) {
+        if let Some((_, reason)) = self.end.as_deref().filter(|(at, _)| *at <= now) {
             return Some(*reason);
         }
         let now = now.into();
@@ -159,7 +160,8 @@ impl<W: Wire> Subscriber<W> {
 
     /// A heartbeat is due.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        !self.is_blocked && now.duration_since(self.sent_at) >= self.heartbeat
+        let heartbeat = Duration::from_millis(self.heartbeat_millis.into());
+        !self.is_blocked && now.duration_since(self.sent_at) >= heartbeat
     }
 
     /// Reads what has come, which is nothing that anybody wants: the point is to see the end.
