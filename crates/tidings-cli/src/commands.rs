@@ -1,6 +1,8 @@
 //! What `tidings` can be told to do, one module for each command.
 
 mod banner;
+#[cfg_attr(not(target_os = "linux"), path = "commands/bench_elsewhere.rs")]
+mod bench;
 mod demo;
 mod hub;
 mod key;
@@ -31,6 +33,7 @@ enum Command {
     Token(token::Token),
     Key(key::Key),
     Demo(demo::Demo),
+    Bench(Box<bench::Bench>),
 }
 
 impl Tidings {
@@ -42,6 +45,7 @@ impl Tidings {
             Command::Token(token) => token.run(),
             Command::Key(key) => key.run(),
             Command::Demo(demo) => demo.run(),
+            Command::Bench(bench) => bench.run(),
         }
     }
 }

@@ -1,0 +1,383 @@
+//! Subscribers: from connecting to the last byte.
+
+use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
+
+use rustix::{
+    event::epoll::EventFlags,
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with,
+        sockopt,
+    },
+};
+
+use super::{Engine, HEAD_BYTES_MAX};
+use crate::{BenchError, careful::Careful, mark::Carry};
+
+/// How long nothing may happen while subscribers connect.
+const CONNECT_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// What a turn waits at most while something is to be watched.
+const TURN: Duration = Duration::from_millis(100);
+
+/// One stream. Whatever is rare is kept elsewhere, by the number of the subscriber.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    socket: Option<OwnedFd>,
+    topic: u32,
+    phase: Phase,
+    /// Is not read, whatever comes.
+    frozen: bool,
+    receive_buffer_bytes: Option<usize>,
+    carry: Carry,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    Connecting,
+    /// Connected, but told not to ask yet.
+    Connected,
+    /// Has asked.
+    Head,
+    Streaming,
+    Ended,
+}
+
+/// What a subscriber is like.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner {
+    /// Parses events and remembers ids, so that it can resume.
+    pub(crate) careful: bool,
+    /// Its SO_RCVBUF, set before it connects.
+    pub(crate) receive_buffer_bytes: Option<usize>,
+}
+
+impl Engine {
+    /// Adds a subscriber, which waits until [`connect`](Self::connect). The ledger must have been told.
+    pub(crate) fn add_subscriber(&mut self, topic: u32, manner: Manner) -> u32 {
+        let number = u32::try_from(self.subscribers.len()).expect("sockets are fewer");
+        if manner.careful {
+            self.careful.insert(number, Careful::default());
+        }
+        self.subscribers.push(Subscriber {
+            socket: None,
+            topic,
+            phase: Phase::Waiting,
+            frozen: false,
+            receive_buffer_bytes: manner.receive_buffer_bytes,
+            carry: Carry::default(),
+        });
+        self.waiting.push_back(number);
+        number
+    }
+
+    /// Connects whoever waits, at most `at_once_max` under way at a time, until all stream.
+    pub(crate) fn connect(
+        &mut self,
+        at_once_max: usize,
+        mut progress: impl FnMut(usize),
+    ) -> Result<(), BenchError> {
+        let target = self.streaming + self.on_their_way + self.waiting.len();
+        let mut last_change = self.now();
+        let mut last_count = self.streaming;
+        while self.streaming < target {
+            self.open_waiting(at_once_max)?;
+            self.turn(TURN)?;
+            progress(self.streaming);
+            let now = self.now();
+            if self.streaming != last_count {
+                (last_change, last_count) = (now, self.streaming);
+            } else if Duration::from_nanos(now - last_change) > CONNECT_SILENCE_MAX {
+                return Err(BenchError::hub(format!(
+                    "{} of {target} subscribers are connected, and none more for {} s",
+                    self.streaming,
+                    CONNECT_SILENCE_MAX.as_secs()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Connects whoever waits without asking for the stream yet, then lets all ask at once. Returns when they did.
+    pub(crate) fn connect_then_ask(&mut self, at_once_max: usize) -> Result<u64, BenchError> {
+        self.hold_requests = true;
+        let numbers: Vec<u32> = self.waiting.iter().copied().collect();
+        while !self.waiting.is_empty() || self.on_their_way > 0 {
+            self.open_waiting(at_once_max)?;
+            self.turn(TURN)?;
+        }
+        self.hold_requests = false;
+        let asked = self.now();
+        for number in numbers {
+            self.on_their_way += 1;
+            self.ask(number)?;
+        }
+        Ok(asked)
+    }
+
+    /// Opens connections for those who wait.
+    pub(crate) fn open_waiting(&mut self, at_once_max: usize) -> Result<(), BenchError> {
+        while self.on_their_way < at_once_max
+            && let Some(number) = self.waiting.pop_front()
+        {
+            self.open(number)?;
+        }
+        Ok(())
+    }
+
+    /// Stops reading these subscribers, or reads them again.
+    pub(crate) fn freeze(&mut self, number: u32, frozen: bool) -> Result<(), BenchError> {
+        self.subscribers[number as usize].frozen = frozen;
+        if frozen { Ok(()) } else { self.read_subscriber(number, true) }
+    }
+
+    /// From here on streams may end. Those of careful subscribers are opened again, with their last id.
+    pub(crate) fn expect_endings(&mut self) {
+        self.endings_expected = true;
+    }
+
+    /// How many streams are open.
+    pub(crate) fn streaming(&self) -> usize {
+        self.streaming
+    }
+
+    /// Lines up everybody whose stream has ended, to be connected again.
+    pub(crate) fn reconnect_ended(&mut self) {
+        for (number, subscriber) in (0..).zip(&mut self.subscribers) {
+            if subscriber.phase == Phase::Ended {
+                subscriber.phase = Phase::Waiting;
+                self.waiting.push_back(number);
+            }
+        }
+    }
+
+    /// Cuts all streams. They are reset, so that tens of thousands of source ports are free again at once.
+    pub(crate) fn hang_up(&mut self) {
+        for subscriber in &mut self.subscribers {
+            if let Some(socket) = subscriber.socket.take() {
+                sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).ok();
+            }
+            subscriber.phase = Phase::Ended;
+        }
+        self.waiting.clear();
+        self.on_their_way = 0;
+        self.streaming = 0;
+    }
+
+    /// The id that a careful subscriber has read last.
+    pub(crate) fn last_event_id(&self, number: u32) -> Option<&str> {
+        self.careful.get(&number)?.last_event_id()
+    }
+
+    /// Lets a subscriber that has not connected yet ask for what came behind this id.
+    pub(crate) fn resume_behind(&mut self, number: u32, id: String) {
+        self.resuming.insert(number, id);
+    }
+
+    fn open(&mut self, number: u32) -> Result<(), BenchError> {
+        let socket = stream_socket(self.requests.subscribe_address)?;
+        let subscriber = &mut self.subscribers[number as usize];
+        if let Some(bytes) = subscriber.receive_buffer_bytes {
+            sockopt::set_socket_recv_buffer_size(&socket, bytes)
+                .map_err(|error| BenchError::machine("cannot set a receive buffer", error))?;
+        }
+        begin_connecting(&socket, self.requests.subscribe_address)?;
+        subscriber.phase = Phase::Connecting;
+        subscriber.carry = Carry::default();
+        self.watch(&socket, u64::from(number))?;
+        self.subscribers[number as usize].socket = Some(socket);
+        self.on_their_way += 1;
+        Ok(())
+    }
+
+    pub(super) fn subscriber_ready(&mut self, number: u32, flags: EventFlags) -> Result<(), BenchError> {
+        let subscriber = &self.subscribers[number as usize];
+        let closing = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        match subscriber.phase {
+            Phase::Connecting if closing => self.cannot_connect(number),
+            Phase::Connecting if flags.contains(EventFlags::OUT) && self.hold_requests => {
+                self.subscribers[number as usize].phase = Phase::Connected;
+                self.on_their_way -= 1;
+                Ok(())
+            }
+            Phase::Connecting if flags.contains(EventFlags::OUT) => self.ask(number),
+            Phase::Connected if closing => {
+                Err(BenchError::hub("the hub closed a connection before it was used"))
+            }
+            Phase::Head | Phase::Streaming if closing || flags.contains(EventFlags::IN) => {
+                self.read_subscriber(number, closing)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn cannot_connect(&mut self, number: u32) -> Result<(), BenchError> {
+        let subscriber = &mut self.subscribers[number as usize];
+        let error = subscriber.socket.take().and_then(|socket| sockopt::socket_error(&socket).ok()?.err());
+        self.on_their_way -= 1;
+        if self.endings_expected {
+            subscriber.phase = Phase::Waiting;
+            self.waiting.push_back(number);
+            return Ok(());
+        }
+        Err(no_connection(self.requests.subscribe_address, error))
+    }
+
+    fn ask(&mut self, number: u32) -> Result<(), BenchError> {
+        let resumed = self.resuming.get(&number).map(String::as_str);
+        let id = resumed.or_else(|| self.careful.get(&number)?.last_event_id());
+        let subscriber = &mut self.subscribers[number as usize];
+        let request = self.requests.subscribe(number as usize, subscriber.topic, id);
+        subscriber.phase = Phase::Head;
+        let socket = subscriber.socket.as_ref().expect("it is connected");
+        match send(socket, &request, SendFlags::NOSIGNAL) {
+            // A connection that was just opened has room for a request.
+            Ok(sent) if sent == request.len() => Ok(()),
+            Ok(_) => Err(BenchError::machine("cannot send a request", "no room in a fresh socket")),
+            Err(_) if self.endings_expected => {
+                self.ended(number);
+                Ok(())
+            }
+            Err(error) => {
+                Err(BenchError::hub(format!("the hub closed a connection before the request: {error}")))
+            }
+        }
+    }
+
+    /// Reads what has come. A short read has emptied the socket, unless its end waits behind it.
+    fn read_subscriber(&mut self, number: u32, to_the_end: bool) -> Result<(), BenchError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let done = loop {
+            let subscriber = &self.subscribers[number as usize];
+            let Some(socket) = subscriber.socket.as_ref() else { break Ok(()) };
+            if subscriber.frozen && subscriber.phase == Phase::Streaming {
+                break Ok(());
+            }
+            match recv(socket, &mut buffer[..], RecvFlags::empty()) {
+                Ok((_, 0)) => {
+                    self.ended(number);
+                    break Ok(());
+                }
+                Ok((_, length)) => {
+                    if let Err(error) = self.take(number, &buffer[..length]) {
+                        break Err(error);
+                    }
+                    if length < buffer.len() && !to_the_end {
+                        break Ok(());
+                    }
+                }
+                Err(Errno::AGAIN) => break Ok(()),
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    self.ended(number);
+                    break Ok(());
+                }
+            }
+        };
+        self.buffer = buffer;
+        done
+    }
+
+    fn take(&mut self, number: u32, input: &[u8]) -> Result<(), BenchError> {
+        if self.subscribers[number as usize].phase == Phase::Head {
+            return self.take_head(number, input);
+        }
+        self.reads += 1;
+        let now = self.now();
+        let Self { ledger, latency, scanner, subscribers, .. } = self;
+        let mut newest = None;
+        let found = |mark: crate::mark::Mark| {
+            if ledger.deliver(number, mark) {
+                latency.record(now.saturating_sub(mark.due_nanos));
+                newest = Some(now);
+            }
+        };
+        let done = if !self.careful.is_empty()
+            && let Some(careful) = self.careful.get_mut(&number)
+        {
+            careful.read(input, scanner, found)
+        } else {
+            scanner.scan(&mut subscribers[number as usize].carry, input, found);
+            Ok(())
+        };
+        if let Some(now) = newest {
+            self.last_delivery_nanos = now;
+        }
+        done
+    }
+
+    fn take_head(&mut self, number: u32, input: &[u8]) -> Result<(), BenchError> {
+        let kept = self.heads.remove(&number).unwrap_or_default();
+        let mut whole = kept;
+        whole.extend_from_slice(input);
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut response = httparse::Response::new(&mut headers);
+        let parsed = response.parse(&whole);
+        match parsed {
+            Ok(httparse::Status::Complete(length)) => {
+                let status = response.code.unwrap_or_default();
+                if status != 200 {
+                    let body = excerpt(&whole[length..]);
+                    return Err(BenchError::hub(format!("a subscription was answered {status}: {body}")));
+                }
+                let chunked = response.headers.iter().any(|header| {
+                    header.name.eq_ignore_ascii_case("transfer-encoding")
+                        && header.value.eq_ignore_ascii_case(b"chunked")
+                });
+                self.subscribers[number as usize].phase = Phase::Streaming;
+                self.on_their_way -= 1;
+                self.streaming += 1;
+                if let Some(careful) = self.careful.get_mut(&number) {
+                    self.resumed += u64::from(careful.last_event_id().is_some());
+                    careful.begin(chunked);
+                }
+                if length < whole.len() { self.take(number, &whole[length..]) } else { Ok(()) }
+            }
+            Ok(httparse::Status::Partial) if whole.len() < HEAD_BYTES_MAX => {
+                self.heads.insert(number, whole);
+                Ok(())
+            }
+            _ => {
+                Err(BenchError::hub(format!("a subscription was answered without HTTP: {}", excerpt(&whole))))
+            }
+        }
+    }
+
+    fn ended(&mut self, number: u32) {
+        let subscriber = &mut self.subscribers[number as usize];
+        subscriber.socket = None;
+        match std::mem::replace(&mut subscriber.phase, Phase::Ended) {
+            Phase::Streaming => self.streaming -= 1,
+            _ => self.on_their_way -= 1,
+        }
+        self.heads.remove(&number);
+        if !self.endings_expected {
+            self.disconnected += 1;
+        }
+    }
+}
+
+pub(super) fn stream_socket(address: SocketAddr) -> Result<OwnedFd, BenchError> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)
+        .map_err(|error| BenchError::machine("cannot open a socket", error))
+}
+
+pub(super) fn begin_connecting(socket: &OwnedFd, address: SocketAddr) -> Result<(), BenchError> {
+    match connect(socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
+        Err(error) => Err(no_connection(address, Some(error))),
+    }
+}
+
+pub(super) fn no_connection(address: SocketAddr, error: Option<Errno>) -> BenchError {
+    let why = error.map_or_else(|| "it was closed at once".to_owned(), |error| error.to_string());
+    BenchError::hub(format!("no connection to {address}: {why}"))
+}
+
+/// The beginning of what a hub said, for an error of one line.
+pub(super) fn excerpt(bytes: &[u8]) -> String {
+    const EXCERPT_CHARACTERS_MAX: usize = 200;
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().take(EXCERPT_CHARACTERS_MAX).collect::<String>().trim().to_owned()
+}

@@ -1,0 +1,231 @@
+//! What was published and what arrived: the proof that each subscriber received each event once, in order.
+//!
+//! Publishers number their events per topic, without holes. Each stream therefore knows, per publisher, which number
+//! comes next; any other is a fault. A fold of all numbers in their order of arrival shows whether the streams of one
+//! topic agree on one order across publishers, which the numbers alone do not say.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{mark::Mark, report::Faults};
+
+/// Holes that are remembered one by one, to tell a late event from a lost one. Beyond, a late one counts as doubled.
+const HOLES_MAX: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    run: u8,
+    publishers: usize,
+    /// Next number to publish: by topic, then publisher.
+    published: Vec<u32>,
+    /// Streams of each topic.
+    audience: Vec<u32>,
+    streams: Vec<Stream>,
+    /// Next number to arrive: by stream, then publisher.
+    arriving: Vec<u32>,
+    holes: HashSet<(u32, u8, u32)>,
+    doubled: u64,
+    reordered: u64,
+    strays: u64,
+    delivered: u64,
+    expected: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    topic: u32,
+    /// How many events it was too late for.
+    missed: u32,
+    order: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new(run: u8, topics: usize, publishers: usize) -> Self {
+        Self {
+            run,
+            publishers,
+            published: vec![0; topics * publishers],
+            audience: vec![0; topics],
+            streams: Vec::new(),
+            arriving: Vec::new(),
+            holes: HashSet::new(),
+            doubled: 0,
+            reordered: 0,
+            strays: 0,
+            delivered: 0,
+            expected: 0,
+        }
+    }
+
+    /// A further stream, which is to receive everything from here on. Streams are numbered in this order.
+    pub(crate) fn subscribe(&mut self, topic: u32) {
+        let first = topic as usize * self.publishers;
+        let from = self.published[first..first + self.publishers].to_vec();
+        self.enter(topic, &from);
+    }
+
+    /// A further stream, which is to receive what was published behind the first event of publisher 0.
+    pub(crate) fn subscribe_behind_the_first(&mut self, topic: u32) {
+        let mut from = vec![0; self.publishers];
+        from[0] = 1;
+        self.enter(topic, &from);
+        let first = topic as usize * self.publishers;
+        let published: u32 = self.published[first..first + self.publishers].iter().sum();
+        self.expected += u64::from(published.saturating_sub(1));
+    }
+
+    fn enter(&mut self, topic: u32, from: &[u32]) {
+        self.audience[topic as usize] += 1;
+        self.streams.push(Stream { topic, missed: from.iter().sum(), order: 0 });
+        self.arriving.extend_from_slice(from);
+    }
+
+    /// Numbers an event that is about to be published.
+    pub(crate) fn publish(&mut self, publisher: u8, topic: u32, due_nanos: u64) -> Mark {
+        let next = &mut self.published[topic as usize * self.publishers + usize::from(publisher)];
+        let mark = Mark { run: self.run, publisher, topic, sequence: *next, due_nanos };
+        *next += 1;
+        self.expected += u64::from(self.audience[topic as usize]);
+        mark
+    }
+
+    /// Takes note of an arrival. True if it is an event of this stream that it did not have before.
+    #[inline]
+    pub(crate) fn deliver(&mut self, stream: u32, mark: Mark) -> bool {
+        let known = &mut self.streams[stream as usize];
+        if mark.run != self.run || mark.topic != known.topic || usize::from(mark.publisher) >= self.publishers
+        {
+            self.strays += 1;
+            return false;
+        }
+        known.order = (known.order.rotate_left(5) ^ mark.number()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let next = &mut self.arriving[stream as usize * self.publishers + usize::from(mark.publisher)];
+        if mark.sequence == *next {
+            *next += 1;
+            self.delivered += 1;
+            return true;
+        }
+        self.deliver_out_of_turn(stream, mark)
+    }
+
+    #[cold]
+    fn deliver_out_of_turn(&mut self, stream: u32, mark: Mark) -> bool {
+        let place = stream as usize * self.publishers + usize::from(mark.publisher);
+        let next = self.arriving[place];
+        if mark.sequence > next {
+            for hole in next..mark.sequence {
+                if self.holes.len() < HOLES_MAX {
+                    self.holes.insert((stream, mark.publisher, hole));
+                }
+            }
+            self.arriving[place] = mark.sequence + 1;
+        } else if self.holes.remove(&(stream, mark.publisher, mark.sequence)) {
+            self.reordered += 1;
+        } else {
+            self.doubled += 1;
+            return false;
+        }
+        self.delivered += 1;
+        true
+    }
+
+    /// Everything that was published has arrived.
+    pub(crate) fn complete(&self) -> bool {
+        self.delivered >= self.expected
+    }
+
+    /// Each event counts once per stream.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    pub(crate) fn expected(&self) -> u64 {
+        self.expected
+    }
+
+    /// What went wrong so far. What has not arrived counts as lost, so this is to be asked at the end.
+    pub(crate) fn faults(&self, one_order: bool) -> Faults {
+        Faults {
+            lost: self.expected - self.delivered,
+            doubled: self.doubled,
+            reordered: self.reordered,
+            strays: self.strays,
+            disagreeing: if one_order { self.disagreeing() } else { 0 },
+            ..Faults::default()
+        }
+    }
+
+    /// Streams that have everything, but not in the order of the first stream of their topic that is
+    /// to have the same.
+    fn disagreeing(&self) -> u64 {
+        if self.delivered != self.expected || self.doubled + self.strays > 0 {
+            return 0;
+        }
+        let mut orders = HashMap::new();
+        let disagrees = |stream: &&Stream| {
+            *orders.entry((stream.topic, stream.missed)).or_insert(stream.order) != stream.order
+        };
+        self.streams.iter().filter(disagrees).count() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two streams of one topic, and what two publishers say.
+    fn ledger() -> (Ledger, [Mark; 4]) {
+        let mut ledger = Ledger::new(7, 1, 2);
+        ledger.subscribe(0);
+        ledger.subscribe(0);
+        let marks = [0, 1, 0, 1].map(|publisher| ledger.publish(publisher, 0, 0));
+        (ledger, marks)
+    }
+
+    fn arrive(order: [&[usize]; 2]) -> Faults {
+        let (mut ledger, marks) = ledger();
+        for (stream, order) in (0..).zip(order) {
+            for place in order {
+                ledger.deliver(stream, marks[*place]);
+            }
+        }
+        ledger.faults(true)
+    }
+
+    #[test]
+    fn publishers_may_interleave_in_any_way_that_all_streams_share() {
+        assert_eq!(arrive([&[0, 1, 2, 3], &[0, 1, 2, 3]]), Faults::default());
+        assert_eq!(arrive([&[1, 3, 0, 2], &[1, 3, 0, 2]]), Faults::default());
+        assert_eq!(arrive([&[1, 0, 2, 3], &[0, 1, 2, 3]]), Faults { disagreeing: 1, ..Faults::default() });
+    }
+
+    #[test]
+    fn lost_doubled_and_reordered_are_told_apart() {
+        assert_eq!(arrive([&[0, 1, 2], &[0, 1, 2, 3]]), Faults { lost: 1, ..Faults::default() });
+        assert_eq!(arrive([&[1, 2, 3], &[0, 1, 2, 3]]), Faults { lost: 1, ..Faults::default() });
+        assert_eq!(arrive([&[0, 1, 0, 2, 3], &[0, 1, 2, 3]]), Faults { doubled: 1, ..Faults::default() });
+        assert_eq!(arrive([&[2, 1, 0, 3], &[2, 1, 0, 3]]), Faults { reordered: 2, ..Faults::default() });
+    }
+
+    #[test]
+    fn an_event_of_another_topic_or_run_is_a_stray() {
+        let (mut ledger, marks) = ledger();
+        assert!(!ledger.deliver(0, Mark { run: 8, ..marks[0] }));
+        assert!(!ledger.deliver(0, Mark { topic: 1, ..marks[0] }));
+        assert!(!ledger.deliver(0, Mark { publisher: 2, ..marks[0] }));
+        assert_eq!(ledger.faults(true).strays, 3);
+    }
+
+    #[test]
+    fn a_stream_that_comes_late_expects_what_it_asked_for() {
+        let (mut ledger, marks) = ledger();
+        ledger.subscribe(0);
+        ledger.subscribe_behind_the_first(0);
+        assert_eq!(ledger.expected(), 2 * 4 + 3);
+        for place in [1, 2, 3] {
+            assert!(ledger.deliver(3, marks[place]));
+        }
+        assert_eq!(ledger.delivered(), 3);
+        let next = ledger.publish(0, 0, 0);
+        assert!(ledger.deliver(2, next));
+    }
+}

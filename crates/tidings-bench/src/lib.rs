@@ -1,0 +1,28 @@
+//! Measures a Server-Sent Events hub, and proves that nothing was lost.
+//!
+//! A [`Plan`] names a hub by URL templates ([`Target`]) and a [`Scenario`]; [`run`] gives a [`Report`]. The load client
+//! ([`engine`]) is one thread of edge-triggered epoll that parses nothing but a mark at the beginning of each payload
+//! ([`mark`]); a [`ledger`] knows what each stream has to receive next.
+//!
+//! Linux only: epoll and `/proc`.
+#![cfg(target_os = "linux")]
+
+mod careful;
+mod engine;
+mod error;
+mod histogram;
+mod ledger;
+mod mark;
+mod plan;
+mod process;
+mod progress;
+mod report;
+mod scenario;
+mod target;
+
+pub use error::BenchError;
+pub use plan::{Plan, Scenario};
+pub use progress::Progress;
+pub use report::{Connecting, Faults, Memory, Quantiles, Report, Step, Traffic};
+pub use scenario::run;
+pub use target::{Preset, Private, Resume, Target};

@@ -1,0 +1,181 @@
+//! What is to be measured.
+
+use std::time::Duration;
+
+use crate::{
+    BenchError, Target,
+    mark::{PUBLISHERS_MAX, SEQUENCE_MAX, TOPICS_MAX},
+};
+
+/// What is measured. Sizes are those of the project's own comparison, and may be overruled in a [`Plan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scenario {
+    /// Subscribers who wait: memory per connection, connections per second.
+    Idle,
+    /// One topic, everybody listens, events back to back: deliveries per second.
+    Fanout,
+    /// The same at ten events per second: how late they arrive.
+    FanoutSlow,
+    /// Every subscriber has a topic of its own: events per second from end to end.
+    Many,
+    /// Few subscribers, very many events back to back.
+    Burst,
+    /// Nobody listens: publish requests per second.
+    Publish,
+    /// Late subscribers ask for what they missed.
+    Replay,
+    /// The server is killed and everybody reconnects at once.
+    Storm,
+    /// Some subscribers stop reading: what do the others notice, and what do the slow ones get in the end?
+    SlowReaders,
+    /// From a thousand subscribers to eighteen thousand: memory and processor time of each.
+    Growth,
+    /// Private events to subscribers with different grants, against public ones.
+    Private,
+}
+
+/// What is measured, of which hub, how large.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The hub.
+    pub target: Target,
+    /// What is measured.
+    pub scenario: Scenario,
+    /// How many streams, instead of the scenario's own number. For growth: the largest number.
+    pub subscribers: Option<usize>,
+    /// How many events.
+    pub events: Option<u64>,
+    /// How many connections publish.
+    pub publishers: Option<usize>,
+    /// Events per second.
+    pub rate: Option<f64>,
+    /// Length of each event's data.
+    pub payload_bytes: Option<usize>,
+    /// The process whose memory and processor time are measured, with its children.
+    pub server_pid: Option<u32>,
+    /// Starts the server again, in the foreground, after it was killed; for [`Scenario::Storm`].
+    pub restart_command: Option<String>,
+    /// How long the server may settle before its memory is measured after a storm.
+    pub settle: Duration,
+    /// How long slow readers are frozen at least.
+    pub frozen: Duration,
+    /// How long nothing may arrive before what is missing counts as lost.
+    pub patience: Duration,
+    /// All streams of a topic must see the events of all publishers in one order.
+    pub one_order: bool,
+}
+
+impl Plan {
+    /// The scenario as it is, with patience of ten seconds.
+    pub fn new(target: Target, scenario: Scenario) -> Self {
+        Self {
+            target,
+            scenario,
+            subscribers: None,
+            events: None,
+            publishers: None,
+            rate: None,
+            payload_bytes: None,
+            server_pid: None,
+            restart_command: None,
+            settle: Duration::from_secs(60),
+            frozen: Duration::ZERO,
+            patience: Duration::from_secs(10),
+            one_order: true,
+        }
+    }
+
+    pub(crate) fn shape(&self) -> Result<Shape, BenchError> {
+        let own = self.scenario.shape();
+        let subscribers = if own.subscribers == 0 { 0 } else { self.subscribers.unwrap_or(own.subscribers) };
+        let shape = Shape {
+            subscribers,
+            topics: if own.topics > 1 { subscribers } else { 1 },
+            events: self.events.unwrap_or(own.events),
+            publishers: self.publishers.unwrap_or(own.publishers),
+            rate: self.rate.or(own.rate),
+            payload_bytes: self.payload_bytes.unwrap_or(own.payload_bytes),
+        };
+        let within = |flag: &str, value: u64, max: u64| {
+            if (1..=max).contains(&value) {
+                return Ok(());
+            }
+            Err(BenchError::plan(format!("{flag} {value}: it must be from 1 to {max}")))
+        };
+        if own.subscribers > 0 {
+            within("--subscribers", shape.subscribers as u64, TOPICS_MAX as u64 - 1)?;
+        }
+        within("--events", shape.events, SEQUENCE_MAX - 2)?;
+        within("--publishers", shape.publishers as u64, PUBLISHERS_MAX as u64)?;
+        within("--payload-bytes", shape.payload_bytes as u64, PAYLOAD_BYTES_MAX)?;
+        if shape.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
+            return Err(BenchError::plan("--rate: it must be more than 0 events per second"));
+        }
+        Ok(shape)
+    }
+}
+
+const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
+
+/// How large a scenario is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) subscribers: usize,
+    pub(crate) topics: usize,
+    pub(crate) events: u64,
+    pub(crate) publishers: usize,
+    pub(crate) rate: Option<f64>,
+    pub(crate) payload_bytes: usize,
+}
+
+impl Scenario {
+    /// All of them, in the order in which they are explained.
+    pub const ALL: [Self; 11] = [
+        Self::Idle,
+        Self::Fanout,
+        Self::FanoutSlow,
+        Self::Many,
+        Self::Burst,
+        Self::Publish,
+        Self::Replay,
+        Self::Storm,
+        Self::SlowReaders,
+        Self::Growth,
+        Self::Private,
+    ];
+
+    /// What it is called on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Fanout => "fanout",
+            Self::FanoutSlow => "fanout-slow",
+            Self::Many => "many",
+            Self::Burst => "burst",
+            Self::Publish => "publish",
+            Self::Replay => "replay",
+            Self::Storm => "storm",
+            Self::SlowReaders => "slow-readers",
+            Self::Growth => "growth",
+            Self::Private => "private",
+        }
+    }
+
+    fn shape(self) -> Shape {
+        let (subscribers, topics, events, publishers, rate, payload_bytes) = match self {
+            Self::Idle | Self::Storm => (15_000, 1, 1, 1, None, 128),
+            Self::Fanout => (5_000, 1, 200, 8, None, 128),
+            Self::FanoutSlow => (5_000, 1, 100, 1, Some(10.0), 128),
+            Self::Many => (5_000, 5_000, 50_000, 8, None, 128),
+            Self::Burst => (100, 1, 20_000, 8, None, 128),
+            Self::Publish => (0, 1, 100_000, 8, None, 128),
+            Self::Replay => (200, 1, 1_000, 1, None, 128),
+            // More than 8 MB to each.
+            Self::SlowReaders => (1_000, 1, 264, 1, Some(20.0), 32 << 10),
+            // The rate follows from the number of subscribers.
+            Self::Growth => (18_000, 1, 200, 1, None, 128),
+            Self::Private => (5_000, 1, 50, 1, Some(10.0), 128),
+        };
+        Shape { subscribers, topics, events, publishers, rate, payload_bytes }
+    }
+}

@@ -1,0 +1,312 @@
+//! What was measured: for machines as it is (serde), for people as a table.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One scenario against one hub.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The hub's name.
+    pub hub: String,
+    /// The scenario's name.
+    pub scenario: String,
+    /// What was measured, one after the other. Most scenarios have one step.
+    pub steps: Vec<Step>,
+}
+
+/// One measurement.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Step {
+    /// What distinguishes it from the other steps.
+    pub name: String,
+    /// Streams.
+    pub subscribers: usize,
+    /// Topics.
+    pub topics: usize,
+    /// Keep-alive connections that publish.
+    pub publishers: usize,
+    /// Events published.
+    pub events: u64,
+    /// Length of each event's data.
+    pub payload_bytes: usize,
+    /// Events per second that were asked for; none means back to back.
+    pub rate: Option<f64>,
+    /// How subscribers came, if that was measured.
+    pub connecting: Option<Connecting>,
+    /// What was delivered.
+    pub traffic: Option<Traffic>,
+    /// What the server took.
+    pub memory: Option<Memory>,
+    /// Streams that were cut and came back with their last id.
+    pub resumed: u64,
+    /// What went wrong.
+    pub faults: Faults,
+    /// What the hub said to the first publish request that it refused.
+    pub first_refusal: Option<String>,
+}
+
+/// How subscribers came.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Connecting {
+    /// From the first connection to the last head.
+    pub seconds: f64,
+    /// Streams per second.
+    pub per_second: f64,
+    /// Share of one processor that the load client took.
+    pub client_busy: f64,
+}
+
+/// What was published and delivered.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    /// From the first publish request to the last delivery, or to the last answer if nobody listened.
+    pub seconds: f64,
+    /// Events published per second of that time.
+    pub events_per_second: f64,
+    /// Events that arrived, each counted once per stream.
+    pub deliveries: u64,
+    /// Deliveries per second of that time.
+    pub deliveries_per_second: f64,
+    /// How many deliveries one read brought: what the hub coalesced.
+    pub deliveries_per_read: f64,
+    /// From just before the request was written, or was due, to the read that brought the event.
+    pub latency: Option<Quantiles>,
+    /// From the same moment to the answer.
+    pub reply: Option<Quantiles>,
+    /// Processor time of the server.
+    pub server_cpu_seconds: Option<f64>,
+    /// The same per delivery, or per publish request if nobody listened.
+    pub server_cpu_micros_each: Option<f64>,
+    /// Share of one processor that the load client took.
+    pub client_busy: f64,
+    /// It took so much that it may have been the limit.
+    pub client_limited: bool,
+}
+
+/// Milliseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Half of all took at most this.
+    pub p50_ms: f64,
+    /// 99 in 100.
+    pub p99_ms: f64,
+    /// 999 in 1,000.
+    pub p999_ms: f64,
+    /// The longest.
+    pub max_ms: f64,
+}
+
+/// What the server took. PSS: private memory and a share of what is shared.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// Before the subscribers came, but after one had come and gone.
+    pub before_bytes: u64,
+    /// With all subscribers.
+    pub connected_bytes: u64,
+    /// After events had been delivered.
+    pub after_bytes: u64,
+    /// What a subscriber added, at most.
+    pub per_subscriber_bytes: f64,
+    /// What both ends of a connection took in the kernel.
+    pub kernel_per_pair_bytes: Option<f64>,
+}
+
+/// What no hub may do. All zero is good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    /// Published, but not arrived.
+    pub lost: u64,
+    /// Arrived again.
+    pub doubled: u64,
+    /// Arrived behind a later event of the same publisher.
+    pub reordered: u64,
+    /// Arrived at a stream of another topic, or from an earlier run.
+    pub strays: u64,
+    /// Streams that saw another order than the first stream of their topic.
+    pub disagreeing: u64,
+    /// Publish requests that were not answered with success.
+    pub refused: u64,
+    /// Streams that ended.
+    pub disconnected: u64,
+}
+
+impl Faults {
+    /// Whether everything arrived once and in order.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [
+            (self.lost, "deliveries lost"),
+            (self.doubled, "doubled"),
+            (self.reordered, "out of order"),
+            (self.strays, "on the wrong stream"),
+            (self.disagreeing, "streams in another order than the others"),
+            (self.refused, "publish requests refused"),
+            (self.disconnected, "streams ended"),
+        ];
+        let texts: Vec<String> = named
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{} {what}", grouped(*count)))
+            .collect();
+        f.write_str(&if texts.is_empty() {
+            "nothing lost, doubled or reordered".to_owned()
+        } else {
+            texts.join(", ")
+        })
+    }
+}
+
+impl Report {
+    /// Everything that went wrong in any step.
+    pub fn faults(&self) -> Faults {
+        self.steps.iter().fold(Faults::default(), |sum, Step { faults, .. }| Faults {
+            lost: sum.lost + faults.lost,
+            doubled: sum.doubled + faults.doubled,
+            reordered: sum.reordered + faults.reordered,
+            strays: sum.strays + faults.strays,
+            disagreeing: sum.disagreeing + faults.disagreeing,
+            refused: sum.refused + faults.refused,
+            disconnected: sum.disconnected + faults.disconnected,
+        })
+    }
+}
+
+/// What people read: a few lines per step, the most important first.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            let name = if step.name.is_empty() { String::new() } else { format!(", {}", step.name) };
+            write!(
+                f,
+                "{} of {}{name}: {} subscribers",
+                self.scenario,
+                self.hub,
+                grouped(step.subscribers as u64)
+            )?;
+            if step.events > 0 {
+                write!(f, ", {} events of {} B", grouped(step.events), grouped(step.payload_bytes as u64))?;
+                match step.rate {
+                    Some(rate) => write!(f, " at {rate}/s")?,
+                    None => write!(f, " back to back")?,
+                }
+                write!(f, " from {} on {}", step.publishers, step.topics)?;
+            }
+            writeln!(f)?;
+            for (name, value) in step.rows() {
+                writeln!(f, "  {name:<22}{value}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Step {
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let mut rows = Vec::new();
+        if let Some(connecting) = &self.connecting {
+            rows.push((
+                "connects",
+                format!("{}/s ({:.2} s)", rounded(connecting.per_second), connecting.seconds),
+            ));
+        }
+        if let Some(traffic) = &self.traffic {
+            traffic.add_rows(self.subscribers > 0, &mut rows);
+        }
+        if let Some(memory) = &self.memory {
+            rows.push((
+                "memory",
+                format!(
+                    "{} KiB before, {} connected, {} after: {} B per subscriber",
+                    grouped(memory.before_bytes / 1024),
+                    grouped(memory.connected_bytes / 1024),
+                    grouped(memory.after_bytes / 1024),
+                    rounded(memory.per_subscriber_bytes)
+                ),
+            ));
+            if let Some(bytes) = memory.kernel_per_pair_bytes {
+                rows.push(("kernel memory", format!("{} B per connection, both ends", rounded(bytes))));
+            }
+        }
+        if self.resumed > 0 {
+            rows.push(("resumed", format!("{} streams came back with their last id", grouped(self.resumed))));
+        }
+        rows.push(("checked", self.faults.to_string()));
+        rows.extend(self.first_refusal.iter().map(|text| ("first refusal", text.escape_debug().to_string())));
+        rows
+    }
+}
+
+impl Traffic {
+    fn add_rows(&self, heard: bool, rows: &mut Vec<(&'static str, String)>) {
+        if heard {
+            rows.push((
+                "deliveries",
+                format!(
+                    "{}/s ({} in {:.2} s, {:.1} per read)",
+                    rounded(self.deliveries_per_second),
+                    grouped(self.deliveries),
+                    self.seconds,
+                    self.deliveries_per_read
+                ),
+            ));
+        }
+        rows.push(("events", format!("{}/s", rounded(self.events_per_second))));
+        for (name, times) in [("latency", self.latency), ("reply", self.reply)] {
+            rows.extend(times.map(|times| (name, times.to_string())));
+        }
+        if let (Some(seconds), Some(micros)) = (self.server_cpu_seconds, self.server_cpu_micros_each) {
+            let what = if heard { "delivery" } else { "event" };
+            rows.push(("server CPU", format!("{seconds:.3} s, {micros:.3} µs per {what}")));
+        }
+        let limit = if self.client_limited { ": the client was the limit" } else { "" };
+        rows.push(("load client", format!("{:.0} % of a core{limit}", self.client_busy * 100.0)));
+    }
+}
+
+impl fmt::Display for Quantiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { p50_ms, p99_ms, p999_ms, max_ms } = self;
+        write!(f, "p50 {p50_ms:.2} ms, p99 {p99_ms:.2}, p99.9 {p999_ms:.2}, max {max_ms:.2}")
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are positive and small")]
+fn rounded(value: f64) -> String {
+    grouped(value.round() as u64)
+}
+
+/// 1,234,567
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_told_by_name_and_number() {
+        let faults = Faults { lost: 1234, doubled: 1, ..Faults::default() };
+        assert_eq!(faults.to_string(), "1,234 deliveries lost, 1 doubled");
+        assert_eq!(Faults::default().to_string(), "nothing lost, doubled or reordered");
+    }
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

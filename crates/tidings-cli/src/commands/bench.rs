@@ -1,0 +1,244 @@
+//! `tidings bench`: measures a hub, this or any other.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum, builder::PossibleValue};
+use tidings_bench::{BenchError, Plan, Preset, Progress, Report, Resume, Scenario, Target};
+
+use crate::{config::time, failure::Failure, output::print_line};
+
+/// Measure a hub, this or any other, and fail if an event is lost, doubled or reordered
+///
+/// Scenarios, each with the size of the project's own comparison unless told otherwise:
+///
+///   idle          15,000 subscribers who wait: memory, connections per second
+///   fanout        5,000 subscribers, 200 events back to back: deliveries per second
+///   fanout-slow   the same at 10 events per second: latency, CPU per delivery
+///   many          5,000 subscribers with a topic each, 50,000 events
+///   burst         100 subscribers, 20,000 events back to back
+///   publish       no subscribers, 100,000 events
+///   replay        200 late subscribers ask for 1,000 events
+///   storm         15,000 subscribers reconnect after the server was killed
+///   slow-readers  1,000 subscribers, 100 of them frozen while 8 MB become due to each
+///   growth        idle and fanout-slow from 1,000 to 18,000 subscribers
+///   private       private events to subscribers with different tokens, against public ones
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Bench {
+    /// What to measure
+    #[arg(required = true, value_name = "SCENARIO", hide_possible_values = true)]
+    scenarios: Vec<ScenarioName>,
+    /// Which hub it is: fills in templates, headers, body and the cursor
+    #[arg(long, value_name = "NAME", default_value = "tidings")]
+    hub: PresetName,
+    /// Where the hub is
+    #[arg(long, env = "TIDINGS_URL", default_value = "http://127.0.0.1:8080", hide_env_values = true)]
+    url: String,
+    /// How to subscribe, instead of the preset: http://127.0.0.1:8080/stream?topic={topic}
+    #[arg(long, value_name = "TEMPLATE")]
+    subscribe: Option<String>,
+    /// How to publish, instead of the preset: http://127.0.0.1:8080/topics/{topic}
+    #[arg(long, value_name = "TEMPLATE")]
+    publish: Option<String>,
+    /// The body of a publish request, with {data} and perhaps {topic}
+    #[arg(long, value_name = "TEMPLATE")]
+    body: Option<String>,
+    /// A header of subscriptions, instead of those of the preset; repeatable
+    #[arg(long, value_name = "NAME: VALUE")]
+    subscribe_header: Vec<String>,
+    /// A header of publish requests, instead of those of the preset; repeatable
+    #[arg(long, value_name = "NAME: VALUE")]
+    publish_header: Vec<String>,
+    /// The query parameter that says where to resume, instead of the header Last-Event-ID
+    #[arg(long, value_name = "NAME")]
+    resume_parameter: Option<String>,
+    /// A token for publishing, and for subscribing unless --subscribe-tokens is given
+    #[arg(long, env = "TIDINGS_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// A file with one token per line, which subscribers take in turns
+    #[arg(long, value_name = "FILE")]
+    subscribe_tokens: Option<PathBuf>,
+    /// How many subscribers
+    #[arg(long, value_name = "N")]
+    subscribers: Option<usize>,
+    /// How many events
+    #[arg(long, value_name = "N")]
+    events: Option<u64>,
+    /// How many keep-alive connections publish, each with one request outstanding
+    #[arg(long, value_name = "N")]
+    publishers: Option<usize>,
+    /// Events per second; latency then counts from when an event was due
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+    /// Length of each event's data
+    #[arg(long, value_name = "N")]
+    payload_bytes: Option<usize>,
+    /// The server's process: its CPU and memory are measured, with its children
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// storm: starts the server again, in the foreground; it is ended at the end
+    #[arg(long, value_name = "COMMAND")]
+    restart_command: Option<String>,
+    /// storm: how long the server may settle before its memory is measured
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    settle: Duration,
+    /// slow-readers: how long the slow ones are frozen at least, such as 60s
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    frozen: Option<Duration>,
+    /// How long nothing may arrive before what is missing counts as lost
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    patience: Duration,
+    /// Accept that streams of one topic see different publishers in different orders
+    #[arg(long)]
+    no_common_order: bool,
+    /// Write a JSON array of the results to this file; `-` is standard output, instead of the table
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Bench {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let target = self.target()?;
+        let to_stdout = self.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
+        let mut progress = Progress::on_terminal();
+        let mut reports = Vec::new();
+        for scenario in &self.scenarios {
+            let plan = self.plan(scenario.0, target.clone());
+            let report =
+                tidings_bench::run(&plan, &mut progress).map_err(|error| explain(scenario.0, &error))?;
+            if !to_stdout {
+                print_line(report.to_string().trim_end())?;
+            }
+            reports.push(report);
+        }
+        self.write_json(&reports, to_stdout)?;
+        match reports.iter().find(|report| !report.faults().is_none()) {
+            Some(report) => {
+                Err(Failure::runtime(format!("{} of {}: {}", report.scenario, report.hub, report.faults())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn target(&self) -> Result<Target, Failure> {
+        let mut target = Target::preset(self.hub.0, &self.url);
+        let replace = |place: &mut String, value: &Option<String>| {
+            if let Some(value) = value {
+                place.clone_from(value);
+            }
+        };
+        replace(&mut target.subscribe, &self.subscribe);
+        replace(&mut target.publish, &self.publish);
+        replace(&mut target.body, &self.body);
+        if !self.subscribe_header.is_empty() {
+            target.subscribe_headers.clone_from(&self.subscribe_header);
+        }
+        if !self.publish_header.is_empty() {
+            target.publish_headers.clone_from(&self.publish_header);
+        }
+        if let Some(name) = &self.resume_parameter {
+            target.resume = Some(Resume::Parameter(name.clone()));
+        }
+        target.token = self.token.clone().filter(|token| !token.is_empty());
+        if let Some(path) = &self.subscribe_tokens {
+            let text = fs::read_to_string(path)
+                .map_err(|error| Failure::usage(format!("--subscribe-tokens {}: {error}", path.display())))?;
+            target.subscribe_tokens =
+                text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        }
+        Ok(target)
+    }
+
+    fn plan(&self, scenario: Scenario, target: Target) -> Plan {
+        Plan {
+            subscribers: self.subscribers,
+            events: self.events,
+            publishers: self.publishers,
+            rate: self.rate,
+            payload_bytes: self.payload_bytes,
+            server_pid: self.server_pid,
+            restart_command: self.restart_command.clone(),
+            settle: self.settle,
+            frozen: self.frozen.unwrap_or_default(),
+            patience: self.patience,
+            one_order: !self.no_common_order,
+            ..Plan::new(target, scenario)
+        }
+    }
+
+    fn write_json(&self, reports: &[Report], to_stdout: bool) -> Result<(), Failure> {
+        let Some(path) = &self.json else { return Ok(()) };
+        let text = serde_json::to_string_pretty(reports).map_err(Failure::runtime)?;
+        if to_stdout {
+            return print_line(&text);
+        }
+        fs::write(path, text + "\n")
+            .map_err(|error| Failure::runtime(format!("--json {}: {error}", path.display())))
+    }
+}
+
+/// The token is nobody's business.
+impl std::fmt::Debug for Bench {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bench")
+            .field("scenarios", &self.scenarios)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+fn explain(scenario: Scenario, error: &BenchError) -> Failure {
+    match error {
+        BenchError::Plan(text) => Failure::usage(text),
+        error => Failure::runtime(format!("{}: {error}", scenario.name())),
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ScenarioName(Scenario);
+
+impl ValueEnum for ScenarioName {
+    fn value_variants<'a>() -> &'a [Self] {
+        const NAMES: [ScenarioName; Scenario::ALL.len()] = {
+            let mut names = [ScenarioName(Scenario::Idle); Scenario::ALL.len()];
+            let mut place = 0;
+            while place < names.len() {
+                names[place] = ScenarioName(Scenario::ALL[place]);
+                place += 1;
+            }
+            names
+        };
+        &NAMES
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PresetName(Preset);
+
+impl ValueEnum for PresetName {
+    fn value_variants<'a>() -> &'a [Self] {
+        const {
+            &[
+                Self(Preset::Tidings),
+                Self(Preset::Nchan),
+                Self(Preset::Mercure),
+                Self(Preset::Pushpin),
+                Self(Preset::Axum),
+            ]
+        }
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self.0 {
+            Preset::Tidings => "tidings",
+            Preset::Nchan => "nchan",
+            Preset::Mercure => "mercure",
+            Preset::Pushpin => "pushpin",
+            Preset::Axum => "axum",
+        }))
+    }
+}

@@ -1,0 +1,21 @@
+//! `tidings bench` where it cannot run: it stands on epoll and `/proc`.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use crate::failure::Failure;
+
+/// Measure a hub (on Linux only)
+#[derive(Args, Debug)]
+pub(super) struct Bench {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _arguments: Vec<OsString>,
+}
+
+impl Bench {
+    #[expect(clippy::unused_self, reason = "every command is run so")]
+    pub(super) fn run(self) -> Result<(), Failure> {
+        Err(Failure::usage("`tidings bench` runs on Linux only; the hub that it measures may run anywhere"))
+    }
+}
