@@ -16,7 +16,10 @@ use http::{header, request::Parts};
 use serde::Serialize;
 use tidings::{Format, Matcher, Requested};
 
-pub(crate) use self::{batch::publish_batch, publish::publish};
+pub(crate) use self::{
+    batch::publish_batch,
+    publish::{publish, publish_one},
+};
 use crate::{
     accept::{Form, wanted_form},
     pages,

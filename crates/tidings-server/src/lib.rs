@@ -10,6 +10,7 @@
 //! | who may do what | `access`; the credentials themselves are `tidings-auth`'s |
 //! | which web pages may do what | `origin` |
 //! | how a stream or a publication is carried out | `streams`, `publishing`; who carries a stream: `open_stream`, `connection::takeover` |
+//! | which requests leave before the router | `faces` |
 //! | a limit, its default, its answer | `settings` |
 //! | the words of a refusal | `problem` |
 //! | the life of a connection | `connection`, `head`, `listener` |
@@ -17,6 +18,7 @@
 mod accept;
 mod access;
 mod connection;
+mod faces;
 mod friendly;
 mod head;
 mod listener;
@@ -37,6 +39,7 @@ mod streams;
 pub use connection::{
     BodyError, ConnectionMetrics, ConnectionSettings, Drain, PeerAddress, read_body, serve,
 };
+pub use faces::faces;
 pub use listener::{ListenError, Listener, connections_for_file_limit, raise_file_limit};
 pub use router::{hub_path_is_free, router};
 pub use settings::{AllowedOrigin, Keyless, ParseOriginError, Settings};

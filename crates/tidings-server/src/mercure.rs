@@ -5,11 +5,12 @@
 //! these, a cookie is found by `tidings-auth`, and further methods and paths join the [`router`](crate::router()).
 
 use axum::{
-    body::Body,
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, request::Parts};
+use http_body::Body;
 use tidings::{Event, Format, Matcher, NewEvent, Requested};
 
 use crate::{
@@ -28,14 +29,22 @@ pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Resul
     stream(&app, &parts, access, request).await
 }
 
+/// The router's way to [`publish_one`].
+pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
+    publish_one(&app, request).await.into_response()
+}
+
 /// `POST`: publishes. The answer is the id.
-pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
+    app: &App,
+    request: http::Request<B>,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.door.publisher(&parts.headers, &app.origins)?;
     check_form(&parts.headers)?;
-    let event = read_event(&app, &parts.headers, body).await?;
+    let event = read_event(app, &parts.headers, body).await?;
     let request = PublishRequest { events: vec![event], key: idempotency_key(&parts.headers)? };
-    let published = publishing::publish(&app, &access, request).await?;
+    let published = publishing::publish(app, &access, request).await?;
     let id = published.first().map(|published| published.id.to_string()).unwrap_or_default();
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], id).into_response())
 }
@@ -102,7 +111,11 @@ fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
 /// Fields of one form, beyond which it is too large.
 const FIELDS_MAX: usize = 1_000;
 
-async fn read_event(app: &App, headers: &HeaderMap, body: Body) -> Result<Event, Problem> {
+async fn read_event<B: Body<Data = Bytes>>(
+    app: &App,
+    headers: &HeaderMap,
+    body: B,
+) -> Result<Event, Problem> {
     let body = body_bytes(app, headers, body).await?;
     utf8(&body)?;
     let fields = Parameters::parse(&body)?;

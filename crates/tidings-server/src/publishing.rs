@@ -2,9 +2,9 @@
 
 use std::str;
 
-use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
+use http_body::Body;
 use tidings::{ConnectionId, Event, IdempotencyKey, NewEvent, Published};
 use tidings_auth::Access;
 
@@ -38,7 +38,11 @@ pub(crate) fn validate(app: &App, event: NewEvent) -> Result<Event, Problem> {
 }
 
 /// The body of a request, within the limits of the settings.
-pub(crate) async fn body_bytes(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+pub(crate) async fn body_bytes<B: Body<Data = Bytes>>(
+    app: &App,
+    headers: &HeaderMap,
+    body: B,
+) -> Result<Bytes, Problem> {
     let limit = app.settings.body_bytes_max;
     // Before a byte of it is read, or asked for with `100 Continue`.
     let declared = headers

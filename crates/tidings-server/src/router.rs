@@ -41,6 +41,20 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
 }
 
+impl App {
+    pub(crate) fn new(hub: Hub, authenticator: Option<Authenticator>, settings: Settings) -> Self {
+        let is_keyless = authenticator.is_none();
+        Self(Arc::new(Shared {
+            door: Door::new(authenticator, settings.keyless, settings.anonymous_subscribers),
+            origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
+            slots: Slots::new(settings.streams_max, settings.streams_per_address_max),
+            metrics: Arc::new(Metrics::new(hub.clone(), settings.connection_metrics.clone())),
+            settings,
+            hub,
+        }))
+    }
+}
+
 impl std::ops::Deref for App {
     type Target = Shared;
 
@@ -66,21 +80,16 @@ pub fn hub_path_is_free(path: &str) -> bool {
 ///
 /// If the path of the hub's public URL is one of the server's own, see [`hub_path_is_free`].
 pub fn router(hub: Hub, authenticator: Option<Authenticator>, settings: Settings) -> Router {
-    let hub_url = hub.validator().hub_url().clone();
+    routes(App::new(hub, authenticator, settings))
+}
+
+pub(crate) fn routes(app: App) -> Router {
+    let hub_url = app.hub.validator().hub_url().clone();
     assert!(
         hub_path_is_free(hub_url.path()),
         "the path {} of the hub's URL is the server's own",
         hub_url.path()
     );
-    let is_keyless = authenticator.is_none();
-    let app = App(Arc::new(Shared {
-        door: Door::new(authenticator, settings.keyless, settings.anonymous_subscribers),
-        origins: Origins::new(&hub_url, settings.allow_origins.clone(), is_keyless),
-        slots: Slots::new(settings.streams_max, settings.streams_per_address_max),
-        metrics: Arc::new(Metrics::new(hub.clone(), settings.connection_metrics.clone())),
-        settings,
-        hub,
-    }));
     Router::new()
         .without_v07_checks()
         .route("/", get(pages::index))
@@ -100,8 +109,19 @@ pub fn router(hub: Hub, authenticator: Option<Authenticator>, settings: Settings
         .with_state(app)
 }
 
-/// What every request passes: is it meant for us, may its reader read, what became of it.
 async fn pass(State(app): State<App>, request: Request, next: Next) -> Response {
+    passed(&app, request, |request| next.run(request)).await
+}
+
+/// What every request passes, whichever way it goes: is it meant for us, may its reader read, what became of it.
+pub(crate) async fn passed<B, F>(
+    app: &App,
+    request: http::Request<B>,
+    answer: impl FnOnce(http::Request<B>) -> F,
+) -> Response
+where
+    F: Future<Output = Response>,
+{
     let (parts, body) = request.into_parts();
     let method = parts.method.clone();
     let uri = parts.uri.clone();
@@ -115,13 +135,13 @@ async fn pass(State(app): State<App>, request: Request, next: Next) -> Response 
     let mut response = match (host, app.origins.preflight(&parts)) {
         (Err(problem), _) => problem.into_response(),
         (Ok(()), Some(answer)) => answer,
-        (Ok(()), None) => next.run(Request::from_parts(parts, body)).await,
+        (Ok(()), None) => answer(http::Request::from_parts(parts, body)).await,
     };
     let headers = response.headers_mut();
     mark(&standing, headers);
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    report(&app, &method, uri.path(), peer, &response);
+    report(app, &method, uri.path(), peer, &response);
     response
 }
 

@@ -13,7 +13,7 @@ use tokio::runtime;
 use super::{
     block_on,
     listening::{base_url, listen, start_log},
-    serve::run,
+    serve::{run, stopped},
 };
 use crate::{
     config::{LogFormat, address},
@@ -52,5 +52,6 @@ async fn chat(address: SocketAddr) -> Result<(), Failure> {
          listen:  curl -N {url}/stream\n  \
          speak:   curl -d message=hello {url}/post\n"
     ))?;
-    run(listener, routes, ConnectionSettings::default(), Arc::<ConnectionMetrics>::default(), hub).await
+    let (settings, metrics) = (ConnectionSettings::default(), Arc::<ConnectionMetrics>::default());
+    run(tidings_server::serve(listener, routes, settings, metrics, stopped(hub))).await
 }

@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use axum::Router;
 use clap::Args;
 use tidings::{
     Hub, HubSettings, Matcher, MemoryLimits, MemoryLog, Validator,
@@ -10,8 +9,8 @@ use tidings::{
 };
 use tidings_auth::Authenticator;
 use tidings_server::{
-    ConnectionMetrics, ConnectionSettings, Drain, Keyless, Listener, Settings, connections_for_file_limit,
-    hub_path_is_free, raise_file_limit, router,
+    ConnectionMetrics, ConnectionSettings, Drain, Keyless, Settings, connections_for_file_limit, faces,
+    hub_path_is_free, raise_file_limit,
 };
 use url::Url;
 
@@ -173,7 +172,7 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
     settings.body_secs = config.body_secs;
     settings.charset_utf8 = config.charset_utf8;
     settings.connection_metrics = Some(Arc::clone(&metrics));
-    let routes = router(hub.clone(), authenticator, settings);
+    let service = faces(hub.clone(), authenticator, settings);
 
     print_line(&banner::of_hub(&config, &base_url, files))?;
     let connections = ConnectionSettings {
@@ -187,24 +186,20 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
         raw_streams: config.raw_streams,
         drain_secs: config.drain_secs,
     };
-    run(listener, routes, connections, metrics, hub).await
+    run(tidings_server::serve(listener, service, connections, metrics, stopped(hub))).await
 }
 
-/// Serves until somebody stops it: once for a clean end, twice for an end at once.
-pub(super) async fn run(
-    listener: Listener,
-    routes: Router,
-    settings: ConnectionSettings,
-    metrics: Arc<ConnectionMetrics>,
-    hub: Hub,
-) -> Result<(), Failure> {
-    let stopped = async move {
-        stop_requested(1).await;
-        hub.close();
-        Drain::AtOnce
-    };
+/// When the server is to end, and how: once somebody stops it.
+pub(super) async fn stopped(hub: Hub) -> Drain {
+    stop_requested(1).await;
+    hub.close();
+    Drain::AtOnce
+}
+
+/// Serves until that has come to a clean end, or to an end at once if somebody stops it twice.
+pub(super) async fn run(serving: impl Future<Output = ()>) -> Result<(), Failure> {
     tokio::select! {
-        () = tidings_server::serve(listener, routes, settings, metrics, stopped) => Ok(()),
+        () = serving => Ok(()),
         () = stop_requested(2) => Err(Failure::runtime("stopped twice: connections were cut")),
     }
 }

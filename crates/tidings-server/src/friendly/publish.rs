@@ -2,9 +2,11 @@
 
 use axum::{
     extract::{Request, State},
-    response::Response,
+    response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use http::request::Parts;
+use http_body::Body;
 use serde::Serialize;
 use tidings::{NewEvent, Published};
 
@@ -17,16 +19,24 @@ use crate::{
     router::App,
 };
 
+/// The router's way to [`publish_one`].
+pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
+    publish_one(&app, request).await.into_response()
+}
+
 /// Publishes the body, verbatim and whatever its Content-Type, so that `curl -d` works.
-pub(crate) async fn publish(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
+    app: &App,
+    request: http::Request<B>,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.door.publisher(&parts.headers, &app.origins)?;
-    let envelope = envelope(&app, &parts)?;
+    let envelope = envelope(app, &parts)?;
     let key = idempotency_key(&parts.headers)?;
-    let body = body_bytes(&app, &parts.headers, body).await?;
+    let body = body_bytes(app, &parts.headers, body).await?;
     let event = NewEvent { data: utf8(&body)?.to_owned(), ..envelope };
-    let request = PublishRequest { events: vec![validate(&app, event)?], key };
-    let published = publishing::publish(&app, &access, request).await?;
+    let request = PublishRequest { events: vec![validate(app, event)?], key };
+    let published = publishing::publish(app, &access, request).await?;
     let receipt = published.into_iter().next().map(Receipt::from).expect("one event, one receipt");
     Ok(json_line(&receipt))
 }

@@ -2,16 +2,20 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
+use axum::body::Body;
+use http::{HeaderMap, HeaderName, Request, Response};
+use hyper::body::Incoming;
 use tidings::Hub;
-use tidings_server::{ConnectionMetrics, ConnectionSettings, Drain, Listener, Settings, router, serve};
+use tidings_server::{ConnectionMetrics, ConnectionSettings, Drain, Listener, Settings, faces, serve};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
     sync::oneshot,
     task::JoinHandle,
 };
+use tower::Service;
 
 use crate::support::{self, Answer, within};
 
@@ -35,10 +39,25 @@ impl Served {
         .await
     }
 
-    pub async fn start_with(mut settings: Settings, connections: ConnectionSettings) -> Self {
+    /// A hub without keys, as `tidings serve` serves it.
+    pub async fn start_with(settings: Settings, connections: ConnectionSettings) -> Self {
+        let hub = support::hub().await;
+        Self::start_service(hub.clone(), settings, connections, |settings| faces(hub, None, settings))
+    }
+
+    /// Serves what is made of these settings, which are told of the connections' metrics.
+    pub fn start_service<S>(
+        hub: Hub,
+        mut settings: Settings,
+        connections: ConnectionSettings,
+        service: impl FnOnce(Settings) -> S,
+    ) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+    {
         let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let hub = support::hub().await;
         let metrics = Arc::new(ConnectionMetrics::default());
         settings.connection_metrics = Some(Arc::clone(&metrics));
         let (stop, stopped) = oneshot::channel();
@@ -46,14 +65,14 @@ impl Served {
             let _ = stopped.await;
             Drain::AtOnce
         };
-        let service = router(hub.clone(), None, settings);
+        let service = service(settings);
         let server = tokio::spawn(serve(listener, service, connections, Arc::clone(&metrics), shutdown));
         Self { address, hub, metrics, stop: Some(stop), server }
     }
 
-    pub async fn send(&self, request: &str) -> BufReader<TcpStream> {
+    pub async fn send(&self, request: impl AsRef<[u8]>) -> BufReader<TcpStream> {
         let mut socket = TcpStream::connect(self.address).await.expect("it listens");
-        socket.write_all(request.as_bytes()).await.expect("it reads");
+        socket.write_all(request.as_ref()).await.expect("it reads");
         BufReader::new(socket)
     }
 
@@ -66,7 +85,7 @@ impl Served {
     }
 
     /// A request whose answer ends.
-    pub async fn ask(&self, request: &str) -> Answer {
+    pub async fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
         let mut socket = self.send(request).await;
         let mut raw = String::new();
         within(socket.read_to_string(&mut raw)).await.expect("an answer");
@@ -74,10 +93,12 @@ impl Served {
         let mut lines = head.lines();
         let status =
             lines.next().and_then(|line| line.get(9..12)).expect("a status").parse().expect("a status");
-        let headers = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
-        Answer { status, headers: headers.collect(), body: body.to_owned() }
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+            let name: HeaderName = name.parse().expect("a name");
+            headers.append(name, value.parse().expect("a value"));
+        }
+        Answer { status, headers, body: body.to_owned() }
     }
 
     /// Waits until nobody subscribes.

@@ -37,6 +37,13 @@ pub async fn with_keys() -> Face {
 }
 
 pub async fn with_keys_and(settings: Settings) -> Face {
+    let hub = hub().await;
+    let authenticator = authenticator(&hub);
+    Face::new(hub, Some(authenticator), settings)
+}
+
+/// Two keys and an issuer of tokens.
+pub fn authenticator(hub: &Hub) -> Authenticator {
     let key = |name: &str, secret: &str, matchers: &[&str]| KeyConfig {
         name: name.to_owned(),
         secret: Secret::new(secret),
@@ -52,9 +59,7 @@ pub async fn with_keys_and(settings: Settings) -> Face {
             key: Secret::new(SIGNING_SECRET),
         }),
     };
-    let hub = hub().await;
-    let authenticator = Authenticator::new(config, hub.validator()).expect("a sound configuration");
-    Face::new(hub, Some(authenticator), settings)
+    Authenticator::new(config, hub.validator()).expect("a sound configuration")
 }
 
 /// Whatever is published about `staff-…` is private.

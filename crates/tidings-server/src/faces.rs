@@ -1,0 +1,106 @@
+//! The faces of a hub as the one service that [`serve`](crate::serve) drives.
+//!
+//! Nearly every request of a busy hub publishes one event, and finding its route would cost as much as publishing it. So these leave before
+//! the router: what they pass ([`passed`]) and what answers them (`publish_one`) are the functions that the router's way calls, too, and
+//! no rule stands here but which requests they are.
+
+use std::convert::Infallible;
+
+use axum::{body::Body, response::IntoResponse};
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use tidings::Hub;
+use tidings_auth::Authenticator;
+use tower::{Service, ServiceExt, service_fn};
+
+use crate::{
+    Settings, friendly, mercure,
+    router::{App, passed, routes},
+};
+
+/// The faces of a hub: [`router`](crate::router()), with a shorter way for those who publish one event.
+///
+/// # Panics
+///
+/// If the path of the hub's public URL is one of the server's own, see [`hub_path_is_free`](crate::hub_path_is_free).
+pub fn faces<B>(
+    hub: Hub,
+    authenticator: Option<Authenticator>,
+    settings: Settings,
+) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync,
+{
+    let app = App::new(hub, authenticator, settings);
+    let router = routes(app.clone());
+    service_fn(move |request: Request<B>| {
+        let (app, router) = (app.clone(), router.clone());
+        async move {
+            match Publication::of(&app, &request) {
+                Some(Publication::Friendly) => {
+                    let answer = async |request| friendly::publish_one(&app, request).await.into_response();
+                    Ok(passed(&app, request, answer).await)
+                }
+                Some(Publication::Mercure) => {
+                    let answer = async |request| mercure::publish_one(&app, request).await.into_response();
+                    Ok(passed(&app, request, answer).await)
+                }
+                None => router.oneshot(request.map(Body::new)).await,
+            }
+        }
+    })
+}
+
+/// A request that publishes one event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Publication {
+    /// `POST /topics/{topic}`.
+    Friendly,
+    /// `POST` to the hub's own path.
+    Mercure,
+}
+
+impl Publication {
+    /// Compares paths as the router does: as they were sent.
+    fn of<B>(app: &App, request: &Request<B>) -> Option<Self> {
+        if request.method() != Method::POST {
+            return None;
+        }
+        let path = request.uri().path();
+        if path.strip_prefix("/topics/").is_some_and(|topic| !topic.is_empty()) {
+            return Some(Self::Friendly);
+        }
+        (path == app.hub.validator().hub_url().path()).then_some(Self::Mercure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_publications_of_one_event_leave_before_the_router() {
+        let app = App::new(Hub::in_memory().await, None, Settings::default());
+        for (method, target, expected) in [
+            ("POST", "/topics/chat", Some(Publication::Friendly)),
+            ("POST", "/topics/a/b?id=1", Some(Publication::Friendly)),
+            ("POST", "/topics//", Some(Publication::Friendly)),
+            ("POST", "/.well-known/mercure?x", Some(Publication::Mercure)),
+            ("POST", "/topics", None),
+            ("POST", "/topics/", None),
+            ("POST", "/topics?/topics/a", None),
+            ("POST", "/Topics/a", None),
+            ("POST", "//topics/a", None),
+            ("POST", "/.well-known/mercure/", None),
+            ("post", "/topics/chat", None),
+            ("GET", "/topics/chat", None),
+            ("HEAD", "/topics/chat", None),
+            ("OPTIONS", "/topics/chat", None),
+            ("GET", "/.well-known/mercure", None),
+        ] {
+            let request = Request::builder().method(method).uri(target).body(()).expect("a request");
+            assert_eq!(Publication::of(&app, &request), expected, "{method} {target}");
+        }
+    }
+}
