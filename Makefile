@@ -6,7 +6,10 @@ CACHE := tests/.cache
 # How long and how much: `make torture SEAM_EVENTS=10000000 FUZZ_SECS=3600`.
 SEAM_EVENTS ?= 1000000
 FUZZ_SECS ?= 60
-SUBSCRIBERS ?= 15000
+# What `make bench` measures, and how often; empty means everything.
+ROUNDS ?= 3
+SCENARIOS ?=
+SERVERS ?=
 
 FUZZ_TARGETS = $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz $(wildcard tests/stories/*.sh)
@@ -42,9 +45,10 @@ lint: setup ## Formatting, clippy, dependency rules (cargo-deny) and the scripts
 	$(CACHE)/python/bin/ruff format --check tests
 	cd tests && npx --no-install eslint .
 
-bench: ## Measure a release build: memory of 15,000 idle subscribers (SUBSCRIBERS=n)
-	$(CARGO) build --locked --release -p tidings-cli -p tidings-testkit
-	target/release/tidings-idle-memory $(SUBSCRIBERS)
+bench: ## Compare with nchan and axum, write docs/benchmarks.md; or less: SCENARIOS="fanout many" SERVERS="tidings" ROUNDS=1
+	@tests/setup bench || echo "NOTE: nchan will be missing"
+	$(CARGO) build --locked --release -p tidings-cli -p tidings-bench-axum -p tidings-bench-harness
+	target/release/tidings-bench-harness --rounds $(ROUNDS) $(addprefix --server ,$(SERVERS)) $(SCENARIOS)
 
 torture: ## The long tests: 1,000,000 events over the seam of each log (SEAM_EVENTS=n), a minute of each fuzz target (FUZZ_SECS=n)
 	TIDINGS_SEAM_EVENTS=$(SEAM_EVENTS) $(CARGO) test --locked --release -p tidings --test seam -- --nocapture

@@ -1,0 +1,150 @@
+//! Which runs there are, and their order.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, bail, ensure};
+use clap::Parser;
+use tidings_bench::{Report, Scenario};
+
+use crate::{
+    page,
+    results::Results,
+    servers::{Folder, Server, ServerKind},
+};
+
+/// Fewer rounds are no comparison that is worth keeping.
+const ROUNDS_KEPT_MIN: usize = 3;
+/// nice(1): nothing else on the machine shall come between. As root only.
+const PRIORITY: i32 = -5;
+
+/// Compare Tidings with nchan and an axum handler
+#[derive(Parser)]
+pub(crate) struct Args {
+    /// Which scenarios [default: all]
+    scenarios: Vec<String>,
+    /// How often everything is measured; medians count
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Which servers: tidings, nchan, axum; repeatable [default: all]
+    #[arg(long = "server", value_name = "NAME")]
+    servers: Vec<String>,
+    /// The folder of the built programs
+    #[arg(long, default_value = "target/release")]
+    programs: PathBuf,
+    /// Where the page goes if the comparison is complete
+    #[arg(long, default_value = "docs/benchmarks.md")]
+    page: PathBuf,
+}
+
+pub(crate) fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    ensure!(args.rounds > 0, "--rounds: there must be one at least");
+    let scenarios = chosen(&args.scenarios, &Scenario::ALL, Scenario::name)?;
+    let servers = chosen(&args.servers, &ServerKind::ALL, ServerKind::name)?;
+    let servers: Vec<ServerKind> = servers.into_iter().filter(|server| available(*server)).collect();
+    if rustix::process::nice(PRIORITY).is_err() {
+        eprintln!("NOTE: not root, so priority cannot be raised and kernel memory cannot be read");
+    }
+
+    let began = Instant::now();
+    let mut results = Results::default();
+    for round in 0..args.rounds {
+        for scenario in &scenarios {
+            // Whoever comes first in one round comes last in the next.
+            for place in 0..servers.len() {
+                let server = servers[(place + round) % servers.len()];
+                if !measures(*scenario, server) {
+                    continue;
+                }
+                eprintln!(
+                    "== round {} of {}: {} of {}",
+                    round + 1,
+                    args.rounds,
+                    scenario.name(),
+                    server.name()
+                );
+                results.add(measure(&args, *scenario, server)?);
+            }
+        }
+    }
+
+    let text = page::write(&results, args.rounds, began.elapsed())?;
+    let complete = scenarios.len() == Scenario::ALL.len() && servers.len() == ServerKind::ALL.len();
+    if complete && args.rounds >= ROUNDS_KEPT_MIN {
+        fs::write(&args.page, text).with_context(|| format!("cannot write {}", args.page.display()))?;
+        eprintln!("The page is {}", args.page.display());
+    } else {
+        println!("{text}");
+    }
+    let faults = results.faults_of("tidings");
+    ensure!(faults.is_none(), "tidings: {faults}");
+    Ok(())
+}
+
+/// What is worth comparing: history, a storm, and what only this hub has.
+fn measures(scenario: Scenario, server: ServerKind) -> bool {
+    match scenario {
+        Scenario::Replay | Scenario::Storm => server != ServerKind::Axum,
+        Scenario::SlowReaders | Scenario::Growth | Scenario::Private => server == ServerKind::Tidings,
+        _ => true,
+    }
+}
+
+fn measure(args: &Args, scenario: Scenario, kind: ServerKind) -> anyhow::Result<Report> {
+    let folder = Folder::new(&args.programs)?;
+    let private = scenario == Scenario::Private;
+    let server = Server::start(kind, &folder, private)?;
+    let mut bench = Command::new(folder.program("tidings")?);
+    bench.env_remove("TIDINGS_TOKEN").args(["bench", scenario.name(), "--json", "-"]);
+    bench.args(["--hub", kind.name(), "--url", &server.url()]);
+    bench.args(["--server-pid", &server.pid().to_string()]);
+    if scenario == Scenario::Storm {
+        bench.args(["--restart-command", &server.command_line()]);
+        // Only our own memory is to be back at its level.
+        if kind != ServerKind::Tidings {
+            bench.args(["--settle", "1s"]);
+        }
+    }
+    if private {
+        let tokens = folder.tokens()?;
+        bench.arg("--subscribe-tokens").arg(tokens.subscribe).env("TIDINGS_TOKEN", tokens.publish);
+    }
+    // Exit code 1 comes with a report of what was lost; without one there is nothing to go on with.
+    let output = bench.stderr(Stdio::inherit()).output().context("cannot start tidings bench")?;
+    let reports: Vec<Report> = serde_json::from_slice(&output.stdout).with_context(|| {
+        format!("{} of {} gave no result ({})", scenario.name(), kind.name(), output.status)
+    })?;
+    let report = reports.into_iter().next().context("an empty result")?;
+    eprint!("{report}");
+    Ok(report)
+}
+
+fn available(server: ServerKind) -> bool {
+    let missing = server.missing();
+    if let Some(missing) = &missing {
+        eprintln!("NOTE: going on without {}: {missing}", server.name());
+    }
+    missing.is_none()
+}
+
+fn chosen<T: Copy>(
+    names: &[String],
+    all: &[T],
+    name_of: impl Fn(T) -> &'static str,
+) -> anyhow::Result<Vec<T>> {
+    if names.is_empty() {
+        return Ok(all.to_vec());
+    }
+    for name in names {
+        if !all.iter().any(|one| name_of(*one) == name) {
+            let known: Vec<_> = all.iter().map(|one| name_of(*one)).collect();
+            bail!("there is no `{name}`; there are {}", known.join(", "));
+        }
+    }
+    Ok(all.iter().copied().filter(|one| names.iter().any(|name| name_of(*one) == name)).collect())
+}

@@ -1,0 +1,252 @@
+//! The servers under test, each in the foreground on a free port of loopback.
+
+use std::{
+    env, fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, getrlimit, kill_process, setrlimit};
+use tempfile::TempDir;
+
+const NGINX_CONF: &str = include_str!("../../nginx.conf");
+/// Where distributions keep nginx and its modules.
+const NGINX: [&str; 2] = ["/usr/sbin/nginx", "/usr/bin/nginx"];
+const MODULES: [&str; 3] = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"];
+const START_TIME_MAX: Duration = Duration::from_secs(20);
+/// Subscribers of the scenario `private` hold this many different grants.
+const GRANTS: usize = 100;
+/// Signs the tokens of a hub that lives for seconds on loopback.
+const SECRET: &str = "a secret of the benchmark, 32 bytes or more";
+const AUDIENCE: &str = "https://hub.example/";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServerKind {
+    Tidings,
+    Nchan,
+    Axum,
+}
+
+impl ServerKind {
+    pub(crate) const ALL: [Self; 3] = [Self::Tidings, Self::Nchan, Self::Axum];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tidings => "tidings",
+            Self::Nchan => "nchan",
+            Self::Axum => "axum",
+        }
+    }
+
+    /// Why it cannot be measured here, if it cannot.
+    pub(crate) fn missing(self) -> Option<String> {
+        (self == Self::Nchan && (nginx().is_none() || modules().is_none())).then(|| {
+            "nginx or its module nchan is not installed; `tests/setup bench` installs Debian's packages"
+                .to_owned()
+        })
+    }
+}
+
+/// What the servers of one run need: programs, and a folder that goes with this value.
+pub(crate) struct Folder {
+    programs: PathBuf,
+    temporary: TempDir,
+}
+
+/// What lets people into the hub of the scenario `private`.
+pub(crate) struct Tokens {
+    pub(crate) publish: String,
+    /// A file, one token per line.
+    pub(crate) subscribe: PathBuf,
+}
+
+impl Folder {
+    pub(crate) fn new(programs: &Path) -> anyhow::Result<Self> {
+        // A restart command is run by whoever kills the server: it must not depend on the current folder.
+        let programs =
+            programs.canonicalize().with_context(|| format!("no folder {}", programs.display()))?;
+        Ok(Self { programs, temporary: tempfile::tempdir()? })
+    }
+
+    pub(crate) fn program(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.programs.join(name);
+        ensure!(path.is_file(), "{} is not built: run `make bench`", path.display());
+        Ok(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+        let path = self.temporary.path().join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    fn issuer(&self) -> anyhow::Result<PathBuf> {
+        let text = format!("[issuer]\niss = \"bench\"\naudience = \"{AUDIENCE}\"\nsecret = \"{SECRET}\"\n");
+        self.write("tidings.toml", &text)
+    }
+
+    pub(crate) fn tokens(&self) -> anyhow::Result<Tokens> {
+        let config = self.issuer()?;
+        let new = |rights: &[&str]| {
+            let mut command = Command::new(self.program("tidings")?);
+            command.args(["token", "new", "--config"]).arg(&config).args(rights);
+            let output = command.output().context("cannot make tokens")?;
+            ensure!(
+                output.status.success(),
+                "cannot make tokens: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+        };
+        let mut lines = String::new();
+        for grant in 0..GRANTS {
+            // Each may receive the benchmark's topics and something of its own.
+            let own = format!("user-{grant}");
+            lines += &(new(&["--subscribe", "bench-*", "--subscribe", &own])? + "\n");
+        }
+        Ok(Tokens { publish: new(&["--publish", "*"])?, subscribe: self.write("tokens", &lines)? })
+    }
+}
+
+/// A running server. It ends with this value.
+pub(crate) struct Server {
+    address: SocketAddr,
+    command: Vec<String>,
+    child: Child,
+}
+
+impl Server {
+    pub(crate) fn start(kind: ServerKind, folder: &Folder, with_issuer: bool) -> anyhow::Result<Self> {
+        allow_descriptors()?;
+        // Whoever restarts it must find the same port free, so it is chosen here and not by the server.
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let command = command(kind, folder, address, with_issuer)?;
+        let log = fs::File::create(folder.temporary.path().join("log"))?;
+        let child = Command::new(&command[0])
+            .args(&command[1..])
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command[0]))?;
+        let mut server = Self { address, command, child };
+        let began = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = server.child.try_wait()? {
+                let log = fs::read_to_string(folder.temporary.path().join("log")).unwrap_or_default();
+                bail!("{} ended at once ({status}): {}", kind.name(), log.trim());
+            }
+            ensure!(began.elapsed() < START_TIME_MAX, "{} does not accept connections", kind.name());
+            sleep(Duration::from_millis(5));
+        }
+        Ok(server)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// For a shell.
+    pub(crate) fn command_line(&self) -> String {
+        self.command.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // After a storm it has been killed already.
+        if let Ok(None) = self.child.try_wait()
+            && let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+        {
+            kill_process(pid, Signal::TERM).ok();
+        }
+        let began = Instant::now();
+        while let Ok(None) = self.child.try_wait() {
+            if began.elapsed() > START_TIME_MAX {
+                self.child.kill().ok();
+            }
+            sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn command(
+    kind: ServerKind,
+    folder: &Folder,
+    address: SocketAddr,
+    with_issuer: bool,
+) -> anyhow::Result<Vec<String>> {
+    let text = |path: &Path| path.to_str().map(str::to_owned).context("a path that is no text");
+    let program = |name: &str| text(&folder.program(name)?);
+    match kind {
+        ServerKind::Tidings => {
+            let mut command =
+                vec![program("tidings")?, "serve".to_owned(), "--listen".to_owned(), address.to_string()];
+            if with_issuer {
+                command.extend(["--config".to_owned(), text(&folder.issuer()?)?]);
+            }
+            Ok(command)
+        }
+        ServerKind::Axum => Ok(vec![program("tidings-bench-axum")?, address.to_string()]),
+        ServerKind::Nchan => {
+            let (nginx, modules) = nginx().zip(modules()).context("nginx with nchan is not installed")?;
+            let path = text(folder.temporary.path())?;
+            let conf = NGINX_CONF
+                .replace("MODULES", modules)
+                .replace("FOLDER", &path)
+                .replace("PORT", &address.port().to_string());
+            let conf = text(&folder.write("nginx.conf", &conf)?)?;
+            // As root, nginx would give its workers to a user who may not enter the folder.
+            let user = if rustix::process::geteuid().is_root() { " user root;" } else { "" };
+            let words = ["-p", &path, "-e", "error.log", "-c", &conf, "-g", &format!("daemon off;{user}")];
+            Ok([nginx].into_iter().chain(words).map(str::to_owned).collect())
+        }
+    }
+}
+
+fn nginx() -> Option<&'static str> {
+    NGINX.into_iter().find(|path| Path::new(path).is_file())
+}
+
+fn modules() -> Option<&'static str> {
+    MODULES.into_iter().find(|folder| Path::new(folder).join("ngx_nchan_module.so").is_file())
+}
+
+/// Servers inherit it; only ours raises its own.
+fn allow_descriptors() -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// The machine, in a line.
+pub(crate) fn machine() -> String {
+    let field = |path: &str, name: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+        line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned())).unwrap_or_default()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let memory = field("/proc/meminfo", "MemTotal");
+    let mebibytes =
+        memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024;
+    let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let system = system.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux");
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!(
+        "{}, {cores} cores ({}), {mebibytes} MiB, kernel {}, {}",
+        system.trim_matches('"'),
+        field("/proc/cpuinfo", "model name"),
+        release.trim().split('-').next().unwrap_or_default(),
+        env::consts::ARCH
+    )
+}

@@ -1,0 +1,242 @@
+//! `tidings bench` in miniature: every scenario against a real hub, and hubs that do what no hub may do.
+#![cfg(target_os = "linux")]
+
+#[path = "bench/faulty_hub.rs"]
+mod faulty_hub;
+
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+use tidings_testkit::{Hub, PATIENCE};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use self::faulty_hub::{Fault, FaultyHub};
+
+fn tidings(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.kill_on_drop(true);
+    command
+}
+
+async fn bench(args: &[&str]) -> Output {
+    let mut command = tidings(&[&["bench"], args].concat());
+    command.env("PATH", "/usr/bin:/bin");
+    timeout(PATIENCE, command.output()).await.expect("a miniature takes seconds").unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+/// Checks that a run failed with this code and one line, and returns the line.
+#[track_caller]
+fn mistake(output: &Output, code: i32) -> String {
+    let line = std::str::from_utf8(&output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    line.strip_prefix("error: ").expect(line).trim_end().to_owned()
+}
+
+/// The steps of a run that must have found nothing wrong.
+#[track_caller]
+fn steps(output: &Output) -> Vec<Value> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let reports: Value = serde_json::from_slice(&output.stdout).unwrap();
+    reports[0]["steps"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn every_kind_of_delivery_is_counted_to_the_last_event() {
+    let hub = Hub::serve(&[]).await.unwrap();
+    let pid = hub.pid().unwrap().to_string();
+    for (scenario, subscribers, events, deliveries) in [
+        ("idle", 20, 1, 20),
+        ("fanout", 20, 50, 1000),
+        ("many", 20, 50, 50),
+        ("burst", 20, 50, 1000),
+        ("publish", 0, 50, 0),
+        ("replay", 20, 50, 5 * 1000),
+    ] {
+        let url = hub.url("");
+        let size = [subscribers.to_string(), events.to_string()];
+        let args = ["--url", &url, "--server-pid", &pid, "--subscribers", &size[0], "--events", &size[1]];
+        let output = bench(&[&[scenario, "--json", "-"], &args[..]].concat()).await;
+        let steps = steps(&output);
+        let traffic = &steps[0]["traffic"];
+        assert_eq!(traffic["deliveries"], deliveries, "{scenario}: {traffic}");
+        assert!(traffic["server_cpu_seconds"].as_f64().unwrap() > 0.0, "{scenario}: {traffic}");
+        assert!(traffic["reply"]["p50_ms"].as_f64().unwrap() > 0.0, "{scenario}: {traffic}");
+        assert_eq!(steps[0]["subscribers"], subscribers, "{scenario}");
+        if scenario == "idle" {
+            assert!(steps[0]["memory"]["before_bytes"].as_u64().unwrap() > 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_at_a_rate_have_a_latency_from_when_they_were_due() {
+    let hub = Hub::serve(&[]).await.unwrap();
+    let output = bench(&[
+        "fanout-slow",
+        "growth",
+        "--url",
+        &hub.url(""),
+        "--subscribers",
+        "20",
+        "--events",
+        "20",
+        "--rate",
+        "200",
+    ])
+    .await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for part in ["fanout-slow of tidings", "growth of tidings", "at 200/s", "latency", "nothing lost"] {
+        assert!(stdout(&output).contains(part), "{part} in {}", stdout(&output));
+    }
+}
+
+#[tokio::test]
+async fn frozen_readers_get_everything_in_the_end() {
+    let hub = Hub::serve(&[]).await.unwrap();
+    let args = ["--subscribers", "20", "--events", "60", "--rate", "100", "--payload-bytes", "65536"];
+    let output = bench(&[&["slow-readers", "--url", &hub.url(""), "--json", "-"], &args[..]].concat()).await;
+    let steps = steps(&output);
+    assert_eq!(steps.len(), 2);
+    assert_eq!(steps[0]["traffic"]["deliveries"], 20 * 60);
+    assert_eq!(steps[1]["traffic"]["deliveries"], 18 * 60);
+}
+
+#[tokio::test]
+async fn private_events_reach_those_with_a_grant() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("tidings.toml");
+    let secret = "0123456789abcdef0123456789abcdef";
+    std::fs::write(
+        &config,
+        format!("[issuer]\niss = \"a\"\naudience = \"https://b.example\"\nsecret = \"{secret}\"\n"),
+    )
+    .unwrap();
+    let config = config.to_str().unwrap();
+    let token = async |rights: &[&str]| {
+        let output =
+            tidings(&[&["token", "new", "--config", config], rights].concat()).output().await.unwrap();
+        stdout(&output).trim().to_owned()
+    };
+    let hub = Hub::serve(&["--config", config]).await.unwrap();
+    let url = hub.url("");
+    let run = async |subscriber: String| {
+        let file = folder.path().join("tokens");
+        std::fs::write(&file, subscriber + "\n").unwrap();
+        let publisher = token(&["--publish", "*"]).await;
+        let tokens = ["--subscribe-tokens", file.to_str().unwrap(), "--token", &publisher];
+        let size = ["--subscribers", "20", "--events", "20", "--rate", "200", "--patience", "1s"];
+        bench(&[&["private", "--url", &url], &tokens[..], &size].concat()).await
+    };
+    let output = run(token(&["--subscribe", "bench-*"]).await).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // That they were private is seen where the grant is another.
+    let output = run(token(&["--subscribe", "user-*"]).await).await;
+    assert_eq!(mistake(&output, 1), "private of tidings: 400 deliveries lost");
+}
+
+/// A hub on a port of its own, which a second process can take over.
+async fn own_hub() -> (Child, String) {
+    let mut hub = tidings(&["serve", "--listen", "127.0.0.1:0"]).spawn().unwrap();
+    let mut lines = BufReader::new(hub.stdout.take().unwrap()).lines();
+    let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+    let url = line.split_whitespace().last().unwrap().to_owned();
+    (hub, url)
+}
+
+#[tokio::test]
+async fn after_a_kill_everybody_is_back_and_hears_the_next_event() {
+    let (hub, url) = own_hub().await;
+    let again = format!(
+        "'{}' serve --listen {}",
+        env!("CARGO_BIN_EXE_tidings"),
+        url.strip_prefix("http://").unwrap()
+    );
+    let pid = hub.id().unwrap().to_string();
+    let args = ["--url", &url, "--server-pid", &pid, "--restart-command", &again, "--settle", "1s"];
+    let output = bench(&[&["storm", "--json", "-", "--subscribers", "50"], &args[..]].concat()).await;
+    let steps = steps(&output);
+    assert_eq!(steps[1]["traffic"]["deliveries"], 50);
+    assert!(steps[1]["connecting"]["per_second"].as_f64().unwrap() > 0.0);
+}
+
+#[tokio::test]
+async fn a_hub_that_loses_doubles_or_reorders_is_found_out() {
+    for (fault, line) in [
+        (Fault::Lose, "fanout-slow of tidings: 4 deliveries lost"),
+        (Fault::Double, "fanout-slow of tidings: 4 doubled"),
+        (Fault::Reorder, "fanout-slow of tidings: 4 out of order"),
+        (Fault::Refuse, "fanout-slow of tidings: 4 deliveries lost, 1 publish requests refused"),
+    ] {
+        let hub = FaultyHub::start(fault).await;
+        let size = ["--subscribers", "4", "--events", "20", "--rate", "500", "--patience", "1s"];
+        let output = bench(&[&["fanout-slow", "--url", &hub.url], &size[..]].concat()).await;
+        assert_eq!(mistake(&output, 1), line);
+        assert!(stdout(&output).contains("checked"), "the table comes nevertheless");
+    }
+    let honest = FaultyHub::start(Fault::None).await;
+    let size = ["--subscribers", "4", "--events", "20", "--rate", "500"];
+    let output = bench(&[&["fanout-slow", "--url", &honest.url], &size[..]].concat()).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn streams_that_end_are_told() {
+    let hub = FaultyHub::start(Fault::HangUp).await;
+    let size = ["--subscribers", "4", "--events", "20", "--rate", "500", "--patience", "1s"];
+    let output = bench(&[&["fanout-slow", "--url", &hub.url], &size[..]].concat()).await;
+    assert!(mistake(&output, 1).ends_with("deliveries lost, 4 streams ended"));
+}
+
+#[tokio::test]
+async fn a_wrong_command_line_is_one_line_with_the_fix() {
+    for (args, part) in [
+        (&["fanuot"][..], "'fanout'"),
+        (&["fanout", "--hub", "ncahn"], "nchan"),
+        (&["fanout", "--subscribers", "0"], "--subscribers 0"),
+        (&["fanout", "--publishers", "257"], "--publishers 257: it must be from 1 to 256"),
+        (&["fanout", "--rate", "0"], "--rate"),
+        (&["fanout", "--url", "https://example.com"], "http://"),
+        (&["fanout", "--body", "hello"], "{data}"),
+        (&["fanout", "--publish-header", "nonsense"], "`nonsense`"),
+        (&["fanout", "--server-pid", "4194999"], "--server-pid 4194999"),
+        (&["replay", "--hub", "axum"], "no history"),
+        (&["storm"], "--restart-command"),
+        (&["private"], "--subscribe-tokens"),
+        (&["private", "--subscribe-tokens", "/no/such/file"], "/no/such/file"),
+        (&["fanout", "--subscribers", "16000000"], "ulimit -Hn"),
+    ] {
+        let line = mistake(&bench(args).await, 2);
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = bench(&["fanout", "--subscribers", "1", "--url", &format!("http://{nobody}")]).await;
+    assert!(mistake(&output, 1).contains(&format!("fanout: no connection to {nobody}")));
+}
+
+#[tokio::test]
+async fn a_hub_that_refuses_subscriptions_is_quoted() {
+    let hub = Hub::serve(&[]).await.unwrap();
+    let subscribe = hub.url("/nowhere?{topic}");
+    let output = bench(&["fanout", "--url", &hub.url(""), "--subscribe", &subscribe]).await;
+    assert!(mistake(&output, 1).starts_with("fanout: a subscription was answered 404: "));
+}
+
+#[tokio::test]
+async fn help_explains_every_scenario() {
+    let output = bench(&["--help"]).await;
+    for part in
+        ["idle", "fanout-slow", "slow-readers", "growth", "--subscribe <TEMPLATE>", "[default: tidings]"]
+    {
+        assert!(stdout(&output).contains(part), "{part} in {}", stdout(&output));
+    }
+}
