@@ -9,10 +9,11 @@ mod publish;
 mod summary;
 
 use axum::{
+    body::Body,
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{header, request::Parts};
+use http::{HeaderValue, header, request::Parts};
 use serde::Serialize;
 use tidings::{Format, Matcher, Requested};
 
@@ -77,11 +78,17 @@ pub(crate) async fn topic_missing() -> Problem {
     )
 }
 
+/// Bytes of JSON that most answers need: the receipt of one event.
+const JSON_BYTES_EXPECTED: usize = 128;
+
 /// JSON for programs, and a line of its own for people with a terminal.
 fn json_line(value: &impl Serialize) -> Response {
-    let mut json = serde_json::to_string(value).expect("our own answers are strings and numbers");
-    json.push('\n');
-    ([(header::CONTENT_TYPE, "application/json")], json).into_response()
+    let mut json = Vec::with_capacity(JSON_BYTES_EXPECTED);
+    serde_json::to_writer(&mut json, value).expect("our own answers are strings and numbers");
+    json.push(b'\n');
+    let mut response = Response::new(Body::from(json));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn query(parts: &Parts) -> Result<Parameters, Problem> {

@@ -27,6 +27,18 @@ impl Cursor {
         EventId::generated(self)
     }
 
+    /// Longest spelling.
+    pub(crate) const BYTES_MAX: usize = 1 + 11 + 1 + 22;
+
+    /// Spells it into a buffer, from the end: every event that is published has its cursor spelled.
+    pub(crate) fn spell(self, buffer: &mut [u8; Self::BYTES_MAX]) -> &str {
+        let dot = write_digits(buffer, Self::BYTES_MAX, u128::from_be_bytes(self.position.to_bytes())) - 1;
+        buffer[dot] = b'.';
+        let start = write_digits(buffer, dot, u128::from(self.epoch.to_u64())) - 1;
+        buffer[start] = b'#';
+        std::str::from_utf8(&buffer[start..]).expect("the alphabet is ASCII")
+    }
+
     /// Reads a generated id, with or without its leading `#`. Only the canonical spelling is accepted, so that two different texts
     /// never mean one cursor.
     pub fn parse(text: &str) -> Result<Self, ParseCursorError> {
@@ -40,28 +52,24 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("#")?;
-        write_digits(f, u128::from(self.epoch.to_u64()))?;
-        f.write_str(".")?;
-        write_digits(f, u128::from_be_bytes(self.position.to_bytes()))
+        f.write_str(self.spell(&mut [0; Self::BYTES_MAX]))
     }
 }
 
 /// Unreserved characters of RFC 3986 but `-` and `.`: `-` would make an id look like the `since` word `-50`, `.` separates.
 const DIGITS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_~";
 
-fn write_digits(f: &mut fmt::Formatter<'_>, mut number: u128) -> fmt::Result {
-    let mut buffer = [b'0'; 22];
-    let mut start = buffer.len();
+/// Writes a number so that it ends before `end`, and says where it begins.
+fn write_digits(buffer: &mut [u8], end: usize, mut number: u128) -> usize {
+    let mut start = end;
     loop {
         start -= 1;
         buffer[start] = DIGITS[(number & 63) as usize];
         number >>= 6;
         if number == 0 {
-            break;
+            return start;
         }
     }
-    f.write_str(std::str::from_utf8(&buffer[start..]).expect("the alphabet is ASCII"))
 }
 
 fn digits_to_number(digits: &str) -> Result<u128, ParseCursorError> {

@@ -53,7 +53,7 @@ impl EventId {
     }
 
     pub(crate) fn generated(cursor: Cursor) -> Self {
-        Self(cursor.to_string().into())
+        Self(cursor.spell(&mut [0; Cursor::BYTES_MAX]).into())
     }
 
     /// The id as it goes over the wire.

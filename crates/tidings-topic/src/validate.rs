@@ -14,6 +14,10 @@ use crate::{Event, EventId, EventType, Matcher, NewEvent, Topic, matcher::UrlPat
 #[derive(Clone, Debug)]
 pub struct Validator {
     hub_url: Url,
+    /// The path of the hub in its one form, without a slash at its end.
+    hub_path: String,
+    /// The same up to its last slash: what stands before a topic that is one plain word when it is resolved. `None`: ask the URL parser.
+    directory: Option<String>,
     /// Most topics of one event; more are [`Invalid`] with [`is_excess`](Invalid::is_excess). Default 100.
     pub topics_max: usize,
     /// Most matchers of one subscription; more are [`Invalid`]. Default 100.
@@ -44,7 +48,15 @@ impl Validator {
     /// Nobody may publish at the path of the hub or below it. At the path `/` that would be everywhere; there, only `/` itself and
     /// `/subscriptions` with what is below it are reserved.
     pub fn new(hub_url: Url) -> Self {
-        Self { hub_url, topics_max: 100, matchers_max: 100 }
+        let path = normalize_path(hub_url.path());
+        let directory = path.rfind('/').map(|slash| path[..=slash].to_owned());
+        Self {
+            hub_path: path.trim_end_matches('/').to_owned(),
+            directory: directory.filter(|_| matches!(hub_url.scheme(), "http" | "https")),
+            hub_url,
+            topics_max: 100,
+            matchers_max: 100,
+        }
     }
 
     /// The public URL of the hub.
@@ -192,22 +204,32 @@ impl Validator {
     // `https:a.example/b` is read in two ways: relative to a hub with the same scheme, and as `https://a.example/b` by everybody else.
     // Neither may name the hub.
     fn reserved_path(&self, topic: &str) -> Option<String> {
-        let readings = [self.hub_url.join(topic), Url::parse(topic)];
-        readings.into_iter().flatten().find_map(|url| self.reserved(url.path()))
+        match &self.directory {
+            Some(directory) if is_plain_word(topic) => self.reserved([directory, topic].concat()),
+            _ => self.reserved_reading(topic),
+        }
     }
 
-    fn reserved(&self, path: &str) -> Option<String> {
-        let path = normalize_path(path);
-        let hub_path = normalize_path(self.hub_url.path());
-        let hub_path = hub_path.trim_end_matches('/');
-        let rest = path.strip_prefix(hub_path)?;
-        let reserved = if hub_path.is_empty() {
+    fn reserved_reading(&self, topic: &str) -> Option<String> {
+        let readings = [self.hub_url.join(topic), Url::parse(topic)];
+        readings.into_iter().flatten().find_map(|url| self.reserved(normalize_path(url.path())))
+    }
+
+    fn reserved(&self, path: String) -> Option<String> {
+        let rest = path.strip_prefix(&*self.hub_path)?;
+        let reserved = if self.hub_path.is_empty() {
             rest == "/" || is_at_or_below(rest.strip_prefix("/subscriptions"))
         } else {
             is_at_or_below(Some(rest))
         };
         reserved.then_some(path)
     }
+}
+
+/// Whether a topic is, to a URL parser, the name of a neighbour of the hub and nothing else, as most are: no scheme, no host, no path, no dot
+/// segment and nothing that is encoded.
+fn is_plain_word(topic: &str) -> bool {
+    !topic.is_empty() && topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte))
 }
 
 fn is_at_or_below(rest: Option<&str>) -> bool {
@@ -349,4 +371,59 @@ fn hex_octet(digits: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(digits).ok()?;
     let hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     hex.then(|| u8::from_str_radix(text, 16).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HUBS: [&str; 9] = [
+        "http://localhost/.well-known/mercure",
+        "https://hub.example/",
+        "https://hub.example",
+        "https://hub.example//",
+        "https://hub.example/hub/",
+        "https://hub.example/hub//",
+        "https://hub.example/a/b?c=/d#/e",
+        "https://hub.example/%61/%c3%a9/a",
+        "https://hub.example/a/%2e%2e/~b-",
+    ];
+
+    fn assert_same_reading(topic: &str) {
+        for hub_url in HUBS {
+            let validator = Validator::new(hub_url.parse().expect("a URL"));
+            assert_eq!(
+                validator.reserved_path(topic),
+                validator.reserved_reading(topic),
+                "{topic} at {hub_url}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_plain_word_is_read_as_the_url_parser_reads_it(topic in "[A-Za-z0-9_~-]{1,12}") {
+            prop_assert!(is_plain_word(&topic));
+            assert_same_reading(&topic);
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_the_hubs_own_is_read_as_the_url_parser_reads_it() {
+        for topic in ["mercure", "Mercure", "mercur", "mercures", "subscriptions", "hub", "a", "b", "~b-"] {
+            assert!(is_plain_word(topic));
+            assert_same_reading(topic);
+        }
+        let reserved = |topic: &str| Validator::default().reserved_path(topic).is_some();
+        assert!(reserved("mercure") && !reserved("chat"));
+    }
+
+    #[test]
+    fn what_a_url_parser_may_read_otherwise_is_no_plain_word() {
+        for topic in ["", ".", "..", "a.", "a/b", "a:b", "a%41", "a?b", "a#b", "a\\b", "a b", "é", "a\tb"] {
+            assert!(!is_plain_word(topic), "{topic}");
+        }
+    }
 }

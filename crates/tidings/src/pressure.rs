@@ -1,7 +1,7 @@
 //! Back-pressure on publishers: appends in flight are bounded, and appends wait while the fan-out lags.
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -9,38 +9,64 @@ use std::{
 };
 
 use tidings_log::{Cursor, Position};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 
 /// Counts what is on its way into the log, and what is in the log and not yet in the feeds.
 #[derive(Debug)]
 pub(crate) struct Pressure {
-    count: Semaphore,
-    /// In units of [`BYTES_PER_PERMIT`], because a semaphore counts with 32 bits.
-    bytes: Semaphore,
-    bytes_permits_max: u32,
-    lagging: Mutex<BTreeMap<Position, u64>>,
+    count: Room,
+    bytes: Room,
+    /// The last position and the bytes of each batch, in the order of the log.
+    lagging: Mutex<VecDeque<(Position, u64)>>,
     lagging_bytes: AtomicU64,
     lagging_bytes_max: u64,
     caught_up: Notify,
 }
 
+/// Room that is taken and given back, and never waited for.
+#[derive(Debug)]
+struct Room {
+    taken: AtomicU64,
+    max: u64,
+}
+
+impl Room {
+    fn new(max: u64) -> Self {
+        Self { taken: AtomicU64::new(0), max }
+    }
+
+    fn take(&self, amount: u64) -> Option<Taken<'_>> {
+        let take = |taken: u64| taken.checked_add(amount).filter(|taken| *taken <= self.max);
+        // It counts and orders nothing else.
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(Taken { room: self, amount })
+    }
+}
+
+#[derive(Debug)]
+struct Taken<'a> {
+    room: &'a Room,
+    amount: u64,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.room.taken.fetch_sub(self.amount, Ordering::Relaxed);
+    }
+}
+
 /// The right to append one batch.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
-    _count: SemaphorePermit<'a>,
-    _bytes: SemaphorePermit<'a>,
+    _count: Taken<'a>,
+    _bytes: Taken<'a>,
 }
-
-const BYTES_PER_PERMIT: u64 = 1024;
 
 impl Pressure {
     pub(crate) fn new(count_max: usize, bytes_max: u64, lagging_bytes_max: u64) -> Self {
-        let permits =
-            u32::try_from(bytes_max.div_ceil(BYTES_PER_PERMIT)).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
         Self {
-            count: Semaphore::new(count_max.min(Semaphore::MAX_PERMITS)),
-            bytes: Semaphore::new(permits as usize),
-            bytes_permits_max: permits,
+            count: Room::new(count_max as u64),
+            bytes: Room::new(bytes_max.max(1)),
             lagging: Mutex::default(),
             lagging_bytes: AtomicU64::new(0),
             lagging_bytes_max,
@@ -50,10 +76,8 @@ impl Pressure {
 
     /// Enters with a batch of this size, if there is room. A batch larger than all the room there is takes all of it.
     pub(crate) fn enter(&self, bytes: u64) -> Option<Turn<'_>> {
-        let permits =
-            u32::try_from(bytes.div_ceil(BYTES_PER_PERMIT)).unwrap_or(u32::MAX).min(self.bytes_permits_max);
-        let count = self.count.try_acquire().ok()?;
-        let bytes = self.bytes.try_acquire_many(permits).ok()?;
+        let count = self.count.take(1)?;
+        let bytes = self.bytes.take(bytes.min(self.bytes.max))?;
         Some(Turn { _count: count, _bytes: bytes })
     }
 
@@ -74,7 +98,9 @@ impl Pressure {
         // Under the lock: whoever moves the head afterwards finds this batch and takes it out.
         let head = head();
         if head.epoch == last.epoch && head.position < last.position {
-            lagging.insert(last.position, bytes);
+            // Publishers that were answered at the same time come here in any order, but nearly in that of the log.
+            let after = lagging.iter().rposition(|(position, _)| *position < last.position);
+            lagging.insert(after.map_or(0, |index| index + 1), (last.position, bytes));
             self.lagging_bytes.fetch_add(bytes, Ordering::AcqRel);
         }
     }
@@ -82,8 +108,8 @@ impl Pressure {
     /// Takes out what the feeds have now.
     pub(crate) fn fanned_out(&self, head: Position) {
         let mut lagging = self.lagging.lock().expect("nothing panics while it holds this");
-        while let Some(first) = lagging.first_entry().filter(|first| *first.key() <= head) {
-            let bytes = first.remove();
+        while let Some(&(_, bytes)) = lagging.front().filter(|(position, _)| *position <= head) {
+            lagging.pop_front();
             self.lagging_bytes.fetch_sub(bytes, Ordering::AcqRel);
         }
         drop(lagging);
@@ -112,6 +138,8 @@ mod tests {
 
     use super::*;
 
+    const BYTES: u64 = 1024;
+
     fn cursor(epoch: u64, number: u128) -> Cursor {
         let position = Position::from_bytes(number.to_be_bytes());
         Cursor { epoch: Epoch::from_u64(epoch), position }
@@ -119,9 +147,9 @@ mod tests {
 
     #[test]
     fn whoever_is_through_makes_room() {
-        let pressure = Pressure::new(2, 10 * BYTES_PER_PERMIT, 0);
-        let first = pressure.enter(9 * BYTES_PER_PERMIT).expect("there is room");
-        assert!(pressure.enter(2 * BYTES_PER_PERMIT).is_none(), "too many bytes");
+        let pressure = Pressure::new(2, 10 * BYTES, 0);
+        let first = pressure.enter(9 * BYTES).expect("there is room");
+        assert!(pressure.enter(2 * BYTES).is_none(), "too many bytes");
         let second = pressure.enter(1).expect("there is room for this");
         assert!(pressure.enter(0).is_none(), "too many batches");
         drop((first, second));
@@ -130,10 +158,10 @@ mod tests {
 
     #[test]
     fn what_was_refused_for_its_bytes_takes_no_turn() {
-        let pressure = Pressure::new(2, BYTES_PER_PERMIT, 0);
-        let _large = pressure.enter(BYTES_PER_PERMIT).expect("there is room");
+        let pressure = Pressure::new(2, BYTES, 0);
+        let _large = pressure.enter(BYTES).expect("there is room");
         for _ in 0..5 {
-            assert!(pressure.enter(BYTES_PER_PERMIT).is_none());
+            assert!(pressure.enter(BYTES).is_none());
         }
         assert!(pressure.enter(0).is_some());
     }

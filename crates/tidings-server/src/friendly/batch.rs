@@ -25,13 +25,13 @@ pub(crate) async fn publish_batch(State(app): State<App>, request: Request) -> R
     let body = body_bytes(&app, &parts.headers, body).await?;
     let events = read_events(&app, utf8(&body)?)?;
     let published = publishing::publish(&app, &access, PublishRequest { events, key }).await?;
-    Ok(json_line(&Receipts { events: published.into_iter().map(Receipt::from).collect() }))
+    Ok(json_line(&Receipts { events: published.iter().map(Receipt::from).collect() }))
 }
 
 /// One receipt for each event. A batch that had been published before has one, that of its first event.
 #[derive(Serialize)]
-struct Receipts {
-    events: Vec<Receipt>,
+struct Receipts<'a> {
+    events: Vec<Receipt<'a>>,
 }
 
 /// One line.

@@ -37,14 +37,14 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     let event = NewEvent { data: utf8(&body)?.to_owned(), ..envelope };
     let request = PublishRequest { events: vec![validate(app, event)?], key };
     let published = publishing::publish(app, &access, request).await?;
-    let receipt = published.into_iter().next().map(Receipt::from).expect("one event, one receipt");
+    let receipt = published.first().map(Receipt::from).expect("one event, one receipt");
     Ok(json_line(&receipt))
 }
 
 /// What a publisher learns of an event.
 #[derive(Serialize)]
-pub(crate) struct Receipt {
-    id: String,
+pub(crate) struct Receipt<'a> {
+    id: &'a str,
     /// How many streams of this hub it reaches, before rights are looked at.
     subscribers: usize,
     /// It had been published before, with the same idempotency key.
@@ -52,13 +52,9 @@ pub(crate) struct Receipt {
     duplicate: bool,
 }
 
-impl From<Published> for Receipt {
-    fn from(published: Published) -> Self {
-        Self {
-            id: published.id.to_string(),
-            subscribers: published.subscribers,
-            duplicate: published.duplicate,
-        }
+impl<'a> From<&'a Published> for Receipt<'a> {
+    fn from(published: &'a Published) -> Self {
+        Self { id: published.id.as_str(), subscribers: published.subscribers, duplicate: published.duplicate }
     }
 }
 
