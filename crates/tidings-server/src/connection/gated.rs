@@ -52,8 +52,8 @@ pub(super) struct GatedIo<IO> {
     released: usize,
     /// The client has ended its side.
     input_ended: bool,
-    /// A read was put off that would have told hyper so.
-    is_end_hidden: bool,
+    /// hyper was told to wait with a read: for the answer, or at least for the news that the answer is a stream.
+    is_read_put_off: bool,
     /// Everything that was written has been flushed, too: what hyper has is with the kernel.
     is_flushed: bool,
     outcome: Outcome,
@@ -88,7 +88,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
             buffer: Vec::new(),
             released: 0,
             input_ended: false,
-            is_end_hidden: false,
+            is_read_put_off: false,
             is_flushed: true,
             outcome: Outcome::Open,
             peer: Neighbourhood::of(Some(peer)),
@@ -131,7 +131,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
             }
             if self.input_ended {
                 if self.gate.is_answering() && !self.exchange.is_streaming() {
-                    self.is_end_hidden = true;
+                    self.is_read_put_off = true;
                     return Poll::Pending;
                 }
                 if self.gate.is_in_head() {
@@ -146,6 +146,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
                     self.outcome = Outcome::Ended;
                     continue;
                 }
+                self.is_read_put_off = true;
                 return Poll::Pending;
             }
             if self.poll_fill(cx)?.is_ready() {
@@ -262,14 +263,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
     fn after_flush(&mut self, cx: &mut Context<'_>) {
         // Each of these wakes hyper once, for the read that it was told to wait with.
         if self.exchange.take_body_done() {
-            self.is_end_hidden = false;
+            self.is_read_put_off = false;
             self.gate.answered(Instant::now().into_std());
             // What waits here now has its turn, and so has the time.
             if !self.buffer.is_empty() || self.input_ended || self.poll_deadline(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
-        } else if self.is_end_hidden && self.exchange.is_streaming() {
-            self.is_end_hidden = false;
+        } else if self.is_read_put_off && self.exchange.is_streaming() {
+            self.is_read_put_off = false;
             cx.waker().wake_by_ref();
         }
     }

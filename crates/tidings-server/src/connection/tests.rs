@@ -357,6 +357,14 @@ async fn a_client_that_keeps_sending_behind_a_stream_request_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_has_sent_much_behind_a_stream_request_is_cut_without_waiting_for_an_event() {
+    let mut client = Client::connect();
+    client.send(&[b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n", &[b'x'; 16 * 1024][..]].concat()).await;
+    client.ended().await;
+    assert!(client.stream.dropped.load(Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
 async fn pipelined_requests_are_answered_in_their_order() {
     let mut client = Client::connect();
     let post = b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n";
