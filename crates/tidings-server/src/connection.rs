@@ -312,8 +312,8 @@ impl<S> Driver<S> {
             gated,
             service_fn(move |request| {
                 metrics.requests.fetch_add(1, Relaxed);
-                let (answer, stage) =
-                    (answer(service.clone(), request, peer, Arc::clone(&for_service)), stage.clone());
+                let answer = answer(service.clone(), request, peer, Arc::clone(&for_service));
+                let stage = stage.clone();
                 async move {
                     let mut response = answer.await?;
                     if *stage.borrow() != Stage::Serving {

@@ -148,13 +148,10 @@ async fn silent_and_half_sent_heads_keep_nobody_out() {
 #[tokio::test]
 async fn a_connection_too_many_is_told_so_and_one_that_ends_makes_room() {
     let server = Server::start_with(ConnectionSettings { connections_max: 2, ..Default::default() });
-    let mut kept = Vec::new();
-    for _ in 0..2 {
-        // One after the other: of so few connections only one may wait for its head.
-        let mut client = server.connect().await;
+    let mut kept = [server.connect().await, server.connect().await];
+    for client in &mut kept {
         client.send(GET).await;
         client.read_until("hello").await;
-        kept.push(client);
     }
     let refused = server.answer(GET).await;
     assert_eq!(status(&refused), 503);

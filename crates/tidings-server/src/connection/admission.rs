@@ -42,11 +42,9 @@ pub(super) type Turn = Option<OwnedSemaphorePermit>;
 
 impl Admission {
     pub(super) fn new(settings: &ConnectionSettings) -> Arc<Self> {
-        // Slow heads must not take all the connections, whatever is configured.
-        let waiting_max = settings.heads_waiting_max.min(settings.connections_max / 2).max(1);
         let turns = settings.heads_max.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
-            waiting: Mutex::new(Waiting::new(waiting_max)),
+            waiting: Mutex::new(Waiting::new(settings.heads_waiting_max.max(1))),
             turns: Arc::new(Semaphore::new(turns)),
         })
     }
@@ -112,5 +110,74 @@ impl WaitedFor {
 impl Drop for WaitedFor {
     fn drop(&mut self) {
         self.admission.waiting().leave(self.address, self.age);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::pending, net::SocketAddr};
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::body::Incoming;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        sync::watch,
+    };
+
+    use super::super::{ConnectionMetrics, Driver, Stage, places::Places};
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    /// Connects clients to a server that answers one head at a time, and `/never` never.
+    fn server() -> impl Fn(&'static [u8]) -> DuplexStream {
+        let service = tower::service_fn(async |request: Request<Incoming>| {
+            if request.uri().path() == "/never" {
+                pending::<()>().await;
+            }
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
+        });
+        let metrics = Arc::<ConnectionMetrics>::default();
+        let driver =
+            Driver::new(service, &ConnectionSettings { heads_max: 1, ..Default::default() }, &metrics);
+        let (stop, stopping) = watch::channel(Stage::Serving);
+        move |request| {
+            let _running = &stop;
+            let (mut client, theirs) = duplex(4096);
+            let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+            let place = Places::new(&metrics).take();
+            tokio::spawn(driver.clone().drive(theirs, peer, place, stopping.clone()));
+            let sent = futures_util::FutureExt::now_or_never(client.write_all(request));
+            sent.expect("there is room").expect("open");
+            client
+        }
+    }
+
+    async fn secs_to_answer(mut client: DuplexStream) -> u64 {
+        let start = Instant::now();
+        let mut status = [0; 12];
+        client.read_exact(&mut status).await.expect("an answer");
+        assert_eq!(&status, b"HTTP/1.1 200");
+        start.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_waits_for_its_turn_but_not_for_ever() {
+        let connect = server();
+        let _holds_the_turn = connect(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+        tokio::task::yield_now().await;
+        assert_eq!(secs_to_answer(connect(GET)).await, TURN_WAIT_MAX.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answered_connection_and_a_body_that_is_still_to_come_hold_no_turn() {
+        let connect = server();
+        let mut kept = connect(GET);
+        kept.read_exact(&mut [0; 12]).await.expect("an answer");
+        let _body_to_come = connect(b"POST /never HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell");
+        tokio::task::yield_now().await;
+        assert_eq!(secs_to_answer(connect(GET)).await, 0);
     }
 }

@@ -1,0 +1,65 @@
+//! Many who begin a request and do not end it: they pay for it among themselves, and shut nobody out. (Other systems give a process
+//! only one loopback address.)
+#![cfg(target_os = "linux")]
+
+mod served_support;
+mod support;
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use served_support::Served;
+use support::within;
+use tidings_server::{ConnectionSettings, Settings};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+const CROWD: [u8; 4] = [127, 0, 0, 2];
+const SLOW_HEADS: u64 = 200;
+
+/// Nobody is late here: whoever goes has to go for want of room.
+fn patient() -> ConnectionSettings {
+    ConnectionSettings { first_byte_secs: 3_600, head_secs: 3_600, ..ConnectionSettings::default() }
+}
+
+async fn rest(client: &mut TcpStream) -> String {
+    let mut rest = String::new();
+    within(client.read_to_string(&mut rest)).await.expect("a clean end");
+    rest
+}
+
+#[tokio::test]
+async fn slow_heads_of_one_address_shut_nobody_out() {
+    for settings in [
+        ConnectionSettings { heads_waiting_max: 20, ..patient() },
+        ConnectionSettings { connections_max: 20, ..patient() },
+    ] {
+        let served = Served::start_with(Settings::default(), settings).await;
+        let (first_half, second_half) = HEALTH.split_at(20);
+        let mut slow_alone = served.connect_from([127, 0, 0, 3]).await;
+        slow_alone.write_all(first_half.as_bytes()).await.expect("it reads");
+
+        let mut crowd = Vec::new();
+        for number in 0..SLOW_HEADS {
+            let mut client = served.connect_from(CROWD).await;
+            if number % 2 == 0 {
+                client.write_all(first_half.as_bytes()).await.expect("it reads");
+            }
+            crowd.push(client);
+        }
+        served.ask(HEALTH).await.ok();
+
+        // The oldest of the crowd were told to go, and nobody else.
+        assert!(rest(&mut crowd[0]).await.starts_with("HTTP/1.1 408 "));
+        let given_up = served.metrics.refused_crowded.load(Relaxed);
+        assert!((SLOW_HEADS - 20..=SLOW_HEADS).contains(&given_up), "{given_up}");
+        assert_eq!(served.metrics.refused_full.load(Relaxed), 0);
+        slow_alone.write_all(second_half.as_bytes()).await.expect("it reads");
+        assert!(rest(&mut slow_alone).await.starts_with("HTTP/1.1 200 "));
+        let last = crowd.last_mut().expect("the crowd");
+        last.write_all(HEALTH.as_bytes()).await.expect("it reads");
+        assert!(rest(last).await.starts_with("HTTP/1.1 200 "));
+    }
+}
