@@ -108,22 +108,47 @@ impl Taken {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::{sync::Arc, time::Duration};
-
-    use tidings::{Hub, NewEvent};
-    use tokio::{
-        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-        net::TcpListener,
-        sync::watch,
-        time::timeout,
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        sync::Arc,
+        task::{Context, Poll},
+        time::Duration,
     };
 
-    use super::super::{ConnectionMetrics, ConnectionSettings, Driver, Stage, places::Places};
+    use bytes::Bytes;
+    use http_body::{Frame, SizeHint};
+    use hyper::body::Incoming;
+    use tidings::{Hub, NewEvent};
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadBuf},
+        net::{TcpListener, TcpSocket},
+        sync::watch,
+        task::yield_now,
+        time::timeout,
+    };
+    use tower::ServiceExt;
+
+    use super::{
+        super::{ConnectionMetrics, ConnectionSettings, Driver, Stage, places::Places},
+        *,
+    };
     use crate::{Settings, router};
 
     const PATIENCE: Duration = Duration::from_secs(60);
+    const STREAM: &[u8] = b"GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-    async fn lines_until(client: &mut BufReader<super::TcpStream>, end: &str) -> String {
+    /// A client with little room for what it is sent, and the server's end of its connection.
+    async fn connect() -> (BufReader<TcpStream>, TcpStream, net::SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let client = TcpSocket::new_v4().expect("a socket");
+        client.set_recv_buffer_size(4096).expect("set");
+        let client = client.connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        let (socket, peer) = listener.accept().await.expect("a connection");
+        (BufReader::new(client), socket, peer)
+    }
+
+    async fn lines_until(client: &mut BufReader<TcpStream>, end: &str) -> String {
         let mut lines = String::new();
         while !lines.contains(end) {
             let read =
@@ -135,15 +160,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_subscriber_that_was_taken_over_has_no_task_here_and_still_counts() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let client =
-            super::TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
-        let (socket, peer) = listener.accept().await.expect("a connection");
-        let mut client = BufReader::new(client);
-        client
-            .write_all(b"GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            .await
-            .expect("it reads");
+        let (mut client, socket, peer) = connect().await;
+        client.write_all(STREAM).await.expect("it reads");
 
         let hub = Hub::in_memory().await;
         let metrics = Arc::<ConnectionMetrics>::default();
@@ -161,5 +179,111 @@ mod tests {
         drop(client);
         timeout(PATIENCE, places.emptied()).await.expect("the place is given back");
         assert_eq!(hub.stats().subscribers, 0);
+    }
+
+    /// Larger than all buffers on the way to a client that does not read.
+    const LARGE_BYTES: usize = 4 * 1024 * 1024;
+
+    /// An answer that was made before the body of its request was read, which is dropped with its last byte.
+    struct Early {
+        rest: Option<Bytes>,
+        _unread: Incoming,
+    }
+
+    impl Body for Early {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.rest.take().map(|bytes| Ok(Frame::data(bytes))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.rest.is_none()
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.rest.as_ref().map_or(0, Bytes::len) as u64)
+        }
+    }
+
+    /// A socket that takes one slice at a time, so that hyper copies an answer instead of queueing it.
+    struct OneSlice(TcpStream);
+
+    impl AsyncRead for OneSlice {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, into)
+        }
+    }
+
+    impl AsyncWrite for OneSlice {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    impl Transport for OneSlice {
+        const IS_SOCKET: bool = true;
+
+        fn into_socket(self) -> io::Result<net::TcpStream> {
+            self.0.into_socket()
+        }
+    }
+
+    /// hyper begins with the next request before an answer is flushed, where the body of its request, held back by `Expect`, ends
+    /// after the answer was made and was copied. The gate alone keeps such an answer from being cut short.
+    #[tokio::test]
+    async fn a_stream_behind_a_request_that_was_answered_early_leaves_that_answer_whole() {
+        let (mut client, socket, peer) = connect().await;
+        let early = b"POST /early HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello";
+        client.write_all(&[&early[..], STREAM].concat()).await.expect("it reads");
+
+        let metrics = Arc::<ConnectionMetrics>::default();
+        let router = router(Hub::in_memory().await, None, Settings::default());
+        let service = tower::service_fn(move |request: Request<Incoming>| {
+            let router = router.clone();
+            async move {
+                if request.uri().path() == "/early" {
+                    let body =
+                        Early { rest: Some(vec![b'x'; LARGE_BYTES].into()), _unread: request.into_body() };
+                    return Ok(Response::new(axum::body::Body::new(body)));
+                }
+                router.oneshot(request.map(axum::body::Body::new)).await
+            }
+        });
+        let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
+        let (_stop, stopping) = watch::channel(Stage::Serving);
+        let connection =
+            tokio::spawn(driver.drive(OneSlice(socket), peer, Places::new(&metrics).take(), stopping));
+
+        // The client reads nothing, and the server has every occasion to go too far.
+        for _ in 0..1_000 {
+            yield_now().await;
+        }
+        lines_until(&mut client, "\r\n\r\n").await;
+        let mut body = vec![0; LARGE_BYTES];
+        timeout(PATIENCE, client.read_exact(&mut body)).await.expect("in time").expect("all of it");
+        assert!(body.iter().all(|byte| *byte == b'x'));
+        lines_until(&mut client, "retry: ").await;
+        connection.await.expect("no panic");
     }
 }
