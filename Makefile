@@ -24,12 +24,14 @@ help: ## List the tasks
 demo: ## Build Tidings and run the chat; it prints its address
 	@$(CARGO) run --locked -p tidings-cli -- demo
 
-# The binaries come last and one by one: so the hub under test is built exactly as `make demo` builds it.
+# The binaries come last and one by one: so the hub under test is built exactly as `make demo` builds it. The last line runs once more what
+# concerns streams, with streams that stay with the HTTP library; the Rust tests run both ways themselves.
 test: setup ## Install what tests need (asks before Debian packages), then run every test: Rust, browsers, clients, stories
 	$(CARGO) test --locked --workspace --all-features
 	$(CARGO) build --locked -p tidings-testkit
 	$(CARGO) build --locked -p tidings-cli
 	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories
+	cd tests && TIDINGS_RAW_STREAMS=false node --test --test-concurrency=2 --test-reporter=spec browser/plain.test.mjs clients
 
 check: ## What to run while working: formatting, clippy and the Rust tests; nothing to install, no network
 	$(CARGO) fmt --all --check

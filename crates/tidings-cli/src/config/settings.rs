@@ -140,7 +140,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..flag(
             "raw_streams",
             LIMITS,
-            "Whether streams over HTTP/1.1 leave the HTTP library, at a tenth of the memory (Linux): true or false",
+            "Whether streams over HTTP/1.1 leave the HTTP library, at a tenth of the memory (Linux); switch it off when in doubt: true or false",
         )
     },
     number("first_byte_secs", LIMITS, "A connection that says nothing for this long is closed", Is("5")),
