@@ -53,13 +53,14 @@ impl Floors {
         let mut topics = event.topics.clone();
         topics.sort_unstable();
         topics.dedup();
-        let mut audience = Arc::new(Audience { topics, private: event.private });
-        if let Some((known, old)) = self.numbers.get_key_value(&audience) {
-            audience = Arc::clone(known);
-            let old = *old;
-            self.remove(old);
+        let audience = Audience { topics, private: event.private };
+        // In a log that is full every append comes here, nearly always for an audience that is known.
+        if let Some(newest) = self.numbers.get_mut(&audience) {
+            let old = std::mem::replace(newest, number);
+            self.raise(old, number);
+            return;
         }
-        self.insert(number, audience);
+        self.insert(number, Arc::new(audience));
         while self.audiences.len() > limits.floors_max || self.bytes > MemoryLimits::FLOORS_BYTES_MAX {
             self.forget_oldest();
         }
@@ -129,6 +130,19 @@ impl Floors {
             self.forgotten_through = number;
             self.remove(number);
         }
+    }
+
+    /// Moves the floor of an audience up.
+    fn raise(&mut self, old: u64, number: u64) {
+        let Some(audience) = self.audiences.remove(&old) else { return };
+        for topic in &audience.topics {
+            if let Some(floors) = self.topics.get_mut(topic) {
+                let numbers = floors.of(audience.private);
+                numbers.remove(&old);
+                numbers.insert(number);
+            }
+        }
+        self.audiences.insert(number, audience);
     }
 
     fn insert(&mut self, number: u64, audience: Arc<Audience>) {
