@@ -232,14 +232,22 @@ impl Bench<'_> {
         let largest = self.shape.subscribers;
         let mut sizes: Vec<usize> = SIZES.into_iter().filter(|size| *size < largest).collect();
         sizes.push(largest);
-        let mut steps = Vec::new();
+        let (mut steps, mut before) = (Vec::new(), None);
         for subscribers in sizes {
             let rate = self.plan.rate.unwrap_or(GROWTH_DELIVERIES_PER_SECOND / count(subscribers));
             // As many deliveries for each size as the smallest gets.
             let events = (self.shape.events * SIZES[0].min(largest) as u64 / subscribers as u64).max(1);
             let shape = Shape { subscribers, events, rate: Some(rate), ..self.shape };
             self.shape.subscribers = subscribers;
-            steps.push(self.idle(&format!("{subscribers} subscribers"), shape)?);
+            let mut step = self.idle(&format!("{subscribers} subscribers"), shape)?;
+            // The server keeps what earlier steps made it take, so all are compared with the state before the first.
+            if let Some(memory) = &mut step.memory {
+                let first = *before.get_or_insert(memory.before_bytes);
+                memory.before_bytes = first;
+                let most = memory.connected_bytes.max(memory.after_bytes);
+                memory.per_subscriber_bytes = ratio(whole(most.saturating_sub(first)), count(subscribers));
+            }
+            steps.push(step);
         }
         Ok(steps)
     }

@@ -9,8 +9,8 @@ use std::process::{Output, Stdio};
 use serde_json::Value;
 use tidings_testkit::{Hub, PATIENCE};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
     time::timeout,
 };
 
@@ -144,18 +144,18 @@ async fn private_events_reach_those_with_a_grant() {
     assert_eq!(mistake(&output, 1), "private of tidings: 400 deliveries lost");
 }
 
-/// A hub on a port of its own, which a second process can take over.
-async fn own_hub() -> (Child, String) {
+/// A hub on a port of its own, which a second process can take over. It ends when nobody holds its output any more.
+async fn own_hub() -> (Child, Lines<BufReader<ChildStdout>>, String) {
     let mut hub = tidings(&["serve", "--listen", "127.0.0.1:0"]).spawn().unwrap();
     let mut lines = BufReader::new(hub.stdout.take().unwrap()).lines();
     let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
     let url = line.split_whitespace().last().unwrap().to_owned();
-    (hub, url)
+    (hub, lines, url)
 }
 
 #[tokio::test]
 async fn after_a_kill_everybody_is_back_and_hears_the_next_event() {
-    let (hub, url) = own_hub().await;
+    let (hub, _output, url) = own_hub().await;
     let again = format!(
         "'{}' serve --listen {}",
         env!("CARGO_BIN_EXE_tidings"),
