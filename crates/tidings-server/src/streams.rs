@@ -76,8 +76,6 @@ pub(crate) async fn stream(
         Err(error @ SubscribeError::Unavailable(_)) => return shed(app, parts, error.into()),
         Err(error) => return Err(error.into()),
     };
-    // A bare socket serves no second request, so no stream promises one: both ways behave alike.
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     if tells_cursor {
         headers.extend(resumed_from(&subscription));
     }

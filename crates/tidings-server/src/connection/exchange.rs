@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use tower::{Service, ServiceExt};
 
@@ -84,8 +84,13 @@ where
     name_host_once(&mut request);
     request.extensions_mut().insert(peer);
     let may_take_over = exchange.is_raw.load(Relaxed) && may_take_over(&request);
+    let asks_to_close = asks_to_close(request.headers());
     let mut response = service.oneshot(request).await?;
     if may_take_over {
+        if asks_to_close {
+            // As hyper answers it.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         match take_from(response) {
             Ok(taken) => {
                 *exchange.taken.lock().expect(NO_PANIC) = Some(taken);
@@ -101,6 +106,12 @@ where
         .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
     exchange.streaming.store(is_stream, Relaxed);
     Ok(response.map(|inner| AnswerBody { inner, _done: Done(exchange) }))
+}
+
+/// RFC 9112, 9.3: the client will not ask again.
+fn asks_to_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("close"))
 }
 
 /// RFC 9112, 3.2.2: the host of an absolute-form target replaces the Host header. Handlers then need to look at one place, and see

@@ -81,10 +81,8 @@ fn head(parts: &Parts, now: SystemTime) -> Vec<u8> {
     }
     // RFC 9112, 7: the end of a body without a length is told by its last chunk.
     write(&header::TRANSFER_ENCODING, b"chunked");
-    // RFC 9112, 9.6: a server that will end the connection says so.
-    if !parts.headers.contains_key(header::CONNECTION) {
-        write(&header::CONNECTION, b"close");
-    }
+    // `Connection: close` is not added, although the connection ends with the stream (RFC 9112, 9.6, does not demand it): undici, and
+    // with it every `fetch` of Node, takes a cut for a proper end where it stands, and does not reconnect.
     // RFC 9110, 6.6.1: whoever has a clock says when.
     if !parts.headers.contains_key(header::DATE) {
         let date = HeaderValue::from_str(&httpdate::fmt_http_date(now)).expect("a date is ASCII");
