@@ -6,6 +6,8 @@ use super::{AFTERMATH, Bench, CONNECTING_MAX, Start, load};
 use crate::{
     BenchError, Memory, Step,
     engine::{Engine, Manner},
+    histogram::Histogram,
+    plan::Shape,
 };
 
 /// One in ten is slow.
@@ -38,6 +40,9 @@ impl Bench<'_> {
         let connecting = self.connect(&mut engine, CONNECTING_MAX)?;
         let connected = self.memory()?;
         engine.add_publishers(shape.publishers)?;
+        // Who has never had an event has no id to resume from.
+        engine.run(load(Shape { events: 1, ..shape }), self.plan.patience, |_| {})?;
+        (engine.latency, engine.replies) = (Histogram::default(), Histogram::default());
         for number in &frozen {
             engine.freeze(*number, true)?;
         }
@@ -45,7 +50,8 @@ impl Bench<'_> {
         self.progress.begin("deliveries");
         let start = self.start(&engine);
         let reading = (shape.subscribers - frozen.len()) as u64;
-        engine.run_until(load(shape), reading * shape.events, self.plan.patience, |engine| {
+        let enough = engine.ledger.delivered() + reading * shape.events;
+        engine.run_until(load(shape), enough, self.plan.patience, |engine| {
             self.progress.show(engine.ledger.delivered(), engine.ledger.expected().max(1));
         })?;
         let traffic = self.traffic(&engine, &start, engine.last_delivery_nanos);
