@@ -10,7 +10,10 @@ mod listening;
 mod publish;
 mod serve;
 mod subscribe;
+mod supervisor;
 mod token;
+#[cfg(unix)]
+mod upgrade;
 
 use clap::{Parser, Subcommand};
 use tokio::runtime;

@@ -52,7 +52,7 @@ pub use self::{
 };
 use crate::{
     head::{HeadLimits, Refusal},
-    listener::{Listener, connections_for_file_limit},
+    listener::{DEAD_PEER_DEFAULT, Listener, connections_for_file_limit},
 };
 
 /// Most bytes of an answer that hyper buffers for a reader that is slow, and its unit of reading. A response body that yields larger
@@ -89,6 +89,9 @@ pub struct ConnectionSettings {
     /// Whether the sockets of streams over HTTP/1.1 are given to the hub, which spends far less on each than hyper does. Default: yes on
     /// Linux; it means nothing elsewhere. Both ways behave alike.
     pub raw_streams: bool,
+    /// Seconds that the other end of a connection may acknowledge nothing, or take nothing, before the connection is reset. Default 30: with
+    /// a heartbeat every 15 seconds, whoever vanishes is found within 45.
+    pub dead_peer_secs: u64,
     /// Seconds that running answers are given to end when the server stops. Default 10. What is left is cut.
     pub drain_secs: u64,
 }
@@ -124,6 +127,7 @@ impl Default for ConnectionSettings {
             heads_max: 1024,
             heads_waiting_max: 4096,
             raw_streams: true,
+            dead_peer_secs: DEAD_PEER_DEFAULT.as_secs(),
             drain_secs: 10,
         }
     }
@@ -146,6 +150,7 @@ pub async fn serve<S, B>(
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
+    listener.give_up_after(Duration::from_secs(settings.dead_peer_secs));
     let driver = Driver::new(service, &settings, &metrics);
     let places = Places::new(&metrics);
     let (stop, stopping) = watch::channel(Stage::Serving);

@@ -3,6 +3,8 @@
 //! Accepting never ends: an error that belongs to one connection is passed over, and one that belongs to the machine (no files, no
 //! memory) makes a pause, never a loop that spins.
 
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use listenfd::ListenFd;
@@ -17,13 +19,10 @@ use crate::connection::ConnectionMetrics;
 /// Connections that the kernel completes and holds for us while we are busy, such as in a reconnect storm. The kernel may
 /// cap it (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
-/// How long data may stay unacknowledged, or a reader refuse all data, before the kernel resets the connection. The client resumes by id.
-#[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(45);
+/// How long the other end of a connection may acknowledge nothing, where no setting says so. See [`Patience`].
+pub(crate) const DEAD_PEER_DEFAULT: Duration = Duration::from_secs(30);
 /// Most memory that the kernel spends on what one slow reader has not taken.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
-/// After this much silence the kernel asks whether the other end still exists, and then as often again until the system's count is used up.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The first pause after accepting failed for want of files or memory. Each further one in a row is twice as long.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest such pause.
@@ -40,6 +39,13 @@ pub struct Listener {
     socket: TcpListener,
     pause: Duration,
     paused_until: Option<Instant>,
+    patience: Patience,
+}
+
+/// How long the kernel waits for the other end of a connection before it gives it up.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    dead_peer: Duration,
 }
 
 /// A socket that cannot be listened on: one line that names it and says what to do.
@@ -96,9 +102,17 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    fn from_std(socket: std::net::TcpListener) -> io::Result<Self> {
+    /// Takes a socket that listens already, such as one that another process passes on. To be called within a tokio runtime.
+    pub fn from_std(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: TcpListener::from_std(socket)?, pause: ACCEPT_PAUSE_MIN, paused_until: None })
+        let patience = Patience { dead_peer: DEAD_PEER_DEFAULT };
+        let socket = TcpListener::from_std(socket)?;
+        Ok(Self { socket, pause: ACCEPT_PAUSE_MIN, paused_until: None, patience })
+    }
+
+    /// Gives connections up whose other end acknowledges nothing, or takes nothing, for this long; at least a second.
+    pub(crate) fn give_up_after(&mut self, time: Duration) {
+        self.patience = Patience { dead_peer: time.max(Duration::from_secs(1)) };
     }
 
     /// The next connection. May be dropped and called again: nothing is lost.
@@ -112,7 +126,7 @@ impl Listener {
                 Ok((stream, peer)) => {
                     self.pause = ACCEPT_PAUSE_MIN;
                     // A connection that is gone already says so when it is read.
-                    if let Err(error) = set_options(&stream) {
+                    if let Err(error) = set_options(&stream, self.patience) {
                         tracing::debug!(%error, %peer, "cannot set the options of a connection");
                     }
                     return (stream, peer);
@@ -159,16 +173,36 @@ fn advice(address: SocketAddr, error: &io::Error) -> String {
     format!("cannot listen on {address}: {why}")
 }
 
-fn set_options(stream: &TcpStream) -> io::Result<()> {
+/// The descriptor of the socket, for passing it on to a successor.
+#[cfg(unix)]
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn set_options(stream: &TcpStream, patience: Patience) -> io::Result<()> {
     let socket = SockRef::from(stream);
     // An event is one write; it must not wait for the acknowledgement of the one before.
     socket.set_tcp_nodelay(true)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     // Linux doubles what it is given, for its own bookkeeping.
     let asked = if cfg!(target_os = "linux") { SEND_BUFFER_BYTES / 2 } else { SEND_BUFFER_BYTES };
     socket.set_send_buffer_size(asked)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))
+    patience.set_on(&socket)
+}
+
+impl Patience {
+    /// Data that is not acknowledged starts the time, and so does a reader that takes nothing (its window is closed): either way the
+    /// connection is reset, and the client resumes by id. A stream that was acknowledged to the last byte says nothing until its next
+    /// heartbeat, 15 s later at most: with the 30 s of `dead_peer` that makes 45 s until its end is found. Where no heartbeat comes the kernel
+    /// asks by itself, after half the time and then often enough to be done when it is over.
+    fn set_on(self, socket: &SockRef<'_>) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(self.dead_peer))?;
+        let least = Duration::from_secs(1);
+        let ask = TcpKeepalive::new().with_time((self.dead_peer / 2).max(least));
+        socket.set_tcp_keepalive(&ask.with_interval((self.dead_peer / 6).max(least)))
+    }
 }
 
 /// Errors of `accept` that say something of the connection that would have been accepted (see accept(2)), and nothing of the next one.

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, bail};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -30,6 +32,8 @@ const FOREIGN_SETTINGS: [&str; 3] = ["RUST_LOG", "TIDINGS_URL", "TIDINGS_TOKEN"]
 #[derive(Debug)]
 pub struct Hub {
     args: Vec<String>,
+    binary: Option<PathBuf>,
+    environment: Vec<(String, String)>,
     listener: TcpListener,
     address: SocketAddr,
     running: Option<Running>,
@@ -37,8 +41,23 @@ pub struct Hub {
 
 #[derive(Debug)]
 struct Running {
+    /// The process that this one started. After an upgrade it is a predecessor, on its way out.
     child: Child,
+    /// The process that serves, if it is another's child: a successor.
+    successor: Option<Pid>,
+    /// Both outputs of all of them; it closes when the last one has ended.
     output: watch::Receiver<Vec<String>>,
+}
+
+/// What a predecessor says when its successor serves, and before the number of that process.
+const TAKEN_OVER: &str = "a successor has taken over successor=";
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(successor) = self.successor {
+            let _ = kill_process(successor, Signal::KILL);
+        }
+    }
 }
 
 impl Hub {
@@ -58,7 +77,22 @@ impl Hub {
     pub fn not_started(args: impl IntoIterator<Item = impl Into<String>>) -> anyhow::Result<Self> {
         let listener = listener().context("no listening socket on loopback")?;
         let address = listener.local_addr()?;
-        Ok(Self { args: args.into_iter().map(Into::into).collect(), listener, address, running: None })
+        let args = args.into_iter().map(Into::into).collect();
+        Ok(Self { args, binary: None, environment: Vec::new(), listener, address, running: None })
+    }
+
+    /// Another program than the built one is started, such as a copy that the test replaces.
+    #[must_use]
+    pub fn with_binary(mut self, binary: PathBuf) -> Self {
+        self.binary = Some(binary);
+        self
+    }
+
+    /// A variable in the environment of the hub.
+    #[must_use]
+    pub fn with_environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Starts a hub behind the same socket. Connections that came meanwhile are served.
@@ -67,10 +101,12 @@ impl Hub {
             bail!("this hub is running already");
         }
         let mut command = Command::new("sh");
-        command.args(["-c", HAND_OVER, "sh"]).arg(binary()?).args(&self.args);
+        let binary = self.binary.clone().map_or_else(binary, Ok)?;
+        command.args(["-c", HAND_OVER, "sh"]).arg(binary).args(&self.args);
         for setting in FOREIGN_SETTINGS {
             command.env_remove(setting);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut child = command
             .stdin(Stdio::from(OwnedFd::from(self.listener.try_clone()?)))
             .stdout(Stdio::piped())
@@ -93,14 +129,41 @@ impl Hub {
             let status = child.wait().await?;
             bail!("the hub did not start ({status}); it printed:\n{}", output.borrow().join("\n"));
         }
-        self.running = Some(Running { child, output });
+        self.running = Some(Running { child, successor: None, output });
         Ok(())
     }
 
     /// Ends the hub as a crash does, with SIGKILL. The socket goes on accepting.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         let mut running = self.running.take().context("this hub is not running")?;
-        running.child.kill().await.context("cannot kill the hub")
+        running.child.kill().await.context("cannot kill the hub")?;
+        let Some(successor) = running.successor.take() else { return Ok(()) };
+        kill_process(successor, Signal::KILL).context("cannot kill the hub")?;
+        running.all_ended().await
+    }
+
+    /// Replaces the hub by a successor (SIGUSR2), and waits until that one serves. The predecessor drains meanwhile.
+    pub async fn upgrade(&mut self) -> anyhow::Result<()> {
+        let seen = self.output().iter().filter(|line| line.contains(TAKEN_OVER)).count();
+        self.signal(Signal::USR2)?;
+        let running = self.running.as_mut().context("this hub is not running")?;
+        let find = |lines: &Vec<String>| {
+            let mut pids = lines.iter().filter_map(|line| line.split_once(TAKEN_OVER));
+            pids.nth(seen).map(|(_, pid)| pid.trim().to_owned())
+        };
+        let lines = patiently("a successor", running.output.wait_for(|lines| find(lines).is_some()))
+            .await?
+            .context("the hub ended instead")?;
+        let pid = find(&lines).expect("it was waited for");
+        drop(lines);
+        running.successor = Some(Pid::from_raw(pid.parse()?).context("no process has the number 0")?);
+        Ok(())
+    }
+
+    /// Waits until the process that was started first has ended; after an upgrade that is a predecessor.
+    pub async fn first_ended(&mut self) -> anyhow::Result<ExitStatus> {
+        let running = self.running.as_mut().context("this hub is not running")?;
+        Ok(patiently("the predecessor to end", running.child.wait()).await??)
     }
 
     /// Ends the hub as an operator does, with SIGTERM, and waits for its own end.
@@ -111,20 +174,32 @@ impl Hub {
 
     /// Sends SIGTERM and does not wait.
     pub fn ask_to_stop(&self) -> anyhow::Result<()> {
-        let pid = self.pid().context("this hub is not running")?;
-        let pid = rustix::process::Pid::from_raw(pid.try_into()?).context("no process has the number 0")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("cannot signal the hub")
+        self.signal(Signal::TERM)
     }
 
-    /// Waits until the hub has ended by itself.
+    /// Sends a signal to the process that serves.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.pid().context("this hub is not running")?;
+        let pid = Pid::from_raw(pid.try_into()?).context("no process has the number 0")?;
+        kill_process(pid, signal).context("cannot signal the hub")
+    }
+
+    /// Waits until the hub has ended by itself, with its predecessors. The status is that of the process that was started first: nobody is told
+    /// that of another's child.
     pub async fn stopped(&mut self) -> anyhow::Result<ExitStatus> {
         let mut running = self.running.take().context("this hub is not running")?;
-        Ok(patiently("the hub to end", running.child.wait()).await??)
+        let status = patiently("the hub to end", running.child.wait()).await??;
+        if running.successor.take().is_some() {
+            running.all_ended().await?;
+        }
+        Ok(status)
     }
 
     /// The number of the running process.
     pub fn pid(&self) -> Option<u32> {
-        self.running.as_ref().and_then(|running| running.child.id())
+        let running = self.running.as_ref()?;
+        let successor = running.successor.map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+        successor.or_else(|| running.child.id())
     }
 
     /// Where the socket listens.
@@ -172,6 +247,12 @@ impl Hub {
             bail!("publishing to {topic} was answered {}: {}", response.status, response.text());
         }
         Ok(response)
+    }
+}
+
+impl Running {
+    async fn all_ended(&mut self) -> anyhow::Result<()> {
+        patiently("all processes to end", async { while self.output.changed().await.is_ok() {} }).await
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use connection::{Connection, Response};
 pub use event_stream::EventStream;
-pub use hub::{Hub, binary, listener};
+pub use hub::{Hub, Signal, binary, listener};
 pub use proxy::FaultProxy;
 pub use tidings_sse::ParsedEvent;
 

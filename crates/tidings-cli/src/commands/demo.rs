@@ -12,8 +12,7 @@ use tokio::runtime;
 
 use super::{
     block_on,
-    listening::{base_url, listen, start_log},
-    serve::{run, stopped},
+    listening::{Listening, UPGRADE_SECS, base_url, start_log},
 };
 use crate::{
     config::{LogFormat, address},
@@ -37,7 +36,8 @@ impl Demo {
 }
 
 async fn chat(address: SocketAddr) -> Result<(), Failure> {
-    let (listener, address) = listen(address)?;
+    let listening = Listening::start(address)?;
+    let address = listening.address;
     let (hub, routes) = tidings_chat::app(jiff::Zoned::now).await;
     // The chat was written for axum's own server, which tells the other end's address by another name.
     let routes = routes.layer(map_request(async |mut request: Request| {
@@ -53,5 +53,7 @@ async fn chat(address: SocketAddr) -> Result<(), Failure> {
          speak:   curl -d message=hello {url}/post\n"
     ))?;
     let (settings, metrics) = (ConnectionSettings::default(), Arc::<ConnectionMetrics>::default());
-    run(tidings_server::serve(listener, routes, settings, metrics, stopped(hub))).await
+    let drain_secs = settings.drain_secs;
+    let serve = |listener, ended| tidings_server::serve(listener, routes, settings, metrics, ended);
+    listening.serve(hub, drain_secs, UPGRADE_SECS, serve).await
 }

@@ -1,26 +1,110 @@
-//! What `serve` and `demo` share: a socket, a log, and signals.
+//! What `serve` and `demo` share: a socket, its life from the first connection to the last, a log, and signals.
 
 use std::{
     io::{self, IsTerminal},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::Pin,
+    time::Duration,
 };
 
-use tidings_server::Listener;
+use tidings::Hub;
+use tidings_server::{Drain, Listener};
 use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 
+use super::supervisor;
+#[cfg(unix)]
+use super::upgrade::{Predecessor, Upgrades};
 use crate::{config::LogFormat, failure::Failure};
 
-/// The socket that was inherited (`LISTEN_FDS`), or else one at this address; and where it listens.
-pub(super) fn listen(address: SocketAddr) -> Result<(Listener, SocketAddr), Failure> {
-    let inherited = Listener::inherited().map_err(Failure::runtime)?;
-    let listener = match inherited {
-        Some(listener) => listener,
-        None => Listener::bind(address).map_err(|error| Failure::runtime(format!("--listen: {error}")))?,
-    };
-    let address = listener
-        .local_addr()
-        .map_err(|error| Failure::runtime(format!("the socket does not say where it listens: {error}")))?;
-    Ok((listener, address))
+/// How long a successor may take to serve before the upgrade is given up, where no setting says so.
+pub(super) const UPGRADE_SECS: u64 = 30;
+/// Of `drain_secs`, the share over which streams end after an upgrade. What takes longer to read its last words has the rest.
+const PACE_SHARE: f64 = 0.8;
+
+/// When the server is to end, and how.
+pub(super) type Ended = Pin<Box<dyn Future<Output = Drain> + Send>>;
+
+/// Where connections come from, and who is to be told once they are served.
+pub(super) struct Listening {
+    pub(super) listener: Listener,
+    pub(super) address: SocketAddr,
+    #[cfg(unix)]
+    predecessor: Option<Predecessor>,
+    #[cfg(unix)]
+    upgrades: Upgrades,
+}
+
+impl Listening {
+    /// The socket that a predecessor passes, or the one that was inherited (`LISTEN_FDS`), or else one at this address.
+    pub(super) fn start(address: SocketAddr) -> Result<Self, Failure> {
+        #[cfg(unix)]
+        let (passed, predecessor) = Predecessor::take()
+            .map_err(|error| Failure::runtime(format!("the predecessor passes no socket: {error}")))?
+            .unzip();
+        #[cfg(not(unix))]
+        let passed = None;
+        let listener = match passed {
+            Some(socket) => Listener::from_std(socket).map_err(Failure::runtime)?,
+            None => match Listener::inherited().map_err(Failure::runtime)? {
+                Some(listener) => listener,
+                None => {
+                    Listener::bind(address).map_err(|error| Failure::runtime(format!("--listen: {error}")))?
+                }
+            },
+        };
+        let address = listener.local_addr().map_err(|error| {
+            Failure::runtime(format!("the socket does not say where it listens: {error}"))
+        })?;
+        #[cfg(unix)]
+        let upgrades =
+            Upgrades::of(&listener).map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
+        Ok(Self {
+            listener,
+            address,
+            #[cfg(unix)]
+            predecessor,
+            #[cfg(unix)]
+            upgrades,
+        })
+    }
+
+    /// Serves until somebody stops it (once for a clean end, twice for an end at once), or until a successor has taken over.
+    pub(super) async fn serve<F: Future<Output = ()>>(
+        self,
+        hub: Hub,
+        drain_secs: u64,
+        upgrade_secs: u64,
+        serve: impl FnOnce(Listener, Ended) -> F,
+    ) -> Result<(), Failure> {
+        let pace = Duration::from_secs(drain_secs).mul_f64(PACE_SHARE);
+        #[cfg(unix)]
+        let succeeded = self.upgrades.succeeded(Duration::from_secs(upgrade_secs));
+        #[cfg(not(unix))]
+        let succeeded = std::future::pending();
+        let ended = async move {
+            tokio::select! {
+                () = stop_requested(1) => {
+                    supervisor::tell("STOPPING=1");
+                    hub.close();
+                    Drain::AtOnce
+                }
+                () = succeeded => {
+                    hub.close_over(pace);
+                    Drain::Succeeded
+                }
+            }
+        };
+        let serving = serve(self.listener, Box::pin(ended));
+        #[cfg(unix)]
+        match self.predecessor {
+            Some(predecessor) => predecessor.ready(),
+            None => supervisor::tell("READY=1"),
+        }
+        tokio::select! {
+            () = serving => Ok(()),
+            () = stop_requested(2) => Err(Failure::runtime("stopped twice: connections were cut")),
+        }
+    }
 }
 
 /// How this machine reaches an address that it listens on.
@@ -48,7 +132,7 @@ pub(super) fn start_log(format: LogFormat) {
 }
 
 /// Waits until the program was asked to stop this many times, with Ctrl-C or SIGTERM.
-pub(super) async fn stop_requested(times: usize) {
+async fn stop_requested(times: usize) {
     #[cfg(unix)]
     let mut terminate = {
         use tokio::signal::unix::{SignalKind, signal};

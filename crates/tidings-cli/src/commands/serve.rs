@@ -9,14 +9,14 @@ use tidings::{
 };
 use tidings_auth::Authenticator;
 use tidings_server::{
-    ConnectionMetrics, ConnectionSettings, Drain, Keyless, Settings, connections_for_file_limit, faces,
+    ConnectionMetrics, ConnectionSettings, Keyless, Settings, connections_for_file_limit, faces,
     hub_path_is_free, raise_file_limit,
 };
 use url::Url;
 
 use super::{
     banner, block_on,
-    listening::{base_url, listen, start_log, stop_requested},
+    listening::{Listening, base_url, start_log},
     threads,
 };
 use crate::{
@@ -135,7 +135,8 @@ fn shard_threads(config: &ServeConfig) -> usize {
 }
 
 async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
-    let (listener, address) = listen(config.listen)?;
+    let listening = Listening::start(config.listen)?;
+    let address = listening.address;
     config.check_reach(address)?;
     let base_url = base_url(address);
     let Rules { validator, authenticator, default_topics } =
@@ -184,24 +185,11 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
         heads_max: config.heads_max,
         heads_waiting_max: config.heads_waiting_max,
         raw_streams: config.raw_streams,
+        dead_peer_secs: config.dead_peer_secs,
         drain_secs: config.drain_secs,
     };
-    run(tidings_server::serve(listener, service, connections, metrics, stopped(hub))).await
-}
-
-/// When the server is to end, and how: once somebody stops it.
-pub(super) async fn stopped(hub: Hub) -> Drain {
-    stop_requested(1).await;
-    hub.close();
-    Drain::AtOnce
-}
-
-/// Serves until that has come to a clean end, or to an end at once if somebody stops it twice.
-pub(super) async fn run(serving: impl Future<Output = ()>) -> Result<(), Failure> {
-    tokio::select! {
-        () = serving => Ok(()),
-        () = stop_requested(2) => Err(Failure::runtime("stopped twice: connections were cut")),
-    }
+    let serve = |listener, ended| tidings_server::serve(listener, service, connections, metrics, ended);
+    listening.serve(hub, config.drain_secs, config.upgrade_secs, serve).await
 }
 
 /// Prints every event, as the `print` of a development server does, until nobody reads it any more.

@@ -153,6 +153,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Is("75"),
     ),
     number("drain_secs", LIMITS, "Streams are given this long to end when the hub stops", Is("10")),
+    number("upgrade_secs", LIMITS, "A successor (SIGUSR2) must serve in this time, or is ended", Is("30")),
+    number(
+        "dead_peer_secs",
+        LIMITS,
+        "A connection whose other end acknowledges nothing, or takes nothing, for this long is reset",
+        Is("30"),
+    ),
     number(
         "threads",
         LIMITS,

@@ -14,7 +14,9 @@ async fn an_accepted_connection_delays_nothing_and_has_a_bounded_buffer() {
     #[cfg(target_os = "linux")]
     {
         assert_eq!(socket.send_buffer_size().expect("an option"), SEND_BUFFER_BYTES);
-        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(USER_TIMEOUT));
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(Duration::from_secs(30)));
+        assert_eq!(socket.tcp_keepalive_time().expect("an option"), Duration::from_secs(15));
+        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), Duration::from_secs(5));
     }
 }
 

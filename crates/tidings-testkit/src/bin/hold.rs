@@ -3,7 +3,8 @@
 //!     tidings-hold serve --stream chat
 //!
 //! It answers on standard output, one line each: `listening ADDR:PORT` at once; then to every command on
-//! standard input: `start` → `started PID`, `kill` (SIGKILL) → `killed`, `stop` (SIGTERM) → `stopped STATUS`. A
+//! standard input: `start` → `started PID`, `kill` (SIGKILL) → `killed`, `upgrade` (SIGUSR2) →
+//! `upgraded PID`, `stop` (SIGTERM) → `stopped STATUS`. A
 //! command that fails is answered `failed REASON`. Lines of the hub come as `hub LINE`. At the end of standard
 //! input the hub is killed and this process ends, so that nothing outlives the test, however that ends.
 
@@ -37,8 +38,12 @@ async fn obey(hub: &mut Hub, command: &str) -> anyhow::Result<String> {
             Ok(format!("started {}", hub.pid().unwrap_or_default()))
         }
         "kill" => hub.kill().await.map(|()| "killed".to_owned()),
+        "upgrade" => {
+            hub.upgrade().await?;
+            Ok(format!("upgraded {}", hub.pid().unwrap_or_default()))
+        }
         "stop" => hub.stop().await.map(|status| format!("stopped {status}")),
-        other => anyhow::bail!("unknown command {other:?}: start, kill or stop"),
+        other => anyhow::bail!("unknown command {other:?}: start, kill, upgrade or stop"),
     }
 }
 

@@ -1,0 +1,34 @@
+//! What the supervisor is told that started us with `NOTIFY_SOCKET`, as systemd does for services of `Type=notify` (sd_notify(3)): one
+//! datagram with lines such as `READY=1`. Without the variable nobody is told.
+
+#[cfg(unix)]
+use std::{
+    env,
+    ffi::OsStr,
+    io,
+    os::unix::{ffi::OsStrExt, net::UnixDatagram},
+};
+
+/// Tells it this. A supervisor that cannot be reached changes nothing about serving.
+#[cfg(unix)]
+pub(super) fn tell(state: &str) {
+    let Some(address) = env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else { return };
+    if let Err(error) = send(&address, state) {
+        tracing::warn!(%error, "NOTIFY_SOCKET cannot be reached");
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) fn tell(_state: &str) {}
+
+/// An address that begins with `@` is a name in the abstract namespace of Linux.
+#[cfg(unix)]
+fn send(address: &OsStr, state: &str) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    #[cfg(target_os = "linux")]
+    if let Some(name) = address.as_bytes().strip_prefix(b"@") {
+        use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+        return socket.send_to_addr(state.as_bytes(), &SocketAddr::from_abstract_name(name)?).map(drop);
+    }
+    socket.send_to(state.as_bytes(), address).map(drop)
+}

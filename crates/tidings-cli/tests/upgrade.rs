@@ -1,0 +1,210 @@
+//! Restarts that refuse nobody: the real binary, replaced under load.
+
+#![cfg(unix)]
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tidings_testkit::{Connection, EventStream, Hub, Signal, binary};
+use tokio::{task::JoinSet, time::timeout};
+
+const UPGRADES: usize = 20;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A hub from a copy of the program, which the test may replace.
+async fn hub_from_a_copy(folder: &Path, args: &[&str]) -> Hub {
+    let copy = folder.join("tidings");
+    fs::copy(binary().unwrap(), &copy).unwrap();
+    let mut hub = Hub::not_started([&["serve"], args].concat()).unwrap().with_binary(copy);
+    hub.start_again().await.unwrap();
+    hub
+}
+
+/// Puts a shell script in the place of the program, as an installer would: under the same name, not into the same file.
+fn replace(folder: &Path, script: &str) {
+    let new = folder.join("new");
+    fs::write(&new, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(new, folder.join("tidings")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_connect_is_refused_or_reset_and_every_request_is_answered_during_twenty_upgrades() {
+    let mut hub = Hub::serve(&["--drain-secs", "2"]).await.unwrap();
+    let address = hub.address();
+    let done = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for number in 0..4 {
+        let (done, answered) = (Arc::clone(&done), Arc::clone(&answered));
+        clients.spawn(async move {
+            let mut kept = None;
+            while !done.load(Relaxed) {
+                // Half of them connect for every request, half keep their connection until they are told that it ends.
+                let mut connection = match kept.take() {
+                    Some(connection) => connection,
+                    None => Connection::open(address).await.expect("no connect is refused"),
+                };
+                let post = if number % 2 == 0 {
+                    "POST /topics/chat\nConnection: close"
+                } else {
+                    "POST /topics/chat"
+                };
+                connection.request(post, b"hello").await.expect("the request is taken");
+                let response = connection.response().await.expect("the request is answered");
+                assert_eq!(response.status, 200, "{}", response.text());
+                answered.fetch_add(1, Relaxed);
+                let ends =
+                    response.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+                if !ends {
+                    kept = Some(connection);
+                }
+            }
+        });
+    }
+    for _ in 0..UPGRADES {
+        let before = answered.load(Relaxed);
+        hub.upgrade().await.unwrap();
+        // Somebody was answered by this one before the next one comes.
+        while answered.load(Relaxed) < before + 20 {
+            if let Some(client) = clients.try_join_next() {
+                client.expect("nobody was refused, reset or left without an answer");
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    done.store(true, Relaxed);
+    while let Some(client) = clients.join_next().await {
+        client.expect("nobody was refused, reset or left without an answer");
+    }
+    assert!(hub.first_ended().await.unwrap().success());
+    hub.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_is_told_that_it_ends_and_the_successor_says_that_its_log_is_another() {
+    let mut hub = Hub::serve(&["--drain-secs", "1"]).await.unwrap();
+    let mut stream = EventStream::open(hub.address(), "/stream?topic=chat").await.unwrap();
+    hub.publish("chat", "before").await.unwrap();
+    let id = stream.next().await.unwrap().last_event_id;
+    hub.upgrade().await.unwrap();
+    let end = stream.next().await.unwrap();
+    assert!(end.data.contains(r#""kind":"reconnect","reason":"shutdown""#), "{}", end.data);
+    assert!(hub.first_ended().await.unwrap().success());
+    let again = format!("/stream?topic=chat&since={}", id.replace('#', "%23"));
+    let mut stream = EventStream::open(hub.address(), &again).await.unwrap();
+    let gap = stream.next().await.unwrap();
+    assert!(gap.data.contains(r#""kind":"gap","reason":"other-log""#), "{}", gap.data);
+    hub.publish("chat", "after").await.unwrap();
+    assert_eq!(stream.next().await.unwrap().data, "after");
+}
+
+#[tokio::test]
+async fn a_successor_that_cannot_start_leaves_the_hub_serving_and_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("t.toml");
+    fs::write(&config, "heartbeat_secs = 20").unwrap();
+    let mut hub = hub_from_a_copy(folder.path(), &["--config", config.to_str().unwrap()]).await;
+    let pid = hub.pid();
+    let mut stream = EventStream::open(hub.address(), "/stream?topic=chat").await.unwrap();
+
+    fs::write(&config, "heartbeat_sex = 20").unwrap();
+    hub.signal(Signal::USR2).unwrap();
+    let line = hub.printed("the upgrade failed").await.unwrap();
+    assert!(line.contains("goes on serving: the successor ended (exit status: 2)"), "{line}");
+    hub.printed("heartbeat_sex").await.unwrap();
+
+    fs::write(&config, "heartbeat_secs = 20").unwrap();
+    fs::remove_file(folder.path().join("tidings")).unwrap();
+    hub.signal(Signal::USR2).unwrap();
+    hub.printed("cannot be started").await.unwrap();
+    assert_eq!(hub.pid(), pid);
+    hub.publish("chat", "still here").await.unwrap();
+    assert_eq!(stream.next().await.unwrap().data, "still here");
+
+    // What was wrong is mended, and the new program is the one that runs.
+    fs::copy(binary().unwrap(), folder.path().join("real")).unwrap();
+    replace(
+        folder.path(),
+        &format!("echo the new program >&2\nexec '{}/real' \"$@\"", folder.path().display()),
+    );
+    hub.upgrade().await.unwrap();
+    hub.printed("the new program").await.unwrap();
+    hub.publish("chat", "new").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_successor_that_never_serves_is_ended_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = hub_from_a_copy(folder.path(), &["--upgrade-secs", "1"]).await;
+    replace(folder.path(), "echo waiting as $$ >&2\nexec sleep 1000");
+    hub.signal(Signal::USR2).unwrap();
+    let line = hub.printed("the upgrade failed").await.unwrap();
+    assert!(line.contains("the successor did not serve within 1 s (upgrade_secs)"), "{line}");
+    let line = hub.printed("waiting as").await.unwrap();
+    let pid = line.trim().rsplit(' ').next().unwrap().to_owned();
+    // Its process is gone: nothing of a failed attempt is left.
+    timeout(PATIENCE, async {
+        while Path::new("/proc").join(&pid).exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the process is ended");
+    hub.publish("chat", "still here").await.unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn upgrades_leak_no_descriptors() {
+    let mut hub = Hub::serve(&["--drain-secs", "1"]).await.unwrap();
+    let open = |hub: &Hub| fs::read_dir(format!("/proc/{}/fd", hub.pid().unwrap())).unwrap().count();
+    hub.upgrade().await.unwrap();
+    hub.publish("chat", "x").await.unwrap();
+    let first = open(&hub);
+    for _ in 0..5 {
+        hub.upgrade().await.unwrap();
+        hub.publish("chat", "x").await.unwrap();
+    }
+    // The connection of the last request may still be on its way out; five leaks would not be.
+    timeout(PATIENCE, async {
+        while open(&hub) > first {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("no more descriptors than after the first upgrade");
+}
+
+/// systemd's protocol, with a socket of our own in its place.
+#[tokio::test]
+async fn a_supervisor_hears_who_serves_and_when_it_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let socket = tokio::net::UnixDatagram::from_std(socket).unwrap();
+    let heard = async || {
+        let mut space = [0; 256];
+        let length = timeout(PATIENCE, socket.recv(&mut space)).await.expect("a word").unwrap();
+        String::from_utf8(space[..length].to_vec()).unwrap()
+    };
+    let mut hub = Hub::not_started(["serve", "--drain-secs", "1"])
+        .unwrap()
+        .with_environment("NOTIFY_SOCKET", path.to_str().unwrap());
+    hub.start_again().await.unwrap();
+    assert_eq!(heard().await, "READY=1");
+    hub.upgrade().await.unwrap();
+    assert_eq!(heard().await, format!("MAINPID={}\nREADY=1", hub.pid().unwrap()));
+    hub.ask_to_stop().unwrap();
+    assert_eq!(heard().await, "STOPPING=1");
+    hub.stopped().await.unwrap();
+}
