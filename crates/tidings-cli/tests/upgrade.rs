@@ -4,8 +4,9 @@
 
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    os::unix::{fs::symlink, net::UnixDatagram},
     path::Path,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -19,21 +20,23 @@ use tokio::{task::JoinSet, time::timeout};
 const UPGRADES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A hub from a copy of the program, which the test may replace.
-async fn hub_from_a_copy(folder: &Path, args: &[&str]) -> Hub {
-    let copy = folder.join("tidings");
-    fs::copy(binary().unwrap(), &copy).unwrap();
-    let mut hub = Hub::not_started([&["serve"], args].concat()).unwrap().with_binary(copy);
+/// A hub from a name of its own for the program, which the test may give to another one.
+async fn hub_by_another_name(folder: &Path, args: &[&str]) -> Hub {
+    let name = folder.join("tidings");
+    symlink(binary().unwrap(), &name).unwrap();
+    let mut hub = Hub::not_started([&["serve"], args].concat()).unwrap().with_binary(name);
     hub.start_again().await.unwrap();
     hub
 }
 
-/// Puts a shell script in the place of the program, as an installer would: under the same name, not into the same file.
+/// Puts a shell script in the place of the program, as an installer would: under the same name, not into the same file. Another process
+/// writes it: a child that is being started meanwhile would inherit a file that this one has open, and then it could not be executed.
 fn replace(folder: &Path, script: &str) {
-    let new = folder.join("new");
-    fs::write(&new, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(new, folder.join("tidings")).unwrap();
+    let written = Command::new("sh")
+        .args(["-euc", "printf '#!/bin/sh\n%s\n' \"$1\" >new; chmod +x new; mv -f new tidings", "sh", script])
+        .current_dir(folder)
+        .status();
+    assert!(written.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +115,7 @@ async fn a_successor_that_cannot_start_leaves_the_hub_serving_and_is_one_line() 
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("t.toml");
     fs::write(&config, "heartbeat_secs = 20").unwrap();
-    let mut hub = hub_from_a_copy(folder.path(), &["--config", config.to_str().unwrap()]).await;
+    let mut hub = hub_by_another_name(folder.path(), &["--config", config.to_str().unwrap()]).await;
     let pid = hub.pid();
     let mut stream = EventStream::open(hub.address(), "/stream?topic=chat").await.unwrap();
 
@@ -131,11 +134,8 @@ async fn a_successor_that_cannot_start_leaves_the_hub_serving_and_is_one_line() 
     assert_eq!(stream.next().await.unwrap().data, "still here");
 
     // What was wrong is mended, and the new program is the one that runs.
-    fs::copy(binary().unwrap(), folder.path().join("real")).unwrap();
-    replace(
-        folder.path(),
-        &format!("echo the new program >&2\nexec '{}/real' \"$@\"", folder.path().display()),
-    );
+    let real = binary().unwrap();
+    replace(folder.path(), &format!("echo the new program >&2\nexec '{}' \"$@\"", real.display()));
     hub.upgrade().await.unwrap();
     hub.printed("the new program").await.unwrap();
     hub.publish("chat", "new").await.unwrap();
@@ -144,7 +144,7 @@ async fn a_successor_that_cannot_start_leaves_the_hub_serving_and_is_one_line() 
 #[tokio::test]
 async fn a_successor_that_never_serves_is_ended_in_time() {
     let folder = tempfile::tempdir().unwrap();
-    let mut hub = hub_from_a_copy(folder.path(), &["--upgrade-secs", "1"]).await;
+    let mut hub = hub_by_another_name(folder.path(), &["--upgrade-secs", "1"]).await;
     replace(folder.path(), "echo waiting as $$ >&2\nexec sleep 1000");
     hub.signal(Signal::USR2).unwrap();
     let line = hub.printed("the upgrade failed").await.unwrap();

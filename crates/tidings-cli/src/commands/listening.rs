@@ -28,6 +28,7 @@ pub(super) type Ended = Pin<Box<dyn Future<Output = Drain> + Send>>;
 pub(super) struct Listening {
     pub(super) listener: Listener,
     pub(super) address: SocketAddr,
+    stops: [Stops; 2],
     #[cfg(unix)]
     predecessor: Option<Predecessor>,
     #[cfg(unix)]
@@ -61,6 +62,7 @@ impl Listening {
         Ok(Self {
             listener,
             address,
+            stops,
             #[cfg(unix)]
             predecessor,
             #[cfg(unix)]
@@ -81,9 +83,10 @@ impl Listening {
         let succeeded = self.upgrades.succeeded(Duration::from_secs(upgrade_secs));
         #[cfg(not(unix))]
         let succeeded = std::future::pending();
+        let [once, twice] = self.stops;
         let ended = async move {
             tokio::select! {
-                () = stop_requested(1) => {
+                () = once.requested(1) => {
                     supervisor::tell("STOPPING=1");
                     hub.close();
                     Drain::AtOnce
@@ -102,7 +105,7 @@ impl Listening {
         }
         tokio::select! {
             () = serving => Ok(()),
-            () = stop_requested(2) => Err(Failure::runtime("stopped twice: connections were cut")),
+            () = twice.requested(2) => Err(Failure::runtime("stopped twice: connections were cut")),
         }
     }
 }
@@ -131,20 +134,40 @@ pub(super) fn start_log(format: LogFormat) {
     }
 }
 
-/// Waits until the program was asked to stop this many times, with Ctrl-C or SIGTERM.
-async fn stop_requested(times: usize) {
+/// Hears that the program is asked to stop, with Ctrl-C or SIGTERM, from the moment it is made: before, that would have ended the process.
+struct Stops {
     #[cfg(unix)]
-    let mut terminate = {
-        use tokio::signal::unix::{SignalKind, signal};
-        signal(SignalKind::terminate()).expect("the runtime handles signals")
-    };
-    for _ in 0..times {
+    signals: [tokio::signal::unix::Signal; 2],
+}
+
+impl Stops {
+    fn new() -> io::Result<Self> {
         #[cfg(unix)]
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            #[cfg(unix)]
+            signals: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?],
+        })
+    }
+
+    /// Waits until it was asked this many times.
+    async fn requested(mut self, times: usize) {
+        for _ in 0..times {
+            self.next().await;
+        }
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        let [interrupt, terminate] = &mut self.signals;
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
+            _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        #[cfg(not(unix))]
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
         let _ = tokio::signal::ctrl_c().await;
     }
 }
