@@ -56,9 +56,10 @@ impl Listening {
         let address = listener.local_addr().map_err(|error| {
             Failure::runtime(format!("the socket does not say where it listens: {error}"))
         })?;
+        let cannot_start = |error| Failure::runtime(format!("cannot start: {error}"));
+        let stops = [Stops::new().map_err(cannot_start)?, Stops::new().map_err(cannot_start)?];
         #[cfg(unix)]
-        let upgrades =
-            Upgrades::of(&listener).map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
+        let upgrades = Upgrades::of(&listener).map_err(cannot_start)?;
         Ok(Self {
             listener,
             address,
