@@ -302,7 +302,7 @@ impl Feed {
         number
     }
 
-    /// Removes a reader. Returns how many remain.
+    /// Removes a reader, whoever wakes it. Returns how many remain.
     pub(crate) fn remove_reader(&self, number: u64) -> usize {
         self.listeners().pulled.remove(&number);
         self.reader_count.fetch_sub(1, Ordering::Relaxed) - 1
@@ -316,11 +316,6 @@ impl Feed {
     /// Wakes this shard, too, when the feed grows.
     pub(crate) fn add_seat(&self, seat: Arc<Seat>) {
         self.listeners().seats.push(seat);
-    }
-
-    /// Takes one reader of a shard out of the count. Returns how many remain.
-    pub(crate) fn count_out(&self) -> usize {
-        self.reader_count.fetch_sub(1, Ordering::Relaxed) - 1
     }
 
     pub(crate) fn remove_seat(&self, seat: &Arc<Seat>) {

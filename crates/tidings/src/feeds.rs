@@ -75,14 +75,6 @@ impl Feeds {
         }
     }
 
-    /// Takes a reader out that a shard had taken over.
-    pub(crate) fn leave_shard(&self, feed: &Arc<Feed>) {
-        let mut routes = self.routes();
-        if feed.count_out() == 0 {
-            routes.remove(feed);
-        }
-    }
-
     /// How many readers the feeds have that such an event goes to. Who reads two of them counts twice; grants are not looked at.
     pub(crate) fn reader_count(&self, topics: &[Topic]) -> usize {
         self.routes().feeds_of(topics).map(|feed| feed.reader_count()).sum()

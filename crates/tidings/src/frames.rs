@@ -51,9 +51,9 @@ pub(crate) struct Mark {
 pub(crate) struct Audience {
     /// Tells audiences apart for as long as the process lives.
     pub(crate) serial: u64,
-    pub(crate) topics: Vec<Topic>,
-    pub(crate) private: bool,
-    pub(crate) except: Option<ConnectionId>,
+    topics: Vec<Topic>,
+    private: bool,
+    except: Option<ConnectionId>,
 }
 
 /// Frames to be read, wherever they are kept.
@@ -220,6 +220,20 @@ impl Mark {
 }
 
 impl Audience {
+    /// Whether somebody belongs to it, of whom `is_granted` knows whether the topics are covered; it is asked only if that matters.
+    pub(crate) fn admits(
+        &self,
+        connection: &ConnectionId,
+        is_granted: impl FnOnce(&[Topic]) -> bool,
+    ) -> bool {
+        !self.leaves_out(connection) && (!self.private || is_granted(&self.topics))
+    }
+
+    /// Whether the publisher has excepted this connection.
+    pub(crate) fn leaves_out(&self, connection: &ConnectionId) -> bool {
+        self.except.as_ref() == Some(connection)
+    }
+
     /// Its memory, near enough for limits.
     fn memory_bytes(&self) -> usize {
         let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();

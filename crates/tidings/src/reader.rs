@@ -106,17 +106,10 @@ impl Reader {
         &self.feeds[0].0
     }
 
-    /// From now on a shard wakes this reader, and takes it out of the feeds with [`leave_shard`](Self::leave_shard).
+    /// From now on a shard wakes this reader.
     pub(crate) fn hand_over(&self) {
         for (feed, number) in &self.feeds {
             feed.hand_over(*number);
-        }
-    }
-
-    /// Gives the places in the feeds back that were handed over.
-    pub(crate) fn leave_shard(&mut self, feeds: &Feeds) {
-        for (feed, _) in self.feeds.drain(..) {
-            feeds.leave_shard(&feed);
         }
     }
 
@@ -155,8 +148,7 @@ impl Reader {
 
     /// Whether an event that matches may be delivered to this subscriber.
     pub(crate) fn may_receive(&self, audience: &Audience) -> bool {
-        let granted = !audience.private || self.filter.grants.cover_any(&audience.topics);
-        granted && audience.except.as_ref() != Some(&self.connection)
+        audience.admits(&self.connection, |topics| self.filter.grants.cover_any(topics))
     }
 
     /// What a replay has to know to bring the next page.

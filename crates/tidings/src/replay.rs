@@ -148,9 +148,7 @@ impl Replays {
         };
         // The log has looked at the grants; who is left out by name has still to be.
         let is_left_out = |mark: &Mark| {
-            mark.audience
-                .as_ref()
-                .is_some_and(|audience| audience.except.as_ref() == Some(&request.connection))
+            mark.audience.as_ref().is_some_and(|audience| audience.leaves_out(&request.connection))
         };
         let frames = if page.frames.marks().iter().any(is_left_out) {
             Arc::new(page.frames.retain(|mark| !is_left_out(mark)))

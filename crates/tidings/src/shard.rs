@@ -6,11 +6,11 @@
 //! How an event travels through it:
 //!
 //! 1. The writer has appended to a feed and rings the shard's [`Seat`](crate::inbox::Seat) there: the **group** of subscribers who read
-//!    only this feed is dirty ([`Shard::grown`]).
+//!    this feed has a round to make ([`Shard::grown`]).
 //! 2. [`Shard::slice`] visits some of the group's members, then returns, so that new input is looked for in between: what arrives meanwhile
-//!    is sent along to all who have not been visited yet. Coalescing is a matter of scheduling, there is no timer. Dirty groups take turns.
+//!    is sent along to all who have not been visited yet. Coalescing is a matter of scheduling, there is no timer. Groups take turns.
 //! 3. A visit ([`Shard::visit`]) is at most one `write` of everything that the subscriber lacks of a segment, straight from the feed. Where
-//!    a socket takes only a part, the rest of the event that is cut is kept and goes first the next time ([`Pending`]).
+//!    a socket takes only a part, the rest of the event that is cut is kept and goes first the next time ([`Pending`](pending::Pending)).
 //! 4. Who is owed more than one write gets a place in the queue of those who are *owed* (a page of history, a socket that has become
 //!    writable again, several matchers), and is visited from there.
 //!
@@ -126,14 +126,14 @@ impl<W: Wire> Shard<W> {
         new_seat: impl Fn(u32) -> Seat,
         now: Instant,
     ) -> Key {
-        let filter = self.filters.intern(&mut newcomer.reader.filter);
+        let filter_number = self.filters.intern(&mut newcomer.reader.filter);
         newcomer.reader.hand_over();
         let entry = self.subscribers.vacant_entry();
         let key = Key { slot: slot(entry.key()), serial: self.next_serial };
         self.next_serial = self.next_serial.wrapping_add(1);
         let feeds = newcomer.reader.feeds();
         let places = feeds.map(|feed| self.groups.join(feed, key.slot, &new_seat)).collect();
-        let subscriber = Subscriber::new(newcomer, key.serial, filter, places, now);
+        let subscriber = Subscriber::new(newcomer, key.serial, filter_number, places, now);
         self.pending_bytes += subscriber.pending_bytes();
         entry.insert(subscriber);
         self.owe(key);
@@ -152,7 +152,7 @@ impl<W: Wire> Shard<W> {
 
     /// A page of history has been read.
     pub(crate) fn take_page(&mut self, key: Key, page: Replayed) {
-        self.change(key.slot, key.serial, |subscriber, _| subscriber.take_page(page));
+        self.change(key, |subscriber, _| subscriber.take_page(page));
         self.owe(key);
     }
 
@@ -194,7 +194,7 @@ impl<W: Wire> Shard<W> {
                 work = work.saturating_sub(self.visit(key.slot, shared, now));
             }
             if let Some(key) = self.silent.pop_front() {
-                let visit = self.change(key.slot, key.serial, |subscriber, _| subscriber.send_heartbeat(now));
+                let visit = self.change(key, |subscriber, _| subscriber.send_heartbeat(now));
                 if let Some(Visit::Gone) = visit {
                     self.remove(key.slot, shared);
                 }
@@ -240,9 +240,8 @@ impl<W: Wire> Shard<W> {
         };
         let key = Key { slot, serial };
         let mut gathered = std::mem::take(&mut self.gathered);
-        let visit = self.change(slot, serial, |subscriber, filters| {
-            subscriber.visit(shared, filters, &mut gathered, now)
-        });
+        let visit =
+            self.change(key, |subscriber, filters| subscriber.visit(shared, filters, &mut gathered, now));
         self.gathered = gathered;
         match visit {
             None | Some(Visit::Idle) => return 1,
@@ -261,7 +260,7 @@ impl<W: Wire> Shard<W> {
         if self.pending_bytes <= shared.settings.pending_bytes_max {
             return;
         }
-        self.change(key.slot, key.serial, |subscriber, _| subscriber.give_page_back());
+        self.change(key, |subscriber, _| subscriber.give_page_back());
         if self.pending_bytes > shared.settings.pending_bytes_max {
             tracing::debug!("a stalled connection was closed: too much waits for sockets");
             self.remove(key.slot, shared);
@@ -271,13 +270,12 @@ impl<W: Wire> Shard<W> {
     /// Lets something happen to a subscriber, and counts what then waits for its socket.
     fn change<T>(
         &mut self,
-        slot: u32,
-        serial: u32,
+        key: Key,
         change: impl FnOnce(&mut Subscriber<W>, &mut Filters) -> T,
     ) -> Option<T> {
         let Self { subscribers, filters, pending_bytes, .. } = self;
-        let subscriber =
-            subscribers.get_mut(slot as usize).filter(|subscriber| subscriber.serial == serial)?;
+        let subscriber = subscribers.get_mut(key.slot as usize);
+        let subscriber = subscriber.filter(|subscriber| subscriber.serial == key.serial)?;
         let before = subscriber.pending_bytes();
         let result = change(subscriber, filters);
         *pending_bytes = *pending_bytes + subscriber.pending_bytes() - before;
@@ -294,7 +292,7 @@ impl<W: Wire> Shard<W> {
                 }
             }
         }
-        subscriber.reader.leave_shard(&shared.feeds);
+        subscriber.reader.leave(&shared.feeds);
     }
 
     fn owe(&mut self, key: Key) {

@@ -39,17 +39,12 @@ impl Filters {
         filter: &Filter,
         number: u64,
     ) -> bool {
-        if audience.except.as_ref() == Some(connection) {
-            return false;
-        }
-        if !audience.private {
-            return true;
-        }
-        if self.verdicts.len() >= VERDICTS_MAX {
-            self.verdicts.clear();
-        }
-        let judge = || filter.grants.cover_any(&audience.topics);
-        *self.verdicts.entry((audience.serial, number)).or_insert_with(judge)
+        audience.admits(connection, |topics| {
+            if self.verdicts.len() >= VERDICTS_MAX {
+                self.verdicts.clear();
+            }
+            *self.verdicts.entry((audience.serial, number)).or_insert_with(|| filter.grants.cover_any(topics))
+        })
     }
 
     /// Drops filters that nobody has any more.

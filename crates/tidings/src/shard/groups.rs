@@ -1,6 +1,6 @@
 //! Which subscribers read which feed, and whose turn it is.
 //!
-//! A round visits every member of a dirty group once. What the feed gains meanwhile is sent along to those who come later in the round; for
+//! A round visits every member of a group once whose feed has grown. What the feed gains meanwhile is sent along to those who come later in the round; for
 //! the others there is another round.
 
 use std::{

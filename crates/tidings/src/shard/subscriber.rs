@@ -41,8 +41,8 @@ pub(super) struct Subscriber<W> {
     pub(super) reader: Reader,
     /// Where in its feed the reader's place is, if it has one feed and that is known.
     pub(super) offset: Option<Offset>,
-    /// The number of its filter.
-    pub(super) filter: u64,
+    /// What [`Filters`](super::filters::Filters) calls its filter.
+    pub(super) filter_number: u64,
     /// Tells this subscriber from those who had its slot before.
     pub(super) serial: u32,
     pub(super) places: SmallVec<[Place; 2]>,
@@ -67,7 +67,7 @@ impl<W: Wire> Subscriber<W> {
     pub(super) fn new(
         newcomer: Newcomer<W>,
         serial: u32,
-        filter: u64,
+        filter_number: u64,
         places: SmallVec<[Place; 2]>,
         now: Instant,
     ) -> Self {
@@ -75,7 +75,7 @@ impl<W: Wire> Subscriber<W> {
             wire: newcomer.wire,
             reader: newcomer.reader,
             offset: None,
-            filter,
+            filter_number,
             serial,
             places,
             sent_at: now,

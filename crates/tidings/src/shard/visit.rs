@@ -176,10 +176,10 @@ impl<W: Wire> Subscriber<W> {
     /// The way of those who read one feed and are not behind it: straight from the feed to the socket. `None` if the feed does not have this
     /// place any more.
     fn send_from_one(&mut self, offset: u64, filters: &mut Filters) -> io::Result<Option<Visit>> {
-        let Self { wire, reader, filter: number, .. } = self;
+        let Self { wire, reader, filter_number, .. } = self;
         let feed = reader.first_feed();
         let may_receive =
-            |audience: &_| filters.may_receive(audience, &reader.connection, &reader.filter, *number);
+            |audience: &_| filters.may_receive(audience, &reader.connection, &reader.filter, *filter_number);
         match feed.send(reader.place.epoch, offset, may_receive, |bytes| wire.write(bytes))? {
             Owed::Nothing => Ok(Some(Visit::Idle)),
             Owed::Behind => {

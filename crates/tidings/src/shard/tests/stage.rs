@@ -1,0 +1,261 @@
+//! What the tests of a shard stand on: sockets as a test moves them, a hub, and what subscribers hear.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidings_sse::{Item, Parser};
+use tidings_topic::{Grants, Matcher, NewEvent, Since};
+use tokio::time::Instant;
+
+use super::super::*;
+use crate::{Hub, HubSettings, MemoryLimits, MemoryLog, Subscribe, inbox::Inbox};
+
+const HEAD: &[u8] = b"HEAD\r\n\r\n";
+pub(super) const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// A socket as a test moves it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Socket(Arc<Mutex<Peer>>);
+
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a socket has that many independent states")]
+pub(super) struct Peer {
+    pub(super) heard: Vec<u8>,
+    /// Bytes that fit before the socket is full.
+    pub(super) room: usize,
+    /// The sending side has found the socket full and waits to hear that it is not.
+    pub(super) is_awaited: bool,
+    pub(super) input: Vec<u8>,
+    pub(super) has_hung_up: bool,
+    pub(super) is_reset: bool,
+    pub(super) was_shut_down: bool,
+    pub(super) writes: usize,
+}
+
+impl Socket {
+    pub(super) fn peer(&self) -> MutexGuard<'_, Peer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wire for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut peer = self.peer();
+        assert!(!bytes.is_empty(), "a write of nothing");
+        assert!(!peer.is_awaited, "a write to a socket that was full");
+        assert!(!peer.was_shut_down, "a write behind the end");
+        peer.writes += 1;
+        if peer.is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let taken = peer.room.min(bytes.len());
+        peer.room -= taken;
+        peer.heard.extend_from_slice(&bytes[..taken]);
+        peer.is_awaited = taken < bytes.len();
+        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut peer = self.peer();
+        if peer.is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        if peer.input.is_empty() {
+            return if peer.has_hung_up { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        let taken = peer.input.len().min(into.len());
+        into[..taken].copy_from_slice(&peer.input[..taken]);
+        peer.input.drain(..taken);
+        Ok(taken)
+    }
+
+    fn shut_down(&mut self) {
+        self.peer().was_shut_down = true;
+    }
+}
+
+/// A hub, a shard, and who listens.
+pub(super) struct Stage {
+    pub(super) hub: Hub,
+    pub(super) shard: Shard<Socket>,
+    pub(super) inbox: Inbox<()>,
+    pub(super) listeners: Vec<Listener>,
+    published: Vec<Published>,
+}
+
+pub(super) struct Listener {
+    pub(super) key: Key,
+    pub(super) socket: Socket,
+    pub(super) filter: tidings_topic::Filter,
+    /// How many had been published when it came.
+    pub(super) begins_at: usize,
+}
+
+struct Published {
+    topics: Vec<usize>,
+    private: bool,
+}
+
+impl Stage {
+    pub(super) async fn new(change: impl FnOnce(&mut HubSettings)) -> Self {
+        let mut settings = HubSettings::default();
+        change(&mut settings);
+        let log = MemoryLog::new(MemoryLimits::default());
+        let hub = Hub::builder().log(log).settings(settings).start().await.expect("memory is there");
+        Self { hub, shard: Shard::new(), inbox: Inbox::new(), listeners: Vec::new(), published: Vec::new() }
+    }
+
+    pub(super) async fn publish(&mut self, topics: &[usize], private: bool, bytes: usize) {
+        let names = topics.iter().map(|topic| TOPICS[*topic].to_owned()).collect();
+        let data = format!("{}:{}", self.published.len(), "x".repeat(bytes));
+        let event = NewEvent { topics: names, data, private, ..NewEvent::default() };
+        self.hub.publish(event).await.expect("published");
+        self.published.push(Published { topics: topics.to_vec(), private });
+    }
+
+    pub(super) fn matchers(&self, topics: &[usize]) -> Vec<Matcher> {
+        topics.iter().map(|topic| self.hub.validator().exact(TOPICS[*topic]).expect("valid")).collect()
+    }
+
+    pub(super) async fn subscribe(
+        &mut self,
+        topics: &[usize],
+        granted: &[usize],
+        from_start: bool,
+        room: usize,
+    ) -> usize {
+        let grants = Grants::from_iter(self.matchers(granted));
+        let since = if from_start { Since::Earliest } else { Since::Now };
+        let ask = Subscribe::new(self.matchers(topics)).grants(grants).since(since);
+        self.open(ask, if from_start { 0 } else { self.published.len() }, room).await
+    }
+
+    pub(super) async fn open(&mut self, ask: Subscribe, begins_at: usize, room: usize) -> usize {
+        let filter = ask.filter.clone();
+        let subscription = self.hub.subscribe(ask).await.expect("memory is there");
+        let (_, parts) = subscription.into_parts();
+        let socket = Socket::default();
+        socket.peer().room = room;
+        let newcomer = Newcomer {
+            wire: socket.clone(),
+            reader: parts.reader,
+            head: HEAD.to_vec(),
+            backlog: parts.backlog,
+            sent: parts.sent,
+            ends: parts.ends,
+            input_bytes: 0,
+            heartbeat: parts.heartbeat,
+            membership: parts.membership,
+            keep: Box::new(()),
+        };
+        let key =
+            self.shard.adopt(newcomer, |group| Seat::new(&self.inbox, group), Instant::now().into_std());
+        self.listeners.push(Listener { key, socket, filter, begins_at });
+        self.listeners.len() - 1
+    }
+
+    /// Lets the writer of the hub write, and the shard hear of it.
+    pub(super) async fn write(&mut self) {
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        let mut grown = Vec::new();
+        self.inbox.take(&mut grown, &mut Vec::new());
+        for group in grown {
+            self.shard.grown(group, 0);
+        }
+    }
+
+    pub(super) fn slice(&mut self) -> bool {
+        self.shard.slice(&self.hub.shared, Instant::now().into_std())
+    }
+
+    pub(super) fn sweep(&mut self) {
+        self.shard.sweep(&self.hub.shared, Instant::now().into_std());
+    }
+
+    pub(super) async fn read_pages(&mut self) {
+        for (key, request) in std::mem::take(&mut self.shard.requests) {
+            let page = self.hub.shared.first_page(request).await.expect("memory is there");
+            self.shard.take_page(key, page);
+        }
+    }
+
+    pub(super) fn make_room(&mut self, listener: usize, room: usize) {
+        let Listener { key, socket, .. } = &self.listeners[listener];
+        let mut peer = socket.peer();
+        peer.room += room;
+        if std::mem::take(&mut peer.is_awaited) {
+            drop(peer);
+            self.shard.writable(*key);
+        }
+    }
+
+    /// Until there is nothing to do any more.
+    pub(super) async fn settle(&mut self) {
+        for _ in 0..10_000 {
+            self.write().await;
+            let has_more = self.slice();
+            if !has_more && self.shard.requests.is_empty() {
+                return;
+            }
+            self.read_pages().await;
+        }
+        panic!("the shard never rests");
+    }
+
+    /// What a listener should hear.
+    pub(super) fn expected(&self, listener: &Listener) -> Vec<usize> {
+        let published = self.published.iter().enumerate().skip(listener.begins_at);
+        let accepted = published.filter(|(_, event)| {
+            let topics: Vec<_> = event
+                .topics
+                .iter()
+                .map(|topic| self.hub.validator().topic(TOPICS[*topic]).expect("valid"))
+                .collect();
+            listener.filter.accepts_topics(&topics, event.private)
+        });
+        accepted.map(|(number, _)| number).collect()
+    }
+}
+
+/// The events, notices and comments in what a socket took; every chunk but the last must be whole.
+pub(super) fn heard(bytes: &[u8]) -> Heard {
+    let mut rest = bytes.strip_prefix(HEAD).unwrap_or_default();
+    let mut heard = Heard::default();
+    let mut parser = Parser::new();
+    while !rest.is_empty() {
+        let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else { break };
+        let size = std::str::from_utf8(&rest[..end]).expect("a size");
+        let size = usize::from_str_radix(size, 16).expect("a size in hexadecimal digits");
+        if size == 0 {
+            assert_eq!(rest, b"0\r\n\r\n", "nothing comes behind the end");
+            heard.has_ended = true;
+            break;
+        }
+        let Some(mut inner) = rest.get(end + 2..end + 2 + size) else { break };
+        heard.chunks += 1;
+        while let Some(item) = parser.next(&mut inner) {
+            match item.expect("a stream of events") {
+                Item::Event(event) if event.event_type == "tidings" => heard.notices.push(event.data),
+                Item::Event(event) => {
+                    let number = event.data.split(':').next().expect("a number");
+                    heard.numbers.push(number.parse().expect("a number"));
+                    heard.last_id = event.last_event_id;
+                }
+                _ => {}
+            }
+        }
+        rest = rest.get(end + 4 + size..).unwrap_or_default();
+    }
+    heard
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    pub(super) numbers: Vec<usize>,
+    pub(super) notices: Vec<String>,
+    /// Of the last event.
+    pub(super) last_id: String,
+    pub(super) chunks: usize,
+    pub(super) has_ended: bool,
+}
