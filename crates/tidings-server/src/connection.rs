@@ -1,7 +1,7 @@
 //! Accepts connections and serves HTTP/1.1 on them, with a limit on everything that a client can make us hold or wait for.
 //!
-//! One task per connection: it waits for the first head without any state of hyper ([`GatedIo`]), waits for its turn ([`Admission`]), lets hyper
-//! drive the service, and says goodbye so that the client can hear it. If the answer is a stream, the connection leaves hyper and the
+//! One task per connection: it waits for the first head ([`GatedIo`]), waits for its turn ([`Admission`]), answers what comes whole by itself
+//! (`whole`) and leaves everything else to hyper, and says goodbye so that the client can hear it. If the answer is a stream, the connection leaves hyper and the
 //! task ends: the hub takes the socket over (`takeover`), and with it the connection's [`Place`], so that it still counts.
 //!
 //! Invariant: no task outlives [`serve`].
@@ -14,19 +14,25 @@ mod metrics;
 mod places;
 mod takeover;
 mod waiting;
+mod whole;
 
 use std::{
     convert::Infallible,
+    error::Error,
     future::{Future, poll_fn},
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     task::Poll,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
+use futures_util::{
+    FutureExt,
+    future::{Either, ready},
+};
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -40,7 +46,7 @@ use tower::Service;
 
 use self::{
     admission::Admission,
-    exchange::{Exchange, answer},
+    exchange::{AnswerBody, Exchange, answer},
     gated::GatedIo,
     places::{Place, Places},
     takeover::{Taken, Transport},
@@ -49,6 +55,7 @@ pub use self::{
     body::{BodyError, read_body},
     exchange::PeerAddress,
     metrics::ConnectionMetrics,
+    whole::RequestBody,
 };
 use crate::{
     head::{HeadLimits, Refusal},
@@ -145,7 +152,7 @@ pub async fn serve<S, B>(
     metrics: Arc<ConnectionMetrics>,
     shutdown: impl Future<Output = Drain>,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync,
@@ -267,13 +274,13 @@ impl<S> Driver<S> {
     async fn drive<IO, B>(self, io: IO, peer: SocketAddr, place: Place, mut stopping: watch::Receiver<Stage>)
     where
         IO: Transport,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync,
     {
         let mut gated = self.gate(io, peer);
-        match first_head(&mut gated, &mut stopping).await {
+        match next_head(&mut gated, &mut stopping).await {
             Ok(true) => {}
             Ok(false) => return gated.close().await,
             Err(error) => return tracing::debug!(%error, "a connection broke before its first request"),
@@ -292,42 +299,81 @@ impl<S> Driver<S> {
         }
     }
 
-    /// Lets hyper and the service answer requests until one side ends it or a stream begins, and takes the socket back.
+    /// Answers requests until one side ends it or a stream begins, and takes the socket back: itself as long as they come whole, then by
+    /// way of hyper.
     async fn exchange<IO, B>(
         self,
-        gated: GatedIo<IO>,
+        mut gated: GatedIo<IO>,
         peer: SocketAddr,
         mut stopping: watch::Receiver<Stage>,
-    ) -> hyper::Result<Left<IO>>
+    ) -> Result<Left<IO>, Box<dyn Error + Send + Sync>>
     where
         IO: Transport,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync,
     {
-        let Self { service, mut http, metrics, .. } = self;
-        // Then the answer says `Connection: close`, so that the client does not send another request in vain.
-        http.keep_alive(*stopping.borrow() == Stage::Serving);
-        let stage = stopping.clone();
         let peer = PeerAddress(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
         let exchange = gated.exchange();
-        let for_service = Arc::clone(&exchange);
-        let mut connection = http.serve_connection(
-            gated,
-            service_fn(move |request| {
-                metrics.requests.fetch_add(1, Relaxed);
-                let answer = answer(service.clone(), request, peer, Arc::clone(&for_service));
-                let stage = stage.clone();
-                async move {
-                    let mut response = answer.await?;
-                    if *stage.borrow() != Stage::Serving {
-                        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let for_hyper = loop {
+            let Some(bytes) = gated.take_whole() else { break None };
+            let Some(request) = whole::request(&bytes) else {
+                gated.give_back(&bytes);
+                break None;
+            };
+            let answer = pin!(self.answer(request, peer, &exchange, &stopping));
+            let answer = match or_taken(answer, &exchange).await {
+                Ok(answer) => answer,
+                Err(taken) => return Ok(Left { gated, read_bytes: 0, taken: Some(taken) }),
+            };
+            if !whole::is_whole(&answer) {
+                gated.give_back(&bytes);
+                break Some(answer);
+            }
+            let is_last = whole::closes(&answer);
+            gated.write_answer(&whole::answer_bytes(answer, SystemTime::now()).await?).await?;
+            if is_last || !next_head(&mut gated, &mut stopping).await? {
+                return Ok(Left { gated, read_bytes: 0, taken: None });
+            }
+        };
+        // Boxed, because few connections come here and hyper's state is large.
+        Ok(Box::pin(self.exchange_by_hyper(gated, for_hyper, peer, stopping)).await?)
+    }
+
+    async fn exchange_by_hyper<IO, B>(
+        self,
+        gated: GatedIo<IO>,
+        first_answer: Option<Response<AnswerBody<B>>>,
+        peer: PeerAddress,
+        mut stopping: watch::Receiver<Stage>,
+    ) -> hyper::Result<Left<IO>>
+    where
+        IO: Transport,
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync,
+    {
+        let mut http = self.http.clone();
+        // Then the answer says `Connection: close`, so that the client does not send another request in vain.
+        http.keep_alive(*stopping.borrow() == Stage::Serving);
+        let exchange = gated.exchange();
+        let first_answer = Mutex::new(first_answer);
+        let service = {
+            let (exchange, stopping) = (Arc::clone(&exchange), stopping.clone());
+            service_fn(move |request: Request<Incoming>| {
+                let first_answer = first_answer.lock().expect("nothing panics while it holds this").take();
+                let answer = match first_answer {
+                    Some(answer) => Either::Left(ready(answer)),
+                    None => {
+                        Either::Right(self.answer(request.map(RequestBody::from), peer, &exchange, &stopping))
                     }
-                    Ok::<_, Infallible>(response)
-                }
-            }),
-        );
+                };
+                answer.map(Ok::<_, Infallible>)
+            })
+        };
+        let mut connection = http.serve_connection(gated, service);
         let left = tokio::select! {
             biased; // hyper takes the head that waits before it hears that it should stop
             left = done_or_taken(&mut connection, &exchange) => Some(left),
@@ -342,6 +388,27 @@ impl<S> Driver<S> {
         let parts = connection.into_parts();
         Ok(Left { gated: parts.io, read_bytes: parts.read_buf.len(), taken })
     }
+
+    /// Has the service answer one request.
+    fn answer<B>(
+        &self,
+        request: Request<RequestBody>,
+        peer: PeerAddress,
+        exchange: &Arc<Exchange>,
+        stopping: &watch::Receiver<Stage>,
+    ) -> impl Future<Output = Response<AnswerBody<B>>> + use<S, B>
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone,
+    {
+        self.metrics.requests.fetch_add(1, Relaxed);
+        let stage = stopping.clone();
+        answer(self.service.clone(), request, peer, Arc::clone(exchange)).map(move |mut response| {
+            if *stage.borrow() != Stage::Serving {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        })
+    }
 }
 
 /// Polls hyper until it is done, or has nothing to do but wait for an answer that was taken from it.
@@ -349,15 +416,23 @@ async fn done_or_taken(
     connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
     exchange: &Exchange,
 ) -> hyper::Result<Option<Taken>> {
-    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
-        Poll::Ready(done) => Poll::Ready(done.map(|()| None)),
-        Poll::Pending => exchange.take_taken().map_or(Poll::Pending, |taken| Poll::Ready(Ok(Some(taken)))),
+    match or_taken(Pin::new(connection), exchange).await {
+        Ok(done) => done.map(|()| None),
+        Err(taken) => Ok(Some(taken)),
+    }
+}
+
+/// Polls an answer until it is there, or is a stream that was taken from it.
+async fn or_taken<F: Future>(mut answer: Pin<&mut F>, exchange: &Exchange) -> Result<F::Output, Taken> {
+    poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+        Poll::Pending => exchange.take_taken().map_or(Poll::Pending, |taken| Poll::Ready(Err(taken))),
     })
     .await
 }
 
-/// Waits for the first head, unless the server stops before a byte of it has come.
-async fn first_head<IO>(gated: &mut GatedIo<IO>, stopping: &mut watch::Receiver<Stage>) -> io::Result<bool>
+/// Waits for a head, unless the server stops before a byte of it has come.
+async fn next_head<IO>(gated: &mut GatedIo<IO>, stopping: &mut watch::Receiver<Stage>) -> io::Result<bool>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use memchr::memchr_iter;
 
 use check::check;
+pub(crate) use check::parsed;
 use framing::Framing;
 pub(crate) use refusal::Refusal;
 

@@ -37,7 +37,7 @@ mod slots;
 mod streams;
 
 pub use connection::{
-    BodyError, ConnectionMetrics, ConnectionSettings, Drain, PeerAddress, read_body, serve,
+    BodyError, ConnectionMetrics, ConnectionSettings, Drain, PeerAddress, RequestBody, read_body, serve,
 };
 pub use faces::faces;
 pub use listener::{ListenError, Listener, connections_for_file_limit, raise_file_limit};

@@ -120,20 +120,19 @@ mod tests {
     use bytes::Bytes;
     use http::{Request, Response};
     use http_body_util::Full;
-    use hyper::body::Incoming;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         sync::watch,
     };
 
-    use super::super::{ConnectionMetrics, Driver, Stage, places::Places};
+    use super::super::{ConnectionMetrics, Driver, RequestBody, Stage, places::Places};
     use super::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
     /// Connects clients to a server that answers one head at a time, and `/never` never.
     fn server() -> impl Fn(&'static [u8]) -> DuplexStream {
-        let service = tower::service_fn(async |request: Request<Incoming>| {
+        let service = tower::service_fn(async |request: Request<RequestBody>| {
             if request.uri().path() == "/never" {
                 pending::<()>().await;
             }

@@ -76,7 +76,7 @@ pub(super) async fn answer<S, I, B>(
     mut request: Request<I>,
     peer: PeerAddress,
     exchange: Arc<Exchange>,
-) -> Result<Response<AnswerBody<B>>, Infallible>
+) -> Response<AnswerBody<B>>
 where
     S: Service<Request<I>, Response = Response<B>, Error = Infallible>,
     I: Body,
@@ -85,7 +85,7 @@ where
     request.extensions_mut().insert(peer);
     let may_take_over = exchange.is_raw.load(Relaxed) && may_take_over(&request);
     let asks_to_close = asks_to_close(request.headers());
-    let mut response = service.oneshot(request).await?;
+    let Ok(mut response) = service.oneshot(request).await;
     if may_take_over {
         if asks_to_close {
             // As hyper answers it.
@@ -105,11 +105,11 @@ where
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
     exchange.streaming.store(is_stream, Relaxed);
-    Ok(response.map(|inner| AnswerBody { inner, _done: Done(exchange) }))
+    response.map(|inner| AnswerBody { inner, _done: Done(exchange) })
 }
 
 /// RFC 9112, 9.3: the client will not ask again.
-fn asks_to_close(headers: &HeaderMap) -> bool {
+pub(super) fn asks_to_close(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("close"))
 }

@@ -8,7 +8,7 @@
 
 use std::{
     io::{self, IoSlice},
-    mem::MaybeUninit,
+    mem::{self, MaybeUninit},
     net::{IpAddr, TcpStream},
     pin::Pin,
     sync::Arc,
@@ -16,6 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use hyper::rt;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
@@ -176,6 +177,39 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
     #[cfg(test)]
     pub(super) fn buffered_bytes(&self) -> usize {
         self.buffer.capacity()
+    }
+
+    /// The request that has been released, head and body, if all of it is here. What is not answered with `write_answer` is to be given
+    /// back.
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+        if !self.gate.is_answering() {
+            let behind = &self.buffer[self.released..];
+            // Anything but a body that goes on is for `poll_released` to find again.
+            if let Decision::Release(length) = self.gate.receive(behind, Instant::now().into_std()) {
+                self.released += length;
+            }
+            if !self.gate.is_answering() {
+                return None;
+            }
+        }
+        let later = self.buffer.split_off(self.released);
+        self.released = 0;
+        Some(mem::replace(&mut self.buffer, later).into())
+    }
+
+    /// Releases a request again that was taken whole.
+    pub(super) fn give_back(&mut self, request: &Bytes) {
+        self.buffer.splice(..0, request.iter().copied());
+        self.released = request.len();
+    }
+
+    /// Writes the answer to a request that was taken whole, to its last byte.
+    pub(super) async fn write_answer(&mut self, answer: &[u8]) -> io::Result<()> {
+        self.io.write_all(answer).await?;
+        self.io.flush().await?;
+        self.exchange.take_body_done();
+        self.gate.answered(Instant::now().into_std());
+        Ok(())
     }
 
     /// Turns the connection away with `refusal`, in `close`.

@@ -10,16 +10,14 @@
 
 use std::{any::Any, io, net, time::SystemTime};
 
-use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, response::Parts,
-};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
-use super::places::Place;
+use super::{places::Place, whole::write_head};
 use crate::open_stream::{OpenStream, StreamKeep, Takeover};
 
 /// What a connection can be made of.
@@ -64,32 +62,14 @@ pub(super) fn take_from<B>(response: Response<B>) -> Result<Taken, Response<B>> 
         && !response.headers().contains_key(header::TRANSFER_ENCODING);
     let takeover = response.extensions().get::<Takeover>().filter(|_| is_ours);
     let Some(stream) = takeover.and_then(Takeover::take) else { return Err(response) };
-    let head = head(&response.into_parts().0, SystemTime::now());
-    Ok(Taken { head, stream })
-}
-
-/// The head as hyper would have written it.
-fn head(parts: &Parts, now: SystemTime) -> Vec<u8> {
-    let mut bytes = b"HTTP/1.1 200 OK\r\n".to_vec();
-    let mut write = |name: &HeaderName, value: &[u8]| {
-        for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
-            bytes.extend_from_slice(part);
-        }
-    };
-    for (name, value) in &parts.headers {
-        write(name, value.as_bytes());
-    }
+    let (mut parts, _) = response.into_parts();
     // RFC 9112, 7: the end of a body without a length is told by its last chunk.
-    write(&header::TRANSFER_ENCODING, b"chunked");
+    parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     // `Connection: close` is not added, although the connection ends with the stream (RFC 9112, 9.6, does not demand it): undici, and
     // with it every `fetch` of Node, takes a cut for a proper end where it stands, and does not reconnect.
-    // RFC 9110, 6.6.1: whoever has a clock says when.
-    if !parts.headers.contains_key(header::DATE) {
-        let date = HeaderValue::from_str(&httpdate::fmt_http_date(now)).expect("a date is ASCII");
-        write(&header::DATE, date.as_bytes());
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes
+    let mut head = Vec::new();
+    write_head(&mut head, &parts, SystemTime::now());
+    Ok(Taken { head, stream })
 }
 
 impl Taken {
@@ -116,7 +96,6 @@ mod tests {
 
     use bytes::Bytes;
     use http_body::{Frame, SizeHint};
-    use hyper::body::Incoming;
     use tidings::{Hub, NewEvent};
     use tokio::{
         io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadBuf},
@@ -128,7 +107,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::{
-        super::{ConnectionMetrics, ConnectionSettings, Driver, Stage, places::Places},
+        super::{ConnectionMetrics, ConnectionSettings, Driver, RequestBody, Stage, places::Places},
         *,
     };
     use crate::{Settings, router};
@@ -185,7 +164,7 @@ mod tests {
     /// An answer that was made before the body of its request was read, which is dropped with its last byte.
     struct Early {
         rest: Option<Bytes>,
-        _unread: Incoming,
+        _unread: RequestBody,
     }
 
     impl Body for Early {
@@ -257,7 +236,7 @@ mod tests {
 
         let metrics = Arc::<ConnectionMetrics>::default();
         let router = router(Hub::in_memory().await, None, Settings::default());
-        let service = tower::service_fn(move |request: Request<Incoming>| {
+        let service = tower::service_fn(move |request: Request<RequestBody>| {
             let router = router.clone();
             async move {
                 if request.uri().path() == "/early" {

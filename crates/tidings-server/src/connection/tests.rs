@@ -108,7 +108,7 @@ async fn patiently<T>(future: impl Future<Output = T>) -> T {
 type TestBody = UnsyncBoxBody<Bytes, Infallible>;
 
 async fn handle(
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     watch: Arc<StreamWatch>,
 ) -> Result<Response<TestBody>, Infallible> {
     let text = |text: String| Response::new(Full::from(text).boxed_unsync());

@@ -31,6 +31,17 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Refusal> {
     check_headers(request.headers, version)
 }
 
+/// What a head that [`check`] has passed says, with its length: `then` reads it where it stands. None if `then` finds nothing, or if
+/// the head has not passed.
+pub(crate) fn parsed<R>(bytes: &[u8], then: impl FnOnce(&Request<'_, '_>, usize) -> Option<R>) -> Option<R> {
+    let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; HEADERS_MAX];
+    let mut request = Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, &mut headers) {
+        Ok(Status::Complete(length)) => then(&request, length),
+        _ => None,
+    }
+}
+
 fn refusal_of(error: Error, head: &[u8]) -> Refusal {
     match error {
         Error::TooManyHeaders => Refusal::HeadersTooMany,

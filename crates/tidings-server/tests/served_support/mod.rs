@@ -6,8 +6,8 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, Request, Response};
-use hyper::body::Incoming;
 use tidings::Hub;
+use tidings_server::RequestBody;
 use tidings_server::{ConnectionMetrics, ConnectionSettings, Drain, Listener, Settings, faces, serve};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -53,7 +53,10 @@ impl Served {
         service: impl FnOnce(Settings) -> S,
     ) -> Self
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
         S::Future: Send,
     {
         let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");

@@ -1,0 +1,182 @@
+//! Requests that have come whole, and answers that are there whole: what a connection does without hyper.
+//!
+//! Nearly every request of a busy hub is a few hundred bytes, head and body in one packet, and its answer is a line; or it asks for a
+//! stream, which leaves hyper anyway. The gate has parsed such a head already, so the connection makes the [`Request`] of it and
+//! writes the answer itself, in one write. Everything else is hyper's, from the first such request on: bodies that come in parts or in
+//! chunks, answers without a known length, HTTP/1.0, HEAD, `Expect`, `Upgrade` and `Connection: close`.
+//!
+//! Invariant: which way a request goes makes no difference that a client could see.
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    response::Parts,
+};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::exchange::asks_to_close;
+use crate::head::parsed;
+
+/// Longest body of an answer that is written together with its head.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// Room for a usual answer, head and body.
+const ANSWER_BYTES_USUAL: usize = 512;
+
+/// The body of a request: one that hyper brings in pieces, or one that is here already.
+#[derive(Debug)]
+pub struct RequestBody(Source);
+
+#[derive(Debug)]
+enum Source {
+    Whole(Bytes),
+    Pieces(Incoming),
+}
+
+impl From<Incoming> for RequestBody {
+    fn from(incoming: Incoming) -> Self {
+        Self(Source::Pieces(incoming))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.0 {
+            Source::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Source::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::Pieces(incoming) => Pin::new(incoming).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Pieces(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Pieces(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
+/// The request that these bytes are, a head that the gate has passed and all of its body; none if hyper has to see it.
+pub(super) fn request(bytes: &Bytes) -> Option<Request<RequestBody>> {
+    parsed(bytes, |head, length| {
+        if head.version != Some(1) {
+            return None;
+        }
+        let method = match head.method? {
+            "GET" => Method::GET,
+            "POST" => Method::POST,
+            _ => return None,
+        };
+        let mut headers = HeaderMap::with_capacity(head.headers.len());
+        for field in &*head.headers {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+            let is_for_hyper = match name {
+                header::CONNECTION => !field.value.eq_ignore_ascii_case(b"keep-alive"),
+                header::EXPECT | header::UPGRADE | header::TRANSFER_ENCODING => true,
+                _ => false,
+            };
+            if is_for_hyper {
+                return None;
+            }
+            headers.append(name, HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?);
+        }
+        let uri = Uri::from_maybe_shared(bytes.slice_ref(head.path?.as_bytes())).ok()?;
+        let mut request = Request::new(RequestBody(Source::Whole(bytes.slice(length..))));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = headers;
+        Some(request)
+    })
+}
+
+/// Whether this answer can be written whole: its length is known and small, and its framing is that of nearly every answer.
+pub(super) fn is_whole<B: Body>(answer: &Response<B>) -> bool {
+    let Some(length) = answer.body().size_hint().exact().filter(|length| *length <= ANSWER_BYTES_MAX) else {
+        return false;
+    };
+    let status = answer.status();
+    // RFC 9110, 15: answers whose status rules a body out.
+    let may_have_body =
+        !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED;
+    let says_its_length = answer
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .is_none_or(|said| said.as_bytes() == length.to_string().as_bytes());
+    may_have_body && says_its_length && !answer.headers().contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Whether the connection ends with this answer.
+pub(super) fn closes<B>(answer: &Response<B>) -> bool {
+    asks_to_close(answer.headers())
+}
+
+/// The bytes of an answer that [`is_whole`].
+pub(super) async fn answer_bytes<B>(answer: Response<B>, now: SystemTime) -> Result<Vec<u8>, B::Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (mut parts, mut body) = answer.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    let mut bytes = Vec::with_capacity(ANSWER_BYTES_USUAL);
+    write_head(&mut bytes, &parts, now);
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes)
+}
+
+/// The head of an answer as hyper would have written it.
+pub(super) fn write_head(into: &mut Vec<u8>, parts: &Parts, now: SystemTime) {
+    let mut write = |slices: &[&[u8]]| slices.iter().for_each(|slice| into.extend_from_slice(slice));
+    let reason = parts.status.canonical_reason().unwrap_or("<none>");
+    write(&[b"HTTP/1.1 ", parts.status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
+    for (name, value) in &parts.headers {
+        write(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+    }
+    // RFC 9110, 6.6.1: whoever has a clock says when.
+    if !parts.headers.contains_key(header::DATE) {
+        with_date(now, |date| write(&[b"date: ", date, b"\r\n"]));
+    }
+    write(&[b"\r\n"]);
+}
+
+/// The time as a header says it, spelled anew once a second.
+fn with_date(now: SystemTime, then: impl FnOnce(&[u8])) {
+    thread_local! {
+        static SPELLED: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let secs = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    SPELLED.with_borrow_mut(|(spelled_secs, date)| {
+        if *spelled_secs != secs || date.is_empty() {
+            *date = httpdate::fmt_http_date(now);
+            *spelled_secs = secs;
+        }
+        then(date.as_bytes());
+    });
+}
