@@ -15,7 +15,7 @@ pub struct Access {
     pub subscribe: Grants,
     /// When the right ends, in seconds since 1970; streams are closed then. `None` is never.
     pub expires_at: Option<u64>,
-    /// Who it is, for logs.
+    /// Who it is, for logs and for [`scoped`](Self::scoped) names.
     pub subject: Subject,
     details: Arc<[SubscribeDetail]>,
 }

@@ -44,6 +44,7 @@ mod error;
 mod keys;
 mod mint;
 mod presentation;
+mod scope;
 mod token;
 
 pub use access::{Access, Subject};

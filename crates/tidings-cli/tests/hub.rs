@@ -97,8 +97,13 @@ async fn what_is_published_is_printed() {
     let event = subscriber.value().await;
     assert_eq!((&event["id"], &event["data"]), (&"mine".into(), &"two\nlines é".into()));
 
-    let mut late = Subscriber::start(&hub, &["chat", "--since", "-2"]);
-    for expected in ["hello", "two", "lines é"] {
+    let again = ["chat", "once", "--idempotency-key", "k-1"];
+    let first = publish(&hub, &again).await;
+    assert_eq!(publish(&hub, &again).await, first);
+    assert_eq!(subscriber.value().await["data"], "once");
+
+    let mut late = Subscriber::start(&hub, &["chat", "--since", "-3"]);
+    for expected in ["hello", "two", "lines é", "once"] {
         assert_eq!(late.line().await, expected);
     }
 }

@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{
-    Method,
+    Method, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde::Deserialize;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::{Client, ClientError, http::read_all};
+use crate::{Client, ClientError, backoff::Backoff, http::read_all};
 
 /// How long a publication may take in all. When it has passed, the event may or may not have been published.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a publication with an idempotency key is sent at most.
+const ATTEMPTS_MAX: u32 = 4;
 
 /// How an event is published, beside its topic and data.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +82,8 @@ impl Publish {
         self
     }
 
-    /// Names this publication, so that sending it again with the same name publishes nothing twice.
+    /// Names this publication, so that sending it again with the same name publishes nothing twice: 1 to 255 visible ASCII characters, a UUID
+    /// for example. The hub remembers it for some minutes and does not compare what is sent under it.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
@@ -88,14 +92,46 @@ impl Publish {
 }
 
 impl Client {
-    /// Publishes one event and returns when it is in the hub's log. It is sent once: whoever repeats it after a
-    /// [transient](ClientError::is_transient) error gives it an [idempotency key](Publish::idempotency_key).
+    /// Publishes one event and returns when it is in the hub's log.
+    ///
+    /// Without an [idempotency key](Publish::idempotency_key) it is sent once: after a [transient](ClientError::is_transient) error the event
+    /// may or may not have been published. With one it is sent again, after a pause, while the hub cannot be reached or cannot answer now: up
+    /// to four times within 30 seconds. Whoever gives up may go on later with the same key.
     pub async fn publish(
         &self,
         topic: &str,
         data: impl Into<Bytes>,
         publish: &Publish,
     ) -> Result<Published, ClientError> {
+        let (url, headers) = self.publication(topic, publish)?;
+        let data = data.into();
+        let deadline = Instant::now() + PUBLISH_TIMEOUT;
+        let mut backoff = Backoff::default();
+        let mut attempts_left = if publish.idempotency_key.is_some() { ATTEMPTS_MAX } else { 1 };
+        loop {
+            let attempt = self.attempt(url.clone(), &headers, data.clone());
+            let error = match timeout_at(deadline, attempt).await {
+                Ok(Ok(published)) => return Ok(published),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(ClientError::Silent(PUBLISH_TIMEOUT)),
+            };
+            attempts_left -= 1;
+            let pause = backoff.delay(error.retry_after(), getrandom::u64().unwrap_or_default());
+            if attempts_left == 0 || !may_settle(&error) || Instant::now() + pause >= deadline {
+                return Err(error);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn attempt(&self, url: Url, headers: &HeaderMap, data: Bytes) -> Result<Published, ClientError> {
+        let response = self.http.send(Method::POST, url, headers, Some(data)).await?;
+        let reply = read_all(response).await.ok_or(ClientError::UnreadableReply)?;
+        serde_json::from_slice(&reply).map_err(|_| ClientError::UnreadableReply)
+    }
+
+    /// Everything of the request but the data.
+    fn publication(&self, topic: &str, publish: &Publish) -> Result<(Url, HeaderMap), ClientError> {
         let mut url = self.topic_url(topic)?;
         let parameters = [
             ("type", publish.event_type.clone()),
@@ -119,13 +155,15 @@ impl Client {
             })?;
             headers.insert(HeaderName::from_static("idempotency-key"), value);
         }
-        let exchange = async {
-            let response = self.http.send(Method::POST, url, &headers, Some(data.into())).await?;
-            let reply = read_all(response).await.ok_or(ClientError::UnreadableReply)?;
-            serde_json::from_slice(&reply).map_err(|_| ClientError::UnreadableReply)
-        };
-        tokio::time::timeout(PUBLISH_TIMEOUT, exchange)
-            .await
-            .map_err(|_| ClientError::Silent(PUBLISH_TIMEOUT))?
+        Ok((url, headers))
+    }
+}
+
+/// Whether the next attempt may learn more: nobody was reached, or a server or proxy says that the moment was wrong.
+fn may_settle(error: &ClientError) -> bool {
+    match error {
+        ClientError::Connection(_) => true,
+        ClientError::Unavailable { status, .. } => matches!(status, 408 | 425 | 429 | 502 | 503 | 504),
+        _ => false,
     }
 }

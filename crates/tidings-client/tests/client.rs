@@ -350,6 +350,48 @@ async fn a_publication_that_fails_says_why_and_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_publication_with_a_key_is_repeated_until_its_outcome_is_known() {
+    let server = Server::start().await;
+    let client = server.client();
+    let options = Publish::new().idempotency_key("k-1");
+    let serve = async {
+        drop(server.request().await);
+        for status in ["503", "502"] {
+            let busy = format!("HTTP/1.1 {status} X\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n");
+            server.request().await.answer(&busy).await;
+        }
+        let request = server.request().await;
+        assert_eq!(request.header("idempotency-key"), Some("k-1"));
+        assert!(request.text.ends_with("\r\n\r\ndata"));
+        let reply = r#"{"id":"1","subscribers":0,"duplicate":true}"#;
+        request.answer(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{reply}", reply.len())).await;
+    };
+    let (published, ()) =
+        patiently(async { tokio::join!(client.publish("a", "data", &options), serve) }).await;
+    assert!(published.unwrap().duplicate);
+}
+
+#[tokio::test]
+async fn a_publication_with_a_key_is_not_repeated_where_that_cannot_help() {
+    for (status, retry_after, attempts) in
+        [("403", "0", 1), ("507", "0", 1), ("503", "3600", 1), ("503", "0", 4)]
+    {
+        let server = Server::start().await;
+        let client = server.client();
+        let options = Publish::new().idempotency_key("k-1");
+        let serve = async {
+            for _ in 0..attempts {
+                let answer =
+                    format!("HTTP/1.1 {status} X\r\nRetry-After: {retry_after}\r\nContent-Length: 0\r\n\r\n");
+                server.request().await.answer(&answer).await;
+            }
+        };
+        let (published, ()) = tokio::join!(client.publish("a", "b", &options), serve);
+        assert_eq!(published.unwrap_err().status(), Some(status.parse().unwrap()));
+    }
+}
+
+#[tokio::test]
 async fn a_redirected_publication_is_sent_again_whole() {
     let server = Server::start().await;
     let client = server.client();

@@ -9,6 +9,7 @@
 //! | what a parameter means | `friendly`, `mercure` |
 //! | who may do what | `access`; the credentials themselves are `tidings-auth`'s |
 //! | which web pages may do what | `origin` |
+//! | how a publisher names a publication | `idempotency` |
 //! | how a stream or a publication is carried out | `streams`, `publishing`; who carries a stream: `open_stream`, `connection::takeover` |
 //! | which requests leave before the router | `faces` |
 //! | a limit, its default, its answer | `settings` |
@@ -21,6 +22,7 @@ mod connection;
 mod faces;
 mod friendly;
 mod head;
+mod idempotency;
 mod listener;
 mod mercure;
 mod metrics;

@@ -14,8 +14,9 @@ use http_body::Body;
 use tidings::{Event, Format, Matcher, NewEvent, Requested};
 
 use crate::{
+    idempotency::idempotency_key,
     problem::{Problem, excerpt},
-    publishing::{self, PublishRequest, body_bytes, idempotency_key, retry_millis, utf8, validate},
+    publishing::{self, PublishRequest, body_bytes, retry_millis, utf8, validate},
     query::Parameters,
     router::App,
     streams::{self, StreamRequest, nothing_named, stream},
@@ -42,8 +43,9 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     let (parts, body) = request.into_parts();
     let access = app.door.publisher(&parts.headers, &app.origins)?;
     check_form(&parts.headers)?;
+    let key = idempotency_key(&parts.headers, &access)?;
     let event = read_event(app, &parts.headers, body).await?;
-    let request = PublishRequest { events: vec![event], key: idempotency_key(&parts.headers)? };
+    let request = PublishRequest { events: vec![event], key };
     let published = publishing::publish(app, &access, request).await?;
     let id = published.first().map(|published| published.id.to_string()).unwrap_or_default();
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], id).into_response())

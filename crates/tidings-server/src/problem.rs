@@ -73,6 +73,48 @@ impl Problem {
         Self::new(status, invalid.field(), sentence(invalid))
     }
 
+    /// Why nothing was published, or why nobody knows. Who is told to try again must not publish twice by it: where the outcome is unknown,
+    /// that takes a key.
+    pub(crate) fn of_publication(error: PublishError, has_key: bool) -> Self {
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        match error {
+            PublishError::Invalid(invalid) => Self::of_event(&invalid),
+            PublishError::Overloaded => Self::new(
+                unavailable,
+                "overload",
+                "Nothing was published: too many events are being published at once. Try again in a moment.",
+            )
+            .retry_after(MOMENT_SECS),
+            PublishError::Full(cause) => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "storage",
+                "Nothing was published: the hub has no room for further events.",
+            )
+            .caused_by(cause),
+            PublishError::OutcomeUnknown(cause) if has_key => Self::new(
+                unavailable,
+                "outcome",
+                "This may or may not have been published. Repeat it with the same `Idempotency-Key` to settle it.",
+            )
+            .caused_by(cause)
+            .retry_after(MOMENT_SECS),
+            PublishError::OutcomeUnknown(cause) => Self::new(
+                unavailable,
+                "outcome",
+                "This may or may not have been published, and repeating it may publish it twice. With a header `Idempotency-Key` it could be \
+                 repeated without that risk.",
+            )
+            .caused_by(cause),
+            other => Self::new(
+                unavailable,
+                "log",
+                "Nothing was published: the hub cannot reach its log. Try again later.",
+            )
+            .caused_by(other)
+            .retry_after(OUTAGE_SECS),
+        }
+    }
+
     /// The refusal of a matcher. Too many are 400 like any other (the Mercure protocol, "Subscription").
     pub(crate) fn of_matcher(invalid: &Invalid) -> Self {
         Self::bad_request(invalid.field(), sentence(invalid))
@@ -121,32 +163,6 @@ const MOMENT_SECS: u64 = 1;
 
 /// How long a publisher waits while the log is away, in seconds.
 const OUTAGE_SECS: u64 = 5;
-
-impl From<PublishError> for Problem {
-    fn from(error: PublishError) -> Self {
-        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
-        match error {
-            PublishError::Invalid(invalid) => Self::of_event(&invalid),
-            PublishError::Overloaded => {
-                Self::new(unavailable, "overload", "Nothing was published: too many events are being published at once. Try again in a moment.")
-                    .retry_after(MOMENT_SECS)
-            }
-            PublishError::Full(cause) => {
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage", "Nothing was published: the hub has no room for further events.").caused_by(cause)
-            }
-            PublishError::OutcomeUnknown(cause) => Self::new(
-                unavailable,
-                "outcome",
-                "It is unknown whether this was published. Sending it again may publish it twice, unless both requests carry the same header \
-                 `Idempotency-Key`.",
-            )
-            .caused_by(cause),
-            other => Self::new(unavailable, "log", "Nothing was published: the hub cannot reach its log. Try again later.")
-                .caused_by(other)
-                .retry_after(OUTAGE_SECS),
-        }
-    }
-}
 
 impl From<SubscribeError> for Problem {
     fn from(error: SubscribeError) -> Self {
@@ -198,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_full_log_is_507_and_its_inside_is_logged_and_not_sent() {
-        let problem = Problem::from(PublishError::Full("/var/lib/tidings: no space left".to_owned()));
+        let problem =
+            Problem::of_publication(PublishError::Full("/var/lib/tidings: no space left".to_owned()), false);
         assert_eq!(problem.status, StatusCode::INSUFFICIENT_STORAGE);
         assert!(!problem.detail.contains("/var"), "{problem:?}");
         let response = problem.into_response();

@@ -29,7 +29,9 @@ pub(crate) async fn publish(
     request: PublishRequest,
 ) -> Result<Vec<Published>, Problem> {
     cover_events(access, &request.events)?;
-    Ok(app.hub.publish_events(request.events, request.key).await?)
+    let has_key = request.key.is_some();
+    let published = app.hub.publish_events(request.events, request.key).await;
+    published.map_err(|error| Problem::of_publication(error, has_key))
 }
 
 /// Checks an event as the hub's validator does.
@@ -66,20 +68,6 @@ pub(crate) fn utf8(body: &[u8]) -> Result<&str, Problem> {
     str::from_utf8(body).map_err(|error| {
         let at = error.valid_up_to();
         Problem::bad_request("body", format!("The body is not valid UTF-8 from byte {at} on: events are text, so encode binary data, for example as base64."))
-    })
-}
-
-/// The value of the header `Idempotency-Key`.
-pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
-    let mut values = headers.get_all("idempotency-key").iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let key = value.to_str().ok().and_then(IdempotencyKey::new).filter(|_| values.next().is_none());
-    key.map(Some).ok_or_else(|| {
-        let detail = format!(
-            "The header `Idempotency-Key` is not one key of 1 to {} visible ASCII characters.",
-            IdempotencyKey::BYTES_MAX
-        );
-        Problem::bad_request("idempotency_key", detail)
     })
 }
 

@@ -168,38 +168,6 @@ async fn a_batch_with_one_bad_line_publishes_nothing_and_says_which() {
 }
 
 #[tokio::test]
-async fn a_repeat_with_the_same_key_publishes_nothing() {
-    let face = keyless().await;
-    let first = face.post("/topics/chat", "x").header("idempotency-key", "k1").answer().await.ok().json();
-    let second = face.post("/topics/chat", "x").header("idempotency-key", "k1").answer().await.ok().json();
-    assert_eq!(first["id"], second["id"]);
-    assert_eq!((first.get("duplicate"), &second["duplicate"]), (None, &true.into()));
-
-    let batch = "{\"topic\":\"a\",\"data\":1}\n{\"topic\":\"a\",\"data\":2}";
-    let first = face.post("/topics", batch).header("idempotency-key", "k2").answer().await.ok().json();
-    let second = face.post("/topics", batch).header("idempotency-key", "k2").answer().await.ok().json();
-    assert_eq!(second["events"].as_array().map(Vec::len), Some(1));
-    assert_eq!(
-        (&second["events"][0]["id"], &second["events"][0]["duplicate"]),
-        (&first["events"][0]["id"], &true.into())
-    );
-    assert_eq!(face.hub.stats().published, 3);
-}
-
-#[tokio::test]
-async fn a_malformed_idempotency_key_is_refused() {
-    let face = keyless().await;
-    let long = "k".repeat(256);
-    for key in ["", "two words", "caf\u{e9}", &long] {
-        let detail =
-            face.post("/topics/chat", "x").header("idempotency-key", key).answer().await.refused(400);
-        assert!(detail.contains("Idempotency-Key"), "{detail}");
-    }
-    let twice = face.post("/topics/chat", "x").header("idempotency-key", "a").header("idempotency-key", "b");
-    twice.answer().await.refused(400);
-}
-
-#[tokio::test]
 async fn publishing_needs_a_credential_where_there_are_keys() {
     let face = with_keys().await;
     for ask in [
@@ -300,7 +268,7 @@ async fn too_many_publications_at_once_are_asked_to_wait() {
 async fn a_log_that_is_away_is_told_apart_from_one_whose_answer_was_lost() {
     let away = Faults { append_unavailable_per_mille: 1_000, ..Faults::default() };
     let silent = Faults { outcome_unknown_per_mille: 1_000, ..Faults::default() };
-    for (faults, told, retries) in [(away, "Nothing was published", true), (silent, "unknown whether", false)]
+    for (faults, told, retries) in [(away, "Nothing was published", true), (silent, "may or may not", false)]
     {
         let log = DelayedLog::new(1, faults, MemoryLimits::default());
         let hub = Hub::builder().log(log).start().await.expect("reading works");

@@ -30,6 +30,10 @@ pub(super) struct Publish {
     /// Only for subscribers with a grant on the topic
     #[arg(long)]
     private: bool,
+    /// A name for this publication, such as a UUID: sent again under it, nothing is published twice. With one, publishing is tried again
+    /// while the hub cannot be reached
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
     #[command(flatten)]
     hub: HubArgs,
 }
@@ -59,6 +63,9 @@ impl Publish {
         }
         if self.private {
             options = options.private();
+        }
+        if let Some(key) = self.idempotency_key {
+            options = options.idempotency_key(key);
         }
         let published = block_on(runtime::Builder::new_current_thread(), async {
             client.publish(&self.topic, data, &options).await.map_err(|error| self.hub.explain(&error))

@@ -12,8 +12,9 @@ use tidings::{Event, NewEvent};
 
 use super::{json_line, publish::Receipt};
 use crate::{
+    idempotency::idempotency_key,
     problem::Problem,
-    publishing::{self, PublishRequest, body_bytes, connection_id, idempotency_key, utf8, validate},
+    publishing::{self, PublishRequest, body_bytes, connection_id, utf8, validate},
     router::App,
 };
 
@@ -21,14 +22,14 @@ use crate::{
 pub(crate) async fn publish_batch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.door.publisher(&parts.headers, &app.origins)?;
-    let key = idempotency_key(&parts.headers)?;
+    let key = idempotency_key(&parts.headers, &access)?;
     let body = body_bytes(&app, &parts.headers, body).await?;
     let events = read_events(&app, utf8(&body)?)?;
     let published = publishing::publish(&app, &access, PublishRequest { events, key }).await?;
     Ok(json_line(&Receipts { events: published.iter().map(Receipt::from).collect() }))
 }
 
-/// One receipt for each event. A batch that had been published before has one, that of its first event.
+/// One receipt for each event. A batch that had been published before has one, that of its first event: the log remembers no more of it.
 #[derive(Serialize)]
 struct Receipts<'a> {
     events: Vec<Receipt<'a>>,

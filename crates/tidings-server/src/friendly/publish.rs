@@ -12,10 +12,9 @@ use tidings::{NewEvent, Published};
 
 use super::{json_line, query, topic_of};
 use crate::{
+    idempotency::idempotency_key,
     problem::{Problem, excerpt},
-    publishing::{
-        self, PublishRequest, body_bytes, connection_id, idempotency_key, retry_millis, utf8, validate,
-    },
+    publishing::{self, PublishRequest, body_bytes, connection_id, retry_millis, utf8, validate},
     router::App,
 };
 
@@ -32,7 +31,7 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     let (parts, body) = request.into_parts();
     let access = app.door.publisher(&parts.headers, &app.origins)?;
     let envelope = envelope(app, &parts)?;
-    let key = idempotency_key(&parts.headers)?;
+    let key = idempotency_key(&parts.headers, &access)?;
     let body = body_bytes(app, &parts.headers, body).await?;
     let event = NewEvent { data: utf8(&body)?.to_owned(), ..envelope };
     let request = PublishRequest { events: vec![validate(app, event)?], key };

@@ -1,0 +1,108 @@
+//! The header `Idempotency-Key`: a publisher's name for one publication.
+//!
+//! The draft "The Idempotency-Key HTTP Header Field" makes its value a string of RFC 9651, which is quoted; most programs send the bare
+//! characters. Both are read, and mean the same key. The key names the publication: what is sent again under it is not compared with what
+//! was sent first, and publishes nothing. Keys belong to whoever presents them ([`Access::scoped`]), so that tenants of one hub cannot meet.
+
+use http::HeaderMap;
+use tidings::IdempotencyKey;
+use tidings_auth::Access;
+
+use crate::problem::Problem;
+
+/// Longest key, in bytes.
+const KEY_BYTES_MAX: usize = 255;
+
+/// The key of this request, as the log keeps it.
+pub(crate) fn idempotency_key(
+    headers: &HeaderMap,
+    access: &Access,
+) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(refuse("is there more than once: a publication has one key"));
+    }
+    let key = read_key(value.as_bytes()).map_err(refuse)?;
+    let scoped = IdempotencyKey::new(&access.scoped(&key));
+    Ok(Some(scoped.expect("what stands for a key is 43 visible characters")))
+}
+
+fn refuse(why: &str) -> Problem {
+    Problem::bad_request("idempotency_key", format!("The header `Idempotency-Key` {why}."))
+}
+
+/// What the value says, or why it says nothing.
+fn read_key(value: &[u8]) -> Result<String, &'static str> {
+    let value = value.trim_ascii();
+    let key = match value.strip_prefix(b"\"") {
+        Some(quoted) => read_quoted(quoted)?,
+        None if value.iter().all(u8::is_ascii_graphic) => value.iter().copied().map(char::from).collect(),
+        None => return Err("has spaces or characters beyond ASCII: put it in quotes, or leave them out"),
+    };
+    match key.len() {
+        0 => Err("is empty: give this publication a key of its own, such as a UUID, or leave the header out"),
+        1..=KEY_BYTES_MAX => Ok(key),
+        _ => Err("is longer than 255 characters: a UUID has 36"),
+    }
+}
+
+/// RFC 9651, section 4.2.5: visible ASCII and spaces up to the closing quote; a backslash stands before a quote or a backslash.
+fn read_quoted(rest: &[u8]) -> Result<String, &'static str> {
+    let mut key = String::new();
+    let mut bytes = rest.iter().copied();
+    loop {
+        let character = match bytes.next() {
+            Some(b'"') if bytes.len() == 0 => return Ok(key),
+            Some(b'"') => return Err("goes on behind its closing quote"),
+            Some(b'\\') => bytes.next().filter(|escaped| matches!(escaped, b'"' | b'\\')),
+            Some(b' ') => Some(b' '),
+            Some(byte) => Some(byte).filter(u8::is_ascii_graphic),
+            None => return Err("has no closing quote"),
+        };
+        key.push(character.map(char::from).ok_or("has a character that no quoted string can have")?);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_same_quoted_or_bare() {
+        for (value, key) in [
+            ("k-1", "k-1"),
+            ("\"k-1\"", "k-1"),
+            (" k-1 ", "k-1"),
+            ("\"two words\"", "two words"),
+            (r#""a \"b\" \\""#, r#"a "b" \"#),
+            (r#"a"b\"#, r#"a"b\"#),
+        ] {
+            assert_eq!(read_key(value.as_bytes()).as_deref(), Ok(key), "{value}");
+        }
+        assert_eq!(read_key("k".repeat(255).as_bytes()), Ok("k".repeat(255)));
+    }
+
+    #[test]
+    fn what_is_no_key_is_told_why() {
+        for (value, why) in [
+            ("", "empty"),
+            ("\"\"", "empty"),
+            ("a b", "quotes"),
+            ("a, b", "quotes"),
+            ("é", "ASCII"),
+            ("\"", "no closing quote"),
+            ("\"a", "no closing quote"),
+            ("\"a\\\"", "no closing quote"),
+            ("\"a\\b\"", "character"),
+            ("\"é\"", "character"),
+            ("\"a\"; b=1", "behind its closing quote"),
+            ("\"a\", \"b\"", "behind its closing quote"),
+            (&"k".repeat(256), "255"),
+            (&format!("\"{}\"", "k".repeat(256)), "255"),
+        ] {
+            let refused = read_key(value.as_bytes()).expect_err(value);
+            assert!(refused.contains(why), "{value}: {refused}");
+        }
+    }
+}
