@@ -97,7 +97,7 @@ impl ServeConfig {
         let listen = merged.value("listen", values::address)?;
         merged.default_to("connections_max", room);
         let connections_max = merged.value("connections_max", values::count)?;
-        merged.default_to("threads", threads_for(available_parallelism().map_or(1, NonZero::get)));
+        merged.default_to("threads", available_parallelism().map_or(1, NonZero::get));
         merged.default_to("streams_max", streams_default(connections_max));
         let public_url = merged.one("public_url", values::public_url)?;
         merged.value("store", values::store)?;
@@ -185,12 +185,6 @@ impl ServeConfig {
         );
         Err(self.refuse("listen", &reason))
     }
-}
-
-/// Measured on two processors: a second thread that fans out makes back-to-back events twice as slow, because each thread then sends less at
-/// a time.
-fn threads_for(processors: usize) -> usize {
-    if processors <= 2 { 1 } else { processors }
 }
 
 /// Leaves one connection in sixteen to those who publish, ask for health, or have to be told that there are too many streams: a

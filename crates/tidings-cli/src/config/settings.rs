@@ -163,7 +163,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     number(
         "threads",
         LIMITS,
-        "Threads that serve; one does everything, without waking another",
+        "Threads that serve: half of them fan out, the others answer requests; one does both",
         Depends(FOR_PROCESSORS),
     ),
     text("log", "FORMAT", OUTPUT, "How the log is written to standard error: text or json", Is("text")),
@@ -177,7 +177,7 @@ const LIMITS: &str = "Limits";
 const OUTPUT: &str = "Output";
 
 const ROOM_FOR_STREAMS: &str = "15 of 16 connections";
-const FOR_PROCESSORS: &str = "1 on up to two processors, otherwise as many as there are";
+const FOR_PROCESSORS: &str = "as many as there are processors";
 const ROOM_FOR_FILES: &str = "as many as the limit of open files leaves room for";
 
 const fn text(
