@@ -11,6 +11,7 @@ mod body;
 mod exchange;
 mod gated;
 mod metrics;
+mod no_room;
 mod places;
 mod takeover;
 mod waiting;
@@ -44,10 +45,12 @@ use tokio::{
 };
 use tower::Service;
 
+pub(crate) use self::no_room::FAREWELLS_MAX;
 use self::{
     admission::Admission,
     exchange::{AnswerBody, Exchange, answer},
     gated::GatedIo,
+    no_room::FAREWELL_TIME_MAX,
     places::{Place, Places},
     takeover::{Taken, Transport},
 };
@@ -55,11 +58,12 @@ pub use self::{
     body::{BodyError, read_body},
     exchange::PeerAddress,
     metrics::ConnectionMetrics,
+    no_room::NoRoom,
     whole::RequestBody,
 };
 use crate::{
-    head::{HeadLimits, Refusal},
-    listener::{DEAD_PEER_DEFAULT, Listener, connections_for_file_limit},
+    head::HeadLimits,
+    listener::{Accepted, DEAD_PEER_DEFAULT, Listener, connections_for_file_limit},
 };
 
 /// Most bytes of an answer that hyper buffers for a reader that is slow, and its unit of reading. A response body that yields larger
@@ -68,22 +72,23 @@ const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Of `drain_secs`, the share after which a server that has been succeeded ends connections without a request, so that answers of the last
 /// moment have the rest.
 const IDLE_SHARE: f64 = 0.9;
-/// Most connections that are being told at one time that the server is full. Further ones are closed without a word.
-const FAREWELLS_MAX: usize = 64;
 
 /// Everything a connection may cost before a handler sees its request, each limit with its default, and with what a client hears that goes
 /// beyond it. (A body's limits are the handlers', see [`read_body`].)
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConnectionSettings {
     /// Most connections at a time, subscribers included. One more takes the room of a head that is still waited for, see
-    /// `heads_waiting_max`; if there is none, it is answered 503 with Retry-After. Default: what the limit of open files
-    /// leaves room for, see [`connections_for_file_limit`].
+    /// `heads_waiting_max`, or else of a connection without a request: the address that has the most of them loses the one that has been
+    /// idle longest. If there is none either, it is served one request, marked with [`NoRoom`]: the hub tells its health, asks
+    /// browsers to come back later, and answers 503 with Retry-After to everybody else. The same holds where the system has
+    /// no more files. Default: what the limit of open files leaves room for, see [`connections_for_file_limit`].
     pub connections_max: usize,
     /// Seconds from the start of a connection to its first byte. Default 5. A silent connection is closed without an answer.
     pub first_byte_secs: u64,
     /// Seconds from the start of a connection, or from the first byte of a later request, to the end of the head. Default 10. Answer: 408.
     pub head_secs: u64,
-    /// Seconds that a connection is kept after an answer until the next request begins. Default 75. It is then closed without an answer.
+    /// Seconds that a connection is kept after an answer until the next request begins. Default 75. It is then closed without an answer,
+    /// and sooner where others need the room, see `connections_max`.
     pub keep_alive_secs: u64,
     /// Most bytes of a request line and its headers. Default 32 KiB. Answer: 431.
     pub head_bytes_max: usize,
@@ -159,25 +164,29 @@ pub async fn serve<S, B>(
 {
     listener.give_up_after(Duration::from_secs(settings.dead_peer_secs));
     let driver = Driver::new(service, &settings, &metrics);
+    let without_room = driver.without_room();
     let places = Places::new(&metrics);
+    let farewells = Places::new(&metrics);
     let (stop, stopping) = watch::channel(Stage::Serving);
     let mut connections = JoinSet::new();
-    let mut farewells = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     let drain = loop {
+        let has_place = || places.taken() < settings.connections_max;
+        let accepts = farewells.taken() < FAREWELLS_MAX || (has_place() && !listener.is_short_of_files());
         tokio::select! {
             drain = &mut shutdown => break drain,
             Some(ended) = connections.join_next() => report(ended),
-            Some(ended) = farewells.join_next() => report(ended),
-            (stream, peer) = listener.accept(&metrics) => {
+            () = places.given_back(), if !accepts => {}
+            Accepted { stream, peer, has_file } = listener.accept(&metrics), if accepts => {
                 metrics.accepted.fetch_add(1, Relaxed);
+                let stopping = stopping.clone();
                 // Whoever makes room needs a moment to go, so there may be some connections more than the limit for as long.
-                if places.taken() < settings.connections_max || driver.admission.make_room() {
-                    connections.spawn(driver.clone().drive(stream, peer, places.take(), stopping.clone()));
-                } else if farewells.len() < FAREWELLS_MAX {
-                    farewells.spawn(driver.clone().turn_away(stream, peer));
+                if (has_place() && has_file) || driver.admission.make_room() {
+                    connections.spawn(driver.clone().drive(stream, peer, places.take(), stopping));
                 } else {
-                    metrics.count_refusal(Refusal::Full);
+                    metrics.refused_full.fetch_add(1, Relaxed);
+                    let farewell = without_room.clone().drive(stream, peer, farewells.take(), stopping);
+                    connections.spawn(timeout(FAREWELL_TIME_MAX, farewell).map(|_| ()));
                 }
             }
         }
@@ -208,7 +217,6 @@ pub async fn serve<S, B>(
         tracing::warn!(open = places.taken(), "connections did not end in time and are cut");
     }
     connections.shutdown().await;
-    farewells.shutdown().await;
 }
 
 /// A handler that panics ends its own connection, and nothing else.
@@ -225,6 +233,8 @@ struct Driver<S> {
     limits: HeadLimits,
     http: http1::Builder,
     raw_streams: bool,
+    /// Otherwise each request is marked with [`NoRoom`].
+    has_room: bool,
     admission: Arc<Admission>,
     metrics: Arc<ConnectionMetrics>,
 }
@@ -254,20 +264,14 @@ impl<S> Driver<S> {
             limits,
             http,
             raw_streams: settings.raw_streams,
-            admission: Admission::new(settings),
+            has_room: true,
+            admission: Arc::new(Admission::with_limits(settings.heads_waiting_max, settings.heads_max)),
             metrics: Arc::clone(metrics),
         }
     }
 
     fn gate<IO: Transport>(&self, io: IO, peer: SocketAddr) -> GatedIo<IO> {
         GatedIo::new(io, peer.ip().to_canonical(), self.limits, &self.admission, &self.metrics)
-    }
-
-    /// Tells a client that there is no room.
-    async fn turn_away<IO: Transport>(self, io: IO, peer: SocketAddr) {
-        let mut gated = self.gate(io, peer);
-        gated.refuse(Refusal::Full);
-        gated.close().await;
     }
 
     /// One connection, from its first byte to its last, or until the hub has it.
@@ -357,7 +361,7 @@ impl<S> Driver<S> {
     {
         let mut http = self.http.clone();
         // Then the answer says `Connection: close`, so that the client does not send another request in vain.
-        http.keep_alive(*stopping.borrow() == Stage::Serving);
+        http.keep_alive(self.has_room && *stopping.borrow() == Stage::Serving);
         let exchange = gated.exchange();
         let first_answer = Mutex::new(first_answer);
         let service = {
@@ -392,7 +396,7 @@ impl<S> Driver<S> {
     /// Has the service answer one request.
     fn answer<B>(
         &self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         peer: PeerAddress,
         exchange: &Arc<Exchange>,
         stopping: &watch::Receiver<Stage>,
@@ -401,9 +405,13 @@ impl<S> Driver<S> {
         S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone,
     {
         self.metrics.requests.fetch_add(1, Relaxed);
+        let has_room = self.has_room;
+        if !has_room {
+            request.extensions_mut().insert(NoRoom);
+        }
         let stage = stopping.clone();
         answer(self.service.clone(), request, peer, Arc::clone(exchange)).map(move |mut response| {
-            if *stage.borrow() != Stage::Serving {
+            if !has_room || *stage.borrow() != Stage::Serving {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             response

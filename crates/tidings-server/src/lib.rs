@@ -13,7 +13,7 @@
 //! | how a stream or a publication is carried out | `streams`, `publishing`; who carries a stream: `open_stream`, `connection::takeover` |
 //! | which requests leave before the router | `faces` |
 //! | a limit, its default, its answer | `settings` |
-//! | the words of a refusal | `problem` |
+//! | the words of a refusal | `problem`; who is asked to come back, and how: `shedding` |
 //! | the life of a connection | `connection`, `head`, `listener` |
 
 mod accept;
@@ -35,11 +35,13 @@ mod publishing;
 mod query;
 mod router;
 mod settings;
+mod shedding;
 mod slots;
 mod streams;
 
 pub use connection::{
-    BodyError, ConnectionMetrics, ConnectionSettings, Drain, PeerAddress, RequestBody, read_body, serve,
+    BodyError, ConnectionMetrics, ConnectionSettings, Drain, NoRoom, PeerAddress, RequestBody, read_body,
+    serve,
 };
 pub use faces::faces;
 pub use listener::{ListenError, Listener, connections_for_file_limit, raise_file_limit};

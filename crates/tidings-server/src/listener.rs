@@ -1,7 +1,8 @@
 //! Where connections come from: a socket of our own or an inherited one, and the options of every accepted connection.
 //!
-//! Accepting never ends: an error that belongs to one connection is passed over, and one that belongs to the machine (no files, no
-//! memory) makes a pause, never a loop that spins.
+//! Accepting never ends: an error that belongs to one connection is passed over. Where the process has no more files, the listener gives up one
+//! that it holds in reserve for each connection, and says so, that the connection may be told; what they give back fills the reserve first. Any
+//! other error of the machine, and an empty reserve, make a pause, never a loop that spins.
 
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::connection::ConnectionMetrics;
+use crate::connection::{ConnectionMetrics, FAREWELLS_MAX};
 
 /// Connections that the kernel completes and holds for us while we are busy, such as in a reconnect storm. The kernel may
 /// cap it (`net.core.somaxconn`).
@@ -27,8 +28,10 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Files that the process needs besides its connections: its log's segments, its own connections to backends, the listener, the farewells
-/// of connections that found no room.
+/// Files that are held in reserve: for each connection that may be told at one time that there is no room.
+const RESERVE_FILES: usize = FAREWELLS_MAX;
+/// Files that the process needs besides its connections: its log's segments, its own connections to backends, the listener, the reserve, the
+/// farewells of connections that found no room.
 const FILES_RESERVED: u64 = 256;
 /// Where the system has no limit of open files, or a very large one, memory is the limit; an operator who has it raises `connections_max`.
 const CONNECTIONS_DEFAULT_MAX: u64 = 1_000_000;
@@ -39,7 +42,19 @@ pub struct Listener {
     socket: TcpListener,
     pause: Duration,
     paused_until: Option<Instant>,
+    /// Sockets that do nothing but hold a file each.
+    reserve: Vec<Socket>,
+    is_short_of_files: bool,
     patience: Patience,
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// There was a file for it. Otherwise it has one of the reserve, and should give it back soon.
+    pub(crate) has_file: bool,
 }
 
 /// How long the kernel waits for the other end of a connection before it gives it up.
@@ -107,7 +122,16 @@ impl Listener {
         socket.set_nonblocking(true)?;
         let patience = Patience { dead_peer: DEAD_PEER_DEFAULT };
         let socket = TcpListener::from_std(socket)?;
-        Ok(Self { socket, pause: ACCEPT_PAUSE_MIN, paused_until: None, patience })
+        let mut listener = Self {
+            socket,
+            pause: ACCEPT_PAUSE_MIN,
+            paused_until: None,
+            reserve: Vec::with_capacity(RESERVE_FILES),
+            is_short_of_files: false,
+            patience,
+        };
+        listener.fill_reserve();
+        Ok(listener)
     }
 
     /// Gives connections up whose other end acknowledges nothing, or takes nothing, for this long; at least a second.
@@ -116,20 +140,32 @@ impl Listener {
     }
 
     /// The next connection. May be dropped and called again: nothing is lost.
-    pub(crate) async fn accept(&mut self, metrics: &ConnectionMetrics) -> (TcpStream, SocketAddr) {
+    pub(crate) async fn accept(&mut self, metrics: &ConnectionMetrics) -> Accepted {
         loop {
             if let Some(until) = self.paused_until {
                 sleep_until(until).await;
                 self.paused_until = None;
             }
-            match self.socket.accept().await {
+            self.fill_reserve();
+            let mut accepted = self.socket.accept().await;
+            let mut has_file = true;
+            // The file that is given up is nobody's for a moment: if somebody else takes it, the next one is given up.
+            while accepted.as_ref().is_err_and(is_lack_of_files) && self.reserve.pop().is_some() {
+                has_file = false;
+                accepted = self.socket.accept().await;
+            }
+            match accepted {
                 Ok((stream, peer)) => {
                     self.pause = ACCEPT_PAUSE_MIN;
+                    if !has_file && !self.is_short_of_files {
+                        tracing::warn!("no more files: connections are told to come back later");
+                    }
+                    self.is_short_of_files = !has_file;
                     // A connection that is gone already says so when it is read.
                     if let Err(error) = set_options(&stream, self.patience) {
                         tracing::debug!(%error, %peer, "cannot set the options of a connection");
                     }
-                    return (stream, peer);
+                    return Accepted { stream, peer, has_file };
                 }
                 Err(error) if is_of_one_connection(&error) => {
                     tracing::debug!(%error, "a connection ended before it was accepted");
@@ -143,6 +179,19 @@ impl Listener {
                     self.pause = (self.pause * 2).min(ACCEPT_PAUSE_MAX);
                 }
             }
+        }
+    }
+
+    /// Whether the last connection found no file but one of the reserve.
+    pub(crate) fn is_short_of_files(&self) -> bool {
+        self.is_short_of_files
+    }
+
+    /// Takes what is missing in the reserve, as far as there are files.
+    fn fill_reserve(&mut self) {
+        while self.reserve.len() < RESERVE_FILES {
+            let Ok(socket) = Socket::new(Domain::IPV4, Type::DGRAM, None) else { return };
+            self.reserve.push(socket);
         }
     }
 }
@@ -203,6 +252,19 @@ impl Patience {
         let ask = TcpKeepalive::new().with_time((self.dead_peer / 2).max(least));
         socket.set_tcp_keepalive(&ask.with_interval((self.dead_peer / 6).max(least)))
     }
+}
+
+/// Neither the process nor the system has a file left for one more connection.
+#[cfg(unix)]
+fn is_lack_of_files(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// This system has no limit of open files.
+#[cfg(not(unix))]
+fn is_lack_of_files(_: &io::Error) -> bool {
+    false
 }
 
 /// Errors of `accept` that say something of the connection that would have been accepted (see accept(2)), and nothing of the next one.

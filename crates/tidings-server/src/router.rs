@@ -24,6 +24,7 @@ use crate::{
     origin::{Origins, check_host, mark},
     pages,
     problem::{Problem, Refused, excerpt},
+    shedding::shed_for_want_of_room,
     slots::Slots,
 };
 
@@ -113,7 +114,7 @@ async fn pass(State(app): State<App>, request: Request, next: Next) -> Response 
     passed(&app, request, |request| next.run(request)).await
 }
 
-/// What every request passes, whichever way it goes: is it meant for us, may its reader read, what became of it.
+/// What every request passes, whichever way it goes: is it meant for us, may its reader read, is there room, what became of it.
 pub(crate) async fn passed<B, F>(
     app: &App,
     request: http::Request<B>,
@@ -132,10 +133,13 @@ where
     } else {
         Ok(())
     };
-    let mut response = match (host, app.origins.preflight(&parts)) {
-        (Err(problem), _) => problem.into_response(),
-        (Ok(()), Some(answer)) => answer,
-        (Ok(()), None) => answer(http::Request::from_parts(parts, body)).await,
+    let prepared = match host {
+        Err(problem) => Some(problem.into_response()),
+        Ok(()) => app.origins.preflight(&parts).or_else(|| shed_for_want_of_room(app, &parts)),
+    };
+    let mut response = match prepared {
+        Some(response) => response,
+        None => answer(http::Request::from_parts(parts, body)).await,
     };
     let headers = response.headers_mut();
     mark(&standing, headers);

@@ -3,7 +3,7 @@
 //! A face reads its own spelling into a [`StreamRequest`]; from there on there is one path: rights, a slot, the hub, the answer. A slot
 //! belongs to the open stream and is given back with it, however the stream ends and whoever carries it (`open_stream`).
 
-use std::{convert::Infallible, net::IpAddr, time::Duration};
+use std::{convert::Infallible, net::IpAddr};
 
 use axum::{
     body::Body,
@@ -22,6 +22,7 @@ use crate::{
     open_stream::{OpenStream, StreamKeep, Takeover},
     problem::Problem,
     router::App,
+    shedding::{retry_after_secs, shed},
     slots::NoSlot,
 };
 
@@ -60,7 +61,7 @@ pub(crate) async fn stream(
 
     let slot = match app.slots.take(peer_address(parts)) {
         Ok(slot) => slot,
-        Err(reason) => return shed(app, parts, no_slot(app, reason)),
+        Err(reason) => return Ok(turn_away(app, parts, no_slot(app, reason))),
     };
     let tells_cursor = request.tells_cursor && request.start != Requested::Nothing;
     let mut subscribe = Subscribe::new(request.matchers)
@@ -73,7 +74,7 @@ pub(crate) async fn stream(
     }
     let subscription = match app.hub.subscribe(subscribe).await {
         Ok(subscription) => subscription,
-        Err(error @ SubscribeError::Unavailable(_)) => return shed(app, parts, error.into()),
+        Err(error @ SubscribeError::Unavailable(_)) => return Ok(turn_away(app, parts, error.into())),
         Err(error) => return Err(error.into()),
     };
     if tells_cursor {
@@ -135,40 +136,12 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
             ),
         ),
     };
-    problem.retry_after(jittered(app.settings.retry_after_secs, 1))
+    problem.retry_after(retry_after_secs(app))
 }
 
-/// Turns somebody away who may come back. Browsers close a native EventSource for ever on any error, so it gets an empty stream that
-/// says when to come back, without an id, so that its cursor stays where it was.
-fn shed(app: &App, parts: &Parts, problem: Problem) -> Result<Response, Problem> {
+fn turn_away(app: &App, parts: &Parts, problem: Problem) -> Response {
     app.metrics.streams_shed.inc();
-    if !is_native_event_source(parts) {
-        return Err(problem);
-    }
-    let retry_millis = jittered(app.settings.retry_after_secs.saturating_mul(1_000), 1_000);
-    let body = format!(": the hub is full\nretry: {retry_millis}\n\n");
-    let mut headers = Subscription::headers();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    Ok((headers, body).into_response())
-}
-
-/// What Chromium and Firefox send, and hardly anybody else does.
-fn is_native_event_source(parts: &Parts) -> bool {
-    let is_only = |name: HeaderName, expected: &str| {
-        let mut values = parts.headers.get_all(name).iter();
-        values.next().is_some_and(|value| value.as_bytes() == expected.as_bytes()) && values.next().is_none()
-    };
-    parts.method == Method::GET
-        && is_only(header::ACCEPT, "text/event-stream")
-        && is_only(header::CACHE_CONTROL, "no-cache")
-        && !parts.headers.contains_key(header::AUTHORIZATION)
-}
-
-/// Between 50 % and 150 % of a time, at least `least`. Where the system has no randomness the time itself: jitter is then lost, and nothing else.
-fn jittered(time: u64, least: u64) -> u64 {
-    let share = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
-    let spread = Duration::from_millis(time).mul_f64(0.5 + share);
-    u64::try_from(spread.as_millis()).unwrap_or(time).max(least)
+    shed(app, parts, problem)
 }
 
 /// What a subscriber who names nothing is told.

@@ -6,7 +6,7 @@ use std::{fmt::Write, net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
 use http_support::{Client, Server, patiently, status};
 use tidings_server::{ConnectionSettings, Listener};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const GET_LAST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -146,24 +146,103 @@ async fn silent_and_half_sent_heads_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_connection_too_many_is_told_so_and_one_that_ends_makes_room() {
-    let server = Server::start_with(ConnectionSettings { connections_max: 2, ..Default::default() });
-    let mut kept = [server.connect().await, server.connect().await];
-    for client in &mut kept {
-        client.send(GET).await;
-        client.read_until("hello").await;
-    }
-    let refused = server.answer(GET).await;
-    assert_eq!(status(&refused), 503);
-    assert!(refused.contains("\r\nRetry-After: "), "{refused}");
+async fn a_connection_too_many_has_one_marked_request_and_one_that_ends_makes_room() {
+    let server = Server::start_with(ConnectionSettings { connections_max: 1, ..Default::default() });
+    let mut held = server.connect().await;
+    held.send(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    held.read_until(": hi\n").await;
+    let ask = b"GET /seen HTTP/1.1\r\nHost: a\r\n\r\n";
+    let answer = server.answer(&ask.repeat(2)).await;
+    assert!(answer.ends_with("without room") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     assert_eq!(server.metrics.refused_full.load(Relaxed), 1);
-    drop(kept);
+    drop(held);
     patiently(async {
-        while status(&server.answer(GET_LAST).await) == 503 {
+        let ask = b"GET /seen HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        while server.answer(ask).await.contains("without room") {
             tokio::task::yield_now().await;
         }
     })
     .await;
+    server.stop().await;
+}
+
+/// The time is the runtime's own and jumps ahead when nothing else is to do.
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_room_ends_soon_whatever_it_asks() {
+    let server = Server::start_with(ConnectionSettings { connections_max: 0, ..Default::default() });
+    for (sent, secs) in [
+        ("", 2),
+        ("GET / HTT", 2),
+        ("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n", 5),
+        ("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n", 5),
+    ] {
+        let start = Instant::now();
+        let mut client = server.connect().await;
+        client.send(sent.as_bytes()).await;
+        client.rest_or_reset().await;
+        assert_eq!(start.elapsed().as_secs(), secs, "{sent:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_comes_beyond_the_connections_without_room_waits_and_is_answered() {
+    let server = Server::start_with(ConnectionSettings { connections_max: 0, ..Default::default() });
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        let mut client = server.connect().await;
+        client.send(b"GET /seen HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert!(client.rest().await.ends_with("without room"));
+    }
+    assert_eq!(server.metrics.refused_full.load(Relaxed), 100);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn silent_connections_without_room_hold_up_nobody_who_has_something_to_ask() {
+    let settings = ConnectionSettings {
+        connections_max: 0,
+        first_byte_secs: 3_600,
+        head_secs: 3_600,
+        ..ConnectionSettings::default()
+    };
+    let server = Server::start_with(settings);
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(server.connect().await);
+    }
+    assert_eq!(status(&server.answer(GET).await), 200);
+    let given_up = server.metrics.refused_crowded.load(Relaxed);
+    assert!(given_up >= 180, "{given_up} of 200 were given up for others, and did not have to be late");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_makes_room_the_longest_idle_first() {
+    let server = Server::start_with(ConnectionSettings { connections_max: 3, ..Default::default() });
+    let mut stream = server.connect().await;
+    stream.send(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    stream.read_until(": hi\n").await;
+    let mut kept = [server.connect().await, server.connect().await];
+    // The one that connected first is the one that was used last.
+    for number in [0, 1, 0] {
+        kept[number].send(GET).await;
+        kept[number].read_until("hello").await;
+    }
+    let [used_last, idle] = &mut kept;
+    let mut comes = server.connect().await;
+    comes.send(GET).await;
+    comes.read_until("hello").await;
+    assert_eq!(idle.rest().await, "");
+    assert_eq!(server.metrics.closed_idle.load(Relaxed), 1);
+    used_last.send(GET).await;
+    used_last.read_until("hello").await;
+    assert_eq!(server.metrics.refused_full.load(Relaxed), 0);
+    drop(stream);
     server.stop().await;
 }
 

@@ -4,19 +4,18 @@
 
 mod http_support;
 
-use std::{fs::File, os::fd::AsRawFd, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{fs::File, io::Write, net::SocketAddr, os::fd::AsRawFd, sync::atomic::Ordering::Relaxed};
 
-use http_support::{Client, Server};
+use http_support::{Client, Server, patiently};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidings_server::ConnectionSettings;
-use tokio::{
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::net::TcpStream;
 
-const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-const CLIENTS: usize = 20;
+const STREAM: &str = "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n";
+const SEEN: &str = "GET /seen HTTP/1.1\r\nHost: a\r\n\r\n";
 const FILES_LEFT: u64 = 5;
+const SILENT: usize = 100;
+const ASKING: usize = 40;
 
 /// The descriptor that the next file would get.
 fn next_file() -> u64 {
@@ -29,40 +28,54 @@ fn limit_files(current: Option<u64>) {
         .expect("below the hard limit");
 }
 
-async fn answer(client: &mut Client) {
-    timeout(Duration::from_secs(3_600), client.read_until("hello")).await.expect("an answer");
+/// A connection that the kernel completes, and what is sent on it, without the server having run.
+fn connect(address: SocketAddr, sent: &str) -> Client {
+    let mut stream = std::net::TcpStream::connect(address).expect("a connection");
+    stream.write_all(sent.as_bytes()).expect("room for it");
+    stream.set_nonblocking(true).expect("an option");
+    Client(TcpStream::from_std(stream).expect("a runtime"))
 }
 
-/// The time is the runtime's own and jumps ahead when nothing else is to do: no second of it passes on a clock.
-#[tokio::test(start_paused = true)]
-async fn without_files_accepting_pauses_and_recovers_while_open_connections_go_on() {
-    let server = Server::start_with(ConnectionSettings { keep_alive_secs: 100_000, ..Default::default() });
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
-        // The kernel completes these connections; the server has not run yet.
-        let stream = std::net::TcpStream::connect(server.address).expect("a connection");
-        stream.set_nonblocking(true).expect("an option");
-        clients.push(Client(TcpStream::from_std(stream).expect("a runtime")));
-    }
+/// Silent ones come first, and nobody of them may be late, so that only the files that are held in reserve help those behind them.
+#[tokio::test]
+async fn without_files_everybody_is_heard_and_open_connections_go_on() {
+    let settings = ConnectionSettings { first_byte_secs: 3_600, ..ConnectionSettings::default() };
+    let mut server = Server::start_with(settings);
+    let address = server.address;
+    let mut held: Vec<_> = (0..FILES_LEFT).map(|_| connect(address, STREAM)).collect();
+    let silent: Vec<_> = (0..SILENT).map(|_| connect(address, "")).collect();
+    let mut asking: Vec<_> = (0..ASKING).map(|_| connect(address, SEEN)).collect();
     let before = getrlimit(Resource::Nofile).current;
     limit_files(Some(next_file() + FILES_LEFT));
-    for client in &mut clients {
-        client.send(GET).await;
-    }
 
-    sleep(Duration::from_secs(10)).await;
-    let accepted = server.metrics.accepted.load(Relaxed);
-    assert!((1..=FILES_LEFT).contains(&accepted), "{accepted} accepted: the others find no file");
-    let pauses = server.metrics.accept_pauses.load(Relaxed);
-    assert!((10..=15).contains(&pauses), "{pauses} pauses in ten seconds, each twice as long up to a second");
-    answer(&mut clients[0]).await;
-    clients[0].send(GET).await;
-    answer(&mut clients[0]).await;
+    for client in &mut held {
+        client.read_until(": hi\n").await;
+    }
+    for client in &mut asking {
+        let answer = client.rest().await;
+        assert!(answer.ends_with("without room") && answer.contains("connection: close"), "{answer}");
+    }
+    let metrics = &server.metrics;
+    assert_eq!(metrics.accepted.load(Relaxed), FILES_LEFT + (SILENT + ASKING) as u64);
+    assert_eq!(metrics.refused_full.load(Relaxed), (SILENT + ASKING) as u64);
+    assert_eq!(
+        metrics.accept_pauses.load(Relaxed),
+        0,
+        "the reserve is never empty when somebody is accepted"
+    );
+    assert!(server.streams_ended.try_recv().is_err(), "who was there before goes on");
 
     limit_files(before);
-    for client in &mut clients[1..] {
-        answer(client).await;
-    }
-    assert_eq!(server.metrics.accepted.load(Relaxed), CLIENTS as u64);
+    drop((held, silent));
+    patiently(async {
+        while server
+            .answer(b"GET /seen HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .await
+            .contains("room")
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     server.stop().await;
 }

@@ -182,17 +182,20 @@ async fn a_stream_counts_as_a_connection_for_as_long_as_it_lasts() {
         let served = Served::start_with(Settings::default(), settings).await;
         let mut stream = served.send(STREAM).await;
         lines_until(&mut stream, "retry: ").await;
-        let health = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        assert_eq!(served.ask(health).await.status, 503);
-        assert_eq!(served.metrics.open.load(Relaxed), 1);
+        let page = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        assert_eq!(served.ask(page).await.status, 503);
+        let open = async |count| {
+            within(async {
+                while served.metrics.open.load(Relaxed) != count {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        };
+        open(1).await;
         drop(stream);
-        within(async {
-            while served.metrics.open.load(Relaxed) > 0 {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-        served.ask(health).await.ok();
+        open(0).await;
+        served.ask(page).await.ok();
     }
 }
 

@@ -104,7 +104,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
             "Whether public events may be received without a credential: true or false",
         )
     },
-    number("connections_max", LIMITS, "Most connections; further ones get 503", Depends(ROOM_FOR_FILES)),
+    number(
+        "connections_max",
+        LIMITS,
+        "Most connections; beyond, idle ones are closed, then browsers are asked to come back, others get 503",
+        Depends(ROOM_FOR_FILES),
+    ),
     number(
         "streams_max",
         LIMITS,

@@ -4,6 +4,9 @@
 //! all the room: at the limit, and also when there is no connection left, one of them is given up for each new one (`waiting` chooses). After it, a connection
 //! costs what hyper and the handler need, some 20 KiB: after a restart, all subscribers come back at once, and most of them wait for their
 //! turn here instead of there.
+//!
+//! Connections that are kept between two requests have no limit of their own, but they are here too, because they go when there is no connection left and no
+//! slow head either.
 
 use std::{
     sync::{
@@ -20,10 +23,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{
-    ConnectionSettings,
-    waiting::{Age, Waiting},
-};
+use super::waiting::{Age, Waiting};
 use crate::slots::Neighbourhood;
 
 /// Longest time that a complete head waits for its turn. It then goes on without: should those before it wait for a log that does not
@@ -33,20 +33,30 @@ const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// The limits of one server, and who counts towards them.
 #[derive(Debug)]
 pub(super) struct Admission {
-    waiting: Mutex<Waiting<Arc<Bell>>>,
+    heads: Mutex<Waiting<Arc<Bell>>>,
+    idle: Mutex<Waiting<Arc<Bell>>>,
     turns: Arc<Semaphore>,
+}
+
+/// What a connection waits for that may be given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Awaited {
+    /// The rest of a head, or the first byte of the first one.
+    Head,
+    /// Another request, of which nothing has come.
+    Request,
 }
 
 /// A head's right to be answered now, given back when it is dropped; none if it has waited too long for one.
 pub(super) type Turn = Option<OwnedSemaphorePermit>;
 
 impl Admission {
-    pub(super) fn new(settings: &ConnectionSettings) -> Arc<Self> {
-        let turns = settings.heads_max.clamp(1, Semaphore::MAX_PERMITS);
-        Arc::new(Self {
-            waiting: Mutex::new(Waiting::new(settings.heads_waiting_max.max(1))),
-            turns: Arc::new(Semaphore::new(turns)),
-        })
+    pub(super) fn with_limits(heads_waiting_max: usize, heads_max: usize) -> Self {
+        Self {
+            heads: Mutex::new(Waiting::new(heads_waiting_max.max(1))),
+            idle: Mutex::new(Waiting::new(usize::MAX)),
+            turns: Arc::new(Semaphore::new(heads_max.clamp(1, Semaphore::MAX_PERMITS))),
+        }
     }
 
     /// Waits until a complete head may be answered, in the order of asking.
@@ -54,29 +64,33 @@ impl Admission {
         timeout(TURN_WAIT_MAX, Arc::clone(&self.turns).acquire_owned()).await.ok().and_then(Result::ok)
     }
 
-    /// Begins to wait for a head from this address.
-    pub(super) fn wait_for_head(self: &Arc<Self>, address: Neighbourhood) -> WaitedFor {
+    /// Begins to wait for somebody at this address.
+    pub(super) fn wait_for(self: &Arc<Self>, awaited: Awaited, address: Neighbourhood) -> WaitedFor {
         let bell = Arc::<Bell>::default();
         let now = Instant::now().into_std();
-        let (age, gone) = self.waiting().enter(address, now, Arc::clone(&bell));
+        let (age, gone) = self.waiting(awaited).enter(address, now, Arc::clone(&bell));
         if let Some(gone) = gone {
             gone.ring();
         }
-        WaitedFor { admission: Arc::clone(self), address, age, bell }
+        WaitedFor { admission: Arc::clone(self), awaited, address, age, bell }
     }
 
-    /// Gives up a head that is waited for, if there is one, so that another connection finds room.
+    /// Gives up a head that is waited for, or else a connection without a request, so that another one finds room. False if there is none.
     pub(super) fn make_room(&self) -> bool {
-        let gone = self.waiting().give_up();
-        gone.inspect(|bell| bell.ring()).is_some()
+        let mut lines = [Awaited::Head, Awaited::Request].into_iter();
+        lines.find_map(|awaited| self.waiting(awaited).give_up()).inspect(|bell| bell.ring()).is_some()
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting<Arc<Bell>>> {
-        self.waiting.lock().expect("nothing panics while it holds this")
+    fn waiting(&self, awaited: Awaited) -> std::sync::MutexGuard<'_, Waiting<Arc<Bell>>> {
+        let waiting = match awaited {
+            Awaited::Head => &self.heads,
+            Awaited::Request => &self.idle,
+        };
+        waiting.lock().expect("nothing panics while it holds this")
     }
 }
 
-/// Tells a connection that its head has been given up.
+/// Tells a connection that it has been given up.
 #[derive(Default, Debug)]
 struct Bell {
     rung: AtomicBool,
@@ -90,16 +104,21 @@ impl Bell {
     }
 }
 
-/// One head that is being waited for, until this is dropped.
+/// One connection that is being waited for, until this is dropped.
 #[derive(Debug)]
 pub(super) struct WaitedFor {
     admission: Arc<Admission>,
+    awaited: Awaited,
     address: Neighbourhood,
     age: Age,
     bell: Arc<Bell>,
 }
 
 impl WaitedFor {
+    pub(super) fn awaited(&self) -> Awaited {
+        self.awaited
+    }
+
     /// Whether there was no room for it any more; if not yet, the task is woken when that changes.
     pub(super) fn is_given_up(&self, cx: &Context<'_>) -> bool {
         self.bell.waker.register(cx.waker());
@@ -109,7 +128,7 @@ impl WaitedFor {
 
 impl Drop for WaitedFor {
     fn drop(&mut self) {
-        self.admission.waiting().leave(self.address, self.age);
+        self.admission.waiting(self.awaited).leave(self.address, self.age);
     }
 }
 
@@ -125,7 +144,7 @@ mod tests {
         sync::watch,
     };
 
-    use super::super::{ConnectionMetrics, Driver, RequestBody, Stage, places::Places};
+    use super::super::{ConnectionMetrics, ConnectionSettings, Driver, RequestBody, Stage, places::Places};
     use super::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    admission::{Admission, WaitedFor},
+    admission::{Admission, Awaited, WaitedFor},
     exchange::Exchange,
     metrics::ConnectionMetrics,
     takeover::Transport,
@@ -60,7 +60,7 @@ pub(super) struct GatedIo<IO> {
     outcome: Outcome,
     peer: Neighbourhood,
     admission: Arc<Admission>,
-    /// The head that is being waited for.
+    /// The head or the request that is being waited for.
     waited_for: Option<Box<WaitedFor>>,
     timer: Option<Pin<Box<Sleep>>>,
     exchange: Arc<Exchange>,
@@ -153,17 +153,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
             if self.poll_fill(cx)?.is_ready() {
                 continue;
             }
-            if self.is_given_up(cx) {
-                self.refuse(Refusal::HeadCrowded);
-                continue;
+            match self.given_up(cx) {
+                None => {}
+                Some(Awaited::Head) => {
+                    self.refuse(Refusal::HeadCrowded);
+                    continue;
+                }
+                Some(Awaited::Request) => {
+                    self.end_late(Lateness::Idle);
+                    continue;
+                }
             }
             // Only when the socket has nothing: what came in time is not late because this task was.
             match ready!(self.poll_deadline(cx)) {
                 Lateness::Head => self.refuse(Refusal::HeadLate),
-                lateness => {
-                    self.metrics.count_lateness(lateness);
-                    self.outcome = Outcome::Ended;
-                }
+                lateness => self.end_late(lateness),
             }
         }
     }
@@ -217,6 +221,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
         self.waited_for = None;
         self.metrics.count_refusal(refusal);
         self.outcome = Outcome::Refused(refusal);
+    }
+
+    /// Ends the connection without an answer.
+    fn end_late(&mut self, lateness: Lateness) {
+        self.waited_for = None;
+        self.metrics.count_lateness(lateness);
+        self.outcome = Outcome::Ended;
     }
 
     /// A request has come whole, its head and its body.
@@ -283,14 +294,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
         }
     }
 
-    /// Whether there is no room any more to wait for this head. Asked only when the socket has nothing, so that a head which comes
-    /// in one piece is never waited for.
-    fn is_given_up(&mut self, cx: &Context<'_>) -> bool {
-        if !self.gate.awaits_head() {
-            return false;
+    /// What there is no room any more to wait for. Asked only when the socket has nothing, so that a head which comes in one piece is
+    /// never waited for.
+    fn given_up(&mut self, cx: &Context<'_>) -> Option<Awaited> {
+        let awaited = if self.gate.awaits_head() {
+            Awaited::Head
+        } else if self.gate.is_quiet() {
+            Awaited::Request
+        } else {
+            return None;
+        };
+        if self.waited_for.as_ref().is_none_or(|waited_for| waited_for.awaited() != awaited) {
+            self.waited_for = Some(Box::new(self.admission.wait_for(awaited, self.peer)));
         }
-        let enter = || Box::new(self.admission.wait_for_head(self.peer));
-        self.waited_for.get_or_insert_with(enter).is_given_up(cx)
+        self.waited_for.as_ref().is_some_and(|waited_for| waited_for.is_given_up(cx)).then_some(awaited)
     }
 
     /// Called when hyper has nothing buffered: if the answer's body is done too, the answer is with the kernel to its last byte.
@@ -299,8 +316,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
         if self.exchange.take_body_done() {
             self.is_read_put_off = false;
             self.gate.answered(Instant::now().into_std());
-            // What waits here now has its turn, and so has the time.
-            if !self.buffer.is_empty() || self.input_ended || self.poll_deadline(cx).is_ready() {
+            // What waits here now has its turn; if nothing does, the next request is waited for, and its time runs.
+            if !self.buffer.is_empty()
+                || self.input_ended
+                || self.given_up(cx).is_some()
+                || self.poll_deadline(cx).is_ready()
+            {
                 cx.waker().wake_by_ref();
             }
         } else if self.is_read_put_off && self.exchange.is_streaming() {

@@ -17,7 +17,7 @@ pub struct ConnectionMetrics {
     pub requests: AtomicU64,
     /// Times that accepting paused because files or memory had run out.
     pub accept_pauses: AtomicU64,
-    /// Turned away with 503: `connections_max` was reached.
+    /// Found no room, because `connections_max` was reached or files had run out, and were served one request at most.
     pub refused_full: AtomicU64,
     /// Closed without an answer: not a byte within `first_byte_secs`.
     pub refused_silent: AtomicU64,
@@ -31,7 +31,7 @@ pub struct ConnectionMetrics {
     pub refused_malformed: AtomicU64,
     /// 505 and 501: another version of HTTP, or CONNECT.
     pub refused_unsupported: AtomicU64,
-    /// Kept connections that were closed after `keep_alive_secs` without a request. This is no refusal.
+    /// Kept connections that were closed without a request: after `keep_alive_secs`, or because others needed the room. This is no refusal.
     pub closed_idle: AtomicU64,
 }
 
@@ -52,7 +52,6 @@ impl ConnectionMetrics {
     pub(super) fn count_refusal(&self, refusal: Refusal) {
         let counter = match refusal.status() {
             _ if refusal == Refusal::HeadCrowded => &self.refused_crowded,
-            StatusCode::SERVICE_UNAVAILABLE => &self.refused_full,
             StatusCode::REQUEST_TIMEOUT => &self.refused_late,
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => &self.refused_large,
             StatusCode::BAD_REQUEST => &self.refused_malformed,

@@ -13,14 +13,14 @@ use super::metrics::ConnectionMetrics;
 #[derive(Debug)]
 pub(super) struct Places {
     taken: AtomicUsize,
-    /// Told when the last one is given back.
-    emptied: Notify,
+    /// Told whenever one is given back.
+    given_back: Notify,
     metrics: Arc<ConnectionMetrics>,
 }
 
 impl Places {
     pub(super) fn new(metrics: &Arc<ConnectionMetrics>) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), emptied: Notify::new(), metrics: Arc::clone(metrics) })
+        Arc::new(Self { taken: AtomicUsize::new(0), given_back: Notify::new(), metrics: Arc::clone(metrics) })
     }
 
     pub(super) fn taken(&self) -> usize {
@@ -33,10 +33,15 @@ impl Places {
         Place(Arc::clone(self))
     }
 
+    /// Waits until a place is given back; one that was since the last time counts. For one who waits.
+    pub(super) async fn given_back(&self) {
+        self.given_back.notified().await;
+    }
+
     /// Waits until nobody has a place. For one who waits.
     pub(super) async fn emptied(&self) {
         while self.taken() > 0 {
-            self.emptied.notified().await;
+            self.given_back().await;
         }
     }
 }
@@ -48,9 +53,8 @@ pub(super) struct Place(Arc<Places>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.metrics.open.fetch_sub(1, Relaxed);
-        if self.0.taken.fetch_sub(1, Relaxed) == 1 {
-            self.0.emptied.notify_one();
-        }
+        self.0.taken.fetch_sub(1, Relaxed);
+        self.0.given_back.notify_one();
     }
 }
 

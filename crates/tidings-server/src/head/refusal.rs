@@ -4,9 +4,6 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 
-/// Seconds after which a client that was turned away by a full hub may try again.
-const RETRY_AFTER_SECS: u32 = 5;
-
 /// What was wrong with a head, or with its moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Refusal {
@@ -30,7 +27,6 @@ pub(crate) enum Refusal {
     EncodingTooNew,
     VersionUnknown,
     MethodConnect,
-    Full,
 }
 
 impl Refusal {
@@ -40,7 +36,6 @@ impl Refusal {
             Self::HeadTooLarge | Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::VersionUnknown => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::MethodConnect => StatusCode::NOT_IMPLEMENTED,
-            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -54,13 +49,9 @@ impl Refusal {
             status.as_u16(),
             self.detail()
         );
-        let retry = match self {
-            Self::Full => format!("Retry-After: {RETRY_AFTER_SECS}\r\n"),
-            _ => String::new(),
-        };
         format!(
             "HTTP/1.1 {} {title}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
-             Cache-Control: no-store\r\nConnection: close\r\n{retry}Date: {}\r\n\r\n{body}",
+             Cache-Control: no-store\r\nConnection: close\r\nDate: {}\r\n\r\n{body}",
             status.as_u16(),
             body.len(),
             httpdate::fmt_http_date(now),
@@ -97,7 +88,6 @@ impl Refusal {
             Self::EncodingTooNew => "HTTP/1.0 has no Transfer-Encoding.",
             Self::VersionUnknown => "This port speaks HTTP/1.1 and HTTP/1.0.",
             Self::MethodConnect => "This server is no proxy.",
-            Self::Full => "This server has as many connections as it can hold. Try again later.",
         }
     }
 }

@@ -4,9 +4,10 @@ use super::*;
 async fn an_accepted_connection_delays_nothing_and_has_a_bounded_buffer() {
     let mut listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let (client, (accepted, peer)) = tokio::join!(TcpStream::connect(address), async {
-        listener.accept(&ConnectionMetrics::default()).await
-    });
+    let (client, Accepted { stream: accepted, peer, .. }) =
+        tokio::join!(TcpStream::connect(address), async {
+            listener.accept(&ConnectionMetrics::default()).await
+        });
     assert_eq!(client.expect("a connection").local_addr().expect("an address"), peer);
     let socket = SockRef::from(&accepted);
     assert!(socket.tcp_nodelay().expect("an option"));

@@ -14,7 +14,7 @@ use axum::{
 use futures_util::{StreamExt, stream};
 use http::{StatusCode, header};
 use tidings_server::{
-    BodyError, ConnectionMetrics, ConnectionSettings, Drain, Listener, PeerAddress, read_body, serve,
+    BodyError, ConnectionMetrics, ConnectionSettings, Drain, Listener, NoRoom, PeerAddress, read_body, serve,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -102,6 +102,11 @@ impl Client {
         String::from_utf8(rest).expect("text")
     }
 
+    /// Waits until the server closes, in whichever way.
+    pub async fn rest_or_reset(&mut self) {
+        let _ = patiently(self.0.read_to_end(&mut Vec::new())).await;
+    }
+
     /// What comes until this text has come.
     pub async fn read_until(&mut self, end: &str) -> String {
         let mut read = Vec::new();
@@ -143,7 +148,8 @@ fn application(ended: mpsc::UnboundedSender<()>) -> Router {
 /// Says how the request looks to a handler.
 async fn seen(request: Request) -> String {
     let host = request.headers().get(header::HOST).map_or("none", |host| host.to_str().expect("ASCII"));
-    format!("{} {} host={host}", request.method(), request.uri())
+    let room = if request.extensions().get::<NoRoom>().is_some() { " without room" } else { "" };
+    format!("{} {} host={host}{room}", request.method(), request.uri())
 }
 
 async fn echo(request: Request) -> Response {
