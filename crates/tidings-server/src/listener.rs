@@ -1,7 +1,7 @@
 //! Where connections come from: a socket of our own or an inherited one, and the options of every accepted connection.
 //!
 //! Accepting never ends: an error that belongs to one connection is passed over. Where the process has no more files, the listener gives up one
-//! that it holds in reserve for each connection, and says so, that the connection may be told; what they give back fills the reserve first. Any
+//! that it holds in reserve for each connection, and says so, that the connection may be told; what is given back fills the reserve first. Any
 //! other error of the machine, and an empty reserve, make a pause, never a loop that spins.
 
 #[cfg(unix)]
@@ -44,6 +44,8 @@ pub struct Listener {
     paused_until: Option<Instant>,
     /// Sockets that do nothing but hold a file each.
     reserve: Vec<Socket>,
+    /// How many of them there are when it is whole: what could be had at the start.
+    reserve_files: usize,
     is_short_of_files: bool,
     patience: Patience,
 }
@@ -53,7 +55,7 @@ pub struct Listener {
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
-    /// There was a file for it. Otherwise it has one of the reserve, and should give it back soon.
+    /// The reserve is whole beside it. Otherwise the file that it has is missing there, and should be given back soon.
     pub(crate) has_file: bool,
 }
 
@@ -127,10 +129,12 @@ impl Listener {
             pause: ACCEPT_PAUSE_MIN,
             paused_until: None,
             reserve: Vec::with_capacity(RESERVE_FILES),
+            reserve_files: 0,
             is_short_of_files: false,
             patience,
         };
-        listener.fill_reserve();
+        listener.fill_reserve(RESERVE_FILES);
+        listener.reserve_files = listener.reserve.len();
         Ok(listener)
     }
 
@@ -146,17 +150,15 @@ impl Listener {
                 sleep_until(until).await;
                 self.paused_until = None;
             }
-            self.fill_reserve();
             let mut accepted = self.socket.accept().await;
-            let mut has_file = true;
             // The file that is given up is nobody's for a moment: if somebody else takes it, the next one is given up.
             while accepted.as_ref().is_err_and(is_lack_of_files) && self.reserve.pop().is_some() {
-                has_file = false;
                 accepted = self.socket.accept().await;
             }
             match accepted {
                 Ok((stream, peer)) => {
                     self.pause = ACCEPT_PAUSE_MIN;
+                    let has_file = self.fill_reserve(self.reserve_files);
                     if !has_file && !self.is_short_of_files {
                         tracing::warn!("no more files: connections are told to come back later");
                     }
@@ -187,12 +189,13 @@ impl Listener {
         self.is_short_of_files
     }
 
-    /// Takes what is missing in the reserve, as far as there are files.
-    fn fill_reserve(&mut self) {
-        while self.reserve.len() < RESERVE_FILES {
-            let Ok(socket) = Socket::new(Domain::IPV4, Type::DGRAM, None) else { return };
+    /// Takes what the reserve lacks of so many files. False if there are not as many.
+    fn fill_reserve(&mut self, files: usize) -> bool {
+        while self.reserve.len() < files {
+            let Ok(socket) = Socket::new(Domain::IPV4, Type::DGRAM, None) else { return false };
             self.reserve.push(socket);
         }
+        true
     }
 }
 

@@ -21,7 +21,7 @@ pub use connection::{Connection, Response};
 pub use event_stream::EventStream;
 pub use hub::{Hub, Signal, binary, listener};
 pub use proxy::FaultProxy;
-pub use tidings_sse::ParsedEvent;
+pub use tidings_sse::{Item, ParsedEvent};
 
 /// How long anything here waits for the other side before the test fails. Long enough for a loaded machine;
 /// no test depends on it being short.
