@@ -5,6 +5,7 @@
 //! passes without having looked.
 
 pub mod appending;
+pub mod deleting;
 pub mod reading;
 pub mod retaining;
 pub mod tailing;
@@ -128,6 +129,11 @@ macro_rules! for_every_conformance_check {
             appending::a_key_used_at_the_same_time_is_appended_once
             appending::a_refused_batch_leaves_its_key_free
             appending::a_key_is_forgotten_beyond_its_window
+            deleting::a_deleted_topic_is_hidden_at_once
+            deleting::a_deletion_is_told_to_who_missed_something_and_to_nobody_else
+            deleting::a_deletion_of_nothing_changes_nothing
+            deleting::a_topic_goes_on_after_its_deletion
+            deleting::a_tail_that_a_deletion_overtook_is_told
             reading::pages_join_without_hole_or_double
             reading::a_page_is_bounded_and_gets_on
             reading::an_empty_log_is_at_its_end

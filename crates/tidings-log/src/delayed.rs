@@ -16,8 +16,10 @@ use tokio::{
 };
 
 use crate::{
-    AppendError, Appended, Batch, Bounds, Clock, Cursor, Epoch, EpochStart, Event, EventId, Filter, Grants,
-    Log, MemoryLimits, Page, Position, Tail, TailItem, Timestamp, Unavailable, draft::Plan, ledger::Ledger,
+    AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EpochStart, Event, EventId, Filter,
+    Grants, Log, MemoryLimits, Page, Position, Tail, TailItem, Timestamp, Topic, Unavailable,
+    draft::Plan,
+    ledger::{Ledger, Seen},
     memory::lock,
 };
 
@@ -26,9 +28,9 @@ use crate::{
 pub struct Faults {
     /// Every call waits up to this long before it takes effect, and again before it answers; so does a tail before it brings an item.
     pub latency_max: Duration,
-    /// How many of a thousand appends fail as [`AppendError::Unavailable`].
+    /// How many of a thousand appends and deletions fail as [`AppendError::Unavailable`].
     pub append_unavailable_per_mille: u32,
-    /// How many of a thousand appends fail as [`AppendError::OutcomeUnknown`]. Half of these are in the log.
+    /// How many of a thousand appends and deletions fail as [`AppendError::OutcomeUnknown`]. Half of these took place.
     pub outcome_unknown_per_mille: u32,
     /// How many of a thousand other calls fail as [`Unavailable`].
     pub read_unavailable_per_mille: u32,
@@ -110,6 +112,31 @@ impl DelayedLog {
         epoch
     }
 
+    /// Changes the far side: there and back again, unless it fails.
+    async fn write<T: Send>(
+        &self,
+        change: impl FnOnce(&mut Ledger, Timestamp) -> Result<T, AppendError> + Send,
+    ) -> Result<T, AppendError> {
+        let faults = &self.far.faults;
+        self.far.delay().await;
+        let outcome = {
+            let mut state = self.far.state();
+            if state.fails(faults.append_unavailable_per_mille) {
+                return Err(AppendError::Unavailable(REASON.into()));
+            }
+            let unknown = state.random.happens(faults.outcome_unknown_per_mille);
+            if unknown && state.random.happens(500) {
+                Err(AppendError::OutcomeUnknown(REASON.into()))
+            } else {
+                let changed = change(&mut state.ledger, self.far.clock.now())?;
+                if unknown { Err(AppendError::OutcomeUnknown(REASON.into())) } else { Ok(changed) }
+            }
+        };
+        self.bell.send_replace(());
+        self.far.delay().await;
+        outcome
+    }
+
     /// Asks the far side something: there and back again, unless it fails.
     async fn ask<T>(
         &self,
@@ -140,24 +167,11 @@ impl fmt::Debug for DelayedLog {
 #[async_trait]
 impl Log for DelayedLog {
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
-        let faults = &self.far.faults;
-        self.far.delay().await;
-        let outcome = {
-            let mut state = self.far.state();
-            if state.fails(faults.append_unavailable_per_mille) {
-                return Err(AppendError::Unavailable(REASON.into()));
-            }
-            let unknown = state.random.happens(faults.outcome_unknown_per_mille);
-            if unknown && state.random.happens(500) {
-                Err(AppendError::OutcomeUnknown(REASON.into()))
-            } else {
-                let appended = state.ledger.append(self.far.clock.now(), batch)?;
-                if unknown { Err(AppendError::OutcomeUnknown(REASON.into())) } else { Ok(appended) }
-            }
-        };
-        self.bell.send_replace(());
-        self.far.delay().await;
-        outcome
+        self.write(|ledger, now| ledger.append(now, batch)).await
+    }
+
+    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
+        self.write(|ledger, now| Ok(ledger.delete(now, topic))).await
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
@@ -187,8 +201,8 @@ impl Log for DelayedLog {
 
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
         let bell = self.bell.subscribe();
-        let seen = self.ask(|ledger, _| ledger.end()).await?;
-        Ok((seen, Box::new(DelayedTail { far: Arc::clone(&self.far), bell, seen, due: None })))
+        let seen = self.ask(|ledger, _| ledger.seen()).await?;
+        Ok((seen.cursor, Box::new(DelayedTail { far: Arc::clone(&self.far), bell, seen, due: None })))
     }
 
     async fn health(&self) -> Result<(), Unavailable> {
@@ -200,7 +214,7 @@ struct DelayedTail {
     far: Arc<Far>,
     bell: watch::Receiver<()>,
     /// Everything up to here was returned.
-    seen: Cursor,
+    seen: Seen,
     /// When the next item arrives. Kept here, so that a cancelled call does not start the wait anew.
     due: Option<Instant>,
 }
@@ -237,7 +251,7 @@ impl Far {
         lock(&self.state)
     }
 
-    fn follow(&self, seen: Cursor, bytes_max: usize) -> Option<(TailItem, Cursor)> {
+    fn follow(&self, seen: Seen, bytes_max: usize) -> Option<(TailItem, Seen)> {
         let mut state = self.state();
         if state.down { None } else { state.ledger.follow(self.clock.now(), seen, bytes_max) }
     }

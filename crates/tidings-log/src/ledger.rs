@@ -1,8 +1,9 @@
 //! The state of a log, without input, output, waiting or a clock of its own.
 //!
-//! Entries stand in a queue; each has a number, from 1 on, and the numbers have no holes: entry `i` of the queue has the number
-//! `dropped + 1 + i`. Retention takes entries from the front and leaves floors behind; a lost end takes them from the back, and its numbers
-//! are used again in a new epoch. Every call that is given the time first drops what is too old by it, so what expired is never seen.
+//! Entries stand in a queue in the order of their numbers, which are given out one after the other from 1 on. Retention takes entries from the
+//! front, a deletion from anywhere, and both leave floors behind, so a number without an entry is one of something that is gone. A lost end
+//! takes entries from the back, and its numbers are used again in a new epoch. Every call that is given the time first drops what is too old
+//! by it, so what expired is never seen.
 
 mod floors;
 mod index;
@@ -10,13 +11,17 @@ mod keys;
 #[cfg(test)]
 mod model;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use tidings_topic::Topic;
 
 use crate::{
-    AppendError, Appended, Batch, Bounds, Cursor, Entry, Epoch, EpochStart, Epochs, EventId, MemoryLimits,
-    Position, TailItem, Timestamp,
+    AppendError, Appended, Batch, Bounds, Cursor, Deleted, Entry, Epoch, EpochStart, Epochs, EventId,
+    MemoryLimits, Position, TailItem, Timestamp,
     draft::{Draft, Named, Plan, Reach},
 };
 
@@ -31,8 +36,10 @@ use self::{
 pub(crate) struct Ledger {
     limits: MemoryLimits,
     epochs: Epochs,
-    /// The number of the newest entry that retention took.
-    dropped: u64,
+    /// The newest number that was given out in this epoch or kept of earlier ones.
+    newest: u64,
+    /// How many deletions there were.
+    deletions: u64,
     entries: VecDeque<Arc<Entry>>,
     bytes: u64,
     topics: Index<Topic>,
@@ -49,7 +56,8 @@ impl Ledger {
         Self {
             limits,
             epochs: Epochs::starting(epoch),
-            dropped: 0,
+            newest: 0,
+            deletions: 0,
             entries: VecDeque::new(),
             bytes: 0,
             topics: Index::new(),
@@ -74,9 +82,37 @@ impl Ledger {
             self.push(entry);
         }
         if let (Some(key), Some(first_id)) = (batch.key, ids.first()) {
-            self.keys.insert(key, first_id.clone(), now, self.newest(), &self.limits);
+            self.keys.insert(key, first_id.clone(), now, self.newest, &self.limits);
         }
         Ok(Appended::New { ids, last: self.end() })
+    }
+
+    /// Deletes every entry that bears this topic.
+    pub(crate) fn delete(&mut self, now: Timestamp, topic: &Topic) -> Deleted {
+        self.expire(now);
+        let numbers = self.topics.take(topic);
+        let mut next = numbers.iter().copied().peekable();
+        let (mut topics, mut ids) = (HashSet::new(), HashSet::new());
+        let (bytes, floors) = (&mut self.bytes, &mut self.floors);
+        self.entries.retain(|entry| {
+            let Some(number) = next.next_if_eq(&number(entry.cursor.position)) else { return true };
+            *bytes -= weight(entry);
+            floors.record(number, &entry.event, &self.limits);
+            topics.extend(entry.event.topics.iter().cloned());
+            ids.extend(entry.event.id.clone());
+            false
+        });
+        for topic in &topics {
+            self.topics.remove(topic, &numbers);
+        }
+        for id in &ids {
+            self.ids.remove(id, &numbers);
+        }
+        if !numbers.is_empty() {
+            self.deletions += 1;
+            self.look_up_times_anew();
+        }
+        Deleted { count: numbers.len() as u64, serial: self.deletions }
     }
 
     /// What may belong to the page after a position, looking at about `bytes_max` bytes and at least one entry.
@@ -98,7 +134,7 @@ impl Ledger {
         }
         let at_end = candidates.peek().is_none();
         let considered = entries.last().filter(|_| !at_end);
-        let through = considered.map_or(position(self.newest()), |entry| entry.cursor.position).max(after);
+        let through = considered.map_or(position(self.newest), |entry| entry.cursor.position).max(after);
         drop(candidates);
         let floor = self.floors.draft(plan, after_number);
         Draft { epoch: self.epoch(), after, entries, last_count: None, through, at_end, floor }
@@ -124,7 +160,7 @@ impl Ledger {
             after: Position::BEFORE_ALL,
             entries,
             last_count: Some(count),
-            through: position(self.newest()),
+            through: position(self.newest),
             at_end: true,
             floor: self.floors.draft(plan, 0),
         }
@@ -155,40 +191,55 @@ impl Ledger {
         Bounds {
             epochs: self.epochs.clone(),
             oldest: self.entries.front().map(|entry| entry.cursor.position),
-            newest: position(self.newest()),
+            newest: position(self.newest),
             retention_bytes: Some(self.limits.bytes_max),
         }
     }
 
-    /// The end of the log.
-    pub(crate) fn end(&self) -> Cursor {
-        Cursor { epoch: self.epoch(), position: position(self.newest()) }
+    /// Where a new tail begins.
+    pub(crate) fn seen(&self) -> Seen {
+        Seen { cursor: self.end(), deletions: self.deletions }
     }
 
-    /// What comes after this cursor of a tail, and the cursor behind it. `None` at the end.
+    /// The end of the log.
+    pub(crate) fn end(&self) -> Cursor {
+        Cursor { epoch: self.epoch(), position: position(self.newest) }
+    }
+
+    /// What comes after this place of a tail, and the place behind it. `None` at the end.
     ///
-    /// A tail sees the epochs one after the other: first what is left of its own, then the start of the next. An epoch of which a
+    /// A tail first hears of deletions. It sees the epochs one after the other: first what is left of its own, then the start of the next. An epoch of which a
     /// later one left nothing is passed over.
     pub(crate) fn follow(
         &mut self,
         now: Timestamp,
-        seen: Cursor,
+        seen: Seen,
         bytes_max: usize,
-    ) -> Option<(TailItem, Cursor)> {
+    ) -> Option<(TailItem, Seen)> {
         self.expire(now);
-        let mut left_through = self.newest();
+        if seen.deletions < self.deletions {
+            let serial = self.deletions;
+            return Some((TailItem::Deleted { serial }, Seen { deletions: serial, ..seen }));
+        }
+        let (item, cursor) = self.follow_entries(seen.cursor, bytes_max)?;
+        Some((item, Seen { cursor, deletions: self.deletions }))
+    }
+
+    fn follow_entries(&self, seen: Cursor, bytes_max: usize) -> Option<(TailItem, Cursor)> {
+        let mut left_through = self.newest;
         let next_epoch = self.epoch_after(seen.epoch);
         if let Some(next) = next_epoch {
             let known = self.epochs.iter().any(|start| start.epoch == seen.epoch);
             left_through = if known { number(next.after) } else { 0 };
         }
         let seen_number = number(seen.position);
-        let skipped = self.dropped.min(left_through);
-        if seen_number < skipped {
-            let through = position(skipped);
-            return Some((TailItem::Skipped { through }, Cursor { position: through, ..seen }));
-        }
         if seen_number < left_through {
+            let following = self.entries.get(self.place(seen_number));
+            let gone_before = following.map_or(u64::MAX, |entry| number(entry.cursor.position));
+            if seen_number + 1 < gone_before {
+                let through = position(left_through.min(gone_before - 1));
+                return Some((TailItem::Skipped { through }, Cursor { position: through, ..seen }));
+            }
             let entries = self.stretch(seen_number, left_through, bytes_max);
             let position = entries.last().map_or(seen.position, |entry| entry.cursor.position);
             return Some((TailItem::Entries(entries), Cursor { position, ..seen }));
@@ -198,11 +249,13 @@ impl Ledger {
     }
 
     /// Loses the newest entries, as a crash or a failover does, and starts a new epoch with what is left. Only entries that are kept
-    /// can be lost.
+    /// can be lost, and none from before one that is gone: a log that knows that something is gone has what came before it.
     pub(crate) fn lose_end(&mut self, count: u64, epoch: Epoch) -> EpochStart {
         for _ in 0..count {
-            let number = self.newest();
+            let back = self.entries.back().map(|entry| number(entry.cursor.position));
+            let Some(number) = back.filter(|number| *number > self.floors.newest()) else { break };
             let Some(entry) = self.entries.pop_back() else { break };
+            self.newest = number - 1;
             self.bytes -= weight(&entry);
             for topic in &entry.event.topics {
                 self.topics.drop_back(topic, number);
@@ -211,12 +264,9 @@ impl Ledger {
                 self.ids.drop_back(id, number);
             }
         }
-        self.times = Times::default();
-        for entry in &self.entries {
-            self.times.push(number(entry.cursor.position), entry.time);
-        }
-        self.keys.forget_after(self.newest());
-        let start = EpochStart { epoch, after: position(self.newest()) };
+        self.look_up_times_anew();
+        self.keys.forget_after(self.newest);
+        let start = EpochStart { epoch, after: position(self.newest) };
         self.epochs = self.epochs.with(start);
         start
     }
@@ -225,21 +275,33 @@ impl Ledger {
         self.epochs.current().epoch
     }
 
-    fn newest(&self) -> u64 {
-        self.dropped + self.entries.len() as u64
+    fn get(&self, wanted: u64) -> Option<&Arc<Entry>> {
+        let entry = self.entries.get(self.place(wanted.checked_sub(1)?))?;
+        (number(entry.cursor.position) == wanted).then_some(entry)
     }
 
-    fn get(&self, number: u64) -> Option<&Arc<Entry>> {
-        self.entries.get(self.place(number.checked_sub(1)?))
-    }
-
-    /// Where in the queue the entry after this number stands.
+    /// Where in the queue the first entry after this number stands.
     fn place(&self, after: u64) -> usize {
-        usize::try_from(after.saturating_sub(self.dropped)).unwrap_or(usize::MAX).min(self.entries.len())
+        let number_at = |index| self.entries.get(index).map(|entry| number(entry.cursor.position));
+        let Some(behind_front) = number_at(0).and_then(|front| after.checked_sub(front)) else { return 0 };
+        // Where nothing was deleted the numbers have no holes, and there is nothing to look for.
+        if let Ok(index) = usize::try_from(behind_front)
+            && number_at(index) == Some(after)
+        {
+            return index + 1;
+        }
+        self.entries.partition_point(|entry| number(entry.cursor.position) <= after)
+    }
+
+    fn look_up_times_anew(&mut self) {
+        self.times = Times::default();
+        for entry in &self.entries {
+            self.times.push(number(entry.cursor.position), entry.time);
+        }
     }
 
     fn entries_of(&self, now: Timestamp, events: Vec<crate::Event>) -> Vec<Arc<Entry>> {
-        let numbers = self.newest() + 1..;
+        let numbers = self.newest + 1..;
         let epoch = self.epoch();
         let entry =
             |(event, number)| Arc::new(Entry::new(Cursor { epoch, position: position(number) }, now, event));
@@ -266,7 +328,7 @@ impl Ledger {
     }
 
     fn push(&mut self, entry: Arc<Entry>) {
-        let number = self.newest() + 1;
+        let number = self.newest + 1;
         self.bytes += weight(&entry);
         for topic in &entry.event.topics {
             self.topics.push(topic, number);
@@ -275,6 +337,7 @@ impl Ledger {
             self.ids.push(id, number);
         }
         self.times.push(number, entry.time);
+        self.newest = number;
         self.entries.push_back(entry);
     }
 
@@ -295,16 +358,16 @@ impl Ledger {
 
     fn drop_front(&mut self) {
         let Some(entry) = self.entries.pop_front() else { return };
-        self.dropped += 1;
+        let number = number(entry.cursor.position);
         self.bytes -= weight(&entry);
         for topic in &entry.event.topics {
-            self.topics.drop_front(topic, self.dropped);
+            self.topics.drop_front(topic, number);
         }
         if let Some(id) = &entry.event.id {
-            self.ids.drop_front(id, self.dropped);
+            self.ids.drop_front(id, number);
         }
-        self.times.drop_front(self.dropped);
-        self.floors.record(self.dropped, &entry.event, &self.limits);
+        self.times.drop_front(number);
+        self.floors.record(number, &entry.event, &self.limits);
     }
 
     fn candidates_after<'a>(
@@ -335,12 +398,13 @@ impl Ledger {
         topics.iter().filter_map(|(topic, _)| self.topics.get(topic)).collect()
     }
 
-    /// Entries after one number and up to another, of about `bytes_max` bytes, at least one.
+    /// Entries after one number and up to another, or to the first that is missing, of about `bytes_max` bytes, at least one.
     fn stretch(&self, after: u64, through: u64, bytes_max: usize) -> Vec<Arc<Entry>> {
         let mut entries = Vec::new();
         let mut bytes = 0;
-        for entry in self.entries.range(self.place(after)..self.place(through)) {
-            if bytes >= bytes_max && !entries.is_empty() {
+        for (entry, expected) in self.entries.range(self.place(after)..self.place(through)).zip(after + 1..) {
+            let is_next = number(entry.cursor.position) == expected;
+            if !is_next || (bytes >= bytes_max && !entries.is_empty()) {
                 break;
             }
             bytes += entry.memory_bytes();
@@ -356,6 +420,15 @@ impl Ledger {
         let later = self.epochs.iter().skip(known.map_or(0, |index| index + 1));
         later.copied().reduce(|chosen, start| if start.after <= chosen.after { start } else { chosen })
     }
+}
+
+/// How far a tail has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Seen {
+    /// Everything up to here was brought.
+    pub(crate) cursor: Cursor,
+    /// So many deletions were told.
+    pub(crate) deletions: u64,
 }
 
 /// The memory of an entry and of finding it.

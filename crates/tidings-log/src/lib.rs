@@ -7,8 +7,8 @@
 //! - **One order.** Positions grow with each append, every reader sees the same order, and [`Log::read`] and [`Log::tail`] agree on it.
 //! - **All or nothing.** A [`Batch`] is appended whole, at consecutive places, or not at all.
 //! - **Acknowledged means kept.** What [`Log::append`] acknowledged is found by the next read, until retention or an epoch change takes it.
-//! - **No silent loss.** What retention takes is accounted for in a floor ([`Page::floor`]); what a crash or a failover takes starts a
-//!   new [`Epoch`].
+//! - **No silent loss.** What retention or a deletion takes is accounted for in a floor ([`Page::floor`]); what a crash or a failover takes
+//!   starts a new [`Epoch`].
 
 mod clock;
 pub mod conformance;
@@ -21,7 +21,7 @@ mod memory;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-pub use tidings_topic::{Cursor, Epoch, Event, EventId, Filter, Grants, Position};
+pub use tidings_topic::{Cursor, Epoch, Event, EventId, Filter, Grants, Position, Topic};
 
 pub use clock::{Clock, Timestamp};
 pub use delayed::{DelayedLog, Faults};
@@ -101,7 +101,16 @@ pub enum Appended {
     },
 }
 
-/// Why a batch was not acknowledged.
+/// What a deletion did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deleted {
+    /// How many events it hid.
+    pub count: u64,
+    /// The number of the newest deletion, this one if it hid anything. They grow; [`TailItem::Deleted`] names them.
+    pub serial: u64,
+}
+
+/// Why a batch, or a deletion, was not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
@@ -166,10 +175,16 @@ impl Bounds {
 pub enum TailItem {
     /// Acknowledged entries, in order, following on what came before without a hole; at least one.
     Entries(Vec<Arc<Entry>>),
-    /// Entries up to here were dropped before this tail read them. It goes on behind them.
+    /// Entries up to here were dropped or deleted before this tail read them. It goes on behind them.
     Skipped {
         /// The last dropped position.
         through: Position,
+    },
+    /// Events were deleted that this tail may have brought: whoever keeps copies of what it brought gives them up. It comes before whatever
+    /// was appended after the deletion.
+    Deleted {
+        /// The newest [deletion](Deleted::serial) that is told.
+        serial: u64,
     },
     /// The log starts a new epoch: what was read beyond `after` is not in it any more. It goes on after `after`.
     NewEpoch(EpochStart),
@@ -188,6 +203,11 @@ pub trait Tail: Send {
 pub trait Log: Send + Sync + fmt::Debug + 'static {
     /// Appends a batch, all or nothing. Cancelling the future leaves the outcome unknown.
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError>;
+
+    /// Deletes every event that bears this topic, as its first or as another: from now on no call finds one, not by its id either, and
+    /// the floor tells those who have missed them. It is as durable as an append. Idempotency keys keep their meaning: to send a
+    /// deleted batch again is still a repeat. Cancelling the future leaves the outcome unknown; deleting again settles it.
+    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError>;
 
     /// Reads accepted entries after a position of the current epoch, looking at about `bytes_max` bytes of the log (at least one entry), so that one
     /// call is bounded whatever the filter. A position beyond the end yields an empty page at the end of the log.

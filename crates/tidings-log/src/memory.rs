@@ -14,8 +14,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::{
-    AppendError, Appended, Batch, Bounds, Clock, Cursor, Epoch, EventId, Filter, Grants, Log, Page, Position,
-    Tail, TailItem, Unavailable, draft::Plan, ledger::Ledger,
+    AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EventId, Filter, Grants, Log, Page,
+    Position, Tail, TailItem, Topic, Unavailable,
+    draft::Plan,
+    ledger::{Ledger, Seen},
 };
 
 /// How much a [`MemoryLog`] keeps. Whatever is exceeded first drops the oldest events, which leaves a floor behind.
@@ -126,6 +128,12 @@ impl Log for MemoryLog {
         Ok(appended)
     }
 
+    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
+        let deleted = self.ledger().delete(self.clock.now(), topic);
+        self.bell.send_replace(());
+        Ok(deleted)
+    }
+
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
         let plan = Plan::new(filter);
         let draft = self.ledger().read(self.clock.now(), after, &plan, bytes_max);
@@ -152,11 +160,10 @@ impl Log for MemoryLog {
     }
 
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
-        let cursor = self.ledger().end();
+        let seen = self.ledger().seen();
         let bell = self.bell.subscribe();
-        let tail =
-            MemoryTail { ledger: Arc::clone(&self.ledger), clock: self.clock.clone(), bell, seen: cursor };
-        Ok((cursor, Box::new(tail)))
+        let tail = MemoryTail { ledger: Arc::clone(&self.ledger), clock: self.clock.clone(), bell, seen };
+        Ok((seen.cursor, Box::new(tail)))
     }
 
     async fn health(&self) -> Result<(), Unavailable> {
@@ -169,7 +176,7 @@ struct MemoryTail {
     clock: Clock,
     bell: watch::Receiver<()>,
     /// Everything up to here was returned.
-    seen: Cursor,
+    seen: Seen,
 }
 
 #[async_trait]

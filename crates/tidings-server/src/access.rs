@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
-use tidings::{Event, Grants};
+use tidings::{Event, Grants, Topic};
 use tidings_auth::{Access, AuthError, Authenticator, Subject, credential_missing, insufficient_scope};
 
 use crate::{Keyless, origin::Origins, problem::Problem};
@@ -76,11 +76,12 @@ impl Door {
 
 /// The Mercure protocol, "Publication": the credential has to cover every topic of every event, or nothing is published.
 pub(crate) fn cover_events(access: &Access, events: &[Event]) -> Result<(), AuthError> {
-    let mut topics = events.iter().flat_map(|event| &event.topics);
-    match topics.find(|topic| !access.publish.covers(topic)) {
-        Some(topic) => Err(insufficient_scope("publish", topic)),
-        None => Ok(()),
-    }
+    events.iter().flat_map(|event| &event.topics).try_for_each(|topic| cover_topic(access, topic))
+}
+
+/// Whoever may publish to a topic may also delete it.
+pub(crate) fn cover_topic(access: &Access, topic: &Topic) -> Result<(), AuthError> {
+    if access.publish.covers(topic) { Ok(()) } else { Err(insufficient_scope("publish", topic)) }
 }
 
 /// How long these rights last from now on, if they end.

@@ -1,10 +1,11 @@
 //! The friendly face, for curl and EventSource.
 //!
-//! `/stream` streams whatever the query names, `/topics/…` is one topic: its stream, its summary, and where one publishes to it.
+//! `/stream` streams whatever the query names, `/topics/…` is one topic: its stream, its summary, where one publishes to it and deletes it.
 //! Parameters of a subscription that are not known are ignored, because clients add their own; those of a publication are refused,
 //! because a mistyped `private` must not publish in public.
 
 mod batch;
+mod delete;
 mod publish;
 mod summary;
 
@@ -19,6 +20,7 @@ use tidings::{Format, Matcher, Requested};
 
 pub(crate) use self::{
     batch::publish_batch,
+    delete::delete,
     publish::{publish, publish_one},
 };
 use crate::{

@@ -52,7 +52,7 @@ const ORIGIN_BYTES_MAX: usize = 300;
 /// Seconds for which a browser remembers the answer to a preflight; Chromium takes two hours at most.
 const PREFLIGHT_MAX_AGE_SECS: &str = "7200";
 
-const METHODS: &str = "GET, HEAD, POST";
+const METHODS: &str = "GET, HEAD, POST, DELETE";
 const REQUEST_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With, Datastar-Request, Idempotency-Key";
 const EXPOSED_HEADERS: &str = "Mercure-Last-Event-ID, Last-Event-ID, Link, Retry-After";
 
@@ -99,7 +99,7 @@ impl Origins {
             StatusCode::FORBIDDEN,
             "origin",
             format!(
-                "Web pages of the origin {shown} may not publish here: start the hub with `--allow-origin` and that origin to let them."
+                "Web pages of the origin {shown} may not publish or delete here: start the hub with `--allow-origin` and that origin to let them."
             ),
         ))
     }

@@ -115,6 +115,33 @@ impl Problem {
         }
     }
 
+    /// Why nothing was deleted, or why nobody knows. Deleting twice does no harm.
+    pub(crate) fn of_deletion(error: PublishError) -> Self {
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        match error {
+            PublishError::Full(cause) => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "storage",
+                "Nothing was deleted: the hub has no room to write it down.",
+            )
+            .caused_by(cause),
+            PublishError::OutcomeUnknown(cause) => Self::new(
+                unavailable,
+                "outcome",
+                "This may or may not have been deleted. Repeat it to be sure.",
+            )
+            .caused_by(cause)
+            .retry_after(MOMENT_SECS),
+            other => Self::new(
+                unavailable,
+                "log",
+                "Nothing was deleted: the hub cannot reach its log. Try again later.",
+            )
+            .caused_by(other)
+            .retry_after(OUTAGE_SECS),
+        }
+    }
+
     /// The refusal of a matcher. Too many are 400 like any other (the Mercure protocol, "Subscription").
     pub(crate) fn of_matcher(invalid: &Invalid) -> Self {
         Self::bad_request(invalid.field(), sentence(invalid))

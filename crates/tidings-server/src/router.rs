@@ -98,8 +98,11 @@ pub(crate) fn routes(app: App) -> Router {
         .route("/assets/viewer.js", get(pages::script))
         .route("/stream", get(friendly::stream))
         .route("/topics", post(friendly::publish_batch))
-        .route("/topics/", get(friendly::topic_missing).post(friendly::topic_missing))
-        .route("/topics/{*topic}", get(friendly::topic).post(friendly::publish))
+        .route(
+            "/topics/",
+            get(friendly::topic_missing).post(friendly::topic_missing).delete(friendly::topic_missing),
+        )
+        .route("/topics/{*topic}", get(friendly::topic).post(friendly::publish).delete(friendly::delete))
         .route(hub_url.path(), get(mercure::subscribe).post(mercure::publish))
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))

@@ -196,7 +196,7 @@ async fn a_preflight_names_what_clients_need_and_is_remembered() {
     for target in ["/topics/chat", "/stream", HUB, "/topics"] {
         let answer = preflight(&face, target, "http://localhost:5173").answer().await;
         assert_eq!(answer.status, 204);
-        assert_eq!(answer.header("access-control-allow-methods"), "GET, HEAD, POST");
+        assert_eq!(answer.header("access-control-allow-methods"), "GET, HEAD, POST, DELETE");
         let headers = answer.header("access-control-allow-headers");
         for name in [
             "Authorization",

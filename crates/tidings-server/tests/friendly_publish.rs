@@ -215,7 +215,7 @@ async fn a_credential_must_cover_every_topic_of_every_event() {
 async fn a_refused_method_names_those_that_work() {
     let face = keyless().await;
     for (method, target, allowed) in [
-        (Method::PUT, "/topics/chat", "GET,HEAD,POST"),
+        (Method::PUT, "/topics/chat", "GET,HEAD,POST,DELETE"),
         (Method::POST, "/stream?topic=chat", "GET,HEAD"),
         (Method::GET, "/topics", "POST"),
         (Method::DELETE, support::HUB, "GET,HEAD,POST"),
@@ -226,7 +226,7 @@ async fn a_refused_method_names_those_that_work() {
         assert_eq!(answer.header("allow"), allowed);
     }
     let answer = face.ask(Method::OPTIONS, "/topics/chat").answer().await;
-    assert_eq!((answer.status.as_u16(), answer.header("allow")), (204, "GET,HEAD,POST"));
+    assert_eq!((answer.status.as_u16(), answer.header("allow")), (204, "GET,HEAD,POST,DELETE"));
 }
 
 #[tokio::test]

@@ -117,6 +117,16 @@ impl Feeds {
         self.wake_all();
     }
 
+    /// Gives up everything that was written: whoever has not read it finds in the log what is left of it.
+    pub(crate) fn forget(&self) {
+        let mut routes = self.routes();
+        for feed in routes.all() {
+            feed.clear();
+        }
+        routes.segments.clear();
+        routes.bytes = 0;
+    }
+
     /// Wakes every reader.
     pub(crate) fn wake_all(&self) {
         let feeds: Vec<_> = self.routes().all().cloned().collect();

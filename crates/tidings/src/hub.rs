@@ -17,6 +17,7 @@ use crate::shard::driver::Shards;
 use crate::{
     Subscribe,
     closing::Closing,
+    delete::Deletions,
     feeds::Feeds,
     lag::Lag,
     presence::{Presence, PresenceDesk, PresenceHook},
@@ -146,6 +147,7 @@ impl HubBuilder {
             validator: self.validator,
             settings,
             closing: Closing::default(),
+            deletions: Deletions::default(),
             #[cfg(target_os = "linux")]
             shards: std::sync::OnceLock::new(),
             published: AtomicU64::new(0),
@@ -297,6 +299,7 @@ pub(crate) struct Shared {
     pub(crate) lag_bytes_max: u64,
     pub(crate) pressure: Pressure,
     pub(crate) closing: Closing,
+    pub(crate) deletions: Deletions,
     /// Events published through this process since it started.
     pub(crate) published: AtomicU64,
     /// Started with the first socket.
@@ -373,6 +376,11 @@ async fn write_feeds(shared: Arc<Shared>, mut tail: Box<dyn Tail>) {
                 shared.feeds.restart(Cursor { epoch, position: through });
                 shared.pressure.fanned_out(through);
             }
+            TailItem::Deleted { serial } => {
+                shared.feeds.forget();
+                shared.replays.forget();
+                shared.deletions.reached(serial);
+            }
             TailItem::NewEpoch(start) => {
                 tracing::warn!(epoch = ?start.epoch, "the log lost its end or was replaced; subscribers are told");
                 shared.feeds.restart(Cursor { epoch: start.epoch, position: start.after });
@@ -383,4 +391,5 @@ async fn write_feeds(shared: Arc<Shared>, mut tail: Box<dyn Tail>) {
     // Nothing comes any more that publishers could wait for.
     shared.close();
     shared.pressure.restart();
+    shared.deletions.close();
 }

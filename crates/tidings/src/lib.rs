@@ -44,6 +44,7 @@
 
 mod backlog;
 mod closing;
+mod delete;
 mod encode;
 mod feed;
 mod feeds;

@@ -62,6 +62,8 @@ pub(crate) struct Pages {
     /// In the order in which they were read.
     read: VecDeque<(Instant, PageKey)>,
     bytes: usize,
+    /// How often everything was given up.
+    cleared: u64,
 }
 
 impl Pages {
@@ -74,9 +76,20 @@ impl Pages {
         leads_on.then(|| Arc::clone(page))
     }
 
-    pub(crate) fn put(&mut self, key: PageKey, page: Arc<EncodedPage>, now: Instant) {
+    /// To be asked before a page is read, and told when it is put here.
+    pub(crate) fn cleared(&self) -> u64 {
+        self.cleared
+    }
+
+    /// Gives up every page, also those that are being read.
+    pub(crate) fn clear(&mut self) {
+        *self = Self { cleared: self.cleared + 1, ..Self::default() };
+    }
+
+    /// Shares a page, unless it was read before everything was given up.
+    pub(crate) fn put(&mut self, key: PageKey, page: Arc<EncodedPage>, cleared: u64, now: Instant) {
         let bytes = bytes_of(&page);
-        if bytes > BYTES_MAX {
+        if bytes > BYTES_MAX || cleared != self.cleared {
             return;
         }
         if let Some(before) = self.known.insert(key.clone(), page) {
@@ -129,7 +142,7 @@ mod tests {
     fn a_page_is_shared_with_an_equal_filter_for_a_moment() {
         let mut pages = Pages::default();
         let now = Instant::now();
-        pages.put(key(5), page(7, false), now);
+        pages.put(key(5), page(7, false), 0, now);
         assert!(pages.get(&key(5), cursor(1, 9), now).is_some());
         assert!(pages.get(&key(6), cursor(1, 9), now).is_none());
         let nothing = (Arc::new(Filter::default()), Format::Plain, cursor(1, 5));
@@ -139,10 +152,24 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_was_read_before_a_deletion_is_shared_with_nobody_after_it() {
+        let mut pages = Pages::default();
+        let now = Instant::now();
+        let begun = pages.cleared();
+        pages.put(key(5), page(7, false), begun, now);
+        pages.clear();
+        assert!(pages.get(&key(5), cursor(1, 9), now).is_none());
+        pages.put(key(6), page(7, false), begun, now);
+        assert!(pages.get(&key(6), cursor(1, 9), now).is_none());
+        pages.put(key(6), page(7, false), pages.cleared(), now);
+        assert!(pages.get(&key(6), cursor(1, 9), now).is_some());
+    }
+
+    #[test]
     fn nobody_is_led_in_a_circle() {
         let mut pages = Pages::default();
         let now = Instant::now();
-        pages.put(key(5), page(7, true), now);
+        pages.put(key(5), page(7, true), 0, now);
         assert!(pages.get(&key(5), cursor(1, 7), now).is_some());
         assert!(pages.get(&key(5), cursor(1, 8), now).is_none(), "the end is not there any more");
         assert!(pages.get(&key(5), cursor(2, 7), now).is_none(), "the log is another");
@@ -153,7 +180,7 @@ mod tests {
         let mut pages = Pages::default();
         let now = Instant::now();
         for number in 0..20_000 {
-            pages.put(key(number), page(number + 1, false), now);
+            pages.put(key(number), page(number + 1, false), 0, now);
             assert!(pages.bytes <= BYTES_MAX);
         }
         assert!(pages.get(&key(19_999), cursor(1, 30_000), now).is_some());

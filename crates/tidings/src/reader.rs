@@ -217,6 +217,8 @@ mod tests {
         ReadPage,
         LoseEnd(u64),
         Replace,
+        /// Somebody deletes this topic.
+        Delete(u8),
     }
 
     fn act() -> impl Strategy<Value = Act> {
@@ -227,6 +229,7 @@ mod tests {
             4 => Just(Act::ReadPage),
             1 => (0..4_u64).prop_map(Act::LoseEnd),
             1 => Just(Act::Replace),
+            2 => (0..4_u8).prop_map(Act::Delete),
         ]
     }
 
@@ -295,6 +298,10 @@ mod tests {
                 Some(TailItem::Skipped { through }) => {
                     self.feeds.restart(Cursor { position: *through, ..self.feeds.head() });
                 }
+                Some(TailItem::Deleted { .. }) => {
+                    self.feeds.forget();
+                    self.replays.forget();
+                }
                 Some(TailItem::NewEpoch(start)) => {
                     self.feeds.restart(Cursor { epoch: start.epoch, position: start.after });
                 }
@@ -362,7 +369,7 @@ mod tests {
         ) {
             let mut stage = Stage::new(chosen, feed_bytes_max);
             let mut said: Vec<(String, Event)> = Vec::new();
-            let mut epochs = 0;
+            let (mut epochs, mut deletions) = (0, 0);
             for act in acts {
                 match act {
                     Act::Append(topics) => {
@@ -375,6 +382,11 @@ mod tests {
                     Act::LoseEnd(count) => {
                         stage.log.lose_end(count);
                         epochs += 1;
+                    }
+                    Act::Delete(topic) => {
+                        let topic = Validator::default().topic(TOPICS[usize::from(topic)]).expect("a topic");
+                        now(stage.log.delete(&topic)).expect("the log is there");
+                        deletions += 1;
                     }
                     Act::Replace => {
                         stage.log.replace();
@@ -395,7 +407,13 @@ mod tests {
             prop_assert!(numbers.is_sorted(), "out of order: {:?}", numbers);
             let wished = |number: &usize| stage.reader.filter.accepts(&said[*number].1);
             prop_assert!(numbers.iter().all(wished), "not asked for: {:?}", numbers);
-            prop_assert!(stage.gaps <= epochs);
+            prop_assert!(stage.gaps <= epochs + deletions);
+            if epochs == 0 {
+                let is_missing = |(data, event): &(String, Event)| {
+                    stage.reader.filter.accepts(event) && !heard.contains(data)
+                };
+                prop_assert_eq!(stage.gaps > 0, said.iter().any(is_missing), "silent or false: {}", stage.gaps);
+            }
             prop_assert_eq!(stage.reader.place, left_end(&stage.log));
         }
     }

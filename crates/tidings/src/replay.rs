@@ -117,6 +117,11 @@ impl Replays {
         }
     }
 
+    /// Gives up the pages that were read, and those that are being read: they may hold what the log has no more.
+    pub(crate) fn forget(&self) {
+        self.pages().clear();
+    }
+
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,13 +129,17 @@ impl Replays {
     /// The page after a place, of whoever has read it last.
     async fn page(&self, request: &ReplayRequest) -> Result<Arc<EncodedPage>, Unavailable> {
         let key = (Arc::clone(&request.filter), request.format, request.place);
-        if let Some(page) = self.pages().get(&key, request.head, Instant::now()) {
-            return Ok(page);
-        }
+        let cleared = {
+            let mut pages = self.pages();
+            if let Some(page) = pages.get(&key, request.head, Instant::now()) {
+                return Ok(page);
+            }
+            pages.cleared()
+        };
         let page = self.log.read(request.place.position, &request.filter, self.page_bytes).await?;
         let page = Arc::new(EncodedPage::new(&page, request.format));
         if page.epoch == request.place.epoch {
-            self.pages().put(key, Arc::clone(&page), Instant::now());
+            self.pages().put(key, Arc::clone(&page), cleared, Instant::now());
         }
         Ok(page)
     }

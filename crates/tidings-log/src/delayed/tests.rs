@@ -69,6 +69,7 @@ async fn heard(tail: &mut Box<dyn Tail>) -> String {
             entries.iter().map(|entry| entry.event.data.as_str()).collect::<Vec<_>>().join(" ")
         }
         TailItem::Skipped { through } => format!("skipped {through:?}"),
+        TailItem::Deleted { serial } => format!("deleted {serial}"),
         TailItem::NewEpoch(start) => format!("epoch {:?} after {:?}", start.epoch, start.after),
     }
 }
@@ -354,7 +355,7 @@ async fn listen(mut tail: Box<dyn Tail>) -> Vec<Arc<Entry>> {
         match tail.next(1_000).await.expect("the log is open") {
             TailItem::Entries(entries) => heard.extend(entries),
             TailItem::NewEpoch(start) => heard.retain(|entry| entry.cursor.position <= start.after),
-            TailItem::Skipped { through } => panic!("nothing was dropped up to {through:?}"),
+            other => panic!("nothing was dropped or deleted: {other:?}"),
         }
     }
     heard

@@ -1,6 +1,6 @@
-//! What retention took, and from whom.
+//! What retention and deletions took, and from whom.
 //!
-//! For each audience the newest dropped event is remembered, so that a reader is told of a gap when it missed something and only
+//! For each audience the newest event that is gone is remembered, so that a reader is told of a gap when it missed something and only
 //! then. Their number is bounded: beyond it the oldest floors become one line, below which everything may have been missed by anybody.
 
 use std::{
@@ -17,7 +17,7 @@ use crate::{
 
 use super::position;
 
-/// The newest dropped event of each audience.
+/// The newest event of each audience that is gone.
 #[derive(Debug, Default)]
 pub(super) struct Floors {
     numbers: HashMap<Arc<Audience>, u64>,
@@ -44,11 +44,19 @@ impl TopicFloors {
 }
 
 impl Floors {
-    /// Accounts for an event that is dropped. Numbers grow from call to call.
+    /// The newest event that is gone; 0 if there is none.
+    pub(super) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Accounts for an event that is gone.
     pub(super) fn record(&mut self, number: u64, event: &Event, limits: &MemoryLimits) {
-        self.newest = number;
+        self.newest = self.newest.max(number);
         if !event.private {
-            self.newest_public = number;
+            self.newest_public = self.newest_public.max(number);
+        }
+        if number <= self.forgotten_through {
+            return;
         }
         let mut topics = event.topics.clone();
         topics.sort_unstable();
@@ -56,8 +64,10 @@ impl Floors {
         let audience = Audience { topics, private: event.private };
         // In a log that is full every append comes here, nearly always for an audience that is known.
         if let Some(newest) = self.numbers.get_mut(&audience) {
-            let old = std::mem::replace(newest, number);
-            self.raise(old, number);
+            if *newest < number {
+                let old = std::mem::replace(newest, number);
+                self.raise(old, number);
+            }
             return;
         }
         self.insert(number, Arc::new(audience));

@@ -6,10 +6,10 @@ use proptest::{collection::vec, option, prelude::*};
 use tidings_topic::{Event, Filter, Grants, Matcher, NewEvent, Topic, Validator};
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Ledger, number, position, weight};
+use super::{Ledger, Seen, number, position, weight};
 use crate::{
-    AppendError, Appended, Batch, Cursor, Entry, Epoch, EpochStart, IdempotencyKey, Located, MemoryLimits,
-    Page, Position, TailItem, Timestamp, draft::Plan,
+    AppendError, Appended, Batch, Cursor, Deleted, Entry, Epoch, EpochStart, IdempotencyKey, Located,
+    MemoryLimits, Page, Position, TailItem, Timestamp, draft::Plan,
 };
 
 proptest! {
@@ -37,6 +37,7 @@ enum Step {
     ClockForward(u64),
     ClockBack(u64),
     LoseEnd(u64),
+    Delete(Topic),
     Follow { items: usize, bytes_max: usize },
 }
 
@@ -71,6 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..30_u64).prop_map(Step::ClockForward),
         1 => (1..30_u64).prop_map(Step::ClockBack),
         1 => (0..8_u64).prop_map(Step::LoseEnd),
+        1 => prop::sample::select(&TOPICS[..]).prop_map(|topic| Step::Delete(valid_topic(topic))),
         2 => (1..4_usize, bytes_max()).prop_map(|(items, bytes_max)| Step::Follow { items, bytes_max }),
     ]
 }
@@ -88,6 +90,10 @@ fn event() -> impl Strategy<Value = Event> {
         };
         Validator::default().event(new).expect("a valid event")
     })
+}
+
+fn valid_topic(text: &str) -> Topic {
+    Validator::default().topic(text).expect("a topic")
 }
 
 fn matcher() -> impl Strategy<Value = Matcher> {
@@ -116,7 +122,7 @@ struct Run {
     runtime: Runtime,
     now: u64,
     next_epoch: u64,
-    tail: Cursor,
+    tail: Seen,
     /// What the tail brought and no epoch took back.
     heard: Vec<Arc<Entry>>,
     /// The tail has to bring everything after this number.
@@ -127,7 +133,7 @@ impl Run {
     fn new(limits: MemoryLimits) -> Self {
         let ledger = Ledger::new(limits.clone(), Epoch::from_u64(1));
         Self {
-            tail: ledger.end(),
+            tail: ledger.seen(),
             ledger,
             model: Model::new(limits),
             runtime: Builder::new_current_thread().build().expect("a runtime"),
@@ -153,6 +159,10 @@ impl Run {
             Step::ClockForward(millis) => self.now += millis,
             Step::ClockBack(millis) => self.now -= millis.min(self.now),
             Step::LoseEnd(count) => self.lose_end(count),
+            Step::Delete(topic) => {
+                let deleted = self.ledger.delete(self.now(), &topic);
+                assert_eq!(deleted, self.model.delete(&topic));
+            }
             Step::Follow { items, bytes_max } => self.follow(bytes_max, items),
         }
     }
@@ -239,7 +249,7 @@ impl Run {
         for _ in 0..items {
             self.model.expire(self.now());
             let Some((item, seen)) = self.ledger.follow(self.now(), self.tail, bytes_max) else {
-                assert_eq!(self.tail, self.ledger.end(), "a tail waits only at the end");
+                assert_eq!(self.tail, self.ledger.seen(), "a tail waits only at the end");
                 return;
             };
             self.hear(item, bytes_max);
@@ -248,7 +258,7 @@ impl Run {
     }
 
     fn hear(&mut self, item: TailItem, bytes_max: usize) {
-        let seen = number(self.tail.position);
+        let seen = number(self.tail.cursor.position);
         match item {
             TailItem::Entries(entries) => {
                 assert!(!entries.is_empty());
@@ -263,7 +273,13 @@ impl Run {
             }
             TailItem::Skipped { through } => {
                 let through = number(through);
-                assert!(seen < through && through <= self.model.dropped, "only what was dropped is skipped");
+                assert!(seen < through && through <= self.model.newest(), "it gets on");
+                let is_skipped =
+                    |entry: &Arc<Entry>| (seen + 1..=through).contains(&number(entry.cursor.position));
+                assert!(!self.model.kept.iter().any(is_skipped), "only what is gone is skipped");
+            }
+            TailItem::Deleted { serial } => {
+                assert!(self.tail.deletions < serial && serial <= self.model.deletions);
             }
             TailItem::NewEpoch(start) => {
                 assert!(self.model.epochs.contains(&start));
@@ -302,8 +318,10 @@ struct Model {
     limits: MemoryLimits,
     epochs: Vec<EpochStart>,
     kept: Vec<Arc<Entry>>,
-    dropped: u64,
-    /// The newest drop of each audience, oldest first.
+    newest: u64,
+    newest_gone: u64,
+    deletions: u64,
+    /// The newest event of each audience that is gone, oldest first.
     floors: Vec<(u64, Vec<Topic>, bool)>,
     forgotten_through: u64,
     keys: Vec<(IdempotencyKey, Appended, Timestamp)>,
@@ -315,7 +333,9 @@ impl Model {
             limits,
             epochs: vec![EpochStart { epoch: Epoch::from_u64(1), after: Position::BEFORE_ALL }],
             kept: Vec::new(),
-            dropped: 0,
+            newest: 0,
+            newest_gone: 0,
+            deletions: 0,
             floors: Vec::new(),
             forgotten_through: 0,
             keys: Vec::new(),
@@ -327,7 +347,7 @@ impl Model {
     }
 
     fn newest(&self) -> u64 {
-        self.kept.last().map_or(self.dropped, |entry| number(entry.cursor.position))
+        self.newest
     }
 
     fn bytes(&self) -> u64 {
@@ -346,7 +366,7 @@ impl Model {
             return Ok(Appended::Duplicate { first_id: ids[0].clone() });
         }
         let kept = std::mem::take(&mut self.kept);
-        let next = kept.last().map_or(self.dropped, |entry| number(entry.cursor.position)) + 1;
+        let next = self.newest + 1;
         for (event, number) in batch.events.into_iter().zip(next..) {
             let cursor = Cursor { epoch: self.epoch(), position: position(number) };
             self.kept.push(Arc::new(Entry::new(cursor, now, event)));
@@ -365,6 +385,7 @@ impl Model {
             ids: self.kept.iter().map(|entry| entry.id.clone()).collect(),
             last: self.kept.last().expect("a batch is not empty").cursor,
         };
+        self.newest = number(self.kept.last().expect("a batch is not empty").cursor.position);
         self.kept.splice(0..0, kept);
         while self.too_much() {
             self.drop_first();
@@ -390,12 +411,35 @@ impl Model {
 
     fn drop_first(&mut self) {
         let entry = self.kept.remove(0);
-        self.dropped = number(entry.cursor.position);
+        self.account_for(&entry);
+    }
+
+    fn delete(&mut self, topic: &Topic) -> Deleted {
+        let (gone, kept) = std::mem::take(&mut self.kept)
+            .into_iter()
+            .partition::<Vec<_>, _>(|entry| entry.event.topics.contains(topic));
+        self.kept = kept;
+        self.deletions += u64::from(!gone.is_empty());
+        for entry in &gone {
+            self.account_for(entry);
+        }
+        Deleted { count: gone.len() as u64, serial: self.deletions }
+    }
+
+    fn account_for(&mut self, entry: &Entry) {
+        let gone = number(entry.cursor.position);
+        self.newest_gone = self.newest_gone.max(gone);
         let mut topics = entry.event.topics.clone();
         topics.sort();
         topics.dedup();
-        self.floors.retain(|(_, known, private)| (known, *private) != (&topics, entry.event.private));
-        self.floors.push((self.dropped, topics, entry.event.private));
+        let same = |floor: &&(u64, Vec<Topic>, bool)| (&floor.1, floor.2) == (&topics, entry.event.private);
+        let known = self.floors.iter().find(same).map_or(self.forgotten_through, |floor| floor.0);
+        if gone <= known {
+            return;
+        }
+        self.floors.retain(|floor| !same(&floor));
+        self.floors.push((gone, topics, entry.event.private));
+        self.floors.sort();
         if self.floors.len() > self.limits.floors_max {
             self.forgotten_through = self.floors.remove(0).0;
         }
@@ -410,7 +454,10 @@ impl Model {
 
     fn lose_end(&mut self, count: u64, epoch: Epoch) -> EpochStart {
         for _ in 0..count {
-            self.kept.pop();
+            let newest_gone = self.newest_gone;
+            let is_behind_it = |entry: &mut Arc<Entry>| number(entry.cursor.position) > newest_gone;
+            let Some(lost) = self.kept.pop_if(is_behind_it) else { break };
+            self.newest = number(lost.cursor.position) - 1;
         }
         let start = EpochStart { epoch, after: position(self.newest()) };
         self.keys.retain(

@@ -13,10 +13,11 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 use tidings::{
-    EventId, Filter, Grants, Hub, HubSettings, MemoryLimits, NewEvent, Since, Subscribe, Subscription,
+    EventId, Filter, Grants, Hub, HubSettings, MemoryLimits, NewEvent, Since, Subscribe, Subscription, Topic,
     Unavailable,
     log::{
-        AppendError, Appended, Batch, Bounds, Cursor, DelayedLog, Faults, Log, Page, Position, Tail, TailItem,
+        AppendError, Appended, Batch, Bounds, Cursor, DelayedLog, Deleted, Faults, Log, Page, Position, Tail,
+        TailItem,
     },
 };
 use tidings_sse::{Item, Parser};
@@ -228,6 +229,10 @@ impl Log for OnStage {
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
         runs(&self.0.appends_run).await;
         self.0.far.append(batch).await
+    }
+
+    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
+        self.0.far.delete(topic).await
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {

@@ -11,8 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 use tidings::{
-    ConnectionId, Event, EventId, Filter, Grants, Matcher, NewEvent, Unavailable, Validator,
-    log::{AppendError, Appended, Batch, Bounds, Cursor, EpochStart, Log, Page, Position, Tail, TailItem},
+    ConnectionId, Event, EventId, Filter, Grants, Matcher, NewEvent, Topic, Unavailable, Validator,
+    log::{
+        AppendError, Appended, Batch, Bounds, Cursor, Deleted, EpochStart, Log, Page, Position, Tail,
+        TailItem,
+    },
 };
 
 use crate::random::Random;
@@ -305,6 +308,10 @@ impl<L: Log> Log for Recorded<L> {
         let answer = self.log.append(batch).await;
         self.world.settle(&numbers, &answer);
         answer
+    }
+
+    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
+        self.log.delete(topic).await
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {

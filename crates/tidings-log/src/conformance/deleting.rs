@@ -1,0 +1,121 @@
+//! What a deletion takes, and whom that is told.
+
+use tidings_topic::{Filter, Grants, Matcher, NewEvent, Position, Topic, Validator};
+
+use super::{
+    Make, PLENTY, append, append_each, append_with_key, event, everything, exact, id, next, pattern, plain,
+    private, public, read, read_all, texts, valid,
+};
+use crate::{Appended, TailItem};
+
+fn topic(text: &str) -> Topic {
+    Validator::default().topic(text).expect("a topic")
+}
+
+/// No call finds what was deleted, whichever of its topics was named, and everything else stays where it is.
+pub async fn a_deleted_topic_is_hidden_at_once(make: &impl Make) {
+    let log = plain(make).await;
+    let named = |data: &str, id: &str| valid(NewEvent::new("/a", data).id(id));
+    append(&log, vec![named("1", "first"), event("/b", "2")]).await;
+    append(&log, vec![valid(NewEvent::new("/b", "3").also("/a")), private("/a", "4")]).await;
+    let last = append(&log, vec![named("5", "both"), valid(NewEvent::new("/b", "6").id("both"))]).await.1;
+    let before = log.bounds().await.expect("bounds");
+    let deleted = log.delete(&topic("/a")).await.expect("it can be deleted");
+    assert_eq!(deleted.count, 4);
+    for filter in [everything(), public(Matcher::Any), public(exact("/b")), public(pattern("/*"))] {
+        assert_eq!(texts(&read(&log, Position::BEFORE_ALL, &filter).await.entries), ["2", "6"]);
+        assert_eq!(texts(&read_all(&log, Position::BEFORE_ALL, &filter, 1).await), ["2", "6"]);
+        assert_eq!(texts(&log.last(9, &filter, PLENTY).await.expect("a page").entries), ["2", "6"]);
+    }
+    let page = read(&log, Position::BEFORE_ALL, &public(exact("/a"))).await;
+    assert_eq!((page.entries.len(), page.at_end, page.through), (0, true, last.position));
+    assert_eq!(log.resolve(&id("first"), &Grants::all()).await, Ok(None));
+    assert_eq!(log.resolve(&id("both"), &Grants::all()).await, Ok(Some(last.position)));
+    let after = log.bounds().await.expect("bounds");
+    assert_eq!((after.newest, &after.epochs), (before.newest, &before.epochs), "the end stays where it was");
+    assert!(after.oldest > before.oldest);
+}
+
+/// A gap is never silent and never false.
+pub async fn a_deletion_is_told_to_who_missed_something_and_to_nobody_else(make: &impl Make) {
+    let log = plain(make).await;
+    let first = append_each(&log, "/a", &["1"]).await[0];
+    let both = append(&log, vec![valid(NewEvent::new("/b", "2").also("/a"))]).await.1.position;
+    let hidden = append(&log, vec![private("/a", "3")]).await.1.position;
+    append_each(&log, "/b", &["4"]).await;
+    log.delete(&topic("/a")).await.expect("it can be deleted");
+    let floor = async |after, matcher, grants: &[Matcher]| {
+        let filter = Filter { matchers: vec![matcher], grants: grants.iter().cloned().collect() };
+        read(&log, after, &filter).await.floor
+    };
+    for matcher in [exact("/a"), Matcher::Any, pattern("/a*")] {
+        assert_eq!(floor(Position::BEFORE_ALL, matcher.clone(), &[]).await, Some(both));
+        assert_eq!(floor(first, matcher.clone(), &[]).await, Some(both));
+        assert_eq!(floor(both, matcher.clone(), &[]).await, None);
+        assert_eq!(floor(both, matcher.clone(), &[exact("/a")]).await, Some(hidden));
+        assert_eq!(floor(hidden, matcher, &[Matcher::Any]).await, None);
+    }
+    assert_eq!(floor(first, exact("/b"), &[]).await, Some(both), "it bore this topic, too");
+    assert_eq!(floor(both, exact("/b"), &[]).await, None);
+    assert_eq!(floor(Position::BEFORE_ALL, exact("/c"), &[]).await, None);
+}
+
+/// Deleting what is not there is no mistake and leaves no trace.
+pub async fn a_deletion_of_nothing_changes_nothing(make: &impl Make) {
+    let log = plain(make).await;
+    append_each(&log, "/a", &["1"]).await;
+    log.delete(&topic("/a")).await.expect("it can be deleted");
+    append_each(&log, "/b", &["2"]).await;
+    let before = (log.bounds().await, read(&log, Position::BEFORE_ALL, &everything()).await);
+    for name in ["/a", "/never"] {
+        assert_eq!(log.delete(&topic(name)).await.expect("it can be deleted").count, 0);
+    }
+    assert_eq!((log.bounds().await, read(&log, Position::BEFORE_ALL, &everything()).await), before);
+}
+
+/// The topic itself is not gone: what is published on it afterwards is there.
+pub async fn a_topic_goes_on_after_its_deletion(make: &impl Make) {
+    let log = plain(make).await;
+    let key = || append_with_key(&log, vec![event("/a", "once")], Some("k"));
+    let Ok(Appended::New { ids, .. }) = key().await else { panic!("expected a new batch") };
+    let mut serial = 0;
+    for round in 0..3 {
+        let deleted = log.delete(&topic("/a")).await.expect("it can be deleted");
+        assert_eq!(deleted.count, 1, "round {round}");
+        assert!(deleted.serial > serial);
+        serial = deleted.serial;
+        let place = append_each(&log, "/a", &["again"]).await[0];
+        let page = read(&log, Position::BEFORE_ALL, &public(exact("/a"))).await;
+        assert_eq!(texts(&page.entries), ["again"]);
+        assert!(page.floor < Some(place));
+    }
+    assert_eq!(key().await, Ok(Appended::Duplicate { first_id: ids[0].clone() }), "a repeat stays one");
+}
+
+/// A tail brings nothing that was deleted before it came there, says so, and lets go what it has brought.
+pub async fn a_tail_that_a_deletion_overtook_is_told(make: &impl Make) {
+    let log = plain(make).await;
+    let (_, mut tail) = log.tail().await.expect("a tail");
+    let mut places = Vec::new();
+    for (name, text) in [("/a", "1"), ("/b", "2"), ("/b", "3"), ("/a", "4"), ("/b", "5")] {
+        places.push(append(&log, vec![event(name, text)]).await.1.position);
+    }
+    let deleted = log.delete(&topic("/b")).await.expect("it can be deleted");
+    append_each(&log, "/b", &["6"]).await;
+    assert_eq!(next(&mut tail, PLENTY).await, TailItem::Deleted { serial: deleted.serial });
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|text| text != "6") {
+        match next(&mut tail, PLENTY).await {
+            TailItem::Entries(entries) => heard.extend(texts(&entries).into_iter().map(str::to_owned)),
+            TailItem::Skipped { through } => {
+                let number = places.iter().position(|place| *place == through).expect("a place") + 1;
+                heard.push(format!("skipped to {number}"));
+            }
+            other => panic!("expected entries or what is gone, got {other:?}"),
+        }
+    }
+    assert_eq!(heard, ["1", "skipped to 3", "4", "skipped to 5", "6"]);
+    let (_, mut new) = log.tail().await.expect("a tail");
+    append_each(&log, "/a", &["7"]).await;
+    assert!(matches!(next(&mut new, PLENTY).await, TailItem::Entries(_)), "it never brought what is deleted");
+}

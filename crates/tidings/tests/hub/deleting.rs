@@ -1,0 +1,107 @@
+//! What was deleted is received by nobody who comes, and missed by nobody without being told.
+
+use tidings::{Hub, Since, Topic};
+
+use crate::stage::{Listener, StageLog, hub, hub_on, publish, publish_numbers, settle, since_id, to};
+
+fn topic(hub: &Hub, text: &str) -> Topic {
+    hub.validator().topic(text).expect("a topic")
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_who_comes_after_a_deletion_receives_what_was_deleted() {
+    let hub = hub().await;
+    let before = publish(&hub, "news", "before").await;
+    // Somebody listens, so that feeds and pages hold what comes.
+    let mut live = Listener::open(&hub, to(&hub, &["chat", "news"])).await;
+    let ids = publish_numbers(&hub, "chat", 1, 3).await;
+    publish(&hub, "news", "after").await;
+    assert_eq!(live.data(4).await, ["1", "2", "3", "after"]);
+    let ask = |since| to(&hub, &["chat", "news"]).since(since);
+    let mut earlier = Listener::open(&hub, ask(since_id(before.as_str()))).await;
+    assert_eq!(earlier.data(4).await, ["1", "2", "3", "after"]);
+
+    assert_eq!(hub.delete(&topic(&hub, "chat")).await, Ok(3));
+    let mut earliest = Listener::open(&hub, ask(Since::Earliest)).await;
+    assert_eq!(earliest.data(2).await, ["before", "after"]);
+    for missed in [&before, &ids[0], &ids[1]] {
+        let mut back = Listener::open(&hub, ask(since_id(missed.as_str()))).await;
+        assert_eq!(back.next().await.notice("gap")["reason"], "expired");
+        assert_eq!(back.data(1).await, ["after"]);
+    }
+    let mut complete = Listener::open(&hub, ask(since_id(ids[2].as_str()))).await;
+    assert_eq!(complete.data(1).await, ["after"]);
+    let mut other = Listener::open(&hub, to(&hub, &["news"]).since(since_id(before.as_str()))).await;
+    assert_eq!(other.data(1).await, ["after"]);
+
+    publish(&hub, "chat", "new").await;
+    for listener in [&mut live, &mut earlier, &mut earliest, &mut complete] {
+        assert_eq!(listener.data(1).await, ["new"]);
+        listener.hears_nothing_more().await;
+    }
+}
+
+/// Who comes back far behind gets a page of the log, and the rest from the feed as soon as that reaches back to it.
+#[tokio::test(start_paused = true)]
+async fn what_follows_the_first_page_holds_nothing_that_was_deleted_either() {
+    let hub = hub_on(&StageLog::new(None), |settings| settings.replay_page_bytes = 1).await;
+    let before = publish(&hub, "news", "before").await;
+    let mut live = Listener::open(&hub, to(&hub, &["*"])).await;
+    publish(&hub, "news", "1").await;
+    publish_numbers(&hub, "chat", 2, 4).await;
+    publish(&hub, "news", "5").await;
+    assert_eq!(live.data(5).await, ["1", "2", "3", "4", "5"]);
+    hub.delete(&topic(&hub, "chat")).await.expect("deleted");
+    let mut back = Listener::open(&hub, to(&hub, &["*"]).since(since_id(before.as_str()))).await;
+    back.next().await.notice("gap");
+    assert_eq!(back.data(2).await, ["1", "5"]);
+    live.hears_nothing_more().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_who_was_still_to_receive_it_is_told_of_a_gap() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    let mut chat = Listener::open(&hub, to(&hub, &["chat"])).await;
+    let mut news = Listener::open(&hub, to(&hub, &["news"])).await;
+    log.tail_runs.send_replace(false);
+    publish(&hub, "news", "on its way").await;
+    settle().await;
+    publish(&hub, "chat", "deleted").await;
+    // The writer is cut off from the log, where it has been carried out all the same.
+    assert_eq!(hub.delete(&topic(&hub, "chat")).await, Ok(1));
+    log.tail_runs.send_replace(true);
+    assert_eq!(chat.next().await.notice("gap")["reason"], "expired");
+    publish(&hub, "chat", "next").await;
+    assert_eq!(chat.data(1).await, ["next"]);
+    assert_eq!(news.data(1).await, ["on its way"]);
+    news.hears_nothing_more().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_hub_on_the_same_log_gives_it_up_too() {
+    let log = StageLog::new(None);
+    let (one, other) = (hub_on(&log, |_| {}).await, hub_on(&log, |_| {}).await);
+    let before = publish(&one, "chat", "before").await;
+    let mut live = Listener::open(&other, to(&other, &["chat"])).await;
+    publish(&one, "chat", "gone").await;
+    assert_eq!(live.data(1).await, ["gone"]);
+    assert_eq!(one.delete(&topic(&one, "chat")).await, Ok(2));
+    settle().await;
+    let mut back = Listener::open(&other, to(&other, &["chat"]).since(since_id(before.as_str()))).await;
+    back.next().await.notice("gap");
+    back.hears_nothing_more().await;
+    live.hears_nothing_more().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_away_deletes_nothing() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    publish(&hub, "chat", "kept").await;
+    log.far.go_down();
+    assert!(matches!(hub.delete(&topic(&hub, "chat")).await, Err(tidings::PublishError::Unavailable(_))));
+    log.far.come_back();
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Earliest)).await;
+    assert_eq!(listener.data(1).await, ["kept"]);
+}
