@@ -1,7 +1,7 @@
 // Commands as people type them name port 8080. They get a network of their own to have it in, and processes of
 // their own that all end with them.
 
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { dirname } from 'node:path';
 import { built } from './hub.mjs';
@@ -11,6 +11,11 @@ const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 const PATIENCE_MS = 300_000;
 const ENTER = ['--net', '--pid', '--fork', '--kill-child'];
 const AS_ROOT = process.getuid() === 0 ? [] : ['--user', '--map-root-user'];
+
+/** Whether this system lets us make networks. */
+export function isPermitted() {
+  return spawnSync('unshare', [...AS_ROOT, ...ENTER, 'true']).status === 0;
+}
 
 /** Runs a script of tests/stories with bash, from the top of the repository; resolves with what it printed. */
 export function run(t, script, environment = {}) {
