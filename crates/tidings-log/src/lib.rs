@@ -11,6 +11,7 @@
 //!   starts a new [`Epoch`].
 
 mod clock;
+pub mod cluster;
 pub mod conformance;
 mod delayed;
 mod draft;

@@ -1,0 +1,276 @@
+//! What every cluster must do: one suite for all of them.
+//!
+//! Each check is a promise, and asks a factory for two nodes of a fresh cluster. [`cluster_conformance!`](crate::cluster_conformance!) makes a test
+//! of each. Time passes by Tokio's clock: a cluster that keeps time by it pauses it, others wait.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Change, Cluster, Messages, Watch};
+
+/// Two nodes of one cluster, of which nobody else knows.
+#[derive(Clone, Debug)]
+pub struct Nodes {
+    /// One.
+    pub one: Arc<dyn Cluster>,
+    /// The other.
+    pub other: Arc<dyn Cluster>,
+}
+
+/// Makes a module of tests, one for each check, named after the promise: `cluster_conformance!(local, make)`, where `make` is an `async
+/// fn() -> Nodes`. It needs Tokio with the feature `macros`.
+#[macro_export]
+macro_rules! cluster_conformance {
+    ($module:ident, $make:expr) => {
+        mod $module {
+            #[allow(unused_imports)]
+            use super::*;
+            $crate::cluster_conformance! {
+                @tests $make;
+                a_lease_has_one_holder_until_it_is_released
+                a_lease_passes_on_when_its_time_is_up
+                a_renewed_lease_is_kept
+                a_lost_lease_takes_nothing_from_the_next_holder
+                each_acquisition_has_a_larger_number
+                of_many_who_want_a_lease_one_gets_it
+                what_one_sets_the_other_gets_until_it_is_removed
+                what_is_not_said_again_is_gone_when_its_time_is_up
+                a_list_has_the_keys_of_its_prefix_in_order
+                a_watch_begins_with_what_is_there_and_tells_what_changes
+                a_watch_is_woken_when_a_time_is_up
+                a_slow_watch_is_told_how_things_stand_now
+                to_say_the_same_again_is_no_change
+                a_message_reaches_all_who_listen_in_order
+                a_message_is_not_kept_for_later
+            }
+        }
+    };
+    (@tests $make:expr; $($check:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $check() {
+                $crate::cluster::conformance::$check($make().await).await;
+            }
+        )*
+    };
+}
+
+/// Long enough for whatever a check does in between.
+const SHORT: Duration = Duration::from_secs(2);
+/// Longer than any check takes.
+const LONG: Duration = Duration::from_secs(600);
+
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+async fn set(node: &Arc<dyn Cluster>, key: &str, value: &str, time: Duration) {
+    node.set(key, value.as_bytes(), time).await.expect("the cluster answers");
+}
+
+async fn get(node: &Arc<dyn Cluster>, key: &str) -> Option<String> {
+    let value = node.get(key).await.expect("the cluster answers");
+    value.map(|value| String::from_utf8(value).expect("text"))
+}
+
+async fn changes(watch: &mut Box<dyn Watch>) -> Vec<String> {
+    let waited = tokio::time::timeout(LONG, watch.next()).await.expect("something changes");
+    let told = waited.expect("the cluster answers").into_iter().map(|change| match change {
+        Change::Set { key, value } => format!("{key}={}", String::from_utf8(value).expect("text")),
+        Change::Gone { key } => format!("{key} gone"),
+    });
+    told.collect()
+}
+
+async fn message(messages: &mut Box<dyn Messages>) -> String {
+    let waited = tokio::time::timeout(LONG, messages.next()).await.expect("a message comes");
+    String::from_utf8(waited.expect("the cluster answers")).expect("text")
+}
+
+/// Nobody else gets it meanwhile, not even the holder again.
+pub async fn a_lease_has_one_holder_until_it_is_released(nodes: Nodes) {
+    let lease = nodes.one.acquire("bridge", LONG).await.expect("an answer").expect("nobody has it");
+    assert_eq!(nodes.other.acquire("bridge", LONG).await, Ok(None));
+    assert_eq!(nodes.one.acquire("bridge", LONG).await, Ok(None));
+    assert!(nodes.other.acquire("another", LONG).await.expect("an answer").is_some());
+    nodes.one.release(&lease).await.expect("an answer");
+    assert!(nodes.other.acquire("bridge", LONG).await.expect("an answer").is_some());
+}
+
+/// So a dead holder holds nothing up.
+pub async fn a_lease_passes_on_when_its_time_is_up(nodes: Nodes) {
+    let lost = nodes.one.acquire("bridge", SHORT).await.expect("an answer").expect("nobody has it");
+    assert_eq!(nodes.other.acquire("bridge", LONG).await, Ok(None));
+    pass(SHORT).await;
+    assert!(nodes.other.acquire("bridge", LONG).await.expect("an answer").is_some());
+    assert_eq!(nodes.one.renew(&lost, LONG).await, Ok(false));
+}
+
+/// As long as its holder lives.
+pub async fn a_renewed_lease_is_kept(nodes: Nodes) {
+    let lease = nodes.one.acquire("bridge", SHORT).await.expect("an answer").expect("nobody has it");
+    for _ in 0..3 {
+        pass(SHORT / 2).await;
+        assert_eq!(nodes.one.renew(&lease, SHORT).await, Ok(true));
+        assert_eq!(nodes.other.acquire("bridge", LONG).await, Ok(None));
+    }
+}
+
+/// A holder that slept too long neither keeps nor ends what another has by now.
+pub async fn a_lost_lease_takes_nothing_from_the_next_holder(nodes: Nodes) {
+    let lost = nodes.one.acquire("bridge", SHORT).await.expect("an answer").expect("nobody has it");
+    pass(SHORT).await;
+    let held = nodes.other.acquire("bridge", LONG).await.expect("an answer").expect("its time was up");
+    nodes.one.release(&lost).await.expect("an answer");
+    assert_eq!(nodes.one.renew(&lost, LONG).await, Ok(false));
+    assert_eq!(nodes.one.acquire("bridge", LONG).await, Ok(None));
+    assert_eq!(nodes.other.renew(&held, LONG).await, Ok(true));
+}
+
+/// What is guarded can tell the last holder from those before.
+pub async fn each_acquisition_has_a_larger_number(nodes: Nodes) {
+    let mut last = 0;
+    for node in [&nodes.one, &nodes.other, &nodes.one] {
+        let lease = node.acquire("bridge", LONG).await.expect("an answer").expect("nobody has it");
+        assert!(lease.fence > last, "{lease:?} after {last}");
+        last = lease.fence;
+        node.release(&lease).await.expect("an answer");
+    }
+}
+
+/// Also when they come at the same time.
+pub async fn of_many_who_want_a_lease_one_gets_it(nodes: Nodes) {
+    for round in 0..20 {
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..8 {
+            let node = Arc::clone(if number % 2 == 0 { &nodes.one } else { &nodes.other });
+            let key = format!("round {round}");
+            tasks.spawn(async move { node.acquire(&key, LONG).await.expect("an answer").is_some() });
+        }
+        let holders = tasks.join_all().await.into_iter().filter(|holds| *holds).count();
+        assert_eq!(holders, 1);
+    }
+}
+
+/// The state is shared, and leases are no part of it.
+pub async fn what_one_sets_the_other_gets_until_it_is_removed(nodes: Nodes) {
+    nodes.one.acquire("a", LONG).await.expect("an answer");
+    assert_eq!(get(&nodes.other, "a").await, None);
+    set(&nodes.one, "a", "1", LONG).await;
+    assert_eq!(get(&nodes.other, "a").await.as_deref(), Some("1"));
+    set(&nodes.other, "a", "", LONG).await;
+    assert_eq!(get(&nodes.one, "a").await.as_deref(), Some(""));
+    for _ in 0..2 {
+        nodes.one.remove("a").await.expect("an answer");
+        assert_eq!(get(&nodes.other, "a").await, None);
+    }
+}
+
+/// What a dead node said of itself goes with it.
+pub async fn what_is_not_said_again_is_gone_when_its_time_is_up(nodes: Nodes) {
+    set(&nodes.one, "silent", "1", SHORT).await;
+    set(&nodes.one, "said again", "1", SHORT).await;
+    pass(SHORT / 2).await;
+    set(&nodes.one, "said again", "1", LONG).await;
+    pass(SHORT / 2).await;
+    assert_eq!(get(&nodes.other, "silent").await, None);
+    assert_eq!(get(&nodes.other, "said again").await.as_deref(), Some("1"));
+    assert_eq!(nodes.other.list("").await.expect("an answer").len(), 1);
+}
+
+/// And no others.
+pub async fn a_list_has_the_keys_of_its_prefix_in_order(nodes: Nodes) {
+    for key in ["b/2", "a", "b/10", "b", "b0", "ä/1", "b/*"] {
+        set(&nodes.one, key, key, LONG).await;
+    }
+    let keys = async |prefix: &str| -> Vec<String> {
+        let listed = nodes.other.list(prefix).await.expect("an answer");
+        assert!(listed.iter().all(|(key, value)| key.as_bytes() == value));
+        listed.into_iter().map(|(key, _)| key).collect()
+    };
+    assert_eq!(keys("b/").await, ["b/*", "b/10", "b/2"]);
+    assert_eq!(keys("b/*").await, ["b/*"]);
+    assert_eq!(keys("ä").await, ["ä/1"]);
+    assert_eq!(keys("c").await, [""; 0]);
+    assert_eq!(keys("").await.len(), 7);
+}
+
+/// Without a hole between the two.
+pub async fn a_watch_begins_with_what_is_there_and_tells_what_changes(nodes: Nodes) {
+    set(&nodes.one, "p/1", "a", LONG).await;
+    set(&nodes.one, "q/1", "x", LONG).await;
+    let mut watch = nodes.other.watch("p/").await.expect("an answer");
+    assert_eq!(changes(&mut watch).await, ["p/1=a"]);
+    set(&nodes.one, "q/1", "y", LONG).await;
+    set(&nodes.one, "p/2", "b", LONG).await;
+    assert_eq!(changes(&mut watch).await, ["p/2=b"]);
+    nodes.one.remove("p/1").await.expect("an answer");
+    assert_eq!(changes(&mut watch).await, ["p/1 gone"]);
+    let mut again = nodes.one.watch("p/").await.expect("an answer");
+    assert_eq!(changes(&mut again).await, ["p/2=b"]);
+}
+
+/// Nobody has to do anything for it.
+pub async fn a_watch_is_woken_when_a_time_is_up(nodes: Nodes) {
+    set(&nodes.one, "p/1", "a", SHORT).await;
+    let mut watch = nodes.other.watch("p/").await.expect("an answer");
+    assert_eq!(changes(&mut watch).await, ["p/1=a"]);
+    assert_eq!(changes(&mut watch).await, ["p/1 gone"]);
+}
+
+/// And not all that has been between.
+pub async fn a_slow_watch_is_told_how_things_stand_now(nodes: Nodes) {
+    let mut watch = nodes.other.watch("p/").await.expect("an answer");
+    for number in 0..1_000 {
+        set(&nodes.one, "p/1", &number.to_string(), LONG).await;
+    }
+    set(&nodes.one, "p/2", "short", LONG).await;
+    nodes.one.remove("p/2").await.expect("an answer");
+    let mut last = Vec::new();
+    while last.last().is_none_or(|change| change != "p/1=999") {
+        last.extend(changes(&mut watch).await);
+    }
+    set(&nodes.one, "p/3", "end", LONG).await;
+    while last.last().is_none_or(|change| change != "p/3=end") {
+        last.extend(changes(&mut watch).await);
+    }
+    let named = |key: &str| last.iter().rfind(|change| change.starts_with(key)).cloned();
+    assert!(named("p/2").is_none_or(|change| change == "p/2 gone"));
+}
+
+/// Whoever lives says so again and again, which is no news.
+pub async fn to_say_the_same_again_is_no_change(nodes: Nodes) {
+    let mut watch = nodes.other.watch("p/").await.expect("an answer");
+    set(&nodes.one, "p/1", "a", SHORT).await;
+    assert_eq!(changes(&mut watch).await, ["p/1=a"]);
+    for _ in 0..4 {
+        pass(SHORT / 2).await;
+        set(&nodes.one, "p/1", "a", SHORT).await;
+    }
+    set(&nodes.one, "p/2", "b", LONG).await;
+    assert_eq!(changes(&mut watch).await, ["p/2=b"]);
+}
+
+/// The sender's own node included.
+pub async fn a_message_reaches_all_who_listen_in_order(nodes: Nodes) {
+    let mut here = nodes.one.listen("c").await.expect("an answer");
+    let mut there = nodes.other.listen("c").await.expect("an answer");
+    let mut elsewhere = nodes.other.listen("d").await.expect("an answer");
+    for number in 0..100 {
+        nodes.one.send("c", number.to_string().as_bytes()).await.expect("an answer");
+    }
+    nodes.one.send("d", b"else").await.expect("an answer");
+    for listener in [&mut here, &mut there] {
+        for number in 0..100 {
+            assert_eq!(message(listener).await, number.to_string());
+        }
+    }
+    assert_eq!(message(&mut elsewhere).await, "else");
+}
+
+/// Who was not there has missed it.
+pub async fn a_message_is_not_kept_for_later(nodes: Nodes) {
+    nodes.one.send("c", b"before").await.expect("an answer");
+    let mut listener = nodes.other.listen("c").await.expect("an answer");
+    nodes.one.send("c", b"after").await.expect("an answer");
+    assert_eq!(message(&mut listener).await, "after");
+}

@@ -1,0 +1,388 @@
+//! A cluster of the hubs in one process: one [`Store`] behind a mutex that is held for short, synchronous sections.
+//!
+//! Time is Tokio's, which tests pause, and not that of the day: a lease must not be lost because somebody sets the clock. What has expired is removed by the next call of whatever kind, and every call
+//! first does so: it is never seen. A watch is a list of what it has told and a bell that rings when the store changes, so a slow one costs no
+//! queue; each time that it looks it goes through the keys of its prefix once.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{broadcast, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{Change, Cluster, ClusterError, Lease, Messages, Watch};
+use crate::memory::lock;
+
+/// How much a [`LocalCluster`] holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClusterLimits {
+    /// Most memory of keys and values, leases included, in bytes. What does not fit is refused as [`ClusterError::Full`]. Default 64 MiB.
+    pub bytes_max: usize,
+    /// Most messages of one channel that wait for a listener, rounded up to a power of two. Beyond, it loses the oldest. Default 1,024.
+    pub messages_max: usize,
+}
+
+impl Default for ClusterLimits {
+    fn default() -> Self {
+        Self { bytes_max: 64 << 20, messages_max: 1_024 }
+    }
+}
+
+/// A cluster of the hubs in one process. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct LocalCluster {
+    store: Arc<Mutex<Store>>,
+    /// Rings when a key changed.
+    bell: watch::Sender<()>,
+}
+
+impl LocalCluster {
+    /// A cluster in which nothing is known yet.
+    pub fn new(limits: ClusterLimits) -> Self {
+        let store = Store {
+            limits,
+            leases: Keyed::default(),
+            state: Keyed::default(),
+            channels: HashMap::new(),
+            last_number: 0,
+        };
+        Self { store: Arc::new(Mutex::new(store)), bell: watch::Sender::new(()) }
+    }
+
+    /// The store, without what has expired.
+    fn store(&self) -> MutexGuard<'_, Store> {
+        let mut store = lock(&self.store);
+        store.expire(Instant::now());
+        store
+    }
+}
+
+impl Default for LocalCluster {
+    fn default() -> Self {
+        Self::new(ClusterLimits::default())
+    }
+}
+
+impl fmt::Debug for LocalCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalCluster").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Cluster for LocalCluster {
+    async fn acquire(&self, key: &str, time: Duration) -> Result<Option<Lease>, ClusterError> {
+        let mut store = self.store();
+        if store.leases.entries.contains_key(key) {
+            return Ok(None);
+        }
+        store.check_room(key, &[], None)?;
+        let fence = store.next_number();
+        store.leases.insert(key, Entry { value: Vec::new(), number: fence, until: until(time) });
+        Ok(Some(Lease { key: key.to_owned(), fence }))
+    }
+
+    async fn renew(&self, lease: &Lease, time: Duration) -> Result<bool, ClusterError> {
+        let mut store = self.store();
+        if !store.holds(lease) {
+            return Ok(false);
+        }
+        store.leases.insert(&lease.key, Entry { value: Vec::new(), number: lease.fence, until: until(time) });
+        Ok(true)
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), ClusterError> {
+        let mut store = self.store();
+        if store.holds(lease) {
+            store.leases.remove(&lease.key);
+        }
+        Ok(())
+    }
+
+    async fn set(&self, key: &str, value: &[u8], time: Duration) -> Result<(), ClusterError> {
+        let mut store = self.store();
+        let known = store.state.entries.get(key).map(|entry| (entry.number, entry.value == value));
+        let replaced = store.state.entries.get(key).map(|entry| entry.value.len());
+        store.check_room(key, value, replaced)?;
+        // To say the same again, as everybody does before the time is up, is no change.
+        let number = match known {
+            Some((number, true)) => number,
+            _ => store.next_number(),
+        };
+        store.state.insert(key, Entry { value: value.to_vec(), number, until: until(time) });
+        drop(store);
+        self.bell.send_replace(());
+        Ok(())
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), ClusterError> {
+        self.store().state.remove(key);
+        self.bell.send_replace(());
+        Ok(())
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ClusterError> {
+        Ok(self.store().state.entries.get(key).map(|entry| entry.value.clone()))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, ClusterError> {
+        let store = self.store();
+        Ok(store.state.below(prefix).map(|(key, entry)| (key.clone(), entry.value.clone())).collect())
+    }
+
+    async fn watch(&self, prefix: &str) -> Result<Box<dyn Watch>, ClusterError> {
+        let told = BTreeMap::new();
+        let bell = self.bell.subscribe();
+        Ok(Box::new(LocalWatch { cluster: self.clone(), prefix: prefix.to_owned(), told, bell }))
+    }
+
+    async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError> {
+        let mut store = self.store();
+        if let Some(listeners) = store.channels.get(channel)
+            && listeners.send(message.into()).is_err()
+        {
+            store.channels.remove(channel);
+        }
+        Ok(())
+    }
+
+    async fn listen(&self, channel: &str) -> Result<Box<dyn Messages>, ClusterError> {
+        let mut store = self.store();
+        let messages_max = store.limits.messages_max.max(1);
+        // Channels that nobody listens to any more make room for those that somebody does.
+        store.channels.retain(|_, listeners| listeners.receiver_count() > 0);
+        let listeners = store.channels.entry(channel.to_owned());
+        let received = listeners.or_insert_with(|| broadcast::Sender::new(messages_max)).subscribe();
+        Ok(Box::new(LocalMessages(received)))
+    }
+}
+
+struct LocalWatch {
+    cluster: LocalCluster,
+    prefix: String,
+    /// The number of each value that was told.
+    told: BTreeMap<String, u64>,
+    bell: watch::Receiver<()>,
+}
+
+#[async_trait]
+impl Watch for LocalWatch {
+    async fn next(&mut self) -> Result<Vec<Change>, ClusterError> {
+        loop {
+            // The bell is muted before the store is looked at: whatever comes afterwards rings it again.
+            self.bell.mark_unchanged();
+            let (changes, next_expiry) = self.look();
+            if !changes.is_empty() {
+                return Ok(changes);
+            }
+            let expiry = async {
+                match next_expiry {
+                    Some(instant) => sleep_until(instant).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                rung = self.bell.changed() => rung.expect("this watch holds the cluster, which holds the bell"),
+                () = expiry => {}
+            }
+        }
+    }
+}
+
+impl LocalWatch {
+    /// What is not as it was told, and when something here expires next.
+    fn look(&mut self) -> (Vec<Change>, Option<Instant>) {
+        let store = self.cluster.store();
+        let mut changes = Vec::new();
+        self.told.retain(|key, _| {
+            let is_there = store.state.entries.contains_key(key);
+            if !is_there {
+                changes.push(Change::Gone { key: key.clone() });
+            }
+            is_there
+        });
+        let mut next_expiry: Option<Instant> = None;
+        for (key, entry) in store.state.below(&self.prefix) {
+            next_expiry = Some(next_expiry.map_or(entry.until, |next| next.min(entry.until)));
+            if self.told.get(key) != Some(&entry.number) {
+                self.told.insert(key.clone(), entry.number);
+                changes.push(Change::Set { key: key.clone(), value: entry.value.clone() });
+            }
+        }
+        (changes, next_expiry)
+    }
+}
+
+struct LocalMessages(broadcast::Receiver<Arc<[u8]>>);
+
+#[async_trait]
+impl Messages for LocalMessages {
+    async fn next(&mut self) -> Result<Vec<u8>, ClusterError> {
+        loop {
+            match self.0.recv().await {
+                Ok(message) => return Ok(message.to_vec()),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => {
+                    return Err(ClusterError::Unavailable("its last handle is gone".to_owned()));
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Store {
+    limits: ClusterLimits,
+    leases: Keyed,
+    state: Keyed,
+    channels: HashMap<String, broadcast::Sender<Arc<[u8]>>>,
+    /// The last number that was given to a lease or a value.
+    last_number: u64,
+}
+
+impl Store {
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn holds(&self, lease: &Lease) -> bool {
+        self.leases.entries.get(&lease.key).is_some_and(|entry| entry.number == lease.fence)
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.leases.expire(now);
+        self.state.expire(now);
+    }
+
+    /// Whether a key fits in, in the place of a value of so many bytes if it is there already.
+    fn check_room(&self, key: &str, value: &[u8], replaced: Option<usize>) -> Result<(), ClusterError> {
+        let free = self.limits.bytes_max.saturating_sub(self.leases.bytes + self.state.bytes);
+        let free = free + replaced.map_or(0, |value_bytes| weight(key, value_bytes));
+        if weight(key, value.len()) <= free {
+            return Ok(());
+        }
+        Err(ClusterError::Full(format!("keys and values take {} bytes at most", self.limits.bytes_max)))
+    }
+}
+
+/// Keys that expire.
+#[derive(Debug, Default)]
+struct Keyed {
+    entries: BTreeMap<String, Entry>,
+    /// The same keys in the order in which they expire.
+    expiries: BTreeMap<(Instant, u64), String>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Vec<u8>,
+    /// Another one with each acquisition and each change of the value.
+    number: u64,
+    until: Instant,
+}
+
+impl Keyed {
+    fn insert(&mut self, key: &str, entry: Entry) {
+        self.remove(key);
+        self.bytes += weight(key, entry.value.len());
+        self.expiries.insert((entry.until, entry.number), key.to_owned());
+        self.entries.insert(key.to_owned(), entry);
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.bytes -= weight(key, entry.value.len());
+            self.expiries.remove(&(entry.until, entry.number));
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(((until, _), key)) = self.expiries.first_key_value()
+            && *until <= now
+        {
+            let key = key.clone();
+            self.remove(&key);
+        }
+    }
+
+    fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Entry)> + 'a {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        self.entries.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(prefix))
+    }
+}
+
+/// The longest that anything is held without being renewed: a hundred years. Longer times count as this.
+const TIME_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+
+fn until(time: Duration) -> Instant {
+    Instant::now() + time.min(TIME_MAX)
+}
+
+/// The memory of a key and its value.
+fn weight(key: &str, value_bytes: usize) -> usize {
+    2 * key.len() + value_bytes + ENTRY_BYTES
+}
+
+/// Memory of one key beside its text and value: places in two trees.
+const ENTRY_BYTES: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::conformance::Nodes;
+
+    fn make() -> std::future::Ready<Nodes> {
+        tokio::time::pause();
+        let cluster = LocalCluster::default();
+        std::future::ready(Nodes { one: Arc::new(cluster.clone()), other: Arc::new(cluster) })
+    }
+
+    crate::cluster_conformance!(conformance, make);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_memory_of_keys_and_values_is_bounded_and_comes_back() {
+        let cluster = LocalCluster::new(ClusterLimits { bytes_max: 2_000, ..ClusterLimits::default() });
+        let second = Duration::from_secs(1);
+        cluster.set("a", &[0; 1_000], second).await.expect("there is room");
+        let refused = cluster.set("b", &[0; 1_000], second).await;
+        assert!(matches!(refused, Err(ClusterError::Full(_))), "{refused:?}");
+        cluster.set("a", &[1; 1_100], second).await.expect("it replaces the other");
+        assert!(cluster.acquire(&"k".repeat(1_000), second).await.is_err());
+        tokio::time::sleep(second).await;
+        cluster.set("b", &[0; 1_000], second).await.expect("there is room again");
+        cluster.remove("b").await.expect("it can be reached");
+        assert_eq!(lock(&cluster.store).state.bytes, 0);
+        assert!(lock(&cluster.store).state.expiries.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_listens_too_slowly_loses_the_oldest_messages() {
+        let cluster = LocalCluster::new(ClusterLimits { messages_max: 4, ..ClusterLimits::default() });
+        let mut slow = cluster.listen("c").await.expect("it can be reached");
+        for number in 0..10 {
+            cluster.send("c", &[number]).await.expect("it can be reached");
+        }
+        for expected in 6..10 {
+            assert_eq!(slow.next().await, Ok(vec![expected]));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_nobody_listens_to_is_forgotten() {
+        let cluster = LocalCluster::default();
+        for number in 0..100 {
+            drop(cluster.listen(&number.to_string()).await.expect("it can be reached"));
+        }
+        assert!(lock(&cluster.store).channels.len() <= 1);
+    }
+}
