@@ -6,8 +6,8 @@ use tidings_bench::Report;
 
 use crate::{
     results::{
-        Bound, Figure, Results, TARGETS, bytes, connects, cpu, deliveries, events, kernel_bytes, p50, p99,
-        p999, per_read,
+        Bound, Figure, Results, TARGETS, bytes, bytes_all_told, connects, cpu, deliveries, events,
+        kernel_bytes, p50, p99, p999, per_read,
     },
     servers::{ServerKind, machine},
 };
@@ -23,7 +23,8 @@ struct Row {
 }
 
 const ROWS: &[Row] = &[
-    row("idle", "process memory per subscriber, B", bytes),
+    row("idle", "process memory per subscriber, all told, B", bytes_all_told),
+    row("idle", "of that, what each subscriber added, B", bytes),
     row("idle", "kernel memory per connection, both ends, B", kernel_bytes),
     row("idle", "connections/s", connects),
     row("fanout", "deliveries/s", deliveries),

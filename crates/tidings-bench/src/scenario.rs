@@ -24,6 +24,8 @@ const CONNECTING_MAX: usize = 256;
 const SPARE_DESCRIPTORS: usize = 64;
 /// How long after the last event one that comes again would be noticed.
 const AFTERMATH: Duration = Duration::from_millis(100);
+/// How long a server may come to rest before what waits for it is weighed.
+const CALM: Duration = Duration::from_secs(3);
 /// A client that computes for more than this share of the time may be what limits the measurement.
 const BUSY_LIMIT: f64 = 0.9;
 /// Growth: the numbers of subscribers, and the deliveries per second that all of them have.
@@ -210,8 +212,10 @@ impl Bench<'_> {
         let mut engine = self.engine(shape)?;
         let before = self.memory()?;
         let connecting = self.people(&mut engine, shape)?;
+        engine.linger(CALM)?;
         let connected = self.memory()?;
         let traffic = self.publish(&mut engine, load(shape))?;
+        engine.linger(CALM)?;
         let after = self.memory()?;
         let step = self.step(name, shape, &engine);
         engine.hang_up();

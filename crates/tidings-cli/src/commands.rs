@@ -7,6 +7,7 @@ mod demo;
 mod hub;
 mod key;
 mod listening;
+mod memory;
 mod publish;
 mod serve;
 mod subscribe;

@@ -17,6 +17,7 @@ use url::Url;
 use super::{
     banner, block_on,
     listening::{Listening, base_url, start_log},
+    memory::give_back_when_calm,
     threads,
 };
 use crate::{
@@ -175,6 +176,7 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
     settings.connection_metrics = Some(Arc::clone(&metrics));
     let service = faces(hub.clone(), authenticator, settings);
 
+    tokio::spawn(give_back_when_calm(Arc::clone(&metrics)));
     print_line(&banner::of_hub(&config, &base_url, files))?;
     let connections = ConnectionSettings {
         connections_max: config.connections_max,
