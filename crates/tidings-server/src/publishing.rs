@@ -73,7 +73,7 @@ pub(crate) fn utf8(body: &[u8]) -> Result<&str, Problem> {
 
 /// The connection that `except` names.
 pub(crate) fn connection_id(text: &str) -> Result<ConnectionId, Problem> {
-    ConnectionId::new(text).ok_or_else(|| {
+    ConnectionId::parse(text).ok_or_else(|| {
         let shown = excerpt(text);
         Problem::bad_request("except", format!("The value {shown} of `except` names no connection: take the one from the `hello` notice of a stream."))
     })

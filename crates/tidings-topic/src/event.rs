@@ -95,21 +95,35 @@ impl EventType {
     }
 }
 
-/// Names one connection of a subscriber, so that a publisher can leave it out (`except`). Made by the hub, never by a client.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct ConnectionId(Arc<str>);
+/// Names one connection of a subscriber, so that a publisher can leave it out (`except`). Made by the hub, never by a client: 128 random bits,
+/// spelled as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId([u8; 16]);
 
 impl ConnectionId {
-    /// Wraps a text: 1 to 64 ASCII letters, digits or `-`. Anything else is `None`; it could never name a connection.
-    pub fn new(text: &str) -> Option<Self> {
-        let fits = (1..=64).contains(&text.len());
-        let known = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        (fits && known).then(|| Self(text.into()))
+    /// The id of these bits, which nobody must be able to guess.
+    pub const fn from_random(bits: [u8; 16]) -> Self {
+        Self(bits)
     }
 
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// Reads what [`Display`](fmt::Display) writes. `None` for anything else: it could never name a connection.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_spelled_so =
+            text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let bits = u128::from_str_radix(text, 16).ok().filter(|_| is_spelled_so)?;
+        Some(Self(bits.to_be_bytes()))
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConnectionId({self})")
     }
 }
 

@@ -128,7 +128,7 @@ impl OpenFrames {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             topics: event.topics.clone(),
             private: event.private,
-            except: event.except.clone(),
+            except: event.except,
         };
         self.audience_bytes += audience.memory_bytes();
         Some(Arc::new(audience))

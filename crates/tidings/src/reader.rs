@@ -91,7 +91,7 @@ impl Reader {
     pub(crate) fn take(&mut self) -> Self {
         Self {
             filter: Arc::clone(&self.filter),
-            connection: self.connection.clone(),
+            connection: self.connection,
             feeds: std::mem::take(&mut self.feeds),
             ..*self
         }
@@ -156,7 +156,7 @@ impl Reader {
         ReplayRequest {
             filter: Arc::clone(&self.filter),
             format: self.format,
-            connection: self.connection.clone(),
+            connection: self.connection,
             place: self.place,
             head: feeds.head(),
             told: self.told,
@@ -265,7 +265,7 @@ mod tests {
             let (head, tail) = now(log.tail()).expect("the log is there");
             let feeds = Feeds::new(head, feed_bytes_max);
             let filter = Filter { matchers: matchers(&Validator::default(), chosen), ..Filter::default() };
-            let connection = ConnectionId::new("c").expect("valid");
+            let connection = ConnectionId::from_random([7; 16]);
             let reader = Reader::join(&feeds, Arc::new(filter), Format::Plain, connection, &Arc::default());
             let replays = Replays::new(Arc::clone(&log) as Arc<dyn Log>, 1, 300);
             Self {

@@ -83,11 +83,12 @@ impl Subscription {
     ) -> Result<Self, Unavailable> {
         let shared = &hub.shared;
         let waker = Arc::new(AtomicWaker::new());
-        let connection =
-            ConnectionId::new(&uuid::Uuid::new_v4().to_string()).expect("a UUID is a connection id");
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits).expect("the system gives random numbers");
+        let connection = ConnectionId::from_random(bits);
         let filter = Arc::new(request.filter);
-        let mut reader = Reader::join(&shared.feeds, filter, request.format, connection.clone(), &waker);
-        let membership = shared.presence.join(connection.clone(), &reader.filter.matchers, request.label);
+        let mut reader = Reader::join(&shared.feeds, filter, request.format, connection, &waker);
+        let membership = shared.presence.join(connection, &reader.filter.matchers, request.label);
 
         let now = Instant::now();
         let settings = &shared.settings;
@@ -149,7 +150,7 @@ impl Subscription {
     fn begin(&mut self, hello: bool, page: Option<Replayed>) {
         let place = page.as_ref().map_or(self.reader.place, |page| page.from);
         let hello = hello.then(|| {
-            let hello = Notice::Hello { connection: self.reader.connection.as_str().to_owned() };
+            let hello = Notice::Hello { connection: self.reader.connection.to_string() };
             Words::notice(&hello, place)
         });
         match page {
@@ -164,8 +165,8 @@ impl Subscription {
     }
 
     /// The name of this connection: an event published with [`NewEvent::except`](crate::NewEvent::except) of it is not delivered here.
-    pub fn connection(&self) -> &ConnectionId {
-        &self.reader.connection
+    pub fn connection(&self) -> ConnectionId {
+        self.reader.connection
     }
 
     /// Where this subscription went on, if the request had a cursor.

@@ -52,7 +52,7 @@ pub async fn app(clock: fn() -> Zoned) -> (Hub, Router) {
     let changes = here.subscribe();
     let hub = Hub::builder().on_presence(move |presence| {
         here.send_modify(|here| match &presence.label {
-            Some(name) if presence.here => drop(here.insert(presence.connection.clone(), name.clone())),
+            Some(name) if presence.here => drop(here.insert(presence.connection, name.clone())),
             _ => drop(here.remove(&presence.connection)),
         });
     });

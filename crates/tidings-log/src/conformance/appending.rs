@@ -33,7 +33,7 @@ pub async fn an_event_comes_back_as_it_was_published(make: &impl Make) {
         .event_type("greeting")
         .retry_millis(0)
         .private()
-        .except(ConnectionId::new("connection-1").expect("a connection"));
+        .except(ConnectionId::from_random([7; 16]));
     let bare = NewEvent::new("a", "");
     let events: Vec<_> = [full, bare].map(valid).into();
     append(&log, events.clone()).await;

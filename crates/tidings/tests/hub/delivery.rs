@@ -136,7 +136,7 @@ async fn the_connection_that_an_event_leaves_out_does_not_hear_it() {
         let hub = hub_on(&StageLog::new(None), |settings| settings.feed_bytes_max = feed_bytes_max).await;
         let mut author = Listener::open(&hub, to(&hub, &["chat"])).await;
         let mut other = Listener::open(&hub, to(&hub, &["chat"])).await;
-        let connection = author.subscription.connection().clone();
+        let connection = author.subscription.connection();
         hub.publish(NewEvent::new("chat", "mine").except(connection)).await.expect("published");
         publish(&hub, "chat", "for all").await;
         assert_eq!(other.data(2).await, ["mine", "for all"]);
@@ -295,7 +295,7 @@ async fn hello_names_the_connection_and_moves_no_cursor() {
     publish_numbers(&hub, "chat", 1, 3).await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Last(2)).hello(true)).await;
     let hello = listener.next().await;
-    assert_eq!(hello.notice("hello")["connection"], listener.subscription.connection().as_str());
+    assert_eq!(hello.notice("hello")["connection"], listener.subscription.connection().to_string());
     let again = to(&hub, &["chat"]).since(since_id(hello.id()));
     assert_eq!(Listener::open(&hub, again).await.data(2).await, numbers(2, 3));
     assert_eq!(listener.data(2).await, numbers(2, 3));

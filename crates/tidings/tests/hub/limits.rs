@@ -192,7 +192,7 @@ async fn the_presence_hook_hears_of_everybody_who_comes_and_goes() {
         .await
         .expect("a hub");
     let listener = Listener::open(&hub, to(&hub, &["chat"]).label("ann")).await;
-    let connection = listener.subscription.connection().clone();
+    let connection = listener.subscription.connection();
     drop(listener);
     let heard = std::mem::take(&mut *heard.lock().expect("nobody panicked"));
     let seen: Vec<_> = heard.iter().map(|presence| (presence.here, presence.label.as_deref())).collect();

@@ -142,8 +142,8 @@ impl Subscriber {
                 last_event_id.clear();
                 continue;
             }
-            let connection = subscription.connection().clone();
-            self.world.state().connections.push(connection.clone());
+            let connection = subscription.connection();
+            self.world.state().connections.push(connection);
             let mut parser = Parser::new();
             if goes_on {
                 parser = parser.resuming_from(&*last_event_id);
@@ -220,7 +220,7 @@ impl Subscriber {
         let subscription = self.hub.subscribe(request).await.map_err(drop)?;
         self.diary.0.lock().expect("nobody panicked").push(Connection {
             asked: asked.clone(),
-            id: subscription.connection().clone(),
+            id: subscription.connection(),
             newest_before,
             place: Cursor::parse(subscription.place().as_str()).expect("a generated id"),
             attempted: self.world.state().said.len(),

@@ -218,7 +218,7 @@ impl WorldState {
     }
 
     fn any_connection(&self, random: &mut Random) -> Option<ConnectionId> {
-        (!self.connections.is_empty()).then(|| random.pick(&self.connections).clone())
+        (!self.connections.is_empty()).then(|| *random.pick(&self.connections))
     }
 
     fn say(&mut self, said: Said, padding: &str) -> NewEvent {
@@ -228,7 +228,7 @@ impl WorldState {
             data: format!("{number}\n{padding}"),
             id: said.has_own_id.then(|| own_id(number)),
             private: said.private,
-            except: said.except.clone(),
+            except: said.except,
             ..NewEvent::default()
         };
         self.said.push(said);
