@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tidings_log::{Bounds, Cursor, Log, MemoryLimits, MemoryLog, Tail, TailItem, Unavailable};
+use tidings_log::{
+    Bounds, Cursor, Log, MemoryLimits, MemoryLog, Tail, TailItem, Unavailable,
+    cluster::{Cluster, LocalCluster},
+};
 use tidings_topic::{EventId, Filter, Invalid, Since, Topic, TopicGlob, Validator};
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -16,6 +19,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use crate::shard::driver::Shards;
 use crate::{
     Subscribe,
+    census::{Census, announce},
     closing::Closing,
     delete::Deletions,
     feeds::Feeds,
@@ -33,7 +37,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Hub {
     pub(crate) shared: Arc<Shared>,
-    writer: Arc<Writer>,
+    writer: Arc<Task>,
+    _announcer: Arc<Task>,
 }
 
 /// The limits of a hub and what it does when they are hit.
@@ -97,6 +102,7 @@ pub struct HubBuilder {
     validator: Validator,
     settings: HubSettings,
     presence: Option<Arc<PresenceHook>>,
+    cluster: Option<Arc<dyn Cluster>>,
 }
 
 impl HubBuilder {
@@ -128,6 +134,13 @@ impl HubBuilder {
         self
     }
 
+    /// What this hub shares with others beside the log. By default nothing: a [`LocalCluster`] of its own.
+    #[must_use]
+    pub fn cluster(mut self, cluster: impl Cluster) -> Self {
+        self.cluster = Some(Arc::new(cluster));
+        self
+    }
+
     /// Starts the hub, which needs a Tokio runtime. Fails if the log cannot be reached.
     pub async fn start(self) -> Result<Hub, Unavailable> {
         let log = self.log.unwrap_or_else(|| Arc::new(MemoryLog::new(MemoryLimits::default())));
@@ -141,6 +154,7 @@ impl HubBuilder {
             feeds: Feeds::new(head, settings.feed_bytes_max),
             pressure: Pressure::new(settings.appends_max, settings.appends_bytes_max, lag_bytes_max),
             presence: PresenceDesk::new(self.presence),
+            census: Census::new(self.cluster.unwrap_or_else(|| Arc::new(LocalCluster::default()))),
             lag: Arc::default(),
             lag_bytes_max,
             log,
@@ -152,8 +166,9 @@ impl HubBuilder {
             shards: std::sync::OnceLock::new(),
             published: AtomicU64::new(0),
         });
-        let writer = tokio::spawn(write_feeds(Arc::clone(&shared), tail));
-        Ok(Hub { shared, writer: Arc::new(Writer(writer)) })
+        let writer = Task::start(write_feeds(Arc::clone(&shared), tail));
+        let announcer = Task::start(announce(Arc::clone(&shared)));
+        Ok(Hub { shared, writer, _announcer: announcer })
     }
 }
 
@@ -295,6 +310,7 @@ pub(crate) struct Shared {
     pub(crate) settings: HubSettings,
     pub(crate) feeds: Feeds,
     pub(crate) presence: PresenceDesk,
+    pub(crate) census: Census,
     pub(crate) lag: Arc<Lag>,
     pub(crate) lag_bytes_max: u64,
     pub(crate) pressure: Pressure,
@@ -348,11 +364,17 @@ impl Shared {
 /// How long a reader waits before it asks a log again that could not be read.
 const LOG_RETRY: Duration = Duration::from_millis(500);
 
-/// The task that writes the feeds, ended with the hub.
+/// A task of the hub, ended with it.
 #[derive(Debug)]
-struct Writer(JoinHandle<()>);
+struct Task(JoinHandle<()>);
 
-impl Drop for Writer {
+impl Task {
+    fn start(work: impl Future<Output = ()> + Send + 'static) -> Arc<Self> {
+        Arc::new(Self(tokio::spawn(work)))
+    }
+}
+
+impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }

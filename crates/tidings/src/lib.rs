@@ -43,6 +43,7 @@
 )]
 
 mod backlog;
+mod census;
 mod closing;
 mod delete;
 mod encode;

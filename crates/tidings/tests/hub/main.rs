@@ -1,5 +1,6 @@
 //! What a hub promises, one test for each promise.
 
+mod census;
 mod deleting;
 mod delivery;
 mod endings;
