@@ -9,8 +9,9 @@
 //! slow head either.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::Context,
@@ -34,8 +35,16 @@ const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Admission {
     heads: Mutex<Waiting<Arc<Bell>>>,
-    idle: Mutex<Waiting<Arc<Bell>>>,
+    idle: Mutex<Idle>,
     turns: Arc<Semaphore>,
+}
+
+/// The connections that are kept for a next request, by the order in which they began to wait for it. Each request of a publisher enters and
+/// leaves it, so it knows no addresses.
+#[derive(Default, Debug)]
+struct Idle {
+    last_number: u64,
+    connections: BTreeMap<u64, Arc<Bell>>,
 }
 
 /// What a connection waits for that may be given up.
@@ -54,7 +63,7 @@ impl Admission {
     pub(super) fn with_limits(heads_waiting_max: usize, heads_max: usize) -> Self {
         Self {
             heads: Mutex::new(Waiting::new(heads_waiting_max.max(1))),
-            idle: Mutex::new(Waiting::new(usize::MAX)),
+            idle: Mutex::default(),
             turns: Arc::new(Semaphore::new(heads_max.clamp(1, Semaphore::MAX_PERMITS))),
         }
     }
@@ -67,28 +76,44 @@ impl Admission {
     /// Begins to wait for somebody at this address.
     pub(super) fn wait_for(self: &Arc<Self>, awaited: Awaited, address: Neighbourhood) -> WaitedFor {
         let bell = Arc::<Bell>::default();
-        let now = Instant::now().into_std();
-        let (age, gone) = self.waiting(awaited).enter(address, now, Arc::clone(&bell));
-        if let Some(gone) = gone {
-            gone.ring();
-        }
-        WaitedFor { admission: Arc::clone(self), awaited, address, age, bell }
-    }
-
-    /// Gives up a head that is waited for, or else a connection without a request, so that another one finds room. False if there is none.
-    pub(super) fn make_room(&self) -> bool {
-        let mut lines = [Awaited::Head, Awaited::Request].into_iter();
-        lines.find_map(|awaited| self.waiting(awaited).give_up()).inspect(|bell| bell.ring()).is_some()
-    }
-
-    fn waiting(&self, awaited: Awaited) -> std::sync::MutexGuard<'_, Waiting<Arc<Bell>>> {
-        let waiting = match awaited {
-            Awaited::Head => &self.heads,
-            Awaited::Request => &self.idle,
+        let line = match awaited {
+            Awaited::Head => {
+                let now = Instant::now().into_std();
+                let (age, gone) = self.heads().enter(address, now, Arc::clone(&bell));
+                if let Some(gone) = gone {
+                    gone.ring();
+                }
+                Line::Heads(address, age)
+            }
+            Awaited::Request => {
+                let mut idle = self.idle();
+                idle.last_number += 1;
+                let number = idle.last_number;
+                idle.connections.insert(number, Arc::clone(&bell));
+                Line::Idle(number)
+            }
         };
-        waiting.lock().expect("nothing panics while it holds this")
+        WaitedFor { admission: Arc::clone(self), line, bell }
+    }
+
+    /// Gives up a head that is waited for, or else the connection that has been without a request longest, so that another one finds
+    /// room. False if there is none.
+    pub(super) fn make_room(&self) -> bool {
+        let head = self.heads().give_up();
+        let gone = head.or_else(|| self.idle().connections.pop_first().map(|(_, bell)| bell));
+        gone.inspect(|bell| bell.ring()).is_some()
+    }
+
+    fn heads(&self) -> MutexGuard<'_, Waiting<Arc<Bell>>> {
+        self.heads.lock().expect(NO_PANIC)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().expect(NO_PANIC)
     }
 }
+
+const NO_PANIC: &str = "nothing panics while it holds this";
 
 /// Tells a connection that it has been given up.
 #[derive(Default, Debug)]
@@ -108,15 +133,23 @@ impl Bell {
 #[derive(Debug)]
 pub(super) struct WaitedFor {
     admission: Arc<Admission>,
-    awaited: Awaited,
-    address: Neighbourhood,
-    age: Age,
+    line: Line,
     bell: Arc<Bell>,
+}
+
+/// Where it waits.
+#[derive(Debug)]
+enum Line {
+    Heads(Neighbourhood, Age),
+    Idle(u64),
 }
 
 impl WaitedFor {
     pub(super) fn awaited(&self) -> Awaited {
-        self.awaited
+        match self.line {
+            Line::Heads(..) => Awaited::Head,
+            Line::Idle(_) => Awaited::Request,
+        }
     }
 
     /// Whether there was no room for it any more; if not yet, the task is woken when that changes.
@@ -128,7 +161,11 @@ impl WaitedFor {
 
 impl Drop for WaitedFor {
     fn drop(&mut self) {
-        self.admission.waiting(self.awaited).leave(self.address, self.age);
+        // Nothing happens if it has been given up.
+        match self.line {
+            Line::Heads(address, age) => drop(self.admission.heads().leave(address, age)),
+            Line::Idle(number) => drop(self.admission.idle().connections.remove(&number)),
+        }
     }
 }
 

@@ -1,5 +1,4 @@
-//! The heads that are being waited for, and which of them has to go when there are too many. (Connections that are kept for a next request
-//! are waited for in the same way, and chosen by the same rule.)
+//! The heads that are being waited for, and which of them has to go when there are too many.
 //!
 //! A pure structure: addresses and times go in, the choice comes out. One who holds many connections open with slow heads pays for
 //! it first: the address with the most waiting heads loses its oldest one. Of addresses with as many, the one whose oldest head is
