@@ -3,19 +3,21 @@
 CARGO ?= cargo
 # Where the tests put what they install; nothing outside this repository changes but Debian packages.
 CACHE := tests/.cache
-# How long and how much: `make torture SEAM_EVENTS=10000000 FUZZ_SECS=3600`.
+# How long and how much: `make torture SEAM_EVENTS=10000000 FUZZ_SECS=3600`, `make soak MINUTES=600 SEED=2`.
 SEAM_EVENTS ?= 1000000
 FUZZ_SECS ?= 60
+MINUTES ?= 30
+SEED ?= 1
 # What `make bench` measures, and how often; empty means everything.
 ROUNDS ?= 3
 SCENARIOS ?=
 SERVERS ?=
 
 FUZZ_TARGETS = $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
-SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz $(wildcard tests/stories/*.sh)
+SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak $(wildcard tests/stories/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench torture doc setup
+.PHONY: help demo test check lint bench torture soak doc setup
 
 help: ## List the tasks
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r task text; do \
@@ -55,6 +57,10 @@ bench: ## Compare with nchan and axum, write docs/benchmarks.md; or less: SCENAR
 torture: ## The long tests: 1,000,000 events over the seam of each log (SEAM_EVENTS=n), a minute of each fuzz target (FUZZ_SECS=n)
 	TIDINGS_SEAM_EVENTS=$(SEAM_EVENTS) $(CARGO) test --locked --release -p tidings --test seam -- --nocapture
 	tests/fuzz $(FUZZ_SECS) $(FUZZ_TARGETS)
+
+soak: ## Half an hour of subscribers who come and go (MINUTES=n, SEED=n): nothing is lost, and the server does not grow
+	$(CARGO) build --locked --release -p tidings-cli
+	tests/soak $(MINUTES) --seed $(SEED)
 
 doc: ## Build the documentation of the crates into target/doc; a broken link is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --lib --all-features --no-deps

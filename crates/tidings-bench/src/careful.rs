@@ -13,6 +13,19 @@ use crate::{
 /// The longest chunk-size line that is read: sixteen digits, a line end, some extensions.
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 
+/// What a hub says when a part of the history is gone: an event of this type, with these words in its data.
+const NOTICE_TYPE: &str = "tidings";
+const GAP: &str = "\"kind\":\"gap\"";
+
+/// What was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// An event.
+    Event(Mark),
+    /// The hub says that it no longer has some of what was asked for.
+    Gap,
+}
+
 /// One subscriber across its connections.
 #[derive(Debug, Default)]
 pub(crate) struct Careful {
@@ -45,18 +58,22 @@ impl Careful {
         Some(self.parser.last_event_id()).filter(|id| !id.is_empty())
     }
 
-    /// Calls `found` for each event whose end is in this input.
+    /// Calls `found` for each event and each gap whose end is in this input.
     pub(crate) fn read(
         &mut self,
         mut input: &[u8],
         scanner: &Scanner,
-        mut found: impl FnMut(Mark),
+        mut found: impl FnMut(Arrival),
     ) -> Result<(), BenchError> {
         while let Some(mut piece) = self.framing.next_piece(&mut input)? {
             while piece.has_remaining() {
                 match self.parser.next(&mut piece) {
                     Some(Ok(Item::Event(event))) => {
-                        scanner.scan(&mut Carry::default(), event.data.as_bytes(), &mut found);
+                        let mut carry = Carry::default();
+                        scanner.scan(&mut carry, event.data.as_bytes(), |mark| found(Arrival::Event(mark)));
+                        if event.event_type == NOTICE_TYPE && event.data.contains(GAP) {
+                            found(Arrival::Gap);
+                        }
                     }
                     Some(Err(error)) => {
                         return Err(BenchError::hub(format!("the hub sent no event stream: {error}")));
@@ -132,11 +149,22 @@ mod tests {
             let scanner = Scanner::new();
             let mut found = Vec::new();
             for byte in body.as_bytes().chunks(1) {
-                careful.read(byte, &scanner, |mark| found.push(mark)).unwrap();
+                careful.read(byte, &scanner, |arrival| found.push(arrival)).unwrap();
             }
-            assert_eq!(found, [mark], "cut at {cut}");
+            assert_eq!(found, [Arrival::Event(mark)], "cut at {cut}");
             assert_eq!(careful.last_event_id(), Some("a"));
         }
+    }
+
+    #[test]
+    fn a_gap_is_told_from_other_events() {
+        let mut careful = Careful::default();
+        careful.begin(false);
+        let mut found = Vec::new();
+        let text = "event: tidings\ndata: {\"kind\":\"gap\"}\n\nevent: tidings\ndata: {\"kind\":\"reconnect\"}\n\n\
+                    data: {\"kind\":\"gap\"}\n\n";
+        careful.read(text.as_bytes(), &Scanner::new(), |arrival| found.push(arrival)).unwrap();
+        assert_eq!(found, [Arrival::Gap]);
     }
 
     #[test]

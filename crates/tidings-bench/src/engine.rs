@@ -27,7 +27,10 @@ use rustix::{
     },
 };
 
-pub(crate) use self::{publishers::Load, subscribers::Manner};
+pub(crate) use self::{
+    publishers::Load,
+    subscribers::{Farewell, Manner},
+};
 use self::{publishers::Publisher, subscribers::Subscriber};
 use crate::{
     BenchError, careful::Careful, histogram::Histogram, ledger::Ledger, mark::Scanner, target::Requests,
@@ -78,6 +81,8 @@ pub(crate) struct Engine {
     hold_requests: bool,
     /// A stream that ends may be opened again, so its end is no fault.
     endings_expected: bool,
+    /// What the hub says to be gone is not lost.
+    pub(crate) gaps_excused: bool,
     publishers: Vec<Publisher>,
     idle_publishers: Vec<u32>,
     load: Load,
@@ -125,6 +130,7 @@ impl Engine {
             streaming: 0,
             hold_requests: false,
             endings_expected: false,
+            gaps_excused: false,
             publishers: Vec::new(),
             idle_publishers: Vec::new(),
             load: Load::default(),

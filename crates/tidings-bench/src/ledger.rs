@@ -23,12 +23,20 @@ pub(crate) struct Ledger {
     /// Next number to arrive: by stream, then publisher.
     arriving: Vec<u32>,
     holes: HashSet<(u32, u8, u32)>,
+    /// Places of `arriving` where the hub said that something is gone: what is missing before the next event is told, not lost.
+    excused: HashSet<usize>,
+    gaps: u64,
+    told: u64,
     doubled: u64,
     reordered: u64,
     strays: u64,
     delivered: u64,
     expected: u64,
 }
+
+/// How many events each publisher had published on each topic at some time.
+#[derive(Debug)]
+pub(crate) struct Published(Vec<u32>);
 
 #[derive(Clone, Copy, Debug)]
 struct Stream {
@@ -48,6 +56,9 @@ impl Ledger {
             streams: Vec::new(),
             arriving: Vec::new(),
             holes: HashSet::new(),
+            excused: HashSet::new(),
+            gaps: 0,
+            told: 0,
             doubled: 0,
             reordered: 0,
             strays: 0,
@@ -99,7 +110,7 @@ impl Ledger {
         }
         known.order = (known.order.rotate_left(5) ^ mark.number()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let next = &mut self.arriving[stream as usize * self.publishers + usize::from(mark.publisher)];
-        if mark.sequence == *next {
+        if mark.sequence == *next && self.excused.is_empty() {
             *next += 1;
             self.delivered += 1;
             return true;
@@ -111,7 +122,13 @@ impl Ledger {
     fn deliver_out_of_turn(&mut self, stream: u32, mark: Mark) -> bool {
         let place = stream as usize * self.publishers + usize::from(mark.publisher);
         let next = self.arriving[place];
-        if mark.sequence > next {
+        let excused = self.excused.remove(&place);
+        if excused && mark.sequence >= next {
+            self.told += u64::from(mark.sequence - next);
+            self.arriving[place] = mark.sequence + 1;
+        } else if mark.sequence == next {
+            self.arriving[place] = next + 1;
+        } else if mark.sequence > next {
             for hole in next..mark.sequence {
                 if self.holes.len() < HOLES_MAX {
                     self.holes.insert((stream, mark.publisher, hole));
@@ -128,9 +145,49 @@ impl Ledger {
         true
     }
 
-    /// Everything that was published has arrived.
+    /// The hub told this stream that some of what it asked for is gone, so it may go on with any later event.
+    pub(crate) fn excuse(&mut self, stream: u32) {
+        self.gaps += 1;
+        let first = stream as usize * self.publishers;
+        self.excused.extend(first..first + self.publishers);
+    }
+
+    /// How many gaps were told.
+    pub(crate) fn gaps(&self) -> u64 {
+        self.gaps
+    }
+
+    /// Everything that was published has arrived, or was told to be gone.
     pub(crate) fn complete(&self) -> bool {
-        self.delivered >= self.expected
+        self.delivered + self.told + self.untold() >= self.expected
+    }
+
+    /// What excused streams have not received, because nothing came behind the gap.
+    fn untold(&self) -> u64 {
+        let missing = |place: &usize| {
+            let stream = self.streams[place / self.publishers];
+            let published = self.published[stream.topic as usize * self.publishers + place % self.publishers];
+            u64::from(published - self.arriving[*place])
+        };
+        self.excused.iter().map(missing).sum()
+    }
+
+    /// Whether something is wrong for certain, however this goes on: a double, a stray, or a stream that has passed over an event.
+    pub(crate) fn faulty(&self) -> bool {
+        !self.holes.is_empty() || self.doubled + self.reordered + self.strays > 0
+    }
+
+    /// What has been published so far, to be compared with what has arrived some time later.
+    pub(crate) fn published(&self) -> Published {
+        Published(self.published.clone())
+    }
+
+    /// Whether the stream has all of that, or was told that something is gone.
+    pub(crate) fn has_all(&self, stream: u32, Published(published): &Published) -> bool {
+        let first = self.streams[stream as usize].topic as usize * self.publishers;
+        let mut places =
+            (stream as usize * self.publishers..).zip(&published[first..first + self.publishers]);
+        places.all(|(place, published)| self.arriving[place] >= *published || self.excused.contains(&place))
     }
 
     /// Each event counts once per stream.
@@ -145,7 +202,7 @@ impl Ledger {
     /// What went wrong so far. What has not arrived counts as lost, so this is to be asked at the end.
     pub(crate) fn faults(&self, one_order: bool) -> Faults {
         Faults {
-            lost: self.expected - self.delivered,
+            lost: self.expected.saturating_sub(self.delivered + self.told + self.untold()),
             doubled: self.doubled,
             reordered: self.reordered,
             strays: self.strays,
@@ -213,6 +270,42 @@ mod tests {
         assert!(!ledger.deliver(0, Mark { topic: 1, ..marks[0] }));
         assert!(!ledger.deliver(0, Mark { publisher: 2, ..marks[0] }));
         assert_eq!(ledger.faults(true).strays, 3);
+    }
+
+    #[test]
+    fn what_was_told_to_be_gone_is_not_lost_and_what_is_missing_later_is() {
+        let (mut ledger, marks) = ledger();
+        let more = [0, 1].map(|publisher| ledger.publish(publisher, 0, 0));
+        for mark in marks.iter().chain(&more) {
+            ledger.deliver(0, *mark);
+        }
+        assert!(!ledger.complete());
+        ledger.deliver(1, marks[0]);
+        ledger.excuse(1);
+        assert!(ledger.deliver(1, more[0]), "the second event of publisher 0 is gone");
+        assert!(!ledger.faulty());
+        assert!(ledger.complete(), "nothing of publisher 1 came behind the gap, and perhaps nothing can");
+        assert_eq!((ledger.gaps(), ledger.faults(true)), (1, Faults::default()));
+        let next = [0, 0, 1].map(|publisher| ledger.publish(publisher, 0, 0));
+        for mark in &next {
+            ledger.deliver(0, *mark);
+        }
+        assert!(ledger.deliver(1, next[1]));
+        assert!(ledger.faulty(), "the excuse of publisher 0 has ended");
+        assert!(ledger.deliver(1, next[2]));
+        assert_eq!(ledger.faults(true), Faults { lost: 1, ..Faults::default() });
+    }
+
+    #[test]
+    fn a_stream_that_is_behind_is_seen_while_events_go_on() {
+        let (mut ledger, marks) = ledger();
+        let then = ledger.published();
+        for mark in marks {
+            ledger.deliver(0, mark);
+        }
+        ledger.publish(0, 0, 0);
+        assert!(ledger.has_all(0, &then));
+        assert!(!ledger.has_all(1, &then));
     }
 
     #[test]

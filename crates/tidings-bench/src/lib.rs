@@ -23,6 +23,8 @@ mod target;
 pub use error::BenchError;
 pub use plan::{Plan, Scenario};
 pub use progress::Progress;
-pub use report::{Connecting, Faults, Memory, Quantiles, Report, Step, Traffic};
+pub use report::{
+    Connecting, Faults, Growth, Memory, Quantiles, Quantity, Report, Sample, Soak, Step, Traffic,
+};
 pub use scenario::run;
 pub use target::{Preset, Private, Resume, Target};

@@ -32,6 +32,8 @@ pub enum Scenario {
     Growth,
     /// Private events to subscribers with different grants, against public ones.
     Private,
+    /// Subscribers come and go for a long time: is anything lost, does the server grow?
+    Soak,
 }
 
 /// What is measured, of which hub, how large.
@@ -59,6 +61,10 @@ pub struct Plan {
     pub settle: Duration,
     /// How long slow readers are frozen at least.
     pub frozen: Duration,
+    /// How long a [`Scenario::Soak`] takes.
+    pub length: Duration,
+    /// Decides who stays how long in a soak; the same number repeats it.
+    pub seed: u64,
     /// How long nothing may arrive before what is missing counts as lost.
     pub patience: Duration,
     /// All streams of a topic must see the events of all publishers in one order.
@@ -80,6 +86,8 @@ impl Plan {
             restart_command: None,
             settle: Duration::from_secs(60),
             frozen: Duration::ZERO,
+            length: Duration::from_secs(30 * 60),
+            seed: 1,
             patience: Duration::from_secs(10),
             one_order: true,
         }
@@ -88,12 +96,17 @@ impl Plan {
     pub(crate) fn shape(&self) -> Result<Shape, BenchError> {
         let own = self.scenario.shape();
         let subscribers = if own.subscribers == 0 { 0 } else { self.subscribers.unwrap_or(own.subscribers) };
+        let rate = self.rate.or(own.rate);
         let shape = Shape {
             subscribers,
-            topics: if own.topics > 1 { subscribers } else { 1 },
-            events: self.events.unwrap_or(own.events),
+            topics: own.topics.min(subscribers.max(1)),
+            events: if self.scenario == Scenario::Soak {
+                self.soak_events(rate)?
+            } else {
+                self.events.unwrap_or(own.events)
+            },
             publishers: self.publishers.unwrap_or(own.publishers),
-            rate: self.rate.or(own.rate),
+            rate,
             payload_bytes: self.payload_bytes.unwrap_or(own.payload_bytes),
         };
         let within = |flag: &str, value: u64, max: u64| {
@@ -105,7 +118,8 @@ impl Plan {
         if own.subscribers > 0 {
             within("--subscribers", shape.subscribers as u64, TOPICS_MAX as u64 - 1)?;
         }
-        within("--events", shape.events, SEQUENCE_MAX - 2)?;
+        let flag = if self.scenario == Scenario::Soak { "--minutes: events" } else { "--events" };
+        within(flag, shape.events, SEQUENCE_MAX - 2)?;
         within("--publishers", shape.publishers as u64, PUBLISHERS_MAX as u64)?;
         within("--payload-bytes", shape.payload_bytes as u64, PAYLOAD_BYTES_MAX)?;
         if shape.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
@@ -113,9 +127,24 @@ impl Plan {
         }
         Ok(shape)
     }
+
+    /// As many as the rate makes in the time.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cast of a float saturates"
+    )]
+    fn soak_events(&self, rate: Option<f64>) -> Result<u64, BenchError> {
+        if self.events.is_some() {
+            return Err(BenchError::plan("--events: a soak publishes as many as --rate and --minutes make"));
+        }
+        Ok((rate.unwrap_or_default() * self.length.as_secs_f64()) as u64)
+    }
 }
 
 const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
+/// As many topics as subscribers.
+const A_TOPIC_EACH: usize = usize::MAX;
 
 /// How large a scenario is.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +159,7 @@ pub(crate) struct Shape {
 
 impl Scenario {
     /// All of them, in the order in which they are explained.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Idle,
         Self::Fanout,
         Self::FanoutSlow,
@@ -142,6 +171,7 @@ impl Scenario {
         Self::SlowReaders,
         Self::Growth,
         Self::Private,
+        Self::Soak,
     ];
 
     /// What it is called on the command line.
@@ -158,6 +188,7 @@ impl Scenario {
             Self::SlowReaders => "slow-readers",
             Self::Growth => "growth",
             Self::Private => "private",
+            Self::Soak => "soak",
         }
     }
 
@@ -166,7 +197,7 @@ impl Scenario {
             Self::Idle | Self::Storm => (15_000, 1, 1, 1, None, 128),
             Self::Fanout => (5_000, 1, 200, 8, None, 128),
             Self::FanoutSlow => (5_000, 1, 100, 1, Some(10.0), 128),
-            Self::Many => (5_000, 5_000, 50_000, 8, None, 128),
+            Self::Many => (5_000, A_TOPIC_EACH, 50_000, 8, None, 128),
             Self::Burst => (100, 1, 20_000, 8, None, 128),
             Self::Publish => (0, 1, 100_000, 8, None, 128),
             Self::Replay => (200, 1, 1_000, 1, None, 128),
@@ -175,6 +206,8 @@ impl Scenario {
             // The rate follows from the number of subscribers.
             Self::Growth => (18_000, 1, 200, 1, None, 128),
             Self::Private => (5_000, 1, 50, 1, Some(10.0), 128),
+            // 20,000 deliveries per second. The events are long so that whatever caches them is full after a minute.
+            Self::Soak => (5_000, 50, 0, 4, Some(200.0), 1 << 10),
         };
         Shape { subscribers, topics, events, publishers, rate, payload_bytes }
     }

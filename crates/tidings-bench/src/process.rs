@@ -36,12 +36,19 @@ impl Server {
         };
         let kib: Vec<u64> = self.tree().into_iter().filter_map(of).collect();
         if kib.is_empty() {
-            return Err(BenchError::plan(format!(
-                "--server-pid {}: there is no such process, or it belongs to somebody else",
-                self.pid
-            )));
+            return Err(self.gone());
         }
         Ok(kib.iter().sum::<u64>() * 1024)
+    }
+
+    /// Open files, sockets among them.
+    pub(crate) fn descriptors(self) -> Result<u64, BenchError> {
+        let of = |pid: u32| Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64);
+        let counts: Vec<u64> = self.tree().into_iter().filter_map(of).collect();
+        if counts.is_empty() {
+            return Err(self.gone());
+        }
+        Ok(counts.iter().sum())
     }
 
     /// Ends the process and its children as a crash does, and waits until they are gone.
@@ -59,6 +66,13 @@ impl Server {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    fn gone(self) -> BenchError {
+        BenchError::plan(format!(
+            "--server-pid {}: there is no such process, or it belongs to somebody else",
+            self.pid
+        ))
     }
 
     fn tree(self) -> Vec<u32> {

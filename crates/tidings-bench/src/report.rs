@@ -1,8 +1,12 @@
 //! What was measured: for machines as it is (serde), for people as a table.
 
+mod soak;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::soak::{Growth, Quantity, Sample, Soak};
 
 /// One scenario against one hub.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -40,6 +44,8 @@ pub struct Step {
     pub memory: Option<Memory>,
     /// Streams that were cut and came back with their last id.
     pub resumed: u64,
+    /// What a soak found out.
+    pub soak: Option<Soak>,
     /// What went wrong.
     pub faults: Faults,
     /// What the hub said to the first publish request that it refused.
@@ -129,6 +135,9 @@ pub struct Faults {
     pub refused: u64,
     /// Streams that ended.
     pub disconnected: u64,
+    /// Streams that went on without events that were due for as long as patience lasts.
+    #[serde(default)]
+    pub late: u64,
 }
 
 impl Faults {
@@ -148,6 +157,7 @@ impl fmt::Display for Faults {
             (self.disagreeing, "streams in another order than the others"),
             (self.refused, "publish requests refused"),
             (self.disconnected, "streams ended"),
+            (self.late, "streams too late"),
         ];
         let texts: Vec<String> = named
             .iter()
@@ -173,7 +183,18 @@ impl Report {
             disagreeing: sum.disagreeing + faults.disagreeing,
             refused: sum.refused + faults.refused,
             disconnected: sum.disconnected + faults.disconnected,
+            late: sum.late + faults.late,
         })
+    }
+
+    /// Everything that must not be, in one line: faults and growth.
+    pub fn failure(&self) -> Option<String> {
+        let faults = self.faults();
+        let faults = (!faults.is_none()).then(|| faults.to_string());
+        let growth = self.steps.iter().filter_map(|step| step.soak.as_ref()).flat_map(|soak| &soak.growth);
+        let growth = growth.filter(|growth| growth.is_too_much()).map(Growth::to_string);
+        let all: Vec<String> = faults.into_iter().chain(growth).collect();
+        (!all.is_empty()).then(|| all.join(", "))
     }
 }
 
@@ -235,6 +256,9 @@ impl Step {
         }
         if self.resumed > 0 {
             rows.push(("resumed", format!("{} streams came back with their last id", grouped(self.resumed))));
+        }
+        if let Some(soak) = &self.soak {
+            soak.add_rows(&mut rows);
         }
         rows.push(("checked", self.faults.to_string()));
         rows.extend(self.first_refusal.iter().map(|text| ("first refusal", text.escape_debug().to_string())));

@@ -2,6 +2,7 @@
 
 mod replay;
 mod slow_readers;
+mod soak;
 mod storm;
 
 use std::time::Duration;
@@ -46,6 +47,7 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> Result<Report, BenchError> {
         Scenario::Replay => vec![bench.replay()?],
         Scenario::Storm => bench.storm()?,
         Scenario::SlowReaders => bench.slow_readers()?,
+        Scenario::Soak => vec![bench.soak()?],
         Scenario::Fanout | Scenario::FanoutSlow | Scenario::Many | Scenario::Burst | Scenario::Publish => {
             vec![bench.deliver("", shape, false)?]
         }
@@ -84,11 +86,16 @@ impl Bench<'_> {
     }
 
     /// Subscribers in turns on all topics, then publishers.
-    fn people(&mut self, engine: &mut Engine, shape: Shape) -> Result<Connecting, BenchError> {
+    fn people(
+        &mut self,
+        engine: &mut Engine,
+        shape: Shape,
+        manner: Manner,
+    ) -> Result<Connecting, BenchError> {
         for number in 0..shape.subscribers {
             let topic = u32::try_from(number % shape.topics).expect("topics are fewer than 2^24");
             engine.ledger.subscribe(topic);
-            engine.add_subscriber(topic, Manner::default());
+            engine.add_subscriber(topic, manner);
         }
         let connecting = self.connect(engine, CONNECTING_MAX)?;
         engine.add_publishers(shape.publishers)?;
@@ -190,7 +197,7 @@ impl Bench<'_> {
     /// Fanout, many, burst, publish: everybody connects, then everything is published.
     fn deliver(&mut self, name: &str, shape: Shape, private: bool) -> Result<Step, BenchError> {
         let mut engine = self.engine(shape)?;
-        let connecting = self.people(&mut engine, shape)?;
+        let connecting = self.people(&mut engine, shape, Manner::default())?;
         let mut load = load(shape);
         load.private = private;
         let traffic = self.publish(&mut engine, load)?;
@@ -205,13 +212,13 @@ impl Bench<'_> {
         // One comes and goes first, so that what every server needs once is not counted.
         let one = Shape { subscribers: 1, ..shape };
         let mut engine = self.engine(one)?;
-        self.people(&mut engine, one)?;
+        self.people(&mut engine, one, Manner::default())?;
         self.publish(&mut engine, load(Shape { rate: None, events: 1, ..one }))?;
         engine.hang_up();
         drop(engine);
         let mut engine = self.engine(shape)?;
         let before = self.memory()?;
-        let connecting = self.people(&mut engine, shape)?;
+        let connecting = self.people(&mut engine, shape, Manner::default())?;
         engine.linger(CALM)?;
         let connected = self.memory()?;
         let traffic = self.publish(&mut engine, load(shape))?;

@@ -23,8 +23,8 @@ pub struct Target {
     pub body: String,
     /// How an event is marked as private, if this hub has private events.
     pub private: Option<Private>,
-    /// How a subscriber says which event it received last.
-    pub resume: Option<Resume>,
+    /// The ways in which a subscriber may say which event it received last, the usual one first; none if there is no history.
+    pub resume: Vec<Resume>,
     /// Sent with each publish request, and with each subscription unless `subscribe_tokens` are given.
     pub token: Option<String>,
     /// Sent with subscriptions, in turns.
@@ -76,12 +76,16 @@ impl Target {
             publish_headers: vec!["Content-Type: text/plain".to_owned()],
             body: "{data}".to_owned(),
             private: None,
-            resume: Some(Resume::Header("Last-Event-ID".to_owned())),
+            resume: vec![Resume::Header("Last-Event-ID".to_owned())],
             token: None,
             subscribe_tokens: Vec::new(),
         };
         match preset {
-            Preset::Tidings => Self { private: Some(Private::Url("?private=true".to_owned())), ..friendly },
+            Preset::Tidings => Self {
+                private: Some(Private::Url("?private=true".to_owned())),
+                resume: [friendly.resume, vec![Resume::Parameter("since".to_owned())]].concat(),
+                ..friendly
+            },
             Preset::Nchan => Self {
                 name: "nchan".to_owned(),
                 subscribe: format!("{base}/sub/{{topic}}"),
@@ -103,10 +107,10 @@ impl Target {
                 publish_headers: vec!["Content-Type: application/json".to_owned()],
                 body: r#"{"items":[{"channel":"{topic}","formats":{"http-stream":{"content":"data: {data}\n\n"}}}]}"#
                     .to_owned(),
-                resume: None,
+                resume: Vec::new(),
                 ..friendly
             },
-            Preset::Axum => Self { name: "axum".to_owned(), resume: None, ..friendly },
+            Preset::Axum => Self { name: "axum".to_owned(), resume: Vec::new(), ..friendly },
         }
     }
 }
@@ -127,7 +131,7 @@ pub(crate) struct Requests {
     publish: Request,
     subscribe_tokens: Vec<String>,
     private: Option<Private>,
-    resume: Option<Resume>,
+    resume: Vec<Resume>,
     topic_prefix: String,
 }
 
@@ -176,14 +180,22 @@ impl Requests {
     }
 
     pub(crate) fn can_resume(&self) -> bool {
-        self.resume.is_some()
+        !self.resume.is_empty()
     }
 
-    /// The request of subscriber `number` for this topic, resuming behind `last_event_id` if there is one.
-    pub(crate) fn subscribe(&self, number: usize, topic: u32, last_event_id: Option<&str>) -> Vec<u8> {
+    /// The request of subscriber `number` for this topic, resuming behind `last_event_id` if there is one. `way` chooses
+    /// among the ways of saying that.
+    pub(crate) fn subscribe(
+        &self,
+        number: usize,
+        topic: u32,
+        last_event_id: Option<&str>,
+        way: usize,
+    ) -> Vec<u8> {
+        let resume = self.resume.get(way % self.resume.len().max(1)).zip(last_event_id);
         let mut out = b"GET ".to_vec();
         self.subscribe.path.render(&self.topic(topic), &[], &mut out);
-        if let (Some(Resume::Parameter(name)), Some(id)) = (&self.resume, last_event_id) {
+        if let Some((Resume::Parameter(name), id)) = resume {
             let joint = if out.contains(&b'?') { '&' } else { '?' };
             out.extend_from_slice(format!("{joint}{name}={}", escape(id)).as_bytes());
         }
@@ -193,7 +205,7 @@ impl Requests {
             let token = &self.subscribe_tokens[number % self.subscribe_tokens.len()];
             out.extend_from_slice(token.as_bytes());
         }
-        if let (Some(Resume::Header(name)), Some(id)) = (&self.resume, last_event_id) {
+        if let Some((Resume::Header(name), id)) = resume {
             out.extend_from_slice(format!("{name}: {id}\r\n").as_bytes());
         }
         out.extend_from_slice(b"\r\n");
@@ -343,13 +355,12 @@ mod tests {
         let mut target = Target::preset(Preset::Tidings, "http://127.0.0.1:8080/");
         target.subscribe_tokens = vec!["a".to_owned(), "b".to_owned()];
         assert_eq!(
-            text(&requests(&target).subscribe(3, 9, Some("#x"))),
+            text(&requests(&target).subscribe(3, 9, Some("#x"), 0)),
             "GET /stream?topic=run-9 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAccept: text/event-stream\r\n\
              Authorization: Bearer b\r\nLast-Event-ID: #x\r\n\r\n"
         );
-        target.resume = Some(Resume::Parameter("since".to_owned()));
         assert!(
-            text(&requests(&target).subscribe(0, 9, Some("#x")))
+            text(&requests(&target).subscribe(0, 9, Some("#x"), 1))
                 .starts_with("GET /stream?topic=run-9&since=%23x ")
         );
     }

@@ -144,6 +144,49 @@ async fn private_events_reach_those_with_a_grant() {
     assert_eq!(mistake(&output, 1), "private of tidings: 400 deliveries lost");
 }
 
+#[tokio::test]
+async fn who_comes_and_goes_misses_nothing_and_the_server_does_not_grow() {
+    let hub = Hub::serve(&["--retain-count", "1000"]).await.unwrap();
+    let pid = hub.pid().unwrap().to_string();
+    let args = ["--url", &hub.url(""), "--server-pid", &pid, "--minutes", "0.05", "--subscribers", "100"];
+    let output = bench(&[&["soak", "--json", "-", "--payload-bytes", "128"], &args[..]].concat()).await;
+    let steps = steps(&output);
+    assert_eq!(steps[0]["events"], 600);
+    assert_eq!(steps[0]["traffic"]["deliveries"], 2 * 600);
+    let soak = &steps[0]["soak"];
+    let [closed, reset] = ["closed", "reset"].map(|way| soak[way].as_u64().unwrap());
+    assert!(closed > 0 && reset > 0, "{soak}");
+    assert_eq!(steps[0]["resumed"], closed + reset, "{soak}");
+    assert_eq!(soak["gaps"], 0);
+    assert_eq!(soak["growth"].as_array().unwrap().len(), 2, "{soak}");
+}
+
+#[tokio::test]
+async fn a_gap_that_is_told_is_no_loss() {
+    let hub = Hub::serve(&["--retain-count", "10"]).await.unwrap();
+    let url = hub.url("");
+    let output =
+        bench(&["soak", "--url", &url, "--minutes", "0.02", "--subscribers", "5", "--json", "-"]).await;
+    let soak = &steps(&output)[0]["soak"];
+    assert!(soak["gaps"].as_u64().unwrap() > 0, "{soak}");
+}
+
+#[tokio::test]
+async fn a_hub_that_forgets_or_falls_silent_is_found_out_by_a_soak() {
+    for (fault, parts) in [
+        (Fault::Lose, ["soak of tidings: 1 deliveries lost", ""]),
+        (Fault::Forget, ["soak of tidings: ", " deliveries lost"]),
+        (Fault::Silence, [" deliveries lost, ", "1 streams too late"]),
+        (Fault::HangUp, [" deliveries lost, ", "1 streams ended"]),
+    ] {
+        let hub = FaultyHub::start(fault).await;
+        let args = ["--url", &hub.url, "--minutes", "0.1", "--subscribers", "1", "--patience", "1s"];
+        let output = bench(&[&["soak"], &args[..]].concat()).await;
+        let line = mistake(&output, 1);
+        assert!(parts.iter().all(|part| line.contains(part)), "{fault:?}: {line}");
+    }
+}
+
 /// A hub on a port of its own, which a second process can take over. It ends when nobody holds its output any more.
 async fn own_hub() -> (Child, Lines<BufReader<ChildStdout>>, String) {
     let mut hub = tidings(&["serve", "--listen", "127.0.0.1:0"]).spawn().unwrap();
@@ -211,6 +254,10 @@ async fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["fanout", "--server-pid", "4194999"], "--server-pid 4194999"),
         (&["replay", "--hub", "axum"], "no history"),
         (&["storm"], "--restart-command"),
+        (&["soak", "--minutes", "0"], "a number of minutes"),
+        (&["soak", "--events", "9"], "--events"),
+        (&["soak", "--minutes", "9999999"], "--minutes"),
+        (&["soak", "--hub", "axum"], "no history"),
         (&["private"], "--subscribe-tokens"),
         (&["private", "--subscribe-tokens", "/no/such/file"], "/no/such/file"),
         (&["fanout", "--subscribers", "16000000"], "ulimit -Hn"),
@@ -234,9 +281,15 @@ async fn a_hub_that_refuses_subscriptions_is_quoted() {
 #[tokio::test]
 async fn help_explains_every_scenario() {
     let output = bench(&["--help"]).await;
-    for part in
-        ["idle", "fanout-slow", "slow-readers", "growth", "--subscribe <TEMPLATE>", "[default: tidings]"]
-    {
+    for part in [
+        "idle",
+        "soak",
+        "fanout-slow",
+        "slow-readers",
+        "growth",
+        "--subscribe <TEMPLATE>",
+        "[default: tidings]",
+    ] {
         assert!(stdout(&output).contains(part), "{part} in {}", stdout(&output));
     }
 }

@@ -102,8 +102,7 @@ impl Engine {
         patience: Duration,
         mut progress: impl FnMut(&Self),
     ) -> Result<(), BenchError> {
-        self.load = Load { issued: 0, answered: 0, began_nanos: self.now(), ..load };
-        self.publish_what_is_due()?;
+        self.begin(load)?;
         let mut last_change = (0, 0, self.now());
         while self.load.answered < self.load.events
             || !(self.ledger.complete() || self.ledger.delivered() >= enough)
@@ -118,6 +117,22 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Begins to publish; [`turn`](Self::turn) goes on with it.
+    pub(crate) fn begin(&mut self, load: Load) -> Result<(), BenchError> {
+        self.load = Load { issued: 0, answered: 0, began_nanos: self.now(), ..load };
+        self.publish_what_is_due()
+    }
+
+    /// Publishes nothing further.
+    pub(crate) fn stop_publishing(&mut self) {
+        self.load.events = self.load.issued;
+    }
+
+    /// Whether everything was published and answered.
+    pub(crate) fn has_published(&self) -> bool {
+        self.load.answered >= self.load.events
     }
 
     /// When [`run`](Self::run) began.

@@ -12,7 +12,12 @@ use rustix::{
 };
 
 use super::{Engine, HEAD_BYTES_MAX};
-use crate::{BenchError, careful::Careful, mark::Carry};
+use crate::{
+    BenchError,
+    careful::{Arrival, Careful},
+    ledger::Published,
+    mark::Carry,
+};
 
 /// How long nothing may happen while subscribers connect.
 const CONNECT_SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -28,7 +33,20 @@ pub(super) struct Subscriber {
     /// Is not read, whatever comes.
     frozen: bool,
     receive_buffer_bytes: Option<usize>,
+    /// In which way it says what it received last.
+    way: usize,
+    /// Since when it streams.
+    streaming_since_nanos: u64,
     carry: Carry,
+}
+
+/// How a subscriber leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// The connection is closed.
+    Close,
+    /// The connection is reset, as when a machine vanishes.
+    Reset,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +83,8 @@ impl Engine {
             phase: Phase::Waiting,
             frozen: false,
             receive_buffer_bytes: manner.receive_buffer_bytes,
+            way: 0,
+            streaming_since_nanos: 0,
             carry: Carry::default(),
         });
         self.waiting.push_back(number);
@@ -139,6 +159,51 @@ impl Engine {
     /// How many streams are open.
     pub(crate) fn streaming(&self) -> usize {
         self.streaming
+    }
+
+    /// How many connections are open, those of publishers included.
+    pub(crate) fn connections(&self) -> usize {
+        self.streaming + self.on_their_way + self.publishers.len()
+    }
+
+    /// How many streams are older than `nanos` and have not received what was published then.
+    pub(crate) fn late_since(&self, nanos: u64, published: &Published) -> u64 {
+        let late = |(number, subscriber): &(u32, &Subscriber)| {
+            subscriber.phase == Phase::Streaming
+                && subscriber.streaming_since_nanos <= nanos
+                && !self.ledger.has_all(*number, published)
+        };
+        (0..).zip(&self.subscribers).filter(late).count() as u64
+    }
+
+    /// Whether this subscriber has left, or its stream has ended.
+    pub(crate) fn is_away(&self, number: u32) -> bool {
+        self.subscribers[number as usize].phase == Phase::Ended
+    }
+
+    /// Whether this subscriber has a stream.
+    pub(crate) fn is_streaming(&self, number: u32) -> bool {
+        self.subscribers[number as usize].phase == Phase::Streaming
+    }
+
+    /// Ends the stream of a subscriber. What has come and was not read is forgotten.
+    pub(crate) fn leave(&mut self, number: u32, farewell: Farewell) {
+        let subscriber = &mut self.subscribers[number as usize];
+        let socket = subscriber.socket.take().expect("it streams");
+        subscriber.phase = Phase::Ended;
+        self.streaming -= 1;
+        if farewell == Farewell::Reset {
+            sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).ok();
+        }
+    }
+
+    /// Lines up a subscriber whose stream has ended. It will say what it received last, in one of the ways that the hub knows.
+    pub(crate) fn come_back(&mut self, number: u32, way: usize) {
+        let subscriber = &mut self.subscribers[number as usize];
+        if subscriber.phase == Phase::Ended {
+            (subscriber.phase, subscriber.way) = (Phase::Waiting, way);
+            self.waiting.push_back(number);
+        }
     }
 
     /// Lines up everybody whose stream has ended, to be connected again.
@@ -227,7 +292,7 @@ impl Engine {
         let resumed = self.resuming.get(&number).map(String::as_str);
         let id = resumed.or_else(|| self.careful.get(&number)?.last_event_id());
         let subscriber = &mut self.subscribers[number as usize];
-        let request = self.requests.subscribe(number as usize, subscriber.topic, id);
+        let request = self.requests.subscribe(number as usize, subscriber.topic, id, subscriber.way);
         subscriber.phase = Phase::Head;
         let socket = subscriber.socket.as_ref().expect("it is connected");
         match send(socket, &request, SendFlags::NOSIGNAL) {
@@ -286,18 +351,23 @@ impl Engine {
         let now = self.now();
         let Self { ledger, latency, scanner, subscribers, .. } = self;
         let mut newest = None;
-        let found = |mark: crate::mark::Mark| {
-            if ledger.deliver(number, mark) {
-                latency.record(now.saturating_sub(mark.due_nanos));
-                newest = Some(now);
+        let excused = self.gaps_excused;
+        let mut found = |arrival: Arrival| match arrival {
+            Arrival::Event(mark) => {
+                if ledger.deliver(number, mark) {
+                    latency.record(now.saturating_sub(mark.due_nanos));
+                    newest = Some(now);
+                }
             }
+            Arrival::Gap if excused => ledger.excuse(number),
+            Arrival::Gap => {}
         };
         let done = if !self.careful.is_empty()
             && let Some(careful) = self.careful.get_mut(&number)
         {
             careful.read(input, scanner, found)
         } else {
-            scanner.scan(&mut subscribers[number as usize].carry, input, found);
+            scanner.scan(&mut subscribers[number as usize].carry, input, |mark| found(Arrival::Event(mark)));
             Ok(())
         };
         if let Some(now) = newest {
@@ -324,7 +394,10 @@ impl Engine {
                     header.name.eq_ignore_ascii_case("transfer-encoding")
                         && header.value.eq_ignore_ascii_case(b"chunked")
                 });
-                self.subscribers[number as usize].phase = Phase::Streaming;
+                let streaming_since_nanos = self.now();
+                let subscriber = &mut self.subscribers[number as usize];
+                (subscriber.phase, subscriber.streaming_since_nanos) =
+                    (Phase::Streaming, streaming_since_nanos);
                 self.on_their_way -= 1;
                 self.streaming += 1;
                 if let Some(careful) = self.careful.get_mut(&number) {

@@ -22,6 +22,8 @@ use crate::{config::time, failure::Failure, output::print_line};
 ///   slow-readers  1,000 subscribers, 100 of them frozen while 8 MB become due to each
 ///   growth        idle and fanout-slow from 1,000 to 18,000 subscribers
 ///   private       private events to subscribers with different tokens, against public ones
+///   soak          5,000 subscribers come and go for --minutes while 200 events per second reach them on
+///                 50 topics: nothing is lost, and the server does not grow. The hub must keep 2,000 events
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Bench {
@@ -85,6 +87,12 @@ pub(super) struct Bench {
     /// slow-readers: how long the slow ones are frozen at least, such as 60s
     #[arg(long, value_name = "TIME", value_parser = time)]
     frozen: Option<Duration>,
+    /// soak: how long events are published
+    #[arg(long, value_name = "N", default_value = "30", value_parser = minutes)]
+    minutes: Duration,
+    /// soak: decides who stays how long; the same number repeats it
+    #[arg(long, value_name = "N", default_value = "1")]
+    seed: u64,
     /// How long nothing may arrive before what is missing counts as lost
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     patience: Duration,
@@ -112,12 +120,10 @@ impl Bench {
             reports.push(report);
         }
         self.write_json(&reports, to_stdout)?;
-        match reports.iter().find(|report| !report.faults().is_none()) {
-            Some(report) => {
-                Err(Failure::runtime(format!("{} of {}: {}", report.scenario, report.hub, report.faults())))
-            }
-            None => Ok(()),
-        }
+        let failed = reports.iter().find_map(|report| Some((report, report.failure()?)));
+        failed.map_or(Ok(()), |(report, failure)| {
+            Err(Failure::runtime(format!("{} of {}: {failure}", report.scenario, report.hub)))
+        })
     }
 
     fn target(&self) -> Result<Target, Failure> {
@@ -137,7 +143,7 @@ impl Bench {
             target.publish_headers.clone_from(&self.publish_header);
         }
         if let Some(name) = &self.resume_parameter {
-            target.resume = Some(Resume::Parameter(name.clone()));
+            target.resume = vec![Resume::Parameter(name.clone())];
         }
         target.token = self.token.clone().filter(|token| !token.is_empty());
         if let Some(path) = &self.subscribe_tokens {
@@ -160,6 +166,8 @@ impl Bench {
             restart_command: self.restart_command.clone(),
             settle: self.settle,
             frozen: self.frozen.unwrap_or_default(),
+            length: self.minutes,
+            seed: self.seed,
             patience: self.patience,
             one_order: !self.no_common_order,
             ..Plan::new(target, scenario)
@@ -185,6 +193,15 @@ impl std::fmt::Debug for Bench {
             .field("url", &self.url)
             .finish_non_exhaustive()
     }
+}
+
+/// Minutes, of which half a one may be meant.
+fn minutes(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().map(|minutes| minutes * 60.0);
+    seconds
+        .filter(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "it must be a number of minutes, more than 0, such as 30 or 0.5".to_owned())
 }
 
 fn explain(scenario: Scenario, error: &BenchError) -> Failure {

@@ -1,4 +1,4 @@
-//! A hub of one topic that does one thing wrong with the seventh event.
+//! A hub of one topic that does one thing wrong, most often with the seventh event.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +22,10 @@ pub(crate) enum Fault {
     Refuse,
     /// Ends all streams.
     HangUp,
+    /// Sends nothing to anybody any more.
+    Silence,
+    /// Gives every event an id, and nothing to those who come back with one.
+    Forget,
 }
 
 pub(crate) struct FaultyHub {
@@ -101,8 +105,10 @@ impl State {
         self.events += 1;
         let held = self.held.take();
         match fault {
+            Fault::Silence if self.events > FAULTY_EVENT => {}
+            Fault::Forget => self.send(&format!("{event}\nid: {}", self.events)),
             _ if self.events != FAULTY_EVENT => self.send(&event),
-            Fault::Lose => {}
+            Fault::Lose | Fault::Silence => {}
             Fault::Double => {
                 self.send(&event);
                 self.send(&event);
