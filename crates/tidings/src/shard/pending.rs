@@ -67,8 +67,13 @@ impl Pending {
         !self.pieces.is_empty()
     }
 
+    /// There is something to send, and not only a page on its way.
+    pub(super) fn has_bytes(&self) -> bool {
+        self.has_pieces() || self.page.is_some()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.pieces.is_empty() && self.page.is_none() && !self.is_reading
+        !self.has_bytes() && !self.is_reading
     }
 
     /// Where the subscriber stands once the pieces have been sent.

@@ -88,7 +88,9 @@ impl<W: Wire> Subscriber<W> {
     /// A sign of life for whoever has received nothing else for a while.
     pub(super) fn send_heartbeat(&mut self, now: Instant) -> Visit {
         const HEARTBEAT_CHUNK: &[u8] = b"5\r\n: hb\n\r\n";
-        if self.pending.is_some() || !self.is_silent(now) {
+        // Who only waits for a page of history hears nothing else meanwhile.
+        let has_bytes = self.pending.as_ref().is_some_and(|pending| pending.has_bytes());
+        if self.is_ending || has_bytes || !self.is_silent(now) {
             return Visit::Idle;
         }
         self.sent_at = now;

@@ -1,0 +1,140 @@
+//! Heartbeats: a sign of life for whoever hears nothing else, and never in the middle of anything.
+
+use tokio::time::advance;
+
+use super::{
+    in_paused_time,
+    stage::{Stage, heard},
+};
+use crate::HubSettings;
+use std::time::Duration;
+
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+async fn stage(change: impl FnOnce(&mut HubSettings)) -> Stage {
+    Stage::new(|settings| {
+        settings.heartbeat = HEARTBEAT;
+        change(settings);
+    })
+    .await
+}
+
+fn heartbeats(stage: &Stage, who: usize) -> usize {
+    String::from_utf8_lossy(&stage.listeners[who].socket.peer().heard).matches(": hb\n").count()
+}
+
+#[test]
+fn who_hears_events_hears_no_heartbeats() {
+    in_paused_time(async {
+        let mut stage = stage(|_| {}).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        for _ in 0..10 {
+            advance(HEARTBEAT / 2).await;
+            stage.publish(&[0], false, 10).await;
+            stage.settle().await;
+            stage.sweep();
+            stage.settle().await;
+        }
+        assert_eq!(heartbeats(&stage, who), 0);
+    });
+}
+
+#[test]
+fn an_event_that_comes_when_a_heartbeat_is_due_takes_its_place() {
+    in_paused_time(async {
+        let mut stage = stage(|_| {}).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        advance(HEARTBEAT).await;
+        stage.sweep();
+        stage.publish(&[0], false, 10).await;
+        stage.settle().await;
+        assert_eq!(heartbeats(&stage, who), 0);
+        assert_eq!(heard(&stage.listeners[who].socket.peer().heard).numbers, [0]);
+    });
+}
+
+#[test]
+fn a_heartbeat_that_is_cut_is_finished_before_the_next_event() {
+    in_paused_time(async {
+        for room in 0..10 {
+            let mut stage = stage(|_| {}).await;
+            let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+            stage.settle().await;
+            stage.listeners[who].socket.peer().room = room;
+            advance(HEARTBEAT).await;
+            stage.sweep();
+            stage.publish(&[0], false, 10).await;
+            // The sweep was before the event: the heartbeat goes first.
+            while stage.slice() {}
+            stage.settle().await;
+            stage.make_room(who, 1 << 20);
+            stage.settle().await;
+            assert_eq!(heard(&stage.listeners[who].socket.peer().heard).numbers, [0], "{room}");
+            assert_eq!(heartbeats(&stage, who), usize::from(room > 0), "{room}");
+        }
+    });
+}
+
+#[test]
+fn who_is_found_dead_by_a_heartbeat_is_let_go() {
+    in_paused_time(async {
+        let mut stage = stage(|_| {}).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        stage.listeners[who].socket.peer().is_reset = true;
+        advance(HEARTBEAT).await;
+        stage.sweep();
+        stage.settle().await;
+        assert!(stage.shard.wire(stage.listeners[who].key).is_none());
+        assert_eq!(stage.hub.stats().subscribers, 0);
+    });
+}
+
+/// A log that is away for an hour must not end the connections of those who wait for its history: proxies close what is silent.
+#[test]
+fn who_waits_for_history_is_kept_alive() {
+    in_paused_time(async {
+        let mut stage = stage(|settings| settings.feed_bytes_max = 0).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        stage.publish(&[0], false, 10).await;
+        stage.write().await;
+        while stage.slice() {}
+        assert_eq!(stage.shard.requests.len(), 1, "it waits for a page of history");
+        for count in 1..=3 {
+            advance(HEARTBEAT).await;
+            stage.sweep();
+            while stage.slice() {}
+            assert_eq!(heartbeats(&stage, who), count);
+        }
+        stage.settle().await;
+        assert_eq!(heard(&stage.listeners[who].socket.peer().heard).numbers, [0]);
+    });
+}
+
+#[test]
+fn nothing_comes_behind_the_last_words() {
+    in_paused_time(async {
+        let mut stage = stage(|settings| settings.feed_bytes_max = 0).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        stage.publish(&[0], false, 10).await;
+        stage.write().await;
+        while stage.slice() {}
+        // A page is on its way to somebody whose stream ends meanwhile, and who does not take the end at once.
+        stage.listeners[who].socket.peer().room = 20;
+        stage.hub.close();
+        stage.sweep();
+        while stage.slice() {}
+        stage.read_pages().await;
+        advance(Duration::from_secs(1)).await;
+        stage.sweep();
+        stage.make_room(who, 1 << 20);
+        stage.settle().await;
+        let heard = heard(&stage.listeners[who].socket.peer().heard);
+        assert!(heard.has_ended);
+        assert_eq!((heard.numbers.len(), heard.notices.len()), (0, 1));
+    });
+}
