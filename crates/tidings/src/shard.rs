@@ -89,7 +89,8 @@ pub(crate) struct Shard<W> {
     silent: VecDeque<Key>,
     /// History that has to be read, for the driver.
     pub(crate) requests: Vec<(Key, ReplayRequest)>,
-    /// Bytes that wait for sockets, outside of feeds.
+    /// Bytes that wait for sockets which are full, outside of feeds. What has only just come, and waits for its turn, is not counted: the
+    /// next visit sends it, or finds the socket full.
     pending_bytes: usize,
     next_serial: u32,
     gathered: Gathered,
@@ -134,7 +135,6 @@ impl<W: Wire> Shard<W> {
         let feeds = newcomer.reader.feeds();
         let places = feeds.map(|feed| self.groups.join(feed, key.slot, &new_seat)).collect();
         let subscriber = Subscriber::new(newcomer, key.serial, filter_number, places, now);
-        self.pending_bytes += subscriber.pending_bytes();
         entry.insert(subscriber);
         self.owe(key);
         key
@@ -173,8 +173,8 @@ impl<W: Wire> Shard<W> {
 
     /// The socket takes bytes again.
     pub(crate) fn writable(&mut self, key: Key) {
-        let Some(subscriber) = self.subscriber_mut(key) else { return };
-        if std::mem::take(&mut subscriber.is_blocked) {
+        let was_blocked = self.change(key, |subscriber, _| std::mem::take(&mut subscriber.is_blocked));
+        if was_blocked == Some(true) {
             self.owe(key);
         }
     }
@@ -276,15 +276,15 @@ impl<W: Wire> Shard<W> {
         let Self { subscribers, filters, pending_bytes, .. } = self;
         let subscriber = subscribers.get_mut(key.slot as usize);
         let subscriber = subscriber.filter(|subscriber| subscriber.serial == key.serial)?;
-        let before = subscriber.pending_bytes();
+        let before = subscriber.blocked_bytes();
         let result = change(subscriber, filters);
-        *pending_bytes = *pending_bytes + subscriber.pending_bytes() - before;
+        *pending_bytes = *pending_bytes + subscriber.blocked_bytes() - before;
         Some(result)
     }
 
     fn remove(&mut self, slot: u32, shared: &Shared) {
         let mut subscriber = self.subscribers.remove(slot as usize);
-        self.pending_bytes -= subscriber.pending_bytes();
+        self.pending_bytes -= subscriber.blocked_bytes();
         for place in std::mem::take(&mut subscriber.places) {
             for moved in self.groups.leave(place).into_iter().flatten() {
                 if let Some(subscriber) = self.subscribers.get_mut(moved.slot as usize) {

@@ -101,8 +101,9 @@ impl<W: Wire> Subscriber<W> {
         self.pending.get_or_insert_with(|| Box::new(Pending::new(sent)))
     }
 
-    pub(super) fn pending_bytes(&self) -> usize {
-        self.pending.as_ref().map_or(0, |pending| pending.bytes())
+    /// Memory that waits for a socket which takes nothing.
+    pub(super) fn blocked_bytes(&self) -> usize {
+        self.pending.as_ref().filter(|_| self.is_blocked).map_or(0, |pending| pending.bytes())
     }
 
     /// A page of history has come.

@@ -1,5 +1,6 @@
 //! A shard with simulated sockets and time: whatever sockets take and whenever, each subscriber's bytes parse to exactly its events.
 
+mod budget;
 mod silence;
 mod stage;
 

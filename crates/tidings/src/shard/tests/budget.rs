@@ -1,0 +1,62 @@
+//! What waits for sockets that do not take it is bounded, and is given up in such a way that nobody misses anything.
+
+use super::{
+    in_paused_time,
+    stage::{Stage, heard},
+};
+
+const EVENTS: usize = 100;
+
+/// Subscribers who want all the history, of whom each has taken a few events and no more.
+async fn stuffed(count: usize, event_bytes: usize, pending_bytes_max: usize) -> Stage {
+    let mut stage = Stage::new(|settings| {
+        settings.replay_page_bytes = 4_000;
+        settings.pending_bytes_max = pending_bytes_max;
+    })
+    .await;
+    for _ in 0..EVENTS {
+        stage.publish(&[0], false, event_bytes).await;
+    }
+    for _ in 0..count {
+        stage.subscribe(&[0], &[], true, event_bytes + 700).await;
+    }
+    stage.settle().await;
+    stage
+}
+
+/// After a restart thousands come back at once, each with a page in its hand. Their number is no reason to close the first whose socket
+/// fills up.
+#[test]
+fn pages_that_sockets_do_not_take_are_given_back_and_read_again() {
+    in_paused_time(async {
+        const BUDGET: usize = 16_000;
+        let mut stage = stuffed(20, 100, BUDGET).await;
+        assert!(stage.shard.pending_bytes <= BUDGET, "{}", stage.shard.pending_bytes);
+        assert_eq!(stage.shard.subscribers.len(), 20, "the rests of events fit, so nobody has to go");
+        for who in 0..20 {
+            stage.make_room(who, 1 << 20);
+        }
+        stage.settle().await;
+        for listener in &stage.listeners {
+            let heard = heard(&listener.socket.peer().heard);
+            assert_eq!(heard.numbers, (0..EVENTS).collect::<Vec<_>>());
+            assert_eq!(heard.notices, Vec::<String>::new());
+        }
+    });
+}
+
+#[test]
+fn a_connection_is_closed_where_the_rest_of_an_event_is_too_much() {
+    in_paused_time(async {
+        const BUDGET: usize = 12_000;
+        let mut stage = stuffed(20, 2_000, BUDGET).await;
+        assert!(stage.shard.pending_bytes <= BUDGET, "{}", stage.shard.pending_bytes);
+        let here = stage.shard.subscribers.len();
+        assert!((1..20).contains(&here), "{here}");
+        for who in 0..20 {
+            let key = stage.listeners[who].key;
+            stage.shard.drop_subscriber(key, &stage.hub.shared);
+        }
+        assert_eq!(stage.shard.pending_bytes, 0, "what waited for them has left with them");
+    });
+}
