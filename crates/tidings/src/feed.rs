@@ -183,13 +183,12 @@ impl Feed {
     /// Hands everything from an offset on that stands together, and that this reader may receive, to one call of `write`.
     pub(crate) fn send(
         &self,
-        epoch: Epoch,
         offset: Offset,
         may_receive: impl FnMut(&Audience) -> bool,
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
     ) -> io::Result<Owed> {
         let state = self.state();
-        if state.epoch != epoch || offset < state.first_offset() {
+        if offset < state.first_offset() {
             return Ok(Owed::Behind);
         }
         let sealed = (offset < state.open_offset).then(|| {
@@ -287,7 +286,7 @@ impl Feed {
         state.sealed.clear();
         state.epoch = after.epoch;
         state.start = after.position;
-        // Nobody's offset is valid any more, and none becomes it by chance.
+        // Nobody's offset is valid any more, whatever the epoch, and none becomes it by chance.
         state.open_offset += 1;
         state.public_from = state.open_offset;
     }
@@ -415,5 +414,86 @@ impl FeedState {
             });
         }
         self.open_offset = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_log::Timestamp;
+    use tidings_topic::{NewEvent, Validator};
+
+    use super::*;
+
+    fn cursor(number: u128) -> Cursor {
+        Cursor { epoch: Epoch::from_u64(1), position: Position::from_bytes(number.to_be_bytes()) }
+    }
+
+    /// A feed with events of this size at the positions from 1 on.
+    fn feed(sizes: &[usize]) -> Feed {
+        let feed = Feed::new(Validator::default().exact("a").expect("valid"), Format::Plain, cursor(0));
+        for (size, number) in sizes.iter().zip(1..) {
+            let event = Validator::default().event(NewEvent::new("a", "x".repeat(*size))).expect("valid");
+            feed.push(&Entry::new(cursor(number), Timestamp::from_millis(0), event));
+        }
+        feed
+    }
+
+    /// What one call hands to a socket that takes so many bytes, and what came of it.
+    fn send(feed: &Feed, offset: Offset, room: usize) -> (usize, Owed) {
+        let mut given = 0;
+        let owed = feed.send(
+            offset,
+            |_| true,
+            |bytes| {
+                given = bytes.len();
+                Ok(room.min(given))
+            },
+        );
+        (given, owed.expect("the socket is sound"))
+    }
+
+    #[test]
+    fn what_lies_beyond_the_head_is_not_there_yet() {
+        let feed = feed(&[10, 10]);
+        assert!(matches!(feed.peek(cursor(1), cursor(1).position), Peek::Nothing));
+        assert!(matches!(feed.peek(cursor(1), cursor(2).position), Peek::Frame(_)));
+    }
+
+    #[test]
+    fn one_call_hands_over_one_segment_at_most() {
+        let feed = feed(&[1_000; 500]);
+        let (mut offset, mut calls) = (0, 0);
+        loop {
+            let (given, owed) = send(&feed, offset, usize::MAX);
+            let Owed::Sent { offset: next, at_end, .. } = owed else { panic!("there is more: {owed:?}") };
+            assert!(given <= SEGMENT_BYTES_MAX, "{given}");
+            (offset, calls) = (next, calls + 1);
+            if at_end {
+                break;
+            }
+        }
+        assert!((8..=10).contains(&calls), "{calls}");
+    }
+
+    /// A hundred stalled sockets in the middle of one event of a megabyte must not cost a hundred megabytes.
+    #[test]
+    fn the_rest_of_a_large_event_is_shared() {
+        let feed = feed(&[1 << 20]);
+        let rests = [1_000, 2_000].map(|room| match send(&feed, 0, room).1 {
+            Owed::Sent { half: Some((_, rest)), .. } => rest,
+            owed => panic!("it took a part only: {owed:?}"),
+        });
+        assert_eq!(rests[0][1_000..].as_ptr(), rests[1].as_ptr());
+    }
+
+    #[test]
+    fn no_offset_of_before_is_valid_after_a_restart() {
+        let feed = feed(&[10]);
+        let Owed::Sent { offset, at_end: true, .. } = send(&feed, 0, usize::MAX).1 else {
+            panic!("all of it")
+        };
+        assert!(matches!(send(&feed, offset, usize::MAX).1, Owed::Nothing));
+        feed.restart(cursor(5));
+        assert!(matches!(send(&feed, offset, usize::MAX).1, Owed::Behind));
     }
 }

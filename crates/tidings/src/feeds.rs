@@ -314,6 +314,29 @@ mod tests {
         assert!(feeds.size().1 <= 20 * SEGMENT_OVERHEAD_BYTES, "{}", feeds.size().1);
     }
 
+    /// A reader that is about to sleep again whenever it is woken.
+    struct LightSleeper(Arc<AtomicWaker>, AtomicUsize);
+
+    impl ArcWake for LightSleeper {
+        fn wake_by_ref(sleeper: &Arc<Self>) {
+            sleeper.1.fetch_add(1, Ordering::SeqCst);
+            sleeper.0.register(&futures_util::task::waker(Arc::clone(sleeper)));
+        }
+    }
+
+    #[test]
+    fn readers_are_woken_once_for_all_that_was_written_together() {
+        let feeds = Feeds::new(cursor(0), 1 << 20);
+        let waker = Arc::<AtomicWaker>::default();
+        let sleeper = Arc::new(LightSleeper(Arc::clone(&waker), AtomicUsize::new(0)));
+        waker.register(&futures_util::task::waker(Arc::clone(&sleeper)));
+        feeds.join(&exact("a"), Format::Plain, &waker);
+        feeds.write(&[entry(1, &["a"]), entry(2, &["a"]), entry(3, &["a"])]);
+        assert_eq!(sleeper.1.load(Ordering::SeqCst), 1);
+        feeds.write(&[entry(4, &["a"])]);
+        assert_eq!(sleeper.1.load(Ordering::SeqCst), 2);
+    }
+
     #[test]
     fn only_readers_of_what_was_written_are_woken_and_all_of_them_by_a_restart() {
         let feeds = Feeds::new(cursor(0), 1 << 20);

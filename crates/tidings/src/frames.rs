@@ -334,3 +334,42 @@ impl View<'_> {
 fn offset(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("segments and pages are bounded far below 4 GiB")
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use tidings_log::{Cursor, Epoch, Timestamp};
+    use tidings_topic::{NewEvent, Validator};
+
+    use super::*;
+
+    /// Private events on these topics, so many on each.
+    pub(crate) fn private(each: usize, topics: &[&str]) -> Frames {
+        let mut frames = OpenFrames::default();
+        for (number, topic) in topics.iter().flat_map(|topic| std::iter::repeat_n(topic, each)).enumerate() {
+            let new = NewEvent { private: true, ..NewEvent::new(*topic, number.to_string()) };
+            let position = Position::from_bytes((number as u128 + 1).to_be_bytes());
+            let cursor = Cursor { epoch: Epoch::from_u64(1), position };
+            let event = Validator::default().event(new).expect("valid");
+            frames.push(&Entry::new(cursor, Timestamp::from_millis(0), event), position, Format::Plain);
+        }
+        frames.seal()
+    }
+
+    #[test]
+    fn neighbours_with_the_same_audience_are_judged_once() {
+        let frames = private(100, &["a", "b", "c"]);
+        let mut judged = Vec::new();
+        let topic = |audience: &Audience| audience.topics[0].as_str().to_owned();
+        let sent = frames.view().send(
+            0,
+            |audience| {
+                judged.push(topic(audience));
+                judged.len() < 3
+            },
+            |bytes| Ok(bytes.len()),
+        );
+        let sent = sent.expect("it took everything");
+        assert_eq!(judged, ["a", "b", "c"]);
+        assert_eq!(sent.place, Some(frames.marks()[199].position), "a and b in one call");
+    }
+}

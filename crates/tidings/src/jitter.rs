@@ -22,3 +22,26 @@ pub(crate) fn jittered_millis(millis: u64) -> u64 {
 pub(crate) fn random_share() -> f64 {
     getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_began_together_does_not_act_together() {
+        let times: Vec<_> = (0..100).map(|_| jittered(Duration::from_secs(100)).as_secs()).collect();
+        assert!(times.iter().all(|secs| (75..=100).contains(secs)), "{times:?}");
+        assert!(times.iter().min() < times.iter().max(), "{times:?}");
+    }
+
+    #[test]
+    fn browsers_do_not_all_come_back_in_the_same_moment() {
+        let times: Vec<_> = (0..100).map(|_| jittered_millis(1_000)).collect();
+        assert!(times.iter().all(|millis| (500..=1_500).contains(millis)), "{times:?}");
+        assert!(
+            times.iter().any(|millis| *millis < 900) && times.iter().any(|millis| *millis > 1_100),
+            "{times:?}"
+        );
+        assert!(jittered_millis(u64::MAX) <= Validator::RETRY_MILLIS_MAX);
+    }
+}

@@ -437,4 +437,21 @@ mod tests {
         stage.settle();
         assert_eq!(stage.heard, ["0", "1"]);
     }
+
+    /// The log is in a new epoch, and the feeds hear of it later. Until then another page would be the same page.
+    #[test]
+    fn who_has_read_a_new_log_to_its_end_waits_for_the_feeds() {
+        let mut stage = Stage::new(1, 0);
+        stage.append(0, &[0]);
+        stage.write();
+        stage.log.replace();
+        stage.read();
+        stage.read_page();
+        stage.read();
+        assert!(!stage.wants_page);
+        stage.settle();
+        stage.append(1, &[0]);
+        stage.settle();
+        assert_eq!(stage.heard.last().map(String::as_str), Some("1"));
+    }
 }

@@ -111,7 +111,6 @@ struct Driver {
     hub: Option<Hub>,
     grown: Vec<u32>,
     messages: Vec<Message>,
-    has_seen_close: bool,
     /// Where this shard says how far it is.
     served: Served,
     /// What had been written when the inbox was emptied for the last time.
@@ -133,7 +132,6 @@ impl Driver {
             hub: None,
             grown: Vec::new(),
             messages: Vec::new(),
-            has_seen_close: false,
             looked_at: 0,
             served,
         })
@@ -204,11 +202,6 @@ impl Driver {
             }
         }
         self.messages = messages;
-        let now = Instant::now();
-        if shared.closing.is_closed(now) && !std::mem::replace(&mut self.has_seen_close, true) {
-            // Not a second later.
-            self.shard.sweep(shared, now.into_std());
-        }
         true
     }
 
@@ -297,5 +290,154 @@ impl std::fmt::Debug for Message {
             Self::Page(..) => "Page",
             Self::Stop => "Stop",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, sync::mpsc};
+
+    use super::*;
+    use crate::Subscribe;
+
+    /// Nothing here takes so long unless it never comes.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let client = TcpStream::connect(listener.local_addr().expect("it listens")).expect("connected");
+        let (server, _) = listener.accept().expect("accepted");
+        server.set_nonblocking(true).expect("it does not block");
+        (client, server)
+    }
+
+    async fn newcomer(hub: &Hub, wire: TcpStream) -> Newcomer<TcpStream> {
+        let ask = Subscribe::new([hub.validator().exact("chat").expect("valid")]);
+        let (_, parts) = hub.subscribe(ask).await.expect("memory is there").into_parts();
+        Newcomer {
+            wire,
+            reader: parts.reader,
+            head: Vec::new(),
+            backlog: parts.backlog,
+            sent: parts.sent,
+            ends: parts.ends,
+            input_bytes: 0,
+            heartbeat: parts.heartbeat,
+            membership: parts.membership,
+            keep: Box::new(()),
+        }
+    }
+
+    /// The first message of each pair wakes the shard, the second comes at some moment of its turn: while it takes the first, while it looks
+    /// once more, while it goes to sleep. Nothing else wakes it then.
+    #[test]
+    fn nothing_that_comes_while_a_shard_looks_is_slept_over() {
+        const PAIRS: usize = 60_000;
+        let inbox = Arc::new(Inbox::new());
+        let (say, said) = mpsc::channel();
+        let shard = thread::spawn({
+            let inbox = Arc::clone(&inbox);
+            move || {
+                let runtime = runtime::Builder::new_current_thread().build().expect("a runtime");
+                runtime.block_on(async {
+                    let mut taken = Vec::new();
+                    let mut count = 0;
+                    while count < 2 * PAIRS {
+                        rung(&inbox).await;
+                        inbox.take(&mut Vec::new(), &mut taken);
+                        count += taken.len();
+                        for number in taken.drain(..) {
+                            say.send(number).expect("the test listens");
+                        }
+                    }
+                });
+            }
+        });
+        for number in 0..PAIRS {
+            inbox.send(2 * number);
+            // Some come while it wakes up, some while it goes to sleep.
+            for _ in 0..number % [300, 1_000, 8_000][number % 3] {
+                std::hint::spin_loop();
+            }
+            inbox.send(2 * number + 1);
+            for expected in [2 * number, 2 * number + 1] {
+                assert_eq!(said.recv_timeout(PATIENCE), Ok(expected), "the shard sleeps over it");
+            }
+        }
+        shard.join().expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn newcomers_are_dealt_to_the_shards_in_turn() {
+        let hub = Hub::in_memory().await;
+        let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new())).collect();
+        let shards = Shards { inboxes: inboxes.clone(), next: AtomicUsize::new(0) };
+        for _ in 0..6 {
+            shards.take(newcomer(&hub, pair().1).await, hub.clone());
+        }
+        for inbox in inboxes {
+            let mut messages = Vec::new();
+            inbox.take(&mut Vec::new(), &mut messages);
+            assert_eq!(messages.len(), 2);
+        }
+    }
+
+    /// Readiness is told once: a socket of which a shard does not hear now, it may never hear of again.
+    #[tokio::test]
+    async fn a_shard_hears_of_every_socket_that_can_be_written_however_many_they_are() {
+        let hub = Hub::in_memory().await;
+        let shared = &hub.shared;
+        let mut driver = Driver::new(Arc::new(Inbox::new()), shared.lag.add_shard()).expect("epoll is there");
+        let mut clients = Vec::new();
+        for _ in 0..=EVENTS_MAX {
+            let (client, server) = pair();
+            clients.push(client);
+            driver.adopt(newcomer(&hub, server).await, shared);
+        }
+        while driver.shard.slice(shared, Instant::now().into_std()) {}
+        for (_, subscriber) in &mut driver.shard.subscribers {
+            subscriber.is_blocked = true;
+        }
+        driver.look_at_sockets(shared).expect("epoll is there");
+        let blocked = driver.shard.subscribers.iter().filter(|(_, subscriber)| subscriber.is_blocked);
+        assert_eq!(blocked.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_shard_ends_with_its_hub_which_ends_with_its_last_socket() {
+        let hub = Hub::in_memory().await;
+        let inbox = hub.shared.shards(|shards| Arc::downgrade(&shards.inboxes[0]));
+        let (client, server) = pair();
+        let newcomer = newcomer(&hub, server).await;
+        hub.shared.shards(|shards| shards.take(newcomer, hub.clone()));
+        drop(hub);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(inbox.strong_count() > 0, "the socket keeps the hub");
+        drop(client);
+        let ended = async {
+            while inbox.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.expect("the shard has ended");
+    }
+
+    #[test]
+    fn the_last_words_are_not_lost_over_what_nobody_has_read() {
+        let (mut client, mut server) = pair();
+        client.write_all(b"unasked").expect("it is open");
+        // More than the client's side holds: some of it has not left when the connection is closed.
+        let mut written = 0;
+        while let Ok(taken) = Wire::write(&mut server, &[b'x'; 16 * 1024]) {
+            written += taken;
+        }
+        Wire::shut_down(&mut server);
+        drop(server);
+        let mut heard = Vec::new();
+        client.set_read_timeout(Some(PATIENCE)).expect("a time");
+        client.read_to_end(&mut heard).expect("an end, not a reset");
+        assert_eq!(heard.len(), written);
     }
 }

@@ -52,3 +52,37 @@ impl Filters {
         self.numbers.retain(|filter, _| Arc::strong_count(filter) > 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::tests::private;
+
+    #[test]
+    fn equal_filters_are_one_until_the_last_of_their_subscribers_has_left() {
+        let mut filters = Filters::default();
+        let new = || Arc::new(Filter::everything_public());
+        let [mut first, mut second] = [new(), new()];
+        let number = filters.intern(&mut first);
+        assert_eq!(filters.intern(&mut second), number);
+        assert!(Arc::ptr_eq(&first, &second));
+        drop(first);
+        filters.forget_unused();
+        assert_eq!(filters.intern(&mut new()), number);
+        drop(second);
+        filters.forget_unused();
+        assert!(filters.numbers.is_empty());
+        assert_ne!(filters.intern(&mut new()), number, "what is remembered of a number is true for ever");
+    }
+
+    #[test]
+    fn verdicts_that_are_remembered_are_bounded() {
+        let mut filters = Filters::default();
+        let connection = ConnectionId::from_random([7; 16]);
+        let audience = private(1, &["a"]).marks()[0].audience.clone().expect("it is private");
+        for number in 0..2 * VERDICTS_MAX as u64 {
+            assert!(!filters.may_receive(&audience, &connection, &Filter::everything_public(), number));
+            assert!(filters.verdicts.len() <= VERDICTS_MAX);
+        }
+    }
+}

@@ -343,6 +343,27 @@ mod tests {
         assert_eq!(stage.groups.next_member(), None);
     }
 
+    #[test]
+    fn a_group_that_everybody_has_left_keeps_nobody_waiting_and_is_rung_no_more() {
+        let mut stage = Stage::new(1);
+        let group = stage.join(0, 0);
+        stage.groups.mark_grown(group, 7);
+        assert_eq!(stage.groups.served(), Some(7));
+        stage.leave(0);
+        assert_eq!(stage.groups.served(), None);
+        stage.feeds[0].wake_readers();
+        assert!(!stage.inbox.has_rung());
+    }
+
+    #[test]
+    fn a_group_that_most_have_left_gives_its_memory_back() {
+        let mut stage = Stage::new(1);
+        let group = (0..10_000).map(|slot| stage.join(0, slot)).last().expect("somebody");
+        (10..10_000).for_each(|slot| stage.leave(slot));
+        let capacity = stage.groups.all[group as usize].members.capacity();
+        assert!(capacity <= 128, "{capacity}");
+    }
+
     proptest! {
         /// However rounds overlap, every one of them is counted, and none for ever.
         #[test]

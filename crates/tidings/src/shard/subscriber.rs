@@ -39,7 +39,7 @@ pub(crate) struct Newcomer<W> {
 pub(super) struct Subscriber<W> {
     pub(super) wire: W,
     pub(super) reader: Reader,
-    /// Where in its feed the reader's place is, if it has one feed and that is known.
+    /// Where in its feed the reader's place is, if it has one feed and that is known. Never while it has a page or waits for one.
     pub(super) offset: Option<Offset>,
     /// What [`Filters`](super::filters::Filters) calls its filter.
     pub(super) filter_number: u64,
@@ -114,7 +114,6 @@ impl<W: Wire> Subscriber<W> {
         let pending = self.pending_mut();
         pending.is_reading = false;
         self.reader.replayed(&page);
-        self.offset = None;
         let mut backlog = Backlog::default();
         backlog.take_page(page, None);
         let pending = self.pending_mut();
@@ -129,7 +128,6 @@ impl<W: Wire> Subscriber<W> {
         let Some(pending) = &mut self.pending else { return };
         if pending.page.take().is_some() {
             self.reader.place = pending.place_after_pieces();
-            self.offset = None;
         }
         if pending.is_empty() {
             self.pending = None;

@@ -3,6 +3,7 @@
 mod budget;
 mod silence;
 mod stage;
+mod turns;
 
 use proptest::prelude::*;
 use tokio::time::advance;
@@ -291,6 +292,21 @@ fn who_sends_more_than_a_few_kib_unasked_is_cut() {
         }
         assert_eq!(stage.hub.stats().subscribers, 0);
         assert_eq!(stage.hub.stats().feeds, 0);
+    });
+}
+
+#[test]
+fn what_a_client_has_sent_before_its_stream_began_counts() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        stage.early_bytes = INPUT_BYTES_MAX - 1;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        let key = stage.listeners[who].key;
+        for is_here in [true, false] {
+            stage.listeners[who].socket.peer().input = vec![b'x'];
+            stage.shard.readable(key, &stage.hub.shared);
+            assert_eq!(stage.shard.wire(key).is_some(), is_here);
+        }
     });
 }
 

@@ -90,7 +90,7 @@ impl<W: Wire> Subscriber<W> {
         const HEARTBEAT_CHUNK: &[u8] = b"5\r\n: hb\n\r\n";
         // Who only waits for a page of history hears nothing else meanwhile.
         let has_bytes = self.pending.as_ref().is_some_and(|pending| pending.has_bytes());
-        if self.is_ending || has_bytes || !self.is_silent(now) {
+        if has_bytes || !self.is_silent(now) {
             return Visit::Idle;
         }
         self.sent_at = now;
@@ -134,7 +134,6 @@ impl<W: Wire> Subscriber<W> {
         bytes.extend_from_slice(tidings_sse::LAST_CHUNK);
         let pending = self.pending_mut();
         pending.page = None;
-        pending.is_reading = false;
         pending.push(bytes.into(), None);
         self.is_ending = true;
     }
@@ -182,7 +181,7 @@ impl<W: Wire> Subscriber<W> {
         let feed = reader.first_feed();
         let may_receive =
             |audience: &_| filters.may_receive(audience, &reader.connection, &reader.filter, *filter_number);
-        match feed.send(reader.place.epoch, offset, may_receive, |bytes| wire.write(bytes))? {
+        match feed.send(offset, may_receive, |bytes| wire.write(bytes))? {
             Owed::Nothing => Ok(Some(Visit::Idle)),
             Owed::Behind => {
                 self.offset = None;

@@ -101,6 +101,21 @@ async fn only_so_many_pages_are_read_at_the_same_time_and_everybody_gets_a_turn(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_that_many_ask_for_is_read_once() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    publish_numbers(&hub, "chat", 1, 10).await;
+    for _ in 0..100 {
+        let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Earliest)).await;
+        assert_eq!(listener.data(10).await, numbers(1, 10));
+    }
+    assert_eq!(log.pages_read.load(Ordering::SeqCst), 1);
+    let another = Listener::open(&hub, to(&hub, &["elsewhere"]).since(Since::Earliest)).await;
+    drop(another);
+    assert_eq!(log.pages_read.load(Ordering::SeqCst), 2, "who asks for something else gets something else");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_subscriber_that_stops_in_the_middle_of_history_holds_nobody_up() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |settings| (settings.replays_max, settings.replay_page_bytes) = (1, 1)).await;

@@ -230,3 +230,45 @@ async fn a_hub_ends_with_its_last_socket() {
     let mut ended = ended.subscribe();
     timeout(PATIENCE, ended.wait_for(|ended| *ended == 1)).await.expect("in time").expect("here");
 }
+
+/// A shard sends to a part of its sockets, then looks for new input: what is published then must not run away from the others.
+#[tokio::test]
+async fn publishers_wait_for_a_shard_that_has_not_been_to_everybody() {
+    const CLIENTS: usize = 200;
+    let mut settings = HubSettings::default();
+    settings.fan_out_lag_bytes_max = Some(0);
+    let hub = Hub::builder().settings(settings).start().await.expect("memory is there");
+    let doorman = Doorman::new(&hub).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(doorman.open(Client::chat(&hub)).await);
+    }
+    hub.publish(NewEvent::new("chat", "first")).await.expect("published");
+    for client in &mut clients {
+        assert_eq!(client.events(1).await.0, ["first"]);
+    }
+    let sockets: Vec<_> =
+        clients.into_iter().map(|client| client.socket.into_std().expect("not in use")).collect();
+    // A task of its own, so that it and the shard take turns.
+    let publishing = tokio::spawn(async move {
+        for data in ["second", "third"] {
+            hub.publish(NewEvent::new("chat", data)).await.expect("published");
+        }
+        let has_heard = |socket: &StdStream| socket.peek(&mut [0; 16]).is_ok_and(|read| read > 0);
+        sockets.iter().filter(|socket| has_heard(socket)).count()
+    });
+    assert_eq!(publishing.await.expect("no panic"), CLIENTS, "have the second when the third is taken in");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_closes_ends_its_sockets_at_once() {
+    let hub = hub(0).await;
+    let doorman = Doorman::new(&hub).await;
+    let mut client = doorman.open(Client::chat(&hub)).await;
+    hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+    assert_eq!(client.events(1).await.0, ["hello"]);
+    let began = tokio::time::Instant::now();
+    hub.close();
+    doorman.everybody_has_left(1).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}

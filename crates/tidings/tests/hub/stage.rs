@@ -196,6 +196,8 @@ pub(crate) struct StageLog {
     /// How many reads were under way at the same time, at most.
     pub(crate) reads_max: AtomicUsize,
     reads: AtomicUsize,
+    /// How many pages have been read.
+    pub(crate) pages_read: AtomicUsize,
     /// Done once, between finding a start and reading from there.
     pub(crate) before_read: Mutex<Option<fn(&DelayedLog)>>,
 }
@@ -211,6 +213,7 @@ impl StageLog {
             appends_run: watch::Sender::new(true),
             reads_max: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
+            pages_read: AtomicUsize::new(0),
             before_read: Mutex::default(),
         })
     }
@@ -239,6 +242,7 @@ impl Log for OnStage {
         if let Some(act) = self.0.before_read.lock().expect("nobody panicked").take() {
             act(&self.0.far);
         }
+        self.0.pages_read.fetch_add(1, Ordering::SeqCst);
         let reads = self.0.reads.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.reads_max.fetch_max(reads, Ordering::SeqCst);
         runs(&self.0.reads_run).await;

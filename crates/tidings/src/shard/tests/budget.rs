@@ -46,6 +46,22 @@ fn pages_that_sockets_do_not_take_are_given_back_and_read_again() {
 }
 
 #[test]
+fn a_stream_that_ends_keeps_no_page() {
+    in_paused_time(async {
+        let mut stage = stuffed(1, 100, usize::MAX).await;
+        assert!(stage.shard.pending_bytes > 1_000, "a page");
+        stage.hub.close();
+        let slot = stage.listeners[0].key.slot as usize;
+        // The rest of an event is finished first, then the last words begin.
+        while !stage.shard.subscribers[slot].is_ending {
+            stage.make_room(0, 1);
+            stage.settle().await;
+        }
+        assert!(stage.shard.pending_bytes < 500, "{}", stage.shard.pending_bytes);
+    });
+}
+
+#[test]
 fn a_connection_is_closed_where_the_rest_of_an_event_is_too_much() {
     in_paused_time(async {
         const BUDGET: usize = 12_000;

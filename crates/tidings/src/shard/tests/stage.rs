@@ -29,11 +29,22 @@ pub(super) struct Peer {
     pub(super) is_reset: bool,
     pub(super) was_shut_down: bool,
     pub(super) writes: usize,
+    pub(super) largest_write: usize,
+    /// So many calls will be interrupted by a signal.
+    pub(super) interruptions: usize,
 }
 
 impl Socket {
     pub(super) fn peer(&self) -> MutexGuard<'_, Peer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Peer {
+    fn interrupt(&mut self) -> io::Result<()> {
+        let Some(fewer) = self.interruptions.checked_sub(1) else { return Ok(()) };
+        self.interruptions = fewer;
+        Err(io::ErrorKind::Interrupted.into())
     }
 }
 
@@ -43,7 +54,9 @@ impl Wire for Socket {
         assert!(!bytes.is_empty(), "a write of nothing");
         assert!(!peer.is_awaited, "a write to a socket that was full");
         assert!(!peer.was_shut_down, "a write behind the end");
+        peer.interrupt()?;
         peer.writes += 1;
+        peer.largest_write = peer.largest_write.max(bytes.len());
         if peer.is_reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
@@ -56,6 +69,7 @@ impl Wire for Socket {
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut peer = self.peer();
+        peer.interrupt()?;
         if peer.is_reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
@@ -79,6 +93,8 @@ pub(super) struct Stage {
     pub(super) shard: Shard<Socket>,
     pub(super) inbox: Inbox<()>,
     pub(super) listeners: Vec<Listener>,
+    /// What whoever comes next has already sent unasked.
+    pub(super) early_bytes: usize,
     published: Vec<Published>,
 }
 
@@ -101,7 +117,14 @@ impl Stage {
         change(&mut settings);
         let log = MemoryLog::new(MemoryLimits::default());
         let hub = Hub::builder().log(log).settings(settings).start().await.expect("memory is there");
-        Self { hub, shard: Shard::new(), inbox: Inbox::new(), listeners: Vec::new(), published: Vec::new() }
+        Self {
+            hub,
+            shard: Shard::new(),
+            inbox: Inbox::new(),
+            listeners: Vec::new(),
+            early_bytes: 0,
+            published: Vec::new(),
+        }
     }
 
     pub(super) async fn publish(&mut self, topics: &[usize], private: bool, bytes: usize) {
@@ -142,7 +165,7 @@ impl Stage {
             backlog: parts.backlog,
             sent: parts.sent,
             ends: parts.ends,
-            input_bytes: 0,
+            input_bytes: self.early_bytes,
             heartbeat: parts.heartbeat,
             membership: parts.membership,
             keep: Box::new(()),
