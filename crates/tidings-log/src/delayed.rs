@@ -67,7 +67,7 @@ impl DelayedLog {
 
     /// An empty log whose events age by this clock.
     pub fn with_clock(seed: u64, faults: Faults, limits: MemoryLimits, clock: Clock) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let ledger = Ledger::new(limits.clone(), Epoch::from_u64(random.next()));
         let state = Mutex::new(State { ledger, limits, random, down: false });
         Self { far: Arc::new(Far { state, faults, clock }), bell: watch::Sender::new(()) }
@@ -282,17 +282,22 @@ impl State {
 const REASON: &str = "it is out of reach";
 
 /// Sebastiano Vigna's SplitMix64: enough chance for tests, and the same everywhere.
-struct Random(u64);
+#[derive(Debug)]
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
-    fn happens(&mut self, per_mille: u32) -> bool {
+    pub(crate) fn happens(&mut self, per_mille: u32) -> bool {
         per_mille > 0 && self.next() % 1_000 < u64::from(per_mille)
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tidings_topic::{Matcher, Topic};
 use tokio::task::coop::consume_budget;
 
-use crate::{Entry, Epoch, Filter, Grants, Page, Position, ledger::just_before};
+use crate::{Entry, Epoch, Event, Filter, Grants, Page, Position, ledger::just_before};
 
 /// What of a filter can be looked up.
 pub(crate) struct Plan<'f> {
@@ -125,6 +125,13 @@ pub(crate) struct FloorDraft {
 }
 
 impl FloorDraft {
+    /// Adds a floor that holds for everybody who reads this page.
+    pub(crate) fn raise(&mut self, position: Option<Position>) {
+        self.sure = self.sure.max(position);
+        let sure = self.sure;
+        self.unsure.retain(|(unsure, _)| Some(*unsure) > sure);
+    }
+
     async fn finish(self, filter: &Filter) -> Option<Position> {
         for (position, audience) in self.unsure {
             consume_budget().await;
@@ -137,11 +144,21 @@ impl FloorDraft {
 }
 
 /// Who could have received an event: what is remembered of those that were dropped.
-#[derive(PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Audience {
     /// Sorted, each once.
     pub(crate) topics: Vec<Topic>,
     pub(crate) private: bool,
+}
+
+impl Audience {
+    /// Who can receive this event.
+    pub(crate) fn of(event: &Event) -> Self {
+        let mut topics = event.topics.clone();
+        topics.sort_unstable();
+        topics.dedup();
+        Self { topics, private: event.private }
+    }
 }
 
 /// The events that bear one publisher's id, in order, up to the first that everybody may see.

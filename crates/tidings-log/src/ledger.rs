@@ -5,9 +5,9 @@
 //! takes entries from the back, and its numbers are used again in a new epoch. Every call that is given the time first drops what is too old
 //! by it, so what expired is never seen.
 
-mod floors;
+pub(crate) mod floors;
 mod index;
-mod keys;
+pub(crate) mod keys;
 #[cfg(test)]
 mod model;
 
@@ -22,7 +22,7 @@ use tidings_topic::Topic;
 use crate::{
     AppendError, Appended, Batch, Bounds, Cursor, Deleted, Entry, Epoch, EpochStart, Epochs, EventId,
     MemoryLimits, Position, TailItem, Timestamp,
-    draft::{Draft, Named, Plan, Reach},
+    draft::{Audience, Draft, Named, Plan, Reach},
 };
 
 use self::{
@@ -97,7 +97,7 @@ impl Ledger {
         self.entries.retain(|entry| {
             let Some(number) = next.next_if_eq(&number(entry.cursor.position)) else { return true };
             *bytes -= weight(entry);
-            floors.record(number, &entry.event, &self.limits);
+            floors.record(number, Audience::of(&entry.event), &self.limits);
             topics.extend(entry.event.topics.iter().cloned());
             ids.extend(entry.event.id.clone());
             false
@@ -367,7 +367,7 @@ impl Ledger {
             self.ids.drop_front(id, number);
         }
         self.times.drop_front(number);
-        self.floors.record(number, &entry.event, &self.limits);
+        self.floors.record(number, Audience::of(&entry.event), &self.limits);
     }
 
     fn candidates_after<'a>(
@@ -444,7 +444,7 @@ const NAME_BYTES: usize = 96;
 const PLACE_BYTES: usize = 48;
 
 /// The position of the entry with this number.
-fn position(number: u64) -> Position {
+pub(crate) fn position(number: u64) -> Position {
     Position::from_bytes(u128::from(number).to_be_bytes())
 }
 
@@ -454,6 +454,6 @@ pub(crate) fn just_before(place: Position) -> Position {
 }
 
 /// The number of the entry at this position. One that no ledger gave out lies beyond every end.
-fn number(position: Position) -> u64 {
+pub(crate) fn number(position: Position) -> u64 {
     u64::try_from(u128::from_be_bytes(position.to_bytes())).unwrap_or(u64::MAX)
 }

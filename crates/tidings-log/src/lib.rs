@@ -18,6 +18,8 @@ mod draft;
 mod epochs;
 mod ledger;
 mod memory;
+#[cfg(unix)]
+pub mod segment;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -28,6 +30,8 @@ pub use clock::{Clock, Timestamp};
 pub use delayed::{DelayedLog, Faults};
 pub use epochs::{EpochStart, Epochs, Located};
 pub use memory::{MemoryLimits, MemoryLog};
+#[cfg(unix)]
+pub use segment::{SegmentLog, SegmentSettings, SyncLevel};
 
 /// An event as it stands in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]

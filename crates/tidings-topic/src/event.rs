@@ -106,6 +106,11 @@ impl ConnectionId {
         Self(bits)
     }
 
+    /// The bits that it was made of.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// Reads what [`Display`](fmt::Display) writes. `None` for anything else: it could never name a connection.
     pub fn parse(text: &str) -> Option<Self> {
         let is_spelled_so =

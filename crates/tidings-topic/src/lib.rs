@@ -6,7 +6,7 @@
 //!
 //! Invariant: an [`Event`], a [`Topic`] or an [`EventId`] that exists is valid. Raw input is a [`NewEvent`] or a string; only the
 //! [`Validator`] turns one into the other, so that a line feed in an id or a forged topic is refused once, for HTTP, Redis,
-//! NATS and library users alike.
+//! NATS and library users alike. What a log reads back is a [`StoredEvent`], which is held to the same characters.
 
 mod brackets;
 mod cursor;
@@ -16,6 +16,7 @@ mod grants;
 mod matcher;
 mod position;
 mod since;
+mod stored;
 mod validate;
 
 pub use cursor::{Cursor, ParseCursorError};
@@ -25,4 +26,5 @@ pub use grants::{Filter, Grants};
 pub use matcher::Matcher;
 pub use position::{Epoch, Position};
 pub use since::{ParseSinceError, Since};
+pub use stored::StoredEvent;
 pub use validate::{Invalid, Validator};

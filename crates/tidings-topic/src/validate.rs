@@ -247,7 +247,7 @@ pub struct Invalid {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
+pub(crate) enum Field {
     Topic,
     Matcher,
     Id,
@@ -322,7 +322,7 @@ fn check_length(field: Field, text: &str, bytes_max: usize) -> Result<(), Invali
 }
 
 /// No C0, C1 or DEL, no Unicode format characters (category Cf): they forge lines or hide what a name says.
-fn check_characters(field: Field, text: &str) -> Result<(), Invalid> {
+pub(crate) fn check_characters(field: Field, text: &str) -> Result<(), Invalid> {
     if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
         return Ok(());
     }

@@ -11,15 +11,15 @@ use std::{
 use tidings_topic::Topic;
 
 use crate::{
-    Event, MemoryLimits,
+    MemoryLimits,
     draft::{Audience, FloorDraft, Plan, Private, Reach},
 };
 
 use super::position;
 
 /// The newest event of each audience that is gone.
-#[derive(Debug, Default)]
-pub(super) struct Floors {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Floors {
     numbers: HashMap<Arc<Audience>, u64>,
     audiences: BTreeMap<u64, Arc<Audience>>,
     topics: HashMap<Topic, TopicFloors>,
@@ -31,7 +31,7 @@ pub(super) struct Floors {
 }
 
 /// The floors of all audiences that have one topic.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct TopicFloors {
     public: BTreeSet<u64>,
     private: BTreeSet<u64>,
@@ -50,18 +50,14 @@ impl Floors {
     }
 
     /// Accounts for an event that is gone.
-    pub(super) fn record(&mut self, number: u64, event: &Event, limits: &MemoryLimits) {
+    pub(crate) fn record(&mut self, number: u64, audience: Audience, limits: &MemoryLimits) {
         self.newest = self.newest.max(number);
-        if !event.private {
+        if !audience.private {
             self.newest_public = self.newest_public.max(number);
         }
         if number <= self.forgotten_through {
             return;
         }
-        let mut topics = event.topics.clone();
-        topics.sort_unstable();
-        topics.dedup();
-        let audience = Audience { topics, private: event.private };
         // In a log that is full every append comes here, nearly always for an audience that is known.
         if let Some(newest) = self.numbers.get_mut(&audience) {
             if *newest < number {
@@ -76,8 +72,20 @@ impl Floors {
         }
     }
 
+    /// Accounts for everything up to a number of which nobody knows any more who could have received it.
+    pub(crate) fn forget_through(&mut self, number: u64) {
+        self.newest = self.newest.max(number);
+        self.newest_public = self.newest_public.max(number);
+        self.forgotten_through = self.forgotten_through.max(number);
+    }
+
+    /// Up to where it is forgotten who could have received what, and the newest dropped event of each audience beyond, oldest first.
+    pub(crate) fn known(&self) -> (u64, impl Iterator<Item = (u64, &Audience)>) {
+        (self.forgotten_through, self.audiences.iter().map(|(number, audience)| (*number, &**audience)))
+    }
+
     /// The floors after a number that a plan has to reckon with.
-    pub(super) fn draft(&self, plan: &Plan<'_>, after: u64) -> FloorDraft {
+    pub(crate) fn draft(&self, plan: &Plan<'_>, after: u64) -> FloorDraft {
         let mut sure = self.forgotten_through;
         let mut unsure = Vec::new();
         match &plan.reach {

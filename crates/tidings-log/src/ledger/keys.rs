@@ -6,7 +6,7 @@ use crate::{EventId, IdempotencyKey, MemoryLimits, Timestamp};
 
 /// The newest idempotency keys and what was appended under them.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     first_ids: HashMap<IdempotencyKey, EventId>,
     /// In the order of their appending.
     order: VecDeque<Record>,
@@ -24,12 +24,12 @@ struct Record {
 
 impl Keys {
     /// The id of the first event that was appended under this key.
-    pub(super) fn get(&self, key: &IdempotencyKey) -> Option<&EventId> {
+    pub(crate) fn get(&self, key: &IdempotencyKey) -> Option<&EventId> {
         self.first_ids.get(key)
     }
 
     /// Remembers a key that is not known, and forgets the oldest where there are too many.
-    pub(super) fn insert(
+    pub(crate) fn insert(
         &mut self,
         key: IdempotencyKey,
         first_id: EventId,
@@ -46,8 +46,15 @@ impl Keys {
         }
     }
 
+    /// All keys, oldest first: what was appended under each, when, and the number of the last entry of that.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&IdempotencyKey, &EventId, Timestamp, u64)> {
+        self.order.iter().filter_map(|record| {
+            Some((&record.key, self.first_ids.get(&record.key)?, record.time, record.last))
+        })
+    }
+
     /// Forgets what is older than the window. A key is never forgotten before those in front of it, whatever the clock did.
-    pub(super) fn expire(&mut self, now: Timestamp, limits: &MemoryLimits) {
+    pub(crate) fn expire(&mut self, now: Timestamp, limits: &MemoryLimits) {
         let oldest = now.earlier_by(limits.keys_age_max);
         while self.order.front().is_some_and(|record| record.time < oldest) {
             self.forget_front();
@@ -55,7 +62,7 @@ impl Keys {
     }
 
     /// Forgets the batches that are not wholly in the log up to this entry: to send one of them again has to append it again.
-    pub(super) fn forget_after(&mut self, kept: u64) {
+    pub(crate) fn forget_after(&mut self, kept: u64) {
         while self.order.back().is_some_and(|record| record.last > kept) {
             let record = self.order.pop_back();
             self.forget(record);

@@ -1,0 +1,366 @@
+//! A log in files: what was acknowledged survives the process, and with [`SyncLevel::Always`] the loss of power.
+//!
+//! The log is a directory of **segments**, append-only files of checksummed records. Events are numbered from 1 on; a segment is named after its first
+//! event and holds those that follow. One thread writes ([`writer`]): it takes all batches that wait, appends them as one group, syncs once, and publishes
+//! them to readers. Full segments have an **index** beside them ([`index_file`]), so that reading one topic does not read the others and memory does not
+//! grow with history. **Retention** ([`retention`]) moves a front through the log: what is behind it is hidden at once, and its bytes are freed with
+//! its segment.
+//!
+//! Invariants:
+//! - Readers and tails see acknowledged events only, in the order of their numbers.
+//! - A number names one event for ever within an epoch. What may have been acknowledged and is gone begins a new epoch, or is told as a gap.
+//! - What cannot be verified by its checksum is never delivered.
+//! - Memory is bounded by settings, whatever the size of the log.
+//!
+//! One process uses a directory at a time. All files are reached through [`Disk`](disk::Disk), which tests replace.
+
+mod deletion;
+pub(crate) mod disk;
+mod file;
+mod index;
+mod index_file;
+mod reading;
+mod record;
+mod recover;
+mod retention;
+mod scan;
+mod shared;
+#[cfg(test)]
+mod simulated;
+mod state_file;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{Semaphore, oneshot, watch},
+    task::spawn_blocking,
+};
+
+use self::{
+    deletion::Delete,
+    disk::{Disk, RealDisk},
+    shared::Shared,
+    tail::SegmentTail,
+    writer::{Append, Request},
+};
+use crate::{
+    AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, EventId, Filter, Grants, Log, MemoryLimits,
+    Page, Position, Tail, Topic, Unavailable,
+    draft::{Draft, Plan},
+    ledger::position,
+};
+
+/// When an acknowledged event is on disk. A process that is killed loses nothing at any level: the system has what was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SyncLevel {
+    /// Before it is acknowledged: it survives a loss of power.
+    #[default]
+    Always,
+    /// So much later at most: a loss of power may take what was acknowledged in that time, and subscribers are told.
+    Interval(Duration),
+    /// When the system sees fit, commonly within half a minute: a loss of power may take that much, and subscribers are told.
+    Never,
+}
+
+/// How much a [`SegmentLog`] keeps, and how surely.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SegmentSettings {
+    /// When an acknowledged event is on disk. Default: before it is acknowledged.
+    pub sync: SyncLevel,
+    /// Most bytes of events, as they stand in the files. Older ones are hidden at once; the space is freed by whole segments, so the directory may
+    /// be larger by one of these and by indexes. A batch that is larger on its own, or than 256 MiB, is
+    /// refused as [`AppendError::Full`]. Default 1 GiB.
+    pub bytes_max: u64,
+    /// Most events. A batch that has more on its own is refused as [`AppendError::Full`]. Default: as many as fit.
+    pub count_max: Option<u64>,
+    /// Greatest age of an event by the clock. Default 7 days.
+    pub age_max: Option<Duration>,
+    /// For how many sets of topics the log remembers what was dropped last; see [`MemoryLimits::floors_max`]. Default 100,000.
+    pub floors_max: usize,
+    /// Most idempotency keys; see [`MemoryLimits::keys_max`]. They survive a restart. Default 100,000.
+    pub keys_max: usize,
+    /// Greatest age of an idempotency key. Default 10 minutes.
+    pub keys_age_max: Duration,
+    /// Bytes after which a segment is full. Default: a sixteenth of `bytes_max`, but 1 to 64 MiB.
+    pub segment_bytes: Option<u64>,
+    /// Memory of the newest events, from which live delivery is served. Default 8 MiB.
+    pub recent_bytes_max: usize,
+    /// Most batches that wait for the writer; further calls of [`Log::append`] wait before they hand theirs over. Default 4,096.
+    pub appends_waiting_max: usize,
+}
+
+impl Default for SegmentSettings {
+    fn default() -> Self {
+        let memory = MemoryLimits::default();
+        Self {
+            sync: SyncLevel::default(),
+            bytes_max: 1024 * 1024 * 1024,
+            count_max: None,
+            age_max: Some(Duration::from_secs(7 * 24 * 60 * 60)),
+            floors_max: memory.floors_max,
+            keys_max: memory.keys_max,
+            keys_age_max: memory.keys_age_max,
+            segment_bytes: None,
+            recent_bytes_max: 8 * 1024 * 1024,
+            appends_waiting_max: 4096,
+        }
+    }
+}
+
+impl SegmentSettings {
+    /// How floors and keys are bounded.
+    fn limits(&self) -> MemoryLimits {
+        MemoryLimits {
+            floors_max: self.floors_max,
+            keys_max: self.keys_max,
+            keys_age_max: self.keys_age_max,
+            ..MemoryLimits::default()
+        }
+    }
+
+    /// The bytes after which a segment is full.
+    fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.unwrap_or((self.bytes_max / 16).clamp(1024 * 1024, 64 * 1024 * 1024))
+    }
+}
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("the store in {} cannot be opened: {reason}", directory.display())]
+pub struct OpenError {
+    directory: PathBuf,
+    reason: OpenFailure,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenFailure {
+    #[error("another process uses it")]
+    InUse,
+    #[error("a later version of Tidings wrote it (format {version}); use that, or another directory")]
+    Newer { version: u32 },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A log in a directory. Clones are handles to the same one.
+///
+/// When the last handle is gone, what waits is written, the log is closed in order, and tails bring what was left and end.
+///
+/// ```
+/// use tidings_log::{Batch, Clock, Filter, Log, Position, SegmentLog, SegmentSettings};
+/// use tidings_topic::{NewEvent, Validator};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// let log = SegmentLog::open(directory, SegmentSettings::default(), Clock::system())?;
+/// let event = Validator::default().event(NewEvent::new("chat", "hello"))?;
+/// log.append(Batch { events: vec![event], key: None }).await?;
+/// drop(log);
+///
+/// let log = SegmentLog::open(directory, SegmentSettings::default(), Clock::system())?;
+/// let page = log.read(Position::BEFORE_ALL, &Filter::everything_public(), 64 * 1024).await?;
+/// assert_eq!(page.entries[0].event.data, "hello");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SegmentLog(Arc<Handle>);
+
+/// What is held as long as a log is open.
+pub(crate) type Held = Box<dyn fmt::Debug + Send + Sync>;
+
+/// What all handles share. Dropping it closes the log.
+struct Handle {
+    shared: Arc<Shared>,
+    /// `None` while it is being closed.
+    requests: Option<mpsc::Sender<Request>>,
+    places: Arc<Semaphore>,
+    /// One deletion at a time: each counts what the others have left.
+    deleting: tokio::sync::Mutex<()>,
+    bell: watch::Receiver<()>,
+    writer: Option<JoinHandle<()>>,
+    /// The right to use the directory.
+    _held: Held,
+}
+
+impl SegmentLog {
+    /// Opens the log in a directory, which is made if there is none. This reads files, and blocks meanwhile.
+    pub fn open(directory: &Path, settings: SegmentSettings, clock: Clock) -> Result<Self, OpenError> {
+        let open = || {
+            let (disk, lock) = RealDisk::open(directory).map_err(|error| match error.kind() {
+                io::ErrorKind::ResourceBusy => OpenFailure::InUse,
+                _ => OpenFailure::Io(error),
+            })?;
+            Self::open_on(Arc::new(disk), Box::new(lock), settings, clock)
+        };
+        open().map_err(|reason| OpenError { directory: directory.to_owned(), reason })
+    }
+
+    pub(crate) fn open_on(
+        disk: Arc<dyn Disk>,
+        held: Held,
+        settings: SegmentSettings,
+        clock: Clock,
+    ) -> Result<Self, OpenFailure> {
+        let places = Arc::new(Semaphore::new(settings.appends_waiting_max.clamp(1, Semaphore::MAX_PERMITS)));
+        let (shared, writer) = recover::open(disk, settings, clock)?;
+        let bell = writer.bell.subscribe();
+        let (requests, receiver) = mpsc::channel();
+        let writer =
+            thread::Builder::new().name("tidings-log".into()).spawn(move || writer.run(&receiver))?;
+        Ok(Self(Arc::new(Handle {
+            shared,
+            requests: Some(requests),
+            places,
+            deleting: tokio::sync::Mutex::default(),
+            bell,
+            writer: Some(writer),
+            _held: held,
+        })))
+    }
+
+    /// Asks something that may read files: at once if it can be answered from memory, else on a thread that may block.
+    async fn ask<T: Send + 'static>(
+        &self,
+        after: Position,
+        question: impl Fn(&Shared) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let shared = &self.0.shared;
+        let answer = if shared.is_in_memory(after) {
+            question(shared)
+        } else {
+            let shared = Arc::clone(shared);
+            let front = shared.retention().front;
+            let asked = spawn_blocking(move || {
+                let answer = patiently(&shared, question);
+                (answer, shared.retention().front)
+            });
+            let (answer, moved_to) = asked.await.map_err(|error| Unavailable(error.to_string()))?;
+            if moved_to > front {
+                self.0.request(Request::Free);
+            }
+            answer
+        };
+        answer.map_err(|error| Unavailable(error.to_string()))
+    }
+}
+
+/// How often a question is asked again whose files were freed meanwhile.
+const FREED_MAX: usize = 3;
+
+/// A segment may be freed while it is read. Asked again, the front has passed it.
+fn patiently<T>(shared: &Shared, question: impl Fn(&Shared) -> io::Result<T>) -> io::Result<T> {
+    let mut asked = 1;
+    loop {
+        match question(shared) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && asked < FREED_MAX => asked += 1,
+            answer => return answer,
+        }
+    }
+}
+
+impl Handle {
+    fn request(&self, request: Request) -> bool {
+        self.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(writer) = self.writer.take() {
+            // If it panicked, the log was not closed in order, and the next to open it sees to that.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl fmt::Debug for SegmentLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SegmentLog").field("disk", &self.0.shared.disk).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Log for SegmentLog {
+    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        let closed = || AppendError::Unavailable("the writer has stopped".into());
+        let place = Arc::clone(&self.0.places).acquire_owned().await.map_err(|_| closed())?;
+        let (answer, answered) = oneshot::channel();
+        if !self.0.request(Request::Append(Append { batch, answer, place })) {
+            return Err(closed());
+        }
+        let unknown = |_| AppendError::OutcomeUnknown("the writer stopped before it answered".into());
+        answered.await.map_err(unknown)?
+    }
+
+    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
+        let _turn = self.0.deleting.lock().await;
+        let (shared, topic) = (Arc::clone(&self.0.shared), topic.clone());
+        let looked = spawn_blocking(move || patiently(&shared, |shared| shared.taken_with(&topic))).await;
+        let unavailable = |error: String| AppendError::Unavailable(error);
+        let taken = looked
+            .map_err(|error| unavailable(error.to_string()))?
+            .map_err(|error| unavailable(error.to_string()))?;
+        if taken.count == 0 {
+            return Ok(Deleted { count: 0, serial: self.0.shared.state().deletions.serial });
+        }
+        let (answer, answered) = oneshot::channel();
+        if !self.0.request(Request::Delete(Delete { taken, answer })) {
+            return Err(unavailable("the writer has stopped".into()));
+        }
+        let unknown = |_| AppendError::OutcomeUnknown("the writer stopped before it answered".into());
+        answered.await.map_err(unknown)?
+    }
+
+    async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
+        let asked = filter.clone();
+        let draft = self.ask(after, move |shared| shared.read(after, &Plan::new(&asked), bytes_max)).await?;
+        Ok(Draft::finish(draft, filter).await)
+    }
+
+    async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
+        let asked = filter.clone();
+        let question = move |shared: &Shared| shared.last(count, &Plan::new(&asked), bytes_max);
+        let draft = self.ask(Position::BEFORE_ALL, question).await?;
+        Ok(Draft::finish(draft, filter).await)
+    }
+
+    async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
+        let (id, grants) = (id.clone(), grants.clone());
+        self.ask(Position::BEFORE_ALL, move |shared| shared.resolve(&id, &grants)).await
+    }
+
+    async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
+        self.ask(Position::BEFORE_ALL, move |shared| shared.position_ago(ago)).await
+    }
+
+    async fn bounds(&self) -> Result<Bounds, Unavailable> {
+        self.ask(Position::from_bytes([0xff; 16]), Shared::bounds).await
+    }
+
+    async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
+        let bell = self.0.bell.clone();
+        let shared = Arc::clone(&self.0.shared);
+        let newest = shared.state().newest;
+        let cursor = Cursor { epoch: shared.epochs.current().epoch, position: position(newest) };
+        Ok((cursor, Box::new(SegmentTail::new(shared, bell, cursor))))
+    }
+
+    async fn health(&self) -> Result<(), Unavailable> {
+        self.0.shared.health()
+    }
+}

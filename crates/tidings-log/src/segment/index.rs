@@ -1,0 +1,276 @@
+//! Finding events within one segment: by number, by topic, by a publisher's id, by time.
+//!
+//! Events are counted from the beginning of their segment: its first has the index 0. A [`MemoryIndex`] grows with the segment that is being
+//! written; for a segment that is full it stands in a file beside it ([`super::index_file`]). Both are asked through [`Places`], so that there is one
+//! way to look something up.
+//!
+//! Names (topics and ids) are known by a hash of 64 bits, seeded with the segment's salt. Two names may share one: what is found by a name is
+//! a candidate, and whoever reads it looks whether it really bears that name.
+
+use std::{collections::HashMap, io, sync::Arc};
+
+use crate::{Event, EventId, IdempotencyKey, Timestamp, draft::Audience};
+
+/// What can be looked up in a segment.
+pub(super) trait Places {
+    /// How many events there are, lost ones included.
+    fn count(&self) -> u32;
+    /// Where the record of an event stands. 0 if it was lost.
+    fn offset(&mut self, index: u32) -> io::Result<u32>;
+    /// The events that bear a name, or at least one with the same hash.
+    fn named(&mut self, hash: u64) -> io::Result<Postings>;
+    /// One of them.
+    fn posting(&mut self, postings: Postings, place: u32) -> io::Result<u32>;
+    /// How many [times](Self::time) there are.
+    fn times_count(&self) -> u32;
+    /// Events that no later one precedes on the clock: their times ascend, so the last one before some time is among them.
+    fn time(&mut self, place: u32) -> io::Result<(u32, Timestamp)>;
+}
+
+/// A list of events, in ascending order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Postings {
+    /// Where it begins. What that means is the index's own affair.
+    pub(super) start: u64,
+    pub(super) count: u32,
+}
+
+/// What is looked for in a segment.
+#[derive(Clone, Debug)]
+pub(super) enum Wanted {
+    Everything,
+    /// Events that bear one of these names.
+    Named(Vec<Name>),
+}
+
+/// A topic or an id.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Name {
+    Topic(tidings_topic::Topic),
+    Id(EventId),
+}
+
+impl Name {
+    /// The hash of this name in the segment with this salt. FNV-1a, finished with SplitMix64; never 0.
+    pub(super) fn hash(&self, salt: u64) -> u64 {
+        let (kind, text) = match self {
+            Self::Topic(topic) => (b't', topic.as_str()),
+            Self::Id(id) => (b'i', id.as_str()),
+        };
+        hash(salt, kind, text)
+    }
+}
+
+fn hash(salt: u64, kind: u8, text: &str) -> u64 {
+    let step = |state: u64, byte: &u8| (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let state = [kind].iter().chain(text.as_bytes()).fold(salt ^ 0xcbf2_9ce4_8422_2325, step);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)).max(1)
+}
+
+/// At most `max` wanted events from this index on and before that one, in order.
+pub(super) fn forwards(
+    places: &mut dyn Places,
+    wanted: &Wanted,
+    salt: u64,
+    (from, until): (u32, u32),
+    max: usize,
+) -> io::Result<Vec<u32>> {
+    let until = until.min(places.count());
+    let Wanted::Named(names) = wanted else {
+        return Ok((from..until).take(max).collect());
+    };
+    let mut found = Vec::new();
+    for name in names {
+        let postings = places.named(name.hash(salt))?;
+        let mut place = first_from(places, postings, from)?;
+        let mut taken = 0;
+        while place < postings.count && taken < max {
+            let index = places.posting(postings, place)?;
+            if index >= until {
+                break;
+            }
+            found.push(index);
+            place += 1;
+            taken += 1;
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found.truncate(max);
+    Ok(found)
+}
+
+/// At most `max` wanted events from this index on and before that one, the last of them, newest first.
+pub(super) fn backwards(
+    places: &mut dyn Places,
+    wanted: &Wanted,
+    salt: u64,
+    (from, until): (u32, u32),
+    max: usize,
+) -> io::Result<Vec<u32>> {
+    let until = until.min(places.count());
+    let Wanted::Named(names) = wanted else {
+        return Ok((from..until).rev().take(max).collect());
+    };
+    let mut found = Vec::new();
+    for name in names {
+        let postings = places.named(name.hash(salt))?;
+        let end = first_from(places, postings, until)?;
+        for place in (0..end).rev().take(max) {
+            let index = places.posting(postings, place)?;
+            if index < from {
+                break;
+            }
+            found.push(index);
+        }
+    }
+    found.sort_unstable_by(|one, other| other.cmp(one));
+    found.dedup();
+    found.truncate(max);
+    Ok(found)
+}
+
+/// The last event before some time.
+pub(super) fn last_before(places: &mut dyn Places, time: Timestamp) -> io::Result<Option<u32>> {
+    let earlier = partition(places.times_count(), |place| Ok(places.time(place)?.1 < time))?;
+    earlier.checked_sub(1).map(|place| Ok(places.time(place)?.0)).transpose()
+}
+
+fn first_from(places: &mut dyn Places, postings: Postings, from: u32) -> io::Result<u32> {
+    partition(postings.count, |place| Ok(places.posting(postings, place)? < from))
+}
+
+/// How many of the first places have a property that all later ones lack.
+fn partition(count: u32, mut has: impl FnMut(u32) -> io::Result<bool>) -> io::Result<u32> {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if has(middle)? {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+/// A batch that was appended under a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct KeyUse {
+    pub(super) key: IdempotencyKey,
+    pub(super) time: Timestamp,
+    /// Its first event.
+    pub(super) index: u32,
+    /// The publisher's own id of that, if it has one.
+    pub(super) id: Option<EventId>,
+}
+
+/// The index of a segment that is being written.
+#[derive(Debug)]
+pub(super) struct MemoryIndex {
+    salt: u64,
+    pub(super) offsets: Vec<u32>,
+    pub(super) names: HashMap<u64, Vec<u32>>,
+    pub(super) times: Vec<(u32, Timestamp)>,
+    pub(super) latest: Timestamp,
+    pub(super) audiences: HashMap<Arc<Audience>, u32>,
+    pub(super) keys: Vec<KeyUse>,
+    /// Lost events: the first and the last of each stretch.
+    pub(super) holes: Vec<(u32, u32)>,
+    /// The bytes of the segment that it covers.
+    pub(super) bytes: u64,
+}
+
+impl MemoryIndex {
+    pub(super) fn new(salt: u64, bytes: u64) -> Self {
+        Self {
+            salt,
+            offsets: Vec::new(),
+            names: HashMap::new(),
+            times: Vec::new(),
+            latest: Timestamp::default(),
+            audiences: HashMap::new(),
+            keys: Vec::new(),
+            holes: Vec::new(),
+            bytes,
+        }
+    }
+
+    /// Adds the next event.
+    pub(super) fn push(&mut self, offset: u32, time: Timestamp, event: &Event, key: Option<&IdempotencyKey>) {
+        let index = self.next();
+        self.offsets.push(offset);
+        let topics = event.topics.iter().map(|topic| hash(self.salt, b't', topic.as_str()));
+        let id = event.id.as_ref().map(|id| hash(self.salt, b'i', id.as_str()));
+        for name in topics.chain(id) {
+            let postings = self.names.entry(name).or_default();
+            if postings.last() != Some(&index) {
+                postings.push(index);
+            }
+        }
+        while self.times.last().is_some_and(|(_, later)| *later >= time) {
+            self.times.pop();
+        }
+        self.times.push((index, time));
+        self.latest = self.latest.max(time);
+        let audience = Audience::of(event);
+        if let Some(newest) = self.audiences.get_mut(&audience) {
+            *newest = index;
+        } else {
+            self.audiences.insert(Arc::new(audience), index);
+        }
+        if let Some(key) = key {
+            self.keys.push(KeyUse { key: key.clone(), time, index, id: event.id.clone() });
+        }
+    }
+
+    /// Counts the next events as lost.
+    pub(super) fn push_hole(&mut self, count: u32) {
+        if let Some(last) = count.checked_sub(1) {
+            let first = self.next();
+            self.holes.push((first, first + last));
+            self.offsets.extend((0..count).map(|_| 0));
+        }
+    }
+
+    fn next(&self) -> u32 {
+        u32::try_from(self.offsets.len()).expect("a segment has fewer events than bytes, and those fit")
+    }
+}
+
+/// A name of which no event is known.
+pub(super) const NO_POSTINGS: Postings = Postings { start: 0, count: 0 };
+
+impl Places for &MemoryIndex {
+    fn count(&self) -> u32 {
+        self.next()
+    }
+
+    fn offset(&mut self, index: u32) -> io::Result<u32> {
+        Ok(self.offsets.get(index as usize).copied().unwrap_or_default())
+    }
+
+    fn named(&mut self, hash: u64) -> io::Result<Postings> {
+        let postings = self.names.get(&hash);
+        Ok(postings.map_or(NO_POSTINGS, |list| Postings { start: hash, count: count(list) }))
+    }
+
+    fn posting(&mut self, postings: Postings, place: u32) -> io::Result<u32> {
+        Ok(self.names[&postings.start][place as usize])
+    }
+
+    fn times_count(&self) -> u32 {
+        count(&self.times)
+    }
+
+    fn time(&mut self, place: u32) -> io::Result<(u32, Timestamp)> {
+        Ok(self.times[place as usize])
+    }
+}
+
+/// The length of a list within a segment.
+pub(super) fn count<T>(list: &[T]) -> u32 {
+    u32::try_from(list.len()).expect("a segment has fewer names than bytes, and those fit")
+}

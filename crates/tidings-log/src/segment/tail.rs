@@ -1,0 +1,113 @@
+//! The live end: a position and a bell, as for the log in memory. A tail that falls behind what is in memory reads files.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::{sync::watch, task::spawn_blocking};
+
+use super::{deletion::Deletions, shared::Shared};
+use crate::{
+    Cursor, Entry, Tail, TailItem,
+    ledger::{number, position},
+};
+
+/// A tail of a segment log. The epoch does not change while the log is open.
+pub(super) struct SegmentTail {
+    shared: Arc<Shared>,
+    bell: watch::Receiver<()>,
+    /// Everything up to here was returned.
+    seen: Cursor,
+    /// So many deletions were told.
+    told: u64,
+}
+
+/// What comes next.
+enum Following {
+    Nothing,
+    Item(TailItem),
+    InFiles,
+}
+
+impl SegmentTail {
+    pub(super) fn new(shared: Arc<Shared>, bell: watch::Receiver<()>, seen: Cursor) -> Self {
+        let told = shared.state().deletions.serial;
+        Self { shared, bell, seen, told }
+    }
+
+    fn following(&self, bytes_max: usize) -> Following {
+        let front = self.shared.retention().front;
+        let seen = number(self.seen.position);
+        if seen < front {
+            return Following::Item(TailItem::Skipped { through: position(front) });
+        }
+        let state = self.shared.state();
+        let serial = state.deletions.serial;
+        if self.told < serial {
+            return Following::Item(TailItem::Deleted { serial });
+        }
+        if seen >= state.newest {
+            return Following::Nothing;
+        }
+        match state.recent.after(seen, bytes_max) {
+            Some(entries) if !entries.is_empty() => Following::Item(visible(entries, &state.deletions)),
+            _ => Following::InFiles,
+        }
+    }
+
+    async fn read_files(&self, bytes_max: usize) -> Option<TailItem> {
+        let (shared, seen) = (Arc::clone(&self.shared), number(self.seen.position));
+        // A file that cannot be read now may have been freed in the meantime, or can be read later.
+        match spawn_blocking(move || shared.stretch(seen, bytes_max)).await {
+            Ok(Ok(Ok(entries))) => Some(TailItem::Entries(entries)),
+            Ok(Ok(Err(lost))) => Some(TailItem::Skipped { through: position(lost) }),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+}
+
+#[async_trait]
+impl Tail for SegmentTail {
+    async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
+        let mut closed = false;
+        loop {
+            // The bell is muted before the log is looked at: whatever comes afterwards rings it again.
+            self.bell.mark_unchanged();
+            let item = match self.following(bytes_max) {
+                Following::Item(item) => Some(item),
+                Following::InFiles => self.read_files(bytes_max).await,
+                Following::Nothing => None,
+            };
+            if let Some(item) = item {
+                self.seen.position = match &item {
+                    TailItem::Entries(entries) => last(entries).unwrap_or(self.seen.position),
+                    TailItem::Skipped { through } => *through,
+                    TailItem::NewEpoch(start) => start.after,
+                    TailItem::Deleted { serial } => {
+                        self.told = *serial;
+                        self.seen.position
+                    }
+                };
+                return Some(item);
+            }
+            if closed {
+                return None;
+            }
+            closed = self.bell.changed().await.is_err();
+        }
+    }
+}
+
+/// Of entries in a row, those before the first that is deleted; or how far they are deleted.
+fn visible(mut entries: Vec<Arc<Entry>>, deletions: &Deletions) -> TailItem {
+    let deleted = entries.iter().take_while(|entry| deletions.hides(entry)).count();
+    if let Some(gone) = deleted.checked_sub(1) {
+        return TailItem::Skipped { through: entries[gone].cursor.position };
+    }
+    let shown = entries.iter().take_while(|entry| !deletions.hides(entry)).count();
+    entries.truncate(shown);
+    TailItem::Entries(entries)
+}
+
+fn last(entries: &[Arc<Entry>]) -> Option<crate::Position> {
+    entries.last().map(|entry| entry.cursor.position)
+}

@@ -1,0 +1,106 @@
+//! Bits that flip: nothing corrupt is delivered, nothing is missing without being told, nothing panics.
+//!
+//! `TIDINGS_FLIP_STEP=1` flips every byte of a segment, not only some.
+
+use std::env;
+
+use super::*;
+use crate::{Located, segment::simulated::SimulatedDisk};
+
+/// How far the bytes are apart that are flipped when nobody asks for more; no divisor of what a record is made of.
+const STEP_DEFAULT: usize = 11;
+
+fn settings() -> SegmentSettings {
+    SegmentSettings { segment_bytes: Some(900), ..small() }
+}
+
+fn open(disk: &SimulatedDisk) -> Result<SegmentLog, OpenFailure> {
+    SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), settings(), Clock::system())
+}
+
+/// A closed log of several segments.
+async fn filled() -> (SimulatedDisk, Vec<(Cursor, String)>) {
+    let disk = SimulatedDisk::new(1);
+    let log = open(&disk).expect("a fresh log");
+    let mut said = Vec::new();
+    for number in 0..30 {
+        let text = format!("{number} {}", "x".repeat(number * 3));
+        let batch = Batch { events: vec![event(["a", "b"][number % 2], &text)], key: None };
+        let Ok(Appended::New { last, .. }) = log.append(batch).await else { panic!("no room") };
+        said.push((last, text));
+    }
+    (disk, said)
+}
+
+#[tokio::test]
+async fn no_flipped_byte_is_delivered_or_hidden() {
+    let (disk, said) = filled().await;
+    let step =
+        env::var("TIDINGS_FLIP_STEP").ok().map_or(STEP_DEFAULT, |text| text.parse().expect("a number"));
+    let names = disk.list().expect("names");
+    assert!(names.iter().filter(|name| is_segment(name)).count() > 2, "{names:?}");
+    for name in &names {
+        let mut bytes = 0;
+        disk.change(name, |content| bytes = content.len());
+        // Of an index, which is derived and mostly empty, fewer are enough.
+        let step = if is_index(name) { 31 * step } else { step };
+        for byte in (0..bytes).step_by(step) {
+            let damaged = disk.copy();
+            damaged.change(name, |content| content[byte] ^= 1 << (byte % 8));
+            check(&damaged, &said, &format!("{name} at {byte}"), true).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_file_is_told() {
+    let (disk, said) = filled().await;
+    for name in disk.list().expect("names") {
+        let damaged = disk.copy();
+        damaged.remove(&name).expect("it is there");
+        check(&damaged, &said, &format!("{name} is missing"), false).await;
+    }
+}
+
+async fn check(disk: &SimulatedDisk, said: &[(Cursor, String)], what: &str, red: bool) {
+    let log = match open(disk) {
+        Ok(log) => log,
+        // A version that was damaged has a wrong checksum: only a real one is refused.
+        Err(error) => panic!("{what}: {error}"),
+    };
+    let filters = [everything(), exact("a"), exact("b")];
+    for filter in &filters {
+        let page = log.read(Position::BEFORE_ALL, filter, usize::MAX).await.expect("a page");
+        let bounds = log.bounds().await.expect("bounds");
+        let mut missing = None;
+        for (number, (cursor, text)) in said.iter().enumerate() {
+            let found = page.entries.iter().find(|entry| entry.cursor == *cursor);
+            if let Some(found) = found {
+                assert_eq!(found.event.data, *text, "{what}");
+            } else if filter.accepts_topics(&event(["a", "b"][number % 2], "").topics, false) {
+                missing = Some(*cursor);
+            }
+        }
+        assert!(
+            page.entries.iter().all(|entry| said.iter().any(|(cursor, _)| *cursor == entry.cursor)),
+            "{what}"
+        );
+        if let Some(missing) = missing {
+            // A reader who had come as far as the event before it is told.
+            let told_by_floor = page.floor.is_some_and(|floor| floor >= missing.position);
+            let told_by_epoch = matches!(
+                bounds.epochs.locate(missing, bounds.newest),
+                Located::Earlier(_) | Located::Unknown
+            );
+            assert!(told_by_floor || told_by_epoch, "{what}: {missing:?} is missing and nobody is told");
+        }
+        let last = log.last(usize::MAX, filter, usize::MAX).await.expect("a page");
+        assert_eq!(last.entries, page.entries, "{what}");
+        // That the log begins later is not by itself a sign of damage.
+        if red && page.floor.is_some() {
+            assert!(log.health().await.is_err(), "{what}: health is red");
+        }
+    }
+    let appended = log.append(Batch { events: vec![event("a", "next")], key: None }).await;
+    assert!(matches!(appended, Ok(Appended::New { .. })), "{what}: {appended:?}");
+}

@@ -1,0 +1,231 @@
+//! What a log is after it was closed, or its process was killed, and opened again.
+
+use super::*;
+use crate::{Located, TailItem, Timestamp, segment::simulated::SimulatedDisk};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn open(disk: &SimulatedDisk, settings: SegmentSettings, clock: &Clock) -> SegmentLog {
+    SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), settings, clock.clone()).expect("it opens")
+}
+
+fn clock() -> Clock {
+    Clock::manual(Timestamp::from_millis(1_000_000))
+}
+
+async fn append(log: &SegmentLog, topic: &str, text: &str) -> Cursor {
+    match log.append(Batch { events: vec![event(topic, text)], key: None }).await {
+        Ok(Appended::New { last, .. }) => last,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn read(log: &SegmentLog, filter: &Filter) -> Page {
+    log.read(Position::BEFORE_ALL, filter, usize::MAX).await.expect("a page")
+}
+
+#[tokio::test]
+async fn a_reopened_log_goes_on_where_it_was() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let mut said = Vec::new();
+    for life in 0..10 {
+        let log = open(&disk, small(), &clock);
+        for number in 0..7 {
+            let text = format!("{life}/{number}{}", "x".repeat(300));
+            said.push((append(&log, "a", &text).await, text));
+        }
+        let found = read(&log, &everything()).await;
+        assert!(found.entries.iter().map(|entry| (entry.cursor, entry.event.data.clone())).eq(said.clone()));
+        assert_eq!(log.bounds().await.expect("bounds").epochs.iter().count(), 1, "one epoch");
+    }
+}
+
+#[tokio::test]
+async fn floors_survive_a_restart() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let settings = SegmentSettings { count_max: Some(20), ..small() };
+    let log = open(&disk, settings.clone(), &clock);
+    let quiet = append(&log, "quiet", "").await;
+    for number in 0..60 {
+        append(&log, "crowd", &format!("{number}{}", "x".repeat(300))).await;
+    }
+    append(&log, "kept", "").await;
+    let topics = ["quiet", "crowd", "kept", "never"];
+    let floors = async |log: &SegmentLog| {
+        let mut floors = Vec::new();
+        for topic in topics {
+            floors.push(read(log, &exact(topic)).await.floor);
+        }
+        floors
+    };
+    let before = floors(&log).await;
+    assert_eq!((before[0], before[2], before[3]), (Some(quiet.position), None, None));
+    assert!(before[1].is_some());
+    let bounds = log.bounds().await;
+    // As after a crash, and as after an orderly end.
+    let killed = disk.copy();
+    drop(log);
+    for disk in [killed, disk] {
+        let log = open(&disk, settings.clone(), &clock);
+        assert_eq!(floors(&log).await, before);
+        assert_eq!(log.bounds().await, bounds);
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_survives_a_restart_and_its_gap_is_told() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, small(), &clock);
+    let text = "x".repeat(300);
+    let mut secret = None;
+    for _ in 0..20 {
+        append(&log, "open", &text).await;
+        secret = Some(append(&log, "secret", &text).await);
+    }
+    let topic = crate::Topic::from_stored("secret").expect("a topic");
+    assert_eq!(log.delete(&topic).await.expect("deleted").count, 20);
+    append(&log, "secret", "new").await;
+    let killed = disk.copy();
+    drop(log);
+    for disk in [killed, disk] {
+        let log = open(&disk, small(), &clock);
+        let page = read(&log, &exact("secret")).await;
+        assert_eq!(page.entries.iter().map(|entry| &*entry.event.data).collect::<Vec<_>>(), ["new"]);
+        assert_eq!(page.floor, secret.map(|cursor| cursor.position));
+        assert_eq!(read(&log, &exact("open")).await.floor, None);
+        assert_eq!(read(&log, &everything()).await.entries.len(), 21);
+        assert_eq!(
+            log.delete(&topic).await.expect("deleted").count,
+            1,
+            "what came later can be deleted, too"
+        );
+        drop(log);
+        assert_eq!(read(&open(&disk, small(), &clock), &exact("secret")).await.entries, []);
+    }
+}
+
+#[tokio::test]
+async fn a_segment_of_which_everything_is_deleted_is_freed() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, small(), &clock);
+    let names = || disk.list().expect("names").into_iter().filter(|name| is_segment(name)).count();
+    for _ in 0..50 {
+        append(&log, "secret", &"x".repeat(300)).await;
+    }
+    assert!(names() > 3);
+    let topic = crate::Topic::from_stored("secret").expect("a topic");
+    log.delete(&topic).await.expect("deleted");
+    append(&log, "a", "1").await;
+    append(&log, "a", "2").await;
+    assert_eq!(names(), 1);
+}
+
+#[tokio::test]
+async fn a_deletion_that_finds_no_room_takes_nothing() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, small(), &clock);
+    append(&log, "secret", "kept").await;
+    let topic = crate::Topic::from_stored("secret").expect("a topic");
+    disk.set_room(Some(0));
+    assert!(matches!(log.delete(&topic).await, Err(AppendError::Full(_))));
+    let page = read(&log, &exact("secret")).await;
+    assert_eq!((page.entries.len(), page.floor), (1, None));
+    disk.set_room(None);
+    assert_eq!(log.delete(&topic).await.expect("deleted").count, 1);
+}
+
+#[tokio::test]
+async fn hidden_segments_are_freed() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let settings = SegmentSettings { bytes_max: 20_000, age_max: Some(MINUTE), ..small() };
+    let log = open(&disk, settings, &clock);
+    let bytes = || {
+        let names = disk.list().expect("names");
+        let mut bytes = 0;
+        for name in names.iter().filter(|name| is_segment(name)) {
+            disk.change(name, |content| bytes += content.len());
+        }
+        bytes
+    };
+    for _ in 0..200 {
+        append(&log, "a", &"x".repeat(500)).await;
+    }
+    assert!((20_000..30_000).contains(&bytes()), "{} bytes", bytes());
+    clock.advance(2 * MINUTE);
+    assert_eq!(log.bounds().await.expect("bounds").oldest, None);
+    append(&log, "a", "").await;
+    assert!(bytes() < 8_000, "{} bytes", bytes());
+}
+
+#[tokio::test]
+async fn a_key_is_known_after_a_restart_within_its_window() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let batch =
+        |key: &str| Batch { events: vec![event("a", &"x".repeat(900))], key: IdempotencyKey::new(key) };
+    let settings = SegmentSettings { count_max: Some(5), ..small() };
+    let log = open(&disk, settings.clone(), &clock);
+    let mut first_ids = Vec::new();
+    for number in 0..9 {
+        let Ok(Appended::New { ids, .. }) = log.append(batch(&format!("k{number}"))).await else { panic!() };
+        first_ids.push(ids[0].clone());
+    }
+    drop(log);
+    clock.advance(settings.keys_age_max);
+    let log = open(&disk, settings.clone(), &clock);
+    // Also those whose events are long gone.
+    for (number, first_id) in first_ids.iter().enumerate() {
+        let repeated = log.append(batch(&format!("k{number}"))).await;
+        assert_eq!(repeated, Ok(Appended::Duplicate { first_id: first_id.clone() }));
+    }
+    drop(log);
+    clock.advance(Duration::from_millis(1));
+    let log = open(&disk, settings, &clock);
+    assert!(matches!(log.append(batch("k8")).await, Ok(Appended::New { .. })), "its window is over");
+}
+
+#[tokio::test]
+async fn a_tail_that_lags_behind_memory_misses_nothing() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, small(), &clock);
+    let (_, mut tail) = log.tail().await.expect("a tail");
+    let mut said = Vec::new();
+    for number in 0..60 {
+        said.push(format!("{number}{}", "x".repeat(300)));
+        append(&log, "a", said.last().expect("not empty")).await;
+    }
+    drop(log);
+    let mut heard = Vec::new();
+    while let Some(item) = tail.next(1_000).await {
+        let TailItem::Entries(entries) = item else { panic!("{item:?}") };
+        heard.extend(entries.iter().map(|entry| entry.event.data.clone()));
+    }
+    assert_eq!(heard, said);
+}
+
+#[tokio::test]
+async fn a_lost_state_costs_an_epoch_and_no_event() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, small(), &clock);
+    let before = append(&log, "a", "kept").await;
+    drop(log);
+    disk.remove("state").expect("it is there");
+    let log = open(&disk, small(), &clock);
+    assert_eq!(read(&log, &everything()).await.entries[0].cursor, before);
+    let bounds = log.bounds().await.expect("bounds");
+    assert_eq!(bounds.epochs.locate(before, bounds.newest), Located::Earlier(before.position));
+    let after = append(&log, "a", "next").await;
+    assert!(after.position > before.position && after.epoch != before.epoch);
+}
+
+#[tokio::test]
+async fn a_quiet_topic_is_found_without_reading_the_others() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, SegmentSettings { recent_bytes_max: 0, ..small() }, &clock);
+    append(&log, "quiet", "one").await;
+    for _ in 0..100 {
+        append(&log, "crowd", &"x".repeat(300)).await;
+    }
+    append(&log, "quiet", "two").await;
+    let page = log.read(Position::BEFORE_ALL, &exact("quiet"), 1_000).await.expect("a page");
+    assert_eq!((page.entries.len(), page.at_end), (2, true));
+}

@@ -1,0 +1,473 @@
+//! The one thread that writes.
+//!
+//! It takes every batch that waits, writes them as one group with one call, makes sure of it according to the [`SyncLevel`], and only then publishes
+//! the entries and answers. So one wait for the disk serves all who came during the last one, and nobody ever reads what was not acknowledged.
+//!
+//! Invariants: the file of the last segment counts up to `bytes`, which readers know of; whatever stands behind it belongs to nobody. A file whose
+//! sync failed is never written again: the system may have dropped what it could not write, and says so only once. The log goes on in a new segment
+//! then, and what the failed group was is unknown to its publishers.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use tidings_topic::{Cursor, Epoch, Event, EventId, StoredEvent};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+use super::{
+    SyncLevel,
+    deletion::Delete,
+    disk::{Disk, DiskFile, TEMPORARY, write_full},
+    file::{Segment, index_name, segment_name},
+    index::MemoryIndex,
+    record::{COMMIT_BYTES, Commit, EventRecord, HEADER_BYTES, Header, Record, encode},
+    retention::Retention,
+    shared::Shared,
+    state_file::{LogState, save_front},
+};
+use crate::{
+    AppendError, Appended, Batch, Entry, IdempotencyKey, MemoryLimits, Timestamp,
+    ledger::{keys::Keys, position},
+};
+
+/// Bytes after which a group takes no further batch.
+const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The largest batch, in bytes of its records, whatever the log may keep.
+pub(super) const BATCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How long it takes until a disk that refused is tried again without anybody asking.
+const RETRY: Duration = Duration::from_secs(1);
+/// What has to fit on a disk for it not to be full any more.
+const PROBE_BYTES: usize = 64 * 1024;
+
+/// What the writer is asked.
+#[derive(Debug)]
+pub(super) enum Request {
+    Append(Append),
+    Delete(Delete),
+    /// Retention has hidden something: look whether there is a segment to free.
+    Free,
+}
+
+#[derive(Debug)]
+pub(super) struct Append {
+    pub(super) batch: Batch,
+    pub(super) answer: oneshot::Sender<Result<Appended, AppendError>>,
+    /// A place in the queue, given back with the answer.
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) segment: Arc<Segment>,
+    pub(super) file: Arc<dyn DiskFile>,
+    /// The bytes of the file that count.
+    pub(super) bytes: u64,
+    pub(super) newest: u64,
+    /// Everything up to here is on disk.
+    pub(super) synced_through: u64,
+    /// Since when something is not.
+    pub(super) unsynced_since: Option<Instant>,
+    /// The file must not be written again.
+    pub(super) broken: bool,
+    pub(super) keys: Keys,
+    pub(super) limits: MemoryLimits,
+    pub(super) state: LogState,
+    /// Rings when something was published; dropped when the log is closed.
+    pub(super) bell: watch::Sender<()>,
+}
+
+/// Batches on their way to the disk.
+#[derive(Default)]
+struct Group {
+    bytes: Vec<u8>,
+    entries: Vec<Written>,
+    /// First ids of what this group appends under a key.
+    keys: HashMap<IdempotencyKey, EventId>,
+}
+
+/// What becomes of a batch.
+enum Planned {
+    /// This, whatever becomes of the group.
+    Settled(Result<Appended, AppendError>),
+    /// This, if the group is written.
+    WithGroup(Appended),
+}
+
+struct Written {
+    entry: Arc<Entry>,
+    offset: u32,
+    key: Option<IdempotencyKey>,
+}
+
+impl Writer {
+    /// Works until nobody can ask any more, then closes the log.
+    pub(super) fn run(mut self, requests: &Receiver<Request>) {
+        loop {
+            let first = match self.patience() {
+                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(patience) => requests.recv_timeout(patience),
+            };
+            match first {
+                Ok(first) => self.serve(first, requests),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.sync_if_due();
+            self.heal_if_troubled();
+        }
+        self.close();
+    }
+
+    /// How long to wait for a request.
+    fn patience(&self) -> Option<Duration> {
+        if self.shared.state().trouble.is_some() {
+            return Some(RETRY);
+        }
+        let SyncLevel::Interval(interval) = self.shared.settings.sync else { return None };
+        self.unsynced_since.map(|since| interval.saturating_sub(since.elapsed()))
+    }
+
+    /// Answers this request and all that wait behind it.
+    fn serve(&mut self, first: Request, requests: &Receiver<Request>) {
+        let mut next = Some(first);
+        let mut appends = Vec::new();
+        let mut bytes = 0;
+        let mut deletes = Vec::new();
+        while let Some(request) = next.take() {
+            match request {
+                Request::Append(append) => {
+                    bytes += append.batch.events.iter().map(Event::memory_bytes).sum::<usize>();
+                    appends.push(append);
+                }
+                Request::Delete(delete) => deletes.push(delete),
+                Request::Free => {}
+            }
+            if bytes < GROUP_BYTES_MAX {
+                next = requests.try_recv().ok();
+            }
+        }
+        let (batches, answers): (Vec<_>, Vec<_>) =
+            appends.into_iter().map(|append| (append.batch, (append.answer, append.place))).unzip();
+        let outcomes = self.append(batches);
+        // Retention has the first word: what is acknowledged is what stays.
+        if let Err(error) = self.shared.expire().map(drop) {
+            self.complain(&error);
+        }
+        for ((answer, _place), outcome) in answers.into_iter().zip(outcomes) {
+            // Whoever does not wait any more does not want to know.
+            let _ = answer.send(outcome);
+        }
+        // A deletion takes what was there when it was asked for, so it does not matter what was appended meanwhile.
+        for Delete { taken, answer } in deletes {
+            let _ = answer.send(self.delete(taken));
+        }
+        self.free();
+    }
+
+    fn append(&mut self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
+        if batches.is_empty() {
+            return Vec::new();
+        }
+        let now = self.shared.clock.now();
+        self.keys.expire(now, &self.limits);
+        if let Err(error) = self.make_writable() {
+            self.complain(&error);
+            return batches.iter().map(|_| Err(refused(&error))).collect();
+        }
+        let mut group = Group::default();
+        let planned: Vec<_> = batches.into_iter().map(|batch| self.plan(&mut group, now, batch)).collect();
+        let written = self.write(group);
+        let outcome = |planned: Planned| match (&written, planned) {
+            (_, Planned::Settled(outcome)) => outcome,
+            (Ok(()), Planned::WithGroup(appended)) => Ok(appended),
+            (Err(error), Planned::WithGroup(_)) => Err(error.clone()),
+        };
+        planned.into_iter().map(outcome).collect()
+    }
+
+    fn plan(&self, group: &mut Group, now: Timestamp, batch: Batch) -> Planned {
+        if let Some(first_id) = batch.key.as_ref().and_then(|key| self.keys.get(key)) {
+            return Planned::Settled(Ok(Appended::Duplicate { first_id: first_id.clone() }));
+        }
+        if let Some(first_id) = batch.key.as_ref().and_then(|key| group.keys.get(key)) {
+            return Planned::WithGroup(Appended::Duplicate { first_id: first_id.clone() });
+        }
+        let (bytes_before, entries_before) = (group.bytes.len(), group.entries.len());
+        match self.add(group, now, batch) {
+            Ok(appended) => {
+                if let Some(Written { entry, key: Some(key), .. }) = group.entries.get(entries_before) {
+                    group.keys.insert(key.clone(), entry.id.clone());
+                }
+                Planned::WithGroup(appended)
+            }
+            Err(reason) => {
+                group.bytes.truncate(bytes_before);
+                group.entries.truncate(entries_before);
+                Planned::Settled(Err(AppendError::Full(reason)))
+            }
+        }
+    }
+
+    /// Adds a batch to a group, or says why there is no room for it; what was added of it then does not count.
+    fn add(&self, group: &mut Group, now: Timestamp, mut batch: Batch) -> Result<Appended, String> {
+        let count = batch.events.len() as u64;
+        if let Some(count_max) = self.shared.settings.count_max.filter(|count_max| count > *count_max) {
+            return Err(format!("the batch has {count} events and the log keeps at most {count_max}"));
+        }
+        let bytes_before = group.bytes.len();
+        let bytes_max = self.shared.settings.bytes_max.min(BATCH_BYTES_MAX);
+        let mut last = Cursor { epoch: self.segment.header.epoch, position: position(self.newest) };
+        let mut ids = Vec::with_capacity(batch.events.len());
+        for event in batch.events {
+            let number = self.newest + group.entries.len() as u64 + 1;
+            last.position = position(number);
+            let entry = Arc::new(Entry::new(last, now, event));
+            let offset = u32::try_from(self.bytes + group.bytes.len() as u64);
+            let key = batch.key.take();
+            let record = Record::Event(EventRecord {
+                number,
+                time: now,
+                key: key.as_ref().map(IdempotencyKey::as_str),
+                event: StoredEvent::of(&entry.event),
+            });
+            let encoded = encode(&self.segment.header, self.bytes, &mut group.bytes, &record);
+            let (Ok(()), Ok(offset)) = (encoded, offset) else {
+                return Err("the event is too large for a record".into());
+            };
+            let bytes = (group.bytes.len() - bytes_before + COMMIT_BYTES) as u64;
+            if bytes > bytes_max {
+                return Err(format!(
+                    "the batch takes {bytes} bytes or more and the log keeps at most {bytes_max}"
+                ));
+            }
+            ids.push(entry.id.clone());
+            group.entries.push(Written { entry, offset, key });
+        }
+        Ok(Appended::New { ids, last })
+    }
+
+    /// Writes a group, makes sure of it and publishes it.
+    fn write(&mut self, mut group: Group) -> Result<(), AppendError> {
+        if group.entries.is_empty() {
+            return Ok(());
+        }
+        let last = self.newest + group.entries.len() as u64;
+        let commit = Commit { first: self.newest + 1, last, synced_through: self.synced_through };
+        encode(&self.segment.header, self.bytes, &mut group.bytes, &Record::Commit(commit))
+            .expect("a commit record is short");
+        if let Err(error) = write_full(&*self.file, &group.bytes, self.bytes) {
+            // Without its last record the group does not count, but its beginning must not stand behind what is written next.
+            self.broken = self.file.set_len(self.bytes).is_err();
+            self.complain(&error);
+            return Err(refused(&error));
+        }
+        if self.shared.settings.sync == SyncLevel::Always {
+            if let Err(error) = self.file.sync_data() {
+                self.give_up_file(&error);
+                return Err(AppendError::OutcomeUnknown(format!("it could not be synced: {error}")));
+            }
+            self.synced_through = last;
+        } else {
+            self.unsynced_since.get_or_insert_with(Instant::now);
+        }
+        self.publish(group, last);
+        Ok(())
+    }
+
+    fn publish(&mut self, group: Group, last: u64) {
+        self.bytes += group.bytes.len() as u64;
+        self.newest = last;
+        let bytes = self.bytes;
+        for written in &group.entries {
+            if let Some(key) = &written.key {
+                let (id, time) = (written.entry.id.clone(), written.entry.time);
+                self.keys.insert(key.clone(), id, time, last, &self.limits);
+            }
+        }
+        self.segment.extend(|index| {
+            for Written { entry, offset, key } in &group.entries {
+                index.push(*offset, entry.time, &entry.event, key.as_ref());
+            }
+            index.bytes = bytes;
+        });
+        let mut state = self.shared.state();
+        state.newest = last;
+        state.trouble = None;
+        for written in group.entries {
+            state.recent.push(written.entry, self.shared.settings.recent_bytes_max);
+        }
+        drop(state);
+        self.bell.send_replace(());
+    }
+
+    /// After a failed sync: what the file holds beyond its acknowledged end must not come back, and nothing is written to it any more.
+    fn give_up_file(&mut self, error: &io::Error) {
+        self.broken = true;
+        // If this fails, the next segment says where this one ends.
+        let _ = self.file.set_len(self.bytes);
+        self.complain(error);
+    }
+
+    /// A file that can be written, with room in its segment.
+    fn make_writable(&mut self) -> io::Result<()> {
+        if !self.broken && self.bytes < self.shared.settings.segment_bytes() {
+            return Ok(());
+        }
+        if !self.broken
+            && let Err(error) = self.file.sync_data()
+        {
+            self.give_up_file(&error);
+        }
+        let header = Header { first: self.newest + 1, salt: random()?, ..self.segment.header };
+        if header.first == self.segment.first() {
+            // Nothing in it was acknowledged: its name is free.
+            let (segment, file) = create(&*self.shared.disk, header, self.segment.base)?;
+            self.start(segment, file, true);
+            return Ok(());
+        }
+        self.segment.seal(&*self.shared.disk)?;
+        let (segment, file) = create(&*self.shared.disk, header, self.segment.base + self.segment.bytes())?;
+        self.start(segment, file, false);
+        Ok(())
+    }
+
+    fn start(&mut self, segment: Segment, file: Arc<dyn DiskFile>, replaces_last: bool) {
+        if !self.broken {
+            self.synced_through = self.newest;
+            self.unsynced_since = None;
+        }
+        self.segment = Arc::new(segment);
+        self.file = file;
+        self.bytes = HEADER_BYTES as u64;
+        self.broken = false;
+        let mut state = self.shared.state();
+        let mut segments = state.segments.to_vec();
+        if replaces_last {
+            segments.pop();
+        }
+        segments.push(Arc::clone(&self.segment));
+        state.segments = Arc::new(segments);
+    }
+
+    fn sync_if_due(&mut self) {
+        let SyncLevel::Interval(interval) = self.shared.settings.sync else { return };
+        if self.broken || self.unsynced_since.is_none_or(|since| since.elapsed() < interval) {
+            return;
+        }
+        match self.file.sync_data() {
+            Ok(()) => {
+                self.synced_through = self.newest;
+                self.unsynced_since = None;
+            }
+            Err(error) => self.give_up_file(&error),
+        }
+    }
+
+    /// Health has to come back by itself: whoever asks for it may have stopped publishing because of it.
+    fn heal_if_troubled(&mut self) {
+        if self.shared.state().trouble.is_none() {
+            return;
+        }
+        match self.probe().and_then(|()| self.make_writable()) {
+            Ok(()) => self.shared.state().trouble = None,
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    fn probe(&self) -> io::Result<()> {
+        let name = format!("probe{TEMPORARY}");
+        let file = self.shared.disk.create(&name)?;
+        let written = write_full(&*file, &vec![0; PROBE_BYTES], 0).and_then(|()| file.sync_data());
+        self.shared.disk.remove(&name)?;
+        written
+    }
+
+    pub(super) fn complain(&self, error: &io::Error) {
+        self.shared.state().trouble = Some(error.to_string());
+    }
+
+    /// Frees segments of which everything is hidden.
+    fn free(&mut self) {
+        let hidden = {
+            let retention = self.shared.retention();
+            let segments = Arc::clone(&self.shared.state().segments);
+            let full = &segments[..segments.len() - 1];
+            let count = full.partition_point(|segment| segment.last() <= retention.front);
+            if count == 0 {
+                return;
+            }
+            // On a full disk there may be no room for this. Freeing makes room; floors that are not saved are told as a gap after a restart.
+            let freed_through = full[count - 1].last();
+            match save_front(&*self.shared.disk, &retention, &self.keys, freed_through) {
+                Err(error) if !is_full(&error) => return self.complain(&error),
+                _ => {}
+            }
+            self.shared.state().segments = Arc::new(segments[count..].to_vec());
+            segments[..count].to_vec()
+        };
+        // What stays behind is removed when the log is opened the next time.
+        for segment in hidden {
+            let _ = self.shared.disk.remove(&segment_name(segment.first()));
+            let _ = self.shared.disk.remove(&index_name(segment.first()));
+        }
+        let _ = self.shared.disk.sync_directory();
+    }
+
+    /// Saves what must outlive the segments that have been freed.
+    pub(super) fn save_front(&self, retention: &Retention) -> io::Result<()> {
+        let freed_through = self.shared.state().segments[0].first() - 1;
+        save_front(&*self.shared.disk, retention, &self.keys, freed_through)
+    }
+
+    /// Makes sure of everything and writes down that nothing is missing. A log that cannot be closed is opened as after a crash.
+    fn close(mut self) {
+        if self.broken || self.file.sync_data().is_err() {
+            return;
+        }
+        let saved = self.save_front(&self.shared.retention());
+        if saved.is_ok() {
+            self.state.closed_at = Some(self.newest);
+            let _ = self.state.save(&*self.shared.disk);
+        }
+    }
+}
+
+/// Makes a new segment, and makes sure of it.
+pub(super) fn create(disk: &dyn Disk, header: Header, base: u64) -> io::Result<(Segment, Arc<dyn DiskFile>)> {
+    let file = disk.create(&segment_name(header.first))?;
+    write_full(&*file, &header.encode(), 0)?;
+    file.sync_data()?;
+    disk.sync_directory()?;
+    let index = MemoryIndex::new(header.salt, HEADER_BYTES as u64);
+    Ok((Segment::with_memory(header, base, index), file))
+}
+
+/// A number that nobody can guess.
+pub(super) fn random() -> io::Result<u64> {
+    getrandom::u64().map_err(io::Error::other)
+}
+
+/// An epoch that no other log has.
+pub(super) fn random_epoch() -> io::Result<Epoch> {
+    random().map(Epoch::from_u64)
+}
+
+pub(super) fn refused(error: &io::Error) -> AppendError {
+    if is_full(error) {
+        AppendError::Full(error.to_string())
+    } else {
+        AppendError::Unavailable(error.to_string())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}

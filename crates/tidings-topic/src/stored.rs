@@ -1,0 +1,128 @@
+//! Events on their way into and out of a store.
+
+use crate::{
+    ConnectionId, Event, EventId, EventType, Topic, Validator,
+    validate::{Field, check_characters},
+};
+
+/// An event as a log writes it down: the texts of an [`Event`], borrowed from it or from what was read.
+///
+/// ```
+/// use tidings_topic::{NewEvent, StoredEvent, Validator};
+///
+/// let event = Validator::default().event(NewEvent::new("chat", "hello"))?;
+/// assert_eq!(StoredEvent::of(&event).restore(), Some(event.clone()));
+/// # Ok::<(), tidings_topic::Invalid>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the fields are those of Event")]
+pub struct StoredEvent<'a> {
+    pub topics: Vec<&'a str>,
+    pub data: &'a str,
+    pub id: Option<&'a str>,
+    pub event_type: Option<&'a str>,
+    pub retry_millis: Option<u64>,
+    pub private: bool,
+    pub except: Option<ConnectionId>,
+}
+
+impl<'a> StoredEvent<'a> {
+    /// What there is to write down of an event.
+    pub fn of(event: &'a Event) -> Self {
+        Self {
+            topics: event.topics.iter().map(Topic::as_str).collect(),
+            data: &event.data,
+            id: event.id.as_ref().map(EventId::as_str),
+            event_type: event.event_type.as_ref().map(EventType::as_str),
+            retry_millis: event.retry_millis,
+            private: event.private,
+            except: event.except,
+        }
+    }
+
+    /// The event that was written down. `None` if it cannot have been one: nothing that could break the wire comes out of a store, whoever
+    /// wrote into it. What depends on how a hub is configured (its limits, the topics that it reserves) was checked when the event was
+    /// published, and is not asked again.
+    pub fn restore(self) -> Option<Event> {
+        let topics: Vec<_> = self.topics.into_iter().map(topic).collect::<Option<_>>()?;
+        Some(Event {
+            topics: (!topics.is_empty()).then_some(topics)?,
+            data: self.data.to_owned(),
+            id: self.id.map_or(Some(None), |id| event_id(id).map(Some))?,
+            event_type: self.event_type.map_or(Some(None), |name| event_type(name).map(Some))?,
+            retry_millis: self.retry_millis.map(|millis| millis.min(Validator::RETRY_MILLIS_MAX)),
+            private: self.private,
+            except: self.except,
+        })
+    }
+}
+
+impl Topic {
+    /// For log implementations: the topic of an event that was stored. `None` if no event can have it.
+    pub fn from_stored(text: &str) -> Option<Self> {
+        topic(text)
+    }
+}
+
+impl EventId {
+    /// For log implementations: a publisher's own id as it was stored. `None` if it cannot be one.
+    pub fn from_stored(text: &str) -> Option<Self> {
+        event_id(text)
+    }
+}
+
+fn topic(text: &str) -> Option<Topic> {
+    let named = !text.is_empty() && text != "*" && check_characters(Field::Topic, text).is_ok();
+    named.then(|| Topic::new_unchecked(text))
+}
+
+fn event_id(text: &str) -> Option<EventId> {
+    let own = !text.is_empty() && !text.starts_with('#') && text != "earliest";
+    (own && check_characters(Field::Id, text).is_ok()).then(|| EventId::new_unchecked(text))
+}
+
+fn event_type(text: &str) -> Option<EventType> {
+    let named = !text.is_empty() && text != "message";
+    (named && check_characters(Field::Type, text).is_ok()).then(|| EventType::new_unchecked(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NewEvent;
+
+    fn full() -> Event {
+        let new = NewEvent::new("https://example.com/ä", "one\r\ntwo\u{0}")
+            .also("alternate")
+            .id("my id: ü")
+            .event_type("greeting")
+            .retry_millis(7)
+            .private()
+            .except(ConnectionId::from_random([7; 16]));
+        Validator::default().event(new).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_restored_as_it_was() {
+        let bare = Validator::default().event(NewEvent::new("a", "")).unwrap();
+        for event in [full(), bare] {
+            assert_eq!(StoredEvent::of(&event).restore(), Some(event.clone()));
+        }
+    }
+
+    #[test]
+    fn nothing_that_breaks_the_wire_comes_out_of_a_store() {
+        let event = full();
+        let good = StoredEvent::of(&event);
+        for bad in [
+            StoredEvent { topics: vec![], ..good.clone() },
+            StoredEvent { topics: vec!["a", ""], ..good.clone() },
+            StoredEvent { topics: vec!["a\nb"], ..good.clone() },
+            StoredEvent { id: Some("1\ndata: forged"), ..good.clone() },
+            StoredEvent { id: Some("#1.1"), ..good.clone() },
+            StoredEvent { event_type: Some("a\rb"), ..good.clone() },
+        ] {
+            assert_eq!(bad.clone().restore(), None, "{bad:?}");
+        }
+    }
+}
