@@ -1,61 +1,13 @@
-// A real hub behind a listening socket that outlives it (crates/tidings-testkit/src/bin/hold.rs).
+// Real hubs behind a listening socket that outlives them (crates/tidings-testkit/src/bin).
 
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { atEnd } from './ending.mjs';
-import { Journal, lines } from './journal.mjs';
+import { Journal } from './journal.mjs';
+import { Program } from './program.mjs';
 
-const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
-
-/** The built binary of this name: `make test` builds it. */
-export function built(name) {
-  const path = join(process.env.CARGO_TARGET_DIR ?? join(REPOSITORY, 'target'), 'debug', name);
-  if (!existsSync(path)) throw new Error(`${path} is not there; make build-tests`);
-  return path;
-}
-
-export class Hub {
-  #process;
-  #answers = new Journal();
-  #told = 0;
-  /** What the hub prints, line by line, over all its lives. */
-  output = new Journal();
-
-  /** Starts `tidings` with these arguments for the duration of the test `t`. */
-  static async start(t, ...args) {
-    const hub = new Hub();
-    hub.#process = spawn(built('tidings-hold'), args, { stdio: ['pipe', 'pipe', 'inherit'] });
-    atEnd(t, () => hub.end());
-    hub.#process.on('error', (error) => hub.#answers.add(`failed ${error}`));
-    hub.#process.on('exit', () => hub.#answers.add('failed: tidings-hold ended'));
-    lines(hub.#process.stdout, (line) => {
-      if (line.startsWith('hub ')) hub.output.add(line.slice(4));
-      else hub.#answers.add(line);
-    });
-    const listening = await hub.#answer();
-    hub.port = Number(listening.split(':').at(-1));
-    hub.origin = `http://127.0.0.1:${hub.port}`;
-    await hub.startAgain();
-    return hub;
-  }
-
-  /** Starts the hub behind the same socket, after `kill` or `stop`. */
-  async startAgain() {
-    const started = await this.#tell('start');
-    this.pid = Number(started.split(' ').at(-1));
-  }
-
-  /** Ends the hub as a crash does. The socket goes on accepting; connections wait. */
-  kill() {
-    return this.#tell('kill');
-  }
-
-  /** Ends the hub as an operator does, with SIGTERM, and waits for its own end. */
-  stop() {
-    return this.#tell('stop');
+/** What can be asked of whatever serves at an address. */
+class Served {
+  constructor(port) {
+    this.port = port;
+    this.origin = `http://127.0.0.1:${port}`;
   }
 
   url(path) {
@@ -69,24 +21,67 @@ export class Hub {
     if (!response.ok) throw new Error(`${url} was answered ${response.status}: ${await response.text()}`);
     return response.json();
   }
+}
 
-  /** Ends everything, also after a failure: the holder kills its hub at the end of its input. */
-  async end() {
-    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
-    const ended = once(this.#process, 'exit');
-    this.#process.stdin.end();
-    await ended;
+/** The built `tidings`, started and ended at will. */
+export class Hub extends Served {
+  #holder;
+  /** What the hub prints, line by line, over all its lives. */
+  output;
+
+  /** Starts `tidings` with these arguments for the duration of the test `t`. */
+  static async start(t, ...args) {
+    const output = new Journal();
+    const overhear = (line) => line.startsWith('hub ') && (output.add(line.slice(4)), true);
+    const holder = new Program(t, 'tidings-hold', args, overhear);
+    const hub = new Hub(await listening(holder));
+    hub.#holder = holder;
+    hub.output = output;
+    await hub.startAgain();
+    return hub;
   }
 
-  async #tell(command) {
-    this.#process.stdin.write(`${command}\n`);
-    return this.#answer();
+  /** Starts the hub behind the same socket, after `kill` or `stop`. */
+  async startAgain() {
+    const started = await this.#holder.tell('start');
+    this.pid = Number(started.split(' ').at(-1));
   }
 
-  async #answer() {
-    const wanted = this.#told++;
-    const answer = await this.#answers.until('an answer of tidings-hold', (all) => all[wanted], 60_000);
-    if (answer.startsWith('failed')) throw new Error(answer);
-    return answer;
+  /** Replaces the hub by a successor (SIGUSR2), and waits until that one serves. */
+  async upgrade() {
+    const upgraded = await this.#holder.tell('upgrade');
+    this.pid = Number(upgraded.split(' ').at(-1));
   }
+
+  /** Ends the hub as a crash does. The socket goes on accepting; connections wait. */
+  kill() {
+    return this.#holder.tell('kill');
+  }
+
+  /** Ends the hub as an operator does, with SIGTERM, and waits for its own end. */
+  stop() {
+    return this.#holder.tell('stop');
+  }
+}
+
+/** Generations of a hub over one log, as with a log that outlives the process. */
+export class Generations extends Served {
+  #program;
+
+  /** The first generation, for the duration of the test `t`. */
+  static async start(t, drainSecs) {
+    const program = new Program(t, 'tidings-generations', [String(drainSecs)]);
+    const generations = new Generations(await listening(program));
+    generations.#program = program;
+    return generations;
+  }
+
+  /** Puts a new generation in the place of the one that serves, and waits until that one is gone. */
+  upgrade() {
+    return this.#program.tell('succeed');
+  }
+}
+
+async function listening(program) {
+  return Number((await program.answer()).split(':').at(-1));
 }

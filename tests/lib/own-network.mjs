@@ -4,7 +4,7 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { dirname } from 'node:path';
-import { built } from './hub.mjs';
+import { built } from './program.mjs';
 import { atEnd } from './ending.mjs';
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));

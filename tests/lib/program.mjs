@@ -1,0 +1,57 @@
+// A program of ours that a test talks to: one line is a command, and is answered with one line.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { atEnd } from './ending.mjs';
+import { Journal, lines } from './journal.mjs';
+
+const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
+
+/** The built binary of this name: `make test` builds it. */
+export function built(name) {
+  const path = join(process.env.CARGO_TARGET_DIR ?? join(REPOSITORY, 'target'), 'debug', name);
+  if (!existsSync(path)) throw new Error(`${path} is not there; make build-tests`);
+  return path;
+}
+
+export class Program {
+  #name;
+  #process;
+  #answers = new Journal();
+  #told = 0;
+
+  /** Runs the binary for the duration of the test `t`. `overhear` takes a line that is no answer, and is truthy then. */
+  constructor(t, name, args, overhear = () => false) {
+    this.#name = name;
+    this.#process = spawn(built(name), args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    atEnd(t, () => this.#end());
+    this.#process.on('error', (error) => this.#answers.add(`failed ${error}`));
+    this.#process.on('exit', () => this.#answers.add(`failed: ${name} ended`));
+    lines(this.#process.stdout, (line) => overhear(line) || this.#answers.add(line));
+  }
+
+  /** Gives a command and resolves with its answer. */
+  tell(command) {
+    this.#process.stdin.write(`${command}\n`);
+    return this.answer();
+  }
+
+  /** The next answer; the first one comes unasked. */
+  async answer() {
+    const wanted = this.#told++;
+    const answer = await this.#answers.until(`an answer of ${this.#name}`, (all) => all[wanted], 60_000);
+    if (answer.startsWith('failed')) throw new Error(answer);
+    return answer;
+  }
+
+  /** Ends it, also after a failure: it ends, with whatever it started, at the end of its input. */
+  async #end() {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    const ended = once(this.#process, 'exit');
+    this.#process.stdin.end();
+    await ended;
+  }
+}
