@@ -5,6 +5,7 @@ CARGO ?= cargo
 CACHE := tests/.cache
 # How long and how much: `make torture SEAM_EVENTS=10000000 FUZZ_SECS=3600`, `make soak MINUTES=600 SEED=2`.
 SEAM_EVENTS ?= 1000000
+CRASH_POINTS ?= 10000
 FUZZ_SECS ?= 60
 MINUTES ?= 30
 SEED ?= 1
@@ -54,8 +55,10 @@ bench: ## Compare with nchan and axum, write docs/benchmarks.md; or less: SCENAR
 	$(CARGO) build --locked --release -p tidings-cli -p tidings-bench-axum -p tidings-bench-harness
 	target/release/tidings-bench-harness --rounds $(ROUNDS) $(addprefix --server ,$(SERVERS)) $(SCENARIOS)
 
-torture: ## The long tests: 1,000,000 events over the seam of each log (SEAM_EVENTS=n), a minute of each fuzz target (FUZZ_SECS=n)
+torture: ## The long tests: seam (SEAM_EVENTS=n), the log in files (CRASH_POINTS=n, 300 kills, every byte flipped), fuzzing (FUZZ_SECS=n)
 	TIDINGS_SEAM_EVENTS=$(SEAM_EVENTS) $(CARGO) test --locked --release -p tidings --test seam -- --nocapture
+	TIDINGS_CRASH_POINTS=$(CRASH_POINTS) TIDINGS_FLIP_STEP=1 $(CARGO) test --locked --release -p tidings-log --lib segment::
+	TIDINGS_KILLS=300 TIDINGS_KEYED=100000 $(CARGO) test --locked -p tidings-testkit --test kills -- --nocapture
 	tests/fuzz $(FUZZ_SECS) $(FUZZ_TARGETS)
 
 soak: ## Half an hour of subscribers who come and go (MINUTES=n, SEED=n): nothing is lost, and the server does not grow

@@ -44,7 +44,8 @@ pub(crate) struct Args {
 pub(crate) fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     ensure!(args.rounds > 0, "--rounds: there must be one at least");
-    let scenarios = chosen(&args.scenarios, &Scenario::ALL, Scenario::name)?;
+    let compared = compared();
+    let scenarios = chosen(&args.scenarios, &compared, Scenario::name)?;
     let servers = chosen(&args.servers, &ServerKind::ALL, ServerKind::name)?;
     let servers: Vec<ServerKind> = servers.into_iter().filter(|server| available(*server)).collect();
     if rustix::process::nice(PRIORITY).is_err() {
@@ -74,7 +75,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
     }
 
     let text = page::write(&results, args.rounds, began.elapsed())?;
-    let complete = scenarios.len() == Scenario::ALL.len() && servers.len() == ServerKind::ALL.len();
+    let complete = scenarios.len() == compared.len() && servers.len() == ServerKind::ALL.len();
     if complete && args.rounds >= ROUNDS_KEPT_MIN {
         fs::write(&args.page, text).with_context(|| format!("cannot write {}", args.page.display()))?;
         eprintln!("The page is {}", args.page.display());
@@ -84,6 +85,11 @@ pub(crate) fn main() -> anyhow::Result<()> {
     let faults = results.faults_of("tidings");
     ensure!(faults.is_none(), "tidings: {faults}");
     Ok(())
+}
+
+/// What is compared: everything but the soak, which compares a hub with itself half an hour later.
+fn compared() -> Vec<Scenario> {
+    Scenario::ALL.into_iter().filter(|scenario| *scenario != Scenario::Soak).collect()
 }
 
 /// What is worth comparing: history, a storm, and what only this hub has.

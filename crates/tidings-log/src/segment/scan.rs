@@ -65,8 +65,10 @@ impl RecordReader {
         let start = if let Some(start) = inside {
             start
         } else {
+            // Not more than there is: a window is cleared before it is read into.
+            let left = usize::try_from(self.file_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
             self.window.clear();
-            self.window.resize(count.max(ahead), 0);
+            self.window.resize(count.max(ahead).min(left), 0);
             let read = read_full(&*self.file, &mut self.window, offset)?;
             self.window.truncate(read);
             self.window_offset = offset;
