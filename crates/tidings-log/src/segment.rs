@@ -1,9 +1,9 @@
 //! A log in files: what was acknowledged survives the process, and with [`SyncLevel::Always`] the loss of power.
 //!
 //! The log is a directory of **segments**, append-only files of checksummed records. Events are numbered from 1 on; a segment is named after its first
-//! event and holds those that follow. One thread writes ([`writer`]): it takes all batches that wait, appends them as one group, syncs once, and publishes
-//! them to readers. Full segments have an **index** beside them ([`index_file`]), so that reading one topic does not read the others and memory does not
-//! grow with history. **Retention** ([`retention`]) moves a front through the log: what is behind it is hidden at once, and its bytes are freed with
+//! event and holds those that follow. One thread writes (`segment/writer.rs`): it takes all batches that wait, appends them as one group, syncs once, and publishes
+//! them to readers. Full segments have an **index** beside them (`segment/index_file.rs`), so that reading one topic does not read the others and memory does not
+//! grow with history. **Retention** (`segment/retention.rs`) moves a front through the log: what is behind it is hidden at once, and its bytes are freed with
 //! its segment.
 //!
 //! Invariants:
@@ -12,7 +12,7 @@
 //! - What cannot be verified by its checksum is never delivered.
 //! - Memory is bounded by settings, whatever the size of the log.
 //!
-//! One process uses a directory at a time. All files are reached through [`Disk`](disk::Disk), which tests replace.
+//! One process uses a directory at a time. All files are reached through the trait `Disk`, which tests replace.
 
 mod deletion;
 pub(crate) mod disk;
