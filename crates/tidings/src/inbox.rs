@@ -10,6 +10,8 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
+use crate::lag::News;
+
 /// What waits for a shard. Its length is bounded by what the shard has asked for: one entry a feed, a page a subscriber, a newcomer a
 /// connection.
 #[derive(Debug)]
@@ -19,10 +21,12 @@ pub(crate) struct Inbox<M> {
 }
 
 /// The half that feeds know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Bell {
     /// Groups of the shard whose feed has grown.
     grown: Mutex<Vec<u32>>,
+    /// How many they are, for publishers.
+    news: News,
     waker: AtomicWaker,
     /// Something is here that the shard has not taken. Whoever finds it set need not wake anybody.
     rung: AtomicBool,
@@ -45,6 +49,7 @@ impl Seat {
     pub(crate) fn ring(&self) {
         if !self.marked.swap(true, Ordering::AcqRel) {
             self.bell.grown().push(self.group);
+            self.bell.news.add();
             self.bell.ring();
         }
     }
@@ -68,8 +73,10 @@ impl Bell {
 }
 
 impl<M> Inbox<M> {
-    pub(crate) fn new() -> Self {
-        Self { messages: Mutex::default(), bell: Arc::default() }
+    pub(crate) fn new(news: News) -> Self {
+        let bell =
+            Bell { grown: Mutex::default(), news, waker: AtomicWaker::new(), rung: AtomicBool::new(false) };
+        Self { messages: Mutex::default(), bell: Arc::new(bell) }
     }
 
     pub(crate) fn send(&self, message: M) {
@@ -107,6 +114,7 @@ mod tests {
     use futures_util::task::{ArcWake, waker};
 
     use super::*;
+    use crate::lag::Lag;
 
     struct Sleeper(AtomicUsize);
 
@@ -122,9 +130,13 @@ mod tests {
         (grown, messages)
     }
 
+    fn inbox() -> Inbox<&'static str> {
+        Inbox::new(Arc::<Lag>::default().add_shard().news())
+    }
+
     #[test]
     fn a_feed_is_named_once_however_often_it_grows_before_the_shard_looks_at_it() {
-        let inbox = Inbox::new();
+        let inbox = inbox();
         let seats = [1, 2].map(|group| Seat::new(&inbox, group));
         for seat in [&seats[0], &seats[1], &seats[0], &seats[0]] {
             seat.ring();
@@ -139,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_shard_is_woken_once_until_it_has_taken_everything() {
-        let inbox = Inbox::new();
+        let inbox = inbox();
         let seat = Seat::new(&inbox, 1);
         let sleeper = Arc::new(Sleeper(AtomicUsize::new(0)));
         for woken in 1..=2 {

@@ -2,21 +2,37 @@
 //!
 //! A slow socket makes no lag: it is passed over until it can be written again. A shard that cannot get round all its subscribers does, and
 //! then publishers wait, so that nobody is sent back to the log only because there is too little time.
+//!
+//! They also wait, a fraction of a millisecond, for a shard that has not even looked at the news of many feeds. What is published on a feed that is
+//! in the news already goes along with what is there and costs next to nothing; each further feed is a send of its own that cannot be saved. If
+//! publishers went on regardless while all processors are busy, it would be the subscribers who wait.
 
 use std::sync::{
     Arc, PoisonError, RwLock,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use tokio::sync::Notify;
+
+/// Feeds with news that a shard has not looked at; beyond, publishers wait until it has. A shard looks between slices of 64 sends.
+const NEWS_MAX: usize = 8;
 
 /// What has been written, in bytes of the log since the hub began, and how much of it each shard has been through with.
 #[derive(Debug, Default)]
 pub(crate) struct Lag {
     written: AtomicU64,
-    shards: RwLock<Vec<Arc<AtomicU64>>>,
+    shards: RwLock<Vec<Arc<Progress>>>,
     /// Somebody has come nearer.
     moved: Notify,
+}
+
+/// How far one shard is.
+#[derive(Debug)]
+struct Progress {
+    /// Of what was [written](Lag::written).
+    served: AtomicU64,
+    /// Feeds that have grown since it looked.
+    news: AtomicUsize,
 }
 
 impl Lag {
@@ -32,53 +48,87 @@ impl Lag {
 
     /// A shard says here how far it is.
     pub(crate) fn add_shard(self: &Arc<Self>) -> Served {
-        let served = Arc::new(AtomicU64::new(NOTHING_TO_DO));
-        self.shards.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&served));
-        Served { lag: Arc::clone(self), served }
+        let progress =
+            Arc::new(Progress { served: AtomicU64::new(NOTHING_TO_DO), news: AtomicUsize::new(0) });
+        self.shards.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&progress));
+        Served { lag: Arc::clone(self), progress }
     }
 
     /// How far the slowest shard is behind.
     pub(crate) fn bytes(&self) -> u64 {
         let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
-        let served = shards.iter().map(|served| served.load(Ordering::Acquire)).min();
+        let served = shards.iter().map(|shard| shard.served.load(Ordering::Acquire)).min();
         served.map_or(0, |served| self.written().saturating_sub(served))
     }
 
-    /// Waits until no shard is further behind than this.
+    /// Waits until no shard is further behind than this, and each has looked at the news of nearly all feeds.
     pub(crate) async fn wait_until_below(&self, bytes_max: u64) {
-        while self.bytes() > bytes_max {
+        while self.is_beyond(bytes_max) {
             let moved = self.moved.notified();
-            if self.bytes() <= bytes_max {
+            if !self.is_beyond(bytes_max) {
                 return;
             }
             moved.await;
         }
+    }
+
+    fn is_beyond(&self, bytes_max: u64) -> bool {
+        let served_min = self.written().saturating_sub(bytes_max);
+        let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+        shards.iter().any(|shard| {
+            shard.served.load(Ordering::Acquire) < served_min || shard.news.load(Ordering::Acquire) > NEWS_MAX
+        })
     }
 }
 
 /// A shard that has nothing to do is not behind, whatever is written for others.
 const NOTHING_TO_DO: u64 = u64::MAX;
 
-/// How far one shard is. A shard that is gone is not waited for.
+/// Where one shard says how far it is. A shard that is gone is not waited for.
 #[derive(Debug)]
 pub(crate) struct Served {
     lag: Arc<Lag>,
-    served: Arc<AtomicU64>,
+    progress: Arc<Progress>,
 }
+
+/// Where the feeds of one shard say that they have news for it.
+#[derive(Clone, Debug)]
+pub(crate) struct News(Arc<Progress>);
 
 impl Served {
     /// This shard is through with everything that was written up to here, or with everything.
     pub(crate) fn set(&self, served: Option<u64>) {
         let served = served.unwrap_or(NOTHING_TO_DO);
-        if self.served.swap(served, Ordering::AcqRel) != served {
+        if self.progress.served.swap(served, Ordering::AcqRel) != served {
             self.lag.moved.notify_waiters();
         }
+    }
+
+    /// This shard has looked at the news of so many feeds.
+    pub(crate) fn looked(&self, feeds: usize) {
+        if feeds > 0 && self.progress.news.fetch_sub(feeds, Ordering::AcqRel) > NEWS_MAX {
+            self.lag.moved.notify_waiters();
+        }
+    }
+
+    pub(crate) fn news(&self) -> News {
+        News(Arc::clone(&self.progress))
+    }
+}
+
+impl News {
+    /// One more feed has news.
+    pub(crate) fn add(&self) {
+        self.0.news.fetch_add(1, Ordering::AcqRel);
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.set(None);
+        let mut shards = self.lag.shards.write().unwrap_or_else(PoisonError::into_inner);
+        shards.retain(|shard| !Arc::ptr_eq(shard, &self.progress));
+        drop(shards);
+        self.lag.moved.notify_waiters();
     }
 }
 
@@ -104,6 +154,29 @@ mod tests {
         first.set(Some(1_000));
         assert!((&mut waiting).now_or_never().is_none(), "the other one is still behind");
         drop(second);
+        assert!(waiting.now_or_never().is_some(), "who is gone is not waited for");
+    }
+
+    #[test]
+    fn publishers_wait_for_a_shard_that_has_not_looked_at_the_news() {
+        let lag = Arc::new(Lag::default());
+        let [looks, gone] = [lag.add_shard(), lag.add_shard()];
+        for _ in 0..NEWS_MAX {
+            looks.news().add();
+        }
+        assert!(lag.wait_until_below(0).now_or_never().is_some(), "so many may wait");
+        looks.news().add();
+        let mut waiting = Box::pin(lag.wait_until_below(0));
+        assert!((&mut waiting).now_or_never().is_none());
+        looks.looked(1);
+        assert!(waiting.now_or_never().is_some());
+
+        for _ in 0..=NEWS_MAX {
+            gone.news().add();
+        }
+        let mut waiting = Box::pin(lag.wait_until_below(0));
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(gone);
         assert!(waiting.now_or_never().is_some(), "who is gone is not waited for");
     }
 }

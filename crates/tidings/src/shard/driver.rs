@@ -52,9 +52,12 @@ pub(crate) enum Message {
 impl Shards {
     /// Starts shards, each in a thread of its own; none means one, in a task of the runtime that this is called in.
     pub(crate) fn start(threads: usize, shared: &Arc<Shared>) -> Self {
-        let inboxes: Vec<_> = (0..threads.max(1)).map(|_| Arc::new(Inbox::new())).collect();
-        for (number, inbox) in inboxes.iter().enumerate() {
-            let running = run(Arc::clone(inbox), shared.lag.add_shard(), Arc::downgrade(shared));
+        let mut inboxes = Vec::new();
+        for number in 0..threads.max(1) {
+            let served = shared.lag.add_shard();
+            let inbox = Arc::new(Inbox::new(served.news()));
+            inboxes.push(Arc::clone(&inbox));
+            let running = run(inbox, served, Arc::downgrade(shared));
             if threads == 0 {
                 tokio::spawn(running);
                 continue;
@@ -187,6 +190,7 @@ impl Driver {
             return true;
         }
         self.inbox.take(&mut self.grown, &mut self.messages);
+        self.served.looked(self.grown.len());
         for group in self.grown.drain(..) {
             self.shard.grown(group, since);
         }
@@ -298,7 +302,7 @@ mod tests {
     use std::{net::TcpListener, sync::mpsc};
 
     use super::*;
-    use crate::Subscribe;
+    use crate::{Subscribe, lag::Lag};
 
     /// Nothing here takes so long unless it never comes.
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -333,7 +337,7 @@ mod tests {
     #[test]
     fn nothing_that_comes_while_a_shard_looks_is_slept_over() {
         const PAIRS: usize = 60_000;
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::new(Arc::<Lag>::default().add_shard().news()));
         let (say, said) = mpsc::channel();
         let shard = thread::spawn({
             let inbox = Arc::clone(&inbox);
@@ -370,7 +374,8 @@ mod tests {
     #[tokio::test]
     async fn newcomers_are_dealt_to_the_shards_in_turn() {
         let hub = Hub::in_memory().await;
-        let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new())).collect();
+        let news = || hub.shared.lag.add_shard().news();
+        let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new(news()))).collect();
         let shards = Shards { inboxes: inboxes.clone(), next: AtomicUsize::new(0) };
         for _ in 0..6 {
             shards.take(newcomer(&hub, pair().1).await, hub.clone());
@@ -387,7 +392,9 @@ mod tests {
     async fn a_shard_hears_of_every_socket_that_can_be_written_however_many_they_are() {
         let hub = Hub::in_memory().await;
         let shared = &hub.shared;
-        let mut driver = Driver::new(Arc::new(Inbox::new()), shared.lag.add_shard()).expect("epoll is there");
+        let progress = shared.lag.add_shard();
+        let mut driver =
+            Driver::new(Arc::new(Inbox::new(progress.news())), progress).expect("epoll is there");
         let mut clients = Vec::new();
         for _ in 0..=EVENTS_MAX {
             let (client, server) = pair();

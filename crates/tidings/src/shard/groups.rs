@@ -232,7 +232,7 @@ mod tests {
     use tidings_topic::Validator;
 
     use super::*;
-    use crate::{encode::Format, inbox::Inbox};
+    use crate::{encode::Format, inbox::Inbox, lag::Lag};
 
     struct Stage {
         groups: Groups,
@@ -252,7 +252,7 @@ mod tests {
             Self {
                 groups: Groups::default(),
                 feeds: (0..feeds).map(feed).collect(),
-                inbox: Inbox::new(),
+                inbox: Inbox::new(Arc::<Lag>::default().add_shard().news()),
                 places: HashMap::new(),
             }
         }

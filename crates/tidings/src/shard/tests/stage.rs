@@ -7,7 +7,7 @@ use tidings_topic::{Grants, Matcher, NewEvent, Since};
 use tokio::time::Instant;
 
 use super::super::*;
-use crate::{Hub, HubSettings, MemoryLimits, MemoryLog, Subscribe, inbox::Inbox};
+use crate::{Hub, HubSettings, MemoryLimits, MemoryLog, Subscribe, inbox::Inbox, lag::Lag};
 
 const HEAD: &[u8] = b"HEAD\r\n\r\n";
 pub(super) const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
@@ -120,7 +120,7 @@ impl Stage {
         Self {
             hub,
             shard: Shard::new(),
-            inbox: Inbox::new(),
+            inbox: Inbox::new(Arc::<Lag>::default().add_shard().news()),
             listeners: Vec::new(),
             early_bytes: 0,
             published: Vec::new(),
