@@ -96,7 +96,7 @@ fn compared() -> Vec<Scenario> {
 fn measures(scenario: Scenario, server: ServerKind) -> bool {
     match scenario {
         Scenario::Replay | Scenario::Storm => server != ServerKind::Axum,
-        Scenario::SlowReaders | Scenario::Growth | Scenario::Private => server == ServerKind::Tidings,
+        Scenario::SlowReaders | Scenario::Private => server == ServerKind::Tidings,
         _ => true,
     }
 }

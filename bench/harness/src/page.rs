@@ -6,7 +6,7 @@ use tidings_bench::Report;
 
 use crate::{
     results::{
-        Bound, Figure, Results, TARGETS, bytes, bytes_all_told, connects, cpu, deliveries, events,
+        Bound, Figure, Results, TARGETS, bytes, bytes_all_told, connects, cpu, cpu_added, deliveries, events,
         kernel_bytes, p50, p99, p999, per_read,
     },
     servers::{ServerKind, machine},
@@ -44,6 +44,7 @@ const ROWS: &[Row] = &[
     row("publish", "server CPU, µs per POST", cpu),
     row("replay", "deliveries/s", deliveries),
     row("storm", "connections/s when all come back", connects),
+    row("growth", "server CPU that a delivery costs more among 18,000 than among 1,000, µs", cpu_added),
 ];
 
 const fn row(scenario: &'static str, text: &'static str, figure: Figure) -> Row {
@@ -129,7 +130,7 @@ fn figures(out: &mut String, results: &Results) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The scenarios that only this hub has, step by step.
+/// The scenarios that consist of steps, for this hub.
 fn steps(out: &mut String, results: &Results, scenario: &str) -> anyhow::Result<()> {
     let Some(first) = results.of(scenario, "tidings").next() else { return Ok(()) };
     writeln!(

@@ -141,6 +141,12 @@ pub(crate) fn cpu_rise(report: &Report) -> Option<f64> {
     last_over_first(report, |step| step.traffic.as_ref()?.server_cpu_micros_each)
 }
 
+/// Processor time that a delivery costs more at the largest size than at the smallest, in microseconds.
+pub(crate) fn cpu_added(report: &Report) -> Option<f64> {
+    let cpu = |step: &Step| step.traffic.as_ref()?.server_cpu_micros_each;
+    Some(cpu(report.steps.last()?)? - cpu(report.steps.first()?)?)
+}
+
 /// Memory per subscriber: the largest size over the smallest.
 pub(crate) fn bytes_rise(report: &Report) -> Option<f64> {
     last_over_first(report, |step| Some(step.memory.as_ref()?.per_subscriber_bytes))
