@@ -15,7 +15,6 @@ use std::{
     num::NonZero,
     path::{Path, PathBuf},
     thread::available_parallelism,
-    time::Duration,
 };
 
 use tidings::TopicGlob;
@@ -23,13 +22,19 @@ use tidings_auth::AuthConfig;
 use tidings_server::{AllowedOrigin, ParseOriginError};
 use url::Url;
 
-use self::{access::Access, layers::Merged};
+use self::{
+    access::Access,
+    layers::{Merged, Source},
+};
 pub(crate) use self::{
     access::read_secret_file,
-    layers::SettingFlags,
+    layers::{SettingFlags, StoreFlags},
     values::{HUB_PATH, LogFormat, address, time},
 };
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    store::{self, Keeping, Store},
+};
 
 /// The largest configuration file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -42,9 +47,7 @@ pub(crate) struct ServeConfig {
     pub(crate) public_url: Option<Url>,
     pub(crate) allow_origins: Vec<AllowedOrigin>,
     pub(crate) streams: Vec<String>,
-    pub(crate) retain: Option<Duration>,
-    pub(crate) retain_bytes: u64,
-    pub(crate) retain_count: Option<u64>,
+    pub(crate) keeping: Keeping,
     pub(crate) heartbeat_secs: u64,
     pub(crate) retry_millis: u64,
     pub(crate) charset_utf8: bool,
@@ -100,16 +103,13 @@ impl ServeConfig {
         merged.default_to("threads", available_parallelism().map_or(1, NonZero::get));
         merged.default_to("streams_max", streams_default(connections_max));
         let public_url = merged.one("public_url", values::public_url)?;
-        merged.value("store", values::store)?;
         let config = Self {
             listen,
             allow_origins: merged.many("allow_origin", |word| {
                 word.parse().map_err(|error: ParseOriginError| error.to_string())
             })?,
             streams: merged.many("stream", |topic| Ok(topic.to_owned()))?,
-            retain: merged.value("retain", |word| values::limit(word, values::time))?,
-            retain_bytes: merged.value("retain_bytes", values::bytes)?,
-            retain_count: merged.value("retain_count", |word| values::limit(word, values::count))?,
+            keeping: keeping(&mut merged, &folder)?,
             heartbeat_secs: merged.value("heartbeat_secs", values::count)?,
             retry_millis: merged.value("retry_millis", values::number)?,
             charset_utf8: merged.value("charset_utf8", values::truth)?,
@@ -187,6 +187,40 @@ impl ServeConfig {
     }
 }
 
+impl StoreFlags {
+    /// Where a command without a configuration file keeps events.
+    pub(crate) fn keeping(self) -> Result<Keeping, Failure> {
+        let mut merged = Merged::new(layers::Layer::new(), self.0.environment, self.0.flags, "");
+        keeping(&mut merged, Path::new(""))
+    }
+}
+
+/// Where events are kept. A path in the file is relative to the folder of the file.
+fn keeping(merged: &mut Merged, folder: &Path) -> Result<Keeping, Failure> {
+    let mut store: Store = merged.value("store", str::parse)?;
+    if let Store::Directory(path) = &mut store {
+        if merged.get("store").is_some_and(|(source, _)| source == Source::File) {
+            *path = folder.join(&*path);
+        }
+        merged.default_to("sync", "always");
+    }
+    let sync = merged.one("sync", store::sync)?;
+    if sync.is_some() && !matches!(store, Store::Directory(_)) {
+        return Err(
+            merged.refuse("sync", "the store is no directory (--store DIR): there is nothing to sync")
+        );
+    }
+    merged.default_to("retain", store.age_default());
+    merged.default_to("retain_bytes", store.bytes_default());
+    Ok(Keeping {
+        store,
+        sync: sync.unwrap_or(store::Sync::Never),
+        age_max: merged.value("retain", |word| values::limit(word, values::time))?,
+        bytes_max: merged.value("retain_bytes", values::bytes)?,
+        count_max: merged.value("retain_count", |word| values::limit(word, values::count))?,
+    })
+}
+
 /// Leaves one connection in sixteen to those who publish, ask for health, or have to be told that there are too many streams: a
 /// browser whose EventSource finds no connection gives up for ever.
 fn streams_default(connections_max: usize) -> usize {
@@ -251,7 +285,8 @@ mod tests {
             (Kind::Number, _) => "7",
             (_, "listen") => "127.0.0.1:0",
             (_, "public_url" | "allow_origin") => "https://example.com",
-            (_, "store") => "memory:",
+            (_, "store") => "./events",
+            (_, "sync") => "never",
             (_, "retain") => "1h",
             (_, "log") => "json",
             (Kind::Texts, _) => "chat",
@@ -265,9 +300,11 @@ mod tests {
             let shown = format!("{config:?}");
             shown[..shown.find("written:").unwrap()].to_owned()
         };
-        let by_default = shown(&load("", &[]).unwrap());
-        for setting in SETTINGS.iter().filter(|setting| setting.name != "store") {
-            let changed = shown(&load("", &[(setting.name, sample(setting))]).unwrap());
+        for setting in SETTINGS {
+            // Only a directory can be synced.
+            let file = if setting.name == "sync" { "store = \"./events\"" } else { "" };
+            let by_default = shown(&load(file, &[]).unwrap());
+            let changed = shown(&load(file, &[(setting.name, sample(setting))]).unwrap());
             assert_ne!(changed, by_default, "{}", setting.name);
         }
     }
@@ -276,8 +313,10 @@ mod tests {
     fn every_setting_refuses_nonsense_under_its_own_name() {
         // Topics may be any text; the hub checks them.
         for setting in SETTINGS.iter().filter(|setting| setting.name != "stream") {
-            let message = load("", &[(setting.name, "!")]).unwrap_err().to_string();
-            let expected = format!("{}: `!` ", setting.flag());
+            // Most words are names of directories.
+            let nonsense = if setting.name == "store" { "http:!" } else { "!" };
+            let message = load("", &[(setting.name, nonsense)]).unwrap_err().to_string();
+            let expected = format!("{}: `{nonsense}` ", setting.flag());
             assert!(message.starts_with(&expected), "{message}");
         }
     }
@@ -295,6 +334,35 @@ mod tests {
         };
         assert_eq!(settings(&again), settings(&config));
         assert_eq!(again.private_topics, config.private_topics);
+    }
+
+    #[test]
+    fn what_is_kept_by_default_depends_on_the_store() {
+        let kept = |file: &str| {
+            let keeping = load(file, &[]).unwrap().keeping;
+            (keeping.bytes_max, keeping.age_max.map(|age| age.as_secs()))
+        };
+        assert_eq!(kept(""), (64 << 20, None));
+        assert_eq!(kept("store = \"events\""), (1 << 30, Some(7 * 24 * 60 * 60)));
+        assert_eq!(kept("store = \"events\"\nretain = \"1h\"").1, Some(3_600));
+        assert_eq!(kept("store = \"events\"\nretain = \"unlimited\"").1, None);
+    }
+
+    #[test]
+    fn a_directory_in_the_file_is_relative_to_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t.toml");
+        fs::write(&file, "store = \"events\"").unwrap();
+        let config = ServeConfig::load(Some(&file), SettingFlags::default(), ROOM).unwrap();
+        assert_eq!(config.keeping.store, Store::Directory(folder.path().join("events")));
+        let config = load("", &[("store", "events")]).unwrap();
+        assert_eq!(config.keeping.store, Store::Directory("events".into()));
+    }
+
+    #[test]
+    fn only_a_directory_is_synced() {
+        let message = load("sync = \"always\"", &[]).unwrap_err().to_string();
+        assert!(message.starts_with("`sync` in ") && message.contains("--store DIR"), "{message}");
     }
 
     #[test]

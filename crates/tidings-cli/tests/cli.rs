@@ -81,7 +81,10 @@ fn help_states_the_defaults() {
     let help = stdout(&help).split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
         "[default: 127.0.0.1:8080]",
-        "[default: 64MiB]",
+        "[default: 64MiB in memory, 1GiB in a directory]",
+        "[default: unlimited in memory, 7d in a directory]",
+        "[default: always]",
+        "a hub that is killed loses nothing",
         "[default: 15]",
         "[default: 1000]",
         "[default: 1MiB]",
@@ -106,7 +109,11 @@ fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["serve", "--listen", "0.0.0.0:0"], &["--listen", "tidings key new", "--no-auth"]),
         (&["serve", "--store", "redis://localhost"], &["--store", "Redis", "not built yet"]),
         (&["serve", "--store", "nats://localhost"], &["--store", "NATS", "not built yet"]),
-        (&["serve", "--store", "./events"], &["--store", "on disk", "not built yet"]),
+        (&["serve", "--store", "http://localhost"], &["--store", "no http:", "./events"]),
+        (&["serve", "--store", "~/events"], &["--store", "the whole path"]),
+        (&["serve", "--sync", "always"], &["--sync", "--store DIR"]),
+        (&["serve", "--store", "./events", "--sync", "often"], &["--sync", "`often`", "interval=5s"]),
+        (&["demo", "--store", "memory"], &["--store", "`memory`", "memory:"]),
         (&["serve", "--retain", "1"], &["--retain", "`1`", "1h"]),
         (&["serve", "--retain-bytes", "lots"], &["--retain-bytes", "`lots`", "1MiB"]),
         (&["serve", "--retry-millis", "-1"], &["--retry-millis", "`-1`"]),
@@ -190,6 +197,35 @@ fn a_taken_port_is_one_line_and_exit_code_1() {
         let line = mistake(&tidings(&[command, "--listen", &address]), 1);
         assert!(line.contains(&address) && line.contains("another program"), "{line}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_store_that_cannot_be_opened_is_one_line_and_exit_code_1() {
+    let folder = Folder::new();
+    let file = folder.file("file", "");
+    let below = format!("{file}/events");
+    let mut stores = vec![(file.as_str(), "is not a directory"), (&below, "Not a directory")];
+    // Nobody may make a directory there, root included.
+    if cfg!(target_os = "linux") {
+        stores.push(("/sys/tidings", "ermi"));
+    }
+    for (store, part) in stores {
+        for command in ["serve", "demo"] {
+            let line = mistake(&tidings(&[command, "--listen", "127.0.0.1:0", "--store", store]), 1);
+            assert!(line.starts_with("--store: ") && line.contains(store) && line.contains(part), "{line}");
+        }
+    }
+}
+
+#[test]
+fn checking_a_configuration_opens_no_store() {
+    let folder = Folder::new();
+    let store = folder.0.path().join("events");
+    let output = tidings(&["serve", "--check", "--store", store.to_str().unwrap()]);
+    assert_eq!(checked(&output, "retain"), "\"7d\"  # default");
+    assert_eq!(checked(&output, "sync"), "\"always\"  # default");
+    assert!(!store.exists());
 }
 
 #[test]

@@ -108,8 +108,14 @@ pub struct HubBuilder {
 impl HubBuilder {
     /// Where events are kept. By default a [`MemoryLog`] of 64 MiB.
     #[must_use]
-    pub fn log(mut self, log: impl Log) -> Self {
-        self.log = Some(Arc::new(log));
+    pub fn log(self, log: impl Log) -> Self {
+        self.shared_log(Arc::new(log))
+    }
+
+    /// The same, of a kind that only the running program knows.
+    #[must_use]
+    pub fn shared_log(mut self, log: Arc<dyn Log>) -> Self {
+        self.log = Some(log);
         self
     }
 
@@ -136,8 +142,14 @@ impl HubBuilder {
 
     /// What this hub shares with others beside the log. By default nothing: a [`LocalCluster`] of its own.
     #[must_use]
-    pub fn cluster(mut self, cluster: impl Cluster) -> Self {
-        self.cluster = Some(Arc::new(cluster));
+    pub fn cluster(self, cluster: impl Cluster) -> Self {
+        self.shared_cluster(Arc::new(cluster))
+    }
+
+    /// The same, of a kind that only the running program knows.
+    #[must_use]
+    pub fn shared_cluster(mut self, cluster: Arc<dyn Cluster>) -> Self {
+        self.cluster = Some(cluster);
         self
     }
 

@@ -12,7 +12,10 @@ use axum::response::{Html, IntoResponse, Redirect, Response, Result};
 use axum::{Router, middleware, middleware::Next, routing::get, routing::post};
 use axum_extra::extract::cookie::{Cookie, Key, SameSite, SignedCookieJar};
 use jiff::Zoned;
-use tidings::{ConnectionId, Filter, Hub, NewEvent, Since, Subscribe, SubscribeError, Subscription};
+use tidings::{
+    ConnectionId, Filter, Hub, HubBuilder, NewEvent, Since, Subscribe, SubscribeError, Subscription,
+    Unavailable,
+};
 use tokio::{sync::watch, time::Instant};
 
 /// Messages that somebody sees who joins.
@@ -45,18 +48,18 @@ struct Chat {
     spent: Arc<Mutex<HashMap<Option<IpAddr>, Instant>>>,
 }
 
-/// Starts a chat: the routes to serve, and the hub behind them, which ends the open streams when it is closed. The clock tells the time
-/// that stands before each message; [`Zoned::now`] is local time, as the system or `TZ` has it.
-pub async fn app(clock: fn() -> Zoned) -> (Hub, Router) {
+/// Starts a chat on a hub that is put together so far: the routes to serve, and the hub behind them, which ends the open streams when it is
+/// closed. The clock tells the time that stands before each message; [`Zoned::now`] is local time, as the system or `TZ` has it.
+pub async fn app(hub: HubBuilder, clock: fn() -> Zoned) -> Result<(Hub, Router), Unavailable> {
     let here = watch::Sender::new(HashMap::new());
     let changes = here.subscribe();
-    let hub = Hub::builder().on_presence(move |presence| {
+    let hub = hub.on_presence(move |presence| {
         here.send_modify(|here| match &presence.label {
             Some(name) if presence.here => drop(here.insert(presence.connection, name.clone())),
             _ => drop(here.remove(&presence.connection)),
         });
     });
-    let hub = hub.start().await.expect("a log in memory is always there");
+    let hub = hub.start().await?;
     tokio::spawn(tell_who_is_here(hub.clone(), changes));
 
     let chat = Chat { hub: hub.clone(), clock, key: Key::generate(), spent: Arc::default() };
@@ -73,7 +76,7 @@ pub async fn app(clock: fn() -> Zoned) -> (Hub, Router) {
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(middleware::from_fn_with_state(chat.clone(), guard))
         .with_state(chat);
-    (hub, routes)
+    Ok((hub, routes))
 }
 
 /// `GET /`: the page, with the last messages in it and the place where its stream goes on, so that nothing falls in between.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
+use tidings::Hub;
 use tokio::{net::TcpListener, signal::ctrl_c};
 
 #[tokio::main(flavor = "current_thread")]
@@ -11,7 +12,7 @@ async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind(&address).await.with_context(|| address)?;
     println!("The chat is at http://{}/", listener.local_addr()?);
 
-    let (hub, routes) = tidings_chat::app(jiff::Zoned::now).await;
+    let (hub, routes) = tidings_chat::app(Hub::builder(), jiff::Zoned::now).await?;
     let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     let interrupted = async move {
         let _ = ctrl_c().await;

@@ -7,6 +7,7 @@ use axum::{
     middleware::map_request,
 };
 use clap::Args;
+use tidings::Hub;
 use tidings_server::{ConnectionMetrics, ConnectionSettings, PeerAddress};
 use tokio::runtime;
 
@@ -15,9 +16,10 @@ use super::{
     listening::{Listening, UPGRADE_SECS, base_url, start_log},
 };
 use crate::{
-    config::{LogFormat, address},
+    config::{LogFormat, StoreFlags, address},
     failure::Failure,
     output::print_line,
+    store::{Keeping, Opened},
 };
 
 /// Run the example chat: open its address in two windows
@@ -26,19 +28,24 @@ pub(super) struct Demo {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
+    #[command(flatten)]
+    store: StoreFlags,
 }
 
 impl Demo {
     pub(super) fn run(self) -> Result<(), Failure> {
+        let keeping = self.store.keeping()?;
         start_log(LogFormat::Text);
-        block_on(runtime::Builder::new_multi_thread(), chat(self.listen))
+        block_on(runtime::Builder::new_multi_thread(), chat(self.listen, keeping))
     }
 }
 
-async fn chat(address: SocketAddr) -> Result<(), Failure> {
+async fn chat(address: SocketAddr, keeping: Keeping) -> Result<(), Failure> {
     let listening = Listening::start(address)?;
     let address = listening.address;
-    let (hub, routes) = tidings_chat::app(jiff::Zoned::now).await;
+    let Opened { log, cluster } = keeping.open().await?;
+    let hub = Hub::builder().shared_log(log).shared_cluster(cluster);
+    let (hub, routes) = tidings_chat::app(hub, jiff::Zoned::now).await.map_err(Failure::runtime)?;
     // The chat was written for axum's own server, which tells the other end's address by another name.
     let routes = routes.layer(map_request(async |mut request: Request| {
         if let Some(PeerAddress(peer)) = request.extensions().get().copied() {

@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use tidings::{
-    Hub, HubSettings, Matcher, MemoryLimits, MemoryLog, Validator,
-    log::{Log, Tail, TailItem},
+    Hub, HubSettings, Matcher, Validator,
+    log::{Tail, TailItem},
 };
 use tidings_auth::Authenticator;
 use tidings_server::{
@@ -24,6 +24,7 @@ use crate::{
     config::{HUB_PATH, ServeConfig, SettingFlags},
     failure::Failure,
     output::{harmless, print_line},
+    store::Opened,
 };
 
 /// Bytes of the log that `--verbose` prints before it looks again.
@@ -143,12 +144,7 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
     let Rules { validator, authenticator, default_topics } =
         Rules::new(&config, &hub_url(&config, &base_url))?;
 
-    let log = MemoryLog::new(MemoryLimits {
-        bytes_max: config.retain_bytes,
-        count_max: config.retain_count,
-        age_max: config.retain,
-        ..MemoryLimits::default()
-    });
+    let Opened { log, cluster } = config.keeping.open().await?;
     if config.verbose {
         let (_, tail) = log.tail().await.map_err(Failure::runtime)?;
         tokio::spawn(print_events(tail));
@@ -158,7 +154,8 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
     settings.retry_millis = config.retry_millis;
     settings.private_topics.clone_from(&config.private_topics);
     settings.shard_threads = shard_threads(&config);
-    let builder = Hub::builder().log(log).validator(validator).settings(settings);
+    let builder =
+        Hub::builder().shared_log(log).shared_cluster(cluster).validator(validator).settings(settings);
     let hub = builder.start().await.map_err(Failure::runtime)?;
 
     let metrics = Arc::<ConnectionMetrics>::default();

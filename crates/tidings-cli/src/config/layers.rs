@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
 
-use super::settings::{Kind, Preset, SETTINGS, Setting, setting};
+use super::settings::{Kind, Preset, SETTINGS, STORE, Setting, setting};
 use crate::failure::Failure;
 
 /// The words of one source, by the names of settings.
@@ -119,6 +119,25 @@ pub(crate) struct SettingFlags {
     pub(crate) flags: Layer,
 }
 
+impl SettingFlags {
+    fn found(settings: impl Iterator<Item = &'static Setting>, matches: &ArgMatches) -> Self {
+        let mut found = Self::default();
+        for setting in settings {
+            let words: Vec<String> =
+                matches.get_many::<String>(setting.name).unwrap_or_default().cloned().collect();
+            match matches.value_source(setting.name) {
+                Some(ValueSource::CommandLine) => found.flags.insert(setting.name, words),
+                Some(ValueSource::EnvVariable) => match from_variable(setting, words) {
+                    Some(words) => found.environment.insert(setting.name, words),
+                    None => None,
+                },
+                _ => None,
+            };
+        }
+        found
+    }
+}
+
 impl clap::Args for SettingFlags {
     fn augment_args(command: Command) -> Command {
         command.args(SETTINGS.iter().map(arg))
@@ -131,20 +150,36 @@ impl clap::Args for SettingFlags {
 
 impl clap::FromArgMatches for SettingFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut found = Self::default();
-        for setting in SETTINGS {
-            let words: Vec<String> =
-                matches.get_many::<String>(setting.name).unwrap_or_default().cloned().collect();
-            match matches.value_source(setting.name) {
-                Some(ValueSource::CommandLine) => found.flags.insert(setting.name, words),
-                Some(ValueSource::EnvVariable) => match from_variable(setting, words) {
-                    Some(words) => found.environment.insert(setting.name, words),
-                    None => None,
-                },
-                _ => None,
-            };
-        }
-        Ok(found)
+        Ok(Self::found(SETTINGS.iter(), matches))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The flags and variables of the store alone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StoreFlags(pub(crate) SettingFlags);
+
+fn settings_of_store() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| setting.group == STORE)
+}
+
+impl clap::Args for StoreFlags {
+    fn augment_args(command: Command) -> Command {
+        command.args(settings_of_store().map(arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for StoreFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(SettingFlags::found(settings_of_store(), matches)))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -83,10 +83,31 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Web pages of this origin may use the hub, with credentials; * is every origin, without; repeatable",
     ),
     texts("stream", "TOPIC", EVENTS, "What a plain /stream subscribes to; repeatable"),
-    text("store", "STORE", EVENTS, "Where events are kept: memory:", Is("memory:")),
-    text("retain", "TIME", EVENTS, "How long events are kept, such as 1h", Is("unlimited")),
-    text("retain_bytes", "SIZE", EVENTS, "How much memory events may take; the oldest go first", Is("64MiB")),
-    number("retain_count", EVENTS, "How many events are kept", Is("unlimited")),
+    text(
+        "store",
+        "STORE",
+        STORE,
+        "Where events are kept: memory:, which is gone when the hub ends, or a directory, such as ./events or file:/var/lib/tidings, \
+         which one hub uses at a time",
+        Is("memory:"),
+    ),
+    text(
+        "sync",
+        "WHEN",
+        STORE,
+        "When an event in a directory survives a loss of power (a hub that is killed loses nothing in any case). always: from the answer to \
+         its publisher on; interval: at most a second later, or interval=5s; never: when the system writes it, commonly within half a minute",
+        Depends("always"),
+    ),
+    text("retain", "TIME", STORE, "How long events are kept, such as 1h, or unlimited", Depends(AGE)),
+    text(
+        "retain_bytes",
+        "SIZE",
+        STORE,
+        "How much memory or disk events may take; the oldest go first",
+        Depends(BYTES),
+    ),
+    number("retain_count", STORE, "How many events are kept", Is("unlimited")),
     number("heartbeat_secs", EVENTS, "A silent stream carries a comment this often", Is("15")),
     number("retry_millis", EVENTS, "How long browsers wait before they reconnect, on average", Is("3000")),
     flag("charset_utf8", EVENTS, "Say charset=utf-8 in the Content-Type of streams"),
@@ -177,10 +198,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
 
 const HTTP: &str = "Address";
 const EVENTS: &str = "Events";
+/// What `tidings demo` understands, too.
+pub(crate) const STORE: &str = "Store";
 const ACCESS: &str = "Access";
 const LIMITS: &str = "Limits";
 const OUTPUT: &str = "Output";
 
+const AGE: &str = "unlimited in memory, 7d in a directory";
+const BYTES: &str = "64MiB in memory, 1GiB in a directory";
 const ROOM_FOR_STREAMS: &str = "15 of 16 connections";
 const FOR_PROCESSORS: &str = "as many as there are processors";
 const ROOM_FOR_FILES: &str = "as many as the limit of open files leaves room for";

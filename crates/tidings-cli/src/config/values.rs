@@ -110,18 +110,6 @@ pub(crate) fn public_url(word: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Where events are kept.
-pub(crate) fn store(word: &str) -> Result<(), String> {
-    let what = match word.split_once(':').map_or(word, |(scheme, _)| scheme) {
-        "memory" if word == "memory:" => return Ok(()),
-        "memory" => return Err("is not a store: write memory:".to_owned()),
-        "redis" | "rediss" => "the Redis store",
-        "nats" | "tls" => "the NATS store",
-        _ => "the store on disk",
-    };
-    Err(format!("names {what}, which is not built yet in this version; memory: is"))
-}
-
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
@@ -199,21 +187,6 @@ mod tests {
         assert!(limit("0", count::<usize>).unwrap_err().ends_with(", or unlimited"));
         assert!(limit("", count::<usize>).is_err());
         assert!(count::<u8>("256").is_err());
-    }
-
-    #[test]
-    fn a_store_that_is_not_built_yet_is_named() {
-        assert_eq!(store("memory:"), Ok(()));
-        for (word, what) in [
-            ("redis://localhost", "Redis"),
-            ("nats://localhost", "NATS"),
-            ("./events", "on disk"),
-            ("/var/lib/tidings", "on disk"),
-        ] {
-            let message = store(word).unwrap_err();
-            assert!(message.contains(what) && message.contains("not built yet"), "{message}");
-        }
-        assert!(store("memory:1GiB").is_err());
     }
 
     #[test]

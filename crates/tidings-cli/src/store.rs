@@ -1,0 +1,230 @@
+//! Where events are kept: the words of `--store` and `--sync`, and opening what they name.
+//!
+//! This is the one place that knows which stores there are. Another one is a variant of [`Store`], its words in [`Store::from_str`], its defaults, and an
+//! arm in [`Keeping::open`].
+
+use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+use tidings::{
+    MemoryLimits, MemoryLog,
+    log::{
+        Log,
+        cluster::{Cluster, LocalCluster},
+    },
+};
+
+use crate::failure::Failure;
+
+/// What kind of store it is, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// In this process; gone with it.
+    Memory,
+    /// In files of this directory, which one process uses at a time.
+    Directory(PathBuf),
+}
+
+/// When an event in a directory is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    /// Before its publisher is answered.
+    Always,
+    /// So much later at most.
+    Interval(Duration),
+    /// When the system sees fit.
+    Never,
+}
+
+/// A store, and how much it keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeping {
+    pub(crate) store: Store,
+    pub(crate) sync: Sync,
+    pub(crate) age_max: Option<Duration>,
+    pub(crate) bytes_max: u64,
+    pub(crate) count_max: Option<u64>,
+}
+
+/// A store that is open.
+pub(crate) struct Opened {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) cluster: Arc<dyn Cluster>,
+}
+
+impl FromStr for Store {
+    type Err = String;
+
+    /// Reads on after the word itself: "`memory:1GiB` is not a store: …".
+    fn from_str(word: &str) -> Result<Self, String> {
+        let is_scheme = |scheme: &&str| {
+            // A single letter is a drive of Windows. Whoever has a directory with a colon in its name writes ./ before it.
+            scheme.len() > 1
+                && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        };
+        let scheme = word.split_once(':').map(|(scheme, _)| scheme).filter(is_scheme);
+        match (scheme, word) {
+            (Some("memory"), "memory:") => Ok(Self::Memory),
+            (Some("memory"), _) | (None, "memory") => {
+                Err("is not a store: write memory:, or ./memory if it is a directory".to_owned())
+            }
+            (Some("file"), _) => directory(word.trim_start_matches("file:")),
+            (Some("redis" | "rediss"), _) => {
+                Err("names the Redis store, which is not built yet in this version".to_owned())
+            }
+            (Some("nats"), _) => {
+                Err("names the NATS store, which is not built yet in this version".to_owned())
+            }
+            (Some(scheme), _) => {
+                let stores = "memory: and directories, such as ./events or file:/var/lib/tidings";
+                Err(format!("is not a store: there is no {scheme}:, there are {stores}"))
+            }
+            (None, _) => directory(word),
+        }
+    }
+}
+
+fn directory(path: &str) -> Result<Store, String> {
+    if cfg!(not(unix)) {
+        return Err("names a directory, which this version can use on Unix systems only".to_owned());
+    }
+    let has_host = path.starts_with("//") && !path.starts_with("///");
+    if path.is_empty() || has_host {
+        return Err("is not a store: write a directory as ./events or file:/var/lib/tidings".to_owned());
+    }
+    if path.starts_with('~') {
+        return Err("begins with ~, which only a shell replaces: write the whole path".to_owned());
+    }
+    Ok(Store::Directory(path.into()))
+}
+
+impl Store {
+    /// What holds of `--retain`, where nobody says anything.
+    pub(crate) fn age_default(&self) -> &'static str {
+        match self {
+            Self::Memory => "unlimited",
+            Self::Directory(_) => "7d",
+        }
+    }
+
+    /// What holds of `--retain-bytes`, where nobody says anything.
+    pub(crate) fn bytes_default(&self) -> &'static str {
+        match self {
+            Self::Memory => "64MiB",
+            Self::Directory(_) => "1GiB",
+        }
+    }
+}
+
+impl Keeping {
+    /// Opens the store. What cannot be opened is explained in one line.
+    pub(crate) async fn open(&self) -> Result<Opened, Failure> {
+        match &self.store {
+            Store::Memory => Ok(self.open_memory()),
+            #[cfg(unix)]
+            Store::Directory(directory) => self.open_directory(directory).await,
+            #[cfg(not(unix))]
+            Store::Directory(_) => unreachable!("the words of a directory are refused here"),
+        }
+    }
+
+    fn open_memory(&self) -> Opened {
+        let log = MemoryLog::new(MemoryLimits {
+            bytes_max: self.bytes_max,
+            count_max: self.count_max,
+            age_max: self.age_max,
+            ..MemoryLimits::default()
+        });
+        Opened { log: Arc::new(log), cluster: Arc::new(LocalCluster::default()) }
+    }
+
+    #[cfg(unix)]
+    async fn open_directory(&self, directory: &std::path::Path) -> Result<Opened, Failure> {
+        use tidings::log::{Clock, SegmentLog, SegmentSettings, SyncLevel};
+
+        let settings = SegmentSettings {
+            sync: match self.sync {
+                Sync::Always => SyncLevel::Always,
+                Sync::Interval(interval) => SyncLevel::Interval(interval),
+                Sync::Never => SyncLevel::Never,
+            },
+            bytes_max: self.bytes_max,
+            count_max: self.count_max,
+            age_max: self.age_max,
+            ..SegmentSettings::default()
+        };
+        let directory = directory.to_owned();
+        let opening = tokio::task::spawn_blocking(move || {
+            if directory.exists() && !directory.is_dir() {
+                return Err(Failure::runtime(format!("--store: {} is not a directory", directory.display())));
+            }
+            SegmentLog::open(&directory, settings, Clock::system())
+                .map_err(|error| Failure::runtime(format!("--store: {error}")))
+        });
+        let log = opening.await.map_err(Failure::runtime)??;
+        Ok(Opened { log: Arc::new(log), cluster: Arc::new(LocalCluster::default()) })
+    }
+}
+
+/// How long an event may wait for the disk, where `interval` says no time.
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+
+/// `always`, `interval`, `interval=5s` or `never`.
+pub(crate) fn sync(word: &str) -> Result<Sync, String> {
+    match (word, word.strip_prefix("interval=")) {
+        ("always", _) => Ok(Sync::Always),
+        ("never", _) => Ok(Sync::Never),
+        ("interval", _) => Ok(Sync::Interval(INTERVAL_DEFAULT)),
+        (_, Some(time)) => crate::config::time(time).map(Sync::Interval),
+        (_, None) => Err("is none of always, interval, interval=5s and never".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_memory_or_a_directory() {
+        assert_eq!("memory:".parse(), Ok(Store::Memory));
+        for (word, path) in [
+            ("./events", "./events"),
+            ("events", "events"),
+            ("/var/lib/tidings", "/var/lib/tidings"),
+            ("file:events", "events"),
+            ("file:/var/lib/tidings", "/var/lib/tidings"),
+            ("file:///var/lib/tidings", "///var/lib/tidings"),
+            ("./a:b", "./a:b"),
+        ] {
+            assert_eq!(word.parse(), Ok(Store::Directory(path.into())), "{word}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_store_is_told_with_what_is() {
+        for (word, part) in [
+            ("memory", "./memory"),
+            ("memory:1GiB", "memory:"),
+            ("", "./events"),
+            ("file:", "./events"),
+            ("file://host/events", "file:/var/lib/tidings"),
+            ("~/events", "the whole path"),
+            ("http://localhost", "no http:"),
+            ("redis://localhost", "Redis"),
+            ("nats://localhost", "NATS"),
+        ] {
+            let reason = word.parse::<Store>().unwrap_err();
+            assert!(reason.contains(part), "{word} {reason}");
+        }
+    }
+
+    #[test]
+    fn a_sync_level_is_a_word_or_a_time() {
+        assert_eq!(sync("always"), Ok(Sync::Always));
+        assert_eq!(sync("interval"), Ok(Sync::Interval(Duration::from_secs(1))));
+        assert_eq!(sync("interval=5s"), Ok(Sync::Interval(Duration::from_secs(5))));
+        assert_eq!(sync("never"), Ok(Sync::Never));
+        for wrong in ["", "sometimes", "interval=", "interval=0s", "1s"] {
+            assert!(sync(wrong).is_err(), "{wrong}");
+        }
+    }
+}
