@@ -118,6 +118,13 @@ impl Default for SegmentSettings {
     }
 }
 
+impl OpenError {
+    /// Whether another process uses the directory. It may be free later.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self.reason, OpenFailure::InUse)
+    }
+}
+
 impl SegmentSettings {
     /// How floors and keys are bounded.
     fn limits(&self) -> MemoryLimits {
@@ -219,8 +226,7 @@ impl SegmentLog {
         let (shared, writer) = recover::open(disk, settings, clock)?;
         let bell = writer.bell.subscribe();
         let (requests, receiver) = mpsc::channel();
-        let writer =
-            thread::Builder::new().name("tidings-log".into()).spawn(move || writer.run(&receiver))?;
+        let writer = thread::Builder::new().name("tidings-log".into()).spawn(move || writer.run(receiver))?;
         Ok(Self(Arc::new(Handle {
             shared,
             requests: Some(requests),
@@ -230,6 +236,17 @@ impl SegmentLog {
             writer: Some(writer),
             _held: held,
         })))
+    }
+
+    /// Closes the log in order, whoever still holds a handle to it: writes what waits and makes sure of everything. From then on nothing is
+    /// appended, and tails bring what was left and end; what is there can still be read. Other processes may use the directory once the last
+    /// handle is gone, or this process.
+    pub async fn close(&self) {
+        let (closed, is_closed) = oneshot::channel();
+        if self.0.request(Request::Close(closed)) {
+            // Without an answer it has been closed already.
+            let _ = is_closed.await;
+        }
     }
 
     /// Asks something that may read files: at once if it can be answered from memory, else on a thread that may block.

@@ -52,6 +52,8 @@ pub(super) enum Request {
     Delete(Delete),
     /// Retention has hidden something: look whether there is a segment to free.
     Free,
+    /// Close the log, and say so.
+    Close(oneshot::Sender<()>),
 }
 
 #[derive(Debug)]
@@ -107,22 +109,32 @@ struct Written {
 }
 
 impl Writer {
-    /// Works until nobody can ask any more, then closes the log.
-    pub(super) fn run(mut self, requests: &Receiver<Request>) {
-        loop {
+    /// Works until nobody can ask any more or somebody asks for the end, then closes the log.
+    pub(super) fn run(mut self, requests: Receiver<Request>) {
+        let closed = loop {
             let first = match self.patience() {
                 None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(patience) => requests.recv_timeout(patience),
             };
             match first {
-                Ok(first) => self.serve(first, requests),
+                Ok(first) => {
+                    if let Some(closed) = self.serve(first, &requests) {
+                        break Some(closed);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => break None,
             }
             self.sync_if_due();
             self.heal_if_troubled();
-        }
+        };
         self.close();
+        // Whoever asks from here on is told that nobody answers.
+        drop(requests);
+        if let Some(closed) = closed {
+            // Whoever does not wait any more does not want to know.
+            let _ = closed.send(());
+        }
     }
 
     /// How long to wait for a request.
@@ -134,12 +146,13 @@ impl Writer {
         self.unsynced_since.map(|since| interval.saturating_sub(since.elapsed()))
     }
 
-    /// Answers this request and all that wait behind it.
-    fn serve(&mut self, first: Request, requests: &Receiver<Request>) {
+    /// Answers this request and all that wait behind it, but for the one that asks to close the log, which it returns.
+    fn serve(&mut self, first: Request, requests: &Receiver<Request>) -> Option<oneshot::Sender<()>> {
         let mut next = Some(first);
         let mut appends = Vec::new();
         let mut bytes = 0;
         let mut deletes = Vec::new();
+        let mut close = None;
         while let Some(request) = next.take() {
             match request {
                 Request::Append(append) => {
@@ -148,6 +161,7 @@ impl Writer {
                 }
                 Request::Delete(delete) => deletes.push(delete),
                 Request::Free => {}
+                Request::Close(closed) => close = Some(closed),
             }
             if bytes < GROUP_BYTES_MAX {
                 next = requests.try_recv().ok();
@@ -169,6 +183,7 @@ impl Writer {
             let _ = answer.send(self.delete(taken));
         }
         self.free();
+        close
     }
 
     fn append(&mut self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
@@ -428,6 +443,7 @@ impl Writer {
 
     /// Makes sure of everything and writes down that nothing is missing. A log that cannot be closed is opened as after a crash.
     fn close(mut self) {
+        self.shared.state().trouble = Some("it has been closed".to_owned());
         if self.broken || self.file.sync_data().is_err() {
             return;
         }

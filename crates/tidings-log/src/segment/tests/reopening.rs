@@ -40,6 +40,31 @@ async fn a_reopened_log_goes_on_where_it_was() {
     }
 }
 
+/// A hub that stops while subscribers are still connected cannot wait until the last of them has let go of the log. It was not closed in order then, and
+/// after a restart of the machine everybody was told of a gap that there was not.
+#[tokio::test]
+async fn a_log_is_closed_in_order_whoever_still_holds_it() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let settings = SegmentSettings { sync: SyncLevel::Never, ..small() };
+    let log = open(&disk, settings.clone(), &clock);
+    let (_, mut tail) = log.tail().await.expect("a tail");
+    let last = append(&log, "a", "kept").await;
+    log.close().await;
+    log.close().await;
+
+    assert!(matches!(tail.next(1).await, Some(TailItem::Entries(entries)) if entries.len() == 1));
+    assert_eq!(tail.next(1).await, None);
+    let late = log.append(Batch { events: vec![event("a", "late")], key: None }).await;
+    assert!(matches!(late, Err(AppendError::Unavailable(_))), "{late:?}");
+    assert!(log.health().await.is_err());
+    assert_eq!(read(&log, &everything()).await.entries.len(), 1);
+
+    disk.crash();
+    let log = open(&disk, settings, &clock);
+    let bounds = log.bounds().await.expect("bounds");
+    assert_eq!((bounds.newest, bounds.epochs.iter().count()), (last.position, 1));
+}
+
 #[tokio::test]
 async fn floors_survive_a_restart() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
