@@ -6,12 +6,15 @@
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use tidings::{
-    MemoryLimits, MemoryLog,
+    Hub, HubBuilder, MemoryLimits, MemoryLog,
     log::{
         Log,
         cluster::{Cluster, LocalCluster},
     },
 };
+
+#[cfg(unix)]
+use tidings::log::{Clock, SegmentLog, SegmentSettings, SyncLevel};
 
 use crate::failure::Failure;
 
@@ -45,10 +48,13 @@ pub(crate) struct Keeping {
     pub(crate) count_max: Option<u64>,
 }
 
-/// A store that is open.
+/// A store that is open. Whoever ends it closes it, also if others still hold the log.
 pub(crate) struct Opened {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) cluster: Arc<dyn Cluster>,
+    /// What is to be closed in order.
+    #[cfg(unix)]
+    files: Option<SegmentLog>,
 }
 
 impl FromStr for Store {
@@ -134,13 +140,16 @@ impl Keeping {
             age_max: self.age_max,
             ..MemoryLimits::default()
         });
-        Opened { log: Arc::new(log), cluster: Arc::new(LocalCluster::default()) }
+        Opened {
+            log: Arc::new(log),
+            cluster: Arc::new(LocalCluster::default()),
+            #[cfg(unix)]
+            files: None,
+        }
     }
 
     #[cfg(unix)]
     async fn open_directory(&self, directory: &std::path::Path) -> Result<Opened, Failure> {
-        use tidings::log::{Clock, SegmentLog, SegmentSettings, SyncLevel};
-
         let settings = SegmentSettings {
             sync: match self.sync {
                 Sync::Always => SyncLevel::Always,
@@ -161,7 +170,23 @@ impl Keeping {
                 .map_err(|error| Failure::runtime(format!("--store: {error}")))
         });
         let log = opening.await.map_err(Failure::runtime)??;
-        Ok(Opened { log: Arc::new(log), cluster: Arc::new(LocalCluster::default()) })
+        let cluster = Arc::new(LocalCluster::default());
+        Ok(Opened { log: Arc::new(log.clone()), cluster, files: Some(log) })
+    }
+}
+
+impl Opened {
+    /// A hub on this store, to be put together further.
+    pub(crate) fn hub(&self) -> HubBuilder {
+        Hub::builder().shared_log(Arc::clone(&self.log)).shared_cluster(Arc::clone(&self.cluster))
+    }
+
+    /// Makes sure of everything that was acknowledged. Nothing is appended any more.
+    pub(crate) async fn close(self) {
+        #[cfg(unix)]
+        if let Some(files) = self.files {
+            files.close().await;
+        }
     }
 }
 

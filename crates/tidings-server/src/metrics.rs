@@ -14,7 +14,7 @@ use prometheus_client::{
     metrics::{
         counter::{ConstCounter, Counter},
         family::Family,
-        gauge::ConstGauge,
+        gauge::{ConstGauge, Gauge},
     },
     registry::Registry,
 };
@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     pub(crate) streams_shed: Counter,
     /// By class of the status: `4xx`, `5xx`.
     refused: Family<[(&'static str, &'static str); 1], Counter>,
+    ready: Gauge,
     registry: Registry,
 }
 
@@ -48,9 +49,15 @@ impl Metrics {
         let streams_closed = counter("streams_closed", "Streams that have ended");
         let streams_shed = counter("streams_shed", "Subscribers that were asked to come back later");
         let refused = Family::default();
+        let ready = Gauge::default();
+        registry.register(
+            "ready",
+            "1 if events are accepted and delivered, as /readyz says, else 0",
+            ready.clone(),
+        );
         registry.register("requests_refused", "Requests that were answered with an error", refused.clone());
         registry.register_collector(Box::new(Figures { hub, connections }));
-        Self { streams_opened, streams_closed, streams_shed, refused, registry }
+        Self { streams_opened, streams_closed, streams_shed, refused, ready, registry }
     }
 
     /// Counts a request that was answered with an error.
@@ -59,7 +66,8 @@ impl Metrics {
     }
 
     /// All figures in the text format of OpenMetrics.
-    pub(crate) fn render(&self) -> Result<String, fmt::Error> {
+    pub(crate) fn render(&self, is_ready: bool) -> Result<String, fmt::Error> {
+        self.ready.set(is_ready.into());
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
         Ok(out)

@@ -27,7 +27,8 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, Probl
 
 /// The figures, in the format of OpenMetrics.
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
-    match app.metrics.render() {
+    let is_ready = app.hub.health().await.is_ok();
+    match app.metrics.render(is_ready) {
         Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
         Err(_) => {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", "The figures could not be written.")

@@ -292,6 +292,7 @@ async fn a_hub_that_shuts_down_publishes_nothing_and_is_not_ready() {
     assert!(answer.headers.contains_key("retry-after"));
     let detail = face.get("/readyz").answer().await.refused(503);
     assert!(detail.contains("closed"), "{detail}");
+    assert!(face.get("/metrics").answer().await.ok().body.contains("\ntidings_ready 0\n"));
     face.get("/healthz").answer().await.ok();
 }
 
@@ -310,6 +311,7 @@ async fn the_metrics_count_and_name_no_topic() {
         "tidings_streams_closed_total 0",
         "tidings_requests_refused_total{class=\"4xx\"} 1",
         "tidings_feeds 1",
+        "tidings_ready 1",
     ] {
         assert!(answer.body.lines().any(|found| found == line), "{line} is missing: {}", answer.body);
     }

@@ -7,7 +7,6 @@ use axum::{
     middleware::map_request,
 };
 use clap::Args;
-use tidings::Hub;
 use tidings_server::{ConnectionMetrics, ConnectionSettings, PeerAddress};
 use tokio::runtime;
 
@@ -19,7 +18,7 @@ use crate::{
     config::{LogFormat, StoreFlags, address},
     failure::Failure,
     output::print_line,
-    store::{Keeping, Opened},
+    store::Keeping,
 };
 
 /// Run the example chat: open its address in two windows
@@ -43,9 +42,8 @@ impl Demo {
 async fn chat(address: SocketAddr, keeping: Keeping) -> Result<(), Failure> {
     let listening = Listening::start(address)?;
     let address = listening.address;
-    let Opened { log, cluster } = keeping.open().await?;
-    let hub = Hub::builder().shared_log(log).shared_cluster(cluster);
-    let (hub, routes) = tidings_chat::app(hub, jiff::Zoned::now).await.map_err(Failure::runtime)?;
+    let store = keeping.open().await?;
+    let (hub, routes) = tidings_chat::app(store.hub(), jiff::Zoned::now).await.map_err(Failure::runtime)?;
     // The chat was written for axum's own server, which tells the other end's address by another name.
     let routes = routes.layer(map_request(async |mut request: Request| {
         if let Some(PeerAddress(peer)) = request.extensions().get().copied() {
@@ -62,5 +60,7 @@ async fn chat(address: SocketAddr, keeping: Keeping) -> Result<(), Failure> {
     let (settings, metrics) = (ConnectionSettings::default(), Arc::<ConnectionMetrics>::default());
     let drain_secs = settings.drain_secs;
     let serve = |listener, ended| tidings_server::serve(listener, routes, settings, metrics, ended);
-    listening.serve(hub, drain_secs, UPGRADE_SECS, serve).await
+    let served = listening.serve(hub, drain_secs, UPGRADE_SECS, serve).await;
+    store.close().await;
+    served
 }

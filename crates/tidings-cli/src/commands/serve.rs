@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use tidings::{
-    Hub, HubSettings, Matcher, Validator,
+    HubSettings, Matcher, Validator,
     log::{Tail, TailItem},
 };
 use tidings_auth::Authenticator;
@@ -24,7 +24,6 @@ use crate::{
     config::{HUB_PATH, ServeConfig, SettingFlags},
     failure::Failure,
     output::{harmless, print_line},
-    store::Opened,
 };
 
 /// Bytes of the log that `--verbose` prints before it looks again.
@@ -144,9 +143,9 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
     let Rules { validator, authenticator, default_topics } =
         Rules::new(&config, &hub_url(&config, &base_url))?;
 
-    let Opened { log, cluster } = config.keeping.open().await?;
+    let store = config.keeping.open().await?;
     if config.verbose {
-        let (_, tail) = log.tail().await.map_err(Failure::runtime)?;
+        let (_, tail) = store.log.tail().await.map_err(Failure::runtime)?;
         tokio::spawn(print_events(tail));
     }
     let mut settings = HubSettings::default();
@@ -154,9 +153,7 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
     settings.retry_millis = config.retry_millis;
     settings.private_topics.clone_from(&config.private_topics);
     settings.shard_threads = shard_threads(&config);
-    let builder =
-        Hub::builder().shared_log(log).shared_cluster(cluster).validator(validator).settings(settings);
-    let hub = builder.start().await.map_err(Failure::runtime)?;
+    let hub = store.hub().validator(validator).settings(settings).start().await.map_err(Failure::runtime)?;
 
     let metrics = Arc::<ConnectionMetrics>::default();
     let mut settings = Settings::default();
@@ -188,7 +185,9 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
         drain_secs: config.drain_secs,
     };
     let serve = |listener, ended| tidings_server::serve(listener, service, connections, metrics, ended);
-    listening.serve(hub, config.drain_secs, config.upgrade_secs, serve).await
+    let served = listening.serve(hub, config.drain_secs, config.upgrade_secs, serve).await;
+    store.close().await;
+    served
 }
 
 /// Prints every event, as the `print` of a development server does, until nobody reads it any more.

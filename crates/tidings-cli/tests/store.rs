@@ -1,0 +1,168 @@
+//! `tidings serve --store DIR`: what is kept, by whom, and what is said when it cannot be.
+
+#![cfg(unix)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use tidings_testkit::{EventStream, Hub};
+
+const HISTORY: &str = "/stream?topic=chat&since=earliest";
+
+async fn serve(store: &Path, args: &[&str]) -> Hub {
+    Hub::serve(&[&["--store", store.to_str().unwrap()], args].concat()).await.unwrap()
+}
+
+async fn publish_with_key(hub: &Hub, data: &str, key: &str) -> String {
+    let head = format!("POST /topics/chat\nIdempotency-Key: {key}");
+    let response = hub.request(&head, data.as_bytes()).await.unwrap();
+    assert_eq!(response.status, 200, "{}", response.text());
+    response.text()
+}
+
+/// Whether the log was closed in order, as its file `state` says.
+fn is_closed(store: &Path) -> bool {
+    const CLOSED: usize = 12;
+    fs::read(store.join("state")).unwrap()[CLOSED] == 1
+}
+
+#[tokio::test]
+async fn a_reader_goes_on_where_it_was_however_the_hub_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("events");
+    for sync in ["always", "interval", "interval=5s", "never"] {
+        let mut hub = serve(&store, &["--sync", sync]).await;
+        for is_killed in [true, false] {
+            let mut stream = EventStream::open(hub.address(), "/stream?topic=chat").await.unwrap();
+            publish_with_key(&hub, "heard", &format!("{sync}-{is_killed}")).await;
+            stream.messages(1).await.unwrap();
+            hub.publish("chat", "missed").await.unwrap();
+            if is_killed {
+                hub.kill().await.unwrap();
+            } else {
+                assert!(hub.stop().await.unwrap().success());
+            }
+            hub.start_again().await.unwrap();
+            // Neither a gap nor a double.
+            let id = stream.last_event_id().to_owned();
+            let mut stream = EventStream::resume(hub.address(), "/stream?topic=chat", &id).await.unwrap();
+            publish_with_key(&hub, "a repeat, which nobody hears", &format!("{sync}-{is_killed}")).await;
+            hub.publish("chat", "after").await.unwrap();
+            assert_eq!(stream.messages(2).await.unwrap(), ["missed", "after"], "{sync}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hub_that_stops_closes_its_store_in_order_whoever_is_connected() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("events");
+    let mut hub = serve(&store, &["--sync", "never"]).await;
+    let _stream = EventStream::open(hub.address(), HISTORY).await.unwrap();
+    hub.publish("chat", "x").await.unwrap();
+    assert!(!is_closed(&store));
+    assert!(hub.stop().await.unwrap().success());
+    assert!(is_closed(&store));
+}
+
+#[tokio::test]
+async fn a_directory_belongs_to_one_hub_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("events");
+    let hub = serve(&store, &[]).await;
+    for command in ["serve", "demo"] {
+        let args = [command, "--store", store.to_str().unwrap()];
+        let refused = Hub::start(args).await.unwrap_err().to_string();
+        assert!(refused.contains("exit status: 1"), "{refused}");
+        let line = refused.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+        assert!(line.contains("another process uses it") && line.contains("events"), "{refused}");
+    }
+    hub.publish("chat", "undisturbed").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_of_a_later_version_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("events");
+    let mut hub = serve(&store, &[]).await;
+    hub.publish("chat", "x").await.unwrap();
+    hub.stop().await.unwrap();
+    let state = store.join("state");
+    let before = fs::read(&state).unwrap();
+    // The version stands behind eight bytes of magic, a checksum of everything at the end.
+    let mut later = before.clone();
+    later[8] = 99;
+    let end = later.len() - 4;
+    let checksum = crc32fast::hash(&later[..end]);
+    later[end..].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(&state, &later).unwrap();
+    let refused = hub.start_again().await.unwrap_err().to_string();
+    assert!(refused.contains("error: --store: ") && refused.contains("later version"), "{refused}");
+    assert_eq!(fs::read(&state).unwrap(), later);
+    fs::write(&state, &before).unwrap();
+    hub.start_again().await.unwrap();
+    let mut stream = EventStream::open(hub.address(), HISTORY).await.unwrap();
+    assert_eq!(stream.messages(1).await.unwrap(), ["x"]);
+}
+
+fn segment(store: &Path) -> PathBuf {
+    let mut files = fs::read_dir(store).unwrap().map(|entry| entry.unwrap().path());
+    files.find(|path| path.extension().is_some_and(|extension| extension == "log")).unwrap()
+}
+
+/// Bits that rot: what is damaged is never delivered, whoever misses it is told, the operator is told, and everything else goes on.
+#[tokio::test]
+async fn damage_is_told_to_readers_and_to_the_operator_and_the_rest_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("events");
+    let mut hub = serve(&store, &[]).await;
+    let mut stream = EventStream::open(hub.address(), "/stream?topic=chat").await.unwrap();
+    hub.publish("chat", "one").await.unwrap();
+    stream.messages(1).await.unwrap();
+    let first = stream.last_event_id().to_owned();
+    for data in ["the-one-that-rots", "three"] {
+        hub.publish("chat", data).await.unwrap();
+    }
+    hub.stop().await.unwrap();
+    let segment = segment(&store);
+    let mut bytes = fs::read(&segment).unwrap();
+    let place = bytes.windows(17).position(|window| window == b"the-one-that-rots").unwrap();
+    bytes[place] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+
+    hub.start_again().await.unwrap();
+    let mut stream = EventStream::open(hub.address(), HISTORY).await.unwrap();
+    assert_eq!(
+        stream.messages(2).await.unwrap(),
+        ["one", "three"],
+        "the oldest that is kept, and what follows"
+    );
+    let mut stream = EventStream::resume(hub.address(), "/stream?topic=chat", &first).await.unwrap();
+    let gap = stream.next().await.unwrap();
+    assert!(gap.event_type == "tidings" && gap.data.contains(r#""kind":"gap""#), "{gap:?}");
+    assert_eq!(stream.messages(1).await.unwrap(), ["three"]);
+    let ready = hub.request("GET /readyz", b"").await.unwrap();
+    assert!(ready.status == 503 && ready.text().contains("damaged"), "{} {}", ready.status, ready.text());
+    assert!(hub.request("GET /metrics", b"").await.unwrap().text().contains("\ntidings_ready 0\n"));
+    assert_eq!(hub.request("GET /healthz", b"").await.unwrap().status, 200);
+    hub.publish("chat", "four").await.unwrap();
+    assert_eq!(stream.messages(1).await.unwrap(), ["four"]);
+}
+
+/// The demo keeps its chat where it is told to, and understands the variables of the hub.
+#[tokio::test]
+async fn the_demo_keeps_its_chat_in_a_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("events");
+    let mut hub =
+        Hub::not_started(["demo"]).unwrap().with_environment("TIDINGS_STORE", store.to_str().unwrap());
+    hub.start_again().await.unwrap();
+    let form = "POST /post\nContent-Type: application/x-www-form-urlencoded";
+    assert_eq!(hub.request(form, b"message=kept").await.unwrap().status, 204);
+    hub.kill().await.unwrap();
+    hub.start_again().await.unwrap();
+    let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
+    assert!(stream.messages(1).await.unwrap()[0].ends_with("] anonymous: kept"));
+}
