@@ -58,7 +58,7 @@ bench: ## Compare with nchan and axum, write docs/benchmarks.md; or less: SCENAR
 torture: ## The long tests: seam (SEAM_EVENTS=n), the log in files (CRASH_POINTS=n, 300 kills, every byte flipped), fuzzing (FUZZ_SECS=n)
 	TIDINGS_SEAM_EVENTS=$(SEAM_EVENTS) $(CARGO) test --locked --release -p tidings --test seam -- --nocapture
 	TIDINGS_CRASH_POINTS=$(CRASH_POINTS) TIDINGS_FLIP_STEP=1 $(CARGO) test --locked --release -p tidings-log --lib segment::
-	TIDINGS_KILLS=300 TIDINGS_KEYED=100000 $(CARGO) test --locked -p tidings-testkit --test kills -- --nocapture
+	TIDINGS_KILLS=300 TIDINGS_KEYED=100000 $(CARGO) test --locked -p tidings-cli --test kills -- --nocapture
 	tests/fuzz $(FUZZ_SECS) $(FUZZ_TARGETS)
 
 soak: ## Half an hour of subscribers who come and go (MINUTES=n, SEED=n): nothing is lost, and the server does not grow
