@@ -57,6 +57,27 @@ pub(crate) struct Opened {
     files: Option<SegmentLog>,
 }
 
+/// Why a store is not open.
+#[derive(Debug)]
+pub(crate) struct NotOpened {
+    failure: Failure,
+    /// Another process has it, and may leave it.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "only files are used by one process at a time"))]
+    pub(crate) is_in_use: bool,
+}
+
+impl From<Failure> for NotOpened {
+    fn from(failure: Failure) -> Self {
+        Self { failure, is_in_use: false }
+    }
+}
+
+impl From<NotOpened> for Failure {
+    fn from(refused: NotOpened) -> Self {
+        refused.failure
+    }
+}
+
 impl FromStr for Store {
     type Err = String;
 
@@ -123,13 +144,27 @@ impl Store {
 
 impl Keeping {
     /// Opens the store. What cannot be opened is explained in one line.
-    pub(crate) async fn open(&self) -> Result<Opened, Failure> {
+    pub(crate) async fn open(&self) -> Result<Opened, NotOpened> {
         match &self.store {
             Store::Memory => Ok(self.open_memory()),
             #[cfg(unix)]
             Store::Directory(directory) => self.open_directory(directory).await,
             #[cfg(not(unix))]
             Store::Directory(_) => unreachable!("the words of a directory are refused here"),
+        }
+    }
+
+    /// The same, where whoever had it is on its last breath.
+    #[cfg(unix)]
+    pub(crate) async fn open_soon(&self) -> Result<Opened, NotOpened> {
+        let patience = tokio::time::Instant::now() + LAST_BREATH_MAX;
+        loop {
+            match self.open().await {
+                Err(refused) if refused.is_in_use && tokio::time::Instant::now() < patience => {
+                    tokio::time::sleep(LAST_BREATH_LOOK).await;
+                }
+                opened => return opened,
+            }
         }
     }
 
@@ -149,7 +184,7 @@ impl Keeping {
     }
 
     #[cfg(unix)]
-    async fn open_directory(&self, directory: &std::path::Path) -> Result<Opened, Failure> {
+    async fn open_directory(&self, directory: &std::path::Path) -> Result<Opened, NotOpened> {
         let settings = SegmentSettings {
             sync: match self.sync {
                 Sync::Always => SyncLevel::Always,
@@ -164,10 +199,14 @@ impl Keeping {
         let directory = directory.to_owned();
         let opening = tokio::task::spawn_blocking(move || {
             if directory.exists() && !directory.is_dir() {
-                return Err(Failure::runtime(format!("--store: {} is not a directory", directory.display())));
+                let failure =
+                    Failure::runtime(format!("--store: {} is not a directory", directory.display()));
+                return Err(failure.into());
             }
-            SegmentLog::open(&directory, settings, Clock::system())
-                .map_err(|error| Failure::runtime(format!("--store: {error}")))
+            SegmentLog::open(&directory, settings, Clock::system()).map_err(|error| NotOpened {
+                is_in_use: error.is_in_use(),
+                failure: Failure::runtime(format!("--store: {error}")),
+            })
         });
         let log = opening.await.map_err(Failure::runtime)??;
         let cluster = Arc::new(LocalCluster::default());
@@ -181,6 +220,12 @@ impl Opened {
         Hub::builder().shared_log(Arc::clone(&self.log)).shared_cluster(Arc::clone(&self.cluster))
     }
 
+    /// Whether no other process can have it open at the same time.
+    #[cfg(unix)]
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.files.is_some()
+    }
+
     /// Makes sure of everything that was acknowledged. Nothing is appended any more.
     pub(crate) async fn close(self) {
         #[cfg(unix)]
@@ -189,6 +234,13 @@ impl Opened {
         }
     }
 }
+
+/// The system gives a lock back when it tidies up after a process, which is noticed to have ended a little before. How long that may take, and how often
+/// it is looked at.
+#[cfg(unix)]
+const LAST_BREATH_MAX: Duration = Duration::from_secs(5);
+#[cfg(unix)]
+const LAST_BREATH_LOOK: Duration = Duration::from_millis(2);
 
 /// How long an event may wait for the disk, where `interval` says no time.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);

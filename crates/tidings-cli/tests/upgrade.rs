@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::{fs::symlink, net::UnixDatagram},
     path::Path,
     process::Command,
@@ -15,7 +16,7 @@ use std::{
 };
 
 use tidings_testkit::{Connection, EventStream, Hub, Signal, binary};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 const UPGRADES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -108,6 +109,127 @@ async fn a_stream_is_told_that_it_ends_and_the_successor_says_that_its_log_is_an
     assert!(gap.data.contains(r#""kind":"gap","reason":"other-log""#), "{}", gap.data);
     hub.publish("chat", "after").await.unwrap();
     assert_eq!(stream.next().await.unwrap().data, "after");
+}
+
+/// Listens until the last event, with one connection after the other, and returns what was heard. A notice must be about the end of a stream.
+async fn listen(address: SocketAddr, last: &str) -> Vec<String> {
+    let mut heard = Vec::new();
+    let mut id: Option<String> = None;
+    loop {
+        let opened = match &id {
+            Some(id) => EventStream::resume(address, "/stream?topic=chat", id).await,
+            None => EventStream::open(address, "/stream?topic=chat&since=earliest").await,
+        };
+        let mut stream = opened.expect("no subscription is refused");
+        while let Some(event) = stream.next_or_end().await.expect("no stream is cut") {
+            if event.event_type == "tidings" {
+                assert!(event.data.contains(r#""kind":"reconnect""#), "{}", event.data);
+                continue;
+            }
+            id = Some(event.last_event_id);
+            if event.data == last {
+                return heard;
+            }
+            heard.push(event.data);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_is_handed_over_twenty_times_and_nobody_is_refused_and_nothing_lost_or_doubled() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("events");
+    let mut hub = Hub::serve(&["--store", store.to_str().unwrap()]).await.unwrap();
+    let address = hub.address();
+    let done = Arc::new(AtomicBool::new(false));
+    let (said, mut count) = watch::channel(0);
+    let mut publishers = JoinSet::new();
+    for name in 0..4 {
+        let (done, said) = (Arc::clone(&done), said.clone());
+        publishers.spawn(async move {
+            let mut acknowledged = Vec::new();
+            let mut kept = None;
+            while !done.load(Relaxed) {
+                // Half of them connect for every request, half keep their connection until they are told that it ends.
+                let mut connection = match kept.take() {
+                    Some(connection) => connection,
+                    None => Connection::open(address).await.expect("no connect is refused"),
+                };
+                let close = if name % 2 == 0 { "\nConnection: close" } else { "" };
+                let data = format!("{name}:{}", acknowledged.len());
+                let head = format!("POST /topics/chat{close}");
+                connection.request(&head, data.as_bytes()).await.expect("the request is taken");
+                let response = connection.response().await.expect("the request is answered");
+                assert_eq!(response.status, 200, "{}", response.text());
+                acknowledged.push(data);
+                said.send_modify(|count| *count += 1);
+                let ends =
+                    response.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+                if !ends {
+                    kept = Some(connection);
+                }
+            }
+            acknowledged
+        });
+    }
+    let mut subscribers = JoinSet::new();
+    for _ in 0..3 {
+        subscribers.spawn(listen(address, "end"));
+    }
+    for _ in 0..UPGRADES {
+        let enough = *count.borrow() + 20;
+        tokio::select! {
+            progress = count.wait_for(|count| *count >= enough) => drop(progress.unwrap()),
+            ended = publishers.join_next() => panic!("a publisher was refused: {ended:?}"),
+            ended = subscribers.join_next() => panic!("a subscriber was refused: {ended:?}"),
+        }
+        hub.upgrade().await.unwrap();
+    }
+    done.store(true, Relaxed);
+    let acknowledged = publishers.join_all().await.concat();
+    hub.publish("chat", "end").await.unwrap();
+    let log = listen(address, "end").await;
+    let (mut sorted, mut expected) = (log.clone(), acknowledged);
+    sorted.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(sorted, expected, "what was acknowledged, each once");
+    for heard in subscribers.join_all().await {
+        assert_eq!(heard, log);
+    }
+    assert!(hub.first_ended().await.unwrap().success());
+    hub.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_keeps_a_store_no_longer_than_the_drain() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("events");
+    let mut hub = Hub::serve(&["--store", store.to_str().unwrap(), "--drain-secs", "1"]).await.unwrap();
+    let mut frozen = Connection::open_narrow(hub.address(), 4096).await.unwrap();
+    frozen.request("GET /stream?topic=chat\nAccept: text/event-stream", b"").await.unwrap();
+    frozen.head().await.unwrap();
+    for _ in 0..16 {
+        hub.publish("chat", "x".repeat(500_000)).await.unwrap();
+    }
+    hub.upgrade().await.unwrap();
+    hub.publish("chat", "after").await.unwrap();
+    assert!(hub.first_ended().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_successor_whose_store_is_a_third_ones_leaves_the_hub_serving() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("events");
+    let other = Hub::serve(&["--store", store.to_str().unwrap()]).await.unwrap();
+    let config = folder.path().join("t.toml");
+    fs::write(&config, "").unwrap();
+    let mut hub = Hub::serve(&["--config", config.to_str().unwrap()]).await.unwrap();
+    fs::write(&config, "store = \"events\"").unwrap();
+    hub.signal(Signal::USR2).unwrap();
+    let line = hub.printed("the upgrade failed").await.unwrap();
+    assert!(line.contains("goes on serving: the successor's store is in use by another process"), "{line}");
+    hub.publish("chat", "still here").await.unwrap();
+    other.publish("chat", "here, too").await.unwrap();
 }
 
 #[tokio::test]

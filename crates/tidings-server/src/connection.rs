@@ -116,6 +116,8 @@ pub enum Drain {
     /// Somebody else accepts from the same socket already. Whoever is connected may still ask once: the answer says `Connection: close`. What is
     /// idle after nine tenths of `drain_secs` is closed.
     Succeeded,
+    /// Somebody else accepts from the same socket as soon as this server has ended. The same, but what is idle is closed after this time.
+    HandOver(Duration),
 }
 
 /// What connections know of the server's end.
@@ -198,6 +200,7 @@ pub async fn serve<S, B>(
     let leaving = match drain {
         Drain::AtOnce => Duration::ZERO,
         Drain::Succeeded => time.mul_f64(IDLE_SHARE),
+        Drain::HandOver(idle) => time.mul_f64(IDLE_SHARE).min(idle),
     };
     stop.send_replace(Stage::Leaving);
     let drained = async {

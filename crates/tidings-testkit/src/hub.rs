@@ -49,8 +49,8 @@ struct Running {
     output: watch::Receiver<Vec<String>>,
 }
 
-/// What a predecessor says when its successor serves, and before the number of that process.
-const TAKEN_OVER: &str = "a successor has taken over successor=";
+/// What a predecessor says before the number of its successor, when that one serves or waits for nothing but the store.
+const SUCCESSOR: &str = " successor=";
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -142,13 +142,13 @@ impl Hub {
         running.all_ended().await
     }
 
-    /// Replaces the hub by a successor (SIGUSR2), and waits until that one serves. The predecessor drains meanwhile.
+    /// Replaces the hub by a successor (SIGUSR2), and waits until nothing can keep that one from serving. The predecessor drains meanwhile.
     pub async fn upgrade(&mut self) -> anyhow::Result<()> {
-        let seen = self.output().iter().filter(|line| line.contains(TAKEN_OVER)).count();
+        let seen = self.output().iter().filter(|line| line.contains(SUCCESSOR)).count();
         self.signal(Signal::USR2)?;
         let running = self.running.as_mut().context("this hub is not running")?;
         let find = |lines: &Vec<String>| {
-            let mut pids = lines.iter().filter_map(|line| line.split_once(TAKEN_OVER));
+            let mut pids = lines.iter().filter_map(|line| line.split_once(SUCCESSOR));
             pids.nth(seen).map(|(_, pid)| pid.trim().to_owned())
         };
         let lines = patiently("a successor", running.output.wait_for(|lines| find(lines).is_some()))

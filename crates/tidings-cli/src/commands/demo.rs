@@ -40,9 +40,9 @@ impl Demo {
 }
 
 async fn chat(address: SocketAddr, keeping: Keeping) -> Result<(), Failure> {
-    let listening = Listening::start(address)?;
+    let mut listening = Listening::start(address)?;
     let address = listening.address;
-    let store = keeping.open().await?;
+    let store = listening.open(&keeping).await?;
     let (hub, routes) = tidings_chat::app(store.hub(), jiff::Zoned::now).await.map_err(Failure::runtime)?;
     // The chat was written for axum's own server, which tells the other end's address by another name.
     let routes = routes.layer(map_request(async |mut request: Request| {
@@ -60,7 +60,5 @@ async fn chat(address: SocketAddr, keeping: Keeping) -> Result<(), Failure> {
     let (settings, metrics) = (ConnectionSettings::default(), Arc::<ConnectionMetrics>::default());
     let drain_secs = settings.drain_secs;
     let serve = |listener, ended| tidings_server::serve(listener, routes, settings, metrics, ended);
-    let served = listening.serve(hub, drain_secs, UPGRADE_SECS, serve).await;
-    store.close().await;
-    served
+    listening.serve(hub, store, drain_secs, UPGRADE_SECS, serve).await
 }

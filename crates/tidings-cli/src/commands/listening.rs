@@ -14,15 +14,31 @@ use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 use super::supervisor;
 #[cfg(unix)]
 use super::upgrade::{Predecessor, Upgrades};
-use crate::{config::LogFormat, failure::Failure};
+use crate::{
+    config::LogFormat,
+    failure::Failure,
+    store::{Keeping, Opened},
+};
 
 /// How long a successor may take to serve before the upgrade is given up, where no setting says so.
 pub(super) const UPGRADE_SECS: u64 = 30;
 /// Of `drain_secs`, the share over which streams end after an upgrade. What takes longer to read its last words has the rest.
 const PACE_SHARE: f64 = 0.8;
 
+/// How long those who are connected are given before a store is left to a successor. Whoever connects meanwhile waits for it.
+const HAND_OVER: Duration = Duration::from_millis(500);
+
 /// When the server is to end, and how.
 pub(super) type Ended = Pin<Box<dyn Future<Output = Drain> + Send>>;
+
+/// How a successor takes over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Succession {
+    /// It serves already.
+    Serves,
+    /// It serves when this process has ended.
+    WaitsForStore,
+}
 
 /// Where connections come from, and who is to be told once they are served.
 pub(super) struct Listening {
@@ -71,19 +87,36 @@ impl Listening {
         })
     }
 
+    /// Opens the store. If the predecessor has it, that one is asked to leave it, and waited for.
+    pub(super) async fn open(&mut self, keeping: &Keeping) -> Result<Opened, Failure> {
+        let refused = match keeping.open().await {
+            Ok(opened) => return Ok(opened),
+            Err(refused) => refused,
+        };
+        #[cfg(unix)]
+        if refused.is_in_use
+            && let Some(predecessor) = self.predecessor.take()
+        {
+            predecessor.leave().await.map_err(Failure::runtime)?;
+            return keeping.open_soon().await.map_err(Failure::from);
+        }
+        Err(refused.into())
+    }
+
     /// Serves until somebody stops it (once for a clean end, twice for an end at once), or until a successor has taken over.
     pub(super) async fn serve<F: Future<Output = ()>>(
         self,
         hub: Hub,
+        store: Opened,
         drain_secs: u64,
         upgrade_secs: u64,
         serve: impl FnOnce(Listener, Ended) -> F,
     ) -> Result<(), Failure> {
         let pace = Duration::from_secs(drain_secs).mul_f64(PACE_SHARE);
         #[cfg(unix)]
-        let succeeded = self.upgrades.succeeded(Duration::from_secs(upgrade_secs));
+        let succeeded = self.upgrades.succeeded(Duration::from_secs(upgrade_secs), store.is_exclusive());
         #[cfg(not(unix))]
-        let succeeded = std::future::pending();
+        let succeeded = std::future::pending::<Succession>();
         let [once, twice] = self.stops;
         let ended = async move {
             tokio::select! {
@@ -92,9 +125,15 @@ impl Listening {
                     hub.close();
                     Drain::AtOnce
                 }
-                () = succeeded => {
-                    hub.close_over(pace);
-                    Drain::Succeeded
+                succession = succeeded => match succession {
+                    Succession::Serves => {
+                        hub.close_over(pace);
+                        Drain::Succeeded
+                    }
+                    Succession::WaitsForStore => {
+                        hub.close_over(pace.min(HAND_OVER));
+                        Drain::HandOver(HAND_OVER)
+                    }
                 }
             }
         };
@@ -104,10 +143,12 @@ impl Listening {
             Some(predecessor) => predecessor.ready(),
             None => supervisor::tell("READY=1"),
         }
-        tokio::select! {
+        let served = tokio::select! {
             () = serving => Ok(()),
             () = twice.requested(2) => Err(Failure::runtime("stopped twice: connections were cut")),
-        }
+        };
+        store.close().await;
+        served
     }
 }
 

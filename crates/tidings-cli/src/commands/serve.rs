@@ -136,14 +136,14 @@ fn shard_threads(config: &ServeConfig) -> usize {
 }
 
 async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
-    let listening = Listening::start(config.listen)?;
+    let mut listening = Listening::start(config.listen)?;
     let address = listening.address;
     config.check_reach(address)?;
     let base_url = base_url(address);
     let Rules { validator, authenticator, default_topics } =
         Rules::new(&config, &hub_url(&config, &base_url))?;
 
-    let store = config.keeping.open().await?;
+    let store = listening.open(&config.keeping).await?;
     if config.verbose {
         let (_, tail) = store.log.tail().await.map_err(Failure::runtime)?;
         tokio::spawn(print_events(tail));
@@ -185,9 +185,7 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
         drain_secs: config.drain_secs,
     };
     let serve = |listener, ended| tidings_server::serve(listener, service, connections, metrics, ended);
-    let served = listening.serve(hub, config.drain_secs, config.upgrade_secs, serve).await;
-    store.close().await;
-    served
+    listening.serve(hub, store, config.drain_secs, config.upgrade_secs, serve).await
 }
 
 /// Prints every event, as the `print` of a development server does, until nobody reads it any more.

@@ -5,6 +5,9 @@
 //! no descriptor leaks however many upgrades follow each other, and a successor that dies is noticed at once, because its end closes.
 //!
 //! The kernel's queue of connections belongs to the socket, which is never closed: whoever connects meanwhile waits for the one or the other.
+//!
+//! A store that one process uses at a time is handed over, too. The successor that finds it in use says so instead, when everything else is in order; this
+//! process then ends as soon as those who are connected have been answered, and its end, which closes the link, is what the successor waits for.
 
 use std::{
     env,
@@ -33,12 +36,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::supervisor;
+use super::{listening::Succession, supervisor};
 
 /// Holds the number of the process that waits for its successor. Only its own child believes it, so that it means nothing further down.
 const PREDECESSOR: &str = "TIDINGS_PREDECESSOR";
 /// What the successor answers when it serves.
 const READY: &[u8] = b"ready\n";
+/// What it answers when it serves as soon as the store is free. As long as the other word.
+const WAITS: &[u8] = b"store\n";
 /// What systemd would pass a socket by. It is ours by now, and the successor gets it from us.
 const INHERITED: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
@@ -64,6 +69,16 @@ impl Predecessor {
             tracing::warn!(%error, "the predecessor has gone without waiting");
         }
     }
+
+    /// Asks it to leave the store to us, and returns when it has ended.
+    pub(super) async fn leave(mut self) -> io::Result<()> {
+        self.0.write_all(WAITS)?;
+        self.0.set_nonblocking(true)?;
+        let mut link = tokio::net::UnixStream::from_std(self.0)?;
+        // It never says anything: the end of the link is its answer, however it comes.
+        let _ = link.read(&mut [0]).await;
+        Ok(())
+    }
 }
 
 /// Waits for the signal and carries upgrades out.
@@ -79,26 +94,31 @@ impl Upgrades {
         Ok(Self { requested, socket: socket.as_fd().try_clone_to_owned()? })
     }
 
-    /// Returns when a successor serves. An upgrade that fails leaves everything as it was; one whose successor does not serve within this time
-    /// fails.
-    pub(super) async fn succeeded(mut self, patience: Duration) {
+    /// Returns when a successor serves, or has to wait for the store of this process. An upgrade that fails leaves everything as it was; one whose
+    /// successor is not as far within this time fails.
+    pub(super) async fn succeeded(mut self, patience: Duration, holds_store: bool) -> Succession {
         loop {
             if self.requested.recv().await.is_none() {
                 return std::future::pending().await;
             }
             tracing::info!("upgrading: starting a successor");
-            match self.succeed(patience).await {
-                Ok(pid) => {
+            match self.succeed(patience, holds_store).await {
+                Ok((pid, Succession::Serves)) => {
                     tracing::info!(successor = pid, "a successor has taken over");
                     supervisor::tell(&format!("MAINPID={pid}\nREADY=1"));
-                    return;
+                    return Succession::Serves;
+                }
+                Ok((pid, Succession::WaitsForStore)) => {
+                    tracing::info!(successor = pid, "leaving the store to a successor");
+                    supervisor::tell(&format!("MAINPID={pid}"));
+                    return Succession::WaitsForStore;
                 }
                 Err(error) => tracing::error!("the upgrade failed, this process goes on serving: {error}"),
             }
         }
     }
 
-    async fn succeed(&self, patience: Duration) -> io::Result<u32> {
+    async fn succeed(&self, patience: Duration, holds_store: bool) -> io::Result<(u32, Succession)> {
         let program = env::args_os().next().ok_or_else(|| io::Error::other("the program has no name"))?;
         let (ours, theirs) = UnixStream::pair()?;
         send(&ours, &self.socket)?;
@@ -119,7 +139,16 @@ impl Upgrades {
         let mut ours = tokio::net::UnixStream::from_std(ours)?;
         let mut answer = [0; READY.len()];
         match timeout(patience, ours.read_exact(&mut answer)).await {
-            Ok(Ok(_)) if answer == READY => Ok(successor.serves()),
+            Ok(Ok(_)) if answer == READY => Ok((successor.serves(), Succession::Serves)),
+            Ok(Ok(_)) if answer == WAITS && holds_store => {
+                // Nobody closes it before this process ends: that is what the successor waits for.
+                std::mem::forget(ours.into_std()?);
+                Ok((successor.serves(), Succession::WaitsForStore))
+            }
+            Ok(Ok(_)) if answer == WAITS => {
+                successor.end().await;
+                Err(io::Error::other("the successor's store is in use by another process"))
+            }
             Ok(_) => Err(io::Error::other(format!("the successor ended ({})", successor.ended().await?))),
             Err(_) => {
                 successor.end().await;
@@ -134,7 +163,7 @@ impl Upgrades {
 struct Starting(Option<Child>);
 
 impl Starting {
-    /// From here on it is on its own.
+    /// From here on it is on its own, whether it serves or waits for nothing but our end.
     fn serves(&mut self) -> u32 {
         self.0.take().and_then(|child| child.id()).unwrap_or_default()
     }
