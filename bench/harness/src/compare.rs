@@ -14,7 +14,7 @@ use tidings_bench::{Report, Scenario};
 use crate::{
     page,
     results::Results,
-    servers::{Folder, Server, ServerKind},
+    servers::{Folder, Server, ServerKind, syncs_per_second},
 };
 
 /// Fewer rounds are no comparison that is worth keeping.
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// How often everything is measured; medians count
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Which servers: tidings, nchan, axum; repeatable [default: all]
+    /// Which servers: tidings, tidings-disk, nchan, axum; repeatable [default: all]
     #[arg(long = "server", value_name = "NAME")]
     servers: Vec<String>,
     /// The folder of the built programs
@@ -45,7 +45,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     ensure!(args.rounds > 0, "--rounds: there must be one at least");
     let compared = compared();
-    let scenarios = chosen(&args.scenarios, &compared, Scenario::name)?;
+    let scenarios = chosen(&args.scenarios, &compared, |measured| measured.name)?;
     let servers = chosen(&args.servers, &ServerKind::ALL, ServerKind::name)?;
     let servers: Vec<ServerKind> = servers.into_iter().filter(|server| available(*server)).collect();
     if rustix::process::nice(PRIORITY).is_err() {
@@ -59,14 +59,14 @@ pub(crate) fn main() -> anyhow::Result<()> {
             // Whoever comes first in one round comes last in the next.
             for place in 0..servers.len() {
                 let server = servers[(place + round) % servers.len()];
-                if !measures(*scenario, server) {
+                if !scenario.is_for(server) {
                     continue;
                 }
                 eprintln!(
                     "== round {} of {}: {} of {}",
                     round + 1,
                     args.rounds,
-                    scenario.name(),
+                    scenario.name,
                     server.name()
                 );
                 results.add(measure(&args, *scenario, server)?);
@@ -74,7 +74,9 @@ pub(crate) fn main() -> anyhow::Result<()> {
         }
     }
 
-    let text = page::write(&results, args.rounds, began.elapsed())?;
+    let syncs =
+        servers.contains(&ServerKind::TidingsDisk).then(|| syncs_per_second(&args.programs)).transpose()?;
+    let text = page::write(&results, args.rounds, began.elapsed(), syncs)?;
     let complete = scenarios.len() == compared.len() && servers.len() == ServerKind::ALL.len();
     if complete && args.rounds >= ROUNDS_KEPT_MIN {
         fs::write(&args.page, text).with_context(|| format!("cannot write {}", args.page.display()))?;
@@ -82,32 +84,64 @@ pub(crate) fn main() -> anyhow::Result<()> {
     } else {
         println!("{text}");
     }
-    let faults = results.faults_of("tidings");
-    ensure!(faults.is_none(), "tidings: {faults}");
+    for hub in ["tidings", "tidings-disk"] {
+        let faults = results.faults_of(hub);
+        ensure!(faults.is_none(), "{hub}: {faults}");
+    }
     Ok(())
 }
 
-/// What is compared: everything but the soak, which compares a hub with itself half an hour later.
-fn compared() -> Vec<Scenario> {
-    Scenario::ALL.into_iter().filter(|scenario| *scenario != Scenario::Soak).collect()
+/// A scenario of the load client, in its own size or another.
+#[derive(Clone, Copy)]
+struct Measured {
+    name: &'static str,
+    scenario: Scenario,
+    size: &'static [&'static str],
 }
 
-/// What is worth comparing: history, a storm, and what only this hub has.
-fn measures(scenario: Scenario, server: ServerKind) -> bool {
-    match scenario {
-        Scenario::Replay | Scenario::Storm => server != ServerKind::Axum,
-        Scenario::SlowReaders | Scenario::Private => server == ServerKind::Tidings,
-        _ => true,
+/// Enough to share a sync.
+const PUBLISH_64: Measured =
+    Measured { name: "publish-64", scenario: Scenario::Publish, size: &["--publishers", "64"] };
+/// Five times what a log in files keeps in memory.
+const REPLAY_LONG: Measured = Measured {
+    name: "replay-long",
+    scenario: Scenario::Replay,
+    size: &["--subscribers", "20", "--events", "40000", "--payload-bytes", "1024"],
+};
+
+/// What is compared: everything but the soak, which compares a hub with itself half an hour later.
+fn compared() -> Vec<Measured> {
+    let scenarios = Scenario::ALL.into_iter().filter(|scenario| *scenario != Scenario::Soak);
+    let own_size = scenarios.map(|scenario| Measured { name: scenario.name(), scenario, size: &[] });
+    own_size.chain([PUBLISH_64, REPLAY_LONG]).collect()
+}
+
+impl Measured {
+    /// What is worth comparing: history, a storm, and what only this hub has; of a log in files what files may cost.
+    fn is_for(self, server: ServerKind) -> bool {
+        if self.name == REPLAY_LONG.name {
+            return matches!(server, ServerKind::Tidings | ServerKind::TidingsDisk);
+        }
+        match (self.scenario, server) {
+            (Scenario::Replay | Scenario::Storm, ServerKind::Axum) => false,
+            (Scenario::SlowReaders | Scenario::Private, server) => server == ServerKind::Tidings,
+            (scenario, ServerKind::TidingsDisk) => matches!(
+                scenario,
+                Scenario::Fanout | Scenario::FanoutSlow | Scenario::Publish | Scenario::Replay
+            ),
+            _ => true,
+        }
     }
 }
 
-fn measure(args: &Args, scenario: Scenario, kind: ServerKind) -> anyhow::Result<Report> {
+fn measure(args: &Args, measured: Measured, kind: ServerKind) -> anyhow::Result<Report> {
+    let Measured { name, scenario, size } = measured;
     let folder = Folder::new(&args.programs)?;
     let private = scenario == Scenario::Private;
     let server = Server::start(kind, &folder, private)?;
     let mut bench = Command::new(folder.program("tidings")?);
     bench.env_remove("TIDINGS_TOKEN").args(["bench", scenario.name(), "--json", "-"]);
-    bench.args(["--hub", kind.name(), "--url", &server.url()]);
+    bench.args(["--hub", kind.preset(), "--url", &server.url()]).args(size);
     bench.args(["--server-pid", &server.pid().to_string()]);
     if scenario == Scenario::Storm {
         bench.args(["--restart-command", &server.command_line()]);
@@ -122,10 +156,10 @@ fn measure(args: &Args, scenario: Scenario, kind: ServerKind) -> anyhow::Result<
     }
     // Exit code 1 comes with a report of what was lost; without one there is nothing to go on with.
     let output = bench.stderr(Stdio::inherit()).output().context("cannot start tidings bench")?;
-    let reports: Vec<Report> = serde_json::from_slice(&output.stdout).with_context(|| {
-        format!("{} of {} gave no result ({})", scenario.name(), kind.name(), output.status)
-    })?;
-    let report = reports.into_iter().next().context("an empty result")?;
+    let reports: Vec<Report> = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("{name} of {} gave no result ({})", kind.name(), output.status))?;
+    let mut report = reports.into_iter().next().context("an empty result")?;
+    (report.scenario, report.hub) = (name.to_owned(), kind.name().to_owned());
     eprint!("{report}");
     Ok(report)
 }

@@ -159,10 +159,12 @@ fn last_over_first(report: &Report, figure: impl Fn(&Step) -> Option<f64>) -> Op
 
 /// A sentence of the comparison that is true or not.
 pub(crate) struct Target {
+    /// Whose figure it is.
+    pub(crate) hub: &'static str,
     pub(crate) scenario: &'static str,
     pub(crate) text: &'static str,
     pub(crate) figure: Figure,
-    /// The figure of Tidings is divided by that of this hub, or stands alone.
+    /// That figure is divided by that of this hub, or stands alone.
     pub(crate) against: Option<&'static str>,
     pub(crate) bound: Bound,
 }
@@ -176,7 +178,7 @@ pub(crate) enum Bound {
 impl Target {
     /// What was measured, and whether it is enough. None if one of the two was not measured.
     pub(crate) fn judge(&self, results: &Results) -> Option<(f64, bool)> {
-        let own = results.median(self.scenario, "tidings", self.figure)?;
+        let own = results.median(self.scenario, self.hub, self.figure)?;
         let value = match self.against {
             Some(hub) => own / results.median(self.scenario, hub, self.figure)?,
             None => own,
@@ -210,11 +212,14 @@ pub(crate) const TARGETS: &[Target] = &[
     alone("slow-readers", "p99 of the others, as a share of undisturbed", p99_disturbed, Bound::AtMost(2.0)),
     alone("growth", "bytes per subscriber, 18,000 over 1,000", bytes_rise, Bound::AtMost(1.1)),
     alone("growth", "CPU per delivery, 18,000 over 1,000", cpu_rise, Bound::AtMost(1.1)),
+    on_disk("publish-64", "POST per second", events, Bound::AtLeast(0.5)),
+    on_disk("replay-long", "deliveries per second", deliveries, Bound::AtLeast(0.5)),
+    on_disk("fanout-slow", "CPU per delivery", cpu, Bound::AtMost(1.1)),
     alone("private", "CPU per delivery, private over public", cpu_rise, Bound::AtMost(1.3)),
 ];
 
 const fn alone(scenario: &'static str, text: &'static str, figure: Figure, bound: Bound) -> Target {
-    Target { scenario, text, figure, against: None, bound }
+    Target { hub: "tidings", scenario, text, figure, against: None, bound }
 }
 
 const fn against(
@@ -224,7 +229,12 @@ const fn against(
     hub: &'static str,
     bound: Bound,
 ) -> Target {
-    Target { scenario, text, figure, against: Some(hub), bound }
+    Target { hub: "tidings", scenario, text, figure, against: Some(hub), bound }
+}
+
+/// What files may cost.
+const fn on_disk(scenario: &'static str, text: &'static str, figure: Figure, bound: Bound) -> Target {
+    Target { hub: "tidings-disk", scenario, text, figure, against: Some("tidings"), bound }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    io::Write,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,6 +18,8 @@ const NGINX_CONF: &str = include_str!("../../nginx.conf");
 /// Where distributions keep nginx and its modules.
 const NGINX: [&str; 2] = ["/usr/sbin/nginx", "/usr/bin/nginx"];
 const MODULES: [&str; 3] = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"];
+/// How long syncs are counted.
+const SYNC_TIME: Duration = Duration::from_secs(2);
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 /// Subscribers of the scenario `private` hold this many different grants.
 const GRANTS: usize = 100;
@@ -27,19 +30,27 @@ const AUDIENCE: &str = "https://hub.example/";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerKind {
     Tidings,
+    /// Tidings that keeps its log in files and syncs before each answer.
+    TidingsDisk,
     Nchan,
     Axum,
 }
 
 impl ServerKind {
-    pub(crate) const ALL: [Self; 3] = [Self::Tidings, Self::Nchan, Self::Axum];
+    pub(crate) const ALL: [Self; 4] = [Self::Tidings, Self::TidingsDisk, Self::Nchan, Self::Axum];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tidings => "tidings",
+            Self::TidingsDisk => "tidings-disk",
             Self::Nchan => "nchan",
             Self::Axum => "axum",
         }
+    }
+
+    /// What the load client calls it.
+    pub(crate) fn preset(self) -> &'static str {
+        if self == Self::TidingsDisk { Self::Tidings.name() } else { self.name() }
     }
 
     /// Why it cannot be measured here, if it cannot.
@@ -69,7 +80,9 @@ impl Folder {
         // A restart command is run by whoever kills the server: it must not depend on the current folder.
         let programs =
             programs.canonicalize().with_context(|| format!("no folder {}", programs.display()))?;
-        Ok(Self { programs, temporary: tempfile::tempdir()? })
+        // Beside the programs, which are on a disk: the folder of temporary files may be memory, which is no place to measure syncs.
+        let temporary = tempfile::tempdir_in(&programs)?;
+        Ok(Self { programs, temporary })
     }
 
     pub(crate) fn program(&self, name: &str) -> anyhow::Result<PathBuf> {
@@ -188,9 +201,13 @@ fn command(
     let text = |path: &Path| path.to_str().map(str::to_owned).context("a path that is no text");
     let program = |name: &str| text(&folder.program(name)?);
     match kind {
-        ServerKind::Tidings => {
+        ServerKind::Tidings | ServerKind::TidingsDisk => {
             let mut command =
                 vec![program("tidings")?, "serve".to_owned(), "--listen".to_owned(), address.to_string()];
+            if kind == ServerKind::TidingsDisk {
+                let store = text(&folder.temporary.path().join("events"))?;
+                command.extend(["--store", &store, "--sync", "always"].map(str::to_owned));
+            }
             if with_issuer {
                 command.extend(["--config".to_owned(), text(&folder.issuer()?)?]);
             }
@@ -226,6 +243,22 @@ fn allow_descriptors() -> anyhow::Result<()> {
     use rustix::process::{Resource, Rlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// How often a second this disk makes sure of what was appended to a file, where one group of 64 events of 128 bytes is appended each time: with 64
+/// publishers, who all wait, no log that syncs before it answers can take in more than 64 times as many.
+pub(crate) fn syncs_per_second(folder: &Path) -> anyhow::Result<f64> {
+    const GROUP_BYTES: usize = 64 * 256;
+    let mut file = tempfile::tempfile_in(folder)?;
+    let group = vec![0x5a; GROUP_BYTES];
+    let began = Instant::now();
+    let mut syncs = 0.0;
+    while began.elapsed() < SYNC_TIME {
+        file.write_all(&group)?;
+        file.sync_data()?;
+        syncs += 1.0;
+    }
+    Ok(syncs / began.elapsed().as_secs_f64())
 }
 
 /// The machine, in a line.
