@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { BROWSERS, eavesdrop, everClosed, forSuite, gapNotice, heard, messagesUpTo, newPerson } from '../lib/browser.mjs';
+import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { Proxy } from '../lib/proxy.mjs';
 import { serve } from '../lib/site.mjs';
@@ -87,6 +88,19 @@ for (const name of BROWSERS) {
       assert.ok(['unknown', 'other-log'].includes(notice.reason), JSON.stringify(notice));
       await hub.publish('news', 'a new day');
       assert.deepEqual(await messagesUpTo(page, 'a new day'), ['soon forgotten', 'a new day']);
+      assert.equal(await everClosed(page), false);
+    });
+
+    test('finds a hub with a store again that was killed and started again, and has missed nothing', async (t) => {
+      const store = await folder(t);
+      const hub = await Hub.start(t, 'serve', '--store', store, '--retry-millis', '300');
+      const page = await listening(t, hub.url('/stream?topic=news'));
+      await hub.publish('news', 'heard');
+      await heard(page, { data: 'heard' });
+      await hub.kill();
+      await hub.startAgain();
+      await hub.publish('news', 'said meanwhile or afterwards');
+      assert.deepEqual(await messagesUpTo(page, 'said meanwhile or afterwards'), ['heard', 'said meanwhile or afterwards']);
       assert.equal(await everClosed(page), false);
     });
 

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { BROWSERS, launch, newPerson } from '../lib/browser.mjs';
+import { folder } from '../lib/folder.mjs';
 import { Generations, Hub } from '../lib/hub.mjs';
 import { PATIENCE_MS } from '../lib/journal.mjs';
 import { serve } from '../lib/site.mjs';
@@ -16,7 +17,16 @@ const PACE_MS = 5;
 
 test('20 restarts under load in Chromium and Firefox lose no event of a shared log and close no EventSource', async (t) => {
   const hub = await Generations.start(t, DRAIN_SECS);
-  const { last, pages } = await restart(t, hub, 20);
+  nothingIsLost(t, await restart(t, hub, 20));
+});
+
+test('5 upgrades of the real binary hand a store over: no event is lost and no EventSource closed', async (t) => {
+  const store = await folder(t);
+  const hub = await Hub.start(t, 'serve', '--store', store, '--retry-millis', '200');
+  nothingIsLost(t, await restart(t, hub, 5));
+});
+
+function nothingIsLost(t, { last, pages }) {
   for (const { name, streams } of pages) {
     for (const stream of streams) {
       const numbers = stream.arrivals.map(([, number]) => number);
@@ -28,7 +38,7 @@ test('20 restarts under load in Chromium and Firefox lose no event of a shared l
       t.diagnostic(`${name}: ${numbers.length - first.length} of ${last} events again after a reconnect`);
     }
   }
-});
+}
 
 test('5 upgrades of the real binary close no EventSource, and what its log in memory forgets is told', async (t) => {
   const hub = await Hub.start(t, 'serve', '--drain-secs', String(DRAIN_SECS), '--retry-millis', '200');

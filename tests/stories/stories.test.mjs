@@ -23,3 +23,8 @@ test('an application notifies one user, and nobody else hears it', async (t) => 
   );
   await run(t, 'one-user.sh');
 });
+
+test('an answer that comes token by token survives a refresh and a killed hub', async (t) => {
+  isInReadme('tidings serve --store ./events --retain 1h', 'http://127.0.0.1:8080/topics/answer-7?since=earliest');
+  await run(t, 'tokens.sh');
+});

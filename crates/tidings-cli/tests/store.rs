@@ -151,6 +151,48 @@ async fn damage_is_told_to_readers_and_to_the_operator_and_the_rest_goes_on() {
     assert_eq!(stream.messages(1).await.unwrap(), ["four"]);
 }
 
+/// What docs/durability.md says of backups: copy the directory, leave out its file `state`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_a_store_in_use_is_a_backup_and_readers_are_told_that_it_is_older() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, copy) = (folder.path().join("events"), folder.path().join("copy"));
+    let mut hub = serve(&store, &[]).await;
+    let before: Vec<_> = (0..100).map(|number| format!("before {number}")).collect();
+    for data in &before {
+        hub.publish("chat", data).await.unwrap();
+    }
+    fs::create_dir(&copy).unwrap();
+    let copying = tokio::task::spawn_blocking({
+        let (store, copy) = (store.clone(), copy.clone());
+        move || {
+            for file in
+                fs::read_dir(store).unwrap().map(Result::unwrap).filter(|file| file.file_name() != "state")
+            {
+                fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+            }
+        }
+    });
+    let mut number = 0;
+    while number == 0 || !copying.is_finished() {
+        hub.publish("chat", format!("meanwhile {number}")).await.unwrap();
+        number += 1;
+    }
+    copying.await.unwrap();
+    let mut stream = EventStream::open(hub.address(), HISTORY).await.unwrap();
+    stream.messages(before.len() + number).await.unwrap();
+    let newest = stream.last_event_id().to_owned();
+    hub.kill().await.unwrap();
+
+    let hub = serve(&copy, &[]).await;
+    let mut stream = EventStream::open(hub.address(), HISTORY).await.unwrap();
+    assert_eq!(stream.messages(before.len()).await.unwrap(), before);
+    // What was published after the copy has no place in it: whoever comes with one is not misread.
+    hub.publish("chat", "another event in the same place").await.unwrap();
+    let mut stream = EventStream::resume(hub.address(), "/stream?topic=chat", &newest).await.unwrap();
+    let gap = stream.next().await.unwrap();
+    assert!(gap.data.contains(r#""kind":"gap","reason":"other-log""#), "{}", gap.data);
+}
+
 /// The demo keeps its chat where it is told to, and understands the variables of the hub.
 #[tokio::test]
 async fn the_demo_keeps_its_chat_in_a_directory() {

@@ -319,14 +319,25 @@ async fn a_supervisor_hears_who_serves_and_when_it_stops() {
         let length = timeout(PATIENCE, socket.recv(&mut space)).await.expect("a word").unwrap();
         String::from_utf8(space[..length].to_vec()).unwrap()
     };
-    let mut hub = Hub::not_started(["serve", "--drain-secs", "1"])
-        .unwrap()
-        .with_environment("NOTIFY_SOCKET", path.to_str().unwrap());
-    hub.start_again().await.unwrap();
-    assert_eq!(heard().await, "READY=1");
-    hub.upgrade().await.unwrap();
-    assert_eq!(heard().await, format!("MAINPID={}\nREADY=1", hub.pid().unwrap()));
-    hub.ask_to_stop().unwrap();
-    assert_eq!(heard().await, "STOPPING=1");
-    hub.stopped().await.unwrap();
+    let store = folder.path().join("events");
+    for has_store in [false, true] {
+        let store: &[_] = if has_store { &["--store", store.to_str().unwrap()] } else { &[] };
+        let mut hub = Hub::not_started([&["serve", "--drain-secs", "1"], store].concat())
+            .unwrap()
+            .with_environment("NOTIFY_SOCKET", path.to_str().unwrap());
+        hub.start_again().await.unwrap();
+        assert_eq!(heard().await, "READY=1");
+        hub.upgrade().await.unwrap();
+        let successor = hub.pid().unwrap();
+        if has_store {
+            // It is the one to watch before it serves.
+            assert_eq!(heard().await, format!("MAINPID={successor}"));
+            assert_eq!(heard().await, "READY=1");
+        } else {
+            assert_eq!(heard().await, format!("MAINPID={successor}\nREADY=1"));
+        }
+        hub.ask_to_stop().unwrap();
+        assert_eq!(heard().await, "STOPPING=1");
+        hub.stopped().await.unwrap();
+    }
 }
