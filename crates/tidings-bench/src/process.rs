@@ -29,10 +29,20 @@ impl Server {
 
     /// Private memory and a share of what is shared.
     pub(crate) fn pss_bytes(self) -> Result<u64, BenchError> {
+        self.memory_bytes("Pss:")
+    }
+
+    /// Memory that the process has written. Unlike [`pss_bytes`](Self::pss_bytes) it does not grow when another process ends that ran the same
+    /// program and shared its pages.
+    pub(crate) fn written_bytes(self) -> Result<u64, BenchError> {
+        self.memory_bytes("Pss_Anon:")
+    }
+
+    fn memory_bytes(self, field: &str) -> Result<u64, BenchError> {
         let of = |pid: u32| {
             let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-            let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-            pss.trim().trim_end_matches(" kB").parse::<u64>().ok()
+            let amount = rollup.lines().find_map(|line| line.strip_prefix(field))?;
+            amount.trim().trim_end_matches(" kB").parse::<u64>().ok()
         };
         let kib: Vec<u64> = self.tree().into_iter().filter_map(of).collect();
         if kib.is_empty() {

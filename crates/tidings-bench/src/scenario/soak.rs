@@ -179,7 +179,7 @@ impl Watch {
         if let Some(server) = bench.server {
             self.samples.push(Sample {
                 seconds: self.elapsed(engine).as_secs_f64(),
-                memory_bytes: server.pss_bytes()?,
+                memory_bytes: server.written_bytes()?,
                 descriptors: server.descriptors()?,
                 connections: engine.connections() as u64,
                 deliveries: engine.ledger.delivered(),
