@@ -26,7 +26,7 @@ fn tidings(args: &[&str]) -> Command {
 async fn bench(args: &[&str]) -> Output {
     let mut command = tidings(&[&["bench"], args].concat());
     command.env("PATH", "/usr/bin:/bin");
-    timeout(PATIENCE, command.output()).await.expect("a miniature takes seconds").unwrap()
+    timeout(4 * PATIENCE, command.output()).await.expect("a miniature takes seconds").unwrap()
 }
 
 fn stdout(output: &Output) -> &str {
