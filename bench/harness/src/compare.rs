@@ -123,7 +123,7 @@ impl Measured {
             return matches!(server, ServerKind::Tidings | ServerKind::TidingsDisk);
         }
         match (self.scenario, server) {
-            (Scenario::Replay | Scenario::Storm, ServerKind::Axum) => false,
+            (Scenario::Replay | Scenario::Storm | Scenario::Growth, ServerKind::Axum) => false,
             (Scenario::SlowReaders | Scenario::Private, server) => server == ServerKind::Tidings,
             (scenario, ServerKind::TidingsDisk) => matches!(
                 scenario,
