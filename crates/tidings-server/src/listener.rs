@@ -172,16 +172,19 @@ impl Listener {
                 Err(error) if is_of_one_connection(&error) => {
                     tracing::debug!(%error, "a connection ended before it was accepted");
                 }
-                Err(error) => {
-                    metrics.accept_pauses.fetch_add(1, Relaxed);
-                    if self.pause == ACCEPT_PAUSE_MIN {
-                        tracing::warn!(%error, "cannot accept connections; trying again");
-                    }
-                    self.paused_until = Some(Instant::now() + self.pause);
-                    self.pause = (self.pause * 2).min(ACCEPT_PAUSE_MAX);
-                }
+                Err(error) => self.rest(&error, metrics),
             }
         }
+    }
+
+    /// Makes a pause over an error of the machine, longer each time until a connection is accepted.
+    fn rest(&mut self, error: &io::Error, metrics: &ConnectionMetrics) {
+        metrics.accept_pauses.fetch_add(1, Relaxed);
+        if self.pause == ACCEPT_PAUSE_MIN {
+            tracing::warn!(%error, "cannot accept connections; trying again");
+        }
+        self.paused_until = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(ACCEPT_PAUSE_MAX);
     }
 
     /// Whether the last connection found no file but one of the reserve.

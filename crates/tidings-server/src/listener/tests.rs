@@ -21,6 +21,29 @@ async fn an_accepted_connection_delays_nothing_and_has_a_bounded_buffer() {
     }
 }
 
+/// The files that are held in reserve are enough for everybody who is told that there is no room. Should they not be, nobody spins.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_machine_makes_a_pause_and_each_further_one_a_longer_one() {
+    let mut listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let metrics = ConnectionMetrics::default();
+    let error = io::Error::other("no memory");
+    for errors in [1, 2, 3, 1] {
+        let _client = std::net::TcpStream::connect(address).expect("a connection that waits");
+        let began = Instant::now();
+        for _ in 0..errors {
+            listener.rest(&error, &metrics);
+        }
+        listener.accept(&metrics).await;
+        assert_eq!(began.elapsed(), ACCEPT_PAUSE_MIN * 2_u32.pow(errors - 1));
+    }
+    assert_eq!(metrics.accept_pauses.load(Relaxed), 7);
+    for _ in 0..40 {
+        listener.rest(&error, &metrics);
+    }
+    assert!(listener.paused_until.expect("a pause") <= Instant::now() + ACCEPT_PAUSE_MAX);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_lack_of_files_or_memory_is_not_an_error_of_one_connection() {
