@@ -9,6 +9,8 @@
 mod model;
 mod people;
 mod random;
+#[cfg(unix)]
+mod reopened;
 mod world;
 
 use std::{
@@ -21,6 +23,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(unix)]
+use tidings::log::{SegmentSettings, SyncLevel};
 use tidings::{
     Format, Hub, HubSettings, MemoryLimits, MemoryLog,
     log::{DelayedLog, Faults, Log},
@@ -46,12 +50,20 @@ const PATIENCE: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Memory,
+    #[cfg(unix)]
+    Files,
     Delayed,
 }
 
 #[test]
 fn no_event_is_missing_doubled_or_out_of_order_on_a_log_in_memory() {
     run(Kind::Memory, |builder| builder.worker_threads(4), Builder::new_multi_thread);
+}
+
+#[cfg(unix)]
+#[test]
+fn no_event_is_missing_doubled_or_out_of_order_on_a_log_in_files_that_is_closed_and_killed() {
+    run(Kind::Files, |builder| builder.worker_threads(4), Builder::new_multi_thread);
 }
 
 #[test]
@@ -84,7 +96,7 @@ fn run(kind: Kind, configure: impl Fn(&mut Builder) -> &mut Builder, new: impl F
     }
     eprintln!("{kind:?}: {total:?}");
     if total.published >= EVENTS_OF_A_LONG_RUN {
-        let lost = kind == Kind::Memory || total.other_log > 0;
+        let lost = kind != Kind::Delayed || total.other_log > 0;
         assert!(total.expired > 0 && total.unknown > 0 && lost, "this run proves little: {total:?}");
     }
 }
@@ -117,6 +129,14 @@ async fn round(kind: Kind, seed: u64) -> Result<(Truth, Subscribers), String> {
     let mut helpers = JoinSet::new();
     let hub = match kind {
         Kind::Memory => start(Arc::new(MemoryLog::new(limits)), &world, &mut random).await,
+        #[cfg(unix)]
+        Kind::Files => {
+            let log = Arc::new(reopened::Reopened::new(files(kept_max, &mut random)));
+            let hub = start(Arc::clone(&log), &world, &mut random).await;
+            let random = Random::new(random.next());
+            helpers.spawn(reopened::reopen(log, random, Arc::clone(&finished)));
+            hub
+        }
         Kind::Delayed => {
             let faults = Faults {
                 latency_max: random.micros(2_000),
@@ -154,7 +174,7 @@ async fn round(kind: Kind, seed: u64) -> Result<(Truth, Subscribers), String> {
         subscribers.spawn(subscriber.live());
     }
     let mut publishers = JoinSet::new();
-    let publishers_count = if kind == Kind::Memory { 4 } else { 8 };
+    let publishers_count = if kind == Kind::Delayed { 8 } else { 4 };
     for _ in 0..publishers_count {
         let random = Random::new(random.next());
         publishers.spawn(publish(hub.clone(), Arc::clone(&world), random, ROUND_EVENTS / publishers_count));
@@ -162,8 +182,8 @@ async fn round(kind: Kind, seed: u64) -> Result<(Truth, Subscribers), String> {
     let everything = async {
         while publishers.join_next().await.transpose().expect("a publisher panicked").is_some() {}
         finished.store(true, Ordering::Release);
-        // The one who troubles the log stops; the one who observes it goes on.
-        if kind == Kind::Delayed {
+        // The one who troubles or reopens the log stops; the one who observes it goes on.
+        if kind != Kind::Memory {
             helpers.join_next().await.expect("a helper").expect("a helper panicked");
         }
         publish_last(&hub, &world).await;
@@ -178,6 +198,19 @@ async fn round(kind: Kind, seed: u64) -> Result<(Truth, Subscribers), String> {
     let people: Subscribers = people.into_iter().map(|(person, diary)| (person, diary.take())).collect();
     let connections: Vec<_> = people.iter().flat_map(|(_, connections)| connections).collect();
     Ok((Truth::new(world.take(), kept_max, &connections), people))
+}
+
+/// Small and large segments, much and little memory.
+#[cfg(unix)]
+fn files(kept_max: Option<usize>, random: &mut Random) -> SegmentSettings {
+    SegmentSettings {
+        // What is synced decides what a loss of power takes, and there is none here.
+        sync: SyncLevel::Never,
+        count_max: kept_max.map(|kept| kept as u64),
+        segment_bytes: Some(*random.pick(&[4 << 10, 64 << 10, 1 << 20])),
+        recent_bytes_max: *random.pick(&[0, 16 << 10, 8 << 20]),
+        ..SegmentSettings::default()
+    }
 }
 
 async fn start<L: Log>(log: Arc<L>, world: &Arc<World>, random: &mut Random) -> Hub {

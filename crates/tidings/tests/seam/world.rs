@@ -235,7 +235,7 @@ impl WorldState {
         event
     }
 
-    /// Both logs of this test number their entries without a hole; the checker needs that, the hub must not.
+    /// All logs of this test number their entries without a hole; the checker needs that, the hub must not.
     fn place_batch(&mut self, numbers: &[usize], last: Cursor) {
         for (behind, number) in numbers.iter().rev().enumerate() {
             let position = position_of(number_of(last.position) - behind);

@@ -1,0 +1,179 @@
+//! A log in files that is closed, or left as a killed process leaves it, and opened again under a hub that goes on.
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use tidings::{
+    EventId, Filter, Grants, Topic, Unavailable,
+    log::{
+        AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Log, Page, Position, SegmentLog,
+        SegmentSettings, Tail, TailItem,
+    },
+};
+use tokio::{
+    sync::{RwLock, mpsc},
+    time::sleep,
+};
+
+use crate::random::Random;
+
+/// How often a directory is copied anew in which files came and went meanwhile.
+const COPIES_MAX: usize = 100;
+
+/// The log. Whoever calls it while it is closed waits until it is open again.
+#[derive(Debug)]
+pub(crate) struct Reopened {
+    settings: SegmentSettings,
+    open: RwLock<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    log: SegmentLog,
+    directory: TempDir,
+    /// Where those who follow the log wait for what continues their tail.
+    followers: Vec<mpsc::UnboundedSender<Box<dyn Tail>>>,
+}
+
+impl Reopened {
+    pub(crate) fn new(settings: SegmentSettings) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = open(directory.path(), &settings);
+        Self { settings, open: RwLock::new(Open { log, directory, followers: Vec::new() }) }
+    }
+
+    /// Closes the log in order and opens it again.
+    pub(crate) async fn close_and_open(&self) {
+        let mut open = self.open.write().await;
+        let elsewhere = tempfile::tempdir().expect("a directory");
+        // The directory is free once the last handle is gone, which takes something else in its place.
+        open.log = self::open(elsewhere.path(), &self.settings);
+        open.log = self::open(open.directory.path(), &self.settings);
+        open.follow_on().await;
+    }
+
+    /// Goes on with what the process had written by now, without what it would have written at its end.
+    pub(crate) async fn kill_and_open(&self) {
+        let mut open = self.open.write().await;
+        let left = (0..COPIES_MAX).find_map(|_| copy(open.directory.path()).expect("files can be copied"));
+        let left = left.expect("the files are quiet for once");
+        open.log = self::open(left.path(), &self.settings);
+        open.directory = left;
+        open.follow_on().await;
+    }
+}
+
+impl Open {
+    /// Nothing was appended since the log was opened: a new tail continues each old one.
+    async fn follow_on(&mut self) {
+        let mut followers = Vec::new();
+        for follower in self.followers.drain(..) {
+            let (_, tail) = self.log.tail().await.expect("it is open");
+            if follower.send(tail).is_ok() {
+                followers.push(follower);
+            }
+        }
+        self.followers = followers;
+    }
+}
+
+fn open(directory: &Path, settings: &SegmentSettings) -> SegmentLog {
+    SegmentLog::open(directory, settings.clone(), Clock::system()).expect("it opens")
+}
+
+/// A copy of a directory. `None` if a file went while it was made: what is left then was never there at one time.
+fn copy(directory: &Path) -> io::Result<Option<TempDir>> {
+    let to = tempfile::tempdir()?;
+    let mut names = fs::read_dir(directory)?
+        .map(|entry| Ok(entry?.file_name().into_string().expect("a name of ours")))
+        .collect::<io::Result<Vec<_>>>()?;
+    // Segments first: what is said of them beside them is written before they go.
+    names.sort();
+    for name in names.iter().filter(|name| *name != "lock" && !name.ends_with(".new")) {
+        match fs::copy(directory.join(name), to.path().join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            copied => copied?,
+        };
+    }
+    Ok(Some(to))
+}
+
+/// Closes and kills the log again and again.
+pub(crate) async fn reopen(log: Arc<Reopened>, mut random: Random, finished: Arc<AtomicBool>) {
+    while !finished.load(Ordering::Acquire) {
+        sleep(Duration::from_millis(20) + random.micros(200_000)).await;
+        if random.percent(50) {
+            log.close_and_open().await;
+        } else {
+            log.kill_and_open().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Log for Reopened {
+    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        self.open.read().await.log.append(batch).await
+    }
+
+    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
+        self.open.read().await.log.delete(topic).await
+    }
+
+    async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
+        self.open.read().await.log.read(after, filter, bytes_max).await
+    }
+
+    async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
+        self.open.read().await.log.last(count, filter, bytes_max).await
+    }
+
+    async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
+        self.open.read().await.log.resolve(id, grants).await
+    }
+
+    async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
+        self.open.read().await.log.position_ago(ago).await
+    }
+
+    async fn bounds(&self) -> Result<Bounds, Unavailable> {
+        self.open.read().await.log.bounds().await
+    }
+
+    async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
+        let mut open = self.open.write().await;
+        let (cursor, tail) = open.log.tail().await?;
+        let (follower, successors) = mpsc::unbounded_channel();
+        open.followers.push(follower);
+        Ok((cursor, Box::new(ReopenedTail { tail, successors })))
+    }
+
+    async fn health(&self) -> Result<(), Unavailable> {
+        self.open.read().await.log.health().await
+    }
+}
+
+/// A tail that goes on where the one before it ended.
+struct ReopenedTail {
+    tail: Box<dyn Tail>,
+    successors: mpsc::UnboundedReceiver<Box<dyn Tail>>,
+}
+
+#[async_trait]
+impl Tail for ReopenedTail {
+    async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
+        loop {
+            if let Some(item) = self.tail.next(bytes_max).await {
+                return Some(item);
+            }
+            self.tail = self.successors.recv().await?;
+        }
+    }
+}
