@@ -19,6 +19,8 @@ mod epochs;
 mod ledger;
 mod memory;
 #[cfg(unix)]
+mod rules;
+#[cfg(unix)]
 pub mod segment;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -30,6 +32,8 @@ pub use clock::{Clock, Timestamp};
 pub use delayed::{DelayedLog, Faults};
 pub use epochs::{EpochStart, Epochs, Located};
 pub use memory::{MemoryLimits, MemoryLog};
+#[cfg(unix)]
+pub use rules::RetentionRule;
 #[cfg(unix)]
 pub use segment::{SegmentLog, SegmentSettings, SyncLevel};
 

@@ -4,7 +4,8 @@
 //! event and holds those that follow. One thread writes (`segment/writer.rs`): it takes all batches that wait, appends them as one group, syncs once, and publishes
 //! them to readers. Full segments have an **index** beside them (`segment/index_file.rs`), so that reading one topic does not read the others and memory does not
 //! grow with history. **Retention** (`segment/retention.rs`) moves a front through the log: what is behind it is hidden at once, and its bytes are freed with
-//! its segment.
+//! its segment. Deletions and rules for some topics hide events in the middle (`segment/hiding.rs`), and **compaction** (`segment/compaction.rs`) takes their
+//! bytes out.
 //!
 //! Invariants:
 //! - Readers and tails see acknowledged events only, in the order of their numbers.
@@ -14,15 +15,18 @@
 //!
 //! One process uses a directory at a time. All files are reached through the trait `Disk`, which tests replace.
 
+mod compaction;
 mod deletion;
 pub(crate) mod disk;
 mod file;
+mod hiding;
 mod index;
 mod index_file;
 mod reading;
 mod record;
 mod recover;
 mod retention;
+mod ruled;
 mod scan;
 mod shared;
 #[cfg(test)]
@@ -34,9 +38,10 @@ mod tests;
 mod writer;
 
 use std::{
+    convert::Infallible,
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -56,7 +61,7 @@ use self::{
 };
 use crate::{
     AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, EventId, Filter, Grants, Log, MemoryLimits,
-    Page, Position, Tail, Topic, Unavailable,
+    Page, Position, RetentionRule, Tail, Topic, Unavailable,
     draft::{Draft, Plan},
     ledger::position,
 };
@@ -86,6 +91,9 @@ pub struct SegmentSettings {
     pub count_max: Option<u64>,
     /// Greatest age of an event by the clock. Default 7 days.
     pub age_max: Option<Duration>,
+    /// How long the events of some topics are kept, in addition; at most [`RetentionRule::COUNT_MAX`]. What expires by them is hidden at once, and
+    /// its bytes leave once half of its segment is hidden. Default: none.
+    pub retention: Vec<RetentionRule>,
     /// For how many sets of topics the log remembers what was dropped last; see [`MemoryLimits::floors_max`]. Default 100,000.
     pub floors_max: usize,
     /// Most idempotency keys; see [`MemoryLimits::keys_max`]. They survive a restart. Default 100,000.
@@ -108,6 +116,7 @@ impl Default for SegmentSettings {
             bytes_max: 1024 * 1024 * 1024,
             count_max: None,
             age_max: Some(Duration::from_secs(7 * 24 * 60 * 60)),
+            retention: Vec::new(),
             floors_max: memory.floors_max,
             keys_max: memory.keys_max,
             keys_age_max: memory.keys_age_max,
@@ -154,6 +163,8 @@ pub struct OpenError {
 pub(crate) enum OpenFailure {
     #[error("another process uses it")]
     InUse,
+    #[error("there are {count} retention rules, and at most {} are possible", RetentionRule::COUNT_MAX)]
+    TooManyRules { count: usize },
     #[error("a later version of Tidings wrote it (format {version}); use that, or another directory")]
     Newer { version: u32 },
     #[error(transparent)]
@@ -199,6 +210,9 @@ struct Handle {
     deleting: tokio::sync::Mutex<()>,
     bell: watch::Receiver<()>,
     writer: Option<JoinHandle<()>>,
+    /// Dropped when the log is closed.
+    closed: Option<mpsc::Sender<Infallible>>,
+    compactor: Option<JoinHandle<()>>,
     /// The right to use the directory.
     _held: Held,
 }
@@ -222,10 +236,18 @@ impl SegmentLog {
         settings: SegmentSettings,
         clock: Clock,
     ) -> Result<Self, OpenFailure> {
+        if settings.retention.len() > RetentionRule::COUNT_MAX {
+            return Err(OpenFailure::TooManyRules { count: settings.retention.len() });
+        }
         let places = Arc::new(Semaphore::new(settings.appends_waiting_max.clamp(1, Semaphore::MAX_PERMITS)));
         let (shared, writer) = recover::open(disk, settings, clock)?;
         let bell = writer.bell.subscribe();
         let (requests, receiver) = mpsc::channel();
+        let (closed, end) = mpsc::channel();
+        let compacted = Arc::clone(&shared);
+        let compactor = thread::Builder::new()
+            .name("tidings-compact".into())
+            .spawn(move || compaction::run(&compacted, &end))?;
         let writer = thread::Builder::new().name("tidings-log".into()).spawn(move || writer.run(receiver))?;
         Ok(Self(Arc::new(Handle {
             shared,
@@ -234,6 +256,8 @@ impl SegmentLog {
             deleting: tokio::sync::Mutex::default(),
             bell,
             writer: Some(writer),
+            closed: Some(closed),
+            compactor: Some(compactor),
             _held: held,
         })))
     }
@@ -247,6 +271,15 @@ impl SegmentLog {
             // Without an answer it has been closed already.
             let _ = is_closed.await;
         }
+    }
+
+    /// Compacts what is due, now.
+    #[cfg(test)]
+    fn compact(&self) -> io::Result<usize> {
+        let looked =
+            self.0.shared.touched().into_iter().map(|first| compaction::look_at(&self.0.shared, first));
+        let outcomes = looked.collect::<io::Result<Vec<_>>>()?;
+        Ok(outcomes.iter().filter(|outcome| **outcome == compaction::Outcome::Compacted).count())
     }
 
     /// Asks something that may read files: at once if it can be answered from memory, else on a thread that may block.
@@ -297,10 +330,11 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.requests = None;
-        if let Some(writer) = self.writer.take() {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        (self.requests, self.closed) = (None, None);
+        for thread in [self.compactor.take(), self.writer.take()].into_iter().flatten() {
             // If it panicked, the log was not closed in order, and the next to open it sees to that.
-            let _ = writer.join();
+            let _ = thread.join();
         }
     }
 }
@@ -333,7 +367,7 @@ impl Log for SegmentLog {
             .map_err(|error| unavailable(error.to_string()))?
             .map_err(|error| unavailable(error.to_string()))?;
         if taken.count == 0 {
-            return Ok(Deleted { count: 0, serial: self.0.shared.state().deletions.serial });
+            return Ok(Deleted { count: 0, serial: self.0.shared.state().hiding.deletions.serial });
         }
         let (answer, answered) = oneshot::channel();
         if !self.0.request(Request::Delete(Delete { taken, answer })) {

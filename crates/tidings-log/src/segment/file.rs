@@ -6,15 +6,19 @@
 use std::{
     collections::BTreeSet,
     io,
-    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    ops::Range,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 use tidings_topic::Cursor;
 
 use super::{
     disk::Disk,
-    index::{MemoryIndex, Places},
-    index_file::{self, IndexFile},
+    index::{MemoryIndex, Places, Removed, Row},
+    index_file::{self, IndexFile, ROW_BYTES},
     record::{EventRecord, Header},
     scan::Survey,
 };
@@ -23,10 +27,15 @@ use crate::{Entry, IdempotencyKey, Timestamp, draft::Audience, ledger::position,
 /// A segment.
 #[derive(Debug)]
 pub(super) struct Segment {
+    pub(super) name: SegmentName,
     pub(super) header: Header,
-    /// The bytes of all segments before it, as far as they are known.
-    pub(super) base: u64,
+    /// The bytes of all segments before it, as far as they are known. They become fewer when one of those is compacted.
+    base: AtomicU64,
     index: RwLock<Index>,
+    /// How often the index was made anew.
+    rebuilt: AtomicU32,
+    /// One more than the serial of the newest deletion of which nothing is left here.
+    clean: AtomicU64,
     /// Events that turned out to be damaged when they were read, at most [`DAMAGED_MAX`].
     damaged: Mutex<BTreeSet<u64>>,
 }
@@ -48,22 +57,47 @@ struct Summary {
     earliest: Option<Timestamp>,
     latest: Timestamp,
     holes: Vec<(u32, u32)>,
+    removed: Removed,
+    audiences: u32,
 }
 
-/// The name of the segment that begins with this event.
-pub(super) fn segment_name(first: u64) -> String {
-    format!("{first:020}.log")
+/// What the files of a segment are named after: its first event, and how often it was compacted. Of two that begin with the same event the
+/// later one holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct SegmentName {
+    pub(super) first: u64,
+    pub(super) generation: u32,
 }
 
-/// The name of its index.
-pub(super) fn index_name(first: u64) -> String {
-    format!("{first:020}.index")
-}
+impl SegmentName {
+    pub(super) fn new(first: u64) -> Self {
+        Self { first, generation: 0 }
+    }
 
-/// The number in such a name.
-pub(super) fn number_in(name: &str, ending: &str) -> Option<u64> {
-    let digits = name.strip_suffix(ending)?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    /// `00000000000000000001.log`, and `00000000000000000001-1.log` when it was compacted once.
+    pub(super) fn log(self) -> String {
+        self.with_ending("log")
+    }
+
+    /// The name of its index.
+    pub(super) fn index(self) -> String {
+        self.with_ending("index")
+    }
+
+    fn with_ending(self, ending: &str) -> String {
+        match self.generation {
+            0 => format!("{:020}.{ending}", self.first),
+            generation => format!("{:020}-{generation}.{ending}", self.first),
+        }
+    }
+
+    /// What the name of a segment says.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let (first, generation) =
+            name.strip_suffix(".log").map(|name| name.split_once('-').unwrap_or((name, "0")))?;
+        let name_of = Self { first: first.parse().ok()?, generation: generation.parse().ok()? };
+        (name_of.log() == name).then_some(name_of)
+    }
 }
 
 /// The entry that was written down, and the key of the batch that begins with it.
@@ -75,38 +109,42 @@ pub(super) fn restore(header: &Header, record: EventRecord<'_>) -> Option<(Entry
 
 impl Segment {
     /// A segment whose index is in memory.
-    pub(super) fn with_memory(header: Header, base: u64, index: MemoryIndex) -> Self {
-        Self { header, base, index: RwLock::new(Index::Memory(index)), damaged: Mutex::default() }
+    pub(super) fn with_memory(name: SegmentName, header: Header, base: u64, index: MemoryIndex) -> Self {
+        Self::new(name, header, base, Index::Memory(index))
+    }
+
+    fn new(name: SegmentName, header: Header, base: u64, index: Index) -> Self {
+        let (index, base) = (RwLock::new(index), AtomicU64::new(base));
+        let (rebuilt, clean) = (AtomicU32::default(), AtomicU64::default());
+        Self { name, header, base, index, rebuilt, clean, damaged: Mutex::default() }
     }
 
     /// A full segment of so many bytes, if there is an index beside it that covers them.
     pub(super) fn with_file(
         disk: &dyn Disk,
+        name: SegmentName,
         header: Header,
         base: u64,
         bytes: u64,
     ) -> io::Result<Option<Self>> {
-        let summary = match Self::summary(disk, &header) {
+        let summary = match Self::summary(disk, name, &header) {
             Ok(summary) => summary,
             Err(error) if is_no_index(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        Ok((summary.bytes == bytes).then(|| Self {
-            header,
-            base,
-            index: RwLock::new(Index::File(summary)),
-            damaged: Mutex::default(),
-        }))
+        Ok((summary.bytes == bytes).then(|| Self::new(name, header, base, Index::File(summary))))
     }
 
-    fn summary(disk: &dyn Disk, header: &Header) -> io::Result<Summary> {
-        let mut file = IndexFile::open(disk, &index_name(header.first), header.salt)?;
+    fn summary(disk: &dyn Disk, name: SegmentName, header: &Header) -> io::Result<Summary> {
+        let mut file = IndexFile::open(disk, &name.index(), header.salt)?;
         Ok(Summary {
             count: file.count(),
             bytes: file.segment_bytes(),
             earliest: file.earliest()?,
             latest: file.latest(),
             holes: file.holes()?,
+            removed: file.removed(),
+            audiences: file.audiences_count(),
         })
     }
 
@@ -118,18 +156,87 @@ impl Segment {
     /// The last event; one less than the first if there is none.
     pub(super) fn last(&self) -> u64 {
         let count = match &*self.read() {
-            Index::Memory(index) => index.offsets.len() as u64,
+            Index::Memory(index) => index.rows.len() as u64,
             Index::File(summary) => u64::from(summary.count),
         };
         self.first() + count - 1
     }
 
-    /// The bytes that count.
+    /// The bytes that count. What was removed still takes a row of the index; counting that bounds how many such rows there can be.
     pub(super) fn bytes(&self) -> u64 {
+        let (bytes, removed) = match &*self.read() {
+            Index::Memory(index) => (index.bytes, index.removed),
+            Index::File(summary) => (summary.bytes, summary.removed),
+        };
+        bytes + u64::from(removed.count) * ROW_BYTES
+    }
+
+    /// The bytes of its file that count.
+    pub(super) fn file_bytes(&self) -> u64 {
         match &*self.read() {
             Index::Memory(index) => index.bytes,
             Index::File(summary) => summary.bytes,
         }
+    }
+
+    /// The newest event that compaction took out.
+    pub(super) fn newest_removed(&self) -> Option<u64> {
+        let removed = match &*self.read() {
+            Index::Memory(index) => index.removed,
+            Index::File(summary) => summary.removed,
+        };
+        removed.until.checked_sub(1).map(|last| self.first() + u64::from(last))
+    }
+
+    /// The bytes of all segments before it.
+    pub(super) fn base(&self) -> u64 {
+        self.base.load(Ordering::Relaxed)
+    }
+
+    /// The segments before it were compacted. Whoever says so holds the front of the log.
+    pub(super) fn set_base(&self, base: u64) {
+        self.base.store(base, Ordering::Relaxed);
+    }
+
+    /// Nothing is left here of what was deleted up to this deletion.
+    pub(super) fn note_clean(&self, serial: u64) {
+        self.clean.fetch_max(serial + 1, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is left here of what this deletion took.
+    pub(super) fn is_clean(&self, serial: u64) -> bool {
+        self.clean.load(Ordering::Relaxed) > serial
+    }
+
+    /// How often the index was made anew: the places of audiences may be others since.
+    pub(super) fn rebuilt(&self) -> u32 {
+        self.rebuilt.load(Ordering::Relaxed)
+    }
+
+    /// How many audiences there are.
+    pub(super) fn audiences_count(&self) -> usize {
+        match &*self.read() {
+            Index::Memory(index) => index.audiences.len(),
+            Index::File(summary) => summary.audiences as usize,
+        }
+    }
+
+    /// Who can receive what is in it, from this place of the list on.
+    pub(super) fn audiences_from(&self, disk: &dyn Disk, place: usize) -> io::Result<Vec<Audience>> {
+        if let Index::Memory(index) = &*self.read() {
+            let rest = index.audiences.get(place..).unwrap_or_default();
+            return Ok(rest.iter().map(|(audience, _)| Audience::clone(audience)).collect());
+        }
+        let (_, audiences) = self.lists(disk)?;
+        Ok(audiences.into_iter().skip(place).map(|(_, audience)| audience).collect())
+    }
+
+    /// What is known of these events, as far as there are so many.
+    pub(super) fn rows(&self, disk: &dyn Disk, range: Range<u32>) -> io::Result<Vec<Row>> {
+        self.look(disk, |places| {
+            let until = range.end.min(places.count());
+            (range.start..until).map(|index| places.row(index)).collect()
+        })
     }
 
     /// The earliest and the latest time of an event.
@@ -182,21 +289,21 @@ impl Segment {
         if let Index::Memory(index) = &*self.read() {
             return look(&mut { index });
         }
-        let in_file = IndexFile::open(disk, &index_name(self.first()), self.header.salt)
-            .and_then(|mut file| look(&mut file));
+        let in_file =
+            IndexFile::open(disk, &self.name.index(), self.header.salt).and_then(|mut file| look(&mut file));
         match in_file {
             Err(error) if is_no_index(&error) => look(&mut &self.rebuild(disk)?),
             answer => answer,
         }
     }
 
-    /// The keys of its batches, oldest first, and the newest event of each audience, oldest first.
+    /// The keys of its batches, oldest first, and who can receive what, with the newest event of each.
     pub(super) fn lists(&self, disk: &dyn Disk) -> io::Result<index_file::Lists> {
         if let Index::Memory(index) = &*self.read() {
             return Ok(lists(index));
         }
-        let in_file = IndexFile::open(disk, &index_name(self.first()), self.header.salt)
-            .and_then(|mut file| file.lists());
+        let in_file =
+            IndexFile::open(disk, &self.name.index(), self.header.salt).and_then(|mut file| file.lists());
         match in_file {
             Err(error) if is_no_index(&error) => Ok(lists(&self.rebuild(disk)?)),
             answer => answer,
@@ -205,12 +312,13 @@ impl Segment {
 
     /// Makes the index anew from the segment and puts it in its place.
     fn rebuild(&self, disk: &dyn Disk) -> io::Result<MemoryIndex> {
-        let survey = Survey::new(disk.open(&segment_name(self.first()))?)?
+        let survey = Survey::new(disk.open(&self.name.log())?)?
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the segment lost its header"))?;
         let index = survey.index(&survey.settle(0, Some(self.last())))?;
+        self.rebuilt.fetch_add(1, Ordering::Relaxed);
         // Without it the next question makes it anew again: slow, and right.
-        if index_file::write(disk, &index_name(self.first()), self.header.salt, &index).is_ok()
-            && let Ok(summary) = Self::summary(disk, &self.header)
+        if index_file::write(disk, &self.name.index(), self.header.salt, &index).is_ok()
+            && let Ok(summary) = Self::summary(disk, self.name, &self.header)
         {
             *self.write() = Index::File(summary);
         }
@@ -227,11 +335,11 @@ impl Segment {
     /// Moves the index from memory into its file.
     pub(super) fn seal(&self, disk: &dyn Disk) -> io::Result<()> {
         if let Index::Memory(index) = &*self.read() {
-            index_file::write(disk, &index_name(self.first()), self.header.salt, index)?;
+            index_file::write(disk, &self.name.index(), self.header.salt, index)?;
         } else {
             return Ok(());
         }
-        let summary = Self::summary(disk, &self.header)?;
+        let summary = Self::summary(disk, self.name, &self.header)?;
         *self.write() = Index::File(summary);
         Ok(())
     }
@@ -246,10 +354,8 @@ impl Segment {
 }
 
 fn lists(index: &MemoryIndex) -> index_file::Lists {
-    let copy = |(audience, newest): (&std::sync::Arc<Audience>, &u32)| (*newest, Audience::clone(audience));
-    let mut audiences: Vec<_> = index.audiences.iter().map(copy).collect();
-    audiences.sort_unstable_by_key(|(newest, _)| *newest);
-    (index.keys.clone(), audiences)
+    let copy = |(audience, newest): &(Arc<Audience>, u32)| (*newest, Audience::clone(audience));
+    (index.keys.clone(), index.audiences.iter().map(copy).collect())
 }
 
 /// Whether there is no index, or none that can be used.

@@ -15,8 +15,8 @@ use crate::{Event, EventId, IdempotencyKey, Timestamp, draft::Audience};
 pub(super) trait Places {
     /// How many events there are, lost ones included.
     fn count(&self) -> u32;
-    /// Where the record of an event stands. 0 if it was lost.
-    fn offset(&mut self, index: u32) -> io::Result<u32>;
+    /// What is known of an event.
+    fn row(&mut self, index: u32) -> io::Result<Row>;
     /// The events that bear a name, or at least one with the same hash.
     fn named(&mut self, hash: u64) -> io::Result<Postings>;
     /// One of them.
@@ -25,6 +25,18 @@ pub(super) trait Places {
     fn times_count(&self) -> u32;
     /// Events that no later one precedes on the clock: their times ascend, so the last one before some time is among them.
     fn time(&mut self, place: u32) -> io::Result<(u32, Timestamp)>;
+}
+
+/// An event, as far as it can be judged without reading it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Row {
+    /// Where its record stands. 0 if it was lost or removed, and then nothing else is known.
+    pub(super) offset: u32,
+    /// The bytes of its record.
+    pub(super) length: u32,
+    /// Who can receive it: a place in the list of the segment's audiences.
+    pub(super) audience: u32,
+    pub(super) time: Timestamp,
 }
 
 /// A list of events, in ascending order.
@@ -167,18 +179,29 @@ pub(super) struct KeyUse {
     pub(super) id: Option<EventId>,
 }
 
+/// Events that compaction took out.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Removed {
+    pub(super) count: u32,
+    /// The index behind the newest.
+    pub(super) until: u32,
+}
+
 /// The index of a segment that is being written.
 #[derive(Debug)]
 pub(super) struct MemoryIndex {
     salt: u64,
-    pub(super) offsets: Vec<u32>,
+    pub(super) rows: Vec<Row>,
     pub(super) names: HashMap<u64, Vec<u32>>,
     pub(super) times: Vec<(u32, Timestamp)>,
     pub(super) latest: Timestamp,
-    pub(super) audiences: HashMap<Arc<Audience>, u32>,
+    /// Who can receive what, with the newest event of each.
+    pub(super) audiences: Vec<(Arc<Audience>, u32)>,
+    audience_places: HashMap<Arc<Audience>, u32>,
     pub(super) keys: Vec<KeyUse>,
     /// Lost events: the first and the last of each stretch.
     pub(super) holes: Vec<(u32, u32)>,
+    pub(super) removed: Removed,
     /// The bytes of the segment that it covers.
     pub(super) bytes: u64,
 }
@@ -187,21 +210,30 @@ impl MemoryIndex {
     pub(super) fn new(salt: u64, bytes: u64) -> Self {
         Self {
             salt,
-            offsets: Vec::new(),
+            rows: Vec::new(),
             names: HashMap::new(),
             times: Vec::new(),
             latest: Timestamp::default(),
-            audiences: HashMap::new(),
+            audiences: Vec::new(),
+            audience_places: HashMap::new(),
             keys: Vec::new(),
             holes: Vec::new(),
+            removed: Removed::default(),
             bytes,
         }
     }
 
     /// Adds the next event.
-    pub(super) fn push(&mut self, offset: u32, time: Timestamp, event: &Event, key: Option<&IdempotencyKey>) {
+    pub(super) fn push(
+        &mut self,
+        (offset, length): (u32, u32),
+        time: Timestamp,
+        event: &Event,
+        key: Option<&IdempotencyKey>,
+    ) {
         let index = self.next();
-        self.offsets.push(offset);
+        let audience = self.audience(Audience::of(event), index);
+        self.rows.push(Row { offset, length, audience, time });
         let topics = event.topics.iter().map(|topic| hash(self.salt, b't', topic.as_str()));
         let id = event.id.as_ref().map(|id| hash(self.salt, b'i', id.as_str()));
         for name in topics.chain(id) {
@@ -215,12 +247,6 @@ impl MemoryIndex {
         }
         self.times.push((index, time));
         self.latest = self.latest.max(time);
-        let audience = Audience::of(event);
-        if let Some(newest) = self.audiences.get_mut(&audience) {
-            *newest = index;
-        } else {
-            self.audiences.insert(Arc::new(audience), index);
-        }
         if let Some(key) = key {
             self.keys.push(KeyUse { key: key.clone(), time, index, id: event.id.clone() });
         }
@@ -231,12 +257,35 @@ impl MemoryIndex {
         if let Some(last) = count.checked_sub(1) {
             let first = self.next();
             self.holes.push((first, first + last));
-            self.offsets.extend((0..count).map(|_| 0));
+            self.push_nothing(count);
         }
     }
 
+    /// Counts the next events as removed.
+    pub(super) fn push_removed(&mut self, count: u32) {
+        if count > 0 {
+            self.push_nothing(count);
+            self.removed = Removed { count: self.removed.count + count, until: self.next() };
+        }
+    }
+
+    fn push_nothing(&mut self, count: u32) {
+        self.rows.extend((0..count).map(|_| Row::default()));
+    }
+
+    fn audience(&mut self, audience: Audience, index: u32) -> u32 {
+        if let Some(place) = self.audience_places.get(&audience) {
+            self.audiences[*place as usize].1 = index;
+            return *place;
+        }
+        let (place, audience) = (count(&self.audiences), Arc::new(audience));
+        self.audience_places.insert(Arc::clone(&audience), place);
+        self.audiences.push((audience, index));
+        place
+    }
+
     fn next(&self) -> u32 {
-        u32::try_from(self.offsets.len()).expect("a segment has fewer events than bytes, and those fit")
+        u32::try_from(self.rows.len()).expect("a segment has fewer events than bytes, and those fit")
     }
 }
 
@@ -248,8 +297,8 @@ impl Places for &MemoryIndex {
         self.next()
     }
 
-    fn offset(&mut self, index: u32) -> io::Result<u32> {
-        Ok(self.offsets.get(index as usize).copied().unwrap_or_default())
+    fn row(&mut self, index: u32) -> io::Result<Row> {
+        Ok(self.rows.get(index as usize).copied().unwrap_or_default())
     }
 
     fn named(&mut self, hash: u64) -> io::Result<Postings> {

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! page      4092 bytes | crc u32                     the checksum also covers the salt of the segment and the number of the page
-//! contents  header | offsets u32 … | table | postings u32 … | times … | holes … | keys … | audiences …
-//! header    "tidindex" | version u32 | how many of each part | bytes of the segment u64 | latest time u64 | bytes of all this u64
+//! contents  header | rows … | table | postings u32 … | times … | holes … | keys … | audiences …
+//! header    "tidindex" | version u32 | how many of each part | removed events u32 | behind the newest of them u32
+//!           | bytes of the segment u64 | latest time u64 | bytes of all this u64
+//! row       offset u32 | length u32 | audience u32 | time u64                one for each event; zeros if it is gone
 //! table     slots of hash u64 | first posting u32 | count u32; a power of two, at most half of them taken, the next one if taken
 //! ```
 //!
@@ -21,16 +23,18 @@ use tidings_topic::{EventId, Topic};
 
 use super::{
     disk::{Disk, DiskFile, TEMPORARY, read_full, write_full},
-    index::{KeyUse, MemoryIndex, NO_POSTINGS, Places, Postings, count},
+    index::{KeyUse, MemoryIndex, NO_POSTINGS, Places, Postings, Removed, Row, count},
     record::{Fields, push_text},
 };
 use crate::{IdempotencyKey, Timestamp, draft::Audience};
 
 const MAGIC: [u8; 8] = *b"tidindex";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const PAGE_BYTES: usize = 4096;
 const CONTENT_BYTES: usize = PAGE_BYTES - 4;
-const HEADER_BYTES: u64 = 64;
+const HEADER_BYTES: u64 = 72;
+/// The bytes of what is known of one event.
+pub(super) const ROW_BYTES: u64 = 20;
 const SLOT_BYTES: u64 = 16;
 const TIME_BYTES: u64 = 12;
 const HOLE_BYTES: u64 = 8;
@@ -45,6 +49,7 @@ struct Header {
     holes: u32,
     keys: u32,
     audiences: u32,
+    removed: Removed,
     /// The bytes of the segment that it covers.
     segment_bytes: u64,
     latest: Timestamp,
@@ -56,9 +61,10 @@ impl Header {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
-        let counts =
+        let Removed { count, until } = self.removed;
+        let parts =
             [self.events, self.slots, self.postings, self.times, self.holes, self.keys, self.audiences];
-        bytes.extend(counts.into_iter().flat_map(u32::to_le_bytes));
+        bytes.extend(parts.into_iter().chain([count, until]).flat_map(u32::to_le_bytes));
         let sizes = [self.segment_bytes, self.latest.to_millis(), self.bytes];
         bytes.extend(sizes.into_iter().flat_map(u64::to_le_bytes));
         bytes
@@ -75,6 +81,7 @@ impl Header {
             holes: fields.u32()?,
             keys: fields.u32()?,
             audiences: fields.u32()?,
+            removed: Removed { count: fields.u32()?, until: fields.u32()? },
             segment_bytes: fields.u64()?,
             latest: Timestamp::from_millis(fields.u64()?),
             bytes: fields.u64()?,
@@ -83,7 +90,7 @@ impl Header {
     }
 
     fn table_at(&self) -> u64 {
-        HEADER_BYTES + 4 * u64::from(self.events)
+        HEADER_BYTES + ROW_BYTES * u64::from(self.events)
     }
 
     fn postings_at(&self) -> u64 {
@@ -103,7 +110,7 @@ impl Header {
     }
 }
 
-/// The keys of a segment's batches, and who could receive what, by the newest event of each; both oldest first.
+/// The keys of a segment's batches, oldest first, and who can receive what, with the newest event of each.
 pub(super) type Lists = (Vec<KeyUse>, Vec<(u32, Audience)>);
 
 /// Writes the index of a segment, in the place of whatever stood there.
@@ -129,20 +136,24 @@ fn contents(index: &MemoryIndex) -> Vec<u8> {
         postings.extend_from_slice(list);
     }
     let mut header = Header {
-        events: count(&index.offsets),
+        events: count(&index.rows),
         slots: count(&table),
         postings: count(&postings),
         times: count(&index.times),
         holes: count(&index.holes),
         keys: count(&index.keys),
-        audiences: u32::try_from(index.audiences.len()).expect("a segment has fewer audiences than bytes"),
+        audiences: count(&index.audiences),
+        removed: index.removed,
         segment_bytes: index.bytes,
         latest: index.latest,
         bytes: 0,
     };
     let mut bytes = header.encode();
     bytes.resize(HEADER_BYTES as usize, 0);
-    bytes.extend(index.offsets.iter().flat_map(|offset| offset.to_le_bytes()));
+    for row in &index.rows {
+        bytes.extend([row.offset, row.length, row.audience].into_iter().flat_map(u32::to_le_bytes));
+        bytes.extend(row.time.to_millis().to_le_bytes());
+    }
     for (hash, start, count) in table {
         bytes.extend(hash.to_le_bytes());
         bytes.extend([start, count].into_iter().flat_map(u32::to_le_bytes));
@@ -159,9 +170,7 @@ fn contents(index: &MemoryIndex) -> Vec<u8> {
         push_text(&mut bytes, used.key.as_str()).expect("a key is short");
         push_text(&mut bytes, used.id.as_ref().map_or("", EventId::as_str)).expect("an id fits a record");
     }
-    let mut audiences: Vec<_> = index.audiences.iter().collect();
-    audiences.sort_unstable_by_key(|(_, newest)| **newest);
-    for (audience, newest) in audiences {
+    for (audience, newest) in &index.audiences {
         bytes.extend(newest.to_le_bytes());
         encode_audience(&mut bytes, audience);
     }
@@ -237,6 +246,7 @@ impl IndexFile {
             holes: 0,
             keys: 0,
             audiences: 0,
+            removed: Removed::default(),
             segment_bytes: 0,
             latest: Timestamp::default(),
             bytes: HEADER_BYTES,
@@ -256,6 +266,16 @@ impl IndexFile {
     /// The bytes of the segment that it covers.
     pub(super) fn segment_bytes(&self) -> u64 {
         self.header.segment_bytes
+    }
+
+    /// How many audiences there are.
+    pub(super) fn audiences_count(&self) -> u32 {
+        self.header.audiences
+    }
+
+    /// What compaction took out.
+    pub(super) fn removed(&self) -> Removed {
+        self.header.removed
     }
 
     /// The latest time of an event.
@@ -278,7 +298,7 @@ impl IndexFile {
         (0..count).map(hole).collect()
     }
 
-    /// The keys, oldest first, and who could receive what, by the newest event of each, oldest first.
+    /// The keys, oldest first, and who can receive what, with the newest event of each.
     pub(super) fn lists(&mut self) -> io::Result<Lists> {
         let at = self.header.lists_at();
         let length = self.header.bytes.checked_sub(at).and_then(|length| usize::try_from(length).ok());
@@ -349,11 +369,21 @@ impl Places for IndexFile {
         self.header.events
     }
 
-    fn offset(&mut self, index: u32) -> io::Result<u32> {
+    fn row(&mut self, index: u32) -> io::Result<Row> {
         if index >= self.header.events {
-            return Ok(0);
+            return Ok(Row::default());
         }
-        self.number(HEADER_BYTES + 4 * u64::from(index))
+        let bytes: [u8; ROW_BYTES as usize] = self.array(HEADER_BYTES + ROW_BYTES * u64::from(index))?;
+        let mut fields = Fields(&bytes);
+        let mut row = || {
+            Some(Row {
+                offset: fields.u32()?,
+                length: fields.u32()?,
+                audience: fields.u32()?,
+                time: Timestamp::from_millis(fields.u64()?),
+            })
+        };
+        Ok(row().expect("a row has so many bytes"))
     }
 
     fn named(&mut self, hash: u64) -> io::Result<Postings> {

@@ -7,8 +7,8 @@
 use std::{io, sync::Arc, time::Duration};
 
 use super::{
-    deletion::Deletions,
-    file::{Segment, restore, segment_name},
+    file::{Segment, restore},
+    hiding::Hiding,
     index::{Name, Places, Wanted, backwards, forwards, last_before},
     record::Record,
     scan::{Found, RecordReader},
@@ -263,7 +263,7 @@ impl Shared {
     ) -> io::Result<Vec<(u32, u32)>> {
         segment.look(&*self.disk, |places| {
             let found = find(places, range)?;
-            found.into_iter().map(|index| Ok((index, places.offset(index)?))).collect()
+            found.into_iter().map(|index| Ok((index, places.row(index)?.offset))).collect()
         })
     }
 }
@@ -329,29 +329,30 @@ pub(super) struct Fetcher<'a> {
     segment: &'a Segment,
     reader: Option<RecordReader>,
     last_offset: u64,
-    deletions: Arc<Deletions>,
+    hiding: Hiding,
 }
 
 impl<'a> Fetcher<'a> {
     pub(super) fn new(shared: &'a Shared, segment: &'a Segment) -> Self {
-        let deletions = Arc::clone(&shared.state().deletions);
-        Self { shared, segment, reader: None, last_offset: 0, deletions }
+        let hiding = shared.state().hiding.clone();
+        Self { shared, segment, reader: None, last_offset: 0, hiding }
     }
 
-    /// The entry of this index, whose record stands at this offset. `None` if it is lost or deleted.
+    /// The entry of this index, whose record stands at this offset. `None` if it is lost, removed or hidden.
     pub(super) fn get(&mut self, index: u32, offset: u32) -> io::Result<Option<Arc<Entry>>> {
         let entry = self.get_hidden_too(index, offset)?;
-        Ok(entry.filter(|entry| !self.deletions.hides(entry)))
+        Ok(entry.filter(|entry| !self.hiding.hides(entry)))
     }
 
-    /// The same, whether or not it is deleted.
+    /// The same, whether or not it is hidden.
     pub(super) fn get_hidden_too(&mut self, index: u32, offset: u32) -> io::Result<Option<Arc<Entry>>> {
         let wanted = self.segment.first() + u64::from(index);
-        if let Some(entry) = self.shared.state().recent.get(wanted) {
-            return Ok(Some(Arc::clone(entry)));
-        }
+        // What was removed may still be in memory.
         if offset == 0 {
             return Ok(None);
+        }
+        if let Some(entry) = self.shared.state().recent.get(wanted) {
+            return Ok(Some(Arc::clone(entry)));
         }
         let entry = self.read_file(u64::from(offset))?;
         let entry = entry.filter(|entry| number(entry.cursor.position) == wanted);
@@ -369,7 +370,7 @@ impl<'a> Fetcher<'a> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
             none => {
-                let file = self.shared.disk.open(&segment_name(header.first))?;
+                let file = self.shared.disk.open(&self.segment.name.log())?;
                 none.insert(RecordReader::new(file, header)?)
             }
         };

@@ -6,6 +6,7 @@
 //! record    length and kind u32 | crc of these u32 | crc of the body u32 | body
 //! event     number u64 | time u64 | flags u8 | topics u16 | data u32 | each topic u32 + text | data | what the flags say
 //! commit    first number u64 | last number u64 | synced through u64
+//! removed   first number u64 | last number u64                                in the place of events that compaction took out
 //! ```
 //!
 //! Numbers are little-endian. The kind stands in the upper four bits of the length. Every checksum (CRC-32) also covers the salt of the segment and the
@@ -38,6 +39,7 @@ pub(super) const COMMIT_BYTES: usize = HEAD_BYTES + 24;
 
 const KIND_EVENT: u32 = 1;
 const KIND_COMMIT: u32 = 2;
+const KIND_REMOVED: u32 = 3;
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,6 +133,11 @@ pub(super) struct Commit {
 pub(super) enum Record<'a> {
     Event(EventRecord<'a>),
     Commit(Commit),
+    /// Events from one number to another stood here and are gone on purpose.
+    Removed {
+        first: u64,
+        last: u64,
+    },
     /// Of a kind that this version does not know and need not know.
     Other,
 }
@@ -165,6 +172,7 @@ impl Head {
         match self.kind {
             KIND_EVENT => decode_event(body).map(Record::Event),
             KIND_COMMIT => decode_commit(body).map(Record::Commit),
+            KIND_REMOVED => decode_removed(body),
             _ => Some(Record::Other),
         }
     }
@@ -187,6 +195,10 @@ pub(super) fn encode(
                 buffer.extend(number.to_le_bytes());
             }
             (KIND_COMMIT, Some(()))
+        }
+        Record::Removed { first, last } => {
+            buffer.extend([*first, *last].into_iter().flat_map(u64::to_le_bytes));
+            (KIND_REMOVED, Some(()))
         }
         Record::Other => (KIND_OTHER, Some(())),
     };
@@ -272,6 +284,12 @@ fn decode_event(body: &[u8]) -> Option<EventRecord<'_>> {
 fn decode_commit(body: &[u8]) -> Option<Commit> {
     let mut fields = Fields(body);
     Some(Commit { first: fields.u64()?, last: fields.u64()?, synced_through: fields.u64()? })
+}
+
+fn decode_removed(body: &[u8]) -> Option<Record<'_>> {
+    let mut fields = Fields(body);
+    let (first, last) = (fields.u64()?, fields.u64()?);
+    (first <= last).then_some(Record::Removed { first, last })
 }
 
 /// A text behind its length.

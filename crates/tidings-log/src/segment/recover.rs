@@ -10,7 +10,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
 use tidings_topic::{Cursor, EventId};
@@ -18,17 +18,20 @@ use tokio::sync::watch;
 
 use super::{
     OpenFailure, SegmentSettings,
+    deletion::Deletions,
     disk::{Disk, DiskFile, TEMPORARY, read_full},
-    file::{Segment, index_name, number_in, segment_name},
+    file::{Segment, SegmentName},
+    hiding::Hiding,
     record::{HEADER_BYTES, Header, NoHeader},
+    retention::Retention,
     scan::Survey,
     shared::{Recent, Shared, State},
-    state_file::{LogState, Newer, StoredSync, load_front},
+    state_file::{FRONT_NAME, LogState, Newer, StoredSync, load_front},
     writer::{Writer, create, random, random_epoch},
 };
 use crate::{
     Clock, EpochStart, Epochs, MemoryLimits,
-    ledger::{keys::Keys, number, position},
+    ledger::{floors::Floors, keys::Keys, number, position},
 };
 
 /// What a file is renamed to that cannot be a segment and may hold events.
@@ -55,10 +58,21 @@ pub(super) fn open(
     let boot_id = disk.boot_id();
     let crash = Crash::of(state.as_ref(), boot_id.as_deref());
     let limits = settings.limits();
-    let (mut retention, keys_of_freed) = load_front(&*disk, &limits)?;
+    let rules = &settings.retention;
+    let loaded = load_front(&*disk, &limits, rules)?;
+    let front_lost = loaded.is_none();
+    let (mut retention, keys_of_freed) = loaded.unwrap_or_else(|| {
+        let hiding = Hiding::new(Deletions::default(), rules, vec![0; rules.len()]);
+        (Retention::new(0, Floors::default(), hiding), Keys::default())
+    });
     let names = disk.list()?;
     clean_up(&*disk, &names)?;
-    let found = find(&*disk, &names, &crash, retention.front)?;
+    let mut found = find(&*disk, &names, &crash, retention.front)?;
+    if front_lost && names.iter().any(|name| name == FRONT_NAME) {
+        found.note(format!(
+            "the file {FRONT_NAME} is damaged: what was hidden may be back, or told once more"
+        ));
+    }
     let newest = found.segments.last().map_or(retention.front, |segment| segment.last());
     let epochs = epochs(state, &found, newest)?;
     let sync = StoredSync::from(settings.sync);
@@ -69,8 +83,17 @@ pub(super) fn open(
     let segment = Arc::clone(segments.last().expect("there is a segment to write to"));
     let keys = keys(&*disk, &segments, keys_of_freed, &limits, &clock)?;
     retention.begin_after(segments[0].first() - 1);
-    retention.deletions = Arc::new(retention.deletions.up_to(newest));
-    let deletions = Arc::clone(&retention.deletions);
+    retention.hide_up_to(newest);
+    let newest_removed = segments.iter().filter_map(|segment| segment.newest_removed()).max();
+    retention.some_removed = newest_removed.is_some();
+    if let Some(newest_removed) = newest_removed.filter(|_| front_lost) {
+        // Nobody knows any more who could have received it.
+        retention.floors.forget_through(newest_removed);
+    }
+    if !retention.hiding.is_empty() {
+        retention.touched.extend(segments.iter().map(|segment| segment.first()));
+    }
+    let hiding = retention.hiding.clone();
     let shared = Arc::new(Shared {
         disk,
         settings,
@@ -80,11 +103,15 @@ pub(super) fn open(
             segments: Arc::new(segments),
             newest,
             recent: Recent::default(),
-            deletions,
+            hiding,
             trouble: None,
             damage: found.damage,
         }),
         retention: Mutex::new(retention),
+        keys: Mutex::new(keys),
+        closing: AtomicBool::new(false),
+        ends_segment: AtomicBool::new(false),
+        compacting: Mutex::default(),
     });
     let writer = Writer {
         shared: Arc::clone(&shared),
@@ -95,7 +122,6 @@ pub(super) fn open(
         synced_through: newest,
         unsynced_since: None,
         broken: false,
-        keys,
         limits,
         state,
         bell: watch::Sender::new(()),
@@ -130,41 +156,46 @@ impl Crash {
     }
 }
 
+/// Removes what was not finished, and indexes whose segments never came to be or have gone.
 fn clean_up(disk: &dyn Disk, names: &[String]) -> io::Result<()> {
-    names.iter().filter(|name| name.ends_with(TEMPORARY)).try_for_each(|name| disk.remove(name))
+    let is_of_nothing = |name: &str| {
+        let segment = name.strip_suffix(".index").map(|stem| format!("{stem}.log"));
+        segment.is_some_and(|segment| !names.contains(&segment))
+    };
+    let is_left_over = |name: &&String| name.ends_with(TEMPORARY) || is_of_nothing(name);
+    names.iter().filter(is_left_over).try_for_each(|name| disk.remove(name))
 }
 
 fn find(disk: &dyn Disk, names: &[String], crash: &Crash, front: u64) -> Result<Found, OpenFailure> {
-    let mut firsts: Vec<_> = names.iter().filter_map(|name| number_in(name, ".log")).collect();
-    firsts.sort_unstable();
+    let names = segments(disk, names)?;
     let mut headers = Vec::new();
     let mut found = Found { end_lost: crash.may_have_lost_the_end(), ..Found::default() };
-    for (place, first) in firsts.iter().enumerate() {
-        let hidden = firsts.get(place + 1).is_some_and(|next| next - 1 <= front);
+    for (place, name) in names.iter().enumerate() {
+        let hidden = names.get(place + 1).is_some_and(|next| next.first - 1 <= front);
         if hidden {
-            remove(disk, *first)?;
+            remove(disk, *name)?;
             continue;
         }
-        let file = disk.open(&segment_name(*first))?;
+        let file = disk.open(&name.log())?;
         let mut bytes = [0; HEADER_BYTES];
         let read = read_full(&*file, &mut bytes, 0)?;
         match Header::decode(&bytes[..read]) {
-            Ok(header) if header.first == *first => headers.push((header, file)),
+            Ok(header) if header.first == name.first => headers.push((*name, header, file)),
             Err(NoHeader::Newer(version)) => return Err(OpenFailure::Newer { version }),
-            Ok(_) | Err(NoHeader::Damaged) => found.without_header(disk, *first, &*file)?,
+            Ok(_) | Err(NoHeader::Damaged) => found.without_header(disk, *name, &*file)?,
         }
     }
-    let nexts: Vec<_> = headers.iter().skip(1).map(|(header, _)| header.first).collect();
+    let nexts: Vec<_> = headers.iter().skip(1).map(|(name, ..)| name.first).collect();
     let mut base = 0;
-    for (place, (header, file)) in headers.into_iter().enumerate() {
+    for (place, (name, header, file)) in headers.into_iter().enumerate() {
         let segment = match nexts.get(place) {
-            Some(next) => full(disk, header, &file, base, next - 1)?,
-            None => last(header, file, base, crash, &mut found)?,
+            Some(next) => full(disk, name, header, &file, base, next - 1)?,
+            None => last(name, header, file, base, crash, &mut found)?,
         };
         let segment = Arc::new(segment);
         base += segment.bytes();
         if segment.has_lost() {
-            found.note(format!("events in {} are damaged", segment_name(header.first)));
+            found.note(format!("events in {} are damaged", name.log()));
         }
         if let Some(before) = found.segments.last().filter(|before| before.last() + 1 < header.first) {
             found.note(format!("events {} to {} are missing", before.last() + 1, header.first - 1));
@@ -182,11 +213,11 @@ impl Found {
     }
 
     /// A file without a header was just being made, or is damaged: then it is set aside, for whoever wants to salvage something.
-    fn without_header(&mut self, disk: &dyn Disk, first: u64, file: &dyn DiskFile) -> io::Result<()> {
+    fn without_header(&mut self, disk: &dyn Disk, name: SegmentName, file: &dyn DiskFile) -> io::Result<()> {
         if file.len()? <= HEADER_BYTES as u64 {
-            return remove(disk, first);
+            return remove(disk, name);
         }
-        let name = segment_name(first);
+        let name = name.log();
         disk.rename(&name, &format!("{name}{DAMAGED}"))?;
         self.end_lost = true;
         self.note(format!("the header of {name} is damaged"));
@@ -194,35 +225,51 @@ impl Found {
     }
 }
 
-fn remove(disk: &dyn Disk, first: u64) -> io::Result<()> {
-    match disk.remove(&index_name(first)) {
+/// The segments in order, without those that were compacted into another: what holds is in the later one.
+fn segments(disk: &dyn Disk, names: &[String]) -> io::Result<Vec<SegmentName>> {
+    let mut all: Vec<_> = names.iter().filter_map(|name| SegmentName::parse(name)).collect();
+    all.sort_unstable();
+    let mut kept: Vec<SegmentName> = Vec::with_capacity(all.len());
+    for name in all {
+        if let Some(before) = kept.pop_if(|before| before.first == name.first) {
+            remove(disk, before)?;
+        }
+        kept.push(name);
+    }
+    Ok(kept)
+}
+
+fn remove(disk: &dyn Disk, name: SegmentName) -> io::Result<()> {
+    match disk.remove(&name.index()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => disk.remove(&segment_name(first)),
+        _ => disk.remove(&name.log()),
     }
 }
 
 /// A segment that others follow.
 fn full(
     disk: &dyn Disk,
+    name: SegmentName,
     header: Header,
     file: &Arc<dyn DiskFile>,
     base: u64,
     known_last: u64,
 ) -> io::Result<Segment> {
-    if let Some(segment) = Segment::with_file(disk, header, base, file.len()?)?
+    if let Some(segment) = Segment::with_file(disk, name, header, base, file.len()?)?
         && segment.last() <= known_last
     {
         return Ok(segment);
     }
     let survey = Survey::new(Arc::clone(file))?.map_err(|_| io::ErrorKind::InvalidData)?;
     let index = survey.index(&survey.settle(0, Some(known_last)))?;
-    let segment = Segment::with_memory(header, base, index);
+    let segment = Segment::with_memory(name, header, base, index);
     segment.seal(disk)?;
     Ok(segment)
 }
 
 /// The segment at the end of the log.
 fn last(
+    name: SegmentName,
     header: Header,
     file: Arc<dyn DiskFile>,
     base: u64,
@@ -239,7 +286,7 @@ fn last(
     // What is read from now on must not be gone after the next crash.
     file.sync_data()?;
     found.open = Some(file);
-    Ok(Segment::with_memory(header, base, survey.index(&settled)?))
+    Ok(Segment::with_memory(name, header, base, survey.index(&settled)?))
 }
 
 /// The epochs of the log from now on.
@@ -294,7 +341,7 @@ fn continued(
         None => 0,
         Some(before) => {
             before.seal(disk)?;
-            before.base + before.bytes()
+            before.base() + before.bytes()
         }
     };
     let (segment, file) = create(disk, Header { first: newest + 1, epoch, salt: random()? }, base)?;
@@ -311,6 +358,7 @@ fn keys(
     clock: &Clock,
 ) -> io::Result<Keys> {
     let oldest = clock.now().earlier_by(limits.keys_age_max);
+    keys.expire(clock.now(), limits);
     let mut newest_first = Vec::new();
     for segment in segments.iter().rev() {
         if segment.times().0.is_some() && segment.times().1 < oldest || newest_first.len() >= limits.keys_max
@@ -318,7 +366,9 @@ fn keys(
             break;
         }
         let (keys, _) = segment.lists(disk)?;
-        newest_first.extend(keys.into_iter().rev().map(|used| (Arc::clone(segment), used)));
+        // One whose window is over may have been used again.
+        let known = keys.into_iter().rev().filter(|used| used.time >= oldest);
+        newest_first.extend(known.map(|used| (Arc::clone(segment), used)));
     }
     newest_first.truncate(limits.keys_max);
     for (segment, used) in newest_first.into_iter().rev() {
@@ -326,7 +376,10 @@ fn keys(
         let generated =
             || -> EventId { Cursor { epoch: segment.header.epoch, position: place }.to_event_id() };
         let first_id = used.id.unwrap_or_else(generated);
-        keys.insert(used.key, first_id, used.time, number(place), limits);
+        // That of a batch that is hidden stands in `front`, too.
+        if keys.get(&used.key).is_none() {
+            keys.insert(used.key, first_id, used.time, number(place), limits);
+        }
     }
     Ok(keys)
 }

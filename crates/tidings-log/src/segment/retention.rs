@@ -2,14 +2,20 @@
 //!
 //! Everything up to the front is hidden. The front moves on, never back, before each call that reads; each event that it passes is accounted for in
 //! the floors. To know where it may go, the next events behind it are looked at one after the other, a few at a time; a segment of which nothing
-//! may stay is passed as a whole, by what its index says of it. The bytes of hidden segments are freed by the writer.
+//! may stay is passed as a whole, by what its index says of it. The bytes of hidden segments are freed by the writer. Behind the front, rules for some
+//! topics hide more (`segment/ruled.rs`), as deletions do.
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    sync::Arc,
+};
 
 use super::{
-    deletion::Deletions,
     file::Segment,
+    hiding::{Fate, Hiding},
     reading::Fetcher,
+    ruled::Ruled,
     shared::{Shared, segments_after},
 };
 use crate::{Timestamp, draft::Audience, ledger::floors::Floors};
@@ -20,10 +26,15 @@ const AHEAD_MAX: u32 = 128;
 /// The front of the log.
 #[derive(Debug)]
 pub(super) struct Retention {
-    /// The newest hidden event.
+    /// The newest hidden event before which everything is hidden.
     pub(super) front: u64,
     pub(super) floors: Floors,
-    pub(super) deletions: Arc<Deletions>,
+    pub(super) hiding: Hiding,
+    pub(super) ruled: Ruled,
+    /// Segments, by their first events, in which something may have been hidden since compaction looked at them.
+    pub(super) touched: BTreeSet<u64>,
+    /// Compaction has taken something out of the log.
+    pub(super) some_removed: bool,
     /// The events that come next.
     ahead: VecDeque<Ahead>,
 }
@@ -33,9 +44,17 @@ struct Ahead {
     number: u64,
     /// The bytes of the log before it.
     start: u64,
-    /// `None`: it is lost.
-    known: Option<(Timestamp, Audience)>,
-    is_deleted: bool,
+    bytes: u64,
+    /// What becomes of it, where rules have to know.
+    fate: Option<Fate>,
+    known: Known,
+}
+
+#[derive(Debug)]
+enum Known {
+    Event { time: Timestamp, audience: Audience, fate: Fate },
+    Lost,
+    Removed,
 }
 
 /// What may stay.
@@ -50,13 +69,22 @@ struct Allowed {
 }
 
 impl Retention {
-    pub(super) fn new(front: u64, floors: Floors, deletions: Deletions) -> Self {
-        Self { front, floors, deletions: Arc::new(deletions), ahead: VecDeque::new() }
+    pub(super) fn new(front: u64, floors: Floors, hiding: Hiding) -> Self {
+        Self {
+            front,
+            floors,
+            ruled: Ruled::new(hiding.rules.len()),
+            hiding,
+            touched: BTreeSet::new(),
+            some_removed: false,
+            ahead: VecDeque::new(),
+        }
     }
 
-    /// What comes next may have been deleted since it was looked at.
+    /// What comes next may have been hidden or moved since it was looked at.
     pub(super) fn look_again(&mut self) {
         self.ahead.clear();
+        self.ruled.look_again(&self.hiding);
     }
 
     /// The log begins after this event, whatever became of those before.
@@ -67,11 +95,23 @@ impl Retention {
         }
     }
 
-    /// Whether the front stays where it is, as far as can be told without reading a file.
+    /// What lies beyond the newest event was of an end that was lost, and its numbers will be used again.
+    pub(super) fn hide_up_to(&mut self, newest: u64) {
+        self.hiding.deletions = Arc::new(self.hiding.deletions.up_to(newest));
+        self.hiding.fronts = self.hiding.fronts.iter().map(|front| newest.min(*front)).collect();
+        self.ruled.look_again(&self.hiding);
+    }
+
+    /// Whether all fronts stay where they are, as far as can be told without reading a file.
     pub(super) fn is_settled(&self, shared: &Shared, now: Timestamp) -> bool {
+        let newest = shared.state().newest;
+        self.is_front_settled(shared, now) && self.ruled.is_settled(&self.hiding.rules, newest, now)
+    }
+
+    fn is_front_settled(&self, shared: &Shared, now: Timestamp) -> bool {
         let (newest, allowed, start) = {
             let state = shared.state();
-            (state.newest, Allowed::of(shared, state.newest, state.end(), now), state.segments[0].base)
+            (state.newest, Allowed::of(shared, state.newest, state.end(), now), state.segments[0].base())
         };
         if self.front >= newest {
             return true;
@@ -79,13 +119,29 @@ impl Retention {
         let nothing_due = allowed.through == 0
             && start >= allowed.bytes
             && allowed.time == Timestamp::default()
-            && self.deletions.is_empty();
-        nothing_due || self.ahead.front().is_some_and(|next| !allowed.hides(next))
+            && self.hiding.is_empty()
+            && !self.some_removed;
+        nothing_due || self.ahead.front().is_some_and(|next| !self.hides(&allowed, next))
     }
 
-    /// Moves the front to where it has to be.
+    /// Moves all fronts to where they have to be.
     pub(super) fn advance(&mut self, shared: &Shared, now: Timestamp) -> io::Result<()> {
-        while !self.is_settled(shared, now) {
+        if self.is_settled(shared, now) {
+            return Ok(());
+        }
+        let before = Arc::clone(&self.hiding.fronts);
+        self.count_new(shared)?;
+        self.advance_front(shared, now)?;
+        let advanced = self.advance_rules(shared, now);
+        if !Arc::ptr_eq(&before, &self.hiding.fronts) {
+            shared.state().hiding = self.hiding.clone();
+        }
+        advanced?;
+        self.advance_front(shared, now)
+    }
+
+    fn advance_front(&mut self, shared: &Shared, now: Timestamp) -> io::Result<()> {
+        while !self.is_front_settled(shared, now) {
             let (segments, newest, end) = {
                 let state = shared.state();
                 (Arc::clone(&state.segments), state.newest, state.end())
@@ -97,25 +153,42 @@ impl Retention {
                 self.pass(segment, following[1].first(), shared)?;
             } else if self.ahead.is_empty() {
                 self.look_ahead(shared, segment, newest)?;
-            } else if self.ahead.front().is_some_and(|next| allowed.hides(next))
+            } else if self.ahead.front().is_some_and(|next| self.hides(&allowed, next))
                 && let Some(next) = self.ahead.pop_front()
             {
+                if let Some(fate) = next.fate {
+                    self.forget_ruled(next.number, next.bytes, fate);
+                }
                 self.front = next.number;
                 match next.known {
-                    Some((_, audience)) => {
+                    Known::Event { audience, .. } => {
                         self.floors.record(next.number, audience, &shared.settings.limits());
                     }
-                    None => self.floors.forget_through(next.number),
+                    Known::Lost => self.floors.forget_through(next.number),
+                    Known::Removed => {}
                 }
             }
         }
         Ok(())
     }
 
+    fn hides(&self, allowed: &Allowed, event: &Ahead) -> bool {
+        event.number <= allowed.through
+            || event.start < allowed.bytes
+            || match &event.known {
+                Known::Event { time, fate, .. } => {
+                    *time < allowed.time || self.hiding.hides_fated(*fate, event.number)
+                }
+                Known::Lost | Known::Removed => true,
+            }
+    }
+
     fn pass(&mut self, segment: &Segment, next: u64, shared: &Shared) -> io::Result<()> {
         let last = segment.last();
         if last > self.front {
-            let (_, audiences) = segment.lists(&*shared.disk)?;
+            self.forget_ruled_through(shared, segment, last)?;
+            let (_, mut audiences) = segment.lists(&*shared.disk)?;
+            audiences.sort_unstable_by_key(|(newest, _)| *newest);
             for (newest, audience) in audiences {
                 let number = segment.first() + u64::from(newest);
                 if number > self.front {
@@ -139,17 +212,25 @@ impl Retention {
         let first = segment.first();
         let from = u32::try_from((self.front + 1).saturating_sub(first)).unwrap_or(u32::MAX);
         let until = u32::try_from(segment.last().min(newest) + 1 - first).unwrap_or(u32::MAX);
-        let places = segment.look(&*shared.disk, |places| {
-            (from..until.min(from + AHEAD_MAX)).map(|index| Ok((index, places.offset(index)?))).collect()
-        });
-        let places: Vec<_> = places?;
+        let range = from..until.min(from + AHEAD_MAX);
+        let rows = segment.rows(&*shared.disk, range.clone())?;
+        let fates = self.fates(shared, segment)?;
         let mut fetcher = Fetcher::new(shared, segment);
-        for (index, offset) in places {
-            let entry = fetcher.get_hidden_too(index, offset)?;
-            let is_deleted = entry.as_ref().is_some_and(|entry| self.deletions.hides(entry));
-            let known = entry.map(|entry| (entry.time, Audience::of(&entry.event)));
-            let start = segment.base + u64::from(offset);
-            self.ahead.push_back(Ahead { number: first + u64::from(index), start, known, is_deleted });
+        for (index, row) in range.zip(rows) {
+            let number = first + u64::from(index);
+            let fate = fates.as_ref().and_then(|fates| fates.get(row.audience as usize)).copied();
+            let fate = fate.filter(|_| row.offset > 0);
+            let known = match fetcher.get_hidden_too(index, row.offset)? {
+                Some(entry) => {
+                    let audience = Audience::of(&entry.event);
+                    let fate = fate.unwrap_or_else(|| self.hiding.fate(&audience));
+                    Known::Event { time: entry.time, fate, audience }
+                }
+                None if segment.newest_lost(number - 1, number).is_some() => Known::Lost,
+                None => Known::Removed,
+            };
+            let (start, bytes) = (segment.base() + u64::from(row.offset), u64::from(row.length));
+            self.ahead.push_back(Ahead { number, start, bytes, fate, known });
         }
         Ok(())
     }
@@ -165,17 +246,10 @@ impl Allowed {
         }
     }
 
-    fn hides(&self, event: &Ahead) -> bool {
-        event.is_deleted
-            || event.number <= self.through
-            || event.start < self.bytes
-            || event.known.as_ref().is_none_or(|(time, _)| *time < self.time)
-    }
-
     /// Whether nothing of a segment may stay. An event never expires before those in front of it, whatever the clock did.
     fn hides_all(&self, segment: &Segment) -> bool {
         segment.last() <= self.through
-            || segment.base + segment.bytes() <= self.bytes
+            || segment.base() + segment.bytes() <= self.bytes
             || segment.times().1 < self.time
     }
 }

@@ -4,7 +4,7 @@
 //! proves that it had been acknowledged (a commit record that was written later, or the log that was closed in order). What is missing among those is
 //! lost, which has to be told; what is missing beyond them was never acknowledged, and the log ends before it.
 
-use std::{io, sync::Arc};
+use std::{io, ops::RangeInclusive, sync::Arc};
 
 use super::{
     disk::{DiskFile, read_full},
@@ -91,10 +91,13 @@ pub(super) struct Survey {
     damaged_at: Option<u64>,
 }
 
-/// Where an event stands.
+/// Where an event stands, or what was left in the place of some.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     number: u64,
+    /// The same, or the last of those that were removed.
+    last: u64,
+    is_removed: bool,
     offset: u64,
     end: u64,
 }
@@ -133,7 +136,12 @@ impl Survey {
                 Found::Record(head) => {
                     let end = offset + head.bytes as u64;
                     match reader.record(offset, head, WINDOW_BYTES)? {
-                        Some(Record::Event(event)) => survey.note(event.number, offset, end),
+                        Some(Record::Event(event)) => {
+                            survey.note(event.number..=event.number, false, offset, end);
+                        }
+                        Some(Record::Removed { first, last }) => {
+                            survey.note(first..=last, true, offset, end);
+                        }
                         Some(Record::Commit(commit)) => survey.commits.push((commit, end)),
                         Some(Record::Other) => {}
                         None => survey.damaged_at = Some(offset),
@@ -152,10 +160,11 @@ impl Survey {
         Ok(Ok(survey))
     }
 
-    fn note(&mut self, number: u64, offset: u64, end: u64) {
-        let next = self.events.last().map_or(self.header.first, |last| last.number + 1);
+    fn note(&mut self, numbers: RangeInclusive<u64>, is_removed: bool, offset: u64, end: u64) {
+        let (number, last) = numbers.into_inner();
+        let next = self.events.last().map_or(self.header.first, |before| before.last + 1);
         if number >= next {
-            self.events.push(Place { number, offset, end });
+            self.events.push(Place { number, last, is_removed, offset, end });
         }
     }
 
@@ -178,7 +187,7 @@ impl Survey {
         let mut last = first - 1;
         let mut events = Vec::new();
         for place in &self.events {
-            let (gap_end, number) = (place.number - 1, place.number);
+            let (gap_end, number) = (place.number - 1, place.last);
             let beyond = known_last.is_some_and(|known| number > known);
             let unproven = number > acknowledged && (!in_group(number) || gap_end > last.max(acknowledged));
             if beyond || unproven {
@@ -205,7 +214,7 @@ impl Survey {
         let count = commit.last.checked_sub(commit.first).and_then(|more| usize::try_from(more).ok());
         let last = count.and_then(|more| self.events.get(start.checked_add(more)?));
         self.events.get(start).is_some_and(|place| place.number == commit.first)
-            && last.is_some_and(|place| place.number == commit.last)
+            && last.is_some_and(|place| place.last == commit.last)
     }
 
     /// Makes the index of what counts.
@@ -215,7 +224,11 @@ impl Survey {
         let mut next = self.header.first;
         for place in &settled.events {
             push_hole(&mut index, place.number - next);
-            next = place.number + 1;
+            next = place.last + 1;
+            if place.is_removed {
+                index.push_removed(u32::try_from(next - place.number).unwrap_or(HOLE_MAX).min(HOLE_MAX));
+                continue;
+            }
             let restored = match reader.head(place.offset, WINDOW_BYTES)? {
                 Found::Record(head) => match reader.record(place.offset, head, WINDOW_BYTES)? {
                     Some(Record::Event(record)) => restore(&self.header, record),
@@ -223,9 +236,10 @@ impl Survey {
                 },
                 Found::Damaged | Found::Short => None,
             };
-            match (restored, u32::try_from(place.offset)) {
-                (Some((entry, key)), Ok(offset)) => {
-                    index.push(offset, entry.time, &entry.event, key.as_ref());
+            let (offset, length) = (u32::try_from(place.offset), u32::try_from(place.end - place.offset));
+            match (restored, offset, length) {
+                (Some((entry, key)), Ok(offset), Ok(length)) => {
+                    index.push((offset, length), entry.time, &entry.event, key.as_ref());
                 }
                 _ => index.push_hole(1),
             }

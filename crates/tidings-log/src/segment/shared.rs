@@ -6,11 +6,17 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool},
 };
 
-use super::{SegmentSettings, deletion::Deletions, disk::Disk, file::Segment, retention::Retention};
-use crate::{Clock, Entry, Epochs, Unavailable, ledger::number, memory::lock};
+use super::{
+    SegmentSettings, disk::Disk, file::Segment, hiding::Hiding, retention::Retention, state_file::save_front,
+};
+use crate::{
+    Clock, Entry, Epochs, Unavailable,
+    ledger::{keys::Keys, number},
+    memory::lock,
+};
 
 /// The log, for readers.
 #[derive(Debug)]
@@ -21,6 +27,14 @@ pub(super) struct Shared {
     pub(super) epochs: Epochs,
     pub(super) state: Mutex<State>,
     pub(super) retention: Mutex<Retention>,
+    /// The window of idempotency keys. Nobody takes another lock while holding it.
+    pub(super) keys: Mutex<Keys>,
+    /// The log is being closed: what takes long is given up.
+    pub(super) closing: AtomicBool,
+    /// The segment that grows has something to take out and ought to end.
+    pub(super) ends_segment: AtomicBool,
+    /// One compaction at a time.
+    pub(super) compacting: Mutex<()>,
 }
 
 /// What is acknowledged.
@@ -30,7 +44,7 @@ pub(super) struct State {
     /// The newest acknowledged event.
     pub(super) newest: u64,
     pub(super) recent: Recent,
-    pub(super) deletions: Arc<Deletions>,
+    pub(super) hiding: Hiding,
     /// Why nothing can be appended at present.
     pub(super) trouble: Option<String>,
     /// What is damaged. It stays until the log is opened again.
@@ -91,6 +105,10 @@ impl Shared {
         lock(&self.state)
     }
 
+    pub(super) fn keys(&self) -> MutexGuard<'_, Keys> {
+        lock(&self.keys)
+    }
+
     pub(super) fn retention(&self) -> MutexGuard<'_, Retention> {
         lock(&self.retention)
     }
@@ -102,10 +120,20 @@ impl Shared {
         Ok(retention)
     }
 
+    /// The segments in which something may have been hidden, by their first events, oldest first.
+    pub(super) fn touched(&self) -> Vec<u64> {
+        self.retention().touched.iter().copied().collect()
+    }
+
+    /// Saves what must outlive segments and events that were freed.
+    pub(super) fn save_front(&self, retention: &Retention) -> io::Result<()> {
+        save_front(&*self.disk, retention, &self.keys())
+    }
+
     /// Remembers that an event is damaged, and says so from now on.
     pub(super) fn note_damage(&self, segment: &Segment, number: u64) {
         segment.note_damaged(number);
-        let name = super::file::segment_name(segment.first());
+        let name = segment.name.log();
         self.state().damage.get_or_insert_with(|| format!("event {number} in {name} is damaged"));
     }
 
@@ -128,7 +156,7 @@ impl State {
     /// Where the log ends, in bytes.
     pub(super) fn end(&self) -> u64 {
         let active = self.active();
-        active.base + active.bytes()
+        active.base() + active.bytes()
     }
 }
 

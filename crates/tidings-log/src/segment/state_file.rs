@@ -3,7 +3,8 @@
 //! ```text
 //! state    "tidstate" | version u32 | closed u8 | sync level u8 | newest event u64 | boot id text | epochs u32, each u64 and after u64 | crc u32
 //! front    "tidfront" | version u32 | front u64 | forgotten through u64 | floors u32, each number u64 and audience
-//!          | keys u32, each key, first id, time u64, last event u64 | deletions u32, each topic and newest event u64 | crc u32
+//!          | keys u32, each key, first id, time u64, last event u64 | deletions u32, each topic and newest event u64
+//!          | rules u32, each type, matcher and newest hidden event u64 | crc u32
 //! ```
 //!
 //! `state` is written when the log is opened and when it is closed, `front` before segments are freed and when it is closed: and with each
@@ -18,18 +19,19 @@ use super::{
     SyncLevel,
     deletion::Deletions,
     disk::{Disk, read_small, replace},
+    hiding::Hiding,
     index::count,
     index_file::{decode_audience, encode_audience},
     record::{Fields, push_text},
     retention::Retention,
 };
 use crate::{
-    EpochStart, Epochs, IdempotencyKey, MemoryLimits, Timestamp,
+    EpochStart, Epochs, IdempotencyKey, MemoryLimits, RetentionRule, Timestamp,
     ledger::{floors::Floors, keys::Keys, number, position},
 };
 
 const STATE_NAME: &str = "state";
-const FRONT_NAME: &str = "front";
+pub(super) const FRONT_NAME: &str = "front";
 const STATE_MAGIC: [u8; 8] = *b"tidstate";
 const FRONT_MAGIC: [u8; 8] = *b"tidfront";
 const VERSION: u32 = 1;
@@ -114,13 +116,8 @@ impl LogState {
     }
 }
 
-/// Saves the front of the log, its floors, and the keys of batches that are freed up to an event.
-pub(super) fn save_front(
-    disk: &dyn Disk,
-    retention: &Retention,
-    keys: &Keys,
-    freed_through: u64,
-) -> io::Result<()> {
+/// Saves the front of the log, its floors, and the keys of batches that are hidden by it: their segments may be freed from now on.
+pub(super) fn save_front(disk: &dyn Disk, retention: &Retention, keys: &Keys) -> io::Result<()> {
     let (forgotten_through, known) = retention.floors.known();
     let mut floors = Vec::new();
     let mut floors_count = 0_u32;
@@ -134,25 +131,38 @@ pub(super) fn save_front(
     bytes.extend(forgotten_through.to_le_bytes());
     bytes.extend(floors_count.to_le_bytes());
     bytes.extend(floors);
-    let freed: Vec<_> = keys.iter().take_while(|(_, _, _, last)| *last <= freed_through).collect();
-    bytes.extend(count(&freed).to_le_bytes());
-    for (key, first_id, time, last) in freed {
+    let hidden: Vec<_> = keys.iter().take_while(|(_, _, _, last)| *last <= retention.front).collect();
+    bytes.extend(count(&hidden).to_le_bytes());
+    for (key, first_id, time, last) in hidden {
         push_text(&mut bytes, key.as_str()).expect("a key is short");
         push_text(&mut bytes, first_id.as_str()).expect("an id fits a record");
         bytes.extend(time.to_millis().to_le_bytes());
         bytes.extend(last.to_le_bytes());
     }
-    let deletions = retention.deletions.iter();
+    let deletions = retention.hiding.deletions.iter();
     bytes.extend(u32::try_from(deletions.len()).expect("there are at most DELETIONS_MAX").to_le_bytes());
     for (topic, through) in deletions {
         push_text(&mut bytes, topic.as_str()).expect("a topic fits a record");
         bytes.extend(through.to_le_bytes());
     }
+    let Hiding { rules, fronts, .. } = &retention.hiding;
+    bytes.extend(count(rules).to_le_bytes());
+    for (rule, front) in rules.iter().zip(fronts.iter()) {
+        push_text(&mut bytes, rule.matcher.type_name()).expect("it is a word");
+        push_text(&mut bytes, rule.matcher.as_str()).expect("a matcher is short");
+        bytes.extend(front.to_le_bytes());
+    }
     replace(disk, FRONT_NAME, &with_crc(bytes))
 }
 
-/// What was saved by [`save_front`]; if it cannot be read, the front is at 0 and nothing is known.
-pub(super) fn load_front(disk: &dyn Disk, limits: &MemoryLimits) -> io::Result<(Retention, Keys)> {
+/// What was saved by [`save_front`]. `None` if it cannot be read.
+///
+/// The fronts of rules count only if the rules are the same: with others an event would fall under another one, and be hidden without being told.
+pub(super) fn load_front(
+    disk: &dyn Disk,
+    limits: &MemoryLimits,
+    rules: &[RetentionRule],
+) -> io::Result<Option<(Retention, Keys)>> {
     let bytes = read_small(disk, FRONT_NAME, FILE_BYTES_MAX)?;
     let read = || {
         let (version, content) = content(FRONT_MAGIC, bytes.as_deref()?)?;
@@ -174,10 +184,20 @@ pub(super) fn load_front(disk: &dyn Disk, limits: &MemoryLimits) -> io::Result<(
             deletions.push((Topic::from_stored(fields.text()?)?, fields.u64()?));
         }
         let deletions = Deletions::stored(deletions.into_iter());
-        (version == VERSION).then(|| (Retention::new(front, floors, deletions), keys))
+        let (mut fronts, mut same) = (Vec::new(), true);
+        for place in 0..fields.u32()? as usize {
+            let (kind, text) = (fields.text()?, fields.text()?);
+            let matcher = rules.get(place).map(|rule| &rule.matcher);
+            same &= matcher.is_some_and(|matcher| matcher.type_name() == kind && matcher.as_str() == text);
+            fronts.push(fields.u64()?);
+        }
+        if !same || fronts.len() != rules.len() {
+            fronts = vec![0; rules.len()];
+        }
+        let hiding = Hiding::new(deletions, rules, fronts);
+        (version == VERSION).then(|| (Retention::new(front, floors, hiding), keys))
     };
-    Ok(read()
-        .unwrap_or_else(|| (Retention::new(0, Floors::default(), Deletions::default()), Keys::default())))
+    Ok(read())
 }
 
 fn first_id(text: &str) -> Option<EventId> {

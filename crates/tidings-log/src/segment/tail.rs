@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::{sync::watch, task::spawn_blocking};
 
-use super::{deletion::Deletions, shared::Shared};
+use super::{hiding::Hiding, shared::Shared};
 use crate::{
     Cursor, Entry, Tail, TailItem,
     ledger::{number, position},
@@ -30,7 +30,7 @@ enum Following {
 
 impl SegmentTail {
     pub(super) fn new(shared: Arc<Shared>, bell: watch::Receiver<()>, seen: Cursor) -> Self {
-        let told = shared.state().deletions.serial;
+        let told = shared.state().hiding.deletions.serial;
         Self { shared, bell, seen, told }
     }
 
@@ -41,7 +41,7 @@ impl SegmentTail {
             return Following::Item(TailItem::Skipped { through: position(front) });
         }
         let state = self.shared.state();
-        let serial = state.deletions.serial;
+        let serial = state.hiding.deletions.serial;
         if self.told < serial {
             return Following::Item(TailItem::Deleted { serial });
         }
@@ -49,7 +49,7 @@ impl SegmentTail {
             return Following::Nothing;
         }
         match state.recent.after(seen, bytes_max) {
-            Some(entries) if !entries.is_empty() => Following::Item(visible(entries, &state.deletions)),
+            Some(entries) if !entries.is_empty() => Following::Item(visible(entries, &state.hiding)),
             _ => Following::InFiles,
         }
     }
@@ -97,13 +97,13 @@ impl Tail for SegmentTail {
     }
 }
 
-/// Of entries in a row, those before the first that is deleted; or how far they are deleted.
-fn visible(mut entries: Vec<Arc<Entry>>, deletions: &Deletions) -> TailItem {
-    let deleted = entries.iter().take_while(|entry| deletions.hides(entry)).count();
-    if let Some(gone) = deleted.checked_sub(1) {
+/// Of entries in a row, those before the first that is hidden; or how far they are hidden.
+fn visible(mut entries: Vec<Arc<Entry>>, hiding: &Hiding) -> TailItem {
+    let hidden = entries.iter().take_while(|entry| hiding.hides(entry)).count();
+    if let Some(gone) = hidden.checked_sub(1) {
         return TailItem::Skipped { through: entries[gone].cursor.position };
     }
-    let shown = entries.iter().take_while(|entry| !deletions.hides(entry)).count();
+    let shown = entries.iter().take_while(|entry| !hiding.hides(entry)).count();
     entries.truncate(shown);
     TailItem::Entries(entries)
 }

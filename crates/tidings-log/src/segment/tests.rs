@@ -1,5 +1,6 @@
 //! The log in files against its promises.
 
+mod compaction;
 mod crash;
 mod damage;
 mod model;

@@ -12,6 +12,7 @@ use std::{
     io,
     sync::{
         Arc,
+        atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, Instant},
@@ -24,17 +25,13 @@ use super::{
     SyncLevel,
     deletion::Delete,
     disk::{Disk, DiskFile, TEMPORARY, write_full},
-    file::{Segment, index_name, segment_name},
+    file::{Segment, SegmentName},
     index::MemoryIndex,
     record::{COMMIT_BYTES, Commit, EventRecord, HEADER_BYTES, Header, Record, encode},
-    retention::Retention,
     shared::Shared,
-    state_file::{LogState, save_front},
+    state_file::LogState,
 };
-use crate::{
-    AppendError, Appended, Batch, Entry, IdempotencyKey, MemoryLimits, Timestamp,
-    ledger::{keys::Keys, position},
-};
+use crate::{AppendError, Appended, Batch, Entry, IdempotencyKey, MemoryLimits, Timestamp, ledger::position};
 
 /// Bytes after which a group takes no further batch.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -78,7 +75,6 @@ pub(super) struct Writer {
     pub(super) unsynced_since: Option<Instant>,
     /// The file must not be written again.
     pub(super) broken: bool,
-    pub(super) keys: Keys,
     pub(super) limits: MemoryLimits,
     pub(super) state: LogState,
     /// Rings when something was published; dropped when the log is closed.
@@ -104,7 +100,8 @@ enum Planned {
 
 struct Written {
     entry: Arc<Entry>,
-    offset: u32,
+    /// Offset and length.
+    place: (u32, u32),
     key: Option<IdempotencyKey>,
 }
 
@@ -191,7 +188,7 @@ impl Writer {
             return Vec::new();
         }
         let now = self.shared.clock.now();
-        self.keys.expire(now, &self.limits);
+        self.shared.keys().expire(now, &self.limits);
         if let Err(error) = self.make_writable() {
             self.complain(&error);
             return batches.iter().map(|_| Err(refused(&error))).collect();
@@ -208,8 +205,8 @@ impl Writer {
     }
 
     fn plan(&self, group: &mut Group, now: Timestamp, batch: Batch) -> Planned {
-        if let Some(first_id) = batch.key.as_ref().and_then(|key| self.keys.get(key)) {
-            return Planned::Settled(Ok(Appended::Duplicate { first_id: first_id.clone() }));
+        if let Some(first_id) = batch.key.as_ref().and_then(|key| self.shared.keys().get(key).cloned()) {
+            return Planned::Settled(Ok(Appended::Duplicate { first_id }));
         }
         if let Some(first_id) = batch.key.as_ref().and_then(|key| group.keys.get(key)) {
             return Planned::WithGroup(Appended::Duplicate { first_id: first_id.clone() });
@@ -244,7 +241,8 @@ impl Writer {
             let number = self.newest + group.entries.len() as u64 + 1;
             last.position = position(number);
             let entry = Arc::new(Entry::new(last, now, event));
-            let offset = u32::try_from(self.bytes + group.bytes.len() as u64);
+            let start = group.bytes.len();
+            let offset = u32::try_from(self.bytes + start as u64);
             let key = batch.key.take();
             let record = Record::Event(EventRecord {
                 number,
@@ -253,7 +251,8 @@ impl Writer {
                 event: StoredEvent::of(&entry.event),
             });
             let encoded = encode(&self.segment.header, self.bytes, &mut group.bytes, &record);
-            let (Ok(()), Ok(offset)) = (encoded, offset) else {
+            let length = u32::try_from(group.bytes.len() - start);
+            let (Ok(()), Ok(offset), Ok(length)) = (encoded, offset, length) else {
                 return Err("the event is too large for a record".into());
             };
             let bytes = (group.bytes.len() - bytes_before + COMMIT_BYTES) as u64;
@@ -263,7 +262,7 @@ impl Writer {
                 ));
             }
             ids.push(entry.id.clone());
-            group.entries.push(Written { entry, offset, key });
+            group.entries.push(Written { entry, place: (offset, length), key });
         }
         Ok(Appended::New { ids, last })
     }
@@ -303,12 +302,12 @@ impl Writer {
         for written in &group.entries {
             if let Some(key) = &written.key {
                 let (id, time) = (written.entry.id.clone(), written.entry.time);
-                self.keys.insert(key.clone(), id, time, last, &self.limits);
+                self.shared.keys().insert(key.clone(), id, time, last, &self.limits);
             }
         }
         self.segment.extend(|index| {
-            for Written { entry, offset, key } in &group.entries {
-                index.push(*offset, entry.time, &entry.event, key.as_ref());
+            for Written { entry, place, key } in &group.entries {
+                index.push(*place, entry.time, &entry.event, key.as_ref());
             }
             index.bytes = bytes;
         });
@@ -332,7 +331,9 @@ impl Writer {
 
     /// A file that can be written, with room in its segment.
     fn make_writable(&mut self) -> io::Result<()> {
-        if !self.broken && self.bytes < self.shared.settings.segment_bytes() {
+        let ends =
+            self.shared.ends_segment.swap(false, Ordering::Relaxed) && self.newest >= self.segment.first();
+        if !self.broken && !ends && self.bytes < self.shared.settings.segment_bytes() {
             return Ok(());
         }
         if !self.broken
@@ -343,12 +344,12 @@ impl Writer {
         let header = Header { first: self.newest + 1, salt: random()?, ..self.segment.header };
         if header.first == self.segment.first() {
             // Nothing in it was acknowledged: its name is free.
-            let (segment, file) = create(&*self.shared.disk, header, self.segment.base)?;
+            let (segment, file) = create(&*self.shared.disk, header, self.segment.base())?;
             self.start(segment, file, true);
             return Ok(());
         }
         self.segment.seal(&*self.shared.disk)?;
-        let (segment, file) = create(&*self.shared.disk, header, self.segment.base + self.segment.bytes())?;
+        let (segment, file) = create(&*self.shared.disk, header, self.segment.base() + self.segment.bytes())?;
         self.start(segment, file, false);
         Ok(())
     }
@@ -419,8 +420,7 @@ impl Writer {
                 return;
             }
             // On a full disk there may be no room for this. Freeing makes room; floors that are not saved are told as a gap after a restart.
-            let freed_through = full[count - 1].last();
-            match save_front(&*self.shared.disk, &retention, &self.keys, freed_through) {
+            match self.shared.save_front(&retention) {
                 Err(error) if !is_full(&error) => return self.complain(&error),
                 _ => {}
             }
@@ -429,25 +429,22 @@ impl Writer {
         };
         // What stays behind is removed when the log is opened the next time.
         for segment in hidden {
-            let _ = self.shared.disk.remove(&segment_name(segment.first()));
-            let _ = self.shared.disk.remove(&index_name(segment.first()));
+            let _ = self.shared.disk.remove(&segment.name.log());
+            let _ = self.shared.disk.remove(&segment.name.index());
         }
         let _ = self.shared.disk.sync_directory();
-    }
-
-    /// Saves what must outlive the segments that have been freed.
-    pub(super) fn save_front(&self, retention: &Retention) -> io::Result<()> {
-        let freed_through = self.shared.state().segments[0].first() - 1;
-        save_front(&*self.shared.disk, retention, &self.keys, freed_through)
     }
 
     /// Makes sure of everything and writes down that nothing is missing. A log that cannot be closed is opened as after a crash.
     fn close(mut self) {
         self.shared.state().trouble = Some("it has been closed".to_owned());
+        // What is being compacted is given up, and nothing changes any more.
+        self.shared.closing.store(true, Ordering::Relaxed);
+        drop(lock(&self.shared.compacting));
         if self.broken || self.file.sync_data().is_err() {
             return;
         }
-        let saved = self.save_front(&self.shared.retention());
+        let saved = self.shared.save_front(&self.shared.retention());
         if saved.is_ok() {
             self.state.closed_at = Some(self.newest);
             let _ = self.state.save(&*self.shared.disk);
@@ -457,12 +454,13 @@ impl Writer {
 
 /// Makes a new segment, and makes sure of it.
 pub(super) fn create(disk: &dyn Disk, header: Header, base: u64) -> io::Result<(Segment, Arc<dyn DiskFile>)> {
-    let file = disk.create(&segment_name(header.first))?;
+    let name = SegmentName::new(header.first);
+    let file = disk.create(&name.log())?;
     write_full(&*file, &header.encode(), 0)?;
     file.sync_data()?;
     disk.sync_directory()?;
     let index = MemoryIndex::new(header.salt, HEADER_BYTES as u64);
-    Ok((Segment::with_memory(header, base, index), file))
+    Ok((Segment::with_memory(name, header, base, index), file))
 }
 
 /// A number that nobody can guess.

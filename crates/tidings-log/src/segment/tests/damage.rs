@@ -32,9 +32,40 @@ async fn filled() -> (SimulatedDisk, Vec<(Cursor, String)>) {
     (disk, said)
 }
 
+/// The same with a third topic between them that was deleted and taken out.
+async fn compacted() -> (SimulatedDisk, Vec<(Cursor, String)>) {
+    let (disk, clock) = (SimulatedDisk::new(1), Clock::manual(crate::Timestamp::from_millis(1_000)));
+    let settings = SegmentSettings { keys_age_max: Duration::ZERO, ..settings() };
+    let log = SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), settings, clock.clone())
+        .expect("a fresh log");
+    let mut said = Vec::new();
+    for number in 0..45 {
+        let text = format!("{number} {}", "x".repeat(number * 2));
+        let batch = Batch { events: vec![event(["a", "b", "deleted"][number % 3], &text)], key: None };
+        let Ok(Appended::New { last, .. }) = log.append(batch).await else { panic!("no room") };
+        if number % 3 < 2 {
+            said.push((last, text));
+        }
+    }
+    log.delete(&Topic::from_stored("deleted").expect("a topic")).await.expect("deleted");
+    clock.advance(Duration::from_millis(1));
+    assert!(log.compact().expect("compacted") > 2);
+    drop(log);
+    (disk, said)
+}
+
 #[tokio::test]
 async fn no_flipped_byte_is_delivered_or_hidden() {
-    let (disk, said) = filled().await;
+    flip_each(filled().await, &[everything(), exact("a"), exact("b")]).await;
+}
+
+#[tokio::test]
+async fn no_flipped_byte_of_a_compacted_log_is_delivered_or_hidden() {
+    // Whoever reads everything is told of the deletion anyway.
+    flip_each(compacted().await, &[exact("a"), exact("b")]).await;
+}
+
+async fn flip_each((disk, said): (SimulatedDisk, Vec<(Cursor, String)>), filters: &[Filter]) {
     let step =
         env::var("TIDINGS_FLIP_STEP").ok().map_or(STEP_DEFAULT, |text| text.parse().expect("a number"));
     let names = disk.list().expect("names");
@@ -47,29 +78,29 @@ async fn no_flipped_byte_is_delivered_or_hidden() {
         for byte in (0..bytes).step_by(step) {
             let damaged = disk.copy();
             damaged.change(name, |content| content[byte] ^= 1 << (byte % 8));
-            check(&damaged, &said, &format!("{name} at {byte}"), true).await;
+            check(&damaged, &said, filters, &format!("{name} at {byte}"), true).await;
         }
     }
 }
 
 #[tokio::test]
 async fn a_missing_file_is_told() {
-    let (disk, said) = filled().await;
-    for name in disk.list().expect("names") {
-        let damaged = disk.copy();
-        damaged.remove(&name).expect("it is there");
-        check(&damaged, &said, &format!("{name} is missing"), false).await;
+    for (disk, said) in [filled().await, compacted().await] {
+        for name in disk.list().expect("names") {
+            let damaged = disk.copy();
+            damaged.remove(&name).expect("it is there");
+            check(&damaged, &said, &[exact("a"), exact("b")], &format!("{name} is missing"), false).await;
+        }
     }
 }
 
-async fn check(disk: &SimulatedDisk, said: &[(Cursor, String)], what: &str, red: bool) {
+async fn check(disk: &SimulatedDisk, said: &[(Cursor, String)], filters: &[Filter], what: &str, red: bool) {
     let log = match open(disk) {
         Ok(log) => log,
         // A version that was damaged has a wrong checksum: only a real one is refused.
         Err(error) => panic!("{what}: {error}"),
     };
-    let filters = [everything(), exact("a"), exact("b")];
-    for filter in &filters {
+    for filter in filters {
         let page = log.read(Position::BEFORE_ALL, filter, usize::MAX).await.expect("a page");
         let bounds = log.bounds().await.expect("bounds");
         let mut missing = None;

@@ -1,0 +1,342 @@
+//! Compaction: the bytes of hidden events leave the disk before their segment does.
+//!
+//! A thread of its own looks at one segment after the other in which something was hidden, and writes those anew of which much is: the events that stay
+//! keep their numbers, ids and times, and a short record stands in the place of those that went. The hot path does not notice:
+//! appends, readers and tails go on with the old file until the new one stands in its place, and whoever has the old one open reads it to its end.
+//!
+//! What is taken out, and when:
+//! - what was deleted, once its segment is full and no key of it can be repeated any more ([`SegmentSettings::keys_age_max`](super::SegmentSettings));
+//!   the segment that grows ends with the next append for it;
+//! - what a rule hides, once so many hundredths ([`HIDDEN_PERCENT`]) of its segment are hidden;
+//! - never from a segment in which something is damaged: that is left for whoever wants to salvage it.
+//!
+//! Steps, after each of which a crash loses nothing: the new file and its index are written beside the old ones under a temporary name and synced; what
+//! must be told of the events that go is saved (`front`); the new file gets its name, one generation later, and the directory is synced; readers are
+//! pointed to it; the old file is removed. A log that finds two generations of a segment takes the later one, which is whole.
+//!
+//! Memory is bounded by the index of one segment, work by [`REST`]. What fails, on a full disk for example, is tried again later, and the log is none
+//! the worse for it.
+
+use std::{
+    convert::Infallible,
+    io,
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    disk::{DiskFile, TEMPORARY, write_full},
+    file::{Segment, SegmentName, restore},
+    hiding::{Fate, Hiding},
+    index::{MemoryIndex, Row},
+    index_file,
+    record::{Commit, EventRecord, HEADER_BYTES, Header, Record, encode},
+    scan::{Found, RecordReader},
+    shared::Shared,
+    writer::random,
+};
+use crate::{draft::Audience, memory::lock};
+
+/// How many hundredths of a segment have to be hidden by rules.
+pub(super) const HIDDEN_PERCENT: u64 = 50;
+/// How often it is looked for something to do.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How much longer than a compaction the rest after it is.
+const REST: u32 = 4;
+/// Bytes that are read, and written, at once.
+const WINDOW_BYTES: usize = 1024 * 1024;
+
+/// Looks for something to do until the log is closed.
+pub(super) fn run(shared: &Shared, closed: &Receiver<Infallible>) {
+    let mut patience = LOOK_EVERY;
+    while closed.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+        patience = LOOK_EVERY;
+        for first in shared.touched() {
+            let began = Instant::now();
+            // What could not be written now is tried again at the next look.
+            if let Ok(Outcome::Compacted) = look_at(shared, first) {
+                patience = began.elapsed() * REST;
+                break;
+            }
+        }
+    }
+}
+
+/// What came of looking at a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    /// It was written anew.
+    Compacted,
+    /// There is nothing to do until something else of it is hidden.
+    Nothing,
+    /// There will be later.
+    NotYet,
+}
+
+/// Looks at a segment in which something was hidden, and writes it anew if that is due.
+pub(super) fn look_at(shared: &Shared, first: u64) -> io::Result<Outcome> {
+    let _turn = lock(&shared.compacting);
+    if shared.closing.load(Ordering::Relaxed) {
+        return Ok(Outcome::NotYet);
+    }
+    let (segments, _) = shared.acknowledged();
+    let Some(place) = segments.iter().position(|segment| segment.first() == first) else {
+        shared.retention().touched.remove(&first);
+        return Ok(Outcome::Nothing);
+    };
+    let segment = &segments[place];
+    let oldest_key = shared.clock.now().earlier_by(shared.settings.keys_age_max);
+    if segment.times().1 >= oldest_key {
+        return Ok(Outcome::NotYet);
+    }
+    let (hiding, front) = {
+        let mut retention = shared.retention();
+        retention.touched.remove(&first);
+        (retention.hiding.clone(), retention.front)
+    };
+    let looked = Plan::of(shared, segment, hiding, front).and_then(|plan| {
+        if segment.has_lost() || !plan.is_due(segment) {
+            plan.note_clean(segment);
+            return Ok(Outcome::Nothing);
+        }
+        if place + 1 == segments.len() {
+            shared.ends_segment.store(plan.deleted_bytes > 0, Ordering::Relaxed);
+            return Ok(Outcome::NotYet);
+        }
+        plan.carry_out(shared, segment)
+    });
+    if !matches!(looked, Ok(Outcome::Compacted | Outcome::Nothing)) {
+        shared.retention().touched.insert(first);
+    }
+    match looked {
+        // Retention freed it meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Outcome::NotYet),
+        looked => looked,
+    }
+}
+
+/// What of a segment goes.
+struct Plan {
+    hiding: Hiding,
+    front: u64,
+    rows: Vec<Row>,
+    fates: Vec<Fate>,
+    hidden_bytes: u64,
+    deleted_bytes: u64,
+}
+
+impl Plan {
+    fn of(shared: &Shared, segment: &Segment, hiding: Hiding, front: u64) -> io::Result<Self> {
+        let disk = &*shared.disk;
+        let audiences = segment.audiences_from(disk, 0)?;
+        let fates = audiences.iter().map(|audience: &Audience| hiding.fate(audience)).collect();
+        let rows = segment.rows(disk, 0..u32::MAX)?;
+        let mut plan = Self { hiding, front, rows, fates, hidden_bytes: 0, deleted_bytes: 0 };
+        for (number, row) in (segment.first()..).zip(&plan.rows) {
+            if row.offset > 0 && plan.hides(number, row) {
+                plan.hidden_bytes += u64::from(row.length);
+                if number <= plan.fates[row.audience as usize].deleted_through {
+                    plan.deleted_bytes += u64::from(row.length);
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    fn is_due(&self, segment: &Segment) -> bool {
+        self.deleted_bytes > 0 || self.hidden_bytes * 100 >= segment.file_bytes() * HIDDEN_PERCENT
+    }
+
+    fn hides(&self, number: u64, row: &Row) -> bool {
+        number <= self.front
+            || self
+                .fates
+                .get(row.audience as usize)
+                .is_some_and(|fate| self.hiding.hides_fated(*fate, number))
+    }
+
+    /// Nothing is left in a segment of what was deleted by then.
+    fn note_clean(&self, segment: &Segment) {
+        if self.deleted_bytes == 0 {
+            segment.note_clean(self.hiding.deletions.serial);
+        }
+    }
+
+    fn carry_out(&self, shared: &Shared, old: &Arc<Segment>) -> io::Result<Outcome> {
+        let name = SegmentName { generation: old.name.generation + 1, ..old.name };
+        let temporary = format!("{}{TEMPORARY}", name.log());
+        let done = self.write(shared, old, name, &temporary).and_then(|written| match written {
+            Some((header, end)) => self.put_in_place(shared, old, name, &temporary, header, end),
+            None => Ok(Outcome::Nothing),
+        });
+        if !matches!(done, Ok(Outcome::Compacted)) {
+            // What stays behind is removed when the log is opened the next time.
+            let _ = shared.disk.remove(&temporary);
+        }
+        done
+    }
+
+    /// Writes what stays into a file, and its index. `None` if something turns out to be damaged, or the log is being closed.
+    fn write(
+        &self,
+        shared: &Shared,
+        old: &Segment,
+        name: SegmentName,
+        temporary: &str,
+    ) -> io::Result<Option<(Header, u64)>> {
+        let header = Header { salt: random()?, ..old.header };
+        let file = shared.disk.create(temporary)?;
+        let mut output = Output::new(&*file, header)?;
+        let mut reader = RecordReader::new(shared.disk.open(&old.name.log())?, old.header)?;
+        for (number, row) in (old.first()..).zip(&self.rows) {
+            if row.offset == 0 || self.hides(number, row) {
+                output.remove(number);
+                continue;
+            }
+            let offset = u64::from(row.offset);
+            let Found::Record(head) = reader.head(offset, WINDOW_BYTES)? else {
+                shared.note_damage(old, number);
+                return Ok(None);
+            };
+            match reader.record(offset, head, WINDOW_BYTES)? {
+                Some(Record::Event(record)) if record.number == number => output.keep(record)?,
+                _ => {
+                    shared.note_damage(old, number);
+                    return Ok(None);
+                }
+            }
+            if shared.closing.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+        }
+        let (index, end) = output.finish(old.last())?;
+        file.sync_data()?;
+        index_file::write(&*shared.disk, &name.index(), header.salt, &index)?;
+        Ok(Some((header, end)))
+    }
+
+    fn put_in_place(
+        &self,
+        shared: &Shared,
+        old: &Arc<Segment>,
+        name: SegmentName,
+        temporary: &str,
+        header: Header,
+        end: u64,
+    ) -> io::Result<Outcome> {
+        let disk = &*shared.disk;
+        let mut retention = shared.retention();
+        let place = {
+            let state = shared.state();
+            state.segments.iter().position(|segment| Arc::ptr_eq(segment, old))
+        };
+        let Some(place) = place else { return Ok(Outcome::Nothing) };
+        // What goes must be told after any crash from now on.
+        shared.save_front(&retention)?;
+        disk.rename(temporary, &name.log())?;
+        disk.sync_directory()?;
+        let new = Segment::with_file(disk, name, header, old.base(), end)?
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the new index cannot be read"))?;
+        new.note_clean(self.hiding.deletions.serial);
+        retention.some_removed = true;
+        let mut state = shared.state();
+        let mut segments = state.segments.to_vec();
+        segments[place] = Arc::new(new);
+        for behind in place + 1..segments.len() {
+            segments[behind].set_base(segments[behind - 1].base() + segments[behind - 1].bytes());
+        }
+        // A deletion is done with when nothing is left of what it took, nor in memory.
+        let in_memory_from = state.recent.first().unwrap_or(u64::MAX);
+        let is_done = |through: u64, serial: u64| {
+            through < in_memory_from
+                && segments
+                    .iter()
+                    .take_while(|segment| segment.first() <= through)
+                    .all(|segment| segment.is_clean(serial))
+        };
+        retention.hiding.deletions = Arc::new(retention.hiding.deletions.without(is_done));
+        state.segments = Arc::new(segments);
+        state.hiding = retention.hiding.clone();
+        drop(state);
+        retention.look_again();
+        drop(retention);
+        // Whoever reads them now asks again, and finds the new ones.
+        let _ = disk.remove(&old.name.log());
+        let _ = disk.remove(&old.name.index());
+        Ok(Outcome::Compacted)
+    }
+}
+
+/// A segment that is written anew.
+struct Output<'a> {
+    file: &'a dyn DiskFile,
+    header: Header,
+    index: MemoryIndex,
+    buffer: Vec<u8>,
+    written: u64,
+    /// The events that were removed since the last one that stays.
+    removed: Option<(u64, u64)>,
+}
+
+impl<'a> Output<'a> {
+    fn new(file: &'a dyn DiskFile, header: Header) -> io::Result<Self> {
+        write_full(file, &header.encode(), 0)?;
+        let written = HEADER_BYTES as u64;
+        let index = MemoryIndex::new(header.salt, written);
+        Ok(Self { file, header, index, buffer: Vec::new(), written, removed: None })
+    }
+
+    fn remove(&mut self, number: u64) {
+        let first = self.removed.map_or(number, |(first, _)| first);
+        self.removed = Some((first, number));
+    }
+
+    fn keep(&mut self, record: EventRecord<'_>) -> io::Result<()> {
+        let too_large =
+            || io::Error::new(io::ErrorKind::InvalidData, "a record does not fit where it fitted");
+        self.end_removed()?;
+        let start = self.buffer.len();
+        let record = Record::Event(record);
+        encode(&self.header, self.written, &mut self.buffer, &record).map_err(|_| too_large())?;
+        let offset = u32::try_from(self.written + start as u64).map_err(|_| too_large())?;
+        let length = u32::try_from(self.buffer.len() - start).map_err(|_| too_large())?;
+        let Record::Event(record) = record else { return Err(too_large()) };
+        let (entry, key) = restore(&self.header, record)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a record holds no event"))?;
+        self.index.push((offset, length), entry.time, &entry.event, key.as_ref());
+        self.flush_beyond(WINDOW_BYTES)
+    }
+
+    fn end_removed(&mut self) -> io::Result<()> {
+        let Some((first, last)) = self.removed.take() else { return Ok(()) };
+        self.index.push_removed(u32::try_from(last - first + 1).map_err(io::Error::other)?);
+        self.push(&Record::Removed { first, last })
+    }
+
+    fn push(&mut self, record: &Record<'_>) -> io::Result<()> {
+        encode(&self.header, self.written, &mut self.buffer, record)
+            .map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    fn flush_beyond(&mut self, bytes: usize) -> io::Result<()> {
+        if self.buffer.len() > bytes {
+            write_full(self.file, &self.buffer, self.written)?;
+            self.written += self.buffer.len() as u64;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends the segment. All of it had been acknowledged, which its last record says.
+    fn finish(mut self, last: u64) -> io::Result<(MemoryIndex, u64)> {
+        self.end_removed()?;
+        self.push(&Record::Commit(Commit { first: self.header.first, last, synced_through: last }))?;
+        self.flush_beyond(0)?;
+        self.index.bytes = self.written;
+        Ok((self.index, self.written))
+    }
+}
