@@ -26,6 +26,7 @@ mod reading;
 mod record;
 mod recover;
 mod retention;
+mod rewriting;
 mod ruled;
 mod scan;
 mod shared;
@@ -35,6 +36,7 @@ mod state_file;
 mod tail;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod writer;
 
 use std::{

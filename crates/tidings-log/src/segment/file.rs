@@ -179,6 +179,23 @@ impl Segment {
         }
     }
 
+    /// How many events compaction took out.
+    pub(super) fn removed_count(&self) -> u64 {
+        match &*self.read() {
+            Index::Memory(index) => u64::from(index.removed.count),
+            Index::File(summary) => u64::from(summary.removed.count),
+        }
+    }
+
+    /// How many events were lost when the index was made.
+    pub(super) fn lost_count(&self) -> u64 {
+        let count = |holes: &[(u32, u32)]| holes.iter().map(|(from, to)| u64::from(to - from) + 1).sum();
+        match &*self.read() {
+            Index::Memory(index) => count(&index.holes),
+            Index::File(summary) => count(&summary.holes),
+        }
+    }
+
     /// The newest event that compaction took out.
     pub(super) fn newest_removed(&self) -> Option<u64> {
         let removed = match &*self.read() {

@@ -123,6 +123,15 @@ pub(super) fn write(disk: &dyn Disk, name: &str, salt: u64, index: &MemoryIndex)
     disk.rename(&temporary, name)
 }
 
+/// Reads an index from end to end. What is wrong with it is told as [`io::ErrorKind::InvalidData`].
+pub(super) fn verify(disk: &dyn Disk, name: &str, salt: u64) -> io::Result<()> {
+    let mut index = IndexFile::open(disk, name, salt)?;
+    for page in 0..index.header.bytes.div_ceil(CONTENT_BYTES as u64) {
+        index.load(page)?;
+    }
+    index.lists().map(drop)
+}
+
 fn contents(index: &MemoryIndex) -> Vec<u8> {
     let slots = if index.names.is_empty() { 0 } else { (index.names.len() * 2).next_power_of_two() };
     let mut table = vec![(0_u64, 0_u32, 0_u32); slots];

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// What a file is renamed to that cannot be a segment and may hold events.
-const DAMAGED: &str = ".damaged";
+pub(super) const DAMAGED: &str = ".damaged";
 
 /// What opening a directory found.
 #[derive(Debug, Default)]

@@ -78,6 +78,63 @@ impl RecordReader {
     }
 }
 
+/// What stands in a segment, from one end to the other.
+#[derive(Debug)]
+pub(super) enum Walked<'a> {
+    Record {
+        record: Record<'a>,
+        offset: u64,
+        end: u64,
+    },
+    /// No record can be read here; the next one begins at the end.
+    Damaged {
+        offset: u64,
+        end: u64,
+    },
+    /// The file ends before the record does.
+    Short {
+        offset: u64,
+        end: u64,
+    },
+}
+
+/// Goes through a segment, also behind damage.
+pub(super) fn walk(
+    file: &Arc<dyn DiskFile>,
+    header: Header,
+    mut look: impl FnMut(Walked<'_>),
+) -> io::Result<()> {
+    let mut reader = RecordReader::new(Arc::clone(file), header)?;
+    let file_bytes = reader.file_bytes;
+    let mut offset = HEADER_BYTES as u64;
+    while offset < file_bytes {
+        let end = match reader.head(offset, WINDOW_BYTES)? {
+            Found::Short => {
+                look(Walked::Short { offset, end: file_bytes });
+                break;
+            }
+            Found::Record(head) => {
+                let end = offset + head.bytes as u64;
+                match reader.record(offset, head, WINDOW_BYTES)? {
+                    Some(record) => look(Walked::Record { record, offset, end }),
+                    None => look(Walked::Damaged { offset, end }),
+                }
+                end
+            }
+            Found::Damaged => {
+                let mut end = offset + 1;
+                while end < file_bytes && !is_record(&mut reader, end)? {
+                    end += 1;
+                }
+                look(Walked::Damaged { offset, end });
+                end
+            }
+        };
+        offset = end;
+    }
+    Ok(())
+}
+
 /// Every whole record of a segment.
 #[derive(Debug)]
 pub(super) struct Survey {
@@ -125,38 +182,20 @@ impl Survey {
             Ok(header) => header,
             Err(none) => return Ok(Err(none)),
         };
-        let mut reader = RecordReader::new(Arc::clone(&file), header)?;
-        let file_bytes = reader.file_bytes;
         let (events, commits) = (Vec::new(), Vec::new());
+        let (known, file_bytes) = (Arc::clone(&file), file.len()?);
         let mut survey = Self { header, file, file_bytes, events, commits, damaged_at: None };
-        let mut offset = HEADER_BYTES as u64;
-        while offset < file_bytes {
-            match reader.head(offset, WINDOW_BYTES)? {
-                Found::Short => break,
-                Found::Record(head) => {
-                    let end = offset + head.bytes as u64;
-                    match reader.record(offset, head, WINDOW_BYTES)? {
-                        Some(Record::Event(event)) => {
-                            survey.note(event.number..=event.number, false, offset, end);
-                        }
-                        Some(Record::Removed { first, last }) => {
-                            survey.note(first..=last, true, offset, end);
-                        }
-                        Some(Record::Commit(commit)) => survey.commits.push((commit, end)),
-                        Some(Record::Other) => {}
-                        None => survey.damaged_at = Some(offset),
-                    }
-                    offset = end;
-                }
-                Found::Damaged => {
-                    survey.damaged_at = Some(offset);
-                    offset += 1;
-                    while offset < file_bytes && !is_record(&mut reader, offset)? {
-                        offset += 1;
-                    }
-                }
+        walk(&known, header, |walked| match walked {
+            Walked::Record { record: Record::Event(event), offset, end } => {
+                survey.note(event.number..=event.number, false, offset, end);
             }
-        }
+            Walked::Record { record: Record::Removed { first, last }, offset, end } => {
+                survey.note(first..=last, true, offset, end);
+            }
+            Walked::Record { record: Record::Commit(commit), end, .. } => survey.commits.push((commit, end)),
+            Walked::Record { record: Record::Other, .. } | Walked::Short { .. } => {}
+            Walked::Damaged { offset, .. } => survey.damaged_at = Some(offset),
+        })?;
         Ok(Ok(survey))
     }
 

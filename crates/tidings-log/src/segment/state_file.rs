@@ -30,7 +30,7 @@ use crate::{
     ledger::{floors::Floors, keys::Keys, number, position},
 };
 
-const STATE_NAME: &str = "state";
+pub(super) const STATE_NAME: &str = "state";
 pub(super) const FRONT_NAME: &str = "front";
 const STATE_MAGIC: [u8; 8] = *b"tidstate";
 const FRONT_MAGIC: [u8; 8] = *b"tidfront";

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod model;
 mod reopening;
+mod tools;
 mod trouble;
 
 use std::sync::Arc;

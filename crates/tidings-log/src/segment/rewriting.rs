@@ -1,0 +1,85 @@
+//! Writing a segment anew, with fewer events: what stays keeps its number, id and time, and a short record stands in the place of what went.
+
+use std::io;
+
+use super::{
+    disk::{DiskFile, write_full},
+    file::restore,
+    index::MemoryIndex,
+    record::{Commit, EventRecord, HEADER_BYTES, Header, Record, encode},
+};
+
+/// Bytes that are written at once.
+const WINDOW_BYTES: usize = 1024 * 1024;
+
+/// A segment that is written anew.
+pub(super) struct Output<'a> {
+    file: &'a dyn DiskFile,
+    header: Header,
+    index: MemoryIndex,
+    buffer: Vec<u8>,
+    written: u64,
+    /// The events that were removed since the last one that stays.
+    removed: Option<(u64, u64)>,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn new(file: &'a dyn DiskFile, header: Header) -> io::Result<Self> {
+        write_full(file, &header.encode(), 0)?;
+        let written = HEADER_BYTES as u64;
+        let index = MemoryIndex::new(header.salt, written);
+        Ok(Self { file, header, index, buffer: Vec::new(), written, removed: None })
+    }
+
+    /// The next event is not there any more.
+    pub(super) fn remove(&mut self, number: u64) {
+        let first = self.removed.map_or(number, |(first, _)| first);
+        self.removed = Some((first, number));
+    }
+
+    /// The next event is this one.
+    pub(super) fn keep(&mut self, record: EventRecord<'_>) -> io::Result<()> {
+        let too_large =
+            || io::Error::new(io::ErrorKind::InvalidData, "a record does not fit where it fitted");
+        self.end_removed()?;
+        let start = self.buffer.len();
+        let record = Record::Event(record);
+        encode(&self.header, self.written, &mut self.buffer, &record).map_err(|_| too_large())?;
+        let offset = u32::try_from(self.written + start as u64).map_err(|_| too_large())?;
+        let length = u32::try_from(self.buffer.len() - start).map_err(|_| too_large())?;
+        let Record::Event(record) = record else { return Err(too_large()) };
+        let (entry, key) = restore(&self.header, record)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a record holds no event"))?;
+        self.index.push((offset, length), entry.time, &entry.event, key.as_ref());
+        self.flush_beyond(WINDOW_BYTES)
+    }
+
+    fn end_removed(&mut self) -> io::Result<()> {
+        let Some((first, last)) = self.removed.take() else { return Ok(()) };
+        self.index.push_removed(u32::try_from(last - first + 1).map_err(io::Error::other)?);
+        self.push(&Record::Removed { first, last })
+    }
+
+    fn push(&mut self, record: &Record<'_>) -> io::Result<()> {
+        encode(&self.header, self.written, &mut self.buffer, record)
+            .map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    fn flush_beyond(&mut self, bytes: usize) -> io::Result<()> {
+        if self.buffer.len() > bytes {
+            write_full(self.file, &self.buffer, self.written)?;
+            self.written += self.buffer.len() as u64;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends the segment. All of it had been acknowledged, which its last record says.
+    pub(super) fn finish(mut self, last: u64) -> io::Result<(MemoryIndex, u64)> {
+        self.end_removed()?;
+        self.push(&Record::Commit(Commit { first: self.header.first, last, synced_through: last }))?;
+        self.flush_beyond(0)?;
+        self.index.bytes = self.written;
+        Ok((self.index, self.written))
+    }
+}

@@ -1,0 +1,441 @@
+//! Looking at a log from outside, without opening it: what is in it, whether all of it is whole, and saving what is.
+//!
+//! Nothing here changes the directory that it looks at, and nothing makes a log out of what is none. A log that is in use can be looked at: what is being
+//! written counts as not finished, what is freed meanwhile is passed over. Saving asks for the directory to be free.
+
+mod salvage;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use self::salvage::{Salvage, new_directory};
+use super::{
+    disk::{Disk, ReadOnlyDisk, is_in_use, read_full},
+    file::{Segment, SegmentName},
+    index_file,
+    record::{HEADER_BYTES, Header, NoHeader, Record},
+    recover::DAMAGED,
+    scan::{Survey, Walked, walk},
+    state_file::{FRONT_NAME, LogState, STATE_NAME, load_front},
+};
+use crate::{EpochStart, MemoryLimits, Timestamp};
+
+/// Bytes that are read at once.
+const WINDOW_BYTES: usize = 1024 * 1024;
+
+/// Why a log cannot be looked at, or saved.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", directory.display())]
+pub struct ToolError {
+    directory: PathBuf,
+    reason: ToolFailure,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ToolFailure {
+    #[error("there is no log in this directory")]
+    NoLog,
+    #[error("a hub uses it: stop that first")]
+    InUse,
+    #[error("a later version of Tidings wrote it (format {0}); use that")]
+    Newer(u32),
+    #[error("it is not empty; name a directory that is empty or does not exist")]
+    NotEmpty,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What is in a log.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// Whether a process has it open now.
+    pub is_in_use: bool,
+    /// Whether it was closed in order the last time. `None` if that is not known.
+    pub is_closed: Option<bool>,
+    /// The epochs, oldest first.
+    pub epochs: Vec<EpochStart>,
+    /// The segments, oldest first.
+    pub segments: Vec<SegmentInspection>,
+    /// Events up to this number are hidden; their bytes are freed with their segments.
+    pub hidden_through: u64,
+    /// Deleted topics whose bytes have not left yet, with the newest event that each deletion took.
+    pub deletions: Vec<(String, u64)>,
+    /// What is known to be damaged without reading everything.
+    pub damage: Vec<Finding>,
+}
+
+/// A segment of a log.
+#[derive(Clone, Debug)]
+pub struct SegmentInspection {
+    /// The file.
+    pub file: String,
+    /// The number of its first event.
+    pub first: u64,
+    /// The number of its last event; one less than the first if there is none.
+    pub last: u64,
+    /// Events whose records are there.
+    pub events: u64,
+    /// Events that compaction took out.
+    pub removed: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// The earliest time of an event.
+    pub earliest: Option<Timestamp>,
+    /// The latest time of an event.
+    pub latest: Option<Timestamp>,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// The file.
+    pub file: String,
+    /// Where in the file, in bytes.
+    pub offset: Option<u64>,
+    /// What it is, for people.
+    pub what: String,
+}
+
+/// What reading everything found.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Verified {
+    /// Segments that were read.
+    pub segments: u64,
+    /// Whole records of events.
+    pub events: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Acknowledged events that are gone though nothing took them.
+    pub lost: u64,
+    /// Things that are damaged. Each was reported.
+    pub damaged: u64,
+    /// Bytes of a write at the end that broke off or is going on: nobody was told that it succeeded.
+    pub unfinished_bytes: u64,
+}
+
+/// What was saved.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Salvaged {
+    /// Events that were copied.
+    pub events: u64,
+    /// Acknowledged events that could not be. Each stretch was reported.
+    pub lost: u64,
+}
+
+/// Says what is in a log, without reading all of it.
+pub fn inspect(directory: &Path) -> Result<Inspection, ToolError> {
+    look(directory, |files| {
+        let mut damage = files.set_aside();
+        let (state, front) = (files.state(&mut damage)?, files.front(&mut damage)?);
+        let mut segments = Vec::new();
+        for name in files.segments() {
+            match files.summary(name) {
+                Ok((segment, lost)) => {
+                    if lost > 0 {
+                        damage.push(Finding::of(&name.log(), None, format!("{lost} events are lost")));
+                    }
+                    segments.push(segment);
+                }
+                Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    damage.push(Finding::of(&name.log(), Some(0), "the header is damaged"));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        let mut last_before = front.first_known();
+        for segment in &segments {
+            let lost = last_before.and_then(|last| missing(last, segment.first));
+            damage.extend(lost.map(|(finding, _)| finding));
+            last_before = Some(segment.last);
+        }
+        Ok(Inspection {
+            is_in_use: files.is_in_use,
+            is_closed: state.as_ref().map(|state| state.closed_at.is_some()),
+            epochs: state.map(|state| state.epochs.iter().copied().collect()).unwrap_or_default(),
+            segments,
+            hidden_through: front.hidden_through,
+            deletions: front.deletions,
+            damage,
+        })
+    })
+}
+
+/// Reads everything, and reports each thing that is damaged.
+pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verified, ToolError> {
+    look(directory, |files| {
+        let mut verified = Verified::default();
+        let mut found = |verified: &mut Verified, finding| {
+            verified.damaged += 1;
+            report(finding);
+        };
+        let mut small = files.set_aside();
+        let state = files.state(&mut small)?;
+        let front = files.front(&mut small)?;
+        for finding in small {
+            found(&mut verified, finding);
+        }
+        let names = files.segments();
+        let mut last_before = front.first_known();
+        for (place, name) in names.iter().enumerate() {
+            let next = names.get(place + 1).map(|next| next.first);
+            let closed_at = state.as_ref().and_then(|state| state.closed_at).filter(|_| !files.is_in_use);
+            let mut findings = Vec::new();
+            let read = match files.read_through(*name, next, closed_at, &mut verified, &mut findings) {
+                Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::NotFound => continue,
+                read => read?,
+            };
+            if let Some((finding, count)) = last_before.and_then(|last| missing(last, name.first)) {
+                verified.lost += count;
+                found(&mut verified, finding);
+            }
+            for finding in findings {
+                found(&mut verified, finding);
+            }
+            last_before = read.or(last_before);
+        }
+        Ok(verified)
+    })
+}
+
+/// Copies every whole event of a log into a new directory, where each keeps its place, id and time. What is lost is reported, and will be told to those
+/// who read past it. Deletions stay, if they are known.
+pub fn salvage(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Result<Salvaged, ToolError> {
+    look(from, |files| {
+        if files.is_in_use {
+            return Err(ToolFailure::InUse);
+        }
+        let output = new_directory(to)?;
+        let mut findings = files.set_aside();
+        let (state, front) = (files.state(&mut findings)?, files.front(&mut findings)?);
+        findings.into_iter().for_each(&mut report);
+        let mut salvage = Salvage::new(files, &output, front.first_known());
+        let names = files.segments();
+        for (place, name) in names.iter().enumerate() {
+            let next = names.get(place + 1).map(|next| next.first);
+            salvage.copy(*name, next, state.as_ref(), &mut report)?;
+        }
+        salvage.finish(state)
+    })
+    .map_err(|mut error| {
+        if matches!(error.reason, ToolFailure::NotEmpty) {
+            to.clone_into(&mut error.directory);
+        }
+        error
+    })
+}
+
+fn look<T>(directory: &Path, look: impl FnOnce(&Files) -> Result<T, ToolFailure>) -> Result<T, ToolError> {
+    let looked = || {
+        let disk = ReadOnlyDisk(directory.to_owned());
+        let names = disk.list()?;
+        let files = Files { is_in_use: is_in_use(directory)?, disk, names };
+        let is_log = files.names.iter().any(|name| {
+            [STATE_NAME, FRONT_NAME].contains(&name.as_str()) || SegmentName::parse(name).is_some()
+        });
+        if is_log { look(&files) } else { Err(ToolFailure::NoLog) }
+    };
+    looked().map_err(|reason| ToolError { directory: directory.to_owned(), reason })
+}
+
+impl Finding {
+    fn of(file: &str, offset: Option<u64>, what: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), offset, what: what.into() }
+    }
+}
+
+/// Numbers between two segments that belong to neither, and how many they are.
+fn missing(last: u64, next_first: u64) -> Option<(Finding, u64)> {
+    let count = next_first.checked_sub(last + 1).filter(|count| *count > 0)?;
+    let what = format!("events {} to {} before it are lost", last + 1, next_first - 1);
+    Some((Finding::of(&SegmentName::new(next_first).log(), None, what), count))
+}
+
+/// The files of a directory, to be read.
+struct Files {
+    disk: ReadOnlyDisk,
+    names: Vec<String>,
+    is_in_use: bool,
+}
+
+/// What `front` says.
+#[derive(Default)]
+struct Front {
+    is_damaged: bool,
+    hidden_through: u64,
+    deletions: Vec<(String, u64)>,
+}
+
+impl Front {
+    /// The last event before those that have to be there.
+    fn first_known(&self) -> Option<u64> {
+        (!self.is_damaged).then_some(self.hidden_through)
+    }
+}
+
+impl Files {
+    /// The segments that hold, oldest first.
+    fn segments(&self) -> Vec<SegmentName> {
+        let mut all: Vec<_> = self.names.iter().filter_map(|name| SegmentName::parse(name)).collect();
+        all.sort_unstable();
+        all.reverse();
+        all.dedup_by_key(|name| name.first);
+        all.reverse();
+        all
+    }
+
+    /// What was set aside when the log was opened.
+    fn set_aside(&self) -> Vec<Finding> {
+        let names = self.names.iter().filter(|name| name.ends_with(DAMAGED));
+        let what = "was set aside because its header is damaged: without it nothing in it can be trusted";
+        names.map(|name| Finding::of(name, Some(0), what)).collect()
+    }
+
+    fn state(&self, damage: &mut Vec<Finding>) -> Result<Option<LogState>, ToolFailure> {
+        let state = LogState::load(&self.disk)?.map_err(|newer| ToolFailure::Newer(newer.0))?;
+        if state.is_none() {
+            damage.push(Finding::of(
+                STATE_NAME,
+                None,
+                "is missing or damaged: the log will begin a new epoch",
+            ));
+        }
+        Ok(state)
+    }
+
+    fn front(&self, damage: &mut Vec<Finding>) -> io::Result<Front> {
+        let loaded = load_front(&self.disk, &MemoryLimits::default(), &[])?;
+        let is_damaged = loaded.is_none() && self.names.iter().any(|name| name == FRONT_NAME);
+        if is_damaged {
+            damage.push(Finding::of(
+                FRONT_NAME,
+                None,
+                "is damaged: deletions and what was hidden are not known",
+            ));
+        }
+        let unknown = Front { is_damaged, ..Front::default() };
+        Ok(loaded.map_or(unknown, |(retention, _)| Front {
+            is_damaged,
+            hidden_through: retention.front,
+            deletions: retention
+                .hiding
+                .deletions
+                .iter()
+                .map(|(topic, through)| (topic.as_str().to_owned(), through))
+                .collect(),
+        }))
+    }
+
+    fn header(&self, name: SegmentName) -> Result<Header, ToolFailure> {
+        let file = self.disk.open(&name.log())?;
+        let mut bytes = [0; HEADER_BYTES];
+        let read = read_full(&*file, &mut bytes, 0)?;
+        match Header::decode(&bytes[..read]) {
+            Ok(header) => Ok(header),
+            Err(NoHeader::Newer(version)) => Err(ToolFailure::Newer(version)),
+            Err(NoHeader::Damaged) => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "the header is damaged").into())
+            }
+        }
+    }
+
+    /// What a segment holds by its index, or by reading it if there is none, and how many events are lost.
+    fn summary(&self, name: SegmentName) -> Result<(SegmentInspection, u64), ToolFailure> {
+        let header = self.header(name)?;
+        let bytes = self.disk.open(&name.log())?.len()?;
+        if let Ok(Some(segment)) = Segment::with_file(&self.disk, name, header, 0, bytes) {
+            return Ok(Self::summary_of(name, &segment, bytes));
+        }
+        let survey = Survey::new(self.disk.open(&name.log())?)?;
+        let survey = survey.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        let index = survey.index(&survey.settle(0, None))?;
+        Ok(Self::summary_of(name, &Segment::with_memory(name, header, 0, index), bytes))
+    }
+
+    fn summary_of(name: SegmentName, segment: &Segment, bytes: u64) -> (SegmentInspection, u64) {
+        let (earliest, latest) = segment.times();
+        let lost = segment.lost_count();
+        let removed = segment.removed_count();
+        let inspection = SegmentInspection {
+            file: name.log(),
+            first: segment.first(),
+            last: segment.last(),
+            events: (segment.last() + 1 - segment.first()).saturating_sub(removed + lost),
+            removed,
+            bytes,
+            earliest,
+            latest: earliest.map(|_| latest),
+        };
+        (inspection, lost)
+    }
+
+    /// Reads a segment and its index from end to end. Returns its last event.
+    fn read_through(
+        &self,
+        name: SegmentName,
+        next: Option<u64>,
+        closed_at: Option<u64>,
+        verified: &mut Verified,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<u64>, ToolFailure> {
+        let log = name.log();
+        let header = match self.header(name) {
+            Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                findings.push(Finding::of(
+                    &log,
+                    Some(0),
+                    "the header is damaged: nothing in it can be trusted",
+                ));
+                return Ok(None);
+            }
+            header => header?,
+        };
+        let file = self.disk.open(&log)?;
+        let survey =
+            Survey::new(Arc::clone(&file))?.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        let known_last = next.map(|next| next - 1);
+        let settled = survey.settle(closed_at.unwrap_or_default(), known_last);
+        let index = survey.index(&settled)?;
+        let is_last = next.is_none();
+        verified.segments += 1;
+        verified.bytes += file.len()?;
+        walk(&file, header, |walked| match walked {
+            Walked::Record { record: Record::Event(_), .. } => verified.events += 1,
+            Walked::Record { .. } => {}
+            Walked::Damaged { offset, end } | Walked::Short { offset, end } => {
+                let is_unfinished =
+                    is_last && offset >= settled.end && closed_at.is_none() && !settled.end_lost;
+                if is_unfinished {
+                    verified.unfinished_bytes += end - offset;
+                } else {
+                    findings.push(Finding::of(
+                        &log,
+                        Some(offset),
+                        format!("{} bytes are damaged", end - offset),
+                    ));
+                }
+            }
+        })?;
+        let newest = header.first + index.rows.len() as u64 - 1;
+        let lost: u64 = index.holes.iter().map(|(from, to)| u64::from(to - from) + 1).sum();
+        for (from, to) in &index.holes {
+            let (from, to) = (header.first + u64::from(*from), header.first + u64::from(*to));
+            findings.push(Finding::of(&log, None, format!("events {from} to {to} are lost")));
+        }
+        verified.lost += lost;
+        if settled.end_lost {
+            findings.push(Finding::of(&log, None, "acknowledged events at its end are lost"));
+        }
+        if self.names.contains(&name.index())
+            && let Err(error) = index_file::verify(&self.disk, &name.index(), header.salt)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            let what = format!("{error}; it will be made anew, and nothing is lost with it");
+            findings.push(Finding::of(&name.index(), None, what));
+        }
+        Ok(Some(newest))
+    }
+}
