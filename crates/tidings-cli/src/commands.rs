@@ -10,6 +10,8 @@ mod listening;
 mod memory;
 mod publish;
 mod serve;
+#[cfg(unix)]
+mod store;
 mod subscribe;
 mod supervisor;
 mod token;
@@ -36,6 +38,8 @@ enum Command {
     Subscribe(subscribe::Subscribe),
     Token(token::Token),
     Key(key::Key),
+    #[cfg(unix)]
+    Store(store::Store),
     Demo(demo::Demo),
     Bench(Box<bench::Bench>),
 }
@@ -48,6 +52,8 @@ impl Tidings {
             Command::Subscribe(subscribe) => subscribe.run(),
             Command::Token(token) => token.run(),
             Command::Key(key) => key.run(),
+            #[cfg(unix)]
+            Command::Store(store) => store.run(),
             Command::Demo(demo) => demo.run(),
             Command::Bench(bench) => bench.run(),
         }

@@ -1,0 +1,139 @@
+//! `tidings store` on a directory of a real log, as an operator meets it.
+#![cfg(unix)]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+use tidings::{
+    NewEvent, Validator,
+    log::{Batch, Clock, Log, SegmentLog, SegmentSettings},
+};
+use tokio::sync::Mutex;
+
+/// One test at a time: a process that another test starts holds the locks of this one for a moment, between its making and its beginning.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+fn tidings(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tidings")).args(args).env_clear().output().unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn open(directory: &Path) -> SegmentLog {
+    let settings = SegmentSettings { segment_bytes: Some(4_000), ..SegmentSettings::default() };
+    SegmentLog::open(directory, settings, Clock::system()).unwrap()
+}
+
+async fn append(log: &SegmentLog, count: usize) {
+    for number in 0..count {
+        let event = NewEvent::new("chat", format!("said-{number}-{}", "x".repeat(300)));
+        let event = Validator::default().event(event).unwrap();
+        log.append(Batch { events: vec![event], key: None }).await.unwrap();
+    }
+}
+
+async fn filled() -> (TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    append(&open(directory.path()), 40).await;
+    let path = directory.path().to_str().unwrap().to_owned();
+    (directory, path)
+}
+
+fn flip(directory: &Path, text: &str) -> String {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        let place = bytes.windows(text.len()).position(|window| window == text.as_bytes());
+        if let Some(place) = place.filter(|_| path.extension().is_some_and(|ending| ending == "log")) {
+            bytes[place] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            return path.file_name().unwrap().to_str().unwrap().to_owned();
+        }
+    }
+    panic!("nothing says {text}")
+}
+
+#[tokio::test]
+async fn a_whole_store_is_inspected_and_verified() {
+    let _turn = TURN.lock().await;
+    let (_directory, path) = filled().await;
+    let inspected = tidings(&["store", "inspect", &path]);
+    assert!(inspected.status.success(), "{}", stderr(&inspected));
+    for line in ["state      closed in order", "events     40 in ", "damage     none known"] {
+        assert!(stdout(&inspected).contains(line), "{}", stdout(&inspected));
+    }
+    let inspected = tidings(&["store", "inspect", "--json", &path]);
+    let json: serde_json::Value = serde_json::from_str(stdout(&inspected)).unwrap();
+    assert_eq!(
+        (&json["events"], &json["in_use"], &json["closed"]),
+        (&40.into(), &false.into(), &true.into())
+    );
+    assert!(json["segments"].as_array().unwrap().len() > 2);
+    let verified = tidings(&["store", "verify", &path]);
+    assert!(verified.status.success(), "{}", stderr(&verified));
+    assert!(stdout(&verified).starts_with("40 whole events in "), "{}", stdout(&verified));
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_named_and_the_others_are_saved() {
+    let _turn = TURN.lock().await;
+    let (directory, path) = filled().await;
+    let file = flip(directory.path(), "said-20-");
+    let verified = tidings(&["store", "verify", &path]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(stdout(&verified).contains(&format!("{file} at ")), "{}", stdout(&verified));
+    assert!(stdout(&verified).contains("events 21 to 21 are lost"), "{}", stdout(&verified));
+    assert_eq!(stderr(&verified).lines().count(), 1, "{}", stderr(&verified));
+    let verified = tidings(&["store", "verify", "--json", &path]);
+    let last: serde_json::Value = serde_json::from_str(stdout(&verified).lines().last().unwrap()).unwrap();
+    assert_eq!((&last["events"], &last["lost"]), (&39.into(), &1.into()));
+
+    let to = tempfile::tempdir().unwrap();
+    let to_path = to.path().join("saved");
+    let salvaged = tidings(&["store", "salvage", &path, to_path.to_str().unwrap()]);
+    assert_eq!(salvaged.status.code(), Some(1), "{}{}", stdout(&salvaged), stderr(&salvaged));
+    assert!(stdout(&salvaged).contains("39 events are in "), "{}", stdout(&salvaged));
+    assert!(stderr(&salvaged).contains("1 acknowledged events could not be saved"), "{}", stderr(&salvaged));
+    let verified = tidings(&["store", "verify", to_path.to_str().unwrap()]);
+    assert!(verified.status.success(), "{}{}", stdout(&verified), stderr(&verified));
+    let again = tidings(&["store", "salvage", &path, to_path.to_str().unwrap()]);
+    assert!(again.status.code() == Some(1) && stderr(&again).contains("not empty"), "{}", stderr(&again));
+}
+
+#[tokio::test]
+async fn a_store_in_use_can_be_looked_at_and_not_salvaged() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let log = open(directory.path());
+    append(&log, 40).await;
+    let inspected = tidings(&["store", "inspect", path]);
+    assert!(stdout(&inspected).contains("state      in use"), "{}", stdout(&inspected));
+    let verified = tidings(&["store", "verify", path]);
+    assert!(verified.status.success(), "{}{}", stdout(&verified), stderr(&verified));
+    let salvaged = tidings(&["store", "salvage", path, "/nowhere"]);
+    assert_eq!(salvaged.status.code(), Some(1));
+    assert_eq!(stderr(&salvaged), format!("error: {path}: a hub uses it: stop that first\n"));
+}
+
+#[tokio::test]
+async fn what_is_no_store_is_refused_with_one_line() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    for command in ["inspect", "verify"] {
+        let refused = tidings(&["store", command, path]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert_eq!(stderr(&refused), format!("error: {path}: there is no log in this directory\n"));
+    }
+}

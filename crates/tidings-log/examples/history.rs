@@ -1,0 +1,128 @@
+//! Measures what much history costs: `make history GIGABYTES=10` fills a log and prints how long it takes to open it, to find the first event of a quiet
+//! topic, and to replay a million events, with the memory of the process after each.
+//!
+//! Usage: `history DIRECTORY GIGABYTES`. The directory is made, and stays; a log that is there already is used as it is.
+
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use tidings_log::{Batch, Clock, Filter, Grants, Log, Position, SegmentLog, SegmentSettings, SyncLevel};
+use tidings_topic::{Event, Matcher, NewEvent, Validator};
+
+/// Bytes of data of an event.
+const EVENT_BYTES: usize = 1_000;
+/// Events of a batch while the log is filled.
+const BATCH_EVENTS: usize = 1_000;
+/// Topics that are not quiet.
+const TOPICS: usize = 1_000;
+/// So many events lie between two of the quiet topic.
+const QUIET_EVERY: usize = 3_000_000;
+/// Bytes that a replay asks for at a time, as the hub does.
+const PAGE_BYTES: usize = 128 * 1024;
+/// Events of a replay.
+const REPLAYED: usize = 1_000_000;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().collect();
+    let [_, directory, gigabytes] = &arguments[..] else {
+        return Err("usage: history DIRECTORY GIGABYTES".into());
+    };
+    let bytes: usize = gigabytes.parse::<usize>()? << 30;
+    let settings = SegmentSettings {
+        sync: SyncLevel::Never,
+        bytes_max: 1 << 40,
+        age_max: None,
+        segment_bytes: Some(64 << 20),
+        ..SegmentSettings::default()
+    };
+    if !Path::new(directory).join("state").exists() {
+        fill(&SegmentLog::open(Path::new(directory), settings.clone(), Clock::system())?, bytes).await?;
+        memory("filled")?;
+    }
+
+    let began = Instant::now();
+    let log = SegmentLog::open(Path::new(directory), settings, Clock::system())?;
+    let bounds = log.bounds().await?;
+    took("opened", began.elapsed())?;
+    println!("  events up to {:?}", bounds.newest);
+
+    for round in 1..=3 {
+        let began = Instant::now();
+        let page = log.read(Position::BEFORE_ALL, &topic("quiet"), PAGE_BYTES).await?;
+        took(
+            &format!("first events of a quiet topic, round {round}: {}", page.entries.len()),
+            began.elapsed(),
+        )?;
+    }
+    let began = Instant::now();
+    let page = log.last(1, &topic("quiet"), PAGE_BYTES).await?;
+    took(&format!("last event of a quiet topic: {}", page.entries.len()), began.elapsed())?;
+
+    for (name, filter) in [("everything", everything()), ("one of a thousand topics", topic("topic/7"))] {
+        let (mut after, mut replayed) = (Position::BEFORE_ALL, 0);
+        let began = Instant::now();
+        while replayed < REPLAYED {
+            let page = log.read(after, &filter, PAGE_BYTES).await?;
+            replayed += page.entries.len();
+            after = page.through;
+            if page.at_end {
+                break;
+            }
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        let rate = replayed as f64 / seconds;
+        took(&format!("replayed {replayed} events of {name}, {rate:.0} a second"), began.elapsed())?;
+    }
+    Ok(())
+}
+
+async fn fill(log: &SegmentLog, bytes: usize) -> Result<(), Box<dyn Error>> {
+    let padding = "x".repeat(EVENT_BYTES);
+    let count = bytes / EVENT_BYTES;
+    let mut next = 0;
+    while next < count {
+        let events = (next..next + BATCH_EVENTS).map(|number| event(number, &padding));
+        log.append(Batch { events: events.collect::<Result<_, _>>()?, key: None }).await?;
+        next += BATCH_EVENTS;
+    }
+    Ok(())
+}
+
+fn event(number: usize, padding: &str) -> Result<Event, Box<dyn Error>> {
+    let topic = if number % QUIET_EVERY == QUIET_EVERY / 2 {
+        "quiet".to_owned()
+    } else {
+        format!("topic/{}", number % TOPICS)
+    };
+    Ok(Validator::default().event(NewEvent::new(topic, padding))?)
+}
+
+fn topic(text: &str) -> Filter {
+    let matcher = Validator::default().exact(text).expect("a topic");
+    Filter { matchers: vec![matcher], grants: Grants::NONE }
+}
+
+fn everything() -> Filter {
+    Filter { matchers: vec![Matcher::Any], grants: Grants::NONE }
+}
+
+fn took(what: &str, time: Duration) -> Result<(), Box<dyn Error>> {
+    println!("{:>9.1} ms  {what}", time.as_secs_f64() * 1_000.0);
+    memory("  memory")
+}
+
+/// What the process holds, as Linux tells it.
+fn memory(what: &str) -> Result<(), Box<dyn Error>> {
+    let Ok(status) = fs::read_to_string("/proc/self/status") else { return Ok(()) };
+    let line = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown").trim().to_owned()
+    };
+    println!("  {what}: {} now, {} at most", line("VmRSS:"), line("VmHWM:"));
+    Ok(())
+}
