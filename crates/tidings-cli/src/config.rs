@@ -6,6 +6,7 @@
 mod access;
 mod layers;
 mod print;
+mod retention;
 mod settings;
 mod values;
 
@@ -25,6 +26,7 @@ use url::Url;
 use self::{
     access::Access,
     layers::{Merged, Source},
+    retention::Retention,
 };
 pub(crate) use self::{
     access::read_secret_file,
@@ -48,6 +50,8 @@ pub(crate) struct ServeConfig {
     pub(crate) allow_origins: Vec<AllowedOrigin>,
     pub(crate) streams: Vec<String>,
     pub(crate) keeping: Keeping,
+    /// Rules that are put into `keeping` when it is known what their matchers mean.
+    pub(crate) retention: Retention,
     pub(crate) heartbeat_secs: u64,
     pub(crate) retry_millis: u64,
     pub(crate) charset_utf8: bool,
@@ -84,6 +88,7 @@ pub(crate) struct ServeConfig {
 struct Written {
     merged: Merged,
     access: Access,
+    retention: Retention,
 }
 
 impl ServeConfig {
@@ -92,6 +97,7 @@ impl ServeConfig {
         let (mut table, name, folder) = read_file(file)?;
         let layer = layers::from_file(&mut table, &name)?;
         let access = Access::take_from(&mut table, &name)?;
+        let retention = Retention::take_from(&mut table, &name)?;
         if let Some(unknown) = table.keys().next() {
             return Err(unknown_setting(unknown, &name));
         }
@@ -140,7 +146,8 @@ impl ServeConfig {
             private_topics: access.private_topics(&name)?,
             auth: access.auth_config(&folder, public_url.as_ref())?,
             public_url,
-            written: Written { merged, access },
+            retention: retention.clone(),
+            written: Written { merged, access, retention },
         };
         if config.has_credentials() && config.no_auth {
             return Err(config.refuse(
@@ -166,7 +173,7 @@ impl ServeConfig {
 
     /// The configuration as a file would have it, secrets hidden, each line with where it comes from.
     pub(crate) fn to_toml(&self) -> String {
-        print::to_toml(&self.written.merged, &self.written.access)
+        print::to_toml(&self.written.merged, &self.written.access, &self.written.retention)
     }
 
     /// A mistake in a setting that only the server finds.
@@ -218,6 +225,8 @@ fn keeping(merged: &mut Merged, folder: &Path) -> Result<Keeping, Failure> {
         age_max: merged.value("retain", |word| values::limit(word, values::time))?,
         bytes_max: merged.value("retain_bytes", values::bytes)?,
         count_max: merged.value("retain_count", |word| values::limit(word, values::count))?,
+        #[cfg(unix)]
+        rules: Vec::new(),
     })
 }
 

@@ -14,7 +14,7 @@ use tidings::{
 };
 
 #[cfg(unix)]
-use tidings::log::{Clock, SegmentLog, SegmentSettings, SyncLevel};
+use tidings::log::{Clock, RetentionRule, SegmentLog, SegmentSettings, SyncLevel};
 
 use crate::failure::Failure;
 
@@ -46,6 +46,9 @@ pub(crate) struct Keeping {
     pub(crate) age_max: Option<Duration>,
     pub(crate) bytes_max: u64,
     pub(crate) count_max: Option<u64>,
+    /// How long the events of some topics are kept, in addition.
+    #[cfg(unix)]
+    pub(crate) rules: Vec<RetentionRule>,
 }
 
 /// A store that is open. Whoever ends it closes it, also if others still hold the log.
@@ -194,6 +197,7 @@ impl Keeping {
             bytes_max: self.bytes_max,
             count_max: self.count_max,
             age_max: self.age_max,
+            retention: self.rules.clone(),
             ..SegmentSettings::default()
         };
         let directory = directory.to_owned();

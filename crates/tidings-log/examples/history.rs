@@ -11,7 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidings_log::{Batch, Clock, Filter, Grants, Log, Position, SegmentLog, SegmentSettings, SyncLevel};
+use tidings_log::{
+    Batch, Clock, Filter, Grants, Log, Position, RetentionRule, SegmentLog, SegmentSettings, SyncLevel,
+};
 use tidings_topic::{Event, Matcher, NewEvent, Validator};
 
 /// Bytes of data of an event.
@@ -43,13 +45,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     if !Path::new(directory).join("state").exists() {
         fill(&SegmentLog::open(Path::new(directory), settings.clone(), Clock::system())?, bytes).await?;
-        memory("filled")?;
+        memory("filled");
     }
 
     let began = Instant::now();
-    let log = SegmentLog::open(Path::new(directory), settings, Clock::system())?;
+    let log = SegmentLog::open(Path::new(directory), settings.clone(), Clock::system())?;
     let bounds = log.bounds().await?;
-    took("opened", began.elapsed())?;
+    took("opened", began.elapsed());
     println!("  events up to {:?}", bounds.newest);
 
     for round in 1..=3 {
@@ -58,11 +60,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         took(
             &format!("first events of a quiet topic, round {round}: {}", page.entries.len()),
             began.elapsed(),
-        )?;
+        );
     }
     let began = Instant::now();
     let page = log.last(1, &topic("quiet"), PAGE_BYTES).await?;
-    took(&format!("last event of a quiet topic: {}", page.entries.len()), began.elapsed())?;
+    took(&format!("last event of a quiet topic: {}", page.entries.len()), began.elapsed());
 
     for (name, filter) in [("everything", everything()), ("one of a thousand topics", topic("topic/7"))] {
         let (mut after, mut replayed) = (Position::BEFORE_ALL, 0);
@@ -75,10 +77,28 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 break;
             }
         }
-        let seconds = began.elapsed().as_secs_f64();
-        let rate = replayed as f64 / seconds;
-        took(&format!("replayed {replayed} events of {name}, {rate:.0} a second"), began.elapsed())?;
+        let rate = 1_000 * replayed as u128 / began.elapsed().as_millis().max(1);
+        took(&format!("replayed {replayed} events of {name}, {rate} a second"), began.elapsed());
     }
+    drop(log);
+
+    let began = Instant::now();
+    let rule = |topic: &str, count_max| RetentionRule {
+        matcher: Validator::default().exact(topic).expect("a topic"),
+        age_max: None,
+        bytes_max: None,
+        count_max: Some(count_max),
+    };
+    let settings = SegmentSettings { retention: vec![rule("topic/8", 100), rule("*", u64::MAX)], ..settings };
+    let log = SegmentLog::open(Path::new(directory), settings, Clock::system())?;
+    log.bounds().await?;
+    took("opened with rules that were not there before", began.elapsed());
+    let began = Instant::now();
+    log.append(Batch { events: vec![event(8, "one more")?], key: None }).await?;
+    took("appended under a rule", began.elapsed());
+    let began = Instant::now();
+    let deleted = log.delete(&Validator::default().topic("topic/9")?).await?;
+    took(&format!("deleted {} events of one of a thousand topics", deleted.count), began.elapsed());
     Ok(())
 }
 
@@ -112,17 +132,16 @@ fn everything() -> Filter {
     Filter { matchers: vec![Matcher::Any], grants: Grants::NONE }
 }
 
-fn took(what: &str, time: Duration) -> Result<(), Box<dyn Error>> {
+fn took(what: &str, time: Duration) {
     println!("{:>9.1} ms  {what}", time.as_secs_f64() * 1_000.0);
-    memory("  memory")
+    memory("  memory");
 }
 
 /// What the process holds, as Linux tells it.
-fn memory(what: &str) -> Result<(), Box<dyn Error>> {
-    let Ok(status) = fs::read_to_string("/proc/self/status") else { return Ok(()) };
+fn memory(what: &str) {
+    let Ok(status) = fs::read_to_string("/proc/self/status") else { return };
     let line = |name: &str| {
         status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown").trim().to_owned()
     };
     println!("  {what}: {} now, {} at most", line("VmRSS:"), line("VmHWM:"));
-    Ok(())
 }

@@ -31,7 +31,7 @@ const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
 
 const PRECEDENCE: &str = "Every setting may also stand in the environment (--retain-bytes is TIDINGS_RETAIN_BYTES, \
     lists are separated by commas) or in the file (retain_bytes). Flags overrule the environment, and the environment \
-    overrules the file. Keys, the issuer of tokens and private topics stand in the file alone:\n\n  \
+    overrules the file. Keys, the issuer of tokens private topics and retention by topic stand in the file alone:\n\n  \
     private_topics = [\"user-*\"]\n\n  \
     [[key]]                         # `tidings key new` makes one\n  \
     name = \"app\"\n  \
@@ -42,13 +42,16 @@ const PRECEDENCE: &str = "Every setting may also stand in the environment (--ret
     iss = \"https://app.example.com\"\n  \
     audience = \"https://hub.example.com/.well-known/mercure\"\n  \
     algorithms = [\"ES256\"]\n  \
-    public_key_file = \"issuer.pem\"  # or secret, secret_env, secret_file";
+    public_key_file = \"issuer.pem\"  # or secret, secret_env, secret_file\n\n  \
+    [[retention]]                   # the first that matches a topic of an event holds for it, with --store DIR\n  \
+    match = \"chat\"                  # or pattern = \"/rooms/:room\", or match = \"*\"\n  \
+    age = \"1h\"                      # or bytes = \"10MiB\", or count = 100, of all its events together";
 
 /// Run the hub
 #[derive(Args, Debug)]
 #[command(after_help = PRECEDENCE)]
 pub(super) struct Serve {
-    /// A TOML file: settings are named like the flags, with underscores; [[key]], [issuer] and private_topics stand only there
+    /// A TOML file: settings are named like the flags, with underscores; [[key]], [issuer], private_topics and [[retention]] stand only there
     #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// Check the configuration and print what holds, secrets hidden
@@ -66,6 +69,7 @@ impl Serve {
         let file = self.config.filter(|path| !path.as_os_str().is_empty());
         let config = ServeConfig::load(file.as_deref(), self.said, room)?;
         let rules = Rules::new(&config, &hub_url(&config, &base_url(config.listen)))?;
+        config.retention.put_into(&mut config.keeping.clone(), &rules.validator)?;
         if self.check {
             return print_line(config.to_toml().trim_end());
         }
@@ -135,7 +139,7 @@ fn shard_threads(config: &ServeConfig) -> usize {
     config.threads / 2
 }
 
-async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
+async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
     let mut listening = Listening::start(config.listen)?;
     let address = listening.address;
     config.check_reach(address)?;
@@ -143,6 +147,7 @@ async fn serve(config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
     let Rules { validator, authenticator, default_topics } =
         Rules::new(&config, &hub_url(&config, &base_url))?;
 
+    config.retention.put_into(&mut config.keeping, &validator)?;
     let store = listening.open(&config.keeping).await?;
     if config.verbose {
         let (_, tail) = store.log.tail().await.map_err(Failure::runtime)?;

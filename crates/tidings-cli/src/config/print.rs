@@ -5,11 +5,12 @@ use std::fmt::Write;
 use super::{
     access::Access,
     layers::Merged,
+    retention::Retention,
     settings::{Kind, Preset, SETTINGS, Setting},
     values,
 };
 
-pub(super) fn to_toml(merged: &Merged, access: &Access) -> String {
+pub(super) fn to_toml(merged: &Merged, access: &Access, retention: &Retention) -> String {
     let mut text = String::new();
     for setting in SETTINGS {
         let line = match merged.get(setting.name) {
@@ -20,7 +21,11 @@ pub(super) fn to_toml(merged: &Merged, access: &Access) -> String {
         };
         writeln!(text, "{line}").expect("a string takes everything");
     }
-    text + &toml::to_string(access).expect("texts and lists of texts")
+    text += &toml::to_string(access).expect("texts and lists of texts");
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text + &toml::to_string(retention).expect("texts and numbers")
 }
 
 fn value(setting: &Setting, words: &[String]) -> toml::Value {

@@ -31,7 +31,10 @@ use super::{
     shared::Shared,
     state_file::LogState,
 };
-use crate::{AppendError, Appended, Batch, Entry, IdempotencyKey, MemoryLimits, Timestamp, ledger::position};
+use crate::{
+    AppendError, Appended, Batch, Entry, IdempotencyKey, MemoryLimits, Timestamp, ledger::position,
+    memory::lock,
+};
 
 /// Bytes after which a group takes no further batch.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -1,0 +1,219 @@
+//! `[[retention]]`: how long the events of some topics are kept. Like keys, rules stand in the configuration file alone, because their order matters.
+
+use serde::{Deserialize, Serialize};
+use tidings::Validator;
+#[cfg(unix)]
+use tidings::log::RetentionRule;
+
+use super::values;
+use crate::{
+    failure::Failure,
+    store::{Keeping, Store},
+};
+
+/// All rules, as they were written.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Retention {
+    #[serde(rename = "retention", skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<RuleTable>,
+    #[serde(skip)]
+    file_name: String,
+}
+
+/// A `[[retention]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleTable {
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    exact: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pattern: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<Size>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+}
+
+/// A number of bytes, with a unit or without.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged, expecting = "`bytes` has to be a size such as \"10MiB\"")]
+enum Size {
+    Text(String),
+    Bytes(u64),
+}
+
+impl Retention {
+    /// Takes its tables out of a parsed file.
+    pub(super) fn take_from(file: &mut toml::Table, file_name: &str) -> Result<Self, Failure> {
+        let mut retention = Self { rules: Vec::new(), file_name: file_name.to_owned() };
+        let tables = match file.remove("retention") {
+            None => Vec::new(),
+            Some(toml::Value::Array(tables)) => tables,
+            Some(_) => {
+                return Err(Failure::usage(format!(
+                    "`retention` in {file_name} has to be written as [[retention]]"
+                )));
+            }
+        };
+        for (index, table) in tables.into_iter().enumerate() {
+            let rule = table.try_into().map_err(|error: toml::de::Error| {
+                Failure::usage(format!("{}: {}", retention.place(index), error.message()))
+            })?;
+            retention.rules.push(rule);
+        }
+        Ok(retention)
+    }
+
+    /// Puts the rules into effect, or says which store could.
+    pub(crate) fn put_into(&self, keeping: &mut Keeping, validator: &Validator) -> Result<(), Failure> {
+        if !self.rules.is_empty() && !matches!(keeping.store, Store::Directory(_)) {
+            return Err(Failure::usage(format!(
+                "[[retention]] in {} needs a store in a directory (--store DIR): this one keeps all topics alike",
+                self.file_name
+            )));
+        }
+        #[cfg(unix)]
+        {
+            if self.rules.len() > RetentionRule::COUNT_MAX {
+                return Err(Failure::usage(format!(
+                    "there are more than {} [[retention]] tables in {}",
+                    RetentionRule::COUNT_MAX,
+                    self.file_name
+                )));
+            }
+            keeping.rules = self
+                .rules
+                .iter()
+                .enumerate()
+                .map(|(index, table)| {
+                    let refuse = |reason: String| Failure::usage(format!("{}: {reason}", self.place(index)));
+                    table.rule(validator).map_err(refuse)
+                })
+                .collect::<Result<_, _>>()?;
+        }
+        #[cfg(not(unix))]
+        let _ = validator;
+        Ok(())
+    }
+
+    fn place(&self, index: usize) -> String {
+        format!("[[retention]] number {} in {}", index + 1, self.file_name)
+    }
+}
+
+#[cfg(unix)]
+impl RuleTable {
+    fn rule(&self, validator: &Validator) -> Result<RetentionRule, String> {
+        let matcher = match (&self.exact, &self.pattern) {
+            (Some(text), None) => {
+                validator.exact(text).map_err(|error| format!("match: `{text}`: {error}"))?
+            }
+            (None, Some(text)) => {
+                validator.pattern(text).map_err(|error| format!("pattern: `{text}`: {error}"))?
+            }
+            _ => return Err("it needs one of `match` and `pattern`".to_owned()),
+        };
+        let age_max = self
+            .age
+            .as_ref()
+            .map(|word| values::time(word).map_err(|reason| format!("age: `{word}` {reason}")));
+        let bytes_max = self.bytes.as_ref().map(|size| match size {
+            Size::Text(word) => values::bytes(word).map_err(|reason| format!("bytes: `{word}` {reason}")),
+            Size::Bytes(0) => Err("bytes: `0` is not a size: leave it out, or write 10MiB".to_owned()),
+            Size::Bytes(bytes) => Ok(*bytes),
+        });
+        if self.count == Some(0) {
+            return Err("count: `0` is not a whole number from 1 on".to_owned());
+        }
+        let rule = RetentionRule {
+            matcher,
+            age_max: age_max.transpose()?,
+            bytes_max: bytes_max.transpose()?,
+            count_max: self.count,
+        };
+        if (rule.age_max, rule.bytes_max, rule.count_max) == (None, None, None) {
+            return Err("it needs at least one of `age`, `bytes` and `count`".to_owned());
+        }
+        Ok(rule)
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::Sync;
+
+    fn keeping(store: Store) -> Keeping {
+        Keeping { store, sync: Sync::Always, age_max: None, bytes_max: 1, count_max: None, rules: Vec::new() }
+    }
+
+    fn rules(text: &str, store: Store) -> Result<Vec<RetentionRule>, String> {
+        let refused = |failure: Failure| failure.to_string();
+        let retention = Retention::take_from(&mut text.parse().unwrap(), "f.toml").map_err(refused)?;
+        let mut keeping = keeping(store);
+        retention.put_into(&mut keeping, &Validator::default()).map_err(refused)?;
+        Ok(keeping.rules)
+    }
+
+    fn in_directory(text: &str) -> Result<Vec<RetentionRule>, String> {
+        rules(text, Store::Directory("events".into()))
+    }
+
+    const ALL: &str = "[[retention]]\nmatch = \"chat\"\nage = \"1h\"\nbytes = \"10MiB\"\ncount = 100\n\
+                       [[retention]]\npattern = \"/users/:id\"\nbytes = 4096\n\
+                       [[retention]]\nmatch = \"*\"\nage = \"7d\"\n";
+
+    #[test]
+    fn rules_are_read_in_order() {
+        let rules = in_directory(ALL).unwrap();
+        let shown: Vec<_> =
+            rules.iter().map(|rule| (rule.matcher.type_name(), rule.matcher.as_str())).collect();
+        assert_eq!(shown, [("exact", "chat"), ("urlpattern", "/users/:id"), ("exact", "*")]);
+        assert_eq!(
+            (rules[0].age_max, rules[0].bytes_max, rules[0].count_max),
+            (Some(Duration::from_secs(3_600)), Some(10 << 20), Some(100))
+        );
+        assert_eq!((rules[1].age_max, rules[1].bytes_max, rules[1].count_max), (None, Some(4_096), None));
+        assert_eq!(rules[2].matcher, tidings::Matcher::Any);
+        assert_eq!(in_directory("").unwrap(), []);
+    }
+
+    #[test]
+    fn printed_rules_read_back_as_the_same() {
+        let retention = Retention::take_from(&mut ALL.parse().unwrap(), "f.toml").unwrap();
+        let printed = toml::to_string(&retention).unwrap();
+        assert_eq!(in_directory(&printed), in_directory(ALL));
+    }
+
+    #[test]
+    fn a_store_that_keeps_all_topics_alike_refuses_rules() {
+        let refused = rules(ALL, Store::Memory).unwrap_err();
+        assert!(refused.contains("[[retention]] in f.toml") && refused.contains("--store DIR"), "{refused}");
+        assert_eq!(rules("", Store::Memory).unwrap(), []);
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_table() {
+        for (text, part) in [
+            ("[retention]\nmatch = \"a\"", "[[retention]]"),
+            ("[[retention]]\nage = \"1h\"", "`match` and `pattern`"),
+            ("[[retention]]\nmatch = \"a\"\npattern = \"a\"\nage = \"1h\"", "`match` and `pattern`"),
+            ("[[retention]]\nmatch = \"a\"", "`age`, `bytes` and `count`"),
+            ("[[retention]]\nmatch = \"a\"\nage = \"soon\"", "`soon`"),
+            ("[[retention]]\nmatch = \"a\"\nbytes = \"much\"", "`much`"),
+            ("[[retention]]\nmatch = \"a\"\ncount = 0", "count"),
+            ("[[retention]]\nmatch = \"a\"\nages = \"1h\"", "ages"),
+            (
+                "[[retention]]\nmatch = \"a\"\nage = \"1h\"\n[[retention]]\npattern = \"/(\"\nage = \"1h\"",
+                "number 2",
+            ),
+        ] {
+            let refused = in_directory(text).unwrap_err();
+            assert!(refused.contains(part) && refused.contains("f.toml"), "{text}: {refused}");
+        }
+    }
+}
