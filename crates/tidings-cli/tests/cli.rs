@@ -271,6 +271,22 @@ fn check_prints_what_holds_and_hides_secrets() {
 }
 
 #[test]
+fn rules_for_topics_need_a_store_that_keeps_them_apart() {
+    let folder = Folder::new();
+    let config = folder.file("hub.toml", "[[retention]]\npattern = \"/rooms/:room\"\nbytes = \"10MiB\"\n");
+    let line = wrong(&["serve", "--check", "--config", &config]);
+    assert!(line.starts_with("[[retention]] in ") && line.contains("--store DIR"), "{line}");
+    let output = tidings(&["serve", "--check", "--store", "./events", "--config", &config]);
+    let printed = stdout(&output);
+    assert!(printed.contains("[[retention]]\npattern = \"/rooms/:room\"\nbytes = \"10MiB\""), "{printed}");
+    let again = folder.file("again.toml", printed);
+    assert_eq!(
+        stdout(&tidings(&["serve", "--check", "--config", &again])).split_once("[[retention]]").unwrap().1,
+        printed.split_once("[[retention]]").unwrap().1
+    );
+}
+
+#[test]
 fn what_check_prints_is_a_configuration() {
     let folder = Folder::new();
     let output = tidings(&["serve", "--check", "--stream", "a b", "--retry-millis", "7", "--verbose"]);

@@ -56,6 +56,33 @@ async fn a_reader_goes_on_where_it_was_however_the_hub_ended() {
 }
 
 #[tokio::test]
+async fn a_topic_is_kept_as_its_rule_says_however_the_hub_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("hub.toml");
+    fs::write(&config, "[[retention]]\nmatch = \"chat\"\ncount = 2\n").unwrap();
+    let store = folder.path().join("events");
+    let mut hub = serve(&store, &["--config", config.to_str().unwrap()]).await;
+    for data in ["1", "2", "3", "4"] {
+        for topic in ["chat", "other"] {
+            hub.publish(topic, data).await.unwrap();
+        }
+    }
+    for is_killed in [true, false] {
+        let mut stream = EventStream::open(hub.address(), HISTORY).await.unwrap();
+        assert_eq!(stream.messages(2).await.unwrap(), ["3", "4"]);
+        let mut stream =
+            EventStream::open(hub.address(), "/stream?topic=other&since=earliest").await.unwrap();
+        assert_eq!(stream.messages(4).await.unwrap(), ["1", "2", "3", "4"]);
+        if is_killed {
+            hub.kill().await.unwrap();
+        } else {
+            assert!(hub.stop().await.unwrap().success());
+        }
+        hub.start_again().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_hub_that_stops_closes_its_store_in_order_whoever_is_connected() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("events");
