@@ -147,7 +147,7 @@ impl super::writer::Writer {
     pub(super) fn delete(&mut self, taken: Taken) -> Result<Deleted, AppendError> {
         let shared = Arc::clone(&self.shared);
         let mut retention = shared.retention();
-        let deletions = retention.hiding.deletions.with(taken.topic, taken.through, retention.front);
+        let deletions = retention.hiding.deletions.with(taken.topic.clone(), taken.through, retention.front);
         if deletions.iter().len() > DELETIONS_MAX {
             return Err(AppendError::Full(format!(
                 "{DELETIONS_MAX} topics are deleted whose events are still in the files; wait until retention frees them"
@@ -166,7 +166,7 @@ impl super::writer::Writer {
         // What was counted under rules is counted off while the old deletions hold, and whatever goes wrong with that is made good by counting anew.
         let after = retention.hiding.clone();
         retention.hiding.deletions = before.1;
-        let counted_off = retention.forget_deleted(&shared, &taken.segments, &after);
+        let counted_off = retention.forget_deleted(&shared, &taken.topic, &taken.segments, &after);
         retention.hiding = after;
         match counted_off {
             Ok(()) => retention.look_again(),

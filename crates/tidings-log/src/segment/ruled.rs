@@ -6,11 +6,13 @@
 
 use std::{collections::VecDeque, io, sync::Arc};
 
+use tidings_topic::Topic;
+
 use super::{
     file::{Segment, SegmentName},
     hiding::{Fate, Hiding},
-    index::Row,
-    reading::{Fetcher, index_after, until},
+    index::{Name, Row, Wanted, forwards},
+    reading::{Fetcher, LOOKUP_MAX, index_after, until},
     retention::Retention,
     shared::{Shared, segments_after},
 };
@@ -183,24 +185,45 @@ impl Retention {
         self.ruled.forget(&self.hiding, number, bytes, fate);
     }
 
-    /// A deletion takes something in these segments: it counts no more. Before this the old fates hold, afterwards the new ones.
+    /// A deletion of this topic takes something in these segments: it counts no more. Before this the old fates hold, afterwards the new ones.
     pub(super) fn forget_deleted(
         &mut self,
         shared: &Shared,
+        topic: &Topic,
         firsts: &[u64],
         after: &Hiding,
     ) -> io::Result<()> {
         let (segments, _) = shared.acknowledged();
         let touched = segments.iter().filter(|segment| firsts.binary_search(&segment.first()).is_ok());
+        let wanted = Wanted::Named(vec![Name::Topic(topic.clone())]);
         for segment in touched.filter(|_| !after.rules.is_empty()) {
+            let fates = self.ruled.fates.of(shared, segment, &self.hiding)?;
             let audiences = segment.audiences_from(&*shared.disk, 0)?;
             let new: Vec<_> =
                 audiences.iter().map(|audience| after.deletions.through(&audience.topics)).collect();
-            self.each_row(shared, segment, (self.front, segment.last()), |retention, number, row, fate| {
-                if new.get(row.audience as usize).is_some_and(|through| number <= *through) {
-                    retention.forget_ruled(number, u64::from(row.length), fate);
+            let mut from = index_after(segment, self.front);
+            loop {
+                let rows = segment.look(&*shared.disk, |places| {
+                    let range = (from, u32::MAX);
+                    let found = forwards(places, &wanted, segment.header.salt, range, LOOKUP_MAX)?;
+                    found
+                        .into_iter()
+                        .map(|index| Ok((index, places.row(index)?)))
+                        .collect::<io::Result<Vec<_>>>()
+                })?;
+                for (index, row) in rows.iter().filter(|(_, row)| row.offset > 0) {
+                    let (number, audience) = (segment.first() + u64::from(*index), row.audience as usize);
+                    if let (Some(fate), Some(through)) = (fates.get(audience), new.get(audience))
+                        && number <= *through
+                    {
+                        self.forget_ruled(number, u64::from(row.length), *fate);
+                    }
                 }
-            })?;
+                match rows.last() {
+                    Some((index, _)) if rows.len() == LOOKUP_MAX => from = index + 1,
+                    _ => break,
+                }
+            }
         }
         Ok(())
     }
