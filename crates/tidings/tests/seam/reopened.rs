@@ -96,7 +96,7 @@ fn copy(directory: &Path) -> io::Result<Option<TempDir>> {
         .collect::<io::Result<Vec<_>>>()?;
     // Segments first: what is said of them beside them is written before they go.
     names.sort();
-    for name in names.iter().filter(|name| *name != "lock" && !name.ends_with(".new")) {
+    for name in names.iter().filter(|name| *name != "lock" && name.strip_suffix(".new").is_none()) {
         match fs::copy(directory.join(name), to.path().join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             copied => copied?,
