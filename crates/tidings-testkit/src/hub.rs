@@ -280,7 +280,10 @@ pub fn binary() -> anyhow::Result<PathBuf> {
         .context("the hub is not built: cargo build -p tidings-cli")
 }
 
-fn collect_lines(stream: impl AsyncRead + Unpin + Send + 'static, into: watch::Sender<Vec<String>>) {
+pub(crate) fn collect_lines(
+    stream: impl AsyncRead + Unpin + Send + 'static,
+    into: watch::Sender<Vec<String>>,
+) {
     tokio::spawn(async move {
         let mut lines = BufReader::new(stream).lines();
         while let Ok(Some(line)) = lines.next_line().await {

@@ -1,0 +1,243 @@
+//! Connections to the one server that may write.
+//!
+//! Sentinel and Redis Cluster come to the same here: everything that this crate keeps under one name lies in one slot, so there is always
+//! one server to talk to, and the only question is which. It is asked before every connection, never remembered: a failover ends connections
+//! and refuses commands, and whoever connects again finds the new master.
+//!
+//! Nothing waits without a limit: [`CONNECT_TIME_MAX`] for a connection with everything before it, [`RESPONSE_TIME_MAX`] for a command.
+
+use std::{fmt, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, TlsCertificates,
+    aio::{MultiplexedConnection, PubSub},
+};
+
+use crate::{Address, RedisUrl, Servers, url::Tls};
+
+/// How long a connection may take to be there, finding the server and getting in included.
+pub(crate) const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a command may take to be answered, unless it is one that waits.
+pub(crate) const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The part of [`CONNECT_TIME_MAX`] that one server may take, so that a silent Sentinel does not use up the time of the others.
+const ONE_SERVER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Makes connections to the server that has the keys of one slot, as its master.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    url: RedisUrl,
+    /// Any key of the slot that is meant, if there are slots.
+    key: String,
+}
+
+/// There is no connection, for a reason that is told to people.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{servers} cannot be reached: {problem}")]
+pub struct Unreachable {
+    servers: String,
+    problem: String,
+}
+
+impl Connector {
+    /// Connections to where this key is, or would be.
+    pub fn new(url: RedisUrl, key: impl Into<String>) -> Self {
+        Self { url, key: key.into() }
+    }
+
+    /// Whether there is a server now that has the key, lets us in and answers.
+    pub async fn check(&self) -> Result<(), Unreachable> {
+        self.open().await.map(drop)
+    }
+
+    /// A connection whose commands are answered within [`RESPONSE_TIME_MAX`], or fail.
+    pub(crate) async fn open(&self) -> Result<MultiplexedConnection, Unreachable> {
+        self.open_with(RESPONSE_TIME_MAX).await
+    }
+
+    /// The same with another limit, for commands that wait.
+    pub(crate) async fn open_with(
+        &self,
+        response_time_max: Duration,
+    ) -> Result<MultiplexedConnection, Unreachable> {
+        self.in_time(async {
+            let client = self.client().await?;
+            Ok(client.get_multiplexed_async_connection_with_config(&config(response_time_max)).await?)
+        })
+        .await
+    }
+
+    /// A connection for subscriptions.
+    #[allow(dead_code)]
+    pub(crate) async fn subscriber(&self) -> Result<PubSub, Unreachable> {
+        self.in_time(async { Ok(self.client().await?.get_async_pubsub().await?) }).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        connecting: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Unreachable> {
+        let connected = tokio::time::timeout(CONNECT_TIME_MAX, connecting).await;
+        let problem = match connected {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(Problem(problem))) => problem,
+            Err(_) => format!("no answer within {} s", CONNECT_TIME_MAX.as_secs()),
+        };
+        Err(Unreachable { servers: self.url.to_string(), problem })
+    }
+
+    /// A client of the server that has the key now.
+    async fn client(&self) -> Result<Client, Problem> {
+        let (user, password) = (self.url.user.as_deref(), self.url.password.as_deref());
+        let login = login(user, password).set_db(self.url.database.into());
+        let address = match &self.url.servers {
+            Servers::Single(address) => address.clone(),
+            Servers::Sentinel { sentinels, service, user, password } => {
+                let ask = cmd("SENTINEL", &["GET-MASTER-ADDR-BY-NAME", service]);
+                let login = crate::connect::login(user.as_deref(), password.as_deref());
+                self.first_answer(sentinels, &login, async |connection, _| {
+                    let answer: Option<(String, u16)> = ask.query_async(connection).await?;
+                    let (host, port) =
+                        answer.ok_or_else(|| Problem(format!("nothing is known of a service {service}")))?;
+                    Ok(Address { host, port })
+                })
+                .await?
+            }
+            Servers::Cluster(nodes) => {
+                self.first_answer(nodes, &login, async |connection, asked| {
+                    self.owner(connection, asked).await
+                })
+                .await?
+            }
+        };
+        self.client_of(&address, login)
+    }
+
+    /// The node of a Redis Cluster that has the key, as another node knows it.
+    async fn owner(
+        &self,
+        connection: &mut MultiplexedConnection,
+        asked: &Address,
+    ) -> Result<Address, Problem> {
+        let slot: u16 = cmd("CLUSTER", &["KEYSLOT", &self.key]).query_async(connection).await?;
+        // Of each range: its first and last slot, then its master, then the replicas.
+        let ranges: Vec<Vec<redis::Value>> = cmd("CLUSTER", &["SLOTS"]).query_async(connection).await?;
+        for range in ranges {
+            let [first, last, master, ..] = &range[..] else { continue };
+            let (first, last) =
+                (redis::from_redis_value_ref::<u16>(first)?, redis::from_redis_value_ref::<u16>(last)?);
+            if !(first..=last).contains(&slot) {
+                continue;
+            }
+            let redis::Value::Array(master) = master else { break };
+            let [host, port, ..] = &master[..] else { break };
+            let host: Option<String> = redis::from_redis_value_ref(host)?;
+            // A node that does not know its own address leaves it out: it is the one that we are talking to.
+            let host = host.filter(|host| !host.is_empty()).unwrap_or_else(|| asked.host.clone());
+            return Ok(Address { host, port: redis::from_redis_value_ref(port)? });
+        }
+        Err(Problem(format!("no node of the cluster has the slot {slot}")))
+    }
+
+    /// Asks one server after the other until one answers.
+    async fn first_answer<T>(
+        &self,
+        servers: &[Address],
+        login: &RedisConnectionInfo,
+        ask: impl AsyncFn(&mut MultiplexedConnection, &Address) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let mut problems = Vec::new();
+        for server in servers {
+            let answered = tokio::time::timeout(ONE_SERVER_TIME_MAX, async {
+                let client = self.client_of(server, login.clone())?;
+                let config = config(ONE_SERVER_TIME_MAX);
+                let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+                ask(&mut connection, server).await
+            });
+            match answered.await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(Problem(problem))) => problems.push(format!("{server}: {problem}")),
+                Err(_) => problems.push(format!("{server}: no answer")),
+            }
+        }
+        Err(Problem(problems.join("; ")))
+    }
+
+    fn client_of(&self, address: &Address, login: RedisConnectionInfo) -> Result<Client, Problem> {
+        let Address { host, port } = address.clone();
+        let Some(tls) = &self.url.tls else {
+            return Ok(Client::open(info(ConnectionAddr::Tcp(host, port), login)?)?);
+        };
+        let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
+        Ok(Client::build_with_tls(info(address, login)?, certificates(tls)?)?)
+    }
+}
+
+/// What went wrong, in words for people.
+struct Problem(String);
+
+impl From<RedisError> for Problem {
+    fn from(error: RedisError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<redis::ParsingError> for Problem {
+    fn from(error: redis::ParsingError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+fn cmd(name: &str, arguments: &[&str]) -> redis::Cmd {
+    let mut command = redis::cmd(name);
+    for argument in arguments {
+        command.arg(argument);
+    }
+    command
+}
+
+fn config(response_time_max: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIME_MAX))
+        .set_response_timeout(Some(response_time_max))
+}
+
+fn login(user: Option<&str>, password: Option<&str>) -> RedisConnectionInfo {
+    let mut login = RedisConnectionInfo::default();
+    if let Some(user) = user {
+        login = login.set_username(user);
+    }
+    if let Some(password) = password {
+        login = login.set_password(password);
+    }
+    login
+}
+
+fn info(address: ConnectionAddr, login: RedisConnectionInfo) -> Result<ConnectionInfo, Problem> {
+    Ok(address.into_connection_info()?.set_redis_settings(login))
+}
+
+/// The files are read for each connection, so that a certificate can be renewed under a running hub.
+fn certificates(tls: &Tls) -> Result<TlsCertificates, Problem> {
+    // The client library takes the provider of the process, and there may be none yet. If somebody has chosen another, so be it.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).map_err(|error| Problem(format!("{} cannot be read: {error}", path.display())))
+    };
+    let root_cert = tls.trusted.as_deref().map(read).transpose()?;
+    let client_tls = match &tls.own {
+        Some((certificate, key)) => {
+            Some(redis::ClientTlsConfig { client_cert: read(certificate)?, client_key: read(key)? })
+        }
+        None => None,
+    };
+    Ok(TlsCertificates { client_tls, root_cert })
+}
+
+impl fmt::Display for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.url.fmt(f)
+    }
+}
