@@ -12,15 +12,17 @@ use tokio::task::coop::consume_budget;
 use crate::{Entry, Epoch, Event, Filter, Grants, Page, Position, ledger::just_before};
 
 /// What of a filter can be looked up.
-pub(crate) struct Plan<'f> {
+#[derive(Debug)]
+pub struct Plan<'f> {
     /// Where to look.
-    pub(crate) reach: Reach<'f>,
+    pub reach: Reach<'f>,
     /// Which private events may be received.
-    pub(crate) private: Private,
+    pub private: Private,
 }
 
 /// Where what a filter asks for can be found.
-pub(crate) enum Reach<'f> {
+#[derive(Debug)]
+pub enum Reach<'f> {
     /// Everything is asked for.
     Everything,
     /// Only these topics are asked for; whether the grants cover each.
@@ -30,8 +32,8 @@ pub(crate) enum Reach<'f> {
 }
 
 /// What the grants of a filter say about private events on the whole.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Private {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Private {
     /// None may be received.
     None,
     /// It depends on the topics.
@@ -41,7 +43,8 @@ pub(crate) enum Private {
 }
 
 impl<'f> Plan<'f> {
-    pub(crate) fn new(filter: &'f Filter) -> Self {
+    /// The plan of a filter.
+    pub fn new(filter: &'f Filter) -> Self {
         let private = match &filter.grants {
             grants if grants.is_empty() => Private::None,
             grants if grants.is_all() => Private::All,
@@ -51,7 +54,7 @@ impl<'f> Plan<'f> {
     }
 
     /// Whether an event that was found where the plan looks is accepted for sure.
-    pub(crate) fn surely_accepts(&self, private: bool) -> bool {
+    pub fn surely_accepts(&self, private: bool) -> bool {
         !matches!(self.reach, Reach::Unknown) && (!private || self.private == Private::All)
     }
 }
@@ -116,23 +119,24 @@ impl Draft {
 }
 
 /// What may be the floor of a page.
-#[derive(Default)]
-pub(crate) struct FloorDraft {
+#[derive(Debug, Default)]
+pub struct FloorDraft {
     /// A floor that holds whatever the filter says about the others.
-    pub(crate) sure: Option<Position>,
+    pub sure: Option<Position>,
     /// Newer ones that the filter has to be asked about, newest first.
-    pub(crate) unsure: Vec<(Position, Arc<Audience>)>,
+    pub unsure: Vec<(Position, Arc<Audience>)>,
 }
 
 impl FloorDraft {
     /// Adds a floor that holds for everybody who reads this page.
-    pub(crate) fn raise(&mut self, position: Option<Position>) {
+    pub fn raise(&mut self, position: Option<Position>) {
         self.sure = self.sure.max(position);
         let sure = self.sure;
         self.unsure.retain(|(unsure, _)| Some(*unsure) > sure);
     }
 
-    async fn finish(self, filter: &Filter) -> Option<Position> {
+    /// The newest of them that this filter accepts.
+    pub async fn finish(self, filter: &Filter) -> Option<Position> {
         for (position, audience) in self.unsure {
             consume_budget().await;
             if filter.accepts_topics(&audience.topics, audience.private) {
@@ -145,15 +149,16 @@ impl FloorDraft {
 
 /// Who could have received an event: what is remembered of those that were dropped.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Audience {
+pub struct Audience {
     /// Sorted, each once.
-    pub(crate) topics: Vec<Topic>,
-    pub(crate) private: bool,
+    pub topics: Vec<Topic>,
+    /// Only those with a grant could.
+    pub private: bool,
 }
 
 impl Audience {
     /// Who can receive this event.
-    pub(crate) fn of(event: &Event) -> Self {
+    pub fn of(event: &Event) -> Self {
         let mut topics = event.topics.clone();
         topics.sort_unstable();
         topics.dedup();

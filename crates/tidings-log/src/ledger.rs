@@ -444,16 +444,16 @@ const NAME_BYTES: usize = 96;
 const PLACE_BYTES: usize = 48;
 
 /// The position of the entry with this number.
-pub(crate) fn position(number: u64) -> Position {
+pub fn position(number: u64) -> Position {
     Position::from_bytes(u128::from(number).to_be_bytes())
 }
 
 /// The position right before this one.
-pub(crate) fn just_before(place: Position) -> Position {
+pub fn just_before(place: Position) -> Position {
     position(number(place).saturating_sub(1))
 }
 
 /// The number of the entry at this position. One that no ledger gave out lies beyond every end.
-pub(crate) fn number(position: Position) -> u64 {
+pub fn number(position: Position) -> u64 {
     u64::try_from(u128::from_be_bytes(position.to_bytes())).unwrap_or(u64::MAX)
 }

@@ -12,6 +12,7 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
     RedisError, TlsCertificates,
     aio::{MultiplexedConnection, PubSub},
+    from_redis_value_ref,
 };
 
 use crate::{Address, RedisUrl, Servers, url::Tls};
@@ -95,66 +96,31 @@ impl Connector {
         let address = match &self.url.servers {
             Servers::Single(address) => address.clone(),
             Servers::Sentinel { sentinels, service, user, password } => {
-                let ask = cmd("SENTINEL", &["GET-MASTER-ADDR-BY-NAME", service]);
                 let login = crate::connect::login(user.as_deref(), password.as_deref());
-                self.first_answer(sentinels, &login, async |connection, _| {
-                    let answer: Option<(String, u16)> = ask.query_async(connection).await?;
-                    let (host, port) =
-                        answer.ok_or_else(|| Problem(format!("nothing is known of a service {service}")))?;
-                    Ok(Address { host, port })
-                })
-                .await?
+                self.first_answer(sentinels, &login, Some(service)).await?
             }
-            Servers::Cluster(nodes) => {
-                self.first_answer(nodes, &login, async |connection, asked| {
-                    self.owner(connection, asked).await
-                })
-                .await?
-            }
+            Servers::Cluster(nodes) => self.first_answer(nodes, &login, None).await?,
         };
         self.client_of(&address, login)
     }
 
-    /// The node of a Redis Cluster that has the key, as another node knows it.
-    async fn owner(
-        &self,
-        connection: &mut MultiplexedConnection,
-        asked: &Address,
-    ) -> Result<Address, Problem> {
-        let slot: u16 = cmd("CLUSTER", &["KEYSLOT", &self.key]).query_async(connection).await?;
-        // Of each range: its first and last slot, then its master, then the replicas.
-        let ranges: Vec<Vec<redis::Value>> = cmd("CLUSTER", &["SLOTS"]).query_async(connection).await?;
-        for range in ranges {
-            let [first, last, master, ..] = &range[..] else { continue };
-            let (first, last) =
-                (redis::from_redis_value_ref::<u16>(first)?, redis::from_redis_value_ref::<u16>(last)?);
-            if !(first..=last).contains(&slot) {
-                continue;
-            }
-            let redis::Value::Array(master) = master else { break };
-            let [host, port, ..] = &master[..] else { break };
-            let host: Option<String> = redis::from_redis_value_ref(host)?;
-            // A node that does not know its own address leaves it out: it is the one that we are talking to.
-            let host = host.filter(|host| !host.is_empty()).unwrap_or_else(|| asked.host.clone());
-            return Ok(Address { host, port: redis::from_redis_value_ref(port)? });
-        }
-        Err(Problem(format!("no node of the cluster has the slot {slot}")))
-    }
-
-    /// Asks one server after the other until one answers.
-    async fn first_answer<T>(
+    /// Asks one server after the other until one says where the master is: of a service, if they are Sentinels, or else of the key.
+    async fn first_answer(
         &self,
         servers: &[Address],
         login: &RedisConnectionInfo,
-        ask: impl AsyncFn(&mut MultiplexedConnection, &Address) -> Result<T, Problem>,
-    ) -> Result<T, Problem> {
+        service: Option<&str>,
+    ) -> Result<Address, Problem> {
         let mut problems = Vec::new();
         for server in servers {
             let answered = tokio::time::timeout(ONE_SERVER_TIME_MAX, async {
                 let client = self.client_of(server, login.clone())?;
                 let config = config(ONE_SERVER_TIME_MAX);
                 let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-                ask(&mut connection, server).await
+                match service {
+                    Some(service) => master_of(service, &mut connection).await,
+                    None => owner_of(&self.key, &mut connection, server).await,
+                }
             });
             match answered.await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -173,6 +139,39 @@ impl Connector {
         let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
         Ok(Client::build_with_tls(info(address, login)?, certificates(tls)?)?)
     }
+}
+
+/// The master of a service, as a Sentinel knows it.
+async fn master_of(service: &str, sentinel: &mut MultiplexedConnection) -> Result<Address, Problem> {
+    let question = cmd("SENTINEL", &["GET-MASTER-ADDR-BY-NAME", service]);
+    let answer: Option<(String, u16)> = question.query_async(sentinel).await?;
+    let (host, port) = answer.ok_or_else(|| Problem(format!("nothing is known of a service {service}")))?;
+    Ok(Address { host, port })
+}
+
+/// The node of a Redis Cluster that has a key, as another node knows it.
+async fn owner_of(key: &str, node: &mut MultiplexedConnection, asked: &Address) -> Result<Address, Problem> {
+    let slot: u16 = cmd("CLUSTER", &["KEYSLOT", key]).query_async(node).await?;
+    // Of each range: its first and last slot, then its master, then the replicas.
+    let ranges: Vec<Vec<redis::Value>> = cmd("CLUSTER", &["SLOTS"]).query_async(node).await?;
+    for range in ranges {
+        let [first, last, redis::Value::Array(master), ..] = &range[..] else { continue };
+        let (first, last): (u16, u16) = (from_redis_value_ref(first)?, from_redis_value_ref(last)?);
+        let [host, port, ..] = &master[..] else { continue };
+        if (first..=last).contains(&slot) {
+            // A node that does not know its own address leaves it out: it is the one that we are talking to.
+            let host: Option<String> = from_redis_value_ref(host)?;
+            let host = host.filter(|host| !host.is_empty()).unwrap_or_else(|| asked.host.clone());
+            return Ok(Address { host, port: from_redis_value_ref(port)? });
+        }
+    }
+    Err(Problem(format!("no node of the cluster has the slot {slot}")))
+}
+
+/// A time somewhere between half of this one and one and a half of it.
+pub(crate) fn jittered(time: Duration) -> Duration {
+    let random = getrandom::u32().expect("the system gives random numbers");
+    time.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX))
 }
 
 /// What went wrong, in words for people.

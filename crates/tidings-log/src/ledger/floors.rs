@@ -19,7 +19,7 @@ use super::position;
 
 /// The newest event of each audience that is gone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Floors {
+pub struct Floors {
     numbers: HashMap<Arc<Audience>, u64>,
     audiences: BTreeMap<u64, Arc<Audience>>,
     topics: HashMap<Topic, TopicFloors>,
@@ -50,7 +50,7 @@ impl Floors {
     }
 
     /// Accounts for an event that is gone.
-    pub(crate) fn record(&mut self, number: u64, audience: Audience, limits: &MemoryLimits) {
+    pub fn record(&mut self, number: u64, audience: Audience, limits: &MemoryLimits) {
         self.newest = self.newest.max(number);
         if !audience.private {
             self.newest_public = self.newest_public.max(number);
@@ -73,19 +73,19 @@ impl Floors {
     }
 
     /// Accounts for everything up to a number of which nobody knows any more who could have received it.
-    pub(crate) fn forget_through(&mut self, number: u64) {
+    pub fn forget_through(&mut self, number: u64) {
         self.newest = self.newest.max(number);
         self.newest_public = self.newest_public.max(number);
         self.forgotten_through = self.forgotten_through.max(number);
     }
 
     /// Up to where it is forgotten who could have received what, and the newest dropped event of each audience beyond, oldest first.
-    pub(crate) fn known(&self) -> (u64, impl Iterator<Item = (u64, &Audience)>) {
+    pub fn known(&self) -> (u64, impl Iterator<Item = (u64, &Audience)>) {
         (self.forgotten_through, self.audiences.iter().map(|(number, audience)| (*number, &**audience)))
     }
 
     /// The floors after a number that a plan has to reckon with.
-    pub(crate) fn draft(&self, plan: &Plan<'_>, after: u64) -> FloorDraft {
+    pub fn draft(&self, plan: &Plan<'_>, after: u64) -> FloorDraft {
         let mut sure = self.forgotten_through;
         let mut unsure = Vec::new();
         match &plan.reach {

@@ -1,0 +1,267 @@
+//! The log on Redis Streams: any number of hubs share one order, one set of ids and one history.
+//!
+//! **What is where.** One stream holds the events, an entry each; beside it are the state of the log (epochs, counts, the end), floors, idempotency keys, and
+//! an index of publishers' ids. `lua/common.lua` lists the keys. All bear the hash tag `{name}`, so that a Redis Cluster keeps them in one slot.
+//!
+//! **Every step is a script** (`log/lua/`), which Redis runs alone and whole: a batch with its idempotency key, retention with its floors, a page with
+//! the floors that belong to it. So hubs agree without talking to each other.
+//!
+//! **Order** is that of the stream. A place is an id of the stream, `ms-seq` by the clock of Redis, packed into a number (44 and 20 bits). Redis accepts only
+//! growing ids, and the scripts give out growing ones: when the clock is set back, places count on from the newest. The time of an event is that of its
+//! place, so it never goes back either.
+//!
+//! **Retention** takes from the front, whenever anybody calls: by count, by bytes (a running count of the texts and what holds them) and by age. All hubs of
+//! one log should be told the same limits; each applies its own when it calls.
+//!
+//! **Floors** are kept in Redis for each audience that lost something, at most [`MemoryLimits::floors_max`]; each process keeps a copy (`log/floors.rs`) and
+//! is told with each page what has changed.
+//!
+//! **Epochs.** Redis may come back with less than it acknowledged: restarted without persistence, flushed, failed over to a replica that missed the
+//! end. On every connection, before anything else, and once a second, a process shows the newest event that it has read or that was acknowledged to it; if that
+//! event is neither there nor accounted for, the script begins a new epoch (`log/lua/probe.lua`). Whoever comes first begins it, everybody else finds it.
+//!
+//! **Connections.** One task (`log/keeper.rs`) makes them and makes them again, with two connections for the whole process: one for commands, one that waits for
+//! news for all tails. While there is none, calls fail at once and tails wait.
+
+mod entry;
+mod epochs;
+mod floors;
+mod keeper;
+mod link;
+mod reading;
+mod scripts;
+mod tail;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tidings_log::{
+    AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, EventId, Filter, Grants, Log, MemoryLimits,
+    Page, Position, Tail, Topic, Unavailable, parts::position,
+};
+use tokio::task::AbortHandle;
+
+use self::{
+    entry::{place, place_of, written},
+    keeper::Shared,
+    link::Trouble,
+    scripts::Script,
+    tail::RedisTail,
+};
+use crate::{Connector, InvalidRedisUrl, RedisUrl};
+
+/// Where a log is, and how much it keeps.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// Which Redis.
+    pub url: RedisUrl,
+    /// The name of the log and of the cluster beside it. Hubs with the same name share them; several names share a Redis.
+    pub name: String,
+    /// To how many replicas an event has to have come before it is acknowledged.
+    pub wait_replicas: u32,
+    /// How much the log keeps, here in the memory of Redis. The numbers mean what they mean for a log in memory.
+    pub limits: MemoryLimits,
+}
+
+impl RedisSettings {
+    /// The name of a log that was given none.
+    pub const NAME_DEFAULT: &str = "tidings";
+    /// Longest name, in bytes.
+    pub const NAME_BYTES_MAX: usize = 100;
+
+    /// What a URL says of a store: `name=…` and `wait=N`, beside what [`RedisUrl`] knows.
+    pub fn from_url(mut url: RedisUrl, limits: MemoryLimits) -> Result<Self, InvalidRedisUrl> {
+        let name = url.take("name")?.unwrap_or_else(|| Self::NAME_DEFAULT.to_owned());
+        let fits = (1..=Self::NAME_BYTES_MAX).contains(&name.len());
+        if !fits || name.contains(['{', '}']) || name.contains(char::is_control) {
+            return Err(InvalidRedisUrl::parameter("name", "should be 1 to 100 characters, without braces"));
+        }
+        let wait_replicas = url.take_parsed("wait", "a number of replicas")?.unwrap_or_default();
+        url.refuse_the_rest(&["name", "wait", "ca", "cert", "cert_key"])?;
+        Ok(Self { url, name, wait_replicas, limits })
+    }
+}
+
+/// A log on Redis Streams. Clones are handles to the same connections; when the last one is gone, tails end.
+#[derive(Clone)]
+pub struct RedisLog(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    keeper: AbortHandle,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        self.shared.close();
+    }
+}
+
+/// How often a call comes again for the rest of what one call of a script does not do at once.
+const TURNS_MAX: usize = 100_000;
+
+/// How long a batch whose outcome is unknown, and which has a key that settles it, waits for Redis to come back.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(3);
+
+impl RedisLog {
+    /// Opens the log, which needs a Tokio runtime; it begins if there is none of this name. Fails if Redis cannot be reached, and if what is written
+    /// there does not come back.
+    pub async fn open(settings: RedisSettings) -> Result<Self, Unavailable> {
+        Self::open_at(settings, None).await
+    }
+
+    /// Opens the log with another clock than that of Redis. For tests: hubs of one log have to agree on the time.
+    pub async fn open_with_clock(settings: RedisSettings, clock: Clock) -> Result<Self, Unavailable> {
+        Self::open_at(settings, Some(clock)).await
+    }
+
+    async fn open_at(settings: RedisSettings, clock: Option<Clock>) -> Result<Self, Unavailable> {
+        let connector = Connector::new(settings.url.clone(), format!("{{{}}}", settings.name));
+        let shared = Arc::new(Shared::new(connector, settings, clock));
+        let keeper = shared.open().await?;
+        Ok(Self(Arc::new(Handle { shared, keeper })))
+    }
+}
+
+impl fmt::Debug for RedisLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisLog").field("settings", &self.0.shared.settings).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Log for RedisLog {
+    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        let shared = &self.0.shared;
+        let appended = shared.append(&batch).await;
+        match appended {
+            // The key tells whether it was appended; so this is worth another try as soon as there is a connection.
+            Err(Trouble::Unknown(_)) if batch.key.is_some() && shared.is_up_within(SETTLE_TIME_MAX).await => {
+                shared.append(&batch).await.map_err(Trouble::of_repeated_append)
+            }
+            other => other.map_err(Trouble::of_append),
+        }
+    }
+
+    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
+        self.0.shared.delete(topic).await
+    }
+
+    async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
+        Ok(self.0.shared.read(after, filter, bytes_max).await?)
+    }
+
+    async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
+        Ok(self.0.shared.last(count, filter, bytes_max).await?)
+    }
+
+    async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
+        Ok(self.0.shared.resolve(id, grants).await?)
+    }
+
+    async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
+        let millis = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX).min(1 << 44);
+        let answer = self.0.shared.call(Script::PlaceAgo, &[&millis.to_string()]).await?;
+        Ok(position(place_of(answer.bytes(0)?).unwrap_or_default()))
+    }
+
+    async fn bounds(&self) -> Result<Bounds, Unavailable> {
+        let end = self.0.shared.end().await?;
+        Ok(Bounds {
+            epochs: end.epochs.epochs().clone(),
+            oldest: end.oldest.map(position),
+            newest: position(end.newest),
+            retention_bytes: Some(self.0.shared.settings.limits.bytes_max),
+        })
+    }
+
+    async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
+        let (cursor, tail) = RedisTail::open(&self.0.shared).await?;
+        Ok((cursor, Box::new(tail)))
+    }
+
+    async fn health(&self) -> Result<(), Unavailable> {
+        self.0.shared.health()
+    }
+}
+
+impl Shared {
+    async fn append(&self, batch: &Batch) -> Result<Appended, Trouble> {
+        let limits = &self.settings.limits;
+        let key = batch.key.as_ref().map_or("", |key| key.as_str());
+        let keys_max = limits.keys_max.to_string();
+        let keys_age_millis = limits.keys_age_max.as_millis().to_string();
+        let key_bytes_max = MemoryLimits::KEYS_BYTES_MAX.to_string();
+        let written: Vec<_> = batch.events.iter().map(written).collect();
+        let mut arguments = vec![key, &keys_max, &keys_age_millis, &key_bytes_max];
+        arguments.extend(written.iter().flat_map(|event| [&*event.topics, &*event.meta, event.data]));
+        let answer = self.call_and_wait(Script::Append, &arguments, self.settings.wait_replicas).await?;
+        match answer.bytes(0)? {
+            b"new" => {
+                let epoch = answer.epoch(1)?;
+                let last = answer.place(2)?;
+                let first = last + 1 - batch.events.len() as u64;
+                let id = |(event, place): (&tidings_log::Event, u64)| {
+                    let cursor = Cursor { epoch, position: position(place) };
+                    event.id.clone().unwrap_or_else(|| cursor.to_event_id())
+                };
+                let ids = batch.events.iter().zip(first..).map(id).collect();
+                if let Some(newest) = written.into_iter().next_back() {
+                    self.know(epoch, last, newest.topics);
+                }
+                Ok(Appended::New { ids, last: Cursor { epoch, position: position(last) } })
+            }
+            b"duplicate" => {
+                let cursor = Cursor { epoch: answer.epoch(1)?, position: position(answer.place(2)?) };
+                let own = EventId::from_stored(&answer.text(3)?);
+                Ok(Appended::Duplicate { first_id: own.unwrap_or_else(|| cursor.to_event_id()) })
+            }
+            b"full" => Err(Trouble::Full(answer.text(1)?)),
+            _ => Err(Trouble::strange("append")),
+        }
+    }
+
+    /// In stretches of bounded size, so that Redis answers others in between. Each counts as a deletion of its own: whatever was copied before the last
+    /// of them is given up.
+    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
+        let mut deleted = Deleted { count: 0, serial: 0 };
+        let (mut after, mut through) = (place(0), String::new());
+        loop {
+            let arguments = [topic.as_str(), &after, &through];
+            let answer = self.call(Script::Delete, &arguments).await.map_err(|trouble| {
+                if deleted.count == 0 { trouble.of_append() } else { trouble.of_repeated_append() }
+            })?;
+            let read = || -> Result<_, Trouble> {
+                Ok((answer.number(0)?, answer.number(1)?, answer.text(2)?, answer.text(3)?))
+            };
+            let (count, serial, next, end) = read().map_err(Trouble::of_repeated_append)?;
+            deleted.count += count;
+            deleted.serial = serial;
+            if next.is_empty() {
+                return Ok(deleted);
+            }
+            (after, through) = (next, end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(url: &str) -> Result<RedisSettings, InvalidRedisUrl> {
+        RedisSettings::from_url(url.parse()?, MemoryLimits::default())
+    }
+
+    #[test]
+    fn a_url_names_the_log_and_how_many_replicas_to_wait_for() {
+        let plain = settings("redis://h").unwrap();
+        assert_eq!((&*plain.name, plain.wait_replicas), ("tidings", 0));
+        let named = settings("redis://h/2?name=my-log&wait=1").unwrap();
+        assert_eq!((&*named.name, named.wait_replicas, named.url.database), ("my-log", 1, 2));
+        for wrong in ["redis://h?name=", "redis://h?name=a{b", "redis://h?wait=x", "redis://h?nmae=x"] {
+            assert!(settings(wrong).is_err(), "{wrong}");
+        }
+    }
+}

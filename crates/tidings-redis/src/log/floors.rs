@@ -1,0 +1,71 @@
+//! A copy of the floors that Redis keeps, which each page brings up to date.
+//!
+//! Redis counts the changes of its floors, and a page brings those that this process has not seen, in the order in which they were made. The copy belongs to
+//! an epoch: a log that lost its end has other floors.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tidings_log::{
+    Epoch, MemoryLimits,
+    parts::{FloorDraft, Floors, Plan},
+};
+
+use super::{
+    entry::audience,
+    link::{Answer, Trouble},
+};
+
+/// The floors as far as this process knows them.
+#[derive(Debug, Default)]
+pub(super) struct FloorCopy(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    epoch: Option<Epoch>,
+    version: u64,
+    floors: Floors,
+}
+
+impl FloorCopy {
+    /// Which changes are known.
+    pub(super) fn version(&self) -> u64 {
+        self.known().version
+    }
+
+    /// Takes in what came with an answer: the epoch, the version, up to where it is forgotten who missed what, and the changes. False if they do not
+    /// follow on what is known: then everything has to be asked for.
+    pub(super) fn learn(
+        &self,
+        asked_after: u64,
+        answer: &Answer,
+        [epoch, version, forgotten, changes]: [usize; 4],
+        limits: &MemoryLimits,
+    ) -> Result<bool, Trouble> {
+        let (epoch, version) = (answer.epoch(epoch)?, answer.number(version)?);
+        let mut known = self.known();
+        if known.epoch != Some(epoch) {
+            *known = Known { epoch: Some(epoch), ..Known::default() };
+        }
+        if asked_after > known.version {
+            return Ok(false);
+        }
+        for (topics, place) in answer.pairs(changes)? {
+            match audience(&topics) {
+                Some(audience) => known.floors.record(place, audience, limits),
+                None => known.floors.forget_through(place),
+            }
+        }
+        known.floors.forget_through(answer.place(forgotten)?);
+        known.version = known.version.max(version);
+        Ok(true)
+    }
+
+    /// The floors after a place that a plan has to reckon with.
+    pub(super) fn draft(&self, plan: &Plan<'_>, after: u64) -> FloorDraft {
+        self.known().floors.draft(plan, after)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

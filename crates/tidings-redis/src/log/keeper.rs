@@ -1,0 +1,495 @@
+//! What all handles and tails of a log share in this process, and the task that keeps it connected.
+//!
+//! The task has two connections. Over one go all commands; it is handed out only after Redis was found to have everything that this process knows
+//! of. Over the other it waits for news, for all tails together, and rings a bell when there are some. Every second it writes a canary by the
+//! one and expects it back by the other: that, and not a ping, is what health says.
+//!
+//! A connection that failed is never used again. While there is none, calls fail at once; the task tries again after a growing, jittered time.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use redis::{Value, aio::MultiplexedConnection};
+use tidings_log::{Clock, Epoch, Unavailable};
+use tokio::{
+    sync::watch,
+    task::AbortHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    RedisSettings, TURNS_MAX,
+    entry::{place, place_of},
+    epochs::{Starts, fresh, spelled},
+    floors::FloorCopy,
+    link::{Answer, Trouble, judge},
+    scripts::{Keys, Script},
+};
+use crate::{
+    Connector,
+    connect::{RESPONSE_TIME_MAX, jittered},
+};
+
+/// How often a canary is sent.
+const CANARY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long ago the last canary may have returned.
+const CANARY_AGE_MAX: Duration = Duration::from_secs(5);
+/// How long Redis is asked to wait for news before it says that there are none.
+const NEWS_TIME_MAX: Duration = Duration::from_secs(2);
+/// The first and the longest time between two tries to connect.
+const RETRY_TIME_MIN: Duration = Duration::from_millis(50);
+const RETRY_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long to wait for as many replicas as were asked for.
+const REPLICAS_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// See the [module documentation](self).
+pub(super) struct Shared {
+    connector: Connector,
+    pub(super) settings: RedisSettings,
+    clock: Option<Clock>,
+    keys: Keys,
+    /// Draws canaries that no other process draws.
+    name: String,
+    link: watch::Sender<Link>,
+    /// The newest connection that failed.
+    broken: watch::Sender<u64>,
+    /// Rings when there may be news.
+    bell: watch::Sender<()>,
+    pub(super) floors: FloorCopy,
+    starts: Mutex<Arc<Starts>>,
+    known: Mutex<Option<Known>>,
+    canary_back: Mutex<Option<Instant>>,
+}
+
+/// Whether there is a connection.
+#[derive(Clone)]
+enum Link {
+    Up { commands: MultiplexedConnection, number: u64 },
+    Down(String),
+    Closed,
+}
+
+/// What this process knows of the newest epoch, so that it finds out if Redis does not know it any more.
+#[derive(Clone, Debug)]
+struct Known {
+    epoch: Epoch,
+    place: u64,
+    topics: String,
+    deletions: u64,
+}
+
+/// The end of the log, and its beginning.
+pub(super) struct End {
+    pub(super) epochs: Arc<Starts>,
+    pub(super) oldest: Option<u64>,
+    pub(super) newest: u64,
+    pub(super) number: u64,
+    pub(super) deletions: u64,
+}
+
+/// Two new connections.
+struct Connections {
+    commands: MultiplexedConnection,
+    news: MultiplexedConnection,
+    /// How far the two streams have been heard.
+    log_heard: String,
+    bell_heard: String,
+}
+
+impl Shared {
+    pub(super) fn new(connector: Connector, settings: RedisSettings, clock: Option<Clock>) -> Self {
+        Self {
+            keys: Keys::of(&settings.name),
+            connector,
+            settings,
+            clock,
+            name: fresh(),
+            link: watch::Sender::new(Link::Down("it has not been connected yet".to_owned())),
+            broken: watch::Sender::new(0),
+            bell: watch::Sender::new(()),
+            floors: FloorCopy::default(),
+            starts: Mutex::new(Arc::new(Starts::none())),
+            known: Mutex::new(None),
+            canary_back: Mutex::new(None),
+        }
+    }
+
+    /// Connects, starts the task, and waits for the first canary.
+    pub(super) async fn open(self: &Arc<Self>) -> Result<AbortHandle, Unavailable> {
+        let connections = self.connect().await.map_err(Unavailable)?;
+        let shared = Arc::clone(self);
+        let task = tokio::spawn(async move { shared.keep(connections).await });
+        let mut bell = self.bell.subscribe();
+        let canary = async {
+            while self.health().is_err() {
+                bell.changed().await.ok();
+            }
+        };
+        if timeout(CANARY_AGE_MAX, canary).await.is_err() {
+            task.abort();
+            return Err(Unavailable(format!("{}: what is written does not come back", self.connector)));
+        }
+        Ok(task.abort_handle())
+    }
+
+    /// Tails end, calls fail.
+    pub(super) fn close(&self) {
+        self.link.send_replace(Link::Closed);
+        self.bell.send_replace(());
+    }
+
+    /// Runs a script as often as it takes.
+    pub(super) async fn call(&self, script: Script, arguments: &[&str]) -> Result<Answer, Trouble> {
+        self.call_and_wait(script, arguments, 0).await
+    }
+
+    /// Runs a script, and waits until what it wrote has come to so many replicas.
+    pub(super) async fn call_and_wait(
+        &self,
+        script: Script,
+        arguments: &[&str],
+        replicas: u32,
+    ) -> Result<Answer, Trouble> {
+        for _ in 0..TURNS_MAX {
+            let (mut commands, number) = match &*self.link.borrow() {
+                Link::Up { commands, number } => (commands.clone(), *number),
+                Link::Down(problem) => return Err(Trouble::Away(problem.clone())),
+                Link::Closed => return Err(Trouble::Away("the log was closed".to_owned())),
+            };
+            let answer =
+                self.run(&mut commands, script, arguments).await.map_err(|(trouble, is_broken)| {
+                    if is_broken {
+                        self.break_off(number, &trouble);
+                    }
+                    trouble
+                })?;
+            if !answer.is_again() {
+                if replicas > 0 {
+                    self.wait_for_replicas(&mut commands, replicas).await?;
+                }
+                return Ok(answer);
+            }
+        }
+        Err(Trouble::Away("there is more to drop than can be dropped".to_owned()))
+    }
+
+    async fn run(
+        &self,
+        connection: &mut MultiplexedConnection,
+        script: Script,
+        arguments: &[&str],
+    ) -> Result<Answer, (Trouble, bool)> {
+        let now = self.clock.as_ref().map_or_else(String::new, |clock| clock.now().to_millis().to_string());
+        let limits = &self.settings.limits;
+        let optional = |limit: Option<u64>| limit.map_or_else(String::new, |limit| limit.to_string());
+        let age_max = limits.age_max.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        let mut invocation = script.prepared().prepare_invoke();
+        for key in self.keys.all() {
+            invocation.key(key);
+        }
+        invocation
+            .arg(now)
+            .arg(fresh())
+            .arg(limits.bytes_max)
+            .arg(optional(limits.count_max))
+            .arg(optional(age_max))
+            .arg(limits.floors_max)
+            .arg(tidings_log::MemoryLimits::FLOORS_BYTES_MAX);
+        for argument in arguments {
+            invocation.arg(argument);
+        }
+        let value: Value = invocation.invoke_async(connection).await.map_err(|error| judge(&error))?;
+        Answer::of(value).map_err(|trouble| (trouble, false))
+    }
+
+    async fn wait_for_replicas(
+        &self,
+        commands: &mut MultiplexedConnection,
+        wanted: u32,
+    ) -> Result<(), Trouble> {
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(wanted).arg(u64::try_from(REPLICAS_TIME_MAX.as_millis()).unwrap_or(u64::MAX));
+        let reached: u32 =
+            wait.query_async(commands).await.map_err(|error| Trouble::Unknown(error.to_string()))?;
+        if reached < wanted {
+            return Err(Trouble::Unknown(format!("it has come to {reached} replicas of {wanted}")));
+        }
+        Ok(())
+    }
+
+    /// This connection is not used any more, from now on.
+    fn break_off(&self, number: u64, trouble: &Trouble) {
+        self.link.send_if_modified(|link| {
+            let is_this = matches!(link, Link::Up { number: this, .. } if *this == number);
+            if is_this {
+                *link = Link::Down(Unavailable::from(trouble.clone()).0);
+            }
+            is_this
+        });
+        self.broken.send_if_modified(|broken| {
+            let is_news = *broken < number;
+            *broken = (*broken).max(number);
+            is_news
+        });
+    }
+
+    /// Whether there is a connection now, or within some time.
+    pub(super) async fn is_up_within(&self, time: Duration) -> bool {
+        timeout(time, self.is_up()).await.unwrap_or(false)
+    }
+
+    /// Waits for a connection. False if there will be none any more.
+    pub(super) async fn is_up(&self) -> bool {
+        let mut link = self.link.subscribe();
+        let settled = link.wait_for(|link| !matches!(link, Link::Down(_))).await;
+        settled.is_ok_and(|link| matches!(&*link, Link::Up { .. }))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(&*self.link.borrow(), Link::Closed)
+    }
+
+    pub(super) fn listen(&self) -> watch::Receiver<()> {
+        self.bell.subscribe()
+    }
+
+    /// Whether what is written comes back.
+    pub(super) fn health(&self) -> Result<(), Unavailable> {
+        match &*self.link.borrow() {
+            Link::Up { .. } => {}
+            Link::Down(problem) => return Err(Unavailable(problem.clone())),
+            Link::Closed => return Err(Unavailable("the log was closed".to_owned())),
+        }
+        match *lock(&self.canary_back) {
+            Some(back) if back.elapsed() <= CANARY_AGE_MAX => Ok(()),
+            _ => Err(Unavailable(format!("{}: what is written does not come back", self.connector))),
+        }
+    }
+
+    /// The end of the log as it is now.
+    pub(super) async fn end(&self) -> Result<End, Trouble> {
+        let answer = self.call(Script::Bounds, &[]).await?;
+        let epochs = self.learn_starts(&answer.text(0)?)?;
+        let oldest = place_of(answer.bytes(1)?);
+        let (newest, number, deletions) = (answer.place(2)?, answer.number(3)?, answer.number(4)?);
+        Ok(End { epochs, oldest, newest, number, deletions })
+    }
+
+    /// The epochs as they were known last.
+    pub(super) fn starts(&self) -> Arc<Starts> {
+        Arc::clone(&lock(&self.starts))
+    }
+
+    /// Epochs of which this is one.
+    pub(super) async fn starts_with(&self, epoch: Epoch) -> Result<Arc<Starts>, Trouble> {
+        let starts = self.starts();
+        if starts.contains(epoch) {
+            return Ok(starts);
+        }
+        let starts = self.end().await?.epochs;
+        if starts.contains(epoch) {
+            return Ok(starts);
+        }
+        Err(Trouble::Away("another log has taken the place of this one meanwhile".to_owned()))
+    }
+
+    fn learn_starts(&self, text: &str) -> Result<Arc<Starts>, Trouble> {
+        let starts = Arc::new(Starts::parse(text).ok_or_else(|| Trouble::strange("the epochs"))?);
+        *lock(&self.starts) = Arc::clone(&starts);
+        Ok(starts)
+    }
+
+    /// An event of the newest epoch was read here, or acknowledged to somebody here.
+    pub(super) fn know(&self, epoch: Epoch, place: u64, topics: String) {
+        let mut known = lock(&self.known);
+        match &mut *known {
+            Some(known) if known.epoch == epoch && known.place >= place => {}
+            Some(known) if known.epoch == epoch => (known.place, known.topics) = (place, topics),
+            known => *known = Some(Known { epoch, place, topics, deletions: 0 }),
+        }
+    }
+
+    /// So many deletions were told here.
+    pub(super) fn know_deletions(&self, epoch: Epoch, serial: u64) {
+        if let Some(known) = &mut *lock(&self.known)
+            && known.epoch == epoch
+        {
+            known.deletions = known.deletions.max(serial);
+        }
+    }
+
+    /// Stays connected, until it is aborted.
+    async fn keep(self: &Arc<Self>, first: Connections) {
+        let mut connections = Some(first);
+        let mut number = 0;
+        let mut retry = RETRY_TIME_MIN;
+        loop {
+            let connected = match connections.take() {
+                Some(connections) => Ok(connections),
+                None => self.connect().await,
+            };
+            let problem = match connected {
+                Ok(connections) => {
+                    number += 1;
+                    if number > 1 {
+                        tracing::info!(redis = %self.connector, "the log is connected again");
+                    }
+                    retry = RETRY_TIME_MIN;
+                    self.serve(connections, number).await
+                }
+                Err(problem) => problem,
+            };
+            let was_up = self.link.send_if_modified(|link| {
+                let is_down = matches!(link, Link::Down(_));
+                *link = Link::Down(problem.clone());
+                !is_down
+            });
+            if was_up || retry == RETRY_TIME_MIN {
+                tracing::warn!(redis = %self.connector, problem, "the log cannot be reached; trying again");
+            }
+            sleep(jittered(retry)).await;
+            retry = (2 * retry).min(RETRY_TIME_MAX);
+        }
+    }
+
+    /// Makes both connections and looks whether everything is there that is known of.
+    async fn connect(&self) -> Result<Connections, String> {
+        let mut commands = self.connector.open().await.map_err(|error| error.to_string())?;
+        let news = self.connector.open_with(NEWS_TIME_MAX + RESPONSE_TIME_MAX).await;
+        let news = news.map_err(|error| error.to_string())?;
+        for script in Script::ALL {
+            script.prepared().load_async(&mut commands).await.map_err(|error| error.to_string())?;
+        }
+        let mut last = redis::cmd("XREVRANGE");
+        last.arg(self.keys.bell()).arg("+").arg("-").arg("COUNT").arg(1);
+        let last: Vec<(String, Vec<String>)> =
+            last.query_async(&mut commands).await.map_err(|error| error.to_string())?;
+        let bell_heard = last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id);
+        let log_heard =
+            self.probe(&mut commands, "").await.map_err(|trouble| Unavailable::from(trouble).0)?;
+        Ok(Connections { commands, news, log_heard, bell_heard })
+    }
+
+    /// Shows what this process knows, and sends a canary. Returns the end of the log.
+    async fn probe(&self, commands: &mut MultiplexedConnection, canary: &str) -> Result<String, Trouble> {
+        let known = lock(&self.known).clone();
+        let starts = self.starts();
+        let (id, topics) =
+            known.as_ref().map_or_else(Default::default, |known| (place(known.place), known.topics.clone()));
+        let epoch = known.as_ref().map(|known| known.epoch).or(starts.newest());
+        let deletions = known.map_or(0, |known| known.deletions).to_string();
+        let epoch = epoch.map_or_else(String::new, spelled);
+        let arguments = [&*epoch, &starts.earlier(), &id, &topics, &deletions, canary];
+        let answer = self.run(commands, Script::Probe, &arguments).await.map_err(|(trouble, _)| trouble)?;
+        let end = answer.text(1)?;
+        let before = starts.newest();
+        let starts = self.learn_starts(&answer.text(0)?)?;
+        if before.is_some() && before != starts.newest() {
+            tracing::warn!(
+                redis = %self.connector,
+                epoch = ?starts.current(),
+                "Redis does not have everything any more that it acknowledged; a new epoch begins"
+            );
+        }
+        Ok(end)
+    }
+
+    /// Uses two connections until one of them fails, and says why.
+    async fn serve(&self, connections: Connections, number: u64) -> String {
+        let Connections { commands, news, log_heard, bell_heard } = connections;
+        *lock(&self.canary_back) = None;
+        self.link.send_replace(Link::Up { commands: commands.clone(), number });
+        self.bell.send_replace(());
+        let mut broken = self.broken.subscribe();
+        tokio::select! {
+            problem = self.hear(news, log_heard, bell_heard) => problem,
+            problem = self.send_canaries(commands) => problem,
+            _ = broken.wait_for(|broken| *broken >= number) => "the connection failed".to_owned(),
+        }
+    }
+
+    /// Waits for news and rings the bell.
+    async fn hear(
+        &self,
+        mut news: MultiplexedConnection,
+        mut log_heard: String,
+        mut bell_heard: String,
+    ) -> String {
+        type Streams = Vec<(String, Vec<(String, Vec<String>)>)>;
+        loop {
+            let mut wait = redis::cmd("XREAD");
+            wait.arg("COUNT")
+                .arg(1)
+                .arg("BLOCK")
+                .arg(u64::try_from(NEWS_TIME_MAX.as_millis()).unwrap_or(u64::MAX));
+            wait.arg("STREAMS").arg(self.keys.log()).arg(self.keys.bell()).arg(&log_heard).arg(&bell_heard);
+            let streams: Option<Streams> = match wait.query_async(&mut news).await {
+                Ok(streams) => streams,
+                Err(error) => return error.to_string(),
+            };
+            let mut is_news = false;
+            for (stream, entries) in streams.into_iter().flatten() {
+                for (id, fields) in entries {
+                    if stream == self.keys.log() {
+                        is_news = true;
+                    } else {
+                        is_news |= self.hear_bell(&fields);
+                        bell_heard = id;
+                    }
+                }
+            }
+            if is_news {
+                self.bell.send_replace(());
+            }
+            // Whatever the log has by now, tails that were woken find.
+            let mut newest = redis::cmd("HGET");
+            newest.arg(self.keys.state()).arg("newest");
+            match newest.query_async::<Option<String>>(&mut news).await {
+                Ok(newest) => log_heard = newest.unwrap_or_else(|| "0-0".to_owned()),
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    /// Whether a bell is one for tails.
+    fn hear_bell(&self, fields: &[String]) -> bool {
+        let [kind, value] = fields else { return true };
+        if kind != "canary" {
+            return true;
+        }
+        if value.starts_with(&self.name) {
+            let was_back = lock(&self.canary_back).replace(Instant::now()).is_some();
+            return !was_back;
+        }
+        false
+    }
+
+    async fn send_canaries(&self, mut commands: MultiplexedConnection) -> String {
+        let started = Instant::now();
+        for count in 0u64.. {
+            let canary = format!("{}:{count}", self.name);
+            let epoch = self.starts().newest();
+            match self.probe(&mut commands, &canary).await {
+                // No room is no reason to connect again; health tells it when no canary comes back.
+                Ok(_) | Err(Trouble::Full(_)) => {}
+                Err(trouble) => return Unavailable::from(trouble).0,
+            }
+            if self.starts().newest() != epoch {
+                self.bell.send_replace(());
+            }
+            let back = lock(&self.canary_back).unwrap_or(started);
+            if back.elapsed() > 2 * CANARY_AGE_MAX {
+                return "what is written does not come back".to_owned();
+            }
+            sleep(CANARY_INTERVAL).await;
+        }
+        unreachable!("the counting has no end")
+    }
+}
+
+/// A panic while something was locked would be a bug of ours; going on is better than a hub that answers nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

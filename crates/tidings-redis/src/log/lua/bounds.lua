@@ -1,0 +1,6 @@
+-- Returns {epochs, oldest place or '', newest place, its number, deletions}, or {'again'}.
+if not trim(0, 0) then
+  return {'again'}
+end
+local front = call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
+return {state.epochs, front and front[1] or '', state.newest, int(state.number), int(state.deletions)}

@@ -1,0 +1,42 @@
+-- A stretch of the log: the place before it, how many bytes, and up to which change of the floors the reader knows them.
+-- Returns {epoch, newest, at_end, version, forgotten, {audience, place, …}, events}, or {'again'}.
+local FLOORS_AT_ONCE = 1000
+local after = ARGV[FIRST_ARGUMENT]
+local budget = tonumber(ARGV[FIRST_ARGUMENT + 1])
+local version = tonumber(ARGV[FIRST_ARGUMENT + 2])
+if not trim(0, 0) then
+  return {'again'}
+end
+
+local changed = call('ZRANGEBYSCORE', FLOORS, '(' .. int(version), '+inf', 'WITHSCORES', 'LIMIT', 0, FLOORS_AT_ONCE)
+local floors = {}
+for index = 1, #changed, 2 do
+  floors[index] = changed[index]
+  floors[index + 1] = call('HGET', FLOORS_AT, changed[index])
+end
+if #changed == 2 * FLOORS_AT_ONCE then
+  -- There are more: what was found so far, and no events yet.
+  return {current_epoch(), state.newest, 0, changed[#changed], state.forgotten, floors, {}}
+end
+
+local events = {}
+local at_end = 0
+while budget >= 0 and at_end == 0 do
+  local chunk = call('XRANGE', LOG, '(' .. after, '+', 'COUNT', 64)
+  for index, entry in ipairs(chunk) do
+    if budget < 0 then
+      break
+    end
+    local topics, meta, data = fields_of(entry)
+    budget = budget - #topics - #meta - #data - EVENT_BYTES
+    events[#events + 1] = entry
+    after = entry[1]
+    if index == #chunk and #chunk < 64 then
+      at_end = 1
+    end
+  end
+  if #chunk == 0 then
+    at_end = 1
+  end
+end
+return {current_epoch(), state.newest, at_end, int(state.dropped), state.forgotten, floors, events}

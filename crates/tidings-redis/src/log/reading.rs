@@ -1,0 +1,175 @@
+//! Pages, from the front and from the back, and the index of ids.
+//!
+//! Redis is asked for stretches of the log of bounded size; the filter is applied here, where matching costs nobody else's time.
+
+use std::sync::Arc;
+
+use tidings_log::{
+    Entry, EventId, Filter, Grants, Page, Position,
+    parts::{Plan, just_before, number, position},
+};
+use tokio::task::coop::consume_budget;
+
+use super::{
+    entry::{audience, place},
+    keeper::Shared,
+    link::{Answer, Trouble},
+    scripts::Script,
+};
+
+/// How much of the log one answer of Redis holds at most, in bytes. It is made while nobody else is served.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
+
+/// How often a page is begun again because the log changed meanwhile.
+const TRIES_MAX: usize = 16;
+
+impl Shared {
+    /// See [`Log::read`](tidings_log::Log::read).
+    pub(super) async fn read(
+        &self,
+        after: Position,
+        filter: &Filter,
+        bytes_max: usize,
+    ) -> Result<Page, Trouble> {
+        let after_place = place(number(after));
+        let budget = bytes_max.min(ANSWER_BYTES_MAX).to_string();
+        let plan = Plan::new(filter);
+        for _ in 0..TRIES_MAX {
+            let answer = self.read_with_floors(&after_place, &budget).await?;
+            let page = self.page(&answer, after, bytes_max).await?;
+            let floor = self.floors.draft(&plan, number(after)).finish(filter).await;
+            // Another page may have brought floors of what was dropped since: what stands in this one is not missed.
+            let is_ahead = self.floors.version() > answer.number(3)?;
+            let first = page.entries.first().map(|entry| entry.cursor.position);
+            if !(is_ahead && first.is_some() && floor >= first) {
+                let entries = accepted(page.entries, filter).await;
+                return Ok(Page { entries, floor, ..page });
+            }
+        }
+        Err(Trouble::Away("retention is faster than reading".to_owned()))
+    }
+
+    /// What was answered, before the filter is applied and without a floor.
+    async fn page(&self, answer: &Answer, after: Position, bytes_max: usize) -> Result<Page, Trouble> {
+        let epoch = answer.epoch(0)?;
+        let starts = self.starts_with(epoch).await?;
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut at_end = answer.number(2)? == 1;
+        let mut through = number(after);
+        for raw in answer.entries(6)? {
+            if !entries.is_empty() && bytes >= bytes_max {
+                at_end = false;
+                break;
+            }
+            through = raw.place;
+            if let Some(entry) = raw.entry(&starts) {
+                bytes += entry.memory_bytes();
+                entries.push(Arc::new(entry));
+            }
+        }
+        if at_end {
+            through = through.max(answer.place(1)?);
+        }
+        Ok(Page { epoch, after, entries, through: position(through).max(after), at_end, floor: None })
+    }
+
+    /// See [`Log::last`](tidings_log::Log::last).
+    pub(super) async fn last(
+        &self,
+        count: usize,
+        filter: &Filter,
+        bytes_max: usize,
+    ) -> Result<Page, Trouble> {
+        'epochs: for _ in 0..TRIES_MAX {
+            // The floors first: what retention takes afterwards is dropped in front of what is found.
+            let answer = self.read_with_floors(&place(u64::MAX), "0").await?;
+            let (epoch, newest) = (answer.epoch(0)?, answer.place(1)?);
+            let starts = self.starts_with(epoch).await?;
+            let floor = self.floors.draft(&Plan::new(filter), 0).finish(filter).await;
+
+            let mut newest_first = Vec::new();
+            let mut bytes = 0;
+            let mut before = place(newest + 1);
+            let mut at_start = false;
+            while newest_first.len() < count && bytes < bytes_max && !at_start {
+                let budget = (bytes_max - bytes).min(ANSWER_BYTES_MAX).to_string();
+                let answer = self.call(Script::ReadBack, &[&before, &budget]).await?;
+                if answer.epoch(0)? != epoch {
+                    continue 'epochs;
+                }
+                at_start = answer.number(2)? == 1;
+                for raw in answer.entries(3)? {
+                    if newest_first.len() == count || bytes >= bytes_max {
+                        break;
+                    }
+                    consume_budget().await;
+                    before = place(raw.place);
+                    let Some(entry) = raw.entry(&starts) else { continue };
+                    bytes += entry.memory_bytes();
+                    if filter.accepts(&entry.event) {
+                        newest_first.push(Arc::new(entry));
+                    }
+                }
+            }
+            newest_first.reverse();
+            let through = position(newest);
+            let after = newest_first.first().map_or(through, |first| just_before(first.cursor.position));
+            return Ok(Page { epoch, after, entries: newest_first, through, at_end: true, floor });
+        }
+        Err(Trouble::Away("the log changed its epoch again and again".to_owned()))
+    }
+
+    /// Reads a stretch, and brings the floors up to date.
+    async fn read_with_floors(&self, after: &str, budget: &str) -> Result<Answer, Trouble> {
+        let limits = &self.settings.limits;
+        let mut version = self.floors.version();
+        loop {
+            let answer = self.call(Script::Read, &[after, budget, &version.to_string()]).await?;
+            let follows = self.floors.learn(version, &answer, [0, 3, 4, 5], limits)?;
+            // There were more changes than one answer tells if it tells changes and is not at their end.
+            let told = answer.number(3)?;
+            let is_complete = answer.list(6).is_ok_and(|events| !events.is_empty()) || answer.number(2)? == 1;
+            if follows && is_complete {
+                return Ok(answer);
+            }
+            version = if follows { told } else { 0 };
+        }
+    }
+
+    /// See [`Log::resolve`](tidings_log::Log::resolve).
+    pub(super) async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Trouble> {
+        if id.is_generated() {
+            return Ok(None);
+        }
+        let mut after = String::new();
+        loop {
+            let answer = self.call(Script::Resolve, &[id.as_str(), &after]).await?;
+            let mut found = 0;
+            for event in answer.lists() {
+                consume_budget().await;
+                found += 1;
+                let place_found = event.place(0)?;
+                let Some(audience) = audience(&event.text(1)?) else { continue };
+                if !audience.private || grants.cover_any(&audience.topics) {
+                    return Ok(Some(position(place_found)));
+                }
+                after = place(place_found);
+            }
+            if found == 0 {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+async fn accepted(entries: Vec<Arc<Entry>>, filter: &Filter) -> Vec<Arc<Entry>> {
+    let mut accepted = Vec::new();
+    for entry in entries {
+        consume_budget().await;
+        if filter.accepts(&entry.event) {
+            accepted.push(entry);
+        }
+    }
+    accepted
+}

@@ -1,0 +1,170 @@
+//! The live end. A tail is a place in the log and a bell that the keeper rings, so a slow one costs no queue; what it brings it asks for.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tidings_log::{
+    Cursor, Epoch, Tail, TailItem,
+    parts::{just_before, position},
+};
+use tokio::{sync::watch, time::sleep};
+
+use super::{
+    entry::place,
+    epochs::spelled,
+    keeper::Shared,
+    link::{Answer, Trouble},
+    scripts::Script,
+};
+use crate::connect::jittered;
+
+/// How much of the log one answer of Redis holds at most, in bytes.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
+
+/// How long to wait where Redis is there and answers with an error.
+const ERROR_WAIT: Duration = Duration::from_millis(500);
+
+pub(super) struct RedisTail {
+    shared: Arc<Shared>,
+    bell: watch::Receiver<()>,
+    seen: Seen,
+}
+
+/// Everything up to here was brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Seen {
+    epoch: Epoch,
+    place: u64,
+    /// The number of the last event up to there.
+    number: u64,
+    deletions: u64,
+}
+
+impl RedisTail {
+    /// A tail at the end of the log.
+    pub(super) async fn open(shared: &Arc<Shared>) -> Result<(Cursor, Self), Trouble> {
+        let bell = shared.listen();
+        let end = shared.end().await?;
+        let epoch = end.epochs.current();
+        let seen = Seen { epoch, place: end.newest, number: end.number, deletions: end.deletions };
+        let cursor = Cursor { epoch, position: position(end.newest) };
+        Ok((cursor, Self { shared: Arc::clone(shared), bell, seen }))
+    }
+
+    /// What comes next and the place behind it; `None` at the end.
+    async fn follow(&self, bytes_max: usize) -> Result<Option<(TailItem, Seen)>, Trouble> {
+        let seen = self.seen;
+        loop {
+            let starts = self.shared.starts();
+            let next = if seen.epoch == starts.current() { None } else { starts.next_after(seen.epoch) };
+            let (mut through, mut through_number) = (String::new(), String::new());
+            if let Some(next) = next {
+                let left_through =
+                    if next.is_known { tidings_log::parts::number(next.start.after) } else { 0 };
+                if seen.place >= left_through {
+                    let seen = Seen {
+                        epoch: next.start.epoch,
+                        place: tidings_log::parts::number(next.start.after),
+                        number: next.number,
+                        // What was told before may have been of another history.
+                        deletions: 0,
+                    };
+                    return Ok(Some((TailItem::NewEpoch(next.start), seen)));
+                }
+                (through, through_number) = (place(left_through), next.number.to_string());
+            }
+            let arguments = [
+                &*spelled(starts.current()),
+                &seen.deletions.to_string(),
+                &place(seen.place),
+                &seen.number.to_string(),
+                &bytes_max.min(ANSWER_BYTES_MAX).to_string(),
+                &through,
+                &through_number,
+            ];
+            let answer = self.shared.call(Script::Follow, &arguments).await?;
+            match answer.bytes(0)? {
+                b"epoch" => drop(self.shared.end().await?),
+                b"end" => return Ok(None),
+                b"deleted" => {
+                    let deletions = answer.number(1)?;
+                    self.shared.know_deletions(seen.epoch, deletions);
+                    return Ok(Some((TailItem::Deleted { serial: deletions }, Seen { deletions, ..seen })));
+                }
+                b"skipped" => return Ok(Some(skipped(seen, answer.place(1)?, answer.number(2)?))),
+                b"follows" => {
+                    let before = tidings_log::parts::number(just_before(position(answer.place(1)?)));
+                    return Ok(Some(skipped(seen, before, answer.number(2)?)));
+                }
+                b"events" => return Ok(Some(self.entries(&answer, &starts, bytes_max)?)),
+                _ => return Err(Trouble::strange("a tail")),
+            }
+        }
+    }
+
+    /// Entries of about so many bytes.
+    fn entries(
+        &self,
+        answer: &Answer,
+        starts: &super::epochs::Starts,
+        bytes_max: usize,
+    ) -> Result<(TailItem, Seen), Trouble> {
+        let mut seen = self.seen;
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut topics = String::new();
+        for raw in answer.entries(1)? {
+            if !entries.is_empty() && bytes >= bytes_max {
+                break;
+            }
+            (seen.place, seen.number) = (raw.place, raw.number().unwrap_or(seen.number + 1));
+            topics = raw.topics.clone().into_owned();
+            if let Some(entry) = raw.entry(starts) {
+                bytes += entry.memory_bytes();
+                entries.push(Arc::new(entry));
+            }
+        }
+        if seen.place == self.seen.place {
+            return Err(Trouble::strange("a tail"));
+        }
+        if seen.epoch == starts.current() {
+            self.shared.know(seen.epoch, seen.place, topics);
+        }
+        if entries.is_empty() {
+            return Ok(skipped(seen, seen.place, seen.number));
+        }
+        Ok((TailItem::Entries(entries), seen))
+    }
+}
+
+fn skipped(seen: Seen, through: u64, number: u64) -> (TailItem, Seen) {
+    (TailItem::Skipped { through: position(through) }, Seen { place: through, number, ..seen })
+}
+
+#[async_trait]
+impl Tail for RedisTail {
+    async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
+        loop {
+            // The bell is muted before the log is looked at: whatever comes afterwards rings it again.
+            self.bell.mark_unchanged();
+            match self.follow(bytes_max).await {
+                Ok(Some((item, seen))) => {
+                    self.seen = seen;
+                    return Some(item);
+                }
+                Ok(None) => self.bell.changed().await.ok()?,
+                Err(Trouble::Away(_) | Trouble::Unknown(_))
+                    if !self.shared.is_up_within(Duration::ZERO).await =>
+                {
+                    if !self.shared.is_up().await {
+                        return None;
+                    }
+                }
+                Err(_) => sleep(jittered(ERROR_WAIT)).await,
+            }
+            if self.shared.is_closed() {
+                return None;
+            }
+        }
+    }
+}
