@@ -1,9 +1,92 @@
 //! What the tests of this crate share.
 
-use tidings_log::MemoryLimits;
-use tidings_redis::RedisSettings;
+#![allow(dead_code, reason = "each test uses its own part of it")]
+
+use std::{sync::Arc, time::Duration};
+
+use tidings_log::{
+    AppendError, Appended, Batch, Cursor, Entry, Event, Filter, Grants, IdempotencyKey, Log, MemoryLimits,
+    Tail, TailItem,
+};
+use tidings_redis::{RedisLog, RedisSettings};
+use tidings_topic::{Matcher, NewEvent, Validator};
+use tokio::time::{sleep, timeout};
+
+/// How long anything may take. It only ends a test that would hang.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The settings of a URL that a test made.
 pub(crate) fn settings(url: &str, limits: MemoryLimits) -> RedisSettings {
     RedisSettings::from_url(url.parse().expect("a URL"), limits).expect("a store")
+}
+
+/// A log as a process opens it that nobody told anything.
+pub(crate) async fn open(url: &str) -> RedisLog {
+    RedisLog::open(settings(url, MemoryLimits::default())).await.expect("Redis is there")
+}
+
+pub(crate) fn event(topic: &str, data: &str) -> Event {
+    Validator::default().event(NewEvent::new(topic, data)).expect("a valid event")
+}
+
+pub(crate) async fn try_append(
+    log: &RedisLog,
+    data: &str,
+    key: Option<&str>,
+) -> Result<Appended, AppendError> {
+    let key = key.map(|key| IdempotencyKey::new(key).expect("a key"));
+    log.append(Batch { events: vec![event("a", data)], key }).await
+}
+
+/// Appends what has to be appended.
+pub(crate) async fn append(log: &RedisLog, data: &str) -> Cursor {
+    match try_append(log, data, None).await {
+        Ok(Appended::New { last, .. }) => last,
+        other => panic!("{data} was answered {other:?}"),
+    }
+}
+
+/// Everything that the log has.
+pub(crate) async fn texts(log: &RedisLog) -> Vec<String> {
+    let everything = Filter { matchers: vec![Matcher::Any], grants: Grants::all() };
+    let mut after = tidings_log::Position::BEFORE_ALL;
+    let mut texts = Vec::new();
+    loop {
+        let page = log.read(after, &everything, 1 << 20).await.expect("Redis is there");
+        texts.extend(page.entries.iter().map(|entry| entry.event.data.clone()));
+        after = page.through;
+        if page.at_end {
+            return texts;
+        }
+    }
+}
+
+pub(crate) async fn next(tail: &mut Box<dyn Tail>) -> TailItem {
+    timeout(PATIENCE, tail.next(1 << 20)).await.expect("the tail brings something").expect("the log is open")
+}
+
+/// The next entries, passing over what is told of deletions.
+pub(crate) async fn next_entries(tail: &mut Box<dyn Tail>) -> Vec<Arc<Entry>> {
+    loop {
+        match next(tail).await {
+            TailItem::Entries(entries) => return entries,
+            TailItem::Deleted { .. } => {}
+            other => panic!("expected entries, got {other:?}"),
+        }
+    }
+}
+
+/// Waits until something holds. It is asked again and again, with a little time in between.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+/// Waits until the log is healthy, or not.
+pub(crate) async fn until_health(log: &RedisLog, is_healthy: bool) {
+    until(&format!("health is {is_healthy}"), async || log.health().await.is_ok() == is_healthy).await;
 }
