@@ -23,6 +23,10 @@ pub(crate) const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a command may take to be answered, unless it is one that waits.
 pub(crate) const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// The first and the longest time between two tries to connect, before they are [jittered].
+pub(crate) const RETRY_TIME_MIN: Duration = Duration::from_millis(50);
+pub(crate) const RETRY_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// The part of [`CONNECT_TIME_MAX`] that one server may take, so that a silent Sentinel does not use up the time of the others.
 const ONE_SERVER_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -71,7 +75,6 @@ impl Connector {
     }
 
     /// A connection for subscriptions.
-    #[allow(dead_code)]
     pub(crate) async fn subscriber(&self) -> Result<PubSub, Unreachable> {
         self.in_time(async { Ok(self.client().await?.get_async_pubsub().await?) }).await
     }

@@ -137,7 +137,9 @@ impl Log for RedisLog {
         let appended = shared.append(&batch).await;
         match appended {
             // The key tells whether it was appended; so this is worth another try as soon as there is a connection.
-            Err(Trouble::Unknown(_)) if batch.key.is_some() && shared.is_up_within(SETTLE_TIME_MAX).await => {
+            Err(Trouble::Unknown(_))
+                if batch.key.is_some() && shared.line.is_up_within(SETTLE_TIME_MAX).await =>
+            {
                 shared.append(&batch).await.map_err(Trouble::of_repeated_append)
             }
             other => other.map_err(Trouble::of_append),

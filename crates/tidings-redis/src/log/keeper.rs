@@ -29,7 +29,8 @@ use super::{
 };
 use crate::{
     Connector,
-    connect::{RESPONSE_TIME_MAX, jittered},
+    connect::{RESPONSE_TIME_MAX, RETRY_TIME_MAX, RETRY_TIME_MIN, jittered},
+    line::Line,
 };
 
 /// How often a canary is sent.
@@ -38,9 +39,6 @@ const CANARY_INTERVAL: Duration = Duration::from_secs(1);
 const CANARY_AGE_MAX: Duration = Duration::from_secs(5);
 /// How long Redis is asked to wait for news before it says that there are none.
 const NEWS_TIME_MAX: Duration = Duration::from_secs(2);
-/// The first and the longest time between two tries to connect.
-const RETRY_TIME_MIN: Duration = Duration::from_millis(50);
-const RETRY_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long to wait for as many replicas as were asked for.
 const REPLICAS_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -52,23 +50,13 @@ pub(super) struct Shared {
     keys: Keys,
     /// Draws canaries that no other process draws.
     name: String,
-    link: watch::Sender<Link>,
-    /// The newest connection that failed.
-    broken: watch::Sender<u64>,
+    pub(super) line: Line,
     /// Rings when there may be news.
     bell: watch::Sender<()>,
     pub(super) floors: FloorCopy,
     starts: Mutex<Arc<Starts>>,
     known: Mutex<Option<Known>>,
     canary_back: Mutex<Option<Instant>>,
-}
-
-/// Whether there is a connection.
-#[derive(Clone)]
-enum Link {
-    Up { commands: MultiplexedConnection, number: u64 },
-    Down(String),
-    Closed,
 }
 
 /// What this process knows of the newest epoch, so that it finds out if Redis does not know it any more.
@@ -106,8 +94,7 @@ impl Shared {
             settings,
             clock,
             name: fresh(),
-            link: watch::Sender::new(Link::Down("it has not been connected yet".to_owned())),
-            broken: watch::Sender::new(0),
+            line: Line::new(),
             bell: watch::Sender::new(()),
             floors: FloorCopy::default(),
             starts: Mutex::new(Arc::new(Starts::none())),
@@ -136,7 +123,7 @@ impl Shared {
 
     /// Tails end, calls fail.
     pub(super) fn close(&self) {
-        self.link.send_replace(Link::Closed);
+        self.line.close();
         self.bell.send_replace(());
     }
 
@@ -153,15 +140,11 @@ impl Shared {
         replicas: u32,
     ) -> Result<Answer, Trouble> {
         for _ in 0..TURNS_MAX {
-            let (mut commands, number) = match &*self.link.borrow() {
-                Link::Up { commands, number } => (commands.clone(), *number),
-                Link::Down(problem) => return Err(Trouble::Away(problem.clone())),
-                Link::Closed => return Err(Trouble::Away("the log was closed".to_owned())),
-            };
+            let (mut commands, number) = self.line.commands().map_err(Trouble::Away)?;
             let answer =
                 self.run(&mut commands, script, arguments).await.map_err(|(trouble, is_broken)| {
                     if is_broken {
-                        self.break_off(number, &trouble);
+                        self.line.break_off(number, trouble.problem());
                     }
                     trouble
                 })?;
@@ -219,49 +202,13 @@ impl Shared {
         Ok(())
     }
 
-    /// This connection is not used any more, from now on.
-    fn break_off(&self, number: u64, trouble: &Trouble) {
-        self.link.send_if_modified(|link| {
-            let is_this = matches!(link, Link::Up { number: this, .. } if *this == number);
-            if is_this {
-                *link = Link::Down(Unavailable::from(trouble.clone()).0);
-            }
-            is_this
-        });
-        self.broken.send_if_modified(|broken| {
-            let is_news = *broken < number;
-            *broken = (*broken).max(number);
-            is_news
-        });
-    }
-
-    /// Whether there is a connection now, or within some time.
-    pub(super) async fn is_up_within(&self, time: Duration) -> bool {
-        timeout(time, self.is_up()).await.unwrap_or(false)
-    }
-
-    /// Waits for a connection. False if there will be none any more.
-    pub(super) async fn is_up(&self) -> bool {
-        let mut link = self.link.subscribe();
-        let settled = link.wait_for(|link| !matches!(link, Link::Down(_))).await;
-        settled.is_ok_and(|link| matches!(&*link, Link::Up { .. }))
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        matches!(&*self.link.borrow(), Link::Closed)
-    }
-
     pub(super) fn listen(&self) -> watch::Receiver<()> {
         self.bell.subscribe()
     }
 
     /// Whether what is written comes back.
     pub(super) fn health(&self) -> Result<(), Unavailable> {
-        match &*self.link.borrow() {
-            Link::Up { .. } => {}
-            Link::Down(problem) => return Err(Unavailable(problem.clone())),
-            Link::Closed => return Err(Unavailable("the log was closed".to_owned())),
-        }
+        self.line.commands().map_err(Unavailable)?;
         match *lock(&self.canary_back) {
             Some(back) if back.elapsed() <= CANARY_AGE_MAX => Ok(()),
             _ => Err(Unavailable(format!("{}: what is written does not come back", self.connector))),
@@ -341,14 +288,11 @@ impl Shared {
                 }
                 Err(problem) => problem,
             };
-            let was_up = self.link.send_if_modified(|link| {
-                let is_down = matches!(link, Link::Down(_));
-                *link = Link::Down(problem.clone());
-                !is_down
-            });
-            if was_up || retry == RETRY_TIME_MIN {
+            // Of tries that fail one after the other only the first is told.
+            if retry == RETRY_TIME_MIN {
                 tracing::warn!(redis = %self.connector, problem, "the log cannot be reached; trying again");
             }
+            self.line.take_down(problem);
             sleep(jittered(retry)).await;
             retry = (2 * retry).min(RETRY_TIME_MAX);
         }
@@ -400,13 +344,12 @@ impl Shared {
     async fn serve(&self, connections: Connections, number: u64) -> String {
         let Connections { commands, news, log_heard, bell_heard } = connections;
         *lock(&self.canary_back) = None;
-        self.link.send_replace(Link::Up { commands: commands.clone(), number });
+        self.line.put_up(commands.clone(), number);
         self.bell.send_replace(());
-        let mut broken = self.broken.subscribe();
         tokio::select! {
             problem = self.hear(news, log_heard, bell_heard) => problem,
             problem = self.send_canaries(commands) => problem,
-            _ = broken.wait_for(|broken| *broken >= number) => "the connection failed".to_owned(),
+            () = self.line.broken_off(number) => "the connection failed".to_owned(),
         }
     }
 

@@ -24,6 +24,12 @@ impl Trouble {
         Self::Unknown(format!("Redis gave a strange answer to {what}"))
     }
 
+    /// In words for people.
+    pub(super) fn problem(&self) -> &str {
+        let (Self::Away(problem) | Self::Unknown(problem) | Self::Full(problem)) = self;
+        problem
+    }
+
     /// For a call that appends.
     pub(super) fn of_append(self) -> AppendError {
         match self {

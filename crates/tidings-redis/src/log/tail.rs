@@ -154,15 +154,15 @@ impl Tail for RedisTail {
                 }
                 Ok(None) => self.bell.changed().await.ok()?,
                 Err(Trouble::Away(_) | Trouble::Unknown(_))
-                    if !self.shared.is_up_within(Duration::ZERO).await =>
+                    if !self.shared.line.is_up_within(Duration::ZERO).await =>
                 {
-                    if !self.shared.is_up().await {
+                    if !self.shared.line.is_up().await {
                         return None;
                     }
                 }
                 Err(_) => sleep(jittered(ERROR_WAIT)).await,
             }
-            if self.shared.is_closed() {
+            if self.shared.line.is_closed() {
                 return None;
             }
         }

@@ -1,0 +1,430 @@
+//! What hubs share beside the log, on Redis: leases, state that expires, messages.
+//!
+//! A lease is a key that Redis lets expire; state is a hash beside the times until which its keys hold, told by the clock of Redis. Every step is a script (`cluster/lua/`). All keys
+//! bear the hash tag `{name}`, as those of the log do. Changes and messages go by two channels of pub/sub, to which each process subscribes once,
+//! whatever the number of watches and listeners: a change only says that there is one, and watches look again. So what is lost with a
+//! connection is a message, which is worth nothing a moment later, but never a change: after every connection watches look again, and so they do
+//! when the time of something that they told is up.
+//!
+//! One task makes the two connections (`commands`, `subscriptions`) and makes them again. While there are none, calls fail at once; watches and listeners wait.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use redis::{
+    FromRedisValue, RedisError, Script,
+    aio::{MultiplexedConnection, PubSub},
+};
+use tidings_log::cluster::{Change, Cluster, ClusterError, Lease, Messages, Watch};
+use tokio::{
+    sync::{broadcast, watch},
+    task::AbortHandle,
+    time::{interval, sleep, timeout},
+};
+
+use crate::{
+    Connector, RedisSettings,
+    connect::{RESPONSE_TIME_MAX, RETRY_TIME_MAX, RETRY_TIME_MIN, jittered},
+    line::Line,
+};
+
+/// Most messages of one channel that wait for a listener, rounded up to a power of two. Beyond, it loses the oldest.
+const MESSAGES_MAX: usize = 1_024;
+
+/// How often the connection for subscriptions is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// After which time a watch looks again, even if it heard of nothing.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A cluster on Redis. Clones are handles to the same connections; when the last one is gone, watches and listeners end with an error.
+#[derive(Clone)]
+pub struct RedisCluster(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    keeper: AbortHandle,
+}
+
+struct Shared {
+    connector: Connector,
+    keys: [String; 7],
+    line: Line,
+    /// Rings when some key may have changed.
+    bell: watch::Sender<()>,
+    channels: Mutex<HashMap<String, broadcast::Sender<Arc<[u8]>>>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        self.shared.line.close();
+        self.shared.bell.send_replace(());
+        self.shared.channels().clear();
+    }
+}
+
+impl RedisCluster {
+    /// Joins the cluster of this name, which needs a Tokio runtime. Of the settings the limits are not used. Fails if Redis cannot be reached.
+    pub async fn open(settings: &RedisSettings) -> Result<Self, ClusterError> {
+        let parts = ["lease:", "fence", "values", "until", "names", "changes", "messages"];
+        let shared = Arc::new(Shared {
+            connector: Connector::new(settings.url.clone(), format!("{{{}}}", settings.name)),
+            keys: parts.map(|part| format!("{{{}}}:cluster:{part}", settings.name)),
+            line: Line::new(),
+            bell: watch::Sender::new(()),
+            channels: Mutex::default(),
+        });
+        let connections = shared.connect().await.map_err(ClusterError::Unavailable)?;
+        shared.line.put_up(connections.commands.clone(), 1);
+        let keeping = Arc::clone(&shared);
+        let keeper = tokio::spawn(async move { keeping.keep(connections).await }).abort_handle();
+        Ok(Self(Arc::new(Handle { shared, keeper })))
+    }
+}
+
+impl fmt::Debug for RedisCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisCluster").field("redis", &self.0.shared.connector).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Cluster for RedisCluster {
+    async fn acquire(&self, key: &str, time: Duration) -> Result<Option<Lease>, ClusterError> {
+        let fence: Option<u64> = self.0.shared.run_on(key, &scripts().acquire, &[&millis(time)]).await?;
+        Ok(fence.map(|fence| Lease { key: key.to_owned(), fence }))
+    }
+
+    async fn renew(&self, lease: &Lease, time: Duration) -> Result<bool, ClusterError> {
+        let fence = lease.fence.to_string();
+        self.0.shared.run_on(&lease.key, &scripts().renew, &[fence.as_bytes(), &millis(time)]).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), ClusterError> {
+        let fence = lease.fence.to_string();
+        self.0.shared.run_on(&lease.key, &scripts().release, &[fence.as_bytes()]).await
+    }
+
+    async fn set(&self, key: &str, value: &[u8], time: Duration) -> Result<(), ClusterError> {
+        self.0.shared.run(&scripts().set, &[key.as_bytes(), value, &millis(time)]).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), ClusterError> {
+        self.0.shared.run(&scripts().remove, &[key.as_bytes()]).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ClusterError> {
+        self.0.shared.run(&scripts().get, &[key.as_bytes()]).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, ClusterError> {
+        let listed = self.0.shared.list(prefix).await?;
+        Ok(listed.into_iter().map(|found| (found.key, found.value)).collect())
+    }
+
+    async fn watch(&self, prefix: &str) -> Result<Box<dyn Watch>, ClusterError> {
+        let shared = Arc::clone(&self.0.shared);
+        let bell = shared.bell.subscribe();
+        Ok(Box::new(RedisWatch { shared, prefix: prefix.to_owned(), told: BTreeMap::new(), bell }))
+    }
+
+    async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError> {
+        let letter = [channel.len().to_string().as_bytes(), b":", channel.as_bytes(), message].concat();
+        self.0.shared.run(&scripts().send, &[&letter]).await
+    }
+
+    async fn listen(&self, channel: &str) -> Result<Box<dyn Messages>, ClusterError> {
+        // This process has subscribed to all messages as soon as it is connected.
+        self.0.shared.line.commands().map_err(ClusterError::Unavailable)?;
+        let mut channels = self.0.shared.channels();
+        // Channels that nobody listens to any more make room for those that somebody does.
+        channels.retain(|_, listeners| listeners.receiver_count() > 0);
+        let listeners = channels.entry(channel.to_owned());
+        let received = listeners.or_insert_with(|| broadcast::Sender::new(MESSAGES_MAX)).subscribe();
+        Ok(Box::new(RedisMessages(received)))
+    }
+}
+
+/// Tells changes of the keys with one prefix: it remembers what it has told, and looks again whenever something may be new.
+struct RedisWatch {
+    shared: Arc<Shared>,
+    prefix: String,
+    told: BTreeMap<String, Vec<u8>>,
+    bell: watch::Receiver<()>,
+}
+
+#[async_trait]
+impl Watch for RedisWatch {
+    async fn next(&mut self) -> Result<Vec<Change>, ClusterError> {
+        loop {
+            // The bell is muted before the keys are looked at: whatever comes afterwards rings it again.
+            self.bell.mark_unchanged();
+            let look_again = match self.shared.list(&self.prefix).await {
+                Ok(found) => {
+                    let next = found.iter().map(|found| found.left).min();
+                    let changes = self.changes(found);
+                    if !changes.is_empty() {
+                        return Ok(changes);
+                    }
+                    next.map_or(LOOK_TIME_MAX, |next| next.min(LOOK_TIME_MAX))
+                }
+                Err(_) if self.shared.line.is_up().await => RETRY_TIME_MAX,
+                Err(error) => return Err(error),
+            };
+            timeout(look_again, self.bell.changed()).await.ok();
+        }
+    }
+}
+
+impl RedisWatch {
+    /// What is not as it was told.
+    fn changes(&mut self, found: Vec<Found>) -> Vec<Change> {
+        let now: BTreeMap<_, _> = found.into_iter().map(|found| (found.key, found.value)).collect();
+        let gone = self.told.keys().filter(|key| !now.contains_key(*key));
+        let mut changes: Vec<_> = gone.map(|key| Change::Gone { key: key.clone() }).collect();
+        for (key, value) in &now {
+            if self.told.get(key) != Some(value) {
+                changes.push(Change::Set { key: key.clone(), value: value.clone() });
+            }
+        }
+        self.told = now;
+        changes
+    }
+}
+
+struct RedisMessages(broadcast::Receiver<Arc<[u8]>>);
+
+#[async_trait]
+impl Messages for RedisMessages {
+    async fn next(&mut self) -> Result<Vec<u8>, ClusterError> {
+        loop {
+            match self.0.recv().await {
+                Ok(message) => return Ok(message.to_vec()),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => {
+                    return Err(ClusterError::Unavailable("its last handle is gone".to_owned()));
+                }
+            }
+        }
+    }
+}
+
+/// A key that is there.
+struct Found {
+    key: String,
+    value: Vec<u8>,
+    /// For how long it holds, if nobody says it again.
+    left: Duration,
+}
+
+/// Two connections, the second subscribed to both channels.
+struct Connections {
+    commands: MultiplexedConnection,
+    subscriptions: PubSub,
+}
+
+impl Shared {
+    async fn run<T: FromRedisValue>(&self, script: &Script, arguments: &[&[u8]]) -> Result<T, ClusterError> {
+        self.run_on("", script, arguments).await
+    }
+
+    /// Runs a script that is about one lease.
+    async fn run_on<T: FromRedisValue>(
+        &self,
+        lease: &str,
+        script: &Script,
+        arguments: &[&[u8]],
+    ) -> Result<T, ClusterError> {
+        let (mut commands, number) = self.line.commands().map_err(ClusterError::Unavailable)?;
+        let mut invocation = script.prepare_invoke();
+        let [leases, others @ ..] = &self.keys;
+        invocation.key(format!("{leases}{lease}"));
+        for key in others {
+            invocation.key(key);
+        }
+        for argument in arguments {
+            invocation.arg(*argument);
+        }
+        invocation.invoke_async(&mut commands).await.map_err(|error: RedisError| {
+            let problem = error.to_string();
+            match error.code() {
+                Some("OOM") => ClusterError::Full(problem),
+                // Errors that Redis answers leave the connection as it is, but for those of a server that is not the right one any more.
+                Some(code)
+                    if !["READONLY", "MOVED", "LOADING", "MASTERDOWN", "CLUSTERDOWN"].contains(&code) =>
+                {
+                    ClusterError::Unavailable(problem)
+                }
+                _ => {
+                    self.line.break_off(number, &problem);
+                    ClusterError::Unavailable(problem)
+                }
+            }
+        })
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Found>, ClusterError> {
+        let strange = || ClusterError::Unavailable("Redis gave a strange answer".to_owned());
+        let mut found = Vec::new();
+        let mut after = Vec::new();
+        loop {
+            let mut answer: Vec<Vec<u8>> = self.run(&scripts().list, &[prefix.as_bytes(), &after]).await?;
+            after = answer.pop().ok_or_else(strange)?;
+            let mut answer = answer.into_iter();
+            while let (Some(key), Some(value), Some(left)) = (answer.next(), answer.next(), answer.next()) {
+                let key = String::from_utf8(key).map_err(|_| strange())?;
+                let left = std::str::from_utf8(&left).ok().and_then(|left| left.parse().ok());
+                found.push(Found { key, value, left: Duration::from_millis(left.ok_or_else(strange)?) });
+            }
+            if after.is_empty() {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn channels(&self) -> MutexGuard<'_, HashMap<String, broadcast::Sender<Arc<[u8]>>>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connect(&self) -> Result<Connections, String> {
+        let commands = self.connector.open().await.map_err(|error| error.to_string())?;
+        let mut subscriptions = self.connector.subscriber().await.map_err(|error| error.to_string())?;
+        let [.., changes, messages] = &self.keys;
+        let subscribed = timeout(RESPONSE_TIME_MAX, subscriptions.subscribe(&[changes, messages])).await;
+        subscribed.map_err(|_| "no answer to SUBSCRIBE".to_owned())?.map_err(|error| error.to_string())?;
+        Ok(Connections { commands, subscriptions })
+    }
+
+    /// Stays connected, until it is aborted.
+    async fn keep(&self, first: Connections) {
+        let mut connections = Some(first);
+        let mut number = 0;
+        let mut retry = RETRY_TIME_MIN;
+        loop {
+            let connected = match connections.take() {
+                Some(connections) => Ok(connections),
+                None => self.connect().await,
+            };
+            let problem = match connected {
+                Ok(Connections { commands, subscriptions }) => {
+                    number += 1;
+                    retry = RETRY_TIME_MIN;
+                    self.line.put_up(commands, number);
+                    self.bell.send_replace(());
+                    tokio::select! {
+                        problem = self.hear(subscriptions) => problem,
+                        () = self.line.broken_off(number) => "the connection failed".to_owned(),
+                    }
+                }
+                Err(problem) => problem,
+            };
+            // Of tries that fail one after the other only the first is told.
+            if retry == RETRY_TIME_MIN {
+                tracing::warn!(redis = %self.connector, problem, "the cluster cannot be reached; trying again");
+            }
+            self.line.take_down(problem);
+            sleep(jittered(retry)).await;
+            retry = (2 * retry).min(RETRY_TIME_MAX);
+        }
+    }
+
+    /// Hears what comes by the channels until the connection ends, and says why.
+    async fn hear(&self, subscriptions: PubSub) -> String {
+        let (mut asking, mut letters) = subscriptions.split();
+        let hearing = async {
+            while let Some(letter) = letters.next().await {
+                if letter.get_channel_name() == self.keys[6] {
+                    self.deliver(letter.get_payload_bytes());
+                } else {
+                    self.bell.send_replace(());
+                }
+            }
+            "the connection for subscriptions ended".to_owned()
+        };
+        let pinging = async {
+            let mut turns = interval(PING_INTERVAL);
+            loop {
+                turns.tick().await;
+                match timeout(RESPONSE_TIME_MAX, asking.ping::<redis::Value>()).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => break error.to_string(),
+                    Err(_) => break "the connection for subscriptions does not answer".to_owned(),
+                }
+            }
+        };
+        tokio::select! {
+            problem = hearing => problem,
+            problem = pinging => problem,
+        }
+    }
+
+    /// Hands a message to those who listen to its channel. What is no message of ours is passed over.
+    fn deliver(&self, letter: &[u8]) {
+        let Some((channel, message)) = opened(letter) else { return };
+        if let Some(listeners) = self.channels().get(channel) {
+            listeners.send(message.into()).ok();
+        }
+    }
+}
+
+/// The channel and the message of a letter: the length of the name of the channel, a colon, the name, the message.
+fn opened(letter: &[u8]) -> Option<(&str, &[u8])> {
+    let colon = letter.iter().position(|byte| *byte == b':')?;
+    let length: usize = std::str::from_utf8(&letter[..colon]).ok()?.parse().ok()?;
+    let (channel, message) = letter[colon + 1..].split_at_checked(length)?;
+    Some((std::str::from_utf8(channel).ok()?, message))
+}
+
+fn millis(time: Duration) -> Vec<u8> {
+    time.as_millis().to_string().into_bytes()
+}
+
+/// The scripts, each with what all of them share in front.
+struct Scripts {
+    acquire: Script,
+    get: Script,
+    list: Script,
+    release: Script,
+    remove: Script,
+    renew: Script,
+    send: Script,
+    set: Script,
+}
+
+fn scripts() -> &'static Scripts {
+    static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
+        let script = |text: &str| Script::new(&[include_str!("cluster/lua/common.lua"), text].concat());
+        Scripts {
+            acquire: script(include_str!("cluster/lua/acquire.lua")),
+            get: script(include_str!("cluster/lua/get.lua")),
+            list: script(include_str!("cluster/lua/list.lua")),
+            release: script(include_str!("cluster/lua/release.lua")),
+            remove: script(include_str!("cluster/lua/remove.lua")),
+            renew: script(include_str!("cluster/lua/renew.lua")),
+            send: script(include_str!("cluster/lua/send.lua")),
+            set: script(include_str!("cluster/lua/set.lua")),
+        }
+    });
+    &SCRIPTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_opened_as_it_was_closed() {
+        assert_eq!(opened(b"3:a:bhello"), Some(("a:b", &b"hello"[..])));
+        assert_eq!(opened(b"0:"), Some(("", &b""[..])));
+        for strange in ["", "3", "3:ab", "x:a", "-1:a"] {
+            assert_eq!(opened(strange.as_bytes()), None, "{strange}");
+        }
+    }
+}

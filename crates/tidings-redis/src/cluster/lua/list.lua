@@ -1,0 +1,19 @@
+-- Keys with a prefix that follow on a key, a bounded number of them: prefix, key or ''.
+-- Returns {key, value, milliseconds that are left, …, last key that was looked at or ''}.
+local AT_ONCE = 1000
+expire()
+local prefix, after = ARGV[1], ARGV[2]
+local from = after == '' and '[' .. prefix or '(' .. after
+-- No text holds this byte, so nothing with the prefix is behind it.
+local keys = call('ZRANGEBYLEX', NAMES, from, '[' .. prefix .. '\255', 'LIMIT', 0, AT_ONCE)
+local found = {}
+for _, key in ipairs(keys) do
+  local till = tonumber(call('ZSCORE', UNTIL, key) or 0)
+  if till > now then
+    found[#found + 1] = key
+    found[#found + 1] = call('HGET', VALUES, key)
+    found[#found + 1] = int(till - now)
+  end
+end
+found[#found + 1] = #keys == AT_ONCE and keys[#keys] or ''
+return found
