@@ -6,7 +6,8 @@
 //!   chunk by chunk, so that a clean end and a cut can be told apart.
 //! - [`EventStream`] collects the events of one subscription.
 //! - [`FaultProxy`] stands between the two and stalls or cuts what passes.
-//! - [`RedisServer`] is a real Redis server that can be stopped, killed, frozen and started again on its port.
+//! - [`RedisServer`] is a real Redis server that can be stopped, killed, frozen and started again on its port; [`RedisSentinels`] are a
+//!   master and its replica under three Sentinels, [`RedisNodes`] a Redis Cluster.
 //!
 //! Invariants: nothing waits without a limit ([`PATIENCE`]), nothing has a fixed port, and whatever was
 //! started ends with the value that started it.
@@ -25,7 +26,7 @@ pub use event_stream::EventStream;
 pub use hub::{Hub, Signal, binary, listener};
 pub use port::Port;
 pub use proxy::FaultProxy;
-pub use redis::RedisServer;
+pub use redis::{RedisNodes, RedisSentinels, RedisServer};
 pub use tidings_sse::{Item, ParsedEvent};
 
 /// How long anything here waits for the other side before the test fails. Long enough for a loaded machine;

@@ -1,8 +1,12 @@
 //! Real Redis servers, each in a folder of its own.
 
+mod cluster;
+mod sentinel;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,8 +18,14 @@ use crate::hub::collect_lines;
 use crate::patiently;
 use crate::port::Port;
 
+pub use cluster::RedisNodes;
+pub use sentinel::RedisSentinels;
+
 /// What every server is told first; whatever a test says comes later and counts. Nothing is written to disk by itself.
-const DEFAULTS: &str = "bind 127.0.0.1\ndaemonize no\nsave \"\"\nappendonly no\n";
+const DEFAULTS: &str = "save \"\"\nappendonly no\n";
+
+/// How long to wait before something is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A `redis-server` process on a free port. It dies with this value, and its folder is removed.
 #[derive(Debug)]
@@ -51,10 +61,15 @@ impl RedisServer {
 
     /// A server that does not run yet, and its port.
     pub fn not_started(lines: &[&str]) -> anyhow::Result<Self> {
+        Self::not_started_bare(&[&[DEFAULTS], lines].concat())
+    }
+
+    /// One that is told nothing but where it is.
+    fn not_started_bare(lines: &[&str]) -> anyhow::Result<Self> {
         let port = Port::reserve()?;
         let folder = tempfile::tempdir().context("no folder for a Redis server")?;
         let configuration = format!(
-            "{DEFAULTS}port {}\ndir {}\n{}\n",
+            "bind 127.0.0.1\ndaemonize no\nport {}\ndir {}\n{}\n",
             port.number(),
             folder.path().display(),
             lines.join("\n")
@@ -65,7 +80,11 @@ impl RedisServer {
 
     /// Starts the server on its port, with what it finds in its folder, and waits until it answers.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
-        self.launch("redis-server", &[], "Ready to accept connections").await
+        self.start_as(&[]).await
+    }
+
+    async fn start_as(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
+        self.launch("redis-server", arguments, "Ready to accept connections").await
     }
 
     /// Ends the server as an operator does, with SIGTERM, and waits for its end.
@@ -128,12 +147,7 @@ impl RedisServer {
         self.running.as_ref().map(|running| running.output.borrow().clone()).unwrap_or_default()
     }
 
-    pub(crate) async fn launch(
-        &mut self,
-        program: &str,
-        arguments: &[&str],
-        ready: &str,
-    ) -> anyhow::Result<()> {
+    async fn launch(&mut self, program: &str, arguments: &[&str], ready: &str) -> anyhow::Result<()> {
         if self.running.is_some() {
             bail!("this Redis server is running already");
         }
@@ -190,4 +204,14 @@ async fn redis_cli(port: u16, arguments: &[&str]) -> anyhow::Result<String> {
         bail!("{arguments:?} was answered {printed}{}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(printed)
+}
+
+/// Asks again and again until the answer is yes. What cannot be asked at the moment is no.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    patiently(what, async {
+        while !holds().await.unwrap_or(false) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    })
+    .await
 }

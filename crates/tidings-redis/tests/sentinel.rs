@@ -1,0 +1,127 @@
+//! The log and the cluster on a master that Sentinels watch over, and through failovers.
+
+mod support;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tidings_log::{
+    Log, MemoryLimits, TailItem,
+    cluster::{Cluster, conformance::Nodes},
+    conformance::{Abilities, Make, Subject, Wanted},
+};
+use tidings_redis::{RedisCluster, RedisLog};
+use tidings_testkit::RedisSentinels;
+use tokio::sync::OnceCell;
+
+use crate::support::{append, next, open, settings, texts, until_health};
+
+/// Logs of one set of servers, which ends with the checks that asked for them.
+#[derive(Default)]
+struct Sentinels {
+    servers: OnceCell<RedisSentinels>,
+    logs: AtomicUsize,
+}
+
+impl Make for Sentinels {
+    async fn make(&self, wanted: Wanted) -> Subject {
+        let servers = self.servers.get_or_init(async || RedisSentinels::start().await.unwrap()).await;
+        let number = self.logs.fetch_add(1, Ordering::Relaxed);
+        let settings = settings(&format!("{}?name=log-{number}", servers.url()), wanted.memory_limits());
+        let log = RedisLog::open_with_clock(settings, wanted.clock).await.unwrap();
+        Subject { log: Arc::new(log), abilities: Abilities::ALL }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_keeps_its_promises_behind_sentinels() {
+    tidings_log::conformance::check_all(Sentinels::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cluster_keeps_its_promises_behind_sentinels() {
+    use tidings_log::cluster::conformance as checks;
+
+    let servers = RedisSentinels::start().await.unwrap();
+    let names = AtomicUsize::new(0);
+    let nodes = async || {
+        let name = names.fetch_add(1, Ordering::Relaxed);
+        let settings = settings(&format!("{}?name=cluster-{name}", servers.url()), MemoryLimits::default());
+        let join = async || RedisCluster::open(&settings).await.unwrap();
+        Nodes { one: Arc::new(join().await), other: Arc::new(join().await) }
+    };
+    checks::a_lease_has_one_holder_until_it_is_released(nodes().await).await;
+    checks::a_lost_lease_takes_nothing_from_the_next_holder(nodes().await).await;
+    checks::what_is_not_said_again_is_gone_when_its_time_is_up(nodes().await).await;
+    checks::a_list_has_the_keys_of_its_prefix_in_order(nodes().await).await;
+    checks::a_watch_begins_with_what_is_there_and_tells_what_changes(nodes().await).await;
+    checks::a_message_reaches_all_who_listen_in_order(nodes().await).await;
+}
+
+/// Every event that was acknowledged with `wait=1` is on the replica that takes over, so no epoch ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_for_the_replica_survives_failovers() {
+    let mut servers = RedisSentinels::start().await.unwrap();
+    let url = format!("{}?wait=1", servers.url());
+    let logs = [open(&url).await, open(&url).await];
+    let cluster = RedisCluster::open(&settings(&url, MemoryLimits::default())).await.unwrap();
+    let mut tails = Vec::new();
+    for log in &logs {
+        tails.push(log.tail().await.unwrap().1);
+    }
+    let mut said = Vec::new();
+    for round in 0..5 {
+        for log in &logs {
+            let text = format!("{round}-{}", said.len());
+            append(log, &text).await;
+            said.push(text);
+        }
+        for tail in &mut tails {
+            let mut heard = 0;
+            while heard < 2 {
+                match next(tail).await {
+                    TailItem::Entries(entries) => heard += entries.len(),
+                    other => panic!("expected entries, got {other:?}"),
+                }
+            }
+        }
+        servers.fail_over().await.unwrap();
+        for log in &logs {
+            until_health(log, true).await;
+            assert_eq!(texts(log).await, said);
+            assert_eq!(log.bounds().await.unwrap().epochs.iter().count(), 1, "nothing was lost");
+        }
+        support::until("the cluster answers", async || cluster.get("a").await.is_ok()).await;
+    }
+}
+
+/// The replica was cut off and has missed what was acknowledged meanwhile: that is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_that_loses_the_end_begins_a_new_epoch() {
+    let mut servers = RedisSentinels::start().await.unwrap();
+    let log = open(&format!("{}?wait=1", servers.url())).await;
+    let kept = append(&log, "kept").await;
+    let (_, mut tail) = log.tail().await.unwrap();
+    let url = servers.url();
+    let careless = open(&url).await;
+    servers.cut_replica_off().await.unwrap();
+    let lost = append(&careless, "lost").await;
+    assert!(matches!(next(&mut tail).await, TailItem::Entries(_)));
+    servers.fail_over().await.unwrap();
+    let start = loop {
+        match next(&mut tail).await {
+            TailItem::NewEpoch(start) => break start,
+            TailItem::Deleted { .. } => {}
+            other => panic!("expected a new epoch, got {other:?}"),
+        }
+    };
+    assert_eq!(start.after, kept.position);
+    assert_ne!(start.epoch, lost.epoch);
+    for log in [&log, &careless] {
+        until_health(log, true).await;
+        assert_eq!(log.bounds().await.unwrap().epochs.current(), start);
+        assert_eq!(texts(log).await, ["kept"]);
+    }
+}
