@@ -36,13 +36,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tidings_log::{
-    AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, EventId, Filter, Grants, Log, MemoryLimits,
-    Page, Position, Tail, Topic, Unavailable, parts::position,
+    AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EventId, Filter, Grants, Log,
+    MemoryLimits, Page, Position, Tail, Topic, Unavailable, parts::position,
 };
 use tokio::task::AbortHandle;
 
 use self::{
     entry::{place, place_of, written},
+    epochs::fresh,
     keeper::Shared,
     link::Trouble,
     scripts::Script,
@@ -134,13 +135,14 @@ impl fmt::Debug for RedisLog {
 impl Log for RedisLog {
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
         let shared = &self.0.shared;
-        let appended = shared.append(&batch).await;
+        let attempt = fresh();
+        let appended = shared.append(&batch, &attempt).await;
         match appended {
             // The key tells whether it was appended; so this is worth another try as soon as there is a connection.
             Err(Trouble::Unknown(_))
                 if batch.key.is_some() && shared.line.is_up_within(SETTLE_TIME_MAX).await =>
             {
-                shared.append(&batch).await.map_err(Trouble::of_repeated_append)
+                shared.append(&batch, &attempt).await.map_err(Trouble::of_repeated_append)
             }
             other => other.map_err(Trouble::of_append),
         }
@@ -189,39 +191,48 @@ impl Log for RedisLog {
 }
 
 impl Shared {
-    async fn append(&self, batch: &Batch) -> Result<Appended, Trouble> {
+    /// An attempt that is repeated is recognised by its name.
+    async fn append(&self, batch: &Batch, attempt: &str) -> Result<Appended, Trouble> {
         let limits = &self.settings.limits;
         let key = batch.key.as_ref().map_or("", |key| key.as_str());
         let keys_max = limits.keys_max.to_string();
         let keys_age_millis = limits.keys_age_max.as_millis().to_string();
         let key_bytes_max = MemoryLimits::KEYS_BYTES_MAX.to_string();
         let written: Vec<_> = batch.events.iter().map(written).collect();
-        let mut arguments = vec![key, &keys_max, &keys_age_millis, &key_bytes_max];
+        let mut arguments = vec![key, &keys_max, &keys_age_millis, &key_bytes_max, attempt];
         arguments.extend(written.iter().flat_map(|event| [&*event.topics, &*event.meta, event.data]));
         let answer = self.call_and_wait(Script::Append, &arguments, self.settings.wait_replicas).await?;
         match answer.bytes(0)? {
             b"new" => {
-                let epoch = answer.epoch(1)?;
                 let last = answer.place(2)?;
-                let first = last + 1 - batch.events.len() as u64;
-                let id = |(event, place): (&tidings_log::Event, u64)| {
-                    let cursor = Cursor { epoch, position: position(place) };
-                    event.id.clone().unwrap_or_else(|| cursor.to_event_id())
-                };
-                let ids = batch.events.iter().zip(first..).map(id).collect();
-                if let Some(newest) = written.into_iter().next_back() {
-                    self.know(epoch, last, newest.topics);
-                }
-                Ok(Appended::New { ids, last: Cursor { epoch, position: position(last) } })
+                Ok(self.appended(batch, answer.epoch(1)?, last + 1 - batch.events.len() as u64))
+            }
+            b"duplicate" if answer.bytes(3)? == attempt.as_bytes() => {
+                Ok(self.appended(batch, answer.epoch(1)?, answer.place(2)?))
             }
             b"duplicate" => {
                 let cursor = Cursor { epoch: answer.epoch(1)?, position: position(answer.place(2)?) };
-                let own = EventId::from_stored(&answer.text(3)?);
+                let own = EventId::from_stored(&answer.text(4)?);
                 Ok(Appended::Duplicate { first_id: own.unwrap_or_else(|| cursor.to_event_id()) })
             }
             b"full" => Err(Trouble::Full(answer.text(1)?)),
             _ => Err(Trouble::strange("append")),
         }
+    }
+
+    /// What to answer to a batch whose first event stands at this place.
+    fn appended(&self, batch: &Batch, epoch: Epoch, first: u64) -> Appended {
+        let places = batch.events.iter().zip(first..);
+        let ids = places.map(|(event, place)| {
+            let cursor = Cursor { epoch, position: position(place) };
+            event.id.clone().unwrap_or_else(|| cursor.to_event_id())
+        });
+        let ids = ids.collect();
+        let last = first + (batch.events.len() as u64).saturating_sub(1);
+        if let Some(newest) = batch.events.last() {
+            self.know(epoch, last, written(newest).topics);
+        }
+        Appended::New { ids, last: Cursor { epoch, position: position(last) } }
     }
 
     /// In stretches of bounded size, so that Redis answers others in between. Each counts as a deletion of its own: whatever was copied before the last

@@ -220,7 +220,7 @@ async fn an_unknown_outcome_is_said_and_a_key_settles_it() {
     assert!(matches!(without.await.unwrap(), Err(AppendError::OutcomeUnknown(_))));
     server.thaw().unwrap();
     let with = with.await.unwrap();
-    assert!(matches!(with, Ok(Appended::Duplicate { .. }) | Err(AppendError::OutcomeUnknown(_))), "{with:?}");
+    assert!(matches!(with, Ok(Appended::New { .. }) | Err(AppendError::OutcomeUnknown(_))), "{with:?}");
     until_health(&log, true).await;
     let again = try_append(&log, "with a key", Some("k")).await;
     assert!(matches!(again, Ok(Appended::Duplicate { .. })), "{again:?}");

@@ -1,10 +1,12 @@
--- Appends a batch, all or nothing: key, keys_max, keys_age_max, key_bytes_max, then topics, meta without its number, and data of each event.
--- Returns {'new', epoch, last place}, {'duplicate', epoch, place, own id}, {'full', why} or {'again'}.
+-- Appends a batch, all or nothing: key, keys_max, keys_age_max, key_bytes_max, the attempt, then topics, meta without its number, and data of
+-- each event. Returns {'new', epoch, last place}, {'duplicate', epoch, place, attempt, own id}, {'full', why} or {'again'}.
 local key = ARGV[FIRST_ARGUMENT]
 local keys_max = tonumber(ARGV[FIRST_ARGUMENT + 1])
 local keys_age_max = tonumber(ARGV[FIRST_ARGUMENT + 2])
 local key_bytes_max = tonumber(ARGV[FIRST_ARGUMENT + 3])
-local first_event = FIRST_ARGUMENT + 4
+-- Tells a batch that is sent again by the process that does not know what became of it from one that a publisher repeats.
+local attempt = ARGV[FIRST_ARGUMENT + 4]
+local first_event = FIRST_ARGUMENT + 5
 
 local function forget_oldest_key()
   local oldest = call('LPOP', IDEM_ORDER)
@@ -31,8 +33,8 @@ if key ~= '' then
   local record = call('HGET', IDEM, key)
   if record then
     save('key_bytes', state.key_bytes)
-    local epoch, id, own = string.match(record, '^%d+\n(%x+)\n([%d-]+)\n(.*)$')
-    return {'duplicate', epoch, id, own}
+    local epoch, id, by, own = string.match(record, '^%d+\n(%x+)\n([%d-]+)\n(%x+)\n(.*)$')
+    return {'duplicate', epoch, id, by, own}
   end
 end
 
@@ -79,7 +81,7 @@ end
 local epoch = current_epoch()
 if key ~= '' then
   local own = own_id('0' .. ARGV[first_event + 1])
-  local record = int(now) .. '\n' .. epoch .. '\n' .. first .. '\n' .. own
+  local record = int(now) .. '\n' .. epoch .. '\n' .. first .. '\n' .. attempt .. '\n' .. own
   call('HSET', IDEM, key, record)
   state.key_bytes = state.key_bytes + #key + #record + INDEX_BYTES
   local keys = call('RPUSH', IDEM_ORDER, key)

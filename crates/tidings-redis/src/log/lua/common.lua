@@ -5,7 +5,7 @@
 --   STATE       hash: epochs, newest, number, bytes, deletions, trimmed, dropped, forgotten, floor_bytes, key_bytes
 --   FLOORS      sorted set of audiences (as in t) by the count of drops when the newest of their events was dropped
 --   FLOORS_AT   hash: audience -> the newest of its events that is gone
---   IDEM        hash: idempotency key -> time, epoch, place and own id of the first event of its batch
+--   IDEM        hash: idempotency key -> time, epoch, place of the first event, attempt, own id of that event
 --   IDEM_ORDER  list of these keys, oldest first
 --   IDS         sorted set, all of one score: publisher's id, NUL, place
 --   HOLES       sorted set of deleted places by their numbers
