@@ -346,12 +346,25 @@ mod tests {
     }
 
     #[test]
+    fn a_password_in_a_url_is_not_repeated() {
+        let refused = load("", &[("store", "redis://me:hidden@host:port")]).unwrap_err().to_string();
+        assert!(refused.contains("redis://me:…@host:port") && !refused.contains("hidden"), "{refused}");
+        let word = "redis+sentinel://me:hidden@a,b?sentinel_password=hidden&wait=x";
+        let refused = load("", &[("store", word)]).unwrap_err().to_string();
+        assert!(
+            refused.contains("a,b?sentinel_password=…&wait=x") && !refused.contains("hidden"),
+            "{refused}"
+        );
+    }
+
+    #[test]
     fn what_is_kept_by_default_depends_on_the_store() {
         let kept = |file: &str| {
             let keeping = load(file, &[]).unwrap().keeping;
             (keeping.bytes_max, keeping.age_max.map(|age| age.as_secs()))
         };
         assert_eq!(kept(""), (64 << 20, None));
+        assert_eq!(kept("store = \"redis://h\""), (256 << 20, Some(7 * 24 * 60 * 60)));
         assert_eq!(kept("store = \"events\""), (1 << 30, Some(7 * 24 * 60 * 60)));
         assert_eq!(kept("store = \"events\"\nretain = \"1h\"").1, Some(3_600));
         assert_eq!(kept("store = \"events\"\nretain = \"unlimited\"").1, None);

@@ -16,6 +16,8 @@ use tidings::{
 #[cfg(unix)]
 use tidings::log::{Clock, RetentionRule, SegmentLog, SegmentSettings, SyncLevel};
 
+use tidings_redis::{RedisCluster, RedisLog, RedisSettings, RedisUrl};
+
 use crate::failure::Failure;
 
 /// What kind of store it is, and where.
@@ -25,6 +27,8 @@ pub(crate) enum Store {
     Memory,
     /// In files of this directory, which one process uses at a time.
     Directory(PathBuf),
+    /// In Redis, where any number of hubs share it.
+    Redis(Box<RedisUrl>),
 }
 
 /// When an event in a directory is on disk.
@@ -98,19 +102,24 @@ impl FromStr for Store {
                 Err("is not a store: write memory:, or ./memory if it is a directory".to_owned())
             }
             (Some("file"), _) => directory(word.trim_start_matches("file:")),
-            (Some("redis" | "rediss"), _) => {
-                Err("names the Redis store, which is not built yet in this version".to_owned())
-            }
+            (Some(scheme), _) if scheme.starts_with("redis") => redis(word),
             (Some("nats"), _) => {
                 Err("names the NATS store, which is not built yet in this version".to_owned())
             }
             (Some(scheme), _) => {
-                let stores = "memory: and directories, such as ./events or file:/var/lib/tidings";
+                let stores = "memory:, redis:// and directories, such as ./events or file:/var/lib/tidings";
                 Err(format!("is not a store: there is no {scheme}:, there are {stores}"))
             }
             (None, _) => directory(word),
         }
     }
+}
+
+fn redis(url: &str) -> Result<Store, String> {
+    let url: RedisUrl = url.parse().map_err(|error| format!("is not a store: {error}"))?;
+    RedisSettings::from_url(url.clone(), MemoryLimits::default())
+        .map_err(|error| format!("is not a store: {error}"))?;
+    Ok(Store::Redis(Box::new(url)))
 }
 
 fn directory(path: &str) -> Result<Store, String> {
@@ -132,7 +141,7 @@ impl Store {
     pub(crate) fn age_default(&self) -> &'static str {
         match self {
             Self::Memory => "unlimited",
-            Self::Directory(_) => "7d",
+            Self::Directory(_) | Self::Redis(_) => "7d",
         }
     }
 
@@ -141,6 +150,7 @@ impl Store {
         match self {
             Self::Memory => "64MiB",
             Self::Directory(_) => "1GiB",
+            Self::Redis(_) => "256MiB",
         }
     }
 }
@@ -154,6 +164,7 @@ impl Keeping {
             Store::Directory(directory) => self.open_directory(directory).await,
             #[cfg(not(unix))]
             Store::Directory(_) => unreachable!("the words of a directory are refused here"),
+            Store::Redis(url) => Ok(self.open_redis(url).await?),
         }
     }
 
@@ -171,13 +182,30 @@ impl Keeping {
         }
     }
 
-    fn open_memory(&self) -> Opened {
-        let log = MemoryLog::new(MemoryLimits {
+    fn limits(&self) -> MemoryLimits {
+        MemoryLimits {
             bytes_max: self.bytes_max,
             count_max: self.count_max,
             age_max: self.age_max,
             ..MemoryLimits::default()
-        });
+        }
+    }
+
+    async fn open_redis(&self, url: &RedisUrl) -> Result<Opened, Failure> {
+        let failed = |error: &dyn std::fmt::Display| Failure::runtime(format!("--store: {error}"));
+        let settings = RedisSettings::from_url(url.clone(), self.limits()).map_err(|error| failed(&error))?;
+        let cluster = RedisCluster::open(&settings).await.map_err(|error| failed(&error))?;
+        let log = RedisLog::open(settings).await.map_err(|error| failed(&error))?;
+        Ok(Opened {
+            log: Arc::new(log),
+            cluster: Arc::new(cluster),
+            #[cfg(unix)]
+            files: None,
+        })
+    }
+
+    fn open_memory(&self) -> Opened {
+        let log = MemoryLog::new(self.limits());
         Opened {
             log: Arc::new(log),
             cluster: Arc::new(LocalCluster::default()),
@@ -281,6 +309,18 @@ mod tests {
     }
 
     #[test]
+    fn a_store_may_be_in_redis() {
+        for word in [
+            "redis://localhost",
+            "rediss://u:p@h:1/2?name=a&wait=1",
+            "redis+sentinel://a,b/s",
+            "redis+cluster://a",
+        ] {
+            assert!(matches!(word.parse(), Ok(Store::Redis(_))), "{word}");
+        }
+    }
+
+    #[test]
     fn what_is_not_a_store_is_told_with_what_is() {
         for (word, part) in [
             ("memory", "./memory"),
@@ -290,7 +330,9 @@ mod tests {
             ("file://host/events", "file:/var/lib/tidings"),
             ("~/events", "the whole path"),
             ("http://localhost", "no http:"),
-            ("redis://localhost", "Redis"),
+            ("redis://", "no host"),
+            ("redis://localhost?nmae=a", "nmae"),
+            ("redis+elsewhere://localhost", "redis+sentinel"),
             ("nats://localhost", "NATS"),
         ] {
             let reason = word.parse::<Store>().unwrap_err();

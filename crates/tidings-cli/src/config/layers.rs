@@ -3,7 +3,7 @@
 //! A layer is plain data, the words of one source as they were written. What they mean is decided afterwards, in one
 //! place for all three sources.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
 
@@ -85,7 +85,10 @@ impl Merged {
         };
         words
             .iter()
-            .map(|word| parse(word).map_err(|reason| self.refuse(name, &format!("`{word}` {reason}"))))
+            .map(|word| {
+                let said = without_password(word);
+                parse(word).map_err(|reason| self.refuse(name, &format!("`{said}` {reason}")))
+            })
             .collect()
     }
 
@@ -99,6 +102,26 @@ impl Merged {
         };
         Failure::usage(format!("{place}: {reason}"))
     }
+}
+
+/// A word as it is told: the passwords of a URL are left out.
+pub(super) fn without_password(word: &str) -> Cow<'_, str> {
+    const PARAMETER: &str = "password=";
+    let Some((scheme, rest)) = word.split_once("://") else { return word.into() };
+    let (before, query) = rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
+    let login = before.rsplit_once('@').and_then(|(login, rest)| Some((login.split_once(':')?.0, rest)));
+    let mut told = match login {
+        Some((user, rest)) => format!("{scheme}://{user}:…@{rest}"),
+        None => format!("{scheme}://{before}"),
+    };
+    for (index, parameter) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
+        told.push(if index == 0 { '?' } else { '&' });
+        match parameter.split_once(PARAMETER) {
+            Some((name, _)) => told.extend([name, PARAMETER, "…"]),
+            None => told.push_str(parameter),
+        }
+    }
+    told.into()
 }
 
 impl fmt::Display for Source {

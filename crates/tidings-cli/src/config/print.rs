@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     access::Access,
-    layers::Merged,
+    layers::{Merged, without_password},
     retention::Retention,
     settings::{Kind, Preset, SETTINGS, Setting},
     values,
@@ -29,7 +29,7 @@ pub(super) fn to_toml(merged: &Merged, access: &Access, retention: &Retention) -
 }
 
 fn value(setting: &Setting, words: &[String]) -> toml::Value {
-    let text = |word: &String| toml::Value::String(word.clone());
+    let text = |word: &String| toml::Value::String(without_password(word).into_owned());
     match (setting.kind, words) {
         (Kind::Texts, words) => toml::Value::Array(words.iter().map(text).collect()),
         (kind, [word]) => {

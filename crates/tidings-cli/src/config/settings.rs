@@ -87,8 +87,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "store",
         "STORE",
         STORE,
-        "Where events are kept: memory:, which is gone when the hub ends, or a directory, such as ./events or file:/var/lib/tidings, \
-         which one hub uses at a time",
+        "Where events are kept: memory:, which is gone when the hub ends; a directory, such as ./events or file:/var/lib/tidings, \
+         which one hub uses at a time; or redis://HOST, which any number of hubs share",
         Is("memory:"),
     ),
     text(
@@ -204,8 +204,8 @@ const ACCESS: &str = "Access";
 const LIMITS: &str = "Limits";
 const OUTPUT: &str = "Output";
 
-const AGE: &str = "unlimited in memory, 7d in a directory";
-const BYTES: &str = "64MiB in memory, 1GiB in a directory";
+const AGE: &str = "unlimited in memory, 7d in a directory and in Redis";
+const BYTES: &str = "64MiB in memory, 1GiB in a directory, 256MiB in Redis";
 const ROOM_FOR_STREAMS: &str = "15 of 16 connections";
 const FOR_PROCESSORS: &str = "as many as there are processors";
 const ROOM_FOR_FILES: &str = "as many as the limit of open files leaves room for";
