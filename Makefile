@@ -40,7 +40,8 @@ test: setup ## Install what tests need (asks before Debian packages), then run e
 check: ## What to run while working: formatting, clippy and the Rust tests; nothing to install, no network
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
-	$(CARGO) test --locked --workspace --all-features
+	$(CARGO) test --locked --workspace --all-features --exclude tidings-redis
+	$(CARGO) test --locked -p tidings-redis --lib
 
 lint: setup ## Formatting, clippy, dependency rules (cargo-deny) and the scripts of the tests
 	$(CARGO) fmt --all --check
@@ -60,6 +61,9 @@ torture: ## The long tests: seam (SEAM_EVENTS=n), the log in files (CRASH_POINTS
 	TIDINGS_SEAM_EVENTS=$(SEAM_EVENTS) $(CARGO) test --locked --release -p tidings --test seam -- --nocapture
 	TIDINGS_CRASH_POINTS=$(CRASH_POINTS) TIDINGS_FLIP_STEP=1 $(CARGO) test --locked --release -p tidings-log --lib segment::
 	TIDINGS_KILLS=300 TIDINGS_KEYED=100000 $(CARGO) test --locked -p tidings-cli --test kills -- --nocapture
+	$(CARGO) build --locked -p tidings-cli
+	TIDINGS_OUTAGES=20 $(CARGO) test --locked -p tidings-redis --test hubs -- --nocapture
+	TIDINGS_SEAM_EVENTS=$$(($(SEAM_EVENTS) / 10)) $(CARGO) test --locked -p tidings-redis --test seam -- --nocapture
 	tests/fuzz $(FUZZ_SECS) $(FUZZ_TARGETS)
 
 history: ## What much history costs (GIGABYTES=10): opening, the first event of a quiet topic, a million events, memory; the files go afterwards

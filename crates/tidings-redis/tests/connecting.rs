@@ -1,6 +1,11 @@
 //! Getting to a real Redis server, and in.
 
-use tidings_redis::{Connector, RedisUrl};
+mod support;
+
+use std::time::Duration;
+
+use tidings_log::{Batch, IdempotencyKey, Log, MemoryLimits, TailItem, cluster::Cluster};
+use tidings_redis::{Connector, RedisCluster, RedisLog, RedisUrl};
 use tidings_testkit::RedisServer;
 
 fn connector(url: &str) -> Connector {
@@ -40,4 +45,37 @@ async fn a_server_keeps_what_it_has_on_disk_and_nothing_else() {
         server.start_again().await.unwrap();
         assert_eq!(server.command(&["GET", "a"]).await.unwrap(), left);
     }
+}
+
+/// The permissions that `docs/scaling-out.md` names are enough, and there are none of others' keys.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_with_the_documented_permissions_can_do_everything() {
+    let documented = include_str!("../../../docs/scaling-out.md");
+    let permissions = documented.split('`').find(|text| text.starts_with("~{tidings}:* ")).expect("the line");
+    let server = RedisServer::start_with(&[&format!("user hub on >mine {permissions}")]).await.unwrap();
+    let url = format!("redis://hub:mine@{}", server.address());
+    let settings = support::settings(&url, MemoryLimits { count_max: Some(1), ..MemoryLimits::default() });
+    let log = RedisLog::open(settings.clone()).await.unwrap();
+    let (_, mut tail) = log.tail().await.unwrap();
+    let event = || support::event("a", "1");
+    for count in 0..2 {
+        let key = IdempotencyKey::new(&format!("key-{count}"));
+        log.append(Batch { events: vec![event()], key }).await.unwrap();
+    }
+    assert!(!matches!(support::next(&mut tail).await, TailItem::NewEpoch(_)));
+    assert_eq!(log.delete(&event().topics[0]).await.unwrap().count, 1);
+    assert_eq!(support::texts(&log).await, [""; 0]);
+
+    let cluster = RedisCluster::open(&settings).await.unwrap();
+    let time = Duration::from_secs(60);
+    let lease = cluster.acquire("a", time).await.unwrap().unwrap();
+    assert!(cluster.renew(&lease, time).await.unwrap());
+    cluster.release(&lease).await.unwrap();
+    cluster.set("a", b"1", time).await.unwrap();
+    assert_eq!(cluster.list("").await.unwrap().len(), 1);
+    cluster.remove("a").await.unwrap();
+    let mut messages = cluster.listen("a").await.unwrap();
+    cluster.send("a", b"1").await.unwrap();
+    assert_eq!(messages.next().await, Ok(b"1".to_vec()));
+    assert!(RedisLog::open(support::settings(&format!("{url}?name=others"), settings.limits)).await.is_err());
 }
