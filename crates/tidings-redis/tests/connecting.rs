@@ -47,6 +47,28 @@ async fn a_server_keeps_what_it_has_on_disk_and_nothing_else() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_spoken_with_who_is_trusted_and_trusts() {
+    let server = RedisServer::start_tls().await.unwrap();
+    let (address, folder) = (server.address(), server.folder());
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    let (cert, key) = (cert.display(), key.display());
+    let trusted = format!("rediss://{address}?ca={cert}&cert={cert}&cert_key={key}");
+    for (url, is_reached) in [
+        (trusted.clone(), true),
+        (format!("rediss://{address}?cert={cert}&cert_key={key}"), false),
+        (format!("rediss://{address}?ca={cert}"), false),
+        (format!("redis://{address}"), false),
+        (format!("rediss://localhost:{}?ca={cert}&cert={cert}&cert_key={key}", server.port()), false),
+    ] {
+        let checked = connector(&url).check().await;
+        assert_eq!(checked.is_ok(), is_reached, "{url}: {checked:?}");
+    }
+    let log = support::open(&trusted).await;
+    support::append(&log, "secret").await;
+    assert_eq!(support::texts(&log).await, ["secret"]);
+}
+
 /// The permissions that `docs/scaling-out.md` names are enough, and there are none of others' keys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_with_the_documented_permissions_can_do_everything() {

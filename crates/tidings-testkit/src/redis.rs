@@ -59,6 +59,43 @@ impl RedisServer {
         Ok(server)
     }
 
+    /// A server that speaks TLS alone, and only with those who show the certificate that lies in its folder: `cert.pem`, with the key `key.pem`. It is
+    /// its own and everybody's, and trusted by itself.
+    pub async fn start_tls() -> anyhow::Result<Self> {
+        let mut server = Self::not_started(&[])?;
+        let folder = server.folder();
+        let mut make = Command::new("openssl");
+        make.args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=tidings-test", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(&folder)
+        .kill_on_drop(true);
+        let made = patiently("openssl", make.output()).await?.context("cannot start openssl")?;
+        anyhow::ensure!(made.status.success(), "no certificate: {}", String::from_utf8_lossy(&made.stderr));
+        let path = folder.join("redis.conf");
+        let (port, folder) = (server.port(), folder.display());
+        let configuration = std::fs::read_to_string(&path)?;
+        std::fs::write(
+            path,
+            format!(
+                "{configuration}port 0\ntls-port {port}\ntls-auth-clients yes\ntls-cert-file {folder}/cert.pem\n\
+                 tls-key-file {folder}/key.pem\ntls-ca-cert-file {folder}/cert.pem\n"
+            ),
+        )?;
+        server.start_again().await?;
+        Ok(server)
+    }
+
     /// A server that does not run yet, and its port.
     pub fn not_started(lines: &[&str]) -> anyhow::Result<Self> {
         Self::not_started_bare(&[&[DEFAULTS], lines].concat())
