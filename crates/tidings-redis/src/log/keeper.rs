@@ -377,6 +377,7 @@ impl Shared {
                 for (id, fields) in entries {
                     if stream == self.keys.log() {
                         is_news = true;
+                        log_heard = id;
                     } else {
                         is_news |= self.hear_bell(&fields);
                         bell_heard = id;
@@ -386,11 +387,17 @@ impl Shared {
             if is_news {
                 self.bell.send_replace(());
             }
-            // Whatever the log has by now, tails that were woken find.
             let mut newest = redis::cmd("HGET");
             newest.arg(self.keys.state()).arg("newest");
             match newest.query_async::<Option<String>>(&mut news).await {
-                Ok(newest) => log_heard = newest.unwrap_or_else(|| "0-0".to_owned()),
+                Ok(newest) => {
+                    let newest = newest.unwrap_or_else(|| "0-0".to_owned());
+                    // A tail that was woken a moment ago may have looked before these came.
+                    if newest != log_heard {
+                        log_heard = newest;
+                        self.bell.send_replace(());
+                    }
+                }
                 Err(error) => return error.to_string(),
             }
         }
