@@ -5,6 +5,7 @@
 //! - [`Connection`] is a bare HTTP/1.1 connection: it sends whatever bytes it is told to, and shows the answer
 //!   chunk by chunk, so that a clean end and a cut can be told apart.
 //! - [`EventStream`] collects the events of one subscription.
+//! - [`NatsServer`] is a real nats-server with JetStream, which can be stopped, killed and started again with what it stored.
 //! - [`FaultProxy`] stands between the two and stalls or cuts what passes.
 //! - [`RedisServer`] is a real Redis server that can be stopped, killed, frozen and started again on its port; [`RedisSentinels`] are a
 //!   master and its replica under three Sentinels, [`RedisNodes`] a Redis Cluster.
@@ -15,6 +16,7 @@
 mod connection;
 mod event_stream;
 mod hub;
+mod nats;
 mod port;
 mod proxy;
 mod redis;
@@ -24,6 +26,7 @@ use std::time::Duration;
 pub use connection::{Connection, Response};
 pub use event_stream::EventStream;
 pub use hub::{Hub, Signal, binary, listener};
+pub use nats::NatsServer;
 pub use port::Port;
 pub use proxy::FaultProxy;
 pub use redis::{RedisNodes, RedisSentinels, RedisServer};

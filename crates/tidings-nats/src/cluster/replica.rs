@@ -1,0 +1,399 @@
+//! The keyed state of the cluster, as this process has read it.
+//!
+//! Time during which nobody can say anything does not count: while the server is away nothing expires here, and afterwards everything holds longer by as much. Otherwise
+//! each outage would make every hub take all others for dead.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_nats::jetstream::{consumer::DeliverPolicy, kv::Store as Bucket, stream::Stream};
+use async_trait::async_trait;
+use tidings_log::cluster::{Change, ClusterError, Watch};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+};
+
+use crate::{
+    consumer::{Consumer, Place},
+    link::{Link, REQUEST_TIME, jittered},
+};
+
+use super::{
+    NatsCluster, OPERATION, STATE, Value, from_hexadecimal, open_bucket, put, spelled, timeline::Timeline,
+};
+
+/// How often the clocks are compared, and what is over is taken out of the bucket.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(20);
+/// How long what is over may lie in the bucket before a hub takes it out: whoever said it may say it again.
+const SWEEP_AGE: Duration = Duration::from_secs(60);
+/// Most keys that one sweep takes out.
+const SWEEP_KEYS_MAX: usize = 100;
+/// Probes of the clock with which a connection begins.
+const PROBES: usize = 3;
+/// Opening is given up after so many failures.
+const OPENING_FAILURES_MAX: u32 = 5;
+/// The longest wait after a failure.
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// See the [module documentation](self).
+pub(crate) struct Replica {
+    link: Arc<Link>,
+    bucket: String,
+    replicas: usize,
+    store: Mutex<Store>,
+    bell: watch::Sender<()>,
+}
+
+struct Store {
+    entries: BTreeMap<String, Entry>,
+    /// The last number that was given to a value.
+    last_number: u64,
+    timeline: Timeline,
+    /// Everything up to this message of the bucket has been read.
+    read: u64,
+    /// Since when nobody can say anything.
+    away_since: Option<Instant>,
+    /// The end of the last time in which nobody could, and how long that was.
+    was_away: Option<(Instant, Duration)>,
+    /// How often all keys were read.
+    round: u64,
+    failures: u32,
+    reason: String,
+    is_closed: bool,
+}
+
+struct Entry {
+    value: Vec<u8>,
+    /// Another one with each change of the value.
+    number: u64,
+    revision: u64,
+    /// `None` if it was over before this process began.
+    until: Option<Instant>,
+    /// In which reading of all keys it was seen last.
+    round: u64,
+}
+
+impl Replica {
+    pub(crate) fn new(link: Arc<Link>, bucket: String, replicas: usize) -> Self {
+        let now = Instant::now();
+        let store = Store {
+            entries: BTreeMap::new(),
+            last_number: 0,
+            timeline: Timeline::new(now),
+            read: 0,
+            away_since: Some(now),
+            was_away: None,
+            round: 0,
+            failures: 0,
+            reason: "the state of the cluster has not been read yet".to_owned(),
+            is_closed: false,
+        };
+        Self { link, bucket, replicas, store: Mutex::new(store), bell: watch::Sender::new(()) }
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing comes any more.
+    pub(crate) fn close(&self) {
+        self.store().is_closed = true;
+        self.bell.send_replace(());
+    }
+
+    /// Whether what the server stamped at a moment is over.
+    pub(crate) fn is_over(&self, nanos: u64, time: Duration) -> bool {
+        let store = self.store();
+        store.timeline.end(nanos, time).is_none_or(|end| end <= Instant::now())
+    }
+
+    /// Waits until all keys were read for the first time.
+    pub(crate) async fn opened(&self) -> Result<(), String> {
+        let mut bell = self.bell.subscribe();
+        loop {
+            bell.mark_unchanged();
+            {
+                let store = self.store();
+                if store.away_since.is_none() {
+                    return Ok(());
+                }
+                if store.failures >= OPENING_FAILURES_MAX {
+                    return Err(store.reason.clone());
+                }
+            }
+            bell.changed().await.expect("the bell belongs to this");
+        }
+    }
+
+    /// Waits until everything is known here that was in the bucket when this was called.
+    pub(crate) async fn catch_up(&self, stream: &Stream) -> Result<(), ClusterError> {
+        let info = self
+            .link
+            .ask("asking the cluster", stream.get_info())
+            .await
+            .map_err(ClusterError::Unavailable)?;
+        let last = info.state.last_sequence;
+        let mut bell = self.bell.subscribe();
+        let reached = async {
+            loop {
+                bell.mark_unchanged();
+                if self.has_read(last) {
+                    return;
+                }
+                bell.changed().await.expect("the bell belongs to this");
+            }
+        };
+        let behind = |_| {
+            ClusterError::Unavailable("the state of the cluster is not read as fast as it changes".to_owned())
+        };
+        timeout(REQUEST_TIME, reached).await.map_err(behind)
+    }
+
+    fn has_read(&self, sequence: u64) -> bool {
+        let store = self.store();
+        store.away_since.is_none() && store.read >= sequence
+    }
+
+    /// The keys with a prefix and their values.
+    pub(crate) fn list(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        let store = self.store();
+        let now = store.now();
+        let below = store.below(prefix).filter(|(_, entry)| entry.holds(now));
+        below.map(|(key, entry)| (key.clone(), entry.value.clone())).collect()
+    }
+}
+
+impl Entry {
+    fn holds(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until > now)
+    }
+}
+
+impl Store {
+    /// Now, or when the server went away.
+    fn now(&self) -> Instant {
+        self.away_since.unwrap_or_else(Instant::now)
+    }
+
+    fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Entry)> + 'a {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        self.entries.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    fn take_in(&mut self, key: String, place: Place, value: Option<Value<'static>>) {
+        let Some(value) = value else {
+            self.entries.remove(&key);
+            return;
+        };
+        let mut until = self.timeline.end(place.mark.nanos, value.time);
+        if let (Some(end), Some((back, away))) = (until, self.was_away)
+            && self.timeline.instant(place.mark.nanos) < back
+        {
+            until = Some(end + away);
+        }
+        // To say the same again, as everybody does before the time is up, is no change.
+        let now = self.now();
+        let known = self.entries.get(&key).filter(|entry| entry.holds(now) && *entry.value == *value.content);
+        let number = known.map_or(self.last_number + 1, |entry| entry.number);
+        self.last_number = self.last_number.max(number);
+        let (revision, round) = (place.mark.sequence, self.round);
+        self.entries.insert(key, Entry { value: value.content.into_owned(), number, revision, until, round });
+    }
+
+    fn go_away(&mut self, reason: &str) {
+        self.away_since.get_or_insert_with(Instant::now);
+        self.failures = self.failures.saturating_add(1);
+        reason.clone_into(&mut self.reason);
+    }
+
+    /// All keys were read anew.
+    fn come_back(&mut self) {
+        let round = self.round;
+        self.entries.retain(|_, entry| entry.round == round);
+        self.away_since = None;
+        self.failures = 0;
+    }
+}
+
+/// Follows the bucket for ever.
+pub(crate) async fn follow(replica: Arc<Replica>) {
+    loop {
+        let generation = replica.link.connected().await;
+        let reason = match read(&replica, generation).await {
+            Ok(reason) | Err(reason) => reason,
+        };
+        tracing::debug!(reason, "the state of the cluster is read anew");
+        let failures = {
+            let mut store = replica.store();
+            store.go_away(&reason);
+            store.failures
+        };
+        replica.bell.send_replace(());
+        sleep(jittered((Duration::from_millis(25) * 2_u32.pow(failures.min(10))).min(RETRY_WAIT_MAX))).await;
+    }
+}
+
+/// Reads all keys and what changes, until something does not fit. Says what.
+async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
+    let link = &replica.link;
+    let bucket = open_bucket(link, &replica.bucket, replica.replicas).await?;
+    let name = format!("KV_{}", replica.bucket);
+    let stream = link.ask("opening the cluster", link.jetstream().get_stream(name)).await?;
+    for _ in 0..PROBES {
+        probe(replica, &bucket).await?;
+    }
+    begin_round(replica);
+    // Of each key there is one message.
+    let mut consumer = Consumer::begin(link, &stream, DeliverPolicy::All).await?;
+    let state_prefix = format!("$KV.{}.{STATE}.", replica.bucket);
+    let mut sweeps = interval(SWEEP_INTERVAL);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    sweeps.tick().await;
+    loop {
+        tokio::select! {
+            () = link.lost(generation) => return Ok("the connection to NATS was lost".to_owned()),
+            next = consumer.next() => {
+                let mut next = Some(next);
+                while let Some(message) = next {
+                    let (place, message) = message?;
+                    let key = message.subject.strip_prefix(&state_prefix).and_then(from_hexadecimal);
+                    let is_gone = message.headers.as_ref().is_some_and(|headers| headers.get(OPERATION).is_some());
+                    let mut store = replica.store();
+                    if let Some(key) = key {
+                        let value = if is_gone { None } else { Value::decode(&message.payload) };
+                        store.take_in(key, place, value);
+                    }
+                    store.read = store.read.max(place.mark.sequence);
+                    if store.away_since.is_some() && place.pending == 0 {
+                        store.come_back();
+                    }
+                    drop(store);
+                    next = consumer.next_at_hand();
+                }
+                replica.bell.send_replace(());
+            }
+            _ = sweeps.tick() => {
+                probe(replica, &bucket).await?;
+                sweep(replica).await;
+            }
+        }
+    }
+}
+
+/// From here on what is said counts again.
+fn begin_round(replica: &Replica) {
+    let mut store = replica.store();
+    let now = Instant::now();
+    if store.round > 0
+        && let Some(since) = store.away_since
+    {
+        store.was_away = Some((now, now.duration_since(since)));
+    }
+    store.round += 1;
+    store.read = 0;
+}
+
+/// Compares the server's clock with ours.
+async fn probe(replica: &Replica, bucket: &Bucket) -> Result<(), String> {
+    let sent = Instant::now();
+    let revision = replica.link.ask("comparing clocks", bucket.put("probe", "".into())).await?;
+    let acknowledged = Instant::now();
+    let stored = replica.link.ask("comparing clocks", bucket.entry("probe")).await?;
+    // Another hub may have put its own in the place of this one.
+    if let Some(entry) = stored.filter(|entry| entry.revision == revision)
+        && let Ok(nanos) = u64::try_from(entry.created.unix_timestamp_nanos())
+    {
+        replica.store().timeline.learn(sent, nanos, acknowledged);
+    }
+    Ok(())
+}
+
+/// Takes out of the bucket what has been over for a while. Should another hub do the same, or somebody say it again, nothing happens.
+async fn sweep(replica: &Replica) {
+    let over: Vec<_> = {
+        let store = replica.store();
+        let long_over =
+            |until: &Option<Instant>| until.is_none_or(|until| until + SWEEP_AGE < Instant::now());
+        let over = store.entries.iter().filter(|(_, entry)| long_over(&entry.until)).take(SWEEP_KEYS_MAX);
+        over.map(|(key, entry)| (key.clone(), entry.revision)).collect()
+    };
+    for (key, revision) in over {
+        let Ok(subject) = spelled(STATE, &replica.bucket, &key) else { continue };
+        if let Err(error) = put(&replica.link, subject, None, Some(revision)).await {
+            tracing::debug!(?error, "what is over is not taken out of the bucket");
+        }
+    }
+}
+
+/// Changes of the keys with one prefix: a list of what was told and a bell that rings when the store changes, so a slow one costs no queue.
+pub(crate) struct ReplicaWatch {
+    /// Keeps the follower alive.
+    _cluster: NatsCluster,
+    replica: Arc<Replica>,
+    prefix: String,
+    /// The number of each value that was told.
+    told: BTreeMap<String, u64>,
+    bell: watch::Receiver<()>,
+}
+
+impl ReplicaWatch {
+    pub(crate) fn new(cluster: NatsCluster, replica: Arc<Replica>, prefix: &str) -> Self {
+        let bell = replica.bell.subscribe();
+        Self { _cluster: cluster, replica, prefix: prefix.to_owned(), told: BTreeMap::new(), bell }
+    }
+
+    /// What is not as it was told, and when something here is over next.
+    fn look(&mut self) -> (Vec<Change>, Option<Instant>) {
+        let store = self.replica.store();
+        if store.away_since.is_some() {
+            return (Vec::new(), None);
+        }
+        let now = store.now();
+        let mut changes = Vec::new();
+        self.told.retain(|key, _| {
+            let holds = store.entries.get(key).is_some_and(|entry| entry.holds(now));
+            if !holds {
+                changes.push(Change::Gone { key: key.clone() });
+            }
+            holds
+        });
+        let mut next_end: Option<Instant> = None;
+        for (key, entry) in store.below(&self.prefix).filter(|(_, entry)| entry.holds(now)) {
+            next_end = next_end.into_iter().chain(entry.until).min();
+            if self.told.get(key) != Some(&entry.number) {
+                self.told.insert(key.clone(), entry.number);
+                changes.push(Change::Set { key: key.clone(), value: entry.value.clone() });
+            }
+        }
+        (changes, next_end)
+    }
+}
+
+#[async_trait]
+impl Watch for ReplicaWatch {
+    async fn next(&mut self) -> Result<Vec<Change>, ClusterError> {
+        loop {
+            // The bell is muted before the store is looked at: whatever comes afterwards rings it again.
+            self.bell.mark_unchanged();
+            let (changes, next_end) = self.look();
+            if !changes.is_empty() {
+                return Ok(changes);
+            }
+            let end = async {
+                match next_end {
+                    Some(instant) => sleep_until(instant).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                rung = self.bell.changed() => rung.expect("this watch holds the replica, which holds the bell"),
+                () = end => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! An ordered consumer: the messages of a stream in their order, without a hole, until something does not fit.
+//!
+//! It needs no acknowledgements. The server numbers what it sends, says so when there is nothing to say, and holds back when it is not told that
+//! messages arrive. Whatever does not follow on is an error; then its owner begins another one behind what it has.
+
+use std::time::Duration;
+
+use async_nats::{
+    Message, StatusCode, Subscriber,
+    jetstream::{
+        consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, push},
+        stream::Stream,
+    },
+};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::timeout;
+
+use crate::{index::Mark, link::Link};
+
+/// How often the server says that there is nothing to say. After three that it leaves out the consumer counts as dead.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// For so long the server keeps a consumer that nobody listens to.
+const UNUSED_TIME: Duration = Duration::from_secs(30);
+
+/// See the [module documentation](self).
+pub(crate) struct Consumer<'l> {
+    link: &'l Link,
+    messages: Subscriber,
+    /// How many messages it has brought.
+    count: u64,
+    /// How many there were when it began.
+    pub(crate) pending_at_first: u64,
+    /// Where the server waits to be told that messages arrive.
+    owed: Option<String>,
+}
+
+/// Where a message stands, as its reply subject says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    pub(crate) mark: Mark,
+    /// How many follow by now.
+    pub(crate) pending: u64,
+    /// The number of this message among those of its consumer.
+    count: u64,
+}
+
+impl<'l> Consumer<'l> {
+    /// Begins to read a stream.
+    pub(crate) async fn begin(link: &'l Link, stream: &Stream, from: DeliverPolicy) -> Result<Self, String> {
+        let deliver_subject = link.client().new_inbox();
+        let messages = link.ask("listening", link.client().subscribe(deliver_subject.clone())).await?;
+        let config = push::Config {
+            deliver_subject,
+            description: Some("a Tidings hub".to_owned()),
+            deliver_policy: from,
+            ack_policy: AckPolicy::None,
+            replay_policy: ReplayPolicy::Instant,
+            flow_control: true,
+            idle_heartbeat: HEARTBEAT,
+            inactive_threshold: UNUSED_TIME,
+            memory_storage: true,
+            num_replicas: 1,
+            ..Default::default()
+        };
+        let consumer = link.ask("opening a consumer", stream.create_consumer(config)).await?;
+        let pending_at_first = consumer.cached_info().num_pending;
+        Ok(Self { link, messages, count: 0, pending_at_first, owed: None })
+    }
+
+    /// How many messages it has brought.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The next message. Waits until there is one. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<(Place, Message), String> {
+        loop {
+            if let Some(subject) = self.owed.clone() {
+                let told = self.link.client().publish(subject, Bytes::new());
+                self.link.ask("going on", told).await?;
+                self.owed = None;
+            }
+            let message = timeout(3 * HEARTBEAT, self.messages.next()).await;
+            let message = message.map_err(|_| "the consumer of a stream is silent".to_owned())?;
+            let message = message.ok_or("the connection to NATS is closed")?;
+            if let Some(place) = message.reply.as_ref().and_then(|reply| Place::parse(reply)) {
+                self.count += 1;
+                if place.count != self.count {
+                    return Err("a message of a stream was lost on its way".to_owned());
+                }
+                return Ok((place, message));
+            }
+            if message.status != Some(StatusCode::IDLE_HEARTBEAT) {
+                return Err(format!("the consumer of a stream ended: {:?}", message.description));
+            }
+            let stalled = message.headers.as_ref().and_then(|headers| headers.get("Nats-Consumer-Stalled"));
+            self.owed =
+                message.reply.as_ref().map(ToString::to_string).or_else(|| stalled.map(ToString::to_string));
+        }
+    }
+
+    /// The next message, if it is there already.
+    pub(crate) fn next_at_hand(&mut self) -> Option<Result<(Place, Message), String>> {
+        self.next().now_or_never()
+    }
+}
+
+impl Place {
+    /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<count>.<nanoseconds>.<pending>`, or with a domain and an account in front of
+    /// the stream and more behind.
+    fn parse(reply: &str) -> Option<Self> {
+        let tokens: Vec<_> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
+        let skipped = match tokens.len() {
+            7 => 0,
+            9.. => 2,
+            _ => return None,
+        };
+        let number = |index: usize| tokens.get(skipped + index)?.parse().ok();
+        let mark = Mark { sequence: number(3)?, nanos: number(5)? };
+        Some(Self { mark, count: number(4)?, pending: number(6)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reply_subject_says_where_a_message_stands() {
+        let expected = Some(Place { mark: Mark { sequence: 7, nanos: 9 }, count: 8, pending: 3 });
+        for reply in [
+            "$JS.ACK.tidings.consumer.1.7.8.9.3",
+            "$JS.ACK.domain.account.tidings.consumer.1.7.8.9.3",
+            "$JS.ACK._.account.tidings.consumer.1.7.8.9.3.random",
+        ] {
+            assert_eq!(Place::parse(reply), expected, "{reply}");
+        }
+        for reply in ["", "$JS.ACK.", "$JS.FC.tidings.consumer.x", "$JS.ACK.tidings.consumer.1.x.8.9.0"] {
+            assert_eq!(Place::parse(reply), None, "{reply}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Takes the bytes of deleted events out of the stream.
+//!
+//! A deletion hides at once. Afterwards each message that has nothing left to show is erased: overwritten, then removed by the server. A message whose batch also holds
+//! events of other topics stays until retention takes it. A message with an idempotency key stays as long as the key has a meaning, because a server that is started
+//! again learns its keys from the messages that it has.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::jetstream::stream::DeleteMessageErrorKind;
+use futures_util::{StreamExt, stream};
+use tokio::time::sleep;
+
+use crate::{index::Hidden, shared::Shared};
+
+/// Most messages that are erased at the same time: publishing and reading come first.
+const REQUESTS_MAX: usize = 4;
+/// How often a message that cannot be erased is tried again; then it stays until a hub is started anew, or until retention takes it.
+const TRIES_MAX: usize = 20;
+/// The wait before a message is tried again.
+const RETRY_WAIT: Duration = Duration::from_secs(5);
+
+/// Erases messages, by and by. Gives up with the log.
+pub(crate) fn erase(shared: &Arc<Shared>, hidden: Vec<Hidden>) {
+    if hidden.is_empty() {
+        return;
+    }
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let (with_key, at_once): (Vec<_>, Vec<_>) = hidden.into_iter().partition(|hidden| hidden.has_key);
+        let mut bell = shared.listen();
+        let closed = async { while !shared.is_closed() && bell.changed().await.is_ok() {} };
+        tokio::select! {
+            () = closed => {}
+            () = async {
+                erase_all(&shared, at_once).await;
+                if !with_key.is_empty() {
+                    sleep(shared.settings.keys_age_max).await;
+                    erase_all(&shared, with_key).await;
+                }
+            } => {}
+        }
+    });
+}
+
+async fn erase_all(shared: &Shared, hidden: Vec<Hidden>) {
+    stream::iter(hidden).for_each_concurrent(REQUESTS_MAX, |hidden| erase_one(shared, hidden)).await;
+}
+
+async fn erase_one(shared: &Shared, hidden: Hidden) {
+    let sequence = hidden.mark.sequence;
+    for _ in 0..TRIES_MAX {
+        // Only of the stream in which it was found.
+        let is_the_same =
+            shared.state().index.nanos_of(sequence).is_none_or(|nanos| nanos == hidden.mark.nanos);
+        let Ok((_, stream)) = shared.trusted() else {
+            sleep(RETRY_WAIT).await;
+            continue;
+        };
+        if !is_the_same {
+            return;
+        }
+        let asked = async {
+            match stream.delete_message(sequence).await {
+                Err(error) if matches!(error.kind(), DeleteMessageErrorKind::JetStream(_)) => Ok(()), // it is not there
+                other => other.map(drop),
+            }
+        };
+        match shared.link.ask("erasing what was deleted", asked).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(sequence, error, "a deleted message is not erased yet"),
+        }
+        sleep(RETRY_WAIT).await;
+    }
+    tracing::warn!(sequence, "a deleted message could not be erased and stays until retention takes it");
+}

@@ -1,0 +1,102 @@
+//! Fetches events that are not at hand, by the sequence of their message.
+
+use std::sync::Arc;
+
+use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind, Stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tidings_log::{
+    Cursor, Entry, Event, Timestamp, Unavailable,
+    parts::{Audience, position},
+};
+
+use crate::{
+    format::decode_batch,
+    index::{Candidate, index_of, sequence_of},
+    link::Link,
+    shared::Shared,
+};
+
+/// Most messages that are asked for at the same time, for one page.
+const REQUESTS_MAX: usize = 32;
+
+/// Events of one message.
+struct Fetched {
+    nanos: u64,
+    events: Vec<Event>,
+}
+
+/// The events that were looked for, or those that the stream does not have.
+pub(crate) enum Found {
+    All(Vec<Arc<Entry>>),
+    Missing(Vec<u64>),
+}
+
+/// Brings the events of these candidates, which stand in their order.
+pub(crate) async fn fetch(
+    shared: &Shared,
+    stream: &Stream,
+    wanted: &[Candidate],
+) -> Result<Found, Unavailable> {
+    let mut sequences: Vec<_> =
+        wanted.iter().filter(|one| one.entry.is_none()).map(|one| sequence_of(one.number)).collect();
+    sequences.dedup();
+    let asked = stream::iter(sequences).map(|sequence| async move {
+        Ok::<_, Unavailable>((sequence, message(&shared.link, stream, sequence).await?))
+    });
+    let messages: Vec<_> = asked.buffered(REQUESTS_MAX).try_collect().await?;
+    let mut missing = Vec::new();
+    let mut entries = Vec::with_capacity(wanted.len());
+    for one in wanted {
+        if let Some(entry) = &one.entry {
+            entries.push(Arc::clone(entry));
+            continue;
+        }
+        let sequence = sequence_of(one.number);
+        let place = messages.binary_search_by_key(&sequence, |(sequence, _)| *sequence);
+        let found = place.ok().and_then(|place| messages[place].1.as_ref());
+        match found.and_then(|found| Some((found.nanos, found.events.get(index_of(one.number))?))) {
+            Some((nanos, event)) if Audience::of(event) == *one.audience => {
+                entries.push(Arc::new(shared.entry(one.number, nanos, event.clone())));
+            }
+            Some(_) => {
+                // Another message stands in its place, so the stream is not the one that was read.
+                shared.doubts.notify_one();
+                return Err(Unavailable("the stream is not what was read".to_owned()));
+            }
+            None => missing.push(one.number),
+        }
+    }
+    Ok(if missing.is_empty() { Found::All(entries) } else { Found::Missing(missing) })
+}
+
+/// A message, if the stream has it and a hub wrote it.
+async fn message(link: &Link, stream: &Stream, sequence: u64) -> Result<Option<Fetched>, Unavailable> {
+    let asked = async {
+        match stream.direct_get(sequence).await {
+            Ok(message) => return Ok(Some(message)),
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
+            Err(error) => return Err(error.to_string()),
+        }
+        // Any server may have answered, and may be behind. The leader knows.
+        match stream.get_raw_message(sequence).await {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let found = link.ask("reading the stream", asked).await.map_err(Unavailable)?;
+    Ok(found.and_then(|message| {
+        let events = decode_batch(&message.payload)?.into_iter().map(|(event, _)| event).collect();
+        let nanos = u64::try_from(message.time.unix_timestamp_nanos()).ok()?;
+        Some(Fetched { nanos, events })
+    }))
+}
+
+impl Shared {
+    /// An event at its place.
+    fn entry(&self, number: u64, nanos: u64, event: Event) -> Entry {
+        let epoch = self.state().index.epoch_of(number);
+        let cursor = Cursor { epoch, position: position(number) };
+        Entry::new(cursor, Timestamp::from_millis(nanos / 1_000_000), event)
+    }
+}

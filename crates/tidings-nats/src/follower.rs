@@ -1,0 +1,206 @@
+//! Reads the stream: one consumer for the whole process, and the only one who changes the index.
+//!
+//! After each new connection, and whenever something does not fit, the stream is compared with the index before the next consumer begins behind what was
+//! read.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{
+    Message as Delivered,
+    header::NATS_MESSAGE_ID,
+    jetstream::{
+        consumer::DeliverPolicy,
+        stream::{Info, Stream},
+    },
+};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::{
+    consumer::{Consumer, Place},
+    eraser,
+    format::{Deletion, decode_batch},
+    history::{self, Verified, deletions_subject},
+    index::{Hidden, Mark, Message},
+    link::jittered,
+    shared::Shared,
+};
+
+/// How often the limits of the stream are looked at, and whether it still is what was read.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Most messages that are taken in before tails are told.
+const TURN_MESSAGES_MAX: usize = 256;
+/// The wait after a failure, doubled with each further one, up to the longest.
+const RETRY_WAIT_MIN: Duration = Duration::from_millis(50);
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Messages that cannot be read are reported so often at most.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Follows the stream for ever.
+pub(crate) async fn follow(shared: Arc<Shared>) {
+    let mut failures = 0;
+    let mut unreadable = Unreadable::default();
+    loop {
+        let generation = shared.link.connected().await;
+        let began = Instant::now();
+        let reason = match read(&shared, generation, &mut unreadable).await {
+            Ok(reason) | Err(reason) => reason,
+        };
+        tracing::debug!(reason, "the stream is looked at anew");
+        shared.distrust(&reason);
+        failures = if began.elapsed() > RETRY_WAIT_MAX { 0 } else { failures + 1 };
+        sleep(jittered((RETRY_WAIT_MIN * 2_u32.pow(failures.min(10))).min(RETRY_WAIT_MAX))).await;
+    }
+}
+
+/// Compares, then reads until something does not fit. Says what.
+async fn read(shared: &Arc<Shared>, generation: u64, unreadable: &mut Unreadable) -> Result<String, String> {
+    let Verified { stream, bucket, first, last } = history::verify(shared).await?;
+    shared.state().index.begin_at(first);
+    let mut reader = Reader::begin(shared, stream, last).await?;
+    // What was deleted and never erased, because the hub that deleted it ended too early.
+    let mut left_over = Some(Vec::new());
+    let mut checks = interval(CHECK_INTERVAL);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    checks.tick().await;
+    loop {
+        if left_over.is_some() && shared.read().sequence >= last {
+            shared.trust(generation, reader.stream.clone());
+            eraser::erase(shared, left_over.take().unwrap_or_default());
+            history::leave_mark(shared, &bucket).await?;
+        }
+        tokio::select! {
+            () = shared.link.lost(generation) => return Ok("the connection to NATS was lost".to_owned()),
+            () = shared.doubts.notified() => return Ok("the stream is being compared with what was read".to_owned()),
+            next = reader.consumer.next() => {
+                let hidden = reader.take_in_all(next?, unreadable).await?;
+                if let Some(left_over) = &mut left_over {
+                    left_over.extend(hidden);
+                }
+            }
+            _ = checks.tick() => {
+                let info = shared.link.ask("looking at the stream", reader.stream.get_info()).await?;
+                reader.check(&info)?;
+                history::leave_mark(shared, &bucket).await?;
+            }
+        }
+    }
+}
+
+/// The stream as it is being read.
+struct Reader<'s> {
+    shared: &'s Shared,
+    stream: Stream,
+    consumer: Consumer<'s>,
+    /// How many messages the consumer had brought when the stream was checked last.
+    checked_count: Option<u64>,
+    deletions_subject: String,
+}
+
+impl<'s> Reader<'s> {
+    async fn begin(shared: &'s Shared, stream: Stream, last: u64) -> Result<Self, String> {
+        let start_sequence = shared.read().sequence + 1;
+        let from = DeliverPolicy::ByStartSequence { start_sequence };
+        let consumer = Consumer::begin(&shared.link, &stream, from).await?;
+        if consumer.pending_at_first == 0 {
+            // Nothing is left of what follows: it was erased, or too old.
+            shared.state().index.pass(Mark { sequence: last, nanos: 0 });
+            shared.settle();
+        }
+        let deletions_subject = deletions_subject(shared.link.name());
+        Ok(Self { shared, stream, consumer, checked_count: None, deletions_subject })
+    }
+
+    /// Takes in a message and those that follow at once. What deletions among them leave to be erased.
+    async fn take_in_all(
+        &mut self,
+        (place, message): (Place, Delivered),
+        unreadable: &mut Unreadable,
+    ) -> Result<Vec<Hidden>, String> {
+        let mut hidden = Vec::new();
+        self.take_in(place, &message, &mut hidden, unreadable).await?;
+        for _ in 1..TURN_MESSAGES_MAX {
+            let Some(next) = self.consumer.next_at_hand() else { break };
+            let (place, message) = next?;
+            self.take_in(place, &message, &mut hidden, unreadable).await?;
+        }
+        self.shared.settle();
+        Ok(hidden)
+    }
+
+    async fn take_in(
+        &mut self,
+        place: Place,
+        message: &Delivered,
+        hidden: &mut Vec<Hidden>,
+        unreadable: &mut Unreadable,
+    ) -> Result<(), String> {
+        let Mark { sequence, .. } = place.mark;
+        let read = self.shared.read();
+        if sequence <= read.sequence {
+            return Err("the stream went back".to_owned());
+        }
+        if sequence > read.sequence + 1 {
+            // Some were erased, or dropped before they were read; only the latter leave a gap.
+            let info = self.shared.link.ask("looking at the stream", self.stream.get_info()).await?;
+            self.shared.state().index.begin_at(info.state.first_sequence.min(sequence));
+        }
+        let mut state = self.shared.state();
+        if message.subject.as_str() == self.deletions_subject {
+            match Deletion::decode(&message.payload) {
+                Some(deletion) => {
+                    state.index.note_missed(deletion.missed);
+                    let (count, left) = state.index.delete(&deletion.topic);
+                    hidden.extend(left.iter().copied());
+                    state.note_deletion(sequence, count, left);
+                }
+                None => unreadable.note(place.mark),
+            }
+            state.index.pass(place.mark);
+        } else if let Some(events) = decode_batch(&message.payload) {
+            let headers = message.headers.as_ref();
+            let has_key = headers.is_some_and(|headers| headers.get(NATS_MESSAGE_ID).is_some());
+            state.index.push(Message { mark: place.mark, has_key, events });
+        } else {
+            unreadable.note(place.mark);
+            state.index.pass(place.mark);
+        }
+        Ok(())
+    }
+
+    /// Whether the stream still fits to what was read; what it dropped is dropped.
+    fn check(&mut self, info: &Info) -> Result<(), String> {
+        let read = self.shared.read();
+        if info.state.last_sequence < read.sequence {
+            return Err("the stream has lost its end".to_owned());
+        }
+        if info.state.last_sequence > read.sequence
+            && self.checked_count.replace(self.consumer.count()) == Some(self.consumer.count())
+        {
+            return Err("the consumer of the stream brings nothing although there is something".to_owned());
+        }
+        self.shared.state().index.begin_at(info.state.first_sequence.min(read.sequence + 1));
+        self.shared.ring();
+        Ok(())
+    }
+}
+
+/// Messages in the stream that no hub wrote.
+#[derive(Default)]
+struct Unreadable {
+    count: u64,
+    reported: Option<Instant>,
+}
+
+impl Unreadable {
+    fn note(&mut self, mark: Mark) {
+        self.count += 1;
+        if self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_INTERVAL) {
+            self.reported = Some(Instant::now());
+            tracing::warn!(
+                count = self.count,
+                newest = mark.sequence,
+                "messages in the stream are not from a hub and are passed over"
+            );
+        }
+    }
+}

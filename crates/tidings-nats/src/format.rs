@@ -1,0 +1,267 @@
+//! What a message of the stream says.
+//!
+//! A **batch** is one message, so that it is stored whole or not at all:
+//!
+//!     version 1 · number of events · for each: flags · number of topics · topics · id? · type? · retry? · except? · data
+//!
+//! A **deletion** is one, too, and says which topic was deleted, and who missed what by it:
+//!
+//!     version 1 · topic · number of audiences · for each: flags · number of topics · topics · number of the newest event
+//!
+//! Numbers are LEB128, texts have their length in front. Whatever does not decode is passed over and counted by who reads it: one bad message holds nobody up.
+
+use bytes::Bytes;
+use tidings_log::parts::Audience;
+use tidings_topic::{ConnectionId, Event, StoredEvent, Topic};
+
+/// What all messages begin with.
+const VERSION: u8 = 1;
+
+const PRIVATE: u8 = 1;
+const ID: u8 = 2;
+const TYPE: u8 = 4;
+const RETRY: u8 = 8;
+const EXCEPT: u8 = 16;
+
+/// Most events of a batch: a place in it has 16 bits.
+pub(crate) const BATCH_EVENTS_MAX: usize = 1 << 16;
+
+/// A batch as a message, and the bytes that each event takes in it.
+pub(crate) fn encode_batch(events: &[Event]) -> (Bytes, Vec<usize>) {
+    let mut writer = Writer(vec![VERSION]);
+    writer.number(events.len() as u64);
+    let mut sizes = Vec::with_capacity(events.len());
+    for event in events {
+        let before = writer.0.len();
+        writer.event(&StoredEvent::of(event));
+        sizes.push(writer.0.len() - before);
+    }
+    (writer.0.into(), sizes)
+}
+
+/// The events of a batch, each with the bytes that it takes in the message. `None` if it is none.
+pub(crate) fn decode_batch(bytes: &[u8]) -> Option<Vec<(Event, usize)>> {
+    let mut reader = Reader(bytes);
+    let mut events = Vec::new();
+    let count = reader.versioned_count()?;
+    if count == 0 || count > BATCH_EVENTS_MAX {
+        return None;
+    }
+    for _ in 0..count {
+        let before = reader.0.len();
+        let event = reader.event()?.restore()?;
+        events.push((event, before - reader.0.len()));
+    }
+    reader.0.is_empty().then_some(events)
+}
+
+/// That a topic was deleted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Deletion {
+    pub(crate) topic: Topic,
+    /// Who missed what: the newest hidden event of each audience. Not all of them if there were too many.
+    pub(crate) missed: Vec<(Audience, u64)>,
+}
+
+impl Deletion {
+    /// A deletion as a message.
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut writer = Writer(vec![VERSION]);
+        writer.text(self.topic.as_str());
+        writer.number(self.missed.len() as u64);
+        for (audience, newest) in &self.missed {
+            writer.0.push(if audience.private { PRIVATE } else { 0 });
+            writer.number(audience.topics.len() as u64);
+            for topic in &audience.topics {
+                writer.text(topic.as_str());
+            }
+            writer.number(*newest);
+        }
+        writer.0.into()
+    }
+
+    /// `None` if it is none.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        if reader.byte()? != VERSION {
+            return None;
+        }
+        let topic = Topic::from_stored(reader.text()?)?;
+        let mut missed = Vec::new();
+        for _ in 0..reader.count()? {
+            let private = reader.byte()? & PRIVATE != 0;
+            let topics = reader.texts()?.into_iter().map(Topic::from_stored).collect::<Option<_>>()?;
+            missed.push((Audience { topics, private }, reader.number()?));
+        }
+        reader.0.is_empty().then_some(Self { topic, missed })
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push(number.to_le_bytes()[0] | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number.to_le_bytes()[0]);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn event(&mut self, event: &StoredEvent<'_>) {
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        self.0.push(
+            flag(event.private, PRIVATE)
+                | flag(event.id.is_some(), ID)
+                | flag(event.event_type.is_some(), TYPE)
+                | flag(event.retry_millis.is_some(), RETRY)
+                | flag(event.except.is_some(), EXCEPT),
+        );
+        self.number(event.topics.len() as u64);
+        for topic in &event.topics {
+            self.text(topic);
+        }
+        for text in [event.id, event.event_type].into_iter().flatten() {
+            self.text(text);
+        }
+        if let Some(millis) = event.retry_millis {
+            self.number(millis);
+        }
+        if let Some(connection) = event.except {
+            self.0.extend_from_slice(&connection.to_bytes());
+        }
+        self.text(event.data);
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// A number of things of at least one byte each, of which there cannot be more than bytes are left.
+    fn count(&mut self) -> Option<usize> {
+        let count = usize::try_from(self.number()?).ok()?;
+        (count <= self.0.len()).then_some(count)
+    }
+
+    fn versioned_count(&mut self) -> Option<usize> {
+        if self.byte()? == VERSION { self.count() } else { None }
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let length = usize::try_from(self.number()?).ok()?;
+        str::from_utf8(self.take(length)?).ok()
+    }
+
+    fn texts(&mut self) -> Option<Vec<&'a str>> {
+        (0..self.count()?).map(|_| self.text()).collect()
+    }
+
+    fn event(&mut self) -> Option<StoredEvent<'a>> {
+        let flags = self.byte()?;
+        let has = |flag: u8| flags & flag != 0;
+        let topics = self.texts()?;
+        let id = if has(ID) { Some(self.text()?) } else { None };
+        let event_type = if has(TYPE) { Some(self.text()?) } else { None };
+        let retry_millis = if has(RETRY) { Some(self.number()?) } else { None };
+        let except =
+            if has(EXCEPT) { Some(ConnectionId::from_random(self.take(16)?.try_into().ok()?)) } else { None };
+        Some(StoredEvent {
+            topics,
+            data: self.text()?,
+            id,
+            event_type,
+            retry_millis,
+            private: has(PRIVATE),
+            except,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, option, prelude::*};
+    use tidings_topic::{NewEvent, Validator};
+
+    use super::*;
+
+    fn event() -> impl Strategy<Value = Event> {
+        let names = vec("[a-zä/]{1,9}", 1..4);
+        let parts = (option::of("[a-z]{1,9}"), option::of("[a-z]{8}"), option::of(0..100_000_u64));
+        (names, ".{0,300}", parts, any::<bool>(), option::of(any::<[u8; 16]>())).prop_map(
+            |(topics, data, (id, event_type, retry_millis), private, except)| {
+                let id = id.map(|id| format!("id-{id}"));
+                let except = except.map(ConnectionId::from_random);
+                let new = NewEvent { topics, data, id, event_type, retry_millis, private, except };
+                Validator::default().event(new).expect("a valid event")
+            },
+        )
+    }
+
+    fn topic(text: &str) -> Topic {
+        Topic::from_stored(text).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_comes_back_as_it_was(events in vec(event(), 1..5)) {
+            let (bytes, sizes) = encode_batch(&events);
+            let decoded = decode_batch(&bytes).expect("a batch");
+            prop_assert_eq!(decoded, events.into_iter().zip(sizes).collect::<Vec<_>>());
+            for length in 0..bytes.len() {
+                prop_assert_eq!(decode_batch(&bytes[..length]), None, "cut at {}", length);
+            }
+        }
+
+        #[test]
+        fn whatever_somebody_else_wrote_is_passed_over(bytes in vec(any::<u8>(), 0..200)) {
+            decode_batch(&bytes);
+            Deletion::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_deletion_comes_back_as_it_was() {
+        let audience = |private| Audience { topics: vec![topic("a"), topic("b")], private };
+        let deletion =
+            Deletion { topic: topic("ä"), missed: vec![(audience(true), 1 << 40), (audience(false), 7)] };
+        let bytes = deletion.encode();
+        assert_eq!(Deletion::decode(&bytes), Some(deletion));
+        for length in 0..bytes.len() {
+            assert_eq!(Deletion::decode(&bytes[..length]), None, "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_message_cannot_make_its_reader_reserve_more_than_it_has() {
+        let mut writer = Writer(vec![VERSION]);
+        writer.number(u64::MAX >> 1);
+        assert_eq!(decode_batch(&writer.0), None);
+    }
+}

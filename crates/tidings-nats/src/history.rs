@@ -1,0 +1,330 @@
+//! Which epochs the log had, as all hubs agree, and whether the stream is still the one that was read.
+//!
+//! The list stands under one key of a bucket beside the stream and is changed by compare-and-set only, so that of several hubs who notice the same loss one names
+//! the new epoch and the others take it over. With it stands when the stream was made: another time means another stream.
+//!
+//! A hub compares the stream with what it has read each time that a connection was made, before it answers anything. What it cannot
+//! see is the loss of an end that happened while no hub was running, if the [mark](MARK_KEY) that hubs leave behind was lost with it.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    self,
+    context::GetStreamErrorKind,
+    kv::{self, Operation, Store},
+    stream::{DirectGetErrorKind, DiscardPolicy, Info, Stream},
+};
+use serde::{Deserialize, Serialize};
+use tidings_log::{Epoch, EpochStart, Epochs, Position, parts::position};
+
+use crate::{
+    bucket::Bucket,
+    index::{Mark, last_number_of},
+    link::Link,
+    settings::NatsSettings,
+    shared::Shared,
+};
+
+/// How often a change of the list is tried against other hubs that change it.
+const ROUNDS_MAX: usize = 16;
+
+/// The key of the list.
+const EPOCHS_KEY: &str = "epochs";
+/// The key of the newest message that a hub has read and vouches for.
+const MARK_KEY: &str = "mark";
+
+/// The stream, after it was compared with what had been read.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) stream: Stream,
+    pub(crate) bucket: Store,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+/// The list as it is stored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    /// When the stream was made, in nanoseconds since 1970.
+    created: String,
+    /// Each epoch, and after which position it begins.
+    epochs: Vec<(u64, u128)>,
+}
+
+/// A message of the stream that hubs have read.
+#[derive(Serialize, Deserialize)]
+struct StoredMark {
+    created: String,
+    /// In which epoch it was read.
+    epoch: u64,
+    sequence: u64,
+    nanos: u64,
+}
+
+impl Record {
+    const VERSION: u32 = 1;
+
+    fn new(created: &str, epochs: &Epochs) -> Self {
+        let number = |start: &EpochStart| (start.epoch.to_u64(), u128::from_be_bytes(start.after.to_bytes()));
+        Self {
+            version: Self::VERSION,
+            created: created.to_owned(),
+            epochs: epochs.iter().map(number).collect(),
+        }
+    }
+
+    fn epochs(&self) -> Option<Epochs> {
+        let start = |(epoch, after): &(u64, u128)| EpochStart {
+            epoch: Epoch::from_u64(*epoch),
+            after: Position::from_bytes(after.to_be_bytes()),
+        };
+        (self.version == Self::VERSION)
+            .then(|| Epochs::from_stored(self.epochs.iter().map(start).collect()))?
+    }
+}
+
+/// Compares the stream with what was read. Where they differ a new epoch begins; the index is told.
+pub(crate) async fn verify(shared: &Shared) -> Result<Verified, String> {
+    let link = &shared.link;
+    let stream = open_stream(link, &shared.settings).await?;
+    let bucket = open_bucket(link, &shared.settings).await?;
+    for _ in 0..ROUNDS_MAX {
+        let info = link.ask("asking for the stream", stream.get_info()).await?;
+        let created = created(&info);
+        let stored = link.ask("reading the epochs", bucket.entry(EPOCHS_KEY)).await?;
+        let stored = stored.filter(|entry| entry.operation == Operation::Put);
+        let Some(entry) = stored else {
+            let epochs = shared.known_epochs(&created).unwrap_or_else(|| Epochs::starting(new_epoch()));
+            propose(link, &bucket, &Record::new(&created, &epochs), None).await?;
+            continue;
+        };
+        let record: Record = serde_json::from_slice(&entry.value)
+            .map_err(|error| format!("the list of epochs cannot be read: {error}"))?;
+        let epochs = record.epochs().ok_or("the list of epochs was written by another version of Tidings")?;
+        let begin = async |after| {
+            let epochs = epochs.with(EpochStart { epoch: new_epoch(), after });
+            propose(link, &bucket, &Record::new(&created, &epochs), Some(entry.revision)).await
+        };
+        if record.created != created {
+            begin(Position::BEFORE_ALL).await?;
+            continue;
+        }
+        shared.adopt(&created, epochs.clone());
+        let read = match shared.read() {
+            Mark { sequence: 0, .. } => mark_left_behind(link, &bucket, &created, &epochs).await?,
+            read => read,
+        };
+        let Some(sequence) = kept_through(shared, &stream, &info, read).await? else {
+            let state = info.state;
+            return Ok(Verified { stream, bucket, first: state.first_sequence, last: state.last_sequence });
+        };
+        begin(position(last_number_of(sequence))).await?;
+    }
+    Err("other hubs keep changing the list of epochs".to_owned())
+}
+
+/// Leaves a mark behind for a hub that starts when nobody else knows any more how far the stream reached.
+pub(crate) async fn leave_mark(shared: &Shared, bucket: &Store) -> Result<(), String> {
+    let (Some((created, epoch)), Mark { sequence, nanos }) = (shared.identity(), shared.read()) else {
+        return Ok(());
+    };
+    if nanos == 0 {
+        return Ok(());
+    }
+    let epoch = epoch.to_u64();
+    let link = &shared.link;
+    let stored = link.ask("reading the mark", bucket.entry(MARK_KEY)).await?;
+    let known: Option<StoredMark> =
+        stored.as_ref().and_then(|entry| serde_json::from_slice(&entry.value).ok());
+    if known
+        .is_some_and(|known| known.created == created && known.epoch == epoch && known.sequence >= sequence)
+    {
+        return Ok(());
+    }
+    let mark = StoredMark { created, epoch, sequence, nanos };
+    let value = serde_json::to_vec(&mark).expect("a mark is plain data");
+    let revision = stored.map_or(0, |entry| entry.revision);
+    // Should another hub have been faster, its mark is as good.
+    let _ = link.ask("leaving a mark", bucket.update(MARK_KEY, value.into(), revision)).await;
+    Ok(())
+}
+
+async fn mark_left_behind(
+    link: &Link,
+    bucket: &Store,
+    created: &str,
+    epochs: &Epochs,
+) -> Result<Mark, String> {
+    let stored = link.ask("reading the mark", bucket.entry(MARK_KEY)).await?;
+    let mark = stored.and_then(|entry| serde_json::from_slice::<StoredMark>(&entry.value).ok());
+    let mark = mark.filter(|mark| mark.created == created && mark.epoch == epochs.current().epoch.to_u64());
+    Ok(mark.map_or(Mark::default(), |mark| Mark { sequence: mark.sequence, nanos: mark.nanos }))
+}
+
+/// Up to which message the stream is still what was read, if it is not so up to the end of that.
+async fn kept_through(
+    shared: &Shared,
+    stream: &Stream,
+    info: &Info,
+    read: Mark,
+) -> Result<Option<u64>, String> {
+    let (first, last) = (info.state.first_sequence, info.state.last_sequence);
+    let marks = shared.marks(last);
+    // Of what was passed over unread no time is known: then the newest that was read speaks for it.
+    let compared = if read.nanos == 0 { marks.last().copied().unwrap_or_default() } else { read };
+    if read.sequence <= last && agrees(shared, stream, first, compared).await? {
+        return Ok(None);
+    }
+    if marks.is_empty() {
+        let nothing = first.saturating_sub(1).min(last);
+        return Ok(Some(if read.sequence > last { last } else { nothing }));
+    }
+    // What was kept is the beginning of what was read: look for its end by halves.
+    let (mut low, mut high) = (0, marks.len());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if agrees(shared, stream, first, marks[middle]).await? {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    let kept = low.checked_sub(1).map_or(first.saturating_sub(1).min(last), |index| marks[index].sequence);
+    Ok(Some(kept))
+}
+
+/// Whether the stream still has this message, or had it when retention took it.
+async fn agrees(shared: &Shared, stream: &Stream, first: u64, mark: Mark) -> Result<bool, String> {
+    if mark.sequence < first || mark.sequence == 0 || mark.nanos == 0 {
+        return Ok(true);
+    }
+    let link = &shared.link;
+    let asked = async {
+        match stream.direct_get(mark.sequence).await {
+            Ok(message) => Ok(Some(message.time.unix_timestamp_nanos())),
+            // It may have been erased since, which is no loss.
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    let nanos = link.ask("comparing the stream with what was read", asked).await?;
+    Ok(nanos.is_none_or(|nanos| nanos == i128::from(mark.nanos)))
+}
+
+/// Puts a list in the place of the one that was read. It does not matter who of several succeeds: everybody reads again.
+async fn propose(link: &Link, bucket: &Store, record: &Record, revision: Option<u64>) -> Result<(), String> {
+    let value = serde_json::to_vec(record).expect("a list of numbers is plain data");
+    let asked = async {
+        let refused = match revision {
+            Some(revision) => bucket
+                .update(EPOCHS_KEY, value.into(), revision)
+                .await
+                .err()
+                .map(|error| (error.kind() == kv::UpdateErrorKind::WrongLastRevision, error.to_string())),
+            None => bucket
+                .create(EPOCHS_KEY, value.into())
+                .await
+                .err()
+                .map(|error| (error.kind() == kv::CreateErrorKind::AlreadyExists, error.to_string())),
+        };
+        match refused {
+            None | Some((true, _)) => Ok(()),
+            Some((false, error)) => Err(error),
+        }
+    };
+    link.ask("writing the epochs", asked).await
+}
+
+fn created(info: &Info) -> String {
+    info.created.unix_timestamp_nanos().to_string()
+}
+
+fn new_epoch() -> Epoch {
+    Epoch::from_u64(getrandom::u64().expect("the system gives random numbers"))
+}
+
+/// The stream, made if it is not there.
+async fn open_stream(link: &Link, settings: &NatsSettings) -> Result<Stream, String> {
+    let name = link.name();
+    let asked = async {
+        match link.jetstream().get_stream(name).await {
+            Ok(stream) => Ok(stream),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(answer) if answer.code() == 404 => {
+                    let made = link.jetstream().create_stream(stream_config(name, settings)).await;
+                    made.map_err(|error| error.to_string())
+                }
+                _ => Err(error.to_string()),
+            },
+        }
+    };
+    link.ask("opening the stream", asked).await
+}
+
+/// Gives the stream the limits of these settings.
+pub(crate) async fn set_limits(link: &Link, settings: &NatsSettings) -> Result<(), String> {
+    let stream = open_stream(link, settings).await?;
+    let has = &stream.cached_info().config;
+    let wanted = stream_config(link.name(), settings);
+    let mut changed = has.clone();
+    changed.max_bytes = wanted.max_bytes;
+    changed.max_messages = wanted.max_messages;
+    changed.max_age = wanted.max_age;
+    changed.duplicate_window = wanted.duplicate_window;
+    changed.allow_direct = true;
+    if changed == *has {
+        return Ok(());
+    }
+    tracing::info!(stream = link.name(), "the limits of the stream are changed to those of this hub");
+    link.ask("changing the limits of the stream", link.jetstream().update_stream(changed)).await.map(drop)
+}
+
+/// The subjects of batches and of deletions.
+pub(crate) fn events_subject(name: &str) -> String {
+    format!("{name}.events")
+}
+
+/// See [`events_subject`].
+pub(crate) fn deletions_subject(name: &str) -> String {
+    format!("{name}.deletions")
+}
+
+/// The bytes that the stream may have beyond those that are shown: what the server stores beside the messages.
+const STREAM_BYTES_SPARE: u64 = 1 << 20;
+/// Likewise messages: deletions are some, too.
+const STREAM_MESSAGES_SPARE: u64 = 10_000;
+
+fn stream_config(name: &str, settings: &NatsSettings) -> jetstream::stream::Config {
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let max_age = settings.age_max.unwrap_or(Duration::ZERO);
+    // The server refuses a window that is longer than what it keeps.
+    let window_max = if max_age.is_zero() { Duration::MAX } else { max_age };
+    jetstream::stream::Config {
+        name: name.to_owned(),
+        description: Some("Events of Tidings hubs".to_owned()),
+        subjects: vec![events_subject(name), deletions_subject(name)],
+        max_bytes: signed(settings.bytes_max.saturating_add(settings.bytes_max / 8 + STREAM_BYTES_SPARE)),
+        max_messages: settings
+            .count_max
+            .map_or(-1, |count| signed(count.saturating_add(STREAM_MESSAGES_SPARE))),
+        max_age,
+        discard: DiscardPolicy::Old,
+        duplicate_window: settings.keys_age_max.min(window_max),
+        num_replicas: settings.replicas,
+        allow_direct: true,
+        ..Default::default()
+    }
+}
+
+/// The bucket of what hubs have to agree on.
+pub(crate) async fn open_bucket(link: &Link, settings: &NatsSettings) -> Result<Store, String> {
+    let bucket = Bucket {
+        name: &format!("{}-hub", link.name()),
+        description: "What Tidings hubs know of their stream",
+        replicas: settings.replicas,
+        max_age: None,
+        max_bytes: None,
+    };
+    bucket.open(link).await
+}

@@ -1,0 +1,285 @@
+//! What is asked of an index. Filters are applied elsewhere: matching a pattern takes microseconds, and the index is locked.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tidings_log::{
+    Bounds, Cursor, Entry, Epoch, EventId, Position, TailItem, Timestamp, Topic,
+    parts::{Audience, FloorDraft, Plan, Reach, number, position},
+};
+
+use super::{Index, Record, sequence_of};
+
+/// Most records that one look takes along. It bounds the time in which the index is locked.
+pub(crate) const LOOK_MAX: usize = 1_024;
+
+/// An event that a filter may accept.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) number: u64,
+    pub(crate) audience: Arc<Audience>,
+    /// [`Entry::memory_bytes`].
+    pub(crate) bytes: usize,
+    /// The event, if it is at hand.
+    pub(crate) entry: Option<Arc<Entry>>,
+}
+
+/// What stands in a stretch of the log.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) epoch: Epoch,
+    /// In the order of looking.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Nothing follows in the direction of looking.
+    pub(crate) is_complete: bool,
+    /// The last number that was looked at.
+    pub(crate) last: u64,
+    pub(crate) newest: u64,
+}
+
+/// What comes next for a tail.
+#[derive(Debug)]
+pub(crate) enum Followed {
+    /// This, and then it stands there.
+    Item(TailItem, Seen),
+    /// These events of its epoch, of which some have to be fetched.
+    Events(Vec<Candidate>),
+    /// Nothing yet.
+    Nothing,
+}
+
+/// What a tail has brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Seen {
+    pub(crate) cursor: Cursor,
+    /// How many deletions it has told.
+    pub(crate) deletions: u64,
+}
+
+impl Index {
+    /// What may be accepted after a number.
+    pub(crate) fn look_after(&self, after: u64, plan: &Plan<'_>) -> Look {
+        let (numbers, is_complete) = match &plan.reach {
+            Reach::Topics(topics) => self.merged(topics, |numbers| {
+                let from = numbers.partition_point(|number| *number <= after);
+                (numbers.range(from..).copied().take(LOOK_MAX).collect(), numbers.len() - from <= LOOK_MAX)
+            }),
+            Reach::Everything | Reach::Unknown => {
+                let from = self.place_after(after);
+                let taken = self.records.range(from..).take(LOOK_MAX).map(|record| record.number);
+                (taken.collect(), self.records.len() - from <= LOOK_MAX)
+            }
+        };
+        self.look(numbers, is_complete)
+    }
+
+    /// What may be accepted before a number, newest first.
+    pub(crate) fn look_before(&self, before: u64, plan: &Plan<'_>) -> Look {
+        let (mut numbers, is_complete) = match &plan.reach {
+            Reach::Topics(topics) => self.merged_backwards(topics, before),
+            Reach::Everything | Reach::Unknown => {
+                let until = self.place_after(before.saturating_sub(1));
+                let taken = self.records.range(until.saturating_sub(LOOK_MAX)..until);
+                (taken.map(|record| record.number).collect(), until <= LOOK_MAX)
+            }
+        };
+        numbers.reverse();
+        self.look(numbers, is_complete)
+    }
+
+    /// The floors after a number that a plan has to reckon with.
+    pub(crate) fn floor(&self, plan: &Plan<'_>, after: u64) -> FloorDraft {
+        self.floors.draft(plan, after)
+    }
+
+    fn look(&self, numbers: Vec<u64>, is_complete: bool) -> Look {
+        let last = numbers.last().copied().unwrap_or(self.newest);
+        let found = numbers.into_iter().filter_map(|number| self.record(number));
+        let kept = found.filter(|record| !record.is_gone);
+        let candidates = kept.map(|record| self.candidate(record)).collect();
+        Look { epoch: self.epochs.current().epoch, candidates, is_complete, last, newest: self.newest }
+    }
+
+    fn candidate(&self, record: &Record) -> Candidate {
+        Candidate {
+            number: record.number,
+            audience: Arc::clone(&record.audience),
+            bytes: record.bytes as usize,
+            entry: self.recent_entry(record.number).cloned(),
+        }
+    }
+
+    fn recent_entry(&self, number: u64) -> Option<&Arc<Entry>> {
+        let place = position(number);
+        let index = self.recent.partition_point(|entry| entry.cursor.position < place);
+        self.recent.get(index).filter(|entry| entry.cursor.position == place)
+    }
+
+    /// The first numbers of several lists, of each of which the first are given.
+    fn merged(
+        &self,
+        topics: &[(&Topic, bool)],
+        first: impl Fn(&VecDeque<u64>) -> (Vec<u64>, bool),
+    ) -> (Vec<u64>, bool) {
+        let mut merged = Vec::new();
+        let mut is_complete = true;
+        for (topic, _) in topics {
+            let Some(numbers) = self.topics.get(*topic) else { continue };
+            let (taken, all) = first(numbers);
+            is_complete &= all;
+            merged.extend(taken);
+        }
+        merged.sort_unstable();
+        merged.dedup();
+        is_complete &= merged.len() <= LOOK_MAX;
+        merged.truncate(LOOK_MAX);
+        (merged, is_complete)
+    }
+
+    /// The last numbers before one, oldest first.
+    fn merged_backwards(&self, topics: &[(&Topic, bool)], before: u64) -> (Vec<u64>, bool) {
+        let mut merged = Vec::new();
+        let mut is_complete = true;
+        for (topic, _) in topics {
+            let Some(numbers) = self.topics.get(*topic) else { continue };
+            let until = numbers.partition_point(|number| *number < before);
+            is_complete &= until <= LOOK_MAX;
+            merged.extend(numbers.range(until.saturating_sub(LOOK_MAX)..until).copied());
+        }
+        merged.sort_unstable();
+        merged.dedup();
+        is_complete &= merged.len() <= LOOK_MAX;
+        let surplus = merged.len().saturating_sub(LOOK_MAX);
+        (merged.split_off(surplus), is_complete)
+    }
+
+    /// The events that may bear a publisher's id: its hash is theirs.
+    pub(crate) fn named(&self, id: &EventId) -> Vec<Candidate> {
+        use std::hash::BuildHasher;
+        let numbers = self.ids.get(&self.hasher.hash_one(id)).into_iter().flatten();
+        numbers.filter_map(|number| self.record(*number)).map(|record| self.candidate(record)).collect()
+    }
+
+    /// The event of a number, if it is kept.
+    pub(crate) fn candidate_of(&self, number: u64) -> Option<Candidate> {
+        self.record(number).filter(|record| !record.is_gone).map(|record| self.candidate(record))
+    }
+
+    /// The id of the first event of a batch with a key, as far as it is known here. `Err` if the message has to be asked.
+    pub(crate) fn first_id(&self, sequence: u64) -> Result<EventId, ()> {
+        let first = super::number_of(sequence, 0);
+        if let Some(id) = self.named_keys.get(&sequence) {
+            return Ok(id.clone());
+        }
+        if self.record(first).is_some_and(|record| record.id_hash.is_some()) {
+            return Err(());
+        }
+        Ok(Cursor { epoch: self.epoch_of(first), position: position(first) }.to_event_id())
+    }
+
+    /// The last kept event that is older than so long.
+    pub(crate) fn position_ago(&self, now: Timestamp, ago: Duration) -> Position {
+        let before_nanos = now.earlier_by(ago).to_millis().saturating_mul(1_000_000);
+        // A server whose clock was set back leaves times that do not rise: then the last that is old enough counts, as its promise says.
+        let is_old = |record: &Record| record.nanos < before_nanos;
+        let last_old = if self.times_rise {
+            self.records.partition_point(is_old)
+        } else {
+            self.records.iter().rposition(is_old).map_or(0, |index| index + 1)
+        };
+        let kept = self.records.range(..last_old).rfind(|record| !record.is_gone);
+        kept.map_or(Position::BEFORE_ALL, |record| position(record.number))
+    }
+
+    /// How far the log reaches.
+    pub(crate) fn bounds(&self) -> Bounds {
+        let oldest = self.records.iter().find(|record| !record.is_gone);
+        Bounds {
+            epochs: self.epochs.clone(),
+            oldest: oldest.map(|record| position(record.number)),
+            newest: position(self.newest),
+            retention_bytes: Some(self.settings.bytes_max),
+        }
+    }
+
+    /// Where a new tail begins.
+    pub(crate) fn seen(&self) -> Seen {
+        let cursor = Cursor { epoch: self.epochs.current().epoch, position: position(self.newest) };
+        Seen { cursor, deletions: self.deletions }
+    }
+
+    /// How many deletions took something away.
+    pub(crate) fn deletions(&self) -> u64 {
+        self.deletions
+    }
+
+    /// What comes after this place of a tail. It first hears of deletions, then sees the epochs one after the other: what is left of its own, then the start of the
+    /// next.
+    pub(crate) fn follow(&self, seen: Seen, bytes_max: usize) -> Followed {
+        if seen.deletions < self.deletions {
+            let serial = self.deletions;
+            return Followed::Item(TailItem::Deleted { serial }, Seen { deletions: serial, ..seen });
+        }
+        let mut left_through = u64::MAX;
+        let known = self.epochs.iter().position(|start| start.epoch == seen.cursor.epoch);
+        let next_epoch = match known {
+            Some(index) => self.epochs.iter().nth(index + 1).copied(),
+            None => self.epochs.iter().next().copied(),
+        };
+        if let Some(next) = next_epoch {
+            left_through = if known.is_some() { number(next.after) } else { 0 };
+        }
+        let seen_number = number(seen.cursor.position);
+        if let Some(followed) = self.follow_within(seen, seen_number, left_through, bytes_max) {
+            return followed;
+        }
+        match next_epoch {
+            Some(next) => {
+                let cursor = Cursor { epoch: next.epoch, position: next.after };
+                Followed::Item(TailItem::NewEpoch(next), Seen { cursor, ..seen })
+            }
+            None => Followed::Nothing,
+        }
+    }
+
+    fn follow_within(
+        &self,
+        seen: Seen,
+        seen_number: u64,
+        left_through: u64,
+        bytes_max: usize,
+    ) -> Option<Followed> {
+        let mut gone_through = Some(self.front.min(left_through)).filter(|front| *front > seen_number);
+        let mut events = Vec::new();
+        let mut bytes = 0;
+        let from = self.place_after(gone_through.unwrap_or(seen_number));
+        for record in
+            self.records.range(from..).take_while(|record| record.number <= left_through).take(LOOK_MAX)
+        {
+            match (record.is_gone, gone_through) {
+                (true, _) if !events.is_empty() => break,
+                (true, _) => gone_through = Some(record.number),
+                (false, Some(_)) => break,
+                (false, None) if !events.is_empty() && bytes >= bytes_max => break,
+                (false, None) => {
+                    bytes += record.bytes as usize;
+                    events.push(self.candidate(record));
+                }
+            }
+        }
+        if let Some(through) = gone_through {
+            let through = position(through);
+            let seen = Seen { cursor: Cursor { position: through, ..seen.cursor }, ..seen };
+            return Some(Followed::Item(TailItem::Skipped { through }, seen));
+        }
+        (!events.is_empty()).then_some(Followed::Events(events))
+    }
+
+    /// The message that holds an event, as it was read.
+    pub(crate) fn nanos_of(&self, sequence: u64) -> Option<u64> {
+        let from = self.place_after(super::number_of(sequence, 0).saturating_sub(1));
+        self.records
+            .get(from)
+            .filter(|record| sequence_of(record.number) == sequence)
+            .map(|record| record.nanos)
+    }
+}

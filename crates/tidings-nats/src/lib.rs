@@ -1,0 +1,88 @@
+//! Hubs on many machines that share one log and one cluster on NATS JetStream.
+//!
+//! [`Nats::connect`] opens both: a [`Log`](tidings_log::Log) on one stream, in which each batch is one message, and a
+//! [`Cluster`](tidings_log::cluster::Cluster) on a key-value bucket and ordinary subjects. Every hub that names the same server and the same log sees one order, one
+//! set of ids and one history, so that a subscriber may go on at any of them.
+//!
+//! How it works, from the outside in:
+//! - [`NatsLog`] answers from an **index** in memory (`index.rs`): what finding an event takes, for all events that are kept, and the newest events themselves. Older ones are fetched
+//!   from the stream by their sequence number, so that reading one topic does not read the others.
+//! - The **follower** (`follower.rs`) is the only one who changes the index. It reads the stream with one consumer for the whole process. Before it trusts a connection it
+//!   compares the stream with what it knows (`history.rs`): a stream that was made anew or has lost its end begins a new epoch, on which all hubs
+//!   agree by compare-and-set.
+//! - The [`Link`](link) is the connection. It counts how often it was made, so that nothing is taken for settled across two of them.
+//!
+//! Every request has a time limit, every wait an end: while the server is away the log and the cluster answer that they are unavailable, and tails wait.
+
+mod address;
+mod bucket;
+mod cluster;
+mod consumer;
+mod eraser;
+mod fetch;
+mod follower;
+mod format;
+mod history;
+mod index;
+mod link;
+mod log;
+mod settings;
+mod shared;
+mod tail;
+
+use std::{fmt, sync::Arc};
+
+pub use address::{InvalidAddress, NatsAddress};
+pub use cluster::NatsCluster;
+pub use log::NatsLog;
+pub use settings::NatsSettings;
+
+use link::Link;
+
+/// The store cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot open {address}: {reason}")]
+pub struct OpenError {
+    address: String,
+    reason: String,
+}
+
+/// A connection to a NATS server, of which a log and a cluster can be opened. Clones share it.
+#[derive(Clone)]
+pub struct Nats {
+    link: Arc<Link>,
+    address: NatsAddress,
+    settings: NatsSettings,
+}
+
+impl Nats {
+    /// Connects. If the connection is lost later, it is made again for as long as it takes.
+    pub async fn connect(address: &NatsAddress, settings: NatsSettings) -> Result<Self, OpenError> {
+        let link = Link::connect(address).await.map_err(|reason| address.cannot_open(&reason))?;
+        Ok(Self { link: Arc::new(link), address: address.clone(), settings })
+    }
+
+    /// Opens the log, which is made if it is not there, and reads what finding its events takes.
+    pub async fn log(&self) -> Result<NatsLog, OpenError> {
+        let opened = NatsLog::open(Arc::clone(&self.link), self.settings.clone()).await;
+        opened.map_err(|reason| self.address.cannot_open(&reason))
+    }
+
+    /// Opens the cluster of the hubs that share the log.
+    pub async fn cluster(&self) -> Result<NatsCluster, OpenError> {
+        let opened = NatsCluster::open(Arc::clone(&self.link), &self.settings).await;
+        opened.map_err(|reason| self.address.cannot_open(&reason))
+    }
+}
+
+impl NatsAddress {
+    fn cannot_open(&self, reason: &str) -> OpenError {
+        OpenError { address: self.to_string(), reason: reason.to_owned() }
+    }
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nats").field("address", &self.address).finish_non_exhaustive()
+    }
+}

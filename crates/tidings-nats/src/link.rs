@@ -1,0 +1,248 @@
+//! The connection to NATS.
+//!
+//! The client makes it again by itself when it is lost, and what was on its way may then have been carried out or not. So each connection has a
+//! **generation**, which grows with every one: whoever relies on two answers belonging together compares it before and after.
+
+use std::time::Duration;
+
+use async_nats::{
+    Client, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind, connection::State,
+    jetstream::Context,
+};
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::{sync::watch, time::timeout};
+
+use crate::address::{Credentials, NatsAddress};
+
+/// How long an answer of the server is waited for. A server that needs longer counts as away.
+pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// How often the server is asked for a sign of life; after two that it leaves out the connection is given up.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// The wait before the first new attempt to connect, doubled with each further one, up to the longest. A random half of it is left out, so that many hubs do not
+/// come back all at once.
+const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(50);
+const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// A connection to NATS that is made again when it is lost.
+pub(crate) struct Link {
+    client: Client,
+    jetstream: Context,
+    name: String,
+    /// Rings when a connection was made or lost.
+    changes: watch::Receiver<u64>,
+}
+
+/// What became of a message that was to be stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stored {
+    /// Where it stands in the stream, or the one that it repeats.
+    pub(crate) sequence: u64,
+    /// It repeats one whose id the server remembers, and was not stored.
+    pub(crate) is_repeat: bool,
+}
+
+/// Why a message is not known to be stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum NotStored {
+    /// It is not, and will not be.
+    Refused(String),
+    /// It is not: something else stands there than was expected.
+    Conflict,
+    /// It is not: there is no room for it.
+    Full(String),
+    /// It may be, or not.
+    Unknown(String),
+}
+
+impl Link {
+    /// Makes the first connection.
+    pub(crate) async fn connect(address: &NatsAddress) -> Result<Self, String> {
+        let (rings, changes) = watch::channel(0);
+        let mut options = ConnectOptions::new()
+            .name("tidings")
+            .connection_timeout(REQUEST_TIME)
+            .request_timeout(Some(REQUEST_TIME))
+            .ping_interval(PING_INTERVAL)
+            .reconnect_delay_callback(reconnect_wait)
+            .event_callback(move |event| {
+                match &event {
+                    Event::Connected => tracing::info!("connected to NATS"),
+                    Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
+                    other => tracing::debug!(%other, "NATS"),
+                }
+                rings.send_modify(|count| *count += 1);
+                std::future::ready(())
+            });
+        options = match address.credentials.clone() {
+            Some(Credentials::Token(token)) => options.token(token),
+            Some(Credentials::User(user, password)) => options.user_and_password(user, password),
+            None => options,
+        };
+        let client = options.connect(&address.servers[..]).await.map_err(|error| error.to_string())?;
+        let mut jetstream = async_nats::jetstream::new(client.clone());
+        jetstream.set_timeout(REQUEST_TIME);
+        Ok(Self { client, jetstream, name: address.name().to_owned(), changes })
+    }
+
+    /// The client, for what is not stored.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What is stored.
+    pub(crate) fn jetstream(&self) -> &Context {
+        &self.jetstream
+    }
+
+    /// The name of the log.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Which connection this is; `None` while there is none.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        use std::sync::atomic::Ordering::Acquire;
+        let is_connected = self.client.connection_state() == State::Connected;
+        is_connected.then(|| self.client.statistics().connects.load(Acquire))
+    }
+
+    /// Waits until there is a connection.
+    pub(crate) async fn connected(&self) -> u64 {
+        let mut changes = self.changes.clone();
+        loop {
+            changes.mark_unchanged();
+            if let Some(generation) = self.generation() {
+                return generation;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Waits until this connection is lost.
+    pub(crate) async fn lost(&self, generation: u64) {
+        let mut changes = self.changes.clone();
+        loop {
+            changes.mark_unchanged();
+            if self.generation() != Some(generation) || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for an answer, as long as one is waited for and the connection stands.
+    pub(crate) async fn ask<T, E: std::fmt::Display>(
+        &self,
+        what: &str,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, String> {
+        let Some(generation) = self.generation() else { return Err(AWAY.to_owned()) };
+        tokio::select! {
+            answer = timeout(REQUEST_TIME, answer) => match answer {
+                Ok(Ok(answer)) => Ok(answer),
+                Ok(Err(error)) => Err(format!("{what}: {error}")),
+                Err(_) => Err(format!("{what}: no answer from NATS in {} s", REQUEST_TIME.as_secs())),
+            },
+            () = self.lost(generation) => Err(format!("{what}: the connection to NATS was lost")),
+        }
+    }
+
+    /// Has a message stored by the stream that listens to a subject.
+    pub(crate) async fn store(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<Stored, NotStored> {
+        let Some(generation) = self.generation() else { return Err(NotStored::Refused(AWAY.to_owned())) };
+        let request = Request::new().headers(headers).payload(payload).timeout(Some(REQUEST_TIME));
+        let answer = tokio::select! {
+            answer = self.client.send_request(subject, request) => answer,
+            () = self.lost(generation) => return Err(NotStored::Unknown("the connection to NATS was lost".to_owned())),
+        };
+        if self.generation() != Some(generation) {
+            return Err(NotStored::Unknown("the connection to NATS was lost".to_owned()));
+        }
+        let answer = answer.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => {
+                NotStored::Refused("JetStream is away, or its stream is gone".to_owned())
+            }
+            RequestErrorKind::MaxPayloadExceeded => NotStored::Full(format!(
+                "the batch is larger than a message of this NATS server may be (max_payload): {error}"
+            )),
+            _ => NotStored::Unknown(format!("no answer from NATS: {error}")),
+        })?;
+        match serde_json::from_slice(&answer.payload) {
+            Ok(Answer { error: None, sequence: Some(sequence), duplicate }) => {
+                Ok(Stored { sequence, is_repeat: duplicate })
+            }
+            Ok(Answer { error: Some(error), .. }) => Err(error.into()),
+            _ => Err(NotStored::Unknown("NATS answered something else than an acknowledgement".to_owned())),
+        }
+    }
+}
+
+/// What is said while there is no connection.
+pub(crate) const AWAY: &str = "there is no connection to NATS";
+
+fn reconnect_wait(attempts: usize) -> Duration {
+    let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(10);
+    let wait = (RECONNECT_WAIT_MIN * 2_u32.pow(doublings)).min(RECONNECT_WAIT_MAX);
+    jittered(wait)
+}
+
+/// Between half of a wait and all of it.
+pub(crate) fn jittered(wait: Duration) -> Duration {
+    let chance = getrandom::u32().unwrap_or(u32::MAX / 2);
+    wait / 2 + (wait / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
+}
+
+/// An acknowledgement as JetStream spells it.
+#[derive(Deserialize)]
+struct Answer {
+    error: Option<ApiError>,
+    #[serde(rename = "seq")]
+    sequence: Option<u64>,
+    #[serde(default)]
+    duplicate: bool,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+/// JetStream's codes for: resources, storage, a message or a stream that is too large, a store that failed.
+const FULL_CODES: [u64; 4] = [10_023, 10_047, 10_054, 10_077];
+
+/// JetStream's code for another last message than the one that was expected.
+const CONFLICT_CODE: u64 = 10_071;
+
+impl From<ApiError> for NotStored {
+    fn from(error: ApiError) -> Self {
+        if error.err_code == CONFLICT_CODE {
+            return Self::Conflict;
+        }
+        let told = format!("NATS refused it: {}", error.description);
+        if FULL_CODES.contains(&error.err_code) { Self::Full(told) } else { Self::Refused(told) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_before_a_new_connection_grows_and_ends() {
+        for attempts in 0..100 {
+            let wait = reconnect_wait(attempts);
+            assert!((RECONNECT_WAIT_MIN / 2..=RECONNECT_WAIT_MAX).contains(&wait), "{wait:?}");
+        }
+        assert!(reconnect_wait(50) >= RECONNECT_WAIT_MAX / 2);
+    }
+}

@@ -1,0 +1,400 @@
+//! The log: appends go to the stream, answers come from the index, and old events are fetched.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_nats::{
+    HeaderMap,
+    header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID},
+};
+use async_trait::async_trait;
+use tidings_log::{
+    AppendError, Appended, Batch, Bounds, Cursor, Deleted, EventId, Filter, Grants, Log, Page, Position,
+    Tail, Topic, Unavailable,
+    parts::{Plan, just_before, number, position},
+};
+use tokio::{
+    task::{JoinHandle, coop::consume_budget},
+    time::Instant,
+};
+
+use crate::{
+    eraser,
+    fetch::{Found, fetch},
+    follower,
+    format::{BATCH_EVENTS_MAX, Deletion, encode_batch},
+    history::{self, deletions_subject, events_subject},
+    index::{Candidate, Hidden, STORED_BYTES, number_of},
+    link::{Link, NotStored, Stored},
+    settings::NatsSettings,
+    shared::Shared,
+    tail::NatsTail,
+};
+
+/// After so many failures in a row opening is given up.
+const OPENING_FAILURES_MAX: u32 = 5;
+/// How often a read starts again because what it found went away meanwhile.
+const READS_MAX: usize = 16;
+/// Most records that one call looks at backwards.
+const LOOKED_BACK_MAX: usize = 1 << 16;
+/// Most audiences that a deletion tells of hubs that start later. Of the others they know only that something may have been missed.
+const DELETION_AUDIENCES_MAX: usize = 1_000;
+/// A message that was stored and came back so recently shows that the log works: no probe is needed.
+const PROOF_TIME: Duration = Duration::from_secs(2);
+/// The key of the probe in the bucket.
+const PROBE_KEY: &str = "probe";
+
+/// A log on one stream of NATS JetStream. Clones are handles to the same one; when the last is gone, tails bring what was left and end.
+///
+/// An acknowledgement means that the server has stored the message: written, and synced to disk when its own settings say so (`sync_interval`, two minutes by
+/// default). The log cannot promise more than that.
+#[derive(Clone)]
+pub struct NatsLog(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    follower: JoinHandle<()>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.follower.abort();
+        self.shared.close();
+    }
+}
+
+impl fmt::Debug for NatsLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsLog").field("name", &self.shared().link.name()).finish_non_exhaustive()
+    }
+}
+
+impl NatsLog {
+    pub(crate) async fn open(link: Arc<Link>, settings: NatsSettings) -> Result<Self, String> {
+        history::set_limits(&link, &settings).await?;
+        let shared = Arc::new(Shared::new(link, settings));
+        let follower = tokio::spawn(follower::follow(Arc::clone(&shared)));
+        let log = Self(Arc::new(Inner { shared, follower }));
+        log.shared().opened(OPENING_FAILURES_MAX).await?;
+        Ok(log)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    /// Stores a message on the connection on which the index is trusted, and waits until it came back.
+    async fn store(
+        &self,
+        subject: String,
+        key: Option<&str>,
+        payload: bytes::Bytes,
+    ) -> Result<Stored, AppendError> {
+        let shared = self.shared();
+        let (generation, _) = shared.trusted().map_err(|Unavailable(why)| AppendError::Unavailable(why))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_EXPECTED_STREAM, shared.link.name());
+        if let Some(key) = key {
+            headers.insert(NATS_MESSAGE_ID, key);
+        }
+        let read = shared.read().sequence;
+        let stored = shared.link.store(subject, headers, payload).await.map_err(|not| match not {
+            NotStored::Full(why) => AppendError::Full(why),
+            NotStored::Refused(why) => AppendError::Unavailable(why),
+            NotStored::Conflict => AppendError::Unavailable("NATS expected another message".to_owned()),
+            NotStored::Unknown(why) => AppendError::OutcomeUnknown(why),
+        })?;
+        if !stored.is_repeat && stored.sequence <= read {
+            // The stream gave a place to it that another message had.
+            shared.doubts.notify_one();
+            return Err(AppendError::OutcomeUnknown("the stream has lost its end".to_owned()));
+        }
+        // It is stored. Whoever asks this hub next shall find it, unless the stream is not read as fast as it grows.
+        if shared.has_read(stored.sequence).await && !stored.is_repeat {
+            shared.state().returned = Some(Instant::now());
+        }
+        let settled = shared.still(generation);
+        settled.map_err(|Unavailable(why)| AppendError::OutcomeUnknown(why))?;
+        Ok(stored)
+    }
+
+    /// The id of the first event of a batch that was stored before.
+    async fn first_id(&self, sequence: u64) -> Result<EventId, Unavailable> {
+        let shared = self.shared();
+        let known = shared.state().index.first_id(sequence);
+        if let Ok(id) = known {
+            return Ok(id);
+        }
+        let first = number_of(sequence, 0);
+        let candidate = shared.state().index.candidate_of(first);
+        let (_, stream) = shared.trusted()?;
+        if let Some(candidate) = candidate
+            && let Found::All(entries) = fetch(shared, &stream, &[candidate]).await?
+            && let Some(entry) = entries.first()
+        {
+            return Ok(entry.id.clone());
+        }
+        let epoch = shared.state().index.epoch_of(first);
+        Ok(Cursor { epoch, position: position(first) }.to_event_id())
+    }
+
+    fn check_room(&self, batch: &Batch, sizes: &[usize]) -> Result<(), AppendError> {
+        let settings = &self.shared().settings;
+        let bytes: u64 = sizes.iter().map(|size| (size + STORED_BYTES) as u64).sum();
+        if bytes > settings.bytes_max {
+            let bytes_max = settings.bytes_max;
+            return Err(AppendError::Full(format!(
+                "the batch takes {bytes} bytes and the log keeps at most {bytes_max}"
+            )));
+        }
+        let count = batch.events.len();
+        let count_max = settings.count_max.unwrap_or(u64::MAX).min(BATCH_EVENTS_MAX as u64);
+        if count as u64 > count_max {
+            return Err(AppendError::Full(format!(
+                "the batch has {count} events and may have at most {count_max}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Fetches what was chosen. `None` if something is gone, or the epoch is another one by now: then everything is looked for anew.
+    async fn entries(
+        &self,
+        chosen: &[Candidate],
+        epoch: tidings_log::Epoch,
+    ) -> Result<Option<Vec<Arc<tidings_log::Entry>>>, Unavailable> {
+        let shared = self.shared();
+        let (generation, stream) = shared.trusted()?;
+        match fetch(shared, &stream, chosen).await? {
+            Found::All(entries) => {
+                shared.still(generation)?;
+                let is_same_epoch = shared.state().index.epochs().current().epoch == epoch;
+                Ok(is_same_epoch.then_some(entries))
+            }
+            Found::Missing(numbers) => {
+                let mut state = shared.state();
+                state.index.hide_all(&numbers);
+                Ok(None)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Log for NatsLog {
+    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        let (payload, sizes) = encode_batch(&batch.events);
+        self.check_room(&batch, &sizes)?;
+        let shared = self.shared();
+        let key = batch.key.as_ref().map(tidings_log::IdempotencyKey::as_str);
+        let stored = self.store(events_subject(shared.link.name()), key, payload).await?;
+        if stored.is_repeat {
+            let first_id = self.first_id(stored.sequence).await;
+            return match first_id {
+                Ok(first_id) => Ok(Appended::Duplicate { first_id }),
+                Err(Unavailable(why)) => Err(AppendError::Unavailable(why)),
+            };
+        }
+        let epoch = shared.state().index.epochs().current().epoch;
+        let cursor = |index| Cursor { epoch, position: position(number_of(stored.sequence, index)) };
+        let ids = batch.events.iter().enumerate();
+        let ids = ids
+            .map(|(index, event)| event.id.clone().unwrap_or_else(|| cursor(index).to_event_id()))
+            .collect();
+        Ok(Appended::New { ids, last: cursor(batch.events.len() - 1) })
+    }
+
+    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
+        let shared = self.shared();
+        shared.catch_up().await.map_err(|Unavailable(why)| AppendError::Unavailable(why))?;
+        let missed = {
+            let mut state = shared.state();
+            state.index.expire(shared.clock.now());
+            match state.index.would_miss(topic, DELETION_AUDIENCES_MAX) {
+                Some(missed) => missed,
+                None => return Ok(Deleted { count: 0, serial: state.index.deletions() }),
+            }
+        };
+        let payload = Deletion { topic: topic.clone(), missed }.encode();
+        let stored = self.store(deletions_subject(shared.link.name()), None, payload).await?;
+        if !shared.has_read(stored.sequence).await {
+            return Err(AppendError::OutcomeUnknown(
+                "the deletion is stored, but was not read back in time".to_owned(),
+            ));
+        }
+        let (count, hidden) = shared.deletion(stored.sequence);
+        eraser::erase(shared, hidden);
+        Ok(Deleted { count, serial: shared.state().index.deletions() })
+    }
+
+    async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
+        let shared = self.shared();
+        let plan = Plan::new(filter);
+        shared.trusted()?;
+        let is_beyond = |after| after > shared.state().index.bounds().newest;
+        if is_beyond(after) {
+            shared.catch_up().await?;
+        }
+        for _ in 0..READS_MAX {
+            let (look, floor) = {
+                let mut state = shared.state();
+                state.index.expire(shared.clock.now());
+                (state.index.look_after(number(after), &plan), state.index.floor(&plan, number(after)))
+            };
+            let mut chosen = Vec::new();
+            let mut bytes = 0;
+            let mut through = None;
+            let mut candidates = look.candidates.into_iter().peekable();
+            while let Some(candidate) = candidates.next_if(|_| chosen.is_empty() || bytes < bytes_max) {
+                consume_budget().await;
+                through = Some(candidate.number);
+                if filter.accepts_topics(&candidate.audience.topics, candidate.audience.private) {
+                    bytes += candidate.bytes;
+                    chosen.push(candidate);
+                }
+            }
+            let is_exhausted = candidates.peek().is_none();
+            let at_end = is_exhausted && look.is_complete;
+            let through = match through {
+                _ if at_end => look.newest,
+                Some(through) if !is_exhausted => through,
+                _ => look.last,
+            };
+            let floor = floor.finish(filter).await;
+            if let Some(entries) = self.entries(&chosen, look.epoch).await? {
+                let through = position(through).max(after);
+                return Ok(Page { epoch: look.epoch, after, entries, through, at_end, floor });
+            }
+        }
+        Err(Unavailable("what is read keeps changing".to_owned()))
+    }
+
+    async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
+        let shared = self.shared();
+        let plan = Plan::new(filter);
+        shared.catch_up().await?;
+        for _ in 0..READS_MAX {
+            let (newest, epoch, floor) = {
+                let mut state = shared.state();
+                state.index.expire(shared.clock.now());
+                let cursor = state.index.seen().cursor;
+                (number(cursor.position), cursor.epoch, state.index.floor(&plan, 0))
+            };
+            let mut chosen: Vec<Candidate> = Vec::new();
+            let (mut bytes, mut looked_at) = (0, 0);
+            let mut before = newest.saturating_add(1);
+            'looks: loop {
+                let look = shared.state().index.look_before(before, &plan);
+                looked_at += look.candidates.len();
+                for candidate in look.candidates {
+                    consume_budget().await;
+                    if chosen.len() == count || bytes >= bytes_max {
+                        break 'looks;
+                    }
+                    if filter.accepts_topics(&candidate.audience.topics, candidate.audience.private) {
+                        bytes += candidate.bytes;
+                        chosen.push(candidate);
+                    }
+                }
+                if look.is_complete || looked_at >= LOOKED_BACK_MAX {
+                    break;
+                }
+                before = look.last;
+            }
+            chosen.reverse();
+            let floor = floor.finish(filter).await;
+            if let Some(entries) = self.entries(&chosen, epoch).await? {
+                let through = position(newest);
+                let after = entries.first().map_or(through, |first| just_before(first.cursor.position));
+                return Ok(Page { epoch, after, entries, through, at_end: true, floor });
+            }
+        }
+        Err(Unavailable("what is read keeps changing".to_owned()))
+    }
+
+    async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
+        let shared = self.shared();
+        shared.catch_up().await?;
+        for _ in 0..READS_MAX {
+            let (named, epoch) = {
+                let mut state = shared.state();
+                state.index.expire(shared.clock.now());
+                (state.index.named(id), state.index.epochs().current().epoch)
+            };
+            let mut is_settled = true;
+            for candidate in named {
+                consume_budget().await;
+                let audience = &candidate.audience;
+                if audience.private && !grants.cover_any(&audience.topics) {
+                    continue;
+                }
+                match self.entries(std::slice::from_ref(&candidate), epoch).await? {
+                    Some(entries) if entries.iter().any(|entry| entry.id == *id) => {
+                        return Ok(Some(position(candidate.number)));
+                    }
+                    Some(_) => {}
+                    None => {
+                        is_settled = false;
+                        break;
+                    }
+                }
+            }
+            if is_settled {
+                return Ok(None);
+            }
+        }
+        Err(Unavailable("what is read keeps changing".to_owned()))
+    }
+
+    async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
+        let shared = self.shared();
+        shared.trusted()?;
+        let now = shared.clock.now();
+        let mut state = shared.state();
+        state.index.expire(now);
+        Ok(state.index.position_ago(now, ago))
+    }
+
+    async fn bounds(&self) -> Result<Bounds, Unavailable> {
+        let shared = self.shared();
+        shared.catch_up().await?;
+        let mut state = shared.state();
+        state.index.expire(shared.clock.now());
+        Ok(state.index.bounds())
+    }
+
+    async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
+        self.shared().catch_up().await?;
+        let (cursor, tail) = NatsTail::new(Arc::clone(self.shared()));
+        Ok((cursor, Box::new(tail)))
+    }
+
+    /// From end to end: a message was stored and came back a moment ago, or a probe is stored in the bucket beside the stream and read again. It is not stored in the
+    /// stream itself, where it would drive out an event whenever that is full.
+    async fn health(&self) -> Result<(), Unavailable> {
+        let shared = self.shared();
+        shared.catch_up().await?;
+        if shared.returned_within(PROOF_TIME) {
+            return Ok(());
+        }
+        let probe = async {
+            let bucket = history::open_bucket(&shared.link, &shared.settings).await?;
+            let revision = bucket.put(PROBE_KEY, "".into()).await.map_err(|error| error.to_string())?;
+            let found = bucket.entry(PROBE_KEY).await.map_err(|error| error.to_string())?;
+            if found.is_some_and(|entry| entry.revision >= revision) {
+                Ok(())
+            } else {
+                Err("it was not stored".to_owned())
+            }
+        };
+        shared.link.ask("storing a probe", probe).await.map_err(Unavailable)?;
+        shared.state().returned = Some(Instant::now());
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// What a deletion did: how many events it hid, and which messages have nothing left to show.
+    fn deletion(&self, sequence: u64) -> (u64, Vec<Hidden>) {
+        self.state().deletions.remove(&sequence).unwrap_or_default()
+    }
+}

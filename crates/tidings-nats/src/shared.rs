@@ -1,0 +1,272 @@
+//! What the log, its tails and the follower share: the index, and whether it can be trusted.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_nats::jetstream::stream::Stream;
+use tidings_log::{Clock, Epoch, Epochs, Unavailable, parts::number};
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    index::{Hidden, Index, Mark},
+    link::{Link, REQUEST_TIME},
+    settings::NatsSettings,
+};
+
+/// For so many deletions it is remembered what they hid, until whoever asked for one looks.
+const DELETIONS_MAX: usize = 100;
+
+/// See the [module documentation](self).
+pub(crate) struct Shared {
+    pub(crate) link: Arc<Link>,
+    pub(crate) settings: NatsSettings,
+    pub(crate) clock: Clock,
+    state: Mutex<State>,
+    /// Rings when the index or the trust in it changed.
+    bell: watch::Sender<()>,
+    /// Somebody saw something that does not fit: compare the stream with the index.
+    pub(crate) doubts: Notify,
+    /// The last question of how far the stream reaches, shared by all who asked it at the same time.
+    reach: tokio::sync::Mutex<Option<(Instant, u64)>>,
+}
+
+pub(crate) struct State {
+    pub(crate) index: Index,
+    /// When the stream that is indexed was made.
+    created: Option<String>,
+    /// The connection on which the index agrees with the stream.
+    trusted: Option<u64>,
+    stream: Option<Stream>,
+    /// Why it is not trusted.
+    reason: String,
+    /// How many attempts to trust it have failed in a row.
+    failures: u32,
+    /// When a message was stored and came back.
+    pub(crate) returned: Option<Instant>,
+    /// Who waits until a message has been read.
+    waiting: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
+    /// How many events the newest deletions hid, and which messages have nothing left to show.
+    pub(crate) deletions: BTreeMap<u64, (u64, Vec<Hidden>)>,
+    is_closed: bool,
+}
+
+impl State {
+    /// A deletion was read.
+    pub(crate) fn note_deletion(&mut self, sequence: u64, count: u64, hidden: Vec<Hidden>) {
+        self.deletions.insert(sequence, (count, hidden));
+        while self.deletions.len() > DELETIONS_MAX {
+            self.deletions.pop_first();
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(link: Arc<Link>, settings: NatsSettings) -> Self {
+        let index = Index::new(settings.clone(), Epochs::starting(Epoch::from_u64(0)));
+        let state = State {
+            index,
+            created: None,
+            trusted: None,
+            stream: None,
+            reason: "the stream has not been read yet".to_owned(),
+            failures: 0,
+            returned: None,
+            waiting: BTreeMap::new(),
+            deletions: BTreeMap::new(),
+            is_closed: false,
+        };
+        Self {
+            link,
+            settings,
+            clock: Clock::system(),
+            state: Mutex::new(state),
+            bell: watch::Sender::new(()),
+            doubts: Notify::new(),
+            reach: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A bell for whoever waits for the index to change.
+    pub(crate) fn listen(&self) -> watch::Receiver<()> {
+        self.bell.subscribe()
+    }
+
+    pub(crate) fn ring(&self) {
+        self.bell.send_replace(());
+    }
+
+    /// The connection on which the index can be trusted, and the stream.
+    pub(crate) fn trusted(&self) -> Result<(u64, Stream), Unavailable> {
+        let state = self.state();
+        let generation = self.link.generation().ok_or_else(|| Unavailable(crate::link::AWAY.to_owned()))?;
+        match &state.stream {
+            Some(stream) if state.trusted == Some(generation) => Ok((generation, stream.clone())),
+            _ => Err(Unavailable(state.reason.clone())),
+        }
+    }
+
+    /// The index agrees with the stream on this connection.
+    pub(crate) fn trust(&self, generation: u64, stream: Stream) {
+        let mut state = self.state();
+        state.trusted = Some(generation);
+        state.stream = Some(stream);
+        state.failures = 0;
+        drop(state);
+        self.ring();
+    }
+
+    /// Nobody knows whether the index still agrees with the stream.
+    pub(crate) fn distrust(&self, reason: &str) {
+        let mut state = self.state();
+        state.trusted = None;
+        state.failures = state.failures.saturating_add(1);
+        reason.clone_into(&mut state.reason);
+        drop(state);
+        self.ring();
+    }
+
+    /// Waits until the index was trusted for the first time, or could not be for so often.
+    pub(crate) async fn opened(&self, failures_max: u32) -> Result<(), String> {
+        let mut bell = self.listen();
+        loop {
+            bell.mark_unchanged();
+            {
+                let state = self.state();
+                if state.trusted.is_some() {
+                    return Ok(());
+                }
+                if state.failures >= failures_max {
+                    return Err(state.reason.clone());
+                }
+            }
+            bell.changed().await.expect("the bell belongs to this");
+        }
+    }
+
+    /// Nothing comes any more.
+    pub(crate) fn close(&self) {
+        self.state().is_closed = true;
+        self.ring();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().is_closed
+    }
+
+    /// Everything up to here has been read.
+    pub(crate) fn read(&self) -> Mark {
+        self.state().index.read()
+    }
+
+    /// When the stream was made, and the epoch.
+    pub(crate) fn identity(&self) -> Option<(String, Epoch)> {
+        let state = self.state();
+        Some((state.created.clone()?, state.index.epochs().current().epoch))
+    }
+
+    pub(crate) fn marks(&self, through: u64) -> Vec<Mark> {
+        self.state().index.marks(through)
+    }
+
+    /// The epochs of a stream, if it is the one that was read.
+    pub(crate) fn known_epochs(&self, created: &str) -> Option<Epochs> {
+        let state = self.state();
+        (state.created.as_deref() == Some(created)).then(|| state.index.epochs().clone())
+    }
+
+    /// Takes over the epochs on which the hubs agree.
+    pub(crate) fn adopt(&self, created: &str, epochs: Epochs) {
+        let mut state = self.state();
+        if state.created.as_deref() == Some(created) {
+            let new = state.index.new_starts(&epochs);
+            let Some(through) = new.iter().map(|start| number(start.after)).min() else { return };
+            state.index.begin_epochs(epochs, through);
+        } else {
+            state.index.begin_anew(epochs);
+            state.created = Some(created.to_owned());
+        }
+        drop(state);
+        self.ring();
+    }
+
+    /// What was read up to a message has been taken in: whoever waited for it is told.
+    pub(crate) fn settle(&self) {
+        let mut state = self.state();
+        let read = state.index.read().sequence;
+        let rest = state.waiting.split_off(&(read + 1));
+        let reached = std::mem::replace(&mut state.waiting, rest);
+        drop(state);
+        for waiting in reached.into_values().flatten() {
+            let _ = waiting.send(());
+        }
+        self.ring();
+    }
+
+    /// Waits until a message has been read, as long as one waits for an answer. False if it was not.
+    pub(crate) async fn has_read(&self, sequence: u64) -> bool {
+        let reached = {
+            let mut state = self.state();
+            if state.index.read().sequence >= sequence {
+                return true;
+            }
+            // Those who gave up make room for those who come.
+            let (sender, receiver) = oneshot::channel();
+            let waiting = state.waiting.entry(sequence).or_default();
+            waiting.retain(|other| !other.is_closed());
+            waiting.push(sender);
+            receiver
+        };
+        matches!(timeout(REQUEST_TIME, reached).await, Ok(Ok(())))
+    }
+
+    /// Waits until everything is in the index that was in the stream when this was called. Whoever asks at the same time shares the question.
+    pub(crate) async fn catch_up(&self) -> Result<(), Unavailable> {
+        let asked = Instant::now();
+        let (generation, stream) = self.trusted()?;
+        let last = {
+            let mut reach = self.reach.lock().await;
+            match *reach {
+                Some((started, last)) if started >= asked => last,
+                _ => {
+                    let started = Instant::now();
+                    let info = self.link.ask("asking how far the stream reaches", stream.get_info());
+                    let last = info.await.map_err(Unavailable)?.state.last_sequence;
+                    *reach = Some((started, last));
+                    last
+                }
+            }
+        };
+        if !self.has_read(last).await {
+            return Err(Unavailable(format!(
+                "the stream is not read as fast as it grows ({} s behind)",
+                REQUEST_TIME.as_secs()
+            )));
+        }
+        self.still(generation)
+    }
+
+    /// Whether the index was trusted all the time since.
+    pub(crate) fn still(&self, generation: u64) -> Result<(), Unavailable> {
+        let (now, _) = self.trusted()?;
+        if now == generation {
+            Ok(())
+        } else {
+            Err(Unavailable("the connection to NATS was lost meanwhile".to_owned()))
+        }
+    }
+
+    /// Whether a message was stored and came back within so long.
+    pub(crate) fn returned_within(&self, time: Duration) -> bool {
+        self.state().returned.is_some_and(|returned| returned.elapsed() < time)
+    }
+}

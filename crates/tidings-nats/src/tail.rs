@@ -1,0 +1,89 @@
+//! The live end. A tail is a place in the index and a bell that rings when that changes, so a slow one costs no queue.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tidings_log::{Cursor, Tail, TailItem};
+use tokio::{sync::watch, time::sleep};
+
+use crate::{
+    fetch::{Found, fetch},
+    index::{Followed, Seen},
+    shared::Shared,
+};
+
+/// The wait before events that could not be fetched are asked for again.
+const RETRY_WAIT: Duration = Duration::from_millis(200);
+
+pub(crate) struct NatsTail {
+    shared: Arc<Shared>,
+    bell: watch::Receiver<()>,
+    seen: Seen,
+}
+
+impl NatsTail {
+    pub(crate) fn new(shared: Arc<Shared>) -> (Cursor, Self) {
+        let bell = shared.listen();
+        let seen = shared.state().index.seen();
+        (seen.cursor, Self { shared, bell, seen })
+    }
+}
+
+#[async_trait]
+impl Tail for NatsTail {
+    async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
+        loop {
+            // The bell is muted before the index is looked at: whatever comes afterwards rings it again.
+            self.bell.mark_unchanged();
+            let is_closed = self.shared.is_closed();
+            let followed = {
+                let mut state = self.shared.state();
+                state.index.expire(self.shared.clock.now());
+                state.index.follow(self.seen, bytes_max)
+            };
+            let candidates = match followed {
+                Followed::Item(item, seen) => {
+                    self.seen = seen;
+                    return Some(item);
+                }
+                Followed::Nothing if is_closed => return None,
+                Followed::Nothing => {
+                    self.bell.changed().await.ok()?;
+                    continue;
+                }
+                Followed::Events(candidates) => candidates,
+            };
+            let found = if candidates.iter().all(|one| one.entry.is_some()) {
+                Found::All(candidates.into_iter().filter_map(|one| one.entry).collect())
+            } else {
+                let asked = async {
+                    let (_, stream) = self.shared.trusted()?;
+                    fetch(&self.shared, &stream, &candidates).await
+                };
+                match asked.await {
+                    Ok(found) => found,
+                    Err(_) if is_closed => return None,
+                    Err(_) => {
+                        // While the server is away a tail waits.
+                        tokio::select! {
+                            _ = self.bell.changed() => {}
+                            () = sleep(RETRY_WAIT) => {}
+                        }
+                        continue;
+                    }
+                }
+            };
+            match found {
+                Found::All(entries) => {
+                    let last = entries.last()?.cursor.position;
+                    self.seen.cursor.position = last;
+                    return Some(TailItem::Entries(entries));
+                }
+                Found::Missing(numbers) => {
+                    let mut state = self.shared.state();
+                    state.index.hide_all(&numbers);
+                }
+            }
+        }
+    }
+}

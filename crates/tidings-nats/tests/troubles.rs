@@ -1,0 +1,349 @@
+//! What becomes of a log when its server is away, comes back, or comes back as another.
+
+mod support;
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use tidings_log::{
+    AppendError, Appended, Batch, Entry, Event, EventId, Filter, Grants, IdempotencyKey, Located, Log,
+    Position, Tail, TailItem, Topic,
+};
+use tidings_nats::{NatsAddress, NatsLog, NatsSettings};
+use tidings_testkit::{NatsServer, PATIENCE};
+use tidings_topic::{Cursor, Matcher, NewEvent, Validator};
+use tokio::time::timeout;
+
+use support::{connect, eventually, fresh_address};
+
+const PLENTY: usize = 16 << 20;
+
+async fn open(address: &NatsAddress) -> NatsLog {
+    open_with(address, NatsSettings::default()).await
+}
+
+async fn open_with(address: &NatsAddress, settings: NatsSettings) -> NatsLog {
+    connect(address, settings).await.log().await.expect("the log opens")
+}
+
+fn event(topic: &str, data: &str) -> Event {
+    Validator::default().event(NewEvent::new(topic, data)).expect("a valid event")
+}
+
+fn topic(text: &str) -> Topic {
+    Validator::default().topic(text).expect("a topic")
+}
+
+fn exact(text: &str) -> Filter {
+    let matcher = Validator::default().exact(text).expect("a topic");
+    Filter { matchers: vec![matcher], grants: Grants::NONE }
+}
+
+fn everything() -> Filter {
+    Filter { matchers: vec![Matcher::Any], grants: Grants::all() }
+}
+
+async fn try_to_append(log: &NatsLog, data: &str, key: Option<&str>) -> Result<Appended, AppendError> {
+    let key = key.map(|key| IdempotencyKey::new(key).expect("a key"));
+    log.append(Batch { events: vec![event("a", data)], key }).await
+}
+
+async fn append(log: &NatsLog, data: &str) -> Cursor {
+    match try_to_append(log, data, None).await {
+        Ok(Appended::New { last, .. }) => last,
+        other => panic!("expected a new event, got {other:?}"),
+    }
+}
+
+/// Appends as soon as the log takes it.
+async fn append_at_last(log: &NatsLog, data: &str) {
+    eventually("the log takes something", async || match try_to_append(log, data, Some(data)).await {
+        Ok(_) => true,
+        Err(AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)) => false,
+        Err(error) => panic!("{error}"),
+    })
+    .await;
+}
+
+async fn texts(log: &NatsLog) -> Vec<String> {
+    let page = log.read(Position::BEFORE_ALL, &everything(), PLENTY).await.expect("a page");
+    assert!(page.at_end);
+    data(&page.entries)
+}
+
+fn data(entries: &[Arc<Entry>]) -> Vec<String> {
+    entries.iter().map(|entry| entry.event.data.clone()).collect()
+}
+
+async fn next(tail: &mut Box<dyn Tail>) -> TailItem {
+    timeout(PATIENCE, tail.next(PLENTY)).await.expect("the tail brings something").expect("the log is open")
+}
+
+/// What a tail brings up to an event, the starts of epochs included.
+async fn follow_to(tail: &mut Box<dyn Tail>, last: &str) -> Vec<String> {
+    let mut heard: Vec<String> = Vec::new();
+    while heard.last().is_none_or(|text| text != last) {
+        match next(tail).await {
+            TailItem::Entries(entries) => heard.extend(data(&entries)),
+            TailItem::NewEpoch(_) => heard.push("new epoch".to_owned()),
+            other => panic!("{other:?}"),
+        }
+    }
+    heard
+}
+
+#[tokio::test]
+async fn while_the_server_is_away_publishing_is_refused_and_tails_wait() {
+    let mut server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let (log, other) = (open(&address).await, open(&address).await);
+    let (_, mut tail) = other.tail().await.unwrap();
+    append(&log, "before").await;
+    for round in 0..3 {
+        if round % 2 == 0 {
+            server.stop().unwrap()
+        } else {
+            server.kill().unwrap()
+        }
+        eventually("both hubs notice", async || log.health().await.is_err() && other.health().await.is_err())
+            .await;
+        let refused = try_to_append(&log, "never", None).await;
+        assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+        log.read(Position::BEFORE_ALL, &everything(), PLENTY).await.expect_err("it cannot be asked");
+        log.bounds().await.expect_err("it cannot be asked");
+        server.start_again().unwrap();
+        append_at_last(&log, &format!("after {round}")).await;
+    }
+    assert_eq!(follow_to(&mut tail, "after 2").await, ["before", "after 0", "after 1", "after 2"]);
+    assert_eq!(log.bounds().await.unwrap().epochs.iter().count(), 1, "nothing was lost");
+    assert_eq!(texts(&other).await, texts(&log).await);
+    eventually("it is healthy again", async || log.health().await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_leaves_the_outcome_unknown_and_a_key_settles_it() {
+    let server = NatsServer::start().unwrap();
+    let log = open(&fresh_address(&server)).await;
+    append(&log, "before").await;
+    server.freeze(true).unwrap();
+    let unknown = try_to_append(&log, "once", Some("k")).await;
+    assert!(matches!(unknown, Err(AppendError::OutcomeUnknown(_))), "{unknown:?}");
+    server.freeze(false).unwrap();
+    eventually("the repeat is answered", async || try_to_append(&log, "once", Some("k")).await.is_ok()).await;
+    assert_eq!(texts(&log).await, ["before", "once"]);
+}
+
+#[tokio::test]
+async fn a_key_keeps_its_meaning_when_the_server_and_the_hub_are_started_again() {
+    let mut server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let own = Validator::default().event(NewEvent::new("a", "own").id("urn:own")).unwrap();
+    let named = Batch { events: vec![own], key: IdempotencyKey::new("named") };
+    let log = open(&address).await;
+    let Appended::New { ids, .. } = try_to_append(&log, "once", Some("k")).await.unwrap() else { panic!() };
+    log.append(named.clone()).await.unwrap();
+    drop(log);
+    server.kill().unwrap();
+    server.start_again().unwrap();
+    let log = open(&address).await;
+    let first_id = ids[0].clone();
+    assert_eq!(try_to_append(&log, "twice", Some("k")).await, Ok(Appended::Duplicate { first_id }));
+    let first_id = EventId::from_stored("urn:own").unwrap();
+    assert_eq!(log.append(named).await, Ok(Appended::Duplicate { first_id }));
+    assert_eq!(texts(&log).await, ["once", "own"]);
+}
+
+#[tokio::test]
+async fn a_lost_end_begins_a_new_epoch_on_which_all_hubs_agree() {
+    let mut server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let hubs = [open(&address).await, open(&address).await];
+    let kept = append(&hubs[0], "kept").await;
+    server.stop().unwrap();
+    let saved = server.save_store().unwrap();
+    server.start_again().unwrap();
+    let mut tails = Vec::new();
+    for hub in &hubs {
+        eventually("the hub is back", async || hub.bounds().await.is_ok()).await;
+        tails.push(hub.tail().await.unwrap().1);
+    }
+    append(&hubs[0], "lost 1").await;
+    let lost = append(&hubs[1], "lost 2").await;
+    for tail in &mut tails {
+        assert_eq!(follow_to(tail, "lost 2").await, ["lost 1", "lost 2"]);
+    }
+    server.kill().unwrap();
+    server.restore_store(&saved).unwrap();
+    server.start_again().unwrap();
+    append_at_last(&hubs[1], "new 1").await;
+    append_at_last(&hubs[0], "new 2").await;
+    for (hub, tail) in hubs.iter().zip(&mut tails) {
+        assert_eq!(follow_to(tail, "new 2").await, ["new epoch", "new 1", "new 2"]);
+        assert_eq!(texts(hub).await, ["kept", "new 1", "new 2"]);
+        let bounds = hub.bounds().await.unwrap();
+        assert_eq!(bounds.epochs.iter().count(), 2);
+        assert_eq!(bounds.epochs, hubs[0].bounds().await.unwrap().epochs);
+        let Located::Earlier(place) = bounds.epochs.locate(lost, bounds.newest) else {
+            panic!("never misread")
+        };
+        let page = hub.read(place, &everything(), PLENTY).await.unwrap();
+        assert_eq!(data(&page.entries), ["new 1", "new 2"], "it goes on at what was kept");
+        assert_eq!(bounds.epochs.locate(kept, bounds.newest), Located::Earlier(kept.position));
+    }
+    let late = open(&address).await;
+    assert_eq!(late.bounds().await.unwrap().epochs, hubs[0].bounds().await.unwrap().epochs);
+    assert_eq!(texts(&late).await, ["kept", "new 1", "new 2"]);
+}
+
+#[tokio::test]
+async fn an_end_that_was_lost_while_no_hub_was_running_is_noticed_by_the_mark_that_was_left() {
+    let mut server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    append(&open(&address).await, "kept").await;
+    server.stop().unwrap();
+    let saved = server.save_store().unwrap();
+    server.start_again().unwrap();
+    let lost = append(&open(&address).await, "lost").await;
+    // It leaves a mark when it has read what is there.
+    open(&address).await.bounds().await.unwrap();
+    server.stop().unwrap();
+    // Only the stream loses its end, as if it had not been synced.
+    let stream = Path::new("jetstream/$G/streams").join(address.name());
+    let (current, old) = (server.store().join(&stream), saved.path().join("store").join(&stream));
+    fs::remove_dir_all(&current).unwrap();
+    fs::rename(old, current).unwrap();
+    server.start_again().unwrap();
+    let log = open(&address).await;
+    let bounds = log.bounds().await.unwrap();
+    assert_eq!((texts(&log).await, bounds.epochs.iter().count()), (vec!["kept".to_owned()], 2));
+    append(&log, "new").await;
+    let bounds = log.bounds().await.unwrap();
+    assert!(matches!(bounds.epochs.locate(lost, bounds.newest), Located::Earlier(_)), "never misread");
+    let again = open(&address).await;
+    assert_eq!(again.bounds().await.unwrap().epochs, bounds.epochs, "it is noticed once");
+}
+
+#[tokio::test]
+async fn a_server_that_was_emptied_is_another_log() {
+    let mut server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let hubs = [open(&address).await, open(&address).await];
+    let old = append(&hubs[0], "old").await;
+    let mut tails = Vec::new();
+    for hub in &hubs {
+        tails.push(hub.tail().await.unwrap().1);
+    }
+    server.kill().unwrap();
+    fs::remove_dir_all(server.store()).unwrap();
+    server.start_again().unwrap();
+    append_at_last(&hubs[0], "new").await;
+    for (hub, tail) in hubs.iter().zip(&mut tails) {
+        assert_eq!(follow_to(tail, "new").await, ["new epoch", "new"]);
+        let bounds = hub.bounds().await.unwrap();
+        assert_eq!(bounds.epochs.locate(old, bounds.newest), Located::Unknown);
+        assert_eq!(texts(hub).await, ["new"]);
+    }
+}
+
+#[tokio::test]
+async fn a_hub_that_starts_later_finds_everything() {
+    let server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let first = open(&address).await;
+    let deleted = append(&first, "deleted").await.position;
+    for (name, id) in [("b", "one"), ("c", "two")] {
+        let event = Validator::default().event(NewEvent::new(name, id).id(id)).unwrap();
+        first.append(Batch { events: vec![event], key: None }).await.unwrap();
+    }
+    first.delete(&topic("a")).await.unwrap();
+    append(&first, "again").await;
+    // The bytes of what was deleted have left the stream before it comes.
+    eventually("they have left", async || !holds(&server.store(), b"deleted")).await;
+    let late = open(&address).await;
+    assert_eq!(texts(&late).await, ["one", "two", "again"]);
+    for filter in [exact("a"), exact("b"), exact("c"), everything()] {
+        let page = async |log: &NatsLog| log.read(Position::BEFORE_ALL, &filter, PLENTY).await.unwrap();
+        let (here, there) = (page(&first).await, page(&late).await);
+        assert_eq!(here.entries, there.entries);
+        let missed = filter.matchers == exact("a").matchers || filter == everything();
+        assert_eq!(there.floor, missed.then_some(deleted), "{filter:?}");
+        assert_eq!(here.floor, there.floor, "{filter:?}");
+    }
+    let id = EventId::from_stored("two").unwrap();
+    let place = late.resolve(&id, &Grants::NONE).await.unwrap();
+    assert!(place.is_some() && place == first.resolve(&id, &Grants::NONE).await.unwrap());
+}
+
+/// Whether a file below this folder holds these bytes.
+fn holds(folder: &Path, bytes: &[u8]) -> bool {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| {
+        if path.is_dir() {
+            return holds(&path, bytes);
+        }
+        let content = fs::read(path).unwrap_or_default();
+        content.windows(bytes.len()).any(|window| window == bytes)
+    })
+}
+
+#[tokio::test]
+async fn what_one_hub_acknowledged_every_other_finds_at_once() {
+    let server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let (one, other) = (open(&address).await, open(&address).await);
+    for number in 0..200 {
+        let cursor = append(&one, &number.to_string()).await;
+        match number % 3 {
+            0 => assert_eq!(other.bounds().await.unwrap().newest_cursor(), cursor),
+            1 => assert_eq!(other.tail().await.unwrap().0, cursor),
+            _ => {
+                let page = other.last(1, &everything(), PLENTY).await.unwrap();
+                assert_eq!(page.entries[0].cursor, cursor);
+            }
+        }
+        let page = other.read(cursor.position, &everything(), PLENTY).await.unwrap();
+        assert!(page.at_end && page.entries.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_hidden_at_once_and_told() {
+    let server = NatsServer::start().unwrap();
+    let age_max = Some(Duration::from_secs(2));
+    let log = open_with(&fresh_address(&server), NatsSettings { age_max, ..NatsSettings::default() }).await;
+    let old = append(&log, "old").await.position;
+    eventually("it is too old", async || texts(&log).await.is_empty()).await;
+    let page = log.read(Position::BEFORE_ALL, &exact("a"), PLENTY).await.unwrap();
+    assert_eq!(page.floor, Some(old));
+    assert_eq!(log.read(Position::BEFORE_ALL, &exact("quiet"), PLENTY).await.unwrap().floor, None);
+    let bounds = log.bounds().await.unwrap();
+    assert_eq!((bounds.oldest, bounds.newest), (None, old));
+    let young = append(&log, "young").await.position;
+    assert_eq!(log.bounds().await.unwrap().oldest, Some(young));
+}
+
+#[tokio::test]
+async fn a_time_ago_is_told_by_the_servers_clock() {
+    let server = NatsServer::start().unwrap();
+    let log = open(&fresh_address(&server)).await;
+    let old = append(&log, "old").await.position;
+    eventually("it is old", async || log.position_ago(Duration::from_secs(1)).await == Ok(old)).await;
+    append(&log, "young").await;
+    assert_eq!(log.position_ago(Duration::from_secs(1)).await, Ok(old));
+    assert_eq!(log.position_ago(Duration::from_secs(3_600)).await, Ok(Position::BEFORE_ALL));
+}
+
+#[tokio::test]
+async fn a_message_that_no_hub_wrote_holds_nobody_up() {
+    let server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let log = open(&address).await;
+    append(&log, "before").await;
+    let mut stranger = std::net::TcpStream::connect(server.url().trim_start_matches("nats://")).unwrap();
+    let said =
+        format!("CONNECT {{\"verbose\":false}}\r\nPUB {}.events 4\r\nrant\r\nPING\r\n", address.name());
+    std::io::Write::write_all(&mut stranger, said.as_bytes()).unwrap();
+    let heard = std::io::BufRead::lines(std::io::BufReader::new(&stranger)).map_while(Result::ok);
+    assert!(heard.take(10).any(|line| line == "PONG"), "the server has taken it");
+    append(&log, "after").await;
+    assert_eq!(texts(&log).await, ["before", "after"]);
+    assert_eq!(texts(&open(&address).await).await, ["before", "after"]);
+}

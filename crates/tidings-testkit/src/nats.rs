@@ -1,0 +1,197 @@
+//! A real nats-server with JetStream in a process of its own.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::{PATIENCE, port::Port};
+
+/// Where Debian puts the server, which is not in the path of every user.
+const DEBIAN: &str = "/usr/sbin/nats-server";
+
+/// A `nats-server` with JetStream on a port of loopback. It dies with this value, and what it stored goes with it.
+///
+/// Starting and stopping block for as long as the server needs, some tens of milliseconds. It belongs to no runtime, so that several tests may share one.
+#[derive(Debug)]
+pub struct NatsServer {
+    folder: TempDir,
+    port: Port,
+    options: Vec<String>,
+    running: Option<Child>,
+}
+
+impl NatsServer {
+    /// Starts a server with an empty store on a free port.
+    pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with further lines of its configuration file.
+    pub fn start_with(options: &[&str]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("no folder for the store of nats-server")?;
+        let options = options.iter().map(|line| (*line).to_owned()).collect();
+        let mut server = Self { folder, port: Port::reserve()?, options, running: None };
+        server.start_again()?;
+        Ok(server)
+    }
+
+    /// Starts it again on the same port, with what it stored.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        if self.running.is_some() {
+            bail!("this nats-server is running already");
+        }
+        let configuration = self.folder.path().join("nats.conf");
+        let mut lines = vec![
+            "host: 127.0.0.1".to_owned(),
+            format!("port: {}", self.port.number()),
+            format!("jetstream {{ store_dir: {:?}, max_file: 64GB, max_mem: 64MB }}", self.store()),
+        ];
+        lines.extend(self.options.iter().cloned());
+        fs::write(&configuration, lines.join("\n"))?;
+        let mut child = Command::new(program())
+            .arg("-c")
+            .arg(&configuration)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start nats-server; it is a Debian package")?;
+        let lines = lines_of(child.stderr.take().expect("stderr was asked for"));
+        let mut running = Running(Some(child));
+        let deadline = Instant::now() + PATIENCE;
+        let mut said = Vec::new();
+        loop {
+            let line = match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("nats-server ended; it printed:\n{}", said.join("\n"))
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("nats-server does not get ready; it printed:\n{}", said.join("\n"))
+                }
+            };
+            let is_ready = line.contains("Server is ready");
+            said.push(line);
+            if is_ready {
+                self.running = running.0.take();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends the server as a crash does, with SIGKILL.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        let mut child = self.running.take().context("this nats-server is not running")?;
+        child.kill().context("cannot kill nats-server")?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Ends the server as an operator does, with SIGTERM, and waits for its end.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        let mut running = Running(Some(self.running.take().context("this nats-server is not running")?));
+        let child = running.0.as_mut().expect("it was just put there");
+        kill_process(pid(child)?, Signal::TERM).context("cannot signal nats-server")?;
+        child.wait()?;
+        running.0 = None;
+        Ok(())
+    }
+
+    /// Stops its process where it is, as a machine does that hangs, or lets it go on.
+    pub fn freeze(&self, frozen: bool) -> anyhow::Result<()> {
+        let child = self.running.as_ref().context("this nats-server is not running")?;
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        kill_process(pid(child)?, signal).context("cannot signal nats-server")
+    }
+
+    /// The address of the server.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port.number())
+    }
+
+    /// Where it stores its streams.
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    /// Keeps a copy of what is stored. The server must not be running.
+    pub fn save_store(&self) -> anyhow::Result<TempDir> {
+        if self.running.is_some() {
+            bail!("a running nats-server still writes to its store");
+        }
+        let copy = tempfile::tempdir()?;
+        copy_folder(&self.store(), &copy.path().join("store"))?;
+        Ok(copy)
+    }
+
+    /// Puts a copy back, as if everything since had never reached the disk. The server must not be running.
+    pub fn restore_store(&self, copy: &TempDir) -> anyhow::Result<()> {
+        if self.running.is_some() {
+            bail!("a running nats-server still writes to its store");
+        }
+        fs::remove_dir_all(self.store())?;
+        copy_folder(&copy.path().join("store"), &self.store())
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        drop(Running(self.running.take()));
+    }
+}
+
+/// A process that is killed when nobody takes it.
+struct Running(Option<Child>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn program() -> PathBuf {
+    let debian = PathBuf::from(DEBIAN);
+    if debian.is_file() { debian } else { "nats-server".into() }
+}
+
+fn pid(child: &Child) -> anyhow::Result<Pid> {
+    Pid::from_raw(child.id().try_into()?).context("no process has the number 0")
+}
+
+/// The lines of a stream. It is read to its end, so that the process never waits for a reader.
+fn lines_of(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
