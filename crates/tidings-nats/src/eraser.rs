@@ -10,7 +10,7 @@ use async_nats::jetstream::stream::DeleteMessageErrorKind;
 use futures_util::{StreamExt, stream};
 use tokio::time::sleep;
 
-use crate::{index::Hidden, shared::Shared};
+use crate::{history, index::Hidden, shared::Shared};
 
 /// Most messages that are erased at the same time: publishing and reading come first.
 const REQUESTS_MAX: usize = 4;
@@ -43,6 +43,12 @@ pub(crate) fn erase(shared: &Arc<Shared>, hidden: Vec<Hidden>) {
 }
 
 async fn erase_all(shared: &Shared, hidden: Vec<Hidden>) {
+    // Where the beginning of the stream is erased, a hub that starts later finds no trace of it: this is how it knows who missed something.
+    if let Ok(bucket) = shared.bucket()
+        && let Err(error) = history::leave_audiences(shared, &bucket).await
+    {
+        tracing::debug!(error, "it is not written down who could have received what is erased");
+    }
     stream::iter(hidden).for_each_concurrent(REQUESTS_MAX, |hidden| erase_one(shared, hidden)).await;
 }
 

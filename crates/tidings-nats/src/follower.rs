@@ -27,6 +27,8 @@ use crate::{
 
 /// How often the limits of the stream are looked at, and whether it still is what was read.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is written down at most who could have received what was read. The first hub that comes to it does it for all.
+const RECORDS_INTERVAL: Duration = Duration::from_secs(60);
 /// Most messages that are taken in before tails are told.
 const TURN_MESSAGES_MAX: usize = 256;
 /// The wait after a failure, doubled with each further one, up to the longest.
@@ -55,16 +57,20 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
 /// Compares, then reads until something does not fit. Says what.
 async fn read(shared: &Arc<Shared>, generation: u64, unreadable: &mut Unreadable) -> Result<String, String> {
     let Verified { stream, bucket, first, last } = history::verify(shared).await?;
-    shared.state().index.begin_at(first);
+    let audiences = history::audiences_left_behind(shared, &bucket).await?;
+    shared.state().index.begin_at_knowing(first, audiences);
     let mut reader = Reader::begin(shared, stream, last).await?;
     // What was deleted and never erased, because the hub that deleted it ended too early.
     let mut left_over = Some(Vec::new());
     let mut checks = interval(CHECK_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     checks.tick().await;
+    let mut records = interval(jittered(RECORDS_INTERVAL));
+    records.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    records.tick().await;
     loop {
         if left_over.is_some() && shared.read().sequence >= last {
-            shared.trust(generation, reader.stream.clone());
+            shared.trust(generation, reader.stream.clone(), bucket.clone());
             eraser::erase(shared, left_over.take().unwrap_or_default());
             history::leave_mark(shared, &bucket).await?;
         }
@@ -82,6 +88,7 @@ async fn read(shared: &Arc<Shared>, generation: u64, unreadable: &mut Unreadable
                 reader.check(&info)?;
                 history::leave_mark(shared, &bucket).await?;
             }
+            _ = records.tick() => history::leave_audiences(shared, &bucket).await?,
         }
     }
 }

@@ -8,11 +8,18 @@
 //!
 //!     version 1 · topic · number of audiences · for each: flags · number of topics · topics · number of the newest event
 //!
+//! Beside the stream stand the **audiences** of what was read, so that a hub that starts later knows whom retention has taken something from:
+//!
+//!     version 1 · stream · epoch · last message · forgotten through · number of audiences · for each: flags · number of topics · topics ·
+//!     newest that is gone · oldest kept · newest
+//!
 //! Numbers are LEB128, texts have their length in front. Whatever does not decode is passed over and counted by who reads it: one bad message holds nobody up.
 
 use bytes::Bytes;
 use tidings_log::parts::Audience;
 use tidings_topic::{ConnectionId, Event, StoredEvent, Topic};
+
+use crate::index::{Audiences, KnownAudience};
 
 /// What all messages begin with.
 const VERSION: u8 = 1;
@@ -70,11 +77,7 @@ impl Deletion {
         writer.text(self.topic.as_str());
         writer.number(self.missed.len() as u64);
         for (audience, newest) in &self.missed {
-            writer.0.push(if audience.private { PRIVATE } else { 0 });
-            writer.number(audience.topics.len() as u64);
-            for topic in &audience.topics {
-                writer.text(topic.as_str());
-            }
+            writer.audience(audience);
             writer.number(*newest);
         }
         writer.0.into()
@@ -87,19 +90,66 @@ impl Deletion {
             return None;
         }
         let topic = Topic::from_stored(reader.text()?)?;
-        let mut missed = Vec::new();
-        for _ in 0..reader.count()? {
-            let private = reader.byte()? & PRIVATE != 0;
-            let topics = reader.texts()?.into_iter().map(Topic::from_stored).collect::<Option<_>>()?;
-            missed.push((Audience { topics, private }, reader.number()?));
-        }
+        let missed = (0..reader.count()?).map(|_| Some((reader.audience()?, reader.number()?)));
+        let missed = missed.collect::<Option<_>>()?;
         reader.0.is_empty().then_some(Self { topic, missed })
+    }
+}
+
+/// What a hub left for those that start later.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct LeftAudiences {
+    /// When the stream was made, and the epoch.
+    pub(crate) identity: (String, u64),
+    pub(crate) audiences: Audiences,
+}
+
+impl LeftAudiences {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut writer = Writer(vec![VERSION]);
+        let (created, epoch) = &self.identity;
+        writer.text(created);
+        writer.number(*epoch);
+        writer.number(self.audiences.through);
+        writer.number(self.audiences.forgotten_through);
+        writer.number(self.audiences.known.len() as u64);
+        for known in &self.audiences.known {
+            writer.audience(&known.audience);
+            [known.gone, known.first, known.newest].into_iter().for_each(|number| writer.number(number));
+        }
+        writer.0.into()
+    }
+
+    /// `None` if it is none.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        if reader.byte()? != VERSION {
+            return None;
+        }
+        let identity = (reader.text()?.to_owned(), reader.number()?);
+        let (through, forgotten_through) = (reader.number()?, reader.number()?);
+        let known = (0..reader.count()?).map(|_| {
+            let audience = reader.audience()?;
+            let (gone, first) = (reader.number()?, reader.number()?);
+            Some(KnownAudience { audience, gone, first, newest: reader.number()? })
+        });
+        let known = known.collect::<Option<_>>()?;
+        let audiences = Audiences { through, forgotten_through, known };
+        reader.0.is_empty().then_some(Self { identity, audiences })
     }
 }
 
 struct Writer(Vec<u8>);
 
 impl Writer {
+    fn audience(&mut self, audience: &Audience) {
+        self.0.push(if audience.private { PRIVATE } else { 0 });
+        self.number(audience.topics.len() as u64);
+        for topic in &audience.topics {
+            self.text(topic.as_str());
+        }
+    }
+
     fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.0.push(number.to_le_bytes()[0] | 0x80);
@@ -183,6 +233,12 @@ impl<'a> Reader<'a> {
         (0..self.count()?).map(|_| self.text()).collect()
     }
 
+    fn audience(&mut self) -> Option<Audience> {
+        let private = self.byte()? & PRIVATE != 0;
+        let topics = self.texts()?.into_iter().map(Topic::from_stored).collect::<Option<_>>()?;
+        Some(Audience { topics, private })
+    }
+
     fn event(&mut self) -> Option<StoredEvent<'a>> {
         let flags = self.byte()?;
         let has = |flag: u8| flags & flag != 0;
@@ -243,6 +299,7 @@ mod tests {
         fn whatever_somebody_else_wrote_is_passed_over(bytes in vec(any::<u8>(), 0..200)) {
             decode_batch(&bytes);
             Deletion::decode(&bytes);
+            LeftAudiences::decode(&bytes);
         }
     }
 
@@ -256,6 +313,17 @@ mod tests {
         for length in 0..bytes.len() {
             assert_eq!(Deletion::decode(&bytes[..length]), None, "cut at {length}");
         }
+    }
+
+    #[test]
+    fn audiences_come_back_as_they_were() {
+        let audience = Audience { topics: vec![topic("a")], private: true };
+        let known = vec![KnownAudience { audience, gone: 1, first: 2, newest: 9 }];
+        let audiences = Audiences { through: 7, forgotten_through: 8, known };
+        let left = LeftAudiences { identity: ("1".to_owned(), u64::MAX), audiences };
+        let bytes = left.encode();
+        assert_eq!(LeftAudiences::decode(&bytes), Some(left));
+        assert_eq!(LeftAudiences::decode(&bytes[1..]), None);
     }
 
     #[test]

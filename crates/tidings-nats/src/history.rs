@@ -19,7 +19,8 @@ use tidings_log::{Epoch, EpochStart, Epochs, Position, parts::position};
 
 use crate::{
     bucket::Bucket,
-    index::{Mark, last_number_of},
+    format::LeftAudiences,
+    index::{Audiences, Mark, last_number_of},
     link::Link,
     settings::NatsSettings,
     shared::Shared,
@@ -32,6 +33,11 @@ const ROUNDS_MAX: usize = 16;
 const EPOCHS_KEY: &str = "epochs";
 /// The key of the newest message that a hub has read and vouches for.
 const MARK_KEY: &str = "mark";
+
+/// The key of [who could have received what was read](leave_audiences).
+const AUDIENCES_KEY: &str = "audiences";
+/// Most bytes of that. Beyond, the audiences that have been silent longest are left out: those who read them are told of a gap if anything at all is gone.
+const AUDIENCES_BYTES_MAX: usize = 256 * 1024;
 
 /// The stream, after it was compared with what had been read.
 #[derive(Debug)]
@@ -148,6 +154,33 @@ pub(crate) async fn leave_mark(shared: &Shared, bucket: &Store) -> Result<(), St
     // Should another hub have been faster, its mark is as good.
     let _ = link.ask("leaving a mark", bucket.update(MARK_KEY, value.into(), revision)).await;
     Ok(())
+}
+
+/// Leaves behind who could have received what was read, for a hub that starts when retention has taken some of it.
+pub(crate) async fn leave_audiences(shared: &Shared, bucket: &Store) -> Result<(), String> {
+    let Some(left) = shared.audiences(AUDIENCES_BYTES_MAX) else { return Ok(()) };
+    let link = &shared.link;
+    let stored = link.ask("reading the audiences", bucket.entry(AUDIENCES_KEY)).await?;
+    let known = stored.as_ref().and_then(|entry| LeftAudiences::decode(&entry.value));
+    let is_newer = |known: LeftAudiences| {
+        known.identity == left.identity && known.audiences.through >= left.audiences.through
+    };
+    if known.is_some_and(is_newer) {
+        return Ok(());
+    }
+    let revision = stored.map_or(0, |entry| entry.revision);
+    // Should another hub have been faster, its list is as good.
+    let _ = link.ask("leaving the audiences", bucket.update(AUDIENCES_KEY, left.encode(), revision)).await;
+    Ok(())
+}
+
+/// Who could have received what other hubs have read.
+pub(crate) async fn audiences_left_behind(shared: &Shared, bucket: &Store) -> Result<Audiences, String> {
+    let stored = shared.link.ask("reading the audiences", bucket.entry(AUDIENCES_KEY)).await?;
+    let left = stored.and_then(|entry| LeftAudiences::decode(&entry.value));
+    let identity = shared.identity().map(|(created, epoch)| (created, epoch.to_u64()));
+    let left = left.filter(|left| Some(&left.identity) == identity.as_ref());
+    Ok(left.map(|left| left.audiences).unwrap_or_default())
 }
 
 async fn mark_left_behind(

@@ -377,7 +377,7 @@ impl Log for NatsLog {
             return Ok(());
         }
         let probe = async {
-            let bucket = history::open_bucket(&shared.link, &shared.settings).await?;
+            let bucket = shared.bucket().map_err(|Unavailable(why)| why)?;
             let revision = bucket.put(PROBE_KEY, "".into()).await.map_err(|error| error.to_string())?;
             let found = bucket.entry(PROBE_KEY).await.map_err(|error| error.to_string())?;
             if found.is_some_and(|entry| entry.revision >= revision) {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::{kv::Store as Bucket, stream::Stream};
 use tidings_log::{Clock, Epoch, Epochs, Unavailable, parts::number};
 use tokio::{
     sync::{Notify, oneshot, watch},
@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use crate::{
+    format::LeftAudiences,
     index::{Hidden, Index, Mark},
     link::{Link, REQUEST_TIME},
     settings::NatsSettings,
@@ -42,7 +43,7 @@ pub(crate) struct State {
     created: Option<String>,
     /// The connection on which the index agrees with the stream.
     trusted: Option<u64>,
-    stream: Option<Stream>,
+    stream: Option<(Stream, Bucket)>,
     /// Why it is not trusted.
     reason: String,
     /// How many attempts to trust it have failed in a row.
@@ -110,16 +111,24 @@ impl Shared {
         let state = self.state();
         let generation = self.link.generation().ok_or_else(|| Unavailable(crate::link::AWAY.to_owned()))?;
         match &state.stream {
-            Some(stream) if state.trusted == Some(generation) => Ok((generation, stream.clone())),
+            Some((stream, _)) if state.trusted == Some(generation) => Ok((generation, stream.clone())),
             _ => Err(Unavailable(state.reason.clone())),
         }
     }
 
+    /// The bucket beside the stream.
+    pub(crate) fn bucket(&self) -> Result<Bucket, Unavailable> {
+        self.trusted()?;
+        let state = self.state();
+        let bucket = state.stream.as_ref().map(|(_, bucket)| bucket.clone());
+        bucket.ok_or_else(|| Unavailable(state.reason.clone()))
+    }
+
     /// The index agrees with the stream on this connection.
-    pub(crate) fn trust(&self, generation: u64, stream: Stream) {
+    pub(crate) fn trust(&self, generation: u64, stream: Stream, bucket: Bucket) {
         let mut state = self.state();
         state.trusted = Some(generation);
-        state.stream = Some(stream);
+        state.stream = Some((stream, bucket));
         state.failures = 0;
         drop(state);
         self.ring();
@@ -172,6 +181,14 @@ impl Shared {
     pub(crate) fn identity(&self) -> Option<(String, Epoch)> {
         let state = self.state();
         Some((state.created.clone()?, state.index.epochs().current().epoch))
+    }
+
+    /// Who could have received what was read, and of which stream.
+    pub(crate) fn audiences(&self, bytes_max: usize) -> Option<LeftAudiences> {
+        let state = self.state();
+        let epoch = state.index.epochs().current().epoch.to_u64();
+        let identity = (state.created.clone()?, epoch);
+        Some(LeftAudiences { identity, audiences: state.index.audiences(bytes_max) })
     }
 
     pub(crate) fn marks(&self, through: u64) -> Vec<Mark> {
