@@ -12,11 +12,11 @@ use tidings::{
         cluster::{Cluster, LocalCluster},
     },
 };
+use tidings_nats::{InvalidAddress, Nats, NatsAddress, NatsSettings, OpenError};
+use tidings_redis::{RedisCluster, RedisLog, RedisSettings, RedisUrl};
 
 #[cfg(unix)]
 use tidings::log::{Clock, RetentionRule, SegmentLog, SegmentSettings, SyncLevel};
-
-use tidings_redis::{RedisCluster, RedisLog, RedisSettings, RedisUrl};
 
 use crate::failure::Failure;
 
@@ -29,6 +29,8 @@ pub(crate) enum Store {
     Directory(PathBuf),
     /// In Redis, where any number of hubs share it.
     Redis(Box<RedisUrl>),
+    /// On NATS JetStream, where any number of hubs share it.
+    Nats(NatsAddress),
 }
 
 /// When an event in a directory is on disk.
@@ -103,11 +105,13 @@ impl FromStr for Store {
             }
             (Some("file"), _) => directory(word.trim_start_matches("file:")),
             (Some(scheme), _) if scheme.starts_with("redis") => redis(word),
-            (Some("nats"), _) => {
-                Err("names the NATS store, which is not built yet in this version".to_owned())
-            }
+            (Some("nats" | "tls"), _) => word
+                .parse()
+                .map(Self::Nats)
+                .map_err(|invalid: InvalidAddress| format!("is not a store: {invalid}")),
             (Some(scheme), _) => {
-                let stores = "memory:, redis:// and directories, such as ./events or file:/var/lib/tidings";
+                let stores =
+                    "memory:, redis://, nats:// and directories, such as ./events or file:/var/lib/tidings";
                 Err(format!("is not a store: there is no {scheme}:, there are {stores}"))
             }
             (None, _) => directory(word),
@@ -141,7 +145,7 @@ impl Store {
     pub(crate) fn age_default(&self) -> &'static str {
         match self {
             Self::Memory => "unlimited",
-            Self::Directory(_) | Self::Redis(_) => "7d",
+            Self::Directory(_) | Self::Redis(_) | Self::Nats(_) => "7d",
         }
     }
 
@@ -149,7 +153,7 @@ impl Store {
     pub(crate) fn bytes_default(&self) -> &'static str {
         match self {
             Self::Memory => "64MiB",
-            Self::Directory(_) => "1GiB",
+            Self::Directory(_) | Self::Nats(_) => "1GiB",
             Self::Redis(_) => "256MiB",
         }
     }
@@ -160,6 +164,7 @@ impl Keeping {
     pub(crate) async fn open(&self) -> Result<Opened, NotOpened> {
         match &self.store {
             Store::Memory => Ok(self.open_memory()),
+            Store::Nats(address) => self.open_nats(address).await,
             #[cfg(unix)]
             Store::Directory(directory) => self.open_directory(directory).await,
             #[cfg(not(unix))]
@@ -212,6 +217,27 @@ impl Keeping {
             #[cfg(unix)]
             files: None,
         }
+    }
+
+    async fn open_nats(&self, address: &NatsAddress) -> Result<Opened, NotOpened> {
+        let settings = NatsSettings {
+            bytes_max: self.bytes_max,
+            count_max: self.count_max,
+            age_max: self.age_max,
+            ..NatsSettings::default()
+        };
+        let opening = async {
+            let nats = Nats::connect(address, settings).await?;
+            Ok((nats.log().await?, nats.cluster().await?))
+        };
+        let (log, cluster) =
+            opening.await.map_err(|error: OpenError| Failure::runtime(format!("--store: {error}")))?;
+        Ok(Opened {
+            log: Arc::new(log),
+            cluster: Arc::new(cluster),
+            #[cfg(unix)]
+            files: None,
+        })
     }
 
     #[cfg(unix)]
@@ -321,6 +347,15 @@ mod tests {
     }
 
     #[test]
+    fn a_store_may_be_shared_by_way_of_nats() {
+        for word in
+            ["nats://localhost", "nats://user:password@one:4222,two:4222/news", "tls://localhost/news"]
+        {
+            assert!(matches!(word.parse(), Ok(Store::Nats(_))), "{word}");
+        }
+    }
+
+    #[test]
     fn what_is_not_a_store_is_told_with_what_is() {
         for (word, part) in [
             ("memory", "./memory"),
@@ -333,7 +368,7 @@ mod tests {
             ("redis://", "no host"),
             ("redis://localhost?nmae=a", "nmae"),
             ("redis+elsewhere://localhost", "redis+sentinel"),
-            ("nats://localhost", "NATS"),
+            ("nats://localhost/a.b", "nats://host:4222/name"),
         ] {
             let reason = word.parse::<Store>().unwrap_err();
             assert!(reason.contains(part), "{word} {reason}");

@@ -81,8 +81,8 @@ fn help_states_the_defaults() {
     let help = stdout(&help).split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
         "[default: 127.0.0.1:8080]",
-        "[default: 64MiB in memory, 1GiB in a directory, 256MiB in Redis]",
-        "[default: unlimited in memory, 7d in a directory and in Redis]",
+        "[default: 64MiB in memory, 256MiB in Redis, 1GiB in a directory or on NATS]",
+        "[default: unlimited in memory, 7d elsewhere]",
         "[default: always]",
         "a hub that is killed loses nothing",
         "[default: 15]",
@@ -108,7 +108,7 @@ fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["serve", "--listen", "8080"], &["--listen", "`8080`", "127.0.0.1:8080"]),
         (&["serve", "--listen", "0.0.0.0:0"], &["--listen", "tidings key new", "--no-auth"]),
         (&["serve", "--store", "redis://localhost/x"], &["--store", "`redis://localhost/x`", "database"]),
-        (&["serve", "--store", "nats://localhost"], &["--store", "NATS", "not built yet"]),
+        (&["serve", "--store", "nats://localhost/a.b"], &["--store", "nats://host:4222/name"]),
         (&["serve", "--store", "http://localhost"], &["--store", "no http:", "./events"]),
         (&["serve", "--store", "~/events"], &["--store", "the whole path"]),
         (&["serve", "--sync", "always"], &["--sync", "--store DIR"]),

@@ -6,6 +6,7 @@
 //!   chunk by chunk, so that a clean end and a cut can be told apart.
 //! - [`EventStream`] collects the events of one subscription.
 //! - [`NatsServer`] is a real nats-server with JetStream, which can be stopped, killed and started again with what it stored.
+//! - [`wandering`] is what several hubs on one store have to withstand.
 //! - [`FaultProxy`] stands between the two and stalls or cuts what passes.
 //! - [`RedisServer`] is a real Redis server that can be stopped, killed, frozen and started again on its port; [`RedisSentinels`] are a
 //!   master and its replica under three Sentinels, [`RedisNodes`] a Redis Cluster.
@@ -20,6 +21,7 @@ mod nats;
 mod port;
 mod proxy;
 mod redis;
+pub mod wandering;
 
 use std::time::Duration;
 

@@ -88,7 +88,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "STORE",
         STORE,
         "Where events are kept: memory:, which is gone when the hub ends; a directory, such as ./events or file:/var/lib/tidings, \
-         which one hub uses at a time; or redis://HOST, which any number of hubs share",
+         which one hub uses at a time; or redis://HOST or nats://HOST/NAME (JetStream), which any number of hubs share",
         Is("memory:"),
     ),
     text(
@@ -204,8 +204,8 @@ const ACCESS: &str = "Access";
 const LIMITS: &str = "Limits";
 const OUTPUT: &str = "Output";
 
-const AGE: &str = "unlimited in memory, 7d in a directory and in Redis";
-const BYTES: &str = "64MiB in memory, 1GiB in a directory, 256MiB in Redis";
+const AGE: &str = "unlimited in memory, 7d elsewhere";
+const BYTES: &str = "64MiB in memory, 256MiB in Redis, 1GiB in a directory or on NATS";
 const ROOM_FOR_STREAMS: &str = "15 of 16 connections";
 const FOR_PROCESSORS: &str = "as many as there are processors";
 const ROOM_FOR_FILES: &str = "as many as the limit of open files leaves room for";

@@ -1,0 +1,110 @@
+//! Several hubs on one store that can be shared.
+//!
+//! `TIDINGS_OUTAGES=20` makes it long.
+
+#![cfg(unix)]
+
+use std::env;
+
+use tidings_testkit::{EventStream, Hub, NatsServer, wandering::wander};
+
+const HUBS: usize = 3;
+
+/// How often the store goes away.
+fn outages() -> u64 {
+    env::var("TIDINGS_OUTAGES").ok().map_or(4, |text| text.parse().expect("a number"))
+}
+
+async fn serve(store: &str) -> Hub {
+    Hub::serve(&["--store", store]).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscribers_wander_between_hubs_on_nats_that_goes_away_and_miss_nothing() {
+    let mut server = NatsServer::start().unwrap();
+    let store = format!("{}/wandering", server.url());
+    let mut hubs = Vec::new();
+    for _ in 0..HUBS {
+        hubs.push(serve(&store).await);
+    }
+    let addresses: Vec<_> = hubs.iter().map(Hub::address).collect();
+    let wandered = wander(&addresses, outages(), async |round, load| {
+        if round % 2 == 0 {
+            server.stop()?
+        } else {
+            server.kill()?
+        }
+        load.is_refused(HUBS).await?;
+        server.start_again()
+    });
+    let wandered = wandered.await.unwrap();
+    println!("{wandered:?}");
+    for mut hub in hubs {
+        assert!(hub.stop().await.unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn a_hub_that_starts_anew_on_nats_goes_on_where_the_others_are() {
+    let server = NatsServer::start().unwrap();
+    let store = format!("{}/anew", server.url());
+    let (mut one, other) = (serve(&store).await, serve(&store).await);
+    let mut stream = EventStream::open(one.address(), "/stream?topic=chat").await.unwrap();
+    one.publish("chat", "heard").await.unwrap();
+    stream.messages(1).await.unwrap();
+    let id = stream.last_event_id().to_owned();
+    one.kill().await.unwrap();
+    other.publish("chat", "missed").await.unwrap();
+    one.start_again().await.unwrap();
+    for hub in [&one, &other] {
+        let mut resumed = EventStream::resume(hub.address(), "/stream?topic=chat", &id).await.unwrap();
+        assert_eq!(resumed.messages(1).await.unwrap(), ["missed"]);
+    }
+    let subscribers = one.request("GET /readyz", b"").await.unwrap();
+    assert_eq!(subscribers.status, 200);
+}
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_at_one_hub_is_gone_at_all() {
+    let server = NatsServer::start().unwrap();
+    let store = format!("{}/deleted", server.url());
+    let (one, other) = (serve(&store).await, serve(&store).await);
+    let mut live = EventStream::open(one.address(), "/stream?topic=news").await.unwrap();
+    one.publish("chat", "gone").await.unwrap();
+    one.publish("news", "kept").await.unwrap();
+    assert_eq!(other.request("DELETE /topics/chat", b"").await.unwrap().status, 204);
+    other.publish("news", "after").await.unwrap();
+    assert_eq!(live.messages(2).await.unwrap(), ["kept", "after"]);
+    for hub in [&one, &other] {
+        let path = "/stream?topic=chat&topic=news&since=earliest";
+        let mut stream = EventStream::open(hub.address(), path).await.unwrap();
+        assert_eq!(stream.messages(2).await.unwrap(), ["kept", "after"]);
+    }
+}
+
+#[tokio::test]
+async fn a_hub_that_cannot_reach_its_store_says_so_and_does_not_start() {
+    let mut server = NatsServer::start().unwrap();
+    let store = format!("{}/away", server.url());
+    server.stop().unwrap();
+    let refused = Hub::serve(&["--store", &store]).await.unwrap_err().to_string();
+    assert!(refused.contains("--store: cannot open nats://127.0.0.1"), "{refused}");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_store_and_subscribers_stay() {
+    let mut server = NatsServer::start().unwrap();
+    let hub = serve(&format!("{}/ready", server.url())).await;
+    let ready = async || hub.request("GET /readyz", b"").await.unwrap().status;
+    let mut stream = EventStream::open(hub.address(), "/stream?topic=chat").await.unwrap();
+    assert_eq!(ready().await, 200);
+    server.stop().unwrap();
+    while ready().await == 200 {}
+    let refused = hub.request("POST /topics/chat", b"never").await.unwrap();
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.header("retry-after").is_some());
+    server.start_again().unwrap();
+    while ready().await != 200 {}
+    hub.publish("chat", "after").await.unwrap();
+    assert_eq!(stream.messages(1).await.unwrap(), ["after"], "it never went away");
+}
