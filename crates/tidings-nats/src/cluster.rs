@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tidings_log::cluster::{Cluster, ClusterError, Lease, Messages, Watch};
-use tokio::{sync::broadcast, task::JoinHandle};
+use tokio::{sync::broadcast, task::JoinHandle, time::sleep};
 
 use crate::{
     bucket::Bucket,
@@ -42,6 +42,8 @@ const KEY_BYTES_MAX: usize = 1_024;
 const TIME_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Most messages of one channel that wait for a listener. Beyond, it loses the oldest.
 const MESSAGES_MAX: usize = 1_024;
+/// The wait before a listener is made known again when that failed.
+const RELISTEN_WAIT: Duration = Duration::from_millis(200);
 /// How often a change is tried against others that change the same key.
 const TRIES_MAX: usize = 16;
 
@@ -51,7 +53,6 @@ pub struct NatsCluster(Arc<Inner>);
 
 struct Inner {
     link: Arc<Link>,
-    stream: Stream,
     bucket: String,
     replica: Arc<Replica>,
     follower: JoinHandle<()>,
@@ -75,19 +76,24 @@ impl NatsCluster {
         let bucket = format!("{}-cluster", link.name());
         let replicas = settings.replicas;
         open_bucket(&link, &bucket, replicas).await?;
-        let stream =
-            link.ask("opening the cluster", link.jetstream().get_stream(format!("KV_{bucket}"))).await?;
         let replica = Arc::new(Replica::new(Arc::clone(&link), bucket.clone(), replicas));
         let follower = tokio::spawn(replica::follow(Arc::clone(&replica)));
-        let cluster = Self(Arc::new(Inner { link, stream, bucket, replica, follower }));
+        let cluster = Self(Arc::new(Inner { link, bucket, replica, follower }));
         cluster.0.replica.opened().await?;
         Ok(cluster)
     }
 
+    /// The stream of the bucket, on the connection of now.
+    async fn stream(&self) -> Result<Stream<()>, ClusterError> {
+        let stream = self.0.link.jetstream().get_stream_no_info(format!("KV_{}", self.0.bucket)).await;
+        stream.map_err(|error| ClusterError::Unavailable(error.to_string()))
+    }
+
     /// The last message under a subject, as the leader of the bucket knows it.
     async fn last(&self, subject: &str) -> Result<Option<Found>, ClusterError> {
+        let stream = self.stream().await?;
         let asked = async {
-            match self.0.stream.get_last_raw_message_by_subject(subject).await {
+            match stream.get_last_raw_message_by_subject(subject).await {
                 Ok(message) => Ok(Some(message)),
                 Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
                 Err(error) => Err(error.to_string()),
@@ -309,12 +315,12 @@ impl Cluster for NatsCluster {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, ClusterError> {
-        self.0.replica.catch_up(&self.0.stream).await?;
+        self.0.replica.catch_up(&self.stream().await?).await?;
         Ok(self.0.replica.list(prefix))
     }
 
     async fn watch(&self, prefix: &str) -> Result<Box<dyn Watch>, ClusterError> {
-        self.0.replica.catch_up(&self.0.stream).await?;
+        self.0.replica.catch_up(&self.stream().await?).await?;
         Ok(Box::new(ReplicaWatch::new(self.clone(), Arc::clone(&self.0.replica), prefix)))
     }
 
@@ -324,26 +330,39 @@ impl Cluster for NatsCluster {
         if link.generation().is_none() {
             return Err(ClusterError::Unavailable(AWAY.to_owned()));
         }
-        if message.len() > link.client().max_payload() {
+        let client = link.client();
+        if message.len() > client.max_payload() {
             return Err(ClusterError::Full(
                 "it is larger than a message of this NATS server may be".to_owned(),
             ));
         }
-        let sent = link.client().publish(self.subject_of(channel)?, Bytes::copy_from_slice(message));
+        let sent = client.publish(self.subject_of(channel)?, Bytes::copy_from_slice(message));
         link.ask("sending", sent).await.map_err(ClusterError::Unavailable)
     }
 
     async fn listen(&self, channel: &str) -> Result<Box<dyn Messages>, ClusterError> {
         let link = &self.0.link;
-        let subscribed = link.client().subscribe(self.subject_of(channel)?);
+        let subject = self.subject_of(channel)?;
+        let stream = self.stream().await?;
+        let client = link.client();
+        let subscribed = client.subscribe(subject.clone());
         let mut subscribed = link.ask("listening", subscribed).await.map_err(ClusterError::Unavailable)?;
         // The server takes one thing after the other: when it answers this, it knows of the listener.
-        link.ask("listening", self.0.stream.get_info()).await.map_err(ClusterError::Unavailable)?;
+        link.ask("listening", stream.get_info()).await.map_err(ClusterError::Unavailable)?;
         let (sender, received) = broadcast::channel(MESSAGES_MAX);
+        let link = Arc::clone(link);
         let forwarder = tokio::spawn(async move {
-            while let Some(message) = subscribed.next().await {
-                if sender.send(message.payload).is_err() {
-                    break;
+            loop {
+                while let Some(message) = subscribed.next().await {
+                    if sender.send(message.payload).is_err() {
+                        return;
+                    }
+                }
+                // What was sent in between is lost: it would be worth nothing any more.
+                link.connected().await;
+                match link.client().subscribe(subject.clone()).await {
+                    Ok(again) => subscribed = again,
+                    Err(_) => sleep(RELISTEN_WAIT).await,
                 }
             }
         });

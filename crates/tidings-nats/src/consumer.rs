@@ -48,8 +48,9 @@ pub(crate) struct Place {
 impl<'l> Consumer<'l> {
     /// Begins to read a stream.
     pub(crate) async fn begin(link: &'l Link, stream: &Stream, from: DeliverPolicy) -> Result<Self, String> {
-        let deliver_subject = link.client().new_inbox();
-        let messages = link.ask("listening", link.client().subscribe(deliver_subject.clone())).await?;
+        let client = link.client();
+        let deliver_subject = client.new_inbox();
+        let messages = link.ask("listening", client.subscribe(deliver_subject.clone())).await?;
         let config = push::Config {
             deliver_subject,
             description: Some("a Tidings hub".to_owned()),
@@ -77,7 +78,8 @@ impl<'l> Consumer<'l> {
     pub(crate) async fn next(&mut self) -> Result<(Place, Message), String> {
         loop {
             if let Some(subject) = self.owed.clone() {
-                let told = self.link.client().publish(subject, Bytes::new());
+                let client = self.link.client();
+                let told = client.publish(subject, Bytes::new());
                 self.link.ask("going on", told).await?;
                 self.owed = None;
             }

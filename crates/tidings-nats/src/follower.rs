@@ -70,9 +70,9 @@ async fn read(shared: &Arc<Shared>, generation: u64, unreadable: &mut Unreadable
     records.tick().await;
     loop {
         if left_over.is_some() && shared.read().sequence >= last {
+            history::leave_mark(shared, &bucket).await?;
             shared.trust(generation, reader.stream.clone(), bucket.clone());
             eraser::erase(shared, left_over.take().unwrap_or_default());
-            history::leave_mark(shared, &bucket).await?;
         }
         tokio::select! {
             () = shared.link.lost(generation) => return Ok("the connection to NATS was lost".to_owned()),

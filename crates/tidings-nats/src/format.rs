@@ -115,7 +115,9 @@ impl LeftAudiences {
         writer.number(self.audiences.known.len() as u64);
         for known in &self.audiences.known {
             writer.audience(&known.audience);
-            [known.gone, known.first, known.newest].into_iter().for_each(|number| writer.number(number));
+            for number in [known.gone, known.first, known.newest] {
+                writer.number(number);
+            }
         }
         writer.0.into()
     }

@@ -1,17 +1,30 @@
 //! The connection to NATS.
 //!
-//! The client makes it again by itself when it is lost, and what was on its way may then have been carried out or not. So each connection has a
-//! **generation**, which grows with every one: whoever relies on two answers belonging together compares it before and after.
+//! When it is lost another one is made, for as long as it takes. Each has a **generation**, which grows with every one: whoever relies on two answers belonging together
+//! compares it before and after.
+//!
+//! The client could make its connection again by itself, but would then also send what had been waiting: a publication whose publisher was told seconds ago that nobody
+//! knows what became of it, and who may have gone on since. So each generation has a client of its own, which ends with its connection and takes what was waiting along.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::{
-    Client, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind, connection::State,
+    Auth, AuthError, Client, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind, connection::State,
     jetstream::Context,
 };
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use crate::address::{Credentials, NatsAddress};
 
@@ -24,13 +37,27 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// A connection to NATS that is made again when it is lost.
+/// A connection to NATS, and another one when it is lost.
 pub(crate) struct Link {
-    client: Client,
-    jetstream: Context,
     name: String,
+    current: Arc<Mutex<Current>>,
     /// Rings when a connection was made or lost.
     changes: watch::Receiver<u64>,
+    keeper: JoinHandle<()>,
+}
+
+/// The newest connection, which may be lost by now.
+#[derive(Clone)]
+struct Current {
+    client: Client,
+    jetstream: Context,
+    generation: u64,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
 }
 
 /// What became of a message that was to be stored.
@@ -59,40 +86,23 @@ impl Link {
     /// Makes the first connection.
     pub(crate) async fn connect(address: &NatsAddress) -> Result<Self, String> {
         let (rings, changes) = watch::channel(0);
-        let mut options = ConnectOptions::new()
-            .name("tidings")
-            .connection_timeout(REQUEST_TIME)
-            .request_timeout(Some(REQUEST_TIME))
-            .ping_interval(PING_INTERVAL)
-            .reconnect_delay_callback(reconnect_wait)
-            .event_callback(move |event| {
-                match &event {
-                    Event::Connected => tracing::info!("connected to NATS"),
-                    Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
-                    other => tracing::debug!(%other, "NATS"),
-                }
-                rings.send_modify(|count| *count += 1);
-                std::future::ready(())
-            });
-        options = match address.credentials.clone() {
-            Some(Credentials::Token(token)) => options.token(token),
-            Some(Credentials::User(user, password)) => options.user_and_password(user, password),
-            None => options,
-        };
-        let client = options.connect(&address.servers[..]).await.map_err(|error| error.to_string())?;
-        let mut jetstream = async_nats::jetstream::new(client.clone());
-        jetstream.set_timeout(REQUEST_TIME);
-        Ok(Self { client, jetstream, name: address.name().to_owned(), changes })
+        let current = Arc::new(Mutex::new(connect(address, &rings, 1).await?));
+        let keeper = tokio::spawn(keep(address.clone(), Arc::clone(&current), rings));
+        Ok(Self { name: address.name().to_owned(), current, changes, keeper })
     }
 
-    /// The client, for what is not stored.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    fn current(&self) -> Current {
+        locked(&self.current).clone()
     }
 
-    /// What is stored.
-    pub(crate) fn jetstream(&self) -> &Context {
-        &self.jetstream
+    /// The client of the newest connection, for what is not stored.
+    pub(crate) fn client(&self) -> Client {
+        self.current().client
+    }
+
+    /// The same for what is stored.
+    pub(crate) fn jetstream(&self) -> Context {
+        self.current().jetstream
     }
 
     /// The name of the log.
@@ -102,9 +112,7 @@ impl Link {
 
     /// Which connection this is; `None` while there is none.
     pub(crate) fn generation(&self) -> Option<u64> {
-        use std::sync::atomic::Ordering::Acquire;
-        let is_connected = self.client.connection_state() == State::Connected;
-        is_connected.then(|| self.client.statistics().connects.load(Acquire))
+        locked(&self.current).alive()
     }
 
     /// Waits until there is a connection.
@@ -156,10 +164,11 @@ impl Link {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<Stored, NotStored> {
-        let Some(generation) = self.generation() else { return Err(NotStored::Refused(AWAY.to_owned())) };
+        let current = self.current();
+        let Some(generation) = current.alive() else { return Err(NotStored::Refused(AWAY.to_owned())) };
         let request = Request::new().headers(headers).payload(payload).timeout(Some(REQUEST_TIME));
         let answer = tokio::select! {
-            answer = self.client.send_request(subject, request) => answer,
+            answer = current.client.send_request(subject, request) => answer,
             () = self.lost(generation) => return Err(NotStored::Unknown("the connection to NATS was lost".to_owned())),
         };
         if self.generation() != Some(generation) {
@@ -181,6 +190,99 @@ impl Link {
             Ok(Answer { error: Some(error), .. }) => Err(error.into()),
             _ => Err(NotStored::Unknown("NATS answered something else than an acknowledgement".to_owned())),
         }
+    }
+}
+
+impl Current {
+    /// Its generation, while the connection stands.
+    fn alive(&self) -> Option<u64> {
+        (self.client.connection_state() == State::Connected).then_some(self.generation)
+    }
+}
+
+fn locked(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
+    current.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes a connection, and a client that ends with it.
+async fn connect(
+    address: &NatsAddress,
+    rings: &watch::Sender<u64>,
+    generation: u64,
+) -> Result<Current, String> {
+    let is_used = Arc::new(AtomicBool::new(false));
+    let credentials = address.credentials.clone();
+    let introduce = move |_| {
+        let auth = introduction(credentials.clone(), is_used.swap(true, Ordering::AcqRel));
+        std::future::ready(auth)
+    };
+    let rings = rings.clone();
+    let options = ConnectOptions::with_auth_callback(introduce)
+        .name("tidings")
+        .connection_timeout(REQUEST_TIME)
+        .request_timeout(Some(REQUEST_TIME))
+        .ping_interval(PING_INTERVAL)
+        // Each server is tried once, to begin with. When the connection is lost the client tries each once more and is let in nowhere: then it ends.
+        .max_reconnects(address.servers.len())
+        .reconnect_delay_callback(|_| Duration::ZERO)
+        .event_callback(move |event| {
+            tracing::debug!(%event, "NATS");
+            if matches!(event, Event::Connected | Event::Disconnected | Event::Closed) {
+                rings.send_modify(|count| *count += 1);
+            }
+            std::future::ready(())
+        });
+    let client = options.connect(&address.servers[..]).await.map_err(|error| error.to_string())?;
+    let mut jetstream = async_nats::jetstream::new(client.clone());
+    jetstream.set_timeout(REQUEST_TIME);
+    Ok(Current { client, jetstream, generation })
+}
+
+/// What a client says to be let in. It is said once.
+fn introduction(credentials: Option<Credentials>, is_used: bool) -> Result<Auth, AuthError> {
+    if is_used {
+        return Err(AuthError::new("this client ends with its connection"));
+    }
+    let mut auth = Auth::new();
+    match credentials {
+        Some(Credentials::Token(token)) => auth.token = Some(token),
+        Some(Credentials::User(user, password)) => {
+            auth.username = Some(user);
+            auth.password = Some(password);
+        }
+        None => {}
+    }
+    Ok(auth)
+}
+
+/// Makes a new connection whenever the last one is lost.
+async fn keep(address: NatsAddress, current: Arc<Mutex<Current>>, rings: watch::Sender<u64>) {
+    let mut changes = rings.subscribe();
+    loop {
+        changes.mark_unchanged();
+        let (generation, is_alive) = {
+            let current = locked(&current);
+            (current.generation, current.alive().is_some())
+        };
+        if is_alive {
+            if changes.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        tracing::warn!("the connection to NATS is lost");
+        let mut attempts = 0;
+        let new = loop {
+            sleep(reconnect_wait(attempts)).await;
+            match connect(&address, &rings, generation + 1).await {
+                Ok(new) => break new,
+                Err(error) => tracing::debug!(error, "no connection to NATS yet"),
+            }
+            attempts += 1;
+        };
+        tracing::info!("connected to NATS again");
+        *locked(&current) = new;
+        rings.send_modify(|count| *count += 1);
     }
 }
 

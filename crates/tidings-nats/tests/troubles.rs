@@ -4,6 +4,7 @@ mod support;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
+use tidings_log::cluster::{Change, Cluster};
 use tidings_log::{
     AppendError, Appended, Batch, Entry, Event, EventId, Filter, Grants, IdempotencyKey, Located, Log,
     Position, Tail, TailItem, Topic,
@@ -102,9 +103,9 @@ async fn while_the_server_is_away_publishing_is_refused_and_tails_wait() {
     append(&log, "before").await;
     for round in 0..3 {
         if round % 2 == 0 {
-            server.stop().unwrap()
+            server.stop().unwrap();
         } else {
-            server.kill().unwrap()
+            server.kill().unwrap();
         }
         eventually("both hubs notice", async || log.health().await.is_err() && other.health().await.is_err())
             .await;
@@ -348,4 +349,68 @@ async fn a_message_that_no_hub_wrote_holds_nobody_up() {
     append(&log, "after").await;
     assert_eq!(texts(&log).await, ["before", "after"]);
     assert_eq!(texts(&open(&address).await).await, ["before", "after"]);
+}
+
+/// What docs/scaling-out.md says that a user has to be allowed.
+const PERMITTED: &str = r#"authorization { users: [ { user: ada, password: "s:cret", permissions: {
+    publish: [ "tidings.>", "$KV.tidings-hub.>", "$KV.tidings-cluster.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>" ]
+    subscribe: [ "_INBOX.>", "tidings.cast.>" ]
+} } ] }"#;
+
+#[tokio::test]
+async fn a_user_with_the_permissions_of_the_documentation_can_do_everything() {
+    let server = NatsServer::start_with(&[PERMITTED]).unwrap();
+    let at = server.url().replace("nats://", "nats://ada:s%3Acret@");
+    let address: NatsAddress = at.parse().unwrap();
+    let nats = connect(&address, NatsSettings { recent_bytes_max: 0, ..NatsSettings::default() }).await;
+    let (log, cluster) = (nats.log().await.unwrap(), nats.cluster().await.unwrap());
+    append(&log, "deleted").await;
+    log.delete(&topic("a")).await.unwrap();
+    append(&log, "kept").await;
+    eventually("it is erased", async || !holds(&server.store(), b"deleted")).await;
+    assert_eq!(texts(&log).await, ["kept"]);
+    log.health().await.unwrap();
+    let hour = Duration::from_secs(3_600);
+    let lease = cluster.acquire("lease", hour).await.unwrap().unwrap();
+    assert_eq!(cluster.renew(&lease, hour).await, Ok(true));
+    cluster.release(&lease).await.unwrap();
+    cluster.set("key", b"value", hour).await.unwrap();
+    assert_eq!(cluster.list("").await.unwrap().len(), 1);
+    cluster.remove("key").await.unwrap();
+    let mut messages = cluster.listen("channel").await.unwrap();
+    cluster.send("channel", b"said").await.unwrap();
+    assert_eq!(timeout(PATIENCE, messages.next()).await.expect("it comes"), Ok(b"said".to_vec()));
+    let stranger: NatsAddress = server.url().parse().unwrap();
+    let refused = tidings_nats::Nats::connect(&stranger, NatsSettings::default()).await.unwrap_err();
+    assert!(refused.to_string().contains("cannot open"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_cluster_comes_back_with_its_server_and_takes_nobody_for_dead() {
+    let mut server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let open = async || connect(&address, NatsSettings::default()).await.cluster().await.unwrap();
+    let (one, other) = (open().await, open().await);
+    let (short, long) = (Duration::from_secs(2), Duration::from_secs(3_600));
+    one.set("hub/1", b"alive", short).await.unwrap();
+    let lease = one.acquire("bridge", long).await.unwrap().unwrap();
+    let mut watch = other.watch("hub/").await.unwrap();
+    assert_eq!(watch.next().await.unwrap().len(), 1);
+    let mut messages = other.listen("channel").await.unwrap();
+    server.kill().unwrap();
+    let away = std::time::Instant::now();
+    eventually("it is away", async || one.get("hub/1").await.is_err()).await;
+    // Longer than the hub has said that it lives.
+    eventually("time has passed", async || away.elapsed() > short + short / 2).await;
+    server.start_again().unwrap();
+    eventually("it is back", async || one.set("hub/1", b"alive", long).await.is_ok()).await;
+    assert_eq!(one.renew(&lease, long).await, Ok(true));
+    eventually("it is back", async || other.set("hub/2", b"new", long).await.is_ok()).await;
+    let told = timeout(PATIENCE, watch.next()).await.expect("something is told").unwrap();
+    assert_eq!(told, [Change::Set { key: "hub/2".to_owned(), value: b"new".to_vec() }], "nobody has died");
+    eventually("listeners hear again", async || {
+        one.send("channel", b"again").await.is_ok()
+            && timeout(Duration::from_millis(50), messages.next()).await.is_ok()
+    })
+    .await;
 }

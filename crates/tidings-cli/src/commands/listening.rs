@@ -164,7 +164,8 @@ pub(super) fn base_url(listen: SocketAddr) -> String {
 
 /// Logs to standard error: warnings, and what operators want to know. `RUST_LOG` asks for more or less.
 pub(super) fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // The client of NATS calls it an error when a lost connection is given up, and has its reasons; the hub says what there is to say of it.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_timer(SystemTime)

@@ -131,7 +131,7 @@ impl Replica {
     }
 
     /// Waits until everything is known here that was in the bucket when this was called.
-    pub(crate) async fn catch_up(&self, stream: &Stream) -> Result<(), ClusterError> {
+    pub(crate) async fn catch_up(&self, stream: &Stream<()>) -> Result<(), ClusterError> {
         let info = self
             .link
             .ask("asking the cluster", stream.get_info())
