@@ -71,6 +71,7 @@ async fn read(shared: &Arc<Shared>, generation: u64, unreadable: &mut Unreadable
     loop {
         if left_over.is_some() && shared.read().sequence >= last {
             history::leave_mark(shared, &bucket).await?;
+            history::leave_audiences(shared, &bucket).await?;
             shared.trust(generation, reader.stream.clone(), bucket.clone());
             eraser::erase(shared, left_over.take().unwrap_or_default());
         }

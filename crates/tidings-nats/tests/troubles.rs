@@ -67,6 +67,11 @@ async fn append_at_last(log: &NatsLog, data: &str) {
     .await;
 }
 
+/// A tail may go on a moment before questions are answered.
+async fn answers(log: &NatsLog) {
+    eventually("the hub is back", async || log.bounds().await.is_ok()).await;
+}
+
 async fn texts(log: &NatsLog) -> Vec<String> {
     let page = log.read(Position::BEFORE_ALL, &everything(), PLENTY).await.expect("a page");
     assert!(page.at_end);
@@ -117,6 +122,7 @@ async fn while_the_server_is_away_publishing_is_refused_and_tails_wait() {
         append_at_last(&log, &format!("after {round}")).await;
     }
     assert_eq!(follow_to(&mut tail, "after 2").await, ["before", "after 0", "after 1", "after 2"]);
+    answers(&other).await;
     assert_eq!(log.bounds().await.unwrap().epochs.iter().count(), 1, "nothing was lost");
     assert_eq!(texts(&other).await, texts(&log).await);
     eventually("it is healthy again", async || log.health().await.is_ok()).await;
@@ -132,6 +138,7 @@ async fn a_server_that_hangs_leaves_the_outcome_unknown_and_a_key_settles_it() {
     assert!(matches!(unknown, Err(AppendError::OutcomeUnknown(_))), "{unknown:?}");
     server.freeze(false).unwrap();
     eventually("the repeat is answered", async || try_to_append(&log, "once", Some("k")).await.is_ok()).await;
+    answers(&log).await;
     assert_eq!(texts(&log).await, ["before", "once"]);
 }
 
@@ -166,7 +173,7 @@ async fn a_lost_end_begins_a_new_epoch_on_which_all_hubs_agree() {
     server.start_again().unwrap();
     let mut tails = Vec::new();
     for hub in &hubs {
-        eventually("the hub is back", async || hub.bounds().await.is_ok()).await;
+        answers(hub).await;
         tails.push(hub.tail().await.unwrap().1);
     }
     append(&hubs[0], "lost 1").await;
@@ -181,6 +188,7 @@ async fn a_lost_end_begins_a_new_epoch_on_which_all_hubs_agree() {
     append_at_last(&hubs[0], "new 2").await;
     for (hub, tail) in hubs.iter().zip(&mut tails) {
         assert_eq!(follow_to(tail, "new 2").await, ["new epoch", "new 1", "new 2"]);
+        answers(hub).await;
         assert_eq!(texts(hub).await, ["kept", "new 1", "new 2"]);
         let bounds = hub.bounds().await.unwrap();
         assert_eq!(bounds.epochs.iter().count(), 2);
@@ -241,6 +249,7 @@ async fn a_server_that_was_emptied_is_another_log() {
     append_at_last(&hubs[0], "new").await;
     for (hub, tail) in hubs.iter().zip(&mut tails) {
         assert_eq!(follow_to(tail, "new").await, ["new epoch", "new"]);
+        answers(hub).await;
         let bounds = hub.bounds().await.unwrap();
         assert_eq!(bounds.epochs.locate(old, bounds.newest), Located::Unknown);
         assert_eq!(texts(hub).await, ["new"]);
@@ -321,6 +330,80 @@ async fn what_is_too_old_is_hidden_at_once_and_told() {
     assert_eq!((bounds.oldest, bounds.newest), (None, old));
     let young = append(&log, "young").await.position;
     assert_eq!(log.bounds().await.unwrap().oldest, Some(young));
+}
+
+#[tokio::test]
+async fn a_hub_that_starts_after_retention_knows_whom_it_took_something_from() {
+    let server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let settings = || NatsSettings { age_max: Some(Duration::from_secs(2)), ..NatsSettings::default() };
+    let log = open_with(&address, settings()).await;
+    let old = append(&log, "old").await.position;
+    // Whoever starts leaves behind what it has read.
+    drop(open_with(&address, settings()).await);
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream(address.name()).await.unwrap();
+    let first = async || stream.get_info().await.unwrap().state.first_sequence;
+    eventually("the server has dropped it", async || first().await > 1).await;
+    append(&log, "young").await;
+    let late = open_with(&address, settings()).await;
+    let floor = async |filter: Filter| late.read(Position::BEFORE_ALL, &filter, PLENTY).await.unwrap().floor;
+    assert_eq!(floor(exact("a")).await, Some(old));
+    assert_eq!(floor(everything()).await, Some(old));
+    assert_eq!(floor(exact("quiet")).await, None, "no false alarm");
+}
+
+#[tokio::test]
+async fn an_index_that_is_full_counts_the_oldest_as_dropped() {
+    let server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let settings = NatsSettings { index_bytes_max: 20_000, ..NatsSettings::default() };
+    let log = open_with(&address, settings).await;
+    for number in 0..200 {
+        append(&log, &number.to_string()).await;
+    }
+    let kept = texts(&log).await;
+    assert!((20..180).contains(&kept.len()), "{} fit", kept.len());
+    assert_eq!(kept.last().map(String::as_str), Some("199"));
+    let page = log.read(Position::BEFORE_ALL, &exact("a"), PLENTY).await.unwrap();
+    assert!(page.floor.is_some(), "it is told");
+    assert_eq!(texts(&open(&address).await).await.len(), 200, "the server has them");
+}
+
+#[tokio::test]
+async fn many_events_are_looked_at_in_bounded_steps() {
+    let server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let log = open_with(&address, NatsSettings { recent_bytes_max: 0, ..NatsSettings::default() }).await;
+    append(&log, "first").await;
+    for batch in 0..50 {
+        let events = (0..100).map(|number| event("crowd", &format!("{batch}/{number}"))).collect();
+        log.append(Batch { events, key: None }).await.unwrap();
+    }
+    append(&log, "last").await;
+    let pattern = |text: &str| Filter {
+        matchers: vec![Validator::default().pattern(text).expect("a pattern")],
+        grants: Grants::NONE,
+    };
+    for (filter, expected) in
+        [(everything(), 5_002), (exact("crowd"), 5_000), (exact("a"), 2), (pattern("/none"), 0)]
+    {
+        let (mut after, mut heard, mut pages) = (Position::BEFORE_ALL, Vec::new(), 0);
+        loop {
+            let page = log.read(after, &filter, PLENTY).await.unwrap();
+            assert!(page.at_end || page.through > after);
+            (after, pages) = (page.through, pages + 1);
+            heard.extend(page.entries);
+            if page.at_end {
+                break;
+            }
+        }
+        assert_eq!(heard.len(), expected, "{filter:?}");
+        assert!(heard.is_sorted_by(|one, next| one.cursor.position < next.cursor.position));
+        assert!(pages < 10, "{pages} pages of {filter:?}");
+        let newest = log.last(expected + 1, &filter, PLENTY).await.unwrap();
+        assert_eq!(newest.entries, heard, "{filter:?}");
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
 use crate::{PATIENCE, port::Port};
@@ -111,7 +111,12 @@ impl NatsServer {
     pub fn freeze(&self, frozen: bool) -> anyhow::Result<()> {
         let child = self.running.as_ref().context("this nats-server is not running")?;
         let signal = if frozen { Signal::STOP } else { Signal::CONT };
-        kill_process(pid(child)?, signal).context("cannot signal nats-server")
+        kill_process(pid(child)?, signal).context("cannot signal nats-server")?;
+        if frozen {
+            // A signal is on its way for a while.
+            waitid(WaitId::Pid(pid(child)?), WaitIdOptions::STOPPED)?;
+        }
+        Ok(())
     }
 
     /// The address of the server.
