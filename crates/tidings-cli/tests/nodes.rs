@@ -30,9 +30,9 @@ async fn subscribers_wander_between_hubs_on_nats_that_goes_away_and_miss_nothing
     let addresses: Vec<_> = hubs.iter().map(Hub::address).collect();
     let wandered = wander(&addresses, outages(), async |round, load| {
         if round % 2 == 0 {
-            server.stop()?
+            server.stop()?;
         } else {
-            server.kill()?
+            server.kill()?;
         }
         load.is_refused(HUBS).await?;
         server.start_again()
