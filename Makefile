@@ -57,7 +57,7 @@ bench: ## Compare with nchan and axum, write docs/benchmarks.md; or less: SCENAR
 	$(CARGO) build --locked --release -p tidings-cli -p tidings-bench-axum -p tidings-bench-harness
 	target/release/tidings-bench-harness --rounds $(ROUNDS) $(addprefix --server ,$(SERVERS)) $(SCENARIOS)
 
-torture: ## The long tests: seam (SEAM_EVENTS=n), the log in files (CRASH_POINTS=n, 300 kills, every byte flipped), hubs on NATS, fuzzing (FUZZ_SECS=n)
+torture: ## The long tests: seam (SEAM_EVENTS=n), the log in files (CRASH_POINTS=n, 300 kills, every byte flipped), hubs on Redis and NATS, fuzzing (FUZZ_SECS=n)
 	TIDINGS_SEAM_EVENTS=$(SEAM_EVENTS) $(CARGO) test --locked --release -p tidings --test seam -- --nocapture
 	TIDINGS_CRASH_POINTS=$(CRASH_POINTS) TIDINGS_FLIP_STEP=1 $(CARGO) test --locked --release -p tidings-log --lib segment::
 	TIDINGS_KILLS=300 TIDINGS_KEYED=100000 $(CARGO) test --locked -p tidings-cli --test kills -- --nocapture
