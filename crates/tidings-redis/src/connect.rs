@@ -6,11 +6,11 @@
 //!
 //! Nothing waits without a limit: [`CONNECT_TIME_MAX`] for a connection with everything before it, [`RESPONSE_TIME_MAX`] for a command.
 
-use std::{fmt, time::Duration};
+use std::{convert::Infallible, fmt, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, TlsCertificates,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    PushInfo, RedisConnectionInfo, RedisError, TlsCertificates,
     aio::{MultiplexedConnection, PubSub},
     from_redis_value_ref,
 };
@@ -77,6 +77,22 @@ impl Connector {
     /// A connection for subscriptions.
     pub(crate) async fn subscriber(&self) -> Result<PubSub, Unreachable> {
         self.in_time(async { Ok(self.client().await?.get_async_pubsub().await?) }).await
+    }
+
+    /// A connection for commands and subscriptions alike (RESP3, which Redis speaks since version 6). `hear` is called with whatever the server
+    /// sends unasked, in order, and with its end; it must not wait.
+    pub(crate) async fn open_hearing(
+        &self,
+        hear: impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
+    ) -> Result<MultiplexedConnection, Unreachable> {
+        self.in_time(async {
+            let info = self.client().await?.get_connection_info().clone();
+            let login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+            let config = config(RESPONSE_TIME_MAX).set_push_sender(hear);
+            let client = Client::open(info.set_redis_settings(login))?;
+            Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+        })
+        .await
     }
 
     async fn in_time<T>(

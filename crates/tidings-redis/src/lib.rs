@@ -3,9 +3,11 @@
 //! - [`RedisUrl`] says which Redis: a single server, one that Sentinels watch over, or a Redis Cluster.
 //! - [`RedisLog`] is the log on Redis Streams, which any number of hubs share.
 //! - [`RedisCluster`] is what hubs share beside it: leases, state that expires, messages.
+//! - [`bridge`] takes what applications PUBLISH on plain channels, and sends out what the hub publishes, if that is wanted.
 //!
 //! Nothing of the client library is part of the interface of this crate.
 
+pub mod bridge;
 mod cluster;
 mod connect;
 mod line;

@@ -36,6 +36,11 @@ impl Census {
         Self { cluster, key: format!("{PREFIX}{name:016x}") }
     }
 
+    /// What the hubs share.
+    pub(crate) fn cluster(&self) -> &dyn Cluster {
+        &*self.cluster
+    }
+
     async fn say(&self, count: usize) -> Result<(), ClusterError> {
         self.cluster.set(&self.key, &(count as u64).to_be_bytes(), HOLDS_FOR).await
     }

@@ -257,6 +257,17 @@ impl Hub {
         self.shared.log.bounds().await
     }
 
+    /// The live end of the log: every event from now on, by whatever door it came, private ones included. This is for whoever carries events on;
+    /// subscribers [subscribe](Self::subscribe).
+    pub async fn tail(&self) -> Result<Box<dyn Tail>, Unavailable> {
+        Ok(self.shared.log.tail().await?.1)
+    }
+
+    /// What this hub shares with others beside the log.
+    pub fn cluster(&self) -> &dyn Cluster {
+        self.shared.census.cluster()
+    }
+
     /// Figures for metrics.
     pub fn stats(&self) -> HubStats {
         let (feeds, feed_bytes) = self.shared.feeds.size();

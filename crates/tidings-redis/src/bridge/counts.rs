@@ -1,0 +1,156 @@
+//! What a bridge has to tell: figures, the state that it is in, and complaints that do not fill the log.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// A complaint of one kind is logged at once, and then at most this often.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
+
+/// What a bridge has done since it started, and what it is doing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct BridgeFigures {
+    /// Messages that came, without those that this bridge had sent itself.
+    pub received: u64,
+    /// Events that were published to the hub.
+    pub published: u64,
+    /// Messages that could not be read.
+    pub undecodable: u64,
+    /// Messages whose events the validator refused, as over HTTP with 400.
+    pub invalid: u64,
+    /// Messages that were too large, as over HTTP with 413.
+    pub too_large: u64,
+    /// Messages for which the log had no room, as over HTTP with 507.
+    pub no_room: u64,
+    /// Messages that were dropped because too many waited while the hub took none.
+    pub dropped: u64,
+    /// Messages that were sent.
+    pub sent: u64,
+    /// Messages that may not have been sent, because the connection was lost meanwhile.
+    pub unsent: u64,
+    /// Messages that came back and were recognised.
+    pub returned: u64,
+    /// Connections that were lost. While there is none, messages are lost, too.
+    pub connections_lost: u64,
+    /// Bytes of messages that wait for the hub.
+    pub queue_bytes: u64,
+    /// Whether this process listens now.
+    pub is_listening: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) received: AtomicU64,
+    pub(super) published: AtomicU64,
+    pub(super) undecodable: AtomicU64,
+    pub(super) invalid: AtomicU64,
+    pub(super) too_large: AtomicU64,
+    pub(super) no_room: AtomicU64,
+    pub(super) dropped: AtomicU64,
+    pub(super) sent: AtomicU64,
+    pub(super) unsent: AtomicU64,
+    pub(super) returned: AtomicU64,
+    pub(super) connections_lost: AtomicU64,
+}
+
+pub(super) fn add(count: &AtomicU64, number: u64) {
+    // It counts and orders nothing else.
+    count.fetch_add(number, Ordering::Relaxed);
+}
+
+impl Counts {
+    pub(super) fn figures(&self, queue_bytes: usize, is_listening: bool) -> BridgeFigures {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        BridgeFigures {
+            received: read(&self.received),
+            published: read(&self.published),
+            undecodable: read(&self.undecodable),
+            invalid: read(&self.invalid),
+            too_large: read(&self.too_large),
+            no_room: read(&self.no_room),
+            dropped: read(&self.dropped),
+            sent: read(&self.sent),
+            unsent: read(&self.unsent),
+            returned: read(&self.returned),
+            connections_lost: read(&self.connections_lost),
+            queue_bytes: queue_bytes as u64,
+            is_listening,
+        }
+    }
+}
+
+/// What the bridge of this process is doing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// It asks whether it is to bridge.
+    Asking,
+    /// It cannot find out whether it is to bridge.
+    Uncertain(String),
+    /// Another hub of the cluster bridges.
+    StandingBy,
+    /// It is to bridge and has no connection.
+    Away(String),
+    /// It bridges.
+    Listening,
+}
+
+impl State {
+    /// Why messages do not reach the hub, if it is for this process to see to it.
+    pub(super) fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Asking => Some("it has not connected yet".to_owned()),
+            Self::Uncertain(problem) => Some(format!("which hub bridges is unknown: {problem}")),
+            Self::Away(problem) => Some(problem.clone()),
+            Self::StandingBy | Self::Listening => None,
+        }
+    }
+}
+
+/// Lets one complaint through at a time, and counts the others.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    last: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Complaints {
+    /// Whether to complain now, and if so of how many since the last time.
+    pub(super) fn add(&self) -> Option<u64> {
+        let now = Instant::now();
+        let mut last = self.last.lock().expect("nothing panics while it holds this");
+        match &mut *last {
+            Some((told, silent)) if now.duration_since(*told) < COMPLAINT_PAUSE => {
+                *silent += 1;
+                None
+            }
+            last => {
+                let silent = last.map_or(0, |(_, silent)| silent);
+                *last = Some((now, 0));
+                Some(silent + 1)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_complaint_a_minute_speaks_for_all() {
+        let complaints = Complaints::default();
+        assert_eq!(complaints.add(), Some(1));
+        for _ in 0..7 {
+            assert_eq!(complaints.add(), None);
+        }
+        tokio::time::advance(COMPLAINT_PAUSE).await;
+        assert_eq!(complaints.add(), Some(8));
+        assert_eq!(complaints.add(), None);
+    }
+}

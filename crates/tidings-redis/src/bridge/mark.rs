@@ -1,0 +1,56 @@
+//! How events that came through the bridge are known for what they are, so that they are not sent out again.
+//!
+//! The mark is in the log, so every hub of a cluster reads it, also the one that takes over: such an event is not meant for one connection, the
+//! bridge itself. Where a message of Juggernaut excepts a connection of its own, there is no room for that, and the event gets an id that says the
+//! same.
+
+use tidings_log::Event;
+use tidings_topic::{ConnectionId, NewEvent};
+
+#[derive(Debug)]
+pub(super) struct Mark {
+    connection: ConnectionId,
+    prefix: String,
+}
+
+impl Mark {
+    pub(super) fn new(connection: ConnectionId) -> Self {
+        Self { connection, prefix: format!("bridge-{connection}-") }
+    }
+
+    pub(super) fn put_on(&self, event: &mut NewEvent) {
+        if event.except.is_none() {
+            event.except = Some(self.connection);
+        } else {
+            let random = getrandom::u64().expect("the system gives random numbers");
+            event.id = Some(format!("{}{random:016x}", self.prefix));
+        }
+    }
+
+    pub(super) fn is_on(&self, event: &Event) -> bool {
+        event.except == Some(self.connection)
+            || event.id.as_ref().is_some_and(|id| id.as_str().starts_with(&self.prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_topic::Validator;
+
+    use super::*;
+
+    #[test]
+    fn an_event_that_was_marked_is_known_whomever_it_excepts() {
+        let mark = Mark::new(ConnectionId::from_random([1; 16]));
+        let other = Mark::new(ConnectionId::from_random([2; 16]));
+        let reader = ConnectionId::from_random([3; 16]);
+        for mut new in [NewEvent::new("a", "x"), NewEvent::new("a", "x").except(reader)] {
+            let except = new.except;
+            assert!(!mark.is_on(&Validator::default().event(new.clone()).unwrap()));
+            mark.put_on(&mut new);
+            let event = Validator::default().event(new).unwrap();
+            assert!(mark.is_on(&event) && !other.is_on(&event));
+            assert!(except.is_none() || event.except == except, "who is excepted stays so");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! From the inbox into the hub: decode, check, publish, in order.
+//!
+//! Messages are published in batches, so that a log that waits for a disk or a network costs once for all that came meanwhile. A batch that the
+//! hub cannot take now is offered again until it does, always under the same idempotency key, so that an outcome that was unknown becomes known
+//! and nothing is doubled. A message that can never be taken is counted, and the next ones go on.
+
+use std::{convert::Infallible, fmt::Display, sync::atomic::AtomicU64, time::Duration};
+
+use tidings_log::{Event, IdempotencyKey};
+
+use super::{NotTaken, Shared, counts::add, inbox::Message};
+use crate::connect::jittered;
+
+/// Most messages of one batch.
+const BATCH_MESSAGES_MAX: usize = 256;
+/// Bytes of one batch, unless a single message has more.
+const BATCH_BYTES_MAX: usize = 256 << 10;
+/// How long to wait before a batch is offered again, at first and at last.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Publishes what comes, for ever.
+pub(super) async fn pour(shared: &Shared) -> Infallible {
+    let mut keys = Keys::new();
+    loop {
+        let messages = shared.inbox.take(BATCH_MESSAGES_MAX, BATCH_BYTES_MAX).await;
+        let mut parts: Vec<_> = messages.iter().map(|message| events(shared, message)).collect();
+        parts.retain(|events| !events.is_empty());
+        if parts.is_empty() || offer(shared, parts.concat(), keys.next()).await.is_ok() {
+            continue;
+        }
+        // It was all or nothing. Where the log has no room for all of them, it may have some for one.
+        for events in parts {
+            if let Err(reason) = offer(shared, events, keys.next()).await {
+                refuse(shared, &shared.counts.no_room, &reason);
+            }
+        }
+    }
+}
+
+/// The valid events of a message: all of them, or none.
+fn events(shared: &Shared, message: &Message) -> Vec<Event> {
+    let settings = &shared.settings;
+    let mut new = match settings.format.decode(&message.channel, &message.payload) {
+        Ok(new) => new,
+        Err(problem) => {
+            refuse(shared, &shared.counts.undecodable, &problem);
+            return Vec::new();
+        }
+    };
+    // In a format whose messages share one channel, some may be for others.
+    new.retain(|event| event.topics.iter().any(|topic| settings.covers(topic)));
+    if settings.both_ways {
+        for event in &mut new {
+            shared.mark.put_on(event);
+        }
+    }
+    let checked: Result<Vec<_>, _> = new.into_iter().map(|event| shared.door.check(event)).collect();
+    checked.unwrap_or_else(|problem| {
+        refuse(shared, &shared.counts.invalid, &problem);
+        Vec::new()
+    })
+}
+
+/// Offers events until they are published, or never will be.
+async fn offer(shared: &Shared, events: Vec<Event>, key: IdempotencyKey) -> Result<(), String> {
+    let count = events.len() as u64;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match shared.door.publish(events.clone(), key.clone()).await {
+            Ok(()) => {
+                add(&shared.counts.published, count);
+                return Ok(());
+            }
+            Err(NotTaken::Never(reason)) => return Err(reason),
+            Err(NotTaken::Now(reason)) => {
+                if let Some(times) = shared.waiting.add() {
+                    tracing::warn!(bridge = %shared.settings, %reason, times, "messages wait: the hub takes no events now");
+                }
+                tokio::time::sleep(jittered(pause)).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Counts a message that is not published, and says why.
+pub(super) fn refuse(shared: &Shared, count: &AtomicU64, reason: &dyn Display) {
+    add(count, 1);
+    if let Some(messages) = shared.refusals.add() {
+        tracing::warn!(bridge = %shared.settings, messages, %reason, "messages were refused; the reason is that of the last one");
+    }
+}
+
+/// Names for batches that nobody else uses.
+struct Keys {
+    run: u128,
+    number: u64,
+}
+
+impl Keys {
+    fn new() -> Self {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).expect("the system gives random numbers");
+        Self { run: u128::from_be_bytes(random), number: 0 }
+    }
+
+    fn next(&mut self) -> IdempotencyKey {
+        self.number += 1;
+        IdempotencyKey::new(&format!("bridge-{:032x}-{}", self.run, self.number)).expect("visible ASCII")
+    }
+}

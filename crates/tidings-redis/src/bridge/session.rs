@@ -1,0 +1,164 @@
+//! One connection of a bridge: what comes over it, what goes out, and how its end is found.
+//!
+//! Messages and answers share the connection (RESP3). What comes is handed over by the client library while it reads, to [`Ear`], which never waits:
+//! a queue between the two would have no limit.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use redis::{PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::Notify,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{Shared, counts::add, echoes::Echoes, inbox::Message, outwards::Outwards, pour::refuse};
+use crate::{Connector, connect::Unreachable};
+
+/// How often the server is asked whether it is there. With the limit on answers, a connection that is dead and silent is found within twice this time.
+const PING_PAUSE: Duration = Duration::from_secs(5);
+
+/// A connection that is subscribed to everything that is bridged.
+pub(super) struct Session {
+    connection: MultiplexedConnection,
+    ear: Arc<Ear>,
+}
+
+/// Why there is no connection any more, or yet.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum Lost {
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    #[error("{0}")]
+    Redis(String),
+    #[error("the connection was closed")]
+    Closed,
+}
+
+impl From<RedisError> for Lost {
+    fn from(error: RedisError) -> Self {
+        Self::Redis(error.to_string())
+    }
+}
+
+impl Session {
+    /// Connects and subscribes.
+    pub(super) async fn open(shared: &Arc<Shared>) -> Result<Self, Lost> {
+        let ear =
+            Arc::new(Ear { shared: Arc::clone(shared), echoes: Echoes::default(), closed: Notify::new() });
+        let connector = Connector::new(shared.settings.url.clone(), "{tidings}");
+        let hear = {
+            let ear = Arc::clone(&ear);
+            move |push| {
+                ear.hear(push);
+                Ok::<_, Infallible>(())
+            }
+        };
+        let mut connection = connector.open_hearing(hear).await?;
+        let (channels, patterns) = shared.settings.subscriptions();
+        if !channels.is_empty() {
+            connection.subscribe(channels).await?;
+        }
+        if !patterns.is_empty() {
+            connection.psubscribe(patterns).await?;
+        }
+        Ok(Self { connection, ear })
+    }
+
+    /// Sends what is to go out, until the connection is lost.
+    pub(super) async fn serve(&mut self, outwards: &mut Outwards) -> Lost {
+        let mut pings = interval(PING_PAUSE);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let done = tokio::select! {
+                () = self.ear.closed.notified() => return Lost::Closed,
+                _ = pings.tick() => self.ping().await,
+                messages = outwards.next() => self.send(&messages).await,
+            };
+            if let Err(error) = done {
+                return error.into();
+            }
+        }
+    }
+
+    async fn ping(&mut self) -> Result<(), RedisError> {
+        redis::cmd("PING").query_async(&mut self.connection).await
+    }
+
+    /// Publishes messages. If that fails, they may have been published or not, and are not sent again: better once at most than twice.
+    async fn send(&mut self, messages: &[Message]) -> Result<(), RedisError> {
+        let mut pipe = redis::pipe();
+        for Message { channel, payload } in messages {
+            self.ear.echoes.expect(channel, payload);
+            pipe.cmd("PUBLISH").arg(channel).arg(payload).ignore();
+        }
+        let sent: Result<(), _> = pipe.query_async(&mut self.connection).await;
+        let counts = &self.ear.shared.counts;
+        add(if sent.is_ok() { &counts.sent } else { &counts.unsent }, messages.len() as u64);
+        sent
+    }
+}
+
+/// Takes what the server says.
+struct Ear {
+    shared: Arc<Shared>,
+    echoes: Echoes,
+    closed: Notify,
+}
+
+impl Ear {
+    /// Confirmations of subscriptions are no messages, nor is anything else that is not named here.
+    fn hear(&self, push: PushInfo) {
+        let mut data = push.data.into_iter();
+        let mut text = || match data.next() {
+            Some(Value::BulkString(text)) => Some(text),
+            _ => None,
+        };
+        match push.kind {
+            PushKind::Disconnection => self.closed.notify_one(),
+            PushKind::Message => {
+                if let (Some(channel), Some(payload)) = (text(), text()) {
+                    self.take(channel, None, payload);
+                }
+            }
+            PushKind::PMessage => {
+                if let (Some(pattern), Some(channel), Some(payload)) = (text(), text(), text()) {
+                    self.take(channel, Some(&pattern), payload);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take(&self, channel: Vec<u8>, pattern: Option<&[u8]>, payload: Vec<u8>) {
+        let shared = &*self.shared;
+        let (settings, counts) = (&shared.settings, &shared.counts);
+        if !shared.right.is_held() {
+            return;
+        }
+        let Ok(channel) = String::from_utf8(channel) else {
+            add(&counts.received, 1);
+            return refuse(shared, &counts.undecodable, &"the name of the channel is not UTF-8");
+        };
+        let pattern = pattern.map(|pattern| std::str::from_utf8(pattern).expect("it is one of ours"));
+        if pattern.is_some_and(|pattern| settings.comes_otherwise(&channel, pattern)) {
+            return;
+        }
+        if settings.both_ways && self.echoes.is_own(&channel, &payload) {
+            return add(&counts.returned, 1);
+        }
+        add(&counts.received, 1);
+        if payload.len() > settings.message_bytes_max {
+            let reason =
+                format!("it has {} bytes; the limit is {}", payload.len(), settings.message_bytes_max);
+            return refuse(shared, &counts.too_large, &reason);
+        }
+        if shared.inbox.push(Message { channel, payload }) {
+            return;
+        }
+        add(&counts.dropped, 1);
+        if let Some(messages) = shared.drops.add() {
+            let bytes_max = settings.queue_bytes_max;
+            tracing::error!(bridge = %settings, messages, bytes_max, "messages are LOST: the hub takes no events, and too many wait");
+        }
+    }
+}

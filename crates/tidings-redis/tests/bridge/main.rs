@@ -1,0 +1,6 @@
+//! The bridge between a real Redis server and real hubs.
+
+mod coming_in;
+mod going_out;
+mod stage;
+mod taking_turns;

@@ -1,0 +1,184 @@
+//! Hubs with bridges, and somebody who listens on the Redis beside them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use redis::{AsyncCommands, PushInfo, PushKind, aio::MultiplexedConnection};
+use tidings::{
+    Event, Hub, IdempotencyKey, Invalid, NewEvent, PublishError, Unavailable,
+    log::{Entry, Tail, TailItem, cluster::Cluster},
+};
+use tidings_redis::bridge::{Bridge, BridgeFigures, BridgeSettings, Door, NotTaken};
+use tidings_testkit::{PATIENCE, RedisServer};
+use tokio::{sync::mpsc, time::timeout};
+
+/// The door of a hub, which a test may shut.
+#[derive(Debug)]
+pub(crate) struct HubDoor {
+    hub: Hub,
+    pub(crate) is_shut: AtomicBool,
+    /// Publishes and does not say so, once.
+    pub(crate) is_forgetful: AtomicBool,
+}
+
+#[async_trait]
+impl Door for HubDoor {
+    fn check(&self, event: NewEvent) -> Result<Event, Invalid> {
+        self.hub.validator().event(event)
+    }
+
+    async fn publish(&self, events: Vec<Event>, key: IdempotencyKey) -> Result<(), NotTaken> {
+        if self.is_shut.load(Ordering::Relaxed) {
+            return Err(NotTaken::Now("the door is shut".to_owned()));
+        }
+        let published = self.hub.publish_events(events, Some(key)).await;
+        if self.is_forgetful.swap(false, Ordering::Relaxed) {
+            return Err(NotTaken::Now("the answer was lost".to_owned()));
+        }
+        published.map(drop).map_err(|error| match error {
+            PublishError::Full(_) => NotTaken::Never(error.to_string()),
+            _ => NotTaken::Now(error.to_string()),
+        })
+    }
+
+    async fn tail(&self) -> Result<Box<dyn Tail>, Unavailable> {
+        self.hub.tail().await
+    }
+
+    fn cluster(&self) -> &dyn Cluster {
+        self.hub.cluster()
+    }
+}
+
+/// A hub, its bridge, and what its log receives.
+pub(crate) struct Bridged {
+    pub(crate) hub: Hub,
+    pub(crate) door: Arc<HubDoor>,
+    pub(crate) bridge: Bridge,
+    heard: Box<dyn Tail>,
+    unread: std::collections::VecDeque<Arc<Entry>>,
+}
+
+impl Bridged {
+    /// A hub of its own with a bridge that listens.
+    pub(crate) async fn start(server: &RedisServer, parameters: &str) -> Self {
+        let bridged = Self::of(Hub::in_memory().await, settings(server, parameters)).await;
+        bridged.until("the bridge to listen", |figures| figures.is_listening).await;
+        bridged
+    }
+
+    /// A bridge of this hub, which may not listen yet.
+    pub(crate) async fn of(hub: Hub, settings: BridgeSettings) -> Self {
+        let heard = hub.tail().await.unwrap();
+        let (is_shut, is_forgetful) = (AtomicBool::new(false), AtomicBool::new(false));
+        let door = Arc::new(HubDoor { hub: hub.clone(), is_shut, is_forgetful });
+        let bridge = Bridge::start(settings, Arc::clone(&door) as Arc<dyn Door>);
+        Self { hub, door, bridge, heard, unread: std::collections::VecDeque::new() }
+    }
+
+    /// The next event in the log.
+    pub(crate) async fn next(&mut self) -> Event {
+        while self.unread.is_empty() {
+            let item = timeout(PATIENCE, self.heard.next(64 << 10)).await.expect("an event");
+            if let Some(TailItem::Entries(entries)) = item {
+                self.unread.extend(entries);
+            }
+        }
+        self.unread.pop_front().expect("there is one").event.clone()
+    }
+
+    /// The data of the next events.
+    pub(crate) async fn data(&mut self, count: usize) -> Vec<String> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            all.push(self.next().await.data);
+        }
+        all
+    }
+
+    pub(crate) async fn publish(&self, topic: &str, data: &str) {
+        self.hub.publish(NewEvent::new(topic, data)).await.unwrap();
+    }
+
+    /// Waits until the bridge tells a trouble such as this.
+    pub(crate) async fn until_trouble(&self, is_right: impl Fn(&str) -> bool) {
+        let waiting = async {
+            while !self.bridge.trouble().is_some_and(|trouble| is_right(&trouble)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = timeout(PATIENCE, waiting).await;
+        waited.unwrap_or_else(|_| panic!("the trouble is {:?}", self.bridge.trouble()));
+    }
+
+    /// Waits until the figures are as they should be.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        are_right: impl Fn(&BridgeFigures) -> bool,
+    ) -> BridgeFigures {
+        let waiting = async {
+            loop {
+                let figures = self.bridge.figures();
+                if are_right(&figures) {
+                    return figures;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = timeout(PATIENCE, waiting).await;
+        waited.unwrap_or_else(|_| panic!("waited in vain for {what}: {:?}", self.bridge.figures()))
+    }
+}
+
+pub(crate) fn settings(server: &RedisServer, parameters: &str) -> BridgeSettings {
+    format!("{}?{parameters}", server.url()).parse().unwrap()
+}
+
+/// An application that has nothing to do with Tidings: it subscribes and publishes.
+pub(crate) struct Application {
+    connection: MultiplexedConnection,
+    heard: mpsc::UnboundedReceiver<PushInfo>,
+}
+
+impl Application {
+    pub(crate) async fn start(server: &RedisServer, channels: &[&str]) -> Self {
+        let client = redis::Client::open(format!("{}?protocol=resp3", server.url())).unwrap();
+        let (hear, heard) = mpsc::unbounded_channel();
+        let config = redis::AsyncConnectionConfig::new().set_push_sender(hear);
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
+        if !channels.is_empty() {
+            connection.subscribe(channels).await.unwrap();
+        }
+        Self { connection, heard }
+    }
+
+    /// Publishes, and says how many connections received it.
+    pub(crate) async fn publish(&mut self, channel: &str, payload: impl AsRef<[u8]>) -> usize {
+        self.connection.publish(channel, payload.as_ref()).await.unwrap()
+    }
+
+    /// The next message.
+    pub(crate) async fn next(&mut self) -> String {
+        loop {
+            let push = timeout(PATIENCE, self.heard.recv()).await.expect("a message").expect("a connection");
+            if push.kind == PushKind::Message {
+                return redis::from_redis_value(push.data[1].clone()).unwrap();
+            }
+        }
+    }
+
+    pub(crate) async fn messages(&mut self, count: usize) -> Vec<String> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            all.push(self.next().await);
+        }
+        all
+    }
+}
