@@ -20,6 +20,7 @@ use std::{
 
 use tidings::TopicGlob;
 use tidings_auth::AuthConfig;
+use tidings_redis::bridge::BridgeSettings;
 use tidings_server::{AllowedOrigin, ParseOriginError};
 use url::Url;
 
@@ -49,6 +50,7 @@ pub(crate) struct ServeConfig {
     pub(crate) public_url: Option<Url>,
     pub(crate) allow_origins: Vec<AllowedOrigin>,
     pub(crate) streams: Vec<String>,
+    pub(crate) bridges: Vec<BridgeSettings>,
     pub(crate) keeping: Keeping,
     /// Rules that are put into `keeping` when it is known what their matchers mean.
     pub(crate) retention: Retention,
@@ -115,6 +117,7 @@ impl ServeConfig {
                 word.parse().map_err(|error: ParseOriginError| error.to_string())
             })?,
             streams: merged.many("stream", |topic| Ok(topic.to_owned()))?,
+            bridges: merged.many("bridge", values::bridge)?,
             keeping: keeping(&mut merged, &folder)?,
             heartbeat_secs: merged.value("heartbeat_secs", values::count)?,
             retry_millis: merged.value("retry_millis", values::number)?,
@@ -299,6 +302,7 @@ mod tests {
             (_, "retain") => "1h",
             (_, "log") => "json",
             (Kind::Texts, _) => "chat",
+            (Kind::Urls, _) => "redis://localhost?channels=chat",
             (_, _) => "7KiB",
         }
     }

@@ -3,6 +3,7 @@
 //! A command is a module in [`commands`]; each ends with nothing to tell or with one [`Failure`], which becomes one line
 //! on standard error and an exit code: 2 when the command line or the configuration is wrong, 1 when anything else is.
 
+mod bridges;
 mod commands;
 mod config;
 mod failure;

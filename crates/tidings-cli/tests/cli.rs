@@ -122,6 +122,8 @@ fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["serve", "--public-url", "hub.example"], &["--public-url", "https://hub.example.com"]),
         (&["serve", "--public-url", "http://a.example/stream"], &["--public-url", "/stream"]),
         (&["serve", "--stream", ""], &["--stream", "empty"]),
+        (&["serve", "--bridge", "redis://localhost"], &["--bridge", "channels=chat"]),
+        (&["serve", "--bridge", "redis://h?channels=a&format=sse"], &["--bridge", "flask-sse"]),
         (&["serve", "--verbose=maybe"], &["--verbose", "`maybe`"]),
         (&["serve", "--log", "xml"], &["--log", "text nor json"]),
         (&["serve", "--config", "/nowhere/t.toml"], &["--config", "/nowhere/t.toml"]),

@@ -18,6 +18,7 @@
 
 mod accept;
 mod access;
+mod companion;
 mod connection;
 mod faces;
 mod friendly;
@@ -39,6 +40,7 @@ mod shedding;
 mod slots;
 mod streams;
 
+pub use companion::{Companion, Figure};
 pub use connection::{
     BodyError, ConnectionMetrics, ConnectionSettings, Drain, NoRoom, PeerAddress, RequestBody, read_body,
     serve,

@@ -1,6 +1,7 @@
 //! Counters for `/metrics`. None has a label per topic: their number does not depend on what clients send.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -12,6 +13,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text},
     metrics::{
+        MetricType,
         counter::{ConstCounter, Counter},
         family::Family,
         gauge::{ConstGauge, Gauge},
@@ -20,7 +22,7 @@ use prometheus_client::{
 };
 use tidings::Hub;
 
-use crate::ConnectionMetrics;
+use crate::{Companion, ConnectionMetrics, Figure};
 
 /// What the HTTP faces count.
 #[derive(Debug)]
@@ -38,7 +40,11 @@ pub(crate) struct Metrics {
 pub(crate) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Metrics {
-    pub(crate) fn new(hub: Hub, connections: Option<Arc<ConnectionMetrics>>) -> Self {
+    pub(crate) fn new(
+        hub: Hub,
+        connections: Option<Arc<ConnectionMetrics>>,
+        companions: Vec<Arc<dyn Companion>>,
+    ) -> Self {
         let mut registry = Registry::with_prefix("tidings");
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
@@ -57,6 +63,7 @@ impl Metrics {
         );
         registry.register("requests_refused", "Requests that were answered with an error", refused.clone());
         registry.register_collector(Box::new(Figures { hub, connections }));
+        registry.register_collector(Box::new(Companions(companions)));
         Self { streams_opened, streams_closed, streams_shed, refused, ready, registry }
     }
 
@@ -140,6 +147,37 @@ impl Collector for Figures {
         )?;
         for (reason, count) in connections.refused() {
             ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+        }
+        Ok(())
+    }
+}
+
+/// What runs beside the hub. There are as many labels as the operator has configured.
+#[derive(Debug)]
+struct Companions(Vec<Arc<dyn Companion>>);
+
+impl Collector for Companions {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        // Each figure is described once, whoever has it.
+        let mut families = BTreeMap::<_, Vec<_>>::new();
+        for companion in &self.0 {
+            let label = [(companion.kind(), companion.name())];
+            for figure in companion.figures() {
+                families.entry(figure.name).or_default().push((label.clone(), figure));
+            }
+        }
+        for (name, figures) in families {
+            let (_, Figure { help, is_counter, .. }) = figures[0];
+            let kind = if is_counter { MetricType::Counter } else { MetricType::Gauge };
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (label, figure) in figures {
+                let encoder = family.encode_family(&label)?;
+                if is_counter {
+                    ConstCounter::new(figure.value).encode(encoder)?;
+                } else {
+                    ConstGauge::new(i64::try_from(figure.value).unwrap_or(i64::MAX)).encode(encoder)?;
+                }
+            }
         }
         Ok(())
     }

@@ -17,17 +17,26 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Events are accepted and delivered.
+/// Events are accepted and delivered, and nothing beside the hub is in trouble.
 pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
-    let health = app.hub.health().await;
-    health
-        .map(|()| "ready\n")
-        .map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "health", sentence(error)))
+    check(&app).await.map(|()| "ready\n")
+}
+
+async fn check(app: &App) -> Result<(), Problem> {
+    let refuse = |what, why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, what, why);
+    app.hub.health().await.map_err(|error| refuse("health", sentence(error)))?;
+    for companion in &app.settings.companions {
+        if let Some(trouble) = companion.trouble() {
+            let (kind, name) = (companion.kind(), companion.name());
+            return Err(refuse(kind, format!("The {kind} {name} is in trouble: {trouble}.")));
+        }
+    }
+    Ok(())
 }
 
 /// The figures, in the format of OpenMetrics.
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
-    let is_ready = app.hub.health().await.is_ok();
+    let is_ready = check(&app).await.is_ok();
     match app.metrics.render(is_ready) {
         Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
         Err(_) => {

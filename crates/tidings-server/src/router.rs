@@ -49,7 +49,11 @@ impl App {
             door: Door::new(authenticator, settings.keyless, settings.anonymous_subscribers),
             origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
             slots: Slots::new(settings.streams_max, settings.streams_per_address_max),
-            metrics: Arc::new(Metrics::new(hub.clone(), settings.connection_metrics.clone())),
+            metrics: Arc::new(Metrics::new(
+                hub.clone(),
+                settings.connection_metrics.clone(),
+                settings.companions.clone(),
+            )),
             settings,
             hub,
         }))

@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use tidings::Matcher;
 use url::Url;
 
-use crate::ConnectionMetrics;
+use crate::{Companion, ConnectionMetrics};
 
 /// Settings of the [`router`](crate::router()). The limits on events and matchers themselves are those of the hub's
 /// [`Validator`](tidings::Validator).
@@ -43,6 +43,8 @@ pub struct Settings {
     pub charset_utf8: bool,
     /// What the connections below have to tell, for `/metrics`. Default: nothing.
     pub connection_metrics: Option<Arc<ConnectionMetrics>>,
+    /// What runs beside the hub, for `/metrics` and `/readyz`. Default: nothing.
+    pub companions: Vec<Arc<dyn Companion>>,
 }
 
 impl Default for Settings {
@@ -61,6 +63,7 @@ impl Default for Settings {
             summary_events_max: 50,
             charset_utf8: false,
             connection_metrics: None,
+            companions: Vec::new(),
         }
     }
 }

@@ -16,11 +16,12 @@ use url::Url;
 
 use super::{
     banner, block_on,
-    listening::{Listening, base_url, start_log},
+    listening::{Ended, Listening, base_url, start_log},
     memory::give_back_when_calm,
     threads,
 };
 use crate::{
+    bridges::Bridges,
     config::{HUB_PATH, ServeConfig, SettingFlags},
     failure::Failure,
     output::{harmless, print_line},
@@ -30,8 +31,8 @@ use crate::{
 const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
 
 const PRECEDENCE: &str = "Every setting may also stand in the environment (--retain-bytes is TIDINGS_RETAIN_BYTES, \
-    lists are separated by commas) or in the file (retain_bytes). Flags overrule the environment, and the environment \
-    overrules the file. Keys, the issuer of tokens private topics and retention by topic stand in the file alone:\n\n  \
+    lists are separated by commas, bridges by spaces) or in the file (retain_bytes). Flags overrule the environment, and the environment \
+    overrules the file. Keys, the issuer of tokens, private topics and retention by topic stand in the file alone:\n\n  \
     private_topics = [\"user-*\"]\n\n  \
     [[key]]                         # `tidings key new` makes one\n  \
     name = \"app\"\n  \
@@ -161,6 +162,7 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     let hub = store.hub().validator(validator).settings(settings).start().await.map_err(Failure::runtime)?;
 
     let metrics = Arc::<ConnectionMetrics>::default();
+    let bridges = Bridges::start(&config.bridges, &hub);
     let mut settings = Settings::default();
     settings.default_topics = default_topics;
     settings.anonymous_subscribers = config.anonymous;
@@ -173,6 +175,7 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     settings.body_secs = config.body_secs;
     settings.charset_utf8 = config.charset_utf8;
     settings.connection_metrics = Some(Arc::clone(&metrics));
+    settings.companions = bridges.companions();
     let service = faces(hub.clone(), authenticator, settings);
 
     tokio::spawn(give_back_when_calm(Arc::clone(&metrics)));
@@ -189,7 +192,15 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
         dead_peer_secs: config.dead_peer_secs,
         drain_secs: config.drain_secs,
     };
-    let serve = |listener, ended| tidings_server::serve(listener, service, connections, metrics, ended);
+    let serve = |listener, ended: Ended| {
+        // Whoever takes over bridges from this moment on, not when the last stream has drained.
+        let ended = async move {
+            let drain = ended.await;
+            bridges.stop().await;
+            drain
+        };
+        tidings_server::serve(listener, service, connections, metrics, ended)
+    };
     listening.serve(hub, store, config.drain_secs, config.upgrade_secs, serve).await
 }
 

@@ -211,10 +211,13 @@ impl clap::FromArgMatches for StoreFlags {
     }
 }
 
-/// A variable that is empty says nothing. One that holds a list separates with commas.
+/// A variable that is empty says nothing. One that holds a list separates with commas, or if there are URLs in it with spaces.
 fn from_variable(setting: &Setting, words: Vec<String>) -> Option<Vec<String>> {
     if words.iter().all(String::is_empty) {
         return None;
+    }
+    if setting.kind == Kind::Urls {
+        return Some(words.iter().flat_map(|word| word.split_whitespace()).map(str::to_owned).collect());
     }
     if setting.kind != Kind::Texts {
         return Some(words);
@@ -236,7 +239,7 @@ fn arg(setting: &'static Setting) -> Arg {
         .env(setting.variable())
         .hide_env(true)
         .allow_hyphen_values(true)
-        .action(if setting.kind == Kind::Texts { ArgAction::Append } else { ArgAction::Set });
+        .action(if setting.is_list() { ArgAction::Append } else { ArgAction::Set });
     let arg = match setting.short {
         Some(short) => arg.short(short),
         None => arg,
@@ -263,18 +266,18 @@ pub(crate) fn from_file(file: &mut toml::Table, file_name: &str) -> Result<Layer
 
 fn words(setting: &Setting, value: toml::Value) -> Result<Vec<String>, &'static str> {
     match (setting.kind, value) {
-        (Kind::Texts, toml::Value::Array(values)) => values
+        (Kind::Texts | Kind::Urls, toml::Value::Array(values)) => values
             .into_iter()
             .map(|value| match value {
                 toml::Value::String(word) => Ok(word),
                 _ => Err("a list of texts"),
             })
             .collect(),
-        (Kind::Text | Kind::Texts | Kind::Number, toml::Value::String(word)) => Ok(vec![word]),
+        (Kind::Text | Kind::Texts | Kind::Urls | Kind::Number, toml::Value::String(word)) => Ok(vec![word]),
         (Kind::Text | Kind::Number, toml::Value::Integer(number)) => Ok(vec![number.to_string()]),
         (Kind::Flag | Kind::Choice, toml::Value::Boolean(truth)) => Ok(vec![truth.to_string()]),
         (Kind::Flag | Kind::Choice, _) => Err("true or false, without quotation marks"),
-        (Kind::Texts, _) => Err("a list of texts"),
+        (Kind::Texts | Kind::Urls, _) => Err("a list of texts"),
         (Kind::Number, _) => Err("a whole number"),
         (Kind::Text, _) => Err("a text"),
     }
@@ -358,7 +361,7 @@ mod tests {
                     assert_eq!(given(std::slice::from_ref(&flag)), Some(vec!["true".to_owned()]));
                     assert_eq!(given(&[format!("{flag}=false")]), Some(vec!["false".to_owned()]));
                 }
-                Kind::Texts => {
+                Kind::Texts | Kind::Urls => {
                     let twice = [flag.clone(), "a".to_owned(), flag.clone(), "b".to_owned()];
                     assert_eq!(given(&twice), Some(vec!["a".to_owned(), "b".to_owned()]));
                 }
@@ -378,6 +381,8 @@ mod tests {
         assert_eq!(parsed(one, "a,b"), Some(vec!["a,b".to_owned()]));
         assert_eq!(parsed(many, ""), None);
         assert_eq!(parsed(many, "a, b"), Some(vec!["a".to_owned(), "b".to_owned()]));
+        let urls = ["redis://h?channels=a,b".to_owned(), "redis://i?channels=c".to_owned()];
+        assert_eq!(parsed(setting("bridge").unwrap(), &urls.join(" ")), Some(urls.to_vec()));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) fn to_toml(merged: &Merged, access: &Access, retention: &Retention) -
 fn value(setting: &Setting, words: &[String]) -> toml::Value {
     let text = |word: &String| toml::Value::String(without_password(word).into_owned());
     match (setting.kind, words) {
-        (Kind::Texts, words) => toml::Value::Array(words.iter().map(text).collect()),
+        (Kind::Texts | Kind::Urls, words) => toml::Value::Array(words.iter().map(text).collect()),
         (kind, [word]) => {
             let number = word.parse().ok().filter(|_| kind == Kind::Number).map(toml::Value::Integer);
             let truth = values::truth(word).ok().filter(|_| setting.is_boolean()).map(toml::Value::Boolean);

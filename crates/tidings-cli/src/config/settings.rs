@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Text,
     /// A list of texts; the flag may be repeated.
     Texts,
+    /// A list of URLs, in which commas and passwords may stand: the variable separates them with spaces, and the passwords are never shown.
+    Urls,
     /// A whole number.
     Number,
     /// True or false; the flag alone means true.
@@ -56,6 +58,10 @@ impl Setting {
         format!("TIDINGS_{}", self.name.to_ascii_uppercase())
     }
 
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.kind, Kind::Texts | Kind::Urls)
+    }
+
     pub(crate) fn is_boolean(&self) -> bool {
         matches!(self.kind, Kind::Flag | Kind::Choice)
     }
@@ -83,6 +89,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Web pages of this origin may use the hub, with credentials; * is every origin, without; repeatable",
     ),
     texts("stream", "TOPIC", EVENTS, "What a plain /stream subscribes to; repeatable"),
+    Setting {
+        kind: Kind::Urls,
+        ..texts(
+            "bridge",
+            "URL",
+            EVENTS,
+            "What applications PUBLISH on a Redis is published here: redis://host?channels=chat,news&patterns=room-*, with \
+             &format=flask-sse, django-eventstream or juggernaut, and &both_ways=true to send out what is published here (docs/coming-from.md); \
+             repeatable",
+        )
+    },
     text(
         "store",
         "STORE",

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
+use tidings_redis::{InvalidRedisUrl, bridge::BridgeSettings};
 use url::Url;
 
 /// The word for "no limit".
@@ -108,6 +109,11 @@ pub(crate) fn public_url(word: &str) -> Result<Url, String> {
         url.set_path(HUB_PATH);
     }
     Ok(url)
+}
+
+/// A bridge to what applications publish on a Redis.
+pub(crate) fn bridge(word: &str) -> Result<BridgeSettings, String> {
+    word.parse().map_err(|error: InvalidRedisUrl| format!("is no bridge: {error}"))
 }
 
 /// How the log is written.

@@ -1,0 +1,110 @@
+//! The bridges of a hub: between `tidings-redis`, which knows no hub, and `tidings-server`, which knows no Redis.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use tidings::{
+    Event, Hub, IdempotencyKey, Invalid, NewEvent, PublishError, Unavailable,
+    log::{Tail, cluster::Cluster},
+};
+use tidings_redis::bridge::{Bridge, BridgeSettings, Door, NotTaken};
+use tidings_server::{Companion, Figure};
+
+/// Bridges that run until this value is dropped.
+pub(crate) struct Bridges(Vec<Arc<Numbered>>);
+
+impl Bridges {
+    /// Starts a bridge for each of these settings.
+    pub(crate) fn start(settings: &[BridgeSettings], hub: &Hub) -> Self {
+        let bridges = settings.iter().enumerate().map(|(index, settings)| {
+            let bridge = Bridge::start(settings.clone(), Arc::new(HubDoor(hub.clone())));
+            Arc::new(Numbered { number: index + 1, bridge })
+        });
+        Self(bridges.collect())
+    }
+
+    /// What the server tells of them.
+    pub(crate) fn companions(&self) -> Vec<Arc<dyn Companion>> {
+        self.0.iter().map(|bridge| Arc::clone(bridge) as Arc<dyn Companion>).collect()
+    }
+
+    /// Stops them all and lets other hubs take over.
+    pub(crate) async fn stop(&self) {
+        join_all(self.0.iter().map(|numbered| numbered.bridge.stop())).await;
+    }
+}
+
+/// A bridge, told from the others by its place among the settings: who may read the figures need not know where a Redis is.
+#[derive(Debug)]
+struct Numbered {
+    number: usize,
+    bridge: Bridge,
+}
+
+impl Companion for Numbered {
+    fn kind(&self) -> &'static str {
+        "bridge"
+    }
+
+    fn name(&self) -> String {
+        self.number.to_string()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.bridge.trouble().map(|_| "it has no connection, and the log says why".to_owned())
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let figures = self.bridge.figures();
+        let (counter, gauge) = (Figure::counter, Figure::gauge);
+        vec![
+            gauge("bridge_listening", "1 while this process listens", figures.is_listening.into()),
+            gauge("bridge_queue_bytes", "Bytes of messages that wait for the hub", figures.queue_bytes),
+            counter("bridge_received", "Messages that came", figures.received),
+            counter("bridge_published", "Events that were published", figures.published),
+            counter("bridge_undecodable", "Messages that could not be read", figures.undecodable),
+            counter("bridge_invalid", "Messages that the validator refused", figures.invalid),
+            counter("bridge_too_large", "Messages that were too large", figures.too_large),
+            counter("bridge_no_room", "Messages for which the log had no room", figures.no_room),
+            counter(
+                "bridge_dropped",
+                "Messages dropped because too many waited for the hub",
+                figures.dropped,
+            ),
+            counter("bridge_sent", "Messages that were sent", figures.sent),
+            counter("bridge_unsent", "Messages that may not have been sent", figures.unsent),
+            counter("bridge_returned", "Messages that came back and were recognised", figures.returned),
+            counter("bridge_connections_lost", "Connections that were lost", figures.connections_lost),
+        ]
+    }
+}
+
+/// The door by which a bridge publishes: the validator and the pressure of the hub hold as at every other.
+#[derive(Debug)]
+struct HubDoor(Hub);
+
+#[async_trait]
+impl Door for HubDoor {
+    fn check(&self, event: NewEvent) -> Result<Event, Invalid> {
+        self.0.validator().event(event)
+    }
+
+    async fn publish(&self, events: Vec<Event>, key: IdempotencyKey) -> Result<(), NotTaken> {
+        match self.0.publish_events(events, Some(key)).await {
+            Ok(_) => Ok(()),
+            Err(error @ (PublishError::Full(_) | PublishError::Invalid(_))) => {
+                Err(NotTaken::Never(error.to_string()))
+            }
+            Err(error) => Err(NotTaken::Now(error.to_string())),
+        }
+    }
+
+    async fn tail(&self) -> Result<Box<dyn Tail>, Unavailable> {
+        self.0.tail().await
+    }
+
+    fn cluster(&self) -> &dyn Cluster {
+        self.0.cluster()
+    }
+}

@@ -1,0 +1,171 @@
+//! `tidings serve --bridge`: real hubs, a real Redis, real connections.
+
+use std::time::Duration;
+
+use tidings_testkit::{EventStream, Hub, PATIENCE, RedisServer};
+use tokio::time::{sleep, timeout};
+
+const LISTENS: &str = "the bridge listens";
+
+async fn bridged(server: &RedisServer, parameters: &str, more: &[&str]) -> Hub {
+    let bridge = format!("{}?{parameters}", server.url());
+    let mut hub = Hub::serve(&[&["--stream", "chat", "--bridge", &bridge], more].concat()).await.unwrap();
+    hub.printed(LISTENS).await.unwrap();
+    hub
+}
+
+async fn publish(server: &RedisServer, message: &str) {
+    server.command(&["PUBLISH", "chat", message]).await.unwrap();
+}
+
+/// Waits until `/readyz` is answered so, and returns what it says.
+async fn until_ready(hub: &Hub, status: u16) -> String {
+    let asking = async {
+        loop {
+            let answer = hub.request("GET /readyz", b"").await.unwrap();
+            if answer.status == status {
+                return answer.text();
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("/readyz never was {status}"))
+}
+
+#[tokio::test]
+async fn a_thousand_browsers_hear_a_channel_in_one_order_over_one_connection() {
+    const STREAMS: usize = 1_000;
+    let server = RedisServer::start().await.unwrap();
+    let hub = bridged(&server, "channels=chat", &[]).await;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        streams.push(EventStream::open(hub.address(), "/stream").await.unwrap());
+    }
+    for round in 0..10 {
+        let messages = [0, 1, 2].map(|who| format!("{round} {who}"));
+        let [one, two, three] = &messages;
+        tokio::join!(publish(&server, one), publish(&server, two), publish(&server, three));
+    }
+    let first = streams[0].messages(30).await.unwrap();
+    let mut all: Vec<_> = (0..30).map(|number| format!("{} {}", number / 3, number % 3)).collect();
+    let mut sorted = first.clone();
+    all.sort();
+    sorted.sort();
+    assert_eq!(sorted, all, "the first frame is the first message, and none is missing or there twice");
+    for stream in &mut streams[1..] {
+        assert_eq!(stream.messages(30).await.unwrap(), first);
+    }
+    let subscribers = server.command(&["PUBSUB", "NUMSUB", "chat"]).await.unwrap();
+    assert_eq!(subscribers, "chat\n1", "however many listen");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_restarted_is_found_again_and_meanwhile_the_hub_says_that_it_is_not_ready() {
+    let mut server = RedisServer::start().await.unwrap();
+    let mut hub = bridged(&server, "channels=chat", &[]).await;
+    let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
+    until_ready(&hub, 200).await;
+    server.kill().await.unwrap();
+    let told = until_ready(&hub, 503).await;
+    assert!(told.contains("bridge 1") && !told.contains(&server.address().to_string()), "{told}");
+    // Everything but the bridge works.
+    hub.publish("chat", "by HTTP").await.unwrap();
+    server.start_again().await.unwrap();
+    until_ready(&hub, 200).await;
+    publish(&server, "by Redis").await;
+    assert_eq!(stream.messages(2).await.unwrap(), ["by HTTP", "by Redis"]);
+    hub.printed("the bridge listens again; what was published meanwhile is lost").await.unwrap();
+    let figures = hub.request("GET /metrics", b"").await.unwrap().text();
+    for line in [
+        "tidings_bridge_connections_lost_total{bridge=\"1\"} 1",
+        "tidings_bridge_published_total{bridge=\"1\"} 1",
+        "tidings_bridge_listening{bridge=\"1\"} 1",
+    ] {
+        assert!(figures.lines().any(|found| found == line), "{line} in {figures}");
+    }
+}
+
+#[tokio::test]
+async fn of_hubs_that_share_a_store_one_bridges_and_another_takes_over_when_it_is_killed() {
+    let server = RedisServer::start().await.unwrap();
+    let store = server.url();
+    let shared = ["--store", store.as_str()];
+    let mut first = bridged(&server, "channels=chat&both_ways=true", &shared).await;
+    let bridge = format!("{}?channels=chat&both_ways=true", server.url());
+    let arguments = ["--stream", "chat", "--bridge", &bridge, "--store", &store];
+    let mut second = Hub::serve(&arguments).await.unwrap();
+    second.printed("this one stands by").await.unwrap();
+    until_ready(&second, 200).await;
+
+    let mut stream = EventStream::open(second.address(), "/stream").await.unwrap();
+    publish(&server, "from outside").await;
+    second.publish("chat", "from the second").await.unwrap();
+    first.publish("chat", "from the first").await.unwrap();
+    let lines = ["from outside", "from the second", "from the first"];
+    assert_eq!(stream.messages(3).await.unwrap(), lines);
+
+    first.kill().await.unwrap();
+    second.printed(LISTENS).await.unwrap();
+    publish(&server, "taken over").await;
+    assert_eq!(stream.messages(1).await.unwrap(), ["taken over"]);
+    // And one that stops hands over at once.
+    first.start_again().await.unwrap();
+    first.printed("this one stands by").await.unwrap();
+    let mut stream = EventStream::open(first.address(), "/stream").await.unwrap();
+    second.ask_to_stop().unwrap();
+    first.printed(LISTENS).await.unwrap();
+    publish(&server, "handed over").await;
+    assert_eq!(stream.messages(1).await.unwrap(), ["handed over"]);
+    second.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn bridges_stand_in_the_file_and_in_the_environment_too() {
+    let server = RedisServer::start().await.unwrap();
+    let urls = format!("{0}?channels=chat,news {0}?channels=other&format=flask-sse", server.url());
+    let mut hub = Hub::not_started(["serve"]).unwrap().with_environment("TIDINGS_BRIDGE", &urls);
+    hub.start_again().await.unwrap();
+    until_ready(&hub, 200).await;
+    let mut stream = EventStream::open(hub.address(), "/stream?topic=news&topic=other").await.unwrap();
+    server.command(&["PUBLISH", "news", "raw"]).await.unwrap();
+    assert_eq!(stream.messages(1).await.unwrap(), ["raw"]);
+    server.command(&["PUBLISH", "other", "{\"data\":[1]}"]).await.unwrap();
+    assert_eq!(stream.messages(1).await.unwrap(), ["[1]"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidings.toml");
+    std::fs::write(&file, format!("bridge = [\"{}?channels=chat\"]\n", server.url())).unwrap();
+    let mut hub = Hub::serve(&["--config", file.to_str().unwrap()]).await.unwrap();
+    hub.printed(LISTENS).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_counted_and_told_once_and_the_next_message_is_heard() {
+    let server = RedisServer::start().await.unwrap();
+    let hub = bridged(&server, "channels=chat&format=flask-sse", &[]).await;
+    let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
+    for message in ["nonsense", "{\"data\":1,\"id\":\"a\\nb\"}", "nonsense", "{\"data\":\"heard\"}"] {
+        publish(&server, message).await;
+    }
+    assert_eq!(stream.messages(1).await.unwrap(), ["heard"]);
+    let figures = hub.request("GET /metrics", b"").await.unwrap().text();
+    assert!(figures.contains("tidings_bridge_undecodable_total{bridge=\"1\"} 2"), "{figures}");
+    assert!(figures.contains("tidings_bridge_invalid_total{bridge=\"1\"} 1"), "{figures}");
+    let told = hub.output().iter().filter(|line| line.contains("messages were refused")).count();
+    assert_eq!(told, 1);
+}
+
+#[tokio::test]
+async fn a_successor_takes_the_bridge_over_with_the_socket() {
+    let server = RedisServer::start().await.unwrap();
+    let store = server.url();
+    let mut hub = bridged(&server, "channels=chat", &["--store", &store, "--drain-secs", "60"]).await;
+    hub.upgrade().await.unwrap();
+    let mut output = hub.watch_output().unwrap();
+    let listens = |lines: &Vec<String>| lines.iter().filter(|line| line.contains(LISTENS)).count() == 2;
+    timeout(PATIENCE, output.wait_for(listens)).await.expect("the successor to listen").unwrap();
+    let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
+    publish(&server, "after the upgrade").await;
+    assert_eq!(stream.messages(1).await.unwrap(), ["after the upgrade"]);
+    assert_eq!(server.command(&["PUBSUB", "NUMSUB", "chat"]).await.unwrap(), "chat\n1");
+}
