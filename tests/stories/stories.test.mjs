@@ -28,3 +28,8 @@ test('an answer that comes token by token survives a refresh and a killed hub', 
   isInReadme('tidings serve --store ./events --retain 1h', 'http://127.0.0.1:8080/topics/answer-7?since=earliest');
   await run(t, 'tokens.sh');
 });
+
+test('a Flask application goes on publishing to Redis, and Tidings is its stream', async (t) => {
+  isInReadme(`tidings serve --stream chat --bridge 'redis://localhost?channels=chat'`);
+  await run(t, 'flask.sh');
+});

@@ -1,0 +1,124 @@
+// Other people's servers: Redis, nginx, Flask. Each has a free port and a folder of its own, and ends with its test.
+
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { PYTHON } from './client.mjs';
+import { atEnd } from './ending.mjs';
+import { Journal, lines } from './journal.mjs';
+
+const execute = promisify(execFile);
+const EXAMPLE = fileURLToPath(new URL('../../examples/flask', import.meta.url));
+// Debian keeps nginx where the PATH of an ordinary user does not look.
+const PATH = `${process.env.PATH}:/usr/sbin`;
+/** A port may be taken between its choice and its use; then another is tried. */
+const ATTEMPTS = 5;
+
+/** Starts a program and waits until it prints a line that matches; once more, with another port, if it ends instead. */
+async function start(t, command, isReady) {
+  for (let attempt = 1; ; attempt++) {
+    const port = await freePort();
+    const [program, args, options] = command(port);
+    const printed = new Journal();
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+    for (const stream of [child.stdout, child.stderr]) lines(stream, (line) => printed.add(line));
+    let ended = false;
+    child.on('exit', () => {
+      ended = true;
+      printed.add('(ended)');
+    });
+    child.on('error', (error) => {
+      ended = true;
+      printed.add(String(error));
+    });
+    const end = async () => {
+      if (ended) return;
+      const exit = once(child, 'exit');
+      child.kill();
+      await exit;
+    };
+    atEnd(t, end);
+    await printed.until(`${program} to be ready`, (all) => ended || all.some((line) => isReady.test(line)));
+    if (!ended) return { port, printed, end };
+    if (attempt === ATTEMPTS) throw new Error(`${program} did not start: ${printed.entries.join('\n')}`);
+  }
+}
+
+async function freePort() {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+function folder(t) {
+  const path = mkdtempSync(join(tmpdir(), 'tidings-'));
+  atEnd(t, () => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+/** A real Redis server. */
+export class Redis {
+  static async start(t) {
+    const dir = folder(t);
+    const args = (port) => ['--bind', '127.0.0.1', '--port', String(port), '--save', '', '--dir', dir];
+    const { port } = await start(t, (port) => ['redis-server', args(port)], /Ready to accept connections/);
+    return new Redis(port);
+  }
+
+  constructor(port) {
+    this.port = port;
+    this.url = `redis://127.0.0.1:${port}`;
+  }
+
+  /** One command, as `redis-cli` sends it. */
+  async cli(...args) {
+    const { stdout } = await execute('redis-cli', ['-e', '-p', String(this.port), ...args]);
+    return stdout.trim();
+  }
+}
+
+/** The application of examples/flask; resolves with its origin. */
+export async function flask(t, environment) {
+  const options = { cwd: EXAMPLE, env: { ...process.env, ...environment, PYTHONDONTWRITEBYTECODE: '1' } };
+  const args = (port) => ['-m', 'flask', '--app', 'app', 'run', '--port', String(port)];
+  const { port } = await start(t, (port) => [PYTHON, args(port), options], /Running on/);
+  return `http://127.0.0.1:${port}`;
+}
+
+/** nginx with the configuration of examples/flask in front of these two; resolves with its origin. */
+export async function nginx(t, application, hub) {
+  const dir = folder(t);
+  const server = readFileSync(join(EXAMPLE, 'nginx.conf'), 'utf8');
+  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${dir}/${name};`);
+  const command = (port) => {
+    const here = server
+      .replace('127.0.0.1:8000', `127.0.0.1:${port}`)
+      .replace('http://127.0.0.1:5000', application)
+      .replace('http://127.0.0.1:8080', hub);
+    const all = `daemon off; worker_processes 1; pid ${dir}/pid; events {} http { access_log off; ${paths.join(' ')}\n${here}}`;
+    writeFileSync(join(dir, 'nginx.conf'), all);
+    return ['nginx', ['-e', 'stderr', '-g', 'error_log stderr notice;', '-c', join(dir, 'nginx.conf')], { env: { ...process.env, PATH } }];
+  };
+  const { port } = await start(t, command, /start worker process \d/);
+  return `http://127.0.0.1:${port}`;
+}
+
+/** Runs a piece of Python, with the environment of the tests, and resolves with what it printed. */
+export async function python(code, environment = {}) {
+  const { stdout } = await execute(PYTHON, ['-c', code], { env: { ...process.env, ...environment } });
+  return stdout;
+}
+
+/** Starts a piece of Python that goes on until the test ends; resolves with what it prints, once it has printed `ready`. */
+export async function background(t, code, environment = {}) {
+  const { printed } = await start(t, () => [PYTHON, ['-u', '-c', code], { env: { ...process.env, ...environment } }], /^ready$/);
+  return printed;
+}
