@@ -48,8 +48,8 @@ lint: setup ## Formatting, clippy, dependency rules (cargo-deny) and the scripts
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	tests/deny
 	shellcheck -x $(SHELL_SCRIPTS)
-	$(CACHE)/python/bin/ruff check tests
-	$(CACHE)/python/bin/ruff format --check tests
+	$(CACHE)/python/bin/ruff check --config tests/ruff.toml tests examples
+	$(CACHE)/python/bin/ruff format --config tests/ruff.toml --check tests examples
 	cd tests && npx --no-install eslint .
 
 bench: ## Compare with nchan and axum, write docs/benchmarks.md; or less: SCENARIOS="fanout many" SERVERS="tidings" ROUNDS=1
