@@ -2,16 +2,22 @@
 //!
 //! A **batch** is one message, so that it is stored whole or not at all:
 //!
-//!     version 1 · number of events · for each: flags · number of topics · topics · id? · type? · retry? · except? · data
+//! ```text
+//! version 1 · number of events · for each: flags · number of topics · topics · id? · type? · retry? · except? · data
+//! ```
 //!
 //! A **deletion** is one, too, and says which topic was deleted, and who missed what by it:
 //!
-//!     version 1 · topic · number of audiences · for each: flags · number of topics · topics · number of the newest event
+//! ```text
+//! version 1 · topic · number of audiences · for each: flags · number of topics · topics · number of the newest event
+//! ```
 //!
 //! Beside the stream stand the **audiences** of what was read, so that a hub that starts later knows whom retention has taken something from:
 //!
-//!     version 1 · stream · epoch · last message · forgotten through · number of audiences · for each: flags · number of topics · topics ·
-//!     newest that is gone · oldest kept · newest
+//! ```text
+//! version 1 · stream · epoch · last message · forgotten through · number of audiences · for each: flags · number of topics · topics ·
+//! newest that is gone · oldest kept · newest
+//! ```
 //!
 //! Numbers are LEB128, texts have their length in front. Whatever does not decode is passed over and counted by who reads it: one bad message holds nobody up.
 
