@@ -23,11 +23,14 @@ use std::time::{Duration, Instant};
 use memchr::memchr_iter;
 
 use check::check;
-pub(crate) use check::parsed;
+pub(crate) use check::{check_http2, parsed};
 use framing::Framing;
 pub(crate) use refusal::Refusal;
 
-/// How long and how large a head may be.
+/// RFC 9113, 3.4: what a client sends first that knows that it may speak HTTP/2. It was chosen to be no request of HTTP/1.
+pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long and how large a head may be, and what may stand in place of the first one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeadLimits {
     /// From the start of a connection to its first byte.
@@ -38,6 +41,8 @@ pub(crate) struct HeadLimits {
     pub(crate) keep_alive: Duration,
     /// Request line, header lines and line ends together.
     pub(crate) head_bytes_max: usize,
+    /// The first bytes of a connection may be [`HTTP2_PREFACE`].
+    pub(crate) http2: bool,
 }
 
 /// What to do with the bytes that are waiting.
@@ -49,6 +54,8 @@ pub(crate) enum Decision {
     Release(usize),
     /// They are not a request; say so and close.
     Refuse(Refusal),
+    /// They are the preface of HTTP/2, and perhaps more: this connection has no heads of HTTP/1.
+    Http2,
     /// They break the body of a request that hyper has already: its handler is told that the body ends here.
     Broken,
 }
@@ -77,8 +84,8 @@ pub(crate) struct HeadGate {
 enum Phase {
     /// No byte of a head has come. `head_until` is set for the first request: its time runs from the start.
     Quiet { until: Instant, head_until: Option<Instant> },
-    /// A head has begun.
-    Head { until: Instant, scan: Scan },
+    /// A head has begun. `may_be_http2`: so far, it may also be the preface of HTTP/2.
+    Head { until: Instant, scan: Scan, may_be_http2: bool },
     /// A head has passed, its body is coming.
     Body(Framing),
     /// The request is complete, its answer is not.
@@ -106,10 +113,13 @@ impl HeadGate {
         }
         if let Phase::Quiet { head_until, .. } = self.phase {
             let until = head_until.unwrap_or(now + self.limits.head);
-            self.phase = Phase::Head { until, scan: Scan::default() };
+            let may_be_http2 = self.limits.http2 && head_until.is_some();
+            self.phase = Phase::Head { until, scan: Scan::default(), may_be_http2 };
         }
         match &mut self.phase {
             Phase::Quiet { .. } | Phase::Answering => Decision::Wait,
+            Phase::Head { may_be_http2: true, .. } if bytes.starts_with(HTTP2_PREFACE) => Decision::Http2,
+            Phase::Head { may_be_http2: true, .. } if HTTP2_PREFACE.starts_with(bytes) => Decision::Wait,
             Phase::Head { scan, .. } => match scan.end_of_head(bytes, self.limits.head_bytes_max) {
                 Err(refusal) => Decision::Refuse(refusal),
                 Ok(None) => Decision::Wait,

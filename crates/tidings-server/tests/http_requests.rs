@@ -34,7 +34,7 @@ fn malformed() -> Vec<(u16, String)> {
         (501, format!("CONNECT localhost:80 HTTP/1.1\r\n{HOST}\r\n")),
         (505, format!("GET / HTTP/2.0\r\n{HOST}\r\n")),
         (505, format!("GET / HTTP/1.2\r\n{HOST}\r\n")),
-        (505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
+        (505, "PRI * HTTP/2.0\r\n\r\nsm\r\n\r\n".to_owned()),
         (400, "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()),
         (431, format!("GET / HTTP/1.1\r\n{HOST}X: {}\r\n\r\n", "x".repeat(33_000))),
         (431, format!("GET /{} HTTP/1.1\r\n{HOST}\r\n", "x".repeat(33_000))),

@@ -189,6 +189,7 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
         heads_max: config.heads_max,
         heads_waiting_max: config.heads_waiting_max,
         raw_streams: config.raw_streams,
+        http2: config.http2,
         dead_peer_secs: config.dead_peer_secs,
         drain_secs: config.drain_secs,
     };

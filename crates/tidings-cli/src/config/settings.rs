@@ -186,6 +186,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
             "Whether streams over HTTP/1.1 leave the HTTP library, at a tenth of the memory (Linux); switch it off when in doubt: true or false",
         )
     },
+    Setting {
+        kind: Kind::Choice,
+        default: Is("true"),
+        ..flag(
+            "http2",
+            LIMITS,
+            "Whether those who begin with HTTP/2, as proxies do, are answered in it: 128 requests at a time on a connection that costs some 24 \
+             KiB, each stream 2 more; otherwise they get 505: true or false",
+        )
+    },
     number("first_byte_secs", LIMITS, "A connection that says nothing for this long is closed", Is("5")),
     number("head_secs", LIMITS, "The head of a request must arrive in this time, or gets 408", Is("10")),
     number("body_secs", LIMITS, "The body of a request must arrive in this time, or gets 408", Is("30")),

@@ -48,6 +48,11 @@ impl Exchange {
         *self.turn.lock().expect(NO_PANIC) = turn;
     }
 
+    /// Gives back what the first head waited for, where no request has come to be answered.
+    pub(super) fn end_turn(&self) {
+        *self.turn.lock().expect(NO_PANIC) = None;
+    }
+
     /// The last byte of the answer's body has been handed to hyper; true once per answer.
     pub(super) fn take_body_done(&self) -> bool {
         if !self.body_done.load(Relaxed) {
@@ -99,7 +104,7 @@ where
             Err(ordinary) => response = ordinary,
         }
     }
-    *exchange.turn.lock().expect(NO_PANIC) = None;
+    exchange.end_turn();
     let is_stream = response
         .headers()
         .get(header::CONTENT_TYPE)

@@ -41,7 +41,7 @@ const READ_BYTES: usize = 8 * 1024;
 const AHEAD_BYTES_MAX: usize = 8 * 1024;
 /// After an answer that ends a connection: how long, and for how many bytes, the client is listened to, so that what it still sends does
 /// not reset the connection and take the answer with it.
-const LINGER_SECS: u64 = 2;
+pub(super) const LINGER_SECS: u64 = 2;
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 /// See the module's documentation.
@@ -73,6 +73,8 @@ enum Outcome {
     Open,
     Ended,
     Refused(Refusal),
+    /// The client speaks HTTP/2: what is in the buffer, and all that comes, is for others.
+    Http2,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
@@ -119,6 +121,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
                     self.waited_for = None;
                     self.released = length;
                     continue;
+                }
+                Decision::Http2 => {
+                    self.waited_for = None;
+                    self.outcome = Outcome::Http2;
+                    return Poll::Ready(Ok(true));
                 }
                 Decision::Refuse(refusal) => {
                     self.refuse(refusal);
@@ -175,6 +182,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
     /// No byte of an unanswered request is here.
     pub(super) fn is_quiet(&self) -> bool {
         self.gate.is_quiet() && self.buffer.is_empty()
+    }
+
+    /// The client has begun with the preface of HTTP/2: what remains to be done is `into_http2`.
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.outcome == Outcome::Http2
+    }
+
+    /// The socket, and what has been read from it.
+    pub(super) fn into_http2(self) -> (IO, Vec<u8>) {
+        (self.io, self.buffer)
     }
 
     /// What the buffer costs now.
@@ -248,22 +265,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
                 // Whoever is given up has sent nothing more, and there are many of them.
                 refusal != Refusal::HeadCrowded
             }
-            Outcome::Open | Outcome::Ended => !self.is_quiet(),
+            Outcome::Open | Outcome::Ended | Outcome::Http2 => !self.is_quiet(),
         };
         self.io.shutdown().await?;
         if !has_unread || self.input_ended {
             return Ok(());
         }
-        self.buffer = Vec::with_capacity(READ_BYTES);
-        let mut left = LINGER_BYTES_MAX;
-        loop {
-            self.buffer.clear();
-            let read = self.io.read_buf(&mut self.buffer).await?;
-            if read == 0 || read > left {
-                return Ok(());
-            }
-            left -= read;
-        }
+        hear_out(&mut self.io).await
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -328,6 +336,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
             self.is_read_put_off = false;
             cx.waker().wake_by_ref();
         }
+    }
+}
+
+/// Reads on, within bounds, from a client that has been told the last word: see [`LINGER_BYTES_MAX`].
+pub(super) async fn hear_out(io: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(READ_BYTES);
+    let mut left = LINGER_BYTES_MAX;
+    loop {
+        buffer.clear();
+        let read = io.read_buf(&mut buffer).await?;
+        if read == 0 || read > left {
+            return Ok(());
+        }
+        left -= read;
     }
 }
 

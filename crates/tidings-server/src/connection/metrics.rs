@@ -29,6 +29,8 @@ pub struct ConnectionMetrics {
     pub refused_large: AtomicU64,
     /// 400: the head was malformed or ambiguous.
     pub refused_malformed: AtomicU64,
+    /// HTTP/2 connections that were ended because their frames asked for nothing.
+    pub refused_flood: AtomicU64,
     /// 505 and 501: another version of HTTP, or CONNECT.
     pub refused_unsupported: AtomicU64,
     /// Kept connections that were closed without a request: after `keep_alive_secs`, or because others needed the room. This is no refusal.
@@ -37,7 +39,7 @@ pub struct ConnectionMetrics {
 
 impl ConnectionMetrics {
     /// The refusals with a label for each, in a fixed order.
-    pub fn refused(&self) -> [(&'static str, u64); 7] {
+    pub fn refused(&self) -> [(&'static str, u64); 8] {
         [
             ("full", self.refused_full.load(Relaxed)),
             ("silent", self.refused_silent.load(Relaxed)),
@@ -45,6 +47,7 @@ impl ConnectionMetrics {
             ("crowded", self.refused_crowded.load(Relaxed)),
             ("large", self.refused_large.load(Relaxed)),
             ("malformed", self.refused_malformed.load(Relaxed)),
+            ("flood", self.refused_flood.load(Relaxed)),
             ("unsupported", self.refused_unsupported.load(Relaxed)),
         ]
     }

@@ -17,7 +17,7 @@ use tokio::{
 use super::*;
 
 const GET: &[u8] = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
-const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+pub(super) const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
 impl Transport for DuplexStream {
     const IS_SOCKET: bool = false;
@@ -101,13 +101,13 @@ impl Client {
 }
 
 /// A day of the runtime's own time, which passes at once when nothing else is to do.
-async fn patiently<T>(future: impl Future<Output = T>) -> T {
+pub(super) async fn patiently<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(24 * 60 * 60), future).await.expect("it never came")
 }
 
-type TestBody = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type TestBody = UnsyncBoxBody<Bytes, Infallible>;
 
-async fn handle(
+pub(super) async fn handle(
     request: Request<RequestBody>,
     watch: Arc<StreamWatch>,
 ) -> Result<Response<TestBody>, Infallible> {
@@ -122,6 +122,7 @@ async fn handle(
             Err(error) => text(error.to_string()),
         },
         "/large" => text("x".repeat(1024 * 1024)),
+        "/gush" => Response::new(Gushing { watch }.boxed_unsync()),
         "/stream" => {
             let mut response = Response::new(Endless { greeting: Some(": hi\n"), watch }.boxed_unsync());
             response
@@ -135,9 +136,38 @@ async fn handle(
 
 /// What became of a stream.
 #[derive(Default)]
-struct StreamWatch {
-    dropped: AtomicBool,
-    polls: AtomicU64,
+pub(super) struct StreamWatch {
+    pub(super) dropped: AtomicBool,
+    pub(super) polls: AtomicU64,
+}
+
+/// How much [`Gushing`] gives at a time.
+pub(super) const GUSH_BYTES: usize = 64 * 1024;
+
+static GUSH: [u8; GUSH_BYTES] = [b'x'; GUSH_BYTES];
+
+/// A body without an end that always has more.
+struct Gushing {
+    watch: Arc<StreamWatch>,
+}
+
+impl Body for Gushing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.watch.polls.fetch_add(1, Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&GUSH)))))
+    }
+}
+
+impl Drop for Gushing {
+    fn drop(&mut self) {
+        self.watch.dropped.store(true, Relaxed);
+    }
 }
 
 /// A stream that greets and never says another word, and keeps a record of itself.

@@ -42,6 +42,31 @@ pub(crate) fn parsed<R>(bytes: &[u8], then: impl FnOnce(&Request<'_, '_>, usize)
     }
 }
 
+/// Judges a request of HTTP/2 by the rules that [`check`] has for heads of HTTP/1, as far as the frames have not seen to them already: where a
+/// message ends is theirs, and so is what a field may hold.
+pub(crate) fn check_http2<B>(request: &http::Request<B>) -> Result<(), Refusal> {
+    if request.method() == http::Method::CONNECT {
+        return Err(Refusal::MethodConnect);
+    }
+    let path = request.uri().path();
+    if !(path.starts_with('/') || (path == "*" && request.method() == http::Method::OPTIONS)) {
+        return Err(Refusal::TargetMalformed);
+    }
+    // RFC 9113, 8.3.1: the authority, or else Host, as one of them at least says; whoever says both says the same.
+    let mut hosts = request.headers().get_all(http::header::HOST).iter();
+    let named = hosts.next().map(http::HeaderValue::as_bytes);
+    if hosts.next().is_some() {
+        return Err(Refusal::HostDoubled);
+    }
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    match (authority, named) {
+        (Some(authority), Some(named)) if !authority.eq_ignore_ascii_case(named) => Err(Refusal::HostDoubled),
+        (Some(host), _) | (None, Some(host)) if is_host(host) => Ok(()),
+        (None, None) => Err(Refusal::HostMissing),
+        _ => Err(Refusal::HostMalformed),
+    }
+}
+
 fn refusal_of(error: Error, head: &[u8]) -> Refusal {
     match error {
         Error::TooManyHeaders => Refusal::HeadersTooMany,

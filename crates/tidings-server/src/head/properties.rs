@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-use super::{Decision, tests::judge};
+use super::{Decision, HTTP2_PREFACE, tests::judge};
 
 /// A valid request: its bytes.
 fn any_request() -> impl Strategy<Value = Vec<u8>> {
@@ -61,9 +61,10 @@ proptest! {
         requests in vec(any_request(), 1..4),
         edits in vec((any::<Index>(), any::<bool>(), prop_oneof![Just(b'\n'), Just(b'\r'), Just(b' '), Just(b':'), Just(0), any::<u8>()]), 0..4),
         padding in prop_oneof![4 => Just(0), 1 => 0_usize..2_000],
+        preface in prop_oneof![2 => Just(0), 1 => 0..=HTTP2_PREFACE.len()],
         cuts in vec(any::<Index>(), 0..12),
     ) {
-        let mut bytes = requests.concat();
+        let mut bytes = [&HTTP2_PREFACE[..preface], &requests.concat()].concat();
         for (at, replace, byte) in edits {
             let at = at.index(bytes.len());
             if replace { bytes[at] = byte } else { bytes.insert(at, byte) }

@@ -43,12 +43,8 @@ impl Refusal {
     /// The whole response. It is always the last one on its connection.
     pub(crate) fn response(self, now: SystemTime) -> Vec<u8> {
         let status = self.status();
-        let title = status.canonical_reason().expect("the statuses above are registered");
-        let body = format!(
-            r#"{{"type":"about:blank","title":"{title}","status":{},"detail":"{}"}}"#,
-            status.as_u16(),
-            self.detail()
-        );
+        let title = self.title();
+        let body = self.document();
         format!(
             "HTTP/1.1 {} {title}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
              Cache-Control: no-store\r\nConnection: close\r\nDate: {}\r\n\r\n{body}",
@@ -57,6 +53,20 @@ impl Refusal {
             httpdate::fmt_http_date(now),
         )
         .into_bytes()
+    }
+
+    /// The problem details of the answer.
+    pub(crate) fn document(self) -> String {
+        format!(
+            r#"{{"type":"about:blank","title":"{}","status":{},"detail":"{}"}}"#,
+            self.title(),
+            self.status().as_u16(),
+            self.detail()
+        )
+    }
+
+    fn title(self) -> &'static str {
+        self.status().canonical_reason().expect("the statuses above are registered")
     }
 
     /// One sentence for the person who reads the answer. It quotes nothing of the request and needs no JSON escape.
@@ -70,7 +80,7 @@ impl Refusal {
             Self::LineFeedBare => "A line of the head ends with a bare line feed; lines end with CR LF.",
             Self::CarriageReturnBare => "The head holds a carriage return without a line feed.",
             Self::RequestLineMalformed => {
-                "This is not an HTTP request line. (This port speaks plain HTTP/1.1, without TLS.)"
+                "This is not an HTTP request line. (This port speaks plain HTTP, without TLS.)"
             }
             Self::TargetMalformed => {
                 "The request target is malformed; characters outside of a URL's are written percent-encoded, # as %23."
@@ -78,7 +88,7 @@ impl Refusal {
             Self::HeaderMalformed => {
                 "A header line is malformed: a name, a colon right behind it, a value without control characters, on one line."
             }
-            Self::HostMissing => "HTTP/1.1 asks for a Host header.",
+            Self::HostMissing => "There is no Host header (in HTTP/2: no authority).",
             Self::HostDoubled => "There is more than one Host header.",
             Self::HostMalformed => "The host is not a name or an address with an optional port.",
             Self::LengthMalformed => "Content-Length is not a number.",
@@ -86,7 +96,9 @@ impl Refusal {
             Self::LengthWithEncoding => "Content-Length and Transfer-Encoding exclude each other.",
             Self::EncodingUnknown => "The only Transfer-Encoding is chunked, once.",
             Self::EncodingTooNew => "HTTP/1.0 has no Transfer-Encoding.",
-            Self::VersionUnknown => "This port speaks HTTP/1.1 and HTTP/1.0.",
+            Self::VersionUnknown => {
+                "This port speaks HTTP/1.1 and HTTP/1.0, and HTTP/2 to clients that begin with its preface, unless that is switched off."
+            }
             Self::MethodConnect => "This server is no proxy.",
         }
     }

@@ -5,6 +5,7 @@ const LIMITS: HeadLimits = HeadLimits {
     head: Duration::from_secs(10),
     keep_alive: Duration::from_secs(75),
     head_bytes_max: 1024,
+    http2: true,
 };
 
 /// What the gate made of some bytes.
@@ -156,7 +157,41 @@ fn another_version_of_http_is_refused_as_such() {
         let request = format!("GET / {version}\r\nHost: a\r\n\r\n");
         assert_eq!(refusal(request.as_bytes()), Some(Refusal::VersionUnknown), "{version}");
     }
-    assert_eq!(refusal(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Some(Refusal::VersionUnknown));
+}
+
+/// RFC 9113, 3.4: the preface is the first that is sent, to its last byte.
+#[test]
+fn the_preface_of_http_2_is_known_by_all_its_bytes_at_the_start_of_a_connection() {
+    for behind in [&b""[..], b"\0\0\0\x04\0\0\0\0\0", &[b'x'; 2_000]] {
+        let bytes = [HTTP2_PREFACE, behind].concat();
+        assert_eq!(judge([&bytes[..]]).last, Decision::Http2);
+        assert_eq!(judge(bytes.chunks(1)).last, Decision::Http2);
+    }
+    for length in 1..HTTP2_PREFACE.len() {
+        assert_eq!(judge([&HTTP2_PREFACE[..length]]).last, Decision::Wait, "{length}");
+        let mut other = HTTP2_PREFACE.to_vec();
+        other[length] ^= 1;
+        assert!(matches!(judge([&other[..]]).last, Decision::Refuse(_)), "{length}");
+        assert_eq!(judge(other.chunks(1)), judge([&other[..]]), "{length}");
+    }
+    let second = [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], HTTP2_PREFACE].concat();
+    assert_eq!(refusal(&second), Some(Refusal::VersionUnknown), "it is too late for it");
+}
+
+#[test]
+fn where_http_2_is_switched_off_its_preface_is_another_version() {
+    let now = Instant::now();
+    let mut gate = HeadGate::new(HeadLimits { http2: false, ..LIMITS }, now);
+    assert_eq!(gate.receive(HTTP2_PREFACE, now), Decision::Refuse(Refusal::VersionUnknown));
+}
+
+#[test]
+fn a_preface_is_waited_for_as_long_as_a_head() {
+    let start = Instant::now();
+    let mut gate = HeadGate::new(LIMITS, start);
+    assert_eq!(gate.receive(&HTTP2_PREFACE[..20], start), Decision::Wait);
+    assert_eq!(gate.deadline(), Some(start + LIMITS.head));
+    assert_eq!(gate.lateness(start + LIMITS.head), Some(Lateness::Head));
 }
 
 #[test]

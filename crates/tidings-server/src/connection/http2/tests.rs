@@ -1,0 +1,302 @@
+//! Connections over HTTP/2 in memory, under a clock that the tests move. The other end is hyper's client, or whatever bytes a test sends.
+
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::TokioExecutor;
+use tokio::{
+    io::{AsyncReadExt, DuplexStream, duplex},
+    task::{JoinHandle, yield_now},
+    time::sleep,
+};
+
+use super::{
+    super::{
+        BodyError, ConnectionSettings,
+        places::Places,
+        tests::{GUSH_BYTES, PEER, StreamWatch, handle, patiently},
+    },
+    *,
+};
+use crate::head::HTTP2_PREFACE;
+
+/// The frame that a client has to send first, without any setting (RFC 9113, 3.4).
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+/// `GET http://a/`, as the first request and the whole of it.
+const GET: &[u8] = &[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a'];
+
+/// A server's end of a connection.
+struct Served {
+    task: JoinHandle<()>,
+    stop: watch::Sender<Stage>,
+    metrics: Arc<ConnectionMetrics>,
+    admission: Arc<Admission>,
+    stream: Arc<StreamWatch>,
+    start: Instant,
+}
+
+/// The client's end, with hyper on it.
+struct Client {
+    sender: SendRequest<UnsyncBoxBody<Bytes, Infallible>>,
+    /// Ends with the connection.
+    task: JoinHandle<hyper::Result<()>>,
+}
+
+/// One connection; `has_room` says whether it found room.
+fn connect(settings: &ConnectionSettings, has_room: bool) -> (DuplexStream, Served) {
+    let (client, theirs) = duplex(64 * 1024);
+    let (stop, stopping) = watch::channel(Stage::Serving);
+    let metrics = Arc::<ConnectionMetrics>::default();
+    let stream = Arc::<StreamWatch>::default();
+    let watch = Arc::clone(&stream);
+    let service = tower::service_fn(move |request| handle(request, Arc::clone(&watch)));
+    let mut driver = Driver::new(service, settings, &metrics);
+    if !has_room {
+        driver = driver.without_room();
+    }
+    let admission = Arc::clone(&driver.admission);
+    let place = Places::new(&metrics).take();
+    let task = tokio::spawn(driver.drive(theirs, PEER, place, stopping));
+    (client, Served { task, stop, metrics, admission, stream, start: Instant::now() })
+}
+
+async fn connect_client(settings: &ConnectionSettings, has_room: bool) -> (Client, Served) {
+    let (io, served) = connect(settings, has_room);
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(io)).await.expect("a connection");
+    (Client { sender, task: tokio::spawn(connection) }, served)
+}
+
+async fn connected() -> (Client, Served) {
+    connect_client(&ConnectionSettings::default(), true).await
+}
+
+/// A connection of which the test is the client, and what it sends first.
+async fn connected_raw(settings: &ConnectionSettings, frames: &[u8]) -> (DuplexStream, Served) {
+    let (mut io, served) = connect(settings, true);
+    io.write_all(&[HTTP2_PREFACE, SETTINGS, frames].concat()).await.expect("room");
+    (io, served)
+}
+
+impl Served {
+    fn secs(&self) -> u64 {
+        self.start.elapsed().as_secs()
+    }
+
+    async fn ended(&mut self) {
+        patiently(&mut self.task).await.expect("no panic");
+    }
+}
+
+impl Client {
+    async fn send(&mut self, request: Request<UnsyncBoxBody<Bytes, Infallible>>) -> Response<Incoming> {
+        patiently(self.sender.send_request(request)).await.expect("an answer")
+    }
+
+    async fn get(&mut self, path: &str) -> Response<Incoming> {
+        let request = Request::get(format!("http://a{path}"));
+        self.send(request.body(Full::default().boxed_unsync()).expect("a request")).await
+    }
+
+    /// Waits until the connection is over.
+    async fn ended(&mut self) {
+        patiently(&mut self.task).await.expect("no panic").expect("a clean end");
+    }
+}
+
+async fn text(response: Response<Incoming>) -> String {
+    let body = patiently(response.into_body().collect()).await.expect("a body");
+    String::from_utf8(body.to_bytes().into()).expect("text")
+}
+
+/// Everything until the server closes.
+async fn rest(io: &mut DuplexStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    patiently(io.read_to_end(&mut rest)).await.expect("an end");
+    rest
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_request_is_closed_after_75_seconds() {
+    let (mut client, mut served) = connected().await;
+    assert_eq!(text(client.get("/hello").await).await, "hello");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(text(client.get("/hello").await).await, "hello");
+    client.ended().await;
+    served.ended().await;
+    assert_eq!(served.secs(), 60 + 75);
+    assert_eq!(served.metrics.closed_idle.load(Relaxed), 1);
+    assert_eq!(served.metrics.open.load(Relaxed), 0);
+    assert_eq!(served.metrics.requests.load(Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_hear_the_end_is_left_two_seconds_later() {
+    // So long that no PING is waited for.
+    let settings = ConnectionSettings { dead_peer_secs: 10_000, ..Default::default() };
+    let (mut io, mut served) = connected_raw(&settings, &[]).await;
+    rest(&mut io).await;
+    served.ended().await;
+    assert_eq!(served.secs(), 75 + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_with_a_stream_is_never_idle() {
+    let (mut client, served) = connected().await;
+    let mut stream = client.get("/stream").await.into_body();
+    assert_eq!(
+        stream.frame().await.expect("a frame").expect("no error").into_data().expect("data"),
+        ": hi\n"
+    );
+    sleep(Duration::from_secs(10_000)).await;
+    assert!(!served.task.is_finished());
+    drop(stream);
+    client.ended().await;
+    assert_eq!(served.secs(), 10_000 + 75);
+    assert!(served.stream.dropped.load(Relaxed), "who resets a stream ends it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_no_ping_is_gone_after_thirty_seconds() {
+    let stream =
+        [&[0, 0, 14, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x44, 7][..], b"/stream", &[0x41, 1, b'a']].concat();
+    let (mut io, mut served) = connected_raw(&ConnectionSettings::default(), &stream).await;
+    rest(&mut io).await;
+    served.ended().await;
+    assert_eq!(served.secs(), 30);
+    assert!(served.stream.dropped.load(Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_nothing_costs_little_and_loses_the_stream_and_nothing_else() {
+    let (mut client, mut served) = connected().await;
+    let gushing = client.get("/gush").await;
+    sleep(Duration::from_secs(29)).await;
+    assert!(!served.stream.dropped.load(Relaxed), "it may take its time");
+    // hyper's client lets a stream send 2 MiB ahead; the rest is ours.
+    let taken = usize::try_from(served.stream.polls.load(Relaxed)).expect("few") * GUSH_BYTES;
+    assert!(taken <= 2 * 1024 * 1024 + SEND_BUFFER_BYTES_MAX + 2 * GUSH_BYTES, "{taken}");
+    let mut other = client.get("/stream").await.into_body();
+    other.frame().await.expect("a frame").expect("no error");
+    sleep(Duration::from_secs(17)).await;
+    assert!(served.stream.dropped.load(Relaxed), "it was cut");
+    let end = patiently(gushing.into_body().collect()).await;
+    assert!(end.is_err(), "and is told so");
+    assert_eq!(text(client.get("/hello").await).await, "hello");
+    assert!(!served.task.is_finished());
+    drop((client, other));
+    served.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_drips_is_given_up_after_thirty_seconds() {
+    let (mut client, served) = connected().await;
+    let dripping = stream::unfold((), |()| async {
+        sleep(Duration::from_secs(1)).await;
+        Some((Ok(Frame::data(Bytes::from_static(b"x"))), ()))
+    });
+    let request =
+        Request::post("http://a/echo").body(StreamBody::new(dripping).boxed_unsync()).expect("a request");
+    let answer = client.send(request).await;
+    assert_eq!(served.secs(), 30);
+    assert_eq!(text(answer).await, BodyError::TimedOut.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopping_server_finishes_what_it_was_asked_and_ends_what_is_idle_at_once() {
+    for stage in [Stage::Leaving, Stage::Ending] {
+        let (mut idle, mut idle_served) = connected().await;
+        assert_eq!(text(idle.get("/hello").await).await, "hello");
+        idle_served.stop.send_replace(stage);
+        idle.ended().await;
+        idle_served.ended().await;
+        assert_eq!(idle_served.secs(), 0);
+
+        let (mut client, mut served) = connected().await;
+        let slow = client.sender.clone().send_request(
+            Request::get("http://a/slow").body(Full::default().boxed_unsync()).expect("a request"),
+        );
+        let slow = tokio::spawn(slow);
+        sleep(Duration::from_secs(1)).await;
+        served.stop.send_replace(stage);
+        let answer = patiently(slow).await.expect("no panic").expect("an answer");
+        assert_eq!(text(answer).await, "slow");
+        client.ended().await;
+        served.ended().await;
+        assert_eq!(served.secs(), 1_000);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_makes_room_for_others_and_one_with_a_stream_does_not() {
+    let (mut client, mut served) = connected().await;
+    let mut stream = client.get("/stream").await.into_body();
+    stream.frame().await.expect("a frame").expect("no error");
+    assert!(!served.admission.make_room());
+    drop(stream);
+    while !served.stream.dropped.load(Relaxed) {
+        yield_now().await;
+    }
+    assert!(served.admission.make_room());
+    client.ended().await;
+    served.ended().await;
+    assert_eq!((served.secs(), served.metrics.closed_idle.load(Relaxed)), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_room_is_answered_and_ends() {
+    let (mut client, mut served) = connect_client(&ConnectionSettings::default(), false).await;
+    assert_eq!(text(client.get("/hello").await).await, "hello");
+    client.ended().await;
+    served.ended().await;
+    assert_eq!(served.secs(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preface_alone_and_a_body_that_is_still_to_come_hold_no_turn() {
+    let post = [&[0, 0, 12, 1, 4, 0, 0, 0, 1, 0x83, 0x86, 0x44, 5][..], b"/echo", &[0x41, 1, b'a']].concat();
+    let settings = ConnectionSettings { heads_max: 1, ..Default::default() };
+    for (frames, requests) in [(&[][..], 0), (&post, 1)] {
+        let (mut io, served) = connected_raw(&settings, frames).await;
+        // What it was told shows that it has had its turn.
+        patiently(io.read_exact(&mut [0; 9])).await.expect("a frame");
+        assert!(patiently(served.admission.turn()).await.is_some(), "the turn is free");
+        assert_eq!((served.secs(), served.metrics.requests.load(Relaxed)), (0, requests));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_handler_should_see_is_refused_in_the_words_of_http_1() {
+    let (mut client, served) = connected().await;
+    let bad = [
+        (501, Request::connect("a:80")),
+        (400, Request::get("http://user@a/")),
+        (400, Request::get("http://a/").header("host", "b")),
+        (400, Request::get("http://a/").header("host", "a").header("host", "a")),
+    ];
+    let count = bad.len();
+    for (status, request) in bad {
+        let answer = client.send(request.body(Full::default().boxed_unsync()).expect("a request")).await;
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        assert!(text(answer).await.contains("\"detail\":\""));
+    }
+    assert_eq!(served.metrics.requests.load(Relaxed), 0, "the service saw none");
+    let refused =
+        served.metrics.refused_malformed.load(Relaxed) + served.metrics.refused_unsupported.load(Relaxed);
+    assert_eq!(refused, count as u64);
+}
+
+/// The bytes of another version would be misunderstood from the first one on.
+#[tokio::test(start_paused = true)]
+async fn a_raw_request_behind_the_preface_is_answered_by_frames() {
+    let (mut io, _served) = connected_raw(&ConnectionSettings::default(), GET).await;
+    let mut answer = Vec::new();
+    while !answer.windows(5).any(|window| window == b"hello") {
+        let mut piece = [0; 1024];
+        let count = patiently(io.read(&mut piece)).await.expect("bytes");
+        assert!(count > 0, "it ended: {answer:?}");
+        answer.extend_from_slice(&piece[..count]);
+    }
+    assert_eq!(answer[3], 4, "RFC 9113, 3.4: SETTINGS come first");
+}

@@ -1,0 +1,344 @@
+//! Streams and publications over HTTP/2: nobody can tell from an answer which version carried it.
+
+mod served_support;
+mod support;
+
+use std::{collections::HashMap, net::Shutdown};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{SendRequest, handshake},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use served_support::Served;
+use support::{Answer, HUB, within};
+use tidings::NewEvent;
+use tidings_server::{ConnectionSettings, Settings};
+use tokio::{net::TcpStream, task::JoinHandle};
+
+/// One connection, whose requests may be many at a time.
+struct Client {
+    sender: SendRequest<Full<Bytes>>,
+    connection: JoinHandle<hyper::Result<()>>,
+    socket: std::net::TcpStream,
+}
+
+impl Client {
+    async fn connect(served: &Served) -> Self {
+        let socket = TcpStream::connect(served.address).await.expect("it listens");
+        let socket = socket.into_std().expect("a socket");
+        let io = TcpStream::from_std(socket.try_clone().expect("a descriptor")).expect("a socket");
+        let (sender, connection) =
+            within(handshake(TokioExecutor::new(), TokioIo::new(io))).await.expect("it speaks HTTP/2");
+        Self { sender, connection: tokio::spawn(connection), socket }
+    }
+
+    /// Breaks off, whatever is going on.
+    fn cut(&self) {
+        self.socket.shutdown(Shutdown::Both).expect("it is connected");
+    }
+
+    async fn send(
+        &mut self,
+        method: &Method,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response<Incoming> {
+        let host = headers.iter().find(|(name, _)| *name == "host").map_or("localhost", |(_, host)| *host);
+        let mut request = Request::builder().method(method).uri(format!("http://{host}{target}"));
+        for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::from(body.to_owned())).expect("a sound request");
+        within(self.sender.send_request(request)).await.expect("an answer")
+    }
+
+    /// A request whose answer ends.
+    async fn ask(&mut self, method: &Method, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let (parts, body) = self.send(method, target, headers, body).await.into_parts();
+        let body = within(body.collect()).await.expect("a whole body").to_bytes();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: String::from_utf8(body.into()).expect("text"),
+        }
+    }
+
+    async fn stream(&mut self, target: &str, headers: &[(&str, &str)]) -> Stream {
+        let response = self.send(&Method::GET, target, headers, "").await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let (parts, body) = response.into_parts();
+        assert_eq!(parts.headers[header::CONTENT_TYPE], "text/event-stream");
+        Stream { headers: parts.headers, body, read: String::new() }
+    }
+}
+
+struct Stream {
+    headers: HeaderMap,
+    body: Incoming,
+    read: String,
+}
+
+impl Stream {
+    /// What comes until this text has come.
+    async fn until(&mut self, text: &str) -> String {
+        within(async {
+            loop {
+                if let Some(found) = self.read.find(text) {
+                    let rest = self.read.split_off(found + text.len());
+                    return std::mem::replace(&mut self.read, rest);
+                }
+                let frame = self.body.frame().await;
+                let frame = frame.unwrap_or_else(|| panic!("it ended before {text:?}: {}", self.read));
+                let data = frame.expect("no error").into_data().expect("no trailers");
+                self.read.push_str(str::from_utf8(&data).expect("text"));
+            }
+        })
+        .await
+    }
+
+    /// Id and data of the next event.
+    async fn event(&mut self) -> (String, String) {
+        let block = self.until("\n\n").await;
+        let field =
+            |name| block.lines().find_map(|line: &str| line.strip_prefix(name)).expect("a field").to_owned();
+        (field("id: "), field("data: "))
+    }
+}
+
+async fn served(settings: Settings) -> Served {
+    Served::start_with(settings, ConnectionSettings::default()).await
+}
+
+#[tokio::test]
+async fn the_two_printed_commands_meet() {
+    let served = served(Settings::default()).await;
+    let mut client = Client::connect(&served).await;
+    let mut stream = client.stream("/stream?topic=chat", &[("accept", "*/*")]).await;
+    stream.until("retry: ").await;
+    assert!(
+        !stream.headers.contains_key("transfer-encoding") && !stream.headers.contains_key("content-length")
+    );
+    assert!(stream.headers.contains_key("date"));
+    let answer = client.ask(&Method::POST, "/topics/chat", &[], "hello").await.ok();
+    assert_eq!(answer.json()["subscribers"], 1);
+    stream.until("data: hello\n\n").await;
+}
+
+/// Method, target, headers and body.
+type Ask<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], &'a str);
+
+/// All but what the version itself says, and what is different each time.
+fn comparable(mut answer: Answer) -> (StatusCode, Vec<(String, String)>, String) {
+    for name in ["connection", "transfer-encoding", "date"] {
+        answer.headers.remove(name);
+    }
+    let mut headers: Vec<_> = answer
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned()))
+        .collect();
+    headers.sort();
+    (answer.status, headers, answer.body)
+}
+
+#[tokio::test]
+async fn whatever_is_asked_the_answer_is_that_of_http_1() {
+    let mut settings = Settings::default();
+    settings.body_bytes_max = 1_000;
+    let served = served(settings).await;
+    served.hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+    let mut client = Client::connect(&served).await;
+    let preflight = [("access-control-request-method", "POST")];
+    let from = |origin| [("origin", origin), preflight[0]];
+    let large = "x".repeat(1_001);
+    let cases: &[Ask<'_>] = &[
+        (Method::GET, "/healthz", &[], ""),
+        (Method::GET, "/", &[("accept", "text/html")], ""),
+        (Method::HEAD, "/", &[("accept", "text/html")], ""),
+        (Method::GET, "/assets/tidings.css", &[], ""),
+        (Method::GET, "/topics/chat", &[("accept", "application/json")], ""),
+        (Method::HEAD, "/topics/chat", &[("accept", "application/json")], ""),
+        (Method::HEAD, "/stream?topic=chat", &[], ""),
+        (Method::GET, "/stream", &[], ""),
+        (Method::GET, "/nowhere", &[], ""),
+        (Method::DELETE, "/healthz", &[], ""),
+        (Method::POST, "/topics/", &[], "x"),
+        (Method::POST, "/topics", &[], "no json"),
+        (Method::POST, "/topics/chat?type=tidings", &[], "x"),
+        (Method::POST, "/topics/chat", &[], &large),
+        (Method::POST, "/topics/chat", &[("origin", "http://evil.example")], "x"),
+        (Method::OPTIONS, "/topics/chat", &from("http://localhost:5173"), ""),
+        (Method::OPTIONS, "/topics/chat", &from("http://evil.example"), ""),
+        (Method::GET, "/healthz", &[("host", "evil.example")], ""),
+        (Method::GET, HUB, &[], ""),
+        (Method::POST, HUB, &[("content-type", "application/x-www-form-urlencoded")], "data=without+a+topic"),
+        (Method::POST, HUB, &[("content-type", "text/plain")], "x"),
+    ];
+    for (method, target, headers, body) in cases {
+        let mut lines =
+            format!("{method} {target} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        if headers.iter().all(|(name, _)| *name != "host") {
+            lines.push_str("Host: localhost\r\n");
+        }
+        for (name, value) in *headers {
+            lines += &[name, ": ", value, "\r\n"].concat();
+        }
+        let first = served.ask(format!("{lines}\r\n{body}")).await;
+        let second = client.ask(method, target, headers, body).await;
+        assert_eq!(comparable(second), comparable(first), "{method} {target} {headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn streams_that_share_a_connection_each_get_what_they_asked_for_in_order() {
+    const STREAMS: usize = 100;
+    const TOPICS: usize = 10;
+    const EVENTS: usize = 200;
+    let served = served(Settings::default()).await;
+    let mut client = Client::connect(&served).await;
+    let mut streams = Vec::new();
+    for number in 0..STREAMS {
+        let mut stream = client.stream(&format!("/stream?topic=t{}", number % TOPICS), &[]).await;
+        stream.until("retry: ").await;
+        stream.until("\n").await;
+        streams.push(stream);
+    }
+    assert_eq!(served.hub.stats().subscribers, STREAMS);
+    for number in 0..EVENTS {
+        let event = NewEvent::new(format!("t{}", number % TOPICS), number.to_string());
+        served.hub.publish(event).await.expect("published");
+    }
+    for (number, stream) in streams.iter_mut().enumerate() {
+        for round in 0..EVENTS / TOPICS {
+            let (_, data) = stream.event().await;
+            assert_eq!(data, (number % TOPICS + round * TOPICS).to_string(), "stream {number}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_that_comes_back_with_its_last_id_has_lost_nothing_and_gets_nothing_twice() {
+    const EVENTS: usize = 500;
+    let served = served(Settings::default()).await;
+    let hub = served.hub.clone();
+    let publisher = tokio::spawn(async move {
+        for number in 0..EVENTS {
+            hub.publish(NewEvent::new("chat", number.to_string())).await.expect("published");
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut last_id = None::<String>;
+    let mut next = 0;
+    while next < EVENTS {
+        let mut client = Client::connect(&served).await;
+        let since = last_id.as_ref().map(|id| ("last-event-id", id.as_str()));
+        let target = if since.is_some() { "/stream?topic=chat" } else { "/stream?topic=chat&since=earliest" };
+        let mut stream = client.stream(target, since.as_slice()).await;
+        stream.until("retry: ").await;
+        stream.until("\n").await;
+        // A connection lasts for fewer events each time, or for a few more.
+        for _ in 0..=next % 37 {
+            let (id, data) = stream.event().await;
+            assert_eq!(data, next.to_string());
+            next += 1;
+            last_id = Some(id);
+            if next == EVENTS {
+                break;
+            }
+        }
+        // Some break off in the middle, others take leave of their stream first.
+        if next % 2 == 0 {
+            client.cut();
+        }
+    }
+    publisher.await.expect("no panic");
+    served.all_have_left().await;
+}
+
+#[tokio::test]
+async fn who_leaves_a_stream_keeps_the_connection_and_who_drops_the_connection_leaves_all() {
+    let served = served(Settings::default()).await;
+    let mut client = Client::connect(&served).await;
+    let mut stream = client.stream("/stream?topic=chat", &[]).await;
+    stream.until("retry: ").await;
+    drop(stream);
+    served.all_have_left().await;
+    client.ask(&Method::GET, "/healthz", &[], "").await.ok();
+
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        streams.push(client.stream("/stream?topic=chat", &[]).await);
+    }
+    assert_eq!(served.hub.stats().subscribers, 20);
+    client.cut();
+    served.all_have_left().await;
+}
+
+#[tokio::test]
+async fn a_hub_that_closes_says_goodbye_and_ends_its_streams_cleanly() {
+    let mut served = served(Settings::default()).await;
+    let mut client = Client::connect(&served).await;
+    let mut stream = client.stream("/stream?topic=chat", &[]).await;
+    stream.until("retry: ").await;
+    served.hub.close();
+    drop(served.stop.take());
+    let rest = stream.until("\"kind\":\"reconnect\"").await;
+    assert!(rest.contains("event: tidings\n"), "{rest}");
+    stream.until("\n\n").await;
+    let rest = within(stream.body.collect()).await.expect("a proper end").to_bytes();
+    assert!(rest.is_empty(), "{rest:?}");
+    within(&mut served.server).await.expect("no panic");
+    within(client.connection).await.expect("no panic").expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_hub_with_all_the_streams_it_may_have_turns_the_next_away_as_ever() {
+    let mut settings = Settings::default();
+    settings.streams_max = 1;
+    let served = served(settings).await;
+    let mut client = Client::connect(&served).await;
+    let mut stream = client.stream("/stream?topic=chat", &[]).await;
+    stream.until("retry: ").await;
+    let refused = client.ask(&Method::GET, "/stream?topic=chat", &[], "").await;
+    refused.refused(503);
+    assert!(refused.headers.contains_key("retry-after"));
+    let browser = [("accept", "text/event-stream"), ("cache-control", "no-cache")];
+    let told = client.ask(&Method::GET, "/stream?topic=chat", &browser, "").await.ok();
+    assert!(told.body.contains("\nretry: ") && !told.headers.contains_key("connection"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_finds_no_room_is_told_so_and_ends() {
+    let connections = ConnectionSettings { connections_max: 1, ..ConnectionSettings::default() };
+    let served = Served::start_with(Settings::default(), connections).await;
+    let mut client = Client::connect(&served).await;
+    let mut stream = client.stream("/stream?topic=chat", &[]).await;
+    stream.until("retry: ").await;
+    for (target, status) in [("/topics/chat", 503), ("/healthz", 200)] {
+        let mut late = Client::connect(&served).await;
+        let answer = late.ask(&Method::GET, target, &[], "").await;
+        assert_eq!(answer.status, status, "{target}");
+        within(late.connection).await.expect("no panic").expect("a clean end");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_counts_once_however_many_streams_it_has() {
+    let served = served(Settings::default()).await;
+    let mut client = Client::connect(&served).await;
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        streams.push(client.stream("/stream?topic=chat", &[]).await);
+    }
+    let metrics = client.ask(&Method::GET, "/metrics", &[], "").await.ok().body;
+    let figures: HashMap<_, _> = metrics.lines().filter_map(|line| line.rsplit_once(' ')).collect();
+    assert_eq!(figures["tidings_connections_open"], "1");
+    assert_eq!(figures["tidings_streams_opened_total"], "10");
+    assert_eq!(figures["tidings_requests_total"], "11");
+    assert_eq!(figures["tidings_connections_refused_total{reason=\"flood\"}"], "0");
+}

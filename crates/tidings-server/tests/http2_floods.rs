@@ -1,0 +1,302 @@
+//! Clients of HTTP/2 that send frames by hand: too many, or those that only make work. Each costs itself the connection, and nobody else anything.
+
+mod http_support;
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use http_support::{Client, Server, patiently};
+use tidings_server::ConnectionSettings;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Most frames that ask for nothing before a connection is ended.
+const FRAMES_MAX: u32 = 10_000;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// RFC 9113, 7.
+const REFUSED_STREAM: u32 = 7;
+const ENHANCE_YOUR_CALM: u32 = 0xb;
+
+/// Nothing but what a client does ends its connection.
+fn server() -> Server {
+    Server::start_with(ConnectionSettings {
+        keep_alive_secs: 3_600,
+        dead_peer_secs: 3_600,
+        ..ConnectionSettings::default()
+    })
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&[length[1], length[2], length[3], kind, flags][..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The head of a request, in words that the other end need not remember (RFC 7541, 6.2.2).
+fn request(method: u8, path: &str) -> Vec<u8> {
+    let length = u8::try_from(path.len()).expect("short");
+    [&[method, 0x86, 0x04, length][..], path.as_bytes(), &[0x01, 1, b'a']].concat()
+}
+
+fn get(path: &str) -> Vec<u8> {
+    request(0x82, path)
+}
+
+fn post(path: &str) -> Vec<u8> {
+    request(0x83, path)
+}
+
+/// The number of the nth request.
+fn stream(nth: u32) -> u32 {
+    2 * nth + 1
+}
+
+/// A connection that has said hello, with these frames.
+async fn connect(server: &Server, frames: &[u8]) -> TcpStream {
+    let mut socket = server.connect().await.0;
+    let hello = [PREFACE, &frame(SETTINGS, 0, 0, &[]), frames].concat();
+    patiently(socket.write_all(&hello)).await.expect("it reads");
+    socket
+}
+
+/// The next frame: type, stream and payload. None if the connection has ended.
+async fn next_frame(socket: &mut (impl AsyncReadExt + Unpin)) -> Option<(u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    patiently(socket.read_exact(&mut head)).await.ok()?;
+    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+    let mut payload = vec![0; length];
+    patiently(socket.read_exact(&mut payload)).await.ok()?;
+    Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+}
+
+fn error_code(payload: &[u8]) -> u32 {
+    u32::from_be_bytes(*payload.last_chunk().expect("four bytes"))
+}
+
+/// What a client sends for the nth time.
+type NthFrame = Box<dyn FnMut(u32) -> Vec<u8> + Send>;
+
+/// What a flood came to.
+#[derive(PartialEq, Eq, Debug)]
+enum End {
+    /// GOAWAY, and why.
+    ToldToGo(u32),
+    Cut,
+}
+
+/// Sends `first`, and then frames until the server ends the connection.
+async fn flood(
+    server: &Server,
+    first: Vec<u8>,
+    mut nth_frame: impl FnMut(u32) -> Vec<u8> + Send + 'static,
+) -> End {
+    let (mut reader, mut writer) = connect(server, &first).await.into_split();
+    let writing = tokio::spawn(async move {
+        for nth in 0..FRAMES_MAX {
+            if writer.write_all(&nth_frame(nth)).await.is_err() {
+                break;
+            }
+        }
+        // Held, so that it is the server that ends.
+        writer
+    });
+    let mut end = End::Cut;
+    while let Some((kind, _, payload)) = next_frame(&mut reader).await {
+        if kind == GOAWAY {
+            // The last stream, and the reason.
+            end = End::ToldToGo(error_code(&payload[4..8]));
+        }
+    }
+    drop(patiently(writing).await.expect("no panic"));
+    end
+}
+
+/// A flood, while somebody else asks.
+async fn flood_beside_others(
+    name: &str,
+    first: Vec<u8>,
+    nth_frame: impl FnMut(u32) -> Vec<u8> + Send + 'static,
+) -> (End, u64) {
+    let server = server();
+    let mut victim = connect(&server, &frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/stream"))).await;
+    let others = async {
+        for _ in 0..20 {
+            let answer = server.answer(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+            assert!(answer.ends_with("hello"), "{name}: {answer}");
+        }
+    };
+    let (end, ()) = tokio::join!(flood(&server, first, nth_frame), others);
+    patiently(victim.write_all(&frame(HEADERS, END_STREAM | END_HEADERS, 3, &get("/"))))
+        .await
+        .expect("it reads");
+    loop {
+        let (kind, stream, _) = next_frame(&mut victim).await.expect("the others keep their connections");
+        if kind == DATA && stream == 3 {
+            break;
+        }
+    }
+    let floods = server.metrics.refused_flood.load(Relaxed);
+    drop(victim);
+    server.stop().await;
+    (end, floods)
+}
+
+#[tokio::test]
+async fn frames_that_ask_for_nothing_end_their_connection_and_no_other() {
+    let endless = frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/endless"));
+    let repeated = |bytes: Vec<u8>| Box::new(move |_| bytes.clone()) as NthFrame;
+    let floods = [
+        ("PING", vec![], repeated(frame(PING, 0, 0, &[0; 8]))),
+        ("PING ACK", vec![], repeated(frame(PING, 1, 0, &[0; 8]))),
+        ("SETTINGS", vec![], repeated(frame(SETTINGS, 0, 0, &[]))),
+        ("PRIORITY", vec![], repeated(frame(PRIORITY, 0, 5, &[0, 0, 0, 0, 1]))),
+        ("WINDOW_UPDATE", vec![], repeated(frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]))),
+        ("WINDOW_UPDATE of a stream", endless.clone(), repeated(frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]))),
+        ("unknown frames", vec![], repeated(frame(200, 0, 0, &[]))),
+        (
+            "refused requests",
+            vec![],
+            Box::new(|nth| frame(HEADERS, END_STREAM | END_HEADERS, stream(nth), &get("/endless"))),
+        ),
+    ];
+    for (name, first, frames) in floods {
+        let (end, floods) = flood_beside_others(name, first, frames).await;
+        assert_eq!((end, floods), (End::ToldToGo(ENHANCE_YOUR_CALM), 1), "{name}");
+    }
+}
+
+/// What the library of hyper sees to, or we, whichever is first: the connection ends.
+#[tokio::test]
+async fn requests_that_are_taken_back_and_heads_without_an_end_end_their_connection_and_no_other() {
+    let taken_back = |nth| {
+        let request = frame(HEADERS, END_STREAM | END_HEADERS, stream(nth), &get("/endless"));
+        [request, frame(RST_STREAM, 0, stream(nth), &[0, 0, 0, 8])].concat()
+    };
+    // An error of the client, so that it is the server who takes the request back.
+    let made_to_reset = |nth| {
+        let request = frame(HEADERS, END_STREAM | END_HEADERS, stream(nth), &get("/endless"));
+        [request, frame(WINDOW_UPDATE, 0, stream(nth), &[0, 0, 0, 0])].concat()
+    };
+    let resets = |_| frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]);
+    let continued = |nth: u32| match nth {
+        0 => frame(HEADERS, END_STREAM, 1, &get("/")),
+        _ => frame(CONTINUATION, 0, 1, &[]),
+    };
+    // Each field is one byte that stands for 4,000 (RFC 7541, 6.1).
+    let bomb = |nth: u32| {
+        let name = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4_000]].concat();
+        let fields = if nth == 0 { name } else { vec![0xbe; 1_000] };
+        frame(HEADERS, END_STREAM | END_HEADERS, stream(nth), &[get("/"), fields].concat())
+    };
+    let empty_data = |nth: u32| match nth {
+        0 => frame(HEADERS, END_HEADERS, 1, &post("/echo")),
+        _ => frame(DATA, 0, 1, &[]),
+    };
+    let floods: [(&str, NthFrame); 6] = [
+        ("empty DATA", Box::new(empty_data)),
+        ("requests that are taken back", Box::new(taken_back)),
+        ("requests that have to be taken back", Box::new(made_to_reset)),
+        ("RST_STREAM", Box::new(resets)),
+        ("CONTINUATION", Box::new(continued)),
+        ("fields that are repeated", Box::new(bomb)),
+    ];
+    for (name, frames) in floods {
+        flood_beside_others(name, Vec::new(), frames).await;
+    }
+}
+
+#[tokio::test]
+async fn one_request_too_many_at_a_time_is_refused_and_may_be_sent_again() {
+    let server = server();
+    let requests: Vec<u8> = (0..129)
+        .flat_map(|nth| frame(HEADERS, END_STREAM | END_HEADERS, stream(nth), &get("/endless")))
+        .collect();
+    let mut socket = connect(&server, &requests).await;
+    loop {
+        let (kind, id, payload) = next_frame(&mut socket).await.expect("the connection is kept");
+        if kind == RST_STREAM {
+            assert_eq!((id, error_code(&payload)), (stream(128), REFUSED_STREAM));
+            break;
+        }
+    }
+    let again = [
+        frame(RST_STREAM, 0, stream(0), &[0, 0, 0, 8]),
+        frame(HEADERS, END_STREAM | END_HEADERS, stream(129), &get("/")),
+    ];
+    patiently(socket.write_all(&again.concat())).await.expect("it reads");
+    loop {
+        let (kind, id, payload) = next_frame(&mut socket).await.expect("the connection is kept");
+        assert_ne!(kind, GOAWAY);
+        if kind == DATA && id == stream(129) {
+            assert_eq!(payload, b"hello");
+            break;
+        }
+    }
+    drop(socket);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_of_fields_that_is_too_large_is_told_so() {
+    let server = server();
+    let field = [&[0x00, 1, b'x', 0x7f, 0x81, 0x3d][..], &[b'y'; 7_936]].concat();
+    let block = [get("/"), field.repeat(5)].concat();
+    let (first, rest) = block.split_at(16_000);
+    let mut frames = frame(HEADERS, END_STREAM, 1, first);
+    let parts: Vec<_> = rest.chunks(16_000).collect();
+    for (nth, part) in parts.iter().enumerate() {
+        let flags = if nth + 1 == parts.len() { END_HEADERS } else { 0 };
+        frames.extend(frame(CONTINUATION, flags, 1, part));
+    }
+    let mut socket = connect(&server, &frames).await;
+    loop {
+        let (kind, id, payload) = next_frame(&mut socket).await.expect("the connection is kept");
+        if kind == HEADERS && id == 1 {
+            // 431 in the code of RFC 7541, appendix B.
+            assert!(payload.windows(3).any(|code| code == [0x69, 0x90, 0xff]), "{payload:?}");
+            break;
+        }
+    }
+    drop(socket);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_preface_in_any_number_of_packets_is_answered_and_another_version_is_not() {
+    let server = server();
+    let mut client = server.connect().await;
+    let hello =
+        [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/"))]
+            .concat();
+    for byte in hello {
+        client.send(&[byte]).await;
+    }
+    let Client(mut socket) = client;
+    loop {
+        let (kind, _, payload) = next_frame(&mut socket).await.expect("an answer");
+        if kind == DATA {
+            assert_eq!(payload, b"hello");
+            break;
+        }
+    }
+    drop(socket);
+    server.stop().await;
+
+    let without = Server::start_with(ConnectionSettings { http2: false, ..ConnectionSettings::default() });
+    let answer = without.answer(PREFACE).await;
+    assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
+    without.stop().await;
+}
