@@ -1,7 +1,7 @@
 // curl, as anybody would type it.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { atEnd } from '../lib/ending.mjs';
 import { Hub } from '../lib/hub.mjs';
@@ -41,4 +41,21 @@ test('curl with Last-Event-ID is told what came since, once', async (t) => {
   await screen.shows('data: third\n\n');
   const ids = [...screen.text().matchAll(/^id: (.*)$/gm)].map((match) => match[1]);
   assert.deepEqual(ids, [second.id, third.id]);
+});
+
+test('curl with prior knowledge of HTTP/2 hears and publishes as ever, and is told where that is switched off', async (t) => {
+  const hub = await Hub.start(t, 'serve', '--heartbeat-secs', '1');
+  const screen = curl(t, '--http2-prior-knowledge', '-i', hub.url('/stream?topic=news'));
+  await screen.shows('retry: ');
+  assert.match(screen.text(), /^HTTP\/2 200 \r\ncontent-type: text\/event-stream\r\n/);
+  const posted = curl(t, '--http2-prior-knowledge', '-d', 'over two', hub.url('/topics/news'));
+  await posted.shows('"subscribers":1}');
+  await screen.shows('data: over two\n\n');
+  await screen.shows(': hb\n: hb\n');
+
+  const without = await Hub.start(t, 'serve', '--http2', 'false');
+  const served = curl(t, '--http1.1', without.url('/healthz'));
+  await served.shows('ok');
+  const result = spawnSync('curl', ['-sS', '--http2-prior-knowledge', without.url('/healthz')], { encoding: 'utf8' });
+  assert.notEqual(result.status, 0);
 });
