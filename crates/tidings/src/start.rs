@@ -61,7 +61,13 @@ pub(crate) async fn find(
                         lost(position, GapReason::OtherLog)
                     }
                     Some(position) => found(position),
-                    None => lost(Position::BEFORE_ALL, GapReason::Unknown),
+                    None => {
+                        // A log may find out only when it is asked that it has lost everything, this event too.
+                        let current = log.bounds().await?.epochs.current().epoch;
+                        let place = Cursor { epoch: current, position: Position::BEFORE_ALL };
+                        let reason = if current == epoch { GapReason::Unknown } else { GapReason::OtherLog };
+                        Start { place, ..lost(Position::BEFORE_ALL, reason) }
+                    }
                 },
             }
         }
