@@ -10,7 +10,7 @@
 //! - The **follower** (`follower.rs`) is the only one who changes the index. It reads the stream with one consumer for the whole process. Before it trusts a connection it
 //!   compares the stream with what it knows (`history.rs`): a stream that was made anew or has lost its end begins a new epoch, on which all hubs
 //!   agree by compare-and-set.
-//! - The [`Link`](link) is the connection. It counts how often it was made, so that nothing is taken for settled across two of them.
+//! - The link (`link.rs`) is the connection. It counts how often it was made, so that nothing is taken for settled across two of them.
 //!
 //! Every request has a time limit, every wait an end: while the server is away the log and the cluster answer that they are unavailable, and tails wait.
 

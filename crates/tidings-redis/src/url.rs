@@ -25,7 +25,7 @@ use percent_encoding::percent_decode_str;
 /// Most hosts in one URL.
 const HOSTS_MAX: usize = 64;
 
-/// A parsed URL. See the [module documentation](self) of the spellings. Neither `Debug` nor `Display` shows passwords.
+/// A parsed URL. How it is spelled stands in `docs/scaling-out.md`. Neither `Debug` nor `Display` shows passwords.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
     /// Where to connect.
