@@ -1,12 +1,15 @@
 //! Where a new subscription starts: from the words of a request to a place in the log.
 
-use tidings_log::{Cursor, Located, Log, Position, Unavailable};
+use tidings_log::{Bounds, Cursor, Located, Log, Position, Unavailable};
 use tidings_topic::{EventId, Filter, Since, Validator};
 
 use crate::encode::GapReason;
 
 /// Bytes of the log that `since=-50` looks through at most. Fewer events than asked for are found when they lie further back.
 const LAST_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Attempts to look up an id in a log that loses events meanwhile.
+const LOOKUPS_MAX: usize = 4;
 
 /// Where to begin, and what has to be said about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +31,10 @@ pub(crate) async fn find(
     since: &Since,
     filter: &Filter,
 ) -> Result<Start, Unavailable> {
-    let bounds = log.bounds().await?;
+    let (bounds, resolved) = match since {
+        Since::Id(id) if !id.starts_with('#') => resolve(log, validator, id, filter).await?,
+        _ => (log.bounds().await?, None),
+    };
     let epoch = bounds.epochs.current().epoch;
     let at = |position| {
         let place = Cursor { epoch, position };
@@ -55,32 +61,38 @@ pub(crate) async fn find(
                     }
                     Located::Unknown => lost(Position::BEFORE_ALL, GapReason::OtherLog),
                 },
-                None => match resolve(log, validator, id, filter).await? {
+                None => match resolved {
                     // It was kept when the log lost its end; whether something behind it was lost, nobody knows.
                     Some(position) if position <= bounds.epochs.current().after => {
                         lost(position, GapReason::OtherLog)
                     }
                     Some(position) => found(position),
-                    None => {
-                        // A log may find out only when it is asked that it has lost everything, this event too.
-                        let current = log.bounds().await?.epochs.current().epoch;
-                        let place = Cursor { epoch: current, position: Position::BEFORE_ALL };
-                        let reason = if current == epoch { GapReason::Unknown } else { GapReason::OtherLog };
-                        Start { place, ..lost(Position::BEFORE_ALL, reason) }
-                    }
+                    None => lost(Position::BEFORE_ALL, GapReason::Unknown),
                 },
             }
         }
     })
 }
 
-/// A publisher's own id. The id of an event that the reader may not see is as unknown as one that never was.
+/// A publisher's own id, and the bounds within which it was looked up. The id of an event that the reader may not see is as unknown as one
+/// that never was.
+///
+/// A log may find out only when it is asked for an id that it has lost events. What it said of its bounds no longer holds then, and so the
+/// id is looked up again.
 async fn resolve(
     log: &dyn Log,
     validator: &Validator,
     id: &str,
     filter: &Filter,
-) -> Result<Option<Position>, Unavailable> {
-    let Ok(id): Result<EventId, _> = validator.event_id(id) else { return Ok(None) };
-    log.resolve(&id, &filter.grants).await
+) -> Result<(Bounds, Option<Position>), Unavailable> {
+    let mut bounds = log.bounds().await?;
+    let Ok(id): Result<EventId, _> = validator.event_id(id) else { return Ok((bounds, None)) };
+    for _ in 0..LOOKUPS_MAX {
+        let position = log.resolve(&id, &filter.grants).await?;
+        let earlier = std::mem::replace(&mut bounds, log.bounds().await?);
+        if bounds.epochs.current() == earlier.epochs.current() {
+            return Ok((bounds, position));
+        }
+    }
+    Err(Unavailable(format!("the log lost events {LOOKUPS_MAX} times while an id was looked up; try again")))
 }

@@ -1,5 +1,7 @@
 //! A gap is never silent and never false.
 
+use std::sync::atomic::Ordering;
+
 use tidings::{
     Hub, NewEvent, Since,
     log::{Cursor, Epoch, Position},
@@ -267,4 +269,29 @@ async fn a_subscriber_ahead_of_the_feeds_goes_on_when_they_come_after() {
     publish(&hub, "chat", "6").await;
     assert_eq!(listener.data(1).await, ["6"]);
     listener.hears_nothing_more().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_finds_itself_empty_while_an_id_is_looked_up_never_had_it() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    hub.publish(NewEvent::new("chat", "lost").id("mine")).await.expect("published");
+    log.losses_to_find.store(1, Ordering::SeqCst);
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(since_id("mine"))).await;
+    let place = listener.subscription.place();
+    gap(&listener.next().await, "unknown");
+    let kept = publish(&hub, "chat", "kept").await;
+    let epoch = |id: &str| Cursor::parse(id).expect("a generated id").epoch;
+    assert_eq!(epoch(place.as_str()), epoch(kept.as_str()), "the log of today does not know the id");
+    assert_eq!(listener.data(1).await, ["kept"]);
+    listener.hears_nothing_more().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_loses_everything_again_and_again_is_asked_so_often_and_no_more() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    log.losses_to_find.store(usize::MAX, Ordering::SeqCst);
+    let error = hub.subscribe(to(&hub, &["chat"]).since(since_id("mine"))).await.expect_err("no answer");
+    assert!(error.to_string().contains("lost events 4 times"), "{error}");
 }

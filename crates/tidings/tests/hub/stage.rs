@@ -200,6 +200,8 @@ pub(crate) struct StageLog {
     pub(crate) pages_read: AtomicUsize,
     /// Done once, between finding a start and reading from there.
     pub(crate) before_read: Mutex<Option<fn(&DelayedLog)>>,
+    /// How often the log is yet to find out, when it is asked for an id, that it has lost everything.
+    pub(crate) losses_to_find: AtomicUsize,
 }
 
 impl StageLog {
@@ -215,6 +217,7 @@ impl StageLog {
             reads: AtomicUsize::new(0),
             pages_read: AtomicUsize::new(0),
             before_read: Mutex::default(),
+            losses_to_find: AtomicUsize::new(0),
         })
     }
 }
@@ -255,6 +258,10 @@ impl Log for OnStage {
     }
 
     async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
+        let one_less = |losses: usize| losses.checked_sub(1);
+        if self.0.losses_to_find.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+            self.0.far.replace();
+        }
         self.0.far.resolve(id, grants).await
     }
 
