@@ -35,6 +35,7 @@ struct Platter {
     /// Bytes that fit.
     room: Option<usize>,
     syncs_fail: bool,
+    reads_fail: bool,
 }
 
 /// What is in a file.
@@ -58,6 +59,7 @@ impl SimulatedDisk {
             power: None,
             room: None,
             syncs_fail: false,
+            reads_fail: false,
         })))
     }
 
@@ -104,6 +106,11 @@ impl SimulatedDisk {
     /// Whether syncing fails from now on. What a failed sync was about counts as synced for the system, and is not on disk.
     pub(crate) fn set_syncs_fail(&self, fail: bool) {
         self.platter().syncs_fail = fail;
+    }
+
+    /// Whether reading fails from now on.
+    pub(crate) fn set_reads_fail(&self, fail: bool) {
+        self.platter().reads_fail = fail;
     }
 
     /// The bytes of a file, to be looked at or changed.
@@ -275,6 +282,9 @@ impl DiskFile for SimulatedFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut platter = self.disk.platter();
+        if platter.reads_fail {
+            return Err(io::Error::other("the disk does not read"));
+        }
         let bytes = &platter.content(self.file).bytes;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
         let count = buffer.len().min(bytes.len() - start);

@@ -1,15 +1,18 @@
 //! The live end: a position and a bell, as for the log in memory. A tail that falls behind what is in memory reads files.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
 use super::{hiding::Hiding, shared::Shared};
 use crate::{
     Cursor, Entry, Tail, TailItem,
     ledger::{number, position},
 };
+
+/// How long a tail waits before it reads again what it could not read.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A tail of a segment log. The epoch does not change while the log is open.
 pub(super) struct SegmentTail {
@@ -54,9 +57,9 @@ impl SegmentTail {
         }
     }
 
+    /// `None` if a file cannot be read now: it may have been freed or written anew in the meantime, or can be read later.
     async fn read_files(&self, bytes_max: usize) -> Option<TailItem> {
         let (shared, seen) = (Arc::clone(&self.shared), number(self.seen.position));
-        // A file that cannot be read now may have been freed in the meantime, or can be read later.
         match spawn_blocking(move || shared.stretch(seen, bytes_max)).await {
             Ok(Ok(Ok(entries))) => Some(TailItem::Entries(entries)),
             Ok(Ok(Err(lost))) => Some(TailItem::Skipped { through: position(lost) }),
@@ -72,9 +75,13 @@ impl Tail for SegmentTail {
         loop {
             // The bell is muted before the log is looked at: whatever comes afterwards rings it again.
             self.bell.mark_unchanged();
+            let mut rest = None;
             let item = match self.following(bytes_max) {
                 Following::Item(item) => Some(item),
-                Following::InFiles => self.read_files(bytes_max).await,
+                Following::InFiles => {
+                    rest = Some(READ_AGAIN_AFTER);
+                    self.read_files(bytes_max).await
+                }
                 Following::Nothing => None,
             };
             if let Some(item) = item {
@@ -92,7 +99,11 @@ impl Tail for SegmentTail {
             if closed {
                 return None;
             }
-            closed = self.bell.changed().await.is_err();
+            let rung = self.bell.changed();
+            closed = match rest {
+                Some(rest) => timeout(rest, rung).await.is_ok_and(|rung| rung.is_err()),
+                None => rung.await.is_err(),
+            };
         }
     }
 }

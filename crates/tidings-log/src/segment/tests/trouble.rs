@@ -1,7 +1,7 @@
 //! Disks that are full or fail, and directories that somebody else uses.
 
 use super::*;
-use crate::segment::simulated::SimulatedDisk;
+use crate::{TailItem, segment::simulated::SimulatedDisk};
 
 fn open(disk: &SimulatedDisk) -> SegmentLog {
     SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), small(), Clock::system()).expect("it opens")
@@ -75,6 +75,24 @@ async fn a_failed_sync_is_an_unknown_outcome_and_the_log_goes_on_elsewhere() {
     drop(log);
     disk.crash();
     assert_eq!(texts(&open(&disk)).await, ["kept", "retried"], "what was acknowledged is on disk");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tail_that_cannot_read_for_a_while_goes_on_without_anybody_publishing() {
+    const LONG: Duration = Duration::from_secs(60);
+    let disk = SimulatedDisk::new(1);
+    let log = open(&disk);
+    let (_, mut tail) = log.tail().await.expect("a tail");
+    for number in 0..20 {
+        append(&log, &format!("{number}{}", "x".repeat(900))).await.expect("room");
+    }
+    disk.set_reads_fail(true);
+    let mut next = tail.next(1);
+    tokio::time::timeout(LONG, &mut next).await.expect_err("what it lacks is in the files alone");
+    disk.set_reads_fail(false);
+    let item = tokio::time::timeout(LONG, &mut next).await.expect("it tries again");
+    let Some(TailItem::Entries(entries)) = item else { panic!("{item:?}") };
+    assert!(entries[0].event.data.starts_with("0x"), "{entries:?}");
 }
 
 #[tokio::test]
