@@ -99,10 +99,11 @@ async fn of_hubs_that_share_a_store_one_bridges_and_another_takes_over_when_it_i
 
     let mut stream = EventStream::open(second.address(), "/stream").await.unwrap();
     publish(&server, "from outside").await;
+    // What Redis passes on takes its own way: nothing but its arrival says that it has come before the next.
+    assert_eq!(stream.messages(1).await.unwrap(), ["from outside"]);
     second.publish("chat", "from the second").await.unwrap();
     first.publish("chat", "from the first").await.unwrap();
-    let lines = ["from outside", "from the second", "from the first"];
-    assert_eq!(stream.messages(3).await.unwrap(), lines);
+    assert_eq!(stream.messages(2).await.unwrap(), ["from the second", "from the first"]);
 
     first.kill().await.unwrap();
     second.printed(LISTENS).await.unwrap();

@@ -269,7 +269,10 @@ pub async fn a_message_reaches_all_who_listen_in_order(nodes: Nodes) {
 
 /// Who was not there has missed it.
 pub async fn a_message_is_not_kept_for_later(nodes: Nodes) {
+    let mut witness = nodes.other.listen("c").await.expect("an answer");
     nodes.one.send("c", b"before").await.expect("an answer");
+    // Sent is not arrived: until somebody has heard it, who comes may hear it too.
+    assert_eq!(message(&mut witness).await, "before");
     let mut listener = nodes.other.listen("c").await.expect("an answer");
     nodes.one.send("c", b"after").await.expect("an answer");
     assert_eq!(message(&mut listener).await, "after");
