@@ -37,46 +37,49 @@ pub(crate) struct Reopened {
 #[derive(Debug)]
 struct Open {
     log: SegmentLog,
-    directory: TempDir,
+    directory: Arc<TempDir>,
     /// Where those who follow the log wait for what continues their tail.
-    followers: Vec<mpsc::UnboundedSender<Box<dyn Tail>>>,
+    followers: Vec<mpsc::UnboundedSender<Followed>>,
+}
+
+/// A tail, and the files that it may have yet to read, which nobody changes once the log goes on elsewhere.
+struct Followed {
+    tail: Box<dyn Tail>,
+    _directory: Arc<TempDir>,
 }
 
 impl Reopened {
     pub(crate) fn new(settings: SegmentSettings) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = Arc::new(tempfile::tempdir().expect("a directory"));
         let log = open(directory.path(), &settings);
         Self { settings, open: RwLock::new(Open { log, directory, followers: Vec::new() }) }
     }
 
-    /// Closes the log in order and opens it again.
+    /// Closes the log in order and goes on with what it left.
     pub(crate) async fn close_and_open(&self) {
         let mut open = self.open.write().await;
         let elsewhere = tempfile::tempdir().expect("a directory");
-        // The directory is free once the last handle is gone, which takes something else in its place.
+        // It has written its end once the last handle is gone, which takes something else in its place.
         open.log = self::open(elsewhere.path(), &self.settings);
-        open.log = self::open(open.directory.path(), &self.settings);
-        open.follow_on().await;
+        open.go_on(&self.settings).await;
     }
 
     /// Goes on with what the process had written by now, without what it would have written at its end.
     pub(crate) async fn kill_and_open(&self) {
-        let mut open = self.open.write().await;
-        let left = (0..COPIES_MAX).find_map(|_| copy(open.directory.path()).expect("files can be copied"));
-        let left = left.expect("the files are quiet for once");
-        open.log = self::open(left.path(), &self.settings);
-        open.directory = left;
-        open.follow_on().await;
+        self.open.write().await.go_on(&self.settings).await;
     }
 }
 
 impl Open {
-    /// Nothing was appended since the log was opened: a new tail continues each old one.
-    async fn follow_on(&mut self) {
+    /// Opens the log as its files are now. Nothing is appended meanwhile: a new tail continues each old one.
+    async fn go_on(&mut self, settings: &SegmentSettings) {
+        let left = (0..COPIES_MAX).find_map(|_| copy(self.directory.path()).expect("files can be copied"));
+        self.directory = Arc::new(left.expect("the files are quiet for once"));
+        self.log = open(self.directory.path(), settings);
         let mut followers = Vec::new();
         for follower in self.followers.drain(..) {
             let (_, tail) = self.log.tail().await.expect("it is open");
-            if follower.send(tail).is_ok() {
+            if follower.send(Followed { tail, _directory: Arc::clone(&self.directory) }).is_ok() {
                 followers.push(follower);
             }
         }
@@ -152,7 +155,8 @@ impl Log for Reopened {
         let (cursor, tail) = open.log.tail().await?;
         let (follower, successors) = mpsc::unbounded_channel();
         open.followers.push(follower);
-        Ok((cursor, Box::new(ReopenedTail { tail, successors })))
+        let followed = Followed { tail, _directory: Arc::clone(&open.directory) };
+        Ok((cursor, Box::new(ReopenedTail { followed, successors })))
     }
 
     async fn health(&self) -> Result<(), Unavailable> {
@@ -162,18 +166,18 @@ impl Log for Reopened {
 
 /// A tail that goes on where the one before it ended.
 struct ReopenedTail {
-    tail: Box<dyn Tail>,
-    successors: mpsc::UnboundedReceiver<Box<dyn Tail>>,
+    followed: Followed,
+    successors: mpsc::UnboundedReceiver<Followed>,
 }
 
 #[async_trait]
 impl Tail for ReopenedTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
         loop {
-            if let Some(item) = self.tail.next(bytes_max).await {
+            if let Some(item) = self.followed.tail.next(bytes_max).await {
                 return Some(item);
             }
-            self.tail = self.successors.recv().await?;
+            self.followed = self.successors.recv().await?;
         }
     }
 }
