@@ -1,91 +1,32 @@
-//! The seam test of the hub (`crates/tidings/tests/seam`) on a real Redis: subscribers start, leave and come back at any place while publishers publish,
-//! here and at another node, and while Redis is killed, stands still, and forgets everything.
+//! The seam test (see `tidings-seam`) on a real Redis: subscribers start, leave and come back at any place while publishers publish, here and at another
+//! node, and while Redis is killed, stands still, and forgets everything.
 //!
-//! The people and the checker are those of the hub. The checker wants positions without holes, so the clock of this log stands still: then places count
-//! one by one. `TIDINGS_SEAM_EVENTS` and `TIDINGS_SEAM_SEED` are those of the hub's test.
+//! The checker wants positions without holes, so the clock of this log stands still: then places count one by one.
 
-#[path = "../../../tidings/tests/seam/model.rs"]
-mod model;
-#[allow(dead_code, reason = "the trouble of the hub's test is of another kind")]
-#[path = "../../../tidings/tests/seam/people.rs"]
-mod people;
-#[path = "../../../tidings/tests/seam/random.rs"]
-mod random;
-#[path = "../../../tidings/tests/seam/world.rs"]
-mod world;
-
-use std::{
-    env,
-    hash::{BuildHasher, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tidings::{
-    Format, Hub, HubSettings, MemoryLimits,
-    log::{Batch, Clock, EpochStart, Log, Position, Timestamp},
+    Event, MemoryLimits,
+    log::{AppendError, Appended, Batch, Clock, Log, Timestamp},
 };
 use tidings_redis::{RedisLog, RedisSettings};
+use tidings_seam::{Loss, Random, Store, run};
 use tidings_testkit::RedisServer;
-use tokio::{
-    task::JoinSet,
-    time::{sleep, timeout},
-};
-
-use crate::{
-    model::{Connection, Figures, Person, Truth},
-    people::{Subscriber, publish, publish_last},
-    random::Random,
-    world::{Recorded, World, number_in},
-};
+use tokio::{runtime::Builder, time::sleep};
 
 /// Events of the test, in a run that nobody asked to be longer.
 const EVENTS_DEFAULT: usize = 10_000;
-/// Events of one round; each has a server, a log, a hub, subscribers and settings of its own.
-const ROUND_EVENTS: usize = 5_000;
-/// How long a round may take until somebody is said to wait in vain.
-const PATIENCE: Duration = Duration::from_secs(300);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_event_is_missing_doubled_or_out_of_order_on_a_redis_that_comes_and_goes() {
-    let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let events =
-        number("TIDINGS_SEAM_EVENTS").map_or(Ok(EVENTS_DEFAULT), usize::try_from).expect("so many fit");
-    let seed = number("TIDINGS_SEAM_SEED");
-    let mut random = Random::new(RandomState::new().hash_one(events));
-    let mut total = Figures::default();
-    while total.published < events {
-        let seed = seed.unwrap_or_else(|| random.next());
-        let outcome = round(seed).await.and_then(|(truth, people)| {
-            total.published += truth.published();
-            check(&truth, &people, &mut total)
-        });
-        if let Err(error) = outcome {
-            panic!("with TIDINGS_SEAM_SEED={seed}: {error}");
-        }
-    }
-    println!("{total:?}");
+#[test]
+fn no_event_is_missing_doubled_or_out_of_order_on_a_redis_that_comes_and_goes() {
+    run::<Redis>(Builder::new_multi_thread().worker_threads(4), EVENTS_DEFAULT);
 }
 
-type Subscribers = Vec<(Person, Vec<Connection>)>;
-
-fn check(truth: &Truth, subscribers: &Subscribers, figures: &mut Figures) -> Result<(), String> {
-    for (person, connections) in subscribers {
-        for (index, connection) in connections.iter().enumerate() {
-            truth.check(person, connection, figures).map_err(|error| {
-                let Connection { asked, newest_before, place, attempted, heard, .. } = connection;
-                format!(
-                    "{error}\nin connection {index} of {person:?}, which asked for {asked:?} after {newest_before:?} and was \
-                     at {place:?} with {attempted} attempted; it begins {:?}",
-                    &heard[..heard.len().min(3)]
-                )
-            })?;
-        }
-    }
-    Ok(())
+/// A server and two nodes on it; the hub has the first.
+struct Redis {
+    log: Arc<RedisLog>,
+    other: RedisLog,
+    server: RedisServer,
 }
 
 /// A node of the log whose places count one by one.
@@ -96,125 +37,47 @@ async fn node(server: &RedisServer, limits: &MemoryLimits) -> RedisLog {
     RedisLog::open_with_clock(settings, standing).await.expect("Redis is there")
 }
 
-/// One hub, from its first event to its last.
-async fn round(seed: u64) -> Result<(Truth, Subscribers), String> {
-    let mut random = Random::new(seed);
-    let kept_max = *random.pick(&[None, Some(100), Some(300), Some(1_500)]);
-    let limits = MemoryLimits { count_max: kept_max.map(|kept| kept as u64), ..MemoryLimits::default() };
-    let world = Arc::new(World::default());
-    let finished = Arc::new(AtomicBool::new(false));
-    let server = RedisServer::start_durable().await.map_err(|error| error.to_string())?;
-    let log = Arc::new(node(&server, &limits).await);
-    let hub = start(&log, &world, &mut random).await;
-    let (_, tail) = log.tail().await.map_err(|error| error.to_string())?;
-    let mut helpers = JoinSet::new();
-    let observing = Arc::clone(&world);
-    helpers.spawn(async move { observing.observe(tail).await });
-    let other = node(&server, &limits).await;
-    let troubling = trouble(
-        server,
-        other,
-        hub.clone(),
-        Arc::clone(&world),
-        Random::new(random.next()),
-        Arc::clone(&finished),
-    );
-    let troubling = tokio::spawn(troubling);
+impl Store for Redis {
+    const LOSES_EVENTS: bool = true;
 
-    let mut people = Vec::new();
-    let mut subscribers = JoinSet::new();
-    for _ in 0..random.between(6, 16) {
-        let subscriber = Subscriber {
-            hub: hub.clone(),
-            world: Arc::clone(&world),
-            person: Person::random(&mut random),
-            format: if random.percent(70) { Format::Plain } else { Format::Json },
-            random: Random::new(random.next()),
-            diary: Arc::default(),
-            finished: Arc::clone(&finished),
-        };
-        people.push((subscriber.person.clone(), Arc::clone(&subscriber.diary)));
-        subscribers.spawn(subscriber.live());
+    async fn open(kept_max: Option<usize>, _: &mut Random) -> Self {
+        let limits = MemoryLimits { count_max: kept_max.map(|kept| kept as u64), ..MemoryLimits::default() };
+        let server = RedisServer::start_durable().await.expect("Redis starts");
+        let log = Arc::new(node(&server, &limits).await);
+        Self { log, other: node(&server, &limits).await, server }
     }
-    let mut publishers = JoinSet::new();
-    for _ in 0..8 {
-        let random = Random::new(random.next());
-        publishers.spawn(publish(hub.clone(), Arc::clone(&world), random, ROUND_EVENTS / 8));
-    }
-    let everything = async {
-        while publishers.join_next().await.transpose().expect("a publisher panicked").is_some() {}
-        finished.store(true, Ordering::Release);
-        let server = troubling.await.expect("the trouble panicked");
-        publish_last(&hub, &world).await;
-        while helpers.join_next().await.transpose().expect("a helper panicked").is_some() {}
-        while subscribers.join_next().await.transpose().expect("a subscriber panicked").is_some() {}
-        drop(server);
-    };
-    if timeout(PATIENCE, everything).await.is_err() {
-        let waiting = people.iter().map(|(person, diary)| format!("\n{person:?}: {}", diary.summary()));
-        return Err(format!("somebody waits in vain: {}", waiting.collect::<String>()));
-    }
-    drop(hub);
-    let people: Subscribers = people.into_iter().map(|(person, diary)| (person, diary.take())).collect();
-    let connections: Vec<_> = people.iter().flat_map(|(_, connections)| connections).collect();
-    Ok((Truth::new(world.take(), kept_max, &connections), people))
-}
 
-async fn start(log: &Arc<RedisLog>, world: &Arc<World>, random: &mut Random) -> Hub {
-    let mut settings = HubSettings::default();
-    settings.heartbeat = Duration::from_secs(3_600);
-    settings.feed_bytes_max = *random.pick(&[0, 4 << 10, 64 << 10, 16 << 20]);
-    settings.replays_max = random.between(1, 9);
-    settings.replay_page_bytes = *random.pick(&[2 << 10, 32 << 10, 128 << 10]);
-    settings.lifetime_max = random.percent(20).then(|| Duration::from_millis(200) + random.micros(300_000));
-    let bounds = log.bounds().await.expect("Redis is there");
-    world.note_epoch(bounds.epochs.current(), false);
-    let recorded = Recorded { log: Arc::clone(log), world: Arc::clone(world) };
-    Hub::builder().log(recorded).settings(settings).start().await.expect("Redis is there")
-}
+    fn log(&self) -> Arc<dyn Log> {
+        Arc::clone(&self.log) as Arc<dyn Log>
+    }
 
-/// Another node that appends to the same log, and outages, silences and losses of Redis.
-async fn trouble(
-    mut server: RedisServer,
-    other: RedisLog,
-    hub: Hub,
-    world: Arc<World>,
-    mut random: Random,
-    finished: Arc<AtomicBool>,
-) -> RedisServer {
-    while !finished.load(Ordering::Acquire) {
-        sleep(random.micros(100_000)).await;
-        match random.between(0, 20) {
+    async fn append_elsewhere(&self, events: Vec<Event>) -> Result<Appended, AppendError> {
+        self.other.append(Batch { events, key: None }).await
+    }
+
+    async fn trouble(&mut self, random: &mut Random) -> Option<Loss> {
+        match random.between(0, 3) {
             0 => {
-                server.command(&["FLUSHALL"]).await.expect("Redis is there");
+                self.server.command(&["FLUSHALL"]).await.expect("Redis is there");
                 let bounds = loop {
-                    if let Ok(bounds) = other.bounds().await {
+                    if let Ok(bounds) = self.other.bounds().await {
                         break bounds;
                     }
                     sleep(Duration::from_millis(5)).await;
                 };
-                let epoch = bounds.epochs.current().epoch;
-                world.note_epoch(EpochStart { epoch, after: Position::BEFORE_ALL }, true);
+                return Some(Loss::Everything(bounds.epochs.current().epoch));
             }
             1 => {
-                server.kill().await.expect("it runs");
+                self.server.kill().await.expect("it runs");
                 sleep(random.micros(60_000)).await;
-                server.start_again().await.expect("it starts");
-            }
-            2 => {
-                server.freeze().expect("it runs");
-                sleep(random.micros(60_000)).await;
-                server.thaw().expect("it runs");
+                self.server.start_again().await.expect("it starts");
             }
             _ => {
-                let count = random.between(1, 3);
-                let events = world.invent(&mut random, count);
-                let numbers: Vec<_> = events.iter().map(|event| number_in(&event.data)).collect();
-                let events = events.into_iter().map(|event| hub.validator().event(event).expect("valid"));
-                let answer = other.append(Batch { events: events.collect(), key: None }).await;
-                world.settle(&numbers, &answer);
+                self.server.freeze().expect("it runs");
+                sleep(random.micros(60_000)).await;
+                self.server.thaw().expect("it runs");
             }
         }
+        None
     }
-    server
 }

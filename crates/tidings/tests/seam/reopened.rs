@@ -1,35 +1,62 @@
 //! A log in files that is closed, or left as a killed process leaves it, and opened again under a hub that goes on.
 
-use std::{
-    fs, io,
-    path::Path,
-    sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tempfile::TempDir;
 use tidings::{
-    EventId, Filter, Grants, Topic, Unavailable,
+    Event, EventId, Filter, Grants, Topic, Unavailable,
     log::{
         AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Log, Page, Position, SegmentLog,
-        SegmentSettings, Tail, TailItem,
+        SegmentSettings, SyncLevel, Tail, TailItem,
     },
 };
-use tokio::{
-    sync::{RwLock, mpsc},
-    time::sleep,
-};
-
-use crate::random::Random;
+use tidings_seam::{Loss, Random, Store};
+use tokio::sync::{RwLock, mpsc};
 
 /// How often a directory is copied anew in which files came and went meanwhile.
 const COPIES_MAX: usize = 100;
 
-/// The log. Whoever calls it while it is closed waits until it is open again.
+/// A log in files.
+pub(crate) struct Files(Arc<Reopened>);
+
+impl Store for Files {
+    const LOSES_EVENTS: bool = false;
+
+    /// Small and large segments, much and little memory.
+    async fn open(kept_max: Option<usize>, random: &mut Random) -> Self {
+        let settings = SegmentSettings {
+            // What is synced decides what a loss of power takes, and there is none here.
+            sync: SyncLevel::Never,
+            count_max: kept_max.map(|kept| kept as u64),
+            segment_bytes: Some(*random.pick(&[4 << 10, 64 << 10, 1 << 20])),
+            recent_bytes_max: *random.pick(&[0, 16 << 10, 8 << 20]),
+            ..SegmentSettings::default()
+        };
+        Self(Arc::new(Reopened::new(settings)))
+    }
+
+    fn log(&self) -> Arc<dyn Log> {
+        Arc::clone(&self.0) as Arc<dyn Log>
+    }
+
+    async fn append_elsewhere(&self, events: Vec<Event>) -> Result<Appended, AppendError> {
+        self.0.append(Batch { events, key: None }).await
+    }
+
+    async fn trouble(&mut self, random: &mut Random) -> Option<Loss> {
+        if random.percent(50) {
+            self.0.close_and_open().await;
+        } else {
+            self.0.kill_and_open().await;
+        }
+        None
+    }
+}
+
+/// The log itself. Whoever calls it while it is closed waits until it is open again.
 #[derive(Debug)]
-pub(crate) struct Reopened {
+struct Reopened {
     settings: SegmentSettings,
     open: RwLock<Open>,
 }
@@ -49,14 +76,14 @@ struct Followed {
 }
 
 impl Reopened {
-    pub(crate) fn new(settings: SegmentSettings) -> Self {
+    fn new(settings: SegmentSettings) -> Self {
         let directory = Arc::new(tempfile::tempdir().expect("a directory"));
         let log = open(directory.path(), &settings);
         Self { settings, open: RwLock::new(Open { log, directory, followers: Vec::new() }) }
     }
 
     /// Closes the log in order and goes on with what it left.
-    pub(crate) async fn close_and_open(&self) {
+    async fn close_and_open(&self) {
         let mut open = self.open.write().await;
         let elsewhere = tempfile::tempdir().expect("a directory");
         // It has written its end once the last handle is gone, which takes something else in its place.
@@ -65,7 +92,7 @@ impl Reopened {
     }
 
     /// Goes on with what the process had written by now, without what it would have written at its end.
-    pub(crate) async fn kill_and_open(&self) {
+    async fn kill_and_open(&self) {
         self.open.write().await.go_on(&self.settings).await;
     }
 }
@@ -106,18 +133,6 @@ fn copy(directory: &Path) -> io::Result<Option<TempDir>> {
         };
     }
     Ok(Some(to))
-}
-
-/// Closes and kills the log again and again.
-pub(crate) async fn reopen(log: Arc<Reopened>, mut random: Random, finished: Arc<AtomicBool>) {
-    while !finished.load(Ordering::Acquire) {
-        sleep(Duration::from_millis(20) + random.micros(200_000)).await;
-        if random.percent(50) {
-            log.close_and_open().await;
-        } else {
-            log.kill_and_open().await;
-        }
-    }
 }
 
 #[async_trait]

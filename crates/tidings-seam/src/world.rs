@@ -129,6 +129,8 @@ pub(crate) struct WorldState {
     pub(crate) epochs: Vec<EpochNote>,
     /// The newest place that is known to be in the log.
     pub(crate) newest: Option<Cursor>,
+    /// Events that were acknowledged to the hub.
+    acknowledged: usize,
     /// Ids that somebody saw, for others to start at.
     pub(crate) ids: Vec<String>,
     /// Connections that are open, for `except`.
@@ -171,6 +173,11 @@ impl World {
         for number in numbers {
             state.said[*number].outcome = outcome;
         }
+    }
+
+    /// How many events the log has acknowledged to the hub.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.state().acknowledged
     }
 
     pub(crate) fn note_epoch(&self, start: EpochStart, replaced: bool) {
@@ -296,17 +303,20 @@ pub(crate) fn position_of(number: usize) -> Position {
 
 /// A log whose answers are noted.
 #[derive(Debug)]
-pub(crate) struct Recorded<L> {
-    pub(crate) log: Arc<L>,
+pub(crate) struct Recorded {
+    pub(crate) log: Arc<dyn Log>,
     pub(crate) world: Arc<World>,
 }
 
 #[async_trait]
-impl<L: Log> Log for Recorded<L> {
+impl Log for Recorded {
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
         let numbers: Vec<_> = batch.events.iter().map(|event: &Event| number_in(&event.data)).collect();
         let answer = self.log.append(batch).await;
         self.world.settle(&numbers, &answer);
+        if let Ok(Appended::New { .. }) = &answer {
+            self.world.state().acknowledged += numbers.len();
+        }
         answer
     }
 

@@ -1,4 +1,4 @@
-//! Who takes part in a round: publishers, subscribers who come and go, and whoever troubles the log.
+//! Who takes part in a round: publishers, and subscribers who come and go.
 
 use std::{
     sync::{
@@ -11,7 +11,7 @@ use std::{
 use futures_util::StreamExt;
 use tidings::{
     EventId, Format, Grants, Hub, IdempotencyKey, NewEvent, PublishError, Since, Subscribe, Subscription,
-    log::{Cursor, DelayedLog, Epoch, Position},
+    log::{Cursor, Epoch},
 };
 use tidings_sse::{Item, ParsedEvent, Parser};
 use tokio::time::{sleep, timeout};
@@ -65,40 +65,7 @@ async fn say(hub: &Hub, events: Vec<NewEvent>, key: Option<IdempotencyKey>) -> R
 }
 
 fn key(random: &mut Random) -> IdempotencyKey {
-    IdempotencyKey::new(&format!("key-{:x}", random.next())).expect("a valid key")
-}
-
-/// Others who append to the same log, its outages, lost ends and replacements.
-pub(crate) async fn trouble(
-    log: Arc<DelayedLog>,
-    hub: Hub,
-    world: Arc<World>,
-    mut random: Random,
-    finished: Arc<AtomicBool>,
-) {
-    while !finished.load(Ordering::Acquire) {
-        sleep(random.micros(40_000)).await;
-        match random.between(0, 20) {
-            0 => {
-                let epoch = log.replace();
-                world.note_epoch(tidings::log::EpochStart { epoch, after: Position::BEFORE_ALL }, true);
-            }
-            1 | 2 => world.note_epoch(log.lose_end(random.between(0, 40) as u64), false),
-            3 | 4 => {
-                log.go_down();
-                sleep(random.micros(60_000)).await;
-                log.come_back();
-            }
-            _ => {
-                let count = random.between(1, 3);
-                let events = world.invent(&mut random, count);
-                let numbers: Vec<_> = events.iter().map(|event| number_in(&event.data)).collect();
-                let events = events.into_iter().map(|event| hub.validator().event(event).expect("valid"));
-                let answer = log.append_foreign(events.collect());
-                world.settle(&numbers, &answer);
-            }
-        }
-    }
+    IdempotencyKey::new(&format!("key-{:x}", random.draw())).expect("a valid key")
 }
 
 /// What a subscriber has been through, for the checker and for the message when it waits in vain.
@@ -175,7 +142,7 @@ impl Subscriber {
             3 | 4 => Asked::Earliest,
             5 | 6 => Asked::Last(self.random.between(0, 200)),
             7 => {
-                let epoch = Epoch::from_u64(self.random.next());
+                let epoch = Epoch::from_u64(self.random.draw());
                 let position = position_of(self.random.between(0, 5_000));
                 Asked::Foreign(Cursor { epoch, position }.to_string())
             }
