@@ -97,7 +97,8 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
     /// Watches the keys with this prefix. The first changes are those that make the present state out of nothing.
     async fn watch(&self, prefix: &str) -> Result<Box<dyn Watch>, ClusterError>;
 
-    /// Sends a message to whoever listens to the channel now, the sender included.
+    /// Sends a message to whoever listens to the channel, the sender included. It may still be on its way when this returns: whoever begins to listen
+    /// meanwhile hears it, or not.
     async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError>;
 
     /// Listens to a channel. What is sent when this has returned is heard.

@@ -2,75 +2,22 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tidings_log::{
     MemoryLimits,
-    cluster::{Change, Cluster, ClusterError, Lease, Messages, Watch, conformance::Nodes},
+    cluster::{Change, Cluster},
 };
 use tidings_redis::RedisCluster;
 use tidings_testkit::RedisServer;
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, settings, until};
+use crate::support::{Fresh, PATIENCE, settings, until};
 
-/// A cluster that takes its server along.
-#[derive(Debug)]
-struct Owning(RedisCluster, #[expect(dead_code, reason = "it ends with this")] Arc<RedisServer>);
+tidings_log::cluster_conformance!(conformance, Fresh::<RedisServer>::default());
 
 async fn join(server: &RedisServer) -> RedisCluster {
     RedisCluster::open(&settings(&server.url(), MemoryLimits::default())).await.unwrap()
-}
-
-async fn make() -> Nodes {
-    let server = Arc::new(RedisServer::start().await.unwrap());
-    let (one, other) = (join(&server).await, join(&server).await);
-    Nodes { one: Arc::new(Owning(one, Arc::clone(&server))), other: Arc::new(Owning(other, server)) }
-}
-
-tidings_log::cluster_conformance!(conformance, make);
-
-#[async_trait::async_trait]
-impl Cluster for Owning {
-    async fn acquire(&self, key: &str, time: Duration) -> Result<Option<Lease>, ClusterError> {
-        self.0.acquire(key, time).await
-    }
-
-    async fn renew(&self, lease: &Lease, time: Duration) -> Result<bool, ClusterError> {
-        self.0.renew(lease, time).await
-    }
-
-    async fn release(&self, lease: &Lease) -> Result<(), ClusterError> {
-        self.0.release(lease).await
-    }
-
-    async fn set(&self, key: &str, value: &[u8], time: Duration) -> Result<(), ClusterError> {
-        self.0.set(key, value, time).await
-    }
-
-    async fn remove(&self, key: &str) -> Result<(), ClusterError> {
-        self.0.remove(key).await
-    }
-
-    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ClusterError> {
-        self.0.get(key).await
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, ClusterError> {
-        self.0.list(prefix).await
-    }
-
-    async fn watch(&self, prefix: &str) -> Result<Box<dyn Watch>, ClusterError> {
-        self.0.watch(prefix).await
-    }
-
-    async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError> {
-        self.0.send(channel, message).await
-    }
-
-    async fn listen(&self, channel: &str) -> Result<Box<dyn Messages>, ClusterError> {
-        self.0.listen(channel).await
-    }
 }
 
 const LONG: Duration = Duration::from_secs(600);

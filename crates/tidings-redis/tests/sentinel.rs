@@ -2,62 +2,20 @@
 
 mod support;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
-
-use tidings_log::{
-    Log, MemoryLimits, TailItem,
-    cluster::{Cluster, conformance::Nodes},
-    conformance::{Abilities, Make, Subject, Wanted},
-};
-use tidings_redis::{RedisCluster, RedisLog};
+use tidings_log::{Log, MemoryLimits, TailItem, cluster::Cluster};
+use tidings_redis::RedisCluster;
 use tidings_testkit::RedisSentinels;
-use tokio::sync::OnceCell;
 
-use crate::support::{append, next, open, settings, texts, until_health};
-
-/// Logs of one set of servers, which ends with the checks that asked for them.
-#[derive(Default)]
-struct Sentinels {
-    servers: OnceCell<RedisSentinels>,
-    logs: AtomicUsize,
-}
-
-impl Make for Sentinels {
-    async fn make(&self, wanted: Wanted) -> Subject {
-        let servers = self.servers.get_or_init(async || RedisSentinels::start().await.unwrap()).await;
-        let number = self.logs.fetch_add(1, Ordering::Relaxed);
-        let settings = settings(&format!("{}?name=log-{number}", servers.url()), wanted.memory_limits());
-        let log = RedisLog::open_with_clock(settings, wanted.clock).await.unwrap();
-        Subject { log: Arc::new(log), abilities: Abilities::ALL }
-    }
-}
+use crate::support::{Fresh, append, next, open, settings, texts, until_health};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_keeps_its_promises_behind_sentinels() {
-    tidings_log::conformance::check_all(Sentinels::default()).await;
+    tidings_log::conformance::check_all(Fresh::<RedisSentinels>::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cluster_keeps_its_promises_behind_sentinels() {
-    use tidings_log::cluster::conformance as checks;
-
-    let servers = RedisSentinels::start().await.unwrap();
-    let names = AtomicUsize::new(0);
-    let nodes = async || {
-        let name = names.fetch_add(1, Ordering::Relaxed);
-        let settings = settings(&format!("{}?name=cluster-{name}", servers.url()), MemoryLimits::default());
-        let join = async || RedisCluster::open(&settings).await.unwrap();
-        Nodes { one: Arc::new(join().await), other: Arc::new(join().await) }
-    };
-    checks::a_lease_has_one_holder_until_it_is_released(nodes().await).await;
-    checks::a_lost_lease_takes_nothing_from_the_next_holder(nodes().await).await;
-    checks::what_is_not_said_again_is_gone_when_its_time_is_up(nodes().await).await;
-    checks::a_list_has_the_keys_of_its_prefix_in_order(nodes().await).await;
-    checks::a_watch_begins_with_what_is_there_and_tells_what_changes(nodes().await).await;
-    checks::a_message_reaches_all_who_listen_in_order(nodes().await).await;
+    tidings_log::cluster::conformance::check_all(Fresh::<RedisSentinels>::default()).await;
 }
 
 /// Every event that was acknowledged with `wait=1` is on the replica that takes over, so no epoch ends.

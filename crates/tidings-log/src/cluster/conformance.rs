@@ -1,7 +1,7 @@
 //! What every cluster must do: one suite for all of them.
 //!
-//! Each check is a promise, and asks a factory for two nodes of a fresh cluster. [`cluster_conformance!`](crate::cluster_conformance!) makes a test
-//! of each. Time passes by Tokio's clock: a cluster that keeps time by it pauses it, others wait.
+//! Each check is a promise, and is given two nodes of a fresh cluster. [`cluster_conformance!`](crate::cluster_conformance!) makes a test of
+//! each; [`check_all`] runs them one after the other. Time passes by Tokio's clock: a cluster that keeps time by it pauses it, others wait.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,41 +16,86 @@ pub struct Nodes {
     pub other: Arc<dyn Cluster>,
 }
 
-/// Makes a module of tests, one for each check, named after the promise: `cluster_conformance!(local, make)`, where `make` is an `async
-/// fn() -> Nodes`. It needs Tokio with the feature `macros`.
+/// Makes two nodes of a fresh cluster for each check. An `async fn() -> Nodes` does.
+pub trait Make {
+    /// Makes a cluster.
+    fn make(&self) -> impl Future<Output = Nodes>;
+}
+
+impl<F, Fut> Make for F
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Nodes>,
+{
+    fn make(&self) -> impl Future<Output = Nodes> {
+        self()
+    }
+}
+
+/// Runs every check, one after the other. Panics where a promise is broken.
+pub async fn check_all(make: impl Make) {
+    crate::for_every_cluster_check!(cluster_conformance_run, &make);
+}
+
+/// Makes a module of tests, one for each check, named after the promise: `cluster_conformance!(local, make)`, where `make` is a [`Make`]. It
+/// needs Tokio with the feature `macros`.
 #[macro_export]
 macro_rules! cluster_conformance {
     ($module:ident, $make:expr) => {
         mod $module {
             #[allow(unused_imports)]
             use super::*;
-            $crate::cluster_conformance! {
-                @tests $make;
-                a_lease_has_one_holder_until_it_is_released
-                a_lease_passes_on_when_its_time_is_up
-                a_renewed_lease_is_kept
-                a_lost_lease_takes_nothing_from_the_next_holder
-                each_acquisition_has_a_larger_number
-                of_many_who_want_a_lease_one_gets_it
-                what_one_sets_the_other_gets_until_it_is_removed
-                what_is_not_said_again_is_gone_when_its_time_is_up
-                a_list_has_the_keys_of_its_prefix_in_order
-                a_watch_begins_with_what_is_there_and_tells_what_changes
-                a_watch_is_woken_when_a_time_is_up
-                a_slow_watch_is_told_how_things_stand_now
-                to_say_the_same_again_is_no_change
-                a_message_reaches_all_who_listen_in_order
-                a_message_is_not_kept_for_later
-            }
+            $crate::for_every_cluster_check!(cluster_conformance_test, &$make);
         }
     };
-    (@tests $make:expr; $($check:ident)*) => {
+}
+
+/// The list of all checks.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_every_cluster_check {
+    ($callback:ident, $make:expr) => {
+        $crate::$callback! {
+            $make;
+            a_lease_has_one_holder_until_it_is_released
+            a_lease_passes_on_when_its_time_is_up
+            a_renewed_lease_is_kept
+            a_lost_lease_takes_nothing_from_the_next_holder
+            each_acquisition_has_a_larger_number
+            of_many_who_want_a_lease_one_gets_it
+            what_one_sets_the_other_gets_until_it_is_removed
+            what_is_not_said_again_is_gone_when_its_time_is_up
+            a_list_has_the_keys_of_its_prefix_in_order
+            a_watch_begins_with_what_is_there_and_tells_what_changes
+            a_watch_is_woken_when_a_time_is_up
+            a_slow_watch_is_told_how_things_stand_now
+            to_say_the_same_again_is_no_change
+            a_message_reaches_all_who_listen_in_order
+            a_message_is_not_kept_for_later
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! cluster_conformance_test {
+    ($make:expr; $($check:ident)*) => {
         $(
             #[tokio::test]
             async fn $check() {
-                $crate::cluster::conformance::$check($make().await).await;
+                let make = $make;
+                let nodes = $crate::cluster::conformance::Make::make(make).await;
+                $crate::cluster::conformance::$check(nodes).await;
             }
         )*
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! cluster_conformance_run {
+    ($make:expr; $($check:ident)*) => {
+        $( $crate::cluster::conformance::$check($make.make().await).await; )*
     };
 }
 

@@ -11,16 +11,18 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use tidings_log::{
-    AppendError, Appended, Batch, Bounds, Cursor, Deleted, EventId, Filter, Grants, Log, Page, Position,
-    Tail, Topic, Unavailable,
+    cluster::{self, conformance::Nodes},
+    conformance::{self, Abilities, Subject, Wanted},
 };
 use tidings_nats::{Nats, NatsAddress, NatsSettings};
 use tidings_testkit::NatsServer;
 
+/// Time is the server's, and so is the window of keys.
+const ABILITIES: Abilities = Abilities { bounds: true, clock: false, keys: false };
+
 /// A server that lasts as long as somebody in this process uses it.
-pub(crate) fn shared_server() -> Arc<NatsServer> {
+fn shared_server() -> Arc<NatsServer> {
     static SERVER: Mutex<Weak<NatsServer>> = Mutex::new(Weak::new());
     let mut shared = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(server) = shared.upgrade() {
@@ -53,48 +55,47 @@ pub(crate) async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> boo
     waited.await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
 }
 
-/// A log together with the server that it needs.
+/// Each check finds a log or a cluster of its own on the server that all share.
 #[derive(Debug)]
-pub(crate) struct WithServer<L> {
-    pub(crate) log: L,
-    pub(crate) server: Arc<NatsServer>,
+pub(crate) struct Fresh {
+    server: Arc<NatsServer>,
+    /// What a log keeps at hand, in bytes.
+    recent_bytes_max: usize,
 }
 
-#[async_trait]
-impl<L: Log> Log for WithServer<L> {
-    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
-        self.log.append(batch).await
+impl Fresh {
+    pub(crate) fn new() -> Self {
+        Self { server: shared_server(), recent_bytes_max: NatsSettings::default().recent_bytes_max }
     }
 
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
-        self.log.delete(topic).await
+    /// Everything has to be fetched from the stream.
+    pub(crate) fn with_nothing_at_hand() -> Self {
+        Self { recent_bytes_max: 0, ..Self::new() }
     }
+}
 
-    async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
-        self.log.read(after, filter, bytes_max).await
+impl conformance::Make for Fresh {
+    async fn make(&self, wanted: Wanted) -> Subject {
+        let settings = NatsSettings {
+            // The server sets aside what a stream may need, and there are many.
+            bytes_max: wanted.bytes_max.unwrap_or(16 << 20),
+            count_max: wanted.count_max,
+            age_max: wanted.age_max,
+            recent_bytes_max: self.recent_bytes_max,
+            ..NatsSettings::default()
+        };
+        let log = connect(&fresh_address(&self.server), settings).await.log().await.expect("the log opens");
+        Subject { log: Arc::new(log), abilities: ABILITIES }
     }
+}
 
-    async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
-        self.log.last(count, filter, bytes_max).await
-    }
-
-    async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
-        self.log.resolve(id, grants).await
-    }
-
-    async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
-        self.log.position_ago(ago).await
-    }
-
-    async fn bounds(&self) -> Result<Bounds, Unavailable> {
-        self.log.bounds().await
-    }
-
-    async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
-        self.log.tail().await
-    }
-
-    async fn health(&self) -> Result<(), Unavailable> {
-        self.log.health().await
+impl cluster::conformance::Make for Fresh {
+    async fn make(&self) -> Nodes {
+        let address = fresh_address(&self.server);
+        let join = async || {
+            let nats = connect(&address, NatsSettings::default()).await;
+            Arc::new(nats.cluster().await.expect("the cluster opens"))
+        };
+        Nodes { one: join().await, other: join().await }
     }
 }

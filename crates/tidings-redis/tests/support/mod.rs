@@ -2,15 +2,26 @@
 
 #![allow(dead_code, reason = "each test uses its own part of it")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tidings_log::{
     AppendError, Appended, Batch, Cursor, Entry, Event, Filter, Grants, IdempotencyKey, Log, MemoryLimits,
-    Tail, TailItem,
+    Tail, TailItem, cluster,
+    conformance::{self, Abilities, Subject, Wanted},
 };
-use tidings_redis::{RedisLog, RedisSettings};
+use tidings_redis::{RedisCluster, RedisLog, RedisSettings};
+use tidings_testkit::{RedisNodes, RedisSentinels, RedisServer};
 use tidings_topic::{Matcher, NewEvent, Validator};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::OnceCell,
+    time::{sleep, timeout},
+};
 
 /// How long anything may take. It only ends a test that would hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,4 +100,76 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 /// Waits until the log is healthy, or not.
 pub(crate) async fn until_health(log: &RedisLog, is_healthy: bool) {
     until(&format!("health is {is_healthy}"), async || log.health().await.is_ok() == is_healthy).await;
+}
+
+/// Servers on which each check finds a log or a cluster of its own, by its name. They start with the first check and end with this value.
+pub(crate) struct Fresh<S> {
+    servers: OnceCell<S>,
+    names: AtomicUsize,
+}
+
+/// What can be started and has a URL.
+pub(crate) trait Servers: Sized {
+    async fn start() -> anyhow::Result<Self>;
+    fn url(&self) -> String;
+}
+
+impl Servers for RedisServer {
+    async fn start() -> anyhow::Result<Self> {
+        Self::start().await
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+}
+
+impl Servers for RedisNodes {
+    async fn start() -> anyhow::Result<Self> {
+        Self::start().await
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+}
+
+impl Servers for RedisSentinels {
+    async fn start() -> anyhow::Result<Self> {
+        Self::start().await
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+}
+
+impl<S> Default for Fresh<S> {
+    fn default() -> Self {
+        Self { servers: OnceCell::new(), names: AtomicUsize::new(0) }
+    }
+}
+
+impl<S: Servers> Fresh<S> {
+    async fn settings(&self, limits: MemoryLimits) -> RedisSettings {
+        let servers = self.servers.get_or_init(async || S::start().await.expect("the servers start")).await;
+        let name = self.names.fetch_add(1, Ordering::Relaxed);
+        settings(&format!("{}?name=fresh-{name}", servers.url()), limits)
+    }
+}
+
+impl<S: Servers> conformance::Make for Fresh<S> {
+    async fn make(&self, wanted: Wanted) -> Subject {
+        let settings = self.settings(wanted.memory_limits()).await;
+        let log = RedisLog::open_with_clock(settings, wanted.clock).await.expect("Redis is there");
+        Subject { log: Arc::new(log), abilities: Abilities::ALL }
+    }
+}
+
+impl<S: Servers> cluster::conformance::Make for Fresh<S> {
+    async fn make(&self) -> cluster::conformance::Nodes {
+        let settings = self.settings(MemoryLimits::default()).await;
+        let join = async || Arc::new(RedisCluster::open(&settings).await.expect("Redis is there"));
+        cluster::conformance::Nodes { one: join().await, other: join().await }
+    }
 }
