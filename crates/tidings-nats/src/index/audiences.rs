@@ -1,0 +1,133 @@
+//! Who could have received what: what is known of it by its audiences, and what a hub hands on to those that start later and cannot read it any more.
+
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
+
+use tidings_log::{Topic, parts::Audience};
+
+use super::{Index, Mark, last_number_of};
+
+/// Who could have received what a hub has read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Audiences {
+    /// Up to this message of the stream.
+    pub(crate) through: u64,
+    /// Up to here nobody knows any more.
+    pub(crate) forgotten_through: u64,
+    pub(crate) known: Vec<KnownAudience>,
+}
+
+/// Who could have received some events.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct KnownAudience {
+    pub(crate) audience: Audience,
+    /// The newest of them that was gone; 0 if none was.
+    pub(crate) gone: u64,
+    /// The oldest that may have been kept.
+    pub(crate) first: u64,
+    /// The newest of all.
+    pub(crate) newest: u64,
+}
+
+/// Which events of an audience have records: none before the first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Span {
+    first: u64,
+    newest: u64,
+}
+
+impl Index {
+    /// What a hub that starts later cannot read any more when retention has taken it: who could have received what, the newest of it first, as much as fits
+    /// into so many bytes.
+    pub(crate) fn audiences(&self, bytes_max: usize) -> Audiences {
+        let (mut forgotten_through, gone) = self.floors.known();
+        let mut all: HashMap<&Audience, KnownAudience> = HashMap::new();
+        for (audience, Span { first, newest }) in &self.audiences {
+            let known = KnownAudience {
+                audience: Audience::clone(audience),
+                gone: 0,
+                first: *first,
+                newest: *newest,
+            };
+            all.insert(audience, known);
+        }
+        for (number, audience) in gone {
+            let nothing_kept =
+                || KnownAudience { audience: audience.clone(), gone: 0, first: 0, newest: number };
+            all.entry(audience).or_insert_with(nothing_kept).gone = number;
+        }
+        let mut all: Vec<_> = all.into_values().collect();
+        all.sort_unstable_by_key(|known| Reverse(known.newest));
+        let mut bytes = 0;
+        let fitting = all.iter().take_while(|known| {
+            bytes += known.audience.topics.iter().map(|topic| topic.as_str().len() + 2).sum::<usize>() + 26;
+            bytes <= bytes_max
+        });
+        let fitting = fitting.count();
+        if let Some(left_out) = all.get(fitting) {
+            forgotten_through = forgotten_through.max(left_out.newest);
+        }
+        all.truncate(fitting);
+        Audiences { through: self.read.sequence, forgotten_through, known: all }
+    }
+
+    /// The stream begins at this message, and what came before was never read here. Who could have received it is known from another hub, if that has read all
+    /// of it.
+    pub(crate) fn begin_at_knowing(&mut self, sequence: u64, audiences: Audiences) {
+        let gone_through = last_number_of(sequence.saturating_sub(1));
+        let is_known = audiences.through + 1 >= sequence && sequence > 1 && self.read.sequence == 0;
+        if !is_known {
+            return self.begin_at(sequence);
+        }
+        self.floors.forget_through(audiences.forgotten_through.min(gone_through));
+        let newest =
+            audiences.known.iter().map(|known| known.newest).filter(|newest| *newest <= gone_through).max();
+        self.note_missed(audiences.known.into_iter().filter_map(|known| {
+            let gone = if known.newest <= gone_through {
+                known.newest
+            } else if known.first > gone_through {
+                known.gone
+            } else {
+                // Some of it is gone and some is not: nobody knows which was the last that is.
+                gone_through
+            };
+            (gone > 0).then_some((known.audience, gone))
+        }));
+        self.front = gone_through;
+        self.newest = self.newest.max(newest.unwrap_or(gone_through));
+        self.read = Mark { sequence: sequence - 1, nanos: 0 };
+    }
+
+    /// Of events that nobody has read here any more it is known who missed them.
+    pub(crate) fn note_missed(&mut self, missed: impl IntoIterator<Item = (Audience, u64)>) {
+        for (audience, newest) in missed {
+            self.floors.record(newest, audience, &self.floor_limits);
+        }
+    }
+
+    /// Who would miss what if a topic were deleted now: of each audience the newest event, at most so many audiences.
+    pub(crate) fn would_miss(&self, topic: &Topic, audiences_max: usize) -> Option<Vec<(Audience, u64)>> {
+        let numbers = self.topics.get(topic)?;
+        let mut missed: HashMap<&Arc<Audience>, u64> = HashMap::new();
+        for number in numbers.iter().rev() {
+            let Some(record) = self.record(*number) else { continue };
+            if missed.len() < audiences_max || missed.contains_key(&record.audience) {
+                missed.entry(&record.audience).or_insert(*number);
+            }
+        }
+        Some(missed.into_iter().map(|(audience, newest)| (Audience::clone(audience), newest)).collect())
+    }
+
+    /// The one audience of this kind, which has its newest event now.
+    pub(super) fn shared_audience(&mut self, audience: Audience, number: u64) -> Arc<Audience> {
+        if let Some((known, span)) =
+            self.audiences.get_key_value(&audience).map(|(known, span)| (known, *span))
+        {
+            let known = Arc::clone(known);
+            self.audiences.insert(Arc::clone(&known), Span { newest: number, ..span });
+            return known;
+        }
+        let shared = Arc::new(audience);
+        self.audiences.insert(Arc::clone(&shared), Span { first: number, newest: number });
+        shared
+    }
+}
