@@ -29,6 +29,8 @@ local FIRST_ARGUMENT = 8
 local WORK_MAX = 1000
 -- How many deleted places are remembered.
 local HOLES_MAX = 100000
+-- How many events are taken out of the stream at once.
+local STRETCH = 64
 -- The memory of an event beside its texts, and of a floor or a key.
 local EVENT_BYTES = 100
 local INDEX_BYTES = 200
@@ -201,4 +203,25 @@ local function trim(more_bytes, more_count)
     call('ZREMRANGEBYSCORE', HOLES, '-inf', int(last_number))
   end
   return done or count == 0 or work < WORK_MAX
+end
+
+-- Events up to a weight, from stretches of them that are asked for behind the last one. The second result is 1 if nothing is left behind them, else 0.
+local function gather(budget, last, stretch_behind)
+  local events = {}
+  while budget >= 0 do
+    local stretch = stretch_behind(last)
+    for _, entry in ipairs(stretch) do
+      if budget < 0 then
+        return events, 0
+      end
+      local topics, meta, data = fields_of(entry)
+      budget = budget - #topics - #meta - #data - EVENT_BYTES
+      events[#events + 1] = entry
+      last = entry[1]
+    end
+    if #stretch < STRETCH then
+      return events, 1
+    end
+  end
+  return events, 0
 end

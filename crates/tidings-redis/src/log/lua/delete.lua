@@ -11,7 +11,7 @@ end
 local looked, bytes, count = 0, 0, 0
 local next = ''
 while next == '' do
-  local chunk = call('XRANGE', LOG, '(' .. after, through, 'COUNT', 64)
+  local chunk = call('XRANGE', LOG, '(' .. after, through, 'COUNT', STRETCH)
   for _, entry in ipairs(chunk) do
     local topics, meta, data = fields_of(entry)
     if string.find('\n' .. string.sub(topics, 2) .. '\n', '\n' .. topic .. '\n', 1, true) then
@@ -24,7 +24,7 @@ while next == '' do
     bytes = bytes + #data
     after = entry[1]
   end
-  if #chunk < 64 then
+  if #chunk < STRETCH then
     break
   end
   if looked >= EVENTS_AT_ONCE or bytes >= BYTES_AT_ONCE then

@@ -24,7 +24,7 @@ end
 
 local events = {}
 while budget >= 0 do
-  local chunk = call('XRANGE', LOG, '(' .. after, through, 'COUNT', 64)
+  local chunk = call('XRANGE', LOG, '(' .. after, through, 'COUNT', STRETCH)
   for _, entry in ipairs(chunk) do
     if budget < 0 then
       break

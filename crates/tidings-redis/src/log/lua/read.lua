@@ -19,24 +19,7 @@ if #changed == 2 * FLOORS_AT_ONCE then
   return {current_epoch(), state.newest, 0, changed[#changed], state.forgotten, floors, {}}
 end
 
-local events = {}
-local at_end = 0
-while budget >= 0 and at_end == 0 do
-  local chunk = call('XRANGE', LOG, '(' .. after, '+', 'COUNT', 64)
-  for index, entry in ipairs(chunk) do
-    if budget < 0 then
-      break
-    end
-    local topics, meta, data = fields_of(entry)
-    budget = budget - #topics - #meta - #data - EVENT_BYTES
-    events[#events + 1] = entry
-    after = entry[1]
-    if index == #chunk and #chunk < 64 then
-      at_end = 1
-    end
-  end
-  if #chunk == 0 then
-    at_end = 1
-  end
-end
+local events, at_end = gather(budget, after, function(last)
+  return call('XRANGE', LOG, '(' .. last, '+', 'COUNT', STRETCH)
+end)
 return {current_epoch(), state.newest, at_end, int(state.dropped), state.forgotten, floors, events}
