@@ -4,16 +4,13 @@
 
 #![cfg(unix)]
 
-use std::env;
-
-use tidings_testkit::{EventStream, Hub, NatsServer, wandering::wander};
+use tidings_testkit::{
+    EventStream, Hub, NatsServer,
+    wandering::{Losses, outages, wander},
+};
 
 const HUBS: usize = 3;
-
-/// How often the store goes away.
-fn outages() -> u64 {
-    env::var("TIDINGS_OUTAGES").ok().map_or(4, |text| text.parse().expect("a number"))
-}
+const OUTAGES: u64 = 4;
 
 async fn serve(store: &str) -> Hub {
     Hub::serve(&["--store", store]).await.unwrap()
@@ -28,7 +25,7 @@ async fn subscribers_wander_between_hubs_on_nats_that_goes_away_and_miss_nothing
         hubs.push(serve(&store).await);
     }
     let addresses: Vec<_> = hubs.iter().map(Hub::address).collect();
-    let wandered = wander(&addresses, outages(), async |round, load| {
+    let wandered = wander(&addresses, outages(OUTAGES), Losses::None, async |round, load| {
         if round % 2 == 0 {
             server.stop()?;
         } else {

@@ -1,0 +1,126 @@
+//! What subscribers were told, compared with what was acknowledged.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::ensure;
+
+use super::{END, Losses};
+
+/// What a subscriber was told, over all its connections.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Heard {
+    Event { id: String, data: String },
+    Gap,
+}
+
+impl Heard {
+    fn data(&self) -> Option<&str> {
+        match self {
+            Self::Event { data, .. } => Some(data),
+            Self::Gap => None,
+        }
+    }
+}
+
+/// Whether everything that was acknowledged is in the log, once, each publisher's in its order, and everybody heard the log and nothing else.
+pub(super) fn nothing_is_lost(
+    said: &[Vec<String>],
+    log: &[Heard],
+    subscribers: &[Vec<Heard>],
+) -> anyhow::Result<()> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for data in log.iter().filter_map(Heard::data) {
+        *counts.entry(data).or_default() += 1;
+    }
+    let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
+    ensure!(twice.is_empty(), "published twice: {twice:?}");
+    for said in said {
+        let lost: Vec<_> = said.iter().filter(|data| !counts.contains_key(data.as_str())).collect();
+        ensure!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+        let Some((name, _)) = said.first().and_then(|data| data.split_once(':')) else { continue };
+        let in_log =
+            log.iter().filter_map(|heard| heard.data()?.split_once(':')).filter(|(by, _)| *by == name);
+        let numbers = in_log.map(|(_, number)| number.parse::<u64>()).collect::<Result<Vec<_>, _>>()?;
+        let turned = numbers.windows(2).find(|pair| pair[0] > pair[1]);
+        ensure!(turned.is_none(), "out of order, of publisher {name}: {turned:?}");
+    }
+    for heard in subscribers {
+        let difference = heard.iter().zip(log).find(|(one, other)| one != other);
+        ensure!(difference.is_none(), "heard, and what the log has there: {difference:?}");
+        ensure!(heard.len() == log.len(), "a subscriber heard {} of {} events", heard.len(), log.len());
+    }
+    Ok(())
+}
+
+/// Whether whoever has not heard what was acknowledged has been told of a gap at that place, and what two have both heard came in the same order. Returns
+/// how many gaps were told.
+pub(super) fn losses_are_told(
+    said: &[Vec<String>],
+    subscribers: &[Vec<Heard>],
+    losses: Losses,
+) -> anyhow::Result<usize> {
+    let subscribers = subscribers.iter().map(|heard| last_times(heard, losses));
+    let subscribers = subscribers.collect::<anyhow::Result<Vec<_>>>()?;
+    let mut gaps = 0;
+    let mut places: Vec<HashMap<&str, usize>> = Vec::new();
+    for heard in &subscribers {
+        gaps += heard.iter().filter(|heard| **heard == Heard::Gap).count();
+        let place_of = heard.iter().enumerate().filter_map(|(place, heard)| Some((heard.data()?, place)));
+        let place_of: HashMap<_, _> = place_of.collect();
+        ensure!(place_of.contains_key(END), "a subscriber has not heard the last event");
+        for said in said {
+            let untold = first_untold(said, &place_of, heard)?;
+            ensure!(untold.is_none(), "it was acknowledged, is missing, and no gap was told: {untold:?}");
+        }
+        places.push(place_of);
+    }
+    for heard in &subscribers {
+        for other in &places {
+            let both = heard.iter().filter_map(|heard| other.get(heard.data()?));
+            ensure!(both.is_sorted(), "another order");
+        }
+    }
+    match losses {
+        Losses::None => ensure!(gaps == 0, "{gaps} gaps were told, and nothing was lost"),
+        Losses::Certain => ensure!(gaps > 0, "no gap was told"),
+        Losses::Possible => {}
+    }
+    Ok(gaps)
+}
+
+/// What was heard, each event where it came last. It comes once, but for one case: it was lost before its publisher was answered, who sent it again under
+/// its key. The log knows nothing of the first time any more.
+fn last_times(heard: &[Heard], losses: Losses) -> anyhow::Result<Vec<Heard>> {
+    let mut seen = HashSet::new();
+    let mut last = Vec::new();
+    for item in heard.iter().rev() {
+        let is_first = item.data().is_none_or(|data| seen.insert(data));
+        ensure!(is_first || losses == Losses::Possible, "{item:?} came twice");
+        last.extend(is_first.then(|| item.clone()));
+    }
+    last.reverse();
+    Ok(last)
+}
+
+/// The first event of a publisher that a subscriber has not heard without having been told of a gap at that place.
+fn first_untold<'a>(
+    said: &'a [String],
+    place_of: &HashMap<&str, usize>,
+    heard: &[Heard],
+) -> anyhow::Result<Option<&'a str>> {
+    let mut from = 0;
+    let mut missing = None;
+    for data in said {
+        match place_of.get(data.as_str()) {
+            None => missing = missing.or(Some(data.as_str())),
+            Some(place) => {
+                ensure!(*place >= from, "out of order: {data}");
+                if missing.take().is_some_and(|_| !heard[from..*place].contains(&Heard::Gap)) {
+                    return Ok(Some(data));
+                }
+                from = *place;
+            }
+        }
+    }
+    Ok(missing.filter(|_| !heard[from..].contains(&Heard::Gap)))
+}
