@@ -168,8 +168,8 @@ impl Log for Reopened {
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
         let mut open = self.open.write().await;
         let (cursor, tail) = open.log.tail().await?;
-        let (follower, successors) = mpsc::unbounded_channel();
-        open.followers.push(follower);
+        let (sender, successors) = mpsc::unbounded_channel();
+        open.followers.push(sender);
         let followed = Followed { tail, _directory: Arc::clone(&open.directory) };
         Ok((cursor, Box::new(ReopenedTail { followed, successors })))
     }
