@@ -70,6 +70,8 @@ pub struct Load {
     acknowledged: watch::Sender<u64>,
     keyed: watch::Sender<u64>,
     refused: watch::Sender<u64>,
+    /// Subscribers who have heard something. Nobody else can miss anything.
+    listening: watch::Sender<u64>,
     is_over: AtomicBool,
 }
 
@@ -109,8 +111,9 @@ pub async fn wander(
     }
     let mut subscribers = JoinSet::new();
     for name in 0..SUBSCRIBERS {
-        subscribers.spawn(listen(hubs.to_vec(), name, false));
+        subscribers.spawn(listen(hubs.to_vec(), name, false, Arc::clone(&load)));
     }
+    reach(&load.listening, "subscribers to hear something", SUBSCRIBERS as u64).await?;
     for round in 0..=outages {
         let enough = *load.acknowledged.borrow() + BETWEEN_OUTAGES;
         tokio::select! {
@@ -131,9 +134,12 @@ pub async fn wander(
     let heard = all(subscribers).await?;
     if losses == Losses::None {
         // Whoever comes at last reads the whole log, at each hub.
-        let log = listen(hubs[..1].to_vec(), 0, true).await?;
+        let log = listen(hubs[..1].to_vec(), 0, true, Arc::clone(&load)).await?;
         for hub in &hubs[1..] {
-            ensure!(listen(vec![*hub], 0, true).await? == log, "the log is another one at {hub}");
+            ensure!(
+                listen(vec![*hub], 0, true, Arc::clone(&load)).await? == log,
+                "the log is another one at {hub}"
+            );
         }
         check::nothing_is_lost(&said, &log, &heard)?;
     }
@@ -211,7 +217,12 @@ async fn post(
 }
 
 /// Listens until the last event, at one hub after the other, or stays where it is; returns everything it was told.
-async fn listen(hubs: Vec<SocketAddr>, name: usize, stays: bool) -> anyhow::Result<Vec<Heard>> {
+async fn listen(
+    hubs: Vec<SocketAddr>,
+    name: usize,
+    stays: bool,
+    load: Arc<Load>,
+) -> anyhow::Result<Vec<Heard>> {
     let mut heard = Vec::new();
     let mut last_id: Option<String> = None;
     for at in name.. {
@@ -238,6 +249,9 @@ async fn listen(hubs: Vec<SocketAddr>, name: usize, stays: bool) -> anyhow::Resu
                 // A hub that ends says so; the next one goes on.
                 "tidings" if data.contains("\"kind\":\"reconnect\"") => break,
                 other => bail!("an event of the type {other}: {data}"),
+            }
+            if heard.is_empty() {
+                load.listening.send_modify(|count| *count += 1);
             }
             last_id = Some(last_event_id.clone());
             let is_end = data == END;

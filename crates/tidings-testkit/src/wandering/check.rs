@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 
 use super::{END, Losses};
 
@@ -69,8 +69,9 @@ pub(super) fn losses_are_told(
         let place_of: HashMap<_, _> = place_of.collect();
         ensure!(place_of.contains_key(END), "a subscriber has not heard the last event");
         for said in said {
-            let untold = first_untold(said, &place_of, heard)?;
-            ensure!(untold.is_none(), "it was acknowledged, is missing, and no gap was told: {untold:?}");
+            if let Some((untold, there)) = first_untold(said, &place_of, heard)? {
+                bail!("{untold} was acknowledged, is missing, and no gap was told there: {there:?}");
+            }
         }
         places.push(place_of);
     }
@@ -102,25 +103,28 @@ fn last_times(heard: &[Heard], losses: Losses) -> anyhow::Result<Vec<Heard>> {
     Ok(last)
 }
 
-/// The first event of a publisher that a subscriber has not heard without having been told of a gap at that place.
+/// The first event of a publisher that a subscriber has not heard without having been told of a gap at that place, and what it was told there.
 fn first_untold<'a>(
     said: &'a [String],
     place_of: &HashMap<&str, usize>,
-    heard: &[Heard],
-) -> anyhow::Result<Option<&'a str>> {
+    heard: &'a [Heard],
+) -> anyhow::Result<Option<(&'a str, &'a [Heard])>> {
     let mut from = 0;
     let mut missing = None;
-    for data in said {
-        match place_of.get(data.as_str()) {
-            None => missing = missing.or(Some(data.as_str())),
-            Some(place) => {
-                ensure!(*place >= from, "out of order: {data}");
-                if missing.take().is_some_and(|_| !heard[from..*place].contains(&Heard::Gap)) {
-                    return Ok(Some(data));
-                }
-                from = *place;
-            }
+    let places = said.iter().map(|data| (data.as_str(), place_of.get(data.as_str()).copied()));
+    for (data, place) in places.chain([("", Some(heard.len()))]) {
+        let Some(place) = place else {
+            missing = missing.or(Some(data));
+            continue;
+        };
+        ensure!(place >= from, "out of order: {data}");
+        let there = &heard[from..place];
+        if let Some(missing) = missing.take()
+            && !there.contains(&Heard::Gap)
+        {
+            return Ok(Some((missing, there)));
         }
+        from = place;
     }
-    Ok(missing.filter(|_| !heard[from..].contains(&Heard::Gap)))
+    Ok(None)
 }
