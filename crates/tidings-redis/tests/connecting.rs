@@ -54,15 +54,16 @@ async fn tls_is_spoken_with_who_is_trusted_and_trusts() {
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     let (cert, key) = (cert.display(), key.display());
     let trusted = format!("rediss://{address}?ca={cert}&cert={cert}&cert_key={key}");
-    for (url, is_reached) in [
-        (trusted.clone(), true),
-        (format!("rediss://{address}?cert={cert}&cert_key={key}"), false),
-        (format!("rediss://{address}?ca={cert}"), false),
-        (format!("redis://{address}"), false),
-        (format!("rediss://localhost:{}?ca={cert}&cert={cert}&cert_key={key}", server.port()), false),
+    // A busy machine may need longer for the first connection than one is waited for.
+    support::until("it is reached", async || connector(&trusted).check().await.is_ok()).await;
+    for url in [
+        format!("rediss://{address}?cert={cert}&cert_key={key}"),
+        format!("rediss://{address}?ca={cert}"),
+        format!("redis://{address}"),
+        format!("rediss://localhost:{}?ca={cert}&cert={cert}&cert_key={key}", server.port()),
     ] {
         let checked = connector(&url).check().await;
-        assert_eq!(checked.is_ok(), is_reached, "{url}: {checked:?}");
+        assert!(checked.is_err(), "{url}");
     }
     let log = support::open(&trusted).await;
     support::append(&log, "secret").await;

@@ -151,7 +151,11 @@ impl Application {
     pub(crate) async fn start(server: &RedisServer, channels: &[&str]) -> Self {
         let client = redis::Client::open(format!("{}?protocol=resp3", server.url())).unwrap();
         let (hear, heard) = mpsc::unbounded_channel();
-        let config = redis::AsyncConnectionConfig::new().set_push_sender(hear);
+        // Without limits of its own the client gives a busy machine half a second.
+        let config = redis::AsyncConnectionConfig::new()
+            .set_push_sender(hear)
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
         if !channels.is_empty() {
             connection.subscribe(channels).await.unwrap();
