@@ -7,10 +7,7 @@ use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use tidings::{
     Hub, HubBuilder, MemoryLimits, MemoryLog,
-    log::{
-        Log,
-        cluster::{Cluster, LocalCluster},
-    },
+    log::{Log, cluster::Cluster},
 };
 use tidings_nats::{InvalidAddress, Nats, NatsAddress, NatsSettings, OpenError};
 use tidings_redis::{RedisCluster, RedisLog, RedisSettings, RedisUrl};
@@ -60,7 +57,8 @@ pub(crate) struct Keeping {
 /// A store that is open. Whoever ends it closes it, also if others still hold the log.
 pub(crate) struct Opened {
     pub(crate) log: Arc<dyn Log>,
-    pub(crate) cluster: Arc<dyn Cluster>,
+    /// What it shares with other processes beside the log, if there can be any.
+    cluster: Option<Arc<dyn Cluster>>,
     /// What is to be closed in order.
     #[cfg(unix)]
     files: Option<SegmentLog>,
@@ -203,7 +201,7 @@ impl Keeping {
         let log = RedisLog::open(settings).await.map_err(|error| failed(&error))?;
         Ok(Opened {
             log: Arc::new(log),
-            cluster: Arc::new(cluster),
+            cluster: Some(Arc::new(cluster)),
             #[cfg(unix)]
             files: None,
         })
@@ -213,7 +211,7 @@ impl Keeping {
         let log = MemoryLog::new(self.limits());
         Opened {
             log: Arc::new(log),
-            cluster: Arc::new(LocalCluster::default()),
+            cluster: None,
             #[cfg(unix)]
             files: None,
         }
@@ -234,7 +232,7 @@ impl Keeping {
             opening.await.map_err(|error: OpenError| Failure::runtime(format!("--store: {error}")))?;
         Ok(Opened {
             log: Arc::new(log),
-            cluster: Arc::new(cluster),
+            cluster: Some(Arc::new(cluster)),
             #[cfg(unix)]
             files: None,
         })
@@ -267,15 +265,18 @@ impl Keeping {
             })
         });
         let log = opening.await.map_err(Failure::runtime)??;
-        let cluster = Arc::new(LocalCluster::default());
-        Ok(Opened { log: Arc::new(log.clone()), cluster, files: Some(log) })
+        Ok(Opened { log: Arc::new(log.clone()), cluster: None, files: Some(log) })
     }
 }
 
 impl Opened {
     /// A hub on this store, to be put together further.
     pub(crate) fn hub(&self) -> HubBuilder {
-        Hub::builder().shared_log(Arc::clone(&self.log)).shared_cluster(Arc::clone(&self.cluster))
+        let hub = Hub::builder().shared_log(Arc::clone(&self.log));
+        match &self.cluster {
+            Some(cluster) => hub.shared_cluster(Arc::clone(cluster)),
+            None => hub,
+        }
     }
 
     /// Whether no other process can have it open at the same time.

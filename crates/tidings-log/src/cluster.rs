@@ -70,6 +70,32 @@ pub trait Messages: Send {
     async fn next(&mut self) -> Result<Vec<u8>, ClusterError>;
 }
 
+/// A value that all nodes have alike, such as a key for signatures: the one that is there, or else this one, held for so long from now on. Whoever needs it calls this
+/// again before the time is up, with what it got.
+pub async fn agree(
+    cluster: &dyn Cluster,
+    key: &str,
+    proposed: &[u8],
+    time: Duration,
+) -> Result<Vec<u8>, ClusterError> {
+    loop {
+        // Who has the lease has the right to propose; it is not given back, so that whoever comes next finds what was set.
+        let may_propose = cluster.acquire(key, PROPOSAL_TIME).await?.is_some();
+        let agreed = cluster.get(key).await?;
+        if agreed.is_some() || may_propose {
+            let agreed = agreed.unwrap_or_else(|| proposed.to_vec());
+            cluster.set(key, &agreed, time).await?;
+            return Ok(agreed);
+        }
+        tokio::time::sleep(PROPOSAL_PAUSE).await;
+    }
+}
+
+/// How long a node has the right to propose a value: longer than any call takes.
+const PROPOSAL_TIME: Duration = Duration::from_secs(10);
+/// How long the others wait before they look whether it has.
+const PROPOSAL_PAUSE: Duration = Duration::from_millis(50);
+
 /// See the [module documentation](self). Keys, prefixes and channels are any text; they share nothing with each other.
 #[async_trait]
 pub trait Cluster: Send + Sync + fmt::Debug + 'static {

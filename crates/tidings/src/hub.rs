@@ -9,22 +9,24 @@ use std::{
 };
 
 use tidings_log::{
-    Bounds, Cursor, Log, MemoryLimits, MemoryLog, Tail, TailItem, Unavailable,
-    cluster::{Cluster, LocalCluster},
+    Bounds, Cursor, Log, MemoryLimits, MemoryLog, Tail, TailItem, Unavailable, cluster::Cluster,
 };
 use tidings_topic::{EventId, Filter, Invalid, Since, Topic, TopicGlob, Validator};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
 
 #[cfg(target_os = "linux")]
 use crate::shard::driver::Shards;
 use crate::{
     Subscribe,
-    census::{Census, announce},
     closing::Closing,
     delete::Deletions,
     feeds::Feeds,
     lag::Lag,
-    presence::{Presence, PresenceDesk, PresenceHook},
+    presence::{ClusterPlace, Presence, PresenceDesk, PresenceHook, announce, follow},
     pressure::Pressure,
     replay::{PageReading, ReplayRequest, Replayed, Replays},
     start,
@@ -38,7 +40,7 @@ use crate::{
 pub struct Hub {
     pub(crate) shared: Arc<Shared>,
     writer: Arc<Task>,
-    _announcer: Arc<Task>,
+    _companions: [Arc<Task>; 2],
 }
 
 /// The limits of a hub and what it does when they are hit.
@@ -133,14 +135,18 @@ impl HubBuilder {
         self
     }
 
-    /// Is told of each subscriber that comes or goes.
+    /// Is told of each subscriber that comes or goes: of those of this hub at once; of those of other hubs in the [cluster](Self::cluster) that have such a hook, too,
+    /// within a second or so, and of those of a hub that died after fifteen seconds at most. Of each first that it comes and then that it goes, once. While the cluster is away nothing
+    /// is told, and afterwards what has become of everybody.
+    ///
+    /// With a hook a hub also keeps a [roster](Hub::roster), which takes some 250 bytes for each subscriber of this hub, and less for those of others.
     #[must_use]
     pub fn on_presence(mut self, hook: impl Fn(&Presence) + Send + Sync + 'static) -> Self {
         self.presence = Some(Arc::new(hook));
         self
     }
 
-    /// What this hub shares with others beside the log. By default nothing: a [`LocalCluster`] of its own.
+    /// What this hub shares with others beside the log. By default there are no others, and what asks for a cluster has one of its own in memory.
     #[must_use]
     pub fn cluster(self, cluster: impl Cluster) -> Self {
         self.shared_cluster(Arc::new(cluster))
@@ -166,21 +172,23 @@ impl HubBuilder {
             feeds: Feeds::new(head, settings.feed_bytes_max),
             pressure: Pressure::new(settings.appends_max, settings.appends_bytes_max, lag_bytes_max),
             presence: PresenceDesk::new(self.presence),
-            census: Census::new(self.cluster.unwrap_or_else(|| Arc::new(LocalCluster::default()))),
+            place: ClusterPlace::new(self.cluster),
             lag: Arc::default(),
             lag_bytes_max,
             log,
             validator: self.validator,
             settings,
             closing: Closing::default(),
+            closing_bell: watch::Sender::default(),
             deletions: Deletions::default(),
             #[cfg(target_os = "linux")]
             shards: std::sync::OnceLock::new(),
             published: AtomicU64::new(0),
         });
         let writer = Task::start(write_feeds(Arc::clone(&shared), tail));
-        let announcer = Task::start(announce(Arc::clone(&shared)));
-        Ok(Hub { shared, writer, _announcer: announcer })
+        let companions =
+            [Task::start(announce(Arc::clone(&shared))), Task::start(follow(Arc::clone(&shared)))];
+        Ok(Hub { shared, writer, _companions: companions })
     }
 }
 
@@ -241,6 +249,7 @@ impl Hub {
     /// Only the first call counts, but [`close`](Self::close) cuts it short.
     pub fn close_over(&self, time: Duration) {
         self.shared.closing.begin(time, Instant::now());
+        self.shared.closing_bell.send_replace(());
         self.shared.feeds.wake_all();
     }
 
@@ -265,7 +274,7 @@ impl Hub {
 
     /// What this hub shares with others beside the log.
     pub fn cluster(&self) -> &dyn Cluster {
-        self.shared.census.cluster()
+        self.shared.place.cluster()
     }
 
     /// Figures for metrics.
@@ -333,11 +342,13 @@ pub(crate) struct Shared {
     pub(crate) settings: HubSettings,
     pub(crate) feeds: Feeds,
     pub(crate) presence: PresenceDesk,
-    pub(crate) census: Census,
+    pub(crate) place: ClusterPlace,
     pub(crate) lag: Arc<Lag>,
     pub(crate) lag_bytes_max: u64,
     pub(crate) pressure: Pressure,
     pub(crate) closing: Closing,
+    /// Rings when an end has begun.
+    closing_bell: watch::Sender<()>,
     pub(crate) deletions: Deletions,
     /// Events published through this process since it started.
     pub(crate) published: AtomicU64,
@@ -353,7 +364,20 @@ impl Shared {
 
     fn close(&self) {
         self.closing.close();
+        self.closing_bell.send_replace(());
         self.feeds.wake_all();
+    }
+
+    /// Waits until nothing is published any more and nobody is left.
+    pub(crate) async fn closed(&self) {
+        let mut bell = self.closing_bell.subscribe();
+        while !self.is_closed() {
+            let end = self.closing.ends_at(1.0);
+            tokio::select! {
+                rung = bell.changed() => rung.expect("the bell belongs to this"),
+                () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {}
+            }
+        }
     }
 
     /// Does something with the shards, which are started if need be.

@@ -42,8 +42,8 @@
     allow(dead_code, reason = "shards, and what only they use, are for Linux")
 )]
 
+mod agree;
 mod backlog;
-mod census;
 mod closing;
 mod delete;
 mod encode;
@@ -80,7 +80,7 @@ pub use tidings_topic::{
 
 pub use encode::{Format, JsonEvent};
 pub use hub::{Hub, HubBuilder, HubSettings, HubStats, Snapshot, SubscribeError};
-pub use presence::{Presence, PresenceHook};
+pub use presence::{Presence, PresenceHook, PresenceMatcher};
 pub use publish::{PublishError, Published};
 pub use resume::Requested;
 pub use subscribe::Subscribe;

@@ -1,40 +1,91 @@
-//! Who comes and who goes.
+//! Who comes and who goes, at this hub and at the others of its cluster.
+//!
+//! The desk counts the subscribers of this hub. Where somebody asked to be told, it also keeps them in **pages** of some tens each (`pages.rs`), which the hub
+//! shows to the others (`announce.rs`, `encoding.rs`), and what these show of theirs (`elsewhere.rs`). Where nobody asked, a subscriber costs a counter.
+//!
+//! Invariants: each coming is told once, and its going once and afterwards; the roster is changed before the hook is called, and no lock is held
+//! while it runs.
+
+mod announce;
+mod elsewhere;
+mod encoding;
+mod pages;
+mod trust;
 
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use tidings_topic::{ConnectionId, Matcher};
+use tokio::sync::Notify;
+
+use self::{
+    elsewhere::Elsewhere,
+    pages::{Member, Pages},
+    trust::Trust,
+};
+use crate::hub::Hub;
+
+pub(crate) use announce::{ClusterPlace, announce, follow};
 
 /// A subscriber came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Presence {
-    /// Whether it is here now.
+    /// Whether it came, or is in a [roster](Hub::roster); otherwise it went.
     pub here: bool,
-    /// The connection.
+    /// Whether it is a subscriber of this hub, and not of another one of the cluster.
+    pub is_local: bool,
+    /// The connection. No two have the same, at whatever hub.
     pub connection: ConnectionId,
-    /// What it subscribed to.
-    pub matchers: Arc<[Matcher]>,
-    /// The name that it was given with [`Subscribe::label`](crate::Subscribe::label).
-    pub label: Option<String>,
+    /// What it subscribed to. Other hubs are told as many as fit into 8 KiB.
+    pub matchers: Arc<[PresenceMatcher]>,
+    /// The name that it was given with [`Subscribe::label`](crate::Subscribe::label). Other hubs are told 1 KiB of it at most.
+    pub label: Option<Arc<str>>,
 }
 
-/// Called for each subscriber that comes or goes. It runs on the path of the connection: hand the news on (a channel, a counter) and
-/// return.
+/// One of the matchers of a subscriber, as it was written: a hub does not need to understand what another one's subscribers asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PresenceMatcher {
+    /// Whether the text is a URL Pattern; otherwise it is a topic, or `*` for all of them.
+    pub is_pattern: bool,
+    /// What was asked for.
+    pub text: Arc<str>,
+}
+
+impl From<&Matcher> for PresenceMatcher {
+    fn from(matcher: &Matcher) -> Self {
+        Self { is_pattern: matches!(matcher, Matcher::Pattern(_)), text: matcher.as_str().into() }
+    }
+}
+
+/// Called for each subscriber that comes or goes. For those of this hub it runs on the path of the connection: hand the news on (a channel, a counter)
+/// and return.
 pub type PresenceHook = dyn Fn(&Presence) + Send + Sync;
 
-/// Counts subscribers and tells the hook.
+/// Counts subscribers and, where there is a hook, knows who they are.
 #[derive(Clone, Default)]
 pub(crate) struct PresenceDesk(Arc<Desk>);
 
 #[derive(Default)]
 struct Desk {
     here: AtomicUsize,
-    hook: Option<Arc<PresenceHook>>,
+    roster: Option<Roster>,
+}
+
+/// Who is here, and who is told.
+struct Roster {
+    hook: Arc<PresenceHook>,
+    pages: Mutex<Pages>,
+    /// Rings when a page changed.
+    changed: Notify,
+    elsewhere: Mutex<Elsewhere>,
+    trust: Mutex<Trust>,
 }
 
 /// A subscriber that is here until this is dropped.
@@ -42,12 +93,19 @@ struct Desk {
 pub(crate) struct Membership {
     desk: PresenceDesk,
     /// Kept only where there is a hook to tell: an idle subscriber costs as little as possible.
-    presence: Option<Box<Presence>>,
+    member: Option<Arc<Member>>,
 }
 
 impl PresenceDesk {
     pub(crate) fn new(hook: Option<Arc<PresenceHook>>) -> Self {
-        Self(Arc::new(Desk { here: AtomicUsize::new(0), hook }))
+        let roster = hook.map(|hook| Roster {
+            hook,
+            pages: Mutex::default(),
+            changed: Notify::new(),
+            elsewhere: Mutex::default(),
+            trust: Mutex::default(),
+        });
+        Self(Arc::new(Desk { here: AtomicUsize::new(0), roster }))
     }
 
     /// How many subscribers are here.
@@ -62,22 +120,64 @@ impl PresenceDesk {
         label: Option<String>,
     ) -> Membership {
         self.0.here.fetch_add(1, Ordering::Relaxed);
-        let presence = self.0.hook.as_ref().map(|hook| {
-            let presence = Presence { here: true, connection, matchers: matchers.into(), label };
-            hook(&presence);
-            Box::new(presence)
+        let member = self.0.roster.as_ref().map(|roster| {
+            let matchers = matchers.iter().map(PresenceMatcher::from).collect();
+            let label = label.map(Arc::from);
+            roster.join(Presence { here: true, is_local: true, connection, matchers, label })
         });
-        Membership { desk: self.clone(), presence }
+        Membership { desk: self.clone(), member }
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
         self.desk.0.here.fetch_sub(1, Ordering::Relaxed);
-        if let (Some(hook), Some(presence)) = (&self.desk.0.hook, &mut self.presence) {
-            presence.here = false;
-            hook(presence);
+        if let (Some(roster), Some(member)) = (&self.desk.0.roster, self.member.take()) {
+            roster.leave(&member);
         }
+    }
+}
+
+impl Roster {
+    fn join(&self, presence: Presence) -> Arc<Member> {
+        let member = self.pages().join(presence);
+        self.changed.notify_one();
+        (self.hook)(&member.presence);
+        member
+    }
+
+    fn leave(&self, member: &Member) {
+        self.pages().leave(member);
+        self.changed.notify_one();
+        (self.hook)(&Presence { here: false, ..member.presence.clone() });
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        lock(&self.pages)
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, Elsewhere> {
+        lock(&self.elsewhere)
+    }
+
+    fn trust(&self) -> MutexGuard<'_, Trust> {
+        lock(&self.trust)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// Who subscribes now: here exactly, at the other hubs of the [cluster](crate::HubBuilder::cluster) as of a moment ago. Those of a hub that died are
+    /// here for fifteen seconds more. In no particular order. Nobody, unless the hub was told to know: see
+    /// [`on_presence`](crate::HubBuilder::on_presence).
+    pub fn roster(&self) -> Vec<Presence> {
+        let Some(roster) = &self.shared.presence.0.roster else { return Vec::new() };
+        let mut everybody: Vec<_> = roster.pages().members().cloned().collect();
+        everybody.extend(roster.elsewhere().members().cloned());
+        everybody
     }
 }
 

@@ -13,10 +13,9 @@ use axum::{Router, middleware, middleware::Next, routing::get, routing::post};
 use axum_extra::extract::cookie::{Cookie, Key, SameSite, SignedCookieJar};
 use jiff::Zoned;
 use tidings::{
-    ConnectionId, Filter, Hub, HubBuilder, NewEvent, Since, Subscribe, SubscribeError, Subscription,
-    Unavailable,
+    Filter, Hub, HubBuilder, IdempotencyKey, NewEvent, Since, Subscribe, SubscribeError, Subscription,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{select, sync::Notify, time::Instant, time::sleep};
 
 /// Messages that somebody sees who joins.
 const HISTORY: usize = 50;
@@ -34,6 +33,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const ADDRESSES_MAX: usize = 10_000;
 /// The roster is sent at most this often, however many come and go.
 const ROSTER_PAUSE: Duration = Duration::from_millis(200);
+/// Who comes and goes at another process is told by that one; after this time the others look whether it has.
+const OTHERS_PAUSE: Duration = Duration::from_secs(1);
 /// Nothing runs, loads or frames our pages but what is ours.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self'; script-src 'self'; style-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -49,20 +50,18 @@ struct Chat {
 }
 
 /// Starts a chat on a hub that is put together so far: the routes to serve, and the hub behind them, which ends the open streams when it is
-/// closed. The clock tells the time that stands before each message; [`Zoned::now`] is local time, as the system or `TZ` has it.
-pub async fn app(hub: HubBuilder, clock: fn() -> Zoned) -> Result<(Hub, Router), Unavailable> {
-    let here = watch::Sender::new(HashMap::new());
-    let changes = here.subscribe();
-    let hub = hub.on_presence(move |presence| {
-        here.send_modify(|here| match &presence.label {
-            Some(name) if presence.here => drop(here.insert(presence.connection, name.clone())),
-            _ => drop(here.remove(&presence.connection)),
-        });
-    });
+/// closed. The clock tells the time that stands before each message; [`Zoned::now`] is local time, as the system or `TZ` has it. Chats on hubs that
+/// share a log and a cluster are one.
+pub async fn app(hub: HubBuilder, clock: fn() -> Zoned) -> anyhow::Result<(Hub, Router)> {
+    let changes: [Arc<Notify>; 2] = Default::default();
+    let [ours, theirs] = changes.clone();
+    let hub = hub.on_presence(move |who| if who.is_local { &ours } else { &theirs }.notify_one());
     let hub = hub.start().await?;
+    // A name that was given at one process is good at all.
+    let key = Key::try_from(&*hub.agree("chat/key", Key::generate().master()).await?)?;
     tokio::spawn(tell_who_is_here(hub.clone(), changes));
 
-    let chat = Chat { hub: hub.clone(), clock, key: Key::generate(), spent: Arc::default() };
+    let chat = Chat { hub: hub.clone(), clock, key, spent: Arc::default() };
     let file = |kind, text: &'static str| get(async move || ([(header::CONTENT_TYPE, kind)], text));
     let routes = Router::new()
         .route("/", get(home))
@@ -144,13 +143,33 @@ async fn stream(
     hub.subscribe(request.label(name(&jar).unwrap_or_else(|| "anonymous".to_owned()))).await
 }
 
-/// Publishes the names behind the open streams whenever one opens or ends, which is also how whoever comes receives them.
-async fn tell_who_is_here(hub: Hub, mut changes: watch::Receiver<HashMap<ConnectionId, String>>) {
-    while changes.changed().await.is_ok() && hub.health().await.is_ok() {
-        let names = serde_json::json!(changes.borrow_and_update().values().collect::<BTreeSet<_>>());
-        // If this fails, the next change tells it.
-        let _ = hub.publish(NewEvent::new("roster", names.to_string()).event_type("roster")).await;
-        tokio::time::sleep(ROSTER_PAUSE).await;
+/// Publishes the names behind the open streams of all processes whenever one opens or ends here, which is also how whoever comes receives them. Of those
+/// elsewhere their process tells, unless it died: then one of those who find that what was told last is not so.
+async fn tell_who_is_here(hub: Hub, [ours, theirs]: [Arc<Notify>; 2]) {
+    let matchers = vec![hub.validator().exact("roster").expect("a valid topic")];
+    let filter = Filter { matchers, ..Filter::default() };
+    loop {
+        let is_ours = select! {
+            () = hub.closed() => return,
+            () = ours.notified() => true,
+            () = async { theirs.notified().await; sleep(OTHERS_PAUSE).await } => false,
+        };
+        let roster = hub.roster();
+        let names: BTreeSet<_> = roster.iter().filter_map(|who| who.label.as_deref()).collect();
+        let names = serde_json::json!(names).to_string();
+        if let Ok(told) = hub.last_events(1, &filter).await {
+            let last = told.entries.last().filter(|_| !is_ours);
+            if last.is_some_and(|last| last.event.data == names) {
+                continue;
+            }
+            let key = last.and_then(|last| IdempotencyKey::new(&format!("after {}", last.id)));
+            let event = NewEvent::new("roster", names).event_type("roster");
+            let event = hub.validator().event(event).expect("a valid event");
+            let _ = hub.publish_events(vec![event], key).await;
+        }
+        // Whether that worked, and whether others see the same, is looked at once more.
+        theirs.notify_one();
+        sleep(ROSTER_PAUSE).await;
     }
 }
 

@@ -118,20 +118,21 @@ impl Listening {
         #[cfg(not(unix))]
         let succeeded = std::future::pending::<Succession>();
         let [once, twice] = self.stops;
+        let ending = hub.clone();
         let ended = async move {
             tokio::select! {
                 () = once.requested(1) => {
                     supervisor::tell("STOPPING=1");
-                    hub.close();
+                    ending.close();
                     Drain::AtOnce
                 }
                 succession = succeeded => match succession {
                     Succession::Serves => {
-                        hub.close_over(pace);
+                        ending.close_over(pace);
                         Drain::Succeeded
                     }
                     Succession::WaitsForStore => {
-                        hub.close_over(pace.min(HAND_OVER));
+                        ending.close_over(pace.min(HAND_OVER));
                         Drain::HandOver(HAND_OVER)
                     }
                 }
@@ -147,6 +148,9 @@ impl Listening {
             () = serving => Ok(()),
             () = twice.requested(2) => Err(Failure::runtime("stopped twice: connections were cut")),
         };
+        // Other hubs need not find out by themselves that this one is gone.
+        hub.close();
+        hub.closed().await;
         store.close().await;
         served
     }

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Change, Cluster, Messages, Watch};
+use super::{Change, Cluster, Messages, Watch, agree};
 
 /// Two nodes of one cluster, of which nobody else knows.
 #[derive(Clone, Debug)]
@@ -70,6 +70,7 @@ macro_rules! for_every_cluster_check {
             a_watch_is_woken_when_a_time_is_up
             a_slow_watch_is_told_how_things_stand_now
             to_say_the_same_again_is_no_change
+            all_agree_on_the_value_of_the_first
             a_message_reaches_all_who_listen_in_order
             a_message_is_not_kept_for_later
         }
@@ -293,6 +294,21 @@ pub async fn to_say_the_same_again_is_no_change(nodes: Nodes) {
     }
     set(&nodes.one, "p/2", "b", LONG).await;
     assert_eq!(changes(&mut watch).await, ["p/2=b"]);
+}
+
+/// Also when they come at the same time, and for as long as somebody asks.
+pub async fn all_agree_on_the_value_of_the_first(nodes: Nodes) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..8_u8 {
+        let node = Arc::clone(if number % 2 == 0 { &nodes.one } else { &nodes.other });
+        tasks.spawn(async move { agree(&*node, "key", &[number], SHORT).await.expect("an answer") });
+    }
+    let values = tasks.join_all().await;
+    assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
+    pass(SHORT / 2).await;
+    assert_eq!(agree(&*nodes.one, "key", b"another", SHORT).await.as_ref(), Ok(&values[0]));
+    pass(SHORT / 2).await;
+    assert_eq!(agree(&*nodes.other, "key", b"another", SHORT).await.as_ref(), Ok(&values[0]));
 }
 
 /// The sender's own node included.

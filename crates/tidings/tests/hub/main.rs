@@ -1,10 +1,10 @@
 //! What a hub promises, one test for each promise.
 
-mod census;
 mod deleting;
 mod delivery;
 mod endings;
 mod gaps;
 mod limits;
+mod presence;
 mod sockets;
 mod stage;

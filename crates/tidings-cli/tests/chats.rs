@@ -1,0 +1,246 @@
+//! `tidings demo --store …` as several processes: one chat, whichever of them somebody comes to, and what is left when one is killed.
+//!
+//! `TIDINGS_OUTAGES=20` makes it long.
+
+#![cfg(unix)]
+
+use std::{
+    collections::HashMap,
+    env,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tidings::{ConnectionId, MemoryLimits, Presence};
+use tidings_redis::{RedisCluster, RedisLog, RedisSettings};
+use tidings_testkit::{EventStream, Hub, NatsServer, PATIENCE, RedisServer};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+/// How often a hub is killed.
+fn outages() -> u32 {
+    env::var("TIDINGS_OUTAGES").ok().map_or(2, |text| text.parse().expect("a number"))
+}
+
+async fn demo(store: &str) -> Hub {
+    Hub::start(["demo", "--store", store]).await.unwrap()
+}
+
+/// Logs in, and returns the header field that says so.
+async fn log_in(hub: &Hub, name: &str) -> String {
+    let head = "POST /login\nContent-Type: application/x-www-form-urlencoded";
+    let answer = hub.request(head, format!("user={name}").as_bytes()).await.unwrap();
+    let cookie = answer.header("set-cookie").expect("a cookie");
+    format!("Cookie: {}", cookie.split(';').next().unwrap())
+}
+
+async fn say(hub: &Hub, cookie: &str, message: &str) {
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    let head = format!("POST /post\nOrigin: {}\n{form}\n{cookie}", hub.url(""));
+    let answer = hub.request(&head, format!("message={message}").as_bytes()).await.unwrap();
+    assert_eq!(answer.status, 204, "{}", answer.text());
+}
+
+async fn stream(hub: &Hub, cookie: &str) -> EventStream {
+    EventStream::open_with(hub.address(), "/stream?roster&since=now", &[cookie]).await.unwrap()
+}
+
+/// Reads on until these are here, and returns how many rosters it took.
+async fn roster(stream: &mut EventStream, names: &[&str]) -> usize {
+    let names = serde_json::to_string(names).unwrap();
+    let mut seen = Vec::new();
+    let reading = async {
+        loop {
+            let event = stream.next().await.unwrap();
+            assert_eq!(event.event_type, "roster", "{event:?}");
+            seen.push(event.data);
+            if seen.last() == Some(&names) {
+                return;
+            }
+        }
+    };
+    let is_in_time = timeout(PATIENCE, reading).await.is_ok();
+    assert!(is_in_time, "instead of {names} came {seen:?}");
+    seen.len()
+}
+
+/// The next message, without its time.
+async fn message(stream: &mut EventStream) -> String {
+    loop {
+        let event = stream.next().await.unwrap();
+        match event.event_type.as_str() {
+            "message" => return event.data.split_once("] ").expect("a time").1.to_owned(),
+            "roster" => {}
+            other => panic!("{other}: {event:?}"),
+        }
+    }
+}
+
+async fn are_one_chat(store: &str) {
+    let (mut one, other) = (demo(store).await, demo(store).await);
+    let (ada, bob) = (log_in(&one, "Ada").await, log_in(&one, "Bob").await);
+    let page = other.request(&format!("GET /\n{ada}"), b"").await.unwrap();
+    assert!(page.text().contains("hi, <b>Ada</b>!"), "the name is good at both: {page}");
+
+    let mut at_one = stream(&one, &ada).await;
+    roster(&mut at_one, &["Ada"]).await;
+    let mut at_other = stream(&other, &bob).await;
+    roster(&mut at_one, &["Ada", "Bob"]).await;
+    roster(&mut at_other, &["Ada", "Bob"]).await;
+    say(&one, &bob, "hello").await;
+    say(&other, &ada, "there").await;
+    for stream in [&mut at_one, &mut at_other] {
+        assert_eq!(
+            (message(stream).await, message(stream).await),
+            ("Bob: hello".into(), "Ada: there".into())
+        );
+    }
+
+    one.kill().await.unwrap();
+    roster(&mut at_other, &["Bob"]).await;
+    one.start_again().await.unwrap();
+    let mut again = stream(&one, &ada).await;
+    roster(&mut again, &["Ada", "Bob"]).await;
+    roster(&mut at_other, &["Ada", "Bob"]).await;
+    let stopped = Instant::now();
+    one.stop().await.unwrap();
+    roster(&mut at_other, &["Bob"]).await;
+    println!("gone {:?} after the end was asked for", stopped.elapsed());
+}
+
+#[tokio::test]
+async fn processes_on_one_redis_are_one_chat() {
+    let server = RedisServer::start().await.unwrap();
+    are_one_chat(&server.url()).await;
+}
+
+#[tokio::test]
+async fn processes_on_one_nats_are_one_chat() {
+    let server = NatsServer::start().unwrap();
+    are_one_chat(&format!("{}/chat", server.url())).await;
+}
+
+/// What a hub of this process hears of all the others.
+#[derive(Default)]
+struct Register {
+    /// How often each connection came and went.
+    counts: HashMap<ConnectionId, (u32, u32)>,
+    here: HashMap<ConnectionId, String>,
+}
+
+impl Register {
+    fn hear(&mut self, presence: &Presence) {
+        let (came, went) = self.counts.entry(presence.connection).or_default();
+        *came += u32::from(presence.here);
+        *went += u32::from(!presence.here);
+        assert_eq!(*came, *went + u32::from(presence.here), "in turn: {presence:?}");
+        if presence.here {
+            let name = presence.label.as_deref().expect("everybody has a name").to_owned();
+            self.here.insert(presence.connection, name);
+        } else {
+            self.here.remove(&presence.connection);
+        }
+    }
+}
+
+/// A hub of this process in the same cluster, which hears who is here.
+async fn watcher(store: &str) -> (tidings::Hub, Arc<Mutex<Register>>, watch::Receiver<Vec<String>>) {
+    let settings = RedisSettings::from_url(store.parse().unwrap(), MemoryLimits::default()).unwrap();
+    let cluster = RedisCluster::open(&settings).await.unwrap();
+    let log = RedisLog::open(settings).await.unwrap();
+    let register = Arc::<Mutex<Register>>::default();
+    let (hearing, (teller, seen)) = (Arc::clone(&register), watch::channel(Vec::new()));
+    let hub = tidings::Hub::builder().log(log).cluster(cluster).on_presence(move |presence| {
+        let mut register = hearing.lock().unwrap();
+        register.hear(presence);
+        let mut here: Vec<_> = register.here.values().cloned().collect();
+        here.sort();
+        teller.send_replace(here);
+    });
+    (hub.start().await.unwrap(), register, seen)
+}
+
+const LISTENS: &str = "the bridge listens";
+
+/// The hub that bridges, once there is one.
+async fn bridging(hubs: &[Hub]) -> usize {
+    let looking = async {
+        loop {
+            let listens = |hub: &Hub| hub.output().iter().any(|line| line.contains(LISTENS));
+            if let Some(place) = hubs.iter().position(listens) {
+                return place;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, looking).await.expect("one of them bridges")
+}
+
+/// Publishes a message as soon as somebody listens, who must be alone.
+async fn bridge_news(server: &RedisServer, message: &str) {
+    let publishing = async {
+        loop {
+            match server.command(&["PUBLISH", "news", message]).await.unwrap().trim() {
+                "0" => sleep(Duration::from_millis(10)).await,
+                listeners => return assert_eq!(listeners, "1", "one of them bridges"),
+            }
+        }
+    };
+    timeout(PATIENCE, publishing).await.expect("one of them bridges");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hubs_that_are_killed_leave_the_roster_and_their_bridge_and_nothing_is_doubled() {
+    const NAMES: [&str; 3] = ["Ada", "Bob", "Cid"];
+    let server = RedisServer::start_durable().await.unwrap();
+    let store = server.url();
+    let bridge = format!("{store}?channels=news");
+    let (mut chats, mut bridges, mut streams) = (Vec::new(), Vec::new(), Vec::new());
+    let (_hub, register, mut named) = watcher(&store).await;
+    for name in NAMES {
+        let hub = demo(&store).await;
+        streams.push(stream(&hub, &log_in(&hub, name).await).await);
+        chats.push(hub);
+        bridges.push(Hub::serve(&["--store", &store, "--bridge", &bridge]).await.unwrap());
+    }
+    let mut here = async |names: Vec<&str>| {
+        let expected: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let seen = timeout(PATIENCE, named.wait_for(|names| *names == expected)).await;
+        drop(seen.unwrap_or_else(|_| panic!("never were exactly {expected:?} here")).unwrap());
+    };
+    here(NAMES.to_vec()).await;
+
+    let (mut gone_after, mut bridged_after) = (Vec::new(), Vec::new());
+    for round in 0..outages() {
+        let victim = usize::try_from(round).unwrap() % NAMES.len();
+        let bridge = bridging(&bridges).await;
+        let killed = Instant::now();
+        bridges[bridge].kill().await.unwrap();
+        chats[victim].kill().await.unwrap();
+        bridge_news(&server, &round.to_string()).await;
+        bridged_after.push(killed.elapsed());
+        bridges[bridge].start_again().await.unwrap();
+
+        here(NAMES.iter().copied().filter(|name| *name != NAMES[victim]).collect()).await;
+        gone_after.push(killed.elapsed());
+        chats[victim].start_again().await.unwrap();
+        let cookie = log_in(&chats[victim], NAMES[victim]).await;
+        streams[victim] = stream(&chats[victim], &cookie).await;
+        here(NAMES.to_vec()).await;
+    }
+    println!("{} kills: bridged after {bridged_after:.1?}, gone after {gone_after:.1?}", outages());
+
+    // Everything that was published while somebody listened, once.
+    let mut news =
+        EventStream::open(bridges[0].address(), "/stream?topic=news&since=earliest").await.unwrap();
+    bridge_news(&server, "end").await;
+    let expected: Vec<_> = (0..outages()).map(|round| round.to_string()).chain(["end".to_owned()]).collect();
+    assert_eq!(news.messages(expected.len()).await.unwrap(), expected);
+
+    let register = register.lock().unwrap();
+    let total = NAMES.len() + usize::try_from(outages()).unwrap();
+    assert_eq!(register.counts.len(), total, "each stream is one connection");
+    assert_eq!(register.here.len(), NAMES.len());
+}

@@ -1,0 +1,238 @@
+//! What hubs write of themselves into the state that they share, as bytes.
+//!
+//! Keys: `presence/hub/NAME` is the **mark** of a hub, which says that it lives and how many subscribers it has; `presence/page/NAME/NUMBER` is a page of them.
+//!
+//! Values begin with a version. What has another one, or cannot be read, is no value at all. Numbers are big-endian.
+//!
+//!     mark      version (1), subscribers (8)
+//!     page      version (1), members
+//!     member    connection (16), 0 or 1 and a text (the label), how many matchers (2), matchers
+//!     matcher   0 or 1 (a URL Pattern), text
+//!     text      bytes (2), UTF-8
+
+use std::sync::Arc;
+
+use tidings_topic::ConnectionId;
+
+use super::{Presence, PresenceMatcher};
+
+/// With this every key of this module begins.
+pub(super) const PREFIX: &str = "presence/";
+/// With this the marks of hubs begin.
+pub(super) const MARKS: &str = "presence/hub/";
+const PAGES: &str = "presence/page/";
+
+const VERSION: u8 = 1;
+/// What others are told of a label.
+const LABEL_BYTES_MAX: usize = 1_024;
+/// What others are told of the matchers of a subscriber. Two of the largest fit.
+const MATCHERS_BYTES_MAX: usize = 8_256;
+
+/// What is said under a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Key<'a> {
+    Mark { hub: &'a str },
+    Page { hub: &'a str, number: usize },
+}
+
+impl<'a> Key<'a> {
+    /// `None` if it is of something that this version does not know.
+    pub(super) fn parse(key: &'a str) -> Option<Self> {
+        if let Some(hub) = key.strip_prefix(MARKS) {
+            return Some(Self::Mark { hub });
+        }
+        let (hub, number) = key.strip_prefix(PAGES)?.split_once('/')?;
+        Some(Self::Page { hub, number: number.parse().ok()? })
+    }
+}
+
+impl std::fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mark { hub } => write!(f, "{MARKS}{hub}"),
+            Self::Page { hub, number } => write!(f, "{PAGES}{hub}/{number}"),
+        }
+    }
+}
+
+pub(super) fn encode_mark(subscribers: usize) -> Vec<u8> {
+    [&[VERSION][..], &(subscribers as u64).to_be_bytes()].concat()
+}
+
+/// How many subscribers a hub said that it has.
+pub(super) fn decode_mark(value: &[u8]) -> Option<u64> {
+    let count = value.strip_prefix(&[VERSION])?;
+    Some(u64::from_be_bytes(count.try_into().ok()?))
+}
+
+pub(super) fn encode_page<'a>(members: impl IntoIterator<Item = &'a Presence>) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    for member in members {
+        bytes.extend_from_slice(&member.connection.to_bytes());
+        bytes.push(u8::from(member.label.is_some()));
+        if let Some(label) = &member.label {
+            put_text(&mut bytes, told_label(label));
+        }
+        let told = told_matchers(member);
+        put_length(&mut bytes, told.len());
+        for matcher in told {
+            bytes.push(u8::from(matcher.is_pattern));
+            put_text(&mut bytes, &matcher.text);
+        }
+    }
+    bytes
+}
+
+/// Bytes that a member takes in its page.
+pub(super) fn encoded_bytes(member: &Presence) -> usize {
+    let label = member.label.as_ref().map_or(0, |label| 2 + told_label(label).len());
+    19 + label + told_matchers(member).iter().map(matcher_bytes).sum::<usize>()
+}
+
+fn matcher_bytes(matcher: &PresenceMatcher) -> usize {
+    3 + matcher.text.len()
+}
+
+/// What others are told of a label: its beginning, in whole characters.
+fn told_label(label: &str) -> &str {
+    let end = (0..=LABEL_BYTES_MAX.min(label.len())).rev().find(|end| label.is_char_boundary(*end));
+    &label[..end.unwrap_or(0)]
+}
+
+/// The matchers that others are told: the first ones, as many as there is room for.
+fn told_matchers(member: &Presence) -> &[PresenceMatcher] {
+    let mut left = MATCHERS_BYTES_MAX;
+    let fits = |matcher: &PresenceMatcher| {
+        let room = left.checked_sub(matcher_bytes(matcher));
+        left = room.unwrap_or(0);
+        room.is_some()
+    };
+    let count = member.matchers.iter().map(fits).take_while(|fits| *fits).count();
+    &member.matchers[..count]
+}
+
+fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    put_length(bytes, text.len());
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+fn put_length(bytes: &mut Vec<u8>, length: usize) {
+    let length = u16::try_from(length).expect("what others are told is short");
+    bytes.extend_from_slice(&length.to_be_bytes());
+}
+
+/// The members of another hub's page.
+pub(super) fn decode_page(value: &[u8]) -> Option<Vec<Presence>> {
+    let mut rest = value.strip_prefix(&[VERSION])?;
+    let mut members: Vec<Presence> = Vec::new();
+    while !rest.is_empty() {
+        let connection = ConnectionId::from_random(*take(&mut rest)?);
+        let label = if take_flag(&mut rest)? { Some(take_text(&mut rest)?) } else { None };
+        let mut matchers = Vec::new();
+        for _ in 0..take_length(&mut rest)? {
+            matchers.push(PresenceMatcher {
+                is_pattern: take_flag(&mut rest)?,
+                text: take_text(&mut rest)?.into(),
+            });
+        }
+        // Most subscribers of an application ask for the same; they share it.
+        let shared = members.last().map(|last| &last.matchers).filter(|last| ***last == *matchers);
+        let matchers = shared.map_or_else(|| matchers.into(), Arc::clone);
+        let label = label.map(Arc::from);
+        members.push(Presence { here: true, is_local: false, connection, matchers, label });
+    }
+    Some(members)
+}
+
+fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+    let (taken, left) = rest.split_first_chunk()?;
+    *rest = left;
+    Some(taken)
+}
+
+fn take_flag(rest: &mut &[u8]) -> Option<bool> {
+    match take(rest)? {
+        [0] => Some(false),
+        [1] => Some(true),
+        _ => None,
+    }
+}
+
+fn take_length(rest: &mut &[u8]) -> Option<usize> {
+    Some(u16::from_be_bytes(*take(rest)?).into())
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let length = take_length(rest)?;
+    let (text, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    str::from_utf8(text).ok()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) fn member(number: u8, label: Option<&str>, topics: &[&str]) -> Presence {
+        let matcher = |text: &&str| PresenceMatcher { is_pattern: text.contains(':'), text: (*text).into() };
+        Presence {
+            here: true,
+            is_local: true,
+            connection: ConnectionId::from_random([number; 16]),
+            matchers: topics.iter().map(matcher).collect(),
+            label: label.map(Arc::from),
+        }
+    }
+
+    fn there_and_back(members: &[Presence]) -> Vec<Presence> {
+        let value = encode_page(members);
+        assert_eq!(value.len(), 1 + members.iter().map(encoded_bytes).sum::<usize>());
+        decode_page(&value).expect("it was just written")
+    }
+
+    #[test]
+    fn a_page_says_elsewhere_what_it_was_given() {
+        let members = [
+            member(1, Some("Ada 🐑"), &["chat", "/rooms/:room"]),
+            member(2, None, &["*"]),
+            member(3, Some(""), &[]),
+        ];
+        let expected = members.clone().map(|member| Presence { is_local: false, ..member });
+        assert_eq!(there_and_back(&members), expected);
+        assert_eq!(there_and_back(&[]), []);
+    }
+
+    #[test]
+    fn what_others_are_told_of_a_subscriber_is_bounded() {
+        let topics: Vec<_> = (0..100).map(|number| format!("{number:04096}")).collect();
+        let topics: Vec<_> = topics.iter().map(String::as_str).collect();
+        let told = there_and_back(&[member(1, Some(&"€".repeat(1_000)), &topics)]);
+        assert_eq!(told[0].label.as_deref(), Some(&*"€".repeat(341)));
+        assert_eq!(told[0].matchers.len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_page() {
+        let whole = encode_page(&[member(1, Some("ann"), &["chat"])]);
+        for length in 0..whole.len() {
+            assert_eq!(decode_page(&whole[..length]).is_some(), length == 1, "the first {length} bytes");
+        }
+        for (place, byte) in [(0, 2), (17, 2), (20, 0xff), (25, 9)] {
+            let mut other = whole.clone();
+            other[place] = byte;
+            assert_eq!(decode_page(&other), None, "{place}");
+        }
+        assert_eq!(decode_mark(&encode_mark(7)), Some(7));
+        assert_eq!((decode_mark(b""), decode_mark(&[1; 8]), decode_mark(&[2; 9])), (None, None, None));
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_was_written() {
+        for key in [Key::Mark { hub: "a" }, Key::Page { hub: "a", number: 12 }] {
+            assert_eq!(Key::parse(&key.to_string()), Some(key));
+        }
+        for foreign in ["", "presence/", "presence/page/a", "presence/page/a/b", "presence/other/a"] {
+            assert_eq!(Key::parse(foreign), None, "{foreign}");
+        }
+    }
+}
