@@ -2,14 +2,16 @@
 //!
 //! A lease is a key that Redis lets expire; state is a hash beside the times until which its keys hold, told by the clock of Redis. Every step is a script (`cluster/lua/`). All keys
 //! bear the hash tag `{name}`, as those of the log do. Changes and messages go by two channels of pub/sub, to which each process subscribes once,
-//! whatever the number of watches and listeners: a change only says that there is one, and watches look again. So what is lost with a
+//! whatever the number of watches and listeners: a change only says of which key, and watches look again (`cluster/watching.rs`). So what is lost with a
 //! connection is a message, which is worth nothing a moment later, but never a change: after every connection watches look again, and so they do
 //! when the time of something that they told is up.
 //!
 //! One task makes the two connections (`commands`, `subscriptions`) and makes them again. While there are none, calls fail at once; watches and listeners wait.
 
+mod watching;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     fmt,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -21,13 +23,14 @@ use redis::{
     FromRedisValue, RedisError, Script,
     aio::{MultiplexedConnection, PubSub},
 };
-use tidings_log::cluster::{Change, Cluster, ClusterError, Lease, Messages, Watch};
+use tidings_log::cluster::{Cluster, ClusterError, Lease, Messages, Watch};
 use tokio::{
     sync::{broadcast, watch},
     task::AbortHandle,
     time::{interval, sleep, timeout},
 };
 
+use self::watching::RedisWatch;
 use crate::{
     Connector, RedisSettings,
     connect::{RESPONSE_TIME_MAX, RETRY_TIME_MAX, RETRY_TIME_MIN, jittered},
@@ -40,8 +43,10 @@ const MESSAGES_MAX: usize = 1_024;
 /// How often the connection for subscriptions is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// After which time a watch looks again, even if it heard of nothing.
-const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
+/// Most keys that changed and that a watch has not looked at. Beyond, it looks at everything.
+const CHANGED_MAX: usize = 1_024;
+/// How many keys are looked at with one call.
+const LOOK_KEYS_MAX: usize = 200;
 
 /// A cluster on Redis. Clones are handles to the same connections; when the last one is gone, watches and listeners end with an error.
 #[derive(Clone)]
@@ -56,8 +61,10 @@ struct Shared {
     connector: Connector,
     keys: [String; 7],
     line: Line,
-    /// Rings when some key may have changed.
+    /// Rings when any key may have changed.
     bell: watch::Sender<()>,
+    /// Tells which key has changed.
+    changed: broadcast::Sender<Arc<str>>,
     channels: Mutex<HashMap<String, broadcast::Sender<Arc<[u8]>>>>,
 }
 
@@ -79,6 +86,7 @@ impl RedisCluster {
             keys: parts.map(|part| format!("{{{}}}:cluster:{part}", settings.name)),
             line: Line::new(),
             bell: watch::Sender::new(()),
+            changed: broadcast::Sender::new(CHANGED_MAX),
             channels: Mutex::default(),
         });
         let connections = shared.connect().await.map_err(ClusterError::Unavailable)?;
@@ -130,9 +138,7 @@ impl Cluster for RedisCluster {
     }
 
     async fn watch(&self, prefix: &str) -> Result<Box<dyn Watch>, ClusterError> {
-        let shared = Arc::clone(&self.0.shared);
-        let bell = shared.bell.subscribe();
-        Ok(Box::new(RedisWatch { shared, prefix: prefix.to_owned(), told: BTreeMap::new(), bell }))
+        Ok(Box::new(RedisWatch::new(Arc::clone(&self.0.shared), prefix)))
     }
 
     async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError> {
@@ -149,53 +155,6 @@ impl Cluster for RedisCluster {
         let listeners = channels.entry(channel.to_owned());
         let received = listeners.or_insert_with(|| broadcast::Sender::new(MESSAGES_MAX)).subscribe();
         Ok(Box::new(RedisMessages(received)))
-    }
-}
-
-/// Tells changes of the keys with one prefix: it remembers what it has told, and looks again whenever something may be new.
-struct RedisWatch {
-    shared: Arc<Shared>,
-    prefix: String,
-    told: BTreeMap<String, Vec<u8>>,
-    bell: watch::Receiver<()>,
-}
-
-#[async_trait]
-impl Watch for RedisWatch {
-    async fn next(&mut self) -> Result<Vec<Change>, ClusterError> {
-        loop {
-            // The bell is muted before the keys are looked at: whatever comes afterwards rings it again.
-            self.bell.mark_unchanged();
-            let look_again = match self.shared.list(&self.prefix).await {
-                Ok(found) => {
-                    let next = found.iter().map(|found| found.left).min();
-                    let changes = self.changes(found);
-                    if !changes.is_empty() {
-                        return Ok(changes);
-                    }
-                    next.map_or(LOOK_TIME_MAX, |next| next.min(LOOK_TIME_MAX))
-                }
-                Err(_) if self.shared.line.is_up().await => RETRY_TIME_MAX,
-                Err(error) => return Err(error),
-            };
-            timeout(look_again, self.bell.changed()).await.ok();
-        }
-    }
-}
-
-impl RedisWatch {
-    /// What is not as it was told.
-    fn changes(&mut self, found: Vec<Found>) -> Vec<Change> {
-        let now: BTreeMap<_, _> = found.into_iter().map(|found| (found.key, found.value)).collect();
-        let gone = self.told.keys().filter(|key| !now.contains_key(*key));
-        let mut changes: Vec<_> = gone.map(|key| Change::Gone { key: key.clone() }).collect();
-        for (key, value) in &now {
-            if self.told.get(key) != Some(value) {
-                changes.push(Change::Set { key: key.clone(), value: value.clone() });
-            }
-        }
-        self.told = now;
-        changes
     }
 }
 
@@ -270,19 +229,23 @@ impl Shared {
         })
     }
 
+    /// Those of these keys that are there.
+    async fn look(&self, keys: &BTreeSet<String>) -> Result<Vec<Found>, ClusterError> {
+        let keys: Vec<_> = keys.iter().map(String::as_bytes).collect();
+        let mut found = Vec::new();
+        for keys in keys.chunks(LOOK_KEYS_MAX) {
+            found.extend(found_in(self.run(&scripts().look, keys).await?)?);
+        }
+        Ok(found)
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Found>, ClusterError> {
-        let strange = || ClusterError::Unavailable("Redis gave a strange answer".to_owned());
         let mut found = Vec::new();
         let mut after = Vec::new();
         loop {
             let mut answer: Vec<Vec<u8>> = self.run(&scripts().list, &[prefix.as_bytes(), &after]).await?;
             after = answer.pop().ok_or_else(strange)?;
-            let mut answer = answer.into_iter();
-            while let (Some(key), Some(value), Some(left)) = (answer.next(), answer.next(), answer.next()) {
-                let key = String::from_utf8(key).map_err(|_| strange())?;
-                let left = std::str::from_utf8(&left).ok().and_then(|left| left.parse().ok());
-                found.push(Found { key, value, left: Duration::from_millis(left.ok_or_else(strange)?) });
-            }
+            found.extend(found_in(answer)?);
             if after.is_empty() {
                 return Ok(found);
             }
@@ -343,7 +306,7 @@ impl Shared {
                 if letter.get_channel_name() == self.keys[6] {
                     self.deliver(letter.get_payload_bytes());
                 } else {
-                    self.bell.send_replace(());
+                    self.changed.send(String::from_utf8_lossy(letter.get_payload_bytes()).into()).ok();
                 }
             }
             "the connection for subscriptions ended".to_owned()
@@ -382,6 +345,21 @@ fn opened(letter: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(channel).ok()?, message))
 }
 
+fn found_in(answer: Vec<Vec<u8>>) -> Result<Vec<Found>, ClusterError> {
+    let mut found = Vec::with_capacity(answer.len() / 3);
+    let mut answer = answer.into_iter();
+    while let (Some(key), Some(value), Some(left)) = (answer.next(), answer.next(), answer.next()) {
+        let key = String::from_utf8(key).map_err(|_| strange())?;
+        let left = std::str::from_utf8(&left).ok().and_then(|left| left.parse().ok());
+        found.push(Found { key, value, left: Duration::from_millis(left.ok_or_else(strange)?) });
+    }
+    Ok(found)
+}
+
+fn strange() -> ClusterError {
+    ClusterError::Unavailable("Redis gave a strange answer".to_owned())
+}
+
 fn millis(time: Duration) -> Vec<u8> {
     time.as_millis().to_string().into_bytes()
 }
@@ -391,6 +369,7 @@ struct Scripts {
     acquire: Script,
     get: Script,
     list: Script,
+    look: Script,
     release: Script,
     remove: Script,
     renew: Script,
@@ -405,6 +384,7 @@ fn scripts() -> &'static Scripts {
             acquire: script(include_str!("cluster/lua/acquire.lua")),
             get: script(include_str!("cluster/lua/get.lua")),
             list: script(include_str!("cluster/lua/list.lua")),
+            look: script(include_str!("cluster/lua/look.lua")),
             release: script(include_str!("cluster/lua/release.lua")),
             remove: script(include_str!("cluster/lua/remove.lua")),
             renew: script(include_str!("cluster/lua/renew.lua")),

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tidings_log::{
     MemoryLimits,
@@ -71,4 +71,46 @@ async fn a_list_of_many_keys_is_whole() {
     node.set("q", b"", LONG).await.unwrap();
     let keys: Vec<_> = node.list("p/").await.unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!((keys.len(), keys.is_sorted()), (2_500, true));
+}
+
+/// What a watch has told.
+type Held = BTreeMap<String, Vec<u8>>;
+
+/// A watch is told which keys changed, and looks at these; what it was not told it finds out in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_of_many_keys_hears_of_each_that_changes_expires_or_was_passed_over() {
+    let server = RedisServer::start().await.unwrap();
+    let (one, other) = (join(&server).await, join(&server).await);
+    let key = |number: usize| format!("p/{number:04}");
+    for number in 0..3_000 {
+        one.set(&key(number), b"first", LONG).await.unwrap();
+    }
+    one.set("p/short", b"", Duration::from_secs(2)).await.unwrap();
+    let mut watch = other.watch("p/").await.unwrap();
+    let mut held = Held::new();
+    let mut until = async |holds: &dyn Fn(&Held) -> bool| {
+        while !holds(&held) {
+            for change in timeout(PATIENCE, watch.next()).await.expect("a change").unwrap() {
+                match change {
+                    Change::Set { key, value } => drop(held.insert(key, value)),
+                    Change::Gone { key } => assert!(held.remove(&key).is_some(), "{key} was never there"),
+                }
+            }
+        }
+    };
+    until(&|held| held.len() == 3_001).await;
+    one.set(&key(7), b"second", LONG).await.unwrap();
+    until(&|held| held[&key(7)] == b"second").await;
+    one.remove(&key(8)).await.unwrap();
+    until(&|held| !held.contains_key(&key(8))).await;
+    until(&|held| !held.contains_key("p/short")).await;
+    // More at once than are remembered one by one.
+    for number in 1_000..3_000 {
+        one.set(&key(number), b"third", LONG).await.unwrap();
+    }
+    until(&|held| (1_000..3_000).all(|number| held[&key(number)] == b"third")).await;
+    server.command(&["FLUSHALL"]).await.unwrap();
+    // Nobody says so, but for what happens to be said next.
+    one.set("p/last", b"", LONG).await.unwrap();
+    until(&|held| held.contains_key("p/last")).await;
 }

@@ -1,0 +1,13 @@
+-- Those of some keys that are there.
+-- Returns {key, value, milliseconds that are left, …}.
+expire()
+local found = {}
+for _, key in ipairs(ARGV) do
+  local till = call('ZSCORE', UNTIL, key)
+  if till and tonumber(till) > now then
+    found[#found + 1] = key
+    found[#found + 1] = call('HGET', VALUES, key)
+    found[#found + 1] = int(tonumber(till) - now)
+  end
+end
+return found
