@@ -1,6 +1,6 @@
 //! What a credential allows, and what one subscription receives.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::{Event, Matcher, Topic};
 
@@ -14,7 +14,8 @@ impl Grants {
 
     /// Every topic.
     pub fn all() -> Self {
-        Self::from_iter([Matcher::Any])
+        static ALL: LazyLock<Grants> = LazyLock::new(|| Grants::from_iter([Matcher::Any]));
+        ALL.clone()
     }
 
     /// Whether this covers every topic there can be, by way of `*`.

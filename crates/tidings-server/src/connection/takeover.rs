@@ -68,7 +68,7 @@ pub(super) fn take_from<B>(response: Response<B>) -> Result<Taken, Response<B>> 
     // `Connection: close` is not added, although the connection ends with the stream (RFC 9112, 9.6, does not demand it): undici, and
     // with it every `fetch` of Node, takes a cut for a proper end where it stands, and does not reconnect.
     let mut head = Vec::new();
-    write_head(&mut head, &parts, SystemTime::now());
+    write_head(&mut head, &parts, None, SystemTime::now());
     Ok(Taken { head, stream })
 }
 

@@ -137,12 +137,9 @@ pub(super) async fn answer_bytes<B>(answer: Response<B>, now: SystemTime) -> Res
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let (mut parts, mut body) = answer.into_parts();
-    if let Some(length) = body.size_hint().exact() {
-        parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
-    }
+    let (parts, mut body) = answer.into_parts();
     let mut bytes = Vec::with_capacity(ANSWER_BYTES_USUAL);
-    write_head(&mut bytes, &parts, now);
+    write_head(&mut bytes, &parts, body.size_hint().exact(), now);
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
             bytes.extend_from_slice(&data);
@@ -151,13 +148,16 @@ where
     Ok(bytes)
 }
 
-/// The head of an answer as hyper would have written it.
-pub(super) fn write_head(into: &mut Vec<u8>, parts: &Parts, now: SystemTime) {
+/// The head of an answer as hyper would have written it, with the length of its body if that is known.
+pub(super) fn write_head(into: &mut Vec<u8>, parts: &Parts, length: Option<u64>, now: SystemTime) {
     let mut write = |slices: &[&[u8]]| slices.iter().for_each(|slice| into.extend_from_slice(slice));
     let reason = parts.status.canonical_reason().unwrap_or("<none>");
     write(&[b"HTTP/1.1 ", parts.status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
     for (name, value) in &parts.headers {
         write(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+    }
+    if let Some(length) = length.filter(|_| !parts.headers.contains_key(header::CONTENT_LENGTH)) {
+        write(&[b"content-length: ", length.to_string().as_bytes(), b"\r\n"]);
     }
     // RFC 9110, 6.6.1: whoever has a clock says when.
     if !parts.headers.contains_key(header::DATE) {
@@ -179,4 +179,53 @@ fn with_date(now: SystemTime, then: impl FnOnce(&[u8])) {
         }
         then(date.as_bytes());
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicBool, Ordering::Relaxed},
+        },
+    };
+
+    use futures_util::FutureExt;
+    use http_body_util::Full;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        sync::watch,
+    };
+
+    use super::{
+        super::{ConnectionMetrics, ConnectionSettings, Driver, Stage, places::Places, tests::PEER},
+        *,
+    };
+
+    /// Answers used to leave one by one. A publisher with several connections slept after each of them and had to be woken for the next one, for
+    /// which the hub pays.
+    #[tokio::test]
+    async fn who_has_asked_is_heard_before_anybody_is_answered() {
+        let (mut first, first_server) = duplex(4096);
+        let (mut second, second_server) = duplex(4096);
+        first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("there is room");
+        second.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("there is room");
+        let (first, answered_first) = (Arc::new(Mutex::new(first)), Arc::<AtomicBool>::default());
+        let (client, is_answered) = (Arc::clone(&first), Arc::clone(&answered_first));
+        let service = tower::service_fn(move |_: Request<RequestBody>| {
+            let byte = client.lock().expect("nothing panics while it holds this").read_u8().now_or_never();
+            is_answered.fetch_or(byte.is_some(), Relaxed);
+            async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello"))) }
+        });
+        let metrics = Arc::<ConnectionMetrics>::default();
+        let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
+        let (_stop, stopping) = watch::channel(Stage::Serving);
+        for io in [first_server, second_server] {
+            let place = Places::new(&metrics).take();
+            tokio::spawn(driver.clone().drive(io, PEER, place, stopping.clone()));
+        }
+        second.read_u8().await.expect("an answer");
+        assert!(!answered_first.load(Relaxed), "the first was answered before the second was heard");
+    }
 }
