@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { forSuite, newPerson } from '../lib/browser.mjs';
 import { Client } from '../lib/client.mjs';
 import { Hub } from '../lib/hub.mjs';
-import { Redis, flask, nginx } from '../lib/service.mjs';
+import { Redis, flask, nginxOfFlask } from '../lib/service.mjs';
 
 const execute = promisify(execFile);
 const chromium = forSuite('chromium');
@@ -71,7 +71,7 @@ test('a page of Flask hears its Redis behind nginx, and nothing in it has change
   const hub = await Hub.start(t, 'serve', '--stream', 'chat', '--bridge', `${redis.url}?channels=chat`);
   await ready(hub);
   const application = await flask(t, { REDIS_URL: redis.url });
-  await chat(t, { redis, hub, application, origin: await nginx(t, application, hub.origin) });
+  await chat(t, { redis, hub, application, origin: await nginxOfFlask(t, application, hub.origin) });
 });
 
 /** Waits until the bridge listens: before, what is published is lost. */

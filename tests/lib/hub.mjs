@@ -1,7 +1,11 @@
-// Real hubs behind a listening socket that outlives them (crates/tidings-testkit/src/bin).
+// Real hubs: behind a listening socket that outlives them (crates/tidings-testkit/src/bin), or with one of their own.
 
 import { Journal } from './journal.mjs';
-import { Program } from './program.mjs';
+import { Program, built } from './program.mjs';
+import { start } from './service.mjs';
+
+/** What a hub prints when it serves. */
+const SERVES = /http:\/\/127\.0\.0\.1:\d+/;
 
 /** What can be asked of whatever serves at an address. */
 class Served {
@@ -61,6 +65,48 @@ export class Hub extends Served {
   /** Ends the hub as an operator does, with SIGTERM, and waits for its own end. */
   stop() {
     return this.#holder.tell('stop');
+  }
+}
+
+/** A hub with a listening socket of its own: when it is gone, connections are refused. */
+export class Node extends Served {
+  #run;
+  #running;
+
+  /** Starts `tidings serve` with further arguments on a free port, for the duration of the test `t`. */
+  static async start(t, ...args) {
+    const run = (port) => [built('tidings'), ['serve', '--listen', `127.0.0.1:${port}`, ...args]];
+    const running = await start(t, run, SERVES);
+    const node = new Node(running.port);
+    node.#run = () => start(t, () => run(node.port), SERVES);
+    node.#running = running;
+    return node;
+  }
+
+  /** Starts it again on the same port, after `kill` or `stop`. */
+  async startAgain() {
+    this.#running = await this.#run();
+  }
+
+  /** Ends it as a crash does. */
+  kill() {
+    return this.#running.end('SIGKILL');
+  }
+
+  /** Ends it as an operator does, and waits for its own end. */
+  stop() {
+    return this.#running.end('SIGTERM');
+  }
+
+  /** Whether events are accepted and delivered. */
+  async isReady() {
+    return (await fetch(this.url('/readyz'))).ok;
+  }
+
+  /** How many streams it has. */
+  async subscribers() {
+    const figures = await (await fetch(this.url('/metrics'))).text();
+    return Number(figures.match(/^tidings_subscribers (\d+)$/m)[1]);
   }
 }
 

@@ -1,4 +1,4 @@
-// Other people's servers: Redis, nginx, Flask. Each has a free port and a folder of its own, and ends with its test.
+// Other people's servers: Redis, nginx, HAProxy, Flask. Each has a free port and a folder of its own, and ends with its test.
 
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,13 +14,13 @@ import { Journal, lines } from './journal.mjs';
 
 const execute = promisify(execFile);
 const EXAMPLE = fileURLToPath(new URL('../../examples/flask', import.meta.url));
-// Debian keeps nginx where the PATH of an ordinary user does not look.
+// Debian keeps nginx and HAProxy where the PATH of an ordinary user does not look.
 const PATH = `${process.env.PATH}:/usr/sbin`;
 /** A port may be taken between its choice and its use; then another is tried. */
 const ATTEMPTS = 5;
 
-/** Starts a program and waits until it prints a line that matches; once more, with another port, if it ends instead. */
-async function start(t, command, isReady) {
+/** Starts a program on a free port and waits until it prints a line that matches; once more, with another port, if it ends instead. */
+export async function start(t, command, isReady) {
   for (let attempt = 1; ; attempt++) {
     const port = await freePort();
     const [program, args, options] = command(port);
@@ -36,13 +36,13 @@ async function start(t, command, isReady) {
       ended = true;
       printed.add(String(error));
     });
-    const end = async () => {
+    const end = async (signal = 'SIGTERM') => {
       if (ended) return;
       const exit = once(child, 'exit');
-      child.kill();
+      child.kill(signal);
       await exit;
     };
-    atEnd(t, end);
+    atEnd(t, () => end());
     await printed.until(`${program} to be ready`, (all) => ended || all.some((line) => isReady.test(line)));
     if (!ended) return { port, printed, end };
     if (attempt === ATTEMPTS) throw new Error(`${program} did not start: ${printed.entries.join('\n')}`);
@@ -66,16 +66,18 @@ function folder(t) {
 
 /** A real Redis server. */
 export class Redis {
+  /** An empty one on a free port, for the duration of the test `t`. */
   static async start(t) {
     const dir = folder(t);
     const args = (port) => ['--bind', '127.0.0.1', '--port', String(port), '--save', '', '--dir', dir];
-    const { port } = await start(t, (port) => ['redis-server', args(port)], /Ready to accept connections/);
-    return new Redis(port);
+    return new Redis(await start(t, (port) => ['redis-server', args(port)], /Ready to accept connections/));
   }
 
-  constructor(port) {
+  constructor({ port, end }) {
     this.port = port;
     this.url = `redis://127.0.0.1:${port}`;
+    /** Ends it before the test does. */
+    this.end = end;
   }
 
   /** One command, as `redis-cli` sends it. */
@@ -94,21 +96,37 @@ export async function flask(t, environment) {
 }
 
 /** nginx with the configuration of examples/flask in front of these two; resolves with its origin. */
-export async function nginx(t, application, hub) {
-  const dir = folder(t);
-  const server = readFileSync(join(EXAMPLE, 'nginx.conf'), 'utf8');
-  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${dir}/${name};`);
-  const command = (port) => {
-    const here = server
+export async function nginxOfFlask(t, application, hub) {
+  const written = readFileSync(join(EXAMPLE, 'nginx.conf'), 'utf8');
+  const { port } = await nginx(t, (port) =>
+    written
       .replace('127.0.0.1:8000', `127.0.0.1:${port}`)
       .replace('http://127.0.0.1:5000', application)
-      .replace('http://127.0.0.1:8080', hub);
-    const all = `daemon off; worker_processes 1; pid ${dir}/pid; events {} http { access_log off; ${paths.join(' ')}\n${here}}`;
+      .replace('http://127.0.0.1:8080', hub),
+  );
+  return `http://127.0.0.1:${port}`;
+}
+
+/** nginx on a free port, with what `configure(port)` says inside of `http { … }`. */
+export function nginx(t, configure) {
+  const dir = folder(t);
+  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${dir}/${name};`);
+  const command = (port) => {
+    const all = `daemon off; worker_processes 1; pid ${dir}/pid; events {} http { access_log off; ${paths.join(' ')}\n${configure(port)}}`;
     writeFileSync(join(dir, 'nginx.conf'), all);
     return ['nginx', ['-e', 'stderr', '-g', 'error_log stderr notice;', '-c', join(dir, 'nginx.conf')], { env: { ...process.env, PATH } }];
   };
-  const { port } = await start(t, command, /start worker process \d/);
-  return `http://127.0.0.1:${port}`;
+  return start(t, command, /start worker process \d/);
+}
+
+/** HAProxy on a free port, with the configuration `configure(port)`. */
+export function haproxy(t, configure) {
+  const dir = folder(t);
+  const command = (port) => {
+    writeFileSync(join(dir, 'haproxy.cfg'), configure(port));
+    return ['haproxy', ['-W', '-db', '-f', join(dir, 'haproxy.cfg')], { env: { ...process.env, PATH } }];
+  };
+  return start(t, command, /Loading success/);
 }
 
 /** Runs a piece of Python, with the environment of the tests, and resolves with what it printed. */

@@ -6,11 +6,12 @@ import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { forSuite, newPerson } from '../lib/browser.mjs';
 import { PYTHON } from '../lib/client.mjs';
+import { read, snippet } from '../lib/document.mjs';
 import { Hub } from '../lib/hub.mjs';
-import { snippet } from '../lib/readme.mjs';
 import { serve } from '../lib/site.mjs';
 
 const execute = promisify(execFile);
+const readme = read('README.md');
 const WRITTEN = 'http://127.0.0.1:8080';
 const chromium = forSuite('chromium');
 
@@ -30,7 +31,7 @@ async function history(hub, topic) {
 
 test('three lines of JavaScript hear what a curl says', async (t) => {
   const hub = await Hub.start(t, 'serve');
-  const script = snippet('Three lines of JavaScript', 'js').replaceAll(WRITTEN, hub.origin);
+  const script = snippet(readme, 'Three lines of JavaScript', 'js').replaceAll(WRITTEN, hub.origin);
   assert.equal(script.trim().split('\n').length, 3);
   const page = await newPerson(t, chromium());
   const logged = [];
@@ -44,7 +45,7 @@ test('three lines of JavaScript hear what a curl says', async (t) => {
   const connected = page.waitForResponse((response) => response.url().startsWith(hub.origin));
   await page.addScriptTag({ content: script });
   await connected;
-  const curl = snippet('events.onmessage', 'sh').split('\n').find((line) => line.startsWith('curl -d'));
+  const curl = snippet(readme, 'events.onmessage', 'sh').split('\n').find((line) => line.startsWith('curl -d'));
   await execute('sh', ['-c', curl.replace(WRITTEN, hub.origin)]);
   await firstLine;
   assert.deepEqual(logged, ['hello']);
@@ -52,7 +53,7 @@ test('three lines of JavaScript hear what a curl says', async (t) => {
 
 test('the Flask snippet publishes', async (t) => {
   const hub = await Hub.start(t, 'serve');
-  const code = snippet('**Flask**', 'python').replaceAll(WRITTEN, hub.origin);
+  const code = snippet(readme, '**Flask**', 'python').replaceAll(WRITTEN, hub.origin);
   const before = 'from flask import Flask\napp = Flask(__name__)\n';
   const after = '\nassert app.test_client().post("/orders").status_code == 204\n';
   await execute(PYTHON, ['-c', before + code + after]);
@@ -61,7 +62,7 @@ test('the Flask snippet publishes', async (t) => {
 
 test('the Django snippet publishes', async (t) => {
   const hub = await Hub.start(t, 'serve');
-  const code = snippet('**Django**', 'python').replaceAll(WRITTEN, hub.origin);
+  const code = snippet(readme, '**Django**', 'python').replaceAll(WRITTEN, hub.origin);
   const before = 'from types import SimpleNamespace\nsettings = SimpleNamespace(TIDINGS_KEY="key")\n';
   const after = '\nnotify(SimpleNamespace(pk=42), 3)\n';
   await execute(PYTHON, ['-c', before + code + after]);
@@ -70,7 +71,7 @@ test('the Django snippet publishes', async (t) => {
 
 test('the Node snippet publishes', async (t) => {
   const hub = await Hub.start(t, 'serve');
-  const code = snippet('**Node**', 'js').replaceAll(WRITTEN, hub.origin);
+  const code = snippet(readme, '**Node**', 'js').replaceAll(WRITTEN, hub.origin);
   await execute(process.execPath, ['--input-type=module', '-e', code]);
   assert.deepEqual(await history(hub, 'chat'), ['hello']);
 });

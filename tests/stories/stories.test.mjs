@@ -2,8 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { read } from '../lib/document.mjs';
 import { run } from '../lib/own-network.mjs';
-import { readme } from '../lib/readme.mjs';
+
+const readme = read('README.md');
 
 /** The README must show these very lines, so that it and the story cannot drift apart. */
 function isInReadme(...commands) {

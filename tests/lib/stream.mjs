@@ -1,0 +1,64 @@
+// One connection to a stream: it does not come back by itself, and shows the answer as it was.
+
+import { once } from 'node:events';
+import http from 'node:http';
+import { atEnd } from './ending.mjs';
+import { Journal } from './journal.mjs';
+
+/** What Chromium and Firefox send for an EventSource. */
+export const AS_BROWSER = { Accept: 'text/event-stream', 'Cache-Control': 'no-cache' };
+
+export class Stream {
+  #request;
+  /** What came, as `{ type, id, data }`; `{ ended: true }` behind it when the connection is over. */
+  heard = new Journal();
+
+  /** Asks for `url` during the test `t`; resolves when the head of the answer is there. */
+  static async open(t, url, headers = { Accept: 'text/event-stream' }) {
+    const stream = new Stream();
+    stream.#request = http.get(url, { headers, agent: false });
+    atEnd(t, () => stream.close());
+    const [response] = await once(stream.#request, 'response');
+    stream.status = response.statusCode;
+    stream.headers = response.headers;
+    stream.#take(response);
+    return stream;
+  }
+
+  /** The data of all events so far. */
+  get data() {
+    return this.heard.entries.filter((entry) => entry.type).map((entry) => entry.data);
+  }
+
+  /** Resolves with the event that has this data. */
+  hear(data) {
+    return this.heard.until(`an event with the data ${JSON.stringify(data)}`, (all) => all.find((entry) => entry.data === data));
+  }
+
+  /** Resolves once the other side has ended the answer. */
+  ended() {
+    return this.heard.until('the end of the stream', (all) => all.some((entry) => entry.ended));
+  }
+
+  close() {
+    this.#request.destroy();
+  }
+
+  #take(response) {
+    let rest = '';
+    let event = {};
+    response.setEncoding('utf8');
+    response.on('data', (text) => {
+      const lines = (rest + text).split('\n');
+      rest = lines.pop();
+      for (const line of lines) {
+        if (line === '' && event.data !== undefined) this.heard.add({ type: 'message', ...event });
+        if (line === '') event = {};
+        const [, field, value] = line.match(/^(event|id|data|retry): (.*)$/) ?? [];
+        if (field === 'retry') this.retry = Number(value);
+        else if (field) event[field === 'event' ? 'type' : field] = value;
+      }
+    });
+    for (const end of ['close', 'error']) response.on(end, () => this.heard.add({ ended: true }));
+  }
+}
