@@ -1,5 +1,5 @@
-// Commands as people type them name port 8080. They get a network of their own to have it in, and processes of
-// their own that all end with them.
+// Commands as people type them name port 8080, and hosts. They get a network of their own to have them in, mounts that are
+// seen by nobody else, and processes of their own that all end with them.
 
 import { execFile, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +9,7 @@ import { atEnd } from './ending.mjs';
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 const PATIENCE_MS = 300_000;
-const ENTER = ['--net', '--pid', '--fork', '--kill-child'];
+const ENTER = ['--net', '--mount', '--pid', '--fork', '--kill-child'];
 const AS_ROOT = process.getuid() === 0 ? [] : ['--user', '--map-root-user'];
 
 /** Whether this system lets us make networks. */

@@ -1,16 +1,18 @@
-// What people come for, with the commands as they are written in the README, on the port that they name.
+// What people come for, with the commands as they are written in the documents, on the port that they name.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { read } from '../lib/document.mjs';
 import { run } from '../lib/own-network.mjs';
 
-const readme = read('README.md');
+const DOCUMENTS = { README: read('README.md'), 'docs/scaling-out.md': read('docs/scaling-out.md') };
 
-/** The README must show these very lines, so that it and the story cannot drift apart. */
-function isInReadme(...commands) {
-  for (const command of commands) assert.ok(readme.includes(command), `the README does not show: ${command}`);
+/** The document must show these very lines, so that it and the story cannot drift apart. */
+function isIn(name, ...commands) {
+  for (const command of commands) assert.ok(DOCUMENTS[name].includes(command), `${name} does not show: ${command}`);
 }
+
+const isInReadme = (...commands) => isIn('README', ...commands);
 
 test('a newcomer types make demo and two curls, and sees them meet', async (t) => {
   isInReadme('make demo', 'curl -N http://127.0.0.1:8080/stream', 'curl -d message=hello http://127.0.0.1:8080/post');
@@ -34,4 +36,9 @@ test('an answer that comes token by token survives a refresh and a killed hub', 
 test('a Flask application goes on publishing to Redis, and Tidings is its stream', async (t) => {
   isInReadme(`tidings serve --stream chat --bridge 'redis://localhost?channels=chat'`);
   await run(t, 'flask.sh');
+});
+
+test('an operator runs three nodes on one Redis behind nginx, and an EventSource survives the end of its node', async (t) => {
+  isIn('docs/scaling-out.md', 'tidings serve --config tidings.toml --listen 0.0.0.0:8080 --store redis://redis.internal');
+  await run(t, 'three-nodes.sh');
 });
