@@ -5,7 +5,7 @@
 #![cfg(unix)]
 
 use tidings_testkit::{
-    EventStream, Hub, NatsServer,
+    EventStream, Hub, NatsNodes, NatsServer,
     wandering::{Losses, outages, wander},
 };
 
@@ -33,6 +33,37 @@ async fn subscribers_wander_between_hubs_on_nats_that_goes_away_and_miss_nothing
         }
         load.is_refused(HUBS).await?;
         server.start_again()
+    });
+    let wandered = wandered.await.unwrap();
+    println!("{wandered:?}");
+    for mut hub in hubs {
+        assert!(hub.stop().await.unwrap().success());
+    }
+}
+
+/// Three servers keep the log, and one may be away, also the one that led it. Servers of the version that Debian has come to disagree sometimes when one of them was
+/// killed, and a new leader may know less than the old one: then a gap is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscribers_wander_between_hubs_on_three_servers_of_nats_and_miss_nothing_untold() {
+    let mut nodes = NatsNodes::start().unwrap();
+    let store = format!("{}/three?replicas=3", nodes.url());
+    let mut hubs = Vec::new();
+    for _ in 0..HUBS {
+        hubs.push(serve(&store).await);
+    }
+    let addresses: Vec<_> = hubs.iter().map(Hub::address).collect();
+    let wandered = wander(&addresses, outages(OUTAGES) / 2, Losses::Possible, async |round, _| {
+        nodes.is_whole("three")?;
+        let leader = nodes.leader_of("three")?;
+        if round % 2 == 0 {
+            nodes.node(leader).kill()?;
+            nodes.leader_of("three")?;
+            nodes.node(leader).start_again()
+        } else {
+            let other = (leader + 1) % nodes.count();
+            nodes.node(other).stop()?;
+            nodes.node(other).start_again()
+        }
     });
     let wandered = wandered.await.unwrap();
     println!("{wandered:?}");

@@ -1,6 +1,6 @@
-//! Where the server is, and which log on it is meant: `nats://user:password@host:4222/name`.
+//! Where the server is, and which log on it is meant: `nats://user:password@host:4222/name?replicas=3`.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -9,6 +9,12 @@ use url::Url;
 ///
 /// `nats://host:4222/name`, or `tls://…` for a connection that has to be encrypted. Several servers of one NATS cluster are separated by commas:
 /// `nats://one:4222,two:4222/name`. Before an `@` stands `user:password` or a token. The name is that of the log, `tidings` if there is none: letters, digits, `-` and `_`, at most 64.
+///
+/// | parameter | |
+/// |---|---|
+/// | `replicas=N` | so many servers of a NATS cluster keep the log, 1 to 5; a log that is there already and kept by others is not opened |
+/// | `ca=FILE` | trust the certificates of this PEM file instead of those of the system; with `tls://` |
+/// | `cert=FILE&cert_key=FILE` | show this certificate (PEM); with `tls://` |
 ///
 /// ```
 /// use tidings_nats::NatsAddress;
@@ -23,7 +29,21 @@ pub struct NatsAddress {
     /// Scheme, host and port of each server.
     pub(crate) servers: Vec<String>,
     pub(crate) credentials: Option<Credentials>,
+    pub(crate) tls: Tls,
+    /// See [`NatsSettings::replicas`](crate::NatsSettings::replicas), which it comes before.
+    pub(crate) replicas: Option<usize>,
     name: String,
+}
+
+/// How TLS is spoken.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(crate) struct Tls {
+    /// Whether the connection has to be encrypted.
+    pub(crate) is_required: bool,
+    /// PEM file of the certificates to trust instead of those of the system.
+    pub(crate) trusted: Option<PathBuf>,
+    /// PEM files of our own certificate and its key.
+    pub(crate) own: Option<(PathBuf, PathBuf)>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +63,10 @@ const DEFAULT_NAME: &str = "tidings";
 const NAME_BYTES_MAX: usize = 64;
 /// Most servers in one address.
 const SERVERS_MAX: usize = 16;
+/// Most servers that keep a stream, as NATS has it.
+const REPLICAS_MAX: usize = 5;
+/// What may stand behind the `?`.
+const PARAMETERS: &str = "replicas, ca, cert and cert_key";
 
 impl NatsAddress {
     /// The name of the log.
@@ -60,9 +84,11 @@ impl FromStr for NatsAddress {
         if !["nats", "tls"].contains(&scheme) {
             return Err(invalid("the scheme is neither nats nor tls"));
         }
-        if rest.contains(['?', '#']) {
-            return Err(invalid("it has no parameters"));
+        if rest.contains('#') {
+            return Err(invalid("it has no fragment"));
         }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (replicas, tls) = parameters(query, scheme == "tls").map_err(|why| invalid(&why))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let name = if path.is_empty() { DEFAULT_NAME } else { path };
         let is_named_well = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -93,8 +119,47 @@ impl FromStr for NatsAddress {
         if servers.len() > SERVERS_MAX {
             return Err(invalid("there are too many servers"));
         }
-        Ok(Self { servers, credentials, name: name.to_owned() })
+        Ok(Self { servers, credentials, tls, replicas, name: name.to_owned() })
     }
+}
+
+/// What the parameters say: how many replicas, and how TLS is spoken.
+fn parameters(query: &str, is_tls: bool) -> Result<(Option<usize>, Tls), String> {
+    let mut replicas = None;
+    let (mut trusted, mut certificate, mut key) = (None, None, None);
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        let place = match &*name {
+            "replicas" => &mut replicas,
+            "ca" => &mut trusted,
+            "cert" => &mut certificate,
+            "cert_key" => &mut key,
+            _ => return Err(format!("nothing is known of a parameter {name:?}; there are {PARAMETERS}")),
+        };
+        if place.replace(value.into_owned()).is_some() {
+            return Err(format!("the parameter {name} is there twice"));
+        }
+    }
+    let own = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+        (None, None) => None,
+        _ => return Err("cert and cert_key come together".to_owned()),
+    };
+    let tls = Tls { is_required: is_tls, trusted: trusted.map(PathBuf::from), own };
+    if !is_tls && tls != Tls::default() {
+        return Err("ca, cert and cert_key are for TLS: write tls in place of nats".to_owned());
+    }
+    let replicas = match replicas {
+        Some(text) => match text.parse() {
+            Ok(count) if (1..=REPLICAS_MAX).contains(&count) => Some(count),
+            _ => {
+                return Err(format!(
+                    "the parameter replicas is {text:?} and should be a number from 1 to {REPLICAS_MAX}"
+                ));
+            }
+        },
+        None => None,
+    };
+    Ok((replicas, tls))
 }
 
 impl Credentials {
@@ -144,6 +209,26 @@ mod tests {
         assert_eq!((address.name(), address.to_string()), ("news", "nats://one:4222,two/news".to_owned()));
         assert_eq!(parse("tls://host").unwrap().name(), "tidings");
         assert_eq!(parse("nats://[::1]:4222/").unwrap().servers, ["nats://[::1]:4222"]);
+    }
+
+    #[test]
+    fn parameters_say_how_many_keep_the_log_and_how_tls_is_spoken() {
+        assert_eq!(parse("nats://one,two/news?replicas=3").unwrap().replicas, Some(3));
+        let address = parse("tls://host?ca=/a.pem&cert=/b.pem&cert_key=/c.pem").unwrap();
+        assert_eq!((address.name(), address.replicas), ("tidings", None));
+        assert!(address.tls.is_required);
+        assert_eq!(address.tls.trusted, Some("/a.pem".into()));
+        assert_eq!(address.tls.own, Some(("/b.pem".into(), "/c.pem".into())));
+        for text in [
+            "nats://host?ca=/a.pem",
+            "tls://host?cert=/b.pem",
+            "nats://host?replicas=0",
+            "nats://host?replicas=three",
+            "nats://host?replicas=1&replicas=3",
+            "nats://host?replica=3",
+        ] {
+            parse(text).expect_err(text);
+        }
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::link::Link;
 pub(crate) struct Bucket<'a> {
     pub(crate) name: &'a str,
     pub(crate) description: &'a str,
-    pub(crate) replicas: usize,
+    /// How many servers keep it; without a number it is made on one.
+    pub(crate) replicas: Option<usize>,
     /// What was not said again for so long is dropped.
     pub(crate) max_age: Option<Duration>,
     /// What does not fit is refused.
@@ -24,6 +25,7 @@ impl Bucket<'_> {
     pub(crate) async fn open(self, link: &Link) -> Result<Store, String> {
         let asked = async {
             if let Ok(bucket) = link.jetstream().get_key_value(self.name).await {
+                check_replicas(&bucket.stream.cached_info().config, self.replicas)?;
                 return Ok(bucket);
             }
             link.jetstream().create_stream(self.stream()).await.map_err(|error| error.to_string())?;
@@ -41,11 +43,23 @@ impl Bucket<'_> {
             max_bytes: self.max_bytes.unwrap_or(-1),
             max_age: self.max_age.unwrap_or(Duration::ZERO),
             discard: DiscardPolicy::New,
-            num_replicas: self.replicas,
+            num_replicas: self.replicas.unwrap_or(1),
             allow_rollup: true,
             deny_delete: true,
             allow_direct: true,
             ..Default::default()
         }
+    }
+}
+
+/// What is there already is left on as many servers as it is, so it is no good if others are wanted.
+pub(crate) fn check_replicas(has: &jetstream::stream::Config, wanted: Option<usize>) -> Result<(), String> {
+    let (name, count) = (&has.name, has.num_replicas);
+    match wanted.filter(|wanted| *wanted != count) {
+        None => Ok(()),
+        Some(wanted) => Err(format!(
+            "{name} is kept by {count} server{}, and the address says {wanted}: change one of the two",
+            if count == 1 { "" } else { "s" }
+        )),
     }
 }

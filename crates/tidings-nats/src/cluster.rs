@@ -121,7 +121,7 @@ impl NatsCluster {
 }
 
 /// The bucket, made if it is not there.
-pub(crate) async fn open_bucket(link: &Link, name: &str, replicas: usize) -> Result<Store, String> {
+pub(crate) async fn open_bucket(link: &Link, name: &str, replicas: Option<usize>) -> Result<Store, String> {
     let bucket = Bucket {
         name,
         description: "What Tidings hubs know of each other",

@@ -12,13 +12,13 @@ use async_nats::jetstream::{
     self,
     context::GetStreamErrorKind,
     kv::{self, Operation, Store},
-    stream::{DirectGetErrorKind, DiscardPolicy, Info, Stream},
+    stream::{DirectGetErrorKind, DiscardPolicy, Info, State, Stream},
 };
 use serde::{Deserialize, Serialize};
 use tidings_log::{Epoch, EpochStart, Epochs, Position, parts::position};
 
 use crate::{
-    bucket::Bucket,
+    bucket::{Bucket, check_replicas},
     format::LeftAudiences,
     index::{Audiences, Mark, last_number_of},
     link::Link,
@@ -96,7 +96,7 @@ pub(crate) async fn verify(shared: &Shared) -> Result<Verified, String> {
     let stream = open_stream(link, &shared.settings).await?;
     let bucket = open_bucket(link, &shared.settings).await?;
     for _ in 0..ROUNDS_MAX {
-        let info = link.ask("asking for the stream", stream.get_info()).await?;
+        let info = shared.settled_info(&stream).await?;
         let created = created(&info);
         let stored = link.ask("reading the epochs", bucket.entry(EPOCHS_KEY)).await?;
         let stored = stored.filter(|entry| entry.operation == Operation::Put);
@@ -113,6 +113,11 @@ pub(crate) async fn verify(shared: &Shared) -> Result<Verified, String> {
             propose(link, &bucket, &Record::new(&created, &epochs), Some(entry.revision)).await
         };
         if record.created != created {
+            tracing::warn!(
+                was = record.created,
+                is = created,
+                "the stream is another one: a new epoch begins"
+            );
             begin(Position::BEFORE_ALL).await?;
             continue;
         }
@@ -125,6 +130,14 @@ pub(crate) async fn verify(shared: &Shared) -> Result<Verified, String> {
             let state = info.state;
             return Ok(Verified { stream, bucket, first: state.first_sequence, last: state.last_sequence });
         };
+        let State { first_sequence, last_sequence, .. } = info.state;
+        tracing::warn!(
+            read = read.sequence,
+            kept = sequence,
+            first_sequence,
+            last_sequence,
+            "the stream lost its end: a new epoch begins"
+        );
         begin(position(last_number_of(sequence))).await?;
     }
     Err("other hubs keep changing the list of epochs".to_owned())
@@ -299,6 +312,7 @@ async fn open_stream(link: &Link, settings: &NatsSettings) -> Result<Stream, Str
 pub(crate) async fn set_limits(link: &Link, settings: &NatsSettings) -> Result<(), String> {
     let stream = open_stream(link, settings).await?;
     let has = &stream.cached_info().config;
+    check_replicas(has, settings.replicas)?;
     let wanted = stream_config(link.name(), settings);
     let mut changed = has.clone();
     changed.max_bytes = wanted.max_bytes;
@@ -344,7 +358,7 @@ fn stream_config(name: &str, settings: &NatsSettings) -> jetstream::stream::Conf
         max_age,
         discard: DiscardPolicy::Old,
         duplicate_window: settings.keys_age_max.min(window_max),
-        num_replicas: settings.replicas,
+        num_replicas: settings.replicas.unwrap_or(1),
         allow_direct: true,
         ..Default::default()
     }

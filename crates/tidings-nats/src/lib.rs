@@ -57,7 +57,8 @@ pub struct Nats {
 
 impl Nats {
     /// Connects. If the connection is lost later, it is made again for as long as it takes.
-    pub async fn connect(address: &NatsAddress, settings: NatsSettings) -> Result<Self, OpenError> {
+    pub async fn connect(address: &NatsAddress, mut settings: NatsSettings) -> Result<Self, OpenError> {
+        settings.replicas = address.replicas.or(settings.replicas);
         let link = Link::connect(address).await.map_err(|reason| address.cannot_open(&reason))?;
         Ok(Self { link: Arc::new(link), address: address.clone(), settings })
     }

@@ -26,7 +26,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::address::{Credentials, NatsAddress};
+use crate::address::{Credentials, NatsAddress, Tls};
 
 /// How long an answer of the server is waited for. A server that needs longer counts as away.
 pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(5);
@@ -232,10 +232,24 @@ async fn connect(
             }
             std::future::ready(())
         });
+    let options = speak_tls(options, &address.tls);
     let client = options.connect(&address.servers[..]).await.map_err(|error| error.to_string())?;
     let mut jetstream = async_nats::jetstream::new(client.clone());
     jetstream.set_timeout(REQUEST_TIME);
     Ok(Current { client, jetstream, generation })
+}
+
+fn speak_tls(mut options: ConnectOptions, tls: &Tls) -> ConnectOptions {
+    if tls.is_required {
+        options = options.require_tls(true);
+    }
+    if let Some(trusted) = &tls.trusted {
+        options = options.add_root_certificates(trusted.clone());
+    }
+    match &tls.own {
+        Some((certificate, key)) => options.add_client_certificate(certificate.clone(), key.clone()),
+        None => options,
+    }
 }
 
 /// What a client says to be let in. It is said once.

@@ -21,8 +21,9 @@ pub struct NatsSettings {
     pub recent_bytes_max: usize,
     /// For how many sets of topics it is remembered what was dropped last. Default 100,000.
     pub floors_max: usize,
-    /// How many servers of a NATS cluster keep the stream, if it is made. Default 1.
-    pub replicas: usize,
+    /// How many servers of a NATS cluster keep the stream and the buckets beside it. If they are there already and others do, the log is not opened. Without
+    /// a number they are taken as they are, and made on one server. `replicas` in the address comes first. Default: none.
+    pub replicas: Option<usize>,
 }
 
 impl Default for NatsSettings {
@@ -35,7 +36,7 @@ impl Default for NatsSettings {
             index_bytes_max: 256 << 20,
             recent_bytes_max: 32 << 20,
             floors_max: 100_000,
-            replicas: 1,
+            replicas: None,
         }
     }
 }

@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{kv::Store as Bucket, stream::Stream};
+use async_nats::jetstream::{
+    kv::Store as Bucket,
+    stream::{Info, Stream},
+};
 use tidings_log::{Clock, Epoch, Epochs, Unavailable, parts::number};
 use tokio::{
     sync::{Notify, oneshot, watch},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -20,6 +23,8 @@ use crate::{
     settings::NatsSettings,
 };
 
+/// In its first second, what a new leader of a stream that several servers keep says of that does not count: it may not have done yet what it has agreed to.
+const SETTLING_TIME: Duration = Duration::from_secs(1);
 /// For so many deletions it is remembered what they hid, until whoever asked for one looks.
 const DELETIONS_MAX: usize = 100;
 
@@ -35,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) doubts: Notify,
     /// The last question of how far the stream reaches, shared by all who asked it at the same time.
     reach: tokio::sync::Mutex<Option<(Instant, u64)>>,
+    /// Which server led the stream when it was last asked for, and since when it is known to.
+    leader: Mutex<Option<(String, Instant)>>,
 }
 
 pub(crate) struct State {
@@ -90,6 +97,7 @@ impl Shared {
             bell: watch::Sender::new(()),
             doubts: Notify::new(),
             reach: tokio::sync::Mutex::default(),
+            leader: Mutex::default(),
         }
     }
 
@@ -256,8 +264,8 @@ impl Shared {
                 Some((started, last)) if started >= asked => last,
                 _ => {
                     let started = Instant::now();
-                    let info = self.link.ask("asking how far the stream reaches", stream.get_info());
-                    let last = info.await.map_err(Unavailable)?.state.last_sequence;
+                    let info = self.settled_info(&stream).await.map_err(Unavailable)?;
+                    let last = info.state.last_sequence;
                     *reach = Some((started, last));
                     last
                 }
@@ -270,6 +278,33 @@ impl Shared {
             )));
         }
         self.still(generation)
+    }
+
+    /// What the stream is and how far it reaches, from a server that knows. Where several keep it, a new leader is given a moment first.
+    pub(crate) async fn settled_info(&self, stream: &Stream) -> Result<Info, String> {
+        loop {
+            let info = self.link.ask("asking for the stream", stream.get_info()).await?;
+            let leader = info.cluster.as_ref().filter(|_| info.config.num_replicas > 1);
+            let Some(leader) = leader.and_then(|cluster| cluster.leader.as_ref()) else { return Ok(info) };
+            let left = SETTLING_TIME.saturating_sub(self.leads_since(leader).elapsed());
+            if left.is_zero() {
+                return Ok(info);
+            }
+            sleep(left).await;
+        }
+    }
+
+    /// Since when this server is known to lead the stream.
+    fn leads_since(&self, name: &str) -> Instant {
+        let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*leader {
+            Some((known, since)) if known == name => *since,
+            _ => {
+                let since = Instant::now();
+                *leader = Some((name.to_owned(), since));
+                since
+            }
+        }
     }
 
     /// Whether the index was trusted all the time since.

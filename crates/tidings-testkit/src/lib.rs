@@ -5,7 +5,8 @@
 //! - [`Connection`] is a bare HTTP/1.1 connection: it sends whatever bytes it is told to, and shows the answer
 //!   chunk by chunk, so that a clean end and a cut can be told apart.
 //! - [`EventStream`] collects the events of one subscription.
-//! - [`NatsServer`] is a real nats-server with JetStream, which can be stopped, killed and started again with what it stored.
+//! - [`NatsServer`] is a real nats-server with JetStream, which can be stopped, killed and started again with what it stored; [`NatsNodes`] are
+//!   three of them in a cluster.
 //! - [`wandering`] is what several hubs on one store have to withstand.
 //! - [`FaultProxy`] stands between the two and stalls or cuts what passes.
 //! - [`RedisServer`] is a real Redis server that can be stopped, killed, frozen and started again on its port; [`RedisSentinels`] are a
@@ -14,6 +15,7 @@
 //! Invariants: nothing waits without a limit ([`PATIENCE`]), nothing has a fixed port, and whatever was
 //! started ends with the value that started it.
 
+mod certificate;
 mod connection;
 mod event_stream;
 mod hub;
@@ -28,7 +30,7 @@ use std::time::Duration;
 pub use connection::{Connection, Response};
 pub use event_stream::EventStream;
 pub use hub::{Hub, Signal, binary, listener};
-pub use nats::NatsServer;
+pub use nats::{NatsNodes, NatsServer};
 pub use port::Port;
 pub use proxy::FaultProxy;
 pub use redis::{RedisNodes, RedisSentinels, RedisServer};

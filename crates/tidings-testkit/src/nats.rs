@@ -1,8 +1,11 @@
-//! A real nats-server with JetStream in a process of its own.
+//! Real nats-servers with JetStream, each in a process of its own.
+
+mod nodes;
 
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -14,7 +17,9 @@ use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
-use crate::{PATIENCE, port::Port};
+use crate::{PATIENCE, certificate, port::Port};
+
+pub use nodes::NatsNodes;
 
 /// Where Debian puts the server, which is not in the path of every user.
 const DEBIAN: &str = "/usr/sbin/nats-server";
@@ -38,11 +43,31 @@ impl NatsServer {
 
     /// The same, with further lines of its configuration file.
     pub fn start_with(options: &[&str]) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir().context("no folder for the store of nats-server")?;
-        let options = options.iter().map(|line| (*line).to_owned()).collect();
-        let mut server = Self { folder, port: Port::reserve()?, options, running: None };
+        let mut server = Self::not_started(options)?;
         server.start_again()?;
         Ok(server)
+    }
+
+    /// A server that speaks TLS alone, and only with those who show the certificate that lies in its [folder](Self::folder): `cert.pem`, with the key `key.pem`. It is
+    /// its own and everybody's, and trusted by itself.
+    pub fn start_tls() -> anyhow::Result<Self> {
+        let mut server = Self::not_started(&[])?;
+        certificate::make(server.folder())?;
+        let path = |name: &str| server.folder().join(name);
+        server.options.push(format!(
+            "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}",
+            path("cert.pem"),
+            path("key.pem"),
+            path("cert.pem")
+        ));
+        server.start_again()?;
+        Ok(server)
+    }
+
+    fn not_started(options: &[&str]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("no folder for the store of nats-server")?;
+        let options = options.iter().map(|line| (*line).to_owned()).collect();
+        Ok(Self { folder, port: Port::reserve()?, options, running: None })
     }
 
     /// Starts it again on the same port, with what it stored.
@@ -121,7 +146,17 @@ impl NatsServer {
 
     /// The address of the server.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port.number())
+        format!("nats://{}", self.address())
+    }
+
+    /// Where it listens, as in `127.0.0.1:4222`.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port.number()).into()
+    }
+
+    /// The folder of the server: its configuration, and whatever it keeps.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where it stores its streams.

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use crate::certificate;
 use crate::hub::collect_lines;
 use crate::patiently;
 use crate::port::Port;
@@ -64,29 +65,7 @@ impl RedisServer {
     pub async fn start_tls() -> anyhow::Result<Self> {
         let mut server = Self::not_started(&[])?;
         let folder = server.folder();
-        let mut openssl = Command::new("openssl");
-        openssl
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "2",
-            ])
-            .args(["-subj", "/CN=tidings-test", "-addext", "subjectAltName=IP:127.0.0.1"])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "key.pem", "-out", "cert.pem"])
-            .current_dir(&folder)
-            .kill_on_drop(true);
-        let output = patiently("openssl", openssl.output()).await?.context("cannot start openssl")?;
-        anyhow::ensure!(
-            output.status.success(),
-            "no certificate: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        certificate::make(&folder)?;
         let path = folder.join("redis.conf");
         let (port, folder) = (server.port(), folder.display());
         let configuration = std::fs::read_to_string(&path)?;

@@ -44,7 +44,7 @@ const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct Replica {
     link: Arc<Link>,
     bucket: String,
-    replicas: usize,
+    replicas: Option<usize>,
     store: Mutex<Store>,
     bell: watch::Sender<()>,
 }
@@ -79,7 +79,7 @@ struct Entry {
 }
 
 impl Replica {
-    pub(crate) fn new(link: Arc<Link>, bucket: String, replicas: usize) -> Self {
+    pub(crate) fn new(link: Arc<Link>, bucket: String, replicas: Option<usize>) -> Self {
         let now = Instant::now();
         let store = Store {
             entries: BTreeMap::new(),
