@@ -9,6 +9,8 @@ CRASH_POINTS ?= 10000
 FUZZ_SECS ?= 60
 MINUTES ?= 30
 GIGABYTES ?= 10
+HUBS ?= 10
+SUBSCRIBERS ?= 15000
 SEED ?= 1
 # What `make bench` measures, and how often; empty means everything.
 ROUNDS ?= 3
@@ -19,7 +21,7 @@ FUZZ_TARGETS = $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak $(wildcard tests/stories/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench torture history soak doc setup
+.PHONY: help demo test check lint bench torture history hubs soak doc setup
 
 help: ## List the tasks
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r task text; do \
@@ -71,6 +73,10 @@ torture: ## The long tests: seam (SEAM_EVENTS=n), the log in files (CRASH_POINTS
 history: ## What much history costs (GIGABYTES=10): opening, the first event of a quiet topic, a million events, memory; the files go afterwards
 	directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
 	$(CARGO) run --locked --release -p tidings-log --example history -- "$$directory" $(GIGABYTES)
+
+hubs: ## Ten hubs on one Redis with 15,000 subscribers each (HUBS=n, SUBSCRIBERS=n): how late, memory, processor time, nothing lost
+	$(CARGO) build --locked --release -p tidings-cli
+	$(CARGO) run --locked --release -p tidings-redis --example hubs -- $(HUBS) $(SUBSCRIBERS)
 
 soak: ## Half an hour of subscribers who come and go (MINUTES=n, SEED=n): nothing is lost, and the server does not grow
 	$(CARGO) build --locked --release -p tidings-cli
