@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// How often everything is measured; medians count
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Which servers: tidings, tidings-disk, nchan, axum; repeatable [default: all]
+    /// Which servers: tidings, tidings-disk, tidings-redis, nchan, axum; repeatable [default: all]
     #[arg(long = "server", value_name = "NAME")]
     servers: Vec<String>,
     /// The folder of the built programs
@@ -84,7 +84,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
     } else {
         println!("{text}");
     }
-    for hub in ["tidings", "tidings-disk"] {
+    for hub in ["tidings", "tidings-disk", "tidings-redis"] {
         let faults = results.faults_of(hub);
         ensure!(faults.is_none(), "{hub}: {faults}");
     }
@@ -117,7 +117,7 @@ fn compared() -> Vec<Measured> {
 }
 
 impl Measured {
-    /// What is worth comparing: history, a storm, and what only this hub has; of a log in files what files may cost.
+    /// What is worth comparing: history, a storm, and what only this hub has; of a log in files or on Redis what that may cost.
     fn is_for(self, server: ServerKind) -> bool {
         if self.name == REPLAY_LONG.name {
             return matches!(server, ServerKind::Tidings | ServerKind::TidingsDisk);
@@ -125,7 +125,7 @@ impl Measured {
         match (self.scenario, server) {
             (Scenario::Replay | Scenario::Storm | Scenario::Growth, ServerKind::Axum) => false,
             (Scenario::SlowReaders | Scenario::Private, server) => server == ServerKind::Tidings,
-            (scenario, ServerKind::TidingsDisk) => matches!(
+            (scenario, ServerKind::TidingsDisk | ServerKind::TidingsRedis) => matches!(
                 scenario,
                 Scenario::Fanout | Scenario::FanoutSlow | Scenario::Publish | Scenario::Replay
             ),

@@ -78,6 +78,7 @@ pub(crate) fn write(
             figure(64.0 * syncs)
         )?;
     }
+    out.push_str("`tidings-redis` is `--store redis://…` with a Redis beside it that keeps everything in memory; figures are those of the hub alone.\n\n");
     targets(&mut out, results)?;
     figures(&mut out, results)?;
     steps(&mut out, results, "slow-readers")?;

@@ -18,6 +18,7 @@ const NGINX_CONF: &str = include_str!("../../nginx.conf");
 /// Where distributions keep nginx and its modules.
 const NGINX: [&str; 2] = ["/usr/sbin/nginx", "/usr/bin/nginx"];
 const MODULES: [&str; 3] = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"];
+const REDIS: &str = "redis-server";
 /// How long syncs are counted.
 const SYNC_TIME: Duration = Duration::from_secs(2);
 const START_TIME_MAX: Duration = Duration::from_secs(20);
@@ -32,17 +33,21 @@ pub(crate) enum ServerKind {
     Tidings,
     /// Tidings that keeps its log in files and syncs before each answer.
     TidingsDisk,
+    /// Tidings that keeps its log in a Redis beside it, which keeps it in memory.
+    TidingsRedis,
     Nchan,
     Axum,
 }
 
 impl ServerKind {
-    pub(crate) const ALL: [Self; 4] = [Self::Tidings, Self::TidingsDisk, Self::Nchan, Self::Axum];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Tidings, Self::TidingsDisk, Self::TidingsRedis, Self::Nchan, Self::Axum];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tidings => "tidings",
             Self::TidingsDisk => "tidings-disk",
+            Self::TidingsRedis => "tidings-redis",
             Self::Nchan => "nchan",
             Self::Axum => "axum",
         }
@@ -50,15 +55,20 @@ impl ServerKind {
 
     /// What the load client calls it.
     pub(crate) fn preset(self) -> &'static str {
-        if self == Self::TidingsDisk { Self::Tidings.name() } else { self.name() }
+        match self {
+            Self::TidingsDisk | Self::TidingsRedis => Self::Tidings.name(),
+            Self::Tidings | Self::Nchan | Self::Axum => self.name(),
+        }
     }
 
     /// Why it cannot be measured here, if it cannot.
     pub(crate) fn missing(self) -> Option<String> {
-        (self == Self::Nchan && (nginx().is_none() || modules().is_none())).then(|| {
-            "nginx or its module nchan is not installed; `tests/setup bench` installs Debian's packages"
-                .to_owned()
-        })
+        let program = match self {
+            Self::Nchan if nginx().is_none() || modules().is_none() => "nginx or its module nchan",
+            Self::TidingsRedis if Command::new(REDIS).arg("--version").output().is_err() => REDIS,
+            _ => return None,
+        };
+        Some(format!("{program} is not installed; `tests/setup bench` installs Debian's packages"))
     }
 }
 
@@ -129,35 +139,24 @@ impl Folder {
 pub(crate) struct Server {
     address: SocketAddr,
     command: Vec<String>,
-    child: Child,
+    process: Process,
+    /// The store that it needs, which ends after it.
+    _store: Option<Process>,
 }
+
+/// A process that accepts connections. It is ended with this value.
+struct Process(Child);
 
 impl Server {
     pub(crate) fn start(kind: ServerKind, folder: &Folder, with_issuer: bool) -> anyhow::Result<Self> {
         allow_descriptors()?;
+        let store = (kind == ServerKind::TidingsRedis).then(|| start_redis(folder)).transpose()?;
+        let (store, store_address) = store.unzip();
         // Whoever restarts it must find the same port free, so it is chosen here and not by the server.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let command = command(kind, folder, address, with_issuer)?;
-        let log = fs::File::create(folder.temporary.path().join("log"))?;
-        let child = Command::new(&command[0])
-            .args(&command[1..])
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {}", command[0]))?;
-        let mut server = Self { address, command, child };
-        let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            if let Some(status) = server.child.try_wait()? {
-                let log = fs::read_to_string(folder.temporary.path().join("log")).unwrap_or_default();
-                bail!("{} ended at once ({status}): {}", kind.name(), log.trim());
-            }
-            ensure!(began.elapsed() < START_TIME_MAX, "{} does not accept connections", kind.name());
-            sleep(Duration::from_millis(5));
-        }
-        Ok(server)
+        let address = free_address()?;
+        let command = command(kind, folder, address, store_address, with_issuer)?;
+        let process = Process::start(kind.name(), &command, address, folder)?;
+        Ok(Self { address, command, process, _store: store })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -165,7 +164,7 @@ impl Server {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.0.id()
     }
 
     /// For a shell.
@@ -174,39 +173,83 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Process {
+    /// Starts a program and waits until it accepts connections at its address.
+    fn start(name: &str, command: &[String], address: SocketAddr, folder: &Folder) -> anyhow::Result<Self> {
+        let path = folder.temporary.path().join(format!("{name}.log"));
+        let log = fs::File::create(&path)?;
+        let child = Command::new(&command[0])
+            .args(&command[1..])
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command[0]))?;
+        let mut process = Self(child);
+        let began = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = process.0.try_wait()? {
+                let log = fs::read_to_string(path).unwrap_or_default();
+                bail!("{name} ended at once ({status}): {}", log.trim());
+            }
+            ensure!(began.elapsed() < START_TIME_MAX, "{name} does not accept connections");
+            sleep(Duration::from_millis(5));
+        }
+        Ok(process)
+    }
+}
+
+impl Drop for Process {
     fn drop(&mut self) {
         // After a storm it has been killed already.
-        if let Ok(None) = self.child.try_wait()
-            && let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+        if let Ok(None) = self.0.try_wait()
+            && let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw)
         {
             kill_process(pid, Signal::TERM).ok();
         }
         let began = Instant::now();
-        while let Ok(None) = self.child.try_wait() {
+        while let Ok(None) = self.0.try_wait() {
             if began.elapsed() > START_TIME_MAX {
-                self.child.kill().ok();
+                self.0.kill().ok();
             }
             sleep(Duration::from_millis(5));
         }
     }
 }
 
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// A Redis that keeps everything in memory.
+fn start_redis(folder: &Folder) -> anyhow::Result<(Process, SocketAddr)> {
+    let address = free_address()?;
+    let port = address.port().to_string();
+    let words = [REDIS, "--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"];
+    let command = words.map(str::to_owned);
+    Ok((Process::start("redis", &command, address, folder)?, address))
+}
+
 fn command(
     kind: ServerKind,
     folder: &Folder,
     address: SocketAddr,
+    store: Option<SocketAddr>,
     with_issuer: bool,
 ) -> anyhow::Result<Vec<String>> {
     let text = |path: &Path| path.to_str().map(str::to_owned).context("a path that is no text");
     let program = |name: &str| text(&folder.program(name)?);
     match kind {
-        ServerKind::Tidings | ServerKind::TidingsDisk => {
+        ServerKind::Tidings | ServerKind::TidingsDisk | ServerKind::TidingsRedis => {
             let mut command =
                 vec![program("tidings")?, "serve".to_owned(), "--listen".to_owned(), address.to_string()];
             if kind == ServerKind::TidingsDisk {
                 let store = text(&folder.temporary.path().join("events"))?;
                 command.extend(["--store", &store, "--sync", "always"].map(str::to_owned));
+            }
+            if let Some(store) = store {
+                command.extend(["--store".to_owned(), format!("redis://{store}")]);
             }
             if with_issuer {
                 command.extend(["--config".to_owned(), text(&folder.issuer()?)?]);
