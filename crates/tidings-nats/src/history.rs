@@ -12,7 +12,7 @@ use async_nats::jetstream::{
     self,
     context::GetStreamErrorKind,
     kv::{self, Operation, Store},
-    stream::{DirectGetErrorKind, DiscardPolicy, Info, State, Stream},
+    stream::{DiscardPolicy, Info, RawMessageErrorKind, State, Stream},
 };
 use serde::{Deserialize, Serialize};
 use tidings_log::{Epoch, EpochStart, Epochs, Position, parts::position};
@@ -247,10 +247,11 @@ async fn agrees(shared: &Shared, stream: &Stream, first: u64, mark: Mark) -> Res
     }
     let link = &shared.link;
     let asked = async {
-        match stream.direct_get(mark.sequence).await {
+        // The leader is asked, not any server that keeps the stream: one that differs from it would make each comparison come out otherwise.
+        match stream.get_raw_message(mark.sequence).await {
             Ok(message) => Ok(Some(message.time.unix_timestamp_nanos())),
             // It may have been erased since, which is no loss.
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
             Err(error) => Err(error),
         }
     };

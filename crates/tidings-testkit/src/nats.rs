@@ -53,12 +53,9 @@ impl NatsServer {
     pub fn start_tls() -> anyhow::Result<Self> {
         let mut server = Self::not_started(&[])?;
         certificate::make(server.folder())?;
-        let path = |name: &str| server.folder().join(name);
+        let folder = server.folder().display();
         server.options.push(format!(
-            "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}",
-            path("cert.pem"),
-            path("key.pem"),
-            path("cert.pem")
+            "tls {{ cert_file: \"{folder}/cert.pem\", key_file: \"{folder}/key.pem\", ca_file: \"{folder}/cert.pem\", verify: true }}"
         ));
         server.start_again()?;
         Ok(server)
