@@ -1,7 +1,7 @@
 //! What JetStream makes of a log: events per second by the number of publishers and by the size of a batch, and how long an event takes from its publisher to the tail of
 //! another hub, beside a bare NATS publish and subscribe. It starts a nats-server of its own.
 //!
-//!     cargo run --release -p tidings-nats --example measure
+//!     cargo run --release -p tidings-nats --example measure-nats
 
 use std::time::{Duration, Instant};
 

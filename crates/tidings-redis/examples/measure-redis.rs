@@ -1,6 +1,6 @@
 //! What a log on Redis costs, beside a bare PUBLISH and SUBSCRIBE on the same server, in one run:
 //!
-//!     cargo run --release -p tidings-redis --example measure
+//!     cargo run --release -p tidings-redis --example measure-redis
 //!
 //! Latencies are taken in turn, one of each kind after the other, so that whatever disturbs one disturbs all. Two nodes of the log have connections of
 //! their own, as two hubs have; the hubs are in this process.
