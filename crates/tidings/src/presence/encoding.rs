@@ -4,11 +4,13 @@
 //!
 //! Values begin with a version. What has another one, or cannot be read, is no value at all. Numbers are big-endian.
 //!
-//!     mark      version (1), subscribers (8)
-//!     page      version (1), members
-//!     member    connection (16), 0 or 1 and a text (the label), how many matchers (2), matchers
-//!     matcher   0 or 1 (a URL Pattern), text
-//!     text      bytes (2), UTF-8
+//! ```text
+//! mark      version (1), subscribers (8)
+//! page      version (1), members
+//! member    connection (16), 0 or 1 and a text (the label), how many matchers (2), matchers
+//! matcher   0 or 1 (a URL Pattern), text
+//! text      bytes (2), UTF-8
+//! ```
 
 use std::sync::Arc;
 
