@@ -2,9 +2,10 @@
 
 mod support;
 
-use tidings_log::{Log, MemoryLimits};
+use tidings_log::{Batch, Filter, Grants, Log, MemoryLimits, Position};
 use tidings_redis::{RedisLog, RedisSettings};
 use tidings_testkit::RedisServer;
+use tidings_topic::{Matcher, NewEvent, Validator};
 
 use crate::support::Fresh;
 
@@ -40,4 +41,56 @@ async fn an_event_right_behind_another_wakes_a_waiting_tail() {
         support::append(&other, text).await;
     }
     hearing.await.unwrap();
+}
+
+/// Many events, five hundred at a time.
+async fn append_many(log: &RedisLog, topics: &[&str], count: usize) {
+    let event = || {
+        let mut new = NewEvent::new(topics[0], "x".repeat(200));
+        new.topics = topics.iter().map(|&topic| topic.into()).collect();
+        Validator::default().event(new).unwrap()
+    };
+    for begun in (0..count).step_by(500) {
+        let events = (begun..count.min(begun + 500)).map(|_| event()).collect();
+        log.append(Batch { events, key: None }).await.unwrap();
+    }
+}
+
+async fn indexed(server: &RedisServer) -> usize {
+    server.command(&["ZCARD", "{tidings}:topics"]).await.unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_reader_of_quiet_topics_is_not_handed_what_others_were_told() {
+    let server = RedisServer::start().await.unwrap();
+    let log = support::open(&server.url()).await;
+    append_many(&log, &["busy"], 5_000).await;
+    for topics in [&["quiet"][..], &["busy", "other"], &["other", "quiet"]] {
+        append_many(&log, topics, 1).await;
+        append_many(&log, &["busy"], 5_000).await;
+    }
+    let exact = |topic| Matcher::Exact(Validator::default().topic(topic).unwrap());
+    let filter = Filter { matchers: vec![exact("quiet"), exact("other")], grants: Grants::NONE };
+    let page = log.read(Position::BEFORE_ALL, &filter, usize::MAX).await.unwrap();
+    assert_eq!((page.entries.len(), page.at_end), (3, true), "20,000 others would be many pages");
+    assert_eq!(page.through, log.bounds().await.unwrap().newest);
+    let rest = log.read(page.entries[1].cursor.position, &filter, usize::MAX).await.unwrap();
+    assert_eq!(rest.entries, page.entries[2..]);
+    // Backwards, too: in fewer bytes than lie behind the last one.
+    let last = log.last(2, &filter, 400_000).await.unwrap();
+    assert_eq!(last.entries, page.entries[1..]);
+}
+
+#[tokio::test]
+async fn the_index_of_topics_loses_what_the_log_loses() {
+    let server = RedisServer::start().await.unwrap();
+    let limits = MemoryLimits { count_max: Some(1_000), ..MemoryLimits::default() };
+    let log = RedisLog::open(support::settings(&server.url(), limits)).await.unwrap();
+    append_many(&log, &["a"], 500).await;
+    append_many(&log, &["a", "b"], 500).await;
+    assert_eq!(indexed(&server).await, 1_500);
+    append_many(&log, &["c"], 500).await;
+    assert_eq!(indexed(&server).await, 1_500, "those of a alone were dropped");
+    log.delete(&Validator::default().topic("b").unwrap()).await.unwrap();
+    assert_eq!(indexed(&server).await, 500);
 }

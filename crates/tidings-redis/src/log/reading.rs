@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidings_log::{
     Entry, EventId, Filter, Grants, Page, Position,
-    parts::{Plan, just_before, number, position},
+    parts::{Plan, Reach, just_before, number, position},
 };
 use tokio::task::coop::consume_budget;
 
@@ -19,6 +19,9 @@ use super::{
 
 /// How much of the log one answer of Redis holds at most, in bytes. It is made while nobody else is served.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
+
+/// Redis finds the events of so many topics by an index. For whoever asks for more it hands out everything.
+const TOPICS_MAX: usize = 100;
 
 /// How often a page is begun again because the log changed meanwhile.
 const TRIES_MAX: usize = 16;
@@ -34,8 +37,9 @@ impl Shared {
         let after_place = place(number(after));
         let budget = bytes_max.min(ANSWER_BYTES_MAX).to_string();
         let plan = Plan::new(filter);
+        let topics = topics_of(&plan);
         for _ in 0..TRIES_MAX {
-            let answer = self.read_with_floors(&after_place, &budget).await?;
+            let answer = self.read_with_floors(&after_place, &budget, &topics).await?;
             let page = self.page(&answer, after, bytes_max).await?;
             let floor = self.floors.draft(&plan, number(after)).finish(filter).await;
             // Another page may have brought floors of what was dropped since: what stands in this one is not missed.
@@ -83,10 +87,12 @@ impl Shared {
     ) -> Result<Page, Trouble> {
         'epochs: for _ in 0..TRIES_MAX {
             // The floors first: what retention takes afterwards is dropped in front of what is found.
-            let answer = self.read_with_floors(&place(u64::MAX), "0").await?;
+            let answer = self.read_with_floors(&place(u64::MAX), "0", &[]).await?;
             let (epoch, newest) = (answer.epoch(0)?, answer.place(1)?);
             let starts = self.starts_with(epoch).await?;
-            let floor = self.floors.draft(&Plan::new(filter), 0).finish(filter).await;
+            let plan = Plan::new(filter);
+            let topics = topics_of(&plan);
+            let floor = self.floors.draft(&plan, 0).finish(filter).await;
 
             let mut newest_first = Vec::new();
             let mut bytes = 0;
@@ -94,7 +100,8 @@ impl Shared {
             let mut at_start = false;
             while newest_first.len() < count && bytes < bytes_max && !at_start {
                 let budget = (bytes_max - bytes).min(ANSWER_BYTES_MAX).to_string();
-                let answer = self.call(Script::ReadBack, &[&before, &budget]).await?;
+                let arguments = [&[&*before, &*budget], &*topics].concat();
+                let answer = self.call(Script::ReadBack, &arguments).await?;
                 if answer.epoch(0)? != epoch {
                     continue 'epochs;
                 }
@@ -121,11 +128,13 @@ impl Shared {
     }
 
     /// Reads a stretch, and brings the floors up to date.
-    async fn read_with_floors(&self, after: &str, budget: &str) -> Result<Answer, Trouble> {
+    async fn read_with_floors(&self, after: &str, budget: &str, topics: &[&str]) -> Result<Answer, Trouble> {
         let limits = &self.settings.limits;
         let mut version = self.floors.version();
         loop {
-            let answer = self.call(Script::Read, &[after, budget, &version.to_string()]).await?;
+            let known = version.to_string();
+            let arguments = [&[after, budget, &known], topics].concat();
+            let answer = self.call(Script::Read, &arguments).await?;
             let follows = self.floors.learn(version, &answer, [0, 3, 4, 5], limits)?;
             // There were more changes than one answer tells if it tells changes and is not at their end.
             let told = answer.number(3)?;
@@ -160,6 +169,16 @@ impl Shared {
                 return Ok(None);
             }
         }
+    }
+}
+
+/// The topics by which Redis can find what is asked for; none if it cannot.
+fn topics_of<'f>(plan: &Plan<'f>) -> Vec<&'f str> {
+    match &plan.reach {
+        Reach::Topics(topics) if topics.len() <= TOPICS_MAX => {
+            topics.iter().map(|(topic, _)| topic.as_str()).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -57,11 +57,12 @@ const COMMON: &str = include_str!("lua/common.lua");
 
 /// The keys of a log, in the order in which the scripts name them.
 #[derive(Clone, Debug)]
-pub(super) struct Keys([String; 9]);
+pub(super) struct Keys([String; 10]);
 
 impl Keys {
     pub(super) fn of(name: &str) -> Self {
-        let parts = ["log", "state", "floors", "floors-at", "keys", "keys-order", "ids", "holes", "bell"];
+        let parts =
+            ["log", "state", "floors", "floors-at", "keys", "keys-order", "ids", "holes", "bell", "topics"];
         Self(parts.map(|part| format!("{{{name}}}:{part}")))
     }
 

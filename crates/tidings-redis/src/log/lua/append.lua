@@ -71,6 +71,9 @@ for index = 0, count - 1 do
   local topics, meta, data = ARGV[at], int(state.number) .. ARGV[at + 1], ARGV[at + 2]
   call('XADD', LOG, id, 't', topics, 'm', meta, 'd', data)
   state.bytes = state.bytes + weight(topics, meta, data)
+  for topic in topics_of(topics) do
+    call('ZADD', TOPICS, 0, index_of(topic, id))
+  end
   local own = own_id(meta)
   if own ~= '' then
     call('ZADD', IDS, 0, index_of(own, id))

@@ -9,11 +9,12 @@
 --   IDEM_ORDER  list of these keys, oldest first
 --   IDS         sorted set, all of one score: publisher's id, NUL, place
 --   HOLES       sorted set of deleted places by their numbers
+--   TOPICS      sorted set, all of one score: topic, NUL, place, for each topic of each event
 --   BELL        short stream that wakes whoever waits: deletions, new epochs, canaries
 --
 -- Events have numbers without holes, and places (ids of the stream), which grow by the clock of Redis and never go back: in a
 -- millisecond that the clock has left behind, or comes to again, places count on from the newest one.
-local LOG, STATE, FLOORS, FLOORS_AT, IDEM, IDEM_ORDER, IDS, HOLES, BELL = unpack(KEYS)
+local LOG, STATE, FLOORS, FLOORS_AT, IDEM, IDEM_ORDER, IDS, HOLES, BELL, TOPICS = unpack(KEYS)
 local call = redis.call
 
 -- Arguments that every script is given first.
@@ -34,6 +35,8 @@ local STRETCH = 64
 -- The memory of an event beside its texts, and of a floor or a key.
 local EVENT_BYTES = 100
 local INDEX_BYTES = 200
+-- The memory of a topic of an event in the index, beside its name.
+local TOPIC_BYTES = 100
 -- Events of one millisecond.
 local SEQUENCE_MAX = 1048576
 
@@ -71,7 +74,7 @@ local function load_state()
     state[name] = values[index]
   end
   if not state.epochs then
-    call('DEL', LOG, FLOORS, FLOORS_AT, IDEM, IDEM_ORDER, IDS, HOLES)
+    call('DEL', LOG, FLOORS, FLOORS_AT, IDEM, IDEM_ORDER, IDS, HOLES, TOPICS)
     state = {
       epochs = epoch_line(fresh_epoch, '0-0', 0), newest = '0-0', number = 0, bytes = 0, trimmed = '0-0', dropped = 0,
       forgotten = '0-0', floor_bytes = 0, key_bytes = 0,
@@ -112,14 +115,30 @@ local function number_of(meta)
   return tonumber(string.match(meta, '^%d+'))
 end
 
-local function weight(topics, meta, data)
-  local own = own_id(meta)
-  return #topics + #meta + #data + EVENT_BYTES + (own ~= '' and #own + INDEX_BYTES or 0)
+local function topics_of(audience)
+  return string.gmatch(string.sub(audience, 2), '[^\n]+')
 end
 
-local function index_of(own, id)
+local function weight(audience, meta, data)
+  local own = own_id(meta)
+  local bytes = #audience + #meta + #data + EVENT_BYTES + (own ~= '' and #own + INDEX_BYTES or 0)
+  for topic in topics_of(audience) do
+    bytes = bytes + #topic + TOPIC_BYTES
+  end
+  return bytes
+end
+
+-- Places in an index are of one length, so that they are in order as texts.
+local PLACE_BYTES = 23
+
+local function index_of(name, id)
   local ms, sequence = parse(id)
-  return own .. '\0' .. string.format('%015.0f-%07.0f', ms, sequence)
+  return name .. '\0' .. string.format('%015.0f-%07.0f', ms, sequence)
+end
+
+local function place_in(indexed)
+  local ms, sequence = parse(string.sub(indexed, -PLACE_BYTES))
+  return int(ms) .. '-' .. int(sequence)
 end
 
 -- Remembers for whoever could have received this event that it is gone.
@@ -159,6 +178,9 @@ local function account(entry)
   local topics, meta, data = fields_of(entry)
   raise_floor(entry[1], topics)
   state.bytes = state.bytes - weight(topics, meta, data)
+  for topic in topics_of(topics) do
+    call('ZREM', TOPICS, index_of(topic, entry[1]))
+  end
   local own = own_id(meta)
   if own ~= '' then
     call('ZREM', IDS, index_of(own, entry[1]))
@@ -203,6 +225,30 @@ local function trim(more_bytes, more_count)
     call('ZREMRANGEBYSCORE', HOLES, '-inf', int(last_number))
   end
   return done or count == 0 or work < WORK_MAX
+end
+
+-- Where a range begins that goes on behind a place, or backwards before it, with the next event of the topics that stand in the arguments
+-- from this one on: with the very next event if there are none. Nothing if there is no such event.
+local function next_of_topics(first_topic, id, is_backwards)
+  if first_topic > #ARGV then
+    return '(' .. id
+  end
+  local nearest
+  for argument = first_topic, #ARGV do
+    local topic = ARGV[argument]
+    local here = '(' .. index_of(topic, id)
+    local member
+    if is_backwards then
+      member = call('ZREVRANGEBYLEX', TOPICS, here, '(' .. topic .. '\0', 'LIMIT', 0, 1)[1]
+    else
+      member = call('ZRANGEBYLEX', TOPICS, here, '(' .. topic .. '\1', 'LIMIT', 0, 1)[1]
+    end
+    local found = member and place_in(member)
+    if found and (not nearest or is_before(found, nearest) ~= is_backwards) then
+      nearest = found
+    end
+  end
+  return nearest
 end
 
 -- Events up to a weight, from stretches of them that are asked for behind the last one. The second result is 1 if nothing is left behind them, else 0.

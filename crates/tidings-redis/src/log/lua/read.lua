@@ -1,9 +1,11 @@
--- A stretch of the log: the place before it, how many bytes, and up to which change of the floors the reader knows them.
+-- A stretch of the log: the place before it, how many bytes, up to which change of the floors the reader knows them, and the topics that it
+-- asks for, none for all. Events of other topics may come with them, but need not.
 -- Returns {epoch, newest, at_end, version, forgotten, {audience, place, …}, events}, or {'again'}.
 local FLOORS_AT_ONCE = 1000
 local after = ARGV[FIRST_ARGUMENT]
 local budget = tonumber(ARGV[FIRST_ARGUMENT + 1])
 local version = tonumber(ARGV[FIRST_ARGUMENT + 2])
+local first_topic = FIRST_ARGUMENT + 3
 if not trim(0, 0) then
   return {'again'}
 end
@@ -20,6 +22,7 @@ if #changed == 2 * FLOORS_AT_ONCE then
 end
 
 local events, at_end = gather(budget, after, function(last)
-  return call('XRANGE', LOG, '(' .. last, '+', 'COUNT', STRETCH)
+  local from = next_of_topics(first_topic, last, false)
+  return from and call('XRANGE', LOG, from, '+', 'COUNT', STRETCH) or {}
 end)
 return {current_epoch(), state.newest, at_end, int(state.dropped), state.forgotten, floors, events}

@@ -8,8 +8,7 @@ end
 local from = after == '' and '[' .. own .. '\0' or '(' .. index_of(own, after)
 local found = {}
 for _, member in ipairs(call('ZRANGEBYLEX', IDS, from, '[' .. own .. '\0\255', 'LIMIT', 0, AT_ONCE)) do
-  local ms, sequence = string.match(string.sub(member, #own + 2), '^(%d+)-(%d+)$')
-  local id = int(tonumber(ms)) .. '-' .. int(tonumber(sequence))
+  local id = place_in(member)
   local entry = call('XRANGE', LOG, id, id)[1]
   if entry then
     local topics = fields_of(entry)
