@@ -1,6 +1,6 @@
 //! What subscribers were told, compared with what was acknowledged.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use anyhow::{bail, ensure};
 
@@ -97,14 +97,18 @@ pub(super) fn losses_are_told(
 }
 
 /// What was heard, each event where it came last. It comes once, but for one case: it was lost before its publisher was answered, who sent it again under
-/// its key. The log knows nothing of the first time any more.
+/// its key. The log knows nothing of the first time any more, and a gap is told in between.
 fn last_times(heard: &[Heard], losses: Losses) -> anyhow::Result<Vec<Heard>> {
-    let mut seen = HashSet::new();
+    let mut next_times = HashMap::new();
     let mut last = Vec::new();
-    for item in heard.iter().rev() {
-        let is_first = item.data().is_none_or(|data| seen.insert(data));
-        ensure!(is_first || losses == Losses::Possible, "{item:?} came twice");
-        last.extend(is_first.then(|| item.clone()));
+    for (place, item) in heard.iter().enumerate().rev() {
+        let again = item.data().and_then(|data| next_times.insert(data, place));
+        if let Some(again) = again {
+            let is_told = heard[place..again].contains(&Heard::Gap);
+            ensure!(losses != Losses::None && is_told, "{item:?} came twice, and no gap in between");
+        } else {
+            last.push(item.clone());
+        }
     }
     last.reverse();
     Ok(last)
