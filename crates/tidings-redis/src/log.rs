@@ -21,7 +21,7 @@
 //! event is neither there nor accounted for, the script begins a new epoch (`log/lua/probe.lua`). Whoever comes first begins it, everybody else finds it.
 //!
 //! **Connections.** One task (`log/keeper.rs`) makes them and makes them again, with two connections for the whole process: one for commands, one that waits for
-//! news for all tails. While there is none, calls fail at once and tails wait.
+//! news for all tails; and a third one where events wait for replicas. While there is none, calls fail at once and tails wait.
 
 mod entry;
 mod epochs;
@@ -29,6 +29,7 @@ mod floors;
 mod keeper;
 mod link;
 mod reading;
+mod replicas;
 mod scripts;
 mod tail;
 
@@ -44,7 +45,7 @@ use tokio::task::AbortHandle;
 use self::{
     entry::{place, place_of, written},
     epochs::fresh,
-    keeper::Shared,
+    keeper::{Newest, Shared},
     link::Trouble,
     scripts::Script,
     tail::RedisTail,
@@ -201,7 +202,7 @@ impl Shared {
         let written: Vec<_> = batch.events.iter().map(written).collect();
         let mut arguments = vec![key, &keys_max, &keys_age_millis, &key_bytes_max, attempt];
         arguments.extend(written.iter().flat_map(|event| [&*event.topics, &*event.meta, event.data]));
-        let answer = self.call_and_wait(Script::Append, &arguments, self.settings.wait_replicas).await?;
+        let answer = self.call_and_wait(Script::Append, &arguments).await?;
         match answer.bytes(0)? {
             b"new" => {
                 let last = answer.place(2)?;
@@ -230,7 +231,10 @@ impl Shared {
         let ids = ids.collect();
         let last = first + (batch.events.len() as u64).saturating_sub(1);
         if let Some(newest) = batch.events.last() {
-            self.know(epoch, last, written(newest).topics);
+            self.know(epoch, last, || {
+                let event = written(newest);
+                Newest::of(&event.topics, &event.meta, event.data)
+            });
         }
         Appended::New { ids, last: Cursor { epoch, position: position(last) } }
     }

@@ -7,6 +7,7 @@ use std::{fs, path::Path};
 use tidings_log::{AppendError, Appended, Log, MemoryLimits, TailItem};
 use tidings_redis::RedisLog;
 use tidings_testkit::{FaultProxy, RedisServer};
+use tokio::task::JoinSet;
 
 use crate::support::{append, next, next_entries, open, settings, texts, try_append, until, until_health};
 
@@ -74,6 +75,64 @@ async fn a_redis_that_forgets_begins_a_new_epoch_on_which_all_agree() {
             assert!(bounds.epochs.iter().all(|start| start.epoch != before.epoch), "it is another log");
         }
     }
+}
+
+/// The end is lost, and before the process that has read it looks again another one has published: in the same place, as happens where the clock of a master
+/// is behind that of the one before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_event_in_the_place_of_a_lost_one_is_no_longer_the_same_history() {
+    let server = RedisServer::start().await.unwrap();
+    let log = open(&server.url()).await;
+    let (_, mut tail) = log.tail().await.unwrap();
+    append(&log, "kept").await;
+    server.command(&["COPY", "{tidings}:log", "{tidings}:kept"]).await.unwrap();
+    let lost = append(&log, "lost").await;
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        heard.extend(next_entries(&mut tail).await);
+    }
+    let replace = "local newest = redis.call('HGET', KEYS[3], 'newest') redis.call('RENAME', KEYS[2], KEYS[1]) \
+                   redis.call('XADD', KEYS[1], newest, 't', '+a', 'm', '2\\n\\n\\n\\n', 'd', 'another')";
+    let keys = ["{tidings}:log", "{tidings}:kept", "{tidings}:state"];
+    server.command(&[&["EVAL", replace, "3"], &keys[..]].concat()).await.unwrap();
+    let TailItem::NewEpoch(start) = next(&mut tail).await else { panic!("a lost event is not told") };
+    assert_eq!(start.after, lost.position);
+    assert_eq!(texts(&log).await, ["kept", "another"]);
+}
+
+/// Nothing is acknowledged without the replica. But what is there can be read, and no connection is given up because somebody waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_a_replica_keeps_nobody_else_waiting() {
+    const AT_ONCE: usize = 16;
+    let server = RedisServer::start().await.unwrap();
+    let log = open(&format!("{}?wait=1", server.url())).await;
+    // A machine may be so slow that the time of those who wait is over before anything was read; hardly again and again.
+    for round in 1..=5 {
+        let mut waiting = JoinSet::new();
+        for number in 0..AT_ONCE {
+            let log = log.clone();
+            waiting.spawn(async move { try_append(&log, &number.to_string(), None).await });
+        }
+        until("somebody waits", async || {
+            server.command(&["XLEN", "{tidings}:log"]).await.unwrap() != (AT_ONCE * (round - 1)).to_string()
+        })
+        .await;
+        for _ in 0..10 {
+            texts(&log).await;
+        }
+        let is_read_meanwhile = waiting.try_join_next().is_none();
+        while let Some(answer) = waiting.join_next().await {
+            let Err(AppendError::OutcomeUnknown(problem)) = answer.unwrap() else {
+                panic!("there is no replica")
+            };
+            assert_eq!(problem, "it has come to 0 replicas of 1");
+        }
+        assert_eq!(texts(&log).await.len(), AT_ONCE * round);
+        if is_read_meanwhile {
+            return;
+        }
+    }
+    panic!("nothing can be read while somebody waits");
 }
 
 /// A copy of what the server has on disk, and the server as it was then.

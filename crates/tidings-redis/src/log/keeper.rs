@@ -2,7 +2,8 @@
 //!
 //! The task has two connections. Over one go all commands; it is handed out only after Redis was found to have everything that this process knows
 //! of. Over the other it waits for news, for all tails together, and rings a bell when there are some. Every second it writes a canary by the
-//! one and expects it back by the other: that, and not a ping, is what health says.
+//! one and expects it back by the other: that, and not a ping, is what health says. Where events wait for replicas there is a third connection for
+//! those who wait (`log/replicas.rs`).
 //!
 //! A connection that failed is never used again. While there is none, calls fail at once; the task tries again after a growing, jittered time.
 
@@ -25,6 +26,7 @@ use super::{
     epochs::{Starts, fresh, spelled},
     floors::FloorCopy,
     link::{Answer, Trouble, judge},
+    replicas::Replicas,
     scripts::{Keys, Script},
 };
 use crate::{
@@ -39,8 +41,6 @@ const CANARY_INTERVAL: Duration = Duration::from_secs(1);
 const CANARY_AGE_MAX: Duration = Duration::from_secs(5);
 /// How long Redis is asked to wait for news before it says that there are none.
 const NEWS_TIME_MAX: Duration = Duration::from_secs(2);
-/// How long to wait for as many replicas as were asked for.
-const REPLICAS_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// See the [module documentation](self).
 pub(super) struct Shared {
@@ -51,6 +51,7 @@ pub(super) struct Shared {
     /// Draws canaries that no other process draws.
     name: String,
     pub(super) line: Line,
+    pub(super) replicas: Replicas,
     /// Rings when there may be news.
     bell: watch::Sender<()>,
     pub(super) floors: FloorCopy,
@@ -64,8 +65,23 @@ pub(super) struct Shared {
 struct Known {
     epoch: Epoch,
     place: u64,
-    topics: String,
+    event: Newest,
     deletions: u64,
+}
+
+/// An event, as far as it takes to tell it from another one that came to stand in its place.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Newest {
+    topics: String,
+    /// Everything else, as the stream has it, but its number.
+    text: String,
+}
+
+impl Newest {
+    pub(super) fn of(topics: &str, meta: &str, data: &str) -> Self {
+        let meta = meta.trim_start_matches(|character: char| character.is_ascii_digit());
+        Self { topics: topics.to_owned(), text: [meta, data].concat() }
+    }
 }
 
 /// The end of the log, and its beginning.
@@ -77,10 +93,12 @@ pub(super) struct End {
     pub(super) deletions: u64,
 }
 
-/// Two new connections.
+/// New connections.
 struct Connections {
     commands: MultiplexedConnection,
     news: MultiplexedConnection,
+    /// Where events wait for replicas.
+    waiting: Option<MultiplexedConnection>,
     /// How far the two streams have been heard.
     log_heard: String,
     bell_heard: String,
@@ -90,6 +108,7 @@ impl Shared {
     pub(super) fn new(connector: Connector, settings: RedisSettings, clock: Option<Clock>) -> Self {
         Self {
             keys: Keys::of(&settings.name),
+            replicas: Replicas::new(settings.wait_replicas),
             connector,
             settings,
             clock,
@@ -124,35 +143,43 @@ impl Shared {
     /// Tails end, calls fail.
     pub(super) fn close(&self) {
         self.line.close();
+        self.replicas.line.close();
         self.bell.send_replace(());
     }
 
     /// Runs a script as often as it takes.
     pub(super) async fn call(&self, script: Script, arguments: &[&str]) -> Result<Answer, Trouble> {
-        self.call_and_wait(script, arguments, 0).await
+        Ok(self.call_over(&self.line, script, arguments).await?.0)
     }
 
-    /// Runs a script, and waits until what it wrote has come to so many replicas.
-    pub(super) async fn call_and_wait(
+    /// Runs a script, and waits until what it wrote has come to as many replicas as were asked for.
+    pub(super) async fn call_and_wait(&self, script: Script, arguments: &[&str]) -> Result<Answer, Trouble> {
+        if !self.replicas.are_wanted() {
+            return self.call(script, arguments).await;
+        }
+        let (answer, commands, number) = self.call_over(&self.replicas.line, script, arguments).await?;
+        self.replicas.wait(commands, number).await?;
+        Ok(answer)
+    }
+
+    /// The answer, and the connection by which it came.
+    async fn call_over(
         &self,
+        line: &Line,
         script: Script,
         arguments: &[&str],
-        replicas: u32,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<(Answer, MultiplexedConnection, u64), Trouble> {
         for _ in 0..TURNS_MAX {
-            let (mut commands, number) = self.line.commands().map_err(Trouble::Away)?;
+            let (mut commands, number) = line.commands().map_err(Trouble::Away)?;
             let answer =
                 self.run(&mut commands, script, arguments).await.map_err(|(trouble, is_broken)| {
                     if is_broken {
-                        self.line.break_off(number, trouble.problem());
+                        line.break_off(number, trouble.problem());
                     }
                     trouble
                 })?;
             if !answer.is_again() {
-                if replicas > 0 {
-                    self.wait_for_replicas(&mut commands, replicas).await?;
-                }
-                return Ok(answer);
+                return Ok((answer, commands, number));
             }
         }
         Err(Trouble::Away("there is more to drop than can be dropped".to_owned()))
@@ -185,21 +212,6 @@ impl Shared {
         }
         let value: Value = invocation.invoke_async(connection).await.map_err(|error| judge(&error))?;
         Answer::of(value).map_err(|trouble| (trouble, false))
-    }
-
-    async fn wait_for_replicas(
-        &self,
-        commands: &mut MultiplexedConnection,
-        wanted: u32,
-    ) -> Result<(), Trouble> {
-        let mut wait = redis::cmd("WAIT");
-        wait.arg(wanted).arg(u64::try_from(REPLICAS_TIME_MAX.as_millis()).unwrap_or(u64::MAX));
-        let reached: u32 =
-            wait.query_async(commands).await.map_err(|error| Trouble::Unknown(error.to_string()))?;
-        if reached < wanted {
-            return Err(Trouble::Unknown(format!("it has come to {reached} replicas of {wanted}")));
-        }
-        Ok(())
     }
 
     pub(super) fn listen(&self) -> watch::Receiver<()> {
@@ -249,12 +261,12 @@ impl Shared {
     }
 
     /// An event of the newest epoch was read here, or acknowledged to somebody here.
-    pub(super) fn know(&self, epoch: Epoch, place: u64, topics: String) {
+    pub(super) fn know(&self, epoch: Epoch, place: u64, event: impl FnOnce() -> Newest) {
         let mut known = lock(&self.known);
         match &mut *known {
             Some(known) if known.epoch == epoch && known.place >= place => {}
-            Some(known) if known.epoch == epoch => (known.place, known.topics) = (place, topics),
-            known => *known = Some(Known { epoch, place, topics, deletions: 0 }),
+            Some(known) if known.epoch == epoch => (known.place, known.event) = (place, event()),
+            known => *known = Some(Known { epoch, place, event: event(), deletions: 0 }),
         }
     }
 
@@ -292,17 +304,23 @@ impl Shared {
             if retry == RETRY_TIME_MIN {
                 tracing::warn!(redis = %self.connector, problem, "the log cannot be reached; trying again");
             }
+            self.replicas.line.take_down(problem.clone());
             self.line.take_down(problem);
             sleep(jittered(retry)).await;
             retry = (2 * retry).min(RETRY_TIME_MAX);
         }
     }
 
-    /// Makes both connections and looks whether everything is there that is known of.
+    /// Makes the connections and looks whether everything is there that is known of.
     async fn connect(&self) -> Result<Connections, String> {
         let mut commands = self.connector.open().await.map_err(|error| error.to_string())?;
         let news = self.connector.open_with(NEWS_TIME_MAX + RESPONSE_TIME_MAX).await;
         let news = news.map_err(|error| error.to_string())?;
+        let waiting = if self.replicas.are_wanted() {
+            Some(self.connector.open().await.map_err(|error| error.to_string())?)
+        } else {
+            None
+        };
         for script in Script::ALL {
             script.prepared().load_async(&mut commands).await.map_err(|error| error.to_string())?;
         }
@@ -313,19 +331,19 @@ impl Shared {
         let bell_heard = last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id);
         let log_heard =
             self.probe(&mut commands, "").await.map_err(|trouble| Unavailable::from(trouble).0)?;
-        Ok(Connections { commands, news, log_heard, bell_heard })
+        Ok(Connections { commands, news, waiting, log_heard, bell_heard })
     }
 
     /// Shows what this process knows, and sends a canary. Returns the end of the log.
     async fn probe(&self, commands: &mut MultiplexedConnection, canary: &str) -> Result<String, Trouble> {
         let known = lock(&self.known).clone();
         let starts = self.starts();
-        let (id, topics) =
-            known.as_ref().map_or_else(Default::default, |known| (place(known.place), known.topics.clone()));
         let epoch = known.as_ref().map(|known| known.epoch).or(starts.newest());
-        let deletions = known.map_or(0, |known| known.deletions).to_string();
         let epoch = epoch.map_or_else(String::new, spelled);
-        let arguments = [&*epoch, &starts.earlier(), &id, &topics, &deletions, canary];
+        let id = known.as_ref().map_or_else(String::new, |known| place(known.place));
+        let deletions = known.as_ref().map_or(0, |known| known.deletions).to_string();
+        let Newest { topics, text } = known.map_or_else(Newest::default, |known| known.event);
+        let arguments = [&*epoch, &starts.earlier(), &id, &topics, &text, &deletions, canary];
         let answer = self.run(commands, Script::Probe, &arguments).await.map_err(|(trouble, _)| trouble)?;
         let end = answer.text(1)?;
         let before = starts.newest();
@@ -340,16 +358,20 @@ impl Shared {
         Ok(end)
     }
 
-    /// Uses two connections until one of them fails, and says why.
+    /// Uses these connections until one of them fails, and says why.
     async fn serve(&self, connections: Connections, number: u64) -> String {
-        let Connections { commands, news, log_heard, bell_heard } = connections;
+        let Connections { commands, news, waiting, log_heard, bell_heard } = connections;
         *lock(&self.canary_back) = None;
+        if let Some(waiting) = waiting {
+            self.replicas.line.put_up(waiting, number);
+        }
         self.line.put_up(commands.clone(), number);
         self.bell.send_replace(());
         tokio::select! {
             problem = self.hear(news, log_heard, bell_heard) => problem,
             problem = self.send_canaries(commands) => problem,
             () = self.line.broken_off(number) => "the connection failed".to_owned(),
+            () = self.replicas.line.broken_off(number) => "the connection failed".to_owned(),
         }
     }
 

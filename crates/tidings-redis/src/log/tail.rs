@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::sleep};
 use super::{
     entry::place,
     epochs::spelled,
-    keeper::Shared,
+    keeper::{Newest, Shared},
     link::{Answer, Trouble},
     scripts::Script,
 };
@@ -112,23 +112,22 @@ impl RedisTail {
         let mut seen = self.seen;
         let mut entries = Vec::new();
         let mut bytes = 0;
-        let mut topics = String::new();
+        let mut newest = None;
         for raw in answer.entries(1)? {
             if !entries.is_empty() && bytes >= bytes_max {
                 break;
             }
             (seen.place, seen.number) = (raw.place, raw.number().unwrap_or(seen.number + 1));
-            topics = raw.topics.clone().into_owned();
             if let Some(entry) = raw.entry(starts) {
                 bytes += entry.memory_bytes();
                 entries.push(Arc::new(entry));
             }
+            newest = Some(raw);
         }
-        if seen.place == self.seen.place {
-            return Err(Trouble::strange("a tail"));
-        }
+        let Some(newest) = newest else { return Err(Trouble::strange("a tail")) };
         if seen.epoch == starts.current() {
-            self.shared.know(seen.epoch, seen.place, topics);
+            self.shared
+                .know(seen.epoch, seen.place, || Newest::of(&newest.topics, &newest.meta, &newest.data));
         }
         if entries.is_empty() {
             return Ok(skipped(seen, seen.place, seen.number));

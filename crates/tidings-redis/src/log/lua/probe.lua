@@ -1,14 +1,15 @@
 -- Looks whether the history that the caller knows is still there, and starts a new epoch if it is not; then sends a canary.
--- Arguments: the newest epoch that the caller knows, the epochs that it knew before, the place and the topics of the newest event that it
--- has read or that was acknowledged to it in that epoch (or ''), the deletions that it knows of, and the canary ('' for none).
+-- Arguments: the newest epoch that the caller knows, the epochs that it knew before, the place, the topics and the text (meta without its
+-- number, and data) of the newest event that it has read or that was acknowledged to it in that epoch (or ''), the deletions that it knows
+-- of, and the canary ('' for none).
 -- Returns {epochs, newest place, its number, deletions, whether a new epoch was started}.
 --
 -- Whoever comes first starts the epoch, and everybody else finds it: the caller's epoch is then not the current one any more.
 local EPOCHS_MAX = 1000
 local epoch, earlier = ARGV[FIRST_ARGUMENT], ARGV[FIRST_ARGUMENT + 1]
-local id, topics = ARGV[FIRST_ARGUMENT + 2], ARGV[FIRST_ARGUMENT + 3]
-local deletions = tonumber(ARGV[FIRST_ARGUMENT + 4])
-local canary = ARGV[FIRST_ARGUMENT + 5]
+local id, topics, text = ARGV[FIRST_ARGUMENT + 2], ARGV[FIRST_ARGUMENT + 3], ARGV[FIRST_ARGUMENT + 4]
+local deletions = tonumber(ARGV[FIRST_ARGUMENT + 5])
+local canary = ARGV[FIRST_ARGUMENT + 6]
 
 local function is_lost()
   if is_before(state.newest, id) then
@@ -16,7 +17,9 @@ local function is_lost()
   end
   local entry = call('XRANGE', LOG, id, id)[1]
   if entry then
-    return entry[2][2] ~= topics
+    -- A master whose clock is behind may have given the place of a lost event to another one.
+    local its_topics, meta, data = fields_of(entry)
+    return its_topics ~= topics or string.match(meta, '^%d*(.*)$') .. data ~= text
   end
   -- It may have been dropped or deleted, which would be accounted for.
   local floor = call('HGET', FLOORS_AT, topics)

@@ -1,0 +1,81 @@
+//! Waiting until what was written has come to replicas (`WAIT`).
+//!
+//! Redis answers nothing else on a connection while something waits there, so whoever waits has a connection of its own: reads and canaries go on while a
+//! replica is away. Everything that was written there before is waited for at once, so those who come in the meantime share the next wait.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use redis::aio::MultiplexedConnection;
+use tokio::sync::Mutex;
+
+use super::link::{Trouble, judge};
+use crate::line::Line;
+
+/// How long replicas have to take over what was written. Whoever comes while one wait goes on is answered after the next one, which has to be within
+/// the time that a connection has for an answer.
+const TIME_MAX: Duration = Duration::from_secs(2);
+const _: () = assert!(2 * TIME_MAX.as_secs() < crate::connect::RESPONSE_TIME_MAX.as_secs());
+
+pub(super) struct Replicas {
+    /// How many have to have what was written.
+    wanted: u32,
+    /// The connection for what is written and waited for.
+    pub(super) line: Line,
+    /// How often something was written.
+    written: AtomicU64,
+    waited: Mutex<Waited>,
+}
+
+/// The last wait.
+struct Waited {
+    /// On which connection, and for how much of what was written there and before.
+    connection: u64,
+    through: u64,
+    outcome: Result<(), Trouble>,
+}
+
+impl Replicas {
+    pub(super) fn new(wanted: u32) -> Self {
+        let nothing = Waited { connection: 0, through: 0, outcome: Ok(()) };
+        Self { wanted, line: Line::new(), written: AtomicU64::new(0), waited: Mutex::new(nothing) }
+    }
+
+    pub(super) fn are_wanted(&self) -> bool {
+        self.wanted > 0
+    }
+
+    /// Waits for everything that was written over this connection so far.
+    pub(super) async fn wait(
+        &self,
+        mut commands: MultiplexedConnection,
+        connection: u64,
+    ) -> Result<(), Trouble> {
+        let own = self.written.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut waited = self.waited.lock().await;
+        if waited.connection == connection && waited.through >= own {
+            return waited.outcome.clone();
+        }
+        // What has a number by now was answered before the wait is sent.
+        let through = self.written.load(Ordering::SeqCst);
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(self.wanted).arg(u64::try_from(TIME_MAX.as_millis()).unwrap_or(u64::MAX));
+        let outcome = match wait.query_async::<u32>(&mut commands).await {
+            Ok(reached) if reached >= self.wanted => Ok(()),
+            Ok(reached) => {
+                Err(Trouble::Unknown(format!("it has come to {reached} replicas of {}", self.wanted)))
+            }
+            Err(error) => {
+                let (trouble, is_broken) = judge(&error);
+                if is_broken {
+                    self.line.break_off(connection, trouble.problem());
+                }
+                Err(Trouble::Unknown(trouble.problem().to_owned()))
+            }
+        };
+        *waited = Waited { connection, through, outcome: outcome.clone() };
+        outcome
+    }
+}
