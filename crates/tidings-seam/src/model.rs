@@ -216,20 +216,25 @@ impl Truth {
             Some(Heard::Gap { reason, place, .. }) if reason == "unknown" => Some(self.view_of(*place)?),
             _ => None,
         };
-        let Some(cursor) = said.cursor else {
+        if said.cursors.is_empty() {
             // Its publisher was never told, and the log lost it before the observer came to it: it may have been there, or not.
             return Ok(if told_first.is_some() { State::Lost } else { State::Somewhere { view } });
-        };
-        let position = number_of(cursor.position);
-        let is_in = |view: usize| self.views[view].events.get(position) == Some(&Some(number));
-        if !is_in(view) {
-            return Ok(State::Lost);
         }
-        let gone = |view| self.may_have_expired(position, connection.attempted) || !is_in(view);
+        let Some(position) = self.position_in(view, number) else { return Ok(State::Lost) };
+        let gone = |view| {
+            let there = self.position_in(view, number);
+            there.is_none_or(|position| self.may_have_expired(position, connection.attempted))
+        };
         if told_first.is_some_and(gone) {
             return Ok(State::Lost);
         }
         Ok(State::At { view, position, gap_due: position <= self.views[view].after })
+    }
+
+    /// Where an event stands in a view, if it does.
+    fn position_in(&self, view: usize, number: usize) -> Option<usize> {
+        let positions = self.world.said[number].cursors.iter().map(|cursor| number_of(cursor.position));
+        positions.into_iter().find(|position| self.views[view].events.get(*position) == Some(&Some(number)))
     }
 
     fn view_of(&self, place: Cursor) -> Result<usize, String> {
@@ -248,13 +253,18 @@ impl Truth {
     }
 }
 
-/// An event whose publisher was not told, and that the log lost before the observer came to it, is known from its id alone.
+/// An event whose publisher was not told, and that the log lost before the observer came to it, is known from its id alone. It may have been appended again
+/// in a later epoch.
 fn place_what_only_subscribers_saw(world: &mut WorldState, connections: &[&Connection]) {
+    let begun: HashMap<_, _> =
+        world.epochs.iter().enumerate().map(|(index, note)| (note.start.epoch, index)).collect();
     for heard in connections.iter().flat_map(|connection| &connection.heard) {
         let Heard::Event { number, id } = heard else { continue };
-        let unplaced =
-            world.said[*number].outcome == Outcome::Unknown && world.said[*number].cursor.is_none();
-        if let (true, Ok(cursor)) = (unplaced, Cursor::parse(id)) {
+        let Ok(cursor) = Cursor::parse(id) else { continue };
+        let said = &world.said[*number];
+        let is_again = said.cursors.iter().all(|known| begun.get(&cursor.epoch) < begun.get(&known.epoch));
+        let is_seen_first = said.outcome == Outcome::Unknown || !said.cursors.is_empty();
+        if is_again && is_seen_first {
             world.place(*number, cursor);
         }
     }
@@ -265,7 +275,7 @@ struct Check<'t> {
     person: &'t Person,
     connection: &'t Connection,
     state: State,
-    heard: HashSet<usize>,
+    heard: HashSet<(usize, Option<Cursor>)>,
 }
 
 impl Check<'_> {
@@ -277,16 +287,17 @@ impl Check<'_> {
         if !self.may_hear(said) {
             return Err(format!("it is not for this subscriber: {said:?}"));
         }
-        if !self.heard.insert(number) {
+        let cursor = if said.has_own_id && id == own_id(number) {
+            self.here(number).or(said.cursors.last().copied())
+        } else {
+            let cursors = said.cursors.iter().copied();
+            let named = cursors.into_iter().find(|cursor| !said.has_own_id && cursor.to_string() == id);
+            Some(named.ok_or_else(|| format!("it has a strange id, and stands at {:?}", said.cursors))?)
+        };
+        if !self.heard.insert((number, cursor)) {
             return Err("it came before".to_owned());
         }
-        let Some(cursor) = said.cursor else {
-            return if id == own_id(number) { Ok(()) } else { Err("it has a strange id".to_owned()) };
-        };
-        let expected = if said.has_own_id { own_id(number) } else { cursor.to_string() };
-        if id != expected {
-            return Err(format!("its id should be {expected}"));
-        }
+        let Some(cursor) = cursor else { return Ok(()) };
         let place = number_of(cursor.position);
         let (view, position) = self.move_to(None, place - 1)?;
         if self.truth.view_of(cursor)? > view {
@@ -300,6 +311,18 @@ impl Check<'_> {
         }
         self.state = State::At { view, position: place, gap_due: false };
         Ok(())
+    }
+
+    /// The place of an event in the log as the connection knows it.
+    fn here(&self, number: usize) -> Option<Cursor> {
+        let (State::At { view, .. } | State::Somewhere { view }) = self.state else { return None };
+        let position = self.truth.position_in(view, number)?;
+        let cursors = self.truth.world.said[number].cursors.iter().copied();
+        let there = cursors.filter(|cursor| number_of(cursor.position) == position);
+        // A lost event that was appended again may have got the same position in the next epoch.
+        there
+            .filter(|cursor| self.truth.view_of(*cursor) <= Ok(view))
+            .max_by_key(|cursor| self.truth.view_of(*cursor).ok())
     }
 
     fn notice(&mut self, place: Cursor) -> Result<(), String> {

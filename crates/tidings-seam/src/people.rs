@@ -22,9 +22,14 @@ use crate::{
     world::{Wish, World, is_last, number_in, number_of, own_id, position_of},
 };
 
+/// The longest pause between two attempts, in microseconds. It doubles with each that fails, so that an outage does not use up what is to be published.
+const PAUSE_MICROS_MAX: u64 = 3_000;
+const DOUBLINGS_MAX: u32 = 6;
+
 /// Publishes until so many events have been attempted.
 pub(crate) async fn publish(hub: Hub, world: Arc<World>, mut random: Random, count: usize) {
     let mut attempted = 0;
+    let mut failed = 0;
     while attempted < count {
         let batch = if random.percent(70) { 1 } else { random.between(2, 12) };
         let key = random.percent(60).then(|| key(&mut random));
@@ -35,8 +40,9 @@ pub(crate) async fn publish(hub: Hub, world: Arc<World>, mut random: Random, cou
             let (Err(PublishError::OutcomeUnknown(_)), Some(key)) = (&answer, &key) else { break };
             answer = say(&hub, world.invent(&mut random, batch), Some(key.clone())).await;
         }
+        failed = if answer.is_err() { (failed + 1).min(DOUBLINGS_MAX) } else { 0 };
         if random.percent(10) || answer.is_err() {
-            sleep(random.micros(3_000)).await;
+            sleep(random.micros(PAUSE_MICROS_MAX << failed)).await;
         } else {
             tokio::task::yield_now().await;
         }

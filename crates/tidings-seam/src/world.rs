@@ -82,8 +82,8 @@ pub(crate) struct Said {
     pub(crate) except: Option<ConnectionId>,
     pub(crate) has_own_id: bool,
     pub(crate) outcome: Outcome,
-    /// Where it stands, or stood before the log lost it.
-    pub(crate) cursor: Option<Cursor>,
+    /// Where it stands, or stood before the log lost it. Whoever was not told may have appended it again after that.
+    pub(crate) cursors: Vec<Cursor>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -254,9 +254,12 @@ impl WorldState {
         if let Some(known) = self.placed.insert(cursor, number) {
             assert_eq!(known, number, "two events at {cursor}");
         }
-        let said = &mut self.said[number];
-        assert!(said.cursor.is_none_or(|known| known == cursor), "event {number} stands at two places");
-        said.cursor = Some(cursor);
+        let cursors = &mut self.said[number].cursors;
+        if !cursors.contains(&cursor) {
+            let twice = cursors.iter().find(|known| known.epoch == cursor.epoch);
+            assert_eq!(twice, None, "event {number} stands at {cursor}, too");
+            cursors.push(cursor);
+        }
         if self.newest.is_some_and(|newest| newest.epoch == cursor.epoch && newest.position < cursor.position)
         {
             self.newest = Some(cursor);
@@ -272,7 +275,7 @@ impl Said {
             except: None,
             has_own_id: false,
             outcome: Outcome::Unknown,
-            cursor: None,
+            cursors: Vec::new(),
         }
     }
 }

@@ -1,13 +1,17 @@
 //! The seam test (see `tidings-seam`) on a real Redis: subscribers start, leave and come back at any place while publishers publish, here and at another
-//! node, and while Redis is killed, stands still, and forgets everything.
+//! node, and while Redis is killed, stands still, and forgets everything; while the slot of the log moves through a Redis Cluster; and while Sentinels
+//! make one server after the other the master.
 //!
 //! The checker wants positions without holes, so the clock of this log stands still: then places count one by one.
+
+mod nodes;
+mod sentinels;
 
 use std::{sync::Arc, time::Duration};
 
 use tidings::{
     Event, MemoryLimits,
-    log::{AppendError, Appended, Batch, Clock, Log, Timestamp},
+    log::{AppendError, Appended, Batch, Clock, EpochStart, Log, Timestamp},
 };
 use tidings_redis::{RedisLog, RedisSettings};
 use tidings_seam::{Loss, Random, Store, run};
@@ -22,29 +26,23 @@ fn no_event_is_missing_doubled_or_out_of_order_on_a_redis_that_comes_and_goes() 
     run::<Redis>(Builder::new_multi_thread().worker_threads(4), EVENTS_DEFAULT);
 }
 
-/// A server and two nodes on it; the hub has the first.
-struct Redis {
+/// Two hubs' views of one log.
+struct Pair {
+    /// The one that the hub under test has.
     log: Arc<RedisLog>,
     other: RedisLog,
-    server: RedisServer,
 }
 
-/// A node of the log whose places count one by one.
-async fn node(server: &RedisServer, limits: &MemoryLimits) -> RedisLog {
-    let url = server.url().parse().expect("a URL");
-    let settings = RedisSettings::from_url(url, limits.clone()).expect("a store");
-    let standing = Clock::manual(Timestamp::from_millis(0));
-    RedisLog::open_with_clock(settings, standing).await.expect("Redis is there")
-}
-
-impl Store for Redis {
-    const LOSES_EVENTS: bool = true;
-
-    async fn open(kept_max: Option<usize>, _: &mut Random) -> Self {
+impl Pair {
+    /// On a fresh log that keeps so many events.
+    async fn open(url: &str, kept_max: Option<usize>) -> Self {
         let limits = MemoryLimits { count_max: kept_max.map(|kept| kept as u64), ..MemoryLimits::default() };
-        let server = RedisServer::start_durable().await.expect("Redis starts");
-        let log = Arc::new(node(&server, &limits).await);
-        Self { log, other: node(&server, &limits).await, server }
+        let open = async || {
+            let settings = RedisSettings::from_url(url.parse().expect("a URL"), limits.clone());
+            let standing = Clock::manual(Timestamp::from_millis(0));
+            RedisLog::open_with_clock(settings.expect("a store"), standing).await.expect("Redis is there")
+        };
+        Self { log: Arc::new(open().await), other: open().await }
     }
 
     fn log(&self) -> Arc<dyn Log> {
@@ -55,17 +53,48 @@ impl Store for Redis {
         self.other.append(Batch { events, key: None }).await
     }
 
+    /// The newest epoch, once both are connected and of one mind.
+    async fn agree(&self) -> EpochStart {
+        loop {
+            let newest = async |log: &RedisLog| {
+                log.health().await?;
+                log.bounds().await.map(|bounds| bounds.epochs.current())
+            };
+            match (newest(&self.log).await, newest(&self.other).await) {
+                (Ok(here), Ok(there)) if here == there => return here,
+                _ => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+}
+
+/// One server.
+struct Redis {
+    pair: Pair,
+    server: RedisServer,
+}
+
+impl Store for Redis {
+    const LOSES_EVENTS: bool = true;
+
+    async fn open(kept_max: Option<usize>, _: &mut Random) -> Self {
+        let server = RedisServer::start_durable().await.expect("Redis starts");
+        Self { pair: Pair::open(&server.url(), kept_max).await, server }
+    }
+
+    fn log(&self) -> Arc<dyn Log> {
+        self.pair.log()
+    }
+
+    async fn append_elsewhere(&self, events: Vec<Event>) -> Result<Appended, AppendError> {
+        self.pair.append_elsewhere(events).await
+    }
+
     async fn trouble(&mut self, random: &mut Random) -> Option<Loss> {
         match random.between(0, 3) {
             0 => {
                 self.server.command(&["FLUSHALL"]).await.expect("Redis is there");
-                let bounds = loop {
-                    if let Ok(bounds) = self.other.bounds().await {
-                        break bounds;
-                    }
-                    sleep(Duration::from_millis(5)).await;
-                };
-                return Some(Loss::Everything(bounds.epochs.current().epoch));
+                return Some(Loss::Everything(self.pair.agree().await.epoch));
             }
             1 => {
                 self.server.kill().await.expect("it runs");

@@ -69,8 +69,10 @@ impl RedisSentinels {
         let old = self.servers.iter().position(|server| server.port() == port).context("no such master")?;
         self.servers[old].kill().await?;
         until("the Sentinels chose another master", async || Ok(self.master_port().await? != port)).await?;
-        // A replica that was cut off should follow again, if the Sentinels of a busy machine change their minds.
-        self.master().await?.command(&["CONFIG", "SET", "masterauth", ""]).await?;
+        // A replica that was cut off should follow again, whenever it is one. Sentinels have it write down how it was when it was chosen.
+        let master = self.master().await?;
+        master.command(&["CONFIG", "SET", "masterauth", ""]).await?;
+        master.command(&["CONFIG", "REWRITE"]).await?;
         let master = self.master_port().await?.to_string();
         self.servers[old].start_as(&["--replicaof", "127.0.0.1", &master]).await?;
         self.wait_until_whole().await
