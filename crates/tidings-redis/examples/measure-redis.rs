@@ -19,7 +19,7 @@ use tidings::{
 use tidings_redis::{RedisLog, RedisSettings};
 use tidings_testkit::RedisServer;
 use tidings_topic::Validator;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
 
 /// Round trips of each kind, and how many are left out at the beginning.
 const TRIPS: usize = 2_000;
@@ -31,15 +31,22 @@ const THROUGHPUT_TIME: Duration = Duration::from_secs(5);
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let server = RedisServer::start().await?;
-    let open = async || {
-        let settings = RedisSettings::from_url(server.url().parse()?, MemoryLimits::default())?;
+    let open = async |parameters: &str| {
+        let url = format!("{}{parameters}", server.url()).parse()?;
+        let settings = RedisSettings::from_url(url, MemoryLimits::default())?;
         anyhow::Ok(RedisLog::open(settings).await?)
     };
-    latencies(&server, open().await?, open().await?).await?;
+    latencies(&server, open("").await?, open("").await?).await?;
     for batch in [1, 100] {
-        throughput(&open().await?, batch).await?;
+        throughput(&open("").await?, batch).await?;
     }
-    Ok(())
+    let replicaof = format!("replicaof 127.0.0.1 {}", server.port());
+    let _replica = RedisServer::start_with(&[&replicaof, "repl-diskless-sync-delay 0"]).await?;
+    println!("each waits for a replica:");
+    while !server.command(&["INFO", "replication"]).await?.contains("state=online") {
+        sleep(Duration::from_millis(100)).await;
+    }
+    throughput(&open("?wait=1").await?, 1).await
 }
 
 async fn latencies(server: &RedisServer, one: RedisLog, other: RedisLog) -> anyhow::Result<()> {
