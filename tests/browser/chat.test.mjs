@@ -6,9 +6,10 @@ import { mkdir } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { BROWSERS, eavesdrop, everClosed, forSuite, gapNotice, newPerson } from '../lib/browser.mjs';
-import { connected, conversation, join, lines, newestIs, post, say } from '../lib/chat.mjs';
+import { connected, conversation, join, lines, newestIs, post, rosterIs, say } from '../lib/chat.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { Proxy } from '../lib/proxy.mjs';
+import { Redis } from '../lib/service.mjs';
 
 for (const name of BROWSERS) {
   describe(`the chat in ${name}`, () => {
@@ -39,14 +40,35 @@ for (const name of BROWSERS) {
       const hub = await Hub.start(t, 'demo');
       const ada = await newPerson(t, browser());
       const grace = await newPerson(t, browser());
-      const roster = (...names) =>
-        ada.waitForFunction((names) => document.getElementById('here').innerText.split('\n').join() === names, {}, names.join());
       await join(ada, hub.origin, 'Ada');
-      await roster('Ada');
+      await rosterIs(ada, 'Ada');
       await join(grace, hub.origin, 'Grace');
-      await roster('Ada', 'Grace');
+      await rosterIs(ada, 'Ada', 'Grace');
       await grace.goto('about:blank');
-      await roster('Ada');
+      await rosterIs(ada, 'Ada');
+    });
+
+    test('people on two hubs of one Redis are in one chat, and miss nothing while one of them restarts', async (t) => {
+      const redis = await Redis.start(t);
+      const [one, other] = [await Hub.start(t, 'demo', '--store', redis.url), await Hub.start(t, 'demo', '--store', redis.url)];
+      const ada = await newPerson(t, browser());
+      const grace = await newPerson(t, browser());
+      await join(ada, one.origin, 'Ada');
+      await join(grace, other.origin, 'Grace');
+      for (const page of [ada, grace]) await rosterIs(page, 'Ada', 'Grace');
+      await say(ada, 'are you there?');
+      await newestIs(grace, 'Ada: are you there?');
+      await one.stop();
+      await rosterIs(grace, 'Grace');
+      await say(grace, 'as if I were next to you');
+      await newestIs(grace, 'Grace: as if I were next to you');
+      await one.startAgain();
+      await newestIs(ada, 'Grace: as if I were next to you');
+      const expected = ['Ada: are you there?', 'Grace: as if I were next to you'];
+      for (const page of [ada, grace]) {
+        assert.deepEqual(await conversation(page), expected);
+        await rosterIs(page, 'Ada', 'Grace');
+      }
     });
 
     test('HTML in a message or a name stays text', async (t) => {

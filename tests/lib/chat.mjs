@@ -40,6 +40,12 @@ export async function newestIs(page, text) {
   }
 }
 
+/** Waits until exactly these people are here. */
+export function rosterIs(page, ...names) {
+  const is = (names) => document.getElementById('here').innerText.split('\n').join() === names;
+  return page.waitForFunction(is, {}, names.join());
+}
+
 /** Posts without a browser and without a name, as the curl line that the demo prints. */
 export async function post(origin, message) {
   const response = await fetch(`${origin}/post`, { method: 'POST', body: new URLSearchParams({ message }) });
