@@ -171,7 +171,14 @@ impl Truth {
                     check.gap(index == 0, heard)
                 }
             }
-            .map_err(|error| format!("item {index}, {heard:?}: {error} (at {:?})", check.state))?;
+            .map_err(|error| {
+                let before = &connection.heard[index.saturating_sub(3)..index];
+                let kept_max = self.kept_max;
+                let state = check.state;
+                format!(
+                    "item {index}, {heard:?}: {error} (at {state:?} after {before:?}, {kept_max:?} are kept)"
+                )
+            })?;
         }
         Ok(())
     }

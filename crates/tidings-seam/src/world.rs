@@ -252,7 +252,8 @@ impl WorldState {
 
     pub(crate) fn place(&mut self, number: usize, cursor: Cursor) {
         if let Some(known) = self.placed.insert(cursor, number) {
-            assert_eq!(known, number, "two events at {cursor}");
+            let said = (&self.said[known], &self.said[number]);
+            assert_eq!(known, number, "two events at {cursor}: {said:?}");
         }
         let cursors = &mut self.said[number].cursors;
         if !cursors.contains(&cursor) {

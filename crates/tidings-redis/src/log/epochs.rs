@@ -3,6 +3,8 @@
 //! An epoch begins at what was the end of the log when somebody found out that something is missing, so the places of their beginnings grow, and
 //! the place of an event tells its epoch.
 
+use std::sync::Arc;
+
 use tidings_log::{Epoch, EpochStart, Epochs, parts::position};
 
 use super::entry::place_of;
@@ -19,6 +21,13 @@ struct Begun {
     epoch: Epoch,
     after: u64,
     number: u64,
+}
+
+/// Before anything is known.
+impl Default for Starts {
+    fn default() -> Self {
+        Self { epochs: Epochs::starting(Epoch::from_u64(0)), begun: Vec::new() }
+    }
 }
 
 /// Where a tail goes from its own epoch.
@@ -52,11 +61,6 @@ impl Starts {
         Some(Self { epochs: Epochs::from_stored(starts.collect())?, begun })
     }
 
-    /// Before anything is known.
-    pub(super) fn none() -> Self {
-        Self { epochs: Epochs::starting(Epoch::from_u64(0)), begun: Vec::new() }
-    }
-
     /// The newest epoch, if anything is known.
     pub(super) fn newest(&self) -> Option<Epoch> {
         self.begun.last().map(|begun| begun.epoch)
@@ -72,6 +76,13 @@ impl Starts {
 
     pub(super) fn contains(&self, epoch: Epoch) -> bool {
         self.begun.iter().any(|begun| begun.epoch == epoch)
+    }
+
+    /// The epochs as they were while this one was the newest. What begins later may have given the places of lost events to others.
+    pub(super) fn through(&self, epoch: Epoch) -> Option<Self> {
+        let count = 1 + self.begun.iter().position(|begun| begun.epoch == epoch)?;
+        let starts = self.epochs.iter().take(count).copied().collect();
+        Some(Self { epochs: Epochs::from_stored(starts)?, begun: self.begun[..count].to_vec() })
     }
 
     /// The epoch to which a place belongs.
@@ -93,6 +104,33 @@ impl Starts {
     pub(super) fn earlier(&self) -> String {
         let earlier = self.begun.iter().rev().skip(1).take(EARLIER_MAX);
         earlier.map(|begun| spelled(begun.epoch)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The epochs as they were heard of last, and how often they changed.
+#[derive(Default, Debug)]
+pub(super) struct Learned {
+    starts: Arc<Starts>,
+    changes: u64,
+}
+
+impl Learned {
+    pub(super) fn starts(&self) -> Arc<Starts> {
+        Arc::clone(&self.starts)
+    }
+
+    /// To be asked before Redis is.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Takes over epochs that were asked for after so many changes. Answers do not always come here in the order in which Redis gave them: epochs that contradict
+    /// what was learned meanwhile may be older, and whoever has to know asks again.
+    pub(super) fn learn(&mut self, starts: &Arc<Starts>, asked_at: u64) {
+        let goes_on = self.starts.newest().is_none_or(|newest| starts.contains(newest));
+        if self.starts != *starts && (goes_on || self.changes == asked_at) {
+            *self = Self { starts: Arc::clone(starts), changes: self.changes + 1 };
+        }
     }
 }
 
@@ -120,6 +158,34 @@ mod tests {
             assert_eq!(starts.epoch_of(place).to_u64(), epoch, "{place}");
         }
         assert_eq!(starts.current().to_u64(), 0xd);
+    }
+
+    #[test]
+    fn what_was_read_in_an_epoch_is_not_told_to_be_of_a_later_one() {
+        let starts = Starts::parse("a 0-0 0\nb 0-100 7\nc 0-200 9\n").unwrap();
+        let then = starts.through(Epoch::from_u64(0xb)).unwrap();
+        assert_eq!((then.current().to_u64(), then.epoch_of(201).to_u64()), (0xb, 0xb));
+        assert_eq!(then.epochs().iter().count(), 2);
+        assert_eq!(starts.through(Epoch::from_u64(0xd)), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_late_does_not_bring_back_what_is_over() {
+        let starts = |text| Arc::new(Starts::parse(text).unwrap());
+        let (first, second) = (starts("a 0-0 0\n"), starts("a 0-0 0\nb 0-100 7\n"));
+        let other = starts("c 0-0 0\n");
+        let mut learned = Learned::default();
+        learned.learn(&first, 0);
+        let asked_at = learned.changes();
+        learned.learn(&second, asked_at);
+        learned.learn(&first, asked_at);
+        assert_eq!(learned.starts(), second, "the end was lost meanwhile");
+        learned.learn(&other, asked_at);
+        assert_eq!(learned.starts(), second, "nobody knows which of them is older");
+        learned.learn(&other, learned.changes());
+        assert_eq!(learned.starts(), other);
+        learned.learn(&starts("c 0-0 0\nd 0-1 1\n"), asked_at);
+        assert_eq!(learned.starts().current().to_u64(), 0xd, "it goes on where the other ends");
     }
 
     #[test]

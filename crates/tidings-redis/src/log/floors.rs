@@ -60,12 +60,44 @@ impl FloorCopy {
         Ok(true)
     }
 
-    /// The floors after a place that a plan has to reckon with.
-    pub(super) fn draft(&self, plan: &Plan<'_>, after: u64) -> FloorDraft {
-        self.known().floors.draft(plan, after)
+    /// The floors after a place that a plan has to reckon with, and up to which change they are known. `None` if they are those of another epoch by now.
+    pub(super) fn draft(&self, epoch: Epoch, plan: &Plan<'_>, after: u64) -> Option<(FloorDraft, u64)> {
+        let known = self.known();
+        (known.epoch == Some(epoch)).then(|| (known.floors.draft(plan, after), known.version))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+    use tidings_log::{Filter, Grants};
+    use tidings_topic::Matcher;
+
+    use super::*;
+
+    /// What a page of this epoch brings: that something on the topic was dropped at `0-7`.
+    fn page(epoch: &str) -> Answer {
+        let text = |text: &str| Value::BulkString(text.into());
+        let changes = Value::Array(vec![text("+chat"), text("0-7")]);
+        Answer::of(Value::Array(vec![text(epoch), text("1"), text("0-0"), changes])).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_floors_of_one_epoch_say_nothing_of_another() {
+        let copy = FloorCopy::default();
+        let filter = Filter { matchers: vec![Matcher::Any], grants: Grants::all() };
+        let plan = Plan::new(&filter);
+        let draft = |epoch| copy.draft(Epoch::from_u64(epoch), &plan, 0);
+        for (epoch, other) in [(0xa, 0xb), (0xb, 0xa)] {
+            let answer = page(&format!("{epoch:x}"));
+            assert!(copy.learn(0, &answer, [0, 1, 2, 3], &MemoryLimits::default()).unwrap());
+            let (floor, version) = draft(epoch).unwrap();
+            assert_eq!((floor.finish(&filter).await, version), (Some(tidings_log::parts::position(7)), 1));
+            assert!(draft(other).is_none());
+        }
     }
 }

@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     RedisSettings, TURNS_MAX,
     entry::{place, place_of},
-    epochs::{Starts, fresh, spelled},
+    epochs::{Learned, Starts, fresh, spelled},
     floors::FloorCopy,
     link::{Answer, Trouble, judge},
     replicas::Replicas,
@@ -55,7 +55,7 @@ pub(super) struct Shared {
     /// Rings when there may be news.
     bell: watch::Sender<()>,
     pub(super) floors: FloorCopy,
-    starts: Mutex<Arc<Starts>>,
+    epochs: Mutex<Learned>,
     known: Mutex<Option<Known>>,
     canary_back: Mutex<Option<Instant>>,
 }
@@ -116,7 +116,7 @@ impl Shared {
             line: Line::new(),
             bell: watch::Sender::new(()),
             floors: FloorCopy::default(),
-            starts: Mutex::new(Arc::new(Starts::none())),
+            epochs: Mutex::default(),
             known: Mutex::new(None),
             canary_back: Mutex::new(None),
         }
@@ -229,8 +229,9 @@ impl Shared {
 
     /// The end of the log as it is now.
     pub(super) async fn end(&self) -> Result<End, Trouble> {
+        let asked_at = self.changes();
         let answer = self.call(Script::Bounds, &[]).await?;
-        let epochs = self.learn_starts(&answer.text(0)?)?;
+        let epochs = self.learn_starts(&answer.text(0)?, asked_at)?;
         let oldest = place_of(answer.bytes(1)?);
         let (newest, number, deletions) = (answer.place(2)?, answer.number(3)?, answer.number(4)?);
         Ok(End { epochs, oldest, newest, number, deletions })
@@ -238,30 +239,40 @@ impl Shared {
 
     /// The epochs as they were known last.
     pub(super) fn starts(&self) -> Arc<Starts> {
-        Arc::clone(&lock(&self.starts))
+        lock(&self.epochs).starts()
     }
 
-    /// Epochs of which this is one.
-    pub(super) async fn starts_with(&self, epoch: Epoch) -> Result<Arc<Starts>, Trouble> {
-        let starts = self.starts();
-        if starts.contains(epoch) {
-            return Ok(starts);
-        }
-        let starts = self.end().await?.epochs;
-        if starts.contains(epoch) {
-            return Ok(starts);
-        }
-        Err(Trouble::Away("another log has taken the place of this one meanwhile".to_owned()))
+    fn changes(&self) -> u64 {
+        lock(&self.epochs).changes()
     }
 
-    fn learn_starts(&self, text: &str) -> Result<Arc<Starts>, Trouble> {
+    /// The epochs as they were while this one was the newest.
+    pub(super) async fn starts_through(&self, epoch: Epoch) -> Result<Arc<Starts>, Trouble> {
+        let known = self.starts();
+        if known.newest() == Some(epoch) {
+            return Ok(known);
+        }
+        let starts = match known.through(epoch) {
+            Some(starts) => Some(starts),
+            None => self.end().await?.epochs.through(epoch),
+        };
+        let another = || Trouble::Away("another log has taken the place of this one meanwhile".to_owned());
+        starts.map(Arc::new).ok_or_else(another)
+    }
+
+    /// The epochs that were asked for after so many changes. Not whatever was answered is what is known from then on, see [`Learned::learn`].
+    fn learn_starts(&self, text: &str, asked_at: u64) -> Result<Arc<Starts>, Trouble> {
         let starts = Arc::new(Starts::parse(text).ok_or_else(|| Trouble::strange("the epochs"))?);
-        *lock(&self.starts) = Arc::clone(&starts);
+        lock(&self.epochs).learn(&starts, asked_at);
         Ok(starts)
     }
 
     /// An event of the newest epoch was read here, or acknowledged to somebody here.
     pub(super) fn know(&self, epoch: Epoch, place: u64, event: impl FnOnce() -> Newest) {
+        let starts = self.starts();
+        if starts.contains(epoch) && starts.newest() != Some(epoch) {
+            return;
+        }
         let mut known = lock(&self.known);
         match &mut *known {
             Some(known) if known.epoch == epoch && known.place >= place => {}
@@ -337,6 +348,7 @@ impl Shared {
     /// Shows what this process knows, and sends a canary. Returns the end of the log.
     async fn probe(&self, commands: &mut MultiplexedConnection, canary: &str) -> Result<String, Trouble> {
         let known = lock(&self.known).clone();
+        let asked_at = self.changes();
         let starts = self.starts();
         let epoch = known.as_ref().map(|known| known.epoch).or(starts.newest());
         let epoch = epoch.map_or_else(String::new, spelled);
@@ -347,7 +359,7 @@ impl Shared {
         let answer = self.run(commands, Script::Probe, &arguments).await.map_err(|(trouble, _)| trouble)?;
         let end = answer.text(1)?;
         let before = starts.newest();
-        let starts = self.learn_starts(&answer.text(0)?)?;
+        let starts = self.learn_starts(&answer.text(0)?, asked_at)?;
         if before.is_some() && before != starts.newest() {
             tracing::warn!(
                 redis = %self.connector,

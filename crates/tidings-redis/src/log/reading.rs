@@ -41,22 +41,27 @@ impl Shared {
         for _ in 0..TRIES_MAX {
             let answer = self.read_with_floors(&after_place, &budget, &topics).await?;
             let page = self.page(&answer, after, bytes_max).await?;
-            let floor = self.floors.draft(&plan, number(after)).finish(filter).await;
+            let Some((floor, version)) = self.floors.draft(page.epoch, &plan, number(after)) else {
+                continue;
+            };
+            let floor = floor.finish(filter).await;
             // Another page may have brought floors of what was dropped since: what stands in this one is not missed.
-            let is_ahead = self.floors.version() > answer.number(3)?;
+            let is_ahead = version > answer.number(3)?;
             let first = page.entries.first().map(|entry| entry.cursor.position);
             if !(is_ahead && first.is_some() && floor >= first) {
                 let entries = accepted(page.entries, filter).await;
                 return Ok(Page { entries, floor, ..page });
             }
         }
-        Err(Trouble::Away("retention is faster than reading".to_owned()))
+        Err(Trouble::Away(
+            "retention is faster than reading, or the log changes its epoch again and again".to_owned(),
+        ))
     }
 
     /// What was answered, before the filter is applied and without a floor.
     async fn page(&self, answer: &Answer, after: Position, bytes_max: usize) -> Result<Page, Trouble> {
         let epoch = answer.epoch(0)?;
-        let starts = self.starts_with(epoch).await?;
+        let starts = self.starts_through(epoch).await?;
         let mut entries = Vec::new();
         let mut bytes = 0;
         let mut at_end = answer.number(2)? == 1;
@@ -89,10 +94,11 @@ impl Shared {
             // The floors first: what retention takes afterwards is dropped in front of what is found.
             let answer = self.read_with_floors(&place(u64::MAX), "0", &[]).await?;
             let (epoch, newest) = (answer.epoch(0)?, answer.place(1)?);
-            let starts = self.starts_with(epoch).await?;
+            let starts = self.starts_through(epoch).await?;
             let plan = Plan::new(filter);
             let topics = topics_of(&plan);
-            let floor = self.floors.draft(&plan, 0).finish(filter).await;
+            let Some((floor, _)) = self.floors.draft(epoch, &plan, 0) else { continue };
+            let floor = floor.finish(filter).await;
 
             let mut newest_first = Vec::new();
             let mut bytes = 0;
