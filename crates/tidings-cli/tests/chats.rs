@@ -244,3 +244,45 @@ async fn hubs_that_are_killed_leave_the_roster_and_their_bridge_and_nothing_is_d
     assert_eq!(register.counts.len(), total, "each stream is one connection");
     assert_eq!(register.here.len(), NAMES.len());
 }
+
+/// While Redis is away nobody can say that they live, and afterwards everybody's time may be up. Nobody is told as gone for that, but whoever went meanwhile. With
+/// `TIDINGS_OUTAGES` it is away for longer than anything holds there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_redis_takes_nobody_off_the_roster() {
+    let away = Duration::from_secs(if env::var_os("TIDINGS_OUTAGES").is_some() { 20 } else { 1 });
+    let mut server = RedisServer::start_durable().await.unwrap();
+    let store = server.url();
+    let (_hub, register, mut named) = watcher(&store).await;
+    let mut here = async |names: &[&str]| {
+        let seen = timeout(PATIENCE, named.wait_for(|seen| *seen == names)).await;
+        drop(seen.unwrap_or_else(|_| panic!("never were exactly {names:?} here")).unwrap());
+    };
+    let (ada_is_at, mut bob_is_at) = (demo(&store).await, demo(&store).await);
+    let _ada = stream(&ada_is_at, &log_in(&ada_is_at, "Ada").await).await;
+    let _bob = stream(&bob_is_at, &log_in(&bob_is_at, "Bob").await).await;
+    here(&["Ada", "Bob"]).await;
+
+    server.stop().await.unwrap();
+    sleep(away).await;
+    server.start_again().await.unwrap();
+    let cookie = log_in(&ada_is_at, "Cid").await;
+    let coming = async {
+        loop {
+            match EventStream::open_with(ada_is_at.address(), "/stream?roster&since=now", &[&cookie]).await {
+                Ok(stream) => return stream,
+                Err(_) => sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let _cid = timeout(PATIENCE, coming).await.expect("the hub finds Redis again");
+    here(&["Ada", "Bob", "Cid"]).await;
+
+    server.stop().await.unwrap();
+    bob_is_at.kill().await.unwrap();
+    sleep(away).await;
+    server.start_again().await.unwrap();
+    here(&["Ada", "Cid"]).await;
+    let mut counts: Vec<_> = register.lock().unwrap().counts.values().copied().collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [(1, 0), (1, 0), (1, 1)], "how often each came and went");
+}
