@@ -33,7 +33,7 @@ demo: ## Build Tidings and run the chat; it prints its address
 # The binaries come last and one by one: so the hub under test is built exactly as `make demo` builds it. The last line runs once more what
 # concerns streams, with streams that stay with the HTTP library; the Rust tests run both ways themselves.
 test: setup ## Install what tests need (asks before Debian packages), then run every test: Rust, browsers, clients, stories
-	$(CARGO) test --locked --workspace --all-features --no-fail-fast
+	CARGO='$(CARGO)' node tests/rust.mjs
 	$(CARGO) build --locked -p tidings-testkit
 	$(CARGO) build --locked -p tidings-cli
 	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories

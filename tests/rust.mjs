@@ -1,0 +1,57 @@
+// Builds the Rust tests and runs their programs, several at a time: most of them wait for servers, and Cargo would run one after the other. Prints what each said
+// when it has ended, and fails if one of them did. Then come the examples in the documentation.
+
+import { spawn } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { dirname, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const CARGO = process.env.CARGO ?? 'cargo';
+const SELECTION = ['--locked', '--workspace', '--all-features'];
+
+/** Runs a program to its end. Resolves with its exit code and what it printed on stdout. */
+function run(program, args, options) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, options);
+    const printed = [];
+    for (const stream of [child.stdout, child.stderr]) stream?.on('data', (data) => printed.push(data));
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, printed: Buffer.concat(printed).toString() }));
+  });
+}
+
+/** The programs that Cargo has built, each with the folder in which Cargo would run it. */
+async function build() {
+  const args = ['test', ...SELECTION, '--no-run', '--message-format=json-render-diagnostics'];
+  const { code, printed } = await run(CARGO, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'] });
+  if (code !== 0) process.exit(code ?? 1);
+  const messages = printed.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+  return messages
+    .filter((message) => message.reason === 'compiler-artifact' && message.profile.test && message.executable)
+    .map(({ executable, manifest_path: manifest, target }) => {
+      const folder = dirname(manifest);
+      return { executable, folder, name: relative(ROOT, target.src_path) };
+    });
+}
+
+const waiting = await build();
+const failed = [];
+
+async function work() {
+  for (let next = waiting.shift(); next; next = waiting.shift()) {
+    const started = performance.now();
+    const { code, printed } = await run(next.executable, [], { cwd: next.folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    const seconds = ((performance.now() - started) / 1000).toFixed(1);
+    console.log(`     Running ${next.name} (${seconds} s)\n${printed}`);
+    if (code !== 0) failed.push(next.name);
+  }
+}
+
+await Promise.all(Array.from({ length: availableParallelism() }, work));
+const documentation = await run(CARGO, ['test', ...SELECTION, '--doc', '--no-fail-fast'], { cwd: ROOT, stdio: 'inherit' });
+if (documentation.code !== 0) failed.push('the examples in the documentation');
+if (failed.length > 0) {
+  console.error(`FAILED: ${failed.join(', ')}`);
+  process.exit(1);
+}
