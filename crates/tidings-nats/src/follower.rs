@@ -110,7 +110,12 @@ impl<'s> Reader<'s> {
         let from = DeliverPolicy::ByStartSequence { start_sequence };
         let consumer = Consumer::begin(&shared.link, &stream, from).await?;
         if consumer.pending_at_first == 0 {
-            // Nothing is left of what follows: it was erased, or too old.
+            // Either nothing is left of what follows, since it was erased or too old, or the server that reads for us has yet to hear of it.
+            if history::has_any_from(&shared.link, &stream, start_sequence).await? {
+                return Err(
+                    "the server of the consumer knows less than the one that leads the stream".to_owned()
+                );
+            }
             shared.state().index.pass(Mark { sequence: last, nanos: 0 });
             shared.settle();
         }

@@ -259,6 +259,19 @@ async fn agrees(shared: &Shared, stream: &Stream, first: u64, mark: Mark) -> Res
     Ok(nanos.is_none_or(|nanos| nanos == i128::from(mark.nanos)))
 }
 
+/// Whether the stream has anything from this place on, as the leader knows it.
+pub(crate) async fn has_any_from(link: &Link, stream: &Stream, sequence: u64) -> Result<bool, String> {
+    let everything = format!("{}.>", link.name());
+    let asked = async {
+        match stream.get_first_raw_message_by_subject(everything, sequence).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    };
+    link.ask("looking for what follows", asked).await
+}
+
 /// Puts a list in the place of the one that was read. It does not matter who of several succeeds: everybody reads again.
 async fn propose(link: &Link, bucket: &Store, record: &Record, revision: Option<u64>) -> Result<(), String> {
     let value = serde_json::to_vec(record).expect("a list of numbers is plain data");
