@@ -19,6 +19,7 @@
 mod accept;
 mod access;
 mod companion;
+mod complaints;
 mod connection;
 mod faces;
 mod friendly;

@@ -2,7 +2,7 @@
 //!
 //! Topics are matched on the path as it was sent: nothing resolves `..`, joins slashes or decodes twice before a handler has seen it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
@@ -18,6 +18,7 @@ use tidings_auth::Authenticator;
 use crate::{
     PeerAddress, Settings,
     access::Door,
+    complaints::Complaints,
     friendly, mercure,
     metrics::Metrics,
     operations,
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) origins: Origins,
     pub(crate) slots: Slots,
     pub(crate) metrics: Arc<Metrics>,
+    complaints: Complaints,
     pub(crate) settings: Settings,
 }
 
@@ -54,6 +56,7 @@ impl App {
                 settings.connection_metrics.clone(),
                 settings.companions.clone(),
             )),
+            complaints: Complaints::default(),
             settings,
             hub,
         }))
@@ -174,7 +177,9 @@ fn report(app: &App, method: &Method, path: &str, peer: Option<PeerAddress>, res
     let status_code = status.as_u16();
     if status.is_server_error() {
         app.metrics.count_refused("5xx");
-        tracing::warn!(%method, %path, status = status_code, reason, cause, peer, "a request could not be served");
+        let Some(left_out) = app.complaints.next(Instant::now()) else { return };
+        let left_out = (left_out > 0).then_some(left_out);
+        tracing::warn!(%method, %path, status = status_code, reason, cause, peer, left_out, "a request could not be served");
     } else {
         app.metrics.count_refused("4xx");
         tracing::debug!(%method, %path, status = status_code, reason, cause, peer, "a request was refused");

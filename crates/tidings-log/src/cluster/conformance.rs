@@ -104,6 +104,8 @@ macro_rules! cluster_conformance_run {
 const SHORT: Duration = Duration::from_secs(4);
 /// Longer than any check takes.
 const LONG: Duration = Duration::from_secs(600);
+/// How long anything may take. It only ends a check that would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
@@ -119,7 +121,7 @@ async fn get(node: &Arc<dyn Cluster>, key: &str) -> Option<String> {
 }
 
 async fn changes(watch: &mut Box<dyn Watch>) -> Vec<String> {
-    let waited = tokio::time::timeout(LONG, watch.next()).await.expect("something changes");
+    let waited = tokio::time::timeout(PATIENCE, watch.next()).await.expect("something changes");
     let told = waited.expect("the cluster answers").into_iter().map(|change| match change {
         Change::Set { key, value } => format!("{key}={}", String::from_utf8(value).expect("text")),
         Change::Gone { key } => format!("{key} gone"),
@@ -128,7 +130,7 @@ async fn changes(watch: &mut Box<dyn Watch>) -> Vec<String> {
 }
 
 async fn message(messages: &mut Box<dyn Messages>) -> String {
-    let waited = tokio::time::timeout(LONG, messages.next()).await.expect("a message comes");
+    let waited = tokio::time::timeout(PATIENCE, messages.next()).await.expect("a message comes");
     String::from_utf8(waited.expect("the cluster answers")).expect("text")
 }
 
@@ -271,15 +273,16 @@ pub async fn a_slow_watch_is_told_how_things_stand_now(nodes: Nodes) {
     }
     set(&nodes.one, "p/2", "short", LONG).await;
     nodes.one.remove("p/2").await.expect("an answer");
-    let mut last = Vec::new();
-    while last.last().is_none_or(|change| change != "p/1=999") {
-        last.extend(changes(&mut watch).await);
+    let mut told = Vec::new();
+    // What came after it may be told with it.
+    while !told.iter().any(|change| change == "p/1=999") {
+        told.extend(changes(&mut watch).await);
     }
     set(&nodes.one, "p/3", "end", LONG).await;
-    while last.last().is_none_or(|change| change != "p/3=end") {
-        last.extend(changes(&mut watch).await);
+    while !told.iter().any(|change| change == "p/3=end") {
+        told.extend(changes(&mut watch).await);
     }
-    let named = |key: &str| last.iter().rfind(|change| change.starts_with(key)).cloned();
+    let named = |key: &str| told.iter().rfind(|change| change.starts_with(key)).cloned();
     assert!(named("p/2").is_none_or(|change| change == "p/2 gone"));
 }
 
