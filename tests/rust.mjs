@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const CARGO = process.env.CARGO ?? 'cargo';
 const SELECTION = ['--locked', '--workspace', '--all-features'];
+/** A program that takes longer is killed, and has failed. */
+const PROGRAM_MILLIS_MAX = 600_000;
 
 /** Runs a program to its end. Resolves with its exit code and what it printed on stdout. */
 function run(program, args, options) {
@@ -16,8 +18,11 @@ function run(program, args, options) {
     const child = spawn(program, args, options);
     const printed = [];
     for (const stream of [child.stdout, child.stderr]) stream?.on('data', (data) => printed.push(data));
+    const end = (code) => resolve({ code, printed: Buffer.concat(printed).toString() });
     child.on('error', reject);
-    child.on('close', (code) => resolve({ code, printed: Buffer.concat(printed).toString() }));
+    child.on('close', end);
+    // What it has started may go on holding its output.
+    child.on('exit', (code, signal) => signal && end(code));
   });
 }
 
@@ -41,7 +46,12 @@ const failed = [];
 async function work() {
   for (let next = waiting.shift(); next; next = waiting.shift()) {
     const started = performance.now();
-    const { code, printed } = await run(next.executable, [], { cwd: next.folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    const { code, printed } = await run(next.executable, [], {
+      cwd: next.folder,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: PROGRAM_MILLIS_MAX,
+      killSignal: 'SIGKILL',
+    });
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     console.log(`     Running ${next.name} (${seconds} s)\n${printed}`);
     if (code !== 0) failed.push(next.name);
