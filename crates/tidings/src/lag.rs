@@ -7,15 +7,15 @@
 //! in the news already goes along with what is there and costs next to nothing; each further feed is a send of its own that cannot be saved. If
 //! publishers went on regardless while all processors are busy, it would be the subscribers who wait.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
+use std::sync::{Arc, PoisonError};
+
+use crate::sync::{
+    Notify, RwLock,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-use tokio::sync::Notify;
-
 /// Feeds with news that a shard has not looked at; beyond, publishers wait until it has. A shard looks between slices of 64 sends.
-const NEWS_MAX: usize = 8;
+pub(crate) const NEWS_MAX: usize = 8;
 
 /// What has been written, in bytes of the log since the hub began, and how much of it each shard has been through with.
 #[derive(Debug, Default)]
@@ -129,54 +129,5 @@ impl Drop for Served {
         shards.retain(|shard| !Arc::ptr_eq(shard, &self.progress));
         drop(shards);
         self.lag.moved.notify_waiters();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    #[test]
-    fn publishers_wait_for_the_slowest_shard() {
-        let lag = Arc::new(Lag::default());
-        let [first, second, idle] = [lag.add_shard(), lag.add_shard(), lag.add_shard()];
-        lag.add_written(1_000);
-        assert_eq!(lag.bytes(), 0, "nobody has anything to do");
-        first.set(Some(900));
-        second.set(Some(950));
-        idle.set(None);
-        assert_eq!(lag.bytes(), 100);
-        assert!(lag.wait_until_below(100).now_or_never().is_some());
-        let mut waiting = Box::pin(lag.wait_until_below(40));
-        assert!((&mut waiting).now_or_never().is_none());
-        first.set(Some(1_000));
-        assert!((&mut waiting).now_or_never().is_none(), "the other one is still behind");
-        drop(second);
-        assert!(waiting.now_or_never().is_some(), "who is gone is not waited for");
-    }
-
-    #[test]
-    fn publishers_wait_for_a_shard_that_has_not_looked_at_the_news() {
-        let lag = Arc::new(Lag::default());
-        let [looks, gone] = [lag.add_shard(), lag.add_shard()];
-        for _ in 0..NEWS_MAX {
-            looks.news().add();
-        }
-        assert!(lag.wait_until_below(0).now_or_never().is_some(), "so many may wait");
-        looks.news().add();
-        let mut waiting = Box::pin(lag.wait_until_below(0));
-        assert!((&mut waiting).now_or_never().is_none());
-        looks.looked(1);
-        assert!(waiting.now_or_never().is_some());
-
-        for _ in 0..=NEWS_MAX {
-            gone.news().add();
-        }
-        let mut waiting = Box::pin(lag.wait_until_below(0));
-        assert!((&mut waiting).now_or_never().is_none());
-        drop(gone);
-        assert!(waiting.now_or_never().is_some(), "who is gone is not waited for");
     }
 }

@@ -52,8 +52,14 @@ mod feeds;
 mod frames;
 mod hub;
 mod inbox;
+#[cfg(test)]
+#[path = "inbox/tests.rs"]
+mod inbox_tests;
 mod jitter;
 mod lag;
+#[cfg(test)]
+#[path = "lag/tests.rs"]
+mod lag_tests;
 mod pages;
 mod presence;
 mod pressure;
@@ -69,6 +75,7 @@ mod socket;
 mod start;
 mod subscribe;
 mod subscription;
+mod sync;
 
 /// The log behind a hub, and the implementations that come with the library.
 pub use tidings_log as log;

@@ -5,7 +5,6 @@
 //! and fans out, and events that were published meanwhile are sent along.
 
 use std::{
-    future::poll_fn,
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
     os::fd::{AsFd, OwnedFd},
@@ -14,7 +13,6 @@ use std::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
-    task::Poll,
     thread,
     time::Duration,
 };
@@ -171,7 +169,7 @@ impl Driver {
             let has_subscribers = !self.shard.is_empty();
             tokio::select! {
                 biased;
-                () = rung(&self.inbox) => {}
+                () = self.inbox.rung() => {}
                 guard = self.poll.readable() => if let Ok(mut guard) = guard {
                     // Nothing is lost: the look that follows takes everything.
                     guard.clear_ready();
@@ -260,16 +258,6 @@ impl Driver {
     }
 }
 
-/// Ready when something is in the inbox.
-async fn rung<M>(inbox: &Inbox<M>) {
-    poll_fn(|context| {
-        // Before looking, so that what comes between looking and sleeping wakes us.
-        inbox.register(context.waker());
-        if inbox.has_rung() { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-}
-
 impl Wire for TcpStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Write::write(self, bytes)
@@ -347,7 +335,7 @@ mod tests {
                     let mut taken = Vec::new();
                     let mut count = 0;
                     while count < 2 * PAIRS {
-                        rung(&inbox).await;
+                        inbox.rung().await;
                         inbox.take(&mut Vec::new(), &mut taken);
                         count += taken.len();
                         for number in taken.drain(..) {
