@@ -170,7 +170,11 @@ impl HubBuilder {
         let shared = Arc::new(Shared {
             replays: Replays::new(Arc::clone(&log), settings.replays_max, settings.replay_page_bytes),
             feeds: Feeds::new(head, settings.feed_bytes_max),
-            pressure: Pressure::new(settings.appends_max, settings.appends_bytes_max, lag_bytes_max),
+            pressure: Arc::new(Pressure::new(
+                settings.appends_max,
+                settings.appends_bytes_max,
+                lag_bytes_max,
+            )),
             presence: PresenceDesk::new(self.presence),
             place: ClusterPlace::new(self.cluster),
             lag: Arc::default(),
@@ -345,7 +349,7 @@ pub(crate) struct Shared {
     pub(crate) place: ClusterPlace,
     pub(crate) lag: Arc<Lag>,
     pub(crate) lag_bytes_max: u64,
-    pub(crate) pressure: Pressure,
+    pub(crate) pressure: Arc<Pressure>,
     pub(crate) closing: Closing,
     /// Rings when an end has begun.
     closing_bell: watch::Sender<()>,

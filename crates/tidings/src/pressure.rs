@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 /// Counts what is on its way into the log, and what is in the log and not yet in the feeds.
 #[derive(Debug)]
 pub(crate) struct Pressure {
-    count: Room,
-    bytes: Room,
+    count: Capacity,
+    bytes: Capacity,
     /// The last position and the bytes of each batch, in the order of the log.
     lagging: Mutex<VecDeque<(Position, u64)>>,
     lagging_bytes: AtomicU64,
@@ -23,50 +23,48 @@ pub(crate) struct Pressure {
     caught_up: Notify,
 }
 
-/// Room that is taken and given back, and never waited for.
+/// What is taken and given back, and never waited for.
 #[derive(Debug)]
-struct Room {
+struct Capacity {
     taken: AtomicU64,
     max: u64,
 }
 
-impl Room {
+impl Capacity {
     fn new(max: u64) -> Self {
         Self { taken: AtomicU64::new(0), max }
     }
 
-    fn take(&self, amount: u64) -> Option<Taken<'_>> {
+    fn take(&self, amount: u64) -> bool {
         let take = |taken: u64| taken.checked_add(amount).filter(|taken| *taken <= self.max);
         // It counts and orders nothing else.
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some(Taken { room: self, amount })
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    fn give_back(&self, amount: u64) {
+        self.taken.fetch_sub(amount, Ordering::Relaxed);
     }
 }
 
+/// The permit to append one batch, given back when it is dropped.
 #[derive(Debug)]
-struct Taken<'a> {
-    room: &'a Room,
-    amount: u64,
+pub(crate) struct AppendPermit {
+    pressure: Arc<Pressure>,
+    bytes: u64,
 }
 
-impl Drop for Taken<'_> {
+impl Drop for AppendPermit {
     fn drop(&mut self) {
-        self.room.taken.fetch_sub(self.amount, Ordering::Relaxed);
+        self.pressure.bytes.give_back(self.bytes);
+        self.pressure.count.give_back(1);
     }
-}
-
-/// The right to append one batch.
-#[derive(Debug)]
-pub(crate) struct Turn<'a> {
-    _count: Taken<'a>,
-    _bytes: Taken<'a>,
 }
 
 impl Pressure {
     pub(crate) fn new(count_max: usize, bytes_max: u64, lagging_bytes_max: u64) -> Self {
         Self {
-            count: Room::new(count_max as u64),
-            bytes: Room::new(bytes_max.max(1)),
+            count: Capacity::new(count_max as u64),
+            bytes: Capacity::new(bytes_max.max(1)),
             lagging: Mutex::default(),
             lagging_bytes: AtomicU64::new(0),
             lagging_bytes_max,
@@ -74,11 +72,17 @@ impl Pressure {
         }
     }
 
-    /// Enters with a batch of this size, if there is room. A batch larger than all the room there is takes all of it.
-    pub(crate) fn enter(&self, bytes: u64) -> Option<Turn<'_>> {
-        let count = self.count.take(1)?;
-        let bytes = self.bytes.take(bytes.min(self.bytes.max))?;
-        Some(Turn { _count: count, _bytes: bytes })
+    /// Enters with a batch of this size, if there is capacity. A batch larger than all of it takes all of it.
+    pub(crate) fn enter(self: &Arc<Self>, bytes: u64) -> Option<AppendPermit> {
+        let bytes = bytes.min(self.bytes.max);
+        if !self.count.take(1) {
+            return None;
+        }
+        if !self.bytes.take(bytes) {
+            self.count.give_back(1);
+            return None;
+        }
+        Some(AppendPermit { pressure: Arc::clone(self), bytes })
     }
 
     /// Waits until the feeds lag less than they may.
@@ -94,7 +98,7 @@ impl Pressure {
 
     /// Notes a batch that is in the log and may not be in the feeds yet.
     pub(crate) fn appended(&self, last: Cursor, bytes: u64, head: impl Fn() -> Cursor) {
-        let mut lagging = self.lagging.lock().expect("nothing panics while it holds this");
+        let mut lagging = self.lagging();
         // Under the lock: whoever moves the head afterwards finds this batch and takes it out.
         let head = head();
         if head.epoch == last.epoch && head.position < last.position {
@@ -107,7 +111,7 @@ impl Pressure {
 
     /// Takes out what the feeds have now.
     pub(crate) fn fanned_out(&self, head: Position) {
-        let mut lagging = self.lagging.lock().expect("nothing panics while it holds this");
+        let mut lagging = self.lagging();
         while let Some(&(_, bytes)) = lagging.front().filter(|(position, _)| *position <= head) {
             lagging.pop_front();
             self.lagging_bytes.fetch_sub(bytes, Ordering::AcqRel);
@@ -118,11 +122,15 @@ impl Pressure {
 
     /// Starts from nothing: the feeds do.
     pub(crate) fn restart(&self) {
-        let mut lagging = self.lagging.lock().expect("nothing panics while it holds this");
+        let mut lagging = self.lagging();
         lagging.clear();
         self.lagging_bytes.store(0, Ordering::Release);
         drop(lagging);
         self.caught_up.notify_waiters();
+    }
+
+    fn lagging(&self) -> MutexGuard<'_, VecDeque<(Position, u64)>> {
+        self.lagging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes that are in the log and not yet in the feeds.
@@ -147,7 +155,7 @@ mod tests {
 
     #[test]
     fn whoever_is_through_makes_room() {
-        let pressure = Pressure::new(2, 10 * BYTES, 0);
+        let pressure = Arc::new(Pressure::new(2, 10 * BYTES, 0));
         let first = pressure.enter(9 * BYTES).expect("there is room");
         assert!(pressure.enter(2 * BYTES).is_none(), "too many bytes");
         let second = pressure.enter(1).expect("there is room for this");
@@ -158,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_was_refused_for_its_bytes_takes_no_turn() {
-        let pressure = Pressure::new(2, BYTES, 0);
+        let pressure = Arc::new(Pressure::new(2, BYTES, 0));
         let _large = pressure.enter(BYTES).expect("there is room");
         for _ in 0..5 {
             assert!(pressure.enter(BYTES).is_none());

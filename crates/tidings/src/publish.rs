@@ -1,12 +1,17 @@
 //! Publishing: from valid events to their places in the log.
 //!
 //! A publisher is answered when its events are in the log. What the fan-out does with them comes after, and reaches back to publishers in one way
-//! only: [`Pressure`](crate::pressure::Pressure).
+//! only: [`Pressure`](crate::pressure::Pressure). An append that has begun runs to its end, also when the publisher does not wait for it.
 
-use std::sync::atomic::Ordering;
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+};
 
 use tidings_log::{AppendError, Appended, Batch, IdempotencyKey};
 use tidings_topic::{Event, EventId, Invalid, NewEvent};
+use tokio::runtime::Handle;
 
 use crate::hub::Hub;
 
@@ -38,19 +43,66 @@ impl Hub {
         let bytes = events.iter().map(|event| event.memory_bytes() as u64).sum();
         let subscribers: Vec<_> =
             events.iter().map(|event| shared.feeds.reader_count(&event.topics)).collect();
-        let _turn = shared.pressure.enter(bytes).ok_or(PublishError::Overloaded)?;
+        let permit = shared.pressure.enter(bytes).ok_or(PublishError::Overloaded)?;
         shared.pressure.wait_for_fan_out().await;
         shared.lag.wait_until_below(shared.lag_bytes_max).await;
-        match shared.log.append(Batch { events, key }).await? {
-            Appended::New { ids, last } => {
-                shared.published.fetch_add(ids.len() as u64, Ordering::Relaxed);
-                shared.pressure.appended(last, bytes, || shared.feeds.head());
+        let appending = {
+            let shared = Arc::clone(shared);
+            async move {
+                let appended = shared.log.append(Batch { events, key }).await;
+                if let Ok(Appended::New { ids, last }) = &appended {
+                    shared.published.fetch_add(ids.len() as u64, Ordering::Relaxed);
+                    shared.pressure.appended(*last, bytes, || shared.feeds.head());
+                }
+                drop(permit);
+                appended
+            }
+        };
+        match ToItsEnd::new(appending).await? {
+            Appended::New { ids, .. } => {
                 let pairs = ids.into_iter().zip(subscribers);
                 Ok(pairs.map(|(id, subscribers)| Published { id, subscribers, duplicate: false }).collect())
             }
             Appended::Duplicate { first_id } => {
                 Ok(vec![Published { id: first_id, subscribers: 0, duplicate: true }])
             }
+        }
+    }
+}
+
+/// Work that goes on to its end in a task of its own if nobody waits for it any more.
+///
+/// A publisher may leave at any moment, and its batch may be in the log by then, or get there later. What is counted of it, its permit and its
+/// share of the lag, has to stay right all the same.
+struct ToItsEnd<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
+
+impl<T: Send + 'static> ToItsEnd<T> {
+    fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Some(Box::pin(work)))
+    }
+}
+
+impl<T: Send + 'static> Future for ToItsEnd<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        // Taken out meanwhile, so that work which panics is not begun again.
+        let mut work = self.0.take().expect("it is not polled after its end");
+        let polled = work.as_mut().poll(context);
+        if polled.is_pending() {
+            self.0 = Some(work);
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for ToItsEnd<T> {
+    fn drop(&mut self) {
+        // Where the runtime is gone, so is the hub.
+        if let Some(work) = self.0.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(work);
         }
     }
 }
@@ -95,6 +147,65 @@ impl From<AppendError> for PublishError {
             AppendError::Full(_) => Self::Full(text),
             AppendError::OutcomeUnknown(_) => Self::OutcomeUnknown(text),
             _ => Self::Unavailable(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tidings_log::{DelayedLog, Faults, Filter, Log, MemoryLimits, Position};
+    use tokio::time::{Instant, sleep_until};
+
+    use super::*;
+
+    const LATENCY_MAX: Duration = Duration::from_millis(100);
+
+    fn event(number: usize) -> NewEvent {
+        NewEvent::new("chat", "x".repeat(number))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// The log cannot be followed any more from some moment on, and every publisher leaves at some moment: before its batch is in the log, while the answer
+        /// is on its way, or afterwards.
+        #[test]
+        fn a_batch_in_the_log_counts_as_lag_whether_or_not_its_publisher_waits(
+            seed in any::<u64>(),
+            patience_millis in prop::collection::vec(0..250_u64, 1..8),
+            follows_for_millis in 0..150_u64,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            let (counted, lagging) = runtime.expect("a runtime").block_on(async {
+                let faults = Faults { latency_max: LATENCY_MAX, ..Faults::default() };
+                let log = Arc::new(DelayedLog::new(seed, faults, MemoryLimits::default()));
+                let hub = Hub::builder().shared_log(Arc::clone(&log) as Arc<dyn Log>).start().await.expect("there");
+                let began = Instant::now();
+                for (number, millis) in patience_millis.into_iter().enumerate() {
+                    let hub = hub.clone();
+                    tokio::spawn(async move {
+                        let patience = sleep_until(began + Duration::from_millis(millis));
+                        tokio::select! {
+                            published = hub.publish(event(number)) => drop(published),
+                            () = patience => {}
+                        }
+                    });
+                }
+                sleep_until(began + Duration::from_millis(follows_for_millis)).await;
+                log.go_down();
+                sleep_until(began + Duration::from_secs(10)).await;
+                let (counted, head) = (hub.stats().fan_out_lag_bytes, hub.shared.feeds.head().position);
+                prop_assert!(hub.shared.pressure.enter(u64::MAX).is_some(), "a permit was not given back");
+                log.come_back();
+                let all = log.read(Position::BEFORE_ALL, &Filter::everything_public(), usize::MAX).await;
+                let entries = all.expect("there").entries;
+                let lagging = entries.iter().filter(|entry| entry.cursor.position > head);
+                Ok((counted, lagging.map(|entry| entry.event.memory_bytes() as u64).sum::<u64>()))
+            })?;
+            prop_assert_eq!(counted, lagging);
         }
     }
 }
