@@ -15,3 +15,8 @@ export function snippet(document, words, language) {
   if (from < 0 || !block) throw new Error(`there is no ${language} after ${JSON.stringify(words)}`);
   return block[1];
 }
+
+/** Every block of code, as `{ language, code }`. */
+export function blocks(document) {
+  return [...document.matchAll(/^```(\w*)\n([^]*?)^```$/gm)].map(([, language, code]) => ({ language, code }));
+}

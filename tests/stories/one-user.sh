@@ -3,26 +3,11 @@
 # shellcheck source=SCRIPTDIR/lib.sh
 source "$(dirname "$0")/lib.sh"
 
+repository=$PWD
 cd "$work" || exit
-tidings key new --name backend >made
-KEY=$(head -n 1 made)
-export KEY
-SIGNING_KEY=$(head -c 32 /dev/urandom | base64)
-export SIGNING_KEY
-cat >tidings.toml <<'TOML'
-public_url = "http://127.0.0.1:8080"
-private_topics = ["user-*"]
-
-[[key]]
-name = "backend"
-secret_env = "KEY"
-publish = ["*"]
-subscribe = ["*"]
-
-[issuer]
-iss = "the-application"
-secret_env = "SIGNING_KEY"
-TOML
+# The file and the commands that make the secrets are those of the README.
+awk '/^```toml$/ { inside = 1; next } /^```/ { inside = 0 } inside' "$repository/README.md" >tidings.toml
+eval "$(grep -E '^export (KEY|SIGNING_KEY)=' "$repository/README.md")"
 tidings serve --config tidings.toml >hub 2>&1 &
 wait_for hub 'http://127\.0\.0\.1:8080'
 

@@ -1,77 +1,163 @@
-// The snippets of the README, run as they stand there. Only the address is another: here every hub has a free port.
+// The README, followed from its beginning to its end: every file, command and snippet is taken out of it. Only the ports differ, since
+// each test has its own, and `cargo install` is not run, since the binary under test is built already.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { forSuite, newPerson } from '../lib/browser.mjs';
+import { BROWSERS, launch, newPerson } from '../lib/browser.mjs';
 import { PYTHON } from '../lib/client.mjs';
-import { read, snippet } from '../lib/document.mjs';
+import { blocks, read, snippet } from '../lib/document.mjs';
+import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
-import { serve } from '../lib/site.mjs';
+import { Program, built } from '../lib/program.mjs';
+import { start } from '../lib/service.mjs';
 
 const execute = promisify(execFile);
-const readme = read('README.md');
-const WRITTEN = 'http://127.0.0.1:8080';
-const chromium = forSuite('chromium');
+const README = read('README.md');
+const HUB = 'http://127.0.0.1:8080';
+const SITE = 'http://localhost:8000';
+const SERVES = /http:\/\/127\.0\.0\.1:\d+/;
+const PATH = `${dirname(built('tidings'))}:${process.env.PATH}`;
+const used = new Set();
 
-/** Resolves with the data of all events on a topic, oldest first. */
-async function history(hub, topic) {
-  const response = await fetch(hub.url(`/topics/${topic}?since=earliest`), { headers: { Accept: 'text/event-stream' } });
-  let text = '';
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  while (!text.includes('\n\n')) {
-    const { value, done } = await reader.read();
-    assert.ok(!done, `the stream ended: ${text}`);
-    text += value;
-  }
-  await reader.cancel();
-  return [...text.matchAll(/^data: (.*)$/gm)].map((match) => match[1]);
+/** The first block in `language` after `words`; at the end every block must have been asked for. */
+function take(words, language) {
+  const code = snippet(README, words, language);
+  used.add(code);
+  return code;
 }
 
-test('three lines of JavaScript hear what a curl says', async (t) => {
-  const hub = await Hub.start(t, 'serve');
-  const script = snippet(readme, 'Three lines of JavaScript', 'js').replaceAll(WRITTEN, hub.origin);
-  assert.equal(script.trim().split('\n').length, 3);
-  const page = await newPerson(t, chromium());
-  const logged = [];
-  const firstLine = new Promise((resolve) => {
-    page.on('console', (message) => {
-      logged.push(message.text());
-      resolve();
-    });
+/** Starts the web server of the README in a directory; resolves with its origin. */
+async function site(t, directory) {
+  const command = take('Serve it', 'sh').trim();
+  const withPort = (port) => ['sh', ['-c', `exec ${command.replace('8000', `-b 127.0.0.1 ${port}`)}`], { cwd: directory, env: { ...process.env, PYTHONUNBUFFERED: '1' } }];
+  const { port } = await start(t, withPort, /Serving HTTP/);
+  return `http://localhost:${port}`;
+}
+
+/** Runs shell commands as a reader would, in a directory and with variables; resolves with what they print. */
+async function shell(commands, directory, variables = {}) {
+  const { stdout } = await execute('sh', ['-euc', commands], { cwd: directory, env: { ...process.env, PATH, ...variables } });
+  return stdout.trim();
+}
+
+/** Starts a hub with a command line of the README in a directory, on a free port. */
+async function serve(t, command, directory, prepare = () => '') {
+  const run = (port) => {
+    const env = { ...process.env, PATH, TIDINGS_LISTEN: `127.0.0.1:${port}` };
+    return ['sh', ['-euc', `${prepare(port)}\nexec ${command}`], { cwd: directory, env }];
+  };
+  const running = await start(t, run, SERVES);
+  return { ...running, origin: `http://127.0.0.1:${running.port}` };
+}
+
+/** Publishes with each snippet of the README, one after the other. `shown` resolves when the page shows a text. */
+async function publishWithEverySnippet(t, hub, shown) {
+  await shell(take('**curl**', 'sh').replaceAll(HUB, hub.origin), '/');
+  await shown('hello from curl');
+
+  const flask = take('**Flask**', 'python').replaceAll(HUB, hub.origin);
+  const application = `from flask import Flask\napp = Flask(__name__)\n${flask}\nassert app.test_client().post("/orders").status_code == 204\n`;
+  await execute(PYTHON, ['-c', application]);
+  await shown('hello from Flask');
+
+  const django = take('**Django**', 'python').replaceAll(HUB, hub.origin);
+  await execute(PYTHON, ['-c', `${django}\nnotify("chat", unread=3)\n`]);
+  await shown('{"unread": 3}');
+
+  const node = take('**Node**', 'js').replaceAll(HUB, hub.origin);
+  await execute(process.execPath, ['--input-type=module', '-e', node]);
+  await shown('hello from Node');
+
+  take('**axum**', 'rust');
+  const axum = new Program(t, 'tidings-readme-axum', [hub.origin]);
+  const address = (await axum.answer()).split(' ').at(-1);
+  const response = await fetch(`http://${address}/orders`, { method: 'POST' });
+  assert.equal(response.status, 204, await response.text());
+  await shown('hello from axum');
+}
+
+for (const name of BROWSERS) {
+  test(`the page receives what every snippet publishes, and a gap notice, in ${name}`, async (t) => {
+    const [install, run] = take('## Install and run', 'sh').trim().split('\n');
+    const crate = install.match(/--path (\S+)$/)[1];
+    assert.match(read(`${crate}/Cargo.toml`), /^name = "tidings"$/m);
+    const hub = await Hub.start(t, ...run.split(' ').slice(1), '--retry-millis', '300');
+    const directory = await folder(t);
+    writeFileSync(join(directory, 'index.html'), take('Save this as `index.html`', 'html').replaceAll(HUB, hub.origin));
+
+    const page = await newPerson(t, await launch(t, name));
+    const connected = page.waitForResponse((response) => response.url().startsWith(hub.origin));
+    await page.goto(`${await site(t, directory)}/index.html`);
+    await connected;
+    const shown = (text) => page.waitForFunction((text) => [...document.querySelectorAll('li')].some((item) => item.textContent.includes(text)), {}, text);
+    await publishWithEverySnippet(t, hub, shown);
+
+    await hub.kill();
+    await hub.startAgain();
+    await shown('"kind":"gap"');
   });
-  await page.goto(await serve(t, { '/': '<!doctype html><title>three lines</title>' }));
-  const connected = page.waitForResponse((response) => response.url().startsWith(hub.origin));
-  await page.addScriptTag({ content: script });
-  await connected;
-  const curl = snippet(readme, 'events.onmessage', 'sh').split('\n').find((line) => line.startsWith('curl -d'));
-  await execute('sh', ['-c', curl.replace(WRITTEN, hub.origin)]);
-  await firstLine;
-  assert.deepEqual(logged, ['hello']);
+}
+
+test('the history that the README asks for comes with topics and in order', async (t) => {
+  const hub = await Hub.start(t, 'serve');
+  await hub.publish('chat', 'one');
+  await hub.publish('news', 'two');
+  const command = README.match(/`(curl -N '[^']+')`/)[1].replaceAll(HUB, hub.origin);
+  const { printed } = await start(t, () => ['sh', ['-c', `exec ${command}`]], /"two"/);
+  const events = printed.entries.filter((line) => line.startsWith('data: ')).map((line) => JSON.parse(line.slice(6)));
+  assert.deepEqual(events.map(({ topic, data }) => [topic, data]), [['chat', 'one'], ['news', 'two']]);
 });
 
-test('the Flask snippet publishes', async (t) => {
-  const hub = await Hub.start(t, 'serve');
-  const code = snippet(readme, '**Flask**', 'python').replaceAll(WRITTEN, hub.origin);
-  const before = 'from flask import Flask\napp = Flask(__name__)\n';
-  const after = '\nassert app.test_client().post("/orders").status_code == 204\n';
-  await execute(PYTHON, ['-c', before + code + after]);
-  assert.deepEqual(await history(hub, 'orders'), ['a new order']);
+test('a hub with the store of the README keeps its events when it is killed', async (t) => {
+  const directory = await folder(t);
+  const command = take('In a directory it survives', 'sh').trim();
+  const first = await serve(t, command, directory);
+  const published = await fetch(`${first.origin}/topics/chat`, { method: 'POST', body: 'kept' });
+  assert.equal(published.status, 200);
+  await first.end('SIGKILL');
+  const second = await serve(t, command, directory);
+  await start(t, () => ['curl', ['-sN', `${second.origin}/topics/chat?since=earliest`]], /^data: kept$/);
 });
 
-test('the Django snippet publishes', async (t) => {
-  const hub = await Hub.start(t, 'serve');
-  const code = snippet(readme, '**Django**', 'python').replaceAll(WRITTEN, hub.origin);
-  const before = 'from types import SimpleNamespace\nsettings = SimpleNamespace(TIDINGS_KEY="key")\n';
-  const after = '\nnotify(SimpleNamespace(pk=42), 3)\n';
-  await execute(PYTHON, ['-c', before + code + after]);
-  assert.deepEqual(await history(hub, 'user-42'), ['{"unread": 3}']);
+for (const name of BROWSERS) {
+  test(`the private page receives the event of its user in ${name}`, async (t) => {
+    const directory = await folder(t);
+    const origin = await site(t, directory);
+    const commands = take('Make both secrets', 'sh').trim().split('\n');
+    const config = take('Save this as `tidings.toml`', 'toml').replaceAll(SITE, origin);
+    const page = take('A plain EventSource cannot send a token', 'html');
+    const hub = await serve(t, commands.pop(), directory, (port) => {
+      const here = `http://127.0.0.1:${port}`;
+      writeFileSync(join(directory, 'tidings.toml'), config.replaceAll(HUB, here));
+      writeFileSync(join(directory, 'private.html'), page.replaceAll(HUB, here));
+      return `${commands.join('\n')}\nprintf '%s\\n' "$KEY" "$SIGNING_KEY" >variables`;
+    });
+    const [KEY, SIGNING_KEY] = readFileSync(join(directory, 'variables'), 'utf8').split('\n');
+
+    const [printAddress, publish] = take('In another terminal', 'sh').trim().split('\n');
+    const address = await shell(printAddress.replaceAll(SITE, origin), directory, { KEY, SIGNING_KEY });
+    const person = await newPerson(t, await launch(t, name));
+    const connected = person.waitForResponse((response) => response.url().startsWith(hub.origin) && response.ok());
+    await person.goto(address);
+    await connected;
+    await shell(publish.replaceAll(HUB, hub.origin), directory, { KEY, SIGNING_KEY });
+    await person.waitForFunction(() => document.getElementById('log').textContent.includes('data: {"unread":3}'));
+  });
+}
+
+test('every block of the README was taken by one of these tests', () => {
+  const left = blocks(README).filter(({ code }) => !used.has(code));
+  assert.deepEqual(left, []);
 });
 
-test('the Node snippet publishes', async (t) => {
-  const hub = await Hub.start(t, 'serve');
-  const code = snippet(readme, '**Node**', 'js').replaceAll(WRITTEN, hub.origin);
-  await execute(process.execPath, ['--input-type=module', '-e', code]);
-  assert.deepEqual(await history(hub, 'chat'), ['hello']);
+test('every file that the README links to exists', () => {
+  const top = fileURLToPath(new URL('../..', import.meta.url));
+  const links = [...README.matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, path]) => path);
+  assert.ok(links.length > 5);
+  for (const path of links) assert.ok(existsSync(join(top, path)), `there is no ${path}`);
 });
