@@ -1,8 +1,8 @@
 //! Server-Sent Events as bytes.
 //!
-//! The encoder turns an event into the bytes that every client tried understands, once, as a [`Frame`] that
-//! all its readers share. The [`Parser`] turns bytes, cut anywhere, back into events. Nothing here does I/O
-//! or reads a clock: bytes come in as arguments and go out as values, so that both halves can be proven.
+//! The encoder ([`EventFields`]) turns an event into the bytes that every client tried understands. The
+//! [`Parser`] turns bytes, cut anywhere, back into events. Nothing here does I/O or reads a clock: bytes come
+//! in as arguments and go out as values, so that both halves can be proven.
 //!
 //! Invariants:
 //!
@@ -33,10 +33,8 @@
 //! ```
 
 mod encode;
-mod frame;
 mod lines;
 mod parse;
 
 pub use encode::{EncodeError, EventFields, HEARTBEAT, LAST_CHUNK, chunk, comment, preface};
-pub use frame::Frame;
 pub use parse::{Item, Limits, ParseError, ParsedEvent, Parser};
