@@ -2,6 +2,8 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
+use tidings_net::redacted;
+
 use crate::BenchError;
 
 /// How a hub is subscribed to and published to. `{topic}` stands for the topic, in bodies also `{data}` for the payload.
@@ -291,7 +293,7 @@ impl Template {
 
 /// The address, the Host header and the path of a template.
 fn resolve(flag: &str, url: &str) -> Result<(SocketAddr, String, String), BenchError> {
-    let wrong = |why: &str| BenchError::plan(format!("{flag} `{url}`: {why}"));
+    let wrong = |why: &str| BenchError::plan(format!("{flag} `{}`: {why}", redacted(url)));
     let rest = url
         .strip_prefix("http://")
         .ok_or_else(|| wrong("only plain http:// can be measured, such as http://127.0.0.1:8080/…"))?;

@@ -2,6 +2,8 @@
 
 use std::{fmt, process::ExitCode};
 
+use tidings_net::redacted;
+
 /// Why the program cannot do what it was asked for.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -70,7 +72,13 @@ impl From<clap::Error> for Failure {
             .filter(|line| !line.is_empty())
             .map(|line| line.trim_start_matches("error: ").trim_start_matches("tip: "))
             .collect();
-        Self::Usage(format!("{}; see --help", parts.join("; ").replace(":; ", ": ")))
+        let text = parts.join("; ").replace(":; ", ": ");
+        // Arguments stand between quotes, and a URL in the wrong place is still a URL with a password.
+        let shown: Vec<_> = text
+            .split('\'')
+            .map(|part| if part.contains("://") { redacted(part) } else { part.into() })
+            .collect();
+        Self::Usage(format!("{}; see --help", shown.join("'")))
     }
 }
 

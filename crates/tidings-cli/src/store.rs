@@ -9,7 +9,8 @@ use tidings::{
     Hub, HubBuilder, MemoryLimits, MemoryLog,
     log::{Log, cluster::Cluster},
 };
-use tidings_nats::{InvalidAddress, Nats, NatsAddress, NatsSettings, OpenError};
+use tidings_nats::{Nats, NatsAddress, NatsSettings, OpenError};
+use tidings_net::InvalidUrl;
 use tidings_redis::{RedisCluster, RedisLog, RedisSettings, RedisUrl};
 
 #[cfg(unix)]
@@ -102,11 +103,11 @@ impl FromStr for Store {
                 Err("is not a store: write memory:, or ./memory if it is a directory".to_owned())
             }
             (Some("file"), _) => directory(word.trim_start_matches("file:")),
-            (Some(scheme), _) if scheme.starts_with("redis") => redis(word),
+            (Some(scheme), _) if scheme.starts_with("redis") || scheme == "unix" => redis(word),
             (Some("nats" | "tls"), _) => word
                 .parse()
                 .map(Self::Nats)
-                .map_err(|invalid: InvalidAddress| format!("is not a store: {invalid}")),
+                .map_err(|invalid: InvalidUrl| format!("is not a store: {invalid}")),
             (Some(scheme), _) => {
                 let stores =
                     "memory:, redis://, nats:// and directories, such as ./events or file:/var/lib/tidings";
@@ -342,6 +343,8 @@ mod tests {
             "rediss://u:p@h:1/2?name=a&wait=1",
             "redis+sentinel://a,b/s",
             "redis+cluster://a",
+            "redis+unix:///run/redis.sock?db=1&name=a",
+            "unix:///run/redis.sock",
         ] {
             assert!(matches!(word.parse(), Ok(Store::Redis(_))), "{word}");
         }

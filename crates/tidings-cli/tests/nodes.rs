@@ -73,10 +73,17 @@ async fn hubs_go_on_when_the_server_that_leads_their_log_is_killed() {
     }
 }
 
-/// The same under load: `TIDINGS_OUTAGES=20 cargo test -p tidings-cli --test nodes -- --ignored`. A gap may be told, since a new leader may know less than the old one.
+/// The same under load. A gap may be reported, since a new leader may know less than the old one.
+///
+/// nats-server 2.9.10, which Debian has, comes to keep an event twice at one node and once at the others, if its leader is killed often enough.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "nats-server 2.9.10, which Debian has, comes to keep an event twice at one node and once at the others, if its leader is killed often enough"]
 async fn subscribers_wander_between_hubs_on_three_servers_of_nats_and_miss_nothing_untold() {
+    if !NatsServer::is_current() {
+        println!(
+            "skipped: it takes a current nats-server, named by TIDINGS_NATS_SERVER (tests/setup builds one)"
+        );
+        return;
+    }
     let mut nodes = NatsNodes::start().unwrap();
     let store = format!("{}/three?replicas=3", nodes.url());
     let mut hubs = Vec::new();

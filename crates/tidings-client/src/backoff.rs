@@ -1,6 +1,8 @@
-//! How long to wait before the next attempt: plain arithmetic, randomness comes in as an argument.
+//! How long to wait before the next attempt: what the server asked for, and a random part on top of it. The random share comes in as an argument.
 
 use std::time::Duration;
+
+use tidings_net::Spread;
 
 /// The shortest wait, so that a server that ends every stream at once is not asked in a tight loop.
 pub(crate) const DELAY_MIN: Duration = Duration::from_millis(100);
@@ -12,10 +14,16 @@ pub(crate) const JITTER_FIRST: Duration = Duration::from_secs(1);
 pub(crate) const JITTER_MAX: Duration = Duration::from_secs(30);
 
 /// Exponential backoff with full jitter, on top of what the server asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Backoff {
     retry: Option<Duration>,
-    failures: u32,
+    jitter: tidings_net::Backoff,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { retry: None, jitter: tidings_net::Backoff::new(JITTER_FIRST, JITTER_MAX).spread(Spread::FULL) }
+    }
 }
 
 impl Backoff {
@@ -26,25 +34,19 @@ impl Backoff {
 
     /// A stream was worth its connection: the next failure is the first.
     pub(crate) fn succeeded(&mut self) {
-        self.failures = 0;
+        self.jitter.succeeded();
     }
 
-    /// The wait before the next attempt. `retry_after` is what the failed answer asked for, `random` any number.
+    /// The wait before the next attempt. `retry_after` is what the failed answer asked for, `share` a random number from 0 to 1.
     ///
     /// A `retry` field is kept exactly after a stream that worked, since a hub spreads its clients by giving each
     /// another one. Everything else is only a lower bound, because it was told to many at once.
-    pub(crate) fn delay(&mut self, retry_after: Option<Duration>, random: u64) -> Duration {
+    pub(crate) fn delay(&mut self, retry_after: Option<Duration>, share: f64) -> Duration {
         let asked = self.retry.max(retry_after).map(|asked| asked.min(ASKED_MAX));
-        let exact = self.failures == 0 && self.retry.is_some() && retry_after.is_none();
-        let jitter = if exact { Duration::ZERO } else { self.jitter(random) };
-        self.failures = self.failures.saturating_add(1);
+        let is_exact = self.jitter.failures() == 0 && self.retry.is_some() && retry_after.is_none();
+        let jitter = self.jitter.failed_with(share);
+        let jitter = if is_exact { Duration::ZERO } else { jitter };
         (asked.unwrap_or_default() + jitter).max(DELAY_MIN)
-    }
-
-    fn jitter(&self, random: u64) -> Duration {
-        let ceiling = JITTER_FIRST.saturating_mul(2u32.saturating_pow(self.failures)).min(JITTER_MAX);
-        let ceiling_micros = u64::try_from(ceiling.as_micros()).expect("the longest jitter is seconds");
-        Duration::from_micros(random % (ceiling_micros + 1))
     }
 }
 
@@ -52,27 +54,18 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    /// A number whose remainder is as large as it can be for this ceiling.
-    fn longest(ceiling: Duration) -> u64 {
-        u64::try_from(ceiling.as_micros()).unwrap()
-    }
-
     #[test]
     fn the_random_part_doubles_up_to_its_bound() {
         let mut backoff = Backoff::default();
         for seconds in [1, 2, 4, 8, 16, 30, 30, 30] {
-            let ceiling = Duration::from_secs(seconds);
-            assert_eq!(backoff.delay(None, longest(ceiling)), ceiling);
+            assert_eq!(backoff.delay(None, 1.0), Duration::from_secs(seconds));
         }
-        backoff.failures = u32::MAX;
-        assert!(backoff.delay(None, u64::MAX) <= JITTER_MAX);
     }
 
     #[test]
     fn the_random_part_may_be_anything_below_its_bound() {
-        let halfway = longest(JITTER_FIRST) / 2;
-        assert_eq!(Backoff::default().delay(None, halfway), JITTER_FIRST / 2);
-        assert_eq!(Backoff::default().delay(None, 0), DELAY_MIN);
+        assert_eq!(Backoff::default().delay(None, 0.5), JITTER_FIRST / 2);
+        assert_eq!(Backoff::default().delay(None, 0.0), DELAY_MIN);
     }
 
     #[test]
@@ -80,10 +73,10 @@ mod tests {
         let mut backoff = Backoff::default();
         backoff.retry(5000);
         let asked = Duration::from_secs(5);
-        assert_eq!(backoff.delay(None, 999), asked);
-        assert_eq!(backoff.delay(None, longest(JITTER_FIRST * 2)), asked + JITTER_FIRST * 2);
+        assert_eq!(backoff.delay(None, 0.9), asked);
+        assert_eq!(backoff.delay(None, 1.0), asked + JITTER_FIRST * 2);
         backoff.succeeded();
-        assert_eq!(backoff.delay(None, 999), asked);
+        assert_eq!(backoff.delay(None, 0.9), asked);
     }
 
     #[test]
@@ -91,16 +84,16 @@ mod tests {
         let mut backoff = Backoff::default();
         backoff.retry(10);
         let asked = Duration::from_secs(7);
-        assert_eq!(backoff.delay(Some(asked), longest(JITTER_FIRST)), asked + JITTER_FIRST);
+        assert_eq!(backoff.delay(Some(asked), 1.0), asked + JITTER_FIRST);
     }
 
     #[test]
     fn no_server_can_ask_for_more_than_the_bound_nor_for_a_tight_loop() {
         let mut backoff = Backoff::default();
         backoff.retry(u64::MAX);
-        assert_eq!(backoff.delay(None, 0), ASKED_MAX);
+        assert_eq!(backoff.delay(None, 0.0), ASKED_MAX);
         let mut backoff = Backoff::default();
         backoff.retry(0);
-        assert_eq!(backoff.delay(None, 0), DELAY_MIN);
+        assert_eq!(backoff.delay(None, 0.0), DELAY_MIN);
     }
 }

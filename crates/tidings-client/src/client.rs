@@ -2,6 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
+use tidings_net::redacted;
 
 use crate::{ClientError, Token, error::excerpt, http::Http};
 
@@ -15,7 +16,8 @@ pub struct Client {
 impl Client {
     /// A client of the hub at `base_url`, say `https://example.com` or `http://127.0.0.1:8080/hub`. It connects to nothing yet.
     pub fn new(base_url: &str, token: Option<Token>) -> Result<Self, ClientError> {
-        let refuse = |why: &str| ClientError::Request(format!("the URL `{}` {why}", excerpt(base_url)));
+        let refuse =
+            |why: &str| ClientError::Request(format!("the URL `{}` {why}", excerpt(&redacted(base_url))));
         let mut base = Url::parse(base_url.trim())
             .map_err(|_| refuse("is not one: write it as http://127.0.0.1:8080"))?;
         if !matches!(base.scheme(), "http" | "https") {

@@ -141,7 +141,7 @@ impl<C: Connect> Driver<C> {
             return Err(error);
         }
         // Without randomness the wait is merely not spread.
-        let delay = self.backoff.delay(error.retry_after(), getrandom::u64().unwrap_or_default());
+        let delay = self.backoff.delay(error.retry_after(), tidings_net::random_share());
         self.state = State::Waiting(delay);
         Ok(ClientEvent::Waiting { delay, reason: error })
     }
@@ -279,7 +279,7 @@ mod tests {
         for (delay, ceiling) in delays.iter().zip([1, 2, 4, 8, 16, 30, 30, 30, 1, 2]) {
             assert!(*delay <= Duration::from_secs(ceiling), "{delays:?}");
         }
-        assert_eq!(driver.backoff.delay(None, 4_000_000), Duration::from_secs(4));
+        assert_eq!(driver.backoff.delay(None, 1.0), Duration::from_secs(4));
     }
 
     #[tokio::test(start_paused = true)]
@@ -287,7 +287,7 @@ mod tests {
         let mut driver =
             driver([Attempt::Ends(vec![]), Attempt::Ends(vec![]), Attempt::Ends(vec![(40, ": hb\n")])]);
         history(&mut driver).await;
-        assert_eq!(driver.backoff.delay(None, 2_000_000), Duration::from_secs(2));
+        assert_eq!(driver.backoff.delay(None, 1.0), Duration::from_secs(2));
     }
 
     #[tokio::test(start_paused = true)]

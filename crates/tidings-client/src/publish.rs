@@ -116,7 +116,7 @@ impl Client {
                 Err(_) => return Err(ClientError::Silent(PUBLISH_TIMEOUT)),
             };
             attempts_left -= 1;
-            let pause = backoff.delay(error.retry_after(), getrandom::u64().unwrap_or_default());
+            let pause = backoff.delay(error.retry_after(), tidings_net::random_share());
             if attempts_left == 0 || !may_settle(&error) || Instant::now() + pause >= deadline {
                 return Err(error);
             }

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::stream::DeleteMessageErrorKind;
 use futures_util::{StreamExt, stream};
+use tidings_net::Spread;
 use tokio::time::sleep;
 
 use crate::{history, index::Hidden, shared::Shared};
@@ -59,7 +60,7 @@ async fn erase_one(shared: &Shared, hidden: Hidden) {
         let is_the_same =
             shared.state().index.nanos_of(sequence).is_none_or(|nanos| nanos == hidden.mark.nanos);
         let Ok((_, stream)) = shared.trusted() else {
-            sleep(RETRY_WAIT).await;
+            sleep(Spread::AROUND.of(RETRY_WAIT)).await;
             continue;
         };
         if !is_the_same {
@@ -75,7 +76,7 @@ async fn erase_one(shared: &Shared, hidden: Hidden) {
             Ok(()) => return,
             Err(error) => tracing::debug!(sequence, error, "a deleted message is not erased yet"),
         }
-        sleep(RETRY_WAIT).await;
+        sleep(Spread::AROUND.of(RETRY_WAIT)).await;
     }
     tracing::warn!(sequence, "a deleted message could not be erased and stays until retention takes it");
 }

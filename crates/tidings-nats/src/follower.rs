@@ -13,6 +13,7 @@ use async_nats::{
         stream::{Info, Stream},
     },
 };
+use tidings_net::Spread;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     format::{Deletion, decode_batch},
     history::{self, Verified, deletions_subject},
     index::{Hidden, Mark, Message},
-    link::jittered,
+    link::{RETRY, RETRY_WAIT_MAX},
     shared::Shared,
 };
 
@@ -31,15 +32,12 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const RECORDS_INTERVAL: Duration = Duration::from_secs(60);
 /// Most messages that are taken in before tails are told.
 const TURN_MESSAGES_MAX: usize = 256;
-/// The wait after a failure, doubled with each further one, up to the longest.
-const RETRY_WAIT_MIN: Duration = Duration::from_millis(50);
-const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Messages that cannot be read are reported so often at most.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Follows the stream for ever.
 pub(crate) async fn follow(shared: Arc<Shared>) {
-    let mut failures = 0;
+    let mut retry = RETRY;
     let mut unreadable = Unreadable::default();
     loop {
         let generation = shared.link.connected().await;
@@ -49,8 +47,10 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
         };
         tracing::debug!(reason, "the stream is looked at anew");
         shared.distrust(&reason);
-        failures = if began.elapsed() > RETRY_WAIT_MAX { 0 } else { failures + 1 };
-        sleep(jittered((RETRY_WAIT_MIN * 2_u32.pow(failures.min(10))).min(RETRY_WAIT_MAX))).await;
+        if began.elapsed() > RETRY_WAIT_MAX {
+            retry.succeeded();
+        }
+        sleep(retry.failed()).await;
     }
 }
 
@@ -65,7 +65,7 @@ async fn read(shared: &Arc<Shared>, generation: u64, unreadable: &mut Unreadable
     let mut checks = interval(CHECK_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     checks.tick().await;
-    let mut records = interval(jittered(RECORDS_INTERVAL));
+    let mut records = interval(Spread::HALF.of(RECORDS_INTERVAL));
     records.set_missed_tick_behavior(MissedTickBehavior::Delay);
     records.tick().await;
     loop {

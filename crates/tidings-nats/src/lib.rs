@@ -32,10 +32,11 @@ mod tail;
 
 use std::{fmt, sync::Arc};
 
-pub use address::{InvalidAddress, NatsAddress};
+pub use address::NatsAddress;
 pub use cluster::NatsCluster;
 pub use log::NatsLog;
 pub use settings::NatsSettings;
+pub use tidings_net::InvalidUrl;
 
 use link::Link;
 

@@ -20,22 +20,23 @@ use async_nats::{
 };
 use bytes::Bytes;
 use serde::Deserialize;
+use tidings_net::{Backoff, Login, Tls};
 use tokio::{
     sync::watch,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
-use crate::address::{Credentials, NatsAddress, Tls};
+use crate::address::NatsAddress;
 
 /// How long an answer of the server is waited for. A server that needs longer counts as away.
 pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// How often the server is asked for a sign of life; after two that it leaves out the connection is given up.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// The wait before the first new attempt to connect, doubled with each further one, up to the longest. A random half of it is left out, so that many hubs do not
-/// come back all at once.
-const RECONNECT_WAIT_MIN: Duration = Duration::from_millis(50);
-const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// The longest wait between two attempts.
+pub(crate) const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
+/// The wait between two attempts, whatever is attempted.
+pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_millis(50), RETRY_WAIT_MAX);
 
 /// A connection to NATS, and another one when it is lost.
 pub(crate) struct Link {
@@ -211,9 +212,9 @@ async fn connect(
     generation: u64,
 ) -> Result<Current, String> {
     let is_used = Arc::new(AtomicBool::new(false));
-    let credentials = address.credentials.clone();
+    let login = address.login.clone();
     let introduce = move |_| {
-        let auth = introduction(credentials.clone(), is_used.swap(true, Ordering::AcqRel));
+        let auth = introduction(login.clone(), is_used.swap(true, Ordering::AcqRel));
         std::future::ready(auth)
     };
     let rings = rings.clone();
@@ -232,17 +233,19 @@ async fn connect(
             }
             std::future::ready(())
         });
-    let options = speak_tls(options, &address.tls);
+    let options = match &address.tls {
+        Some(tls) => with_tls(options, tls),
+        None => options,
+    };
     let client = options.connect(&address.servers[..]).await.map_err(|error| error.to_string())?;
     let mut jetstream = async_nats::jetstream::new(client.clone());
     jetstream.set_timeout(REQUEST_TIME);
+    check_jetstream(&client).await?;
     Ok(Current { client, jetstream, generation })
 }
 
-fn speak_tls(mut options: ConnectOptions, tls: &Tls) -> ConnectOptions {
-    if tls.is_required {
-        options = options.require_tls(true);
-    }
+fn with_tls(options: ConnectOptions, tls: &Tls) -> ConnectOptions {
+    let mut options = options.require_tls(true);
     if let Some(trusted) = &tls.trusted {
         options = options.add_root_certificates(trusted.clone());
     }
@@ -252,18 +255,36 @@ fn speak_tls(mut options: ConnectOptions, tls: &Tls) -> ConnectOptions {
     }
 }
 
+/// An error if there is no JetStream on the other side. Any other trouble shows itself in what comes next.
+async fn check_jetstream(client: &Client) -> Result<(), String> {
+    match client.request("$JS.API.INFO", Bytes::new()).await {
+        Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(
+            "JetStream is not enabled on this NATS server: start it with -js, or with jetstream {} in its configuration"
+                .to_owned(),
+        ),
+        Ok(answer) => match serde_json::from_slice(&answer.payload) {
+            Ok(Answer { error: Some(error), .. }) if NO_JETSTREAM_CODES.contains(&error.err_code) => Err(format!(
+                "JetStream is not enabled for this account of NATS ({}): give the account a jetstream section, or use another one",
+                error.description
+            )),
+            _ => Ok(()),
+        },
+        Err(_) => Ok(()),
+    }
+}
+
 /// What a client says to be let in. It is said once.
-fn introduction(credentials: Option<Credentials>, is_used: bool) -> Result<Auth, AuthError> {
+fn introduction(login: Option<Login>, is_used: bool) -> Result<Auth, AuthError> {
     if is_used {
         return Err(AuthError::new("this client ends with its connection"));
     }
     let mut auth = Auth::new();
-    match credentials {
-        Some(Credentials::Token(token)) => auth.token = Some(token),
-        Some(Credentials::User(user, password)) => {
+    match login {
+        Some(Login { user, password: Some(password) }) => {
             auth.username = Some(user);
             auth.password = Some(password);
         }
+        Some(Login { user: token, password: None }) => auth.token = Some(token),
         None => {}
     }
     Ok(auth)
@@ -285,14 +306,19 @@ async fn keep(address: NatsAddress, current: Arc<Mutex<Current>>, rings: watch::
             continue;
         }
         tracing::warn!("the connection to NATS is lost");
-        let mut attempts = 0;
+        let mut retry = RETRY;
+        let mut last_problem = String::new();
         let new = loop {
-            sleep(reconnect_wait(attempts)).await;
+            sleep(retry.failed()).await;
             match connect(&address, &rings, generation + 1).await {
                 Ok(new) => break new,
-                Err(error) => tracing::debug!(error, "no connection to NATS yet"),
+                // Of attempts that fail for the same reason only the first is logged.
+                Err(problem) if problem != last_problem => {
+                    tracing::warn!(problem, "no connection to NATS yet; trying again");
+                    last_problem = problem;
+                }
+                Err(_) => {}
             }
-            attempts += 1;
         };
         tracing::info!("connected to NATS again");
         *locked(&current) = new;
@@ -302,18 +328,6 @@ async fn keep(address: NatsAddress, current: Arc<Mutex<Current>>, rings: watch::
 
 /// What is said while there is no connection.
 pub(crate) const AWAY: &str = "there is no connection to NATS";
-
-fn reconnect_wait(attempts: usize) -> Duration {
-    let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(10);
-    let wait = (RECONNECT_WAIT_MIN * 2_u32.pow(doublings)).min(RECONNECT_WAIT_MAX);
-    jittered(wait)
-}
-
-/// Between half of a wait and all of it.
-pub(crate) fn jittered(wait: Duration) -> Duration {
-    let chance = getrandom::u32().unwrap_or(u32::MAX / 2);
-    wait / 2 + (wait / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
-}
 
 /// An acknowledgement as JetStream spells it.
 #[derive(Deserialize)]
@@ -336,6 +350,9 @@ struct ApiError {
 /// JetStream's codes for: resources, storage, a message or a stream that is too large, a store that failed.
 const FULL_CODES: [u64; 4] = [10_023, 10_047, 10_054, 10_077];
 
+/// JetStream's codes for: not enabled, not enabled for the account.
+const NO_JETSTREAM_CODES: [u64; 2] = [10_076, 10_039];
+
 /// JetStream's code for another last message than the one that was expected.
 const CONFLICT_CODE: u64 = 10_071;
 
@@ -346,19 +363,5 @@ impl From<ApiError> for NotStored {
         }
         let told = format!("NATS refused it: {}", error.description);
         if FULL_CODES.contains(&error.err_code) { Self::Full(told) } else { Self::Refused(told) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_wait_before_a_new_connection_grows_and_ends() {
-        for attempts in 0..100 {
-            let wait = reconnect_wait(attempts);
-            assert!((RECONNECT_WAIT_MIN / 2..=RECONNECT_WAIT_MAX).contains(&wait), "{wait:?}");
-        }
-        assert!(reconnect_wait(50) >= RECONNECT_WAIT_MAX / 2);
     }
 }

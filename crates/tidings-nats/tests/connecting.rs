@@ -13,7 +13,7 @@ use support::{connect, eventually};
 
 /// Connects, publishes and reads.
 async fn check(url: &str) -> Result<(), String> {
-    let address: NatsAddress = url.parse().map_err(|error| format!("{error}"))?;
+    let address: NatsAddress = url.parse().map_err(|error: tidings_nats::InvalidUrl| error.to_string())?;
     let nats = Nats::connect(&address, NatsSettings::default()).await.map_err(|error| error.to_string())?;
     nats.cluster().await.map_err(|error| error.to_string())?;
     let log = nats.log().await.map_err(|error| error.to_string())?;
@@ -77,6 +77,25 @@ async fn tls_is_spoken_with_who_is_trusted_and_trusts() {
 async fn a_server_without_tls_is_not_spoken_to_where_it_has_to_be() {
     let server = NatsServer::start().unwrap();
     check(&format!("tls://{}", server.address())).await.expect_err("nothing is said in the clear");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_jetstream_is_refused_in_words() {
+    let mut server = NatsServer::start_without_jetstream().unwrap();
+    let refused = check(&server.url()).await.unwrap_err();
+    assert!(refused.contains("JetStream is not enabled on this NATS server: start it with -js"), "{refused}");
+    server.stop().unwrap();
+    server.set_jetstream(true);
+    server.start_again().unwrap();
+    check(&server.url()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_without_jetstream_is_refused_in_words() {
+    let accounts = "accounts { APP: { users: [{ user: hub, password: pw }] }, JS: { jetstream: enabled } }";
+    let server = NatsServer::start_with(&[accounts]).unwrap();
+    let refused = check(&format!("nats://hub:pw@{}", server.address())).await.unwrap_err();
+    assert!(refused.contains("JetStream is not enabled for this account"), "{refused}");
 }
 
 /// The log and the cluster go on without the server that led them, if three keep them. What lies on one is refused: it would not.

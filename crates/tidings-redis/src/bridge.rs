@@ -23,7 +23,6 @@
 mod counts;
 mod echoes;
 mod format;
-mod glob;
 mod inbox;
 mod mark;
 mod outwards;
@@ -45,6 +44,7 @@ use tidings_log::{
     Event, IdempotencyKey, Tail, Unavailable,
     cluster::{Cluster, ClusterError, Lease},
 };
+use tidings_net::Backoff;
 use tidings_topic::{Invalid, NewEvent};
 use tokio::{
     sync::Notify,
@@ -62,11 +62,9 @@ use self::{
     right::Right,
     session::Session,
 };
-use crate::connect::jittered;
 
-/// How long to wait before connecting again, at first and at last. Each is spread by half.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// How long to wait before connecting again.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// How long a bridge may take to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -244,7 +242,7 @@ async fn acquire(shared: &Shared) -> Lease {
 async fn connections(shared: &Arc<Shared>) -> Infallible {
     let bridge = &shared.settings;
     let mut outwards = Outwards::start(shared).await;
-    let mut pause = FIRST_PAUSE;
+    let mut retry = RETRY;
     let mut lost_at: Option<Instant> = None;
     loop {
         match Session::open(shared).await {
@@ -257,7 +255,7 @@ async fn connections(shared: &Arc<Shared>) -> Infallible {
                         tracing::warn!(%bridge, millis, "the bridge listens again; what was published meanwhile is lost");
                     }
                 }
-                pause = FIRST_PAUSE;
+                retry.succeeded();
                 let problem = session.serve(&mut outwards).await;
                 lost_at = Some(Instant::now());
                 add(&shared.counts.connections_lost, 1);
@@ -271,7 +269,6 @@ async fn connections(shared: &Arc<Shared>) -> Infallible {
                 }
             }
         }
-        sleep(jittered(pause)).await;
-        pause = (pause * 2).min(LAST_PAUSE);
+        sleep(retry.failed()).await;
     }
 }

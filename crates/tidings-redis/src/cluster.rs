@@ -12,30 +12,23 @@ mod watching;
 
 use std::{
     collections::{BTreeSet, HashMap},
+    convert::Infallible,
     fmt,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
-use redis::{
-    FromRedisValue, RedisError, Script,
-    aio::{MultiplexedConnection, PubSub},
-};
+use redis::{FromRedisValue, PushInfo, PushKind, RedisError, Script, Value, aio::MultiplexedConnection};
 use tidings_log::cluster::{Cluster, ClusterError, Lease, Messages, Watch};
 use tokio::{
-    sync::{broadcast, watch},
+    sync::{Notify, broadcast, watch},
     task::AbortHandle,
-    time::{interval, sleep, timeout},
+    time::{interval, sleep},
 };
 
 use self::watching::RedisWatch;
-use crate::{
-    Connector, RedisSettings,
-    connect::{RESPONSE_TIME_MAX, RETRY_TIME_MAX, RETRY_TIME_MIN, jittered},
-    line::Line,
-};
+use crate::{Connector, RedisSettings, connect::RETRY, line::Line};
 
 /// Most messages of one channel that wait for a listener, rounded up to a power of two. Beyond, it loses the oldest.
 const MESSAGES_MAX: usize = 1_024;
@@ -82,7 +75,7 @@ impl RedisCluster {
     pub async fn open(settings: &RedisSettings) -> Result<Self, ClusterError> {
         let parts = ["lease:", "fence", "values", "until", "names", "changes", "messages"];
         let shared = Arc::new(Shared {
-            connector: Connector::new(settings.url.clone(), format!("{{{}}}", settings.name)),
+            connector: Connector::new(settings.url.clone(), format!("{{{}}}", settings.name), "cluster"),
             keys: parts.map(|part| format!("{{{}}}:cluster:{part}", settings.name)),
             line: Line::new(),
             bell: watch::Sender::new(()),
@@ -186,7 +179,9 @@ struct Found {
 /// Two connections, the second subscribed to both channels.
 struct Connections {
     commands: MultiplexedConnection,
-    subscriptions: PubSub,
+    subscriptions: MultiplexedConnection,
+    /// Notified when the second one has ended.
+    ended: Arc<Notify>,
 }
 
 impl Shared {
@@ -256,75 +251,68 @@ impl Shared {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn connect(&self) -> Result<Connections, String> {
+    async fn connect(self: &Arc<Self>) -> Result<Connections, String> {
         let commands = self.connector.open().await.map_err(|error| error.to_string())?;
-        let mut subscriptions = self.connector.subscriber().await.map_err(|error| error.to_string())?;
+        let ended = Arc::new(Notify::new());
+        let receive = {
+            let (shared, ended) = (Arc::clone(self), Arc::clone(&ended));
+            move |push: PushInfo| {
+                match push.kind {
+                    PushKind::Disconnection => ended.notify_one(),
+                    PushKind::Message => shared.receive(&push.data),
+                    _ => {}
+                }
+                Ok::<_, Infallible>(())
+            }
+        };
+        let subscriptions = self.connector.open_hearing(receive).await;
+        let mut subscriptions = subscriptions.map_err(|error| error.to_string())?;
         let [.., changes, messages] = &self.keys;
-        let subscribed = timeout(RESPONSE_TIME_MAX, subscriptions.subscribe(&[changes, messages])).await;
-        subscribed.map_err(|_| "no answer to SUBSCRIBE".to_owned())?.map_err(|error| error.to_string())?;
-        Ok(Connections { commands, subscriptions })
+        subscriptions.subscribe(&[changes, messages]).await.map_err(|error| error.to_string())?;
+        Ok(Connections { commands, subscriptions, ended })
     }
 
     /// Stays connected, until it is aborted.
-    async fn keep(&self, first: Connections) {
+    async fn keep(self: Arc<Self>, first: Connections) {
         let mut connections = Some(first);
         let mut number = 0;
-        let mut retry = RETRY_TIME_MIN;
+        let mut retry = RETRY;
         loop {
             let connected = match connections.take() {
                 Some(connections) => Ok(connections),
                 None => self.connect().await,
             };
             let problem = match connected {
-                Ok(Connections { commands, subscriptions }) => {
+                Ok(Connections { commands, subscriptions, ended }) => {
                     number += 1;
-                    retry = RETRY_TIME_MIN;
+                    retry.succeeded();
                     self.line.put_up(commands, number);
                     self.bell.send_replace(());
                     tokio::select! {
-                        problem = self.hear(subscriptions) => problem,
+                        problem = ping(subscriptions) => problem,
+                        () = ended.notified() => "the connection for subscriptions ended".to_owned(),
                         () = self.line.broken_off(number) => "the connection failed".to_owned(),
                     }
                 }
                 Err(problem) => problem,
             };
-            // Of tries that fail one after the other only the first is told.
-            if retry == RETRY_TIME_MIN {
+            // Of attempts that fail one after the other only the first is logged.
+            if retry.failures() == 0 {
                 tracing::warn!(redis = %self.connector, problem, "the cluster cannot be reached; trying again");
             }
             self.line.take_down(problem);
-            sleep(jittered(retry)).await;
-            retry = (2 * retry).min(RETRY_TIME_MAX);
+            sleep(retry.failed()).await;
         }
     }
 
-    /// Hears what comes by the channels until the connection ends, and says why.
-    async fn hear(&self, subscriptions: PubSub) -> String {
-        let (mut asking, mut letters) = subscriptions.split();
-        let hearing = async {
-            while let Some(letter) = letters.next().await {
-                if letter.get_channel_name() == self.keys[6] {
-                    self.deliver(letter.get_payload_bytes());
-                } else {
-                    self.changed.send(String::from_utf8_lossy(letter.get_payload_bytes()).into()).ok();
-                }
-            }
-            "the connection for subscriptions ended".to_owned()
-        };
-        let pinging = async {
-            let mut turns = interval(PING_INTERVAL);
-            loop {
-                turns.tick().await;
-                match timeout(RESPONSE_TIME_MAX, asking.ping::<redis::Value>()).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => break error.to_string(),
-                    Err(_) => break "the connection for subscriptions does not answer".to_owned(),
-                }
-            }
-        };
-        tokio::select! {
-            problem = hearing => problem,
-            problem = pinging => problem,
+    /// Takes a message of one of the two channels.
+    fn receive(&self, data: &[Value]) {
+        let [Value::BulkString(channel), Value::BulkString(payload)] = data else { return };
+        let [.., changes, messages] = &self.keys;
+        if channel == messages.as_bytes() {
+            self.deliver(payload);
+        } else if channel == changes.as_bytes() {
+            self.changed.send(String::from_utf8_lossy(payload).into()).ok();
         }
     }
 
@@ -333,6 +321,17 @@ impl Shared {
         let Some((channel, message)) = opened(letter) else { return };
         if let Some(listeners) = self.channels().get(channel) {
             listeners.send(message.into()).ok();
+        }
+    }
+}
+
+/// Asks a connection again and again whether it is there, and says when it is not.
+async fn ping(mut connection: MultiplexedConnection) -> String {
+    let mut turns = interval(PING_INTERVAL);
+    loop {
+        turns.tick().await;
+        if let Err(error) = redis::cmd("PING").query_async::<Value>(&mut connection).await {
+            return error.to_string();
         }
     }
 }

@@ -10,12 +10,12 @@ use std::{convert::Infallible, fmt, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, RedisConnectionInfo, RedisError, TlsCertificates,
-    aio::{MultiplexedConnection, PubSub},
+    PushInfo, RedisConnectionInfo, RedisError, TlsCertificates, aio::MultiplexedConnection,
     from_redis_value_ref,
 };
+use tidings_net::Backoff;
 
-use crate::{Address, RedisUrl, Servers, url::Tls};
+use crate::{Address, RedisUrl, Servers, Tls};
 
 /// How long a connection may take to be there, finding the server and getting in included.
 pub(crate) const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -23,9 +23,11 @@ pub(crate) const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a command may take to be answered, unless it is one that waits.
 pub(crate) const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// The first and the longest time between two tries to connect, before they are [jittered].
-pub(crate) const RETRY_TIME_MIN: Duration = Duration::from_millis(50);
+/// The longest time between two attempts to connect.
 pub(crate) const RETRY_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// The time between two attempts to connect.
+pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_millis(50), RETRY_TIME_MAX);
 
 /// The part of [`CONNECT_TIME_MAX`] that one server may take, so that a silent Sentinel does not use up the time of the others.
 const ONE_SERVER_TIME_MAX: Duration = Duration::from_secs(1);
@@ -36,6 +38,7 @@ pub struct Connector {
     url: RedisUrl,
     /// Any key of the slot that is meant, if there are slots.
     key: String,
+    role: &'static str,
 }
 
 /// There is no connection, for a reason that is told to people.
@@ -47,14 +50,16 @@ pub struct Unreachable {
 }
 
 impl Connector {
-    /// Connections to where this key is, or would be.
-    pub fn new(url: RedisUrl, key: impl Into<String>) -> Self {
-        Self { url, key: key.into() }
+    /// Connections to where this key is, or would be. Redis shows them as `tidings:` and this role in its CLIENT LIST.
+    pub fn new(url: RedisUrl, key: impl Into<String>, role: &'static str) -> Self {
+        Self { url, key: key.into(), role }
     }
 
     /// Whether there is a server now that has the key, lets us in and answers.
     pub async fn check(&self) -> Result<(), Unreachable> {
-        self.open().await.map(drop)
+        let mut connection = self.open().await?;
+        let answered = cmd("PING", &[]).query_async::<redis::Value>(&mut connection).await;
+        answered.map(drop).map_err(|error| self.unreachable(error.to_string()))
     }
 
     /// A connection whose commands are answered within [`RESPONSE_TIME_MAX`], or fail.
@@ -67,16 +72,7 @@ impl Connector {
         &self,
         response_time_max: Duration,
     ) -> Result<MultiplexedConnection, Unreachable> {
-        self.in_time(async {
-            let client = self.client().await?;
-            Ok(client.get_multiplexed_async_connection_with_config(&config(response_time_max)).await?)
-        })
-        .await
-    }
-
-    /// A connection for subscriptions.
-    pub(crate) async fn subscriber(&self) -> Result<PubSub, Unreachable> {
-        self.in_time(async { Ok(self.client().await?.get_async_pubsub().await?) }).await
+        self.in_time(async { self.connect(&self.client().await?, &config(response_time_max)).await }).await
     }
 
     /// A connection for commands and subscriptions alike (RESP3, which Redis speaks since version 6). `hear` is called with whatever the server
@@ -90,9 +86,21 @@ impl Connector {
             let login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
             let config = config(RESPONSE_TIME_MAX).set_push_sender(hear);
             let client = Client::open(info.set_redis_settings(login))?;
-            Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+            self.connect(&client, &config).await
         })
         .await
+    }
+
+    /// Connects and gives the connection its name. A server that refuses the name is used without.
+    async fn connect(
+        &self,
+        client: &Client,
+        config: &AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, Problem> {
+        let mut connection = client.get_multiplexed_async_connection_with_config(config).await?;
+        let name = format!("tidings:{}", self.role);
+        cmd("CLIENT", &["SETNAME", &name]).query_async::<redis::Value>(&mut connection).await.ok();
+        Ok(connection)
     }
 
     async fn in_time<T>(
@@ -105,7 +113,11 @@ impl Connector {
             Ok(Err(Problem(problem))) => problem,
             Err(_) => format!("no answer within {} s", CONNECT_TIME_MAX.as_secs()),
         };
-        Err(Unreachable { servers: self.url.to_string(), problem })
+        Err(self.unreachable(problem))
+    }
+
+    fn unreachable(&self, problem: String) -> Unreachable {
+        Unreachable { servers: self.url.to_string(), problem }
     }
 
     /// A client of the server that has the key now.
@@ -114,6 +126,9 @@ impl Connector {
         let login = login(user, password).set_db(self.url.database.into());
         let address = match &self.url.servers {
             Servers::Single(address) => address.clone(),
+            Servers::Socket(path) => {
+                return Ok(Client::open(info(ConnectionAddr::Unix(path.clone()), login)?)?);
+            }
             Servers::Sentinel { sentinels, service, user, password } => {
                 let login = crate::connect::login(user.as_deref(), password.as_deref());
                 self.first_answer(sentinels, &login, Some(service)).await?
@@ -135,7 +150,7 @@ impl Connector {
             let answered = tokio::time::timeout(ONE_SERVER_TIME_MAX, async {
                 let client = self.client_of(server, login.clone())?;
                 let config = config(ONE_SERVER_TIME_MAX);
-                let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+                let mut connection = self.connect(&client, &config).await?;
                 match service {
                     Some(service) => master_of(service, &mut connection).await,
                     None => owner_of(&self.key, &mut connection, server).await,
@@ -187,10 +202,16 @@ async fn owner_of(key: &str, node: &mut MultiplexedConnection, asked: &Address) 
     Err(Problem(format!("no node of the cluster has the slot {slot}")))
 }
 
-/// A time somewhere between half of this one and one and a half of it.
-pub(crate) fn jittered(time: Duration) -> Duration {
-    let random = getrandom::u32().expect("the system gives random numbers");
-    time.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX))
+/// By which policy the server drops keys when its memory is full, if it tells. Providers often refuse CONFIG, and users
+/// with permissions of their own may have neither command.
+pub(crate) async fn eviction_policy(connection: &mut MultiplexedConnection) -> Option<String> {
+    let told: Result<Vec<String>, _> =
+        cmd("CONFIG", &["GET", "maxmemory-policy"]).query_async(connection).await;
+    if let Ok([_, policy]) = told.as_deref() {
+        return Some(policy.clone());
+    }
+    let told: String = cmd("INFO", &["memory"]).query_async(connection).await.ok()?;
+    told.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(str::to_owned)
 }
 
 /// What went wrong, in words for people.

@@ -50,7 +50,7 @@ use self::{
     scripts::Script,
     tail::RedisTail,
 };
-use crate::{Connector, InvalidRedisUrl, RedisUrl};
+use crate::{Connector, InvalidUrl, RedisUrl};
 
 /// Where a log is, and how much it keeps.
 #[derive(Clone, Debug)]
@@ -72,14 +72,14 @@ impl RedisSettings {
     pub const NAME_BYTES_MAX: usize = 100;
 
     /// What a URL says of a store: `name=…` and `wait=N`, beside what [`RedisUrl`] knows.
-    pub fn from_url(mut url: RedisUrl, limits: MemoryLimits) -> Result<Self, InvalidRedisUrl> {
-        let name = url.take("name")?.unwrap_or_else(|| Self::NAME_DEFAULT.to_owned());
+    pub fn from_url(mut url: RedisUrl, limits: MemoryLimits) -> Result<Self, InvalidUrl> {
+        let name = url.parameters.take("name")?.unwrap_or_else(|| Self::NAME_DEFAULT.to_owned());
         let fits = (1..=Self::NAME_BYTES_MAX).contains(&name.len());
         if !fits || name.contains(['{', '}']) || name.contains(char::is_control) {
-            return Err(InvalidRedisUrl::parameter("name", "should be 1 to 100 characters, without braces"));
+            return Err(InvalidUrl::parameter("name", "should be 1 to 100 characters, without braces"));
         }
-        let wait_replicas = url.take_parsed("wait", "a number of replicas")?.unwrap_or_default();
-        url.refuse_the_rest(&["name", "wait", "ca", "cert", "cert_key"])?;
+        let wait_replicas = url.parameters.take_parsed("wait", "a number of replicas")?.unwrap_or_default();
+        url.parameters.refuse_the_rest(&["name", "wait", "ca", "cert", "cert_key"])?;
         Ok(Self { url, name, wait_replicas, limits })
     }
 }
@@ -119,7 +119,7 @@ impl RedisLog {
     }
 
     async fn open_at(settings: RedisSettings, clock: Option<Clock>) -> Result<Self, Unavailable> {
-        let connector = Connector::new(settings.url.clone(), format!("{{{}}}", settings.name));
+        let connector = Connector::new(settings.url.clone(), format!("{{{}}}", settings.name), "log");
         let shared = Arc::new(Shared::new(connector, settings, clock));
         let keeper = shared.open().await?;
         Ok(Self(Arc::new(Handle { shared, keeper })))
@@ -267,7 +267,7 @@ impl Shared {
 mod tests {
     use super::*;
 
-    fn settings(url: &str) -> Result<RedisSettings, InvalidRedisUrl> {
+    fn settings(url: &str) -> Result<RedisSettings, InvalidUrl> {
         RedisSettings::from_url(url.parse()?, MemoryLimits::default())
     }
 

@@ -3,27 +3,27 @@
 //! | spelling | meaning |
 //! |---|---|
 //! | `redis://[user[:password]@]host[:6379][/database]` | a single server |
+//! | `redis+unix://[user[:password]@]/path[?db=database]`, or `unix://…` | a single server, through a Unix socket |
 //! | `redis+sentinel://[user[:password]@]host[:26379][,host…]/service[/database]` | whichever server the Sentinels call the master of that service |
 //! | `redis+cluster://[user[:password]@]host[:6379][,host…]` | a Redis Cluster; the hosts are where to ask first |
 //!
-//! With `rediss` in place of `redis` every connection is TLS. Users, passwords and service names are percent-decoded; `redis://:password@host` is
-//! a password without a user. Parameters that belong to connections, and to nothing else:
+//! With `rediss` in place of `redis` every connection is TLS. Users, passwords, service names and paths are percent-decoded;
+//! `redis://:password@host` is a password without a user. Parameters that belong to connections, and to nothing else:
 //!
 //! | parameter | meaning |
 //! |---|---|
 //! | `ca=FILE` | trust the certificates of this PEM file instead of those of the system |
 //! | `cert=FILE&cert_key=FILE` | show this certificate (PEM) |
 //! | `sentinel_user=…&sentinel_password=…` | how to get in with the Sentinels, if they ask |
+//! | `user=…&pass=…` | with a Unix socket: how to get in, as other clients spell it |
 //!
-//! All other parameters are for whoever was given the URL (the log, the bridge): they [take](RedisUrl::take) what they know, and
-//! [refuse](RedisUrl::refuse_the_rest) the rest, so that a misspelt parameter is never ignored.
+//! All other parameters are for whoever was given the URL (the log, the bridge), who
+//! [takes](Parameters::take) what it knows, and [refuses](Parameters::refuse_the_rest) the rest.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use percent_encoding::percent_decode_str;
-
-/// Most hosts in one URL.
-const HOSTS_MAX: usize = 64;
+use tidings_net::{Address, InvalidUrl, Login, Parameters, ServerUrl, Tls};
 
 /// A parsed URL. How it is spelled stands in `docs/scaling-out.md`. Neither `Debug` nor `Display` shows passwords.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,14 +39,16 @@ pub struct RedisUrl {
     /// The number of the database; 0 in a Redis Cluster.
     pub database: u32,
     /// Parameters that nobody has taken yet.
-    parameters: Vec<(String, String)>,
+    pub parameters: Parameters,
 }
 
-/// Where to connect.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Where to connect. `Debug` shows no password.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Servers {
     /// A single server.
     Single(Address),
+    /// A single server that listens on this Unix socket.
+    Socket(PathBuf),
     /// Sentinels that know which server is the master of a service.
     Sentinel {
         /// The Sentinels, in the order in which they are asked.
@@ -62,254 +64,142 @@ pub enum Servers {
     Cluster(Vec<Address>),
 }
 
-/// A host and a port.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Address {
-    /// A name or an address; IPv6 without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
-
-/// How TLS is spoken.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Tls {
-    /// PEM file of the certificates to trust instead of those of the system.
-    pub trusted: Option<PathBuf>,
-    /// PEM files of our own certificate and its key.
-    pub own: Option<(PathBuf, PathBuf)>,
-}
-
-/// Why a URL is none of Redis. It never repeats the URL, which may hold a password.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this Redis URL cannot be used: {0}")]
-pub struct InvalidRedisUrl(String);
-
-impl InvalidRedisUrl {
-    /// For whoever takes parameters: this one cannot be meant so.
-    pub fn parameter(name: &str, problem: impl fmt::Display) -> Self {
-        Self(format!("the parameter {name} {problem}"))
-    }
-}
-
-impl RedisUrl {
-    /// The value of a parameter, which counts as known from now on. One that is there twice is an error.
-    pub fn take(&mut self, name: &str) -> Result<Option<String>, InvalidRedisUrl> {
-        let mut value = None;
-        while let Some(at) = self.parameters.iter().position(|(key, _)| key == name) {
-            if value.replace(self.parameters.remove(at).1).is_some() {
-                return Err(InvalidRedisUrl::parameter(name, "is there twice"));
-            }
-        }
-        Ok(value)
-    }
-
-    /// The value of a parameter, read as whatever is wanted.
-    pub fn take_parsed<T>(&mut self, name: &str, what: &str) -> Result<Option<T>, InvalidRedisUrl>
-    where
-        T: FromStr,
-    {
-        let Some(text) = self.take(name)? else { return Ok(None) };
-        let parsed = text.parse();
-        parsed
-            .map(Some)
-            .map_err(|_| InvalidRedisUrl::parameter(name, format!("is {text:?} and should be {what}")))
-    }
-
-    /// An error if a parameter is left that nobody took. `known` is for that error: what there could have been.
-    pub fn refuse_the_rest(&self, known: &[&str]) -> Result<(), InvalidRedisUrl> {
-        let Some((name, _)) = self.parameters.first() else { return Ok(()) };
-        Err(InvalidRedisUrl(format!(
-            "nothing is known of a parameter {name:?}; there are {}",
-            known.join(", ")
-        )))
-    }
-}
+/// The port of a server, and that of a Sentinel.
+const PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
 
 impl FromStr for RedisUrl {
-    type Err = InvalidRedisUrl;
+    type Err = InvalidUrl;
 
-    fn from_str(text: &str) -> Result<Self, InvalidRedisUrl> {
-        let (scheme, rest) =
-            text.split_once("://").ok_or_else(|| invalid("it has no scheme, as in redis://host"))?;
-        let (kind, is_tls) = match scheme {
-            "redis" => (Kind::Single, false),
-            "rediss" => (Kind::Single, true),
-            "redis+sentinel" => (Kind::Sentinel, false),
-            "rediss+sentinel" => (Kind::Sentinel, true),
-            "redis+cluster" => (Kind::Cluster, false),
-            "rediss+cluster" => (Kind::Cluster, true),
-            other => {
-                return Err(invalid(format!(
-                    "the scheme {other} is none of redis, redis+sentinel and redis+cluster, or the same with rediss"
-                )));
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let url: ServerUrl = text.parse()?;
+        let is_tls = url.scheme.starts_with("rediss");
+        let kind = match &*url.scheme {
+            "redis" | "rediss" => Kind::Single,
+            "redis+unix" | "unix" => Kind::Socket,
+            "redis+sentinel" | "rediss+sentinel" => Kind::Sentinel,
+            "redis+cluster" | "rediss+cluster" => Kind::Cluster,
+            _ => {
+                return Err(InvalidUrl::new(
+                    "the scheme is none of redis, redis+unix, redis+sentinel and redis+cluster, or the same with rediss",
+                ));
             }
         };
-        let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        // A password may hold an @ that nobody encoded; a host never does.
-        let (login, hosts) = match authority.rsplit_once('@') {
-            Some((login, hosts)) => (Some(login), hosts),
-            None => (None, authority),
-        };
-        let (user, password) = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
-            Some((user, password)) => (decoded("user", user)?, decoded("password", password)?),
-            None => (None, None),
-        };
-        if user.is_some() && password.is_none() {
-            return Err(invalid(
-                "it names a user without a password; a password alone is written redis://:password@host",
-            ));
-        }
-        let parameters = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        let mut url = Self {
-            servers: Servers::Cluster(Vec::new()),
-            tls: None,
-            user,
-            password,
-            database: 0,
-            parameters,
-        };
-        url.tls = url.take_tls(is_tls)?;
-        let hosts = addresses(hosts, kind.default_port())?;
-        let path = path.strip_suffix('/').unwrap_or(path);
-        url.servers = match kind {
+        let mut parameters = url.parameters.clone();
+        let tls = parameters.take_tls(is_tls, "write rediss in place of redis")?;
+        let (user, password) = login(&url, kind, &mut parameters)?;
+        let path = url.path.strip_suffix('/').unwrap_or(&url.path);
+        let (servers, database) = match kind {
             Kind::Single => {
-                url.database = database(path)?;
-                let [address] = <[Address; 1]>::try_from(hosts).map_err(|_| {
-                    invalid("it names several hosts; that is for redis+sentinel and redis+cluster")
+                let [address] = <[Address; 1]>::try_from(url.addresses(PORT)?).map_err(|_| {
+                    InvalidUrl::new("it names several hosts; that is for redis+sentinel and redis+cluster")
                 })?;
-                Servers::Single(address)
+                (Servers::Single(address), database(path)?)
+            }
+            Kind::Socket => {
+                let path = decoded("path", path)?.filter(|_| url.addresses(PORT).is_err());
+                let path = path.ok_or_else(|| {
+                    InvalidUrl::new("it names no socket, as in redis+unix:///run/redis/redis.sock")
+                })?;
+                let database = parameters.take_parsed("db", "the number of a database")?;
+                (Servers::Socket(PathBuf::from(format!("/{path}"))), database.unwrap_or_default())
             }
             Kind::Sentinel => {
+                let sentinels = url.addresses(SENTINEL_PORT)?;
                 let (service, number) = path.split_once('/').unwrap_or((path, ""));
-                url.database = database(number)?;
                 let service = decoded("service", service)?.ok_or_else(|| {
-                    invalid("it does not name the service, as in redis+sentinel://host/service")
+                    InvalidUrl::new("it does not name the service, as in redis+sentinel://host/service")
                 })?;
-                let (user, password) = (url.take("sentinel_user")?, url.take("sentinel_password")?);
-                Servers::Sentinel { sentinels: hosts, service, user, password }
+                let user = parameters.take("sentinel_user")?;
+                let password = parameters.take("sentinel_password")?;
+                (Servers::Sentinel { sentinels, service, user, password }, database(number)?)
             }
             Kind::Cluster => {
                 if database(path)? != 0 {
-                    return Err(invalid("a Redis Cluster has one database only"));
+                    return Err(InvalidUrl::new("a Redis Cluster has one database only"));
                 }
-                Servers::Cluster(hosts)
+                (Servers::Cluster(url.addresses(PORT)?), 0)
             }
         };
-        Ok(url)
+        Ok(Self { servers, tls, user, password, database, parameters })
     }
 }
 
-impl RedisUrl {
-    fn take_tls(&mut self, is_tls: bool) -> Result<Option<Tls>, InvalidRedisUrl> {
-        let trusted = self.take("ca")?.map(PathBuf::from);
-        let own = match (self.take("cert")?, self.take("cert_key")?) {
-            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
-            (None, None) => None,
-            _ => return Err(invalid("cert and cert_key come together")),
-        };
-        let tls = Tls { trusted, own };
-        if !is_tls && tls != Tls::default() {
-            return Err(invalid("ca, cert and cert_key are for TLS: write rediss in place of redis"));
-        }
-        Ok(is_tls.then_some(tls))
-    }
-}
-
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Single,
+    Socket,
     Sentinel,
     Cluster,
 }
 
-impl Kind {
-    fn default_port(self) -> u16 {
-        match self {
-            Self::Single | Self::Cluster => 6379,
-            Self::Sentinel => 26379,
-        }
+/// The user and the password, as far as there are any.
+fn login(
+    url: &ServerUrl,
+    kind: Kind,
+    parameters: &mut Parameters,
+) -> Result<(Option<String>, Option<String>), InvalidUrl> {
+    let given = |text: String| (!text.is_empty()).then_some(text);
+    let (mut user, mut password) = match url.login.clone() {
+        Some(Login { user, password }) => (given(user), password.and_then(given)),
+        None => (None, None),
+    };
+    if kind == Kind::Socket {
+        user = parameters.take("user")?.or(user);
+        password = parameters.take("pass")?.or(password);
     }
+    if user.is_some() && password.is_none() {
+        return Err(InvalidUrl::new(
+            "it names a user without a password; a password alone is written redis://:password@host",
+        ));
+    }
+    Ok((user, password))
 }
 
-fn invalid(problem: impl Into<String>) -> InvalidRedisUrl {
-    InvalidRedisUrl(problem.into())
-}
-
-fn decoded(what: &str, text: &str) -> Result<Option<String>, InvalidRedisUrl> {
-    let decoded =
-        percent_decode_str(text).decode_utf8().map_err(|_| invalid(format!("the {what} is not UTF-8")))?;
+fn decoded(what: &str, text: &str) -> Result<Option<String>, InvalidUrl> {
+    let decoded = percent_decode_str(text).decode_utf8();
+    let decoded = decoded.map_err(|_| InvalidUrl::new(format!("the {what} is not UTF-8")))?;
     Ok((!decoded.is_empty()).then(|| decoded.into_owned()))
 }
 
-fn database(text: &str) -> Result<u32, InvalidRedisUrl> {
+fn database(text: &str) -> Result<u32, InvalidUrl> {
     if text.is_empty() {
         return Ok(0);
     }
-    text.parse().map_err(|_| invalid(format!("{text:?} is not the number of a database")))
-}
-
-fn addresses(text: &str, default_port: u16) -> Result<Vec<Address>, InvalidRedisUrl> {
-    let addresses: Vec<_> =
-        text.split(',').map(|one| address(one, default_port)).collect::<Result<_, _>>()?;
-    if addresses.len() > HOSTS_MAX {
-        return Err(invalid(format!("it names {} hosts; {HOSTS_MAX} are the most", addresses.len())));
-    }
-    Ok(addresses)
-}
-
-fn address(text: &str, default_port: u16) -> Result<Address, InvalidRedisUrl> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) =
-                rest.split_once(']').ok_or_else(|| invalid("an IPv6 address is written in brackets"))?;
-            (host, rest.strip_prefix(':'))
-        }
-        None => match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
-    };
-    if host.is_empty() {
-        return Err(invalid("it names no host"));
-    }
-    let port = port.map_or(Ok(default_port), str::parse);
-    let port = port.map_err(|_| invalid(format!("what follows {host} is not a port")))?;
-    Ok(Address { host: host.to_owned(), port })
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
-    }
+    text.parse().map_err(|_| InvalidUrl::new("what follows the last / is not the number of a database"))
 }
 
 /// The servers, without secrets and parameters.
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, hosts, service) = match &self.servers {
-            Servers::Single(address) => ("", std::slice::from_ref(address), None),
-            Servers::Sentinel { sentinels, service, .. } => ("+sentinel", &sentinels[..], Some(service)),
-            Servers::Cluster(nodes) => ("+cluster", &nodes[..], None),
-        };
-        let hosts: Vec<_> = hosts.iter().map(Address::to_string).collect();
-        write!(f, "redis{}{kind}://{}", if self.tls.is_some() { "s" } else { "" }, hosts.join(","))?;
-        if let Some(service) = service {
-            write!(f, "/{service}")?;
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        write!(f, "{scheme}{:?}", self.servers)?;
+        match &self.servers {
+            _ if self.database == 0 => Ok(()),
+            Servers::Socket(_) => write!(f, "?db={}", self.database),
+            _ => write!(f, "/{}", self.database),
         }
-        if self.database != 0 {
-            write!(f, "/{}", self.database)?;
-        }
-        Ok(())
     }
 }
 
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RedisUrl({self})")
+    }
+}
+
+/// What follows `redis` in a URL, as in `+sentinel://host:26379/service`.
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |hosts: &[Address]| hosts.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
+        match self {
+            Self::Single(address) => write!(f, "://{address}"),
+            Self::Socket(path) => write!(f, "+unix://{}", path.display()),
+            Self::Sentinel { sentinels, service, .. } => {
+                write!(f, "+sentinel://{}/{service}", list(sentinels))
+            }
+            Self::Cluster(nodes) => write!(f, "+cluster://{}", list(nodes)),
+        }
     }
 }
 
@@ -355,14 +245,19 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_nobody_knows_is_refused() {
-        let mut url = parse("redis://h?name=a&wait=1&nmae=b");
-        assert_eq!(url.take("name"), Ok(Some("a".to_owned())));
-        assert_eq!(url.take("name"), Ok(None));
-        assert_eq!(url.take_parsed::<u32>("wait", "a number"), Ok(Some(1)));
-        assert!(url.refuse_the_rest(&["name"]).unwrap_err().to_string().contains("nmae"));
-        assert!(parse("redis://h?wait=x").take_parsed::<u32>("wait", "a number").is_err());
-        assert!(parse("redis://h?a=1&a=2").take("a").is_err());
+    fn a_unix_socket_is_named_as_other_clients_name_it() {
+        for (text, login, database) in [
+            ("unix:///run/redis%20one.sock", (None, None), 0),
+            ("redis+unix://me:mine@/run/redis one.sock?db=2", (Some("me"), Some("mine")), 2),
+            ("redis+unix:///run/redis one.sock?db=2&user=me&pass=mine", (Some("me"), Some("mine")), 2),
+            ("redis+unix:///run/redis one.sock?pass=mine", (None, Some("mine")), 0),
+        ] {
+            let url = parse(text);
+            assert_eq!(url.servers, Servers::Socket("/run/redis one.sock".into()), "{text}");
+            assert_eq!((url.user.as_deref(), url.password.as_deref()), login, "{text}");
+            assert_eq!((url.database, url.parameters.refuse_the_rest(&[])), (database, Ok(())), "{text}");
+        }
+        assert_eq!(parse("unix://:p@/a/b?db=1").to_string(), "redis+unix:///a/b?db=1");
     }
 
     #[test]
@@ -371,7 +266,7 @@ mod tests {
             ["redis://u:hidden@h/1?password=hidden", "redis+sentinel://:hidden@h/s?sentinel_password=hidden"]
         {
             let url = parse(text);
-            assert!(!format!("{url} {url:?}").contains("hidden"));
+            assert!(!format!("{url} {url:?} {:?}", url.servers).contains("hidden"));
         }
         assert_eq!(
             parse("rediss+sentinel://u:p@a,[::2]:7/s/1").to_string(),
@@ -399,8 +294,14 @@ mod tests {
             "redis://[::1",
             "redis://a,,b",
             "redis://%ff:x@h",
+            "redis+unix://",
+            "redis+unix://host/run/redis.sock",
+            "redis+unix:///run/redis.sock?db=x",
+            "rediss+unix:///run/redis.sock",
+            "redis://h?user=a&pass=b",
         ] {
-            assert!(text.parse::<RedisUrl>().is_err(), "{text}");
+            let refused = text.parse().and_then(|url: RedisUrl| url.parameters.refuse_the_rest(&[]));
+            assert!(refused.is_err(), "{text}");
         }
     }
 }

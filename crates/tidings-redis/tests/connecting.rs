@@ -9,7 +9,7 @@ use tidings_redis::{Connector, RedisCluster, RedisLog, RedisUrl};
 use tidings_testkit::RedisServer;
 
 fn connector(url: &str) -> Connector {
-    Connector::new(url.parse::<RedisUrl>().expect("a URL"), "{tidings}")
+    Connector::new(url.parse::<RedisUrl>().expect("a URL"), "{tidings}", "test")
 }
 
 #[tokio::test]
@@ -68,6 +68,71 @@ async fn tls_is_spoken_with_who_is_trusted_and_trusts() {
     let log = support::open(&trusted).await;
     support::append(&log, "secret").await;
     assert_eq!(support::texts(&log).await, ["secret"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_works_through_a_unix_socket() {
+    let socket = tempfile::tempdir().unwrap();
+    let path = socket.path().join("redis one.sock");
+    let lines = [&*format!("unixsocket \"{}\"", path.display()), "requirepass pass"];
+    let server = RedisServer::start_with(&lines).await.unwrap();
+    let path = path.display().to_string().replace(' ', "%20");
+    for url in [format!("unix://:pass@{path}?db=1"), format!("redis+unix://{path}?pass=pass&db=1")] {
+        connector(&url).check().await.unwrap();
+    }
+    assert!(connector(&format!("unix://{path}")).check().await.is_err());
+    let url = format!("redis+unix://{path}?db=1&pass=pass");
+    let log = support::open(&url).await;
+    support::append(&log, "by socket").await;
+    assert_eq!(support::texts(&log).await, ["by socket"]);
+    let settings = support::settings(&url, MemoryLimits::default());
+    let cluster = RedisCluster::open(&settings).await.unwrap();
+    let mut messages = cluster.listen("a").await.unwrap();
+    cluster.send("a", b"1").await.unwrap();
+    assert_eq!(messages.next().await, Ok(b"1".to_vec()));
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_connection_has_a_name() {
+    let server = RedisServer::start().await.unwrap();
+    let settings = support::settings(&server.url(), MemoryLimits::default());
+    let _log = RedisLog::open(settings.clone()).await.unwrap();
+    let _cluster = RedisCluster::open(&settings).await.unwrap();
+    let clients = server.command(&["CLIENT", "LIST"]).await.unwrap();
+    let names: Vec<_> =
+        clients.lines().filter_map(|line| line.split(' ').find(|word| word.starts_with("name="))).collect();
+    for (name, count) in [("name=tidings:log", 2), ("name=tidings:cluster", 2), ("name=", 1)] {
+        assert_eq!(names.iter().filter(|one| **one == name).count(), count, "{name} {clients}");
+    }
+}
+
+/// Redis that drops keys when its memory is full drops events that it acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_evicts_keys_is_refused_and_the_setting_is_named() {
+    for forbidden in [&[][..], &["rename-command CONFIG \"\""]] {
+        let server =
+            RedisServer::start_with(&[&["maxmemory-policy volatile-lru"], forbidden].concat()).await.unwrap();
+        let refused = RedisLog::open(support::settings(&server.url(), MemoryLimits::default())).await;
+        let refused = refused.unwrap_err().to_string();
+        for part in ["maxmemory-policy is volatile-lru", "set maxmemory-policy to noeviction"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_begins_to_evict_keys_is_unhealthy_until_it_ends() {
+    let server = RedisServer::start().await.unwrap();
+    let log = support::open(&server.url()).await;
+    log.health().await.unwrap();
+    let set = async |policy| server.command(&["CONFIG", "SET", "maxmemory-policy", policy]).await.unwrap();
+    set("allkeys-lru").await;
+    server.command(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
+    let is_told = async || log.health().await.is_err_and(|error| error.to_string().contains("noeviction"));
+    support::until("the new connection is not trusted", is_told).await;
+    set("noeviction").await;
+    support::until("it is trusted again", async || log.health().await.is_ok()).await;
 }
 
 /// The permissions that `docs/scaling-out.md` names are enough, and there are none of others' keys.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::Subscription;
+use tidings_net::Spread;
 
 use crate::{NoRoom, problem::Problem, router::App};
 
@@ -19,7 +20,7 @@ pub(crate) fn shed(app: &App, parts: &Parts, problem: Problem) -> Response {
     if !is_native_event_source(parts) {
         return problem.into_response();
     }
-    let retry_millis = jittered(app.settings.retry_after_secs.saturating_mul(1_000), 1_000);
+    let retry_millis = spread_millis(app.settings.retry_after_secs).max(1_000);
     let body = format!(": the hub is full\nretry: {retry_millis}\n\n");
     let mut headers = Subscription::headers();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -39,7 +40,7 @@ pub(crate) fn shed_for_want_of_room(app: &App, parts: &Parts) -> Option<Response
 
 /// How long somebody is asked to wait, in seconds.
 pub(crate) fn retry_after_secs(app: &App) -> u64 {
-    jittered(app.settings.retry_after_secs, 1)
+    spread_millis(app.settings.retry_after_secs).div_ceil(1_000).max(1)
 }
 
 /// What Chromium and Firefox send, and hardly anybody else does.
@@ -54,9 +55,7 @@ fn is_native_event_source(parts: &Parts) -> bool {
         && !parts.headers.contains_key(header::AUTHORIZATION)
 }
 
-/// Between 50 % and 150 % of a time, at least `least`. Where the system has no randomness the time itself: jitter is then lost, and nothing else.
-fn jittered(time: u64, least: u64) -> u64 {
-    let share = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
-    let spread = Duration::from_millis(time).mul_f64(0.5 + share);
-    u64::try_from(spread.as_millis()).unwrap_or(time).max(least)
+/// Between 50 % and 150 % of so many seconds, in milliseconds.
+fn spread_millis(secs: u64) -> u64 {
+    u64::try_from(Spread::AROUND.of(Duration::from_secs(secs)).as_millis()).unwrap_or(u64::MAX)
 }

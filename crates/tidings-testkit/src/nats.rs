@@ -3,7 +3,7 @@
 mod nodes;
 
 use std::{
-    fs,
+    env, fs,
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -21,6 +21,8 @@ use crate::{PATIENCE, certificate, port::Port};
 
 pub use nodes::NatsNodes;
 
+/// Names another server than Debian's: the path of a `nats-server`.
+const VARIABLE: &str = "TIDINGS_NATS_SERVER";
 /// Where Debian puts the server, which is not in the path of every user.
 const DEBIAN: &str = "/usr/sbin/nats-server";
 
@@ -32,6 +34,7 @@ pub struct NatsServer {
     folder: TempDir,
     port: Port,
     options: Vec<String>,
+    has_jetstream: bool,
     running: Option<Child>,
 }
 
@@ -46,6 +49,30 @@ impl NatsServer {
         let mut server = Self::not_started(options)?;
         server.start_again()?;
         Ok(server)
+    }
+
+    /// A server without JetStream, until [`set_jetstream`](Self::set_jetstream) says otherwise.
+    pub fn start_without_jetstream() -> anyhow::Result<Self> {
+        let mut server = Self::not_started(&[])?;
+        server.set_jetstream(false);
+        server.start_again()?;
+        Ok(server)
+    }
+
+    /// Whether it has JetStream from its next start on.
+    pub fn set_jetstream(&mut self, has_jetstream: bool) {
+        self.has_jetstream = has_jetstream;
+    }
+
+    /// Whether the server under test is as new as those that its makers still repair: 2.11 or later, which
+    /// [`VARIABLE`] names.
+    pub fn is_current() -> bool {
+        let printed = Command::new(program()).arg("--version").output();
+        let printed = printed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let version = printed.unwrap_or_default();
+        let version = version.rsplit(" v").next().unwrap_or_default();
+        let mut numbers = version.split('.').map(|number| number.trim().parse::<u32>().unwrap_or_default());
+        (numbers.next(), numbers.next()) >= (Some(2), Some(11))
     }
 
     /// A server that speaks TLS alone, and only with those who show the certificate that lies in its [folder](Self::folder): `cert.pem`, with the key `key.pem`. It is
@@ -64,7 +91,7 @@ impl NatsServer {
     fn not_started(options: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("no folder for the store of nats-server")?;
         let options = options.iter().map(|line| (*line).to_owned()).collect();
-        Ok(Self { folder, port: Port::reserve()?, options, running: None })
+        Ok(Self { folder, port: Port::reserve()?, options, has_jetstream: true, running: None })
     }
 
     /// Starts it again on the same port, with what it stored.
@@ -73,11 +100,12 @@ impl NatsServer {
             bail!("this nats-server is running already");
         }
         let configuration = self.folder.path().join("nats.conf");
-        let mut lines = vec![
-            "host: 127.0.0.1".to_owned(),
-            format!("port: {}", self.port.number()),
-            format!("jetstream {{ store_dir: {:?}, max_file: 64GB, max_mem: 64MB }}", self.store()),
-        ];
+        let mut lines = vec!["host: 127.0.0.1".to_owned(), format!("port: {}", self.port.number())];
+        if self.has_jetstream {
+            let store = self.store();
+            let store = store.display();
+            lines.push(format!("jetstream {{ store_dir: \"{store}\", max_file: 64GB, max_mem: 64MB }}"));
+        }
         lines.extend(self.options.iter().cloned());
         fs::write(&configuration, lines.join("\n"))?;
         let mut child = Command::new(program())
@@ -200,6 +228,9 @@ impl Drop for Running {
 }
 
 fn program() -> PathBuf {
+    if let Some(named) = env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
+        return named.into();
+    }
     let debian = PathBuf::from(DEBIAN);
     if debian.is_file() { debian } else { "nats-server".into() }
 }

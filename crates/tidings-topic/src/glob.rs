@@ -1,7 +1,10 @@
 //! A family of topics in an operator's own words: `user-*`.
 
+mod pattern;
+
 use std::{fmt, str::FromStr};
 
+pub use self::pattern::Glob;
 use crate::Topic;
 
 /// Which topics a setting means, as in `private_topics = ["user-*"]`. `*` stands for any run of characters,
@@ -19,7 +22,7 @@ use crate::Topic;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct TopicGlob(Box<str>);
+pub struct TopicGlob(Glob);
 
 /// The text does not name a family of topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +45,7 @@ impl TopicGlob {
 
     /// Whether this topic is meant.
     pub fn matches(&self, topic: &Topic) -> bool {
-        matches(&self.0, topic.as_str())
+        self.0.matches(topic.as_str())
     }
 
     /// Whether one of these topics is meant.
@@ -52,28 +55,8 @@ impl TopicGlob {
 
     /// The text as it was written.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
-}
-
-/// The first piece stands at the beginning and the last at the end; those between may stand anywhere, each
-/// behind the one before. The leftmost place for each is as good as any other, so nothing is tried twice.
-fn matches(glob: &str, topic: &str) -> bool {
-    let mut pieces = glob.split('*');
-    let first = pieces.next().expect("a split has at least one piece");
-    let Some(last) = pieces.next_back() else {
-        return first == topic;
-    };
-    let Some(mut rest) = topic.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else {
-        return false;
-    };
-    for piece in pieces {
-        let Some(at) = rest.find(piece) else {
-            return false;
-        };
-        rest = &rest[at + piece.len()..];
-    }
-    true
 }
 
 impl FromStr for TopicGlob {
@@ -89,19 +72,19 @@ impl FromStr for TopicGlob {
         if text.chars().any(char::is_control) {
             return Err(ParseTopicGlobError::Control);
         }
-        Ok(Self(text.into()))
+        Ok(Self(Glob::of_stars(text)))
     }
 }
 
 impl fmt::Display for TopicGlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for TopicGlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TopicGlob({:?})", &*self.0)
+        write!(f, "TopicGlob({:?})", self.as_str())
     }
 }
 

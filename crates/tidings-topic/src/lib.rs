@@ -21,7 +21,7 @@ mod validate;
 
 pub use cursor::{Cursor, ParseCursorError};
 pub use event::{ConnectionId, Event, EventId, EventType, NewEvent, Topic};
-pub use glob::{ParseTopicGlobError, TopicGlob};
+pub use glob::{Glob, ParseTopicGlobError, TopicGlob};
 pub use grants::{Filter, Grants};
 pub use matcher::Matcher;
 pub use position::{Epoch, Position};

@@ -190,7 +190,7 @@ impl std::fmt::Debug for Bench {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bench")
             .field("scenarios", &self.scenarios)
-            .field("url", &self.url)
+            .field("url", &tidings_net::redacted(&self.url))
             .finish_non_exhaustive()
     }
 }

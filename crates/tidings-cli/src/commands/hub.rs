@@ -41,6 +41,6 @@ impl HubArgs {
 
 impl std::fmt::Debug for HubArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HubArgs").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("HubArgs").field("url", &tidings_net::redacted(&self.url)).finish_non_exhaustive()
     }
 }

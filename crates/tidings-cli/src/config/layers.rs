@@ -7,6 +7,8 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
 
+use tidings_net::redacted;
+
 use super::settings::{Kind, Preset, SETTINGS, STORE, Setting, setting};
 use crate::failure::Failure;
 
@@ -22,8 +24,8 @@ pub(crate) enum Source {
     Flag,
 }
 
-/// Everything that was said, each setting by its strongest source.
-#[derive(Clone, Debug)]
+/// Everything that was said, each setting by its strongest source. `Debug` shows no secret.
+#[derive(Clone)]
 pub(crate) struct Merged {
     values: BTreeMap<&'static str, (Source, Vec<String>)>,
     /// What the file is called in messages.
@@ -86,7 +88,7 @@ impl Merged {
         words
             .iter()
             .map(|word| {
-                let said = without_password(word);
+                let said = shown(name, word);
                 parse(word).map_err(|reason| self.refuse(name, &format!("`{said}` {reason}")))
             })
             .collect()
@@ -104,24 +106,18 @@ impl Merged {
     }
 }
 
-/// A word as it is told: the passwords of a URL are left out.
-pub(super) fn without_password(word: &str) -> Cow<'_, str> {
-    const PARAMETER: &str = "password=";
-    let Some((scheme, rest)) = word.split_once("://") else { return word.into() };
-    let (before, query) = rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
-    let login = before.rsplit_once('@').and_then(|(login, rest)| Some((login.split_once(':')?.0, rest)));
-    let mut told = match login {
-        Some((user, rest)) => format!("{scheme}://{user}:…@{rest}"),
-        None => format!("{scheme}://{before}"),
-    };
-    for (index, parameter) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
-        told.push(if index == 0 { '?' } else { '&' });
-        match parameter.split_once(PARAMETER) {
-            Some((name, _)) => told.extend([name, PARAMETER, "…"]),
-            None => told.push_str(parameter),
-        }
+/// A word as it is shown to people: without what may be a secret. A topic is none, and may look like a URL.
+pub(super) fn shown<'a>(setting: &str, word: &'a str) -> Cow<'a, str> {
+    if setting == "stream" { word.into() } else { redacted(word) }
+}
+
+impl fmt::Debug for Merged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values = self.values.iter().map(|(name, (source, words))| {
+            (name, (source, words.iter().map(|word| shown(name, word)).collect::<Vec<_>>()))
+        });
+        f.debug_map().entries(values).finish()
     }
-    told.into()
 }
 
 impl fmt::Display for Source {
@@ -136,7 +132,7 @@ impl fmt::Display for Source {
 }
 
 /// The flags and variables of all settings, as clap finds them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct SettingFlags {
     pub(crate) environment: Layer,
     pub(crate) flags: Layer,
@@ -158,6 +154,13 @@ impl SettingFlags {
             };
         }
         found
+    }
+}
+
+/// Without the words, among which are secrets.
+impl fmt::Debug for SettingFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SettingFlags").finish_non_exhaustive()
     }
 }
 

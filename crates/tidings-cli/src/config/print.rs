@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     access::Access,
-    layers::{Merged, without_password},
+    layers::{Merged, shown},
     retention::Retention,
     settings::{Kind, Preset, SETTINGS, Setting},
     values,
@@ -29,7 +29,7 @@ pub(super) fn to_toml(merged: &Merged, access: &Access, retention: &Retention) -
 }
 
 fn value(setting: &Setting, words: &[String]) -> toml::Value {
-    let text = |word: &String| toml::Value::String(without_password(word).into_owned());
+    let text = |word: &String| toml::Value::String(shown(setting.name, word).into_owned());
     match (setting.kind, words) {
         (Kind::Texts | Kind::Urls, words) => toml::Value::Array(words.iter().map(text).collect()),
         (kind, [word]) => {

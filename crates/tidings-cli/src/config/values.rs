@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
-use tidings_redis::{InvalidRedisUrl, bridge::BridgeSettings};
+use tidings_net::InvalidUrl;
+use tidings_redis::bridge::BridgeSettings;
 use url::Url;
 
 /// The word for "no limit".
@@ -113,7 +114,7 @@ pub(crate) fn public_url(word: &str) -> Result<Url, String> {
 
 /// A bridge to what applications publish on a Redis.
 pub(crate) fn bridge(word: &str) -> Result<BridgeSettings, String> {
-    word.parse().map_err(|error: InvalidRedisUrl| format!("is no bridge: {error}"))
+    word.parse().map_err(|error: InvalidUrl| format!("is no bridge: {error}"))
 }
 
 /// How the log is written.

@@ -13,6 +13,7 @@ use std::{
 use async_nats::jetstream::{consumer::DeliverPolicy, kv::Store as Bucket, stream::Stream};
 use async_trait::async_trait;
 use tidings_log::cluster::{Change, ClusterError, Watch};
+use tidings_net::Backoff;
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
@@ -20,7 +21,7 @@ use tokio::{
 
 use crate::{
     consumer::{Consumer, Place},
-    link::{Link, REQUEST_TIME, jittered},
+    link::{Link, REQUEST_TIME, RETRY},
 };
 
 use super::{
@@ -37,8 +38,6 @@ const SWEEP_KEYS_MAX: usize = 100;
 const PROBES: usize = 3;
 /// Opening is given up after so many failures.
 const OPENING_FAILURES_MAX: u32 = 5;
-/// The longest wait after a failure.
-const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// See the [module documentation](self).
 pub(crate) struct Replica {
@@ -62,7 +61,7 @@ struct Store {
     was_away: Option<(Instant, Duration)>,
     /// How often all keys were read.
     round: u64,
-    failures: u32,
+    retry: Backoff,
     reason: String,
     is_closed: bool,
 }
@@ -89,7 +88,7 @@ impl Replica {
             away_since: Some(now),
             was_away: None,
             round: 0,
-            failures: 0,
+            retry: RETRY,
             reason: "the state of the cluster has not been read yet".to_owned(),
             is_closed: false,
         };
@@ -122,7 +121,7 @@ impl Replica {
                 if store.away_since.is_none() {
                     return Ok(());
                 }
-                if store.failures >= OPENING_FAILURES_MAX {
+                if store.retry.failures() >= OPENING_FAILURES_MAX {
                     return Err(store.reason.clone());
                 }
             }
@@ -205,10 +204,11 @@ impl Store {
         self.entries.insert(key, Entry { value: value.content.into_owned(), number, revision, until, round });
     }
 
-    fn go_away(&mut self, reason: &str) {
+    /// Nobody can say anything now. Returns how long to wait before the next attempt.
+    fn go_away(&mut self, reason: &str) -> Duration {
         self.away_since.get_or_insert_with(Instant::now);
-        self.failures = self.failures.saturating_add(1);
         reason.clone_into(&mut self.reason);
+        self.retry.failed()
     }
 
     /// All keys were read anew.
@@ -216,7 +216,7 @@ impl Store {
         let round = self.round;
         self.entries.retain(|_, entry| entry.round == round);
         self.away_since = None;
-        self.failures = 0;
+        self.retry.succeeded();
     }
 }
 
@@ -228,13 +228,9 @@ pub(crate) async fn follow(replica: Arc<Replica>) {
             Ok(reason) | Err(reason) => reason,
         };
         tracing::debug!(reason, "the state of the cluster is read anew");
-        let failures = {
-            let mut store = replica.store();
-            store.go_away(&reason);
-            store.failures
-        };
+        let wait = replica.store().go_away(&reason);
         replica.bell.send_replace(());
-        sleep(jittered((Duration::from_millis(25) * 2_u32.pow(failures.min(10))).min(RETRY_WAIT_MAX))).await;
+        sleep(wait).await;
     }
 }
 

@@ -8,9 +8,9 @@
 use std::{sync::Arc, time::Duration};
 
 use tidings_log::{Event, Tail, TailItem, Topic};
+use tidings_net::Spread;
 
 use super::{Shared, inbox::Message};
-use crate::connect::jittered;
 
 /// Bytes of the log that are looked at before what was found is sent.
 const PAGE_BYTES: usize = 256 << 10;
@@ -42,7 +42,7 @@ impl Outwards {
             let Some(tail) = &mut self.tail else {
                 self.tail = self.shared.door.tail().await.ok();
                 if self.tail.is_none() {
-                    tokio::time::sleep(jittered(PAUSE)).await;
+                    tokio::time::sleep(Spread::AROUND.of(PAUSE)).await;
                 }
                 continue;
             };

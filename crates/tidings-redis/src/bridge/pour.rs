@@ -7,17 +7,16 @@
 use std::{convert::Infallible, fmt::Display, sync::atomic::AtomicU64, time::Duration};
 
 use tidings_log::{Event, IdempotencyKey};
+use tidings_net::Backoff;
 
 use super::{NotTaken, Shared, counts::add, inbox::Message};
-use crate::connect::jittered;
 
 /// Most messages of one batch.
 const BATCH_MESSAGES_MAX: usize = 256;
 /// Bytes of one batch, unless a single message has more.
 const BATCH_BYTES_MAX: usize = 256 << 10;
-/// How long to wait before a batch is offered again, at first and at last.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait before a batch is offered again.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
 /// Publishes what comes, for ever.
 pub(super) async fn pour(shared: &Shared) -> Infallible {
@@ -65,7 +64,7 @@ fn events(shared: &Shared, message: &Message) -> Vec<Event> {
 /// Offers events until they are published, or never will be.
 async fn offer(shared: &Shared, events: Vec<Event>, key: IdempotencyKey) -> Result<(), String> {
     let count = events.len() as u64;
-    let mut pause = FIRST_PAUSE;
+    let mut retry = RETRY;
     loop {
         match shared.door.publish(events.clone(), key.clone()).await {
             Ok(()) => {
@@ -77,8 +76,7 @@ async fn offer(shared: &Shared, events: Vec<Event>, key: IdempotencyKey) -> Resu
                 if let Some(times) = shared.waiting.add() {
                     tracing::warn!(bridge = %shared.settings, %reason, times, "messages wait: the hub takes no events now");
                 }
-                tokio::time::sleep(jittered(pause)).await;
-                pause = (pause * 2).min(LAST_PAUSE);
+                tokio::time::sleep(retry.failed()).await;
             }
         }
     }

@@ -6,9 +6,8 @@
 use std::{sync::Mutex, time::Duration};
 
 use tidings_log::cluster::{Cluster, ClusterError, Lease};
+use tidings_net::Spread;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-
-use crate::connect::jittered;
 
 /// How often one that stands by asks for the lease.
 const ASK_PAUSE: Duration = Duration::from_millis(500);
@@ -58,7 +57,7 @@ impl Right {
                 Ok(None) => told(None),
                 Err(error) => told(Some(error)),
             }
-            sleep(jittered(ASK_PAUSE)).await;
+            sleep(Spread::AROUND.of(ASK_PAUSE)).await;
         }
     }
 

@@ -45,7 +45,7 @@ impl Session {
     pub(super) async fn open(shared: &Arc<Shared>) -> Result<Self, Lost> {
         let ear =
             Arc::new(Ear { shared: Arc::clone(shared), echoes: Echoes::default(), closed: Notify::new() });
-        let connector = Connector::new(shared.settings.url.clone(), "{tidings}");
+        let connector = Connector::new(shared.settings.url.clone(), "{tidings}", "bridge");
         let hear = {
             let ear = Arc::clone(&ear);
             move |push| {

@@ -13,10 +13,10 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use percent_encoding::percent_decode_str;
-use tidings_topic::ConnectionId;
+use tidings_topic::{ConnectionId, Glob};
 
-use super::{format::Format, glob::Glob};
-use crate::{InvalidRedisUrl, RedisUrl};
+use super::format::Format;
+use crate::{InvalidUrl, Parameters, RedisUrl};
 
 /// Most channels and patterns of one bridge.
 const NAMES_MAX: usize = 1_000;
@@ -43,30 +43,31 @@ pub struct BridgeSettings {
 }
 
 impl FromStr for BridgeSettings {
-    type Err = InvalidRedisUrl;
+    type Err = InvalidUrl;
 
-    fn from_str(text: &str) -> Result<Self, InvalidRedisUrl> {
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let mut url: RedisUrl = text.parse()?;
-        let format: Format = url
+        let parameters = &mut url.parameters;
+        let format: Format = parameters
             .take_parsed("format", "raw, flask-sse, django-eventstream or juggernaut")?
             .unwrap_or_default();
-        let mut channels = names(&mut url, "channels")?;
-        let mut patterns = names(&mut url, "patterns")?;
-        let both_ways = url.take_parsed("both_ways", "true or false")?.unwrap_or(false);
-        let name = url.take("name")?;
-        url.refuse_the_rest(&PARAMETERS)?;
+        let mut channels = names(parameters, "channels")?;
+        let mut patterns = names(parameters, "patterns")?;
+        let both_ways = parameters.take_parsed("both_ways", "true or false")?.unwrap_or(false);
+        let name = parameters.take("name")?;
+        parameters.refuse_the_rest(&PARAMETERS)?;
         if channels.is_empty() && patterns.is_empty() {
             match format {
                 Format::Raw => {
                     let problem = "is missing: say which channels are bridged, as in channels=chat,news or patterns=room-*";
-                    return Err(InvalidRedisUrl::parameter("channels", problem));
+                    return Err(InvalidUrl::parameter("channels", problem));
                 }
                 Format::FlaskSse => channels.push("sse".to_owned()),
                 // Which channels are meant is said in the messages, and all of them are.
                 Format::DjangoEventstream | Format::Juggernaut => patterns.push("*".to_owned()),
             }
         }
-        let patterns = patterns.iter().map(|pattern| Glob::new(pattern)).collect();
+        let patterns = patterns.iter().map(|pattern| Glob::of_redis(pattern)).collect();
         Ok(Self {
             url,
             format,
@@ -82,21 +83,21 @@ impl FromStr for BridgeSettings {
 }
 
 /// A list without repetitions, in an order that does not depend on how it was written.
-fn names(url: &mut RedisUrl, parameter: &str) -> Result<Vec<String>, InvalidRedisUrl> {
-    let Some(list) = url.take(parameter)? else { return Ok(Vec::new()) };
+fn names(parameters: &mut Parameters, parameter: &str) -> Result<Vec<String>, InvalidUrl> {
+    let Some(list) = parameters.take(parameter)? else { return Ok(Vec::new()) };
     let mut names = Vec::new();
     for name in list.split(',') {
         let name = percent_decode_str(name)
             .decode_utf8()
-            .map_err(|_| InvalidRedisUrl::parameter(parameter, "is not UTF-8"))?;
+            .map_err(|_| InvalidUrl::parameter(parameter, "is not UTF-8"))?;
         if name.is_empty() {
-            return Err(InvalidRedisUrl::parameter(parameter, "has an empty name in its list"));
+            return Err(InvalidUrl::parameter(parameter, "has an empty name in its list"));
         }
         names.push(name.into_owned());
     }
     if names.len() > NAMES_MAX {
         let problem = format!("has {} names; {NAMES_MAX} are the most", names.len());
-        return Err(InvalidRedisUrl::parameter(parameter, problem));
+        return Err(InvalidUrl::parameter(parameter, problem));
     }
     names.sort();
     names.dedup();
@@ -157,7 +158,9 @@ impl BridgeSettings {
 /// The bridge in one line, as it may be shown to anybody.
 impl fmt::Display for BridgeSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}?format={}", self.url, self.format)?;
+        let url = self.url.to_string();
+        let mark = if url.contains('?') { '&' } else { '?' };
+        write!(f, "{url}{mark}format={}", self.format)?;
         let patterns: Vec<_> = self.patterns.iter().map(Glob::as_str).collect();
         if !self.channels.is_empty() {
             write!(f, "&channels={}", self.channels.join(","))?;
@@ -174,6 +177,8 @@ impl fmt::Display for BridgeSettings {
 
 #[cfg(test)]
 mod tests {
+    use proptest::strategy::{Strategy, ValueTree};
+
     use super::*;
 
     fn parse(text: &str) -> BridgeSettings {
@@ -240,5 +245,28 @@ mod tests {
         assert_eq!(key("redis://h?channels=a&name=x"), key("redis://other?channels=b&name=x"));
         assert_ne!(parse("redis://h?channels=a").mark(), parse("redis://h?channels=b").mark());
         assert!(!key("redis://u:hidden@h?channels=a").contains("hidden"));
+    }
+
+    #[tokio::test]
+    async fn a_real_server_reads_every_pattern_as_the_bridge_does() {
+        let server = tidings_testkit::RedisServer::start().await.unwrap();
+        let names = ["a", "b", "ab", "ba", "a-b", "]", "^", "\\", "a]", "-", "[a]", "aab", "*", "?b"];
+        let mut set = vec!["MSET"];
+        set.extend(names.iter().flat_map(|name| [*name, "1"]));
+        server.command(&set).await.unwrap();
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        for _ in 0..200 {
+            let tree = "[ab*?\\[\\]\\\\^-]{1,6}".new_tree(&mut runner).unwrap();
+            let pattern = tree.current();
+            let mut theirs: Vec<_> =
+                server.command(&["KEYS", &pattern]).await.unwrap().lines().map(str::to_owned).collect();
+            theirs.retain(|line| !line.is_empty());
+            theirs.sort();
+            let glob = Glob::of_redis(&pattern);
+            let mut ours: Vec<_> =
+                names.iter().filter(|name| glob.matches(name)).map(|name| (*name).to_owned()).collect();
+            ours.sort();
+            assert_eq!(ours, theirs, "{pattern}");
+        }
     }
 }

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     Connector,
-    connect::{RESPONSE_TIME_MAX, RETRY_TIME_MAX, RETRY_TIME_MIN, jittered},
+    connect::{RESPONSE_TIME_MAX, RETRY, eviction_policy},
     line::Line,
 };
 
@@ -41,6 +41,8 @@ const CANARY_INTERVAL: Duration = Duration::from_secs(1);
 const CANARY_AGE_MAX: Duration = Duration::from_secs(5);
 /// How long Redis is asked to wait for news before it says that there are none.
 const NEWS_TIME_MAX: Duration = Duration::from_secs(2);
+/// Which canaries look at the eviction policy as well: somebody may change it under a running hub.
+const EVICTION_CANARIES: u64 = 10;
 
 /// See the [module documentation](self).
 pub(super) struct Shared {
@@ -58,6 +60,30 @@ pub(super) struct Shared {
     epochs: Mutex<Learned>,
     known: Mutex<Option<Known>>,
     canary_back: Mutex<Option<Instant>>,
+    eviction: Mutex<Eviction>,
+}
+
+/// Whether Redis may drop keys when its memory is full, and with them events that it acknowledged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Eviction {
+    /// Nobody has asked yet.
+    Unasked,
+    /// Redis does not tell.
+    Unknown,
+    Never,
+    /// By this policy.
+    By(String),
+}
+
+impl Eviction {
+    /// Why events are not safe here, and what to do.
+    fn problem(&self) -> Option<String> {
+        let Self::By(policy) = self else { return None };
+        Some(format!(
+            "maxmemory-policy is {policy}, by which Redis drops acknowledged events when its memory is full: \
+             set maxmemory-policy to noeviction (redis.conf, CONFIG SET, or the settings of the provider)"
+        ))
+    }
 }
 
 /// What this process knows of the newest epoch, so that it finds out if Redis does not know it any more.
@@ -119,12 +145,16 @@ impl Shared {
             epochs: Mutex::default(),
             known: Mutex::new(None),
             canary_back: Mutex::new(None),
+            eviction: Mutex::new(Eviction::Unasked),
         }
     }
 
     /// Connects, starts the task, and waits for the first canary.
     pub(super) async fn open(self: &Arc<Self>) -> Result<AbortHandle, Unavailable> {
         let connections = self.connect().await.map_err(Unavailable)?;
+        if let Some(problem) = lock(&self.eviction).problem() {
+            return Err(Unavailable(format!("{}: {problem}", self.connector)));
+        }
         let shared = Arc::clone(self);
         let task = tokio::spawn(async move { shared.keep(connections).await });
         let mut bell = self.bell.subscribe();
@@ -221,6 +251,9 @@ impl Shared {
     /// Whether what is written comes back.
     pub(super) fn health(&self) -> Result<(), Unavailable> {
         self.line.commands().map_err(Unavailable)?;
+        if let Some(problem) = lock(&self.eviction).problem() {
+            return Err(Unavailable(format!("{}: {problem}", self.connector)));
+        }
         match *lock(&self.canary_back) {
             Some(back) if back.elapsed() <= CANARY_AGE_MAX => Ok(()),
             _ => Err(Unavailable(format!("{}: what is written does not come back", self.connector))),
@@ -294,7 +327,7 @@ impl Shared {
     async fn keep(self: &Arc<Self>, first: Connections) {
         let mut connections = Some(first);
         let mut number = 0;
-        let mut retry = RETRY_TIME_MIN;
+        let mut retry = RETRY;
         loop {
             let connected = match connections.take() {
                 Some(connections) => Ok(connections),
@@ -306,19 +339,18 @@ impl Shared {
                     if number > 1 {
                         tracing::info!(redis = %self.connector, "the log is connected again");
                     }
-                    retry = RETRY_TIME_MIN;
+                    retry.succeeded();
                     self.serve(connections, number).await
                 }
                 Err(problem) => problem,
             };
-            // Of tries that fail one after the other only the first is told.
-            if retry == RETRY_TIME_MIN {
+            // Of attempts that fail one after the other only the first is logged.
+            if retry.failures() == 0 {
                 tracing::warn!(redis = %self.connector, problem, "the log cannot be reached; trying again");
             }
             self.replicas.line.take_down(problem.clone());
             self.line.take_down(problem);
-            sleep(jittered(retry)).await;
-            retry = (2 * retry).min(RETRY_TIME_MAX);
+            sleep(retry.failed()).await;
         }
     }
 
@@ -332,6 +364,7 @@ impl Shared {
         } else {
             None
         };
+        self.look_at_eviction(&mut commands).await;
         for script in Script::ALL {
             script.prepared().load_async(&mut commands).await.map_err(|error| error.to_string())?;
         }
@@ -343,6 +376,33 @@ impl Shared {
         let log_heard =
             self.probe(&mut commands, "").await.map_err(|trouble| Unavailable::from(trouble).0)?;
         Ok(Connections { commands, news, waiting, log_heard, bell_heard })
+    }
+
+    /// Notes by which policy Redis drops keys, and logs what is new.
+    async fn look_at_eviction(&self, commands: &mut MultiplexedConnection) {
+        let now = match eviction_policy(commands).await.as_deref() {
+            None => Eviction::Unknown,
+            Some("noeviction") => Eviction::Never,
+            Some(policy) => Eviction::By(policy.to_owned()),
+        };
+        let before = std::mem::replace(&mut *lock(&self.eviction), now.clone());
+        if before == now {
+            return;
+        }
+        let redis = &self.connector;
+        match (now.problem(), before, now) {
+            // `open` refuses it.
+            (Some(_), Eviction::Unasked, _) => {}
+            (Some(problem), ..) => tracing::error!(%redis, "events may be LOST: {problem}"),
+            (None, Eviction::By(_), Eviction::Never) => {
+                tracing::info!(%redis, "maxmemory-policy is noeviction again");
+            }
+            (None, _, Eviction::Unknown) => tracing::info!(
+                %redis,
+                "Redis does not tell its maxmemory-policy (CONFIG GET, INFO memory): make sure that it is noeviction"
+            ),
+            _ => {}
+        }
     }
 
     /// Shows what this process knows, and sends a canary. Returns the end of the log.
@@ -453,6 +513,9 @@ impl Shared {
     async fn send_canaries(&self, mut commands: MultiplexedConnection) -> String {
         let started = Instant::now();
         for count in 0u64.. {
+            if count % EVICTION_CANARIES == EVICTION_CANARIES - 1 {
+                self.look_at_eviction(&mut commands).await;
+            }
             let canary = format!("{}:{count}", self.name);
             let epoch = self.starts().newest();
             match self.probe(&mut commands, &canary).await {

@@ -7,6 +7,7 @@ use tidings_log::{
     Cursor, Epoch, Tail, TailItem,
     parts::{just_before, position},
 };
+use tidings_net::Spread;
 use tokio::{sync::watch, time::sleep};
 
 use super::{
@@ -16,7 +17,6 @@ use super::{
     link::{Answer, Trouble},
     scripts::Script,
 };
-use crate::connect::jittered;
 
 /// How much of the log one answer of Redis holds at most, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
@@ -159,7 +159,7 @@ impl Tail for RedisTail {
                         return None;
                     }
                 }
-                Err(_) => sleep(jittered(ERROR_WAIT)).await,
+                Err(_) => sleep(Spread::AROUND.of(ERROR_WAIT)).await,
             }
             if self.shared.line.is_closed() {
                 return None;

@@ -1,0 +1,110 @@
+//! URLs as they may be shown to anybody.
+
+use std::borrow::Cow;
+
+/// Parameters whose values say nothing that somebody could use. Everything else is hidden, so that a parameter
+/// that is added later, or misspelt, shows nothing either.
+const HARMLESS: [&str; 11] = [
+    "both_ways",
+    "ca",
+    "cert",
+    "cert_key",
+    "channels",
+    "db",
+    "format",
+    "name",
+    "patterns",
+    "replicas",
+    "wait",
+];
+
+/// What stands in place of a secret.
+const HIDDEN: &str = "…";
+
+/// A text that may be the URL of a server, without what may be a secret: everything before the last `@`, every
+/// value of a parameter that is not known to be harmless, and a fragment. A text that is no URL at all is hidden
+/// in the same way, since it may be one with a mistake in it. Paths of files stay as they are.
+///
+/// It does not parse: a password with a `/` or a `?` that nobody encoded would be taken for something else.
+///
+/// ```
+/// let shown = tidings_net::redacted("nats://ada:s/ecret@one,bob:secret@two/news?replicas=3&seed=secret");
+/// assert_eq!(shown, "nats://…@two/news?replicas=3&seed=…");
+/// ```
+pub fn redacted(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['/', '.']) || text.starts_with("file:") || !text.contains(['@', '?', '#']) {
+        return text.into();
+    }
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    let mut shown = String::new();
+    if !scheme.is_empty() {
+        shown.extend([scheme, "://"]);
+    }
+    let rest = match rest.rsplit_once('@') {
+        Some((_, rest)) => {
+            shown.extend([HIDDEN, "@"]);
+            rest
+        }
+        None => rest,
+    };
+    let (rest, fragment) =
+        rest.split_once('#').map_or((rest, None), |(rest, fragment)| (rest, Some(fragment)));
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    shown.push_str(place);
+    for (index, parameter) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
+        shown.push(if index == 0 { '?' } else { '&' });
+        match parameter.split_once('=') {
+            Some((name, _)) if HARMLESS.contains(&name) => shown.push_str(parameter),
+            Some((name, _)) => shown.extend([name, "=", HIDDEN]),
+            None => shown.push_str(HIDDEN),
+        }
+    }
+    if fragment.is_some() {
+        shown.extend(["#", HIDDEN]);
+    }
+    shown.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_may_be_a_secret_is_shown() {
+        for text in [
+            "nats://5ecret@h",
+            "nats://5ecret:5ecret@h/name",
+            "nats://5ecret@a,5ecret@b,nats://u:5ecret@c",
+            "redis://:5ecret/5ecret?5ecret#5ecret@h",
+            "redis+sentinel://5ecret:5ecret@a,b/s?sentinel_user=5ecret&sentinel_password=5ecret",
+            "redis+unix:///run/a.sock?db=1&user=5ecret&pass=5ecret",
+            "redis://h?5ecret",
+            "redis://h?name=a&p%61ssword=5ecret#5ecret",
+            "redis:5ecret@h",
+            "redis//5ecret@h",
+            "https://5ecret@hub.example?access_token=5ecret",
+        ] {
+            let shown = redacted(text);
+            assert!(!shown.contains("5ecret"), "{text}: {shown}");
+            assert!(shown.contains(HIDDEN), "{text}: {shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_stays() {
+        for text in [
+            "./events",
+            "/var/lib/a@b",
+            "file:///var/lib/a@b",
+            "memory:",
+            "127.0.0.1:8080",
+            "redis://h:1/2?name=a&wait=1",
+            "redis+unix:///run/a.sock?db=1",
+            "rediss+sentinel://a,[::2]:7/s?ca=/etc/ca.pem&cert=a&cert_key=b",
+            "redis://h?channels=a,b&patterns=c-*&format=raw&both_ways=true",
+            "tls://one,two:4222/news?replicas=3",
+        ] {
+            assert_eq!(redacted(text), text);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! URLs that name servers: `scheme://[user[:password]@]host[:port][,host…][/path][?parameter=…]`.
+//!
+//! Crates that talk to a kind of server read the rest: what the path means, and which parameters there are.
+//! They [take](Parameters::take) those that they know and [refuse](Parameters::refuse_the_rest) the others, so
+//! that a misspelt parameter is never ignored. No error repeats what may be a part of a password.
+
+use std::{fmt, net::Ipv6Addr, num::NonZero, path::PathBuf, str::FromStr};
+
+use percent_encoding::percent_decode_str;
+
+/// Most hosts in one URL.
+const HOSTS_MAX: usize = 64;
+/// Longest name of a parameter that an error repeats.
+const SHOWN_NAME_BYTES_MAX: usize = 32;
+
+/// A URL, taken apart. It has no `Debug`: it holds secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerUrl {
+    /// What is before `://`.
+    pub scheme: String,
+    /// What is before the `@`.
+    pub login: Option<Login>,
+    /// The hosts, each with its port if it has one. There may be none.
+    hosts: Vec<(String, Option<u16>)>,
+    /// What follows the first `/` behind the hosts, as it was written.
+    pub path: String,
+    /// What follows the `?`.
+    pub parameters: Parameters,
+}
+
+/// How to get in: a user with a password, or a single word, which some servers take for a token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// What is before the colon, or the single word.
+    pub user: String,
+    /// What follows the colon, if there is one.
+    pub password: Option<String>,
+}
+
+/// A host and a port.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Address {
+    /// A name or an address; IPv6 without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// How TLS is used, where it is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tls {
+    /// PEM file of the certificates to trust instead of those of the system.
+    pub trusted: Option<PathBuf>,
+    /// PEM files of our own certificate and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
+}
+
+/// Parameters that nobody has taken yet.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Parameters {
+    pairs: Vec<(String, String)>,
+    /// An `@`, or a word without a value, may be the rest of a password that has a `?` in it.
+    may_be_secret: bool,
+}
+
+/// Why a URL cannot be used. It never repeats the URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidUrl(String);
+
+impl InvalidUrl {
+    /// For whoever reads the rest of a URL.
+    pub fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+
+    /// For whoever takes parameters: this one cannot be meant so.
+    pub fn parameter(name: &str, problem: impl fmt::Display) -> Self {
+        Self(format!("the parameter {name} {problem}"))
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or_else(|| InvalidUrl::new("the scheme is missing, as in redis://host or nats://host"))?;
+        if rest.contains('#') {
+            return Err(InvalidUrl::new("it has a fragment: a # in a password is written %23"));
+        }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if path.contains('@') {
+            let problem =
+                "there is an @ behind the hosts: in a password, / ? and @ are written %2F, %3F and %40";
+            return Err(InvalidUrl::new(problem));
+        }
+        // A password may hold an @ that nobody encoded; a host never does.
+        let (login, hosts) = match authority.rsplit_once('@') {
+            Some((login, hosts)) => (Some(login), hosts),
+            None => (None, authority),
+        };
+        if login.is_some_and(|login| login.split_once('@').is_some_and(|(_, rest)| rest.contains(','))) {
+            let problem = "it has a login for each host: write one, before the first host; a comma in a password is written %2C";
+            return Err(InvalidUrl::new(problem));
+        }
+        let hosts: Vec<_> = match hosts {
+            "" => Vec::new(),
+            hosts => hosts.split(',').map(host).collect::<Result<_, _>>()?,
+        };
+        if hosts.len() > HOSTS_MAX {
+            return Err(InvalidUrl(format!("it names {} hosts; {HOSTS_MAX} are the most", hosts.len())));
+        }
+        Ok(Self {
+            scheme: scheme.to_owned(),
+            login: login.map(Login::parse).transpose()?,
+            hosts,
+            path: path.to_owned(),
+            parameters: Parameters {
+                pairs: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+                may_be_secret: query.contains('@') || query.split('&').any(|pair| !pair.contains('=')),
+            },
+        })
+    }
+}
+
+impl ServerUrl {
+    /// The hosts, at least one. Those without a port have this one.
+    pub fn addresses(&self, port_default: u16) -> Result<Vec<Address>, InvalidUrl> {
+        let hosts = self.hosts.iter().cloned();
+        let addresses: Vec<_> =
+            hosts.map(|(host, port)| Address { host, port: port.unwrap_or(port_default) }).collect();
+        if addresses.is_empty() { Err(InvalidUrl::new("it names no host")) } else { Ok(addresses) }
+    }
+}
+
+impl Parameters {
+    /// The value of a parameter, which counts as known from now on. One that is there twice is an error.
+    pub fn take(&mut self, name: &str) -> Result<Option<String>, InvalidUrl> {
+        let mut value = None;
+        while let Some(at) = self.pairs.iter().position(|(key, _)| key == name) {
+            if value.replace(self.pairs.remove(at).1).is_some() {
+                return Err(InvalidUrl::parameter(name, "is there twice"));
+            }
+        }
+        Ok(value)
+    }
+
+    /// The value of a parameter, read as whatever is wanted.
+    pub fn take_parsed<T: FromStr>(&mut self, name: &str, what: &str) -> Result<Option<T>, InvalidUrl> {
+        let parsed = self.take(name)?.map(|text| text.parse()).transpose();
+        parsed.map_err(|_| InvalidUrl::parameter(name, format!("should be {what}")))
+    }
+
+    /// `ca`, `cert` and `cert_key`. `advice` says which scheme has TLS.
+    pub fn take_tls(&mut self, is_tls: bool, advice: &str) -> Result<Option<Tls>, InvalidUrl> {
+        let trusted = self.take("ca")?.map(PathBuf::from);
+        let own = match (self.take("cert")?, self.take("cert_key")?) {
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            (None, None) => None,
+            _ => return Err(InvalidUrl::new("cert and cert_key come together")),
+        };
+        let tls = Tls { trusted, own };
+        if !is_tls && tls != Tls::default() {
+            return Err(InvalidUrl(format!("ca, cert and cert_key are for TLS: {advice}")));
+        }
+        Ok(is_tls.then_some(tls))
+    }
+
+    /// An error if a parameter is left that nobody took. `known` is for that error: what there could have been.
+    pub fn refuse_the_rest(&self, known: &[&str]) -> Result<(), InvalidUrl> {
+        let Some((name, _)) = self.pairs.first() else { return Ok(()) };
+        let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+        let shown = is_plain && name.len() <= SHOWN_NAME_BYTES_MAX && !self.may_be_secret;
+        let name = if shown { format!("a parameter {name}") } else { "one of its parameters".to_owned() };
+        Err(InvalidUrl(format!("nothing is known of {name}; there are {}", known.join(", "))))
+    }
+}
+
+impl Login {
+    fn parse(text: &str) -> Result<Self, InvalidUrl> {
+        let decoded = |text: &str| match percent_decode_str(text).decode_utf8() {
+            Ok(decoded) => Ok(decoded.into_owned()),
+            Err(_) => Err(InvalidUrl::new("the user or the password is not UTF-8")),
+        };
+        Ok(match text.split_once(':') {
+            Some((user, password)) => Self { user: decoded(user)?, password: Some(decoded(password)?) },
+            None => Self { user: decoded(text)?, password: None },
+        })
+    }
+}
+
+fn host(text: &str) -> Result<(String, Option<u16>), InvalidUrl> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let bracketed = rest.split_once(']').filter(|(host, _)| {
+                host.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+            });
+            let (host, rest) = bracketed.ok_or_else(|| {
+                InvalidUrl::new("what is in brackets is not an IPv6 address, as in [::1]:6379")
+            })?;
+            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').unwrap_or("")) })
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    if host.is_empty() {
+        return Err(InvalidUrl::new("it names no host, or leaves one out"));
+    }
+    if host.contains(|character: char| character.is_whitespace() || character.is_control()) {
+        return Err(InvalidUrl::new("the name of a host has a space in it"));
+    }
+    let port = port.map(str::parse::<NonZero<u16>>).transpose();
+    let port = port.map_err(|_| InvalidUrl::new("what follows the colon behind a host is not a port"))?;
+    Ok((host.to_owned(), port.map(NonZero::get)))
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> ServerUrl {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn shown(text: &str) -> Vec<String> {
+        parse(text).addresses(1234).unwrap().iter().map(Address::to_string).collect()
+    }
+
+    #[test]
+    fn a_url_names_hosts_with_ports_and_a_path() {
+        assert_eq!(shown("s://one:4222,two"), ["one:4222", "two:1234"]);
+        assert_eq!(shown("s://[::1]:7,[fe80::1%eth0]/a/b"), ["[::1]:7", "[fe80::1%eth0]:1234"]);
+        let socket = parse("s:///run/a.sock?db=1");
+        assert_eq!((&*socket.scheme, &*socket.path), ("s", "run/a.sock"));
+        assert!(socket.addresses(1).is_err());
+    }
+
+    #[test]
+    fn a_login_is_decoded_and_may_hold_what_a_host_does_not() {
+        let login = |text| parse(text).login.map(|Login { user, password }| (user, password));
+        assert_eq!(login("s://h"), None);
+        assert_eq!(login("s://t%40ken@h"), Some(("t@ken".to_owned(), None)));
+        assert_eq!(login("s://me:s%2Fcret@h"), Some(("me".to_owned(), Some("s/cret".to_owned()))));
+        assert_eq!(login("s://:a@b@h"), Some((String::new(), Some("a@b".to_owned()))));
+    }
+
+    #[test]
+    fn a_parameter_that_nobody_takes_is_refused() {
+        let mut parameters = parse("s://h?name=a&wait=1&nmae=b").parameters;
+        assert_eq!(parameters.take("name"), Ok(Some("a".to_owned())));
+        assert_eq!(parameters.take("name"), Ok(None));
+        assert_eq!(parameters.take_parsed::<u32>("wait", "a number"), Ok(Some(1)));
+        assert!(parameters.refuse_the_rest(&["name"]).unwrap_err().to_string().contains("nmae"));
+        assert!(parse("s://h?wait=x").parameters.take_parsed::<u32>("wait", "a number").is_err());
+        assert!(parse("s://h?a=1&a=2").parameters.take("a").is_err());
+        assert!(parse("s://h?cert=x").parameters.take_tls(true, "").is_err());
+        assert!(parse("s://h?ca=x").parameters.take_tls(false, "").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_and_not_repeated() {
+        for text in [
+            "5ecret",
+            "s://u:5ecret@h:port",
+            "s://u:5ecret@h:0",
+            "s://u:5ecret@[::1",
+            "s://u:5ecret@[::1]7",
+            "s://u:5ecret@a,,b",
+            "s://u:5ecret@a b",
+            "s://%ff:5ecret@h",
+            "s://5ecret@a,5ecret@b",
+            "s://u:1/5ecret@h",
+            "s://u:1#5ecret@h",
+            "s://u:5ecret/x@h",
+        ] {
+            let refused = text.parse::<ServerUrl>().err().unwrap_or_else(|| panic!("{text}")).to_string();
+            assert!(!refused.contains("5ecret"), "{text}: {refused}");
+        }
+        for text in ["s://h?5ecret", "s://u:1?5ecret@h", "s://u:1?5ecret=x@h", "s://h?%35ecret%40=x"] {
+            let refused = parse(text).parameters.refuse_the_rest(&["name"]).unwrap_err().to_string();
+            assert!(!refused.contains("5ecret"), "{text}: {refused}");
+        }
+    }
+}
