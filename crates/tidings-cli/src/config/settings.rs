@@ -125,8 +125,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Depends(BYTES),
     ),
     number("retain_count", STORE, "How many events are kept", Is("unlimited")),
-    number("heartbeat_secs", EVENTS, "A silent stream carries a comment this often", Is("15")),
-    number("retry_millis", EVENTS, "How long browsers wait before they reconnect, on average", Is("3000")),
+    time("heartbeat_secs", EVENTS, "A silent stream carries a comment this often", Is("15")),
+    time("retry_millis", EVENTS, "How long browsers wait before they reconnect, on average", Is("3000")),
     flag("charset_utf8", EVENTS, "Say charset=utf-8 in the Content-Type of streams"),
     flag(
         "no_auth",
@@ -196,18 +196,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
              KiB, each stream 2 more; otherwise they get 505: true or false",
         )
     },
-    number("first_byte_secs", LIMITS, "A connection that says nothing for this long is closed", Is("5")),
-    number("head_secs", LIMITS, "The head of a request must arrive in this time, or gets 408", Is("10")),
-    number("body_secs", LIMITS, "The body of a request must arrive in this time, or gets 408", Is("30")),
-    number(
+    time("first_byte_secs", LIMITS, "A connection that says nothing for this long is closed", Is("5")),
+    time("head_secs", LIMITS, "The head of a request must arrive in this time, or gets 408", Is("10")),
+    time("body_secs", LIMITS, "The body of a request must arrive in this time, or gets 408", Is("30")),
+    time(
         "keep_alive_secs",
         LIMITS,
         "A connection without a next request is closed after this time",
         Is("75"),
     ),
-    number("drain_secs", LIMITS, "Streams are given this long to end when the hub stops", Is("10")),
-    number("upgrade_secs", LIMITS, "A successor (SIGUSR2) must serve in this time, or is ended", Is("30")),
-    number(
+    time("drain_secs", LIMITS, "Streams are given this long to end when the hub stops", Is("10")),
+    time("upgrade_secs", LIMITS, "A successor (SIGUSR2) must serve in this time, or is ended", Is("30")),
+    time(
         "dead_peer_secs",
         LIMITS,
         "A connection whose other end acknowledges nothing, or takes nothing, for this long is reset",
@@ -258,6 +258,11 @@ const fn texts(
 
 const fn number(name: &'static str, group: &'static str, help: &'static str, default: Preset) -> Setting {
     Setting { kind: Kind::Number, ..text(name, "N", group, help, default) }
+}
+
+/// A time: a plain number is in the unit that the name says, others have theirs (`15`, `15s`, `2m`).
+const fn time(name: &'static str, group: &'static str, help: &'static str, default: Preset) -> Setting {
+    Setting { value_name: "TIME", ..number(name, group, help, default) }
 }
 
 const fn flag(name: &'static str, group: &'static str, help: &'static str) -> Setting {

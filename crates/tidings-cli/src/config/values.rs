@@ -1,7 +1,13 @@
 //! What the words of settings mean. Every refusal reads on after the word itself: "`7 parsecs` is not a time: …".
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    net::{SocketAddr, ToSocketAddrs as _},
+    str::FromStr,
+    time::Duration,
+};
 
+use bytesize::ByteSize;
+use jiff::{Span, SpanRelativeTo};
 use tidings_net::InvalidUrl;
 use tidings_redis::bridge::BridgeSettings;
 use url::Url;
@@ -12,34 +18,36 @@ pub(crate) const UNLIMITED: &str = "unlimited";
 /// Where the Mercure protocol expects a hub.
 pub(crate) const HUB_PATH: &str = "/.well-known/mercure";
 
-/// `127.0.0.1:8080`, `[::1]:8080` or `localhost:8080`.
+/// `127.0.0.1:8080`, `[::1]:8080`, `:8080` for all IPv4 addresses, or a host name with a port, of
+/// which the first address counts.
 pub(crate) fn address(word: &str) -> Result<SocketAddr, String> {
-    let numeric = word.replacen("localhost:", "127.0.0.1:", 1);
-    numeric.parse().map_err(|_| {
-        "is not an address with a port: write 127.0.0.1:8080 for this machine alone or 0.0.0.0:8080 for all"
-            .to_owned()
-    })
+    const FORMS: &str = "write 127.0.0.1:8080 for this machine alone, :8080 for every address, or a name as in hub.internal:8080";
+    let full = match word.strip_prefix(':') {
+        Some(port) => format!("0.0.0.0:{port}"),
+        // On many systems the name means `::1` first, which a client that uses 127.0.0.1 cannot reach.
+        None => word.replacen("localhost:", "127.0.0.1:", 1),
+    };
+    if let Ok(address) = full.parse() {
+        return Ok(address);
+    }
+    let has_name_and_port = full.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', ':']) && port.parse::<u16>().is_ok()
+    });
+    if !has_name_and_port {
+        return Err(format!("is not an address with a port: {FORMS}"));
+    }
+    let mut found =
+        full.to_socket_addrs().map_err(|error| format!("cannot be resolved ({error}): {FORMS}"))?;
+    found.next().ok_or_else(|| format!("has no address: {FORMS}"))
 }
 
-/// A number of bytes: `1048576`, `1024KiB`, `1MiB`.
+/// A number of bytes: `1048576`, `1024KiB`, `1.5MiB`, `1TB`.
 pub(crate) fn bytes(word: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u64); 7] = [
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("KB", 1_000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("B", 1),
-    ];
-    let (digits, unit) = UNITS
-        .into_iter()
-        .find_map(|(unit, size)| Some((word.strip_suffix(unit)?.trim_end(), size)))
-        .unwrap_or((word, 1));
-    plain_number(digits)
-        .and_then(|number| number.checked_mul(unit))
-        .filter(|size| *size > 0)
-        .ok_or_else(|| "is not a size: write it as 65536, 64KiB or 1MiB".to_owned())
+    let size = word.parse::<ByteSize>().map(|size| size.as_u64());
+    size.ok()
+        // Larger numbers are what the parser makes of everything that does not fit.
+        .filter(|size| (1..u64::MAX / 2).contains(size))
+        .ok_or_else(|| "is not a size: write it as 65536, 64KiB or 1.5MiB".to_owned())
 }
 
 /// A number of bytes that has to fit into memory.
@@ -47,21 +55,35 @@ pub(crate) fn memory_bytes(word: &str) -> Result<usize, String> {
     usize::try_from(bytes(word)?).map_err(|_| "is more than this machine can address".to_owned())
 }
 
-/// A time: `30s`, `10m`, `1h`, `7d`.
+/// A time with its units: `30s`, `10m`, `1h30m`, `7d`, `2w`. A day has 24 hours.
 pub(crate) fn time(word: &str) -> Result<Duration, String> {
-    let unit_secs = match word.chars().last() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 60 * 60,
-        Some('d') => 24 * 60 * 60,
-        _ => 0,
-    };
-    word.get(..word.len().saturating_sub(1))
-        .and_then(plain_number)
-        .and_then(|number| number.checked_mul(unit_secs))
-        .filter(|secs| *secs > 0)
-        .map(Duration::from_secs)
-        .ok_or_else(|| "is not a time: write it as 30s, 10m, 1h or 7d".to_owned())
+    let span = word.parse::<Span>().ok().filter(|span| span.get_months() == 0 && span.get_years() == 0);
+    span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok())
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "is not a time: write it as 30s, 10m, 1h30m, 7d or 2w".to_owned())
+}
+
+/// A time in whole seconds: `15` or, as everywhere else, `15s` or `2m`.
+pub(crate) fn seconds(word: &str) -> Result<u64, String> {
+    if let Some(number) = plain_number(word) {
+        return if number > 0 { Ok(number) } else { Err("must be at least 1 second".to_owned()) };
+    }
+    let time = time(word).map_err(|_| "is not a time: write it as 15 (seconds), 15s or 2m".to_owned())?;
+    if time.subsec_nanos() == 0 {
+        Ok(time.as_secs())
+    } else {
+        Err("is not a number of whole seconds".to_owned())
+    }
+}
+
+/// A time in whole milliseconds: `3000` or `3s`.
+pub(crate) fn millis(word: &str) -> Result<u64, String> {
+    if let Some(number) = plain_number(word) {
+        return Ok(number);
+    }
+    let millis = time(word).ok().and_then(|time| u64::try_from(time.as_millis()).ok());
+    millis.ok_or_else(|| "is not a time: write it as 3000 (milliseconds), 500ms or 3s".to_owned())
 }
 
 /// A whole number from 1 on.
@@ -70,11 +92,6 @@ pub(crate) fn count<T: TryFrom<u64>>(word: &str) -> Result<T, String> {
         .filter(|number| *number > 0)
         .and_then(|number| T::try_from(number).ok())
         .ok_or_else(|| "is not a whole number from 1 on".to_owned())
-}
-
-/// A whole number, zero included.
-pub(crate) fn number(word: &str) -> Result<u64, String> {
-    plain_number(word).ok_or_else(|| "is not a whole number".to_owned())
 }
 
 /// Something, or [`UNLIMITED`].
@@ -152,9 +169,18 @@ mod tests {
             assert_eq!(address(good).unwrap().to_string(), good);
         }
         assert_eq!(address("localhost:80").unwrap().to_string(), "127.0.0.1:80");
-        for bad in
-            ["", "8080", ":8080", "127.0.0.1", "example.com:80", "127.0.0.1:99999", "http://127.0.0.1:80"]
-        {
+        assert_eq!(address(":8080").unwrap().to_string(), "0.0.0.0:8080");
+        for bad in [
+            "",
+            "8080",
+            ":",
+            ":x",
+            "127.0.0.1",
+            "127.0.0.1:99999",
+            "http://127.0.0.1:80",
+            "::1:80:x",
+            "no.such.host.invalid:80",
+        ] {
             assert!(address(bad).is_err(), "{bad}");
         }
     }
@@ -166,25 +192,51 @@ mod tests {
             ("64KiB", 65_536),
             ("64 KiB", 65_536),
             ("64MiB", 67_108_864),
+            ("1.5MiB", 1_572_864),
+            ("1mib", 1_048_576),
             ("2GiB", 2_147_483_648),
+            ("1TiB", 1_099_511_627_776),
+            ("1TB", 1_000_000_000_000),
             ("1KB", 1000),
             ("7B", 7),
         ] {
             assert_eq!(bytes(word), Ok(size), "{word}");
         }
-        for bad in ["", "0", "-1", "MiB", "1.5MiB", "1TiB", "1mib", "99999999999GiB"] {
+        for bad in ["", "0", "-1", "MiB", "1 parsec", "99999999999GiB", "NaN", "inf"] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_time_has_a_unit() {
-        for (word, secs) in [("1s", 1), ("10m", 600), ("1h", 3600), ("7d", 604_800)] {
+        for (word, secs) in [
+            ("1s", 1),
+            ("10m", 600),
+            ("1h", 3600),
+            ("1h30m", 5400),
+            ("1 h", 3600),
+            ("7d", 604_800),
+            ("1w", 604_800),
+        ] {
             assert_eq!(time(word), Ok(Duration::from_secs(secs)), "{word}");
         }
-        for bad in ["", "0s", "1", "h", "-1h", "1.5h", "1 h", "1w", "1é", "99999999999999999999d"] {
+        assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["", "0s", "1", "h", "-1h", "1mo", "1y", "PT", "1é", "1s ago", "99999999999999999999d"] {
             assert!(time(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn settings_in_seconds_take_a_number_or_a_time() {
+        assert_eq!((seconds("15"), seconds("15s"), seconds("2m")), (Ok(15), Ok(15), Ok(120)));
+        assert_eq!(
+            (millis("3000"), millis("3s"), millis("250ms"), millis("0")),
+            (Ok(3000), Ok(3000), Ok(250), Ok(0))
+        );
+        for bad in ["", "0", "0s", "-1", "1500ms", "x"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+        assert!(millis("soon").is_err());
     }
 
     #[test]
