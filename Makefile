@@ -33,17 +33,16 @@ demo: ## Build Tidings and run the chat; it prints its address
 # The binaries come last and one by one: so the hub under test is built exactly as `make demo` builds it. The last line runs once more what
 # concerns streams, with streams that stay with the HTTP library; the Rust tests run both ways themselves.
 test: setup ## Install what tests need (asks before Debian packages), then run every test: Rust, browsers, clients, stories
-	CARGO='$(CARGO)' node tests/rust.mjs
+	CARGO='$(CARGO)' TIDINGS_REQUIRE_SERVERS=1 node tests/rust.mjs
 	$(CARGO) build --locked -p tidings-testkit
 	$(CARGO) build --locked -p tidings-cli
 	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories
 	cd tests && TIDINGS_RAW_STREAMS=false node --test --test-concurrency=2 --test-reporter=spec browser/plain.test.mjs clients
 
-check: ## What to run while working: formatting, clippy and the Rust tests; nothing to install, no network
+check: ## What to run while working: formatting, clippy and the Rust tests; needs nothing but Rust and Node, and names the tests that it skips
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
-	$(CARGO) test --locked --workspace --all-features --exclude tidings-redis
-	$(CARGO) test --locked -p tidings-redis --lib
+	CARGO='$(CARGO)' node tests/rust.mjs
 
 lint: setup ## Formatting, clippy, dependency rules (cargo-deny) and the scripts of the tests
 	$(CARGO) fmt --all --check

@@ -1,9 +1,14 @@
-// Builds the Rust tests and runs their programs, several at a time: most of them wait for servers, and Cargo would run one after the other. Prints what each said
-// when it has ended, and fails if one of them did. Then come the examples in the documentation.
+// Builds the Rust tests and runs their programs, several at a time: most of them wait for servers,
+// and Cargo would run one after the other. Prints the output of each when it has ended, and fails if
+// one of them did. Then come the examples in the documentation.
+//
+// A program whose module documentation has a line `Needs: redis-server, openssl.` is skipped, with the
+// reason, where one of these commands is missing; with TIDINGS_REQUIRE_SERVERS=1 it fails instead.
 
 import { spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { dirname, relative } from 'node:path';
+import { delimiter, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -11,6 +16,16 @@ const CARGO = process.env.CARGO ?? 'cargo';
 const SELECTION = ['--locked', '--workspace', '--all-features'];
 /** A program that takes longer is killed, and has failed. */
 const PROGRAM_MILLIS_MAX = 600_000;
+
+/** Debian keeps servers where the PATH of an ordinary user does not look. */
+process.env.PATH += `${delimiter}/usr/sbin`;
+
+/** The commands that a test program says it needs and that this machine does not have. */
+function missingFor(source) {
+  const needs = readFileSync(source, 'utf8').match(/^\/\/! Needs: (.+)\.$/m)?.[1].split(', ') ?? [];
+  const directories = process.env.PATH.split(delimiter);
+  return needs.filter((command) => !directories.some((directory) => existsSync(join(directory, command))));
+}
 
 /** Runs a program to its end. Resolves with its exit code and what it printed on stdout. */
 function run(program, args, options) {
@@ -36,12 +51,15 @@ async function build() {
     .filter((message) => message.reason === 'compiler-artifact' && message.profile.test && message.executable)
     .map(({ executable, manifest_path: manifest, target }) => {
       const folder = dirname(manifest);
-      return { executable, folder, name: relative(ROOT, target.src_path) };
+      return { executable, folder, name: relative(ROOT, target.src_path), missing: missingFor(target.src_path) };
     });
 }
 
-const waiting = await build();
-const failed = [];
+const programs = await build();
+const requireServers = process.env.TIDINGS_REQUIRE_SERVERS === '1';
+const skipped = programs.filter(({ missing }) => missing.length > 0);
+const waiting = programs.filter((program) => !skipped.includes(program));
+const failed = requireServers ? skipped.map(({ name, missing }) => `${name} (needs ${missing.join(', ')})`) : [];
 
 async function work() {
   for (let next = waiting.shift(); next; next = waiting.shift()) {
@@ -61,6 +79,9 @@ async function work() {
 await Promise.all(Array.from({ length: availableParallelism() }, work));
 const documentation = await run(CARGO, ['test', ...SELECTION, '--doc', '--no-fail-fast'], { cwd: ROOT, stdio: 'inherit' });
 if (documentation.code !== 0) failed.push('the examples in the documentation');
+if (!requireServers) {
+  for (const { name, missing } of skipped) console.log(`SKIPPED ${name}: ${missing.join(', ')} is not installed`);
+}
 if (failed.length > 0) {
   console.error(`FAILED: ${failed.join(', ')}`);
   process.exit(1);

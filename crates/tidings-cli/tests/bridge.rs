@@ -1,4 +1,6 @@
 //! `tidings serve --bridge`: real hubs, a real Redis, real connections.
+//!
+//! Needs: redis-server.
 
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! `tidings demo --store …` as several processes: one chat, whichever of them somebody comes to, and what is left when one is killed.
 //!
 //! `TIDINGS_OUTAGES=20` makes it long.
+//!
+//! Needs: redis-server, nats-server.
 
 #![cfg(unix)]
 

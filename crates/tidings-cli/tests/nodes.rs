@@ -1,6 +1,8 @@
 //! Several hubs on one store that can be shared.
 //!
 //! `TIDINGS_OUTAGES=20` makes it long.
+//!
+//! Needs: redis-server, nats-server.
 
 #![cfg(unix)]
 

@@ -1,4 +1,6 @@
 //! No URL of a store, a bridge or a hub shows a secret, whatever prints it.
+//!
+//! Needs: redis-server, nats-server.
 
 #![cfg(unix)]
 

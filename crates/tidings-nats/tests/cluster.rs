@@ -1,4 +1,6 @@
 //! What every cluster promises, on a real nats-server: two nodes with a connection each.
+//!
+//! Needs: nats-server.
 
 mod support;
 

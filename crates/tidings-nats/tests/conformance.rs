@@ -1,4 +1,6 @@
 //! What every log promises, on a real nats-server.
+//!
+//! Needs: nats-server.
 
 mod support;
 

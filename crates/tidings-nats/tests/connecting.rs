@@ -1,4 +1,6 @@
 //! Getting to a real nats-server, and in.
+//!
+//! Needs: nats-server, openssl.
 
 mod support;
 

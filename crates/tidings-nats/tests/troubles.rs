@@ -1,4 +1,6 @@
 //! What becomes of a log when its server is away, comes back, or comes back as another.
+//!
+//! Needs: nats-server.
 
 mod support;
 

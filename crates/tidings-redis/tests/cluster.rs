@@ -1,4 +1,6 @@
 //! The cluster on a real Redis server.
+//!
+//! Needs: redis-server.
 
 mod support;
 

@@ -1,4 +1,6 @@
 //! Getting to a real Redis server, and in.
+//!
+//! Needs: redis-server, openssl.
 
 mod support;
 

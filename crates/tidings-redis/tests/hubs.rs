@@ -1,6 +1,8 @@
 //! Three real hubs on one Redis: publishers at all of them, subscribers who wander between them, while Redis or the hubs go away and come back.
 //!
 //! `TIDINGS_OUTAGES=20` makes it long. The hubs are the built binary: `cargo build -p tidings-cli`.
+//!
+//! Needs: redis-server, redis-sentinel.
 
 use tidings_testkit::{
     Hub, RedisSentinels, RedisServer,

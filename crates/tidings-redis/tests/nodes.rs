@@ -1,4 +1,6 @@
 //! The log and the cluster on a Redis Cluster of three nodes.
+//!
+//! Needs: redis-server.
 
 mod support;
 

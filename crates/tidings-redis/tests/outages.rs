@@ -1,4 +1,6 @@
 //! What happens when Redis goes away, comes back, and comes back with less than it acknowledged.
+//!
+//! Needs: redis-server.
 
 mod support;
 

@@ -1,4 +1,6 @@
 //! The log and the cluster on a master that Sentinels watch over, and through failovers.
+//!
+//! Needs: redis-server, redis-sentinel.
 
 mod support;
 

@@ -1,5 +1,7 @@
 //! The seam test (see `tidings-seam`) on a real nats-server: subscribers start, leave and come back at any place while publishers publish, here and at another
 //! node, and while the server is stopped, killed and stands still. A server that loses its end is tested in `troubles.rs`.
+//!
+//! Needs: nats-server.
 
 mod dense;
 

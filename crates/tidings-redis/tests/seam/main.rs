@@ -3,6 +3,8 @@
 //! make one server after the other the master.
 //!
 //! The checker wants positions without holes, so the clock of this log stands still: then places count one by one.
+//!
+//! Needs: redis-server, redis-sentinel.
 
 mod nodes;
 mod sentinels;
