@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
+use serde::Deserialize;
 use tidings_bench::{Report, Scenario};
 
 use crate::{
@@ -134,6 +135,12 @@ impl Measured {
     }
 }
 
+/// What `tidings bench --json -` prints, as far as it matters here.
+#[derive(Deserialize)]
+struct Printed {
+    results: Vec<Report>,
+}
+
 fn measure(args: &Args, measured: Measured, kind: ServerKind) -> anyhow::Result<Report> {
     let Measured { name, scenario, size } = measured;
     let folder = Folder::new(&args.programs)?;
@@ -156,9 +163,9 @@ fn measure(args: &Args, measured: Measured, kind: ServerKind) -> anyhow::Result<
     }
     // Exit code 1 comes with a report of what was lost; without one there is nothing to go on with.
     let output = bench.stderr(Stdio::inherit()).output().context("cannot start tidings bench")?;
-    let reports: Vec<Report> = serde_json::from_slice(&output.stdout)
+    let printed: Printed = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("{name} of {} gave no result ({})", kind.name(), output.status))?;
-    let mut report = reports.into_iter().next().context("an empty result")?;
+    let mut report = printed.results.into_iter().next().context("an empty result")?;
     (report.scenario, report.hub) = (name.to_owned(), kind.name().to_owned());
     eprint!("{report}");
     Ok(report)

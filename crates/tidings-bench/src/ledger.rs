@@ -30,6 +30,8 @@ pub(crate) struct Ledger {
     doubled: u64,
     reordered: u64,
     strays: u64,
+    /// The first stray: the topic of the stream that it reached, and which event it was.
+    first_stray: Option<(u32, Mark)>,
     delivered: u64,
     expected: u64,
 }
@@ -62,6 +64,7 @@ impl Ledger {
             doubled: 0,
             reordered: 0,
             strays: 0,
+            first_stray: None,
             delivered: 0,
             expected: 0,
         }
@@ -106,6 +109,7 @@ impl Ledger {
         if mark.run != self.run || mark.topic != known.topic || usize::from(mark.publisher) >= self.publishers
         {
             self.strays += 1;
+            self.first_stray.get_or_insert((known.topic, mark));
             return false;
         }
         known.order = (known.order.rotate_left(5) ^ mark.number()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -199,6 +203,22 @@ impl Ledger {
         self.expected
     }
 
+    /// The first event that reached a stream of another topic, or that another run published, in words.
+    pub(crate) fn first_stray(&self) -> Option<String> {
+        let (topic, mark) = self.first_stray?;
+        Some(if mark.run == self.run {
+            format!(
+                "event {} of publisher {} on topic {} arrived at a stream of topic {topic}",
+                mark.sequence, mark.publisher, mark.topic
+            )
+        } else {
+            format!(
+                "an event of an earlier run, on topic {}, arrived at a stream of topic {topic}",
+                mark.topic
+            )
+        })
+    }
+
     /// What went wrong so far. What has not arrived counts as lost, so this is to be asked at the end.
     pub(crate) fn faults(&self, one_order: bool) -> Faults {
         Faults {
@@ -270,6 +290,8 @@ mod tests {
         assert!(!ledger.deliver(0, Mark { topic: 1, ..marks[0] }));
         assert!(!ledger.deliver(0, Mark { publisher: 2, ..marks[0] }));
         assert_eq!(ledger.faults(true).strays, 3);
+        let quoted = ledger.first_stray().expect("there is one");
+        assert_eq!(quoted, "an event of an earlier run, on topic 0, arrived at a stream of topic 0");
     }
 
     #[test]

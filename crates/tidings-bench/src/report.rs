@@ -50,6 +50,9 @@ pub struct Step {
     pub faults: Faults,
     /// What the hub said to the first publish request that it refused.
     pub first_refusal: Option<String>,
+    /// The first event that arrived at a stream of another topic, in words.
+    #[serde(default)]
+    pub first_stray: Option<String>,
 }
 
 /// How subscribers came.
@@ -262,6 +265,7 @@ impl Step {
         }
         rows.push(("checked", self.faults.to_string()));
         rows.extend(self.first_refusal.iter().map(|text| ("first refusal", text.escape_debug().to_string())));
+        rows.extend(self.first_stray.iter().map(|text| ("first stray", text.clone())));
         rows
     }
 }

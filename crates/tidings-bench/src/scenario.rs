@@ -190,6 +190,7 @@ impl Bench<'_> {
             rate: shape.rate,
             faults,
             first_refusal: engine.first_refusal.clone(),
+            first_stray: engine.ledger.first_stray(),
             ..Step::default()
         }
     }

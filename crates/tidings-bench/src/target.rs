@@ -66,7 +66,29 @@ pub enum Preset {
     Axum,
 }
 
+impl Preset {
+    /// All of them, in the order of `--help`.
+    pub const ALL: [Self; 5] = [Self::Tidings, Self::Nchan, Self::Mercure, Self::Pushpin, Self::Axum];
+
+    /// As `--hub` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tidings => "tidings",
+            Self::Nchan => "nchan",
+            Self::Mercure => "mercure",
+            Self::Pushpin => "pushpin",
+            Self::Axum => "axum",
+        }
+    }
+}
+
 impl Target {
+    /// The requests that a measurement of this hub would send, one to subscribe and one to publish; tokens are hidden.
+    /// Fails as the measurement would if a template cannot be used.
+    pub fn sample_requests(&self) -> Result<String, BenchError> {
+        Ok(Requests::new(self, "TOPIC".to_owned())?.samples())
+    }
+
     /// A known hub behind `base`, such as `http://127.0.0.1:8080`.
     pub fn preset(preset: Preset, base: &str) -> Self {
         let base = base.trim_end_matches('/');
@@ -165,6 +187,19 @@ impl Requests {
             return Err(BenchError::plan("--body: {data} is missing, so nothing could be recognised"));
         }
         let publish = Request { host, path: Template::new(&path), headers, body };
+        // Without it all streams would receive everything, and a hub that mixes up topics would pass.
+        if !subscribe.path.0.contains(&Piece::Topic) {
+            return Err(BenchError::plan(format!(
+                "--subscribe `{}`: {{topic}} is missing, so topics could not be told apart",
+                redacted(&target.subscribe)
+            )));
+        }
+        if ![&publish.path, &publish.body].iter().any(|template| template.0.contains(&Piece::Topic)) {
+            return Err(BenchError::plan(format!(
+                "--publish `{}`: {{topic}} is missing, and --body has none either",
+                redacted(&target.publish)
+            )));
+        }
         Ok(Self {
             subscribe_address,
             publish_address,
@@ -179,6 +214,23 @@ impl Requests {
             resume: target.resume.clone(),
             topic_prefix,
         })
+    }
+
+    /// A subscription and a publication as they are sent, for people.
+    pub(crate) fn samples(&self) -> String {
+        let (mut scratch, mut publish) = (Vec::new(), Vec::new());
+        self.publish(0, b"DATA", false, &mut scratch, &mut publish);
+        let subscribe = self.subscribe(0, 0, None, 0);
+        let requests = [(&subscribe, self.subscribe_address), (&publish, self.publish_address)];
+        let texts = requests.map(|(request, address)| {
+            let request = String::from_utf8_lossy(request).replace("\r\n", "\n");
+            let hidden = request.lines().map(|line| match line.split_once(": Bearer ") {
+                Some((name, _)) => format!("{name}: Bearer (hidden)"),
+                None => line.to_owned(),
+            });
+            format!("to {address}:\n{}", hidden.collect::<Vec<_>>().join("\n"))
+        });
+        texts.join("\n\n")
     }
 
     pub(crate) fn can_resume(&self) -> bool {

@@ -46,8 +46,8 @@ fn mistake(output: &Output, code: i32) -> String {
 #[track_caller]
 fn steps(output: &Output) -> Vec<Value> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let reports: Value = serde_json::from_slice(&output.stdout).unwrap();
-    reports[0]["steps"].as_array().unwrap().clone()
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    document["results"][0]["steps"].as_array().unwrap().clone()
 }
 
 #[tokio::test]
@@ -250,6 +250,9 @@ async fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["fanout", "--rate", "0"], "--rate"),
         (&["fanout", "--url", "https://example.com"], "http://"),
         (&["fanout", "--body", "hello"], "{data}"),
+        (&["fanout", "--subscribe", "http://127.0.0.1:8080/stream"], "{topic} is missing"),
+        (&["fanout", "--publish", "http://127.0.0.1:8080/post"], "{topic} is missing"),
+        (&["fanout", "--json", "/no/such/directory/results.json"], "/no/such/directory/results.json"),
         (&["fanout", "--publish-header", "nonsense"], "`nonsense`"),
         (&["fanout", "--server-pid", "4194999"], "--server-pid 4194999"),
         (&["replay", "--hub", "axum"], "no history"),
@@ -279,6 +282,52 @@ async fn a_hub_that_refuses_subscriptions_is_quoted() {
 }
 
 #[tokio::test]
+async fn an_event_on_the_stream_of_another_topic_is_quoted() {
+    let hub = Hub::serve(&[]).await.unwrap();
+    let subscribe = hub.url("/stream?topic=*&topic={topic}");
+    let size = ["--subscribers", "3", "--events", "6", "--patience", "1s"];
+    let output =
+        bench(&[&["many", "--url", &hub.url(""), "--subscribe", &subscribe], &size[..]].concat()).await;
+    assert!(mistake(&output, 1).contains("on the wrong stream"));
+    let quoted = stdout(&output).lines().find(|line| line.contains("first stray")).expect("it is quoted");
+    assert!(quoted.contains("arrived at a stream of topic"), "{quoted}");
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_the_requests_and_sends_none() {
+    let output = bench(&[
+        "publish",
+        "--hub",
+        "nchan",
+        "--url",
+        "http://127.0.0.1:1",
+        "--token",
+        "secret-token",
+        "--dry-run",
+    ])
+    .await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = stdout(&output);
+    for part in ["to 127.0.0.1:1:", "GET /sub/TOPIC-0 HTTP/1.1", "POST /pub/TOPIC-0 HTTP/1.1", "\nDATA"] {
+        assert!(printed.contains(part), "{part} in {printed}");
+    }
+    assert!(!printed.contains("secret-token"), "{printed}");
+}
+
+#[tokio::test]
+async fn results_say_which_version_when_and_how_they_were_measured() {
+    let hub = Hub::serve(&[]).await.unwrap();
+    let args = ["publish", "--url", &hub.url(""), "--events", "10", "--name", "candidate", "--json", "-"];
+    let output = bench(&[&args[..], &["--token", "secret-token"]].concat()).await;
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
+    assert!(document["date"].as_str().unwrap().contains('T'), "{document}");
+    assert_eq!(document["arguments"][0], "bench");
+    assert_eq!(document["results"][0]["hub"], "candidate");
+    assert!(!stdout(&output).contains("secret-token"), "{document}");
+}
+
+#[tokio::test]
 async fn help_explains_every_scenario() {
     let output = bench(&["--help"]).await;
     for part in [
@@ -288,6 +337,7 @@ async fn help_explains_every_scenario() {
         "slow-readers",
         "growth",
         "--subscribe <TEMPLATE>",
+        "GET /sub/{topic}",
         "[default: tidings]",
     ] {
         assert!(stdout(&output).contains(part), "{part} in {}", stdout(&output));

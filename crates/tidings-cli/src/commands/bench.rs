@@ -1,8 +1,15 @@
 //! `tidings bench`: measures a hub, this or any other.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum, builder::PossibleValue};
+use jiff::Timestamp;
+use serde_json::json;
 use tidings_bench::{BenchError, Plan, Preset, Progress, Report, Resume, Scenario, Target};
 
 use crate::{config::time, failure::Failure, output::print_line};
@@ -24,6 +31,14 @@ use crate::{config::time, failure::Failure, output::print_line};
 ///   private       private events to subscribers with different tokens, against public ones
 ///   soak          5,000 subscribers come and go for --minutes while 200 events per second reach them on
 ///                 50 topics: nothing is lost, and the server does not grow. The hub must keep 2,000 events
+///
+/// Hubs that --hub knows, and their URLs behind --url (--dry-run prints whole requests):
+///
+///   tidings   GET /stream?topic={topic}                    POST /topics/{topic}
+///   nchan     GET /sub/{topic}                             POST /pub/{topic}
+///   mercure   GET /.well-known/mercure?topic={topic}       POST /.well-known/mercure
+///   pushpin   GET /stream?topic={topic}                    POST to port 5561, /publish/
+///   axum      GET /stream?topic={topic}                    POST /topics/{topic}
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Bench {
@@ -31,8 +46,14 @@ pub(super) struct Bench {
     #[arg(required = true, value_name = "SCENARIO", hide_possible_values = true)]
     scenarios: Vec<ScenarioName>,
     /// Which hub it is: fills in templates, headers, body and the cursor
-    #[arg(long, value_name = "NAME", default_value = "tidings")]
+    #[arg(long, value_name = "HUB", default_value = "tidings")]
     hub: PresetName,
+    /// What the report calls it [default: that of --hub]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Print the requests that would be sent, and send none
+    #[arg(long)]
+    dry_run: bool,
     /// Where the hub is
     #[arg(long, env = "TIDINGS_URL", default_value = "http://127.0.0.1:8080", hide_env_values = true)]
     url: String,
@@ -99,7 +120,8 @@ pub(super) struct Bench {
     /// Accept that streams of one topic see different publishers in different orders
     #[arg(long)]
     no_common_order: bool,
-    /// Write a JSON array of the results to this file; `-` is standard output, instead of the table
+    /// Write version, date, arguments and results as JSON to this file; `-` is standard output, instead
+    /// of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -107,6 +129,11 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn run(self) -> Result<(), Failure> {
         let target = self.target()?;
+        if self.dry_run {
+            return print_line(&target.sample_requests().map_err(|error| Failure::usage(error.to_string()))?);
+        }
+        // A file that cannot be written is noticed before the measurement, not after it.
+        let json = self.open_json()?;
         let to_stdout = self.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
         let mut progress = Progress::on_terminal();
         let mut reports = Vec::new();
@@ -119,7 +146,7 @@ impl Bench {
             }
             reports.push(report);
         }
-        self.write_json(&reports, to_stdout)?;
+        write_json(json, &reports, to_stdout)?;
         let failed = reports.iter().find_map(|report| Some((report, report.failure()?)));
         failed.map_or(Ok(()), |(report, failure)| {
             Err(Failure::runtime(format!("{} of {}: {failure}", report.scenario, report.hub)))
@@ -128,6 +155,9 @@ impl Bench {
 
     fn target(&self) -> Result<Target, Failure> {
         let mut target = Target::preset(self.hub.0, &self.url);
+        if let Some(name) = &self.name {
+            target.name.clone_from(name);
+        }
         let replace = |place: &mut String, value: &Option<String>| {
             if let Some(value) = value {
                 place.clone_from(value);
@@ -174,14 +204,12 @@ impl Bench {
         }
     }
 
-    fn write_json(&self, reports: &[Report], to_stdout: bool) -> Result<(), Failure> {
-        let Some(path) = &self.json else { return Ok(()) };
-        let text = serde_json::to_string_pretty(reports).map_err(Failure::runtime)?;
-        if to_stdout {
-            return print_line(&text);
-        }
-        fs::write(path, text + "\n")
-            .map_err(|error| Failure::runtime(format!("--json {}: {error}", path.display())))
+    fn open_json(&self) -> Result<Option<File>, Failure> {
+        let path = self.json.as_ref().filter(|path| path.as_os_str() != "-");
+        path.map(|path| {
+            File::create(path).map_err(|error| Failure::usage(format!("--json {}: {error}", path.display())))
+        })
+        .transpose()
     }
 }
 
@@ -193,6 +221,35 @@ impl std::fmt::Debug for Bench {
             .field("url", &tidings_net::redacted(&self.url))
             .finish_non_exhaustive()
     }
+}
+
+fn write_json(file: Option<File>, reports: &[Report], to_stdout: bool) -> Result<(), Failure> {
+    let document = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "date": Timestamp::now().to_string(),
+        "arguments": arguments(),
+        "results": reports,
+    });
+    let text = serde_json::to_string_pretty(&document).map_err(Failure::runtime)?;
+    if to_stdout {
+        return print_line(&text);
+    }
+    let Some(mut file) = file else { return Ok(()) };
+    writeln!(file, "{text}").map_err(|error| Failure::runtime(format!("--json: {error}")))
+}
+
+/// The command line of this run. What `--token` says is left out.
+fn arguments() -> Vec<String> {
+    let mut hide_next = false;
+    let shown = |argument: String| {
+        let hide = std::mem::replace(&mut hide_next, argument == "--token");
+        match argument.split_once('=') {
+            Some(("--token", _)) => "--token=(hidden)".to_owned(),
+            _ if hide => "(hidden)".to_owned(),
+            _ => tidings_net::redacted(&argument).to_string(),
+        }
+    };
+    std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).map(shown).collect()
 }
 
 /// Minutes, of which half a one may be meant.
@@ -238,24 +295,19 @@ struct PresetName(Preset);
 
 impl ValueEnum for PresetName {
     fn value_variants<'a>() -> &'a [Self] {
-        const {
-            &[
-                Self(Preset::Tidings),
-                Self(Preset::Nchan),
-                Self(Preset::Mercure),
-                Self(Preset::Pushpin),
-                Self(Preset::Axum),
-            ]
-        }
+        const NAMES: [PresetName; Preset::ALL.len()] = {
+            let mut names = [PresetName(Preset::Tidings); Preset::ALL.len()];
+            let mut index = 0;
+            while index < names.len() {
+                names[index] = PresetName(Preset::ALL[index]);
+                index += 1;
+            }
+            names
+        };
+        &NAMES
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(match self.0 {
-            Preset::Tidings => "tidings",
-            Preset::Nchan => "nchan",
-            Preset::Mercure => "mercure",
-            Preset::Pushpin => "pushpin",
-            Preset::Axum => "axum",
-        }))
+        Some(PossibleValue::new(self.0.name()))
     }
 }
