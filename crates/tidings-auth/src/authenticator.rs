@@ -27,10 +27,16 @@ impl Authenticator {
         })
     }
 
-    /// What the credential of this request allows. `None` is a request without one; a credential that does not hold is an error,
-    /// never `None`.
-    pub fn authenticate(&self, headers: &HeaderMap, now_unix_secs: u64) -> Result<Option<Access>, AuthError> {
-        presentation::credential(headers)?.map(|credential| self.check(credential, now_unix_secs)).transpose()
+    /// What the credential of a request with these headers and this query allows. `None` is a request without one; a credential
+    /// that does not hold, or that stands where a hub does not look, is an error, never `None`.
+    pub fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        now_unix_secs: u64,
+    ) -> Result<Option<Access>, AuthError> {
+        let credential = presentation::credential(headers, query)?;
+        credential.map(|credential| self.check(credential, now_unix_secs)).transpose()
     }
 
     /// What this credential allows, wherever it was found.

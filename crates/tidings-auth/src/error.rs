@@ -3,13 +3,15 @@
 use http::{HeaderValue, StatusCode};
 use tidings_topic::Topic;
 
+use crate::Subject;
+
 /// Why a request is refused. [`Display`](std::fmt::Display) is a sentence for people that names no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
-    /// Something needs a credential and none was presented: 401 with a bare challenge.
-    #[error("a credential is needed: send the header `Authorization: Bearer …` with a key or a token")]
-    Missing,
+    /// Something needs a credential and there is none, or none where a hub looks: 401 with a bare challenge.
+    #[error("{0}")]
+    Missing(String),
     /// The credential is presented in a way that cannot be understood: 400 `invalid_request`.
     #[error("{0}")]
     InvalidRequest(String),
@@ -25,7 +27,7 @@ impl AuthError {
     /// The HTTP status that goes with it (RFC 6750, section 3.1).
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Missing | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
+            Self::Missing(_) | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
             Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
         }
@@ -34,7 +36,7 @@ impl AuthError {
     /// The error code of RFC 6750. A request without any credential gets none.
     pub fn code(&self) -> Option<&'static str> {
         match self {
-            Self::Missing => None,
+            Self::Missing(_) => None,
             Self::InvalidRequest(_) => Some("invalid_request"),
             Self::InvalidToken(_) => Some("invalid_token"),
             Self::InsufficientScope(_) => Some("insufficient_scope"),
@@ -62,17 +64,39 @@ impl AuthError {
 
 /// The refusal for a request without a credential where one is needed.
 pub fn credential_missing() -> AuthError {
-    AuthError::Missing
+    AuthError::Missing(
+        "a credential is needed: send the header `Authorization: Bearer …` with a key or a token".to_owned(),
+    )
 }
 
 /// The refusal for a credential that does not cover this topic. `action` is what was tried: `publish` or `subscribe`.
 pub fn insufficient_scope(action: &str, topic: &Topic) -> AuthError {
+    AuthError::InsufficientScope(format!(
+        "the credential does not allow to {action} the topic {}",
+        quoted(topic)
+    ))
+}
+
+/// The refusal for a subscription that names this private topic without a right to it.
+pub fn private_topic(subject: &Subject, topic: &Topic) -> AuthError {
+    let topic = quoted(topic);
+    match subject {
+        Subject::Anonymous => AuthError::Missing(format!(
+            "the topic {topic} is private: send the header `Authorization: Bearer …` with a key or a token that allows to subscribe to it"
+        )),
+        Subject::Everybody => AuthError::InsufficientScope(format!(
+            "the topic {topic} is private, and this hub has no keys that could allow anybody to subscribe to it"
+        )),
+        Subject::Key(_) | Subject::Token(_) => AuthError::InsufficientScope(format!(
+            "the topic {topic} is private, and the credential does not allow to subscribe to it"
+        )),
+    }
+}
+
+fn quoted(topic: &Topic) -> String {
     let shown: String = topic.as_str().chars().take(TOPIC_CHARS_MAX).collect();
     let dots = if shown.len() < topic.as_str().len() { "…" } else { "" };
-    AuthError::InsufficientScope(format!(
-        "the credential does not allow to {action} the topic `{}{dots}`",
-        shown.escape_debug()
-    ))
+    format!("`{}{dots}`", shown.escape_debug())
 }
 
 /// Longest part of a topic that a sentence repeats, in characters.

@@ -32,7 +32,7 @@
 //!
 //! let mut headers = http::HeaderMap::new();
 //! headers.insert("authorization", format!("Bearer {secret}").parse()?);
-//! let access = authenticator.authenticate(&headers, 1_800_000_000)?.expect("a credential was presented");
+//! let access = authenticator.authenticate(&headers, None, 1_800_000_000)?.expect("a credential was presented");
 //! assert!(access.publish.covers(&validator.topic("user-42")?));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -50,9 +50,10 @@ mod token;
 pub use access::{Access, Subject};
 pub use authenticator::Authenticator;
 pub use config::{Algorithm, AuthConfig, IssuerConfig, KeyConfig, MatcherText, Secret};
-pub use error::{AuthError, ConfigError, credential_missing, insufficient_scope};
+pub use error::{AuthError, ConfigError, credential_missing, insufficient_scope, private_topic};
 pub use keys::generate_key_secret;
 pub use mint::{Inspected, MintError, NewToken, NotAToken, SigningKey, inspect, mint};
+pub use presentation::{CREDENTIAL_COOKIES, CREDENTIAL_PARAMETERS, refuse_in_url};
 
 /// Longest credential that is looked at, in bytes. A longer one is answered with 401 `invalid_token`.
 pub const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;

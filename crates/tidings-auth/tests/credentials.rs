@@ -3,11 +3,14 @@
 
 mod support;
 
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{AUTHORIZATION, COOKIE},
+};
 use support::*;
 use tidings_auth::{
-    Access, AuthConfig, AuthError, Authenticator, KeyConfig, MatcherText, credential_missing,
-    generate_key_secret, insufficient_scope,
+    Access, AuthConfig, AuthError, Authenticator, CREDENTIAL_COOKIES, CREDENTIAL_PARAMETERS, KeyConfig,
+    MatcherText, credential_missing, generate_key_secret, insufficient_scope, refuse_in_url,
 };
 use tidings_topic::Validator;
 
@@ -34,12 +37,12 @@ fn key_hub() -> Authenticator {
 
 fn from_header(value: &[u8]) -> Result<Option<Access>, AuthError> {
     let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap())]);
-    key_hub().authenticate(&headers, NOW)
+    key_hub().authenticate(&headers, None, NOW)
 }
 
 #[test]
 fn no_header_is_no_credential() {
-    assert_eq!(key_hub().authenticate(&HeaderMap::new(), NOW), Ok(None));
+    assert_eq!(key_hub().authenticate(&HeaderMap::new(), None, NOW), Ok(None));
 }
 
 #[test]
@@ -53,9 +56,85 @@ fn the_name_of_the_scheme_is_case_insensitive_mercure_26() {
 }
 
 #[test]
-fn another_scheme_presents_nothing_rfc_6750_3_1() {
-    for value in ["Basic YTpi", "Basic", "Digest a=b", "Bearerx abc", "", "DPoP abc"] {
+fn the_scheme_of_a_proxy_presents_nothing_rfc_6750_3_1() {
+    for value in ["Basic YTpi", "basic", "Digest a=b", "Negotiate YTpi", "NTLM YTpi"] {
         assert_eq!(from_header(value.as_bytes()), Ok(None), "{value}");
+    }
+}
+
+// A subscriber with `Authorization: Token …`, or with a key and no scheme, was served as if it had presented nothing.
+#[test]
+fn any_other_scheme_is_refused_with_the_right_one() {
+    for value in [SECRET, "Token abc", "Bearerx abc", "ApiKey abc", "DPoP abc", "JWT a.b.c", ""] {
+        let error = from_header(value.as_bytes()).expect_err(value);
+        assert_eq!((error.status().as_u16(), error.code()), (400, Some("invalid_request")), "{value}");
+        assert!(error.to_string().contains("`Authorization: Bearer …`"), "{error}");
+        assert!(value.is_empty() || !format!("{error:?}").contains(value), "{error:?}");
+    }
+}
+
+fn asked(query: Option<&str>, cookie: Option<&str>, key: Option<&str>) -> Result<Option<Access>, AuthError> {
+    let mut headers = key.map(bearer).unwrap_or_default();
+    headers.extend(cookie.map(|cookie| (COOKIE, cookie.parse().unwrap())));
+    key_hub().authenticate(&headers, query, NOW)
+}
+
+// Such a request was served as an anonymous one: 200, and never a private event.
+#[test]
+fn a_credential_where_a_hub_does_not_look_is_refused_by_the_name_of_the_place() {
+    for name in CREDENTIAL_PARAMETERS {
+        for query in [
+            format!("{name}={SECRET}"),
+            format!("topic=a&{name}={SECRET}"),
+            format!("%{:x}{}", name.as_bytes()[0], &name[1..]),
+        ] {
+            let error = asked(Some(&query), None, None).expect_err(&query);
+            assert_eq!((error.status().as_u16(), error.code()), (401, None), "{query}");
+            let sentence = error.to_string();
+            assert!(
+                sentence.contains(&format!("`{name}`")) && sentence.contains("`Authorization: Bearer …`"),
+                "{sentence}"
+            );
+            assert!(!sentence.contains(SECRET), "{sentence}");
+            // RFC 6750, section 2: not more than one method in a request.
+            assert_eq!(asked(Some(&query), None, Some(SECRET)).unwrap_err().status(), 400, "{query}");
+            assert!(refuse_in_url(Some(&query)).is_err(), "{query}");
+        }
+    }
+    for name in CREDENTIAL_COOKIES {
+        for cookie in
+            [format!("{name}={SECRET}"), format!("theme=dark; {name}={SECRET}; a=b"), format!("a;{name}=x")]
+        {
+            let error = asked(None, Some(&cookie), None).expect_err(&cookie);
+            assert_eq!((error.status().as_u16(), error.code()), (401, None), "{cookie}");
+            let sentence = error.to_string();
+            assert!(sentence.contains(&format!("`{name}`")) && !sentence.contains(SECRET), "{sentence}");
+        }
+    }
+}
+
+#[test]
+fn the_header_wins_over_a_cookie_mercure_26() {
+    let access = asked(None, Some("mercureAuthorization=a.b.c"), Some(SECRET)).unwrap().unwrap();
+    assert_eq!(access.subject.to_string(), "key app");
+}
+
+#[test]
+fn other_parameters_and_cookies_belong_to_the_application() {
+    for query in ["topic=token", "tokens=a", "Token=a", "topic=a&last_event_id=jwt", "", "%zz", "a=%ff&b"] {
+        assert_eq!(asked(Some(query), None, None), Ok(None), "{query}");
+        assert_eq!(refuse_in_url(Some(query)), Ok(()), "{query}");
+    }
+    for cookie in [
+        "session=mercureAuthorization",
+        "mercureauthorization=a",
+        "token=a",
+        "mercureAuthorization=",
+        "mercureAuthorization",
+        ";;=",
+        "",
+    ] {
+        assert_eq!(asked(None, Some(cookie), None), Ok(None), "{cookie}");
     }
 }
 
@@ -67,7 +146,7 @@ fn several_headers_are_a_bad_request_mercure_27() {
         let mut headers = HeaderMap::new();
         headers.append(AUTHORIZATION, first.parse().unwrap());
         headers.append(AUTHORIZATION, second.parse().unwrap());
-        let error = key_hub().authenticate(&headers, NOW).unwrap_err();
+        let error = key_hub().authenticate(&headers, None, NOW).unwrap_err();
         assert_eq!((error.status().as_u16(), error.code()), (400, Some("invalid_request")));
     }
 }

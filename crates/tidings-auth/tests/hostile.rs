@@ -52,7 +52,7 @@ proptest! {
         let bytes = if scheme { [b"Bearer ", &bytes[..]].concat() } else { bytes };
         if let Ok(value) = HeaderValue::from_bytes(&bytes) {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-            prop_assert!(!matches!(everything_hub().authenticate(&headers, NOW), Ok(Some(_))));
+            prop_assert!(!matches!(everything_hub().authenticate(&headers, None, NOW), Ok(Some(_))));
         }
     }
 

@@ -140,15 +140,65 @@ fn keys_that_the_token_brings_are_ignored_mercure_24() {
         signed_with(&attacker, jsonwebtoken::Algorithm::HS256, &header.to_string(), &claims().to_string());
     assert_invalid_token(present(&hmac_hub(), &token), "signed with the key that it brings");
     assert!(present(&hmac_hub(), &signed(&header, &claims())).is_ok(), "signed with the key that we know");
-    let odd = with(support::header(), json!({ "jwk": 1, "jku": {}, "x5u": [], "x5c": null, "kid": 7 }));
+    let odd = with(support::header(), json!({ "jwk": 1, "jku": {}, "x5u": [], "x5c": null, "kid": "7" }));
     assert!(present(&hmac_hub(), &signed(&odd, &claims())).is_ok(), "they are not even read");
 }
 
+// RFC 7515, section 4.1.11: whatever `crit` contains. `null` passed for absent.
 #[test]
-fn critical_extensions_are_refused() {
-    for crit in [json!(["b64"]), json!([]), json!("exp"), json!(1)] {
-        let header = with(header(), json!({ "crit": crit, "b64": false }));
-        assert_invalid_token(present(&hmac_hub(), &signed(&header, &claims())), &crit.to_string());
+fn critical_extensions_are_refused_in_any_form() {
+    for crit in
+        [json!(["b64"]), json!([]), json!("exp"), json!(1), json!(null), json!(false), json!({}), json!("")]
+    {
+        for b64 in [json!({}), json!({ "b64": false })] {
+            let header = with(with(header(), json!({ "crit": crit })), b64);
+            assert_invalid_token(present(&hmac_hub(), &signed(&header, &claims())), &crit.to_string());
+        }
+    }
+}
+
+// RFC 7797, section 6: `b64` comes with `crit`, and has claims that are not encoded.
+#[test]
+fn claims_in_another_encoding_are_refused() {
+    for b64 in [json!(false), json!(true), json!(null), json!("no")] {
+        let header = with(header(), json!({ "b64": b64 }));
+        assert_invalid_token(present(&hmac_hub(), &signed(&header, &claims())), &b64.to_string());
+    }
+}
+
+// RFC 7515, section 4.1.4.
+#[test]
+fn a_key_id_is_a_string() {
+    for kid in [json!(7), json!(null), json!(["7"]), json!({}), json!(true)] {
+        let header = with(header(), json!({ "kid": kid }));
+        assert_invalid_token(present(&hmac_hub(), &signed(&header, &claims())), &kid.to_string());
+    }
+}
+
+// RFC 7515, section 4, and RFC 7519, section 4: of two members with one name, readers choose different ones.
+#[test]
+fn a_member_that_stands_twice_in_header_or_claims_is_refused() {
+    let twice =
+        |object: &Value, member: &str| format!("{},{member}}}", object.to_string().trim_end_matches('}'));
+    for member in [r#""alg":"HS256""#, r#""\u0061lg":"HS256""#, r#""typ":"at+jwt""#, r#""alg":"none""#] {
+        let token = signed_text(&twice(&header(), member), &claims().to_string());
+        assert_invalid_token(present(&hmac_hub(), &token), member);
+    }
+    let with_kid = with(header(), json!({ "kid": "a" }));
+    let token = signed_text(&twice(&with_kid, r#""kid":"b""#), &claims().to_string());
+    assert_invalid_token(present(&hmac_hub(), &token), "kid");
+    for member in [
+        format!(r#""iss":"{ISSUER}""#),
+        format!(r#""aud":"{AUDIENCE}""#),
+        format!(r#""exp":{}"#, NOW + 60),
+        r#""sub":"kevin""#.to_owned(),
+        r#""authorization_details":[]"#.to_owned(),
+        r#""authorization\u005fdetails":[]"#.to_owned(),
+    ] {
+        // The details end with brackets of their own.
+        let claims = claims().to_string();
+        let claims = format!("{},{member}}}", claims.strip_suffix('}').unwrap());
+        assert_invalid_token(present(&hmac_hub(), &signed_text(&header().to_string(), &claims)), &member);
     }
 }
 
@@ -170,7 +220,7 @@ fn an_expiry_is_required_and_a_number_mercure_25() {
 #[test]
 fn a_token_holds_before_its_expiry_and_not_from_then_on_mercure_25_31() {
     let token = signed(&header(), &claims());
-    let at = |now| hmac_hub().authenticate(&bearer(&token), now);
+    let at = |now| hmac_hub().authenticate(&bearer(&token), None, now);
     assert!(at(NOW + 59).is_ok());
     assert!(at(NOW + 60).is_err());
     assert!(at(u64::MAX).is_err());
@@ -455,13 +505,27 @@ fn the_payload_is_that_of_the_first_detail_that_covers_the_topic_mercure_39() {
     assert_eq!(present_claims(&claims()).unwrap().payload(&topic("chat")), None);
 }
 
+// Such a token was good and allowed nothing: its holder was answered 200 and received no private event.
 #[test]
-fn the_older_revisions_claim_allows_nothing_here() {
-    let mercure = json!({ "mercure": { "publish": ["*"], "subscribe": ["*"] } });
-    let access = present_claims(&with(without(claims(), "authorization_details"), mercure.clone())).unwrap();
-    assert!(access.publish.is_empty() && access.subscribe.is_empty());
-    let old = signed(&json!({ "alg": "HS256", "typ": "JWT" }), &mercure);
-    assert_invalid_token(present(&hmac_hub(), &old), "a token of the older revision");
+fn a_token_of_the_older_revision_alone_is_refused_by_what_it_lacks() {
+    for name in ["mercure", "https://mercure.rocks/"] {
+        for rights in [json!({ "publish": ["*"], "subscribe": ["*"] }), json!({}), json!(null)] {
+            let older = json!({ name: rights });
+            let bare = without(claims(), "authorization_details");
+            for token in [
+                signed(&header(), &with(bare.clone(), older.clone())),
+                // As the issuers of that revision make them.
+                signed(&json!({ "alg": "HS256", "typ": "JWT" }), &older),
+                signed(&json!({ "alg": "HS256" }), &with(older.clone(), json!({ "exp": NOW + 60 }))),
+            ] {
+                let error = present(&hmac_hub(), &token).unwrap_err();
+                assert_eq!((error.status().as_u16(), error.code()), (401, Some("invalid_token")));
+                assert!(error.to_string().contains("`authorization_details`"), "{error}");
+            }
+            let both = present_claims(&with(claims(), older)).unwrap();
+            assert!(both.publish.covers(&topic("chat")) && !both.publish.covers(&topic("other")));
+        }
+    }
 }
 
 #[test]

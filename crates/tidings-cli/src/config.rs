@@ -121,7 +121,7 @@ impl ServeConfig {
             bridges: merged.many("bridge", values::bridge)?,
             keeping: keeping(&mut merged, &folder)?,
             heartbeat_secs: merged.value("heartbeat_secs", values::seconds)?,
-            retry_millis: merged.value("retry_millis", values::millis)?,
+            retry_millis: merged.value("retry_millis", values::retry_millis)?,
             charset_utf8: merged.value("charset_utf8", values::truth)?,
             no_auth: merged.value("no_auth", values::truth)?,
             anonymous: merged.value("anonymous", values::truth)?,

@@ -117,6 +117,8 @@ fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["serve", "--retain", "1"], &["--retain", "`1`", "1h"]),
         (&["serve", "--retain-bytes", "lots"], &["--retain-bytes", "`lots`", "1MiB"]),
         (&["serve", "--retry-millis", "-1"], &["--retry-millis", "`-1`"]),
+        (&["serve", "--retry-millis", "0"], &["--retry-millis", "`0`", "from 100ms to"]),
+        (&["serve", "--retry-millis", "99999999999"], &["--retry-millis", "from 100ms to"]),
         (&["serve", "--heartbeat-secs", "0"], &["--heartbeat-secs", "`0`"]),
         (&["serve", "--allow-origin", "https://a.example/page"], &["--allow-origin", "without a path"]),
         (&["serve", "--public-url", "hub.example"], &["--public-url", "https://hub.example.com"]),
@@ -291,10 +293,10 @@ fn rules_for_topics_need_a_store_that_keeps_them_apart() {
 #[test]
 fn what_check_prints_is_a_configuration() {
     let folder = Folder::new();
-    let output = tidings(&["serve", "--check", "--stream", "a b", "--retry-millis", "7", "--verbose"]);
+    let output = tidings(&["serve", "--check", "--stream", "a b", "--retry-millis", "700", "--verbose"]);
     let config = folder.file("t.toml", stdout(&output));
     let again = tidings(&["serve", "--check", "--config", &config]);
-    assert_eq!(checked(&again, "retry_millis"), "7  # file");
+    assert_eq!(checked(&again, "retry_millis"), "700  # file");
     assert_eq!(checked(&again, "stream"), "[\"a b\"]  # file");
     assert_eq!(checked(&again, "verbose"), "true  # file");
 }
@@ -302,22 +304,22 @@ fn what_check_prints_is_a_configuration() {
 #[test]
 fn flags_overrule_the_environment_and_the_environment_overrules_the_file() {
     let folder = Folder::new();
-    let config = folder.file("t.toml", "retry_millis = 1\nstream = [\"file\"]\n");
+    let config = folder.file("t.toml", "retry_millis = 1001\nstream = [\"file\"]\n");
     let check = ["serve", "--check", "--config", &config];
-    let environment = [("TIDINGS_RETRY_MILLIS", "2"), ("TIDINGS_STREAM", "a, b"), ("TIDINGS_LOG", "")];
+    let environment = [("TIDINGS_RETRY_MILLIS", "1002"), ("TIDINGS_STREAM", "a, b"), ("TIDINGS_LOG", "")];
     let file = tidings(&check);
-    assert_eq!(checked(&file, "retry_millis"), "1  # file");
+    assert_eq!(checked(&file, "retry_millis"), "1001  # file");
     let output = tidings_with(&environment, &check, "");
-    assert_eq!(checked(&output, "retry_millis"), "2  # environment");
+    assert_eq!(checked(&output, "retry_millis"), "1002  # environment");
     assert_eq!(checked(&output, "stream"), "[\"a\", \"b\"]  # environment");
     assert_eq!(checked(&output, "log"), "\"text\"  # default");
-    let flags = [&check[..], &["--retry-millis", "3", "--stream", "c"]].concat();
+    let flags = [&check[..], &["--retry-millis", "1003", "--stream", "c"]].concat();
     let output = tidings_with(&environment, &flags, "");
-    assert_eq!(checked(&output, "retry_millis"), "3  # flag");
+    assert_eq!(checked(&output, "retry_millis"), "1003  # flag");
     assert_eq!(checked(&output, "stream"), "[\"c\"]  # flag");
     // The file itself may be named by the environment.
     let output = tidings_with(&[("TIDINGS_CONFIG", &config)], &["serve", "--check"], "");
-    assert_eq!(checked(&output, "retry_millis"), "1  # file");
+    assert_eq!(checked(&output, "retry_millis"), "1001  # file");
     let line = mistake(&tidings_with(&[("TIDINGS_RETRY_MILLIS", "x")], &["serve"], ""), 2);
     assert!(line.starts_with("TIDINGS_RETRY_MILLIS: `x`"), "{line}");
 }

@@ -220,9 +220,16 @@ async fn keys_and_tokens_open_what_they_name_and_nothing_else() {
     assert!(token.status.success(), "{}", String::from_utf8_lossy(&token.stderr));
     let token = String::from_utf8(token.stdout).unwrap();
 
-    let mut holder =
-        Subscriber::json(&hub, &["user-42", "user-7", "news", "--token", token.trim_end()]).await;
-    let mut anybody = Subscriber::json(&hub, &["user-42", "user-7", "news"]).await;
+    let mut holder = Subscriber::json(&hub, &["user-42", "news", "--token", token.trim_end()]).await;
+    let mut anybody = Subscriber::json(&hub, &["*"]).await;
+    for (args, status) in
+        [(&["user-42", "news"][..], "401"), (&["user-7", "news", "--token", token.trim_end()], "403")]
+    {
+        let mut refused = Subscriber::start(&hub, args);
+        let line = refused.says(status).await;
+        assert!(line.contains("is private"), "{line}");
+        assert_eq!(refused.exit_code().await, Some(1));
+    }
     let refused = tidings(&["publish", "news", "x", "--url", &hub.url("")]).output().await.unwrap();
     let line = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1));

@@ -1,4 +1,6 @@
-//! Which form of an answer a client asks for. Nobody is ever told 406: whoever accepts none of our forms gets the stream.
+//! Which form of an answer a client asks for. The native API never answers 406: whoever accepts none of its forms gets the stream.
+
+use std::cmp::Ordering;
 
 use http::{HeaderMap, header};
 
@@ -31,6 +33,49 @@ pub(crate) fn wanted_form(headers: &HeaderMap) -> Form {
     best.0
 }
 
+/// Whether a client takes an event stream.
+pub(crate) fn accepts_stream(headers: &HeaderMap) -> bool {
+    ranges(headers).next().is_none()
+        || preference(headers, "text/event-stream", None).is_some_and(|preference| preference.quality > 0.0)
+}
+
+/// Whether a client names OpenMetrics and does not prefer the text format of Prometheus. Who names neither gets that: every tool reads it.
+pub(crate) fn prefers_openmetrics(headers: &HeaderMap) -> bool {
+    let text = preference(headers, "text/plain", Some("0.0.4")).map_or(0.0, |preference| preference.quality);
+    let openmetrics = preference(headers, "application/openmetrics-text", Some("1.0.0"));
+    openmetrics.is_some_and(|openmetrics| {
+        openmetrics.specificity == EXACT && openmetrics.quality > 0.0 && openmetrics.quality >= text
+    })
+}
+
+/// How well the client likes a media type.
+#[derive(PartialEq, PartialOrd)]
+struct Preference {
+    specificity: u8,
+    quality: f32,
+}
+
+/// A range that names the media type itself.
+const EXACT: u8 = 2;
+
+/// RFC 9110, section 12.5.1: of the ranges that fit, the most specific one counts. A range that asks for another version does not fit.
+fn preference(headers: &HeaderMap, media_type: &str, version: Option<&str>) -> Option<Preference> {
+    let fitting = ranges(headers).filter_map(|range| {
+        let named = range.media_type.to_ascii_lowercase();
+        let specificity = match named.strip_suffix("/*") {
+            Some("*") => 0,
+            Some(kind) if media_type.split('/').next() == Some(kind) => 1,
+            None if named == "*" => 0,
+            None if named == media_type => EXACT,
+            _ => return None,
+        };
+        let fits =
+            specificity < EXACT || version.is_none() || range.version.is_none() || range.version == version;
+        fits.then_some(Preference { specificity, quality: range.quality })
+    });
+    fitting.max_by(|one, other| one.partial_cmp(other).unwrap_or(Ordering::Equal))
+}
+
 /// Whether a client names `text/html`, as browsers do.
 pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
     ranges(headers).any(|range| range.quality > 0.0 && range.media_type.eq_ignore_ascii_case("text/html"))
@@ -38,16 +83,27 @@ pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
 
 struct MediaRange<'a> {
     media_type: &'a str,
+    version: Option<&'a str>,
     quality: f32,
 }
 
 fn ranges(headers: &HeaderMap) -> impl Iterator<Item = MediaRange<'_>> {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(|range| {
+    let named = values.flat_map(|value| value.split(',')).filter(|range| !range.trim().is_empty());
+    named.map(|range| {
         let mut parts = range.split(';').map(str::trim);
         let media_type = parts.next().unwrap_or_default();
-        let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        MediaRange { media_type, quality: quality.map_or(1.0, |digits| digits.parse().unwrap_or(0.0)) }
+        let (mut version, mut quality) = (None, 1.0);
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            match name.trim_end() {
+                "q" | "Q" => quality = value.trim_start().parse().unwrap_or(0.0),
+                name if name.eq_ignore_ascii_case("version") => {
+                    version = Some(value.trim().trim_matches('"'));
+                }
+                _ => {}
+            }
+        }
+        MediaRange { media_type, version, quality }
     })
 }
 
@@ -78,6 +134,73 @@ mod tests {
         assert_eq!(form("application/json"), Form::Json);
         assert_eq!(form("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), Form::Page);
         assert_eq!(form("text/html;q=0.5, Application/JSON"), Form::Json);
+    }
+
+    fn headers(accept: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))])
+    }
+
+    #[test]
+    fn the_most_specific_range_says_whether_a_stream_is_accepted() {
+        for accept in [
+            "",
+            ",",
+            "text/event-stream",
+            "Text/Event-Stream;charset=utf-8",
+            "text/*",
+            "*/*;q=0.1",
+            "*",
+            "text/html, */*;q=.2",
+            "text/*;q=0, text/event-stream",
+            "*/*;q=0, text/*;q=0.5",
+            "text/event-stream;q=0, text/event-stream;q=1",
+        ] {
+            assert!(accepts_stream(&headers(accept)), "{accept}");
+        }
+        assert!(accepts_stream(&HeaderMap::new()));
+        for accept in [
+            "text/event-stream;q=0",
+            "text/event-stream ; q = 0.000",
+            "*/*, text/event-stream;q=0",
+            "text/*, text/event-stream;q=0",
+            "*/*;q=0",
+            "application/json",
+            "text/html, application/*",
+            "text/event-stream;q=nonsense",
+        ] {
+            assert!(!accepts_stream(&headers(accept)), "{accept}");
+        }
+    }
+
+    #[test]
+    fn openmetrics_is_for_who_names_it_and_likes_it_as_well() {
+        for accept in [
+            "application/openmetrics-text",
+            "application/openmetrics-text;version=1.0.0",
+            "application/openmetrics-text; version=\"1.0.0\"; charset=utf-8",
+            "application/openmetrics-text, text/plain",
+            // Prometheus 3 and Prometheus 2.
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
+             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+        ] {
+            assert!(prefers_openmetrics(&headers(accept)), "{accept}");
+        }
+        assert!(!prefers_openmetrics(&HeaderMap::new()));
+        for accept in [
+            "",
+            "*/*",
+            "application/*",
+            "text/plain",
+            "text/plain;version=0.0.4;q=1,*/*;q=0.1",
+            "application/openmetrics-text;version=0.0.1",
+            "application/openmetrics-text;q=0",
+            "application/openmetrics-text;q=0.5, text/plain;q=0.6",
+            "application/openmetrics-text;q=0.5, */*",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        ] {
+            assert!(!prefers_openmetrics(&headers(accept)), "{accept}");
+        }
     }
 
     #[test]

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
-use tidings::{Event, Grants, Topic};
-use tidings_auth::{Access, AuthError, Authenticator, Subject, credential_missing, insufficient_scope};
+use http::{HeaderMap, request::Parts};
+use tidings::{Event, Grants, Hub, Matcher, Topic};
+use tidings_auth::{
+    Access, AuthError, Authenticator, Subject, credential_missing, insufficient_scope, private_topic,
+    refuse_in_url,
+};
 
 use crate::{Keyless, origin::Origins, problem::Problem};
 
@@ -37,8 +40,8 @@ impl Door {
     }
 
     /// The rights of somebody who wants to receive.
-    pub(crate) fn subscriber(&self, headers: &HeaderMap) -> Result<Access, Problem> {
-        let access = self.rights(headers)?;
+    pub(crate) fn subscriber(&self, parts: &Parts) -> Result<Access, Problem> {
+        let access = self.rights(&parts.headers, parts.uri.query())?;
         if access.subject == Subject::Anonymous && !self.anonymous_subscribers {
             return Err(credential_missing().into());
         }
@@ -46,23 +49,28 @@ impl Door {
     }
 
     /// The rights of somebody who wants to publish; what is published has to pass [`cover_events`] as well.
-    pub(crate) fn publisher(&self, headers: &HeaderMap, origins: &Origins) -> Result<Access, Problem> {
+    pub(crate) fn publisher(&self, parts: &Parts, origins: &Origins) -> Result<Access, Problem> {
         // Where no credential is asked for, being able to send the request is the right, and any web page could have it sent.
         if self.is_keyless() {
-            origins.refuse_foreign(headers)?;
+            origins.refuse_foreign(&parts.headers)?;
         }
-        let access = self.rights(headers)?;
+        let access = self.rights(&parts.headers, parts.uri.query())?;
         if access.subject == Subject::Anonymous {
             return Err(credential_missing().into());
         }
         Ok(access)
     }
 
-    /// The rights of whoever asks, before anything is asked for.
-    pub(crate) fn rights(&self, headers: &HeaderMap) -> Result<Access, AuthError> {
+    /// The rights of whoever sends these headers and this query, before anything is asked for.
+    pub(crate) fn rights(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Access, AuthError> {
+        if self.is_keyless() {
+            // What works here in development should not fail where there are keys.
+            refuse_in_url(query)?;
+        }
         match (&self.authenticator, self.keyless) {
             (Some(authenticator), _) => {
-                Ok(authenticator.authenticate(headers, unix_secs())?.unwrap_or_else(Access::anonymous))
+                let access = authenticator.authenticate(headers, query, unix_secs())?;
+                Ok(access.unwrap_or_else(Access::anonymous))
             }
             (None, Keyless::Loopback) => Ok(Access::everything()),
             (None, Keyless::Anywhere) => {
@@ -82,6 +90,23 @@ pub(crate) fn cover_events(access: &Access, events: &[Event]) -> Result<(), Auth
 /// Whoever may publish to a topic may also delete it.
 pub(crate) fn cover_topic(access: &Access, topic: &Topic) -> Result<(), AuthError> {
     if access.publish.covers(topic) { Ok(()) } else { Err(insufficient_scope("publish", topic)) }
+}
+
+/// Refuses a subscription that names a private topic without a grant on it: it would be answered with silence. Patterns and `*` are served
+/// what the grants cover.
+pub(crate) fn cover_private_topics(
+    hub: &Hub,
+    access: &Access,
+    matchers: &[Matcher],
+) -> Result<(), AuthError> {
+    matchers.iter().try_for_each(|matcher| match matcher {
+        Matcher::Exact(topic)
+            if hub.are_private(std::slice::from_ref(topic)) && !access.subscribe.covers(topic) =>
+        {
+            Err(private_topic(&access.subject, topic))
+        }
+        _ => Ok(()),
+    })
 }
 
 /// How long these rights last from now on, if they end.

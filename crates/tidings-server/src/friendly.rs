@@ -1,8 +1,8 @@
 //! The friendly face, for curl and EventSource.
 //!
 //! `/stream` streams whatever the query names, `/topics/…` is one topic: its stream, its summary, where one publishes to it and deletes it.
-//! Parameters of a subscription that are not known are ignored, because clients add their own; those of a publication are refused,
-//! because a mistyped `private` must not publish in public.
+//! Parameters that are not known are refused, but for those that clients in use add to a subscription: a mistyped `since` must not lose
+//! history without a word, nor a mistyped `private` publish in public.
 
 mod batch;
 mod delete;
@@ -25,6 +25,7 @@ pub(crate) use self::{
 };
 use crate::{
     accept::{Form, wanted_form},
+    access::cover_private_topics,
     pages,
     problem::{Problem, excerpt},
     query::{Parameters, Plus, percent_decode},
@@ -32,15 +33,40 @@ use crate::{
     streams::{self, StreamRequest, nothing_named, vary_accept},
 };
 
+/// What names topics in a query.
+const TOPIC_PARAMETERS: [&str; 3] = ["topic", "channel", "pattern"];
+
+/// What a subscription may say.
+const STREAM_PARAMETERS: [&str; 6] = ["topic", "channel", "pattern", "since", "format", "hello"];
+
+/// What a subscription may say whose topic stands in the path.
+const TOPIC_STREAM_PARAMETERS: [&str; 3] = ["since", "format", "hello"];
+
+/// What clients in use add to a subscription: the id to resume from, each under its own name ([`Requested::id`]), and hints for servers
+/// that buffer.
+const HARMLESS_PARAMETERS: [&str; 9] = [
+    "lastEventId",
+    "Last-Event-ID",
+    "lastEventID",
+    "last_event_id",
+    "evs_last_event_id",
+    "evs_preamble",
+    "evs_buffer_size_limit",
+    "padding",
+    "_",
+];
+
 /// `GET /stream?topic=a&topic=b&pattern=…`.
 pub(crate) async fn stream(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let access = app.door.subscriber(&parts.headers)?;
+    let access = app.door.subscriber(&parts)?;
     let parameters = query(&parts)?;
+    parameters.refuse_unknown(&STREAM_PARAMETERS, &HARMLESS_PARAMETERS)?;
     let matchers = named_matchers(&app, &parameters)?;
     let mut response = match wanted_form(&parts.headers) {
         Form::Page => pages::viewer(&app, "stream", None),
         Form::Stream | Form::Json => {
+            cover_private_topics(&app.hub, &access, &matchers)?;
             streams::stream(&app, &parts, access, stream_request(&parts, &parameters, matchers)?).await?
         }
     };
@@ -51,17 +77,22 @@ pub(crate) async fn stream(State(app): State<App>, request: Request) -> Result<R
 /// `GET /topics/{topic}`: the stream, the summary or the page of one topic.
 pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let access = app.door.subscriber(&parts.headers)?;
+    let access = app.door.subscriber(&parts)?;
     let topic = topic_of(&parts)?;
     let matcher = app.hub.validator().exact(&topic).map_err(|invalid| Problem::of_matcher(&invalid))?;
     let parameters = query(&parts)?;
-    if ["topic", "channel", "pattern"].iter().any(|name| parameters.contains(name)) {
+    if TOPIC_PARAMETERS.iter().any(|name| parameters.contains(name)) {
         return Err(Problem::bad_request(
             "topic",
             "The path names the one topic of this stream: for several, use `/stream?topic=a&topic=b`.",
         ));
     }
-    let mut response = match wanted_form(&parts.headers) {
+    let form = wanted_form(&parts.headers);
+    parameters.refuse_unknown(&TOPIC_STREAM_PARAMETERS, &HARMLESS_PARAMETERS)?;
+    if !matches!(form, Form::Page) {
+        cover_private_topics(&app.hub, &access, std::slice::from_ref(&matcher))?;
+    }
+    let mut response = match form {
         Form::Page => pages::viewer(&app, &topic, Some(&topic)),
         Form::Json => summary::summary(&app, &access, matcher).await?.into_response(),
         Form::Stream => {
@@ -134,7 +165,7 @@ fn stream_request(
     };
     Ok(StreamRequest {
         matchers,
-        start: Requested::id_or_word(&parts.headers, parameters.iter()),
+        start: Requested::id_or_word(&parts.headers, parameters.iter())?,
         format,
         hello: parameters.switch("hello")?,
         tells_cursor: false,

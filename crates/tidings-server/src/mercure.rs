@@ -14,9 +14,10 @@ use http_body::Body;
 use tidings::{Event, Format, Matcher, NewEvent, Requested};
 
 use crate::{
+    accept::accepts_stream,
     idempotency::idempotency_key,
     problem::{Problem, excerpt},
-    publishing::{self, PublishRequest, body_bytes, retry_millis, utf8, validate},
+    publishing::{self, ContentType, PublishRequest, body_bytes, retry_millis, utf8, validate},
     query::Parameters,
     router::App,
     streams::{self, StreamRequest, nothing_named, stream},
@@ -25,7 +26,14 @@ use crate::{
 /// `GET`: subscribes.
 pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let access = app.door.subscriber(&parts.headers)?;
+    let access = app.door.subscriber(&parts)?;
+    if !accepts_stream(&parts.headers) {
+        return Err(Problem::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "accept",
+            "The header `Accept` excludes `text/event-stream`, which is all that there is here: name it, or leave the header out.",
+        ));
+    }
     let request = stream_request(&app, &parts)?;
     stream(&app, &parts, access, request).await
 }
@@ -41,7 +49,7 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     request: http::Request<B>,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let access = app.door.publisher(&parts.headers, &app.origins)?;
+    let access = app.door.publisher(&parts, &app.origins)?;
     check_form(&parts.headers)?;
     let key = idempotency_key(&parts.headers, &access)?;
     let event = read_event(app, &parts.headers, body).await?;
@@ -86,28 +94,13 @@ fn matchers(app: &App, parameters: &Parameters) -> Result<Vec<Matcher>, Problem>
 
 /// The Mercure protocol, "Publication": the body is a form, in UTF-8.
 fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let mut parts = value.split(';').map(str::trim);
-    let is_form = parts
-        .next()
-        .is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded"));
-    let is_utf8 = parts.all(|parameter| match parameter.split_once('=') {
-        Some((name, charset)) if name.trim().eq_ignore_ascii_case("charset") => {
-            charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-        }
-        _ => true,
-    });
-    if is_form && is_utf8 {
+    let content_type = ContentType::of(headers);
+    if content_type.media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        && content_type.is_utf8
+    {
         return Ok(());
     }
-    Err(Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "content_type",
-        format!(
-            "The Content-Type {} cannot be published here: send `application/x-www-form-urlencoded` in UTF-8.",
-            excerpt(value)
-        ),
-    ))
+    Err(content_type.unsupported("send `application/x-www-form-urlencoded` in UTF-8"))
 }
 
 /// Fields of one form, beyond which it is too large.

@@ -36,8 +36,23 @@ pub(crate) struct Metrics {
     registry: Registry,
 }
 
-/// The media type of [`Metrics::render`].
-pub(crate) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The format of an exposition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exposition {
+    /// The text format of Prometheus, version 0.0.4.
+    Text,
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+}
+
+impl Exposition {
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
 
 impl Metrics {
     pub(crate) fn new(
@@ -72,13 +87,39 @@ impl Metrics {
         self.refused.get_or_create(&[("class", class)]).inc();
     }
 
-    /// All figures in the text format of OpenMetrics.
-    pub(crate) fn render(&self, is_ready: bool) -> Result<String, fmt::Error> {
+    /// All metrics.
+    pub(crate) fn render(&self, is_ready: bool, exposition: Exposition) -> Result<String, fmt::Error> {
         self.ready.set(is_ready.into());
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
-        Ok(out)
+        Ok(match exposition {
+            Exposition::Text => to_text_format(&out),
+            Exposition::OpenMetrics => out,
+        })
     }
+}
+
+/// From OpenMetrics to the text format of Prometheus, which the registry does not write: there, a family has the name of its
+/// samples, which for counters ends in `_total`, and neither a unit nor an end is marked.
+fn to_text_format(openmetrics: &str) -> String {
+    let mut out = String::with_capacity(openmetrics.len() + openmetrics.len() / 16);
+    let mut help = None;
+    for line in openmetrics.lines() {
+        if let Some(described) = line.strip_prefix("# HELP ") {
+            help = described.split_once(' ');
+        } else if let Some((name, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|typed| typed.split_once(' '))
+        {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            if let Some((_, help)) = help.take().filter(|(described, _)| *described == name) {
+                out.extend(["# HELP ", name, suffix, " ", help, "\n"]);
+            }
+            out.extend(["# TYPE ", name, suffix, " ", kind, "\n"]);
+        } else if !line.starts_with("# ") {
+            out.extend([line, "\n"]);
+        }
+    }
+    out
 }
 
 /// Figures that others keep, read when they are asked for.
@@ -191,4 +232,20 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64
 fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     let counter = ConstCounter::new(value);
     counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_format_names_a_counter_as_its_samples() {
+        let openmetrics = "# HELP t_seen_bytes What was seen: a b.\n# TYPE t_seen_bytes counter\n# UNIT t_seen_bytes bytes\n\
+                           t_seen_bytes_total{a=\"# b\"} 1\nt_seen_bytes_total{a=\"c\"} 2\n\
+                           # HELP t_open Open.\n# TYPE t_open gauge\nt_open -1\n# EOF\n";
+        let text = "# HELP t_seen_bytes_total What was seen: a b.\n# TYPE t_seen_bytes_total counter\n\
+                    t_seen_bytes_total{a=\"# b\"} 1\nt_seen_bytes_total{a=\"c\"} 2\n\
+                    # HELP t_open Open.\n# TYPE t_open gauge\nt_open -1\n";
+        assert_eq!(to_text_format(openmetrics), text);
+    }
 }

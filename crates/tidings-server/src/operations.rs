@@ -1,15 +1,17 @@
 //! For the operator's machines: is the process alive, does the hub work, what are the figures.
 
 use axum::{
-    extract::State,
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, header};
 
 use crate::{
-    metrics::METRICS_TYPE,
+    accept::prefers_openmetrics,
+    metrics::Exposition,
     problem::{Problem, sentence},
     router::App,
+    streams::vary_accept,
 };
 
 /// The process is alive: it answers.
@@ -34,11 +36,17 @@ async fn check(app: &App) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The figures, in the format of OpenMetrics.
-pub(crate) async fn metrics(State(app): State<App>) -> Response {
+/// The metrics, in the text format of Prometheus or, for whoever asks for it, in that of OpenMetrics.
+pub(crate) async fn metrics(State(app): State<App>, request: Request) -> Response {
+    let exposition =
+        if prefers_openmetrics(request.headers()) { Exposition::OpenMetrics } else { Exposition::Text };
     let is_ready = check(&app).await.is_ok();
-    match app.metrics.render(is_ready) {
-        Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+    match app.metrics.render(is_ready, exposition) {
+        Ok(text) => {
+            let mut response = ([(header::CONTENT_TYPE, exposition.media_type())], text).into_response();
+            vary_accept(response.headers_mut());
+            response
+        }
         Err(_) => {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", "The figures could not be written.")
                 .into_response()

@@ -26,7 +26,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 pub(crate) async fn index(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let headers = request.headers();
     // `/` is for everybody; a credential that does not hold is told so here as anywhere.
-    let may_see_all = app.door.rights(headers)?.subscribe.is_all();
+    let may_see_all = app.door.rights(headers, request.uri().query())?.subscribe.is_all();
     let base = base_url(&app, headers);
     let mut response = if accepts_html(headers) {
         let live = if may_see_all {

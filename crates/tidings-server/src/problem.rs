@@ -9,7 +9,7 @@ use std::fmt;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use tidings::{Invalid, PublishError, SubscribeError, Unavailable};
+use tidings::{Invalid, ParseSinceError, PublishError, SubscribeError, Unavailable};
 use tidings_auth::AuthError;
 
 use crate::BodyError;
@@ -53,6 +53,11 @@ impl Problem {
 
     pub(crate) fn retry_after(self, secs: u64) -> Self {
         self.header(header::RETRY_AFTER, HeaderValue::from(secs))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// Says in which part of the request it was found.
@@ -191,11 +196,18 @@ const MOMENT_SECS: u64 = 1;
 /// How long a publisher waits while the log is away, in seconds.
 const OUTAGE_SECS: u64 = 5;
 
+impl From<ParseSinceError> for Problem {
+    fn from(error: ParseSinceError) -> Self {
+        Self::bad_request("since", sentence(error))
+    }
+}
+
 impl From<SubscribeError> for Problem {
     fn from(error: SubscribeError) -> Self {
         match error {
             SubscribeError::Invalid(invalid) => Self::of_matcher(&invalid),
             SubscribeError::Unavailable(unavailable) => unavailable.into(),
+            SubscribeError::Since(error) => error.into(),
             other => Self::bad_request("topic", sentence(other)),
         }
     }

@@ -3,7 +3,7 @@
 use std::str;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body;
 use tidings::{ConnectionId, Event, IdempotencyKey, NewEvent, Published};
 use tidings_auth::Access;
@@ -39,17 +39,81 @@ pub(crate) fn validate(app: &App, event: NewEvent) -> Result<Event, Problem> {
     app.hub.validator().event(event).map_err(|invalid| Problem::of_event(&invalid))
 }
 
+/// What a publisher says of its body.
+pub(crate) struct ContentType<'a> {
+    as_sent: &'a str,
+    /// Without parameters; empty where nothing is said.
+    pub(crate) media_type: &'a str,
+    /// Nothing is said of another character encoding. ASCII is UTF-8.
+    pub(crate) is_utf8: bool,
+}
+
+impl<'a> ContentType<'a> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Self {
+        let value = headers.get(header::CONTENT_TYPE);
+        let as_sent = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let mut parts = as_sent.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default();
+        let is_utf8 = parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+            let charset = value.trim().trim_matches('"');
+            let known = ["utf-8", "utf8", "us-ascii", "ascii"];
+            !name.trim().eq_ignore_ascii_case("charset")
+                || known.iter().any(|known| charset.eq_ignore_ascii_case(known))
+        });
+        Self { as_sent, media_type, is_utf8 }
+    }
+
+    /// The refusal of a body of this type.
+    pub(crate) fn unsupported(&self, what_to_do: &str) -> Problem {
+        Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "content_type",
+            format!("The Content-Type {} cannot be published here: {what_to_do}.", excerpt(self.as_sent)),
+        )
+    }
+}
+
+/// Refuses a body of which the data would be the wire format of a library or the wrong characters: files and fields in parts, or text in
+/// another encoding. Whatever else it is called, a body of text is published as it is. `example` is the right command.
+pub(crate) fn check_text(headers: &HeaderMap, example: &str) -> Result<(), Problem> {
+    let content_type = ContentType::of(headers);
+    let kind = content_type.media_type.split('/').next().unwrap_or_default();
+    if kind.eq_ignore_ascii_case("multipart") {
+        return Err(content_type.unsupported(&format!("the body itself is the data, as in `{example}`")));
+    }
+    if !content_type.is_utf8 {
+        return Err(content_type.unsupported("send text in UTF-8"));
+    }
+    Ok(())
+}
+
+/// RFC 9110, section 8.4.1: the data would be the compressed bytes.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let encoded =
+        values.find(|value| !value.is_empty() && !value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let Some(value) = encoded else { return Ok(()) };
+    let shown = excerpt(value.to_str().unwrap_or_default());
+    let problem = Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "content_encoding",
+        format!("The Content-Encoding {shown} cannot be read here: send the body without compression."),
+    );
+    // RFC 9110, section 12.5.3.
+    Err(problem.header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+}
+
 /// The body of a request, within the limits of the settings.
 pub(crate) async fn body_bytes<B: Body<Data = Bytes>>(
     app: &App,
     headers: &HeaderMap,
     body: B,
 ) -> Result<Bytes, Problem> {
+    check_encoding(headers)?;
     let limit = app.settings.body_bytes_max;
     // Before a byte of it is read, or asked for with `100 Continue`.
-    let declared = headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
         return Err(body_too_large(limit));
     }

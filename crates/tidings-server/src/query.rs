@@ -58,6 +58,19 @@ impl Parameters {
         }
     }
 
+    /// Refuses a parameter that is neither documented nor harmless, with the documented name that is nearest to it.
+    pub(crate) fn refuse_unknown(&self, documented: &[&str], harmless: &[&str]) -> Result<(), Problem> {
+        let is_known = |name: &str| documented.contains(&name) || harmless.contains(&name);
+        let Some((name, _)) = self.iter().find(|(name, _)| !is_known(name)) else { return Ok(()) };
+        let nearest = nearest(name, documented.iter().chain(harmless).copied());
+        let hint = nearest.map(|nearest| format!(" Did you mean `{nearest}`?")).unwrap_or_default();
+        let list = documented.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        Err(Problem::bad_request(
+            "parameter",
+            format!("The parameter {} is unknown.{hint} There are {list}.", excerpt(name)),
+        ))
+    }
+
     /// A switch: on when it is given, unless it says that it is off.
     pub(crate) fn switch(&self, name: &'static str) -> Result<bool, Problem> {
         match self.single(name)? {
@@ -72,6 +85,21 @@ impl Parameters {
             )),
         }
     }
+}
+
+/// Longest name that is compared with the known ones, in bytes: the comparison takes time in proportion to it.
+const COMPARED_BYTES_MAX: usize = 64;
+
+/// The known name that somebody may have meant: one that differs in a third of its characters at most.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > COMPARED_BYTES_MAX {
+        return None;
+    }
+    let name = name.to_lowercase();
+    let distance = |known: &str| strsim::osa_distance(&name, &known.to_lowercase());
+    let (distance, nearest) =
+        known.map(|known| (distance(known), known)).min_by_key(|(distance, _)| *distance)?;
+    (distance <= nearest.len().div_ceil(3)).then_some(nearest)
 }
 
 /// What a `+` stands for.
@@ -158,6 +186,34 @@ mod tests {
             let encoded = percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC).to_string();
             prop_assert_eq!(percent_decode(encoded.as_bytes(), Plus::IsPlus), Ok(text));
         }
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_refused_with_the_nearest_name() {
+        let known = ["topic", "since", "format"];
+        for (given, meant) in [
+            ("sinc", Some("since")),
+            ("sicne", Some("since")),
+            ("Topic", Some("topic")),
+            ("topics", Some("topic")),
+            ("lasteventid", Some("lastEventId")),
+            ("colour", None),
+            ("", None),
+            (&"s".repeat(100_000), None),
+        ] {
+            let parameters =
+                Parameters(vec![("topic".to_owned(), String::new()), (given.to_owned(), String::new())]);
+            let problem =
+                parameters.refuse_unknown(&known, &["lastEventId"]).expect_err(given).detail().to_owned();
+            assert!(problem.contains("`topic`, `since`, `format`"), "{problem}");
+            assert_eq!(problem.contains("Did you mean"), meant.is_some(), "{problem}");
+            assert!(meant.is_none_or(|meant| problem.contains(&format!("`{meant}`?"))), "{problem}");
+        }
+        assert!(
+            Parameters(vec![("lastEventId".to_owned(), String::new())])
+                .refuse_unknown(&known, &["lastEventId"])
+                .is_ok()
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod support;
 
 use http::Method;
-use support::{CHAT_KEY, KEY, keyless, keyless_with, token, with_keys};
+use support::{CHAT_KEY, HUB, KEY, keyless, keyless_with, token, with_keys};
 use tidings::{Hub, HubSettings, MemoryLimits, log::DelayedLog, log::Faults};
 use tidings_server::Settings;
 
@@ -14,7 +14,8 @@ async fn the_body_is_the_data_whatever_its_content_type_says() {
     for (media_type, body) in [
         ("application/x-www-form-urlencoded", "a=b&c=%20"),
         ("application/json", "{ \"a\": 1 }"),
-        ("text/plain; charset=iso-8859-1", "é"),
+        ("text/plain; charset=\"UTF-8\"", "é"),
+        ("application/octet-stream", "é"),
         ("nonsense", "x"),
     ] {
         face.post("/topics/chat", body).header("content-type", media_type).answer().await.ok();
@@ -22,6 +23,79 @@ async fn the_body_is_the_data_whatever_its_content_type_says() {
     }
     face.post("/topics/chat", "two\r\nlines").answer().await.ok();
     assert_eq!(stream.data().await, "two\nlines");
+}
+
+// A form with files was published as the wire text of its parts.
+#[tokio::test]
+async fn a_body_that_would_not_be_its_data_is_refused_with_the_right_command() {
+    let face = keyless().await;
+    let part = "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nb\r\n--x--\r\n";
+    for (target, command) in [
+        ("/topics/chat", "curl --data-binary @FILE URL"),
+        ("/topics", "curl --data-binary @EVENTS.ndjson URL"),
+    ] {
+        for media_type in
+            ["multipart/form-data; boundary=x", "Multipart/Mixed; boundary=\"x\"", "multipart/form-data"]
+        {
+            let detail =
+                face.post(target, part).header("content-type", media_type).answer().await.refused(415);
+            assert!(detail.contains(command), "{detail}");
+        }
+    }
+    let line = r#"{"topic":"chat","data":"x"}"#;
+    for (target, body) in [("/topics/chat", "x"), ("/topics", line), (HUB, "topic=chat")] {
+        let form = "application/x-www-form-urlencoded";
+        for (name, value) in [
+            ("content-encoding", "gzip"),
+            ("content-encoding", "br, identity"),
+            ("content-type", "text/plain; charset=iso-8859-1"),
+            ("content-type", "application/x-www-form-urlencoded; charset=\"latin1\""),
+        ] {
+            let ask = face.post(target, body).header(name, value);
+            let ask = if name == "content-type" { ask } else { ask.header("content-type", form) };
+            let answer = ask.answer().await;
+            let detail = answer.refused(415);
+            assert!(detail.contains(&format!("`{}`", value.replace('"', "\\\""))), "{detail}");
+            assert_eq!(answer.headers.contains_key("accept-encoding"), name == "content-encoding");
+        }
+        let plain =
+            face.post(target, body).header("content-type", form).header("content-encoding", "identity");
+        plain.answer().await.ok();
+    }
+    assert_eq!(face.hub.stats().published, 3);
+}
+
+#[tokio::test]
+async fn an_id_that_a_header_cannot_carry_is_refused_however_it_comes() {
+    let face = keyless().await;
+    for id in ["a ", " a", " "] {
+        let encoded = id.replace(' ', "%20");
+        let line = format!(r#"{{"topic":"chat","data":1,"id":"{id}"}}"#);
+        for ask in [
+            face.post(&format!("/topics/chat?id={encoded}"), "x"),
+            face.post("/topics", line),
+            face.form(&format!("topic=chat&id={encoded}")),
+        ] {
+            let detail = ask.answer().await.refused(400);
+            assert!(detail.contains("white space"), "{detail}");
+        }
+    }
+    assert!(face.hub.publish(tidings::NewEvent::new("chat", "x").id("a ")).await.is_err());
+    assert_eq!(face.hub.stats().published, 0);
+}
+
+// `retry: 0` had all subscribers of a topic reconnect in a tight loop.
+#[tokio::test]
+async fn a_retry_below_the_floor_is_raised_to_it_however_it_comes() {
+    let face = keyless().await;
+    let mut stream = face.get("/stream?topic=chat").stream().await;
+    face.post("/topics/chat?retry=0&id=1", "x").answer().await.ok();
+    face.post("/topics", r#"{"topic":"chat","data":"x","id":"2","retry":499}"#).answer().await.ok();
+    face.hub.publish(tidings::NewEvent::new("chat", "x").id("3").retry_millis(1)).await.expect("published");
+    for id in 1..=3 {
+        let event = stream.until("\n\n").await;
+        assert!(event.ends_with(&format!("retry: 500\nid: {id}\ndata: x\n\n")), "{event}");
+    }
 }
 
 #[tokio::test]
@@ -126,7 +200,7 @@ async fn many_events_are_published_together_in_their_order() {
         r#"{"topic":"a","data":"text"}"#,
         "\r\n",
         "\n",
-        r#"{"topics":["b","a"],"data":{ "n": 1.0, "s": "x y" },"type":"json","id":"own","retry":5}"#,
+        r#"{"topics":["b","a"],"data":{ "n": 1.0, "s": "x y" },"type":"json","id":"own","retry":1234}"#,
         "\n",
         r#"{"topic":"b","data":null,"private":true}"#,
     );
@@ -136,7 +210,7 @@ async fn many_events_are_published_together_in_their_order() {
     assert_eq!(receipts[1]["id"], "own");
     assert!(receipts.iter().all(|receipt| receipt["subscribers"].as_u64() >= Some(1)));
     assert_eq!(stream.data().await, "text");
-    assert_eq!(stream.event().await, "event: json\nretry: 5\nid: own\ndata: {\"n\":1.0,\"s\":\"x y\"}");
+    assert_eq!(stream.event().await, "event: json\nretry: 1234\nid: own\ndata: {\"n\":1.0,\"s\":\"x y\"}");
     assert_eq!(stream.data().await, "null");
 }
 
@@ -303,7 +377,6 @@ async fn the_metrics_count_and_name_no_topic() {
     face.post("/topics/very-secret", "x").answer().await.ok();
     face.post("/topics/very-secret?id=%23", "x").answer().await.refused(400);
     let answer = face.get("/metrics").answer().await.ok();
-    assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
     for line in [
         "tidings_published_total 1",
         "tidings_subscribers 1",
@@ -322,6 +395,68 @@ async fn the_metrics_count_and_name_no_topic() {
         after.contains("tidings_streams_closed_total 1") && after.contains("tidings_subscribers 0"),
         "{after}"
     );
+}
+
+/// A sample's name without its labels, and the name and kind of the family that was described last.
+fn assert_sample_of(line: &str, family: Option<(&str, &str)>, suffix: &str) {
+    let (name, kind) = family.expect("a family is described before its samples");
+    let sample = line.split(['{', ' ']).next().unwrap_or_default();
+    let expected = if kind == "counter" { format!("{name}{suffix}") } else { name.to_owned() };
+    assert_eq!(sample, expected, "{line}");
+    let value = line.rsplit(' ').next().unwrap_or_default();
+    assert!(value.parse::<f64>().is_ok(), "{line}");
+}
+
+// Every scraper got OpenMetrics, whatever it asked for; most tools read only the text format.
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for() {
+    let face = keyless().await;
+    face.get("/stream").answer().await.refused(400);
+    let openmetrics = "application/openmetrics-text";
+    for (accept, is_openmetrics) in [
+        (None, false),
+        (Some("*/*"), false),
+        (Some("text/plain;version=0.0.4;q=1,*/*;q=0.1"), false),
+        (Some("application/openmetrics-text;q=0"), false),
+        (Some(openmetrics), true),
+        (
+            Some("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"),
+            true,
+        ),
+    ] {
+        let ask = face.get("/metrics");
+        let ask = match accept {
+            Some(accept) => ask.header("accept", accept),
+            None => ask,
+        };
+        let answer = ask.answer().await.ok();
+        assert!(answer.headers.get_all("vary").iter().any(|value| value == "Accept"));
+        let (media_type, suffix) = if is_openmetrics {
+            ("application/openmetrics-text; version=1.0.0; charset=utf-8", "_total")
+        } else {
+            ("text/plain; version=0.0.4; charset=utf-8", "")
+        };
+        assert_eq!(answer.header("content-type"), media_type, "{accept:?}");
+        assert_eq!(answer.body.ends_with("\n# EOF\n"), is_openmetrics, "{}", answer.body);
+        let (mut family, mut samples, mut described) = (None, 0, None);
+        for line in answer.body.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                described = help.split(' ').next();
+            } else if let Some(typed) = line.strip_prefix("# TYPE ") {
+                family = typed.split_once(' ');
+                assert_eq!(family.map(|(name, _)| name), described, "{line}");
+                let (name, kind) = family.expect("a name and a kind");
+                assert!(matches!(kind, "counter" | "gauge"), "{line}");
+                assert_eq!(name.ends_with("_total"), kind == "counter" && !is_openmetrics, "{line}");
+            } else if line != "# EOF" {
+                assert_sample_of(line, family, suffix);
+                samples += 1;
+            }
+        }
+        assert!(samples > 5, "{}", answer.body);
+        let sample = "\ntidings_requests_refused_total{class=\"4xx\"} 1\n";
+        assert!(answer.body.contains(sample), "{}", answer.body);
+    }
 }
 
 #[tokio::test]

@@ -137,6 +137,10 @@ async fn broken_ids_types_and_times_are_refused() {
         "id=a%00",
         "id=a%C2%80",
         "id=a%E2%80%8B",
+        "id=a+",
+        "id=%20a",
+        "id=%09a",
+        "id=a%C2%A0",
         "type=mercure",
         "type=tidings",
         "type=a%0Db",
@@ -160,8 +164,10 @@ async fn broken_ids_types_and_times_are_refused() {
 async fn type_and_retry_are_sent() {
     let face = keyless().await;
     let mut stream = face.get(&format!("{HUB}?match=a")).stream().await;
-    face.form("topic=a&type=news&retry=0&id=1&data=x").answer().await.ok();
-    assert_eq!(stream.event().await, "event: news\nretry: 0\nid: 1\ndata: x");
+    face.form("topic=a&type=news&retry=1234&id=1&data=x").answer().await.ok();
+    assert_eq!(stream.event().await, "event: news\nretry: 1234\nid: 1\ndata: x");
+    face.form("topic=a&retry=0&id=2&data=x").answer().await.ok();
+    assert_eq!(stream.until("\n\n").await, "retry: 500\nid: 2\ndata: x\n\n");
     face.form("topic=a&type=&id=&data=x").answer().await.ok();
     assert!(!stream.event().await.contains("event:"));
 }
@@ -267,6 +273,24 @@ async fn each_matcher_matches_as_its_type_says() {
     assert_eq!(exact.data().await, "b");
     assert_eq!(pattern.data().await, "https://hub.example/books/1");
     assert_eq!(pattern.data().await, "/books/2");
+}
+
+/// RFC 9110, section 12.5.1: whoever does not take the one form that there is has not subscribed.
+#[tokio::test]
+async fn a_client_that_accepts_no_event_stream_is_told_so() {
+    let face = keyless().await;
+    for accept in ["text/event-stream;q=0", "application/json", "*/*, text/event-stream;q=0.0"] {
+        for method in [http::Method::GET, http::Method::HEAD] {
+            let answer = face.ask(method, &format!("{HUB}?match=a")).header("accept", accept).answer().await;
+            assert_eq!(answer.status, 406, "{accept}");
+        }
+        let detail = face.get(&format!("{HUB}?match=a")).header("accept", accept).answer().await.refused(406);
+        assert!(detail.contains("`text/event-stream`"), "{detail}");
+        face.get("/stream?topic=a").header("accept", "text/event-stream;q=0").stream().await;
+    }
+    for accept in ["text/event-stream", "*/*", "text/html, */*;q=0.1", "", "text/*"] {
+        face.get(&format!("{HUB}?match=a")).header("accept", accept).stream().await;
+    }
 }
 
 /// Numbers 7 and 27: anonymous subscribers are a setting.

@@ -8,7 +8,8 @@ pub use self::pattern::Glob;
 use crate::Topic;
 
 /// Which topics a setting means, as in `private_topics = ["user-*"]`. `*` stands for any run of characters,
-/// also for none, wherever it is written; every other character stands for itself.
+/// also for none, wherever it is written; every other character stands for itself. It compares the text of a topic;
+/// [`PrivateTopics`](crate::PrivateTopics) also compares the URL that a topic names.
 ///
 /// A subscriber never sends one: matchers on the wire are exact or URL Patterns. A URL Pattern would not do
 /// here, because it knows only topics that resolve to a URL, and its `*` depends on which part of the URL it
@@ -46,11 +47,6 @@ impl TopicGlob {
     /// Whether this topic is meant.
     pub fn matches(&self, topic: &Topic) -> bool {
         self.0.matches(topic.as_str())
-    }
-
-    /// Whether one of these topics is meant.
-    pub fn matches_any(&self, topics: &[Topic]) -> bool {
-        topics.iter().any(|topic| self.matches(topic))
     }
 
     /// The text as it was written.

@@ -1,8 +1,8 @@
 //! Events on their way into and out of a store.
 
 use crate::{
-    ConnectionId, Event, EventId, EventType, Topic, Validator,
-    validate::{Field, check_characters},
+    ConnectionId, Event, EventId, EventType, Topic,
+    validate::{Field, bounded_retry_millis, check_characters},
 };
 
 /// An event as a log writes it down: the texts of an [`Event`], borrowed from it or from what was read.
@@ -50,7 +50,7 @@ impl<'a> StoredEvent<'a> {
             data: self.data.to_owned(),
             id: self.id.map_or(Some(None), |id| event_id(id).map(Some))?,
             event_type: self.event_type.map_or(Some(None), |name| event_type(name).map(Some))?,
-            retry_millis: self.retry_millis.map(|millis| millis.min(Validator::RETRY_MILLIS_MAX)),
+            retry_millis: self.retry_millis.map(bounded_retry_millis),
             private: self.private,
             except: self.except,
         })
@@ -89,14 +89,14 @@ fn event_type(text: &str) -> Option<EventType> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::NewEvent;
+    use crate::{NewEvent, Validator};
 
     fn full() -> Event {
         let new = NewEvent::new("https://example.com/ä", "one\r\ntwo\u{0}")
             .also("alternate")
             .id("my id: ü")
             .event_type("greeting")
-            .retry_millis(7)
+            .retry_millis(700)
             .private()
             .except(ConnectionId::from_random([7; 16]));
         Validator::default().event(new).unwrap()
@@ -107,6 +107,16 @@ mod tests {
         let bare = Validator::default().event(NewEvent::new("a", "")).unwrap();
         for event in [full(), bare] {
             assert_eq!(StoredEvent::of(&event).restore(), Some(event.clone()));
+        }
+    }
+
+    #[test]
+    fn a_stored_retry_obeys_the_bounds_whoever_wrote_it() {
+        let event = full();
+        for (stored, expected) in [(0, 500), (499, 500), (500, 500), (u64::MAX, Validator::RETRY_MILLIS_MAX)]
+        {
+            let stored = StoredEvent { retry_millis: Some(stored), ..StoredEvent::of(&event) };
+            assert_eq!(stored.restore().and_then(|event| event.retry_millis), Some(expected));
         }
     }
 

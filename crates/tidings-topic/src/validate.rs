@@ -18,6 +18,9 @@ pub struct Validator {
     hub_path: String,
     /// The same up to its last slash: what stands before a topic that is one plain word when it is resolved. `None`: ask the URL parser.
     directory: Option<String>,
+    /// The URL that `.` names: what stands before a topic that is one plain word when it is resolved. `None`: ask the URL
+    /// parser.
+    base: Option<String>,
     /// Most topics of one event; more are [`Invalid`] with [`is_excess`](Invalid::is_excess). Default 100.
     pub topics_max: usize,
     /// Most matchers of one subscription; more are [`Invalid`]. Default 100.
@@ -41,6 +44,9 @@ impl Validator {
     /// Longest reconnection time, 24 days; a longer one counts as this. JavaScript timers hold no more: a larger number makes them
     /// fire at once, and the clients of a whole hub would reconnect without a pause.
     pub const RETRY_MILLIS_MAX: u64 = 0x7fff_ffff;
+    /// Shortest reconnection time that a publisher can set; a shorter one counts as this. All subscribers of a topic obey it
+    /// at once, so `0` would have them reconnect in a tight loop. Firefox waits as long whatever it is told.
+    pub const RETRY_MILLIS_MIN: u64 = 500;
 
     /// A validator for the hub at this absolute URL, with the default limits. The URL has to be an `http` or `https` one: below
     /// others, such as `mailto:`, nothing relative can be resolved.
@@ -50,9 +56,15 @@ impl Validator {
     pub fn new(hub_url: Url) -> Self {
         let path = normalize_path(hub_url.path());
         let directory = path.rfind('/').map(|slash| path[..=slash].to_owned());
+        let is_web = matches!(hub_url.scheme(), "http" | "https");
+        let mut base = hub_url.clone();
+        // As in `resolved`.
+        let _ = base.set_username("");
+        let _ = base.set_password(None);
         Self {
             hub_path: path.trim_end_matches('/').to_owned(),
-            directory: directory.filter(|_| matches!(hub_url.scheme(), "http" | "https")),
+            directory: directory.filter(|_| is_web),
+            base: base.join(".").ok().filter(|_| is_web).map(String::from),
             hub_url,
             topics_max: 100,
             matchers_max: 100,
@@ -62,6 +74,21 @@ impl Validator {
     /// The public URL of the hub.
     pub fn hub_url(&self) -> &Url {
         &self.hub_url
+    }
+
+    /// The URL that a text names relative to the hub, as URL Patterns see it (the Mercure protocol, "Topic matchers"), but
+    /// without user and password, which they do not compare unless told to. `None`: it is not a URL.
+    pub(crate) fn resolved(&self, text: &str) -> Option<String> {
+        if let Some(base) = self.base.as_deref().filter(|_| is_plain_word(text)) {
+            return Some([base, text].concat());
+        }
+        let mut url = self.hub_url.join(text).ok()?;
+        if !url.username().is_empty() || url.password().is_some() {
+            // Only a URL without a host refuses, and that has neither.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+        }
+        Some(url.into())
     }
 
     /// Checks everything about an event.
@@ -78,7 +105,7 @@ impl Validator {
             data: new.data,
             id: new.id.as_deref().map(|id| self.event_id(id)).transpose()?,
             event_type: new.event_type.as_deref().map_or(Ok(None), |name| self.event_type(name))?,
-            retry_millis: new.retry_millis.map(|millis| millis.min(Self::RETRY_MILLIS_MAX)),
+            retry_millis: new.retry_millis.map(bounded_retry_millis),
             private: new.private,
             except: new.except,
         })
@@ -142,7 +169,9 @@ impl Validator {
     /// Checks the id that a publisher gave.
     ///
     /// The Mercure protocol, "Publication": no leading `#`, not `earliest`, no control or format characters. An empty id would
-    /// reset the browser's cursor and is refused.
+    /// reset the browser's cursor and is refused. So is white space at either end: HTTP strips it from the header
+    /// `Last-Event-ID` (RFC 9110, section 5.5), some clients strip it from the `id:` field, and the id that comes back would
+    /// be one that no log knows.
     pub fn event_id(&self, text: &str) -> Result<EventId, Invalid> {
         if text.is_empty() {
             return Err(Invalid::new(
@@ -156,6 +185,13 @@ impl Validator {
         }
         if text == "earliest" {
             return Err(Invalid::new(Field::Id, text, "is a word of the protocol; choose another"));
+        }
+        if text.trim().len() < text.len() {
+            return Err(Invalid::new(
+                Field::Id,
+                text,
+                "begins or ends with white space, which no HTTP header carries: it would not come back as it is",
+            ));
         }
         check_length(Field::Id, text, Self::EVENT_ID_BYTES_MAX)?;
         check_characters(Field::Id, text)?;
@@ -181,8 +217,9 @@ impl Validator {
         Ok(Some(EventType::new_unchecked(text)))
     }
 
-    /// Reads a `retry` value: ASCII digits, a number of milliseconds. Zero is a value like any other; more than
-    /// [`RETRY_MILLIS_MAX`](Self::RETRY_MILLIS_MAX) counts as that.
+    /// Reads a `retry` value: ASCII digits, a number of milliseconds. One beyond
+    /// [`RETRY_MILLIS_MIN`](Self::RETRY_MILLIS_MIN) or [`RETRY_MILLIS_MAX`](Self::RETRY_MILLIS_MAX) counts as the nearer of
+    /// these.
     pub fn retry_millis(&self, text: &str) -> Result<u64, Invalid> {
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Invalid::new(
@@ -192,7 +229,7 @@ impl Validator {
             ));
         }
         // Digits that no integer holds are a very large number.
-        Ok(text.parse().unwrap_or(u64::MAX).min(Self::RETRY_MILLIS_MAX))
+        Ok(bounded_retry_millis(text.parse().unwrap_or(u64::MAX)))
     }
 
     // The Mercure protocol, "Publication": dot segments removed and unreserved percent-encodings decoded, as WHATWG URL does, the
@@ -224,6 +261,11 @@ impl Validator {
         };
         reserved.then_some(path)
     }
+}
+
+/// The reconnection time that counts for the one that a publisher gave.
+pub(crate) fn bounded_retry_millis(millis: u64) -> u64 {
+    millis.clamp(Validator::RETRY_MILLIS_MIN, Validator::RETRY_MILLIS_MAX)
 }
 
 /// Whether a topic is, to a URL parser, the name of a neighbour of the hub and nothing else, as most are: no scheme, no host, no path, no dot
@@ -399,6 +441,8 @@ mod tests {
                 validator.reserved_reading(topic),
                 "{topic} at {hub_url}"
             );
+            let read: Url = validator.hub_url.join(topic).expect("a URL");
+            assert_eq!(validator.resolved(topic), Some(read.into()), "{topic} at {hub_url}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The words that say where a subscription starts.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use tidings_topic::{Cursor, Epoch, ParseSinceError, Position, Since};
@@ -24,15 +24,21 @@ fn the_words_are_read() {
     reads("10m", Since::Ago(Duration::from_secs(600)));
     reads("2h", Since::Ago(Duration::from_secs(7200)));
     reads("7d", Since::Ago(Duration::from_secs(604_800)));
+    reads("2w", Since::Ago(Duration::from_secs(1_209_600)));
+    reads("1h30m", Since::Ago(Duration::from_secs(5_400)));
+    reads("1d2h3m4s", Since::Ago(Duration::from_secs(93_784)));
+    reads("90m0s", Since::Ago(Duration::from_secs(5_400)));
     assert_eq!(Since::default(), Since::Now);
 }
 
 #[test]
-fn what_is_no_word_is_an_id() {
+fn what_is_no_word_is_refused_with_the_list_of_words() {
     for text in [
+        "",
         "1",
         "50",
         "urn:uuid:1",
+        "order-42",
         "10",
         "10x",
         "m",
@@ -42,14 +48,42 @@ fn what_is_no_word_is_an_id() {
         "+5",
         "10 m",
         "1,5h",
+        "1.5h",
         "Now",
         "EARLIEST",
         "日m",
         "-٥",
         "10M",
+        "10min",
+        "1h 30m",
+        "30m1h",
+        "1m1m",
+        "1h30",
+        "h1",
+        "2026-11-29",
+        "12:00",
+        "2026-11-29T10:00:00",
+        "2026-13-01T00:00:00Z",
+        "01.2",
+        "1.2.3",
+        "id:",
+        "a b",
     ] {
-        reads(text, id(text));
+        assert_eq!(text.parse::<Since>(), Err(ParseSinceError), "{text:?}");
     }
+    let message = ParseSinceError.to_string();
+    for word in ["`now`", "`earliest`", "`-50`", "`10m`", "`1h30m`", "`2026-01-31T12:00:00Z`", "`id:`"] {
+        assert!(message.contains(word), "{message}");
+    }
+}
+
+#[test]
+fn a_time_of_rfc_3339_is_a_place() {
+    let at = |secs| Since::At(SystemTime::UNIX_EPOCH + Duration::from_secs(secs));
+    reads("1970-01-01T00:01:00Z", at(60));
+    reads("1970-01-01t00:01:00z", at(60));
+    reads("1970-01-01T01:01:00+01:00", at(60));
+    reads("2026-11-29T00:00:00-00:30", at(1_795_912_200));
 }
 
 #[test]
@@ -57,14 +91,6 @@ fn an_id_that_looks_like_a_word_is_named_with_its_prefix() {
     for text in ["-50", "10m", "now", "earliest", "id:x", "#a", "a b"] {
         reads(&format!("id:{text}"), id(text));
     }
-}
-
-#[test]
-fn nothing_is_no_place() {
-    for word in ["", "id:"] {
-        assert_eq!(word.parse::<Since>(), Err(ParseSinceError));
-    }
-    assert!(ParseSinceError.to_string().contains("-50"));
 }
 
 #[test]
@@ -87,7 +113,7 @@ fn a_time_before_every_clock_is_the_limit() {
 fn a_publishers_id_that_looks_generated_is_named_with_its_prefix() {
     reads("1.2", id("#1.2"));
     reads("id:1.2", id("1.2"));
-    reads("01.2", id("01.2"));
+    reads("#order", id("#order"));
 }
 
 #[test]
@@ -108,8 +134,9 @@ proptest! {
     }
 
     #[test]
-    fn every_word_but_the_empty_one_is_some_place(word in any::<String>()) {
-        prop_assert_eq!(word.parse::<Since>().is_err(), word.is_empty() || word == "id:");
+    fn no_other_text_is_taken_for_an_id(word in any::<String>()) {
+        let is_id = word.starts_with('#') || word.len() > 3 && word.starts_with("id:") || Cursor::parse(&word).is_ok();
+        prop_assert_eq!(matches!(word.parse(), Ok(Since::Id(_))), is_id);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use std::{
 use tidings_log::{
     Bounds, Cursor, Log, MemoryLimits, MemoryLog, Tail, TailItem, Unavailable, cluster::Cluster,
 };
-use tidings_topic::{EventId, Filter, Invalid, Since, Topic, TopicGlob, Validator};
+use tidings_topic::{
+    EventId, Filter, Invalid, ParseSinceError, PrivateTopics, Since, Topic, TopicGlob, Validator,
+};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -74,7 +76,8 @@ pub struct HubSettings {
     /// Threads that fan out to [sockets that were handed to the hub](Subscription::drive_socket). 0 means that the runtime in which the hub was
     /// started does it beside everything else, which is best for machines with one or two processors. Default 0.
     pub shard_threads: usize,
-    /// Events on topics that one of these matches are private, by whatever door they come.
+    /// Events on topics that one of these covers are private, whichever entry point they come by and however the topic is
+    /// spelled ([`PrivateTopics`]).
     pub private_topics: Vec<TopicGlob>,
 }
 
@@ -180,6 +183,7 @@ impl HubBuilder {
             lag: Arc::default(),
             lag_bytes_max,
             log,
+            private_topics: PrivateTopics::new(&settings.private_topics, &self.validator),
             validator: self.validator,
             settings,
             closing: Closing::default(),
@@ -215,6 +219,9 @@ impl Hub {
     /// Subscribes. The subscription receives every matching event from its start on, in the order of the log, each once.
     pub async fn subscribe(&self, request: Subscribe) -> Result<Subscription, SubscribeError> {
         let shared = &self.shared;
+        if let Some(error) = request.misread {
+            return Err(error.into());
+        }
         if request.filter.matchers.is_empty() {
             return Err(SubscribeError::NoMatchers);
         }
@@ -240,7 +247,7 @@ impl Hub {
 
     /// Whether an event with these topics is private whatever its publisher says ([`HubSettings::private_topics`]).
     pub fn are_private(&self, topics: &[Topic]) -> bool {
-        self.shared.settings.private_topics.iter().any(|glob| glob.matches_any(topics))
+        self.shared.private_topics.cover_any(topics)
     }
 
     /// Ends all subscriptions with a `reconnect` notice and refuses to publish.
@@ -307,6 +314,9 @@ pub enum SubscribeError {
     /// Too many matchers.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// The request does not say in a way that can be understood where to start.
+    #[error(transparent)]
+    Since(#[from] ParseSinceError),
     /// The log cannot be reached.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -342,6 +352,7 @@ pub struct HubStats {
 pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) validator: Validator,
+    pub(crate) private_topics: PrivateTopics,
     replays: Replays,
     pub(crate) settings: HubSettings,
     pub(crate) feeds: Feeds,

@@ -81,8 +81,8 @@ mod sync;
 pub use tidings_log as log;
 pub use tidings_log::{IdempotencyKey, MemoryLimits, MemoryLog, Unavailable};
 pub use tidings_topic::{
-    ConnectionId, Event, EventId, Filter, Grants, Invalid, Matcher, NewEvent, ParseSinceError, Since, Topic,
-    TopicGlob, Validator,
+    ConnectionId, Event, EventId, Filter, Grants, Invalid, Matcher, NewEvent, ParseSinceError, PrivateTopics,
+    Since, Topic, TopicGlob, Validator,
 };
 
 pub use encode::{Format, JsonEvent};

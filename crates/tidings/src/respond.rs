@@ -28,7 +28,7 @@ impl IntoResponse for PublishError {
 impl IntoResponse for SubscribeError {
     fn into_response(self) -> Response {
         match self {
-            Self::NoMatchers | Self::Invalid(_) => {
+            Self::NoMatchers | Self::Invalid(_) | Self::Since(_) => {
                 (StatusCode::BAD_REQUEST, self.to_string()).into_response()
             }
             Self::Unavailable(_) => try_again(self.to_string()),

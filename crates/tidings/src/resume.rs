@@ -4,7 +4,7 @@
 //! clients put the id into a parameter, each under its own name.
 
 use http::{HeaderMap, HeaderValue};
-use tidings_topic::Since;
+use tidings_topic::{ParseSinceError, Since};
 
 use crate::subscribe::Subscribe;
 
@@ -42,19 +42,19 @@ impl Requested {
         last.map_or(Self::Empty, |id| Self::Start(Since::from_last_event_id(id)))
     }
 
-    /// As [`id`](Self::id), and where there is no id, the words of the parameter `since` ([`Since`]).
+    /// As [`id`](Self::id), and where there is no id, the words of the parameter `since` ([`Since`]). A word that cannot be read
+    /// is an error even where an id wins over it: the next request may come without one.
     pub fn id_or_word<'a>(
         headers: &HeaderMap,
         parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone,
-    ) -> Self {
+    ) -> Result<Self, ParseSinceError> {
         let id = Self::id(headers, parameters.clone());
-        if matches!(id, Self::Start(_)) {
-            return id;
-        }
-        match parameters.filter(|(name, _)| *name == "since").last() {
-            Some((_, word)) => word.parse().map_or(Self::Empty, Self::Start),
-            None => id,
-        }
+        let words = parameters.filter(|(name, _)| *name == "since");
+        let word = words.map(|(_, word)| word.parse()).last().transpose()?;
+        Ok(match (id, word) {
+            (Self::Nothing | Self::Empty, Some(since)) => Self::Start(since),
+            (id, _) => id,
+        })
     }
 
     /// The start, which is [`Since::Now`] where the request does not say.
@@ -67,15 +67,19 @@ impl Requested {
 }
 
 impl Subscribe {
-    /// Starts where the request says ([`Requested::id_or_word`]), if it says so; otherwise nothing changes. With it a browser that lost its
-    /// connection misses nothing.
+    /// Starts where the request says ([`Requested::id_or_word`]), if it says so; otherwise nothing changes. With it a browser that
+    /// lost its connection misses nothing. A word that cannot be read is an error of [`Hub::subscribe`](crate::Hub::subscribe).
     #[must_use]
-    pub fn resume(self, headers: &HeaderMap, query: Option<&str>) -> Self {
+    pub fn resume(mut self, headers: &HeaderMap, query: Option<&str>) -> Self {
         let parameters: Vec<_> = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).collect();
         let parameters = parameters.iter().map(|(name, value)| (&**name, &**value));
         match Requested::id_or_word(headers, parameters) {
-            Requested::Start(since) => self.since(since),
-            Requested::Nothing | Requested::Empty => self,
+            Ok(Requested::Start(since)) => self.since(since),
+            Ok(Requested::Nothing | Requested::Empty) => self,
+            Err(error) => {
+                self.misread = Some(error);
+                self
+            }
         }
     }
 }
@@ -93,6 +97,10 @@ mod tests {
     use super::*;
 
     fn requested(header: Option<&[u8]>, query: &str) -> Requested {
+        read(header, query).expect("a word")
+    }
+
+    fn read(header: Option<&[u8]>, query: &str) -> Result<Requested, ParseSinceError> {
         let value = header.map(|id| HeaderValue::from_bytes(id).expect("a header value"));
         let fields = value.into_iter().map(|value| (HeaderName::from_static("last-event-id"), value));
         let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
@@ -106,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_header_wins_over_every_parameter() {
-        assert_eq!(requested(Some(b"fresh"), "lastEventId=stale&since=stale"), id("fresh"));
+        assert_eq!(requested(Some(b"fresh"), "lastEventId=stale&since=%231.a"), id("fresh"));
     }
 
     #[test]
@@ -114,7 +122,6 @@ mod tests {
         assert_eq!(requested(Some(b""), "lastEventId=a"), id("a"));
         assert_eq!(requested(Some(b""), ""), Requested::Empty);
         assert_eq!(requested(None, "lastEventId="), Requested::Empty);
-        assert_eq!(requested(None, "since="), Requested::Empty);
         assert_eq!(requested(None, "topic=a"), Requested::Nothing);
     }
 
@@ -145,6 +152,16 @@ mod tests {
         assert_eq!(requested(None, "lastEventId=earliest"), Requested::Start(Since::Earliest));
         let since = [("since", "-50")].into_iter();
         assert_eq!(Requested::id(&HeaderMap::new(), since), Requested::Nothing, "where there are ids only");
+    }
+
+    #[test]
+    fn a_since_that_is_no_word_is_refused_whatever_wins_over_it() {
+        for query in
+            ["since=", "since=10min", "since=order-42", "lastEventId=a&since=10min", "since=now&since=x"]
+        {
+            assert_eq!(read(None, query), Err(ParseSinceError), "{query}");
+        }
+        assert_eq!(read(Some(b"fresh"), "since=10min"), Err(ParseSinceError));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Where a new subscription starts: from the words of a request to a place in the log.
 
+use std::time::SystemTime;
+
 use tidings_log::{Bounds, Cursor, Located, Log, Position, Unavailable};
 use tidings_topic::{EventId, Filter, Since, Validator};
 
@@ -45,6 +47,10 @@ pub(crate) async fn find(
         Since::Now => Start { at_end: true, ..at(bounds.newest) },
         Since::Earliest => at(Position::BEFORE_ALL),
         Since::Ago(ago) => at(log.position_ago(*ago).await?),
+        // A time that is yet to come is now.
+        Since::At(time) => {
+            at(log.position_ago(SystemTime::now().duration_since(*time).unwrap_or_default()).await?)
+        }
         Since::Last(count) => {
             let page = log.last(*count, filter, LAST_BYTES_MAX).await?;
             Start { place: Cursor { epoch: page.epoch, position: page.after }, ..at(page.after) }

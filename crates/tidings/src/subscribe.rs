@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_topic::{Filter, Grants, Matcher, Since};
+use tidings_topic::{Filter, Grants, Matcher, ParseSinceError, Since};
 
 use crate::encode::Format;
 
@@ -16,6 +16,8 @@ pub struct Subscribe {
     pub(crate) label: Option<String>,
     pub(crate) expires_in: Option<Duration>,
     pub(crate) requested_id: Option<String>,
+    /// A request to resume that could not be read: [`Hub::subscribe`](crate::Hub::subscribe) refuses it.
+    pub(crate) misread: Option<ParseSinceError>,
 }
 
 impl Subscribe {

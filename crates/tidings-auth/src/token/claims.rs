@@ -4,6 +4,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, value::RawValue};
 
+use super::{not_null, presence};
+
 /// The claims that a hub looks at (RFC 9068, section 2.2; RFC 9396, section 9). A claim of the wrong type, `null` included, or one
 /// that stands there twice makes the claims unreadable.
 #[derive(Deserialize)]
@@ -17,8 +19,27 @@ pub(super) struct Claims {
     #[serde(default, deserialize_with = "not_null")]
     pub(super) sub: Option<String>,
     /// Left as text, because each is read only when its type is ours. Without this claim a token allows nothing.
-    #[serde(default)]
-    pub(super) authorization_details: Vec<Box<RawValue>>,
+    #[serde(default, deserialize_with = "not_null")]
+    pub(super) authorization_details: Option<Vec<Box<RawValue>>>,
+}
+
+/// Where the claims of a token say what it allows, in this and in the older revision of the Mercure protocol.
+#[derive(Deserialize)]
+struct Revision {
+    #[serde(default, deserialize_with = "presence")]
+    authorization_details: bool,
+    #[serde(default, deserialize_with = "presence")]
+    mercure: bool,
+    #[serde(default, rename = "https://mercure.rocks/", deserialize_with = "presence")]
+    mercure_by_url: bool,
+}
+
+/// Whether a token, whatever else is wrong with it, says what it allows in the manner of the older revision alone.
+pub(super) fn is_of_older_revision(encoded: &str) -> bool {
+    let json = URL_SAFE_NO_PAD.decode(encoded).unwrap_or_default();
+    serde_json::from_slice::<Revision>(&json).is_ok_and(|revision| {
+        (revision.mercure || revision.mercure_by_url) && !revision.authorization_details
+    })
 }
 
 /// RFC 7519, section 4.1.3: one name or several.
@@ -62,8 +83,4 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> 
 
 fn optional_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     seconds(deserializer).map(Some)
-}
-
-fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
 }

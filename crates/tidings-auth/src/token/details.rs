@@ -1,9 +1,10 @@
 //! `authorization_details`: what a token allows (RFC 9396; the Mercure protocol, "Authorization").
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use tidings_topic::{Grants, Matcher, Validator};
 
+use super::not_null;
 use crate::{AuthError, access::SubscribeDetail};
 
 /// The type of the details that are ours; all others belong to somebody else.
@@ -109,10 +110,6 @@ impl TopicGrant {
 
 fn bad_detail(reason: &str) -> AuthError {
     AuthError::invalid_token(format!("an authorization detail of the token {reason}"))
-}
-
-fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
 }
 
 #[cfg(test)]

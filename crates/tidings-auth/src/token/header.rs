@@ -2,17 +2,25 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-/// What decides how a token is read. A member that stands there twice makes the header unreadable.
+use super::{not_null, presence};
+
+/// What decides how a token is read. A member of the wrong type, or one that stands there twice (RFC 7515, section 4), makes the
+/// header unreadable.
 #[derive(Deserialize)]
 pub(super) struct Header {
     #[serde(default)]
     pub(super) typ: Option<String>,
     pub(super) alg: String,
-    /// Whatever it contains, it asks for something that we do not do.
-    #[serde(default)]
-    pub(super) crit: Option<Box<RawValue>>,
+    /// Whatever it contains, `null` included, it asks for something that we do not do.
+    #[serde(default, deserialize_with = "presence")]
+    pub(super) crit: bool,
+    /// RFC 7797, section 6: another form of the claims, which has to be critical.
+    #[serde(default, deserialize_with = "presence")]
+    pub(super) b64: bool,
+    /// RFC 7515, section 4.1.4: a string. There is one key, so that it selects nothing.
+    #[serde(default, rename = "kid", deserialize_with = "not_null")]
+    _kid: Option<String>,
 }
 
 impl Header {

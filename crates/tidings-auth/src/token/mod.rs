@@ -7,6 +7,7 @@ mod key;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use tidings_topic::Validator;
 use url::Url;
 
@@ -56,7 +57,23 @@ impl Issuer {
     pub(crate) fn verify(&self, token: &str, now_unix_secs: u64) -> Result<Access, AuthError> {
         let (message, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
         let (header, claims) = message.split_once('.').ok_or_else(malformed)?;
-        let header = Header::decode(header).ok_or_else(malformed)?;
+        self.verify_parts(header, claims, message, signature, now_unix_secs).map_err(|error| {
+            // What helps its owner most, whatever was found first.
+            if claims::is_of_older_revision(claims) { older_revision() } else { error }
+        })
+    }
+
+    fn verify_parts(
+        &self,
+        header: &str,
+        claims: &str,
+        message: &str,
+        signature: &str,
+        now_unix_secs: u64,
+    ) -> Result<Access, AuthError> {
+        let header = Header::decode(header).ok_or_else(|| {
+            AuthError::invalid_token("the header of the token is not what RFC 7515 asks for")
+        })?;
         let algorithm = self.allowed_algorithm(&header)?;
         // The signature comes before everything that depends on what the token claims.
         let authentic = jsonwebtoken::crypto::verify(
@@ -68,11 +85,16 @@ impl Issuer {
         if !authentic.unwrap_or(false) {
             return Err(AuthError::invalid_token("the signature of the token is not that of the issuer"));
         }
-        let claims = Claims::decode(claims).ok_or_else(|| {
+        let encoded = claims;
+        let claims = Claims::decode(encoded).ok_or_else(|| {
             AuthError::invalid_token("the claims of the token are not what RFC 9068 asks for")
         })?;
         self.check(&claims, now_unix_secs)?;
-        let rights = details::rights(&claims.authorization_details, &self.0.validator)?;
+        if claims.authorization_details.is_none() && claims::is_of_older_revision(encoded) {
+            return Err(older_revision());
+        }
+        let details = claims.authorization_details.unwrap_or_default();
+        let rights = details::rights(&details, &self.0.validator)?;
         let subject = Subject::Token(claims.sub.as_deref().map(Into::into));
         Ok(Access::new(subject, rights.publish, rights.subscribe).until(claims.exp, rights.details))
     }
@@ -88,7 +110,7 @@ impl Issuer {
         if !access_token {
             return Err(AuthError::invalid_token("the `typ` of the token is not `at+jwt`"));
         }
-        if header.crit.is_some() {
+        if header.crit || header.b64 {
             return Err(AuthError::invalid_token(
                 "the token has critical extensions that are not understood",
             ));
@@ -124,6 +146,23 @@ impl Issuer {
 
 fn malformed() -> AuthError {
     AuthError::invalid_token("the token is not a JSON Web Token")
+}
+
+fn older_revision() -> AuthError {
+    AuthError::invalid_token(
+        "the token has no `authorization_details`: its claim `mercure` is that of an older revision of the Mercure protocol, \
+         which this hub does not read",
+    )
+}
+
+/// A member that may be absent but not `null`.
+fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Whether a member is there, whatever it says.
+fn presence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 // RFC 8707, section 2: an absolute URI without a fragment. A name like `hub` would be the same for every hub.

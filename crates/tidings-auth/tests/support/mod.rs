@@ -175,7 +175,7 @@ pub(crate) fn authorization(value: &str) -> HeaderMap {
 }
 
 pub(crate) fn present(hub: &Authenticator, credential: &str) -> Result<Access, AuthError> {
-    hub.authenticate(&bearer(credential), NOW).map(|access| access.expect("a credential was presented"))
+    hub.authenticate(&bearer(credential), None, NOW).map(|access| access.expect("a credential was presented"))
 }
 
 /// Presents claims under a good header and signature.

@@ -21,7 +21,8 @@ pub(super) struct Subscribe {
     /// Topics that match a URL Pattern, such as '/rooms/:id'; repeatable
     #[arg(long, value_name = "PATTERN")]
     pattern: Vec<String>,
-    /// Where to begin: an event id, now, earliest, -50 (the last 50) or 10m (ten minutes back)
+    /// Where to begin: now, earliest, -50 (the last 50), 10m or 1h30m (that long ago), a time as 2026-01-31T12:00:00Z, an id of the
+    /// hub, or id: and an id that a publisher gave
     #[arg(long, value_name = "WORD", allow_hyphen_values = true, value_parser = since)]
     since: Option<String>,
     /// Print one JSON object a line, with topic, id, type and time, and notices as well
@@ -157,6 +158,8 @@ mod tests {
     #[test]
     fn a_word_that_begins_with_a_hyphen_says_where_to_begin() {
         assert_eq!(since("-50").unwrap(), "-50");
-        assert!(since("").is_err());
+        for word in ["", "10min", "order-42"] {
+            assert!(since(word).unwrap_err().contains("`1h30m`"), "{word}");
+        }
     }
 }

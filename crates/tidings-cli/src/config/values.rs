@@ -77,13 +77,18 @@ pub(crate) fn seconds(word: &str) -> Result<u64, String> {
     }
 }
 
-/// A time in whole milliseconds: `3000` or `3s`.
-pub(crate) fn millis(word: &str) -> Result<u64, String> {
-    if let Some(number) = plain_number(word) {
-        return Ok(number);
+/// How long browsers wait before they reconnect: `3000` (milliseconds) or `3s`. All of them come back within that time when the
+/// hub restarts: in less than 100 ms they would be a flood. JavaScript timers hold no more than 24 days.
+pub(crate) fn retry_millis(word: &str) -> Result<u64, String> {
+    let of_time = || time(word).ok().and_then(|time| u64::try_from(time.as_millis()).ok());
+    let millis = plain_number(word).or_else(of_time);
+    let millis =
+        millis.ok_or_else(|| "is not a time: write it as 3000 (milliseconds), 500ms or 3s".to_owned())?;
+    if (100..=24 * 60 * 60 * 1000).contains(&millis) {
+        Ok(millis)
+    } else {
+        Err("is not a time from 100ms to 24h".to_owned())
     }
-    let millis = time(word).ok().and_then(|time| u64::try_from(time.as_millis()).ok());
-    millis.ok_or_else(|| "is not a time: write it as 3000 (milliseconds), 500ms or 3s".to_owned())
 }
 
 /// A whole number from 1 on.
@@ -230,13 +235,13 @@ mod tests {
     fn settings_in_seconds_take_a_number_or_a_time() {
         assert_eq!((seconds("15"), seconds("15s"), seconds("2m")), (Ok(15), Ok(15), Ok(120)));
         assert_eq!(
-            (millis("3000"), millis("3s"), millis("250ms"), millis("0")),
-            (Ok(3000), Ok(3000), Ok(250), Ok(0))
+            (retry_millis("3000"), retry_millis("3s"), retry_millis("250ms"), retry_millis("100")),
+            (Ok(3000), Ok(3000), Ok(250), Ok(100))
         );
         for bad in ["", "0", "0s", "-1", "1500ms", "x"] {
             assert!(seconds(bad).is_err(), "{bad}");
         }
-        assert!(millis("soon").is_err());
+        assert!(["soon", "0", "99ms", "25h"].iter().all(|word| retry_millis(word).is_err()));
     }
 
     #[test]

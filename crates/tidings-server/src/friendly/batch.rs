@@ -14,14 +14,15 @@ use super::{json_line, publish::Receipt};
 use crate::{
     idempotency::idempotency_key,
     problem::Problem,
-    publishing::{self, PublishRequest, body_bytes, connection_id, utf8, validate},
+    publishing::{self, PublishRequest, body_bytes, check_text, connection_id, utf8, validate},
     router::App,
 };
 
 /// Publishes the events of all lines, in their order, or none.
 pub(crate) async fn publish_batch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let access = app.door.publisher(&parts.headers, &app.origins)?;
+    let access = app.door.publisher(&parts, &app.origins)?;
+    check_text(&parts.headers, "curl --data-binary @EVENTS.ndjson URL")?;
     let key = idempotency_key(&parts.headers, &access)?;
     let body = body_bytes(&app, &parts.headers, body).await?;
     let events = read_events(&app, utf8(&body)?)?;

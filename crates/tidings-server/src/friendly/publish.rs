@@ -13,8 +13,8 @@ use tidings::{NewEvent, Published};
 use super::{json_line, query, topic_of};
 use crate::{
     idempotency::idempotency_key,
-    problem::{Problem, excerpt},
-    publishing::{self, PublishRequest, body_bytes, connection_id, retry_millis, utf8, validate},
+    problem::Problem,
+    publishing::{self, PublishRequest, body_bytes, check_text, connection_id, retry_millis, utf8, validate},
     router::App,
 };
 
@@ -23,14 +23,15 @@ pub(crate) async fn publish(State(app): State<App>, request: Request) -> Respons
     publish_one(&app, request).await.into_response()
 }
 
-/// Publishes the body, verbatim and whatever its Content-Type, so that `curl -d` works.
+/// Publishes the body, verbatim and, as long as it is text, whatever its Content-Type, so that `curl -d` works.
 pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     app: &App,
     request: http::Request<B>,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let access = app.door.publisher(&parts.headers, &app.origins)?;
+    let access = app.door.publisher(&parts, &app.origins)?;
     let envelope = envelope(app, &parts)?;
+    check_text(&parts.headers, "curl --data-binary @FILE URL")?;
     let key = idempotency_key(&parts.headers, &access)?;
     let body = body_bytes(app, &parts.headers, body).await?;
     let event = NewEvent { data: utf8(&body)?.to_owned(), ..envelope };
@@ -61,16 +62,7 @@ impl<'a> From<&'a Published> for Receipt<'a> {
 fn envelope(app: &App, parts: &Parts) -> Result<NewEvent, Problem> {
     let topic = topic_of(parts)?;
     let parameters = query(parts)?;
-    let known = ["type", "event", "id", "retry", "private", "except"];
-    if let Some((name, _)) = parameters.iter().find(|(name, _)| !known.contains(name)) {
-        return Err(Problem::bad_request(
-            "parameter",
-            format!(
-                "The parameter {} is unknown: there are `type`, `id`, `retry`, `private` and `except`.",
-                excerpt(name)
-            ),
-        ));
-    }
+    parameters.refuse_unknown(&["type", "id", "retry", "private", "except"], &["event"])?;
     let event_type = match (parameters.single("type")?, parameters.single("event")?) {
         (Some(_), Some(_)) => {
             return Err(Problem::bad_request(

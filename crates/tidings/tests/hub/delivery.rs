@@ -150,7 +150,8 @@ async fn history_comes_in_the_same_bytes_as_the_present() {
     for format in [Format::Plain, Format::Json] {
         let ask = || to(&hub, &[&format!("{format:?}")]).format(format);
         let mut live = Listener::open(&hub, ask()).await;
-        let event = NewEvent::new(format!("{format:?}"), "a\nb\r\nc").event_type("greeting").retry_millis(7);
+        let event =
+            NewEvent::new(format!("{format:?}"), "a\nb\r\nc").event_type("greeting").retry_millis(700);
         hub.publish(event.id("own")).await.expect("published");
         let mut replayed = Listener::open(&hub, ask().since(Since::Earliest)).await;
         let mut bytes = Vec::new();
@@ -163,7 +164,7 @@ async fn history_comes_in_the_same_bytes_as_the_present() {
         assert!(bytes[0].starts_with(if format == Format::Plain {
             b"event: greeting\n"
         } else {
-            b"retry: 7\nid: own"
+            b"retry: 700\nid: own"
         }));
     }
 }

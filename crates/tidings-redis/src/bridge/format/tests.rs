@@ -107,7 +107,7 @@ fn what_is_not_of_the_format_is_refused_without_being_quoted() {
 #[test]
 fn whatever_goes_out_comes_in_as_the_same() {
     let new =
-        NewEvent::new("chat", "gr\u{fc}\u{df}e\n\"x\"").event_type("note").id("order-7").retry_millis(5);
+        NewEvent::new("chat", "gr\u{fc}\u{df}e\n\"x\"").event_type("note").id("order-7").retry_millis(1_500);
     let event = Validator::default().event(new.clone()).unwrap();
     for format in [Format::Raw, Format::FlaskSse, Format::DjangoEventstream, Format::Juggernaut] {
         let messages = format.encode(&event, &["chat"]);
