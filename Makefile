@@ -65,7 +65,7 @@ torture: ## The long tests: seam (SEAM_EVENTS=n), the log in files (CRASH_POINTS
 	$(CARGO) build --locked -p tidings-cli
 	TIDINGS_OUTAGES=20 $(CARGO) test --locked -p tidings-redis --test hubs -- --nocapture
 	TIDINGS_SEAM_EVENTS=$$(($(SEAM_EVENTS) / 10)) $(CARGO) test --locked -p tidings-redis --test seam -- --nocapture
-	TIDINGS_OUTAGES=20 $(CARGO) test --locked -p tidings-cli --test nodes --test chats -- --nocapture
+	TIDINGS_NATS_SERVER=$(abspath $(wildcard $(CACHE)/bin/nats-server)) TIDINGS_OUTAGES=20 $(CARGO) test --locked -p tidings-cli --test nodes --test chats -- --nocapture
 	TIDINGS_SEAM_EVENTS=100000 $(CARGO) test --locked -p tidings-nats --test seam -- --nocapture
 	tests/fuzz $(FUZZ_SECS) $(FUZZ_TARGETS)
 

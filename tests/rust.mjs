@@ -1,6 +1,7 @@
 // Builds the Rust tests and runs their programs, several at a time: most of them wait for servers,
 // and Cargo would run one after the other. Prints the output of each when it has ended, and fails if
-// one of them did. Then come the examples in the documentation.
+// one of them did. Some run again with the nats-server that tests/setup has built. Then come the
+// examples in the documentation.
 //
 // A program whose module documentation has a line `Needs: redis-server, openssl.` is skipped, with the
 // reason, where one of these commands is missing; with TIDINGS_REQUIRE_SERVERS=1 it fails instead.
@@ -14,6 +15,15 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const CARGO = process.env.CARGO ?? 'cargo';
 const SELECTION = ['--locked', '--workspace', '--all-features'];
+/** A current nats-server, where there is one: Debian's, with which all programs run, is older. */
+const NATS_SERVER = `${ROOT}tests/.cache/bin/nats-server`;
+/** The programs that run with it as well, and the tests of theirs that do. */
+const WITH_NATS_SERVER = new Map([
+  ['crates/tidings-nats/tests/conformance.rs', []],
+  ['crates/tidings-nats/tests/cluster.rs', []],
+  ['crates/tidings-nats/tests/connecting.rs', []],
+  ['crates/tidings-cli/tests/nodes.rs', ['three_servers']],
+]);
 /** A program that takes longer is killed, and has failed. */
 const PROGRAM_MILLIS_MAX = 600_000;
 
@@ -58,14 +68,24 @@ async function build() {
 const programs = await build();
 const requireServers = process.env.TIDINGS_REQUIRE_SERVERS === '1';
 const skipped = programs.filter(({ missing }) => missing.length > 0);
-const waiting = programs.filter((program) => !skipped.includes(program));
+const again = existsSync(NATS_SERVER) ? programs.filter(({ name }) => WITH_NATS_SERVER.has(name)) : [];
+const waiting = [
+  ...programs.filter((program) => !skipped.includes(program)),
+  ...again.map((program) => ({
+    ...program,
+    name: `${program.name} with a current nats-server`,
+    args: WITH_NATS_SERVER.get(program.name),
+    env: { ...process.env, TIDINGS_NATS_SERVER: NATS_SERVER },
+  })),
+];
 const failed = requireServers ? skipped.map(({ name, missing }) => `${name} (needs ${missing.join(', ')})`) : [];
 
 async function work() {
   for (let next = waiting.shift(); next; next = waiting.shift()) {
     const started = performance.now();
-    const { code, printed } = await run(next.executable, [], {
+    const { code, printed } = await run(next.executable, next.args ?? [], {
       cwd: next.folder,
+      env: next.env ?? process.env,
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: PROGRAM_MILLIS_MAX,
       killSignal: 'SIGKILL',

@@ -4,5 +4,6 @@
 
 mod coming_in;
 mod going_out;
+mod patterns;
 mod stage;
 mod taking_turns;
