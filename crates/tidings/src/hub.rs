@@ -15,6 +15,7 @@ use tidings_topic::{
     EventId, Filter, Invalid, ParseSinceError, PrivateTopics, Since, Topic, TopicGlob, Validator,
 };
 use tokio::{
+    runtime::Handle,
     sync::watch,
     task::JoinHandle,
     time::{Instant, sleep_until},
@@ -189,6 +190,7 @@ impl HubBuilder {
             closing: Closing::default(),
             closing_bell: watch::Sender::default(),
             deletions: Deletions::default(),
+            runtime: Handle::current(),
             #[cfg(target_os = "linux")]
             shards: std::sync::OnceLock::new(),
             published: AtomicU64::new(0),
@@ -365,6 +367,8 @@ pub(crate) struct Shared {
     /// Rings when an end has begun.
     closing_bell: watch::Sender<()>,
     pub(crate) deletions: Deletions,
+    /// Where history is read: the runtimes of shards only send, and have no threads that may wait for a disk.
+    runtime: Handle,
     /// Events published through this process since it started.
     pub(crate) published: AtomicU64,
     /// Started with the first socket.
@@ -409,7 +413,7 @@ impl Shared {
     /// Reads the next page of a reader. While the log is away the reader waits: it is behind, and nothing else could be sent to it.
     pub(crate) fn read_page(self: &Arc<Self>, request: ReplayRequest) -> PageReading {
         let shared = Arc::clone(self);
-        PageReading::spawn(async move {
+        PageReading::spawn(&self.runtime, async move {
             loop {
                 match shared.replays.next_page(request.clone()).await {
                     Ok(page) => return page,

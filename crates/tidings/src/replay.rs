@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use tidings_log::{Bounds, Cursor, Filter, Located, Log, Position, Unavailable};
 use tidings_topic::ConnectionId;
-use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
+use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle, time::Instant};
 
 use crate::{
     encode::{Format, GapReason, Notice},
@@ -68,8 +68,8 @@ pub(crate) struct Replayed {
 pub(crate) struct PageReading(JoinHandle<Replayed>);
 
 impl PageReading {
-    pub(crate) fn spawn(reading: impl Future<Output = Replayed> + Send + 'static) -> Self {
-        Self(tokio::spawn(reading))
+    pub(crate) fn spawn(runtime: &Handle, reading: impl Future<Output = Replayed> + Send + 'static) -> Self {
+        Self(runtime.spawn(reading))
     }
 }
 

@@ -60,12 +60,9 @@ impl Shards {
                 tokio::spawn(running);
                 continue;
             }
-            let pages = runtime::Handle::current();
             let name = format!("shard-{number}");
             let spawned = thread::Builder::new().name(name).spawn(move || {
                 let runtime = runtime::Builder::new_current_thread().enable_all().build();
-                // History is read where the hub runs; the shard's own thread only sends.
-                let _pages = pages.enter();
                 match runtime {
                     Ok(runtime) => runtime.block_on(running),
                     Err(error) => tracing::error!(%error, "a shard has no runtime"),
