@@ -19,7 +19,6 @@
 mod accept;
 mod access;
 mod companion;
-mod complaints;
 mod connection;
 mod faces;
 mod friendly;
@@ -40,6 +39,7 @@ mod settings;
 mod shedding;
 mod slots;
 mod streams;
+mod throttled_log;
 
 pub use companion::{Companion, Figure};
 pub use connection::{

@@ -21,6 +21,7 @@ pub(crate) struct Problem {
     reason: &'static str,
     detail: String,
     cause: Option<String>,
+    failed_credential: Option<&'static str>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -29,13 +30,22 @@ pub(crate) struct Problem {
 pub(crate) struct Refused {
     /// One word: the field or the part of the house that said no.
     pub(crate) reason: &'static str,
-    /// What lies behind it, where it is not the client's fault.
+    /// What lies behind it, where the answer does not say it.
     pub(crate) cause: Option<String>,
+    /// Why the credential was not accepted: an error code of RFC 6750, or `missing`.
+    pub(crate) failed_credential: Option<&'static str>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, reason, detail: detail.into(), cause: None, headers: Vec::new() }
+        Self {
+            status,
+            reason,
+            detail: detail.into(),
+            cause: None,
+            failed_credential: None,
+            headers: Vec::new(),
+        }
     }
 
     pub(crate) fn bad_request(reason: &'static str, detail: impl Into<String>) -> Self {
@@ -174,8 +184,10 @@ pub(crate) fn excerpt(text: &str) -> String {
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
-        Self::new(error.status(), "credential", sentence(&error))
-            .header(header::WWW_AUTHENTICATE, error.www_authenticate())
+        let problem = Self::new(error.status(), "credential", sentence(&error))
+            .header(header::WWW_AUTHENTICATE, error.www_authenticate());
+        // The sentence names no secret.
+        Self { failed_credential: Some(error.code().unwrap_or("missing")), ..problem.caused_by(error) }
     }
 }
 
@@ -242,7 +254,11 @@ impl IntoResponse for Problem {
         let mut response =
             (self.status, [(header::CONTENT_TYPE, "application/problem+json")], json).into_response();
         response.headers_mut().extend(self.headers);
-        response.extensions_mut().insert(Refused { reason: self.reason, cause: self.cause });
+        response.extensions_mut().insert(Refused {
+            reason: self.reason,
+            cause: self.cause,
+            failed_credential: self.failed_credential,
+        });
         response
     }
 }

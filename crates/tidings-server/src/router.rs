@@ -2,7 +2,7 @@
 //!
 //! Topics are matched on the path as it was sent: nothing resolves `..`, joins slashes or decodes twice before a handler has seen it.
 
-use std::{sync::Arc, time::Instant};
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -18,7 +18,6 @@ use tidings_auth::Authenticator;
 use crate::{
     PeerAddress, Settings,
     access::Door,
-    complaints::Complaints,
     friendly, mercure,
     metrics::Metrics,
     operations,
@@ -27,6 +26,7 @@ use crate::{
     problem::{Problem, Refused, excerpt},
     shedding::shed_for_want_of_room,
     slots::Slots,
+    throttled_log::{Summary, ThrottledLog},
 };
 
 /// What every handler works with.
@@ -40,7 +40,8 @@ pub(crate) struct Shared {
     pub(crate) origins: Origins,
     pub(crate) slots: Slots,
     pub(crate) metrics: Arc<Metrics>,
-    complaints: Complaints,
+    unserved: ThrottledLog<Occasion>,
+    failed_credentials: ThrottledLog<Occasion>,
     pub(crate) settings: Settings,
 }
 
@@ -56,7 +57,8 @@ impl App {
                 settings.connection_metrics.clone(),
                 settings.companions.clone(),
             )),
-            complaints: Complaints::default(),
+            unserved: ThrottledLog::new(UNSERVED_INTERVAL, log_unserved),
+            failed_credentials: ThrottledLog::new(FAILED_CREDENTIALS_INTERVAL, log_failed_credentials),
             settings,
             hub,
         }))
@@ -161,29 +163,94 @@ where
 
 /// Longest part of a path that is logged, in characters.
 const LOGGED_PATH_CHARS_MAX: usize = 256;
+/// While the log of the hub is away, every publication is one of these.
+const UNSERVED_INTERVAL: Duration = Duration::from_secs(1);
+/// An operator wants to know that somebody has a wrong key, or tries keys.
+const FAILED_CREDENTIALS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Counts and logs a refusal. The query may hold data and, from clients that know no better, tokens: it is never logged.
-fn report(app: &App, method: &Method, path: &str, peer: Option<PeerAddress>, response: &Response) {
+/// What the log says of a request that was refused. The query may hold data and, from clients that know no better,
+/// tokens: it is not among it.
+struct Occasion {
+    method: Method,
+    path: String,
+    status: StatusCode,
+    reason: &'static str,
+    cause: Option<String>,
+    client: Option<PeerAddress>,
+}
+
+impl Occasion {
+    fn client(&self) -> Option<impl tracing::Value + use<>> {
+        self.client.map(|client| tracing::field::display(client.0))
+    }
+}
+
+impl fmt::Display for Occasion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path.escape_debug())
+    }
+}
+
+/// Counts and logs a refusal.
+fn report(app: &App, method: &Method, path: &str, client: Option<PeerAddress>, response: &Response) {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
         return;
     }
     let refused = response.extensions().get::<Refused>();
-    let reason = refused.map_or("", |refused| refused.reason);
-    let cause = refused.and_then(|refused| refused.cause.as_deref());
-    let peer = peer.map(|peer| tracing::field::display(peer.0));
-    let path: String = path.chars().take(LOGGED_PATH_CHARS_MAX).collect();
-    let path = path.escape_debug();
-    let status_code = status.as_u16();
+    let occasion = || Occasion {
+        method: method.clone(),
+        path: path.chars().take(LOGGED_PATH_CHARS_MAX).collect(),
+        status,
+        reason: refused.map_or("", |refused| refused.reason),
+        cause: refused.and_then(|refused| refused.cause.clone()),
+        client,
+    };
     if status.is_server_error() {
         app.metrics.count_refused("5xx");
-        let Some(left_out) = app.complaints.next(Instant::now()) else { return };
-        let left_out = (left_out > 0).then_some(left_out);
-        tracing::warn!(%method, %path, status = status_code, reason, cause, peer, left_out, "a request could not be served");
-    } else {
-        app.metrics.count_refused("4xx");
-        tracing::debug!(%method, %path, status = status_code, reason, cause, peer, "a request was refused");
+        app.unserved.record(refused.map_or("other", |refused| refused.reason), occasion());
+        return;
     }
+    app.metrics.count_refused("4xx");
+    if let Some(why) = refused.and_then(|refused| refused.failed_credential) {
+        app.failed_credentials.record(why, occasion());
+    }
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let refused = occasion();
+        tracing::debug!(
+            request = %refused,
+            status = status.as_u16(),
+            reason = refused.reason,
+            cause = refused.cause,
+            client = refused.client(),
+            "a request was refused"
+        );
+    }
+}
+
+fn log_unserved(summary: &Summary<Occasion>) {
+    let last = &summary.last;
+    tracing::warn!(
+        request = %last,
+        status = last.status.as_u16(),
+        reason = last.reason,
+        cause = last.cause,
+        client = last.client(),
+        count = summary.count(),
+        "requests could not be served; this was the last one"
+    );
+}
+
+fn log_failed_credentials(summary: &Summary<Occasion>) {
+    let last = &summary.last;
+    tracing::warn!(
+        count = summary.count(),
+        reasons = summary.reasons(),
+        client = last.client(),
+        request = %last,
+        cause = last.cause,
+        "credentials were refused; client, request and cause are those of the last one"
+    );
 }
 
 async fn not_found(request: Request) -> Problem {
