@@ -42,7 +42,7 @@ start() {
   ip link add "to$1" type veth peer name "line$1" netns "$!"
   ip link set "to$1" up
   ip route add "10.0.0.$1" dev "to$1" src 10.0.0.100
-  wait_for "hub$1" 'is ready at'
+  wait_for "hub$1" ' listening '
 }
 for number in 1 2 3; do
   : >"machine$number"

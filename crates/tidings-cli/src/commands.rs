@@ -8,8 +8,11 @@ mod hub;
 mod key;
 mod listening;
 mod memory;
+#[cfg(unix)]
+mod pid_file;
 mod publish;
 mod serve;
+mod signals;
 #[cfg(unix)]
 mod store;
 mod subscribe;
@@ -18,10 +21,15 @@ mod token;
 #[cfg(unix)]
 mod upgrade;
 
-use clap::{Parser, Subcommand};
-use tokio::runtime;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
-use crate::failure::Failure;
+use clap::{Parser, Subcommand};
+use tokio::{runtime, task::spawn_blocking, time};
+
+use crate::{config::near_misses, failure::Failure, output};
 
 /// Server push for any web application: publish once, every subscribed browser hears it
 #[derive(Debug, Parser)]
@@ -46,6 +54,12 @@ enum Command {
 
 impl Tidings {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        // A hub has a log, and a file that names further variables.
+        if !matches!(self.command, Command::Serve(_) | Command::Demo(_)) {
+            for warning in near_misses() {
+                output::remark(&format!("warning: {warning}"));
+            }
+        }
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Publish(publish) => publish.run(),
@@ -75,10 +89,39 @@ fn block_on<T>(
     mut builder: runtime::Builder,
     future: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let runtime =
-        builder.enable_all().build().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
+    // Without a thread or a descriptor to spare, tokio panics.
+    let built = output::quietly(|| catch_unwind(AssertUnwindSafe(|| builder.enable_all().build())));
+    let runtime = built
+        .unwrap_or_else(|_| Err(std::io::Error::other(NO_RESOURCES)))
+        .map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
     let done = runtime.block_on(future);
     // A read from standard input cannot be interrupted and would hold the program.
     runtime.shutdown_background();
     done
+}
+
+/// What a start needs that fails for want of threads or descriptors.
+const NO_RESOURCES: &str =
+    "the system permits no more threads or open files (see `ulimit -u -n`, TasksMax and LimitNOFILE)";
+
+/// How long the first thread for blocking work may take to start.
+const FIRST_THREAD_TIME_MAX: Duration = Duration::from_secs(5);
+/// tokio ends a thread that had nothing to do for 10 seconds.
+const KEEP_THREAD_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Keeps one thread for work that may wait for a disk. Where the system permits no new threads, that work is queued for
+/// this one; without it, it would wait for ever or panic.
+async fn keep_blocking_thread() -> Result<(), Failure> {
+    // In a task of its own, which contains the panic.
+    let first = tokio::spawn(async { spawn_blocking(|| ()).await });
+    let Ok(Ok(Ok(()))) = time::timeout(FIRST_THREAD_TIME_MAX, first).await else {
+        return Err(Failure::runtime(format!("cannot start: {NO_RESOURCES}")));
+    };
+    tokio::spawn(async {
+        loop {
+            time::sleep(KEEP_THREAD_INTERVAL).await;
+            let _ = spawn_blocking(|| ()).await;
+        }
+    });
+    Ok(())
 }

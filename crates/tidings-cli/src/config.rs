@@ -4,6 +4,7 @@
 //! it stands and a mistake is named as it was made. Keys and the issuer stand in the file alone ([`access`]).
 
 mod access;
+mod environment;
 mod layers;
 mod print;
 mod retention;
@@ -20,6 +21,7 @@ use std::{
 
 use tidings::TopicGlob;
 use tidings_auth::AuthConfig;
+use tidings_net::redacted;
 use tidings_redis::bridge::BridgeSettings;
 use tidings_server::{AllowedOrigin, ParseOriginError};
 use url::Url;
@@ -31,6 +33,7 @@ use self::{
 };
 pub(crate) use self::{
     access::read_secret_file,
+    environment::{near_misses, unknown_variables},
     layers::{SettingFlags, StoreFlags},
     values::{HUB_PATH, LogFormat, address, time},
 };
@@ -81,6 +84,8 @@ pub(crate) struct ServeConfig {
     pub(crate) threads: usize,
     pub(crate) log: LogFormat,
     pub(crate) verbose: bool,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "no signals, no need"))]
+    pub(crate) pid_file: Option<PathBuf>,
     pub(crate) private_topics: Vec<TopicGlob>,
     pub(crate) auth: AuthConfig,
     /// The same again as it was written, for `--check`.
@@ -148,6 +153,7 @@ impl ServeConfig {
             threads: merged.value("threads", values::count)?,
             log: merged.value("log", str::parse)?,
             verbose: merged.value("verbose", values::truth)?,
+            pid_file: pid_file(&merged, &folder)?,
             private_topics: access.private_topics(&name)?,
             auth: access.auth_config(&folder, public_url.as_ref())?,
             public_url,
@@ -179,6 +185,17 @@ impl ServeConfig {
     /// The configuration as a file would have it, secrets hidden, each line with where it comes from.
     pub(crate) fn to_toml(&self) -> String {
         print::to_toml(&self.written.merged, &self.written.access, &self.written.retention)
+    }
+
+    /// A setting as it was written, without its passwords, for the log.
+    pub(crate) fn shown(&self, name: &str) -> String {
+        let words = self.written.merged.get(name).map_or(&[][..], |(_, words)| words);
+        words.iter().map(|word| redacted(word)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The environment variables that the file takes secrets from.
+    pub(crate) fn secret_variables(&self) -> Vec<&str> {
+        self.written.access.secret_variables()
     }
 
     /// A mistake in a setting that only the server finds.
@@ -233,6 +250,16 @@ fn keeping(merged: &mut Merged, folder: &Path) -> Result<Keeping, Failure> {
         #[cfg(unix)]
         rules: Vec::new(),
     })
+}
+
+/// A path in the file is relative to the folder of the file.
+fn pid_file(merged: &Merged, folder: &Path) -> Result<Option<PathBuf>, Failure> {
+    let path = merged.one("pid_file", |word| match Path::new(word).file_name() {
+        Some(_) => Ok(PathBuf::from(word)),
+        None => Err("is not the path of a file".to_owned()),
+    })?;
+    let is_of_file = merged.get("pid_file").is_some_and(|(source, _)| source == Source::File);
+    Ok(path.map(|path| if is_of_file { folder.join(path) } else { path }))
 }
 
 /// Leaves one connection in sixteen to those who publish, ask for health, or have to be told that there are too many streams: a
@@ -328,8 +355,12 @@ mod tests {
     fn every_setting_refuses_nonsense_under_its_own_name() {
         // Topics may be any text; the hub checks them.
         for setting in SETTINGS.iter().filter(|setting| setting.name != "stream") {
-            // Most words are names of directories.
-            let nonsense = if setting.name == "store" { "http:!" } else { "!" };
+            // Most words are names of files.
+            let nonsense = match setting.name {
+                "store" => "http:!",
+                "pid_file" => "/",
+                _ => "!",
+            };
             let message = load("", &[(setting.name, nonsense)]).unwrap_err().to_string();
             let expected = format!("{}: `{nonsense}` ", setting.flag());
             assert!(message.starts_with(&expected), "{message}");

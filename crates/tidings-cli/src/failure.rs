@@ -4,6 +4,8 @@ use std::{fmt, process::ExitCode};
 
 use tidings_net::redacted;
 
+use crate::output;
+
 /// Why the program cannot do what it was asked for.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -28,11 +30,11 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         match self {
             Self::Usage(_) => {
-                eprintln!("error: {self}");
+                output::report_failure(&self.to_string());
                 ExitCode::from(2)
             }
             Self::Runtime(_) => {
-                eprintln!("error: {self}");
+                output::report_failure(&self.to_string());
                 ExitCode::from(1)
             }
             Self::NobodyListens => ExitCode::SUCCESS,

@@ -17,12 +17,28 @@ use clap::{Parser, error::ErrorKind};
 use crate::{commands::Tidings, failure::Failure};
 
 fn main() -> ExitCode {
+    output::report_panics();
+    refuse_writes_beyond_file_size_limit();
     let done = match Tidings::try_parse() {
-        Ok(tidings) => tidings.run(),
-        Err(text) if asked_for(&text) => text.exit(),
+        Ok(tidings) => tidings.run().map(|()| ExitCode::SUCCESS),
+        Err(text) if asked_for(&text) => print_help(&text),
         Err(mistake) => Err(mistake.into()),
     };
-    done.map_or_else(|failure: Failure| failure.report(), |()| ExitCode::SUCCESS)
+    let status = done.unwrap_or_else(|failure: Failure| failure.report());
+    output::flush();
+    status
+}
+
+/// A write beyond the limit of file sizes (`ulimit -f`) would end the process with a signal. Once that is caught, the
+/// write returns an error, to a log as to a store. Catching cannot fail: no other part of the program has asked for it.
+fn refuse_writes_beyond_file_size_limit() {
+    #[cfg(unix)]
+    let _ = signal_hook::flag::register(rustix::process::Signal::XFSZ.as_raw(), std::sync::Arc::default());
+}
+
+fn print_help(text: &clap::Error) -> Result<ExitCode, Failure> {
+    text.print().map_err(|error| output::output_error(&error))?;
+    Ok(if text.exit_code() == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
 /// Help and the version are no mistakes, and a command line without a command is answered with help.

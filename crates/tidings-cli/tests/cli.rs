@@ -325,6 +325,49 @@ fn flags_overrule_the_environment_and_the_environment_overrules_the_file() {
 }
 
 #[test]
+fn a_misspelt_variable_is_named_in_one_warning() {
+    let folder = Folder::new();
+    let key = "[[key]]\nname = \"app\"\nsecret_env = \"TIDINGS_KEY_OF_APP\"\npublish = [\"*\"]\n";
+    let config = folder.file("t.toml", key);
+    let secret = ("TIDINGS_KEY_OF_APP", "0123456789abcdef0123456789abcdef");
+    let others = [("TIDINGS_RETAIN_BYTE", "1"), ("TIDINGS_SERVICE_HOST", "10.0.0.1"), secret];
+    let output = tidings_with(&others, &["serve", "--check", "--config", &config], "");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let warning = stderr(&output);
+    assert!(warning.contains(" TIDINGS_RETAIN_BYTE "), "{warning}");
+    assert!(warning.contains("did you mean TIDINGS_RETAIN_BYTES?"), "{warning}");
+    assert_eq!(warning.lines().count(), 1, "{warning}");
+
+    // Other commands leave alone what may be meant for a hub.
+    let output = tidings_with(&[("TIDINGS_TOKNE", "x"), secret], &["key", "new"], "");
+    let warning = stderr(&output);
+    assert!(warning.contains("did you mean TIDINGS_TOKEN?") && warning.lines().count() == 1, "{warning}");
+}
+
+#[test]
+fn nothing_is_published_where_there_is_no_data() {
+    for (args, input) in [
+        (&["publish", "chat"][..], ""),
+        (&["publish", "chat"], "\n"),
+        (&["publish", "chat", "-"], ""),
+        (&["publish", "chat", ""], "unread"),
+    ] {
+        let line = mistake(&tidings_with(&[], args, input), 2);
+        assert!(line.contains("--allow-empty"), "{line}");
+    }
+}
+
+#[test]
+fn a_pid_file_of_another_living_process_is_left_alone() {
+    let folder = Folder::new();
+    let file = folder.file("pid", &format!("{}\n", std::process::id()));
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--pid-file", &file];
+    let line = mistake(&tidings(&serve), 1);
+    assert!(line.contains("--pid-file") && line.contains(&std::process::id().to_string()), "{line}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{}\n", std::process::id()));
+}
+
+#[test]
 fn a_new_token_shows_what_it_was_made_of() {
     let folder = Folder::new();
     let secret = folder.file("secret", "0123456789abcdef0123456789abcdef\n");

@@ -1,6 +1,11 @@
 //! The commands together, over real sockets: a hub, and the clients that a newcomer tries first.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{
+    fs,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::Stdio,
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -97,13 +102,16 @@ async fn what_is_published_is_printed() {
     let event = subscriber.value().await;
     assert_eq!((&event["id"], &event["data"]), (&"mine".into(), &"two\nlines é".into()));
 
+    publish(&hub, &["chat", "", "--allow-empty"]).await;
+    assert_eq!(subscriber.value().await["data"], "");
+
     let again = ["chat", "once", "--idempotency-key", "k-1"];
     let first = publish(&hub, &again).await;
     assert_eq!(publish(&hub, &again).await, first);
     assert_eq!(subscriber.value().await["data"], "once");
 
     let mut late = Subscriber::start(&hub, &["chat", "--since", "-3"]);
-    for expected in ["hello", "two", "lines é", "once"] {
+    for expected in ["two", "lines é", "", "once"] {
         assert_eq!(late.line().await, expected);
     }
 }
@@ -156,38 +164,88 @@ async fn control_c_ends_a_subscriber_cleanly() {
     assert_eq!(subscriber.stderr.next_line().await.unwrap(), None);
 }
 
+/// `tidings subscribe … | head -2`: on a quiet topic no write notices that the reader has gone.
 #[tokio::test]
-async fn a_reader_that_has_enough_ends_a_subscriber_cleanly() {
+async fn a_reader_that_has_enough_ends_a_subscriber_without_another_event() {
     let hub = Hub::serve(&[]).await.unwrap();
     let subscriber = Subscriber::json(&hub, &["chat"]).await;
     let Subscriber { mut child, stdout, mut stderr } = subscriber;
     drop(stdout);
-    // A process that another test is just starting holds our end of the pipe until it is another program: an event may still find a reader.
-    let ended = async {
-        loop {
-            publish(&hub, &["chat", "more"]).await;
-            if let Some(status) = child.try_wait().unwrap() {
-                return status;
-            }
-        }
-    };
-    let status = timeout(PATIENCE, ended).await.unwrap();
+    let status = timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0));
     assert_eq!(stderr.next_line().await.unwrap(), None);
+
+    // The other end may also be a socket, as under inetd or some languages' pipes.
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut command = tidings(&["subscribe", "--url", &hub.url(""), "--json", "chat"]);
+    let mut child = command.stdout(OwnedFd::from(theirs)).spawn().unwrap();
+    drop(command);
+    ours.set_nonblocking(true).unwrap();
+    let mut lines = BufReader::new(tokio::net::UnixStream::from_std(ours).unwrap()).lines();
+    assert!(timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap().contains("hello"));
+    drop(lines);
+    let status = timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+/// A result that cannot be written is a failure; a hub that prints is another matter (`output.rs`).
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_result_that_cannot_be_written_is_an_error() {
+    let hub = Hub::serve(&[]).await.unwrap();
+    let url = hub.url("");
+    publish(&hub, &["chat", "x"]).await;
+    for args in [
+        &["publish", "chat", "x", "--url", &url][..],
+        &["subscribe", "chat", "--since", "earliest", "--url", &url],
+        &["key", "new"],
+        &["serve", "--check"],
+        &["--help"],
+        &["--version"],
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        // `output` would take standard output for itself.
+        let child = tidings(args).stdout(full).spawn().unwrap();
+        let output = timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?} {line}");
+        assert!(line.starts_with("error: cannot write to standard output: "), "{args:?} {line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
 }
 
 #[tokio::test]
-async fn serve_says_where_it_is_what_to_try_and_what_it_allows() {
-    let mut hub = Hub::serve(&["--stream", "a b"]).await.unwrap();
-    for part in [
-        hub.url(""),
-        format!("curl -N '{}'", hub.url("/stream")),
-        format!("curl -d hello '{}'", hub.url("/topics/a%20b")),
-        "anyone on this machine may publish and subscribe".to_owned(),
-        "Room for ".to_owned(),
-    ] {
-        hub.printed(&part).await.unwrap();
+async fn failed_credentials_are_counted_in_the_log_and_never_shown() {
+    const WRONG: u64 = 50;
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("t.toml");
+    let key = "[[key]]\nname = \"app\"\nsecret = \"0123456789abcdef0123456789abcdef\"\npublish = [\"*\"]\n";
+    fs::write(&config, key).unwrap();
+    let args = ["--config", config.to_str().unwrap(), "--log", "json"];
+    let mut hub = Hub::serve(&args).await.unwrap();
+    for number in 0..WRONG {
+        let request = format!("POST /topics/chat\nAuthorization: Bearer wrong-{number}");
+        assert_eq!(hub.request(&request, b"x").await.unwrap().status, 401);
     }
+    assert_eq!(hub.request("POST /topics/chat", b"x").await.unwrap().status, 401);
+    // The first one is there at once.
+    hub.printed("credentials were refused").await.unwrap();
+    let mut output = hub.watch_output().unwrap();
+    assert!(hub.stop().await.unwrap().success());
+    while output.changed().await.is_ok() {}
+    let output = output.borrow().clone();
+    let lines: Vec<Value> = output.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let lines: Vec<&Value> = lines
+        .iter()
+        .map(|line| &line["fields"])
+        .filter(|fields| fields["message"].as_str().unwrap().contains("credentials were refused"))
+        .collect();
+    assert_eq!(lines.iter().map(|fields| fields["count"].as_u64().unwrap()).sum::<u64>(), WRONG + 1);
+    let [first, .., last] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!(first["reasons"], "invalid_token=1");
+    assert!(last["reasons"].as_str().unwrap().contains("missing=1"), "{last}");
+    assert!(last["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{last}");
+    assert!(!output.join("\n").contains("wrong-"), "{output:?}");
 }
 
 #[tokio::test]
@@ -213,7 +271,7 @@ async fn keys_and_tokens_open_what_they_name_and_nothing_else() {
     .unwrap();
     let config = config.to_str().unwrap();
     let mut hub = Hub::serve(&["--config", config]).await.unwrap();
-    hub.printed("Publishing needs a key or token").await.unwrap();
+    hub.printed("credentials=\"configured\"").await.unwrap();
 
     let mint = ["token", "new", "--config", config, "--subscribe", "user-42"];
     let token = tidings(&mint).output().await.unwrap();

@@ -4,7 +4,7 @@
 //! browser in the same order, and goes on where a lost connection broke off. Read down from [`app`].
 
 use std::collections::{BTreeSet, HashMap};
-use std::{io::Write, net::IpAddr, net::SocketAddr, sync::Arc, sync::Mutex, time::Duration};
+use std::{net::IpAddr, net::SocketAddr, sync::Arc, sync::Mutex, time::Duration};
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Form, FromRef, FromRequest, Multipart, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::Authority};
@@ -44,15 +44,18 @@ const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self'; sc
 struct Chat {
     hub: Hub,
     clock: fn() -> Zoned,
+    #[from_ref(skip)]
+    print: fn(&str),
     key: Key,
     /// When each address will have earned back the forms that it posted.
     spent: Arc<Mutex<HashMap<Option<IpAddr>, Instant>>>,
 }
 
 /// Starts a chat on a hub that is put together so far: the routes to serve, and the hub behind them, which ends the open streams when it is
-/// closed. The clock tells the time that stands before each message; [`Zoned::now`] is local time, as the system or `TZ` has it. Chats on hubs that
+/// closed. The clock tells the time that stands before each message; [`Zoned::now`] is local time, as the system or `TZ` has it.
+/// `print` gets each message, without control characters; it is called by a thread that serves, so it must not wait. Chats on hubs that
 /// share a log and a cluster are one.
-pub async fn app(hub: HubBuilder, clock: fn() -> Zoned) -> anyhow::Result<(Hub, Router)> {
+pub async fn app(hub: HubBuilder, clock: fn() -> Zoned, print: fn(&str)) -> anyhow::Result<(Hub, Router)> {
     let changes: [Arc<Notify>; 2] = Default::default();
     let [ours, theirs] = changes.clone();
     let hub = hub.on_presence(move |who| if who.is_local { &ours } else { &theirs }.notify_one());
@@ -61,7 +64,7 @@ pub async fn app(hub: HubBuilder, clock: fn() -> Zoned) -> anyhow::Result<(Hub, 
     let key = Key::try_from(&*hub.agree("chat/key", Key::generate().master()).await?)?;
     tokio::spawn(tell_who_is_here(hub.clone(), changes));
 
-    let chat = Chat { hub: hub.clone(), clock, key, spent: Arc::default() };
+    let chat = Chat { hub: hub.clone(), clock, print, key, spent: Arc::default() };
     let file = |kind, text: &'static str| get(async move || ([(header::CONTENT_TYPE, kind)], text));
     let routes = Router::new()
         .route("/", get(home))
@@ -99,8 +102,8 @@ async fn say(State(chat): State<Chat>, jar: SignedCookieJar, request: Request) -
     }
     let name = name(&jar).unwrap_or_else(|| "anonymous".to_owned());
     let text = format!("[{}] {name}: {message}", (chat.clock)().strftime("%H:%M:%S"));
-    // A terminal obeys control characters, so it gets none; and if nobody reads what is printed, that is fine.
-    let _ = writeln!(std::io::stdout(), "{}", text.replace(char::is_control, " "));
+    // A terminal obeys control characters, so it gets none.
+    (chat.print)(&text.replace(char::is_control, " "));
     chat.hub.publish(NewEvent::new("chat", text)).await?;
     if is_page_without_script {
         return Ok(Redirect::to("/").into_response());

@@ -1,6 +1,9 @@
 //! Serves the chat: `cargo run -p tidings-chat -- 127.0.0.1:8080`.
 
-use std::net::SocketAddr;
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+};
 
 use anyhow::Context;
 use tidings::Hub;
@@ -12,7 +15,9 @@ async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind(&address).await.with_context(|| address)?;
     println!("The chat is at http://{}/", listener.local_addr()?);
 
-    let (hub, routes) = tidings_chat::app(Hub::builder(), jiff::Zoned::now).await?;
+    // If nobody reads what is printed, that is fine.
+    let print = |line: &str| drop(writeln!(io::stdout(), "{line}"));
+    let (hub, routes) = tidings_chat::app(Hub::builder(), jiff::Zoned::now, print).await?;
     let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     let interrupted = async move {
         let _ = ctrl_c().await;

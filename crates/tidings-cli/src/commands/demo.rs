@@ -15,9 +15,9 @@ use super::{
     listening::{Listening, UPGRADE_SECS, base_url, start_log},
 };
 use crate::{
-    config::{LogFormat, StoreFlags, address},
+    config::{LogFormat, StoreFlags, address, unknown_variables},
     failure::Failure,
-    output::print_line,
+    output,
     store::Keeping,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Args, Debug)]
 pub(super) struct Demo {
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
+    #[arg(long, value_name = "ADDR:PORT", env = "TIDINGS_LISTEN", hide_env_values = true, default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
     #[command(flatten)]
     store: StoreFlags,
@@ -34,7 +34,10 @@ pub(super) struct Demo {
 impl Demo {
     pub(super) fn run(self) -> Result<(), Failure> {
         let keeping = self.store.keeping()?;
-        start_log(LogFormat::Text);
+        start_log(LogFormat::Text)?;
+        for warning in unknown_variables(&[]) {
+            tracing::warn!("{warning}");
+        }
         block_on(runtime::Builder::new_multi_thread(), chat(self.listen, keeping))
     }
 }
@@ -43,7 +46,11 @@ async fn chat(address: SocketAddr, keeping: Keeping) -> Result<(), Failure> {
     let mut listening = Listening::start(address)?;
     let address = listening.address;
     let store = listening.open(&keeping).await?;
-    let (hub, routes) = tidings_chat::app(store.hub(), jiff::Zoned::now).await.map_err(Failure::runtime)?;
+    output::STDOUT.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
+    let (hub, routes) =
+        tidings_chat::app(store.hub(), jiff::Zoned::now, |line| output::STDOUT.add(line.as_bytes()))
+            .await
+            .map_err(Failure::runtime)?;
     // The chat was written for axum's own server, which tells the other end's address by another name.
     let routes = routes.layer(map_request(async |mut request: Request| {
         if let Some(PeerAddress(peer)) = request.extensions().get().copied() {
@@ -52,11 +59,13 @@ async fn chat(address: SocketAddr, keeping: Keeping) -> Result<(), Failure> {
         request
     }));
     let url = base_url(address);
-    print_line(&format!(
+    let banner = format!(
         "The chat is at {url}/ - open it in two windows, one of them private.\n\n  \
          listen:  curl -N {url}/stream\n  \
          speak:   curl -d message=hello {url}/post\n"
-    ))?;
+    );
+    output::STDOUT.add(banner.as_bytes());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), url, %address, "listening");
     let (settings, metrics) = (ConnectionSettings::default(), Arc::<ConnectionMetrics>::default());
     let drain_secs = settings.drain_secs;
     let serve = |listener, ended| tidings_server::serve(listener, routes, settings, metrics, ended);

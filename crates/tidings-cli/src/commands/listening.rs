@@ -1,9 +1,16 @@
 //! What `serve` and `demo` share: a socket, its life from the first connection to the last, a log, and signals.
 
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
 use std::{
+    env,
     io::{self, IsTerminal},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -11,12 +18,20 @@ use tidings::Hub;
 use tidings_server::{Drain, Listener};
 use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 
-use super::supervisor;
+use super::{
+    keep_blocking_thread,
+    signals::{Stops, stops},
+    supervisor,
+};
 #[cfg(unix)]
-use super::upgrade::{Predecessor, Upgrades};
+use super::{
+    pid_file::PidFile,
+    upgrade::{Predecessor, Upgrades},
+};
 use crate::{
     config::LogFormat,
     failure::Failure,
+    output,
     store::{Keeping, Opened},
 };
 
@@ -44,9 +59,11 @@ pub(super) enum Succession {
 pub(super) struct Listening {
     pub(super) listener: Listener,
     pub(super) address: SocketAddr,
-    stops: [Stops; 2],
+    stops: Stops,
     #[cfg(unix)]
     predecessor: Option<Predecessor>,
+    #[cfg(unix)]
+    pid_file: Option<PathBuf>,
     #[cfg(unix)]
     upgrades: Upgrades,
 }
@@ -73,7 +90,7 @@ impl Listening {
             Failure::runtime(format!("the socket does not say where it listens: {error}"))
         })?;
         let cannot_start = |error| Failure::runtime(format!("cannot start: {error}"));
-        let stops = [Stops::new().map_err(cannot_start)?, Stops::new().map_err(cannot_start)?];
+        let stops = stops().map_err(cannot_start)?;
         #[cfg(unix)]
         let upgrades = Upgrades::of(&listener).map_err(cannot_start)?;
         Ok(Self {
@@ -83,12 +100,23 @@ impl Listening {
             #[cfg(unix)]
             predecessor,
             #[cfg(unix)]
+            pid_file: None,
+            #[cfg(unix)]
             upgrades,
         })
     }
 
+    /// Names the process in this file while it serves. Nothing is written before it does.
+    #[cfg(unix)]
+    pub(super) fn set_pid_file(&mut self, path: &Path) -> Result<(), Failure> {
+        PidFile::check(path, self.predecessor.as_ref().and_then(|_| Predecessor::pid()))?;
+        self.pid_file = Some(path.to_owned());
+        Ok(())
+    }
+
     /// Opens the store. If the predecessor has it, that one is asked to leave it, and waited for.
     pub(super) async fn open(&mut self, keeping: &Keeping) -> Result<Opened, Failure> {
+        keep_blocking_thread().await?;
         let refused = match keeping.open().await {
             Ok(opened) => return Ok(opened),
             Err(refused) => refused,
@@ -117,27 +145,35 @@ impl Listening {
         let succeeded = self.upgrades.succeeded(Duration::from_secs(upgrade_secs), store.is_exclusive());
         #[cfg(not(unix))]
         let succeeded = std::future::pending::<Succession>();
-        let [once, twice] = self.stops;
+        let stops = self.stops;
+        let twice = stops.clone().requested(2);
         let ending = hub.clone();
+        let has_successor = Arc::<AtomicBool>::default();
+        let succeeding = Arc::clone(&has_successor);
         let ended = async move {
             tokio::select! {
-                () = once.requested(1) => {
+                () = stops.requested(1) => {
                     supervisor::tell("STOPPING=1");
                     ending.close();
                     Drain::AtOnce
                 }
-                succession = succeeded => match succession {
-                    Succession::Serves => {
-                        ending.close_over(pace);
-                        Drain::Succeeded
-                    }
-                    Succession::WaitsForStore => {
-                        ending.close_over(pace.min(HAND_OVER));
-                        Drain::HandOver(HAND_OVER)
+                succession = succeeded => {
+                    succeeding.store(true, Relaxed);
+                    match succession {
+                        Succession::Serves => {
+                            ending.close_over(pace);
+                            Drain::Succeeded
+                        }
+                        Succession::WaitsForStore => {
+                            ending.close_over(pace.min(HAND_OVER));
+                            Drain::HandOver(HAND_OVER)
+                        }
                     }
                 }
             }
         };
+        #[cfg(unix)]
+        let pid_file = self.pid_file.as_deref().map(PidFile::write).transpose()?;
         let serving = serve(self.listener, Box::pin(ended));
         #[cfg(unix)]
         match self.predecessor {
@@ -146,12 +182,19 @@ impl Listening {
         }
         let served = tokio::select! {
             () = serving => Ok(()),
-            () = twice.requested(2) => Err(Failure::runtime("stopped twice: connections were cut")),
+            () = twice => Err(Failure::runtime("stopped twice: connections were cut")),
         };
         // Other hubs need not find out by themselves that this one is gone.
         hub.close();
         hub.closed().await;
         store.close().await;
+        // From an upgrade on the file is the successor's, also while that one waits for this process to end.
+        #[cfg(unix)]
+        if let Some(pid_file) = pid_file
+            && !has_successor.load(Relaxed)
+        {
+            pid_file.remove();
+        }
         served
     }
 }
@@ -167,56 +210,32 @@ pub(super) fn base_url(listen: SocketAddr) -> String {
 }
 
 /// Logs to standard error: warnings, and what operators want to know. `RUST_LOG` asks for more or less.
-pub(super) fn start_log(format: LogFormat) {
+pub(super) fn start_log(format: LogFormat) -> Result<(), Failure> {
+    output::set_format(format);
+    output::STDERR.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
     // The client of NATS calls it an error when a lost connection is given up, and has its reasons; the hub says what there is to say of it.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
+    let default = || EnvFilter::new("info,async_nats=off");
+    let wanted = env::var(EnvFilter::DEFAULT_ENV).ok().filter(|words| !words.trim().is_empty());
+    let (filter, mistake) = match wanted.map(EnvFilter::try_new) {
+        None => (default(), None),
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(mistake)) => (default(), Some(mistake)),
+    };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_timer(SystemTime)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+        .with_writer(|| &output::STDERR)
+        // It would write its own errors past the queue.
+        .log_internal_errors(false)
+        .with_ansi(format == LogFormat::Text && io::stderr().is_terminal());
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
-}
-
-/// Hears that the program is asked to stop, with Ctrl-C or SIGTERM, from the moment it is made: before, that would have ended the process.
-struct Stops {
-    #[cfg(unix)]
-    signals: [tokio::signal::unix::Signal; 2],
-}
-
-impl Stops {
-    fn new() -> io::Result<Self> {
-        #[cfg(unix)]
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            #[cfg(unix)]
-            signals: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?],
-        })
+    if let Some(mistake) = mistake {
+        tracing::warn!("RUST_LOG is ignored: {mistake}");
     }
-
-    /// Waits until it was asked this many times.
-    async fn requested(mut self, times: usize) {
-        for _ in 0..times {
-            self.next().await;
-        }
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) {
-        let [interrupt, terminate] = &mut self.signals;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) {
-        let _ = tokio::signal::ctrl_c().await;
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ pub(super) struct Publish {
     /// How many milliseconds browsers shall wait before they reconnect
     #[arg(long, value_name = "MILLIS")]
     retry: Option<u64>,
+    /// Publish even if there is no data, such as when a command before this one printed nothing
+    #[arg(long)]
+    allow_empty: bool,
     /// Only for subscribers with a grant on the topic
     #[arg(long)]
     private: bool,
@@ -51,6 +54,11 @@ impl Publish {
             }
             None => read_input()?,
         };
+        if data.is_empty() && !self.allow_empty {
+            return Err(Failure::usage(
+                "there is no data, so nothing was published: --allow-empty publishes an empty event",
+            ));
+        }
         let mut options = tidings_client::Publish::new();
         if let Some(event_type) = self.event_type {
             options = options.event_type(event_type);

@@ -1,8 +1,15 @@
 //! `tidings serve`: the hub, put together from its parts.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
+use serde_json::json;
 use tidings::{
     HubSettings, Matcher, Validator,
     log::{Tail, TailItem},
@@ -22,9 +29,9 @@ use super::{
 };
 use crate::{
     bridges::Bridges,
-    config::{HUB_PATH, ServeConfig, SettingFlags},
+    config::{HUB_PATH, LogFormat, ServeConfig, SettingFlags, unknown_variables},
     failure::Failure,
-    output::{harmless, print_line},
+    output::{self, harmless, print_line},
 };
 
 /// Bytes of the log that `--verbose` prints before it looks again.
@@ -64,6 +71,10 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
+        // Also a mistake in the configuration is then reported as the log is written.
+        if self.said.log_format() == Some(LogFormat::Json) {
+            output::set_format(LogFormat::Json);
+        }
         // Without more files the hub still works, with less room, and says how much.
         let files = raise_file_limit().unwrap_or_default();
         let room = connections_for_file_limit();
@@ -71,11 +82,18 @@ impl Serve {
         let config = ServeConfig::load(file.as_deref(), self.said, room)?;
         let rules = Rules::new(&config, &hub_url(&config, &base_url(config.listen)))?;
         config.retention.put_into(&mut config.keeping.clone(), &rules.validator)?;
+        let warnings = unknown_variables(&config.secret_variables());
         if self.check {
+            for warning in warnings {
+                output::remark(&format!("warning: {warning}"));
+            }
             return print_line(config.to_toml().trim_end());
         }
         drop(rules);
-        start_log(config.log);
+        start_log(config.log)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
         block_on(threads(config.threads - shard_threads(&config)), serve(config, files))
     }
 }
@@ -144,15 +162,24 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     let mut listening = Listening::start(config.listen)?;
     let address = listening.address;
     config.check_reach(address)?;
+    #[cfg(unix)]
+    if let Some(path) = &config.pid_file {
+        listening.set_pid_file(path)?;
+    }
     let base_url = base_url(address);
     let Rules { validator, authenticator, default_topics } =
         Rules::new(&config, &hub_url(&config, &base_url))?;
 
     config.retention.put_into(&mut config.keeping, &validator)?;
     let store = listening.open(&config.keeping).await?;
+    // A banner is for the person who started the hub; a program reads the log.
+    let has_banner = config.log == LogFormat::Text && io::stdout().is_terminal();
+    if config.verbose || has_banner {
+        output::STDOUT.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
+    }
     if config.verbose {
         let (_, tail) = store.log.tail().await.map_err(Failure::runtime)?;
-        tokio::spawn(print_events(tail));
+        tokio::spawn(print_events(tail, config.log));
     }
     let mut settings = HubSettings::default();
     settings.heartbeat = Duration::from_secs(config.heartbeat_secs);
@@ -179,7 +206,10 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     let service = faces(hub.clone(), authenticator, settings);
 
     tokio::spawn(give_back_when_calm(Arc::clone(&metrics)));
-    print_line(&banner::of_hub(&config, &base_url, files))?;
+    if has_banner {
+        output::STDOUT.add(banner::of_hub(&config, &base_url, files).as_bytes());
+    }
+    log_start(&config, address, &base_url, files);
     let connections = ConnectionSettings {
         connections_max: config.connections_max,
         first_byte_secs: config.first_byte_secs,
@@ -205,17 +235,48 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     listening.serve(hub, store, config.drain_secs, config.upgrade_secs, serve).await
 }
 
-/// Prints every event, as the `print` of a development server does, until nobody reads it any more.
-async fn print_events(mut tail: Box<dyn Tail>) {
+/// The one line that every start writes: what serves where, and what it permits.
+fn log_start(config: &ServeConfig, address: SocketAddr, base_url: &str, open_files_max: Option<u64>) {
+    let credentials = match (config.has_credentials(), config.no_auth) {
+        (true, _) => "configured",
+        (false, true) => "none (no_auth)",
+        (false, false) => "none (this machine only)",
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        url = base_url,
+        %address,
+        store = config.shown("store"),
+        credentials,
+        anonymous = config.anonymous,
+        connections_max = config.connections_max,
+        streams_max = config.streams_max,
+        streams_per_address_max = config.streams_per_address_max,
+        body_bytes_max = config.body_bytes_max,
+        open_files_max,
+        "listening"
+    );
+}
+
+/// Prints every event, as the `print` of a development server does. If that is not read as fast, some are not printed.
+async fn print_events(mut tail: Box<dyn Tail>, format: LogFormat) {
     while let Some(item) = tail.next(VERBOSE_PAGE_BYTES).await {
         let TailItem::Entries(entries) = item else { continue };
         for entry in entries {
             let event = &entry.event;
-            let event_type = event.event_type.as_ref().map(|name| format!(" ({})", name.as_str()));
-            let line = format!("{}{}: {}", event.topics[0], event_type.unwrap_or_default(), event.data);
-            if print_line(&harmless(&line).replace('\n', "\\n")).is_err() {
-                return;
-            }
+            let event_type = event.event_type.as_ref().map(|name| name.as_str().to_owned());
+            let line = match format {
+                LogFormat::Json => {
+                    json!({ "topic": event.topics[0].as_str(), "type": event_type, "data": event.data.as_str() })
+                        .to_string()
+                }
+                LogFormat::Text => {
+                    let event_type = event_type.map(|name| format!(" ({name})")).unwrap_or_default();
+                    let line = format!("{}{event_type}: {}", event.topics[0], event.data);
+                    harmless(&line).replace('\n', "\\n")
+                }
+            };
+            output::STDOUT.add(line.as_bytes());
         }
     }
 }

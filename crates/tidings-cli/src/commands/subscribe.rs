@@ -10,7 +10,7 @@ use tokio::{runtime, signal};
 use super::{block_on, hub::HubArgs};
 use crate::{
     failure::Failure,
-    output::{harmless, print_foreign},
+    output::{harmless, print_foreign, reader_gone, remark},
 };
 
 /// Print events as they come, across reconnects, until Ctrl-C
@@ -56,6 +56,8 @@ impl Subscribe {
             tokio::select! {
                 done = self.print_events(&client, &wanted) => done,
                 _ = signal::ctrl_c() => Ok(()),
+                // On a quiet topic no write would notice.
+                () = reader_gone() => Ok(()),
             }
         })
     }
@@ -70,7 +72,7 @@ impl Subscribe {
         while let Some(event) = events.next().await {
             match event.map_err(|error| self.hub.explain(&error))? {
                 ClientEvent::Open if interrupted => {
-                    eprintln!("connected again");
+                    remark("connected again");
                     interrupted = false;
                 }
                 ClientEvent::Message(message) if self.json => print_foreign(&message_line(&message))?,
@@ -78,7 +80,7 @@ impl Subscribe {
                 ClientEvent::Notice(notice) if self.json => print_foreign(&notice_json(&notice).to_string())?,
                 ClientEvent::Notice(notice) => report(&notice),
                 ClientEvent::Waiting { delay, reason } => {
-                    eprintln!("{reason}; next attempt in {:.1} s", delay.as_secs_f64());
+                    remark(&format!("{reason}; next attempt in {:.1} s", delay.as_secs_f64()));
                     interrupted = true;
                 }
                 _ => {}
@@ -101,9 +103,9 @@ fn report(notice: &Notice) {
             let oldest = oldest.as_deref().map(|id| format!(", at {id}")).unwrap_or_default();
             let line =
                 format!("gap: events are missing, {why}; going on with the oldest that there is{oldest}");
-            eprintln!("{}", one_line(&line));
+            remark(&one_line(&line));
         }
-        Notice::Other(data) => eprintln!("notice: {}", one_line(data)),
+        Notice::Other(data) => remark(&format!("notice: {}", one_line(data))),
         _ => {}
     }
 }

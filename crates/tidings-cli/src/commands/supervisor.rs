@@ -25,6 +25,8 @@ pub(super) fn tell(_state: &str) {}
 #[cfg(unix)]
 fn send(address: &OsStr, state: &str) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
+    // A supervisor that reads nothing must not hold the thread that serves.
+    socket.set_nonblocking(true)?;
     #[cfg(target_os = "linux")]
     if let Some(name) = address.as_bytes().strip_prefix(b"@") {
         use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};

@@ -14,7 +14,7 @@ use tidings_server::connections_for_file_limit;
 use crate::{
     config::{ServeConfig, SettingFlags, read_secret_file, time},
     failure::Failure,
-    output::{print_foreign, print_line},
+    output::{print_foreign, print_line, remark},
 };
 
 /// Make tokens for browsers, or look into them
@@ -156,7 +156,7 @@ fn show(token: Option<&str>) -> Result<(), Failure> {
     let inspected = inspect(&token).map_err(Failure::runtime)?;
     let shown = json!({ "header": inspected.header, "claims": inspected.claims });
     print_foreign(&serde_json::to_string_pretty(&shown).expect("maps with texts as keys"))?;
-    eprintln!("Nothing is verified here. {}", expiry(inspected.claims.get("exp"), now()));
+    remark(&format!("Nothing is verified here. {}", expiry(inspected.claims.get("exp"), now())));
     Ok(())
 }
 

@@ -53,14 +53,19 @@ pub(super) struct Predecessor(UnixStream);
 impl Predecessor {
     /// The listening socket and the one who passes it, if this process is a successor. To be called once, early.
     pub(super) fn take() -> io::Result<Option<(TcpListener, Self)>> {
-        let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().to_string());
-        if parent.is_none() || env::var(PREDECESSOR).ok() != parent {
+        if Self::pid().is_none() {
             return Ok(None);
         }
         let link = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
         let socket = receive(&link)?;
         Ok(Some((TcpListener::from(socket), Self(link))))
+    }
+
+    /// Its number, while it lives and has started this process.
+    pub(super) fn pid() -> Option<u32> {
+        let parent = rustix::process::getppid()?.as_raw_nonzero().get().unsigned_abs();
+        (env::var(PREDECESSOR).ok()? == parent.to_string()).then_some(parent)
     }
 
     /// Tells it that we serve. It then accepts no more.

@@ -142,6 +142,15 @@ impl Access {
     }
 }
 
+impl Access {
+    /// The environment variables that secrets come from.
+    pub(crate) fn secret_variables(&self) -> Vec<&str> {
+        let keys = self.keys.iter().map(|key| &key.secret);
+        let sources = keys.chain(self.issuer.iter().map(|issuer| &issuer.secret));
+        sources.filter_map(|source| source.secret_env.as_deref()).collect()
+    }
+}
+
 impl KeyTable {
     fn read(value: toml::Value, place: &str) -> Result<Self, Failure> {
         let (secret, rest) = SecretSource::split(value, &["secret", "secret_env", "secret_file"], place)?;

@@ -9,7 +9,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
 
 use tidings_net::redacted;
 
-use super::settings::{Kind, Preset, SETTINGS, STORE, Setting, setting};
+use super::{
+    settings::{Kind, Preset, SETTINGS, STORE, Setting, setting},
+    values::LogFormat,
+};
 use crate::failure::Failure;
 
 /// The words of one source, by the names of settings.
@@ -139,6 +142,12 @@ pub(crate) struct SettingFlags {
 }
 
 impl SettingFlags {
+    /// The format of the log, as far as it is known before the file is read.
+    pub(crate) fn log_format(&self) -> Option<LogFormat> {
+        let words = self.flags.get("log").or_else(|| self.environment.get("log"))?;
+        words.last()?.parse().ok()
+    }
+
     fn found(settings: impl Iterator<Item = &'static Setting>, matches: &ArgMatches) -> Self {
         let mut found = Self::default();
         for setting in settings {

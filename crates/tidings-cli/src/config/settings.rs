@@ -221,6 +221,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     text("log", "FORMAT", OUTPUT, "How the log is written to standard error: text or json", Is("text")),
     Setting { short: Some('v'), ..flag("verbose", OUTPUT, "Print each event") },
+    text(
+        "pid_file",
+        "FILE",
+        OUTPUT,
+        "Write the number of the process that serves to this file, for `kill`; an upgrade replaces it, the end removes it",
+        Depends("none"),
+    ),
 ];
 
 const HTTP: &str = "Address";

@@ -34,7 +34,8 @@ pub(crate) struct Answer {
 
 impl Chat {
     pub(crate) async fn start() -> Self {
-        let (hub, routes) = tidings_chat::app(Hub::builder(), noon).await.expect("memory is always there");
+        let (hub, routes) =
+            tidings_chat::app(Hub::builder(), noon, |_| ()).await.expect("memory is always there");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         tokio::spawn(axum::serve(listener, routes.clone()).into_future());

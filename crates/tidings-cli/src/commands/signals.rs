@@ -1,0 +1,152 @@
+//! What a hub does on each signal.
+//!
+//! The default of most signals is to end the process at once, which would cut every stream and lose what waits in
+//! memory. [`DECISIONS`] says what happens instead. The table of the documentation (docs/operations.md) says the same.
+
+use std::io;
+
+use tokio::sync::watch;
+
+/// Asks the hub to stop, from the moment it is made: before, a signal would have ended the process.
+#[derive(Clone)]
+pub(super) struct Stops(watch::Receiver<usize>);
+
+impl Stops {
+    /// Waits until the hub was asked this many times.
+    pub(super) async fn requested(mut self, times: usize) {
+        if self.0.wait_for(|asked| *asked >= times).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(unix)]
+pub(super) use unix::stops;
+
+#[cfg(unix)]
+mod unix {
+    use std::{io::IsTerminal, os::fd::BorrowedFd};
+
+    use rustix::{
+        event::{PollFd, PollFlags, poll},
+        process::Signal,
+        stdio,
+        time::Timespec,
+    };
+    use tokio::signal::unix::{SignalKind, signal};
+
+    use super::{Stops, io, watch};
+
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    enum Decision {
+        /// Drain and exit; the second time, at once. An operator or a supervisor sends it.
+        Stop,
+        /// Drain and exit, however often it comes: the machine or the kernel announces the end.
+        Drain,
+        /// The terminal may have closed: then drain.
+        Hangup,
+        /// Nothing, but for a line in the log: somebody expected something.
+        Report,
+        /// Nothing.
+        Ignore,
+    }
+
+    /// Signals whose default is to end the process, but for
+    /// - SIGUSR2, which is an upgrade (`upgrade.rs`);
+    /// - SIGXFSZ, a file that has reached the limit of file sizes, which `main` catches: the write returns an error, and a
+    ///   publication is answered 507;
+    /// - SIGPIPE, which the standard library ignores before `main`: a write returns an error instead;
+    /// - those that report a fault of the program itself (SIGILL, SIGABRT, SIGFPE, SIGSEGV, SIGBUS, SIGSYS, SIGTRAP): to go
+    ///   on would be worse;
+    /// - SIGKILL, which cannot be caught.
+    const DECISIONS: &[(Signal, &str, Decision)] = &[
+        (Signal::INT, "SIGINT", Decision::Stop),
+        (Signal::TERM, "SIGTERM", Decision::Stop),
+        (Signal::QUIT, "SIGQUIT", Decision::Stop),
+        (Signal::HUP, "SIGHUP", Decision::Hangup),
+        (Signal::USR1, "SIGUSR1", Decision::Report),
+        // Timers that a parent may have left behind; the hub sets none.
+        (Signal::ALARM, "SIGALRM", Decision::Ignore),
+        (Signal::VTALARM, "SIGVTALRM", Decision::Ignore),
+        (Signal::PROF, "SIGPROF", Decision::Ignore),
+        (Signal::IO, "SIGIO", Decision::Ignore),
+        // The limit of processor time: at its hard limit the kernel kills the process.
+        (Signal::XCPU, "SIGXCPU", Decision::Drain),
+        #[cfg(target_os = "linux")]
+        (Signal::POWER, "SIGPWR", Decision::Drain),
+        #[cfg(target_os = "linux")]
+        (Signal::STKFLT, "SIGSTKFLT", Decision::Ignore),
+    ];
+
+    /// Real-time signals, which mean nothing to a hub. The C library keeps those below for itself.
+    #[cfg(target_os = "linux")]
+    const REAL_TIME: std::ops::RangeInclusive<i32> = if cfg!(target_env = "gnu") { 34..=64 } else { 35..=64 };
+
+    /// Takes all signals over. To be called once, early, within a tokio runtime.
+    pub(crate) fn stops() -> io::Result<Stops> {
+        let (asked, stops) = watch::channel(0);
+        let terminals = Terminals::of_this_process();
+        for &(number, name, decision) in DECISIONS {
+            let mut signal = signal(SignalKind::from_raw(number.as_raw()))?;
+            if decision == Decision::Ignore {
+                // The handler stays.
+                continue;
+            }
+            let (asked, terminals) = (asked.clone(), terminals.clone());
+            tokio::spawn(async move {
+                while signal.recv().await.is_some() {
+                    let is_stop = match decision {
+                        Decision::Stop => true,
+                        Decision::Drain => *asked.borrow() == 0,
+                        Decision::Hangup => terminals.are_gone() && *asked.borrow() == 0,
+                        Decision::Report | Decision::Ignore => false,
+                    };
+                    if is_stop {
+                        tracing::info!(signal = name, "stopping");
+                        asked.send_modify(|times| *times += 1);
+                    } else {
+                        tracing::info!(signal = name, "a signal was ignored");
+                    }
+                }
+            });
+        }
+        #[cfg(target_os = "linux")]
+        for number in REAL_TIME {
+            drop(signal(SignalKind::from_raw(number))?);
+        }
+        Ok(Stops(stops))
+    }
+
+    /// The standard descriptors that were terminals when the hub started.
+    #[derive(Clone)]
+    struct Terminals(Vec<BorrowedFd<'static>>);
+
+    impl Terminals {
+        fn of_this_process() -> Self {
+            let descriptors = [stdio::stdin(), stdio::stdout(), stdio::stderr()];
+            Self(descriptors.into_iter().filter(IsTerminal::is_terminal).collect())
+        }
+
+        /// Whether one of them has closed.
+        fn are_gone(&self) -> bool {
+            self.0.iter().any(|terminal| {
+                let mut polled = [PollFd::new(terminal, PollFlags::empty())];
+                let done = poll(&mut polled, Some(&Timespec::default()));
+                done.is_err() || !polled[0].revents().is_empty()
+            })
+        }
+    }
+}
+
+/// Takes Ctrl-C over. To be called once, early, within a tokio runtime.
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+pub(super) fn stops() -> io::Result<Stops> {
+    let (asked, stops) = watch::channel(0);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            asked.send_modify(|times| *times += 1);
+        }
+    });
+    Ok(Stops(stops))
+}

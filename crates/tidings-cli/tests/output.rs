@@ -1,0 +1,530 @@
+//! A hub whose output cannot be written serves, upgrades, drains and exits as any other.
+//!
+//! Each row of the table is an output that breaks in its own way; each is tried with a log in text and in JSON. The
+//! listening socket belongs to the test, so nothing has to be read from a hub to find it, and the number of the process
+//! that serves is in the file of `--pid-file`.
+
+#![cfg(target_os = "linux")]
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener},
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::{
+    fs::OFlags,
+    pipe::{PipeFlags, fcntl_setpipe_size, pipe_with},
+    process::{Pid, kill_process},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+};
+use serde_json::Value;
+use tidings_testkit::{Connection, EventStream, PATIENCE, Signal, binary, listener};
+use tokio::{
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+
+/// Together more than any pipe here holds, and with `-v` printed one by one.
+const EVENTS: usize = 200;
+const EVENT_BYTES: usize = 500;
+/// An answer that depends on an output would take for ever.
+const ANSWER_TIME_MAX: Duration = PATIENCE;
+
+/// How often a file is looked at that is waited for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Passes standard input on as a listening socket, as systemd does, breaks the outputs (`$0`) and becomes the hub.
+const LAUNCH: &str = r#"exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; eval "$0"; exec "$@""#;
+
+/// What is wrong with the outputs of a hub.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Broken {
+    /// Every write fails with ENOSPC.
+    DevFull,
+    /// Both descriptors are closed.
+    Closed,
+    /// The reader has gone: EPIPE, and a signal.
+    ClosedPipe,
+    /// The reader lives and does not read: writes wait for ever, once this many bytes are in the pipe.
+    StoppedReader { pipe_bytes: usize },
+    /// A file that may not grow: EFBIG, and a signal.
+    FileSizeLimit,
+    /// A file on a disk that is full.
+    FullDisk,
+}
+
+const BROKEN: [Broken; 7] = [
+    Broken::DevFull,
+    Broken::Closed,
+    Broken::ClosedPipe,
+    Broken::StoppedReader { pipe_bytes: 4 << 10 },
+    Broken::StoppedReader { pipe_bytes: 64 << 10 },
+    Broken::FileSizeLimit,
+    Broken::FullDisk,
+];
+
+/// A hub with outputs of its own. It ends with this value.
+struct Hub {
+    address: SocketAddr,
+    child: Child,
+    pid_file: PathBuf,
+    /// The end of the pipe that nobody reads.
+    reader: Option<OwnedFd>,
+    _listener: TcpListener,
+}
+
+impl Hub {
+    async fn start(broken: Broken, folder: &Path, args: &[&str]) -> Self {
+        let log = folder.join("log").display().to_string();
+        let (mut stdout, mut stderr, mut reader) = (Stdio::null(), Stdio::null(), None);
+        let script = match broken {
+            Broken::DevFull => "exec >/dev/full 2>&1".to_owned(),
+            Broken::Closed => "exec >&- 2>&-".to_owned(),
+            // One block is enough for the file of --pid-file.
+            Broken::FileSizeLimit => format!("ulimit -f 1; exec >'{log}' 2>&1"),
+            Broken::FullDisk => {
+                // The file is opened where the disk is, and the hub runs there.
+                let disk = folder.display();
+                format!(
+                    r#"set -- unshare --mount sh -euc '
+                        mount -t tmpfs -o size=8k none "$0"
+                        head -c 8192 /dev/zero >"$0/ballast" 2>/dev/null || true
+                        exec "$@" >"$0/log" 2>&1' '{disk}' "$@""#
+                )
+            }
+            Broken::ClosedPipe | Broken::StoppedReader { .. } => {
+                let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+                if let Broken::StoppedReader { pipe_bytes } = broken {
+                    fcntl_setpipe_size(&write, pipe_bytes).unwrap();
+                    reader = Some(read);
+                }
+                stdout = write.try_clone().unwrap().into();
+                stderr = write.into();
+                ":".to_owned()
+            }
+        };
+        Self::launch(&script, (stdout, stderr), reader, folder, args).await
+    }
+
+    async fn launch(
+        script: &str,
+        (stdout, stderr): (Stdio, Stdio),
+        reader: Option<OwnedFd>,
+        folder: &Path,
+        args: &[&str],
+    ) -> Self {
+        let listener = listener().unwrap();
+        // Not on the disk that is full.
+        let pid_file = folder.with_extension("pid");
+        let mut command = Command::new("sh");
+        command.args(["-c", LAUNCH, script]).arg(binary().unwrap()).args(["serve", "--drain-secs", "1"]);
+        command.arg("--pid-file").arg(&pid_file).args(args);
+        for setting in ["RUST_LOG", "RUST_BACKTRACE"] {
+            command.env_remove(setting);
+        }
+        command.stdin(OwnedFd::from(listener.try_clone().unwrap())).stdout(stdout).stderr(stderr);
+        let child = command.kill_on_drop(true).spawn().unwrap();
+        let mut hub =
+            Self { address: listener.local_addr().unwrap(), child, pid_file, reader, _listener: listener };
+        hub.serves().await;
+        hub
+    }
+
+    /// Waits until the process that serves has written its number. Connections wait in the socket meanwhile.
+    async fn serves(&mut self) -> Pid {
+        self.becomes(|pid| pid.is_some()).await.unwrap()
+    }
+
+    async fn becomes(&mut self, is_expected: impl Fn(Option<Pid>) -> bool) -> Option<Pid> {
+        let looking = async {
+            loop {
+                let text = fs::read_to_string(&self.pid_file).ok();
+                let pid = text.and_then(|text| Pid::from_raw(text.trim().parse().unwrap()));
+                if is_expected(pid) {
+                    return pid;
+                }
+                if let Some(status) = self.child.try_wait().unwrap().filter(|status| !status.success()) {
+                    panic!("the hub ended with {status}");
+                }
+                sleep(LOOK_INTERVAL).await;
+            }
+        };
+        timeout(PATIENCE, looking).await.expect("the file of --pid-file changes")
+    }
+
+    /// Everything that a hub writes lines about: events, a refused origin, a refused publication.
+    async fn is_served(&self) {
+        let served = async {
+            let mut stream = EventStream::open(self.address, "/stream?topic=chat").await.unwrap();
+            let mut connection = Connection::open(self.address).await.unwrap();
+            let data = "x".repeat(EVENT_BYTES);
+            for _ in 0..EVENTS {
+                connection.request("POST /topics/chat", data.as_bytes()).await.unwrap();
+                assert_eq!(connection.response().await.unwrap().status, 200);
+            }
+            connection.request("GET /healthz\nOrigin: https://x.example", b"").await.unwrap();
+            assert_eq!(connection.response().await.unwrap().status, 200);
+            connection
+                .request("POST /topics/chat\nOrigin: https://y.example", data.as_bytes())
+                .await
+                .unwrap();
+            assert_eq!(connection.response().await.unwrap().status, 403);
+            assert_eq!(stream.messages(EVENTS).await.unwrap().len(), EVENTS);
+        };
+        timeout(ANSWER_TIME_MAX, served).await.expect("the hub answers");
+    }
+
+    fn signal(pid: Pid, signal: Signal) {
+        kill_process(pid, signal).unwrap();
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        timeout(PATIENCE, self.child.wait()).await.expect("the process ends").unwrap()
+    }
+
+    /// Upgrades, and checks that the old process exits as it should and the new one serves and exits in order.
+    async fn upgrades(mut self) {
+        let old = self.serves().await;
+        Self::signal(old, Signal::USR2);
+        let new = self.becomes(|pid| pid.is_some_and(|pid| pid != old)).await.unwrap();
+        let _new = KillOnDrop(new);
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(0), "the old process: {status}");
+        self.is_served().await;
+        Self::signal(new, Signal::TERM);
+        // Its status is nobody's to ask for, but only an end in order removes the file.
+        self.becomes(|pid| pid.is_none()).await;
+    }
+
+    /// Stops the hub, and checks that a stream is told and that the process exits as it should.
+    async fn drains(mut self) {
+        let pid = self.serves().await;
+        let mut stream = EventStream::open(self.address, "/stream?topic=chat").await.unwrap();
+        Self::signal(pid, Signal::TERM);
+        let notice = timeout(PATIENCE, stream.next()).await.expect("a notice").unwrap();
+        assert_eq!(notice.event_type, "tidings");
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(0), "{status}");
+        assert!(!self.pid_file.exists());
+    }
+}
+
+/// A process that is another's child.
+struct KillOnDrop(Pid);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
+/// Whether this system mounts a disk of its own for a process.
+fn can_mount() -> bool {
+    let mounted = std::process::Command::new("unshare")
+        .args(["--mount", "mount", "-t", "tmpfs", "none", "/tmp"])
+        .stderr(Stdio::null())
+        .status();
+    mounted.is_ok_and(|status| status.success())
+}
+
+async fn try_all(format: &str) {
+    for broken in BROKEN {
+        if broken == Broken::FullDisk && !can_mount() {
+            // Past the test harness, which shows nothing of a test that passes.
+            writeln!(io::stderr(), "SKIPPED a full disk below the log: no mounts in a namespace here")
+                .unwrap();
+            continue;
+        }
+        eprintln!("{broken:?} with a log in {format}");
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("output");
+        fs::create_dir(&folder).unwrap();
+        let args = ["-v", "--log", format];
+        let hub = Hub::start(broken, &folder, &args).await;
+        hub.is_served().await;
+        hub.upgrades().await;
+        let hub = Hub::start(broken, &folder, &args).await;
+        hub.is_served().await;
+        hub.drains().await;
+    }
+}
+
+#[tokio::test]
+async fn a_hub_survives_every_broken_output_in_text() {
+    try_all("text").await;
+}
+
+#[tokio::test]
+async fn a_hub_survives_every_broken_output_in_json() {
+    try_all("json").await;
+}
+
+/// A start that fails has its own exit status, whatever becomes of the line that says why.
+#[tokio::test]
+async fn a_failed_start_keeps_its_exit_status_on_every_broken_output() {
+    for broken in [Broken::DevFull, Broken::Closed, Broken::ClosedPipe, Broken::FileSizeLimit] {
+        for (args, code) in [(&["--heartbeat-secs", "0"][..], 2), (&["--store", "/dev/null"], 1)] {
+            let mut command = Command::new("sh");
+            let folder = tempfile::tempdir().unwrap();
+            let log = folder.path().join("log").display().to_string();
+            let (script, output) = match broken {
+                Broken::DevFull => ("exec >/dev/full 2>&1".to_owned(), Stdio::null()),
+                Broken::Closed => ("exec >&- 2>&-".to_owned(), Stdio::null()),
+                Broken::FileSizeLimit => (format!("ulimit -f 0; exec >'{log}' 2>&1"), Stdio::null()),
+                _ => (":".to_owned(), pipe_with(PipeFlags::CLOEXEC).unwrap().1.into()),
+            };
+            command.args(["-c", r#"eval "$0"; exec "$@""#, &script]).arg(binary().unwrap());
+            command.args(["serve", "--listen", "127.0.0.1:0"]).args(args);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).kill_on_drop(true);
+            let status = timeout(PATIENCE, command.status()).await.expect("it ends").unwrap();
+            assert_eq!(status.code(), Some(code), "{broken:?} {args:?}");
+        }
+    }
+}
+
+/// Nobody reads what `-v` prints, then somebody does: first what was kept, then how much was not.
+#[tokio::test]
+async fn a_reader_that_comes_back_is_told_how_many_lines_were_dropped() {
+    const MANY: usize = 1_000;
+    const LARGE: usize = 4_000;
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("output");
+    let broken = Broken::StoppedReader { pipe_bytes: 64 << 10 };
+    let mut hub = Hub::start(broken, &folder, &["-v", "--log", "json"]).await;
+    let mut connection = Connection::open(hub.address).await.unwrap();
+    let data = "x".repeat(LARGE);
+    for _ in 0..MANY {
+        connection.request("POST /topics/chat", data.as_bytes()).await.unwrap();
+        assert_eq!(connection.response().await.unwrap().status, 200);
+    }
+    let reader = File::from(hub.reader.take().unwrap());
+    let lines = tokio::task::spawn_blocking(move || {
+        let mut printed = 0;
+        for line in io::BufRead::lines(io::BufReader::new(reader)) {
+            let line: Value = serde_json::from_str(&line.unwrap()).expect("every line is JSON");
+            printed += usize::from(line["topic"] == "chat");
+            let message = line["fields"]["message"].as_str().unwrap_or_default();
+            if let Some((dropped, _)) = message.split_once(" lines for standard output were dropped") {
+                return (printed, dropped.parse::<usize>().unwrap());
+            }
+        }
+        panic!("nothing was said after {printed} events");
+    });
+    let (printed, dropped) = timeout(PATIENCE, lines).await.expect("it is said").unwrap();
+    assert!(dropped > 0 && printed > 0 && printed + dropped <= MANY, "{printed} {dropped}");
+    // What comes now finds nobody again.
+    hub.is_served().await;
+    hub.drains().await;
+}
+
+/// The banner is for people.
+#[tokio::test]
+async fn only_a_terminal_gets_the_banner_and_every_start_writes_one_line() {
+    for (format, has_terminal) in [("text", true), ("text", false), ("json", true), ("json", false)] {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("output");
+        let log = parent.path().join("log");
+        let log_file = || Stdio::from(OpenOptions::new().create(true).append(true).open(&log).unwrap());
+        let terminal = has_terminal.then(Terminal::open);
+        let stdout = terminal.as_ref().map_or_else(log_file, |terminal| terminal.other_end().into());
+        let mut hub = Hub::launch(":", (stdout, log_file()), None, &folder, &["--log", format]).await;
+        hub.is_served().await;
+        Hub::signal(hub.serves().await, Signal::TERM);
+        assert_eq!(hub.ended().await.code(), Some(0));
+
+        let url = format!("http://{}", hub.address);
+        let log = fs::read_to_string(&log).unwrap();
+        let starts: Vec<_> = log.lines().filter(|line| line.contains("listening")).collect();
+        let [start] = starts[..] else { panic!("{log}") };
+        for part in [&url, env!("CARGO_PKG_VERSION"), "memory:", "credentials", "streams_max"] {
+            assert!(start.contains(part), "{part} in {start}");
+        }
+        assert!(!log.contains("curl"), "{log}");
+        if format == "json" {
+            for line in log.lines() {
+                serde_json::from_str::<Value>(line).expect(line);
+            }
+        }
+        let shown = terminal.map(Terminal::shown).unwrap_or_default();
+        let has_banner = format == "text" && has_terminal;
+        for part in [
+            format!("curl -N '{url}/stream"),
+            "anyone on this machine may publish and subscribe".to_owned(),
+            "Room for ".to_owned(),
+        ] {
+            assert_eq!(shown.contains(&part), has_banner, "{part} in {shown}");
+        }
+        assert!(has_banner || shown.is_empty(), "{shown}");
+    }
+}
+
+/// Ours is the end of whoever types and reads.
+struct Terminal(OwnedFd);
+
+impl Terminal {
+    fn open() -> Self {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        Self(ours)
+    }
+
+    fn other_end(&self) -> OwnedFd {
+        let name = ptsname(&self.0, Vec::new()).unwrap();
+        rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+            .unwrap()
+    }
+
+    /// Everything that was printed by processes that have ended since.
+    fn shown(self) -> String {
+        let mut shown = Vec::new();
+        // A terminal whose other end is closed reports an error after the last byte.
+        let _ = File::from(self.0).read_to_end(&mut shown);
+        String::from_utf8(shown).unwrap()
+    }
+}
+
+/// Which signals end a hub by default and are neither caught nor ignored, as the kernel has it.
+#[tokio::test]
+async fn every_signal_has_a_decision() {
+    /// Those that report a fault of the program, SIGKILL, and those that do not end a process: stops, SIGCHLD, SIGCONT,
+    /// SIGURG, SIGWINCH; and two that the C library keeps for itself.
+    const LEFT_ALONE: [u32; 19] = [4, 5, 6, 7, 8, 9, 11, 17, 18, 19, 20, 21, 22, 23, 28, 31, 32, 33, 34];
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("output");
+    let mut hub = Hub::launch(":", (Stdio::null(), Stdio::null()), None, &folder, &[]).await;
+    let pid = hub.serves().await;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    let handled = mask("SigCgt:") | mask("SigIgn:");
+    for number in (1..=64).filter(|number| !LEFT_ALONE.contains(number)) {
+        assert!(handled & (1 << (number - 1)) != 0, "signal {number} ends the hub");
+    }
+
+    // What is ignored is ignored, and a hub without a terminal does not mind a hang-up.
+    for signal in [Signal::HUP, Signal::USR1, Signal::ALARM, Signal::XFSZ, Signal::PIPE, Signal::PROF] {
+        Hub::signal(pid, signal);
+    }
+    hub.is_served().await;
+    Hub::signal(pid, Signal::QUIT);
+    assert_eq!(hub.ended().await.code(), Some(0), "SIGQUIT drains");
+}
+
+/// A shell that ends sends SIGHUP, and so does the kernel when the terminal closes.
+#[tokio::test]
+async fn a_hub_whose_terminal_closes_drains() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("output");
+    let terminal = Terminal::open();
+    let outputs = (terminal.other_end().into(), terminal.other_end().into());
+    let mut hub = Hub::launch(":", outputs, None, &folder, &[]).await;
+    let pid = hub.serves().await;
+    // As long as the terminal is there, nothing ends.
+    Hub::signal(pid, Signal::HUP);
+    hub.is_served().await;
+    let mut stream = EventStream::open(hub.address, "/stream?topic=chat").await.unwrap();
+    drop(terminal);
+    Hub::signal(pid, Signal::HUP);
+    let notice = timeout(PATIENCE, stream.next()).await.expect("a notice").unwrap();
+    assert_eq!(notice.event_type, "tidings");
+    assert_eq!(hub.ended().await.code(), Some(0));
+}
+
+/// The store of a hub under a limit of file sizes is full at some point; nothing else happens.
+#[tokio::test]
+async fn a_limit_of_file_sizes_is_an_answer_and_not_the_end() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("output");
+    let store = parent.path().join("events");
+    let args = ["--store", store.to_str().unwrap(), "--sync", "never"];
+    // In blocks of 512 bytes.
+    let mut hub = Hub::launch("ulimit -f 400", (Stdio::null(), Stdio::null()), None, &folder, &args).await;
+    let mut connection = Connection::open(hub.address).await.unwrap();
+    let data = "x".repeat(10_000);
+    let mut refused = None;
+    for _ in 0..100 {
+        connection.request("POST /topics/chat", data.as_bytes()).await.unwrap();
+        let response = connection.response().await.unwrap();
+        if response.status != 200 {
+            refused = Some(response);
+            break;
+        }
+    }
+    let refused = refused.expect("200 KiB are less than a hundred events of 10,000 bytes");
+    assert!(matches!(refused.status, 503 | 507), "{} {}", refused.status, refused.text());
+    connection.request("GET /healthz", b"").await.unwrap();
+    assert_eq!(connection.response().await.unwrap().status, 200);
+    Hub::signal(hub.serves().await, Signal::TERM);
+    assert_eq!(hub.ended().await.code(), Some(0));
+}
+
+/// No further threads, processes or descriptors: what a hub has been using must do, and afterwards it has lost nothing.
+#[tokio::test]
+async fn limits_that_shrink_under_a_hub_cost_answers_and_not_the_hub() {
+    const STORED: usize = 300;
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("output");
+    let store = parent.path().join("events");
+    let args = ["--store", store.to_str().unwrap(), "--sync", "never"];
+    // No limit of processes holds for root.
+    let is_root = rustix::process::geteuid().is_root();
+    let script = if is_root {
+        fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        r#"set -- setpriv --reuid 54321 --regid 54321 --clear-groups "$@""#
+    } else {
+        ":"
+    };
+    let start = async || Hub::launch(script, (Stdio::null(), Stdio::null()), None, &folder, &args).await;
+    let mut hub = start().await;
+    let mut connection = Connection::open(hub.address).await.unwrap();
+    let data = "x".repeat(10_000);
+    for _ in 0..STORED {
+        connection.request("POST /topics/chat", data.as_bytes()).await.unwrap();
+        assert_eq!(connection.response().await.unwrap().status, 200);
+    }
+    Hub::signal(hub.serves().await, Signal::TERM);
+    assert_eq!(hub.ended().await.code(), Some(0));
+
+    // After a restart history comes from the disk, read by threads that may wait for it.
+    let mut hub = start().await;
+    let pid = hub.serves().await;
+    let limit = |limit: &str| {
+        let script = format!(r#"set -- prlimit --pid "$1" "$2"; {script}; exec "$@""#);
+        let args = ["-euc", &script, "sh", &pid.to_string(), limit];
+        assert!(std::process::Command::new("sh").args(args).status().unwrap().success());
+    };
+    // The threads that fan out start with the first stream.
+    let _first = EventStream::open(hub.address, "/stream?topic=other").await.unwrap();
+    limit("--nproc=1:1024");
+    for _ in 0..5 {
+        let mut history = EventStream::open(hub.address, "/stream?topic=chat&since=earliest").await.unwrap();
+        let read = timeout(ANSWER_TIME_MAX, history.messages(STORED)).await.expect("history is read");
+        assert_eq!(read.unwrap().len(), STORED);
+    }
+    Hub::signal(pid, Signal::USR2);
+
+    let mut connection = Connection::open(hub.address).await.unwrap();
+    connection.request("GET /healthz", b"").await.unwrap();
+    assert_eq!(connection.response().await.unwrap().status, 200);
+    limit("--nofile=3:1024");
+    connection.request("POST /topics/chat", b"more").await.unwrap();
+    assert_eq!(connection.response().await.unwrap().status, 200);
+    Hub::signal(pid, Signal::USR2);
+    connection.request("GET /healthz", b"").await.unwrap();
+    assert_eq!(connection.response().await.unwrap().status, 200);
+
+    // Both upgrades failed, and this is the same hub.
+    limit("--nofile=1024:1024");
+    hub.is_served().await;
+    assert_eq!(hub.serves().await, pid);
+    Hub::signal(pid, Signal::TERM);
+    assert_eq!(hub.ended().await.code(), Some(0));
+}
