@@ -143,7 +143,7 @@ impl HubBuilder {
     /// within a second or so, and of those of a hub that died after fifteen seconds at most. Of each first that it comes and then that it goes, once. While the cluster is away nothing
     /// is told, and afterwards what has become of everybody.
     ///
-    /// With a hook a hub also keeps a [roster](Hub::roster), which takes some 250 bytes for each subscriber of this hub, and less for those of others.
+    /// With a hook a hub also keeps a [presence list](Hub::presence_list), which takes some 250 bytes for each subscriber of this hub, and less for those of others.
     #[must_use]
     pub fn on_presence(mut self, hook: impl Fn(&Presence) + Send + Sync + 'static) -> Self {
         self.presence = Some(Arc::new(hook));

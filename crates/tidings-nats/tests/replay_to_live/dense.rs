@@ -1,4 +1,4 @@
-//! A log whose positions count one by one, as the checker of the seam test wants them. Those of JetStream have holes between messages.
+//! A log whose positions count one by one, as the checker of the replay-to-live test wants them. Those of JetStream have holes between messages.
 //!
 //! A follower with no retention of its own sees every event; the place of an event in what it saw is its number.
 

@@ -11,7 +11,7 @@ use tidings::{
         SegmentSettings, SyncLevel, Tail, TailItem,
     },
 };
-use tidings_seam::{Loss, Random, Store};
+use tidings_replay_to_live::{Loss, Random, Store};
 use tokio::sync::{RwLock, mpsc};
 
 /// How often a directory is copied anew in which files came and went meanwhile.
@@ -54,7 +54,7 @@ impl Store for Files {
     }
 }
 
-/// The log itself. Whoever calls it while it is closed waits until it is open again.
+/// The log itself. The one that calls it while it is closed waits until it is open again.
 #[derive(Debug)]
 struct Reopened {
     settings: SegmentSettings,
