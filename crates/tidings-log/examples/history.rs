@@ -44,7 +44,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ..SegmentSettings::default()
     };
     if !Path::new(directory).join("state").exists() {
-        fill(&SegmentLog::open(Path::new(directory), settings.clone(), Clock::system())?, bytes).await?;
+        let log = SegmentLog::open(Path::new(directory), settings.clone(), Clock::system())?;
+        fill(&log, bytes).await?;
+        log.close().await;
         memory("filled");
     }
 
@@ -80,7 +82,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let rate = 1_000 * replayed as u128 / began.elapsed().as_millis().max(1);
         took(&format!("replayed {replayed} events of {name}, {rate} a second"), began.elapsed());
     }
-    drop(log);
+    log.close().await;
 
     let began = Instant::now();
     let rule = |topic: &str, count_max| RetentionRule {
@@ -99,6 +101,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let began = Instant::now();
     let deleted = log.delete(&Validator::default().topic("topic/9")?).await?;
     took(&format!("deleted {} events of one of a thousand topics", deleted.count), began.elapsed());
+    log.close().await;
     Ok(())
 }
 

@@ -132,6 +132,9 @@ pub enum AppendError {
     Unavailable(String),
     /// It may or may not have been appended; sending it again with the same idempotency key settles it. HTTP answers 503.
     #[error("whether the event was stored is unknown: {0}")]
+    /// What the log is kept in is not where it was when the log was opened: nothing was appended. HTTP answers 503, and says what happened.
+    #[error("{0}")]
+    Displaced(String),
     OutcomeUnknown(String),
 }
 

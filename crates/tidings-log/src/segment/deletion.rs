@@ -145,6 +145,10 @@ impl Shared {
 impl super::writer::Writer {
     /// Writes a deletion down and publishes it.
     pub(super) fn delete(&mut self, taken: Taken) -> Result<Deleted, AppendError> {
+        if let Err(error) = self.check_place() {
+            self.complain(&error);
+            return Err(super::writer::refused(&error));
+        }
         let shared = Arc::clone(&self.shared);
         let mut retention = shared.retention();
         let deletions = retention.hiding.deletions.with(taken.topic.clone(), taken.through, retention.front);

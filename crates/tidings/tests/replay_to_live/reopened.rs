@@ -85,9 +85,7 @@ impl Reopened {
     /// Closes the log in order and goes on with what it left.
     async fn close_and_open(&self) {
         let mut open = self.open.write().await;
-        let elsewhere = tempfile::tempdir().expect("a directory");
-        // It has written its end once the last handle is gone, which takes something else in its place.
-        open.log = self::open(elsewhere.path(), &self.settings);
+        open.log.close().await;
         open.go_on(&self.settings).await;
     }
 

@@ -50,7 +50,7 @@ async fn compacted() -> (SimulatedDisk, Vec<(Cursor, String)>) {
     log.delete(&Topic::from_stored("deleted").expect("a topic")).await.expect("deleted");
     clock.advance(Duration::from_millis(1));
     assert!(log.compact().expect("compacted") > 2);
-    drop(log);
+    log.close().await;
     (disk, said)
 }
 

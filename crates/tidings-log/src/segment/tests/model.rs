@@ -128,17 +128,17 @@ async fn run(settings: SegmentSettings, steps: Vec<Step>) {
     let mut log = Some(open());
     for step in steps {
         match step {
-            Step::Reopen => drop(log.take()),
+            Step::Reopen => close(&mut log).await,
             // What the process wrote is there, what it would have written at its end is not.
             Step::Kill => {
                 let left = disk.copy();
-                drop(log.take());
+                close(&mut log).await;
                 disk.become_copy_of(&left);
             }
             Step::Crash => {
                 let left = disk.clone();
                 left.fail_power_after(0);
-                drop(log.take());
+                close(&mut log).await;
                 left.crash();
             }
             Step::Clock(millis) => clock.advance(Duration::from_millis(millis)),
@@ -156,6 +156,12 @@ async fn run(settings: SegmentSettings, steps: Vec<Step>) {
         assert_eq!(bounds.oldest.map(number), model.visible().next().map(|said| said.number));
         assert_eq!(number(bounds.newest), model.newest());
         assert_eq!(log.health().await, Ok(()));
+    }
+}
+
+async fn close(log: &mut Option<SegmentLog>) {
+    if let Some(log) = log.take() {
+        log.close().await;
     }
 }
 

@@ -37,6 +37,7 @@ async fn a_reopened_log_goes_on_where_it_was() {
         let found = read(&log, &everything()).await;
         assert!(found.entries.iter().map(|entry| (entry.cursor, entry.event.data.clone())).eq(said.clone()));
         assert_eq!(log.bounds().await.expect("bounds").epochs.iter().count(), 1, "one epoch");
+        log.close().await;
     }
 }
 
@@ -89,7 +90,7 @@ async fn floors_survive_a_restart() {
     let bounds = log.bounds().await;
     // As after a crash, and as after an orderly end.
     let killed = disk.copy();
-    drop(log);
+    log.close().await;
     for disk in [killed, disk] {
         let log = open(&disk, settings.clone(), &clock);
         assert_eq!(floors(&log).await, before);
@@ -111,7 +112,7 @@ async fn a_deletion_survives_a_restart_and_its_gap_is_told() {
     assert_eq!(log.delete(&topic).await.expect("deleted").count, 20);
     append(&log, "secret", "new").await;
     let killed = disk.copy();
-    drop(log);
+    log.close().await;
     for disk in [killed, disk] {
         let log = open(&disk, small(), &clock);
         let page = read(&log, &exact("secret")).await;
@@ -124,7 +125,7 @@ async fn a_deletion_survives_a_restart_and_its_gap_is_told() {
             1,
             "what came later can be deleted, too"
         );
-        drop(log);
+        log.close().await;
         assert_eq!(read(&open(&disk, small(), &clock), &exact("secret")).await.entries, []);
     }
 }
@@ -196,7 +197,7 @@ async fn a_key_is_known_after_a_restart_within_its_window() {
         let Ok(Appended::New { ids, .. }) = log.append(batch(&format!("k{number}"))).await else { panic!() };
         first_ids.push(ids[0].clone());
     }
-    drop(log);
+    log.close().await;
     clock.advance(settings.keys_age_max);
     let log = open(&disk, settings.clone(), &clock);
     // Also those whose events are long gone.
@@ -204,7 +205,7 @@ async fn a_key_is_known_after_a_restart_within_its_window() {
         let repeated = log.append(batch(&format!("k{number}"))).await;
         assert_eq!(repeated, Ok(Appended::Duplicate { first_id: first_id.clone() }));
     }
-    drop(log);
+    log.close().await;
     clock.advance(Duration::from_millis(1));
     let log = open(&disk, settings, &clock);
     assert!(matches!(log.append(batch("k8")).await, Ok(Appended::New { .. })), "its window is over");
@@ -220,7 +221,7 @@ async fn a_tail_that_lags_behind_memory_misses_nothing() {
         said.push(format!("{number}{}", "x".repeat(300)));
         append(&log, "a", said.last().expect("not empty")).await;
     }
-    drop(log);
+    log.close().await;
     let mut heard = Vec::new();
     while let Some(item) = tail.next(1_000).await {
         let TailItem::Entries(entries) = item else { panic!("{item:?}") };
@@ -229,12 +230,31 @@ async fn a_tail_that_lags_behind_memory_misses_nothing() {
     assert_eq!(heard, said);
 }
 
+/// It joined the threads of the log, so that a worker of the runtime stood still as long as the disk did.
+#[tokio::test]
+async fn dropping_the_last_handle_does_not_wait_for_the_disk() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, small(), &clock);
+    let (_, mut tail) = log.tail().await.expect("a tail");
+    append(&log, "a", "kept").await;
+    let blocked = disk.block();
+    drop(log);
+    drop(blocked);
+    // It is closed in order in the background.
+    assert!(matches!(tail.next(1).await, Some(TailItem::Entries(_))));
+    assert_eq!(tail.next(1).await, None);
+    disk.crash();
+    let log = open(&disk, small(), &clock);
+    assert_eq!(read(&log, &everything()).await.entries.len(), 1);
+    assert_eq!(log.bounds().await.expect("bounds").epochs.iter().count(), 1);
+}
+
 #[tokio::test]
 async fn a_lost_state_costs_an_epoch_and_no_event() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
     let log = open(&disk, small(), &clock);
     let before = append(&log, "a", "kept").await;
-    drop(log);
+    log.close().await;
     disk.remove("state").expect("it is there");
     let log = open(&disk, small(), &clock);
     assert_eq!(read(&log, &everything()).await.entries[0].cursor, before);
