@@ -246,4 +246,10 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
 
     /// Whether the log accepts appends and answers reads: readiness probes ask this.
     async fn health(&self) -> Result<(), Unavailable>;
+
+    /// How often this process has read something in the log that no hub can have written, such as an event of a type that is reserved for notices. It is not
+    /// delivered. Only a log that others can write to has such things.
+    fn rejected_count(&self) -> u64 {
+        0
+    }
 }

@@ -1,6 +1,10 @@
 //! The log: appends go to the stream, answers come from the index, and old events are fetched.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use async_nats::{
     HeaderMap,
@@ -389,6 +393,10 @@ impl Log for NatsLog {
         shared.link.ask("storing a probe", probe).await.map_err(Unavailable)?;
         shared.state().returned = Some(Instant::now());
         Ok(())
+    }
+
+    fn rejected_count(&self) -> u64 {
+        self.shared().rejected.load(Ordering::Relaxed)
     }
 }
 

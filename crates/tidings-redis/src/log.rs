@@ -33,7 +33,11 @@ mod replicas;
 mod scripts;
 mod tail;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tidings_log::{
@@ -188,6 +192,10 @@ impl Log for RedisLog {
 
     async fn health(&self) -> Result<(), Unavailable> {
         self.0.shared.health()
+    }
+
+    fn rejected_count(&self) -> u64 {
+        self.0.shared.rejected.load(Ordering::Relaxed)
     }
 }
 
