@@ -99,7 +99,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     log.append(Batch { events: vec![event(8, "one more")?], key: None }).await?;
     took("appended under a rule", began.elapsed());
     let began = Instant::now();
-    let deleted = log.delete(&Validator::default().topic("topic/9")?).await?;
+    let deleted = log.delete(&Validator::default().topic("topic/9")?, &Grants::all()).await?;
     took(&format!("deleted {} events of one of a thousand topics", deleted.count), began.elapsed());
     log.close().await;
     Ok(())

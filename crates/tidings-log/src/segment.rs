@@ -353,16 +353,18 @@ impl Log for SegmentLog {
         answered.await.map_err(unknown)?
     }
 
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
+    async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
         let _turn = self.0.deleting.lock().await;
-        let (shared, topic) = (Arc::clone(&self.0.shared), topic.clone());
-        let looked = spawn_blocking(move || patiently(&shared, |shared| shared.taken_with(&topic))).await;
+        let (shared, topic, grants) = (Arc::clone(&self.0.shared), topic.clone(), grants.clone());
+        let look = move || patiently(&shared, |shared| shared.taken_with(&topic, &grants));
+        let looked = spawn_blocking(look).await;
         let unavailable = |error: String| AppendError::Unavailable(error);
         let taken = looked
             .map_err(|error| unavailable(error.to_string()))?
             .map_err(|error| unavailable(error.to_string()))?;
         if taken.count == 0 {
-            return Ok(Deleted { count: 0, serial: self.0.shared.state().hiding.deletions.serial });
+            let serial = self.0.shared.state().hiding.deletions.serial;
+            return Ok(Deleted { count: 0, kept: taken.kept, serial });
         }
         let (answer, answered) = oneshot::channel();
         if !self.0.request(Request::Delete(Delete { taken, answer })) {

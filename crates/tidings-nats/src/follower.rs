@@ -165,7 +165,7 @@ impl<'s> Reader<'s> {
             match Deletion::decode(&message.payload) {
                 Some(deletion) => {
                     state.index.note_missed(deletion.missed);
-                    let (count, left) = state.index.delete(&deletion.topic);
+                    let (count, left) = state.index.delete(&deletion.topic, deletion.spared.as_ref());
                     hidden.extend(left.iter().copied());
                     state.note_deletion(sequence, count, left);
                 }

@@ -268,7 +268,7 @@ async fn a_hub_that_starts_later_finds_everything() {
         let event = Validator::default().event(NewEvent::new(name, id).id(id)).unwrap();
         first.append(Batch { events: vec![event], key: None }).await.unwrap();
     }
-    first.delete(&topic("a")).await.unwrap();
+    first.delete(&topic("a"), &Grants::all()).await.unwrap();
     append(&first, "again").await;
     // The bytes of what was deleted have left the stream before it comes.
     eventually("they have left", async || !holds(&server.store(), b"deleted")).await;
@@ -458,7 +458,7 @@ async fn a_user_with_the_permissions_of_the_documentation_can_do_everything() {
     let nats = connect(&address, NatsSettings { recent_bytes_max: 0, ..NatsSettings::default() }).await;
     let (log, cluster) = (nats.log().await.unwrap(), nats.cluster().await.unwrap());
     append(&log, "deleted").await;
-    log.delete(&topic("a")).await.unwrap();
+    log.delete(&topic("a"), &Grants::all()).await.unwrap();
     append(&log, "kept").await;
     eventually("it is erased", async || !holds(&server.store(), b"deleted")).await;
     assert_eq!(texts(&log).await, ["kept"]);

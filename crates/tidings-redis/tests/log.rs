@@ -127,6 +127,6 @@ async fn the_index_of_topics_loses_what_the_log_loses() {
     assert_eq!(indexed(&server).await, 1_500);
     append_many(&log, &["c"], 500).await;
     assert_eq!(indexed(&server).await, 1_500, "those of a alone were dropped");
-    log.delete(&Validator::default().topic("b").unwrap()).await.unwrap();
+    log.delete(&Validator::default().topic("b").unwrap(), &Grants::all()).await.unwrap();
     assert_eq!(indexed(&server).await, 500);
 }

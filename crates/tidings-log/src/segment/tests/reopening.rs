@@ -109,7 +109,7 @@ async fn a_deletion_survives_a_restart_and_its_gap_is_told() {
         secret = Some(append(&log, "secret", &text).await);
     }
     let topic = crate::Topic::from_stored("secret").expect("a topic");
-    assert_eq!(log.delete(&topic).await.expect("deleted").count, 20);
+    assert_eq!(log.delete(&topic, &Grants::all()).await.expect("deleted").count, 20);
     append(&log, "secret", "new").await;
     let killed = disk.copy();
     log.close().await;
@@ -121,12 +121,58 @@ async fn a_deletion_survives_a_restart_and_its_gap_is_told() {
         assert_eq!(read(&log, &exact("open")).await.floor, None);
         assert_eq!(read(&log, &everything()).await.entries.len(), 21);
         assert_eq!(
-            log.delete(&topic).await.expect("deleted").count,
+            log.delete(&topic, &Grants::all()).await.expect("deleted").count,
             1,
             "what came later can be deleted, too"
         );
         log.close().await;
         assert_eq!(read(&open(&disk, small(), &clock), &exact("secret")).await.entries, []);
+    }
+}
+
+#[tokio::test]
+async fn events_that_a_deletion_kept_survive_a_restart_and_compaction() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, small(), &clock);
+    let text = "x".repeat(300);
+    let both = |data: &str| {
+        let new = tidings_topic::NewEvent::new("chat", data).also("orders");
+        tidings_topic::Validator::default().event(new).expect("a valid event")
+    };
+    for number in 0..20 {
+        append(&log, "chat", &text).await;
+        let batch = Batch { events: vec![both(&format!("{number}{text}"))], key: None };
+        log.append(batch).await.expect("room");
+    }
+    let (topic, chat) = (crate::Topic::from_stored("chat").expect("a topic"), exact("chat"));
+    // One who may delete everything, once before and with less right afterwards: what is gone stays gone.
+    for (grants, expected, left) in [
+        (Grants::from_iter(chat.matchers.clone()), (20, 20), 20),
+        (Grants::all(), (20, 0), 0),
+        (Grants::from_iter(chat.matchers.clone()), (0, 1), 1),
+    ] {
+        if left == 1 {
+            log.append(Batch { events: vec![both("later")], key: None }).await.expect("room");
+        }
+        let deleted = log.delete(&topic, &grants).await.expect("deleted");
+        assert_eq!((deleted.count, deleted.kept), expected);
+        let killed = disk.copy();
+        for (is_compacted, disk) in [(false, killed.copy()), (true, killed)] {
+            let later = Clock::manual(clock.now());
+            let log = open(&disk, small(), &later);
+            if is_compacted {
+                later.advance(small().keys_age_max + Duration::from_millis(1));
+                append(&log, "another segment", &text.repeat(20)).await;
+                append(&log, "another segment", "").await;
+                log.compact().expect("compacted");
+            }
+            let page = read(&log, &chat).await;
+            assert!(page.floor.is_some());
+            assert_eq!(page.entries.len(), left);
+            assert!(page.entries.iter().all(|entry| entry.event.topics.len() == 2));
+            log.close().await;
+            assert_eq!(read(&open(&disk, small(), &later), &chat).await.entries.len(), left);
+        }
     }
 }
 
@@ -140,7 +186,7 @@ async fn a_segment_of_which_everything_is_deleted_is_freed() {
     }
     assert!(names() > 3);
     let topic = crate::Topic::from_stored("secret").expect("a topic");
-    log.delete(&topic).await.expect("deleted");
+    log.delete(&topic, &Grants::all()).await.expect("deleted");
     append(&log, "a", "1").await;
     append(&log, "a", "2").await;
     assert_eq!(names(), 1);
@@ -153,11 +199,11 @@ async fn a_deletion_that_finds_no_room_takes_nothing() {
     append(&log, "secret", "kept").await;
     let topic = crate::Topic::from_stored("secret").expect("a topic");
     disk.set_room(Some(0));
-    assert!(matches!(log.delete(&topic).await, Err(AppendError::Full(_))));
+    assert!(matches!(log.delete(&topic, &Grants::all()).await, Err(AppendError::Full(_))));
     let page = read(&log, &exact("secret")).await;
     assert_eq!((page.entries.len(), page.floor), (1, None));
     disk.set_room(None);
-    assert_eq!(log.delete(&topic).await.expect("deleted").count, 1);
+    assert_eq!(log.delete(&topic, &Grants::all()).await.expect("deleted").count, 1);
 }
 
 #[tokio::test]

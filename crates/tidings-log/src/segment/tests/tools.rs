@@ -37,7 +37,7 @@ async fn filled() -> (TempDir, Clock, Vec<Arc<Entry>>) {
         clock.advance(Duration::from_millis(1));
     }
     for topic in ["secret", "hidden"] {
-        log.delete(&Topic::from_stored(topic).expect("a topic")).await.expect("deleted");
+        log.delete(&Topic::from_stored(topic).expect("a topic"), &Grants::all()).await.expect("deleted");
         if topic == "secret" {
             assert!(log.compact().expect("compacted") > 1);
         }
