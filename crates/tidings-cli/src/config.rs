@@ -8,7 +8,6 @@ mod environment;
 mod layers;
 mod print;
 mod retention;
-mod secret_files;
 mod settings;
 mod values;
 
@@ -36,7 +35,6 @@ pub(crate) use self::{
     access::read_secret_file,
     environment::{near_misses, unknown_variables},
     layers::{SettingFlags, StoreFlags},
-    secret_files::warn_of_readable,
     values::{HUB_PATH, LogFormat, address, time},
 };
 use crate::{
@@ -90,8 +88,6 @@ pub(crate) struct ServeConfig {
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) private_topics: Vec<TopicGlob>,
     pub(crate) auth: AuthConfig,
-    /// Files that hold secrets, the configuration itself among them if it does.
-    pub(crate) secret_files: Vec<PathBuf>,
     /// The same again as it was written, for `--check`.
     written: Written,
 }
@@ -121,21 +117,14 @@ impl ServeConfig {
         merged.default_to("threads", available_parallelism().map_or(1, NonZero::get));
         merged.default_to("streams_max", streams_default(connections_max));
         let public_url = merged.one("public_url", values::public_url)?;
-        let bridges = merged.many("bridge", values::bridge)?;
-        let keeping = keeping(&mut merged, &folder)?;
-        let mut secret_files = access.secret_files(&folder);
-        secret_files.extend(secret_files::of_connections(&keeping.store, &bridges));
-        if let Some(file) = file.filter(|_| access.holds_secret() || merged.has_password_in_file()) {
-            secret_files.push(file.to_owned());
-        }
         let config = Self {
             listen,
             allow_origins: merged.many("allow_origin", |word| {
                 word.parse().map_err(|error: ParseOriginError| error.to_string())
             })?,
             streams: merged.many("stream", |topic| Ok(topic.to_owned()))?,
-            bridges,
-            keeping,
+            bridges: merged.many("bridge", values::bridge)?,
+            keeping: keeping(&mut merged, &folder)?,
             heartbeat_secs: merged.value("heartbeat_secs", values::seconds)?,
             retry_millis: merged.value("retry_millis", values::retry_millis)?,
             charset_utf8: merged.value("charset_utf8", values::truth)?,
@@ -167,7 +156,6 @@ impl ServeConfig {
             pid_file: pid_file(&merged, &folder)?,
             private_topics: access.private_topics(&name)?,
             auth: access.auth_config(&folder, public_url.as_ref())?,
-            secret_files,
             public_url,
             retention: retention.clone(),
             written: Written { merged, access, retention },
@@ -335,6 +323,7 @@ mod tests {
         match (setting.kind, setting.name) {
             (Kind::Flag, _) => "true",
             (Kind::Choice, _) => "false",
+            (_, "retry_millis") => "700",
             (Kind::Number, _) => "7",
             (_, "listen") => "127.0.0.1:0",
             (_, "public_url" | "allow_origin") => "https://example.com",
@@ -397,11 +386,11 @@ mod tests {
     #[test]
     fn a_password_in_a_url_is_not_repeated() {
         let refused = load("", &[("store", "redis://me:hidden@host:port")]).unwrap_err().to_string();
-        assert!(refused.contains("redis://me:…@host:port") && !refused.contains("hidden"), "{refused}");
+        assert!(refused.contains("redis://…@host:port") && !refused.contains("hidden"), "{refused}");
         let word = "redis+sentinel://me:hidden@a,b?sentinel_password=hidden&wait=x";
         let refused = load("", &[("store", word)]).unwrap_err().to_string();
         assert!(
-            refused.contains("a,b?sentinel_password=…&wait=x") && !refused.contains("hidden"),
+            refused.contains("a,b?sentinel_password=…&wait=") && !refused.contains("hidden"),
             "{refused}"
         );
     }
