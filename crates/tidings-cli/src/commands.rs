@@ -23,6 +23,7 @@ mod upgrade;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    thread,
     time::Duration,
 };
 
@@ -112,11 +113,11 @@ const KEEP_THREAD_INTERVAL: Duration = Duration::from_secs(5);
 /// Keeps one thread for work that may wait for a disk. Where the system permits no new threads, that work is queued for
 /// this one; without it, it would wait for ever or panic.
 async fn keep_blocking_thread() -> Result<(), Failure> {
-    // In a task of its own, which contains the panic.
-    let first = tokio::spawn(async { spawn_blocking(|| ()).await });
-    let Ok(Ok(Ok(()))) = time::timeout(FIRST_THREAD_TIME_MAX, first).await else {
-        return Err(Failure::runtime(format!("cannot start: {NO_RESOURCES}")));
-    };
+    let no_thread = || Failure::runtime(format!("cannot start: {NO_RESOURCES}"));
+    // tokio would not say that there is none.
+    let tried = thread::Builder::new().spawn(|| ()).map_err(|_| no_thread())?;
+    let _ = tried.join();
+    time::timeout(FIRST_THREAD_TIME_MAX, spawn_blocking(|| ())).await.map_err(|_| no_thread())?.ok();
     tokio::spawn(async {
         loop {
             time::sleep(KEEP_THREAD_INTERVAL).await;

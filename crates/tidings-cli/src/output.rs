@@ -81,8 +81,11 @@ pub(crate) fn remark(line: &str) {
     }
 }
 
-/// Says why the program ends, in the format of the log if that is JSON.
+/// Says why the program ends, in the format of the log if that is JSON. Whoever started it must not wait for its end
+/// because nobody reads this.
 pub(crate) fn report_failure(message: &str) {
+    // Without a thread it is written directly.
+    let _ = STDERR.start();
     if IS_JSON.load(Relaxed) {
         remark(&message_line("ERROR", message));
     } else {

@@ -358,6 +358,24 @@ fn nothing_is_published_where_there_is_no_data() {
 }
 
 #[test]
+fn with_a_log_in_json_a_failure_is_json_too() {
+    let folder = Folder::new();
+    let config = folder.file("t.toml", "heartbeat_secs = 0");
+    for (args, code) in [
+        (&["serve", "--log", "json", "--config", &config][..], 2),
+        (&["serve", "--log", "json", "--heartbeat-secs", "0"], 2),
+        (&["serve", "--log", "json", "--listen", "127.0.0.1:0", "--store", "/dev/null"], 1),
+    ] {
+        let output = tidings(args);
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert_eq!(stdout(&output), "");
+        let line: serde_json::Value = serde_json::from_str(stderr(&output)).unwrap();
+        assert_eq!(line["level"], "ERROR", "{line}");
+        assert!(!line["fields"]["message"].as_str().unwrap().is_empty());
+    }
+}
+
+#[test]
 fn a_pid_file_of_another_living_process_is_left_alone() {
     let folder = Folder::new();
     let file = folder.file("pid", &format!("{}\n", std::process::id()));

@@ -75,9 +75,9 @@ impl Subscriber {
         timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap().code()
     }
 
-    fn interrupt(&self) {
+    fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
-        kill_process(pid, Signal::INT).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 }
 
@@ -159,7 +159,11 @@ async fn a_hub_that_stops_says_so_and_ends_cleanly() {
 async fn control_c_ends_a_subscriber_cleanly() {
     let hub = Hub::serve(&[]).await.unwrap();
     let mut subscriber = Subscriber::json(&hub, &["chat"]).await;
-    subscriber.interrupt();
+    // Meant for a hub, found by the name of the program.
+    subscriber.signal(Signal::USR2);
+    publish(&hub, &["chat", "still here"]).await;
+    assert_eq!(subscriber.value().await["data"], "still here");
+    subscriber.signal(Signal::INT);
     assert_eq!(subscriber.exit_code().await, Some(0));
     assert_eq!(subscriber.stderr.next_line().await.unwrap(), None);
 }

@@ -52,18 +52,21 @@ enum Broken {
     ClosedPipe,
     /// The reader lives and does not read: writes wait for ever, once this many bytes are in the pipe.
     StoppedReader { pipe_bytes: usize },
+    /// A terminal that nobody reads, as after Ctrl-S.
+    StoppedTerminal,
     /// A file that may not grow: EFBIG, and a signal.
     FileSizeLimit,
     /// A file on a disk that is full.
     FullDisk,
 }
 
-const BROKEN: [Broken; 7] = [
+const BROKEN: [Broken; 8] = [
     Broken::DevFull,
     Broken::Closed,
     Broken::ClosedPipe,
     Broken::StoppedReader { pipe_bytes: 4 << 10 },
     Broken::StoppedReader { pipe_bytes: 64 << 10 },
+    Broken::StoppedTerminal,
     Broken::FileSizeLimit,
     Broken::FullDisk,
 ];
@@ -96,6 +99,12 @@ impl Hub {
                         head -c 8192 /dev/zero >"$0/ballast" 2>/dev/null || true
                         exec "$@" >"$0/log" 2>&1' '{disk}' "$@""#
                 )
+            }
+            Broken::StoppedTerminal => {
+                let terminal = Terminal::open();
+                (stdout, stderr) = (terminal.other_end().into(), terminal.other_end().into());
+                reader = Some(terminal.0);
+                ":".to_owned()
             }
             Broken::ClosedPipe | Broken::StoppedReader { .. } => {
                 let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
@@ -267,22 +276,33 @@ async fn a_hub_survives_every_broken_output_in_json() {
 /// A start that fails has its own exit status, whatever becomes of the line that says why.
 #[tokio::test]
 async fn a_failed_start_keeps_its_exit_status_on_every_broken_output() {
-    for broken in [Broken::DevFull, Broken::Closed, Broken::ClosedPipe, Broken::FileSizeLimit] {
-        for (args, code) in [(&["--heartbeat-secs", "0"][..], 2), (&["--store", "/dev/null"], 1)] {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log").display().to_string();
+    // Full, and not read while the value lives.
+    let (_reader, stopped) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let pipe_bytes = fcntl_setpipe_size(&stopped, 4096).unwrap();
+    File::from(stopped.try_clone().unwrap()).write_all(&vec![b'x'; pipe_bytes]).unwrap();
+    let gone = pipe_with(PipeFlags::CLOEXEC).unwrap().1;
+    for (name, script, pipe) in [
+        ("/dev/full", "exec 2>/dev/full".to_owned(), None),
+        ("closed", "exec 2>&-".to_owned(), None),
+        ("closed pipe", ":".to_owned(), Some(&gone)),
+        ("stopped reader", ":".to_owned(), Some(&stopped)),
+        ("file size limit", format!("ulimit -f 0; exec 2>'{log}'"), None),
+    ] {
+        for (args, code) in [
+            (&["--nonsense"][..], 2),
+            (&["--heartbeat-secs", "0"], 2),
+            (&["--store", "/dev/null"], 1),
+            (&["--store", "/dev/null", "--log", "json"], 1),
+        ] {
             let mut command = Command::new("sh");
-            let folder = tempfile::tempdir().unwrap();
-            let log = folder.path().join("log").display().to_string();
-            let (script, output) = match broken {
-                Broken::DevFull => ("exec >/dev/full 2>&1".to_owned(), Stdio::null()),
-                Broken::Closed => ("exec >&- 2>&-".to_owned(), Stdio::null()),
-                Broken::FileSizeLimit => (format!("ulimit -f 0; exec >'{log}' 2>&1"), Stdio::null()),
-                _ => (":".to_owned(), pipe_with(PipeFlags::CLOEXEC).unwrap().1.into()),
-            };
             command.args(["-c", r#"eval "$0"; exec "$@""#, &script]).arg(binary().unwrap());
             command.args(["serve", "--listen", "127.0.0.1:0"]).args(args);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).kill_on_drop(true);
+            let stderr = pipe.map_or_else(Stdio::null, |pipe| pipe.try_clone().unwrap().into());
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).kill_on_drop(true);
             let status = timeout(PATIENCE, command.status()).await.expect("it ends").unwrap();
-            assert_eq!(status.code(), Some(code), "{broken:?} {args:?}");
+            assert_eq!(status.code(), Some(code), "{name} {args:?}");
         }
     }
 }

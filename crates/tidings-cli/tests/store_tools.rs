@@ -44,9 +44,7 @@ async fn append(log: &SegmentLog, count: usize) {
 
 async fn filled() -> (TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
-    let log = open(directory.path());
-    append(&log, 40).await;
-    log.close().await;
+    append(&open(directory.path()), 40).await;
     let path = directory.path().to_str().unwrap().to_owned();
     (directory, path)
 }

@@ -44,9 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ..SegmentSettings::default()
     };
     if !Path::new(directory).join("state").exists() {
-        let log = SegmentLog::open(Path::new(directory), settings.clone(), Clock::system())?;
-        fill(&log, bytes).await?;
-        log.close().await;
+        fill(&SegmentLog::open(Path::new(directory), settings.clone(), Clock::system())?, bytes).await?;
         memory("filled");
     }
 
@@ -82,7 +80,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let rate = 1_000 * replayed as u128 / began.elapsed().as_millis().max(1);
         took(&format!("replayed {replayed} events of {name}, {rate} a second"), began.elapsed());
     }
-    log.close().await;
+    drop(log);
 
     let began = Instant::now();
     let rule = |topic: &str, count_max| RetentionRule {
@@ -99,9 +97,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     log.append(Batch { events: vec![event(8, "one more")?], key: None }).await?;
     took("appended under a rule", began.elapsed());
     let began = Instant::now();
-    let deleted = log.delete(&Validator::default().topic("topic/9")?, &Grants::all()).await?;
+    let deleted = log.delete(&Validator::default().topic("topic/9")?).await?;
     took(&format!("deleted {} events of one of a thousand topics", deleted.count), began.elapsed());
-    log.close().await;
     Ok(())
 }
 

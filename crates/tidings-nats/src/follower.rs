@@ -3,10 +3,7 @@
 //! After each new connection, and whenever something does not fit, the stream is compared with the index before the next consumer begins behind what was
 //! read.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     Message as Delivered,
@@ -41,7 +38,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Follows the stream for ever.
 pub(crate) async fn follow(shared: Arc<Shared>) {
     let mut retry = RETRY;
-    let mut unreadable = Unreadable { shared: Arc::clone(&shared), reported: None };
+    let mut unreadable = Unreadable::default();
     loop {
         let generation = shared.link.connected().await;
         let began = Instant::now();
@@ -165,7 +162,7 @@ impl<'s> Reader<'s> {
             match Deletion::decode(&message.payload) {
                 Some(deletion) => {
                     state.index.note_missed(deletion.missed);
-                    let (count, left) = state.index.delete(&deletion.topic, deletion.spared.as_ref());
+                    let (count, left) = state.index.delete(&deletion.topic);
                     hidden.extend(left.iter().copied());
                     state.note_deletion(sequence, count, left);
                 }
@@ -201,18 +198,19 @@ impl<'s> Reader<'s> {
 }
 
 /// Messages in the stream that no hub wrote.
+#[derive(Default)]
 struct Unreadable {
-    shared: Arc<Shared>,
+    count: u64,
     reported: Option<Instant>,
 }
 
 impl Unreadable {
     fn note(&mut self, mark: Mark) {
-        let count = self.shared.rejected.fetch_add(1, Ordering::Relaxed) + 1;
+        self.count += 1;
         if self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_INTERVAL) {
             self.reported = Some(Instant::now());
             tracing::warn!(
-                count,
+                count = self.count,
                 newest = mark.sequence,
                 "messages in the stream are not from a hub and are passed over"
             );
