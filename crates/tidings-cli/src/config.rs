@@ -19,11 +19,14 @@ use std::{
     thread::available_parallelism,
 };
 
-use tidings::TopicGlob;
+use tidings::{
+    TopicGlob,
+    web::{HostName, ParseHostNameError},
+};
 use tidings_auth::AuthConfig;
 use tidings_net::redacted;
 use tidings_redis::bridge::BridgeSettings;
-use tidings_server::{AllowedOrigin, ParseOriginError};
+use tidings_server::{AllowedHosts, AllowedOrigin, ParseOriginError};
 use url::Url;
 
 use self::{
@@ -52,6 +55,7 @@ pub(crate) struct ServeConfig {
     pub(crate) listen: SocketAddr,
     pub(crate) public_url: Option<Url>,
     pub(crate) allow_origins: Vec<AllowedOrigin>,
+    pub(crate) allow_hosts: Vec<HostName>,
     pub(crate) streams: Vec<String>,
     pub(crate) bridges: Vec<BridgeSettings>,
     pub(crate) keeping: Keeping,
@@ -122,6 +126,9 @@ impl ServeConfig {
             allow_origins: merged.many("allow_origin", |word| {
                 word.parse().map_err(|error: ParseOriginError| error.to_string())
             })?,
+            allow_hosts: merged.many("allow_host", |word| {
+                word.parse().map_err(|error: ParseHostNameError| error.to_string())
+            })?,
             streams: merged.many("stream", |topic| Ok(topic.to_owned()))?,
             bridges: merged.many("bridge", values::bridge)?,
             keeping: keeping(&mut merged, &folder)?,
@@ -180,6 +187,14 @@ impl ServeConfig {
     /// Whether anybody has to show a credential.
     pub(crate) fn has_credentials(&self) -> bool {
         !self.auth.keys.is_empty() || self.auth.issuer.is_some()
+    }
+
+    /// The hosts that requests may be addressed to. A hub with keys that nobody told a name is trusted to know none of its own.
+    pub(crate) fn hosts(&self) -> AllowedHosts {
+        if self.has_credentials() && self.public_url.is_none() && self.allow_hosts.is_empty() {
+            return AllowedHosts::Any;
+        }
+        AllowedHosts::Listed(self.allow_hosts.iter().cloned().collect())
     }
 
     /// The configuration as a file would have it, secrets hidden, each line with where it comes from.

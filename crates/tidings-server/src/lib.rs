@@ -8,7 +8,7 @@
 //! |---|---|
 //! | what a parameter means | `friendly`, `mercure` |
 //! | who may do what | `access`; the credentials themselves are `tidings-auth`'s |
-//! | which web pages may do what | `origin` |
+//! | which web pages may do what, which hosts are answered | `origin`; what a request says of them: `tidings::web` |
 //! | how a publisher names a publication | `idempotency` |
 //! | how a stream or a publication is carried out | `streams`, `publishing`; who carries a stream: `open_stream`, `connection::takeover` |
 //! | which requests leave before the router | `faces` |
@@ -49,4 +49,4 @@ pub use connection::{
 pub use faces::faces;
 pub use listener::{ListenError, Listener, connections_for_file_limit, raise_file_limit};
 pub use router::{hub_path_is_free, router};
-pub use settings::{AllowedOrigin, Keyless, ParseOriginError, Settings};
+pub use settings::{AllowedHosts, AllowedOrigin, Keyless, OriginsBelow, ParseOriginError, Settings};

@@ -1,17 +1,22 @@
-//! Web pages of other sites: what their browsers are told (CORS), and what they may not do.
+//! Web pages of other sites, and requests that are not meant for this hub: what browsers are told (CORS), and what is refused.
 //!
-//! A browser sends a request for whatever page asks it to, and then decides by our answer whether the page may read it. So an
-//! origin that is not allowed is served without the headers that would let it read, except where the request itself would do
-//! something: a hub without keys refuses to publish for it.
+//! A browser sends a request for any page that asks it to, and then decides by the response headers whether the page may read the response. So
+//! an origin that is not allowed is served without the headers that would let it read, except where the request itself would do
+//! something: a hub without keys refuses to publish for it. What a request says about the page behind it is read by [`tidings::web`].
 
 use std::{
     collections::HashSet,
-    net::{Ipv4Addr, Ipv6Addr},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
+    header::{self, ACCESS_CONTROL_REQUEST_HEADERS},
+    request::Parts,
+};
+use tidings::web::{HostNames, Initiator, initiator, is_loopback_name, is_same_origin, parse_origin};
 use url::{Host, Url};
 
 use crate::{
@@ -19,7 +24,7 @@ use crate::{
     settings::AllowedOrigin,
 };
 
-/// What a request's `Origin` means here.
+/// What the initiator of a request may do here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Standing {
     /// There is none: not a browser, or a navigation.
@@ -40,71 +45,61 @@ pub(crate) struct Origins {
     allowed: Vec<AllowedOrigin>,
     /// A hub without keys serves the pages of local development servers.
     loopback: bool,
-    refused: Mutex<HashSet<String>>,
+    refused: RefusedOrigins,
 }
 
-/// Refused origins that are logged, each once. What comes after them is refused without a word.
-const REFUSED_LOGGED_MAX: usize = 100;
-
-/// Longest origin that is looked at, in bytes; a host name has 253 at most.
-const ORIGIN_BYTES_MAX: usize = 300;
-
-/// Seconds for which a browser remembers the answer to a preflight; Chromium takes two hours at most.
+/// Seconds for which a browser remembers the response to a preflight; Chromium takes two hours at most.
 const PREFLIGHT_MAX_AGE_SECS: &str = "7200";
 
-const METHODS: &str = "GET, HEAD, POST, DELETE";
+/// What the clients that we know send; the others are told by the preflight itself.
 const REQUEST_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With, Datastar-Request, Idempotency-Key";
 const EXPOSED_HEADERS: &str = "Mercure-Last-Event-ID, Last-Event-ID, Link, Retry-After";
 
+/// Header names that a preflight may ask for, and their bytes together. What is beyond is not allowed, and the browser blocks the request.
+const REQUESTED_HEADERS_MAX: usize = 64;
+const REQUESTED_HEADER_BYTES_MAX: usize = 4_096;
+
 impl Origins {
     pub(crate) fn new(public_url: &Url, allowed: Vec<AllowedOrigin>, loopback: bool) -> Self {
-        Self { own: public_url.origin(), allowed, loopback, refused: Mutex::default() }
+        Self { own: public_url.origin(), allowed, loopback, refused: RefusedOrigins::default() }
     }
 
+    /// Whether the page that sends these headers may read the response (Fetch standard, "CORS protocol").
     pub(crate) fn standing(&self, headers: &HeaderMap) -> Standing {
-        let mut values = headers.get_all(header::ORIGIN).iter();
-        let Some(value) = values.next() else { return Standing::Absent };
-        let origin = value.to_str().ok().filter(|origin| origin.len() <= ORIGIN_BYTES_MAX);
-        let (Some(origin), None) = (origin, values.next()) else { return Standing::Refused };
-        // `null` is what a sandboxed frame or a local file sends: anybody at all.
-        if origin == "null" {
-            return Standing::Refused;
+        if !headers.contains_key(header::ORIGIN) {
+            return Standing::Absent;
         }
-        if self.is_same(origin, headers) {
-            return Standing::Same;
+        let initiator = initiator(headers);
+        let standing = self.judge(&initiator, headers);
+        if standing == Standing::Refused {
+            self.refused.log(&initiator, self.loopback);
         }
-        let is_named =
-            |allowed: &AllowedOrigin| matches!(allowed, AllowedOrigin::Exact(exact) if exact == origin);
-        if self.allowed.iter().any(is_named) {
-            return Standing::Allowed { value: value.clone(), credentials: true };
-        }
-        if self.allowed.contains(&AllowedOrigin::Any) {
-            return Standing::Allowed { value: HeaderValue::from_static("*"), credentials: false };
-        }
-        if self.loopback && is_loopback_origin(origin) {
-            return Standing::Allowed { value: value.clone(), credentials: false };
-        }
-        self.log_refused(origin);
-        Standing::Refused
+        standing
     }
 
-    /// Refuses what a page of a foreign site makes a browser do. To be asked where nothing but the request itself gives the right.
+    /// Refuses what a page of a foreign site makes a browser do. For requests that need no credential: whoever can send them may
+    /// send them, and any page can have them sent.
     pub(crate) fn refuse_foreign(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        if self.standing(headers) != Standing::Refused {
+        let initiator = initiator(headers);
+        if self.judge(&initiator, headers) != Standing::Refused {
             return Ok(());
         }
-        let origin = headers.get(header::ORIGIN).and_then(|value| value.to_str().ok()).unwrap_or("null");
-        let shown = excerpt(origin);
-        Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "origin",
-            format!(
-                "Web pages of the origin {shown} may not publish or delete here: start the hub with `--allow-origin` and that origin to let them."
+        let detail = match &initiator {
+            Initiator::Origin(origin) => format!(
+                "Web pages of the origin {} may not publish or delete here{}.",
+                excerpt(origin),
+                advice(origin)
+                    .map(|flag| format!(": start the hub with `{flag}` to let them"))
+                    .unwrap_or_default()
             ),
-        ))
+            _ => format!(
+                "A web page that does not say where it comes from may not publish or delete here. {FROM_FILE}"
+            ),
+        };
+        Err(Problem::new(StatusCode::FORBIDDEN, "origin", detail))
     }
 
-    /// The answer to a preflight request (Fetch standard, "CORS-preflight request"); `None` if it is none.
+    /// The response to a preflight request (Fetch standard, "CORS-preflight request"); `None` if it is none.
     pub(crate) fn preflight(&self, parts: &Parts) -> Option<Response> {
         let is_preflight = parts.method == Method::OPTIONS
             && parts.headers.contains_key(header::ORIGIN)
@@ -112,49 +107,137 @@ impl Origins {
         if !is_preflight {
             return None;
         }
-        if self.standing(&parts.headers) == Standing::Refused {
+        if self.judge(&initiator(&parts.headers), &parts.headers) == Standing::Refused {
             let detail = "Web pages of this origin may not use this hub: start it with `--allow-origin` and the origin to let them.";
             return Some(Problem::new(StatusCode::FORBIDDEN, "origin", detail).into_response());
         }
+        let methods = if parts.uri.path().starts_with("/topics/") {
+            "GET, HEAD, POST, DELETE"
+        } else {
+            "GET, HEAD, POST"
+        };
         let headers = [
-            (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
-            (header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS),
-            (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE_SECS),
+            (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods)),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers(&parts.headers)),
+            (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_MAX_AGE_SECS)),
+            (header::VARY, HeaderValue::from_static("Access-Control-Request-Headers")),
         ];
         Some((StatusCode::NO_CONTENT, headers).into_response())
     }
 
-    /// The page is ours if it came from where the request goes to. The scheme is not compared: behind a proxy that ends TLS we cannot
-    /// know it.
-    fn is_same(&self, origin: &str, headers: &HeaderMap) -> bool {
-        let Some(url) = parse_origin(origin) else { return false };
-        if url.origin() == self.own {
-            return true;
-        }
-        let Some(authority) = authority(headers) else { return false };
-        let default_port = match url.scheme() {
-            "http" => Some(80),
-            "https" => Some(443),
-            _ => None,
+    /// The one decision about pages, for reading as for writing.
+    fn judge(&self, initiator: &Initiator<'_>, headers: &HeaderMap) -> Standing {
+        let any = || Standing::Allowed { value: HeaderValue::from_static("*"), credentials: false };
+        let origin = match initiator {
+            Initiator::Unstated => return Standing::Absent,
+            Initiator::SameOrigin => return Standing::Same,
+            Initiator::Origin(origin) => &**origin,
+            _ if self.allowed.contains(&AllowedOrigin::Any) => return any(),
+            _ => return Standing::Refused,
         };
-        let port = authority.port_u16().or(default_port);
-        url.host_str().is_some_and(|host| host.eq_ignore_ascii_case(authority.host()))
-            && port == url.port_or_known_default()
-    }
-
-    fn log_refused(&self, origin: &str) {
-        let mut refused = self.refused.lock().expect("nothing panics while it holds this");
-        if refused.len() < REFUSED_LOGGED_MAX && refused.insert(origin.to_owned()) {
-            tracing::warn!(
-                origin,
-                "a web page of this origin was refused; --allow-origin {} lets it in",
-                origin.escape_debug()
-            );
+        let Some(url) = parse_origin(origin) else { return Standing::Refused };
+        if url.origin() == self.own || is_same_origin(origin, &Uri::default(), headers) {
+            return Standing::Same;
         }
+        let Ok(value) = HeaderValue::from_str(origin) else { return Standing::Refused };
+        if self.allowed.iter().any(|allowed| allowed.names(origin, &url)) {
+            return Standing::Allowed { value, credentials: true };
+        }
+        if self.allowed.contains(&AllowedOrigin::Any) {
+            return any();
+        }
+        if self.loopback && is_loopback_origin(&url) {
+            return Standing::Allowed { value, credentials: false };
+        }
+        Standing::Refused
     }
 }
 
-/// Says in the answer what its reader may do with it.
+/// The header names that a preflight asks for, behind those that are always allowed. They are the page's own affair: an allowed origin may
+/// send what tracing libraries add, for example.
+fn allowed_headers(headers: &HeaderMap) -> HeaderValue {
+    let mut allowed = REQUEST_HEADERS.to_owned();
+    let requested = headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    let names = requested.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    let mut bytes_left = REQUESTED_HEADER_BYTES_MAX;
+    for name in names.take(REQUESTED_HEADERS_MAX) {
+        // RFC 9110, 5.1: a field name is a token.
+        let Ok(name) = HeaderName::from_bytes(name.trim_ascii()) else { continue };
+        let Some(rest) = bytes_left.checked_sub(name.as_str().len()) else { break };
+        bytes_left = rest;
+        allowed.extend([", ", name.as_str()]);
+    }
+    HeaderValue::try_from(allowed).expect("names of headers are ASCII")
+}
+
+/// What to do with a page that was opened from a file.
+const FROM_FILE: &str = "If it was opened from a file, serve it over HTTP instead, for example with `python3 -m http.server 8000`, and open \
+     http://localhost:8000; `--allow-origin '*'` lets every page in, without credentials.";
+
+/// The flag that lets an origin in; none if no flag can.
+fn advice(origin: &str) -> Option<String> {
+    let allowed: AllowedOrigin = origin.parse().ok()?;
+    Some(format!("--allow-origin {allowed}"))
+}
+
+/// The origins that were refused and logged, so that a page that tries again and again does not fill the log.
+#[derive(Debug, Default)]
+struct RefusedOrigins(Mutex<Logged>);
+
+#[derive(Debug, Default)]
+struct Logged {
+    origins: HashSet<String>,
+    opaque_at: Option<Instant>,
+}
+
+/// Refused origins that are logged, each once. Further ones are refused without a line.
+const REFUSED_LOGGED_MAX: usize = 100;
+
+/// The shortest time between two lines about pages whose origin is `null`: they cannot be told apart.
+const OPAQUE_INTERVAL: Duration = Duration::from_secs(60);
+
+impl RefusedOrigins {
+    fn log(&self, initiator: &Initiator<'_>, loopback: bool) {
+        match initiator {
+            Initiator::Origin(origin) if self.is_new(origin) => {
+                let remedy = advice(origin)
+                    .map_or("no setting lets it in".to_owned(), |flag| format!("{flag} lets it in"));
+                let remedy = remedy.escape_debug();
+                tracing::warn!(origin = &**origin, "a web page of this origin was refused; {remedy}");
+            }
+            Initiator::Opaque if self.is_due(Instant::now()) => {
+                let further = if loopback {
+                    ""
+                } else {
+                    ", and start the hub with --allow-origin http://localhost:8000"
+                };
+                tracing::warn!(
+                    origin = "null",
+                    "a web page that was opened from a file, or in a sandbox, was refused: serve it over HTTP, for example with \
+                     `python3 -m http.server 8000`, open http://localhost:8000{further}; --allow-origin '*' lets every page in, \
+                     without credentials"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn is_new(&self, origin: &str) -> bool {
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.origins.len() < REFUSED_LOGGED_MAX && logged.origins.insert(origin.to_owned())
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = logged.opaque_at.is_none_or(|at| now.duration_since(at) >= OPAQUE_INTERVAL);
+        if is_due {
+            logged.opaque_at = Some(now);
+        }
+        is_due
+    }
+}
+
+/// Says in the response what its reader may do with it.
 pub(crate) fn mark(standing: &Standing, answer: &mut HeaderMap) {
     answer.append(header::VARY, HeaderValue::from_static("Origin"));
     if let Standing::Allowed { value, credentials } = standing {
@@ -168,58 +251,71 @@ pub(crate) fn mark(standing: &Standing, answer: &mut HeaderMap) {
 
 /// Refuses requests for a name that is not ours. A page of `evil.example` can make that name point to 127.0.0.1 and would then be of the
 /// same origin as a hub there; its browser still says which name it asked for.
-pub(crate) fn check_host(headers: &HeaderMap, public_url: &Url) -> Result<(), Problem> {
-    // HTTP/1.0 needs no Host, and no browser that runs scripts speaks it.
-    let Some(named) = headers.get(header::HOST) else { return Ok(()) };
-    // Nearly everybody names it as the URL does, and then there is nothing to take apart.
-    if named.as_bytes() == public_url.authority().as_bytes() {
-        return Ok(());
-    }
-    let authority = authority(headers);
-    let host = authority.as_ref().map(Authority::host);
-    let is_ours = host.is_some_and(|host| {
-        public_url.host_str().is_some_and(|own| own.eq_ignore_ascii_case(host)) || is_loopback_host(host)
-    });
-    if is_ours {
-        return Ok(());
-    }
-    let shown = excerpt(host.unwrap_or_default());
+pub(crate) fn check_host(known: &HostNames, parts: &Parts) -> Result<(), Problem> {
+    known.check(&parts.uri, &parts.headers).map_err(|unknown| {
+        // The flag wants the name alone.
+        let host = unknown.as_str();
+        let name = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map_or(host, |(name, _)| name);
+        Problem::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "host",
+            format!(
+                "This hub does not answer to the name {}. If the name is right, start the hub with `--allow-host` and it, or with a `--public-url` \
+                 that has it; addresses such as `127.0.0.1`, and `localhost`, are always answered.",
+                excerpt(name)
+            ),
+        )
+    })
+}
+
+/// Refuses requests that a proxy passed on to a hub without keys: the hub takes loopback for a promise that nobody but the users of this
+/// machine can reach it, and a proxy breaks it. One that adds no header, such as nginx with a bare `proxy_pass`, cannot be seen.
+pub(crate) fn check_no_proxy(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_of_a_proxy = |name: &&HeaderName| {
+        let name = name.as_str();
+        matches!(name, "forwarded" | "via" | "x-real-ip") || name.starts_with("x-forwarded-")
+    };
+    let Some(name) = headers.keys().find(is_of_a_proxy) else { return Ok(()) };
     Err(Problem::new(
-        StatusCode::MISDIRECTED_REQUEST,
-        "host",
+        StatusCode::FORBIDDEN,
+        "proxy",
         format!(
-            "This hub does not answer to the name {shown}: without keys it serves this machine only, as `localhost` or `127.0.0.1`. A public \
-             URL with that name, or keys, would change that."
+            "This request passed a proxy (it has the header {}), and the hub behind it has no keys: whoever reaches the proxy could publish and \
+             receive everything. Make a key (`tidings key new`), or start the hub with `--no-auth` if that is meant.",
+            excerpt(name.as_str())
         ),
     ))
 }
 
-fn authority(headers: &HeaderMap) -> Option<Authority> {
-    Authority::try_from(headers.get(header::HOST)?.as_bytes()).ok()
+fn is_loopback_origin(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
+        && url.host().is_some_and(|host| match host {
+            Host::Ipv4(address) => address.is_loopback(),
+            Host::Ipv6(address) => address.is_loopback(),
+            Host::Domain(name) => is_loopback_name(name),
+        })
 }
 
-/// An origin is a scheme, a host and a port, and nothing else.
-fn parse_origin(origin: &str) -> Option<Url> {
-    let url = Url::parse(origin).ok()?;
-    (url.origin().ascii_serialization() == origin).then_some(url)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn is_loopback_origin(origin: &str) -> bool {
-    let url = parse_origin(origin).filter(|url| matches!(url.scheme(), "http" | "https"));
-    url.and_then(|url| url.host_str().map(is_loopback_host)).unwrap_or(false)
-}
-
-/// Names and addresses of this machine itself. Nobody else can make `localhost`, or a name below it, point elsewhere in a browser (RFC
-/// 6761, section 6.3).
-fn is_loopback_host(host: &str) -> bool {
-    // What nearly every request says needs no parser of international names.
-    if host == "localhost" || host.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback()) {
-        return true;
+    #[test]
+    fn advice_names_only_what_the_flag_accepts() {
+        assert_eq!(
+            advice("https://app.example:8443").as_deref(),
+            Some("--allow-origin https://app.example:8443")
+        );
+        for origin in ["null", "file://", "nonsense"] {
+            assert_eq!(advice(origin), None, "{origin}");
+        }
     }
-    match Host::parse(host) {
-        Ok(Host::Ipv4(address)) => Ipv4Addr::is_loopback(&address),
-        Ok(Host::Ipv6(address)) => Ipv6Addr::is_loopback(&address),
-        Ok(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Err(_) => false,
+
+    #[test]
+    fn refusals_of_null_are_logged_once_a_minute() {
+        let refused = RefusedOrigins::default();
+        let start = Instant::now();
+        let at = |secs| refused.is_due(start + Duration::from_secs(secs));
+        assert_eq!([at(0), at(1), at(59), at(60), at(61)], [true, false, false, true, false]);
     }
 }

@@ -11,17 +11,20 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::{HeaderValue, Method, StatusCode, header};
-use tidings::Hub;
+use http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use tidings::{
+    Hub,
+    web::{HostName, HostNames},
+};
 use tidings_auth::Authenticator;
 
 use crate::{
-    PeerAddress, Settings,
+    AllowedHosts, PeerAddress, Settings,
     access::Door,
     friendly, mercure,
     metrics::Metrics,
     operations,
-    origin::{Origins, check_host, mark},
+    origin::{Origins, check_host, check_no_proxy, mark},
     pages,
     problem::{Problem, Refused, excerpt},
     shedding::shed_for_want_of_room,
@@ -38,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) door: Door,
     pub(crate) origins: Origins,
+    /// The hosts that requests may be addressed to; `None` is every one.
+    hosts: Option<HostNames>,
     pub(crate) slots: Slots,
     pub(crate) metrics: Arc<Metrics>,
     unserved: ThrottledLog<Occasion>,
@@ -48,7 +53,16 @@ pub(crate) struct Shared {
 impl App {
     pub(crate) fn new(hub: Hub, authenticator: Option<Authenticator>, settings: Settings) -> Self {
         let is_keyless = authenticator.is_none();
+        let own_host = hub.validator().hub_url().host_str().and_then(|host| host.parse::<HostName>().ok());
+        let hosts = match settings.allow_hosts.clone() {
+            AllowedHosts::Any => None,
+            AllowedHosts::Listed(mut names) => {
+                names.extend(own_host);
+                Some(names)
+            }
+        };
         Self(Arc::new(Shared {
+            hosts,
             door: Door::new(authenticator, settings.keyless, settings.anonymous_subscribers),
             origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
             slots: Slots::new(settings.streams_max, settings.streams_per_address_max),
@@ -135,17 +149,18 @@ pub(crate) async fn passed<B, F>(
 where
     F: Future<Output = Response>,
 {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    // RFC 9112, 3.2.2 and RFC 9113, 8.3.1: what the target says counts. Handlers then need to look at one place.
+    if let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(header::HOST, host);
+    }
     let method = parts.method.clone();
     let uri = parts.uri.clone();
     let peer = parts.extensions.get::<PeerAddress>().copied();
     let standing = app.origins.standing(&parts.headers);
-    let host = if app.door.is_keyless_loopback() {
-        check_host(&parts.headers, app.hub.validator().hub_url())
-    } else {
-        Ok(())
-    };
-    let prepared = match host {
+    let prepared = match admit(app, &parts) {
         Err(problem) => Some(problem.into_response()),
         Ok(()) => app.origins.preflight(&parts).or_else(|| shed_for_want_of_room(app, &parts)),
     };
@@ -159,6 +174,23 @@ where
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     report(app, &method, uri.path(), peer, &response);
     response
+}
+
+/// Whether a request is meant for this hub, and comes the way that the hub relies on. What only asks how it is may come any way.
+fn admit(app: &App, parts: &Parts) -> Result<(), Problem> {
+    if ["/healthz", "/readyz"].contains(&parts.uri.path()) {
+        return Ok(());
+    }
+    if app.door.is_keyless_loopback() {
+        check_no_proxy(&parts.headers)?;
+    }
+    let Some(names) = &app.hosts else { return Ok(()) };
+    // Nearly everybody names the host as the hub's URL does, and then there is nothing to take apart.
+    let own = app.hub.validator().hub_url().authority().as_bytes();
+    if parts.headers.get(header::HOST).is_some_and(|host| host.as_bytes() == own) {
+        return Ok(());
+    }
+    check_host(names, parts)
 }
 
 /// Longest part of a path that is logged, in characters.

@@ -3,8 +3,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use tidings::Matcher;
-use url::Url;
+use tidings::{Matcher, web::HostNames};
+use url::{Host, Url};
 
 use crate::{Companion, ConnectionMetrics};
 
@@ -22,6 +22,9 @@ pub struct Settings {
     pub keyless: Keyless,
     /// Web pages of these origins may read answers, with credentials. A hub without keys also lets them publish. Default: none.
     pub allow_origins: Vec<AllowedOrigin>,
+    /// The hosts that requests may be addressed to, with keys or without; `/healthz` and `/readyz` are answered in any case. Default: the host
+    /// of the hub's public URL, addresses and loopback names.
+    pub allow_hosts: AllowedHosts,
     /// Streams that are open at the same time. One more is answered with 503 and `Retry-After`; a native EventSource, which would give up for
     /// ever, with an empty stream that makes it come back later. Default: 100,000.
     pub streams_max: usize,
@@ -54,6 +57,7 @@ impl Default for Settings {
             anonymous_subscribers: true,
             keyless: Keyless::Loopback,
             allow_origins: Vec::new(),
+            allow_hosts: AllowedHosts::Listed(HostNames::default()),
             streams_max: 100_000,
             streams_per_address_max: 1_000,
             retry_after_secs: 30,
@@ -71,45 +75,132 @@ impl Default for Settings {
 /// Whom a hub serves that knows no keys and no issuer of tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Keyless {
-    /// This machine alone, which the listener has to see to: everybody may do everything, private events included. Requests whose `Host`
-    /// is neither a loopback name nor that of the public URL are answered with 421, because a web page can make a name of its own
-    /// point here (DNS rebinding).
+    /// This machine alone, which the listener has to see to: everybody may do everything, private events included. Requests with a header
+    /// that only proxies add are answered with 403, because whoever reaches the proxy would be on this machine by it.
     #[default]
     Loopback,
     /// Whoever can reach it (`--no-auth`): everybody may publish and receive what is public; nobody receives what is private.
     Anywhere,
 }
 
-/// An origin of web pages that is allowed: `https://app.example.com`, or `*` for all of them, then without credentials.
+/// An origin of web pages that is allowed.
+///
+/// `https://app.example.com`, or `https://*.example.com` for every name below that domain, at any depth, and not the domain itself. Scheme and
+/// port are compared as they are. `*` is every origin, also that of pages opened from a file (`null`), without credentials.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AllowedOrigin {
-    /// Every origin except `null`.
+    /// Every origin.
     Any,
     /// This one.
     Exact(String),
+    /// Those of all names below a domain.
+    Below(OriginsBelow),
 }
 
-/// The text does not name an origin.
+/// The origins of all names below a domain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OriginsBelow {
+    /// The origin of the domain itself, which is not among them.
+    base: Url,
+}
+
+impl OriginsBelow {
+    fn contains(&self, origin: &Url) -> bool {
+        let base = self.base.host_str().unwrap_or_default();
+        let label = origin.host_str().and_then(|host| host.strip_suffix(base)?.strip_suffix('.'));
+        origin.scheme() == self.base.scheme()
+            && origin.port_or_known_default() == self.base.port_or_known_default()
+            && label.is_some_and(|label| !label.is_empty())
+    }
+}
+
+impl AllowedOrigin {
+    /// Whether this origin is meant by name, and may send credentials. `url` is the same, parsed.
+    pub(crate) fn names(&self, origin: &str, url: &Url) -> bool {
+        match self {
+            Self::Any => false,
+            Self::Exact(exact) => exact == origin,
+            Self::Below(below) => below.contains(url),
+        }
+    }
+}
+
+/// The text names no origin that a browser could send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "is not an origin: write it as `https://app.example.com`, with the port if it is not the usual one and without a path, or `*` for all"
-)]
-pub struct ParseOriginError;
+#[non_exhaustive]
+pub enum ParseOriginError {
+    /// It begins with no scheme.
+    #[error("is not an origin: write it with its scheme, as in https://app.example.com, or * for all")]
+    NoScheme,
+    /// Pages have no origin with this scheme.
+    #[error("is not an origin: pages come by http or https, as in https://app.example.com")]
+    Scheme,
+    /// There is something behind the host and the port.
+    #[error(
+        "is not an origin: leave out what follows the host and the port, a final slash too, as in https://app.example.com"
+    )]
+    NotBare,
+    /// There is a user before the host.
+    #[error("is not an origin: leave out what precedes the host, as in https://app.example.com")]
+    UserInfo,
+    /// There is a `*` where none can be.
+    #[error(
+        "is not an origin: a * stands alone for all, or for everything before a domain, as in https://*.example.com (the domain itself is \
+         named separately)"
+    )]
+    Wildcard,
+    /// Everybody's pages have it.
+    #[error(
+        "is not an origin: browsers send null for pages opened from a file and for sandboxed ones, whoever made them; * admits them too, without \
+         credentials"
+    )]
+    Null,
+    /// There is no such host or port.
+    #[error(
+        "is not an origin: write it as https://app.example.com, with the port if it is not the usual one, or * for all"
+    )]
+    Malformed,
+}
+
+/// Schemes of URLs that no page has an origin with.
+const SCHEMES_WITHOUT_PAGES: [&str; 9] =
+    ["about", "blob", "data", "file", "ftp", "javascript", "mailto", "ws", "wss"];
 
 impl FromStr for AllowedOrigin {
     type Err = ParseOriginError;
 
     fn from_str(text: &str) -> Result<Self, ParseOriginError> {
-        if text == "*" {
-            return Ok(Self::Any);
+        match text {
+            "*" => return Ok(Self::Any),
+            "null" => return Err(ParseOriginError::Null),
+            _ => {}
         }
-        let url = Url::parse(text).map_err(|_| ParseOriginError)?;
-        let is_bare = matches!(url.path(), "" | "/")
-            && url.query().is_none()
-            && url.fragment().is_none()
-            && url.username().is_empty()
-            && url.password().is_none();
-        let host = url.host_str().filter(|host| is_bare && !host.is_empty()).ok_or(ParseOriginError)?;
+        let (scheme, rest) = text.split_once("://").ok_or(ParseOriginError::NoScheme)?;
+        if SCHEMES_WITHOUT_PAGES.iter().any(|other| scheme.eq_ignore_ascii_case(other)) {
+            return Err(ParseOriginError::Scheme);
+        }
+        let (host, is_wildcard) = rest.strip_prefix("*.").map_or((rest, false), |host| (host, true));
+        if host.contains('*') {
+            return Err(ParseOriginError::Wildcard);
+        }
+        if host.contains(['/', '\\', '?', '#']) {
+            return Err(ParseOriginError::NotBare);
+        }
+        if host.contains('@') {
+            return Err(ParseOriginError::UserInfo);
+        }
+        let url = Url::parse(&format!("{scheme}://{host}")).map_err(|_| ParseOriginError::Malformed)?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(ParseOriginError::Malformed)?;
+        if is_wildcard {
+            // An address has no names below it, and nobody knows how other schemes treat theirs.
+            let is_domain = matches!(url.host(), Some(Host::Domain(_)));
+            let is_web = matches!(url.scheme(), "http" | "https");
+            return if is_domain && is_web {
+                Ok(Self::Below(OriginsBelow { base: url }))
+            } else {
+                Err(ParseOriginError::Wildcard)
+            };
+        }
         // The origin of other schemes, such as that of an application's own web view, is opaque to WHATWG URL, but is sent like this.
         Ok(Self::Exact(match (url.origin().is_tuple(), url.port()) {
             (true, _) => url.origin().ascii_serialization(),
@@ -121,11 +212,25 @@ impl FromStr for AllowedOrigin {
 
 impl fmt::Display for AllowedOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Any => "*",
-            Self::Exact(origin) => origin,
-        })
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(origin) => f.write_str(origin),
+            Self::Below(OriginsBelow { base }) => {
+                let (scheme, host) = (base.scheme(), base.host_str().unwrap_or_default());
+                write!(f, "{scheme}://*.{host}")?;
+                base.port().map_or(Ok(()), |port| write!(f, ":{port}"))
+            }
+        }
     }
+}
+
+/// The hosts that requests may be addressed to. Others are answered with 421.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AllowedHosts {
+    /// Every host. A web page can then make a name of its own point here (DNS rebinding), and reads what anonymous readers may.
+    Any,
+    /// Addresses, loopback names, the host of the hub's public URL, and these.
+    Listed(HostNames),
 }
 
 #[cfg(test)]
@@ -136,9 +241,12 @@ mod tests {
     fn an_origin_is_kept_as_browsers_send_it() {
         for (written, sent) in [
             ("https://app.example.com", "https://app.example.com"),
-            ("https://APP.example.com:443/", "https://app.example.com"),
+            ("https://APP.example.com:443", "https://app.example.com"),
             ("http://localhost:5173", "http://localhost:5173"),
             ("capacitor://localhost", "capacitor://localhost"),
+            ("https://grüße.example", "https://xn--gre-6ka8l.example"),
+            ("https://*.Example.com:443", "https://*.example.com"),
+            ("http://*.example.com:8080", "http://*.example.com:8080"),
             ("*", "*"),
         ] {
             assert_eq!(
@@ -150,17 +258,55 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_refused() {
-        for text in [
-            "",
-            "null",
-            "app.example.com",
-            "https://a.example/path",
-            "https://a.example?q",
-            "https://user@a.example",
-            "https://",
+    fn what_no_browser_sends_is_refused_with_the_reason() {
+        use ParseOriginError::{Malformed, NoScheme, NotBare, Null, Scheme, UserInfo, Wildcard};
+        for (text, reason) in [
+            ("", NoScheme),
+            ("null", Null),
+            ("app.example.com", NoScheme),
+            ("*.example.com", NoScheme),
+            ("https://a.example/", NotBare),
+            ("https://a.example/path", NotBare),
+            ("https://a.example?q", NotBare),
+            ("https://*.a.example/", NotBare),
+            ("https://user@a.example", UserInfo),
+            ("https://", Malformed),
+            ("https://a.example:port", Malformed),
+            ("wss://a.example", Scheme),
+            ("file:///", Scheme),
+            ("https://*", Wildcard),
+            ("https://a.*.example", Wildcard),
+            ("https://a*.example", Wildcard),
+            ("https://*.*.example", Wildcard),
+            ("https://a.example:*", Wildcard),
+            ("https://*.192.0.2.1", Wildcard),
+            ("https://*.[::1]", Wildcard),
+            ("capacitor://*.localhost", Wildcard),
+            ("*://a.example", Malformed),
         ] {
-            assert_eq!(text.parse::<AllowedOrigin>(), Err(ParseOriginError), "{text}");
+            assert_eq!(text.parse::<AllowedOrigin>(), Err(reason), "{text}");
         }
+    }
+
+    #[test]
+    fn a_wildcard_covers_names_at_any_depth_and_not_the_domain_itself() {
+        let names = |allowed: &str, origin: &str| {
+            let url = Url::parse(origin).unwrap();
+            allowed.parse::<AllowedOrigin>().unwrap().names(origin, &url)
+        };
+        for (origin, is_covered) in [
+            ("https://a.example.com", true),
+            ("https://a.b.example.com", true),
+            ("https://example.com", false),
+            ("https://badexample.com", false),
+            ("https://.example.com", false),
+            ("https://a.example.com.evil", false),
+            ("http://a.example.com", false),
+            ("https://a.example.com:8443", false),
+        ] {
+            assert_eq!(names("https://*.example.com", origin), is_covered, "{origin}");
+        }
+        assert!(names("http://*.example.com:8080", "http://a.example.com:8080"));
+        assert!(!names("http://*.example.com:8080", "http://a.example.com"));
     }
 }

@@ -174,7 +174,7 @@ async fn whatever_is_asked_the_answer_is_that_of_http_1() {
         (Method::POST, "/topics/chat", &[("origin", "http://evil.example")], "x"),
         (Method::OPTIONS, "/topics/chat", &from("http://localhost:5173"), ""),
         (Method::OPTIONS, "/topics/chat", &from("http://evil.example"), ""),
-        (Method::GET, "/healthz", &[("host", "evil.example")], ""),
+        (Method::GET, "/metrics", &[("host", "evil.example")], ""),
         (Method::GET, HUB, &[], ""),
         (Method::POST, HUB, &[("content-type", "application/x-www-form-urlencoded")], "data=without+a+topic"),
         (Method::POST, HUB, &[("content-type", "text/plain")], "x"),

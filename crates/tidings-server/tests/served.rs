@@ -45,7 +45,7 @@ async fn the_host_of_an_absolute_target_is_the_one_that_counts() {
         let served = Served::start(raw_streams).await;
         let foreign = "GET http://evil.example/stream?topic=chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         served.ask(foreign).await.refused(421);
-        let ours = "GET http://localhost/healthz HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+        let ours = "GET http://localhost/topics/chat HTTP/1.1\r\nHost: evil.example\r\nAccept: application/json\r\nConnection: close\r\n\r\n";
         served.ask(ours).await.ok();
     }
 }

@@ -76,6 +76,7 @@ mod start;
 mod subscribe;
 mod subscription;
 mod sync;
+pub mod web;
 
 /// The log behind a hub, and the implementations that come with the library.
 pub use tidings_log as log;

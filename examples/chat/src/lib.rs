@@ -7,11 +7,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::{net::IpAddr, net::SocketAddr, sync::Arc, sync::Mutex, time::Duration};
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Form, FromRef, FromRequest, Multipart, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::Authority};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Redirect, Response, Result};
 use axum::{Router, middleware, middleware::Next, routing::get, routing::post};
 use axum_extra::extract::cookie::{Cookie, Key, SameSite, SignedCookieJar};
 use jiff::Zoned;
+use tidings::web::{HostNames, Initiator, initiator, is_same_origin};
 use tidings::{
     Filter, Hub, HubBuilder, IdempotencyKey, NewEvent, Since, Subscribe, SubscribeError, Subscription,
 };
@@ -47,15 +48,21 @@ struct Chat {
     #[from_ref(skip)]
     print: fn(&str),
     key: Key,
+    hosts: Arc<HostNames>,
     /// When each address will have earned back the forms that it posted.
     spent: Arc<Mutex<HashMap<Option<IpAddr>, Instant>>>,
 }
 
 /// Starts a chat on a hub that is put together so far: the routes to serve, and the hub behind them, which ends the open streams when it is
-/// closed. The clock tells the time that stands before each message; [`Zoned::now`] is local time, as the system or `TZ` has it.
-/// `print` gets each message, without control characters; it is called by a thread that serves, so it must not wait. Chats on hubs that
-/// share a log and a cluster are one.
-pub async fn app(hub: HubBuilder, clock: fn() -> Zoned, print: fn(&str)) -> anyhow::Result<(Hub, Router)> {
+/// closed. Requests may be addressed to this machine and to the names in `hosts`. The clock tells the time that stands before each message;
+/// [`Zoned::now`] is local time, as the system or `TZ` has it. `print` gets each message, without control characters; it is called by a thread
+/// that serves, so it must not wait. Chats on hubs that share a log and a cluster are one.
+pub async fn app(
+    hub: HubBuilder,
+    hosts: HostNames,
+    clock: fn() -> Zoned,
+    print: fn(&str),
+) -> anyhow::Result<(Hub, Router)> {
     let changes: [Arc<Notify>; 2] = Default::default();
     let [ours, theirs] = changes.clone();
     let hub = hub.on_presence(move |who| if who.is_local { &ours } else { &theirs }.notify_one());
@@ -64,7 +71,7 @@ pub async fn app(hub: HubBuilder, clock: fn() -> Zoned, print: fn(&str)) -> anyh
     let key = Key::try_from(&*hub.agree("chat/key", Key::generate().master()).await?)?;
     tokio::spawn(tell_who_is_here(hub.clone(), changes));
 
-    let chat = Chat { hub: hub.clone(), clock, print, key, spent: Arc::default() };
+    let chat = Chat { hub: hub.clone(), clock, print, key, hosts: Arc::new(hosts), spent: Arc::default() };
     let file = |kind, text: &'static str| get(async move || ([(header::CONTENT_TYPE, kind)], text));
     let routes = Router::new()
         .route("/", get(home))
@@ -199,11 +206,17 @@ fn name(jar: &SignedCookieJar) -> Option<String> {
     jar.get("user").map(|cookie| cookie.value().to_owned())
 }
 
-/// Stands before every route: what other sites and busy fingers post goes no further.
+/// Stands before every route: what is meant for another host, and what other sites and busy fingers post, goes no further.
 async fn guard(State(chat): State<Chat>, request: Request, next: Next) -> Response {
-    let mut response = if request.method().is_safe() {
+    let mut response = if chat.hosts.check(request.uri(), request.headers()).is_err() {
+        (
+            StatusCode::MISDIRECTED_REQUEST,
+            "The chat does not answer to this name; `tidings demo --allow-host NAME` lets it.",
+        )
+            .into_response()
+    } else if request.method().is_safe() {
         next.run(request).await
-    } else if !is_from_here(request.headers()) {
+    } else if !is_from_here(&request) {
         (StatusCode::FORBIDDEN, "This comes from another site.").into_response()
     } else if !chat.spend(&request) {
         let retry_after = [(header::RETRY_AFTER, "1")];
@@ -218,14 +231,15 @@ async fn guard(State(chat): State<Chat>, request: Request, next: Next) -> Respon
     response
 }
 
-/// Browsers say which site a form or script belongs to. Whoever does not, such as curl, may post without a cookie.
-fn is_from_here(headers: &HeaderMap) -> bool {
-    let Some(site) = headers.get(header::ORIGIN).or(headers.get(header::REFERER)) else {
-        return !headers.contains_key(header::COOKIE);
-    };
-    let site = Uri::try_from(site.as_bytes()).unwrap_or_default();
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    host.is_some() && site.authority().map(Authority::as_str) == host
+/// Browsers say which site a form or script belongs to. Clients that do not, such as curl, may post
+/// without a cookie.
+fn is_from_here(request: &Request) -> bool {
+    match initiator(request.headers()) {
+        Initiator::SameOrigin => true,
+        Initiator::Origin(origin) => is_same_origin(&origin, request.uri(), request.headers()),
+        Initiator::Unstated => !request.headers().contains_key(header::COOKIE),
+        _ => false,
+    }
 }
 
 impl Chat {

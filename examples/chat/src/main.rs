@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use tidings::Hub;
+use tidings::{Hub, web::HostNames};
 use tokio::{net::TcpListener, signal::ctrl_c};
 
 #[tokio::main(flavor = "current_thread")]
@@ -17,7 +17,8 @@ async fn main() -> anyhow::Result<()> {
 
     // If nobody reads what is printed, that is fine.
     let print = |line: &str| drop(writeln!(io::stdout(), "{line}"));
-    let (hub, routes) = tidings_chat::app(Hub::builder(), jiff::Zoned::now, print).await?;
+    let (hub, routes) =
+        tidings_chat::app(Hub::builder(), HostNames::default(), jiff::Zoned::now, print).await?;
     let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     let interrupted = async move {
         let _ = ctrl_c().await;

@@ -38,8 +38,9 @@ fn allowed(config: &ServeConfig) -> String {
     }
     if !config.has_credentials() {
         return "No keys: anyone on this machine may publish and subscribe, nobody else can connect. \
-                `tidings key new` shows how to add a key (--config FILE), which also allows --listen 0.0.0.0:8080; \
-                --no-auth allows it without."
+                Before you put a proxy in front, make a key: whoever reaches the proxy comes from this machine. \
+                `tidings key new` shows how to add one (--config FILE), which also allows --listen 0.0.0.0:8080; \
+                --no-auth allows both without."
             .to_owned();
     }
     let readers = if config.anonymous {

@@ -7,6 +7,7 @@ use axum::{
     middleware::map_request,
 };
 use clap::Args;
+use tidings::web::{HostName, HostNames};
 use tidings_server::{ConnectionMetrics, ConnectionSettings, PeerAddress};
 use tokio::runtime;
 
@@ -27,6 +28,16 @@ pub(super) struct Demo {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", env = "TIDINGS_LISTEN", hide_env_values = true, default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
+    /// Requests may be addressed to this host name, or with *.example.com to every name below that domain; addresses and localhost always
+    /// pass; repeatable
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "TIDINGS_ALLOW_HOST",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    allow_host: Vec<HostName>,
     #[command(flatten)]
     store: StoreFlags,
 }
@@ -38,17 +49,18 @@ impl Demo {
         for warning in unknown_variables(&[]) {
             tracing::warn!("{warning}");
         }
-        block_on(runtime::Builder::new_multi_thread(), chat(self.listen, keeping))
+        let hosts = self.allow_host.into_iter().collect();
+        block_on(runtime::Builder::new_multi_thread(), chat(self.listen, hosts, keeping))
     }
 }
 
-async fn chat(address: SocketAddr, keeping: Keeping) -> Result<(), Failure> {
+async fn chat(address: SocketAddr, hosts: HostNames, keeping: Keeping) -> Result<(), Failure> {
     let mut listening = Listening::start(address)?;
     let address = listening.address;
     let store = listening.open(&keeping).await?;
     output::STDOUT.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
     let (hub, routes) =
-        tidings_chat::app(store.hub(), jiff::Zoned::now, |line| output::STDOUT.add(line.as_bytes()))
+        tidings_chat::app(store.hub(), hosts, jiff::Zoned::now, |line| output::STDOUT.add(line.as_bytes()))
             .await
             .map_err(Failure::runtime)?;
     // The chat was written for axum's own server, which tells the other end's address by another name.

@@ -16,8 +16,8 @@ use tidings::{
 };
 use tidings_auth::Authenticator;
 use tidings_server::{
-    ConnectionMetrics, ConnectionSettings, Keyless, Settings, connections_for_file_limit, faces,
-    hub_path_is_free, raise_file_limit,
+    AllowedHosts, ConnectionMetrics, ConnectionSettings, Keyless, Settings, connections_for_file_limit,
+    faces, hub_path_is_free, raise_file_limit,
 };
 use url::Url;
 
@@ -195,6 +195,13 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     settings.anonymous_subscribers = config.anonymous;
     settings.keyless = if config.no_auth { Keyless::Anywhere } else { Keyless::Loopback };
     settings.allow_origins.clone_from(&config.allow_origins);
+    settings.allow_hosts = config.hosts();
+    if settings.allow_hosts == AllowedHosts::Any {
+        tracing::warn!(
+            "requests for any host name are answered, so a web page can point a name of its own at this hub (DNS rebinding) and read what \
+             anonymous readers may: set public_url, or --allow-host NAME"
+        );
+    }
     settings.streams_max = config.streams_max;
     settings.streams_per_address_max = config.streams_per_address_max.unwrap_or(usize::MAX);
     settings.batch_events_max = config.batch_events_max;

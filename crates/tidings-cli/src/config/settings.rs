@@ -86,7 +86,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "allow_origin",
         "URL",
         HTTP,
-        "Web pages of this origin may use the hub, with credentials; * is every origin, without; repeatable",
+        "Web pages of this origin may use the hub, with credentials; https://*.example.com is every name below that domain, * is every \
+         origin, without credentials; repeatable",
+    ),
+    texts(
+        "allow_host",
+        "NAME",
+        HTTP,
+        "Requests may be addressed to this host name, or with *.example.com to every name below that domain; addresses, localhost and the host \
+         of --public-url always pass, others get 421; repeatable",
     ),
     texts("stream", "TOPIC", EVENTS, "What a plain /stream subscribes to; repeatable"),
     Setting {

@@ -21,11 +21,14 @@ async fn posted_with(chat: &Chat, headers: &[(HeaderName, &str)]) -> StatusCode 
 async fn only_our_own_pages_post() {
     let chat = Chat::start().await;
     let (origin, referer, cookie) = (header::ORIGIN, header::REFERER, header::COOKIE);
+    let site = HeaderName::from_static("sec-fetch-site");
     let ours: &[&[_]] = &[
         &[],
         &[(origin.clone(), "http://chat.test:8080")],
         &[(origin.clone(), "https://chat.test:8080"), (cookie.clone(), "user=x")],
         &[(referer.clone(), "http://chat.test:8080/login?x"), (cookie.clone(), "user=x")],
+        &[(site.clone(), "same-origin"), (cookie.clone(), "user=x")],
+        &[(site.clone(), "none")],
     ];
     for headers in ours {
         assert_eq!(posted_with(&chat, headers).await, StatusCode::NO_CONTENT, "{headers:?}");
@@ -39,6 +42,8 @@ async fn only_our_own_pages_post() {
         &[(origin.clone(), "http://chat.test:8080@evil.test")],
         &[(origin.clone(), "http://evil.test"), (referer.clone(), "http://chat.test:8080/")],
         &[(referer, "http://evil.test/chat.test:8080"), (cookie, "user=x")],
+        &[(site.clone(), "cross-site")],
+        &[(site, "same-site")],
     ];
     for headers in foreign {
         assert_eq!(posted_with(&chat, headers).await, StatusCode::FORBIDDEN, "{headers:?}");
@@ -52,6 +57,24 @@ async fn another_site_logs_nobody_in_or_out() {
         let mut request = post(path, "", "user=Eve");
         request.headers_mut().insert(header::ORIGIN, "http://evil.test".parse().expect("a value"));
         assert_eq!(chat.send(request).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+}
+
+/// A page of `evil.test` can let that name point to the chat and would read and post as its own.
+#[tokio::test]
+async fn a_request_for_a_foreign_name_is_misdirected() {
+    let chat = Chat::start().await;
+    for (host, status) in [
+        ("evil.test", StatusCode::MISDIRECTED_REQUEST),
+        ("localhost.evil.test:8080", StatusCode::MISDIRECTED_REQUEST),
+        ("chat.test:8080", StatusCode::OK),
+        ("localhost", StatusCode::OK),
+        ("192.0.2.1", StatusCode::OK),
+        ("[::1]:8080", StatusCode::OK),
+    ] {
+        let request = Request::get("/login").header(header::HOST, host);
+        let answer = chat.send(request.body(Body::empty()).expect("a request")).await;
+        assert_eq!(answer.status, status, "{host}");
     }
 }
 

@@ -34,8 +34,9 @@ pub(crate) struct Answer {
 
 impl Chat {
     pub(crate) async fn start() -> Self {
-        let (hub, routes) =
-            tidings_chat::app(Hub::builder(), noon, |_| ()).await.expect("memory is always there");
+        let hosts = ["chat.test".parse().expect("a host name")].into_iter().collect();
+        let app = tidings_chat::app(Hub::builder(), hosts, noon, |_| ()).await;
+        let (hub, routes) = app.expect("memory is always there");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         tokio::spawn(axum::serve(listener, routes.clone()).into_future());
