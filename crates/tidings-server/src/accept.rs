@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 /// A form of what can be had at one address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,6 +81,14 @@ pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
     ranges(headers).any(|range| range.quality > 0.0 && range.media_type.eq_ignore_ascii_case("text/html"))
 }
 
+/// Whether a refusal is to be a page for a person: a browser navigates.
+pub(crate) fn wants_page(headers: &HeaderMap) -> bool {
+    // Programs commonly take anything, which needs no parsing.
+    let takes_anything = |accept: &HeaderValue| accept.as_bytes() == b"*/*";
+    headers.get(header::ACCEPT).is_some_and(|accept| !takes_anything(accept))
+        && wanted_form(headers) == Form::Page
+}
+
 struct MediaRange<'a> {
     media_type: &'a str,
     version: Option<&'a str>,
@@ -109,8 +117,6 @@ fn ranges(headers: &HeaderMap) -> impl Iterator<Item = MediaRange<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn form(accept: &'static str) -> Form {

@@ -17,6 +17,7 @@ use axum::{
 use http::{HeaderValue, header, request::Parts};
 use serde::Serialize;
 use tidings::{Format, Matcher, Requested};
+use tidings_auth::Access;
 
 pub(crate) use self::{
     batch::publish_batch,
@@ -59,17 +60,17 @@ const HARMLESS_PARAMETERS: [&str; 9] = [
 /// `GET /stream?topic=a&topic=b&pattern=…`.
 pub(crate) async fn stream(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let access = app.door.subscriber(&parts)?;
+    let form = wanted_form(&parts.headers);
+    let access = access(&app, &parts, form)?;
     let parameters = query(&parts)?;
     parameters.refuse_unknown(&STREAM_PARAMETERS, &HARMLESS_PARAMETERS)?;
     let matchers = named_matchers(&app, &parameters)?;
-    let mut response = match wanted_form(&parts.headers) {
-        Form::Page => pages::viewer(&app, "stream", None),
-        Form::Stream | Form::Json => {
-            cover_private_topics(&app.hub, &access, &matchers)?;
-            streams::stream(&app, &parts, access, stream_request(&parts, &parameters, matchers)?).await?
-        }
-    };
+    if form == Form::Page {
+        return Ok(pages::viewer(&app, "stream", None));
+    }
+    cover_private_topics(&app.hub, &access, &matchers)?;
+    let request = stream_request(&parts, &parameters, matchers)?;
+    let mut response = streams::stream(&app, &parts, access, request).await?;
     vary_accept(response.headers_mut());
     Ok(response)
 }
@@ -77,7 +78,8 @@ pub(crate) async fn stream(State(app): State<App>, request: Request) -> Result<R
 /// `GET /topics/{topic}`: the stream, the summary or the page of one topic.
 pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let access = app.door.subscriber(&parts)?;
+    let form = wanted_form(&parts.headers);
+    let access = access(&app, &parts, form)?;
     let topic = topic_of(&parts)?;
     let matcher = app.hub.validator().exact(&topic).map_err(|invalid| Problem::of_matcher(&invalid))?;
     let parameters = query(&parts)?;
@@ -87,20 +89,25 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
             "The path names the one topic of this stream: for several, use `/stream?topic=a&topic=b`.",
         ));
     }
-    let form = wanted_form(&parts.headers);
     parameters.refuse_unknown(&TOPIC_STREAM_PARAMETERS, &HARMLESS_PARAMETERS)?;
-    if !matches!(form, Form::Page) {
-        cover_private_topics(&app.hub, &access, std::slice::from_ref(&matcher))?;
+    if form == Form::Page {
+        return Ok(pages::viewer(&app, &topic, Some(&topic)));
     }
-    let mut response = match form {
-        Form::Page => pages::viewer(&app, &topic, Some(&topic)),
-        Form::Json => summary::summary(&app, &access, matcher).await?.into_response(),
-        Form::Stream => {
-            streams::stream(&app, &parts, access, stream_request(&parts, &parameters, vec![matcher])?).await?
-        }
+    cover_private_topics(&app.hub, &access, std::slice::from_ref(&matcher))?;
+    let mut response = if form == Form::Json {
+        summary::summary(&app, &access, matcher).await?.into_response()
+    } else {
+        let request = stream_request(&parts, &parameters, vec![matcher])?;
+        streams::stream(&app, &parts, access, request).await?
     };
     vary_accept(response.headers_mut());
     Ok(response)
+}
+
+/// What whoever asks may receive. A page needs no permission, since it tells nothing: its script asks again, with the credential that its
+/// reader pastes, and shows a refusal.
+fn access(app: &App, parts: &Parts, form: Form) -> Result<Access, Problem> {
+    if form == Form::Page { Ok(Access::anonymous()) } else { app.door.subscriber(parts) }
 }
 
 /// `/topics/` with nothing behind it.

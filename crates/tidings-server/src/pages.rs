@@ -9,10 +9,12 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::{accept::accepts_html, problem::Problem, router::App, streams::vary_accept};
+use crate::{accept::accepts_html, problem::Refused, router::App, streams::vary_accept};
 
 const INDEX_HTML: &str = include_str!("pages/index.html");
 const INDEX_TEXT: &str = include_str!("pages/index.txt");
+const LIVE_HTML: &str = include_str!("pages/live.html");
+const PROBLEM_HTML: &str = include_str!("pages/problem.html");
 const VIEWER_HTML: &str = include_str!("pages/viewer.html");
 const STYLESHEET: &str = include_str!("pages/tidings.css");
 const SCRIPT: &str = include_str!("pages/viewer.js");
@@ -21,31 +23,45 @@ const SCRIPT: &str = include_str!("pages/viewer.js");
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// `GET /`: what this is and how it is used. The live view of everything is there where everybody may see everything, and for
-/// whoever has the right to.
-pub(crate) async fn index(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+/// `GET /`: the live view, and how the hub is used. The page is the same for everybody. Where everybody may receive everything it begins to
+/// watch at once, elsewhere when its reader asks it to, with whatever credential they paste.
+pub(crate) async fn index(State(app): State<App>, request: Request) -> Response {
     let headers = request.headers();
-    // `/` is for everybody; a credential that does not hold is told so here as anywhere.
-    let may_see_all = app.door.rights(headers, request.uri().query())?.subscribe.is_all();
     let base = base_url(&app, headers);
     let mut response = if accepts_html(headers) {
-        let live = if may_see_all {
-            live_section("/stream?topic=*", None, app.door.is_keyless())
-        } else {
-            String::new()
-        };
+        let start = if app.door.is_keyless_loopback() { Start::AtOnce } else { Start::OnRequest };
+        let topic = r#"<input name="topic" value="chat" aria-label="Topic" required size="8">"#;
+        let live = live_section(&app, "/stream?topic=*", start, Some(topic));
         page(fill(INDEX_HTML, &[("base", &escape_html(&base)), ("live", &live)]))
     } else {
         fill(INDEX_TEXT, &[("base", &base)]).into_response()
     };
     vary_accept(response.headers_mut());
-    Ok(response)
+    response
 }
 
 /// The live view of one stream: the same address, streamed. `topic` is where its form publishes, if it has one.
 pub(crate) fn viewer(app: &App, title: &str, topic: Option<&str>) -> Response {
-    let live = live_section("", topic, topic.is_some() && app.door.is_keyless());
-    page(fill(VIEWER_HTML, &[("title", &escape_html(title)), ("live", &live)]))
+    let field =
+        topic.map(|topic| format!(r#"<input type="hidden" name="topic" value="{}">"#, escape_html(topic)));
+    let live = live_section(app, "", Start::AtOnce, field.as_deref());
+    let mut response = page(fill(VIEWER_HTML, &[("title", &escape_html(title)), ("live", &live)]));
+    vary_accept(response.headers_mut());
+    response
+}
+
+/// A refusal as a page, for a browser that navigates; any other response as it is.
+pub(crate) fn of_problem(response: Response) -> Response {
+    let Some(refused) = response.extensions().get::<Refused>() else { return response };
+    let title = response.status().to_string();
+    let page = page(fill(
+        PROBLEM_HTML,
+        &[("title", &escape_html(&title)), ("detail", &escape_html(&refused.detail))],
+    ));
+    let (mut parts, _) = response.into_parts();
+    let (page, body) = page.into_parts();
+    parts.headers.extend(page.headers);
+    Response::from_parts(parts, body)
 }
 
 /// The stylesheet of all pages.
@@ -58,24 +74,47 @@ pub(crate) async fn script() -> Response {
     asset("text/javascript; charset=utf-8", SCRIPT)
 }
 
-/// The part of a page that the script fills. An empty source is the address of the page itself.
-fn live_section(source: &str, topic: Option<&str>, can_publish: bool) -> String {
-    let form = if can_publish {
-        let topic_field = match topic {
-            Some(topic) => format!(r#"<input type="hidden" name="topic" value="{}">"#, escape_html(topic)),
-            None => r#"<input name="topic" value="chat" aria-label="Topic" required size="8">"#.to_owned(),
-        };
-        format!(
-            r#"<form id="say">{topic_field}<input name="data" aria-label="Data" placeholder="Say something" autocomplete="off"><button>Publish</button></form>"#
-        )
+/// When a live view begins to watch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    AtOnce,
+    OnRequest,
+}
+
+/// The part of a page that the script fills. An empty source is the address of the page itself. `topic` is the input of the form that publishes,
+/// if there is to be one.
+fn live_section(app: &App, source: &str, start: Start, topic: Option<&str>) -> String {
+    let has_keys = !app.door.is_keyless();
+    let credential = if has_keys {
+        r#"<input type="password" name="credential" aria-label="Key or token" placeholder="Key or token" autocomplete="off">"#
+    } else {
+        ""
+    };
+    let credential = if has_keys || start == Start::OnRequest {
+        format!("<form id=\"credential\">{credential}<button>Watch</button></form>\n")
     } else {
         String::new()
     };
-    format!(
-        r#"<section id="live" data-source="{}"><p id="state" role="status">connecting …</p>{form}<ol id="events"></ol>
-<noscript><p>The live view needs JavaScript; <code>curl -N</code> shows the same.</p></noscript></section>
-<script src="/assets/viewer.js" defer></script>"#,
-        escape_html(source)
+    let publish = topic.map(|topic| {
+        format!(
+            "<form id=\"publish\">{topic}<input name=\"data\" aria-label=\"Data\" placeholder=\"Say something\" autocomplete=\"off\">\
+             <button>Publish</button></form>\n"
+        )
+    });
+    let (start, state) = match start {
+        Start::AtOnce => (" data-start", "connecting …"),
+        Start::OnRequest if has_keys => ("", "paste a key or a token; without one, public events are shown"),
+        Start::OnRequest => ("", "not connected"),
+    };
+    fill(
+        LIVE_HTML,
+        &[
+            ("source", &escape_html(source)),
+            ("start", start),
+            ("credential", &credential),
+            ("state", state),
+            ("publish", publish.as_deref().unwrap_or_default()),
+        ],
     )
 }
 

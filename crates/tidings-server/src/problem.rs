@@ -25,7 +25,7 @@ pub(crate) struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// What the log is told about a refusal. It travels in the extensions of the response.
+/// What is said elsewhere about a refusal: in the log, and on the page that a browser gets. It travels in the extensions of the response.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
     /// One word: the field or the part of the house that said no.
@@ -34,6 +34,8 @@ pub(crate) struct Refused {
     pub(crate) cause: Option<String>,
     /// Why the credential was not accepted: an error code of RFC 6750, or `missing`.
     pub(crate) failed_credential: Option<&'static str>,
+    /// The sentence that the client gets.
+    pub(crate) detail: String,
 }
 
 impl Problem {
@@ -258,6 +260,7 @@ impl IntoResponse for Problem {
             reason: self.reason,
             cause: self.cause,
             failed_credential: self.failed_credential,
+            detail: self.detail,
         });
         response
     }

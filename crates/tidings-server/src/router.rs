@@ -20,6 +20,7 @@ use tidings_auth::Authenticator;
 
 use crate::{
     AllowedHosts, PeerAddress, Settings,
+    accept::wants_page,
     access::Door,
     friendly, mercure,
     metrics::Metrics,
@@ -160,6 +161,7 @@ where
     let uri = parts.uri.clone();
     let peer = parts.extensions.get::<PeerAddress>().copied();
     let standing = app.origins.standing(&parts.headers);
+    let wants_page = wants_page(&parts.headers);
     let prepared = match admit(app, &parts) {
         Err(problem) => Some(problem.into_response()),
         Ok(()) => app.origins.preflight(&parts).or_else(|| shed_for_want_of_room(app, &parts)),
@@ -173,7 +175,7 @@ where
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     report(app, &method, uri.path(), peer, &response);
-    response
+    if wants_page { pages::of_problem(response) } else { response }
 }
 
 /// Whether a request is meant for this hub, and comes the way that the hub relies on. What only asks how it is may come any way.

@@ -7,7 +7,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use support::{Answer, KEY, keyless, with_keys};
+use http::Method;
+use support::{Answer, KEY, keyless, keyless_with, with_keys, with_keys_and};
+use tidings_server::{Keyless, Settings};
 use tracing_subscriber::fmt::MakeWriter;
 
 fn is_locked_down(page: &Answer) {
@@ -34,8 +36,8 @@ async fn the_first_page_says_how_it_is_done_to_curl_and_to_browsers() {
         assert!(body.contains("curl -d 'hello' http://localhost:8080/topics/chat"), "{body}");
         assert!(body.contains("new EventSource('http://localhost:8080/stream?topic=chat')"), "{body}");
     }
-    let public = with_keys().await.get("/").header("host", "\"><script>.example").answer().await.ok().body;
-    assert!(public.contains("https://hub.example/stream") && !public.contains("<script>"), "{public}");
+    let public = with_keys().await.get("/").header("accept", "text/html").answer().await.ok().body;
+    assert!(public.contains("https://hub.example/stream"), "{public}");
 }
 
 #[tokio::test]
@@ -84,6 +86,75 @@ async fn a_page_loads_nothing_from_elsewhere_and_has_no_script_of_its_own() {
     }
 }
 
+/// The live view comes first: on a phone it used to stand below the fold.
+#[tokio::test]
+async fn the_page_begins_with_the_live_view() {
+    for face in [keyless().await, with_keys().await] {
+        let page = face.get("/").header("accept", "text/html").answer().await.ok().body;
+        let at = |part: &str| page.find(part).unwrap_or_else(|| panic!("no {part} in {page}"));
+        assert!(at("id=\"live\"") < at("<pre>") && at("id=\"publish\"") < at("<pre>"), "{page}");
+    }
+}
+
+/// The page is static, so that it tells nothing; what it shows is what its reader's credential may receive.
+#[tokio::test]
+async fn only_the_page_of_a_keyless_hub_on_loopback_watches_at_once() {
+    let mut settings = Settings::default();
+    settings.keyless = Keyless::Anywhere;
+    for (face, watches_at_once, asks_for_credential) in [
+        (keyless().await, true, false),
+        (keyless_with(settings).await, false, false),
+        (with_keys().await, false, true),
+    ] {
+        let anonymous = face.get("/").header("accept", "text/html").answer().await.ok().body;
+        assert_eq!(anonymous.contains(" data-start"), watches_at_once, "{anonymous}");
+        assert_eq!(anonymous.contains("type=\"password\""), asks_for_credential, "{anonymous}");
+        let entitled = face.get("/").header("accept", "text/html").bearer(KEY).answer().await.ok().body;
+        assert_eq!(entitled, anonymous);
+    }
+}
+
+/// A browser cannot send a credential when it navigates, so the page comes without one and asks for it.
+#[tokio::test]
+async fn a_page_is_served_where_reading_needs_a_credential() {
+    let mut settings = Settings::default();
+    settings.anonymous_subscribers = false;
+    let face = with_keys_and(settings).await;
+    for target in ["/topics/staff-1", "/stream?topic=staff-1"] {
+        face.get(target).answer().await.refused(401);
+        let page = face.get(target).header("accept", "text/html").answer().await.ok();
+        assert!(page.body.contains("type=\"password\""), "{}", page.body);
+    }
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_refusal_as_a_page_and_a_program_as_json() {
+    let face = keyless().await;
+    let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    for (target, host, status) in [
+        ("/no<b>where", "localhost", 404),
+        ("/topics/%ff", "localhost", 400),
+        ("/topics/a?sinc=5m", "localhost", 400),
+        ("/", "evil.example", 421),
+    ] {
+        let target = target.replace('<', "%3C").replace('>', "%3E");
+        let ask = || face.get(&target).header("host", host);
+        let page = ask().header("accept", browser).answer().await;
+        assert_eq!(page.status, status);
+        assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
+        is_locked_down(&page);
+        for accept in ["*/*", "application/json", "text/event-stream"] {
+            let refused = ask().header("accept", accept).answer().await;
+            let detail = refused.refused(status);
+            let escaped = detail.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            assert!(page.body.contains(&escaped), "{escaped} in {}", page.body);
+        }
+    }
+    let not_allowed = face.ask(Method::PUT, "/healthz").header("accept", browser).answer().await;
+    assert_eq!((not_allowed.status.as_u16(), not_allowed.header("allow")), (405, "GET,HEAD"));
+    assert!(not_allowed.body.starts_with("<!doctype html>"), "{}", not_allowed.body);
+}
+
 /// Keeps what is logged.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -127,7 +198,6 @@ fn logging() -> (Log, tracing::subscriber::DefaultGuard) {
 async fn a_refusal_is_one_line_without_credentials_queries_or_data() {
     let (log, _guard) = logging();
     let face = with_keys().await;
-    let before = log.text().lines().count();
     face.post("/topics/chat%0Aforged?id=query-part", "data-part")
         .bearer("tk_credential-part")
         .answer()
@@ -139,7 +209,7 @@ async fn a_refusal_is_one_line_without_credentials_queries_or_data() {
         .await
         .refused(400);
     let text = log.text();
-    assert_eq!(text.lines().count() - before, 2, "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains("a request was refused")).count(), 2, "{text}");
     assert!(
         text.contains("status=401")
             && text.contains("reason=\"credential\"")
@@ -165,4 +235,22 @@ async fn a_refused_origin_is_logged_once_with_the_flag_that_lets_it_in() {
     let told: Vec<_> = text.lines().filter(|line| line.contains("--allow-origin")).collect();
     assert_eq!(told.iter().filter(|line| line.contains("--allow-origin https://app.example")).count(), 1);
     assert_eq!(told.len(), 100);
+}
+
+/// Three lines of JavaScript in a file that is opened from disk fail without a word, in the browser and in the log.
+#[tokio::test]
+async fn a_page_opened_from_a_file_is_logged_with_what_to_do() {
+    let (log, _guard) = logging();
+    let face = keyless().await;
+    for _ in 0..3 {
+        face.get("/stream?topic=chat").header("origin", "null").stream().await;
+    }
+    let text = log.text();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("opened from a file")).collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    assert!(
+        lines[0].contains("python3 -m http.server 8000") && lines[0].contains("--allow-origin '*'"),
+        "{text}"
+    );
+    assert!(!text.contains("--allow-origin null"), "{text}");
 }

@@ -1,18 +1,55 @@
-// The live view: streams an address of this hub and shows what comes. Events are data: they only ever become text.
+// The live view: reads a stream of this hub and shows its events. Events are data: they only ever become text.
+//
+// The stream is read with fetch, because an EventSource can send no credential. What is pasted stays in this variable: it is
+// never stored, and never part of an address.
 'use strict';
 
 const EVENTS_SHOWN_MAX = 200;
-const RECREATE_AFTER_MILLIS = 5000;
 
 const live = document.getElementById('live');
 const state = document.getElementById('state');
 const list = document.getElementById('events');
-const say = document.getElementById('say');
+const credentialForm = document.getElementById('credential');
+const publishForm = document.getElementById('publish');
 
+let credential = '';
 let lastEventId = '';
-connect();
+let retryMillis = 3000;
+let attempt = new AbortController();
 
-function connect() {
+if ('start' in live.dataset) watch();
+
+/** Follows the stream, across reconnects, until it is refused or another one is asked for. */
+async function watch() {
+  attempt.abort();
+  attempt = new AbortController();
+  const { signal } = attempt;
+  lastEventId = '';
+  list.replaceChildren();
+  tell('connecting …');
+  while (!signal.aborted) {
+    try {
+      const response = await fetch(address(), { headers: headers({ Accept: 'text/event-stream' }), cache: 'no-store', signal });
+      if (response.ok) {
+        tell(credential || !credentialForm ? 'live' : 'live, without a credential: public events only', true);
+        await read(response.body);
+        tell('disconnected, trying again …');
+      } else {
+        tell(await detailOf(response));
+        // Asking again changes nothing, unless the hub is full or away.
+        if (response.status < 500 && response.status !== 429) return;
+        retryMillis = Math.max(retryMillis, Number(response.headers.get('Retry-After')) * 1000);
+      }
+    } catch {
+      if (signal.aborted) return;
+      tell('disconnected, trying again …');
+    }
+    await new Promise((resolve) => setTimeout(resolve, retryMillis));
+  }
+}
+
+/** The address of the stream, from where it was last read. An id may have characters that no header can carry. */
+function address() {
   const url = new URL(live.dataset.source || location.href, location.origin);
   url.searchParams.set('format', 'json');
   if (lastEventId) {
@@ -20,26 +57,54 @@ function connect() {
   } else if (!url.searchParams.has('since')) {
     url.searchParams.set('since', '-50');
   }
-  const source = new EventSource(url);
-  source.onopen = () => tell('live', true);
-  source.onmessage = event => {
-    lastEventId = event.lastEventId;
-    show(JSON.parse(event.data));
-  };
-  source.addEventListener('tidings', event => {
-    lastEventId = event.lastEventId;
-    show({ topic: 'tidings', type: 'notice', data: event.data });
-  });
-  source.onerror = () => {
-    tell('disconnected, trying again …', false);
-    // Firefox gives up when one attempt is refused, as during a restart.
-    if (source.readyState === EventSource.CLOSED) {
-      setTimeout(connect, RECREATE_AFTER_MILLIS);
-    }
-  };
+  return url;
 }
 
-function tell(text, open) {
+function headers(fields) {
+  return credential ? { ...fields, Authorization: `Bearer ${credential}` } : fields;
+}
+
+async function detailOf(response) {
+  const problem = await response.json().catch(() => ({}));
+  return problem.detail ?? `the hub answered ${response.status}`;
+}
+
+/** Reads Server-Sent Events until the stream ends. The hub ends its lines with LF alone. */
+async function read(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  let fields = {};
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split('\n');
+    rest = lines.pop();
+    for (const line of lines) {
+      if (line) {
+        take(line, fields);
+      } else {
+        dispatch(fields);
+        fields = {};
+      }
+    }
+  }
+}
+
+function take(line, fields) {
+  const [, name, value] = line.match(/^([^:]*):? ?(.*)$/s);
+  if (name === 'retry' && /^\d+$/.test(value)) retryMillis = Number(value);
+  if (name === 'data' && 'data' in fields) fields.data += `\n${value}`;
+  else fields[name] = value;
+}
+
+function dispatch({ event, id, data }) {
+  if (id !== undefined) lastEventId = id;
+  if (data === undefined) return;
+  if (event === 'tidings') show({ topic: 'tidings', type: 'notice', data });
+  else show(JSON.parse(data));
+}
+
+function tell(text, open = false) {
   state.textContent = text;
   state.classList.toggle('open', open);
 }
@@ -69,13 +134,25 @@ function element(name, className, text = '') {
   return made;
 }
 
-say?.addEventListener('submit', async event => {
+credentialForm?.addEventListener('submit', (event) => {
   event.preventDefault();
-  const { topic, data } = say.elements;
-  const answer = await fetch(`/topics/${encodeURIComponent(topic.value)}`, { method: 'POST', body: data.value });
-  if (answer.ok) {
-    data.value = '';
-  } else {
-    tell((await answer.json()).detail, false);
+  const field = credentialForm.elements.credential;
+  if (field) {
+    credential = field.value.trim();
+    field.value = '';
+  }
+  watch();
+});
+
+publishForm?.addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const { topic, data } = publishForm.elements;
+  try {
+    const target = `/topics/${encodeURIComponent(topic.value)}`;
+    const response = await fetch(target, { method: 'POST', body: data.value, headers: headers({}) });
+    if (response.ok) data.value = '';
+    else tell(await detailOf(response), state.classList.contains('open'));
+  } catch {
+    tell('not published: the hub cannot be reached');
   }
 });
