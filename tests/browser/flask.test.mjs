@@ -2,11 +2,15 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { forSuite, newPerson } from '../lib/browser.mjs';
 import { Client } from '../lib/client.mjs';
+import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
+import { built } from '../lib/program.mjs';
 import { Redis, flask, nginxOfFlask } from '../lib/service.mjs';
 
 const execute = promisify(execFile);
@@ -68,10 +72,21 @@ test('a page of Flask hears its Redis through a hub on an origin of its own', as
 
 test('a page of Flask hears its Redis behind nginx, and nothing in it has changed', async (t) => {
   const redis = await Redis.start(t);
-  const hub = await Hub.start(t, 'serve', '--stream', 'chat', '--bridge', `${redis.url}?channels=chat`);
+  const file = path.join(await folder(t), 'tidings.toml');
+  const { stdout: lines } = await execute(built('tidings'), ['key', 'new', '--name', 'flask']);
+  writeFileSync(file, lines.slice(lines.indexOf('#')));
+  const hub = await Hub.start(t, 'serve', '--config', file, '--stream', 'chat', '--bridge', `${redis.url}?channels=chat`);
   await ready(hub);
   const application = await flask(t, { REDIS_URL: redis.url });
   await chat(t, { redis, hub, application, origin: await nginxOfFlask(t, application, hub.origin) });
+});
+
+test('a hub without keys refuses what the nginx of the example passes on', async (t) => {
+  const hub = await Hub.start(t, 'serve', '--stream', 'chat');
+  const site = await nginxOfFlask(t, 'http://127.0.0.1:9', hub.origin);
+  const response = await fetch(`${site}/stream`);
+  assert.equal(response.status, 403);
+  assert.match((await response.json()).detail, /tidings key new/);
 });
 
 /** Waits until the bridge listens: before, what is published is lost. */
