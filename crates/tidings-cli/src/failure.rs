@@ -13,8 +13,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Something else went wrong. Exit code 1.
     Runtime(String),
-    /// Whoever reads our output has gone, as `head` does. There is nothing to tell anybody; exit code 0.
-    NobodyListens,
+    /// The reader of the output has gone, as `head` does after enough. That is no error; exit code 0.
+    OutputClosed,
 }
 
 impl Failure {
@@ -26,7 +26,7 @@ impl Failure {
         Self::Runtime(message.to_string())
     }
 
-    /// Tells it, and returns the exit code.
+    /// Reports it, and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         match self {
             Self::Usage(_) => {
@@ -37,7 +37,7 @@ impl Failure {
                 output::report_failure(&self.to_string());
                 ExitCode::from(1)
             }
-            Self::NobodyListens => ExitCode::SUCCESS,
+            Self::OutputClosed => ExitCode::SUCCESS,
         }
     }
 }
@@ -47,7 +47,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(message) | Self::Runtime(message) => write_line(f, message),
-            Self::NobodyListens => f.write_str("nobody reads the output"),
+            Self::OutputClosed => f.write_str("the reader of the output has gone"),
         }
     }
 }

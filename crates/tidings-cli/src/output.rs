@@ -16,7 +16,7 @@ use std::{
     panic,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
@@ -29,7 +29,7 @@ pub(crate) static STDERR: Queue<Descriptor> = Queue::new(Descriptor::Stderr);
 /// Where a hub prints events and its banner.
 pub(crate) static STDOUT: Queue<Descriptor> = Queue::new(Descriptor::Stdout);
 
-/// How long a process that ends waits for each of its outputs. A new process may be waiting for that end in an upgrade.
+/// How long a process that ends waits for its outputs. A new process may be waiting for that end in an upgrade.
 const FLUSH_TIME_MAX: Duration = Duration::from_millis(250);
 
 /// Whether messages are JSON objects, one a line.
@@ -49,7 +49,7 @@ pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
 /// Why a result could not be written.
 pub(crate) fn output_error(error: &io::Error) -> Failure {
     match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::NobodyListens,
+        io::ErrorKind::BrokenPipe => Failure::OutputClosed,
         _ => Failure::runtime(format!("cannot write to standard output: {error}")),
     }
 }
@@ -124,8 +124,9 @@ pub(crate) fn report_panics() {
 
 /// Waits a moment for what is still to be written. Call it last.
 pub(crate) fn flush() {
+    let deadline = Instant::now() + FLUSH_TIME_MAX;
     for queue in [&STDERR, &STDOUT] {
-        queue.flush(FLUSH_TIME_MAX);
+        queue.flush(deadline.saturating_duration_since(Instant::now()));
     }
 }
 

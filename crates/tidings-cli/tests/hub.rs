@@ -219,6 +219,13 @@ async fn a_result_that_cannot_be_written_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_filter_for_the_log_that_cannot_be_read_is_reported() {
+    let mut hub = Hub::not_started(["serve"]).unwrap().with_environment("RUST_LOG", "tidings=loud");
+    hub.start_again().await.unwrap();
+    hub.printed("RUST_LOG is ignored").await.unwrap();
+}
+
+#[tokio::test]
 async fn failed_credentials_are_counted_in_the_log_and_never_shown() {
     const WRONG: u64 = 50;
     let folder = tempfile::tempdir().unwrap();

@@ -306,6 +306,22 @@ async fn upgrades_leak_no_descriptors() {
     .expect("no more descriptors than after the first upgrade");
 }
 
+/// A supervisor that hangs must not hold up the hub.
+#[tokio::test]
+async fn a_supervisor_that_does_not_read_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let _socket = UnixDatagram::bind(&path).unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"full", &path).is_ok() {}
+    let mut hub =
+        Hub::not_started(["serve"]).unwrap().with_environment("NOTIFY_SOCKET", path.to_str().unwrap());
+    hub.start_again().await.unwrap();
+    hub.publish("chat", "x").await.unwrap();
+    assert!(hub.stop().await.unwrap().success());
+}
+
 /// systemd's protocol, with a socket of our own in its place.
 #[tokio::test]
 async fn a_supervisor_hears_who_serves_and_when_it_stops() {
