@@ -3,8 +3,8 @@
 CARGO ?= cargo
 # Where the tests put what they install; nothing outside this repository changes but Debian packages.
 CACHE := tests/.cache
-# How long and how much: `make torture SEAM_EVENTS=10000000 FUZZ_SECS=3600`, `make soak MINUTES=600 SEED=2`.
-SEAM_EVENTS ?= 1000000
+# How long and how much: `make torture EVENTS=10000000 FUZZ_SECS=3600`, `make soak MINUTES=600 SEED=2`.
+EVENTS ?= 1000000
 CRASH_POINTS ?= 10000
 FUZZ_SECS ?= 60
 MINUTES ?= 30
@@ -58,15 +58,15 @@ bench: ## Compare with nchan and axum, write docs/benchmarks.md; or less: SCENAR
 	$(CARGO) build --locked --release -p tidings-cli -p tidings-bench-axum -p tidings-bench-harness
 	target/release/tidings-bench-harness --rounds $(ROUNDS) $(addprefix --server ,$(SERVERS)) $(SCENARIOS)
 
-torture: ## The long tests: seam (SEAM_EVENTS=n), the log in files (CRASH_POINTS=n, 300 kills, every byte flipped), hubs on Redis and NATS, fuzzing (FUZZ_SECS=n)
-	TIDINGS_SEAM_EVENTS=$(SEAM_EVENTS) $(CARGO) test --locked --release -p tidings --test seam -- --nocapture
+torture: ## The long tests: replay-to-live (EVENTS=n), the log in files (CRASH_POINTS=n, 300 kills, every byte flipped), hubs on Redis and NATS, fuzzing (FUZZ_SECS=n)
+	TIDINGS_REPLAY_TO_LIVE_EVENTS=$(EVENTS) $(CARGO) test --locked --release -p tidings --test replay_to_live -- --nocapture
 	TIDINGS_CRASH_POINTS=$(CRASH_POINTS) TIDINGS_FLIP_STEP=1 $(CARGO) test --locked --release -p tidings-log --lib segment::
 	TIDINGS_KILLS=300 TIDINGS_KEYED=100000 $(CARGO) test --locked -p tidings-cli --test kills -- --nocapture
 	$(CARGO) build --locked -p tidings-cli
 	TIDINGS_OUTAGES=20 $(CARGO) test --locked -p tidings-redis --test hubs -- --nocapture
-	TIDINGS_SEAM_EVENTS=$$(($(SEAM_EVENTS) / 10)) $(CARGO) test --locked -p tidings-redis --test seam -- --nocapture
+	TIDINGS_REPLAY_TO_LIVE_EVENTS=$$(($(EVENTS) / 10)) $(CARGO) test --locked -p tidings-redis --test replay_to_live -- --nocapture
 	TIDINGS_NATS_SERVER=$(abspath $(wildcard $(CACHE)/bin/nats-server)) TIDINGS_OUTAGES=20 $(CARGO) test --locked -p tidings-cli --test nodes --test chats -- --nocapture
-	TIDINGS_SEAM_EVENTS=100000 $(CARGO) test --locked -p tidings-nats --test seam -- --nocapture
+	TIDINGS_REPLAY_TO_LIVE_EVENTS=100000 $(CARGO) test --locked -p tidings-nats --test replay_to_live -- --nocapture
 	tests/fuzz $(FUZZ_SECS) $(FUZZ_TARGETS)
 
 history: ## What much history costs (GIGABYTES=10): opening, the first event of a quiet topic, a million events, memory; the files go afterwards

@@ -1,8 +1,8 @@
-// What applications publish with the libraries that they have already, heard by a browser.
+// What applications publish with the libraries that they have already, received by a browser.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { eavesdrop, forSuite, heard, messages, newPerson } from '../lib/browser.mjs';
+import { eavesdrop, forSuite, received, messages, newPerson } from '../lib/browser.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { Redis, background, python } from '../lib/service.mjs';
 import { serve } from '../lib/site.mjs';
@@ -21,7 +21,7 @@ async function listening(t, hub, path) {
   const site = await serve(t, { '/': `<!doctype html><title>bridge</title><script>${script}</script>` });
   const page = await newPerson(t, chromium(), eavesdrop);
   await page.goto(site);
-  await heard(page, { type: 'open' });
+  await received(page, { type: 'open' });
   return page;
 }
 
@@ -34,7 +34,7 @@ app.config["REDIS_URL"] = os.environ["REDIS_URL"]
 app.register_blueprint(sse, url_prefix="/stream")
 `;
 
-test('Flask-SSE publishes, and a browser hears what it is used to', async (t) => {
+test('Flask-SSE publishes, and a browser receives what it is used to', async (t) => {
   const redis = await Redis.start(t);
   const hub = await bridged(t, redis, 'format=flask-sse&channels=sse,users.social');
   const page = await listening(t, hub, '/stream?channel=sse');
@@ -47,9 +47,9 @@ with app.app_context():
 `;
   await python(FLASK_SSE + publish, { REDIS_URL: redis.url });
   const data = '{"message": "gr\\u00fc\\u00dfe", "n": [1, 2.5, null, true]}';
-  assert.equal((await heard(page, { type: 'note', data })).id, '7');
-  await heard(page, { type: 'message', data: 'two\nlines' });
-  await heard(other, { type: 'message', data: '{"for": "others"}' });
+  assert.equal((await received(page, { type: 'note', data })).id, '7');
+  await received(page, { type: 'message', data: 'two\nlines' });
+  await received(other, { type: 'message', data: '{"for": "others"}' });
   assert.deepEqual(await messages(page), ['two\nlines']);
 });
 
@@ -76,7 +76,7 @@ with app.app_context():
     printed.entries.filter((line) => line !== 'ready').map((line) => JSON.parse(line)),
     ['event:note\ndata:from the hub\nid:order-1\n\n', 'data:from Flask\n\n'],
   );
-  await heard(page, { type: 'message', data: 'from Flask' });
+  await received(page, { type: 'message', data: 'from Flask' });
   assert.deepEqual(await messages(page), ['from Flask']);
 });
 
@@ -94,16 +94,16 @@ django.setup()
 from django_eventstream import send_event
 `;
 
-test('django-eventstream publishes, and a browser hears what it is used to', async (t) => {
+test('django-eventstream publishes, and a browser receives what it is used to', async (t) => {
   const redis = await Redis.start(t);
   const hub = await bridged(t, redis, 'format=django-eventstream');
   const page = await listening(t, hub, '/stream?topic=time+line');
   const environment = { REDIS_PORT: String(redis.port) };
   await python(`${DJANGO}\nsend_event("time line", "message", {"n": 1})\nsend_event("other", "message", {})`, environment);
-  await heard(page, { type: 'message', data: '{"n": 1}' });
+  await received(page, { type: 'message', data: '{"n": 1}' });
   const STORAGE = 'django_eventstream.storage.RedisStorage';
   await python(`${DJANGO}\nsend_event("time line", "note", {"n": 2})`, { ...environment, STORAGE });
-  assert.equal((await heard(page, { type: 'note', data: '{"n": 2}' })).id, 'time%20line:1');
+  assert.equal((await received(page, { type: 'note', data: '{"n": 2}' })).id, 'time%20line:1');
   assert.deepEqual(await messages(page), ['{"n": 1}']);
 });
 
@@ -112,12 +112,12 @@ test('a message of Juggernaut reaches its channels, and not the connection that 
   const hub = await bridged(t, redis, 'format=juggernaut');
   const sender = await listening(t, hub, '/stream?topic=chat&hello=true');
   const other = await listening(t, hub, '/stream?topic=chat&topic=news&hello=true');
-  const hello = JSON.parse((await heard(sender, { type: 'tidings' })).data);
+  const hello = JSON.parse((await received(sender, { type: 'tidings' })).data);
   const publish = (message) => redis.cli('PUBLISH', 'juggernaut', JSON.stringify(message));
   await publish({ channels: ['chat', 'news'], data: { body: 'hi' }, kind: 'update', except: hello.connection });
   await publish({ channel: 'chat', data: 'for all' });
   const seen = async (page) => {
-    await heard(page, { type: 'message', data: '{"channel":"chat","data":"for all"}' });
+    await received(page, { type: 'message', data: '{"channel":"chat","data":"for all"}' });
     return (await messages(page)).map((data) => JSON.parse(data));
   };
   assert.deepEqual(await seen(sender), [{ channel: 'chat', data: 'for all' }]);

@@ -1,4 +1,4 @@
-// The chat in real browsers: what a newcomer sees after `make demo`, and what happens when a lid is closed or
+// The chat in real browsers: what a new user sees after `make demo`, and what happens when a lid is closed or
 // the server dies.
 
 import assert from 'node:assert/strict';
@@ -6,7 +6,7 @@ import { mkdir } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { BROWSERS, eavesdrop, everClosed, forSuite, gapNotice, newPerson } from '../lib/browser.mjs';
-import { connected, conversation, join, lines, newestIs, post, rosterIs, say } from '../lib/chat.mjs';
+import { connected, conversation, join, lines, newestIs, post, presentAre, say } from '../lib/chat.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { Proxy } from '../lib/proxy.mjs';
 import { Redis } from '../lib/service.mjs';
@@ -41,11 +41,11 @@ for (const name of BROWSERS) {
       const ada = await newPerson(t, browser());
       const grace = await newPerson(t, browser());
       await join(ada, hub.origin, 'Ada');
-      await rosterIs(ada, 'Ada');
+      await presentAre(ada, 'Ada');
       await join(grace, hub.origin, 'Grace');
-      await rosterIs(ada, 'Ada', 'Grace');
+      await presentAre(ada, 'Ada', 'Grace');
       await grace.goto('about:blank');
-      await rosterIs(ada, 'Ada');
+      await presentAre(ada, 'Ada');
     });
 
     test('people on two hubs of one Redis are in one chat, and miss nothing while one of them restarts', async (t) => {
@@ -55,11 +55,11 @@ for (const name of BROWSERS) {
       const grace = await newPerson(t, browser());
       await join(ada, one.origin, 'Ada');
       await join(grace, other.origin, 'Grace');
-      for (const page of [ada, grace]) await rosterIs(page, 'Ada', 'Grace');
+      for (const page of [ada, grace]) await presentAre(page, 'Ada', 'Grace');
       await say(ada, 'are you there?');
       await newestIs(grace, 'Ada: are you there?');
       await one.stop();
-      await rosterIs(grace, 'Grace');
+      await presentAre(grace, 'Grace');
       await say(grace, 'as if I were next to you');
       await newestIs(grace, 'Grace: as if I were next to you');
       await one.startAgain();
@@ -67,7 +67,7 @@ for (const name of BROWSERS) {
       const expected = ['Ada: are you there?', 'Grace: as if I were next to you'];
       for (const page of [ada, grace]) {
         assert.deepEqual(await conversation(page), expected);
-        await rosterIs(page, 'Ada', 'Grace');
+        await presentAre(page, 'Ada', 'Grace');
       }
     });
 

@@ -54,15 +54,15 @@ async function chat(t, { redis, hub, application, origin }) {
   // The first line is the first message: the confirmation of the subscription is none.
   const expected = ['Ann: grüße 🗞️', 'Bob <b>: <i>hi</i>', 'from redis-cli', 'anonymous: curl'];
   for (const page of [ann, bob]) assert.deepEqual(await lines(page, 4), expected);
-  await client.heard.until('four events', () => client.events.length >= 4);
-  const heard = client.events.map((event) => event.data.replace(/^\[\d\d:\d\d:\d\d\] /, ''));
-  assert.deepEqual(heard, expected);
+  await client.received.until('four events', () => client.events.length >= 4);
+  const received = client.events.map((event) => event.data.replace(/^\[\d\d:\d\d:\d\d\] /, ''));
+  assert.deepEqual(received, expected);
   // One connection of the hub, however many listen.
   const connections = (await redis.cli('CLIENT', 'LIST', 'TYPE', 'pubsub')).split('\n').filter(Boolean);
   assert.equal(connections.length, 1);
 }
 
-test('a page of Flask hears its Redis through a hub on an origin of its own', async (t) => {
+test('a page of Flask receives its Redis through a hub on an origin of its own', async (t) => {
   const redis = await Redis.start(t);
   const hub = await Hub.start(t, 'serve', '--stream', 'chat', '--bridge', `${redis.url}?channels=chat`);
   await ready(hub);
@@ -70,7 +70,7 @@ test('a page of Flask hears its Redis through a hub on an origin of its own', as
   await chat(t, { redis, hub, application, origin: application });
 });
 
-test('a page of Flask hears its Redis behind nginx, and nothing in it has changed', async (t) => {
+test('a page of Flask receives its Redis behind nginx, and nothing in it has changed', async (t) => {
   const redis = await Redis.start(t);
   const file = path.join(await folder(t), 'tidings.toml');
   const { stdout: lines } = await execute(built('tidings'), ['key', 'new', '--name', 'flask']);

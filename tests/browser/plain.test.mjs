@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { BROWSERS, eavesdrop, everClosed, forSuite, gapNotice, heard, messagesUpTo, newPerson } from '../lib/browser.mjs';
+import { BROWSERS, eavesdrop, everClosed, forSuite, gapNotice, received, messagesUpTo, newPerson } from '../lib/browser.mjs';
 import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { Proxy } from '../lib/proxy.mjs';
@@ -21,21 +21,21 @@ for (const name of BROWSERS) {
       });
       const page = await newPerson(t, browser(), eavesdrop);
       await page.goto(site);
-      await heard(page, { type: 'open' });
+      await received(page, { type: 'open' });
       return page;
     }
 
-    test('hears data, type, id, several lines and any language', async (t) => {
+    test('receives data, type, id, several lines and any language', async (t) => {
       const hub = await Hub.start(t, 'serve');
       const page = await listening(t, hub.url('/stream?topic=news'));
       const plain = await hub.publish('news', 'one\n two\n\nfour');
       const typed = await hub.publish('news', 'grüße, 世界 🗞️', { type: 'note', id: 'order-42' });
-      assert.equal((await heard(page, { type: 'message', data: 'one\n two\n\nfour' })).id, plain.id);
-      assert.equal((await heard(page, { type: 'note', data: 'grüße, 世界 🗞️' })).id, typed.id);
+      assert.equal((await received(page, { type: 'message', data: 'one\n two\n\nfour' })).id, plain.id);
+      assert.equal((await received(page, { type: 'note', data: 'grüße, 世界 🗞️' })).id, typed.id);
       assert.equal(typed.id, 'order-42');
     });
 
-    test('hears nothing when only heartbeats come', async (t) => {
+    test('receives nothing when only heartbeats come', async (t) => {
       const hub = await Hub.start(t, 'serve', '--heartbeat-secs', '1');
       const proxy = await Proxy.start(t, hub.port);
       const page = await listening(t, proxy.url('/stream?topic=news'));
@@ -62,7 +62,7 @@ for (const name of BROWSERS) {
       const proxy = await Proxy.start(t, hub.port);
       const page = await listening(t, proxy.url('/stream?topic=news'));
       await hub.publish('news', 'before', { id: 'été-1' });
-      await heard(page, { data: 'before' });
+      await received(page, { data: 'before' });
       for (const round of ['one', 'two']) {
         const connections = proxy.connections;
         proxy.pause();
@@ -70,17 +70,17 @@ for (const name of BROWSERS) {
         await hub.publish('news', `${round}: while away`);
         await proxy.moreConnectionsThan(connections);
         proxy.resume();
-        await heard(page, { data: `${round}: while away` });
+        await received(page, { data: `${round}: while away` });
       }
       assert.deepEqual(await messagesUpTo(page, 'two: while away'), ['before', 'one: while away', 'two: while away']);
       assert.equal(await everClosed(page), false);
     });
 
-    test('finds a hub again that was killed and started again, and is told the gap', async (t) => {
+    test('finds a hub again that was killed and started again, and gets a gap notice', async (t) => {
       const hub = await Hub.start(t, 'serve', '--retry-millis', '300');
       const page = await listening(t, hub.url('/stream?topic=news'));
       const { id } = await hub.publish('news', 'soon forgotten');
-      await heard(page, { data: 'soon forgotten' });
+      await received(page, { data: 'soon forgotten' });
       await hub.kill();
       await hub.startAgain();
       const notice = await gapNotice(page);
@@ -95,16 +95,16 @@ for (const name of BROWSERS) {
       const store = await folder(t);
       const hub = await Hub.start(t, 'serve', '--store', store, '--retry-millis', '300');
       const page = await listening(t, hub.url('/stream?topic=news'));
-      await hub.publish('news', 'heard');
-      await heard(page, { data: 'heard' });
+      await hub.publish('news', 'received');
+      await received(page, { data: 'received' });
       await hub.kill();
       await hub.startAgain();
       await hub.publish('news', 'said meanwhile or afterwards');
-      assert.deepEqual(await messagesUpTo(page, 'said meanwhile or afterwards'), ['heard', 'said meanwhile or afterwards']);
+      assert.deepEqual(await messagesUpTo(page, 'said meanwhile or afterwards'), ['received', 'said meanwhile or afterwards']);
       assert.equal(await everClosed(page), false);
     });
 
-    test('may send credentials from an origin that the hub was told of, and from no other', async (t) => {
+    test('may send credentials from an origin that the hub allows, and from no other', async (t) => {
       const site = await serve(t, { '/': '<!doctype html><title>plain</title>' });
       const hub = await Hub.start(t, 'serve', '--allow-origin', site);
       const subscribe = (url) => {

@@ -34,20 +34,20 @@ function nothingIsLost(t, { last, pages }) {
       assert.deepEqual(missing(first, last), [], `${name}: events were lost`);
       assert.deepEqual(first, first.toSorted((a, b) => a - b), `${name}: events are out of order`);
       assert.deepEqual(withinConnections(stream), [], `${name}: a connection brought events twice or out of order`);
-      assert.equal(stream.gaps, 0, `${name}: a gap was told`);
+      assert.equal(stream.gaps, 0, `${name}: a gap was reported`);
       t.diagnostic(`${name}: ${numbers.length - first.length} of ${last} events again after a reconnect`);
     }
   }
 }
 
-test('5 upgrades of the real binary close no EventSource, and what its log in memory forgets is told', async (t) => {
+test('5 upgrades of the real binary close no EventSource, and what its log in memory loses is reported', async (t) => {
   const hub = await Hub.start(t, 'serve', '--drain-secs', String(DRAIN_SECS), '--retry-millis', '200');
   const { last, pages } = await restart(t, hub, 5);
   for (const { name, streams } of pages) {
     for (const stream of streams) {
       assert.deepEqual(withinConnections(stream), [], `${name}: a connection brought events twice or out of order`);
       const lost = missing(stream.arrivals.map(([, number]) => number), last);
-      assert.ok(lost.length === 0 || stream.gaps > 0, `${name}: ${lost.length} events were lost and no gap was told`);
+      assert.ok(lost.length === 0 || stream.gaps > 0, `${name}: ${lost.length} events were lost and no gap was reported`);
     }
   }
 });
@@ -89,7 +89,7 @@ async function restart(t, hub, times) {
   return { last, pages };
 }
 
-/** Publishes 1, 2, 3… to the topic, each when the one before it was acknowledged, until it is told to stop. */
+/** Publishes 1, 2, 3… to the topic, each when the one before it was acknowledged, until it is stopped. */
 class Publisher {
   #stopped = false;
   #last = 0;

@@ -1,4 +1,4 @@
-// The promise to people who already have a client: theirs works. Each receives what was published, hears
+// The promise to people who already have a client: theirs works. Each receives what was published, receives
 // nothing when nothing happened, and, if it resumes at all, misses nothing.
 
 import assert from 'node:assert/strict';

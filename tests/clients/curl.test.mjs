@@ -31,7 +31,7 @@ test('curl -N shows every event as it is on the wire, in the order of the log', 
   assert.doesNotMatch(screen.text(), /: hb\n\n/, 'a blank line after a heartbeat makes several parsers invent an event');
 });
 
-test('curl with Last-Event-ID is told what came since, once', async (t) => {
+test('curl with Last-Event-ID receives what came since, once', async (t) => {
   const hub = await Hub.start(t, 'serve');
   const first = await hub.publish('news', 'first');
   const second = await hub.publish('news', 'second');
@@ -43,7 +43,7 @@ test('curl with Last-Event-ID is told what came since, once', async (t) => {
   assert.deepEqual(ids, [second.id, third.id]);
 });
 
-test('curl with prior knowledge of HTTP/2 hears and publishes as ever, and is told where that is switched off', async (t) => {
+test('curl with prior knowledge of HTTP/2 receives and publishes as ever, and is refused where HTTP/2 is switched off', async (t) => {
   const hub = await Hub.start(t, 'serve', '--heartbeat-secs', '1');
   const screen = curl(t, '--http2-prior-knowledge', '-i', hub.url('/stream?topic=news'));
   await screen.shows('retry: ');

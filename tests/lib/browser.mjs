@@ -58,52 +58,52 @@ export async function newPerson(t, browser, ...scripts) {
 }
 
 /**
- * Runs in a page before its own scripts: whatever its EventSources hear is written to `window.heard`, with
+ * Runs in a page before its own scripts: everything its EventSources receive is written to `window.received`, with
  * the state that they are in.
  */
 export function eavesdrop() {
   const Native = window.EventSource;
-  window.heard = [];
+  window.received = [];
   window.EventSource = class extends Native {
     constructor(...args) {
       super(...args);
       for (const type of ['open', 'error', 'message', 'tidings', 'note']) {
         this.addEventListener(type, (event) =>
-          window.heard.push({ type, data: event.data, id: event.lastEventId, state: this.readyState }),
+          window.received.push({ type, data: event.data, id: event.lastEventId, state: this.readyState }),
         );
       }
     }
   };
 }
 
-/** Waits until an entry of `window.heard` has all the properties of `wanted`; resolves with the first such one. */
-export async function heard(page, wanted) {
+/** Waits until an entry of `window.received` has all the properties of `wanted`; resolves with the first such one. */
+export async function received(page, wanted) {
   const find = (wanted) =>
-    window.heard.find((entry) => Object.entries(wanted).every(([key, value]) => entry[key] === value));
+    window.received.find((entry) => Object.entries(wanted).every(([key, value]) => entry[key] === value));
   try {
     await page.waitForFunction(find, {}, wanted);
   } catch (error) {
-    const all = await page.evaluate(() => window.heard).catch(() => []);
-    throw new Error(`never heard ${JSON.stringify(wanted)} in ${JSON.stringify(all)}`, { cause: error });
+    const all = await page.evaluate(() => window.received).catch(() => []);
+    throw new Error(`never received ${JSON.stringify(wanted)} in ${JSON.stringify(all)}`, { cause: error });
   }
   return page.evaluate(find, wanted);
 }
 
-/** The data of all messages heard so far, in order. */
+/** The data of all messages received so far, in order. */
 export function messages(page) {
-  return page.evaluate(() => window.heard.filter((entry) => entry.type === 'message').map((entry) => entry.data));
+  return page.evaluate(() => window.received.filter((entry) => entry.type === 'message').map((entry) => entry.data));
 }
 
-/** Waits until this page has heard a message with this data; resolves with all of them. */
+/** Waits until this page has received a message with this data; resolves with all of them. */
 export async function messagesUpTo(page, data) {
-  await heard(page, { type: 'message', data });
+  await received(page, { type: 'message', data });
   return messages(page);
 }
 
 /** Waits for a gap notice and resolves with what it says. */
 export async function gapNotice(page) {
   const find = () =>
-    window.heard
+    window.received
       .filter((entry) => entry.type === 'tidings')
       .map((entry) => JSON.parse(entry.data))
       .find((notice) => notice.kind === 'gap');
@@ -113,5 +113,5 @@ export async function gapNotice(page) {
 
 /** Whether any EventSource of the page was ever seen closed for good. */
 export function everClosed(page) {
-  return page.evaluate(() => window.heard.some((entry) => entry.state === 2));
+  return page.evaluate(() => window.received.some((entry) => entry.state === 2));
 }

@@ -41,7 +41,7 @@ export async function newestIs(page, text) {
 }
 
 /** Waits until exactly these people are here. */
-export function rosterIs(page, ...names) {
+export function presentAre(page, ...names) {
   const is = (names) => document.getElementById('here').innerText.split('\n').join() === names;
   return page.waitForFunction(is, {}, names.join());
 }

@@ -1,4 +1,4 @@
-// Somebody else's client in a process of its own, which prints what it hears (tests/clients).
+// Somebody else's client in a process of its own, which prints what it receives (tests/clients).
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,32 +17,32 @@ export function command(client) {
 export class Client {
   #process;
   /** What the client printed: `{ open: true }`, and events as `{ type, id, data }`. */
-  heard = new Journal();
+  received = new Journal();
 
   /** Runs the client on `url` for the duration of the test `t`. */
   constructor(t, client, url) {
     const [program, ...args] = command(client);
     this.#process = spawn(program, [...args, url], { stdio: ['ignore', 'pipe', 'pipe'] });
     atEnd(t, () => this.end());
-    lines(this.#process.stdout, (line) => this.heard.add(JSON.parse(line)));
+    lines(this.#process.stdout, (line) => this.received.add(JSON.parse(line)));
     // Shown when a wait for this client fails: some complain of every cut.
-    lines(this.#process.stderr, (line) => this.heard.add({ stderr: line }));
-    this.#process.on('error', (error) => this.heard.add({ failed: String(error) }));
-    this.#process.on('exit', (code, signal) => this.heard.add({ ended: code ?? signal }));
+    lines(this.#process.stderr, (line) => this.received.add({ stderr: line }));
+    this.#process.on('error', (error) => this.received.add({ failed: String(error) }));
+    this.#process.on('exit', (code, signal) => this.received.add({ ended: code ?? signal }));
   }
 
-  /** The events heard so far. */
+  /** The events received so far. */
   get events() {
-    return this.heard.entries.filter((entry) => entry.type);
+    return this.received.entries.filter((entry) => entry.type);
   }
 
   opened() {
-    return this.heard.until('the client to connect', (all) => all.some((entry) => entry.open));
+    return this.received.until('the client to connect', (all) => all.some((entry) => entry.open));
   }
 
-  /** Resolves with all events heard, as soon as one has this data. */
+  /** Resolves with all events received, as soon as one has this data. */
   async upTo(data) {
-    await this.heard.until(`an event with the data ${JSON.stringify(data)}`, (all) =>
+    await this.received.until(`an event with the data ${JSON.stringify(data)}`, (all) =>
       all.some((entry) => entry.data === data || 'ended' in entry || 'failed' in entry),
     );
     return this.events;

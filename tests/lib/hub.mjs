@@ -36,8 +36,8 @@ export class Hub extends Served {
   /** Starts `tidings` with these arguments for the duration of the test `t`. */
   static async start(t, ...args) {
     const output = new Journal();
-    const overhear = (line) => line.startsWith('hub ') && (output.add(line.slice(4)), true);
-    const holder = new Program(t, 'tidings-hold', args, overhear);
+    const observe = (line) => line.startsWith('hub ') && (output.add(line.slice(4)), true);
+    const holder = new Program(t, 'tidings-hold', args, observe);
     const hub = new Hub(await listening(holder));
     hub.#holder = holder;
     hub.output = output;

@@ -21,16 +21,16 @@ export class Program {
   #name;
   #process;
   #answers = new Journal();
-  #told = 0;
+  #answered = 0;
 
-  /** Runs the binary for the duration of the test `t`. `overhear` takes a line that is no answer, and is truthy then. */
-  constructor(t, name, args, overhear = () => false) {
+  /** Runs the binary for the duration of the test `t`. `observe` takes a line that is no answer, and is truthy then. */
+  constructor(t, name, args, observe = () => false) {
     this.#name = name;
     this.#process = spawn(built(name), args, { stdio: ['pipe', 'pipe', 'inherit'] });
     atEnd(t, () => this.#end());
     this.#process.on('error', (error) => this.#answers.add(`failed ${error}`));
     this.#process.on('exit', () => this.#answers.add(`failed: ${name} ended`));
-    lines(this.#process.stdout, (line) => overhear(line) || this.#answers.add(line));
+    lines(this.#process.stdout, (line) => observe(line) || this.#answers.add(line));
   }
 
   /** Gives a command and resolves with its answer. */
@@ -41,7 +41,7 @@ export class Program {
 
   /** The next answer; the first one comes unasked. */
   async answer() {
-    const wanted = this.#told++;
+    const wanted = this.#answered++;
     const answer = await this.#answers.until(`an answer of ${this.#name}`, (all) => all[wanted], 60_000);
     if (answer.startsWith('failed')) throw new Error(answer);
     return answer;

@@ -11,7 +11,7 @@ export const AS_BROWSER = { Accept: 'text/event-stream', 'Cache-Control': 'no-ca
 export class Stream {
   #request;
   /** What came, as `{ type, id, data }`; `{ ended: true }` behind it when the connection is over. */
-  heard = new Journal();
+  received = new Journal();
 
   /** Asks for `url` during the test `t`; resolves when the head of the answer is there. */
   static async open(t, url, headers = { Accept: 'text/event-stream' }) {
@@ -27,17 +27,17 @@ export class Stream {
 
   /** The data of all events so far. */
   get data() {
-    return this.heard.entries.filter((entry) => entry.type).map((entry) => entry.data);
+    return this.received.entries.filter((entry) => entry.type).map((entry) => entry.data);
   }
 
   /** Resolves with the event that has this data. */
-  hear(data) {
-    return this.heard.until(`an event with the data ${JSON.stringify(data)}`, (all) => all.find((entry) => entry.data === data));
+  receive(data) {
+    return this.received.until(`an event with the data ${JSON.stringify(data)}`, (all) => all.find((entry) => entry.data === data));
   }
 
   /** Resolves once the other side has ended the answer. */
   ended() {
-    return this.heard.until('the end of the stream', (all) => all.some((entry) => entry.ended));
+    return this.received.until('the end of the stream', (all) => all.some((entry) => entry.ended));
   }
 
   close() {
@@ -52,13 +52,13 @@ export class Stream {
       const lines = (rest + text).split('\n');
       rest = lines.pop();
       for (const line of lines) {
-        if (line === '' && event.data !== undefined) this.heard.add({ type: 'message', ...event });
+        if (line === '' && event.data !== undefined) this.received.add({ type: 'message', ...event });
         if (line === '') event = {};
         const [, field, value] = line.match(/^(event|id|data|retry): (.*)$/) ?? [];
         if (field === 'retry') this.retry = Number(value);
         else if (field) event[field === 'event' ? 'type' : field] = value;
       }
     });
-    for (const end of ['close', 'error']) response.on(end, () => this.heard.add({ ended: true }));
+    for (const end of ['close', 'error']) response.on(end, () => this.received.add({ ended: true }));
   }
 }

@@ -16,9 +16,9 @@ overflows() {
 }
 before=$(overflows)
 kill -STOP "$hub"
-node "$burst" http://127.0.0.1:8080/healthz "$clients" >told 2>&1 &
-wait_for told "^connected $clients$" 30
+node "$burst" http://127.0.0.1:8080/healthz "$clients" >answers 2>&1 &
+wait_for answers "^connected $clients$" 30
 [ "$(overflows)" = "$before" ]
 kill -CONT "$hub"
-wait_for told "^answered $clients$"
+wait_for answers "^answered $clients$"
 [ "$(overflows)" = "$before" ]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Django team notifies user 42 from Celery, and nobody else hears it.
+# A Django team notifies user 42 from Celery, and nobody else receives it.
 # shellcheck source=SCRIPTDIR/lib.sh
 source "$(dirname "$0")/lib.sh"
 

@@ -79,15 +79,15 @@ for (const name of Object.keys(PROXIES)) {
     for (const { status, headers } of first) assert.deepEqual([status, headers['content-type']], [200, 'text/event-stream']);
     assert.ok((await subscribers(hubs)).every((count) => count > 0), 'a hub has no stream');
     await publish(origin, 'first');
-    const { id } = await first[0].hear('first');
-    for (const one of first) await one.hear('first');
+    const { id } = await first[0].receive('first');
+    for (const one of first) await one.receive('first');
     for (const one of first) one.close();
     await until('all have gone', async () => sum(await subscribers(hubs)) === 0);
 
     const missed = ['one', 'two', 'three'];
     for (const data of missed) await publish(origin, data);
     const again = await openMany(t, 2 * HUBS, stream, { Accept: 'text/event-stream', 'Last-Event-ID': id });
-    for (const one of again) await one.hear('three');
+    for (const one of again) await one.receive('three');
     assert.ok((await subscribers(hubs)).every((count) => count > 0), 'a hub has no stream');
     for (const one of again) assert.deepEqual(one.data, missed);
   });
@@ -96,7 +96,7 @@ for (const name of Object.keys(PROXIES)) {
     const { hubs, origin, stream, noticed } = await site(t, name);
     const clients = Array.from({ length: HUBS + 1 }, () => new Client(t, 'node/eventsource.mjs', stream));
     for (const client of clients) await client.opened();
-    // Who has heard nothing yet has no id to come back with.
+    // A stream without an event yet has no id to come back with.
     const said = ['first'];
     await publish(origin, said[0]);
     for (const client of clients) await client.upTo(said[0]);
@@ -124,10 +124,10 @@ for (const name of Object.keys(PROXIES)) {
 
     for (const client of clients) {
       const events = await client.upTo(said.at(-1));
-      const heard = events.filter((event) => event.type === 'message').map((event) => event.data);
-      assert.deepEqual([...new Set(heard)], said);
+      const received = events.filter((event) => event.type === 'message').map((event) => event.data);
+      assert.deepEqual([...new Set(received)], said);
       const notices = events.filter((event) => event.type === 'tidings').map((event) => JSON.parse(event.data).kind);
-      assert.ok(!notices.includes('gap'), 'a gap was told');
+      assert.ok(!notices.includes('gap'), 'a gap was reported');
     }
   });
 
@@ -144,17 +144,17 @@ for (const name of Object.keys(PROXIES)) {
     assert.equal(await hubs[0].subscribers(), 1);
     for (const { status } of [...others, ...browsers]) assert.equal(status, 200);
     await publish(origin, 'meanwhile');
-    for (const one of others) await one.hear('meanwhile');
+    for (const one of others) await one.receive('meanwhile');
     for (const one of browsers) {
-      await one.heard.until('an event, or the end', (all) => all.length > 0);
+      await one.received.until('an event, or the end', (all) => all.length > 0);
       const isTurnedAway = one.retry >= 15_000 && one.data.length === 0;
       assert.ok(one.data.includes('meanwhile') || (isTurnedAway && !PROXIES[name].checks), JSON.stringify(one));
     }
     links[0].resume();
-    for (const one of before) await one.hear('meanwhile');
+    for (const one of before) await one.receive('meanwhile');
   });
 
-  test(`behind ${name} an EventSource that finds no hub is told to come again, and a publication is refused`, async (t) => {
+  test(`behind ${name} an EventSource that finds no hub is asked to come again, and a publication is refused`, async (t) => {
     const { redis, hubs, stream, noticed } = await site(t, name);
     const refused = async () => {
       const { status, retry } = await comesAgain(t, stream);

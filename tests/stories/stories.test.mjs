@@ -11,12 +11,12 @@ function isIn(name, ...commands) {
   for (const command of commands) assert.ok(document.includes(command), `${name} does not show: ${command}`);
 }
 
-test('a newcomer types make demo and two curls, and sees them meet', async (t) => {
+test('a new user types make demo and two curls, and sees them meet', async (t) => {
   isIn('README.md', '`make demo`');
-  await run(t, 'newcomer.sh');
+  await run(t, 'new-user.sh');
 });
 
-test('an application notifies one user, and nobody else hears it', async (t) => {
+test('an application notifies one user, and nobody else receives it', async (t) => {
   isIn('README.md', 'private_topics = ["user-*"]', 'tidings serve --config tidings.toml');
   await run(t, 'one-user.sh');
 });

@@ -63,7 +63,7 @@ mkdir temporary
 PATH=$PATH:/usr/sbin nginx -e stderr -g 'error_log stderr notice;' -c "$work/nginx.conf" >nginx.log 2>&1 &
 wait_for nginx.log 'start worker process [0-9]'
 
-# Publishes, again and again until it is acknowledged: with its key it is one event, whichever hub hears of it.
+# Publishes, again and again until it is acknowledged: with its key it is one event, whichever hub it reaches.
 publish() {
   local tenths=600
   until curl -sS --fail --cacert cert.pem -H "Authorization: Bearer $KEY" -H "Idempotency-Key: $1" -d "$1" \
@@ -101,7 +101,7 @@ wait_for stream '"data":"after"'
 third=$(node_of_stream)
 test "$second" != "$third"
 
-# Nothing is missing, nothing came twice, no gap was told.
-sed -n 's/.*"type":"message".*"data":"\([a-z]*\)".*/\1/p' stream >heard
-printf '%s\n' before missed after | diff - heard
+# Nothing is missing, nothing came twice, no gap was reported.
+sed -n 's/.*"type":"message".*"data":"\([a-z]*\)".*/\1/p' stream >received
+printf '%s\n' before missed after | diff - received
 if grep -F '\"kind\":\"gap\"' stream; then exit 1; fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A laptop is closed: its end of the line is gone and says no goodbye. The hub finds out by itself, within the two seconds that it is told here.
+# A laptop is closed: its end of the line is gone and says no goodbye. The hub finds out by itself, within the two seconds that are configured here.
 # shellcheck source=SCRIPTDIR/lib.sh
 source "$(dirname "$0")/lib.sh"
 

@@ -57,7 +57,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
     let mut results = Results::default();
     for round in 0..args.rounds {
         for scenario in &scenarios {
-            // Whoever comes first in one round comes last in the next.
+            // The first server of one round is the last of the next.
             for place in 0..servers.len() {
                 let server = servers[(place + round) % servers.len()];
                 if !scenario.is_for(server) {

@@ -6,7 +6,7 @@ use tidings_bench::Report;
 
 use crate::{
     results::{
-        Bound, Figure, Results, TARGETS, bytes, bytes_all_told, connects, cpu, cpu_added, deliveries, events,
+        Bound, Figure, Results, TARGETS, bytes, bytes_in_total, connects, cpu, cpu_added, deliveries, events,
         kernel_bytes, p50, p99, p999, per_read,
     },
     servers::{ServerKind, machine},
@@ -23,7 +23,7 @@ struct Row {
 }
 
 const ROWS: &[Row] = &[
-    row("idle", "process memory per subscriber, all told, B", bytes_all_told),
+    row("idle", "process memory per subscriber, in total, B", bytes_in_total),
     row("idle", "of that, what each subscriber added, B", bytes),
     row("idle", "kernel memory per connection, both ends, B", kernel_bytes),
     row("idle", "connections/s", connects),
@@ -112,7 +112,7 @@ fn targets(out: &mut String, results: &Results) -> anyhow::Result<()> {
         if results.of(scenario, "tidings").next().is_some() {
             let clean = results.of(scenario, "tidings").all(|report| report.faults().is_none());
             let what = if scenario == "storm" {
-                "all come back and hear the next event"
+                "all come back and receive the next event"
             } else {
                 "the frozen resume completely"
             };

@@ -114,7 +114,7 @@ pub(crate) fn bytes(report: &Report) -> Option<f64> {
 
 /// All memory of the process, shared among those it serves.
 #[expect(clippy::cast_precision_loss, reason = "bytes of one process")]
-pub(crate) fn bytes_all_told(report: &Report) -> Option<f64> {
+pub(crate) fn bytes_in_total(report: &Report) -> Option<f64> {
     let step = report.steps.last()?;
     let memory = step.memory.as_ref()?;
     Some(memory.connected_bytes.max(memory.after_bytes) as f64 / step.subscribers as f64)
@@ -193,8 +193,8 @@ impl Target {
 
 /// What the project promises itself.
 pub(crate) const TARGETS: &[Target] = &[
-    alone("idle", "process memory per subscriber, all told, bytes", bytes_all_told, Bound::AtMost(1024.0)),
-    against("idle", "process memory per subscriber, all told", bytes_all_told, "nchan", Bound::AtMost(0.1)),
+    alone("idle", "process memory per subscriber, in total, bytes", bytes_in_total, Bound::AtMost(1024.0)),
+    against("idle", "process memory per subscriber, in total", bytes_in_total, "nchan", Bound::AtMost(0.1)),
     against("fanout", "deliveries per second", deliveries, "nchan", Bound::AtLeast(30.0)),
     against("fanout", "deliveries per second", deliveries, "axum", Bound::AtLeast(5.0)),
     against("fanout-slow", "p50", p50, "nchan", Bound::AtMost(1.0)),

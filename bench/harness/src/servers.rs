@@ -87,7 +87,7 @@ pub(crate) struct Tokens {
 
 impl Folder {
     pub(crate) fn new(programs: &Path) -> anyhow::Result<Self> {
-        // A restart command is run by whoever kills the server: it must not depend on the current folder.
+        // A restart command is run by the program that kills the server: it must not depend on the current directory.
         let programs =
             programs.canonicalize().with_context(|| format!("no folder {}", programs.display()))?;
         // Beside the programs, which are on a disk: the folder of temporary files may be memory, which is no place to measure syncs.
@@ -152,7 +152,7 @@ impl Server {
         allow_descriptors()?;
         let store = (kind == ServerKind::TidingsRedis).then(|| start_redis(folder)).transpose()?;
         let (store, store_address) = store.unzip();
-        // Whoever restarts it must find the same port free, so it is chosen here and not by the server.
+        // A restart must find the same port free, so it is chosen here and not by the server.
         let address = free_address()?;
         let command = command(kind, folder, address, store_address, with_issuer)?;
         let process = Process::start(kind.name(), &command, address, folder)?;

@@ -8,6 +8,7 @@ mod environment;
 mod layers;
 mod print;
 mod retention;
+mod secret_files;
 mod settings;
 mod values;
 
@@ -38,6 +39,7 @@ pub(crate) use self::{
     access::read_secret_file,
     environment::{near_misses, unknown_variables},
     layers::{SettingFlags, StoreFlags},
+    secret_files::warn_of_readable,
     values::{HUB_PATH, LogFormat, address, time},
 };
 use crate::{
@@ -92,6 +94,8 @@ pub(crate) struct ServeConfig {
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) private_topics: Vec<TopicGlob>,
     pub(crate) auth: AuthConfig,
+    /// Files that hold secrets, the configuration itself among them if it does.
+    pub(crate) secret_files: Vec<PathBuf>,
     /// The same again as it was written, for `--check`.
     written: Written,
 }
@@ -121,6 +125,13 @@ impl ServeConfig {
         merged.default_to("threads", available_parallelism().map_or(1, NonZero::get));
         merged.default_to("streams_max", streams_default(connections_max));
         let public_url = merged.one("public_url", values::public_url)?;
+        let bridges = merged.many("bridge", values::bridge)?;
+        let keeping = keeping(&mut merged, &folder)?;
+        let mut secret_files = access.secret_files(&folder);
+        secret_files.extend(secret_files::of_connections(&keeping.store, &bridges));
+        if let Some(file) = file.filter(|_| access.holds_secret() || merged.has_password_in_file()) {
+            secret_files.push(file.to_owned());
+        }
         let config = Self {
             listen,
             allow_origins: merged.many("allow_origin", |word| {
@@ -130,8 +141,8 @@ impl ServeConfig {
                 word.parse().map_err(|error: ParseHostNameError| error.to_string())
             })?,
             streams: merged.many("stream", |topic| Ok(topic.to_owned()))?,
-            bridges: merged.many("bridge", values::bridge)?,
-            keeping: keeping(&mut merged, &folder)?,
+            bridges,
+            keeping,
             heartbeat_secs: merged.value("heartbeat_secs", values::seconds)?,
             retry_millis: merged.value("retry_millis", values::retry_millis)?,
             charset_utf8: merged.value("charset_utf8", values::truth)?,
@@ -163,6 +174,7 @@ impl ServeConfig {
             pid_file: pid_file(&merged, &folder)?,
             private_topics: access.private_topics(&name)?,
             auth: access.auth_config(&folder, public_url.as_ref())?,
+            secret_files,
             public_url,
             retention: retention.clone(),
             written: Written { merged, access, retention },

@@ -46,17 +46,17 @@ async fn say(hub: &Hub, cookie: &str, message: &str) {
 }
 
 async fn stream(hub: &Hub, cookie: &str) -> EventStream {
-    EventStream::open_with(hub.address(), "/stream?roster&since=now", &[cookie]).await.unwrap()
+    EventStream::open_with(hub.address(), "/stream?presence&since=now", &[cookie]).await.unwrap()
 }
 
-/// Reads on until these are here, and returns how many rosters it took.
-async fn roster(stream: &mut EventStream, names: &[&str]) -> usize {
+/// Reads on until these are here, and returns how many presence lists it took.
+async fn present(stream: &mut EventStream, names: &[&str]) -> usize {
     let names = serde_json::to_string(names).unwrap();
     let mut seen = Vec::new();
     let reading = async {
         loop {
             let event = stream.next().await.unwrap();
-            assert_eq!(event.event_type, "roster", "{event:?}");
+            assert_eq!(event.event_type, "presence", "{event:?}");
             seen.push(event.data);
             if seen.last() == Some(&names) {
                 return;
@@ -74,7 +74,7 @@ async fn message(stream: &mut EventStream) -> String {
         let event = stream.next().await.unwrap();
         match event.event_type.as_str() {
             "message" => return event.data.split_once("] ").expect("a time").1.to_owned(),
-            "roster" => {}
+            "presence" => {}
             other => panic!("{other}: {event:?}"),
         }
     }
@@ -87,10 +87,10 @@ async fn are_one_chat(store: &str) {
     assert!(page.text().contains("hi, <b>Ada</b>!"), "the name is good at both: {page}");
 
     let mut at_one = stream(&one, &ada).await;
-    roster(&mut at_one, &["Ada"]).await;
+    present(&mut at_one, &["Ada"]).await;
     let mut at_other = stream(&other, &bob).await;
-    roster(&mut at_one, &["Ada", "Bob"]).await;
-    roster(&mut at_other, &["Ada", "Bob"]).await;
+    present(&mut at_one, &["Ada", "Bob"]).await;
+    present(&mut at_other, &["Ada", "Bob"]).await;
     say(&one, &bob, "hello").await;
     say(&other, &ada, "there").await;
     for stream in [&mut at_one, &mut at_other] {
@@ -101,14 +101,14 @@ async fn are_one_chat(store: &str) {
     }
 
     one.kill().await.unwrap();
-    roster(&mut at_other, &["Bob"]).await;
+    present(&mut at_other, &["Bob"]).await;
     one.start_again().await.unwrap();
     let mut again = stream(&one, &ada).await;
-    roster(&mut again, &["Ada", "Bob"]).await;
-    roster(&mut at_other, &["Ada", "Bob"]).await;
+    present(&mut again, &["Ada", "Bob"]).await;
+    present(&mut at_other, &["Ada", "Bob"]).await;
     let stopped = Instant::now();
     one.stop().await.unwrap();
-    roster(&mut at_other, &["Bob"]).await;
+    present(&mut at_other, &["Bob"]).await;
     println!("gone {:?} after the end was asked for", stopped.elapsed());
 }
 
@@ -194,7 +194,7 @@ async fn bridge_news(server: &RedisServer, message: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hubs_that_are_killed_leave_the_roster_and_their_bridge_and_nothing_is_doubled() {
+async fn hubs_that_are_killed_leave_presence_and_their_bridge_and_nothing_is_doubled() {
     const NAMES: [&str; 3] = ["Ada", "Bob", "Cid"];
     let server = RedisServer::start_durable().await.unwrap();
     let store = server.url();
@@ -250,7 +250,7 @@ async fn hubs_that_are_killed_leave_the_roster_and_their_bridge_and_nothing_is_d
 /// While Redis is away nobody can say that they live, and afterwards everybody's time may be up. Nobody is told as gone for that, but whoever went meanwhile. With
 /// `TIDINGS_OUTAGES` it is away for longer than anything holds there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_redis_takes_nobody_off_the_roster() {
+async fn an_outage_of_redis_takes_nobody_off_the_presence_list() {
     let away = Duration::from_secs(if env::var_os("TIDINGS_OUTAGES").is_some() { 20 } else { 1 });
     let mut server = RedisServer::start_durable().await.unwrap();
     let store = server.url();
@@ -270,7 +270,8 @@ async fn an_outage_of_redis_takes_nobody_off_the_roster() {
     let cookie = log_in(&ada_is_at, "Cid").await;
     let coming = async {
         loop {
-            match EventStream::open_with(ada_is_at.address(), "/stream?roster&since=now", &[&cookie]).await {
+            match EventStream::open_with(ada_is_at.address(), "/stream?presence&since=now", &[&cookie]).await
+            {
                 Ok(stream) => return stream,
                 Err(_) => sleep(Duration::from_millis(10)).await,
             }

@@ -9,7 +9,7 @@ use std::env;
 
 use tidings_testkit::{
     Hub,
-    wandering::{Losses, wander},
+    failover::{Losses, run_failover},
 };
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -23,13 +23,13 @@ async fn nothing_acknowledged_is_lost_when_the_hub_is_killed_again_and_again() {
     let store = folder.path().join("log");
     let mut hub = Hub::serve(&["--store", store.to_str().unwrap()]).await.unwrap();
     let address = [hub.address()];
-    let wandered = wander(&address, kills + 1, Losses::None, async |round, load| {
+    let outcome = run_failover(&address, kills + 1, Losses::None, async |round, load| {
         if round == kills {
             return load.has_keyed(keyed_min).await;
         }
         hub.kill().await?;
         hub.start_again().await
     });
-    println!("{kills} kills: {:?}", wandered.await.unwrap());
+    println!("{kills} kills: {:?}", outcome.await.unwrap());
     hub.stop().await.unwrap();
 }

@@ -8,7 +8,7 @@
 
 use tidings_testkit::{
     EventStream, Hub, NatsNodes, NatsServer, PATIENCE,
-    wandering::{Losses, outages, wander},
+    failover::{Losses, outages, run_failover},
 };
 use tokio::time::timeout;
 
@@ -28,7 +28,7 @@ async fn subscribers_wander_between_hubs_on_nats_that_goes_away_and_miss_nothing
         hubs.push(serve(&store).await);
     }
     let addresses: Vec<_> = hubs.iter().map(Hub::address).collect();
-    let wandered = wander(&addresses, outages(OUTAGES), Losses::None, async |round, load| {
+    let outcome = run_failover(&addresses, outages(OUTAGES), Losses::None, async |round, load| {
         if round % 2 == 0 {
             server.stop()?;
         } else {
@@ -37,8 +37,8 @@ async fn subscribers_wander_between_hubs_on_nats_that_goes_away_and_miss_nothing
         load.is_refused(HUBS).await?;
         server.start_again()
     });
-    let wandered = wandered.await.unwrap();
-    println!("{wandered:?}");
+    let outcome = outcome.await.unwrap();
+    println!("{outcome:?}");
     for mut hub in hubs {
         assert!(hub.stop().await.unwrap().success());
     }
@@ -93,7 +93,7 @@ async fn subscribers_wander_between_hubs_on_three_servers_of_nats_and_miss_nothi
         hubs.push(serve(&store).await);
     }
     let addresses: Vec<_> = hubs.iter().map(Hub::address).collect();
-    let wandered = wander(&addresses, outages(OUTAGES) / 2, Losses::Possible, async |round, _| {
+    let outcome = run_failover(&addresses, outages(OUTAGES) / 2, Losses::Possible, async |round, _| {
         nodes.is_whole("three")?;
         let leader = nodes.leader_of("three")?;
         if round % 2 == 0 {
@@ -106,8 +106,8 @@ async fn subscribers_wander_between_hubs_on_three_servers_of_nats_and_miss_nothi
             nodes.node(other).start_again()
         }
     });
-    let wandered = wandered.await.unwrap();
-    println!("{wandered:?}");
+    let outcome = outcome.await.unwrap();
+    println!("{outcome:?}");
     for mut hub in hubs {
         assert!(hub.stop().await.unwrap().success());
     }

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -107,6 +108,54 @@ async fn a_directory_belongs_to_one_hub_at_a_time() {
         assert!(line.contains("another process uses it") && line.contains("events"), "{refused}");
     }
     hub.publish("chat", "undisturbed").await.unwrap();
+}
+
+/// It went on acknowledging events that were gone after the next start.
+#[tokio::test]
+async fn publishing_to_a_deleted_store_is_refused_and_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("events");
+    let mut hub = serve(&store, &[]).await;
+    hub.publish("chat", "before").await.unwrap();
+    fs::remove_dir_all(&store).unwrap();
+    // It is noticed within a second, with or without somebody who publishes.
+    let refused = loop {
+        let response = hub.request("POST /topics/chat", b"lost").await.unwrap();
+        if response.status != 200 {
+            break response;
+        }
+    };
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.text().contains("the directory of the store was deleted or moved"), "{}", refused.text());
+    let ready = hub.request("GET /readyz", b"").await.unwrap();
+    assert!(ready.status == 503 && ready.text().contains("deleted or moved"), "{}", ready.text());
+    assert_eq!(hub.request("GET /healthz", b"").await.unwrap().status, 200);
+    let line = hub.printed("no events are accepted").await.unwrap();
+    assert!(line.contains("events") && line.contains("was deleted or moved"), "{line}");
+    let lines = hub.output().into_iter().filter(|line| line.contains("no events are accepted"));
+    assert_eq!(lines.count(), 1);
+}
+
+/// Another user of the machine could read private events.
+#[tokio::test]
+async fn a_store_is_readable_by_its_owner_only_whatever_the_umask() {
+    for umask in ["000", "277"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, program) = (folder.path().join("events"), folder.path().join("tidings"));
+        let real = tidings_testkit::binary().unwrap();
+        fs::write(&program, format!("#!/bin/sh\numask {umask}\nexec '{}' \"$@\"\n", real.display())).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut hub =
+            Hub::not_started(["serve", "--store", store.to_str().unwrap()]).unwrap().with_binary(program);
+        hub.start_again().await.unwrap();
+        hub.publish("chat", "x").await.unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&store), 0o700, "{umask}");
+        for file in fs::read_dir(&store).unwrap() {
+            let path = file.unwrap().path();
+            assert_eq!(mode(&path), 0o600, "{umask} {}", path.display());
+        }
+    }
 }
 
 #[tokio::test]

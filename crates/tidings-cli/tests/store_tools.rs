@@ -44,7 +44,9 @@ async fn append(log: &SegmentLog, count: usize) {
 
 async fn filled() -> (TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
-    append(&open(directory.path()), 40).await;
+    let log = open(directory.path());
+    append(&log, 40).await;
+    log.close().await;
     let path = directory.path().to_str().unwrap().to_owned();
     (directory, path)
 }

@@ -44,7 +44,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ..SegmentSettings::default()
     };
     if !Path::new(directory).join("state").exists() {
-        fill(&SegmentLog::open(Path::new(directory), settings.clone(), Clock::system())?, bytes).await?;
+        let log = SegmentLog::open(Path::new(directory), settings.clone(), Clock::system())?;
+        fill(&log, bytes).await?;
+        log.close().await;
         memory("filled");
     }
 
@@ -80,7 +82,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let rate = 1_000 * replayed as u128 / began.elapsed().as_millis().max(1);
         took(&format!("replayed {replayed} events of {name}, {rate} a second"), began.elapsed());
     }
-    drop(log);
+    log.close().await;
 
     let began = Instant::now();
     let rule = |topic: &str, count_max| RetentionRule {
@@ -97,8 +99,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     log.append(Batch { events: vec![event(8, "one more")?], key: None }).await?;
     took("appended under a rule", began.elapsed());
     let began = Instant::now();
-    let deleted = log.delete(&Validator::default().topic("topic/9")?).await?;
+    let deleted = log.delete(&Validator::default().topic("topic/9")?, &Grants::all()).await?;
     took(&format!("deleted {} events of one of a thousand topics", deleted.count), began.elapsed());
+    log.close().await;
     Ok(())
 }
 

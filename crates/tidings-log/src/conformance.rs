@@ -131,6 +131,7 @@ macro_rules! for_every_conformance_check {
             appending::a_key_is_forgotten_beyond_its_window
             deleting::a_deleted_topic_is_hidden_at_once
             deleting::a_deletion_is_told_to_who_missed_something_and_to_nobody_else
+            deleting::a_deletion_takes_only_events_whose_topics_are_all_covered
             deleting::a_deletion_of_nothing_changes_nothing
             deleting::a_topic_goes_on_after_its_deletion
             deleting::a_tail_that_a_deletion_overtook_is_told

@@ -170,8 +170,12 @@ impl Log for DelayedLog {
         self.write(|ledger, now| ledger.append(now, batch)).await
     }
 
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
-        self.write(|ledger, now| Ok(ledger.delete(now, topic))).await
+    async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
+        let bearing = self.ask(|ledger, now| ledger.bearing(now, topic)).await;
+        let bearing = bearing.map_err(|Unavailable(reason)| AppendError::Unavailable(reason))?;
+        let (covered, kept) = bearing.covered(grants).await;
+        let deleted = self.write(|ledger, now| Ok(ledger.delete(now, &covered))).await?;
+        Ok(Deleted { kept, ..deleted })
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {

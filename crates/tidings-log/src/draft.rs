@@ -166,6 +166,25 @@ impl Audience {
     }
 }
 
+/// The events that bear a topic, in order.
+pub(crate) struct Bearing(pub(crate) Vec<Arc<Entry>>);
+
+impl Bearing {
+    /// Those of which these grants cover all topics, and how many others there are.
+    pub(crate) async fn covered(self, grants: &Grants) -> (Vec<Arc<Entry>>, u64) {
+        let count = self.0.len();
+        let mut covered = Vec::with_capacity(count);
+        for entry in self.0 {
+            consume_budget().await;
+            if grants.cover_all(&entry.event.topics) {
+                covered.push(entry);
+            }
+        }
+        let kept = (count - covered.len()) as u64;
+        (covered, kept)
+    }
+}
+
 /// The events that bear one publisher's id, in order, up to the first that everybody may see.
 pub(crate) struct Named(pub(crate) Vec<Arc<Entry>>);
 

@@ -22,7 +22,7 @@ use tidings_topic::Topic;
 use crate::{
     AppendError, Appended, Batch, Bounds, Cursor, Deleted, Entry, Epoch, EpochStart, Epochs, EventId,
     MemoryLimits, Position, TailItem, Timestamp,
-    draft::{Audience, Draft, Named, Plan, Reach},
+    draft::{Audience, Bearing, Draft, Named, Plan, Reach},
 };
 
 use self::{
@@ -87,15 +87,26 @@ impl Ledger {
         Ok(Appended::New { ids, last: self.end() })
     }
 
-    /// Deletes every entry that bears this topic.
-    pub(crate) fn delete(&mut self, now: Timestamp, topic: &Topic) -> Deleted {
+    /// The entries that bear this topic.
+    pub(crate) fn bearing(&mut self, now: Timestamp, topic: &Topic) -> Bearing {
         self.expire(now);
-        let numbers = self.topics.take(topic);
-        let mut next = numbers.iter().copied().peekable();
-        let (mut topics, mut ids) = (HashSet::new(), HashSet::new());
+        let numbers = self.topics.get(topic).into_iter().flatten();
+        Bearing(numbers.filter_map(|number| self.get(*number)).map(Arc::clone).collect())
+    }
+
+    /// Deletes these entries, given in order, as far as they are still there.
+    pub(crate) fn delete(&mut self, now: Timestamp, doomed: &[Arc<Entry>]) -> Deleted {
+        self.expire(now);
+        let mut next = doomed.iter().peekable();
+        let (mut numbers, mut topics, mut ids) = (VecDeque::new(), HashSet::new(), HashSet::new());
         let (bytes, floors) = (&mut self.bytes, &mut self.floors);
         self.entries.retain(|entry| {
-            let Some(number) = next.next_if_eq(&number(entry.cursor.position)) else { return true };
+            while next.next_if(|doomed| doomed.cursor.position < entry.cursor.position).is_some() {}
+            if next.next_if(|doomed| Arc::ptr_eq(doomed, entry)).is_none() {
+                return true;
+            }
+            let number = number(entry.cursor.position);
+            numbers.push_back(number);
             *bytes -= weight(entry);
             floors.record(number, Audience::of(&entry.event), &self.limits);
             topics.extend(entry.event.topics.iter().cloned());
@@ -112,7 +123,7 @@ impl Ledger {
             self.deletions += 1;
             self.look_up_times_anew();
         }
-        Deleted { count: numbers.len() as u64, serial: self.deletions }
+        Deleted { count: numbers.len() as u64, kept: 0, serial: self.deletions }
     }
 
     /// What may belong to the page after a position, looking at about `bytes_max` bytes and at least one entry.

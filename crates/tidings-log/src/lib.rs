@@ -116,6 +116,8 @@ pub enum Appended {
 pub struct Deleted {
     /// How many events it hid.
     pub count: u64,
+    /// How many events of the topic stay, because they also bear a topic that the grants do not cover.
+    pub kept: u64,
     /// The number of the newest deletion, this one if it hid anything. They grow; [`TailItem::Deleted`] names them.
     pub serial: u64,
 }
@@ -130,6 +132,9 @@ pub enum AppendError {
     /// The log cannot be reached or does not accept now: nothing was appended. HTTP answers 503.
     #[error("the log is unavailable: {0}")]
     Unavailable(String),
+    /// What the log is kept in is not where it was when the log was opened: nothing was appended. HTTP answers 503, and says what happened.
+    #[error("{0}")]
+    Displaced(String),
     /// It may or may not have been appended; sending it again with the same idempotency key settles it. HTTP answers 503.
     #[error("whether the event was stored is unknown: {0}")]
     OutcomeUnknown(String),
@@ -214,10 +219,10 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     /// Appends a batch, all or nothing. Cancelling the future leaves the outcome unknown.
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError>;
 
-    /// Deletes every event that bears this topic, as its first or as another: from now on no call finds one, not by its id either, and
-    /// the floor tells those who have missed them. It is as durable as an append. Idempotency keys keep their meaning: to send a
-    /// deleted batch again is still a repeat. Cancelling the future leaves the outcome unknown; deleting again settles it.
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError>;
+    /// Deletes every event that bears this topic, as its first or as another, and of which these grants cover all topics: from now on no call finds one,
+    /// not by its id either, and the floor tells those who have missed them. It is as durable as an append. Idempotency keys keep their
+    /// meaning: to send a deleted batch again is still a repeat. Cancelling the future leaves the outcome unknown; deleting again settles it.
+    async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError>;
 
     /// Reads accepted entries after a position of the current epoch, looking at about `bytes_max` bytes of the log (at least one entry), so that one
     /// call is bounded whatever the filter. A position beyond the end yields an empty page at the end of the log.
@@ -243,4 +248,10 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
 
     /// Whether the log accepts appends and answers reads: readiness probes ask this.
     async fn health(&self) -> Result<(), Unavailable>;
+
+    /// How often this process has read something in the log that no hub can have written, such as an event of a type that is reserved for notices. It is not
+    /// delivered. Only a log that others can write to has such things.
+    fn rejected_count(&self) -> u64 {
+        0
+    }
 }

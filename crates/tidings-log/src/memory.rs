@@ -128,10 +128,12 @@ impl Log for MemoryLog {
         Ok(appended)
     }
 
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
-        let deleted = self.ledger().delete(self.clock.now(), topic);
+    async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
+        let bearing = self.ledger().bearing(self.clock.now(), topic);
+        let (covered, kept) = bearing.covered(grants).await;
+        let deleted = self.ledger().delete(self.clock.now(), &covered);
         self.bell.send_replace(());
-        Ok(deleted)
+        Ok(Deleted { kept, ..deleted })
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {

@@ -20,6 +20,7 @@ mod deletion;
 pub(crate) mod disk;
 mod file;
 mod hiding;
+mod home;
 mod index;
 mod index_file;
 mod reading;
@@ -40,11 +41,10 @@ pub mod tools;
 mod writer;
 
 use std::{
-    convert::Infallible,
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering, mpsc},
-    thread::{self, JoinHandle},
+    sync::{Arc, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -102,7 +102,8 @@ pub struct SegmentSettings {
     pub keys_max: usize,
     /// Greatest age of an idempotency key. Default 10 minutes.
     pub keys_age_max: Duration,
-    /// Bytes after which a segment is full. Default: a sixteenth of `bytes_max`, but 1 to 64 MiB.
+    /// Bytes after which a segment is full, from [`SEGMENT_BYTES_MIN`](Self::SEGMENT_BYTES_MIN) to [`SEGMENT_BYTES_MAX`](Self::SEGMENT_BYTES_MAX). Default: a
+    /// sixteenth of `bytes_max`, but 1 to 64 MiB.
     pub segment_bytes: Option<u64>,
     /// Memory of the newest events, from which live delivery is served. Default 8 MiB.
     pub recent_bytes_max: usize,
@@ -137,6 +138,11 @@ impl OpenError {
 }
 
 impl SegmentSettings {
+    /// The smallest segment, in bytes: each is two files.
+    pub const SEGMENT_BYTES_MIN: u64 = 512;
+    /// The largest segment, in bytes. A place in it has 32 bits, and the last batches may go beyond it.
+    pub const SEGMENT_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+
     /// How floors and keys are bounded.
     fn limits(&self) -> MemoryLimits {
         MemoryLimits {
@@ -167,6 +173,12 @@ pub(crate) enum OpenFailure {
     InUse,
     #[error("there are {count} retention rules, and at most {} are possible", RetentionRule::COUNT_MAX)]
     TooManyRules { count: usize },
+    #[error(
+        "segment_bytes is {segment_bytes}, and {} to {} are possible",
+        SegmentSettings::SEGMENT_BYTES_MIN,
+        SegmentSettings::SEGMENT_BYTES_MAX
+    )]
+    SegmentBytes { segment_bytes: u64 },
     #[error("a later version of Tidings wrote it (format {version}); use that, or another directory")]
     Newer { version: u32 },
     #[error(transparent)]
@@ -175,7 +187,8 @@ pub(crate) enum OpenFailure {
 
 /// A log in a directory. Clones are handles to the same one.
 ///
-/// When the last handle is gone, what waits is written, the log is closed in order, and tails bring what was left and end.
+/// [`close`](Self::close) it before the process ends. Dropping the last handle without that waits for nothing: what was handed over is still written and the log closed in
+/// order, in the background; then tails end, and the directory is free.
 ///
 /// ```
 /// use tidings_log::{Batch, Clock, Filter, Log, Position, SegmentLog, SegmentSettings};
@@ -188,7 +201,7 @@ pub(crate) enum OpenFailure {
 /// let log = SegmentLog::open(directory, SegmentSettings::default(), Clock::system())?;
 /// let event = Validator::default().event(NewEvent::new("chat", "hello"))?;
 /// log.append(Batch { events: vec![event], key: None }).await?;
-/// drop(log);
+/// log.close().await;
 ///
 /// let log = SegmentLog::open(directory, SegmentSettings::default(), Clock::system())?;
 /// let page = log.read(Position::BEFORE_ALL, &Filter::everything_public(), 64 * 1024).await?;
@@ -202,21 +215,14 @@ pub struct SegmentLog(Arc<Handle>);
 /// What is held as long as a log is open.
 pub(crate) type Held = Box<dyn fmt::Debug + Send + Sync>;
 
-/// What all handles share. Dropping it closes the log.
+/// What all handles share. When it is dropped nobody can ask the writer for anything any more, and that closes the log.
 struct Handle {
     shared: Arc<Shared>,
-    /// `None` while it is being closed.
-    requests: Option<mpsc::Sender<Request>>,
+    requests: mpsc::Sender<Request>,
     places: Arc<Semaphore>,
     /// One deletion at a time: each counts what the others have left.
     deleting: tokio::sync::Mutex<()>,
     bell: watch::Receiver<()>,
-    writer: Option<JoinHandle<()>>,
-    /// Dropped when the log is closed.
-    closed: Option<mpsc::Sender<Infallible>>,
-    compactor: Option<JoinHandle<()>>,
-    /// The right to use the directory.
-    _held: Held,
 }
 
 impl SegmentLog {
@@ -227,6 +233,7 @@ impl SegmentLog {
                 io::ErrorKind::ResourceBusy => OpenFailure::InUse,
                 _ => OpenFailure::Io(error),
             })?;
+            disk.tighten(recover::is_of_a_log);
             Self::open_on(Arc::new(disk), Box::new(lock), settings, clock)
         };
         open().map_err(|reason| OpenError { directory: directory.to_owned(), reason })
@@ -241,32 +248,29 @@ impl SegmentLog {
         if settings.retention.len() > RetentionRule::COUNT_MAX {
             return Err(OpenFailure::TooManyRules { count: settings.retention.len() });
         }
+        let segment_bytes = settings.segment_bytes();
+        let possible = SegmentSettings::SEGMENT_BYTES_MIN..=SegmentSettings::SEGMENT_BYTES_MAX;
+        if !possible.contains(&segment_bytes) {
+            return Err(OpenFailure::SegmentBytes { segment_bytes });
+        }
         let places = Arc::new(Semaphore::new(settings.appends_waiting_max.clamp(1, Semaphore::MAX_PERMITS)));
         let (shared, writer) = recover::open(disk, settings, clock)?;
         let bell = writer.bell.subscribe();
         let (requests, receiver) = mpsc::channel();
-        let (closed, end) = mpsc::channel();
+        let (is_open, closed) = mpsc::channel();
         let compacted = Arc::clone(&shared);
-        let compactor = thread::Builder::new()
+        thread::Builder::new()
             .name("tidings-compact".into())
-            .spawn(move || compaction::run(&compacted, &end))?;
-        let writer = thread::Builder::new().name("tidings-log".into()).spawn(move || writer.run(receiver))?;
-        Ok(Self(Arc::new(Handle {
-            shared,
-            requests: Some(requests),
-            places,
-            deleting: tokio::sync::Mutex::default(),
-            bell,
-            writer: Some(writer),
-            closed: Some(closed),
-            compactor: Some(compactor),
-            _held: held,
-        })))
+            .spawn(move || compaction::run(&compacted, &closed))?;
+        thread::Builder::new()
+            .name("tidings-log".into())
+            .spawn(move || writer.run(receiver, (is_open, held)))?;
+        let deleting = tokio::sync::Mutex::default();
+        Ok(Self(Arc::new(Handle { shared, requests, places, deleting, bell })))
     }
 
-    /// Closes the log in order, whoever still holds a handle to it: writes what waits and makes sure of everything. From then on nothing is
-    /// appended, and tails bring what was left and end; what is there can still be read. Other processes may use the directory once the last
-    /// handle is gone, or this process.
+    /// Closes the log in order, whoever still holds a handle to it: writes what waits, makes sure of everything, and gives the directory free for others. From then on
+    /// nothing is appended, and tails bring what was left and end; what is there can be read as long as nobody else uses the directory.
     pub async fn close(&self) {
         let (closed, is_closed) = oneshot::channel();
         if self.0.request(Request::Close(closed)) {
@@ -326,18 +330,7 @@ fn patiently<T>(shared: &Shared, question: impl Fn(&Shared) -> io::Result<T>) ->
 
 impl Handle {
     fn request(&self, request: Request) -> bool {
-        self.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok())
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Relaxed);
-        (self.requests, self.closed) = (None, None);
-        for thread in [self.compactor.take(), self.writer.take()].into_iter().flatten() {
-            // If it panicked, the log was not closed in order, and the next to open it sees to that.
-            let _ = thread.join();
-        }
+        self.requests.send(request).is_ok()
     }
 }
 
@@ -360,16 +353,18 @@ impl Log for SegmentLog {
         answered.await.map_err(unknown)?
     }
 
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
+    async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
         let _turn = self.0.deleting.lock().await;
-        let (shared, topic) = (Arc::clone(&self.0.shared), topic.clone());
-        let looked = spawn_blocking(move || patiently(&shared, |shared| shared.taken_with(&topic))).await;
+        let (shared, topic, grants) = (Arc::clone(&self.0.shared), topic.clone(), grants.clone());
+        let look = move || patiently(&shared, |shared| shared.taken_with(&topic, &grants));
+        let looked = spawn_blocking(look).await;
         let unavailable = |error: String| AppendError::Unavailable(error);
         let taken = looked
             .map_err(|error| unavailable(error.to_string()))?
             .map_err(|error| unavailable(error.to_string()))?;
         if taken.count == 0 {
-            return Ok(Deleted { count: 0, serial: self.0.shared.state().hiding.deletions.serial });
+            let serial = self.0.shared.state().hiding.deletions.serial;
+            return Ok(Deleted { count: 0, kept: taken.kept, serial });
         }
         let (answer, answered) = oneshot::channel();
         if !self.0.request(Request::Delete(Delete { taken, answer })) {

@@ -1,6 +1,6 @@
 //! Where the server is, and which log on it is meant: `nats://user:password@host:4222/name?replicas=3`.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::Path, str::FromStr};
 
 use tidings_net::{InvalidUrl, Login, ServerUrl, Tls};
 
@@ -51,6 +51,11 @@ impl NatsAddress {
     /// The name of the log.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The files that hold secrets.
+    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        self.tls.iter().flat_map(|tls| &tls.own).map(|(_, key)| key.as_path())
     }
 }
 

@@ -3,7 +3,10 @@
 //! After each new connection, and whenever something does not fit, the stream is compared with the index before the next consumer begins behind what was
 //! read.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use async_nats::{
     Message as Delivered,
@@ -38,7 +41,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Follows the stream for ever.
 pub(crate) async fn follow(shared: Arc<Shared>) {
     let mut retry = RETRY;
-    let mut unreadable = Unreadable::default();
+    let mut unreadable = Unreadable { shared: Arc::clone(&shared), reported: None };
     loop {
         let generation = shared.link.connected().await;
         let began = Instant::now();
@@ -162,7 +165,7 @@ impl<'s> Reader<'s> {
             match Deletion::decode(&message.payload) {
                 Some(deletion) => {
                     state.index.note_missed(deletion.missed);
-                    let (count, left) = state.index.delete(&deletion.topic);
+                    let (count, left) = state.index.delete(&deletion.topic, deletion.spared.as_ref());
                     hidden.extend(left.iter().copied());
                     state.note_deletion(sequence, count, left);
                 }
@@ -198,19 +201,18 @@ impl<'s> Reader<'s> {
 }
 
 /// Messages in the stream that no hub wrote.
-#[derive(Default)]
 struct Unreadable {
-    count: u64,
+    shared: Arc<Shared>,
     reported: Option<Instant>,
 }
 
 impl Unreadable {
     fn note(&mut self, mark: Mark) {
-        self.count += 1;
+        let count = self.shared.rejected.fetch_add(1, Ordering::Relaxed) + 1;
         if self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_INTERVAL) {
             self.reported = Some(Instant::now());
             tracing::warn!(
-                count = self.count,
+                count,
                 newest = mark.sequence,
                 "messages in the stream are not from a hub and are passed over"
             );

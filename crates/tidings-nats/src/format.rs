@@ -9,8 +9,11 @@
 //! A **deletion** is one, too, and says which topic was deleted, and who missed what by it:
 //!
 //! ```text
-//! version 1 · topic · number of audiences · for each: flags · number of topics · topics · number of the newest event
+//! version 1 · topic · number of audiences · for each: flags · number of topics · topics · number of the newest event ·
+//! (number of the newest event that it may take · number of topics · topics whose events stay)?
 //! ```
+//!
+//! The last part is there if whoever deleted had no right to some topics.
 //!
 //! Beside the stream stand the **audiences** of what was read, so that a hub that starts later knows whom retention has taken something from:
 //!
@@ -74,6 +77,23 @@ pub(crate) struct Deletion {
     pub(crate) topic: Topic,
     /// Who missed what: the newest hidden event of each audience. Not all of them if there were too many.
     pub(crate) missed: Vec<(Audience, u64)>,
+    /// What it spares; `None` if it takes everything before it.
+    pub(crate) spared: Option<Spared>,
+}
+
+/// What a deletion does not take, although it bears the topic. Every hub takes the same for it, whatever the grants of whoever deleted were.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Spared {
+    /// Events after this one: nobody has looked at their topics.
+    pub(crate) after: u64,
+    /// Events with one of these topics. Sorted.
+    pub(crate) topics: Vec<Topic>,
+}
+
+impl Spared {
+    pub(crate) fn spares(&self, number: u64, topics: &[Topic]) -> bool {
+        number > self.after || topics.iter().any(|topic| self.topics.binary_search(topic).is_ok())
+    }
 }
 
 impl Deletion {
@@ -85,6 +105,10 @@ impl Deletion {
         for (audience, newest) in &self.missed {
             writer.audience(audience);
             writer.number(*newest);
+        }
+        if let Some(spared) = &self.spared {
+            writer.number(spared.after);
+            writer.topics(&spared.topics);
         }
         writer.0.into()
     }
@@ -98,7 +122,14 @@ impl Deletion {
         let topic = Topic::from_stored(reader.text()?)?;
         let missed = (0..reader.count()?).map(|_| Some((reader.audience()?, reader.number()?)));
         let missed = missed.collect::<Option<_>>()?;
-        reader.0.is_empty().then_some(Self { topic, missed })
+        let spared = if reader.0.is_empty() {
+            None
+        } else {
+            let (after, mut topics) = (reader.number()?, reader.topics()?);
+            topics.sort_unstable();
+            Some(Spared { after, topics })
+        };
+        reader.0.is_empty().then_some(Self { topic, missed, spared })
     }
 }
 
@@ -152,8 +183,12 @@ struct Writer(Vec<u8>);
 impl Writer {
     fn audience(&mut self, audience: &Audience) {
         self.0.push(if audience.private { PRIVATE } else { 0 });
-        self.number(audience.topics.len() as u64);
-        for topic in &audience.topics {
+        self.topics(&audience.topics);
+    }
+
+    fn topics(&mut self, topics: &[Topic]) {
+        self.number(topics.len() as u64);
+        for topic in topics {
             self.text(topic.as_str());
         }
     }
@@ -243,8 +278,11 @@ impl<'a> Reader<'a> {
 
     fn audience(&mut self) -> Option<Audience> {
         let private = self.byte()? & PRIVATE != 0;
-        let topics = self.texts()?.into_iter().map(Topic::from_stored).collect::<Option<_>>()?;
-        Some(Audience { topics, private })
+        Some(Audience { topics: self.topics()?, private })
+    }
+
+    fn topics(&mut self) -> Option<Vec<Topic>> {
+        self.texts()?.into_iter().map(Topic::from_stored).collect()
     }
 
     fn event(&mut self) -> Option<StoredEvent<'a>> {
@@ -314,12 +352,16 @@ mod tests {
     #[test]
     fn a_deletion_comes_back_as_it_was() {
         let audience = |private| Audience { topics: vec![topic("a"), topic("b")], private };
-        let deletion =
-            Deletion { topic: topic("ä"), missed: vec![(audience(true), 1 << 40), (audience(false), 7)] };
-        let bytes = deletion.encode();
-        assert_eq!(Deletion::decode(&bytes), Some(deletion));
-        for length in 0..bytes.len() {
-            assert_eq!(Deletion::decode(&bytes[..length]), None, "cut at {length}");
+        let missed = vec![(audience(true), 1 << 40), (audience(false), 7)];
+        let whole = Deletion { topic: topic("ä"), missed, spared: None };
+        let spared = Some(Spared { after: 1 << 40, topics: vec![topic("b"), topic("c")] });
+        let partial = Deletion { spared, ..whole.clone() };
+        for deletion in [&whole, &partial] {
+            let bytes = deletion.encode();
+            assert_eq!(Deletion::decode(&bytes).as_ref(), Some(deletion));
+            for length in (0..bytes.len()).filter(|length| *length != whole.encode().len()) {
+                assert_eq!(Deletion::decode(&bytes[..length]), None, "cut at {length}");
+            }
         }
     }
 

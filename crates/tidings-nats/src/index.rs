@@ -18,7 +18,10 @@ use tidings_log::{
     parts::{Audience, Floors, position},
 };
 
-use crate::{format::BATCH_EVENTS_MAX, settings::NatsSettings};
+use crate::{
+    format::{BATCH_EVENTS_MAX, Spared},
+    settings::NatsSettings,
+};
 
 use self::audiences::Span;
 pub(crate) use self::{
@@ -251,15 +254,23 @@ impl Index {
         }
     }
 
-    /// Hides every event of a topic that was read before. Who missed what, how many they are, and which messages have nothing left to show.
-    pub(crate) fn delete(&mut self, topic: &Topic) -> (u64, Vec<Hidden>) {
-        let numbers = self.topics.get(topic).cloned().unwrap_or_default();
+    /// Hides every event of a topic that was read before and is not spared. How many they are, and which messages have nothing left to show.
+    pub(crate) fn delete(&mut self, topic: &Topic, spared: Option<&Spared>) -> (u64, Vec<Hidden>) {
+        let is_spared = |number, topics: &[Topic]| spared.is_some_and(|spared| spared.spares(number, topics));
+        let mut numbers = self.topics.get(topic).cloned().unwrap_or_default();
+        numbers.retain(|number| {
+            self.record(*number).is_some_and(|record| !is_spared(*number, &record.audience.topics))
+        });
         for number in &numbers {
             self.hide(*number);
         }
         if !numbers.is_empty() {
             self.deletions += 1;
-            self.recent.retain(|entry| !entry.event.topics.contains(topic));
+            self.recent.retain(|entry| {
+                let topics = &entry.event.topics;
+                !topics.contains(topic)
+                    || is_spared(tidings_log::parts::number(entry.cursor.position), topics)
+            });
             self.recent_bytes = self.recent.iter().map(|entry| entry.memory_bytes()).sum();
         }
         let mut sequences: Vec<_> = numbers.iter().map(|number| sequence_of(*number)).collect();

@@ -1,6 +1,12 @@
 //! The log: appends go to the stream, answers come from the index, and old events are fetched.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use async_nats::{
     HeaderMap,
@@ -10,7 +16,7 @@ use async_trait::async_trait;
 use tidings_log::{
     AppendError, Appended, Batch, Bounds, Cursor, Deleted, EventId, Filter, Grants, Log, Page, Position,
     Tail, Topic, Unavailable,
-    parts::{Plan, just_before, number, position},
+    parts::{Audience, Plan, just_before, number, position},
 };
 use tokio::{
     task::{JoinHandle, coop::consume_budget},
@@ -21,7 +27,7 @@ use crate::{
     eraser,
     fetch::{Found, fetch},
     follower,
-    format::{BATCH_EVENTS_MAX, Deletion, encode_batch},
+    format::{BATCH_EVENTS_MAX, Deletion, Spared, encode_batch},
     history::{self, deletions_subject, events_subject},
     index::{Candidate, Hidden, STORED_BYTES, number_of},
     link::{Link, NotStored, Stored},
@@ -38,6 +44,9 @@ const READS_MAX: usize = 16;
 const LOOKED_BACK_MAX: usize = 1 << 16;
 /// Most audiences that a deletion tells of hubs that start later. Of the others they know only that something may have been missed.
 const DELETION_AUDIENCES_MAX: usize = 1_000;
+/// Most topics of events that a deletion spares, and most bytes of them: it has to fit into a message.
+const SPARED_TOPICS_MAX: usize = 10_000;
+const SPARED_BYTES_MAX: usize = 256 << 10;
 /// A message that was stored and came back so recently shows that the log works: no probe is needed.
 const PROOF_TIME: Duration = Duration::from_secs(2);
 /// The key of the probe in the bucket.
@@ -203,19 +212,19 @@ impl Log for NatsLog {
         Ok(Appended::New { ids, last: cursor(batch.events.len() - 1) })
     }
 
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
+    async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
         let shared = self.shared();
         shared.catch_up().await.map_err(|Unavailable(why)| AppendError::Unavailable(why))?;
-        let missed = {
+        let (bearing, newest) = {
             let mut state = shared.state();
             state.index.expire(shared.clock.now());
-            match state.index.would_miss(topic, DELETION_AUDIENCES_MAX) {
-                Some(missed) => missed,
-                None => return Ok(Deleted { count: 0, serial: state.index.deletions() }),
-            }
+            state.index.bearing(topic)
         };
-        let payload = Deletion { topic: topic.clone(), missed }.encode();
-        let stored = self.store(deletions_subject(shared.link.name()), None, payload).await?;
+        let (deletion, kept) = deletion_of(topic, bearing, newest, grants).await?;
+        if deletion.missed.is_empty() {
+            return Ok(Deleted { count: 0, kept, serial: shared.state().index.deletions() });
+        }
+        let stored = self.store(deletions_subject(shared.link.name()), None, deletion.encode()).await?;
         if !shared.has_read(stored.sequence).await {
             return Err(AppendError::OutcomeUnknown(
                 "the deletion is stored, but was not read back in time".to_owned(),
@@ -223,7 +232,7 @@ impl Log for NatsLog {
         }
         let (count, hidden) = shared.deletion(stored.sequence);
         eraser::erase(shared, hidden);
-        Ok(Deleted { count, serial: shared.state().index.deletions() })
+        Ok(Deleted { count, kept, serial: shared.state().index.deletions() })
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
@@ -390,6 +399,46 @@ impl Log for NatsLog {
         shared.state().returned = Some(Instant::now());
         Ok(())
     }
+
+    fn rejected_count(&self) -> u64 {
+        self.shared().rejected.load(Ordering::Relaxed)
+    }
+}
+
+/// A deletion of the events with these audiences, as far as the grants cover them, and how many it spares.
+async fn deletion_of(
+    topic: &Topic,
+    mut bearing: Vec<(Arc<Audience>, u64, u64)>,
+    newest: u64,
+    grants: &Grants,
+) -> Result<(Deletion, u64), AppendError> {
+    let (mut missed, mut kept, mut topics) = (Vec::new(), 0, BTreeSet::new());
+    bearing.sort_unstable_by_key(|(_, _, newest)| Reverse(*newest));
+    for (audience, count, newest) in bearing {
+        consume_budget().await;
+        match audience.topics.iter().find(|topic| !grants.covers(topic)) {
+            None if missed.len() < DELETION_AUDIENCES_MAX => {
+                missed.push((Audience::clone(&audience), newest));
+            }
+            None => {}
+            Some(uncovered) => {
+                kept += count;
+                if !audience.topics.iter().any(|topic| topics.contains(topic)) {
+                    topics.insert(uncovered.clone());
+                }
+            }
+        }
+    }
+    let bytes: usize = topics.iter().map(|topic: &Topic| topic.as_str().len()).sum();
+    if topics.len() > SPARED_TOPICS_MAX || bytes > SPARED_BYTES_MAX {
+        return Err(AppendError::Full(format!(
+            "{} topics that the key does not cover share events with this one, and a deletion can spare {SPARED_TOPICS_MAX} or {SPARED_BYTES_MAX} bytes of \
+             them; delete with a key that covers them",
+            topics.len()
+        )));
+    }
+    let spared = (!grants.is_all()).then(|| Spared { after: newest, topics: topics.into_iter().collect() });
+    Ok((Deletion { topic: topic.clone(), missed, spared }, kept))
 }
 
 impl Shared {

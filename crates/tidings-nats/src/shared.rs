@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) doubts: Notify,
     /// The last question of how far the stream reaches, shared by all who asked it at the same time.
     reach: tokio::sync::Mutex<Option<(Instant, u64)>>,
+    /// How many messages of the stream were read that are not from a hub.
+    pub(crate) rejected: AtomicU64,
     /// Which server led the stream when it was last asked for, and since when it is known to.
     leader: Mutex<Option<(String, Instant)>>,
 }
@@ -97,6 +99,7 @@ impl Shared {
             bell: watch::Sender::new(()),
             doubts: Notify::new(),
             reach: tokio::sync::Mutex::default(),
+            rejected: AtomicU64::new(0),
             leader: Mutex::default(),
         }
     }

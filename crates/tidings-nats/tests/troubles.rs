@@ -268,7 +268,7 @@ async fn a_hub_that_starts_later_finds_everything() {
         let event = Validator::default().event(NewEvent::new(name, id).id(id)).unwrap();
         first.append(Batch { events: vec![event], key: None }).await.unwrap();
     }
-    first.delete(&topic("a")).await.unwrap();
+    first.delete(&topic("a"), &Grants::all()).await.unwrap();
     append(&first, "again").await;
     // The bytes of what was deleted have left the stream before it comes.
     eventually("they have left", async || !holds(&server.store(), b"deleted")).await;
@@ -426,14 +426,22 @@ async fn a_message_that_no_hub_wrote_holds_nobody_up() {
     let log = open(&address).await;
     append(&log, "before").await;
     let mut stranger = std::net::TcpStream::connect(server.url().trim_start_matches("nats://")).unwrap();
-    let said =
-        format!("CONNECT {{\"verbose\":false}}\r\nPUB {}.events 4\r\nrant\r\nPING\r\n", address.name());
-    std::io::Write::write_all(&mut stranger, said.as_bytes()).unwrap();
+    let subject = format!("{}.events", address.name());
+    // A batch of one event of the topic "a" and the type "tidings", with the data "forged".
+    let forged = b"\x01\x01\x04\x01\x01a\x07tidings\x06forged";
+    let mut said = format!("CONNECT {{\"verbose\":false}}\r\nPUB {subject} 4\r\nrant\r\n").into_bytes();
+    said.extend(format!("PUB {subject} {}\r\n", forged.len()).into_bytes());
+    said.extend(forged);
+    said.extend(b"\r\nPING\r\n");
+    std::io::Write::write_all(&mut stranger, &said).unwrap();
     let heard = std::io::BufRead::lines(std::io::BufReader::new(&stranger)).map_while(Result::ok);
     assert!(heard.take(10).any(|line| line == "PONG"), "the server has taken it");
     append(&log, "after").await;
-    assert_eq!(texts(&log).await, ["before", "after"]);
-    assert_eq!(texts(&open(&address).await).await, ["before", "after"]);
+    let other = open(&address).await;
+    for log in [log, other] {
+        assert_eq!(texts(&log).await, ["before", "after"]);
+        assert_eq!(log.rejected_count(), 2);
+    }
 }
 
 /// What docs/scaling-out.md says that a user has to be allowed.
@@ -450,7 +458,7 @@ async fn a_user_with_the_permissions_of_the_documentation_can_do_everything() {
     let nats = connect(&address, NatsSettings { recent_bytes_max: 0, ..NatsSettings::default() }).await;
     let (log, cluster) = (nats.log().await.unwrap(), nats.cluster().await.unwrap());
     append(&log, "deleted").await;
-    log.delete(&topic("a")).await.unwrap();
+    log.delete(&topic("a"), &Grants::all()).await.unwrap();
     append(&log, "kept").await;
     eventually("it is erased", async || !holds(&server.store(), b"deleted")).await;
     assert_eq!(texts(&log).await, ["kept"]);

@@ -33,17 +33,21 @@ mod replicas;
 mod scripts;
 mod tail;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tidings_log::{
     AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EventId, Filter, Grants, Log,
     MemoryLimits, Page, Position, Tail, Topic, Unavailable, parts::position,
 };
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, coop::consume_budget};
 
 use self::{
-    entry::{place, place_of, written},
+    entry::{audience, place, place_of, written},
     epochs::fresh,
     keeper::{Newest, Shared},
     link::Trouble,
@@ -149,8 +153,8 @@ impl Log for RedisLog {
         }
     }
 
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
-        self.0.shared.delete(topic).await
+    async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
+        self.0.shared.delete(topic, grants).await
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
@@ -188,6 +192,10 @@ impl Log for RedisLog {
 
     async fn health(&self) -> Result<(), Unavailable> {
         self.0.shared.health()
+    }
+
+    fn rejected_count(&self) -> u64 {
+        self.0.shared.rejected.load(Ordering::Relaxed)
     }
 }
 
@@ -239,27 +247,50 @@ impl Shared {
         Appended::New { ids, last: Cursor { epoch, position: position(last) } }
     }
 
-    /// In stretches of bounded size, so that Redis answers others in between. Each counts as a deletion of its own: whatever was copied before the last
-    /// of them is given up.
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
-        let mut deleted = Deleted { count: 0, serial: 0 };
+    /// In stretches of bounded size, so that Redis answers others in between: the events of each are found, judged here, and deleted. Each stretch counts as a deletion of its
+    /// own: whatever was copied before the last of them is given up.
+    async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
+        let mut deleted = Deleted { count: 0, kept: 0, serial: 0 };
         let (mut after, mut through) = (place(0), String::new());
         loop {
-            let arguments = [topic.as_str(), &after, &through];
-            let answer = self.call(Script::Delete, &arguments).await.map_err(|trouble| {
+            let next = self.delete_stretch(topic, grants, [&after, &through], &mut deleted).await;
+            (after, through) = next.map_err(|trouble| {
                 if deleted.count == 0 { trouble.of_append() } else { trouble.of_repeated_append() }
             })?;
-            let read = || -> Result<_, Trouble> {
-                Ok((answer.number(0)?, answer.number(1)?, answer.text(2)?, answer.text(3)?))
-            };
-            let (count, serial, next, end) = read().map_err(Trouble::of_repeated_append)?;
-            deleted.count += count;
-            deleted.serial = serial;
-            if next.is_empty() {
+            if after.is_empty() {
                 return Ok(deleted);
             }
-            (after, through) = (next, end);
         }
+    }
+
+    /// Says where the next stretch begins, or nothing, and where the last one ends.
+    async fn delete_stretch(
+        &self,
+        topic: &Topic,
+        grants: &Grants,
+        [after, through]: [&str; 2],
+        deleted: &mut Deleted,
+    ) -> Result<(String, String), Trouble> {
+        let found = self.call(Script::Find, &[topic.as_str(), after, through]).await?;
+        let next = (found.text(1)?, found.text(2)?);
+        deleted.serial = found.number(0)?;
+        let mut doomed = Vec::new();
+        for (topics, found) in found.pairs(3)? {
+            consume_budget().await;
+            let is_covered = || audience(&topics).is_some_and(|audience| grants.cover_all(&audience.topics));
+            if grants.is_all() || is_covered() {
+                doomed.extend([topics.into_owned(), place(found)]);
+            } else {
+                deleted.kept += 1;
+            }
+        }
+        if !doomed.is_empty() {
+            let doomed: Vec<_> = doomed.iter().map(String::as_str).collect();
+            let answer = self.call(Script::Delete, &doomed).await?;
+            deleted.count += answer.number(0)?;
+            deleted.serial = answer.number(1)?;
+        }
+        Ok(next)
     }
 }
 

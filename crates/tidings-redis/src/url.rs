@@ -20,7 +20,11 @@
 //! All other parameters are for whoever was given the URL (the log, the bridge), who
 //! [takes](Parameters::take) what it knows, and [refuses](Parameters::refuse_the_rest) the rest.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use percent_encoding::percent_decode_str;
 use tidings_net::{Address, InvalidUrl, Login, Parameters, ServerUrl, Tls};
@@ -67,6 +71,13 @@ pub enum Servers {
 /// The port of a server, and that of a Sentinel.
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
+
+impl RedisUrl {
+    /// The files that hold secrets.
+    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        self.tls.iter().flat_map(|tls| &tls.own).map(|(_, key)| key.as_path())
+    }
+}
 
 impl FromStr for RedisUrl {
     type Err = InvalidUrl;

@@ -153,7 +153,7 @@ async fn a_user_with_the_documented_permissions_can_do_everything() {
         log.append(Batch { events: vec![event()], key }).await.unwrap();
     }
     assert!(!matches!(support::next(&mut tail).await, TailItem::NewEpoch(_)));
-    assert_eq!(log.delete(&event().topics[0]).await.unwrap().count, 1);
+    assert_eq!(log.delete(&event().topics[0], &tidings_log::Grants::all()).await.unwrap().count, 1);
     assert_eq!(support::texts(&log).await, [""; 0]);
 
     let cluster = RedisCluster::open(&settings).await.unwrap();

@@ -1,4 +1,4 @@
-//! Three real hubs on one Redis: publishers at all of them, subscribers who wander between them, while Redis or the hubs go away and come back.
+//! Three real hubs on one Redis: publishers at all of them, subscribers who run_failover between them, while Redis or the hubs go away and come back.
 //!
 //! `TIDINGS_OUTAGES=20` makes it long. The hubs are the built binary: `cargo build -p tidings-cli`.
 //!
@@ -6,7 +6,7 @@
 
 use tidings_testkit::{
     Hub, RedisSentinels, RedisServer,
-    wandering::{Losses, outages, wander},
+    failover::{Losses, outages, run_failover},
 };
 
 const HUBS: usize = 3;
@@ -23,10 +23,10 @@ async fn survive(
         hubs.push(Hub::serve(&["--store", store]).await.unwrap());
     }
     let addresses: Vec<_> = hubs.iter().map(Hub::address).collect();
-    let wandered =
-        wander(&addresses, outages(OUTAGES), losses, async |round, _| outage(&mut hubs, round).await);
-    let wandered = wandered.await.unwrap();
-    println!("{wandered:?}");
+    let outcome =
+        run_failover(&addresses, outages(OUTAGES), losses, async |round, _| outage(&mut hubs, round).await);
+    let outcome = outcome.await.unwrap();
+    println!("{outcome:?}");
     for hub in &mut hubs {
         assert!(hub.stop().await.unwrap().success());
     }
@@ -47,7 +47,7 @@ async fn nothing_is_lost_while_a_durable_redis_is_stopped_and_started() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_forgets_everything_is_told_to_every_subscriber() {
+async fn a_redis_that_forgets_everything_is_reported_to_every_subscriber() {
     let mut server = RedisServer::start().await.unwrap();
     survive(&server.url(), Losses::Certain, async |_, round| {
         if round % 2 == 0 {
@@ -72,9 +72,9 @@ async fn nothing_is_lost_while_hubs_are_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_through_failovers_or_a_gap_is_told() {
+async fn nothing_is_lost_through_failovers_or_a_gap_is_reported() {
     let mut servers = RedisSentinels::start().await.unwrap();
-    // What was heard before the replica had it may be lost with the master, although nothing that was acknowledged is.
+    // What was received before the replica had it may be lost with the master, although nothing that was acknowledged is.
     let store = format!("{}?wait=1", servers.url());
     survive(&store, Losses::Possible, async |_, _| servers.fail_over().await).await;
 }

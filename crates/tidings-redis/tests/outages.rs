@@ -245,7 +245,10 @@ async fn a_restart_after_retention_and_deletion_begins_no_epoch() {
         proxy.pause();
         if is_deleted {
             // It may not know yet that the server has been restarted; to delete again does no harm.
-            until("the other node has deleted", async || other.delete(&event_topic()).await.is_ok()).await;
+            until("the other node has deleted", async || {
+                other.delete(&event_topic(), &tidings_log::Grants::all()).await.is_ok()
+            })
+            .await;
         } else {
             append(&other, "pushes it out").await;
         }

@@ -87,7 +87,7 @@ pub(crate) fn cover_events(access: &Access, events: &[Event]) -> Result<(), Auth
     events.iter().flat_map(|event| &event.topics).try_for_each(|topic| cover_topic(access, topic))
 }
 
-/// Whoever may publish to a topic may also delete it.
+/// Whoever may publish to a topic may also delete events on it, if that covers all of their topics.
 pub(crate) fn cover_topic(access: &Access, topic: &Topic) -> Result<(), AuthError> {
     if access.publish.covers(topic) { Ok(()) } else { Err(insufficient_scope("publish", topic)) }
 }

@@ -152,6 +152,12 @@ impl Collector for Figures {
             "Events that were published through this process",
             stats.published,
         )?;
+        counter(
+            &mut encoder,
+            "stored_events_rejected",
+            "Times that something was read in the store that no hub can have written, and was not delivered",
+            stats.rejected,
+        )?;
         let Some(connections) = &self.connections else { return Ok(()) };
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         gauge(&mut encoder, "connections_open", "Connections that are open", read(&connections.open))?;

@@ -122,6 +122,11 @@ impl Problem {
                  repeated without that risk.",
             )
             .caused_by(cause),
+            PublishError::Displaced(what) => {
+                Self::new(unavailable, "log", format!("Nothing was published: {what}."))
+                    .caused_by(what)
+                    .retry_after(OUTAGE_SECS)
+            }
             other => Self::new(
                 unavailable,
                 "log",
@@ -149,6 +154,11 @@ impl Problem {
             )
             .caused_by(cause)
             .retry_after(MOMENT_SECS),
+            PublishError::Displaced(what) => {
+                Self::new(unavailable, "log", format!("Nothing was deleted: {what}."))
+                    .caused_by(what)
+                    .retry_after(OUTAGE_SECS)
+            }
             other => Self::new(
                 unavailable,
                 "log",

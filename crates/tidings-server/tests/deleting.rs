@@ -72,6 +72,27 @@ async fn whoever_may_publish_to_a_topic_may_delete_it_and_nobody_else() {
     }
 }
 
+/// A key for one topic deleted events that also bore topics which it did not cover, private ones among them, from the histories of all.
+#[tokio::test]
+async fn deleting_an_event_needs_the_permission_for_all_of_its_topics() {
+    let face = with_keys().await;
+    for (topics, data, private) in
+        [(r#""chat""#, "1", false), (r#""orders","chat""#, "2", false), (r#""chat","orders""#, "3", true)]
+    {
+        let event = format!(r#"{{"topics":[{topics}],"data":"{data}","private":{private}}}"#);
+        face.post("/topics", event).bearer(KEY).answer().await.ok();
+    }
+    for expected in [r#"{"deleted":1,"kept":2}"#, r#"{"deleted":0,"kept":2}"#] {
+        let answer = delete(&face, "/topics/chat").bearer(CHAT_KEY).answer().await;
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, expected));
+    }
+    assert_eq!(history(&face, "chat").await, ["2"]);
+    assert_eq!(history(&face, "orders").await, ["2"]);
+    let answer = delete(&face, "/topics/chat").bearer(&token(&["chat", "orders"], &[])).answer().await;
+    assert_eq!(answer.status, 204);
+    assert_eq!(history(&face, "orders").await, [""; 0]);
+}
+
 #[tokio::test]
 async fn without_keys_a_foreign_page_deletes_nothing() {
     let face = keyless().await;

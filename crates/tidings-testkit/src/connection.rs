@@ -151,7 +151,7 @@ impl Connection {
         Ok(self.stream.shutdown().await?)
     }
 
-    /// Ends the connection with a reset instead of a farewell.
+    /// Ends the connection with a reset instead of a closing frame.
     pub fn reset(self) -> anyhow::Result<()> {
         Ok(reset_on_drop(&self.stream)?)
     }

@@ -184,7 +184,7 @@ impl Hub {
         kill_process(pid, signal).context("cannot signal the hub")
     }
 
-    /// Waits until the hub has ended by itself, with its predecessors. The status is that of the process that was started first: nobody is told
+    /// Waits until the hub has ended by itself, with its predecessors. The status is that of the process that was started first: no process is notified
     /// that of another's child.
     pub async fn stopped(&mut self) -> anyhow::Result<ExitStatus> {
         let mut running = self.running.take().context("this hub is not running")?;

@@ -2,12 +2,12 @@
 //!
 //! - [`Hub`] runs the built binary behind a listening socket that the test holds, so that a hub can be killed
 //!   and started again without one refused connection.
-//! - [`Connection`] is a bare HTTP/1.1 connection: it sends whatever bytes it is told to, and shows the answer
-//!   chunk by chunk, so that a clean end and a cut can be told apart.
+//! - [`Connection`] is a bare HTTP/1.1 connection: it sends exactly the given bytes, and shows the answer
+//!   chunk by chunk, so that a clean end and a cut can be distinguished.
 //! - [`EventStream`] collects the events of one subscription.
 //! - [`NatsServer`] is a real nats-server with JetStream, which can be stopped, killed and started again with what it stored; [`NatsNodes`] are
 //!   three of them in a cluster.
-//! - [`wandering`] is what several hubs on one store have to withstand.
+//! - [`failover`] is what several hubs on one store have to withstand.
 //! - [`FaultProxy`] stands between the two and stalls or cuts what passes.
 //! - [`RedisServer`] is a real Redis server that can be stopped, killed, frozen and started again on its port; [`RedisSentinels`] are a
 //!   master and its replica under three Sentinels, [`RedisNodes`] a Redis Cluster.
@@ -18,12 +18,12 @@
 mod certificate;
 mod connection;
 mod event_stream;
+pub mod failover;
 mod hub;
 mod nats;
 mod port;
 mod proxy;
 mod redis;
-pub mod wandering;
 
 use std::time::Duration;
 

@@ -22,7 +22,7 @@ use crate::port::Port;
 pub use cluster::RedisNodes;
 pub use sentinel::RedisSentinels;
 
-/// What every server is told first; whatever a test says comes later and counts. Nothing is written to disk by itself.
+/// The configuration that every server begins with; lines of a test come later and win. Nothing is written to disk by itself.
 const DEFAULTS: &str = "save \"\"\nappendonly no\n";
 
 /// How long to wait before something is looked at again.
@@ -85,7 +85,7 @@ impl RedisServer {
         Self::not_started_bare(&[&[DEFAULTS], lines].concat())
     }
 
-    /// One that is told nothing but where it is.
+    /// One that is configured with nothing but its address.
     fn not_started_bare(lines: &[&str]) -> anyhow::Result<Self> {
         let port = Port::reserve()?;
         let folder = tempfile::tempdir().context("no folder for a Redis server")?;

@@ -29,7 +29,7 @@ async fn answering(body: &'static str) -> (SocketAddr, tokio::task::JoinHandle<T
 }
 
 #[tokio::test]
-async fn a_clean_end_is_told_from_a_cut() {
+async fn a_clean_end_differs_from_a_cut() {
     let (address, served) = answering("f\r\nid: 1\ndata: 1\n\n\r\n0\r\n\r\n").await;
     let mut clean = EventStream::open(address, "/stream").await.unwrap();
     assert_eq!(clean.next().await.unwrap().last_event_id, "1");

@@ -2,7 +2,7 @@
 
 use crate::{
     ConnectionId, Event, EventId, EventType, Topic,
-    validate::{Field, bounded_retry_millis, check_characters},
+    validate::{Field, RESERVED_TYPES, bounded_retry_millis, check_characters},
 };
 
 /// An event as a log writes it down: the texts of an [`Event`], borrowed from it or from what was read.
@@ -40,8 +40,8 @@ impl<'a> StoredEvent<'a> {
         }
     }
 
-    /// The event that was written down. `None` if it cannot have been one: nothing that could break the wire comes out of a store, whoever
-    /// wrote into it. What depends on how a hub is configured (its limits, the topics that it reserves) was checked when the event was
+    /// The event that was written down. `None` if it cannot have been one: nothing that could break the wire, or pass for a notice of the hub, comes
+    /// out of a store, whoever wrote into it. What depends on how a hub is configured (its limits, the topics that it reserves) was checked when the event was
     /// published, and is not asked again.
     pub fn restore(self) -> Option<Event> {
         let topics: Vec<_> = self.topics.into_iter().map(topic).collect::<Option<_>>()?;
@@ -82,7 +82,7 @@ fn event_id(text: &str) -> Option<EventId> {
 }
 
 fn event_type(text: &str) -> Option<EventType> {
-    let named = !text.is_empty() && text != "message";
+    let named = !text.is_empty() && text != "message" && !RESERVED_TYPES.contains(&text);
     (named && check_characters(Field::Type, text).is_ok()).then(|| EventType::new_unchecked(text))
 }
 
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_breaks_the_wire_comes_out_of_a_store() {
+    fn nothing_that_breaks_the_wire_or_passes_for_a_notice_comes_out_of_a_store() {
         let event = full();
         let good = StoredEvent::of(&event);
         for bad in [
@@ -131,6 +131,8 @@ mod tests {
             StoredEvent { id: Some("1\ndata: forged"), ..good.clone() },
             StoredEvent { id: Some("#1.1"), ..good.clone() },
             StoredEvent { event_type: Some("a\rb"), ..good.clone() },
+            StoredEvent { event_type: Some("tidings"), ..good.clone() },
+            StoredEvent { event_type: Some("mercure"), ..good.clone() },
         ] {
             assert_eq!(bad.clone().restore(), None, "{bad:?}");
         }

@@ -27,6 +27,9 @@ pub struct Validator {
     pub matchers_max: usize,
 }
 
+/// The types of notices: no event has them.
+pub(crate) const RESERVED_TYPES: [&str; 2] = ["tidings", "mercure"];
+
 impl Default for Validator {
     /// A validator for a hub whose public URL nobody configured.
     fn default() -> Self {
@@ -205,7 +208,7 @@ impl Validator {
         if text.is_empty() || text == "message" {
             return Ok(None);
         }
-        if text == "tidings" || text == "mercure" {
+        if RESERVED_TYPES.contains(&text) {
             return Err(Invalid::new(
                 Field::Type,
                 text,

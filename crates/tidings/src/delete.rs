@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use tidings_topic::Topic;
+use tidings_topic::{Grants, Topic};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{PublishError, hub::Hub};
@@ -20,18 +20,33 @@ impl Hub {
     /// Deletes every event that bears this topic, as its first or as another, and returns how many there were. Nobody receives them any more,
     /// by no path and no id; whoever has not received them yet is told of a gap. Events that are published afterwards are not affected.
     pub async fn delete(&self, topic: &Topic) -> Result<u64, PublishError> {
+        Ok(self.delete_covered(topic, &Grants::all()).await?.deleted)
+    }
+
+    /// The same for those events of which these grants cover every topic. The others stay.
+    pub async fn delete_covered(&self, topic: &Topic, grants: &Grants) -> Result<Deletion, PublishError> {
         let shared = &self.shared;
         if shared.is_closed() {
             return Err(PublishError::Unavailable("the hub is shutting down".to_owned()));
         }
-        let deleted = shared.log.delete(topic).await?;
+        let deleted = shared.log.delete(topic, grants).await?;
         if deleted.count > 0 && timeout(CACHES_WAIT, shared.deletions.reach(deleted.serial)).await.is_err() {
             tracing::warn!(
                 "the fan-out has not heard of a deletion yet; newcomers may still be given what was deleted"
             );
         }
-        Ok(deleted.count)
+        Ok(Deletion { deleted: deleted.count, kept: deleted.kept })
     }
+}
+
+/// What a deletion did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Deletion {
+    /// How many events it deleted.
+    pub deleted: u64,
+    /// How many events of the topic stay, because they also bear a topic that the grants do not cover.
+    pub kept: u64,
 }
 
 /// Up to which deletion the caches of this hub hold nothing that was deleted.

@@ -143,7 +143,7 @@ impl HubBuilder {
     /// within a second or so, and of those of a hub that died after fifteen seconds at most. Of each first that it comes and then that it goes, once. While the cluster is away nothing
     /// is told, and afterwards what has become of everybody.
     ///
-    /// With a hook a hub also keeps a [roster](Hub::roster), which takes some 250 bytes for each subscriber of this hub, and less for those of others.
+    /// With a hook a hub also keeps a [presence list](Hub::presence_list), which takes some 250 bytes for each subscriber of this hub, and less for those of others.
     #[must_use]
     pub fn on_presence(mut self, hook: impl Fn(&Presence) + Send + Sync + 'static) -> Self {
         self.presence = Some(Arc::new(hook));
@@ -298,6 +298,7 @@ impl Hub {
             published: self.shared.published.load(Ordering::Relaxed),
             feeds,
             feed_bytes,
+            rejected: self.shared.log.rejected_count(),
             fan_out_lag_bytes: self.shared.pressure.lagging_bytes() + self.shared.lag.bytes(),
         }
     }
@@ -345,6 +346,8 @@ pub struct HubStats {
     pub feeds: usize,
     /// Bytes that the feeds hold.
     pub feed_bytes: usize,
+    /// How often something was read in the log that no hub can have written, such as an event of a type that is reserved for notices: it is not delivered.
+    pub rejected: u64,
     /// Bytes that are in the log and not yet in the feeds, or not yet sent by the shards to all sockets that take them.
     pub fan_out_lag_bytes: u64,
 }

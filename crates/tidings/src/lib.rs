@@ -86,6 +86,7 @@ pub use tidings_topic::{
     Since, Topic, TopicGlob, Validator,
 };
 
+pub use delete::Deletion;
 pub use encode::{Format, JsonEvent};
 pub use hub::{Hub, HubBuilder, HubSettings, HubStats, Snapshot, SubscribeError};
 pub use presence::{Presence, PresenceHook, PresenceMatcher};

@@ -36,7 +36,7 @@ pub(crate) use announce::{ClusterPlace, announce, follow};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Presence {
-    /// Whether it came, or is in a [roster](Hub::roster); otherwise it went.
+    /// Whether it came, or is in a [presence list](Hub::presence_list); otherwise it went.
     pub here: bool,
     /// Whether it is a subscriber of this hub, and not of another one of the cluster.
     pub is_local: bool,
@@ -173,7 +173,7 @@ impl Hub {
     /// Who subscribes now: here exactly, at the other hubs of the [cluster](crate::HubBuilder::cluster) as of a moment ago. Those of a hub that died are
     /// here for fifteen seconds more. In no particular order. Nobody, unless the hub was told to know: see
     /// [`on_presence`](crate::HubBuilder::on_presence).
-    pub fn roster(&self) -> Vec<Presence> {
+    pub fn presence_list(&self) -> Vec<Presence> {
         let Some(roster) = &self.shared.presence.0.roster else { return Vec::new() };
         let mut everybody: Vec<_> = roster.pages().members().cloned().collect();
         everybody.extend(roster.elsewhere().members().cloned());

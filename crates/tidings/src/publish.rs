@@ -135,6 +135,9 @@ pub enum PublishError {
     /// The log cannot be reached: nothing was appended. Try again later.
     #[error("{0}")]
     Unavailable(String),
+    /// What the log is kept in is not where it was, as after its directory was deleted: nothing was appended.
+    #[error("{0}")]
+    Displaced(String),
     /// It may or may not have been published. Sending it again with the same idempotency key settles it.
     #[error("{0}")]
     OutcomeUnknown(String),
@@ -145,6 +148,7 @@ impl From<AppendError> for PublishError {
         let text = error.to_string();
         match error {
             AppendError::Full(_) => Self::Full(text),
+            AppendError::Displaced(_) => Self::Displaced(text),
             AppendError::OutcomeUnknown(_) => Self::OutcomeUnknown(text),
             _ => Self::Unavailable(text),
         }

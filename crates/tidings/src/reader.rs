@@ -385,7 +385,7 @@ mod tests {
                     }
                     Act::Delete(topic) => {
                         let topic = Validator::default().topic(TOPICS[usize::from(topic)]).expect("a topic");
-                        now(stage.log.delete(&topic)).expect("the log is there");
+                        now(stage.log.delete(&topic, &tidings_topic::Grants::all())).expect("the log is there");
                         deletions += 1;
                     }
                     Act::Replace => {

@@ -19,7 +19,9 @@ impl IntoResponse for PublishError {
         match self {
             Self::Invalid(_) => (StatusCode::BAD_REQUEST, self.to_string()).into_response(),
             Self::Full(_) => (StatusCode::INSUFFICIENT_STORAGE, self.to_string()).into_response(),
-            Self::Overloaded | Self::Unavailable(_) | Self::OutcomeUnknown(_) => try_again(self.to_string()),
+            Self::Overloaded | Self::Unavailable(_) | Self::Displaced(_) | Self::OutcomeUnknown(_) => {
+                try_again(self.to_string())
+            }
         }
     }
 }

@@ -11,14 +11,14 @@ let source, lastId = document.body.dataset.since, retry;
 function connect() {
   clearTimeout(retry);
   if (source) source.close();
-  const stream = source = new EventSource('/stream?roster&since=' + encodeURIComponent(lastId));
+  const stream = source = new EventSource('/stream?presence&since=' + encodeURIComponent(lastId));
   const on = (type, handle) => stream.addEventListener(type, event => {
     if (stream !== source) return;
     lastId = event.lastEventId || lastId;
     handle(event.data);
   });
   on('message', text => add(line(text)));
-  on('roster', names => here.replaceChildren(...JSON.parse(names).map(name => element('li', '', dressed(name)))));
+  on('presence', names => here.replaceChildren(...JSON.parse(names).map(name => element('li', '', dressed(name)))));
   on('tidings', notice => {
     if (JSON.parse(notice).kind === 'gap') add(element('li', 'gap', 'Messages may be missing here: they are no longer kept.'));
   });

@@ -32,9 +32,9 @@ const BURST: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Addresses that may have something to earn back at the same time; beyond, every form is answered 429.
 const ADDRESSES_MAX: usize = 10_000;
-/// The roster is sent at most this often, however many come and go.
-const ROSTER_PAUSE: Duration = Duration::from_millis(200);
-/// Who comes and goes at another process is told by that one; after this time the others look whether it has.
+/// The presence list is published at most this often, however many subscribers join and leave.
+const PRESENCE_PAUSE: Duration = Duration::from_millis(200);
+/// A process publishes who joins and leaves there; after this time the others check whether it has.
 const OTHERS_PAUSE: Duration = Duration::from_secs(1);
 /// Nothing runs, loads or frames our pages but what is ours.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self'; script-src 'self'; style-src 'self'; \
@@ -69,7 +69,7 @@ pub async fn app(
     let hub = hub.start().await?;
     // A name that was given at one process is good at all.
     let key = Key::try_from(&*hub.agree("chat/key", Key::generate().master()).await?)?;
-    tokio::spawn(tell_who_is_here(hub.clone(), changes));
+    tokio::spawn(publish_presence(hub.clone(), changes));
 
     let chat = Chat { hub: hub.clone(), clock, print, key, hosts: Arc::new(hosts), spent: Arc::default() };
     let file = |kind, text: &'static str| get(async move || ([(header::CONTENT_TYPE, kind)], text));
@@ -137,8 +137,8 @@ async fn message_of(request: Request) -> Result<String> {
     Err((StatusCode::BAD_REQUEST, "The form field `message` is missing.").into())
 }
 
-/// `GET /stream`: the messages, and for `/stream?roster` also who is here. Whoever lost the connection goes on where it broke off;
-/// whoever is new begins with the last messages.
+/// `GET /stream`: the messages, and for `/stream?presence` also who is here. A browser that lost its
+/// connection continues where it broke off; a new one begins with the last messages.
 async fn stream(
     State(hub): State<Hub>,
     jar: SignedCookieJar,
@@ -146,17 +146,18 @@ async fn stream(
     uri: Uri,
 ) -> Result<Subscription, SubscribeError> {
     let mut topics = vec![hub.validator().exact("chat")?];
-    if uri.query().is_some_and(|query| query.split('&').any(|field| field == "roster")) {
-        topics.push(hub.validator().exact("roster")?);
+    if uri.query().is_some_and(|query| query.split('&').any(|field| field == "presence")) {
+        topics.push(hub.validator().exact("presence")?);
     }
     let request = Subscribe::new(topics).since(Since::Last(HISTORY)).resume(&headers, uri.query());
     hub.subscribe(request.label(name(&jar).unwrap_or_else(|| "anonymous".to_owned()))).await
 }
 
-/// Publishes the names behind the open streams of all processes whenever one opens or ends here, which is also how whoever comes receives them. Of those
-/// elsewhere their process tells, unless it died: then one of those who find that what was told last is not so.
-async fn tell_who_is_here(hub: Hub, [ours, theirs]: [Arc<Notify>; 2]) {
-    let matchers = vec![hub.validator().exact("roster").expect("a valid topic")];
+/// Publishes the names behind the open streams of all processes whenever a stream opens or ends here,
+/// which is also how a new subscriber receives them. Each process publishes its own changes; if it
+/// died, another one that finds the last published list wrong does.
+async fn publish_presence(hub: Hub, [ours, theirs]: [Arc<Notify>; 2]) {
+    let matchers = vec![hub.validator().exact("presence").expect("a valid topic")];
     let filter = Filter { matchers, ..Filter::default() };
     loop {
         let is_ours = select! {
@@ -164,22 +165,22 @@ async fn tell_who_is_here(hub: Hub, [ours, theirs]: [Arc<Notify>; 2]) {
             () = ours.notified() => true,
             () = async { theirs.notified().await; sleep(OTHERS_PAUSE).await } => false,
         };
-        let roster = hub.roster();
-        let names: BTreeSet<_> = roster.iter().filter_map(|who| who.label.as_deref()).collect();
+        let present = hub.presence_list();
+        let names: BTreeSet<_> = present.iter().filter_map(|who| who.label.as_deref()).collect();
         let names = serde_json::json!(names).to_string();
-        if let Ok(told) = hub.last_events(1, &filter).await {
-            let last = told.entries.last().filter(|_| !is_ours);
+        if let Ok(published) = hub.last_events(1, &filter).await {
+            let last = published.entries.last().filter(|_| !is_ours);
             if last.is_some_and(|last| last.event.data == names) {
                 continue;
             }
             let key = last.and_then(|last| IdempotencyKey::new(&format!("after {}", last.id)));
-            let event = NewEvent::new("roster", names).event_type("roster");
+            let event = NewEvent::new("presence", names).event_type("presence");
             let event = hub.validator().event(event).expect("a valid event");
             let _ = hub.publish_events(vec![event], key).await;
         }
         // Whether that worked, and whether others see the same, is looked at once more.
         theirs.notify_one();
-        sleep(ROSTER_PAUSE).await;
+        sleep(PRESENCE_PAUSE).await;
     }
 }
 

@@ -1,4 +1,4 @@
-// It wraps the EventSource of its surroundings.
+// It wraps the EventSource of its environment.
 import { EventSource } from 'eventsource';
 import reconnecting from 'reconnecting-eventsource';
 import { listen, url } from './report.mjs';

@@ -1,4 +1,4 @@
-// Every client in this folder prints what it hears, one line of JSON per event, and runs until it is killed:
+// Every client in this folder prints what it receives, one line of JSON per event, and runs until it is killed:
 // `node client.mjs URL`. Other types than `message` that it shall listen to are in TYPES.
 
 export const url = process.argv[2];

@@ -1,4 +1,4 @@
-"""Every client in this folder prints what it hears, one line of JSON per event, and runs until it is killed:
+"""Every client in this folder prints what it receives, one line of JSON per event, and runs until it is killed:
 `python client.py URL`."""
 
 import json

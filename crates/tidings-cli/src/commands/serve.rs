@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     bridges::Bridges,
-    config::{HUB_PATH, LogFormat, ServeConfig, SettingFlags, unknown_variables},
+    config::{HUB_PATH, LogFormat, ServeConfig, SettingFlags, unknown_variables, warn_of_readable},
     failure::Failure,
     output::{self, harmless, print_line},
 };
@@ -94,6 +94,7 @@ impl Serve {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
+        warn_of_readable(&config.secret_files);
         block_on(threads(config.threads - shard_threads(&config)), serve(config, files))
     }
 }

@@ -106,6 +106,24 @@ impl Access {
         Ok(access)
     }
 
+    /// Whether a secret stands in the file itself.
+    pub(crate) fn holds_secret(&self) -> bool {
+        self.sources().any(|source| source.secret.is_some())
+    }
+
+    /// The files that hold secrets. Paths are relative to the file that names them.
+    pub(crate) fn secret_files(&self, folder: &Path) -> Vec<PathBuf> {
+        self.sources()
+            .filter_map(|source| source.secret_file.as_ref())
+            .map(|file| folder.join(file))
+            .collect()
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &SecretSource> {
+        let keys = self.keys.iter().map(|key| &key.secret);
+        keys.chain(self.issuer.iter().map(|issuer| &issuer.secret))
+    }
+
     /// The globs of private topics.
     pub(crate) fn private_topics(&self, file_name: &str) -> Result<Vec<TopicGlob>, Failure> {
         let parse = |text: &String| {

@@ -61,6 +61,14 @@ impl Merged {
         self.values.get(name).map(|(source, words)| (*source, words.as_slice()))
     }
 
+    /// Whether the URL of a store or a bridge stands in the file with a password, a token or the like.
+    pub(crate) fn has_password_in_file(&self) -> bool {
+        let words = ["store", "bridge"].into_iter().filter_map(|name| self.get(name));
+        words.filter(|(source, _)| *source == Source::File).any(|(_, words)| {
+            words.iter().any(|word| word.contains("://") && (word.contains('@') || word.contains("pass")))
+        })
+    }
+
     /// Reads a setting that has one value; `None` if nobody gave it one.
     pub(crate) fn one<T>(
         &self,

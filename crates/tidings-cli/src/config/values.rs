@@ -66,6 +66,17 @@ pub(crate) fn time(word: &str) -> Result<Duration, String> {
 
 /// A time in whole seconds: `15` or, as everywhere else, `15s` or `2m`.
 pub(crate) fn seconds(word: &str) -> Result<u64, String> {
+    const YEARS_MAX: u64 = 10;
+    let seconds = any_seconds(word)?;
+    // Points in time that are farther away than a clock counts would end the process.
+    if seconds <= YEARS_MAX * 365 * 24 * 60 * 60 {
+        Ok(seconds)
+    } else {
+        Err(format!("is longer than {YEARS_MAX} years"))
+    }
+}
+
+fn any_seconds(word: &str) -> Result<u64, String> {
     if let Some(number) = plain_number(word) {
         return if number > 0 { Ok(number) } else { Err("must be at least 1 second".to_owned()) };
     }
@@ -242,6 +253,11 @@ mod tests {
             assert!(seconds(bad).is_err(), "{bad}");
         }
         assert!(["soon", "0", "99ms", "25h"].iter().all(|word| retry_millis(word).is_err()));
+        // Points in time behind which the clock of a system ends.
+        assert_eq!(seconds("315360000"), Ok(315_360_000));
+        for far in ["315360001", "18446744073709551615", "3651d"] {
+            assert_eq!(seconds(far), Err("is longer than 10 years".to_owned()), "{far}");
+        }
     }
 
     #[test]

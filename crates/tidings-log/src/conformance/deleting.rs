@@ -20,7 +20,7 @@ pub async fn a_deleted_topic_is_hidden_at_once(make: &impl Make) {
     append(&log, vec![valid(NewEvent::new("/b", "3").also("/a")), private("/a", "4")]).await;
     let last = append(&log, vec![named("5", "both"), valid(NewEvent::new("/b", "6").id("both"))]).await.1;
     let before = log.bounds().await.expect("bounds");
-    let deleted = log.delete(&topic("/a")).await.expect("it can be deleted");
+    let deleted = log.delete(&topic("/a"), &Grants::all()).await.expect("it can be deleted");
     assert_eq!(deleted.count, 4);
     for filter in [everything(), public(Matcher::Any), public(exact("/b")), public(pattern("/*"))] {
         assert_eq!(texts(&read(&log, Position::BEFORE_ALL, &filter).await.entries), ["2", "6"]);
@@ -43,7 +43,7 @@ pub async fn a_deletion_is_told_to_who_missed_something_and_to_nobody_else(make:
     let both = append(&log, vec![valid(NewEvent::new("/b", "2").also("/a"))]).await.1.position;
     let hidden = append(&log, vec![private("/a", "3")]).await.1.position;
     append_each(&log, "/b", &["4"]).await;
-    log.delete(&topic("/a")).await.expect("it can be deleted");
+    log.delete(&topic("/a"), &Grants::all()).await.expect("it can be deleted");
     let floor = async |after, matcher, grants: &[Matcher]| {
         let filter = Filter { matchers: vec![matcher], grants: grants.iter().cloned().collect() };
         read(&log, after, &filter).await.floor
@@ -60,15 +60,62 @@ pub async fn a_deletion_is_told_to_who_missed_something_and_to_nobody_else(make:
     assert_eq!(floor(Position::BEFORE_ALL, exact("/c"), &[]).await, None);
 }
 
+/// The right to delete an event is the right to all of its topics, as it is for publishing.
+pub async fn a_deletion_takes_only_events_whose_topics_are_all_covered(make: &impl Make) {
+    let log = plain(make).await;
+    let (_, mut tail) = log.tail().await.expect("a tail");
+    let first = append_each(&log, "/a", &["1"]).await[0];
+    append(&log, vec![valid(NewEvent::new("/a", "2").also("/orders"))]).await;
+    append(&log, vec![valid(NewEvent::new("/orders/7", "3").also("/a").id("own").private())]).await;
+    append_each(&log, "/orders", &["4"]).await;
+    let batch = vec![event("/a", "5"), valid(NewEvent::new("/b", "6").also("/a").also("/orders"))];
+    append(&log, batch).await;
+    let taken = append_each(&log, "/a", &["7"]).await[0];
+    let delete = async |grants: &[Matcher]| {
+        let grants: Grants = grants.iter().cloned().collect();
+        let deleted = log.delete(&topic("/a"), &grants).await.expect("it can be deleted");
+        (deleted.count, deleted.kept)
+    };
+    let all = async || {
+        let entries = read_all(&log, Position::BEFORE_ALL, &everything(), 1).await;
+        entries.iter().map(|entry| entry.event.data.clone()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(delete(&[exact("/b")]).await, (0, 6));
+    assert_eq!(delete(&[exact("/a"), exact("/b")]).await, (3, 3));
+    assert_eq!(all().await, "2 3 4 6");
+    let page = read(&log, Position::BEFORE_ALL, &public(exact("/a"))).await;
+    assert_eq!((texts(&page.entries), page.floor), (vec!["2", "6"], Some(taken)));
+    assert_eq!(read(&log, first, &public(exact("/orders"))).await.floor, None, "nothing of it is gone");
+    assert!(log.resolve(&id("own"), &Grants::all()).await.expect("an answer").is_some());
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|text| text != "6") {
+        if let TailItem::Entries(entries) = next(&mut tail, PLENTY).await {
+            heard.extend(texts(&entries).into_iter().map(str::to_owned));
+        }
+    }
+    assert_eq!(heard, ["2", "3", "4", "6"]);
+
+    // What comes later is there, and what stayed stays, whoever deletes next.
+    append_each(&log, "/a", &["8"]).await;
+    append(&log, vec![valid(NewEvent::new("/a", "9").also("/other"))]).await;
+    assert_eq!(delete(&[exact("/a")]).await, (1, 4));
+    assert_eq!(all().await, "2 3 4 6 9");
+    assert_eq!(delete(&[exact("/a"), pattern("/orders{/*}?")]).await, (2, 2));
+    assert_eq!(all().await, "4 6 9");
+    assert_eq!(delete(&[Matcher::Any]).await, (2, 0));
+    assert_eq!(all().await, "4");
+    assert_eq!(delete(&[Matcher::Any]).await, (0, 0));
+}
+
 /// Deleting what is not there is no mistake and leaves no trace.
 pub async fn a_deletion_of_nothing_changes_nothing(make: &impl Make) {
     let log = plain(make).await;
     append_each(&log, "/a", &["1"]).await;
-    log.delete(&topic("/a")).await.expect("it can be deleted");
+    log.delete(&topic("/a"), &Grants::all()).await.expect("it can be deleted");
     append_each(&log, "/b", &["2"]).await;
     let before = (log.bounds().await, read(&log, Position::BEFORE_ALL, &everything()).await);
     for name in ["/a", "/never"] {
-        assert_eq!(log.delete(&topic(name)).await.expect("it can be deleted").count, 0);
+        assert_eq!(log.delete(&topic(name), &Grants::all()).await.expect("it can be deleted").count, 0);
     }
     assert_eq!((log.bounds().await, read(&log, Position::BEFORE_ALL, &everything()).await), before);
 }
@@ -80,7 +127,7 @@ pub async fn a_topic_goes_on_after_its_deletion(make: &impl Make) {
     let Ok(Appended::New { ids, .. }) = key().await else { panic!("expected a new batch") };
     let mut serial = 0;
     for round in 0..3 {
-        let deleted = log.delete(&topic("/a")).await.expect("it can be deleted");
+        let deleted = log.delete(&topic("/a"), &Grants::all()).await.expect("it can be deleted");
         assert_eq!(deleted.count, 1, "round {round}");
         assert!(deleted.serial > serial);
         serial = deleted.serial;
@@ -100,7 +147,7 @@ pub async fn a_tail_that_a_deletion_overtook_is_told(make: &impl Make) {
     for (name, text) in [("/a", "1"), ("/b", "2"), ("/b", "3"), ("/a", "4"), ("/b", "5")] {
         places.push(append(&log, vec![event(name, text)]).await.1.position);
     }
-    let deleted = log.delete(&topic("/b")).await.expect("it can be deleted");
+    let deleted = log.delete(&topic("/b"), &Grants::all()).await.expect("it can be deleted");
     append_each(&log, "/b", &["6"]).await;
     assert_eq!(next(&mut tail, PLENTY).await, TailItem::Deleted { serial: deleted.serial });
     let mut heard = Vec::new();

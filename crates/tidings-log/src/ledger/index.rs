@@ -57,11 +57,6 @@ impl<K: Clone + Eq + Hash> Index<K> {
         }
     }
 
-    /// Takes a name out, with the numbers of its entries.
-    pub(super) fn take(&mut self, name: &K) -> VecDeque<u64> {
-        self.0.remove(name).unwrap_or_default()
-    }
-
     /// Removes entries, given in order, wherever they stand.
     pub(super) fn remove(&mut self, name: &K, removed: &VecDeque<u64>) {
         if let Some(numbers) = self.0.get_mut(name) {

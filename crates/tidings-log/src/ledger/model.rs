@@ -37,7 +37,7 @@ enum Step {
     ClockForward(u64),
     ClockBack(u64),
     LoseEnd(u64),
-    Delete(Topic),
+    Delete(Topic, Grants),
     Follow { items: usize, bytes_max: usize },
 }
 
@@ -72,7 +72,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..30_u64).prop_map(Step::ClockForward),
         1 => (1..30_u64).prop_map(Step::ClockBack),
         1 => (0..8_u64).prop_map(Step::LoseEnd),
-        1 => prop::sample::select(&TOPICS[..]).prop_map(|topic| Step::Delete(valid_topic(topic))),
+        1 => (prop::sample::select(&TOPICS[..]), grants_of_most())
+            .prop_map(|(topic, grants)| Step::Delete(valid_topic(topic), grants)),
         2 => (1..4_usize, bytes_max()).prop_map(|(items, bytes_max)| Step::Follow { items, bytes_max }),
     ]
 }
@@ -105,6 +106,11 @@ fn matcher() -> impl Strategy<Value = Matcher> {
 
 fn grants() -> impl Strategy<Value = Grants> {
     vec(matcher(), 0..3).prop_map(Grants::from_iter)
+}
+
+/// Everything half of the time, as those have who look after a hub.
+fn grants_of_most() -> impl Strategy<Value = Grants> {
+    prop_oneof![Just(Grants::all()), vec(matcher(), 1..4).prop_map(Grants::from_iter)]
 }
 
 fn filter() -> impl Strategy<Value = Filter> {
@@ -159,9 +165,11 @@ impl Run {
             Step::ClockForward(millis) => self.now += millis,
             Step::ClockBack(millis) => self.now -= millis.min(self.now),
             Step::LoseEnd(count) => self.lose_end(count),
-            Step::Delete(topic) => {
-                let deleted = self.ledger.delete(self.now(), &topic);
-                assert_eq!(deleted, self.model.delete(&topic));
+            Step::Delete(topic, grants) => {
+                let bearing = self.ledger.bearing(self.now(), &topic);
+                let (covered, kept) = self.runtime.block_on(bearing.covered(&grants));
+                let deleted = self.ledger.delete(self.now(), &covered);
+                assert_eq!(Deleted { kept, ..deleted }, self.model.delete(&topic, &grants));
             }
             Step::Follow { items, bytes_max } => self.follow(bytes_max, items),
         }
@@ -414,16 +422,18 @@ impl Model {
         self.account_for(&entry);
     }
 
-    fn delete(&mut self, topic: &Topic) -> Deleted {
+    fn delete(&mut self, topic: &Topic, grants: &Grants) -> Deleted {
+        let bears = |entry: &Entry| entry.event.topics.contains(topic);
         let (gone, kept) = std::mem::take(&mut self.kept)
             .into_iter()
-            .partition::<Vec<_>, _>(|entry| entry.event.topics.contains(topic));
+            .partition::<Vec<_>, _>(|entry| bears(entry) && grants.cover_all(&entry.event.topics));
         self.kept = kept;
+        let kept = self.kept.iter().filter(|entry| bears(entry)).count() as u64;
         self.deletions += u64::from(!gone.is_empty());
         for entry in &gone {
             self.account_for(entry);
         }
-        Deleted { count: gone.len() as u64, serial: self.deletions }
+        Deleted { count: gone.len() as u64, kept, serial: self.deletions }
     }
 
     fn account_for(&mut self, entry: &Entry) {

@@ -259,7 +259,7 @@ impl Plan {
                     .take_while(|segment| segment.first() <= through)
                     .all(|segment| segment.is_clean(serial))
         };
-        retention.hiding.deletions = Arc::new(retention.hiding.deletions.without(is_done));
+        retention.hiding.deletions = Arc::new(retention.hiding.deletions.without_done(is_done));
         state.segments = Arc::new(segments);
         state.hiding = retention.hiding.clone();
         drop(state);

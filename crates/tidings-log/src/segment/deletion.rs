@@ -1,10 +1,15 @@
 //! Deleted topics: what they took is hidden at once, and its bytes are taken out by compaction.
 //!
-//! A deletion is a topic and the newest event at that time. It hides every event up to there that bears the topic, and no later one. To know whom to tell,
-//! the events that it takes are looked up first; then floors and deletion are written down together (see `state_file`), and only then
-//! published. So a deletion that was answered survives the process as an event does.
+//! A deletion is a topic, the newest event at that time, and topics that protect. It hides every event up to there that bears the topic and none that protects, and no later
+//! one. Which topics those are follows from the grants of whoever deletes: each event that has a topic that they do not cover has one of them. So what a deletion means
+//! does not depend on patterns, nor on who asks. To know whom to tell, the events that it takes are looked up first; then floors and
+//! deletion are written down together (see `state_file`), and only then published. So a deletion that was answered survives the process as an event does.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    sync::Arc,
+};
 
 use tidings_topic::Topic;
 use tokio::sync::oneshot;
@@ -14,48 +19,96 @@ use super::{
     reading::{Fetcher, LOOKUP_MAX, index_after, until},
     shared::{Shared, segments_after},
 };
-use crate::{AppendError, Deleted, Entry, draft::Audience, ledger::number};
+use crate::{AppendError, Deleted, Entry, Grants, draft::Audience, ledger::number};
 
-/// Most topics that are deleted while events of them are in the files. Beyond it deletions are refused as [`AppendError::Full`].
+/// Most deletions, and topics that protect, while events of them are in the files. Beyond it deletions are refused as [`AppendError::Full`].
 pub(super) const DELETIONS_MAX: usize = 100_000;
+/// Most topics that protect events from one deletion.
+const PROTECTING_MAX: usize = 10_000;
+/// Most deletions of one topic that do not replace each other, because different topics protected from them.
+const DELETIONS_OF_TOPIC_MAX: usize = 64;
 
 /// The deletions that still hide something. Cloning one in an `Arc` is how readers keep it.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Deletions {
-    /// The newest deletion of each topic: the newest event that it took, and its serial.
-    throughs: HashMap<Topic, (u64, u64)>,
+    topics: HashMap<Topic, Vec<Deletion>>,
     /// How many there were since the log was opened.
     pub(super) serial: u64,
 }
 
+/// A deletion of a topic.
+#[derive(Clone, Debug)]
+pub(super) struct Deletion {
+    /// The newest event that it took.
+    pub(super) through: u64,
+    serial: u64,
+    /// Events with one of these topics stayed. Sorted.
+    pub(super) protecting: Arc<[Topic]>,
+}
+
+impl Deletion {
+    /// One that was written down.
+    pub(super) fn stored(through: u64, mut protecting: Vec<Topic>) -> Self {
+        protecting.sort_unstable();
+        Self { through, serial: 0, protecting: protecting.into() }
+    }
+
+    fn takes(&self, topics: &[Topic]) -> bool {
+        !topics.iter().any(|topic| self.protecting.binary_search(topic).is_ok())
+    }
+
+    /// Whether it took everything that another one took.
+    fn covers(&self, other: &Self) -> bool {
+        other.through <= self.through
+            && self.protecting.iter().all(|topic| other.protecting.binary_search(topic).is_ok())
+    }
+}
+
 impl Deletions {
     /// The deletions that were written down.
-    pub(super) fn stored(through: impl Iterator<Item = (Topic, u64)>) -> Self {
-        Self { throughs: through.map(|(topic, through)| (topic, (through, 0))).collect(), serial: 0 }
+    pub(super) fn stored(deletions: impl Iterator<Item = (Topic, Deletion)>) -> Self {
+        let mut topics: HashMap<_, Vec<_>> = HashMap::new();
+        for (topic, deletion) in deletions {
+            topics.entry(topic).or_default().push(deletion);
+        }
+        Self { topics, serial: 0 }
     }
 
     /// Without what lies beyond the newest event: those numbers are of an end that was lost, and will be used again.
     pub(super) fn up_to(&self, newest: u64) -> Self {
-        let mut throughs = self.throughs.clone();
-        for (through, _) in throughs.values_mut() {
-            *through = newest.min(*through);
+        let mut deletions = self.clone();
+        for deletion in deletions.topics.values_mut().flatten() {
+            deletion.through = newest.min(deletion.through);
         }
-        Self { throughs, serial: self.serial }
+        deletions
     }
 
     /// One more, without those that hide nothing any more: everything up to the front is hidden.
-    fn with(&self, topic: Topic, through: u64, front: u64) -> Self {
-        let (mut throughs, serial) = (self.throughs.clone(), self.serial + 1);
-        throughs.insert(topic, (through, serial));
-        throughs.retain(|_, (through, _)| *through > front);
-        Self { throughs, serial }
+    fn with(&self, taken: &Taken, front: u64) -> Self {
+        let serial = self.serial + 1;
+        let protecting = taken.protecting.iter().cloned().collect();
+        let new = Deletion { through: taken.through, serial, protecting };
+        let mut deletions = self.without(|deletion| deletion.through <= front);
+        deletions.serial = serial;
+        let of_topic = deletions.topics.entry(taken.topic.clone()).or_default();
+        of_topic.retain(|known| !new.covers(known));
+        of_topic.push(new);
+        deletions
     }
 
-    /// Without those of which this says that nothing is left: by the newest event that they took, and their serial.
-    pub(super) fn without(&self, is_done: impl Fn(u64, u64) -> bool) -> Self {
-        let mut throughs = self.throughs.clone();
-        throughs.retain(|_, (through, serial)| !is_done(*through, *serial));
-        Self { throughs, serial: self.serial }
+    /// Without those of which this says that nothing is left.
+    fn without(&self, is_done: impl Fn(&Deletion) -> bool) -> Self {
+        let mut deletions = self.clone();
+        deletions.topics.retain(|_, of_topic| {
+            of_topic.retain(|deletion| !is_done(deletion));
+            !of_topic.is_empty()
+        });
+        deletions
+    }
+
+    /// Without those of which this says that nothing is left, by the newest event that they took and their serial.
+    pub(super) fn without_done(&self, is_done: impl Fn(u64, u64) -> bool) -> Self {
+        self.without(|deletion| is_done(deletion.through, deletion.serial))
     }
 
     pub(super) fn hides(&self, entry: &Entry) -> bool {
@@ -64,19 +117,34 @@ impl Deletions {
 
     /// Up to where events with these topics are deleted.
     pub(super) fn through(&self, topics: &[Topic]) -> u64 {
-        if self.throughs.is_empty() {
+        if self.topics.is_empty() {
             return 0;
         }
-        let through = |topic| self.throughs.get(topic).map(|(through, _)| *through);
-        topics.iter().filter_map(through).max().unwrap_or_default()
+        let of_topics = topics.iter().filter_map(|topic| self.topics.get(topic)).flatten();
+        let taking = of_topics.filter(|deletion| deletion.takes(topics));
+        taking.map(|deletion| deletion.through).max().unwrap_or_default()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.throughs.is_empty()
+        self.topics.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&Topic, u64)> {
-        self.throughs.iter().map(|(topic, (through, _))| (topic, *through))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Topic, &Deletion)> {
+        self.topics
+            .iter()
+            .flat_map(|(topic, of_topic)| of_topic.iter().map(move |deletion| (topic, deletion)))
+    }
+
+    /// Why there are too many to be kept in memory, if there are.
+    fn excess(&self, topic: &Topic) -> Option<String> {
+        let count: usize = self.iter().map(|(_, deletion)| 1 + deletion.protecting.len()).sum();
+        let of_topic = self.topics.get(topic).map_or(0, Vec::len);
+        (count > DELETIONS_MAX || of_topic > DELETIONS_OF_TOPIC_MAX).then(|| {
+            format!(
+                "{count} topics are deleted, or protect from that, whose events are still in the files, and {of_topic} such deletions are of this topic; \
+                 delete with a key that covers all topics of its events, or wait until retention frees them"
+            )
+        })
     }
 }
 
@@ -93,6 +161,9 @@ pub(super) struct Taken {
     pub(super) topic: Topic,
     pub(super) through: u64,
     pub(super) count: u64,
+    /// How many events of the topic stay, because the grants do not cover all of their topics, and one such topic of each.
+    pub(super) kept: u64,
+    protecting: BTreeSet<Topic>,
     /// The newest event for each audience.
     pub(super) audiences: HashMap<Audience, u64>,
     /// The first events of the segments in which something is taken.
@@ -100,8 +171,8 @@ pub(super) struct Taken {
 }
 
 impl Shared {
-    /// What a deletion of this topic would take now. Reads the events of the topic, and no others.
-    pub(super) fn taken_with(&self, topic: &Topic) -> io::Result<Taken> {
+    /// What a deletion of this topic with these grants would take now. Reads the events of the topic, and no others.
+    pub(super) fn taken_with(&self, topic: &Topic, grants: &Grants) -> io::Result<Taken> {
         let front = self.expire()?.front;
         let (segments, newest) = self.acknowledged();
         let hiding = self.state().hiding.clone();
@@ -110,6 +181,8 @@ impl Shared {
             topic: topic.clone(),
             through: newest,
             count: 0,
+            kept: 0,
+            protecting: BTreeSet::new(),
             audiences: HashMap::new(),
             segments: Vec::new(),
         };
@@ -125,8 +198,7 @@ impl Shared {
                     let bears_it =
                         |entry: &Arc<Entry>| entry.event.topics.contains(topic) && !hiding.hides(entry);
                     if let Some(entry) = fetcher.get_hidden_too(*index, *offset)?.filter(bears_it) {
-                        taken.count += 1;
-                        taken.audiences.insert(Audience::of(&entry.event), number(entry.cursor.position));
+                        taken.consider(&entry, grants);
                     }
                 }
                 match places.last() {
@@ -142,16 +214,40 @@ impl Shared {
     }
 }
 
+impl Taken {
+    fn consider(&mut self, entry: &Entry, grants: &Grants) {
+        let topics = &entry.event.topics;
+        let Some(uncovered) = topics.iter().find(|topic| !grants.covers(topic)) else {
+            self.count += 1;
+            self.audiences.insert(Audience::of(&entry.event), number(entry.cursor.position));
+            return;
+        };
+        self.kept += 1;
+        let is_protected = topics.iter().any(|topic| self.protecting.contains(topic));
+        // More than may be are refused anyway.
+        if !is_protected && self.protecting.len() <= PROTECTING_MAX {
+            self.protecting.insert(uncovered.clone());
+        }
+    }
+}
+
 impl super::writer::Writer {
     /// Writes a deletion down and publishes it.
     pub(super) fn delete(&mut self, taken: Taken) -> Result<Deleted, AppendError> {
+        if let Err(error) = self.check_place() {
+            self.complain(&error);
+            return Err(super::writer::refused(&error));
+        }
         let shared = Arc::clone(&self.shared);
         let mut retention = shared.retention();
-        let deletions = retention.hiding.deletions.with(taken.topic.clone(), taken.through, retention.front);
-        if deletions.iter().len() > DELETIONS_MAX {
+        if taken.protecting.len() > PROTECTING_MAX {
             return Err(AppendError::Full(format!(
-                "{DELETIONS_MAX} topics are deleted whose events are still in the files; wait until retention frees them"
+                "more than {PROTECTING_MAX} topics that the key does not cover share events with this one; delete with a key that covers them"
             )));
+        }
+        let deletions = retention.hiding.deletions.with(&taken, retention.front);
+        if let Some(excess) = deletions.excess(&taken.topic) {
+            return Err(AppendError::Full(excess));
         }
         let before = (retention.floors.clone(), Arc::clone(&retention.hiding.deletions));
         for (audience, number) in taken.audiences {
@@ -177,6 +273,6 @@ impl super::writer::Writer {
         shared.state().hiding = retention.hiding.clone();
         drop(retention);
         self.bell.send_replace(());
-        Ok(Deleted { count: taken.count, serial })
+        Ok(Deleted { count: taken.count, kept: taken.kept, serial })
     }
 }

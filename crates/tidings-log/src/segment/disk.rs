@@ -5,11 +5,16 @@
 
 use std::{
     fmt,
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, Metadata, Permissions, TryLockError},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+};
+
+use rustix::{
+    fs::{AtFlags, Dir, Mode, OFlags, chmodat, fchmod, fstat, openat, renameat, statat, unlinkat},
+    io::retry_on_intr,
 };
 
 /// A directory of files.
@@ -28,6 +33,23 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn sync_directory(&self) -> io::Result<()>;
     /// Names the time since the machine was started: while it is the same, nothing that was written can be gone. `None` if nobody knows.
     fn boot_id(&self) -> Option<String>;
+    /// What the path of the directory leads to now. Every other operation goes to the directory that was opened, wherever that is now.
+    fn identity(&self) -> io::Result<FileIdentity>;
+    /// Which file has this name now.
+    fn identity_of(&self, name: &str) -> io::Result<FileIdentity>;
+}
+
+/// Tells a file or directory from every other, as long as it is open or has a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FileIdentity {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+impl FileIdentity {
+    fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
 }
 
 /// An open file.
@@ -42,6 +64,8 @@ pub(crate) trait DiskFile: fmt::Debug + Send + Sync + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes sure of everything that was written so far.
     fn sync_data(&self) -> io::Result<()>;
+    /// Which file it is.
+    fn identity(&self) -> io::Result<FileIdentity>;
 }
 
 /// Reads as much as the buffer holds, or all there is.
@@ -100,9 +124,18 @@ pub(super) fn read_small(disk: &dyn Disk, name: &str, bytes_max: usize) -> io::R
 /// What the name of a file ends with that is not whole yet.
 pub(super) const TEMPORARY: &str = ".new";
 
-/// A directory of the system.
-#[derive(Debug)]
-pub(super) struct RealDisk(PathBuf);
+/// A directory of the system. It is held open: what is done in it is done there, also when its path leads elsewhere by now, as after `rm -r`,
+/// `mv` or `mount`.
+pub(super) struct RealDisk {
+    path: PathBuf,
+    directory: File,
+}
+
+impl fmt::Debug for RealDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
+}
 
 /// The right to use a directory, held against other processes until it is dropped or the process ends.
 #[derive(Debug)]
@@ -110,23 +143,96 @@ pub(super) struct DirectoryLock {
     _file: File,
 }
 
+/// Private events are in it: its owner alone may enter the directory and read the files.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// The permissions of everybody but the owner.
+const OTHERS: Mode = Mode::RWXG.union(Mode::RWXO);
+/// What a file system has in its topmost directory.
+const LOST_AND_FOUND: &str = "lost+found";
+
 impl RealDisk {
     /// Makes the directory if there is none, and takes the lock on it.
     pub(super) fn open(directory: &Path) -> io::Result<(Self, DirectoryLock)> {
-        if !directory.is_dir() {
-            fs::create_dir_all(directory)?;
-            if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                File::open(parent)?.sync_all()?;
-            }
+        let is_new = !directory.is_dir();
+        if is_new {
+            make(directory)?;
         }
-        let file =
-            OpenOptions::new().create(true).write(true).truncate(false).open(directory.join(LOCK_NAME))?;
+        let disk = Self { path: directory.to_owned(), directory: File::open(directory)? };
+        if is_new {
+            // The umask may have taken the owner's permissions.
+            disk.directory.set_permissions(Permissions::from_mode(DIRECTORY_MODE))?;
+        }
+        let file = disk.file(LOCK_NAME, OFlags::WRONLY | OFlags::CREATE)?;
         match file.try_lock() {
-            Ok(()) => Ok((Self(directory.to_owned()), DirectoryLock { _file: file })),
+            Ok(()) => Ok((disk, DirectoryLock { _file: file })),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::ResourceBusy.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+
+    /// Takes away what others may do with a store that an earlier version or somebody else made. Where that is not allowed, a warning says so.
+    pub(super) fn tighten(&self, is_of_a_log: impl Fn(&str) -> bool) {
+        if let Err(error) = self.try_tighten(is_of_a_log) {
+            tracing::warn!(
+                store = %self.path.display(),
+                %error,
+                "other users of this machine may be able to read the events: make the directory accessible to its owner only (chmod 700)"
+            );
+        }
+    }
+
+    fn try_tighten(&self, is_of_a_log: impl Fn(&str) -> bool) -> io::Result<()> {
+        // A directory that also holds other things than a log may be one like /tmp.
+        let mut is_ours = true;
+        for name in self.list()? {
+            if is_of_a_log(&name) {
+                let mode = Mode::from_raw_mode(statat(&self.directory, &*name, AtFlags::empty())?.st_mode);
+                if let Some(tight) = tightened(mode) {
+                    chmodat(&self.directory, &*name, tight, AtFlags::empty())?;
+                }
+            } else {
+                is_ours &= name == LOST_AND_FOUND;
+            }
+        }
+        let others = tightened(Mode::from_raw_mode(fstat(&self.directory)?.st_mode));
+        match others {
+            None => Ok(()),
+            Some(tight) if is_ours => Ok(fchmod(&self.directory, tight)?),
+            Some(_) => Err(io::Error::other("the directory also holds other files, and was left as it is")),
+        }
+    }
+
+    /// Opens a file. A new one is for its owner alone, whatever the umask.
+    fn file(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let open = || openat(&self.directory, name, flags | OFlags::CLOEXEC, FILE_MODE);
+        let file = File::from(retry_on_intr(open)?);
+        if flags.contains(OFlags::CREATE) {
+            let mode = Mode::from_raw_mode(fstat(&file)?.st_mode);
+            if !mode.contains(FILE_MODE) {
+                fchmod(&file, mode | FILE_MODE)?;
+            }
+        }
+        Ok(file)
+    }
+}
+
+/// Makes a directory, of which its owner alone sees what is in it.
+fn make(directory: &Path) -> io::Result<()> {
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+        made => made?,
+    }
+    parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// A mode without the permissions of others, if they have any.
+fn tightened(mode: Mode) -> Option<Mode> {
+    mode.intersects(OTHERS).then(|| mode - OTHERS)
 }
 
 /// Whether a process holds the lock on a directory. Changes nothing in it.
@@ -174,6 +280,14 @@ impl Disk for ReadOnlyDisk {
     fn boot_id(&self) -> Option<String> {
         None
     }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        Ok(FileIdentity::of(&fs::metadata(&self.0)?))
+    }
+
+    fn identity_of(&self, name: &str) -> io::Result<FileIdentity> {
+        Ok(FileIdentity::of(&fs::metadata(self.0.join(name))?))
+    }
 }
 
 fn list(directory: &Path) -> io::Result<Vec<String>> {
@@ -186,34 +300,51 @@ pub(super) const LOCK_NAME: &str = "lock";
 
 impl Disk for RealDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(self.0.join(name))?;
-        Ok(Arc::new(file))
+        Ok(Arc::new(self.file(name, OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC)?))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(self.0.join(name))?))
+        Ok(Arc::new(self.file(name, OFlags::RDWR)?))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        list(&self.0)
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.directory)? {
+            // Whatever is not named in UTF-8 is not ours.
+            if let Ok(name) = entry?.file_name().to_str()
+                && ![".", ".."].contains(&name)
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
+        Ok(renameat(&self.directory, from, &self.directory, to)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        Ok(unlinkat(&self.directory, name, AtFlags::empty())?)
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        self.directory.sync_all()
     }
 
     fn boot_id(&self) -> Option<String> {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         Some(id.trim().to_owned())
+    }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        Ok(FileIdentity::of(&fs::metadata(&self.path)?))
+    }
+
+    fn identity_of(&self, name: &str) -> io::Result<FileIdentity> {
+        let stat = statat(&self.directory, name, AtFlags::empty())?;
+        #[allow(clippy::unnecessary_cast, reason = "their types differ between systems")]
+        Ok(FileIdentity { device: stat.st_dev as u64, inode: stat.st_ino as u64 })
     }
 }
 
@@ -236,5 +367,9 @@ impl DiskFile for File {
 
     fn sync_data(&self) -> io::Result<()> {
         Self::sync_data(self)
+    }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        Ok(FileIdentity::of(&self.metadata()?))
     }
 }

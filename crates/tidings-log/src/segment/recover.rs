@@ -19,15 +19,16 @@ use tokio::sync::watch;
 use super::{
     OpenFailure, SegmentSettings,
     deletion::Deletions,
-    disk::{Disk, DiskFile, TEMPORARY, read_full},
+    disk::{Disk, DiskFile, LOCK_NAME, TEMPORARY, read_full},
     file::{Segment, SegmentName},
     hiding::Hiding,
+    home::Home,
     record::{HEADER_BYTES, Header, NoHeader},
     retention::Retention,
     scan::Survey,
     shared::{Recent, Shared, State},
-    state_file::{FRONT_NAME, LogState, Newer, StoredSync, load_front},
-    writer::{Writer, create, random, random_epoch},
+    state_file::{FRONT_NAME, LogState, Newer, STATE_NAME, StoredSync, load_front},
+    writer::{PROBE_NAME, Writer, create, random, random_epoch},
 };
 use crate::{
     Clock, EpochStart, Epochs, MemoryLimits,
@@ -54,6 +55,7 @@ pub(super) fn open(
     settings: SegmentSettings,
     clock: Clock,
 ) -> Result<(Arc<Shared>, Writer), OpenFailure> {
+    let home = Home::of(&*disk)?;
     let state = LogState::load(&*disk)?.map_err(|Newer(version)| OpenFailure::Newer { version })?;
     let boot_id = disk.boot_id();
     let crash = Crash::of(state.as_ref(), boot_id.as_deref());
@@ -94,8 +96,10 @@ pub(super) fn open(
         retention.touched.extend(segments.iter().map(|segment| segment.first()));
     }
     let hiding = retention.hiding.clone();
+    let checked_at = clock.now();
     let shared = Arc::new(Shared {
         disk,
+        home,
         settings,
         clock,
         epochs,
@@ -122,6 +126,8 @@ pub(super) fn open(
         synced_through: newest,
         unsynced_since: None,
         broken: false,
+        checked_at,
+        is_displaced: false,
         limits,
         state,
         bell: watch::Sender::new(()),
@@ -154,6 +160,13 @@ impl Crash {
     fn may_have_lost_the_end(&self) -> bool {
         !self.known || self.closed_at.is_none() && !self.same_boot && !self.synced
     }
+}
+
+/// Whether a file with this name belongs to a log.
+pub(super) fn is_of_a_log(name: &str) -> bool {
+    let name = name.strip_suffix(TEMPORARY).or_else(|| name.strip_suffix(DAMAGED)).unwrap_or(name);
+    let segment = name.strip_suffix(".index").map_or_else(|| name.to_owned(), |stem| format!("{stem}.log"));
+    [LOCK_NAME, STATE_NAME, FRONT_NAME, PROBE_NAME].contains(&name) || SegmentName::parse(&segment).is_some()
 }
 
 /// Removes what was not finished, and indexes whose segments never came to be or have gone.

@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    SegmentSettings, disk::Disk, file::Segment, hiding::Hiding, retention::Retention, state_file::save_front,
+    SegmentSettings, disk::Disk, file::Segment, hiding::Hiding, home::Home, retention::Retention,
+    state_file::save_front,
 };
 use crate::{
     Clock, Entry, Epochs, Unavailable,
@@ -22,6 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
+    pub(super) home: Home,
     pub(super) settings: SegmentSettings,
     pub(super) clock: Clock,
     pub(super) epochs: Epochs,

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, FileIdentity};
 use crate::{delayed::Random, memory::lock};
 
 /// What a disk writes at once, whole or not at all.
@@ -36,6 +36,8 @@ struct Platter {
     room: Option<usize>,
     syncs_fail: bool,
     reads_fail: bool,
+    /// What its path leads to, if not to it.
+    elsewhere: Option<u64>,
 }
 
 /// What is in a file.
@@ -60,11 +62,17 @@ impl SimulatedDisk {
             room: None,
             syncs_fail: false,
             reads_fail: false,
+            elsewhere: None,
         })))
     }
 
     fn platter(&self) -> MutexGuard<'_, Platter> {
         lock(&self.0)
+    }
+
+    /// Nothing is read or written as long as the result is held.
+    pub(crate) fn block(&self) -> impl Sized + '_ {
+        self.platter()
     }
 
     /// After so many more operations the power fails: nothing works any more until the [`crash`](Self::crash).
@@ -111,6 +119,16 @@ impl SimulatedDisk {
     /// Whether reading fails from now on.
     pub(crate) fn set_reads_fail(&self, fail: bool) {
         self.platter().reads_fail = fail;
+    }
+
+    /// What the path of the directory leads to from now on: to this one, or to another.
+    pub(crate) fn set_elsewhere(&self, elsewhere: Option<u64>) {
+        self.platter().elsewhere = elsewhere;
+    }
+
+    /// Somebody removes a file.
+    pub(crate) fn unlink(&self, name: &str) {
+        self.platter().names.remove(name);
     }
 
     /// The bytes of a file, to be looked at or changed.
@@ -267,6 +285,15 @@ impl Disk for SimulatedDisk {
     fn boot_id(&self) -> Option<String> {
         Some(self.platter().boot.to_string())
     }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        Ok(FileIdentity { device: self.platter().elsewhere.unwrap_or_default(), inode: 0 })
+    }
+
+    fn identity_of(&self, name: &str) -> io::Result<FileIdentity> {
+        let inode = *self.platter().names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(FileIdentity { device: 0, inode })
+    }
 }
 
 #[derive(Debug)]
@@ -334,5 +361,9 @@ impl DiskFile for SimulatedFile {
         }
         content.sync();
         Ok(())
+    }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        Ok(FileIdentity { device: 0, inode: self.file })
     }
 }

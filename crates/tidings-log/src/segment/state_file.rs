@@ -3,7 +3,7 @@
 //! ```text
 //! state    "tidstate" | version u32 | closed u8 | sync level u8 | newest event u64 | boot id text | epochs u32, each u64 and after u64 | crc u32
 //! front    "tidfront" | version u32 | front u64 | forgotten through u64 | floors u32, each number u64 and audience
-//!          | keys u32, each key, first id, time u64, last event u64 | deletions u32, each topic and newest event u64
+//!          | keys u32, each key, first id, time u64, last event u64 | deletions u32, each topic, newest event u64, protecting u32, each topic
 //!          | rules u32, each type, matcher and newest hidden event u64 | crc u32
 //! ```
 //!
@@ -17,7 +17,7 @@ use tidings_topic::{Cursor, Epoch, EventId, Topic};
 
 use super::{
     SyncLevel,
-    deletion::Deletions,
+    deletion::{Deletion, Deletions},
     disk::{Disk, read_small, replace},
     hiding::Hiding,
     index::count,
@@ -34,7 +34,8 @@ pub(super) const STATE_NAME: &str = "state";
 pub(super) const FRONT_NAME: &str = "front";
 const STATE_MAGIC: [u8; 8] = *b"tidstate";
 const FRONT_MAGIC: [u8; 8] = *b"tidfront";
-const VERSION: u32 = 1;
+/// In version 1 no topics protected from a deletion.
+const VERSION: u32 = 2;
 /// The largest such file that is read: what all floors in memory may take, and more.
 const FILE_BYTES_MAX: usize = 4 * MemoryLimits::FLOORS_BYTES_MAX;
 
@@ -139,11 +140,15 @@ pub(super) fn save_front(disk: &dyn Disk, retention: &Retention, keys: &Keys) ->
         bytes.extend(time.to_millis().to_le_bytes());
         bytes.extend(last.to_le_bytes());
     }
-    let deletions = retention.hiding.deletions.iter();
-    bytes.extend(u32::try_from(deletions.len()).expect("there are at most DELETIONS_MAX").to_le_bytes());
-    for (topic, through) in deletions {
+    let deletions: Vec<_> = retention.hiding.deletions.iter().collect();
+    bytes.extend(count(&deletions).to_le_bytes());
+    for (topic, deletion) in deletions {
         push_text(&mut bytes, topic.as_str()).expect("a topic fits a record");
-        bytes.extend(through.to_le_bytes());
+        bytes.extend(deletion.through.to_le_bytes());
+        bytes.extend(count(&deletion.protecting).to_le_bytes());
+        for topic in &*deletion.protecting {
+            push_text(&mut bytes, topic.as_str()).expect("a topic fits a record");
+        }
     }
     let Hiding { rules, fronts, .. } = &retention.hiding;
     bytes.extend(count(rules).to_le_bytes());
@@ -181,7 +186,10 @@ pub(super) fn load_front(
         }
         let mut deletions = Vec::new();
         for _ in 0..fields.u32()? {
-            deletions.push((Topic::from_stored(fields.text()?)?, fields.u64()?));
+            let (topic, through) = (Topic::from_stored(fields.text()?)?, fields.u64()?);
+            let protecting_count = if version > 1 { fields.u32()? } else { 0 };
+            let protecting = (0..protecting_count).map(|_| Topic::from_stored(fields.text()?));
+            deletions.push((topic, Deletion::stored(through, protecting.collect::<Option<_>>()?)));
         }
         let deletions = Deletions::stored(deletions.into_iter());
         let (mut fronts, mut same) = (Vec::new(), true);
@@ -195,7 +203,7 @@ pub(super) fn load_front(
             fronts = vec![0; rules.len()];
         }
         let hiding = Hiding::new(deletions, rules, fronts);
-        (version == VERSION).then(|| (Retention::new(front, floors, hiding), keys))
+        (1..=VERSION).contains(&version).then(|| (Retention::new(front, floors, hiding), keys))
     };
     Ok(read())
 }

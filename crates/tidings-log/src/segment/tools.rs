@@ -324,7 +324,7 @@ impl Files {
                 .hiding
                 .deletions
                 .iter()
-                .map(|(topic, through)| (topic.as_str().to_owned(), through))
+                .map(|(topic, deletion)| (topic.as_str().to_owned(), deletion.through))
                 .collect(),
         }))
     }

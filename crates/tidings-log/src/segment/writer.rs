@@ -26,6 +26,7 @@ use super::{
     deletion::Delete,
     disk::{Disk, DiskFile, TEMPORARY, write_full},
     file::{Segment, SegmentName},
+    home::Displaced,
     index::MemoryIndex,
     record::{COMMIT_BYTES, Commit, EventRecord, HEADER_BYTES, Header, Record, encode},
     shared::Shared,
@@ -42,6 +43,10 @@ const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(super) const BATCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How long it takes until a disk that refused is tried again without anybody asking.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often it is checked that the directory still is where it was opened.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// The file with which a disk is tried.
+pub(super) const PROBE_NAME: &str = "probe";
 /// What has to fit on a disk for it not to be full any more.
 const PROBE_BYTES: usize = 64 * 1024;
 
@@ -78,6 +83,9 @@ pub(super) struct Writer {
     pub(super) unsynced_since: Option<Instant>,
     /// The file must not be written again.
     pub(super) broken: bool,
+    /// When it was last checked that the directory is in its place, and whether it was not.
+    pub(super) checked_at: Timestamp,
+    pub(super) is_displaced: bool,
     pub(super) limits: MemoryLimits,
     pub(super) state: LogState,
     /// Rings when something was published; dropped when the log is closed.
@@ -109,26 +117,27 @@ struct Written {
 }
 
 impl Writer {
-    /// Works until nobody can ask any more or somebody asks for the end, then closes the log.
-    pub(super) fn run(mut self, requests: Receiver<Request>) {
+    /// Works until nobody can ask any more or somebody asks for the end, then closes the log, and lets go what is held as long as it is open.
+    pub(super) fn run<T>(mut self, requests: Receiver<Request>, held: T) {
         let closed = loop {
-            let first = match self.patience() {
-                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(patience) => requests.recv_timeout(patience),
-            };
-            match first {
+            match requests.recv_timeout(self.patience()) {
                 Ok(first) => {
                     if let Some(closed) = self.serve(first, &requests) {
                         break Some(closed);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(error) = self.check_if_due() {
+                        self.complain(&error);
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => break None,
             }
             self.sync_if_due();
             self.heal_if_troubled();
         };
         self.close();
+        drop(held);
         // Whoever asks from here on is told that nobody answers.
         drop(requests);
         if let Some(closed) = closed {
@@ -138,12 +147,40 @@ impl Writer {
     }
 
     /// How long to wait for a request.
-    fn patience(&self) -> Option<Duration> {
+    fn patience(&self) -> Duration {
         if self.shared.state().trouble.is_some() {
-            return Some(RETRY);
+            return RETRY;
         }
-        let SyncLevel::Interval(interval) = self.shared.settings.sync else { return None };
-        self.unsynced_since.map(|since| interval.saturating_sub(since.elapsed()))
+        match (self.shared.settings.sync, self.unsynced_since) {
+            (SyncLevel::Interval(interval), Some(since)) => {
+                interval.saturating_sub(since.elapsed()).min(CHECK_EVERY)
+            }
+            _ => CHECK_EVERY,
+        }
+    }
+
+    /// Fails if what would be written is not found where the log was opened; looks once a second, and each time while it is not.
+    fn check_if_due(&mut self) -> io::Result<()> {
+        let now = self.shared.clock.now();
+        // A clock that went back says nothing.
+        let is_fresh = self.checked_at > now.earlier_by(CHECK_EVERY) && self.checked_at <= now;
+        if is_fresh && !self.is_displaced { Ok(()) } else { self.check_place() }
+    }
+
+    /// The same, now.
+    pub(super) fn check_place(&mut self) -> io::Result<()> {
+        self.checked_at = self.shared.clock.now();
+        let Shared { home, disk, .. } = &*self.shared;
+        // A file that is given up may be replaced.
+        let name = (!self.broken).then(|| self.segment.name.log());
+        let checked = home.check(&**disk, name.as_deref().map(|name| (name, &*self.file)));
+        let was_displaced = std::mem::replace(&mut self.is_displaced, checked.is_err());
+        match &checked {
+            Err(error) if !was_displaced => tracing::error!(%error, store = ?disk, "no events are accepted"),
+            Ok(()) if was_displaced => tracing::info!(store = ?disk, "events are accepted again"),
+            _ => {}
+        }
+        checked
     }
 
     /// Answers this request and all that wait behind it, but for the one that asks to close the log, which it returns.
@@ -192,7 +229,7 @@ impl Writer {
         }
         let now = self.shared.clock.now();
         self.shared.keys().expire(now, &self.limits);
-        if let Err(error) = self.make_writable() {
+        if let Err(error) = self.check_if_due().and_then(|()| self.make_writable()) {
             self.complain(&error);
             return batches.iter().map(|_| Err(refused(&error))).collect();
         }
@@ -339,6 +376,7 @@ impl Writer {
         if !self.broken && !ends && self.bytes < self.shared.settings.segment_bytes() {
             return Ok(());
         }
+        self.check_place()?;
         if !self.broken
             && let Err(error) = self.file.sync_data()
         {
@@ -394,14 +432,14 @@ impl Writer {
         if self.shared.state().trouble.is_none() {
             return;
         }
-        match self.probe().and_then(|()| self.make_writable()) {
+        match self.check_place().and_then(|()| self.probe()).and_then(|()| self.make_writable()) {
             Ok(()) => self.shared.state().trouble = None,
             Err(error) => self.complain(&error),
         }
     }
 
     fn probe(&self) -> io::Result<()> {
-        let name = format!("probe{TEMPORARY}");
+        let name = format!("{PROBE_NAME}{TEMPORARY}");
         let file = self.shared.disk.create(&name)?;
         let written = write_full(&*file, &vec![0; PROBE_BYTES], 0).and_then(|()| file.sync_data());
         self.shared.disk.remove(&name)?;
@@ -477,10 +515,11 @@ pub(super) fn random_epoch() -> io::Result<Epoch> {
 }
 
 pub(super) fn refused(error: &io::Error) -> AppendError {
-    if is_full(error) {
-        AppendError::Full(error.to_string())
-    } else {
-        AppendError::Unavailable(error.to_string())
+    let reason = error.to_string();
+    match error.get_ref() {
+        Some(inner) if inner.is::<Displaced>() => AppendError::Displaced(reason),
+        _ if is_full(error) => AppendError::Full(reason),
+        _ => AppendError::Unavailable(reason),
     }
 }
 

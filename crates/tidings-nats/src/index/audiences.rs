@@ -104,17 +104,18 @@ impl Index {
         }
     }
 
-    /// Who would miss what if a topic were deleted now: of each audience the newest event, at most so many audiences.
-    pub(crate) fn would_miss(&self, topic: &Topic, audiences_max: usize) -> Option<Vec<(Audience, u64)>> {
-        let numbers = self.topics.get(topic)?;
-        let mut missed: HashMap<&Arc<Audience>, u64> = HashMap::new();
-        for number in numbers.iter().rev() {
-            let Some(record) = self.record(*number) else { continue };
-            if missed.len() < audiences_max || missed.contains_key(&record.audience) {
-                missed.entry(&record.audience).or_insert(*number);
+    /// Who can receive the events of a topic, how many they are and which is the newest, for each audience; the newest event of the log.
+    pub(crate) fn bearing(&self, topic: &Topic) -> (Vec<(Arc<Audience>, u64, u64)>, u64) {
+        let mut bearing: HashMap<&Arc<Audience>, (u64, u64)> = HashMap::new();
+        for number in self.topics.get(topic).into_iter().flatten() {
+            if let Some(record) = self.record(*number) {
+                let (count, newest) = bearing.entry(&record.audience).or_default();
+                (*count, *newest) = (*count + 1, *number);
             }
         }
-        Some(missed.into_iter().map(|(audience, newest)| (Audience::clone(audience), newest)).collect())
+        let bearing =
+            bearing.into_iter().map(|(audience, (count, newest))| (Arc::clone(audience), count, newest));
+        (bearing.collect(), self.newest)
     }
 
     /// The one audience of this kind, which has its newest event now.

@@ -10,7 +10,7 @@
 //!
 //! Where a channel has a comma in its name, it is written `%2C` and encoded once more: `channels=a%252Cb`.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, path::Path, str::FromStr, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use tidings_topic::{ConnectionId, Glob};
@@ -40,6 +40,13 @@ pub struct BridgeSettings {
     /// How long a hub that has died keeps others from taking over, where several share a cluster. It is renewed three times within this time.
     /// Default 6 s.
     pub lease_time: Duration,
+}
+
+impl BridgeSettings {
+    /// The files that hold secrets.
+    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        self.url.secret_files()
+    }
 }
 
 impl FromStr for BridgeSettings {

@@ -8,7 +8,7 @@
 //! A connection that failed is never used again. While there is none, calls fail at once; the task tries again after a growing, jittered time.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -61,6 +61,8 @@ pub(super) struct Shared {
     known: Mutex<Option<Known>>,
     canary_back: Mutex<Option<Instant>>,
     eviction: Mutex<Eviction>,
+    /// How often something was read that is no event.
+    pub(super) rejected: AtomicU64,
 }
 
 /// Whether Redis may drop keys when its memory is full, and with them events that it acknowledged.
@@ -146,6 +148,7 @@ impl Shared {
             known: Mutex::new(None),
             canary_back: Mutex::new(None),
             eviction: Mutex::new(Eviction::Unasked),
+            rejected: AtomicU64::new(0),
         }
     }
 

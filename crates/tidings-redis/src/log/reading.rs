@@ -2,7 +2,7 @@
 //!
 //! Redis is asked for stretches of the log of bounded size; the filter is applied here, where matching costs nobody else's time.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use tidings_log::{
     Entry, EventId, Filter, Grants, Page, Position,
@@ -11,7 +11,8 @@ use tidings_log::{
 use tokio::task::coop::consume_budget;
 
 use super::{
-    entry::{audience, place},
+    entry::{Raw, audience, place},
+    epochs::Starts,
     keeper::Shared,
     link::{Answer, Trouble},
     scripts::Script,
@@ -72,7 +73,7 @@ impl Shared {
                 break;
             }
             through = raw.place;
-            if let Some(entry) = raw.entry(&starts) {
+            if let Some(entry) = self.entry(&raw, &starts) {
                 bytes += entry.memory_bytes();
                 entries.push(Arc::new(entry));
             }
@@ -118,7 +119,7 @@ impl Shared {
                     }
                     consume_budget().await;
                     before = place(raw.place);
-                    let Some(entry) = raw.entry(&starts) else { continue };
+                    let Some(entry) = self.entry(&raw, &starts) else { continue };
                     bytes += entry.memory_bytes();
                     if filter.accepts(&entry.event) {
                         newest_first.push(Arc::new(entry));
@@ -131,6 +132,15 @@ impl Shared {
             return Ok(Page { epoch, after, entries: newest_first, through, at_end: true, floor });
         }
         Err(Trouble::Away("the log changed its epoch again and again".to_owned()))
+    }
+
+    /// An entry of the stream, unless it is no event; then it is counted.
+    pub(super) fn entry(&self, raw: &Raw<'_>, starts: &Starts) -> Option<Entry> {
+        let entry = raw.entry(starts);
+        if entry.is_none() {
+            self.rejected.fetch_add(1, Ordering::Relaxed);
+        }
+        entry
     }
 
     /// Reads a stretch, and brings the floors up to date.

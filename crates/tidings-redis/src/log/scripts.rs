@@ -8,6 +8,7 @@ pub(super) enum Script {
     Append,
     Bounds,
     Delete,
+    Find,
     Follow,
     PlaceAgo,
     Probe,
@@ -17,10 +18,11 @@ pub(super) enum Script {
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Append,
         Self::Bounds,
         Self::Delete,
+        Self::Find,
         Self::Follow,
         Self::PlaceAgo,
         Self::Probe,
@@ -43,6 +45,7 @@ impl Script {
             Self::Append => include_str!("lua/append.lua"),
             Self::Bounds => include_str!("lua/bounds.lua"),
             Self::Delete => include_str!("lua/delete.lua"),
+            Self::Find => include_str!("lua/find.lua"),
             Self::Follow => include_str!("lua/follow.lua"),
             Self::PlaceAgo => include_str!("lua/place_ago.lua"),
             Self::Probe => include_str!("lua/probe.lua"),

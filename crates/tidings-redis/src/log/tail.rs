@@ -118,7 +118,7 @@ impl RedisTail {
                 break;
             }
             (seen.place, seen.number) = (raw.place, raw.number().unwrap_or(seen.number + 1));
-            if let Some(entry) = raw.entry(starts) {
+            if let Some(entry) = self.shared.entry(&raw, starts) {
                 bytes += entry.memory_bytes();
                 entries.push(Arc::new(entry));
             }

@@ -1,7 +1,13 @@
 //! `DELETE /topics/{topic}`: what was published on a topic is gone.
 
-use axum::extract::{Request, State};
+use axum::{
+    Json,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
 use http::StatusCode;
+use serde_json::json;
+use tidings::Deletion;
 
 use super::{query, topic_of};
 use crate::{
@@ -10,8 +16,9 @@ use crate::{
     router::App,
 };
 
-/// Deletes everything that bears the topic. That there is nothing is no mistake: who repeats a request whose answer was lost is answered alike.
-pub(crate) async fn delete(State(app): State<App>, request: Request) -> Result<StatusCode, Problem> {
+/// Deletes everything that bears the topic and no other that the credential does not cover: as publishing, deleting an event needs the right to all of its topics. What stays
+/// is said. That there is nothing is no mistake: who repeats a request whose answer was lost is answered alike.
+pub(crate) async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let access = app.door.publisher(&parts, &app.origins)?;
     let topic = topic_of(&parts)?;
@@ -27,7 +34,12 @@ pub(crate) async fn delete(State(app): State<App>, request: Request) -> Result<S
         ));
     }
     cover_topic(&access, &topic)?;
-    let count = app.hub.delete(&topic).await.map_err(Problem::of_deletion)?;
-    tracing::info!(topic = %topic.as_str().escape_debug(), count, subject = %access.subject, "a topic was deleted");
-    Ok(StatusCode::NO_CONTENT)
+    let deletion = app.hub.delete_covered(&topic, &access.publish).await.map_err(Problem::of_deletion)?;
+    let Deletion { deleted, kept, .. } = deletion;
+    let (name, subject) = (topic.as_str().escape_debug(), &access.subject);
+    tracing::info!(topic = %name, count = deleted, kept, %subject, "a topic was deleted");
+    if kept == 0 {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Ok(Json(json!({ "deleted": deleted, "kept": kept })).into_response())
 }

@@ -7,7 +7,7 @@
 //! have gone. A command that fails is answered `failed REASON`. At the end of standard input this process ends, so that nothing
 //! outlives the test, however that ends.
 //!
-//! Each generation is what `tidings serve` runs: a hub, its faces, the real server. It ends as a process does whose successor has taken over
+//! Each generation is what `tidings serve` runs: a hub, its APIs, the real server. It ends as a process does whose successor has taken over
 //! (SIGUSR2): streams end one by one, the socket is never closed.
 
 use std::{env, net::TcpListener, sync::Arc, time::Duration};

@@ -75,8 +75,8 @@ impl NatsNodes {
     pub fn leader_of(&self, stream: &str) -> anyhow::Result<usize> {
         let mut leader = None;
         until("the stream to have a leader", || {
-            let told = self.ask(&format!("STREAM.INFO.{stream}"), "")?;
-            leader = (0..NODES).find(|at| told.contains(&format!("\"leader\":\"{}\"", name(*at))));
+            let reported = self.ask(&format!("STREAM.INFO.{stream}"), "")?;
+            leader = (0..NODES).find(|at| reported.contains(&format!("\"leader\":\"{}\"", name(*at))));
             Ok(leader.is_some())
         })?;
         leader.context("the stream has no leader")
@@ -85,8 +85,8 @@ impl NatsNodes {
     /// Waits until every node has all of a stream that three keep.
     pub fn is_whole(&self, stream: &str) -> anyhow::Result<()> {
         until("the stream to be whole at each node", || {
-            let told = self.ask(&format!("STREAM.INFO.{stream}"), "")?;
-            Ok(told.matches("\"current\":true").count() == NODES - 1)
+            let reported = self.ask(&format!("STREAM.INFO.{stream}"), "")?;
+            Ok(reported.matches("\"current\":true").count() == NODES - 1)
         })
     }
 

@@ -88,7 +88,7 @@ impl RedisSentinels {
         let port = self.master_port().await?;
         let master = self.master().await?;
         let replica = self.servers.iter().find(|server| server.port() != port).context("no replica")?;
-        // The master asks for no password and refuses whoever brings one.
+        // The master asks for no password and refuses the one that brings one.
         replica.command(&["CONFIG", "SET", "masterauth", "wrong"]).await?;
         master.command(&["CLIENT", "KILL", "TYPE", "replica"]).await?;
         until("the replica is cut off", async || {

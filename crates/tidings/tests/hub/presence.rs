@@ -67,9 +67,9 @@ impl Telling {
     }
 
     /// The names of all who are here.
-    fn roster(&self) -> Vec<String> {
-        let roster = self.hub.roster();
-        let names = roster.iter().map(|presence| {
+    fn present(&self) -> Vec<String> {
+        let present = self.hub.presence_list();
+        let names = present.iter().map(|presence| {
             assert!(presence.here);
             presence.label.as_deref().expect("everybody has a name").to_owned()
         });
@@ -91,16 +91,16 @@ async fn everybody_hears_who_comes_and_goes_at_whatever_hub() {
     other.come("bob").await;
     sleep(SOON).await;
     assert_eq!((one.told(), other.told()), (vec!["(+bob)".to_owned()], vec!["+bob".to_owned()]));
-    assert_eq!((one.roster(), other.roster()), (vec!["ann".into(), "bob".into()], one.roster()));
+    assert_eq!((one.present(), other.present()), (vec!["ann".into(), "bob".into()], one.present()));
     let connection =
-        |hub: &Hub| hub.roster().iter().map(|presence| presence.connection).collect::<HashSet<_>>();
+        |hub: &Hub| hub.presence_list().iter().map(|presence| presence.connection).collect::<HashSet<_>>();
     assert_eq!(connection(&one.hub), connection(&other.hub));
 
     one.go("ann");
     assert_eq!(one.told(), ["-ann"]);
     sleep(SOON).await;
     assert_eq!(other.told(), ["(-ann)"]);
-    assert_eq!((one.roster(), other.roster()), (vec!["bob".into()], vec!["bob".into()]));
+    assert_eq!((one.present(), other.present()), (vec!["bob".into()], vec!["bob".into()]));
     sleep(Duration::from_secs(600)).await;
     assert_eq!((one.told(), other.told()), (vec![], vec![]), "there is nothing new");
 }
@@ -121,7 +121,7 @@ async fn the_subscribers_of_a_hub_that_dies_are_gone_within_the_lease() {
         sleep(LEASE / 2).await;
         assert_eq!(one.told(), [""; 0], "it may only be slow");
         sleep(LEASE / 2).await;
-        assert_eq!((one.told(), one.roster()), (vec!["(-bob)".to_owned()], vec!["ann".to_owned()]));
+        assert_eq!((one.told(), one.present()), (vec!["(-bob)".to_owned()], vec!["ann".to_owned()]));
         one.go("ann");
         sleep(SOON).await;
         one.told();
@@ -162,7 +162,7 @@ async fn of_very_many_each_is_told_once() {
         one.come(name).await;
     }
     sleep(SOON).await;
-    assert_eq!(other.hub.roster().len(), MEMBERS);
+    assert_eq!(other.hub.presence_list().len(), MEMBERS);
     for name in names.iter().step_by(3) {
         one.go(name);
     }
@@ -170,7 +170,7 @@ async fn of_very_many_each_is_told_once() {
         one.come(name).await;
     }
     sleep(SOON).await;
-    assert_eq!(other.roster(), one.roster());
+    assert_eq!(other.present(), one.present());
     let mut here = HashMap::<ConnectionId, bool>::new();
     for told in other.told.lock().expect("nobody panicked").iter() {
         let before = here.insert(told.connection, told.here);
@@ -195,7 +195,7 @@ async fn whoever_is_here_for_a_moment_is_told_here_and_elsewhere_never_or_twice(
         assert_eq!(one.told(), ["+ann", "-ann"].repeat(10));
         let told = other.told();
         assert_eq!(told, ["(+ann)", "(-ann)"].repeat(told.len() / 2), "{pause}");
-        assert_eq!(other.roster(), [""; 0]);
+        assert_eq!(other.present(), [""; 0]);
     }
 }
 
@@ -222,7 +222,7 @@ async fn while_the_cluster_is_away_nothing_is_told_and_afterwards_the_difference
             (vec!["(-bob)".into(), "(+cid)".into()], vec![]),
             "{away_secs} s"
         );
-        assert_eq!((one.roster(), other.roster()), (vec!["ann".into(), "cid".into()], one.roster()));
+        assert_eq!((one.present(), other.present()), (vec!["ann".into(), "cid".into()], one.present()));
     }
 }
 
@@ -236,10 +236,10 @@ async fn a_hub_that_dies_while_the_cluster_is_away_is_found_dead_afterwards() {
     cluster.is_away.send_replace(true);
     drop((other.listeners, other.hub));
     sleep(Duration::from_secs(60)).await;
-    assert_eq!((one.told(), one.roster()), (vec![], vec!["bob".into()]));
+    assert_eq!((one.told(), one.present()), (vec![], vec!["bob".into()]));
     cluster.is_away.send_replace(false);
     sleep(LEASE + RETRY).await;
-    assert_eq!((one.told(), one.roster()), (vec!["(-bob)".to_owned()], vec![]));
+    assert_eq!((one.told(), one.present()), (vec!["(-bob)".to_owned()], vec![]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,7 +303,7 @@ async fn where_nobody_asks_only_the_number_is_shown() {
     let _listener = Listener::open(&quiet, to(&quiet, &["chat"]).label("ann")).await;
     sleep(NEXT_TURN).await;
     assert_eq!(cluster.list("presence/page/").await, Ok(vec![]));
-    assert_eq!((quiet.roster(), curious.hub.roster()), (vec![], vec![]));
+    assert_eq!((quiet.presence_list(), curious.hub.presence_list()), (vec![], vec![]));
     assert_eq!(curious.hub.subscribers_in_cluster().await, Ok(1));
 }
 
@@ -312,10 +312,10 @@ async fn a_hub_alone_needs_no_cluster_to_know_who_is_here() {
     let hub = Hub::builder().on_presence(|_| {}).start().await.expect("memory is always there");
     let listener = Listener::open(&hub, to(&hub, &["chat"]).label("ann")).await;
     sleep(NEXT_TURN).await;
-    assert_eq!(hub.roster().len(), 1);
+    assert_eq!(hub.presence_list().len(), 1);
     assert_eq!(hub.cluster().list("").await, Ok(vec![]), "nobody would read it");
     drop(listener);
-    assert_eq!(hub.roster(), []);
+    assert_eq!(hub.presence_list(), []);
     hub.close();
     hub.closed().await;
 }

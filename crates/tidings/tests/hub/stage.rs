@@ -237,8 +237,8 @@ impl Log for OnStage {
         self.0.far.append(batch).await
     }
 
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
-        self.0.far.delete(topic).await
+    async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
+        self.0.far.delete(topic, grants).await
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {

@@ -1,6 +1,6 @@
 //! The promises of the chat: the old answer line by line, and what it left open.
 
-mod doors;
+mod entry_points;
 mod kit;
 mod messages;
 mod people;

@@ -92,7 +92,7 @@ async fn post_is_for_posting() {
 }
 
 #[tokio::test]
-async fn a_message_of_1000_characters_fits_and_a_longer_one_is_told_so() {
+async fn a_message_of_1000_characters_fits_and_a_longer_one_is_refused() {
     let chat = Chat::start().await;
     assert_eq!(chat.say("", &"😀".repeat(1_000)).await.status, StatusCode::NO_CONTENT);
     let answer = chat.say("", &"a".repeat(1_001)).await;

@@ -57,7 +57,7 @@ async fn a_forged_cookie_is_nobody() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn whoever_leaves_is_forgotten() {
+async fn a_browser_that_leaves_is_forgotten() {
     let chat = Chat::start().await;
     let ada = chat.log_in("Ada").await;
     let answer = chat.send(post("/logout", &ada, "")).await;
@@ -71,27 +71,28 @@ async fn everybody_sees_who_is_here_once_however_many_tabs_they_have() -> anyhow
     let chat = Chat::start().await;
     let [ada, bob] =
         [chat.log_in("Ada").await, chat.log_in("Bob").await].map(|cookie| format!("Cookie: {cookie}"));
-    let mut first = chat.stream("/stream?roster", &[&ada]).await?;
-    rosters_until(&mut first, r#"["Ada"]"#).await?;
-    let mut second = chat.stream("/stream?roster", &[&bob]).await?;
-    rosters_until(&mut second, r#"["Ada","Bob"]"#).await?;
-    rosters_until(&mut first, r#"["Ada","Bob"]"#).await?;
+    let mut first = chat.stream("/stream?presence", &[&ada]).await?;
+    present_until(&mut first, r#"["Ada"]"#).await?;
+    let mut second = chat.stream("/stream?presence", &[&bob]).await?;
+    present_until(&mut second, r#"["Ada","Bob"]"#).await?;
+    present_until(&mut first, r#"["Ada","Bob"]"#).await?;
 
-    let mut another_tab = chat.stream("/stream?roster&since=now", &[&ada]).await?;
-    rosters_until(&mut another_tab, r#"["Ada","Bob"]"#).await?;
-    rosters_until(&mut second, r#"["Ada","Bob"]"#).await?;
+    let mut another_tab = chat.stream("/stream?presence&since=now", &[&ada]).await?;
+    present_until(&mut another_tab, r#"["Ada","Bob"]"#).await?;
+    present_until(&mut second, r#"["Ada","Bob"]"#).await?;
     drop(first);
-    rosters_until(&mut second, r#"["Ada","Bob"]"#).await?;
+    present_until(&mut second, r#"["Ada","Bob"]"#).await?;
     drop(another_tab);
-    rosters_until(&mut second, r#"["Bob"]"#).await?;
+    present_until(&mut second, r#"["Bob"]"#).await?;
     Ok(())
 }
 
-/// Reads the next roster, or two: whether changes that follow closely are told together is up to their timing.
-async fn rosters_until(stream: &mut EventStream, names: &str) -> anyhow::Result<()> {
+/// Reads the next presence list, or two: whether changes that follow closely are published together
+/// depends on their timing.
+async fn present_until(stream: &mut EventStream, names: &str) -> anyhow::Result<()> {
     loop {
         let event = stream.next().await?;
-        assert_eq!(event.event_type, "roster", "{event:?}");
+        assert_eq!(event.event_type, "presence", "{event:?}");
         if event.data == names {
             return Ok(());
         }
@@ -99,11 +100,11 @@ async fn rosters_until(stream: &mut EventStream, names: &str) -> anyhow::Result<
 }
 
 #[tokio::test]
-async fn a_stream_that_did_not_ask_hears_messages_only() -> anyhow::Result<()> {
+async fn a_stream_that_did_not_ask_receives_messages_only() -> anyhow::Result<()> {
     let chat = Chat::start().await;
     let mut quiet = chat.stream("/stream", &[]).await?;
-    let mut curious = chat.stream("/stream?roster", &[]).await?;
-    rosters_until(&mut curious, r#"["anonymous"]"#).await?;
+    let mut curious = chat.stream("/stream?presence", &[]).await?;
+    present_until(&mut curious, r#"["anonymous"]"#).await?;
     chat.say("", "hello").await;
     assert_eq!(quiet.messages(1).await?, ["[12:34:56] anonymous: hello"]);
     Ok(())

@@ -32,7 +32,7 @@ async fn the_first_event_is_the_first_message() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn everybody_hears_everything_in_the_same_order() -> anyhow::Result<()> {
+async fn all_subscribers_receive_everything_in_the_same_order() -> anyhow::Result<()> {
     let chat = Chat::start().await;
     let mut streams = Vec::new();
     for _ in 0..5 {
@@ -50,12 +50,12 @@ async fn everybody_hears_everything_in_the_same_order() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn whoever_joins_sees_the_last_50_messages_however_many_came_and_went() -> anyhow::Result<()> {
+async fn a_new_browser_sees_the_last_50_messages_however_many_joined_and_left() -> anyhow::Result<()> {
     let chat = Chat::start().await;
     say(&chat, 0..60).await;
     for _ in 0..3 {
-        let mut visitor = chat.stream("/stream?roster&since=now", &[]).await?;
-        assert_eq!(visitor.next().await?.event_type, "roster");
+        let mut visitor = chat.stream("/stream?presence&since=now", &[]).await?;
+        assert_eq!(visitor.next().await?.event_type, "presence");
     }
     let mut stream = chat.stream("/stream", &[]).await?;
     say(&chat, 60..61).await;
@@ -102,7 +102,7 @@ async fn a_browser_that_lost_its_connection_misses_nothing() -> anyhow::Result<(
 }
 
 #[tokio::test]
-async fn a_browser_from_before_a_restart_is_told_the_gap() -> anyhow::Result<()> {
+async fn a_browser_from_before_a_restart_gets_a_gap_notice() -> anyhow::Result<()> {
     let before = Chat::start().await;
     let mut stream = before.stream("/stream", &[]).await?;
     say(&before, 0..1).await;

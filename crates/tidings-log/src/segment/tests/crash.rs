@@ -96,7 +96,7 @@ async fn crash(seed: u64, sync: SyncLevel, stop: Stop) {
                     break;
                 }
             }
-            drop(log);
+            log.close().await;
         } else {
             assert!(!last_life, "seed {seed}: {opened:?}");
         }

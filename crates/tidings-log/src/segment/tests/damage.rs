@@ -47,10 +47,10 @@ async fn compacted() -> (SimulatedDisk, Vec<(Cursor, String)>) {
             said.push((last, text));
         }
     }
-    log.delete(&Topic::from_stored("deleted").expect("a topic")).await.expect("deleted");
+    log.delete(&Topic::from_stored("deleted").expect("a topic"), &Grants::all()).await.expect("deleted");
     clock.advance(Duration::from_millis(1));
     assert!(log.compact().expect("compacted") > 2);
-    drop(log);
+    log.close().await;
     (disk, said)
 }
 

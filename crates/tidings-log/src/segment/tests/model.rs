@@ -47,7 +47,7 @@ enum Step {
     Last { count: usize, filter: Filter },
     Resolve { id: &'static str, grants: Grants },
     Ago(u64),
-    Delete(&'static str),
+    Delete(&'static str, Grants),
     Clock(u64),
     Compact,
     Reopen,
@@ -68,7 +68,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..6_usize, filter()).prop_map(|(count, filter)| Step::Last { count, filter }),
         2 => (prop::sample::select(&IDS[..]), grants()).prop_map(|(id, grants)| Step::Resolve { id, grants }),
         2 => (0..80_u64).prop_map(Step::Ago),
-        2 => prop::sample::select(&TOPICS[..]).prop_map(Step::Delete),
+        2 => (prop::sample::select(&TOPICS[..]), grants_of_most())
+            .prop_map(|(topic, grants)| Step::Delete(topic, grants)),
         4 => (1..30_u64).prop_map(Step::Clock),
         3 => Just(Step::Compact),
         1 => Just(Step::Reopen),
@@ -113,6 +114,11 @@ fn grants() -> impl Strategy<Value = Grants> {
     vec(matcher(), 0..3).prop_map(Grants::from_iter)
 }
 
+/// Everything half of the time, as those have who look after a hub.
+fn grants_of_most() -> impl Strategy<Value = Grants> {
+    prop_oneof![Just(Grants::all()), vec(matcher(), 1..4).prop_map(Grants::from_iter)]
+}
+
 fn filter() -> impl Strategy<Value = Filter> {
     (vec(matcher(), 0..3), grants()).prop_map(|(matchers, grants)| Filter { matchers, grants })
 }
@@ -128,17 +134,17 @@ async fn run(settings: SegmentSettings, steps: Vec<Step>) {
     let mut log = Some(open());
     for step in steps {
         match step {
-            Step::Reopen => drop(log.take()),
+            Step::Reopen => close(&mut log).await,
             // What the process wrote is there, what it would have written at its end is not.
             Step::Kill => {
                 let left = disk.copy();
-                drop(log.take());
+                close(&mut log).await;
                 disk.become_copy_of(&left);
             }
             Step::Crash => {
                 let left = disk.clone();
                 left.fail_power_after(0);
-                drop(log.take());
+                close(&mut log).await;
                 left.crash();
             }
             Step::Clock(millis) => clock.advance(Duration::from_millis(millis)),
@@ -156,6 +162,12 @@ async fn run(settings: SegmentSettings, steps: Vec<Step>) {
         assert_eq!(bounds.oldest.map(number), model.visible().next().map(|said| said.number));
         assert_eq!(number(bounds.newest), model.newest());
         assert_eq!(log.health().await, Ok(()));
+    }
+}
+
+async fn close(log: &mut Option<SegmentLog>) {
+    if let Some(log) = log.take() {
+        log.close().await;
     }
 }
 
@@ -209,10 +221,10 @@ async fn ask_both(log: &SegmentLog, model: &mut Model, now: Timestamp, step: Ste
             assert!(found >= earlier, "{found} comes before {earlier}");
             assert!(!model.visible().any(|said| earlier < said.number && said.number <= found));
         }
-        Step::Delete(topic) => {
+        Step::Delete(topic, grants) => {
             let topic = Validator::default().topic(topic).expect("a topic");
-            let deleted = log.delete(&topic).await.expect("there is room");
-            assert_eq!(deleted.count, model.delete(&topic));
+            let deleted = log.delete(&topic, &grants).await.expect("there is room");
+            assert_eq!((deleted.count, deleted.kept), model.delete(&topic, &grants));
         }
         Step::Clock(_) | Step::Compact | Step::Reopen | Step::Kill | Step::Crash => {}
     }
@@ -311,13 +323,14 @@ impl Model {
         }
     }
 
-    fn delete(&mut self, topic: &Topic) -> u64 {
-        let mut count = 0;
+    /// How many went, and how many stay.
+    fn delete(&mut self, topic: &Topic, grants: &Grants) -> (u64, u64) {
+        let (mut count, mut kept) = (0, 0);
         for said in self.said.iter_mut().filter(|said| !said.is_gone && said.event.topics.contains(topic)) {
-            said.is_gone = true;
-            count += 1;
+            said.is_gone = grants.cover_all(&said.event.topics);
+            *(if said.is_gone { &mut count } else { &mut kept }) += 1;
         }
-        count
+        (count, kept)
     }
 
     fn floor(&self, after: u64, filter: &Filter) -> Option<u64> {

@@ -37,6 +37,7 @@ async fn a_reopened_log_goes_on_where_it_was() {
         let found = read(&log, &everything()).await;
         assert!(found.entries.iter().map(|entry| (entry.cursor, entry.event.data.clone())).eq(said.clone()));
         assert_eq!(log.bounds().await.expect("bounds").epochs.iter().count(), 1, "one epoch");
+        log.close().await;
     }
 }
 
@@ -89,7 +90,7 @@ async fn floors_survive_a_restart() {
     let bounds = log.bounds().await;
     // As after a crash, and as after an orderly end.
     let killed = disk.copy();
-    drop(log);
+    log.close().await;
     for disk in [killed, disk] {
         let log = open(&disk, settings.clone(), &clock);
         assert_eq!(floors(&log).await, before);
@@ -108,10 +109,10 @@ async fn a_deletion_survives_a_restart_and_its_gap_is_told() {
         secret = Some(append(&log, "secret", &text).await);
     }
     let topic = crate::Topic::from_stored("secret").expect("a topic");
-    assert_eq!(log.delete(&topic).await.expect("deleted").count, 20);
+    assert_eq!(log.delete(&topic, &Grants::all()).await.expect("deleted").count, 20);
     append(&log, "secret", "new").await;
     let killed = disk.copy();
-    drop(log);
+    log.close().await;
     for disk in [killed, disk] {
         let log = open(&disk, small(), &clock);
         let page = read(&log, &exact("secret")).await;
@@ -120,12 +121,58 @@ async fn a_deletion_survives_a_restart_and_its_gap_is_told() {
         assert_eq!(read(&log, &exact("open")).await.floor, None);
         assert_eq!(read(&log, &everything()).await.entries.len(), 21);
         assert_eq!(
-            log.delete(&topic).await.expect("deleted").count,
+            log.delete(&topic, &Grants::all()).await.expect("deleted").count,
             1,
             "what came later can be deleted, too"
         );
-        drop(log);
+        log.close().await;
         assert_eq!(read(&open(&disk, small(), &clock), &exact("secret")).await.entries, []);
+    }
+}
+
+#[tokio::test]
+async fn events_that_a_deletion_kept_survive_a_restart_and_compaction() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, small(), &clock);
+    let text = "x".repeat(300);
+    let both = |data: &str| {
+        let new = tidings_topic::NewEvent::new("chat", data).also("orders");
+        tidings_topic::Validator::default().event(new).expect("a valid event")
+    };
+    for number in 0..20 {
+        append(&log, "chat", &text).await;
+        let batch = Batch { events: vec![both(&format!("{number}{text}"))], key: None };
+        log.append(batch).await.expect("room");
+    }
+    let (topic, chat) = (crate::Topic::from_stored("chat").expect("a topic"), exact("chat"));
+    // One who may delete everything, once before and with less right afterwards: what is gone stays gone.
+    for (grants, expected, left) in [
+        (Grants::from_iter(chat.matchers.clone()), (20, 20), 20),
+        (Grants::all(), (20, 0), 0),
+        (Grants::from_iter(chat.matchers.clone()), (0, 1), 1),
+    ] {
+        if left == 1 {
+            log.append(Batch { events: vec![both("later")], key: None }).await.expect("room");
+        }
+        let deleted = log.delete(&topic, &grants).await.expect("deleted");
+        assert_eq!((deleted.count, deleted.kept), expected);
+        let killed = disk.copy();
+        for (is_compacted, disk) in [(false, killed.copy()), (true, killed)] {
+            let later = Clock::manual(clock.now());
+            let log = open(&disk, small(), &later);
+            if is_compacted {
+                later.advance(small().keys_age_max + Duration::from_millis(1));
+                append(&log, "another segment", &text.repeat(20)).await;
+                append(&log, "another segment", "").await;
+                log.compact().expect("compacted");
+            }
+            let page = read(&log, &chat).await;
+            assert!(page.floor.is_some());
+            assert_eq!(page.entries.len(), left);
+            assert!(page.entries.iter().all(|entry| entry.event.topics.len() == 2));
+            log.close().await;
+            assert_eq!(read(&open(&disk, small(), &later), &chat).await.entries.len(), left);
+        }
     }
 }
 
@@ -139,7 +186,7 @@ async fn a_segment_of_which_everything_is_deleted_is_freed() {
     }
     assert!(names() > 3);
     let topic = crate::Topic::from_stored("secret").expect("a topic");
-    log.delete(&topic).await.expect("deleted");
+    log.delete(&topic, &Grants::all()).await.expect("deleted");
     append(&log, "a", "1").await;
     append(&log, "a", "2").await;
     assert_eq!(names(), 1);
@@ -152,11 +199,11 @@ async fn a_deletion_that_finds_no_room_takes_nothing() {
     append(&log, "secret", "kept").await;
     let topic = crate::Topic::from_stored("secret").expect("a topic");
     disk.set_room(Some(0));
-    assert!(matches!(log.delete(&topic).await, Err(AppendError::Full(_))));
+    assert!(matches!(log.delete(&topic, &Grants::all()).await, Err(AppendError::Full(_))));
     let page = read(&log, &exact("secret")).await;
     assert_eq!((page.entries.len(), page.floor), (1, None));
     disk.set_room(None);
-    assert_eq!(log.delete(&topic).await.expect("deleted").count, 1);
+    assert_eq!(log.delete(&topic, &Grants::all()).await.expect("deleted").count, 1);
 }
 
 #[tokio::test]
@@ -196,7 +243,7 @@ async fn a_key_is_known_after_a_restart_within_its_window() {
         let Ok(Appended::New { ids, .. }) = log.append(batch(&format!("k{number}"))).await else { panic!() };
         first_ids.push(ids[0].clone());
     }
-    drop(log);
+    log.close().await;
     clock.advance(settings.keys_age_max);
     let log = open(&disk, settings.clone(), &clock);
     // Also those whose events are long gone.
@@ -204,7 +251,7 @@ async fn a_key_is_known_after_a_restart_within_its_window() {
         let repeated = log.append(batch(&format!("k{number}"))).await;
         assert_eq!(repeated, Ok(Appended::Duplicate { first_id: first_id.clone() }));
     }
-    drop(log);
+    log.close().await;
     clock.advance(Duration::from_millis(1));
     let log = open(&disk, settings, &clock);
     assert!(matches!(log.append(batch("k8")).await, Ok(Appended::New { .. })), "its window is over");
@@ -220,7 +267,7 @@ async fn a_tail_that_lags_behind_memory_misses_nothing() {
         said.push(format!("{number}{}", "x".repeat(300)));
         append(&log, "a", said.last().expect("not empty")).await;
     }
-    drop(log);
+    log.close().await;
     let mut heard = Vec::new();
     while let Some(item) = tail.next(1_000).await {
         let TailItem::Entries(entries) = item else { panic!("{item:?}") };
@@ -229,12 +276,31 @@ async fn a_tail_that_lags_behind_memory_misses_nothing() {
     assert_eq!(heard, said);
 }
 
+/// It joined the threads of the log, so that a worker of the runtime stood still as long as the disk did.
+#[tokio::test]
+async fn dropping_the_last_handle_does_not_wait_for_the_disk() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, small(), &clock);
+    let (_, mut tail) = log.tail().await.expect("a tail");
+    append(&log, "a", "kept").await;
+    let blocked = disk.block();
+    drop(log);
+    drop(blocked);
+    // It is closed in order in the background.
+    assert!(matches!(tail.next(1).await, Some(TailItem::Entries(_))));
+    assert_eq!(tail.next(1).await, None);
+    disk.crash();
+    let log = open(&disk, small(), &clock);
+    assert_eq!(read(&log, &everything()).await.entries.len(), 1);
+    assert_eq!(log.bounds().await.expect("bounds").epochs.iter().count(), 1);
+}
+
 #[tokio::test]
 async fn a_lost_state_costs_an_epoch_and_no_event() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
     let log = open(&disk, small(), &clock);
     let before = append(&log, "a", "kept").await;
-    drop(log);
+    log.close().await;
     disk.remove("state").expect("it is there");
     let log = open(&disk, small(), &clock);
     assert_eq!(read(&log, &everything()).await.entries[0].cursor, before);

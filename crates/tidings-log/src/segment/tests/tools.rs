@@ -37,13 +37,14 @@ async fn filled() -> (TempDir, Clock, Vec<Arc<Entry>>) {
         clock.advance(Duration::from_millis(1));
     }
     for topic in ["secret", "hidden"] {
-        log.delete(&Topic::from_stored(topic).expect("a topic")).await.expect("deleted");
+        log.delete(&Topic::from_stored(topic).expect("a topic"), &Grants::all()).await.expect("deleted");
         if topic == "secret" {
             assert!(log.compact().expect("compacted") > 1);
         }
     }
     let said = all(&log).await;
     assert_eq!(said.len(), 20);
+    log.close().await;
     (directory, clock, said)
 }
 
@@ -126,7 +127,7 @@ async fn a_write_that_broke_off_is_no_damage() {
     for (path, bytes) in content(directory.path()) {
         fs::write(killed.path().join(path.file_name().expect("a name")), bytes).expect("written");
     }
-    drop(log);
+    log.close().await;
     let (path, _) = place_of(killed.path(), "whole");
     let mut bytes = fs::read(&path).expect("a file");
     let torn = bytes[bytes.len() - 20..].to_vec();
@@ -166,7 +167,7 @@ async fn damage_is_reported_where_it_is_and_everything_else_is_saved() {
     let page = log.read(Position::BEFORE_ALL, &exact("open"), usize::MAX).await.expect("a page");
     assert_eq!(page.floor, Some(position(21)), "the loss is told");
     append(&log, "open", "it goes on").await;
-    drop(log);
+    log.close().await;
     let refused = salvage(directory.path(), &to, |_| ()).expect_err("it is not empty").to_string();
     assert!(refused.contains("saved") && refused.contains("not empty"), "{refused}");
 }

@@ -1,7 +1,9 @@
 //! Disks that are full or fail, and directories that somebody else uses.
 
+use std::{fs, os::unix::fs::PermissionsExt};
+
 use super::*;
-use crate::{TailItem, segment::simulated::SimulatedDisk};
+use crate::{TailItem, Timestamp, segment::simulated::SimulatedDisk};
 
 fn open(disk: &SimulatedDisk) -> SegmentLog {
     SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), small(), Clock::system()).expect("it opens")
@@ -38,7 +40,7 @@ async fn a_full_disk_refuses_reads_on_and_heals_by_itself() {
     append(&log, "healed").await.expect("there is room again");
     assert_eq!(log.health().await, Ok(()));
     acknowledged.push("healed".into());
-    drop(log);
+    log.close().await;
     assert_eq!(texts(&open(&disk)).await, acknowledged);
 }
 
@@ -72,7 +74,7 @@ async fn a_failed_sync_is_an_unknown_outcome_and_the_log_goes_on_elsewhere() {
     assert!(matches!(log.append(batch()).await, Ok(Appended::Duplicate { .. })));
     assert_eq!(log.health().await, Ok(()));
     assert_eq!(texts(&log).await, ["kept", "retried"]);
-    drop(log);
+    log.close().await;
     disk.crash();
     assert_eq!(texts(&open(&disk)).await, ["kept", "retried"], "what was acknowledged is on disk");
 }
@@ -102,14 +104,147 @@ async fn one_process_uses_a_directory_at_a_time() {
     let log = open().expect("it is free");
     let refused = open().expect_err("it is in use").to_string();
     assert!(refused.contains(&*directory.path().to_string_lossy()) && refused.contains("another process"));
-    drop(log);
+    log.close().await;
     open().expect("it is free again");
+    assert_eq!(log.health().await.map_err(|error| error.0), Err("it has been closed".into()));
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn open_with(disk: &SimulatedDisk, clock: &Clock) -> SegmentLog {
+    SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), small(), clock.clone()).expect("it opens")
+}
+
+fn assert_refused<T: fmt::Debug>(result: &Result<T, AppendError>, part: &str) {
+    assert!(
+        matches!(result, Err(AppendError::Displaced(reason)) if reason.contains(part)),
+        "{result:?} does not say {part}"
+    );
+}
+
+/// Events were acknowledged that went to a directory that nobody could open any more.
+#[tokio::test]
+async fn events_are_refused_while_the_directory_is_not_in_its_place() {
+    let (disk, clock) = (SimulatedDisk::new(1), Clock::manual(Timestamp::from_millis(1_000_000)));
+    let log = open_with(&disk, &clock);
+    append(&log, "before").await.expect("it is in its place");
+    disk.set_elsewhere(Some(1));
+    clock.advance(SECOND);
+    assert_refused(&append(&log, "lost").await, "mounted over it");
+    assert_refused(&log.delete(&event("a", "").topics[0], &Grants::all()).await, "mounted over it");
+    assert!(log.health().await.is_err());
+    assert_eq!(texts(&log).await, ["before"], "what is there can be read");
+    disk.set_elsewhere(None);
+    append(&log, "after").await.expect("it is back");
+    assert_eq!(log.health().await, Ok(()));
+    assert_eq!(texts(&log).await, ["before", "after"]);
+}
+
+#[tokio::test]
+async fn events_are_refused_after_the_newest_segment_was_deleted() {
+    let (disk, clock) = (SimulatedDisk::new(1), Clock::manual(Timestamp::from_millis(1_000_000)));
+    let log = open_with(&disk, &clock);
+    append(&log, "before").await.expect("it is in its place");
+    disk.unlink("00000000000000000001.log");
+    clock.advance(SECOND);
+    assert_refused(&append(&log, "lost").await, "newest segment of the store was deleted");
+    assert!(log.health().await.is_err());
+}
+
+#[tokio::test]
+async fn a_new_segment_is_not_begun_in_another_directory() {
+    let (disk, clock) = (SimulatedDisk::new(1), Clock::manual(Timestamp::from_millis(1_000_000)));
+    let log = open_with(&disk, &clock);
+    append(&log, &"x".repeat(5_000)).await.expect("it is in its place");
+    disk.set_elsewhere(Some(1));
+    assert_refused(&append(&log, "lost").await, "mounted over it");
+}
+
+#[tokio::test]
+async fn a_moved_directory_is_noticed_and_goes_on_when_it_is_back() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let (place, elsewhere) = (parent.path().join("events"), parent.path().join("moved"));
+    let clock = Clock::manual(Timestamp::from_millis(1_000_000));
+    let log = SegmentLog::open(&place, small(), clock.clone()).expect("it opens");
+    append(&log, "before").await.expect("it is in its place");
+    fs::rename(&place, &elsewhere).expect("moved");
+    clock.advance(SECOND);
+    assert_refused(&append(&log, "lost").await, "was deleted or moved");
+    fs::create_dir(&place).expect("made");
+    assert_refused(&append(&log, "lost").await, "was replaced");
+    fs::remove_dir(&place).expect("it is empty: nothing is written to another directory");
+    fs::rename(&elsewhere, &place).expect("moved");
+    append(&log, "after").await.expect("it is back");
+    fs::remove_file(place.join("lock")).expect("removed");
+    clock.advance(SECOND);
+    assert_refused(&append(&log, "lost").await, "the lock of the store was deleted");
+    log.close().await;
+    let log = SegmentLog::open(&place, small(), clock).expect("it opens");
+    assert_eq!(texts(&log).await, ["before", "after"]);
+}
+
+fn mode(path: &Path) -> String {
+    format!("{:o}", fs::metadata(path).expect("it is there").permissions().mode() & 0o777)
+}
+
+fn modes(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+    entries.map(|path| mode(&path)).collect()
+}
+
+#[tokio::test]
+async fn only_its_owner_can_read_a_store() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let directory = parent.path().join("new/events");
+    let open = || SegmentLog::open(&directory, small(), Clock::system()).expect("it opens");
+    let fill = async |log: &SegmentLog| {
+        for _ in 0..20 {
+            append(log, &"x".repeat(500)).await.expect("room");
+        }
+        log.close().await;
+    };
+    fill(&open()).await;
+    let is_private = || mode(&directory) == "700" && modes(&directory).iter().all(|mode| mode == "600");
+    assert!(is_private(), "{} {:?}", mode(&directory), modes(&directory));
+
+    // As earlier versions left it.
+    for entry in fs::read_dir(&directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    }
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fill(&open()).await;
+    assert!(is_private(), "{} {:?}", mode(&directory), modes(&directory));
+}
+
+#[tokio::test]
+async fn a_directory_with_other_files_keeps_its_permissions() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let other = directory.path().join("notes.log");
+    fs::write(&other, "").expect("written");
+    for path in [directory.path(), &other] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    }
+    SegmentLog::open(directory.path(), small(), Clock::system()).expect("it opens").close().await;
+    assert_eq!([mode(directory.path()), mode(&other)], ["755", "755"]);
+    assert_eq!(mode(&directory.path().join("state")), "600");
+}
+
+/// Beyond 4 GiB no place could be written down, and every append failed.
+#[test]
+fn a_segment_size_that_cannot_be_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for segment_bytes in [0, 511, (2 << 30) + 1, u64::MAX] {
+        let settings = SegmentSettings { segment_bytes: Some(segment_bytes), ..small() };
+        let refused = SegmentLog::open(directory.path(), settings, Clock::system()).expect_err("refused");
+        assert!(refused.to_string().contains("512 to 2147483648"), "{refused}");
+    }
 }
 
 #[tokio::test]
 async fn a_later_format_is_refused_and_left_alone() {
     let disk = SimulatedDisk::new(1);
-    drop(open(&disk));
+    open(&disk).close().await;
     disk.change("state", |bytes| {
         bytes[8] = 9;
         let end = bytes.len() - 4;

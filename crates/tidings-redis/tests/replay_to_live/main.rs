@@ -1,4 +1,4 @@
-//! The seam test (see `tidings-seam`) on a real Redis: subscribers start, leave and come back at any place while publishers publish, here and at another
+//! The replay-to-live test (see `tidings-replay-to-live`) on a real Redis: subscribers start, leave and come back at any place while publishers publish, here and at another
 //! node, and while Redis is killed, stands still, and forgets everything; while the slot of the log moves through a Redis Cluster; and while Sentinels
 //! make one server after the other the master.
 //!
@@ -16,7 +16,7 @@ use tidings::{
     log::{AppendError, Appended, Batch, Clock, EpochStart, Log, Timestamp},
 };
 use tidings_redis::{RedisLog, RedisSettings};
-use tidings_seam::{Loss, Random, Store, run};
+use tidings_replay_to_live::{Loss, Random, Store, run};
 use tidings_testkit::RedisServer;
 use tokio::{runtime::Builder, time::sleep};
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A newcomer who read the 2012 answer wants it working in a minute.
+# A new user who read the 2012 answer wants it working in a minute.
 # shellcheck source=SCRIPTDIR/lib.sh
 source "$(dirname "$0")/lib.sh"
 

@@ -1,7 +1,7 @@
-//! Hubs on one store: publishers at all of them, subscribers who wander from one to the other, and outages of the store or of the hubs, again and again.
+//! Hubs on one store: publishers at all of them, subscribers who run_failover from one to the other, and outages of the store or of the hubs, again and again.
 //!
-//! Promised, and checked (`check.rs`): every acknowledged event reaches every subscriber, in one order for all, none twice, and no gap is told, because nothing
-//! is lost. Where a store does lose something, every subscriber that misses it is told so at that place.
+//! Promised, and checked (`check.rs`): every acknowledged event reaches every subscriber, in one order for all, none twice, and no gap is reported, because nothing
+//! is lost. Where a store does lose something, every subscriber that misses it is notified at that place.
 
 mod check;
 
@@ -21,33 +21,33 @@ use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use crate::{Connection, EventStream, patiently};
 
-use self::check::Heard;
+use self::check::Received;
 
 const PUBLISHERS: usize = 6;
 const SUBSCRIBERS: usize = 6;
 /// Publications that are acknowledged between two outages, so that there is something to lose.
 const BETWEEN_OUTAGES: u64 = 150;
-/// So many events a subscriber hears from one hub, at most, before it goes to the next.
-const HEARD_MAX: usize = 40;
-/// Whoever was refused tries again after this; it only spares the processor.
+/// So many events a subscriber receives from one hub, at most, before it goes to the next.
+const RECEIVED_MAX: usize = 40;
+/// A client that was refused tries again after this; it only spares the processor.
 const BREATH: Duration = Duration::from_millis(5);
 /// The last event, behind everything.
 const END: &str = "end";
-const STREAM: &str = "/stream?topic=wandering&since=earliest";
+const STREAM: &str = "/stream?topic=failover&since=earliest";
 
 /// How many outages there are: what `TIDINGS_OUTAGES` says, or so many.
 pub fn outages(default: u64) -> u64 {
     env::var("TIDINGS_OUTAGES").ok().map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// What the outages may take away of what was acknowledged or heard.
+/// What the outages may take away of what was acknowledged or received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Losses {
     /// Nothing.
     None,
     /// Something, each time.
     Certain,
-    /// What had been heard and was not acknowledged yet, and then its publisher says it again.
+    /// What had been received and was not acknowledged yet, and then its publisher says it again.
     Possible,
 }
 
@@ -60,17 +60,17 @@ pub struct Wandered {
     pub keyed: u64,
     /// Publications that were refused, or whose outcome was unknown.
     pub refused: u64,
-    /// Gaps that were told to all subscribers together.
+    /// Gaps that were reported to all subscribers together.
     pub gaps: usize,
 }
 
-/// What the publishers share with whoever makes the outages.
+/// What the publishers share with the one that makes the outages.
 #[derive(Debug, Default)]
 pub struct Load {
     acknowledged: watch::Sender<u64>,
     keyed: watch::Sender<u64>,
     refused: watch::Sender<u64>,
-    /// Subscribers who have heard something. Nobody else can miss anything.
+    /// Subscribers who have received something. Nobody else can miss anything.
     listening: watch::Sender<u64>,
     is_over: AtomicBool,
 }
@@ -98,7 +98,7 @@ async fn reach(count: &watch::Sender<u64>, what: &str, enough: u64) -> anyhow::R
 }
 
 /// Publishes and subscribes at these hubs, which share a store, while `outage` takes that or a hub away and brings it back so many times.
-pub async fn wander(
+pub async fn run_failover(
     hubs: &[SocketAddr],
     outages: u64,
     losses: Losses,
@@ -113,7 +113,7 @@ pub async fn wander(
     for name in 0..SUBSCRIBERS {
         subscribers.spawn(listen(hubs.to_vec(), name, false, Arc::clone(&load)));
     }
-    reach(&load.listening, "subscribers to hear something", SUBSCRIBERS as u64).await?;
+    reach(&load.listening, "subscribers to receive something", SUBSCRIBERS as u64).await?;
     for round in 0..=outages {
         let enough = *load.acknowledged.borrow() + BETWEEN_OUTAGES;
         tokio::select! {
@@ -128,12 +128,12 @@ pub async fn wander(
     load.is_over.store(true, Relaxed);
     let said = all(publishers).await?;
     // The last outage may not be over for this hub.
-    while !post(hubs[0], &mut None, "POST /topics/wandering\nIdempotency-Key: end", END).await? {
+    while !post(hubs[0], &mut None, "POST /topics/failover\nIdempotency-Key: end", END).await? {
         sleep(BREATH).await;
     }
-    let heard = all(subscribers).await?;
+    let received = all(subscribers).await?;
     if losses == Losses::None {
-        // Whoever comes at last reads the whole log, at each hub.
+        // A client that comes at last reads the whole log, at each hub.
         let log = listen(hubs[..1].to_vec(), 0, true, Arc::clone(&load)).await?;
         for hub in &hubs[1..] {
             ensure!(
@@ -141,9 +141,9 @@ pub async fn wander(
                 "the log is another one at {hub}"
             );
         }
-        check::nothing_is_lost(&said, &log, &heard)?;
+        check::nothing_is_lost(&said, &log, &received)?;
     }
-    let gaps = check::losses_are_told(&said, &heard, losses)?;
+    let gaps = check::losses_are_reported(&said, &received, losses)?;
     let (keyed, refused) = (*load.keyed.borrow(), *load.refused.borrow());
     Ok(Wandered { acknowledged: said.iter().map(Vec::len).sum(), keyed, refused, gaps })
 }
@@ -169,7 +169,7 @@ async fn publish(hubs: Vec<SocketAddr>, name: usize, load: Arc<Load>) -> anyhow:
         }
         let data = format!("{name}:{count}");
         let key = if has_keys { format!("\nIdempotency-Key: {name}-{count}") } else { String::new() };
-        let head = format!("POST /topics/wandering{key}");
+        let head = format!("POST /topics/failover{key}");
         loop {
             if post(hubs[at % hubs.len()], &mut kept, &head, &data).await? {
                 load.acknowledged.send_modify(|count| *count += 1);
@@ -207,7 +207,7 @@ async fn post(
     match response.status {
         200 => *kept = Some(connection),
         503 => {
-            // Whoever may have published is not told to repeat it.
+            // A publisher whose event may have been published is not asked to repeat it.
             let is_unknown = response.text().contains("may or may not");
             ensure!(is_unknown || response.header("retry-after").is_some(), "nothing says when: {response}");
         }
@@ -216,14 +216,14 @@ async fn post(
     Ok(response.status == 200)
 }
 
-/// Listens until the last event, at one hub after the other, or stays where it is; returns everything it was told.
+/// Listens until the last event, at one hub after the other, or stays where it is; returns everything it received.
 async fn listen(
     hubs: Vec<SocketAddr>,
     name: usize,
     stays: bool,
     load: Arc<Load>,
-) -> anyhow::Result<Vec<Heard>> {
-    let mut heard = Vec::new();
+) -> anyhow::Result<Vec<Received>> {
+    let mut received = Vec::new();
     let mut last_id: Option<String> = None;
     for at in name.. {
         let hub = hubs[at % hubs.len()];
@@ -235,14 +235,14 @@ async fn listen(
             sleep(BREATH).await;
             continue;
         };
-        let heard_max = if stays { usize::MAX } else { 1 + (at * 7) % HEARD_MAX };
-        for _ in 0..heard_max {
+        let received_max = if stays { usize::MAX } else { 1 + (at * 7) % RECEIVED_MAX };
+        for _ in 0..received_max {
             let Ok(event) = stream.next().await else { break };
             let ParsedEvent { event_type, data, last_event_id, .. } = event;
             match &*event_type {
                 "message" => {}
                 "tidings" if data.contains("\"kind\":\"gap\"") => {
-                    heard.push(Heard::Gap);
+                    received.push(Received::Gap);
                     last_id = Some(last_event_id);
                     continue;
                 }
@@ -250,14 +250,14 @@ async fn listen(
                 "tidings" if data.contains("\"kind\":\"reconnect\"") => break,
                 other => bail!("an event of the type {other}: {data}"),
             }
-            if heard.is_empty() {
+            if received.is_empty() {
                 load.listening.send_modify(|count| *count += 1);
             }
             last_id = Some(last_event_id.clone());
             let is_end = data == END;
-            heard.push(Heard::Event { id: last_event_id, data });
+            received.push(Received::Event { id: last_event_id, data });
             if is_end {
-                return Ok(heard);
+                return Ok(received);
             }
         }
     }

@@ -11,7 +11,7 @@ use tidings::{
         SegmentSettings, SyncLevel, Tail, TailItem,
     },
 };
-use tidings_seam::{Loss, Random, Store};
+use tidings_replay_to_live::{Loss, Random, Store};
 use tokio::sync::{RwLock, mpsc};
 
 /// How often a directory is copied anew in which files came and went meanwhile.
@@ -54,7 +54,7 @@ impl Store for Files {
     }
 }
 
-/// The log itself. Whoever calls it while it is closed waits until it is open again.
+/// The log itself. The one that calls it while it is closed waits until it is open again.
 #[derive(Debug)]
 struct Reopened {
     settings: SegmentSettings,
@@ -85,9 +85,7 @@ impl Reopened {
     /// Closes the log in order and goes on with what it left.
     async fn close_and_open(&self) {
         let mut open = self.open.write().await;
-        let elsewhere = tempfile::tempdir().expect("a directory");
-        // It has written its end once the last handle is gone, which takes something else in its place.
-        open.log = self::open(elsewhere.path(), &self.settings);
+        open.log.close().await;
         open.go_on(&self.settings).await;
     }
 
@@ -141,8 +139,8 @@ impl Log for Reopened {
         self.open.read().await.log.append(batch).await
     }
 
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
-        self.open.read().await.log.delete(topic).await
+    async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
+        self.open.read().await.log.delete(topic, grants).await
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {

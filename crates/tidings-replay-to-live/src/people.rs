@@ -17,7 +17,7 @@ use tidings_sse::{Item, ParsedEvent, Parser};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    model::{Asked, Connection, Heard, Person},
+    model::{Asked, Connection, Person, Received},
     random::Random,
     world::{Wish, World, is_last, number_in, number_of, own_id, position_of},
 };
@@ -35,7 +35,7 @@ pub(crate) async fn publish(hub: Hub, world: Arc<World>, mut random: Random, cou
         let key = random.percent(60).then(|| key(&mut random));
         attempted += batch;
         let mut answer = say(&hub, world.invent(&mut random, batch), key.clone()).await;
-        // Whoever was not told asks again, with the same key: then it is in the log once, in either form.
+        // A publisher that was not answered asks again, with the same key: then it is in the log once, in either form.
         for _ in 0..3 {
             let (Err(PublishError::OutcomeUnknown(_)), Some(key)) = (&answer, &key) else { break };
             answer = say(&hub, world.invent(&mut random, batch), Some(key.clone())).await;
@@ -78,7 +78,7 @@ fn key(random: &mut Random) -> IdempotencyKey {
 #[derive(Debug, Default)]
 pub(crate) struct Diary(pub(crate) Mutex<Vec<Connection>>);
 
-/// A subscriber who comes, leaves and comes back until it has heard the last event.
+/// A subscriber who comes, leaves and comes back until it has received the last event.
 pub(crate) struct Subscriber {
     pub(crate) hub: Hub,
     pub(crate) world: Arc<World>,
@@ -197,7 +197,7 @@ impl Subscriber {
             newest_before,
             place: Cursor::parse(subscription.place().as_str()).expect("a generated id"),
             attempted: self.world.state().said.len(),
-            heard: Vec::new(),
+            received: Vec::new(),
         });
         Ok(subscription)
     }
@@ -208,7 +208,7 @@ impl Subscriber {
         let patient = self.random.percent(40);
         let stays_for = if self.random.percent(30) { usize::MAX } else { self.random.between(0, 400) };
         let naps_every = self.random.between(1, 200);
-        let mut heard = 0;
+        let mut received = 0;
         loop {
             let finished = self.finished.load(Ordering::Acquire);
             let bytes = if patient || finished {
@@ -221,54 +221,54 @@ impl Subscriber {
                 }
             };
             let Some(bytes) = bytes else { return false };
-            if self.hear(&bytes, parser) {
+            if self.receive(&bytes, parser) {
                 return true;
             }
-            heard += 1;
-            if heard >= stays_for && !finished {
+            received += 1;
+            if received >= stays_for && !finished {
                 // Its place is a place like any other.
                 self.world.state().ids.push(subscription.place().to_string());
                 return false;
             }
-            if heard % naps_every == 0 && !finished {
+            if received % naps_every == 0 && !finished {
                 sleep(self.random.micros(4_000)).await;
             }
         }
     }
 
-    fn hear(&mut self, bytes: &[u8], parser: &mut Parser) -> bool {
+    fn receive(&mut self, bytes: &[u8], parser: &mut Parser) -> bool {
         let mut input = bytes;
         let mut done = false;
         while let Some(item) = parser.next(&mut input) {
             if let Item::Event(event) = item.expect("the hub writes what can be parsed") {
                 assert!(event.has_id, "an event without an id: {event:?}");
-                let heard = self.understand(&event);
-                if let Heard::Event { id, .. } = &heard {
+                let received = self.understand(&event);
+                if let Received::Event { id, .. } = &received {
                     done |= is_last(&self.data_of(&event));
                     if self.random.percent(2) {
                         self.world.state().ids.push(id.clone());
                     }
                 }
                 let mut diary = self.diary.0.lock().expect("nobody panicked");
-                diary.last_mut().expect("an open connection").heard.push(heard);
+                diary.last_mut().expect("an open connection").received.push(received);
             }
         }
         done
     }
 
-    fn understand(&self, event: &ParsedEvent) -> Heard {
+    fn understand(&self, event: &ParsedEvent) -> Received {
         let id = event.last_event_id.clone();
         if event.event_type != "tidings" {
-            return Heard::Event { number: number_in(&self.data_of(event)), id };
+            return Received::Event { number: number_in(&self.data_of(event)), id };
         }
         let place = Cursor::parse(&id).expect("notices have generated ids");
         let notice: serde_json::Value = serde_json::from_str(&event.data).expect("notices are JSON");
         let text = |field: &str| notice[field].as_str().map(str::to_owned);
         if notice["kind"] != "gap" {
-            return Heard::Notice { place };
+            return Received::Notice { place };
         }
         let cursor = |text: String| Cursor::parse(&text).expect("bounds are generated ids");
-        Heard::Gap {
+        Received::Gap {
             reason: text("reason").expect("a gap has a reason"),
             requested: text("requested").expect("a gap says what was requested"),
             oldest: text("oldest").map(cursor),
@@ -294,7 +294,7 @@ fn asked_by_id(id: &str) -> Asked {
         return Asked::Place(cursor);
     }
     let number = id.strip_prefix("own-").and_then(|number| number.parse().ok());
-    Asked::OwnId(number.expect("an id that was heard"))
+    Asked::OwnId(number.expect("an id that was received"))
 }
 
 impl Diary {
@@ -306,9 +306,9 @@ impl Diary {
     pub(crate) fn summary(&self) -> String {
         let diary = self.0.lock().expect("nobody panicked");
         let last = diary.last().map(|connection| {
-            let heard = connection.heard.last();
+            let received = connection.received.last();
             let place = number_of(connection.place.position);
-            format!("asked for {:?}, stood at {place}, heard last {heard:?}", connection.asked)
+            format!("asked for {:?}, stood at {place}, received last {received:?}", connection.asked)
         });
         format!("{} connections; the last one {last:?}", diary.len())
     }

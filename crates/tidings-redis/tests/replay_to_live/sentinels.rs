@@ -1,5 +1,5 @@
-//! Behind Sentinels: every so often the master dies and its replica takes over. What was acknowledged has come to the replica (`wait=1`). What was heard and not
-//! acknowledged may be lost, above all where the replica was cut off from its master before; that is told.
+//! Behind Sentinels: every so often the master dies and its replica takes over. What was acknowledged has come to the replica (`wait=1`). What was received and not
+//! acknowledged may be lost, above all where the replica was cut off from its master before; that is reported.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use tidings::{
     Event,
     log::{AppendError, Appended, EpochStart, Log},
 };
-use tidings_seam::{Loss, Random, Store, run};
+use tidings_replay_to_live::{Loss, Random, Store, run};
 use tidings_testkit::RedisSentinels;
 use tokio::{runtime::Builder, time::sleep};
 
@@ -17,7 +17,7 @@ use crate::Pair;
 const FAILOVER_EVERY: usize = 6;
 /// Events of the test, in a run that nobody asked to be longer: two failovers, as a rule.
 const EVENTS_DEFAULT: usize = 5_000;
-/// How often the log is looked at whether somebody has written something, and how long it rests in between. Whoever waits for the replica is told after two
+/// How often the log is looked at whether somebody has written something, and how long it rests in between. The one that waits for the replica is notified after two
 /// seconds that it did not come, and goes on.
 const LOOKS_MAX: usize = 500;
 const LOOKS_PAUSE: Duration = Duration::from_millis(10);

@@ -1,7 +1,7 @@
-//! What is said in a round and what became of it: the truth that the checker compares with what subscribers heard.
+//! What is said in a round and what became of it: the truth that the checker compares with what subscribers received.
 //!
 //! The truth does not come from the hub. A [`Recorded`] log notes what the log answered to each append, what others append is noted by
-//! whoever appends it, and an observer follows the log's own tail, which shows what was accepted although its publisher was never told.
+//! the one that appends it, and an observer follows the log's own tail, which shows what was accepted although its publisher was never answered.
 
 use std::{
     collections::HashMap,
@@ -78,11 +78,11 @@ impl Wish {
 pub(crate) struct Said {
     pub(crate) topics: Vec<usize>,
     pub(crate) private: bool,
-    /// The connection that shall not hear it.
+    /// The connection that shall not receive it.
     pub(crate) except: Option<ConnectionId>,
     pub(crate) has_own_id: bool,
     pub(crate) outcome: Outcome,
-    /// Where it stands, or stood before the log lost it. Whoever was not told may have appended it again after that.
+    /// Where it stands, or stood before the log lost it. A publisher that was not answered may have appended it again after that.
     pub(crate) cursors: Vec<Cursor>,
 }
 
@@ -108,7 +108,7 @@ impl Said {
     }
 }
 
-/// An epoch of the log, as whoever started it tells.
+/// An epoch of the log, as the one that started it tells.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EpochNote {
     pub(crate) start: EpochStart,
@@ -186,7 +186,7 @@ impl World {
         state.newest = Some(Cursor { epoch: start.epoch, position: start.after });
     }
 
-    /// Follows the log itself up to the last event, for what was accepted without its publisher being told.
+    /// Follows the log itself up to the last event, for what was accepted without an answer to its publisher.
     pub(crate) async fn observe(&self, mut tail: Box<dyn Tail>) {
         while let Some(item) = tail.next(1 << 20).await {
             let TailItem::Entries(entries) = item else { continue };
@@ -324,8 +324,8 @@ impl Log for Recorded {
         answer
     }
 
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
-        self.log.delete(topic).await
+    async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
+        self.log.delete(topic, grants).await
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {

@@ -1,4 +1,4 @@
-//! The seam test (see `tidings-seam`) on the logs that need no server: in memory, in files that are closed and killed, and on one that is
+//! The replay-to-live test (see `tidings-replay-to-live`) on the logs that need no server: in memory, in files that are closed and killed, and on one that is
 //! troubled in every way there is.
 
 #[cfg(unix)]
@@ -10,7 +10,7 @@ use tidings::{
     Event, MemoryLimits, MemoryLog,
     log::{AppendError, Appended, Batch, DelayedLog, Faults, Log},
 };
-use tidings_seam::{Loss, Random, Store, run};
+use tidings_replay_to_live::{Loss, Random, Store, run};
 use tokio::{runtime::Builder, time::sleep};
 
 /// Events of one test, in a run that nobody asked to be longer.

@@ -1,4 +1,4 @@
-//! A log whose positions count one by one, as the checker of the seam test wants them. Those of JetStream have holes between messages.
+//! A log whose positions count one by one, as the checker of the replay-to-live test wants them. Those of JetStream have holes between messages.
 //!
 //! A follower with no retention of its own sees every event; the place of an event in what it saw is its number.
 
@@ -114,8 +114,8 @@ impl Log for Dense {
         Ok(Appended::New { ids: renamed.collect(), last })
     }
 
-    async fn delete(&self, topic: &Topic) -> Result<Deleted, AppendError> {
-        self.log.delete(topic).await
+    async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
+        self.log.delete(topic, grants).await
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {

@@ -1,10 +1,10 @@
 //! Where history meets the present: subscribers start, leave and come back at any place while publishers publish, on any kind of log.
 //!
 //! Promised, and checked for each connection against the truth (see `model.rs`): nothing that was published is missing, doubled or out of
-//! order, nothing private leaks, no gap is untold and none is invented. A kind of log and what befalls it is a [`Store`]; the rest is the
+//! order, nothing private leaks, no gap is unreported and none is invented. A kind of log and what befalls it is a [`Store`]; the rest is the
 //! same for all of them.
 //!
-//! `TIDINGS_SEAM_EVENTS` says how many events each test publishes, `TIDINGS_SEAM_SEED` runs the one round with that seed. Threads and
+//! `TIDINGS_REPLAY_TO_LIVE_EVENTS` says how many events each test publishes, `TIDINGS_REPLAY_TO_LIVE_SEED` runs the one round with that seed. Threads and
 //! hash maps have a chance of their own, so a seed may take some runs to fail again.
 
 mod model;
@@ -83,13 +83,14 @@ pub enum Loss {
     Everything(Epoch),
 }
 
-/// Plays rounds on this runtime until so many events were published, or as many as `TIDINGS_SEAM_EVENTS` says. Panics where a promise is broken.
+/// Plays rounds on this runtime until so many events were published, or as many as `TIDINGS_REPLAY_TO_LIVE_EVENTS` says. Panics where a promise is broken.
 pub fn run<S: Store>(runtime: &mut Builder, events_default: usize) {
     let store = type_name::<S>();
     let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let events =
-        number("TIDINGS_SEAM_EVENTS").map_or(Ok(events_default), usize::try_from).expect("so many fit");
-    let seed = number("TIDINGS_SEAM_SEED");
+    let events = number("TIDINGS_REPLAY_TO_LIVE_EVENTS")
+        .map_or(Ok(events_default), usize::try_from)
+        .expect("so many fit");
+    let seed = number("TIDINGS_REPLAY_TO_LIVE_SEED");
     let mut random = Random::new(RandomState::new().hash_one(events));
     let mut total = Figures::default();
     while total.published < events {
@@ -100,7 +101,7 @@ pub fn run<S: Store>(runtime: &mut Builder, events_default: usize) {
             check(&truth, &people, &mut total)
         });
         if let Err(error) = outcome {
-            panic!("{store} with TIDINGS_SEAM_SEED={seed}: {error}");
+            panic!("{store} with TIDINGS_REPLAY_TO_LIVE_SEED={seed}: {error}");
         }
     }
     println!("{store}: {total:?}");
@@ -116,11 +117,11 @@ fn check(truth: &Truth, subscribers: &Subscribers, figures: &mut Figures) -> Res
     for (person, connections) in subscribers {
         for (index, connection) in connections.iter().enumerate() {
             truth.check(person, connection, figures).map_err(|error| {
-                let Connection { asked, newest_before, place, attempted, heard, .. } = connection;
+                let Connection { asked, newest_before, place, attempted, received, .. } = connection;
                 format!(
                     "{error}\nin connection {index} of {person:?}, which asked for {asked:?} after {newest_before:?} and was \
                      at {place:?} with {attempted} attempted; it begins {:?}",
-                    &heard[..heard.len().min(3)]
+                    &received[..received.len().min(3)]
                 )
             })?;
         }

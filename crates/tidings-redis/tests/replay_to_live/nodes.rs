@@ -6,7 +6,7 @@ use tidings::{
     Event,
     log::{AppendError, Appended, Log},
 };
-use tidings_seam::{Loss, Random, Store, run};
+use tidings_replay_to_live::{Loss, Random, Store, run};
 use tidings_testkit::RedisNodes;
 use tokio::{runtime::Builder, time::sleep};
 

@@ -1,8 +1,8 @@
-//! What a subscriber must have heard, worked out from the truth alone.
+//! What a subscriber must have received, worked out from the truth alone.
 //!
 //! The log of one epoch is a list of events by position: what earlier epochs left, then its own. A connection is a place in such a list
-//! that only moves on. Everything between two places that the subscriber may hear has to have been delivered, or a gap has to have been
-//! told whose id covers it; and what a gap covers has to be gone indeed.
+//! that only moves on. Everything between two positions that the subscriber may receive has to have been delivered, or a gap has to have been
+//! reported whose id covers it; and what a gap covers has to be gone indeed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -49,12 +49,12 @@ pub(crate) struct Connection {
     pub(crate) place: Cursor,
     /// How many events had been attempted when the subscription was open.
     pub(crate) attempted: usize,
-    pub(crate) heard: Vec<Heard>,
+    pub(crate) received: Vec<Received>,
 }
 
 /// Something that came.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     Event {
         number: usize,
         id: String,
@@ -105,11 +105,11 @@ struct View {
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Behind everything up to here in this view. `gap_due`: something is to be told before anything else.
+    /// Behind everything up to here in this view. `gap_due`: a notice is due before anything else.
     At { view: usize, position: usize, gap_due: bool },
     /// The start promised nothing, and nothing has come yet that says where it was.
     Somewhere { view: usize },
-    /// The request named no event that can be found: that is to be told before anything else.
+    /// The request named no event that can be found: a notice of that is due before anything else.
     Lost,
 }
 
@@ -140,7 +140,7 @@ impl Truth {
         self.world.placed.len()
     }
 
-    /// Compares what a connection heard with the truth.
+    /// Compares what a connection received with the truth.
     pub(crate) fn check(
         &self,
         person: &Person,
@@ -153,30 +153,30 @@ impl Truth {
             person,
             connection,
             state: self.start(person, connection)?,
-            heard: HashSet::new(),
+            received: HashSet::new(),
         };
-        for (index, heard) in connection.heard.iter().enumerate() {
-            match heard {
-                Heard::Event { number, id } => {
+        for (index, received) in connection.received.iter().enumerate() {
+            match received {
+                Received::Event { number, id } => {
                     figures.delivered += 1;
                     check.event(*number, id)
                 }
-                Heard::Notice { place } => check.notice(*place),
-                Heard::Gap { reason, .. } => {
+                Received::Notice { place } => check.notice(*place),
+                Received::Gap { reason, .. } => {
                     match reason.as_str() {
                         "expired" => figures.expired += 1,
                         "unknown" => figures.unknown += 1,
                         _ => figures.other_log += 1,
                     }
-                    check.gap(index == 0, heard)
+                    check.gap(index == 0, received)
                 }
             }
             .map_err(|error| {
-                let before = &connection.heard[index.saturating_sub(3)..index];
+                let before = &connection.received[index.saturating_sub(3)..index];
                 let kept_max = self.kept_max;
                 let state = check.state;
                 format!(
-                    "item {index}, {heard:?}: {error} (at {state:?} after {before:?}, {kept_max:?} are kept)"
+                    "item {index}, {received:?}: {error} (at {state:?} after {before:?}, {kept_max:?} are kept)"
                 )
             })?;
         }
@@ -219,20 +219,20 @@ impl Truth {
         if !said.is_visible(&person.grants) {
             return Ok(State::Lost);
         }
-        let told_first = match connection.heard.first() {
-            Some(Heard::Gap { reason, place, .. }) if reason == "unknown" => Some(self.view_of(*place)?),
+        let reported_first = match connection.received.first() {
+            Some(Received::Gap { reason, place, .. }) if reason == "unknown" => Some(self.view_of(*place)?),
             _ => None,
         };
         if said.cursors.is_empty() {
-            // Its publisher was never told, and the log lost it before the observer came to it: it may have been there, or not.
-            return Ok(if told_first.is_some() { State::Lost } else { State::Somewhere { view } });
+            // Its publisher was never answered, and the log lost it before the observer came to it: it may have been there, or not.
+            return Ok(if reported_first.is_some() { State::Lost } else { State::Somewhere { view } });
         }
         let Some(position) = self.position_in(view, number) else { return Ok(State::Lost) };
         let gone = |view| {
             let there = self.position_in(view, number);
             there.is_none_or(|position| self.may_have_expired(position, connection.attempted))
         };
-        if told_first.is_some_and(gone) {
+        if reported_first.is_some_and(gone) {
             return Ok(State::Lost);
         }
         Ok(State::At { view, position, gap_due: position <= self.views[view].after })
@@ -260,13 +260,13 @@ impl Truth {
     }
 }
 
-/// An event whose publisher was not told, and that the log lost before the observer came to it, is known from its id alone. It may have been appended again
+/// An event whose publisher was not answered, and that the log lost before the observer came to it, is known from its id alone. It may have been appended again
 /// in a later epoch.
 fn place_what_only_subscribers_saw(world: &mut WorldState, connections: &[&Connection]) {
     let begun: HashMap<_, _> =
         world.epochs.iter().enumerate().map(|(index, note)| (note.start.epoch, index)).collect();
-    for heard in connections.iter().flat_map(|connection| &connection.heard) {
-        let Heard::Event { number, id } = heard else { continue };
+    for received in connections.iter().flat_map(|connection| &connection.received) {
+        let Received::Event { number, id } = received else { continue };
         let Ok(cursor) = Cursor::parse(id) else { continue };
         let said = &world.said[*number];
         let is_again = said.cursors.iter().all(|known| begun.get(&cursor.epoch) < begun.get(&known.epoch));
@@ -282,7 +282,7 @@ struct Check<'t> {
     person: &'t Person,
     connection: &'t Connection,
     state: State,
-    heard: HashSet<(usize, Option<Cursor>)>,
+    received: HashSet<(usize, Option<Cursor>)>,
 }
 
 impl Check<'_> {
@@ -291,7 +291,7 @@ impl Check<'_> {
         if said.outcome == Outcome::Refused {
             return Err("it was not published".to_owned());
         }
-        if !self.may_hear(said) {
+        if !self.may_receive(said) {
             return Err(format!("it is not for this subscriber: {said:?}"));
         }
         let cursor = if said.has_own_id && id == own_id(number) {
@@ -301,14 +301,14 @@ impl Check<'_> {
             let named = cursors.into_iter().find(|cursor| !said.has_own_id && cursor.to_string() == id);
             Some(named.ok_or_else(|| format!("it has a strange id, and stands at {:?}", said.cursors))?)
         };
-        if !self.heard.insert((number, cursor)) {
+        if !self.received.insert((number, cursor)) {
             return Err("it came before".to_owned());
         }
         let Some(cursor) = cursor else { return Ok(()) };
         let place = number_of(cursor.position);
         let (view, position) = self.move_to(None, place - 1)?;
         if self.truth.view_of(cursor)? > view {
-            return Err("the log has lost its end, and nothing was told".to_owned());
+            return Err("the log has lost its end, and nothing was reported".to_owned());
         }
         if self.truth.views[view].events.get(place) != Some(&Some(number)) {
             return Err("it had been lost by then".to_owned());
@@ -345,7 +345,7 @@ impl Check<'_> {
     /// Nothing may be missing up to this position. Returns where the connection stood.
     fn move_to(&self, view: Option<usize>, through: usize) -> Result<(usize, usize), String> {
         let (stood_in, position) = match self.state {
-            State::At { gap_due: true, .. } | State::Lost => return Err("a gap is not told".to_owned()),
+            State::At { gap_due: true, .. } | State::Lost => return Err("a gap is not reported".to_owned()),
             State::At { view, position, .. } => (view, position),
             State::Somewhere { view } => {
                 self.check_start(view, through)?;
@@ -353,9 +353,9 @@ impl Check<'_> {
             }
         };
         if view.is_some_and(|view| view != stood_in) {
-            return Err("the epoch changes, and nothing was told".to_owned());
+            return Err("the epoch changes, and nothing was reported".to_owned());
         }
-        match self.between(stood_in, position, through).find(|(_, said)| self.may_hear(said)) {
+        match self.between(stood_in, position, through).find(|(_, said)| self.may_receive(said)) {
             Some((missing, said)) => Err(format!("{missing} is missing: {said:?}")),
             None => Ok((stood_in, position)),
         }
@@ -366,7 +366,7 @@ impl Check<'_> {
         let attempted = self.connection.attempted;
         let wished = |from, to| self.between(view, from, to).filter(|(_, said)| self.is_wished(said));
         let left_out = wished(0, through).find(|(position, said)| {
-            self.may_hear(said) && !self.truth.may_have_expired(*position, attempted)
+            self.may_receive(said) && !self.truth.may_have_expired(*position, attempted)
         });
         let Asked::Last(count) = self.connection.asked else {
             return left_out
@@ -386,8 +386,10 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn gap(&mut self, is_first: bool, gap: &Heard) -> Result<(), String> {
-        let Heard::Gap { reason, requested, oldest, newest, place, attempted } = gap else { return Ok(()) };
+    fn gap(&mut self, is_first: bool, gap: &Received) -> Result<(), String> {
+        let Received::Gap { reason, requested, oldest, newest, place, attempted } = gap else {
+            return Ok(());
+        };
         let view = self.truth.view_of(*place)?;
         let position = number_of(place.position);
         self.check_bounds(*oldest, *newest, *attempted)?;
@@ -421,7 +423,7 @@ impl Check<'_> {
             return Err("nothing is missing".to_owned());
         }
         let kept = gone().find(|(position, said)| {
-            self.may_hear(said) && !self.truth.may_have_expired(*position, *attempted)
+            self.may_receive(said) && !self.truth.may_have_expired(*position, *attempted)
         });
         if let Some((kept, said)) = kept {
             return Err(format!("{kept} is still kept: {said:?}"));
@@ -465,7 +467,7 @@ impl Check<'_> {
         })
     }
 
-    fn may_hear(&self, said: &Said) -> bool {
+    fn may_receive(&self, said: &Said) -> bool {
         self.is_wished(said) && said.except.as_ref() != Some(&self.connection.id)
     }
 

@@ -1,4 +1,4 @@
-//! The seam test (see `tidings-seam`) on a real nats-server: subscribers start, leave and come back at any place while publishers publish, here and at another
+//! The replay-to-live test (see `tidings-replay-to-live`) on a real nats-server: subscribers start, leave and come back at any place while publishers publish, here and at another
 //! node, and while the server is stopped, killed and stands still. A server that loses its end is tested in `troubles.rs`.
 //!
 //! Needs: nats-server.
@@ -12,7 +12,7 @@ use tidings::{
     log::{AppendError, Appended, Batch, Log},
 };
 use tidings_nats::{Nats, NatsAddress, NatsLog, NatsSettings};
-use tidings_seam::{Loss, Random, Store, run};
+use tidings_replay_to_live::{Loss, Random, Store, run};
 use tidings_testkit::NatsServer;
 use tokio::{runtime::Builder, time::sleep};
 
@@ -20,7 +20,7 @@ use crate::dense::{Dense, Places};
 
 /// Events of the test, in a run that nobody asked to be longer.
 const EVENTS_DEFAULT: usize = 10_000;
-/// What a node keeps at hand beside the one under test, and whoever counts the places: everything.
+/// What a node keeps at hand beside the one under test, and the one that counts the places: everything.
 const ALL_AT_HAND: usize = 32 << 20;
 
 #[test]

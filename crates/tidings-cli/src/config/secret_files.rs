@@ -1,0 +1,41 @@
+//! Files with secrets that other users of the machine can read: the hub works with them, and warns once when it starts.
+
+use std::path::{Path, PathBuf};
+
+use tidings_redis::bridge::BridgeSettings;
+
+use crate::store::Store;
+
+/// The files with keys that a store and bridges use.
+pub(super) fn of_connections(store: &Store, bridges: &[BridgeSettings]) -> Vec<PathBuf> {
+    let of_store: Box<dyn Iterator<Item = &Path>> = match store {
+        Store::Nats(address) => Box::new(address.secret_files()),
+        Store::Redis(url) => Box::new(url.secret_files()),
+        Store::Memory | Store::Directory(_) => Box::new(std::iter::empty()),
+    };
+    of_store.chain(bridges.iter().flat_map(BridgeSettings::secret_files)).map(Path::to_owned).collect()
+}
+
+/// Warns of each file that its group or everybody can read.
+#[cfg(unix)]
+pub(crate) fn warn_of_readable(files: &[PathBuf]) {
+    use std::os::unix::fs::PermissionsExt;
+
+    /// The group or everybody may read.
+    const READABLE: u32 = 0o044;
+
+    for file in files {
+        // What cannot be found is refused by who reads it.
+        if let Ok(metadata) = file.metadata()
+            && metadata.permissions().mode() & READABLE != 0
+        {
+            tracing::warn!(
+                file = %file.display(),
+                "other users of this machine can read this file, which holds a secret: allow its owner only (chmod 600)"
+            );
+        }
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn warn_of_readable(_files: &[PathBuf]) {}
