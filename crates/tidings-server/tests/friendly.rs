@@ -535,14 +535,29 @@ async fn a_private_event_reaches_only_those_with_a_right_live_replayed_and_in_th
 }
 
 #[tokio::test]
-async fn who_may_not_receive_what_is_said_is_not_told_who_listens() {
+async fn a_summary_counts_subscribers_only_for_credentials_that_cover_the_topic() {
     let face = with_keys().await;
     let _owner = face.get("/topics/staff-1").bearer(&support::token(&[], &["staff-1"])).stream().await;
-    let summary = || face.get("/topics/staff-1").header("accept", "application/json");
-    assert_eq!(summary().bearer(support::KEY).answer().await.ok().json()["subscribers"], 1);
-    summary().answer().await.refused(401);
-    let public = face.get("/topics/chat").header("accept", "application/json").answer().await.ok();
-    assert_eq!(public.json()["subscribers"], 0);
+    let owner = support::token(&[], &["staff-1"]);
+    let count = async |target: &str, credential: Option<&str>| {
+        let ask = face.get(target).header("accept", "application/json");
+        let ask = match credential {
+            Some(credential) => ask.bearer(credential),
+            None => ask,
+        };
+        ask.answer().await.ok().json().get("subscribers").cloned()
+    };
+    // A private topic, a public one and all of them.
+    for (target, owners, alls) in
+        [("/topics/staff-1", Some(1), 1), ("/topics/chat", None, 0), ("/topics/*", None, 1)]
+    {
+        assert_eq!(count(target, Some(support::KEY)).await, Some(alls.into()), "{target}");
+        assert_eq!(count(target, Some(&owner)).await, owners.map(serde_json::Value::from), "{target}");
+    }
+    for target in ["/topics/chat", "/topics/*"] {
+        assert_eq!(count(target, None).await, None, "{target}");
+    }
+    face.get("/topics/staff-1").header("accept", "application/json").answer().await.refused(401);
 }
 
 #[tokio::test]

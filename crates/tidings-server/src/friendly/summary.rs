@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use serde::Serialize;
-use tidings::{Filter, JsonEvent, Matcher, Topic};
+use tidings::{Filter, JsonEvent, Matcher};
 use tidings_auth::Access;
 
 use super::json_line;
@@ -12,8 +12,8 @@ use crate::{problem::Problem, router::App};
 #[derive(Serialize)]
 struct Summary<'a> {
     topic: &'a str,
-    /// Streams of this hub that an event on this topic reaches. Left out where telling it would tell who is here to somebody who may
-    /// not receive what they receive.
+    /// Streams of this hub that an event on this topic reaches. Left out for readers whose credential does not cover the topic: the number says who is
+    /// here, also of those who come for its private events.
     #[serde(skip_serializing_if = "Option::is_none")]
     subscribers: Option<usize>,
     /// The id of the newest event.
@@ -30,12 +30,7 @@ pub(crate) async fn summary(app: &App, access: &Access, matcher: Matcher) -> Res
     let matcher = &filter.matchers[0];
     let summary = Summary {
         topic: matcher.as_str(),
-        subscribers: match matcher {
-            Matcher::Exact(topic) => {
-                may_know_who_is_here(app, access, topic).then(|| app.hub.subscribers(topic))
-            }
-            Matcher::Any | Matcher::Pattern(_) => Some(app.hub.stats().subscribers),
-        },
+        subscribers: subscribers(app, access, matcher),
         newest: snapshot.entries.last().map(|entry| entry.id.as_str()),
         cursor: snapshot.end.as_str(),
         events: snapshot.entries.iter().map(|entry| JsonEvent::from(&**entry)).collect(),
@@ -43,6 +38,9 @@ pub(crate) async fn summary(app: &App, access: &Access, matcher: Matcher) -> Res
     Ok(json_line(&summary))
 }
 
-fn may_know_who_is_here(app: &App, access: &Access, topic: &Topic) -> bool {
-    access.subscribe.covers(topic) || !app.hub.are_private(std::slice::from_ref(topic))
+fn subscribers(app: &App, access: &Access, matcher: &Matcher) -> Option<usize> {
+    match matcher {
+        Matcher::Exact(topic) => access.subscribe.covers(topic).then(|| app.hub.subscribers(topic)),
+        Matcher::Any | Matcher::Pattern(_) => access.subscribe.is_all().then(|| app.hub.stats().subscribers),
+    }
 }
