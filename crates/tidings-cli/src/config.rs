@@ -143,7 +143,7 @@ impl ServeConfig {
             streams: merged.many("stream", |topic| Ok(topic.to_owned()))?,
             bridges,
             keeping,
-            heartbeat_secs: merged.value("heartbeat_secs", values::seconds)?,
+            heartbeat_secs: merged.value("heartbeat_secs", values::heartbeat_secs)?,
             retry_millis: merged.value("retry_millis", values::retry_millis)?,
             charset_utf8: merged.value("charset_utf8", values::truth)?,
             no_auth: merged.value("no_auth", values::truth)?,

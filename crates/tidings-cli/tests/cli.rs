@@ -121,6 +121,10 @@ fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["serve", "--retry-millis", "99999999999"], &["--retry-millis", "from 100ms to"]),
         (&["serve", "--heartbeat-secs", "0"], &["--heartbeat-secs", "`0`"]),
         (
+            &["serve", "--heartbeat-secs", "41"],
+            &["--heartbeat-secs", "`41`", "40", "after 45 seconds of silence"],
+        ),
+        (
             &["serve", "--allow-origin", "https://a.example/page"],
             &["--allow-origin", "leave out what follows"],
         ),

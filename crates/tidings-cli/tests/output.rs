@@ -241,6 +241,10 @@ fn can_mount() -> bool {
     mounted.is_ok_and(|status| status.success())
 }
 
+#[expect(
+    clippy::explicit_write,
+    reason = "the test harness shows what eprintln! writes only of tests that fail"
+)]
 async fn try_all(format: &str) {
     for broken in BROKEN {
         if broken == Broken::FullDisk && !can_mount() {

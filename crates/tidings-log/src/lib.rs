@@ -23,6 +23,7 @@ pub mod parts;
 mod rules;
 #[cfg(unix)]
 pub mod segment;
+pub mod vital;
 
 use std::{fmt, sync::Arc, time::Duration};
 

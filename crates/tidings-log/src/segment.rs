@@ -66,6 +66,7 @@ use crate::{
     Page, Position, RetentionRule, Tail, Topic, Unavailable,
     draft::{Draft, Plan},
     ledger::position,
+    vital,
 };
 
 /// When an acknowledged event is on disk. A process that is killed loses nothing at any level: the system has what was written.
@@ -259,12 +260,19 @@ impl SegmentLog {
         let (requests, receiver) = mpsc::channel();
         let (is_open, closed) = mpsc::channel();
         let compacted = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("tidings-compact".into())
-            .spawn(move || compaction::run(&compacted, &closed))?;
-        thread::Builder::new()
-            .name("tidings-log".into())
-            .spawn(move || writer.run(receiver, (is_open, held)))?;
+        thread::Builder::new().name("tidings-compact".into()).spawn(move || {
+            if let Err(panicked) = vital::run(|| compaction::run(&compacted, &closed)) {
+                compacted.note_end_of("compaction", &panicked);
+            }
+        })?;
+        let (written, last_bell) = (Arc::clone(&shared), writer.bell.clone());
+        thread::Builder::new().name("tidings-log".into()).spawn(move || {
+            if let Err(panicked) = vital::run(|| writer.run(receiver, (is_open, held))) {
+                written.note_end_of("the writer", &panicked);
+            }
+            // Tails end with the last of these, and then health has to know why.
+            drop(last_bell);
+        })?;
         let deleting = tokio::sync::Mutex::default();
         Ok(Self(Arc::new(Handle { shared, requests, places, deleting, bell })))
     }

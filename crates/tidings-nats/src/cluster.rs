@@ -23,7 +23,10 @@ use async_nats::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tidings_log::cluster::{Cluster, ClusterError, Lease, Messages, Watch};
+use tidings_log::{
+    cluster::{Cluster, ClusterError, Lease, Messages, Watch},
+    vital::catch_panic,
+};
 use tokio::{sync::broadcast, task::JoinHandle, time::sleep};
 
 use crate::{
@@ -77,7 +80,13 @@ impl NatsCluster {
         let replicas = settings.replicas;
         open_bucket(&link, &bucket, replicas).await?;
         let replica = Arc::new(Replica::new(Arc::clone(&link), bucket.clone(), replicas));
-        let follower = tokio::spawn(replica::follow(Arc::clone(&replica)));
+        let following = Arc::clone(&replica);
+        let follower = tokio::spawn(async move {
+            if let Err(panicked) = catch_panic(Box::pin(replica::follow(Arc::clone(&following)))).await {
+                tracing::error!(%panicked, "the task that reads the bucket of the cluster has ended");
+                following.close();
+            }
+        });
         let cluster = Self(Arc::new(Inner { link, bucket, replica, follower }));
         cluster.0.replica.opened().await?;
         Ok(cluster)

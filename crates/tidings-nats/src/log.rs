@@ -17,6 +17,7 @@ use tidings_log::{
     AppendError, Appended, Batch, Bounds, Cursor, Deleted, EventId, Filter, Grants, Log, Page, Position,
     Tail, Topic, Unavailable,
     parts::{Audience, Plan, just_before, number, position},
+    vital::catch_panic,
 };
 use tokio::{
     task::{JoinHandle, coop::consume_budget},
@@ -81,7 +82,14 @@ impl NatsLog {
     pub(crate) async fn open(link: Arc<Link>, settings: NatsSettings) -> Result<Self, String> {
         history::set_limits(&link, &settings).await?;
         let shared = Arc::new(Shared::new(link, settings));
-        let follower = tokio::spawn(follower::follow(Arc::clone(&shared)));
+        let following = Arc::clone(&shared);
+        let follower = tokio::spawn(async move {
+            if let Err(panicked) = catch_panic(Box::pin(follower::follow(Arc::clone(&following)))).await {
+                tracing::error!(%panicked, "the task that reads the stream of the log has ended");
+                following.distrust("the task that reads the stream has ended");
+                following.close();
+            }
+        });
         let log = Self(Arc::new(Inner { shared, follower }));
         log.shared().opened(OPENING_FAILURES_MAX).await?;
         Ok(log)

@@ -136,6 +136,11 @@ impl Bridge {
 
     /// Why messages do not reach the hub now, if they should and this process is the one to see to it. A bridge that stands by has no trouble.
     pub fn trouble(&self) -> Option<String> {
+        let task = self.task.lock().expect("nothing panics while it holds this");
+        if task.as_ref().is_some_and(JoinHandle::is_finished) {
+            return Some("its task has ended, which needs a restart of the hub".to_owned());
+        }
+        drop(task);
         self.shared.state().trouble()
     }
 

@@ -20,7 +20,10 @@ use std::{
 
 use async_trait::async_trait;
 use redis::{FromRedisValue, PushInfo, PushKind, RedisError, Script, Value, aio::MultiplexedConnection};
-use tidings_log::cluster::{Cluster, ClusterError, Lease, Messages, Watch};
+use tidings_log::{
+    cluster::{Cluster, ClusterError, Lease, Messages, Watch},
+    vital::catch_panic,
+};
 use tokio::{
     sync::{Notify, broadcast, watch},
     task::AbortHandle,
@@ -64,9 +67,7 @@ struct Shared {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.keeper.abort();
-        self.shared.line.close();
-        self.shared.bell.send_replace(());
-        self.shared.channels().clear();
+        self.shared.close();
     }
 }
 
@@ -85,8 +86,13 @@ impl RedisCluster {
         let connections = shared.connect().await.map_err(ClusterError::Unavailable)?;
         shared.line.put_up(connections.commands.clone(), 1);
         let keeping = Arc::clone(&shared);
-        let keeper = tokio::spawn(async move { keeping.keep(connections).await }).abort_handle();
-        Ok(Self(Arc::new(Handle { shared, keeper })))
+        let keeper = tokio::spawn(async move {
+            if let Err(panicked) = catch_panic(Arc::clone(&keeping).keep(connections)).await {
+                tracing::error!(redis = %keeping.connector, %panicked, "the task that keeps the cluster connected has ended");
+                keeping.close();
+            }
+        });
+        Ok(Self(Arc::new(Handle { shared, keeper: keeper.abort_handle() })))
     }
 }
 
@@ -245,6 +251,13 @@ impl Shared {
                 return Ok(found);
             }
         }
+    }
+
+    /// Calls fail from now on, and listeners end.
+    fn close(&self) {
+        self.line.close();
+        self.bell.send_replace(());
+        self.channels().clear();
     }
 
     fn channels(&self) -> MutexGuard<'_, HashMap<String, broadcast::Sender<Arc<[u8]>>>> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tidings_topic::{Grants, Topic};
 use tokio::{sync::watch, time::timeout};
 
-use crate::{PublishError, hub::Hub};
+use crate::{PublishError, hub::Hub, publish::closed};
 
 /// How long a deletion, which the log has carried out, waits for the caches at most. The writer needs as long as a publication takes to arrive;
 /// beyond this time it is cut off from the log, and gives up its caches when it is back.
@@ -27,7 +27,7 @@ impl Hub {
     pub async fn delete_covered(&self, topic: &Topic, grants: &Grants) -> Result<Deletion, PublishError> {
         let shared = &self.shared;
         if shared.is_closed() {
-            return Err(PublishError::Unavailable("the hub is shutting down".to_owned()));
+            return Err(closed(shared));
         }
         let deleted = shared.log.delete(topic, grants).await?;
         if deleted.count > 0 && timeout(CACHES_WAIT, shared.deletions.reach(deleted.serial)).await.is_err() {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use futures_util::task::AtomicWaker;
@@ -43,7 +43,7 @@ impl Feeds {
 
     /// How far the feeds have been written.
     pub(crate) fn head(&self) -> Cursor {
-        *self.head.lock().expect("nothing panics while it holds the head")
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The feed of this matcher, made if need be, with a new reader in it. Returns the number of the reader.
@@ -136,11 +136,11 @@ impl Feeds {
     }
 
     fn publish_head(&self, head: Cursor) {
-        *self.head.lock().expect("nothing panics while it holds the head") = head;
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
     }
 
     fn routes(&self) -> MutexGuard<'_, Routes> {
-        self.routes.lock().expect("nothing panics while it holds the routes")
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

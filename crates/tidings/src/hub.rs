@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 
 use tidings_log::{
     Bounds, Cursor, Log, MemoryLimits, MemoryLog, Tail, TailItem, Unavailable, cluster::Cluster,
+    vital::catch_panic,
 };
 use tidings_topic::{
     EventId, Filter, Invalid, ParseSinceError, PrivateTopics, Since, Topic, TopicGlob, Validator,
@@ -42,8 +43,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Hub {
     pub(crate) shared: Arc<Shared>,
-    writer: Arc<Task>,
-    _companions: [Arc<Task>; 2],
+    _tasks: [Arc<Task>; 3],
 }
 
 /// The limits of a hub and what it does when they are hit.
@@ -51,7 +51,7 @@ pub struct Hub {
 #[non_exhaustive]
 pub struct HubSettings {
     /// A subscriber that received nothing for about this long is sent a comment, so that proxies keep the connection and dead ones are
-    /// found. Jittered by up to a quarter downwards; zero means never. Default 15 s.
+    /// found. Jittered by up to a quarter downwards; zero means never. At most [`HEARTBEAT_MAX`](Self::HEARTBEAT_MAX). Default 15 s.
     pub heartbeat: Duration,
     /// How long browsers wait before they reconnect, in milliseconds, jittered by ± 50 %. Default 3,000.
     pub retry_millis: u64,
@@ -80,6 +80,11 @@ pub struct HubSettings {
     /// Events on topics that one of these covers are private, whichever entry point they come by and however the topic is
     /// spelled ([`PrivateTopics`]).
     pub private_topics: Vec<TopicGlob>,
+}
+
+impl HubSettings {
+    /// Longest [`heartbeat`](Self::heartbeat): clients, a common polyfill among them, take a stream for dead after 45 seconds of silence and connect again.
+    pub const HEARTBEAT_MAX: Duration = Duration::from_secs(40);
 }
 
 impl Default for HubSettings {
@@ -163,10 +168,13 @@ impl HubBuilder {
         self
     }
 
-    /// Starts the hub, which needs a Tokio runtime. Fails if the log cannot be reached.
-    pub async fn start(self) -> Result<Hub, Unavailable> {
+    /// Starts the hub, which needs a Tokio runtime. Fails if the log cannot be reached, if a setting cannot be kept, and if the system gives no threads.
+    pub async fn start(self) -> Result<Hub, StartError> {
         let log = self.log.unwrap_or_else(|| Arc::new(MemoryLog::new(MemoryLimits::default())));
         let settings = self.settings;
+        if settings.heartbeat > HubSettings::HEARTBEAT_MAX {
+            return Err(StartError::Heartbeat(settings.heartbeat));
+        }
         let retention = log.bounds().await?.retention_bytes;
         let (head, tail) = log.tail().await?;
         let lag_bytes_max =
@@ -192,13 +200,21 @@ impl HubBuilder {
             deletions: Deletions::default(),
             runtime: Handle::current(),
             #[cfg(target_os = "linux")]
-            shards: std::sync::OnceLock::new(),
+            shards: OnceLock::new(),
             published: AtomicU64::new(0),
+            failure: OnceLock::new(),
         });
-        let writer = Task::start(write_feeds(Arc::clone(&shared), tail));
-        let companions =
-            [Task::start(announce(Arc::clone(&shared))), Task::start(follow(Arc::clone(&shared)))];
-        Ok(Hub { shared, writer, _companions: companions })
+        #[cfg(target_os = "linux")]
+        {
+            let shards = Shards::start(shared.settings.shard_threads, &shared).map_err(StartError::Shards)?;
+            shared.shards.set(shards).expect("only this sets it");
+        }
+        let tasks = [
+            Task::start(fan_out(Arc::clone(&shared), tail)),
+            Task::start(vital("the announcement of this hub", Arc::clone(&shared), announce)),
+            Task::start(vital("the view of other hubs", Arc::clone(&shared), follow)),
+        ];
+        Ok(Hub { shared, _tasks: tasks })
     }
 }
 
@@ -268,10 +284,17 @@ impl Hub {
 
     /// Whether events are accepted and delivered: readiness probes ask this.
     pub async fn health(&self) -> Result<(), Unavailable> {
-        if self.writer.0.is_finished() || self.shared.is_closed() {
-            return Err(Unavailable("the hub has been closed".to_owned()));
+        if self.shared.is_closed() {
+            return Err(Unavailable(self.failure().unwrap_or("the hub has been closed").to_owned()));
         }
         self.shared.log.health().await
+    }
+
+    /// Why this hub has closed by itself, if it has: a part of it that it cannot do without has ended, such as its log, or a thread that has panicked. All
+    /// streams are ended then and publishing is refused. Wait for [`closed`](Self::closed) and look here; the way back is a new hub, and for most
+    /// programs that is a new process.
+    pub fn failure(&self) -> Option<&str> {
+        self.shared.failure()
     }
 
     /// How far the log reaches.
@@ -306,6 +329,25 @@ impl Hub {
 
 /// Bytes of the log that a snapshot looks through at most.
 const SNAPSHOT_BYTES_MAX: usize = 1 << 20;
+
+/// Why a hub could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The log cannot be reached.
+    #[error(transparent)]
+    Log(#[from] Unavailable),
+    /// Heartbeats would be too far apart.
+    #[error(
+        "a heartbeat every {} s is too rare, {} s is the most: clients take a stream for dead after 45 s of silence",
+        .0.as_secs_f64(),
+        HubSettings::HEARTBEAT_MAX.as_secs()
+    )]
+    Heartbeat(Duration),
+    /// The system gives no thread or no descriptor to a shard.
+    #[error("a thread for the fan-out cannot be started: {0}")]
+    Shards(#[source] std::io::Error),
+}
 
 /// Why a subscription was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -374,9 +416,11 @@ pub(crate) struct Shared {
     runtime: Handle,
     /// Events published through this process since it started.
     pub(crate) published: AtomicU64,
-    /// Started with the first socket.
+    /// Set when the hub has started.
     #[cfg(target_os = "linux")]
-    shards: std::sync::OnceLock<Shards>,
+    shards: OnceLock<Shards>,
+    /// Why the hub has closed by itself, if it has.
+    failure: OnceLock<String>,
 }
 
 impl Shared {
@@ -402,10 +446,21 @@ impl Shared {
         }
     }
 
-    /// Does something with the shards, which are started if need be.
+    /// The hub cannot do any more what it is there for: everybody is let go, publishers are refused, and health says why.
+    pub(crate) fn fail(&self, reason: String) {
+        tracing::error!(reason, "the hub has failed and is closed");
+        let _ = self.failure.set(reason);
+        self.close();
+    }
+
+    /// Why the hub has closed by itself, if it has.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
     #[cfg(target_os = "linux")]
-    pub(crate) fn shards<T>(self: &Arc<Self>, act: impl FnOnce(&Shards) -> T) -> T {
-        act(self.shards.get_or_init(|| Shards::start(self.settings.shard_threads, self)))
+    pub(crate) fn shards(&self) -> &Shards {
+        self.shards.get().expect("they are started with the hub")
     }
 
     /// The first page of a reader, which is still to be answered: it may be refused.
@@ -452,8 +507,31 @@ impl Drop for Task {
 /// How much of the log the writer takes in one turn. Small enough to keep latency even, large enough to share a wake-up.
 const WRITER_TURN_BYTES: usize = 256 * 1024;
 
+/// Does something for as long as the hub is there, which fails if that panics.
+async fn vital<F: Future<Output = ()>>(name: &str, shared: Arc<Shared>, work: impl FnOnce(Arc<Shared>) -> F) {
+    if let Err(panicked) = catch_panic(work(Arc::clone(&shared))).await {
+        shared.fail(format!("{name} has ended: {panicked}"));
+    }
+}
+
+/// Follows the log to its end. Without this nothing is delivered, so the hub ends with it, however that comes.
+async fn fan_out(shared: Arc<Shared>, tail: Box<dyn Tail>) {
+    match catch_panic(write_feeds(&shared, tail)).await {
+        Err(panicked) => shared.fail(format!("the fan-out has ended: {panicked}")),
+        Ok(()) if shared.is_closed() => {}
+        Ok(()) => match shared.log.health().await {
+            Ok(()) => shared.fail("the log has been closed".to_owned()),
+            Err(Unavailable(reason)) => shared.fail(format!("the log has ended: {reason}")),
+        },
+    }
+    // Nothing comes any more that anybody could wait for.
+    shared.close();
+    shared.pressure.restart();
+    shared.deletions.close();
+}
+
 /// The one writer: everything that is delivered live passes here, in the order of the log.
-async fn write_feeds(shared: Arc<Shared>, mut tail: Box<dyn Tail>) {
+async fn write_feeds(shared: &Shared, mut tail: Box<dyn Tail>) {
     while let Some(item) = tail.next(WRITER_TURN_BYTES).await {
         match item {
             TailItem::Entries(entries) => {
@@ -479,8 +557,4 @@ async fn write_feeds(shared: Arc<Shared>, mut tail: Box<dyn Tail>) {
             }
         }
     }
-    // Nothing comes any more that publishers could wait for.
-    shared.close();
-    shared.pressure.restart();
-    shared.deletions.close();
 }

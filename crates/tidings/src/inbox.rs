@@ -18,7 +18,8 @@ use crate::{
 /// connection.
 #[derive(Debug)]
 pub(crate) struct Inbox<M> {
-    messages: Mutex<Vec<M>>,
+    /// None once the shard is gone.
+    messages: Mutex<Option<Vec<M>>>,
     bell: Arc<Bell>,
 }
 
@@ -81,12 +82,24 @@ impl<M> Inbox<M> {
     pub(crate) fn new(news: News) -> Self {
         let bell =
             Bell { grown: Mutex::default(), news, waker: AtomicWaker::new(), rung: AtomicBool::new(false) };
-        Self { messages: Mutex::default(), bell: Arc::new(bell) }
+        Self { messages: Mutex::new(Some(Vec::new())), bell: Arc::new(bell) }
     }
 
-    pub(crate) fn send(&self, message: M) {
-        self.messages().push(message);
+    /// Fails, and gives the message back, if the shard is gone.
+    pub(crate) fn send(&self, message: M) -> Result<(), M> {
+        match &mut *self.messages() {
+            Some(messages) => messages.push(message),
+            None => return Err(message),
+        }
         self.bell.ring();
+        Ok(())
+    }
+
+    /// The shard is gone: what waits for it is dropped, and nothing more is taken.
+    pub(crate) fn close(&self) {
+        // The lock is released before anything is dropped.
+        let waiting = self.messages().take();
+        drop(waiting);
     }
 
     /// Who is to be woken from now on.
@@ -114,10 +127,12 @@ impl<M> Inbox<M> {
         // First, so that what comes while we look rings again.
         self.bell.rung.store(false, Ordering::Release);
         grown.append(&mut self.bell.grown());
-        messages.append(&mut self.messages());
+        if let Some(sent) = &mut *self.messages() {
+            messages.append(sent);
+        }
     }
 
-    fn messages(&self) -> MutexGuard<'_, Vec<M>> {
+    fn messages(&self) -> MutexGuard<'_, Option<Vec<M>>> {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -88,7 +88,7 @@ pub use tidings_topic::{
 
 pub use delete::Deletion;
 pub use encode::{Format, JsonEvent};
-pub use hub::{Hub, HubBuilder, HubSettings, HubStats, Snapshot, SubscribeError};
+pub use hub::{Hub, HubBuilder, HubSettings, HubStats, Snapshot, StartError, SubscribeError};
 pub use presence::{Presence, PresenceHook, PresenceMatcher};
 pub use publish::{PublishError, Published};
 pub use resume::Requested;

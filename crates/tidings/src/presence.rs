@@ -20,6 +20,7 @@ use std::{
     },
 };
 
+use tidings_log::vital;
 use tidings_topic::{ConnectionId, Matcher};
 use tokio::sync::Notify;
 
@@ -142,14 +143,21 @@ impl Roster {
     fn join(&self, presence: Presence) -> Arc<Member> {
         let member = self.pages().join(presence);
         self.changed.notify_one();
-        (self.hook)(&member.presence);
+        self.call(&member.presence);
         member
     }
 
     fn leave(&self, member: &Member) {
         self.pages().leave(member);
         self.changed.notify_one();
-        (self.hook)(&Presence { here: false, ..member.presence.clone() });
+        self.call(&Presence { here: false, ..member.presence.clone() });
+    }
+
+    /// A hook that panics must not take a connection, or all connections of a shard, with it.
+    fn call(&self, presence: &Presence) {
+        if let Err(panicked) = vital::run(|| (self.hook)(presence)) {
+            tracing::error!(%panicked, "the hook of `on_presence` has failed");
+        }
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {

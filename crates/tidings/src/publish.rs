@@ -13,7 +13,7 @@ use tidings_log::{AppendError, Appended, Batch, IdempotencyKey};
 use tidings_topic::{Event, EventId, Invalid, NewEvent};
 use tokio::runtime::Handle;
 
-use crate::hub::Hub;
+use crate::hub::{Hub, Shared};
 
 impl Hub {
     /// Publishes one event. When this returns, the event is in the log.
@@ -35,7 +35,7 @@ impl Hub {
         }
         let shared = &self.shared;
         if shared.is_closed() {
-            return Err(PublishError::Unavailable("the hub is shutting down".to_owned()));
+            return Err(closed(shared));
         }
         for event in &mut events {
             event.private |= self.are_private(&event.topics);
@@ -46,6 +46,10 @@ impl Hub {
         let permit = shared.pressure.enter(bytes).ok_or(PublishError::Overloaded)?;
         shared.pressure.wait_for_fan_out().await;
         shared.lag.wait_until_below(shared.lag_bytes_max).await;
+        if shared.failure().is_some() {
+            // The hub has failed while this publisher waited for its fan-out.
+            return Err(closed(shared));
+        }
         let appending = {
             let shared = Arc::clone(shared);
             async move {
@@ -105,6 +109,10 @@ impl<T: Send + 'static> Drop for ToItsEnd<T> {
             runtime.spawn(work);
         }
     }
+}
+
+pub(crate) fn closed(shared: &Shared) -> PublishError {
+    PublishError::Unavailable(shared.failure().unwrap_or("the hub is shutting down").to_owned())
 }
 
 /// What became of one event.

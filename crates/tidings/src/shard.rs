@@ -18,6 +18,7 @@
 //! - The bytes that a socket takes are a prefix of: head, then whole chunks, each event once, in order.
 //! - A subscriber without anything to send has no buffer ([`Subscriber::pending`] is `None`).
 //! - A visit never waits; history is read elsewhere and arrives as a message.
+//! - Nothing is done for all subscribers in one go: what has to be done for each of them is cut into slices as sending is.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod driver;
@@ -30,7 +31,7 @@ mod tests;
 mod visit;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     io,
     time::{Duration, Instant},
 };
@@ -56,10 +57,16 @@ const SLICE_SENDS: usize = 64;
 const VISITS_PER_SEND: usize = 32;
 /// Bytes that a subscriber may send unasked on a stream. More of them end the connection.
 pub(crate) const INPUT_BYTES_MAX: usize = 8 * 1024;
+/// Subscribers that a sweep looks at before others have their turn: together they cost about as much as a send.
+const SWEEP_STEP: usize = VISITS_PER_SEND;
+/// How far apart sweeps are at most.
+const SWEEP_MAX: Duration = Duration::from_secs(1);
+/// And at least, where heartbeats are so close that a second between two looks would make them late.
+const SWEEP_MIN: Duration = Duration::from_millis(50);
 /// A socket that has taken nothing of what it is owed for so long is closed. Its client resumes by id.
 const STALLED_MAX: Duration = Duration::from_secs(45);
-/// And for so long once the hub is closed.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// And for so long once its stream or the hub has ended.
+const CLOSING_STALLED_MAX: Duration = Duration::from_secs(2);
 
 /// The connection of a subscriber.
 pub(crate) trait Wire {
@@ -72,7 +79,7 @@ pub(crate) trait Wire {
 }
 
 /// Names a subscriber of a shard, also one that has left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Key {
     pub(crate) slot: u32,
     pub(crate) serial: u32,
@@ -87,6 +94,12 @@ pub(crate) struct Shard<W> {
     owed: VecDeque<Key>,
     /// Who shall hear a heartbeat.
     silent: VecDeque<Key>,
+    /// When streams end by themselves, of those that do: a credential must not be outlived until the next sweep.
+    ends: BTreeSet<(Instant, Key)>,
+    /// The slot that the sweep comes to next, while there is one.
+    sweep_slot: Option<usize>,
+    /// How far apart sweeps are.
+    pub(crate) sweep_interval: Duration,
     /// History that has to be read, for the driver.
     pub(crate) requests: Vec<(Key, ReplayRequest)>,
     /// Bytes that wait for sockets which are full, outside of feeds. What has only just come, and waits for its turn, is not counted: the
@@ -97,13 +110,19 @@ pub(crate) struct Shard<W> {
 }
 
 impl<W: Wire> Shard<W> {
-    pub(crate) fn new() -> Self {
+    /// A shard without subscribers, whose sweeps are close enough for heartbeats this far apart.
+    pub(crate) fn new(heartbeat: Duration) -> Self {
+        let sweep_interval =
+            if heartbeat.is_zero() { SWEEP_MAX } else { (heartbeat / 8).clamp(SWEEP_MIN, SWEEP_MAX) };
         Self {
             subscribers: Slab::new(),
             groups: Groups::default(),
             filters: Filters::default(),
             owed: VecDeque::new(),
             silent: VecDeque::new(),
+            ends: BTreeSet::new(),
+            sweep_slot: None,
+            sweep_interval,
             requests: Vec::new(),
             pending_bytes: 0,
             next_serial: 0,
@@ -134,7 +153,10 @@ impl<W: Wire> Shard<W> {
         self.next_serial = self.next_serial.wrapping_add(1);
         let feeds = newcomer.reader.feeds();
         let places = feeds.map(|feed| self.groups.join(feed, key.slot, &new_seat)).collect();
+        // A heartbeat that would be due before the next sweep is sent in this one.
+        newcomer.heartbeat = newcomer.heartbeat.saturating_sub(self.sweep_interval);
         let subscriber = Subscriber::new(newcomer, key.serial, filter_number, places, now);
+        self.ends.extend(subscriber.ends_at().map(|at| (at, key)));
         entry.insert(subscriber);
         self.owe(key);
         key
@@ -182,7 +204,7 @@ impl<W: Wire> Shard<W> {
     /// Makes about [`SLICE_SENDS`] sends. Whether there is more to do.
     pub(crate) fn slice(&mut self, shared: &Shared, now: Instant) -> bool {
         let mut work = SLICE_SENDS * VISITS_PER_SEND;
-        while work > 0 && !self.is_done() {
+        while work > 0 && !self.is_done(now) {
             // One of each in turn, so that nobody waits for somebody else's flood.
             if let Some(slot) = self.groups.next_member() {
                 work = work.saturating_sub(self.visit(slot, shared, now));
@@ -200,37 +222,69 @@ impl<W: Wire> Shard<W> {
                 }
                 work = work.saturating_sub(VISITS_PER_SEND);
             }
+            if self.next_end().is_some_and(|at| at <= now)
+                && let Some((_, key)) = self.ends.pop_first()
+            {
+                self.end(key, shared);
+                work = work.saturating_sub(1);
+            }
+            if let Some(slot) = self.sweep_slot {
+                work = work.saturating_sub(self.sweep_on(slot, shared, now));
+            }
         }
-        !self.is_done()
+        !self.is_done(now)
     }
 
-    fn is_done(&self) -> bool {
-        self.groups.is_clean() && self.owed.is_empty() && self.silent.is_empty()
+    fn is_done(&self, now: Instant) -> bool {
+        self.groups.is_clean()
+            && self.owed.is_empty()
+            && self.silent.is_empty()
+            && self.sweep_slot.is_none()
+            && self.next_end().is_none_or(|at| at > now)
     }
 
-    /// To be called about once a second: finds heartbeats, ends and stalled sockets that are due.
-    pub(crate) fn sweep(&mut self, shared: &Shared, now: Instant) {
+    /// When the next stream ends by itself.
+    pub(crate) fn next_end(&self) -> Option<Instant> {
+        self.ends.first().map(|(at, _)| *at)
+    }
+
+    /// The time of this stream is over.
+    fn end(&mut self, key: Key, shared: &Shared) {
+        let Some(subscriber) = self.subscriber_mut(key) else { return };
+        if subscriber.is_cut_at_its_end() {
+            self.remove(key.slot, shared);
+        } else {
+            self.owe(key);
+        }
+    }
+
+    /// To be called once in every [`sweep_interval`](Self::sweep_interval): slices look from now on for heartbeats and stalled sockets that are due, and for
+    /// streams that end with their hub. Everybody is looked at once, some at a time, so that nobody waits for a sweep.
+    pub(crate) fn begin_sweep(&mut self) {
+        self.sweep_slot.get_or_insert(0);
+    }
+
+    /// Looks at the next subscribers. Returns what that cost, in visits.
+    fn sweep_on(&mut self, begin: usize, shared: &Shared, now: Instant) -> usize {
         let is_closed = shared.closing.is_closed(now.into());
-        let mut stalled = Vec::new();
-        let mut ending = Vec::new();
-        for (index, subscriber) in &self.subscribers {
+        let slots_end = self.subscribers.capacity();
+        let end = (begin + SWEEP_STEP).min(slots_end);
+        self.sweep_slot = (end < slots_end).then_some(end);
+        let mut cost = end - begin;
+        for index in begin..end {
+            let Some(subscriber) = self.subscribers.get(index) else { continue };
             let key = Key { slot: slot(index), serial: subscriber.serial };
-            let patience = if is_closed { FAREWELL_MAX } else { STALLED_MAX };
+            let patience = if is_closed || subscriber.is_ending { CLOSING_STALLED_MAX } else { STALLED_MAX };
             if subscriber.is_stalled(now, patience) {
-                stalled.push(key.slot);
+                self.remove(key.slot, shared);
+                cost += VISITS_PER_SEND;
             } else if subscriber.due_end(shared, now).is_some() {
-                ending.push(key);
+                self.owe(key);
             } else if subscriber.is_silent(now) {
                 self.silent.push_back(key);
             }
         }
-        for slot in stalled {
-            self.remove(slot, shared);
-        }
-        for key in ending {
-            self.owe(key);
-        }
-        self.filters.forget_unused();
+        cost.max(1)
     }
 
     /// The cost of a visit, in visits.
@@ -285,6 +339,10 @@ impl<W: Wire> Shard<W> {
     fn remove(&mut self, slot: u32, shared: &Shared) {
         let mut subscriber = self.subscribers.remove(slot as usize);
         self.pending_bytes -= subscriber.blocked_bytes();
+        self.filters.release(&subscriber.reader.filter);
+        if let Some(at) = subscriber.ends_at() {
+            self.ends.remove(&(at, Key { slot, serial: subscriber.serial }));
+        }
         for place in std::mem::take(&mut subscriber.places) {
             for moved in self.groups.leave(place).into_iter().flatten() {
                 if let Some(subscriber) = self.subscribers.get_mut(moved.slot as usize) {

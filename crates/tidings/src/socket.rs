@@ -9,7 +9,7 @@ impl Subscription {
     /// stream itself is sent in HTTP/1.1 chunks and ends with the last chunk and a shutdown of the connection. `early_bytes`: how many
     /// unexpected bytes the client has sent already. `keep` is dropped when the connection has ended.
     ///
-    /// The socket must not block. To be called within a tokio runtime.
+    /// The socket must not block.
     pub fn drive_socket(
         self,
         socket: TcpStream,
@@ -30,6 +30,6 @@ impl Subscription {
             membership: parts.membership,
             keep,
         };
-        hub.shared.shards(|shards| shards.take(newcomer, hub.clone()));
+        hub.shared.shards().take(newcomer, hub.clone());
     }
 }

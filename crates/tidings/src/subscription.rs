@@ -94,7 +94,7 @@ impl Subscription {
         let settings = &shared.settings;
         let lifetime = settings.lifetime_max.map(|lifetime| (now + jittered(lifetime), EndReason::Lifetime));
         let expiry =
-            request.expires_in.map(|expires_in| (now + expires_in.min(FAR_AWAY), EndReason::Expired));
+            request.expires_in.map(|expires_in| (now + until_closed(expires_in), EndReason::Expired));
         let heartbeat = if settings.heartbeat.is_zero() { FAR_AWAY } else { settings.heartbeat };
         let heartbeat = jittered(heartbeat);
         let preface = tidings_sse::preface(jittered_millis(settings.retry_millis)).into();
@@ -305,6 +305,16 @@ impl Subscription {
         let retry_millis = jittered_millis(self.hub.shared.settings.retry_millis);
         Poll::Ready(Some(Notice::Reconnect { reason }.encode(self.sent, Some(retry_millis))))
     }
+}
+
+/// How long before its credential expires a stream is closed, so that its last bytes are not late where much has to be done at once. Where there is
+/// little time left at all, half of it.
+const EXPIRY_MARGIN: Duration = Duration::from_millis(500);
+
+/// The Mercure protocol, "Authorization": the connection is closed by `exp` at the latest.
+fn until_closed(expires_in: Duration) -> Duration {
+    let expires_in = expires_in.min(FAR_AWAY);
+    expires_in.saturating_sub(EXPIRY_MARGIN.min(expires_in / 2))
 }
 
 /// What a subscription is made of, for another driver.

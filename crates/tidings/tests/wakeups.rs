@@ -109,7 +109,7 @@ fn no_shard_sleeps_over_a_message_or_a_feed_that_has_grown() {
         });
         let sender = thread::spawn({
             let inbox = Arc::clone(&inbox);
-            move || inbox.send(1)
+            move || inbox.send(1).unwrap()
         });
         let (mut grown, mut messages) = (Vec::new(), Vec::new());
         while grown.is_empty() || messages.is_empty() {

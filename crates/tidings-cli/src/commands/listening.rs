@@ -131,7 +131,8 @@ impl Listening {
         Err(refused.into())
     }
 
-    /// Serves until somebody stops it (once for a clean end, twice for an end at once), or until a successor has taken over.
+    /// Serves until somebody stops it (once for a clean end, twice for an end at once), until a successor has taken over, or until the hub fails: a process
+    /// that cannot deliver ends, so that whoever watches it starts another.
     pub(super) async fn serve<F: Future<Output = ()>>(
         self,
         hub: Hub,
@@ -157,6 +158,8 @@ impl Listening {
                     ending.close();
                     Drain::AtOnce
                 }
+                // Nobody has stopped it: it has failed.
+                () = ending.closed() => Drain::AtOnce,
                 succession = succeeded => {
                     succeeding.store(true, Relaxed);
                     match succession {
@@ -195,7 +198,10 @@ impl Listening {
         {
             pid_file.remove();
         }
-        served
+        match hub.failure() {
+            Some(reason) => Err(Failure::runtime(format!("the hub has failed: {reason}"))),
+            None => served,
+        }
     }
 }
 
@@ -240,7 +246,36 @@ pub(super) fn start_log(format: LogFormat) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use tidings::log::segment::{SegmentLog, SegmentSettings};
+
     use super::*;
+    use crate::store::{Store, Sync};
+
+    /// The log is closed under the hub: nothing can be published or delivered any more.
+    #[tokio::test]
+    async fn a_hub_that_fails_ends_the_program_with_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = SegmentLog::open(folder.path(), SegmentSettings::default(), tidings::log::Clock::system())
+            .unwrap();
+        let hub = Hub::builder().log(log.clone()).start().await.unwrap();
+        let keeping = Keeping {
+            store: Store::Memory,
+            sync: Sync::Never,
+            age_max: None,
+            bytes_max: 1 << 20,
+            count_max: None,
+            #[cfg(unix)]
+            rules: Vec::new(),
+        };
+        let mut listening = Listening::start("127.0.0.1:0".parse().unwrap()).unwrap();
+        let store = listening.open(&keeping).await.unwrap_or_else(|_| unreachable!("memory is there"));
+        let serving = listening.serve(hub, store, 30, 30, async |_, ended| {
+            assert_eq!(ended.await, Drain::AtOnce);
+        });
+        log.close().await;
+        let failure = serving.await.unwrap_err().to_string();
+        assert_eq!(failure, "the hub has failed: the log has ended: it has been closed");
+    }
 
     #[test]
     fn an_address_that_means_all_is_reached_at_this_one() {

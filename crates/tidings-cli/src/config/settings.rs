@@ -133,7 +133,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Depends(BYTES),
     ),
     number("retain_count", STORE, "How many events are kept", Is("unlimited")),
-    time("heartbeat_secs", EVENTS, "A silent stream carries a comment this often", Is("15")),
+    time(
+        "heartbeat_secs",
+        EVENTS,
+        "A silent stream carries a comment this often, 40 at most: clients reconnect after 45 seconds of silence",
+        Is("15"),
+    ),
     time("retry_millis", EVENTS, "How long browsers wait before they reconnect, on average", Is("3000")),
     flag("charset_utf8", EVENTS, "Say charset=utf-8 in the Content-Type of streams"),
     flag(

@@ -8,6 +8,7 @@ use std::{
 
 use bytesize::ByteSize;
 use jiff::{Span, SpanRelativeTo};
+use tidings::HubSettings;
 use tidings_net::InvalidUrl;
 use tidings_redis::bridge::BridgeSettings;
 use url::Url;
@@ -39,6 +40,18 @@ pub(crate) fn address(word: &str) -> Result<SocketAddr, String> {
     let mut found =
         full.to_socket_addrs().map_err(|error| format!("cannot be resolved ({error}): {FORMS}"))?;
     found.next().ok_or_else(|| format!("has no address: {FORMS}"))
+}
+
+/// Seconds between two heartbeats.
+pub(crate) fn heartbeat_secs(word: &str) -> Result<u64, String> {
+    let secs = seconds(word)?;
+    let secs_max = HubSettings::HEARTBEAT_MAX.as_secs();
+    if secs > secs_max {
+        return Err(format!(
+            "is more than {secs_max}: clients, a common polyfill among them, take a stream for dead after 45 seconds of silence and connect again for ever"
+        ));
+    }
+    Ok(secs)
 }
 
 /// A number of bytes: `1048576`, `1024KiB`, `1.5MiB`, `1TB`.

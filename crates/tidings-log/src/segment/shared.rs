@@ -17,6 +17,7 @@ use crate::{
     Clock, Entry, Epochs, Unavailable,
     ledger::{keys::Keys, number},
     memory::lock,
+    vital::Panicked,
 };
 
 /// The log, for readers.
@@ -137,6 +138,11 @@ impl Shared {
         segment.note_damaged(number);
         let name = segment.name.log();
         self.state().damage.get_or_insert_with(|| format!("event {number} in {name} is damaged"));
+    }
+
+    /// Remembers that one of the threads of this log is gone, which has to be opened anew.
+    pub(super) fn note_end_of(&self, what: &str, panicked: &Panicked) {
+        self.state().damage.get_or_insert_with(|| format!("{what} of the log has ended: {panicked}"));
     }
 
     /// Whether appends are accepted and nothing is damaged.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use redis::{Value, aio::MultiplexedConnection};
-use tidings_log::{Clock, Epoch, Unavailable};
+use tidings_log::{Clock, Epoch, Unavailable, vital::catch_panic};
 use tokio::{
     sync::watch,
     task::AbortHandle,
@@ -159,7 +159,12 @@ impl Shared {
             return Err(Unavailable(format!("{}: {problem}", self.connector)));
         }
         let shared = Arc::clone(self);
-        let task = tokio::spawn(async move { shared.keep(connections).await });
+        let task = tokio::spawn(async move {
+            if let Err(panicked) = catch_panic(Box::pin(shared.keep(connections))).await {
+                tracing::error!(redis = %shared.connector, %panicked, "the task that keeps the log connected has ended");
+                shared.close();
+            }
+        });
         let mut bell = self.bell.subscribe();
         let canary = async {
             while self.health().is_err() {

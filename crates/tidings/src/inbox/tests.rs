@@ -49,9 +49,10 @@ fn a_feed_is_named_once_however_often_it_grows_before_the_shard_looks_at_it() {
 fn a_shard_is_woken_once_until_it_has_taken_everything() {
     let inbox = inbox();
     let seat = Seat::new(&inbox, 1);
+    let send = |message| inbox.send(message).expect("it is open");
     let sleeper = Arc::new(Sleeper(AtomicUsize::new(0)));
     for woken in 1..=2 {
-        let news: [&dyn Fn(); 3] = [&|| inbox.send("a"), &|| seat.ring(), &|| inbox.send("b")];
+        let news: [&dyn Fn(); 3] = [&|| send("a"), &|| seat.ring(), &|| send("b")];
         for news in news {
             inbox.register(&waker(Arc::clone(&sleeper)));
             news();
@@ -62,4 +63,14 @@ fn a_shard_is_woken_once_until_it_has_taken_everything() {
         assert!(!inbox.has_rung());
         seat.answer();
     }
+}
+
+#[test]
+fn a_closed_inbox_drops_what_waits_and_takes_nothing_more() {
+    let inbox = Inbox::new(Arc::<Lag>::default().add_shard().news());
+    let message = Arc::new(());
+    inbox.send(Arc::clone(&message)).expect("it is open");
+    inbox.close();
+    assert_eq!(Arc::strong_count(&message), 1);
+    assert!(inbox.send(message).is_err());
 }

@@ -286,7 +286,7 @@ impl Roster {
 
     fn tell(&self, news: &[Presence]) {
         for presence in news {
-            (self.hook)(presence);
+            self.call(presence);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Runs a shard: brings it sockets, time and news, in a task of its own.
 //!
-//! The task sleeps on three things: the shard's inbox, its epoll instance and the sweep of every second. While there is work it makes a
+//! The task sleeps on three things: the shard's inbox, its epoll instance, and the next sweep or end of a stream. While there is work it makes a
 //! slice, gives way to whatever else the runtime has to do, and looks at all three again; so on a small machine one thread serves requests
 //! and fans out, and events that were published meanwhile are sent along.
 
@@ -18,6 +18,7 @@ use std::{
 };
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use tidings_log::vital::catch_panic;
 use tokio::{io::unix::AsyncFd, runtime, time::Instant};
 
 use super::{Key, Newcomer, Shard, Wire};
@@ -28,7 +29,6 @@ use crate::{
     replay::Replayed,
 };
 
-const SWEEP: Duration = Duration::from_secs(1);
 /// Sockets whose readiness is learned in one call.
 const EVENTS_MAX: usize = 256;
 
@@ -43,62 +43,74 @@ pub(crate) struct Shards {
 pub(crate) enum Message {
     Newcomer(Box<Newcomer<TcpStream>>, Hub),
     Page(Key, Replayed),
+    /// No page will come: reading it has panicked.
+    NoPage(Key),
     /// The hub is gone.
     Stop,
 }
 
 impl Shards {
-    /// Starts shards, each in a thread of its own; none means one, in a task of the runtime that this is called in.
-    pub(crate) fn start(threads: usize, shared: &Arc<Shared>) -> Self {
-        let mut inboxes = Vec::new();
+    /// Starts shards, each in a thread of its own; none means one, in a task of the runtime that this is called in. Everything that the system may refuse
+    /// is asked of it here, not when the first subscriber comes.
+    pub(crate) fn start(threads: usize, shared: &Arc<Shared>) -> io::Result<Self> {
+        let mut shards = Self { inboxes: Vec::new(), next: AtomicUsize::new(0) };
         for number in 0..threads.max(1) {
             let served = shared.lag.add_shard();
             let inbox = Arc::new(Inbox::new(served.news()));
-            inboxes.push(Arc::clone(&inbox));
-            let running = run(inbox, served, Arc::downgrade(shared));
+            let name = format!("shard-{number}");
+            let poll = epoll::create(CreateFlags::CLOEXEC)?;
+            shards.inboxes.push(Arc::clone(&inbox));
+            let running = run(name.clone(), inbox, served, poll, Arc::downgrade(shared));
             if threads == 0 {
                 tokio::spawn(running);
                 continue;
             }
-            let name = format!("shard-{number}");
-            let spawned = thread::Builder::new().name(name).spawn(move || {
-                let runtime = runtime::Builder::new_current_thread().enable_all().build();
-                match runtime {
-                    Ok(runtime) => runtime.block_on(running),
-                    Err(error) => tracing::error!(%error, "a shard has no runtime"),
-                }
-            });
-            if let Err(error) = spawned {
-                tracing::error!(%error, "a shard has no thread");
-            }
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            thread::Builder::new().name(name).spawn(move || runtime.block_on(running))?;
         }
-        Self { inboxes, next: AtomicUsize::new(0) }
+        Ok(shards)
     }
 
-    /// Gives a subscriber to one of the shards.
+    /// Gives a subscriber to one of the shards. Where all are gone, the connection is closed.
     pub(crate) fn take(&self, newcomer: Newcomer<TcpStream>, hub: Hub) {
-        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
-        self.inboxes[next].send(Message::Newcomer(Box::new(newcomer), hub));
+        let mut message = Message::Newcomer(Box::new(newcomer), hub);
+        for _ in 0..self.inboxes.len() {
+            let next = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
+            match self.inboxes[next].send(message) {
+                Ok(()) => return,
+                Err(returned) => message = returned,
+            }
+        }
     }
 }
 
 impl Drop for Shards {
     fn drop(&mut self) {
         for inbox in &self.inboxes {
-            inbox.send(Message::Stop);
+            let _ = inbox.send(Message::Stop);
         }
     }
 }
 
-async fn run(inbox: Arc<Inbox<Message>>, served: Served, shared: Weak<Shared>) {
-    let driver = match Driver::new(inbox, served) {
-        Ok(driver) => driver,
-        Err(error) => {
-            tracing::error!(%error, "a shard cannot wait for sockets");
-            return;
-        }
+/// Runs a shard until the hub is gone. If it ends otherwise, its connections are closed and the hub fails: what a panic has left of a shard cannot be
+/// trusted, and a hub that goes on with fewer shards than it was given would be too slow and say nothing.
+async fn run(name: String, inbox: Arc<Inbox<Message>>, served: Served, poll: OwnedFd, shared: Weak<Shared>) {
+    // Until somebody comes, a hub needs no I/O driver in its runtime.
+    inbox.rung().await;
+    let Some(heartbeat) = shared.upgrade().map(|shared| shared.settings.heartbeat) else { return };
+    let running = async {
+        let driver = Driver::new(Arc::clone(&inbox), served, poll, heartbeat)?;
+        driver.run(&shared).await
     };
-    driver.run(shared).await;
+    let reason = match catch_panic(running).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => format!("it cannot wait for sockets: {error}"),
+        Err(panicked) => panicked.to_string(),
+    };
+    inbox.close();
+    if let Some(shared) = shared.upgrade() {
+        shared.fail(format!("{name} has ended: {reason}"));
+    }
 }
 
 struct Driver {
@@ -116,15 +128,19 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(inbox: Arc<Inbox<Message>>, served: Served) -> io::Result<Self> {
-        let poll = epoll::create(CreateFlags::CLOEXEC)?;
+    fn new(
+        inbox: Arc<Inbox<Message>>,
+        served: Served,
+        poll: OwnedFd,
+        heartbeat: Duration,
+    ) -> io::Result<Self> {
         #[expect(
             deprecated,
             reason = "unsound only for types whose descriptor may change, which an OwnedFd's does not; the successor is unsafe to call"
         )]
         let poll = AsyncFd::new(poll)?;
         Ok(Self {
-            shard: Shard::new(),
+            shard: Shard::new(heartbeat),
             inbox,
             poll,
             hub: None,
@@ -135,22 +151,21 @@ impl Driver {
         })
     }
 
-    async fn run(mut self, shared: Weak<Shared>) {
-        let mut sweep = pin!(tokio::time::sleep(SWEEP));
+    /// Ends when the hub is gone, or with what keeps it from waiting for sockets.
+    async fn run(mut self, shared: &Weak<Shared>) -> io::Result<()> {
+        let mut sweep_at = Instant::now() + self.shard.sweep_interval;
+        let mut timer = pin!(tokio::time::sleep_until(sweep_at));
         loop {
             // Upgraded for one turn only: the hub may end while its shards sleep.
-            let Some(shared) = shared.upgrade() else { return };
+            let Some(shared) = shared.upgrade() else { return Ok(()) };
             if !self.take_news(&shared) {
-                return;
+                return Ok(());
             }
-            if let Err(error) = self.look_at_sockets(&shared) {
-                tracing::error!(%error, "a shard cannot wait for sockets any more");
-                return;
-            }
+            self.look_at_sockets(&shared)?;
             let now = Instant::now();
-            if sweep.deadline() <= now {
-                self.shard.sweep(&shared, now.into_std());
-                sweep.as_mut().reset(now + SWEEP);
+            if sweep_at <= now {
+                self.shard.begin_sweep();
+                sweep_at = now + self.shard.sweep_interval;
             }
             let has_more = self.shard.slice(&shared, now.into_std());
             self.served.set(self.shard.served());
@@ -164,14 +179,16 @@ impl Driver {
                 continue;
             }
             let has_subscribers = !self.shard.is_empty();
+            let wake_at = self.shard.next_end().map_or(sweep_at, |end| sweep_at.min(end.into()));
+            if timer.deadline() != wake_at {
+                timer.as_mut().reset(wake_at);
+            }
             tokio::select! {
                 biased;
                 () = self.inbox.rung() => {}
-                guard = self.poll.readable() => if let Ok(mut guard) = guard {
-                    // Nothing is lost: the look that follows takes everything.
-                    guard.clear_ready();
-                },
-                () = &mut sweep, if has_subscribers => {}
+                // Nothing is lost: the look that follows takes everything.
+                guard = self.poll.readable() => guard?.clear_ready(),
+                () = &mut timer, if has_subscribers => {}
             }
         }
     }
@@ -197,6 +214,7 @@ impl Driver {
                     self.adopt(*newcomer, shared);
                 }
                 Message::Page(key, page) => self.shard.take_page(key, page),
+                Message::NoPage(key) => self.shard.drop_subscriber(key, shared),
                 Message::Stop => return false,
             }
         }
@@ -250,7 +268,12 @@ impl Driver {
         for (key, request) in self.shard.requests.drain(..) {
             let reading = shared.read_page(request);
             let inbox = Arc::clone(&self.inbox);
-            tokio::spawn(async move { inbox.send(Message::Page(key, reading.await)) });
+            tokio::spawn(async move {
+                let page = catch_panic(reading).await;
+                let message = page.map_or(Message::NoPage(key), |page| Message::Page(key, page));
+                // A shard that is gone has no subscribers.
+                let _ = inbox.send(message);
+            });
         }
     }
 }
@@ -277,6 +300,7 @@ impl std::fmt::Debug for Message {
         f.write_str(match self {
             Self::Newcomer(..) => "Newcomer",
             Self::Page(..) => "Page",
+            Self::NoPage(..) => "NoPage",
             Self::Stop => "Stop",
         })
     }
@@ -343,12 +367,13 @@ mod tests {
             }
         });
         for number in 0..PAIRS {
-            inbox.send(2 * number);
+            let send = |message| inbox.send(message).expect("it is open");
+            send(2 * number);
             // Some come while it wakes up, some while it goes to sleep.
             for _ in 0..number % [300, 1_000, 8_000][number % 3] {
                 std::hint::spin_loop();
             }
-            inbox.send(2 * number + 1);
+            send(2 * number + 1);
             for expected in [2 * number, 2 * number + 1] {
                 assert_eq!(said.recv_timeout(PATIENCE), Ok(expected), "the shard sleeps over it");
             }
@@ -372,6 +397,38 @@ mod tests {
         }
     }
 
+    fn epoll_fd() -> OwnedFd {
+        epoll::create(CreateFlags::CLOEXEC).expect("epoll is there")
+    }
+
+    #[tokio::test]
+    async fn new_subscribers_go_to_the_shards_that_are_left() {
+        let hub = Hub::in_memory().await;
+        let news = || hub.shared.lag.add_shard().news();
+        let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new(news()))).collect();
+        let shards = Shards { inboxes: inboxes.clone(), next: AtomicUsize::new(0) };
+        inboxes[1].close();
+        for _ in 0..6 {
+            shards.take(newcomer(&hub, pair().1).await, hub.clone());
+        }
+        let taken = [&inboxes[0], &inboxes[2]].map(|inbox| {
+            let mut messages = Vec::new();
+            inbox.take(&mut Vec::new(), &mut messages);
+            messages.len()
+        });
+        assert_eq!(taken.iter().sum::<usize>(), 6, "{taken:?}");
+        for inbox in &inboxes {
+            inbox.close();
+        }
+        let (mut client, server) = pair();
+        shards.take(newcomer(&hub, server).await, hub.clone());
+        assert_eq!(
+            Read::read(&mut client, &mut [0; 1]).expect("an end, not an error"),
+            0,
+            "nobody can serve it"
+        );
+    }
+
     /// Readiness is told once: a socket of which a shard does not hear now, it may never hear of again.
     #[tokio::test]
     async fn a_shard_hears_of_every_socket_that_can_be_written_however_many_they_are() {
@@ -379,7 +436,8 @@ mod tests {
         let shared = &hub.shared;
         let progress = shared.lag.add_shard();
         let mut driver =
-            Driver::new(Arc::new(Inbox::new(progress.news())), progress).expect("epoll is there");
+            Driver::new(Arc::new(Inbox::new(progress.news())), progress, epoll_fd(), Duration::ZERO)
+                .expect("epoll is there");
         let mut clients = Vec::new();
         for _ in 0..=EVENTS_MAX {
             let (client, server) = pair();
@@ -398,10 +456,10 @@ mod tests {
     #[tokio::test]
     async fn a_shard_ends_with_its_hub_which_ends_with_its_last_socket() {
         let hub = Hub::in_memory().await;
-        let inbox = hub.shared.shards(|shards| Arc::downgrade(&shards.inboxes[0]));
+        let inbox = Arc::downgrade(&hub.shared.shards().inboxes[0]);
         let (client, server) = pair();
         let newcomer = newcomer(&hub, server).await;
-        hub.shared.shards(|shards| shards.take(newcomer, hub.clone()));
+        hub.shared.shards().take(newcomer, hub.clone());
         drop(hub);
         for _ in 0..100 {
             tokio::task::yield_now().await;

@@ -1,6 +1,9 @@
 //! Judging private events: subscribers whose filters are equal share one, and it is asked once for each audience.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use tidings_topic::{ConnectionId, Filter};
 
@@ -12,23 +15,44 @@ const VERDICTS_MAX: usize = 16 * 1024;
 /// The filters of a shard's subscribers.
 #[derive(Debug, Default)]
 pub(super) struct Filters {
-    numbers: HashMap<Arc<Filter>, u64>,
+    known: HashMap<Arc<Filter>, Known>,
     next_number: u64,
     /// By audience and filter. Numbers are never used again, so a verdict never passes to somebody else.
     verdicts: HashMap<(u64, u64), bool>,
 }
 
+#[derive(Debug)]
+struct Known {
+    number: u64,
+    subscribers: usize,
+}
+
 impl Filters {
-    /// Replaces a filter by an equal one that is here already. Returns its number.
+    /// Replaces the filter of a subscriber by an equal one that is here already. Returns its number.
     pub(super) fn intern(&mut self, filter: &mut Arc<Filter>) -> u64 {
-        if let Some((known, number)) = self.numbers.get_key_value(filter) {
-            *filter = Arc::clone(known);
-            return *number;
+        match self.known.entry(Arc::clone(filter)) {
+            Entry::Occupied(mut entry) => {
+                *filter = Arc::clone(entry.key());
+                let known = entry.get_mut();
+                known.subscribers += 1;
+                known.number
+            }
+            Entry::Vacant(entry) => {
+                let number = self.next_number;
+                self.next_number += 1;
+                entry.insert(Known { number, subscribers: 1 });
+                number
+            }
         }
-        let number = self.next_number;
-        self.next_number += 1;
-        self.numbers.insert(Arc::clone(filter), number);
-        number
+    }
+
+    /// A subscriber with this filter has left. With the last one it is forgotten.
+    pub(super) fn release(&mut self, filter: &Arc<Filter>) {
+        let Some(known) = self.known.get_mut(filter) else { return };
+        known.subscribers -= 1;
+        if known.subscribers == 0 {
+            self.known.remove(filter);
+        }
     }
 
     /// Whether an event for such an audience may be received by this connection with this filter. (That it matches is known.)
@@ -46,11 +70,6 @@ impl Filters {
             *self.verdicts.entry((audience.serial, number)).or_insert_with(|| filter.grants.cover_any(topics))
         })
     }
-
-    /// Drops filters that nobody has any more.
-    pub(super) fn forget_unused(&mut self) {
-        self.numbers.retain(|filter, _| Arc::strong_count(filter) > 1);
-    }
 }
 
 #[cfg(test)]
@@ -66,12 +85,11 @@ mod tests {
         let number = filters.intern(&mut first);
         assert_eq!(filters.intern(&mut second), number);
         assert!(Arc::ptr_eq(&first, &second));
-        drop(first);
-        filters.forget_unused();
+        filters.release(&first);
         assert_eq!(filters.intern(&mut new()), number);
-        drop(second);
-        filters.forget_unused();
-        assert!(filters.numbers.is_empty());
+        filters.release(&first);
+        filters.release(&second);
+        assert!(filters.known.is_empty());
         assert_ne!(filters.intern(&mut new()), number, "what is remembered of a number is true for ever");
     }
 

@@ -134,6 +134,19 @@ impl<W: Wire> Subscriber<W> {
         }
     }
 
+    /// When this stream ends by itself, if it does.
+    pub(super) fn ends_at(&self) -> Option<Instant> {
+        self.end.as_deref().map(|(at, _)| *at)
+    }
+
+    /// Whether the connection is cut when its time is over, instead of ended with a notice: nobody may stay connected beyond its credential because
+    /// it reads nothing.
+    pub(super) fn is_cut_at_its_end(&self) -> bool {
+        self.is_blocked
+            && !self.is_ending
+            && self.end.as_deref().is_some_and(|(_, reason)| *reason == EndReason::Expired)
+    }
+
     /// Why this stream ends now, if it does.
     pub(super) fn due_end(&self, shared: &Shared, now: Instant) -> Option<EndReason> {
         if let Some((_, reason)) = self.end.as_deref().filter(|(at, _)| *at <= now) {

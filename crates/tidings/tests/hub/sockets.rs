@@ -1,7 +1,7 @@
 //! Real sockets that were handed to the fan-out.
 #![cfg(target_os = "linux")]
 
-use std::{net::TcpStream as StdStream, sync::Arc, time::Duration};
+use std::{any::Any, net::TcpStream as StdStream, sync::Arc, time::Duration};
 
 use tidings::{Hub, HubSettings, NewEvent, Since, Subscribe};
 use tidings_sse::{Item, Parser};
@@ -44,11 +44,15 @@ impl Doorman {
     }
 
     async fn open(&self, ask: Subscribe) -> Client {
+        self.open_with(ask, Box::new(Ended(self.ended.clone()))).await
+    }
+
+    async fn open_with(&self, ask: Subscribe, keep: Box<dyn Any + Send>) -> Client {
         let address = self.listener.local_addr().expect("it listens");
         let (client, accepted) = tokio::join!(TcpStream::connect(address), self.listener.accept());
         let server: StdStream = accepted.expect("accepted").0.into_std().expect("not in use");
         let subscription = self.hub.subscribe(ask).await.expect("memory is there");
-        subscription.drive_socket(server, HEAD.to_vec(), 0, Box::new(Ended(self.ended.clone())));
+        subscription.drive_socket(server, HEAD.to_vec(), 0, keep);
         Client { socket: client.expect("connected"), bytes: Vec::new(), parser: Parser::new() }
     }
 
@@ -271,4 +275,63 @@ async fn a_hub_that_closes_ends_its_sockets_at_once() {
     hub.close();
     doorman.everybody_has_left(1).await;
     assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+/// Panics where it is dropped, which is in the shard.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        panic!("the shard was to panic");
+    }
+}
+
+/// A shard that is gone must not be given anybody who then waits for ever, and must not go unnoticed.
+#[tokio::test]
+async fn a_panic_in_a_shard_ends_its_streams_and_closes_the_hub() {
+    for shard_threads in [0, 2] {
+        let hub = hub(shard_threads).await;
+        let doorman = Doorman::new(&hub).await;
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            clients.push(doorman.open(Client::chat(&hub)).await);
+        }
+        hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+        for client in &mut clients {
+            assert_eq!(client.events(1).await.0, ["hello"]);
+        }
+        let victim = doorman.open_with(Client::chat(&hub), Box::new(Grenade)).await;
+        drop(victim);
+        timeout(PATIENCE, hub.closed()).await.expect("it is noticed");
+        let failure = hub.failure().expect("it has failed");
+        assert!(failure.starts_with("shard-") && failure.contains("was to panic"), "{failure}");
+        assert!(hub.health().await.expect_err("not ready").to_string().contains(failure));
+        // Whoever comes now does not hang either.
+        clients.push(doorman.open(Client::chat(&hub)).await);
+        for client in &mut clients {
+            // Those of the other shard are told before their end.
+            let (last, _) = client.events(2).await;
+            assert!(last.is_empty() || last == [r#"{"kind":"reconnect","reason":"shutdown"}"#], "{last:?}");
+        }
+        assert!(hub.publish(NewEvent::new("chat", "lost")).await.is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_is_closed_before_its_credential_expires_or_its_lifetime_ends() {
+    const LIMIT: Duration = Duration::from_millis(20_300);
+    for by_lifetime in [false, true] {
+        let mut settings = HubSettings::default();
+        settings.lifetime_max = by_lifetime.then_some(LIMIT);
+        let hub = Hub::builder().settings(settings).start().await.expect("memory is there");
+        let doorman = Doorman::new(&hub).await;
+        let began = tokio::time::Instant::now();
+        let ask = Client::chat(&hub);
+        let mut client = doorman.open(if by_lifetime { ask } else { ask.expires_in(LIMIT) }).await;
+        let (_, has_ended) = client.events(1).await;
+        let lived = began.elapsed();
+        let shortest =
+            if by_lifetime { LIMIT.mul_f64(0.75) } else { LIMIT.saturating_sub(Duration::from_secs(1)) };
+        assert!(has_ended && (shortest..=LIMIT).contains(&lived), "{lived:?}");
+    }
 }

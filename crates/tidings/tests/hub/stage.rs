@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -188,6 +188,9 @@ pub(crate) async fn hub() -> Hub {
 #[derive(Debug)]
 pub(crate) struct StageLog {
     pub(crate) far: DelayedLog,
+    /// Whether tails panic, or end, instead of bringing anything.
+    pub(crate) tail_panics: AtomicBool,
+    pub(crate) tail_ends: watch::Sender<bool>,
     /// Whether tails bring anything.
     pub(crate) tail_runs: watch::Sender<bool>,
     /// Whether reads and appends are answered.
@@ -210,6 +213,8 @@ impl StageLog {
         let limits = MemoryLimits { count_max: kept_max, ..MemoryLimits::default() };
         Arc::new(Self {
             far: DelayedLog::new(1, Faults::default(), limits),
+            tail_panics: AtomicBool::new(false),
+            tail_ends: watch::Sender::new(false),
             tail_runs: watch::Sender::new(true),
             reads_run: watch::Sender::new(true),
             appends_run: watch::Sender::new(true),
@@ -291,8 +296,12 @@ struct StageTail {
 #[async_trait]
 impl Tail for StageTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
-        let item = self.tail.next(bytes_max).await;
+        let item = tokio::select! {
+            item = self.tail.next(bytes_max) => item,
+            () = runs(&self.log.tail_ends) => return None,
+        };
         runs(&self.log.tail_runs).await;
+        assert!(!self.log.tail_panics.load(Ordering::SeqCst), "the tail was to panic");
         item
     }
 }

@@ -142,7 +142,9 @@ fn who_waits_for_history_is_kept_alive() {
 #[test]
 fn nothing_comes_behind_the_last_words() {
     in_paused_time(async {
-        let mut stage = stage(|settings| settings.feed_bytes_max = 0).await;
+        let mut stage =
+            stage(|settings| (settings.feed_bytes_max, settings.heartbeat) = (0, Duration::from_secs(1)))
+                .await;
         let ask = Subscribe::new(stage.matchers(&[0])).expires_in(Duration::from_secs(5));
         let who = stage.open(ask, 0, 1 << 20).await;
         stage.settle().await;
@@ -159,7 +161,7 @@ fn nothing_comes_behind_the_last_words() {
             page.gap = Some((page.from, Bytes::from_static(b"data: something is missing\n\n")));
             stage.shard.take_page(key, page);
         }
-        advance(HEARTBEAT).await;
+        advance(Duration::from_secs(1)).await;
         stage.sweep();
         stage.make_room(who, 1 << 20);
         stage.settle().await;

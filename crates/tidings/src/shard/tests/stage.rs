@@ -115,11 +115,12 @@ impl Stage {
     pub(super) async fn new(change: impl FnOnce(&mut HubSettings)) -> Self {
         let mut settings = HubSettings::default();
         change(&mut settings);
+        let heartbeat = settings.heartbeat;
         let log = MemoryLog::new(MemoryLimits::default());
         let hub = Hub::builder().log(log).settings(settings).start().await.expect("memory is there");
         Self {
             hub,
-            shard: Shard::new(),
+            shard: Shard::new(heartbeat),
             inbox: Inbox::new(Arc::<Lag>::default().add_shard().news()),
             listeners: Vec::new(),
             early_bytes: 0,
@@ -192,8 +193,12 @@ impl Stage {
         self.shard.slice(&self.hub.shared, Instant::now().into_std())
     }
 
+    /// A whole sweep, of which slices make only a part at a time.
     pub(super) fn sweep(&mut self) {
-        self.shard.sweep(&self.hub.shared, Instant::now().into_std());
+        self.shard.begin_sweep();
+        while let Some(slot) = self.shard.sweep_slot {
+            self.shard.sweep_on(slot, &self.hub.shared, Instant::now().into_std());
+        }
     }
 
     pub(super) async fn read_pages(&mut self) {
