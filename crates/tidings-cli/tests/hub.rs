@@ -281,7 +281,7 @@ async fn keys_and_tokens_open_what_they_name_and_nothing_else() {
     )
     .unwrap();
     let config = config.to_str().unwrap();
-    let mut hub = Hub::serve(&["--config", config]).await.unwrap();
+    let mut hub = Hub::serve(&["--config", config, "--verbose"]).await.unwrap();
     hub.printed("credentials=\"configured\"").await.unwrap();
 
     let mint = ["token", "new", "--config", config, "--subscribe", "user-42"];
@@ -311,6 +311,19 @@ async fn keys_and_tokens_open_what_they_name_and_nothing_else() {
     assert_eq!(holder.value().await["data"], "yours");
     assert_eq!(holder.value().await["data"], "everybody's");
     assert_eq!(anybody.value().await["data"], "everybody's");
+
+    for request in [
+        format!("GET /stream?topic=news&access_token={key}"),
+        format!("GET /.well-known/mercure?match=news&authorization={key}"),
+        format!("POST /topics/news?token={key}"),
+        format!("GET /stream?topic=news\nCookie: mercureAuthorization={key}"),
+        format!("GET /stream?topic=news\nAuthorization: Token {key}"),
+        format!("GET /stream?topic=news\nAuthorization: Bearer {key}x"),
+    ] {
+        let answer = hub.request(&request, b"").await.unwrap();
+        assert!(matches!(answer.status, 400 | 401), "{request}: {}", answer.status);
+        assert!(!answer.text().contains(secret), "{}", answer.text());
+    }
 
     // The log of a hub names no credential.
     let printed = hub.output().join("\n");

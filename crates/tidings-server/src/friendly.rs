@@ -95,6 +95,7 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
     }
     cover_private_topics(&app.hub, &access, std::slice::from_ref(&matcher))?;
     let mut response = if form == Form::Json {
+        refuse_for_summary(&parameters)?;
         summary::summary(&app, &access, matcher).await?.into_response()
     } else {
         let request = stream_request(&parts, &parameters, vec![matcher])?;
@@ -108,6 +109,17 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
 /// reader pastes, and shows a refusal.
 fn access(app: &App, parts: &Parts, form: Form) -> Result<Access, Problem> {
     if form == Form::Page { Ok(Access::anonymous()) } else { app.door.subscriber(parts) }
+}
+
+/// Refuses what means something on a stream alone.
+fn refuse_for_summary(parameters: &Parameters) -> Result<(), Problem> {
+    let refused = ["since", "hello"].into_iter().find(|name| parameters.contains(name));
+    refused.map_or(Ok(()), |name| {
+        Err(Problem::bad_request(
+            name,
+            format!("The parameter `{name}` has no effect on a summary: for the stream, send `Accept: text/event-stream`."),
+        ))
+    })
 }
 
 /// `/topics/` with nothing behind it.

@@ -234,6 +234,17 @@ async fn an_unknown_parameter_of_a_stream_is_refused_with_the_nearest_name() {
     assert_eq!(face.hub.stats().subscribers, 0);
 }
 
+#[tokio::test]
+async fn a_parameter_that_has_no_effect_on_a_summary_is_refused() {
+    let face = keyless().await;
+    for parameter in ["since=-5", "hello=true"] {
+        let ask = face.get(&format!("/topics/chat?{parameter}")).header("accept", "application/json");
+        let detail = ask.answer().await.refused(400);
+        assert!(detail.contains("summary"), "{detail}");
+    }
+    face.get("/topics/chat?_=1").header("accept", "application/json").answer().await.ok();
+}
+
 // A mistyped `since` was taken for an id that nobody knows: a gap that was none, and the whole history.
 #[tokio::test]
 async fn a_since_that_is_no_word_is_refused_with_the_list_of_words() {

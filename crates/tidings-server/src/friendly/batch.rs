@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidings::{Event, NewEvent};
 
-use super::{json_line, publish::Receipt};
+use super::{json_line, publish::Receipt, query};
 use crate::{
     idempotency::idempotency_key,
-    problem::Problem,
+    problem::{Problem, excerpt},
     publishing::{self, PublishRequest, body_bytes, check_text, connection_id, utf8, validate},
     router::App,
 };
@@ -22,6 +22,16 @@ use crate::{
 pub(crate) async fn publish_batch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.door.publisher(&parts, &app.origins)?;
+    // What a query says of all events must not be taken for nothing: `private` above all.
+    if let Some((name, _)) = query(&parts)?.iter().next() {
+        return Err(Problem::bad_request(
+            "parameter",
+            format!(
+                "The parameter {} has no effect here: each line says everything about its event.",
+                excerpt(name)
+            ),
+        ));
+    }
     check_text(&parts.headers, "curl --data-binary @EVENTS.ndjson URL")?;
     let key = idempotency_key(&parts.headers, &access)?;
     let body = body_bytes(&app, &parts.headers, body).await?;
