@@ -42,7 +42,7 @@ pub(crate) use self::subscriber::Newcomer;
 use self::{
     filters::Filters,
     groups::Groups,
-    subscriber::Subscriber,
+    subscriber::{Phase, Subscriber},
     visit::{Gathered, Visit},
 };
 use crate::{
@@ -178,11 +178,13 @@ impl<W: Wire> Shard<W> {
         self.owe(key);
     }
 
-    /// The socket has something to read: at the end of input the subscriber has gone.
+    /// The socket has something to read: at the end of input the stream ends, with what is due.
     pub(crate) fn readable(&mut self, key: Key, shared: &Shared) {
         let Some(subscriber) = self.subscriber_mut(key) else { return };
         if subscriber.read_input().is_err() {
             self.remove(key.slot, shared);
+        } else if subscriber.phase == Phase::InputEnded {
+            self.owe(key);
         }
     }
 
@@ -274,7 +276,8 @@ impl<W: Wire> Shard<W> {
         for index in begin..end {
             let Some(subscriber) = self.subscribers.get(index) else { continue };
             let key = Key { slot: slot(index), serial: subscriber.serial };
-            let patience = if is_closed || subscriber.is_ending { CLOSING_STALLED_MAX } else { STALLED_MAX };
+            let is_ending = is_closed || subscriber.phase == Phase::Ending;
+            let patience = if is_ending { CLOSING_STALLED_MAX } else { STALLED_MAX };
             if subscriber.is_stalled(now, patience) {
                 self.remove(key.slot, shared);
                 cost += VISITS_PER_SEND;

@@ -51,6 +51,7 @@ pub struct Subscription {
     ends: Vec<(Instant, EndReason)>,
     resumed_from: Option<Resumed>,
     ended: bool,
+    ends_when_caught_up: bool,
     /// Says that this subscriber has left when it is dropped.
     membership: Option<Membership>,
 }
@@ -114,6 +115,7 @@ impl Subscription {
             ends: expiry.into_iter().chain(lifetime).collect(),
             resumed_from: None,
             ended: false,
+            ends_when_caught_up: false,
             membership: Some(membership),
             hub,
         };
@@ -177,6 +179,12 @@ impl Subscription {
     /// The place of this subscription as a generated event id: whoever starts after it receives what this subscription has not yet.
     pub fn place(&self) -> EventId {
         self.sent.to_event_id()
+    }
+
+    /// From now on the stream ends as soon as everything due has been sent: for a client that has ended its side of the connection behind its
+    /// request.
+    pub fn end_when_caught_up(&mut self) {
+        self.ends_when_caught_up = true;
     }
 
     /// The headers that a response with this body needs: media type, and what keeps caches and proxies from holding events back.
@@ -254,6 +262,10 @@ impl Subscription {
                 Step::Replay => {
                     let request = self.replay_request();
                     self.replay = Some(self.hub.shared.read_page(request));
+                }
+                Step::Wait if self.ends_when_caught_up => {
+                    self.ended = true;
+                    return Poll::Ready(None);
                 }
                 Step::Wait => return self.poll_timer(context),
             }

@@ -253,7 +253,10 @@ impl Driver {
                 if flags.contains(EventFlags::OUT) {
                     self.shard.writable(key);
                 }
-                if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+                // A connection that was reset after the client had ended its side looks like one that has only ended its side when it is read.
+                if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
+                    self.shard.drop_subscriber(key, shared);
+                } else if flags.intersects(EventFlags::IN | EventFlags::RDHUP) {
                     self.shard.readable(key, shared);
                 }
             }

@@ -56,11 +56,20 @@ pub(super) struct Subscriber<W> {
     pub(super) is_blocked: bool,
     /// In the queue of those who are owed something.
     pub(super) is_owed: bool,
-    /// The last words have been queued: nothing comes after them.
-    pub(super) is_ending: bool,
+    pub(super) phase: Phase,
     pub(super) pending: Option<Box<Pending>>,
     _membership: Membership,
     _keep: Box<dyn Any + Send>,
+}
+
+/// How near the end of its stream a subscriber is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Live,
+    /// The client sends nothing more: the stream ends when everything due has been sent.
+    InputEnded,
+    /// The closing frames have been queued: nothing comes after them.
+    Ending,
 }
 
 impl<W: Wire> Subscriber<W> {
@@ -84,7 +93,7 @@ impl<W: Wire> Subscriber<W> {
             input_bytes: u32::try_from(newcomer.input_bytes).unwrap_or(u32::MAX),
             is_blocked: false,
             is_owed: false,
-            is_ending: false,
+            phase: Phase::Live,
             pending: Some(Box::new(Pending::begin(newcomer.head, newcomer.backlog, newcomer.sent))),
             _membership: newcomer.membership,
             _keep: newcomer.keep,
@@ -108,7 +117,7 @@ impl<W: Wire> Subscriber<W> {
 
     /// A page of history has come.
     pub(super) fn take_page(&mut self, page: Replayed) {
-        if self.is_ending {
+        if self.phase == Phase::Ending {
             return;
         }
         let pending = self.pending_mut();
@@ -143,7 +152,7 @@ impl<W: Wire> Subscriber<W> {
     /// it reads nothing.
     pub(super) fn is_cut_at_its_end(&self) -> bool {
         self.is_blocked
-            && !self.is_ending
+            && self.phase != Phase::Ending
             && self.end.as_deref().is_some_and(|(_, reason)| *reason == EndReason::Expired)
     }
 
@@ -176,12 +185,18 @@ impl<W: Wire> Subscriber<W> {
         !self.is_blocked && now.duration_since(self.sent_at) >= heartbeat
     }
 
-    /// Reads what has come, which is nothing that anybody wants: the point is to see the end.
+    /// Reads what has come, which is nothing that anybody wants: the point is to see the end. A client may send its request and shut its side: it is
+    /// still sent what is due.
     pub(super) fn read_input(&mut self) -> io::Result<()> {
         let mut buffer = [0; INPUT_BYTES_MAX];
         loop {
             match self.wire.read(&mut buffer) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => {
+                    if self.phase == Phase::Live {
+                        self.phase = Phase::InputEnded;
+                    }
+                    return Ok(());
+                }
                 Ok(read) => {
                     let read = u32::try_from(read).unwrap_or(u32::MAX);
                     self.input_bytes = self.input_bytes.saturating_add(read);

@@ -5,7 +5,11 @@ use std::{io, time::Instant};
 use bytes::Bytes;
 use tidings_log::{Cursor, Position};
 
-use super::{Wire, filters::Filters, subscriber::Subscriber};
+use super::{
+    Wire,
+    filters::Filters,
+    subscriber::{Phase, Subscriber},
+};
 use crate::{
     encode::Notice, feed::Owed, frames::Took, hub::Shared, jitter::jittered_millis, reader::Step,
     replay::ReplayRequest,
@@ -51,7 +55,7 @@ impl<W: Wire> Subscriber<W> {
         }
         let result = match &self.pending {
             Some(pending) if pending.has_pieces() => self.send_piece(),
-            _ if self.is_ending => {
+            _ if self.phase == Phase::Ending => {
                 self.wire.shut_down();
                 return Visit::Gone;
             }
@@ -69,6 +73,11 @@ impl<W: Wire> Subscriber<W> {
             },
         };
         match result {
+            Ok(Visit::Idle | Visit::Sent) if self.phase == Phase::InputEnded && self.pending.is_none() => {
+                self.phase = Phase::Ending;
+                self.pending_mut().push(Bytes::from_static(tidings_sse::LAST_CHUNK), None);
+                Visit::More
+            }
             Ok(Visit::Idle) => Visit::Idle,
             Ok(visit) => {
                 self.sent_at = now;
@@ -120,7 +129,7 @@ impl<W: Wire> Subscriber<W> {
             // The piece was the rest of an event from a feed.
             self.reader.place.position = self.reader.place.position.max(sent.position);
         }
-        if pending.is_empty() && !self.is_ending {
+        if pending.is_empty() && self.phase != Phase::Ending {
             self.pending = None;
         }
         Ok(Visit::More)
@@ -135,7 +144,7 @@ impl<W: Wire> Subscriber<W> {
         let pending = self.pending_mut();
         pending.page = None;
         pending.push(bytes.into(), None);
-        self.is_ending = true;
+        self.phase = Phase::Ending;
     }
 
     fn send_page(&mut self) -> io::Result<Visit> {

@@ -1,7 +1,7 @@
 //! What waits for sockets that do not take it is bounded, and is given up in such a way that nobody misses anything.
 
 use super::{
-    in_paused_time,
+    Phase, in_paused_time,
     stage::{Stage, heard},
 };
 
@@ -53,7 +53,7 @@ fn a_stream_that_ends_keeps_no_page() {
         stage.hub.close();
         let slot = stage.listeners[0].key.slot as usize;
         // The rest of an event is finished first, then the last words begin.
-        while !stage.shard.subscribers[slot].is_ending {
+        while stage.shard.subscribers[slot].phase != Phase::Ending {
             stage.make_room(0, 1);
             stage.settle().await;
         }
