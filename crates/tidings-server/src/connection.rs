@@ -40,21 +40,24 @@ use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::watch,
     task::{JoinError, JoinSet, yield_now},
     time::timeout,
 };
 use tower::Service;
 
-pub(crate) use self::no_room::FAREWELLS_MAX;
 use self::{
     admission::Admission,
     exchange::{AnswerBody, Exchange, answer},
     gated::GatedIo,
+    http2::BusyLine,
     no_room::FAREWELL_TIME_MAX,
     places::{Place, Places},
     takeover::{Taken, Transport},
+};
+pub(crate) use self::{
+    body::{BodyBudget, ReadBody},
+    no_room::FAREWELLS_MAX,
 };
 pub use self::{
     body::{BodyError, read_body},
@@ -110,6 +113,9 @@ pub struct ConnectionSettings {
     /// Seconds that the other end of a connection may acknowledge nothing, or take nothing, before the connection is reset. Default 30: with
     /// a heartbeat every 15 seconds, whoever vanishes is found within 45.
     pub dead_peer_secs: u64,
+    /// Seconds that a client may take to receive an answer other than a stream, however little of it at a time. Default 60. The connection is
+    /// then reset; over HTTP/2 the request is.
+    pub response_secs: u64,
     /// Seconds that running answers are given to end when the server stops. Default 10. What is left is cut.
     pub drain_secs: u64,
 }
@@ -149,6 +155,7 @@ impl Default for ConnectionSettings {
             raw_streams: true,
             http2: true,
             dead_peer_secs: DEAD_PEER_DEFAULT.as_secs(),
+            response_secs: 60,
             drain_secs: 10,
         }
     }
@@ -243,10 +250,12 @@ struct Driver<S> {
     limits: HeadLimits,
     http: http1::Builder,
     dead_peer: Duration,
+    answer_time: Duration,
     raw_streams: bool,
     /// Otherwise each request is marked with [`NoRoom`].
     has_room: bool,
     admission: Arc<Admission>,
+    busy: BusyLine,
     metrics: Arc<ConnectionMetrics>,
 }
 
@@ -276,15 +285,18 @@ impl<S> Driver<S> {
             limits,
             http,
             dead_peer: Duration::from_secs(settings.dead_peer_secs),
+            answer_time: Duration::from_secs(settings.response_secs),
             raw_streams: settings.raw_streams,
             has_room: true,
             admission: Arc::new(Admission::with_limits(settings.heads_waiting_max, settings.heads_max)),
+            busy: BusyLine::new(),
             metrics: Arc::clone(metrics),
         }
     }
 
     fn gate<IO: Transport>(&self, io: IO, peer: SocketAddr) -> GatedIo<IO> {
-        GatedIo::new(io, peer.ip().to_canonical(), self.limits, &self.admission, &self.metrics)
+        let peer = peer.ip().to_canonical();
+        GatedIo::new(io, peer, self.limits, self.answer_time, &self.admission, &self.metrics)
     }
 
     /// One connection, from its first byte to its last, or until the hub has it.
@@ -461,10 +473,10 @@ async fn or_taken<F: Future>(mut answer: Pin<&mut F>, exchange: &Exchange) -> Re
 }
 
 /// Waits for a head, unless the server stops before a byte of it has come.
-async fn next_head<IO>(gated: &mut GatedIo<IO>, stopping: &mut watch::Receiver<Stage>) -> io::Result<bool>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
+async fn next_head<IO: Transport>(
+    gated: &mut GatedIo<IO>,
+    stopping: &mut watch::Receiver<Stage>,
+) -> io::Result<bool> {
     tokio::select! {
         biased;
         head = poll_fn(|cx| gated.poll_released(cx)) => return head,

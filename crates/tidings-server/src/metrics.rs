@@ -175,6 +175,12 @@ impl Collector for Figures {
         )?;
         counter(
             &mut encoder,
+            "responses_cut",
+            "Responses that were cut because the client took them too slowly",
+            read(&connections.closed_slow),
+        )?;
+        counter(
+            &mut encoder,
             "accept_pauses",
             "Times that accepting paused for want of files or memory",
             read(&connections.accept_pauses),

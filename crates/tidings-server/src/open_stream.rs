@@ -7,7 +7,10 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
@@ -46,16 +49,34 @@ impl Drop for StreamKeep {
 
 /// The marker of an answer whose stream may be had.
 #[derive(Clone, Debug)]
-pub(crate) struct Takeover(Arc<Mutex<Option<OpenStream>>>);
+pub(crate) struct Takeover {
+    stream: Arc<Mutex<Option<OpenStream>>>,
+    input_end: InputEnd,
+}
+
+/// Whether the client has ended its side of the connection. The body then ends when everything due has been sent, from the next time on that it is
+/// polled.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct InputEnd(Arc<AtomicBool>);
+
+impl InputEnd {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Relaxed);
+    }
+}
 
 impl Takeover {
     pub(crate) fn of(stream: OpenStream) -> Self {
-        Self(Arc::new(Mutex::new(Some(stream))))
+        Self { stream: Arc::new(Mutex::new(Some(stream))), input_end: InputEnd::default() }
     }
 
     /// The stream, unless somebody has it already.
     pub(crate) fn take(&self) -> Option<OpenStream> {
-        self.0.lock().expect("nothing panics while it holds this").take()
+        self.stream.lock().expect("nothing panics while it holds this").take()
+    }
+
+    pub(crate) fn input_end(&self) -> InputEnd {
+        self.input_end.clone()
     }
 
     pub(crate) fn body(&self) -> StreamBody {
@@ -68,7 +89,7 @@ pub(crate) enum StreamBody {
     /// Nobody has asked for a byte yet.
     Offered(Takeover),
     /// hyper has it; none if it was taken over.
-    Carried(Option<Box<OpenStream>>),
+    Carried(InputEnd, Option<Box<OpenStream>>),
 }
 
 impl http_body::Body for StreamBody {
@@ -81,11 +102,16 @@ impl http_body::Body for StreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Self::Offered(takeover) = &*self {
             let stream = takeover.take().map(Box::new);
-            *self = Self::Carried(stream);
+            *self = Self::Carried(takeover.input_end(), stream);
         }
         match &mut *self {
-            Self::Carried(Some(stream)) => Pin::new(&mut stream.subscription).poll_frame(context),
-            Self::Carried(None) | Self::Offered(_) => Poll::Ready(None),
+            Self::Carried(input_end, Some(stream)) => {
+                if input_end.0.load(Relaxed) {
+                    stream.subscription.end_when_caught_up();
+                }
+                Pin::new(&mut stream.subscription).poll_frame(context)
+            }
+            Self::Carried(_, None) | Self::Offered(_) => Poll::Ready(None),
         }
     }
 }

@@ -209,8 +209,10 @@ impl From<BodyError> for Problem {
             BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
             BodyError::Broken => StatusCode::BAD_REQUEST,
+            BodyError::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self::new(status, "body", sentence(error))
+        let problem = Self::new(status, "body", sentence(error));
+        if error == BodyError::NoMemory { problem.retry_after(MOMENT_SECS) } else { problem }
     }
 }
 

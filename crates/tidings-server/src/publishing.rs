@@ -10,7 +10,7 @@ use tidings_auth::Access;
 
 use crate::{
     access::cover_events,
-    connection::read_body,
+    connection::ReadBody,
     problem::{Problem, excerpt, sentence},
     router::App,
 };
@@ -108,7 +108,7 @@ pub(crate) async fn body_bytes<B: Body<Data = Bytes>>(
     app: &App,
     headers: &HeaderMap,
     body: B,
-) -> Result<Bytes, Problem> {
+) -> Result<ReadBody, Problem> {
     check_encoding(headers)?;
     let limit = app.settings.body_bytes_max;
     // Before a byte of it is read, or asked for with `100 Continue`.
@@ -117,7 +117,7 @@ pub(crate) async fn body_bytes<B: Body<Data = Bytes>>(
     if declared.is_some_and(|length| length > limit) {
         return Err(body_too_large(limit));
     }
-    read_body(body, limit, app.settings.body_secs).await.map_err(|error| match error {
+    app.bodies.read(body, limit, app.settings.body_secs).await.map_err(|error| match error {
         crate::BodyError::TooLarge => body_too_large(limit),
         other => other.into(),
     })

@@ -22,6 +22,7 @@ use crate::{
     AllowedHosts, PeerAddress, Settings,
     accept::wants_page,
     access::Door,
+    connection::BodyBudget,
     friendly, mercure,
     metrics::Metrics,
     operations,
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     /// The hosts that requests may be addressed to; `None` is every one.
     hosts: Option<HostNames>,
     pub(crate) slots: Slots,
+    pub(crate) bodies: BodyBudget,
     pub(crate) metrics: Arc<Metrics>,
     unserved: ThrottledLog<Occasion>,
     failed_credentials: ThrottledLog<Occasion>,
@@ -67,6 +69,7 @@ impl App {
             door: Door::new(authenticator, settings.keyless, settings.anonymous_subscribers),
             origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
             slots: Slots::new(settings.streams_max, settings.streams_per_address_max),
+            bodies: BodyBudget::new(settings.bodies_bytes_max),
             metrics: Arc::new(Metrics::new(
                 hub.clone(),
                 settings.connection_metrics.clone(),
@@ -287,8 +290,13 @@ fn log_failed_credentials(summary: &Summary<Occasion>) {
     );
 }
 
-async fn not_found(request: Request) -> Problem {
-    let path = excerpt(request.uri().path());
+async fn not_found(request: Request) -> Response {
+    let path = request.uri().path();
+    // RFC 9110, section 9.3.7: `OPTIONS *` asks about the server, and is a ping more than anything else.
+    if request.method() == Method::OPTIONS && path == "*" {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let path = excerpt(path);
     Problem::new(
         StatusCode::NOT_FOUND,
         "path",
@@ -296,6 +304,7 @@ async fn not_found(request: Request) -> Problem {
             "There is nothing at {path}. Subscribe with GET `/stream?topic=NAME`, publish with POST `/topics/NAME`; `/` tells more."
         ),
     )
+    .into_response()
 }
 
 /// The header `Allow` is added by the router, which knows what there is.

@@ -35,6 +35,9 @@ pub struct Settings {
     pub retry_after_secs: u64,
     /// Bytes of a request body. A longer one is answered with 413. Default: 1 MiB.
     pub body_bytes_max: usize,
+    /// Bytes of memory that request bodies may take while they arrive, all together. Beyond, a body is answered with 503 and `Retry-After`,
+    /// unless it has arrived whole with its headers. Default: 64 MiB.
+    pub bodies_bytes_max: usize,
     /// Seconds that a request body may take to arrive. A slower one is answered with 408. Default: 30.
     pub body_secs: u64,
     /// Events of one `POST /topics`. More are answered with 413. Default: 1,000.
@@ -62,6 +65,7 @@ impl Default for Settings {
             streams_per_address_max: 1_000,
             retry_after_secs: 30,
             body_bytes_max: 1024 * 1024,
+            bodies_bytes_max: 64 * 1024 * 1024,
             body_secs: 30,
             batch_events_max: 1_000,
             summary_events_max: 50,

@@ -5,6 +5,7 @@ mod support;
 
 use std::{collections::HashMap, net::Shutdown};
 
+use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -16,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use served_support::Served;
 use support::{Answer, HUB, within};
 use tidings::NewEvent;
-use tidings_server::{ConnectionSettings, Settings};
+use tidings_server::{ConnectionSettings, RequestBody, Settings};
 use tokio::{net::TcpStream, task::JoinHandle};
 
 /// One connection, whose requests may be many at a time.
@@ -341,4 +342,34 @@ async fn a_connection_counts_once_however_many_streams_it_has() {
     assert_eq!(figures["tidings_streams_opened_total"], "10");
     assert_eq!(figures["tidings_requests_total"], "11");
     assert_eq!(figures["tidings_connections_refused_total{reason=\"flood\"}"], "0");
+}
+
+/// RFC 9110, 9.3.7.
+#[tokio::test]
+async fn options_of_the_server_as_a_whole_is_204_over_both_versions() {
+    let served = served(Settings::default()).await;
+    let mut client = Client::connect(&served).await;
+    let ask = Request::options("*").header("host", "localhost").body(Full::default()).expect("a request");
+    let answer = within(client.sender.send_request(ask)).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    let mut first = served.send("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    served_support::lines_until(&mut first, "HTTP/1.1 204 No Content").await;
+}
+
+/// RFC 9113, 8.2.3: browsers send each cookie as a field of its own.
+#[tokio::test]
+async fn cookies_in_several_fields_are_one_header() {
+    let hub = support::hub().await;
+    let connections = ConnectionSettings::default();
+    let served = Served::start_service(hub, Settings::default(), connections, |_| {
+        tower::service_fn(async |request: Request<RequestBody>| {
+            let cookies = request.headers().get_all(header::COOKIE).iter();
+            let cookies: Vec<_> = cookies.map(|value| value.to_str().expect("text").to_owned()).collect();
+            Ok(Response::new(Body::from(cookies.join("|"))))
+        })
+    });
+    let mut client = Client::connect(&served).await;
+    let answer =
+        client.ask(&Method::GET, "/", &[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")], "");
+    assert_eq!(answer.await.ok().body, "a=1; b=2; c=3");
 }

@@ -300,3 +300,68 @@ async fn a_preface_in_any_number_of_packets_is_answered_and_another_version_is_n
     assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
     without.stop().await;
 }
+
+/// RFC 9113, 8.3.1 and 8.2.1. `http::Uri` cuts a fragment off without a word, so that a request for `/seen#7` was one for `/seen`.
+#[tokio::test]
+async fn a_fragment_in_the_path_and_a_padded_value_are_answered_400() {
+    let server = server();
+    let mut remembered = get("/seen#7");
+    remembered[2] = 0x44;
+    let with = |field: &[u8]| [&get("/seen"), field].concat();
+    let mut socket = connect(&server, &[]).await;
+    for (nth, (block, is_sound)) in [
+        (get("/seen"), true),
+        (get("/seen#7"), false),
+        (get("/seen?a=b#"), false),
+        (remembered, false),
+        // As it was sent before (RFC 7541, 6.1).
+        (vec![0x82, 0x86, 0xbe, 0x01, 1, b'a'], false),
+        (get("/seen?%237"), true),
+        (with(b"\x00\x01x\x02#7"), true),
+        (with(b"\x00\x01x\x02 a"), false),
+        (with(b"\x00\x01x\x02a\t"), false),
+        (with(b"\x00\x01x\x03a b"), true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = stream(u32::try_from(nth).expect("few"));
+        // In two frames, so that the end of the block is not the end of the first one.
+        let (first, rest) = block.split_at(4);
+        let request = [frame(HEADERS, END_STREAM, id, first), frame(CONTINUATION, END_HEADERS, id, rest)];
+        patiently(socket.write_all(&request.concat())).await.expect("it reads");
+        let answer = loop {
+            let (kind, on, payload) = next_frame(&mut socket).await.expect("the connection is kept");
+            if kind == DATA && on == id {
+                break String::from_utf8(payload).expect("text");
+            }
+        };
+        let expected = if is_sound { "GET " } else { r#"{"type":"about:blank","title":"Bad Request""# };
+        assert!(answer.starts_with(expected), "{block:?}: {answer}");
+    }
+    drop(socket);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn frames_that_cannot_be_read_end_their_connection_with_the_reason() {
+    let server = server();
+    for (code, frames) in [
+        // FRAME_SIZE_ERROR, COMPRESSION_ERROR and PROTOCOL_ERROR.
+        (0x6, frame(HEADERS, END_HEADERS, 1, &vec![0x82; 16 * 1024 + 1])),
+        (0x9, frame(HEADERS, END_HEADERS, 1, &[0xbe])),
+        (0x1, [frame(HEADERS, 0, 1, &get("/")), frame(PING, 0, 0, &[0; 8])].concat()),
+    ] {
+        let mut socket = connect(&server, &frames).await;
+        let mut reason = None;
+        while let Some((kind, _, payload)) = next_frame(&mut socket).await {
+            if kind == GOAWAY {
+                reason = Some(error_code(&payload[4..8]));
+            }
+        }
+        assert_eq!(reason, Some(code));
+    }
+    assert_eq!(server.metrics.refused_malformed.load(Relaxed), 3);
+    assert_eq!(server.metrics.refused_flood.load(Relaxed), 0);
+    server.stop().await;
+}

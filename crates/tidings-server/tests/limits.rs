@@ -1,10 +1,17 @@
 //! What happens when a limit is reached, and who is told how.
 
+mod served_support;
 mod support;
 
 use axum::body::Body;
-use support::{Face, HUB, hub, keyless, keyless_with, with_keys};
-use tidings_server::{Keyless, Settings};
+use served_support::Served;
+use support::{Face, HUB, hub, keyless, keyless_with, with_keys, within};
+use tidings_server::{ConnectionSettings, Keyless, Settings};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+    task::JoinSet,
+};
 
 fn streams(total: usize, per_address: usize) -> Settings {
     let mut settings = Settings::default();
@@ -200,4 +207,68 @@ async fn beyond_loopback_without_keys_nobody_receives_what_is_private() {
     let mut stream = face.get("/stream?topic=a").stream().await;
     face.post("/topics/a?private", "secret").answer().await.ok();
     assert_eq!(stream.data().await, "secret");
+}
+
+#[tokio::test]
+async fn everything_live_is_shown_where_everybody_may_see_it_or_to_whoever_has_the_right() {
+    let live = "id=\"live\"";
+    let keyless_page = keyless().await.get("/").header("accept", "text/html").answer().await.ok().body;
+    assert!(keyless_page.contains(live), "{keyless_page}");
+    let face = with_keys().await;
+    let anonymous = face.get("/").header("accept", "text/html").answer().await.ok().body;
+    assert!(!anonymous.contains(live), "{anonymous}");
+    let chat_only =
+        face.get("/").header("accept", "text/html").bearer(support::CHAT_KEY).answer().await.ok().body;
+    assert!(!chat_only.contains(live));
+    let entitled = face.get("/").header("accept", "text/html").bearer(KEY).answer().await.ok().body;
+    assert!(entitled.contains(live));
+    let mut settings = Settings::default();
+    settings.keyless = Keyless::Anywhere;
+    let open = keyless_with(settings).await.get("/").header("accept", "text/html").answer().await.ok().body;
+    assert!(!open.contains(live));
+}
+
+/// 300 unfinished bodies of 900 KB took 246 MB: only the number of connections bounded them.
+#[tokio::test]
+async fn unfinished_bodies_together_stay_within_a_budget_and_give_it_back() {
+    let mut settings = Settings::default();
+    settings.bodies_bytes_max = 4_500_000;
+    let served = Served::start_with(settings, ConnectionSettings::default()).await;
+    let head = "POST /topics/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n";
+    let mut clients = JoinSet::new();
+    let (refusals, mut refused) = mpsc::unbounded_channel();
+    for _ in 0..16 {
+        let mut client = served.send(head).await;
+        let refusals = refusals.clone();
+        clients.spawn(async move {
+            // It is not read any more once the request is refused.
+            let _ = client.get_mut().write_all(&vec![b'x'; 900_000]).await;
+            let mut answer = String::new();
+            let _ = client.read_to_string(&mut answer).await;
+            let _ = refusals.send(answer);
+        });
+    }
+    // There is room for four.
+    for _ in 0..12 {
+        let answer = within(refused.recv()).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: "), "{answer}");
+    }
+    // One that comes whole needs no room.
+    let whole =
+        "POST /topics/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello";
+    served.ask(whole).await.ok();
+    clients.shutdown().await;
+    within(async {
+        loop {
+            let mut client = served.send(head).await;
+            let _ = client.get_mut().write_all(&vec![b'x'; 900_000]).await;
+            let _ = client.get_mut().write_all(&vec![b'x'; 100_000]).await;
+            let mut line = String::new();
+            // The connections that are gone may have been found only now.
+            if client.read_line(&mut line).await.is_ok() && line.starts_with("HTTP/1.1 200 ") {
+                break;
+            }
+        }
+    })
+    .await;
 }

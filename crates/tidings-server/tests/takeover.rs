@@ -140,6 +140,31 @@ async fn a_stream_ends_when_its_client_ends_its_side_or_is_gone() {
     }
 }
 
+/// Over HTTP/1.1 such a client got nothing at all, over HTTP/1.0 not everything. `printf … | nc` is one.
+#[tokio::test]
+async fn a_client_that_ends_its_side_behind_the_request_gets_what_is_due() {
+    for raw_streams in BOTH_WAYS {
+        let served = Served::start(raw_streams).await;
+        for number in 0..1_000 {
+            served.hub.publish(NewEvent::new("chat", format!("event {number}"))).await.expect("published");
+        }
+        for version in ["1.1", "1.0"] {
+            let request =
+                format!("GET /stream?topic=chat&since=earliest HTTP/{version}\r\nHost: localhost\r\n\r\n");
+            let mut client = served.send(request.as_bytes()).await;
+            client.get_mut().shutdown().await.expect("shut");
+            let mut answer = String::new();
+            within(client.read_to_string(&mut answer)).await.expect("a clean end");
+            assert!(answer.starts_with(&format!("HTTP/{version} 200")), "{answer}");
+            assert!(answer.contains("retry: "), "{answer}");
+            let events = answer.lines().filter(|line| line.starts_with("data: event "));
+            assert_eq!(events.count(), 1_000, "HTTP/{version}");
+            assert_eq!(answer.ends_with("0\r\n\r\n"), version == "1.1", "{answer}");
+        }
+        served.all_have_left().await;
+    }
+}
+
 #[tokio::test]
 async fn a_little_that_is_sent_behind_the_request_is_dropped_and_much_ends_the_stream() {
     for raw_streams in BOTH_WAYS {

@@ -207,6 +207,7 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     settings.streams_per_address_max = config.streams_per_address_max.unwrap_or(usize::MAX);
     settings.batch_events_max = config.batch_events_max;
     settings.body_bytes_max = config.body_bytes_max;
+    settings.bodies_bytes_max = config.bodies_bytes_max;
     settings.body_secs = config.body_secs;
     settings.charset_utf8 = config.charset_utf8;
     settings.connection_metrics = Some(Arc::clone(&metrics));
@@ -229,6 +230,7 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
         raw_streams: config.raw_streams,
         http2: config.http2,
         dead_peer_secs: config.dead_peer_secs,
+        response_secs: config.response_secs,
         drain_secs: config.drain_secs,
     };
     let serve = |listener, ended: Ended| {

@@ -177,6 +177,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     number("topics_max", LIMITS, "Most topics of one event; more get 413", Is("100")),
     number("matchers_max", LIMITS, "Most topics and patterns of one stream; more get 400", Is("100")),
     text("body_bytes_max", "SIZE", LIMITS, "Largest body of a request; a larger one gets 413", Is("1MiB")),
+    text(
+        "bodies_bytes_max",
+        "SIZE",
+        LIMITS,
+        "Most memory for bodies that are still arriving, all together; further ones get 503",
+        Is("64MiB"),
+    ),
     text("head_bytes_max", "SIZE", LIMITS, "Largest head of a request; a larger one gets 431", Is("32KiB")),
     number(
         "heads_max",
@@ -212,6 +219,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     time("first_byte_secs", LIMITS, "A connection that says nothing for this long is closed", Is("5")),
     time("head_secs", LIMITS, "The head of a request must arrive in this time, or gets 408", Is("10")),
     time("body_secs", LIMITS, "The body of a request must arrive in this time, or gets 408", Is("30")),
+    time(
+        "response_secs",
+        LIMITS,
+        "A client must take a response, other than a stream, in this time, or is cut off",
+        Is("60"),
+    ),
     time(
         "keep_alive_secs",
         LIMITS,

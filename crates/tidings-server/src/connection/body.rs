@@ -1,8 +1,16 @@
-//! A request's body, whole, within a size and a time.
+//! A request's body, whole, within a size, a time, and what all bodies together may take.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    ops::Deref,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -21,6 +29,9 @@ pub enum BodyError {
     /// It ended early, or its chunks are malformed: 400.
     #[error("the body ended early or its chunks are malformed")]
     Broken,
+    /// The bodies that are arriving take all the memory that they may: 503. What was read of it is forgotten.
+    #[error("the hub is receiving as many request bodies as it has memory for; try again in a moment")]
+    NoMemory,
 }
 
 /// Reads a body of at most `limit_bytes`, all of it within `body_secs`: a client that sends a byte now and then gains nothing.
@@ -28,51 +39,172 @@ pub async fn read_body<B>(body: B, limit_bytes: usize, body_secs: u64) -> Result
 where
     B: Body<Data = Bytes>,
 {
-    // A declared length tells before the first byte, and before `100 Continue` invites the client to send it.
-    if body.size_hint().lower() > limit_bytes as u64 {
-        return Err(BodyError::TooLarge);
-    }
-    let mut whole = pin!(collect(body, limit_bytes));
-    // Nearly every body is here already, and needs no clock.
-    if let Some(whole) = whole.as_mut().now_or_never() {
-        return whole;
-    }
-    timeout(Duration::from_secs(body_secs), whole).await.unwrap_or(Err(BodyError::TimedOut))
+    BodyBudget::new(usize::MAX).read(body, limit_bytes, body_secs).await.map(|body| body.bytes)
 }
 
-async fn collect<B>(body: B, limit_bytes: usize) -> Result<Bytes, BodyError>
-where
-    B: Body<Data = Bytes>,
-{
-    let mut body = pin!(body);
-    let mut first = Bytes::new();
-    let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
-        if first.len() + all.len() + data.len() > limit_bytes {
+/// The memory that request bodies may take while they arrive, on all connections together.
+///
+/// A body that is here as soon as its handler looks for it costs none of it: a client that is done takes nothing from the others.
+#[derive(Clone, Debug)]
+pub(crate) struct BodyBudget(Arc<Memory>);
+
+#[derive(Debug)]
+struct Memory {
+    bytes_max: usize,
+    taken: AtomicUsize,
+}
+
+/// A body that was read. What it takes of the budget is given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct ReadBody {
+    bytes: Bytes,
+    _share: Share,
+}
+
+impl Deref for ReadBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl BodyBudget {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self(Arc::new(Memory { bytes_max, taken: AtomicUsize::new(0) }))
+    }
+
+    /// The same as [`read_body`], within this budget.
+    pub(crate) async fn read<B>(
+        &self,
+        body: B,
+        limit_bytes: usize,
+        body_secs: u64,
+    ) -> Result<ReadBody, BodyError>
+    where
+        B: Body<Data = Bytes>,
+    {
+        // A declared length tells before the first byte, and before `100 Continue` invites the client to send it.
+        let hint = body.size_hint();
+        if hint.lower() > limit_bytes as u64 {
             return Err(BodyError::TooLarge);
         }
-        // Nearly every body is one frame, and is then not copied.
-        if first.is_empty() && all.is_empty() {
-            first = data;
-            continue;
+        let declared = hint.upper().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit_bytes);
+        let mut arriving = Arriving {
+            first: Bytes::new(),
+            all: Vec::new(),
+            bytes_max: limit_bytes,
+            bytes_expected_max: declared.min(limit_bytes),
+            share: Share { memory: Arc::clone(&self.0), bytes: 0 },
+            is_counted: false,
+        };
+        let mut body = pin!(body);
+        // Nearly every body is here already, and needs neither a clock nor a share.
+        let at_once = arriving.collect(body.as_mut()).now_or_never();
+        if let Some(done) = at_once {
+            done?;
+        } else {
+            arriving.count()?;
+            let rest = arriving.collect(body);
+            timeout(Duration::from_secs(body_secs), rest).await.unwrap_or(Err(BodyError::TimedOut))?;
         }
-        if all.is_empty() {
-            all.extend_from_slice(&std::mem::take(&mut first));
-        }
-        all.extend_from_slice(&data);
+        let Arriving { first, all, share, .. } = arriving;
+        Ok(ReadBody { bytes: if all.is_empty() { first } else { all.into() }, _share: share })
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// A body, as far as it has come.
+struct Arriving {
+    /// Nearly every body is one frame, and is then not copied.
+    first: Bytes,
+    all: Vec<u8>,
+    bytes_max: usize,
+    /// What it will have at most, as far as is known.
+    bytes_expected_max: usize,
+    share: Share,
+    is_counted: bool,
+}
+
+impl Arriving {
+    /// May be dropped and called again: nothing is lost.
+    async fn collect<B>(&mut self, mut body: Pin<&mut B>) -> Result<(), BodyError>
+    where
+        B: Body<Data = Bytes>,
+    {
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+            self.push(data)?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, data: Bytes) -> Result<(), BodyError> {
+        let length = self.first.len() + self.all.len() + data.len();
+        if length > self.bytes_max {
+            return Err(BodyError::TooLarge);
+        }
+        if self.first.is_empty() && self.all.is_empty() {
+            self.first = data;
+            return self.take(length);
+        }
+        if length > self.all.capacity() {
+            // Twice as much, so that a body is copied a few times only, but no more than it can come to.
+            let capacity = (2 * length).min(self.bytes_expected_max).max(length);
+            self.take(capacity)?;
+            self.all.reserve_exact(capacity - self.all.len());
+        }
+        self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        self.all.extend_from_slice(&data);
+        Ok(())
+    }
+
+    /// From now on this body takes its share.
+    fn count(&mut self) -> Result<(), BodyError> {
+        self.is_counted = true;
+        self.take(self.first.len() + self.all.capacity())
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), BodyError> {
+        if self.is_counted { self.share.grow_to(bytes) } else { Ok(()) }
+    }
+}
+
+/// What one body takes of the budget, given back when it is dropped.
+#[derive(Debug)]
+struct Share {
+    memory: Arc<Memory>,
+    bytes: usize,
+}
+
+impl Share {
+    fn grow_to(&mut self, bytes: usize) -> Result<(), BodyError> {
+        let more = bytes.saturating_sub(self.bytes);
+        let Memory { bytes_max, taken } = &*self.memory;
+        let grown = |taken: usize| taken.checked_add(more).filter(|taken| taken <= bytes_max);
+        taken.fetch_update(Relaxed, Relaxed, grown).map_err(|_| BodyError::NoMemory)?;
+        self.bytes += more;
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.memory.taken.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, future::pending};
+    use std::{
+        convert::Infallible,
+        future::pending,
+        task::{Context, Poll},
+    };
 
-    use futures_util::{StreamExt, stream};
-    use http_body::Frame;
+    use futures_util::{Stream, StreamExt, stream};
+    use http_body::{Frame, SizeHint};
     use http_body_util::{Full, StreamBody};
-    use tokio::time::sleep;
+    use tokio::{task::yield_now, time::sleep};
 
     use super::*;
 
@@ -106,5 +238,73 @@ mod tests {
         assert_eq!(read_body(body, 1024, 30).await, Err(BodyError::TimedOut));
         let silent = StreamBody::new(stream::once(pending::<Result<Frame<Bytes>, Infallible>>()));
         assert_eq!(read_body(silent, 1024, 30).await, Err(BodyError::TimedOut));
+    }
+
+    /// A body of which so many bytes have come, a frame after the other, and no more will.
+    fn unfinished(bytes: usize, declared: Option<u64>) -> impl Body<Data = Bytes> {
+        struct Unfinished<S>(S, Option<u64>);
+        impl<S: Stream<Item = Result<Frame<Bytes>, Infallible>> + Unpin> Body for Unfinished<S> {
+            type Data = Bytes;
+            type Error = Infallible;
+
+            fn poll_frame(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+                self.0.poll_next_unpin(cx)
+            }
+
+            fn size_hint(&self) -> SizeHint {
+                self.1.map(SizeHint::with_exact).unwrap_or_default()
+            }
+        }
+        let come = stream::iter(vec![(); bytes / 100])
+            .then(async |()| {
+                yield_now().await;
+                Ok(Frame::data(Bytes::from_static(&[b'x'; 100])))
+            })
+            .chain(stream::once(pending()));
+        Unfinished(Box::pin(come), declared)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_arrive_share_a_budget_and_give_it_back_on_every_way_out() {
+        let budget = BodyBudget::new(3_000);
+        let taken = || budget.0.taken.load(Relaxed);
+        for declared in [Some(1_000), None] {
+            let mut first = Box::pin(budget.read(unfinished(900, declared), 1_000, 30));
+            let mut second = Box::pin(budget.read(unfinished(900, declared), 1_000, 30));
+            for _ in 0..100 {
+                assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+                yield_now().await;
+            }
+            assert!((1_800..=2_000).contains(&taken()), "{}", taken());
+            // One that is refused gives back what it had, and leaves room for a smaller one.
+            let third = budget.read(unfinished(2_000, declared.map(|_| 2_000)), 2_000, 30).await;
+            assert_eq!(third.map(|_| ()), Err(BodyError::NoMemory));
+            assert!(taken() <= 2_000);
+            // One that is here needs none.
+            let here = budget.read(Full::from(vec![b'x'; 5_000]), 5_000, 30).await.expect("it is here");
+            assert_eq!((here.len(), taken() <= 2_000), (5_000, true));
+            // Cancelled, and out of time.
+            drop(first);
+            assert!(taken() <= 1_000);
+            assert_eq!(second.await.map(|_| ()), Err(BodyError::TimedOut));
+            assert_eq!(taken(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_read_keeps_its_share_until_it_is_dropped() {
+        let budget = BodyBudget::new(1_000);
+        let come = stream::iter(0..3).then(async |_| {
+            yield_now().await;
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"hello")))
+        });
+        let body = budget.read(StreamBody::new(Box::pin(come)), 100, 30).await.expect("a body");
+        assert_eq!(&*body, b"hellohellohello");
+        assert!(budget.0.taken.load(Relaxed) >= 15);
+        drop(body);
+        assert_eq!(budget.0.taken.load(Relaxed), 0);
     }
 }

@@ -21,6 +21,7 @@ use super::{
     admission::Turn,
     takeover::{Taken, may_take_over, take_from},
 };
+use crate::open_stream::{InputEnd, Takeover};
 
 /// Whom a request came from: the other end of its connection. The server puts it in the extensions of every request. An IPv4 address
 /// that arrived on an IPv6 socket is an IPv4 address.
@@ -35,6 +36,8 @@ pub(super) struct Exchange {
     streaming: AtomicBool,
     /// The socket can be given to the hub.
     is_raw: AtomicBool,
+    /// The stream that hyper carries, if it can be told that its client has ended its side.
+    carried: Mutex<Option<InputEnd>>,
     /// The stream that it is to be given to the hub with.
     taken: Mutex<Option<Taken>>,
     /// What the first head waited for, until it is answered.
@@ -65,6 +68,11 @@ impl Exchange {
     /// The answer has no end of its own: it lasts as long as the client listens.
     pub(super) fn is_streaming(&self) -> bool {
         self.streaming.load(Relaxed)
+    }
+
+    /// The client has ended its side. True if the stream that hyper carries then ends by itself.
+    pub(super) fn end_input(&self) -> bool {
+        self.carried.lock().expect(NO_PANIC).as_ref().inspect(|carried| carried.set()).is_some()
     }
 
     /// The stream with which this connection is to leave hyper.
@@ -105,12 +113,15 @@ where
         }
     }
     exchange.end_turn();
-    let is_stream = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-    exchange.streaming.store(is_stream, Relaxed);
+    *exchange.carried.lock().expect(NO_PANIC) =
+        response.extensions().get::<Takeover>().map(Takeover::input_end);
+    exchange.streaming.store(is_stream(response.headers()), Relaxed);
     response.map(|inner| AnswerBody { inner, _done: Done(exchange) })
+}
+
+/// Whether an answer with these headers lasts as long as its client listens.
+pub(super) fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// RFC 9112, 9.3: the client will not ask again.

@@ -1,7 +1,7 @@
 //! A socket with the gate in front of it: hyper reads from it what the gate has released, and nothing else.
 //!
-//! It does four things and decides none of them: it fills a buffer from the socket, asks [`HeadGate`] about it, keeps the one timer that
-//! the gate's deadline needs, and hides the client's end of input from hyper while an answer with an end is being made, so that a
+//! It does five things and decides none of them: it fills a buffer from the socket, asks [`HeadGate`] about it, keeps the one timer that
+//! the gate's deadline needs, ends a connection whose client does not take an answer in time, and hides the client's end of input from hyper while an answer with an end is being made, so that a
 //! client which shuts its sending side after the request still gets the answer.
 //!
 //! Where nothing waits, nothing is held: an idle connection has an empty buffer and an armed timer.
@@ -11,7 +11,7 @@ use std::{
     mem::{self, MaybeUninit},
     net::{IpAddr, TcpStream},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
@@ -19,8 +19,8 @@ use std::{
 use bytes::Bytes;
 use hyper::rt;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    time::{Instant, Sleep, sleep_until, timeout},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -63,6 +63,10 @@ pub(super) struct GatedIo<IO> {
     /// The head or the request that is being waited for.
     waited_for: Option<Box<WaitedFor>>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Set while an answer with an end waits for its client to make room, until it has been written.
+    answer_timer: Option<Pin<Box<Sleep>>>,
+    /// How long that may take.
+    answer_time: Duration,
     exchange: Arc<Exchange>,
     metrics: Arc<ConnectionMetrics>,
 }
@@ -77,11 +81,12 @@ enum Outcome {
     Http2,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
+impl<IO: Transport> GatedIo<IO> {
     pub(super) fn new(
         io: IO,
         peer: IpAddr,
         limits: HeadLimits,
+        answer_time: Duration,
         admission: &Arc<Admission>,
         metrics: &Arc<ConnectionMetrics>,
     ) -> Self {
@@ -98,6 +103,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
             admission: Arc::clone(admission),
             waited_for: None,
             timer: None,
+            answer_timer: None,
+            answer_time,
             exchange: Arc::default(),
             metrics: Arc::clone(metrics),
         }
@@ -138,7 +145,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
                 Decision::Wait => {}
             }
             if self.input_ended {
-                if self.gate.is_answering() && !self.exchange.is_streaming() {
+                if self.gate.is_answering() && (!self.exchange.is_streaming() || self.exchange.end_input()) {
                     self.is_read_put_off = true;
                     return Poll::Pending;
                 }
@@ -226,11 +233,34 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
 
     /// Writes the answer to a request that was taken whole, to its last byte.
     pub(super) async fn write_answer(&mut self, answer: &[u8]) -> io::Result<()> {
-        self.io.write_all(answer).await?;
-        self.io.flush().await?;
+        let Self { io, answer_time, .. } = self;
+        let written = timeout(*answer_time, async {
+            io.write_all(answer).await?;
+            io.flush().await
+        });
+        written.await.unwrap_or_else(|_| Err(self.give_up_reader()))?;
         self.exchange.take_body_done();
         self.gate.answered(Instant::now().into_std());
         Ok(())
+    }
+
+    /// The client has not taken an answer in time: what waits for it is forgotten.
+    fn give_up_reader(&self) -> io::Error {
+        self.metrics.closed_slow.fetch_add(1, Relaxed);
+        self.io.abandon();
+        io::Error::new(io::ErrorKind::TimedOut, "an answer was not taken in time")
+    }
+
+    /// Bounds the time for which a client may have an answer with an end wait. A stream has none: one who takes nothing of it is found by the
+    /// kernel, and one who takes a little keeps no more waiting than a buffer.
+    fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() || self.exchange.is_streaming() {
+            return written;
+        }
+        let time = self.answer_time;
+        let timer = self.answer_timer.get_or_insert_with(|| Box::pin(sleep(time)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(self.give_up_reader()))
     }
 
     /// Turns the connection away with `refusal`, in `close`.
@@ -323,6 +353,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> GatedIo<IO> {
         // Each of these wakes hyper once, for the read that it was told to wait with.
         if self.exchange.take_body_done() {
             self.is_read_put_off = false;
+            self.answer_timer = None;
             self.gate.answered(Instant::now().into_std());
             // What waits here now has its turn; if nothing does, the next request is waited for, and its time runs.
             if !self.buffer.is_empty()
@@ -368,7 +399,7 @@ impl<IO: Transport> GatedIo<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> rt::Read for GatedIo<IO> {
+impl<IO: Transport> rt::Read for GatedIo<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -387,10 +418,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> rt::Read for GatedIo<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> rt::Write for GatedIo<IO> {
+impl<IO: Transport> rt::Write for GatedIo<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.is_flushed = false;
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.in_time(cx, written)
     }
 
     fn poll_write_vectored(
@@ -399,7 +431,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> rt::Write for GatedIo<IO> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.is_flushed = false;
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.in_time(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -407,7 +440,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> rt::Write for GatedIo<IO> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        ready!(self.in_time(cx, flushed))?;
         self.is_flushed = true;
         self.after_flush(cx);
         Poll::Ready(Ok(()))

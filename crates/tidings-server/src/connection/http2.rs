@@ -10,6 +10,8 @@
 //! | send a header list of | `head_bytes_max` | 431, or GOAWAY when it is much larger |
 //! | send of a body before it is read | [`STREAM_WINDOW_BYTES`], of all bodies [`CONNECTION_WINDOW_BYTES`] | it has to wait |
 //! | leave of an answer | [`SEND_BUFFER_BYTES_MAX`] and a piece of 16 KiB | the answer waits, and is cut after `dead_peer_secs` |
+//! | take of an answer other than a stream | `response_secs` | the answer is cut; GOAWAY where the library has its end already |
+//! | do in a turn | see [`work`] | the rest waits for the next turn |
 //! | send frames that ask for nothing | see [`frames`] | GOAWAY: ENHANCE_YOUR_CALM |
 //! | be without a request | `keep_alive_secs` | GOAWAY, sooner where others need the room |
 //! | leave a PING unanswered | `dead_peer_secs` | closed |
@@ -17,9 +19,12 @@
 //! A body is read by its handler, so `body_bytes_max` and `body_secs` hold for each as over HTTP/1. Requests that are taken back again and again are stopped
 //! by hyper's library, too.
 
+mod fields;
 mod frames;
+mod inbound;
 mod streams;
 mod wire;
+mod work;
 
 use std::{
     convert::Infallible,
@@ -32,7 +37,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use hyper::{
     body::Incoming,
@@ -47,14 +52,18 @@ use tokio::{
 };
 use tower::Service;
 
+pub(super) use self::work::BusyLine;
 use self::{
-    streams::{Pace, PacedBody, Spawner, Streams},
+    frames::{Frames, Rejection},
+    inbound::FRAGMENT_MARK,
+    streams::{Limits, Pace, PacedBody, Spawner, Streams},
     wire::Wire,
+    work::Work,
 };
 use super::{
     ConnectionMetrics, Driver, PeerAddress, RequestBody, Stage,
     admission::{Admission, Awaited, WaitedFor},
-    exchange::{AnswerBody, Exchange},
+    exchange::{AnswerBody, Exchange, is_stream},
     gated::{GatedIo, LINGER_SECS, hear_out},
     takeover::Transport,
 };
@@ -69,6 +78,8 @@ const STREAMS_MAX: u32 = 128;
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// The same for all bodies of a connection together.
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+/// How much larger than `head_bytes_max` a request's fields may be, as they are sent, and still be answered.
+const FIELDS_FACTOR_MAX: usize = 2;
 /// Bytes of an answer that are kept for a client that has to make room for them.
 const SEND_BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// How long a client that has nothing open may take to hear that this is the end.
@@ -97,10 +108,12 @@ impl<S> Driver<S> {
         exchange.begin(false, self.admission.turn().await);
         let peer = PeerAddress(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
         let (io, early) = gated.into_http2();
-        let wire = Wire::new(io, early);
+        let work = Arc::<Work>::default();
+        let wire = Wire::new(io, &early, FIELDS_FACTOR_MAX * self.limits.head_bytes_max, Arc::clone(&work));
         let metrics = Arc::clone(&self.metrics);
+        let busy = self.busy.clone();
 
-        let mut streams = Streams::default();
+        let mut streams = Streams::new(&work);
         let spawner = streams.spawner();
         let mut patience = Patience::new(&self, peer);
         let ended = {
@@ -111,16 +124,25 @@ impl<S> Driver<S> {
                 driver.answer_http2(request, peer, &exchange_of_all, &stage, &announcing)
             });
             let connection = pin!(self.http2(spawner).serve_connection(TokioIo::new(wire.clone()), service));
-            converse(connection, &mut streams, &mut patience, self.has_room, stopping, || exchange.end_turn())
-                .await
+            let conversation =
+                converse(connection, &wire, &mut streams, &mut patience, self.has_room, stopping, || {
+                    exchange.end_turn();
+                });
+            busy.take_turns(&work, pin!(conversation)).await
         };
         drop(streams);
 
-        if let Ended::Closed(Err(error)) = ended {
-            tracing::debug!(%error, "a connection over HTTP/2 broke");
+        match ended {
+            Ended::Closed(Err(error)) => tracing::debug!(%error, "a connection over HTTP/2 broke"),
+            Ended::Slow => wire.abandon(),
+            Ended::Closed(Ok(())) | Ended::Idle => {}
         }
-        if let Some((io, last_words)) = wire.into_flooded() {
-            metrics.refused_flood.fetch_add(1, Relaxed);
+        if let Some((io, rejection, last_words)) = wire.into_rejected() {
+            let counter = match rejection {
+                Rejection::Flood => &metrics.refused_flood,
+                _ => &metrics.refused_malformed,
+            };
+            counter.fetch_add(1, Relaxed);
             let _ = timeout(GOODBYE_TIME, dismiss(io, last_words)).await;
         }
     }
@@ -145,7 +167,7 @@ impl<S> Driver<S> {
     /// One request and its answer.
     fn answer_http2<B>(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: PeerAddress,
         exchange: &Arc<Exchange>,
         stage: &watch::Receiver<Stage>,
@@ -158,7 +180,7 @@ impl<S> Driver<S> {
     {
         let pace = Arc::<Pace>::default();
         spawner.announce(&pace);
-        if let Err(refusal) = check_http2(&request) {
+        if let Err(refusal) = check_http2(&request, FRAGMENT_MARK) {
             self.metrics.count_refusal(refusal);
             return Box::pin(std::future::ready(Ok(refused(refusal))));
         }
@@ -167,6 +189,7 @@ impl<S> Driver<S> {
             exchange.end_turn();
         }
         let has_body = request.method() != Method::HEAD;
+        join_cookies(request.headers_mut());
         let answer = self.answer(request.map(RequestBody::from), peer, exchange, stage);
         Box::pin(async move {
             let mut response = answer.await;
@@ -176,8 +199,21 @@ impl<S> Driver<S> {
             if response.status() == StatusCode::NO_CONTENT {
                 response.headers_mut().remove(header::CONTENT_LENGTH);
             }
+            if !is_stream(response.headers()) {
+                pace.begin(Instant::now());
+            }
             Ok(response.map(|body| PacedBody::new(has_body.then_some(body), pace)))
         })
+    }
+}
+
+/// RFC 9113, 8.2.3: a client may send each cookie as a field of its own. Handlers find one header, as over HTTP/1.
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
     }
 }
 
@@ -197,11 +233,14 @@ enum Ended {
     Closed(hyper::Result<()>),
     /// Nothing was open, and the client did not hear that this is the end.
     Idle,
+    /// The client has left the end of an answer untaken for too long.
+    Slow,
 }
 
 /// Polls a connection and its streams until it is over.
 async fn converse<IO, S, B>(
-    mut connection: Pin<&mut Connection<TokioIo<IO>, S, Spawner>>,
+    mut connection: Pin<&mut Connection<TokioIo<Wire<IO>>, S, Spawner>>,
+    wire: &Wire<IO>,
     streams: &mut Streams,
     patience: &mut Patience,
     has_room: bool,
@@ -219,6 +258,7 @@ where
     // An error means that the server is gone, which ends this task too.
     let mut leaving = pin!(stopping.wait_for(|stage| *stage != Stage::Serving));
     let mut is_closing = false;
+    let mut ends = AnswerEnds::default();
     poll_fn(|cx| {
         loop {
             // First the streams, so that all they have to say is written at once.
@@ -242,9 +282,16 @@ where
             if streams.is_empty() {
                 nothing_is_asked();
             }
-            match ready!(patience.poll(cx, streams.is_empty())) {
+            let has_open = !is_closing && wire.look(|frames| frames.open_up_to(u32::MAX)) > 0;
+            match ready!(patience.poll(cx, streams.is_empty() && !has_open)) {
                 Due::Sweep => {
-                    streams.cut_stalled(Instant::now(), patience.dead_peer);
+                    let now = Instant::now();
+                    let limits = Limits { piece: patience.dead_peer, answer: patience.answer_time };
+                    patience.count_slow(streams.cut_stalled(now, limits));
+                    if wire.look(|frames| ends.are_left(now, limits.answer, frames, streams.len())) {
+                        patience.count_slow(1);
+                        return Poll::Ready(Ended::Slow);
+                    }
                 }
                 Due::Close => {
                     is_closing = true;
@@ -258,7 +305,7 @@ where
     .await
 }
 
-/// Says the last word to a client that floods, and hears it out so that it can be heard.
+/// Says the last word to a client that was rejected, and hears it out so that it can be heard.
 async fn dismiss(
     mut io: impl AsyncRead + AsyncWrite + Unpin,
     last_words: Option<[u8; 17]>,
@@ -270,10 +317,42 @@ async fn dismiss(
     hear_out(&mut io).await
 }
 
+/// Finds the ends of answers that nobody takes. The library has them, and nothing that runs here knows of them any more: a client may have one wait for
+/// each request that it may have open.
+#[derive(Default)]
+struct AnswerEnds(Option<EndsMark>);
+
+/// How things stood at one time.
+struct EndsMark {
+    at: Instant,
+    last_stream: u32,
+    /// Answers that were still being made.
+    running: usize,
+}
+
+impl AnswerEnds {
+    /// Whether an answer that was made to its end at least `time` ago has not been written to its end: of the requests that were there then, more are
+    /// open now than were still being answered then. To be called now and then.
+    fn are_left(&mut self, now: Instant, time: Duration, frames: &Frames, running: usize) -> bool {
+        let mark = EndsMark { at: now, last_stream: frames.last_stream(), running };
+        let Some(before) = &self.0 else {
+            self.0 = Some(mark);
+            return false;
+        };
+        if now.saturating_duration_since(before.at) < time {
+            return false;
+        }
+        let are_left = frames.open_up_to(before.last_stream) > before.running;
+        self.0 = Some(mark);
+        are_left
+    }
+}
+
 /// What a connection is waited for, with its one timer.
 struct Patience {
     keep_alive: Duration,
     dead_peer: Duration,
+    answer_time: Duration,
     address: Neighbourhood,
     admission: Arc<Admission>,
     metrics: Arc<ConnectionMetrics>,
@@ -303,6 +382,7 @@ impl Patience {
         Self {
             keep_alive: driver.limits.keep_alive,
             dead_peer: driver.dead_peer,
+            answer_time: driver.answer_time,
             address: Neighbourhood::of(Some(peer.0.ip())),
             admission: Arc::clone(&driver.admission),
             metrics: Arc::clone(&driver.metrics),
@@ -365,7 +445,11 @@ impl Patience {
 
     /// Often enough to find who takes nothing in one and a half times of what a peer is given, as silence is found with a heartbeat.
     fn sweep_interval(&self) -> Duration {
-        (self.dead_peer / 2).max(Duration::from_secs(1))
+        (self.dead_peer.min(self.answer_time) / 2).max(Duration::from_secs(1))
+    }
+
+    fn count_slow(&self, cut: usize) {
+        self.metrics.closed_slow.fetch_add(cut as u64, Relaxed);
     }
 
     fn close_idle(&self) -> Due {

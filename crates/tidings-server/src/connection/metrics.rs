@@ -35,6 +35,8 @@ pub struct ConnectionMetrics {
     pub refused_unsupported: AtomicU64,
     /// Kept connections that were closed without a request: after `keep_alive_secs`, or because others needed the room. This is no refusal.
     pub closed_idle: AtomicU64,
+    /// Connections, and requests of HTTP/2, that were ended because the client did not take an answer within `response_secs`.
+    pub closed_slow: AtomicU64,
 }
 
 impl ConnectionMetrics {

@@ -8,10 +8,15 @@
 //! Invariant: what hyper was given of earlier answers is with the kernel before the socket changes hands. hyper writes in order, and the
 //! gate releases a head only when the answer before it is flushed; [`GatedIo::into_socket`](super::gated::GatedIo::into_socket) checks it.
 
-use std::{any::Any, io, net, time::SystemTime};
+use std::{
+    any::Any,
+    io, net,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -26,6 +31,9 @@ pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
     const IS_SOCKET: bool;
 
     fn into_socket(self) -> io::Result<net::TcpStream>;
+
+    /// Has the kernel forget what the other end has not taken when this is dropped.
+    fn abandon(&self) {}
 }
 
 impl Transport for TcpStream {
@@ -33,6 +41,11 @@ impl Transport for TcpStream {
 
     fn into_socket(self) -> io::Result<net::TcpStream> {
         self.into_std()
+    }
+
+    fn abandon(&self) {
+        // Otherwise it keeps trying, for as long as anything is taken now and then.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -91,7 +104,6 @@ mod tests {
         pin::Pin,
         sync::Arc,
         task::{Context, Poll},
-        time::Duration,
     };
 
     use bytes::Bytes;

@@ -279,11 +279,26 @@ async fn a_malformed_second_request_is_refused_behind_the_whole_first_answer() {
     assert!(second.contains("Connection: close"));
 }
 
+/// Any progress of the reader starts the time of the kernel anew, so one byte now and then kept an answer for ever.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_read_drop_by_drop_is_cut_after_a_minute() {
+    for target in ["/hello", "/large"] {
+        let mut client = Client::connect_with_buffer(64);
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
+        while !client.is_ended() {
+            sleep(Duration::from_secs(5)).await;
+            let _ = client.io.read_u8().await;
+        }
+        assert!((60..=65).contains(&client.secs()), "{target}: {}", client.secs());
+        assert_eq!(client.metrics.closed_slow.load(Relaxed), 1, "{target}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_last_answer_is_written_whole_to_a_slow_reader() {
     let mut client = Client::connect_with_buffer(1024);
     client.send(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-    sleep(Duration::from_secs(100)).await;
+    sleep(Duration::from_secs(50)).await;
     assert!(client.rest().await.ends_with(&"x".repeat(1024 * 1024)));
 }
 

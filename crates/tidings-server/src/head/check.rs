@@ -43,10 +43,22 @@ pub(crate) fn parsed<R>(bytes: &[u8], then: impl FnOnce(&Request<'_, '_>, usize)
 }
 
 /// Judges a request of HTTP/2 by the rules that [`check`] has for heads of HTTP/1, as far as the frames have not seen to them already: where a
-/// message ends is theirs, and so is what a field may hold.
-pub(crate) fn check_http2<B>(request: &http::Request<B>) -> Result<(), Refusal> {
+/// message ends is theirs. `fragment_mark`: the field that a request bears whose target had a fragment.
+pub(crate) fn check_http2<B>(request: &http::Request<B>, fragment_mark: &str) -> Result<(), Refusal> {
     if request.method() == http::Method::CONNECT {
         return Err(Refusal::MethodConnect);
+    }
+    if request.headers().contains_key(fragment_mark) {
+        return Err(Refusal::TargetMalformed);
+    }
+    // RFC 9113, 8.2.1. In HTTP/1.1 such white space belongs to the line and not to the value.
+    let is_padded = |value: &http::HeaderValue| {
+        let value = value.as_bytes();
+        let is_space = |byte: Option<&u8>| byte.is_some_and(|byte| matches!(byte, b' ' | b'\t'));
+        is_space(value.first()) || is_space(value.last())
+    };
+    if request.headers().values().any(is_padded) {
+        return Err(Refusal::ValuePadded);
     }
     let path = request.uri().path();
     if !(path.starts_with('/') || (path == "*" && request.method() == http::Method::OPTIONS)) {

@@ -17,6 +17,7 @@ pub(crate) enum Refusal {
     RequestLineMalformed,
     TargetMalformed,
     HeaderMalformed,
+    ValuePadded,
     HostMissing,
     HostDoubled,
     HostMalformed,
@@ -88,6 +89,7 @@ impl Refusal {
             Self::HeaderMalformed => {
                 "A header line is malformed: a name, a colon right behind it, a value without control characters, on one line."
             }
+            Self::ValuePadded => "The value of a header begins or ends with a space, which HTTP/2 forbids.",
             Self::HostMissing => "There is no Host header (in HTTP/2: no authority).",
             Self::HostDoubled => "There is more than one Host header.",
             Self::HostMalformed => "The host is not a name or an address with an optional port.",

@@ -14,10 +14,12 @@
 //! - What is no frame at all, or breaks the rules of one, is judged by the library that reads the frames; here it is counted like any other.
 
 use std::{
+    collections::BTreeSet,
     ops::ControlFlow,
     time::{Duration, Instant},
 };
 
+use super::fields::Unreadable;
 use crate::head::HTTP2_PREFACE;
 
 /// Frames that a client may send at first, and again after a while, without being answered.
@@ -34,17 +36,19 @@ pub(super) const UPDATES_PER_PIECE: u32 = 2;
 pub(super) const UPDATES_DUE_MAX: u32 = 1 << 18;
 
 /// RFC 9113, 4.1: a length of three bytes, a type, flags, and a stream of four.
-const HEAD_BYTES: usize = 9;
+pub(super) const HEAD_BYTES: usize = 9;
 /// The longest padding of a frame, with the byte that tells it (RFC 9113, 6.1).
 const PADDING_BYTES_MAX: usize = 256;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const WINDOW_UPDATE: u8 = 8;
+pub(super) const CONTINUATION: u8 = 9;
 /// Flag of DATA and HEADERS.
 const END_STREAM: u8 = 0x1;
 /// Flag of DATA and HEADERS.
-const PADDED: u8 = 0x8;
+pub(super) const PADDED: u8 = 0x8;
 
 /// The account of one connection. See the module's documentation.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,12 +60,43 @@ pub(super) struct Frames {
     forgiven_until: Instant,
     updates_due: u32,
     last_stream: u32,
+    /// The requests whose answers have not ended, by their streams. Bounded by `allowance`, and by what the library lets in.
+    open: BTreeSet<u32>,
 }
 
-/// The client has sent more frames than it was answered for.
+/// Why a connection is ended because of what its client has sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the client sends frames that ask for nothing")]
-pub(super) struct Flood;
+pub(super) enum Rejection {
+    /// More frames than were answered.
+    #[error("the client sends frames that ask for nothing")]
+    Flood,
+    #[error("the client sends a frame that is larger than announced in SETTINGS")]
+    FrameTooLarge,
+    #[error("the client sends a frame that is too short for what its flags promise")]
+    FrameTooShort,
+    #[error("the client sends another frame within a block of header fields")]
+    BlockInterrupted,
+    #[error("the client sends header fields that cannot be decompressed")]
+    FieldsUnreadable,
+}
+
+impl Rejection {
+    /// RFC 9113, 7.
+    fn error_code(self) -> u8 {
+        match self {
+            Self::Flood => 0xb,
+            Self::FrameTooLarge | Self::FrameTooShort => 0x6,
+            Self::BlockInterrupted => 0x1,
+            Self::FieldsUnreadable => 0x9,
+        }
+    }
+}
+
+impl From<Unreadable> for Rejection {
+    fn from(Unreadable: Unreadable) -> Self {
+        Self::FieldsUnreadable
+    }
+}
 
 impl Frames {
     pub(super) fn new(now: Instant) -> Self {
@@ -72,16 +107,20 @@ impl Frames {
             forgiven_until: now,
             updates_due: 0,
             last_stream: 0,
+            open: BTreeSet::new(),
         }
     }
 
     /// Judges what has been read, from the preface on.
-    pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) -> Result<(), Flood> {
+    pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) -> Result<(), Rejection> {
         self.forgive(now);
-        let Self { received, allowance, updates_due, last_stream, .. } = self;
+        let Self { received, allowance, updates_due, last_stream, open, .. } = self;
         let walked = received.over(bytes, |head| {
-            if head.kind == HEADERS {
-                *last_stream = head.stream.max(*last_stream);
+            if head.kind == HEADERS && head.stream > *last_stream {
+                *last_stream = head.stream;
+                open.insert(head.stream);
+            } else if head.kind == RST_STREAM {
+                open.remove(&head.stream);
             }
             if head.brings_data() {
                 return ControlFlow::Continue(());
@@ -92,13 +131,17 @@ impl Frames {
             *account = left;
             ControlFlow::Continue(())
         });
-        if walked.is_break() { Err(Flood) } else { Ok(()) }
+        if walked.is_break() { Err(Rejection::Flood) } else { Ok(()) }
     }
 
     /// Counts what has been written.
     pub(super) fn sent(&mut self, bytes: &[u8]) {
-        let Self { sent, allowance, updates_due, .. } = self;
+        let Self { sent, allowance, updates_due, open, .. } = self;
         let _all = sent.over(bytes, |head| {
+            let ends = matches!(head.kind, HEADERS | DATA) && head.flags & END_STREAM != 0;
+            if ends || head.kind == RST_STREAM {
+                open.remove(&head.stream);
+            }
             match head.kind {
                 HEADERS => *allowance = (*allowance + PAID_BY_ANSWER).min(ALLOWANCE_MAX),
                 DATA => *updates_due = (*updates_due + UPDATES_PER_PIECE).min(UPDATES_DUE_MAX),
@@ -108,14 +151,25 @@ impl Frames {
         });
     }
 
-    /// The last frame, for a client that floods: GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 6.8 and 7). None if another frame has been written in part.
-    pub(super) fn last_words(&self) -> Option<[u8; 17]> {
+    /// The last frame: GOAWAY (RFC 9113, 6.8) with the reason. None if another frame has been written in part.
+    pub(super) fn last_words(&self, rejection: Rejection) -> Option<[u8; 17]> {
         if !self.sent.is_between_frames() {
             return None;
         }
-        let mut frame = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb];
+        let code = rejection.error_code();
+        let mut frame = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, code];
         frame[9..13].copy_from_slice(&self.last_stream.to_be_bytes());
         Some(frame)
+    }
+
+    /// The last request that has come.
+    pub(super) fn last_stream(&self) -> u32 {
+        self.last_stream
+    }
+
+    /// How many of the requests up to this one have an answer that has not been written to its end.
+    pub(super) fn open_up_to(&self, stream: u32) -> usize {
+        self.open.range(..=stream).count()
     }
 
     fn forgive(&mut self, now: Instant) {
@@ -139,11 +193,11 @@ struct Walk {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct FrameHead {
-    length: usize,
-    kind: u8,
-    flags: u8,
-    stream: u32,
+pub(super) struct FrameHead {
+    pub(super) length: usize,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
 }
 
 impl Walk {
@@ -180,7 +234,7 @@ impl Walk {
 }
 
 impl FrameHead {
-    fn parse([long, middle, short, kind, flags, stream @ ..]: [u8; HEAD_BYTES]) -> Self {
+    pub(super) fn parse([long, middle, short, kind, flags, stream @ ..]: [u8; HEAD_BYTES]) -> Self {
         Self {
             length: usize::from(long) << 16 | usize::from(middle) << 8 | usize::from(short),
             kind,
@@ -204,7 +258,6 @@ mod tests {
     use super::*;
 
     const PING: u8 = 6;
-    const RST_STREAM: u8 = 3;
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: usize) -> Vec<u8> {
         let length = u32::try_from(payload).expect("short").to_be_bytes();
@@ -324,9 +377,10 @@ mod tests {
         for length in 1..data.len() {
             let mut frames = frames.clone();
             frames.sent(&data[..length]);
-            assert_eq!(frames.last_words(), None, "{length}");
+            assert_eq!(frames.last_words(Rejection::Flood), None, "{length}");
             frames.sent(&data[length..]);
-            assert_eq!(frames.last_words(), Some([0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0xb]));
+            let last_words = frames.last_words(Rejection::Flood);
+            assert_eq!(last_words, Some([0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0xb]));
         }
     }
 

@@ -17,6 +17,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::Instant;
 
+use super::work::Work;
+
 /// Most bytes of an answer that are given to hyper at a time. It asks for the next ones when the client has made room for these.
 const PIECE_BYTES: usize = 16 * 1024;
 
@@ -25,6 +27,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 pub(super) struct Streams {
     running: FuturesUnordered<Running>,
     arrivals: Arc<Mutex<Arrivals>>,
+    work: Arc<Work>,
 }
 
 /// What has begun since the connection was last looked at: at most as many streams as a connection may have.
@@ -38,19 +41,48 @@ struct Arrivals {
 struct Running {
     future: Pin<Box<dyn Future<Output = ()> + Send>>,
     pace: Arc<Pace>,
+    work: Arc<Work>,
 }
 
 /// hyper's way into [`Streams`], which it does not keep alive.
 #[derive(Clone)]
-pub(super) struct Spawner(Weak<Mutex<Arrivals>>);
+pub(super) struct Spawner {
+    arrivals: Weak<Mutex<Arrivals>>,
+    work: Arc<Work>,
+}
 
-/// How fast a client takes an answer: since when it has made no room for the next piece, if there is one.
+/// How fast a client takes an answer.
 #[derive(Default, Debug)]
-pub(super) struct Pace(Mutex<Option<Instant>>);
+pub(super) struct Pace(Mutex<Marks>);
+
+#[derive(Default, Debug)]
+struct Marks {
+    /// Since when the client has made no room for the next piece, if there is one.
+    waits_since: Option<Instant>,
+    /// When an answer with an end began.
+    began: Option<Instant>,
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// To make room for one piece.
+    pub(super) piece: Duration,
+    /// To take an answer with an end.
+    pub(super) answer: Duration,
+}
 
 impl Streams {
+    pub(super) fn new(work: &Arc<Work>) -> Self {
+        Self { work: Arc::clone(work), ..Self::default() }
+    }
+
     pub(super) fn spawner(&self) -> Spawner {
-        Spawner(Arc::downgrade(&self.arrivals))
+        Spawner { arrivals: Arc::downgrade(&self.arrivals), work: Arc::clone(&self.work) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -70,22 +102,23 @@ impl Streams {
         has_arrivals
     }
 
-    /// Drops the streams whose client has made no room for this long. True if there are any; those that stay have to be polled again.
-    pub(super) fn cut_stalled(&mut self, now: Instant, patience: Duration) -> bool {
-        let is_stalled = |running: &Running| running.pace.has_waited(now) >= patience;
+    /// Drops the streams whose client takes them too slowly, and says how many there are; those that stay have to be polled again.
+    pub(super) fn cut_stalled(&mut self, now: Instant, limits: Limits) -> usize {
+        let is_stalled = |running: &Running| running.pace.is_too_slow(now, limits);
         if !self.running.iter().any(is_stalled) {
-            return false;
+            return 0;
         }
+        let before = self.running.len();
         let running = mem::take(&mut self.running);
         self.running = running.into_iter().filter(|running| !is_stalled(running)).collect();
-        true
+        before - self.running.len()
     }
 }
 
 impl Spawner {
     /// The request that is spawned next has this pace.
     pub(super) fn announce(&self, pace: &Arc<Pace>) {
-        if let Some(arrivals) = self.0.upgrade() {
+        if let Some(arrivals) = self.arrivals.upgrade() {
             lock(&arrivals).announced = Some(Arc::clone(pace));
         }
     }
@@ -93,10 +126,11 @@ impl Spawner {
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
     fn execute(&self, future: F) {
-        let Some(arrivals) = self.0.upgrade() else { return };
+        let Some(arrivals) = self.arrivals.upgrade() else { return };
         let mut arrivals = lock(&arrivals);
         let pace = arrivals.announced.take().unwrap_or_default();
-        arrivals.running.push(Running { future: Box::pin(future), pace });
+        let work = Arc::clone(&self.work);
+        arrivals.running.push(Running { future: Box::pin(future), pace, work });
     }
 }
 
@@ -110,18 +144,30 @@ impl Future for Running {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.work.may_answer() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         self.future.as_mut().poll(cx)
     }
 }
 
 impl Pace {
-    fn set(&self, waits_since: Option<Instant>) {
-        *self.0.lock().expect(NO_PANIC) = waits_since;
+    /// An answer that has an end begins.
+    pub(super) fn begin(&self, now: Instant) {
+        self.0.lock().expect(NO_PANIC).began = Some(now);
     }
 
-    fn has_waited(&self, now: Instant) -> Duration {
-        let since = *self.0.lock().expect(NO_PANIC);
-        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    fn set(&self, waits_since: Option<Instant>) {
+        self.0.lock().expect(NO_PANIC).waits_since = waits_since;
+    }
+
+    fn is_too_slow(&self, now: Instant, limits: Limits) -> bool {
+        let Marks { waits_since, began } = *self.0.lock().expect(NO_PANIC);
+        let is_over = |since: Option<Instant>, limit| {
+            since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
+        };
+        is_over(waits_since, limits.piece) || is_over(began, limits.answer)
     }
 }
 
@@ -190,7 +236,9 @@ mod tests {
     use futures_util::FutureExt;
     use http_body_util::{BodyExt, Full};
 
-    use super::*;
+    use super::{super::work::TURN_WORK, *};
+
+    const LIMITS: Limits = Limits { piece: Duration::from_secs(30), answer: Duration::from_secs(60) };
 
     #[tokio::test]
     async fn a_large_answer_is_given_out_in_pieces_and_says_how_much_is_left() {
@@ -212,17 +260,19 @@ mod tests {
     async fn a_reader_waits_for_nobody_unless_it_has_left_a_piece() {
         let pace = Arc::<Pace>::default();
         let mut body = PacedBody::new(Some(Full::from("hello")), Arc::clone(&pace));
-        let hour = Duration::from_secs(3_600);
-        assert_eq!(pace.has_waited(Instant::now() + hour), Duration::ZERO);
+        let later = Instant::now() + LIMITS.piece;
+        assert!(!pace.is_too_slow(later, LIMITS));
         body.frame().await;
-        assert_eq!(pace.has_waited(Instant::now() + hour), hour);
+        assert!(pace.is_too_slow(later, LIMITS));
         assert!(body.frame().now_or_never().expect("at once").is_none());
-        assert_eq!(pace.has_waited(Instant::now() + hour), Duration::ZERO);
+        assert!(!pace.is_too_slow(later, LIMITS));
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_streams_that_have_stalled_are_cut() {
-        let mut streams = Streams::default();
+        let work = Arc::<Work>::default();
+        work.begin(TURN_WORK);
+        let mut streams = Streams::new(&work);
         let spawner = streams.spawner();
         let paces = [Arc::<Pace>::default(), Arc::default()];
         for pace in &paces {
@@ -230,11 +280,14 @@ mod tests {
             spawner.execute(std::future::pending());
         }
         assert!(streams.admit() && !streams.admit());
-        let patience = Duration::from_secs(30);
         paces[1].set(Some(Instant::now()));
-        assert!(!streams.cut_stalled(Instant::now() + patience / 2, patience));
-        assert!(streams.cut_stalled(Instant::now() + patience, patience));
-        assert_eq!(streams.running.len(), 1);
-        assert!(!streams.cut_stalled(Instant::now() + patience, patience));
+        assert_eq!(streams.cut_stalled(Instant::now() + LIMITS.piece / 2, LIMITS), 0);
+        assert_eq!(streams.cut_stalled(Instant::now() + LIMITS.piece, LIMITS), 1);
+        assert_eq!(streams.len(), 1);
+        assert_eq!(streams.cut_stalled(Instant::now() + LIMITS.piece, LIMITS), 0);
+        // A client that makes room again and again, and only a little.
+        paces[0].begin(Instant::now());
+        assert_eq!(streams.cut_stalled(Instant::now() + LIMITS.answer / 2, LIMITS), 0);
+        assert_eq!(streams.cut_stalled(Instant::now() + LIMITS.answer, LIMITS), 1);
     }
 }

@@ -1,5 +1,7 @@
 //! Connections over HTTP/2 in memory, under a clock that the tests move. The other end is hyper's client, or whatever bytes a test sends.
 
+use std::sync::atomic::AtomicUsize;
+
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -299,4 +301,94 @@ async fn a_raw_request_behind_the_preface_is_answered_by_frames() {
         answer.extend_from_slice(&piece[..count]);
     }
     assert_eq!(answer[3], 4, "RFC 9113, 3.4: SETTINGS come first");
+}
+
+/// What 20 clients send who ask for as much as they can, each in one packet, with fields like these behind the head of each request.
+fn flood(fields: &[u8]) -> Vec<u8> {
+    let mut bytes = [HTTP2_PREFACE, SETTINGS].concat();
+    for stream in (1_u32..).step_by(2).take(100) {
+        let block = [&GET[9..], fields].concat();
+        let length = u32::try_from(block.len()).expect("short").to_be_bytes();
+        bytes.extend([length[1], length[2], length[3], 1, 5]);
+        bytes.extend(stream.to_be_bytes());
+        bytes.extend(block);
+    }
+    bytes
+}
+
+/// All that had come on a connection was answered before anybody else was served: up to 128 requests, each with as many fields as its head may have.
+/// With 200 such connections others waited for half a second.
+#[tokio::test]
+async fn who_asks_for_little_is_served_between_the_turns_of_a_flood() {
+    // RFC 7541, 6.2.1 and 6.1: a cookie that is remembered, and then a byte for each time that it is meant.
+    let cookies = [&[0x60, 1, b'c'][..], &[0xbe; 500]].concat();
+    for (name, fields, served_max) in [("requests", &b""[..], 150), ("fields", &cookies, 60)] {
+        let served = Arc::<AtomicUsize>::default();
+        let service = {
+            let served = Arc::clone(&served);
+            tower::service_fn(move |_: Request<RequestBody>| {
+                served.fetch_add(1, Relaxed);
+                async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello"))) }
+            })
+        };
+        let metrics = Arc::<ConnectionMetrics>::default();
+        let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
+        let (_stop, stopping) = watch::channel(Stage::Serving);
+        let connect = async |bytes: &[u8]| {
+            let (mut client, theirs) = duplex(256 * 1024);
+            client.write_all(bytes).await.expect("room");
+            let place = Places::new(&metrics).take();
+            tokio::spawn(driver.clone().drive(theirs, PEER, place, stopping.clone()));
+            client
+        };
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            clients.push(connect(&flood(fields)).await);
+        }
+        while served.load(Relaxed) == 0 {
+            yield_now().await;
+        }
+        let before = served.load(Relaxed);
+        let mut quiet = connect(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        quiet.read_u8().await.expect("an answer");
+        let served_meanwhile = served.load(Relaxed) - before;
+        assert!(served_meanwhile < served_max, "{name}: {before} and then {served_meanwhile} came first");
+        // And nobody is forgotten.
+        while served.load(Relaxed) < 20 * 100 + 1 {
+            yield_now().await;
+        }
+    }
+}
+
+/// RFC 9113, 6.5.2: SETTINGS_INITIAL_WINDOW_SIZE.
+fn window(bytes: u8) -> [u8; 15] {
+    [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, bytes]
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_a_client_makes_no_room_for_is_cut_after_a_minute() {
+    // So long that no PING is waited for, and nothing else ends the connection.
+    let settings =
+        ConnectionSettings { dead_peer_secs: 10_000, keep_alive_secs: 10_000, ..Default::default() };
+    let (mut io, served) = connected_raw(&settings, &[&window(0)[..], GET].concat()).await;
+    // RST_STREAM of the request.
+    let reset = [0, 0, 4, 3, 0, 0, 0, 0, 1];
+    let mut read = Vec::new();
+    while !read.ends_with(&reset) {
+        read.push(patiently(io.read_u8()).await.expect("a byte"));
+    }
+    assert!((60..=90).contains(&served.secs()), "{}", served.secs());
+    assert_eq!(served.metrics.closed_slow.load(Relaxed), 1);
+}
+
+/// The library says nothing of what it keeps for a client. One that leaves the last bytes of every answer, and goes on asking, kept them for ever.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_the_ends_of_its_answers_loses_the_connection() {
+    let settings = ConnectionSettings { dead_peer_secs: 10_000, keep_alive_secs: 100, ..Default::default() };
+    let (mut io, mut served) = connected_raw(&settings, &[&window(1)[..], GET].concat()).await;
+    rest(&mut io).await;
+    served.ended().await;
+    assert!((60..=120).contains(&served.secs()), "{}", served.secs());
+    assert_eq!(served.metrics.closed_slow.load(Relaxed), 1);
+    assert_eq!(served.metrics.closed_idle.load(Relaxed), 0);
 }

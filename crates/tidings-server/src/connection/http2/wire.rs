@@ -5,28 +5,36 @@
 
 use std::{
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
 };
 
-use super::frames::{Flood, Frames};
+use super::{
+    super::takeover::Transport,
+    frames::{Frames, Rejection},
+    inbound::Inbound,
+    work::Work,
+};
+
+/// Bytes that one read takes from the socket, by way of the stack.
+const READ_BYTES: usize = 16 * 1024;
 
 /// A handle of the socket.
 pub(super) struct Wire<IO>(Arc<Mutex<Inner<IO>>>);
 
 struct Inner<IO> {
     io: IO,
-    /// What was read before it was known to be HTTP/2, as far as it has not been handed on.
-    early: Bytes,
+    inbound: Inbound,
+    work: Arc<Work>,
     frames: Frames,
-    flood: Option<Flood>,
+    rejection: Option<Rejection>,
 }
 
 impl<IO> Clone for Wire<IO> {
@@ -36,17 +44,33 @@ impl<IO> Clone for Wire<IO> {
 }
 
 impl<IO> Wire<IO> {
-    /// `early`: what has been read of the socket, the preface first.
-    pub(super) fn new(io: IO, early: Vec<u8>) -> Self {
+    /// `early`: what has been read of the socket, the preface first. `fields_bytes_max`: most bytes of a request's fields as they are sent.
+    pub(super) fn new(io: IO, early: &[u8], fields_bytes_max: usize, work: Arc<Work>) -> Self {
         let frames = Frames::new(Instant::now().into_std());
-        Self(Arc::new(Mutex::new(Inner { io, early: early.into(), frames, flood: None })))
+        let mut inbound = Inbound::new(fields_bytes_max);
+        inbound.push(early);
+        Self(Arc::new(Mutex::new(Inner { io, inbound, work, frames, rejection: None })))
     }
 
-    /// The socket of a client that was cut off because of its frames, with the last words for it; to be asked when no other handle is left.
-    pub(super) fn into_flooded(self) -> Option<(IO, Option<[u8; 17]>)> {
+    /// The socket of a client that was cut off because of what it sent, the reason, and the last words for it; to be asked when no other handle
+    /// is left.
+    pub(super) fn into_rejected(self) -> Option<(IO, Rejection, Option<[u8; 17]>)> {
         let inner = Arc::into_inner(self.0)?.into_inner().expect(NO_PANIC);
-        inner.flood?;
-        Some((inner.io, inner.frames.last_words()))
+        let rejection = inner.rejection?;
+        Some((inner.io, rejection, inner.frames.last_words(rejection)))
+    }
+
+    /// What `look` finds in the account of the frames.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&Frames) -> R) -> R {
+        look(&self.lock().frames)
+    }
+
+    /// Has the kernel forget what the client has not taken when the socket is dropped.
+    pub(super) fn abandon(&self)
+    where
+        IO: Transport,
+    {
+        self.lock().io.abandon();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<IO>> {
@@ -56,25 +80,48 @@ impl<IO> Wire<IO> {
 
 const NO_PANIC: &str = "nothing panics while it holds this";
 
+impl<IO: AsyncRead + Unpin> Inner<IO> {
+    /// Waits until the library may read something; false at the end of what the client sends.
+    fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            if let Err(rejection) = self.inbound.release(&self.work) {
+                self.rejection = Some(rejection);
+                return Poll::Ready(Err(io::Error::other(rejection)));
+            }
+            if !self.inbound.released().is_empty() {
+                return Poll::Ready(Ok(true));
+            }
+            // Then the connection's driver polls again, in the next turn.
+            if !self.work.may_read() {
+                return Poll::Pending;
+            }
+            let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
+            let mut read = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(false));
+            }
+            self.inbound.push(read.filled());
+        }
+    }
+}
+
 impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.lock();
-        let Inner { io, early, frames, flood } = &mut *inner;
-        let before = into.filled().len();
-        if early.has_remaining() {
-            let length = early.len().min(into.remaining());
-            into.put_slice(&early.split_to(length));
-            if early.is_empty() {
-                *early = Bytes::new();
-            }
-        } else {
-            ready!(Pin::new(io).poll_read(cx, into))?;
+        if !ready!(inner.poll_released(cx))? {
+            return Poll::Ready(Ok(()));
         }
-        if let Err(error) = frames.receive(&into.filled()[before..], Instant::now().into_std()) {
-            *flood = Some(error);
-            into.set_filled(before);
-            return Poll::Ready(Err(io::Error::other(error)));
+        let Inner { inbound, frames, rejection, .. } = &mut *inner;
+        let released = inbound.released();
+        let bytes = &released[..released.len().min(into.remaining())];
+        if let Err(flood) = frames.receive(bytes, Instant::now().into_std()) {
+            *rejection = Some(flood);
+            return Poll::Ready(Err(io::Error::other(flood)));
         }
+        into.put_slice(bytes);
+        let length = bytes.len();
+        inbound.advance(length);
         Poll::Ready(Ok(()))
     }
 }
