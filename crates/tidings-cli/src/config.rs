@@ -4,6 +4,7 @@
 //! it stands and a mistake is named as it was made. Keys and the issuer stand in the file alone ([`access`]).
 
 mod access;
+mod effects;
 mod environment;
 mod layers;
 mod print;
@@ -197,6 +198,7 @@ impl ServeConfig {
             return Err(config.refuse("streams_max", &reason));
         }
         config.check_reach(listen)?;
+        effects::check(&config)?;
         Ok(config)
     }
 
@@ -222,6 +224,16 @@ impl ServeConfig {
     pub(crate) fn shown(&self, name: &str) -> String {
         let words = self.written.merged.get(name).map_or(&[][..], |(_, words)| words);
         words.iter().map(|word| redacted(word)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What an operator should know before the hub serves. `room` is how many connections the limit of file descriptors allows.
+    pub(crate) fn warnings(&self, room: usize) -> Vec<String> {
+        effects::warnings(self, room)
+    }
+
+    /// Whether somebody gave this setting a value.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.written.merged.get(name).is_some_and(|(source, _)| source != Source::Default)
     }
 
     /// The environment variables that the file takes secrets from.
@@ -340,6 +352,7 @@ mod tests {
     };
 
     const ROOM: usize = 500;
+    const KEY: &str = "[[key]]\nname = \"ci\"\nsecret = \"a-secret-of-some-length\"\npublish = [\"*\"]";
 
     fn load(file: &str, flags: &[(&'static str, &str)]) -> Result<ServeConfig, Failure> {
         let mut on_disk = tempfile::NamedTempFile::new().unwrap();
@@ -375,8 +388,12 @@ mod tests {
             shown[..shown.find("written:").unwrap()].to_owned()
         };
         for setting in SETTINGS {
-            // Only a directory can be synced.
-            let file = if setting.name == "sync" { "store = \"./events\"" } else { "" };
+            // Some have a meaning only beside others.
+            let file = match setting.name {
+                "sync" => "store = \"./events\"",
+                "anonymous" => KEY,
+                _ => "",
+            };
             let by_default = shown(&load(file, &[]).unwrap());
             let changed = shown(&load(file, &[(setting.name, sample(setting))]).unwrap());
             assert_ne!(changed, by_default, "{}", setting.name);
@@ -470,10 +487,52 @@ mod tests {
         let message = load("", &[open]).unwrap_err().to_string();
         assert!(message.starts_with("--listen: ") && message.contains("--no-auth"), "{message}");
         assert!(load("", &[open, ("no_auth", "true")]).is_ok());
-        let key = "[[key]]\nname = \"ci\"\nsecret = \"a-secret-of-some-length\"";
-        assert!(load(key, &[open]).is_ok());
-        let message = load(key, &[("no_auth", "true")]).unwrap_err().to_string();
+        assert!(load(KEY, &[open]).is_ok());
+        let message = load(KEY, &[("no_auth", "true")]).unwrap_err().to_string();
         assert!(message.starts_with("--no-auth: "), "{message}");
+    }
+
+    #[test]
+    fn a_setting_without_effect_is_refused() {
+        let bare = "[[key]]\nname = \"ci\"\nsecret = \"a-secret-of-some-length\"";
+        let bridge = "redis://h?channels=a";
+        let named = |name: &str| format!("{bridge}&name={name}");
+        let bridges = |urls: &[&str]| format!("bridge = {urls:?}");
+        for (file, part) in [
+            ("anonymous = false".to_owned(), "`anonymous` in "),
+            ("anonymous = false\nno_auth = true".to_owned(), "`anonymous` in "),
+            (bare.to_owned(), "[[key]] `ci` permits nothing"),
+            (bridges(&[bridge, bridge]), "is there twice"),
+            (bridges(&[&named("x"), "redis://i?channels=b&name=x"]), "is there twice"),
+        ] {
+            let message = load(&file, &[]).unwrap_err().to_string();
+            assert!(message.contains(part), "{file}: {message}");
+        }
+        for file in [
+            format!("anonymous = false\n{KEY}"),
+            format!("anonymous = false\n{bare}"),
+            bridges(&[bridge, "redis://h?channels=b"]),
+            bridges(&[&named("x"), &named("y")]),
+        ] {
+            load(&file, &[]).unwrap_or_else(|error| panic!("{file}: {error}"));
+        }
+    }
+
+    #[test]
+    fn a_setting_that_may_surprise_is_warned_about() {
+        let private = "private_topics = [\"user-*\"]";
+        for (file, part) in [
+            (private.to_owned(), "everybody on this machine receives"),
+            (format!("{private}\nno_auth = true"), "nobody can receive"),
+            (KEY.to_owned(), "DNS rebinding"),
+            ("connections_max = 501".to_owned(), "leaves room for 500"),
+        ] {
+            let warnings = load(&file, &[]).unwrap().warnings(ROOM);
+            assert!(warnings.len() == 1 && warnings[0].contains(part), "{file}: {warnings:?}");
+        }
+        for file in [String::new(), format!("{private}\npublic_url = \"https://hub.example\"\n{KEY}")] {
+            assert_eq!(load(&file, &[]).unwrap().warnings(ROOM), [""; 0], "{file}");
+        }
     }
 
     #[test]

@@ -140,6 +140,9 @@ fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["serve", "--bridge", "redis://h?channels=a&format=sse"], &["--bridge", "flask-sse"]),
         (&["serve", "--verbose=maybe"], &["--verbose", "`maybe`"]),
         (&["serve", "--log", "xml"], &["--log", "text nor json"]),
+        (&["serve", "--anonymous", "false"], &["--anonymous", "tidings key new"]),
+        (&["serve", "--config", ""], &["--config"]),
+        (&["serve", "--config="], &["--config"]),
         (&["serve", "--config", "/nowhere/t.toml"], &["--config", "/nowhere/t.toml"]),
         (&["publish"], &["<TOPIC>"]),
         (&["publish", "..", "x"], &["`..`"]),
@@ -264,8 +267,8 @@ fn check_prints_what_holds_and_hides_secrets() {
         &format!(
             "retain = \"1h\"\nprivate_topics = [\"user-*\"]\n\
              [[key]]\nname = \"one\"\nsecret = \"{secret}-1\"\npublish = [\"*\"]\n\
-             [[key]]\nname = \"two\"\nsecret_file = \"secret\"\n\
-             [[key]]\nname = \"three\"\nsecret_env = \"KEY_THREE\"\n\
+             [[key]]\nname = \"two\"\nsecret_file = \"secret\"\nsubscribe = [\"*\"]\n\
+             [[key]]\nname = \"three\"\nsecret_env = \"KEY_THREE\"\npublish = [\"chat\"]\n\
              [issuer]\niss = \"https://app.example\"\naudience = \"https://hub.example\"\nsecret = \"{secret}-4\"\n"
         ),
     );
@@ -339,7 +342,7 @@ fn flags_overrule_the_environment_and_the_environment_overrules_the_file() {
 #[test]
 fn a_misspelt_variable_is_named_in_one_warning() {
     let folder = Folder::new();
-    let key = "[[key]]\nname = \"app\"\nsecret_env = \"TIDINGS_KEY_OF_APP\"\npublish = [\"*\"]\n";
+    let key = "public_url = \"https://hub.example\"\n[[key]]\nname = \"app\"\nsecret_env = \"TIDINGS_KEY_OF_APP\"\npublish = [\"*\"]\n";
     let config = folder.file("t.toml", key);
     let secret = ("TIDINGS_KEY_OF_APP", "0123456789abcdef0123456789abcdef");
     let others = [("TIDINGS_RETAIN_BYTE", "1"), ("TIDINGS_SERVICE_HOST", "10.0.0.1"), secret];

@@ -363,3 +363,9 @@ async fn the_demo_is_the_chat_of_the_old_answer() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_address_that_an_inherited_socket_overrules_is_warned_about() {
+    let mut hub = Hub::serve(&["--listen", "127.0.0.1:9"]).await.unwrap();
+    hub.printed("`listen` has no effect").await.unwrap();
+}

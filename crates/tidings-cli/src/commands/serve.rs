@@ -16,8 +16,8 @@ use tidings::{
 };
 use tidings_auth::Authenticator;
 use tidings_server::{
-    AllowedHosts, ConnectionMetrics, ConnectionSettings, Keyless, Settings, connections_for_file_limit,
-    faces, hub_path_is_free, raise_file_limit,
+    ConnectionMetrics, ConnectionSettings, Keyless, Settings, connections_for_file_limit, faces,
+    hub_path_is_free, raise_file_limit,
 };
 use url::Url;
 
@@ -82,7 +82,8 @@ impl Serve {
         let config = ServeConfig::load(file.as_deref(), self.said, room)?;
         let rules = Rules::new(&config, &hub_url(&config, &base_url(config.listen)))?;
         config.retention.put_into(&mut config.keeping.clone(), &rules.validator)?;
-        let warnings = unknown_variables(&config.secret_variables());
+        let mut warnings = unknown_variables(&config.secret_variables());
+        warnings.extend(config.warnings(room));
         if self.check {
             for warning in warnings {
                 output::remark(&format!("warning: {warning}"));
@@ -162,6 +163,9 @@ fn shard_threads(config: &ServeConfig) -> usize {
 async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
     let mut listening = Listening::start(config.listen)?;
     let address = listening.address;
+    if config.is_given("listen") && config.listen.port() != 0 && config.listen != address {
+        tracing::warn!(listen = %config.listen, %address, "the address is that of the inherited socket; `listen` has no effect");
+    }
     config.check_reach(address)?;
     #[cfg(unix)]
     if let Some(path) = &config.pid_file {
@@ -197,12 +201,6 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     settings.keyless = if config.no_auth { Keyless::Anywhere } else { Keyless::Loopback };
     settings.allow_origins.clone_from(&config.allow_origins);
     settings.allow_hosts = config.hosts();
-    if settings.allow_hosts == AllowedHosts::Any {
-        tracing::warn!(
-            "requests for any host name are answered, so a web page can point a name of its own at this hub (DNS rebinding) and read what \
-             anonymous readers may: set public_url, or --allow-host NAME"
-        );
-    }
     settings.streams_max = config.streams_max;
     settings.streams_per_address_max = config.streams_per_address_max.unwrap_or(usize::MAX);
     settings.batch_events_max = config.batch_events_max;

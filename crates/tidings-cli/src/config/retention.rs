@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tidings::Validator;
 #[cfg(unix)]
-use tidings::log::RetentionRule;
+use tidings::{Matcher, log::RetentionRule};
 
 use super::values;
 use crate::{
@@ -92,6 +92,10 @@ impl Retention {
                     table.rule(validator).map_err(refuse)
                 })
                 .collect::<Result<_, _>>()?;
+            for index in 0..keeping.rules.len() {
+                let refuse = |reason: String| Failure::usage(format!("{}: {reason}", self.place(index)));
+                takes_effect(index, keeping).map_err(refuse)?;
+            }
         }
         #[cfg(not(unix))]
         let _ = validator;
@@ -101,6 +105,34 @@ impl Retention {
     fn place(&self, index: usize) -> String {
         format!("[[retention]] number {} in {}", index + 1, self.file_name)
     }
+}
+
+/// A rule that never applies, or a limit beyond that of the whole log, would be believed and never hold.
+#[cfg(unix)]
+fn takes_effect(index: usize, keeping: &Keeping) -> Result<(), String> {
+    let rule = &keeping.rules[index];
+    let hides = |earlier: &RetentionRule| earlier.matcher == Matcher::Any || earlier.matcher == rule.matcher;
+    if let Some(earlier) = keeping.rules[..index].iter().position(hides) {
+        let number = earlier + 1;
+        return Err(format!(
+            "it never applies: number {number} matches the same topics, and the first that matches holds"
+        ));
+    }
+    let beyond = |field: &str, setting: &str| {
+        Err(format!(
+            "`{field}` is beyond the limit of the whole log, which holds as well: raise `{setting}`, or leave it out"
+        ))
+    };
+    if rule.age_max.zip(keeping.age_max).is_some_and(|(rule, log)| rule > log) {
+        return beyond("age", "retain");
+    }
+    if rule.bytes_max.is_some_and(|bytes| bytes > keeping.bytes_max) {
+        return beyond("bytes", "retain_bytes");
+    }
+    if rule.count_max.zip(keeping.count_max).is_some_and(|(rule, log)| rule > log) {
+        return beyond("count", "retain_count");
+    }
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -148,7 +180,14 @@ mod tests {
     use crate::store::Sync;
 
     fn keeping(store: Store) -> Keeping {
-        Keeping { store, sync: Sync::Always, age_max: None, bytes_max: 1, count_max: None, rules: Vec::new() }
+        Keeping {
+            store,
+            sync: Sync::Always,
+            age_max: None,
+            bytes_max: 1 << 30,
+            count_max: None,
+            rules: Vec::new(),
+        }
     }
 
     fn rules(text: &str, store: Store) -> Result<Vec<RetentionRule>, String> {
@@ -187,6 +226,38 @@ mod tests {
         let retention = Retention::take_from(&mut ALL.parse().unwrap(), "f.toml").unwrap();
         let printed = toml::to_string(&retention).unwrap();
         assert_eq!(in_directory(&printed), in_directory(ALL));
+    }
+
+    #[test]
+    fn a_rule_that_never_applies_is_refused() {
+        let any = "[[retention]]\nmatch = \"*\"\nage = \"1h\"\n";
+        let chat = "[[retention]]\nmatch = \"chat\"\nage = \"1h\"\n";
+        for rules in [[any, chat], [any, any], [chat, chat]] {
+            let refused = in_directory(&rules.concat()).unwrap_err();
+            assert!(
+                refused.contains("number 2") && refused.contains("it never applies: number 1"),
+                "{refused}"
+            );
+        }
+        assert!(in_directory(&[chat, any].concat()).is_ok());
+    }
+
+    #[test]
+    fn a_limit_beyond_that_of_the_whole_log_is_refused() {
+        let validator = Validator::default();
+        for (limit, part) in [
+            ("age = \"8d\"", "`retain`"),
+            ("bytes = \"2GiB\"", "`retain_bytes`"),
+            ("count = 11", "`retain_count`"),
+        ] {
+            let text = format!("[[retention]]\nmatch = \"chat\"\n{limit}");
+            let retention = Retention::take_from(&mut text.parse().unwrap(), "f.toml").unwrap();
+            let mut keeping = keeping(Store::Directory("events".into()));
+            keeping.age_max = Some(Duration::from_secs(7 * 24 * 3_600));
+            keeping.count_max = Some(10);
+            let refused = retention.put_into(&mut keeping, &validator).unwrap_err().to_string();
+            assert!(refused.contains(part) && refused.contains("number 1 in f.toml"), "{refused}");
+        }
     }
 
     #[test]

@@ -140,8 +140,8 @@ impl BridgeSettings {
                 .any(|earlier| earlier.matches(channel))
     }
 
-    /// What the hubs of a cluster take a lease of.
-    pub(super) fn lease_key(&self) -> String {
+    /// What the hubs of a cluster take a lease of. Two bridges with the same key are one: the second never bridges while the first one does.
+    pub fn lease_key(&self) -> String {
         match &self.name {
             Some(name) => format!("bridge/{name}"),
             None => format!("bridge/{self}"),
