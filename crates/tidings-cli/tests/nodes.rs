@@ -7,7 +7,7 @@
 #![cfg(unix)]
 
 use tidings_testkit::{
-    EventStream, Hub, NatsNodes, NatsServer, PATIENCE,
+    EventStream, Hub, NatsNodes, NatsServer, PATIENCE, RedisServer,
     failover::{Losses, outages, run_failover},
 };
 use tokio::time::timeout;
@@ -176,4 +176,32 @@ async fn readiness_follows_the_store_and_subscribers_stay() {
     while ready().await != 200 {}
     hub.publish("chat", "after").await.unwrap();
     assert_eq!(stream.messages(1).await.unwrap(), ["after"], "it never went away");
+}
+
+#[tokio::test]
+async fn a_nats_that_comes_back_without_jetstream_is_named_until_it_has_it() {
+    let mut server = NatsServer::start().unwrap();
+    let mut hub = serve(&format!("{}/without", server.url())).await;
+    let ready = async |hub: &Hub| hub.request("GET /readyz", b"").await.unwrap().status;
+    server.stop().unwrap();
+    server.set_jetstream(false);
+    server.start_again().unwrap();
+    hub.printed("JetStream is not enabled on this NATS server").await.unwrap();
+    assert_eq!(ready(&hub).await, 503);
+    server.stop().unwrap();
+    server.set_jetstream(true);
+    server.start_again().unwrap();
+    while ready(&hub).await != 200 {}
+}
+
+#[tokio::test]
+async fn a_redis_that_may_evict_events_is_refused_with_the_setting_to_change() {
+    let server = RedisServer::start_with(&["maxmemory-policy allkeys-lru"]).await.unwrap();
+    let refused = Hub::serve(&["--store", &server.url()]).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("--store: ") && refused.contains("set maxmemory-policy to noeviction"),
+        "{refused}"
+    );
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await.unwrap();
+    serve(&server.url()).await.publish("chat", "hello").await.unwrap();
 }

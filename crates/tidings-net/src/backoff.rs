@@ -1,5 +1,9 @@
 //! How long to wait: delays that double with each failure, and random shares, so that clients that lost the
 //! same server do not all return in the same moment.
+//!
+//! The loops that retry keep connections, with state of their own, so they need the next delay and nothing else;
+//! crates such as backon wrap a single call, and spread retries only, upwards. Here the same shares spread
+//! heartbeats, lifetimes and what browsers are asked to wait.
 
 use std::time::Duration;
 

@@ -67,7 +67,10 @@ pub fn redacted(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::ServerUrl;
 
     #[test]
     fn nothing_that_may_be_a_secret_is_shown() {
@@ -87,6 +90,26 @@ mod tests {
             let shown = redacted(text);
             assert!(!shown.contains("5ecret"), "{text}: {shown}");
             assert!(shown.contains(HIDDEN), "{text}: {shown}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_password_with_any_characters_is_neither_shown_nor_repeated_by_an_error(
+            before in "[a1/?#@:,%&= ]{0,6}",
+            behind in "[a1/?#@:,%&= ]{0,6}",
+            rest in "(,other:4222)?(/name)?([?]replicas=3)?",
+        ) {
+            let url = format!("nats://u:{before}5ecret{behind}@host{rest}");
+            prop_assert!(!redacted(&url).contains("5ecret"), "{}", redacted(&url));
+            let read = match url.parse::<ServerUrl>() {
+                Ok(url) => {
+                    let refused = url.parameters.refuse_the_rest(&[]).err();
+                    format!("{:?} {} {refused:?}", url.addresses(4222), url.path)
+                }
+                Err(error) => error.to_string(),
+            };
+            prop_assert!(!read.contains("5ecret"), "{read}");
         }
     }
 
