@@ -159,6 +159,31 @@ async fn a_store_is_readable_by_its_owner_only_whatever_the_umask() {
 }
 
 #[tokio::test]
+async fn files_with_secrets_that_others_can_read_are_warned_about_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, secret) = (folder.path().join("hub.toml"), folder.path().join("secret"));
+    let key = |name: &str, source: &str| format!("[[key]]\nname = \"{name}\"\n{source}\npublish = [\"*\"]\n");
+    let own = key("own", "secret = \"a-secret-that-others-must-not-see-01\"");
+    fs::write(&config, own + &key("file", "secret_file = \"secret\"")).unwrap();
+    fs::write(&secret, "a-secret-that-others-must-not-see-02").unwrap();
+    for (mode, warned) in [(0o644, 2), (0o640, 2), (0o600, 0)] {
+        for path in [&config, &secret] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let mut hub = Hub::serve(&["--config", config.to_str().unwrap()]).await.unwrap();
+        // This line comes after all warnings of the start.
+        hub.printed("listening").await.unwrap();
+        let warnings: Vec<_> = hub
+            .output()
+            .into_iter()
+            .filter(|line| line.contains("can read this file, which holds a secret"))
+            .collect();
+        assert_eq!(warnings.len(), warned, "{mode:o} {warnings:?}");
+        assert!(warnings.iter().all(|line| line.contains("chmod 600") && !line.contains("must-not-see")));
+    }
+}
+
+#[tokio::test]
 async fn a_store_of_a_later_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("events");

@@ -39,3 +39,24 @@ pub(crate) fn warn_of_readable(files: &[PathBuf]) {
 
 #[cfg(not(unix))]
 pub(crate) fn warn_of_readable(_files: &[PathBuf]) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_tls_connections_are_files_with_secrets() {
+        let tls = "?ca=/ca.pem&cert=/cert.pem&cert_key=";
+        let bridge: BridgeSettings =
+            format!("rediss://host{tls}/bridge.pem&channels=chat").parse().expect("a bridge");
+        for (store, expected) in [
+            (format!("rediss://host{tls}/redis.pem"), vec!["/redis.pem", "/bridge.pem"]),
+            (format!("tls://host{tls}/nats.pem"), vec!["/nats.pem", "/bridge.pem"]),
+            ("nats://host".to_owned(), vec!["/bridge.pem"]),
+            ("memory:".to_owned(), vec!["/bridge.pem"]),
+        ] {
+            let files = of_connections(&store.parse().expect("a store"), std::slice::from_ref(&bridge));
+            assert_eq!(files, expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{store}");
+        }
+    }
+}

@@ -5,9 +5,9 @@
 
 use std::{
     fmt,
-    fs::{self, DirBuilder, File, Metadata, Permissions, TryLockError},
+    fs::{self, File, Metadata, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -144,7 +144,6 @@ pub(super) struct DirectoryLock {
 }
 
 /// Private events are in it: its owner alone may enter the directory and read the files.
-const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// The permissions of everybody but the owner.
 const OTHERS: Mode = Mode::RWXG.union(Mode::RWXO);
@@ -156,12 +155,14 @@ impl RealDisk {
     pub(super) fn open(directory: &Path) -> io::Result<(Self, DirectoryLock)> {
         let is_new = !directory.is_dir();
         if is_new {
-            make(directory)?;
+            fs::create_dir_all(directory)?;
+            if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                File::open(parent)?.sync_all()?;
+            }
         }
         let disk = Self { path: directory.to_owned(), directory: File::open(directory)? };
         if is_new {
-            // The umask may have taken the owner's permissions.
-            disk.directory.set_permissions(Permissions::from_mode(DIRECTORY_MODE))?;
+            fchmod(&disk.directory, Mode::RWXU)?;
         }
         let file = disk.file(LOCK_NAME, OFlags::WRONLY | OFlags::CREATE)?;
         match file.try_lock() {
@@ -215,19 +216,6 @@ impl RealDisk {
         }
         Ok(file)
     }
-}
-
-/// Makes a directory, of which its owner alone sees what is in it.
-fn make(directory: &Path) -> io::Result<()> {
-    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        fs::create_dir_all(parent)?;
-    }
-    match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
-        made => made?,
-    }
-    parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// A mode without the permissions of others, if they have any.
