@@ -442,24 +442,31 @@ async fn every_signal_has_a_decision() {
     assert_eq!(hub.ended().await.code(), Some(0), "SIGQUIT drains");
 }
 
-/// A shell that ends sends SIGHUP, and so does the kernel when the terminal closes.
+/// A shell that ends sends SIGHUP, and so does the kernel when the terminal closes. `nohup` means: go on.
 #[tokio::test]
-async fn a_hub_whose_terminal_closes_drains() {
-    let parent = tempfile::tempdir().unwrap();
-    let folder = parent.path().join("output");
-    let terminal = Terminal::open();
-    let outputs = (terminal.other_end().into(), terminal.other_end().into());
-    let mut hub = Hub::launch(":", outputs, None, &folder, &[]).await;
-    let pid = hub.serves().await;
-    // As long as the terminal is there, nothing ends.
-    Hub::signal(pid, Signal::HUP);
-    hub.is_served().await;
-    let mut stream = EventStream::open(hub.address, "/stream?topic=chat").await.unwrap();
-    drop(terminal);
-    Hub::signal(pid, Signal::HUP);
-    let notice = timeout(PATIENCE, stream.next()).await.expect("a notice").unwrap();
-    assert_eq!(notice.event_type, "tidings");
-    assert_eq!(hub.ended().await.code(), Some(0));
+async fn a_hub_whose_terminal_closes_drains_unless_hang_ups_are_ignored() {
+    for (script, is_to_go_on) in [(":", false), ("trap '' HUP", true)] {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("output");
+        let terminal = Terminal::open();
+        let outputs = (terminal.other_end().into(), terminal.other_end().into());
+        let mut hub = Hub::launch(script, outputs, None, &folder, &[]).await;
+        let pid = hub.serves().await;
+        // As long as the terminal is there, nothing ends.
+        Hub::signal(pid, Signal::HUP);
+        hub.is_served().await;
+        let mut stream = EventStream::open(hub.address, "/stream?topic=chat").await.unwrap();
+        drop(terminal);
+        Hub::signal(pid, Signal::HUP);
+        if is_to_go_on {
+            hub.is_served().await;
+            Hub::signal(pid, Signal::TERM);
+        } else {
+            let notice = timeout(PATIENCE, stream.next()).await.expect("a notice").unwrap();
+            assert_eq!(notice.event_type, "tidings");
+        }
+        assert_eq!(hub.ended().await.code(), Some(0));
+    }
 }
 
 /// The store of a hub under a limit of file sizes is full at some point; nothing else happens.

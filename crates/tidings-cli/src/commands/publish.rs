@@ -78,7 +78,10 @@ impl Publish {
         let published = block_on(runtime::Builder::new_current_thread(), async {
             client.publish(&self.topic, data, &options).await.map_err(|error| self.hub.explain(&error))
         })?;
-        print_line(&published.id)
+        print_line(&published.id).map_err(|failure| match failure {
+            Failure::Runtime(why) => Failure::runtime(format!("published as {}, but {why}", published.id)),
+            other => other,
+        })
     }
 }
 

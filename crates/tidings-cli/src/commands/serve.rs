@@ -32,8 +32,11 @@ use crate::{
     config::{HUB_PATH, LogFormat, ServeConfig, SettingFlags, unknown_variables, warn_of_readable},
     failure::Failure,
     output::{self, harmless, print_line},
+    store::Store,
 };
 
+/// What a hub needs beside what it keeps: its program, threads, and some thousand connections.
+const PROCESS_BYTES: u64 = 128 << 20;
 /// Bytes of the log that `--verbose` prints before it looks again.
 const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
 
@@ -191,6 +194,8 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     settings.retry_millis = config.retry_millis;
     settings.private_topics.clone_from(&config.private_topics);
     settings.shard_threads = shard_threads(&config);
+    #[cfg(unix)]
+    warn_of_memory_limit(&config, &settings);
     let hub = store.hub().validator(validator).settings(settings).start().await.map_err(Failure::runtime)?;
 
     let metrics = Arc::<ConnectionMetrics>::default();
@@ -264,6 +269,23 @@ fn log_start(config: &ServeConfig, address: SocketAddr, base_url: &str, open_fil
         open_files_max,
         "listening"
     );
+}
+
+/// A process that gets no memory ends, so a limit that the settings do not fit into is worth a line.
+#[cfg(unix)]
+fn warn_of_memory_limit(config: &ServeConfig, hub: &HubSettings) {
+    use rustix::process::{Resource, getrlimit};
+    let limit = [Resource::As, Resource::Data].into_iter().filter_map(|kind| getrlimit(kind).current).min();
+    let kept = if config.keeping.store == Store::Memory { config.keeping.bytes_max } else { 0 };
+    let feeds = u64::try_from(hub.feed_bytes_max).unwrap_or(u64::MAX);
+    let needed = kept.saturating_add(feeds).saturating_add(PROCESS_BYTES);
+    if let Some(limit) = limit.filter(|limit| *limit < needed) {
+        let [limit, needed] = [limit, needed].map(|bytes| bytes >> 20);
+        tracing::warn!(
+            "this process may have {limit} MiB of memory (`ulimit -v`, `ulimit -d`) and may need {needed} MiB or more, and \
+             without memory it ends: raise the limit, or lower retain_bytes"
+        );
+    }
 }
 
 /// Prints every event, as the `print` of a development server does. If that is not read as fast, some are not printed.

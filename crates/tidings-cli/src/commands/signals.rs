@@ -117,12 +117,24 @@ mod unix {
         Ok(Stops(stops))
     }
 
+    /// Whether the process was started with SIGHUP ignored. To be asked before the signal is caught.
+    fn is_hangup_ignored() -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+        mask & (1 << (Signal::HUP.as_raw() - 1)) != 0
+    }
+
     /// The standard descriptors that were terminals when the hub started.
     #[derive(Clone)]
     struct Terminals(Vec<BorrowedFd<'static>>);
 
     impl Terminals {
         fn of_this_process() -> Self {
+            // `nohup` and `trap '' HUP` say that the hub is to outlive its terminal.
+            if is_hangup_ignored() {
+                return Self(Vec::new());
+            }
             let descriptors = [stdio::stdin(), stdio::stdout(), stdio::stderr()];
             Self(descriptors.into_iter().filter(IsTerminal::is_terminal).collect())
         }

@@ -9,8 +9,8 @@ use super::settings::SETTINGS;
 const PREFIX: &str = "TIDINGS_";
 /// Variables beside those of the settings of `tidings serve`. The last is what an upgrade passes on.
 const OTHERS: [&str; 4] = ["TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_TOKEN", "TIDINGS_PREDECESSOR"];
-/// Edits between a name and the one that was probably meant.
-const EDITS_MAX: usize = 3;
+/// One mistake is likely in any name, and another one for each so many letters.
+const LETTERS_PER_EDIT: usize = 6;
 
 /// A warning for each variable with our prefix that is no setting. `secret_variables` are those that the configuration
 /// file names.
@@ -52,8 +52,9 @@ fn settings() -> impl Iterator<Item = String> {
 
 fn nearest(name: &str) -> Option<String> {
     let name = name.to_ascii_uppercase();
-    let distances = settings().map(|known| (strsim::levenshtein(&name, &known), known));
-    distances.min().filter(|(edits, _)| *edits <= EDITS_MAX).map(|(_, known)| known)
+    let edits_max = |known: &str| 1 + (known.len() - PREFIX.len()) / LETTERS_PER_EDIT;
+    let distances = settings().map(|known| (strsim::osa_distance(&name, &known), known));
+    distances.min().filter(|(edits, known)| *edits <= edits_max(known)).map(|(_, known)| known)
 }
 
 /// Kubernetes describes a service called `tidings` or `tidings-…` to every container by variables such as
@@ -85,6 +86,9 @@ mod tests {
             ("TIDINGS_RETAINBYTES", "did you mean TIDINGS_RETAIN_BYTES?"),
             ("tidings_listen", "did you mean TIDINGS_LISTEN?"),
             ("TIDINGS_URI", "did you mean TIDINGS_URL?"),
+            ("TIDINGS_TOKNE", "did you mean TIDINGS_TOKEN?"),
+            ("TIDINGS_HARTBEAT_SEC", "did you mean TIDINGS_HEARTBEAT_SECS?"),
+            ("TIDINGS_BIN", "tidings serve --help"),
             ("TIDINGS_SOMETHING_ELSE", "tidings serve --help"),
         ] {
             let [warning] = &warned(&[name])[..] else { panic!("{name}") };
