@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener},
     process::{Command, Output, Stdio},
 };
@@ -463,4 +463,35 @@ fn a_new_key_is_a_secret_and_the_lines_for_a_hub() {
     let check = tidings(&["serve", "--check", "--config", &config]);
     assert!(check.status.success(), "{}", stderr(&check));
     assert_ne!(stdout(&tidings(&["key", "new"])).lines().next(), Some(secret));
+}
+
+/// A shard that is missing would be noticed by those who were given to it. So whatever a hub cannot get, it does not serve without.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hub_without_descriptors_for_its_shards_does_not_start() {
+    let script = "ulimit -n \"$1\"; exec \"$0\" serve --listen 127.0.0.1:0 --threads 8";
+    let mut reasons = Vec::new();
+    for files in (16..200).step_by(4) {
+        let mut hub = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_tidings"), &files.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(hub.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if !line.starts_with("error: ") {
+            // It serves.
+            hub.kill().unwrap();
+            hub.wait().unwrap();
+            break;
+        }
+        let rest = hub.wait_with_output().unwrap();
+        assert_eq!((rest.status.code(), stderr(&rest)), (Some(1), ""), "{line}");
+        reasons.push(line);
+    }
+    assert!(
+        reasons.iter().any(|line| line.contains("a thread for the fan-out cannot be started")),
+        "{reasons:?}"
+    );
 }

@@ -36,7 +36,7 @@ fn a_sweep_over_many_subscribers_lets_events_and_input_pass() {
             let numbers = heard(&stage.listeners[reader].socket.peer().heard).numbers;
             assert_eq!(numbers.len(), slice + 1, "an event does not wait for the end of the sweep");
         }
-        stage.listeners[leaver].socket.peer().has_hung_up = true;
+        stage.listeners[leaver].socket.peer().is_reset = true;
         let key = stage.listeners[leaver].key;
         stage.shard.readable(key, &stage.hub.shared);
         assert!(stage.shard.wire(key).is_none());
