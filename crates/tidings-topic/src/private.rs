@@ -46,8 +46,7 @@ impl PrivateTopics {
         let covers = |text: &str| self.globs.iter().any(|glob| glob.matches(text));
         covers(topic.as_str())
             || self.validator.resolved(topic.as_str()).is_some_and(|url| {
-                let bare = url.find(['?', '#']).map_or(&*url, |end| &url[..end]);
-                covers(&url) || covers(bare)
+                covers(&url) || url.find(['?', '#']).is_some_and(|end| covers(&url[..end]))
             })
     }
 

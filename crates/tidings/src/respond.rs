@@ -66,4 +66,13 @@ mod tests {
     fn a_subscription_without_topics_is_a_bad_request() {
         assert_eq!(SubscribeError::NoMatchers.into_response().status(), StatusCode::BAD_REQUEST);
     }
+
+    #[tokio::test]
+    async fn a_since_that_cannot_be_read_is_a_bad_request() {
+        let hub = crate::Hub::in_memory().await;
+        let chat = hub.validator().exact("chat").expect("a topic");
+        let request = crate::Subscribe::new([chat]).resume(&http::HeaderMap::new(), Some("since=10min"));
+        let refused = hub.subscribe(request).await.expect_err("it names no place");
+        assert_eq!(refused.into_response().status(), StatusCode::BAD_REQUEST);
+    }
 }
