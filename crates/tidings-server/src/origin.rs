@@ -84,19 +84,7 @@ impl Origins {
         if self.judge(&initiator, headers) != Standing::Refused {
             return Ok(());
         }
-        let detail = match &initiator {
-            Initiator::Origin(origin) => format!(
-                "Web pages of the origin {} may not publish or delete here{}.",
-                excerpt(origin),
-                advice(origin)
-                    .map(|flag| format!(": start the hub with `{flag}` to let them"))
-                    .unwrap_or_default()
-            ),
-            _ => format!(
-                "A web page that does not say where it comes from may not publish or delete here. {FROM_FILE}"
-            ),
-        };
-        Err(Problem::new(StatusCode::FORBIDDEN, "origin", detail))
+        Err(refusal(&initiator, "publish or delete here"))
     }
 
     /// The response to a preflight request (Fetch standard, "CORS-preflight request"); `None` if it is none.
@@ -107,9 +95,9 @@ impl Origins {
         if !is_preflight {
             return None;
         }
-        if self.judge(&initiator(&parts.headers), &parts.headers) == Standing::Refused {
-            let detail = "Web pages of this origin may not use this hub: start it with `--allow-origin` and the origin to let them.";
-            return Some(Problem::new(StatusCode::FORBIDDEN, "origin", detail).into_response());
+        let initiator = initiator(&parts.headers);
+        if self.judge(&initiator, &parts.headers) == Standing::Refused {
+            return Some(refusal(&initiator, "use this hub").into_response());
         }
         let methods = if parts.uri.path().starts_with("/topics/") {
             "GET, HEAD, POST, DELETE"
@@ -151,6 +139,22 @@ impl Origins {
         }
         Standing::Refused
     }
+}
+
+/// What a page may not do, and what lets it.
+fn refusal(initiator: &Initiator<'_>, action: &str) -> Problem {
+    let detail = match initiator {
+        Initiator::Origin(origin) => {
+            let remedy = advice(origin).map(|flag| format!(": start the hub with `{flag}` to let them"));
+            format!(
+                "Web pages of the origin {} may not {action}{}.",
+                excerpt(origin),
+                remedy.unwrap_or_default()
+            )
+        }
+        _ => format!("A web page that does not say where it comes from may not {action}. {FROM_FILE}"),
+    };
+    Problem::new(StatusCode::FORBIDDEN, "origin", detail)
 }
 
 /// The header names that a preflight asks for, behind those that are always allowed. They are the page's own affair: an allowed origin may

@@ -3,8 +3,11 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use tidings::{Matcher, web::HostNames};
-use url::{Host, Url};
+use tidings::{
+    Matcher,
+    web::{HostName, HostNames},
+};
+use url::Url;
 
 use crate::{Companion, ConnectionMetrics};
 
@@ -106,15 +109,14 @@ pub enum AllowedOrigin {
 pub struct OriginsBelow {
     /// The origin of the domain itself, which is not among them.
     base: Url,
+    names: HostName,
 }
 
 impl OriginsBelow {
     fn contains(&self, origin: &Url) -> bool {
-        let base = self.base.host_str().unwrap_or_default();
-        let label = origin.host_str().and_then(|host| host.strip_suffix(base)?.strip_suffix('.'));
         origin.scheme() == self.base.scheme()
             && origin.port_or_known_default() == self.base.port_or_known_default()
-            && label.is_some_and(|label| !label.is_empty())
+            && origin.host_str().is_some_and(|host| self.names.matches(host))
     }
 }
 
@@ -197,13 +199,10 @@ impl FromStr for AllowedOrigin {
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(ParseOriginError::Malformed)?;
         if is_wildcard {
             // An address has no names below it, and nobody knows how other schemes treat theirs.
-            let is_domain = matches!(url.host(), Some(Host::Domain(_)));
             let is_web = matches!(url.scheme(), "http" | "https");
-            return if is_domain && is_web {
-                Ok(Self::Below(OriginsBelow { base: url }))
-            } else {
-                Err(ParseOriginError::Wildcard)
-            };
+            let names = format!("*.{host}").parse().ok().filter(|_| is_web);
+            let names = names.ok_or(ParseOriginError::Wildcard)?;
+            return Ok(Self::Below(OriginsBelow { base: url, names }));
         }
         // The origin of other schemes, such as that of an application's own web view, is opaque to WHATWG URL, but is sent like this.
         Ok(Self::Exact(match (url.origin().is_tuple(), url.port()) {
@@ -219,9 +218,8 @@ impl fmt::Display for AllowedOrigin {
         match self {
             Self::Any => f.write_str("*"),
             Self::Exact(origin) => f.write_str(origin),
-            Self::Below(OriginsBelow { base }) => {
-                let (scheme, host) = (base.scheme(), base.host_str().unwrap_or_default());
-                write!(f, "{scheme}://*.{host}")?;
+            Self::Below(OriginsBelow { base, names }) => {
+                write!(f, "{}://{names}", base.scheme())?;
                 base.port().map_or(Ok(()), |port| write!(f, ":{port}"))
             }
         }

@@ -257,7 +257,12 @@ async fn an_allowed_page_may_send_any_header_and_others_none() {
         "{malformed:?}"
     );
     let foreign = ask("https://evil.example", "baggage").answer().await;
-    foreign.refused(403);
+    assert!(foreign.refused(403).contains("`--allow-origin https://evil.example`"), "{foreign:?}");
+    let opened_from_a_file = ask("null", "baggage").answer().await.refused(403);
+    assert!(
+        opened_from_a_file.contains("--allow-origin '*'") && !opened_from_a_file.contains("null"),
+        "{opened_from_a_file}"
+    );
     assert!(!foreign.headers.contains_key("access-control-allow-headers"));
 }
 

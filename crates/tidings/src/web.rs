@@ -77,7 +77,8 @@ pub struct HostName {
 }
 
 impl HostName {
-    fn matches(&self, host: &str) -> bool {
+    /// Whether this host is meant, a name in lower case without a port.
+    pub fn matches(&self, host: &str) -> bool {
         if !self.is_wildcard {
             return self.name == host;
         }
