@@ -33,7 +33,7 @@ async function site(t, name) {
   }
   const { start, listens, here, checks } = PROXIES[name];
   const configure = (port) => {
-    let text = snippet(DOCUMENT, '## In front of the hubs', name);
+    let text = snippet(DOCUMENT, '## Proxies in front of the hubs', name);
     for (const [at, hub] of hubs.entries()) text = replaced(text, `10.0.0.${at + 1}:8080`, `127.0.0.1:${hub.port}`);
     return replaced(text, listens, here(port));
   };

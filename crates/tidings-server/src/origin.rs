@@ -264,7 +264,7 @@ pub(crate) fn check_host(known: &HostNames, parts: &Parts) -> Result<(), Problem
             StatusCode::MISDIRECTED_REQUEST,
             "host",
             format!(
-                "This hub does not answer to the name {}. If the name is right, start the hub with `--allow-host` and it, or with a `--public-url` \
+                "This hub does not answer to the name {}. If the name is right, start the hub with `--allow-host NAME`, or with a `--public-url` \
                  that has it; addresses such as `127.0.0.1`, and `localhost`, are always answered.",
                 excerpt(name)
             ),
