@@ -220,7 +220,7 @@ async fn everything_live_is_shown_where_everybody_may_see_it_or_to_whoever_has_t
     let chat_only =
         face.get("/").header("accept", "text/html").bearer(support::CHAT_KEY).answer().await.ok().body;
     assert!(!chat_only.contains(live));
-    let entitled = face.get("/").header("accept", "text/html").bearer(KEY).answer().await.ok().body;
+    let entitled = face.get("/").header("accept", "text/html").bearer(support::KEY).answer().await.ok().body;
     assert!(entitled.contains(live));
     let mut settings = Settings::default();
     settings.keyless = Keyless::Anywhere;
