@@ -501,12 +501,12 @@ async fn a_limit_of_file_sizes_is_an_answer_and_not_the_end() {
 #[tokio::test]
 async fn limits_that_shrink_under_a_hub_cost_answers_and_not_the_hub() {
     const STORED: usize = 300;
+    // No limit of processes holds for root.
+    const OTHER_USER: [&str; 6] = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"];
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("output");
     let store = parent.path().join("events");
     let args = ["--store", store.to_str().unwrap(), "--sync", "never"];
-    // No limit of processes holds for root.
-    const OTHER_USER: [&str; 6] = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"];
     let mut script = ":".to_owned();
     if rustix::process::geteuid().is_root() {
         fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o777)).unwrap();

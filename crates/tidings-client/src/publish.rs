@@ -34,8 +34,6 @@ pub struct Publish {
 pub struct Published {
     /// The id of the event.
     pub id: String,
-    /// How many subscribers it was meant for at that moment.
-    pub subscribers: u64,
     /// Whether it had been published before, with the same idempotency key.
     #[serde(default)]
     pub duplicate: bool,

@@ -7,9 +7,8 @@
 use std::sync::Arc;
 
 use tidings_topic::{Matcher, Topic};
-use tokio::task::coop::consume_budget;
 
-use crate::{Entry, Epoch, Event, Filter, Grants, Page, Position, ledger::just_before};
+use crate::{Entry, Epoch, Event, Filter, Grants, Page, Position, ledger::just_before, pace::Pace};
 
 /// What of a filter can be looked up.
 #[derive(Debug)]
@@ -89,12 +88,13 @@ impl Draft {
     /// Applies the filter.
     pub(crate) async fn finish(self, filter: &Filter) -> Page {
         let floor = self.floor.finish(filter).await;
+        let pace = Pace::of(filter);
         let mut entries = Vec::new();
         let mut after = self.after;
         match self.last_count {
             None => {
                 for entry in self.entries {
-                    consume_budget().await;
+                    pace.step().await;
                     if filter.accepts(&entry.event) {
                         entries.push(entry);
                     }
@@ -105,7 +105,7 @@ impl Draft {
                 while entries.len() < count
                     && let Some(entry) = newest_first.next()
                 {
-                    consume_budget().await;
+                    pace.step().await;
                     if filter.accepts(&entry.event) {
                         entries.push(entry);
                     }
@@ -137,8 +137,9 @@ impl FloorDraft {
 
     /// The newest of them that this filter accepts.
     pub async fn finish(self, filter: &Filter) -> Option<Position> {
+        let pace = Pace::of(filter);
         for (position, audience) in self.unsure {
-            consume_budget().await;
+            pace.step().await;
             if filter.accepts_topics(&audience.topics, audience.private) {
                 return Some(position);
             }
@@ -174,8 +175,9 @@ impl Bearing {
     pub(crate) async fn covered(self, grants: &Grants) -> (Vec<Arc<Entry>>, u64) {
         let count = self.0.len();
         let mut covered = Vec::with_capacity(count);
+        let pace = Pace::of_grants(grants);
         for entry in self.0 {
-            consume_budget().await;
+            pace.step().await;
             if grants.cover_all(&entry.event.topics) {
                 covered.push(entry);
             }
@@ -191,8 +193,9 @@ pub(crate) struct Named(pub(crate) Vec<Arc<Entry>>);
 impl Named {
     /// The place of the first that these grants may see.
     pub(crate) async fn resolve(self, grants: &Grants) -> Option<Position> {
+        let pace = Pace::of_grants(grants);
         for entry in self.0 {
-            consume_budget().await;
+            pace.step().await;
             if !entry.event.private || grants.cover_any(&entry.event.topics) {
                 return Some(entry.cursor.position);
             }

@@ -18,6 +18,7 @@ mod draft;
 mod epochs;
 mod ledger;
 mod memory;
+mod pace;
 pub mod parts;
 #[cfg(unix)]
 mod rules;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_topic::{Matcher, Topic};
+use tidings_topic::{Matcher, Topic, TopicUrls};
 
 /// How long the events are kept that one matcher means, in addition to what holds for the whole log.
 ///
@@ -27,6 +27,7 @@ impl RetentionRule {
 
     /// The rule that an event with these topics falls under.
     pub(crate) fn of(rules: &[Self], topics: &[Topic]) -> Option<usize> {
-        rules.iter().position(|rule| rule.matcher.matches_any(topics))
+        let topics = TopicUrls::new(topics);
+        rules.iter().position(|rule| rule.matcher.matches_any(&topics))
     }
 }

@@ -16,13 +16,10 @@ use async_trait::async_trait;
 use tidings_log::{
     AppendError, Appended, Batch, Bounds, Cursor, Deleted, EventId, Filter, Grants, Log, Page, Position,
     Tail, Topic, Unavailable,
-    parts::{Audience, Plan, just_before, number, position},
+    parts::{Audience, Pace, Plan, just_before, number, position},
     vital::catch_panic,
 };
-use tokio::{
-    task::{JoinHandle, coop::consume_budget},
-    time::Instant,
-};
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     eraser,
@@ -245,7 +242,7 @@ impl Log for NatsLog {
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
         let shared = self.shared();
-        let plan = Plan::new(filter);
+        let (plan, pace) = (Plan::new(filter), Pace::of(filter));
         shared.trusted()?;
         let is_beyond = |after| after > shared.state().index.bounds().newest;
         if is_beyond(after) {
@@ -262,7 +259,7 @@ impl Log for NatsLog {
             let mut through = None;
             let mut candidates = look.candidates.into_iter().peekable();
             while let Some(candidate) = candidates.next_if(|_| chosen.is_empty() || bytes < bytes_max) {
-                consume_budget().await;
+                pace.step().await;
                 through = Some(candidate.number);
                 if filter.accepts_topics(&candidate.audience.topics, candidate.audience.private) {
                     bytes += candidate.bytes;
@@ -287,7 +284,7 @@ impl Log for NatsLog {
 
     async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
         let shared = self.shared();
-        let plan = Plan::new(filter);
+        let (plan, pace) = (Plan::new(filter), Pace::of(filter));
         shared.catch_up().await?;
         for _ in 0..READS_MAX {
             let (newest, epoch, floor) = {
@@ -303,7 +300,7 @@ impl Log for NatsLog {
                 let look = shared.state().index.look_before(before, &plan);
                 looked_at += look.candidates.len();
                 for candidate in look.candidates {
-                    consume_budget().await;
+                    pace.step().await;
                     if chosen.len() == count || bytes >= bytes_max {
                         break 'looks;
                     }
@@ -329,6 +326,7 @@ impl Log for NatsLog {
     }
 
     async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
+        let pace = Pace::of_grants(grants);
         let shared = self.shared();
         shared.catch_up().await?;
         for _ in 0..READS_MAX {
@@ -339,7 +337,7 @@ impl Log for NatsLog {
             };
             let mut is_settled = true;
             for candidate in named {
-                consume_budget().await;
+                pace.step().await;
                 let audience = &candidate.audience;
                 if audience.private && !grants.cover_any(&audience.topics) {
                     continue;
@@ -422,8 +420,9 @@ async fn deletion_of(
 ) -> Result<(Deletion, u64), AppendError> {
     let (mut missed, mut kept, mut topics) = (Vec::new(), 0, BTreeSet::new());
     bearing.sort_unstable_by_key(|(_, _, newest)| Reverse(*newest));
+    let pace = Pace::of_grants(grants);
     for (audience, count, newest) in bearing {
-        consume_budget().await;
+        pace.step().await;
         match audience.topics.iter().find(|topic| !grants.covers(topic)) {
             None if missed.len() < DELETION_AUDIENCES_MAX => {
                 missed.push((Audience::clone(&audience), newest));

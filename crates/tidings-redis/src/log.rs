@@ -42,9 +42,10 @@ use std::{
 use async_trait::async_trait;
 use tidings_log::{
     AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EventId, Filter, Grants, Log,
-    MemoryLimits, Page, Position, Tail, Topic, Unavailable, parts::position,
+    MemoryLimits, Page, Position, Tail, Topic, Unavailable,
+    parts::{Pace, position},
 };
-use tokio::task::{AbortHandle, coop::consume_budget};
+use tokio::task::AbortHandle;
 
 use self::{
     entry::{audience, place, place_of, written},
@@ -275,8 +276,9 @@ impl Shared {
         let next = (found.text(1)?, found.text(2)?);
         deleted.serial = found.number(0)?;
         let mut doomed = Vec::new();
+        let pace = Pace::of_grants(grants);
         for (topics, found) in found.pairs(3)? {
-            consume_budget().await;
+            pace.step().await;
             let is_covered = || audience(&topics).is_some_and(|audience| grants.cover_all(&audience.topics));
             if grants.is_all() || is_covered() {
                 doomed.extend([topics.into_owned(), place(found)]);

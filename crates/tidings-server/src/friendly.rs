@@ -64,7 +64,10 @@ pub(crate) async fn stream(State(app): State<App>, request: Request) -> Result<R
     let access = access(&app, &parts, form)?;
     let parameters = query(&parts)?;
     parameters.refuse_unknown(&STREAM_PARAMETERS, &HARMLESS_PARAMETERS)?;
-    let matchers = named_matchers(&app, &parameters)?;
+    let matchers = match named_matchers(&app, &parts, &parameters).await {
+        Ok(matchers) => matchers,
+        Err(problem) => return streams::refused(&app, &parts, problem),
+    };
     if form == Form::Page {
         return Ok(pages::viewer(&app, "stream", None));
     }
@@ -155,9 +158,9 @@ fn topic_of(parts: &Parts) -> Result<String, Problem> {
         .map_err(|error| error.problem("topic", "the topic in the path"))
 }
 
-fn named_matchers(app: &App, parameters: &Parameters) -> Result<Vec<Matcher>, Problem> {
+async fn named_matchers(app: &App, parts: &Parts, parameters: &Parameters) -> Result<Vec<Matcher>, Problem> {
     let exact = parameters.values(&["topic", "channel"]);
-    let matchers = streams::matchers(app, &exact, &parameters.values(&["pattern"]))?;
+    let matchers = streams::matchers(app, parts, &exact, &parameters.values(&["pattern"])).await?;
     if !matchers.is_empty() {
         return Ok(matchers);
     }

@@ -34,7 +34,10 @@ pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Resul
             "The header `Accept` excludes `text/event-stream`, which is all that there is here: name it, or leave the header out.",
         ));
     }
-    let request = stream_request(&app, &parts)?;
+    let request = match stream_request(&app, &parts).await {
+        Ok(request) => request,
+        Err(problem) => return streams::refused(&app, &parts, problem),
+    };
     stream(&app, &parts, access, request).await
 }
 
@@ -59,10 +62,10 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], id).into_response())
 }
 
-fn stream_request(app: &App, parts: &Parts) -> Result<StreamRequest, Problem> {
+async fn stream_request(app: &App, parts: &Parts) -> Result<StreamRequest, Problem> {
     let parameters = Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes())?;
     Ok(StreamRequest {
-        matchers: matchers(app, &parameters)?,
+        matchers: matchers(app, parts, &parameters).await?,
         start: Requested::id(&parts.headers, parameters.iter()),
         format: Format::Plain,
         hello: false,
@@ -72,7 +75,7 @@ fn stream_request(app: &App, parts: &Parts) -> Result<StreamRequest, Problem> {
 
 /// The Mercure protocol, "Subscription": names are case-sensitive; whatever begins with `match`, in whatever case, and names no type that we
 /// know is refused, because a subscriber that means a type to come would otherwise be served the wrong events.
-fn matchers(app: &App, parameters: &Parameters) -> Result<Vec<Matcher>, Problem> {
+async fn matchers(app: &App, parts: &Parts, parameters: &Parameters) -> Result<Vec<Matcher>, Problem> {
     let known = ["match", "match_exact", "match_urlpattern"];
     let is_matcher = |name: &str| name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("match"));
     if let Some((name, _)) = parameters.iter().find(|(name, _)| is_matcher(name) && !known.contains(name)) {
@@ -85,7 +88,7 @@ fn matchers(app: &App, parameters: &Parameters) -> Result<Vec<Matcher>, Problem>
         ));
     }
     let exact = parameters.values(&["match", "match_exact"]);
-    let matchers = streams::matchers(app, &exact, &parameters.values(&["match_urlpattern"]))?;
+    let matchers = streams::matchers(app, parts, &exact, &parameters.values(&["match_urlpattern"])).await?;
     if matchers.is_empty() {
         return Err(nothing_named("?match=NAME"));
     }

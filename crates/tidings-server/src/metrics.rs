@@ -139,6 +139,12 @@ impl Collector for Figures {
             "Distinct matchers and formats that are subscribed to",
             stats.feeds as u64,
         )?;
+        gauge(
+            &mut encoder,
+            "patterns",
+            "Distinct URL Patterns that are subscribed to",
+            stats.patterns as u64,
+        )?;
         gauge(&mut encoder, "feed_bytes", "Encoded events that the feeds hold", stats.feed_bytes as u64)?;
         gauge(
             &mut encoder,

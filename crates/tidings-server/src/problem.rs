@@ -72,6 +72,11 @@ impl Problem {
         &self.detail
     }
 
+    /// Whether the same request may be answered later.
+    pub(crate) fn is_temporary(&self) -> bool {
+        matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+    }
+
     /// Says in which part of the request it was found.
     pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
         self.detail = format!("{place}: {}", self.detail);

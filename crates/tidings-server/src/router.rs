@@ -68,7 +68,7 @@ impl App {
             hosts,
             door: Door::new(authenticator, settings.keyless, settings.anonymous_subscribers),
             origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
-            slots: Slots::new(settings.streams_max, settings.streams_per_address_max),
+            slots: Slots::new(settings.slot_limits()),
             bodies: BodyBudget::new(settings.bodies_bytes_max),
             metrics: Arc::new(Metrics::new(
                 hub.clone(),

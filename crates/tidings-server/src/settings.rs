@@ -4,12 +4,12 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use tidings::{
-    Matcher,
+    Matcher, PatternLimits,
     web::{HostName, HostNames},
 };
 use url::Url;
 
-use crate::{Companion, ConnectionMetrics};
+use crate::{Companion, ConnectionMetrics, slots::SlotLimits};
 
 /// Settings of the [`router`](crate::router()). The limits on events and matchers themselves are those of the hub's
 /// [`Validator`](tidings::Validator).
@@ -34,6 +34,14 @@ pub struct Settings {
     /// Streams of one address (of IPv6, one /64 network), loopback excepted. One more is answered with 429 and `Retry-After`; a native
     /// EventSource with an empty stream. Default: 1,000.
     pub streams_per_address_max: usize,
+    /// Distinct URL Patterns of one address, loopback excepted. A stream with one more is answered with 429 and `Retry-After`; a native EventSource with an
+    /// empty stream. Default: 1,000. Those of all addresses are bounded by [`HubSettings::patterns_max`](tidings::HubSettings::patterns_max), with 503.
+    pub patterns_per_address_max: usize,
+    /// Work of comparing one topic with the patterns of one address, loopback excepted, as in
+    /// [`HubSettings::pattern_weight_max`](tidings::HubSettings::pattern_weight_max), and answered like that with 429. Default: 2,000.
+    pub pattern_weight_per_address_max: u32,
+    /// Bytes of all patterns of one request. More are answered with 400. Default: 16 KiB.
+    pub pattern_bytes_max: usize,
     /// Seconds that whoever is turned away is asked to wait, spread by ± 50 % so that they do not come back together. Default: 30.
     pub retry_after_secs: u64,
     /// Bytes of a request body. A longer one is answered with 413. Default: 1 MiB.
@@ -66,6 +74,9 @@ impl Default for Settings {
             allow_hosts: AllowedHosts::Listed(HostNames::default()),
             streams_max: 100_000,
             streams_per_address_max: 1_000,
+            patterns_per_address_max: 1_000,
+            pattern_weight_per_address_max: 2_000,
+            pattern_bytes_max: 16 * 1024,
             retry_after_secs: 30,
             body_bytes_max: 1024 * 1024,
             bodies_bytes_max: 64 * 1024 * 1024,
@@ -75,6 +86,19 @@ impl Default for Settings {
             charset_utf8: false,
             connection_metrics: None,
             companions: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn slot_limits(&self) -> SlotLimits {
+        SlotLimits {
+            total_max: self.streams_max,
+            per_address_max: self.streams_per_address_max,
+            patterns: PatternLimits {
+                count_max: self.patterns_per_address_max,
+                weight_max: self.pattern_weight_per_address_max,
+            },
         }
     }
 }

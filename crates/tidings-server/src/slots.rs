@@ -1,10 +1,12 @@
-//! How many streams are open, in total and for each address.
+//! How many streams are open, in total and for each address, and which patterns each address has.
 
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
+
+use tidings::{Matcher, PatternIndex, PatternLimits, PatternsFull, UrlPattern};
 
 /// Hands out the right to have a stream.
 #[derive(Clone, Debug)]
@@ -12,16 +14,36 @@ pub(crate) struct Slots(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    total_max: usize,
-    per_address_max: usize,
+    limits: SlotLimits,
     taken: Mutex<Taken>,
+}
+
+/// What there is of everything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotLimits {
+    /// Streams in total.
+    pub(crate) total_max: usize,
+    /// Streams of one address.
+    pub(crate) per_address_max: usize,
+    /// Patterns of one address.
+    pub(crate) patterns: PatternLimits,
 }
 
 #[derive(Default, Debug)]
 struct Taken {
     total: usize,
-    /// Only addresses that have a stream are in it, so it is bounded by `total_max`.
-    by_address: HashMap<Neighbourhood, usize>,
+    /// Only addresses that have a stream or wait for a pattern are in it, so it is bounded by the number of connections.
+    by_address: HashMap<Neighbourhood, Share>,
+}
+
+/// What one address has.
+#[derive(Default, Debug)]
+struct Share {
+    streams: usize,
+    /// Patterns that wait to be compiled, and how many requests wait for each.
+    compiling: HashMap<Box<str>, usize>,
+    /// Distinct patterns, and how many streams have each.
+    patterns: PatternIndex<usize>,
 }
 
 /// Whom the limit per address is for. Whoever has an IPv6 address has a whole /64 network of them.
@@ -33,6 +55,16 @@ pub(crate) struct Neighbourhood(Option<IpAddr>);
 pub(crate) struct Slot {
     shared: Arc<Shared>,
     neighbourhood: Option<Neighbourhood>,
+    /// The patterns of this stream that count for its address.
+    patterns: Box<[UrlPattern]>,
+}
+
+/// The right to wait for a pattern to be compiled, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct CompilingSlot<'t> {
+    shared: Arc<Shared>,
+    neighbourhood: Option<Neighbourhood>,
+    text: &'t str,
 }
 
 /// Why there is no slot.
@@ -40,40 +72,119 @@ pub(crate) struct Slot {
 pub(crate) enum NoSlot {
     /// The hub is full.
     Total,
-    /// This address has its share.
+    /// This address has its share of streams.
     Address,
+    /// It has its share of patterns.
+    Patterns(PatternsFull),
+    /// It has its share of patterns that wait to be compiled.
+    Compiling,
 }
 
+/// Distinct patterns of one address that wait to be compiled.
+pub(crate) const COMPILING_PER_ADDRESS_MAX: usize = 64;
+
 impl Slots {
-    pub(crate) fn new(total_max: usize, per_address_max: usize) -> Self {
-        Self(Arc::new(Shared { total_max, per_address_max, taken: Mutex::default() }))
+    pub(crate) fn new(limits: SlotLimits) -> Self {
+        Self(Arc::new(Shared { limits, taken: Mutex::default() }))
     }
 
     /// Takes a slot for somebody at this address; all whose address is unknown share one.
     pub(crate) fn take(&self, address: Option<IpAddr>) -> Result<Slot, NoSlot> {
-        let neighbourhood =
-            (!address.is_some_and(|address| address.is_loopback())).then(|| Neighbourhood::of(address));
-        let mut taken = self.0.taken.lock().expect("nothing panics while it holds this");
-        if taken.total >= self.0.total_max {
+        let neighbourhood = counted(address);
+        let limits = &self.0.limits;
+        let mut taken = self.0.taken();
+        if taken.total >= limits.total_max {
             return Err(NoSlot::Total);
         }
         if let Some(neighbourhood) = neighbourhood {
-            let count = taken.by_address.get(&neighbourhood).copied().unwrap_or(0);
-            if count >= self.0.per_address_max {
+            let streams = taken.by_address.get(&neighbourhood).map_or(0, |share| share.streams);
+            if streams >= limits.per_address_max {
                 return Err(NoSlot::Address);
             }
-            taken.by_address.insert(neighbourhood, count + 1);
+            taken.by_address.entry(neighbourhood).or_default().streams += 1;
         }
         taken.total += 1;
-        Ok(Slot { shared: Arc::clone(&self.0), neighbourhood })
+        drop(taken);
+        Ok(Slot { shared: Arc::clone(&self.0), neighbourhood, patterns: Box::default() })
     }
 
-    pub(crate) fn total_max(&self) -> usize {
-        self.0.total_max
+    /// Takes the right to wait for a pattern.
+    pub(crate) fn compiling<'t>(
+        &self,
+        address: Option<IpAddr>,
+        text: &'t str,
+    ) -> Result<CompilingSlot<'t>, NoSlot> {
+        let neighbourhood = counted(address);
+        if let Some(neighbourhood) = neighbourhood {
+            let mut taken = self.0.taken();
+            let compiling = &mut taken.by_address.entry(neighbourhood).or_default().compiling;
+            if let Some(requests) = compiling.get_mut(text) {
+                *requests += 1;
+            } else if compiling.len() >= COMPILING_PER_ADDRESS_MAX {
+                return Err(NoSlot::Compiling);
+            } else {
+                compiling.insert(text.into(), 1);
+            }
+        }
+        Ok(CompilingSlot { shared: Arc::clone(&self.0), neighbourhood, text })
     }
 
-    pub(crate) fn per_address_max(&self) -> usize {
-        self.0.per_address_max
+    pub(crate) fn limits(&self) -> &SlotLimits {
+        &self.0.limits
+    }
+}
+
+/// Whom the limits per address count. Loopback has none of its own.
+fn counted(address: Option<IpAddr>) -> Option<Neighbourhood> {
+    (!address.is_some_and(|address| address.is_loopback())).then(|| Neighbourhood::of(address))
+}
+
+impl Shared {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().expect("nothing panics while it holds this")
+    }
+
+    /// Gives back what somebody had, and forgets an address that has nothing.
+    fn give_back(&self, neighbourhood: Neighbourhood, give: impl FnOnce(&mut Share)) {
+        let mut taken = self.taken();
+        let Some(share) = taken.by_address.get_mut(&neighbourhood) else { return };
+        give(share);
+        if share.streams == 0 && share.compiling.is_empty() {
+            taken.by_address.remove(&neighbourhood);
+        }
+    }
+}
+
+impl Slot {
+    /// Counts the patterns of this stream for its address.
+    pub(crate) fn take_patterns(&mut self, matchers: &[Matcher]) -> Result<(), NoSlot> {
+        let Some(neighbourhood) = self.neighbourhood else { return Ok(()) };
+        let mut patterns = Vec::new();
+        let mut taken = self.shared.taken();
+        let mine = &mut taken.by_address.entry(neighbourhood).or_default().patterns;
+        for matcher in matchers {
+            let Matcher::Pattern(pattern) = matcher else { continue };
+            if let Some(count) = mine.get_mut(pattern) {
+                *count += 1;
+            } else if let Err(full) = mine.insert(pattern.clone(), 1, self.shared.limits.patterns) {
+                for pattern in &patterns {
+                    give_back_pattern(mine, pattern);
+                }
+                return Err(NoSlot::Patterns(full));
+            }
+            patterns.push(pattern.clone());
+        }
+        drop(taken);
+        self.patterns = patterns.into();
+        Ok(())
+    }
+}
+
+fn give_back_pattern(patterns: &mut PatternIndex<usize>, pattern: &UrlPattern) {
+    let Some(count) = patterns.get_mut(pattern) else { return };
+    *count -= 1;
+    if *count == 0 {
+        patterns.remove(pattern);
     }
 }
 
@@ -91,21 +202,44 @@ impl Neighbourhood {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut taken = self.shared.taken.lock().expect("nothing panics while it holds this");
-        taken.total -= 1;
+        self.shared.taken().total -= 1;
         let Some(neighbourhood) = self.neighbourhood else { return };
-        if let Some(count) = taken.by_address.get_mut(&neighbourhood) {
-            *count -= 1;
-            if *count == 0 {
-                taken.by_address.remove(&neighbourhood);
+        self.shared.give_back(neighbourhood, |share| {
+            share.streams -= 1;
+            for pattern in &self.patterns {
+                give_back_pattern(&mut share.patterns, pattern);
             }
-        }
+        });
+    }
+}
+
+impl Drop for CompilingSlot<'_> {
+    fn drop(&mut self) {
+        let Some(neighbourhood) = self.neighbourhood else { return };
+        self.shared.give_back(neighbourhood, |share| {
+            let Some(requests) = share.compiling.get_mut(self.text) else { return };
+            *requests -= 1;
+            if *requests == 0 {
+                share.compiling.remove(self.text);
+            }
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tidings::Validator;
+
     use super::*;
+
+    fn slots(total_max: usize, per_address_max: usize) -> Slots {
+        let patterns = PatternLimits { count_max: 3, weight_max: 20 };
+        Slots::new(SlotLimits { total_max, per_address_max, patterns })
+    }
+
+    fn patterns(texts: &[&str]) -> Vec<Matcher> {
+        texts.iter().map(|text| Validator::default().pattern(text).expect("a pattern")).collect()
+    }
 
     fn take(slots: &Slots, address: &str) -> Result<Slot, NoSlot> {
         slots.take(Some(address.parse().expect("an address")))
@@ -113,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_slot_that_is_dropped_can_be_taken_again() {
-        let slots = Slots::new(2, 1);
+        let slots = slots(2, 1);
         let first = take(&slots, "192.0.2.1").expect("free");
         assert_eq!(take(&slots, "192.0.2.1").err(), Some(NoSlot::Address));
         let _second = take(&slots, "192.0.2.2").expect("free");
@@ -124,7 +258,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_counts_as_one_address() {
-        let slots = Slots::new(10, 1);
+        let slots = slots(10, 1);
         let _first = take(&slots, "2001:db8::1").expect("free");
         assert_eq!(take(&slots, "2001:db8::ffff:1").err(), Some(NoSlot::Address));
         assert!(take(&slots, "2001:db8:0:1::1").is_ok());
@@ -132,7 +266,7 @@ mod tests {
 
     #[test]
     fn loopback_has_no_limit_of_its_own() {
-        let slots = Slots::new(3, 1);
+        let slots = slots(3, 1);
         let held: Vec<_> = ["127.0.0.1", "::1", "127.0.0.1"].map(|text| take(&slots, text)).into();
         assert!(held.iter().all(Result::is_ok));
         assert_eq!(slots.take(None).err(), Some(NoSlot::Total));
@@ -140,8 +274,54 @@ mod tests {
 
     #[test]
     fn nothing_is_remembered_of_an_address_that_has_left() {
-        let slots = Slots::new(10, 5);
-        drop(take(&slots, "192.0.2.1"));
+        let slots = slots(10, 5);
+        drop(slots.compiling(Some([192, 0, 2, 1].into()), "/a/:id"));
+        let mut slot = take(&slots, "192.0.2.1").expect("free");
+        slot.take_patterns(&patterns(&["/a/:id"])).expect("free");
+        drop(slot);
         assert!(slots.0.taken.lock().expect("unpoisoned").by_address.is_empty());
+    }
+
+    #[test]
+    fn an_address_has_so_many_distinct_patterns_however_many_streams_have_them() {
+        let slots = slots(10, 10);
+        let mut held: Vec<_> = (0..5).map(|_| take(&slots, "192.0.2.1").expect("free")).collect();
+        for slot in &mut held[..3] {
+            assert_eq!(slot.take_patterns(&patterns(&["/a/:id", "/b/:id"])), Ok(()));
+        }
+        let full = Err(NoSlot::Patterns(PatternsFull::Count));
+        assert_eq!(held[3].take_patterns(&patterns(&["/c/:id", "/d/:id"])), full);
+        assert_eq!(held[3].take_patterns(&patterns(&["/c/:id"])), Ok(()), "what was refused holds nothing");
+        assert_eq!(held[4].take_patterns(&patterns(&["/d/:id"])), full);
+        assert_eq!(take(&slots, "192.0.2.2").expect("free").take_patterns(&patterns(&["/d/:id"])), Ok(()));
+        assert_eq!(
+            take(&slots, "127.0.0.1").expect("free").take_patterns(&patterns(&["/1", "/2", "/3", "/4"])),
+            Ok(())
+        );
+        held.drain(..3);
+        assert_eq!(held[1].take_patterns(&patterns(&["/d/:id"])), Ok(()));
+    }
+
+    #[test]
+    fn patterns_of_an_address_that_are_compared_with_one_topic_are_bounded_by_weight() {
+        let slots = slots(10, 10);
+        let mut slot = take(&slots, "192.0.2.1").expect("free");
+        let matchers = patterns(&["/:a(\\d+)x", "/:b(\\d+)x"]);
+        assert_eq!(slot.take_patterns(&matchers), Err(NoSlot::Patterns(PatternsFull::Weight)));
+        assert_eq!(slot.take_patterns(&matchers[..1]), Ok(()));
+    }
+
+    #[test]
+    fn an_address_waits_for_so_many_patterns_at_a_time() {
+        let slots = slots(10, 10);
+        let address = Some(IpAddr::from([192, 0, 2, 1]));
+        let texts: Vec<_> = (0..COMPILING_PER_ADDRESS_MAX).map(|number| format!("/{number}/:id")).collect();
+        let mut waiting: Vec<_> =
+            texts.iter().map(|text| slots.compiling(address, text).expect("free")).collect();
+        assert_eq!(slots.compiling(address, "/a/:id").err(), Some(NoSlot::Compiling));
+        assert!(slots.compiling(address, "/0/:id").is_ok(), "it is waited for already");
+        assert!(slots.compiling(Some([127, 0, 0, 1].into()), "/a/:id").is_ok());
+        waiting.pop();
+        assert!(slots.compiling(address, "/a/:id").is_ok());
     }
 }

@@ -12,7 +12,8 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::{
-    Format, Matcher, Requested, Subscribe, SubscribeError, Subscription, log::Cursor, log::Position,
+    Format, Matcher, PatternError, PatternsFull, Requested, Subscribe, SubscribeError, Subscription,
+    log::Cursor, log::Position,
 };
 use tidings_auth::Access;
 
@@ -23,7 +24,7 @@ use crate::{
     problem::Problem,
     router::App,
     shedding::{retry_after_secs, shed},
-    slots::NoSlot,
+    slots::{COMPILING_PER_ADDRESS_MAX, NoSlot},
 };
 
 /// What somebody wants to receive, whichever way it was said.
@@ -59,7 +60,11 @@ pub(crate) async fn stream(
         return Ok((headers, Body::from_stream(unread)).into_response());
     }
 
-    let slot = match app.slots.take(peer_address(parts)) {
+    let slot = app.slots.take(peer_address(parts)).and_then(|mut slot| {
+        slot.take_patterns(&request.matchers)?;
+        Ok(slot)
+    });
+    let slot = match slot {
         Ok(slot) => slot,
         Err(reason) => return Ok(turn_away(app, parts, no_slot(app, reason))),
     };
@@ -75,6 +80,9 @@ pub(crate) async fn stream(
     let subscription = match app.hub.subscribe(subscribe).await {
         Ok(subscription) => subscription,
         Err(error @ SubscribeError::Unavailable(_)) => return Ok(turn_away(app, parts, error.into())),
+        Err(SubscribeError::TooManyPatterns(full)) => {
+            return Ok(turn_away(app, parts, too_many_patterns(app, full)));
+        }
         Err(error) => return Err(error.into()),
     };
     if tells_cursor {
@@ -88,14 +96,55 @@ pub(crate) async fn stream(
 }
 
 /// The matchers of exact names and patterns.
-pub(crate) fn matchers(app: &App, exact: &[&str], patterns: &[&str]) -> Result<Vec<Matcher>, Problem> {
+pub(crate) async fn matchers(
+    app: &App,
+    parts: &Parts,
+    exact: &[&str],
+    patterns: &[&str],
+) -> Result<Vec<Matcher>, Problem> {
     let validator = app.hub.validator();
     // Counted before anything is compiled.
-    let matchers = validator.matchers_count(exact.len() + patterns.len()).and_then(|()| {
-        let exact = exact.iter().map(|text| validator.exact(text));
-        exact.chain(patterns.iter().map(|text| validator.pattern(text))).collect()
-    });
-    matchers.map_err(|invalid| Problem::of_matcher(&invalid))
+    validator
+        .matchers_count(exact.len() + patterns.len())
+        .map_err(|invalid| Problem::of_matcher(&invalid))?;
+    let bytes: usize = patterns.iter().map(|text| text.len()).sum();
+    let bytes_max = app.settings.pattern_bytes_max;
+    if bytes > bytes_max {
+        return Err(Problem::bad_request(
+            "pattern_bytes_max",
+            format!(
+                "The patterns have {bytes} bytes together; the limit is {bytes_max}: use shorter ones, or several streams."
+            ),
+        ));
+    }
+    let exact = exact.iter().map(|text| validator.exact(text));
+    let mut matchers: Vec<_> =
+        exact.collect::<Result<_, _>>().map_err(|invalid| Problem::of_matcher(&invalid))?;
+    for text in patterns {
+        let _waiting = match validator.known_pattern(text) {
+            Some(_) => None,
+            None => {
+                Some(app.slots.compiling(peer_address(parts), text).map_err(|reason| no_slot(app, reason))?)
+            }
+        };
+        matchers.push(app.hub.pattern(text).await.map_err(|error| {
+            match error {
+                PatternError::Invalid(invalid) => Problem::of_matcher(&invalid),
+                _ => Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "patterns",
+                    "The hub is asked for more new patterns at once than it compiles. Try again later.",
+                )
+                .retry_after(retry_after_secs(app)),
+            }
+        })?);
+    }
+    Ok(matchers)
+}
+
+/// A refusal in the words that this client survives, if it is to come back.
+pub(crate) fn refused(app: &App, parts: &Parts, problem: Problem) -> Result<Response, Problem> {
+    if problem.is_temporary() { Ok(turn_away(app, parts, problem)) } else { Err(problem) }
 }
 
 /// The Mercure protocol, "Reconciliation": the id before the first event that is sent, `earliest` if there is none. Ids have no control
@@ -117,14 +166,30 @@ fn peer_address(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip())
 }
 
+fn too_many_patterns(app: &App, full: PatternsFull) -> Problem {
+    let (limit, detail) = match full {
+        PatternsFull::Count => (
+            "patterns_max",
+            "The hub has as many distinct patterns subscribed to as it may have (`patterns_max`). Try again later.",
+        ),
+        PatternsFull::Weight => (
+            "pattern_weight_max",
+            "The hub has as many patterns with this literal beginning as it may compare with one topic (`pattern_weight_max`). Try again \
+             later, or use a pattern that begins with more text, as `/users/:id` does.",
+        ),
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, limit, detail).retry_after(retry_after_secs(app))
+}
+
 fn no_slot(app: &App, reason: NoSlot) -> Problem {
+    let limits = app.slots.limits();
     let problem = match reason {
         NoSlot::Total => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "streams",
             format!(
                 "The hub has all the {} streams open that it may have. Try again later.",
-                app.slots.total_max()
+                limits.total_max
             ),
         ),
         NoSlot::Address => Problem::new(
@@ -132,7 +197,30 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
             "streams_per_address",
             format!(
                 "Your address has {} streams open and may have no more: one stream can carry many topics, as in `/stream?topic=a&topic=b`.",
-                app.slots.per_address_max()
+                limits.per_address_max
+            ),
+        ),
+        NoSlot::Patterns(PatternsFull::Count) => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "patterns_per_address_max",
+            format!(
+                "Your address may have {} distinct patterns subscribed to (`patterns_per_address_max`), and these would be more: one pattern can match many topics, as `/users/:id` does.",
+                limits.patterns.count_max
+            ),
+        ),
+        NoSlot::Patterns(PatternsFull::Weight) => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "pattern_weight_per_address_max",
+            format!(
+                "Comparing one topic with the patterns of your address may take {} units of work (`pattern_weight_per_address_max`), and with these it would take more: use patterns that begin with more text, as `/users/:id` does, or without regular expressions.",
+                limits.patterns.weight_max
+            ),
+        ),
+        NoSlot::Compiling => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "patterns",
+            format!(
+                "Your address has {COMPILING_PER_ADDRESS_MAX} new patterns under way and may have no more at a time."
             ),
         ),
     };

@@ -12,7 +12,7 @@ async fn what_is_posted_to_a_topic_arrives_on_its_stream() {
     let face = keyless().await;
     let mut stream = face.get("/stream?topic=chat").stream().await;
     let receipt = face.post("/topics/chat", "hello").answer().await.ok().json();
-    assert_eq!(receipt["subscribers"], 1);
+    assert_eq!(receipt.as_object().map(serde_json::Map::len), Some(1), "the id and nothing else: {receipt}");
     let event = stream.event().await;
     assert_eq!(event, format!("id: {}\ndata: hello", receipt["id"].as_str().expect("an id")));
 }

@@ -5,7 +5,7 @@ mod support;
 
 use axum::body::Body;
 use served_support::Served;
-use support::{Face, HUB, hub, keyless, keyless_with, with_keys, within};
+use support::{Face, HUB, KEY, hub, keyless, keyless_with, with_keys, within};
 use tidings_server::{ConnectionSettings, Keyless, Settings};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},

@@ -21,7 +21,7 @@ async fn the_two_printed_commands_meet() {
             .ask("POST /topics/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
             .await
             .ok();
-        assert_eq!(answer.json()["subscribers"], 1);
+        assert!(answer.json()["id"].is_string());
         lines_until(&mut stream, "data: hello\n").await;
     }
 }

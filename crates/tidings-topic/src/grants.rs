@@ -1,8 +1,11 @@
 //! What a credential allows, and what one subscription receives.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    slice,
+    sync::{Arc, LazyLock},
+};
 
-use crate::{Event, Matcher, Topic};
+use crate::{Event, Matcher, Topic, TopicUrls};
 
 /// The topics that a credential covers. Empty by default: no right. Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -35,12 +38,21 @@ impl Grants {
 
     /// Whether this topic is covered.
     pub fn covers(&self, topic: &Topic) -> bool {
-        self.matchers().iter().any(|matcher| matcher.matches(topic))
+        self.cover_any(slice::from_ref(topic))
     }
 
     /// Whether at least one topic is covered: the right to receive a private event (Mercure protocol).
     pub fn cover_any(&self, topics: &[Topic]) -> bool {
-        topics.iter().any(|topic| self.covers(topic))
+        self.cover_any_of(&TopicUrls::new(topics))
+    }
+
+    fn cover_any_of(&self, topics: &TopicUrls<'_>) -> bool {
+        self.matchers().iter().any(|matcher| matcher.matches_any(topics))
+    }
+
+    /// The work that judging one topic can take, see [`UrlPattern::weight`](crate::UrlPattern::weight).
+    pub fn weight(&self) -> u32 {
+        weight_of(self.matchers())
     }
 
     /// Whether every topic is covered: the right to publish (Mercure protocol).
@@ -78,11 +90,21 @@ impl Filter {
 
     /// As [`accepts`](Self::accepts), for an event of which only the topics and the privacy are known any more.
     pub fn accepts_topics(&self, topics: &[Topic], private: bool) -> bool {
-        self.routes(topics) && (!private || self.grants.cover_any(topics))
+        let topics = TopicUrls::new(topics);
+        self.routes(&topics) && (!private || self.grants.cover_any_of(&topics))
     }
 
     /// Whether a matcher matches, whatever the grants say.
-    pub fn routes(&self, topics: &[Topic]) -> bool {
+    fn routes(&self, topics: &TopicUrls<'_>) -> bool {
         self.matchers.iter().any(|matcher| matcher.matches_any(topics))
     }
+
+    /// The work that judging one topic can take, see [`UrlPattern::weight`](crate::UrlPattern::weight).
+    pub fn weight(&self) -> u32 {
+        weight_of(&self.matchers).saturating_add(self.grants.weight())
+    }
+}
+
+fn weight_of(matchers: &[Matcher]) -> u32 {
+    matchers.iter().map(Matcher::weight).fold(0, u32::saturating_add)
 }

@@ -1,11 +1,14 @@
 //! The one validator that guards every door.
 
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    sync::Arc,
+};
 
 use icu_properties::{CodePointMapData, props::GeneralCategory};
 use url::Url;
 
-use crate::{Event, EventId, EventType, Matcher, NewEvent, Topic, matcher::UrlPattern};
+use crate::{Event, EventId, EventType, Matcher, NewEvent, Topic, UrlPattern, pattern_cache::PatternCache};
 
 /// Turns raw input into valid types, or says in a sentence for people what is wrong with it.
 ///
@@ -13,7 +16,9 @@ use crate::{Event, EventId, EventType, Matcher, NewEvent, Topic, matcher::UrlPat
 /// below it.
 #[derive(Clone, Debug)]
 pub struct Validator {
-    hub_url: Url,
+    hub_url: Arc<Url>,
+    /// Shared by all clones, so that whoever validates for this hub compiles and stores a pattern once.
+    patterns: Arc<PatternCache>,
     /// The path of the hub in its one form, without a slash at its end.
     hub_path: String,
     /// The same up to its last slash: what stands before a topic that is one plain word when it is resolved. `None`: ask the URL parser.
@@ -42,8 +47,9 @@ impl Validator {
     pub const EVENT_ID_BYTES_MAX: usize = 1024;
     /// Longest type of an event, in bytes. A longer one is [`Invalid`].
     pub const EVENT_TYPE_BYTES_MAX: usize = 1024;
-    /// Longest text of a matcher, in bytes. A longer one is [`Invalid`].
-    pub const MATCHER_BYTES_MAX: usize = 4096;
+    /// Longest topic of an event, and longest text of a matcher, in bytes. A longer one is [`Invalid`]. A topic that is longer is too much,
+    /// see [`is_excess`](Invalid::is_excess).
+    pub const TOPIC_BYTES_MAX: usize = 4096;
     /// Longest reconnection time, 24 days; a longer one counts as this. JavaScript timers hold no more: a larger number makes them
     /// fire at once, and the clients of a whole hub would reconnect without a pause.
     pub const RETRY_MILLIS_MAX: u64 = 0x7fff_ffff;
@@ -68,7 +74,8 @@ impl Validator {
             hub_path: path.trim_end_matches('/').to_owned(),
             directory: directory.filter(|_| is_web),
             base: base.join(".").ok().filter(|_| is_web).map(String::from),
-            hub_url,
+            hub_url: Arc::new(hub_url),
+            patterns: Arc::default(),
             topics_max: 100,
             matchers_max: 100,
         }
@@ -129,6 +136,8 @@ impl Validator {
                 "means every topic; an event needs a name of its own",
             ));
         }
+        // What nobody can subscribe to is not published, and every pattern would have to read it.
+        check_length(Field::Topic, text, Self::TOPIC_BYTES_MAX).map_err(Invalid::into_excess)?;
         check_characters(Field::Topic, text)?;
         if let Some(path) = self.reserved_path(text) {
             let reason = format!(
@@ -151,14 +160,24 @@ impl Validator {
     }
 
     /// Compiles a URL Pattern; `*` is every topic.
+    ///
+    /// That can take milliseconds, unless the text was compiled or refused shortly before, or is in use.
     pub fn pattern(&self, text: &str) -> Result<Matcher, Invalid> {
+        self.known_pattern(text).unwrap_or_else(|| {
+            let compiled = UrlPattern::compile(text, &self.hub_url);
+            usable(text, self.patterns.put(text, compiled))
+        })
+    }
+
+    /// What [`pattern`](Self::pattern) says, where it can be said without compiling anything.
+    pub fn known_pattern(&self, text: &str) -> Option<Result<Matcher, Invalid>> {
         if text == "*" {
-            return Ok(Matcher::Any);
+            return Some(Ok(Matcher::Any));
         }
-        check_matcher(text)?;
-        let pattern = UrlPattern::compile(text, &self.hub_url)
-            .ok_or_else(|| Invalid::new(Field::Matcher, text, "is not a URL Pattern that can be used"))?;
-        Ok(Matcher::Pattern(pattern))
+        if let Err(invalid) = check_matcher(text) {
+            return Some(Err(invalid));
+        }
+        self.patterns.get(text).map(|known| usable(text, known))
     }
 
     /// Refuses more matchers than one subscription may have.
@@ -314,6 +333,10 @@ impl Invalid {
         self.excess
     }
 
+    fn into_excess(self) -> Self {
+        Self { excess: true, ..self }
+    }
+
     fn new(field: Field, text: &str, reason: impl Into<String>) -> Self {
         let excerpt = if text.is_empty() { String::new() } else { format!("`{}` ", excerpt(text)) };
         Self { field, excerpt, reason: reason.into(), excess: false }
@@ -350,11 +373,16 @@ impl fmt::Display for Field {
     }
 }
 
+fn usable(text: &str, compiled: Option<UrlPattern>) -> Result<Matcher, Invalid> {
+    let refusal = || Invalid::new(Field::Matcher, text, "is not a URL Pattern that can be used");
+    compiled.map(Matcher::Pattern).ok_or_else(refusal)
+}
+
 fn check_matcher(text: &str) -> Result<(), Invalid> {
     if text.is_empty() {
         return Err(Invalid::new(Field::Matcher, text, "is empty: name a topic"));
     }
-    check_length(Field::Matcher, text, Validator::MATCHER_BYTES_MAX)?;
+    check_length(Field::Matcher, text, Validator::TOPIC_BYTES_MAX)?;
     check_characters(Field::Matcher, text)
 }
 

@@ -379,9 +379,23 @@ fn a_retry_below_the_floor_is_raised_to_it() {
 }
 
 #[test]
+fn a_topic_is_at_most_as_long_as_a_matcher() {
+    let validator = Validator::default();
+    let [longest, longer] = [0, 1].map(|more| "a".repeat(Validator::TOPIC_BYTES_MAX + more));
+    assert!(validator.topic(&longest).is_ok() && validator.exact(&longest).is_ok());
+    let refusal = validator.topic(&longer).unwrap_err();
+    assert!(refusal.is_excess(), "HTTP answers 413 to a publisher");
+    assert!(refusal.to_string().contains("has 4097 bytes; the limit is 4096"), "{refusal}");
+    let alternate = NewEvent::new("a", "").also(&longer);
+    assert_eq!(validator.event(alternate).unwrap_err(), refusal);
+    // What an older log has is restored.
+    assert!(Topic::from_stored(&longer).is_some());
+}
+
+#[test]
 fn a_refusal_quotes_little_and_forges_no_line() {
     let validator = Validator::default();
-    let refusal = validator.topic(&format!("a\r\n\u{1b}[31m{}", "x".repeat(10_000))).unwrap_err().to_string();
+    let refusal = validator.topic(&format!("a\r\n\u{1b}[31m{}", "x".repeat(4_000))).unwrap_err().to_string();
     assert!(refusal.chars().count() < 400, "{refusal}");
     assert!(!refusal.chars().any(char::is_control), "{refusal}");
     assert!(refusal.contains("U+000D"), "{refusal}");

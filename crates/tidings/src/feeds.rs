@@ -9,13 +9,18 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
+use smallvec::SmallVec;
 use tidings_log::{Cursor, Entry};
-use tidings_topic::{Matcher, Topic};
+use tidings_topic::{Matcher, PatternIndex, PatternLimits, PatternsFull, Topic, TopicUrls};
 
 use crate::{
     encode::Format,
     feed::{Feed, SEGMENT_OVERHEAD_BYTES},
 };
+
+/// The work of comparing with patterns, in their [weight](tidings_topic::UrlPattern::weight), that the writer does before it lets others have the
+/// routes: a fraction of a millisecond.
+const WRITE_WEIGHT_MAX: u64 = 8_192;
 
 /// The feeds of a hub.
 #[derive(Debug)]
@@ -23,13 +28,16 @@ pub(crate) struct Feeds {
     routes: Mutex<Routes>,
     head: Mutex<Cursor>,
     bytes_max: usize,
+    pattern_limits: PatternLimits,
 }
 
 #[derive(Debug, Default)]
 struct Routes {
     exact: HashMap<Topic, Vec<Arc<Feed>>>,
-    /// `*` and patterns, each evaluated once per event.
-    others: Vec<Arc<Feed>>,
+    /// Those of `*`.
+    any: Vec<Arc<Feed>>,
+    /// Those of each pattern, never none.
+    patterns: PatternIndex<Vec<Arc<Feed>>>,
     /// Segments in the order in which they were begun, so that the oldest is dropped first, whichever feed it is in.
     /// The list is bounded because each place in it counts ([`SEGMENT_OVERHEAD_BYTES`]) until it is taken out.
     segments: VecDeque<Weak<Feed>>,
@@ -37,8 +45,8 @@ struct Routes {
 }
 
 impl Feeds {
-    pub(crate) fn new(head: Cursor, bytes_max: usize) -> Self {
-        Self { routes: Mutex::default(), head: Mutex::new(head), bytes_max }
+    pub(crate) fn new(head: Cursor, bytes_max: usize, pattern_limits: PatternLimits) -> Self {
+        Self { routes: Mutex::default(), head: Mutex::new(head), bytes_max, pattern_limits }
     }
 
     /// How far the feeds have been written.
@@ -46,25 +54,25 @@ impl Feeds {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The feed of this matcher, made if need be, with a new reader in it. Returns the number of the reader.
+    /// The feed of this matcher, made if need be, with a new reader in it. Returns the number of the reader. Fails for a pattern beyond
+    /// the limits.
     pub(crate) fn join(
         &self,
         matcher: &Matcher,
         format: Format,
         waker: &Arc<AtomicWaker>,
-    ) -> (Arc<Feed>, u64) {
+    ) -> Result<(Arc<Feed>, u64), PatternsFull> {
         let mut routes = self.routes();
-        let feeds = routes.of(matcher);
-        let known = feeds.iter().find(|feed| feed.matcher == *matcher && feed.format == format);
+        let known = routes.of(matcher).and_then(|feeds| feeds.iter().find(|feed| feed.format == format));
         let feed = if let Some(feed) = known {
             Arc::clone(feed)
         } else {
             let feed = Arc::new(Feed::new(matcher.clone(), format, self.head()));
-            feeds.push(Arc::clone(&feed));
+            routes.add(&feed, self.pattern_limits)?;
             feed
         };
         let reader = feed.add_reader(Arc::clone(waker));
-        (feed, reader)
+        Ok((feed, reader))
     }
 
     /// Takes a reader out, and the feed with its last one.
@@ -77,30 +85,45 @@ impl Feeds {
 
     /// How many readers the feeds have that such an event goes to. Who reads two of them counts twice; grants are not looked at.
     pub(crate) fn reader_count(&self, topics: &[Topic]) -> usize {
-        self.routes().feeds_of(topics).map(|feed| feed.reader_count()).sum()
+        let mut count = 0;
+        self.routes().for_each_feed(topics, |feed| count += feed.reader_count());
+        count
+    }
+
+    /// How many distinct patterns are subscribed to.
+    pub(crate) fn pattern_count(&self) -> usize {
+        self.routes().patterns.len()
     }
 
     /// How many feeds there are and how many bytes they hold.
     pub(crate) fn size(&self) -> (usize, usize) {
         let routes = self.routes();
-        (routes.exact.values().map(Vec::len).sum::<usize>() + routes.others.len(), routes.bytes)
+        (routes.all().count(), routes.bytes)
     }
 
-    /// Writes entries to every feed that they go to, then moves the head, then wakes.
-    pub(crate) fn write(&self, entries: &[Arc<Entry>]) {
-        let Some(last) = entries.last() else { return };
+    /// Writes entries to every feed that they go to, then moves the head, then wakes. Returns how many of them it has written: all, or as many
+    /// as comparing with patterns leaves time for while others wait for the routes.
+    pub(crate) fn write(&self, entries: &[Arc<Entry>]) -> usize {
         let mut touched: Vec<Arc<Feed>> = Vec::new();
+        let mut written = 0;
         {
             let mut routes = self.routes();
-            for entry in entries {
-                routes.push(entry, &mut touched);
+            let mut work = 0;
+            while let Some(entry) = entries.get(written)
+                && work < WRITE_WEIGHT_MAX
+            {
+                work += routes.push(entry, &mut touched);
+                written += 1;
+                if written == entries.len() || work >= WRITE_WEIGHT_MAX {
+                    routes.shrink(self.bytes_max);
+                    self.publish_head(entry.cursor);
+                }
             }
-            routes.shrink(self.bytes_max);
-            self.publish_head(last.cursor);
         }
         for feed in touched {
             feed.announce();
         }
+        written
     }
 
     /// Begins anew after a place: the log skipped entries or started another epoch. Everybody wakes and looks where he stands.
@@ -145,38 +168,57 @@ impl Feeds {
 }
 
 impl Routes {
-    /// Where feeds of such a matcher stand.
-    fn of(&mut self, matcher: &Matcher) -> &mut Vec<Arc<Feed>> {
+    /// The feeds of this matcher, one for each format.
+    fn of(&mut self, matcher: &Matcher) -> Option<&mut Vec<Arc<Feed>>> {
         match matcher {
-            Matcher::Exact(topic) => self.exact.entry(topic.clone()).or_default(),
-            Matcher::Any | Matcher::Pattern(_) => &mut self.others,
+            Matcher::Exact(topic) => self.exact.get_mut(topic),
+            Matcher::Any => Some(&mut self.any),
+            Matcher::Pattern(pattern) => self.patterns.get_mut(pattern),
         }
     }
 
-    /// The feeds that an event with these topics goes to; one may come twice.
-    fn feeds_of(&self, topics: &[Topic]) -> impl Iterator<Item = &Arc<Feed>> {
+    fn add(&mut self, feed: &Arc<Feed>, limits: PatternLimits) -> Result<(), PatternsFull> {
+        match (self.of(&feed.matcher), &feed.matcher) {
+            (Some(feeds), _) => feeds.push(Arc::clone(feed)),
+            (None, Matcher::Pattern(pattern)) => {
+                self.patterns.insert(pattern.clone(), vec![Arc::clone(feed)], limits)?;
+            }
+            (None, Matcher::Exact(topic)) => {
+                self.exact.insert(topic.clone(), vec![Arc::clone(feed)]);
+            }
+            (None, Matcher::Any) => unreachable!("there always is a place for them"),
+        }
+        Ok(())
+    }
+
+    /// Hands over the feeds that an event with these topics goes to; one may come twice. Returns the work of comparing with patterns.
+    fn for_each_feed<'a>(&'a self, topics: &[Topic], mut visit: impl FnMut(&'a Arc<Feed>)) -> u64 {
         let exact = topics.iter().filter_map(|topic| self.exact.get(topic)).flatten();
-        exact.chain(self.others.iter().filter(move |feed| feed.matcher.matches_any(topics)))
+        exact.chain(&self.any).for_each(&mut visit);
+        self.patterns.for_each_match(&TopicUrls::new(topics), |feeds| feeds.iter().for_each(&mut visit))
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Feed>> {
-        self.exact.values().flatten().chain(&self.others)
+        self.exact.values().flatten().chain(&self.any).chain(self.patterns.values().flatten())
     }
 
-    /// Writes an entry to the feeds that it goes to, and notes which of them were not touched before.
-    fn push(&mut self, entry: &Entry, touched: &mut Vec<Arc<Feed>>) {
-        let exact = entry.event.topics.iter().filter_map(|topic| self.exact.get(topic)).flatten();
-        let others = self.others.iter().filter(|feed| feed.matcher.matches_any(&entry.event.topics));
-        for feed in exact.chain(others) {
+    /// Writes an entry to the feeds that it goes to, and notes which of them were not touched before. Returns the work of comparing with
+    /// patterns.
+    fn push(&mut self, entry: &Entry, touched: &mut Vec<Arc<Feed>>) -> u64 {
+        let (mut bytes, mut begun) = (0, SmallVec::<[Weak<Feed>; 4]>::new());
+        let work = self.for_each_feed(&entry.event.topics, |feed| {
             let grown = feed.push(entry);
-            self.bytes += grown.bytes;
+            bytes += grown.bytes;
             if grown.begins_segment {
-                self.segments.push_back(Arc::downgrade(feed));
+                begun.push(Arc::downgrade(feed));
             }
             if feed.touch() {
                 touched.push(Arc::clone(feed));
             }
-        }
+        });
+        self.bytes += bytes;
+        self.segments.extend(begun);
+        work
     }
 
     /// Drops the oldest segments until the rest holds no more than this.
@@ -191,10 +233,15 @@ impl Routes {
     /// Takes out a feed that nobody reads.
     fn remove(&mut self, feed: &Arc<Feed>) {
         self.bytes -= feed.clear();
-        let feeds = self.of(&feed.matcher);
+        let Some(feeds) = self.of(&feed.matcher) else { return };
         feeds.retain(|other| !Arc::ptr_eq(other, feed));
-        if let (true, Matcher::Exact(topic)) = (feeds.is_empty(), &feed.matcher) {
-            self.exact.remove(topic);
+        if !feeds.is_empty() {
+            return;
+        }
+        match &feed.matcher {
+            Matcher::Exact(topic) => drop(self.exact.remove(topic)),
+            Matcher::Pattern(pattern) => drop(self.patterns.remove(pattern)),
+            Matcher::Any => {}
         }
     }
 }
@@ -222,6 +269,16 @@ mod tests {
         Arc::new(Entry::new(cursor(number), Timestamp::from_millis(0), event))
     }
 
+    const PATTERN_LIMITS: PatternLimits = PatternLimits { count_max: 2, weight_max: 100 };
+
+    fn feeds_of(bytes_max: usize) -> Feeds {
+        Feeds::new(cursor(0), bytes_max, PATTERN_LIMITS)
+    }
+
+    fn join(feeds: &Feeds, matcher: &Matcher, format: Format, waker: &Arc<AtomicWaker>) -> (Arc<Feed>, u64) {
+        feeds.join(matcher, format, waker).expect("within the limits")
+    }
+
     fn exact(topic: &str) -> Matcher {
         Validator::default().exact(topic).expect("valid")
     }
@@ -236,11 +293,11 @@ mod tests {
 
     #[test]
     fn one_matcher_in_one_format_has_one_feed_until_its_last_reader_leaves() {
-        let feeds = Feeds::new(cursor(0), 1 << 20);
+        let feeds = feeds_of(1 << 20);
         let waker = Arc::default();
-        let (first, first_reader) = feeds.join(&exact("a"), Format::Plain, &waker);
-        let (second, second_reader) = feeds.join(&exact("a"), Format::Plain, &waker);
-        let (json, json_reader) = feeds.join(&exact("a"), Format::Json, &waker);
+        let (first, first_reader) = join(&feeds, &exact("a"), Format::Plain, &waker);
+        let (second, second_reader) = join(&feeds, &exact("a"), Format::Plain, &waker);
+        let (json, json_reader) = join(&feeds, &exact("a"), Format::Json, &waker);
         assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &json));
         assert_eq!(feeds.size().0, 2);
         assert_eq!(feeds.reader_count(&entry(1, &["a"]).event.topics), 3);
@@ -253,9 +310,9 @@ mod tests {
 
     #[test]
     fn a_new_feed_knows_nothing_of_what_was_before_it() {
-        let feeds = Feeds::new(cursor(0), 1 << 20);
+        let feeds = feeds_of(1 << 20);
         feeds.write(&[entry(1, &["a"])]);
-        let (feed, _) = feeds.join(&exact("a"), Format::Plain, &Arc::default());
+        let (feed, _) = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
         assert!(matches!(feed.peek(cursor(0), cursor(1).position), Peek::Behind));
         assert!(matches!(feed.peek(cursor(1), cursor(1).position), Peek::Nothing));
     }
@@ -263,9 +320,9 @@ mod tests {
     #[test]
     fn all_feeds_together_hold_no_more_than_they_may_and_the_oldest_goes_first() {
         let bytes_max = 3_000;
-        let feeds = Feeds::new(cursor(0), bytes_max);
+        let feeds = feeds_of(bytes_max);
         let waker = Arc::default();
-        let joined = ["a", "b", "c"].map(|topic| feeds.join(&exact(topic), Format::Plain, &waker).0);
+        let joined = ["a", "b", "c"].map(|topic| join(&feeds, &exact(topic), Format::Plain, &waker).0);
         for number in 1..=60 {
             feeds.write(&[entry(number, &[["a", "b", "c"][(number % 3) as usize]])]);
             assert!(feeds.size().1 <= bytes_max);
@@ -281,9 +338,9 @@ mod tests {
 
     #[test]
     fn what_belongs_to_a_feed_that_is_gone_makes_room_in_its_turn() {
-        let feeds = Feeds::new(cursor(0), 2_000);
+        let feeds = feeds_of(2_000);
         for number in 1..=50 {
-            let (feed, reader) = feeds.join(&exact("a"), Format::Plain, &Arc::default());
+            let (feed, reader) = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
             feeds.write(&[entry(number, &["a"])]);
             feeds.leave(&feed, reader);
             assert!(feeds.size().1 <= 2_000);
@@ -293,8 +350,8 @@ mod tests {
     #[test]
     fn what_is_remembered_of_a_private_entry_counts() {
         let bytes_of = |private: bool| {
-            let feeds = Feeds::new(cursor(0), 1 << 20);
-            let _joined = feeds.join(&exact("a"), Format::Plain, &Arc::default());
+            let feeds = feeds_of(1 << 20);
+            let _joined = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
             let mut entry = Arc::unwrap_or_clone(entry(1, &["a", &"long".repeat(100)]));
             entry.event.private = private;
             feeds.write(&[Arc::new(entry)]);
@@ -305,8 +362,8 @@ mod tests {
 
     #[test]
     fn a_feed_that_is_gone_leaves_nothing_but_its_place_in_the_list() {
-        let feeds = Feeds::new(cursor(0), 1 << 20);
-        let (feed, reader) = feeds.join(&exact("a"), Format::Plain, &Arc::default());
+        let feeds = feeds_of(1 << 20);
+        let (feed, reader) = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
         for number in 1..=1_000 {
             feeds.write(&[entry(number, &["a"])]);
         }
@@ -326,11 +383,11 @@ mod tests {
 
     #[test]
     fn readers_are_woken_once_for_all_that_was_written_together() {
-        let feeds = Feeds::new(cursor(0), 1 << 20);
+        let feeds = feeds_of(1 << 20);
         let waker = Arc::<AtomicWaker>::default();
         let sleeper = Arc::new(LightSleeper(Arc::clone(&waker), AtomicUsize::new(0)));
         waker.register(&futures_util::task::waker(Arc::clone(&sleeper)));
-        feeds.join(&exact("a"), Format::Plain, &waker);
+        join(&feeds, &exact("a"), Format::Plain, &waker);
         feeds.write(&[entry(1, &["a"]), entry(2, &["a"]), entry(3, &["a"])]);
         assert_eq!(sleeper.1.load(Ordering::SeqCst), 1);
         feeds.write(&[entry(4, &["a"])]);
@@ -339,11 +396,11 @@ mod tests {
 
     #[test]
     fn only_readers_of_what_was_written_are_woken_and_all_of_them_by_a_restart() {
-        let feeds = Feeds::new(cursor(0), 1 << 20);
+        let feeds = feeds_of(1 << 20);
         let bells = ["a", "b"].map(|topic| {
             let (bell, waker) = (Arc::new(Bell(AtomicUsize::new(0))), Arc::<AtomicWaker>::default());
             waker.register(&futures_util::task::waker(Arc::clone(&bell)));
-            feeds.join(&exact(topic), Format::Plain, &waker);
+            join(&feeds, &exact(topic), Format::Plain, &waker);
             (bell, waker)
         });
         let rung = || bells.each_ref().map(|(bell, _)| bell.0.load(Ordering::SeqCst));
@@ -352,5 +409,50 @@ mod tests {
         bells[0].1.register(&futures_util::task::waker(Arc::clone(&bells[0].0)));
         feeds.restart(cursor(5));
         assert_eq!(rung(), [2, 1]);
+    }
+
+    fn pattern(text: &str) -> Matcher {
+        Validator::default().pattern(text).expect("valid")
+    }
+
+    #[test]
+    fn distinct_patterns_are_bounded_whatever_the_formats_and_readers() {
+        let feeds = feeds_of(1 << 20);
+        let waker = Arc::default();
+        let joined = [Format::Plain, Format::Json, Format::Plain]
+            .map(|format| join(&feeds, &pattern("/a/:id"), format, &waker));
+        let (other, reader) = join(&feeds, &pattern("/b/:id"), Format::Plain, &waker);
+        let refused = feeds.join(&pattern("/c/:id"), Format::Plain, &waker).map(|_| ());
+        assert_eq!(refused, Err(PatternsFull::Count));
+        assert_eq!((feeds.pattern_count(), feeds.size().0), (2, 3));
+        feeds.leave(&other, reader);
+        join(&feeds, &pattern("/c/:id"), Format::Plain, &waker);
+        for (feed, reader) in joined {
+            feeds.leave(&feed, reader);
+        }
+        assert_eq!((feeds.pattern_count(), feeds.size().0), (1, 1));
+    }
+
+    #[test]
+    fn the_writer_lets_others_have_the_routes_when_patterns_take_long() {
+        let limits = PatternLimits { count_max: 10_000, weight_max: u32::MAX };
+        let feeds = Feeds::new(cursor(0), 1 << 20, limits);
+        let waker = Arc::default();
+        let joined: Vec<_> = (0..200)
+            .map(|number| join(&feeds, &pattern(&format!("/:a(\\d+)x{number}")), Format::Plain, &waker))
+            .collect();
+        let entries: Vec<_> = (1..=100).map(|number| entry(number, &["/1x7"])).collect();
+        let (mut written, mut turns) = (0, 0);
+        while written < entries.len() {
+            written += feeds.write(&entries[written..]);
+            turns += 1;
+            assert_eq!(feeds.head(), cursor(written as u128), "the head is where writing has come");
+        }
+        assert!((10..=100).contains(&turns), "{turns}");
+        assert_eq!(feeds.reader_count(&entries[0].event.topics), 1);
+        let (feed, _) = &joined[7];
+        assert!(
+            matches!(feed.peek(cursor(99), cursor(100).position), Peek::Frame(frame) if frame.position == cursor(100).position)
+        );
     }
 }

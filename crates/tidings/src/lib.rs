@@ -45,6 +45,7 @@
 mod agree;
 mod backlog;
 mod closing;
+mod compiler;
 mod delete;
 mod encode;
 mod feed;
@@ -82,10 +83,11 @@ pub mod web;
 pub use tidings_log as log;
 pub use tidings_log::{IdempotencyKey, MemoryLimits, MemoryLog, Unavailable};
 pub use tidings_topic::{
-    ConnectionId, Event, EventId, Filter, Grants, Invalid, Matcher, NewEvent, ParseSinceError, PrivateTopics,
-    Since, Topic, TopicGlob, Validator,
+    ConnectionId, Event, EventId, Filter, Grants, Invalid, Matcher, NewEvent, ParseSinceError, PatternIndex,
+    PatternLimits, PatternsFull, PrivateTopics, Since, Topic, TopicGlob, UrlPattern, Validator,
 };
 
+pub use compiler::PatternError;
 pub use delete::Deletion;
 pub use encode::{Format, JsonEvent};
 pub use hub::{Hub, HubBuilder, HubSettings, HubStats, Snapshot, StartError, SubscribeError};

@@ -41,8 +41,6 @@ impl Hub {
             event.private |= self.are_private(&event.topics);
         }
         let bytes = events.iter().map(|event| event.memory_bytes() as u64).sum();
-        let subscribers: Vec<_> =
-            events.iter().map(|event| shared.feeds.reader_count(&event.topics)).collect();
         let permit = shared.pressure.enter(bytes).ok_or(PublishError::Overloaded)?;
         shared.pressure.wait_for_fan_out().await;
         shared.lag.wait_until_below(shared.lag_bytes_max).await;
@@ -64,12 +62,9 @@ impl Hub {
         };
         match ToItsEnd::new(appending).await? {
             Appended::New { ids, .. } => {
-                let pairs = ids.into_iter().zip(subscribers);
-                Ok(pairs.map(|(id, subscribers)| Published { id, subscribers, duplicate: false }).collect())
+                Ok(ids.into_iter().map(|id| Published { id, duplicate: false }).collect())
             }
-            Appended::Duplicate { first_id } => {
-                Ok(vec![Published { id: first_id, subscribers: 0, duplicate: true }])
-            }
+            Appended::Duplicate { first_id } => Ok(vec![Published { id: first_id, duplicate: true }]),
         }
     }
 }
@@ -121,8 +116,6 @@ pub(crate) fn closed(shared: &Shared) -> PublishError {
 pub struct Published {
     /// The id that subscribers see.
     pub id: EventId,
-    /// How many subscriptions in this process it reaches, before grants are looked at.
-    pub subscribers: usize,
     /// It had been published before, with the same idempotency key; the id is the one of then.
     pub duplicate: bool,
 }

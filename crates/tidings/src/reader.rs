@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
 use tidings_log::{Cursor, Epoch, Position};
-use tidings_topic::{ConnectionId, Filter};
+use tidings_topic::{ConnectionId, Filter, PatternsFull};
 
 use crate::{
     encode::Format,
@@ -47,26 +47,40 @@ pub(crate) enum Step<T> {
 }
 
 impl Reader {
-    /// A reader at the head of the feeds: it receives what comes from now on.
+    /// A reader at the head of the feeds: it receives what comes from now on. Fails where there may be no feed of one of its patterns.
     pub(crate) fn join(
         feeds: &Feeds,
         filter: Arc<Filter>,
         format: Format,
         connection: ConnectionId,
         waker: &Arc<AtomicWaker>,
-    ) -> Self {
-        let joined = filter.matchers.iter().map(|matcher| feeds.join(matcher, format, waker)).collect();
+    ) -> Result<Self, PatternsFull> {
         let place = feeds.head();
-        Self {
+        let mut reader = Self {
             filter,
             format,
             connection,
             place,
             told: Some(place.position),
-            feeds: joined,
+            feeds: SmallVec::new(),
             looked_in: place.epoch,
             waiting_in: None,
+        };
+        let filter = Arc::clone(&reader.filter);
+        for matcher in &filter.matchers {
+            match feeds.join(matcher, format, waker) {
+                Ok(joined) => reader.feeds.push(joined),
+                Err(full) => {
+                    reader.leave(feeds);
+                    return Err(full);
+                }
+            }
         }
+        // The feeds hold what comes after the head that was there when they were joined.
+        reader.place = feeds.head();
+        reader.told = Some(reader.place.position);
+        reader.looked_in = reader.place.epoch;
+        Ok(reader)
     }
 
     /// Goes on from the end of the log as it was before this reader joined. Whether the feeds lead there; otherwise the log has to
@@ -199,7 +213,7 @@ mod tests {
     use futures_util::FutureExt;
     use proptest::prelude::*;
     use tidings_log::{DelayedLog, Faults, Log, MemoryLimits, Tail, TailItem};
-    use tidings_topic::{Event, Matcher, NewEvent, Validator};
+    use tidings_topic::{Event, Matcher, NewEvent, PatternLimits, Validator};
 
     use super::*;
     use crate::replay::Replays;
@@ -263,10 +277,12 @@ mod tests {
         fn new(chosen: u8, feed_bytes_max: usize) -> Self {
             let log = Arc::new(DelayedLog::new(1, Faults::default(), MemoryLimits::default()));
             let (head, tail) = now(log.tail()).expect("the log is there");
-            let feeds = Feeds::new(head, feed_bytes_max);
+            let limits = PatternLimits { count_max: 1, weight_max: 1 };
+            let feeds = Feeds::new(head, feed_bytes_max, limits);
             let filter = Filter { matchers: matchers(&Validator::default(), chosen), ..Filter::default() };
             let connection = ConnectionId::from_random([7; 16]);
-            let reader = Reader::join(&feeds, Arc::new(filter), Format::Plain, connection, &Arc::default());
+            let reader = Reader::join(&feeds, Arc::new(filter), Format::Plain, connection, &Arc::default())
+                .expect("one pattern at most");
             let replays = Replays::new(Arc::clone(&log) as Arc<dyn Log>, 1, 300);
             Self {
                 log,
@@ -294,7 +310,7 @@ mod tests {
             let item = self.tail.next(1).now_or_never().map(|item| item.expect("the log is there"));
             match &item {
                 None => {}
-                Some(TailItem::Entries(entries)) => self.feeds.write(entries),
+                Some(TailItem::Entries(entries)) => assert_eq!(self.feeds.write(entries), entries.len()),
                 Some(TailItem::Skipped { through }) => {
                     self.feeds.restart(Cursor { position: *through, ..self.feeds.head() });
                 }

@@ -33,7 +33,7 @@ impl IntoResponse for SubscribeError {
             Self::NoMatchers | Self::Invalid(_) | Self::Since(_) => {
                 (StatusCode::BAD_REQUEST, self.to_string()).into_response()
             }
-            Self::Unavailable(_) => try_again(self.to_string()),
+            Self::TooManyPatterns(_) | Self::Unavailable(_) => try_again(self.to_string()),
         }
     }
 }

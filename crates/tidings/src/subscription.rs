@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep};
 use crate::{
     backlog::{Backlog, Words},
     encode::{EndReason, Notice},
-    hub::Hub,
+    hub::{Hub, SubscribeError},
     jitter::{FAR_AWAY, jittered, jittered_millis, random_share},
     presence::Membership,
     reader::{Reader, Step},
@@ -81,14 +81,14 @@ impl Subscription {
         request: Subscribe,
         start: Start,
         asked_for_history: bool,
-    ) -> Result<Self, Unavailable> {
+    ) -> Result<Self, SubscribeError> {
         let shared = &hub.shared;
         let waker = Arc::new(AtomicWaker::new());
         let mut bits = [0; 16];
         getrandom::fill(&mut bits).expect("the system gives random numbers");
         let connection = ConnectionId::from_random(bits);
         let filter = Arc::new(request.filter);
-        let mut reader = Reader::join(&shared.feeds, filter, request.format, connection, &waker);
+        let mut reader = Reader::join(&shared.feeds, filter, request.format, connection, &waker)?;
         let membership = shared.presence.join(connection, &reader.filter.matchers, request.label);
 
         let now = Instant::now();

@@ -194,6 +194,8 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     settings.retry_millis = config.retry_millis;
     settings.private_topics.clone_from(&config.private_topics);
     settings.shard_threads = shard_threads(&config);
+    settings.patterns_max = config.patterns_max;
+    settings.pattern_weight_max = config.pattern_weight_max;
     #[cfg(unix)]
     warn_of_memory_limit(&config, &settings);
     let hub = store.hub().validator(validator).settings(settings).start().await.map_err(Failure::runtime)?;
@@ -208,6 +210,9 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     settings.allow_hosts = config.hosts();
     settings.streams_max = config.streams_max;
     settings.streams_per_address_max = config.streams_per_address_max.unwrap_or(usize::MAX);
+    settings.patterns_per_address_max = config.patterns_per_address_max;
+    settings.pattern_weight_per_address_max = config.pattern_weight_per_address_max;
+    settings.pattern_bytes_max = config.pattern_bytes_max;
     settings.batch_events_max = config.batch_events_max;
     settings.body_bytes_max = config.body_bytes_max;
     settings.bodies_bytes_max = config.bodies_bytes_max;

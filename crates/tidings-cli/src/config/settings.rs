@@ -173,6 +173,38 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Most streams of one address, loopback excepted; further ones get 429",
         Is("1000"),
     ),
+    number(
+        "patterns_max",
+        LIMITS,
+        "Most distinct URL Patterns that are subscribed to; streams with further ones get 503",
+        Is("10000"),
+    ),
+    number(
+        "patterns_per_address_max",
+        LIMITS,
+        "Most of them of one address, loopback excepted; streams with further ones get 429",
+        Is("1000"),
+    ),
+    number(
+        "pattern_weight_max",
+        LIMITS,
+        "Most work of comparing one topic with patterns that begin as it does, as those without a literal beginning always do; a pattern counts \
+         1, one with a regular expression 20 and more; streams beyond get 503",
+        Is("10000"),
+    ),
+    number(
+        "pattern_weight_per_address_max",
+        LIMITS,
+        "The same for the patterns of one address, loopback excepted; streams beyond get 429",
+        Is("2000"),
+    ),
+    text(
+        "pattern_bytes_max",
+        "SIZE",
+        LIMITS,
+        "Most bytes of all patterns of one stream; more get 400",
+        Is("16KiB"),
+    ),
     number("batch_events_max", LIMITS, "Most events of one POST /topics; more get 413", Is("1000")),
     number("topics_max", LIMITS, "Most topics of one event; more get 413", Is("100")),
     number("matchers_max", LIMITS, "Most topics and patterns of one stream; more get 400", Is("100")),

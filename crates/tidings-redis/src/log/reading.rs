@@ -6,9 +6,8 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tidings_log::{
     Entry, EventId, Filter, Grants, Page, Position,
-    parts::{Plan, Reach, just_before, number, position},
+    parts::{Pace, Plan, Reach, just_before, number, position},
 };
-use tokio::task::coop::consume_budget;
 
 use super::{
     entry::{Raw, audience, place},
@@ -91,6 +90,7 @@ impl Shared {
         filter: &Filter,
         bytes_max: usize,
     ) -> Result<Page, Trouble> {
+        let pace = Pace::of(filter);
         'epochs: for _ in 0..TRIES_MAX {
             // The floors first: what retention takes afterwards is dropped in front of what is found.
             let answer = self.read_with_floors(&place(u64::MAX), "0", &[]).await?;
@@ -117,7 +117,7 @@ impl Shared {
                     if newest_first.len() == count || bytes >= bytes_max {
                         break;
                     }
-                    consume_budget().await;
+                    pace.step().await;
                     before = place(raw.place);
                     let Some(entry) = self.entry(&raw, &starts) else { continue };
                     bytes += entry.memory_bytes();
@@ -167,12 +167,13 @@ impl Shared {
         if id.is_generated() {
             return Ok(None);
         }
+        let pace = Pace::of_grants(grants);
         let mut after = String::new();
         loop {
             let answer = self.call(Script::Resolve, &[id.as_str(), &after]).await?;
             let mut found = 0;
             for event in answer.lists() {
-                consume_budget().await;
+                pace.step().await;
                 found += 1;
                 let place_found = event.place(0)?;
                 let Some(audience) = audience(&event.text(1)?) else { continue };
@@ -199,9 +200,10 @@ fn topics_of<'f>(plan: &Plan<'f>) -> Vec<&'f str> {
 }
 
 async fn accepted(entries: Vec<Arc<Entry>>, filter: &Filter) -> Vec<Arc<Entry>> {
+    let pace = Pace::of(filter);
     let mut accepted = Vec::new();
     for entry in entries {
-        consume_budget().await;
+        pace.step().await;
         if filter.accepts(&entry.event) {
             accepted.push(entry);
         }

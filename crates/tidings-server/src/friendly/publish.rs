@@ -45,8 +45,6 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
 #[derive(Serialize)]
 pub(crate) struct Receipt<'a> {
     id: &'a str,
-    /// How many streams of this hub it reaches, before rights are looked at.
-    subscribers: usize,
     /// It had been published before, with the same idempotency key.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
@@ -54,7 +52,7 @@ pub(crate) struct Receipt<'a> {
 
 impl<'a> From<&'a Published> for Receipt<'a> {
     fn from(published: &'a Published) -> Self {
-        Self { id: published.id.as_str(), subscribers: published.subscribers, duplicate: published.duplicate }
+        Self { id: published.id.as_str(), duplicate: published.duplicate }
     }
 }
 

@@ -2,7 +2,7 @@
 //! answer the same, however often the files are compacted, closed, or left behind by a crash and opened again.
 
 use proptest::{collection::vec, option, prelude::*};
-use tidings_topic::StoredEvent;
+use tidings_topic::{StoredEvent, TopicUrls};
 use tokio::runtime::Builder;
 
 use super::*;
@@ -295,7 +295,7 @@ impl Model {
                     .settings
                     .retention
                     .iter()
-                    .position(|rule| rule.matcher.matches_any(&said.event.topics));
+                    .position(|rule| rule.matcher.matches_any(&TopicUrls::new(&said.event.topics)));
                 !said.is_gone && first == Some(place)
             };
             let mut kept: Vec<_> = self.said.iter_mut().filter(falls_under).collect();

@@ -1,0 +1,77 @@
+//! How often reading gives other tasks their turn.
+//!
+//! What an event costs a reader depends on the reader: one topic is compared in nanoseconds, a hundred large expressions take a millisecond.
+//! So the budget of a task is spent by the weight of its filter, and whatever is asked for, a turn is about as long.
+
+use tidings_topic::{Filter, Grants};
+use tokio::task::coop::consume_budget;
+
+/// Weight that takes one unit of the 128 that a task has for a turn: about a microsecond.
+const WEIGHT_PER_UNIT: u32 = 64;
+
+/// See the module's documentation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    units: u32,
+}
+
+impl Pace {
+    /// For judging events by a filter.
+    pub fn of(filter: &Filter) -> Self {
+        Self::of_weight(filter.weight())
+    }
+
+    /// For judging events by grants alone.
+    pub fn of_grants(grants: &Grants) -> Self {
+        Self::of_weight(grants.weight())
+    }
+
+    fn of_weight(weight: u32) -> Self {
+        Self { units: 1 + weight / WEIGHT_PER_UNIT }
+    }
+
+    /// To be called for each event, before it is judged.
+    pub async fn step(self) {
+        for _ in 0..self.units {
+            consume_budget().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, pin::pin};
+
+    use tidings_topic::Validator;
+
+    use super::*;
+
+    /// How often judging 1,000 events interrupts itself.
+    async fn interruptions(patterns: &[String]) -> usize {
+        let matchers =
+            patterns.iter().map(|text| Validator::default().pattern(text).expect("a pattern")).collect();
+        let pace = Pace::of(&Filter { matchers, grants: Grants::NONE });
+        let mut reading = pin!(async {
+            for _ in 0..1_000 {
+                pace.step().await;
+            }
+        });
+        // Each poll is a turn of the task, with a new budget.
+        let mut interruptions = 0;
+        poll_fn(|context| {
+            let poll = reading.as_mut().poll(context);
+            interruptions += usize::from(poll.is_pending());
+            poll.map(|()| interruptions)
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn reading_with_many_expressions_interrupts_itself_more_often() {
+        let few = interruptions(&["/a/:id".to_owned()]).await;
+        let texts: Vec<_> = (0..98).map(|number| format!("/:a(\\w{{1,30}})x{number}")).collect();
+        let many = interruptions(&texts).await;
+        assert!(few >= 7, "{few}");
+        assert!(many > 10 * few, "{few} and {many}");
+    }
+}

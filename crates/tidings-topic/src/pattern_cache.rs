@@ -1,0 +1,132 @@
+//! Patterns that were compiled just now or are in use, so that one text is compiled and stored once.
+//!
+//! Refused texts are remembered as well: asking for the same broken pattern again costs nothing. What was not asked for longest is
+//! forgotten first, unless it is in use, whose number the budgets of the hub bound.
+
+use std::{collections::HashMap, fmt, sync::Mutex};
+
+use crate::UrlPattern;
+
+/// Memory of remembered patterns that are not in use: at most twice this.
+const UNUSED_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What a place takes beside its text and the pattern, near enough.
+const PLACE_BYTES: usize = 96;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(crate) struct PatternCache(Mutex<Generations>);
+
+/// Texts move to the young generation when they are asked for. When it is full, it becomes the old one, and what is left of the one before is
+/// forgotten.
+#[derive(Default)]
+struct Generations {
+    young: HashMap<Box<str>, Known>,
+    old: HashMap<Box<str>, Known>,
+    young_bytes: usize,
+    /// The part of them that was in use when the generation began.
+    used_bytes: usize,
+}
+
+/// `None`: it is not a pattern that can be used.
+type Known = Option<UrlPattern>;
+
+impl PatternCache {
+    /// What is known of a text.
+    pub(crate) fn get(&self, text: &str) -> Option<Known> {
+        self.0.lock().expect("nothing panics while it holds the cache").get(text)
+    }
+
+    /// Remembers what became of a text. Returns what another thread has remembered meanwhile, if one has.
+    pub(crate) fn put(&self, text: &str, known: Known) -> Known {
+        let mut generations = self.0.lock().expect("nothing panics while it holds the cache");
+        if let Some(known) = generations.get(text) {
+            return known;
+        }
+        generations.put(text.into(), known.clone());
+        known
+    }
+}
+
+impl Generations {
+    fn get(&mut self, text: &str) -> Option<Known> {
+        if let Some(known) = self.young.get(text) {
+            return Some(known.clone());
+        }
+        let (text, known) = self.old.remove_entry(text)?;
+        self.put(text, known.clone());
+        Some(known)
+    }
+
+    fn put(&mut self, text: Box<str>, known: Known) {
+        self.young_bytes += bytes_of(&text, &known);
+        self.young.insert(text, known);
+        if self.young_bytes - self.used_bytes <= UNUSED_BYTES_MAX {
+            return;
+        }
+        let is_used = |known: &Known| known.as_ref().is_some_and(UrlPattern::is_in_use);
+        let before = std::mem::take(&mut self.old);
+        let mut next: HashMap<_, _> = before.into_iter().filter(|(_, known)| is_used(known)).collect();
+        std::mem::swap(&mut self.old, &mut self.young);
+        std::mem::swap(&mut self.young, &mut next);
+        self.young_bytes = self.young.iter().map(|(text, known)| bytes_of(text, known)).sum();
+        self.used_bytes = self.young_bytes;
+    }
+}
+
+fn bytes_of(text: &str, known: &Known) -> usize {
+    PLACE_BYTES + text.len() + known.as_ref().map_or(0, UrlPattern::memory_bytes)
+}
+
+impl fmt::Debug for PatternCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PatternCache").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Matcher, Validator};
+
+    fn compile(validator: &Validator, text: &str) -> UrlPattern {
+        match validator.pattern(text) {
+            Ok(Matcher::Pattern(pattern)) => pattern,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_text_is_stored_once_as_long_as_it_is_used() {
+        let validator = Validator::default();
+        let used = compile(&validator, "/used/:id");
+        assert!(used.is_same(&compile(&validator.clone(), "/used/:id")), "clones share the cache");
+        for number in 0..20_000 {
+            compile(&validator, &format!("/flood/{number}/:id"));
+        }
+        assert!(used.is_same(&compile(&validator, "/used/:id")));
+    }
+
+    #[test]
+    fn what_nobody_uses_is_bounded_and_forgotten() {
+        let cache = PatternCache::default();
+        let text = "x".repeat(4_000);
+        for number in 0..2_000 {
+            assert_eq!(cache.put(&format!("{number}{text}"), None), None);
+            let generations = cache.0.lock().expect("unpoisoned");
+            let bytes = |known: &HashMap<Box<str>, Known>| known.keys().map(|text| text.len()).sum::<usize>();
+            assert!(bytes(&generations.young) + bytes(&generations.old) <= 2 * UNUSED_BYTES_MAX + 5_000);
+        }
+        assert_eq!((cache.get(&format!("0{text}")), cache.get(&format!("1999{text}"))), (None, Some(None)));
+    }
+
+    #[test]
+    fn what_is_asked_for_stays() {
+        let cache = PatternCache::default();
+        let text = "x".repeat(4_000);
+        cache.put("wanted", None);
+        for number in 0..2_000 {
+            cache.put(&format!("{number}{text}"), None);
+            assert_eq!(cache.get("wanted"), Some(None), "{number}");
+        }
+    }
+}

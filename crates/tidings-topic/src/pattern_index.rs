@@ -1,0 +1,412 @@
+//! Many patterns, of which few have to be compared with a topic.
+//!
+//! Each pattern stands in a radix tree where its literal beginning ends: `/users/:id` under `https://hub.example/users/`. The URL of a topic is
+//! followed down the tree, and only the patterns on that way, its candidates, are compared with it. A pattern without a literal beginning,
+//! such as `/:a(\d+)x`, is a candidate for every topic, and many patterns can begin alike; so the work that one topic can take is bounded
+//! by the [weight](UrlPattern::weight) of the patterns that can be its candidates together, next to the number of all patterns.
+
+use std::sync::Arc;
+
+use url::{Position, Url};
+
+use crate::{
+    TopicUrls, UrlPattern,
+    pattern::{Beginning, same_url},
+};
+
+/// How much an index of patterns holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PatternLimits {
+    /// Distinct patterns.
+    pub count_max: usize,
+    /// Weight of the patterns that one topic has to be compared with.
+    pub weight_max: u32,
+}
+
+/// Why an index takes no further pattern.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PatternsFull {
+    /// It has [`count_max`](PatternLimits::count_max) patterns.
+    Count,
+    /// The patterns that begin as this one does weigh [`weight_max`](PatternLimits::weight_max).
+    Weight,
+}
+
+/// Distinct patterns, each with a value.
+#[derive(Debug)]
+pub struct PatternIndex<T> {
+    /// What the patterns in the trees are based on.
+    hub_url: Option<Arc<Url>>,
+    /// By the beginning of the whole URL.
+    by_url: Node<T>,
+    /// Those that leave scheme, host or port open, by the beginning of the path.
+    by_path: Node<T>,
+    /// Those that are based on another hub. The hub whose index this is makes none of them.
+    foreign: Vec<(UrlPattern, T)>,
+    count: usize,
+}
+
+impl<T> Default for PatternIndex<T> {
+    fn default() -> Self {
+        Self { hub_url: None, by_url: Node::new(b""), by_path: Node::new(b""), foreign: Vec::new(), count: 0 }
+    }
+}
+
+impl<T> PatternIndex<T> {
+    /// How many patterns there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The value of a pattern.
+    pub fn get_mut(&mut self, pattern: &UrlPattern) -> Option<&mut T> {
+        if self.is_foreign(pattern) {
+            let mut foreign = self.foreign.iter_mut();
+            return foreign.find_map(|(known, value)| (known == pattern).then_some(value));
+        }
+        let (root, beginning) = self.tree(pattern);
+        root.get_mut(beginning, pattern)
+    }
+
+    /// Adds a pattern that is not there yet, unless there would be too many.
+    pub fn insert(
+        &mut self,
+        pattern: UrlPattern,
+        value: T,
+        limits: PatternLimits,
+    ) -> Result<(), PatternsFull> {
+        if self.count >= limits.count_max {
+            return Err(PatternsFull::Count);
+        }
+        if self.count == 0 {
+            self.hub_url = Some(Arc::clone(pattern.hub_url()));
+        }
+        let foreign: u32 = self.foreign.iter().map(|(pattern, _)| pattern.weight()).sum();
+        let beside = match pattern.beginning() {
+            Beginning::Url(_) => self.by_path.heaviest,
+            Beginning::Path(_) => self.by_url.heaviest,
+        };
+        if self.is_foreign(&pattern) {
+            self.foreign.push((pattern, value));
+            self.count += 1;
+            return Ok(());
+        }
+        let (root, beginning) = self.tree(&pattern);
+        let together = [foreign, beside, root.heaviest_through(beginning), pattern.weight()];
+        if together.into_iter().fold(0, u32::saturating_add) > limits.weight_max {
+            return Err(PatternsFull::Weight);
+        }
+        root.insert(beginning, pattern.clone(), value);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Takes a pattern out.
+    pub fn remove(&mut self, pattern: &UrlPattern) -> Option<T> {
+        let value = if self.is_foreign(pattern) {
+            let index = self.foreign.iter().position(|(known, _)| known == pattern)?;
+            self.foreign.swap_remove(index).1
+        } else {
+            let (root, beginning) = self.tree(pattern);
+            root.remove(beginning, pattern)?
+        };
+        self.count -= 1;
+        Some(value)
+    }
+
+    /// The values of all patterns, in no particular order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        let mut nodes = vec![&self.by_url, &self.by_path];
+        let in_trees = std::iter::from_fn(move || {
+            let node = nodes.pop()?;
+            nodes.extend(&node.children);
+            Some(&node.patterns)
+        });
+        in_trees.flatten().chain(&self.foreign).map(|(_, value)| value)
+    }
+
+    /// Hands over the value of each pattern that one of these topics matches, once. Returns the weight of the patterns that had to be
+    /// compared with them.
+    pub fn for_each_match<'a>(&'a self, topics: &TopicUrls<'_>, mut matched: impl FnMut(&'a T)) -> u64 {
+        let Some(hub_url) = self.hub_url.as_ref().filter(|_| !self.is_empty()) else { return 0 };
+        let mut work = 0;
+        let urls = topics.based_on(hub_url);
+        for (index, url) in urls.iter().enumerate() {
+            let Some(url) = url else { continue };
+            self.for_each_candidate(url, |pattern, value| {
+                work += u64::from(pattern.weight());
+                let is_new = || !urls[..index].iter().flatten().any(|earlier| pattern.matches(earlier));
+                if pattern.matches(url) && is_new() {
+                    matched(value);
+                }
+            });
+        }
+        for (pattern, value) in &self.foreign {
+            work += u64::from(pattern.weight());
+            if topics.match_pattern(pattern) {
+                matched(value);
+            }
+        }
+        work
+    }
+
+    fn for_each_candidate<'a>(&'a self, url: &Url, mut visit: impl FnMut(&'a UrlPattern, &'a T)) {
+        self.by_path.for_each_on_the_way(url.path().as_bytes(), &mut visit);
+        if !url.has_host() {
+            return;
+        }
+        if url.username().is_empty() && url.password().is_none() {
+            self.by_url.for_each_on_the_way(url[..Position::AfterPath].as_bytes(), &mut visit);
+        } else {
+            let place = [url.scheme(), "://", &url[Position::BeforeHost..Position::AfterPath]].concat();
+            self.by_url.for_each_on_the_way(place.as_bytes(), &mut visit);
+        }
+    }
+
+    fn is_foreign(&self, pattern: &UrlPattern) -> bool {
+        self.hub_url.as_ref().is_some_and(|hub_url| !same_url(hub_url, pattern.hub_url()))
+    }
+
+    /// The tree that a pattern belongs into, and where.
+    fn tree<'p>(&mut self, pattern: &'p UrlPattern) -> (&mut Node<T>, &'p [u8]) {
+        match pattern.beginning() {
+            Beginning::Url(beginning) => (&mut self.by_url, beginning.as_bytes()),
+            Beginning::Path(beginning) => (&mut self.by_path, beginning.as_bytes()),
+        }
+    }
+}
+
+/// A place in a tree.
+#[derive(Debug)]
+struct Node<T> {
+    /// What follows the text of the node above.
+    label: Box<[u8]>,
+    /// Sorted by the first bytes of their labels, no two of which are equal.
+    children: Vec<Node<T>>,
+    /// The patterns whose beginning ends here.
+    patterns: Vec<(UrlPattern, T)>,
+    /// Weight of the heaviest way from here downwards, with what stands here.
+    heaviest: u32,
+}
+
+impl<T> Node<T> {
+    fn new(label: &[u8]) -> Self {
+        Self { label: label.into(), children: Vec::new(), patterns: Vec::new(), heaviest: 0 }
+    }
+
+    /// Where the child stands whose label begins with this byte, or would stand.
+    fn child(&self, first: u8) -> Result<usize, usize> {
+        self.children.binary_search_by_key(&first, |child| child.label[0])
+    }
+
+    fn for_each_on_the_way<'a>(&'a self, mut rest: &[u8], visit: &mut impl FnMut(&'a UrlPattern, &'a T)) {
+        let mut node = self;
+        loop {
+            for (pattern, value) in &node.patterns {
+                visit(pattern, value);
+            }
+            let Some(first) = rest.first() else { return };
+            let Ok(index) = node.child(*first) else { return };
+            node = &node.children[index];
+            let Some(after) = rest.strip_prefix(&*node.label) else { return };
+            rest = after;
+        }
+    }
+
+    /// The weight of the patterns that a topic which begins like this can have for candidates.
+    fn heaviest_through(&self, mut rest: &[u8]) -> u32 {
+        let mut node = self;
+        let mut above = 0_u32;
+        while let Some(first) = rest.first() {
+            above += node.weight();
+            let Ok(index) = node.child(*first) else { return above };
+            node = &node.children[index];
+            match rest.strip_prefix(&*node.label) {
+                Some(after) => rest = after,
+                None if node.label.starts_with(rest) => break,
+                None => return above,
+            }
+        }
+        above + node.heaviest
+    }
+
+    fn get_mut(&mut self, rest: &[u8], pattern: &UrlPattern) -> Option<&mut T> {
+        let Some(first) = rest.first() else {
+            return self.patterns.iter_mut().find_map(|(known, value)| (known == pattern).then_some(value));
+        };
+        let index = self.child(*first).ok()?;
+        let child = &mut self.children[index];
+        child.get_mut(rest.strip_prefix(&*child.label)?, pattern)
+    }
+
+    fn insert(&mut self, rest: &[u8], pattern: UrlPattern, value: T) {
+        if let Some(first) = rest.first() {
+            let index = self.child(*first).unwrap_or_else(|index| {
+                self.children.insert(index, Self::new(rest));
+                index
+            });
+            let child = &mut self.children[index];
+            let common = child.label.iter().zip(rest).take_while(|(one, other)| one == other).count();
+            if common < child.label.len() {
+                child.split(common);
+            }
+            child.insert(&rest[common..], pattern, value);
+        } else {
+            self.patterns.push((pattern, value));
+        }
+        self.weigh();
+    }
+
+    /// Puts a node in front of what follows so many bytes of the label.
+    fn split(&mut self, common: usize) {
+        let mut below = Self::new(&self.label[common..]);
+        std::mem::swap(&mut below.children, &mut self.children);
+        std::mem::swap(&mut below.patterns, &mut self.patterns);
+        below.heaviest = self.heaviest;
+        self.label = self.label[..common].into();
+        self.children.push(below);
+    }
+
+    fn remove(&mut self, rest: &[u8], pattern: &UrlPattern) -> Option<T> {
+        let value = if let Some(first) = rest.first() {
+            let index = self.child(*first).ok()?;
+            let child = &mut self.children[index];
+            let value = child.remove(rest.strip_prefix(&*child.label)?, pattern)?;
+            child.join_only_child();
+            if child.patterns.is_empty() && child.children.is_empty() {
+                self.children.remove(index);
+            }
+            value
+        } else {
+            let index = self.patterns.iter().position(|(known, _)| known == pattern)?;
+            self.patterns.swap_remove(index).1
+        };
+        self.weigh();
+        Some(value)
+    }
+
+    /// A node that only leads on is one with what follows.
+    fn join_only_child(&mut self) {
+        if self.patterns.is_empty()
+            && self.children.len() == 1
+            && let Some(mut child) = self.children.pop()
+        {
+            child.label = [&*self.label, &*child.label].concat().into();
+            *self = child;
+        }
+    }
+
+    fn weigh(&mut self) {
+        let below = self.children.iter().map(|child| child.heaviest).max();
+        self.heaviest = self.weight() + below.unwrap_or_default();
+    }
+
+    fn weight(&self) -> u32 {
+        self.patterns.iter().map(|(pattern, _)| pattern.weight()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Matcher, Topic, Validator};
+
+    const UNLIMITED: PatternLimits = PatternLimits { count_max: usize::MAX, weight_max: u32::MAX };
+
+    fn pattern(text: &str) -> UrlPattern {
+        match Validator::default().pattern(text) {
+            Ok(Matcher::Pattern(pattern)) => pattern,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn index(texts: &[&str]) -> PatternIndex<String> {
+        let mut index = PatternIndex::default();
+        for text in texts {
+            index.insert(pattern(text), (*text).to_owned(), UNLIMITED).expect("there is room");
+        }
+        index
+    }
+
+    fn matches(index: &PatternIndex<String>, topics: &[&str]) -> (Vec<String>, u64) {
+        let topics: Vec<_> = topics.iter().map(|text| Topic::new_unchecked(text)).collect();
+        let mut found = Vec::new();
+        let work = index.for_each_match(&TopicUrls::new(&topics), |value| found.push(value.clone()));
+        found.sort_unstable();
+        (found, work)
+    }
+
+    #[test]
+    fn only_patterns_that_begin_as_a_topic_does_are_compared_with_it() {
+        let texts: Vec<_> = (0..1_000).map(|number| format!("/users/{number}/:room")).collect();
+        let index = index(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(matches(&index, &["/users/77/a"]), (vec!["/users/77/:room".to_owned()], 1));
+        assert_eq!(matches(&index, &["/other/77/a", "chat", "urn:a"]), (vec![], 0));
+    }
+
+    #[test]
+    fn a_pattern_that_two_topics_match_is_handed_over_once() {
+        let index = index(&["/a/*", "/a/b", "*://*/a/b"]);
+        assert_eq!(matches(&index, &["/a/b", "/a/c"]).0, ["*://*/a/b", "/a/*", "/a/b"]);
+    }
+
+    #[test]
+    fn a_pattern_of_another_hub_is_matched_by_its_own_url() {
+        let mut index = index(&["/a"]);
+        let elsewhere = Validator::new("https://b.example/hub".parse().expect("a URL"));
+        let Ok(Matcher::Pattern(foreign)) = elsewhere.pattern("/a") else { panic!("a pattern") };
+        index.insert(foreign.clone(), "foreign".to_owned(), UNLIMITED).expect("there is room");
+        assert_eq!(matches(&index, &["https://b.example/a"]).0, ["foreign"]);
+        assert_eq!(matches(&index, &["/a"]).0, ["/a", "foreign"]);
+        assert!(index.get_mut(&foreign).is_some());
+        assert_eq!(index.remove(&foreign).as_deref(), Some("foreign"));
+        assert_eq!(index.len(), 1);
+    }
+
+    #[test]
+    fn patterns_that_can_be_candidates_together_are_bounded_by_weight() {
+        let limits = PatternLimits { count_max: 100, weight_max: 3 };
+        let mut index = PatternIndex::default();
+        let mut insert = |text: &str| index.insert(pattern(text), (), limits);
+        assert_eq!(insert("/chat/room/:a"), Ok(()));
+        assert_eq!(insert("/chat/:a"), Ok(()));
+        assert_eq!(insert("/news/:a"), Ok(()));
+        assert_eq!(insert("*://*/chat/:a"), Ok(()), "beside those under its own beginning");
+        assert_eq!(insert("/chat/room/1"), Err(PatternsFull::Weight));
+        assert_eq!(insert("/:a"), Err(PatternsFull::Weight), "it would be compared with /chat/room/1, too");
+        assert_eq!(insert("/news/1"), Ok(()));
+        assert_eq!(insert("/users/:a(\\d+)"), Err(PatternsFull::Weight), "an expression weighs more");
+        assert!(index.remove(&pattern("/chat/:a")).is_some());
+        assert_eq!(index.insert(pattern("/chat/room/1"), (), limits), Ok(()));
+    }
+
+    #[test]
+    fn patterns_are_bounded_in_number() {
+        let limits = PatternLimits { count_max: 2, weight_max: 1_000 };
+        let mut index = PatternIndex::default();
+        assert_eq!(index.insert(pattern("/a/:a"), (), limits), Ok(()));
+        assert_eq!(index.insert(pattern("/b/:a"), (), limits), Ok(()));
+        assert_eq!(index.insert(pattern("/c/:a"), (), limits), Err(PatternsFull::Count));
+        index.remove(&pattern("/a/:a"));
+        assert_eq!(index.insert(pattern("/c/:a"), (), limits), Ok(()));
+    }
+
+    #[test]
+    fn nothing_is_left_of_patterns_that_were_taken_out() {
+        let texts = ["/abc/:x", "/abd/:x", "/ab/:x", "/a", "/abc/d/:x", "*://*/a/b", "/"];
+        let mut index = index(&texts);
+        for text in texts {
+            assert_eq!(index.remove(&pattern(text)).as_deref(), Some(text));
+            assert_eq!(index.remove(&pattern(text)), None);
+        }
+        for root in [&index.by_url, &index.by_path] {
+            assert!(root.children.is_empty() && root.patterns.is_empty() && root.heaviest == 0);
+        }
+        assert_eq!((index.len(), index.values().count()), (0, 0));
+    }
+}

@@ -1,0 +1,48 @@
+//! The topics of one event, of which each is parsed as a URL at most once.
+
+use std::{borrow::Cow, cell::OnceCell, sync::Arc};
+
+use url::Url;
+
+use crate::{
+    Topic,
+    pattern::{UrlPattern, same_url},
+};
+
+/// The topics of one event on their way through many matchers. The first pattern that looks at them has their URLs parsed, for
+/// all others.
+#[derive(Debug)]
+pub struct TopicUrls<'t> {
+    topics: &'t [Topic],
+    urls: OnceCell<(Arc<Url>, Urls)>,
+}
+
+/// The URL of each topic that is one.
+type Urls = Vec<Option<Url>>;
+
+impl<'t> TopicUrls<'t> {
+    /// Parses nothing yet.
+    pub fn new(topics: &'t [Topic]) -> Self {
+        Self { topics, urls: OnceCell::new() }
+    }
+
+    /// The topics as they were published.
+    pub fn topics(&self) -> &'t [Topic] {
+        self.topics
+    }
+
+    /// Whether the URL of a topic matches.
+    ///
+    /// The Mercure protocol, "Topic matchers": a relative topic is resolved against the URL of the hub; a topic that is not a URL
+    /// matches no URL Pattern.
+    pub(crate) fn match_pattern(&self, pattern: &UrlPattern) -> bool {
+        self.based_on(pattern.hub_url()).iter().flatten().any(|url| pattern.matches(url))
+    }
+
+    /// The URLs of the topics, based on the URL of a hub. There seldom is a second hub; its URLs are not kept.
+    pub(crate) fn based_on(&self, hub_url: &Arc<Url>) -> Cow<'_, Urls> {
+        let resolve = || self.topics.iter().map(|topic| hub_url.join(topic.as_str()).ok()).collect();
+        let (base, urls) = self.urls.get_or_init(|| (Arc::clone(hub_url), resolve()));
+        if same_url(base, hub_url) { Cow::Borrowed(urls) } else { Cow::Owned(resolve()) }
+    }
+}

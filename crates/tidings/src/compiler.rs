@@ -1,0 +1,262 @@
+//! Compiling the patterns of people whom nobody knows, so that it costs the others a bounded share of the machine.
+//!
+//! One thread compiles them, one pattern at a time and in the order in which they were asked for, and rests as long as it has worked: however
+//! many clients ask for however large patterns, compiling takes half of one processor, and none of the threads that serve. What is
+//! known already is answered at once. Who stopped waiting is passed over.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tidings_topic::{Invalid, Matcher, Validator};
+use tokio::sync::watch;
+
+/// Distinct patterns that wait to be compiled. One more is refused with [`PatternError::Busy`].
+const WAITING_MAX: usize = 256;
+/// The thread rests when it has worked for this long, so that short work is not slowed down by the grain of the clock.
+const WORK_BEFORE_REST: Duration = Duration::from_millis(4);
+
+/// Why there is no matcher.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatternError {
+    /// The text is not a pattern that can be used.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// More patterns wait to be compiled than may wait, or none can be compiled at the moment. Try again a little later.
+    #[error("too many patterns are being compiled at once; try again in a moment")]
+    Busy,
+}
+
+/// See the module's documentation.
+pub(crate) struct Compiler {
+    validator: Validator,
+    work: Work,
+    waiting: Waiting,
+    /// The texts to compile. The thread is started with the first of them and ends with the hub.
+    jobs: Mutex<Option<SyncSender<Job>>>,
+}
+
+/// What the thread does for each pattern.
+type Work = Arc<dyn Fn(&str) -> Compiled + Send + Sync>;
+type Compiled = Result<Matcher, Invalid>;
+
+/// The texts that are asked for, so that whoever asks for the same waits for the same answer.
+type Waiting = Arc<Mutex<HashMap<Arc<str>, Answer>>>;
+/// Its receivers are those who wait.
+type Answer = Arc<watch::Sender<Option<Compiled>>>;
+type Job = (Arc<str>, Answer);
+
+impl Compiler {
+    pub(crate) fn new(validator: Validator) -> Self {
+        let compiling = validator.clone();
+        Self::with_work(validator, Arc::new(move |text| compiling.pattern(text)))
+    }
+
+    fn with_work(validator: Validator, work: Work) -> Self {
+        Self { validator, work, waiting: Waiting::default(), jobs: Mutex::default() }
+    }
+
+    /// See [`Hub::pattern`](crate::Hub::pattern).
+    pub(crate) async fn pattern(&self, text: &str) -> Result<Matcher, PatternError> {
+        if let Some(known) = self.validator.known_pattern(text) {
+            return Ok(known?);
+        }
+        let mut answer = self.ask(text)?;
+        // Nothing comes where compiling panicked.
+        let compiled = answer.wait_for(Option::is_some).await.map_err(|_| PatternError::Busy)?;
+        Ok(compiled.clone().ok_or(PatternError::Busy)??)
+    }
+
+    fn ask(&self, text: &str) -> Result<watch::Receiver<Option<Compiled>>, PatternError> {
+        let mut waiting = lock(&self.waiting);
+        if let Some(answer) = waiting.get(text) {
+            return Ok(answer.subscribe());
+        }
+        let (text, answer) = (Arc::<str>::from(text), Answer::default());
+        let receiver = answer.subscribe();
+        self.send((Arc::clone(&text), Arc::clone(&answer)))?;
+        waiting.insert(text, answer);
+        Ok(receiver)
+    }
+
+    fn send(&self, job: Job) -> Result<(), PatternError> {
+        let mut jobs = self.jobs.lock().expect("nothing panics while it holds this");
+        if jobs.is_none() {
+            let started = self.start().inspect_err(|error| {
+                tracing::warn!(%error, "the thread that compiles patterns cannot be started");
+            });
+            *jobs = Some(started.map_err(|_| PatternError::Busy)?);
+        }
+        let sender = jobs.as_ref().ok_or(PatternError::Busy)?;
+        sender.try_send(job).map_err(|_| PatternError::Busy)
+    }
+
+    fn start(&self) -> io::Result<SyncSender<Job>> {
+        let (sender, receiver) = sync_channel(WAITING_MAX);
+        let (work, waiting) = (Arc::clone(&self.work), Arc::clone(&self.waiting));
+        let compile_all = move || compile_all(&receiver, &waiting, &*work);
+        thread::Builder::new().name("patterns".to_owned()).spawn(compile_all)?;
+        Ok(sender)
+    }
+}
+
+impl fmt::Debug for Compiler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compiler").finish_non_exhaustive()
+    }
+}
+
+fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<Arc<str>, Answer>> {
+    waiting.lock().expect("nothing panics while it holds this")
+}
+
+fn compile_all(jobs: &Receiver<Job>, waiting: &Waiting, work: &dyn Fn(&str) -> Compiled) {
+    let mut turns = Turns::default();
+    while let Ok((text, answer)) = jobs.recv() {
+        {
+            let mut waiting = lock(waiting);
+            if answer.receiver_count() == 0 {
+                waiting.remove(&text);
+                continue;
+            }
+        }
+        let begun = Instant::now();
+        // A bug in the parser of patterns must not end compiling for everybody.
+        let compiled = panic::catch_unwind(AssertUnwindSafe(|| work(&text)));
+        let worked = begun.elapsed();
+        lock(waiting).remove(&text);
+        if let Ok(compiled) = compiled {
+            answer.send_replace(Some(compiled));
+        }
+        drop(answer);
+        if let Some(rest) = turns.rest_after(worked) {
+            thread::sleep(rest);
+        }
+    }
+}
+
+/// How long the thread has worked since it rested.
+#[derive(Debug, Default)]
+struct Turns {
+    worked: Duration,
+}
+
+impl Turns {
+    /// How long to rest now, if at all.
+    fn rest_after(&mut self, worked: Duration) -> Option<Duration> {
+        self.worked += worked;
+        (self.worked >= WORK_BEFORE_REST).then(|| std::mem::take(&mut self.worked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Sender, channel},
+    };
+
+    use futures_util::{FutureExt, future::join_all};
+
+    use super::*;
+
+    /// A compiler that waits for a signal before each pattern, and the count of the patterns that it has begun.
+    fn gated() -> (Arc<Compiler>, Sender<()>, Arc<AtomicUsize>) {
+        let (open, gate) = channel();
+        let gate = Mutex::new(gate);
+        let begun = Arc::<AtomicUsize>::default();
+        let validator = Validator::default();
+        let (compiling, counter) = (validator.clone(), Arc::clone(&begun));
+        let work: Work = Arc::new(move |text| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let _ = gate.lock().expect("unpoisoned").recv();
+            compiling.pattern(text)
+        });
+        (Arc::new(Compiler::with_work(validator, work)), open, begun)
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_patterns_waits_in_one_bounded_line_and_known_ones_pass_it() {
+        let (compiler, open, begun) = gated();
+        open.send(()).expect("the compiler listens");
+        let known = compiler.pattern("/known/:id").await.expect("a pattern");
+        let flood: Vec<_> = (0..WAITING_MAX + 50).map(|number| format!("/flood/{number}/(a*)*")).collect();
+        let mut waiting: Vec<_> = flood.iter().map(|text| Box::pin(compiler.pattern(text))).collect();
+        let refused = waiting.iter_mut().filter_map(FutureExt::now_or_never).collect::<Vec<_>>();
+        assert!((49..=50).contains(&refused.len()), "the thread may have taken one: {}", refused.len());
+        assert!(refused.iter().all(|refusal| *refusal == Err(PatternError::Busy)));
+        assert_eq!(compiler.pattern("/known/:id").now_or_never(), Some(Ok(known)));
+        assert!(matches!(compiler.pattern("").now_or_never(), Some(Err(PatternError::Invalid(_)))));
+        assert!(begun.load(Ordering::SeqCst) <= 2, "one at a time");
+    }
+
+    #[tokio::test]
+    async fn a_text_that_many_ask_for_is_compiled_once_also_when_it_is_broken() {
+        let (compiler, open, begun) = gated();
+        drop(open);
+        for text in ["/rooms/:id", "/("] {
+            let before = begun.load(Ordering::SeqCst);
+            let first = compiler.pattern(text).await;
+            let again = join_all((0..1_000).map(|_| compiler.pattern(text))).await;
+            assert!(again.iter().all(|answer| *answer == first));
+            assert_eq!(begun.load(Ordering::SeqCst), before + 1, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_who_ask_for_one_text_at_once_wait_for_one_compilation() {
+        let (compiler, open, begun) = gated();
+        let mut waiting: Vec<_> =
+            (0..10 * WAITING_MAX).map(|_| Box::pin(compiler.pattern("/rooms/:id"))).collect();
+        assert!(waiting.iter_mut().all(|pattern| pattern.now_or_never().is_none()));
+        drop(open);
+        assert!(join_all(waiting).await.iter().all(Result::is_ok));
+        assert_eq!(begun.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_compiled_for_those_who_have_gone() {
+        let (compiler, open, begun) = gated();
+        let texts: Vec<_> = (0..100).map(|number| format!("/gone/{number}/:id")).collect();
+        for text in &texts {
+            // Polled once, and dropped.
+            assert!(compiler.pattern(text).now_or_never().is_none());
+        }
+        drop(open);
+        compiler.pattern("/last/:id").await.expect("a pattern");
+        assert!(begun.load(Ordering::SeqCst) <= 2, "at most the one that was begun before it was dropped");
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_compiling_ends_neither_the_hub_nor_compiling() {
+        let validator = Validator::default();
+        let compiling = validator.clone();
+        let work: Work = Arc::new(move |text| {
+            assert_ne!(text, "/panic/:id", "this panic belongs to the test");
+            compiling.pattern(text)
+        });
+        let compiler = Compiler::with_work(validator, work);
+        assert_eq!(compiler.pattern("/panic/:id").await, Err(PatternError::Busy));
+        assert!(compiler.pattern("/next/:id").await.is_ok());
+    }
+
+    #[test]
+    fn the_thread_rests_as_long_as_it_has_worked() {
+        let mut turns = Turns::default();
+        let (mut worked, mut rested) = (Duration::ZERO, Duration::ZERO);
+        for micros in [10, 3_000, 82_000, 5, 900, 4_000, 100].repeat(100) {
+            worked += Duration::from_micros(micros);
+            rested += turns.rest_after(Duration::from_micros(micros)).unwrap_or_default();
+            assert!(rested + WORK_BEFORE_REST >= worked);
+        }
+    }
+}
