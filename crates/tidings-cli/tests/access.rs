@@ -1,4 +1,5 @@
-//! Who may use a hub without a credential: the host that a request names, the page that caused it, the proxy that passed it on.
+//! Who may use a hub without a credential: the host that a request names, the page that caused it,
+//! the proxy that passed it on.
 
 use std::fs;
 
@@ -17,7 +18,8 @@ async fn with_key(lines: &str) -> (Hub, TempDir) {
     (Hub::serve(&["--config", file.to_str().unwrap()]).await.unwrap(), folder)
 }
 
-/// The status and the body of the response to these lines of a request, without one of their own for the host.
+/// The status and the body of the response to these lines of a request, without one of their own
+/// for the host.
 async fn answer(hub: &Hub, lines: &[&str]) -> (u16, String) {
     let mut connection = Connection::open(hub.address()).await.unwrap();
     connection.send(format!("{}\r\n\r\n", lines.join("\r\n"))).await.unwrap();
@@ -32,7 +34,8 @@ async fn status(hub: &Hub, lines: &[&str]) -> u16 {
 const POST: &str = "POST /topics/a HTTP/1.1";
 const JSON: &str = "GET /topics/a HTTP/1.1\r\nAccept: application/json";
 
-/// A page of `evil.example` made that name point to the hub and read, published and deleted as a page of the hub itself.
+/// A page of `evil.example` made that name point to the hub and read, published and deleted as a
+/// page of the hub itself.
 #[tokio::test]
 async fn a_name_that_was_pointed_at_the_hub_is_refused_on_every_hub() {
     let (keyed, _folder) = with_key("public_url = \"https://hub.example\"").await;

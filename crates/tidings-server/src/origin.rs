@@ -1,8 +1,11 @@
-//! Web pages of other sites, and requests that are not meant for this hub: what browsers are told (CORS), and what is refused.
+//! Web pages of other sites, and requests that are not meant for this hub: what browsers are told
+//! (CORS), and what is refused.
 //!
-//! A browser sends a request for any page that asks it to, and then decides by the response headers whether the page may read the response. So
-//! an origin that is not allowed is served without the headers that would let it read, except where the request itself would do
-//! something: a hub without keys refuses to publish for it. What a request says about the page behind it is read by [`tidings::web`].
+//! A browser sends a request for any page that asks it to, and then decides by the response headers
+//! whether the page may read the response. So an origin that is not allowed is served without the
+//! headers that would let it read, except where the request itself would do something: a hub
+//! without keys refuses to publish for it. What a request says about the page behind it is read by
+//! [`tidings::web`].
 
 use std::{
     collections::HashSet,
@@ -48,14 +51,16 @@ pub(crate) struct Origins {
     refused: RefusedOrigins,
 }
 
-/// Seconds for which a browser remembers the response to a preflight; Chromium takes two hours at most.
+/// Seconds for which a browser remembers the response to a preflight; Chromium takes two hours at
+/// most.
 const PREFLIGHT_MAX_AGE_SECS: &str = "7200";
 
 /// What the clients that we know send; the others are told by the preflight itself.
 const REQUEST_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With, Datastar-Request, Idempotency-Key";
 const EXPOSED_HEADERS: &str = "Mercure-Last-Event-ID, Last-Event-ID, Link, Retry-After";
 
-/// Header names that a preflight may ask for, and their bytes together. What is beyond is not allowed, and the browser blocks the request.
+/// Header names that a preflight may ask for, and their bytes together. What is beyond is not
+/// allowed, and the browser blocks the request.
 const REQUESTED_HEADERS_MAX: usize = 64;
 const REQUESTED_HEADER_BYTES_MAX: usize = 4_096;
 
@@ -64,7 +69,8 @@ impl Origins {
         Self { own: public_url.origin(), allowed, loopback, refused: RefusedOrigins::default() }
     }
 
-    /// Whether the page that sends these headers may read the response (Fetch standard, "CORS protocol").
+    /// Whether the page that sends these headers may read the response (Fetch standard, "CORS
+    /// protocol").
     pub(crate) fn standing(&self, headers: &HeaderMap) -> Standing {
         if !headers.contains_key(header::ORIGIN) {
             return Standing::Absent;
@@ -77,8 +83,8 @@ impl Origins {
         standing
     }
 
-    /// Refuses what a page of a foreign site makes a browser do. For requests that need no credential: whoever can send them may
-    /// send them, and any page can have them sent.
+    /// Refuses what a page of a foreign site makes a browser do. For requests that need no
+    /// credential: whoever can send them may send them, and any page can have them sent.
     pub(crate) fn refuse_foreign(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let initiator = initiator(headers);
         if self.judge(&initiator, headers) != Standing::Refused {
@@ -87,7 +93,8 @@ impl Origins {
         Err(refusal(&initiator, "publish or delete here"))
     }
 
-    /// The response to a preflight request (Fetch standard, "CORS-preflight request"); `None` if it is none.
+    /// The response to a preflight request (Fetch standard, "CORS-preflight request"); `None` if it
+    /// is none.
     pub(crate) fn preflight(&self, parts: &Parts) -> Option<Response> {
         let is_preflight = parts.method == Method::OPTIONS
             && parts.headers.contains_key(header::ORIGIN)
@@ -157,8 +164,8 @@ fn refusal(initiator: &Initiator<'_>, action: &str) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "origin", detail)
 }
 
-/// The header names that a preflight asks for, behind those that are always allowed. They are the page's own affair: an allowed origin may
-/// send what tracing libraries add, for example.
+/// The header names that a preflight asks for, behind those that are always allowed. They are the
+/// page's own affair: an allowed origin may send what tracing libraries add, for example.
 fn allowed_headers(headers: &HeaderMap) -> HeaderValue {
     let mut allowed = REQUEST_HEADERS.to_owned();
     let requested = headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
@@ -184,7 +191,8 @@ fn advice(origin: &str) -> Option<String> {
     Some(format!("--allow-origin {allowed}"))
 }
 
-/// The origins that were refused and logged, so that a page that tries again and again does not fill the log.
+/// The origins that were refused and logged, so that a page that tries again and again does not
+/// fill the log.
 #[derive(Debug, Default)]
 struct RefusedOrigins(Mutex<Logged>);
 
@@ -197,7 +205,8 @@ struct Logged {
 /// Refused origins that are logged, each once. Further ones are refused without a line.
 const REFUSED_LOGGED_MAX: usize = 100;
 
-/// The shortest time between two lines about pages whose origin is `null`: they cannot be told apart.
+/// The shortest time between two lines about pages whose origin is `null`: they cannot be told
+/// apart.
 const OPAQUE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl RefusedOrigins {
@@ -253,8 +262,9 @@ pub(crate) fn mark(standing: &Standing, answer: &mut HeaderMap) {
     }
 }
 
-/// Refuses requests for a name that is not ours. A page of `evil.example` can make that name point to 127.0.0.1 and would then be of the
-/// same origin as a hub there; its browser still says which name it asked for.
+/// Refuses requests for a name that is not ours. A page of `evil.example` can make that name point
+/// to 127.0.0.1 and would then be of the same origin as a hub there; its browser still says which
+/// name it asked for.
 pub(crate) fn check_host(known: &HostNames, parts: &Parts) -> Result<(), Problem> {
     known.check(&parts.uri, &parts.headers).map_err(|unknown| {
         // The flag wants the name alone.
@@ -272,8 +282,9 @@ pub(crate) fn check_host(known: &HostNames, parts: &Parts) -> Result<(), Problem
     })
 }
 
-/// Refuses requests that a proxy passed on to a hub without keys: the hub takes loopback for a promise that nobody but the users of this
-/// machine can reach it, and a proxy breaks it. One that adds no header, such as nginx with a bare `proxy_pass`, cannot be seen.
+/// Refuses requests that a proxy passed on to a hub without keys: the hub takes loopback for a
+/// promise that nobody but the users of this machine can reach it, and a proxy breaks it. One that
+/// adds no header, such as nginx with a bare `proxy_pass`, cannot be seen.
 pub(crate) fn check_no_proxy(headers: &HeaderMap) -> Result<(), Problem> {
     let is_of_a_proxy = |name: &&HeaderName| {
         let name = name.as_str();

@@ -280,8 +280,9 @@ async fn a_preflight_answers_with_a_bounded_list_of_headers() {
     }
 }
 
-/// A page of `evil.example` can let that name point to 127.0.0.1 and read from what is then its own origin: from a hub without keys,
-/// from one that is open on purpose, and what is public from one with keys.
+/// A page of `evil.example` can let that name point to 127.0.0.1 and read from what is then its own
+/// origin: from a hub without keys, from one that is open on purpose, and what is public from one
+/// with keys.
 #[tokio::test]
 async fn a_request_for_a_foreign_name_is_misdirected_on_every_hub() {
     let mut open = Settings::default();
@@ -386,8 +387,8 @@ async fn a_hub_with_keys_or_open_on_purpose_may_stand_behind_a_proxy() {
     }
 }
 
-/// A bare `proxy_pass` of nginx passes a request on with its own address as the host and no header that tells of it. No hub can see that: hence
-/// keys come first in every recipe with a proxy.
+/// A bare `proxy_pass` of nginx passes a request on with its own address as the host and no header
+/// that tells of it. No hub can see that: hence keys come first in every recipe with a proxy.
 #[tokio::test]
 async fn a_proxy_that_adds_no_header_is_not_detected() {
     let face = keyless().await;
@@ -395,7 +396,8 @@ async fn a_proxy_that_adds_no_header_is_not_detected() {
     ask.answer().await.ok();
 }
 
-/// A browser that sends no `Origin`, or a proxy that removes it, must not make a foreign page's request one of a program.
+/// A browser that sends no `Origin`, or a proxy that removes it, must not make a foreign page's
+/// request one of a program.
 #[tokio::test]
 async fn without_keys_a_write_of_a_foreign_page_is_refused_without_an_origin_too() {
     let mut open = Settings::default();

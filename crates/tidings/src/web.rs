@@ -1,13 +1,15 @@
-//! What a browser's request says about the host that it is meant for and the page that caused it: two checks for every server that embeds a
-//! hub.
+//! What a browser's request says about the host that it is meant for and the page that caused it:
+//! two checks for every server that embeds a hub.
 //!
-//! A browser sends requests for any page that it shows, also to servers that only its user can reach. So a server that trusts
-//! whoever reaches it, or that lets anonymous clients read, has to look at two things:
+//! A browser sends requests for any page that it shows, also to servers that only its user can
+//! reach. So a server that trusts whoever reaches it, or that lets anonymous clients read, has to
+//! look at two things:
 //!
-//! - **The host** ([`HostNames`]). A page of `evil.example` can make that name point to the address of the server (DNS rebinding),
-//!   and is then of the same origin. The browser still says which name it asked for.
-//! - **The initiator** ([`initiator`]). A page may have a request sent whose response it cannot read; a publication has done its work
-//!   by then (cross-site request forgery).
+//! - **The host** ([`HostNames`]). A page of `evil.example` can make that name point to the address
+//!   of the server (DNS rebinding), and is then of the same origin. The browser still says which
+//!   name it asked for.
+//! - **The initiator** ([`initiator`]). A page may have a request sent whose response it cannot
+//!   read; a publication has done its work by then (cross-site request forgery).
 //!
 //! Nothing here knows a socket or a setting: both checks are functions of the request alone.
 
@@ -18,8 +20,8 @@ use url::{Host, Url};
 
 /// The host names that a server answers to.
 ///
-/// Addresses pass in any case, since rebinding needs a name, and so do `localhost` and the names below it, which nobody else can make
-/// point elsewhere in a browser (RFC 6761, section 6.3).
+/// Addresses pass in any case, since rebinding needs a name, and so do `localhost` and the names
+/// below it, which nobody else can make point elsewhere in a browser (RFC 6761, section 6.3).
 ///
 /// ```
 /// use http::{HeaderMap, Uri, header};
@@ -49,8 +51,8 @@ impl Extend<HostName> for HostNames {
 }
 
 impl HostNames {
-    /// Refuses a request for a host that is not ours (RFC 9110, section 15.5.20: 421). HTTP/1.0 needs no Host, and no browser that
-    /// runs scripts speaks it: a request without one passes.
+    /// Refuses a request for a host that is not ours (RFC 9110, section 15.5.20: 421). HTTP/1.0
+    /// needs no Host, and no browser that runs scripts speaks it: a request without one passes.
     pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), UnknownHost> {
         let Some(named) = authority(uri, headers) else { return Ok(()) };
         let unknown = || UnknownHost(String::from_utf8_lossy(named).into_owned());
@@ -158,7 +160,8 @@ pub enum Initiator<'a> {
     Unstated,
     /// A page of the origin that the request goes to, by what the browser says.
     SameOrigin,
-    /// A page of this origin, which may be the one that the request goes to: see [`is_same_origin`].
+    /// A page of this origin, which may be the one that the request goes to: see
+    /// [`is_same_origin`].
     Origin(Cow<'a, str>),
     /// A page whose origin is not told, and so one of anybody's.
     Opaque,
@@ -169,8 +172,9 @@ const INITIATOR_BYTES_MAX: usize = 2_048;
 
 /// Which page made the browser send a request with these headers.
 ///
-/// Browsers send `Origin` with every request that is neither GET nor HEAD. A request without it may still be a browser's, an old one's or
-/// one behind a proxy that takes the header away: then `Sec-Fetch-Site` and `Referer` count.
+/// Browsers send `Origin` with every request that is neither GET nor HEAD. A request without it may
+/// still be a browser's, an old one's or one behind a proxy that takes the header away: then
+/// `Sec-Fetch-Site` and `Referer` count.
 pub fn initiator(headers: &HeaderMap) -> Initiator<'_> {
     match single(headers, &header::ORIGIN) {
         Ok(None) => {}
@@ -194,8 +198,8 @@ pub fn initiator(headers: &HeaderMap) -> Initiator<'_> {
     }
 }
 
-/// Whether a page of this origin came from where the request goes to. The scheme is not compared: behind a proxy that ends TLS a server
-/// cannot know it.
+/// Whether a page of this origin came from where the request goes to. The scheme is not compared:
+/// behind a proxy that ends TLS a server cannot know it.
 pub fn is_same_origin(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
     let Some(url) = parse_origin(origin) else { return false };
     let authority = authority(uri, headers).and_then(|named| Authority::try_from(named).ok());
@@ -215,7 +219,8 @@ pub fn parse_origin(origin: &str) -> Option<Url> {
     let host = url.host_str().filter(|host| !host.is_empty())?;
     let is_bare = match (url.origin().is_tuple(), url.port()) {
         (true, _) => url.origin().ascii_serialization() == origin,
-        // Other schemes, such as that of an application's own web view, are opaque to WHATWG URL and yet sent like this.
+        // Other schemes, such as that of an application's own web view, are opaque to WHATWG URL
+        // and yet sent like this.
         (false, Some(port)) => format!("{}://{host}:{port}", url.scheme()) == origin,
         (false, None) => format!("{}://{host}", url.scheme()) == origin,
     };
@@ -227,7 +232,8 @@ pub fn is_loopback_name(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// RFC 9112, 3.2.2 and RFC 9113, 8.3.1: the authority of the target counts, if there is one, or else Host.
+/// RFC 9112, 3.2.2 and RFC 9113, 8.3.1: the authority of the target counts, if there is one, or
+/// else Host.
 fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a [u8]> {
     match uri.authority() {
         Some(authority) => Some(authority.as_str().as_bytes()),

@@ -1,10 +1,11 @@
 //! Settings that are understood and would take no effect, by themselves or beside others.
 //!
-//! Such a setting is a mistake that nobody notices: the hub starts and does something else than its operator believes. It is refused where
-//! it can have no meaning, and warned about where it may have one later, or elsewhere.
+//! Such a setting is a mistake that nobody notices: the hub starts and does something else than its
+//! operator believes. It is refused where it can have no meaning, and warned about where it may
+//! have one later, or elsewhere.
 //!
-//! A limit that can never be reached because another is lower (`streams_per_address_max` above `streams_max`) is no such mistake: what was asked
-//! for holds.
+//! A limit that can never be reached because another is lower (`streams_per_address_max` above
+//! `streams_max`) is no such mistake: what was asked for holds.
 
 use std::collections::HashSet;
 
@@ -19,7 +20,8 @@ pub(super) fn check(config: &ServeConfig) -> Result<(), Failure> {
         let reason = "there is no key and no issuer, so whoever reaches the hub may subscribe: add a key (`tidings key new` shows how)";
         return Err(config.refuse("anonymous", reason));
     }
-    // Where anonymous clients may not subscribe, a key without grants is how to receive public events.
+    // Where anonymous clients may not subscribe, a key without grants is how to receive public
+    // events.
     let is_useless = |key: &&tidings_auth::KeyConfig| key.publish.is_empty() && key.subscribe.is_empty();
     if let Some(key) = config.auth.keys.iter().find(is_useless).filter(|_| config.anonymous) {
         return Err(Failure::usage(format!(
@@ -37,7 +39,8 @@ pub(super) fn check(config: &ServeConfig) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What an operator should know before the hub serves. `room` is how many connections the limit of file descriptors allows.
+/// What an operator should know before the hub serves. `room` is how many connections the limit of
+/// file descriptors allows.
 pub(super) fn warnings(config: &ServeConfig, room: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.hosts() == AllowedHosts::Any {
