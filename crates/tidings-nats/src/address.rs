@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path, str::FromStr};
 
-use tidings_net::{InvalidUrl, Login, ServerUrl, Tls};
+use tidings_net::{Address, InvalidUrl, Login, ServerUrl, Tls};
 
 /// The address of a log on NATS.
 ///
@@ -25,8 +25,7 @@ use tidings_net::{InvalidUrl, Login, ServerUrl, Tls};
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct NatsAddress {
-    /// Scheme, host and port of each server.
-    pub(crate) servers: Vec<String>,
+    servers: Vec<Address>,
     /// A login without a password is a token.
     pub(crate) login: Option<Login>,
     /// Where connections have to be encrypted.
@@ -51,6 +50,15 @@ impl NatsAddress {
     /// The name of the log.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Scheme, host and port of each server.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        self.servers.iter().map(|server| format!("{}://{server}", self.scheme())).collect()
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "tls" } else { "nats" }
     }
 
     /// The files that hold secrets.
@@ -88,8 +96,7 @@ impl NatsAddress {
             return Err(InvalidUrl::parameter("replicas", format!("should be {wanted}")));
         }
         url.parameters.refuse_the_rest(&PARAMETERS)?;
-        let servers =
-            url.addresses(PORT)?.iter().map(|server| format!("{}://{server}", url.scheme)).collect();
+        let servers = url.addresses(PORT)?;
         Ok(Self { servers, tls, replicas, name: name.to_owned(), login: url.login })
     }
 }
@@ -97,15 +104,8 @@ impl NatsAddress {
 /// Without the credentials, so that it can be shown to anybody.
 impl fmt::Display for NatsAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, server) in self.servers.iter().enumerate() {
-            let shown = if index == 0 {
-                server
-            } else {
-                server.split_once("://").map_or(server.as_str(), |(_, host)| host)
-            };
-            write!(f, "{}{shown}", if index == 0 { "" } else { "," })?;
-        }
-        write!(f, "/{}", self.name)
+        let servers: Vec<_> = self.servers.iter().map(Address::to_string).collect();
+        write!(f, "{}://{}/{}", self.scheme(), servers.join(","), self.name)
     }
 }
 
@@ -126,13 +126,13 @@ mod tests {
     #[test]
     fn an_address_names_servers_and_a_log() {
         let address = parse("nats://one:4222,two/news").unwrap();
-        assert_eq!(address.servers, ["nats://one:4222", "nats://two:4222"]);
+        assert_eq!(address.servers(), ["nats://one:4222", "nats://two:4222"]);
         assert_eq!(
             (address.name(), address.to_string()),
             ("news", "nats://one:4222,two:4222/news".to_owned())
         );
         assert_eq!(parse("tls://host").unwrap().name(), "tidings");
-        assert_eq!(parse("nats://[::1]:4222/").unwrap().servers, ["nats://[::1]:4222"]);
+        assert_eq!(parse("nats://[::1]:4222/").unwrap().servers(), ["nats://[::1]:4222"]);
     }
 
     #[test]

@@ -211,6 +211,7 @@ async fn connect(
     rings: &watch::Sender<u64>,
     generation: u64,
 ) -> Result<Current, String> {
+    let servers = address.servers();
     let is_used = Arc::new(AtomicBool::new(false));
     let login = address.login.clone();
     let introduce = move |_| {
@@ -224,7 +225,7 @@ async fn connect(
         .request_timeout(Some(REQUEST_TIME))
         .ping_interval(PING_INTERVAL)
         // Each server is tried once, to begin with. When the connection is lost the client tries each once more and is let in nowhere: then it ends.
-        .max_reconnects(address.servers.len())
+        .max_reconnects(servers.len())
         .reconnect_delay_callback(|_| Duration::ZERO)
         .event_callback(move |event| {
             tracing::debug!(%event, "NATS");
@@ -237,7 +238,7 @@ async fn connect(
         Some(tls) => with_tls(options, tls),
         None => options,
     };
-    let client = options.connect(&address.servers[..]).await.map_err(|error| error.to_string())?;
+    let client = options.connect(&servers[..]).await.map_err(|error| error.to_string())?;
     let mut jetstream = async_nats::jetstream::new(client.clone());
     jetstream.set_timeout(REQUEST_TIME);
     check_jetstream(&client).await?;

@@ -18,6 +18,8 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// The time itself: where nobody else waits for the same.
+    pub const NONE: Self = Self { least: 1.0, most: 1.0 };
     /// From nothing to the whole time: where many wait for the same server, and an early attempt costs little.
     pub const FULL: Self = Self { least: 0.0, most: 1.0 };
     /// From a half to the whole time: retries keep their pause and their limit.

@@ -10,6 +10,7 @@ use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use listenfd::ListenFd;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tidings_net::{Backoff, Spread};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, sleep_until},
@@ -40,7 +41,7 @@ const CONNECTIONS_DEFAULT_MAX: u64 = 1_000_000;
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    pause: Duration,
+    pauses: Backoff,
     paused_until: Option<Instant>,
     /// Sockets that do nothing but hold a file each.
     reserve: Vec<Socket>,
@@ -126,7 +127,7 @@ impl Listener {
         let socket = TcpListener::from_std(socket)?;
         let mut listener = Self {
             socket,
-            pause: ACCEPT_PAUSE_MIN,
+            pauses: Backoff::new(ACCEPT_PAUSE_MIN, ACCEPT_PAUSE_MAX).spread(Spread::NONE),
             paused_until: None,
             reserve: Vec::with_capacity(RESERVE_FILES),
             reserve_files: 0,
@@ -157,7 +158,7 @@ impl Listener {
             }
             match accepted {
                 Ok((stream, peer)) => {
-                    self.pause = ACCEPT_PAUSE_MIN;
+                    self.pauses.succeeded();
                     let has_file = self.fill_reserve(self.reserve_files);
                     if !has_file && !self.is_short_of_files {
                         tracing::warn!("no more files: connections are told to come back later");
@@ -180,11 +181,10 @@ impl Listener {
     /// Makes a pause over an error of the machine, longer each time until a connection is accepted.
     fn rest(&mut self, error: &io::Error, metrics: &ConnectionMetrics) {
         metrics.accept_pauses.fetch_add(1, Relaxed);
-        if self.pause == ACCEPT_PAUSE_MIN {
+        if self.pauses.failures() == 0 {
             tracing::warn!(%error, "cannot accept connections; trying again");
         }
-        self.paused_until = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(ACCEPT_PAUSE_MAX);
+        self.paused_until = Some(Instant::now() + self.pauses.failed());
     }
 
     /// Whether the last connection found no file but one of the reserve.
