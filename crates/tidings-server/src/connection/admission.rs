@@ -12,7 +12,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::Context,
     time::Duration,
@@ -31,9 +31,14 @@ use crate::slots::Neighbourhood;
 /// answer, the others, a question for the hub's health among them, are late but not shut out.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// Most memory that incomplete heads take together. Beyond, each one that grows makes the address with the most of them lose its oldest. A head can be
+/// as large as `head_bytes_max`, so their number alone would bound little.
+const HEAD_BYTES_TOGETHER_MAX: usize = 32 * 1024 * 1024;
+
 /// The limits of one server, and who counts towards them.
 #[derive(Debug)]
 pub(super) struct Admission {
+    head_bytes: AtomicUsize,
     heads: Mutex<Waiting<Arc<Bell>>>,
     idle: Mutex<Idle>,
     turns: Arc<Semaphore>,
@@ -62,6 +67,7 @@ pub(super) type Turn = Option<OwnedSemaphorePermit>;
 impl Admission {
     pub(super) fn with_limits(heads_waiting_max: usize, heads_max: usize) -> Self {
         Self {
+            head_bytes: AtomicUsize::new(0),
             heads: Mutex::new(Waiting::new(heads_waiting_max.max(1))),
             idle: Mutex::default(),
             turns: Arc::new(Semaphore::new(heads_max.clamp(1, Semaphore::MAX_PERMITS))),
@@ -93,7 +99,7 @@ impl Admission {
                 Line::Idle(number)
             }
         };
-        WaitedFor { admission: Arc::clone(self), line, bell }
+        WaitedFor { admission: Arc::clone(self), line, bell, bytes: 0 }
     }
 
     /// Gives up a head that is waited for, or else the connection that has been without a request longest, so that another one finds
@@ -135,6 +141,8 @@ pub(super) struct WaitedFor {
     admission: Arc<Admission>,
     line: Line,
     bell: Arc<Bell>,
+    /// What has come of a head takes this much memory.
+    bytes: usize,
 }
 
 /// Where it waits.
@@ -152,6 +160,20 @@ impl WaitedFor {
         }
     }
 
+    /// What has come of the head takes this much memory. If that is too much for all of them together, one of them is given up.
+    pub(super) fn hold(&mut self, bytes: usize) {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            return;
+        }
+        self.bytes = bytes;
+        let before = self.admission.head_bytes.fetch_add(more, Relaxed);
+        if before + more > HEAD_BYTES_TOGETHER_MAX {
+            let gone = self.admission.heads().give_up();
+            gone.inspect(|bell| bell.ring());
+        }
+    }
+
     /// Whether there was no room for it any more; if not yet, the task is woken when that changes.
     pub(super) fn is_given_up(&self, cx: &Context<'_>) -> bool {
         self.bell.waker.register(cx.waker());
@@ -161,6 +183,7 @@ impl WaitedFor {
 
 impl Drop for WaitedFor {
     fn drop(&mut self) {
+        self.admission.head_bytes.fetch_sub(self.bytes, Relaxed);
         // Nothing happens if it has been given up.
         match self.line {
             Line::Heads(address, age) => drop(self.admission.heads().leave(address, age)),
@@ -234,5 +257,25 @@ mod tests {
         let _body_to_come = connect(b"POST /never HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell");
         tokio::task::yield_now().await;
         assert_eq!(secs_to_answer(connect(GET)).await, 0);
+    }
+
+    #[tokio::test]
+    async fn incomplete_heads_together_stay_within_their_memory() {
+        let admission = Arc::new(Admission::with_limits(4096, 1));
+        let address = |last: u8| Neighbourhood::of(Some(std::net::Ipv4Addr::new(192, 0, 2, last).into()));
+        let is_given_up = |waited_for: &WaitedFor| waited_for.bell.rung.load(Relaxed);
+        let mut quiet = admission.wait_for(Awaited::Head, address(1));
+        quiet.hold(100);
+        let mut large = Vec::new();
+        for _ in 0..4096 {
+            let mut waited_for = admission.wait_for(Awaited::Head, address(2));
+            waited_for.hold(32 * 1024);
+            large.push(waited_for);
+            large.retain(|waited_for| !is_given_up(waited_for));
+            assert!(admission.head_bytes.load(Relaxed) <= HEAD_BYTES_TOGETHER_MAX);
+        }
+        assert!(large.len() > 1_000 && !is_given_up(&quiet));
+        drop((large, quiet));
+        assert_eq!(admission.head_bytes.load(Relaxed), 0);
     }
 }

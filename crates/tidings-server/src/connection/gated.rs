@@ -345,7 +345,9 @@ impl<IO: Transport> GatedIo<IO> {
         if self.waited_for.as_ref().is_none_or(|waited_for| waited_for.awaited() != awaited) {
             self.waited_for = Some(Box::new(self.admission.wait_for(awaited, self.peer)));
         }
-        self.waited_for.as_ref().is_some_and(|waited_for| waited_for.is_given_up(cx)).then_some(awaited)
+        let waited_for = self.waited_for.as_mut()?;
+        waited_for.hold(self.buffer.capacity());
+        waited_for.is_given_up(cx).then_some(awaited)
     }
 
     /// Called when hyper has nothing buffered: if the answer's body is done too, the answer is with the kernel to its last byte.

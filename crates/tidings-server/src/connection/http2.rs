@@ -13,6 +13,7 @@
 //! | take of an answer other than a stream | `response_secs` | the answer is cut; GOAWAY where the library has its end already |
 //! | do in a turn | see [`work`] | the rest waits for the next turn |
 //! | send frames that ask for nothing | see [`frames`] | GOAWAY: ENHANCE_YOUR_CALM |
+//! | leave a header list incomplete | `head_secs`, and until the next look | closed |
 //! | be without a request | `keep_alive_secs` | GOAWAY, sooner where others need the room |
 //! | leave a PING unanswered | `dead_peer_secs` | closed |
 //!
@@ -233,7 +234,7 @@ enum Ended {
     Closed(hyper::Result<()>),
     /// Nothing was open, and the client did not hear that this is the end.
     Idle,
-    /// The client has left the end of an answer untaken for too long.
+    /// The client has left the end of an answer untaken for too long, or the rest of a head unsent.
     Slow,
 }
 
@@ -288,6 +289,10 @@ where
                     let now = Instant::now();
                     let limits = Limits { piece: patience.dead_peer, answer: patience.answer_time };
                     patience.count_slow(streams.cut_stalled(now, limits));
+                    if wire.waits_for_fields(now, patience.head_time) {
+                        patience.metrics.count_refusal(Refusal::HeadLate);
+                        return Poll::Ready(Ended::Slow);
+                    }
                     if wire.look(|frames| ends.are_left(now, limits.answer, frames, streams.len())) {
                         patience.count_slow(1);
                         return Poll::Ready(Ended::Slow);
@@ -353,6 +358,7 @@ struct Patience {
     keep_alive: Duration,
     dead_peer: Duration,
     answer_time: Duration,
+    head_time: Duration,
     address: Neighbourhood,
     admission: Arc<Admission>,
     metrics: Arc<ConnectionMetrics>,
@@ -383,6 +389,7 @@ impl Patience {
             keep_alive: driver.limits.keep_alive,
             dead_peer: driver.dead_peer,
             answer_time: driver.answer_time,
+            head_time: driver.limits.head,
             address: Neighbourhood::of(Some(peer.0.ip())),
             admission: Arc::clone(&driver.admission),
             metrics: Arc::clone(&driver.metrics),

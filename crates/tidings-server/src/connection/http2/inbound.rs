@@ -86,6 +86,11 @@ impl Inbound {
         }
     }
 
+    /// Whether something has come that is not passed on before more of it is here.
+    pub(super) fn has_part(&self) -> bool {
+        self.buffer.len() > self.released
+    }
+
     /// Looks at what has come, as far as there is work left for it in this turn.
     pub(super) fn release(&mut self, work: &Work) -> Result<(), Rejection> {
         loop {

@@ -392,3 +392,16 @@ async fn a_client_that_leaves_the_ends_of_its_answers_loses_the_connection() {
     assert_eq!(served.metrics.closed_slow.load(Relaxed), 1);
     assert_eq!(served.metrics.closed_idle.load(Relaxed), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_does_not_come_to_its_end_ends_a_connection_that_is_in_use() {
+    let settings = ConnectionSettings { dead_peer_secs: 10_000, ..Default::default() };
+    let stream = b"\0\0\x0d\x01\x05\0\0\0\x01\x82\x86\x04\x07/stream\x41\x01a";
+    let part = [0, 0, 6, 1, 1, 0, 0, 0, 3, 0x82, 0x86, 0x84, 0x41, 1, b'a'];
+    let stream = [&[0, 0, 14][..], &stream[3..]].concat();
+    let (mut io, mut served) = connected_raw(&settings, &[&stream[..], &part].concat()).await;
+    rest(&mut io).await;
+    served.ended().await;
+    assert!((10..=70).contains(&served.secs()), "{}", served.secs());
+    assert_eq!(served.metrics.refused_late.load(Relaxed), 1);
+}

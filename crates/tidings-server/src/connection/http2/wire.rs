@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
@@ -34,6 +35,8 @@ struct Inner<IO> {
     inbound: Inbound,
     work: Arc<Work>,
     frames: Frames,
+    /// Since when a part of a frame or of a block of fields has been here.
+    part_since: Option<Instant>,
     rejection: Option<Rejection>,
 }
 
@@ -49,7 +52,7 @@ impl<IO> Wire<IO> {
         let frames = Frames::new(Instant::now().into_std());
         let mut inbound = Inbound::new(fields_bytes_max);
         inbound.push(early);
-        Self(Arc::new(Mutex::new(Inner { io, inbound, work, frames, rejection: None })))
+        Self(Arc::new(Mutex::new(Inner { io, inbound, work, frames, part_since: None, rejection: None })))
     }
 
     /// The socket of a client that was cut off because of what it sent, the reason, and the last words for it; to be asked when no other handle
@@ -58,6 +61,11 @@ impl<IO> Wire<IO> {
         let inner = Arc::into_inner(self.0)?.into_inner().expect(NO_PANIC);
         let rejection = inner.rejection?;
         Some((inner.io, rejection, inner.frames.last_words(rejection)))
+    }
+
+    /// Whether the rest of the head of a request has not come for this long.
+    pub(super) fn waits_for_fields(&self, now: Instant, time: Duration) -> bool {
+        self.lock().part_since.is_some_and(|since| now.saturating_duration_since(since) >= time)
     }
 
     /// What `look` finds in the account of the frames.
@@ -95,6 +103,7 @@ impl<IO: AsyncRead + Unpin> Inner<IO> {
             if !self.work.may_read() {
                 return Poll::Pending;
             }
+            self.part_since = self.inbound.has_part().then(|| self.part_since.unwrap_or_else(Instant::now));
             let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
             let mut read = ReadBuf::uninit(&mut space);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
