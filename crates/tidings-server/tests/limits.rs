@@ -209,25 +209,6 @@ async fn beyond_loopback_without_keys_nobody_receives_what_is_private() {
     assert_eq!(stream.data().await, "secret");
 }
 
-#[tokio::test]
-async fn everything_live_is_shown_where_everybody_may_see_it_or_to_whoever_has_the_right() {
-    let live = "id=\"live\"";
-    let keyless_page = keyless().await.get("/").header("accept", "text/html").answer().await.ok().body;
-    assert!(keyless_page.contains(live), "{keyless_page}");
-    let face = with_keys().await;
-    let anonymous = face.get("/").header("accept", "text/html").answer().await.ok().body;
-    assert!(!anonymous.contains(live), "{anonymous}");
-    let chat_only =
-        face.get("/").header("accept", "text/html").bearer(support::CHAT_KEY).answer().await.ok().body;
-    assert!(!chat_only.contains(live));
-    let entitled = face.get("/").header("accept", "text/html").bearer(support::KEY).answer().await.ok().body;
-    assert!(entitled.contains(live));
-    let mut settings = Settings::default();
-    settings.keyless = Keyless::Anywhere;
-    let open = keyless_with(settings).await.get("/").header("accept", "text/html").answer().await.ok().body;
-    assert!(!open.contains(live));
-}
-
 /// 300 unfinished bodies of 900 KB took 246 MB: only the number of connections bounded them.
 #[tokio::test]
 async fn unfinished_bodies_together_stay_within_a_budget_and_give_it_back() {
