@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn slots(total_max: usize, per_address_max: usize) -> Slots {
-        let patterns = PatternLimits { count_max: 3, weight_max: 20 };
+        let patterns = PatternLimits { count_max: 3, weight_max: 40 };
         Slots::new(SlotLimits { total_max, per_address_max, patterns })
     }
 

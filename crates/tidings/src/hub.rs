@@ -87,7 +87,7 @@ pub struct HubSettings {
     pub patterns_max: usize,
     /// Work of comparing one topic with patterns; a subscription whose patterns would exceed it is refused with
     /// [`SubscribeError::TooManyPatterns`]. A topic is compared with the patterns that have the same literal beginning: that of `/users/:id` is `/users/`;
-    /// that of `/:id(\d+)` is that of every topic. A pattern counts 1 without a regular expression, some 20 with a small and up to 200 with a
+    /// that of `/:id(\d+)` is that of every topic. A pattern counts 1 without a regular expression, some 25 with a small and hundreds with a
     /// large one. Default 10,000, which takes a fraction of a millisecond.
     pub pattern_weight_max: u32,
 }

@@ -24,7 +24,7 @@ const COMPILED_BYTES_PER_BYTE: usize = 64;
 /// What a search costs at least, compared with a pattern that needs none.
 const WEIGHT_BASE: u32 = 9;
 /// Each such part of an expression adds one to its weight: the larger it is, the more of it has to be tried at each byte.
-const BYTES_PER_WEIGHT: usize = 128;
+const BYTES_PER_WEIGHT: usize = 32;
 
 /// A compiled expression, to be matched against the whole of a text.
 pub(super) struct Expression(BoundedBacktracker);
