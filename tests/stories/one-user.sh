@@ -21,7 +21,7 @@ listen() {
   wait_for "$name" '^retry: [0-9]+$'
 }
 listen owner -H "Authorization: Bearer $(token user-42)" http://127.0.0.1:8080/topics/user-42
-# Whoever names the topic without a grant on it is refused, and whoever asks for every topic receives what is public.
+# The one that names the topic without a grant on it is refused, and the one that asks for every topic receives what is public.
 status() {
   curl -sS -o refused -w '%{http_code}' "$@"
 }

@@ -16,7 +16,7 @@ pub struct AuthConfig {
     pub issuer: Option<IssuerConfig>,
 }
 
-/// A key: whoever presents the secret may do this.
+/// A key: the one that presents the secret may do this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyConfig {

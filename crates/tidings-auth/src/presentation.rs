@@ -79,7 +79,7 @@ fn in_cookie(headers: &HeaderMap) -> Option<&'static str> {
     })
 }
 
-// RFC 6750, section 2.1: `Bearer` 1*SP b64token; RFC 9110, section 11.1: the name of the scheme is case-insensitive. Whoever tries
+// RFC 6750, section 2.1: `Bearer` 1*SP b64token; RFC 9110, section 11.1: the name of the scheme is case-insensitive. The one that tries
 // the scheme of a proxy has presented nothing that concerns us and is asked for a Bearer credential where one is needed (RFC 6750,
 // section 3.1). Any other was meant for us.
 fn bearer(value: &[u8]) -> Result<Option<&str>, AuthError> {

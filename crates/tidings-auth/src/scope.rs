@@ -1,4 +1,4 @@
-//! Names that belong to whoever gave them.
+//! Names that belong to the one that gave them.
 //!
 //! Two tenants of one hub may choose the same name for something of their own, an idempotency key above all. Neither may meet the
 //! other's, by chance or on purpose. So the hub keeps a digest of the name together with whose it is. Every part goes in with its length: no
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_belongs_to_whoever_gave_it_and_no_choice_of_characters_reaches_another() {
+    fn a_name_belongs_to_those_who_gave_it_and_no_choice_of_characters_reaches_another() {
         let named = [
             (key("a"), "k"),
             (key("a"), "K"),

@@ -1,4 +1,4 @@
-//! Configurations that nobody should run with, and what they are told. Every message names the setting and the way out.
+//! Configurations that nobody should run with, and what they are notified. Every message names the setting and the way out.
 
 mod support;
 
@@ -225,7 +225,7 @@ fn a_hub_has_at_most_a_thousand_keys() {
 }
 
 #[test]
-fn a_matcher_that_cannot_be_used_is_told_with_its_key() {
+fn a_matcher_that_cannot_be_used_is_reported_with_its_key() {
     let mut app = key("app", "a-secret-of-the-tests");
     app.subscribe = vec!["chat".into(), "pattern:/(".into()];
     assert_eq!(

@@ -97,7 +97,7 @@ fn every_token_can_be_looked_into() {
 }
 
 #[test]
-fn what_is_no_token_is_told_so() {
+fn what_is_no_token_is_reported_so() {
     let object = encode("{}");
     for text in [
         "",

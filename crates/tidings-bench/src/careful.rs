@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_told_from_other_events() {
+    fn a_gap_is_reported_from_other_events() {
         let mut careful = Careful::default();
         careful.begin(false);
         let mut found = Vec::new();

@@ -29,7 +29,7 @@ use rustix::{
 
 pub(crate) use self::{
     publishers::Load,
-    subscribers::{Farewell, Manner},
+    subscribers::{Ending, Manner},
 };
 use self::{publishers::Publisher, subscribers::Subscriber};
 use crate::{

@@ -23,10 +23,10 @@ pub(crate) struct Ledger {
     /// Next number to arrive: by stream, then publisher.
     arriving: Vec<u32>,
     holes: HashSet<(u32, u8, u32)>,
-    /// Places of `arriving` where the hub said that something is gone: what is missing before the next event is told, not lost.
+    /// Places of `arriving` where the hub said that something is gone: what is missing before the next event is reported, not lost.
     excused: HashSet<usize>,
     gaps: u64,
-    told: u64,
+    reported: u64,
     doubled: u64,
     reordered: u64,
     strays: u64,
@@ -60,7 +60,7 @@ impl Ledger {
             holes: HashSet::new(),
             excused: HashSet::new(),
             gaps: 0,
-            told: 0,
+            reported: 0,
             doubled: 0,
             reordered: 0,
             strays: 0,
@@ -128,7 +128,7 @@ impl Ledger {
         let next = self.arriving[place];
         let excused = self.excused.remove(&place);
         if excused && mark.sequence >= next {
-            self.told += u64::from(mark.sequence - next);
+            self.reported += u64::from(mark.sequence - next);
             self.arriving[place] = mark.sequence + 1;
         } else if mark.sequence == next {
             self.arriving[place] = next + 1;
@@ -149,25 +149,25 @@ impl Ledger {
         true
     }
 
-    /// The hub told this stream that some of what it asked for is gone, so it may go on with any later event.
+    /// The hub reported this stream that some of what it asked for is gone, so it may go on with any later event.
     pub(crate) fn excuse(&mut self, stream: u32) {
         self.gaps += 1;
         let first = stream as usize * self.publishers;
         self.excused.extend(first..first + self.publishers);
     }
 
-    /// How many gaps were told.
+    /// How many gaps were reported.
     pub(crate) fn gaps(&self) -> u64 {
         self.gaps
     }
 
-    /// Everything that was published has arrived, or was told to be gone.
+    /// Everything that was published has arrived, or was asked to be gone.
     pub(crate) fn complete(&self) -> bool {
-        self.delivered + self.told + self.untold() >= self.expected
+        self.delivered + self.reported + self.unreported() >= self.expected
     }
 
     /// What excused streams have not received, because nothing came behind the gap.
-    fn untold(&self) -> u64 {
+    fn unreported(&self) -> u64 {
         let missing = |place: &usize| {
             let stream = self.streams[place / self.publishers];
             let published = self.published[stream.topic as usize * self.publishers + place % self.publishers];
@@ -186,7 +186,7 @@ impl Ledger {
         Published(self.published.clone())
     }
 
-    /// Whether the stream has all of that, or was told that something is gone.
+    /// Whether the stream has all of that, or was notified that something is gone.
     pub(crate) fn has_all(&self, stream: u32, Published(published): &Published) -> bool {
         let first = self.streams[stream as usize].topic as usize * self.publishers;
         let mut places =
@@ -222,7 +222,7 @@ impl Ledger {
     /// What went wrong so far. What has not arrived counts as lost, so this is to be asked at the end.
     pub(crate) fn faults(&self, one_order: bool) -> Faults {
         Faults {
-            lost: self.expected.saturating_sub(self.delivered + self.told + self.untold()),
+            lost: self.expected.saturating_sub(self.delivered + self.reported + self.unreported()),
             doubled: self.doubled,
             reordered: self.reordered,
             strays: self.strays,
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_doubled_and_reordered_are_told_apart() {
+    fn lost_doubled_and_reordered_are_reported_apart() {
         assert_eq!(arrive([&[0, 1, 2], &[0, 1, 2, 3]]), Faults { lost: 1, ..Faults::default() });
         assert_eq!(arrive([&[1, 2, 3], &[0, 1, 2, 3]]), Faults { lost: 1, ..Faults::default() });
         assert_eq!(arrive([&[0, 1, 0, 2, 3], &[0, 1, 2, 3]]), Faults { doubled: 1, ..Faults::default() });
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_to_be_gone_is_not_lost_and_what_is_missing_later_is() {
+    fn what_was_reported_to_be_gone_is_not_lost_and_what_is_missing_later_is() {
         let (mut ledger, marks) = ledger();
         let more = [0, 1].map(|publisher| ledger.publish(publisher, 0, 0));
         for mark in marks.iter().chain(&more) {

@@ -271,8 +271,8 @@ impl Step {
 }
 
 impl Traffic {
-    fn add_rows(&self, heard: bool, rows: &mut Vec<(&'static str, String)>) {
-        if heard {
+    fn add_rows(&self, received: bool, rows: &mut Vec<(&'static str, String)>) {
+        if received {
             rows.push((
                 "deliveries",
                 format!(
@@ -289,7 +289,7 @@ impl Traffic {
             rows.extend(times.map(|times| (name, times.to_string())));
         }
         if let (Some(seconds), Some(micros)) = (self.server_cpu_seconds, self.server_cpu_micros_each) {
-            let what = if heard { "delivery" } else { "event" };
+            let what = if received { "delivery" } else { "event" };
             rows.push(("server CPU", format!("{seconds:.3} s, {micros:.3} µs per {what}")));
         }
         let limit = if self.client_limited { ": the client was the limit" } else { "" };
@@ -327,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_told_by_name_and_number() {
+    fn faults_are_reported_by_name_and_number() {
         let faults = Faults { lost: 1234, doubled: 1, ..Faults::default() };
         assert_eq!(faults.to_string(), "1,234 deliveries lost, 1 doubled");
         assert_eq!(Faults::default().to_string(), "nothing lost, doubled or reordered");

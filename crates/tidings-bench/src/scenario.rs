@@ -153,13 +153,13 @@ impl Bench<'_> {
         }
     }
 
-    /// Publishes everything to whoever is connected.
+    /// Publishes everything to the one that is connected.
     fn publish(&mut self, engine: &mut Engine, load: Load) -> Result<Traffic, BenchError> {
         self.progress.begin(if self.shape.subscribers > 0 { "deliveries" } else { "events" });
         let start = self.start(engine);
-        let heard = self.shape.subscribers > 0;
+        let received = self.shape.subscribers > 0;
         engine.run(load, self.plan.patience, |engine| {
-            if heard {
+            if received {
                 self.progress.show(engine.ledger.delivered(), engine.ledger.expected().max(1));
             } else {
                 self.progress.show(engine.answered(), load.events);

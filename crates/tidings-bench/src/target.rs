@@ -54,7 +54,7 @@ pub enum Resume {
 /// Hubs whose spelling is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// Tidings, by its friendly face.
+    /// Tidings, by its native API.
     Tidings,
     /// nginx with nchan: a publisher location `/pub/…`, an EventSource subscriber location `/sub/…`.
     Nchan,
@@ -92,7 +92,7 @@ impl Target {
     /// A known hub behind `base`, such as `http://127.0.0.1:8080`.
     pub fn preset(preset: Preset, base: &str) -> Self {
         let base = base.trim_end_matches('/');
-        let friendly = Self {
+        let native = Self {
             name: "tidings".to_owned(),
             subscribe: format!("{base}/stream?topic={{topic}}"),
             publish: format!("{base}/topics/{{topic}}"),
@@ -107,14 +107,14 @@ impl Target {
         match preset {
             Preset::Tidings => Self {
                 private: Some(Private::Url("?private=true".to_owned())),
-                resume: [friendly.resume, vec![Resume::Parameter("since".to_owned())]].concat(),
-                ..friendly
+                resume: [native.resume, vec![Resume::Parameter("since".to_owned())]].concat(),
+                ..native
             },
             Preset::Nchan => Self {
                 name: "nchan".to_owned(),
                 subscribe: format!("{base}/sub/{{topic}}"),
                 publish: format!("{base}/pub/{{topic}}"),
-                ..friendly
+                ..native
             },
             Preset::Mercure => Self {
                 name: "mercure".to_owned(),
@@ -123,7 +123,7 @@ impl Target {
                 publish_headers: vec!["Content-Type: application/x-www-form-urlencoded".to_owned()],
                 body: "topic={topic}&data={data}".to_owned(),
                 private: Some(Private::Body("&private=on".to_owned())),
-                ..friendly
+                ..native
             },
             Preset::Pushpin => Self {
                 name: "pushpin".to_owned(),
@@ -132,9 +132,9 @@ impl Target {
                 body: r#"{"items":[{"channel":"{topic}","formats":{"http-stream":{"content":"data: {data}\n\n"}}}]}"#
                     .to_owned(),
                 resume: Vec::new(),
-                ..friendly
+                ..native
             },
-            Preset::Axum => Self { name: "axum".to_owned(), resume: Vec::new(), ..friendly },
+            Preset::Axum => Self { name: "axum".to_owned(), resume: Vec::new(), ..native },
         }
     }
 }
@@ -190,7 +190,7 @@ impl Requests {
         // Without it all streams would receive everything, and a hub that mixes up topics would pass.
         if !subscribe.path.0.contains(&Piece::Topic) {
             return Err(BenchError::plan(format!(
-                "--subscribe `{}`: {{topic}} is missing, so topics could not be told apart",
+                "--subscribe `{}`: {{topic}} is missing, so topics could not be distinguished",
                 redacted(&target.subscribe)
             )));
         }

@@ -8,8 +8,8 @@ use tidings::{
     Event, Hub, IdempotencyKey, Invalid, NewEvent, PublishError, Unavailable,
     log::{Tail, cluster::Cluster},
 };
-use tidings_redis::bridge::{Bridge, BridgeSettings, Door, NotTaken};
-use tidings_server::{Companion, Figure};
+use tidings_redis::bridge::{Bridge, BridgeSettings, HubAccess, NotTaken};
+use tidings_server::{Component, Figure};
 
 /// Bridges that run until this value is dropped.
 pub(crate) struct Bridges(Vec<Arc<Numbered>>);
@@ -18,15 +18,15 @@ impl Bridges {
     /// Starts a bridge for each of these settings.
     pub(crate) fn start(settings: &[BridgeSettings], hub: &Hub) -> Self {
         let bridges = settings.iter().enumerate().map(|(index, settings)| {
-            let bridge = Bridge::start(settings.clone(), Arc::new(HubDoor(hub.clone())));
+            let bridge = Bridge::start(settings.clone(), Arc::new(LocalHub(hub.clone())));
             Arc::new(Numbered { number: index + 1, bridge })
         });
         Self(bridges.collect())
     }
 
     /// What the server tells of them.
-    pub(crate) fn companions(&self) -> Vec<Arc<dyn Companion>> {
-        self.0.iter().map(|bridge| Arc::clone(bridge) as Arc<dyn Companion>).collect()
+    pub(crate) fn components(&self) -> Vec<Arc<dyn Component>> {
+        self.0.iter().map(|bridge| Arc::clone(bridge) as Arc<dyn Component>).collect()
     }
 
     /// Stops them all and lets other hubs take over.
@@ -35,14 +35,14 @@ impl Bridges {
     }
 }
 
-/// A bridge, told from the others by its place among the settings: who may read the figures need not know where a Redis is.
+/// A bridge, distinguished from the others by its place among the settings: who may read the figures need not know where a Redis is.
 #[derive(Debug)]
 struct Numbered {
     number: usize,
     bridge: Bridge,
 }
 
-impl Companion for Numbered {
+impl Component for Numbered {
     fn kind(&self) -> &'static str {
         "bridge"
     }
@@ -80,12 +80,12 @@ impl Companion for Numbered {
     }
 }
 
-/// The door by which a bridge publishes: the validator and the pressure of the hub hold as at every other.
+/// The entry point by which a bridge publishes: the validator and the pressure of the hub hold as at every other.
 #[derive(Debug)]
-struct HubDoor(Hub);
+struct LocalHub(Hub);
 
 #[async_trait]
-impl Door for HubDoor {
+impl HubAccess for LocalHub {
     fn check(&self, event: NewEvent) -> Result<Event, Invalid> {
         self.0.validator().event(event)
     }

@@ -1,4 +1,4 @@
-//! What `tidings` can be told to do, one module for each command.
+//! What `tidings` can do, one module for each command.
 
 mod banner;
 #[cfg_attr(not(target_os = "linux"), path = "commands/bench_elsewhere.rs")]
@@ -32,7 +32,7 @@ use tokio::{runtime, task::spawn_blocking, time};
 
 use crate::{config::near_misses, failure::Failure, output};
 
-/// Server push for any web application: publish once, every subscribed browser hears it
+/// Server push for any web application: publish once, every subscribed browser receives it
 #[derive(Debug, Parser)]
 #[command(name = "tidings", version, arg_required_else_help = true)]
 pub(crate) struct Tidings {

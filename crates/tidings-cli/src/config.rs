@@ -202,7 +202,7 @@ impl ServeConfig {
         }
         if config.streams_max >= config.connections_max {
             let reason = format!(
-                "there have to be fewer streams than connections_max ({connections_max}), so that browsers can be told to come back \
+                "there have to be fewer streams than connections_max ({connections_max}), so that browsers can be reported to come back \
                  later and applications can publish"
             );
             return Err(config.refuse("streams_max", &reason));
@@ -217,7 +217,7 @@ impl ServeConfig {
         !self.auth.keys.is_empty() || self.auth.issuer.is_some()
     }
 
-    /// The hosts that requests may be addressed to. A hub with keys that nobody told a name is trusted to know none of its own.
+    /// The hosts that requests may be addressed to. A hub with keys that that was given no name is trusted to know none of its own.
     pub(crate) fn hosts(&self) -> AllowedHosts {
         if self.has_credentials() && self.public_url.is_none() && self.allow_hosts.is_empty() {
             return AllowedHosts::Any;
@@ -315,7 +315,7 @@ fn pid_file(merged: &Merged, folder: &Path) -> Result<Option<PathBuf>, Failure> 
     Ok(path.map(|path| if is_of_file { folder.join(path) } else { path }))
 }
 
-/// Leaves one connection in sixteen to those who publish, ask for health, or have to be told that there are too many streams: a
+/// Leaves one connection in sixteen to those who publish, ask for health, or have to be reported that there are too many streams: a
 /// browser whose EventSource finds no connection gives up for ever.
 fn streams_default(connections_max: usize) -> usize {
     connections_max - connections_max.div_ceil(16)
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_without_keys_stays_on_this_machine_unless_told() {
+    fn a_hub_without_keys_stays_on_this_machine_unless_reported() {
         let open = ("listen", "0.0.0.0:80");
         let message = load("", &[open]).unwrap_err().to_string();
         assert!(message.starts_with("--listen: ") && message.contains("--no-auth"), "{message}");

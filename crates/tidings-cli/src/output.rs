@@ -81,7 +81,7 @@ pub(crate) fn remark(line: &str) {
     }
 }
 
-/// Says why the program ends, in the format of the log if that is JSON. Whoever started it must not wait for its end
+/// Says why the program ends, in the format of the log if that is JSON. The one that started it must not wait for its end
 /// because nobody reads this.
 pub(crate) fn report_failure(message: &str) {
     // Without a thread it is written directly.

@@ -55,7 +55,7 @@ pub(crate) struct Keeping {
     pub(crate) rules: Vec<RetentionRule>,
 }
 
-/// A store that is open. Whoever ends it closes it, also if others still hold the log.
+/// A store that is open. The one that ends it closes it, also if others still hold the log.
 pub(crate) struct Opened {
     pub(crate) log: Arc<dyn Log>,
     /// What it shares with other processes beside the log, if there can be any.
@@ -92,7 +92,7 @@ impl FromStr for Store {
     /// Reads on after the word itself: "`memory:1GiB` is not a store: …".
     fn from_str(word: &str) -> Result<Self, String> {
         let is_scheme = |scheme: &&str| {
-            // A single letter is a drive of Windows. Whoever has a directory with a colon in its name writes ./ before it.
+            // A single letter is a drive of Windows. The one that has a directory with a colon in its name writes ./ before it.
             scheme.len() > 1
                 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
         };
@@ -172,7 +172,7 @@ impl Keeping {
         }
     }
 
-    /// The same, where whoever had it is on its last breath.
+    /// The same, where the one that had it is on its last breath.
     #[cfg(unix)]
     pub(crate) async fn open_soon(&self) -> Result<Opened, NotOpened> {
         let patience = tokio::time::Instant::now() + LAST_BREATH_MAX;
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_store_is_told_with_what_is() {
+    fn what_is_not_a_store_is_reported_with_what_is() {
         for (word, part) in [
             ("memory", "./memory"),
             ("memory:1GiB", "memory:"),

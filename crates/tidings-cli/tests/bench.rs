@@ -162,7 +162,7 @@ async fn who_comes_and_goes_misses_nothing_and_the_server_does_not_grow() {
 }
 
 #[tokio::test]
-async fn a_gap_that_is_told_is_no_loss() {
+async fn a_gap_that_is_reported_is_no_loss() {
     let hub = Hub::serve(&["--retain-count", "10"]).await.unwrap();
     let url = hub.url("");
     let output =
@@ -197,7 +197,7 @@ async fn own_hub() -> (Child, Lines<BufReader<ChildStdout>>, String) {
 }
 
 #[tokio::test]
-async fn after_a_kill_everybody_is_back_and_hears_the_next_event() {
+async fn after_a_kill_everybody_is_back_and_receives_the_next_event() {
     let (hub, _output, url) = own_hub().await;
     let again = format!(
         "'{}' serve --listen {}",
@@ -233,7 +233,7 @@ async fn a_hub_that_loses_doubles_or_reorders_is_found_out() {
 }
 
 #[tokio::test]
-async fn streams_that_end_are_told() {
+async fn streams_that_end_are_reported() {
     let hub = FaultyHub::start(Fault::HangUp).await;
     let size = ["--subscribers", "4", "--events", "20", "--rate", "500", "--patience", "1s"];
     let output = bench(&[&["fanout-slow", "--url", &hub.url], &size[..]].concat()).await;

@@ -35,7 +35,7 @@ async fn until_ready(hub: &Hub, status: u16) -> String {
 }
 
 #[tokio::test]
-async fn a_thousand_browsers_hear_a_channel_in_one_order_over_one_connection() {
+async fn a_thousand_browsers_receive_a_channel_in_one_order_over_one_connection() {
     const STREAMS: usize = 1_000;
     let server = RedisServer::start().await.unwrap();
     let hub = bridged(&server, "channels=chat", &[]).await;
@@ -68,8 +68,8 @@ async fn a_redis_that_is_restarted_is_found_again_and_meanwhile_the_hub_says_tha
     let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
     until_ready(&hub, 200).await;
     server.kill().await.unwrap();
-    let told = until_ready(&hub, 503).await;
-    assert!(told.contains("bridge 1") && !told.contains(&server.address().to_string()), "{told}");
+    let reported = until_ready(&hub, 503).await;
+    assert!(reported.contains("bridge 1") && !reported.contains(&server.address().to_string()), "{reported}");
     // Everything but the bridge works.
     hub.publish("chat", "by HTTP").await.unwrap();
     server.start_again().await.unwrap();
@@ -143,19 +143,19 @@ async fn bridges_stand_in_the_file_and_in_the_environment_too() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_counted_and_told_once_and_the_next_message_is_heard() {
+async fn what_cannot_be_read_is_counted_and_reported_once_and_the_next_message_is_received() {
     let server = RedisServer::start().await.unwrap();
     let hub = bridged(&server, "channels=chat&format=flask-sse", &[]).await;
     let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
-    for message in ["nonsense", "{\"data\":1,\"id\":\"a\\nb\"}", "nonsense", "{\"data\":\"heard\"}"] {
+    for message in ["nonsense", "{\"data\":1,\"id\":\"a\\nb\"}", "nonsense", "{\"data\":\"received\"}"] {
         publish(&server, message).await;
     }
-    assert_eq!(stream.messages(1).await.unwrap(), ["heard"]);
+    assert_eq!(stream.messages(1).await.unwrap(), ["received"]);
     let figures = hub.request("GET /metrics", b"").await.unwrap().text();
     assert!(figures.contains("tidings_bridge_undecodable_total{bridge=\"1\"} 2"), "{figures}");
     assert!(figures.contains("tidings_bridge_invalid_total{bridge=\"1\"} 1"), "{figures}");
-    let told = hub.output().iter().filter(|line| line.contains("messages were refused")).count();
-    assert_eq!(told, 1);
+    let reported = hub.output().iter().filter(|line| line.contains("messages were refused")).count();
+    assert_eq!(reported, 1);
 }
 
 #[tokio::test]

@@ -124,7 +124,7 @@ async fn processes_on_one_nats_are_one_chat() {
     are_one_chat(&format!("{}/chat", server.url())).await;
 }
 
-/// What a hub of this process hears of all the others.
+/// What a hub of this process receives of all the others.
 #[derive(Default)]
 struct Register {
     /// How often each connection came and went.
@@ -133,7 +133,7 @@ struct Register {
 }
 
 impl Register {
-    fn hear(&mut self, presence: &Presence) {
+    fn receive(&mut self, presence: &Presence) {
         let (came, went) = self.counts.entry(presence.connection).or_default();
         *came += u32::from(presence.here);
         *went += u32::from(!presence.here);
@@ -147,16 +147,16 @@ impl Register {
     }
 }
 
-/// A hub of this process in the same cluster, which hears who is here.
+/// A hub of this process in the same cluster, which receives who is here.
 async fn watcher(store: &str) -> (tidings::Hub, Arc<Mutex<Register>>, watch::Receiver<Vec<String>>) {
     let settings = RedisSettings::from_url(store.parse().unwrap(), MemoryLimits::default()).unwrap();
     let cluster = RedisCluster::open(&settings).await.unwrap();
     let log = RedisLog::open(settings).await.unwrap();
     let register = Arc::<Mutex<Register>>::default();
-    let (hearing, (teller, seen)) = (Arc::clone(&register), watch::channel(Vec::new()));
+    let (receiving, (teller, seen)) = (Arc::clone(&register), watch::channel(Vec::new()));
     let hub = tidings::Hub::builder().log(log).cluster(cluster).on_presence(move |presence| {
-        let mut register = hearing.lock().unwrap();
-        register.hear(presence);
+        let mut register = receiving.lock().unwrap();
+        register.receive(presence);
         let mut here: Vec<_> = register.here.values().cloned().collect();
         here.sort();
         teller.send_replace(here);
@@ -247,7 +247,7 @@ async fn hubs_that_are_killed_leave_presence_and_their_bridge_and_nothing_is_dou
     assert_eq!(register.here.len(), NAMES.len());
 }
 
-/// While Redis is away nobody can say that they live, and afterwards everybody's time may be up. Nobody is told as gone for that, but whoever went meanwhile. With
+/// While Redis is away nobody can say that they live, and afterwards everybody's time may be up. Nobody is notified as gone for that, but the one that went meanwhile. With
 /// `TIDINGS_OUTAGES` it is away for longer than anything holds there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_redis_takes_nobody_off_the_presence_list() {

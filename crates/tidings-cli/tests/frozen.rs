@@ -46,7 +46,7 @@ async fn a_frozen_reader_is_reset_and_resumes_completely_while_another_misses_no
     };
     timeout(PATIENCE, async { while !is_reset().await {} }).await.expect("the frozen reader is reset");
     let got = frozen.rest().await.unwrap();
-    assert!(got.len() < EVENTS * EVENT_BYTES / 2, "it was told of {} bytes", got.len());
+    assert!(got.len() < EVENTS * EVENT_BYTES / 2, "it was reported of {} bytes", got.len());
     let mut resumed = EventStream::resume(hub.address(), TARGET, id).await.unwrap();
     receives(&mut resumed, 1..EVENTS).await;
 

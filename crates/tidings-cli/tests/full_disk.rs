@@ -112,7 +112,7 @@ async fn names(stream: &mut EventStream, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_told_and_heals_by_itself_and_nothing_acknowledged_is_lost() {
+async fn a_full_disk_is_reported_and_heals_by_itself_and_nothing_acknowledged_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mounted = folder.path().join("disk");
     fs::create_dir(&mounted).unwrap();
@@ -157,7 +157,7 @@ async fn a_full_disk_is_told_and_heals_by_itself_and_nothing_acknowledged_is_los
     let acknowledged = publisher.acknowledged.len();
     assert!(acknowledged * EVENT_BYTES > BALLAST_BYTES / 2, "{acknowledged}");
 
-    // The operator is told why; the process is alive.
+    // The operator is notified why; the process is alive.
     let ready = hub.request("GET /readyz", b"").await.unwrap();
     assert!(ready.status == 503 && ready.text().contains("No space left"), "{}", ready.text());
     assert!(hub.request("GET /metrics", b"").await.unwrap().text().contains("\ntidings_ready 0\n"));

@@ -1,4 +1,4 @@
-//! The commands together, over real sockets: a hub, and the clients that a newcomer tries first.
+//! The commands together, over real sockets: a hub, and the clients that a new subscriber tries first.
 
 use std::{
     fs,
@@ -117,7 +117,7 @@ async fn what_is_published_is_printed() {
 }
 
 #[tokio::test]
-async fn a_plain_stream_is_what_serve_was_told() {
+async fn a_plain_stream_is_what_serve_was_reported() {
     let hub = Hub::serve(&["--stream", "news"]).await.unwrap();
     let mut subscriber = Subscriber::json(&hub, &[]).await;
     publish(&hub, &["other", "no"]).await;
@@ -126,7 +126,7 @@ async fn a_plain_stream_is_what_serve_was_told() {
 }
 
 #[tokio::test]
-async fn a_subscriber_outlives_its_hub_and_is_told_what_is_gone() {
+async fn a_subscriber_outlives_its_hub_and_is_reported_what_is_gone() {
     let mut hub = Hub::serve(&["--retry-millis", "200"]).await.unwrap();
     let mut text = Subscriber::start(&hub, &["chat", "--since", "earliest"]);
     let mut json = Subscriber::json(&hub, &["chat"]).await;
@@ -214,7 +214,7 @@ async fn a_result_that_cannot_be_written_is_an_error() {
         let line = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?} {line}");
         assert!(line.contains("cannot write to standard output: "), "{args:?} {line}");
-        // Whoever tries again must know.
+        // The one that tries again must know.
         assert_eq!(line.contains("published as #"), args[0] == "publish", "{args:?} {line}");
         assert_eq!(line.lines().count(), 1, "{line}");
     }

@@ -1,5 +1,5 @@
 //! `tidings serve --store DIR` is killed again and again while many publish and many listen: nothing that was acknowledged is lost, nothing comes twice or
-//! out of order, and no gap is told, because there is none.
+//! out of order, and no gap is reported, because there is none.
 //!
 //! `TIDINGS_KILLS=300 TIDINGS_KEYED=100000` makes it long.
 

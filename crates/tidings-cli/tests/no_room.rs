@@ -12,7 +12,7 @@ const FILES: usize = 256;
 const CLIENTS: usize = 2_000;
 /// What Chromium and Firefox send.
 const NATIVE: &str = "GET /stream?topic=chat\nAccept: text/event-stream\nCache-Control: no-cache";
-/// A publisher whose body does not come: it is told so, and then listened to for a while.
+/// A publisher whose body does not come: it is reported so, and then listened to for a while.
 const UNFINISHED: &str = "POST /topics/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n";
 /// As many as would fit between two heartbeats if the hub turned in circles: a second has a hundred.
 const TICKS_OF_A_HEARTBEAT_MAX: u64 = 20;
@@ -64,20 +64,20 @@ async fn without_files_a_hub_sheds_tells_its_health_rests_and_recovers() {
     let mut watched = EventStream::open(hub.address(), "/stream?topic=chat").await.unwrap();
 
     let mut streams = Vec::new();
-    let mut told = 0;
+    let mut reported = 0;
     for _ in 0..CLIENTS {
         match subscribe(&hub).await {
             Ok(stream) => streams.push(stream),
             Err(body) => {
                 assert!(body.contains("\nretry: ") && !body.contains("data:"), "{body}");
-                told += 1;
+                reported += 1;
             }
         }
     }
     assert!((FILES / 2..FILES).contains(&streams.len()), "{} streams", streams.len());
-    assert_eq!(streams.len() + told, CLIENTS);
+    assert_eq!(streams.len() + reported, CLIENTS);
 
-    // Those who say nothing come before whoever asks for the health, and hold up nobody.
+    // Those who say nothing come before the one that asks for the health, and hold up nobody.
     let mut silent = Vec::new();
     for _ in 0..10 {
         for _ in 0..30 {
@@ -87,7 +87,7 @@ async fn without_files_a_hub_sheds_tells_its_health_rests_and_recovers() {
     }
     assert_eq!(figure(&hub, "tidings_accept_pauses_total").await, 0);
 
-    // More who want to be heard than can be heard at a time. The heartbeats of the hub itself are the clock.
+    // More who want to be received than can be received at a time. The heartbeats of the hub itself are the clock.
     let mut unfinished = Vec::new();
     for _ in 0..200 {
         let mut connection = Connection::open(hub.address()).await.unwrap();

@@ -22,7 +22,7 @@ async fn serve(store: &str) -> Hub {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscribers_wander_between_hubs_on_nats_that_goes_away_and_miss_nothing() {
     let mut server = NatsServer::start().unwrap();
-    let store = format!("{}/wandering", server.url());
+    let store = format!("{}/failover", server.url());
     let mut hubs = Vec::new();
     for _ in 0..HUBS {
         hubs.push(serve(&store).await);
@@ -79,7 +79,7 @@ async fn hubs_go_on_when_the_server_that_leads_their_log_is_killed() {
 ///
 /// nats-server 2.9.10, which Debian has, comes to keep an event twice at one node and once at the others, if its leader is killed often enough.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn subscribers_wander_between_hubs_on_three_servers_of_nats_and_miss_nothing_untold() {
+async fn subscribers_wander_between_hubs_on_three_servers_of_nats_and_miss_nothing_unreported() {
     if !NatsServer::is_current() {
         println!(
             "skipped: it takes a current nats-server, named by TIDINGS_NATS_SERVER (tests/setup builds one)"
@@ -119,7 +119,7 @@ async fn a_hub_that_starts_anew_on_nats_goes_on_where_the_others_are() {
     let store = format!("{}/anew", server.url());
     let (mut one, other) = (serve(&store).await, serve(&store).await);
     let mut stream = EventStream::open(one.address(), "/stream?topic=chat").await.unwrap();
-    one.publish("chat", "heard").await.unwrap();
+    one.publish("chat", "received").await.unwrap();
     stream.messages(1).await.unwrap();
     let id = stream.last_event_id().to_owned();
     one.kill().await.unwrap();

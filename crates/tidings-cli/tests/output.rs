@@ -210,7 +210,7 @@ impl Hub {
         self.becomes(|pid| pid.is_none()).await;
     }
 
-    /// Stops the hub, and checks that a stream is told and that the process exits as it should.
+    /// Stops the hub, and checks that a stream is notified and that the process exits as it should.
     async fn drains(mut self) {
         let pid = self.serves().await;
         let mut stream = EventStream::open(self.address, "/stream?topic=chat").await.unwrap();
@@ -313,7 +313,7 @@ async fn a_failed_start_keeps_its_exit_status_on_every_broken_output() {
 
 /// Nobody reads what `-v` prints, then somebody does: first what was kept, then how much was not.
 #[tokio::test]
-async fn a_reader_that_comes_back_is_told_how_many_lines_were_dropped() {
+async fn a_reader_that_comes_back_is_reported_how_many_lines_were_dropped() {
     const MANY: usize = 1_000;
     const LARGE: usize = 4_000;
     let parent = tempfile::tempdir().unwrap();
@@ -387,7 +387,7 @@ async fn only_a_terminal_gets_the_banner_and_every_start_writes_one_line() {
     }
 }
 
-/// Ours is the end of whoever types and reads.
+/// Ours is the end of the one that types and reads.
 struct Terminal(OwnedFd);
 
 impl Terminal {

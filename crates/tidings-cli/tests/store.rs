@@ -37,7 +37,7 @@ async fn a_reader_goes_on_where_it_was_however_the_hub_ended() {
         let mut hub = serve(&store, &["--sync", sync]).await;
         for is_killed in [true, false] {
             let mut stream = EventStream::open(hub.address(), "/stream?topic=chat").await.unwrap();
-            publish_with_key(&hub, "heard", &format!("{sync}-{is_killed}")).await;
+            publish_with_key(&hub, "received", &format!("{sync}-{is_killed}")).await;
             stream.messages(1).await.unwrap();
             hub.publish("chat", "missed").await.unwrap();
             if is_killed {
@@ -49,7 +49,7 @@ async fn a_reader_goes_on_where_it_was_however_the_hub_ended() {
             // Neither a gap nor a double.
             let id = stream.last_event_id().to_owned();
             let mut stream = EventStream::resume(hub.address(), "/stream?topic=chat", &id).await.unwrap();
-            publish_with_key(&hub, "a repeat, which nobody hears", &format!("{sync}-{is_killed}")).await;
+            publish_with_key(&hub, "a repeat, which nobody receives", &format!("{sync}-{is_killed}")).await;
             hub.publish("chat", "after").await.unwrap();
             assert_eq!(stream.messages(2).await.unwrap(), ["missed", "after"], "{sync}");
         }
@@ -84,7 +84,7 @@ async fn a_topic_is_kept_as_its_rule_says_however_the_hub_ended() {
 }
 
 #[tokio::test]
-async fn a_hub_that_stops_closes_its_store_in_order_whoever_is_connected() {
+async fn a_hub_that_stops_closes_its_store_in_order_those_who_is_connected() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("events");
     let mut hub = serve(&store, &["--sync", "never"]).await;
@@ -213,9 +213,9 @@ fn segment(store: &Path) -> PathBuf {
     files.find(|path| path.extension().is_some_and(|extension| extension == "log")).unwrap()
 }
 
-/// Bits that rot: what is damaged is never delivered, whoever misses it is told, the operator is told, and everything else goes on.
+/// Bits that rot: what is damaged is never delivered, the one that misses it is reported, the operator is notified, and everything else goes on.
 #[tokio::test]
-async fn damage_is_told_to_readers_and_to_the_operator_and_the_rest_goes_on() {
+async fn damage_is_reported_to_readers_and_to_the_operator_and_the_rest_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("events");
     let mut hub = serve(&store, &[]).await;
@@ -254,7 +254,7 @@ async fn damage_is_told_to_readers_and_to_the_operator_and_the_rest_goes_on() {
 
 /// What docs/durability.md says of backups: copy the directory, leave out its file `state`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_of_a_store_in_use_is_a_backup_and_readers_are_told_that_it_is_older() {
+async fn a_copy_of_a_store_in_use_is_a_backup_and_readers_are_reported_that_it_is_older() {
     let folder = tempfile::tempdir().unwrap();
     let (store, copy) = (folder.path().join("events"), folder.path().join("copy"));
     let mut hub = serve(&store, &[]).await;
@@ -287,14 +287,14 @@ async fn a_copy_of_a_store_in_use_is_a_backup_and_readers_are_told_that_it_is_ol
     let hub = serve(&copy, &[]).await;
     let mut stream = EventStream::open(hub.address(), HISTORY).await.unwrap();
     assert_eq!(stream.messages(before.len()).await.unwrap(), before);
-    // What was published after the copy has no place in it: whoever comes with one is not misread.
+    // What was published after the copy has no place in it: the one that comes with one is not misread.
     hub.publish("chat", "another event in the same place").await.unwrap();
     let mut stream = EventStream::resume(hub.address(), "/stream?topic=chat", &newest).await.unwrap();
     let gap = stream.next().await.unwrap();
     assert!(gap.data.contains(r#""kind":"gap","reason":"other-log""#), "{}", gap.data);
 }
 
-/// The demo keeps its chat where it is told to, and understands the variables of the hub.
+/// The demo keeps its chat where it is reported to, and understands the variables of the hub.
 #[tokio::test]
 async fn the_demo_keeps_its_chat_in_a_directory() {
     let folder = tempfile::tempdir().unwrap();

@@ -102,18 +102,18 @@ async fn a_damaged_record_is_named_and_the_others_are_saved() {
 
     let to = tempfile::tempdir().unwrap();
     let to_path = to.path().join("saved");
-    let salvaged = tidings(&["store", "salvage", &path, to_path.to_str().unwrap()]);
-    assert_eq!(salvaged.status.code(), Some(1), "{}{}", stdout(&salvaged), stderr(&salvaged));
-    assert!(stdout(&salvaged).contains("39 events are in "), "{}", stdout(&salvaged));
-    assert!(stderr(&salvaged).contains("1 acknowledged events could not be saved"), "{}", stderr(&salvaged));
+    let repaired = tidings(&["store", "repair", &path, to_path.to_str().unwrap()]);
+    assert_eq!(repaired.status.code(), Some(1), "{}{}", stdout(&repaired), stderr(&repaired));
+    assert!(stdout(&repaired).contains("39 events are in "), "{}", stdout(&repaired));
+    assert!(stderr(&repaired).contains("1 acknowledged events could not be saved"), "{}", stderr(&repaired));
     let verified = tidings(&["store", "verify", to_path.to_str().unwrap()]);
     assert!(verified.status.success(), "{}{}", stdout(&verified), stderr(&verified));
-    let again = tidings(&["store", "salvage", &path, to_path.to_str().unwrap()]);
+    let again = tidings(&["store", "repair", &path, to_path.to_str().unwrap()]);
     assert!(again.status.code() == Some(1) && stderr(&again).contains("not empty"), "{}", stderr(&again));
 }
 
 #[tokio::test]
-async fn a_store_in_use_can_be_looked_at_and_not_salvaged() {
+async fn a_store_in_use_can_be_looked_at_and_not_repaired() {
     let _turn = TURN.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
@@ -123,9 +123,9 @@ async fn a_store_in_use_can_be_looked_at_and_not_salvaged() {
     assert!(stdout(&inspected).contains("state      in use"), "{}", stdout(&inspected));
     let verified = tidings(&["store", "verify", path]);
     assert!(verified.status.success(), "{}{}", stdout(&verified), stderr(&verified));
-    let salvaged = tidings(&["store", "salvage", path, "/nowhere"]);
-    assert_eq!(salvaged.status.code(), Some(1));
-    assert_eq!(stderr(&salvaged), format!("error: {path}: a hub uses it: stop that first\n"));
+    let repaired = tidings(&["store", "repair", path, "/nowhere"]);
+    assert_eq!(repaired.status.code(), Some(1));
+    assert_eq!(stderr(&repaired), format!("error: {path}: a hub uses it: stop that first\n"));
 }
 
 #[tokio::test]

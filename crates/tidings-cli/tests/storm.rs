@@ -44,7 +44,7 @@ async fn after_a_crash_everybody_is_back_and_nobody_misses_an_event() {
         let mut back = EventStream::resume(address, "/stream?topic=chat", stream.last_event_id())
             .await
             .expect("nobody is refused");
-        let notice = back.next().await.expect("what was lost is told");
+        let notice = back.next().await.expect("what was lost is reported");
         assert!(notice.event_type == "tidings" && notice.data.contains("other-log"), "{notice:?}");
         back
     })));
@@ -58,9 +58,12 @@ async fn after_a_crash_everybody_is_back_and_nobody_misses_an_event() {
 
     published.push("next".to_owned());
     hub.publish("chat", "next").await.unwrap();
-    let heard = each(streams.into_iter().map(|mut stream| async move {
+    let received = each(streams.into_iter().map(|mut stream| async move {
         stream.messages(EVENTS_MEANWHILE + 1).await.expect("events and nothing else")
     }))
     .await;
-    assert!(heard.iter().all(|heard| *heard == published), "everything published since, once and in order");
+    assert!(
+        received.iter().all(|received| *received == published),
+        "everything published since, once and in order"
+    );
 }

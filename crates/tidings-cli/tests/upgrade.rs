@@ -52,7 +52,7 @@ async fn no_connect_is_refused_or_reset_and_every_request_is_answered_during_twe
         clients.spawn(async move {
             let mut kept = None;
             while !done.load(Relaxed) {
-                // Half of them connect for every request, half keep their connection until they are told that it ends.
+                // Half of them connect for every request, half keep their connection until they are notified that it ends.
                 let mut connection = match kept.take() {
                     Some(connection) => connection,
                     None => Connection::open(address).await.expect("no connect is refused"),
@@ -94,7 +94,7 @@ async fn no_connect_is_refused_or_reset_and_every_request_is_answered_during_twe
 }
 
 #[tokio::test]
-async fn a_stream_is_told_that_it_ends_and_the_successor_says_that_its_log_is_another() {
+async fn a_stream_is_reported_that_it_ends_and_the_successor_says_that_its_log_is_another() {
     let mut hub = Hub::serve(&["--drain-secs", "1"]).await.unwrap();
     let mut stream = EventStream::open(hub.address(), "/stream?topic=chat").await.unwrap();
     hub.publish("chat", "before").await.unwrap();
@@ -111,9 +111,9 @@ async fn a_stream_is_told_that_it_ends_and_the_successor_says_that_its_log_is_an
     assert_eq!(stream.next().await.unwrap().data, "after");
 }
 
-/// Listens until the last event, with one connection after the other, and returns what was heard. A notice must be about the end of a stream.
+/// Listens until the last event, with one connection after the other, and returns what was received. A notice must be about the end of a stream.
 async fn listen(address: SocketAddr, last: &str) -> Vec<String> {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut id: Option<String> = None;
     loop {
         let opened = match &id {
@@ -128,9 +128,9 @@ async fn listen(address: SocketAddr, last: &str) -> Vec<String> {
             }
             id = Some(event.last_event_id);
             if event.data == last {
-                return heard;
+                return received;
             }
-            heard.push(event.data);
+            received.push(event.data);
         }
     }
 }
@@ -150,7 +150,7 @@ async fn a_store_is_handed_over_twenty_times_and_nobody_is_refused_and_nothing_l
             let mut acknowledged = Vec::new();
             let mut kept = None;
             while !done.load(Relaxed) {
-                // Half of them connect for every request, half keep their connection until they are told that it ends.
+                // Half of them connect for every request, half keep their connection until they are notified that it ends.
                 let mut connection = match kept.take() {
                     Some(connection) => connection,
                     None => Connection::open(address).await.expect("no connect is refused"),
@@ -193,8 +193,8 @@ async fn a_store_is_handed_over_twenty_times_and_nobody_is_refused_and_nothing_l
     sorted.sort_unstable();
     expected.sort_unstable();
     assert_eq!(sorted, expected, "what was acknowledged, each once");
-    for heard in subscribers.join_all().await {
-        assert_eq!(heard, log);
+    for received in subscribers.join_all().await {
+        assert_eq!(received, log);
     }
     assert!(hub.first_ended().await.unwrap().success());
     hub.stop().await.unwrap();
@@ -324,13 +324,13 @@ async fn a_supervisor_that_does_not_read_is_not_waited_for() {
 
 /// systemd's protocol, with a socket of our own in its place.
 #[tokio::test]
-async fn a_supervisor_hears_who_serves_and_when_it_stops() {
+async fn a_supervisor_receives_who_serves_and_when_it_stops() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_nonblocking(true).unwrap();
     let socket = tokio::net::UnixDatagram::from_std(socket).unwrap();
-    let heard = async || {
+    let received = async || {
         let mut space = [0; 256];
         let length = timeout(PATIENCE, socket.recv(&mut space)).await.expect("a word").unwrap();
         String::from_utf8(space[..length].to_vec()).unwrap()
@@ -342,18 +342,18 @@ async fn a_supervisor_hears_who_serves_and_when_it_stops() {
             .unwrap()
             .with_environment("NOTIFY_SOCKET", path.to_str().unwrap());
         hub.start_again().await.unwrap();
-        assert_eq!(heard().await, "READY=1");
+        assert_eq!(received().await, "READY=1");
         hub.upgrade().await.unwrap();
         let successor = hub.pid().unwrap();
         if has_store {
             // It is the one to watch before it serves.
-            assert_eq!(heard().await, format!("MAINPID={successor}"));
-            assert_eq!(heard().await, "READY=1");
+            assert_eq!(received().await, format!("MAINPID={successor}"));
+            assert_eq!(received().await, "READY=1");
         } else {
-            assert_eq!(heard().await, format!("MAINPID={successor}\nREADY=1"));
+            assert_eq!(received().await, format!("MAINPID={successor}\nREADY=1"));
         }
         hub.ask_to_stop().unwrap();
-        assert_eq!(heard().await, "STOPPING=1");
+        assert_eq!(received().await, "STOPPING=1");
         hub.stopped().await.unwrap();
     }
 }

@@ -40,7 +40,7 @@ impl Backoff {
     /// The wait before the next attempt. `retry_after` is what the failed answer asked for, `share` a random number from 0 to 1.
     ///
     /// A `retry` field is kept exactly after a stream that worked, since a hub spreads its clients by giving each
-    /// another one. Everything else is only a lower bound, because it was told to many at once.
+    /// another one. Everything else is only a lower bound, because it was asked to many at once.
     pub(crate) fn delay(&mut self, retry_after: Option<Duration>, share: f64) -> Duration {
         let asked = self.retry.max(retry_after).map(|asked| asked.min(ASKED_MAX));
         let is_exact = self.jitter.failures() == 0 && self.retry.is_some() && retry_after.is_none();

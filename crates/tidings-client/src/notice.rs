@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_kinds_are_told_apart() {
+    fn the_other_kinds_are_reported_apart() {
         let reconnect = Notice::Reconnect { reason: EndReason::Shutdown };
         assert_eq!(Notice::parse(r#"{"kind":"reconnect","reason":"shutdown"}"#), reconnect);
         let hello = Notice::Hello { connection: "c-1".to_owned() };

@@ -94,7 +94,7 @@ impl Client {
     ///
     /// Without an [idempotency key](Publish::idempotency_key) it is sent once: after a [transient](ClientError::is_transient) error the event
     /// may or may not have been published. With one it is sent again, after a pause, while the hub cannot be reached or cannot answer now: up
-    /// to four times within 30 seconds. Whoever gives up may go on later with the same key.
+    /// to four times within 30 seconds. The one that gives up may go on later with the same key.
     pub async fn publish(
         &self,
         topic: &str,

@@ -1,8 +1,8 @@
 //! What the hubs of one cluster know of each other beside the log.
 //!
-//! [`Cluster`] is the seam: leases, so that one of several does what must be done once; keyed state that expires, so that what a dead hub said of
+//! [`Cluster`] is replay-to-live: leases, so that one of several does what must be done once; keyed state that expires, so that what a dead hub said of
 //! itself goes with it; broadcast, for what is worth nothing a moment later. Nothing here is needed to deliver events, and nothing is for ever:
-//! whoever wants to be known says so again before the time is up. One [conformance suite](mod@conformance) holds for every implementation;
+//! the one that wants to be known says so again before the time is up. One [conformance suite](mod@conformance) holds for every implementation;
 //! [`LocalCluster`] is that of hubs in one process.
 
 pub mod conformance;
@@ -65,12 +65,12 @@ pub trait Watch: Send {
 /// The messages of one channel, from now on.
 #[async_trait]
 pub trait Messages: Send {
-    /// The next message. Each comes at most once, those of one sender in the order in which they were sent; whoever is too slow loses the
+    /// The next message. Each comes at most once, those of one sender in the order in which they were sent; the one that is too slow loses the
     /// oldest. Waits until there is one. Cancel safe.
     async fn next(&mut self) -> Result<Vec<u8>, ClusterError>;
 }
 
-/// A value that all nodes have alike, such as a key for signatures: the one that is there, or else this one, held for so long from now on. Whoever needs it calls this
+/// A value that all nodes have alike, such as a key for signatures: the one that is there, or else this one, held for so long from now on. The one that needs it calls this
 /// again before the time is up, with what it got.
 pub async fn agree(
     cluster: &dyn Cluster,
@@ -79,7 +79,7 @@ pub async fn agree(
     time: Duration,
 ) -> Result<Vec<u8>, ClusterError> {
     loop {
-        // Who has the lease has the right to propose; it is not given back, so that whoever comes next finds what was set.
+        // Who has the lease has the right to propose; it is not given back, so that the one that comes next finds what was set.
         let may_propose = cluster.acquire(key, PROPOSAL_TIME).await?.is_some();
         let agreed = cluster.get(key).await?;
         if agreed.is_some() || may_propose {
@@ -105,7 +105,7 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
     /// Holds a lease for so long from now on. False if it is lost: its time was up, and somebody may have taken it.
     async fn renew(&self, lease: &Lease, time: Duration) -> Result<bool, ClusterError>;
 
-    /// Gives a lease back. One that is lost already stays with whoever has it.
+    /// Gives a lease back. One that is lost already stays with the one that has it.
     async fn release(&self, lease: &Lease) -> Result<(), ClusterError>;
 
     /// Gives a key a value for so long from now on, whatever it had before.
@@ -123,10 +123,10 @@ pub trait Cluster: Send + Sync + fmt::Debug + 'static {
     /// Watches the keys with this prefix. The first changes are those that make the present state out of nothing.
     async fn watch(&self, prefix: &str) -> Result<Box<dyn Watch>, ClusterError>;
 
-    /// Sends a message to whoever listens to the channel, the sender included. It may still be on its way when this returns: whoever begins to listen
-    /// meanwhile hears it, or not.
+    /// Sends a message to the one that listens to the channel, the sender included. It may still be on its way when this returns: the one that begins to listen
+    /// meanwhile receives it, or not.
     async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError>;
 
-    /// Listens to a channel. What is sent when this has returned is heard.
+    /// Listens to a channel. What is sent when this has returned is received.
     async fn listen(&self, channel: &str) -> Result<Box<dyn Messages>, ClusterError>;
 }

@@ -130,11 +130,11 @@ macro_rules! for_every_conformance_check {
             appending::a_refused_batch_leaves_its_key_free
             appending::a_key_is_forgotten_beyond_its_window
             deleting::a_deleted_topic_is_hidden_at_once
-            deleting::a_deletion_is_told_to_who_missed_something_and_to_nobody_else
+            deleting::a_deletion_is_reported_to_who_missed_something_and_to_nobody_else
             deleting::a_deletion_takes_only_events_whose_topics_are_all_covered
             deleting::a_deletion_of_nothing_changes_nothing
             deleting::a_topic_goes_on_after_its_deletion
-            deleting::a_tail_that_a_deletion_overtook_is_told
+            deleting::a_tail_that_a_deletion_overtook_is_reported
             reading::pages_join_without_hole_or_double
             reading::a_page_is_bounded_and_gets_on
             reading::an_empty_log_is_at_its_end
@@ -153,7 +153,7 @@ macro_rules! for_every_conformance_check {
             retaining::more_bytes_than_the_bound_drop_the_oldest
             retaining::an_expired_event_is_hidden_at_once
             retaining::the_order_does_not_depend_on_the_clock
-            retaining::a_floor_is_told_to_who_missed_something_and_to_nobody_else
+            retaining::a_floor_is_reported_to_who_missed_something_and_to_nobody_else
             retaining::a_floor_is_found_by_each_of_its_topics
             retaining::a_private_floor_needs_a_covering_grant
             retaining::a_key_outlives_its_events
@@ -162,7 +162,7 @@ macro_rules! for_every_conformance_check {
             tailing::a_tail_item_is_bounded
             tailing::a_tail_agrees_with_read_while_many_publish
             tailing::a_cancelled_wait_loses_nothing
-            tailing::a_tail_that_retention_overtook_is_told
+            tailing::a_tail_that_retention_overtook_is_reported
         }
     };
 }

@@ -41,8 +41,8 @@ pub struct Faults {
 /// An event that a tail brings is in the log for good, but its publisher may not know yet: the answer may still be on its way.
 pub struct DelayedLog {
     far: Arc<Far>,
-    /// Rings when the ledger changed or can be reached again.
-    bell: watch::Sender<()>,
+    /// Fires when the ledger changed or can be reached again.
+    notifier: watch::Sender<()>,
 }
 
 /// The far side.
@@ -70,7 +70,7 @@ impl DelayedLog {
         let mut random = Random::new(seed);
         let ledger = Ledger::new(limits.clone(), Epoch::from_u64(random.next()));
         let state = Mutex::new(State { ledger, limits, random, down: false });
-        Self { far: Arc::new(Far { state, faults, clock }), bell: watch::Sender::new(()) }
+        Self { far: Arc::new(Far { state, faults, clock }), notifier: watch::Sender::new(()) }
     }
 
     /// From now on the log cannot be reached: appends and reads fail, tails wait.
@@ -81,14 +81,14 @@ impl DelayedLog {
     /// The log can be reached again.
     pub fn come_back(&self) {
         self.far.state().down = false;
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
     }
 
     /// Appends as another hub does that shares the log: at once, even while this hub cannot reach it.
     pub fn append_foreign(&self, events: Vec<Event>) -> Result<Appended, AppendError> {
         let now = self.far.clock.now();
         let appended = self.far.state().ledger.append(now, Batch { events, key: None });
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
         appended
     }
 
@@ -98,7 +98,7 @@ impl DelayedLog {
         let epoch = Epoch::from_u64(state.random.next());
         let start = state.ledger.lose_end(count, epoch);
         drop(state);
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
         start
     }
 
@@ -108,7 +108,7 @@ impl DelayedLog {
         let epoch = Epoch::from_u64(state.random.next());
         state.ledger = Ledger::new(state.limits.clone(), epoch);
         drop(state);
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
         epoch
     }
 
@@ -132,7 +132,7 @@ impl DelayedLog {
                 if unknown { Err(AppendError::OutcomeUnknown(REASON.into())) } else { Ok(changed) }
             }
         };
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
         self.far.delay().await;
         outcome
     }
@@ -204,9 +204,9 @@ impl Log for DelayedLog {
     }
 
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
-        let bell = self.bell.subscribe();
+        let notifier = self.notifier.subscribe();
         let seen = self.ask(|ledger, _| ledger.seen()).await?;
-        Ok((seen.cursor, Box::new(DelayedTail { far: Arc::clone(&self.far), bell, seen, due: None })))
+        Ok((seen.cursor, Box::new(DelayedTail { far: Arc::clone(&self.far), notifier, seen, due: None })))
     }
 
     async fn health(&self) -> Result<(), Unavailable> {
@@ -216,7 +216,7 @@ impl Log for DelayedLog {
 
 struct DelayedTail {
     far: Arc<Far>,
-    bell: watch::Receiver<()>,
+    notifier: watch::Receiver<()>,
     /// Everything up to here was returned.
     seen: Seen,
     /// When the next item arrives. Kept here, so that a cancelled call does not start the wait anew.
@@ -228,8 +228,8 @@ impl Tail for DelayedTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
         let mut closed = false;
         loop {
-            // The bell is muted before the ledger is looked at: whatever comes afterwards rings it again.
-            self.bell.mark_unchanged();
+            // The notifier is reset before the ledger is looked at: whatever comes afterwards fires it again.
+            self.notifier.mark_unchanged();
             if self.far.follow(self.seen, bytes_max).is_some() {
                 let due = *self.due.get_or_insert_with(|| Instant::now() + self.far.draw_delay());
                 if due > Instant::now() {
@@ -244,7 +244,7 @@ impl Tail for DelayedTail {
             } else if closed {
                 return None;
             } else {
-                closed = self.bell.changed().await.is_err();
+                closed = self.notifier.changed().await.is_err();
             }
         }
     }

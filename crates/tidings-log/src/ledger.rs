@@ -219,7 +219,7 @@ impl Ledger {
 
     /// What comes after this place of a tail, and the place behind it. `None` at the end.
     ///
-    /// A tail first hears of deletions. It sees the epochs one after the other: first what is left of its own, then the start of the next. An epoch of which a
+    /// A tail first receives of deletions. It sees the epochs one after the other: first what is left of its own, then the start of the next. An epoch of which a
     /// later one left nothing is passed over.
     pub(crate) fn follow(
         &mut self,
@@ -438,7 +438,7 @@ impl Ledger {
 pub(crate) struct Seen {
     /// Everything up to here was brought.
     pub(crate) cursor: Cursor,
-    /// So many deletions were told.
+    /// So many deletions were reported.
     pub(crate) deletions: u64,
 }
 

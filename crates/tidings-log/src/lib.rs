@@ -1,6 +1,6 @@
 //! The log behind a hub: one ordered sequence of events, out of which everything that a subscriber sees comes.
 //!
-//! [`Log`] is the seam between the hub and whatever keeps events: memory, segment files, Redis Streams, JetStream. One
+//! [`Log`] is replay-to-live between the hub and whatever keeps events: memory, segment files, Redis Streams, JetStream. One
 //! [conformance suite](mod@conformance) holds for all of them.
 //!
 //! What every log promises:
@@ -197,10 +197,10 @@ pub enum TailItem {
         /// The last dropped position.
         through: Position,
     },
-    /// Events were deleted that this tail may have brought: whoever keeps copies of what it brought gives them up. It comes before whatever
+    /// Events were deleted that this tail may have brought: the one that keeps copies of what it brought gives them up. It comes before whatever
     /// was appended after the deletion.
     Deleted {
-        /// The newest [deletion](Deleted::serial) that is told.
+        /// The newest [deletion](Deleted::serial) that is reported.
         serial: u64,
     },
     /// The log starts a new epoch: what was read beyond `after` is not in it any more. It goes on after `after`.

@@ -2,7 +2,7 @@
 //!
 //! All of its state is one [`Ledger`] behind a mutex that is held for short, synchronous sections and never across an `.await`. What
 //! takes time, above all matching patterns, happens on either side of it ([`Plan`], [`Draft`](crate::draft::Draft)). A tail is a position
-//! in the ledger and a bell that rings when the ledger changes, so a slow one costs no queue.
+//! in the ledger and a notifier that fires when the ledger changes, so a slow one costs no queue.
 
 use std::{
     fmt,
@@ -33,7 +33,7 @@ pub struct MemoryLimits {
     /// those in front of it. Default: any age.
     pub age_max: Option<Duration>,
     /// For how many sets of topics the log remembers what was dropped last (with at most [`FLOORS_BYTES_MAX`](Self::FLOORS_BYTES_MAX) of
-    /// memory). Beyond it the longest untouched are forgotten, and a reader that is older than these is told of a gap, whether or not
+    /// memory). Beyond it the longest untouched are forgotten, and a reader that is older than these gets a gap notice, whether or not
     /// it missed something. Default 100,000.
     pub floors_max: usize,
     /// Most idempotency keys (with at most [`KEYS_BYTES_MAX`](Self::KEYS_BYTES_MAX) of memory). Beyond it the oldest are forgotten, and
@@ -87,8 +87,8 @@ impl Default for MemoryLimits {
 pub struct MemoryLog {
     ledger: Arc<Mutex<Ledger>>,
     clock: Clock,
-    /// Rings when the ledger changed.
-    bell: watch::Sender<()>,
+    /// Fires when the ledger changed.
+    notifier: watch::Sender<()>,
 }
 
 impl MemoryLog {
@@ -100,7 +100,11 @@ impl MemoryLog {
     /// An empty log whose events age by this clock.
     pub fn with_clock(limits: MemoryLimits, clock: Clock) -> Self {
         let epoch = Epoch::from_u64(getrandom::u64().expect("the system gives random numbers"));
-        Self { ledger: Arc::new(Mutex::new(Ledger::new(limits, epoch))), clock, bell: watch::Sender::new(()) }
+        Self {
+            ledger: Arc::new(Mutex::new(Ledger::new(limits, epoch))),
+            clock,
+            notifier: watch::Sender::new(()),
+        }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -124,7 +128,7 @@ impl fmt::Debug for MemoryLog {
 impl Log for MemoryLog {
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
         let appended = self.ledger().append(self.clock.now(), batch)?;
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
         Ok(appended)
     }
 
@@ -132,7 +136,7 @@ impl Log for MemoryLog {
         let bearing = self.ledger().bearing(self.clock.now(), topic);
         let (covered, kept) = bearing.covered(grants).await;
         let deleted = self.ledger().delete(self.clock.now(), &covered);
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
         Ok(Deleted { kept, ..deleted })
     }
 
@@ -163,8 +167,8 @@ impl Log for MemoryLog {
 
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
         let seen = self.ledger().seen();
-        let bell = self.bell.subscribe();
-        let tail = MemoryTail { ledger: Arc::clone(&self.ledger), clock: self.clock.clone(), bell, seen };
+        let notifier = self.notifier.subscribe();
+        let tail = MemoryTail { ledger: Arc::clone(&self.ledger), clock: self.clock.clone(), notifier, seen };
         Ok((seen.cursor, Box::new(tail)))
     }
 
@@ -176,7 +180,7 @@ impl Log for MemoryLog {
 struct MemoryTail {
     ledger: Arc<Mutex<Ledger>>,
     clock: Clock,
-    bell: watch::Receiver<()>,
+    notifier: watch::Receiver<()>,
     /// Everything up to here was returned.
     seen: Seen,
 }
@@ -186,8 +190,8 @@ impl Tail for MemoryTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
         let mut closed = false;
         loop {
-            // The bell is muted before the ledger is looked at: whatever comes afterwards rings it again.
-            self.bell.mark_unchanged();
+            // The notifier is reset before the ledger is looked at: whatever comes afterwards fires it again.
+            self.notifier.mark_unchanged();
             let followed = lock(&self.ledger).follow(self.clock.now(), self.seen, bytes_max);
             if let Some((item, seen)) = followed {
                 self.seen = seen;
@@ -196,7 +200,7 @@ impl Tail for MemoryTail {
             if closed {
                 return None;
             }
-            closed = self.bell.changed().await.is_err();
+            closed = self.notifier.changed().await.is_err();
         }
     }
 }
@@ -293,13 +297,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn beyond_the_bound_of_floors_everybody_is_told_of_a_gap_once() {
+    async fn beyond_the_bound_of_floors_everybody_is_reported_of_a_gap_once() {
         let limits = MemoryLimits { count_max: Some(1), floors_max: 2, ..MemoryLimits::default() };
         let log = MemoryLog::new(limits);
         for topic in ["a", "b", "c", "d"] {
             append(&log, topic, "").await;
         }
-        assert_told_once(&log).await;
+        assert_reported_once(&log).await;
     }
 
     #[tokio::test]
@@ -314,7 +318,7 @@ mod tests {
         }
         assert_eq!(log.read(Position::BEFORE_ALL, &stranger(), 1).await.expect("a page").floor, None);
         append(&log, "one", "").await;
-        assert_told_once(&log).await;
+        assert_reported_once(&log).await;
     }
 
     fn stranger() -> Filter {
@@ -322,7 +326,7 @@ mod tests {
         Filter { matchers: vec![topic], grants: Grants::NONE }
     }
 
-    async fn assert_told_once(log: &MemoryLog) {
+    async fn assert_reported_once(log: &MemoryLog) {
         let page = log.read(Position::BEFORE_ALL, &stranger(), 1).await.expect("a page");
         let forgotten = page.floor.expect("it is forgotten whose the first was");
         assert_eq!(log.read(forgotten, &stranger(), 1).await.expect("a page").floor, None);

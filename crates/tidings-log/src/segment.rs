@@ -9,7 +9,7 @@
 //!
 //! Invariants:
 //! - Readers and tails see acknowledged events only, in the order of their numbers.
-//! - A number names one event for ever within an epoch. What may have been acknowledged and is gone begins a new epoch, or is told as a gap.
+//! - A number names one event for ever within an epoch. What may have been acknowledged and is gone begins a new epoch, or is notified as a gap.
 //! - What cannot be verified by its checksum is never delivered.
 //! - Memory is bounded by settings, whatever the size of the log.
 //!
@@ -75,9 +75,9 @@ pub enum SyncLevel {
     /// Before it is acknowledged: it survives a loss of power.
     #[default]
     Always,
-    /// So much later at most: a loss of power may take what was acknowledged in that time, and subscribers are told.
+    /// So much later at most: a loss of power may take what was acknowledged in that time, and subscribers are notified.
     Interval(Duration),
-    /// When the system sees fit, commonly within half a minute: a loss of power may take that much, and subscribers are told.
+    /// When the system sees fit, commonly within half a minute: a loss of power may take that much, and subscribers are notified.
     Never,
 }
 
@@ -223,7 +223,7 @@ struct Handle {
     places: Arc<Semaphore>,
     /// One deletion at a time: each counts what the others have left.
     deleting: tokio::sync::Mutex<()>,
-    bell: watch::Receiver<()>,
+    notifier: watch::Receiver<()>,
 }
 
 impl SegmentLog {
@@ -256,7 +256,7 @@ impl SegmentLog {
         }
         let places = Arc::new(Semaphore::new(settings.appends_waiting_max.clamp(1, Semaphore::MAX_PERMITS)));
         let (shared, writer) = recover::open(disk, settings, clock)?;
-        let bell = writer.bell.subscribe();
+        let notifier = writer.notifier.subscribe();
         let (requests, receiver) = mpsc::channel();
         let (is_open, closed) = mpsc::channel();
         let compacted = Arc::clone(&shared);
@@ -265,19 +265,19 @@ impl SegmentLog {
                 compacted.note_end_of("compaction", &panicked);
             }
         })?;
-        let (written, last_bell) = (Arc::clone(&shared), writer.bell.clone());
+        let (written, last_notifier) = (Arc::clone(&shared), writer.notifier.clone());
         thread::Builder::new().name("tidings-log".into()).spawn(move || {
             if let Err(panicked) = vital::run(|| writer.run(receiver, (is_open, held))) {
                 written.note_end_of("the writer", &panicked);
             }
             // Tails end with the last of these, and then health has to know why.
-            drop(last_bell);
+            drop(last_notifier);
         })?;
         let deleting = tokio::sync::Mutex::default();
-        Ok(Self(Arc::new(Handle { shared, requests, places, deleting, bell })))
+        Ok(Self(Arc::new(Handle { shared, requests, places, deleting, notifier })))
     }
 
-    /// Closes the log in order, whoever still holds a handle to it: writes what waits, makes sure of everything, and gives the directory free for others. From then on
+    /// Closes the log in order, the one that still holds a handle to it: writes what waits, makes sure of everything, and gives the directory free for others. From then on
     /// nothing is appended, and tails bring what was left and end; what is there can be read as long as nobody else uses the directory.
     pub async fn close(&self) {
         let (closed, is_closed) = oneshot::channel();
@@ -409,11 +409,11 @@ impl Log for SegmentLog {
     }
 
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
-        let bell = self.0.bell.clone();
+        let notifier = self.0.notifier.clone();
         let shared = Arc::clone(&self.0.shared);
         let newest = shared.state().newest;
         let cursor = Cursor { epoch: shared.epochs.current().epoch, position: position(newest) };
-        Ok((cursor, Box::new(SegmentTail::new(shared, bell, cursor))))
+        Ok((cursor, Box::new(SegmentTail::new(shared, notifier, cursor))))
     }
 
     async fn health(&self) -> Result<(), Unavailable> {

@@ -1,6 +1,6 @@
 //! Tasks that go on for as long as what they belong to.
 //!
-//! A task or thread that panics ends alone: nobody is told, and what it did is not done any more. So whoever starts one that must not end
+//! A task or thread that panics ends alone: no subscriber is notified, and what it did is not done any more. So the one that starts one that must not end
 //! catches the panic, and ends what the task belonged to in a way that can be seen: tails end, calls fail, health says why.
 
 use std::{

@@ -66,14 +66,14 @@ async fn latencies(here: &NatsLog, there: &NatsLog) -> Vec<Duration> {
     for _ in 0..PROBES {
         let begin = Instant::now();
         let appended = here.append(Batch { events: vec![event()], key: None });
-        let heard = async {
+        let received = async {
             loop {
                 if let Some(TailItem::Entries(_)) = tail.next(1 << 20).await {
                     return begin.elapsed();
                 }
             }
         };
-        let (appended, latency) = tokio::join!(appended, heard);
+        let (appended, latency) = tokio::join!(appended, received);
         appended.expect("it is appended");
         latencies.push(latency);
     }
@@ -83,10 +83,10 @@ async fn latencies(here: &NatsLog, there: &NatsLog) -> Vec<Duration> {
 async fn bare_latencies(url: &str) -> Vec<Duration> {
     let connect = async || -> Client { async_nats::connect(url).await.expect("it can be reached") };
     let (here, there) = (connect().await, connect().await);
-    let mut heard = there.subscribe("bare").await.expect("a subscription");
+    let mut received = there.subscribe("bare").await.expect("a subscription");
     there.flush().await.expect("it is sent");
     // The first one shows that the server knows of the subscription.
-    while tokio::time::timeout(Duration::from_millis(100), heard.next()).await.is_err() {
+    while tokio::time::timeout(Duration::from_millis(100), received.next()).await.is_err() {
         here.publish("bare", "first".into()).await.expect("it is sent");
     }
     let mut latencies = Vec::with_capacity(PROBES);
@@ -94,7 +94,7 @@ async fn bare_latencies(url: &str) -> Vec<Duration> {
         let text = number.to_string();
         let begin = Instant::now();
         here.publish("bare", text.clone().into()).await.expect("it is sent");
-        while heard.next().await.expect("a message").payload != text {}
+        while received.next().await.expect("a message").payload != text {}
         latencies.push(begin.elapsed());
     }
     latencies

@@ -1,7 +1,7 @@
 //! The cluster: leases and keyed state in a key-value bucket, broadcast on ordinary subjects.
 //!
-//! The server knows no time for single keys (nats-server 2.9 has one for a whole bucket), so each value says for how long it holds, and whoever reads it looks
-//! when it was written. Both are told by the server's clock, which [`Timeline`](timeline) translates into ours. A lease is taken, renewed and given back by compare-and-set:
+//! The server knows no time for single keys (nats-server 2.9 has one for a whole bucket), so each value says for how long it holds, and the one that reads it looks
+//! when it was written. Both are notified by the server's clock, which [`Timeline`](timeline) translates into ours. A lease is taken, renewed and given back by compare-and-set:
 //! its fence is the revision under which it was taken.
 //!
 //! State is **replicated** (`cluster/replica.rs`): every process follows the bucket with one consumer, and answers lists and watches from memory. Single keys are read from the

@@ -1,6 +1,6 @@
 //! An ordered consumer: the messages of a stream in their order, without a hole, until something does not fit.
 //!
-//! It needs no acknowledgements. The server numbers what it sends, says so when there is nothing to say, and holds back when it is not told that
+//! It needs no acknowledgements. The server numbers what it sends, says so when there is nothing to say, and holds back when it is not notified that
 //! messages arrive. Whatever does not follow on is an error; then its owner begins another one behind what it has.
 
 use std::time::Duration;
@@ -31,8 +31,8 @@ pub(crate) struct Consumer<'l> {
     count: u64,
     /// How many there were when it began.
     pub(crate) pending_at_first: u64,
-    /// Where the server waits to be told that messages arrive.
-    owed: Option<String>,
+    /// Where the server waits to be reported that messages arrive.
+    flow_reply: Option<String>,
 }
 
 /// Where a message stands, as its reply subject says.
@@ -66,7 +66,7 @@ impl<'l> Consumer<'l> {
         };
         let consumer = link.ask("opening a consumer", stream.create_consumer(config)).await?;
         let pending_at_first = consumer.cached_info().num_pending;
-        Ok(Self { link, messages, count: 0, pending_at_first, owed: None })
+        Ok(Self { link, messages, count: 0, pending_at_first, flow_reply: None })
     }
 
     /// How many messages it has brought.
@@ -77,11 +77,11 @@ impl<'l> Consumer<'l> {
     /// The next message. Waits until there is one. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<(Place, Message), String> {
         loop {
-            if let Some(subject) = self.owed.clone() {
+            if let Some(subject) = self.flow_reply.clone() {
                 let client = self.link.client();
-                let told = client.publish(subject, Bytes::new());
-                self.link.ask("going on", told).await?;
-                self.owed = None;
+                let reported = client.publish(subject, Bytes::new());
+                self.link.ask("going on", reported).await?;
+                self.flow_reply = None;
             }
             let message = timeout(3 * HEARTBEAT, self.messages.next()).await;
             let message = message.map_err(|_| "the consumer of a stream is silent".to_owned())?;
@@ -97,7 +97,7 @@ impl<'l> Consumer<'l> {
                 return Err(format!("the consumer of a stream ended: {:?}", message.description));
             }
             let stalled = message.headers.as_ref().and_then(|headers| headers.get("Nats-Consumer-Stalled"));
-            self.owed =
+            self.flow_reply =
                 message.reply.as_ref().map(ToString::to_string).or_else(|| stalled.map(ToString::to_string));
         }
     }

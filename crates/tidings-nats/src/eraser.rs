@@ -28,8 +28,8 @@ pub(crate) fn erase(shared: &Arc<Shared>, hidden: Vec<Hidden>) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let (with_key, at_once): (Vec<_>, Vec<_>) = hidden.into_iter().partition(|hidden| hidden.has_key);
-        let mut bell = shared.listen();
-        let closed = async { while !shared.is_closed() && bell.changed().await.is_ok() {} };
+        let mut notifier = shared.listen();
+        let closed = async { while !shared.is_closed() && notifier.changed().await.is_ok() {} };
         tokio::select! {
             () = closed => {}
             () = async {

@@ -33,7 +33,7 @@ use crate::{
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is written down at most who could have received what was read. The first hub that comes to it does it for all.
 const RECORDS_INTERVAL: Duration = Duration::from_secs(60);
-/// Most messages that are taken in before tails are told.
+/// Most messages that are taken in before tails are notified.
 const TURN_MESSAGES_MAX: usize = 256;
 /// Messages that cannot be read are reported so often at most.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
@@ -113,7 +113,7 @@ impl<'s> Reader<'s> {
         let from = DeliverPolicy::ByStartSequence { start_sequence };
         let consumer = Consumer::begin(&shared.link, &stream, from).await?;
         if consumer.pending_at_first == 0 {
-            // Either nothing is left of what follows, since it was erased or too old, or the server that reads for us has yet to hear of it.
+            // Either nothing is left of what follows, since it was erased or too old, or the server that reads for us has yet to receive of it.
             if history::has_any_from(&shared.link, &stream, start_sequence).await? {
                 return Err(
                     "the server of the consumer knows less than the one that leads the stream".to_owned()

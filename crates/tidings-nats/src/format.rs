@@ -13,7 +13,7 @@
 //! (number of the newest event that it may take · number of topics · topics whose events stay)?
 //! ```
 //!
-//! The last part is there if whoever deleted had no right to some topics.
+//! The last part is there if the one that deleted had no right to some topics.
 //!
 //! Beside the stream stand the **audiences** of what was read, so that a hub that starts later knows whom retention has taken something from:
 //!
@@ -81,7 +81,7 @@ pub(crate) struct Deletion {
     pub(crate) spared: Option<Spared>,
 }
 
-/// What a deletion does not take, although it bears the topic. Every hub takes the same for it, whatever the grants of whoever deleted were.
+/// What a deletion does not take, although it bears the topic. Every hub takes the same for it, whatever the grants of the one that deleted were.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Spared {
     /// Events after this one: nobody has looked at their topics.

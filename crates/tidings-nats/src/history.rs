@@ -36,7 +36,7 @@ const MARK_KEY: &str = "mark";
 
 /// The key of [who could have received what was read](leave_audiences).
 const AUDIENCES_KEY: &str = "audiences";
-/// Most bytes of that. Beyond, the audiences that have been silent longest are left out: those who read them are told of a gap if anything at all is gone.
+/// Most bytes of that. Beyond, the audiences that have been silent longest are left out: those who read them get a gap notice if anything at all is gone.
 const AUDIENCES_BYTES_MAX: usize = 256 * 1024;
 
 /// The stream, after it was compared with what had been read.
@@ -90,7 +90,7 @@ impl Record {
     }
 }
 
-/// Compares the stream with what was read. Where they differ a new epoch begins; the index is told.
+/// Compares the stream with what was read. Where they differ a new epoch begins; the index is notified.
 pub(crate) async fn verify(shared: &Shared) -> Result<Verified, String> {
     let link = &shared.link;
     let stream = open_stream(link, &shared.settings).await?;

@@ -58,7 +58,7 @@ const NAME_BYTES: usize = 48;
 /// For so many batches with a key the own id of the first event is remembered beyond its retention.
 const NAMED_KEYS_MAX: usize = 10_000;
 
-/// A message of the stream that was read, so that it can be told from another in its place.
+/// A message of the stream that was read, so that it can be distinguished from another in its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Mark {
     pub(crate) sequence: u64,

@@ -1,9 +1,9 @@
 //! The connection to NATS.
 //!
-//! When it is lost another one is made, for as long as it takes. Each has a **generation**, which grows with every one: whoever relies on two answers belonging together
+//! When it is lost another one is made, for as long as it takes. Each has a **generation**, which grows with every one: the one that relies on two answers belonging together
 //! compares it before and after.
 //!
-//! The client could make its connection again by itself, but would then also send what had been waiting: a publication whose publisher was told seconds ago that nobody
+//! The client could make its connection again by itself, but would then also send what had been waiting: a publication whose publisher was notified seconds ago that nobody
 //! knows what became of it, and who may have gone on since. So each generation has a client of its own, which ends with its connection and takes what was waiting along.
 
 use std::{
@@ -42,7 +42,7 @@ pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_millis(50), RETRY_
 pub(crate) struct Link {
     name: String,
     current: Arc<Mutex<Current>>,
-    /// Rings when a connection was made or lost.
+    /// Fires when a connection was made or lost.
     changes: watch::Receiver<u64>,
     keeper: JoinHandle<()>,
 }
@@ -362,7 +362,7 @@ impl From<ApiError> for NotStored {
         if error.err_code == CONFLICT_CODE {
             return Self::Conflict;
         }
-        let told = format!("NATS refused it: {}", error.description);
-        if FULL_CODES.contains(&error.err_code) { Self::Full(told) } else { Self::Refused(told) }
+        let reported = format!("NATS refused it: {}", error.description);
+        if FULL_CODES.contains(&error.err_code) { Self::Full(reported) } else { Self::Refused(reported) }
     }
 }

@@ -122,7 +122,7 @@ impl NatsLog {
             shared.doubts.notify_one();
             return Err(AppendError::OutcomeUnknown("the stream has lost its end".to_owned()));
         }
-        // It is stored. Whoever asks this hub next shall find it, unless the stream is not read as fast as it grows.
+        // It is stored. The one that asks this hub next shall find it, unless the stream is not read as fast as it grows.
         if shared.has_read(stored.sequence).await && !stored.is_repeat {
             shared.state().returned = Some(Instant::now());
         }

@@ -25,7 +25,7 @@ use crate::{
 
 /// In its first second, what a new leader of a stream that several servers keep says of that does not count: it may not have done yet what it has agreed to.
 const SETTLING_TIME: Duration = Duration::from_secs(1);
-/// For so many deletions it is remembered what they hid, until whoever asked for one looks.
+/// For so many deletions it is remembered what they hid, until the one that asked for one looks.
 const DELETIONS_MAX: usize = 100;
 
 /// See the [module documentation](self).
@@ -34,8 +34,8 @@ pub(crate) struct Shared {
     pub(crate) settings: NatsSettings,
     pub(crate) clock: Clock,
     state: Mutex<State>,
-    /// Rings when the index or the trust in it changed.
-    bell: watch::Sender<()>,
+    /// Fires when the index or the trust in it changed.
+    notifier: watch::Sender<()>,
     /// Somebody saw something that does not fit: compare the stream with the index.
     pub(crate) doubts: Notify,
     /// The last question of how far the stream reaches, shared by all who asked it at the same time.
@@ -96,7 +96,7 @@ impl Shared {
             settings,
             clock: Clock::system(),
             state: Mutex::new(state),
-            bell: watch::Sender::new(()),
+            notifier: watch::Sender::new(()),
             doubts: Notify::new(),
             reach: tokio::sync::Mutex::default(),
             rejected: AtomicU64::new(0),
@@ -108,13 +108,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A bell for whoever waits for the index to change.
+    /// A notifier for the one that waits for the index to change.
     pub(crate) fn listen(&self) -> watch::Receiver<()> {
-        self.bell.subscribe()
+        self.notifier.subscribe()
     }
 
     pub(crate) fn ring(&self) {
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
     }
 
     /// The connection on which the index can be trusted, and the stream.
@@ -157,9 +157,9 @@ impl Shared {
 
     /// Waits until the index was trusted for the first time, or could not be for so often.
     pub(crate) async fn opened(&self, failures_max: u32) -> Result<(), String> {
-        let mut bell = self.listen();
+        let mut notifier = self.listen();
         loop {
-            bell.mark_unchanged();
+            notifier.mark_unchanged();
             {
                 let state = self.state();
                 if state.trusted.is_some() {
@@ -169,7 +169,7 @@ impl Shared {
                     return Err(state.reason.clone());
                 }
             }
-            bell.changed().await.expect("the bell belongs to this");
+            notifier.changed().await.expect("the notifier belongs to this");
         }
     }
 
@@ -227,7 +227,7 @@ impl Shared {
         self.ring();
     }
 
-    /// What was read up to a message has been taken in: whoever waited for it is told.
+    /// What was read up to a message has been taken in: the one that waited for it is reported.
     pub(crate) fn settle(&self) {
         let mut state = self.state();
         let read = state.index.read().sequence;
@@ -257,7 +257,7 @@ impl Shared {
         matches!(timeout(REQUEST_TIME, reached).await, Ok(Ok(())))
     }
 
-    /// Waits until everything is in the index that was in the stream when this was called. Whoever asks at the same time shares the question.
+    /// Waits until everything is in the index that was in the stream when this was called. The one that asks at the same time shares the question.
     pub(crate) async fn catch_up(&self) -> Result<(), Unavailable> {
         let asked = Instant::now();
         let (generation, stream) = self.trusted()?;

@@ -1,4 +1,4 @@
-//! The live end. A tail is a place in the index and a bell that rings when that changes, so a slow one costs no queue.
+//! The live end. A tail is a place in the index and a notifier that fires when that changes, so a slow one costs no queue.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,15 +17,15 @@ const RETRY_WAIT: Duration = Duration::from_millis(200);
 
 pub(crate) struct NatsTail {
     shared: Arc<Shared>,
-    bell: watch::Receiver<()>,
+    notifier: watch::Receiver<()>,
     seen: Seen,
 }
 
 impl NatsTail {
     pub(crate) fn new(shared: Arc<Shared>) -> (Cursor, Self) {
-        let bell = shared.listen();
+        let notifier = shared.listen();
         let seen = shared.state().index.seen();
-        (seen.cursor, Self { shared, bell, seen })
+        (seen.cursor, Self { shared, notifier, seen })
     }
 }
 
@@ -33,8 +33,8 @@ impl NatsTail {
 impl Tail for NatsTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
         loop {
-            // The bell is muted before the index is looked at: whatever comes afterwards rings it again.
-            self.bell.mark_unchanged();
+            // The notifier is reset before the index is looked at: whatever comes afterwards fires it again.
+            self.notifier.mark_unchanged();
             let is_closed = self.shared.is_closed();
             let followed = {
                 let mut state = self.shared.state();
@@ -48,7 +48,7 @@ impl Tail for NatsTail {
                 }
                 Followed::Nothing if is_closed => return None,
                 Followed::Nothing => {
-                    self.bell.changed().await.ok()?;
+                    self.notifier.changed().await.ok()?;
                     continue;
                 }
                 Followed::Events(candidates) => candidates,
@@ -66,7 +66,7 @@ impl Tail for NatsTail {
                     Err(_) => {
                         // While the server is away a tail waits.
                         tokio::select! {
-                            _ = self.bell.changed() => {}
+                            _ = self.notifier.changed() => {}
                             () = sleep(RETRY_WAIT) => {}
                         }
                         continue;

@@ -34,7 +34,7 @@ async fn append(log: &NatsLog, data: &str) -> Result<(), String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_has_no_password_is_not_let_in() {
+async fn those_who_has_no_password_is_not_let_in() {
     let server = NatsServer::start_with(&["authorization { user: hub, password: \"se:cret\" }"]).unwrap();
     let address = server.address();
     for (login, is_let_in) in
@@ -47,7 +47,7 @@ async fn whoever_has_no_password_is_not_let_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_has_no_token_is_not_let_in() {
+async fn those_who_has_no_token_is_not_let_in() {
     let server = NatsServer::start_with(&["authorization { token: \"t@ken\" }"]).unwrap();
     let address = server.address();
     for (login, is_let_in) in [("t%40ken@", true), ("", false), ("wrong@", false), ("t%40ken:@", false)] {

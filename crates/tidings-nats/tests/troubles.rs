@@ -90,15 +90,15 @@ async fn next(tail: &mut Box<dyn Tail>) -> TailItem {
 
 /// What a tail brings up to an event, the starts of epochs included.
 async fn follow_to(tail: &mut Box<dyn Tail>, last: &str) -> Vec<String> {
-    let mut heard: Vec<String> = Vec::new();
-    while heard.last().is_none_or(|text| text != last) {
+    let mut received: Vec<String> = Vec::new();
+    while received.last().is_none_or(|text| text != last) {
         match next(tail).await {
-            TailItem::Entries(entries) => heard.extend(data(&entries)),
-            TailItem::NewEpoch(_) => heard.push("new epoch".to_owned()),
+            TailItem::Entries(entries) => received.extend(data(&entries)),
+            TailItem::NewEpoch(_) => received.push("new epoch".to_owned()),
             other => panic!("{other:?}"),
         }
     }
-    heard
+    received
 }
 
 #[tokio::test]
@@ -319,7 +319,7 @@ async fn what_one_hub_acknowledged_every_other_finds_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_too_old_is_hidden_at_once_and_told() {
+async fn what_is_too_old_is_hidden_at_once_and_reported() {
     let server = NatsServer::start().unwrap();
     let age_max = Some(Duration::from_secs(2));
     let log = open_with(&fresh_address(&server), NatsSettings { age_max, ..NatsSettings::default() }).await;
@@ -341,7 +341,7 @@ async fn a_hub_that_starts_after_retention_knows_whom_it_took_something_from() {
     let settings = || NatsSettings { age_max: Some(Duration::from_secs(2)), ..NatsSettings::default() };
     let log = open_with(&address, settings()).await;
     let old = append(&log, "old").await.position;
-    // Whoever starts leaves behind what it has read.
+    // The one that starts leaves behind what it has read.
     drop(open_with(&address, settings()).await);
     let client = async_nats::connect(server.url()).await.unwrap();
     let stream = async_nats::jetstream::new(client).get_stream(address.name()).await.unwrap();
@@ -368,7 +368,7 @@ async fn an_index_that_is_full_counts_the_oldest_as_dropped() {
     assert!((20..180).contains(&kept.len()), "{} fit", kept.len());
     assert_eq!(kept.last().map(String::as_str), Some("199"));
     let page = log.read(Position::BEFORE_ALL, &exact("a"), PLENTY).await.unwrap();
-    assert!(page.floor.is_some(), "it is told");
+    assert!(page.floor.is_some(), "it is reported");
     assert_eq!(texts(&open(&address).await).await.len(), 200, "the server has them");
 }
 
@@ -390,26 +390,26 @@ async fn many_events_are_looked_at_in_bounded_steps() {
     for (filter, expected) in
         [(everything(), 5_002), (exact("crowd"), 5_000), (exact("a"), 2), (pattern("/none"), 0)]
     {
-        let (mut after, mut heard, mut pages) = (Position::BEFORE_ALL, Vec::new(), 0);
+        let (mut after, mut received, mut pages) = (Position::BEFORE_ALL, Vec::new(), 0);
         loop {
             let page = log.read(after, &filter, PLENTY).await.unwrap();
             assert!(page.at_end || page.through > after);
             (after, pages) = (page.through, pages + 1);
-            heard.extend(page.entries);
+            received.extend(page.entries);
             if page.at_end {
                 break;
             }
         }
-        assert_eq!(heard.len(), expected, "{filter:?}");
-        assert!(heard.is_sorted_by(|one, next| one.cursor.position < next.cursor.position));
+        assert_eq!(received.len(), expected, "{filter:?}");
+        assert!(received.is_sorted_by(|one, next| one.cursor.position < next.cursor.position));
         assert!(pages < 10, "{pages} pages of {filter:?}");
         let newest = log.last(expected + 1, &filter, PLENTY).await.unwrap();
-        assert_eq!(newest.entries, heard, "{filter:?}");
+        assert_eq!(newest.entries, received, "{filter:?}");
     }
 }
 
 #[tokio::test]
-async fn a_time_ago_is_told_by_the_servers_clock() {
+async fn a_time_ago_is_reported_by_the_servers_clock() {
     let server = NatsServer::start().unwrap();
     let log = open(&fresh_address(&server)).await;
     let old = append(&log, "old").await.position;
@@ -434,8 +434,8 @@ async fn a_message_that_no_hub_wrote_holds_nobody_up() {
     said.extend(forged);
     said.extend(b"\r\nPING\r\n");
     std::io::Write::write_all(&mut stranger, &said).unwrap();
-    let heard = std::io::BufRead::lines(std::io::BufReader::new(&stranger)).map_while(Result::ok);
-    assert!(heard.take(10).any(|line| line == "PONG"), "the server has taken it");
+    let received = std::io::BufRead::lines(std::io::BufReader::new(&stranger)).map_while(Result::ok);
+    assert!(received.take(10).any(|line| line == "PONG"), "the server has taken it");
     append(&log, "after").await;
     let other = open(&address).await;
     for log in [log, other] {
@@ -499,9 +499,13 @@ async fn the_cluster_comes_back_with_its_server_and_takes_nobody_for_dead() {
     eventually("it is back", async || one.set("hub/1", b"alive", long).await.is_ok()).await;
     assert_eq!(one.renew(&lease, long).await, Ok(true));
     eventually("it is back", async || other.set("hub/2", b"new", long).await.is_ok()).await;
-    let told = timeout(PATIENCE, watch.next()).await.expect("something is told").unwrap();
-    assert_eq!(told, [Change::Set { key: "hub/2".to_owned(), value: b"new".to_vec() }], "nobody has died");
-    eventually("listeners hear again", async || {
+    let reported = timeout(PATIENCE, watch.next()).await.expect("something is reported").unwrap();
+    assert_eq!(
+        reported,
+        [Change::Set { key: "hub/2".to_owned(), value: b"new".to_vec() }],
+        "nobody has died"
+    );
+    eventually("listeners receive again", async || {
         one.send("channel", b"again").await.is_ok()
             && timeout(Duration::from_millis(50), messages.next()).await.is_ok()
     })

@@ -69,12 +69,12 @@ pub struct Parameters {
 pub struct InvalidUrl(String);
 
 impl InvalidUrl {
-    /// For whoever reads the rest of a URL.
+    /// For the one that reads the rest of a URL.
     pub fn new(problem: impl Into<String>) -> Self {
         Self(problem.into())
     }
 
-    /// For whoever takes parameters: this one cannot be meant so.
+    /// For the one that takes parameters: this one cannot be meant so.
     pub fn parameter(name: &str, problem: impl fmt::Display) -> Self {
         Self(format!("the parameter {name} {problem}"))
     }

@@ -1,19 +1,19 @@
 //! The bridge: plain Redis pub/sub, as applications have used it since 2012, into a hub and, on request, out of it.
 //!
-//! An application that says `red.publish('chat', …)` goes on doing so; whoever subscribes to the topic `chat` of the hub hears it. One connection per
-//! bridge and process, however many listen. [`BridgeSettings`] is what a bridge is told, a [`Door`] is how it knows the hub.
+//! An application that says `red.publish('chat', …)` goes on doing so; the one that subscribes to the topic `chat` of the hub receives it. One connection per
+//! bridge and process, however many listen. [`BridgeSettings`] is what a bridge is notified, a [`HubAccess`] is how it knows the hub.
 //!
 //! ```text
-//!          SUBSCRIBE                                              Door::check, Door::publish
+//!          SUBSCRIBE                                              HubAccess::check, HubAccess::publish
 //!    Redis ──────────► Ear ──► Inbox ──────► pour: decode, check ──────────► hub ──► log
 //!      ▲               knows what it sent    batches, one key each                    │
-//!      └───────────────────────── PUBLISH ◄── encode ◄── Outwards: all but what is marked or private ◄┘ Door::tail
+//!      └───────────────────────── PUBLISH ◄── encode ◄── Outwards: all but what is marked or private ◄┘ HubAccess::tail
 //! ```
 //!
 //! What it promises, and what it cannot:
 //! - **Order is kept**, from the channel to the log, and from the log to the channel.
 //! - **Every line once everywhere.** What came in is marked in the log and not sent out; what went out is recognised when it comes back.
-//! - **Exactly one of several hubs that share a cluster bridges.** A message belongs to whoever has the lease when it comes; see the module `right`.
+//! - **Exactly one of several hubs that share a cluster bridges.** A message belongs to the one that has the lease when it comes; see the module `right`.
 //!   When that hub dies, another takes over within [`lease_time`](BridgeSettings::lease_time) and a second.
 //! - **Redis pub/sub keeps nothing.** What is published while there is no connection, or while no hub has the lease, is lost, and the log of
 //!   the program says so. While the hub takes no events, messages wait, up to [`queue_bytes_max`](BridgeSettings::queue_bytes_max); then
@@ -24,11 +24,11 @@ mod counts;
 mod echoes;
 mod format;
 mod inbox;
+mod ingest;
+mod lease;
 mod mark;
 mod outwards;
-mod pour;
 mod python_json;
-mod right;
 mod session;
 mod settings;
 
@@ -55,11 +55,11 @@ use tokio::{
 pub use self::counts::BridgeFigures;
 pub use self::settings::BridgeSettings;
 use self::{
-    counts::{Complaints, Counts, State, add},
+    counts::{Counts, State, Throttle, add},
     inbox::Inbox,
+    lease::BridgeLease,
     mark::Mark,
     outwards::Outwards,
-    right::Right,
     session::Session,
 };
 
@@ -70,8 +70,8 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// What a bridge needs of the hub that it leads to.
 #[async_trait]
-pub trait Door: Send + Sync + fmt::Debug + 'static {
-    /// Checks an event as every door does.
+pub trait HubAccess: Send + Sync + fmt::Debug + 'static {
+    /// Checks an event as every entry point does.
     fn check(&self, event: NewEvent) -> Result<Event, Invalid>;
 
     /// Publishes valid events, all or nothing. A key that was used before publishes nothing and is no error.
@@ -104,20 +104,20 @@ pub struct Bridge {
 
 impl Bridge {
     /// Starts a bridge on the runtime of the caller.
-    pub fn start(settings: BridgeSettings, door: Arc<dyn Door>) -> Self {
+    pub fn start(settings: BridgeSettings, hub: Arc<dyn HubAccess>) -> Self {
         let shared = Arc::new(Shared {
             inbox: Inbox::new(settings.queue_bytes_max),
-            right: Right::new(settings.lease_time),
+            lease: BridgeLease::new(settings.lease_time),
             mark: Mark::new(settings.mark()),
             counts: Counts::default(),
             state: Mutex::new(State::Asking),
-            refusals: Complaints::default(),
-            drops: Complaints::default(),
-            waiting: Complaints::default(),
-            attempts: Complaints::default(),
+            refusals: Throttle::default(),
+            drops: Throttle::default(),
+            waiting: Throttle::default(),
+            attempts: Throttle::default(),
             stop: Notify::new(),
             settings,
-            door,
+            hub,
         });
         let task = tokio::spawn(run(Arc::clone(&shared)));
         Self { shared, task: Mutex::new(Some(task)) }
@@ -167,16 +167,16 @@ impl Drop for Bridge {
 #[derive(Debug)]
 struct Shared {
     settings: BridgeSettings,
-    door: Arc<dyn Door>,
+    hub: Arc<dyn HubAccess>,
     inbox: Inbox,
-    right: Right,
+    lease: BridgeLease,
     mark: Mark,
     counts: Counts,
     state: Mutex<State>,
-    refusals: Complaints,
-    drops: Complaints,
-    waiting: Complaints,
-    attempts: Complaints,
+    refusals: Throttle,
+    drops: Throttle,
+    waiting: Throttle,
+    attempts: Throttle,
     stop: Notify,
 }
 
@@ -198,25 +198,25 @@ impl Shared {
 async fn run(shared: Arc<Shared>) {
     tokio::select! {
         () = take_turns(&shared) => {}
-        never = pour::pour(&shared) => match never {},
+        never = ingest::ingest(&shared) => match never {},
     }
 }
 
 /// Bridges whenever it is this hub's turn, until the bridge is stopped.
 async fn take_turns(shared: &Arc<Shared>) {
-    let cluster = shared.door.cluster();
+    let cluster = shared.hub.cluster();
     loop {
         let lease = tokio::select! {
             lease = acquire(shared) => lease,
             () = shared.stop.notified() => return,
         };
         let is_lost = tokio::select! {
-            () = shared.right.keep(cluster, &lease) => true,
+            () = shared.lease.keep(cluster, &lease) => true,
             never = connections(shared) => match never {},
             () = shared.stop.notified() => false,
         };
         if !is_lost {
-            return shared.right.release(cluster, &lease).await;
+            return shared.lease.release(cluster, &lease).await;
         }
         shared.enter(State::Asking);
         tracing::warn!(bridge = %shared.settings, "this hub does not bridge any more: its lease is over");
@@ -225,7 +225,7 @@ async fn take_turns(shared: &Arc<Shared>) {
 
 async fn acquire(shared: &Shared) -> Lease {
     let key = shared.settings.lease_key();
-    let told = |error: Option<ClusterError>| match error {
+    let reported = |error: Option<ClusterError>| match error {
         None => {
             if shared.enter(State::StandingBy) {
                 tracing::info!(bridge = %shared.settings, "another hub bridges; this one stands by");
@@ -238,7 +238,7 @@ async fn acquire(shared: &Shared) -> Lease {
             }
         }
     };
-    let lease = shared.right.acquire(shared.door.cluster(), &key, told).await;
+    let lease = shared.lease.acquire(shared.hub.cluster(), &key, reported).await;
     shared.enter(State::Asking);
     lease
 }

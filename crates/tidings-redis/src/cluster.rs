@@ -1,10 +1,10 @@
 //! What hubs share beside the log, on Redis: leases, state that expires, messages.
 //!
-//! A lease is a key that Redis lets expire; state is a hash beside the times until which its keys hold, told by the clock of Redis. Every step is a script (`cluster/lua/`). All keys
+//! A lease is a key that Redis lets expire; state is a hash beside the times until which its keys hold, reported by the clock of Redis. Every step is a script (`cluster/lua/`). All keys
 //! bear the hash tag `{name}`, as those of the log do. Changes and messages go by two channels of pub/sub, to which each process subscribes once,
 //! whatever the number of watches and listeners: a change only says of which key, and watches look again (`cluster/watching.rs`). So what is lost with a
 //! connection is a message, which is worth nothing a moment later, but never a change: after every connection watches look again, and so they do
-//! when the time of something that they told is up.
+//! when the time of something that they reported is up.
 //!
 //! One task makes the two connections (`commands`, `subscriptions`) and makes them again. While there are none, calls fail at once; watches and listeners wait.
 
@@ -57,8 +57,8 @@ struct Shared {
     connector: Connector,
     keys: [String; 7],
     line: Line,
-    /// Rings when any key may have changed.
-    bell: watch::Sender<()>,
+    /// Fires when any key may have changed.
+    notifier: watch::Sender<()>,
     /// Tells which key has changed.
     changed: broadcast::Sender<Arc<str>>,
     channels: Mutex<HashMap<String, broadcast::Sender<Arc<[u8]>>>>,
@@ -79,7 +79,7 @@ impl RedisCluster {
             connector: Connector::new(settings.url.clone(), format!("{{{}}}", settings.name), "cluster"),
             keys: parts.map(|part| format!("{{{}}}:cluster:{part}", settings.name)),
             line: Line::new(),
-            bell: watch::Sender::new(()),
+            notifier: watch::Sender::new(()),
             changed: broadcast::Sender::new(CHANGED_MAX),
             channels: Mutex::default(),
         });
@@ -256,7 +256,7 @@ impl Shared {
     /// Calls fail from now on, and listeners end.
     fn close(&self) {
         self.line.close();
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
         self.channels().clear();
     }
 
@@ -300,7 +300,7 @@ impl Shared {
                     number += 1;
                     retry.succeeded();
                     self.line.put_up(commands, number);
-                    self.bell.send_replace(());
+                    self.notifier.send_replace(());
                     tokio::select! {
                         problem = ping(subscriptions) => problem,
                         () = ended.notified() => "the connection for subscriptions ended".to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! Sentinel and Redis Cluster come to the same here: everything that this crate keeps under one name lies in one slot, so there is always
 //! one server to talk to, and the only question is which. It is asked before every connection, never remembered: a failover ends connections
-//! and refuses commands, and whoever connects again finds the new master.
+//! and refuses commands, and the one that connects again finds the new master.
 //!
 //! Nothing waits without a limit: [`CONNECT_TIME_MAX`] for a connection with everything before it, [`RESPONSE_TIME_MAX`] for a command.
 
@@ -41,7 +41,7 @@ pub struct Connector {
     role: &'static str,
 }
 
-/// There is no connection, for a reason that is told to people.
+/// There is no connection, for a reason that is asked to people.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{servers} cannot be reached: {problem}")]
 pub struct Unreachable {
@@ -75,16 +75,16 @@ impl Connector {
         self.in_time(async { self.connect(&self.client().await?, &config(response_time_max)).await }).await
     }
 
-    /// A connection for commands and subscriptions alike (RESP3, which Redis speaks since version 6). `hear` is called with whatever the server
+    /// A connection for commands and subscriptions alike (RESP3, which Redis speaks since version 6). `receive` is called with whatever the server
     /// sends unasked, in order, and with its end; it must not wait.
     pub(crate) async fn open_hearing(
         &self,
-        hear: impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
+        receive: impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
     ) -> Result<MultiplexedConnection, Unreachable> {
         self.in_time(async {
             let info = self.client().await?.get_connection_info().clone();
             let login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-            let config = config(RESPONSE_TIME_MAX).set_push_sender(hear);
+            let config = config(RESPONSE_TIME_MAX).set_push_sender(receive);
             let client = Client::open(info.set_redis_settings(login))?;
             self.connect(&client, &config).await
         })
@@ -205,13 +205,13 @@ async fn owner_of(key: &str, node: &mut MultiplexedConnection, asked: &Address) 
 /// By which policy the server drops keys when its memory is full, if it tells. Providers often refuse CONFIG, and users
 /// with permissions of their own may have neither command.
 pub(crate) async fn eviction_policy(connection: &mut MultiplexedConnection) -> Option<String> {
-    let told: Result<Vec<String>, _> =
+    let reported: Result<Vec<String>, _> =
         cmd("CONFIG", &["GET", "maxmemory-policy"]).query_async(connection).await;
-    if let Ok([_, policy]) = told.as_deref() {
+    if let Ok([_, policy]) = reported.as_deref() {
         return Some(policy.clone());
     }
-    let told: String = cmd("INFO", &["memory"]).query_async(connection).await.ok()?;
-    told.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(str::to_owned)
+    let reported: String = cmd("INFO", &["memory"]).query_async(connection).await.ok()?;
+    reported.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(str::to_owned)
 }
 
 /// What went wrong, in words for people.

@@ -1,7 +1,7 @@
 //! The connection for commands that everybody in this process uses at the same time, while there is one.
 //!
-//! A keeper puts connections up and takes them down. Whoever finds one broken takes it down at once, so that nobody else uses it, and the keeper
-//! hears of it.
+//! A keeper puts connections up and takes them down. The one that finds one broken takes it down at once, so that nobody else uses it, and the keeper
+//! receives of it.
 
 use std::time::Duration;
 

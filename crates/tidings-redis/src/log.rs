@@ -11,14 +11,14 @@
 //! place, so it never goes back either.
 //!
 //! **Retention** takes from the front, whenever anybody calls: by count, by bytes (a running count of the texts and what holds them) and by age. All hubs of
-//! one log should be told the same limits; each applies its own when it calls.
+//! one log should be notified the same limits; each applies its own when it calls.
 //!
 //! **Floors** are kept in Redis for each audience that lost something, at most [`MemoryLimits::floors_max`]; each process keeps a copy (`log/floors.rs`) and
-//! is told with each page what has changed.
+//! is notified with each page what has changed.
 //!
 //! **Epochs.** Redis may come back with less than it acknowledged: restarted without persistence, flushed, failed over to a replica that missed the
 //! end. On every connection, before anything else, and once a second, a process shows the newest event that it has read or that was acknowledged to it; if that
-//! event is neither there nor accounted for, the script begins a new epoch (`log/lua/probe.lua`). Whoever comes first begins it, everybody else finds it.
+//! event is neither there nor accounted for, the script begins a new epoch (`log/lua/probe.lua`). The one that comes first begins it, everybody else finds it.
 //!
 //! **Connections.** One task (`log/keeper.rs`) makes them and makes them again, with two connections for the whole process: one for commands, one that waits for
 //! news for all tails; and a third one where events wait for replicas. While there is none, calls fail at once and tails wait.

@@ -17,7 +17,7 @@
 //! | `sentinel_user=…&sentinel_password=…` | how to get in with the Sentinels, if they ask |
 //! | `user=…&pass=…` | with a Unix socket: how to get in, as other clients spell it |
 //!
-//! All other parameters are for whoever was given the URL (the log, the bridge), who
+//! All other parameters are for the one that was given the URL (the log, the bridge), who
 //! [takes](Parameters::take) what it knows, and [refuses](Parameters::refuse_the_rest) the rest.
 
 use std::{

@@ -46,8 +46,8 @@ async fn an_outage_costs_messages_but_no_changes() {
     one.set("p/1", b"after", LONG).await.unwrap();
     let after = Change::Set { key: "p/1".to_owned(), value: b"after".to_vec() };
     assert_eq!(timeout(PATIENCE, watch.next()).await.unwrap(), Ok(vec![after]));
-    one.send("c", b"heard").await.unwrap();
-    assert_eq!(timeout(PATIENCE, messages.next()).await.unwrap(), Ok(b"heard".to_vec()));
+    one.send("c", b"received").await.unwrap();
+    assert_eq!(timeout(PATIENCE, messages.next()).await.unwrap(), Ok(b"received".to_vec()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,12 +75,12 @@ async fn a_list_of_many_keys_is_whole() {
     assert_eq!((keys.len(), keys.is_sorted()), (2_500, true));
 }
 
-/// What a watch has told.
+/// What a watch has reported.
 type Held = BTreeMap<String, Vec<u8>>;
 
-/// A watch is told which keys changed, and looks at these; what it was not told it finds out in time.
+/// A watch is notified which keys changed, and looks at these; what it was not notified it finds out in time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watch_of_many_keys_hears_of_each_that_changes_expires_or_was_passed_over() {
+async fn a_watch_of_many_keys_receives_of_each_that_changes_expires_or_was_passed_over() {
     let server = RedisServer::start().await.unwrap();
     let (one, other) = (join(&server).await, join(&server).await);
     let key = |number: usize| format!("p/{number:04}");

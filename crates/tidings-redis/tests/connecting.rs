@@ -26,7 +26,7 @@ async fn a_server_is_reached_while_it_runs() {
 }
 
 #[tokio::test]
-async fn whoever_has_no_password_is_not_let_in() {
+async fn those_who_has_no_password_is_not_let_in() {
     let server =
         RedisServer::start_with(&["requirepass secret", "user me on >mine ~* &* +@all"]).await.unwrap();
     let address = server.address();
@@ -131,8 +131,9 @@ async fn a_redis_that_begins_to_evict_keys_is_unhealthy_until_it_ends() {
     let set = async |policy| server.command(&["CONFIG", "SET", "maxmemory-policy", policy]).await.unwrap();
     set("allkeys-lru").await;
     server.command(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
-    let is_told = async || log.health().await.is_err_and(|error| error.to_string().contains("noeviction"));
-    support::until("the new connection is not trusted", is_told).await;
+    let is_reported =
+        async || log.health().await.is_err_and(|error| error.to_string().contains("noeviction"));
+    support::until("the new connection is not trusted", is_reported).await;
     set("noeviction").await;
     support::until("it is trusted again", async || log.health().await.is_ok()).await;
 }

@@ -27,13 +27,13 @@ async fn an_event_right_behind_another_wakes_a_waiting_tail() {
     let server = RedisServer::start().await.unwrap();
     let (one, other) = (support::open(&server.url()).await, support::open(&server.url()).await);
     let (_, mut tail) = other.tail().await.unwrap();
-    let hearing = tokio::spawn(async move {
+    let receiving = tokio::spawn(async move {
         for round in 0..1_000 {
-            let mut heard = 0;
-            while heard < 2 {
-                heard += support::next_entries(&mut tail).await.len();
+            let mut received = 0;
+            while received < 2 {
+                received += support::next_entries(&mut tail).await.len();
             }
-            assert_eq!(heard, 2, "round {round}");
+            assert_eq!(received, 2, "round {round}");
             for text in ["first", "second"] {
                 support::append(&one, text).await;
             }
@@ -42,7 +42,7 @@ async fn an_event_right_behind_another_wakes_a_waiting_tail() {
     for text in ["first", "second"] {
         support::append(&other, text).await;
     }
-    hearing.await.unwrap();
+    receiving.await.unwrap();
 }
 
 /// It was delivered as if the hub had said it.
@@ -69,13 +69,13 @@ async fn a_stored_event_that_passes_for_a_notice_is_not_delivered() {
     assert_eq!(support::texts(&log).await, ["before", "after"]);
     let rejected = log.rejected_count();
     assert!(rejected >= 2);
-    let mut heard = Vec::new();
-    while heard.last().is_none_or(|data| data != "after") {
+    let mut received = Vec::new();
+    while received.last().is_none_or(|data| data != "after") {
         if let TailItem::Entries(entries) = support::next(&mut tail).await {
-            heard.extend(entries.iter().map(|entry| entry.event.data.clone()));
+            received.extend(entries.iter().map(|entry| entry.event.data.clone()));
         }
     }
-    assert_eq!(heard, ["before", "after"]);
+    assert_eq!(received, ["before", "after"]);
     assert_eq!(log.rejected_count(), rejected + 2);
 }
 
@@ -97,7 +97,7 @@ async fn indexed(server: &RedisServer) -> usize {
 }
 
 #[tokio::test]
-async fn a_reader_of_quiet_topics_is_not_handed_what_others_were_told() {
+async fn a_reader_of_quiet_topics_is_not_handed_what_others_were_reported() {
     let server = RedisServer::start().await.unwrap();
     let log = support::open(&server.url()).await;
     append_many(&log, &["busy"], 5_000).await;

@@ -89,22 +89,22 @@ async fn another_event_in_the_place_of_a_lost_one_is_no_longer_the_same_history(
     append(&log, "kept").await;
     server.command(&["COPY", "{tidings}:log", "{tidings}:kept"]).await.unwrap();
     let lost = append(&log, "lost").await;
-    let mut heard = Vec::new();
-    while heard.len() < 2 {
-        heard.extend(next_entries(&mut tail).await);
+    let mut received = Vec::new();
+    while received.len() < 2 {
+        received.extend(next_entries(&mut tail).await);
     }
     let replace = "local newest = redis.call('HGET', KEYS[3], 'newest') redis.call('RENAME', KEYS[2], KEYS[1]) \
                    redis.call('XADD', KEYS[1], newest, 't', '+a', 'm', '2\\n\\n\\n\\n', 'd', 'another')";
     let keys = ["{tidings}:log", "{tidings}:kept", "{tidings}:state"];
     server.command(&[&["EVAL", replace, "3"], &keys[..]].concat()).await.unwrap();
-    let TailItem::NewEpoch(start) = next(&mut tail).await else { panic!("a lost event is not told") };
+    let TailItem::NewEpoch(start) = next(&mut tail).await else { panic!("a lost event is not reported") };
     assert_eq!(start.after, lost.position);
     assert_eq!(texts(&log).await, ["kept", "another"]);
 }
 
 /// Nothing is acknowledged without the replica. But what is there can be read, and no connection is given up because somebody waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_waits_for_a_replica_keeps_nobody_else_waiting() {
+async fn those_who_waits_for_a_replica_keeps_nobody_else_waiting() {
     const AT_ONCE: usize = 16;
     let server = RedisServer::start().await.unwrap();
     let log = open(&format!("{}?wait=1", server.url())).await;
@@ -162,9 +162,9 @@ async fn a_lost_end_begins_a_new_epoch_and_the_earlier_ones_are_kept() {
     let kept = append(&logs[0], "kept").await;
     let saved = saved(&server).await;
     let lost = append(&logs[0], "lost").await;
-    let mut heard = 0;
-    while heard < 2 {
-        heard += next_entries(&mut tail).await.len();
+    let mut received = 0;
+    while received < 2 {
+        received += next_entries(&mut tail).await.len();
     }
     lose_end(&mut server, &saved).await;
     let TailItem::NewEpoch(start) = next(&mut tail).await else { panic!("the end was lost") };
@@ -192,7 +192,7 @@ async fn a_lost_end_begins_a_new_epoch_and_the_earlier_ones_are_kept() {
 
 /// One node goes on before another finds out that something is missing: what the first has appended meanwhile is neither lost nor doubled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_comes_late_with_a_lost_event_begins_the_epoch_behind_what_others_appended() {
+async fn those_who_comes_late_with_a_lost_event_begins_the_epoch_behind_what_others_appended() {
     let mut server = RedisServer::start().await.unwrap();
     let mut proxy = FaultProxy::start(server.address()).await.unwrap();
     let late = open(&format!("redis://{}", proxy.address())).await;
@@ -212,17 +212,17 @@ async fn whoever_comes_late_with_a_lost_event_begins_the_epoch_behind_what_other
 
     proxy.cut();
     proxy.resume();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let start = loop {
         match next(&mut late_tail).await {
-            TailItem::Entries(entries) => heard.extend(entries),
+            TailItem::Entries(entries) => received.extend(entries),
             TailItem::NewEpoch(start) => break start,
             TailItem::Skipped { .. } | TailItem::Deleted { .. } => {}
         }
     };
-    assert_eq!(data(&heard), ["meanwhile"]);
+    assert_eq!(data(&received), ["meanwhile"]);
     assert_eq!(start.after, meanwhile.position);
-    let TailItem::NewEpoch(same) = next(&mut early_tail).await else { panic!("the other node is told") };
+    let TailItem::NewEpoch(same) = next(&mut early_tail).await else { panic!("the other node is reported") };
     assert_eq!(same, start);
     append(&early, "after").await;
     assert_eq!(data(&next_entries(&mut late_tail).await), ["after"]);

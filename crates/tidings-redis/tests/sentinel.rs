@@ -39,10 +39,10 @@ async fn what_waited_for_the_replica_survives_failovers() {
             said.push(text);
         }
         for tail in &mut tails {
-            let mut heard = 0;
-            while heard < 2 {
+            let mut received = 0;
+            while received < 2 {
                 match next(tail).await {
-                    TailItem::Entries(entries) => heard += entries.len(),
+                    TailItem::Entries(entries) => received += entries.len(),
                     other => panic!("expected entries, got {other:?}"),
                 }
             }
@@ -57,7 +57,7 @@ async fn what_waited_for_the_replica_survives_failovers() {
     }
 }
 
-/// The replica was cut off and has missed what was acknowledged meanwhile: that is told.
+/// The replica was cut off and has missed what was acknowledged meanwhile: that is reported.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_that_loses_the_end_begins_a_new_epoch() {
     let mut servers = RedisSentinels::start().await.unwrap();

@@ -1,4 +1,4 @@
-//! Which form of an answer a client asks for. The native API never answers 406: whoever accepts none of its forms gets the stream.
+//! Which form of an answer a client asks for. The native API never answers 406: the one that accepts none of its forms gets the stream.
 
 use std::cmp::Ordering;
 

@@ -1,4 +1,4 @@
-//! Who asks, and what they may do: one answer for every face.
+//! Who asks, and what they may do: one answer for every api.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,14 +13,14 @@ use crate::{Keyless, origin::Origins, problem::Problem};
 
 /// Decides what a request may do.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct Authorizer {
     /// `None`: a hub without keys, and so without anything that a credential could be checked against.
     authenticator: Option<Authenticator>,
     keyless: Keyless,
     anonymous_subscribers: bool,
 }
 
-impl Door {
+impl Authorizer {
     pub(crate) fn new(
         authenticator: Option<Authenticator>,
         keyless: Keyless,
@@ -61,7 +61,7 @@ impl Door {
         Ok(access)
     }
 
-    /// The rights of whoever sends these headers and this query, before anything is asked for.
+    /// The rights of the one that sends these headers and this query, before anything is asked for.
     pub(crate) fn rights(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Access, AuthError> {
         if self.is_keyless() {
             // What works here in development should not fail where there are keys.
@@ -87,7 +87,7 @@ pub(crate) fn cover_events(access: &Access, events: &[Event]) -> Result<(), Auth
     events.iter().flat_map(|event| &event.topics).try_for_each(|topic| cover_topic(access, topic))
 }
 
-/// Whoever may publish to a topic may also delete events on it, if that covers all of their topics.
+/// The one that may publish to a topic may also delete events on it, if that covers all of their topics.
 pub(crate) fn cover_topic(access: &Access, topic: &Topic) -> Result<(), AuthError> {
     if access.publish.covers(topic) { Ok(()) } else { Err(insufficient_scope("publish", topic)) }
 }

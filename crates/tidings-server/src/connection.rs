@@ -1,7 +1,7 @@
 //! Accepts connections and serves HTTP/1.1 and HTTP/2 on them, with a limit on everything that a client can make us hold or wait for.
 //!
 //! One task per connection: it waits for the first head ([`GatedIo`]), waits for its turn ([`Admission`]), answers what comes whole by itself
-//! (`whole`) and leaves everything else to hyper, and says goodbye so that the client can hear it. If the answer is a stream, the connection leaves hyper and the
+//! (`whole`) and leaves everything else to hyper, and says goodbye so that the client can receive it. If the answer is a stream, the connection leaves hyper and the
 //! task ends: the hub takes the socket over (`takeover`), and with it the connection's [`Place`], so that it still counts. A connection that
 //! begins with the preface of HTTP/2 goes its own way from there (`http2`), with the same service.
 //!
@@ -78,7 +78,7 @@ const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// moment have the rest.
 const IDLE_SHARE: f64 = 0.9;
 
-/// Everything a connection may cost before a handler sees its request, each limit with its default, and with what a client hears that goes
+/// Everything a connection may cost before a handler sees its request, each limit with its default, and with what a client receives that goes
 /// beyond it. (A body's limits are the handlers', see [`read_body`].)
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConnectionSettings {
@@ -111,7 +111,7 @@ pub struct ConnectionSettings {
     /// answered 505.
     pub http2: bool,
     /// Seconds that the other end of a connection may acknowledge nothing, or take nothing, before the connection is reset. Default 30: with
-    /// a heartbeat every 15 seconds, whoever vanishes is found within 45.
+    /// a heartbeat every 15 seconds, the one that vanishes is found within 45.
     pub dead_peer_secs: u64,
     /// Seconds that a client may take to receive an answer other than a stream, however little of it at a time. Default 60. The connection is
     /// then reset; over HTTP/2 the request is.
@@ -125,7 +125,7 @@ pub struct ConnectionSettings {
 pub enum Drain {
     /// Nobody takes over: connections without a request are closed at once.
     AtOnce,
-    /// Somebody else accepts from the same socket already. Whoever is connected may still ask once: the answer says `Connection: close`. What is
+    /// Somebody else accepts from the same socket already. The one that is connected may still ask once: the answer says `Connection: close`. What is
     /// idle after nine tenths of `drain_secs` is closed.
     Succeeded,
     /// Somebody else accepts from the same socket as soon as this server has ended. The same, but what is idle is closed after this time.
@@ -164,7 +164,7 @@ impl Default for ConnectionSettings {
 /// Serves until `shutdown` is ready, and then for at most `drain_secs`, until all connections are closed; `shutdown` says how.
 ///
 /// A request finds the other end's [`PeerAddress`] in its extensions. Answers whose type is `text/event-stream` last as long as the
-/// client keeps its side open, and are ended by whoever makes them when the server stops. Any other answer is delivered also to a client
+/// client keeps its side open, and are ended by the one that makes them when the server stops. Any other answer is delivered also to a client
 /// that has shut its sending side.
 pub async fn serve<S, B>(
     mut listener: Listener,
@@ -196,7 +196,7 @@ pub async fn serve<S, B>(
             Accepted { stream, peer, has_file } = listener.accept(&metrics), if accepts => {
                 metrics.accepted.fetch_add(1, Relaxed);
                 let stopping = stopping.clone();
-                // Whoever makes room needs a moment to go, so there may be some connections more than the limit for as long.
+                // The one that makes room needs a moment to go, so there may be some connections more than the limit for as long.
                 if (has_place() && has_file) || driver.admission.make_room() {
                     connections.spawn(driver.clone().drive(stream, peer, places.take(), stopping));
                 } else {
@@ -366,7 +366,7 @@ impl<S> Driver<S> {
             }
             let is_last = whole::closes(&answer);
             let answer = whole::answer_bytes(answer, SystemTime::now()).await?;
-            // Whoever else has asked is heard first, and then the answers leave together: a publisher with several connections is woken
+            // The one that else has asked is received first, and then the answers leave together: a publisher with several connections is woken
             // once for all of them instead of once for each, which costs us more than to make an answer.
             yield_now().await;
             gated.write_answer(&answer).await?;
@@ -412,7 +412,7 @@ impl<S> Driver<S> {
         };
         let mut connection = http.serve_connection(gated, service);
         let left = tokio::select! {
-            biased; // hyper takes the head that waits before it hears that it should stop
+            biased; // hyper takes the head that waits before it receives that it should stop
             left = done_or_taken(&mut connection, &exchange) => Some(left),
             () = stopped(&mut stopping) => None,
         };

@@ -56,7 +56,7 @@ pub(crate) enum Decision {
     Refuse(Refusal),
     /// They are the preface of HTTP/2, and perhaps more: this connection has no heads of HTTP/1.
     Http2,
-    /// They break the body of a request that hyper has already: its handler is told that the body ends here.
+    /// They break the body of a request that hyper has already: its handler is notified that the body ends here.
     Broken,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The draft "The Idempotency-Key HTTP Header Field" makes its value a string of RFC 9651, which is quoted; most programs send the bare
 //! characters. Both are read, and mean the same key. The key names the publication: what is sent again under it is not compared with what
-//! was sent first, and publishes nothing. Keys belong to whoever presents them ([`Access::scoped`]), so that tenants of one hub cannot meet.
+//! was sent first, and publishes nothing. Keys belong to the one that presents them ([`Access::scoped`]), so that tenants of one hub cannot meet.
 
 use http::HeaderMap;
 use tidings::IdempotencyKey;
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_told_why() {
+    fn what_is_no_key_is_reported_why() {
         for (value, why) in [
             ("", "empty"),
             ("\"\"", "empty"),

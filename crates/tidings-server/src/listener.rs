@@ -1,7 +1,7 @@
 //! Where connections come from: a socket of our own or an inherited one, and the options of every accepted connection.
 //!
 //! Accepting never ends: an error that belongs to one connection is passed over. Where the process has no more files, the listener gives up one
-//! that it holds in reserve for each connection, and says so, that the connection may be told; what is given back fills the reserve first. Any
+//! that it holds in reserve for each connection, and says so, that the connection may be notified; what is given back fills the reserve first. Any
 //! other error of the machine, and an empty reserve, make a pause, never a loop that spins.
 
 #[cfg(unix)]
@@ -29,10 +29,10 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Files that are held in reserve: for each connection that may be told at one time that there is no room.
+/// Files that are held in reserve: for each connection that may be notified at one time that there is no room.
 const RESERVE_FILES: usize = FAREWELLS_MAX;
 /// Files that the process needs besides its connections: its log's segments, its own connections to backends, the listener, the reserve, the
-/// farewells of connections that found no room.
+/// closing frames of connections that found no room.
 const FILES_RESERVED: u64 = 256;
 /// Where the system has no limit of open files, or a very large one, memory is the limit; an operator who has it raises `connections_max`.
 const CONNECTIONS_DEFAULT_MAX: u64 = 1_000_000;
@@ -161,7 +161,7 @@ impl Listener {
                     self.pauses.succeeded();
                     let has_file = self.fill_reserve(self.reserve_files);
                     if !has_file && !self.is_short_of_files {
-                        tracing::warn!("no more files: connections are told to come back later");
+                        tracing::warn!("no more files: connections are reported to come back later");
                     }
                     self.is_short_of_files = !has_file;
                     // A connection that is gone already says so when it is read.

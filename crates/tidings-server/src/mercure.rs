@@ -1,6 +1,6 @@
-//! The Mercure face: the second spelling of what the friendly face says.
+//! The Mercure API: the second spelling of what the native API says.
 //!
-//! This module reads the parameters of the Mercure protocol into the same requests that the friendly face makes; what follows is one core.
+//! This module reads the parameters of the Mercure protocol into the same requests that the native API makes; what follows is one core.
 //! The current revision is spoken. What else belongs to the protocol has its place: another revision's parameters are read here beside
 //! these, a cookie is found by `tidings-auth`, and further methods and paths join the [`router`](crate::router()).
 
@@ -26,7 +26,7 @@ use crate::{
 /// `GET`: subscribes.
 pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let access = app.door.subscriber(&parts)?;
+    let access = app.authorizer.subscriber(&parts)?;
     if !accepts_stream(&parts.headers) {
         return Err(Problem::new(
             StatusCode::NOT_ACCEPTABLE,
@@ -52,7 +52,7 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     request: http::Request<B>,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let access = app.door.publisher(&parts, &app.origins)?;
+    let access = app.authorizer.publisher(&parts, &app.origins)?;
     check_form(&parts.headers)?;
     let key = idempotency_key(&parts.headers, &access)?;
     let event = read_event(app, &parts.headers, body).await?;

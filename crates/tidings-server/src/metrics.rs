@@ -22,9 +22,9 @@ use prometheus_client::{
 };
 use tidings::Hub;
 
-use crate::{Companion, ConnectionMetrics, Figure};
+use crate::{Component, ConnectionMetrics, Figure};
 
-/// What the HTTP faces count.
+/// What the HTTP APIs count.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) streams_opened: Counter,
@@ -58,7 +58,7 @@ impl Metrics {
     pub(crate) fn new(
         hub: Hub,
         connections: Option<Arc<ConnectionMetrics>>,
-        companions: Vec<Arc<dyn Companion>>,
+        components: Vec<Arc<dyn Component>>,
     ) -> Self {
         let mut registry = Registry::with_prefix("tidings");
         let mut counter = |name: &str, help: &str| {
@@ -78,7 +78,7 @@ impl Metrics {
         );
         registry.register("requests_refused", "Requests that were answered with an error", refused.clone());
         registry.register_collector(Box::new(Figures { hub, connections }));
-        registry.register_collector(Box::new(Companions(companions)));
+        registry.register_collector(Box::new(Components(components)));
         Self { streams_opened, streams_closed, streams_shed, refused, ready, registry }
     }
 
@@ -213,15 +213,15 @@ impl Collector for Figures {
 
 /// What runs beside the hub. There are as many labels as the operator has configured.
 #[derive(Debug)]
-struct Companions(Vec<Arc<dyn Companion>>);
+struct Components(Vec<Arc<dyn Component>>);
 
-impl Collector for Companions {
+impl Collector for Components {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        // Each figure is described once, whoever has it.
+        // Each figure is described once, the one that has it.
         let mut families = BTreeMap::<_, Vec<_>>::new();
-        for companion in &self.0 {
-            let label = [(companion.kind(), companion.name())];
-            for figure in companion.figures() {
+        for component in &self.0 {
+            let label = [(component.kind(), component.name())];
+            for figure in component.figures() {
                 families.entry(figure.name).or_default().push((label.clone(), figure));
             }
         }

@@ -27,16 +27,16 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, Probl
 async fn check(app: &App) -> Result<(), Problem> {
     let refuse = |what, why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, what, why);
     app.hub.health().await.map_err(|error| refuse("health", sentence(error)))?;
-    for companion in &app.settings.companions {
-        if let Some(trouble) = companion.trouble() {
-            let (kind, name) = (companion.kind(), companion.name());
+    for component in &app.settings.components {
+        if let Some(trouble) = component.trouble() {
+            let (kind, name) = (component.kind(), component.name());
             return Err(refuse(kind, format!("The {kind} {name} is in trouble: {trouble}.")));
         }
     }
     Ok(())
 }
 
-/// The metrics, in the text format of Prometheus or, for whoever asks for it, in that of OpenMetrics.
+/// The metrics, in the text format of Prometheus or, for the one that asks for it, in that of OpenMetrics.
 pub(crate) async fn metrics(State(app): State<App>, request: Request) -> Response {
     let exposition =
         if prefers_openmetrics(request.headers()) { Exposition::OpenMetrics } else { Exposition::Text };

@@ -1,4 +1,4 @@
-//! Web pages of other sites, and requests that are not meant for this hub: what browsers are told
+//! Web pages of other sites, and requests that are not meant for this hub: what browsers are notified
 //! (CORS), and what is refused.
 //!
 //! A browser sends a request for any page that asks it to, and then decides by the response headers
@@ -55,7 +55,7 @@ pub(crate) struct Origins {
 /// most.
 const PREFLIGHT_MAX_AGE_SECS: &str = "7200";
 
-/// What the clients that we know send; the others are told by the preflight itself.
+/// What the clients that we know send; the others are notified by the preflight itself.
 const REQUEST_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With, Datastar-Request, Idempotency-Key";
 const EXPOSED_HEADERS: &str = "Mercure-Last-Event-ID, Last-Event-ID, Link, Retry-After";
 
@@ -84,7 +84,7 @@ impl Origins {
     }
 
     /// Refuses what a page of a foreign site makes a browser do. For requests that need no
-    /// credential: whoever can send them may send them, and any page can have them sent.
+    /// credential: the one that can send them may send them, and any page can have them sent.
     pub(crate) fn refuse_foreign(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let initiator = initiator(headers);
         if self.judge(&initiator, headers) != Standing::Refused {
@@ -205,7 +205,7 @@ struct Logged {
 /// Refused origins that are logged, each once. Further ones are refused without a line.
 const REFUSED_LOGGED_MAX: usize = 100;
 
-/// The shortest time between two lines about pages whose origin is `null`: they cannot be told
+/// The shortest time between two lines about pages whose origin is `null`: they cannot be notified
 /// apart.
 const OPAQUE_INTERVAL: Duration = Duration::from_secs(60);
 

@@ -29,7 +29,7 @@ pub(crate) async fn index(State(app): State<App>, request: Request) -> Response 
     let headers = request.headers();
     let base = base_url(&app, headers);
     let mut response = if accepts_html(headers) {
-        let start = if app.door.is_keyless_loopback() { Start::AtOnce } else { Start::OnRequest };
+        let start = if app.authorizer.is_keyless_loopback() { Start::AtOnce } else { Start::OnRequest };
         let topic = r#"<input name="topic" value="chat" aria-label="Topic" required size="8">"#;
         let live = live_section(&app, "/stream?topic=*", start, Some(topic));
         page(fill(INDEX_HTML, &[("base", &escape_html(&base)), ("live", &live)]))
@@ -84,7 +84,7 @@ enum Start {
 /// The part of a page that the script fills. An empty source is the address of the page itself. `topic` is the input of the form that publishes,
 /// if there is to be one.
 fn live_section(app: &App, source: &str, start: Start, topic: Option<&str>) -> String {
-    let has_keys = !app.door.is_keyless();
+    let has_keys = !app.authorizer.is_keyless();
     let credential = if has_keys {
         r#"<input type="password" name="credential" aria-label="Key or token" placeholder="Key or token" autocomplete="off">"#
     } else {
@@ -124,7 +124,7 @@ fn base_url(app: &App, headers: &HeaderMap) -> String {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
-        .filter(|_| app.door.is_keyless_loopback());
+        .filter(|_| app.authorizer.is_keyless_loopback());
     match host {
         Some(host) => format!("http://{host}"),
         None => public.origin().ascii_serialization(),

@@ -1,4 +1,4 @@
-//! Refusals: one shape for every door.
+//! Refusals: one shape for every entry point.
 //!
 //! A [`Problem`] is answered as the problem details of RFC 9457. Its detail is a sentence for the person who sent the request: it
 //! names the field, the value and what helps, and nothing of the inside. What the operator should know goes into the cause, which
@@ -95,7 +95,7 @@ impl Problem {
         Self::new(status, invalid.field(), sentence(invalid))
     }
 
-    /// Why nothing was published, or why nobody knows. Who is told to try again must not publish twice by it: where the outcome is unknown,
+    /// Why nothing was published, or why nobody knows. Who is asked to try again must not publish twice by it: where the outcome is unknown,
     /// that takes a key.
     pub(crate) fn of_publication(error: PublishError, has_key: bool) -> Self {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;

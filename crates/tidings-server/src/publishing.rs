@@ -1,4 +1,4 @@
-//! Publishing: the one core behind every face that takes events.
+//! Publishing: the one core behind every api that takes events.
 
 use std::str;
 

@@ -1,7 +1,7 @@
 //! Parameters of a query or a form, and the topic in a path: percent-decoding that refuses what it cannot read.
 //!
 //! Where a lenient decoder puts a replacement character or leaves a broken `%zz` standing, two requests that differ would name one
-//! topic, and a mistake would be published instead of told.
+//! topic, and a mistake would be published instead of reported.
 
 use crate::problem::{Problem, excerpt};
 

@@ -21,11 +21,11 @@ use tidings_auth::Authenticator;
 use crate::{
     AllowedHosts, PeerAddress, Settings,
     accept::wants_page,
-    access::Door,
+    access::Authorizer,
     connection::BodyBudget,
-    friendly, mercure,
+    mercure,
     metrics::Metrics,
-    operations,
+    native, operations,
     origin::{Origins, check_host, check_no_proxy, mark},
     pages,
     problem::{Problem, Refused, excerpt},
@@ -41,7 +41,7 @@ pub(crate) struct App(Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) hub: Hub,
-    pub(crate) door: Door,
+    pub(crate) authorizer: Authorizer,
     pub(crate) origins: Origins,
     /// The hosts that requests may be addressed to; `None` is every one.
     hosts: Option<HostNames>,
@@ -66,14 +66,14 @@ impl App {
         };
         Self(Arc::new(Shared {
             hosts,
-            door: Door::new(authenticator, settings.keyless, settings.anonymous_subscribers),
+            authorizer: Authorizer::new(authenticator, settings.keyless, settings.anonymous_subscribers),
             origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
             slots: Slots::new(settings.slot_limits()),
             bodies: BodyBudget::new(settings.bodies_bytes_max),
             metrics: Arc::new(Metrics::new(
                 hub.clone(),
                 settings.connection_metrics.clone(),
-                settings.companions.clone(),
+                settings.components.clone(),
             )),
             unserved: ThrottledLog::new(UNSERVED_INTERVAL, log_unserved),
             failed_credentials: ThrottledLog::new(FAILED_CREDENTIALS_INTERVAL, log_failed_credentials),
@@ -94,12 +94,12 @@ impl std::ops::Deref for App {
 /// The paths that the server itself uses.
 const OWN_PATHS: [&str; 7] = ["/", "/stream", "/topics", "/topics/", "/healthz", "/readyz", "/metrics"];
 
-/// Whether the path of a hub's public URL is free for the Mercure face.
+/// Whether the path of a hub's public URL is free for the Mercure API.
 pub fn hub_path_is_free(path: &str) -> bool {
     !OWN_PATHS.contains(&path) && !path.starts_with("/topics/") && !path.starts_with("/assets/")
 }
 
-/// The HTTP faces of a hub: the friendly one, that of the Mercure protocol, the operator's, and a page for people.
+/// The HTTP APIs of a hub: the native one, that of the Mercure protocol, the operator's, and a page for people.
 ///
 /// Without an [`Authenticator`] the hub has no keys: see [`Keyless`](crate::Keyless) for whom it serves then. The limits per address need
 /// the [`PeerAddress`] that [`serve`](crate::serve) puts into each request; requests without one count as from one unknown address.
@@ -123,13 +123,13 @@ pub(crate) fn routes(app: App) -> Router {
         .route("/", get(pages::index))
         .route("/assets/tidings.css", get(pages::stylesheet))
         .route("/assets/viewer.js", get(pages::script))
-        .route("/stream", get(friendly::stream))
-        .route("/topics", post(friendly::publish_batch))
+        .route("/stream", get(native::stream))
+        .route("/topics", post(native::publish_batch))
         .route(
             "/topics/",
-            get(friendly::topic_missing).post(friendly::topic_missing).delete(friendly::topic_missing),
+            get(native::topic_missing).post(native::topic_missing).delete(native::topic_missing),
         )
-        .route("/topics/{*topic}", get(friendly::topic).post(friendly::publish).delete(friendly::delete))
+        .route("/topics/{*topic}", get(native::topic).post(native::publish).delete(native::delete))
         .route(hub_url.path(), get(mercure::subscribe).post(mercure::publish))
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
@@ -186,7 +186,7 @@ fn admit(app: &App, parts: &Parts) -> Result<(), Problem> {
     if ["/healthz", "/readyz"].contains(&parts.uri.path()) {
         return Ok(());
     }
-    if app.door.is_keyless_loopback() {
+    if app.authorizer.is_keyless_loopback() {
         check_no_proxy(&parts.headers)?;
     }
     let Some(names) = &app.hosts else { return Ok(()) };

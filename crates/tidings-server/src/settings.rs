@@ -1,4 +1,4 @@
-//! What an operator decides about the HTTP faces. Every limit stands here with its unit, its default and the answer that whoever
+//! What an operator decides about the HTTP APIs. Every limit stands here with its unit, its default and the answer that the one that
 //! exceeds it gets.
 
 use std::{fmt, str::FromStr, sync::Arc};
@@ -9,7 +9,7 @@ use tidings::{
 };
 use url::Url;
 
-use crate::{Companion, ConnectionMetrics, slots::SlotLimits};
+use crate::{Component, ConnectionMetrics, slots::SlotLimits};
 
 /// Settings of the [`router`](crate::router()). The limits on events and matchers themselves are those of the hub's
 /// [`Validator`](tidings::Validator).
@@ -42,7 +42,7 @@ pub struct Settings {
     pub pattern_weight_per_address_max: u32,
     /// Bytes of all patterns of one request. More are answered with 400. Default: 16 KiB.
     pub pattern_bytes_max: usize,
-    /// Seconds that whoever is turned away is asked to wait, spread by ± 50 % so that they do not come back together. Default: 30.
+    /// Seconds that the one that is turned away is asked to wait, spread by ± 50 % so that they do not come back together. Default: 30.
     pub retry_after_secs: u64,
     /// Bytes of a request body. A longer one is answered with 413. Default: 1 MiB.
     pub body_bytes_max: usize,
@@ -61,7 +61,7 @@ pub struct Settings {
     /// What the connections below have to tell, for `/metrics`. Default: nothing.
     pub connection_metrics: Option<Arc<ConnectionMetrics>>,
     /// What runs beside the hub, for `/metrics` and `/readyz`. Default: nothing.
-    pub companions: Vec<Arc<dyn Companion>>,
+    pub components: Vec<Arc<dyn Component>>,
 }
 
 impl Default for Settings {
@@ -85,7 +85,7 @@ impl Default for Settings {
             summary_events_max: 50,
             charset_utf8: false,
             connection_metrics: None,
-            companions: Vec::new(),
+            components: Vec::new(),
         }
     }
 }
@@ -107,10 +107,10 @@ impl Settings {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Keyless {
     /// This machine alone, which the listener has to see to: everybody may do everything, private events included. Requests with a header
-    /// that only proxies add are answered with 403, because whoever reaches the proxy would be on this machine by it.
+    /// that only proxies add are answered with 403, because the one that reaches the proxy would be on this machine by it.
     #[default]
     Loopback,
-    /// Whoever can reach it (`--no-auth`): everybody may publish and receive what is public; nobody receives what is private.
+    /// The one that can reach it (`--no-auth`): everybody may publish and receive what is public; nobody receives what is private.
     Anywhere,
 }
 

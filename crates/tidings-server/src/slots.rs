@@ -46,7 +46,7 @@ struct Share {
     patterns: PatternIndex<usize>,
 }
 
-/// Whom the limit per address is for. Whoever has an IPv6 address has a whole /64 network of them.
+/// Whom the limit per address is for. The one that has an IPv6 address has a whole /64 network of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Neighbourhood(Option<IpAddr>);
 

@@ -1,7 +1,7 @@
-//! Subscribing: the one core behind every face that streams.
+//! Subscribing: the one core behind every api that streams.
 //!
-//! A face reads its own spelling into a [`StreamRequest`]; from there on there is one path: rights, a slot, the hub, the answer. A slot
-//! belongs to the open stream and is given back with it, however the stream ends and whoever carries it (`open_stream`).
+//! A api reads its own spelling into a [`StreamRequest`]; from there on there is one path: rights, a slot, the hub, the answer. A slot
+//! belongs to the open stream and is given back with it, however the stream ends and the one that carries it (`open_stream`).
 
 use std::{convert::Infallible, net::IpAddr};
 
@@ -232,7 +232,7 @@ fn turn_away(app: &App, parts: &Parts, problem: Problem) -> Response {
     shed(app, parts, problem)
 }
 
-/// What a subscriber who names nothing is told.
+/// What a subscriber who names nothing is reported.
 pub(crate) fn nothing_named(example: &str) -> Problem {
     Problem::bad_request(
         "topic",

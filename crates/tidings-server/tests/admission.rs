@@ -19,7 +19,7 @@ const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: cl
 const CROWD: [u8; 4] = [127, 0, 0, 2];
 const SLOW_HEADS: u64 = 200;
 
-/// Nobody is late here: whoever goes has to go for want of room.
+/// Nobody is late here: the one that goes has to go for want of room.
 fn patient() -> ConnectionSettings {
     ConnectionSettings { first_byte_secs: 3_600, head_secs: 3_600, ..ConnectionSettings::default() }
 }
@@ -51,7 +51,7 @@ async fn slow_heads_of_one_address_shut_nobody_out() {
         }
         served.ask(HEALTH).await.ok();
 
-        // The oldest of the crowd were told to go, and nobody else.
+        // The oldest of the crowd were asked to go, and nobody else.
         assert!(rest(&mut crowd[0]).await.starts_with("HTTP/1.1 408 "));
         let given_up = served.metrics.refused_crowded.load(Relaxed);
         assert!((SLOW_HEADS - 20..=SLOW_HEADS).contains(&given_up), "{given_up}");

@@ -3,7 +3,7 @@
 mod support;
 
 use http::Method;
-use support::{Answer, Ask, Face, HUB, KEY, keyless, keyless_with, with_keys, with_keys_and};
+use support::{Answer, Api, Ask, HUB, KEY, keyless, keyless_with, with_keys, with_keys_and};
 use tidings_server::{AllowedHosts, Keyless, Settings};
 
 fn allowing(origins: &[&str]) -> Settings {
@@ -12,8 +12,8 @@ fn allowing(origins: &[&str]) -> Settings {
     settings
 }
 
-fn preflight(face: &Face, target: &str, origin: &str) -> Ask {
-    face.ask(Method::OPTIONS, target).header("origin", origin).header("access-control-request-method", "POST")
+fn preflight(api: &Api, target: &str, origin: &str) -> Ask {
+    api.ask(Method::OPTIONS, target).header("origin", origin).header("access-control-request-method", "POST")
 }
 
 fn allowed(answer: &Answer) -> Option<&str> {
@@ -41,12 +41,12 @@ const FOREIGN: [&str; 8] = [
 
 #[tokio::test]
 async fn without_keys_any_page_of_this_machine_may_read_and_publish_without_credentials() {
-    let face = keyless().await;
+    let api = keyless().await;
     for origin in LOOPBACK {
         for ask in [
-            face.get("/topics/chat").header("accept", "application/json"),
-            face.post("/topics/chat", "x"),
-            face.form("topic=chat"),
+            api.get("/topics/chat").header("accept", "application/json"),
+            api.post("/topics/chat", "x"),
+            api.form("topic=chat"),
         ] {
             let answer = ask.header("origin", origin).answer().await.ok();
             assert_eq!(allowed(&answer), Some(origin));
@@ -57,36 +57,36 @@ async fn without_keys_any_page_of_this_machine_may_read_and_publish_without_cred
                 assert!(exposed.contains(name), "{name}");
             }
         }
-        let answer = preflight(&face, "/topics/chat", origin).answer().await;
+        let answer = preflight(&api, "/topics/chat", origin).answer().await;
         assert_eq!((answer.status.as_u16(), allowed(&answer)), (204, Some(origin)));
     }
 }
 
 #[tokio::test]
 async fn without_keys_a_foreign_page_publishes_nothing_and_reads_nothing() {
-    let face = keyless().await;
+    let api = keyless().await;
     for origin in FOREIGN {
         for ask in [
-            face.post("/topics/chat", "x"),
-            face.form("topic=chat"),
-            face.post("/topics", r#"{"topic":"chat","data":1}"#),
+            api.post("/topics/chat", "x"),
+            api.form("topic=chat"),
+            api.post("/topics", r#"{"topic":"chat","data":1}"#),
         ] {
             let answer = ask.header("origin", origin).answer().await;
             assert!(answer.refused(403).contains("--allow-origin"), "{answer:?}");
             assert_eq!(allowed(&answer), None);
         }
-        let answer = preflight(&face, "/topics/chat", origin).answer().await;
+        let answer = preflight(&api, "/topics/chat", origin).answer().await;
         assert_eq!((answer.status.as_u16(), allowed(&answer)), (403, None), "{origin}");
-        let stream = face.get("/stream?topic=chat").header("origin", origin).stream().await;
+        let stream = api.get("/stream?topic=chat").header("origin", origin).stream().await;
         assert_eq!(stream.header("access-control-allow-origin"), None);
     }
-    assert_eq!(face.hub.stats().published, 0);
+    assert_eq!(api.hub.stats().published, 0);
 }
 
 #[tokio::test]
 async fn two_origins_are_none() {
-    let face = keyless().await;
-    let ask = face
+    let api = keyless().await;
+    let ask = api
         .post("/topics/chat", "x")
         .header("origin", "http://localhost")
         .header("origin", "https://evil.example");
@@ -95,19 +95,19 @@ async fn two_origins_are_none() {
 
 #[tokio::test]
 async fn a_page_of_the_hub_itself_may_publish_however_its_port_is_spelled() {
-    let face = keyless().await;
+    let api = keyless().await;
     for (origin, host) in [
         ("http://localhost:8080", "localhost:8080"),
         ("https://hub.example", "hub.example"),
         ("https://hub.example", "hub.example:443"),
         ("https://hub.example", "localhost:8080"),
     ] {
-        face.post("/topics/chat", "x").header("origin", origin).header("host", host).answer().await.ok();
+        api.post("/topics/chat", "x").header("origin", origin).header("host", host).answer().await.ok();
     }
     for (origin, host) in
         [("https://hub.example:444", "hub.example"), ("http://hub.example", "hub.example:443")]
     {
-        face.post("/topics/chat", "x")
+        api.post("/topics/chat", "x")
             .header("origin", origin)
             .header("host", host)
             .answer()
@@ -118,20 +118,20 @@ async fn a_page_of_the_hub_itself_may_publish_however_its_port_is_spelled() {
 
 #[tokio::test]
 async fn curl_sends_no_origin_and_is_welcome() {
-    let face = keyless().await;
-    let answer = face.post("/topics/chat", "x").answer().await.ok();
+    let api = keyless().await;
+    let answer = api.post("/topics/chat", "x").answer().await.ok();
     assert_eq!(allowed(&answer), None);
 }
 
 #[tokio::test]
 async fn a_named_origin_is_echoed_with_credentials() {
-    for face in [
+    for api in [
         keyless_with(allowing(&["https://app.example"])).await,
         with_keys_and(allowing(&["https://app.example"])).await,
     ] {
         for ask in [
-            face.get("/topics/chat").header("accept", "application/json"),
-            face.post("/topics/chat", "x").bearer(KEY),
+            api.get("/topics/chat").header("accept", "application/json"),
+            api.post("/topics/chat", "x").bearer(KEY),
         ] {
             let answer = ask.header("origin", "https://app.example").answer().await.ok();
             assert_eq!(allowed(&answer), Some("https://app.example"));
@@ -139,25 +139,25 @@ async fn a_named_origin_is_echoed_with_credentials() {
             assert!(answer.headers.get_all("vary").iter().any(|value| value == "Origin"));
         }
         let stream =
-            face.get(&format!("{HUB}?match=a")).header("origin", "https://app.example").stream().await;
+            api.get(&format!("{HUB}?match=a")).header("origin", "https://app.example").stream().await;
         assert_eq!(stream.header("access-control-allow-origin"), Some("https://app.example"));
     }
 }
 
 #[tokio::test]
 async fn with_keys_only_named_origins_read_even_of_this_machine() {
-    let face = with_keys_and(allowing(&["https://app.example"])).await;
+    let api = with_keys_and(allowing(&["https://app.example"])).await;
     for origin in LOOPBACK.into_iter().chain(FOREIGN) {
-        let stream = face.get("/stream?topic=chat").header("origin", origin).stream().await;
+        let stream = api.get("/stream?topic=chat").header("origin", origin).stream().await;
         assert_eq!(stream.header("access-control-allow-origin"), None);
-        preflight(&face, HUB, origin).answer().await.refused(403);
+        preflight(&api, HUB, origin).answer().await.refused(403);
     }
 }
 
 #[tokio::test]
 async fn with_keys_the_credential_decides_who_publishes() {
-    let face = with_keys().await;
-    let answer = face
+    let api = with_keys().await;
+    let answer = api
         .post("/topics/chat", "x")
         .bearer(KEY)
         .header("origin", "https://elsewhere.example")
@@ -169,24 +169,24 @@ async fn with_keys_the_credential_decides_who_publishes() {
 
 #[tokio::test]
 async fn a_star_allows_every_origin_and_null_without_credentials() {
-    let face = with_keys_and(allowing(&["*", "https://app.example"])).await;
+    let api = with_keys_and(allowing(&["*", "https://app.example"])).await;
     for origin in ["https://any.example", "null"] {
-        let any = face.get("/healthz").header("origin", origin).answer().await;
+        let any = api.get("/healthz").header("origin", origin).answer().await;
         assert_eq!(allowed(&any), Some("*"), "{origin}");
         assert!(!any.headers.contains_key("access-control-allow-credentials"));
-        let asked = preflight(&face, "/topics/chat", origin).answer().await;
+        let asked = preflight(&api, "/topics/chat", origin).answer().await;
         assert_eq!((asked.status.as_u16(), allowed(&asked)), (204, Some("*")), "{origin}");
     }
-    let named = face.get("/healthz").header("origin", "https://app.example").answer().await;
+    let named = api.get("/healthz").header("origin", "https://app.example").answer().await;
     assert_eq!(allowed(&named), Some("https://app.example"));
     assert_eq!(named.header("access-control-allow-credentials"), "true");
 }
 
 #[tokio::test]
 async fn a_wildcard_origin_is_echoed_with_credentials_and_its_domain_is_not() {
-    let face = with_keys_and(allowing(&["https://*.example.com"])).await;
+    let api = with_keys_and(allowing(&["https://*.example.com"])).await;
     for origin in ["https://app.example.com", "https://a.b.example.com"] {
-        let answer = face.get("/healthz").header("origin", origin).answer().await;
+        let answer = api.get("/healthz").header("origin", origin).answer().await;
         assert_eq!(allowed(&answer), Some(origin));
         assert_eq!(answer.header("access-control-allow-credentials"), "true");
     }
@@ -196,15 +196,15 @@ async fn a_wildcard_origin_is_echoed_with_credentials_and_its_domain_is_not() {
         "https://app.example.com:8443",
         "https://evilexample.com",
     ] {
-        let answer = face.get("/healthz").header("origin", origin).answer().await;
+        let answer = api.get("/healthz").header("origin", origin).answer().await;
         assert_eq!(allowed(&answer), None, "{origin}");
     }
 }
 
 #[tokio::test]
 async fn a_refusal_can_be_read_by_the_page_that_caused_it() {
-    let face = keyless().await;
-    for ask in [face.get("/nowhere"), face.get("/stream"), face.ask(Method::PUT, "/stream")] {
+    let api = keyless().await;
+    for ask in [api.get("/nowhere"), api.get("/stream"), api.ask(Method::PUT, "/stream")] {
         let answer = ask.header("origin", "http://localhost:5173").answer().await;
         assert!(answer.status.is_client_error());
         assert_eq!(allowed(&answer), Some("http://localhost:5173"));
@@ -213,9 +213,9 @@ async fn a_refusal_can_be_read_by_the_page_that_caused_it() {
 
 #[tokio::test]
 async fn a_preflight_names_what_clients_need_and_is_remembered() {
-    let face = keyless().await;
+    let api = keyless().await;
     for target in ["/topics/chat", "/stream", HUB, "/topics"] {
-        let answer = preflight(&face, target, "http://localhost:5173").answer().await;
+        let answer = preflight(&api, target, "http://localhost:5173").answer().await;
         assert_eq!(answer.status, 204);
         let has_delete = target.starts_with("/topics/");
         let methods = if has_delete { "GET, HEAD, POST, DELETE" } else { "GET, HEAD, POST" };
@@ -239,9 +239,9 @@ async fn a_preflight_names_what_clients_need_and_is_remembered() {
 /// Pages that are traced send headers such as `baggage`, and were blocked.
 #[tokio::test]
 async fn an_allowed_page_may_send_any_header_and_others_none() {
-    let face = with_keys_and(allowing(&["https://app.example"])).await;
+    let api = with_keys_and(allowing(&["https://app.example"])).await;
     let ask = |origin, names: &str| {
-        preflight(&face, "/topics/chat", origin).header("access-control-request-headers", names)
+        preflight(&api, "/topics/chat", origin).header("access-control-request-headers", names)
     };
     let answer = ask("https://app.example", "baggage,sentry-trace, X_Odd.Name").answer().await;
     let names: Vec<_> = answer.header("access-control-allow-headers").split(", ").collect();
@@ -268,11 +268,11 @@ async fn an_allowed_page_may_send_any_header_and_others_none() {
 
 #[tokio::test]
 async fn a_preflight_answers_with_a_bounded_list_of_headers() {
-    let face = keyless().await;
+    let api = keyless().await;
     let many: Vec<_> = (0..1_000).map(|number| format!("x-{number}")).collect();
     let long = vec!["x".repeat(3_000); 10];
     for (names, count_max) in [(many, 64), (long, 1)] {
-        let ask = preflight(&face, "/topics/chat", "http://localhost:5173");
+        let ask = preflight(&api, "/topics/chat", "http://localhost:5173");
         let answer = ask.header("access-control-request-headers", names.join(",")).answer().await;
         let allowed =
             answer.header("access-control-allow-headers").split(", ").filter(|name| name.starts_with('x'));
@@ -287,28 +287,28 @@ async fn a_preflight_answers_with_a_bounded_list_of_headers() {
 async fn a_request_for_a_foreign_name_is_misdirected_on_every_hub() {
     let mut open = Settings::default();
     open.keyless = Keyless::Anywhere;
-    for face in [keyless().await, keyless_with(open).await, with_keys().await] {
+    for api in [keyless().await, keyless_with(open).await, with_keys().await] {
         for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example"]
         {
             for ask in [
-                face.get("/stream?topic=chat"),
-                face.get("/"),
-                face.post("/topics/chat", "x").header("origin", format!("http://{host}")),
-                face.ask(Method::DELETE, "/topics/chat"),
-                face.form("topic=chat"),
-                face.get(&format!("{HUB}?match=a")),
-                face.get("/metrics"),
-                face.get("/nowhere"),
-                preflight(&face, "/topics/chat", "http://localhost"),
+                api.get("/stream?topic=chat"),
+                api.get("/"),
+                api.post("/topics/chat", "x").header("origin", format!("http://{host}")),
+                api.ask(Method::DELETE, "/topics/chat"),
+                api.form("topic=chat"),
+                api.get(&format!("{HUB}?match=a")),
+                api.get("/metrics"),
+                api.get("/nowhere"),
+                preflight(&api, "/topics/chat", "http://localhost"),
             ] {
                 let detail = ask.header("host", host).answer().await.refused(421);
                 assert!(detail.contains("--allow-host") && !detail.contains(":8080"), "{detail}");
             }
             for health in ["/healthz", "/readyz"] {
-                face.get(health).header("host", host).answer().await.ok();
+                api.get(health).header("host", host).answer().await.ok();
             }
         }
-        assert_eq!(face.hub.stats().published, 0);
+        assert_eq!(api.hub.stats().published, 0);
     }
 }
 
@@ -317,7 +317,7 @@ async fn addresses_this_machine_the_public_url_and_listed_hosts_are_ours() {
     let mut settings = Settings::default();
     let listed = ["hub.internal", "*.example.com"].map(|name| name.parse().expect("a host name"));
     settings.allow_hosts = AllowedHosts::Listed(listed.into_iter().collect());
-    for face in [keyless_with(settings.clone()).await, with_keys_and(settings).await] {
+    for api in [keyless_with(settings.clone()).await, with_keys_and(settings).await] {
         for host in [
             "localhost",
             "LOCALHOST:8080",
@@ -331,10 +331,10 @@ async fn addresses_this_machine_the_public_url_and_listed_hosts_are_ours() {
             "hub.internal:8080",
             "a.b.example.com",
         ] {
-            face.get("/metrics").header("host", host).answer().await.ok();
+            api.get("/metrics").header("host", host).answer().await.ok();
         }
         for host in ["example.com", "a.hub.internal"] {
-            face.get("/metrics").header("host", host).answer().await.refused(421);
+            api.get("/metrics").header("host", host).answer().await.refused(421);
         }
     }
 }
@@ -358,31 +358,31 @@ const OF_PROXIES: [(&str, &str); 6] = [
 /// Behind a proxy a hub without keys would be open to everybody who reaches the proxy.
 #[tokio::test]
 async fn without_keys_what_a_proxy_passes_on_is_refused() {
-    let face = keyless().await;
+    let api = keyless().await;
     for (name, value) in OF_PROXIES {
         for ask in [
-            face.post("/topics/chat", "x"),
-            face.form("topic=chat"),
-            face.ask(Method::DELETE, "/topics/chat"),
-            face.get("/stream?topic=chat"),
-            face.get("/"),
-            face.get("/metrics"),
+            api.post("/topics/chat", "x"),
+            api.form("topic=chat"),
+            api.ask(Method::DELETE, "/topics/chat"),
+            api.get("/stream?topic=chat"),
+            api.get("/"),
+            api.get("/metrics"),
         ] {
             let detail = ask.header(name, value).answer().await.refused(403);
             assert!(detail.contains("tidings key new") && detail.contains("--no-auth"), "{detail}");
         }
-        face.get("/healthz").header(name, value).answer().await.ok();
+        api.get("/healthz").header(name, value).answer().await.ok();
     }
-    assert_eq!(face.hub.stats().published, 0);
+    assert_eq!(api.hub.stats().published, 0);
 }
 
 #[tokio::test]
 async fn a_hub_with_keys_or_open_on_purpose_may_stand_behind_a_proxy() {
     let mut open = Settings::default();
     open.keyless = Keyless::Anywhere;
-    for face in [keyless_with(open).await, with_keys().await] {
+    for api in [keyless_with(open).await, with_keys().await] {
         for (name, value) in OF_PROXIES {
-            face.post("/topics/chat", "x").bearer(KEY).header(name, value).answer().await.ok();
+            api.post("/topics/chat", "x").bearer(KEY).header(name, value).answer().await.ok();
         }
     }
 }
@@ -391,8 +391,8 @@ async fn a_hub_with_keys_or_open_on_purpose_may_stand_behind_a_proxy() {
 /// that tells of it. No hub can see that: hence keys come first in every recipe with a proxy.
 #[tokio::test]
 async fn a_proxy_that_adds_no_header_is_not_detected() {
-    let face = keyless().await;
-    let ask = face.post("/topics/chat", "x").header("host", "127.0.0.1:8080").header("connection", "close");
+    let api = keyless().await;
+    let ask = api.post("/topics/chat", "x").header("host", "127.0.0.1:8080").header("connection", "close");
     ask.answer().await.ok();
 }
 
@@ -402,13 +402,13 @@ async fn a_proxy_that_adds_no_header_is_not_detected() {
 async fn without_keys_a_write_of_a_foreign_page_is_refused_without_an_origin_too() {
     let mut open = Settings::default();
     open.keyless = Keyless::Anywhere;
-    for face in [keyless().await, keyless_with(open).await] {
+    for api in [keyless().await, keyless_with(open).await] {
         let writes = || {
             [
-                face.post("/topics/chat", "x"),
-                face.form("topic=chat"),
-                face.post("/topics", r#"{"topic":"chat","data":1}"#),
-                face.ask(Method::DELETE, "/topics/chat"),
+                api.post("/topics/chat", "x"),
+                api.form("topic=chat"),
+                api.post("/topics", r#"{"topic":"chat","data":1}"#),
+                api.ask(Method::DELETE, "/topics/chat"),
             ]
         };
         for (name, value) in [
@@ -434,6 +434,6 @@ async fn without_keys_a_write_of_a_foreign_page_is_refused_without_an_origin_too
             }
         }
         // Reading is what a browser's own rules protect.
-        face.get("/metrics").header("sec-fetch-site", "cross-site").answer().await.ok();
+        api.get("/metrics").header("sec-fetch-site", "cross-site").answer().await.ok();
     }
 }

@@ -1,22 +1,22 @@
-//! `DELETE /topics/{topic}`: what was published on a topic is gone, for whoever may publish there.
+//! `DELETE /topics/{topic}`: what was published on a topic is gone, for the one that may publish there.
 
 mod support;
 
 use http::Method;
-use support::{Ask, CHAT_KEY, Face, KEY, keyless, token, with_keys};
+use support::{Api, Ask, CHAT_KEY, KEY, keyless, token, with_keys};
 use tidings::{
     Hub, MemoryLimits,
     log::{DelayedLog, Faults},
 };
 use tidings_server::Settings;
 
-fn delete(face: &Face, target: &str) -> Ask {
-    face.ask(Method::DELETE, target)
+fn delete(api: &Api, target: &str) -> Ask {
+    api.ask(Method::DELETE, target)
 }
 
 /// The data of what everybody may read of a topic.
-async fn history(face: &Face, topic: &str) -> Vec<String> {
-    let summary = face.get(&format!("/topics/{topic}")).header("accept", "application/json");
+async fn history(api: &Api, topic: &str) -> Vec<String> {
+    let summary = api.get(&format!("/topics/{topic}")).header("accept", "application/json");
     let summary = summary.answer().await.ok().json();
     let events = summary["events"].as_array().expect("events");
     events.iter().map(|event| event["data"].as_str().expect("text").to_owned()).collect()
@@ -24,107 +24,107 @@ async fn history(face: &Face, topic: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_deleted_topic_has_no_history_and_goes_on() {
-    let face = keyless().await;
+    let api = keyless().await;
     for (topic, data) in [("chat", "1"), ("news", "2"), ("chat", "3"), ("a/b c", "4")] {
         let target = format!("/topics/{}", topic.replace(' ', "%20"));
-        face.post(&target, data).answer().await.ok();
+        api.post(&target, data).answer().await.ok();
     }
     for _ in 0..2 {
-        let answer = delete(&face, "/topics/chat").answer().await;
+        let answer = delete(&api, "/topics/chat").answer().await;
         assert_eq!(
             (answer.status.as_u16(), answer.body.as_str()),
             (204, ""),
             "deleting nothing is no mistake"
         );
     }
-    assert_eq!(delete(&face, "/topics/a/b%20c").answer().await.status, 204);
-    assert_eq!(delete(&face, "/topics/never").answer().await.status, 204);
-    face.post("/topics/chat", "5").answer().await.ok();
+    assert_eq!(delete(&api, "/topics/a/b%20c").answer().await.status, 204);
+    assert_eq!(delete(&api, "/topics/never").answer().await.status, 204);
+    api.post("/topics/chat", "5").answer().await.ok();
     for (topic, left) in [("chat", &["5"][..]), ("news", &["2"]), ("a/b%20c", &[])] {
-        assert_eq!(history(&face, topic).await, left, "{topic}");
+        assert_eq!(history(&api, topic).await, left, "{topic}");
     }
 }
 
 #[tokio::test]
 async fn an_event_of_several_topics_is_deleted_by_each_of_them() {
-    let face = keyless().await;
-    face.post("/topics", r#"{"topics":["chat","news"],"data":"both"}"#).answer().await.ok();
-    assert_eq!(delete(&face, "/topics/news").answer().await.status, 204);
-    assert_eq!(history(&face, "chat").await, [""; 0]);
+    let api = keyless().await;
+    api.post("/topics", r#"{"topics":["chat","news"],"data":"both"}"#).answer().await.ok();
+    assert_eq!(delete(&api, "/topics/news").answer().await.status, 204);
+    assert_eq!(history(&api, "chat").await, [""; 0]);
 }
 
 #[tokio::test]
-async fn whoever_may_publish_to_a_topic_may_delete_it_and_nobody_else() {
-    let face = with_keys().await;
+async fn those_who_may_publish_to_a_topic_may_delete_it_and_nobody_else() {
+    let api = with_keys().await;
     let publish = async |topic: &str| {
-        face.post(&format!("/topics/{topic}"), "x").bearer(KEY).answer().await.ok();
+        api.post(&format!("/topics/{topic}"), "x").bearer(KEY).answer().await.ok();
     };
     publish("news").await;
-    delete(&face, "/topics/news").answer().await.refused(401);
-    delete(&face, "/topics/news").bearer(CHAT_KEY).answer().await.refused(403);
-    delete(&face, "/topics/news").bearer(&token(&["chat"], &["news"])).answer().await.refused(403);
-    assert_eq!(history(&face, "news").await, ["x"]);
+    delete(&api, "/topics/news").answer().await.refused(401);
+    delete(&api, "/topics/news").bearer(CHAT_KEY).answer().await.refused(403);
+    delete(&api, "/topics/news").bearer(&token(&["chat"], &["news"])).answer().await.refused(403);
+    assert_eq!(history(&api, "news").await, ["x"]);
     for (topic, credential) in [("news", KEY), ("chat", CHAT_KEY), ("news", &token(&["news"], &[]))] {
         publish(topic).await;
-        let answer = delete(&face, &format!("/topics/{topic}")).bearer(credential).answer().await;
+        let answer = delete(&api, &format!("/topics/{topic}")).bearer(credential).answer().await;
         assert_eq!(answer.status, 204);
-        assert_eq!(history(&face, topic).await, [""; 0]);
+        assert_eq!(history(&api, topic).await, [""; 0]);
     }
 }
 
 /// A key for one topic deleted events that also bore topics which it did not cover, private ones among them, from the histories of all.
 #[tokio::test]
 async fn deleting_an_event_needs_the_permission_for_all_of_its_topics() {
-    let face = with_keys().await;
+    let api = with_keys().await;
     for (topics, data, private) in
         [(r#""chat""#, "1", false), (r#""orders","chat""#, "2", false), (r#""chat","orders""#, "3", true)]
     {
         let event = format!(r#"{{"topics":[{topics}],"data":"{data}","private":{private}}}"#);
-        face.post("/topics", event).bearer(KEY).answer().await.ok();
+        api.post("/topics", event).bearer(KEY).answer().await.ok();
     }
     for expected in [r#"{"deleted":1,"kept":2}"#, r#"{"deleted":0,"kept":2}"#] {
-        let answer = delete(&face, "/topics/chat").bearer(CHAT_KEY).answer().await;
+        let answer = delete(&api, "/topics/chat").bearer(CHAT_KEY).answer().await;
         assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, expected));
     }
-    assert_eq!(history(&face, "chat").await, ["2"]);
-    assert_eq!(history(&face, "orders").await, ["2"]);
-    let answer = delete(&face, "/topics/chat").bearer(&token(&["chat", "orders"], &[])).answer().await;
+    assert_eq!(history(&api, "chat").await, ["2"]);
+    assert_eq!(history(&api, "orders").await, ["2"]);
+    let answer = delete(&api, "/topics/chat").bearer(&token(&["chat", "orders"], &[])).answer().await;
     assert_eq!(answer.status, 204);
-    assert_eq!(history(&face, "orders").await, [""; 0]);
+    assert_eq!(history(&api, "orders").await, [""; 0]);
 }
 
 #[tokio::test]
 async fn without_keys_a_foreign_page_deletes_nothing() {
-    let face = keyless().await;
-    face.post("/topics/chat", "x").answer().await.ok();
+    let api = keyless().await;
+    api.post("/topics/chat", "x").answer().await.ok();
     for origin in ["https://evil.example", "null"] {
-        delete(&face, "/topics/chat").header("origin", origin).answer().await.refused(403);
+        delete(&api, "/topics/chat").header("origin", origin).answer().await.refused(403);
     }
-    assert_eq!(history(&face, "chat").await, ["x"]);
-    let local = delete(&face, "/topics/chat").header("origin", "http://localhost:3000");
+    assert_eq!(history(&api, "chat").await, ["x"]);
+    let local = delete(&api, "/topics/chat").header("origin", "http://localhost:3000");
     assert_eq!(local.answer().await.status, 204);
 }
 
 /// A mistyped condition must not delete everything, nor a wildcard nothing without a word.
 #[tokio::test]
 async fn what_is_not_understood_deletes_nothing() {
-    let face = keyless().await;
-    face.post("/topics/chat", "x").answer().await.ok();
+    let api = keyless().await;
+    api.post("/topics/chat", "x").answer().await.ok();
     for target in ["/topics/chat?before=10m", "/topics/*", "/topics/", "/topics/%zz"] {
-        delete(&face, target).answer().await.refused(400);
+        delete(&api, target).answer().await.refused(400);
     }
-    assert_eq!(history(&face, "chat").await, ["x"]);
+    assert_eq!(history(&api, "chat").await, ["x"]);
 }
 
 #[tokio::test]
-async fn a_log_that_does_not_answer_is_told_apart_from_one_that_is_away() {
+async fn a_log_that_does_not_answer_is_reported_apart_from_one_that_is_away() {
     let away = Faults { append_unavailable_per_mille: 1_000, ..Faults::default() };
     let silent = Faults { outcome_unknown_per_mille: 1_000, ..Faults::default() };
-    for (faults, told) in [(away, "Nothing was deleted"), (silent, "may or may not")] {
+    for (faults, reported) in [(away, "Nothing was deleted"), (silent, "may or may not")] {
         let log = DelayedLog::new(1, faults, MemoryLimits::default());
         let hub = Hub::builder().log(log).start().await.expect("reading works");
-        let answer = delete(&Face::new(hub, None, Settings::default()), "/topics/chat").answer().await;
-        assert!(answer.refused(503).contains(told), "{answer:?}");
+        let answer = delete(&Api::new(hub, None, Settings::default()), "/topics/chat").answer().await;
+        assert!(answer.refused(503).contains(reported), "{answer:?}");
         assert!(answer.headers.contains_key("retry-after"));
     }
 }

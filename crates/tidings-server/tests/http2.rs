@@ -309,12 +309,15 @@ async fn a_hub_with_all_the_streams_it_may_have_turns_the_next_away_as_ever() {
     refused.refused(503);
     assert!(refused.headers.contains_key("retry-after"));
     let browser = [("accept", "text/event-stream"), ("cache-control", "no-cache")];
-    let told = client.ask(&Method::GET, "/stream?topic=chat", &browser, "").await.ok();
-    assert!(told.body.contains("\nretry: ") && !told.headers.contains_key("connection"), "{told:?}");
+    let reported = client.ask(&Method::GET, "/stream?topic=chat", &browser, "").await.ok();
+    assert!(
+        reported.body.contains("\nretry: ") && !reported.headers.contains_key("connection"),
+        "{reported:?}"
+    );
 }
 
 #[tokio::test]
-async fn a_connection_that_finds_no_room_is_told_so_and_ends() {
+async fn a_connection_that_finds_no_room_is_reported_so_and_ends() {
     let connections = ConnectionSettings { connections_max: 1, ..ConnectionSettings::default() };
     let served = Served::start_with(Settings::default(), connections).await;
     let mut client = Client::connect(&served).await;

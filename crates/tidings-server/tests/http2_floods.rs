@@ -250,7 +250,7 @@ async fn one_request_too_many_at_a_time_is_refused_and_may_be_sent_again() {
 }
 
 #[tokio::test]
-async fn a_list_of_fields_that_is_too_large_is_told_so() {
+async fn a_list_of_fields_that_is_too_large_is_reported_so() {
     let server = server();
     let field = [&[0x00, 1, b'x', 0x7f, 0x81, 0x3d][..], &[b'y'; 7_936]].concat();
     let block = [get("/"), field.repeat(5)].concat();

@@ -21,7 +21,7 @@ async fn two_requests_in_one_packet_get_two_answers() {
 }
 
 #[tokio::test]
-async fn a_request_behind_a_body_is_told_apart_from_it() {
+async fn a_request_behind_a_body_is_reported_apart_from_it() {
     let server = Server::start();
     for post in [
         "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n",

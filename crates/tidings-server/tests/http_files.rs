@@ -38,7 +38,7 @@ fn connect(address: SocketAddr, sent: &str) -> Client {
 
 /// Silent ones come first, and nobody of them may be late, so that only the files that are held in reserve help those behind them.
 #[tokio::test]
-async fn without_files_everybody_is_heard_and_open_connections_go_on() {
+async fn without_files_everybody_is_received_and_open_connections_go_on() {
     let settings = ConnectionSettings { first_byte_secs: 3_600, ..ConnectionSettings::default() };
     let mut server = Server::start_with(settings);
     let address = server.address;

@@ -1,4 +1,4 @@
-//! Where the listening socket comes from: an address of our own, or whoever started us.
+//! Where the listening socket comes from: an address of our own, or the one that started us.
 
 #![cfg(unix)]
 

@@ -216,7 +216,7 @@ async fn a_body_that_is_too_large_is_not_invited() {
 }
 
 #[tokio::test]
-async fn who_is_still_sending_hears_the_refusal_and_not_a_reset() {
+async fn who_is_still_sending_receives_the_refusal_and_not_a_reset() {
     let server = Server::start();
     let body = "x".repeat(10 * BODY_BYTES_MAX);
     let sized = format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: {}\r\n\r\n{body}", body.len());

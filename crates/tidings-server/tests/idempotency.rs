@@ -1,11 +1,11 @@
-//! The header `Idempotency-Key`: a publication that is sent again is published once, whoever else uses the same key.
+//! The header `Idempotency-Key`: a publication that is sent again is published once, the one that else uses the same key.
 
 mod support;
 
 use std::collections::HashMap;
 
 use http::StatusCode;
-use support::{CHAT_KEY, Face, KEY, keyless, token, with_keys};
+use support::{Api, CHAT_KEY, KEY, keyless, token, with_keys};
 use tidings::{
     Filter, Hub, MemoryLimits,
     log::{DelayedLog, Faults},
@@ -13,95 +13,95 @@ use tidings::{
 use tidings_server::Settings;
 
 /// What everybody may read of the log, oldest first.
-async fn history(face: &Face) -> Vec<String> {
-    let snapshot = face.hub.last_events(1_000, &Filter::everything_public()).await.expect("the log answers");
+async fn history(api: &Api) -> Vec<String> {
+    let snapshot = api.hub.last_events(1_000, &Filter::everything_public()).await.expect("the log answers");
     snapshot.entries.iter().map(|entry| entry.event.data.clone()).collect()
 }
 
 #[tokio::test]
 async fn a_repeat_with_the_same_key_publishes_nothing() {
-    let face = keyless().await;
-    let first = face.post("/topics/chat", "x").header("idempotency-key", "k1").answer().await.ok().json();
-    let second = face.post("/topics/chat", "x").header("idempotency-key", "k1").answer().await.ok().json();
+    let api = keyless().await;
+    let first = api.post("/topics/chat", "x").header("idempotency-key", "k1").answer().await.ok().json();
+    let second = api.post("/topics/chat", "x").header("idempotency-key", "k1").answer().await.ok().json();
     assert_eq!(first["id"], second["id"]);
     assert_eq!((first.get("duplicate"), &second["duplicate"]), (None, &true.into()));
 
     let batch = "{\"topic\":\"a\",\"data\":1}\n{\"topic\":\"a\",\"data\":2}";
-    let first = face.post("/topics", batch).header("idempotency-key", "k2").answer().await.ok().json();
-    let second = face.post("/topics", batch).header("idempotency-key", "k2").answer().await.ok().json();
+    let first = api.post("/topics", batch).header("idempotency-key", "k2").answer().await.ok().json();
+    let second = api.post("/topics", batch).header("idempotency-key", "k2").answer().await.ok().json();
     assert_eq!(second["events"].as_array().map(Vec::len), Some(1));
     assert_eq!(
         (&second["events"][0]["id"], &second["events"][0]["duplicate"]),
         (&first["events"][0]["id"], &true.into())
     );
-    assert_eq!(history(&face).await, ["x", "1", "2"]);
+    assert_eq!(history(&api).await, ["x", "1", "2"]);
 }
 
 #[tokio::test]
-async fn both_faces_and_both_spellings_know_one_key() {
-    let face = keyless().await;
-    let first = face.form("topic=chat&data=one").header("idempotency-key", "\"k 1\"").answer().await;
-    let again = face.form("topic=chat&data=one").header("idempotency-key", "\"k 1\"").answer().await;
+async fn both_apis_and_both_spellings_know_one_key() {
+    let api = keyless().await;
+    let first = api.form("topic=chat&data=one").header("idempotency-key", "\"k 1\"").answer().await;
+    let again = api.form("topic=chat&data=one").header("idempotency-key", "\"k 1\"").answer().await;
     assert_eq!((again.status, &again.body), (first.status, &first.body));
 
-    face.post("/topics/chat", "two").header("idempotency-key", "\"k2\"").answer().await.ok();
-    let bare = face.post("/topics/chat", "two").header("idempotency-key", "k2").answer().await.ok().json();
+    api.post("/topics/chat", "two").header("idempotency-key", "\"k2\"").answer().await.ok();
+    let bare = api.post("/topics/chat", "two").header("idempotency-key", "k2").answer().await.ok().json();
     assert_eq!(bare["duplicate"], true);
-    let mercure = face.form("topic=chat&data=two").header("idempotency-key", "k2").answer().await;
+    let mercure = api.form("topic=chat&data=two").header("idempotency-key", "k2").answer().await;
     assert_eq!(bare["id"], mercure.body);
-    assert_eq!(history(&face).await, ["one", "two"]);
+    assert_eq!(history(&api).await, ["one", "two"]);
 }
 
 #[tokio::test]
 async fn a_key_names_the_publication_whatever_is_sent_under_it_later() {
-    let face = keyless().await;
-    let first = face.post("/topics/chat", "one").header("idempotency-key", "k").answer().await.ok().json();
-    let other = face.post("/topics/news", "two").header("idempotency-key", "k").answer().await.ok().json();
+    let api = keyless().await;
+    let first = api.post("/topics/chat", "one").header("idempotency-key", "k").answer().await.ok().json();
+    let other = api.post("/topics/news", "two").header("idempotency-key", "k").answer().await.ok().json();
     assert_eq!((&other["id"], &other["duplicate"]), (&first["id"], &true.into()));
-    assert_eq!(history(&face).await, ["one"]);
+    assert_eq!(history(&api).await, ["one"]);
 }
 
 #[tokio::test]
 async fn a_key_of_one_publisher_is_not_that_of_another() {
-    let face = with_keys().await;
+    let api = with_keys().await;
     let token = token(&["chat"], &[]);
     for credential in [KEY, CHAT_KEY, &token] {
-        let publish = || face.post("/topics/chat", credential.to_owned()).bearer(credential);
+        let publish = || api.post("/topics/chat", credential.to_owned()).bearer(credential);
         let first = publish().header("idempotency-key", "k").answer().await.ok().json();
         assert_eq!(first.get("duplicate"), None, "{credential}");
         let again = publish().header("idempotency-key", "k").answer().await.ok().json();
         assert_eq!((&again["id"], &again["duplicate"]), (&first["id"], &true.into()));
     }
-    assert_eq!(history(&face).await, [KEY, CHAT_KEY, &token]);
+    assert_eq!(history(&api).await, [KEY, CHAT_KEY, &token]);
 }
 
 /// Who learns nothing from a key that is not theirs: a repeat has to be allowed like the first.
 #[tokio::test]
 async fn a_key_gives_no_right() {
-    let face = with_keys().await;
-    face.post("/topics/news", "x").bearer(KEY).header("idempotency-key", "k").answer().await.ok();
-    face.post("/topics/news", "x").header("idempotency-key", "k").answer().await.refused(401);
-    let news = face.post("/topics/news", "x").bearer(CHAT_KEY).header("idempotency-key", "k");
+    let api = with_keys().await;
+    api.post("/topics/news", "x").bearer(KEY).header("idempotency-key", "k").answer().await.ok();
+    api.post("/topics/news", "x").header("idempotency-key", "k").answer().await.refused(401);
+    let news = api.post("/topics/news", "x").bearer(CHAT_KEY).header("idempotency-key", "k");
     news.answer().await.refused(403);
 }
 
 #[tokio::test]
 async fn a_malformed_key_is_refused_and_publishes_nothing() {
-    let face = keyless().await;
+    let api = keyless().await;
     let long = "k".repeat(256);
     for key in ["", "two words", "caf\u{e9}", "\"open", "\"a\", \"b\"", &long] {
         for ask in [
-            face.post("/topics/chat", "x"),
-            face.post("/topics", "{\"topic\":\"a\",\"data\":1}"),
-            face.form("topic=chat"),
+            api.post("/topics/chat", "x"),
+            api.post("/topics", "{\"topic\":\"a\",\"data\":1}"),
+            api.form("topic=chat"),
         ] {
             let detail = ask.header("idempotency-key", key).answer().await.refused(400);
             assert!(detail.contains("Idempotency-Key"), "{detail}");
         }
     }
-    let twice = face.post("/topics/chat", "x").header("idempotency-key", "a").header("idempotency-key", "b");
+    let twice = api.post("/topics/chat", "x").header("idempotency-key", "a").header("idempotency-key", "b");
     twice.answer().await.refused(400);
-    assert_eq!(face.hub.stats().published, 0);
+    assert_eq!(api.hub.stats().published, 0);
 }
 
 /// The log is far away and every third answer of it is lost; half of these publications are in the log.
@@ -110,7 +110,7 @@ async fn a_retry_with_the_same_key_settles_an_unknown_outcome() {
     let faults = Faults { outcome_unknown_per_mille: 333, ..Faults::default() };
     let log = DelayedLog::new(7, faults, MemoryLimits::default());
     let hub = Hub::builder().log(log).start().await.expect("the log can be reached");
-    let face = Face::new(hub, None, Settings::default());
+    let api = Api::new(hub, None, Settings::default());
     let mut unknown = 0;
     let mut found = 0;
     for number in 0..200 {
@@ -118,9 +118,9 @@ async fn a_retry_with_the_same_key_settles_an_unknown_outcome() {
         let key = format!("key-{number}");
         loop {
             let ask = if number % 2 == 0 {
-                face.post("/topics/chat", data.clone())
+                api.post("/topics/chat", data.clone())
             } else {
-                face.form(&format!("topic=chat&data={data}"))
+                api.form(&format!("topic=chat&data={data}"))
             };
             let answer = ask.header("idempotency-key", &key).answer().await;
             if answer.status == StatusCode::OK {
@@ -135,7 +135,7 @@ async fn a_retry_with_the_same_key_settles_an_unknown_outcome() {
     }
     assert!(unknown > 20 && found > 5, "{unknown} unknown, {found} of them published");
     let mut times = HashMap::new();
-    for data in history(&face).await {
+    for data in history(&api).await {
         *times.entry(data).or_insert(0) += 1;
     }
     assert_eq!(times.len(), 200);

@@ -1,11 +1,11 @@
-//! What happens when a limit is reached, and who is told how.
+//! What happens when a limit is reached, and who is notified how.
 
 mod served_support;
 mod support;
 
 use axum::body::Body;
 use served_support::Served;
-use support::{Face, HUB, KEY, hub, keyless, keyless_with, with_keys, within};
+use support::{Api, HUB, hub, keyless, keyless_with, with_keys, within};
 use tidings_server::{ConnectionSettings, Keyless, Settings};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
@@ -25,51 +25,51 @@ const TARGETS: [&str; 3] = ["/stream?topic=a", "/topics/a", "/.well-known/mercur
 
 #[tokio::test]
 async fn a_full_hub_answers_503_and_when_to_come_back() {
-    let face = keyless_with(streams(1, 10)).await;
-    let held = face.get("/stream?topic=a").stream().await;
+    let api = keyless_with(streams(1, 10)).await;
+    let held = api.get("/stream?topic=a").stream().await;
     for target in TARGETS {
-        let answer = face.get(target).answer().await;
+        let answer = api.get(target).answer().await;
         assert!(answer.refused(503).contains('1'), "{answer:?}");
         let secs: u64 = answer.header("retry-after").parse().expect("seconds");
         assert!((15..=45).contains(&secs), "{secs}");
     }
     drop(held);
-    face.get("/stream?topic=a").stream().await;
+    api.get("/stream?topic=a").stream().await;
 }
 
 #[tokio::test]
 async fn an_address_with_its_share_answers_429_and_others_are_served() {
-    let face = keyless_with(streams(100, 2)).await;
+    let api = keyless_with(streams(100, 2)).await;
     let _held = [
-        face.get("/stream?topic=a").from("192.0.2.1:1000").stream().await,
-        face.get(&format!("{HUB}?match=a")).from("192.0.2.1:1001").stream().await,
+        api.get("/stream?topic=a").from("192.0.2.1:1000").stream().await,
+        api.get(&format!("{HUB}?match=a")).from("192.0.2.1:1001").stream().await,
     ];
     for target in TARGETS {
-        let answer = face.get(target).from("192.0.2.1:1002").answer().await;
+        let answer = api.get(target).from("192.0.2.1:1002").answer().await;
         assert!(answer.refused(429).contains('2'), "{answer:?}");
         assert!(answer.headers.contains_key("retry-after"));
-        face.get(target).from("192.0.2.2:1000").stream().await;
+        api.get(target).from("192.0.2.2:1000").stream().await;
     }
 }
 
 #[tokio::test]
 async fn loopback_has_no_limit_of_its_own() {
-    let face = keyless_with(streams(100, 1)).await;
+    let api = keyless_with(streams(100, 1)).await;
     let mut held = Vec::new();
     for _ in 0..10 {
-        held.push(face.get("/stream?topic=a").from("127.0.0.1:1000").stream().await);
-        held.push(face.get("/stream?topic=a").from("[::1]:1000").stream().await);
+        held.push(api.get("/stream?topic=a").from("127.0.0.1:1000").stream().await);
+        held.push(api.get("/stream?topic=a").from("[::1]:1000").stream().await);
     }
 }
 
 #[tokio::test]
 async fn a_native_event_source_is_never_given_an_error_that_it_would_not_come_back_from() {
-    for (face, peer) in [
+    for (api, peer) in [
         (keyless_with(streams(0, 10)).await, "127.0.0.1:1"),
         (keyless_with(streams(10, 0)).await, "192.0.2.1:1"),
     ] {
         for target in TARGETS {
-            let answer = face.get(target).like_a_browser().from(peer).answer().await.ok();
+            let answer = api.get(target).like_a_browser().from(peer).answer().await.ok();
             assert_eq!(answer.header("content-type"), "text/event-stream");
             let millis = answer.body.lines().find_map(|line| line.strip_prefix("retry: ")).expect("a time");
             assert!((15_000..=45_000).contains(&millis.parse::<u64>().expect("milliseconds")), "{millis}");
@@ -81,8 +81,8 @@ async fn a_native_event_source_is_never_given_an_error_that_it_would_not_come_ba
 
 #[tokio::test]
 async fn only_a_native_event_source_is_treated_as_one() {
-    let face = keyless_with(streams(0, 10)).await;
-    let ask = || face.get("/stream?topic=a");
+    let api = keyless_with(streams(0, 10)).await;
+    let ask = || api.get("/stream?topic=a");
     for ask in [
         ask(),
         ask().header("accept", "text/event-stream"),
@@ -96,43 +96,43 @@ async fn only_a_native_event_source_is_treated_as_one() {
 
 #[tokio::test]
 async fn what_is_wrong_stays_wrong_for_a_native_event_source() {
-    let face = with_keys().await;
-    face.get("/stream").like_a_browser().answer().await.refused(400);
-    face.get(&format!("{HUB}?match_cel=a")).like_a_browser().answer().await.refused(400);
+    let api = with_keys().await;
+    api.get("/stream").like_a_browser().answer().await.refused(400);
+    api.get(&format!("{HUB}?match_cel=a")).like_a_browser().answer().await.refused(400);
     let mut settings = Settings::default();
     settings.anonymous_subscribers = false;
-    let face = support::with_keys_and(settings).await;
-    face.get("/stream?topic=a").like_a_browser().answer().await.refused(401);
+    let api = support::with_keys_and(settings).await;
+    api.get("/stream?topic=a").like_a_browser().answer().await.refused(401);
 }
 
 #[tokio::test]
 async fn who_is_shed_is_counted() {
-    let face = keyless_with(streams(0, 10)).await;
-    face.get("/stream?topic=a").answer().await.refused(503);
-    face.get("/stream?topic=a").like_a_browser().answer().await.ok();
-    let metrics = face.get("/metrics").answer().await.ok().body;
+    let api = keyless_with(streams(0, 10)).await;
+    api.get("/stream?topic=a").answer().await.refused(503);
+    api.get("/stream?topic=a").like_a_browser().answer().await.ok();
+    let metrics = api.get("/metrics").answer().await.ok().body;
     assert!(metrics.contains("tidings_streams_shed_total 2"), "{metrics}");
     assert!(metrics.contains("tidings_requests_refused_total{class=\"5xx\"} 1"), "{metrics}");
 }
 
 #[tokio::test]
 async fn a_refused_subscription_takes_no_slot() {
-    let face = keyless_with(streams(1, 1)).await;
+    let api = keyless_with(streams(1, 1)).await;
     for _ in 0..3 {
-        face.get("/stream").answer().await.refused(400);
-        face.get("/stream?pattern=(").answer().await.refused(400);
+        api.get("/stream").answer().await.refused(400);
+        api.get("/stream?pattern=(").answer().await.refused(400);
     }
-    face.get("/stream?topic=a").stream().await;
+    api.get("/stream?topic=a").stream().await;
 }
 
 #[tokio::test]
 async fn a_body_that_is_too_large_is_413_whether_it_says_so_or_not() {
     let mut settings = Settings::default();
     settings.body_bytes_max = 10;
-    let face = keyless_with(settings).await;
-    face.post("/topics/a", "0123456789").answer().await.ok();
+    let api = keyless_with(settings).await;
+    api.post("/topics/a", "0123456789").answer().await.ok();
     for target in ["/topics/a", "/topics", HUB] {
-        let form = |body| face.post(target, body).header("content-type", "application/x-www-form-urlencoded");
+        let form = |body| api.post(target, body).header("content-type", "application/x-www-form-urlencoded");
         let declared = form(Body::from("01234567890")).answer().await;
         assert!(declared.refused(413).contains("10 bytes"), "{declared:?}");
         let chunks = futures_util::stream::iter(["012345", "67890"].map(Ok::<_, std::io::Error>));
@@ -147,20 +147,20 @@ async fn a_body_that_is_too_large_is_413_whether_it_says_so_or_not() {
 async fn a_body_that_does_not_come_is_408() {
     let mut settings = Settings::default();
     settings.body_secs = 5;
-    let face = keyless_with(settings).await;
+    let api = keyless_with(settings).await;
     for target in ["/topics/a", "/topics", HUB] {
         let endless = Body::from_stream(futures_util::stream::pending::<Result<&str, std::io::Error>>());
-        let ask = face.post(target, endless).header("content-type", "application/x-www-form-urlencoded");
+        let ask = api.post(target, endless).header("content-type", "application/x-www-form-urlencoded");
         ask.answer().await.refused(408);
     }
 }
 
 #[tokio::test]
 async fn a_refused_publisher_is_refused_before_its_body_is_read() {
-    let face = with_keys().await;
+    let api = with_keys().await;
     for target in ["/topics/a", "/topics", HUB] {
         let endless = Body::from_stream(futures_util::stream::pending::<Result<&str, std::io::Error>>());
-        face.post(target, endless).answer().await.refused(401);
+        api.post(target, endless).answer().await.refused(401);
     }
 }
 
@@ -168,26 +168,26 @@ async fn a_refused_publisher_is_refused_before_its_body_is_read() {
 async fn too_many_events_or_topics_are_413_and_none_is_published() {
     let mut settings = Settings::default();
     settings.batch_events_max = 3;
-    let face = keyless_with(settings).await;
+    let api = keyless_with(settings).await;
     let line = "{\"topic\":\"a\",\"data\":1}\n";
-    face.post("/topics", line.repeat(3)).answer().await.ok();
-    let detail = face.post("/topics", line.repeat(4)).answer().await.refused(413);
+    api.post("/topics", line.repeat(3)).answer().await.ok();
+    let detail = api.post("/topics", line.repeat(4)).answer().await.refused(413);
     assert!(detail.contains('3'), "{detail}");
-    let topics = vec!["t"; face.hub.validator().topics_max + 1];
+    let topics = vec!["t"; api.hub.validator().topics_max + 1];
     let line = serde_json::json!({ "topics": topics, "data": 1 }).to_string();
-    face.post("/topics", line).answer().await.refused(413);
-    assert_eq!(face.hub.stats().published, 3);
+    api.post("/topics", line).answer().await.refused(413);
+    assert_eq!(api.hub.stats().published, 3);
 }
 
 #[tokio::test]
 async fn the_summary_is_bounded() {
     let mut settings = Settings::default();
     settings.summary_events_max = 2;
-    let face = keyless_with(settings).await;
+    let api = keyless_with(settings).await;
     for data in ["1", "2", "3"] {
-        face.post("/topics/a", data).answer().await.ok();
+        api.post("/topics/a", data).answer().await.ok();
     }
-    let summary = face.get("/topics/a").header("accept", "application/json").answer().await.ok().json();
+    let summary = api.get("/topics/a").header("accept", "application/json").answer().await.ok().json();
     let data: Vec<_> =
         summary["events"].as_array().expect("events").iter().map(|event| event["data"].clone()).collect();
     assert_eq!(data, ["2", "3"]);
@@ -197,15 +197,15 @@ async fn the_summary_is_bounded() {
 async fn beyond_loopback_without_keys_nobody_receives_what_is_private() {
     let mut settings = Settings::default();
     settings.keyless = Keyless::Anywhere;
-    let face = Face::new(hub().await, None, settings);
-    let mut stream = face.get("/stream?topic=a").stream().await;
-    face.post("/topics/a?private", "secret").answer().await.ok();
-    face.post("/topics/a", "public").answer().await.ok();
+    let api = Api::new(hub().await, None, settings);
+    let mut stream = api.get("/stream?topic=a").stream().await;
+    api.post("/topics/a?private", "secret").answer().await.ok();
+    api.post("/topics/a", "public").answer().await.ok();
     assert_eq!(stream.data().await, "public");
 
-    let face = keyless().await;
-    let mut stream = face.get("/stream?topic=a").stream().await;
-    face.post("/topics/a?private", "secret").answer().await.ok();
+    let api = keyless().await;
+    let mut stream = api.get("/stream?topic=a").stream().await;
+    api.post("/topics/a?private", "secret").answer().await.ok();
     assert_eq!(stream.data().await, "secret");
 }
 

@@ -1,4 +1,4 @@
-//! The Mercure face. Each test names the checks of the protocol that it keeps, by section; the numbers are those of the project's list.
+//! The Mercure API. Each test names the checks of the protocol that it keeps, by section; the numbers are those of the project's list.
 
 mod support;
 
@@ -8,9 +8,9 @@ use tidings_server::Settings;
 /// Numbers 13 and 20: "Publication".
 #[tokio::test]
 async fn a_form_is_published_and_answered_with_its_id_as_text() {
-    let face = keyless().await;
-    let mut stream = face.get(&format!("{HUB}?match=a")).stream().await;
-    let answer = face.form("topic=a&data=hello+%C3%A9&unknown=1").answer().await.ok();
+    let api = keyless().await;
+    let mut stream = api.get(&format!("{HUB}?match=a")).stream().await;
+    let answer = api.form("topic=a&data=hello+%C3%A9&unknown=1").answer().await.ok();
     assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
     assert_eq!(stream.event().await, format!("id: {}\ndata: hello é", answer.body));
 }
@@ -18,11 +18,11 @@ async fn a_form_is_published_and_answered_with_its_id_as_text() {
 /// Number 17: a generated id is a fragment.
 #[tokio::test]
 async fn a_generated_id_is_a_fragment_and_a_given_one_is_echoed() {
-    let face = keyless().await;
-    let generated = face.form("topic=a").answer().await.ok().body;
+    let api = keyless().await;
+    let generated = api.form("topic=a").answer().await.ok().body;
     assert!(generated.starts_with('#') && generated.len() <= 64, "{generated}");
     for id in ["urn:uuid:1", "not an IRI", "twice", "twice", "-50", "now"] {
-        let body = face.form(&format!("topic=a&id={}", id.replace(' ', "+"))).answer().await.ok().body;
+        let body = api.form(&format!("topic=a&id={}", id.replace(' ', "+"))).answer().await.ok().body;
         assert_eq!(body, id);
     }
 }
@@ -30,21 +30,21 @@ async fn a_generated_id_is_a_fragment_and_a_given_one_is_echoed() {
 /// Number 13: at least one topic; the first is canonical, the rest are alternates, and an event is dispatched if any matches.
 #[tokio::test]
 async fn an_event_is_dispatched_if_any_of_its_topics_matches() {
-    let face = keyless().await;
-    let mut stream = face.get(&format!("{HUB}?match=b")).stream().await;
-    face.form("topic=a&topic=b&data=1").answer().await.ok();
-    face.form("topic=a&data=2").answer().await.ok();
-    face.form("topic=b&data=3").answer().await.ok();
+    let api = keyless().await;
+    let mut stream = api.get(&format!("{HUB}?match=b")).stream().await;
+    api.form("topic=a&topic=b&data=1").answer().await.ok();
+    api.form("topic=a&data=2").answer().await.ok();
+    api.form("topic=b&data=3").answer().await.ok();
     assert_eq!(stream.data().await, "1");
     assert_eq!(stream.data().await, "3");
-    face.form("data=1").answer().await.refused(400);
-    face.form("").answer().await.refused(400);
+    api.form("data=1").answer().await.refused(400);
+    api.form("").answer().await.refused(400);
 }
 
 /// Number 13: urlencoded and in UTF-8.
 #[tokio::test]
 async fn only_a_form_in_utf8_is_published() {
-    let face = keyless().await;
+    let api = keyless().await;
     for media_type in [
         "application/json",
         "text/plain",
@@ -52,29 +52,29 @@ async fn only_a_form_in_utf8_is_published() {
         "application/x-www-form-urlencoded; charset=iso-8859-1",
         "",
     ] {
-        let answer = face.post(HUB, "topic=a").header("content-type", media_type).answer().await;
+        let answer = api.post(HUB, "topic=a").header("content-type", media_type).answer().await;
         answer.refused(415);
     }
-    face.post(HUB, "topic=a").answer().await.refused(415);
+    api.post(HUB, "topic=a").answer().await.refused(415);
     for media_type in [
         "application/x-www-form-urlencoded;charset=UTF-8",
         "Application/X-WWW-Form-Urlencoded ; charset=\"utf-8\"",
     ] {
-        face.post(HUB, "topic=a").header("content-type", media_type).answer().await.ok();
+        api.post(HUB, "topic=a").header("content-type", media_type).answer().await.ok();
     }
     for body in ["topic=%ff", "topic=a&data=%c3%28", "topic=a&data=%", "%ff=1&topic=a"] {
-        face.form(body).answer().await.refused(400);
+        api.form(body).answer().await.refused(400);
     }
     let raw =
-        face.post(HUB, &b"topic=a&data=\xff"[..]).header("content-type", "application/x-www-form-urlencoded");
+        api.post(HUB, &b"topic=a&data=\xff"[..]).header("content-type", "application/x-www-form-urlencoded");
     raw.answer().await.refused(400);
-    assert_eq!(face.hub.stats().published, 2);
+    assert_eq!(api.hub.stats().published, 2);
 }
 
 /// Number 14: nobody publishes to `*`, to bad characters, or to the hub's own URL in any spelling.
 #[tokio::test]
 async fn reserved_and_broken_topics_are_refused() {
-    let face = keyless().await;
+    let api = keyless().await;
     for topic in [
         "",
         "*",
@@ -92,35 +92,35 @@ async fn reserved_and_broken_topics_are_refused() {
         "%5C.well-known%5Cmercure",
         "mercure%2Fx",
     ] {
-        face.form(&format!("topic=a&topic={topic}")).answer().await.refused(400);
+        api.form(&format!("topic=a&topic={topic}")).answer().await.refused(400);
     }
-    assert_eq!(face.hub.stats().published, 0);
+    assert_eq!(api.hub.stats().published, 0);
 }
 
 /// Number 15: data is split at all three line ends.
 #[tokio::test]
 async fn data_of_several_lines_is_one_event() {
-    let face = keyless().await;
-    let mut stream = face.get(&format!("{HUB}?match=a")).stream().await;
-    face.form("topic=a&id=1&data=a%0Ab%0Dc%0D%0Ad").answer().await.ok();
+    let api = keyless().await;
+    let mut stream = api.get(&format!("{HUB}?match=a")).stream().await;
+    api.form("topic=a&id=1&data=a%0Ab%0Dc%0D%0Ad").answer().await.ok();
     assert_eq!(stream.event().await, "id: 1\ndata: a\ndata: b\ndata: c\ndata: d");
-    face.form("topic=a&id=2").answer().await.ok();
+    api.form("topic=a&id=2").answer().await.ok();
     assert_eq!(stream.until("\n\n").await, "id: 2\ndata: \n\n");
 }
 
 /// Numbers 7, 16 and 30: of `private` the presence alone counts; a private event needs a match and a right.
 #[tokio::test]
 async fn private_counts_by_its_presence_alone() {
-    let face = with_keys().await;
-    let mut anonymous = face.get(&format!("{HUB}?match=chat&match=news")).stream().await;
-    let mut entitled = face.get(&format!("{HUB}?match=chat&match=news")).bearer(CHAT_KEY).stream().await;
+    let api = with_keys().await;
+    let mut anonymous = api.get(&format!("{HUB}?match=chat&match=news")).stream().await;
+    let mut entitled = api.get(&format!("{HUB}?match=chat&match=news")).bearer(CHAT_KEY).stream().await;
     for value in ["private", "private=", "private=on", "private=false", "private=0"] {
-        face.form(&format!("topic=chat&data=secret&{value}")).bearer(KEY).answer().await.ok();
+        api.form(&format!("topic=chat&data=secret&{value}")).bearer(KEY).answer().await.ok();
         assert_eq!(entitled.data().await, "secret", "{value}");
     }
-    face.form("topic=news&data=of+others&private").bearer(KEY).answer().await.ok();
-    face.form("topic=news&topic=chat&data=alternate&private").bearer(KEY).answer().await.ok();
-    face.form("topic=news&data=public").bearer(KEY).answer().await.ok();
+    api.form("topic=news&data=of+others&private").bearer(KEY).answer().await.ok();
+    api.form("topic=news&topic=chat&data=alternate&private").bearer(KEY).answer().await.ok();
+    api.form("topic=news&data=public").bearer(KEY).answer().await.ok();
     assert_eq!(entitled.data().await, "alternate");
     assert_eq!(entitled.data().await, "public");
     assert_eq!(anonymous.data().await, "public");
@@ -129,7 +129,7 @@ async fn private_counts_by_its_presence_alone() {
 /// Numbers 17 and 18: ids, types and times that are refused.
 #[tokio::test]
 async fn broken_ids_types_and_times_are_refused() {
-    let face = keyless().await;
+    let api = keyless().await;
     for field in [
         "id=%23a",
         "id=earliest",
@@ -154,21 +154,21 @@ async fn broken_ids_types_and_times_are_refused() {
         "data=a&data=b",
         "retry=1&retry=2",
     ] {
-        face.form(&format!("topic=a&{field}")).answer().await.refused(400);
+        api.form(&format!("topic=a&{field}")).answer().await.refused(400);
     }
-    assert_eq!(face.hub.stats().published, 0);
+    assert_eq!(api.hub.stats().published, 0);
 }
 
 /// Number 18: type and retry are sent.
 #[tokio::test]
 async fn type_and_retry_are_sent() {
-    let face = keyless().await;
-    let mut stream = face.get(&format!("{HUB}?match=a")).stream().await;
-    face.form("topic=a&type=news&retry=1234&id=1&data=x").answer().await.ok();
+    let api = keyless().await;
+    let mut stream = api.get(&format!("{HUB}?match=a")).stream().await;
+    api.form("topic=a&type=news&retry=1234&id=1&data=x").answer().await.ok();
     assert_eq!(stream.event().await, "event: news\nretry: 1234\nid: 1\ndata: x");
-    face.form("topic=a&retry=0&id=2&data=x").answer().await.ok();
+    api.form("topic=a&retry=0&id=2&data=x").answer().await.ok();
     assert_eq!(stream.until("\n\n").await, "retry: 500\nid: 2\ndata: x\n\n");
-    face.form("topic=a&type=&id=&data=x").answer().await.ok();
+    api.form("topic=a&type=&id=&data=x").answer().await.ok();
     assert!(!stream.event().await.contains("event:"));
 }
 
@@ -177,19 +177,19 @@ async fn type_and_retry_are_sent() {
 async fn too_much_of_anything_is_413() {
     let mut settings = Settings::default();
     settings.body_bytes_max = 20_000;
-    let face = keyless_with(settings).await;
-    let most = face.hub.validator().topics_max;
-    face.form(&"topic=a&".repeat(most)).answer().await.ok();
-    face.form(&"topic=a&".repeat(most + 1)).answer().await.refused(413);
-    face.form(&format!("topic=a{}", "&x=1".repeat(1_000))).answer().await.refused(413);
-    face.form(&format!("topic=a&data={}", "x".repeat(20_000))).answer().await.refused(413);
-    assert_eq!(face.hub.stats().published, 1);
+    let api = keyless_with(settings).await;
+    let most = api.hub.validator().topics_max;
+    api.form(&"topic=a&".repeat(most)).answer().await.ok();
+    api.form(&"topic=a&".repeat(most + 1)).answer().await.refused(413);
+    api.form(&format!("topic=a{}", "&x=1".repeat(1_000))).answer().await.refused(413);
+    api.form(&format!("topic=a&data={}", "x".repeat(20_000))).answer().await.refused(413);
+    assert_eq!(api.hub.stats().published, 1);
 }
 
 /// Number 2: names are case-sensitive, and what begins with `match` must name a type.
 #[tokio::test]
 async fn an_unknown_matcher_type_is_refused_and_other_names_are_ignored() {
-    let face = keyless().await;
+    let api = keyless().await;
     for name in [
         "Match",
         "MATCH",
@@ -200,25 +200,25 @@ async fn an_unknown_matcher_type_is_refused_and_other_names_are_ignored() {
         "matched",
         "match_",
     ] {
-        let detail = face.get(&format!("{HUB}?match=a&{name}=b")).answer().await.refused(400);
+        let detail = api.get(&format!("{HUB}?match=a&{name}=b")).answer().await.refused(400);
         assert!(detail.contains("match_urlpattern"), "{detail}");
     }
-    face.get(&format!("{HUB}?match=a&mat=b&xmatch=c&Last_Event_Id=d")).stream().await;
+    api.get(&format!("{HUB}?match=a&mat=b&xmatch=c&Last_Event_Id=d")).stream().await;
 }
 
 /// Numbers 2 and 5: no matcher is no subscription.
 #[tokio::test]
 async fn a_subscription_without_a_matcher_is_refused() {
-    let face = keyless().await;
+    let api = keyless().await;
     for query in ["", "?", "?last_event_id=a", "?match=", "?match_exact="] {
-        face.get(&format!("{HUB}{query}")).answer().await.refused(400);
+        api.get(&format!("{HUB}{query}")).answer().await.refused(400);
     }
 }
 
 /// Number 3: matchers are UTF-8 without control and format characters, and patterns compile.
 #[tokio::test]
 async fn broken_matchers_are_refused_without_a_word_about_the_inside() {
-    let face = keyless().await;
+    let api = keyless().await;
     for matcher in [
         "match=%ff",
         "match=a%00",
@@ -228,7 +228,7 @@ async fn broken_matchers_are_refused_without_a_word_about_the_inside() {
         "match_urlpattern=(",
         "match_urlpattern=%2F(%5Ba-z)",
     ] {
-        let detail = face.get(&format!("{HUB}?{matcher}")).answer().await.refused(400);
+        let detail = api.get(&format!("{HUB}?{matcher}")).answer().await.refused(400);
         assert!(!detail.contains("regex") && !detail.contains("parse error"), "{detail}");
     }
 }
@@ -236,24 +236,24 @@ async fn broken_matchers_are_refused_without_a_word_about_the_inside() {
 /// Number 4: too many matchers are 400.
 #[tokio::test]
 async fn too_many_matchers_are_400() {
-    let face = keyless().await;
-    let most = face.hub.validator().matchers_max;
-    face.get(&format!("{HUB}?{}", "match=a&".repeat(most))).stream().await;
-    let detail = face.get(&format!("{HUB}?{}", "match=a&".repeat(most + 1))).answer().await.refused(400);
+    let api = keyless().await;
+    let most = api.hub.validator().matchers_max;
+    api.get(&format!("{HUB}?{}", "match=a&".repeat(most))).stream().await;
+    let detail = api.get(&format!("{HUB}?{}", "match=a&".repeat(most + 1))).answer().await.refused(400);
     assert!(detail.contains(&most.to_string()), "{detail}");
     let long = "a".repeat(5_000);
-    face.get(&format!("{HUB}?match={long}")).answer().await.refused(400);
+    api.get(&format!("{HUB}?match={long}")).answer().await.refused(400);
 }
 
 /// Numbers 5, 10, 11 and 12: one match is enough; `*`, exact and URL Pattern.
 #[tokio::test]
 async fn each_matcher_matches_as_its_type_says() {
-    let face = keyless().await;
-    let mut everything = face.get(&format!("{HUB}?match=*")).stream().await;
-    let mut every_pattern = face.get(&format!("{HUB}?match_urlpattern=*")).stream().await;
+    let api = keyless().await;
+    let mut everything = api.get(&format!("{HUB}?match=*")).stream().await;
+    let mut every_pattern = api.get(&format!("{HUB}?match_urlpattern=*")).stream().await;
     let mut exact =
-        face.get(&format!("{HUB}?match=https%3A%2F%2Fhub.example%2Fa&match_exact=b")).stream().await;
-    let mut pattern = face.get(&format!("{HUB}?match_urlpattern=%2Fbooks%2F%3Aid")).stream().await;
+        api.get(&format!("{HUB}?match=https%3A%2F%2Fhub.example%2Fa&match_exact=b")).stream().await;
+    let mut pattern = api.get(&format!("{HUB}?match_urlpattern=%2Fbooks%2F%3Aid")).stream().await;
     // Byte by byte, nothing resolved: the first is another topic to an exact matcher and the same URL to a pattern.
     for topic in [
         "https://HUB.example/a",
@@ -265,7 +265,7 @@ async fn each_matcher_matches_as_its_type_says() {
         "not a url: %",
     ] {
         let encoded: String = url::form_urlencoded::byte_serialize(topic.as_bytes()).collect();
-        face.form(&format!("topic={encoded}&data={encoded}")).answer().await.ok();
+        api.form(&format!("topic={encoded}&data={encoded}")).answer().await.ok();
         assert_eq!(everything.data().await, topic);
         assert_eq!(every_pattern.data().await, topic);
     }
@@ -275,21 +275,21 @@ async fn each_matcher_matches_as_its_type_says() {
     assert_eq!(pattern.data().await, "/books/2");
 }
 
-/// RFC 9110, section 12.5.1: whoever does not take the one form that there is has not subscribed.
+/// RFC 9110, section 12.5.1: the one that does not take the one form that there is has not subscribed.
 #[tokio::test]
-async fn a_client_that_accepts_no_event_stream_is_told_so() {
-    let face = keyless().await;
+async fn a_client_that_accepts_no_event_stream_is_reported_so() {
+    let api = keyless().await;
     for accept in ["text/event-stream;q=0", "application/json", "*/*, text/event-stream;q=0.0"] {
         for method in [http::Method::GET, http::Method::HEAD] {
-            let answer = face.ask(method, &format!("{HUB}?match=a")).header("accept", accept).answer().await;
+            let answer = api.ask(method, &format!("{HUB}?match=a")).header("accept", accept).answer().await;
             assert_eq!(answer.status, 406, "{accept}");
         }
-        let detail = face.get(&format!("{HUB}?match=a")).header("accept", accept).answer().await.refused(406);
+        let detail = api.get(&format!("{HUB}?match=a")).header("accept", accept).answer().await.refused(406);
         assert!(detail.contains("`text/event-stream`"), "{detail}");
-        face.get("/stream?topic=a").header("accept", "text/event-stream;q=0").stream().await;
+        api.get("/stream?topic=a").header("accept", "text/event-stream;q=0").stream().await;
     }
     for accept in ["text/event-stream", "*/*", "text/html, */*;q=0.1", "", "text/*"] {
-        face.get(&format!("{HUB}?match=a")).header("accept", accept).stream().await;
+        api.get(&format!("{HUB}?match=a")).header("accept", accept).stream().await;
     }
 }
 
@@ -299,95 +299,95 @@ async fn anonymous_subscribers_are_admitted_or_asked_for_a_token() {
     with_keys().await.get(&format!("{HUB}?match=a")).stream().await;
     let mut settings = Settings::default();
     settings.anonymous_subscribers = false;
-    let face = with_keys_and(settings).await;
+    let api = with_keys_and(settings).await;
     for target in [&format!("{HUB}?match=a"), "/stream?topic=a", "/topics/a"] {
-        let answer = face.get(target).answer().await;
+        let answer = api.get(target).answer().await;
         answer.refused(401);
         // Without a token there is no error to be named.
         assert_eq!(answer.header("www-authenticate"), "Bearer");
-        face.get(target).bearer(&token(&[], &[])).stream().await;
+        api.get(target).bearer(&token(&[], &[])).stream().await;
     }
 }
 
 /// Numbers 22 to 25 and 27: any defect of a token is 401 `invalid_token`. The defects themselves are tested with the tokens.
 #[tokio::test]
 async fn a_token_with_any_defect_is_refused_at_both_ends() {
-    let face = with_keys().await;
+    let api = with_keys().await;
     let good = token(&["*"], &["*"]);
     let (head, _) = good.rsplit_once('.').expect("three parts");
     let expired = support::token_until(&["*"], &["*"], support::unix_secs() - 1);
     for bad in [format!("{head}."), format!("{head}.AAAA"), expired, "a.b.c".to_owned()] {
-        for ask in [face.get(&format!("{HUB}?match=a")), face.form("topic=a")] {
+        for ask in [api.get(&format!("{HUB}?match=a")), api.form("topic=a")] {
             let answer = ask.bearer(&bad).answer().await;
             answer.refused(401);
             assert!(answer.header("www-authenticate").starts_with("Bearer error=\"invalid_token\""));
         }
     }
-    assert_eq!(face.hub.stats().published, 0);
+    assert_eq!(api.hub.stats().published, 0);
 }
 
 /// Numbers 26 and 27: the scheme is case-insensitive; a malformed presentation is 400 `invalid_request`.
 #[tokio::test]
 async fn a_token_is_presented_once_and_in_the_header() {
-    let face = with_keys().await;
+    let api = with_keys().await;
     let token = token(&["a"], &[]);
-    face.form("topic=a").header("authorization", format!("bEARER {token}")).answer().await.ok();
-    let twice = face.form("topic=a").bearer(&token).bearer(&token).answer().await;
+    api.form("topic=a").header("authorization", format!("bEARER {token}")).answer().await.ok();
+    let twice = api.form("topic=a").bearer(&token).bearer(&token).answer().await;
     twice.refused(400);
     assert!(twice.header("www-authenticate").contains("invalid_request"));
-    let in_url = face.post(&format!("{HUB}?authorization={token}"), "topic=a");
+    let in_url = api.post(&format!("{HUB}?authorization={token}"), "topic=a");
     in_url.header("content-type", "application/x-www-form-urlencoded").answer().await.refused(401);
 }
 
 /// Number 29: a right on every topic, or nothing is dispatched.
 #[tokio::test]
 async fn publishing_needs_a_right_on_every_topic() {
-    let face = with_keys().await;
+    let api = with_keys().await;
     let token = token(&["a", "/books/*"], &[]);
-    let answer = face.form("topic=a&topic=b").bearer(&token).answer().await;
+    let answer = api.form("topic=a&topic=b").bearer(&token).answer().await;
     answer.refused(403);
     assert!(answer.header("www-authenticate").contains("insufficient_scope"));
-    face.form("topic=a&topic=%2Fbooks%2F1").bearer(&token).answer().await.ok();
-    assert_eq!(face.hub.stats().published, 1);
+    api.form("topic=a&topic=%2Fbooks%2F1").bearer(&token).answer().await.ok();
+    assert_eq!(api.hub.stats().published, 1);
 }
 
 /// Number 31: a stream ends by the `exp` of its token.
 #[tokio::test]
 async fn a_stream_ends_by_the_end_of_its_token() {
-    let face = with_keys().await;
+    let api = with_keys().await;
     let token = support::token_until(&[], &["a"], support::unix_secs() + 1);
-    let mut stream = face.get(&format!("{HUB}?match=a")).bearer(&token).stream().await;
+    let mut stream = api.get(&format!("{HUB}?match=a")).bearer(&token).stream().await;
     assert_eq!(stream.notice().await["reason"], "expired");
 }
 
 /// Numbers 33 and 36: the header wins; the answer names the id before the first event.
 #[tokio::test]
 async fn a_stream_goes_on_after_the_id_and_says_so() {
-    let face = keyless().await;
+    let api = keyless().await;
     for id in ["1", "2", "3"] {
-        face.form(&format!("topic=a&id={id}&data={id}")).answer().await.ok();
+        api.form(&format!("topic=a&id={id}&data={id}")).answer().await.ok();
     }
     let mut by_header =
-        face.get(&format!("{HUB}?match=a&last_event_id=1")).header("last-event-id", "2").stream().await;
+        api.get(&format!("{HUB}?match=a&last_event_id=1")).header("last-event-id", "2").stream().await;
     assert_eq!(by_header.header("mercure-last-event-id"), Some("2"));
     assert_eq!(by_header.data().await, "3");
-    let mut by_parameter = face.get(&format!("{HUB}?match=a&last_event_id=1")).stream().await;
+    let mut by_parameter = api.get(&format!("{HUB}?match=a&last_event_id=1")).stream().await;
     assert_eq!(by_parameter.header("mercure-last-event-id"), Some("1"));
     assert_eq!(by_parameter.data().await, "2");
-    let without = face.get(&format!("{HUB}?match=a")).stream().await;
+    let without = api.get(&format!("{HUB}?match=a")).stream().await;
     assert_eq!(without.header("mercure-last-event-id"), None);
 }
 
 /// Numbers 34 and 36: `earliest` is all history; so is the answer to an id that is not known.
 #[tokio::test]
 async fn earliest_and_unknown_ids_begin_with_the_oldest() {
-    let face = keyless().await;
-    face.form("topic=a&id=1&data=1").answer().await.ok();
-    let mut earliest = face.get(&format!("{HUB}?match=a&last_event_id=earliest")).stream().await;
+    let api = keyless().await;
+    api.form("topic=a&id=1&data=1").answer().await.ok();
+    let mut earliest = api.get(&format!("{HUB}?match=a&last_event_id=earliest")).stream().await;
     assert_eq!(earliest.header("mercure-last-event-id"), Some("earliest"));
     assert_eq!(earliest.data().await, "1");
     for unknown in ["nobody-knows", "-50", "now", "10m"] {
-        let mut stream = face.get(&format!("{HUB}?match=a&last_event_id={unknown}")).stream().await;
+        let mut stream = api.get(&format!("{HUB}?match=a&last_event_id={unknown}")).stream().await;
         assert_eq!(stream.header("mercure-last-event-id"), Some("earliest"), "{unknown}");
         assert_eq!(stream.notice().await["kind"], "gap");
         assert_eq!(stream.data().await, "1");
@@ -397,11 +397,11 @@ async fn earliest_and_unknown_ids_begin_with_the_oldest() {
 /// Number 35: of an id that was used twice the earliest counts.
 #[tokio::test]
 async fn of_an_id_used_twice_the_earliest_counts() {
-    let face = keyless().await;
+    let api = keyless().await;
     for data in ["1", "2", "3"] {
-        face.form(&format!("topic=a&id=same&data={data}")).answer().await.ok();
+        api.form(&format!("topic=a&id=same&data={data}")).answer().await.ok();
     }
-    let mut stream = face.get(&format!("{HUB}?match=a&last_event_id=same")).stream().await;
+    let mut stream = api.get(&format!("{HUB}?match=a&last_event_id=same")).stream().await;
     assert_eq!(stream.data().await, "2");
     assert_eq!(stream.data().await, "3");
 }
@@ -409,19 +409,19 @@ async fn of_an_id_used_twice_the_earliest_counts() {
 /// Number 36: an empty cursor begins with what comes, and is answered as well.
 #[tokio::test]
 async fn an_empty_cursor_is_answered_with_the_id_before_what_comes() {
-    let face = keyless().await;
-    let nothing = face.get(&format!("{HUB}?match=a&last_event_id=")).stream().await;
+    let api = keyless().await;
+    let nothing = api.get(&format!("{HUB}?match=a&last_event_id=")).stream().await;
     assert_eq!(nothing.header("mercure-last-event-id"), Some("earliest"));
-    face.form("topic=a&data=1").answer().await.ok();
+    api.form("topic=a&data=1").answer().await.ok();
     for ask in [
-        face.get(&format!("{HUB}?match=a&last_event_id=")),
-        face.get(&format!("{HUB}?match=a")).header("last-event-id", ""),
+        api.get(&format!("{HUB}?match=a&last_event_id=")),
+        api.get(&format!("{HUB}?match=a")).header("last-event-id", ""),
     ] {
         let mut stream = ask.stream().await;
         let before = stream.header("mercure-last-event-id").expect("a cursor was given").to_owned();
-        face.form("topic=a&data=2").answer().await.ok();
+        api.form("topic=a&data=2").answer().await.ok();
         assert_eq!(stream.data().await, "2");
-        let mut again = face.get(&format!("{HUB}?match=a")).header("last-event-id", &before).stream().await;
+        let mut again = api.get(&format!("{HUB}?match=a")).header("last-event-id", &before).stream().await;
         assert_eq!(again.data().await, "2");
     }
 }
@@ -429,25 +429,25 @@ async fn an_empty_cursor_is_answered_with_the_id_before_what_comes() {
 /// Number 36: an id that is not ASCII comes back in the header as its bytes.
 #[tokio::test]
 async fn an_id_that_is_not_ascii_is_echoed_as_its_bytes() {
-    let face = keyless().await;
-    face.form("topic=a&id=caf%C3%A9").answer().await.ok();
-    let stream = face.get(&format!("{HUB}?match=a&last_event_id=caf%C3%A9")).stream().await;
+    let api = keyless().await;
+    api.form("topic=a&id=caf%C3%A9").answer().await.ok();
+    let stream = api.get(&format!("{HUB}?match=a&last_event_id=caf%C3%A9")).stream().await;
     assert_eq!(stream.headers["mercure-last-event-id"].as_bytes(), "café".as_bytes());
 }
 
 /// Number 33: every replayed event is authorised against the present token; the id of a hidden one is unknown (Security 12).
 #[tokio::test]
 async fn replay_and_its_header_show_nothing_that_the_token_does_not_cover() {
-    let face = with_keys().await;
-    face.form("topic=a&id=open&data=1").bearer(KEY).answer().await.ok();
-    face.form("topic=a&id=hidden&data=2&private").bearer(KEY).answer().await.ok();
-    face.form("topic=a&data=3").bearer(KEY).answer().await.ok();
-    let mut anonymous = face.get(&format!("{HUB}?match=a&last_event_id=open")).stream().await;
+    let api = with_keys().await;
+    api.form("topic=a&id=open&data=1").bearer(KEY).answer().await.ok();
+    api.form("topic=a&id=hidden&data=2&private").bearer(KEY).answer().await.ok();
+    api.form("topic=a&data=3").bearer(KEY).answer().await.ok();
+    let mut anonymous = api.get(&format!("{HUB}?match=a&last_event_id=open")).stream().await;
     assert_eq!(anonymous.data().await, "3");
-    let unknown = face.get(&format!("{HUB}?match=a&last_event_id=hidden")).stream().await;
+    let unknown = api.get(&format!("{HUB}?match=a&last_event_id=hidden")).stream().await;
     assert_eq!(unknown.header("mercure-last-event-id"), Some("earliest"));
     let mut entitled =
-        face.get(&format!("{HUB}?match=a&last_event_id=hidden")).bearer(&token(&[], &["a"])).stream().await;
+        api.get(&format!("{HUB}?match=a&last_event_id=hidden")).bearer(&token(&[], &["a"])).stream().await;
     assert_eq!(entitled.header("mercure-last-event-id"), Some("hidden"));
     assert_eq!(entitled.data().await, "3");
 }
@@ -455,10 +455,10 @@ async fn replay_and_its_header_show_nothing_that_the_token_does_not_cover() {
 /// Number 6: a valid stream in which every event has an id.
 #[tokio::test]
 async fn every_event_has_an_id() {
-    let face = keyless().await;
-    let mut stream = face.get(&format!("{HUB}?match=*")).stream().await;
+    let api = keyless().await;
+    let mut stream = api.get(&format!("{HUB}?match=*")).stream().await;
     for form in ["topic=a", "topic=a&type=x", "topic=a&id=own", "topic=a&private"] {
-        let id = face.form(form).answer().await.ok().body;
+        let id = api.form(form).answer().await.ok().body;
         assert!(stream.until("\n\n").await.lines().any(|line| line == format!("id: {id}")));
     }
 }
@@ -468,8 +468,8 @@ async fn every_event_has_an_id() {
 async fn the_protocol_is_spoken_where_the_public_url_says() {
     let validator = tidings::Validator::new("https://hub.example/push/:hub".parse().expect("a URL"));
     let hub = tidings::Hub::builder().validator(validator).start().await.expect("memory is always there");
-    let face = support::Face::new(hub, None, Settings::default());
-    face.get("/push/:hub?match=a").stream().await;
-    face.get("/push/other?match=a").answer().await.refused(404);
-    face.get(&format!("{HUB}?match=a")).answer().await.refused(404);
+    let api = support::Api::new(hub, None, Settings::default());
+    api.get("/push/:hub?match=a").stream().await;
+    api.get("/push/other?match=a").answer().await.refused(404);
+    api.get(&format!("{HUB}?match=a")).answer().await.refused(404);
 }

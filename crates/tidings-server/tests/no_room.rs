@@ -1,4 +1,4 @@
-//! Connections beyond `connections_max`: health is answered, a browser is asked to come back, everybody else hears 503.
+//! Connections beyond `connections_max`: health is answered, a browser is asked to come back, everybody else receives 503.
 
 mod served_support;
 mod support;
@@ -51,7 +51,7 @@ async fn without_room_a_native_event_source_is_asked_to_come_back() {
 }
 
 #[tokio::test]
-async fn without_room_everybody_else_hears_503_and_nothing_is_done() {
+async fn without_room_everybody_else_receives_503_and_nothing_is_done() {
     for raw_streams in BOTH_WAYS {
         let (served, _stream) = full(raw_streams).await;
         for request in [

@@ -26,10 +26,10 @@ fn is_locked_down(page: &Answer) {
 
 #[tokio::test]
 async fn the_first_page_says_how_it_is_done_to_curl_and_to_browsers() {
-    let face = keyless().await;
-    let text = face.get("/").header("accept", "*/*").answer().await.ok();
+    let api = keyless().await;
+    let text = api.get("/").header("accept", "*/*").answer().await.ok();
     assert!(text.header("content-type").starts_with("text/plain"));
-    let page = face.get("/").header("accept", "text/html,*/*;q=0.8").answer().await.ok();
+    let page = api.get("/").header("accept", "text/html,*/*;q=0.8").answer().await.ok();
     is_locked_down(&page);
     for body in [&text.body, &page.body] {
         assert!(body.contains("curl -N 'http://localhost:8080/stream?topic=chat'"), "{body}");
@@ -42,18 +42,18 @@ async fn the_first_page_says_how_it_is_done_to_curl_and_to_browsers() {
 
 #[tokio::test]
 async fn the_printed_commands_meet() {
-    let face = keyless().await;
-    let mut stream = face.get("/stream?topic=chat").stream().await;
-    let curl = face.post("/topics/chat", "hello").header("content-type", "application/x-www-form-urlencoded");
+    let api = keyless().await;
+    let mut stream = api.get("/stream?topic=chat").stream().await;
+    let curl = api.post("/topics/chat", "hello").header("content-type", "application/x-www-form-urlencoded");
     curl.answer().await.ok();
     assert_eq!(stream.data().await, "hello");
 }
 
 #[tokio::test]
 async fn a_page_shows_a_hostile_topic_as_text() {
-    let face = keyless().await;
+    let api = keyless().await;
     let hostile = "%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%27%26%7B%7Blive%7D%7D";
-    let page = face.get(&format!("/topics/{hostile}")).header("accept", "text/html").answer().await.ok();
+    let page = api.get(&format!("/topics/{hostile}")).header("accept", "text/html").answer().await.ok();
     is_locked_down(&page);
     assert!(!page.body.contains("<script>alert"), "{}", page.body);
     assert!(
@@ -66,9 +66,9 @@ async fn a_page_shows_a_hostile_topic_as_text() {
 
 #[tokio::test]
 async fn a_page_loads_nothing_from_elsewhere_and_has_no_script_of_its_own() {
-    let face = keyless().await;
+    let api = keyless().await;
     for target in ["/", "/topics/chat", "/stream?topic=chat"] {
-        let page = face.get(target).header("accept", "text/html").answer().await.ok();
+        let page = api.get(target).header("accept", "text/html").answer().await.ok();
         for tag in page.body.split('<').filter(|tag| tag.starts_with("script") || tag.starts_with("link")) {
             let address = tag.split('"').find(|part| part.starts_with('/') || part.starts_with("data:"));
             assert!(address.is_some(), "{tag}");
@@ -78,7 +78,7 @@ async fn a_page_loads_nothing_from_elsewhere_and_has_no_script_of_its_own() {
     }
     for (asset, media_type) in [("/assets/viewer.js", "text/javascript"), ("/assets/tidings.css", "text/css")]
     {
-        let asset = face.get(asset).answer().await.ok();
+        let asset = api.get(asset).answer().await.ok();
         assert!(asset.header("content-type").starts_with(media_type));
         for forbidden in ["http:", "https:", "innerHTML", "insertAdjacentHTML", "document.write", "eval("] {
             assert!(!asset.body.contains(forbidden), "{forbidden}");
@@ -89,8 +89,8 @@ async fn a_page_loads_nothing_from_elsewhere_and_has_no_script_of_its_own() {
 /// The live view comes first: on a phone it used to stand below the fold.
 #[tokio::test]
 async fn the_page_begins_with_the_live_view() {
-    for face in [keyless().await, with_keys().await] {
-        let page = face.get("/").header("accept", "text/html").answer().await.ok().body;
+    for api in [keyless().await, with_keys().await] {
+        let page = api.get("/").header("accept", "text/html").answer().await.ok().body;
         let at = |part: &str| page.find(part).unwrap_or_else(|| panic!("no {part} in {page}"));
         assert!(at("id=\"live\"") < at("<pre>") && at("id=\"publish\"") < at("<pre>"), "{page}");
     }
@@ -101,15 +101,15 @@ async fn the_page_begins_with_the_live_view() {
 async fn only_the_page_of_a_keyless_hub_on_loopback_watches_at_once() {
     let mut settings = Settings::default();
     settings.keyless = Keyless::Anywhere;
-    for (face, watches_at_once, asks_for_credential) in [
+    for (api, watches_at_once, asks_for_credential) in [
         (keyless().await, true, false),
         (keyless_with(settings).await, false, false),
         (with_keys().await, false, true),
     ] {
-        let anonymous = face.get("/").header("accept", "text/html").answer().await.ok().body;
+        let anonymous = api.get("/").header("accept", "text/html").answer().await.ok().body;
         assert_eq!(anonymous.contains(" data-start"), watches_at_once, "{anonymous}");
         assert_eq!(anonymous.contains("type=\"password\""), asks_for_credential, "{anonymous}");
-        let entitled = face.get("/").header("accept", "text/html").bearer(KEY).answer().await.ok().body;
+        let entitled = api.get("/").header("accept", "text/html").bearer(KEY).answer().await.ok().body;
         assert_eq!(entitled, anonymous);
     }
 }
@@ -119,17 +119,17 @@ async fn only_the_page_of_a_keyless_hub_on_loopback_watches_at_once() {
 async fn a_page_is_served_where_reading_needs_a_credential() {
     let mut settings = Settings::default();
     settings.anonymous_subscribers = false;
-    let face = with_keys_and(settings).await;
+    let api = with_keys_and(settings).await;
     for target in ["/topics/staff-1", "/stream?topic=staff-1"] {
-        face.get(target).answer().await.refused(401);
-        let page = face.get(target).header("accept", "text/html").answer().await.ok();
+        api.get(target).answer().await.refused(401);
+        let page = api.get(target).header("accept", "text/html").answer().await.ok();
         assert!(page.body.contains("type=\"password\""), "{}", page.body);
     }
 }
 
 #[tokio::test]
 async fn a_browser_gets_a_refusal_as_a_page_and_a_program_as_json() {
-    let face = keyless().await;
+    let api = keyless().await;
     let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     for (target, host, status) in [
         ("/no<b>where", "localhost", 404),
@@ -138,7 +138,7 @@ async fn a_browser_gets_a_refusal_as_a_page_and_a_program_as_json() {
         ("/", "evil.example", 421),
     ] {
         let target = target.replace('<', "%3C").replace('>', "%3E");
-        let ask = || face.get(&target).header("host", host);
+        let ask = || api.get(&target).header("host", host);
         let page = ask().header("accept", browser).answer().await;
         assert_eq!(page.status, status);
         assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
@@ -150,7 +150,7 @@ async fn a_browser_gets_a_refusal_as_a_page_and_a_program_as_json() {
             assert!(page.body.contains(&escaped), "{escaped} in {}", page.body);
         }
     }
-    let not_allowed = face.ask(Method::PUT, "/healthz").header("accept", browser).answer().await;
+    let not_allowed = api.ask(Method::PUT, "/healthz").header("accept", browser).answer().await;
     assert_eq!((not_allowed.status.as_u16(), not_allowed.header("allow")), (405, "GET,HEAD"));
     assert!(not_allowed.body.starts_with("<!doctype html>"), "{}", not_allowed.body);
 }
@@ -197,13 +197,13 @@ fn logging() -> (Log, tracing::subscriber::DefaultGuard) {
 #[tokio::test]
 async fn a_refusal_is_one_line_without_credentials_queries_or_data() {
     let (log, _guard) = logging();
-    let face = with_keys().await;
-    face.post("/topics/chat%0Aforged?id=query-part", "data-part")
+    let api = with_keys().await;
+    api.post("/topics/chat%0Aforged?id=query-part", "data-part")
         .bearer("tk_credential-part")
         .answer()
         .await
         .refused(401);
-    face.post("/topics", "{\"topic\":\"chat\",\"data\":\"data-part\",\"id\":5}")
+    api.post("/topics", "{\"topic\":\"chat\",\"data\":\"data-part\",\"id\":5}")
         .bearer(KEY)
         .answer()
         .await
@@ -224,26 +224,26 @@ async fn a_refusal_is_one_line_without_credentials_queries_or_data() {
 #[tokio::test]
 async fn a_refused_origin_is_logged_once_with_the_flag_that_lets_it_in() {
     let (log, _guard) = logging();
-    let face = keyless().await;
+    let api = keyless().await;
     for _ in 0..3 {
-        face.get("/healthz").header("origin", "https://app.example").answer().await.ok();
+        api.get("/healthz").header("origin", "https://app.example").answer().await.ok();
     }
     for number in 0..500 {
-        face.get("/healthz").header("origin", format!("https://{number}.example")).answer().await.ok();
+        api.get("/healthz").header("origin", format!("https://{number}.example")).answer().await.ok();
     }
     let text = log.text();
-    let told: Vec<_> = text.lines().filter(|line| line.contains("--allow-origin")).collect();
-    assert_eq!(told.iter().filter(|line| line.contains("--allow-origin https://app.example")).count(), 1);
-    assert_eq!(told.len(), 100);
+    let reported: Vec<_> = text.lines().filter(|line| line.contains("--allow-origin")).collect();
+    assert_eq!(reported.iter().filter(|line| line.contains("--allow-origin https://app.example")).count(), 1);
+    assert_eq!(reported.len(), 100);
 }
 
 /// Three lines of JavaScript in a file that is opened from disk fail without a word, in the browser and in the log.
 #[tokio::test]
 async fn a_page_opened_from_a_file_is_logged_with_what_to_do() {
     let (log, _guard) = logging();
-    let face = keyless().await;
+    let api = keyless().await;
     for _ in 0..3 {
-        face.get("/stream?topic=chat").header("origin", "null").stream().await;
+        api.get("/stream?topic=chat").header("origin", "null").stream().await;
     }
     let text = log.text();
     let lines: Vec<_> = text.lines().filter(|line| line.contains("opened from a file")).collect();

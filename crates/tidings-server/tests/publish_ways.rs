@@ -9,7 +9,7 @@ use served_support::Served;
 use support::{Answer, CHAT_KEY, HUB, KEY, authenticator, hub, token};
 use tidings::{Event, Filter, Grants, Hub, Matcher};
 use tidings_auth::Authenticator;
-use tidings_server::{ConnectionSettings, Keyless, Settings, faces, router};
+use tidings_server::{ConnectionSettings, Keyless, Settings, apis, router};
 
 /// Two hubs that differ in nothing but the way.
 struct Ways {
@@ -27,7 +27,7 @@ impl Ways {
                 ConnectionSettings::default(),
                 |settings| {
                     let keys = keys(&early);
-                    faces(early, keys, settings)
+                    apis(early, keys, settings)
                 },
             ),
             routed: Served::start_service(

@@ -65,7 +65,7 @@ async fn the_head_of_a_stream_is_the_same_both_ways() {
     }
 }
 
-/// undici, which is `fetch` in Node, takes a cut of a stream for its proper end if the head said `Connection: close`, so whoever reads
+/// undici, which is `fetch` in Node, takes a cut of a stream for its proper end if the head said `Connection: close`, so the one that reads
 /// with it would not come back. A stream says so only to whom asked for it.
 #[tokio::test]
 async fn a_stream_does_not_say_that_its_connection_will_be_closed() {
@@ -225,7 +225,7 @@ async fn a_stream_counts_as_a_connection_for_as_long_as_it_lasts() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_waits_for_its_streams_as_long_as_it_was_told() {
+async fn a_server_that_stops_waits_for_its_streams_as_long_as_it_was_reported() {
     for raw_streams in BOTH_WAYS {
         let settings = ConnectionSettings { drain_secs: 3_600, ..connections(raw_streams) };
         let mut served = Served::start_with(Settings::default(), settings).await;

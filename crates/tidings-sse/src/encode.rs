@@ -95,9 +95,9 @@ impl EventFields<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The event type holds a line break or another control character. Whoever named it must choose another.
+    /// The event type holds a line break or another control character. The one that named it must choose another.
     ControlInEvent,
-    /// The id holds a line break or another control character. Whoever named it must choose another.
+    /// The id holds a line break or another control character. The one that named it must choose another.
     ControlInId,
 }
 

@@ -1,7 +1,7 @@
-//! What an event is called and who may hear it.
+//! What an event is called and who may receive it.
 //!
 //! This crate holds the words that every other crate of Tidings speaks: [`Topic`], [`Matcher`], [`Grants`], [`EventId`],
-//! [`Position`], [`Epoch`], [`Cursor`], [`Since`], [`Event`], and the one [`Validator`] that guards every door.
+//! [`Position`], [`Epoch`], [`Cursor`], [`Since`], [`Event`], and the one [`Validator`] that guards every entry point.
 //! It does no I/O and reads no clock.
 //!
 //! Invariant: an [`Event`], a [`Topic`] or an [`EventId`] that exists is valid. Raw input is a [`NewEvent`] or a string; only the

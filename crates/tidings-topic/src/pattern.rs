@@ -76,7 +76,7 @@ pub(crate) enum Beginning {
     Path(Box<str>),
 }
 
-/// Longest beginning that is told apart from others, in bytes. It bounds the depth of an index of patterns.
+/// Longest beginning that is distinguished from others, in bytes. It bounds the depth of an index of patterns.
 const BEGINNING_BYTES_MAX: usize = 256;
 
 impl UrlPattern {

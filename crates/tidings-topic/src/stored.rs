@@ -41,7 +41,7 @@ impl<'a> StoredEvent<'a> {
     }
 
     /// The event that was written down. `None` if it cannot have been one: nothing that could break the wire, or pass for a notice of the hub, comes
-    /// out of a store, whoever wrote into it. What depends on how a hub is configured (its limits, the topics that it reserves) was checked when the event was
+    /// out of a store, the one that wrote into it. What depends on how a hub is configured (its limits, the topics that it reserves) was checked when the event was
     /// published, and is not asked again.
     pub fn restore(self) -> Option<Event> {
         let topics: Vec<_> = self.topics.into_iter().map(topic).collect::<Option<_>>()?;
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_retry_obeys_the_bounds_whoever_wrote_it() {
+    fn a_stored_retry_obeys_the_bounds_those_who_wrote_it() {
         let event = full();
         for (stored, expected) in [(0, 500), (499, 500), (500, 500), (u64::MAX, Validator::RETRY_MILLIS_MAX)]
         {

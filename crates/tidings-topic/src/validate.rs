@@ -1,4 +1,4 @@
-//! The one validator that guards every door.
+//! The one validator that guards every entry point.
 
 use std::{
     fmt::{self, Write},
@@ -17,7 +17,7 @@ use crate::{Event, EventId, EventType, Matcher, NewEvent, Topic, UrlPattern, pat
 #[derive(Clone, Debug)]
 pub struct Validator {
     hub_url: Arc<Url>,
-    /// Shared by all clones, so that whoever validates for this hub compiles and stores a pattern once.
+    /// Shared by all clones, so that the one that validates for this hub compiles and stores a pattern once.
     patterns: Arc<PatternCache>,
     /// The path of the hub in its one form, without a slash at its end.
     hub_path: String,
@@ -54,7 +54,7 @@ impl Validator {
     /// fire at once, and the clients of a whole hub would reconnect without a pause.
     pub const RETRY_MILLIS_MAX: u64 = 0x7fff_ffff;
     /// Shortest reconnection time that a publisher can set; a shorter one counts as this. All subscribers of a topic obey it
-    /// at once, so `0` would have them reconnect in a tight loop. Firefox waits as long whatever it is told.
+    /// at once, so `0` would have them reconnect in a tight loop. Firefox waits as long whatever it is reported.
     pub const RETRY_MILLIS_MIN: u64 = 500;
 
     /// A validator for the hub at this absolute URL, with the default limits. The URL has to be an `http` or `https` one: below
@@ -87,7 +87,7 @@ impl Validator {
     }
 
     /// The URL that a text names relative to the hub, as URL Patterns see it (the Mercure protocol, "Topic matchers"), but
-    /// without user and password, which they do not compare unless told to. `None`: it is not a URL.
+    /// without user and password, which they do not compare unless asked to. `None`: it is not a URL.
     pub(crate) fn resolved(&self, text: &str) -> Option<String> {
         if let Some(base) = self.base.as_deref().filter(|_| is_plain_word(text)) {
             return Some([base, text].concat());

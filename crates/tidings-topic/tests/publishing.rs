@@ -264,7 +264,7 @@ fn a_hub_at_the_root_reserves_the_root_and_the_subscriptions_mercure_14() {
 }
 
 #[test]
-fn a_reserved_topic_is_told_what_it_resolves_to() {
+fn a_reserved_topic_is_reported_what_it_resolves_to() {
     let refusal = Validator::default().topic("#general").unwrap_err();
     assert_eq!(
         refusal.to_string(),

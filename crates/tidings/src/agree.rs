@@ -28,7 +28,7 @@ impl Hub {
                 sleep(EVERY).await;
                 let Some(shared) = hub.upgrade().filter(|shared| !shared.is_closed()) else { return };
                 if let Err(error) = cluster::agree(shared.place.cluster(), &key, &kept, HOLDS_FOR).await {
-                    tracing::debug!(%error, key, "the cluster does not hear that a value is still used");
+                    tracing::debug!(%error, key, "the cluster does not receive that a value is still used");
                 }
             }
         });

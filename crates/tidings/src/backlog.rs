@@ -33,7 +33,7 @@ pub(crate) struct PagePlace {
 }
 
 impl Backlog {
-    /// Adds a page: what is missing is told before anything that could move the reader past it.
+    /// Adds a page: what is missing is reported before anything that could move the reader past it.
     pub(crate) fn take_page(&mut self, page: Replayed, hello: Option<Words>) {
         let gap = page.gap.map(|(place, bytes)| Words { place: Some(place), bytes });
         self.words.extend(gap.into_iter().chain(hello));

@@ -1,7 +1,7 @@
 //! When subscribers end because the hub does: all at once, or one after the other over a set time.
 //!
 //! A hub that hands over to a successor must not send everybody there in the same moment. It says once over how long it ends, and every
-//! subscriber draws its own moment. No clock and no randomness here: whoever drives a subscriber brings both, a pulled stream as well as a
+//! subscriber draws its own moment. No clock and no randomness here: the one that drives a subscriber brings both, a pulled stream as well as a
 //! shard of sockets.
 //!
 //! Invariants: an end, once begun, is never put off; at the end of the time the hub is closed, without anybody having to say so.
@@ -52,7 +52,7 @@ impl Closing {
         self.pace.get().is_some()
     }
 
-    /// When a subscriber ends that has drawn this share of the time, from 0 to 1; none while the hub is not handing over. Whoever asks
+    /// When a subscriber ends that has drawn this share of the time, from 0 to 1; none while the hub is not handing over. The one that asks
     /// again with another share gets another answer, so a subscriber asks once.
     pub(crate) fn ends_at(&self, share: f64) -> Option<Instant> {
         self.pace.get().map(|pace| pace.ends_at(share))

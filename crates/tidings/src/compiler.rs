@@ -49,7 +49,7 @@ pub(crate) struct Compiler {
 type Work = Arc<dyn Fn(&str) -> Compiled + Send + Sync>;
 type Compiled = Result<Matcher, Invalid>;
 
-/// The texts that are asked for, so that whoever asks for the same waits for the same answer.
+/// The texts that are asked for, so that the one that asks for the same waits for the same answer.
 type Waiting = Arc<Mutex<HashMap<Arc<str>, Answer>>>;
 /// Its receivers are those who wait.
 type Answer = Arc<watch::Sender<Option<Compiled>>>;

@@ -1,6 +1,6 @@
 //! Deleting: out of the log, and out of everything that was copied from it.
 //!
-//! The feeds and the pages of history are caches of the log, so a newcomer could find there what the log has no more. The [tail](tidings_log::Tail)
+//! The feeds and the pages of history are caches of the log, so a new_reader could find there what the log has no more. The [tail](tidings_log::Tail)
 //! tells of a deletion between what it brought before and what it brings after, and the one writer gives up the caches at that place.
 //! Who deletes waits for it: when the call returns, nobody who comes is given what was deleted, in this process. Other hubs on the
 //! same log follow as fast as their tails.
@@ -18,7 +18,7 @@ const CACHES_WAIT: Duration = Duration::from_secs(5);
 
 impl Hub {
     /// Deletes every event that bears this topic, as its first or as another, and returns how many there were. Nobody receives them any more,
-    /// by no path and no id; whoever has not received them yet is told of a gap. Events that are published afterwards are not affected.
+    /// by no path and no id; the one that has not received them yet gets a gap notice. Events that are published afterwards are not affected.
     pub async fn delete(&self, topic: &Topic) -> Result<u64, PublishError> {
         Ok(self.delete_covered(topic, &Grants::all()).await?.deleted)
     }
@@ -32,7 +32,7 @@ impl Hub {
         let deleted = shared.log.delete(topic, grants).await?;
         if deleted.count > 0 && timeout(CACHES_WAIT, shared.deletions.reach(deleted.serial)).await.is_err() {
             tracing::warn!(
-                "the fan-out has not heard of a deletion yet; newcomers may still be given what was deleted"
+                "the fan-out has not received of a deletion yet; newcomers may still be given what was deleted"
             );
         }
         Ok(Deletion { deleted: deleted.count, kept: deleted.kept })
@@ -65,7 +65,7 @@ impl Deletions {
         self.0.send_replace(serial);
     }
 
-    /// No deletion will be heard of any more, and nothing is cached.
+    /// No deletion will be received of any more, and nothing is cached.
     pub(crate) fn close(&self) {
         self.reached(u64::MAX);
     }

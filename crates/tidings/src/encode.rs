@@ -18,7 +18,7 @@ pub enum Format {
     Plain,
     /// Every event is a plain `message` whose data is the JSON object `{"topic", "id", "type", "time", "data"}`: `topic` is the canonical topic,
     /// `type` is `message` for events without one, `time` is RFC 3339 in UTC, `data` is always a string. It lets one `onmessage` tell
-    /// many topics apart. Whoever may receive an event through an alternate topic sees its canonical one.
+    /// many topics apart. The one that may receive an event through an alternate topic sees its canonical one.
     Json,
 }
 
@@ -126,7 +126,7 @@ pub(crate) enum EndReason {
 }
 
 impl Notice {
-    /// Encodes the notice. Its id moves the reader's cursor to `place`, so that what was told is not told again after a reconnect.
+    /// Encodes the notice. Its id moves the reader's cursor to `place`, so that what was notified is not notified again after a reconnect.
     pub(crate) fn encode(&self, place: Cursor, retry_millis: Option<u64>) -> Bytes {
         let data = serde_json::to_string(self).expect("notices hold strings only");
         let id = place.to_event_id();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_told_in_the_words_of_the_documentation() {
+    fn a_gap_is_reported_in_the_words_of_the_documentation() {
         let place = Cursor { epoch: Epoch::from_u64(1), position: Position::BEFORE_ALL };
         let gap = Notice::Gap {
             reason: GapReason::OtherLog,

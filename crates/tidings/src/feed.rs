@@ -1,7 +1,7 @@
 //! A feed: the newest part of the log, encoded, for one distinct matcher and format.
 //!
 //! A feed is written by one writer and read by everybody who asked for its matcher. It is a cache of the log and nothing more: it holds
-//! every matching entry after its [`start`](FeedState::start), and whoever is behind that reads the log itself. So dropping the front of
+//! every matching entry after its [`start`](FeedState::start), and the one that is behind that reads the log itself. So dropping the front of
 //! a feed is always safe, and no subscriber has a queue.
 //!
 //! Its bytes stand in contiguous segments, the first ones small, so that a reader who is behind is sent everything that it lacks of a
@@ -254,13 +254,13 @@ impl Feed {
         !self.touched.swap(true, Ordering::Relaxed)
     }
 
-    /// Wakes whoever reads this feed.
+    /// Wakes the one that reads this feed.
     pub(crate) fn announce(&self) {
         self.touched.store(false, Ordering::Relaxed);
         self.wake_readers();
     }
 
-    /// Drops the oldest segment: whoever has not read it finds it in the log. Returns its memory.
+    /// Drops the oldest segment: the one that has not read it finds it in the log. Returns its memory.
     pub(crate) fn drop_front(&self) -> usize {
         let mut state = self.state_mut();
         if state.sealed.is_empty() {
@@ -301,7 +301,7 @@ impl Feed {
         number
     }
 
-    /// Removes a reader, whoever wakes it. Returns how many remain.
+    /// Removes a reader, the one that wakes it. Returns how many remain.
     pub(crate) fn remove_reader(&self, number: u64) -> usize {
         self.listeners().pulled.remove(&number);
         self.reader_count.fetch_sub(1, Ordering::Relaxed) - 1

@@ -1,7 +1,7 @@
 //! All feeds of a hub, and which of them an event goes to.
 //!
 //! The registry is locked by the one writer for a turn, and by subscribers when they come and go. The head is published after all
-//! feeds have been written, so that whoever merges several feeds never sees a later event before an earlier one.
+//! feeds have been written, so that the one that merges several feeds never sees a later event before an earlier one.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -140,7 +140,7 @@ impl Feeds {
         self.wake_all();
     }
 
-    /// Gives up everything that was written: whoever has not read it finds in the log what is left of it.
+    /// Gives up everything that was written: the one that has not read it finds in the log what is left of it.
     pub(crate) fn forget(&self) {
         let mut routes = self.routes();
         for feed in routes.all() {
@@ -283,11 +283,11 @@ mod tests {
         Validator::default().exact(topic).expect("valid")
     }
 
-    struct Bell(AtomicUsize);
+    struct Notifier(AtomicUsize);
 
-    impl ArcWake for Bell {
-        fn wake_by_ref(bell: &Arc<Self>) {
-            bell.0.fetch_add(1, Ordering::SeqCst);
+    impl ArcWake for Notifier {
+        fn wake_by_ref(notifier: &Arc<Self>) {
+            notifier.0.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -397,18 +397,18 @@ mod tests {
     #[test]
     fn only_readers_of_what_was_written_are_woken_and_all_of_them_by_a_restart() {
         let feeds = feeds_of(1 << 20);
-        let bells = ["a", "b"].map(|topic| {
-            let (bell, waker) = (Arc::new(Bell(AtomicUsize::new(0))), Arc::<AtomicWaker>::default());
-            waker.register(&futures_util::task::waker(Arc::clone(&bell)));
+        let notifiers = ["a", "b"].map(|topic| {
+            let (notifier, waker) = (Arc::new(Notifier(AtomicUsize::new(0))), Arc::<AtomicWaker>::default());
+            waker.register(&futures_util::task::waker(Arc::clone(&notifier)));
             join(&feeds, &exact(topic), Format::Plain, &waker);
-            (bell, waker)
+            (notifier, waker)
         });
-        let rung = || bells.each_ref().map(|(bell, _)| bell.0.load(Ordering::SeqCst));
+        let notified = || notifiers.each_ref().map(|(notifier, _)| notifier.0.load(Ordering::SeqCst));
         feeds.write(&[entry(1, &["a"])]);
-        assert_eq!(rung(), [1, 0]);
-        bells[0].1.register(&futures_util::task::waker(Arc::clone(&bells[0].0)));
+        assert_eq!(notified(), [1, 0]);
+        notifiers[0].1.register(&futures_util::task::waker(Arc::clone(&notifiers[0].0)));
         feeds.restart(cursor(5));
-        assert_eq!(rung(), [2, 1]);
+        assert_eq!(notified(), [2, 1]);
     }
 
     fn pattern(text: &str) -> Matcher {

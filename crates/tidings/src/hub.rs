@@ -32,7 +32,7 @@ use crate::{
     delete::Deletions,
     feeds::Feeds,
     lag::Lag,
-    presence::{ClusterPlace, Presence, PresenceDesk, PresenceHook, announce, follow},
+    presence::{ClusterPlace, Presence, PresenceHook, PresenceRegistry, announce, follow},
     pressure::Pressure,
     replay::{PageReading, ReplayRequest, Replayed, Replays},
     start,
@@ -66,7 +66,7 @@ pub struct HubSettings {
     /// Bytes in the log that the fan-out has not reached; beyond, appends wait. Default: half of what the log keeps, or 32 MiB where the log has no
     /// bound in bytes.
     pub fan_out_lag_bytes_max: Option<u64>,
-    /// Encoded events that all feeds together hold; beyond, the oldest are dropped, and whoever still wants them is served from the log.
+    /// Encoded events that all feeds together hold; beyond, the oldest are dropped, and the one that still wants them is served from the log.
     /// Default 16 MiB.
     pub feed_bytes_max: usize,
     /// Pages of history that are read at the same time; further readers wait for their turn. Default 8.
@@ -156,9 +156,9 @@ impl HubBuilder {
         self
     }
 
-    /// Is told of each subscriber that comes or goes: of those of this hub at once; of those of other hubs in the [cluster](Self::cluster) that have such a hook, too,
+    /// Is notified of each subscriber that comes or goes: of those of this hub at once; of those of other hubs in the [cluster](Self::cluster) that have such a hook, too,
     /// within a second or so, and of those of a hub that died after fifteen seconds at most. Of each first that it comes and then that it goes, once. While the cluster is away nothing
-    /// is told, and afterwards what has become of everybody.
+    /// is notified, and afterwards what has become of everybody.
     ///
     /// With a hook a hub also keeps a [presence list](Hub::presence_list), which takes some 250 bytes for each subscriber of this hub, and less for those of others.
     #[must_use]
@@ -202,7 +202,7 @@ impl HubBuilder {
                 settings.appends_bytes_max,
                 lag_bytes_max,
             )),
-            presence: PresenceDesk::new(self.presence),
+            presence: PresenceRegistry::new(self.presence),
             place: ClusterPlace::new(self.cluster),
             lag: Arc::default(),
             lag_bytes_max,
@@ -211,7 +211,7 @@ impl HubBuilder {
             validator: self.validator,
             settings,
             closing: Closing::default(),
-            closing_bell: watch::Sender::default(),
+            closing_notifier: watch::Sender::default(),
             deletions: Deletions::default(),
             runtime: Handle::current(),
             #[cfg(target_os = "linux")]
@@ -244,7 +244,7 @@ impl Hub {
         HubBuilder::default()
     }
 
-    /// The validator that guards every door of this hub; it makes the matchers for [`Subscribe`].
+    /// The validator that guards every entry point of this hub; it makes the matchers for [`Subscribe`].
     pub fn validator(&self) -> &Validator {
         &self.shared.validator
     }
@@ -295,12 +295,12 @@ impl Hub {
         self.shared.close();
     }
 
-    /// Ends all subscriptions with a `reconnect` notice, each at a random moment within this time, so that whoever takes over from this
+    /// Ends all subscriptions with a `reconnect` notice, each at a random moment within this time, so that the one that takes over from this
     /// hub is not asked by everybody at once. Until then the hub goes on publishing and delivering; at the end of the time it is closed.
     /// Only the first call counts, but [`close`](Self::close) cuts it short.
     pub fn close_over(&self, time: Duration) {
         self.shared.closing.begin(time, Instant::now());
-        self.shared.closing_bell.send_replace(());
+        self.shared.closing_notifier.send_replace(());
         self.shared.feeds.wake_all();
     }
 
@@ -324,7 +324,7 @@ impl Hub {
         self.shared.log.bounds().await
     }
 
-    /// The live end of the log: every event from now on, by whatever door it came, private ones included. This is for whoever carries events on;
+    /// The live end of the log: every event from now on, by whatever entry point it came, private ones included. This is for the one that carries events on;
     /// subscribers [subscribe](Self::subscribe).
     pub async fn tail(&self) -> Result<Box<dyn Tail>, Unavailable> {
         Ok(self.shared.log.tail().await?.1)
@@ -438,14 +438,14 @@ pub(crate) struct Shared {
     replays: Replays,
     pub(crate) settings: HubSettings,
     pub(crate) feeds: Feeds,
-    pub(crate) presence: PresenceDesk,
+    pub(crate) presence: PresenceRegistry,
     pub(crate) place: ClusterPlace,
     pub(crate) lag: Arc<Lag>,
     pub(crate) lag_bytes_max: u64,
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) closing: Closing,
-    /// Rings when an end has begun.
-    closing_bell: watch::Sender<()>,
+    /// Fires when an end has begun.
+    closing_notifier: watch::Sender<()>,
     pub(crate) deletions: Deletions,
     /// Where history is read: the runtimes of shards only send, and have no threads that may wait for a disk.
     runtime: Handle,
@@ -465,17 +465,17 @@ impl Shared {
 
     fn close(&self) {
         self.closing.close();
-        self.closing_bell.send_replace(());
+        self.closing_notifier.send_replace(());
         self.feeds.wake_all();
     }
 
     /// Waits until nothing is published any more and nobody is left.
     pub(crate) async fn closed(&self) {
-        let mut bell = self.closing_bell.subscribe();
+        let mut notifier = self.closing_notifier.subscribe();
         while !self.is_closed() {
             let end = self.closing.ends_at(1.0);
             tokio::select! {
-                rung = bell.changed() => rung.expect("the bell belongs to this"),
+                notified = notifier.changed() => notified.expect("the notifier belongs to this"),
                 () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {}
             }
         }
@@ -593,7 +593,7 @@ async fn write_feeds(shared: &Shared, mut tail: Box<dyn Tail>) {
                 shared.deletions.reached(serial);
             }
             TailItem::NewEpoch(start) => {
-                tracing::warn!(epoch = ?start.epoch, "the log lost its end or was replaced; subscribers are told");
+                tracing::warn!(epoch = ?start.epoch, "the log lost its end or was replaced; subscribers are reported");
                 shared.feeds.restart(Cursor { epoch: start.epoch, position: start.after });
                 shared.pressure.restart();
             }

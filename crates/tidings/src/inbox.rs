@@ -1,4 +1,4 @@
-//! How the rest of the hub reaches a shard: a list of what has changed, and a bell that rings only where somebody sleeps.
+//! How the rest of the hub reaches a shard: a list of what has changed, and a notifier that fires only where somebody sleeps.
 
 use std::{
     future::poll_fn,
@@ -14,38 +14,38 @@ use crate::{
     },
 };
 
-/// What waits for a shard. Its length is bounded by what the shard has asked for: one entry a feed, a page a subscriber, a newcomer a
+/// What waits for a shard. Its length is bounded by what the shard has asked for: one entry a feed, a page a subscriber, a new_reader a
 /// connection.
 #[derive(Debug)]
 pub(crate) struct Inbox<M> {
     /// None once the shard is gone.
     messages: Mutex<Option<Vec<M>>>,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
 }
 
 /// The half that feeds know.
 #[derive(Debug)]
-struct Bell {
+struct Notifier {
     /// Groups of the shard whose feed has grown.
     grown: Mutex<Vec<u32>>,
     /// How many they are, for publishers.
     news: News,
     waker: AtomicWaker,
-    /// Something is here that the shard has not taken. Whoever finds it set need not wake anybody.
-    rung: AtomicBool,
+    /// Something is here that the shard has not taken. The one that finds it set need not wake anybody.
+    notified: AtomicBool,
 }
 
 /// A shard's place among those that a feed wakes. It rings once until the shard has looked.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
     group: u32,
     marked: AtomicBool,
 }
 
 impl Seat {
     pub(crate) fn new<M>(inbox: &Inbox<M>, group: u32) -> Self {
-        Self { bell: Arc::clone(&inbox.bell), group, marked: AtomicBool::new(false) }
+        Self { notifier: Arc::clone(&inbox.notifier), group, marked: AtomicBool::new(false) }
     }
 
     /// The feed has grown.
@@ -53,9 +53,9 @@ impl Seat {
         if !self.marked.swap(true, Ordering::AcqRel) {
             // Counted before it can be taken: a shard that takes off what is not counted yet would turn the count below zero, and
             // publishers would wait for a number that nobody takes off any more.
-            self.bell.news.add();
-            self.bell.grown().push(self.group);
-            self.bell.ring();
+            self.notifier.news.add();
+            self.notifier.grown().push(self.group);
+            self.notifier.ring();
         }
     }
 
@@ -66,9 +66,9 @@ impl Seat {
     }
 }
 
-impl Bell {
+impl Notifier {
     fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
+        if !self.notified.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
     }
@@ -80,9 +80,13 @@ impl Bell {
 
 impl<M> Inbox<M> {
     pub(crate) fn new(news: News) -> Self {
-        let bell =
-            Bell { grown: Mutex::default(), news, waker: AtomicWaker::new(), rung: AtomicBool::new(false) };
-        Self { messages: Mutex::new(Some(Vec::new())), bell: Arc::new(bell) }
+        let notifier = Notifier {
+            grown: Mutex::default(),
+            news,
+            waker: AtomicWaker::new(),
+            notified: AtomicBool::new(false),
+        };
+        Self { messages: Mutex::new(Some(Vec::new())), notifier: Arc::new(notifier) }
     }
 
     /// Fails, and gives the message back, if the shard is gone.
@@ -91,7 +95,7 @@ impl<M> Inbox<M> {
             Some(messages) => messages.push(message),
             None => return Err(message),
         }
-        self.bell.ring();
+        self.notifier.ring();
         Ok(())
     }
 
@@ -104,11 +108,11 @@ impl<M> Inbox<M> {
 
     /// Who is to be woken from now on.
     pub(crate) fn register(&self, waker: &Waker) {
-        self.bell.waker.register(waker);
+        self.notifier.waker.register(waker);
     }
 
     /// Waits until something has come.
-    pub(crate) async fn rung(&self) {
+    pub(crate) async fn notified(&self) {
         poll_fn(|context| {
             // Before looking, so that what comes between looking and sleeping wakes us.
             self.register(context.waker());
@@ -119,14 +123,14 @@ impl<M> Inbox<M> {
 
     /// Whether something has come since the last look.
     pub(crate) fn has_rung(&self) -> bool {
-        self.bell.rung.load(Ordering::Acquire)
+        self.notifier.notified.load(Ordering::Acquire)
     }
 
     /// Takes everything: which groups have something new, and the messages.
     pub(crate) fn take(&self, grown: &mut Vec<u32>, messages: &mut Vec<M>) {
         // First, so that what comes while we look rings again.
-        self.bell.rung.store(false, Ordering::Release);
-        grown.append(&mut self.bell.grown());
+        self.notifier.notified.store(false, Ordering::Release);
+        grown.append(&mut self.notifier.grown());
         if let Some(sent) = &mut *self.messages() {
             messages.append(sent);
         }

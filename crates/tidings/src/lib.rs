@@ -1,6 +1,6 @@
 //! Server push for any web application.
 //!
-//! An app says a thing once; every browser that asked for it hears it, over plain Server-Sent Events. Fifteen lines under axum:
+//! An app says a thing once; every browser that asked for it receives it, over plain Server-Sent Events. Fifteen lines under axum:
 //!
 //! ```no_run
 //! use axum::{Router, extract::State, http::{HeaderMap, Uri}, routing::{get, post}};
@@ -33,7 +33,7 @@
 //! no double where history meets the present, and no queue that a slow subscriber could fill.
 //!
 //! - An event that was acknowledged is in the log; every subscriber receives it in the same order, once per connection.
-//! - When an event is gone that a subscriber could have received, it is told: `event: tidings`, with data of
+//! - When an event is gone that a subscriber could have received, it is reported: `event: tidings`, with data of
 //!   `{"kind":"gap","reason":…,"requested":…,"oldest":…,"newest":…}`. One `addEventListener('tidings', …)` is all it takes.
 //! - A private event reaches only those whose [`Grants`] cover one of its topics.
 

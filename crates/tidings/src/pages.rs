@@ -76,7 +76,7 @@ impl Pages {
         leads_on.then(|| Arc::clone(page))
     }
 
-    /// To be asked before a page is read, and told when it is put here.
+    /// To be asked before a page is read, and reported when it is put here.
     pub(crate) fn cleared(&self) -> u64 {
         self.cleared
     }

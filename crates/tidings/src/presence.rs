@@ -1,16 +1,16 @@
 //! Who comes and who goes, at this hub and at the others of its cluster.
 //!
-//! The desk counts the subscribers of this hub. Where somebody asked to be told, it also keeps them in **pages** of some tens each (`pages.rs`), which the hub
+//! The registry counts the subscribers of this hub. Where somebody asked to be reported, it also keeps them in **pages** of some tens each (`pages.rs`), which the hub
 //! shows to the others (`announce.rs`, `encoding.rs`), and what these show of theirs (`elsewhere.rs`). Where nobody asked, a subscriber costs a counter.
 //!
-//! Invariants: each coming is told once, and its going once and afterwards; the roster is changed before the hook is called, and no lock is held
+//! Invariants: each coming is notified once, and its going once and afterwards; the list is changed before the hook is called, and no lock is held
 //! while it runs.
 
 mod announce;
 mod elsewhere;
 mod encoding;
+mod lease_health;
 mod pages;
-mod trust;
 
 use std::{
     fmt,
@@ -26,8 +26,8 @@ use tokio::sync::Notify;
 
 use self::{
     elsewhere::Elsewhere,
+    lease_health::LeaseHealth,
     pages::{Member, Pages},
-    trust::Trust,
 };
 use crate::hub::Hub;
 
@@ -43,9 +43,9 @@ pub struct Presence {
     pub is_local: bool,
     /// The connection. No two have the same, at whatever hub.
     pub connection: ConnectionId,
-    /// What it subscribed to. Other hubs are told as many as fit into 8 KiB.
+    /// What it subscribed to. Other hubs are notified as many as fit into 8 KiB.
     pub matchers: Arc<[PresenceMatcher]>,
-    /// The name that it was given with [`Subscribe::label`](crate::Subscribe::label). Other hubs are told 1 KiB of it at most.
+    /// The name that it was given with [`Subscribe::label`](crate::Subscribe::label). Other hubs are notified 1 KiB of it at most.
     pub label: Option<Arc<str>>,
 }
 
@@ -71,42 +71,42 @@ pub type PresenceHook = dyn Fn(&Presence) + Send + Sync;
 
 /// Counts subscribers and, where there is a hook, knows who they are.
 #[derive(Clone, Default)]
-pub(crate) struct PresenceDesk(Arc<Desk>);
+pub(crate) struct PresenceRegistry(Arc<RegistryState>);
 
 #[derive(Default)]
-struct Desk {
+struct RegistryState {
     here: AtomicUsize,
-    roster: Option<Roster>,
+    list: Option<PresenceList>,
 }
 
-/// Who is here, and who is told.
-struct Roster {
+/// Who is here, and who is notified.
+struct PresenceList {
     hook: Arc<PresenceHook>,
     pages: Mutex<Pages>,
-    /// Rings when a page changed.
+    /// Fires when a page changed.
     changed: Notify,
     elsewhere: Mutex<Elsewhere>,
-    trust: Mutex<Trust>,
+    lease_health: Mutex<LeaseHealth>,
 }
 
 /// A subscriber that is here until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Membership {
-    desk: PresenceDesk,
+    registry: PresenceRegistry,
     /// Kept only where there is a hook to tell: an idle subscriber costs as little as possible.
     member: Option<Arc<Member>>,
 }
 
-impl PresenceDesk {
+impl PresenceRegistry {
     pub(crate) fn new(hook: Option<Arc<PresenceHook>>) -> Self {
-        let roster = hook.map(|hook| Roster {
+        let list = hook.map(|hook| PresenceList {
             hook,
             pages: Mutex::default(),
             changed: Notify::new(),
             elsewhere: Mutex::default(),
-            trust: Mutex::default(),
+            lease_health: Mutex::default(),
         });
-        Self(Arc::new(Desk { here: AtomicUsize::new(0), roster }))
+        Self(Arc::new(RegistryState { here: AtomicUsize::new(0), list }))
     }
 
     /// How many subscribers are here.
@@ -121,25 +121,25 @@ impl PresenceDesk {
         label: Option<String>,
     ) -> Membership {
         self.0.here.fetch_add(1, Ordering::Relaxed);
-        let member = self.0.roster.as_ref().map(|roster| {
+        let member = self.0.list.as_ref().map(|list| {
             let matchers = matchers.iter().map(PresenceMatcher::from).collect();
             let label = label.map(Arc::from);
-            roster.join(Presence { here: true, is_local: true, connection, matchers, label })
+            list.join(Presence { here: true, is_local: true, connection, matchers, label })
         });
-        Membership { desk: self.clone(), member }
+        Membership { registry: self.clone(), member }
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.desk.0.here.fetch_sub(1, Ordering::Relaxed);
-        if let (Some(roster), Some(member)) = (&self.desk.0.roster, self.member.take()) {
-            roster.leave(&member);
+        self.registry.0.here.fetch_sub(1, Ordering::Relaxed);
+        if let (Some(list), Some(member)) = (&self.registry.0.list, self.member.take()) {
+            list.leave(&member);
         }
     }
 }
 
-impl Roster {
+impl PresenceList {
     fn join(&self, presence: Presence) -> Arc<Member> {
         let member = self.pages().join(presence);
         self.changed.notify_one();
@@ -168,8 +168,8 @@ impl Roster {
         lock(&self.elsewhere)
     }
 
-    fn trust(&self) -> MutexGuard<'_, Trust> {
-        lock(&self.trust)
+    fn lease_health(&self) -> MutexGuard<'_, LeaseHealth> {
+        lock(&self.lease_health)
     }
 }
 
@@ -179,18 +179,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Hub {
     /// Who subscribes now: here exactly, at the other hubs of the [cluster](crate::HubBuilder::cluster) as of a moment ago. Those of a hub that died are
-    /// here for fifteen seconds more. In no particular order. Nobody, unless the hub was told to know: see
+    /// here for fifteen seconds more. In no particular order. Nobody, unless the hub was asked to know: see
     /// [`on_presence`](crate::HubBuilder::on_presence).
     pub fn presence_list(&self) -> Vec<Presence> {
-        let Some(roster) = &self.shared.presence.0.roster else { return Vec::new() };
-        let mut everybody: Vec<_> = roster.pages().members().cloned().collect();
-        everybody.extend(roster.elsewhere().members().cloned());
+        let Some(list) = &self.shared.presence.0.list else { return Vec::new() };
+        let mut everybody: Vec<_> = list.pages().members().cloned().collect();
+        everybody.extend(list.elsewhere().members().cloned());
         everybody
     }
 }
 
-impl fmt::Debug for PresenceDesk {
+impl fmt::Debug for PresenceRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PresenceDesk").field("here", &self.count()).finish_non_exhaustive()
+        f.debug_struct("PresenceRegistry").field("here", &self.count()).finish_non_exhaustive()
     }
 }

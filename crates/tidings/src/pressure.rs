@@ -99,7 +99,7 @@ impl Pressure {
     /// Notes a batch that is in the log and may not be in the feeds yet.
     pub(crate) fn appended(&self, last: Cursor, bytes: u64, head: impl Fn() -> Cursor) {
         let mut lagging = self.lagging();
-        // Under the lock: whoever moves the head afterwards finds this batch and takes it out.
+        // Under the lock: the one that moves the head afterwards finds this batch and takes it out.
         let head = head();
         if head.epoch == last.epoch && head.position < last.position {
             // Publishers that were answered at the same time come here in any order, but nearly in that of the log.
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_through_makes_room() {
+    fn those_who_is_through_makes_room() {
         let pressure = Arc::new(Pressure::new(2, 10 * BYTES, 0));
         let first = pressure.enter(9 * BYTES).expect("there is room");
         assert!(pressure.enter(2 * BYTES).is_none(), "too many bytes");

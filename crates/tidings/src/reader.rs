@@ -26,8 +26,8 @@ pub(crate) struct Reader {
     pub(crate) connection: ConnectionId,
     /// Everything up to here has been delivered or was not for this subscriber.
     pub(crate) place: Cursor,
-    /// What is known to be missing up to here has been told. `None` before the first page, for a start that promises nothing.
-    pub(crate) told: Option<Position>,
+    /// What is known to be missing up to here has been notified. `None` before the first page, for a start that promises nothing.
+    pub(crate) reported: Option<Position>,
     feeds: SmallVec<[(Arc<Feed>, u64); 1]>,
     /// The epoch of the feeds when this reader last looked, which is before the page that it may be waiting for is read.
     looked_in: Epoch,
@@ -61,7 +61,7 @@ impl Reader {
             format,
             connection,
             place,
-            told: Some(place.position),
+            reported: Some(place.position),
             feeds: SmallVec::new(),
             looked_in: place.epoch,
             waiting_in: None,
@@ -78,7 +78,7 @@ impl Reader {
         }
         // The feeds hold what comes after the head that was there when they were joined.
         reader.place = feeds.head();
-        reader.told = Some(reader.place.position);
+        reader.reported = Some(reader.place.position);
         reader.looked_in = reader.place.epoch;
         Ok(reader)
     }
@@ -89,7 +89,7 @@ impl Reader {
         let led = self.place.epoch == end.epoch;
         if led {
             self.place.position = self.place.position.max(end.position);
-            self.told = Some(self.place.position);
+            self.reported = Some(self.place.position);
         }
         led
     }
@@ -101,7 +101,7 @@ impl Reader {
         }
     }
 
-    /// Takes the reader out of whoever drives it, who keeps one that reads nothing.
+    /// Takes the reader out of the one that drives it, who keeps one that reads nothing.
     pub(crate) fn take(&mut self) -> Self {
         Self {
             filter: Arc::clone(&self.filter),
@@ -173,7 +173,7 @@ impl Reader {
             connection: self.connection,
             place: self.place,
             head: feeds.head(),
-            told: self.told,
+            reported: self.reported,
             requested: None,
             gap: None,
         }
@@ -182,7 +182,7 @@ impl Reader {
     /// Takes over the place that a replay has reached.
     pub(crate) fn replayed(&mut self, page: &Replayed) {
         self.place = page.place;
-        self.told = page.told;
+        self.reported = page.reported;
         // The page is at least as new as what the feeds were then. What they are by now may be newer than the page.
         let ahead = page.place.epoch != self.looked_in;
         self.waiting_in = (page.at_end && ahead).then_some(self.looked_in);
@@ -269,7 +269,7 @@ mod tests {
         reader: Reader,
         wants_page: bool,
         page: Option<Replayed>,
-        heard: Vec<String>,
+        received: Vec<String>,
         gaps: usize,
     }
 
@@ -292,7 +292,7 @@ mod tests {
                 reader,
                 wants_page: false,
                 page: None,
-                heard: Vec::new(),
+                received: Vec::new(),
                 gaps: 0,
             }
         }
@@ -340,11 +340,11 @@ mod tests {
                 self.wants_page = false;
                 self.gaps += usize::from(page.gap.is_some());
                 let events = page.frames.marks().len();
-                self.heard.extend((0..events).map(|event| data_of(&page.frames.event(event))));
+                self.received.extend((0..events).map(|event| data_of(&page.frames.event(event))));
             }
             loop {
                 match self.reader.step(&self.feeds, |_, event| data_of(event)) {
-                    Step::Send(data) => self.heard.push(data),
+                    Step::Send(data) => self.received.push(data),
                     Step::Replay => break self.wants_page = true,
                     Step::Wait => break,
                 }
@@ -375,10 +375,10 @@ mod tests {
     }
 
     proptest! {
-        /// However writing, reading, pages on their way and lost ends interleave, the reader hears each event once and in order, and in
+        /// However writing, reading, pages on their way and lost ends interleave, the reader receives each event once and in order, and in
         /// the end everything that the log still has.
         #[test]
-        fn a_reader_hears_everything_that_is_left_once_and_in_order(
+        fn a_reader_receives_everything_that_is_left_once_and_in_order(
             acts in prop::collection::vec(act(), 0..60),
             chosen in 1..16_u8,
             feed_bytes_max in prop::sample::select(vec![0, 1_000, 1 << 20]),
@@ -414,19 +414,19 @@ mod tests {
 
             let everything = Filter { grants: tidings_topic::Grants::all(), ..Filter::everything_public() };
             let left = now(stage.log.read(Position::BEFORE_ALL, &everything, usize::MAX)).expect("there");
-            let heard: HashSet<_> = stage.heard.iter().collect();
+            let received: HashSet<_> = stage.received.iter().collect();
             for entry in left.entries.iter().filter(|entry| stage.reader.filter.accepts(&entry.event)) {
-                prop_assert!(heard.contains(&entry.event.data), "{} is missing of {:?}", entry.event.data, stage.heard);
+                prop_assert!(received.contains(&entry.event.data), "{} is missing of {:?}", entry.event.data, stage.received);
             }
-            prop_assert_eq!(heard.len(), stage.heard.len(), "doubled: {:?}", stage.heard);
-            let numbers: Vec<usize> = stage.heard.iter().map(|data| data.parse().expect("a number")).collect();
+            prop_assert_eq!(received.len(), stage.received.len(), "doubled: {:?}", stage.received);
+            let numbers: Vec<usize> = stage.received.iter().map(|data| data.parse().expect("a number")).collect();
             prop_assert!(numbers.is_sorted(), "out of order: {:?}", numbers);
             let wished = |number: &usize| stage.reader.filter.accepts(&said[*number].1);
             prop_assert!(numbers.iter().all(wished), "not asked for: {:?}", numbers);
             prop_assert!(stage.gaps <= epochs + deletions);
             if epochs == 0 {
                 let is_missing = |(data, event): &(String, Event)| {
-                    stage.reader.filter.accepts(event) && !heard.contains(data)
+                    stage.reader.filter.accepts(event) && !received.contains(data)
                 };
                 prop_assert_eq!(stage.gaps > 0, said.iter().any(is_missing), "silent or false: {}", stage.gaps);
             }
@@ -451,10 +451,10 @@ mod tests {
         stage.append(1, &[2]);
         while stage.write() {}
         stage.settle();
-        assert_eq!(stage.heard, ["0", "1"]);
+        assert_eq!(stage.received, ["0", "1"]);
     }
 
-    /// The log is in a new epoch, and the feeds hear of it later. Until then another page would be the same page.
+    /// The log is in a new epoch, and the feeds receive of it later. Until then another page would be the same page.
     #[test]
     fn who_has_read_a_new_log_to_its_end_waits_for_the_feeds() {
         let mut stage = Stage::new(1, 0);
@@ -468,6 +468,6 @@ mod tests {
         stage.settle();
         stage.append(1, &[0]);
         stage.settle();
-        assert_eq!(stage.heard.last().map(String::as_str), Some("1"));
+        assert_eq!(stage.received.last().map(String::as_str), Some("1"));
     }
 }

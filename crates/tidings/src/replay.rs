@@ -37,11 +37,11 @@ pub(crate) struct ReplayRequest {
     pub(crate) place: Cursor,
     /// How far the feeds have been written when the reader found itself behind them.
     pub(crate) head: Cursor,
-    /// See [`Reader::told`](crate::reader::Reader::told).
-    pub(crate) told: Option<Position>,
+    /// See [`Reader::reported`](crate::reader::Reader::reported).
+    pub(crate) reported: Option<Position>,
     /// The id that the reader came with, for the notice; afterwards its place speaks for it.
     pub(crate) requested: Option<String>,
-    /// A gap that is already known and shall be told with this page.
+    /// A gap that is already known and shall be notified with this page.
     pub(crate) gap: Option<GapReason>,
 }
 
@@ -56,8 +56,8 @@ pub(crate) struct Replayed {
     pub(crate) frames: Arc<Frames>,
     /// How far this page reaches.
     pub(crate) place: Cursor,
-    /// What is missing up to here has been told.
-    pub(crate) told: Option<Position>,
+    /// What is missing up to here has been notified.
+    pub(crate) reported: Option<Position>,
     /// Whether the log ended here.
     pub(crate) at_end: bool,
 }
@@ -80,7 +80,7 @@ impl Future for PageReading {
         match ready!(Pin::new(&mut self.0).poll(context)) {
             Ok(page) => Poll::Ready(page),
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-            // The runtime shuts down, and whoever waits for this is about to be dropped as well.
+            // The runtime shuts down, and the one that waits for this is about to be dropped as well.
             Err(_) => Poll::Pending,
         }
     }
@@ -126,7 +126,7 @@ impl Replays {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The page after a place, of whoever has read it last.
+    /// The page after a place, of the one that has read it last.
     async fn page(&self, request: &ReplayRequest) -> Result<Arc<EncodedPage>, Unavailable> {
         let key = (Arc::clone(&request.filter), request.format, request.place);
         let cleared = {
@@ -145,8 +145,8 @@ impl Replays {
     }
 
     async fn answer(&self, request: ReplayRequest, page: &EncodedPage) -> Result<Replayed, Unavailable> {
-        let missing = match request.told {
-            Some(told) => page.floor.is_some_and(|floor| floor > told.max(request.place.position)),
+        let missing = match request.reported {
+            Some(reported) => page.floor.is_some_and(|floor| floor > reported.max(request.place.position)),
             None => false,
         };
         let reason = request.gap.or(missing.then_some(GapReason::Expired));
@@ -169,20 +169,20 @@ impl Replays {
             from,
             frames,
             place: Cursor { epoch: page.epoch, position: page.through },
-            told: page.floor.max(request.told).or(Some(request.place.position)),
+            reported: page.floor.max(request.reported).or(Some(request.place.position)),
             at_end: page.at_end,
         })
     }
 }
 
 impl ReplayRequest {
-    /// Goes on after a place in another epoch. What was promised is broken, and has to be told.
+    /// Goes on after a place in another epoch. What was promised is broken, and has to be reported.
     fn lost_in_another_epoch(&mut self, position: Position) -> Position {
-        if self.told.is_some() {
+        if self.reported.is_some() {
             self.requested.get_or_insert_with(|| self.place.to_string());
             self.gap.get_or_insert(GapReason::OtherLog);
             // Positions of one epoch mean nothing in another.
-            self.told = Some(position);
+            self.reported = Some(position);
         }
         position
     }

@@ -92,7 +92,7 @@ pub(crate) struct Shard<W> {
     filters: Filters,
     /// Who is owed something that its group's feed alone does not bring.
     owed: VecDeque<Key>,
-    /// Who shall hear a heartbeat.
+    /// Who shall receive a heartbeat.
     silent: VecDeque<Key>,
     /// When streams end by themselves, of those that do: a credential must not be outlived until the next sweep.
     ends: BTreeSet<(Instant, Key)>,
@@ -142,20 +142,20 @@ impl<W: Wire> Shard<W> {
     /// Takes a subscriber in, who is sent what it is owed from the next slice on.
     pub(crate) fn adopt(
         &mut self,
-        mut newcomer: Newcomer<W>,
+        mut new_reader: Newcomer<W>,
         new_seat: impl Fn(u32) -> Seat,
         now: Instant,
     ) -> Key {
-        let filter_number = self.filters.intern(&mut newcomer.reader.filter);
-        newcomer.reader.hand_over();
+        let filter_number = self.filters.intern(&mut new_reader.reader.filter);
+        new_reader.reader.hand_over();
         let entry = self.subscribers.vacant_entry();
         let key = Key { slot: slot(entry.key()), serial: self.next_serial };
         self.next_serial = self.next_serial.wrapping_add(1);
-        let feeds = newcomer.reader.feeds();
+        let feeds = new_reader.reader.feeds();
         let places = feeds.map(|feed| self.groups.join(feed, key.slot, &new_seat)).collect();
         // A heartbeat that would be due before the next sweep is sent in this one.
-        newcomer.heartbeat = newcomer.heartbeat.saturating_sub(self.sweep_interval);
-        let subscriber = Subscriber::new(newcomer, key.serial, filter_number, places, now);
+        new_reader.heartbeat = new_reader.heartbeat.saturating_sub(self.sweep_interval);
+        let subscriber = Subscriber::new(new_reader, key.serial, filter_number, places, now);
         self.ends.extend(subscriber.ends_at().map(|at| (at, key)));
         entry.insert(subscriber);
         self.owe(key);

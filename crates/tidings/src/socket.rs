@@ -18,7 +18,7 @@ impl Subscription {
         keep: Box<dyn Any + Send>,
     ) {
         let (hub, parts) = self.into_parts();
-        let newcomer = Newcomer {
+        let new_reader = Newcomer {
             wire: socket,
             reader: parts.reader,
             head,
@@ -30,6 +30,6 @@ impl Subscription {
             membership: parts.membership,
             keep,
         };
-        hub.shared.shards().take(newcomer, hub.clone());
+        hub.shared.shards().take(new_reader, hub.clone());
     }
 }

@@ -17,7 +17,7 @@ const LOOKUPS_MAX: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Start {
     pub(crate) place: Cursor,
-    /// The request named an event: whatever is missing after it has to be told.
+    /// The request named an event: whatever is missing after it has to be reported.
     pub(crate) promises: bool,
     pub(crate) gap: Option<GapReason>,
     /// The id that was found, to be echoed.

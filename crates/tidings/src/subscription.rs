@@ -136,7 +136,7 @@ impl Subscription {
         asked_for_history: bool,
     ) -> Result<Replayed, Unavailable> {
         self.reader.place = start.place;
-        self.reader.told = start.promises.then_some(start.place.position);
+        self.reader.reported = start.promises.then_some(start.place.position);
         self.sent = start.place;
         let request = ReplayRequest { requested, gap: start.gap, ..self.replay_request() };
         let page = self.hub.shared.first_page(request).await?;
@@ -176,7 +176,7 @@ impl Subscription {
         self.resumed_from.as_ref()
     }
 
-    /// The place of this subscription as a generated event id: whoever starts after it receives what this subscription has not yet.
+    /// The place of this subscription as a generated event id: the one that starts after it receives what this subscription has not yet.
     pub fn place(&self) -> EventId {
         self.sent.to_event_id()
     }
@@ -224,7 +224,7 @@ impl Subscription {
         // Before looking, so that what comes between looking and sleeping wakes us.
         self.waker.register(context.waker());
         let now = Instant::now();
-        // A gap that was found is told even by a stream that ends: the id of its last words may lie behind the gap.
+        // A gap that was found is notified even by a stream that ends: the id of its closing frames may lie behind the gap.
         if let Some(bytes) = self.send_words(now) {
             return Poll::Ready(Some(bytes));
         }
@@ -305,7 +305,7 @@ impl Subscription {
         }
     }
 
-    /// The last words of a stream whose end is due.
+    /// The closing frames of a stream whose end is due.
     fn poll_end(&mut self, now: Instant) -> Poll<Option<Bytes>> {
         let due = self.ends.iter().find(|(at, _)| *at <= now).map(|(_, reason)| *reason);
         let Some(reason) =

@@ -2,7 +2,7 @@
 //! two checks for every server that embeds a hub.
 //!
 //! A browser sends requests for any page that it shows, also to servers that only its user can
-//! reach. So a server that trusts whoever reaches it, or that lets anonymous clients read, has to
+//! reach. So a server that trusts the one that reaches it, or that lets anonymous clients read, has to
 //! look at two things:
 //!
 //! - **The host** ([`HostNames`]). A page of `evil.example` can make that name point to the address
@@ -163,7 +163,7 @@ pub enum Initiator<'a> {
     /// A page of this origin, which may be the one that the request goes to: see
     /// [`is_same_origin`].
     Origin(Cow<'a, str>),
-    /// A page whose origin is not told, and so one of anybody's.
+    /// A page whose origin is not notified, and so one of anybody's.
     Opaque,
 }
 

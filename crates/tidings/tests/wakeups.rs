@@ -63,7 +63,7 @@ fn no_publisher_waits_for_feeds_that_the_shard_has_looked_at() {
         });
         let mut grown = Vec::new();
         while grown.len() < seats.len() {
-            block_on(inbox.rung());
+            block_on(inbox.notified());
             look(&served, &inbox, &mut grown, &mut Vec::new());
         }
         writer.join().unwrap();
@@ -113,7 +113,7 @@ fn no_shard_sleeps_over_a_message_or_a_feed_that_has_grown() {
         });
         let (mut grown, mut messages) = (Vec::new(), Vec::new());
         while grown.is_empty() || messages.is_empty() {
-            block_on(inbox.rung());
+            block_on(inbox.notified());
             look(&served, &inbox, &mut grown, &mut messages);
         }
         writer.join().unwrap();
@@ -128,7 +128,7 @@ fn a_feed_that_grows_after_the_shard_looked_rings_again() {
         let lag = Arc::<Lag>::default();
         let (served, inbox) = shard(&lag);
         let seat = Arc::new(Seat::new(&inbox, 7));
-        // What stands in the feed: written before the bell is rung.
+        // What stands in the feed: written before the notifier is notified.
         let written = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
         let writer = thread::spawn({
             let (seat, written) = (Arc::clone(&seat), Arc::clone(&written));
@@ -141,7 +141,7 @@ fn a_feed_that_grows_after_the_shard_looked_rings_again() {
         });
         let mut seen = 0;
         while seen < 2 {
-            block_on(inbox.rung());
+            block_on(inbox.notified());
             let mut grown = Vec::new();
             look(&served, &inbox, &mut grown, &mut Vec::new());
             for _ in grown {

@@ -93,7 +93,7 @@ pub(crate) fn hub(key: &str, algorithms: &[Algorithm]) -> Authenticator {
     Authenticator::new(config, &Validator::default()).unwrap()
 }
 
-/// A hub that trusts whoever knows [`SHARED_SECRET`].
+/// A hub that trusts the one that knows [`SHARED_SECRET`].
 pub(crate) fn hmac_hub() -> Authenticator {
     hub(SHARED_SECRET, &[Algorithm::Hs256])
 }

@@ -42,7 +42,7 @@ pub(super) struct Subscriber {
 
 /// How a subscriber leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Farewell {
+pub(crate) enum Ending {
     /// The connection is closed.
     Close,
     /// The connection is reset, as when a machine vanishes.
@@ -53,7 +53,7 @@ pub(crate) enum Farewell {
 enum Phase {
     Waiting,
     Connecting,
-    /// Connected, but told not to ask yet.
+    /// Connected, but reported not to ask yet.
     Connected,
     /// Has asked.
     Head,
@@ -71,7 +71,7 @@ pub(crate) struct Manner {
 }
 
 impl Engine {
-    /// Adds a subscriber, which waits until [`connect`](Self::connect). The ledger must have been told.
+    /// Adds a subscriber, which waits until [`connect`](Self::connect). The ledger must have been notified.
     pub(crate) fn add_subscriber(&mut self, topic: u32, manner: Manner) -> u32 {
         let number = u32::try_from(self.subscribers.len()).expect("sockets are fewer");
         if manner.careful {
@@ -91,7 +91,7 @@ impl Engine {
         number
     }
 
-    /// Connects whoever waits, at most `at_once_max` under way at a time, until all stream.
+    /// Connects the one that waits, at most `at_once_max` under way at a time, until all stream.
     pub(crate) fn connect(
         &mut self,
         at_once_max: usize,
@@ -118,7 +118,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Connects whoever waits without asking for the stream yet, then lets all ask at once. Returns when they did.
+    /// Connects the one that waits without asking for the stream yet, then lets all ask at once. Returns when they did.
     pub(crate) fn connect_then_ask(&mut self, at_once_max: usize) -> Result<u64, BenchError> {
         self.hold_requests = true;
         let numbers: Vec<u32> = self.waiting.iter().copied().collect();
@@ -187,12 +187,12 @@ impl Engine {
     }
 
     /// Ends the stream of a subscriber. What has come and was not read is forgotten.
-    pub(crate) fn leave(&mut self, number: u32, farewell: Farewell) {
+    pub(crate) fn leave(&mut self, number: u32, ending: Ending) {
         let subscriber = &mut self.subscribers[number as usize];
         let socket = subscriber.socket.take().expect("it streams");
         subscriber.phase = Phase::Ended;
         self.streaming -= 1;
-        if farewell == Farewell::Reset {
+        if ending == Ending::Reset {
             sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).ok();
         }
     }

@@ -30,7 +30,7 @@ pub struct Soak {
     pub closed: u64,
     /// Streams that subscribers reset.
     pub reset: u64,
-    /// Gaps that the hub told: its history was too short for somebody's absence.
+    /// Gaps that the hub reported: its history was too short for somebody's absence.
     pub gaps: u64,
     /// What the server took, one reading after the other.
     pub samples: Vec<Sample>,
@@ -136,7 +136,7 @@ impl Soak {
         rows.push((
             "came and went",
             format!(
-                "{} streams closed, {} reset, {} gaps told, in {:.1} minutes with seed {}",
+                "{} streams closed, {} reset, {} gaps reported, in {:.1} minutes with seed {}",
                 grouped(self.closed),
                 grouped(self.reset),
                 grouped(self.gaps),

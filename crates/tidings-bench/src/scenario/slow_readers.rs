@@ -72,7 +72,7 @@ impl Bench<'_> {
         Ok(Step { connecting: Some(connecting), traffic: Some(traffic), memory, ..step })
     }
 
-    /// Reads again, reconnects whoever was cut, and waits until everybody has everything.
+    /// Reads again, reconnects the one that was cut, and waits until everybody has everything.
     fn thaw(&mut self, engine: &mut Engine, frozen: &[u32]) -> Result<(), BenchError> {
         engine.expect_endings();
         self.progress.begin("deliveries to thawed readers");

@@ -2,7 +2,7 @@
 //! everything since, exactly once and in order; the server must not grow.
 //!
 //! What is wrong for certain ends the soak: nothing that comes later makes it right, and a person may be waiting. The hub needs a history
-//! of everything that is published during the longest absence (`habits.rs`), with room for its own delays: 2,000 events, unless told
+//! of everything that is published during the longest absence (`habits.rs`), with room for its own delays: 2,000 events, unless asked
 //! otherwise. What it tells to be gone is counted, not taken for lost.
 
 mod habits;
@@ -13,7 +13,7 @@ use self::habits::Habits;
 use super::{AFTERMATH, Bench, CONNECTING_MAX, load};
 use crate::{
     BenchError, Growth, Sample, Soak, Step,
-    engine::{Engine, Farewell, Manner},
+    engine::{Ending, Engine, Manner},
     ledger::Published,
 };
 
@@ -139,10 +139,10 @@ impl Coming {
         if !engine.is_streaming(number) || engine.last_event_id(number).is_none() {
             return visit.stays.max(TURN);
         }
-        engine.leave(number, visit.farewell);
-        match visit.farewell {
-            Farewell::Close => self.closed += 1,
-            Farewell::Reset => self.reset += 1,
+        engine.leave(number, visit.ending);
+        match visit.ending {
+            Ending::Close => self.closed += 1,
+            Ending::Reset => self.reset += 1,
         }
         visit.away
     }

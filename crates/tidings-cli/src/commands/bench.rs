@@ -16,7 +16,7 @@ use crate::{config::time, failure::Failure, output::print_line};
 
 /// Measure a hub, this or any other, and fail if an event is lost, doubled or reordered
 ///
-/// Scenarios, each with the size of the project's own comparison unless told otherwise:
+/// Scenarios, each with the size of the project's own comparison unless asked otherwise:
 ///
 ///   idle          15,000 subscribers who wait: memory, connections per second
 ///   fanout        5,000 subscribers, 200 events back to back: deliveries per second

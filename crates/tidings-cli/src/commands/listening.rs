@@ -37,10 +37,10 @@ use crate::{
 
 /// How long a successor may take to serve before the upgrade is given up, where no setting says so.
 pub(super) const UPGRADE_SECS: u64 = 30;
-/// Of `drain_secs`, the share over which streams end after an upgrade. What takes longer to read its last words has the rest.
+/// Of `drain_secs`, the share over which streams end after an upgrade. What takes longer to read its closing frames has the rest.
 const PACE_SHARE: f64 = 0.8;
 
-/// How long those who are connected are given before a store is left to a successor. Whoever connects meanwhile waits for it.
+/// How long those who are connected are given before a store is left to a successor. The one that connects meanwhile waits for it.
 const HAND_OVER: Duration = Duration::from_millis(500);
 
 /// When the server is to end, and how.
@@ -55,7 +55,7 @@ pub(super) enum Succession {
     WaitsForStore,
 }
 
-/// Where connections come from, and who is to be told once they are served.
+/// Where connections come from, and who is to be reported once they are served.
 pub(super) struct Listening {
     pub(super) listener: Listener,
     pub(super) address: SocketAddr,
@@ -132,7 +132,7 @@ impl Listening {
     }
 
     /// Serves until somebody stops it (once for a clean end, twice for an end at once), until a successor has taken over, or until the hub fails: a process
-    /// that cannot deliver ends, so that whoever watches it starts another.
+    /// that cannot deliver ends, so that the one that watches it starts another.
     pub(super) async fn serve<F: Future<Output = ()>>(
         self,
         hub: Hub,

@@ -1,4 +1,4 @@
-//! `--pid-file`: the number of the process that serves, for whoever sends it signals.
+//! `--pid-file`: the number of the process that serves, for the one that sends it signals.
 //!
 //! The file is replaced in one step, so a reader finds a whole number in it. After an upgrade it names the new process.
 //! A file that is left behind by a crash is replaced; one that names another living process is not.

@@ -8,7 +8,7 @@ use tokio::runtime;
 use super::{block_on, hub::HubArgs};
 use crate::{failure::Failure, output::print_line};
 
-/// The most that is read from standard input. Hubs take 1 MiB unless told otherwise.
+/// The most that is read from standard input. Hubs take 1 MiB unless asked otherwise.
 const INPUT_BYTES_MAX: u64 = 64 << 20;
 
 /// Publish one event and print its id

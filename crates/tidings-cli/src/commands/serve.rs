@@ -16,7 +16,7 @@ use tidings::{
 };
 use tidings_auth::Authenticator;
 use tidings_server::{
-    ConnectionMetrics, ConnectionSettings, Keyless, Settings, connections_for_file_limit, faces,
+    ConnectionMetrics, ConnectionSettings, Keyless, Settings, apis, connections_for_file_limit,
     hub_path_is_free, raise_file_limit,
 };
 use url::Url;
@@ -219,8 +219,8 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     settings.body_secs = config.body_secs;
     settings.charset_utf8 = config.charset_utf8;
     settings.connection_metrics = Some(Arc::clone(&metrics));
-    settings.companions = bridges.companions();
-    let service = faces(hub.clone(), authenticator, settings);
+    settings.components = bridges.components();
+    let service = apis(hub.clone(), authenticator, settings);
 
     tokio::spawn(give_back_when_calm(Arc::clone(&metrics)));
     if has_banner {
@@ -242,7 +242,7 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
         drain_secs: config.drain_secs,
     };
     let serve = |listener, ended: Ended| {
-        // Whoever takes over bridges from this moment on, not when the last stream has drained.
+        // The one that takes over bridges from this moment on, not when the last stream has drained.
         let ended = async move {
             let drain = ended.await;
             bridges.stop().await;

@@ -43,7 +43,7 @@ enum StoreCommand {
     },
     /// Copy every whole event of a store into a new directory, with its place, id and time, and say what is lost; exit code 1 if anything is.
     /// The hub has to be stopped. DIR is never changed
-    Salvage {
+    Repair {
         /// The directory of the store
         #[arg(value_name = "DIR")]
         directory: PathBuf,
@@ -58,7 +58,7 @@ impl Store {
         match self.command {
             StoreCommand::Inspect { directory, json } => inspect(&directory, json),
             StoreCommand::Verify { directory, json } => verify(&directory, json),
-            StoreCommand::Salvage { directory, to } => salvage(&directory, &to),
+            StoreCommand::Repair { directory, to } => repair(&directory, &to),
         }
     }
 }
@@ -173,17 +173,17 @@ fn verify(directory: &Path, json: bool) -> Result<(), Failure> {
     match verified.damaged {
         0 => Ok(()),
         damaged => Err(Failure::runtime(format!(
-            "{} is damaged in {damaged} places, and {} events are lost; `tidings store salvage` saves the others",
+            "{} is damaged in {damaged} places, and {} events are lost; `tidings store repair` saves the others",
             directory.display(),
             verified.lost
         ))),
     }
 }
 
-fn salvage(directory: &Path, to: &Path) -> Result<(), Failure> {
+fn repair(directory: &Path, to: &Path) -> Result<(), Failure> {
     let mut printed = Ok(());
     let mut found = 0;
-    let salvaged = tools::salvage(directory, to, |finding| {
+    let repaired = tools::repair(directory, to, |finding| {
         found += 1;
         if printed.is_ok() {
             printed = print_foreign(&shown(&finding));
@@ -191,13 +191,13 @@ fn salvage(directory: &Path, to: &Path) -> Result<(), Failure> {
     })
     .map_err(Failure::runtime)?;
     printed?;
-    print_line(&format!("{} events are in {}", salvaged.events, to.display()))?;
+    print_line(&format!("{} events are in {}", repaired.events, to.display()))?;
     if found == 0 {
         return Ok(());
     }
     Err(Failure::runtime(format!(
-        "{} acknowledged events could not be saved, and subscribers will be told",
-        salvaged.lost
+        "{} acknowledged events could not be saved, and subscribers will be reported",
+        repaired.lost
     )))
 }
 

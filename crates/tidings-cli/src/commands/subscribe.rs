@@ -53,7 +53,7 @@ impl Subscribe {
         }
         let client = self.hub.client()?;
         block_on(runtime::Builder::new_current_thread(), async {
-            // Whoever upgrades a hub by the name of its program means no subscriber.
+            // The one that upgrades a hub by the name of its program means no subscriber.
             #[cfg(unix)]
             let _ignored = signal::unix::signal(signal::unix::SignalKind::user_defined2());
             tokio::select! {
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notice_is_told_as_it_stands_on_the_wire() {
+    fn a_notice_is_reported_as_it_stands_on_the_wire() {
         let gap = Notice::Gap {
             reason: GapReason::OtherLog,
             requested: Some("7".to_owned()),

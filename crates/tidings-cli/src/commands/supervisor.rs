@@ -1,5 +1,5 @@
-//! What the supervisor is told that started us with `NOTIFY_SOCKET`, as systemd does for services of `Type=notify` (sd_notify(3)): one
-//! datagram with lines such as `READY=1`. Without the variable nobody is told.
+//! What the supervisor is notified that started us with `NOTIFY_SOCKET`, as systemd does for services of `Type=notify` (sd_notify(3)): one
+//! datagram with lines such as `READY=1`. Without the variable no subscriber is notified.
 
 #[cfg(unix)]
 use std::{

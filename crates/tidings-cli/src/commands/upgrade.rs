@@ -4,7 +4,7 @@
 //! a pair of sockets: the listening socket comes over it (`SCM_RIGHTS`), and the word that it serves goes back. Nothing else is inherited, so
 //! no descriptor leaks however many upgrades follow each other, and a successor that dies is noticed at once, because its end closes.
 //!
-//! The kernel's queue of connections belongs to the socket, which is never closed: whoever connects meanwhile waits for the one or the other.
+//! The kernel's queue of connections belongs to the socket, which is never closed: the one that connects meanwhile waits for the one or the other.
 //!
 //! A store that one process uses at a time is handed over, too. The successor that finds it in use says so instead, when everything else is in order; this
 //! process then ends as soon as those who are connected have been answered, and its end, which closes the link, is what the successor waits for.

@@ -105,7 +105,7 @@ impl Merged {
             .collect()
     }
 
-    /// A mistake in a setting, told with the name under which it was made.
+    /// A mistake in a setting, reported with the name under which it was made.
     pub(crate) fn refuse(&self, name: &str, reason: &str) -> Failure {
         let setting = setting(name).expect("only settings of the table are read");
         let place = match self.get(name).map_or(Source::Default, |(source, _)| source) {

@@ -68,7 +68,7 @@ macro_rules! for_every_cluster_check {
             a_list_has_the_keys_of_its_prefix_in_order
             a_watch_begins_with_what_is_there_and_tells_what_changes
             a_watch_is_woken_when_a_time_is_up
-            a_slow_watch_is_told_how_things_stand_now
+            a_slow_watch_is_reported_how_things_stand_now
             to_say_the_same_again_is_no_change
             all_agree_on_the_value_of_the_first
             a_message_reaches_all_who_listen_in_order
@@ -122,11 +122,11 @@ async fn get(node: &Arc<dyn Cluster>, key: &str) -> Option<String> {
 
 async fn changes(watch: &mut Box<dyn Watch>) -> Vec<String> {
     let waited = tokio::time::timeout(PATIENCE, watch.next()).await.expect("something changes");
-    let told = waited.expect("the cluster answers").into_iter().map(|change| match change {
+    let reported = waited.expect("the cluster answers").into_iter().map(|change| match change {
         Change::Set { key, value } => format!("{key}={}", String::from_utf8(value).expect("text")),
         Change::Gone { key } => format!("{key} gone"),
     });
-    told.collect()
+    reported.collect()
 }
 
 async fn message(messages: &mut Box<dyn Messages>) -> String {
@@ -266,27 +266,27 @@ pub async fn a_watch_is_woken_when_a_time_is_up(nodes: Nodes) {
 }
 
 /// And not all that has been between.
-pub async fn a_slow_watch_is_told_how_things_stand_now(nodes: Nodes) {
+pub async fn a_slow_watch_is_reported_how_things_stand_now(nodes: Nodes) {
     let mut watch = nodes.other.watch("p/").await.expect("an answer");
     for number in 0..1_000 {
         set(&nodes.one, "p/1", &number.to_string(), LONG).await;
     }
     set(&nodes.one, "p/2", "short", LONG).await;
     nodes.one.remove("p/2").await.expect("an answer");
-    let mut told = Vec::new();
-    // What came after it may be told with it.
-    while !told.iter().any(|change| change == "p/1=999") {
-        told.extend(changes(&mut watch).await);
+    let mut reported = Vec::new();
+    // What came after it may be notified with it.
+    while !reported.iter().any(|change| change == "p/1=999") {
+        reported.extend(changes(&mut watch).await);
     }
     set(&nodes.one, "p/3", "end", LONG).await;
-    while !told.iter().any(|change| change == "p/3=end") {
-        told.extend(changes(&mut watch).await);
+    while !reported.iter().any(|change| change == "p/3=end") {
+        reported.extend(changes(&mut watch).await);
     }
-    let named = |key: &str| told.iter().rfind(|change| change.starts_with(key)).cloned();
+    let named = |key: &str| reported.iter().rfind(|change| change.starts_with(key)).cloned();
     assert!(named("p/2").is_none_or(|change| change == "p/2 gone"));
 }
 
-/// Whoever lives says so again and again, which is no news.
+/// The one that lives says so again and again, which is no news.
 pub async fn to_say_the_same_again_is_no_change(nodes: Nodes) {
     let mut watch = nodes.other.watch("p/").await.expect("an answer");
     set(&nodes.one, "p/1", "a", SHORT).await;
@@ -335,7 +335,7 @@ pub async fn a_message_reaches_all_who_listen_in_order(nodes: Nodes) {
 pub async fn a_message_is_not_kept_for_later(nodes: Nodes) {
     let mut witness = nodes.other.listen("c").await.expect("an answer");
     nodes.one.send("c", b"before").await.expect("an answer");
-    // Sent is not arrived: until somebody has heard it, who comes may hear it too.
+    // Sent is not arrived: until somebody has received it, who comes may receive it too.
     assert_eq!(message(&mut witness).await, "before");
     let mut listener = nodes.other.listen("c").await.expect("an answer");
     nodes.one.send("c", b"after").await.expect("an answer");

@@ -1,7 +1,7 @@
 //! A cluster of the hubs in one process: one [`Store`] behind a mutex that is held for short, synchronous sections.
 //!
 //! Time is Tokio's, which tests pause, and not that of the day: a lease must not be lost because somebody sets the clock. What has expired is removed by the next call of whatever kind, and every call
-//! first does so: it is never seen. A watch is a list of what it has told and a bell that rings when the store changes, so a slow one costs no
+//! first does so: it is never seen. A watch is a list of what it has reported and a notifier that fires when the store changes, so a slow one costs no
 //! queue; each time that it looks it goes through the keys of its prefix once.
 
 use std::{
@@ -40,8 +40,8 @@ impl Default for ClusterLimits {
 #[derive(Clone)]
 pub struct LocalCluster {
     store: Arc<Mutex<Store>>,
-    /// Rings when a key changed.
-    bell: watch::Sender<()>,
+    /// Fires when a key changed.
+    notifier: watch::Sender<()>,
 }
 
 impl LocalCluster {
@@ -54,7 +54,7 @@ impl LocalCluster {
             channels: HashMap::new(),
             last_number: 0,
         };
-        Self { store: Arc::new(Mutex::new(store)), bell: watch::Sender::new(()) }
+        Self { store: Arc::new(Mutex::new(store)), notifier: watch::Sender::new(()) }
     }
 
     /// The store, without what has expired.
@@ -119,13 +119,13 @@ impl Cluster for LocalCluster {
         };
         store.state.insert(key, Entry { value: value.to_vec(), number, until: until(time) });
         drop(store);
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
         Ok(())
     }
 
     async fn remove(&self, key: &str) -> Result<(), ClusterError> {
         self.store().state.remove(key);
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
         Ok(())
     }
 
@@ -139,9 +139,9 @@ impl Cluster for LocalCluster {
     }
 
     async fn watch(&self, prefix: &str) -> Result<Box<dyn Watch>, ClusterError> {
-        let told = BTreeMap::new();
-        let bell = self.bell.subscribe();
-        Ok(Box::new(LocalWatch { cluster: self.clone(), prefix: prefix.to_owned(), told, bell }))
+        let reported = BTreeMap::new();
+        let notifier = self.notifier.subscribe();
+        Ok(Box::new(LocalWatch { cluster: self.clone(), prefix: prefix.to_owned(), reported, notifier }))
     }
 
     async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError> {
@@ -168,17 +168,17 @@ impl Cluster for LocalCluster {
 struct LocalWatch {
     cluster: LocalCluster,
     prefix: String,
-    /// The number of each value that was told.
-    told: BTreeMap<String, u64>,
-    bell: watch::Receiver<()>,
+    /// The number of each value that was reported.
+    reported: BTreeMap<String, u64>,
+    notifier: watch::Receiver<()>,
 }
 
 #[async_trait]
 impl Watch for LocalWatch {
     async fn next(&mut self) -> Result<Vec<Change>, ClusterError> {
         loop {
-            // The bell is muted before the store is looked at: whatever comes afterwards rings it again.
-            self.bell.mark_unchanged();
+            // The notifier is reset before the store is looked at: whatever comes afterwards fires it again.
+            self.notifier.mark_unchanged();
             let (changes, next_expiry) = self.look();
             if !changes.is_empty() {
                 return Ok(changes);
@@ -190,7 +190,7 @@ impl Watch for LocalWatch {
                 }
             };
             tokio::select! {
-                rung = self.bell.changed() => rung.expect("this watch holds the cluster, which holds the bell"),
+                notified = self.notifier.changed() => notified.expect("this watch holds the cluster, which holds the notifier"),
                 () = expiry => {}
             }
         }
@@ -198,11 +198,11 @@ impl Watch for LocalWatch {
 }
 
 impl LocalWatch {
-    /// What is not as it was told, and when something here expires next.
+    /// What is not as it was reported, and when something here expires next.
     fn look(&mut self) -> (Vec<Change>, Option<Instant>) {
         let store = self.cluster.store();
         let mut changes = Vec::new();
-        self.told.retain(|key, _| {
+        self.reported.retain(|key, _| {
             let is_there = store.state.entries.contains_key(key);
             if !is_there {
                 changes.push(Change::Gone { key: key.clone() });
@@ -212,8 +212,8 @@ impl LocalWatch {
         let mut next_expiry: Option<Instant> = None;
         for (key, entry) in store.state.below(&self.prefix) {
             next_expiry = Some(next_expiry.map_or(entry.until, |next| next.min(entry.until)));
-            if self.told.get(key) != Some(&entry.number) {
-                self.told.insert(key.clone(), entry.number);
+            if self.reported.get(key) != Some(&entry.number) {
+                self.reported.insert(key.clone(), entry.number);
                 changes.push(Change::Set { key: key.clone(), value: entry.value.clone() });
             }
         }
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_listens_too_slowly_loses_the_oldest_messages() {
+    async fn those_who_listens_too_slowly_loses_the_oldest_messages() {
         let cluster = LocalCluster::new(ClusterLimits { messages_max: 4, ..ClusterLimits::default() });
         let mut slow = cluster.listen("c").await.expect("it can be reached");
         for number in 0..10 {

@@ -115,7 +115,7 @@ pub async fn a_generated_id_names_the_place_of_its_event(make: &impl Make) {
     assert_eq!(texts(&rest), ["two", "three"]);
 }
 
-/// Whoever waits for each acknowledgement finds these events in that order, whatever others publish.
+/// The one that waits for each acknowledgement finds these events in that order, whatever others publish.
 pub async fn each_publisher_is_kept_in_order(make: &impl Make) {
     for _ in 0..ROUNDS {
         let log = plain(make).await;

@@ -1,4 +1,4 @@
-//! What a deletion takes, and whom that is told.
+//! What a deletion takes, and whom that is reported.
 
 use tidings_topic::{Filter, Grants, Matcher, NewEvent, Position, Topic, Validator};
 
@@ -37,7 +37,7 @@ pub async fn a_deleted_topic_is_hidden_at_once(make: &impl Make) {
 }
 
 /// A gap is never silent and never false.
-pub async fn a_deletion_is_told_to_who_missed_something_and_to_nobody_else(make: &impl Make) {
+pub async fn a_deletion_is_reported_to_who_missed_something_and_to_nobody_else(make: &impl Make) {
     let log = plain(make).await;
     let first = append_each(&log, "/a", &["1"]).await[0];
     let both = append(&log, vec![valid(NewEvent::new("/b", "2").also("/a"))]).await.1.position;
@@ -87,15 +87,15 @@ pub async fn a_deletion_takes_only_events_whose_topics_are_all_covered(make: &im
     assert_eq!((texts(&page.entries), page.floor), (vec!["2", "6"], Some(taken)));
     assert_eq!(read(&log, first, &public(exact("/orders"))).await.floor, None, "nothing of it is gone");
     assert!(log.resolve(&id("own"), &Grants::all()).await.expect("an answer").is_some());
-    let mut heard = Vec::new();
-    while heard.last().is_none_or(|text| text != "6") {
+    let mut received = Vec::new();
+    while received.last().is_none_or(|text| text != "6") {
         if let TailItem::Entries(entries) = next(&mut tail, PLENTY).await {
-            heard.extend(texts(&entries).into_iter().map(str::to_owned));
+            received.extend(texts(&entries).into_iter().map(str::to_owned));
         }
     }
-    assert_eq!(heard, ["2", "3", "4", "6"]);
+    assert_eq!(received, ["2", "3", "4", "6"]);
 
-    // What comes later is there, and what stayed stays, whoever deletes next.
+    // What comes later is there, and what stayed stays, the one that deletes next.
     append_each(&log, "/a", &["8"]).await;
     append(&log, vec![valid(NewEvent::new("/a", "9").also("/other"))]).await;
     assert_eq!(delete(&[exact("/a")]).await, (1, 4));
@@ -140,7 +140,7 @@ pub async fn a_topic_goes_on_after_its_deletion(make: &impl Make) {
 }
 
 /// A tail brings nothing that was deleted before it came there, says so, and lets go what it has brought.
-pub async fn a_tail_that_a_deletion_overtook_is_told(make: &impl Make) {
+pub async fn a_tail_that_a_deletion_overtook_is_reported(make: &impl Make) {
     let log = plain(make).await;
     let (_, mut tail) = log.tail().await.expect("a tail");
     let mut places = Vec::new();
@@ -150,18 +150,18 @@ pub async fn a_tail_that_a_deletion_overtook_is_told(make: &impl Make) {
     let deleted = log.delete(&topic("/b"), &Grants::all()).await.expect("it can be deleted");
     append_each(&log, "/b", &["6"]).await;
     assert_eq!(next(&mut tail, PLENTY).await, TailItem::Deleted { serial: deleted.serial });
-    let mut heard = Vec::new();
-    while heard.last().is_none_or(|text| text != "6") {
+    let mut received = Vec::new();
+    while received.last().is_none_or(|text| text != "6") {
         match next(&mut tail, PLENTY).await {
-            TailItem::Entries(entries) => heard.extend(texts(&entries).into_iter().map(str::to_owned)),
+            TailItem::Entries(entries) => received.extend(texts(&entries).into_iter().map(str::to_owned)),
             TailItem::Skipped { through } => {
                 let number = places.iter().position(|place| *place == through).expect("a place") + 1;
-                heard.push(format!("skipped to {number}"));
+                received.push(format!("skipped to {number}"));
             }
             other => panic!("expected entries or what is gone, got {other:?}"),
         }
     }
-    assert_eq!(heard, ["1", "skipped to 3", "4", "skipped to 5", "6"]);
+    assert_eq!(received, ["1", "skipped to 3", "4", "skipped to 5", "6"]);
     let (_, mut new) = log.tail().await.expect("a tail");
     append_each(&log, "/a", &["7"]).await;
     assert!(matches!(next(&mut new, PLENTY).await, TailItem::Entries(_)), "it never brought what is deleted");

@@ -231,7 +231,7 @@ pub async fn a_time_ago_is_the_last_position_before_it(make: &impl Make) {
     assert_eq!(texts(&since.entries), ["50", "50", "40", "40"]);
 }
 
-/// Whoever reads page by page while others publish finds everything once, in order.
+/// The one that reads page by page while others publish finds everything once, in order.
 pub async fn a_reader_among_publishers_misses_nothing(make: &impl Make) {
     for _ in 0..ROUNDS {
         let log = plain(make).await;

@@ -1,4 +1,4 @@
-//! What retention takes, and whom that is told.
+//! What retention takes, and whom that is reported.
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ pub async fn the_order_does_not_depend_on_the_clock(make: &impl Make) {
 }
 
 /// A gap is never silent and never false.
-pub async fn a_floor_is_told_to_who_missed_something_and_to_nobody_else(make: &impl Make) {
+pub async fn a_floor_is_reported_to_who_missed_something_and_to_nobody_else(make: &impl Make) {
     let subject = make.make(count(2)).await;
     if !subject.abilities.bounds {
         return;
@@ -136,7 +136,7 @@ pub async fn a_floor_is_told_to_who_missed_something_and_to_nobody_else(make: &i
     assert_eq!(floor(first[0], &both).await, Some(second[0]));
 }
 
-/// Whoever asked for an alternate topic missed the event too.
+/// The one that asked for an alternate topic missed the event too.
 pub async fn a_floor_is_found_by_each_of_its_topics(make: &impl Make) {
     let subject = make.make(count(1)).await;
     if !subject.abilities.bounds {

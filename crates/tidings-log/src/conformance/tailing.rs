@@ -90,7 +90,7 @@ pub async fn a_tail_agrees_with_read_while_many_publish(make: &impl Make) {
 pub async fn a_cancelled_wait_loses_nothing(make: &impl Make) {
     let log = plain(make).await;
     let (_, mut tail) = log.tail().await.expect("a tail");
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for text in ["1", "2", "3", "4", "5"] {
         // Polled once and dropped, before and after something has come.
         for publish in [false, true] {
@@ -100,18 +100,18 @@ pub async fn a_cancelled_wait_loses_nothing(make: &impl Make) {
             let mut waiting = pin!(tail.next(PLENTY));
             let polled = std::future::poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
             if let Poll::Ready(Some(TailItem::Entries(entries))) = polled {
-                heard.extend(entries);
+                received.extend(entries);
             }
         }
     }
-    while heard.len() < 5 {
-        heard.extend(next_entries(&mut tail, PLENTY).await);
+    while received.len() < 5 {
+        received.extend(next_entries(&mut tail, PLENTY).await);
     }
-    assert_eq!(texts(&heard), ["1", "2", "3", "4", "5"]);
+    assert_eq!(texts(&received), ["1", "2", "3", "4", "5"]);
 }
 
 /// A tail costs no queue, so retention may overtake it: then it says so and goes on with what is left.
-pub async fn a_tail_that_retention_overtook_is_told(make: &impl Make) {
+pub async fn a_tail_that_retention_overtook_is_reported(make: &impl Make) {
     let subject = make.make(Wanted { count_max: Some(3), ..Wanted::default() }).await;
     if !subject.abilities.bounds {
         return;

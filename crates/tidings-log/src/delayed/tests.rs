@@ -63,7 +63,7 @@ async fn texts(log: &DelayedLog) -> Vec<String> {
 }
 
 /// The next item in short: texts of entries, `skipped`, or `epoch`.
-async fn heard(tail: &mut Box<dyn Tail>) -> String {
+async fn received(tail: &mut Box<dyn Tail>) -> String {
     match tail.next(usize::MAX).await.expect("the log is open") {
         TailItem::Entries(entries) => {
             entries.iter().map(|entry| entry.event.data.as_str()).collect::<Vec<_>>().join(" ")
@@ -130,48 +130,48 @@ async fn the_key_of_a_lost_batch_appends_it_again() {
 }
 
 #[tokio::test]
-async fn a_tail_is_told_of_a_lost_end() {
+async fn a_tail_is_reported_of_a_lost_end() {
     let log = fresh();
     let (_, mut tail) = log.tail().await.expect("a tail");
     append(&log, &["1", "2"]).await;
-    assert_eq!(heard(&mut tail).await, "1 2");
-    let waiting = tokio::spawn(async move { (heard(&mut tail).await, tail) });
+    assert_eq!(received(&mut tail).await, "1 2");
+    let waiting = tokio::spawn(async move { (received(&mut tail).await, tail) });
     tokio::task::yield_now().await;
     let start = log.lose_end(1);
     let (item, mut tail) = waiting.await.expect("the tail is woken");
     assert_eq!(item, epoch(start));
     append(&log, &["other 2"]).await;
-    assert_eq!(heard(&mut tail).await, "other 2");
+    assert_eq!(received(&mut tail).await, "other 2");
 }
 
 #[tokio::test]
-async fn a_tail_that_lags_first_hears_what_was_kept() {
+async fn a_tail_that_lags_first_receives_what_was_kept() {
     let log = fresh();
     let (_, mut tail) = log.tail().await.expect("a tail");
     append(&log, &["1", "2", "3"]).await;
     let start = log.lose_end(1);
     append(&log, &["other 3"]).await;
-    assert_eq!(heard(&mut tail).await, "1 2");
-    assert_eq!(heard(&mut tail).await, epoch(start));
-    assert_eq!(heard(&mut tail).await, "other 3");
+    assert_eq!(received(&mut tail).await, "1 2");
+    assert_eq!(received(&mut tail).await, epoch(start));
+    assert_eq!(received(&mut tail).await, "other 3");
 }
 
 #[tokio::test]
-async fn a_tail_that_lags_by_several_epochs_hears_each_that_left_something() {
+async fn a_tail_that_lags_by_several_epochs_receives_each_that_left_something() {
     let log = fresh();
     let (_, mut tail) = log.tail().await.expect("a tail");
     append(&log, &["1", "2", "3"]).await;
-    assert_eq!(heard(&mut tail).await, "1 2 3");
+    assert_eq!(received(&mut tail).await, "1 2 3");
     log.lose_end(1);
     append(&log, &["lost again"]).await;
     let second = log.lose_end(2);
     append(&log, &["2b", "3b", "4b"]).await;
     let third = log.lose_end(1);
     append(&log, &["4c"]).await;
-    assert_eq!(heard(&mut tail).await, epoch(second));
-    assert_eq!(heard(&mut tail).await, "2b 3b");
-    assert_eq!(heard(&mut tail).await, epoch(third));
-    assert_eq!(heard(&mut tail).await, "4c");
+    assert_eq!(received(&mut tail).await, epoch(second));
+    assert_eq!(received(&mut tail).await, "2b 3b");
+    assert_eq!(received(&mut tail).await, epoch(third));
+    assert_eq!(received(&mut tail).await, "4c");
 }
 
 #[tokio::test]
@@ -182,23 +182,23 @@ async fn an_epoch_that_left_nothing_is_passed_over() {
     log.lose_end(1);
     append(&log, &["lost again"]).await;
     let second = log.lose_end(1);
-    assert_eq!(heard(&mut tail).await, "1");
-    assert_eq!(heard(&mut tail).await, epoch(second));
+    assert_eq!(received(&mut tail).await, "1");
+    assert_eq!(received(&mut tail).await, epoch(second));
     append(&log, &["2c"]).await;
-    assert_eq!(heard(&mut tail).await, "2c");
+    assert_eq!(received(&mut tail).await, "2c");
 }
 
 #[tokio::test]
-async fn a_tail_that_lags_is_told_of_retention_in_each_epoch() {
+async fn a_tail_that_lags_is_reported_of_retention_in_each_epoch() {
     let log = keeping(2);
     let (_, mut tail) = log.tail().await.expect("a tail");
     let first = append(&log, &["1", "2", "3"]).await;
     let start = log.lose_end(1);
     let second = append(&log, &["3b", "4b", "5b", "6b"]).await;
-    assert_eq!(heard(&mut tail).await, skipped(first[1].position));
-    assert_eq!(heard(&mut tail).await, epoch(start));
-    assert_eq!(heard(&mut tail).await, skipped(second[1].position));
-    assert_eq!(heard(&mut tail).await, "5b 6b");
+    assert_eq!(received(&mut tail).await, skipped(first[1].position));
+    assert_eq!(received(&mut tail).await, epoch(start));
+    assert_eq!(received(&mut tail).await, skipped(second[1].position));
+    assert_eq!(received(&mut tail).await, "5b 6b");
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn a_replaced_log_is_another_log() {
     let log = fresh();
     let (_, mut tail) = log.tail().await.expect("a tail");
     let before = append(&log, &["1", "2"]).await;
-    assert_eq!(heard(&mut tail).await, "1 2");
+    assert_eq!(received(&mut tail).await, "1 2");
     let new = log.replace();
     let bounds = log.bounds().await.expect("bounds");
     assert_eq!((bounds.epochs.current().epoch, bounds.epochs.iter().count()), (new, 1));
@@ -214,12 +214,12 @@ async fn a_replaced_log_is_another_log() {
     append(&log, &["new 1", "new 2", "new 3"]).await;
     let newest = log.bounds().await.expect("bounds").newest;
     assert_eq!(bounds.epochs.locate(before[0], newest), Located::Unknown);
-    assert_eq!(heard(&mut tail).await, epoch(bounds.epochs.current()));
-    assert_eq!(heard(&mut tail).await, "new 1 new 2 new 3");
+    assert_eq!(received(&mut tail).await, epoch(bounds.epochs.current()));
+    assert_eq!(received(&mut tail).await, "new 1 new 2 new 3");
 }
 
 #[tokio::test]
-async fn a_tail_of_a_replaced_log_that_lost_its_end_hears_it_from_the_beginning() {
+async fn a_tail_of_a_replaced_log_that_lost_its_end_receives_it_from_the_beginning() {
     let log = fresh();
     let (_, mut tail) = log.tail().await.expect("a tail");
     append(&log, &["old"]).await;
@@ -228,10 +228,10 @@ async fn a_tail_of_a_replaced_log_that_lost_its_end_hears_it_from_the_beginning(
     append(&log, &["1", "2"]).await;
     let second = log.lose_end(1);
     append(&log, &["2b"]).await;
-    assert_eq!(heard(&mut tail).await, epoch(first));
-    assert_eq!(heard(&mut tail).await, "1");
-    assert_eq!(heard(&mut tail).await, epoch(second));
-    assert_eq!(heard(&mut tail).await, "2b");
+    assert_eq!(received(&mut tail).await, epoch(first));
+    assert_eq!(received(&mut tail).await, "1");
+    assert_eq!(received(&mut tail).await, epoch(second));
+    assert_eq!(received(&mut tail).await, "2b");
 }
 
 #[tokio::test(start_paused = true)]
@@ -250,7 +250,7 @@ async fn a_log_that_is_down_refuses_and_its_tails_wait() {
     let patience = Duration::from_secs(3_600);
     assert!(tokio::time::timeout(patience, tail.next(1)).await.is_err(), "a tail waits for its return");
     log.come_back();
-    assert_eq!(heard(&mut tail).await, "before foreign");
+    assert_eq!(received(&mut tail).await, "before foreign");
     assert_eq!(texts(&log).await, ["before", "foreign"]);
 }
 
@@ -298,7 +298,7 @@ async fn what_others_append_stands_in_the_same_order() {
     append(&log, &["1"]).await;
     log.append_foreign(vec![event("2"), event("3")]).expect("room");
     append(&log, &["4"]).await;
-    assert_eq!(heard(&mut tail).await, "1 2 3 4");
+    assert_eq!(received(&mut tail).await, "1 2 3 4");
     assert_eq!(texts(&log).await, ["1", "2", "3", "4"]);
 }
 
@@ -312,7 +312,7 @@ async fn a_seed_draws_the_same_epochs_and_another_seed_others() {
     assert_ne!(epochs(8).await, epochs(9).await);
 }
 
-/// A tail that applies what it is told ends with what the log holds, whatever happened meanwhile.
+/// A tail that applies what it is reported ends with what the log holds, whatever happened meanwhile.
 #[tokio::test(start_paused = true)]
 async fn a_tail_follows_through_every_fault() {
     for seed in 0..50 {
@@ -343,20 +343,20 @@ async fn a_tail_follows_through_every_fault() {
         log.come_back();
         publishers.join_all().await;
         append(&log, &["end"]).await;
-        let heard = listening.await.expect("the tail comes to the end");
+        let received = listening.await.expect("the tail comes to the end");
         let page = log.read(Position::BEFORE_ALL, &Filter::everything_public(), usize::MAX).await;
-        assert_eq!(heard, page.expect("a page").entries, "seed {seed}");
+        assert_eq!(received, page.expect("a page").entries, "seed {seed}");
     }
 }
 
 async fn listen(mut tail: Box<dyn Tail>) -> Vec<Arc<Entry>> {
-    let mut heard: Vec<Arc<Entry>> = Vec::new();
-    while heard.last().is_none_or(|entry| entry.event.data != "end") {
+    let mut received: Vec<Arc<Entry>> = Vec::new();
+    while received.last().is_none_or(|entry| entry.event.data != "end") {
         match tail.next(1_000).await.expect("the log is open") {
-            TailItem::Entries(entries) => heard.extend(entries),
-            TailItem::NewEpoch(start) => heard.retain(|entry| entry.cursor.position <= start.after),
+            TailItem::Entries(entries) => received.extend(entries),
+            TailItem::NewEpoch(start) => received.retain(|entry| entry.cursor.position <= start.after),
             other => panic!("nothing was dropped or deleted: {other:?}"),
         }
     }
-    heard
+    received
 }

@@ -1,6 +1,6 @@
 //! What retention and deletions took, and from whom.
 //!
-//! For each audience the newest event that is gone is remembered, so that a reader is told of a gap when it missed something and only
+//! For each audience the newest event that is gone is remembered, so that a reader gets a gap notice when it missed something and only
 //! then. Their number is bounded: beyond it the oldest floors become one line, below which everything may have been missed by anybody.
 
 use std::{

@@ -130,9 +130,9 @@ struct Run {
     next_epoch: u64,
     tail: Seen,
     /// What the tail brought and no epoch took back.
-    heard: Vec<Arc<Entry>>,
+    received: Vec<Arc<Entry>>,
     /// The tail has to bring everything after this number.
-    heard_after: u64,
+    received_after: u64,
 }
 
 impl Run {
@@ -145,8 +145,8 @@ impl Run {
             runtime: Builder::new_current_thread().build().expect("a runtime"),
             now: 1_000,
             next_epoch: 2,
-            heard: Vec::new(),
-            heard_after: 0,
+            received: Vec::new(),
+            received_after: 0,
         }
     }
 
@@ -248,7 +248,7 @@ impl Run {
         let before = self.ledger.end();
         let start = self.ledger.lose_end(count, epoch);
         assert_eq!(start, self.model.lose_end(count, epoch));
-        self.heard_after = self.heard_after.min(number(start.after));
+        self.received_after = self.received_after.min(number(start.after));
         let located = self.ledger.bounds(self.now()).epochs.locate(before, start.after);
         assert_eq!(located, Located::Earlier(start.after));
     }
@@ -260,12 +260,12 @@ impl Run {
                 assert_eq!(self.tail, self.ledger.seen(), "a tail waits only at the end");
                 return;
             };
-            self.hear(item, bytes_max);
+            self.receive(item, bytes_max);
             self.tail = seen;
         }
     }
 
-    fn hear(&mut self, item: TailItem, bytes_max: usize) {
+    fn receive(&mut self, item: TailItem, bytes_max: usize) {
         let seen = number(self.tail.cursor.position);
         match item {
             TailItem::Entries(entries) => {
@@ -277,7 +277,7 @@ impl Run {
                 let (_, head) = entries.split_last().expect("not empty");
                 let bytes: usize = head.iter().map(|entry| entry.memory_bytes()).sum();
                 assert!(head.is_empty() || bytes < bytes_max);
-                self.heard.extend(entries);
+                self.received.extend(entries);
             }
             TailItem::Skipped { through } => {
                 let through = number(through);
@@ -291,17 +291,17 @@ impl Run {
             }
             TailItem::NewEpoch(start) => {
                 assert!(self.model.epochs.contains(&start));
-                self.heard.retain(|entry| entry.cursor.position <= start.after);
+                self.received.retain(|entry| entry.cursor.position <= start.after);
             }
         }
     }
 
     fn check_tail_is_complete(&self) {
-        let due = |entry: &&Arc<Entry>| number(entry.cursor.position) > self.heard_after;
+        let due = |entry: &&Arc<Entry>| number(entry.cursor.position) > self.received_after;
         for entry in self.model.kept.iter().filter(due) {
-            assert!(self.heard.contains(entry), "the tail never brought {:?}", entry.cursor);
+            assert!(self.received.contains(entry), "the tail never brought {:?}", entry.cursor);
         }
-        assert!(self.heard.is_sorted_by(|one, next| one.cursor.position < next.cursor.position));
+        assert!(self.received.is_sorted_by(|one, next| one.cursor.position < next.cursor.position));
     }
 
     fn check_bounds(&mut self) {

@@ -2,16 +2,16 @@
 //!
 //! A thread of its own looks at one segment after the other in which something was hidden, and writes those anew of which much is: the events that stay
 //! keep their numbers, ids and times, and a short record stands in the place of those that went. The hot path does not notice:
-//! appends, readers and tails go on with the old file until the new one stands in its place, and whoever has the old one open reads it to its end.
+//! appends, readers and tails go on with the old file until the new one stands in its place, and the one that has the old one open reads it to its end.
 //!
 //! What is taken out, and when:
 //! - what was deleted, once its segment is full and no key of it can be repeated any more ([`SegmentSettings::keys_age_max`](super::SegmentSettings));
 //!   the segment that grows ends with the next append for it;
 //! - what a rule hides, once so many hundredths ([`HIDDEN_PERCENT`]) of its segment are hidden;
-//! - never from a segment in which something is damaged: that is left for whoever wants to salvage it.
+//! - never from a segment in which something is damaged: that is left for the one that wants to repair it.
 //!
 //! Steps, after each of which a crash loses nothing: the new file and its index are written beside the old ones under a temporary name and synced; what
-//! must be told of the events that go is saved (`front`); the new file gets its name, one generation later, and the directory is synced; readers are
+//! must be notified of the events that go is saved (`front`); the new file gets its name, one generation later, and the directory is synced; readers are
 //! pointed to it; the old file is removed. A log that finds two generations of a segment takes the later one, which is whole.
 //!
 //! Memory is bounded by the index of one segment, work by [`REST`]. What fails, on a full disk for example, is tried again later, and the log is none
@@ -236,7 +236,7 @@ impl Plan {
             state.segments.iter().position(|segment| Arc::ptr_eq(segment, old))
         };
         let Some(place) = place else { return Ok(Outcome::Nothing) };
-        // What goes must be told after any crash from now on.
+        // What goes must be notified after any crash from now on.
         shared.save_front(&retention)?;
         disk.rename(temporary, &name.log())?;
         disk.sync_directory()?;
@@ -265,7 +265,7 @@ impl Plan {
         drop(state);
         retention.look_again();
         drop(retention);
-        // Whoever reads them now asks again, and finds the new ones.
+        // The one that reads them now asks again, and finds the new ones.
         let _ = disk.remove(&old.name.log());
         let _ = disk.remove(&old.name.index());
         Ok(Outcome::Compacted)

@@ -1,7 +1,7 @@
 //! Deleted topics: what they took is hidden at once, and its bytes are taken out by compaction.
 //!
 //! A deletion is a topic, the newest event at that time, and topics that protect. It hides every event up to there that bears the topic and none that protects, and no later
-//! one. Which topics those are follows from the grants of whoever deletes: each event that has a topic that they do not cover has one of them. So what a deletion means
+//! one. Which topics those are follows from the grants of the one that deletes: each event that has a topic that they do not cover has one of them. So what a deletion means
 //! does not depend on patterns, nor on who asks. To know whom to tell, the events that it takes are looked up first; then floors and
 //! deletion are written down together (see `state_file`), and only then published. So a deletion that was answered survives the process as an event does.
 
@@ -272,7 +272,7 @@ impl super::writer::Writer {
         let serial = retention.hiding.deletions.serial;
         shared.state().hiding = retention.hiding.clone();
         drop(retention);
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
         Ok(Deleted { count: taken.count, kept: taken.kept, serial })
     }
 }

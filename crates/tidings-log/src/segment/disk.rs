@@ -27,7 +27,7 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn list(&self) -> io::Result<Vec<String>>;
     /// Gives a file another name, in place of whatever had it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes a file. Whoever has it open can go on reading.
+    /// Removes a file. The one that has it open can go on reading.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes sure of everything that was created, renamed and removed so far.
     fn sync_directory(&self) -> io::Result<()>;

@@ -40,7 +40,7 @@ pub(super) struct Segment {
     damaged: Mutex<BTreeSet<u64>>,
 }
 
-/// How many damaged events of one segment are remembered. Whatever is damaged beyond is still found, and told, when it is read.
+/// How many damaged events of one segment are remembered. Whatever is damaged beyond is still found, and reported, when it is read.
 const DAMAGED_MAX: usize = 10_000;
 
 #[derive(Debug)]
@@ -210,7 +210,7 @@ impl Segment {
         self.base.load(Ordering::Relaxed)
     }
 
-    /// The segments before it were compacted. Whoever says so holds the front of the log.
+    /// The segments before it were compacted. The one that says so holds the front of the log.
     pub(super) fn set_base(&self, base: u64) {
         self.base.store(base, Ordering::Relaxed);
     }

@@ -1,6 +1,6 @@
 //! Whether the directory of a log still is where it was when it was opened.
 //!
-//! A directory can be deleted, moved, or covered by another file system while its log is open. Everything that is written then still succeeds, and is gone for whoever
+//! A directory can be deleted, moved, or covered by another file system while its log is open. Everything that is written then still succeeds, and is gone for the one that
 //! opens the path the next time. So the writer compares the identities of the directory, the lock and the file that it writes with those that it opened: once a second,
 //! and before each new segment. As long as they differ nothing is accepted. When the same directory is back, with the same files, the log goes on.
 

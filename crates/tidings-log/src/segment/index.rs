@@ -5,7 +5,7 @@
 //! way to look something up.
 //!
 //! Names (topics and ids) are known by a hash of 64 bits, seeded with the segment's salt. Two names may share one: what is found by a name is
-//! a candidate, and whoever reads it looks whether it really bears that name.
+//! a candidate, and the one that reads it looks whether it really bears that name.
 
 use std::{collections::HashMap, io, sync::Arc};
 

@@ -123,7 +123,7 @@ pub(super) fn write(disk: &dyn Disk, name: &str, salt: u64, index: &MemoryIndex)
     disk.rename(&temporary, name)
 }
 
-/// Reads an index from end to end. What is wrong with it is told as [`io::ErrorKind::InvalidData`].
+/// Reads an index from end to end. What is wrong with it is reported as [`io::ErrorKind::InvalidData`].
 pub(super) fn verify(disk: &dyn Disk, name: &str, salt: u64) -> io::Result<()> {
     let mut index = IndexFile::open(disk, name, salt)?;
     for page in 0..index.header.bytes.div_ceil(CONTENT_BYTES as u64) {
@@ -234,7 +234,7 @@ fn page_crc(salt: u64, number: u64, content: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// An open index. What is wrong with it is told as [`io::ErrorKind::InvalidData`].
+/// An open index. What is wrong with it is reported as [`io::ErrorKind::InvalidData`].
 #[derive(Debug)]
 pub(super) struct IndexFile {
     file: Arc<dyn DiskFile>,

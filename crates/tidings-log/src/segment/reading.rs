@@ -1,8 +1,8 @@
 //! Reading the log: the newest entries from memory, everything else from files.
 //!
 //! What is read is bounded by the bytes that a call may look at, and by [`LOOKUP_MAX`] places at a time. A page needs only the events that bear a
-//! wanted topic; patterns look at everything. A record that turns out to be damaged is passed over and becomes a floor: whoever reads
-//! past it is told that something is missing.
+//! wanted topic; patterns look at everything. A record that turns out to be damaged is passed over and becomes a floor: the one that reads
+//! past it is reported that something is missing.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -236,7 +236,7 @@ impl Shared {
                 return false;
             }
         }
-        // Whoever moves the front may be reading a file.
+        // The one that moves the front may be reading a file.
         self.retention.try_lock().is_ok_and(|retention| retention.is_settled(self, self.clock.now()))
     }
 

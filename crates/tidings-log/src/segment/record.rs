@@ -11,7 +11,7 @@
 //!
 //! Numbers are little-endian. The kind stands in the upper four bits of the length. Every checksum (CRC-32) also covers the salt of the segment and the
 //! offset of the record, so that nothing that a publisher writes into an event, and no record that was copied elsewhere, passes for a record.
-//! The length has a checksum of its own: a file that ends too early is told from one that was damaged.
+//! The length has a checksum of its own: a file that ends too early is distinguished from one that was damaged.
 //!
 //! A group of events ends with its commit record and counts only with it. "Synced through" is what had surely reached the disk when the group
 //! was written: after damage it proves that more had been acknowledged than is left.

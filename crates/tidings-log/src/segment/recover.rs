@@ -2,8 +2,8 @@
 //!
 //! Full segments are believed by their index, which costs one page each; the last one, and any whose index is missing, is read from end to end. Then:
 //!
-//! - a write that broke off is cut away: nobody was told that it succeeded;
-//! - what is missing although it had been acknowledged is lost: within the log it is told to those who read past it, at the end of the log it begins
+//! - a write that broke off is cut away: no subscriber was notified that it succeeded;
+//! - what is missing although it had been acknowledged is lost: within the log it is asked to those who read past it, at the end of the log it begins
 //!   a new epoch;
 //! - a log that was not closed in order and was not synced before it answered begins a new epoch when the machine was started anew in the meantime,
 //!   because nobody knows what it had acknowledged.
@@ -72,7 +72,7 @@ pub(super) fn open(
     let mut found = find(&*disk, &names, &crash, retention.front)?;
     if front_lost && names.iter().any(|name| name == FRONT_NAME) {
         found.note(format!(
-            "the file {FRONT_NAME} is damaged: what was hidden may be back, or told once more"
+            "the file {FRONT_NAME} is damaged: what was hidden may be back, or reported once more"
         ));
     }
     let newest = found.segments.last().map_or(retention.front, |segment| segment.last());
@@ -130,7 +130,7 @@ pub(super) fn open(
         is_displaced: false,
         limits,
         state,
-        bell: watch::Sender::new(()),
+        notifier: watch::Sender::new(()),
     };
     Ok((shared, writer))
 }
@@ -225,7 +225,7 @@ impl Found {
         self.damage.get_or_insert(damage);
     }
 
-    /// A file without a header was just being made, or is damaged: then it is set aside, for whoever wants to salvage something.
+    /// A file without a header was just being made, or is damaged: then it is set aside, for the one that wants to repair something.
     fn without_header(&mut self, disk: &dyn Disk, name: SegmentName, file: &dyn DiskFile) -> io::Result<()> {
         if file.len()? <= HEADER_BYTES as u64 {
             return remove(disk, name);

@@ -1,4 +1,4 @@
-//! The front of the log: what retention hides, and what is told to those who miss it.
+//! The front of the log: what retention hides, and what is reported to those who miss it.
 //!
 //! Everything up to the front is hidden. The front moves on, never back, before each call that reads; each event that it passes is accounted for in
 //! the floors. To know where it may go, the next events behind it are looked at one after the other, a few at a time; a segment of which nothing
@@ -102,7 +102,7 @@ impl Retention {
         self.ruled.look_again(&self.hiding);
     }
 
-    /// Whether all fronts stay where they are, as far as can be told without reading a file.
+    /// Whether all fronts stay where they are, as far as can be determined without reading a file.
     pub(super) fn is_settled(&self, shared: &Shared, now: Timestamp) -> bool {
         let newest = shared.state().newest;
         self.is_front_settled(shared, now) && self.ruled.is_settled(&self.hiding.rules, newest, now)

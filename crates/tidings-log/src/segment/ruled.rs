@@ -50,7 +50,7 @@ struct Ahead {
     time: Timestamp,
     /// The first event of its segment.
     segment: u64,
-    /// `None`: it is damaged, and whoever reads past it is told.
+    /// `None`: it is damaged, and the one that reads past it is reported.
     audience: Option<Audience>,
 }
 
@@ -72,7 +72,7 @@ impl Ruled {
         }
     }
 
-    /// Whether every front stays where it is, as far as can be told without reading a file.
+    /// Whether every front stays where it is, as far as can be determined without reading a file.
     pub(super) fn is_settled(&self, rules: &[RetentionRule], newest: u64, now: Timestamp) -> bool {
         rules.is_empty()
             || self.counted_through >= newest

@@ -2,7 +2,7 @@
 //!
 //! [`Survey`] finds every whole record, also behind damage. [`Survey::settle`] decides: an event counts if its group is whole, or if something
 //! proves that it had been acknowledged (a commit record that was written later, or the log that was closed in order). What is missing among those is
-//! lost, which has to be told; what is missing beyond them was never acknowledged, and the log ends before it.
+//! lost, which has to be reported; what is missing beyond them was never acknowledged, and the log ends before it.
 
 use std::{io, ops::RangeInclusive, sync::Arc};
 

@@ -1,7 +1,7 @@
 //! What the writer publishes and everybody else reads.
 //!
 //! One mutex guards what is acknowledged; it is held for a few instructions. Another guards the front of the log, behind which retention hides
-//! events; whoever holds it may read files. Nobody takes the second while holding the first.
+//! events; the one that holds it may read files. Nobody takes the second while holding the first.
 
 use std::{
     collections::VecDeque,

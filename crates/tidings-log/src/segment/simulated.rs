@@ -244,7 +244,7 @@ impl Disk for SimulatedDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut platter = self.platter();
         platter.operate()?;
-        // A file of another number: whoever has the old one open keeps it.
+        // A file of another number: the one that has the old one open keeps it.
         let file = platter.next_file;
         platter.next_file += 1;
         platter.content(file);

@@ -9,7 +9,7 @@
 //!
 //! `state` is written when the log is opened and when it is closed, `front` before segments are freed and when it is closed: and with each
 //! deletion: it keeps what must outlive them. A
-//! damaged or lost `state` costs an epoch, a lost `front` costs a gap that everybody is told; neither keeps a log from being opened.
+//! damaged or lost `state` costs an epoch, a lost `front` costs a gap that everybody is notified; neither keeps a log from being opened.
 
 use std::io;
 
@@ -162,7 +162,7 @@ pub(super) fn save_front(disk: &dyn Disk, retention: &Retention, keys: &Keys) ->
 
 /// What was saved by [`save_front`]. `None` if it cannot be read.
 ///
-/// The fronts of rules count only if the rules are the same: with others an event would fall under another one, and be hidden without being told.
+/// The fronts of rules count only if the rules are the same: with others an event would fall under another one, and be hidden without a report.
 pub(super) fn load_front(
     disk: &dyn Disk,
     limits: &MemoryLimits,

@@ -1,4 +1,4 @@
-//! The live end: a position and a bell, as for the log in memory. A tail that falls behind what is in memory reads files.
+//! The live end: a position and a notifier, as for the log in memory. A tail that falls behind what is in memory reads files.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,11 +17,11 @@ const READ_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// A tail of a segment log. The epoch does not change while the log is open.
 pub(super) struct SegmentTail {
     shared: Arc<Shared>,
-    bell: watch::Receiver<()>,
+    notifier: watch::Receiver<()>,
     /// Everything up to here was returned.
     seen: Cursor,
-    /// So many deletions were told.
-    told: u64,
+    /// So many deletions were reported.
+    reported: u64,
 }
 
 /// What comes next.
@@ -32,9 +32,9 @@ enum Following {
 }
 
 impl SegmentTail {
-    pub(super) fn new(shared: Arc<Shared>, bell: watch::Receiver<()>, seen: Cursor) -> Self {
-        let told = shared.state().hiding.deletions.serial;
-        Self { shared, bell, seen, told }
+    pub(super) fn new(shared: Arc<Shared>, notifier: watch::Receiver<()>, seen: Cursor) -> Self {
+        let reported = shared.state().hiding.deletions.serial;
+        Self { shared, notifier, seen, reported }
     }
 
     fn following(&self, bytes_max: usize) -> Following {
@@ -45,7 +45,7 @@ impl SegmentTail {
         }
         let state = self.shared.state();
         let serial = state.hiding.deletions.serial;
-        if self.told < serial {
+        if self.reported < serial {
             return Following::Item(TailItem::Deleted { serial });
         }
         if seen >= state.newest {
@@ -73,8 +73,8 @@ impl Tail for SegmentTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
         let mut closed = false;
         loop {
-            // The bell is muted before the log is looked at: whatever comes afterwards rings it again.
-            self.bell.mark_unchanged();
+            // The notifier is reset before the log is looked at: whatever comes afterwards fires it again.
+            self.notifier.mark_unchanged();
             let mut rest = None;
             let item = match self.following(bytes_max) {
                 Following::Item(item) => Some(item),
@@ -90,7 +90,7 @@ impl Tail for SegmentTail {
                     TailItem::Skipped { through } => *through,
                     TailItem::NewEpoch(start) => start.after,
                     TailItem::Deleted { serial } => {
-                        self.told = *serial;
+                        self.reported = *serial;
                         self.seen.position
                     }
                 };
@@ -99,10 +99,10 @@ impl Tail for SegmentTail {
             if closed {
                 return None;
             }
-            let rung = self.bell.changed();
+            let notified = self.notifier.changed();
             closed = match rest {
-                Some(rest) => timeout(rest, rung).await.is_ok_and(|rung| rung.is_err()),
-                None => rung.await.is_err(),
+                Some(rest) => timeout(rest, notified).await.is_ok_and(|notified| notified.is_err()),
+                None => notified.await.is_err(),
             };
         }
     }

@@ -3,7 +3,7 @@
 //! Nothing here changes the directory that it looks at, and nothing makes a log out of what is none. A log that is in use can be looked at: what is being
 //! written counts as not finished, what is freed meanwhile is passed over. Saving asks for the directory to be free.
 
-mod salvage;
+mod repair;
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use self::salvage::{Salvage, new_directory};
+use self::repair::{Repair, new_directory};
 use super::{
     disk::{Disk, ReadOnlyDisk, is_in_use, read_full},
     file::{Segment, SegmentName},
@@ -112,13 +112,13 @@ pub struct Verified {
     pub lost: u64,
     /// Things that are damaged. Each was reported.
     pub damaged: u64,
-    /// Bytes of a write at the end that broke off or is going on: nobody was told that it succeeded.
+    /// Bytes of a write at the end that broke off or is going on: no subscriber was notified that it succeeded.
     pub unfinished_bytes: u64,
 }
 
 /// What was saved.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Salvaged {
+pub struct Repaired {
     /// Events that were copied.
     pub events: u64,
     /// Acknowledged events that could not be. Each stretch was reported.
@@ -201,9 +201,9 @@ pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verif
     })
 }
 
-/// Copies every whole event of a log into a new directory, where each keeps its place, id and time. What is lost is reported, and will be told to those
+/// Copies every whole event of a log into a new directory, where each keeps its place, id and time. What is lost is reported, and will be asked to those
 /// who read past it. Deletions stay, if they are known.
-pub fn salvage(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Result<Salvaged, ToolError> {
+pub fn repair(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Result<Repaired, ToolError> {
     look(from, |files| {
         if files.is_in_use {
             return Err(ToolFailure::InUse);
@@ -212,13 +212,13 @@ pub fn salvage(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Resul
         let mut findings = files.set_aside();
         let (state, front) = (files.state(&mut findings)?, files.front(&mut findings)?);
         findings.into_iter().for_each(&mut report);
-        let mut salvage = Salvage::new(files, &output, front.first_known());
+        let mut repair = Repair::new(files, &output, front.first_known());
         let names = files.segments();
         for (place, name) in names.iter().enumerate() {
             let next = names.get(place + 1).map(|next| next.first);
-            salvage.copy(*name, next, state.as_ref(), &mut report)?;
+            repair.copy(*name, next, state.as_ref(), &mut report)?;
         }
-        salvage.finish(state)
+        repair.finish(state)
     })
     .map_err(|mut error| {
         if matches!(error.reason, ToolFailure::NotEmpty) {

@@ -88,8 +88,8 @@ pub(super) struct Writer {
     pub(super) is_displaced: bool,
     pub(super) limits: MemoryLimits,
     pub(super) state: LogState,
-    /// Rings when something was published; dropped when the log is closed.
-    pub(super) bell: watch::Sender<()>,
+    /// Fires when something was published; dropped when the log is closed.
+    pub(super) notifier: watch::Sender<()>,
 }
 
 /// Batches on their way to the disk.
@@ -138,10 +138,10 @@ impl Writer {
         };
         self.close();
         drop(held);
-        // Whoever asks from here on is told that nobody answers.
+        // The one that asks from here on is notified that nobody answers.
         drop(requests);
         if let Some(closed) = closed {
-            // Whoever does not wait any more does not want to know.
+            // The one that does not wait any more does not want to know.
             let _ = closed.send(());
         }
     }
@@ -212,7 +212,7 @@ impl Writer {
             self.complain(&error);
         }
         for ((answer, _place), outcome) in answers.into_iter().zip(outcomes) {
-            // Whoever does not wait any more does not want to know.
+            // The one that does not wait any more does not want to know.
             let _ = answer.send(outcome);
         }
         // A deletion takes what was there when it was asked for, so it does not matter what was appended meanwhile.
@@ -358,7 +358,7 @@ impl Writer {
             state.recent.push(written.entry, self.shared.settings.recent_bytes_max);
         }
         drop(state);
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
     }
 
     /// After a failed sync: what the file holds beyond its acknowledged end must not come back, and nothing is written to it any more.
@@ -427,7 +427,7 @@ impl Writer {
         }
     }
 
-    /// Health has to come back by itself: whoever asks for it may have stopped publishing because of it.
+    /// Health has to come back by itself: the one that asks for it may have stopped publishing because of it.
     fn heal_if_troubled(&mut self) {
         if self.shared.state().trouble.is_none() {
             return;
@@ -460,7 +460,7 @@ impl Writer {
             if count == 0 {
                 return;
             }
-            // On a full disk there may be no room for this. Freeing makes room; floors that are not saved are told as a gap after a restart.
+            // On a full disk there may be no room for this. Freeing makes room; floors that are not saved are notified as a gap after a restart.
             match self.shared.save_front(&retention) {
                 Err(error) if !is_full(&error) => return self.complain(&error),
                 _ => {}

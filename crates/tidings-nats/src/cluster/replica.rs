@@ -30,7 +30,7 @@ use super::{
 
 /// How often the clocks are compared, and what is over is taken out of the bucket.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(20);
-/// How long what is over may lie in the bucket before a hub takes it out: whoever said it may say it again.
+/// How long what is over may lie in the bucket before a hub takes it out: the one that said it may say it again.
 const SWEEP_AGE: Duration = Duration::from_secs(60);
 /// Most keys that one sweep takes out.
 const SWEEP_KEYS_MAX: usize = 100;
@@ -45,7 +45,7 @@ pub(crate) struct Replica {
     bucket: String,
     replicas: Option<usize>,
     store: Mutex<Store>,
-    bell: watch::Sender<()>,
+    notifier: watch::Sender<()>,
 }
 
 struct Store {
@@ -92,7 +92,7 @@ impl Replica {
             reason: "the state of the cluster has not been read yet".to_owned(),
             is_closed: false,
         };
-        Self { link, bucket, replicas, store: Mutex::new(store), bell: watch::Sender::new(()) }
+        Self { link, bucket, replicas, store: Mutex::new(store), notifier: watch::Sender::new(()) }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
@@ -102,7 +102,7 @@ impl Replica {
     /// Nothing comes any more.
     pub(crate) fn close(&self) {
         self.store().is_closed = true;
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
     }
 
     /// Whether what the server stamped at a moment is over.
@@ -113,9 +113,9 @@ impl Replica {
 
     /// Waits until all keys were read for the first time.
     pub(crate) async fn opened(&self) -> Result<(), String> {
-        let mut bell = self.bell.subscribe();
+        let mut notifier = self.notifier.subscribe();
         loop {
-            bell.mark_unchanged();
+            notifier.mark_unchanged();
             {
                 let store = self.store();
                 if store.away_since.is_none() {
@@ -125,7 +125,7 @@ impl Replica {
                     return Err(store.reason.clone());
                 }
             }
-            bell.changed().await.expect("the bell belongs to this");
+            notifier.changed().await.expect("the notifier belongs to this");
         }
     }
 
@@ -137,14 +137,14 @@ impl Replica {
             .await
             .map_err(ClusterError::Unavailable)?;
         let last = info.state.last_sequence;
-        let mut bell = self.bell.subscribe();
+        let mut notifier = self.notifier.subscribe();
         let reached = async {
             loop {
-                bell.mark_unchanged();
+                notifier.mark_unchanged();
                 if self.has_read(last) {
                     return;
                 }
-                bell.changed().await.expect("the bell belongs to this");
+                notifier.changed().await.expect("the notifier belongs to this");
             }
         };
         let behind = |_| {
@@ -229,7 +229,7 @@ pub(crate) async fn follow(replica: Arc<Replica>) {
         };
         tracing::debug!(reason, "the state of the cluster is read anew");
         let wait = replica.store().go_away(&reason);
-        replica.bell.send_replace(());
+        replica.notifier.send_replace(());
         sleep(wait).await;
     }
 }
@@ -271,7 +271,7 @@ async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
                     drop(store);
                     next = consumer.next_at_hand();
                 }
-                replica.bell.send_replace(());
+                replica.notifier.send_replace(());
             }
             _ = sweeps.tick() => {
                 probe(replica, &bucket).await?;
@@ -326,24 +326,24 @@ async fn sweep(replica: &Replica) {
     }
 }
 
-/// Changes of the keys with one prefix: a list of what was told and a bell that rings when the store changes, so a slow one costs no queue.
+/// Changes of the keys with one prefix: a list of what was notified and a notifier that fires when the store changes, so a slow one costs no queue.
 pub(crate) struct ReplicaWatch {
     /// Keeps the follower alive.
     _cluster: NatsCluster,
     replica: Arc<Replica>,
     prefix: String,
-    /// The number of each value that was told.
-    told: BTreeMap<String, u64>,
-    bell: watch::Receiver<()>,
+    /// The number of each value that was reported.
+    reported: BTreeMap<String, u64>,
+    notifier: watch::Receiver<()>,
 }
 
 impl ReplicaWatch {
     pub(crate) fn new(cluster: NatsCluster, replica: Arc<Replica>, prefix: &str) -> Self {
-        let bell = replica.bell.subscribe();
-        Self { _cluster: cluster, replica, prefix: prefix.to_owned(), told: BTreeMap::new(), bell }
+        let notifier = replica.notifier.subscribe();
+        Self { _cluster: cluster, replica, prefix: prefix.to_owned(), reported: BTreeMap::new(), notifier }
     }
 
-    /// What is not as it was told, and when something here is over next.
+    /// What is not as it was reported, and when something here is over next.
     fn look(&mut self) -> (Vec<Change>, Option<Instant>) {
         let store = self.replica.store();
         if store.away_since.is_some() {
@@ -351,7 +351,7 @@ impl ReplicaWatch {
         }
         let now = store.now();
         let mut changes = Vec::new();
-        self.told.retain(|key, _| {
+        self.reported.retain(|key, _| {
             let holds = store.entries.get(key).is_some_and(|entry| entry.holds(now));
             if !holds {
                 changes.push(Change::Gone { key: key.clone() });
@@ -361,8 +361,8 @@ impl ReplicaWatch {
         let mut next_end: Option<Instant> = None;
         for (key, entry) in store.below(&self.prefix).filter(|(_, entry)| entry.holds(now)) {
             next_end = next_end.into_iter().chain(entry.until).min();
-            if self.told.get(key) != Some(&entry.number) {
-                self.told.insert(key.clone(), entry.number);
+            if self.reported.get(key) != Some(&entry.number) {
+                self.reported.insert(key.clone(), entry.number);
                 changes.push(Change::Set { key: key.clone(), value: entry.value.clone() });
             }
         }
@@ -374,8 +374,8 @@ impl ReplicaWatch {
 impl Watch for ReplicaWatch {
     async fn next(&mut self) -> Result<Vec<Change>, ClusterError> {
         loop {
-            // The bell is muted before the store is looked at: whatever comes afterwards rings it again.
-            self.bell.mark_unchanged();
+            // The notifier is reset before the store is looked at: whatever comes afterwards fires it again.
+            self.notifier.mark_unchanged();
             let (changes, next_end) = self.look();
             if !changes.is_empty() {
                 return Ok(changes);
@@ -387,7 +387,7 @@ impl Watch for ReplicaWatch {
                 }
             };
             tokio::select! {
-                rung = self.bell.changed() => rung.expect("this watch holds the replica, which holds the bell"),
+                notified = self.notifier.changed() => notified.expect("this watch holds the replica, which holds the notifier"),
                 () = end => {}
             }
         }

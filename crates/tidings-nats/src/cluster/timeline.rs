@@ -1,7 +1,7 @@
 //! The server's clock, translated into ours.
 //!
 //! A probe that was sent at one moment and acknowledged at another was stamped by the server in between. Each one narrows down how far the clocks are apart. Where they still may
-//! differ, a moment of the server counts as early as it can have been: whoever holds something counts from before it asked, so nobody holds it longer than others believe.
+//! differ, a moment of the server counts as early as it can have been: the one that holds something counts from before it asked, so nobody holds it longer than others believe.
 
 use std::time::Duration;
 

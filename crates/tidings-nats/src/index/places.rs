@@ -51,7 +51,7 @@ pub(crate) enum Followed {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Seen {
     pub(crate) cursor: Cursor,
-    /// How many deletions it has told.
+    /// How many deletions it has reported.
     pub(crate) deletions: u64,
 }
 
@@ -212,7 +212,7 @@ impl Index {
         self.deletions
     }
 
-    /// What comes after this place of a tail. It first hears of deletions, then sees the epochs one after the other: what is left of its own, then the start of the
+    /// What comes after this place of a tail. It first receives of deletions, then sees the epochs one after the other: what is left of its own, then the start of the
     /// next.
     pub(crate) fn follow(&self, seen: Seen, bytes_max: usize) -> Followed {
         if seen.deletions < self.deletions {

@@ -2,7 +2,7 @@
 //!
 //!     make hubs HUBS=10 SUBSCRIBERS=15000
 //!
-//! Starts a Redis, so many `tidings serve`, and for each of them a process of subscribers, all on this machine. One event is published, then more, one a second. Told
+//! Starts a Redis, so many `tidings serve`, and for each of them a process of subscribers, all on this machine. One event is published, then more, one a second. Reported
 //! are the memory of each part and how long it took until everybody had an event; what is missing, doubled or out of order is an error.
 
 #[cfg(target_os = "linux")]

@@ -29,7 +29,7 @@ const READ_BYTES: usize = 4096;
 /// What stands before the number of an event and the time when it was published.
 pub(crate) const MARK: &[u8] = b"data: event ";
 
-/// Subscribes so often and hears so many events.
+/// Subscribes so often and receives so many events.
 pub(crate) async fn run(hub: SocketAddr, count: usize, events: usize) -> anyhow::Result<()> {
     let late = Rc::new(RefCell::new(vec![Vec::with_capacity(count); events]));
     let local = LocalSet::new();
@@ -49,8 +49,8 @@ pub(crate) async fn run(hub: SocketAddr, count: usize, events: usize) -> anyhow:
                 listening.spawn_local(listen(connected??, events, Rc::clone(&late)));
             }
             println!("connected");
-            while let Some(heard) = listening.join_next().await {
-                heard??;
+            while let Some(received) = listening.join_next().await {
+                received??;
             }
             anyhow::Ok(())
         })
@@ -80,14 +80,14 @@ async fn subscribe(hub: SocketAddr) -> anyhow::Result<TcpStream> {
 }
 
 async fn listen(stream: TcpStream, events: usize, late: Rc<RefCell<Vec<Vec<u64>>>>) -> anyhow::Result<()> {
-    let mut heard = 0;
+    let mut received = 0;
     // What a read broke off in the middle of a line; nearly always nothing.
     let mut rest = Vec::new();
-    while heard < events {
-        timeout(PATIENCE, stream.readable()).await.with_context(|| format!("event {heard} is lost"))??;
+    while received < events {
+        timeout(PATIENCE, stream.readable()).await.with_context(|| format!("event {received} is lost"))??;
         let mut bytes = [0; READ_BYTES];
         let read = match stream.try_read(&mut bytes) {
-            Ok(0) => bail!("a stream ended after {heard} events"),
+            Ok(0) => bail!("a stream ended after {received} events"),
             Ok(read) => read,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error.into()),
@@ -101,9 +101,9 @@ async fn listen(stream: TcpStream, events: usize, late: Rc<RefCell<Vec<Vec<u64>>
             let mut words = event.split(' ');
             let mut number = || words.next().context("no number")?.parse::<u64>().context("no number");
             let (place, published) = (number()?, number()?);
-            ensure!(place == heard as u64, "event {place} came where {heard} was due");
-            late.borrow_mut()[heard].push(now.saturating_sub(published));
-            heard += 1;
+            ensure!(place == received as u64, "event {place} came where {received} was due");
+            late.borrow_mut()[received].push(now.saturating_sub(published));
+            received += 1;
         }
         rest.drain(..whole);
         if rest.is_empty() {

@@ -1,4 +1,4 @@
-//! What a bridge has to tell: figures, the state that it is in, and complaints that do not fill the log.
+//! What a bridge has to tell: figures, the state that it is in, and warnings that do not fill the log.
 
 use std::{
     sync::{
@@ -10,8 +10,8 @@ use std::{
 
 use tokio::time::Instant;
 
-/// A complaint of one kind is logged at once, and then at most this often.
-const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
+/// A warning of one kind is logged at once, and then at most this often.
+const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
 /// What a bridge has done since it started, and what it is doing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -113,19 +113,19 @@ impl State {
     }
 }
 
-/// Lets one complaint through at a time, and counts the others.
+/// Lets one warning through at a time, and counts the others.
 #[derive(Debug, Default)]
-pub(super) struct Complaints {
+pub(super) struct Throttle {
     last: Mutex<Option<(Instant, u64)>>,
 }
 
-impl Complaints {
+impl Throttle {
     /// Whether to complain now, and if so of how many since the last time.
     pub(super) fn add(&self) -> Option<u64> {
         let now = Instant::now();
         let mut last = self.last.lock().expect("nothing panics while it holds this");
         match &mut *last {
-            Some((told, silent)) if now.duration_since(*told) < COMPLAINT_PAUSE => {
+            Some((reported, silent)) if now.duration_since(*reported) < WARNING_PAUSE => {
                 *silent += 1;
                 None
             }
@@ -143,14 +143,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_complaint_a_minute_speaks_for_all() {
-        let complaints = Complaints::default();
-        assert_eq!(complaints.add(), Some(1));
+    async fn one_warning_a_minute_covers_all() {
+        let warnings = Throttle::default();
+        assert_eq!(warnings.add(), Some(1));
         for _ in 0..7 {
-            assert_eq!(complaints.add(), None);
+            assert_eq!(warnings.add(), None);
         }
-        tokio::time::advance(COMPLAINT_PAUSE).await;
-        assert_eq!(complaints.add(), Some(8));
-        assert_eq!(complaints.add(), None);
+        tokio::time::advance(WARNING_PAUSE).await;
+        assert_eq!(warnings.add(), Some(8));
+        assert_eq!(warnings.add(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What this process has published and not heard back yet.
+//! What this process has published and not received back yet.
 //!
 //! Redis sends a published message to all who listen, its publisher included, and a plain message carries nothing but its text. So the bridge counts
 //! what it sends, by channel and text, and takes as many messages that look the same for its own. If somebody else publishes the very same text

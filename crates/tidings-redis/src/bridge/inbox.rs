@@ -1,7 +1,7 @@
 //! Messages that have come and are not in the log yet.
 //!
-//! Redis pub/sub does not wait for anybody, so whoever listens has to take what comes at once. While the hub takes no events, because its log is away or
-//! more is published than it takes in, messages stay here; when there is no room for one it is dropped, and whoever offered it counts that.
+//! Redis pub/sub does not wait for anybody, so the one that listens has to take what comes at once. While the hub takes no events, because its log is away or
+//! more is published than it takes in, messages stay here; when there is no room for one it is dropped, and the one that offered it counts that.
 
 use std::{collections::VecDeque, sync::Mutex};
 

@@ -1,9 +1,9 @@
 //! From the hub outwards: what is to be published next.
 //!
-//! The tail of the log is followed, so everything goes out that any hub of the cluster publishes, by whatever door, in the order of the log, and no
+//! The tail of the log is followed, so everything goes out that any hub of the cluster publishes, by whatever entry point, in the order of the log, and no
 //! queue is needed while Redis is away: the log has what was published meanwhile, for as long as it keeps it.
 //!
-//! What stays inside: what came in through the bridge, and what is private. Whoever listens on a Redis has no grants.
+//! What stays inside: what came in through the bridge, and what is private. The one that listens on a Redis has no grants.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ impl Outwards {
     pub(super) async fn start(shared: &Arc<Shared>) -> Self {
         let mut outwards = Self { shared: Arc::clone(shared), tail: None };
         if shared.settings.both_ways {
-            outwards.tail = shared.door.tail().await.ok();
+            outwards.tail = shared.hub.tail().await.ok();
         }
         outwards
     }
@@ -40,7 +40,7 @@ impl Outwards {
         }
         loop {
             let Some(tail) = &mut self.tail else {
-                self.tail = self.shared.door.tail().await.ok();
+                self.tail = self.shared.hub.tail().await.ok();
                 if self.tail.is_none() {
                     tokio::time::sleep(Spread::AROUND.of(PAUSE)).await;
                 }
@@ -66,7 +66,7 @@ impl Outwards {
 }
 
 impl Shared {
-    /// What others are to hear of this event.
+    /// What others are to receive of this event.
     fn messages_of(&self, event: &Event) -> Vec<Message> {
         if event.private || self.mark.is_on(event) {
             return Vec::new();

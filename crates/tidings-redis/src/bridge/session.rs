@@ -11,7 +11,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Shared, counts::add, echoes::Echoes, inbox::Message, outwards::Outwards, pour::refuse};
+use super::{Shared, counts::add, echoes::Echoes, inbox::Message, ingest::refuse, outwards::Outwards};
 use crate::{Connector, connect::Unreachable};
 
 /// How often the server is asked whether it is there. With the limit on answers, a connection that is dead and silent is found within twice this time.
@@ -46,14 +46,14 @@ impl Session {
         let ear =
             Arc::new(Ear { shared: Arc::clone(shared), echoes: Echoes::default(), closed: Notify::new() });
         let connector = Connector::new(shared.settings.url.clone(), "{tidings}", "bridge");
-        let hear = {
+        let receive = {
             let ear = Arc::clone(&ear);
             move |push| {
-                ear.hear(push);
+                ear.receive(push);
                 Ok::<_, Infallible>(())
             }
         };
-        let mut connection = connector.open_hearing(hear).await?;
+        let mut connection = connector.open_hearing(receive).await?;
         let (channels, patterns) = shared.settings.subscriptions();
         if !channels.is_empty() {
             connection.subscribe(channels).await?;
@@ -107,7 +107,7 @@ struct Ear {
 
 impl Ear {
     /// Confirmations of subscriptions are no messages, nor is anything else that is not named here.
-    fn hear(&self, push: PushInfo) {
+    fn receive(&self, push: PushInfo) {
         let mut data = push.data.into_iter();
         let mut text = || match data.next() {
             Some(Value::BulkString(text)) => Some(text),
@@ -132,7 +132,7 @@ impl Ear {
     fn take(&self, channel: Vec<u8>, pattern: Option<&[u8]>, payload: Vec<u8>) {
         let shared = &*self.shared;
         let (settings, counts) = (&shared.settings, &shared.counts);
-        if !shared.right.is_held() {
+        if !shared.lease.is_held() {
             return;
         }
         let Ok(channel) = String::from_utf8(channel) else {

@@ -1,4 +1,4 @@
-//! What a bridge is told: the URL of a Redis with parameters of its own.
+//! What a bridge is notified: the URL of a Redis with parameters of its own.
 //!
 //! | parameter | meaning |
 //! |---|---|
@@ -151,7 +151,7 @@ impl BridgeSettings {
     /// The connection for which events that came through this bridge are not meant: the bridge itself. All hubs of a cluster know it.
     pub(super) fn mark(&self) -> ConnectionId {
         // FNV-1a with 128 bits. It only has to differ from the random ids of connections; who guesses it can keep an event from
-        // going out, which whoever may publish can do otherwise, too.
+        // going out, which the one that may publish can do otherwise, too.
         const PRIME: u128 = 0x0100_0000_0000_0000_0000_013b;
         const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
         let print = self

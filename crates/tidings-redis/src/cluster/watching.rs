@@ -1,7 +1,7 @@
-//! Changes of the keys with one prefix: a watch remembers what it has told, and looks again at what may be new.
+//! Changes of the keys with one prefix: a watch remembers what it has reported, and looks again at what may be new.
 //!
 //! Redis says which keys changed, so a change of one key costs a look at that key, however many there are. Of what was lost with a connection or came too fast nobody
-//! says anything; then the watch looks at everything. What it told it looks at when its time should be up: it was said again, or is gone.
+//! says anything; then the watch looks at everything. What it reported it looks at when its time should be up: it was said again, or is gone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,21 +19,21 @@ use tokio::{
 use super::{Found, Shared};
 use crate::connect::RETRY_TIME_MAX;
 
-/// After which time a watch looks at everything, even if it heard of nothing.
+/// After which time a watch looks at everything, even if it received of nothing.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
 
 pub(super) struct RedisWatch {
     shared: Arc<Shared>,
     prefix: String,
-    told: BTreeMap<String, Told>,
-    /// Rings when everything may be new.
-    bell: watch::Receiver<()>,
+    reported: BTreeMap<String, Reported>,
+    /// Fires when everything may be new.
+    notifier: watch::Receiver<()>,
     /// Brings the keys that changed.
     changed: broadcast::Receiver<Arc<str>>,
     unseen: Unseen,
 }
 
-struct Told {
+struct Reported {
     value: Vec<u8>,
     until: Instant,
 }
@@ -46,38 +46,38 @@ enum Unseen {
 
 impl RedisWatch {
     pub(super) fn new(shared: Arc<Shared>, prefix: &str) -> Self {
-        let (bell, changed) = (shared.bell.subscribe(), shared.changed.subscribe());
+        let (notifier, changed) = (shared.notifier.subscribe(), shared.changed.subscribe());
         let unseen = Unseen::Everything;
-        Self { shared, prefix: prefix.to_owned(), told: BTreeMap::new(), bell, changed, unseen }
+        Self { shared, prefix: prefix.to_owned(), reported: BTreeMap::new(), notifier, changed, unseen }
     }
 
-    /// Looks at what may be new, and returns what is not as it was told.
+    /// Looks at what may be new, and returns what is not as it was reported.
     async fn look(&mut self) -> Result<Vec<Change>, ClusterError> {
         let (found, unseen) = match &self.unseen {
             Unseen::Keys(keys) if keys.is_empty() => return Ok(Vec::new()),
             Unseen::Keys(keys) => (self.shared.look(keys).await?, keys.iter().cloned().collect()),
             Unseen::Everything => {
-                // The bell is muted before the keys are looked at: whatever comes afterwards rings it again.
-                self.bell.mark_unchanged();
+                // The notifier is reset before the keys are looked at: whatever comes afterwards fires it again.
+                self.notifier.mark_unchanged();
                 let found = self.shared.list(&self.prefix).await?;
-                (found, self.told.keys().cloned().collect::<Vec<_>>())
+                (found, self.reported.keys().cloned().collect::<Vec<_>>())
             }
         };
         self.unseen = Unseen::Keys(BTreeSet::new());
         let there: BTreeSet<_> = found.iter().map(|found| found.key.as_str()).collect();
         let mut changes = Vec::new();
         for key in unseen {
-            if !there.contains(key.as_str()) && self.told.remove(&key).is_some() {
+            if !there.contains(key.as_str()) && self.reported.remove(&key).is_some() {
                 changes.push(Change::Gone { key });
             }
         }
         let now = Instant::now();
         for Found { key, value, left } in found {
             let until = now + left;
-            match self.told.get_mut(&key) {
-                Some(told) if told.value == value => told.until = until,
+            match self.reported.get_mut(&key) {
+                Some(reported) if reported.value == value => reported.until = until,
                 _ => {
-                    self.told.insert(key.clone(), Told { value: value.clone(), until });
+                    self.reported.insert(key.clone(), Reported { value: value.clone(), until });
                     changes.push(Change::Set { key, value });
                 }
             }
@@ -87,14 +87,14 @@ impl RedisWatch {
 
     /// Waits until something may be new.
     async fn wait(&mut self) {
-        let next_end = self.told.values().map(|told| told.until).min();
+        let next_end = self.reported.values().map(|reported| reported.until).min();
         let latest = Instant::now() + LOOK_TIME_MAX;
         tokio::select! {
-            _ = self.bell.changed() => self.unseen = Unseen::Everything,
-            heard = self.changed.recv() => self.hear(heard.map_err(|_| ())),
+            _ = self.notifier.changed() => self.unseen = Unseen::Everything,
+            received = self.changed.recv() => self.receive(received.map_err(|_| ())),
             () = sleep_until(next_end.unwrap_or(latest)), if next_end.is_some_and(|end| end < latest) => {
                 let now = Instant::now();
-                let over = self.told.iter().filter(|(_, told)| told.until <= now);
+                let over = self.reported.iter().filter(|(_, reported)| reported.until <= now);
                 let over: Vec<_> = over.map(|(key, _)| key.clone()).collect();
                 for key in over {
                     self.unseen.add(key);
@@ -109,15 +109,15 @@ impl RedisWatch {
     fn gather(&mut self) {
         loop {
             match self.changed.try_recv() {
-                Ok(key) => self.hear(Ok(key)),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => self.hear(Err(())),
+                Ok(key) => self.receive(Ok(key)),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => self.receive(Err(())),
                 Err(_) => return,
             }
         }
     }
 
-    fn hear(&mut self, heard: Result<Arc<str>, ()>) {
-        match heard {
+    fn receive(&mut self, received: Result<Arc<str>, ()>) {
+        match received {
             Ok(key) if key.starts_with(&self.prefix) => self.unseen.add((*key).to_owned()),
             Ok(_) => {}
             Err(()) => self.unseen = Unseen::Everything,
@@ -142,7 +142,7 @@ impl Watch for RedisWatch {
                 Ok(changes) if !changes.is_empty() => return Ok(changes),
                 Ok(_) => self.wait().await,
                 Err(_) if self.shared.line.is_up().await => {
-                    timeout(RETRY_TIME_MAX, self.bell.changed()).await.ok();
+                    timeout(RETRY_TIME_MAX, self.notifier.changed()).await.ok();
                     self.unseen = Unseen::Everything;
                 }
                 Err(error) => return Err(error),

@@ -100,14 +100,14 @@ impl Starts {
         Some(Next { start, number: next.number, is_known: known.is_some() })
     }
 
-    /// The epochs before the current one, the newest of them, as a script is told them.
+    /// The epochs before the current one, the newest of them, as a script is notified them.
     pub(super) fn earlier(&self) -> String {
         let earlier = self.begun.iter().rev().skip(1).take(EARLIER_MAX);
         earlier.map(|begun| spelled(begun.epoch)).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// The epochs as they were heard of last, and how often they changed.
+/// The epochs as they were received of last, and how often they changed.
 #[derive(Default, Debug)]
 pub(super) struct Learned {
     starts: Arc<Starts>,
@@ -125,7 +125,7 @@ impl Learned {
     }
 
     /// Takes over epochs that were asked for after so many changes. Answers do not always come here in the order in which Redis gave them: epochs that contradict
-    /// what was learned meanwhile may be older, and whoever has to know asks again.
+    /// what was learned meanwhile may be older, and the one that has to know asks again.
     pub(super) fn learn(&mut self, starts: &Arc<Starts>, asked_at: u64) {
         let goes_on = self.starts.newest().is_none_or(|newest| starts.contains(newest));
         if self.starts != *starts && (goes_on || self.changes == asked_at) {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_in_an_epoch_is_not_told_to_be_of_a_later_one() {
+    fn what_was_read_in_an_epoch_is_not_reported_to_be_of_a_later_one() {
         let starts = Starts::parse("a 0-0 0\nb 0-100 7\nc 0-200 9\n").unwrap();
         let then = starts.through(Epoch::from_u64(0xb)).unwrap();
         assert_eq!((then.current().to_u64(), then.epoch_of(201).to_u64()), (0xb, 0xb));

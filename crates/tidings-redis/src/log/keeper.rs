@@ -1,7 +1,7 @@
 //! What all handles and tails of a log share in this process, and the task that keeps it connected.
 //!
 //! The task has two connections. Over one go all commands; it is handed out only after Redis was found to have everything that this process knows
-//! of. Over the other it waits for news, for all tails together, and rings a bell when there are some. Every second it writes a canary by the
+//! of. Over the other it waits for news, for all tails together, and rings a notifier when there are some. Every second it writes a canary by the
 //! one and expects it back by the other: that, and not a ping, is what health says. Where events wait for replicas there is a third connection for
 //! those who wait (`log/replicas.rs`).
 //!
@@ -54,8 +54,8 @@ pub(super) struct Shared {
     name: String,
     pub(super) line: Line,
     pub(super) replicas: Replicas,
-    /// Rings when there may be news.
-    bell: watch::Sender<()>,
+    /// Fires when there may be news.
+    notifier: watch::Sender<()>,
     pub(super) floors: FloorCopy,
     epochs: Mutex<Learned>,
     known: Mutex<Option<Known>>,
@@ -127,9 +127,9 @@ struct Connections {
     news: MultiplexedConnection,
     /// Where events wait for replicas.
     waiting: Option<MultiplexedConnection>,
-    /// How far the two streams have been heard.
-    log_heard: String,
-    bell_heard: String,
+    /// How far the two streams have been received.
+    log_received: String,
+    notifier_received: String,
 }
 
 impl Shared {
@@ -142,7 +142,7 @@ impl Shared {
             clock,
             name: fresh(),
             line: Line::new(),
-            bell: watch::Sender::new(()),
+            notifier: watch::Sender::new(()),
             floors: FloorCopy::default(),
             epochs: Mutex::default(),
             known: Mutex::new(None),
@@ -165,10 +165,10 @@ impl Shared {
                 shared.close();
             }
         });
-        let mut bell = self.bell.subscribe();
+        let mut notifier = self.notifier.subscribe();
         let canary = async {
             while self.health().is_err() {
-                bell.changed().await.ok();
+                notifier.changed().await.ok();
             }
         };
         if timeout(CANARY_AGE_MAX, canary).await.is_err() {
@@ -182,7 +182,7 @@ impl Shared {
     pub(super) fn close(&self) {
         self.line.close();
         self.replicas.line.close();
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
     }
 
     /// Runs a script as often as it takes.
@@ -253,7 +253,7 @@ impl Shared {
     }
 
     pub(super) fn listen(&self) -> watch::Receiver<()> {
-        self.bell.subscribe()
+        self.notifier.subscribe()
     }
 
     /// Whether what is written comes back.
@@ -322,7 +322,7 @@ impl Shared {
         }
     }
 
-    /// So many deletions were told here.
+    /// So many deletions were reported here.
     pub(super) fn know_deletions(&self, epoch: Epoch, serial: u64) {
         if let Some(known) = &mut *lock(&self.known)
             && known.epoch == epoch
@@ -377,13 +377,13 @@ impl Shared {
             script.prepared().load_async(&mut commands).await.map_err(|error| error.to_string())?;
         }
         let mut last = redis::cmd("XREVRANGE");
-        last.arg(self.keys.bell()).arg("+").arg("-").arg("COUNT").arg(1);
+        last.arg(self.keys.notifier()).arg("+").arg("-").arg("COUNT").arg(1);
         let last: Vec<(String, Vec<String>)> =
             last.query_async(&mut commands).await.map_err(|error| error.to_string())?;
-        let bell_heard = last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id);
-        let log_heard =
+        let notifier_received = last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id);
+        let log_received =
             self.probe(&mut commands, "").await.map_err(|trouble| Unavailable::from(trouble).0)?;
-        Ok(Connections { commands, news, waiting, log_heard, bell_heard })
+        Ok(Connections { commands, news, waiting, log_received, notifier_received })
     }
 
     /// Notes by which policy Redis drops keys, and logs what is new.
@@ -440,27 +440,27 @@ impl Shared {
 
     /// Uses these connections until one of them fails, and says why.
     async fn serve(&self, connections: Connections, number: u64) -> String {
-        let Connections { commands, news, waiting, log_heard, bell_heard } = connections;
+        let Connections { commands, news, waiting, log_received, notifier_received } = connections;
         *lock(&self.canary_back) = None;
         if let Some(waiting) = waiting {
             self.replicas.line.put_up(waiting, number);
         }
         self.line.put_up(commands.clone(), number);
-        self.bell.send_replace(());
+        self.notifier.send_replace(());
         tokio::select! {
-            problem = self.hear(news, log_heard, bell_heard) => problem,
+            problem = self.receive(news, log_received, notifier_received) => problem,
             problem = self.send_canaries(commands) => problem,
             () = self.line.broken_off(number) => "the connection failed".to_owned(),
             () = self.replicas.line.broken_off(number) => "the connection failed".to_owned(),
         }
     }
 
-    /// Waits for news and rings the bell.
-    async fn hear(
+    /// Waits for news and rings the notifier.
+    async fn receive(
         &self,
         mut news: MultiplexedConnection,
-        mut log_heard: String,
-        mut bell_heard: String,
+        mut log_received: String,
+        mut notifier_received: String,
     ) -> String {
         type Streams = Vec<(String, Vec<(String, Vec<String>)>)>;
         loop {
@@ -469,7 +469,11 @@ impl Shared {
                 .arg(1)
                 .arg("BLOCK")
                 .arg(u64::try_from(NEWS_TIME_MAX.as_millis()).unwrap_or(u64::MAX));
-            wait.arg("STREAMS").arg(self.keys.log()).arg(self.keys.bell()).arg(&log_heard).arg(&bell_heard);
+            wait.arg("STREAMS")
+                .arg(self.keys.log())
+                .arg(self.keys.notifier())
+                .arg(&log_received)
+                .arg(&notifier_received);
             let streams: Option<Streams> = match wait.query_async(&mut news).await {
                 Ok(streams) => streams,
                 Err(error) => return error.to_string(),
@@ -479,15 +483,15 @@ impl Shared {
                 for (id, fields) in entries {
                     if stream == self.keys.log() {
                         is_news = true;
-                        log_heard = id;
+                        log_received = id;
                     } else {
-                        is_news |= self.hear_bell(&fields);
-                        bell_heard = id;
+                        is_news |= self.receive_notifier(&fields);
+                        notifier_received = id;
                     }
                 }
             }
             if is_news {
-                self.bell.send_replace(());
+                self.notifier.send_replace(());
             }
             let mut newest = redis::cmd("HGET");
             newest.arg(self.keys.state()).arg("newest");
@@ -495,9 +499,9 @@ impl Shared {
                 Ok(newest) => {
                     let newest = newest.unwrap_or_else(|| "0-0".to_owned());
                     // A tail that was woken a moment ago may have looked before these came.
-                    if newest != log_heard {
-                        log_heard = newest;
-                        self.bell.send_replace(());
+                    if newest != log_received {
+                        log_received = newest;
+                        self.notifier.send_replace(());
                     }
                 }
                 Err(error) => return error.to_string(),
@@ -505,8 +509,8 @@ impl Shared {
         }
     }
 
-    /// Whether a bell is one for tails.
-    fn hear_bell(&self, fields: &[String]) -> bool {
+    /// Whether a notifier is one for tails.
+    fn receive_notifier(&self, fields: &[String]) -> bool {
         let [kind, value] = fields else { return true };
         if kind != "canary" {
             return true;
@@ -532,7 +536,7 @@ impl Shared {
                 Err(trouble) => return Unavailable::from(trouble).0,
             }
             if self.starts().newest() != epoch {
-                self.bell.send_replace(());
+                self.notifier.send_replace(());
             }
             let back = lock(&self.canary_back).unwrap_or(started);
             if back.elapsed() > 2 * CANARY_AGE_MAX {

@@ -75,7 +75,7 @@ pub(super) fn judge(error: &RedisError) -> (Trouble, bool) {
             Some("OOM") => (Trouble::Full(problem), false),
             _ => (Trouble::Away(problem), false),
         },
-        // The request may have arrived: the connection broke, or nothing was heard in time.
+        // The request may have arrived: the connection broke, or nothing was received in time.
         _ => (Trouble::Unknown(problem), true),
     }
 }

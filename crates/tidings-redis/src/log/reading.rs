@@ -20,7 +20,7 @@ use super::{
 /// How much of the log one answer of Redis holds at most, in bytes. It is made while nobody else is served.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 
-/// Redis finds the events of so many topics by an index. For whoever asks for more it hands out everything.
+/// Redis finds the events of so many topics by an index. For the one that asks for more it hands out everything.
 const TOPICS_MAX: usize = 100;
 
 /// How often a page is begun again because the log changed meanwhile.
@@ -153,12 +153,12 @@ impl Shared {
             let answer = self.call(Script::Read, &arguments).await?;
             let follows = self.floors.learn(version, &answer, [0, 3, 4, 5], limits)?;
             // There were more changes than one answer tells if it tells changes and is not at their end.
-            let told = answer.number(3)?;
+            let reported = answer.number(3)?;
             let is_complete = answer.list(6).is_ok_and(|events| !events.is_empty()) || answer.number(2)? == 1;
             if follows && is_complete {
                 return Ok(answer);
             }
-            version = if follows { told } else { 0 };
+            version = if follows { reported } else { 0 };
         }
     }
 

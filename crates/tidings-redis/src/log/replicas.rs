@@ -1,6 +1,6 @@
 //! Waiting until what was written has come to replicas (`WAIT`).
 //!
-//! Redis answers nothing else on a connection while something waits there, so whoever waits has a connection of its own: reads and canaries go on while a
+//! Redis answers nothing else on a connection while something waits there, so the one that waits has a connection of its own: reads and canaries go on while a
 //! replica is away. Everything that was written there before is waited for at once, so those who come in the meantime share the next wait.
 
 use std::{
@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use super::link::{Trouble, judge};
 use crate::line::Line;
 
-/// How long replicas have to take over what was written. Whoever comes while one wait goes on is answered after the next one, which has to be within
+/// How long replicas have to take over what was written. The one that comes while one wait goes on is answered after the next one, which has to be within
 /// the time that a connection has for an answer.
 const TIME_MAX: Duration = Duration::from_secs(2);
 const _: () = assert!(2 * TIME_MAX.as_secs() < crate::connect::RESPONSE_TIME_MAX.as_secs());

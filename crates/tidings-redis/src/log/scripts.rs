@@ -64,8 +64,18 @@ pub(super) struct Keys([String; 10]);
 
 impl Keys {
     pub(super) fn of(name: &str) -> Self {
-        let parts =
-            ["log", "state", "floors", "floors-at", "keys", "keys-order", "ids", "holes", "bell", "topics"];
+        let parts = [
+            "log",
+            "state",
+            "floors",
+            "floors-at",
+            "keys",
+            "keys-order",
+            "ids",
+            "holes",
+            "notifier",
+            "topics",
+        ];
         Self(parts.map(|part| format!("{{{name}}}:{part}")))
     }
 
@@ -81,7 +91,7 @@ impl Keys {
         &self.0[1]
     }
 
-    pub(super) fn bell(&self) -> &str {
+    pub(super) fn notifier(&self) -> &str {
         &self.0[8]
     }
 }

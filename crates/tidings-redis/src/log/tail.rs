@@ -1,4 +1,4 @@
-//! The live end. A tail is a place in the log and a bell that the keeper rings, so a slow one costs no queue; what it brings it asks for.
+//! The live end. A tail is a place in the log and a notifier that the keeper rings, so a slow one costs no queue; what it brings it asks for.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ const ERROR_WAIT: Duration = Duration::from_millis(500);
 
 pub(super) struct RedisTail {
     shared: Arc<Shared>,
-    bell: watch::Receiver<()>,
+    notifier: watch::Receiver<()>,
     seen: Seen,
 }
 
@@ -43,12 +43,12 @@ struct Seen {
 impl RedisTail {
     /// A tail at the end of the log.
     pub(super) async fn open(shared: &Arc<Shared>) -> Result<(Cursor, Self), Trouble> {
-        let bell = shared.listen();
+        let notifier = shared.listen();
         let end = shared.end().await?;
         let epoch = end.epochs.current();
         let seen = Seen { epoch, place: end.newest, number: end.number, deletions: end.deletions };
         let cursor = Cursor { epoch, position: position(end.newest) };
-        Ok((cursor, Self { shared: Arc::clone(shared), bell, seen }))
+        Ok((cursor, Self { shared: Arc::clone(shared), notifier, seen }))
     }
 
     /// What comes next and the place behind it; `None` at the end.
@@ -66,7 +66,7 @@ impl RedisTail {
                         epoch: next.start.epoch,
                         place: tidings_log::parts::number(next.start.after),
                         number: next.number,
-                        // What was told before may have been of another history.
+                        // What was notified before may have been of another history.
                         deletions: 0,
                     };
                     return Ok(Some((TailItem::NewEpoch(next.start), seen)));
@@ -144,14 +144,14 @@ fn skipped(seen: Seen, through: u64, number: u64) -> (TailItem, Seen) {
 impl Tail for RedisTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
         loop {
-            // The bell is muted before the log is looked at: whatever comes afterwards rings it again.
-            self.bell.mark_unchanged();
+            // The notifier is reset before the log is looked at: whatever comes afterwards fires it again.
+            self.notifier.mark_unchanged();
             match self.follow(bytes_max).await {
                 Ok(Some((item, seen))) => {
                     self.seen = seen;
                     return Some(item);
                 }
-                Ok(None) => self.bell.changed().await.ok()?,
+                Ok(None) => self.notifier.changed().await.ok()?,
                 Err(Trouble::Away(_) | Trouble::Unknown(_))
                     if !self.shared.line.is_up_within(Duration::ZERO).await =>
                 {

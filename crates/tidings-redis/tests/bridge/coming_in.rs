@@ -8,7 +8,7 @@ use tidings_testkit::RedisServer;
 use crate::stage::{Application, Bridged, settings};
 
 #[tokio::test]
-async fn what_an_application_publishes_is_heard_in_order_and_nothing_else() {
+async fn what_an_application_publishes_is_received_in_order_and_nothing_else() {
     let server = RedisServer::start().await.unwrap();
     let mut bridged = Bridged::start(&server, "channels=chat,news&patterns=room-*").await;
     let mut application = Application::start(&server, &[]).await;
@@ -28,7 +28,7 @@ async fn what_an_application_publishes_is_heard_in_order_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_message_that_several_subscriptions_bring_is_heard_once() {
+async fn a_message_that_several_subscriptions_bring_is_received_once() {
     let server = RedisServer::start().await.unwrap();
     let mut bridged = Bridged::start(&server, "channels=room-1&patterns=room-*,*-1,*2").await;
     let mut application = Application::start(&server, &[]).await;
@@ -69,13 +69,13 @@ async fn a_message_for_which_there_is_no_room_does_not_block_those_for_which_the
     let hub = Hub::builder().log(log).start().await.unwrap();
     let mut bridged = Bridged::of(hub, settings(&server, "channels=chat")).await;
     bridged.until("the bridge to listen", |figures| figures.is_listening).await;
-    bridged.door.is_shut.store(true, Ordering::Relaxed);
+    bridged.hub_access.is_shut.store(true, Ordering::Relaxed);
     let mut application = Application::start(&server, &[]).await;
     for payload in ["one", &"x".repeat(20_000), "two"] {
         application.publish("chat", payload).await;
     }
     bridged.until("all to have come", |figures| figures.received == 3).await;
-    bridged.door.is_shut.store(false, Ordering::Relaxed);
+    bridged.hub_access.is_shut.store(false, Ordering::Relaxed);
     assert_eq!(bridged.data(2).await, ["one", "two"]);
     assert_eq!(bridged.bridge.figures().no_room, 1);
 }
@@ -128,14 +128,14 @@ async fn while_the_hub_takes_nothing_messages_wait_in_order_up_to_the_limit() {
     settings.queue_bytes_max = 10_000;
     let mut bridged = Bridged::of(Hub::in_memory().await, settings).await;
     bridged.until("the bridge to listen", |figures| figures.is_listening).await;
-    bridged.door.is_shut.store(true, Ordering::Relaxed);
+    bridged.hub_access.is_shut.store(true, Ordering::Relaxed);
     let mut application = Application::start(&server, &[]).await;
     for number in 0..1_000 {
         application.publish("chat", format!("{number:050}")).await;
     }
     let figures = bridged.until("all to have come", |figures| figures.received == 1_000).await;
     assert!(figures.dropped > 0 && figures.queue_bytes <= 10_000, "{figures:?}");
-    bridged.door.is_shut.store(false, Ordering::Relaxed);
+    bridged.hub_access.is_shut.store(false, Ordering::Relaxed);
     let kept = bridged.data((1_000 - figures.dropped).try_into().unwrap()).await;
     let expected: Vec<_> = (0..kept.len()).map(|number| format!("{number:050}")).collect();
     assert_eq!(kept, expected, "what came last was dropped");
@@ -150,7 +150,7 @@ async fn an_outcome_that_was_unknown_doubles_nothing() {
     let mut bridged = Bridged::start(&server, "channels=chat").await;
     let mut application = Application::start(&server, &[]).await;
     for round in 0..5 {
-        bridged.door.is_forgetful.store(true, Ordering::Relaxed);
+        bridged.hub_access.is_forgetful.store(true, Ordering::Relaxed);
         application.publish("chat", format!("{round}")).await;
         bridged.until("it to be repeated", |figures| figures.published > round).await;
     }
@@ -165,10 +165,10 @@ async fn one_connection_is_enough_and_it_is_closed_with_the_bridge() {
     let mut application = Application::start(&server, &["chat"]).await;
     bridged.publish("chat", "one").await;
     assert_eq!(application.next().await, "one");
-    // The other two are the application and whoever asks.
+    // The other two are the application and the one that asks.
     assert_eq!(server.command(&["CLIENT", "LIST"]).await.unwrap().lines().count(), 3);
     bridged.bridge.stop().await;
-    assert_eq!(application.publish("chat", "nobody else").await, 1, "the application hears itself");
+    assert_eq!(application.publish("chat", "nobody else").await, 1, "the application receives itself");
 }
 
 #[tokio::test]

@@ -6,12 +6,12 @@ use tidings_testkit::RedisServer;
 use crate::stage::{Application, Bridged, settings};
 
 #[tokio::test]
-async fn every_line_is_heard_once_everywhere() {
+async fn every_line_is_received_once_everywhere() {
     let server = RedisServer::start().await.unwrap();
     let mut one = Bridged::start(&server, "channels=chat&both_ways=true").await;
     let mut other = Bridged::start(&server, "channels=chat&both_ways=true").await;
     let mut flask = Application::start(&server, &["chat"]).await;
-    // The same words from all sides: nothing can be told from the text.
+    // The same words from all sides: nothing can be distinguished from the text.
     for round in 0..50 {
         one.publish("chat", "hi").await;
         server.command(&["PUBLISH", "chat", "hi"]).await.unwrap();
@@ -19,15 +19,15 @@ async fn every_line_is_heard_once_everywhere() {
         flask.publish("chat", "hi").await;
         one.publish("chat", &format!("round {round}")).await;
     }
-    for (who, mut heard) in [
+    for (who, mut received) in [
         ("one hub", one.data(250).await),
         ("the other hub", other.data(250).await),
         ("the application", flask.messages(250).await),
     ] {
-        let same = heard.iter().filter(|line| *line == "hi").count();
-        heard.retain(|line| line != "hi");
+        let same = received.iter().filter(|line| *line == "hi").count();
+        received.retain(|line| line != "hi");
         let rounds: Vec<_> = (0..50).map(|round| format!("round {round}")).collect();
-        assert_eq!((same, heard), (200, rounds), "{who}");
+        assert_eq!((same, received), (200, rounds), "{who}");
     }
     // Whatever is still on its way comes before these.
     one.publish("chat", "end of one").await;

@@ -14,13 +14,13 @@ use tidings::{
     Event, Hub, IdempotencyKey, Invalid, NewEvent, PublishError, Unavailable,
     log::{Entry, Tail, TailItem, cluster::Cluster},
 };
-use tidings_redis::bridge::{Bridge, BridgeFigures, BridgeSettings, Door, NotTaken};
+use tidings_redis::bridge::{Bridge, BridgeFigures, BridgeSettings, HubAccess, NotTaken};
 use tidings_testkit::{PATIENCE, RedisServer};
 use tokio::{sync::mpsc, time::timeout};
 
-/// The door of a hub, which a test may shut.
+/// The entry point of a hub, which a test may shut.
 #[derive(Debug)]
-pub(crate) struct HubDoor {
+pub(crate) struct LocalHub {
     hub: Hub,
     pub(crate) is_shut: AtomicBool,
     /// Publishes and does not say so, once.
@@ -28,7 +28,7 @@ pub(crate) struct HubDoor {
 }
 
 #[async_trait]
-impl Door for HubDoor {
+impl HubAccess for LocalHub {
     fn check(&self, event: NewEvent) -> Result<Event, Invalid> {
         self.hub.validator().event(event)
     }
@@ -59,9 +59,9 @@ impl Door for HubDoor {
 /// A hub, its bridge, and what its log receives.
 pub(crate) struct Bridged {
     pub(crate) hub: Hub,
-    pub(crate) door: Arc<HubDoor>,
+    pub(crate) hub_access: Arc<LocalHub>,
     pub(crate) bridge: Bridge,
-    heard: Box<dyn Tail>,
+    received: Box<dyn Tail>,
     unread: std::collections::VecDeque<Arc<Entry>>,
 }
 
@@ -75,17 +75,17 @@ impl Bridged {
 
     /// A bridge of this hub, which may not listen yet.
     pub(crate) async fn of(hub: Hub, settings: BridgeSettings) -> Self {
-        let heard = hub.tail().await.unwrap();
+        let received = hub.tail().await.unwrap();
         let (is_shut, is_forgetful) = (AtomicBool::new(false), AtomicBool::new(false));
-        let door = Arc::new(HubDoor { hub: hub.clone(), is_shut, is_forgetful });
-        let bridge = Bridge::start(settings, Arc::clone(&door) as Arc<dyn Door>);
-        Self { hub, door, bridge, heard, unread: std::collections::VecDeque::new() }
+        let hub_access = Arc::new(LocalHub { hub: hub.clone(), is_shut, is_forgetful });
+        let bridge = Bridge::start(settings, Arc::clone(&hub_access) as Arc<dyn HubAccess>);
+        Self { hub, hub_access, bridge, received, unread: std::collections::VecDeque::new() }
     }
 
     /// The next event in the log.
     pub(crate) async fn next(&mut self) -> Event {
         while self.unread.is_empty() {
-            let item = timeout(PATIENCE, self.heard.next(64 << 10)).await.expect("an event");
+            let item = timeout(PATIENCE, self.received.next(64 << 10)).await.expect("an event");
             if let Some(TailItem::Entries(entries)) = item {
                 self.unread.extend(entries);
             }
@@ -144,23 +144,23 @@ pub(crate) fn settings(server: &RedisServer, parameters: &str) -> BridgeSettings
 /// An application that has nothing to do with Tidings: it subscribes and publishes.
 pub(crate) struct Application {
     connection: MultiplexedConnection,
-    heard: mpsc::UnboundedReceiver<PushInfo>,
+    received: mpsc::UnboundedReceiver<PushInfo>,
 }
 
 impl Application {
     pub(crate) async fn start(server: &RedisServer, channels: &[&str]) -> Self {
         let client = redis::Client::open(format!("{}?protocol=resp3", server.url())).unwrap();
-        let (hear, heard) = mpsc::unbounded_channel();
+        let (receive, received) = mpsc::unbounded_channel();
         // Without limits of its own the client gives a busy machine half a second.
         let config = redis::AsyncConnectionConfig::new()
-            .set_push_sender(hear)
+            .set_push_sender(receive)
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE));
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
         if !channels.is_empty() {
             connection.subscribe(channels).await.unwrap();
         }
-        Self { connection, heard }
+        Self { connection, received }
     }
 
     /// Publishes, and says how many connections received it.
@@ -171,7 +171,8 @@ impl Application {
     /// The next message.
     pub(crate) async fn next(&mut self) -> String {
         loop {
-            let push = timeout(PATIENCE, self.heard.recv()).await.expect("a message").expect("a connection");
+            let push =
+                timeout(PATIENCE, self.received.recv()).await.expect("a message").expect("a connection");
             if push.kind == PushKind::Message {
                 return redis::from_redis_value(push.data[1].clone()).unwrap();
             }

@@ -31,7 +31,7 @@ pub(crate) fn settings(url: &str, limits: MemoryLimits) -> RedisSettings {
     RedisSettings::from_url(url.parse().expect("a URL"), limits).expect("a store")
 }
 
-/// A log as a process opens it that nobody told anything.
+/// A log as a process opens it that nobody reported anything.
 pub(crate) async fn open(url: &str) -> RedisLog {
     RedisLog::open(settings(url, MemoryLimits::default())).await.expect("Redis is there")
 }
@@ -76,7 +76,7 @@ pub(crate) async fn next(tail: &mut Box<dyn Tail>) -> TailItem {
     timeout(PATIENCE, tail.next(1 << 20)).await.expect("the tail brings something").expect("the log is open")
 }
 
-/// The next entries, passing over what is told of deletions.
+/// The next entries, passing over what is notified of deletions.
 pub(crate) async fn next_entries(tail: &mut Box<dyn Tail>) -> Vec<Arc<Entry>> {
     loop {
         match next(tail).await {

@@ -39,7 +39,7 @@ const HEAD_BYTES_TOGETHER_MAX: usize = 32 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Admission {
     head_bytes: AtomicUsize,
-    heads: Mutex<Waiting<Arc<Bell>>>,
+    heads: Mutex<Waiting<Arc<Notifier>>>,
     idle: Mutex<Idle>,
     turns: Arc<Semaphore>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Admission {
 #[derive(Default, Debug)]
 struct Idle {
     last_number: u64,
-    connections: BTreeMap<u64, Arc<Bell>>,
+    connections: BTreeMap<u64, Arc<Notifier>>,
 }
 
 /// What a connection waits for that may be given up.
@@ -81,11 +81,11 @@ impl Admission {
 
     /// Begins to wait for somebody at this address.
     pub(super) fn wait_for(self: &Arc<Self>, awaited: Awaited, address: Neighbourhood) -> WaitedFor {
-        let bell = Arc::<Bell>::default();
+        let notifier = Arc::<Notifier>::default();
         let line = match awaited {
             Awaited::Head => {
                 let now = Instant::now().into_std();
-                let (age, gone) = self.heads().enter(address, now, Arc::clone(&bell));
+                let (age, gone) = self.heads().enter(address, now, Arc::clone(&notifier));
                 if let Some(gone) = gone {
                     gone.ring();
                 }
@@ -95,22 +95,22 @@ impl Admission {
                 let mut idle = self.idle();
                 idle.last_number += 1;
                 let number = idle.last_number;
-                idle.connections.insert(number, Arc::clone(&bell));
+                idle.connections.insert(number, Arc::clone(&notifier));
                 Line::Idle(number)
             }
         };
-        WaitedFor { admission: Arc::clone(self), line, bell, bytes: 0 }
+        WaitedFor { admission: Arc::clone(self), line, notifier, bytes: 0 }
     }
 
     /// Gives up a head that is waited for, or else the connection that has been without a request longest, so that another one finds
     /// room. False if there is none.
     pub(super) fn make_room(&self) -> bool {
         let head = self.heads().give_up();
-        let gone = head.or_else(|| self.idle().connections.pop_first().map(|(_, bell)| bell));
-        gone.inspect(|bell| bell.ring()).is_some()
+        let gone = head.or_else(|| self.idle().connections.pop_first().map(|(_, notifier)| notifier));
+        gone.inspect(|notifier| notifier.ring()).is_some()
     }
 
-    fn heads(&self) -> MutexGuard<'_, Waiting<Arc<Bell>>> {
+    fn heads(&self) -> MutexGuard<'_, Waiting<Arc<Notifier>>> {
         self.heads.lock().expect(NO_PANIC)
     }
 
@@ -123,14 +123,14 @@ const NO_PANIC: &str = "nothing panics while it holds this";
 
 /// Tells a connection that it has been given up.
 #[derive(Default, Debug)]
-struct Bell {
-    rung: AtomicBool,
+struct Notifier {
+    notified: AtomicBool,
     waker: AtomicWaker,
 }
 
-impl Bell {
+impl Notifier {
     fn ring(&self) {
-        self.rung.store(true, Relaxed);
+        self.notified.store(true, Relaxed);
         self.waker.wake();
     }
 }
@@ -140,7 +140,7 @@ impl Bell {
 pub(super) struct WaitedFor {
     admission: Arc<Admission>,
     line: Line,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
     /// What has come of a head takes this much memory.
     bytes: usize,
 }
@@ -170,14 +170,14 @@ impl WaitedFor {
         let before = self.admission.head_bytes.fetch_add(more, Relaxed);
         if before + more > HEAD_BYTES_TOGETHER_MAX {
             let gone = self.admission.heads().give_up();
-            gone.inspect(|bell| bell.ring());
+            gone.inspect(|notifier| notifier.ring());
         }
     }
 
     /// Whether there was no room for it any more; if not yet, the task is woken when that changes.
     pub(super) fn is_given_up(&self, cx: &Context<'_>) -> bool {
-        self.bell.waker.register(cx.waker());
-        self.bell.rung.load(Relaxed)
+        self.notifier.waker.register(cx.waker());
+        self.notifier.notified.load(Relaxed)
     }
 }
 
@@ -263,7 +263,7 @@ mod tests {
     async fn incomplete_heads_together_stay_within_their_memory() {
         let admission = Arc::new(Admission::with_limits(4096, 1));
         let address = |last: u8| Neighbourhood::of(Some(std::net::Ipv4Addr::new(192, 0, 2, last).into()));
-        let is_given_up = |waited_for: &WaitedFor| waited_for.bell.rung.load(Relaxed);
+        let is_given_up = |waited_for: &WaitedFor| waited_for.notifier.notified.load(Relaxed);
         let mut quiet = admission.wait_for(Awaited::Head, address(1));
         quiet.hold(100);
         let mut large = Vec::new();

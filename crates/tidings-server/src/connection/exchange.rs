@@ -36,7 +36,7 @@ pub(super) struct Exchange {
     streaming: AtomicBool,
     /// The socket can be given to the hub.
     is_raw: AtomicBool,
-    /// The stream that hyper carries, if it can be told that its client has ended its side.
+    /// The stream that hyper carries, if it can be notified that its client has ended its side.
     carried: Mutex<Option<InputEnd>>,
     /// The stream that it is to be given to the hub with.
     taken: Mutex<Option<Taken>>,

@@ -53,7 +53,7 @@ pub(super) struct GatedIo<IO> {
     released: usize,
     /// The client has ended its side.
     input_ended: bool,
-    /// hyper was told to wait with a read: for the answer, or at least for the news that the answer is a stream.
+    /// hyper was asked to wait with a read: for the answer, or at least for the news that the answer is a stream.
     is_read_put_off: bool,
     /// Everything that was written has been flushed, too: what hyper has is with the kernel.
     is_flushed: bool,
@@ -282,9 +282,9 @@ impl<IO: Transport> GatedIo<IO> {
         self.gate.is_answering()
     }
 
-    /// Says what is left to say, and ends the connection so that the client can hear it.
+    /// Says what is left to say, and ends the connection so that the client can receive it.
     pub(super) async fn close(mut self) {
-        // Whoever does not read, or never stops to send, does not keep us.
+        // The one that does not read, or never stops to send, does not keep us.
         let _ = timeout(Duration::from_secs(LINGER_SECS), self.farewell()).await;
     }
 
@@ -292,7 +292,7 @@ impl<IO: Transport> GatedIo<IO> {
         let has_unread = match self.outcome {
             Outcome::Refused(refusal) => {
                 self.io.write_all(&refusal.response(SystemTime::now())).await?;
-                // Whoever is given up has sent nothing more, and there are many of them.
+                // The one that is given up has sent nothing more, and there are many of them.
                 refusal != Refusal::HeadCrowded
             }
             Outcome::Open | Outcome::Ended | Outcome::Http2 => !self.is_quiet(),
@@ -301,7 +301,7 @@ impl<IO: Transport> GatedIo<IO> {
         if !has_unread || self.input_ended {
             return Ok(());
         }
-        hear_out(&mut self.io).await
+        receive_out(&mut self.io).await
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -352,7 +352,7 @@ impl<IO: Transport> GatedIo<IO> {
 
     /// Called when hyper has nothing buffered: if the answer's body is done too, the answer is with the kernel to its last byte.
     fn after_flush(&mut self, cx: &mut Context<'_>) {
-        // Each of these wakes hyper once, for the read that it was told to wait with.
+        // Each of these wakes hyper once, for the read that it was asked to wait with.
         if self.exchange.take_body_done() {
             self.is_read_put_off = false;
             self.answer_timer = None;
@@ -372,8 +372,8 @@ impl<IO: Transport> GatedIo<IO> {
     }
 }
 
-/// Reads on, within bounds, from a client that has been told the last word: see [`LINGER_BYTES_MAX`].
-pub(super) async fn hear_out(io: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+/// Reads on, within bounds, from a client that has been reported the last word: see [`LINGER_BYTES_MAX`].
+pub(super) async fn receive_out(io: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(READ_BYTES);
     let mut left = LINGER_BYTES_MAX;
     loop {

@@ -65,7 +65,7 @@ use super::{
     ConnectionMetrics, Driver, PeerAddress, RequestBody, Stage,
     admission::{Admission, Awaited, WaitedFor},
     exchange::{AnswerBody, Exchange, is_stream},
-    gated::{GatedIo, LINGER_SECS, hear_out},
+    gated::{GatedIo, LINGER_SECS, receive_out},
     takeover::Transport,
 };
 use crate::{
@@ -83,7 +83,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 const FIELDS_FACTOR_MAX: usize = 2;
 /// Bytes of an answer that are kept for a client that has to make room for them.
 const SEND_BUFFER_BYTES_MAX: usize = 16 * 1024;
-/// How long a client that has nothing open may take to hear that this is the end.
+/// How long a client that has nothing open may take to receive that this is the end.
 const GOODBYE_TIME: Duration = Duration::from_secs(LINGER_SECS);
 
 /// Answers that are being made, boxed so that what a handler needed is gone while its stream lasts.
@@ -232,7 +232,7 @@ fn refused<B>(refusal: Refusal) -> Response<PacedBody<B>> {
 enum Ended {
     /// By its frames, or by an error.
     Closed(hyper::Result<()>),
-    /// Nothing was open, and the client did not hear that this is the end.
+    /// Nothing was open, and the client did not receive that this is the end.
     Idle,
     /// The client has left the end of an answer untaken for too long, or the rest of a head unsent.
     Slow,
@@ -310,7 +310,7 @@ where
     .await
 }
 
-/// Says the last word to a client that was rejected, and hears it out so that it can be heard.
+/// Says the last word to a client that was rejected, and receives it out so that it can be received.
 async fn dismiss(
     mut io: impl AsyncRead + AsyncWrite + Unpin,
     last_words: Option<[u8; 17]>,
@@ -319,7 +319,7 @@ async fn dismiss(
         io.write_all(&frame).await?;
     }
     io.shutdown().await?;
-    hear_out(&mut io).await
+    receive_out(&mut io).await
 }
 
 /// Finds the ends of answers that nobody takes. The library has them, and nothing that runs here knows of them any more: a client may have one wait for
@@ -362,7 +362,7 @@ struct Patience {
     address: Neighbourhood,
     admission: Arc<Admission>,
     metrics: Arc<ConnectionMetrics>,
-    /// Whether it may be given up for others: farewells have no room to give.
+    /// Whether it may be given up for others: closing frames have no room to give.
     has_room: bool,
     is_closing: bool,
     idle_since: Option<Instant>,
@@ -376,7 +376,7 @@ struct Patience {
 enum Due {
     /// Nothing is open for too long, or others need the room: say that this is the end.
     Close,
-    /// That was said, and not heard.
+    /// That was said, and not received.
     End,
     /// A look for streams that nobody takes.
     Sweep,
@@ -408,7 +408,7 @@ impl Patience {
         self.waited_for = None;
     }
 
-    /// The client is being told that this is the end.
+    /// The client is being notified that this is the end.
     fn close(&mut self) {
         self.is_closing = true;
         self.asked();

@@ -1,4 +1,4 @@
-//! What happened to connections, in numbers. Plain counters: whoever renders them chooses the names.
+//! What happened to connections, in numbers. Plain counters: the one that renders them chooses the names.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -1,8 +1,8 @@
 //! Connections that find no room: where all places are taken, or no file is left for one more.
 //!
-//! Each is served one request, which is marked with [`NoRoom`]: who asks for the hub's health is answered, and a browser hears when to come
+//! Each is served one request, which is marked with [`NoRoom`]: who asks for the hub's health is answered, and a browser receives when to come
 //! back instead of an error that it would not come back from. That takes little and cannot last: there are [`FAREWELLS_MAX`] at a time, which
-//! keep nothing, and [`FAREWELL_TIME_MAX`] is the end of each. Whoever comes beyond them waits in the kernel's queue. Few of
+//! keep nothing, and [`FAREWELL_TIME_MAX`] is the end of each. The one that comes beyond them waits in the kernel's queue. Few of
 //! them may be waited for with their heads, so that silent ones do not hold up those who have something to ask.
 
 use std::{sync::Arc, time::Duration};

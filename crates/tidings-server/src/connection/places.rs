@@ -1,4 +1,4 @@
-//! How many connections are open, whoever drives them: a task of this server, or the hub that has taken the socket.
+//! How many connections are open, the one that drives them: a task of this server, or the hub that has taken the socket.
 
 use std::sync::{
     Arc,
@@ -13,7 +13,7 @@ use super::metrics::ConnectionMetrics;
 #[derive(Debug)]
 pub(super) struct Places {
     taken: AtomicUsize,
-    /// Told whenever one is given back.
+    /// Reported whenever one is given back.
     given_back: Notify,
     metrics: Arc<ConnectionMetrics>,
 }

@@ -76,7 +76,7 @@ pub(super) fn take_from<B>(response: Response<B>) -> Result<Taken, Response<B>> 
     let takeover = response.extensions().get::<Takeover>().filter(|_| is_ours);
     let Some(stream) = takeover.and_then(Takeover::take) else { return Err(response) };
     let (mut parts, _) = response.into_parts();
-    // RFC 9112, 7: the end of a body without a length is told by its last chunk.
+    // RFC 9112, 7: the end of a body without a length is notified by its last chunk.
     parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     // `Connection: close` is not added, although the connection ends with the stream (RFC 9112, 9.6, does not demand it): undici, and
     // with it every `fetch` of Node, takes a cut for a proper end where it stands, and does not reconnect.

@@ -219,7 +219,7 @@ async fn a_head_that_drips_gets_408_after_ten_seconds() {
     let mut client = Client::connect();
     client.send(&GET[..12]).await;
     assert!(client.rest().await.starts_with("HTTP/1.1 408 "));
-    // The answer came at ten seconds, the end after a farewell to a client that kept its side open.
+    // The answer came at ten seconds, the end after a closing frame to a client that kept its side open.
     assert_eq!(client.secs(), 10);
 }
 
@@ -318,7 +318,7 @@ async fn a_client_that_shuts_its_side_after_the_request_still_gets_the_answer() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_is_cut_short_is_told_so() {
+async fn a_head_that_is_cut_short_is_reported_so() {
     let mut client = Client::connect();
     client.send(&GET[..12]).await;
     client.io.shutdown().await.expect("shut");
@@ -472,7 +472,7 @@ async fn a_client_that_does_not_stop_sending_is_left_after_its_refusal() {
     let mut client = Client::connect();
     let mut answered = false;
     while !client.is_ended() {
-        // The client reads nothing that it is told and ends nothing.
+        // The client reads nothing that it is reported and ends nothing.
         let sent = client.io.write_all(&[b'x'; 4096]).await;
         answered |= sent.is_ok();
         sleep(Duration::from_millis(1)).await;

@@ -159,7 +159,7 @@ pub(super) fn write_head(into: &mut Vec<u8>, parts: &Parts, length: Option<u64>,
     if let Some(length) = length.filter(|_| !parts.headers.contains_key(header::CONTENT_LENGTH)) {
         write(&[b"content-length: ", length.to_string().as_bytes(), b"\r\n"]);
     }
-    // RFC 9110, 6.6.1: whoever has a clock says when.
+    // RFC 9110, 6.6.1: the one that has a clock says when.
     if !parts.headers.contains_key(header::DATE) {
         with_date(now, |date| write(&[b"date: ", date, b"\r\n"]));
     }
@@ -206,7 +206,7 @@ mod tests {
     /// Answers used to leave one by one. A publisher with several connections slept after each of them and had to be woken for the next one, for
     /// which the hub pays.
     #[tokio::test]
-    async fn who_has_asked_is_heard_before_anybody_is_answered() {
+    async fn who_has_asked_is_received_before_anybody_is_answered() {
         let (mut first, first_server) = duplex(4096);
         let (mut second, second_server) = duplex(4096);
         first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("there is room");
@@ -226,6 +226,6 @@ mod tests {
             tokio::spawn(driver.clone().drive(io, PEER, place, stopping.clone()));
         }
         second.read_u8().await.expect("an answer");
-        assert!(!answered_first.load(Relaxed), "the first was answered before the second was heard");
+        assert!(!answered_first.load(Relaxed), "the first was answered before the second was received");
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn check_http2<B>(request: &http::Request<B>, fragment_mark: &str) ->
     if !(path.starts_with('/') || (path == "*" && request.method() == http::Method::OPTIONS)) {
         return Err(Refusal::TargetMalformed);
     }
-    // RFC 9113, 8.3.1: the authority, or else Host, as one of them at least says; whoever says both says the same.
+    // RFC 9113, 8.3.1: the authority, or else Host, as one of them at least says; the one that says both says the same.
     let mut hosts = request.headers().get_all(http::header::HOST).iter();
     let named = hosts.next().map(http::HeaderValue::as_bytes);
     if hosts.next().is_some() {

@@ -44,7 +44,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn pipelined_requests_are_told_apart_where_they_end(requests in vec(any_request(), 1..6), cuts in vec(any::<Index>(), 0..8)) {
+    fn pipelined_requests_are_reported_apart_where_they_end(requests in vec(any_request(), 1..6), cuts in vec(any::<Index>(), 0..8)) {
         let bytes = requests.concat();
         let verdict = judge(pieces(&bytes, &cuts));
         let mut ends = Vec::new();

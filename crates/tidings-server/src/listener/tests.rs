@@ -21,7 +21,7 @@ async fn an_accepted_connection_delays_nothing_and_has_a_bounded_buffer() {
     }
 }
 
-/// The files that are held in reserve are enough for everybody who is told that there is no room. Should they not be, nobody spins.
+/// The files that are held in reserve are enough for everybody who is notified that there is no room. Should they not be, nobody spins.
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_machine_makes_a_pause_and_each_further_one_a_longer_one() {
     let mut listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");

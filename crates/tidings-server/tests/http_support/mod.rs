@@ -1,4 +1,4 @@
-//! A tiny application on a real loopback socket, and clients that send whatever bytes they are told to.
+//! A tiny application on a real loopback socket, and clients that send whatever bytes they are notified to.
 
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of this")]
 

@@ -8,7 +8,7 @@ use axum::body::Body;
 use http::{HeaderMap, HeaderName, Request, Response};
 use tidings::Hub;
 use tidings_server::RequestBody;
-use tidings_server::{ConnectionMetrics, ConnectionSettings, Drain, Listener, Settings, faces, serve};
+use tidings_server::{ConnectionMetrics, ConnectionSettings, Drain, Listener, Settings, apis, serve};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
@@ -42,10 +42,10 @@ impl Served {
     /// A hub without keys, as `tidings serve` serves it.
     pub async fn start_with(settings: Settings, connections: ConnectionSettings) -> Self {
         let hub = support::hub().await;
-        Self::start_service(hub.clone(), settings, connections, |settings| faces(hub, None, settings))
+        Self::start_service(hub.clone(), settings, connections, |settings| apis(hub, None, settings))
     }
 
-    /// Serves what is made of these settings, which are told of the connections' metrics.
+    /// Serves what is made of these settings, which are notified of the connections' metrics.
     pub fn start_service<S>(
         hub: Hub,
         mut settings: Settings,

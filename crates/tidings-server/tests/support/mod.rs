@@ -1,4 +1,4 @@
-//! What the tests of the HTTP faces share: a router that is asked directly, without sockets, and streams that are read event by event.
+//! What the tests of the HTTP APIs share: a router that is asked directly, without sockets, and streams that are read event by event.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
@@ -23,23 +23,23 @@ pub const KEY: &str = "tk_a-key-that-may-do-everything";
 pub const CHAT_KEY: &str = "tk_a-key-that-may-publish-chat";
 
 /// A hub without keys, as `tidings serve` starts it.
-pub async fn keyless() -> Face {
+pub async fn keyless() -> Api {
     keyless_with(Settings::default()).await
 }
 
-pub async fn keyless_with(settings: Settings) -> Face {
-    Face::new(hub().await, None, settings)
+pub async fn keyless_with(settings: Settings) -> Api {
+    Api::new(hub().await, None, settings)
 }
 
 /// A hub with two keys and an issuer of tokens.
-pub async fn with_keys() -> Face {
+pub async fn with_keys() -> Api {
     with_keys_and(Settings::default()).await
 }
 
-pub async fn with_keys_and(settings: Settings) -> Face {
+pub async fn with_keys_and(settings: Settings) -> Api {
     let hub = hub().await;
     let authenticator = authenticator(&hub);
-    Face::new(hub, Some(authenticator), settings)
+    Api::new(hub, Some(authenticator), settings)
 }
 
 /// Two keys and an issuer of tokens.
@@ -95,13 +95,13 @@ pub fn unix_secs() -> u64 {
     std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs()
 }
 
-/// A hub with its HTTP faces.
-pub struct Face {
+/// A hub with its HTTP APIs.
+pub struct Api {
     pub hub: Hub,
     router: Router,
 }
 
-impl Face {
+impl Api {
     pub fn new(hub: Hub, authenticator: Option<Authenticator>, settings: Settings) -> Self {
         Self { router: router(hub.clone(), authenticator, settings), hub }
     }
@@ -114,7 +114,7 @@ impl Face {
         self.ask(Method::POST, target).body(body)
     }
 
-    /// Publishes on the Mercure face.
+    /// Publishes on the Mercure API.
     pub fn form(&self, body: &str) -> Ask {
         self.post(HUB, body.to_owned()).header("content-type", "application/x-www-form-urlencoded")
     }

@@ -14,7 +14,7 @@ use std::{env, net::TcpListener, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tidings::{Hub, HubSettings, MemoryLimits, MemoryLog};
-use tidings_server::{ConnectionMetrics, ConnectionSettings, Drain, Listener, Settings, faces, serve};
+use tidings_server::{ConnectionMetrics, ConnectionSettings, Drain, Listener, Settings, apis, serve};
 use tidings_testkit::listener;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -72,7 +72,7 @@ impl House {
         settings.retry_millis = RETRY_MILLIS;
         let hub = Hub::builder().log(self.log.clone()).settings(settings).start().await?;
         let metrics = Arc::<ConnectionMetrics>::default();
-        let service = faces(hub.clone(), None, Settings::default());
+        let service = apis(hub.clone(), None, Settings::default());
         let connections = ConnectionSettings { drain_secs: self.drain_secs, ..ConnectionSettings::default() };
         let (succeeded, successor) = oneshot::channel::<()>();
         let ended = async {

@@ -1,4 +1,4 @@
-//! What a shard is told, and how often it is woken. How this goes when threads meet is in `tests/wakeups.rs`.
+//! What a shard is notified, and how often it is woken. How this goes when threads meet is in `tests/wakeups.rs`.
 
 use std::sync::{
     Arc,

@@ -1,6 +1,6 @@
 //! What a hub shows of itself to the others of its cluster, and what it sees of them.
 //!
-//! Every five seconds a hub renews its mark, which also says how many subscribers it has; a dead hub's mark goes after fifteen. Where somebody asked to be told who comes and goes, it also
+//! Every five seconds a hub renews its mark, which also says how many subscribers it has; a dead hub's mark goes after fifteen. Where somebody asked to be reported who comes and goes, it also
 //! shows its pages: those that changed at most every 200 ms, one after the other, and each once more within 45 s. So what it costs has a bound, whatever
 //! subscribers do: 15,000 of them, with 40 bytes each, are 470 pages of 1.2 KB; renewing them takes 14 KB/s, and if everybody comes or goes in the same
 //! moment, each page is written a few times.
@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Presence, Roster,
+    Presence, PresenceList,
     encoding::{Key, MARKS, PREFIX, decode_mark, encode_mark},
     pages::{self, Showing},
 };
@@ -103,7 +103,7 @@ impl Hub {
         elsewhere.map(|others| here.saturating_add(others)).map_err(|error| Unavailable(error.to_string()))
     }
 
-    /// Waits until the hub is closed and the others of its cluster know; if they cannot be told, a second longer. A hub whose process ends before that is taken
+    /// Waits until the hub is closed and the others of its cluster know; if they cannot be notified, a second longer. A hub whose process ends before that is taken
     /// for dead, which takes fifteen seconds.
     pub async fn closed(&self) {
         self.shared.closed().await;
@@ -127,10 +127,10 @@ pub(crate) async fn announce(shared: Arc<Shared>) {
 /// Takes back what this hub has shown. Its mark is first: all subscribers go with it.
 async fn leave(shared: &Shared) {
     let place = &shared.place;
-    let pages = shared.presence.0.roster.as_ref().map(|roster| roster.pages().shown()).unwrap_or_default();
+    let pages = shared.presence.0.list.as_ref().map(|list| list.pages().shown()).unwrap_or_default();
     for key in [place.mark()].into_iter().chain(pages.into_iter().map(|number| place.page(number))) {
         if let Err(error) = place.cluster.remove(&key).await {
-            tracing::debug!(%error, "the cluster does not hear that this hub is closed");
+            tracing::debug!(%error, "the cluster does not receive that this hub is closed");
             return;
         }
     }
@@ -151,10 +151,10 @@ impl Announcer<'_> {
                 continue;
             }
             sleep(PAUSE).await;
-            let roster = self.shared.presence.0.roster.as_ref();
+            let list = self.shared.presence.0.list.as_ref();
             let changed = async {
-                match roster {
-                    Some(roster) => roster.changed.notified().await,
+                match list {
+                    Some(list) => list.changed.notified().await,
                     None => std::future::pending().await,
                 }
             };
@@ -168,14 +168,14 @@ impl Announcer<'_> {
     /// Shows what is due: the mark, then each page.
     async fn show(&mut self) -> Result<(), ClusterError> {
         self.show_mark().await?;
-        let Some(roster) = &self.shared.presence.0.roster else { return Ok(()) };
-        roster.pages().grow_old(Instant::now());
+        let Some(list) = &self.shared.presence.0.list else { return Ok(()) };
+        list.pages().grow_old(Instant::now());
         let mut behind = None;
         loop {
-            let Some(showing) = roster.pages().next_due(behind, Instant::now()) else { return Ok(()) };
+            let Some(showing) = list.pages().next_due(behind, Instant::now()) else { return Ok(()) };
             behind = Some(showing.number);
             if let Err(error) = self.shared.place.show_page(&showing).await {
-                roster.pages().not_shown(showing.number);
+                list.pages().not_shown(showing.number);
                 if !matches!(error, ClusterError::Full(_)) {
                     return Err(error);
                 }
@@ -190,18 +190,18 @@ impl Announcer<'_> {
 
     async fn show_mark(&mut self) -> Result<(), ClusterError> {
         let Shared { place, presence, .. } = self.shared;
-        let roster = presence.0.roster.as_ref();
-        let is_lost = roster.is_some_and(|roster| roster.trust().is_forgotten());
+        let list = presence.0.list.as_ref();
+        let is_lost = list.is_some_and(|list| list.lease_health().is_forgotten());
         if !is_lost && Instant::now() < self.mark_is_due_at {
             return Ok(());
         }
         place.show_mark(presence.count()).await.inspect_err(|error| {
-            tracing::debug!(%error, "the cluster does not hear that this hub lives");
+            tracing::debug!(%error, "the cluster does not receive that this hub lives");
         })?;
         let now = Instant::now();
         self.mark_is_due_at = now + EVERY;
-        if let Some(roster) = roster {
-            roster.heard(now);
+        if let Some(list) = list {
+            list.received(now);
         }
         Ok(())
     }
@@ -209,11 +209,11 @@ impl Announcer<'_> {
 
 /// Follows what the others show until this hub is closed.
 pub(crate) async fn follow(shared: Arc<Shared>) {
-    let Some(roster) = shared.presence.0.roster.as_ref().filter(|_| shared.place.is_shared) else { return };
+    let Some(list) = shared.presence.0.list.as_ref().filter(|_| shared.place.is_shared) else { return };
     let following = async {
         loop {
             let error = match shared.place.cluster.watch(PREFIX).await {
-                Ok(watch) => look(&shared.place.name, roster, watch).await,
+                Ok(watch) => look(&shared.place.name, list, watch).await,
                 Err(error) => error,
             };
             tracing::debug!(%error, "the subscribers of other hubs cannot be followed; trying again");
@@ -227,10 +227,10 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
 }
 
 /// Tells who comes and goes at the other hubs until the watch fails, and says why.
-async fn look(own: &str, roster: &Roster, mut watch: Box<dyn Watch>) -> ClusterError {
+async fn look(own: &str, list: &PresenceList, mut watch: Box<dyn Watch>) -> ClusterError {
     let mut is_first = true;
     loop {
-        let is_anybody_missing = roster.elsewhere().is_anybody_missing();
+        let is_anybody_missing = list.elsewhere().is_anybody_missing();
         tokio::select! {
             changes = watch.next() => {
                 let changes = match changes {
@@ -239,22 +239,22 @@ async fn look(own: &str, roster: &Roster, mut watch: Box<dyn Watch>) -> ClusterE
                 };
                 let (ours, theirs): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| is_of(own, change));
                 if ours.iter().any(is_lost_mark) {
-                    roster.forgotten(Instant::now());
+                    list.forgotten(Instant::now());
                 }
                 let news = {
-                    let mut elsewhere = roster.elsewhere();
+                    let mut elsewhere = list.elsewhere();
                     if std::mem::replace(&mut is_first, false) {
                         elsewhere.begin_anew(&theirs);
                     }
                     elsewhere.take_in(theirs)
                 };
-                roster.tell(&news);
+                list.tell(&news);
             }
             () = sleep(PAUSE), if is_anybody_missing => {}
         }
-        if roster.trust().is_firm(Instant::now()) {
-            let news = roster.elsewhere().give_up_missing();
-            roster.tell(&news);
+        if list.lease_health().is_healthy(Instant::now()) {
+            let news = list.elsewhere().give_up_missing();
+            list.tell(&news);
         }
         sleep(PAUSE).await;
     }
@@ -269,17 +269,17 @@ fn is_lost_mark(change: &Change) -> bool {
     matches!(change, Change::Gone { key } if matches!(Key::parse(key), Some(Key::Mark { .. })))
 }
 
-impl Roster {
-    /// The cluster has heard that this hub lives. If that was not so for a while, it may have forgotten everything else.
-    fn heard(&self, now: Instant) {
-        if !self.trust().heard(now) {
+impl PresenceList {
+    /// The cluster has received that this hub lives. If that was not so for a while, it may have forgotten everything else.
+    fn received(&self, now: Instant) {
+        if !self.lease_health().received(now) {
             self.pages().forgotten();
         }
     }
 
     /// The cluster has forgotten this hub.
     fn forgotten(&self, now: Instant) {
-        self.trust().forgot(now);
+        self.lease_health().forgot(now);
         self.pages().forgotten();
         self.changed.notify_one();
     }

@@ -1,6 +1,6 @@
 //! The subscribers of the other hubs, as these have shown them.
 //!
-//! A hub is alive while its mark is there; whoever is on a page of a living hub is here. What others see of that is the difference between before and after, whatever order
+//! A hub is alive while its mark is there; the one that is on a page of a living hub is here. What others see of that is the difference between before and after, whatever order
 //! changes come in: a mark that goes takes all members with it at once, and brings them back if it was only late.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -15,7 +15,7 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Elsewhere {
     hubs: BTreeMap<String, OtherHub>,
-    /// Keys that were not seen the last time. Whether they are gone is for whoever knows how firm the cluster is.
+    /// Keys that were not seen the last time. Whether they are gone is for the one that knows how firm the cluster is.
     missing: BTreeSet<String>,
     /// Something could not be read, and the log says so already.
     is_complaint_made: bool,
@@ -156,35 +156,36 @@ mod tests {
     }
 
     /// Who came (positive) and who went (negative).
-    fn told(news: &[Presence]) -> Vec<i32> {
-        let number =
-            |told: &Presence| i32::from(told.connection.to_bytes()[0]) * if told.here { 1 } else { -1 };
+    fn reported(news: &[Presence]) -> Vec<i32> {
+        let number = |reported: &Presence| {
+            i32::from(reported.connection.to_bytes()[0]) * if reported.here { 1 } else { -1 }
+        };
         news.iter().map(number).collect()
     }
 
     #[test]
-    fn the_difference_is_told_once() {
+    fn the_difference_is_reported_once() {
         let mut elsewhere = Elsewhere::default();
-        assert_eq!(told(&elsewhere.take_in(vec![mark("a"), page("a", 0, &[1, 2])])), [1, 2]);
-        assert_eq!(told(&elsewhere.take_in(vec![mark("a"), page("a", 0, &[1, 2])])), NOBODY);
-        assert_eq!(told(&elsewhere.take_in(vec![page("a", 0, &[2, 3]), page("b", 0, &[4])])), [-1, 3]);
-        assert_eq!(told(&elsewhere.take_in(vec![mark("b")])), [4], "a page may come before its mark");
+        assert_eq!(reported(&elsewhere.take_in(vec![mark("a"), page("a", 0, &[1, 2])])), [1, 2]);
+        assert_eq!(reported(&elsewhere.take_in(vec![mark("a"), page("a", 0, &[1, 2])])), NOBODY);
+        assert_eq!(reported(&elsewhere.take_in(vec![page("a", 0, &[2, 3]), page("b", 0, &[4])])), [-1, 3]);
+        assert_eq!(reported(&elsewhere.take_in(vec![mark("b")])), [4], "a page may come before its mark");
         assert_eq!(elsewhere.members().count(), 3);
         elsewhere.take_in(vec![gone(Key::Page { hub: "a", number: 0 })]);
-        assert_eq!(told(&elsewhere.give_up_missing()), [-2, -3]);
-        assert_eq!(told(&elsewhere.give_up_missing()), NOBODY);
+        assert_eq!(reported(&elsewhere.give_up_missing()), [-2, -3]);
+        assert_eq!(reported(&elsewhere.give_up_missing()), NOBODY);
     }
 
     #[test]
     fn a_hub_takes_its_members_along_and_brings_them_back() {
         let mut elsewhere = Elsewhere::default();
         elsewhere.take_in(vec![mark("a"), page("a", 0, &[1]), page("a", 1, &[2])]);
-        assert_eq!(told(&elsewhere.take_in(vec![gone(Key::Mark { hub: "a" })])), NOBODY);
+        assert_eq!(reported(&elsewhere.take_in(vec![gone(Key::Mark { hub: "a" })])), NOBODY);
         assert_eq!(elsewhere.members().count(), 2, "it is only missing");
-        assert_eq!(told(&elsewhere.give_up_missing()), [-1, -2]);
-        assert_eq!(told(&elsewhere.take_in(vec![page("a", 1, &[3])])), NOBODY);
+        assert_eq!(reported(&elsewhere.give_up_missing()), [-1, -2]);
+        assert_eq!(reported(&elsewhere.take_in(vec![page("a", 1, &[3])])), NOBODY);
         assert_eq!(elsewhere.members().count(), 0);
-        assert_eq!(told(&elsewhere.take_in(vec![mark("a")])), [1, 3]);
+        assert_eq!(reported(&elsewhere.take_in(vec![mark("a")])), [1, 3]);
     }
 
     #[test]
@@ -192,8 +193,8 @@ mod tests {
         let mut elsewhere = Elsewhere::default();
         elsewhere.take_in(vec![mark("a"), page("a", 0, &[1])]);
         elsewhere.take_in(vec![gone(Key::Mark { hub: "a" }), gone(Key::Page { hub: "a", number: 0 })]);
-        assert_eq!(told(&elsewhere.take_in(vec![mark("a")])), NOBODY);
-        assert_eq!(told(&elsewhere.take_in(vec![page("a", 0, &[2])])), [-1, 2]);
+        assert_eq!(reported(&elsewhere.take_in(vec![mark("a")])), NOBODY);
+        assert_eq!(reported(&elsewhere.take_in(vec![page("a", 0, &[2])])), [-1, 2]);
         assert!(!elsewhere.is_anybody_missing());
     }
 
@@ -203,8 +204,8 @@ mod tests {
         elsewhere.take_in(vec![mark("a"), page("a", 0, &[1]), mark("b"), page("b", 0, &[2])]);
         let first = vec![mark("a"), page("a", 0, &[1])];
         elsewhere.begin_anew(&first);
-        assert_eq!(told(&elsewhere.take_in(first)), NOBODY);
-        assert_eq!(told(&elsewhere.give_up_missing()), [-2]);
+        assert_eq!(reported(&elsewhere.take_in(first)), NOBODY);
+        assert_eq!(reported(&elsewhere.give_up_missing()), [-2]);
         assert_eq!(elsewhere.hubs.len(), 1, "nothing is left of the other");
     }
 
@@ -216,7 +217,7 @@ mod tests {
         let foreign = Change::Set { key: "presence/other".to_owned(), value: vec![] };
         let changes =
             vec![strange(Key::Mark { hub: "a" }), strange(Key::Page { hub: "a", number: 0 }), foreign];
-        assert_eq!(told(&elsewhere.take_in(changes)), NOBODY);
+        assert_eq!(reported(&elsewhere.take_in(changes)), NOBODY);
         assert_eq!(elsewhere.members().count(), 1);
     }
 }

@@ -25,9 +25,9 @@ pub(super) const MARKS: &str = "presence/hub/";
 const PAGES: &str = "presence/page/";
 
 const VERSION: u8 = 1;
-/// What others are told of a label.
+/// What others are notified of a label.
 const LABEL_BYTES_MAX: usize = 1_024;
-/// What others are told of the matchers of a subscriber. Two of the largest fit.
+/// What others are notified of the matchers of a subscriber. Two of the largest fit.
 const MATCHERS_BYTES_MAX: usize = 8_256;
 
 /// What is said under a key.
@@ -73,11 +73,11 @@ pub(super) fn encode_page<'a>(members: impl IntoIterator<Item = &'a Presence>) -
         bytes.extend_from_slice(&member.connection.to_bytes());
         bytes.push(u8::from(member.label.is_some()));
         if let Some(label) = &member.label {
-            put_text(&mut bytes, told_label(label));
+            put_text(&mut bytes, reported_label(label));
         }
-        let told = told_matchers(member);
-        put_length(&mut bytes, told.len());
-        for matcher in told {
+        let reported = reported_matchers(member);
+        put_length(&mut bytes, reported.len());
+        for matcher in reported {
             bytes.push(u8::from(matcher.is_pattern));
             put_text(&mut bytes, &matcher.text);
         }
@@ -87,22 +87,22 @@ pub(super) fn encode_page<'a>(members: impl IntoIterator<Item = &'a Presence>) -
 
 /// Bytes that a member takes in its page.
 pub(super) fn encoded_bytes(member: &Presence) -> usize {
-    let label = member.label.as_ref().map_or(0, |label| 2 + told_label(label).len());
-    19 + label + told_matchers(member).iter().map(matcher_bytes).sum::<usize>()
+    let label = member.label.as_ref().map_or(0, |label| 2 + reported_label(label).len());
+    19 + label + reported_matchers(member).iter().map(matcher_bytes).sum::<usize>()
 }
 
 fn matcher_bytes(matcher: &PresenceMatcher) -> usize {
     3 + matcher.text.len()
 }
 
-/// What others are told of a label: its beginning, in whole characters.
-fn told_label(label: &str) -> &str {
+/// What others are notified of a label: its beginning, in whole characters.
+fn reported_label(label: &str) -> &str {
     let end = (0..=LABEL_BYTES_MAX.min(label.len())).rev().find(|end| label.is_char_boundary(*end));
     &label[..end.unwrap_or(0)]
 }
 
-/// The matchers that others are told: the first ones, as many as there is room for.
-fn told_matchers(member: &Presence) -> &[PresenceMatcher] {
+/// The matchers that others are notified: the first ones, as many as there is room for.
+fn reported_matchers(member: &Presence) -> &[PresenceMatcher] {
     let mut left = MATCHERS_BYTES_MAX;
     let fits = |matcher: &PresenceMatcher| {
         let room = left.checked_sub(matcher_bytes(matcher));
@@ -119,7 +119,7 @@ fn put_text(bytes: &mut Vec<u8>, text: &str) {
 }
 
 fn put_length(bytes: &mut Vec<u8>, length: usize) {
-    let length = u16::try_from(length).expect("what others are told is short");
+    let length = u16::try_from(length).expect("what others are reported is short");
     bytes.extend_from_slice(&length.to_be_bytes());
 }
 
@@ -205,12 +205,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_others_are_told_of_a_subscriber_is_bounded() {
+    fn what_others_are_reported_of_a_subscriber_is_bounded() {
         let topics: Vec<_> = (0..100).map(|number| format!("{number:04096}")).collect();
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();
-        let told = there_and_back(&[member(1, Some(&"€".repeat(1_000)), &topics)]);
-        assert_eq!(told[0].label.as_deref(), Some(&*"€".repeat(341)));
-        assert_eq!(told[0].matchers.len(), 2);
+        let reported = there_and_back(&[member(1, Some(&"€".repeat(1_000)), &topics)]);
+        assert_eq!(reported[0].label.as_deref(), Some(&*"€".repeat(341)));
+        assert_eq!(reported[0].matchers.len(), 2);
     }
 
     #[test]

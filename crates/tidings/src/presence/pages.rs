@@ -1,6 +1,6 @@
 //! The subscribers of this hub in pages, and which of these the others have yet to see.
 //!
-//! A subscriber stays on its page until it goes, and whoever comes takes a free place on the page with the smallest number: so a change costs one page, and there are as many
+//! A subscriber stays on its page until it goes, and the one that comes takes a free place on the page with the smallest number: so a change costs one page, and there are as many
 //! pages as the most subscribers there ever were need. A page that changed several times is shown once, as it is then.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_and_goes_unseen_is_never_shown_and_an_empty_page_is_taken_away() {
+    fn those_who_comes_and_goes_unseen_is_never_shown_and_an_empty_page_is_taken_away() {
         let now = Instant::now();
         let mut pages = Pages::default();
         let joined = pages.join(member(1, None, &[]));

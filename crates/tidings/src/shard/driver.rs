@@ -39,7 +39,7 @@ pub(crate) struct Shards {
     next: AtomicUsize,
 }
 
-/// What a shard is told.
+/// What a shard is notified.
 pub(crate) enum Message {
     Newcomer(Box<Newcomer<TcpStream>>, Hub),
     Page(Key, Replayed),
@@ -72,8 +72,8 @@ impl Shards {
     }
 
     /// Gives a subscriber to one of the shards. Where all are gone, the connection is closed.
-    pub(crate) fn take(&self, newcomer: Newcomer<TcpStream>, hub: Hub) {
-        let mut message = Message::Newcomer(Box::new(newcomer), hub);
+    pub(crate) fn take(&self, new_reader: Newcomer<TcpStream>, hub: Hub) {
+        let mut message = Message::Newcomer(Box::new(new_reader), hub);
         for _ in 0..self.inboxes.len() {
             let next = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
             match self.inboxes[next].send(message) {
@@ -96,7 +96,7 @@ impl Drop for Shards {
 /// trusted, and a hub that goes on with fewer shards than it was given would be too slow and say nothing.
 async fn run(name: String, inbox: Arc<Inbox<Message>>, served: Served, poll: OwnedFd, shared: Weak<Shared>) {
     // Until somebody comes, a hub needs no I/O driver in its runtime.
-    inbox.rung().await;
+    inbox.notified().await;
     let Some(heartbeat) = shared.upgrade().map(|shared| shared.settings.heartbeat) else { return };
     let running = async {
         let driver = Driver::new(Arc::clone(&inbox), served, poll, heartbeat)?;
@@ -185,7 +185,7 @@ impl Driver {
             }
             tokio::select! {
                 biased;
-                () = self.inbox.rung() => {}
+                () = self.inbox.notified() => {}
                 // Nothing is lost: the look that follows takes everything.
                 guard = self.poll.readable() => guard?.clear_ready(),
                 () = &mut timer, if has_subscribers => {}
@@ -209,9 +209,9 @@ impl Driver {
         let mut messages = std::mem::take(&mut self.messages);
         for message in messages.drain(..) {
             match message {
-                Message::Newcomer(newcomer, hub) => {
+                Message::Newcomer(new_reader, hub) => {
                     self.hub.get_or_insert(hub);
-                    self.adopt(*newcomer, shared);
+                    self.adopt(*new_reader, shared);
                 }
                 Message::Page(key, page) => self.shard.take_page(key, page),
                 Message::NoPage(key) => self.shard.drop_subscriber(key, shared),
@@ -222,9 +222,9 @@ impl Driver {
         true
     }
 
-    fn adopt(&mut self, newcomer: Newcomer<TcpStream>, shared: &Shared) {
+    fn adopt(&mut self, new_reader: Newcomer<TcpStream>, shared: &Shared) {
         let Self { shard, inbox, .. } = self;
-        let key = shard.adopt(newcomer, |group| Seat::new(inbox, group), Instant::now().into_std());
+        let key = shard.adopt(new_reader, |group| Seat::new(inbox, group), Instant::now().into_std());
         let wire = shard.wire(key).expect("it has just been adopted");
         let data = EventData::new_u64(u64::from(key.serial) << 32 | u64::from(key.slot));
         let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
@@ -291,7 +291,7 @@ impl Wire for TcpStream {
     }
 
     fn shut_down(&mut self) {
-        // What the client has sent and nobody read would turn the end into a reset, and take the last words with it.
+        // What the client has sent and nobody read would turn the end into a reset, and take the closing frames with it.
         let mut unread = [0; super::INPUT_BYTES_MAX];
         let _ = Read::read(self, &mut unread);
         let _ = TcpStream::shutdown(self, Shutdown::Write);
@@ -327,7 +327,7 @@ mod tests {
         (client, server)
     }
 
-    async fn newcomer(hub: &Hub, wire: TcpStream) -> Newcomer<TcpStream> {
+    async fn new_reader(hub: &Hub, wire: TcpStream) -> Newcomer<TcpStream> {
         let ask = Subscribe::new([hub.validator().exact("chat").expect("valid")]);
         let (_, parts) = hub.subscribe(ask).await.expect("memory is there").into_parts();
         Newcomer {
@@ -359,7 +359,7 @@ mod tests {
                     let mut taken = Vec::new();
                     let mut count = 0;
                     while count < 2 * PAIRS {
-                        inbox.rung().await;
+                        inbox.notified().await;
                         inbox.take(&mut Vec::new(), &mut taken);
                         count += taken.len();
                         for number in taken.drain(..) {
@@ -391,7 +391,7 @@ mod tests {
         let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new(news()))).collect();
         let shards = Shards { inboxes: inboxes.clone(), next: AtomicUsize::new(0) };
         for _ in 0..6 {
-            shards.take(newcomer(&hub, pair().1).await, hub.clone());
+            shards.take(new_reader(&hub, pair().1).await, hub.clone());
         }
         for inbox in inboxes {
             let mut messages = Vec::new();
@@ -412,7 +412,7 @@ mod tests {
         let shards = Shards { inboxes: inboxes.clone(), next: AtomicUsize::new(0) };
         inboxes[1].close();
         for _ in 0..6 {
-            shards.take(newcomer(&hub, pair().1).await, hub.clone());
+            shards.take(new_reader(&hub, pair().1).await, hub.clone());
         }
         let taken = [&inboxes[0], &inboxes[2]].map(|inbox| {
             let mut messages = Vec::new();
@@ -424,7 +424,7 @@ mod tests {
             inbox.close();
         }
         let (mut client, server) = pair();
-        shards.take(newcomer(&hub, server).await, hub.clone());
+        shards.take(new_reader(&hub, server).await, hub.clone());
         assert_eq!(
             Read::read(&mut client, &mut [0; 1]).expect("an end, not an error"),
             0,
@@ -432,9 +432,9 @@ mod tests {
         );
     }
 
-    /// Readiness is told once: a socket of which a shard does not hear now, it may never hear of again.
+    /// Readiness is notified once: a socket of which a shard does not receive now, it may never receive of again.
     #[tokio::test]
-    async fn a_shard_hears_of_every_socket_that_can_be_written_however_many_they_are() {
+    async fn a_shard_receives_of_every_socket_that_can_be_written_however_many_they_are() {
         let hub = Hub::in_memory().await;
         let shared = &hub.shared;
         let progress = shared.lag.add_shard();
@@ -445,7 +445,7 @@ mod tests {
         for _ in 0..=EVENTS_MAX {
             let (client, server) = pair();
             clients.push(client);
-            driver.adopt(newcomer(&hub, server).await, shared);
+            driver.adopt(new_reader(&hub, server).await, shared);
         }
         while driver.shard.slice(shared, Instant::now().into_std()) {}
         for (_, subscriber) in &mut driver.shard.subscribers {
@@ -461,8 +461,8 @@ mod tests {
         let hub = Hub::in_memory().await;
         let inbox = Arc::downgrade(&hub.shared.shards().inboxes[0]);
         let (client, server) = pair();
-        let newcomer = newcomer(&hub, server).await;
-        hub.shared.shards().take(newcomer, hub.clone());
+        let new_reader = new_reader(&hub, server).await;
+        hub.shared.shards().take(new_reader, hub.clone());
         drop(hub);
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -488,9 +488,9 @@ mod tests {
         }
         Wire::shut_down(&mut server);
         drop(server);
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         client.set_read_timeout(Some(PATIENCE)).expect("a time");
-        client.read_to_end(&mut heard).expect("an end, not a reset");
-        assert_eq!(heard.len(), written);
+        client.read_to_end(&mut received).expect("an end, not a reset");
+        assert_eq!(received.len(), written);
     }
 }

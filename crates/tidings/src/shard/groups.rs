@@ -272,7 +272,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever comes and goes in the middle of a round: everybody who was there when it began and has stayed is visited once.
+        /// The one that comes and goes in the middle of a round: everybody who was there when it began and has stayed is visited once.
         #[test]
         fn a_round_visits_everybody_who_stays_exactly_once(
             before in 1..200_u32,

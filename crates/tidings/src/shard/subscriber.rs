@@ -74,29 +74,29 @@ pub(super) enum Phase {
 
 impl<W: Wire> Subscriber<W> {
     pub(super) fn new(
-        newcomer: Newcomer<W>,
+        new_reader: Newcomer<W>,
         serial: u32,
         filter_number: u64,
         places: SmallVec<[Place; 2]>,
         now: Instant,
     ) -> Self {
         Self {
-            wire: newcomer.wire,
-            reader: newcomer.reader,
+            wire: new_reader.wire,
+            reader: new_reader.reader,
             offset: None,
             filter_number,
             serial,
             places,
             sent_at: now,
-            heartbeat_millis: u32::try_from(newcomer.heartbeat.as_millis()).unwrap_or(u32::MAX),
-            end: newcomer.ends.into_iter().min_by_key(|(at, _)| *at).map(Box::new),
-            input_bytes: u32::try_from(newcomer.input_bytes).unwrap_or(u32::MAX),
+            heartbeat_millis: u32::try_from(new_reader.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            end: new_reader.ends.into_iter().min_by_key(|(at, _)| *at).map(Box::new),
+            input_bytes: u32::try_from(new_reader.input_bytes).unwrap_or(u32::MAX),
             is_blocked: false,
             is_owed: false,
             phase: Phase::Live,
-            pending: Some(Box::new(Pending::begin(newcomer.head, newcomer.backlog, newcomer.sent))),
-            _membership: newcomer.membership,
-            _keep: newcomer.keep,
+            pending: Some(Box::new(Pending::begin(new_reader.head, new_reader.backlog, new_reader.sent))),
+            _membership: new_reader.membership,
+            _keep: new_reader.keep,
         }
     }
 

@@ -9,7 +9,7 @@ mod turns;
 use proptest::prelude::*;
 use tokio::time::advance;
 
-use self::stage::{Peer, Stage, TOPICS, heard};
+use self::stage::{Peer, Stage, TOPICS, received};
 use super::*;
 use crate::Subscribe;
 
@@ -107,9 +107,9 @@ proptest! {
             let is_cut = |peer: &Peer| peer.is_reset || peer.has_hung_up;
             for who in 0..stage.listeners.len() {
                 let listener = &stage.listeners[who];
-                let heard = heard(&listener.socket.peer().heard);
+                let received = received(&listener.socket.peer().received);
                 let expected = stage.expected(listener);
-                prop_assert!(expected.starts_with(&heard.numbers), "{:?} of {expected:?}", heard.numbers);
+                prop_assert!(expected.starts_with(&received.numbers), "{:?} of {expected:?}", received.numbers);
             }
             for who in 0..stage.listeners.len() {
                 stage.make_room(who, 1 << 30);
@@ -117,14 +117,14 @@ proptest! {
             stage.settle().await;
             for listener in &stage.listeners {
                 let peer = listener.socket.peer();
-                let heard = heard(&peer.heard);
+                let received = received(&peer.received);
                 let expected = stage.expected(listener);
                 if is_cut(&peer) || stage.shard.wire(listener.key).is_none() {
-                    prop_assert!(expected.starts_with(&heard.numbers), "{:?} of {expected:?}", heard.numbers);
+                    prop_assert!(expected.starts_with(&received.numbers), "{:?} of {expected:?}", received.numbers);
                 } else {
-                    prop_assert_eq!(&heard.numbers, &expected);
+                    prop_assert_eq!(&received.numbers, &expected);
                 }
-                prop_assert_eq!(&heard.notices, &Vec::<String>::new());
+                prop_assert_eq!(&received.notices, &Vec::<String>::new());
             }
             // What has been sent waits nowhere.
             prop_assert_eq!(stage.shard.pending_bytes, 0);
@@ -132,7 +132,7 @@ proptest! {
         })?;
     }
 
-    /// When all sockets are stuffed and little may wait for them, pages are given back and connections cut, and the others hear everything.
+    /// When all sockets are stuffed and little may wait for them, pages are given back and connections cut, and the others receive everything.
     #[test]
     fn a_small_budget_loses_nobody_an_event(acts in prop::collection::vec(act(), 0..80), budget in 0..3_000_usize) {
         in_paused_time(async {
@@ -142,11 +142,11 @@ proptest! {
             }
             stage.settle().await;
             for listener in &stage.listeners {
-                let heard = heard(&listener.socket.peer().heard);
+                let received = received(&listener.socket.peer().received);
                 let expected = stage.expected(listener);
-                prop_assert!(expected.starts_with(&heard.numbers), "{:?} of {expected:?}", heard.numbers);
+                prop_assert!(expected.starts_with(&received.numbers), "{:?} of {expected:?}", received.numbers);
                 if stage.shard.wire(listener.key).is_some() {
-                    prop_assert_eq!(&heard.numbers, &expected);
+                    prop_assert_eq!(&received.numbers, &expected);
                 }
             }
             Ok(())
@@ -166,7 +166,7 @@ fn everything_that_is_owed_goes_out_in_one_write() {
         }
         stage.settle().await;
         let peer = stage.listeners[who].socket.peer();
-        assert_eq!(heard(&peer.heard).numbers.len(), 100);
+        assert_eq!(received(&peer.received).numbers.len(), 100);
         assert_eq!(peer.writes - before, 1);
     });
 }
@@ -195,7 +195,7 @@ fn what_is_published_during_a_round_is_sent_along_to_those_who_come_later_in_it(
 }
 
 #[test]
-fn a_silent_subscriber_hears_a_heartbeat_and_a_stuffed_one_is_cut() {
+fn a_silent_subscriber_receives_a_heartbeat_and_a_stuffed_one_is_cut() {
     in_paused_time(async {
         let mut stage = Stage::new(|settings| settings.heartbeat = Duration::from_secs(15)).await;
         let silent = stage.subscribe(&[0], &[], false, 1 << 20).await;
@@ -203,13 +203,13 @@ fn a_silent_subscriber_hears_a_heartbeat_and_a_stuffed_one_is_cut() {
         stage.settle().await;
         stage.publish(&[1], false, 300).await;
         stage.settle().await;
-        let before = stage.listeners[silent].socket.peer().heard.len();
+        let before = stage.listeners[silent].socket.peer().received.len();
         for _ in 0..44 {
             advance(Duration::from_secs(1)).await;
             stage.sweep();
             stage.settle().await;
         }
-        let heartbeats = stage.listeners[silent].socket.peer().heard[before..].to_vec();
+        let heartbeats = stage.listeners[silent].socket.peer().received[before..].to_vec();
         assert_eq!(heartbeats, b"5\r\n: hb\n\r\n".repeat(heartbeats.len() / 10));
         assert!((2..=4).contains(&(heartbeats.len() / 10)), "{}", heartbeats.len());
         assert!(stage.shard.wire(stage.listeners[stuffed].key).is_some(), "it may be slow for a while");
@@ -229,11 +229,11 @@ fn a_reader_that_stalls_keeps_its_place_and_gets_the_rest_when_it_goes_on() {
             stage.publish(&[0], false, 100).await;
             stage.settle().await;
         }
-        assert!(heard(&stage.listeners[who].socket.peer().heard).numbers.len() < 5);
+        assert!(received(&stage.listeners[who].socket.peer().received).numbers.len() < 5);
         stage.make_room(who, 1 << 20);
         stage.settle().await;
-        let heard = heard(&stage.listeners[who].socket.peer().heard);
-        assert_eq!(heard.numbers, (0..500).collect::<Vec<_>>());
+        let received = received(&stage.listeners[who].socket.peer().received);
+        assert_eq!(received.numbers, (0..500).collect::<Vec<_>>());
     });
 }
 
@@ -251,12 +251,12 @@ fn a_stream_ends_with_a_notice_whose_id_is_the_last_event_that_was_sent() {
         stage.publish(&[0], false, 10).await;
         stage.settle().await;
         let peer = stage.listeners[who].socket.peer();
-        let heard = heard(&peer.heard);
-        assert_eq!(heard.numbers, [0]);
-        assert!(heard.has_ended && peer.was_shut_down);
-        assert_eq!(heard.notices, [r#"{"kind":"reconnect","reason":"expired"}"#]);
-        let text = String::from_utf8_lossy(&peer.heard);
-        assert_eq!(text.matches(&format!("id: {}\n", heard.last_id)).count(), 2, "{text}");
+        let received = received(&peer.received);
+        assert_eq!(received.numbers, [0]);
+        assert!(received.has_ended && peer.was_shut_down);
+        assert_eq!(received.notices, [r#"{"kind":"reconnect","reason":"expired"}"#]);
+        let text = String::from_utf8_lossy(&peer.received);
+        assert_eq!(text.matches(&format!("id: {}\n", received.last_id)).count(), 2, "{text}");
     });
 }
 
@@ -271,12 +271,12 @@ fn a_half_sent_event_is_finished_before_the_last_words() {
         stage.hub.close();
         stage.sweep();
         stage.settle().await;
-        assert!(!heard(&stage.listeners[who].socket.peer().heard).has_ended);
+        assert!(!received(&stage.listeners[who].socket.peer().received).has_ended);
         stage.make_room(who, 1 << 20);
         stage.settle().await;
-        let heard = heard(&stage.listeners[who].socket.peer().heard);
-        assert_eq!(heard.numbers, [0]);
-        assert!(heard.has_ended);
+        let received = received(&stage.listeners[who].socket.peer().received);
+        assert_eq!(received.numbers, [0]);
+        assert!(received.has_ended);
     });
 }
 
@@ -338,7 +338,7 @@ fn a_hub_that_hands_over_ends_its_sockets_one_after_the_other() {
         assert!(steps.iter().all(|step| (5..=15).contains(step)), "{left:?}");
         assert_eq!(left[12], 0, "who takes nothing is not waited for: {left:?}");
         for (who, listener) in stage.listeners.iter().enumerate() {
-            assert!(who == frozen || heard(&listener.socket.peer().heard).has_ended);
+            assert!(who == frozen || received(&listener.socket.peer().received).has_ended);
         }
     });
 }

@@ -94,10 +94,10 @@ impl<W: Wire> Subscriber<W> {
         }
     }
 
-    /// A sign of life for whoever has received nothing else for a while.
+    /// A sign of life for the one that has received nothing else for a while.
     pub(super) fn send_heartbeat(&mut self, now: Instant) -> Visit {
         const HEARTBEAT_CHUNK: &[u8] = b"5\r\n: hb\n\r\n";
-        // Who only waits for a page of history hears nothing else meanwhile.
+        // Who only waits for a page of history receives nothing else meanwhile.
         let has_bytes = self.pending.as_ref().is_some_and(|pending| pending.has_bytes());
         if has_bytes || !self.is_silent(now) {
             return Visit::Idle;
@@ -215,7 +215,7 @@ impl<W: Wire> Subscriber<W> {
         }
     }
 
-    /// The way of everybody else: events of several feeds in the order of the log, and whoever has just come or has to be sent back to
+    /// The way of everybody else: events of several feeds in the order of the log, and the one that has just come or has to be sent back to
     /// the log.
     fn send_merged(&mut self, shared: &Shared, gathered: &mut Gathered) -> io::Result<Visit> {
         let Gathered { bytes, ends } = gathered;
@@ -268,7 +268,7 @@ impl<W: Wire> Subscriber<W> {
 
     /// From here on this subscriber may be sent straight from its feed, if it has just one.
     fn find_offset(&mut self, shared: &Shared) {
-        // Whoever begins at the end of the log may be ahead of the feeds: what is yet to be written there is not for it.
+        // The one that begins at the end of the log may be ahead of the feeds: what is yet to be written there is not for it.
         let head = shared.feeds.head();
         let place = self.reader.place;
         let is_written = head.epoch == place.epoch && head.position >= place.position;

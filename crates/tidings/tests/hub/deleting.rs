@@ -1,4 +1,4 @@
-//! What was deleted is received by nobody who comes, and missed by nobody without being told.
+//! What was deleted is received by nobody who comes, and missed by nobody without a report.
 
 use tidings::{Hub, Since, Topic};
 
@@ -37,7 +37,7 @@ async fn nobody_who_comes_after_a_deletion_receives_what_was_deleted() {
     publish(&hub, "chat", "new").await;
     for listener in [&mut live, &mut earlier, &mut earliest, &mut complete] {
         assert_eq!(listener.data(1).await, ["new"]);
-        listener.hears_nothing_more().await;
+        listener.receives_nothing_more().await;
     }
 }
 
@@ -55,11 +55,11 @@ async fn what_follows_the_first_page_holds_nothing_that_was_deleted_either() {
     let mut back = Listener::open(&hub, to(&hub, &["*"]).since(since_id(before.as_str()))).await;
     back.next().await.notice("gap");
     assert_eq!(back.data(2).await, ["1", "5"]);
-    live.hears_nothing_more().await;
+    live.receives_nothing_more().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_who_was_still_to_receive_it_is_told_of_a_gap() {
+async fn a_subscriber_who_was_still_to_receive_it_is_reported_of_a_gap() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     let mut chat = Listener::open(&hub, to(&hub, &["chat"])).await;
@@ -75,7 +75,7 @@ async fn a_subscriber_who_was_still_to_receive_it_is_told_of_a_gap() {
     publish(&hub, "chat", "next").await;
     assert_eq!(chat.data(1).await, ["next"]);
     assert_eq!(news.data(1).await, ["on its way"]);
-    news.hears_nothing_more().await;
+    news.receives_nothing_more().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,8 +90,8 @@ async fn another_hub_on_the_same_log_gives_it_up_too() {
     settle().await;
     let mut back = Listener::open(&other, to(&other, &["chat"]).since(since_id(before.as_str()))).await;
     back.next().await.notice("gap");
-    back.hears_nothing_more().await;
-    live.hears_nothing_more().await;
+    back.receives_nothing_more().await;
+    live.receives_nothing_more().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,8 @@ use tidings::{
 };
 
 use crate::stage::{
-    Heard, Listener, StageLog, grants, hub, hub_on, numbers, publish, publish_numbers, settle, since_id, to,
+    Listener, Received, StageLog, grants, hub, hub_on, numbers, publish, publish_numbers, settle, since_id,
+    to,
 };
 
 #[tokio::test(start_paused = true)]
@@ -23,7 +24,7 @@ async fn an_event_reaches_everybody_who_asked_for_its_topic() {
         assert_eq!(listener.data(3).await, numbers(1, 3));
         assert_eq!(listener.last_event_id(), ids[2].as_str());
     }
-    other.hears_nothing_more().await;
+    other.receives_nothing_more().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,7 +51,7 @@ async fn a_repeated_batch_is_delivered_once() {
     let again = hub.publish_events(events(), key).await.expect("known");
     assert!(again.len() == 1 && again[0].duplicate && again[0].id == first[0].id);
     assert_eq!(listener.data(2).await, ["a", "b"]);
-    listener.hears_nothing_more().await;
+    listener.receives_nothing_more().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,7 +77,7 @@ async fn several_matchers_deliver_an_event_once_and_all_events_in_order() {
             .expect("published");
     }
     assert_eq!(live.data(40).await, numbers(1, 40));
-    live.hears_nothing_more().await;
+    live.receives_nothing_more().await;
     let replayed = Subscribe::new(matchers()).since(Since::Earliest);
     assert_eq!(Listener::open(&hub, replayed).await.data(40).await, numbers(1, 40));
 }
@@ -89,9 +90,9 @@ async fn a_private_event_reaches_only_whom_a_grant_covers_live_and_replayed() {
     let granted = || [grants(&hub, &["a"]), grants(&hub, &["alias"]), Grants::all()];
     let denied = || [Grants::NONE, grants(&hub, &["b"])];
 
-    let mut hearing = Vec::new();
+    let mut receiving = Vec::new();
     for grants in granted() {
-        hearing.push(Listener::open(&hub, ask(Since::Now).grants(grants)).await);
+        receiving.push(Listener::open(&hub, ask(Since::Now).grants(grants)).await);
     }
     let mut deaf = Vec::new();
     for grants in denied() {
@@ -100,14 +101,14 @@ async fn a_private_event_reaches_only_whom_a_grant_covers_live_and_replayed() {
     hub.publish(secret).await.expect("published");
     publish(&hub, "b", "public").await;
     for grants in granted() {
-        hearing.push(Listener::open(&hub, ask(Since::Earliest).grants(grants.clone())).await);
-        hearing.push(Listener::open(&hub, ask(Since::Last(2)).grants(grants)).await);
+        receiving.push(Listener::open(&hub, ask(Since::Earliest).grants(grants.clone())).await);
+        receiving.push(Listener::open(&hub, ask(Since::Last(2)).grants(grants)).await);
     }
     for grants in denied() {
         deaf.push(Listener::open(&hub, ask(Since::Earliest).grants(grants.clone())).await);
         deaf.push(Listener::open(&hub, ask(Since::Last(2)).grants(grants)).await);
     }
-    for listener in &mut hearing {
+    for listener in &mut receiving {
         assert_eq!(listener.data(2).await, ["secret", "public"]);
     }
     for listener in &mut deaf {
@@ -126,11 +127,11 @@ async fn what_is_published_to_a_private_topic_is_private() {
     let mut owner = Listener::open(&hub, to(&hub, &["inbox"]).grants(grants(&hub, &["inbox"]))).await;
     publish(&hub, "inbox", "for you").await;
     assert_eq!(owner.data(1).await, ["for you"]);
-    stranger.hears_nothing_more().await;
+    stranger.receives_nothing_more().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_connection_that_an_event_leaves_out_does_not_hear_it() {
+async fn the_connection_that_an_event_leaves_out_does_not_receive_it() {
     // Without room for feeds everything is served from the log.
     for feed_bytes_max in [0, 1 << 20] {
         let hub = hub_on(&StageLog::new(None), |settings| settings.feed_bytes_max = feed_bytes_max).await;
@@ -178,7 +179,7 @@ async fn json_tells_topics_apart_in_one_handler() {
         .await
         .expect("published")
         .id;
-    let Heard::Event { data, event_type, .. } = listener.next().await else { panic!("an event") };
+    let Received::Event { data, event_type, .. } = listener.next().await else { panic!("an event") };
     let json: serde_json::Value = serde_json::from_str(&data).expect("JSON");
     assert_eq!(event_type, "message");
     assert_eq!(json["topic"], "chat");
@@ -210,7 +211,7 @@ async fn now_means_now_even_while_the_fan_out_lags() {
         publish(&hub, "chat", "4").await;
         log.tail_runs.send_replace(true);
         assert_eq!(listener.data(1).await, ["4"], "{lost:?}");
-        listener.hears_nothing_more().await;
+        listener.receives_nothing_more().await;
     }
 }
 
@@ -235,7 +236,7 @@ async fn a_count_means_so_many_of_those_that_the_subscriber_may_receive() {
     for (count, from) in [(0, 7), (1, 6), (2, 5), (6, 1), (100, 1)] {
         let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Last(count))).await;
         assert_eq!(listener.data(7 - from as usize).await, numbers(from, 6), "{count}");
-        listener.hears_nothing_more().await;
+        listener.receives_nothing_more().await;
     }
 }
 
@@ -285,8 +286,8 @@ async fn nothing_is_missing_between_a_snapshot_and_a_subscription_after_it() {
 async fn a_stream_begins_with_a_comment_and_how_long_to_wait_before_a_reconnect() {
     let hub = hub_on(&StageLog::new(None), |settings| settings.retry_millis = 1_000).await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
-    assert!(matches!(listener.next_item().await, Heard::Comment(_)));
-    let Heard::Retry(millis) = listener.next_item().await else { panic!("a time") };
+    assert!(matches!(listener.next_item().await, Received::Comment(_)));
+    let Received::Retry(millis) = listener.next_item().await else { panic!("a time") };
     assert!((500..=1_500).contains(&millis));
 }
 

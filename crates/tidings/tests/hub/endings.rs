@@ -6,7 +6,7 @@ use tidings::{Hub, HubSettings, MemoryLimits, MemoryLog, NewEvent, PublishError,
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::stage::{
-    Heard, Listener, StageLog, hub, hub_on, numbers, publish, publish_numbers, settle, since_id, to,
+    Listener, Received, StageLog, hub, hub_on, numbers, publish, publish_numbers, settle, since_id, to,
 };
 
 const HEARTBEAT: Duration = Duration::from_secs(20);
@@ -17,8 +17,8 @@ async fn hub_with(change: impl FnOnce(&mut HubSettings)) -> Hub {
 
 /// Takes what every stream begins with.
 async fn past_the_preface(mut listener: Listener) -> Listener {
-    assert!(matches!(listener.next_item().await, Heard::Comment(_)));
-    assert!(matches!(listener.next_item().await, Heard::Retry(_)));
+    assert!(matches!(listener.next_item().await, Received::Comment(_)));
+    assert!(matches!(listener.next_item().await, Received::Retry(_)));
     listener
 }
 
@@ -27,12 +27,12 @@ async fn open(hub: &Hub) -> Listener {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_stream_hears_a_comment_within_every_heartbeat() {
+async fn an_idle_stream_receives_a_comment_within_every_heartbeat() {
     let hub = hub_with(|settings| settings.heartbeat = HEARTBEAT).await;
     let mut listener = open(&hub).await;
     let mut last = Instant::now();
     for _ in 0..5 {
-        assert!(matches!(listener.next_item().await, Heard::Comment(_)));
+        assert!(matches!(listener.next_item().await, Received::Comment(_)));
         let waited = last.elapsed();
         assert!(
             waited >= HEARTBEAT.mul_f64(0.75) && waited <= HEARTBEAT + Duration::from_millis(10),
@@ -43,13 +43,13 @@ async fn an_idle_stream_hears_a_comment_within_every_heartbeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_stream_hears_no_comment() {
+async fn a_busy_stream_receives_no_comment() {
     let hub = hub_with(|settings| settings.heartbeat = HEARTBEAT).await;
     let mut listener = open(&hub).await;
     for number in 0..50 {
         sleep(HEARTBEAT.mul_f64(0.7)).await;
         publish(&hub, "chat", number.to_string()).await;
-        assert!(matches!(listener.next_item().await, Heard::Event { .. }));
+        assert!(matches!(listener.next_item().await, Received::Event { .. }));
     }
 }
 
@@ -82,7 +82,7 @@ async fn a_stream_that_waits_for_history_is_kept_alive() {
     let mut listener = open(&hub).await;
     log.reads_run.send_replace(false);
     publish(&hub, "chat", "1").await;
-    assert!(matches!(listener.next_item().await, Heard::Comment(_)));
+    assert!(matches!(listener.next_item().await, Received::Comment(_)));
     log.reads_run.send_replace(true);
     assert_eq!(listener.data(1).await, ["1"]);
 }
@@ -119,8 +119,8 @@ async fn a_stream_ends_with_a_notice_when_its_credential_expires() {
     assert_eq!(listener.data(2).await, numbers(1, 2));
     let retry = loop {
         match listener.next_item().await {
-            Heard::Comment(_) => {}
-            Heard::Retry(millis) => break millis,
+            Received::Comment(_) => {}
+            Received::Retry(millis) => break millis,
             other => panic!("{other:?}"),
         }
     };
@@ -128,8 +128,8 @@ async fn a_stream_ends_with_a_notice_when_its_credential_expires() {
     let end = listener.next().await;
     assert_eq!(end.notice("reconnect")["reason"], "expired");
     assert_eq!(end.id(), ids[1].as_str());
-    assert_eq!(listener.next().await, Heard::End);
-    assert_eq!(listener.next().await, Heard::End);
+    assert_eq!(listener.next().await, Received::End);
+    assert_eq!(listener.next().await, Received::End);
     // By its expiry at the latest, and little earlier.
     let lived = began.elapsed();
     assert!((Duration::from_secs(59)..Duration::from_secs(60)).contains(&lived), "{lived:?}");
@@ -149,8 +149,8 @@ async fn nothing_is_delivered_after_the_credential_expired_however_much_is_due()
     for (mut listener, left) in [(live, numbers(7, 9)), (replaying, numbers(3, 9))] {
         let end = listener.next().await;
         end.notice("reconnect");
-        assert_eq!(listener.next().await, Heard::End);
-        // The id of the last words is the place that was reached, so that a new credential goes on there.
+        assert_eq!(listener.next().await, Received::End);
+        // The id of the closing frames is the place that was reached, so that a new credential goes on there.
         let again = to(&hub, &["chat"]).since(since_id(end.id()));
         assert_eq!(Listener::open(&hub, again).await.data(left.len()).await, left);
     }
@@ -164,7 +164,7 @@ async fn a_stream_ends_with_a_notice_at_its_greatest_age() {
     let began = Instant::now();
     assert_eq!(listener.next().await.notice("reconnect")["reason"], "lifetime");
     assert!(began.elapsed() >= age.mul_f64(0.74) && began.elapsed() <= age, "{:?}", began.elapsed());
-    assert_eq!(listener.next().await, Heard::End);
+    assert_eq!(listener.next().await, Received::End);
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +177,7 @@ async fn closing_ends_every_stream_with_a_notice_and_refuses_to_publish() {
     hub.close();
     let (end, after) = waiting.await.expect("nobody panicked");
     assert_eq!(end.notice("reconnect")["reason"], "shutdown");
-    assert_eq!(after, Heard::End);
+    assert_eq!(after, Received::End);
     let refused = hub.publish(tidings::NewEvent::new("chat", "x")).await;
     assert!(matches!(refused, Err(tidings::PublishError::Unavailable(_))), "{refused:?}");
     assert!(hub.health().await.is_err());
@@ -185,16 +185,16 @@ async fn closing_ends_every_stream_with_a_notice_and_refuses_to_publish() {
     assert_eq!(late.next().await.notice("reconnect")["reason"], "shutdown");
 }
 
-/// Listens until the hub ends the stream; when that was, what was heard, and the id of the last words.
+/// Listens until the hub ends the stream; when that was, what was received, and the id of the closing frames.
 async fn listen_to_the_end(mut stream: Listener, began: Instant) -> (Duration, Vec<String>, String) {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     loop {
         match stream.next().await {
-            Heard::Event { data, .. } => heard.push(data),
+            Received::Event { data, .. } => received.push(data),
             end => {
                 assert_eq!(end.notice("reconnect")["reason"], "shutdown");
-                assert_eq!(stream.next().await, Heard::End);
-                return (began.elapsed(), heard, end.id().to_owned());
+                assert_eq!(stream.next().await, Received::End);
+                return (began.elapsed(), received, end.id().to_owned());
             }
         }
     }
@@ -223,11 +223,11 @@ async fn handing_over_ends_the_streams_one_by_one_and_the_successor_has_the_rest
     }
     let mut ended = Vec::new();
     while let Some(stream) = streams.join_next().await {
-        let (at, mut heard, place) = stream.expect("nobody panicked");
+        let (at, mut received, place) = stream.expect("nobody panicked");
         assert!(at <= OVER + Duration::from_millis(10), "{at:?}");
         let ask = to(&successor, &["chat"]).since(since_id(&place));
-        heard.extend(Listener::open(&successor, ask).await.data(9 - heard.len()).await);
-        assert_eq!(heard, numbers(1, 9));
+        received.extend(Listener::open(&successor, ask).await.data(9 - received.len()).await);
+        assert_eq!(received, numbers(1, 9));
         ended.push(at.as_secs());
     }
     for second in 0..10 {
@@ -288,9 +288,9 @@ async fn a_panic_in_the_fan_out_closes_the_hub_and_keeps_no_publisher_waiting() 
         "{refused}"
     );
     let retry = listener.next_item().await;
-    assert!(matches!(retry, Heard::Retry(_)), "{retry:?}");
+    assert!(matches!(retry, Received::Retry(_)), "{retry:?}");
     assert_eq!(listener.next().await.notice("reconnect")["reason"], "shutdown");
-    assert_eq!(listener.next().await, Heard::End);
+    assert_eq!(listener.next().await, Received::End);
     let failure = hub.failure().expect("it has failed");
     assert!(failure.contains("the tail was to panic"), "{failure}");
     assert!(hub.health().await.expect_err("not ready").to_string().contains(failure));

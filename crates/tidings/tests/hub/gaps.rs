@@ -8,24 +8,25 @@ use tidings::{
 };
 
 use crate::stage::{
-    Heard, Listener, StageLog, grants, hub, hub_on, numbers, publish, publish_numbers, settle, since_id, to,
+    Listener, Received, StageLog, grants, hub, hub_on, numbers, publish, publish_numbers, settle, since_id,
+    to,
 };
 
-fn gap<'h>(heard: &'h Heard, reason: &str) -> &'h serde_json::Value {
-    let gap = heard.notice("gap");
+fn gap<'h>(received: &'h Received, reason: &str) -> &'h serde_json::Value {
+    let gap = received.notice("gap");
     assert_eq!(gap["reason"], reason, "{gap}");
     gap
 }
 
-/// Who comes back with the id of a notice is told nothing again and continues with this.
+/// Who comes back with the id of a notice is reported nothing again and continues with this.
 async fn continues_without_a_gap(hub: &Hub, id: &str, data: &[&str]) {
     let mut listener = Listener::open(hub, to(hub, &["chat"]).since(since_id(id))).await;
     assert_eq!(listener.data(data.len()).await, data);
-    listener.hears_nothing_more().await;
+    listener.receives_nothing_more().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_id_is_told_once_and_the_oldest_event_follows() {
+async fn an_unknown_id_is_reported_once_and_the_oldest_event_follows() {
     let hub = hub().await;
     let ids = publish_numbers(&hub, "chat", 1, 2).await;
     let beyond = Cursor {
@@ -36,15 +37,15 @@ async fn an_unknown_id_is_told_once_and_the_oldest_event_follows() {
         let mut listener =
             Listener::open(&hub, to(&hub, &["chat"]).since(since_id(unknown)).hello(true)).await;
         assert_eq!(listener.subscription.resumed_from().map(tidings::Resumed::as_str), Some("earliest"));
-        let told = listener.next().await;
-        let notice = gap(&told, "unknown");
+        let reported = listener.next().await;
+        let notice = gap(&reported, "unknown");
         assert_eq!(notice["requested"], unknown);
         assert_eq!(notice["oldest"], ids[0].as_str());
         assert_eq!(notice["newest"], ids[1].as_str());
         listener.next().await.notice("hello");
         assert_eq!(listener.data(2).await, ["1", "2"]);
-        listener.hears_nothing_more().await;
-        continues_without_a_gap(&hub, told.id(), &["1", "2"]).await;
+        listener.receives_nothing_more().await;
+        continues_without_a_gap(&hub, reported.id(), &["1", "2"]).await;
     }
 }
 
@@ -62,36 +63,36 @@ async fn the_id_of_an_event_that_one_may_not_see_is_unknown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_of_another_log_is_told_as_such() {
+async fn an_id_of_another_log_is_reported_as_such() {
     let hub = hub().await;
     publish_numbers(&hub, "chat", 1, 2).await;
     let foreign = Cursor { epoch: Epoch::from_u64(77), position: Position::BEFORE_ALL }.to_string();
     let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(since_id(&foreign))).await;
-    let told = listener.next().await;
-    assert_eq!(gap(&told, "other-log")["requested"], foreign);
+    let reported = listener.next().await;
+    assert_eq!(gap(&reported, "other-log")["requested"], foreign);
     assert_eq!(listener.data(2).await, ["1", "2"]);
-    continues_without_a_gap(&hub, told.id(), &["1", "2"]).await;
+    continues_without_a_gap(&hub, reported.id(), &["1", "2"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_events_are_told_once_and_the_oldest_that_is_kept_follows() {
+async fn expired_events_are_reported_once_and_the_oldest_that_is_kept_follows() {
     let hub = hub_on(&StageLog::new(Some(3)), |_| {}).await;
     let ids = publish_numbers(&hub, "chat", 1, 6).await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(since_id(ids[0].as_str()))).await;
-    let told = listener.next().await;
-    let notice = gap(&told, "expired");
+    let reported = listener.next().await;
+    let notice = gap(&reported, "expired");
     assert_eq!(notice["requested"], ids[0].as_str());
     assert_eq!(notice["oldest"], ids[3].as_str());
     assert_eq!(notice["newest"], ids[5].as_str());
-    assert_eq!(told.id(), ids[2].as_str());
+    assert_eq!(reported.id(), ids[2].as_str());
     assert_eq!(listener.data(3).await, numbers(4, 6));
-    listener.hears_nothing_more().await;
-    continues_without_a_gap(&hub, told.id(), &["4", "5", "6"]).await;
+    listener.receives_nothing_more().await;
+    continues_without_a_gap(&hub, reported.id(), &["4", "5", "6"]).await;
     continues_without_a_gap(&hub, ids[2].as_str(), &["4", "5", "6"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_subscriber_that_was_too_slow_is_told() {
+async fn a_live_subscriber_that_was_too_slow_is_reported() {
     let hub = hub_on(&StageLog::new(Some(3)), |settings| settings.feed_bytes_max = 0).await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
     publish_numbers(&hub, "chat", 1, 2).await;
@@ -99,7 +100,7 @@ async fn a_live_subscriber_that_was_too_slow_is_told() {
     publish_numbers(&hub, "chat", 3, 9).await;
     gap(&listener.next().await, "expired");
     assert_eq!(listener.data(3).await, numbers(7, 9));
-    listener.hears_nothing_more().await;
+    listener.receives_nothing_more().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,7 +120,7 @@ async fn a_quiet_topic_gets_no_gap_when_only_others_expired() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_promised_nothing_is_told_of_no_gap() {
+async fn who_was_promised_nothing_is_reported_of_no_gap() {
     let hub = hub_on(&StageLog::new(Some(3)), |_| {}).await;
     publish_numbers(&hub, "chat", 1, 6).await;
     for since in ["now", "earliest", "-2", "-100", "1h"] {
@@ -128,8 +129,8 @@ async fn who_was_promised_nothing_is_told_of_no_gap() {
         let hello = listener.next().await;
         hello.notice("hello");
         let mut data = Vec::new();
-        while let Some(heard) = listener.now() {
-            data.push(heard.data().to_owned());
+        while let Some(received) = listener.now() {
+            data.push(received.data().to_owned());
         }
         // The id of the hello is a place like any other: nothing has been missed since.
         let expected: Vec<_> = data.iter().map(String::as_str).collect();
@@ -138,7 +139,7 @@ async fn who_was_promised_nothing_is_told_of_no_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_end_is_told_to_live_subscribers_once() {
+async fn a_lost_end_is_reported_to_live_subscribers_once() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
@@ -146,11 +147,11 @@ async fn a_lost_end_is_told_to_live_subscribers_once() {
     assert_eq!(listener.data(4).await, numbers(1, 4));
     log.far.lose_end(2);
     publish(&hub, "chat", "5").await;
-    let told = listener.next().await;
-    assert_eq!(gap(&told, "other-log")["requested"], ids[3].as_str());
+    let reported = listener.next().await;
+    assert_eq!(gap(&reported, "other-log")["requested"], ids[3].as_str());
     assert_eq!(listener.data(1).await, ["5"]);
-    listener.hears_nothing_more().await;
-    continues_without_a_gap(&hub, told.id(), &["5"]).await;
+    listener.receives_nothing_more().await;
+    continues_without_a_gap(&hub, reported.id(), &["5"]).await;
     // An id from before the loss names its event still, but what followed may be lost.
     let mut late = Listener::open(&hub, to(&hub, &["chat"]).since(since_id(ids[0].as_str()))).await;
     gap(&late.next().await, "other-log");
@@ -158,7 +159,7 @@ async fn a_lost_end_is_told_to_live_subscribers_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_end_is_told_to_who_comes_back_with_a_publishers_id() {
+async fn a_lost_end_is_reported_to_who_comes_back_with_a_publishers_id() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     hub.publish(NewEvent::new("chat", "1").id("own")).await.expect("published");
@@ -167,15 +168,15 @@ async fn a_lost_end_is_told_to_who_comes_back_with_a_publishers_id() {
     hub.publish(NewEvent::new("chat", "4").id("newer")).await.expect("published");
     publish(&hub, "chat", "5").await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(since_id("own"))).await;
-    let told = listener.next().await;
-    assert_eq!(gap(&told, "other-log")["requested"], "own");
+    let reported = listener.next().await;
+    assert_eq!(gap(&reported, "other-log")["requested"], "own");
     assert_eq!(listener.data(3).await, ["2", "4", "5"]);
-    continues_without_a_gap(&hub, told.id(), &["2", "4", "5"]).await;
+    continues_without_a_gap(&hub, reported.id(), &["2", "4", "5"]).await;
     continues_without_a_gap(&hub, "newer", &["5"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_told_of_one_log_does_not_silence_a_gap_in_the_next() {
+async fn what_was_reported_of_one_log_does_not_silence_a_gap_in_the_next() {
     let log = StageLog::new(Some(5));
     let hub = hub_on(&log, |settings| settings.feed_bytes_max = 0).await;
     publish_numbers(&hub, "chat", 1, 1_000).await;
@@ -219,7 +220,7 @@ async fn the_place_within_a_page_is_one_in_the_log_as_it_is_now() {
     hub.close();
     let end = listener.next().await;
     end.notice("reconnect");
-    assert_eq!(listener.next().await, Heard::End);
+    assert_eq!(listener.next().await, Received::End);
     // Nothing was lost since this subscriber came.
     let successor = hub_on(&log, |_| {}).await;
     continues_without_a_gap(&successor, end.id(), &["2", "3"]).await;
@@ -235,7 +236,7 @@ async fn a_stream_that_ends_at_once_still_tells_the_gap_that_it_found() {
     gap(&listener.next().await, "unknown");
     let end = listener.next().await;
     end.notice("reconnect");
-    assert_eq!(listener.next().await, Heard::End);
+    assert_eq!(listener.next().await, Received::End);
     let successor = hub_on(&log, |_| {}).await;
     continues_without_a_gap(&successor, end.id(), &["1", "2"]).await;
 }
@@ -264,11 +265,11 @@ async fn a_subscriber_ahead_of_the_feeds_goes_on_when_they_come_after() {
     publish_numbers(&hub, "chat", 4, 5).await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Earliest)).await;
     assert_eq!(listener.data(4).await, ["1", "2", "4", "5"]);
-    listener.hears_nothing_more().await;
+    listener.receives_nothing_more().await;
     log.tail_runs.send_replace(true);
     publish(&hub, "chat", "6").await;
     assert_eq!(listener.data(1).await, ["6"]);
-    listener.hears_nothing_more().await;
+    listener.receives_nothing_more().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -284,7 +285,7 @@ async fn a_log_that_finds_itself_empty_while_an_id_is_looked_up_never_had_it() {
     let epoch = |id: &str| Cursor::parse(id).expect("a generated id").epoch;
     assert_eq!(epoch(place.as_str()), epoch(kept.as_str()), "the log of today does not know the id");
     assert_eq!(listener.data(1).await, ["kept"]);
-    listener.hears_nothing_more().await;
+    listener.receives_nothing_more().await;
 }
 
 #[tokio::test(start_paused = true)]

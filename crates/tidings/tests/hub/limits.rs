@@ -160,7 +160,7 @@ async fn whatever_the_feeds_may_hold_everything_is_delivered() {
             assert!(hub.stats().feed_bytes <= feed_bytes_max);
         }
         assert_eq!(slow.data(200).await, numbers(1, 200));
-        fast.hears_nothing_more().await;
+        fast.receives_nothing_more().await;
     }
 }
 
@@ -199,9 +199,9 @@ async fn a_subscriber_that_leaves_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_presence_hook_hears_of_everybody_who_comes_and_goes() {
-    let heard: Arc<Mutex<Vec<Presence>>> = Arc::default();
-    let news = Arc::clone(&heard);
+async fn the_presence_hook_receives_of_everybody_who_comes_and_goes() {
+    let received: Arc<Mutex<Vec<Presence>>> = Arc::default();
+    let news = Arc::clone(&received);
     let hub = Hub::builder()
         .on_presence(move |presence| news.lock().expect("nobody panicked").push(presence.clone()))
         .start()
@@ -210,10 +210,12 @@ async fn the_presence_hook_hears_of_everybody_who_comes_and_goes() {
     let listener = Listener::open(&hub, to(&hub, &["chat"]).label("ann")).await;
     let connection = listener.subscription.connection();
     drop(listener);
-    let heard = std::mem::take(&mut *heard.lock().expect("nobody panicked"));
-    let seen: Vec<_> = heard.iter().map(|presence| (presence.here, presence.label.as_deref())).collect();
+    let received = std::mem::take(&mut *received.lock().expect("nobody panicked"));
+    let seen: Vec<_> = received.iter().map(|presence| (presence.here, presence.label.as_deref())).collect();
     assert_eq!(seen, [(true, Some("ann")), (false, Some("ann"))]);
-    assert!(heard.iter().all(|presence| presence.connection == connection && presence.matchers.len() == 1));
+    assert!(
+        received.iter().all(|presence| presence.connection == connection && presence.matchers.len() == 1)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,7 +276,7 @@ async fn no_turn_at_all_still_is_one() {
 async fn subscribers_about_to_sleep_are_woken_by_every_event() {
     const READERS: usize = 6;
     let hub = hub().await;
-    let (send, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (send, mut received) = tokio::sync::mpsc::unbounded_channel();
     let mut reading = tokio::task::JoinSet::new();
     for _ in 0..READERS {
         let mut subscription = hub.subscribe(to(&hub, &["chat"])).await.expect("a subscription");
@@ -286,9 +288,9 @@ async fn subscribers_about_to_sleep_are_woken_by_every_event() {
         });
     }
     for number in 0..10_000 {
-        // The readers have just heard what came before and are on their way to sleep, and nothing but the hub wakes them.
+        // The readers have just received what came before and are on their way to sleep, and nothing but the hub wakes them.
         for _ in 0..READERS {
-            let item = tokio::time::timeout(Duration::from_secs(60), heard.recv()).await;
+            let item = tokio::time::timeout(Duration::from_secs(60), received.recv()).await;
             item.unwrap_or_else(|_| panic!("event {number} did not wake everybody")).expect("the item");
         }
         publish(&hub, "chat", number.to_string()).await;

@@ -28,21 +28,21 @@ const LEASE: Duration = Duration::from_secs(16);
 /// A hub that tells who comes and goes.
 struct Telling {
     hub: Hub,
-    told: Arc<Mutex<Vec<Presence>>>,
+    reported: Arc<Mutex<Vec<Presence>>>,
     listeners: HashMap<String, Listener>,
 }
 
 impl Telling {
     async fn start(cluster: impl Cluster) -> Self {
-        let told = Arc::<Mutex<Vec<Presence>>>::default();
-        let news = Arc::clone(&told);
+        let reported = Arc::<Mutex<Vec<Presence>>>::default();
+        let news = Arc::clone(&reported);
         let hub = Hub::builder()
             .cluster(cluster)
             .on_presence(move |presence| news.lock().expect("nobody panicked").push(presence.clone()))
             .start()
             .await
             .expect("memory is always there");
-        Self { hub, told, listeners: HashMap::new() }
+        Self { hub, reported, listeners: HashMap::new() }
     }
 
     async fn come(&mut self, name: &str) {
@@ -54,10 +54,10 @@ impl Telling {
         self.listeners.remove(name).expect("it came");
     }
 
-    /// What the hook heard since it was last looked at: `+ann` for one who came, `-ann` for one who went, `(…)` for those of other hubs.
-    fn told(&self) -> Vec<String> {
-        let told = std::mem::take(&mut *self.told.lock().expect("nobody panicked"));
-        let spelled = told.iter().map(|presence| {
+    /// What the hook received since it was last looked at: `+ann` for one who came, `-ann` for one who went, `(…)` for those of other hubs.
+    fn reported(&self) -> Vec<String> {
+        let reported = std::mem::take(&mut *self.reported.lock().expect("nobody panicked"));
+        let spelled = reported.iter().map(|presence| {
             assert_eq!(presence.matchers.iter().map(|matcher| &*matcher.text).collect::<Vec<_>>(), ["chat"]);
             let sign = if presence.here { '+' } else { '-' };
             let name = presence.label.as_deref().expect("everybody has a name");
@@ -78,31 +78,31 @@ impl Telling {
 }
 
 #[tokio::test(start_paused = true)]
-async fn everybody_hears_who_comes_and_goes_at_whatever_hub() {
+async fn everybody_receives_who_comes_and_goes_at_whatever_hub() {
     let cluster = LocalCluster::default();
     let mut one = Telling::start(cluster.clone()).await;
     one.come("ann").await;
-    assert_eq!(one.told(), ["+ann"], "at once");
+    assert_eq!(one.reported(), ["+ann"], "at once");
     sleep(SOON).await;
 
     let mut other = Telling::start(cluster).await;
     sleep(SOON).await;
-    assert_eq!(other.told(), ["(+ann)"], "who was here before");
+    assert_eq!(other.reported(), ["(+ann)"], "who was here before");
     other.come("bob").await;
     sleep(SOON).await;
-    assert_eq!((one.told(), other.told()), (vec!["(+bob)".to_owned()], vec!["+bob".to_owned()]));
+    assert_eq!((one.reported(), other.reported()), (vec!["(+bob)".to_owned()], vec!["+bob".to_owned()]));
     assert_eq!((one.present(), other.present()), (vec!["ann".into(), "bob".into()], one.present()));
     let connection =
         |hub: &Hub| hub.presence_list().iter().map(|presence| presence.connection).collect::<HashSet<_>>();
     assert_eq!(connection(&one.hub), connection(&other.hub));
 
     one.go("ann");
-    assert_eq!(one.told(), ["-ann"]);
+    assert_eq!(one.reported(), ["-ann"]);
     sleep(SOON).await;
-    assert_eq!(other.told(), ["(-ann)"]);
+    assert_eq!(other.reported(), ["(-ann)"]);
     assert_eq!((one.present(), other.present()), (vec!["bob".into()], vec!["bob".into()]));
     sleep(Duration::from_secs(600)).await;
-    assert_eq!((one.told(), other.told()), (vec![], vec![]), "there is nothing new");
+    assert_eq!((one.reported(), other.reported()), (vec![], vec![]), "there is nothing new");
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,18 +114,18 @@ async fn the_subscribers_of_a_hub_that_dies_are_gone_within_the_lease() {
         one.come("ann").await;
         other.come("bob").await;
         sleep(SOON).await;
-        assert_eq!((one.told().len(), other.told().len()), (2, 2), "{number}");
+        assert_eq!((one.reported().len(), other.reported().len()), (2, 2), "{number}");
         // Nobody says good-bye.
         let dead = std::mem::replace(&mut other, Telling::start(cluster.clone()).await);
         drop((dead.listeners, dead.hub));
         sleep(LEASE / 2).await;
-        assert_eq!(one.told(), [""; 0], "it may only be slow");
+        assert_eq!(one.reported(), [""; 0], "it may only be slow");
         sleep(LEASE / 2).await;
-        assert_eq!((one.told(), one.present()), (vec!["(-bob)".to_owned()], vec!["ann".to_owned()]));
+        assert_eq!((one.reported(), one.present()), (vec!["(-bob)".to_owned()], vec!["ann".to_owned()]));
         one.go("ann");
         sleep(SOON).await;
-        one.told();
-        other.told();
+        one.reported();
+        other.reported();
     }
 }
 
@@ -136,12 +136,12 @@ async fn a_hub_that_is_closed_takes_its_subscribers_along_at_once() {
     one.come("ann").await;
     other.come("bob").await;
     sleep(SOON).await;
-    one.told();
+    one.reported();
     other.hub.close();
     other.hub.closed().await;
     assert_eq!(other.listeners.len(), 1, "however long its streams take to end");
     sleep(SOON).await;
-    assert_eq!(one.told(), ["(-bob)"]);
+    assert_eq!(one.reported(), ["(-bob)"]);
     let left = cluster.list("presence/").await.expect("it can be reached");
     assert_eq!(left.len(), 2, "the mark and the page of the other one: {left:?}");
 
@@ -153,7 +153,7 @@ async fn a_hub_that_is_closed_takes_its_subscribers_along_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_very_many_each_is_told_once() {
+async fn of_very_many_each_is_reported_once() {
     const MEMBERS: usize = 500;
     let cluster = LocalCluster::default();
     let (mut one, other) = (Telling::start(cluster.clone()).await, Telling::start(cluster).await);
@@ -172,16 +172,16 @@ async fn of_very_many_each_is_told_once() {
     sleep(SOON).await;
     assert_eq!(other.present(), one.present());
     let mut here = HashMap::<ConnectionId, bool>::new();
-    for told in other.told.lock().expect("nobody panicked").iter() {
-        let before = here.insert(told.connection, told.here);
-        assert_eq!(before, (!told.here).then_some(true), "{told:?}");
+    for reported in other.reported.lock().expect("nobody panicked").iter() {
+        let before = here.insert(reported.connection, reported.here);
+        assert_eq!(before, (!reported.here).then_some(true), "{reported:?}");
     }
     assert_eq!(here.len(), MEMBERS + names.iter().step_by(6).count());
     assert_eq!(here.values().filter(|here| **here).count(), one.listeners.len());
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_here_for_a_moment_is_told_here_and_elsewhere_never_or_twice() {
+async fn those_who_is_here_for_a_moment_is_reported_here_and_elsewhere_never_or_twice() {
     let cluster = LocalCluster::default();
     let (mut one, other) = (Telling::start(cluster.clone()).await, Telling::start(cluster).await);
     sleep(SOON).await;
@@ -192,15 +192,15 @@ async fn whoever_is_here_for_a_moment_is_told_here_and_elsewhere_never_or_twice(
             one.go("ann");
         }
         sleep(SOON).await;
-        assert_eq!(one.told(), ["+ann", "-ann"].repeat(10));
-        let told = other.told();
-        assert_eq!(told, ["(+ann)", "(-ann)"].repeat(told.len() / 2), "{pause}");
+        assert_eq!(one.reported(), ["+ann", "-ann"].repeat(10));
+        let reported = other.reported();
+        assert_eq!(reported, ["(+ann)", "(-ann)"].repeat(reported.len() / 2), "{pause}");
         assert_eq!(other.present(), [""; 0]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_cluster_is_away_nothing_is_told_and_afterwards_the_difference() {
+async fn while_the_cluster_is_away_nothing_is_reported_and_afterwards_the_difference() {
     for away_secs in [1, 8, 12, 20, 60, 600] {
         let cluster = Shaky::default();
         let (mut one, mut other) =
@@ -208,17 +208,21 @@ async fn while_the_cluster_is_away_nothing_is_told_and_afterwards_the_difference
         one.come("ann").await;
         other.come("bob").await;
         sleep(NEXT_TURN).await;
-        one.told();
-        other.told();
+        one.reported();
+        other.reported();
         cluster.is_away.send_replace(true);
         other.go("bob");
         other.come("cid").await;
         sleep(Duration::from_secs(away_secs)).await;
-        assert_eq!((one.told(), other.told()), (vec![], vec!["-bob".into(), "+cid".into()]), "{away_secs} s");
+        assert_eq!(
+            (one.reported(), other.reported()),
+            (vec![], vec!["-bob".into(), "+cid".into()]),
+            "{away_secs} s"
+        );
         cluster.is_away.send_replace(false);
         sleep(LEASE * 2).await;
         assert_eq!(
-            (one.told(), other.told()),
+            (one.reported(), other.reported()),
             (vec!["(-bob)".into(), "(+cid)".into()], vec![]),
             "{away_secs} s"
         );
@@ -232,35 +236,35 @@ async fn a_hub_that_dies_while_the_cluster_is_away_is_found_dead_afterwards() {
     let (one, mut other) = (Telling::start(cluster.clone()).await, Telling::start(cluster.clone()).await);
     other.come("bob").await;
     sleep(SOON).await;
-    assert_eq!(one.told(), ["(+bob)"]);
+    assert_eq!(one.reported(), ["(+bob)"]);
     cluster.is_away.send_replace(true);
     drop((other.listeners, other.hub));
     sleep(Duration::from_secs(60)).await;
-    assert_eq!((one.told(), one.present()), (vec![], vec!["bob".into()]));
+    assert_eq!((one.reported(), one.present()), (vec![], vec!["bob".into()]));
     cluster.is_away.send_replace(false);
     sleep(LEASE + RETRY).await;
-    assert_eq!((one.told(), one.present()), (vec!["(-bob)".to_owned()], vec![]));
+    assert_eq!((one.reported(), one.present()), (vec!["(-bob)".to_owned()], vec![]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cluster_that_forgets_everything_is_told_again_and_nobody_goes() {
+async fn a_cluster_that_forgets_everything_is_reported_again_and_nobody_goes() {
     let cluster = Shaky::default();
     let (mut one, mut other) = (Telling::start(cluster.clone()).await, Telling::start(cluster.clone()).await);
     one.come("ann").await;
     other.come("bob").await;
     sleep(SOON).await;
-    one.told();
-    other.told();
+    one.reported();
+    other.reported();
     for (key, _) in cluster.local.list("").await.expect("it can be reached") {
         cluster.local.remove(&key).await.expect("it can be reached");
     }
     sleep(SOON).await;
     assert_eq!(cluster.local.list("").await.expect("it can be reached").len(), 4, "at once");
     sleep(LEASE * 2).await;
-    assert_eq!((one.told(), other.told()), (vec![], vec![]));
+    assert_eq!((one.reported(), other.reported()), (vec![], vec![]));
     other.go("bob");
     sleep(SOON).await;
-    assert_eq!(one.told(), ["(-bob)"]);
+    assert_eq!(one.reported(), ["(-bob)"]);
 }
 
 #[tokio::test(start_paused = true)]

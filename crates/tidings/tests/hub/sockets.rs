@@ -115,7 +115,7 @@ fn chunk_size(bytes: &[u8]) -> Option<(usize, usize)> {
     (bytes.len() >= end + 2 + size + 2 || size == 0).then_some((size, end + 2))
 }
 
-async fn everybody_hears_everything(shard_threads: usize) {
+async fn everybody_receives_everything(shard_threads: usize) {
     const CLIENTS: usize = 50;
     const EVENTS: usize = 300;
     let hub = hub(shard_threads).await;
@@ -143,7 +143,7 @@ async fn everybody_hears_everything(shard_threads: usize) {
     once.sort_unstable();
     once.dedup();
     assert_eq!(once.len(), EVENTS);
-    assert!(orders.iter().all(|order| *order == orders[0]), "all hear the same order");
+    assert!(orders.iter().all(|order| *order == orders[0]), "all receive the same order");
     // Half of them leave by themselves, the others are sent home.
     clients.truncate(CLIENTS / 2);
     hub.close();
@@ -156,13 +156,13 @@ async fn everybody_hears_everything(shard_threads: usize) {
 }
 
 #[tokio::test]
-async fn everybody_hears_everything_from_the_thread_that_serves() {
-    everybody_hears_everything(0).await;
+async fn everybody_receives_everything_from_the_thread_that_serves() {
+    everybody_receives_everything(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everybody_hears_everything_from_threads_that_only_fan_out() {
-    everybody_hears_everything(3).await;
+async fn everybody_receives_everything_from_threads_that_only_fan_out() {
+    everybody_receives_everything(3).await;
 }
 
 #[tokio::test]
@@ -258,8 +258,8 @@ async fn publishers_wait_for_a_shard_that_has_not_been_to_everybody() {
         for data in ["second", "third"] {
             hub.publish(NewEvent::new("chat", data)).await.expect("published");
         }
-        let has_heard = |socket: &StdStream| socket.peek(&mut [0; 16]).is_ok_and(|read| read > 0);
-        sockets.iter().filter(|socket| has_heard(socket)).count()
+        let has_received = |socket: &StdStream| socket.peek(&mut [0; 16]).is_ok_and(|read| read > 0);
+        sockets.iter().filter(|socket| has_received(socket)).count()
     });
     assert_eq!(publishing.await.expect("no panic"), CLIENTS, "have the second when the third is taken in");
 }
@@ -306,10 +306,10 @@ async fn a_panic_in_a_shard_ends_its_streams_and_closes_the_hub() {
         let failure = hub.failure().expect("it has failed");
         assert!(failure.starts_with("shard-") && failure.contains("was to panic"), "{failure}");
         assert!(hub.health().await.expect_err("not ready").to_string().contains(failure));
-        // Whoever comes now does not hang either.
+        // The one that comes now does not hang either.
         clients.push(doorman.open(Client::chat(&hub)).await);
         for client in &mut clients {
-            // Those of the other shard are told before their end.
+            // Those of the other shard are notified before their end.
             let (last, _) = client.events(2).await;
             assert!(last.is_empty() || last == [r#"{"kind":"reconnect","reason":"shutdown"}"#], "{last:?}");
         }

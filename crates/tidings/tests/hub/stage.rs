@@ -23,9 +23,9 @@ use tidings::{
 use tidings_sse::{Item, Parser};
 use tokio::sync::watch;
 
-/// What a subscriber hears.
+/// What a subscriber receives.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     Event { data: String, id: String, event_type: String },
     Notice { json: Value, id: String },
     Comment(String),
@@ -33,7 +33,7 @@ pub(crate) enum Heard {
     End,
 }
 
-impl Heard {
+impl Received {
     pub(crate) fn data(&self) -> &str {
         match self {
             Self::Event { data, .. } => data,
@@ -61,7 +61,7 @@ impl Heard {
 pub(crate) struct Listener {
     pub(crate) subscription: Subscription,
     parser: Parser,
-    items: VecDeque<Heard>,
+    items: VecDeque<Received>,
 }
 
 impl Listener {
@@ -71,24 +71,24 @@ impl Listener {
     }
 
     /// Everything, comments included.
-    pub(crate) async fn next_item(&mut self) -> Heard {
+    pub(crate) async fn next_item(&mut self) -> Received {
         loop {
             if let Some(item) = self.items.pop_front() {
                 return item;
             }
             match self.subscription.next().await {
                 Some(bytes) => self.parse(&bytes),
-                None => return Heard::End,
+                None => return Received::End,
             }
         }
     }
 
     /// The next event, notice or end.
-    pub(crate) async fn next(&mut self) -> Heard {
+    pub(crate) async fn next(&mut self) -> Received {
         loop {
             match self.next_item().await {
-                Heard::Comment(_) | Heard::Retry(_) => {}
-                heard => return heard,
+                Received::Comment(_) | Received::Retry(_) => {}
+                received => return received,
             }
         }
     }
@@ -103,15 +103,15 @@ impl Listener {
     }
 
     /// What is there without waiting, comments aside.
-    pub(crate) fn now(&mut self) -> Option<Heard> {
+    pub(crate) fn now(&mut self) -> Option<Received> {
         self.next().now_or_never()
     }
 
     /// Asserts that nothing comes, however long one waits for what has been published.
-    pub(crate) async fn hears_nothing_more(&mut self) {
+    pub(crate) async fn receives_nothing_more(&mut self) {
         settle().await;
-        let heard = self.now();
-        assert_eq!(heard, None);
+        let received = self.now();
+        assert_eq!(received, None);
     }
 
     pub(crate) fn last_event_id(&self) -> &str {
@@ -121,15 +121,19 @@ impl Listener {
     fn parse(&mut self, mut bytes: &[u8]) {
         while let Some(item) = self.parser.next(&mut bytes) {
             self.items.push_back(match item.expect("the hub writes what can be parsed") {
-                Item::Comment(text) => Heard::Comment(text),
-                Item::Retry(millis) => Heard::Retry(millis),
+                Item::Comment(text) => Received::Comment(text),
+                Item::Retry(millis) => Received::Retry(millis),
                 Item::Event(event) if event.event_type == "tidings" => {
                     let json = serde_json::from_str(&event.data).expect("notices are JSON");
-                    Heard::Notice { json, id: event.last_event_id }
+                    Received::Notice { json, id: event.last_event_id }
                 }
                 Item::Event(event) => {
                     assert!(event.has_id, "an event without an id: {event:?}");
-                    Heard::Event { data: event.data, id: event.last_event_id, event_type: event.event_type }
+                    Received::Event {
+                        data: event.data,
+                        id: event.last_event_id,
+                        event_type: event.event_type,
+                    }
                 }
             });
         }

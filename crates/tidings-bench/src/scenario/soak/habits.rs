@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::engine::Farewell;
+use crate::engine::Ending;
 
 /// The longest that subscribers stay and are away. A soak that is shorter than half an hour has everything happen faster in it, so that
 /// as many visits fit in.
@@ -26,7 +26,7 @@ pub(super) struct Habits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Visit {
     pub(super) stays: Duration,
-    pub(super) farewell: Farewell,
+    pub(super) ending: Ending,
     pub(super) away: Duration,
     /// In which way it comes back.
     pub(super) way: usize,
@@ -51,7 +51,7 @@ impl Habits {
         };
         Visit {
             stays: some_of(self.stay_max, chance(0)),
-            farewell: if chance(1) & 1 == 0 { Farewell::Close } else { Farewell::Reset },
+            ending: if chance(1) & 1 == 0 { Ending::Close } else { Ending::Reset },
             away: some_of(self.away_max, chance(2)),
             way: (chance(3) & 1) as usize,
         }
@@ -88,7 +88,7 @@ mod tests {
         let visits: Vec<Visit> = (0..10_000).map(|number| habits.visit(number % 100, number / 100)).collect();
         let count = |is: &dyn Fn(&Visit) -> bool| visits.iter().filter(|visit| is(visit)).count();
         let kinds: [&dyn Fn(&Visit) -> bool; 4] = [
-            &|visit| visit.farewell == Farewell::Reset,
+            &|visit| visit.ending == Ending::Reset,
             &|visit| visit.way == 1,
             &|visit| visit.stays < STAY_MAX / 2,
             &|visit| visit.away < AWAY_MAX / 2,
@@ -96,7 +96,7 @@ mod tests {
         for is in kinds {
             assert!((4_800..5_200).contains(&count(is)), "{}", count(is));
         }
-        let both = count(&|visit| visit.way == 1 && visit.farewell == Farewell::Reset);
+        let both = count(&|visit| visit.way == 1 && visit.ending == Ending::Reset);
         assert!((2_300..2_700).contains(&both), "{both}");
         assert_eq!(count(&|visit| visit.stays > STAY_MAX || visit.away > AWAY_MAX), 0);
     }

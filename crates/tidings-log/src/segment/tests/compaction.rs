@@ -239,10 +239,10 @@ async fn readers_and_tails_do_not_notice() {
         for reader in readers {
             assert_eq!(reader.await.expect("no panic"), 20 * (round + 1), "round {round}");
         }
-        let mut heard = 0;
-        while heard < 20 {
+        let mut received = 0;
+        while received < 20 {
             if let Some(crate::TailItem::Entries(entries)) = tail.next(500).await {
-                heard += entries.iter().filter(|entry| entry.event.topics[0].as_str() == "open").count();
+                received += entries.iter().filter(|entry| entry.event.topics[0].as_str() == "open").count();
             }
         }
     }
@@ -335,7 +335,7 @@ async fn check(log: &SegmentLog, said: &[(Cursor, String)], deleted_through: Opt
     let found: Vec<_> = open.entries.iter().map(|entry| (entry.cursor, entry.event.data.as_str())).collect();
     let mut rest = found.iter();
     for (cursor, text) in said {
-        // What nobody was told of may stand between.
+        // What no subscriber was notified of may stand between.
         assert!(rest.any(|found| *found == (*cursor, text)), "seed {seed}: {cursor} was lost");
     }
     assert_eq!(open.floor, None, "seed {seed}: a gap in what is open");
@@ -343,7 +343,7 @@ async fn check(log: &SegmentLog, said: &[(Cursor, String)], deleted_through: Opt
     if let Some(through) = deleted_through {
         let back = secret.entries.iter().find(|entry| entry.cursor.position <= through);
         assert_eq!(back, None, "seed {seed}: a deleted event is back");
-        assert!(secret.floor >= Some(through), "seed {seed}: nobody is told of the deletion");
+        assert!(secret.floor >= Some(through), "seed {seed}: nobody is reported of the deletion");
     }
     assert!(brief.entries.len() <= 3, "seed {seed}");
 }

@@ -33,7 +33,7 @@ fn what_was_acknowledged_survives_a_killed_process_at_any_moment() {
 }
 
 #[test]
-fn what_a_lax_sync_level_loses_with_the_power_is_told() {
+fn what_a_lax_sync_level_loses_with_the_power_is_reported() {
     run(|seed| {
         let levels = [SyncLevel::Interval(Duration::from_millis(1)), SyncLevel::Never];
         (levels[(seed % 2) as usize], Stop::Power)
@@ -136,7 +136,7 @@ async fn append_some(
     tasks.join_all().await
 }
 
-/// Compares what is there with what was acknowledged, and forgets what was lost and told.
+/// Compares what is there with what was acknowledged, and forgets what was lost and reported.
 async fn check(
     log: &SegmentLog,
     bounds: &Bounds,
@@ -179,7 +179,7 @@ async fn check(
             }
         }
     }
-    // Batches are whole, those included that nobody was told of.
+    // Batches are whole, those included that no subscriber was notified of.
     let mut rest = found.as_slice();
     while let Some((_, first)) = rest.first() {
         let mut parts = first.split('/').skip(1);

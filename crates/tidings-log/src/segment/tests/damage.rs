@@ -1,4 +1,4 @@
-//! Bits that flip: nothing corrupt is delivered, nothing is missing without being told, nothing panics.
+//! Bits that flip: nothing corrupt is delivered, nothing is missing without a report, nothing panics.
 //!
 //! `TIDINGS_FLIP_STEP=1` flips every byte of a segment, not only some.
 
@@ -61,7 +61,7 @@ async fn no_flipped_byte_is_delivered_or_hidden() {
 
 #[tokio::test]
 async fn no_flipped_byte_of_a_compacted_log_is_delivered_or_hidden() {
-    // Whoever reads everything is told of the deletion anyway.
+    // The one that reads everything is reported of the deletion anyway.
     flip_each(compacted().await, &[exact("a"), exact("b")]).await;
 }
 
@@ -84,7 +84,7 @@ async fn flip_each((disk, said): (SimulatedDisk, Vec<(Cursor, String)>), filters
 }
 
 #[tokio::test]
-async fn a_missing_file_is_told() {
+async fn a_missing_file_is_reported() {
     for (disk, said) in [filled().await, compacted().await] {
         for name in disk.list().expect("names") {
             let damaged = disk.copy();
@@ -117,13 +117,16 @@ async fn check(disk: &SimulatedDisk, said: &[(Cursor, String)], filters: &[Filte
             "{what}"
         );
         if let Some(missing) = missing {
-            // A reader who had come as far as the event before it is told.
-            let told_by_floor = page.floor.is_some_and(|floor| floor >= missing.position);
-            let told_by_epoch = matches!(
+            // A reader who had come as far as the event before it is reported.
+            let reported_by_floor = page.floor.is_some_and(|floor| floor >= missing.position);
+            let reported_by_epoch = matches!(
                 bounds.epochs.locate(missing, bounds.newest),
                 Located::Earlier(_) | Located::Unknown
             );
-            assert!(told_by_floor || told_by_epoch, "{what}: {missing:?} is missing and nobody is told");
+            assert!(
+                reported_by_floor || reported_by_epoch,
+                "{what}: {missing:?} is missing and nobody is reported"
+            );
         }
         let last = log.last(usize::MAX, filter, usize::MAX).await.expect("a page");
         assert_eq!(last.entries, page.entries, "{what}");

@@ -42,9 +42,9 @@ async fn a_reopened_log_goes_on_where_it_was() {
 }
 
 /// A hub that stops while subscribers are still connected cannot wait until the last of them has let go of the log. It was not closed in order then, and
-/// after a restart of the machine everybody was told of a gap that there was not.
+/// after a restart of the machine everybody got a gap notice that there was not.
 #[tokio::test]
-async fn a_log_is_closed_in_order_whoever_still_holds_it() {
+async fn a_log_is_closed_in_order_those_who_still_holds_it() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
     let settings = SegmentSettings { sync: SyncLevel::Never, ..small() };
     let log = open(&disk, settings.clone(), &clock);
@@ -99,7 +99,7 @@ async fn floors_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn a_deletion_survives_a_restart_and_its_gap_is_told() {
+async fn a_deletion_survives_a_restart_and_its_gap_is_reported() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
     let log = open(&disk, small(), &clock);
     let text = "x".repeat(300);
@@ -268,12 +268,12 @@ async fn a_tail_that_lags_behind_memory_misses_nothing() {
         append(&log, "a", said.last().expect("not empty")).await;
     }
     log.close().await;
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     while let Some(item) = tail.next(1_000).await {
         let TailItem::Entries(entries) = item else { panic!("{item:?}") };
-        heard.extend(entries.iter().map(|entry| entry.event.data.clone()));
+        received.extend(entries.iter().map(|entry| entry.event.data.clone()));
     }
-    assert_eq!(heard, said);
+    assert_eq!(received, said);
 }
 
 /// It joined the threads of the log, so that a worker of the runtime stood still as long as the disk did.

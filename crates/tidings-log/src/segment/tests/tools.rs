@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     Entry, Timestamp,
-    segment::tools::{Finding, Salvaged, Verified, inspect, salvage, verify},
+    segment::tools::{Finding, Repaired, Verified, inspect, repair, verify},
 };
 
 fn settings() -> SegmentSettings {
@@ -102,7 +102,7 @@ async fn a_whole_log_is_said_to_be_whole_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_log_in_use_can_be_looked_at_and_not_salvaged() {
+async fn a_log_in_use_can_be_looked_at_and_not_repaired() {
     let directory = tempfile::tempdir().expect("a directory");
     let log = open(directory.path(), &Clock::system());
     for number in 0..40 {
@@ -113,7 +113,7 @@ async fn a_log_in_use_can_be_looked_at_and_not_salvaged() {
     let (verified, found) = findings(directory.path());
     assert_eq!((verified.events, found), (40, Vec::new()));
     let to = tempfile::tempdir().expect("a directory");
-    let refused = salvage(directory.path(), to.path(), |_| ()).expect_err("it is in use").to_string();
+    let refused = repair(directory.path(), to.path(), |_| ()).expect_err("it is in use").to_string();
     assert!(refused.contains("a hub uses it"), "{refused}");
     append(&log, "a", "it goes on").await;
 }
@@ -154,8 +154,8 @@ async fn damage_is_reported_where_it_is_and_everything_else_is_saved() {
     let parent = tempfile::tempdir().expect("a directory");
     let to = parent.path().join("saved");
     let mut lost = Vec::new();
-    let salvaged = salvage(directory.path(), &to, |finding| lost.push(finding.what)).expect("saved");
-    assert_eq!(salvaged, Salvaged { events: verified.events, lost: 1 });
+    let repaired = repair(directory.path(), &to, |finding| lost.push(finding.what)).expect("saved");
+    assert_eq!(repaired, Repaired { events: verified.events, lost: 1 });
     assert_eq!(lost, ["events 21 to 21 are lost"]);
     assert_eq!(content(directory.path()), before, "nothing is changed");
     assert_eq!(findings(&to).1, [], "what was saved is whole");
@@ -165,10 +165,10 @@ async fn damage_is_reported_where_it_is_and_everything_else_is_saved() {
     assert_eq!(all(&log).await, whole, "in order, with their ids and times");
     assert_eq!(log.health().await, Ok(()));
     let page = log.read(Position::BEFORE_ALL, &exact("open"), usize::MAX).await.expect("a page");
-    assert_eq!(page.floor, Some(position(21)), "the loss is told");
+    assert_eq!(page.floor, Some(position(21)), "the loss is reported");
     append(&log, "open", "it goes on").await;
     log.close().await;
-    let refused = salvage(directory.path(), &to, |_| ()).expect_err("it is not empty").to_string();
+    let refused = repair(directory.path(), &to, |_| ()).expect_err("it is not empty").to_string();
     assert!(refused.contains("saved") && refused.contains("not empty"), "{refused}");
 }
 
@@ -197,7 +197,7 @@ async fn every_file_may_be_missing_or_without_its_beginning() {
             assert_eq!(verified.damaged == 0, is_silent || name == "lock", "{what}");
             let parent = tempfile::tempdir().expect("a directory");
             let to = parent.path().join("saved");
-            salvage(broken.path(), &to, |_| ()).expect("what is left can be saved");
+            repair(broken.path(), &to, |_| ()).expect("what is left can be saved");
             assert_eq!(findings(&to).1, [], "{what}");
             let log = open(&to, &clock);
             assert_eq!(log.health().await, Ok(()), "{what}");

@@ -10,7 +10,7 @@
 --   IDS         sorted set, all of one score: publisher's id, NUL, place
 --   HOLES       sorted set of deleted places by their numbers
 --   TOPICS      sorted set, all of one score: topic, NUL, place, for each topic of each event
---   BELL        short stream that wakes whoever waits: deletions, new epochs, canaries
+--   BELL        short stream that wakes the one that waits: deletions, new epochs, canaries
 --
 -- Events have numbers without holes, and places (ids of the stream), which grow by the clock of Redis and never go back: in a
 -- millisecond that the clock has left behind, or comes to again, places count on from the newest one.
@@ -26,7 +26,7 @@ local floors_max = tonumber(ARGV[6])
 local floor_bytes_max = tonumber(ARGV[7])
 local FIRST_ARGUMENT = 8
 
--- How many events one call drops, and how many keys it forgets; whoever called comes again for the rest.
+-- How many events one call drops, and how many keys it forgets; the one that called comes again for the rest.
 local WORK_MAX = 1000
 -- How many deleted places are remembered.
 local HOLES_MAX = 100000
@@ -141,7 +141,7 @@ local function place_in(indexed)
   return int(ms) .. '-' .. int(sequence)
 end
 
--- Remembers for whoever could have received this event that it is gone.
+-- Remembers for the one that could have received this event that it is gone.
 local function raise_floor(id, audience)
   local known = call('HGET', FLOORS_AT, audience)
   if known and not is_before(known, id) then

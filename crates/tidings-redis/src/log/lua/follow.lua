@@ -1,4 +1,4 @@
--- What a tail brings next: the epoch in which the caller believes, the deletions that it was told, the place and the number up to which it
+-- What a tail brings next: the epoch in which the caller believes, the deletions that it was reported, the place and the number up to which it
 -- has come, bytes, and the place and number up to which to go ('' for the end).
 -- Returns {'epoch', epoch}, {'deleted', serial}, {'skipped', place, number}, {'events', events}, {'end'} or {'again'}.
 local epoch, deletions = ARGV[FIRST_ARGUMENT], tonumber(ARGV[FIRST_ARGUMENT + 1])

@@ -4,7 +4,7 @@
 -- of, and the canary ('' for none).
 -- Returns {epochs, newest place, its number, deletions, whether a new epoch was started}.
 --
--- Whoever comes first starts the epoch, and everybody else finds it: the caller's epoch is then not the current one any more.
+-- The one that comes first starts the epoch, and everybody else finds it: the caller's epoch is then not the current one any more.
 local EPOCHS_MAX = 1000
 local epoch, earlier = ARGV[FIRST_ARGUMENT], ARGV[FIRST_ARGUMENT + 1]
 local id, topics, text = ARGV[FIRST_ARGUMENT + 2], ARGV[FIRST_ARGUMENT + 3], ARGV[FIRST_ARGUMENT + 4]

@@ -194,7 +194,7 @@ impl Reader<'_> {
 }
 
 /// RFC 7541, Appendix B. The code is canonical: codes of a length follow each other in the order of what they stand for, and those of the next
-/// length follow the last of them. So it is told by what each length stands for.
+/// length follow the last of them. So it is reported by what each length stands for.
 const SYMBOLS: [(u32, &[u8]); 20] = [
     (5, b"012aceiost"),
     (6, b" %-./3456789=A_bdfghlmnpru"),

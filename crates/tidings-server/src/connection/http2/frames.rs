@@ -2,8 +2,8 @@
 //!
 //! A frame of a few bytes makes the server work, and many of them need no answer that would ever slow their sender down (RFC 9113, 10.5, lists
 //! what can be abused). So there is an account. Each frame of the client costs one, whatever it is, unless it brings a part of a body. Each answer pays
-//! for several more, each piece of an answer for the news that it was read, and time pays for a few. Whoever asks and is answered never gets near the
-//! limit; whoever sends pings, settings, priorities, windows, empty data, resets or requests that are taken back, does soon.
+//! for several more, each piece of an answer for the news that it was read, and time pays for a few. The one that asks and is answered never gets near the
+//! limit; the one that sends pings, settings, priorities, windows, empty data, resets or requests that are taken back, does soon.
 //!
 //! [`Frames`] is a pure state machine: it walks over the heads of frames, nine bytes each, in what was read and in what was written. It owns no
 //! socket and no clock, and keeps no bytes but those of a head that has not come whole.
@@ -431,7 +431,7 @@ mod tests {
 
         /// Every client that was looked at sends fewer frames for what it is answered.
         #[test]
-        fn whoever_asks_and_is_answered_is_never_stopped(asks in vec((0_u32..400, 0_u32..3, any::<bool>()), 1..200)) {
+        fn those_who_asks_and_is_answered_is_never_stopped(asks in vec((0_u32..400, 0_u32..3, any::<bool>()), 1..200)) {
             let now = Instant::now();
             let mut frames = begun(now);
             for (pieces, priorities, is_reset) in asks {

@@ -1,7 +1,7 @@
 //! The requests of one HTTP/2 connection that are being answered, all of them polled by the connection's own task.
 //!
 //! hyper wants to spawn each; [`Spawner`] puts them into [`Streams`] instead, so that no task outlives its connection, and what a connection has
-//! open is known: it is idle without any, and whoever does not take what it asked for is found ([`Streams::cut_stalled`]).
+//! open is known: it is idle without any, and the one that does not take what it asked for is found ([`Streams::cut_stalled`]).
 
 use std::{
     mem,

@@ -133,7 +133,7 @@ async fn a_connection_without_a_request_is_closed_after_75_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_hear_the_end_is_left_two_seconds_later() {
+async fn a_client_that_does_not_receive_the_end_is_left_two_seconds_later() {
     // So long that no PING is waited for.
     let settings = ConnectionSettings { dead_peer_secs: 10_000, ..Default::default() };
     let (mut io, mut served) = connected_raw(&settings, &[]).await;
@@ -183,7 +183,7 @@ async fn a_reader_that_takes_nothing_costs_little_and_loses_the_stream_and_nothi
     sleep(Duration::from_secs(17)).await;
     assert!(served.stream.dropped.load(Relaxed), "it was cut");
     let end = patiently(gushing.into_body().collect()).await;
-    assert!(end.is_err(), "and is told so");
+    assert!(end.is_err(), "and is notified");
     assert_eq!(text(client.get("/hello").await).await, "hello");
     assert!(!served.task.is_finished());
     drop((client, other));
@@ -260,7 +260,7 @@ async fn a_preface_alone_and_a_body_that_is_still_to_come_hold_no_turn() {
     let settings = ConnectionSettings { heads_max: 1, ..Default::default() };
     for (frames, requests) in [(&[][..], 0), (&post, 1)] {
         let (mut io, served) = connected_raw(&settings, frames).await;
-        // What it was told shows that it has had its turn.
+        // What it was reported shows that it has had its turn.
         patiently(io.read_exact(&mut [0; 9])).await.expect("a frame");
         assert!(patiently(served.admission.turn()).await.is_some(), "the turn is free");
         assert_eq!((served.secs(), served.metrics.requests.load(Relaxed)), (0, requests));

@@ -55,7 +55,7 @@ impl<IO> Wire<IO> {
         Self(Arc::new(Mutex::new(Inner { io, inbound, work, frames, part_since: None, rejection: None })))
     }
 
-    /// The socket of a client that was cut off because of what it sent, the reason, and the last words for it; to be asked when no other handle
+    /// The socket of a client that was cut off because of what it sent, the reason, and the closing frames for it; to be asked when no other handle
     /// is left.
     pub(super) fn into_rejected(self) -> Option<(IO, Rejection, Option<[u8; 17]>)> {
         let inner = Arc::into_inner(self.0)?.into_inner().expect(NO_PANIC);

@@ -2,7 +2,7 @@
 
 use super::{
     Phase, in_paused_time,
-    stage::{Stage, heard},
+    stage::{Stage, received},
 };
 
 const EVENTS: usize = 100;
@@ -38,9 +38,9 @@ fn pages_that_sockets_do_not_take_are_given_back_and_read_again() {
         }
         stage.settle().await;
         for listener in &stage.listeners {
-            let heard = heard(&listener.socket.peer().heard);
-            assert_eq!(heard.numbers, (0..EVENTS).collect::<Vec<_>>());
-            assert_eq!(heard.notices, Vec::<String>::new());
+            let received = received(&listener.socket.peer().received);
+            assert_eq!(received.numbers, (0..EVENTS).collect::<Vec<_>>());
+            assert_eq!(received.notices, Vec::<String>::new());
         }
     });
 }
@@ -52,7 +52,7 @@ fn a_stream_that_ends_keeps_no_page() {
         assert!(stage.shard.pending_bytes > 1_000, "a page");
         stage.hub.close();
         let slot = stage.listeners[0].key.slot as usize;
-        // The rest of an event is finished first, then the last words begin.
+        // The rest of an event is finished first, then the closing frames begin.
         while stage.shard.subscribers[slot].phase != Phase::Ending {
             stage.make_room(0, 1);
             stage.settle().await;

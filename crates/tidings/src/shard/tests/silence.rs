@@ -1,4 +1,4 @@
-//! Heartbeats: a sign of life for whoever hears nothing else, and never in the middle of anything.
+//! Heartbeats: a sign of life for the one that receives nothing else, and never in the middle of anything.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::advance;
 
 use super::{
     in_paused_time,
-    stage::{Stage, heard},
+    stage::{Stage, received},
 };
 use crate::{HubSettings, Subscribe};
 
@@ -22,11 +22,11 @@ async fn stage(change: impl FnOnce(&mut HubSettings)) -> Stage {
 }
 
 fn heartbeats(stage: &Stage, who: usize) -> usize {
-    String::from_utf8_lossy(&stage.listeners[who].socket.peer().heard).matches(": hb\n").count()
+    String::from_utf8_lossy(&stage.listeners[who].socket.peer().received).matches(": hb\n").count()
 }
 
 #[test]
-fn who_hears_events_hears_no_heartbeats() {
+fn who_receives_events_receives_no_heartbeats() {
     in_paused_time(async {
         let mut stage = stage(|_| {}).await;
         let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
@@ -53,7 +53,7 @@ fn an_event_that_comes_when_a_heartbeat_is_due_takes_its_place() {
         stage.publish(&[0], false, 10).await;
         stage.settle().await;
         assert_eq!(heartbeats(&stage, who), 0);
-        assert_eq!(heard(&stage.listeners[who].socket.peer().heard).numbers, [0]);
+        assert_eq!(received(&stage.listeners[who].socket.peer().received).numbers, [0]);
     });
 }
 
@@ -73,7 +73,7 @@ fn a_heartbeat_that_is_cut_is_finished_before_the_next_event() {
             stage.settle().await;
             stage.make_room(who, 1 << 20);
             stage.settle().await;
-            assert_eq!(heard(&stage.listeners[who].socket.peer().heard).numbers, [0], "{room}");
+            assert_eq!(received(&stage.listeners[who].socket.peer().received).numbers, [0], "{room}");
             assert_eq!(heartbeats(&stage, who), usize::from(room > 0), "{room}");
         }
     });
@@ -97,7 +97,7 @@ fn no_heartbeat_stands_in_the_middle_of_an_event() {
         stage.sweep();
         stage.settle().await;
         for listener in &stage.listeners {
-            assert_eq!(heard(&listener.socket.peer().heard).numbers, [0]);
+            assert_eq!(received(&listener.socket.peer().received).numbers, [0]);
         }
     });
 }
@@ -135,7 +135,7 @@ fn who_waits_for_history_is_kept_alive() {
             assert_eq!(heartbeats(&stage, who), count);
         }
         stage.settle().await;
-        assert_eq!(heard(&stage.listeners[who].socket.peer().heard).numbers, [0]);
+        assert_eq!(received(&stage.listeners[who].socket.peer().received).numbers, [0]);
     });
 }
 
@@ -165,8 +165,8 @@ fn nothing_comes_behind_the_last_words() {
         stage.sweep();
         stage.make_room(who, 1 << 20);
         stage.settle().await;
-        let heard = heard(&stage.listeners[who].socket.peer().heard);
-        assert!(heard.has_ended);
-        assert_eq!((heard.numbers.len(), heard.notices.len()), (0, 1));
+        let received = received(&stage.listeners[who].socket.peer().received);
+        assert!(received.has_ended);
+        assert_eq!((received.numbers.len(), received.notices.len()), (0, 1));
     });
 }

@@ -1,4 +1,4 @@
-//! What the tests of a shard stand on: sockets as a test moves them, a hub, and what subscribers hear.
+//! What the tests of a shard stand on: sockets as a test moves them, a hub, and what subscribers receive.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,10 +19,10 @@ pub(super) struct Socket(Arc<Mutex<Peer>>);
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "a socket has that many independent states")]
 pub(super) struct Peer {
-    pub(super) heard: Vec<u8>,
+    pub(super) received: Vec<u8>,
     /// Bytes that fit before the socket is full.
     pub(super) room: usize,
-    /// The sending side has found the socket full and waits to hear that it is not.
+    /// The sending side has found the socket full and waits to receive that it is not.
     pub(super) is_awaited: bool,
     pub(super) input: Vec<u8>,
     pub(super) has_hung_up: bool,
@@ -62,7 +62,7 @@ impl Wire for Socket {
         }
         let taken = peer.room.min(bytes.len());
         peer.room -= taken;
-        peer.heard.extend_from_slice(&bytes[..taken]);
+        peer.received.extend_from_slice(&bytes[..taken]);
         peer.is_awaited = taken < bytes.len();
         if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
@@ -93,7 +93,7 @@ pub(super) struct Stage {
     pub(super) shard: Shard<Socket>,
     pub(super) inbox: Inbox<()>,
     pub(super) listeners: Vec<Listener>,
-    /// What whoever comes next has already sent unasked.
+    /// What the one that comes next has already sent unasked.
     pub(super) early_bytes: usize,
     published: Vec<Published>,
 }
@@ -159,7 +159,7 @@ impl Stage {
         let (_, parts) = subscription.into_parts();
         let socket = Socket::default();
         socket.peer().room = room;
-        let newcomer = Newcomer {
+        let new_reader = Newcomer {
             wire: socket.clone(),
             reader: parts.reader,
             head: HEAD.to_vec(),
@@ -172,12 +172,12 @@ impl Stage {
             keep: Box::new(()),
         };
         let key =
-            self.shard.adopt(newcomer, |group| Seat::new(&self.inbox, group), Instant::now().into_std());
+            self.shard.adopt(new_reader, |group| Seat::new(&self.inbox, group), Instant::now().into_std());
         self.listeners.push(Listener { key, socket, filter, begins_at });
         self.listeners.len() - 1
     }
 
-    /// Lets the writer of the hub write, and the shard hear of it.
+    /// Lets the writer of the hub write, and the shard receive of it.
     pub(super) async fn write(&mut self) {
         for _ in 0..4 {
             tokio::task::yield_now().await;
@@ -231,7 +231,7 @@ impl Stage {
         panic!("the shard never rests");
     }
 
-    /// What a listener should hear.
+    /// What a listener should receive.
     pub(super) fn expected(&self, listener: &Listener) -> Vec<usize> {
         let published = self.published.iter().enumerate().skip(listener.begins_at);
         let accepted = published.filter(|(_, event)| {
@@ -247,9 +247,9 @@ impl Stage {
 }
 
 /// The events, notices and comments in what a socket took; every chunk but the last must be whole.
-pub(super) fn heard(bytes: &[u8]) -> Heard {
+pub(super) fn received(bytes: &[u8]) -> Received {
     let mut rest = bytes.strip_prefix(HEAD).unwrap_or_default();
-    let mut heard = Heard::default();
+    let mut received = Received::default();
     let mut parser = Parser::new();
     while !rest.is_empty() {
         let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else { break };
@@ -257,29 +257,29 @@ pub(super) fn heard(bytes: &[u8]) -> Heard {
         let size = usize::from_str_radix(size, 16).expect("a size in hexadecimal digits");
         if size == 0 {
             assert_eq!(rest, b"0\r\n\r\n", "nothing comes behind the end");
-            heard.has_ended = true;
+            received.has_ended = true;
             break;
         }
         let Some(mut inner) = rest.get(end + 2..end + 2 + size) else { break };
-        heard.chunks += 1;
+        received.chunks += 1;
         while let Some(item) = parser.next(&mut inner) {
             match item.expect("a stream of events") {
-                Item::Event(event) if event.event_type == "tidings" => heard.notices.push(event.data),
+                Item::Event(event) if event.event_type == "tidings" => received.notices.push(event.data),
                 Item::Event(event) => {
                     let number = event.data.split(':').next().expect("a number");
-                    heard.numbers.push(number.parse().expect("a number"));
-                    heard.last_id = event.last_event_id;
+                    received.numbers.push(number.parse().expect("a number"));
+                    received.last_id = event.last_event_id;
                 }
                 _ => {}
             }
         }
         rest = rest.get(end + 4 + size..).unwrap_or_default();
     }
-    heard
+    received
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct Received {
     pub(super) numbers: Vec<usize>,
     pub(super) notices: Vec<String>,
     /// Of the last event.

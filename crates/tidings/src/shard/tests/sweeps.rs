@@ -7,7 +7,7 @@ use tokio::time::{Instant, advance};
 use super::{
     super::*,
     in_paused_time,
-    stage::{Stage, heard},
+    stage::{Stage, received},
 };
 use crate::Subscribe;
 
@@ -33,7 +33,7 @@ fn a_sweep_over_many_subscribers_lets_events_and_input_pass() {
             stage.publish(&[1], false, 10).await;
             stage.write().await;
             assert!(stage.slice(), "the sweep goes on");
-            let numbers = heard(&stage.listeners[reader].socket.peer().heard).numbers;
+            let numbers = received(&stage.listeners[reader].socket.peer().received).numbers;
             assert_eq!(numbers.len(), slice + 1, "an event does not wait for the end of the sweep");
         }
         stage.listeners[leaver].socket.peer().is_reset = true;
@@ -49,7 +49,7 @@ fn a_sweep_over_many_subscribers_lets_events_and_input_pass() {
 
 /// A subscriber to events at all moments between two sweeps, and one to none.
 #[test]
-fn no_subscriber_hears_nothing_for_longer_than_a_heartbeat() {
+fn no_subscriber_receives_nothing_for_longer_than_a_heartbeat() {
     in_paused_time(async {
         for heartbeat in [Duration::from_secs(1), Duration::from_secs(15), Duration::from_secs(40)] {
             let mut stage = Stage::new(|settings| settings.heartbeat = heartbeat).await;
@@ -70,7 +70,7 @@ fn no_subscriber_hears_nothing_for_longer_than_a_heartbeat() {
                 }
                 stage.settle().await;
                 for (who, last) in last.iter_mut().enumerate() {
-                    let bytes = stage.listeners[who].socket.peer().heard.len();
+                    let bytes = stage.listeners[who].socket.peer().received.len();
                     if bytes > last.0 {
                         *last = (bytes, Instant::now());
                     }
@@ -98,7 +98,7 @@ fn a_stream_ends_at_its_time_without_waiting_for_a_sweep() {
             ended.push((began.elapsed().as_millis(), stage.hub.stats().subscribers));
         }
         assert_eq!(ended, [(1_400, 3), (4_500, 2), (4_501, 1), (5_200, 0)]);
-        assert!(stage.listeners.iter().all(|listener| heard(&listener.socket.peer().heard).has_ended));
+        assert!(stage.listeners.iter().all(|listener| received(&listener.socket.peer().received).has_ended));
     });
 }
 

@@ -5,7 +5,7 @@ use tokio::time::advance;
 use super::{
     super::*,
     in_paused_time,
-    stage::{Listener, Stage, heard},
+    stage::{Listener, Stage, received},
 };
 use crate::Subscribe;
 
@@ -72,7 +72,10 @@ fn a_full_socket_is_left_alone_until_it_can_be_written() {
         assert_eq!(stage.listeners[who].socket.peer().writes - before, 1);
         stage.make_room(who, 1 << 20);
         stage.settle().await;
-        assert_eq!(heard(&stage.listeners[who].socket.peer().heard).numbers, (0..10).collect::<Vec<_>>());
+        assert_eq!(
+            received(&stage.listeners[who].socket.peer().received).numbers,
+            (0..10).collect::<Vec<_>>()
+        );
     });
 }
 
@@ -89,7 +92,7 @@ fn a_call_that_a_signal_has_interrupted_is_made_again() {
         let key = stage.listeners[who].key;
         stage.shard.readable(key, &stage.hub.shared);
         assert!(stage.shard.wire(key).is_some());
-        assert_eq!(heard(&stage.listeners[who].socket.peer().heard).numbers, [0]);
+        assert_eq!(received(&stage.listeners[who].socket.peer().received).numbers, [0]);
     });
 }
 
@@ -118,7 +121,7 @@ fn what_was_meant_for_somebody_who_has_left_reaches_nobody_else() {
         assert!(stage.shard.wire(left).is_none() && stage.shard.wire(here).is_some());
         stage.make_room(next, 1 << 20);
         stage.settle().await;
-        assert_eq!(heard(&stage.listeners[next].socket.peer().heard).numbers, Vec::<usize>::new());
+        assert_eq!(received(&stage.listeners[next].socket.peer().received).numbers, Vec::<usize>::new());
     });
 }
 
@@ -135,7 +138,7 @@ fn who_waits_for_a_page_asks_for_no_other() {
             assert_eq!(stage.shard.requests.len(), 1);
         }
         stage.settle().await;
-        assert_eq!(heard(&stage.listeners[who].socket.peer().heard).numbers, [0, 1, 2]);
+        assert_eq!(received(&stage.listeners[who].socket.peer().received).numbers, [0, 1, 2]);
     });
 }
 
@@ -165,8 +168,8 @@ fn the_first_of_several_ends_counts() {
             advance(Duration::from_secs(expiry_secs.min(100))).await;
             stage.sweep();
             stage.settle().await;
-            let heard = heard(&stage.listeners[who].socket.peer().heard);
-            assert_eq!(heard.notices, [format!(r#"{{"kind":"reconnect","reason":"{reason}"}}"#)]);
+            let received = received(&stage.listeners[who].socket.peer().received);
+            assert_eq!(received.notices, [format!(r#"{{"kind":"reconnect","reason":"{reason}"}}"#)]);
         }
     });
 }
@@ -183,7 +186,7 @@ fn one_call_hands_over_no_more_than_a_segment_however_much_is_owed() {
             }
             stage.settle().await;
             let peer = stage.listeners[who].socket.peer();
-            assert_eq!(heard(&peer.heard).numbers.len(), 500);
+            assert_eq!(received(&peer.received).numbers.len(), 500);
             assert!((8..=16).contains(&peer.writes), "{}", peer.writes);
             assert!(peer.largest_write <= 66 * 1024, "{}", peer.largest_write);
         }

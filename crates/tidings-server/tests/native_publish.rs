@@ -1,4 +1,4 @@
-//! The friendly face: publishing, one event or many, and what a refusal says.
+//! The native API: publishing, one event or many, and what a refusal says.
 
 mod support;
 
@@ -9,8 +9,8 @@ use tidings_server::Settings;
 
 #[tokio::test]
 async fn the_body_is_the_data_whatever_its_content_type_says() {
-    let face = keyless().await;
-    let mut stream = face.get("/stream?topic=chat").stream().await;
+    let api = keyless().await;
+    let mut stream = api.get("/stream?topic=chat").stream().await;
     for (media_type, body) in [
         ("application/x-www-form-urlencoded", "a=b&c=%20"),
         ("application/json", "{ \"a\": 1 }"),
@@ -18,17 +18,17 @@ async fn the_body_is_the_data_whatever_its_content_type_says() {
         ("application/octet-stream", "é"),
         ("nonsense", "x"),
     ] {
-        face.post("/topics/chat", body).header("content-type", media_type).answer().await.ok();
+        api.post("/topics/chat", body).header("content-type", media_type).answer().await.ok();
         assert_eq!(stream.data().await, body);
     }
-    face.post("/topics/chat", "two\r\nlines").answer().await.ok();
+    api.post("/topics/chat", "two\r\nlines").answer().await.ok();
     assert_eq!(stream.data().await, "two\nlines");
 }
 
 // A form with files was published as the wire text of its parts.
 #[tokio::test]
 async fn a_body_that_would_not_be_its_data_is_refused_with_the_right_command() {
-    let face = keyless().await;
+    let api = keyless().await;
     let part = "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nb\r\n--x--\r\n";
     for (target, command) in [
         ("/topics/chat", "curl --data-binary @FILE URL"),
@@ -38,7 +38,7 @@ async fn a_body_that_would_not_be_its_data_is_refused_with_the_right_command() {
             ["multipart/form-data; boundary=x", "Multipart/Mixed; boundary=\"x\"", "multipart/form-data"]
         {
             let detail =
-                face.post(target, part).header("content-type", media_type).answer().await.refused(415);
+                api.post(target, part).header("content-type", media_type).answer().await.refused(415);
             assert!(detail.contains(command), "{detail}");
         }
     }
@@ -51,7 +51,7 @@ async fn a_body_that_would_not_be_its_data_is_refused_with_the_right_command() {
             ("content-type", "text/plain; charset=iso-8859-1"),
             ("content-type", "application/x-www-form-urlencoded; charset=\"latin1\""),
         ] {
-            let ask = face.post(target, body).header(name, value);
+            let ask = api.post(target, body).header(name, value);
             let ask = if name == "content-type" { ask } else { ask.header("content-type", form) };
             let answer = ask.answer().await;
             let detail = answer.refused(415);
@@ -59,51 +59,51 @@ async fn a_body_that_would_not_be_its_data_is_refused_with_the_right_command() {
             assert_eq!(answer.headers.contains_key("accept-encoding"), name == "content-encoding");
         }
         let plain =
-            face.post(target, body).header("content-type", form).header("content-encoding", "identity");
+            api.post(target, body).header("content-type", form).header("content-encoding", "identity");
         plain.answer().await.ok();
     }
-    assert_eq!(face.hub.stats().published, 3);
+    assert_eq!(api.hub.stats().published, 3);
 }
 
 // `POST /topics?private` published its events in public.
 #[tokio::test]
 async fn a_query_of_a_batch_is_refused_because_lines_say_everything() {
-    let face = keyless().await;
+    let api = keyless().await;
     for query in ["private", "private=1&type=x", "topic=chat"] {
-        let ask = face.post(&format!("/topics?{query}"), r#"{"topic":"chat","data":1}"#);
+        let ask = api.post(&format!("/topics?{query}"), r#"{"topic":"chat","data":1}"#);
         let detail = ask.answer().await.refused(400);
         assert!(detail.contains("each line"), "{detail}");
     }
-    assert_eq!(face.hub.stats().published, 0);
+    assert_eq!(api.hub.stats().published, 0);
 }
 
 #[tokio::test]
 async fn an_id_that_a_header_cannot_carry_is_refused_however_it_comes() {
-    let face = keyless().await;
+    let api = keyless().await;
     for id in ["a ", " a", " "] {
         let encoded = id.replace(' ', "%20");
         let line = format!(r#"{{"topic":"chat","data":1,"id":"{id}"}}"#);
         for ask in [
-            face.post(&format!("/topics/chat?id={encoded}"), "x"),
-            face.post("/topics", line),
-            face.form(&format!("topic=chat&id={encoded}")),
+            api.post(&format!("/topics/chat?id={encoded}"), "x"),
+            api.post("/topics", line),
+            api.form(&format!("topic=chat&id={encoded}")),
         ] {
             let detail = ask.answer().await.refused(400);
             assert!(detail.contains("white space"), "{detail}");
         }
     }
-    assert!(face.hub.publish(tidings::NewEvent::new("chat", "x").id("a ")).await.is_err());
-    assert_eq!(face.hub.stats().published, 0);
+    assert!(api.hub.publish(tidings::NewEvent::new("chat", "x").id("a ")).await.is_err());
+    assert_eq!(api.hub.stats().published, 0);
 }
 
 // `retry: 0` had all subscribers of a topic reconnect in a tight loop.
 #[tokio::test]
 async fn a_retry_below_the_floor_is_raised_to_it_however_it_comes() {
-    let face = keyless().await;
-    let mut stream = face.get("/stream?topic=chat").stream().await;
-    face.post("/topics/chat?retry=0&id=1", "x").answer().await.ok();
-    face.post("/topics", r#"{"topic":"chat","data":"x","id":"2","retry":499}"#).answer().await.ok();
-    face.hub.publish(tidings::NewEvent::new("chat", "x").id("3").retry_millis(1)).await.expect("published");
+    let api = keyless().await;
+    let mut stream = api.get("/stream?topic=chat").stream().await;
+    api.post("/topics/chat?retry=0&id=1", "x").answer().await.ok();
+    api.post("/topics", r#"{"topic":"chat","data":"x","id":"2","retry":499}"#).answer().await.ok();
+    api.hub.publish(tidings::NewEvent::new("chat", "x").id("3").retry_millis(1)).await.expect("published");
     for id in 1..=3 {
         let event = stream.until("\n\n").await;
         assert!(event.ends_with(&format!("retry: 500\nid: {id}\ndata: x\n\n")), "{event}");
@@ -112,9 +112,9 @@ async fn a_retry_below_the_floor_is_raised_to_it_however_it_comes() {
 
 #[tokio::test]
 async fn an_empty_body_is_an_event_too() {
-    let face = keyless().await;
-    let mut stream = face.get("/stream?topic=chat").stream().await;
-    let id = face.post("/topics/chat", "").answer().await.id();
+    let api = keyless().await;
+    let mut stream = api.get("/stream?topic=chat").stream().await;
+    let id = api.post("/topics/chat", "").answer().await.id();
     assert_eq!(
         stream.until("data: \n\n").await.lines().find(|line| line.starts_with("id")),
         Some(&*format!("id: {id}"))
@@ -122,18 +122,18 @@ async fn an_empty_body_is_an_event_too() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_utf8_is_refused_and_told_where() {
-    let face = keyless().await;
-    let detail = face.post("/topics/chat", &b"ab\xff"[..]).answer().await.refused(400);
+async fn a_body_that_is_not_utf8_is_refused_and_reported_where() {
+    let api = keyless().await;
+    let detail = api.post("/topics/chat", &b"ab\xff"[..]).answer().await.refused(400);
     assert!(detail.contains("byte 2"), "{detail}");
 }
 
 #[tokio::test]
 async fn the_query_says_everything_but_the_data() {
-    let face = keyless().await;
-    let mut stream = face.get("/stream?topic=chat").stream().await;
+    let api = keyless().await;
+    let mut stream = api.get("/stream?topic=chat").stream().await;
     for name in ["type", "event"] {
-        let id = face
+        let id = api
             .post(&format!("/topics/chat?{name}=greeting&id=own&retry=1234&private"), "x")
             .answer()
             .await
@@ -145,7 +145,7 @@ async fn the_query_says_everything_but_the_data() {
 
 #[tokio::test]
 async fn a_query_that_would_be_misread_is_refused_by_name() {
-    let face = keyless().await;
+    let api = keyless().await;
     for (query, named) in [
         ("privat=1", "`privat`"),
         ("private=perhaps", "`private`"),
@@ -162,16 +162,16 @@ async fn a_query_that_would_be_misread_is_refused_by_name() {
         ("type=a%0Db", "U+000D"),
         ("except=no%20connection", "`except`"),
     ] {
-        let detail = face.post(&format!("/topics/chat?{query}"), "x").answer().await.refused(400);
+        let detail = api.post(&format!("/topics/chat?{query}"), "x").answer().await.refused(400);
         assert!(detail.contains(named), "{query}: {detail}");
     }
-    assert_eq!(face.hub.stats().published, 0);
+    assert_eq!(api.hub.stats().published, 0);
 }
 
 #[tokio::test]
 async fn private_is_a_switch() {
-    let face = with_keys().await;
-    let mut stream = face.get("/stream?topic=chat").stream().await;
+    let api = with_keys().await;
+    let mut stream = api.get("/stream?topic=chat").stream().await;
     for (query, private) in [
         ("private", true),
         ("private=true", true),
@@ -179,7 +179,7 @@ async fn private_is_a_switch() {
         ("private=false", false),
         ("private=0", false),
     ] {
-        face.post(&format!("/topics/chat?{query}"), query).bearer(KEY).answer().await.ok();
+        api.post(&format!("/topics/chat?{query}"), query).bearer(KEY).answer().await.ok();
         if !private {
             assert_eq!(stream.data().await, query);
         }
@@ -188,7 +188,7 @@ async fn private_is_a_switch() {
 
 #[tokio::test]
 async fn topics_that_nobody_may_publish_to_are_refused() {
-    let face = keyless().await;
+    let api = keyless().await;
     for path in [
         "*",
         "%2A",
@@ -199,15 +199,15 @@ async fn topics_that_nobody_may_publish_to_are_refused() {
         "/.well-known/mercure/subscriptions",
         "https://x.example/.well-known/%6Dercure/a",
     ] {
-        face.post(&format!("/topics/{path}"), "x").answer().await.refused(400);
+        api.post(&format!("/topics/{path}"), "x").answer().await.refused(400);
     }
-    assert_eq!(face.hub.stats().published, 0);
+    assert_eq!(api.hub.stats().published, 0);
 }
 
 #[tokio::test]
 async fn many_events_are_published_together_in_their_order() {
-    let face = keyless().await;
-    let mut stream = face.get("/stream?topic=a&topic=b").stream().await;
+    let api = keyless().await;
+    let mut stream = api.get("/stream?topic=a&topic=b").stream().await;
     let batch = concat!(
         r#"{"topic":"a","data":"text"}"#,
         "\r\n",
@@ -216,7 +216,7 @@ async fn many_events_are_published_together_in_their_order() {
         "\n",
         r#"{"topic":"b","data":null,"private":true}"#,
     );
-    let receipts = face.post("/topics", batch).answer().await.ok().json();
+    let receipts = api.post("/topics", batch).answer().await.ok().json();
     let receipts = receipts["events"].as_array().expect("receipts");
     assert_eq!(receipts.len(), 3);
     assert_eq!(receipts[1]["id"], "own");
@@ -228,7 +228,7 @@ async fn many_events_are_published_together_in_their_order() {
 
 #[tokio::test]
 async fn a_batch_with_one_bad_line_publishes_nothing_and_says_which() {
-    let face = keyless().await;
+    let api = keyless().await;
     for (line, named) in [
         (r#"{"topic":"a","data":"x","typ":"y"}"#, "`typ`"),
         (r#"{"topic":"a"}"#, "`data`"),
@@ -245,37 +245,37 @@ async fn a_batch_with_one_bad_line_publishes_nothing_and_says_which() {
         ("hello", "Column"),
     ] {
         let batch = format!("{{\"topic\":\"a\",\"data\":\"x\"}}\n\n{line}\n");
-        let detail = face.post("/topics", batch).answer().await.refused(400);
+        let detail = api.post("/topics", batch).answer().await.refused(400);
         assert!(detail.starts_with("Line 3: ") && detail.contains(named), "{line}: {detail}");
     }
-    let detail = face.post("/topics", "\n \n").answer().await.refused(400);
+    let detail = api.post("/topics", "\n \n").answer().await.refused(400);
     assert!(detail.contains("no events"), "{detail}");
-    assert_eq!(face.hub.stats().published, 0);
+    assert_eq!(api.hub.stats().published, 0);
 }
 
 #[tokio::test]
 async fn publishing_needs_a_credential_where_there_are_keys() {
-    let face = with_keys().await;
+    let api = with_keys().await;
     for ask in [
-        face.post("/topics/chat", "x"),
-        face.post("/topics", r#"{"topic":"chat","data":"x"}"#),
-        face.form("topic=chat"),
+        api.post("/topics/chat", "x"),
+        api.post("/topics", r#"{"topic":"chat","data":"x"}"#),
+        api.form("topic=chat"),
     ] {
         let answer = ask.answer().await;
         answer.refused(401);
         assert_eq!(answer.header("www-authenticate"), "Bearer");
     }
-    assert_eq!(face.hub.stats().published, 0);
+    assert_eq!(api.hub.stats().published, 0);
 }
 
 #[tokio::test]
 async fn a_credential_that_does_not_hold_is_never_taken_for_none() {
-    let face = with_keys().await;
+    let api = with_keys().await;
     for target in ["/stream?topic=chat", "/topics/chat", "/.well-known/mercure?match=chat"] {
-        let answer = face.get(target).bearer("tk_nobody-knows-this-key").answer().await;
+        let answer = api.get(target).bearer("tk_nobody-knows-this-key").answer().await;
         answer.refused(401);
         assert!(answer.header("www-authenticate").contains("invalid_token"), "{answer:?}");
-        let answer = face.get(target).header("authorization", "Bearer").answer().await;
+        let answer = api.get(target).header("authorization", "Bearer").answer().await;
         answer.refused(400);
         assert!(answer.header("www-authenticate").contains("invalid_request"), "{answer:?}");
     }
@@ -283,23 +283,23 @@ async fn a_credential_that_does_not_hold_is_never_taken_for_none() {
 
 #[tokio::test]
 async fn a_credential_must_cover_every_topic_of_every_event() {
-    let face = with_keys().await;
-    face.post("/topics/chat", "x").bearer(CHAT_KEY).answer().await.ok();
+    let api = with_keys().await;
+    api.post("/topics/chat", "x").bearer(CHAT_KEY).answer().await.ok();
     let batch = "{\"topic\":\"chat\",\"data\":1}\n{\"topics\":[\"chat\",\"news\"],\"data\":2}";
-    for ask in [face.post("/topics/news", "x"), face.post("/topics", batch)] {
+    for ask in [api.post("/topics/news", "x"), api.post("/topics", batch)] {
         let answer = ask.bearer(CHAT_KEY).answer().await;
         assert!(answer.refused(403).contains("`news`"), "{answer:?}");
         assert!(answer.header("www-authenticate").contains("insufficient_scope"));
     }
     let token = token(&["news"], &[]);
-    face.post("/topics/news", "x").bearer(&token).answer().await.ok();
-    face.post("/topics/chat", "x").bearer(&token).answer().await.refused(403);
-    assert_eq!(face.hub.stats().published, 2);
+    api.post("/topics/news", "x").bearer(&token).answer().await.ok();
+    api.post("/topics/chat", "x").bearer(&token).answer().await.refused(403);
+    assert_eq!(api.hub.stats().published, 2);
 }
 
 #[tokio::test]
 async fn a_refused_method_names_those_that_work() {
-    let face = keyless().await;
+    let api = keyless().await;
     for (method, target, allowed) in [
         (Method::PUT, "/topics/chat", "GET,HEAD,POST,DELETE"),
         (Method::POST, "/stream?topic=chat", "GET,HEAD"),
@@ -307,33 +307,33 @@ async fn a_refused_method_names_those_that_work() {
         (Method::DELETE, support::HUB, "GET,HEAD,POST"),
         (Method::POST, "/", "GET,HEAD"),
     ] {
-        let answer = face.ask(method, target).answer().await;
+        let answer = api.ask(method, target).answer().await;
         answer.refused(405);
         assert_eq!(answer.header("allow"), allowed);
     }
-    let answer = face.ask(Method::OPTIONS, "/topics/chat").answer().await;
+    let answer = api.ask(Method::OPTIONS, "/topics/chat").answer().await;
     assert_eq!((answer.status.as_u16(), answer.header("allow")), (204, "GET,HEAD,POST,DELETE"));
 }
 
 #[tokio::test]
-async fn a_wrong_path_is_told_the_right_ones() {
-    let face = keyless().await;
-    let detail = face.get("/steam?topic=chat").answer().await.refused(404);
+async fn a_wrong_path_is_reported_the_right_ones() {
+    let api = keyless().await;
+    let detail = api.get("/steam?topic=chat").answer().await.refused(404);
     assert!(detail.contains("`/steam`") && detail.contains("/stream?topic="), "{detail}");
     assert!(!detail.contains("chat"), "the query is not repeated: {detail}");
 }
 
 #[tokio::test]
 async fn a_refusal_repeats_little_of_what_was_sent_and_nothing_of_the_inside() {
-    let face = keyless().await;
+    let api = keyless().await;
     let long = "x".repeat(3_000);
     for target in
         [format!("/stream?topic=a&format={long}"), format!("/{long}"), format!("/stream?pattern=({long}")]
     {
-        let detail = face.get(&target).answer().await;
+        let detail = api.get(&target).answer().await;
         assert!(detail.body.len() < 500, "{detail:?}");
     }
-    let detail = face.get("/stream?pattern=(%3F%3Cbroken").answer().await.refused(400);
+    let detail = api.get("/stream?pattern=(%3F%3Cbroken").answer().await.refused(400);
     assert!(!detail.to_lowercase().contains("regex"), "{detail}");
 }
 
@@ -342,8 +342,8 @@ async fn too_many_publications_at_once_are_asked_to_wait() {
     let mut settings = HubSettings::default();
     settings.appends_max = 0;
     let hub = Hub::builder().settings(settings).start().await.expect("memory is always there");
-    let face = support::Face::new(hub, None, Settings::default());
-    for ask in [face.post("/topics/chat", "x"), face.form("topic=chat")] {
+    let api = support::Api::new(hub, None, Settings::default());
+    for ask in [api.post("/topics/chat", "x"), api.form("topic=chat")] {
         let answer = ask.answer().await;
         assert!(answer.refused(503).contains("Nothing was published"), "{answer:?}");
         assert_eq!(answer.header("retry-after"), "1");
@@ -351,18 +351,19 @@ async fn too_many_publications_at_once_are_asked_to_wait() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_away_is_told_apart_from_one_whose_answer_was_lost() {
+async fn a_log_that_is_away_is_reported_apart_from_one_whose_answer_was_lost() {
     let away = Faults { append_unavailable_per_mille: 1_000, ..Faults::default() };
     let silent = Faults { outcome_unknown_per_mille: 1_000, ..Faults::default() };
-    for (faults, told, retries) in [(away, "Nothing was published", true), (silent, "may or may not", false)]
+    for (faults, reported, retries) in
+        [(away, "Nothing was published", true), (silent, "may or may not", false)]
     {
         let log = DelayedLog::new(1, faults, MemoryLimits::default());
         let hub = Hub::builder().log(log).start().await.expect("reading works");
-        let face = support::Face::new(hub, None, Settings::default());
-        for ask in [face.post("/topics/chat", "x"), face.form("topic=chat")] {
+        let api = support::Api::new(hub, None, Settings::default());
+        for ask in [api.post("/topics/chat", "x"), api.form("topic=chat")] {
             let answer = ask.answer().await;
-            assert!(answer.refused(503).contains(told), "{answer:?}");
-            // Whoever is told to try again would publish twice.
+            assert!(answer.refused(503).contains(reported), "{answer:?}");
+            // The one that is asked to try again would publish twice.
             assert_eq!(answer.headers.contains_key("retry-after"), retries);
         }
     }
@@ -370,25 +371,25 @@ async fn a_log_that_is_away_is_told_apart_from_one_whose_answer_was_lost() {
 
 #[tokio::test]
 async fn a_hub_that_shuts_down_publishes_nothing_and_is_not_ready() {
-    let face = keyless().await;
-    face.get("/readyz").answer().await.ok();
-    face.hub.close();
-    let answer = face.post("/topics/chat", "x").answer().await;
+    let api = keyless().await;
+    api.get("/readyz").answer().await.ok();
+    api.hub.close();
+    let answer = api.post("/topics/chat", "x").answer().await;
     assert!(answer.refused(503).contains("Nothing was published"), "{answer:?}");
     assert!(answer.headers.contains_key("retry-after"));
-    let detail = face.get("/readyz").answer().await.refused(503);
+    let detail = api.get("/readyz").answer().await.refused(503);
     assert!(detail.contains("closed"), "{detail}");
-    assert!(face.get("/metrics").answer().await.ok().body.contains("\ntidings_ready 0\n"));
-    face.get("/healthz").answer().await.ok();
+    assert!(api.get("/metrics").answer().await.ok().body.contains("\ntidings_ready 0\n"));
+    api.get("/healthz").answer().await.ok();
 }
 
 #[tokio::test]
 async fn the_metrics_count_and_name_no_topic() {
-    let face = keyless().await;
-    let stream = face.get("/stream?topic=very-secret").stream().await;
-    face.post("/topics/very-secret", "x").answer().await.ok();
-    face.post("/topics/very-secret?id=%23", "x").answer().await.refused(400);
-    let answer = face.get("/metrics").answer().await.ok();
+    let api = keyless().await;
+    let stream = api.get("/stream?topic=very-secret").stream().await;
+    api.post("/topics/very-secret", "x").answer().await.ok();
+    api.post("/topics/very-secret?id=%23", "x").answer().await.refused(400);
+    let answer = api.get("/metrics").answer().await.ok();
     for line in [
         "tidings_published_total 1",
         "tidings_subscribers 1",
@@ -402,7 +403,7 @@ async fn the_metrics_count_and_name_no_topic() {
     }
     assert!(!answer.body.contains("secret"));
     drop(stream);
-    let after = face.get("/metrics").answer().await.ok().body;
+    let after = api.get("/metrics").answer().await.ok().body;
     assert!(
         after.contains("tidings_streams_closed_total 1") && after.contains("tidings_subscribers 0"),
         "{after}"
@@ -422,8 +423,8 @@ fn assert_sample_of(line: &str, family: Option<(&str, &str)>, suffix: &str) {
 // Every scraper got OpenMetrics, whatever it asked for; most tools read only the text format.
 #[tokio::test]
 async fn metrics_come_in_the_format_that_is_asked_for() {
-    let face = keyless().await;
-    face.get("/stream").answer().await.refused(400);
+    let api = keyless().await;
+    api.get("/stream").answer().await.refused(400);
     let openmetrics = "application/openmetrics-text";
     for (accept, is_openmetrics) in [
         (None, false),
@@ -436,7 +437,7 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
             true,
         ),
     ] {
-        let ask = face.get("/metrics");
+        let ask = api.get("/metrics");
         let ask = match accept {
             Some(accept) => ask.header("accept", accept),
             None => ask,
@@ -473,8 +474,8 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
 
 #[tokio::test]
 async fn what_cannot_be_cached_says_so() {
-    let face = keyless_with(Settings::default()).await;
-    for ask in [face.post("/topics/chat", "x"), face.get("/healthz"), face.get("/nowhere"), face.get("/")] {
+    let api = keyless_with(Settings::default()).await;
+    for ask in [api.post("/topics/chat", "x"), api.get("/healthz"), api.get("/nowhere"), api.get("/")] {
         let answer = ask.answer().await;
         assert_eq!(answer.header("cache-control"), "no-store");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");

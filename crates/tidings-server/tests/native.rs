@@ -1,4 +1,4 @@
-//! The friendly face, for curl and EventSource: streams.
+//! The native API, for curl and EventSource: streams.
 
 mod support;
 
@@ -9,9 +9,9 @@ use tidings_server::Settings;
 
 #[tokio::test]
 async fn what_is_posted_to_a_topic_arrives_on_its_stream() {
-    let face = keyless().await;
-    let mut stream = face.get("/stream?topic=chat").stream().await;
-    let receipt = face.post("/topics/chat", "hello").answer().await.ok().json();
+    let api = keyless().await;
+    let mut stream = api.get("/stream?topic=chat").stream().await;
+    let receipt = api.post("/topics/chat", "hello").answer().await.ok().json();
     assert_eq!(receipt.as_object().map(serde_json::Map::len), Some(1), "the id and nothing else: {receipt}");
     let event = stream.event().await;
     assert_eq!(event, format!("id: {}\ndata: hello", receipt["id"].as_str().expect("an id")));
@@ -19,8 +19,8 @@ async fn what_is_posted_to_a_topic_arrives_on_its_stream() {
 
 #[tokio::test]
 async fn a_stream_begins_at_once_and_says_what_it_is() {
-    let face = keyless().await;
-    let mut stream = face.get("/stream?topic=chat").stream().await;
+    let api = keyless().await;
+    let mut stream = api.get("/stream?topic=chat").stream().await;
     assert_eq!(stream.header("content-type"), Some("text/event-stream"));
     assert_eq!(stream.header("cache-control"), Some("no-store, no-transform"));
     assert_eq!(stream.header("x-accel-buffering"), Some("no"));
@@ -33,9 +33,9 @@ async fn a_stream_begins_at_once_and_says_what_it_is() {
 async fn the_charset_is_said_where_the_operator_wants_it() {
     let mut settings = Settings::default();
     settings.charset_utf8 = true;
-    let face = keyless_with(settings).await;
+    let api = keyless_with(settings).await;
     for target in ["/stream?topic=chat", "/.well-known/mercure?match=chat"] {
-        let stream = face.get(target).stream().await;
+        let stream = api.get(target).stream().await;
         assert_eq!(stream.header("content-type"), Some("text/event-stream; charset=utf-8"));
     }
 }
@@ -45,32 +45,32 @@ async fn a_bare_stream_has_the_topics_that_the_operator_gave_it() {
     let hub = support::hub().await;
     let mut settings = Settings::default();
     settings.default_topics = vec![hub.validator().exact("chat").expect("a topic")];
-    let face = support::Face::new(hub, None, settings);
-    let mut bare = face.get("/stream").stream().await;
-    let mut named = face.get("/stream?topic=news").stream().await;
-    face.post("/topics/chat", "to all").answer().await.ok();
-    face.post("/topics/news", "to readers").answer().await.ok();
+    let api = support::Api::new(hub, None, settings);
+    let mut bare = api.get("/stream").stream().await;
+    let mut named = api.get("/stream?topic=news").stream().await;
+    api.post("/topics/chat", "to all").answer().await.ok();
+    api.post("/topics/news", "to readers").answer().await.ok();
     assert_eq!(bare.data().await, "to all");
     assert_eq!(named.data().await, "to readers");
 }
 
 #[tokio::test]
-async fn a_bare_stream_without_topics_is_told_how_to_name_one() {
-    let face = keyless().await;
+async fn a_bare_stream_without_topics_is_reported_how_to_name_one() {
+    let api = keyless().await;
     for target in ["/stream", "/stream?", "/stream?since=-50"] {
-        let detail = face.get(target).answer().await.refused(400);
+        let detail = api.get(target).answer().await.refused(400);
         assert!(detail.contains("/stream?topic=NAME"), "{detail}");
     }
 }
 
 #[tokio::test]
 async fn a_stream_carries_topics_channels_and_patterns_together_each_event_once() {
-    let face = keyless().await;
-    let mut stream = face.get("/stream?topic=a&channel=b&pattern=books/:id&topic=a").stream().await;
+    let api = keyless().await;
+    let mut stream = api.get("/stream?topic=a&channel=b&pattern=books/:id&topic=a").stream().await;
     for topic in ["a", "c", "b", "books/1", "books/1/pages"] {
-        face.post(&format!("/topics/{topic}"), topic).answer().await.ok();
+        api.post(&format!("/topics/{topic}"), topic).answer().await.ok();
     }
-    face.post("/topics/a", "end").answer().await.ok();
+    api.post("/topics/a", "end").answer().await.ok();
     let mut seen = Vec::new();
     while seen.last().is_none_or(|last| last != "end") {
         seen.push(stream.data().await);
@@ -80,82 +80,82 @@ async fn a_stream_carries_topics_channels_and_patterns_together_each_event_once(
 
 #[tokio::test]
 async fn a_star_is_every_topic() {
-    let face = keyless().await;
-    let mut named = face.get("/stream?topic=*").stream().await;
-    let mut in_path = face.get("/topics/*").stream().await;
-    face.post("/topics/whatever", "x").answer().await.ok();
+    let api = keyless().await;
+    let mut named = api.get("/stream?topic=*").stream().await;
+    let mut in_path = api.get("/topics/*").stream().await;
+    api.post("/topics/whatever", "x").answer().await.ok();
     assert_eq!(named.data().await, "x");
     assert_eq!(in_path.data().await, "x");
 }
 
 #[tokio::test]
 async fn a_returning_reader_goes_on_where_it_was() {
-    let face = keyless().await;
-    let first = face.post("/topics/chat", "1").answer().await.id();
-    face.post("/topics/chat", "2").answer().await.ok();
-    let mut stream = face.get("/stream?topic=chat").header("last-event-id", &first).stream().await;
+    let api = keyless().await;
+    let first = api.post("/topics/chat", "1").answer().await.id();
+    api.post("/topics/chat", "2").answer().await.ok();
+    let mut stream = api.get("/stream?topic=chat").header("last-event-id", &first).stream().await;
     assert_eq!(stream.data().await, "2");
 }
 
 #[tokio::test]
 async fn the_header_wins_over_a_stale_parameter_and_both_together_are_normal() {
-    let face = keyless().await;
-    let first = face.post("/topics/chat", "1").answer().await.id();
-    let second = face.post("/topics/chat", "2").answer().await.id();
-    face.post("/topics/chat", "3").answer().await.ok();
+    let api = keyless().await;
+    let first = api.post("/topics/chat", "1").answer().await.id();
+    let second = api.post("/topics/chat", "2").answer().await.id();
+    api.post("/topics/chat", "3").answer().await.ok();
     for name in ["since", "lastEventId", "last_event_id"] {
         let target = format!("/stream?topic=chat&{name}={}", first.replace('#', "%23"));
-        let mut stream = face.get(&target).header("last-event-id", &second).stream().await;
+        let mut stream = api.get(&target).header("last-event-id", &second).stream().await;
         assert_eq!(stream.data().await, "3");
     }
 }
 
 #[tokio::test]
 async fn every_spelling_of_a_cursor_parameter_resumes() {
-    let face = keyless().await;
-    let first = face.post("/topics/chat", "1").answer().await.id();
-    face.post("/topics/chat", "2").answer().await.ok();
+    let api = keyless().await;
+    let first = api.post("/topics/chat", "1").answer().await.id();
+    api.post("/topics/chat", "2").answer().await.ok();
     let id = first.replace('#', "%23");
     for name in ["since", "lastEventId", "Last-Event-ID", "lastEventID", "last_event_id", "evs_last_event_id"]
     {
-        let mut stream = face.get(&format!("/stream?topic=chat&{name}={id}")).stream().await;
+        let mut stream = api.get(&format!("/stream?topic=chat&{name}={id}")).stream().await;
         assert_eq!(stream.data().await, "2", "{name}");
     }
     // As it is when somebody pasted the id without its number sign.
-    let mut stream = face.get(&format!("/stream?topic=chat&since={}", &first[1..])).stream().await;
+    let mut stream = api.get(&format!("/stream?topic=chat&since={}", &first[1..])).stream().await;
     assert_eq!(stream.data().await, "2");
 }
 
 #[tokio::test]
 async fn since_takes_words() {
-    let face = keyless().await;
-    face.post("/topics/chat?id=now", "1").answer().await.ok();
-    face.post("/topics/chat", "2").answer().await.ok();
+    let api = keyless().await;
+    api.post("/topics/chat?id=now", "1").answer().await.ok();
+    api.post("/topics/chat", "2").answer().await.ok();
     for (word, first) in [("earliest", "1"), ("-1", "2"), ("-50", "1"), ("10m", "1"), ("id:now", "2")] {
-        let mut stream = face.get(&format!("/stream?topic=chat&since={word}")).stream().await;
+        let mut stream = api.get(&format!("/stream?topic=chat&since={word}")).stream().await;
         assert_eq!(stream.data().await, first, "{word}");
     }
-    let mut stream = face.get("/stream?topic=chat&since=now").stream().await;
-    face.post("/topics/chat", "3").answer().await.ok();
+    let mut stream = api.get("/stream?topic=chat&since=now").stream().await;
+    api.post("/topics/chat", "3").answer().await.ok();
     assert_eq!(stream.data().await, "3");
 }
 
 #[tokio::test]
 async fn an_id_that_node_sends_as_latin_1_is_found() {
-    let face = keyless().await;
-    face.post("/topics/chat?id=caf%C3%A9", "1").answer().await.ok();
-    face.post("/topics/chat", "2").answer().await.ok();
+    let api = keyless().await;
+    api.post("/topics/chat?id=caf%C3%A9", "1").answer().await.ok();
+    api.post("/topics/chat", "2").answer().await.ok();
     for id in ["café".as_bytes(), b"caf\xe9"] {
-        let mut stream = face.get("/stream?topic=chat").header("last-event-id", id).stream().await;
+        let mut stream = api.get("/stream?topic=chat").header("last-event-id", id).stream().await;
         assert_eq!(stream.data().await, "2");
     }
 }
 
 #[tokio::test]
-async fn an_unknown_cursor_is_told_as_a_gap_and_the_stream_goes_on() {
-    let face = keyless().await;
-    face.post("/topics/chat", "1").answer().await.ok();
-    let mut stream = face.get("/stream?topic=chat").header("last-event-id", "nobody-knows").stream().await;
+async fn an_unknown_cursor_is_reported_as_a_gap_and_the_stream_goes_on() {
+    let api = keyless().await;
+    api.post("/topics/chat", "1").answer().await.ok();
+    let mut stream = api.get("/stream?topic=chat").header("last-event-id", "nobody-knows").stream().await;
     let notice = stream.notice().await;
     assert_eq!((&notice["kind"], &notice["reason"]), (&"gap".into(), &"unknown".into()));
     assert_eq!(notice["requested"], "nobody-knows");
@@ -164,23 +164,23 @@ async fn an_unknown_cursor_is_told_as_a_gap_and_the_stream_goes_on() {
 
 #[tokio::test]
 async fn hello_names_the_connection_and_except_leaves_it_out() {
-    let face = keyless().await;
-    let mut mine = face.get("/stream?topic=chat&hello").stream().await;
-    let mut other = face.get("/stream?topic=chat").stream().await;
+    let api = keyless().await;
+    let mut mine = api.get("/stream?topic=chat&hello").stream().await;
+    let mut other = api.get("/stream?topic=chat").stream().await;
     let notice = mine.notice().await;
     assert_eq!(notice["kind"], "hello");
     let connection = notice["connection"].as_str().expect("a connection");
-    face.post(&format!("/topics/chat?except={connection}"), "to others").answer().await.ok();
-    face.post("/topics/chat", "to all").answer().await.ok();
+    api.post(&format!("/topics/chat?except={connection}"), "to others").answer().await.ok();
+    api.post("/topics/chat", "to all").answer().await.ok();
     assert_eq!(other.data().await, "to others");
     assert_eq!(mine.data().await, "to all");
 }
 
 #[tokio::test]
 async fn the_json_format_tells_everything_in_one_kind_of_message() {
-    let face = keyless().await;
-    let mut stream = face.get("/stream?topic=chat&format=json").stream().await;
-    face.post("/topics/chat?type=greeting&id=1", "a\nb").answer().await.ok();
+    let api = keyless().await;
+    let mut stream = api.get("/stream?topic=chat&format=json").stream().await;
+    api.post("/topics/chat?type=greeting&id=1", "a\nb").answer().await.ok();
     let event = stream.event().await;
     assert!(event.starts_with("id: 1\ndata: "), "{event}");
     let data: serde_json::Value = serde_json::from_str(&event["id: 1\ndata: ".len()..]).expect("JSON");
@@ -192,15 +192,15 @@ async fn the_json_format_tells_everything_in_one_kind_of_message() {
 
 #[tokio::test]
 async fn an_unknown_format_is_refused_by_name() {
-    let face = keyless().await;
-    let detail = face.get("/stream?topic=chat&format=xml").answer().await.refused(400);
+    let api = keyless().await;
+    let detail = api.get("/stream?topic=chat&format=xml").answer().await.refused(400);
     assert!(detail.contains("`xml`") && detail.contains("format=json"), "{detail}");
 }
 
 // The list is that of the polyfills and clients that the hub is tested with.
 #[tokio::test]
 async fn parameters_that_clients_add_of_their_own_do_no_harm() {
-    let face = keyless().await;
+    let api = keyless().await;
     for parameters in [
         "padding=true&lastEventId=",
         "_=1700000000",
@@ -208,15 +208,15 @@ async fn parameters_that_clients_add_of_their_own_do_no_harm() {
         "Last-Event-ID=&lastEventID=&last_event_id=",
         "hello=true&format=json&since=now",
     ] {
-        face.get(&format!("/stream?topic=chat&{parameters}")).stream().await;
-        face.get(&format!("/topics/chat?{parameters}")).stream().await;
+        api.get(&format!("/stream?topic=chat&{parameters}")).stream().await;
+        api.get(&format!("/topics/chat?{parameters}")).stream().await;
     }
 }
 
 // `&sinc=5m` was ignored: the stream began with what came next, and history was missing without a word.
 #[tokio::test]
 async fn an_unknown_parameter_of_a_stream_is_refused_with_the_nearest_name() {
-    let face = keyless().await;
+    let api = keyless().await;
     for (parameter, hint) in [
         ("sinc=5m", "Did you mean `since`?"),
         ("Since=5m", "Did you mean `since`?"),
@@ -226,42 +226,42 @@ async fn an_unknown_parameter_of_a_stream_is_refused_with_the_nearest_name() {
     ] {
         for target in [format!("/stream?topic=chat&{parameter}"), format!("/topics/chat?{parameter}")] {
             for accept in ["text/event-stream", "application/json"] {
-                let detail = face.get(&target).header("accept", accept).answer().await.refused(400);
+                let detail = api.get(&target).header("accept", accept).answer().await.refused(400);
                 assert!(detail.contains(hint), "{target}: {detail}");
             }
         }
     }
-    assert_eq!(face.hub.stats().subscribers, 0);
+    assert_eq!(api.hub.stats().subscribers, 0);
 }
 
 #[tokio::test]
 async fn a_parameter_that_has_no_effect_on_a_summary_is_refused() {
-    let face = keyless().await;
+    let api = keyless().await;
     for parameter in ["since=-5", "hello=true"] {
-        let ask = face.get(&format!("/topics/chat?{parameter}")).header("accept", "application/json");
+        let ask = api.get(&format!("/topics/chat?{parameter}")).header("accept", "application/json");
         let detail = ask.answer().await.refused(400);
         assert!(detail.contains("summary"), "{detail}");
     }
-    face.get("/topics/chat?_=1").header("accept", "application/json").answer().await.ok();
+    api.get("/topics/chat?_=1").header("accept", "application/json").answer().await.ok();
 }
 
 // A mistyped `since` was taken for an id that nobody knows: a gap that was none, and the whole history.
 #[tokio::test]
 async fn a_since_that_is_no_word_is_refused_with_the_list_of_words() {
-    let face = keyless().await;
+    let api = keyless().await;
     for word in ["10min", "order-42", "2026-11-29", "", "5"] {
-        let stale = face.get(&format!("/stream?topic=chat&since={word}")).header("last-event-id", "a");
+        let stale = api.get(&format!("/stream?topic=chat&since={word}")).header("last-event-id", "a");
         for ask in [
-            face.get(&format!("/stream?topic=chat&since={word}")),
-            face.get(&format!("/topics/chat?since={word}")),
+            api.get(&format!("/stream?topic=chat&since={word}")),
+            api.get(&format!("/topics/chat?since={word}")),
             stale,
         ] {
             let detail = ask.answer().await.refused(400);
             assert!(detail.contains("`1h30m`") && detail.contains("`id:`"), "{detail}");
         }
     }
-    face.post("/topics/chat?id=order-42", "1").answer().await.ok();
-    face.post("/topics/chat", "2").answer().await.ok();
+    api.post("/topics/chat?id=order-42", "1").answer().await.ok();
+    api.post("/topics/chat", "2").answer().await.ok();
     for (query, first) in [
         ("since=id:order-42", "2"),
         ("lastEventId=order-42", "2"),
@@ -269,18 +269,18 @@ async fn a_since_that_is_no_word_is_refused_with_the_list_of_words() {
         ("since=2020-02-29T12:00:00Z", "1"),
         ("since=2020-02-29T12:00:00%2B02:00", "1"),
     ] {
-        let mut stream = face.get(&format!("/stream?topic=chat&{query}")).stream().await;
+        let mut stream = api.get(&format!("/stream?topic=chat&{query}")).stream().await;
         assert_eq!(stream.data().await, first, "{query}");
     }
-    let mut later = face.get("/stream?topic=chat&since=2999-01-01T00:00:00Z").stream().await;
-    face.post("/topics/chat", "3").answer().await.ok();
+    let mut later = api.get("/stream?topic=chat&since=2999-01-01T00:00:00Z").stream().await;
+    api.post("/topics/chat", "3").answer().await.ok();
     assert_eq!(later.data().await, "3");
 }
 
 // A reader without a grant got 200 and never an event.
 #[tokio::test]
 async fn a_private_topic_by_name_needs_a_grant() {
-    let face = with_keys().await;
+    let api = with_keys().await;
     let granted = support::token(&[], &["staff-1"]);
     for target in [
         "/topics/staff-1",
@@ -289,7 +289,7 @@ async fn a_private_topic_by_name_needs_a_grant() {
         "/stream?topic=./staff-1",
     ] {
         for accept in ["text/event-stream", "application/json"] {
-            let ask = || face.get(target).header("accept", accept);
+            let ask = || api.get(target).header("accept", accept);
             let anonymous = ask().answer().await;
             let detail = anonymous.refused(401);
             assert_eq!(anonymous.header("www-authenticate"), "Bearer");
@@ -301,14 +301,14 @@ async fn a_private_topic_by_name_needs_a_grant() {
         }
     }
     for target in ["/topics/staff-1", "/stream?topic=chat&topic=staff-1"] {
-        face.get(target).bearer(&granted).stream().await;
-        face.get(target).header("accept", "text/html").answer().await.ok();
+        api.get(target).bearer(&granted).stream().await;
+        api.get(target).header("accept", "text/html").answer().await.ok();
     }
     // What a pattern or `*` covers is served as far as the grants go, and so is everything of the Mercure protocol.
     for target in
         ["/stream?topic=*", "/stream?pattern=staff-:id", "/topics/*", &format!("{HUB}?match=staff-1")]
     {
-        face.get(target).stream().await;
+        api.get(target).stream().await;
     }
     keyless().await.get("/topics/staff-1").stream().await;
     let mut settings = Settings::default();
@@ -320,8 +320,8 @@ async fn a_private_topic_by_name_needs_a_grant() {
 // A topic was private by its bytes, while a URL Pattern received it in every spelling of its URL.
 #[tokio::test]
 async fn another_spelling_of_a_private_topic_is_as_private() {
-    let face = with_keys().await;
-    let mut pattern = face.get("/stream?pattern=staff-:id&topic=end").stream().await;
+    let api = with_keys().await;
+    let mut pattern = api.get("/stream?pattern=staff-:id&topic=end").stream().await;
     for path in [
         "staff-1",
         "./staff-1",
@@ -330,16 +330,16 @@ async fn another_spelling_of_a_private_topic_is_as_private() {
         "staff-1%23a",
         "staff-1%3Fa",
     ] {
-        face.post(&format!("/topics/{path}"), "secret").bearer(support::KEY).answer().await.ok();
+        api.post(&format!("/topics/{path}"), "secret").bearer(support::KEY).answer().await.ok();
     }
-    face.post("/topics/end", "end").bearer(support::KEY).answer().await.ok();
+    api.post("/topics/end", "end").bearer(support::KEY).answer().await.ok();
     assert_eq!(pattern.data().await, "end");
 }
 
 // Each was answered as a request without a credential: 200 and silence.
 #[tokio::test]
 async fn a_credential_in_the_wrong_place_is_refused_and_never_repeated() {
-    let face = with_keys().await;
+    let api = with_keys().await;
     let json = |ask: support::Ask| ask.header("accept", "application/json");
     for (query, cookie, place) in [
         ("authorization", "", "`authorization`"),
@@ -355,16 +355,15 @@ async fn a_credential_in_the_wrong_place_is_refused_and_never_repeated() {
             name => format!("{target}{separator}{name}={}", support::KEY),
         };
         for ask in [
-            face.get(&at("/stream?topic=chat", '&')),
-            face.get(&at("/topics/chat", '?')),
-            json(face.get(&at("/topics/chat", '?'))),
-            face.ask(Method::HEAD, &at("/topics/chat", '?')),
-            face.get(&at(&format!("{HUB}?match=chat"), '&')),
-            face.post(&at("/topics/chat", '?'), "x"),
-            face.post(&at("/topics", '?'), r#"{"topic":"chat","data":1}"#),
-            face.ask(Method::DELETE, &at("/topics/chat", '?')),
-            face.post(&at(HUB, '?'), "topic=chat")
-                .header("content-type", "application/x-www-form-urlencoded"),
+            api.get(&at("/stream?topic=chat", '&')),
+            api.get(&at("/topics/chat", '?')),
+            json(api.get(&at("/topics/chat", '?'))),
+            api.ask(Method::HEAD, &at("/topics/chat", '?')),
+            api.get(&at(&format!("{HUB}?match=chat"), '&')),
+            api.post(&at("/topics/chat", '?'), "x"),
+            api.post(&at("/topics", '?'), r#"{"topic":"chat","data":1}"#),
+            api.ask(Method::DELETE, &at("/topics/chat", '?')),
+            api.post(&at(HUB, '?'), "topic=chat").header("content-type", "application/x-www-form-urlencoded"),
         ] {
             let ask = match cookie {
                 "" => ask,
@@ -380,43 +379,43 @@ async fn a_credential_in_the_wrong_place_is_refused_and_never_repeated() {
             }
         }
     }
-    assert_eq!(face.hub.stats().published, 0);
+    assert_eq!(api.hub.stats().published, 0);
     // What belongs to the application is left to it.
-    face.get("/stream?topic=chat").header("cookie", "session=1; token=2; jwt=3").stream().await;
-    face.get(&format!("{HUB}?match=chat&tokens=1")).stream().await;
+    api.get("/stream?topic=chat").header("cookie", "session=1; token=2; jwt=3").stream().await;
+    api.get(&format!("{HUB}?match=chat&tokens=1")).stream().await;
 }
 
 #[tokio::test]
 async fn a_hub_without_keys_refuses_a_credential_in_the_url_too() {
-    let face = keyless().await;
+    let api = keyless().await;
     for target in [
         "/stream?topic=chat&access_token=a",
         "/topics/chat?token=a",
         &format!("{HUB}?match=chat&authorization=a"),
     ] {
-        face.get(target).answer().await.refused(401);
+        api.get(target).answer().await.refused(401);
     }
-    face.get("/stream?topic=chat").header("cookie", "mercureAuthorization=a").stream().await;
+    api.get("/stream?topic=chat").header("cookie", "mercureAuthorization=a").stream().await;
 }
 
 #[tokio::test]
 async fn head_answers_as_get_does_and_opens_no_stream() {
-    let face = keyless().await;
+    let api = keyless().await;
     for target in ["/stream?topic=chat", "/topics/chat", "/.well-known/mercure?match=chat"] {
-        let answer = face.ask(Method::HEAD, target).answer().await.ok();
+        let answer = api.ask(Method::HEAD, target).answer().await.ok();
         assert_eq!(answer.header("content-type"), "text/event-stream");
         assert!(!answer.headers.contains_key("content-length"), "{answer:?}");
         assert_eq!(answer.body, "");
     }
-    assert_eq!(face.ask(Method::HEAD, "/stream").answer().await.status, 400);
-    assert_eq!(face.hub.stats().subscribers, 0);
-    let metrics = face.get("/metrics").answer().await.body;
+    assert_eq!(api.ask(Method::HEAD, "/stream").answer().await.status, 400);
+    assert_eq!(api.hub.stats().subscribers, 0);
+    let metrics = api.get("/metrics").answer().await.body;
     assert!(metrics.contains("tidings_streams_opened_total 0"), "{metrics}");
 }
 
 #[tokio::test]
 async fn a_query_that_cannot_be_read_is_refused() {
-    let face = keyless().await;
+    let api = keyless().await;
     for target in [
         "/stream?topic=%",
         "/stream?topic=%zz",
@@ -425,17 +424,17 @@ async fn a_query_that_cannot_be_read_is_refused() {
         "/topics/%ff",
         "/topics/a%2",
     ] {
-        face.get(target).answer().await.refused(400);
+        api.get(target).answer().await.refused(400);
         if target.starts_with("/topics") {
-            face.post(target, "x").answer().await.refused(400);
+            api.post(target, "x").answer().await.refused(400);
         }
     }
 }
 
 #[tokio::test]
 async fn a_topic_is_everything_behind_topics_decoded_once() {
-    let face = keyless().await;
-    let mut stream = face.get("/stream?topic=*&format=json").stream().await;
+    let api = keyless().await;
+    let mut stream = api.get("/stream?topic=*&format=json").stream().await;
     for (path, topic) in [
         ("/topics/a/b/c", "a/b/c"),
         ("/topics/a//b", "a//b"),
@@ -449,62 +448,62 @@ async fn a_topic_is_everything_behind_topics_decoded_once() {
         ("/topics/caf%C3%A9", "café"),
         ("/topics/https://example.com/a%3Fb", "https://example.com/a?b"),
     ] {
-        face.post(path, "x").answer().await.ok();
+        api.post(path, "x").answer().await.ok();
         let data: serde_json::Value = serde_json::from_str(&stream.data().await).expect("JSON");
         assert_eq!(data["topic"], topic, "{path}");
-        let summary = face.get(path).header("accept", "application/json").answer().await.ok().json();
+        let summary = api.get(path).header("accept", "application/json").answer().await.ok().json();
         assert_eq!(summary["topic"], topic, "{path}");
     }
 }
 
 #[tokio::test]
 async fn a_topic_that_is_missing_is_asked_for() {
-    let face = keyless().await;
-    assert!(face.post("/topics/", "x").answer().await.refused(400).contains("/topics/chat"));
-    assert!(face.get("/topics/").answer().await.refused(400).contains("/topics/chat"));
+    let api = keyless().await;
+    assert!(api.post("/topics/", "x").answer().await.refused(400).contains("/topics/chat"));
+    assert!(api.get("/topics/").answer().await.refused(400).contains("/topics/chat"));
 }
 
 #[tokio::test]
 async fn a_topic_of_the_path_stands_alone() {
-    let face = keyless().await;
-    let detail = face.get("/topics/a?topic=b").answer().await.refused(400);
+    let api = keyless().await;
+    let detail = api.get("/topics/a?topic=b").answer().await.refused(400);
     assert!(detail.contains("/stream?topic=a&topic=b"), "{detail}");
 }
 
 #[tokio::test]
 async fn the_summary_says_how_things_stand_and_where_to_go_on() {
-    let face = keyless().await;
-    let empty = face.get("/topics/chat").header("accept", "application/json").answer().await.ok();
+    let api = keyless().await;
+    let empty = api.get("/topics/chat").header("accept", "application/json").answer().await.ok();
     assert_eq!(empty.json()["newest"], serde_json::Value::Null);
     assert!(empty.headers.get_all("vary").iter().any(|value| value == "Accept"));
 
-    let _stream = face.get("/stream?topic=chat").stream().await;
-    face.post("/topics/chat?type=greeting", "1").answer().await.ok();
-    let newest = face.post("/topics/chat", "2").answer().await.id();
-    face.post("/topics/other", "3").answer().await.ok();
-    let summary = face.get("/topics/chat").header("accept", "application/json").answer().await.ok().json();
+    let _stream = api.get("/stream?topic=chat").stream().await;
+    api.post("/topics/chat?type=greeting", "1").answer().await.ok();
+    let newest = api.post("/topics/chat", "2").answer().await.id();
+    api.post("/topics/other", "3").answer().await.ok();
+    let summary = api.get("/topics/chat").header("accept", "application/json").answer().await.ok().json();
     assert_eq!(summary["subscribers"], 1);
     assert_eq!(summary["newest"], newest);
     let events = summary["events"].as_array().expect("events");
-    let told: Vec<_> = events.iter().map(|event| (&event["type"], &event["data"])).collect();
-    assert_eq!(told, [(&"greeting".into(), &"1".into()), (&"message".into(), &"2".into())]);
+    let reported: Vec<_> = events.iter().map(|event| (&event["type"], &event["data"])).collect();
+    assert_eq!(reported, [(&"greeting".into(), &"1".into()), (&"message".into(), &"2".into())]);
 
     let cursor = summary["cursor"].as_str().expect("a cursor").replace('#', "%23");
-    let mut stream = face.get(&format!("/stream?topic=chat&since={cursor}")).stream().await;
-    face.post("/topics/chat", "4").answer().await.ok();
+    let mut stream = api.get(&format!("/stream?topic=chat&since={cursor}")).stream().await;
+    api.post("/topics/chat", "4").answer().await.ok();
     assert_eq!(stream.data().await, "4");
 }
 
 #[tokio::test]
 async fn a_browser_that_navigates_gets_a_page_and_everybody_else_the_stream() {
-    let face = keyless().await;
+    let api = keyless().await;
     let navigation = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     for target in ["/topics/chat", "/stream?topic=chat"] {
-        let page = face.get(target).header("accept", navigation).answer().await.ok();
+        let page = api.get(target).header("accept", navigation).answer().await.ok();
         assert!(page.header("content-type").starts_with("text/html"));
         assert!(page.headers.get_all("vary").iter().any(|value| value == "Accept"));
         for accept in ["text/event-stream", "*/*", "image/png", "text/html, text/event-stream"] {
-            let stream = face.get(target).header("accept", accept).stream().await;
+            let stream = api.get(target).header("accept", accept).stream().await;
             assert!(stream.headers.get_all("vary").iter().any(|value| value == "Accept"));
         }
     }
@@ -512,26 +511,23 @@ async fn a_browser_that_navigates_gets_a_page_and_everybody_else_the_stream() {
 
 #[tokio::test]
 async fn a_private_event_reaches_only_those_with_a_right_live_replayed_and_in_the_summary() {
-    let face = with_keys().await;
-    let mut owner = face
-        .get("/stream?topic=user-42&topic=chat")
-        .bearer(&support::token(&[], &["user-42"]))
-        .stream()
-        .await;
-    let mut other = face.get("/stream?topic=user-42&topic=chat").bearer(support::CHAT_KEY).stream().await;
-    let mut anonymous = face.get("/stream?topic=user-42&topic=chat").stream().await;
-    face.post("/topics/user-42?private&id=secret", "for 42").bearer(support::KEY).answer().await.ok();
-    face.post("/topics/chat", "for all").bearer(support::KEY).answer().await.ok();
+    let api = with_keys().await;
+    let mut owner =
+        api.get("/stream?topic=user-42&topic=chat").bearer(&support::token(&[], &["user-42"])).stream().await;
+    let mut other = api.get("/stream?topic=user-42&topic=chat").bearer(support::CHAT_KEY).stream().await;
+    let mut anonymous = api.get("/stream?topic=user-42&topic=chat").stream().await;
+    api.post("/topics/user-42?private&id=secret", "for 42").bearer(support::KEY).answer().await.ok();
+    api.post("/topics/chat", "for all").bearer(support::KEY).answer().await.ok();
     assert_eq!(owner.data().await, "for 42");
     assert_eq!(other.data().await, "for all");
     assert_eq!(anonymous.data().await, "for all");
 
-    let mut replayed = face.get("/stream?topic=user-42&topic=chat&since=earliest").stream().await;
+    let mut replayed = api.get("/stream?topic=user-42&topic=chat&since=earliest").stream().await;
     assert_eq!(replayed.data().await, "for all");
     let ask = |credential: Option<&str>| {
-        let ask = face.get("/topics/user-42").header("accept", "application/json");
+        let ask = api.get("/topics/user-42").header("accept", "application/json");
         credential.map_or_else(
-            || face.get("/topics/user-42").header("accept", "application/json"),
+            || api.get("/topics/user-42").header("accept", "application/json"),
             |it| ask.bearer(it),
         )
     };
@@ -540,18 +536,18 @@ async fn a_private_event_reaches_only_those_with_a_right_live_replayed_and_in_th
     let hidden = ask(None).answer().await.ok();
     assert!(!hidden.body.contains("secret") && !hidden.body.contains("for 42"), "{hidden:?}");
     // The cursor of an event that the reader may not see is as unknown as one that never was.
-    let mut stream = face.get(&format!("{HUB}?match=user-42&last_event_id=secret")).stream().await;
+    let mut stream = api.get(&format!("{HUB}?match=user-42&last_event_id=secret")).stream().await;
     assert_eq!(stream.header("mercure-last-event-id"), Some("earliest"));
     assert_eq!(stream.notice().await["reason"], "unknown");
 }
 
 #[tokio::test]
 async fn a_summary_counts_subscribers_only_for_credentials_that_cover_the_topic() {
-    let face = with_keys().await;
-    let _owner = face.get("/topics/staff-1").bearer(&support::token(&[], &["staff-1"])).stream().await;
+    let api = with_keys().await;
+    let _owner = api.get("/topics/staff-1").bearer(&support::token(&[], &["staff-1"])).stream().await;
     let owner = support::token(&[], &["staff-1"]);
     let count = async |target: &str, credential: Option<&str>| {
-        let ask = face.get(target).header("accept", "application/json");
+        let ask = api.get(target).header("accept", "application/json");
         let ask = match credential {
             Some(credential) => ask.bearer(credential),
             None => ask,
@@ -568,23 +564,23 @@ async fn a_summary_counts_subscribers_only_for_credentials_that_cover_the_topic(
     for target in ["/topics/chat", "/topics/*"] {
         assert_eq!(count(target, None).await, None, "{target}");
     }
-    face.get("/topics/staff-1").header("accept", "application/json").answer().await.refused(401);
+    api.get("/topics/staff-1").header("accept", "application/json").answer().await.refused(401);
 }
 
 #[tokio::test]
 async fn a_stream_ends_when_its_token_does() {
-    let face = with_keys().await;
+    let api = with_keys().await;
     let token = support::token_until(&[], &["chat"], support::unix_secs() + 1);
-    let mut stream = face.get("/stream?topic=chat").bearer(&token).stream().await;
+    let mut stream = api.get("/stream?topic=chat").bearer(&token).stream().await;
     let notice = stream.notice().await;
     assert_eq!((&notice["kind"], &notice["reason"]), (&"reconnect".into(), &"expired".into()));
 }
 
 #[tokio::test]
 async fn a_summary_of_a_matcher_is_that_of_everything() {
-    let face = keyless().await;
-    face.post("/topics/a", "1").answer().await.ok();
-    let summary = face.get("/topics/*").header("accept", "application/json").answer().await.ok().json();
+    let api = keyless().await;
+    api.post("/topics/a", "1").answer().await.ok();
+    let summary = api.get("/topics/*").header("accept", "application/json").answer().await.ok().json();
     assert_eq!(summary["topic"], Matcher::Any.as_str());
     assert_eq!(summary["events"][0]["topic"], "a");
 }

@@ -1,6 +1,6 @@
 //! Which hub of a cluster bridges: the one with the lease.
 //!
-//! A message belongs to whoever has the lease when it comes. The holder counts the time of its lease from before it asked for it, and stops a tenth
+//! A message belongs to the one that has the lease when it comes. The holder counts the time of its lease from before it asked for it, and stops a tenth
 //! earlier, so it has stopped before another can begin. A holder that was asleep finds that out with the first message that it looks at.
 
 use std::{sync::Mutex, time::Duration};
@@ -16,12 +16,12 @@ const RELEASE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Until when this process may bridge.
 #[derive(Debug)]
-pub(super) struct Right {
+pub(super) struct BridgeLease {
     until: Mutex<Instant>,
     time: Duration,
 }
 
-impl Right {
+impl BridgeLease {
     /// A right that nobody has given yet.
     pub(super) fn new(time: Duration) -> Self {
         Self { until: Mutex::new(Instant::now()), time }
@@ -39,13 +39,13 @@ impl Right {
         *self.until.lock().expect("nothing panics while it holds this") = until;
     }
 
-    /// The lease, as soon as nobody else has it. `told` hears after each attempt that did not succeed why: because another has it, or because of
+    /// The lease, as soon as nobody else has it. `reported` receives after each attempt that did not succeed why: because another has it, or because of
     /// an error.
     pub(super) async fn acquire(
         &self,
         cluster: &dyn Cluster,
         key: &str,
-        mut told: impl FnMut(Option<ClusterError>),
+        mut reported: impl FnMut(Option<ClusterError>),
     ) -> Lease {
         loop {
             let asked = Instant::now();
@@ -54,8 +54,8 @@ impl Right {
                     self.set(self.end_of(asked));
                     return lease;
                 }
-                Ok(None) => told(None),
-                Err(error) => told(Some(error)),
+                Ok(None) => reported(None),
+                Err(error) => reported(Some(error)),
             }
             sleep(Spread::AROUND.of(ASK_PAUSE)).await;
         }
@@ -97,7 +97,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_holds_it_until_it_stops_renewing_and_no_two_at_any_time() {
         let cluster = LocalCluster::default();
-        let (one, other) = (Right::new(TIME), Right::new(TIME));
+        let (one, other) = (BridgeLease::new(TIME), BridgeLease::new(TIME));
         assert!(!one.is_held());
         let lease = one.acquire(&cluster, "bridge", |_| panic!("nobody has it")).await;
         let mut waiting = Box::pin(other.acquire(&cluster, "bridge", |_| {}));
@@ -116,7 +116,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_is_given_back_is_taken_at_once() {
         let cluster = LocalCluster::default();
-        let (one, other) = (Right::new(TIME), Right::new(TIME));
+        let (one, other) = (BridgeLease::new(TIME), BridgeLease::new(TIME));
         let lease = one.acquire(&cluster, "bridge", |_| {}).await;
         one.release(&cluster, &lease).await;
         assert!(!one.is_held());
@@ -126,7 +126,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_holder_that_slept_has_lost_it() {
         let cluster = LocalCluster::default();
-        let right = Right::new(TIME);
+        let right = BridgeLease::new(TIME);
         let lease = right.acquire(&cluster, "bridge", |_| {}).await;
         tokio::time::advance(TIME * 2).await;
         assert!(!right.is_held());

@@ -14,7 +14,7 @@ use tidings_auth::Authenticator;
 use tower::{Service, ServiceExt, service_fn};
 
 use crate::{
-    Settings, friendly, mercure,
+    Settings, mercure, native,
     router::{App, passed, routes},
 };
 
@@ -23,7 +23,7 @@ use crate::{
 /// # Panics
 ///
 /// If the path of the hub's public URL is one of the server's own, see [`hub_path_is_free`](crate::hub_path_is_free).
-pub fn faces<B>(
+pub fn apis<B>(
     hub: Hub,
     authenticator: Option<Authenticator>,
     settings: Settings,
@@ -39,7 +39,7 @@ where
         async move {
             match Publication::of(&app, &request) {
                 Some(Publication::Friendly) => {
-                    let answer = async |request| friendly::publish_one(&app, request).await.into_response();
+                    let answer = async |request| native::publish_one(&app, request).await.into_response();
                     Ok(passed(&app, request, answer).await)
                 }
                 Some(Publication::Mercure) => {

@@ -16,7 +16,7 @@ use super::{
         state_file::{LogState, StoredSync, load_front, save_front},
         writer::{random, random_epoch},
     },
-    Files, Finding, Salvaged, ToolFailure, WINDOW_BYTES,
+    Files, Finding, Repaired, ToolFailure, WINDOW_BYTES,
 };
 use crate::{
     EpochStart, Epochs, MemoryLimits,
@@ -37,10 +37,10 @@ pub(super) fn new_directory(directory: &Path) -> Result<RealDisk, ToolFailure> {
 }
 
 /// A log that is being copied.
-pub(super) struct Salvage<'a> {
+pub(super) struct Repair<'a> {
     files: &'a Files,
     output: &'a RealDisk,
-    salvaged: Salvaged,
+    repaired: Repaired,
     /// The last number of each stretch that is lost.
     lost: BTreeSet<u64>,
     /// The last event that was copied or is known to be lost.
@@ -53,12 +53,12 @@ pub(super) struct Salvage<'a> {
     end_lost: bool,
 }
 
-impl<'a> Salvage<'a> {
+impl<'a> Repair<'a> {
     pub(super) fn new(files: &'a Files, output: &'a RealDisk, first_known: Option<u64>) -> Self {
         Self {
             files,
             output,
-            salvaged: Salvaged::default(),
+            repaired: Repaired::default(),
             lost: BTreeSet::new(),
             newest: None,
             first_known,
@@ -134,7 +134,7 @@ impl<'a> Salvage<'a> {
             match reader.record(offset, head, WINDOW_BYTES)? {
                 Some(Record::Event(record)) => {
                     output.keep(record)?;
-                    self.salvaged.events += 1;
+                    self.repaired.events += 1;
                 }
                 _ => output.remove(number),
             }
@@ -143,7 +143,7 @@ impl<'a> Salvage<'a> {
         out.sync_data()?;
         index_file::write(self.output, &out_name.index(), out_header.salt, &index)?;
         for (from, to) in lost {
-            self.salvaged.lost += to - from + 1;
+            self.repaired.lost += to - from + 1;
             self.lost.insert(to);
             report(Finding::of(&log, None, format!("events {from} to {to} are lost")));
         }
@@ -155,7 +155,7 @@ impl<'a> Salvage<'a> {
     }
 
     /// Writes what stands beside the segments.
-    pub(super) fn finish(mut self, state: Option<LogState>) -> Result<Salvaged, ToolFailure> {
+    pub(super) fn finish(mut self, state: Option<LogState>) -> Result<Repaired, ToolFailure> {
         let loaded = load_front(&self.files.disk, &MemoryLimits::default(), &[])?;
         let (mut retention, keys) = loaded.unwrap_or_else(|| {
             let hiding = Hiding::new(Deletions::default(), &[], Vec::new());
@@ -183,6 +183,6 @@ impl<'a> Salvage<'a> {
         let state =
             LogState { closed_at: Some(newest), sync: StoredSync::BeforeAnswer, boot_id: None, epochs };
         state.save(self.output)?;
-        Ok(self.salvaged)
+        Ok(self.repaired)
     }
 }

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-/// Something beside the hub. Every companion of one kind has the same figures; its name tells it from the others.
-pub trait Companion: fmt::Debug + Send + Sync {
+/// Something beside the hub. Every component of one kind has the same figures; its name tells it from the others.
+pub trait Component: fmt::Debug + Send + Sync {
     /// What it is, as a label of its figures: `bridge`.
     fn kind(&self) -> &'static str;
 
@@ -18,7 +18,7 @@ pub trait Companion: fmt::Debug + Send + Sync {
     fn figures(&self) -> Vec<Figure>;
 }
 
-/// One figure of a companion.
+/// One figure of a component.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Figure {
     /// Its name, without a prefix and without `_total`.

@@ -21,7 +21,7 @@ use crate::{
 /// Publishes the events of all lines, in their order, or none.
 pub(crate) async fn publish_batch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let access = app.door.publisher(&parts, &app.origins)?;
+    let access = app.authorizer.publisher(&parts, &app.origins)?;
     // What a query says of all events must not be taken for nothing: `private` above all.
     if let Some((name, _)) = query(&parts)?.iter().next() {
         return Err(Problem::bad_request(

@@ -1,7 +1,7 @@
 //! Whether what a hub does not see is gone, or only forgotten.
 //!
 //! While the cluster is away nobody can say that it lives, and afterwards everybody's time may be up. So hubs believe that another one is gone only if the cluster
-//! has heard *them* all the time, for as long as anything holds. No clock here: time is an argument.
+//! has received *them* all the time, for as long as anything holds. No clock here: time is an argument.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ const _: () = assert!(PAUSE_MAX.as_secs() > EVERY.as_secs());
 const _: () = assert!(PAUSE_MAX.as_secs() < HOLDS_FOR.as_secs() - EVERY.as_secs());
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Trust {
-    heard_at: Option<Instant>,
+pub(super) struct LeaseHealth {
+    received_at: Option<Instant>,
     /// Until then the others are given time to say again what was forgotten.
     wary_until: Option<Instant>,
     /// The cluster does not know this hub, which has to say again that it lives.
     is_forgotten: bool,
 }
 
-impl Trust {
-    /// The cluster has heard this hub. False if that was not so for a while.
-    pub(super) fn heard(&mut self, now: Instant) -> bool {
-        let is_steady = self.heard_at.is_none_or(|before| now <= before + PAUSE_MAX);
-        self.heard_at = Some(now);
+impl LeaseHealth {
+    /// The cluster has received this hub. False if that was not so for a while.
+    pub(super) fn received(&mut self, now: Instant) -> bool {
+        let is_steady = self.received_at.is_none_or(|before| now <= before + PAUSE_MAX);
+        self.received_at = Some(now);
         self.is_forgotten = false;
         if !is_steady {
             self.wary_until = Some(now + HOLDS_FOR);
@@ -47,8 +47,8 @@ impl Trust {
     }
 
     /// Whether what is not seen is gone.
-    pub(super) fn is_firm(&self, now: Instant) -> bool {
-        self.heard_at.is_some_and(|heard_at| now <= heard_at + PAUSE_MAX)
+    pub(super) fn is_healthy(&self, now: Instant) -> bool {
+        self.received_at.is_some_and(|received_at| now <= received_at + PAUSE_MAX)
             && self.wary_until.is_none_or(|until| until <= now)
     }
 }
@@ -61,17 +61,17 @@ mod tests {
     fn after_an_outage_the_others_have_time_to_say_that_they_live() {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
-        let mut trust = Trust::default();
-        assert!(!trust.is_firm(at(0)), "nothing was heard");
-        assert!(trust.heard(at(0)) && trust.is_firm(at(0)));
-        assert!(trust.heard(at(5)) && trust.heard(at(14)) && trust.is_firm(at(23)));
-        assert!(!trust.is_firm(at(24)), "the cluster may be away");
-        assert!(!trust.heard(at(60)));
-        assert!(trust.heard(at(65)) && trust.heard(at(70)));
-        assert!(!trust.is_firm(at(74)));
-        assert!(trust.is_firm(at(75)));
-        trust.forgot(at(75));
-        assert!(!trust.is_firm(at(75)) && trust.is_forgotten());
-        assert!(trust.heard(at(75)) && !trust.is_forgotten());
+        let mut health = LeaseHealth::default();
+        assert!(!health.is_healthy(at(0)), "nothing was received");
+        assert!(health.received(at(0)) && health.is_healthy(at(0)));
+        assert!(health.received(at(5)) && health.received(at(14)) && health.is_healthy(at(23)));
+        assert!(!health.is_healthy(at(24)), "the cluster may be away");
+        assert!(!health.received(at(60)));
+        assert!(health.received(at(65)) && health.received(at(70)));
+        assert!(!health.is_healthy(at(74)));
+        assert!(health.is_healthy(at(75)));
+        health.forgot(at(75));
+        assert!(!health.is_healthy(at(75)) && health.is_forgotten());
+        assert!(health.received(at(75)) && !health.is_forgotten());
     }
 }

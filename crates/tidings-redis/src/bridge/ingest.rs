@@ -19,7 +19,7 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
 /// Publishes what comes, for ever.
-pub(super) async fn pour(shared: &Shared) -> Infallible {
+pub(super) async fn ingest(shared: &Shared) -> Infallible {
     let mut keys = Keys::new();
     loop {
         let messages = shared.inbox.take(BATCH_MESSAGES_MAX, BATCH_BYTES_MAX).await;
@@ -54,7 +54,7 @@ fn events(shared: &Shared, message: &Message) -> Vec<Event> {
             shared.mark.put_on(event);
         }
     }
-    let checked: Result<Vec<_>, _> = new.into_iter().map(|event| shared.door.check(event)).collect();
+    let checked: Result<Vec<_>, _> = new.into_iter().map(|event| shared.hub.check(event)).collect();
     checked.unwrap_or_else(|problem| {
         refuse(shared, &shared.counts.invalid, &problem);
         Vec::new()
@@ -66,7 +66,7 @@ async fn offer(shared: &Shared, events: Vec<Event>, key: IdempotencyKey) -> Resu
     let count = events.len() as u64;
     let mut retry = RETRY;
     loop {
-        match shared.door.publish(events.clone(), key.clone()).await {
+        match shared.hub.publish(events.clone(), key.clone()).await {
             Ok(()) => {
                 add(&shared.counts.published, count);
                 return Ok(());

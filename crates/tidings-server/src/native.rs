@@ -1,4 +1,4 @@
-//! The friendly face, for curl and EventSource.
+//! The native API, for curl and EventSource.
 //!
 //! `/stream` streams whatever the query names, `/topics/…` is one topic: its stream, its summary, where one publishes to it and deletes it.
 //! Parameters that are not known are refused, but for those that clients in use add to a subscription: a mistyped `since` must not lose
@@ -108,10 +108,10 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
     Ok(response)
 }
 
-/// What whoever asks may receive. A page needs no permission, since it tells nothing: its script asks again, with the credential that its
+/// What the one that asks may receive. A page needs no permission, since it tells nothing: its script asks again, with the credential that its
 /// reader pastes, and shows a refusal.
 fn access(app: &App, parts: &Parts, form: Form) -> Result<Access, Problem> {
-    if form == Form::Page { Ok(Access::anonymous()) } else { app.door.subscriber(parts) }
+    if form == Form::Page { Ok(Access::anonymous()) } else { app.authorizer.subscriber(parts) }
 }
 
 /// Refuses what means something on a stream alone.

@@ -20,7 +20,7 @@ use crate::{
 /// is said. That there is nothing is no mistake: who repeats a request whose answer was lost is answered alike.
 pub(crate) async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let access = app.door.publisher(&parts, &app.origins)?;
+    let access = app.authorizer.publisher(&parts, &app.origins)?;
     let topic = topic_of(&parts)?;
     let topic = app.hub.validator().topic(&topic).map_err(|invalid| Problem::of_matcher(&invalid))?;
     // A condition that is not understood must not be taken for none.
