@@ -67,6 +67,8 @@ async function build() {
 
 const programs = await build();
 const requireServers = process.env.TIDINGS_REQUIRE_SERVERS === '1';
+// It is for this script alone: a hub would warn of a variable that it does not know.
+delete process.env.TIDINGS_REQUIRE_SERVERS;
 const skipped = programs.filter(({ missing }) => missing.length > 0);
 const again = existsSync(NATS_SERVER) ? programs.filter(({ name }) => WITH_NATS_SERVER.has(name)) : [];
 const waiting = [

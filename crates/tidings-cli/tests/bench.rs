@@ -10,7 +10,7 @@ use serde_json::Value;
 use tidings_testkit::{Hub, PATIENCE};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStderr, Command},
     time::timeout,
 };
 
@@ -188,12 +188,16 @@ async fn a_hub_that_forgets_or_falls_silent_is_found_out_by_a_soak() {
 }
 
 /// A hub on a port of its own, which a second process can take over. It ends when nobody holds its output any more.
-async fn own_hub() -> (Child, Lines<BufReader<ChildStdout>>, String) {
+async fn own_hub() -> (Child, Lines<BufReader<ChildStderr>>, String) {
     let mut hub = tidings(&["serve", "--listen", "127.0.0.1:0"]).spawn().unwrap();
-    let mut lines = BufReader::new(hub.stdout.take().unwrap()).lines();
-    let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
-    let url = line.split_whitespace().last().unwrap().to_owned();
-    (hub, lines, url)
+    let mut lines = BufReader::new(hub.stderr.take().unwrap()).lines();
+    loop {
+        let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+        let words = line.split(|mark: char| mark.is_whitespace() || "=\",".contains(mark));
+        if let Some(url) = words.into_iter().find(|word| word.starts_with("http://127.0.0.1:")) {
+            return (hub, lines, url.to_owned());
+        }
+    }
 }
 
 #[tokio::test]

@@ -39,9 +39,10 @@ use crate::{
     subscription::Subscription,
 };
 
-/// A server-push hub: publish an event once, and everybody who subscribed to its topic receives it.
+/// A server-push hub: publish an event once, and every subscriber of its topic receives it.
 ///
-/// Clones are handles to the same hub. When the last handle and the last [`Subscription`] are gone, the hub is.
+/// Clones are handles to the same hub. The hub ends when the last handle and the last
+/// [`Subscription`] are dropped.
 #[derive(Clone, Debug)]
 pub struct Hub {
     pub(crate) shared: Arc<Shared>,
@@ -52,48 +53,55 @@ pub struct Hub {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HubSettings {
-    /// A subscriber that received nothing for about this long is sent a comment, so that proxies keep the connection and dead ones are
-    /// found. Jittered by up to a quarter downwards; zero means never. At most [`HEARTBEAT_MAX`](Self::HEARTBEAT_MAX). Default 15 s.
+    /// A subscriber that received nothing for about this long is sent a comment, so that proxies
+    /// keep the connection and dead connections are found. Jittered by up to a quarter downwards;
+    /// zero means never. At most [`HEARTBEAT_MAX`](Self::HEARTBEAT_MAX). Default 15 s.
     pub heartbeat: Duration,
     /// How long browsers wait before they reconnect, in milliseconds, jittered by ± 50 %. Default 3,000.
     pub retry_millis: u64,
     /// A stream older than this is ended with a `reconnect` notice, jittered by up to a quarter downwards. Default: never.
     pub lifetime_max: Option<Duration>,
-    /// Batches on their way into the log; one more is refused with [`PublishError::Overloaded`](crate::PublishError::Overloaded). Default 10,000.
+    /// Batches that are being appended to the log; one more is refused with
+    /// [`PublishError::Overloaded`](crate::PublishError::Overloaded). Default 10,000.
     pub appends_max: usize,
-    /// Bytes on their way into the log; more are refused with [`PublishError::Overloaded`](crate::PublishError::Overloaded). Default 64 MiB.
+    /// Bytes that are being appended to the log; more are refused with
+    /// [`PublishError::Overloaded`](crate::PublishError::Overloaded). Default 64 MiB.
     pub appends_bytes_max: u64,
-    /// Bytes in the log that the fan-out has not reached; beyond, appends wait. Default: half of what the log keeps, or 32 MiB where the log has no
-    /// bound in bytes.
+    /// Bytes in the log that the fan-out has not reached; beyond, appends wait. Default: half of
+    /// what the log keeps, or 32 MiB where the log has no bound in bytes.
     pub fan_out_lag_bytes_max: Option<u64>,
-    /// Encoded events that all feeds together hold; beyond, the oldest are dropped, and the one that still wants them is served from the log.
-    /// Default 16 MiB.
+    /// Encoded events that all feeds together hold; beyond, the oldest are dropped, and a
+    /// subscriber that still needs them reads the log. Default 16 MiB.
     pub feed_bytes_max: usize,
-    /// Pages of history that are read at the same time; further readers wait for their turn. Default 8.
+    /// Pages of history that are read at the same time; further subscribers queue. Default 8.
     pub replays_max: usize,
     /// Size of such a page, in bytes of the log. Default 128 KiB.
     pub replay_page_bytes: usize,
-    /// Bytes that wait for sockets outside of the feeds: pages of history, and the rest of events that a socket took in part. Beyond, sockets
-    /// that have just filled up give their pages back or are closed; their clients resume by id. Per shard. Default 64 MiB.
+    /// Bytes that wait for sockets outside of the feeds: pages of history, and the rest of
+    /// partially written events. Beyond, sockets that have just become full drop their pages or are
+    /// closed; their clients resume by id. Per shard. Default 64 MiB.
     pub pending_bytes_max: usize,
-    /// Threads that fan out to [sockets that were handed to the hub](Subscription::drive_socket). 0 means that the runtime in which the hub was
-    /// started does it beside everything else, which is best for machines with one or two processors. Default 0.
+    /// Threads that fan out to [sockets that were handed to the hub](Subscription::drive_socket). 0
+    /// means that the fan-out runs in the runtime in which the hub was started, which is best for
+    /// machines with one or two processors. Default 0.
     pub shard_threads: usize,
-    /// Events on topics that one of these covers are private, whichever entry point they come by and however the topic is
-    /// spelled ([`PrivateTopics`]).
+    /// Events on topics that one of these covers are private, whichever API publishes them and
+    /// however the topic is spelled ([`PrivateTopics`]).
     pub private_topics: Vec<TopicGlob>,
     /// Distinct URL Patterns that are subscribed to at the same time; a subscription with one more is refused with
     /// [`SubscribeError::TooManyPatterns`]. Default 10,000.
     pub patterns_max: usize,
-    /// Work of comparing one topic with patterns; a subscription whose patterns would exceed it is refused with
-    /// [`SubscribeError::TooManyPatterns`]. A topic is compared with the patterns that have the same literal beginning: that of `/users/:id` is `/users/`;
-    /// that of `/:id(\d+)` is that of every topic. A pattern counts 1 without a regular expression, some 25 with a small and hundreds with a
-    /// large one. Default 10,000, which takes a fraction of a millisecond.
+    /// Work of comparing one topic with patterns; a subscription whose patterns would exceed it is
+    /// refused with [`SubscribeError::TooManyPatterns`]. A topic is compared with the patterns that
+    /// have the same literal prefix: that of `/users/:id` is `/users/`; `/:id(\d+)` is compared
+    /// with every topic. A pattern counts 1 without a regular expression, some 25 with a small and
+    /// hundreds with a large one. Default 10,000, which takes a fraction of a millisecond.
     pub pattern_weight_max: u32,
 }
 
 impl HubSettings {
-    /// Longest [`heartbeat`](Self::heartbeat): clients, a common polyfill among them, take a stream for dead after 45 seconds of silence and connect again.
+    /// Longest [`heartbeat`](Self::heartbeat): clients, a common polyfill among them, consider a
+    /// stream dead after 45 seconds of silence and reconnect.
     pub const HEARTBEAT_MAX: Duration = Duration::from_secs(40);
 }
 
@@ -118,7 +126,7 @@ impl Default for HubSettings {
     }
 }
 
-/// Puts a hub together.
+/// Builds a hub.
 #[derive(Default)]
 pub struct HubBuilder {
     log: Option<Arc<dyn Log>>,
@@ -135,14 +143,15 @@ impl HubBuilder {
         self.shared_log(Arc::new(log))
     }
 
-    /// The same, of a kind that only the running program knows.
+    /// The same, for a log whose type is known only at run time.
     #[must_use]
     pub fn shared_log(mut self, log: Arc<dyn Log>) -> Self {
         self.log = Some(log);
         self
     }
 
-    /// What every event and matcher has to pass. By default that of a hub whose public URL nobody configured.
+    /// The validator for every event and matcher. By default that of a hub whose public URL is not
+    /// configured.
     #[must_use]
     pub fn validator(mut self, validator: Validator) -> Self {
         self.validator = validator;
@@ -156,31 +165,36 @@ impl HubBuilder {
         self
     }
 
-    /// Is notified of each subscriber that comes or goes: of those of this hub at once; of those of other hubs in the [cluster](Self::cluster) that have such a hook, too,
-    /// within a second or so, and of those of a hub that died after fifteen seconds at most. Of each first that it comes and then that it goes, once. While the cluster is away nothing
-    /// is notified, and afterwards what has become of everybody.
+    /// Calls this hook for each subscriber that connects or disconnects: at once for subscribers of
+    /// this hub; within a second or so for those of other hubs in the [cluster](Self::cluster) that
+    /// have such a hook, too; and within fifteen seconds for those of a hub that died. Each
+    /// subscriber is reported once when it connects and once when it disconnects, in that order.
+    /// While the cluster is unreachable nothing is reported; afterwards the difference is.
     ///
-    /// With a hook a hub also keeps a [presence list](Hub::presence_list), which takes some 250 bytes for each subscriber of this hub, and less for those of others.
+    /// With a hook the hub also keeps a [presence list](Hub::presence_list), which takes some 250
+    /// bytes for each subscriber of this hub, and less for those of others.
     #[must_use]
     pub fn on_presence(mut self, hook: impl Fn(&Presence) + Send + Sync + 'static) -> Self {
         self.presence = Some(Arc::new(hook));
         self
     }
 
-    /// What this hub shares with others beside the log. By default there are no others, and what asks for a cluster has one of its own in memory.
+    /// The state that this hub shares with others in addition to the log. By default the hub is
+    /// alone, and features that need a cluster use one in memory.
     #[must_use]
     pub fn cluster(self, cluster: impl Cluster) -> Self {
         self.shared_cluster(Arc::new(cluster))
     }
 
-    /// The same, of a kind that only the running program knows.
+    /// The same, for a cluster whose type is known only at run time.
     #[must_use]
     pub fn shared_cluster(mut self, cluster: Arc<dyn Cluster>) -> Self {
         self.cluster = Some(cluster);
         self
     }
 
-    /// Starts the hub, which needs a Tokio runtime. Fails if the log cannot be reached, if a setting cannot be kept, and if the system gives no threads.
+    /// Starts the hub, which needs a Tokio runtime. Fails if the log cannot be reached, if a
+    /// setting is out of range, and if the system gives no threads.
     pub async fn start(self) -> Result<Hub, StartError> {
         let log = self.log.unwrap_or_else(|| Arc::new(MemoryLog::new(MemoryLimits::default())));
         let settings = self.settings;
@@ -239,24 +253,25 @@ impl Hub {
         Self::builder().start().await.expect("memory is always there")
     }
 
-    /// A hub that is put together by hand.
+    /// Configures a hub.
     pub fn builder() -> HubBuilder {
         HubBuilder::default()
     }
 
-    /// The validator that guards every entry point of this hub; it makes the matchers for [`Subscribe`].
+    /// The validator for all APIs of this hub; it makes the matchers for [`Subscribe`].
     pub fn validator(&self) -> &Validator {
         &self.shared.validator
     }
 
-    /// The matcher of a URL Pattern that somebody sent. As [`Validator::pattern`], which compiles on the calling thread; here patterns that are not
-    /// known yet are compiled by a thread of their own, one at a time and with pauses, so that a flood of them does not keep the hub from
-    /// serving.
+    /// The matcher of a URL Pattern from an untrusted client. [`Validator::pattern`] compiles on
+    /// the calling thread; here patterns that are not known yet are compiled by a dedicated thread,
+    /// one at a time and with pauses, so that a flood of them does not keep the hub from serving.
     pub async fn pattern(&self, text: &str) -> Result<Matcher, PatternError> {
         self.shared.compiler.pattern(text).await
     }
 
-    /// Subscribes. The subscription receives every matching event from its start on, in the order of the log, each once.
+    /// Subscribes. The subscription receives every matching event from its start on, in the order
+    /// of the log, each once.
     pub async fn subscribe(&self, request: Subscribe) -> Result<Subscription, SubscribeError> {
         let shared = &self.shared;
         if let Some(error) = request.misread {
@@ -271,21 +286,22 @@ impl Hub {
         Subscription::open(self.clone(), request, start, has_cursor).await
     }
 
-    /// The newest events that this filter accepts, at most `count`, oldest first, and how far the log reaches: subscribe with
-    /// [`Since::Id`] of the end, and nothing between the two is missing.
+    /// The newest events that this filter accepts, at most `count`, oldest first, and the end of
+    /// the log. Subscribe with [`Since::Id`] of the end, and no event is missed between the two.
     pub async fn last_events(&self, count: usize, filter: &Filter) -> Result<Snapshot, Unavailable> {
         let page = self.shared.log.last(count, filter, SNAPSHOT_BYTES_MAX).await?;
         let end = Cursor { epoch: page.epoch, position: page.through };
         Ok(Snapshot { entries: page.entries, end: end.to_event_id() })
     }
 
-    /// How many subscriptions an event on this topic reaches in this process, before grants are looked at. Who subscribed to it in two ways
-    /// counts twice.
+    /// How many subscriptions an event on this topic reaches in this process, before grants are
+    /// checked. A subscription that matches the topic in two ways counts twice.
     pub fn subscribers(&self, topic: &Topic) -> usize {
         self.shared.feeds.reader_count(std::slice::from_ref(topic))
     }
 
-    /// Whether an event with these topics is private whatever its publisher says ([`HubSettings::private_topics`]).
+    /// Whether an event with these topics is private whatever its publisher requests
+    /// ([`HubSettings::private_topics`]).
     pub fn are_private(&self, topics: &[Topic]) -> bool {
         self.shared.private_topics.cover_any(topics)
     }
@@ -295,16 +311,17 @@ impl Hub {
         self.shared.close();
     }
 
-    /// Ends all subscriptions with a `reconnect` notice, each at a random moment within this time, so that the one that takes over from this
-    /// hub is not asked by everybody at once. Until then the hub goes on publishing and delivering; at the end of the time it is closed.
-    /// Only the first call counts, but [`close`](Self::close) cuts it short.
+    /// Ends all subscriptions with a `reconnect` notice, each at a random moment within this time,
+    /// so that the clients do not all reconnect to the new process at once. Until then the hub
+    /// continues to publish and deliver; when the time is over it is closed. Only the first call
+    /// counts, but [`close`](Self::close) cuts it short.
     pub fn close_over(&self, time: Duration) {
         self.shared.closing.begin(time, Instant::now());
         self.shared.closing_notifier.send_replace(());
         self.shared.feeds.wake_all();
     }
 
-    /// Whether events are accepted and delivered: readiness probes ask this.
+    /// Whether events are accepted and delivered: for readiness probes.
     pub async fn health(&self) -> Result<(), Unavailable> {
         if self.shared.is_closed() {
             return Err(Unavailable(self.failure().unwrap_or("the hub has been closed").to_owned()));
@@ -312,9 +329,10 @@ impl Hub {
         self.shared.log.health().await
     }
 
-    /// Why this hub has closed by itself, if it has: a part of it that it cannot do without has ended, such as its log, or a thread that has panicked. All
-    /// streams are ended then and publishing is refused. Wait for [`closed`](Self::closed) and look here; the way back is a new hub, and for most
-    /// programs that is a new process.
+    /// Why this hub has closed by itself, if it has: an essential part of it has ended, such as its
+    /// log, or a thread that has panicked. All streams are ended then and publishing is refused.
+    /// Wait for [`closed`](Self::closed) and check this; to recover, start a new hub, which for
+    /// most programs means a new process.
     pub fn failure(&self) -> Option<&str> {
         self.shared.failure()
     }
@@ -324,18 +342,19 @@ impl Hub {
         self.shared.log.bounds().await
     }
 
-    /// The live end of the log: every event from now on, by whatever entry point it came, private ones included. This is for the one that carries events on;
-    /// subscribers [subscribe](Self::subscribe).
+    /// The live end of the log: every event from now on, whichever API published it, private events
+    /// included. This is for components that forward events; subscribers
+    /// [subscribe](Self::subscribe).
     pub async fn tail(&self) -> Result<Box<dyn Tail>, Unavailable> {
         Ok(self.shared.log.tail().await?.1)
     }
 
-    /// What this hub shares with others beside the log.
+    /// The state that this hub shares with others in addition to the log.
     pub fn cluster(&self) -> &dyn Cluster {
         self.shared.place.cluster()
     }
 
-    /// Figures for metrics.
+    /// Statistics for metrics.
     pub fn stats(&self) -> HubStats {
         let (feeds, feed_bytes) = self.shared.feeds.size();
         HubStats {
@@ -350,7 +369,7 @@ impl Hub {
     }
 }
 
-/// Bytes of the log that a snapshot looks through at most.
+/// Bytes of the log that a snapshot searches at most.
 const SNAPSHOT_BYTES_MAX: usize = 1 << 20;
 
 /// Why a hub could not be started.
@@ -360,15 +379,15 @@ pub enum StartError {
     /// The log cannot be reached.
     #[error(transparent)]
     Log(#[from] Unavailable),
-    /// Heartbeats would be too far apart.
+    /// The heartbeat interval is too long.
     #[error(
-        "a heartbeat every {} s is too rare, {} s is the most: clients take a stream for dead after 45 s of silence",
+        "a heartbeat interval of {} s is too long, the maximum is {} s: clients consider a stream dead after 45 s of silence",
         .0.as_secs_f64(),
         HubSettings::HEARTBEAT_MAX.as_secs()
     )]
     Heartbeat(Duration),
     /// The system gives no thread or no descriptor to a shard.
-    #[error("a thread for the fan-out cannot be started: {0}")]
+    #[error("cannot start a thread for the fan-out: {0}")]
     Shards(#[source] std::io::Error),
 }
 
@@ -376,17 +395,17 @@ pub enum StartError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubscribeError {
-    /// Nothing was asked for.
+    /// The request has no matcher.
     #[error("a subscription needs at least one topic or pattern")]
     NoMatchers,
     /// Too many matchers.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The request does not say in a way that can be understood where to start.
+    /// The request's start cannot be parsed.
     #[error(transparent)]
     Since(#[from] ParseSinceError),
     /// The hub has as many patterns as its settings allow. Try again later.
-    #[error("the hub has as many URL Patterns as it may have")]
+    #[error("the hub has reached its limit of URL Patterns")]
     TooManyPatterns(PatternsFull),
     /// The log cannot be reached.
     #[error(transparent)]
@@ -408,7 +427,7 @@ pub struct Snapshot {
     pub end: EventId,
 }
 
-/// Figures of a hub at one moment.
+/// Statistics of a hub at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct HubStats {
@@ -422,9 +441,11 @@ pub struct HubStats {
     pub patterns: usize,
     /// Bytes that the feeds hold.
     pub feed_bytes: usize,
-    /// How often something was read in the log that no hub can have written, such as an event of a type that is reserved for notices: it is not delivered.
+    /// How often the log contained something that no hub can have written, such as an event of a
+    /// type that is reserved for notices: it is not delivered.
     pub rejected: u64,
-    /// Bytes that are in the log and not yet in the feeds, or not yet sent by the shards to all sockets that take them.
+    /// Bytes that are in the log and not yet in the feeds, or not yet sent by the shards to all
+    /// sockets that can be written.
     pub fan_out_lag_bytes: u64,
 }
 
@@ -444,10 +465,11 @@ pub(crate) struct Shared {
     pub(crate) lag_bytes_max: u64,
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) closing: Closing,
-    /// Fires when an end has begun.
+    /// Fires when closing has begun.
     closing_notifier: watch::Sender<()>,
     pub(crate) deletions: Deletions,
-    /// Where history is read: the runtimes of shards only send, and have no threads that may wait for a disk.
+    /// Where history is read: the runtimes of shards only send, and have no threads that may block
+    /// on a disk.
     runtime: Handle,
     /// Events published through this process since it started.
     pub(crate) published: AtomicU64,
@@ -469,19 +491,20 @@ impl Shared {
         self.feeds.wake_all();
     }
 
-    /// Waits until nothing is published any more and nobody is left.
+    /// Waits until nothing is published any more and no subscriber is left.
     pub(crate) async fn closed(&self) {
         let mut notifier = self.closing_notifier.subscribe();
         while !self.is_closed() {
             let end = self.closing.ends_at(1.0);
             tokio::select! {
-                notified = notifier.changed() => notified.expect("the notifier belongs to this"),
+                result = notifier.changed() => result.expect("the notifier belongs to this"),
                 () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {}
             }
         }
     }
 
-    /// The hub cannot do any more what it is there for: everybody is let go, publishers are refused, and health says why.
+    /// The hub cannot work any more: all streams end, publishers are refused, and health reports
+    /// the reason.
     pub(crate) fn fail(&self, reason: String) {
         tracing::error!(reason, "the hub has failed and is closed");
         let _ = self.failure.set(reason);
@@ -498,12 +521,13 @@ impl Shared {
         self.shards.get().expect("they are started with the hub")
     }
 
-    /// The first page of a reader, which is still to be answered: it may be refused.
+    /// The first page of a subscription that has not been answered yet: it may be refused.
     pub(crate) async fn first_page(&self, request: ReplayRequest) -> Result<Replayed, Unavailable> {
         self.replays.next_page(request).await
     }
 
-    /// Reads the next page of a reader. While the log is away the reader waits: it is behind, and nothing else could be sent to it.
+    /// Reads the next page of a reader. While the log is unavailable the reader waits: it is
+    /// behind, and nothing else could be sent to it.
     pub(crate) fn read_page(self: &Arc<Self>, request: ReplayRequest) -> PageReading {
         let shared = Arc::clone(self);
         PageReading::spawn(&self.runtime, async move {
@@ -520,7 +544,7 @@ impl Shared {
     }
 }
 
-/// How long a reader waits before it asks a log again that could not be read.
+/// How long a reader waits before it retries a log that could not be read.
 const LOG_RETRY: Duration = Duration::from_millis(500);
 
 /// A task of the hub, ended with it.
@@ -539,33 +563,35 @@ impl Drop for Task {
     }
 }
 
-/// How much of the log the writer takes in one turn. Small enough to keep latency even, large enough to share a wake-up.
+/// How much of the log the writer takes in one batch. Small enough to keep latency even, large
+/// enough to share a wake-up.
 const WRITER_TURN_BYTES: usize = 256 * 1024;
 
-/// Does something for as long as the hub is there, which fails if that panics.
+/// Runs for as long as the hub does. The hub fails if this panics.
 async fn vital<F: Future<Output = ()>>(name: &str, shared: Arc<Shared>, work: impl FnOnce(Arc<Shared>) -> F) {
     if let Err(panicked) = catch_panic(work(Arc::clone(&shared))).await {
         shared.fail(format!("{name} has ended: {panicked}"));
     }
 }
 
-/// Follows the log to its end. Without this nothing is delivered, so the hub ends with it, however that comes.
+/// Follows the log to its end. Without this nothing is delivered, so the hub closes when it ends,
+/// for whatever reason.
 async fn fan_out(shared: Arc<Shared>, tail: Box<dyn Tail>) {
     match catch_panic(write_feeds(&shared, tail)).await {
         Err(panicked) => shared.fail(format!("the fan-out has ended: {panicked}")),
         Ok(()) if shared.is_closed() => {}
         Ok(()) => match shared.log.health().await {
-            Ok(()) => shared.fail("the log has been closed".to_owned()),
+            Ok(()) => shared.fail("the log was closed".to_owned()),
             Err(Unavailable(reason)) => shared.fail(format!("the log has ended: {reason}")),
         },
     }
-    // Nothing comes any more that anybody could wait for.
+    // No deletion can arrive any more that a caller could wait for.
     shared.close();
     shared.pressure.restart();
     shared.deletions.close();
 }
 
-/// The one writer: everything that is delivered live passes here, in the order of the log.
+/// The one writer: everything that is delivered live passes through here, in the order of the log.
 async fn write_feeds(shared: &Shared, mut tail: Box<dyn Tail>) {
     while let Some(item) = tail.next(WRITER_TURN_BYTES).await {
         match item {
@@ -583,7 +609,7 @@ async fn write_feeds(shared: &Shared, mut tail: Box<dyn Tail>) {
             }
             TailItem::Skipped { through } => {
                 let epoch = shared.feeds.head().epoch;
-                tracing::warn!("the fan-out was slower than retention; subscribers go on from the log");
+                tracing::warn!("the fan-out fell behind retention; subscribers continue from the log");
                 shared.feeds.restart(Cursor { epoch, position: through });
                 shared.pressure.fanned_out(through);
             }
@@ -593,7 +619,7 @@ async fn write_feeds(shared: &Shared, mut tail: Box<dyn Tail>) {
                 shared.deletions.reached(serial);
             }
             TailItem::NewEpoch(start) => {
-                tracing::warn!(epoch = ?start.epoch, "the log lost its end or was replaced; subscribers are reported");
+                tracing::warn!(epoch = ?start.epoch, "the log lost its end or was replaced; the gap is reported to subscribers");
                 shared.feeds.restart(Cursor { epoch: start.epoch, position: start.after });
                 shared.pressure.restart();
             }

@@ -1,8 +1,11 @@
-//! A cluster of the hubs in one process: one [`Store`] behind a mutex that is held for short, synchronous sections.
+//! A cluster of hubs in one process: one [`Store`] behind a mutex that is held for short,
+//! synchronous sections.
 //!
-//! Time is Tokio's, which tests pause, and not that of the day: a lease must not be lost because somebody sets the clock. What has expired is removed by the next call of whatever kind, and every call
-//! first does so: it is never seen. A watch is a list of what it has reported and a notifier that fires when the store changes, so a slow one costs no
-//! queue; each time that it looks it goes through the keys of its prefix once.
+//! Time is Tokio's clock, which tests pause, and not the time of day: a lease must not be lost
+//! because the system clock is set. Every call first removes expired keys, so they are never
+//! visible. A watch is a list of the values that it has returned and a notifier that fires when the
+//! store changes, so a slow watch needs no queue; each time it wakes it goes through the keys of
+//! its prefix once.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,12 +24,14 @@ use tokio::{
 use super::{Change, Cluster, ClusterError, Lease, Messages, Watch};
 use crate::memory::lock;
 
-/// How much a [`LocalCluster`] holds.
+/// The limits of a [`LocalCluster`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClusterLimits {
-    /// Most memory of keys and values, leases included, in bytes. What does not fit is refused as [`ClusterError::Full`]. Default 64 MiB.
+    /// Most memory of keys and values, leases included, in bytes. What does not fit is refused with
+    /// [`ClusterError::Full`]. Default 64 MiB.
     pub bytes_max: usize,
-    /// Most messages of one channel that wait for a listener, rounded up to a power of two. Beyond, it loses the oldest. Default 1,024.
+    /// Most messages of one channel that are queued for a listener, rounded up to a power of two.
+    /// Beyond it the listener loses the oldest. Default 1,024.
     pub messages_max: usize,
 }
 
@@ -45,7 +50,7 @@ pub struct LocalCluster {
 }
 
 impl LocalCluster {
-    /// A cluster in which nothing is known yet.
+    /// An empty cluster.
     pub fn new(limits: ClusterLimits) -> Self {
         let store = Store {
             limits,
@@ -57,7 +62,7 @@ impl LocalCluster {
         Self { store: Arc::new(Mutex::new(store)), notifier: watch::Sender::new(()) }
     }
 
-    /// The store, without what has expired.
+    /// The store, after expired keys were removed.
     fn store(&self) -> MutexGuard<'_, Store> {
         let mut store = lock(&self.store);
         store.expire(Instant::now());
@@ -112,7 +117,7 @@ impl Cluster for LocalCluster {
         let known = store.state.entries.get(key).map(|entry| (entry.number, entry.value == value));
         let replaced = store.state.entries.get(key).map(|entry| entry.value.len());
         store.check_room(key, value, replaced)?;
-        // To say the same again, as everybody does before the time is up, is no change.
+        // Setting the same value again, as every renewal does, is no change.
         let number = match known {
             Some((number, true)) => number,
             _ => store.next_number(),
@@ -157,7 +162,7 @@ impl Cluster for LocalCluster {
     async fn listen(&self, channel: &str) -> Result<Box<dyn Messages>, ClusterError> {
         let mut store = self.store();
         let messages_max = store.limits.messages_max.max(1);
-        // Channels that nobody listens to any more make room for those that somebody does.
+        // Channels without listeners are removed to bound the memory.
         store.channels.retain(|_, listeners| listeners.receiver_count() > 0);
         let listeners = store.channels.entry(channel.to_owned());
         let received = listeners.or_insert_with(|| broadcast::Sender::new(messages_max)).subscribe();
@@ -168,7 +173,7 @@ impl Cluster for LocalCluster {
 struct LocalWatch {
     cluster: LocalCluster,
     prefix: String,
-    /// The number of each value that was reported.
+    /// The number of each value that was returned.
     reported: BTreeMap<String, u64>,
     notifier: watch::Receiver<()>,
 }
@@ -177,7 +182,7 @@ struct LocalWatch {
 impl Watch for LocalWatch {
     async fn next(&mut self) -> Result<Vec<Change>, ClusterError> {
         loop {
-            // The notifier is reset before the store is looked at: whatever comes afterwards fires it again.
+            // Reset the notifier before reading the store, so that any later change fires it again.
             self.notifier.mark_unchanged();
             let (changes, next_expiry) = self.look();
             if !changes.is_empty() {
@@ -190,7 +195,7 @@ impl Watch for LocalWatch {
                 }
             };
             tokio::select! {
-                notified = self.notifier.changed() => notified.expect("this watch holds the cluster, which holds the notifier"),
+                result = self.notifier.changed() => result.expect("this watch holds the cluster, which holds the notifier"),
                 () = expiry => {}
             }
         }
@@ -198,7 +203,7 @@ impl Watch for LocalWatch {
 }
 
 impl LocalWatch {
-    /// What is not as it was reported, and when something here expires next.
+    /// The changes since the last call, and when the next key of the prefix expires.
     fn look(&mut self) -> (Vec<Change>, Option<Instant>) {
         let store = self.cluster.store();
         let mut changes = Vec::new();
@@ -231,7 +236,7 @@ impl Messages for LocalMessages {
                 Ok(message) => return Ok(message.to_vec()),
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => {
-                    return Err(ClusterError::Unavailable("its last handle is gone".to_owned()));
+                    return Err(ClusterError::Unavailable("the last handle was dropped".to_owned()));
                 }
             }
         }
@@ -244,7 +249,7 @@ struct Store {
     leases: Keyed,
     state: Keyed,
     channels: HashMap<String, broadcast::Sender<Arc<[u8]>>>,
-    /// The last number that was given to a lease or a value.
+    /// The last number that was assigned to a lease or a value.
     last_number: u64,
 }
 
@@ -263,14 +268,14 @@ impl Store {
         self.state.expire(now);
     }
 
-    /// Whether a key fits in, in the place of a value of so many bytes if it is there already.
+    /// Whether a key fits, given the size of the value that it replaces, if any.
     fn check_room(&self, key: &str, value: &[u8], replaced: Option<usize>) -> Result<(), ClusterError> {
         let free = self.limits.bytes_max.saturating_sub(self.leases.bytes + self.state.bytes);
         let free = free + replaced.map_or(0, |value_bytes| weight(key, value_bytes));
         if weight(key, value.len()) <= free {
             return Ok(());
         }
-        Err(ClusterError::Full(format!("keys and values take {} bytes at most", self.limits.bytes_max)))
+        Err(ClusterError::Full(format!("keys and values can take {} bytes at most", self.limits.bytes_max)))
     }
 }
 
@@ -286,7 +291,7 @@ struct Keyed {
 #[derive(Debug)]
 struct Entry {
     value: Vec<u8>,
-    /// Another one with each acquisition and each change of the value.
+    /// A new number with each acquisition and each change of the value.
     number: u64,
     until: Instant,
 }
@@ -321,7 +326,8 @@ impl Keyed {
     }
 }
 
-/// The longest that anything is held without being renewed: a hundred years. Longer times count as this.
+/// The longest time that a lease or value is held without being renewed: a hundred years. Longer
+/// times are reduced to it.
 const TIME_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
 fn until(time: Duration) -> Instant {
@@ -333,7 +339,7 @@ fn weight(key: &str, value_bytes: usize) -> usize {
     2 * key.len() + value_bytes + ENTRY_BYTES
 }
 
-/// Memory of one key beside its text and value: places in two trees.
+/// Memory of one key in addition to its text and value: entries in two trees.
 const ENTRY_BYTES: usize = 200;
 
 #[cfg(test)]
@@ -350,7 +356,7 @@ mod tests {
     crate::cluster_conformance!(conformance, make);
 
     #[tokio::test(start_paused = true)]
-    async fn the_memory_of_keys_and_values_is_bounded_and_comes_back() {
+    async fn the_memory_of_keys_and_values_is_bounded_and_released() {
         let cluster = LocalCluster::new(ClusterLimits { bytes_max: 2_000, ..ClusterLimits::default() });
         let second = Duration::from_secs(1);
         cluster.set("a", &[0; 1_000], second).await.expect("there is room");
@@ -366,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_listens_too_slowly_loses_the_oldest_messages() {
+    async fn a_slow_listener_loses_the_oldest_messages() {
         let cluster = LocalCluster::new(ClusterLimits { messages_max: 4, ..ClusterLimits::default() });
         let mut slow = cluster.listen("c").await.expect("it can be reached");
         for number in 0..10 {
@@ -378,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_channel_that_nobody_listens_to_is_forgotten() {
+    async fn a_channel_without_listeners_is_removed() {
         let cluster = LocalCluster::default();
         for number in 0..100 {
             drop(cluster.listen(&number.to_string()).await.expect("it can be reached"));

@@ -148,7 +148,9 @@ impl Replica {
             }
         };
         let behind = |_| {
-            ClusterError::Unavailable("the state of the cluster is not read as fast as it changes".to_owned())
+            ClusterError::Unavailable(
+                "reading the state of the cluster does not keep up with its changes".to_owned(),
+            )
         };
         timeout(REQUEST_TIME, reached).await.map_err(behind)
     }
@@ -227,7 +229,7 @@ pub(crate) async fn follow(replica: Arc<Replica>) {
         let reason = match read(&replica, generation).await {
             Ok(reason) | Err(reason) => reason,
         };
-        tracing::debug!(reason, "the state of the cluster is read anew");
+        tracing::debug!(reason, "rereading the state of the cluster");
         let wait = replica.store().go_away(&reason);
         replica.notifier.send_replace(());
         sleep(wait).await;
@@ -321,7 +323,7 @@ async fn sweep(replica: &Replica) {
     for (key, revision) in over {
         let Ok(subject) = spelled(STATE, &replica.bucket, &key) else { continue };
         if let Err(error) = put(&replica.link, subject, None, Some(revision)).await {
-            tracing::debug!(?error, "what is over is not taken out of the bucket");
+            tracing::debug!(?error, "an expired key could not be removed from the bucket");
         }
     }
 }
@@ -387,7 +389,7 @@ impl Watch for ReplicaWatch {
                 }
             };
             tokio::select! {
-                notified = self.notifier.changed() => notified.expect("this watch holds the replica, which holds the notifier"),
+                result = self.notifier.changed() => result.expect("this watch holds the replica, which holds the notifier"),
                 () = end => {}
             }
         }

@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn frames_that_cannot_be_read_are_refused() {
         for (rejection, bytes) in [
-            (Rejection::FrameTooLarge, frame(HEADERS, 0, 1, &[0; FRAME_BYTES_MAX + 1])),
+            (Rejection::FrameTooLarge, frame(HEADERS, 0, 1, &vec![0; FRAME_BYTES_MAX + 1])),
             (Rejection::FrameTooShort, frame(HEADERS, PADDED, 1, &[5, 0x82])),
             (Rejection::FrameTooShort, frame(HEADERS, PADDED, 1, &[])),
             (Rejection::FrameTooShort, frame(HEADERS, PRIORITY, 1, &[0; 4])),
