@@ -1,25 +1,26 @@
-//! From fields to bytes. Every length is known before the first byte is written, so that an HTTP/1.1 chunk is
-//! written in place and nothing is built twice.
+//! From fields to bytes. Every length is known before the first byte is written, so that an
+//! HTTP/1.1 chunk is written in place and nothing is built twice.
 
 use std::fmt;
 use std::ops::Range;
 
 use crate::lines::lines;
 
-/// The heartbeat: a comment with text and a single line end. A blank line after it makes several clients emit
-/// phantom events, and a comment without text has broken others.
+/// The heartbeat: a comment with text and a single line end. A blank line after it makes several
+/// clients emit phantom events, and a comment without text has broken others.
 pub const HEARTBEAT: &[u8] = b": hb\n";
 
-/// The chunk that ends an HTTP/1.1 body cleanly, so that the reader can tell the end from a cut.
+/// The chunk that ends an HTTP/1.1 body cleanly, so that the reader can distinguish the end from a
+/// broken connection.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// One event, borrowed.
 ///
-/// `id` and `event` have been validated before they come here, but the encoder trusts nobody: what could break
-/// the framing is refused by every method that writes.
+/// `id` and `event` have been validated before they get here, but the encoder does not rely on it:
+/// every method that writes refuses what could break the framing.
 ///
-/// A line break in `data` is sent as the start of another line. The protocol cannot carry CR, so CR and CRLF
-/// both arrive as LF.
+/// A line break in `data` is sent as the start of another line. The protocol cannot carry CR, so CR
+/// and CRLF both arrive as LF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventFields<'a> {
     /// The event's type. `None` leaves the field out, which browsers deliver as `message`.
@@ -35,8 +36,9 @@ pub struct EventFields<'a> {
 impl EventFields<'_> {
     /// Whether this event can be written.
     ///
-    /// HTML, "Interpreting an event stream": a field ends with its line, and an id with NUL is ignored. Of the
-    /// other control characters none is of use in a name, and browsers have differed over them.
+    /// HTML, "Interpreting an event stream": a field ends with its line, and an id with NUL is
+    /// ignored. No other control character is useful in a name, and browsers have differed in
+    /// handling them.
     pub fn check(&self) -> Result<(), EncodeError> {
         let has_control = |field: Option<&str>| field.is_some_and(|text| text.contains(char::is_control));
         if has_control(self.event) {
@@ -57,8 +59,8 @@ impl EventFields<'_> {
         event + retry + id + data + BLANK_LINE.len()
     }
 
-    /// Appends the event: `event`, `retry`, `id`, one `data` line per line, a blank line. On an error nothing
-    /// is written.
+    /// Appends the event: `event`, `retry`, `id`, one `data` line per line, a blank line. On an
+    /// error nothing is written.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         self.check()?;
         out.reserve(self.encoded_len());
@@ -66,8 +68,8 @@ impl EventFields<'_> {
         Ok(())
     }
 
-    /// Appends the event as one HTTP/1.1 chunk and returns where the event itself, without the chunk's framing,
-    /// stands in `out`. On an error nothing is written.
+    /// Appends the event as one HTTP/1.1 chunk and returns the range in `out` of the event itself,
+    /// without the chunk's framing. On an error nothing is written.
     pub fn encode_chunk(&self, out: &mut Vec<u8>) -> Result<Range<usize>, EncodeError> {
         self.check()?;
         let length = self.encoded_len();
@@ -91,13 +93,15 @@ impl EventFields<'_> {
     }
 }
 
-/// Why an event was not written. Nothing of it has been.
+/// Why an event was not written. No byte of it has been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The event type holds a line break or another control character. The one that named it must choose another.
+    /// The event type contains a line break or another control character. The publisher must choose
+    /// another.
     ControlInEvent,
-    /// The id holds a line break or another control character. The one that named it must choose another.
+    /// The id contains a line break or another control character. The publisher must choose
+    /// another.
     ControlInId,
 }
 
@@ -112,16 +116,16 @@ impl fmt::Display for EncodeError {
 
 impl std::error::Error for EncodeError {}
 
-/// Appends a comment, one line per line of `text`. No blank line follows: it would end an event that the
-/// comment stands in.
+/// Appends a comment, one line per line of `text`. No blank line follows: it would end an event
+/// that contains the comment.
 pub fn comment(text: &str, out: &mut Vec<u8>) {
     for line in lines(text) {
         push_line(COMMENT, line, out);
     }
 }
 
-/// What a stream begins with: a comment, so that the browser's `onopen` fires at once, and the reconnect time.
-/// No blank line follows: some clients would emit an empty event.
+/// The beginning of a stream: a comment, so that the browser's `onopen` fires at once, and the
+/// reconnect time. No blank line follows: some clients would emit an empty event.
 pub fn preface(retry_millis: u64) -> Vec<u8> {
     let mut out = Vec::new();
     comment("tidings", &mut out);
@@ -129,8 +133,8 @@ pub fn preface(retry_millis: u64) -> Vec<u8> {
     out
 }
 
-/// Appends `inner` as one HTTP/1.1 chunk. Nothing is appended for an empty `inner`, because a chunk without
-/// bytes would end the body (RFC 9112, "Chunked Transfer Coding").
+/// Appends `inner` as one HTTP/1.1 chunk. Nothing is appended for an empty `inner`, because a chunk
+/// without bytes would end the body (RFC 9112, "Chunked Transfer Coding").
 pub fn chunk(inner: &[u8], out: &mut Vec<u8>) {
     if !inner.is_empty() {
         write_chunk(inner.len(), out, |out| out.extend_from_slice(inner));
@@ -149,7 +153,8 @@ fn write_chunk(length: usize, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>
     inner
 }
 
-// Always one space after the colon. A parser strips one, so a value that begins with a space keeps it.
+// Always one space after the colon. A parser strips one, so a value that begins with a space keeps
+// it.
 const EVENT: &[u8] = b"event: ";
 const RETRY: &[u8] = b"retry: ";
 const ID: &[u8] = b"id: ";
@@ -188,7 +193,8 @@ const fn hex_len(number: usize) -> usize {
     }
 }
 
-/// Appends a number without a detour through `fmt`, which would cost more than the rest of a short event.
+/// Appends a number without going through `fmt`, which would cost more than the rest of a short
+/// event.
 fn push_number(mut number: u64, radix: u64, out: &mut Vec<u8>) {
     // The longest is `u64::MAX` in decimal.
     let mut digits = [0; 20];
@@ -240,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leading_space_is_kept_by_the_space_that_is_always_written() {
+    fn a_leading_space_survives_a_round_trip() {
         assert_eq!(encoded(&EventFields { data: " x", ..PLAIN }), "data:  x\n\n");
     }
 
@@ -303,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_is_appended_behind_what_is_there_and_says_where_its_event_stands() {
+    fn a_chunk_is_appended_and_returns_the_range_of_its_event() {
         let mut out = b"before".to_vec();
         let inner = PLAIN.encode_chunk(&mut out).expect("these fields are valid");
         assert_eq!(out, b"before9\r\ndata: x\n\n\r\n");

@@ -1,18 +1,20 @@
 //! Server-Sent Events as bytes.
 //!
-//! The encoder ([`EventFields`]) turns an event into the bytes that every client tried understands. The
-//! [`Parser`] turns bytes, cut anywhere, back into events. Nothing here does I/O or reads a clock: bytes come
-//! in as arguments and go out as values, so that both halves can be proven.
+//! The encoder ([`EventFields`]) turns an event into bytes that every tested client understands.
+//! The [`Parser`] turns bytes, split anywhere, back into events. Nothing here does I/O or reads a
+//! clock: bytes are arguments and results, so that both parts can be tested exhaustively.
 //!
 //! Invariants:
 //!
-//! - No input can break the framing: a line break in `id` or `event` is refused, one in `data` starts
-//!   another `data:` line.
-//! - The encoder writes LF only, one space after every colon, and ends every event with a blank line.
-//! - The parser's memory is bounded by its [`Limits`]; what it yields does not depend on how its input was cut.
+//! - No input can break the framing: a line break in `id` or `event` is refused, one in `data`
+//!   starts another `data:` line.
+//! - The encoder writes LF only, one space after every colon, and ends every event with a blank
+//!   line.
+//! - The parser's memory is bounded by its [`Limits`]; its output does not depend on how its input
+//!   was split.
 //!
-//! The rules are those of the WHATWG HTML standard, "Server-sent events", narrowed on the sending side to
-//! what all clients read alike.
+//! The rules are those of the WHATWG HTML standard, "Server-sent events", narrowed on the sending
+//! side to what all clients parse alike.
 //!
 //! ```
 //! use tidings_sse::{EventFields, Item, Parser};

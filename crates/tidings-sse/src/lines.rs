@@ -1,9 +1,9 @@
-//! The one place that knows where a line ends: at CR, at LF, or at CRLF counted once. Encoder and parser both
-//! ask here, so they cannot disagree. U+2028, U+2029, U+0085, VT and FF end nothing.
+//! The only code that knows where a line ends: at CR, at LF, or at CRLF counted once. Encoder and
+//! parser both use it, so they cannot disagree. U+2028, U+2029, U+0085, VT and FF end no line.
 
-/// How many bytes are looked at together. Comparing a whole block without an early exit, and gathering the
-/// answers in a byte rather than a `bool`, is what the compiler turns into vector instructions: ten times as
-/// fast as byte by byte.
+/// How many bytes are compared together. The compiler turns comparing a complete block without an
+/// early exit, and gathering the results in a byte rather than a `bool`, into vector instructions:
+/// ten times as fast as byte by byte.
 const BLOCK_BYTES: usize = 32;
 
 /// The position of the first CR or LF.
@@ -19,8 +19,8 @@ pub(crate) fn line_break(bytes: &[u8]) -> Option<usize> {
     Some(blocks.len() * BLOCK_BYTES + within)
 }
 
-/// The lines of a text without their ends. There is always at least one: an empty text is one empty line, and
-/// a text that ends in a break has an empty line after it.
+/// The lines of a text without their ends. There is always at least one: an empty text is one empty
+/// line, and a text that ends in a break has an empty line after it.
 pub(crate) fn lines(text: &str) -> Lines<'_> {
     Lines { rest: Some(text.as_bytes()) }
 }

@@ -1,8 +1,9 @@
-//! From bytes, cut anywhere, to events: HTML, "Parsing an event stream" and "Interpreting an event stream".
+//! From bytes, split anywhere, to events: HTML, "Parsing an event stream" and "Interpreting an
+//! event stream".
 //!
-//! Bytes become lines, lines become fields, a blank line makes an event. Only an unfinished line and an
-//! unfinished event are ever kept, each with a limit. Items are handed out as the input is consumed, so there
-//! is no queue between the two.
+//! Bytes become lines, lines become fields, a blank line completes an event. Only an unfinished
+//! line and an unfinished event are ever kept, each with a limit. Items are returned as the input
+//! is consumed, so there is no queue between the two.
 
 use std::fmt;
 
@@ -10,9 +11,9 @@ use bytes::Buf;
 
 use crate::lines::line_break;
 
-/// How much of an unfinished stream a [`Parser`] keeps. Beyond it the stream is given up.
+/// How much of an unfinished stream a [`Parser`] keeps. Beyond it the parser fails.
 ///
-/// The defaults leave room for the largest event of a hub, 1 MiB of data, in a JSON frame that writes every
+/// The defaults allow the largest event of a hub, 1 MiB of data, in a JSON frame that writes every
 /// byte as six.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -30,18 +31,19 @@ impl Default for Limits {
 
 /// An incremental parser of one event stream.
 ///
-/// What it yields depends on the bytes alone, not on how they were cut: a byte order mark, a CRLF or a
-/// character may arrive in parts, and an event is complete as soon as the CR of its blank line is there.
+/// Its output depends on the bytes alone, not on how they were split: a byte order mark, a CRLF or
+/// a character may arrive in parts, and an event is complete as soon as the CR of its blank line is
+/// there.
 #[derive(Debug, Default)]
 pub struct Parser {
     limits: Limits,
-    /// The line whose end has not come yet.
+    /// The line whose end has not arrived yet.
     line: Vec<u8>,
-    /// A line has ended. Before that the line may carry the byte order mark.
+    /// A line has ended. Before that the line may begin with the byte order mark.
     past_first_line: bool,
-    /// The last byte was a CR. An LF right behind it belongs to the same line end.
+    /// The last byte was a CR. An LF right after it belongs to the same line end.
     after_carriage_return: bool,
-    /// The event whose blank line has not come yet.
+    /// The event whose blank line has not arrived yet.
     block: Block,
     /// The id that the last blank line committed.
     last_event_id: String,
@@ -51,34 +53,35 @@ pub struct Parser {
 #[derive(Debug, Default)]
 struct Block {
     event_type: String,
-    /// Every line of data with an LF behind it, as the standard has it: so "no data" and "one empty line"
-    /// differ.
+    /// Every line of data with an LF after it, as in the standard: so "no data" and "one empty
+    /// line" differ.
     data: String,
     id: Option<String>,
 }
 
-/// What a stream says.
+/// An item of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// An event with data.
     Event(ParsedEvent),
-    /// The time that the client shall wait before it reconnects. It holds from here on, whether or not the
-    /// event that it stands in is ever completed. A number beyond 64 bits is the largest of 64 bits.
+    /// The time that the client must wait before it reconnects. It holds from here on, whether or
+    /// not the event that contains it is ever completed. A number beyond 64 bits is the largest of
+    /// 64 bits.
     Retry(u64),
-    /// A comment line without its colon and the one space behind it.
+    /// A comment line without its colon and the one space after it.
     Comment(String),
 }
 
 /// An event as a client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedEvent {
-    /// The type, `message` if none was named.
+    /// The type, `message` if the event has none.
     pub event_type: String,
     /// The data, its lines joined with LF.
     pub data: String,
-    /// The id in force, named by this event or one before it. Empty if there is none.
+    /// The id in force, set by this event or one before it. Empty if there is none.
     pub last_event_id: String,
-    /// Whether this event itself named the id, even an empty one.
+    /// Whether this event itself set the id, even an empty one.
     pub has_id: bool,
 }
 
@@ -88,13 +91,13 @@ impl Parser {
         Self::default()
     }
 
-    /// A parser with limits of one's own.
+    /// A parser with custom limits.
     pub fn with_limits(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// A parser for a client that already holds an id and asks the server to go on from there: events that
-    /// name no id keep this one.
+    /// A parser for a client that already has an id and asks the server to resume from there:
+    /// events without an id keep this one.
     #[must_use]
     pub fn resuming_from(mut self, last_event_id: impl Into<String>) -> Self {
         self.last_event_id = last_event_id.into();
@@ -106,8 +109,8 @@ impl Parser {
         &self.last_event_id
     }
 
-    /// The stream has ended and another will follow, after a reconnect. The unfinished event is discarded
-    /// together with its id; the id in force stays.
+    /// The stream has ended and another will follow, after a reconnect. The unfinished event is
+    /// discarded together with its id; the id in force stays.
     pub fn end_of_stream(&mut self) {
         let last_event_id = std::mem::take(&mut self.last_event_id);
         *self = Self::with_limits(self.limits).resuming_from(last_event_id);
@@ -115,9 +118,9 @@ impl Parser {
 
     /// Consumes input up to the end of the next item, or all of it if no item ends there.
     ///
-    /// Call it until it returns `None`, then bring more input. After an error the stream has no meaning any
-    /// more: that call and every later one discards its input, and each that is given any reports the error
-    /// again, until [`end_of_stream`](Self::end_of_stream).
+    /// Call it until it returns `None`, then pass more input. After an error the stream cannot be
+    /// parsed any more: that call and every later one discards its input, and each call with input
+    /// reports the error again, until [`end_of_stream`](Self::end_of_stream).
     pub fn next(&mut self, input: &mut impl Buf) -> Option<Result<Item, ParseError>> {
         if !input.has_remaining() {
             return None;
@@ -143,7 +146,7 @@ impl Parser {
         Ok(None)
     }
 
-    /// Takes one line, or as much of it as is there.
+    /// Takes one line, or as much of it as has arrived.
     fn step(&mut self, input: &mut impl Buf) -> Result<Option<Item>, ParseError> {
         let bytes = input.chunk();
         if std::mem::take(&mut self.after_carriage_return) && bytes[0] == b'\n' {
@@ -184,7 +187,8 @@ impl Parser {
         if line.is_empty() {
             return Ok(self.dispatch().map(Item::Event));
         }
-        // A line without a colon is a field with an empty value; a line that begins with one is a comment.
+        // A line without a colon is a field with an empty value; a line that begins with one is a
+        // comment.
         let (field, value) = match line.iter().position(|&byte| byte == b':') {
             Some(colon) => (&line[..colon], &line[colon + 1..]),
             None => (line, &[][..]),
@@ -208,14 +212,15 @@ impl Parser {
         Ok(None)
     }
 
-    /// What a blank line does. The id is committed even if the block has no data and so is no event.
+    /// What a blank line does. The id is committed even if the block has no data and so is no
+    /// event.
     fn dispatch(&mut self) -> Option<ParsedEvent> {
         let Block { mut event_type, mut data, id } = std::mem::take(&mut self.block);
         let has_id = id.is_some();
         if let Some(id) = id {
             self.last_event_id = id;
         }
-        // The LF behind the last line is not data. Without one there was no line of data at all.
+        // The LF after the last line is not data. Without one there was no line of data at all.
         data.pop()?;
         if event_type.is_empty() {
             event_type.push_str("message");
@@ -226,12 +231,12 @@ impl Parser {
 
 impl Block {
     fn text_bytes(&self) -> usize {
-        // The LF behind the last line of data does not reach the client.
+        // The LF after the last line of data does not reach the client.
         self.event_type.len() + self.data.len().saturating_sub(1) + self.id.as_ref().map_or(0, String::len)
     }
 }
 
-/// Why a stream was given up.
+/// Why the parser stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParseError {
@@ -251,10 +256,10 @@ impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LineTooLong { line_bytes_max } => {
-                write!(f, "the stream holds a line of more than {line_bytes_max} bytes")
+                write!(f, "the stream contains a line of more than {line_bytes_max} bytes")
             }
             Self::EventTooLarge { event_bytes_max } => {
-                write!(f, "the stream holds an event of more than {event_bytes_max} bytes")
+                write!(f, "the stream contains an event of more than {event_bytes_max} bytes")
             }
         }
     }
@@ -264,13 +269,14 @@ impl std::error::Error for ParseError {}
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Invalid UTF-8 becomes U+FFFD, one for each maximal subpart. No character contains a line end, a colon or a
-/// space, so decoding value by value gives what decoding the whole stream would.
+/// Invalid UTF-8 becomes U+FFFD, one for each maximal subpart. No character contains a line end, a
+/// colon or a space, so decoding value by value gives what decoding the whole stream would.
 fn decode(value: &[u8]) -> String {
     String::from_utf8_lossy(value).into_owned()
 }
 
-/// "If the field value consists of only ASCII digits", in base ten; anything else, or nothing, is ignored.
+/// "If the field value consists of only ASCII digits", in base ten; anything else, or nothing, is
+/// ignored.
 fn parse_retry(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -296,13 +302,13 @@ mod tests {
     fn an_event_is_complete_at_the_carriage_return_of_its_blank_line() {
         let mut parser = Parser::new();
         assert_eq!(data(b"data:1\r\n\r", &mut parser), ["1"]);
-        // The LF that follows ends no line of its own: the next event is whole.
+        // The LF that follows ends no line of its own: the next event is complete.
         assert_eq!(data(b"\ndata:2\r", &mut parser), [""; 0]);
         assert_eq!(data(b"\n\n", &mut parser), ["2"]);
     }
 
     #[test]
-    fn input_behind_an_item_is_left_for_the_next_call() {
+    fn input_after_an_item_is_left_for_the_next_call() {
         let mut input = &b"data:1\n\ndata:2\n\n"[..];
         let mut parser = Parser::new();
         assert!(matches!(parser.next(&mut input), Some(Ok(Item::Event(_)))));
@@ -348,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_given_up_at_its_limit_and_not_kept() {
+    fn a_line_without_end_fails_at_its_limit_and_is_not_kept() {
         let mut parser = Parser::with_limits(LIMITS);
         assert_eq!(parser.next(&mut &b"data:12345"[..]), None);
         let failure = ParseError::LineTooLong { line_bytes_max: 10 };
@@ -357,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_end_is_given_up_at_its_limit_and_not_kept() {
+    fn an_event_without_end_fails_at_its_limit_and_is_not_kept() {
         let failure = ParseError::EventTooLarge { event_bytes_max: 8 };
         // Even empty lines of data count, because each adds an LF.
         for line in [&b"data:1\n"[..], b"data\n"] {

@@ -6,7 +6,7 @@ use tidings_sse::Limits;
 
 use super::properties::{assert_equals_reference, assert_limits_hold_at_any_cut};
 
-/// What streams are made of, whole and broken.
+/// The parts of generated streams, valid and broken.
 fn fragment() -> impl Strategy<Value = Vec<u8>> {
     let pieces: &[&[u8]] = &[
         b"\r",
@@ -31,7 +31,7 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         b"99999999999999999999999",
         b"DATA:",
         b"x",
-        // A byte order mark, whole and in parts; characters that look like line ends.
+        // A byte order mark, complete and in parts; characters that look like line ends.
         b"\xef\xbb\xbf",
         b"\xef",
         b"\xbb",
@@ -64,7 +64,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn any_stream_cut_anywhere_yields_what_the_standard_makes_of_it_whole(
+    fn any_stream_split_anywhere_parses_as_the_standard_says(
         stream in stream(),
         after_reconnect in stream(),
         part_sizes in part_sizes(),
@@ -73,7 +73,7 @@ proptest! {
     }
 
     #[test]
-    fn a_limit_is_hit_at_the_same_place_wherever_the_stream_is_cut(
+    fn a_limit_is_hit_at_the_same_byte_however_the_stream_is_split(
         stream in stream(),
         part_sizes in part_sizes(),
         line_bytes_max in 0..40_usize,

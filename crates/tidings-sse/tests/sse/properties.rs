@@ -1,12 +1,13 @@
-//! The properties, as functions of their input: proptest calls them with what it generates, the fuzz targets
-//! with what the fuzzer finds.
+//! The properties, as functions of their input: proptest calls them with generated input, the fuzz
+//! targets with the fuzzer's.
 
 use tidings_sse::{EventFields, Item, Limits, ParseError, ParsedEvent, Parser, chunk};
 
 use super::reference;
 
-/// Everything the parser yields, and the failure that ends it, if one does. The stream comes in parts of the
-/// given sizes, over and over; a size of 0 is an empty part, and no sizes at all means all at once.
+/// Everything that the parser yields, and the failure that ends it, if any. The stream arrives in
+/// parts of the given sizes, over and over; a size of 0 is an empty part, and no sizes at all means
+/// all at once.
 pub fn parse(parser: &mut Parser, stream: &[u8], part_sizes: &[u8]) -> (Vec<Item>, Option<ParseError>) {
     let mut items = Vec::new();
     for mut part in parts(stream, part_sizes) {
@@ -21,13 +22,13 @@ pub fn parse(parser: &mut Parser, stream: &[u8], part_sizes: &[u8]) -> (Vec<Item
     (items, None)
 }
 
-/// The stream cut into parts whose sizes repeat.
+/// The stream split into parts whose sizes repeat.
 fn parts<'a>(mut stream: &'a [u8], part_sizes: &[u8]) -> Vec<&'a [u8]> {
     let mut parts = Vec::new();
     if part_sizes.iter().any(|&size| size > 0) {
         let mut sizes = part_sizes.iter().cycle();
         while !stream.is_empty() {
-            let size = usize::from(*sizes.next().expect("the sizes repeat for ever")).min(stream.len());
+            let size = usize::from(*sizes.next().expect("the sizes repeat forever")).min(stream.len());
             let (part, rest) = stream.split_at(size);
             parts.push(part);
             stream = rest;
@@ -38,8 +39,8 @@ fn parts<'a>(mut stream: &'a [u8], part_sizes: &[u8]) -> Vec<&'a [u8]> {
     parts
 }
 
-/// However a stream is cut, the parser yields what the reference makes of the whole; and so it does for the
-/// stream after a reconnect.
+/// However a stream is split, the parser yields the same as the reference does for the complete
+/// stream, and also for the stream after a reconnect.
 pub fn assert_equals_reference(streams: &[&[u8]], part_sizes: &[u8]) {
     let mut parser = Parser::new();
     let mut last_event_id = String::new();
@@ -52,7 +53,8 @@ pub fn assert_equals_reference(streams: &[&[u8]], part_sizes: &[u8]) {
     }
 }
 
-/// However a stream is cut, the same items come before the same failure, and no text is larger than allowed.
+/// However a stream is split, the same items precede the same failure, and no text is larger than
+/// allowed.
 pub fn assert_limits_hold_at_any_cut(stream: &[u8], part_sizes: &[u8], limits: Limits) {
     let (items, failure) = parse(&mut Parser::with_limits(limits), stream, &[]);
     assert_eq!(parse(&mut Parser::with_limits(limits), stream, part_sizes), (items.clone(), failure));
@@ -74,8 +76,8 @@ pub fn assert_limits_hold_at_any_cut(stream: &[u8], part_sizes: &[u8], limits: L
     }
 }
 
-/// An event is either refused, because of a control character in its id or type, or it arrives as exactly one
-/// event that says the same; and all ways to encode it agree.
+/// An event is either refused, because of a control character in its id or type, or it arrives as
+/// exactly one equal event; and all ways to encode it agree.
 pub fn assert_round_trip(fields: &EventFields<'_>, part_sizes: &[u8]) {
     let has_control = |text: Option<&str>| text.is_some_and(|text| text.chars().any(char::is_control));
     let mut wire = Vec::new();

@@ -1,9 +1,10 @@
-//! The standard's algorithm, written down as naively as it reads: the whole stream at once, no limits, no
-//! states. Slow and easy to believe, it is what the incremental parser is measured against.
+//! The standard's algorithm, implemented as literally as possible: the complete stream at once, no
+//! limits, no states. It is slow and easy to verify, and the incremental parser is compared with
+//! it.
 
 use tidings_sse::{Item, ParsedEvent};
 
-/// The items of a whole stream and the id in force at its end.
+/// The items of a complete stream and the id in force at its end.
 pub fn parse(stream: &[u8], mut last_event_id: String) -> (Vec<Item>, String) {
     let text = String::from_utf8_lossy(stream);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);

@@ -1,4 +1,4 @@
-//! What is encoded arrives, and nothing else does.
+//! Every encoded event arrives, and nothing else does.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -7,7 +7,7 @@ use tidings_sse::{EventFields, HEARTBEAT, Item, Parser, comment, preface};
 
 use super::properties::{assert_round_trip, parse};
 
-/// Text that tries to be more than text.
+/// Text that tries to break the framing.
 fn hostile_text() -> impl Strategy<Value = String> {
     let pieces = vec![
         "\n",
@@ -44,7 +44,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn an_event_is_refused_or_arrives_as_exactly_one_event_that_says_the_same(
+    fn an_event_is_refused_or_arrives_as_exactly_one_equal_event(
         event in name(),
         retry_millis in option::of(any::<u64>()),
         id in name(),
@@ -70,7 +70,7 @@ proptest! {
     }
 
     #[test]
-    fn preface_and_heartbeats_leave_the_events_among_them_alone(retry in any::<u64>(), data in hostile_text()) {
+    fn preface_and_heartbeats_do_not_change_events(retry in any::<u64>(), data in hostile_text()) {
         let fields = EventFields { id: Some("#1"), data: &data, ..EventFields::default() };
         let mut event = Vec::new();
         fields.encode(&mut event).expect("this id is valid");

@@ -1,6 +1,6 @@
-//! The byte streams of the web platform tests, `eventsource/`, which browsers are held to. Each test names the
-//! file that it stands for. Every stream is fed whole, byte by byte and at random cuts, and also to the
-//! reference, so that a mistake there cannot hide one in the parser.
+//! The byte streams of the web platform tests, `eventsource/`, which browsers must pass. Each test
+//! names its file there. Every stream is parsed all at once, byte by byte and with random splits,
+//! and also by the reference, so that a mistake there cannot hide one in the parser.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use tidings_sse::{Item, ParsedEvent, Parser};
 
 use super::{properties, reference};
 
-/// The parts of an event that a vector speaks of: type, data, id in force.
+/// The parts of an event that a vector checks: type, data, id in force.
 type Event<'a> = (&'a str, &'a str, &'a str);
 
 fn message(data: &str) -> Event<'_> {
@@ -20,7 +20,7 @@ fn assert_events(stream: &[u8], expected: &[Event<'_>]) {
     assert_connections(&[stream], expected);
 }
 
-/// Feeds streams that follow each other over reconnects.
+/// Parses streams that follow each other over reconnects.
 fn assert_connections(streams: &[&[u8]], expected: &[Event<'_>]) {
     let mut last_event_id = String::new();
     let mut items = Vec::new();
@@ -39,7 +39,7 @@ fn assert_connections(streams: &[&[u8]], expected: &[Event<'_>]) {
             prop_assert_eq!(events(&items), expected);
             Ok(())
         })
-        .expect("random cuts");
+        .expect("random splits");
 }
 
 fn parse(streams: &[&[u8]], part_sizes: &[u8]) -> Vec<Item> {
@@ -244,9 +244,9 @@ fn format_utf_8() {
 }
 
 #[test]
-fn each_maximal_subpart_of_invalid_utf_8_becomes_one_replacement_character() {
-    // Unicode, "U+FFFD Substitution of Maximal Subparts": surrogates and overlong forms byte by byte, a
-    // character cut short as one.
+fn each_maximal_subpart_of_invalid_utf_8_becomes_one_replacement() {
+    // Unicode, "U+FFFD Substitution of Maximal Subparts": surrogates and overlong forms byte by
+    // byte, a character cut short as one.
     assert_events(
         b"data:a\xf0\x9f\x98b\xed\xa0\x80c\xc0\xafd\xe2\x80\ndata:\x80\xff\n\n",
         &[message("a\u{fffd}b\u{fffd}\u{fffd}\u{fffd}c\u{fffd}\u{fffd}d\u{fffd}\n\u{fffd}\u{fffd}")],
