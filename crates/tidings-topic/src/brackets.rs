@@ -1,18 +1,19 @@
-//! Patterns that the pattern parser must not see.
+//! Patterns on which the pattern parser would panic.
 //!
-//! `urlpattern` 0.6 counts the brackets of an IPv6 address in the host of a pattern and subtracts one for a `]` that closes nothing,
-//! as in `https://]/`: a panic where overflow is checked, as in every debug build. No host has such a bracket, so nothing is
-//! lost by refusing the pattern first. What is refused here is refused by the parser as well, or can match no URL.
+//! `urlpattern` 0.6 counts the brackets of an IPv6 address in the host of a pattern and subtracts
+//! one for an unmatched `]`, as in `https://]/`: the subtraction overflows, which panics in debug
+//! builds. No host contains an unmatched bracket, so such patterns are refused before parsing.
+//! Every pattern that is refused here is invalid to the parser as well, or can match no URL.
 
-/// Whether a `]` in the host of this pattern closes nothing. What makes a pattern invalid before the parser comes to its host, or
-/// hides its host, may be answered either way.
+/// Whether the host of this pattern contains an unmatched `]`. For a pattern that is invalid before
+/// its host, or has no visible host, either answer is correct.
 pub(crate) fn has_stray_bracket(pattern: &str) -> bool {
     let mut rest = pattern.chars();
     let mut host_begun = false;
     let mut brackets_open = 0_u32;
     let mut braces_open = 0_u32;
     while let Some(next) = rest.next() {
-        // An escaped character counts like the plain one, except that it opens no group.
+        // An escaped character is treated like a plain one, except that it opens no group.
         let (character, escaped) = match next {
             '\\' => (rest.next().unwrap_or('\\'), true),
             plain => (plain, false),
@@ -47,8 +48,8 @@ fn after_slash(text: &str) -> Option<&str> {
     text.strip_prefix('\\').unwrap_or(text).strip_prefix('/')
 }
 
-/// What follows the group `(…)` whose content begins here; `None` where no valid group does (URL Pattern, "Tokenizing": ASCII, not
-/// empty, inner groups begin with `?`).
+/// The text after the group `(…)` whose content begins here; `None` if the group is invalid (URL
+/// Pattern, "Tokenizing": ASCII, not empty, inner groups begin with `?`).
 fn after_regexp(content: &str) -> Option<&str> {
     let mut depth = 1_u32;
     let mut rest = content.chars();
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bracket_that_closes_nothing_in_a_host_is_found() {
+    fn an_unmatched_bracket_in_a_host_is_found() {
         for pattern in [
             "https://]/",
             "https:]",
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_elsewhere_are_left_alone() {
+    fn brackets_outside_the_host_are_accepted() {
         for pattern in [
             "/a]b",
             "a]",

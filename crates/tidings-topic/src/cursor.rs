@@ -1,18 +1,20 @@
-//! A place in one particular log, and the event id that spells it.
+//! A position in one particular log, and its text form, the generated event id.
 
 use std::fmt;
 
 use crate::{Epoch, EventId, Position};
 
-/// A place in the log: everything up to and including [`position`](Self::position) has been seen.
+/// A position in a particular log: the reader has seen everything up to and including
+/// [`position`](Self::position).
 ///
-/// A cursor is spelled as a generated event id: `#`, the epoch, `.`, the position, both as numbers in base 64 without leading
-/// zeros, over the alphabet `0-9A-Za-z_~`, so at most 1 + 11 + 1 + 22 = 35 bytes. Cursors of different epochs have no order.
+/// A cursor is written as a generated event id: `#`, the epoch, `.`, the position, both as base-64
+/// numbers without leading zeros, over the alphabet `0-9A-Za-z_~`: at most 1 + 11 + 1 + 22 = 35
+/// bytes. Cursors of different epochs are not ordered.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Cursor {
-    /// Which log.
+    /// The epoch, which identifies the log.
     pub epoch: Epoch,
-    /// How far into it.
+    /// The position in it.
     pub position: Position,
 }
 
@@ -22,15 +24,16 @@ pub struct Cursor {
 pub struct ParseCursorError;
 
 impl Cursor {
-    /// The generated event id of this place.
+    /// The generated event id of this cursor.
     pub fn to_event_id(self) -> EventId {
         EventId::generated(self)
     }
 
-    /// Longest spelling.
+    /// Longest text form, in bytes.
     pub(crate) const BYTES_MAX: usize = 1 + 11 + 1 + 22;
 
-    /// Spells it into a buffer, from the end: every event that is published has its cursor spelled.
+    /// Writes the text form into a buffer, from its end, without an allocation: this runs for every
+    /// published event.
     pub(crate) fn spell(self, buffer: &mut [u8; Self::BYTES_MAX]) -> &str {
         let dot = write_digits(buffer, Self::BYTES_MAX, u128::from_be_bytes(self.position.to_bytes())) - 1;
         buffer[dot] = b'.';
@@ -39,8 +42,8 @@ impl Cursor {
         std::str::from_utf8(&buffer[start..]).expect("the alphabet is ASCII")
     }
 
-    /// Reads a generated id, with or without its leading `#`. Only the canonical spelling is accepted, so that two different texts
-    /// never mean one cursor.
+    /// Parses a generated id, with or without its leading `#`. Only the canonical form is accepted,
+    /// so that no two texts mean the same cursor.
     pub fn parse(text: &str) -> Result<Self, ParseCursorError> {
         let text = text.strip_prefix('#').unwrap_or(text);
         let (epoch, position) = text.split_once('.').ok_or(ParseCursorError)?;
@@ -56,10 +59,11 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// Unreserved characters of RFC 3986 but `-` and `.`: `-` would make an id look like the `since` word `-50`, `.` separates.
+/// The unreserved characters of RFC 3986 except `-`, which would make an id look like `-50` in
+/// `since`, and `.`, which is the separator.
 const DIGITS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_~";
 
-/// Writes a number so that it ends before `end`, and says where it begins.
+/// Writes a number that ends before `end`, and returns its start.
 fn write_digits(buffer: &mut [u8], end: usize, mut number: u128) -> usize {
     let mut start = end;
     loop {
@@ -93,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_generated_id_reads_back_as_its_cursor(epoch: u64, position: u128) {
+        fn a_generated_id_parses_to_its_cursor(epoch: u64, position: u128) {
             let cursor = Cursor {
                 epoch: Epoch::from_u64(epoch),
                 position: Position::from_bytes(position.to_be_bytes()),
@@ -105,7 +109,7 @@ mod tests {
         }
 
         #[test]
-        fn what_reads_as_a_cursor_is_its_only_spelling(text in "#?[0-9A-Za-z_~]{0,24}\\.[0-9A-Za-z_~]{0,24}") {
+        fn a_cursor_has_one_text_form(text in "#?[0-9A-Za-z_~]{0,24}\\.[0-9A-Za-z_~]{0,24}") {
             if let Ok(cursor) = Cursor::parse(&text) {
                 let spelled = cursor.to_string();
                 prop_assert_eq!(spelled.trim_start_matches('#'), text.trim_start_matches('#'));

@@ -1,4 +1,4 @@
-//! A family of topics in an operator's own words: `user-*`.
+//! Topic globs in the configuration: `user-*`.
 
 mod pattern;
 
@@ -7,13 +7,14 @@ use std::{fmt, str::FromStr};
 pub use self::pattern::Glob;
 use crate::Topic;
 
-/// Which topics a setting means, as in `private_topics = ["user-*"]`. `*` stands for any run of characters,
-/// also for none, wherever it is written; every other character stands for itself. It compares the text of a topic;
-/// [`PrivateTopics`](crate::PrivateTopics) also compares the URL that a topic names.
+/// A set of topics in a setting, as in `private_topics = ["user-*"]`. `*` matches any run of
+/// characters, even an empty one, at any place; every other character matches itself. A glob is
+/// compared with the text of a topic; [`PrivateTopics`](crate::PrivateTopics) also compares it with
+/// the URL that the topic resolves to.
 ///
-/// A subscriber never sends one: matchers on the wire are exact or URL Patterns. A URL Pattern would not do
-/// here, because it knows only topics that resolve to a URL, and its `*` depends on which part of the URL it
-/// stands in. A setting that keeps something private must not depend on that.
+/// Subscribers never send globs: matchers on the wire are exact topics or URL Patterns. URL
+/// Patterns are unsuitable here because they match only topics that resolve to a URL, and the
+/// meaning of `*` depends on the URL component. A setting for privacy must not depend on that.
 ///
 /// ```
 /// use tidings_topic::{TopicGlob, Validator};
@@ -25,17 +26,17 @@ use crate::Topic;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TopicGlob(Glob);
 
-/// The text does not name a family of topics.
+/// The text is not a topic glob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseTopicGlobError {
-    /// There is nothing in it.
-    #[error("is empty: write a topic, or a family of topics as `user-*`")]
+    /// The text is empty.
+    #[error("is empty: use a topic, or a glob such as `user-*`")]
     Empty,
-    /// It is longer than [`TopicGlob::BYTES_MAX`].
+    /// The text is longer than [`TopicGlob::BYTES_MAX`].
     #[error("has more than {} bytes", TopicGlob::BYTES_MAX)]
     TooLong,
-    /// No topic contains control characters, so it would match nothing.
+    /// The text contains a control character. No topic does, so the glob would match nothing.
     #[error("contains a control character, which no topic does")]
     Control,
 }
@@ -44,7 +45,7 @@ impl TopicGlob {
     /// The longest text, in bytes.
     pub const BYTES_MAX: usize = 1024;
 
-    /// Whether this topic is meant.
+    /// Whether the glob matches this topic.
     pub fn matches(&self, topic: &Topic) -> bool {
         self.0.matches(topic.as_str())
     }
@@ -95,14 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_star_only_the_topic_itself_is_meant() {
+    fn a_glob_without_a_star_matches_only_itself() {
         assert!(meant("chat", "chat"));
         assert!(!meant("chat", "chats"));
         assert!(!meant("chat", "Chat"));
     }
 
     #[test]
-    fn a_star_is_any_run_of_characters_wherever_it_stands() {
+    fn a_star_matches_any_run_of_characters_at_any_place() {
         assert!(meant("user-*", "user-42"));
         assert!(meant("user-*", "user-"));
         assert!(meant("user-*", "user-a/b?c#d é"));
@@ -118,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_do_not_share_a_character() {
+    fn prefix_and_suffix_do_not_overlap() {
         assert!(!meant("aa*aa", "aaa"));
         assert!(meant("aa*aa", "aaaa"));
         assert!(!meant("a*a*a", "aa"));
     }
 
     #[test]
-    fn a_setting_that_can_mean_nothing_is_refused() {
+    fn a_glob_that_can_match_nothing_is_refused() {
         assert_eq!("".parse::<TopicGlob>(), Err(ParseTopicGlobError::Empty));
         assert_eq!("a\nb".parse::<TopicGlob>(), Err(ParseTopicGlobError::Control));
         let longest = "a".repeat(TopicGlob::BYTES_MAX);

@@ -1,4 +1,4 @@
-//! What a credential allows, and what one subscription receives.
+//! Grants of a credential and filters of a subscription.
 
 use std::{
     slice,
@@ -7,12 +7,12 @@ use std::{
 
 use crate::{Event, Matcher, Topic, TopicUrls};
 
-/// The topics that a credential covers. Empty by default: no right. Cloning is cheap.
+/// The topics that a credential covers. Empty by default: no permission. Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Grants(Option<Arc<[Matcher]>>);
 
 impl Grants {
-    /// No right on anything.
+    /// No permission for any topic.
     pub const NONE: Self = Self(None);
 
     /// Every topic.
@@ -21,17 +21,17 @@ impl Grants {
         ALL.clone()
     }
 
-    /// Whether this covers every topic there can be, by way of `*`.
+    /// Whether this covers every possible topic, by `*`.
     pub fn is_all(&self) -> bool {
         self.matchers().contains(&Matcher::Any)
     }
 
-    /// Whether nothing is covered.
+    /// Whether no topic is covered.
     pub fn is_empty(&self) -> bool {
         self.matchers().is_empty()
     }
 
-    /// The matchers of which one has to match.
+    /// The matchers. A topic is covered if one of them matches it.
     pub fn matchers(&self) -> &[Matcher] {
         self.0.as_deref().unwrap_or_default()
     }
@@ -41,7 +41,8 @@ impl Grants {
         self.cover_any(slice::from_ref(topic))
     }
 
-    /// Whether at least one topic is covered: the right to receive a private event (Mercure protocol).
+    /// Whether at least one topic is covered: the permission to receive a private event (Mercure
+    /// protocol).
     pub fn cover_any(&self, topics: &[Topic]) -> bool {
         self.cover_any_of(&TopicUrls::new(topics))
     }
@@ -50,12 +51,13 @@ impl Grants {
         self.matchers().iter().any(|matcher| matcher.matches_any(topics))
     }
 
-    /// The work that judging one topic can take, see [`UrlPattern::weight`](crate::UrlPattern::weight).
+    /// The maximum cost of checking one topic; see
+    /// [`UrlPattern::weight`](crate::UrlPattern::weight).
     pub fn weight(&self) -> u32 {
         weight_of(self.matchers())
     }
 
-    /// Whether every topic is covered: the right to publish (Mercure protocol).
+    /// Whether every topic is covered: the permission to publish (Mercure protocol).
     pub fn cover_all(&self, topics: &[Topic]) -> bool {
         topics.iter().all(|topic| self.covers(topic))
     }
@@ -71,35 +73,37 @@ impl FromIterator<Matcher> for Grants {
 /// What one subscription receives: events that a matcher matches and that the grants allow.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Filter {
-    /// What was asked for; one match is enough (Mercure protocol).
+    /// The requested matchers; one match is enough (Mercure protocol).
     pub matchers: Vec<Matcher>,
-    /// What private events may be received.
+    /// The grants, which decide which private events may be received.
     pub grants: Grants,
 }
 
 impl Filter {
-    /// Everything that is public.
+    /// A filter that accepts every public event.
     pub fn everything_public() -> Self {
         Self { matchers: vec![Matcher::Any], grants: Grants::NONE }
     }
 
-    /// Whether the event was asked for and may be received.
+    /// Whether a matcher matches the event and the grants allow it.
     pub fn accepts(&self, event: &Event) -> bool {
         self.accepts_topics(&event.topics, event.private)
     }
 
-    /// As [`accepts`](Self::accepts), for an event of which only the topics and the privacy are known any more.
+    /// As [`accepts`](Self::accepts), for an event of which only the topics and the privacy are
+    /// still known.
     pub fn accepts_topics(&self, topics: &[Topic], private: bool) -> bool {
         let topics = TopicUrls::new(topics);
         self.routes(&topics) && (!private || self.grants.cover_any_of(&topics))
     }
 
-    /// Whether a matcher matches, whatever the grants say.
+    /// Whether a matcher matches, regardless of the grants.
     fn routes(&self, topics: &TopicUrls<'_>) -> bool {
         self.matchers.iter().any(|matcher| matcher.matches_any(topics))
     }
 
-    /// The work that judging one topic can take, see [`UrlPattern::weight`](crate::UrlPattern::weight).
+    /// The maximum cost of checking one topic; see
+    /// [`UrlPattern::weight`](crate::UrlPattern::weight).
     pub fn weight(&self) -> u32 {
         weight_of(&self.matchers).saturating_add(self.grants.weight())
     }

@@ -1,12 +1,14 @@
-//! What an event is called and who may receive it.
+//! Topics, matchers, grants, events and their validation.
 //!
-//! This crate holds the words that every other crate of Tidings speaks: [`Topic`], [`Matcher`], [`Grants`], [`EventId`],
-//! [`Position`], [`Epoch`], [`Cursor`], [`Since`], [`Event`], and the one [`Validator`] that guards every entry point.
-//! It does no I/O and reads no clock.
+//! This crate defines the types that every other crate of Tidings uses: [`Topic`], [`Matcher`],
+//! [`Grants`], [`EventId`], [`Position`], [`Epoch`], [`Cursor`], [`Since`], [`Event`], and the one
+//! [`Validator`] that checks all input. It does no I/O and reads no clock.
 //!
-//! Invariant: an [`Event`], a [`Topic`] or an [`EventId`] that exists is valid. Raw input is a [`NewEvent`] or a string; only the
-//! [`Validator`] turns one into the other, so that a line feed in an id or a forged topic is refused once, for HTTP, Redis,
-//! NATS and library users alike. What a log reads back is a [`StoredEvent`], which is held to the same characters.
+//! Invariant: an [`Event`], a [`Topic`] or an [`EventId`] that exists is valid. Raw input is a
+//! [`NewEvent`] or a string, and only the [`Validator`] turns it into these types. A line feed in
+//! an id or a forged topic is therefore refused in one place, for HTTP, Redis, NATS and library
+//! users alike. A log restores events from a [`StoredEvent`], which must obey the same character
+//! rules.
 
 mod brackets;
 mod cursor;

@@ -1,10 +1,11 @@
-//! What a subscriber asks for, and what a grant covers.
+//! Matchers: what a subscriber requests and what a grant covers.
 
 use std::{fmt, slice};
 
 use crate::{Topic, TopicUrls, UrlPattern};
 
-/// Says which topics are meant. Made by a [`Validator`](crate::Validator). Cloning is cheap; equality is that of kind and text.
+/// Selects topics. Created by a [`Validator`](crate::Validator). Cloning is cheap. Two matchers are
+/// equal if their kind and text are.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Matcher {
     /// `*`: every topic. The Mercure protocol, "Topic matchers".
@@ -16,12 +17,12 @@ pub enum Matcher {
 }
 
 impl Matcher {
-    /// Whether this topic is meant.
+    /// Whether it matches this topic.
     pub fn matches(&self, topic: &Topic) -> bool {
         self.matches_any(&TopicUrls::new(slice::from_ref(topic)))
     }
 
-    /// Whether one of these topics is meant.
+    /// Whether it matches at least one of these topics.
     pub fn matches_any(&self, topics: &TopicUrls<'_>) -> bool {
         match self {
             Self::Any => !topics.topics().is_empty(),
@@ -30,7 +31,7 @@ impl Matcher {
         }
     }
 
-    /// The work that comparing it with one topic can take, see [`UrlPattern::weight`].
+    /// The maximum cost of comparing it with one topic; see [`UrlPattern::weight`].
     pub fn weight(&self) -> u32 {
         match self {
             Self::Any | Self::Exact(_) => 1,
@@ -38,7 +39,7 @@ impl Matcher {
         }
     }
 
-    /// What was asked for, as it was written.
+    /// The text as the client sent it.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Any => "*",

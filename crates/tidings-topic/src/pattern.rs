@@ -1,8 +1,9 @@
-//! URL Patterns, compiled into what the hub needs of them.
+//! Compiled URL Patterns.
 //!
-//! The crate `urlpattern` parses a pattern by the rules of the WHATWG; what it makes of it takes several KiB and allocates for each
-//! match. So a compiled pattern keeps only the parts of a URL that it restricts, as a text or a wildcard where possible and as a
-//! [bounded expression](expression) otherwise, and matches a URL that was parsed before.
+//! The crate `urlpattern` parses a pattern by the rules of the WHATWG, but its result takes several
+//! KiB and allocates for each match. A compiled pattern therefore keeps checks only for the parts
+//! of a URL that it restricts: a literal or a wildcard where possible, a [bounded
+//! expression](expression) otherwise. It matches URLs that are already parsed.
 
 mod expression;
 
@@ -22,15 +23,15 @@ use urlpattern::{
 use self::expression::{Expression, LazyExpression};
 use crate::brackets::has_stray_bracket;
 
-/// A compiled URL Pattern, based on the URL of the hub. Its expressions run in time linear in the topic. Cloning is cheap;
-/// equality is that of the text and the hub.
+/// A compiled URL Pattern, based on the URL of the hub. Its expressions run in time linear in the
+/// length of the topic. Cloning is cheap. Two patterns are equal if their text and their hub are.
 #[derive(Clone)]
 pub struct UrlPattern(Arc<Compiled>);
 
 struct Compiled {
     text: Box<str>,
     hub_url: Arc<Url>,
-    /// The parts that are restricted, the ones that differ most between patterns first.
+    /// The restricted parts. Parts that differ most between patterns come first.
     checks: Box<[(Part, Check)]>,
     beginning: Beginning,
     weight: u32,
@@ -49,17 +50,17 @@ enum Part {
     Password,
 }
 
-/// What a part has to be.
+/// The condition on one part.
 enum Check {
     Literal(Box<str>),
-    /// Text, then anything without the excluded character, then text.
+    /// A prefix, any text without the excluded character, and a suffix.
     Wildcard {
         prefix: Box<str>,
         suffix: Box<str>,
         excluded: Option<char>,
         may_be_empty: bool,
     },
-    /// Text, then what the expression says, then text.
+    /// A prefix, text that the expression matches, and a suffix.
     Expression {
         prefix: Box<str>,
         suffix: Box<str>,
@@ -67,23 +68,25 @@ enum Check {
     },
 }
 
-/// The text with which every URL begins that a pattern matches.
+/// The literal text that begins every URL that a pattern matches.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Beginning {
-    /// The pattern names scheme, host and port: they and the beginning of the path, as in `https://hub.example/users/`.
+    /// The pattern fixes scheme, host and port: these and the beginning of the path, as in
+    /// `https://hub.example/users/`.
     Url(Box<str>),
-    /// Any scheme, host or port will do: the beginning of the path, as in `/users/`.
+    /// The pattern leaves scheme, host or port open: the beginning of the path, as in `/users/`.
     Path(Box<str>),
 }
 
-/// Longest beginning that is distinguished from others, in bytes. It bounds the depth of an index of patterns.
+/// Longest beginning that is stored, in bytes. It bounds the depth of the pattern index.
 const BEGINNING_BYTES_MAX: usize = 256;
 
 impl UrlPattern {
-    /// What comparing a pattern with a topic costs where that takes no expression. It is the unit of [`weight`](Self::weight).
+    /// The cost of comparing a pattern without expressions with a topic: the unit of
+    /// [`weight`](Self::weight).
     const WEIGHT_PLAIN: u32 = 1;
 
-    /// `None` when the text is not a URL Pattern or an expression in it compiles to too much.
+    /// `None` if the text is not a URL Pattern or an expression in it is too large when compiled.
     pub(crate) fn compile(text: &str, hub_url: &Arc<Url>) -> Option<Self> {
         if has_stray_bracket(text) {
             return None;
@@ -130,7 +133,8 @@ impl UrlPattern {
         &self.0.text
     }
 
-    /// The work that comparing it with one topic can take, in units of that of a pattern without an expression.
+    /// The maximum cost of comparing the pattern with one topic, as a multiple of the cost of a
+    /// pattern without expressions.
     pub fn weight(&self) -> u32 {
         self.0.weight
     }
@@ -143,7 +147,7 @@ impl UrlPattern {
         &self.0.beginning
     }
 
-    /// Whether somebody else than the owner of this handle has it.
+    /// Whether there are other handles to this pattern.
     pub(crate) fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
@@ -153,7 +157,7 @@ impl UrlPattern {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Memory that it takes, near enough.
+    /// The approximate memory of the pattern.
     pub(crate) fn memory_bytes(&self) -> usize {
         let checks: usize = self.0.checks.iter().map(|(_, check)| check.memory_bytes()).sum();
         size_of::<Compiled>() + self.0.text.len() + self.0.beginning.text().len() + checks
@@ -181,7 +185,7 @@ impl fmt::Debug for UrlPattern {
     }
 }
 
-/// Patterns of one hub share one URL, so that comparing the two is seldom more than comparing pointers.
+/// Patterns of one hub share one URL, so comparing two is usually a pointer comparison.
 pub(crate) fn same_url(one: &Arc<Url>, other: &Arc<Url>) -> bool {
     Arc::ptr_eq(one, other) || one == other
 }
@@ -244,7 +248,7 @@ impl Check {
         }
     }
 
-    /// The text with which everything begins that it admits.
+    /// The literal text that begins everything that this check admits.
     fn beginning(&self) -> &str {
         match self {
             Self::Literal(prefix) | Self::Wildcard { prefix, .. } | Self::Expression { prefix, .. } => prefix,
@@ -292,7 +296,7 @@ impl Beginning {
 }
 
 fn shortened(text: &str) -> Box<str> {
-    // The components of a pattern are ASCII, so every place is the boundary of a character.
+    // The components of a pattern are ASCII, so every index is a character boundary.
     text.get(..BEGINNING_BYTES_MAX).unwrap_or(text).into()
 }
 
@@ -306,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_literal_beginning_of_a_pattern_is_known() {
+    fn the_literal_beginning_of_a_pattern_is_extracted() {
         for (text, beginning) in [
             ("/users/:id", "https://hub.example/users/"),
             ("/users/:id(\\d+)/x", "https://hub.example/users"),
@@ -322,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_of_texts_and_wildcards_is_small_and_weighs_little() {
+    fn a_pattern_without_expressions_is_small_and_light() {
         for text in ["/users/:id", "/a/*.txt", "https://a.example/b?c=*"] {
             let pattern = compile(text);
             assert_eq!(pattern.weight(), UrlPattern::WEIGHT_PLAIN, "{text}");

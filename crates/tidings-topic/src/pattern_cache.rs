@@ -1,44 +1,47 @@
-//! Patterns that were compiled just now or are in use, so that one text is compiled and stored once.
+//! A cache of patterns that are in use or were compiled recently, so that each text is compiled and
+//! stored once.
 //!
-//! Refused texts are remembered as well: asking for the same broken pattern again costs nothing. What was not asked for longest is
-//! forgotten first, unless it is in use, whose number the budgets of the hub bound.
+//! Refused texts are cached as well: requesting the same invalid pattern again costs nothing. The
+//! least recently requested patterns are evicted first, except those in use, whose number the
+//! limits of the hub bound.
 
 use std::{collections::HashMap, fmt, sync::Mutex};
 
 use crate::UrlPattern;
 
-/// Memory of remembered patterns that are not in use: at most twice this.
+/// Most memory of one generation of patterns that are not in use; there are two generations.
 const UNUSED_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// What a place takes beside its text and the pattern, near enough.
-const PLACE_BYTES: usize = 96;
+/// The approximate memory of a cache entry in addition to its text and pattern.
+const ENTRY_BYTES: usize = 96;
 
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct PatternCache(Mutex<Generations>);
 
-/// Texts move to the young generation when they are asked for. When it is full, it becomes the old one, and what is left of the one before is
-/// forgotten.
+/// A requested text moves to the young generation. When that is full, it becomes the old one, and
+/// the rest of the previous old one is evicted.
 #[derive(Default)]
 struct Generations {
     young: HashMap<Box<str>, Known>,
     old: HashMap<Box<str>, Known>,
     young_bytes: usize,
-    /// The part of them that was in use when the generation began.
+    /// The part of `young_bytes` that was in use when the generation began.
     used_bytes: usize,
 }
 
-/// `None`: it is not a pattern that can be used.
+/// `None`: the text is not a usable pattern.
 type Known = Option<UrlPattern>;
 
 impl PatternCache {
-    /// What is known of a text.
+    /// The cached result for a text, if any.
     pub(crate) fn get(&self, text: &str) -> Option<Known> {
-        self.0.lock().expect("nothing panics while it holds the cache").get(text)
+        self.0.lock().expect("no code panics while it holds the lock").get(text)
     }
 
-    /// Remembers what became of a text. Returns what another thread has remembered meanwhile, if one has.
+    /// Caches the result for a text. Returns the result that another thread has cached meanwhile,
+    /// if any.
     pub(crate) fn put(&self, text: &str, known: Known) -> Known {
-        let mut generations = self.0.lock().expect("nothing panics while it holds the cache");
+        let mut generations = self.0.lock().expect("no code panics while it holds the lock");
         if let Some(known) = generations.get(text) {
             return known;
         }
@@ -74,7 +77,7 @@ impl Generations {
 }
 
 fn bytes_of(text: &str, known: &Known) -> usize {
-    PLACE_BYTES + text.len() + known.as_ref().map_or(0, UrlPattern::memory_bytes)
+    ENTRY_BYTES + text.len() + known.as_ref().map_or(0, UrlPattern::memory_bytes)
 }
 
 impl fmt::Debug for PatternCache {
@@ -96,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn one_text_is_stored_once_as_long_as_it_is_used() {
+    fn a_text_in_use_is_stored_once() {
         let validator = Validator::default();
         let used = compile(&validator, "/used/:id");
         assert!(used.is_same(&compile(&validator.clone(), "/used/:id")), "clones share the cache");
@@ -107,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_uses_is_bounded_and_forgotten() {
+    fn unused_patterns_are_bounded_and_evicted() {
         let cache = PatternCache::default();
         let text = "x".repeat(4_000);
         for number in 0..2_000 {
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_stays() {
+    fn a_requested_text_stays_cached() {
         let cache = PatternCache::default();
         let text = "x".repeat(4_000);
         cache.put("wanted", None);

@@ -1,9 +1,11 @@
-//! Many patterns, of which few have to be compared with a topic.
+//! An index of patterns, which finds the few that must be compared with a topic.
 //!
-//! Each pattern stands in a radix tree where its literal beginning ends: `/users/:id` under `https://hub.example/users/`. The URL of a topic is
-//! followed down the tree, and only the patterns on that way, its candidates, are compared with it. A pattern without a literal beginning,
-//! such as `/:a(\d+)x`, is a candidate for every topic, and many patterns can begin alike; so the work that one topic can take is bounded
-//! by the [weight](UrlPattern::weight) of the patterns that can be its candidates together, next to the number of all patterns.
+//! Each pattern is stored in a radix tree at its literal beginning: `/users/:id` at
+//! `https://hub.example/users/`. A lookup follows the URL of a topic down the tree, and compares it
+//! only with the patterns on this path, its candidates. A pattern without a literal beginning, such
+//! as `/:a(\d+)x`, is a candidate for every topic, and many patterns can share a beginning. The
+//! index therefore limits both the number of patterns and the total [weight](UrlPattern::weight) of
+//! the candidates of any topic.
 
 use std::sync::Arc;
 
@@ -14,34 +16,35 @@ use crate::{
     pattern::{Beginning, same_url},
 };
 
-/// How much an index of patterns holds.
+/// The limits of a pattern index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PatternLimits {
-    /// Distinct patterns.
+    /// Most distinct patterns.
     pub count_max: usize,
-    /// Weight of the patterns that one topic has to be compared with.
+    /// Most total weight of the candidates of one topic.
     pub weight_max: u32,
 }
 
-/// Why an index takes no further pattern.
+/// Why a pattern cannot be added to an index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PatternsFull {
-    /// It has [`count_max`](PatternLimits::count_max) patterns.
+    /// The index already has [`count_max`](PatternLimits::count_max) patterns.
     Count,
-    /// The patterns that begin as this one does weigh [`weight_max`](PatternLimits::weight_max).
+    /// The candidates that share the beginning of this pattern would exceed
+    /// [`weight_max`](PatternLimits::weight_max).
     Weight,
 }
 
-/// Distinct patterns, each with a value.
+/// An index of distinct patterns, each with a value.
 #[derive(Debug)]
 pub struct PatternIndex<T> {
-    /// What the patterns in the trees are based on.
+    /// The base URL of the patterns in the trees.
     hub_url: Option<Arc<Url>>,
-    /// By the beginning of the whole URL.
+    /// Patterns by the beginning of the complete URL.
     by_url: Node<T>,
-    /// Those that leave scheme, host or port open, by the beginning of the path.
+    /// Patterns that leave scheme, host or port open, by the beginning of the path.
     by_path: Node<T>,
-    /// Those that are based on another hub. The hub whose index this is makes none of them.
+    /// Patterns that are based on another hub URL. The hub that owns this index creates none.
     foreign: Vec<(UrlPattern, T)>,
     count: usize,
 }
@@ -53,12 +56,12 @@ impl<T> Default for PatternIndex<T> {
 }
 
 impl<T> PatternIndex<T> {
-    /// How many patterns there are.
+    /// The number of patterns.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there is none.
+    /// Whether the index is empty.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -73,7 +76,7 @@ impl<T> PatternIndex<T> {
         root.get_mut(beginning, pattern)
     }
 
-    /// Adds a pattern that is not there yet, unless there would be too many.
+    /// Adds a pattern that is not in the index yet, within the limits.
     pub fn insert(
         &mut self,
         pattern: UrlPattern,
@@ -106,7 +109,7 @@ impl<T> PatternIndex<T> {
         Ok(())
     }
 
-    /// Takes a pattern out.
+    /// Removes a pattern.
     pub fn remove(&mut self, pattern: &UrlPattern) -> Option<T> {
         let value = if self.is_foreign(pattern) {
             let index = self.foreign.iter().position(|(known, _)| known == pattern)?;
@@ -130,8 +133,8 @@ impl<T> PatternIndex<T> {
         in_trees.flatten().chain(&self.foreign).map(|(_, value)| value)
     }
 
-    /// Hands over the value of each pattern that one of these topics matches, once. Returns the weight of the patterns that had to be
-    /// compared with them.
+    /// Calls `matched` once with the value of each pattern that matches one of these topics.
+    /// Returns the total weight of the candidates that were compared.
     pub fn for_each_match<'a>(&'a self, topics: &TopicUrls<'_>, mut matched: impl FnMut(&'a T)) -> u64 {
         let Some(hub_url) = self.hub_url.as_ref().filter(|_| !self.is_empty()) else { return 0 };
         let mut work = 0;
@@ -156,15 +159,15 @@ impl<T> PatternIndex<T> {
     }
 
     fn for_each_candidate<'a>(&'a self, url: &Url, mut visit: impl FnMut(&'a UrlPattern, &'a T)) {
-        self.by_path.for_each_on_the_way(url.path().as_bytes(), &mut visit);
+        self.by_path.for_each_on_path(url.path().as_bytes(), &mut visit);
         if !url.has_host() {
             return;
         }
         if url.username().is_empty() && url.password().is_none() {
-            self.by_url.for_each_on_the_way(url[..Position::AfterPath].as_bytes(), &mut visit);
+            self.by_url.for_each_on_path(url[..Position::AfterPath].as_bytes(), &mut visit);
         } else {
             let place = [url.scheme(), "://", &url[Position::BeforeHost..Position::AfterPath]].concat();
-            self.by_url.for_each_on_the_way(place.as_bytes(), &mut visit);
+            self.by_url.for_each_on_path(place.as_bytes(), &mut visit);
         }
     }
 
@@ -172,7 +175,7 @@ impl<T> PatternIndex<T> {
         self.hub_url.as_ref().is_some_and(|hub_url| !same_url(hub_url, pattern.hub_url()))
     }
 
-    /// The tree that a pattern belongs into, and where.
+    /// The tree that a pattern belongs to, and its key there.
     fn tree<'p>(&mut self, pattern: &'p UrlPattern) -> (&mut Node<T>, &'p [u8]) {
         match pattern.beginning() {
             Beginning::Url(beginning) => (&mut self.by_url, beginning.as_bytes()),
@@ -181,16 +184,16 @@ impl<T> PatternIndex<T> {
     }
 }
 
-/// A place in a tree.
+/// A node of a tree.
 #[derive(Debug)]
 struct Node<T> {
-    /// What follows the text of the node above.
+    /// The text after that of the parent node.
     label: Box<[u8]>,
     /// Sorted by the first bytes of their labels, no two of which are equal.
     children: Vec<Node<T>>,
     /// The patterns whose beginning ends here.
     patterns: Vec<(UrlPattern, T)>,
-    /// Weight of the heaviest way from here downwards, with what stands here.
+    /// Weight of the heaviest path from here downwards, this node included.
     heaviest: u32,
 }
 
@@ -199,12 +202,12 @@ impl<T> Node<T> {
         Self { label: label.into(), children: Vec::new(), patterns: Vec::new(), heaviest: 0 }
     }
 
-    /// Where the child stands whose label begins with this byte, or would stand.
+    /// The index of the child whose label begins with this byte, or where to insert it.
     fn child(&self, first: u8) -> Result<usize, usize> {
         self.children.binary_search_by_key(&first, |child| child.label[0])
     }
 
-    fn for_each_on_the_way<'a>(&'a self, mut rest: &[u8], visit: &mut impl FnMut(&'a UrlPattern, &'a T)) {
+    fn for_each_on_path<'a>(&'a self, mut rest: &[u8], visit: &mut impl FnMut(&'a UrlPattern, &'a T)) {
         let mut node = self;
         loop {
             for (pattern, value) in &node.patterns {
@@ -218,7 +221,7 @@ impl<T> Node<T> {
         }
     }
 
-    /// The weight of the patterns that a topic which begins like this can have for candidates.
+    /// The maximum weight of the candidates of a topic that begins with this text.
     fn heaviest_through(&self, mut rest: &[u8]) -> u32 {
         let mut node = self;
         let mut above = 0_u32;
@@ -262,7 +265,7 @@ impl<T> Node<T> {
         self.weigh();
     }
 
-    /// Puts a node in front of what follows so many bytes of the label.
+    /// Splits this node after this many bytes of its label.
     fn split(&mut self, common: usize) {
         let mut below = Self::new(&self.label[common..]);
         std::mem::swap(&mut below.children, &mut self.children);
@@ -290,7 +293,7 @@ impl<T> Node<T> {
         Some(value)
     }
 
-    /// A node that only leads on is one with what follows.
+    /// Merges a node that has no patterns with its only child.
     fn join_only_child(&mut self) {
         if self.patterns.is_empty()
             && self.children.len() == 1
@@ -328,7 +331,7 @@ mod tests {
     fn index(texts: &[&str]) -> PatternIndex<String> {
         let mut index = PatternIndex::default();
         for text in texts {
-            index.insert(pattern(text), (*text).to_owned(), UNLIMITED).expect("there is room");
+            index.insert(pattern(text), (*text).to_owned(), UNLIMITED).expect("within the limits");
         }
         index
     }
@@ -342,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn only_patterns_that_begin_as_a_topic_does_are_compared_with_it() {
+    fn a_topic_is_compared_only_with_patterns_that_share_its_beginning() {
         let texts: Vec<_> = (0..1_000).map(|number| format!("/users/{number}/:room")).collect();
         let index = index(&texts.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(matches(&index, &["/users/77/a"]), (vec!["/users/77/:room".to_owned()], 1));
@@ -350,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_two_topics_match_is_handed_over_once() {
+    fn a_pattern_that_two_topics_match_is_visited_once() {
         let index = index(&["/a/*", "/a/b", "*://*/a/b"]);
         assert_eq!(matches(&index, &["/a/b", "/a/c"]).0, ["*://*/a/b", "/a/*", "/a/b"]);
     }
@@ -360,7 +363,7 @@ mod tests {
         let mut index = index(&["/a"]);
         let elsewhere = Validator::new("https://b.example/hub".parse().expect("a URL"));
         let Ok(Matcher::Pattern(foreign)) = elsewhere.pattern("/a") else { panic!("a pattern") };
-        index.insert(foreign.clone(), "foreign".to_owned(), UNLIMITED).expect("there is room");
+        index.insert(foreign.clone(), "foreign".to_owned(), UNLIMITED).expect("within the limits");
         assert_eq!(matches(&index, &["https://b.example/a"]).0, ["foreign"]);
         assert_eq!(matches(&index, &["/a"]).0, ["/a", "foreign"]);
         assert!(index.get_mut(&foreign).is_some());
@@ -369,14 +372,14 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_can_be_candidates_together_are_bounded_by_weight() {
+    fn candidates_of_one_topic_are_bounded_by_weight() {
         let limits = PatternLimits { count_max: 100, weight_max: 3 };
         let mut index = PatternIndex::default();
         let mut insert = |text: &str| index.insert(pattern(text), (), limits);
         assert_eq!(insert("/chat/room/:a"), Ok(()));
         assert_eq!(insert("/chat/:a"), Ok(()));
         assert_eq!(insert("/news/:a"), Ok(()));
-        assert_eq!(insert("*://*/chat/:a"), Ok(()), "beside those under its own beginning");
+        assert_eq!(insert("*://*/chat/:a"), Ok(()), "counted apart from those under its own beginning");
         assert_eq!(insert("/chat/room/1"), Err(PatternsFull::Weight));
         assert_eq!(insert("/:a"), Err(PatternsFull::Weight), "it would be compared with /chat/room/1, too");
         assert_eq!(insert("/news/1"), Ok(()));
@@ -397,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_patterns_that_were_taken_out() {
+    fn removed_patterns_leave_nothing_behind() {
         let texts = ["/abc/:x", "/abd/:x", "/ab/:x", "/a", "/abc/d/:x", "*://*/a/b", "/"];
         let mut index = index(&texts);
         for text in texts {

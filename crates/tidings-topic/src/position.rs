@@ -1,11 +1,12 @@
-//! Where an event stands in the log.
+//! Positions in a log, and epochs.
 
 use std::fmt;
 
-/// A place in the log: 16 opaque bytes that order as big-endian numbers do.
+/// A position in a log: 16 opaque bytes that are ordered as big-endian numbers.
 ///
-/// What they mean is known only to the log that made them (a counter, a segment offset, a Redis `ms-seq`, a JetStream sequence and
-/// index). Nobody else computes with them: positions are compared, stored and handed back.
+/// Their meaning is known only to the log that created them (a counter, a segment offset, a Redis
+/// `ms-seq`, a JetStream sequence and index). Other code only compares positions, stores them and
+/// returns them to the log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position([u8; 16]);
 
@@ -30,12 +31,14 @@ impl fmt::Debug for Position {
     }
 }
 
-/// Which log a position belongs to: a random number that changes whenever a log starts anew or loses its end.
+/// The log that a position belongs to: a random number that changes whenever a log starts empty or
+/// loses its end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// An epoch from its number. A log draws the number at random, so that no two logs share one.
+    /// An epoch from its number. Logs choose the number at random, so that no two logs share an
+    /// epoch.
     pub const fn from_u64(number: u64) -> Self {
         Self(number)
     }

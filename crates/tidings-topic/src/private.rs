@@ -1,19 +1,20 @@
-//! Which topics are private whatever their publishers say.
+//! Topics whose events are always private.
 
 use crate::{Glob, Topic, TopicGlob, Validator};
 
 /// The private topics of a hub: the setting `private_topics`, as the hub applies it.
 ///
-/// Exact matchers compare the bytes of a topic, URL Patterns compare the URL that it names. A topic has many spellings that name one
-/// URL, and a subscriber with a URL Pattern receives all of them. So a topic is private as soon as a glob covers what a
-/// matcher could take it for:
+/// Exact matchers compare the bytes of a topic, URL Patterns compare the URL that it resolves to.
+/// Many topics resolve to the same URL, and a subscriber with a URL Pattern receives all of them.
+/// Therefore a topic is private if a glob covers any form in which a matcher compares it:
 ///
 /// - its text as it was published, byte by byte;
-/// - the URL that it names, resolved against the URL of the hub as URL Patterns do (WHATWG URL), without user and password;
-/// - that URL without query and fragment, which URL Patterns leave open unless they name them.
+/// - the URL that it resolves to, based on the URL of the hub as for URL Patterns (WHATWG URL),
+///   without user and password;
+/// - that URL without query and fragment, which URL Patterns ignore unless they contain them.
 ///
-/// Each glob is compared as it is written and resolved in the same way. What is not a URL is compared by its text alone: no URL
-/// Pattern matches it either.
+/// Each glob is compared as it is written and also resolved in the same way. A topic that is not a
+/// URL is compared only by its text: no URL Pattern matches it either.
 ///
 /// ```
 /// use tidings_topic::{PrivateTopics, Validator};
@@ -25,7 +26,7 @@ use crate::{Glob, Topic, TopicGlob, Validator};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct PrivateTopics {
-    /// Each glob as it is written, and resolved where that is another text.
+    /// Each glob as it is written, and its resolved form.
     globs: Vec<Glob>,
     validator: Validator,
 }
@@ -56,8 +57,8 @@ impl PrivateTopics {
     }
 }
 
-/// A glob as the URL that it names. The parser may add a slash behind a star that ends a host name, and the star stands for that
-/// already.
+/// A glob as the URL that it resolves to. The parser may add a slash after a star that ends a host
+/// name, which the star already matches.
 fn resolved(glob: &str, validator: &Validator) -> Option<Glob> {
     let url = validator.resolved(glob)?;
     match url.rfind('*') {
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_is_no_url_is_compared_by_its_text() {
+    fn a_topic_that_is_not_a_url_is_compared_by_its_text() {
         assert!(covers("http://[bad*", "http://[bad/1"));
         assert!(!covers("http://[bad*", "http://[BAD/1"));
         assert!(covers("https://ex.com:*", "https://ex.com:port/1"));
@@ -146,9 +147,9 @@ mod tests {
     }
 
     proptest! {
-        /// A topic that a URL Pattern receives cannot escape the glob of the same text.
+        /// The glob of the same text covers every topic that a URL Pattern matches.
         #[test]
-        fn what_a_url_pattern_covers_the_same_glob_keeps_private(
+        fn a_glob_covers_every_topic_that_the_same_url_pattern_matches(
             text in prop::sample::select(&["https://ex.com/u/*", "https://ex.com/u/1", "user-*", "/a/*", "http://*.ex.com/u/*"][..]),
             scheme in prop::sample::select(&["https:", "HTTPS:", "http:", "hTTp:", ""][..]),
             authority in prop::sample::select(

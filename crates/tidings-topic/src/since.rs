@@ -1,4 +1,4 @@
-//! Where a new subscription starts, and the words that say so.
+//! Where a new subscription starts, and the syntax of `since`.
 
 use std::{
     str::FromStr,
@@ -12,47 +12,51 @@ use crate::Cursor;
 /// Where a subscription starts.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Since {
-    /// With what is published from now on.
+    /// With events that are published from now on.
     #[default]
     Now,
-    /// With the oldest event that is kept.
+    /// With the oldest event in the log.
     Earliest,
-    /// With the newest events that the subscription may receive, this many of them.
+    /// With this many of the newest events that the subscription may receive.
     Last(usize),
-    /// With what was published this long ago or less. What retention has already dropped of it is not reported as a gap:
-    /// nothing that was seen before is missing.
+    /// With events that were published at most this long ago. Events that retention has already
+    /// dropped are not reported as a gap, because the subscriber asked for a time and not for a
+    /// continuation.
     Ago(Duration),
-    /// With what was published at this time or later. Otherwise as [`Ago`](Self::Ago).
+    /// With events that were published at this time or later. Otherwise like [`Ago`](Self::Ago).
     At(SystemTime),
-    /// After the event with this id. Unlike the others it promises that nothing in between is missing: otherwise a gap is
-    /// reported.
+    /// After the event with this id. Unlike with the other variants, missing events since then are
+    /// reported as a gap.
     Id(String),
 }
 
-/// The text is none of the words of `since`.
+/// The text is not a valid value of `since`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`since` is none of its words: give `now`, `earliest`, `-50` (the last 50), `10m` or `1h30m` (that long ago), a time as \
-     `2026-01-31T12:00:00Z`, an id that the hub generated, or `id:` and any other id"
+    "`since` has an invalid value: use `now`, `earliest`, `-50` (the last 50), `10m` or `1h30m` (that long ago), a time such as \
+     `2026-01-31T12:00:00Z`, an id that the hub generated, or `id:` followed by any other id"
 )]
 pub struct ParseSinceError;
 
 impl Since {
-    /// Most events that `-N` may ask for; more are answered with this many.
+    /// Most events that `-N` can request; larger numbers are reduced to this one.
     pub const LAST_MAX: usize = 10_000;
 
-    /// Longest time that one may look back, about a hundred years; more is answered with this, so that no clock overflows.
+    /// Longest time to look back, about a hundred years. Longer times are reduced to this one, so
+    /// that no clock overflows.
     pub const AGO_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-    /// The cursor as a client sends it in `Last-Event-ID`: an id, or `earliest` (the Mercure protocol, "Reconciliation").
+    /// The cursor as a client sends it in `Last-Event-ID`: an id, or `earliest` (the Mercure
+    /// protocol, "Reconciliation").
     pub fn from_last_event_id(id: &str) -> Self {
         if id == "earliest" { Self::Earliest } else { Self::Id(id.to_owned()) }
     }
 }
 
-/// Reads the words of the `since` parameter: `now`, `earliest`, `-50`, `10m` or `1h30m` (units `w`, `d`, `h`, `m` and `s`), a time
-/// of RFC 3339, a generated id, or `id:` and any id. A generated id may have lost its `#`, as happens when it was pasted into
-/// a URL. No other text is taken for an id: a mistyped word would be one that no log knows, and bring the whole history.
+/// Parses the `since` parameter: `now`, `earliest`, `-50`, `10m` or `1h30m` (units `w`, `d`, `h`,
+/// `m` and `s`), an RFC 3339 time, a generated id, or `id:` followed by any id. A generated id may
+/// lack its `#`, which gets lost when it is pasted into a URL. No other text is taken for an id: a
+/// mistyped keyword would be an unknown id, and replay the complete history.
 impl FromStr for Since {
     type Err = ParseSinceError;
 
@@ -82,7 +86,7 @@ impl FromStr for Since {
     }
 }
 
-/// Numbers with their units, the larger unit first and each at most once.
+/// Parses numbers with units: larger units first, each at most once.
 fn parse_duration(word: &str) -> Option<Duration> {
     const DAY_SECS: u64 = 24 * 60 * 60;
     const UNITS: [(u8, u64); 5] =
@@ -100,14 +104,14 @@ fn parse_duration(word: &str) -> Option<Duration> {
     (!word.is_empty()).then(|| Duration::from_secs(seconds).min(Since::AGO_MAX))
 }
 
-/// Whether a word is `1.5h`, which could be a generated id without its `#`: but not one that a log makes, since epochs are random
-/// numbers of 64 bits.
+/// Whether the text looks like `1.5h`, which could also be a generated id without its `#`. No log
+/// generates such an id, because epochs are random 64-bit numbers.
 fn is_decimal_duration(word: &str) -> bool {
     let number = word.strip_suffix(['w', 'd', 'h', 'm', 's']);
     number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
 }
 
-/// A number in plain digits; one too large to hold is the largest.
+/// Parses a number in plain digits; one that overflows becomes the largest number.
 fn parse_number(digits: &str) -> Option<u64> {
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| digits.parse().unwrap_or(u64::MAX))

@@ -1,11 +1,12 @@
-//! Events on their way into and out of a store.
+//! Conversion of events to and from their stored form.
 
 use crate::{
     ConnectionId, Event, EventId, EventType, Topic,
     validate::{Field, RESERVED_TYPES, bounded_retry_millis, check_characters},
 };
 
-/// An event as a log writes it down: the texts of an [`Event`], borrowed from it or from what was read.
+/// An event as a log stores it: the texts of an [`Event`], borrowed from the event or from the
+/// bytes that were read.
 ///
 /// ```
 /// use tidings_topic::{NewEvent, StoredEvent, Validator};
@@ -27,7 +28,7 @@ pub struct StoredEvent<'a> {
 }
 
 impl<'a> StoredEvent<'a> {
-    /// What there is to write down of an event.
+    /// The stored form of an event.
     pub fn of(event: &'a Event) -> Self {
         Self {
             topics: event.topics.iter().map(Topic::as_str).collect(),
@@ -40,9 +41,10 @@ impl<'a> StoredEvent<'a> {
         }
     }
 
-    /// The event that was written down. `None` if it cannot have been one: nothing that could break the wire, or pass for a notice of the hub, comes
-    /// out of a store, the one that wrote into it. What depends on how a hub is configured (its limits, the topics that it reserves) was checked when the event was
-    /// published, and is not asked again.
+    /// Restores the event. `None` if it is invalid: whatever program wrote to the store, nothing
+    /// that breaks the wire format or imitates a notice of the hub comes out of it. Rules that
+    /// depend on the configuration of a hub (its limits, its reserved topics) were checked when the
+    /// event was published, and are not checked again.
     pub fn restore(self) -> Option<Event> {
         let topics: Vec<_> = self.topics.into_iter().map(topic).collect::<Option<_>>()?;
         Some(Event {
@@ -58,7 +60,8 @@ impl<'a> StoredEvent<'a> {
 }
 
 impl Topic {
-    /// For log implementations: the topic of an event that was stored. `None` if no event can have it.
+    /// For log implementations: the topic of an event that was stored. `None` if no event can have
+    /// it.
     pub fn from_stored(text: &str) -> Option<Self> {
         topic(text)
     }
@@ -103,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_restored_as_it_was() {
+    fn an_event_is_restored_unchanged() {
         let bare = Validator::default().event(NewEvent::new("a", "")).unwrap();
         for event in [full(), bare] {
             assert_eq!(StoredEvent::of(&event).restore(), Some(event.clone()));
@@ -111,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_retry_obeys_the_bounds_those_who_wrote_it() {
+    fn a_restored_retry_obeys_the_limits() {
         let event = full();
         for (stored, expected) in [(0, 500), (499, 500), (500, 500), (u64::MAX, Validator::RETRY_MILLIS_MAX)]
         {
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_breaks_the_wire_or_passes_for_a_notice_comes_out_of_a_store() {
+    fn a_stored_event_that_forges_lines_or_notices_is_rejected() {
         let event = full();
         let good = StoredEvent::of(&event);
         for bad in [

@@ -1,4 +1,4 @@
-//! The topics of one event, of which each is parsed as a URL at most once.
+//! The topics of one event, each parsed as a URL at most once.
 
 use std::{borrow::Cow, cell::OnceCell, sync::Arc};
 
@@ -9,19 +9,19 @@ use crate::{
     pattern::{UrlPattern, same_url},
 };
 
-/// The topics of one event on their way through many matchers. The first pattern that looks at them has their URLs parsed, for
-/// all others.
+/// The topics of one event while they are compared with many matchers. The first pattern parses
+/// their URLs for all others.
 #[derive(Debug)]
 pub struct TopicUrls<'t> {
     topics: &'t [Topic],
     urls: OnceCell<(Arc<Url>, Urls)>,
 }
 
-/// The URL of each topic that is one.
+/// The URL of each topic, if it is one.
 type Urls = Vec<Option<Url>>;
 
 impl<'t> TopicUrls<'t> {
-    /// Parses nothing yet.
+    /// Wraps the topics without parsing them.
     pub fn new(topics: &'t [Topic]) -> Self {
         Self { topics, urls: OnceCell::new() }
     }
@@ -31,15 +31,16 @@ impl<'t> TopicUrls<'t> {
         self.topics
     }
 
-    /// Whether the URL of a topic matches.
+    /// Whether the URL of one of the topics matches.
     ///
-    /// The Mercure protocol, "Topic matchers": a relative topic is resolved against the URL of the hub; a topic that is not a URL
-    /// matches no URL Pattern.
+    /// The Mercure protocol, "Topic matchers": a relative topic is resolved against the URL of the
+    /// hub; a topic that is not a URL matches no URL Pattern.
     pub(crate) fn match_pattern(&self, pattern: &UrlPattern) -> bool {
         self.based_on(pattern.hub_url()).iter().flatten().any(|url| pattern.matches(url))
     }
 
-    /// The URLs of the topics, based on the URL of a hub. There seldom is a second hub; its URLs are not kept.
+    /// The URLs of the topics, based on a hub URL. URLs for a second hub URL, which is rare, are
+    /// not cached.
     pub(crate) fn based_on(&self, hub_url: &Arc<Url>) -> Cow<'_, Urls> {
         let resolve = || self.topics.iter().map(|topic| hub_url.join(topic.as_str()).ok()).collect();
         let (base, urls) = self.urls.get_or_init(|| (Arc::clone(hub_url), resolve()));

@@ -1,4 +1,4 @@
-//! The one validator that guards every entry point.
+//! The validator of all input.
 
 use std::{
     fmt::{self, Write},
@@ -10,33 +10,35 @@ use url::Url;
 
 use crate::{Event, EventId, EventType, Matcher, NewEvent, Topic, UrlPattern, pattern_cache::PatternCache};
 
-/// Turns raw input into valid types, or says in a sentence for people what is wrong with it.
+/// Turns raw input into valid types, or explains in one sentence what is wrong with it.
 ///
-/// It knows the public URL of the hub, because relative topics and patterns are resolved against it and because nobody may publish
-/// below it.
+/// It knows the public URL of the hub, because relative topics and patterns are resolved against it
+/// and because topics below it are reserved.
 #[derive(Clone, Debug)]
 pub struct Validator {
     hub_url: Arc<Url>,
-    /// Shared by all clones, so that the one that validates for this hub compiles and stores a pattern once.
+    /// Shared by all clones, so that each pattern is compiled and stored once per hub.
     patterns: Arc<PatternCache>,
-    /// The path of the hub in its one form, without a slash at its end.
+    /// The normalized path of the hub, without a slash at its end.
     hub_path: String,
-    /// The same up to its last slash: what stands before a topic that is one plain word when it is resolved. `None`: ask the URL parser.
+    /// The normalized path up to its last slash: the prefix of the path that a plain-word topic
+    /// resolves to. `None`: use the URL parser.
     directory: Option<String>,
-    /// The URL that `.` names: what stands before a topic that is one plain word when it is resolved. `None`: ask the URL
-    /// parser.
+    /// The URL that `.` resolves to: the prefix of the URL that a plain-word topic resolves to.
+    /// `None`: use the URL parser.
     base: Option<String>,
-    /// Most topics of one event; more are [`Invalid`] with [`is_excess`](Invalid::is_excess). Default 100.
+    /// Most topics of one event; more are [`Invalid`] with [`is_excess`](Invalid::is_excess).
+    /// Default 100.
     pub topics_max: usize,
     /// Most matchers of one subscription; more are [`Invalid`]. Default 100.
     pub matchers_max: usize,
 }
 
-/// The types of notices: no event has them.
+/// The types of notices, which no event may have.
 pub(crate) const RESERVED_TYPES: [&str; 2] = ["tidings", "mercure"];
 
 impl Default for Validator {
-    /// A validator for a hub whose public URL nobody configured.
+    /// A validator for a hub without a configured public URL.
     fn default() -> Self {
         Self::new("http://localhost/.well-known/mercure".parse().expect("a valid URL"))
     }
@@ -47,21 +49,24 @@ impl Validator {
     pub const EVENT_ID_BYTES_MAX: usize = 1024;
     /// Longest type of an event, in bytes. A longer one is [`Invalid`].
     pub const EVENT_TYPE_BYTES_MAX: usize = 1024;
-    /// Longest topic of an event, and longest text of a matcher, in bytes. A longer one is [`Invalid`]. A topic that is longer is too much,
-    /// see [`is_excess`](Invalid::is_excess).
+    /// Longest topic of an event, and longest text of a matcher, in bytes. A longer one is
+    /// [`Invalid`]; for a longer topic, [`is_excess`](Invalid::is_excess) is true.
     pub const TOPIC_BYTES_MAX: usize = 4096;
-    /// Longest reconnection time, 24 days; a longer one counts as this. JavaScript timers hold no more: a larger number makes them
-    /// fire at once, and the clients of a whole hub would reconnect without a pause.
+    /// Longest reconnection time, 24 days; longer ones are reduced to this. JavaScript timers
+    /// overflow beyond it and fire at once, so that all clients of a hub would reconnect without a
+    /// pause.
     pub const RETRY_MILLIS_MAX: u64 = 0x7fff_ffff;
-    /// Shortest reconnection time that a publisher can set; a shorter one counts as this. All subscribers of a topic obey it
-    /// at once, so `0` would have them reconnect in a tight loop. Firefox waits as long whatever it is reported.
+    /// Shortest reconnection time that a publisher can set; shorter ones are raised to this. All
+    /// subscribers of a topic apply it, so `0` would make them reconnect in a tight loop. Firefox
+    /// waits at least this long in any case.
     pub const RETRY_MILLIS_MIN: u64 = 500;
 
-    /// A validator for the hub at this absolute URL, with the default limits. The URL has to be an `http` or `https` one: below
-    /// others, such as `mailto:`, nothing relative can be resolved.
+    /// A validator for the hub at this absolute URL, with the default limits. The scheme must be
+    /// `http` or `https`: relative topics cannot be resolved against others, such as `mailto:`.
     ///
-    /// Nobody may publish at the path of the hub or below it. At the path `/` that would be everywhere; there, only `/` itself and
-    /// `/subscriptions` with what is below it are reserved.
+    /// The path of the hub and all paths below it are reserved. For the path `/` that would be
+    /// every topic; there, only `/` itself, `/subscriptions` and the paths below `/subscriptions`
+    /// are reserved.
     pub fn new(hub_url: Url) -> Self {
         let path = normalize_path(hub_url.path());
         let directory = path.rfind('/').map(|slash| path[..=slash].to_owned());
@@ -86,22 +91,23 @@ impl Validator {
         &self.hub_url
     }
 
-    /// The URL that a text names relative to the hub, as URL Patterns see it (the Mercure protocol, "Topic matchers"), but
-    /// without user and password, which they do not compare unless asked to. `None`: it is not a URL.
+    /// The URL that a text resolves to relative to the hub, as URL Patterns compare it (the Mercure
+    /// protocol, "Topic matchers"), but without user and password, which patterns compare only if
+    /// they contain them. `None`: the text is not a URL.
     pub(crate) fn resolved(&self, text: &str) -> Option<String> {
         if let Some(base) = self.base.as_deref().filter(|_| is_plain_word(text)) {
             return Some([base, text].concat());
         }
         let mut url = self.hub_url.join(text).ok()?;
         if !url.username().is_empty() || url.password().is_some() {
-            // Only a URL without a host refuses, and that has neither.
+            // These fail only for a URL without a host, which has neither.
             let _ = url.set_username("");
             let _ = url.set_password(None);
         }
         Some(url.into())
     }
 
-    /// Checks everything about an event.
+    /// Validates an event.
     pub fn event(&self, new: NewEvent) -> Result<Event, Invalid> {
         if new.topics.is_empty() {
             return Err(Invalid::new(Field::Topic, "", "is missing: an event needs at least one"));
@@ -121,10 +127,10 @@ impl Validator {
         })
     }
 
-    /// Checks a topic that somebody publishes to.
+    /// Validates a topic of a published event.
     ///
-    /// The Mercure protocol, "Publication": not `*`, no control or format characters, and nothing that resolves to the hub's own
-    /// URL or below it, on whatever host.
+    /// The Mercure protocol, "Publication": not `*`, no control or format characters, and not
+    /// resolving to the path of the hub or below it, on any host.
     pub fn topic(&self, text: &str) -> Result<Topic, Invalid> {
         if text.is_empty() {
             return Err(Invalid::new(Field::Topic, text, "is empty: give it a name"));
@@ -133,15 +139,16 @@ impl Validator {
             return Err(Invalid::new(
                 Field::Topic,
                 text,
-                "means every topic; an event needs a name of its own",
+                "matches every topic; an event needs the name of one topic",
             ));
         }
-        // What nobody can subscribe to is not published, and every pattern would have to read it.
+        // A longer topic could not be subscribed to, and would have to be compared with every
+        // pattern.
         check_length(Field::Topic, text, Self::TOPIC_BYTES_MAX).map_err(Invalid::into_excess)?;
         check_characters(Field::Topic, text)?;
         if let Some(path) = self.reserved_path(text) {
             let reason = format!(
-                "is reserved: relative to the hub it stands for the path `{}`, where only the hub publishes; \
+                "is reserved: relative to the hub it resolves to the path `{}`, where only the hub publishes; \
                  choose another name",
                 excerpt(&path)
             );
@@ -150,7 +157,7 @@ impl Validator {
         Ok(Topic::new_unchecked(text))
     }
 
-    /// Checks a topic that somebody subscribes to; `*` is every topic.
+    /// Validates an exact matcher; `*` matches every topic.
     pub fn exact(&self, text: &str) -> Result<Matcher, Invalid> {
         if text == "*" {
             return Ok(Matcher::Any);
@@ -159,9 +166,10 @@ impl Validator {
         Ok(Matcher::Exact(Topic::new_unchecked(text)))
     }
 
-    /// Compiles a URL Pattern; `*` is every topic.
+    /// Compiles a URL Pattern; `*` matches every topic.
     ///
-    /// That can take milliseconds, unless the text was compiled or refused shortly before, or is in use.
+    /// This can take milliseconds, unless the result is cached because the pattern is in use or was
+    /// requested recently.
     pub fn pattern(&self, text: &str) -> Result<Matcher, Invalid> {
         self.known_pattern(text).unwrap_or_else(|| {
             let compiled = UrlPattern::compile(text, &self.hub_url);
@@ -169,7 +177,7 @@ impl Validator {
         })
     }
 
-    /// What [`pattern`](Self::pattern) says, where it can be said without compiling anything.
+    /// The result of [`pattern`](Self::pattern), if it is known without compiling.
     pub fn known_pattern(&self, text: &str) -> Option<Result<Matcher, Invalid>> {
         if text == "*" {
             return Some(Ok(Matcher::Any));
@@ -180,7 +188,7 @@ impl Validator {
         self.patterns.get(text).map(|known| usable(text, known))
     }
 
-    /// Refuses more matchers than one subscription may have.
+    /// Checks the number of matchers of one subscription.
     pub fn matchers_count(&self, count: usize) -> Result<(), Invalid> {
         if count > self.matchers_max {
             return Err(Invalid::excess(Field::Matcher, count, self.matchers_max));
@@ -188,31 +196,36 @@ impl Validator {
         Ok(())
     }
 
-    /// Checks the id that a publisher gave.
+    /// Validates the id of a publisher.
     ///
-    /// The Mercure protocol, "Publication": no leading `#`, not `earliest`, no control or format characters. An empty id would
-    /// reset the browser's cursor and is refused. So is white space at either end: HTTP strips it from the header
-    /// `Last-Event-ID` (RFC 9110, section 5.5), some clients strip it from the `id:` field, and the id that comes back would
-    /// be one that no log knows.
+    /// The Mercure protocol, "Publication": no leading `#`, not `earliest`, no control or format
+    /// characters. An empty id would reset the browser's cursor and is refused. So is white space
+    /// at either end: HTTP strips it from the header `Last-Event-ID` (RFC 9110, section 5.5) and
+    /// some clients strip it from the `id:` field, so a reconnecting client would send an unknown
+    /// id.
     pub fn event_id(&self, text: &str) -> Result<EventId, Invalid> {
         if text.is_empty() {
             return Err(Invalid::new(
                 Field::Id,
                 text,
-                "is empty: leave the field out and the hub generates one",
+                "is empty: omit the field, and the hub generates an id",
             ));
         }
         if text.starts_with('#') {
-            return Err(Invalid::new(Field::Id, text, "begins with `#`, which only ids made by the hub do"));
+            return Err(Invalid::new(
+                Field::Id,
+                text,
+                "begins with `#`, which is reserved for ids that the hub generates",
+            ));
         }
         if text == "earliest" {
-            return Err(Invalid::new(Field::Id, text, "is a word of the protocol; choose another"));
+            return Err(Invalid::new(Field::Id, text, "is reserved by the protocol; choose another"));
         }
         if text.trim().len() < text.len() {
             return Err(Invalid::new(
                 Field::Id,
                 text,
-                "begins or ends with white space, which no HTTP header carries: it would not come back as it is",
+                "begins or ends with white space, which HTTP headers do not preserve",
             ));
         }
         check_length(Field::Id, text, Self::EVENT_ID_BYTES_MAX)?;
@@ -220,9 +233,10 @@ impl Validator {
         Ok(EventId::new_unchecked(text))
     }
 
-    /// Checks a type; empty and `message` are what an event without a type has.
+    /// Validates a type. Empty and `message` mean no type.
     ///
-    /// The Mercure protocol, "Publication": no control or format characters; `mercure` is reserved. So is `tidings`, for notices.
+    /// The Mercure protocol, "Publication": no control or format characters; `mercure` is reserved.
+    /// So is `tidings`, for notices.
     pub fn event_type(&self, text: &str) -> Result<Option<EventType>, Invalid> {
         if text.is_empty() || text == "message" {
             return Ok(None);
@@ -239,29 +253,31 @@ impl Validator {
         Ok(Some(EventType::new_unchecked(text)))
     }
 
-    /// Reads a `retry` value: ASCII digits, a number of milliseconds. One beyond
-    /// [`RETRY_MILLIS_MIN`](Self::RETRY_MILLIS_MIN) or [`RETRY_MILLIS_MAX`](Self::RETRY_MILLIS_MAX) counts as the nearer of
-    /// these.
+    /// Parses a `retry` value: a number of milliseconds in ASCII digits. It is clamped to
+    /// [`RETRY_MILLIS_MIN`](Self::RETRY_MILLIS_MIN) and
+    /// [`RETRY_MILLIS_MAX`](Self::RETRY_MILLIS_MAX).
     pub fn retry_millis(&self, text: &str) -> Result<u64, Invalid> {
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Invalid::new(
                 Field::Retry,
                 text,
-                "is not a number of milliseconds: give it in plain digits, or leave it out",
+                "is not a number of milliseconds: use digits only, or omit it",
             ));
         }
-        // Digits that no integer holds are a very large number.
+        // Digits that overflow are a very large number.
         Ok(bounded_retry_millis(text.parse().unwrap_or(u64::MAX)))
     }
 
-    // The Mercure protocol, "Publication": dot segments removed and unreserved percent-encodings decoded, as WHATWG URL does, the
-    // path must not be that of the hub nor below it, whatever scheme and host. A topic that is not a URL names no path.
+    // The Mercure protocol, "Publication": dot segments removed and unreserved percent-encodings
+    // decoded, as WHATWG URL does, the path must not be that of the hub nor below it, for any
+    // scheme and host. A topic that is not a URL has no path.
     //
-    // Below the root is everything. A hub at `/` therefore reserves, besides `/` itself, only what the protocol lets it publish:
-    // the subscriptions below `/subscriptions`. Otherwise such a hub would refuse every topic.
+    // Every path is below the root. A hub at `/` therefore reserves, besides `/` itself, only the
+    // topics on which the protocol lets it publish: the subscriptions below `/subscriptions`.
+    // Otherwise such a hub would refuse every topic.
     //
-    // `https:a.example/b` is read in two ways: relative to a hub with the same scheme, and as `https://a.example/b` by everybody else.
-    // Neither may name the hub.
+    // `https:a.example/b` has two readings: relative to a hub with the same scheme, and as
+    // `https://a.example/b` without a base URL. Neither may resolve to the hub.
     fn reserved_path(&self, topic: &str) -> Option<String> {
         match &self.directory {
             Some(directory) if is_plain_word(topic) => self.reserved([directory, topic].concat()),
@@ -285,13 +301,13 @@ impl Validator {
     }
 }
 
-/// The reconnection time that counts for the one that a publisher gave.
+/// The reconnection time of a publisher, clamped to the limits.
 pub(crate) fn bounded_retry_millis(millis: u64) -> u64 {
     millis.clamp(Validator::RETRY_MILLIS_MIN, Validator::RETRY_MILLIS_MAX)
 }
 
-/// Whether a topic is, to a URL parser, the name of a neighbour of the hub and nothing else, as most are: no scheme, no host, no path, no dot
-/// segment and nothing that is encoded.
+/// Whether a URL parser reads a topic as a single path segment next to the hub, as it does for most
+/// topics: no scheme, host, slash, dot segment or percent-encoding.
 fn is_plain_word(topic: &str) -> bool {
     !topic.is_empty() && topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte))
 }
@@ -300,7 +316,8 @@ fn is_at_or_below(rest: Option<&str>) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Input that is refused, and why: one sentence for people, which quotes at most [`Invalid::EXCERPT_CHARS_MAX`] characters of it.
+/// Why an input was refused: one sentence, which quotes at most [`Invalid::EXCERPT_CHARS_MAX`]
+/// characters of the input.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the {field} {excerpt}{reason}")]
 pub struct Invalid {
@@ -320,7 +337,7 @@ pub(crate) enum Field {
 }
 
 impl Invalid {
-    /// How much of the refused input a message repeats.
+    /// How many characters of the refused input a message quotes.
     pub const EXCERPT_CHARS_MAX: usize = 64;
 
     /// The field that is wrong: `topic`, `matcher`, `id`, `type` or `retry`.
@@ -328,7 +345,7 @@ impl Invalid {
         self.field.name()
     }
 
-    /// Whether there was too much of it, rather than something wrong with it: HTTP answers 413 to a publisher then.
+    /// Whether the input exceeded a limit. HTTP answers 413 to a publisher then.
     pub fn is_excess(&self) -> bool {
         self.excess
     }
@@ -348,7 +365,7 @@ impl Invalid {
     }
 }
 
-/// The beginning of a text, fit for a message.
+/// The beginning of a text, escaped for a message.
 fn excerpt(text: &str) -> String {
     let shown: String = text.chars().take(Invalid::EXCERPT_CHARS_MAX).collect();
     let dots = if shown.len() < text.len() { "…" } else { "" };
@@ -394,7 +411,8 @@ fn check_length(field: Field, text: &str, bytes_max: usize) -> Result<(), Invali
     Ok(())
 }
 
-/// No C0, C1 or DEL, no Unicode format characters (category Cf): they forge lines or hide what a name says.
+/// No C0, C1 or DEL, no Unicode format characters (category Cf): these can forge lines or disguise
+/// a name.
 pub(crate) fn check_characters(field: Field, text: &str) -> Result<(), Invalid> {
     if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
         return Ok(());
@@ -412,8 +430,8 @@ pub(crate) fn check_characters(field: Field, text: &str) -> Result<(), Invalid> 
     })
 }
 
-/// Brings percent-encodings into one form (RFC 3986, section 6.2.2): those of unreserved characters are decoded, once; the others
-/// have upper-case digits.
+/// Normalizes percent-encodings (RFC 3986, section 6.2.2): decodes those of unreserved characters,
+/// once, and writes the others with upper-case digits.
 fn normalize_path(path: &str) -> String {
     let bytes = path.as_bytes();
     let mut normal = String::with_capacity(path.len());
@@ -427,7 +445,7 @@ fn normalize_path(path: &str) -> String {
                 rest = percent + 3;
             }
             Some(octet) => {
-                write!(normal, "%{octet:02X}").expect("a string takes everything");
+                write!(normal, "%{octet:02X}").expect("writing to a string never fails");
                 rest = percent + 3;
             }
             None => {
@@ -486,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_the_hubs_own_is_read_as_the_url_parser_reads_it() {
+    fn a_word_of_the_hubs_path_is_read_as_the_url_parser_reads_it() {
         for topic in ["mercure", "Mercure", "mercur", "mercures", "subscriptions", "hub", "a", "b", "~b-"] {
             assert!(is_plain_word(topic));
             assert_same_reading(topic);
@@ -496,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_url_parser_may_read_otherwise_is_no_plain_word() {
+    fn text_with_url_syntax_is_not_a_plain_word() {
         for topic in ["", ".", "..", "a.", "a/b", "a:b", "a%41", "a?b", "a#b", "a\\b", "a b", "é", "a\tb"] {
             assert!(!is_plain_word(topic), "{topic}");
         }

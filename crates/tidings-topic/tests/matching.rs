@@ -1,5 +1,5 @@
-//! What a subscriber may ask for and what it then matches. The numbers are those of the checks that the Mercure protocol's section
-//! "Topic matchers" amounts to.
+//! Which matchers are valid and what they match. The numbers are those of the checks derived from
+//! the Mercure protocol, "Topic matchers".
 
 use proptest::prelude::*;
 use tidings_topic::{Event, Filter, Grants, Matcher, NewEvent, Topic, Validator};
@@ -31,7 +31,7 @@ fn misses(pattern_text: &str, topics: &[&str]) {
 }
 
 #[test]
-fn the_star_is_everything_whatever_its_type_mercure_10() {
+fn the_star_matches_every_topic_whatever_its_type_mercure_10() {
     for star in [validator().exact("*").unwrap(), validator().pattern("*").unwrap()] {
         assert_eq!(star, Matcher::Any);
         for text in ["chat", "https://a.example/b", "http://[no-url", "urn:a:b"] {
@@ -52,14 +52,14 @@ fn an_exact_matcher_compares_bytes_mercure_11() {
 }
 
 #[test]
-fn an_exact_matcher_knows_no_wildcards_mercure_11() {
+fn an_exact_matcher_has_no_wildcards_mercure_11() {
     assert!(!validator().exact("a*").unwrap().matches(&topic("ab")));
     assert!(validator().exact("a*").unwrap().matches(&topic("a*")));
     assert!(validator().exact(":id").unwrap().matches(&topic(":id")));
 }
 
 #[test]
-fn one_may_ask_for_what_only_the_hub_publishes() {
+fn a_reserved_topic_can_be_subscribed_to() {
     assert!(validator().exact("/.well-known/mercure/subscriptions/exact/a/b").is_ok());
     assert!(validator().pattern("/.well-known/mercure/subscriptions/*").is_ok());
 }
@@ -102,7 +102,7 @@ fn groups_wildcards_and_expressions_work_as_in_a_browser_mercure_12() {
 }
 
 #[test]
-fn query_and_fragment_are_part_of_a_match_when_the_pattern_has_them_mercure_12() {
+fn query_and_fragment_are_compared_if_the_pattern_has_them_mercure_12() {
     matches("/a", &["/a", "/a?b", "/a#c"]);
     matches("/a?b=:value", &["/a?b=1", "/a?b=1#c"]);
     misses("/a?b=:value", &["/a", "/a?c=1"]);
@@ -111,7 +111,7 @@ fn query_and_fragment_are_part_of_a_match_when_the_pattern_has_them_mercure_12()
 }
 
 #[test]
-fn a_pattern_heeds_case_mercure_12() {
+fn a_pattern_is_case_sensitive_mercure_12() {
     misses("/Users/:id", &["/users/1"]);
     misses("/users/a", &["/users/A"]);
     misses("/users/(a|b)", &["/users/A"]);
@@ -119,20 +119,20 @@ fn a_pattern_heeds_case_mercure_12() {
 }
 
 #[test]
-fn a_pattern_matches_what_is_not_ascii() {
+fn a_pattern_matches_non_ascii_topics() {
     matches("/städte/:name", &["/städte/köln", "/st%C3%A4dte/x"]);
     matches("https://müller.example/*", &["https://xn--mller-kva.example/a"]);
 }
 
 #[test]
-fn a_topic_that_is_no_url_matches_no_pattern_mercure_12() {
+fn a_topic_that_is_not_a_url_matches_no_pattern_mercure_12() {
     for text in ["*://*/*", "/*", "*:*", "https://*/*", "http{s}?://*"] {
         misses(text, &["http://[no-url", "http://a b/", "https://exa%mple/"]);
     }
 }
 
 #[test]
-fn a_pattern_that_cannot_be_used_is_refused_mercure_3() {
+fn an_unusable_pattern_is_refused_mercure_3() {
     for text in
         ["/(", "/{a", "/:", "/a(", "/(?a)", "/((a))", "/(\\", "/:a/:a", "/([)", "(é)", "https://]/", "", "{"]
     {
@@ -143,7 +143,7 @@ fn a_pattern_that_cannot_be_used_is_refused_mercure_3() {
 }
 
 #[test]
-fn a_refused_pattern_tells_nothing_about_the_parser() {
+fn a_refused_pattern_reveals_nothing_about_the_parser() {
     assert_eq!(
         validator().pattern("/(?a)").unwrap_err().to_string(),
         "the matcher `/(?a)` is not a URL Pattern that can be used"
@@ -151,7 +151,7 @@ fn a_refused_pattern_tells_nothing_about_the_parser() {
 }
 
 #[test]
-fn an_expression_that_would_grow_large_is_refused() {
+fn an_expression_that_compiles_too_large_is_refused() {
     for text in
         ["/((?:a{1000}){1000})", "/(a{100000})", "/((?:(?:(?:[a-z]{50}){50}){50}){50})", "/(.{60000})"]
     {
@@ -160,7 +160,7 @@ fn an_expression_that_would_grow_large_is_refused() {
 }
 
 #[test]
-fn expressions_that_people_write_are_small_enough() {
+fn common_expressions_are_small_enough() {
     matches(
         "/users/:id([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})/:rest(.*)",
         &["/users/0195f1a0-7d3e-7b1c-9a57-0242ac120002/a/b"],
@@ -169,10 +169,10 @@ fn expressions_that_people_write_are_small_enough() {
 }
 
 #[test]
-fn an_expression_that_backtracks_elsewhere_is_linear_here_mercure_12() {
-    // Engines that backtrack take longer than anybody lives for this.
+fn an_expression_matches_in_linear_time_mercure_12() {
+    // Backtracking engines take exponential time for this.
     let trap = pattern("/((?:a+)+b)");
-    // Longer than what may be published today, but a log may have it.
+    // Longer than a topic that can be published today, but an older log may contain it.
     let long = Topic::from_stored(&format!("/{}", "a".repeat(100_000))).expect("a topic");
     assert!(!trap.matches(&long));
 }
@@ -195,7 +195,7 @@ fn an_empty_matcher_is_refused() {
 }
 
 #[test]
-fn matchers_are_equal_when_they_mean_the_same_and_never_by_their_text_alone() {
+fn matchers_are_equal_by_kind_text_and_hub() {
     assert_eq!(pattern("/a/*"), pattern("/a/*"));
     assert_ne!(pattern("/a/b"), validator().exact("/a/b").unwrap());
     assert_ne!(pattern("/a/b"), pattern("/a/c"));
@@ -204,7 +204,7 @@ fn matchers_are_equal_when_they_mean_the_same_and_never_by_their_text_alone() {
 }
 
 #[test]
-fn a_matcher_tells_its_type_and_text() {
+fn a_matcher_has_its_type_and_text() {
     assert_eq!((pattern("/a/*").type_name(), pattern("/a/*").as_str()), ("urlpattern", "/a/*"));
     let exact = validator().exact("a").unwrap();
     assert_eq!((exact.type_name(), exact.as_str()), ("exact", "a"));
@@ -252,7 +252,7 @@ fn publishing_needs_a_grant_on_every_topic_mercure_29() {
 }
 
 #[test]
-fn no_grant_is_no_right() {
+fn without_grants_there_is_no_permission() {
     assert!(Grants::default().is_empty() && !Grants::default().is_all());
     assert_eq!(std::iter::empty().collect::<Grants>(), Grants::NONE);
     assert!(Grants::all().is_all());

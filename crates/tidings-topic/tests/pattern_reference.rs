@@ -1,4 +1,5 @@
-//! Patterns, and an index of them, match what the crate `urlpattern` matches with an ordinary regular expression for everything.
+//! Patterns, and an index of them, match the same as the crate `urlpattern` with ordinary regular
+//! expressions.
 
 use proptest::prelude::*;
 use regex::bytes::RegexBuilder;
@@ -10,7 +11,7 @@ use urlpattern::{
 
 const HUB_URL: &str = "https://hub.example/.well-known/mercure";
 
-/// Compiles at once and without a bound, and matches without any shortcut.
+/// Compiles at once and without a size limit, and matches without shortcuts.
 struct Reference(regex::bytes::Regex);
 
 impl RegExp for Reference {
@@ -46,7 +47,7 @@ fn reference_matches(pattern: &urlpattern::UrlPattern<Reference>, topic: &Topic)
         .is_ok_and(|url| pattern.test(UrlPatternMatchInput::Url(url)).expect("a URL can be matched"))
 }
 
-/// Pieces of which patterns and topics are made that have a chance to match each other.
+/// Pieces of patterns and topics that are likely to match each other.
 const PIECES: &[&str] = &[
     "https://hub.example",
     "https://a.example",
@@ -77,7 +78,7 @@ const PIECES: &[&str] = &[
     " ",
 ];
 
-/// Further ones for patterns.
+/// Further pieces for patterns.
 const PATTERN_PIECES: &[&str] = &[
     "*",
     "*",
@@ -130,10 +131,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn a_pattern_matches_what_the_parsers_own_matching_does(text in pattern_text(), topics in topics()) {
+    fn a_pattern_matches_as_the_reference_does(text in pattern_text(), topics in topics()) {
         let validator = Validator::new(hub_url());
         let Ok(matcher) = validator.pattern(&text) else {
-            // A stray bracket is refused before it comes to the parser, which would panic.
+            // A stray bracket is refused before parsing, because the parser would panic.
             prop_assert!(text.contains(']') || reference(&text).is_none(), "{} is refused", text);
             return Ok(());
         };
@@ -149,7 +150,7 @@ proptest! {
     }
 
     #[test]
-    fn an_index_matches_what_each_of_its_patterns_matches(
+    fn an_index_matches_as_each_of_its_patterns_does(
         texts in prop::collection::vec(pattern_text(), 1..30),
         taken_out in prop::collection::vec(any::<bool>(), 30),
         topics in prop::collection::vec(topics(), 1..6),

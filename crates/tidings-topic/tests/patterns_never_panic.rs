@@ -1,9 +1,9 @@
-//! Whatever somebody asks for, compiling and matching it ends with an answer.
+//! Compiling and matching any pattern ends with a result, never with a panic.
 
 use proptest::prelude::*;
 use tidings_topic::Validator;
 
-/// Pieces of which patterns are made, the odd ones included.
+/// Pieces of patterns, unusual ones included.
 const PIECES: &[&str] = &[
     "https:",
     "http:",

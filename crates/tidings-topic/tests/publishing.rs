@@ -1,5 +1,6 @@
-//! What may be published, and what the refusals say. The numbers are those of the checks that the Mercure protocol's
-//! section "Publication" amounts to: 13 topics, 14 reserved names, 17 ids, 18 types and `retry`.
+//! Which events are valid, and the messages of refusals. The numbers are those of the checks
+//! derived from the Mercure protocol, "Publication": 13 topics, 14 reserved names, 17 ids, 18 types
+//! and `retry`.
 
 use proptest::prelude::*;
 use tidings_topic::{Cursor, Epoch, EventId, NewEvent, Position, Topic, Validator};
@@ -8,7 +9,8 @@ fn hub_at(url: &str) -> Validator {
     Validator::new(url.parse().expect("a valid URL"))
 }
 
-/// Characters that no name contains: C0, DEL, C1 and format characters of every plane (category Cf).
+/// Characters that no name contains: C0, DEL, C1 and format characters of every plane (category
+/// Cf).
 const REFUSED_CHARACTERS: &[char] = &[
     '\0',
     '\u{1}',
@@ -45,7 +47,7 @@ const REFUSED_CHARACTERS: &[char] = &[
     '\u{e007f}',
 ];
 
-/// Characters just beside those, which are allowed.
+/// Characters next to the refused ones, which are allowed.
 const ALLOWED_CHARACTERS: &[char] = &[
     ' ',
     '~',
@@ -109,7 +111,7 @@ fn more_topics_than_the_limit_are_an_excess_mercure_21() {
 }
 
 #[test]
-fn the_star_is_no_topic_mercure_14() {
+fn the_star_is_not_a_topic_mercure_14() {
     assert!(Validator::default().topic("*").is_err());
     assert!(Validator::default().topic("**").is_ok());
 }
@@ -129,7 +131,7 @@ fn control_and_format_characters_are_refused_in_every_name_mercure_14_17_18() {
 }
 
 #[test]
-fn characters_beside_the_refused_ones_are_allowed() {
+fn characters_next_to_the_refused_ones_are_allowed() {
     let validator = Validator::default();
     for &character in ALLOWED_CHARACTERS {
         let name = format!("a{character}b");
@@ -229,7 +231,7 @@ fn names_that_only_look_like_the_hub_are_free_mercure_14() {
 }
 
 #[test]
-fn encodings_in_the_path_of_the_hub_are_compared_in_one_form_mercure_14() {
+fn encodings_in_the_path_of_the_hub_are_normalized_mercure_14() {
     let validator = hub_at("https://hub.example/caf%c3%A9/%7Ehub/");
     for topic in ["/café/~hub", "/caf%C3%a9/~hub/a", "/caf%C3%A9/%7ehub", "https://a.example/café/%7Ehub/"]
     {
@@ -239,7 +241,7 @@ fn encodings_in_the_path_of_the_hub_are_compared_in_one_form_mercure_14() {
 }
 
 #[test]
-fn a_hub_elsewhere_reserves_its_own_path_and_no_other_mercure_14() {
+fn a_hub_reserves_only_its_own_path_mercure_14() {
     let validator = hub_at("https://hub.example/hub");
     for topic in ["/hub", "hub", "/hub/a", "#a", "https://a.example/hub?b", "/%68ub"] {
         assert!(validator.topic(topic).is_err(), "{topic} is reserved");
@@ -264,17 +266,17 @@ fn a_hub_at_the_root_reserves_the_root_and_the_subscriptions_mercure_14() {
 }
 
 #[test]
-fn a_reserved_topic_is_reported_what_it_resolves_to() {
+fn a_refusal_of_a_reserved_topic_names_its_path() {
     let refusal = Validator::default().topic("#general").unwrap_err();
     assert_eq!(
         refusal.to_string(),
-        "the topic `#general` is reserved: relative to the hub it stands for the path `/.well-known/mercure`, \
+        "the topic `#general` is reserved: relative to the hub it resolves to the path `/.well-known/mercure`, \
          where only the hub publishes; choose another name"
     );
 }
 
 #[test]
-fn an_id_is_kept_as_it_is_mercure_17() {
+fn an_id_is_kept_unchanged_mercure_17() {
     let validator = Validator::default();
     for id in ["1", "urn:uuid:2c1f", "not an IRI", "é", "a#b", "Earliest", "earliest2", "-50", "now", "😀"]
     {
@@ -285,17 +287,18 @@ fn an_id_is_kept_as_it_is_mercure_17() {
 }
 
 #[test]
-fn ids_that_belong_to_the_hub_are_refused_mercure_17() {
+fn ids_reserved_for_the_hub_are_refused_mercure_17() {
     let validator = Validator::default();
     for id in ["#", "#a", "#1.2", "earliest", ""] {
         assert!(validator.event_id(id).is_err(), "{id:?}");
     }
 }
 
-// A browser sends the id back in the header `Last-Event-ID`, from which HTTP strips spaces and tabs (RFC 9110, section 5.5). Such an id
-// was unknown at each reconnect, and brought the whole history behind a gap that was none.
+// A browser sends the id back in the header `Last-Event-ID`, from which HTTP strips spaces and tabs
+// (RFC 9110, section 5.5). The stripped id was unknown at each reconnect, which caused a false gap
+// notice and a replay of the complete history.
 #[test]
-fn an_id_that_a_header_cannot_carry_is_refused() {
+fn an_id_that_a_header_does_not_preserve_is_refused() {
     let validator = Validator::default();
     for blank in [" ", "\t", "  ", "\u{a0}", "\u{2028}", "\u{3000}"] {
         for id in [format!("a{blank}"), format!("{blank}a"), format!("{blank}a{blank}"), blank.to_owned()] {
@@ -331,7 +334,7 @@ fn the_types_of_notices_are_refused_mercure_18() {
 }
 
 #[test]
-fn message_and_the_empty_type_are_no_type() {
+fn message_and_the_empty_type_mean_no_type() {
     for none in ["message", ""] {
         assert_eq!(Validator::default().event_type(none), Ok(None));
     }
@@ -358,7 +361,7 @@ fn retry_is_ascii_digits_and_nothing_else_mercure_18() {
 }
 
 #[test]
-fn a_retry_that_no_timer_holds_is_the_longest_that_one_does() {
+fn a_retry_that_overflows_timers_is_reduced() {
     let validator = Validator::default();
     for huge in ["2147483648", "18446744073709551615", "18446744073709551616", &"9".repeat(5000)] {
         assert_eq!(validator.retry_millis(huge), Ok(Validator::RETRY_MILLIS_MAX));
@@ -369,7 +372,7 @@ fn a_retry_that_no_timer_holds_is_the_longest_that_one_does() {
 
 // `retry: 0` made all subscribers of a topic reconnect without a pause.
 #[test]
-fn a_retry_below_the_floor_is_raised_to_it() {
+fn a_retry_below_the_minimum_is_raised() {
     let validator = Validator::default();
     for short in ["0", "1", "499", "000"] {
         assert_eq!(validator.retry_millis(short), Ok(Validator::RETRY_MILLIS_MIN), "{short}");
@@ -388,7 +391,7 @@ fn a_topic_is_at_most_as_long_as_a_matcher() {
     assert!(refusal.to_string().contains("has 4097 bytes; the limit is 4096"), "{refusal}");
     let alternate = NewEvent::new("a", "").also(&longer);
     assert_eq!(validator.event(alternate).unwrap_err(), refusal);
-    // What an older log has is restored.
+    // A longer topic in an older log is restored.
     assert!(Topic::from_stored(&longer).is_some());
 }
 
@@ -403,7 +406,7 @@ fn a_refusal_quotes_little_and_forges_no_line() {
 
 proptest! {
     #[test]
-    fn what_may_be_published_holds_no_refused_character(name in any::<String>()) {
+    fn valid_names_contain_no_refused_character(name in any::<String>()) {
         let validator = Validator::default();
         let bad = name.contains(REFUSED_CHARACTERS) || name.contains(char::is_control);
         let accepted = validator.topic(&name).is_ok() || validator.event_id(&name).is_ok();
@@ -411,14 +414,14 @@ proptest! {
     }
 
     #[test]
-    fn no_spelling_of_the_hub_gets_through(
+    fn no_spelling_of_the_hub_path_is_accepted(
         scheme in prop::sample::select(&["", "http://a.example", "https:\\\\b", "foo://c", "//d:1"][..]),
         detour in prop::sample::select(&["", "/x/..", "/x/%2e%2E", "/.", "/%2e", "\\y\\..", "/x/y/../.."][..]),
         encoded in prop::collection::vec((any::<bool>(), any::<bool>()), 19),
         tail in prop::sample::select(&["", "/", "?a", "#a", "/a/b", "/./a"][..]),
     ) {
-        // The reserved path with each letter plain, or encoded with digits of either case. Backslashes are slashes for the
-        // schemes of the web alone.
+        // The reserved path with each letter plain, or encoded with digits of either case. Only for
+        // web schemes are backslashes slashes.
         prop_assume!(!(scheme.starts_with("foo") && detour.contains('\\')));
         let path: String = "/.well-known/mercure".bytes().skip(1).zip(&encoded).map(|(byte, &(encode, upper))| {
             match (encode && byte != b'/', upper) {
@@ -432,7 +435,7 @@ proptest! {
     }
 
     #[test]
-    fn a_generated_id_is_no_publishers_id(epoch: u64, position: u128) {
+    fn a_generated_id_is_refused_from_publishers(epoch: u64, position: u128) {
         let cursor = Cursor { epoch: Epoch::from_u64(epoch), position: Position::from_bytes(position.to_be_bytes()) };
         let id: EventId = cursor.to_event_id();
         prop_assert!(id.is_generated());

@@ -1,4 +1,4 @@
-//! The words that say where a subscription starts.
+//! The syntax of `since`.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ fn id(text: &str) -> Since {
 }
 
 #[test]
-fn the_words_are_read() {
+fn every_form_is_parsed() {
     reads("now", Since::Now);
     reads("earliest", Since::Earliest);
     reads("-50", Since::Last(50));
@@ -32,7 +32,7 @@ fn the_words_are_read() {
 }
 
 #[test]
-fn what_is_no_word_is_refused_with_the_list_of_words() {
+fn other_text_is_refused_with_a_list_of_the_forms() {
     for text in [
         "",
         "1",
@@ -78,7 +78,7 @@ fn what_is_no_word_is_refused_with_the_list_of_words() {
 }
 
 #[test]
-fn a_time_of_rfc_3339_is_a_place() {
+fn an_rfc_3339_time_is_accepted() {
     let at = |secs| Since::At(SystemTime::UNIX_EPOCH + Duration::from_secs(secs));
     reads("1970-01-01T00:01:00Z", at(60));
     reads("1970-01-01t00:01:00z", at(60));
@@ -87,21 +87,21 @@ fn a_time_of_rfc_3339_is_a_place() {
 }
 
 #[test]
-fn an_id_that_looks_like_a_word_is_named_with_its_prefix() {
+fn an_id_that_looks_like_another_form_needs_the_prefix() {
     for text in ["-50", "10m", "now", "earliest", "id:x", "#a", "a b"] {
         reads(&format!("id:{text}"), id(text));
     }
 }
 
 #[test]
-fn more_events_than_the_limit_are_the_limit() {
+fn a_count_above_the_limit_is_reduced() {
     for word in ["-10000", "-10001", "-18446744073709551616", &format!("-{}", "9".repeat(100))] {
         reads(word, Since::Last(Since::LAST_MAX));
     }
 }
 
 #[test]
-fn a_time_before_every_clock_is_the_limit() {
+fn a_duration_above_the_limit_is_reduced() {
     for unit in ["s", "m", "h", "d"] {
         for number in [u64::MAX.to_string(), "9".repeat(100)] {
             reads(&format!("{number}{unit}"), Since::Ago(Since::AGO_MAX));
@@ -110,14 +110,14 @@ fn a_time_before_every_clock_is_the_limit() {
 }
 
 #[test]
-fn a_publishers_id_that_looks_generated_is_named_with_its_prefix() {
+fn a_publishers_id_that_looks_generated_needs_the_prefix() {
     reads("1.2", id("#1.2"));
     reads("id:1.2", id("1.2"));
     reads("#order", id("#order"));
 }
 
 #[test]
-fn a_header_knows_earliest_and_ids_only() {
+fn last_event_id_accepts_earliest_and_ids_only() {
     assert_eq!(Since::from_last_event_id("earliest"), Since::Earliest);
     for text in ["now", "-50", "10m", "id:a", "#1.2", "1.2"] {
         assert_eq!(Since::from_last_event_id(text), id(text));
@@ -126,7 +126,7 @@ fn a_header_knows_earliest_and_ids_only() {
 
 proptest! {
     #[test]
-    fn a_generated_id_is_found_with_and_without_its_hash(epoch: u64, position: u128) {
+    fn a_generated_id_is_parsed_with_and_without_its_hash(epoch: u64, position: u128) {
         let cursor = Cursor { epoch: Epoch::from_u64(epoch), position: Position::from_bytes(position.to_be_bytes()) };
         let generated = cursor.to_event_id();
         prop_assert_eq!(generated.as_str().parse(), Ok(id(generated.as_str())));
@@ -140,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn every_id_can_be_named(text in any::<String>()) {
+    fn every_id_can_be_written_with_the_prefix(text in any::<String>()) {
         prop_assume!(!text.is_empty());
         prop_assert_eq!(format!("id:{text}").parse(), Ok(id(&text)));
     }

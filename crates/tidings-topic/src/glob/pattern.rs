@@ -1,7 +1,7 @@
-//! Patterns with wildcards, matched byte by byte: the one matcher behind [`TopicGlob`](crate::TopicGlob) and the
-//! patterns of Redis.
+//! Patterns with wildcards, matched byte by byte: used by [`TopicGlob`](crate::TopicGlob) and for
+//! the patterns of Redis.
 
-/// A pattern, taken apart.
+/// A parsed pattern.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Glob {
     text: Box<str>,
@@ -17,7 +17,8 @@ enum Piece {
 }
 
 impl Glob {
-    /// A pattern in which `*` stands for any run of bytes, also for none, and every other character for itself.
+    /// A pattern in which `*` matches any run of bytes, even an empty one, and every other
+    /// character matches itself.
     pub fn of_stars(text: &str) -> Self {
         let mut pieces = Vec::new();
         for (index, literal) in text.split('*').enumerate() {
@@ -31,8 +32,9 @@ impl Glob {
         Self { text: text.into(), pieces: pieces.into() }
     }
 
-    /// A pattern of PSUBSCRIBE, read as Redis reads it: `?` is one byte, `*` any number of them, `[a-c]` one of
-    /// several, `[^a]` one that is none of them, and a backslash takes the meaning from what follows.
+    /// A pattern of PSUBSCRIBE with the semantics of Redis: `?` matches one byte, `*` any number of
+    /// bytes, `[a-c]` one byte of a set, `[^a]` one byte outside a set, and a backslash escapes the
+    /// next byte.
     pub fn of_redis(text: &str) -> Self {
         let mut pieces = Vec::new();
         let mut rest = text.as_bytes();
@@ -70,10 +72,10 @@ impl Glob {
         &self.text
     }
 
-    /// Whether the pattern means this name. No name is empty.
+    /// Whether the pattern matches this name. Names are never empty.
     ///
-    /// When a piece does not fit, the last `*` takes one byte more: an earlier one never has to, since the last
-    /// can take whatever it would.
+    /// When a piece does not match, only the last `*` is extended by one byte. Backtracking to an
+    /// earlier `*` is unnecessary, because the last one can match the same bytes.
     pub fn matches(&self, name: &str) -> bool {
         let mut name = name.as_bytes();
         let mut pieces = &self.pieces[..];
@@ -100,7 +102,7 @@ impl Glob {
 }
 
 impl Piece {
-    /// What is left of the name when this piece has taken its part.
+    /// The rest of the name after this piece has matched its beginning.
     fn taken_from<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
         let (first, rest) = name.split_first()?;
         match self {
@@ -115,7 +117,8 @@ impl Piece {
     }
 }
 
-/// What stands between brackets. One that nobody closes reaches to the end of the pattern, and `]` may be the end of a range.
+/// Parses a bracket class. An unclosed class extends to the end of the pattern, and `]` may be the
+/// end of a range.
 fn class(rest: &mut &[u8]) -> Piece {
     let negated = rest.first() == Some(&b'^');
     if negated {
@@ -151,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redis_pattern_means_what_the_documentation_says() {
+    fn a_redis_pattern_matches_as_documented() {
         for (pattern, meant, not_meant) in [
             ("room-*", &["room-1", "room-"][..], &["room", "aroom-1"][..]),
             ("h?llo", &["hello", "hxllo"], &["hllo", "heello"]),

@@ -1,8 +1,10 @@
 //! Regular expressions in a pattern, bounded in memory and time.
 //!
-//! The components of a parsed URL are ASCII, and the classes of a URL Pattern are those of JavaScript, where `\d` and `\w` are ASCII
-//! too. So expressions work on bytes and without Unicode tables, which would make `\w` alone larger than the bound. Only an NFA is
-//! kept, without capture groups: topics are short, and the memory that a search needs belongs to the thread, not to the pattern.
+//! The components of a parsed URL are ASCII, and the character classes of a URL Pattern are those
+//! of JavaScript, where `\d` and `\w` are ASCII too. Expressions therefore work on bytes and
+//! without Unicode tables, which would make `\w` alone exceed the limit. Only an NFA without
+//! capture groups is kept: topics are short, and the memory for a search belongs to the thread, not
+//! to the pattern.
 
 use std::{cell::RefCell, sync::OnceLock};
 
@@ -15,18 +17,20 @@ use regex_automata::{
 };
 use urlpattern::{parser::RegexSyntax, regexp::RegExp};
 
-/// The memory that one expression may compile to: this much, and more in proportion to its text. So a long text is no reason to
-/// refuse a pattern, and a short one cannot be made to grow. What would be larger is refused like a broken pattern.
+/// Most memory of one compiled expression: this base, plus an amount in proportion to its text. A
+/// long text is thus no reason to refuse a pattern, and a short one cannot expand without bound. A
+/// larger expression is refused like an invalid pattern.
 const COMPILED_BYTES_BASE: usize = 16 * 1024;
-/// What each byte of the text adds; a plain character needs about half of it.
+/// The limit per byte of the text; a plain character needs about half of it.
 const COMPILED_BYTES_PER_BYTE: usize = 64;
 
-/// What a search costs at least, compared with a pattern that needs none.
+/// The minimum weight of a search, compared with a pattern without expressions.
 const WEIGHT_BASE: u32 = 9;
-/// Each such part of an expression adds one to its weight: the larger it is, the more of it has to be tried at each byte.
+/// This many bytes of a compiled expression add one to its weight: a larger expression takes more
+/// work per byte of the topic.
 const BYTES_PER_WEIGHT: usize = 32;
 
-/// A compiled expression, to be matched against the whole of a text.
+/// A compiled expression, which must match the complete text.
 pub(super) struct Expression(BoundedBacktracker);
 
 impl Expression {
@@ -48,7 +52,8 @@ impl Expression {
             if let Ok(matches) = self.0.try_is_match(&mut memory.backtracking, input.clone()) {
                 return matches;
             }
-            // The text is too long for the expression to be tried at each place of it; this needs no memory for the places.
+            // The text is too long for the bounded backtracker; the Pike VM needs no memory per
+            // position.
             let Ok(slow) = PikeVM::new_from_nfa(self.0.get_nfa().clone()) else { return false };
             memory.stepping.reset(&slow);
             slow.is_match(&mut memory.stepping, input)
@@ -69,8 +74,8 @@ thread_local! {
     static SEARCH: RefCell<Option<SearchMemory>> = const { RefCell::new(None) };
 }
 
-/// What a search writes on, reused by the next one of the same thread: at most 256 KiB for places that were tried, and a little
-/// for each state of the largest expression.
+/// Scratch memory of a search, reused by later searches of the same thread: at most 256 KiB for
+/// visited positions, plus a little for each state of the largest expression.
 struct SearchMemory {
     backtracking: backtrack::Cache,
     stepping: pikevm::Cache,
@@ -78,22 +83,23 @@ struct SearchMemory {
 
 impl SearchMemory {
     fn new(any: &BoundedBacktracker) -> Self {
-        let slow = PikeVM::always_match().expect("the empty expression is one");
+        let slow = PikeVM::always_match().expect("the empty expression is valid");
         Self { backtracking: any.create_cache(), stepping: slow.create_cache() }
     }
 }
 
-/// An expression as the parser of patterns hands it over.
+/// An expression as the pattern parser passes it.
 ///
-/// The parser makes one for each component and another for what is left of the component when its literal ends are taken off, and
-/// needs none of them itself but those of the protocol. So nothing is compiled before it is asked for.
+/// The parser creates one for each component and another for the component without its literal
+/// ends, and uses only those of the protocol itself. Therefore an expression is compiled only when
+/// it is first used.
 pub(super) struct LazyExpression {
     text: String,
     compiled: OnceLock<Option<Expression>>,
 }
 
 impl LazyExpression {
-    /// `None` if it is none, or compiles to too much.
+    /// `None` if it is invalid or too large when compiled.
     pub(super) fn into_expression(self) -> Option<Expression> {
         self.compiled.into_inner().unwrap_or_else(|| Expression::compile(&self.text))
     }
@@ -108,7 +114,7 @@ impl RegExp for LazyExpression {
         Ok(Self { text: pattern.to_owned(), compiled: OnceLock::new() })
     }
 
-    // Nobody asks what the groups captured.
+    // The captured groups are never used.
     fn matches<'a>(&self, text: &'a str) -> Option<Vec<Option<&'a str>>> {
         let compiled = self.compiled.get_or_init(|| Expression::compile(&self.text));
         compiled.as_ref().is_some_and(|expression| expression.matches(text)).then(Vec::new)
@@ -124,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_that_is_too_long_to_be_tried_at_each_place_is_matched_all_the_same() {
+    fn a_text_too_long_for_the_backtracker_is_still_matched() {
         let expression = Expression::compile("^(?:/([\\w.+-]{1,64})*)$").expect("an expression");
         let long = format!("/{}", "a".repeat(60_000));
         assert!(long.len() > expression.0.max_haystack_len());
