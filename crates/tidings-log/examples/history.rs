@@ -1,7 +1,9 @@
-//! Measures what much history costs: `make history GIGABYTES=10` fills a log and prints how long it takes to open it, to find the first event of a quiet
-//! topic, and to replay a million events, with the memory of the process after each.
+//! Measures the cost of a large log: `make history GIGABYTES=10` fills a log and prints how long it
+//! takes to open it, to find the first event of a quiet topic, and to replay a million events, with
+//! the memory of the process after each step.
 //!
-//! Usage: `history DIRECTORY GIGABYTES`. The directory is made, and stays; a log that is there already is used as it is.
+//! Usage: `history DIRECTORY GIGABYTES`. The directory is created, and kept; an existing log is
+//! used unchanged.
 
 use std::{
     env,
@@ -16,17 +18,17 @@ use tidings_log::{
 };
 use tidings_topic::{Event, Matcher, NewEvent, Validator};
 
-/// Bytes of data of an event.
+/// Bytes of data per event.
 const EVENT_BYTES: usize = 1_000;
-/// Events of a batch while the log is filled.
+/// Events per batch while the log is filled.
 const BATCH_EVENTS: usize = 1_000;
-/// Topics that are not quiet.
+/// The number of busy topics.
 const TOPICS: usize = 1_000;
-/// So many events lie between two of the quiet topic.
+/// The distance between two events of the quiet topic, in events.
 const QUIET_EVERY: usize = 3_000_000;
-/// Bytes that a replay asks for at a time, as the hub does.
+/// Bytes that a replay reads per page, as in the hub.
 const PAGE_BYTES: usize = 128 * 1024;
-/// Events of a replay.
+/// Events per replay.
 const REPLAYED: usize = 1_000_000;
 
 #[tokio::main(flavor = "current_thread")]
@@ -59,10 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for round in 1..=3 {
         let began = Instant::now();
         let page = log.read(Position::BEFORE_ALL, &topic("quiet"), PAGE_BYTES).await?;
-        took(
-            &format!("first events of a quiet topic, round {round}: {}", page.entries.len()),
-            began.elapsed(),
-        );
+        took(&format!("first events of a quiet topic, run {round}: {}", page.entries.len()), began.elapsed());
     }
     let began = Instant::now();
     let page = log.last(1, &topic("quiet"), PAGE_BYTES).await?;
@@ -80,7 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         let rate = 1_000 * replayed as u128 / began.elapsed().as_millis().max(1);
-        took(&format!("replayed {replayed} events of {name}, {rate} a second"), began.elapsed());
+        took(&format!("replayed {replayed} events of {name}, {rate} per second"), began.elapsed());
     }
     log.close().await;
 
@@ -94,7 +93,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let settings = SegmentSettings { retention: vec![rule("topic/8", 100), rule("*", u64::MAX)], ..settings };
     let log = SegmentLog::open(Path::new(directory), settings, Clock::system())?;
     log.bounds().await?;
-    took("opened with rules that were not there before", began.elapsed());
+    took("opened with new rules", began.elapsed());
     let began = Instant::now();
     log.append(Batch { events: vec![event(8, "one more")?], key: None }).await?;
     took("appended under a rule", began.elapsed());
@@ -140,7 +139,7 @@ fn took(what: &str, time: Duration) {
     memory("  memory");
 }
 
-/// What the process holds, as Linux tells it.
+/// Prints the memory of the process, as Linux reports it.
 fn memory(what: &str) {
     let Ok(status) = fs::read_to_string("/proc/self/status") else { return };
     let line = |name: &str| {

@@ -1,4 +1,4 @@
-//! The time of day, injected, so that tests own it.
+//! The time of day, injected so that tests control it.
 
 use std::{
     sync::{
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Milliseconds since 1970-01-01T00:00:00Z.
+/// A point in time: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Timestamp(u64);
 
@@ -30,22 +30,23 @@ impl Timestamp {
     }
 }
 
-/// Tells the time of day: that of the system, or one that a test sets.
+/// A source of the time of day: the system clock, or a clock that a test sets.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Arc<AtomicU64>>);
 
 impl Clock {
-    /// The system's clock.
+    /// The system clock.
     pub fn system() -> Self {
         Self(None)
     }
 
-    /// A clock that stands until [`advance`](Self::advance) or [`set`](Self::set) moves it. Clones share it.
+    /// A clock that moves only when [`advance`](Self::advance) or [`set`](Self::set) is called.
+    /// Clones share it.
     pub fn manual(start: Timestamp) -> Self {
         Self(Some(Arc::new(AtomicU64::new(start.to_millis()))))
     }
 
-    /// Now.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         if let Some(manual) = &self.0 {
             return Timestamp(manual.load(Ordering::SeqCst));
@@ -54,14 +55,14 @@ impl Clock {
         Timestamp(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Sets a manual clock, also back. The system's clock is not moved.
+    /// Sets a manual clock, forwards or backwards. No effect on the system clock.
     pub fn set(&self, time: Timestamp) {
         if let Some(manual) = &self.0 {
             manual.store(time.to_millis(), Ordering::SeqCst);
         }
     }
 
-    /// Moves a manual clock on. The system's clock is not moved.
+    /// Moves a manual clock forwards. No effect on the system clock.
     pub fn advance(&self, duration: Duration) {
         if let Some(manual) = &self.0 {
             let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

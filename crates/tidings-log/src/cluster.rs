@@ -1,9 +1,10 @@
-//! What the hubs of one cluster know of each other beside the log.
+//! State that the hubs of one cluster share, apart from the log.
 //!
-//! [`Cluster`] is replay-to-live: leases, so that one of several does what must be done once; keyed state that expires, so that what a dead hub said of
-//! itself goes with it; broadcast, for what is worth nothing a moment later. Nothing here is needed to deliver events, and nothing is for ever:
-//! the one that wants to be known says so again before the time is up. One [conformance suite](mod@conformance) holds for every implementation;
-//! [`LocalCluster`] is that of hubs in one process.
+//! [`Cluster`] is the interface. It offers leases, so that only one of several hubs does a task;
+//! keyed state that expires, so that the state of a dead hub disappears; and broadcast, for
+//! short-lived messages. Delivering events needs none of it, and nothing is permanent: a hub renews
+//! its state before it expires. Every implementation passes the same [conformance
+//! suite](mod@conformance); [`LocalCluster`] is the implementation for hubs in one process.
 
 pub mod conformance;
 mod local;
@@ -14,64 +15,70 @@ use async_trait::async_trait;
 
 pub use local::{ClusterLimits, LocalCluster};
 
-/// A right that one holder at a time has, until it is released or its time is up.
+/// A lease, which one holder at a time has until it is released or expires.
 ///
-/// A holder that was asleep may believe in a lease that another has by now. So every acquisition has a number, larger than those before it under
-/// the same key: what it guards can refuse the smaller one.
+/// A holder that was suspended may still act on a lease that another holder has acquired since.
+/// Therefore every acquisition has a fencing number, larger than all earlier ones under the same
+/// key: the resource that the lease guards can reject smaller numbers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Lease {
-    /// What it is a lease of.
+    /// The key that the lease is for.
     pub key: String,
-    /// The number of this acquisition.
+    /// The fencing number of this acquisition.
     pub fence: u64,
 }
 
-/// What became of a key of the shared state.
+/// A change of a key of the shared state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// It has this value now.
+    /// The key has this value now.
     Set {
         /// The key.
         key: String,
         /// The value.
         value: Vec<u8>,
     },
-    /// It was removed, or its time was up.
+    /// The key was removed or has expired.
     Gone {
         /// The key.
         key: String,
     },
 }
 
-/// Why the cluster did not do what was asked.
+/// Why a call to the cluster failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClusterError {
-    /// It has no room for this; what was there before is still there.
-    #[error("the cluster has no room: {0}")]
+    /// The cluster has no capacity for this; existing values are unchanged.
+    #[error("the cluster is full: {0}")]
     Full(String),
-    /// It cannot be reached now; whether anything was done is unknown. Everything here may be done again.
+    /// The cluster cannot be reached now; whether the call took effect is unknown. Every call may
+    /// be repeated.
     #[error("the cluster is unavailable: {0}")]
     Unavailable(String),
 }
 
-/// Changes of the keys with one prefix. A slow watcher costs no queue: what changed several times comes once, as it is now.
+/// Changes of the keys with one prefix. A slow watcher needs no queue: a key that changed several
+/// times is returned once, with its current value.
 #[async_trait]
 pub trait Watch: Send {
-    /// The next changes, at least one, each key once. Waits until there are some. Cancel safe: what was not returned comes again.
+    /// The next changes: at least one, each key once. Waits until there are some. Cancel safe: the
+    /// next call returns changes that were not returned before.
     async fn next(&mut self) -> Result<Vec<Change>, ClusterError>;
 }
 
-/// The messages of one channel, from now on.
+/// The messages of one channel, from the time of subscription.
 #[async_trait]
 pub trait Messages: Send {
-    /// The next message. Each comes at most once, those of one sender in the order in which they were sent; the one that is too slow loses the
-    /// oldest. Waits until there is one. Cancel safe.
+    /// The next message. Each is returned at most once, and messages of one sender in the order in
+    /// which they were sent. A listener that is too slow loses the oldest. Waits until there is
+    /// one. Cancel safe.
     async fn next(&mut self) -> Result<Vec<u8>, ClusterError>;
 }
 
-/// A value that all nodes have alike, such as a key for signatures: the one that is there, or else this one, held for so long from now on. The one that needs it calls this
-/// again before the time is up, with what it got.
+/// Agrees on a value that all nodes share, such as a signing key: the existing value, or else the
+/// proposed one, held for this time from now on. A node that needs the value calls this again with
+/// the returned value before it expires.
 pub async fn agree(
     cluster: &dyn Cluster,
     key: &str,
@@ -79,7 +86,8 @@ pub async fn agree(
     time: Duration,
 ) -> Result<Vec<u8>, ClusterError> {
     loop {
-        // Who has the lease has the right to propose; it is not given back, so that the one that comes next finds what was set.
+        // Only the lease holder may propose. The lease is not released, so that the next node finds
+        // the value that was set.
         let may_propose = cluster.acquire(key, PROPOSAL_TIME).await?.is_some();
         let agreed = cluster.get(key).await?;
         if agreed.is_some() || may_propose {
@@ -91,42 +99,45 @@ pub async fn agree(
     }
 }
 
-/// How long a node has the right to propose a value: longer than any call takes.
+/// How long a node may propose a value: longer than any call takes.
 const PROPOSAL_TIME: Duration = Duration::from_secs(10);
-/// How long the others wait before they look whether it has.
+/// How long the other nodes wait before they read the value again.
 const PROPOSAL_PAUSE: Duration = Duration::from_millis(50);
 
-/// See the [module documentation](self). Keys, prefixes and channels are any text; they share nothing with each other.
+/// See the [module documentation](self). Keys, prefixes and channels are arbitrary text. Leases,
+/// values and channels have separate namespaces.
 #[async_trait]
 pub trait Cluster: Send + Sync + fmt::Debug + 'static {
-    /// Takes a lease for some time, unless somebody has it: then there is `None`, also for the holder itself, who [renews](Self::renew) it.
+    /// Acquires a lease for this time. `None` if it is held, even by the caller, which
+    /// [renews](Self::renew) it instead.
     async fn acquire(&self, key: &str, time: Duration) -> Result<Option<Lease>, ClusterError>;
 
-    /// Holds a lease for so long from now on. False if it is lost: its time was up, and somebody may have taken it.
+    /// Extends a lease to this time from now. False if it is lost: it has expired, and another
+    /// holder may have acquired it.
     async fn renew(&self, lease: &Lease, time: Duration) -> Result<bool, ClusterError>;
 
-    /// Gives a lease back. One that is lost already stays with the one that has it.
+    /// Releases a lease. A lease that was already lost stays with its current holder.
     async fn release(&self, lease: &Lease) -> Result<(), ClusterError>;
 
-    /// Gives a key a value for so long from now on, whatever it had before.
+    /// Sets the value of a key for this time from now, and replaces any earlier value.
     async fn set(&self, key: &str, value: &[u8], time: Duration) -> Result<(), ClusterError>;
 
-    /// Removes a key, if it is there.
+    /// Removes a key, if it exists.
     async fn remove(&self, key: &str) -> Result<(), ClusterError>;
 
     /// The value of a key.
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ClusterError>;
 
-    /// All keys with this prefix and their values, in the order of the keys.
+    /// All keys with this prefix and their values, sorted by key.
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, ClusterError>;
 
-    /// Watches the keys with this prefix. The first changes are those that make the present state out of nothing.
+    /// Watches the keys with this prefix. The first changes describe the current state.
     async fn watch(&self, prefix: &str) -> Result<Box<dyn Watch>, ClusterError>;
 
-    /// Sends a message to the one that listens to the channel, the sender included. It may still be on its way when this returns: the one that begins to listen
-    /// meanwhile receives it, or not.
+    /// Sends a message to all listeners of the channel, the sender included. It may still be in
+    /// transit when this returns: a listener that subscribes meanwhile may or may not receive it.
     async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError>;
 
-    /// Listens to a channel. What is sent when this has returned is received.
+    /// Subscribes to a channel. Every message that is sent after this returned is received.
     async fn listen(&self, channel: &str) -> Result<Box<dyn Messages>, ClusterError>;
 }

@@ -1,8 +1,9 @@
-//! What every log must do: one suite for all of them.
+//! The conformance suite that every [`Log`] passes.
 //!
-//! Each check is a promise, and asks a factory for fresh logs. [`conformance!`](crate::conformance!) makes a test of each;
-//! [`check_all`] runs them one after the other. A check that needs something of which a log is not capable in a test (see [`Abilities`])
-//! passes without having looked.
+//! Each check verifies one guarantee with fresh logs from a factory.
+//! [`conformance!`](crate::conformance!) makes a test of each; [`check_all`] runs them one after
+//! the other. A check that needs an ability that the log lacks in tests (see [`Abilities`]) passes
+//! without checking anything.
 
 pub mod appending;
 pub mod deleting;
@@ -19,26 +20,27 @@ use crate::{
     Position, Tail, TailItem,
 };
 
-/// How often a check repeats what runs concurrently.
+/// How often a check repeats concurrent operations.
 pub const ROUNDS: usize = 50;
 
-/// What a check wants of a log. `None` is whatever the log does by itself, which has to be enough for a few hundred events.
+/// The limits and the clock that a check needs. `None` is the default of the log, which must be
+/// enough for a few hundred events.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// Keeps at most so many bytes.
+    /// Keeps at most this many bytes.
     pub bytes_max: Option<u64>,
-    /// Keeps at most so many events.
+    /// Keeps at most this many events.
     pub count_max: Option<u64>,
-    /// Keeps no events that are older.
+    /// Keeps no event that is older.
     pub age_max: Option<Duration>,
-    /// Knows at most so many idempotency keys.
+    /// Remembers at most this many idempotency keys.
     pub keys_max: Option<usize>,
-    /// Tells the time by this clock.
+    /// Uses this clock.
     pub clock: Clock,
 }
 
 impl Wanted {
-    /// The same wish in words of a log in memory.
+    /// The same limits for a log in memory.
     pub fn memory_limits(&self) -> MemoryLimits {
         let default = MemoryLimits::default();
         MemoryLimits {
@@ -51,19 +53,19 @@ impl Wanted {
     }
 }
 
-/// Which wishes a log can fulfil. Everything else has to work.
+/// Which parts of [`Wanted`] a log can apply. Everything else must work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Abilities {
-    /// It keeps exactly as much as wanted, down to a few events.
+    /// It applies retention limits exactly, down to a few events.
     pub bounds: bool,
-    /// It tells the time by the clock that it is given.
+    /// It uses the clock that it is given.
     pub clock: bool,
-    /// It knows as few idempotency keys as wanted.
+    /// It applies the limit of idempotency keys exactly.
     pub keys: bool,
 }
 
 impl Abilities {
-    /// Every wish can be fulfilled.
+    /// All abilities.
     pub const ALL: Self = Self { bounds: true, clock: true, keys: true };
 }
 
@@ -72,11 +74,11 @@ impl Abilities {
 pub struct Subject {
     /// The log.
     pub log: Arc<dyn Log>,
-    /// Which wishes it fulfils.
+    /// Its abilities.
     pub abilities: Abilities,
 }
 
-/// Makes a fresh, empty log for each check. An `async fn(Wanted) -> Subject` does.
+/// Makes a fresh, empty log for each check. Implemented for every `async fn(Wanted) -> Subject`.
 pub trait Make {
     /// Makes a log.
     fn make(&self, wanted: Wanted) -> impl Future<Output = Subject>;
@@ -92,12 +94,12 @@ where
     }
 }
 
-/// Runs every check, one after the other. Panics where a promise is broken.
+/// Runs every check, one after the other. Panics if one fails.
 pub async fn check_all(make: impl Make) {
     crate::for_every_conformance_check!(conformance_run, &make);
 }
 
-/// Makes a module of tests, one for each check, named after the promise: `conformance!(memory, make)`, where `make` is an
+/// Makes a module of tests, one for each check: `conformance!(memory, make)`, where `make` is an
 /// `async fn(Wanted) -> Subject`. It needs Tokio with the features `macros` and `rt-multi-thread`.
 #[macro_export]
 macro_rules! conformance {
@@ -120,49 +122,49 @@ macro_rules! for_every_conformance_check {
             appending::events_come_back_in_the_order_they_were_appended
             appending::an_event_comes_back_as_it_was_published
             appending::an_acknowledged_event_is_in_the_log
-            appending::a_batch_stands_at_consecutive_places
-            appending::a_batch_that_cannot_fit_is_refused_whole
-            appending::a_publishers_own_id_is_echoed_even_if_used_twice
-            appending::a_generated_id_names_the_place_of_its_event
-            appending::each_publisher_is_kept_in_order
+            appending::a_batch_has_consecutive_positions
+            appending::a_batch_that_cannot_fit_is_refused_completely
+            appending::a_publishers_id_is_echoed_even_if_used_twice
+            appending::a_generated_id_is_the_cursor_of_its_event
+            appending::events_of_each_publisher_stay_in_order
             appending::a_repeated_key_appends_nothing
-            appending::a_key_used_at_the_same_time_is_appended_once
-            appending::a_refused_batch_leaves_its_key_free
+            appending::concurrent_batches_with_one_key_are_appended_once
+            appending::a_refused_batch_does_not_use_up_its_key
             appending::a_key_is_forgotten_beyond_its_window
-            deleting::a_deleted_topic_is_hidden_at_once
-            deleting::a_deletion_is_reported_to_who_missed_something_and_to_nobody_else
-            deleting::a_deletion_takes_only_events_whose_topics_are_all_covered
+            deleting::a_deleted_topic_is_no_longer_read
+            deleting::a_deletion_raises_the_floor_of_readers_that_missed_events
+            deleting::a_deletion_needs_grants_for_all_topics_of_an_event
             deleting::a_deletion_of_nothing_changes_nothing
-            deleting::a_topic_goes_on_after_its_deletion
-            deleting::a_tail_that_a_deletion_overtook_is_reported
-            reading::pages_join_without_hole_or_double
-            reading::a_page_is_bounded_and_gets_on
+            deleting::a_deleted_topic_can_be_published_to_again
+            deleting::a_tail_reports_a_deletion_that_overtook_it
+            reading::pages_join_without_gaps_or_duplicates
+            reading::a_page_is_bounded_and_makes_progress
             reading::an_empty_log_is_at_its_end
-            reading::beyond_the_end_is_an_empty_page
+            reading::a_position_beyond_the_end_yields_an_empty_page
             reading::an_event_of_several_topics_is_read_once
             reading::a_private_event_needs_a_covering_grant
-            reading::the_last_events_come_in_log_order
-            reading::the_last_events_are_looked_for_in_bounds
+            reading::the_last_events_are_in_log_order
+            reading::the_search_for_the_last_events_is_bounded
             reading::an_id_resolves_to_its_oldest_event
             reading::an_id_that_the_reader_may_not_see_is_unknown
-            reading::the_bounds_tell_where_the_log_begins_and_ends
-            reading::a_time_ago_is_the_last_position_before_it
-            reading::a_reader_among_publishers_misses_nothing
-            reading::a_healthy_log_says_so
-            retaining::more_events_than_the_bound_drop_the_oldest
-            retaining::more_bytes_than_the_bound_drop_the_oldest
-            retaining::an_expired_event_is_hidden_at_once
+            reading::the_bounds_are_the_first_and_last_event
+            reading::a_time_resolves_to_the_last_position_before_it
+            reading::a_reader_among_publishers_misses_no_event
+            reading::a_healthy_log_reports_health
+            retaining::the_event_limit_drops_the_oldest
+            retaining::the_byte_limit_drops_the_oldest
+            retaining::an_expired_event_is_no_longer_read
             retaining::the_order_does_not_depend_on_the_clock
-            retaining::a_floor_is_reported_to_who_missed_something_and_to_nobody_else
+            retaining::a_floor_applies_only_to_readers_that_missed_events
             retaining::a_floor_is_found_by_each_of_its_topics
             retaining::a_private_floor_needs_a_covering_grant
             retaining::a_key_outlives_its_events
-            tailing::a_tail_starts_with_what_comes_next
+            tailing::a_tail_starts_after_its_cursor
             tailing::a_waiting_tail_is_woken
             tailing::a_tail_item_is_bounded
             tailing::a_tail_agrees_with_read_while_many_publish
             tailing::a_cancelled_wait_loses_nothing
-            tailing::a_tail_that_retention_overtook_is_reported
+            tailing::a_tail_reports_retention_that_overtook_it
         }
     };
 }
@@ -188,10 +190,11 @@ macro_rules! conformance_run {
     };
 }
 
-/// A limit of one page that nothing in this suite reaches.
+/// A page limit that no check in this suite reaches.
 const PLENTY: usize = 16 * 1024 * 1024;
 
-/// How long to wait for what has to come. Far more than any log needs; it only ends a test that would hang.
+/// How long to wait for an expected item. Far more than any log needs; it only ends a test that
+/// would hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn plain(make: &impl Make) -> Arc<dyn Log> {
@@ -222,7 +225,7 @@ fn public(matcher: Matcher) -> Filter {
     Filter { matchers: vec![matcher], grants: Grants::NONE }
 }
 
-/// Everything, private or not.
+/// A filter that accepts every event, private or not.
 fn everything() -> Filter {
     Filter { matchers: vec![Matcher::Any], grants: Grants::all() }
 }
@@ -231,7 +234,7 @@ fn id(text: &str) -> EventId {
     Validator::default().event_id(text).expect("a valid id")
 }
 
-/// Appends and expects that it is new.
+/// Appends and expects a new batch.
 async fn append(log: &Arc<dyn Log>, events: Vec<Event>) -> (Vec<EventId>, Cursor) {
     match append_with_key(log, events, None).await {
         Ok(Appended::New { ids, last }) => (ids, last),
@@ -261,7 +264,7 @@ async fn read(log: &Arc<dyn Log>, after: Position, filter: &Filter) -> Page {
     log.read(after, filter, PLENTY).await.expect("the log answers")
 }
 
-/// Reads page by page up to the end, and checks what has to hold for each.
+/// Reads page by page up to the end, and checks the invariants of each page.
 async fn read_all(
     log: &Arc<dyn Log>,
     mut after: Position,
@@ -272,13 +275,13 @@ async fn read_all(
     loop {
         let page = log.read(after, filter, bytes_max).await.expect("the log answers");
         assert_bounded(&page.entries, bytes_max);
-        assert!(page.entries.iter().all(|entry| entry.cursor.position > after), "nothing comes again");
+        assert!(page.entries.iter().all(|entry| entry.cursor.position > after), "no entry is repeated");
         assert!(
             page.entries.iter().all(|entry| entry.cursor.position <= page.through),
-            "`through` covers all"
+            "`through` covers every entry"
         );
         assert!(page.entries.iter().all(|entry| filter.accepts(&entry.event)), "the filter is obeyed");
-        assert!(page.through > after || page.at_end, "a page that is not the last gets on");
+        assert!(page.through > after || page.at_end, "a page that is not the last makes progress");
         entries.extend(page.entries);
         after = page.through;
         if page.at_end {
@@ -292,7 +295,7 @@ fn assert_ordered(entries: &[Arc<Entry>]) {
     assert!(entries.is_sorted_by(|one, next| one.cursor.position < next.cursor.position), "one order");
 }
 
-/// The limit is reached with the last entry at the earliest.
+/// Without its last entry, the item is below the limit.
 fn assert_bounded(entries: &[Arc<Entry>], bytes_max: usize) {
     if let Some((_, head)) = entries.split_last() {
         let bytes: usize = head.iter().map(|entry| entry.memory_bytes()).sum();
@@ -305,14 +308,14 @@ fn texts(entries: &[Arc<Entry>]) -> Vec<&str> {
 }
 
 async fn next(tail: &mut Box<dyn Tail>, bytes_max: usize) -> TailItem {
-    let item = tokio::time::timeout(PATIENCE, tail.next(bytes_max)).await.expect("the tail brings something");
+    let item = tokio::time::timeout(PATIENCE, tail.next(bytes_max)).await.expect("the tail yields an item");
     item.expect("the log is open")
 }
 
 async fn next_entries(tail: &mut Box<dyn Tail>, bytes_max: usize) -> Vec<Arc<Entry>> {
     match next(tail, bytes_max).await {
         TailItem::Entries(entries) => {
-            assert!(!entries.is_empty(), "entries are at least one");
+            assert!(!entries.is_empty(), "at least one entry");
             assert_bounded(&entries, bytes_max);
             entries
         }
@@ -320,7 +323,8 @@ async fn next_entries(tail: &mut Box<dyn Tail>, bytes_max: usize) -> Vec<Arc<Ent
     }
 }
 
-/// Publishers that append batches at the same time, each in its own task: event `b` of batch `n` of publisher `p` says `p/n/b`.
+/// Publishers that append batches concurrently, each in its own task: the data of event `b` of
+/// batch `n` of publisher `p` is `p/n/b`.
 fn publishers(log: &Arc<dyn Log>, count: usize, batches: usize, size: usize) -> tokio::task::JoinSet<()> {
     let mut tasks = tokio::task::JoinSet::new();
     for publisher in 0..count {

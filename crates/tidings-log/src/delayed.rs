@@ -1,7 +1,9 @@
-//! A test double for logs that are far away: slow, at times unreachable, written to by others, and able to lose their end.
+//! A test double for remote logs: slow, sometimes unreachable, written to by other hubs, and able
+//! to lose their end.
 //!
-//! It keeps its entries as [`MemoryLog`](crate::MemoryLog) does and breaks no promise of [`Log`]; it only does what a log is allowed to
-//! do and a log in memory never does. Chance comes from a seed. Waiting goes through Tokio's clock, so tests may pause it.
+//! It stores its entries as [`MemoryLog`](crate::MemoryLog) does and keeps every guarantee of
+//! [`Log`]; it only does what a log may do and a log in memory never does. Random choices come from
+//! a seed. Waiting uses Tokio's clock, so tests may pause it.
 
 use std::{
     fmt,
@@ -23,30 +25,33 @@ use crate::{
     memory::lock,
 };
 
-/// What a [`DelayedLog`] suffers from. Nothing, by default.
+/// The faults of a [`DelayedLog`]. None by default.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Faults {
-    /// Every call waits up to this long before it takes effect, and again before it answers; so does a tail before it brings an item.
+    /// Every call waits up to this long before it takes effect, and again before it answers. A tail
+    /// waits as long before it yields an item.
     pub latency_max: Duration,
     /// How many of a thousand appends and deletions fail as [`AppendError::Unavailable`].
     pub append_unavailable_per_mille: u32,
-    /// How many of a thousand appends and deletions fail as [`AppendError::OutcomeUnknown`]. Half of these took place.
+    /// How many of a thousand appends and deletions fail as [`AppendError::OutcomeUnknown`]. Half
+    /// of these took effect.
     pub outcome_unknown_per_mille: u32,
     /// How many of a thousand other calls fail as [`Unavailable`].
     pub read_unavailable_per_mille: u32,
 }
 
-/// A log for tests, as slow and as unreliable as its [`Faults`] say. Not for production.
+/// A log for tests, as slow and unreliable as its [`Faults`]. Not for production.
 ///
-/// An event that a tail brings is in the log for good, but its publisher may not know yet: the answer may still be on its way.
+/// An event that a tail yields is in the log, but its publisher may not know yet: the answer may
+/// still be in transit.
 pub struct DelayedLog {
-    far: Arc<Far>,
-    /// Fires when the ledger changed or can be reached again.
+    remote: Arc<Remote>,
+    /// Fires when the ledger changed or is reachable again.
     notifier: watch::Sender<()>,
 }
 
-/// The far side.
-struct Far {
+/// The remote side.
+struct Remote {
     state: Mutex<State>,
     faults: Faults,
     clock: Clock,
@@ -60,7 +65,7 @@ struct State {
 }
 
 impl DelayedLog {
-    /// An empty log. The same seed draws the same epochs, delays and failures in the same order.
+    /// An empty log. The same seed yields the same epochs, delays and failures in the same order.
     pub fn new(seed: u64, faults: Faults, limits: MemoryLimits) -> Self {
         Self::with_clock(seed, faults, limits, Clock::system())
     }
@@ -70,31 +75,32 @@ impl DelayedLog {
         let mut random = Random::new(seed);
         let ledger = Ledger::new(limits.clone(), Epoch::from_u64(random.next()));
         let state = Mutex::new(State { ledger, limits, random, down: false });
-        Self { far: Arc::new(Far { state, faults, clock }), notifier: watch::Sender::new(()) }
+        Self { remote: Arc::new(Remote { state, faults, clock }), notifier: watch::Sender::new(()) }
     }
 
-    /// From now on the log cannot be reached: appends and reads fail, tails wait.
+    /// Makes the log unreachable: appends and reads fail, tails wait.
     pub fn go_down(&self) {
-        self.far.state().down = true;
+        self.remote.state().down = true;
     }
 
-    /// The log can be reached again.
+    /// Makes the log reachable again.
     pub fn come_back(&self) {
-        self.far.state().down = false;
+        self.remote.state().down = false;
         self.notifier.send_replace(());
     }
 
-    /// Appends as another hub does that shares the log: at once, even while this hub cannot reach it.
+    /// Appends as another hub that shares the log: at once, even while this hub cannot reach it.
     pub fn append_foreign(&self, events: Vec<Event>) -> Result<Appended, AppendError> {
-        let now = self.far.clock.now();
-        let appended = self.far.state().ledger.append(now, Batch { events, key: None });
+        let now = self.remote.clock.now();
+        let appended = self.remote.state().ledger.append(now, Batch { events, key: None });
         self.notifier.send_replace(());
         appended
     }
 
-    /// The newest events are lost, as many as are kept at most, and a new epoch begins with what is left.
+    /// Loses the newest `count` events, or all if there are fewer, and starts a new epoch with the
+    /// rest.
     pub fn lose_end(&self, count: u64) -> EpochStart {
-        let mut state = self.far.state();
+        let mut state = self.remote.state();
         let epoch = Epoch::from_u64(state.random.next());
         let start = state.ledger.lose_end(count, epoch);
         drop(state);
@@ -102,9 +108,9 @@ impl DelayedLog {
         start
     }
 
-    /// Another, empty log stands in the place of this one: no epoch of the old one is known any more.
+    /// Replaces the log by an empty one, which knows no epoch of the old one.
     pub fn replace(&self) -> Epoch {
-        let mut state = self.far.state();
+        let mut state = self.remote.state();
         let epoch = Epoch::from_u64(state.random.next());
         state.ledger = Ledger::new(state.limits.clone(), epoch);
         drop(state);
@@ -112,15 +118,15 @@ impl DelayedLog {
         epoch
     }
 
-    /// Changes the far side: there and back again, unless it fails.
+    /// Runs a change on the remote side, with a delay each way, unless it fails.
     async fn write<T: Send>(
         &self,
         change: impl FnOnce(&mut Ledger, Timestamp) -> Result<T, AppendError> + Send,
     ) -> Result<T, AppendError> {
-        let faults = &self.far.faults;
-        self.far.delay().await;
+        let faults = &self.remote.faults;
+        self.remote.delay().await;
         let outcome = {
-            let mut state = self.far.state();
+            let mut state = self.remote.state();
             if state.fails(faults.append_unavailable_per_mille) {
                 return Err(AppendError::Unavailable(REASON.into()));
             }
@@ -128,16 +134,16 @@ impl DelayedLog {
             if unknown && state.random.happens(500) {
                 Err(AppendError::OutcomeUnknown(REASON.into()))
             } else {
-                let changed = change(&mut state.ledger, self.far.clock.now())?;
+                let changed = change(&mut state.ledger, self.remote.clock.now())?;
                 if unknown { Err(AppendError::OutcomeUnknown(REASON.into())) } else { Ok(changed) }
             }
         };
         self.notifier.send_replace(());
-        self.far.delay().await;
+        self.remote.delay().await;
         outcome
     }
 
-    /// Asks the far side something: there and back again, unless it fails.
+    /// Runs a query on the remote side, with a delay each way, unless it fails.
     async fn ask<T>(
         &self,
         question: impl FnOnce(&mut Ledger, Timestamp) -> T + Send,
@@ -145,22 +151,22 @@ impl DelayedLog {
     where
         T: Send,
     {
-        self.far.delay().await;
+        self.remote.delay().await;
         let answer = {
-            let mut state = self.far.state();
-            if state.fails(self.far.faults.read_unavailable_per_mille) {
+            let mut state = self.remote.state();
+            if state.fails(self.remote.faults.read_unavailable_per_mille) {
                 return Err(Unavailable(REASON.into()));
             }
-            question(&mut state.ledger, self.far.clock.now())
+            question(&mut state.ledger, self.remote.clock.now())
         };
-        self.far.delay().await;
+        self.remote.delay().await;
         Ok(answer)
     }
 }
 
 impl fmt::Debug for DelayedLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DelayedLog").field("faults", &self.far.faults).finish_non_exhaustive()
+        f.debug_struct("DelayedLog").field("faults", &self.remote.faults).finish_non_exhaustive()
     }
 }
 
@@ -206,7 +212,10 @@ impl Log for DelayedLog {
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
         let notifier = self.notifier.subscribe();
         let seen = self.ask(|ledger, _| ledger.seen()).await?;
-        Ok((seen.cursor, Box::new(DelayedTail { far: Arc::clone(&self.far), notifier, seen, due: None })))
+        Ok((
+            seen.cursor,
+            Box::new(DelayedTail { remote: Arc::clone(&self.remote), notifier, seen, due: None }),
+        ))
     }
 
     async fn health(&self) -> Result<(), Unavailable> {
@@ -215,11 +224,11 @@ impl Log for DelayedLog {
 }
 
 struct DelayedTail {
-    far: Arc<Far>,
+    remote: Arc<Remote>,
     notifier: watch::Receiver<()>,
-    /// Everything up to here was returned.
+    /// Every entry up to here was returned.
     seen: Seen,
-    /// When the next item arrives. Kept here, so that a cancelled call does not start the wait anew.
+    /// When the next item arrives. Kept here, so that a cancelled call does not restart the wait.
     due: Option<Instant>,
 }
 
@@ -228,16 +237,17 @@ impl Tail for DelayedTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
         let mut closed = false;
         loop {
-            // The notifier is reset before the ledger is looked at: whatever comes afterwards fires it again.
+            // Reset the notifier before reading the ledger, so that any later change fires it
+            // again.
             self.notifier.mark_unchanged();
-            if self.far.follow(self.seen, bytes_max).is_some() {
-                let due = *self.due.get_or_insert_with(|| Instant::now() + self.far.draw_delay());
+            if self.remote.follow(self.seen, bytes_max).is_some() {
+                let due = *self.due.get_or_insert_with(|| Instant::now() + self.remote.draw_delay());
                 if due > Instant::now() {
                     sleep_until(due).await;
                 }
                 self.due = None;
-                // It may have gone down in the meantime, or lost what was on its way.
-                if let Some((item, seen)) = self.far.follow(self.seen, bytes_max) {
+                // Meanwhile the log may have become unreachable, or lost the entries in transit.
+                if let Some((item, seen)) = self.remote.follow(self.seen, bytes_max) {
                     self.seen = seen;
                     return Some(item);
                 }
@@ -250,7 +260,7 @@ impl Tail for DelayedTail {
     }
 }
 
-impl Far {
+impl Remote {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -282,10 +292,10 @@ impl State {
     }
 }
 
-/// What a failure says.
-const REASON: &str = "it is out of reach";
+/// The reason of every failure.
+const REASON: &str = "it cannot be reached";
 
-/// Sebastiano Vigna's SplitMix64: enough chance for tests, and the same everywhere.
+/// Sebastiano Vigna's SplitMix64: random enough for tests, and the same on every platform.
 #[derive(Debug)]
 pub(crate) struct Random(u64);
 

@@ -1,8 +1,9 @@
 //! Reading in two steps, so that a filter never runs while the ledger is locked.
 //!
-//! A [`Plan`] says what of a filter can be looked up; the ledger answers it with a [`Draft`], which holds everything that may belong
-//! to the page; finishing the draft applies the filter. Matching a URL Pattern takes microseconds and there may be a hundred
-//! thousand floors, so finishing also gives other tasks their turn.
+//! A [`Plan`] states which parts of a filter can be looked up in an index. The ledger answers with
+//! a [`Draft`], which holds everything that may belong to the page. Finishing the draft applies the
+//! filter. Matching a URL Pattern takes microseconds and there may be a hundred thousand floors, so
+//! finishing a draft yields to other tasks.
 
 use std::sync::Arc;
 
@@ -10,34 +11,34 @@ use tidings_topic::{Matcher, Topic};
 
 use crate::{Entry, Epoch, Event, Filter, Grants, Page, Position, ledger::just_before, pace::Pace};
 
-/// What of a filter can be looked up.
+/// The parts of a filter that can be looked up in an index.
 #[derive(Debug)]
 pub struct Plan<'f> {
-    /// Where to look.
+    /// Which entries to look at.
     pub reach: Reach<'f>,
-    /// Which private events may be received.
+    /// Which private events the filter may accept.
     pub private: Private,
 }
 
-/// Where what a filter asks for can be found.
+/// Which entries can match a filter.
 #[derive(Debug)]
 pub enum Reach<'f> {
-    /// Everything is asked for.
+    /// The filter matches every topic.
     Everything,
-    /// Only these topics are asked for; whether the grants cover each.
+    /// The filter matches only these topics. The flag: whether the grants cover the topic.
     Topics(Vec<(&'f Topic, bool)>),
-    /// Only looking at each event tells.
+    /// Every entry must be examined.
     Unknown,
 }
 
-/// What the grants of a filter say about private events on the whole.
+/// Which private events the grants of a filter cover.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Private {
-    /// None may be received.
+    /// None.
     None,
-    /// It depends on the topics.
+    /// Depends on the topics.
     Some,
-    /// All may be received.
+    /// All.
     All,
 }
 
@@ -52,7 +53,7 @@ impl<'f> Plan<'f> {
         Self { reach: Reach::of(filter), private }
     }
 
-    /// Whether an event that was found where the plan looks is accepted for sure.
+    /// Whether the filter certainly accepts an event that the plan found.
     pub fn surely_accepts(&self, private: bool) -> bool {
         !matches!(self.reach, Reach::Unknown) && (!private || self.private == Private::All)
     }
@@ -77,7 +78,7 @@ pub(crate) struct Draft {
     pub(crate) after: Position,
     /// Entries that may be accepted.
     pub(crate) entries: Vec<Arc<Entry>>,
-    /// Only so many of the last accepted entries are wanted, and `after` is right before the first of them.
+    /// Keep only this many of the last accepted entries; `after` is right before the first of them.
     pub(crate) last_count: Option<usize>,
     pub(crate) through: Position,
     pub(crate) at_end: bool,
@@ -118,24 +119,24 @@ impl Draft {
     }
 }
 
-/// What may be the floor of a page.
+/// Candidates for the floor of a page.
 #[derive(Debug, Default)]
 pub struct FloorDraft {
-    /// A floor that holds whatever the filter says about the others.
+    /// A floor that applies to every filter.
     pub sure: Option<Position>,
-    /// Newer ones that the filter has to be asked about, newest first.
+    /// Newer floors, newest first, that apply only if the filter accepts their audience.
     pub unsure: Vec<(Position, Arc<Audience>)>,
 }
 
 impl FloorDraft {
-    /// Adds a floor that holds for everybody who reads this page.
+    /// Adds a floor that applies to every reader of this page.
     pub fn raise(&mut self, position: Option<Position>) {
         self.sure = self.sure.max(position);
         let sure = self.sure;
         self.unsure.retain(|(unsure, _)| Some(*unsure) > sure);
     }
 
-    /// The newest of them that this filter accepts.
+    /// The newest floor that this filter accepts.
     pub async fn finish(self, filter: &Filter) -> Option<Position> {
         let pace = Pace::of(filter);
         for (position, audience) in self.unsure {
@@ -148,17 +149,18 @@ impl FloorDraft {
     }
 }
 
-/// Who could have received an event: what is remembered of those that were dropped.
+/// The topics and privacy of an event, which decide which subscribers could receive it. The log
+/// remembers these of dropped events.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Audience {
-    /// Sorted, each once.
+    /// Sorted, without duplicates.
     pub topics: Vec<Topic>,
-    /// Only those with a grant could.
+    /// Only subscribers with a grant for one of the topics could receive it.
     pub private: bool,
 }
 
 impl Audience {
-    /// Who can receive this event.
+    /// The audience of this event.
     pub fn of(event: &Event) -> Self {
         let mut topics = event.topics.clone();
         topics.sort_unstable();
@@ -167,11 +169,11 @@ impl Audience {
     }
 }
 
-/// The events that bear a topic, in order.
+/// The events that have a topic, in order.
 pub(crate) struct Bearing(pub(crate) Vec<Arc<Entry>>);
 
 impl Bearing {
-    /// Those of which these grants cover all topics, and how many others there are.
+    /// The events all of whose topics these grants cover, and the number of others.
     pub(crate) async fn covered(self, grants: &Grants) -> (Vec<Arc<Entry>>, u64) {
         let count = self.0.len();
         let mut covered = Vec::with_capacity(count);
@@ -187,11 +189,11 @@ impl Bearing {
     }
 }
 
-/// The events that bear one publisher's id, in order, up to the first that everybody may see.
+/// The events with one publisher-assigned id, in order, up to the first public one.
 pub(crate) struct Named(pub(crate) Vec<Arc<Entry>>);
 
 impl Named {
-    /// The place of the first that these grants may see.
+    /// The position of the first event that is public or covered by these grants.
     pub(crate) async fn resolve(self, grants: &Grants) -> Option<Position> {
         let pace = Pace::of_grants(grants);
         for entry in self.0 {

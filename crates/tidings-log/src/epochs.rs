@@ -1,4 +1,4 @@
-//! Which logs there have been, and what a cursor of an older one is still worth.
+//! The epochs of a log, and what a cursor of an earlier epoch means.
 
 use std::sync::Arc;
 
@@ -9,27 +9,31 @@ use crate::{Cursor, Epoch, Position};
 pub struct EpochStart {
     /// The epoch.
     pub epoch: Epoch,
-    /// Its events lie after this position; what earlier epochs hold up to here was kept, what they held beyond it was lost.
+    /// Its events are after this position. Events of earlier epochs were kept up to here and lost
+    /// beyond.
     pub after: Position,
 }
 
-/// The epochs of one log, oldest first, at most [`Epochs::COUNT_MAX`]. Never empty. Cloning is cheap.
+/// The epochs of one log, oldest first, at most [`Epochs::COUNT_MAX`]. Never empty. Cloning is
+/// cheap.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Epochs(Arc<[EpochStart]>);
 
 /// What a cursor means to a log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Located {
-    /// It belongs to the current epoch: go on after it.
+    /// It belongs to the current epoch: continue after it.
     Here(Position),
-    /// It belongs to an earlier epoch of this log, whose end was lost: something may be missing; go on after this position.
+    /// It belongs to an earlier epoch of this log, whose end was lost. Events may be missing;
+    /// continue after this position.
     Earlier(Position),
-    /// It belongs to another log, or lies beyond the end of this one.
+    /// It belongs to another log, or is beyond the end of this one.
     Unknown,
 }
 
 impl Epochs {
-    /// Most epochs that are remembered. Cursors of older ones count as those of another log.
+    /// Most epochs that a log remembers. A cursor of an older epoch is treated as one of another
+    /// log.
     pub const COUNT_MAX: usize = 1_000;
 
     /// A log that starts with this epoch.
@@ -64,7 +68,8 @@ impl Epochs {
         let Some(index) = self.0.iter().position(|start| start.epoch == cursor.epoch) else {
             return Located::Unknown;
         };
-        // Each later epoch cut off the end of what was before it: what is left of this cursor is what all of them kept.
+        // Each later epoch cut off the end of the log before it: this cursor is valid up to the
+        // lowest cut.
         let kept = self.0[index + 1..].iter().map(|start| start.after).min();
         match kept {
             Some(kept) => Located::Earlier(cursor.position.min(kept)),
@@ -91,20 +96,20 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_of_this_epoch_is_where_it_says() {
+    fn a_cursor_of_the_current_epoch_keeps_its_position() {
         let epochs = Epochs::starting(Epoch::from_u64(1));
         assert_eq!(epochs.locate(cursor(1, 5), position(9)), Located::Here(position(5)));
         assert_eq!(epochs.locate(cursor(1, 9), position(9)), Located::Here(position(9)));
     }
 
     #[test]
-    fn a_cursor_beyond_the_end_is_never_misread() {
+    fn a_cursor_beyond_the_end_is_unknown() {
         let epochs = Epochs::starting(Epoch::from_u64(1));
         assert_eq!(epochs.locate(cursor(1, 10), position(9)), Located::Unknown);
     }
 
     #[test]
-    fn a_cursor_of_an_epoch_that_lost_its_end_goes_on_at_what_was_kept() {
+    fn a_cursor_of_an_earlier_epoch_continues_at_what_was_kept() {
         let epochs = Epochs::starting(Epoch::from_u64(1)).with(start(2, 5)).with(start(3, 4));
         assert_eq!(epochs.locate(cursor(1, 3), position(9)), Located::Earlier(position(3)));
         assert_eq!(epochs.locate(cursor(1, 8), position(9)), Located::Earlier(position(4)));

@@ -1,9 +1,10 @@
-//! The state of a log, without input, output, waiting or a clock of its own.
+//! The state of a log in memory, without I/O, waiting or a clock of its own.
 //!
-//! Entries stand in a queue in the order of their numbers, which are given out one after the other from 1 on. Retention takes entries from the
-//! front, a deletion from anywhere, and both leave floors behind, so a number without an entry is one of something that is gone. A lost end
-//! takes entries from the back, and its numbers are used again in a new epoch. Every call that is given the time first drops what is too old
-//! by it, so what expired is never seen.
+//! Entries are kept in a queue in the order of their numbers, which are assigned consecutively from
+//! 1. Retention removes entries from the front and deletions remove them anywhere; both raise
+//! floors, so a number without an entry belongs to a removed event. A lost end removes entries from
+//! the back, and its numbers are reused in a new epoch. Every call that takes the time first drops
+//! expired entries, so they are never visible.
 
 pub(crate) mod floors;
 mod index;
@@ -68,7 +69,8 @@ impl Ledger {
         }
     }
 
-    /// Appends a batch whole, or nothing of it. Only the oldest entries make room for it, never its own.
+    /// Appends a batch whole, or nothing of it. Only the oldest entries make room for it, never its
+    /// own.
     pub(crate) fn append(&mut self, now: Timestamp, batch: Batch) -> Result<Appended, AppendError> {
         self.expire(now);
         if let Some(first_id) = batch.key.as_ref().and_then(|key| self.keys.get(key)) {
@@ -126,7 +128,8 @@ impl Ledger {
         Deleted { count: numbers.len() as u64, kept: 0, serial: self.deletions }
     }
 
-    /// What may belong to the page after a position, looking at about `bytes_max` bytes and at least one entry.
+    /// What may belong to the page after a position, looking at about `bytes_max` bytes and at
+    /// least one entry.
     pub(crate) fn read(
         &mut self,
         now: Timestamp,
@@ -219,8 +222,8 @@ impl Ledger {
 
     /// What comes after this place of a tail, and the place behind it. `None` at the end.
     ///
-    /// A tail first receives of deletions. It sees the epochs one after the other: first what is left of its own, then the start of the next. An epoch of which a
-    /// later one left nothing is passed over.
+    /// A tail first yields deletions. It yields the epochs in order: first the remaining entries of
+    /// its own, then the start of the next. An epoch of which a later one kept nothing is skipped.
     pub(crate) fn follow(
         &mut self,
         now: Timestamp,
@@ -259,8 +262,9 @@ impl Ledger {
         Some((TailItem::NewEpoch(next), Cursor { epoch: next.epoch, position: next.after }))
     }
 
-    /// Loses the newest entries, as a crash or a failover does, and starts a new epoch with what is left. Only entries that are kept
-    /// can be lost, and none from before one that is gone: a log that knows that something is gone has what came before it.
+    /// Loses the newest entries, as a crash or a failover does, and starts a new epoch with what is
+    /// left. Only entries that are kept can be lost, and none from before one that is gone: a log
+    /// that knows that something is gone has what came before it.
     pub(crate) fn lose_end(&mut self, count: u64, epoch: Epoch) -> EpochStart {
         for _ in 0..count {
             let back = self.entries.back().map(|entry| number(entry.cursor.position));
@@ -352,7 +356,8 @@ impl Ledger {
         self.entries.push_back(entry);
     }
 
-    /// Drops what is too old. It looks at the front only: an entry never expires before those in front of it, whatever the clock did.
+    /// Drops what is too old. It looks at the front only: an entry never expires before those in
+    /// front of it, whatever the clock did.
     fn expire(&mut self, now: Timestamp) {
         self.keys.expire(now, &self.limits);
         let Some(age_max) = self.limits.age_max else { return };
@@ -409,7 +414,8 @@ impl Ledger {
         topics.iter().filter_map(|(topic, _)| self.topics.get(topic)).collect()
     }
 
-    /// Entries after one number and up to another, or to the first that is missing, of about `bytes_max` bytes, at least one.
+    /// Entries after one number and up to another, or to the first that is missing, of about
+    /// `bytes_max` bytes, at least one.
     fn stretch(&self, after: u64, through: u64, bytes_max: usize) -> Vec<Arc<Entry>> {
         let mut entries = Vec::new();
         let mut bytes = 0;
@@ -424,8 +430,8 @@ impl Ledger {
         entries
     }
 
-    /// The epoch that a reader of this one comes to next: the one that cut most off, the latest of several. For a reader of
-    /// another log that is the beginning of this one.
+    /// The epoch that a reader of this one comes to next: the one that cut most off, the latest of
+    /// several. For a reader of another log that is the beginning of this one.
     fn epoch_after(&self, epoch: Epoch) -> Option<EpochStart> {
         let known = self.epochs.iter().position(|start| start.epoch == epoch);
         let later = self.epochs.iter().skip(known.map_or(0, |index| index + 1));
@@ -454,7 +460,7 @@ const NAME_BYTES: usize = 96;
 /// Memory that the queue and the index of times need for one entry.
 const PLACE_BYTES: usize = 48;
 
-/// The position of the entry with this number.
+/// The position of the event with this number.
 pub fn position(number: u64) -> Position {
     Position::from_bytes(u128::from(number).to_be_bytes())
 }
@@ -464,7 +470,8 @@ pub fn just_before(place: Position) -> Position {
     position(number(place).saturating_sub(1))
 }
 
-/// The number of the entry at this position. One that no ledger gave out lies beyond every end.
+/// The number of the event at this position. A position that no log assigned yields a number beyond
+/// every end.
 pub fn number(position: Position) -> u64 {
     u64::try_from(u128::from_be_bytes(position.to_bytes())).unwrap_or(u64::MAX)
 }

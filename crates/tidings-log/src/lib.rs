@@ -1,14 +1,18 @@
-//! The log behind a hub: one ordered sequence of events, out of which everything that a subscriber sees comes.
+//! The log behind a hub: one ordered sequence of events, the source of everything that subscribers
+//! receive.
 //!
-//! [`Log`] is replay-to-live between the hub and whatever keeps events: memory, segment files, Redis Streams, JetStream. One
-//! [conformance suite](mod@conformance) holds for all of them.
+//! [`Log`] is the interface between the hub and its store: memory, segment files, Redis Streams or
+//! JetStream. Every implementation passes the same [conformance suite](mod@conformance).
 //!
-//! What every log promises:
-//! - **One order.** Positions grow with each append, every reader sees the same order, and [`Log::read`] and [`Log::tail`] agree on it.
-//! - **All or nothing.** A [`Batch`] is appended whole, at consecutive places, or not at all.
-//! - **Acknowledged means kept.** What [`Log::append`] acknowledged is found by the next read, until retention or an epoch change takes it.
-//! - **No silent loss.** What retention or a deletion takes is accounted for in a floor ([`Page::floor`]); what a crash or a failover takes
-//!   starts a new [`Epoch`].
+//! Every log guarantees:
+//! - **One order.** Positions grow with each append, every reader sees the same order, and
+//!   [`Log::read`] and [`Log::tail`] agree on it.
+//! - **All or nothing.** A [`Batch`] is appended completely, at consecutive positions, or not at
+//!   all.
+//! - **Acknowledged means kept.** The next read finds what [`Log::append`] acknowledged, until
+//!   retention, a deletion or an epoch change removes it.
+//! - **No silent loss.** Retention and deletions raise a floor ([`Page::floor`]); a crash or a
+//!   failover that loses events starts a new [`Epoch`].
 
 mod clock;
 pub mod cluster;
@@ -40,27 +44,29 @@ pub use rules::RetentionRule;
 #[cfg(unix)]
 pub use segment::{SegmentLog, SegmentSettings, SyncLevel};
 
-/// An event as it stands in the log.
+/// An event as it is stored in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// The log that it was appended to, and its place there.
+    /// The log that it was appended to, and its position there.
     pub cursor: Cursor,
-    /// When it was appended. For people and for `since=10m`; order never depends on it.
+    /// When it was appended. For display and for `since=10m`; the order of events never depends on
+    /// it.
     pub time: Timestamp,
-    /// The id that subscribers see: the publisher's own, or the generated one of [`cursor`](Self::cursor).
+    /// The id that subscribers see: the publisher's own, or the id generated from
+    /// [`cursor`](Self::cursor).
     pub id: EventId,
     /// What was published.
     pub event: Event,
 }
 
 impl Entry {
-    /// An entry at its place in the log.
+    /// An entry at its position in the log.
     pub fn new(cursor: Cursor, time: Timestamp, event: Event) -> Self {
         let id = event.id.clone().unwrap_or_else(|| cursor.to_event_id());
         Self { cursor, time, id, event }
     }
 
-    /// The memory that this entry holds, in bytes, near enough for limits.
+    /// The approximate memory of this entry, in bytes, for limits.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() - size_of::<Event>() + self.event.memory_bytes() + self.id.as_str().len()
     }
@@ -71,11 +77,11 @@ impl Entry {
 pub struct Batch {
     /// The events, in order; at least one.
     pub events: Vec<Event>,
-    /// A repeat of this key within the log's window appends nothing.
+    /// A batch whose key is still in the log's window appends nothing.
     pub key: Option<IdempotencyKey>,
 }
 
-/// A publisher's name for one batch, so that it can be sent again without being published twice.
+/// A publisher's name for one batch, which makes it safe to send the batch again.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct IdempotencyKey(Arc<str>);
 
@@ -83,7 +89,7 @@ impl IdempotencyKey {
     /// Longest key, in bytes.
     pub const BYTES_MAX: usize = 255;
 
-    /// 1 to 255 visible ASCII characters; anything else is `None`.
+    /// A key of 1 to 255 visible ASCII characters; `None` for anything else.
     pub fn new(text: &str) -> Option<Self> {
         let fits = (1..=Self::BYTES_MAX).contains(&text.len());
         let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -96,14 +102,14 @@ impl IdempotencyKey {
     }
 }
 
-/// What became of a batch.
+/// The outcome of an append.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Appended {
-    /// It is in the log, as durably as the log promises.
+    /// The batch is in the log, as durably as the log guarantees.
     New {
         /// The id of each event, in order.
         ids: Vec<EventId>,
-        /// The place of the last one.
+        /// The cursor of the last event.
         last: Cursor,
     },
     /// A batch with this key was appended before; nothing was appended now.
@@ -113,14 +119,16 @@ pub enum Appended {
     },
 }
 
-/// What a deletion did.
+/// The outcome of a deletion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Deleted {
-    /// How many events it hid.
+    /// How many events it deleted.
     pub count: u64,
-    /// How many events of the topic stay, because they also bear a topic that the grants do not cover.
+    /// How many events of the topic were kept because they also have a topic that the grants do not
+    /// cover.
     pub kept: u64,
-    /// The number of the newest deletion, this one if it hid anything. They grow; [`TailItem::Deleted`] names them.
+    /// The serial number of the newest deletion, which is this one if it deleted anything. Serial
+    /// numbers grow; [`TailItem::Deleted`] refers to them.
     pub serial: u64,
 }
 
@@ -128,16 +136,19 @@ pub struct Deleted {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// There is no room and the log does not make any: nothing was appended. HTTP answers 507.
+    /// The log has no capacity for the batch: nothing was appended. HTTP answers 507.
     #[error("the log is full: {0}")]
     Full(String),
-    /// The log cannot be reached or does not accept now: nothing was appended. HTTP answers 503.
+    /// The log is unreachable or does not accept appends now: nothing was appended. HTTP answers
+    /// 503.
     #[error("the log is unavailable: {0}")]
     Unavailable(String),
-    /// What the log is kept in is not where it was when the log was opened: nothing was appended. HTTP answers 503, and says what happened.
+    /// The storage of the log was moved, replaced or deleted since the log was opened: nothing was
+    /// appended. HTTP answers 503 with this reason.
     #[error("{0}")]
     Displaced(String),
-    /// It may or may not have been appended; sending it again with the same idempotency key settles it. HTTP answers 503.
+    /// The batch may or may not have been appended. Sending it again with the same idempotency key
+    /// is safe. HTTP answers 503.
     #[error("whether the event was stored is unknown: {0}")]
     OutcomeUnknown(String),
 }
@@ -147,36 +158,40 @@ pub enum AppendError {
 #[error("the log is unavailable: {0}")]
 pub struct Unavailable(pub String);
 
-/// A stretch of the log, filtered.
+/// A range of the log, filtered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page {
     /// The epoch in which this page was read, the newest that the log has.
     pub epoch: Epoch,
-    /// Where this page begins: nothing that it leaves out lies between here and [`through`](Self::through). What was asked for, or of
-    /// [`Log::last`] a place right before the first entry.
+    /// Where this page begins: it contains every accepted entry between here and
+    /// [`through`](Self::through). The requested position, or for [`Log::last`] the position right
+    /// before the first entry.
     pub after: Position,
     /// Entries that the filter accepts, in order.
     pub entries: Vec<Arc<Entry>>,
-    /// Everything up to and including this position has been considered: go on from here. Never before the position that was asked for.
+    /// The log was read up to and including this position: continue from here. Never before the
+    /// requested position.
     pub through: Position,
     /// Whether `through` was the end of the log at the time of reading.
     pub at_end: bool,
-    /// The newest event that the log no longer has, that lies after the position that was asked for and that the filter would have
-    /// accepted: a reader who stands at that position has missed it. Where the log cannot tell any more, it names the newest that may have
-    /// been. For [`Log::last`] every position counts.
+    /// The newest event after the requested position that the log no longer has and that the filter
+    /// would have accepted: a reader at that position has missed it. If the log no longer knows the
+    /// topics of the events that it dropped, this is the newest one that the filter might have
+    /// accepted. For [`Log::last`] every position counts.
     pub floor: Option<Position>,
 }
 
-/// How far the log reaches.
+/// The range of positions in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bounds {
     /// The epochs that the log knows, oldest first; the last is the current one.
     pub epochs: Epochs,
-    /// The oldest event that is kept.
+    /// The oldest event in the log.
     pub oldest: Option<Position>,
-    /// The end of the log: the newest acknowledged event, kept or not, or where the current epoch began.
+    /// The end of the log: the newest acknowledged event, even if it was dropped since, or the
+    /// start of the current epoch.
     pub newest: Position,
-    /// What the log keeps at most, in bytes, if it is bounded by them.
+    /// The limit of the log in bytes, if it has one.
     pub retention_bytes: Option<u64>,
 }
 
@@ -187,72 +202,82 @@ impl Bounds {
     }
 }
 
-/// What a [`Tail`] brings.
+/// An item that a [`Tail`] yields.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TailItem {
-    /// Acknowledged entries, in order, following on what came before without a hole; at least one.
+    /// Acknowledged entries, in order and without a hole after the previous item; at least one.
     Entries(Vec<Arc<Entry>>),
-    /// Entries up to here were dropped or deleted before this tail read them. It goes on behind them.
+    /// Entries up to here were dropped or deleted before this tail read them. The tail continues
+    /// after them.
     Skipped {
         /// The last dropped position.
         through: Position,
     },
-    /// Events were deleted that this tail may have brought: the one that keeps copies of what it brought gives them up. It comes before whatever
-    /// was appended after the deletion.
+    /// Events that this tail may have yielded were deleted: the reader must discard its copies of
+    /// them. This item comes before entries that were appended after the deletion.
     Deleted {
-        /// The newest [deletion](Deleted::serial) that is reported.
+        /// The serial number of the newest [deletion](Deleted::serial).
         serial: u64,
     },
-    /// The log starts a new epoch: what was read beyond `after` is not in it any more. It goes on after `after`.
+    /// The log starts a new epoch: entries beyond `after` are no longer in it. The tail continues
+    /// after `after`.
     NewEpoch(EpochStart),
 }
 
-/// The live end of a log. It outlives outages: while the log is away, [`next`](Self::next) waits.
+/// The live end of a log. It survives outages: while the log is unreachable, [`next`](Self::next)
+/// waits.
 #[async_trait]
 pub trait Tail: Send {
-    /// The next item, of about `bytes_max` at most (at least one entry). Waits until there is one. Cancel safe: an item that was not returned
-    /// comes again. `None` once the log is closed for good.
+    /// The next item, of about `bytes_max` at most (but at least one entry). Waits until there is
+    /// one. Cancel safe: the next call returns an item that was not returned before. `None` once
+    /// the log is closed.
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem>;
 }
 
-/// An ordered, bounded log of events. See the [crate documentation](crate) for what each implementation promises.
+/// An ordered, bounded log of events. See the [crate documentation](crate) for the guarantees of
+/// every implementation.
 #[async_trait]
 pub trait Log: Send + Sync + fmt::Debug + 'static {
     /// Appends a batch, all or nothing. Cancelling the future leaves the outcome unknown.
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError>;
 
-    /// Deletes every event that bears this topic, as its first or as another, and of which these grants cover all topics: from now on no call finds one,
-    /// not by its id either, and the floor tells those who have missed them. It is as durable as an append. Idempotency keys keep their
-    /// meaning: to send a deleted batch again is still a repeat. Cancelling the future leaves the outcome unknown; deleting again settles it.
+    /// Deletes every event that has this topic, canonical or alternate, and all of whose topics
+    /// these grants cover. From then on no call finds these events, not even by id, and the floor
+    /// reports them to readers that missed them. A deletion is as durable as an append. Idempotency
+    /// keys stay in effect: sending a deleted batch again is still a repeat. Cancelling the future
+    /// leaves the outcome unknown; deleting again is safe.
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError>;
 
-    /// Reads accepted entries after a position of the current epoch, looking at about `bytes_max` bytes of the log (at least one entry), so that one
-    /// call is bounded whatever the filter. A position beyond the end yields an empty page at the end of the log.
+    /// Reads the entries after a position of the current epoch that the filter accepts. Reads about
+    /// `bytes_max` bytes of the log (but at least one entry), so that the work of a call is bounded
+    /// for every filter. A position beyond the end yields an empty page at the end of the log.
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable>;
 
-    /// The newest `count` accepted entries, in log order, of the newest `bytes_max` bytes or so of the log. `through` is the end of the
-    /// log; reading after `after` yields these entries and whatever follows them.
+    /// The newest `count` accepted entries, in log order, among about the newest `bytes_max` bytes
+    /// of the log. `through` is the end of the log; reading after `after` yields these entries and
+    /// those that follow.
     async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable>;
 
-    /// The place of the oldest kept event with this id that these grants may see: public, or private and covered. Generated ids are places
-    /// already ([`Cursor::parse`]); they are not looked up here.
+    /// The position of the oldest event in the log with this id that is public or covered by these
+    /// grants. Generated ids contain their cursor ([`Cursor::parse`]) and are not looked up here.
     async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable>;
 
-    /// The last position that was appended more than `ago` before now: reading after it yields everything since. [`Position::BEFORE_ALL`] if there is
-    /// none.
+    /// The position of the last event that was appended more than `ago` before now: reading after
+    /// it yields everything since then. [`Position::BEFORE_ALL`] if there is none.
     async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable>;
 
-    /// How far the log reaches.
+    /// The range of positions in the log.
     async fn bounds(&self) -> Result<Bounds, Unavailable>;
 
-    /// The live end, from now on: everything after the returned cursor.
+    /// Opens a tail, which yields everything after the returned cursor.
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable>;
 
-    /// Whether the log accepts appends and answers reads: readiness probes ask this.
+    /// Whether the log accepts appends and answers reads. Readiness probes call this.
     async fn health(&self) -> Result<(), Unavailable>;
 
-    /// How often this process has read something in the log that no hub can have written, such as an event of a type that is reserved for notices. It is not
-    /// delivered. Only a log that others can write to has such things.
+    /// How many entries this process has read and rejected because no hub can have written them,
+    /// such as events of a type that is reserved for notices. They are not delivered. Only logs
+    /// that other programs can write to contain such entries.
     fn rejected_count(&self) -> u64 {
         0
     }

@@ -1,8 +1,9 @@
-//! A log in memory: what it keeps is gone when the process ends.
+//! A log in memory: its events are lost when the process ends.
 //!
-//! All of its state is one [`Ledger`] behind a mutex that is held for short, synchronous sections and never across an `.await`. What
-//! takes time, above all matching patterns, happens on either side of it ([`Plan`], [`Draft`](crate::draft::Draft)). A tail is a position
-//! in the ledger and a notifier that fires when the ledger changes, so a slow one costs no queue.
+//! All of its state is one [`Ledger`] behind a mutex that is held for short, synchronous sections
+//! and never across an `.await`. Slow work, above all matching patterns, happens before or after
+//! these sections ([`Plan`], [`Draft`](crate::draft::Draft)). A tail is a position in the ledger
+//! and a notifier that fires when the ledger changes, so a slow tail needs no queue.
 
 use std::{
     fmt,
@@ -20,24 +21,28 @@ use crate::{
     ledger::{Ledger, Seen},
 };
 
-/// How much a [`MemoryLog`] keeps. Whatever is exceeded first drops the oldest events, which leaves a floor behind.
+/// The limits of a [`MemoryLog`]. When one is exceeded, the oldest events are dropped, which raises
+/// the floor.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MemoryLimits {
-    /// Most memory of events, in bytes, with what finding them takes. A batch that is larger on its own is refused as
-    /// [`AppendError::Full`]. Default 64 MiB.
+    /// Most memory of events and their indexes, in bytes. A batch that alone is larger is refused
+    /// with [`AppendError::Full`]. Default 64 MiB.
     pub bytes_max: u64,
-    /// Most events. A batch that has more on its own is refused as [`AppendError::Full`]. Default: as many as fit.
+    /// Most events. A batch that alone has more is refused with [`AppendError::Full`]. Default:
+    /// unlimited within the other limits.
     pub count_max: Option<u64>,
-    /// Greatest age of an event by the clock. Older ones are hidden at once; their memory is released by the next call of whatever kind,
-    /// so a log that nobody uses holds on to it, within the other limits. If the clock goes back, an event still never expires before
-    /// those in front of it. Default: any age.
+    /// Greatest age of an event by the clock. Older events expire at once; the next call of any
+    /// kind releases their memory, so an idle log keeps it, within the other limits. An event never
+    /// expires before older events, even if the clock goes back. Default: unlimited.
     pub age_max: Option<Duration>,
-    /// For how many sets of topics the log remembers what was dropped last (with at most [`FLOORS_BYTES_MAX`](Self::FLOORS_BYTES_MAX) of
-    /// memory). Beyond it the longest untouched are forgotten, and a reader that is older than these gets a gap notice, whether or not
-    /// it missed something. Default 100,000.
+    /// For how many sets of topics the log remembers the last dropped event (with at most
+    /// [`FLOORS_BYTES_MAX`](Self::FLOORS_BYTES_MAX) of memory). Beyond it the least recently
+    /// updated are forgotten, and a reader whose position is older than these gets a gap notice
+    /// whether or not it missed an event. Default 100,000.
     pub floors_max: usize,
-    /// Most idempotency keys (with at most [`KEYS_BYTES_MAX`](Self::KEYS_BYTES_MAX) of memory). Beyond it the oldest are forgotten, and
-    /// their repeats are appended. Default 100,000.
+    /// Most idempotency keys (with at most [`KEYS_BYTES_MAX`](Self::KEYS_BYTES_MAX) of memory).
+    /// Beyond it the oldest are forgotten, and repeats of their batches are appended. Default
+    /// 100,000.
     pub keys_max: usize,
     /// Greatest age of an idempotency key. Older ones are forgotten. Default 10 minutes.
     pub keys_age_max: Duration,
@@ -63,9 +68,10 @@ impl Default for MemoryLimits {
     }
 }
 
-/// A log in memory. Each one starts an epoch of its own; clones are handles to the same one, so that several hubs of a process can share it.
+/// A log in memory. Each log starts its own epoch. Clones are handles to the same log, so several
+/// hubs of a process can share it.
 ///
-/// When the last handle is gone, tails bring what was left and end.
+/// After the last handle is dropped, tails yield the remaining entries and end.
 ///
 /// ```
 /// use tidings_log::{Batch, Filter, Log, MemoryLog, Position};
@@ -181,7 +187,7 @@ struct MemoryTail {
     ledger: Arc<Mutex<Ledger>>,
     clock: Clock,
     notifier: watch::Receiver<()>,
-    /// Everything up to here was returned.
+    /// Every entry up to here was returned.
     seen: Seen,
 }
 
@@ -190,7 +196,8 @@ impl Tail for MemoryTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
         let mut closed = false;
         loop {
-            // The notifier is reset before the ledger is looked at: whatever comes afterwards fires it again.
+            // Reset the notifier before reading the ledger, so that any later change fires it
+            // again.
             self.notifier.mark_unchanged();
             let followed = lock(&self.ledger).follow(self.clock.now(), self.seen, bytes_max);
             if let Some((item, seen)) = followed {
@@ -205,7 +212,8 @@ impl Tail for MemoryTail {
     }
 }
 
-/// A panic inside the ledger would be a bug of ours; going on with what it left is better than a hub that answers nothing.
+/// A panic inside the ledger is a bug. Continuing with the state that it left is better than a hub
+/// that answers nothing.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -232,11 +240,11 @@ mod tests {
     }
 
     async fn append(log: &MemoryLog, topic: &str, data: &str) {
-        log.append(Batch { events: vec![event(topic, data)], key: None }).await.expect("room");
+        log.append(Batch { events: vec![event(topic, data)], key: None }).await.expect("it fits");
     }
 
     #[tokio::test]
-    async fn a_pattern_looks_at_a_bounded_stretch() {
+    async fn a_read_by_pattern_is_bounded() {
         let log = MemoryLog::default();
         for _ in 0..100 {
             append(&log, "/crowd", &"x".repeat(1_000)).await;
@@ -253,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_quiet_topic_is_found_without_looking_at_the_others() {
+    async fn a_quiet_topic_is_found_without_reading_the_others() {
         let log = MemoryLog::default();
         append(&log, "quiet", "one").await;
         for _ in 0..100 {
@@ -281,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tail_of_a_dropped_log_brings_what_was_left_and_ends() {
+    async fn a_tail_of_a_dropped_log_yields_what_was_left_and_ends() {
         let log = MemoryLog::default();
         let (_, mut tail) = log.tail().await.expect("a tail");
         append(&log, "a", "left").await;
@@ -297,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn beyond_the_bound_of_floors_everybody_is_reported_of_a_gap_once() {
+    async fn beyond_the_limit_of_floors_a_gap_is_reported_once() {
         let limits = MemoryLimits { count_max: Some(1), floors_max: 2, ..MemoryLimits::default() };
         let log = MemoryLog::new(limits);
         for topic in ["a", "b", "c", "d"] {
@@ -309,12 +317,12 @@ mod tests {
     #[tokio::test]
     async fn the_memory_of_floors_is_bounded_however_long_their_topics_are() {
         let log = MemoryLog::new(MemoryLimits { count_max: Some(1), ..MemoryLimits::default() });
-        // No validator lets such a topic in.
+        // No validator accepts such a topic.
         let eighth = Topic::from_stored(&"x".repeat(MemoryLimits::FLOORS_BYTES_MAX / 8)).expect("a topic");
         for number in 0..8 {
             let mut heavy = event(&number.to_string(), "");
             heavy.topics.push(eighth.clone());
-            log.append(Batch { events: vec![heavy], key: None }).await.expect("room");
+            log.append(Batch { events: vec![heavy], key: None }).await.expect("it fits");
         }
         assert_eq!(log.read(Position::BEFORE_ALL, &stranger(), 1).await.expect("a page").floor, None);
         append(&log, "one", "").await;
@@ -328,7 +336,7 @@ mod tests {
 
     async fn assert_reported_once(log: &MemoryLog) {
         let page = log.read(Position::BEFORE_ALL, &stranger(), 1).await.expect("a page");
-        let forgotten = page.floor.expect("it is forgotten whose the first was");
+        let forgotten = page.floor.expect("the audience of the first event is forgotten");
         assert_eq!(log.read(forgotten, &stranger(), 1).await.expect("a page").floor, None);
     }
 
@@ -337,7 +345,7 @@ mod tests {
         let clock = Clock::manual(Timestamp::from_millis(1_000_000));
         let log = MemoryLog::with_clock(MemoryLimits::default(), clock.clone());
         let batch = || Batch { events: vec![event("a", "")], key: IdempotencyKey::new("k") };
-        log.append(batch()).await.expect("room");
+        log.append(batch()).await.expect("it fits");
         clock.advance(MemoryLimits::default().keys_age_max);
         assert!(matches!(log.append(batch()).await, Ok(Appended::Duplicate { .. })));
         clock.advance(Duration::from_millis(1));
@@ -355,7 +363,7 @@ mod tests {
         };
         let enough = MemoryLimits::KEYS_BYTES_MAX / 1_000;
         for number in 0..enough {
-            log.append(batch(number)).await.expect("room");
+            log.append(batch(number)).await.expect("it fits");
         }
         assert!(matches!(log.append(batch(enough - 1)).await, Ok(Appended::Duplicate { .. })));
         assert!(matches!(log.append(batch(0)).await, Ok(Appended::New { .. })));

@@ -1,12 +1,14 @@
-//! How often reading gives other tasks their turn.
+//! Cooperative yielding while reading.
 //!
-//! What an event costs a reader depends on the reader: one topic is compared in nanoseconds, a hundred large expressions take a millisecond.
-//! So the budget of a task is spent by the weight of its filter, and whatever is asked for, a turn is about as long.
+//! The cost of filtering an event depends on the filter: comparing one topic takes nanoseconds, a
+//! hundred large expressions take a millisecond. Each event therefore consumes task budget in
+//! proportion to the weight of the filter, so that a task runs for about the same time between
+//! yields whatever its filter.
 
 use tidings_topic::{Filter, Grants};
 use tokio::task::coop::consume_budget;
 
-/// Weight that takes one unit of the 128 that a task has for a turn: about a microsecond.
+/// Weight that consumes one of the 128 budget units that a task has per poll: about a microsecond.
 const WEIGHT_PER_UNIT: u32 = 64;
 
 /// See the module's documentation.
@@ -16,12 +18,12 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// For judging events by a filter.
+    /// The pace for applying a filter.
     pub fn of(filter: &Filter) -> Self {
         Self::of_weight(filter.weight())
     }
 
-    /// For judging events by grants alone.
+    /// The pace for applying grants alone.
     pub fn of_grants(grants: &Grants) -> Self {
         Self::of_weight(grants.weight())
     }
@@ -30,7 +32,7 @@ impl Pace {
         Self { units: 1 + weight / WEIGHT_PER_UNIT }
     }
 
-    /// To be called for each event, before it is judged.
+    /// Consumes budget and yields if none is left. Call it before filtering each event.
     pub async fn step(self) {
         for _ in 0..self.units {
             consume_budget().await;
@@ -46,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// How often judging 1,000 events interrupts itself.
+    /// How often filtering 1,000 events yields.
     async fn interruptions(patterns: &[String]) -> usize {
         let matchers =
             patterns.iter().map(|text| Validator::default().pattern(text).expect("a pattern")).collect();
@@ -56,7 +58,7 @@ mod tests {
                 pace.step().await;
             }
         });
-        // Each poll is a turn of the task, with a new budget.
+        // Each poll has a new budget.
         let mut interruptions = 0;
         poll_fn(|context| {
             let poll = reading.as_mut().poll(context);
@@ -67,7 +69,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reading_with_many_expressions_interrupts_itself_more_often() {
+    async fn reading_with_many_expressions_yields_more_often() {
         let few = interruptions(&["/a/:id".to_owned()]).await;
         let texts: Vec<_> = (0..98).map(|number| format!("/:a(\\w{{1,30}})x{number}")).collect();
         let many = interruptions(&texts).await;

@@ -1,7 +1,8 @@
-//! Parts of a log, for those who build one in another crate: what a filter can look up, who missed what is gone, and how often reading gives
-//! other tasks their turn.
+//! Building blocks for log implementations in other crates: read plans, floors and cooperative
+//! yielding.
 //!
-//! They count in **numbers**, of which [`position`] makes the position: a log gives them out in its order, with or without holes between them.
+//! Events are identified by **numbers**, which [`position`] turns into positions. A log assigns
+//! them in its order, with or without holes.
 
 pub use crate::{
     draft::{Audience, FloorDraft, Plan, Private, Reach},

@@ -1,19 +1,25 @@
-//! A log in files: what was acknowledged survives the process, and with [`SyncLevel::Always`] the loss of power.
+//! A log in files: acknowledged events survive the end of the process and, with
+//! [`SyncLevel::Always`], a loss of power.
 //!
-//! The log is a directory of **segments**, append-only files of checksummed records. Events are numbered from 1 on; a segment is named after its first
-//! event and holds those that follow. One thread writes (`segment/writer.rs`): it takes all batches that wait, appends them as one group, syncs once, and publishes
-//! them to readers. Full segments have an **index** beside them (`segment/index_file.rs`), so that reading one topic does not read the others and memory does not
-//! grow with history. **Retention** (`segment/retention.rs`) moves a front through the log: what is behind it is hidden at once, and its bytes are freed with
-//! its segment. Deletions and rules for some topics hide events in the middle (`segment/hiding.rs`), and **compaction** (`segment/compaction.rs`) takes their
-//! bytes out.
+//! The log is a directory of **segments**, append-only files of checksummed records. Events are
+//! numbered from 1; a segment is named after its first event. One thread writes
+//! (`segment/writer.rs`): it takes all waiting batches, appends them as one group, syncs once, and
+//! makes them visible to readers. Every full segment has an **index** file
+//! (`segment/index_file.rs`), so that reading one topic does not read the others and memory does
+//! not grow with the log. **Retention** (`segment/retention.rs`) moves a front through the log:
+//! events up to it are expired at once, and their bytes are freed with their segment. Deletions and
+//! retention rules remove events in the middle of the log (`segment/hiding.rs`), and **compaction**
+//! (`segment/compaction.rs`) frees their bytes.
 //!
 //! Invariants:
-//! - Readers and tails see acknowledged events only, in the order of their numbers.
-//! - A number names one event for ever within an epoch. What may have been acknowledged and is gone begins a new epoch, or is notified as a gap.
-//! - What cannot be verified by its checksum is never delivered.
-//! - Memory is bounded by settings, whatever the size of the log.
+//! - Readers and tails see only acknowledged events, in the order of their numbers.
+//! - Within an epoch a number is never reused. If events that may have been acknowledged are lost,
+//!   a new epoch begins or a gap is reported.
+//! - An event whose checksum does not match is never delivered.
+//! - Memory is bounded by settings, independent of the size of the log.
 //!
-//! One process uses a directory at a time. All files are reached through the trait `Disk`, which tests replace.
+//! Only one process at a time uses a directory. All file access goes through the trait `Disk`,
+//! which tests replace.
 
 mod compaction;
 mod deletion;
@@ -69,46 +75,56 @@ use crate::{
     vital,
 };
 
-/// When an acknowledged event is on disk. A process that is killed loses nothing at any level: the system has what was written.
+/// When an acknowledged event is on disk. A killed process loses nothing at any level, because the
+/// operating system has the written data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SyncLevel {
     /// Before it is acknowledged: it survives a loss of power.
     #[default]
     Always,
-    /// So much later at most: a loss of power may take what was acknowledged in that time, and subscribers are notified.
+    /// At most this much later: a loss of power may lose events that were acknowledged in that
+    /// time, which is reported to subscribers as a gap.
     Interval(Duration),
-    /// When the system sees fit, commonly within half a minute: a loss of power may take that much, and subscribers are notified.
+    /// When the operating system writes it, commonly within half a minute: a loss of power may lose
+    /// events of that time, which is reported to subscribers as a gap.
     Never,
 }
 
-/// How much a [`SegmentLog`] keeps, and how surely.
+/// The limits and the durability of a [`SegmentLog`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SegmentSettings {
     /// When an acknowledged event is on disk. Default: before it is acknowledged.
     pub sync: SyncLevel,
-    /// Most bytes of events, as they stand in the files. Older ones are hidden at once; the space is freed by whole segments, so the directory may
-    /// be larger by one of these and by indexes. A batch that is larger on its own, or than 256 MiB, is
-    /// refused as [`AppendError::Full`]. Default 1 GiB.
+    /// Most bytes of events as stored in the files. Older events expire at once; space is freed by
+    /// complete segments, so the directory may be larger by one segment and the indexes. A batch
+    /// that alone is larger, or larger than 256 MiB, is refused with [`AppendError::Full`]. Default
+    /// 1 GiB.
     pub bytes_max: u64,
-    /// Most events. A batch that has more on its own is refused as [`AppendError::Full`]. Default: as many as fit.
+    /// Most events. A batch that alone has more is refused with [`AppendError::Full`]. Default:
+    /// unlimited within the other limits.
     pub count_max: Option<u64>,
     /// Greatest age of an event by the clock. Default 7 days.
     pub age_max: Option<Duration>,
-    /// How long the events of some topics are kept, in addition; at most [`RetentionRule::COUNT_MAX`]. What expires by them is hidden at once, and
-    /// its bytes leave once half of its segment is hidden. Default: none.
+    /// Additional rules for the events of some topics; at most [`RetentionRule::COUNT_MAX`]. Events
+    /// expire at once; their bytes are freed when half of their segment has expired or been
+    /// deleted. Default: none.
     pub retention: Vec<RetentionRule>,
-    /// For how many sets of topics the log remembers what was dropped last; see [`MemoryLimits::floors_max`]. Default 100,000.
+    /// For how many sets of topics the log remembers the last dropped event; see
+    /// [`MemoryLimits::floors_max`]. Default 100,000.
     pub floors_max: usize,
-    /// Most idempotency keys; see [`MemoryLimits::keys_max`]. They survive a restart. Default 100,000.
+    /// Most idempotency keys; see [`MemoryLimits::keys_max`]. They survive a restart. Default
+    /// 100,000.
     pub keys_max: usize,
     /// Greatest age of an idempotency key. Default 10 minutes.
     pub keys_age_max: Duration,
-    /// Bytes after which a segment is full, from [`SEGMENT_BYTES_MIN`](Self::SEGMENT_BYTES_MIN) to [`SEGMENT_BYTES_MAX`](Self::SEGMENT_BYTES_MAX). Default: a
-    /// sixteenth of `bytes_max`, but 1 to 64 MiB.
+    /// Size at which a segment is full, from [`SEGMENT_BYTES_MIN`](Self::SEGMENT_BYTES_MIN) to
+    /// [`SEGMENT_BYTES_MAX`](Self::SEGMENT_BYTES_MAX). Default: a sixteenth of `bytes_max`, but
+    /// from 1 to 64 MiB.
     pub segment_bytes: Option<u64>,
-    /// Memory of the newest events, from which live delivery is served. Default 8 MiB.
+    /// Memory for the newest events, which serves live delivery. Default 8 MiB.
     pub recent_bytes_max: usize,
-    /// Most batches that wait for the writer; further calls of [`Log::append`] wait before they hand theirs over. Default 4,096.
+    /// Most batches that are queued for the writer; further calls of [`Log::append`] wait for
+    /// capacity. Default 4,096.
     pub appends_waiting_max: usize,
 }
 
@@ -132,19 +148,20 @@ impl Default for SegmentSettings {
 }
 
 impl OpenError {
-    /// Whether another process uses the directory. It may be free later.
+    /// Whether another process uses the directory, so that a later attempt may succeed.
     pub fn is_in_use(&self) -> bool {
         matches!(self.reason, OpenFailure::InUse)
     }
 }
 
 impl SegmentSettings {
-    /// The smallest segment, in bytes: each is two files.
+    /// The smallest segment, in bytes. Each segment takes two files.
     pub const SEGMENT_BYTES_MIN: u64 = 512;
-    /// The largest segment, in bytes. A place in it has 32 bits, and the last batches may go beyond it.
+    /// The largest segment, in bytes. Offsets have 32 bits, and the last group of batches may
+    /// exceed this size.
     pub const SEGMENT_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
-    /// How floors and keys are bounded.
+    /// The limits of floors and keys.
     fn limits(&self) -> MemoryLimits {
         MemoryLimits {
             floors_max: self.floors_max,
@@ -154,7 +171,7 @@ impl SegmentSettings {
         }
     }
 
-    /// The bytes after which a segment is full.
+    /// The size at which a segment is full.
     fn segment_bytes(&self) -> u64 {
         self.segment_bytes.unwrap_or((self.bytes_max / 16).clamp(1024 * 1024, 64 * 1024 * 1024))
     }
@@ -172,24 +189,27 @@ pub struct OpenError {
 pub(crate) enum OpenFailure {
     #[error("another process uses it")]
     InUse,
-    #[error("there are {count} retention rules, and at most {} are possible", RetentionRule::COUNT_MAX)]
+    #[error("there are {count} retention rules; the limit is {}", RetentionRule::COUNT_MAX)]
     TooManyRules { count: usize },
     #[error(
-        "segment_bytes is {segment_bytes}, and {} to {} are possible",
+        "segment_bytes is {segment_bytes}; it must be from {} to {}",
         SegmentSettings::SEGMENT_BYTES_MIN,
         SegmentSettings::SEGMENT_BYTES_MAX
     )]
     SegmentBytes { segment_bytes: u64 },
-    #[error("a later version of Tidings wrote it (format {version}); use that, or another directory")]
+    #[error(
+        "it was written by a later version of Tidings (format {version}); use that version, or another directory"
+    )]
     Newer { version: u32 },
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// A log in a directory. Clones are handles to the same one.
+/// A log in a directory. Clones are handles to the same log.
 ///
-/// [`close`](Self::close) it before the process ends. Dropping the last handle without that waits for nothing: what was handed over is still written and the log closed in
-/// order, in the background; then tails end, and the directory is free.
+/// [`close`](Self::close) it before the process ends. Dropping the last handle without closing does
+/// not wait: the queued batches are still written and the log is closed cleanly in the background;
+/// then tails end, and the directory can be opened again.
 ///
 /// ```
 /// use tidings_log::{Batch, Clock, Filter, Log, Position, SegmentLog, SegmentSettings};
@@ -213,10 +233,11 @@ pub(crate) enum OpenFailure {
 #[derive(Clone)]
 pub struct SegmentLog(Arc<Handle>);
 
-/// What is held as long as a log is open.
+/// What is held while a log is open.
 pub(crate) type Held = Box<dyn fmt::Debug + Send + Sync>;
 
-/// What all handles share. When it is dropped nobody can ask the writer for anything any more, and that closes the log.
+/// What all handles share. When it is dropped nobody can ask the writer for anything any more, and
+/// that closes the log.
 struct Handle {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
@@ -227,7 +248,8 @@ struct Handle {
 }
 
 impl SegmentLog {
-    /// Opens the log in a directory, which is made if there is none. This reads files, and blocks meanwhile.
+    /// Opens the log in a directory, which is created if it does not exist. Reads files, and blocks
+    /// the thread meanwhile.
     pub fn open(directory: &Path, settings: SegmentSettings, clock: Clock) -> Result<Self, OpenError> {
         let open = || {
             let (disk, lock) = RealDisk::open(directory).map_err(|error| match error.kind() {
@@ -277,8 +299,9 @@ impl SegmentLog {
         Ok(Self(Arc::new(Handle { shared, requests, places, deleting, notifier })))
     }
 
-    /// Closes the log in order, the one that still holds a handle to it: writes what waits, makes sure of everything, and gives the directory free for others. From then on
-    /// nothing is appended, and tails bring what was left and end; what is there can be read as long as nobody else uses the directory.
+    /// Closes the log cleanly, even if other handles exist: writes the queued batches, syncs all
+    /// files, and releases the directory. Afterwards appends fail, and tails yield the remaining
+    /// entries and end; events can be read as long as no other process opens the directory.
     pub async fn close(&self) {
         let (closed, is_closed) = oneshot::channel();
         if self.0.request(Request::Close(closed)) {
@@ -296,7 +319,8 @@ impl SegmentLog {
         Ok(outcomes.iter().filter(|outcome| **outcome == compaction::Outcome::Compacted).count())
     }
 
-    /// Asks something that may read files: at once if it can be answered from memory, else on a thread that may block.
+    /// Runs a query that may read files: at once if it can be answered from memory, otherwise on a
+    /// thread that may block.
     async fn ask<T: Send + 'static>(
         &self,
         after: Position,

@@ -1,7 +1,8 @@
-//! Tasks that go on for as long as what they belong to.
+//! Tasks that must run as long as the component that they belong to.
 //!
-//! A task or thread that panics ends alone: no subscriber is notified, and what it did is not done any more. So the one that starts one that must not end
-//! catches the panic, and ends what the task belonged to in a way that can be seen: tails end, calls fail, health says why.
+//! A task or thread that panics ends silently, and its work is no longer done. Code that starts a
+//! task that must not end therefore catches the panic and fails the component visibly: tails end,
+//! calls fail, and the health check reports the reason.
 
 use std::{
     any::Any,
@@ -11,7 +12,7 @@ use std::{
     task::Poll,
 };
 
-/// A task has panicked, and this is what it said.
+/// A task has panicked, with this message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Panicked(String);
 
@@ -23,7 +24,7 @@ impl fmt::Display for Panicked {
 
 impl std::error::Error for Panicked {}
 
-/// Runs a task to its end. What it worked on may be left half done by a panic, and is not to be used afterwards.
+/// Runs a task to its end. After a panic its state may be inconsistent and must not be used.
 pub async fn catch_panic<T>(task: impl Future<Output = T>) -> Result<T, Panicked> {
     let mut task = pin!(task);
     std::future::poll_fn(|context| match run(|| task.as_mut().poll(context)) {
@@ -34,7 +35,7 @@ pub async fn catch_panic<T>(task: impl Future<Output = T>) -> Result<T, Panicked
     .await
 }
 
-/// The same for the work of a thread.
+/// The same for synchronous work on a thread.
 pub fn run<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| Panicked(message(&*payload)))
 }
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_caught_with_its_message_and_everything_else_passes() {
+    async fn a_panic_is_caught_with_its_message() {
         assert_eq!(catch_panic(async { 1 }).await, Ok(1));
         let caught = catch_panic(async {
             tokio::task::yield_now().await;

@@ -1,22 +1,24 @@
-//! What every cluster must do: one suite for all of them.
+//! The conformance suite that every [`Cluster`] passes.
 //!
-//! Each check is a promise, and is given two nodes of a fresh cluster. [`cluster_conformance!`](crate::cluster_conformance!) makes a test of
-//! each; [`check_all`] runs them one after the other. Time passes by Tokio's clock: a cluster that keeps time by it pauses it, others wait.
+//! Each check verifies one guarantee with two nodes of a fresh cluster.
+//! [`cluster_conformance!`](crate::cluster_conformance!) makes a test of each; [`check_all`] runs
+//! them one after the other. Time passes on Tokio's clock: a cluster that uses that clock may pause
+//! it, others wait in real time.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Change, Cluster, Messages, Watch, agree};
 
-/// Two nodes of one cluster, of which nobody else knows.
+/// Two nodes of one cluster that has no other nodes.
 #[derive(Clone, Debug)]
 pub struct Nodes {
-    /// One.
+    /// The first node.
     pub one: Arc<dyn Cluster>,
-    /// The other.
+    /// The second node.
     pub other: Arc<dyn Cluster>,
 }
 
-/// Makes two nodes of a fresh cluster for each check. An `async fn() -> Nodes` does.
+/// Makes two nodes of a fresh cluster for each check. Implemented for every `async fn() -> Nodes`.
 pub trait Make {
     /// Makes a cluster.
     fn make(&self) -> impl Future<Output = Nodes>;
@@ -32,13 +34,13 @@ where
     }
 }
 
-/// Runs every check, one after the other. Panics where a promise is broken.
+/// Runs every check, one after the other. Panics if one fails.
 pub async fn check_all(make: impl Make) {
     crate::for_every_cluster_check!(cluster_conformance_run, &make);
 }
 
-/// Makes a module of tests, one for each check, named after the promise: `cluster_conformance!(local, make)`, where `make` is a [`Make`]. It
-/// needs Tokio with the feature `macros`.
+/// Makes a module of tests, one for each check: `cluster_conformance!(local, make)`, where `make`
+/// is a [`Make`]. It needs Tokio with the feature `macros`.
 #[macro_export]
 macro_rules! cluster_conformance {
     ($module:ident, $make:expr) => {
@@ -58,20 +60,20 @@ macro_rules! for_every_cluster_check {
         $crate::$callback! {
             $make;
             a_lease_has_one_holder_until_it_is_released
-            a_lease_passes_on_when_its_time_is_up
+            a_lease_can_be_acquired_after_it_expires
             a_renewed_lease_is_kept
-            a_lost_lease_takes_nothing_from_the_next_holder
-            each_acquisition_has_a_larger_number
-            of_many_who_want_a_lease_one_gets_it
-            what_one_sets_the_other_gets_until_it_is_removed
-            what_is_not_said_again_is_gone_when_its_time_is_up
+            a_lost_lease_does_not_affect_the_next_holder
+            each_acquisition_has_a_larger_fence
+            of_concurrent_acquisitions_one_succeeds
+            a_value_is_shared_until_it_is_removed
+            a_value_that_is_not_renewed_expires
             a_list_has_the_keys_of_its_prefix_in_order
-            a_watch_begins_with_what_is_there_and_tells_what_changes
-            a_watch_is_woken_when_a_time_is_up
-            a_slow_watch_is_reported_how_things_stand_now
-            to_say_the_same_again_is_no_change
-            all_agree_on_the_value_of_the_first
-            a_message_reaches_all_who_listen_in_order
+            a_watch_begins_with_the_current_state_and_yields_changes
+            a_watch_is_woken_when_a_value_expires
+            a_slow_watch_yields_the_current_values
+            renewing_a_value_is_no_change
+            all_nodes_agree_on_the_first_value
+            a_message_reaches_all_listeners_in_order
             a_message_is_not_kept_for_later
         }
     };
@@ -100,11 +102,11 @@ macro_rules! cluster_conformance_run {
     };
 }
 
-/// Half of it is long enough for whatever a check does in between, on a machine that is busy with other things too.
+/// Half of it is enough for the steps of a check, even on a busy machine.
 const SHORT: Duration = Duration::from_secs(4);
 /// Longer than any check takes.
 const LONG: Duration = Duration::from_secs(600);
-/// How long anything may take. It only ends a check that would wait for ever.
+/// How long one step may take. It only ends a check that would wait forever.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn pass(time: Duration) {
@@ -130,13 +132,13 @@ async fn changes(watch: &mut Box<dyn Watch>) -> Vec<String> {
 }
 
 async fn message(messages: &mut Box<dyn Messages>) -> String {
-    let waited = tokio::time::timeout(PATIENCE, messages.next()).await.expect("a message comes");
+    let waited = tokio::time::timeout(PATIENCE, messages.next()).await.expect("a message arrives");
     String::from_utf8(waited.expect("the cluster answers")).expect("text")
 }
 
-/// Nobody else gets it meanwhile, not even the holder again.
+/// Until then no acquisition succeeds, not even by the holder.
 pub async fn a_lease_has_one_holder_until_it_is_released(nodes: Nodes) {
-    let lease = nodes.one.acquire("bridge", LONG).await.expect("an answer").expect("nobody has it");
+    let lease = nodes.one.acquire("bridge", LONG).await.expect("an answer").expect("it is free");
     assert_eq!(nodes.other.acquire("bridge", LONG).await, Ok(None));
     assert_eq!(nodes.one.acquire("bridge", LONG).await, Ok(None));
     assert!(nodes.other.acquire("another", LONG).await.expect("an answer").is_some());
@@ -144,18 +146,18 @@ pub async fn a_lease_has_one_holder_until_it_is_released(nodes: Nodes) {
     assert!(nodes.other.acquire("bridge", LONG).await.expect("an answer").is_some());
 }
 
-/// So a dead holder holds nothing up.
-pub async fn a_lease_passes_on_when_its_time_is_up(nodes: Nodes) {
-    let lost = nodes.one.acquire("bridge", SHORT).await.expect("an answer").expect("nobody has it");
+/// A dead holder blocks no other node.
+pub async fn a_lease_can_be_acquired_after_it_expires(nodes: Nodes) {
+    let lost = nodes.one.acquire("bridge", SHORT).await.expect("an answer").expect("it is free");
     assert_eq!(nodes.other.acquire("bridge", LONG).await, Ok(None));
     pass(SHORT).await;
     assert!(nodes.other.acquire("bridge", LONG).await.expect("an answer").is_some());
     assert_eq!(nodes.one.renew(&lost, LONG).await, Ok(false));
 }
 
-/// As long as its holder lives.
+/// For as long as the holder renews it.
 pub async fn a_renewed_lease_is_kept(nodes: Nodes) {
-    let lease = nodes.one.acquire("bridge", SHORT).await.expect("an answer").expect("nobody has it");
+    let lease = nodes.one.acquire("bridge", SHORT).await.expect("an answer").expect("it is free");
     for _ in 0..3 {
         pass(SHORT / 2).await;
         assert_eq!(nodes.one.renew(&lease, SHORT).await, Ok(true));
@@ -163,30 +165,30 @@ pub async fn a_renewed_lease_is_kept(nodes: Nodes) {
     }
 }
 
-/// A holder that slept too long neither keeps nor ends what another has by now.
-pub async fn a_lost_lease_takes_nothing_from_the_next_holder(nodes: Nodes) {
-    let lost = nodes.one.acquire("bridge", SHORT).await.expect("an answer").expect("nobody has it");
+/// A holder that was suspended too long neither keeps nor releases the lease of another holder.
+pub async fn a_lost_lease_does_not_affect_the_next_holder(nodes: Nodes) {
+    let lost = nodes.one.acquire("bridge", SHORT).await.expect("an answer").expect("it is free");
     pass(SHORT).await;
-    let held = nodes.other.acquire("bridge", LONG).await.expect("an answer").expect("its time was up");
+    let held = nodes.other.acquire("bridge", LONG).await.expect("an answer").expect("it has expired");
     nodes.one.release(&lost).await.expect("an answer");
     assert_eq!(nodes.one.renew(&lost, LONG).await, Ok(false));
     assert_eq!(nodes.one.acquire("bridge", LONG).await, Ok(None));
     assert_eq!(nodes.other.renew(&held, LONG).await, Ok(true));
 }
 
-/// What is guarded can tell the last holder from those before.
-pub async fn each_acquisition_has_a_larger_number(nodes: Nodes) {
+/// The guarded resource can distinguish the current holder from earlier ones.
+pub async fn each_acquisition_has_a_larger_fence(nodes: Nodes) {
     let mut last = 0;
     for node in [&nodes.one, &nodes.other, &nodes.one] {
-        let lease = node.acquire("bridge", LONG).await.expect("an answer").expect("nobody has it");
+        let lease = node.acquire("bridge", LONG).await.expect("an answer").expect("it is free");
         assert!(lease.fence > last, "{lease:?} after {last}");
         last = lease.fence;
         node.release(&lease).await.expect("an answer");
     }
 }
 
-/// Also when they come at the same time.
-pub async fn of_many_who_want_a_lease_one_gets_it(nodes: Nodes) {
+/// Also when the nodes ask at the same time.
+pub async fn of_concurrent_acquisitions_one_succeeds(nodes: Nodes) {
     for round in 0..20 {
         let mut tasks = tokio::task::JoinSet::new();
         for number in 0..8 {
@@ -199,8 +201,8 @@ pub async fn of_many_who_want_a_lease_one_gets_it(nodes: Nodes) {
     }
 }
 
-/// The state is shared, and leases are no part of it.
-pub async fn what_one_sets_the_other_gets_until_it_is_removed(nodes: Nodes) {
+/// Values are shared between nodes, and separate from leases.
+pub async fn a_value_is_shared_until_it_is_removed(nodes: Nodes) {
     nodes.one.acquire("a", LONG).await.expect("an answer");
     assert_eq!(get(&nodes.other, "a").await, None);
     set(&nodes.one, "a", "1", LONG).await;
@@ -213,19 +215,19 @@ pub async fn what_one_sets_the_other_gets_until_it_is_removed(nodes: Nodes) {
     }
 }
 
-/// What a dead node said of itself goes with it.
-pub async fn what_is_not_said_again_is_gone_when_its_time_is_up(nodes: Nodes) {
-    set(&nodes.one, "silent", "1", SHORT).await;
-    set(&nodes.one, "said again", "1", SHORT).await;
+/// The state of a dead node disappears.
+pub async fn a_value_that_is_not_renewed_expires(nodes: Nodes) {
+    set(&nodes.one, "expiring", "1", SHORT).await;
+    set(&nodes.one, "renewed", "1", SHORT).await;
     pass(SHORT / 2).await;
-    set(&nodes.one, "said again", "1", LONG).await;
+    set(&nodes.one, "renewed", "1", LONG).await;
     pass(SHORT / 2).await;
-    assert_eq!(get(&nodes.other, "silent").await, None);
-    assert_eq!(get(&nodes.other, "said again").await.as_deref(), Some("1"));
+    assert_eq!(get(&nodes.other, "expiring").await, None);
+    assert_eq!(get(&nodes.other, "renewed").await.as_deref(), Some("1"));
     assert_eq!(nodes.other.list("").await.expect("an answer").len(), 1);
 }
 
-/// And no others.
+/// And no other keys.
 pub async fn a_list_has_the_keys_of_its_prefix_in_order(nodes: Nodes) {
     for key in ["b/2", "a", "b/10", "b", "b0", "ä/1", "b/*"] {
         set(&nodes.one, key, key, LONG).await;
@@ -242,8 +244,8 @@ pub async fn a_list_has_the_keys_of_its_prefix_in_order(nodes: Nodes) {
     assert_eq!(keys("").await.len(), 7);
 }
 
-/// Without a hole between the two.
-pub async fn a_watch_begins_with_what_is_there_and_tells_what_changes(nodes: Nodes) {
+/// Without a hole between the current state and the changes.
+pub async fn a_watch_begins_with_the_current_state_and_yields_changes(nodes: Nodes) {
     set(&nodes.one, "p/1", "a", LONG).await;
     set(&nodes.one, "q/1", "x", LONG).await;
     let mut watch = nodes.other.watch("p/").await.expect("an answer");
@@ -257,16 +259,16 @@ pub async fn a_watch_begins_with_what_is_there_and_tells_what_changes(nodes: Nod
     assert_eq!(changes(&mut again).await, ["p/2=b"]);
 }
 
-/// Nobody has to do anything for it.
-pub async fn a_watch_is_woken_when_a_time_is_up(nodes: Nodes) {
+/// Without any other call to the cluster.
+pub async fn a_watch_is_woken_when_a_value_expires(nodes: Nodes) {
     set(&nodes.one, "p/1", "a", SHORT).await;
     let mut watch = nodes.other.watch("p/").await.expect("an answer");
     assert_eq!(changes(&mut watch).await, ["p/1=a"]);
     assert_eq!(changes(&mut watch).await, ["p/1 gone"]);
 }
 
-/// And not all that has been between.
-pub async fn a_slow_watch_is_reported_how_things_stand_now(nodes: Nodes) {
+/// It skips intermediate values.
+pub async fn a_slow_watch_yields_the_current_values(nodes: Nodes) {
     let mut watch = nodes.other.watch("p/").await.expect("an answer");
     for number in 0..1_000 {
         set(&nodes.one, "p/1", &number.to_string(), LONG).await;
@@ -274,7 +276,7 @@ pub async fn a_slow_watch_is_reported_how_things_stand_now(nodes: Nodes) {
     set(&nodes.one, "p/2", "short", LONG).await;
     nodes.one.remove("p/2").await.expect("an answer");
     let mut reported = Vec::new();
-    // What came after it may be notified with it.
+    // The same item may contain later changes.
     while !reported.iter().any(|change| change == "p/1=999") {
         reported.extend(changes(&mut watch).await);
     }
@@ -286,8 +288,8 @@ pub async fn a_slow_watch_is_reported_how_things_stand_now(nodes: Nodes) {
     assert!(named("p/2").is_none_or(|change| change == "p/2 gone"));
 }
 
-/// The one that lives says so again and again, which is no news.
-pub async fn to_say_the_same_again_is_no_change(nodes: Nodes) {
+/// A node renews its values again and again, which must not wake the watch.
+pub async fn renewing_a_value_is_no_change(nodes: Nodes) {
     let mut watch = nodes.other.watch("p/").await.expect("an answer");
     set(&nodes.one, "p/1", "a", SHORT).await;
     assert_eq!(changes(&mut watch).await, ["p/1=a"]);
@@ -299,8 +301,8 @@ pub async fn to_say_the_same_again_is_no_change(nodes: Nodes) {
     assert_eq!(changes(&mut watch).await, ["p/2=b"]);
 }
 
-/// Also when they come at the same time, and for as long as somebody asks.
-pub async fn all_agree_on_the_value_of_the_first(nodes: Nodes) {
+/// Also when the nodes propose at the same time, and for as long as one of them renews the value.
+pub async fn all_nodes_agree_on_the_first_value(nodes: Nodes) {
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..8_u8 {
         let node = Arc::clone(if number % 2 == 0 { &nodes.one } else { &nodes.other });
@@ -314,8 +316,8 @@ pub async fn all_agree_on_the_value_of_the_first(nodes: Nodes) {
     assert_eq!(agree(&*nodes.other, "key", b"another", SHORT).await.as_ref(), Ok(&values[0]));
 }
 
-/// The sender's own node included.
-pub async fn a_message_reaches_all_who_listen_in_order(nodes: Nodes) {
+/// Including listeners on the sender's node.
+pub async fn a_message_reaches_all_listeners_in_order(nodes: Nodes) {
     let mut here = nodes.one.listen("c").await.expect("an answer");
     let mut there = nodes.other.listen("c").await.expect("an answer");
     let mut elsewhere = nodes.other.listen("d").await.expect("an answer");
@@ -331,11 +333,12 @@ pub async fn a_message_reaches_all_who_listen_in_order(nodes: Nodes) {
     assert_eq!(message(&mut elsewhere).await, "else");
 }
 
-/// Who was not there has missed it.
+/// A listener that subscribes later does not receive it.
 pub async fn a_message_is_not_kept_for_later(nodes: Nodes) {
     let mut witness = nodes.other.listen("c").await.expect("an answer");
     nodes.one.send("c", b"before").await.expect("an answer");
-    // Sent is not arrived: until somebody has received it, who comes may receive it too.
+    // A message in transit may reach a listener that subscribes before it arrives; so wait until
+    // the witness has received it.
     assert_eq!(message(&mut witness).await, "before");
     let mut listener = nodes.other.listen("c").await.expect("an answer");
     nodes.one.send("c", b"after").await.expect("an answer");

@@ -41,7 +41,7 @@ impl Default for ClusterLimits {
     }
 }
 
-/// A cluster of the hubs in one process. Clones are handles to the same one.
+/// A cluster of hubs in one process. Clones are handles to the same cluster.
 #[derive(Clone)]
 pub struct LocalCluster {
     store: Arc<Mutex<Store>>,
@@ -89,7 +89,7 @@ impl Cluster for LocalCluster {
         if store.leases.entries.contains_key(key) {
             return Ok(None);
         }
-        store.check_room(key, &[], None)?;
+        store.check_capacity(key, &[], None)?;
         let fence = store.next_number();
         store.leases.insert(key, Entry { value: Vec::new(), number: fence, until: until(time) });
         Ok(Some(Lease { key: key.to_owned(), fence }))
@@ -116,7 +116,7 @@ impl Cluster for LocalCluster {
         let mut store = self.store();
         let known = store.state.entries.get(key).map(|entry| (entry.number, entry.value == value));
         let replaced = store.state.entries.get(key).map(|entry| entry.value.len());
-        store.check_room(key, value, replaced)?;
+        store.check_capacity(key, value, replaced)?;
         // Setting the same value again, as every renewal does, is no change.
         let number = match known {
             Some((number, true)) => number,
@@ -269,7 +269,7 @@ impl Store {
     }
 
     /// Whether a key fits, given the size of the value that it replaces, if any.
-    fn check_room(&self, key: &str, value: &[u8], replaced: Option<usize>) -> Result<(), ClusterError> {
+    fn check_capacity(&self, key: &str, value: &[u8], replaced: Option<usize>) -> Result<(), ClusterError> {
         let free = self.limits.bytes_max.saturating_sub(self.leases.bytes + self.state.bytes);
         let free = free + replaced.map_or(0, |value_bytes| weight(key, value_bytes));
         if weight(key, value.len()) <= free {
@@ -359,14 +359,14 @@ mod tests {
     async fn the_memory_of_keys_and_values_is_bounded_and_released() {
         let cluster = LocalCluster::new(ClusterLimits { bytes_max: 2_000, ..ClusterLimits::default() });
         let second = Duration::from_secs(1);
-        cluster.set("a", &[0; 1_000], second).await.expect("there is room");
+        cluster.set("a", &[0; 1_000], second).await.expect("it fits");
         let refused = cluster.set("b", &[0; 1_000], second).await;
         assert!(matches!(refused, Err(ClusterError::Full(_))), "{refused:?}");
         cluster.set("a", &[1; 1_100], second).await.expect("it replaces the other");
         assert!(cluster.acquire(&"k".repeat(1_000), second).await.is_err());
         tokio::time::sleep(second).await;
-        cluster.set("b", &[0; 1_000], second).await.expect("there is room again");
-        cluster.remove("b").await.expect("it can be reached");
+        cluster.set("b", &[0; 1_000], second).await.expect("it fits again");
+        cluster.remove("b").await.expect("it is reachable");
         assert_eq!(lock(&cluster.store).state.bytes, 0);
         assert!(lock(&cluster.store).state.expiries.is_empty());
     }
@@ -374,9 +374,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_listener_loses_the_oldest_messages() {
         let cluster = LocalCluster::new(ClusterLimits { messages_max: 4, ..ClusterLimits::default() });
-        let mut slow = cluster.listen("c").await.expect("it can be reached");
+        let mut slow = cluster.listen("c").await.expect("it is reachable");
         for number in 0..10 {
-            cluster.send("c", &[number]).await.expect("it can be reached");
+            cluster.send("c", &[number]).await.expect("it is reachable");
         }
         for expected in 6..10 {
             assert_eq!(slow.next().await, Ok(vec![expected]));
@@ -387,7 +387,7 @@ mod tests {
     async fn a_channel_without_listeners_is_removed() {
         let cluster = LocalCluster::default();
         for number in 0..100 {
-            drop(cluster.listen(&number.to_string()).await.expect("it can be reached"));
+            drop(cluster.listen(&number.to_string()).await.expect("it is reachable"));
         }
         assert!(lock(&cluster.store).channels.len() <= 1);
     }

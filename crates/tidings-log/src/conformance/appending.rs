@@ -1,4 +1,4 @@
-//! What an acknowledged batch is, and what a key does.
+//! Acknowledged batches and idempotency keys.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,17 +14,17 @@ use crate::{AppendError, Appended};
 /// Positions grow with each append.
 pub async fn events_come_back_in_the_order_they_were_appended(make: &impl Make) {
     let log = plain(make).await;
-    let said: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+    let published: Vec<_> = (0..100).map(|number| number.to_string()).collect();
     let mut last = log.bounds().await.expect("bounds").newest_cursor();
-    for text in &said {
+    for text in &published {
         let (_, cursor) = append(&log, vec![event("a", text)]).await;
         assert!(cursor.position > last.position && cursor.epoch == last.epoch);
         last = cursor;
     }
-    assert_eq!(texts(&read_all(&log, Position::BEFORE_ALL, &everything(), PLENTY).await), said);
+    assert_eq!(texts(&read_all(&log, Position::BEFORE_ALL, &everything(), PLENTY).await), published);
 }
 
-/// Nothing of an event is changed or left out.
+/// Every field of an event is stored unchanged.
 pub async fn an_event_comes_back_as_it_was_published(make: &impl Make) {
     let log = plain(make).await;
     let full = NewEvent::new("https://example.com/ä?b=%20#c", "one\r\ntwo\r\rthree\n\u{1F98A}\u{0}")
@@ -42,7 +42,7 @@ pub async fn an_event_comes_back_as_it_was_published(make: &impl Make) {
     assert_eq!(read, events);
 }
 
-/// What `append` acknowledged is found by the next call, whichever it is.
+/// The next call of any kind finds what `append` acknowledged.
 pub async fn an_acknowledged_event_is_in_the_log(make: &impl Make) {
     let log = plain(make).await;
     for round in 0..20 {
@@ -58,8 +58,8 @@ pub async fn an_acknowledged_event_is_in_the_log(make: &impl Make) {
     }
 }
 
-/// All or nothing, and nothing in between.
-pub async fn a_batch_stands_at_consecutive_places(make: &impl Make) {
+/// A batch is appended completely, and no other event is in between.
+pub async fn a_batch_has_consecutive_positions(make: &impl Make) {
     for _ in 0..ROUNDS {
         let log = plain(make).await;
         publishers(&log, 4, 5, 3).join_all().await;
@@ -72,8 +72,8 @@ pub async fn a_batch_stands_at_consecutive_places(make: &impl Make) {
     }
 }
 
-/// A batch that could only stand in the log without its own beginning is not appended at all.
-pub async fn a_batch_that_cannot_fit_is_refused_whole(make: &impl Make) {
+/// A batch that would drop its own first events is not appended at all.
+pub async fn a_batch_that_cannot_fit_is_refused_completely(make: &impl Make) {
     let subject = make.make(Wanted { bytes_max: Some(20_000), ..Wanted::default() }).await;
     if !subject.abilities.bounds {
         return;
@@ -90,8 +90,8 @@ pub async fn a_batch_that_cannot_fit_is_refused_whole(make: &impl Make) {
     assert_eq!((texts(&page.entries), page.floor), (vec!["kept", "next"], None));
 }
 
-/// Ids of publishers are theirs.
-pub async fn a_publishers_own_id_is_echoed_even_if_used_twice(make: &impl Make) {
+/// The log neither changes nor deduplicates ids of publishers.
+pub async fn a_publishers_id_is_echoed_even_if_used_twice(make: &impl Make) {
     let log = plain(make).await;
     let own = || valid(NewEvent::new("a", "").id("urn:own"));
     let (ids, _) = append(&log, vec![own(), own()]).await;
@@ -102,8 +102,8 @@ pub async fn a_publishers_own_id_is_echoed_even_if_used_twice(make: &impl Make) 
     assert_eq!(entries.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>(), ["urn:own"; 3]);
 }
 
-/// A generated id is the cursor of its event, so that a reader can go on after it.
-pub async fn a_generated_id_names_the_place_of_its_event(make: &impl Make) {
+/// A generated id is the cursor of its event, so that a reader can continue after it.
+pub async fn a_generated_id_is_the_cursor_of_its_event(make: &impl Make) {
     let log = plain(make).await;
     let (ids, last) = append(&log, vec![event("a", "one"), event("a", "two"), event("a", "three")]).await;
     let cursors: Vec<_> = ids.iter().map(|id| Cursor::parse(id.as_str()).expect("a cursor")).collect();
@@ -115,8 +115,9 @@ pub async fn a_generated_id_names_the_place_of_its_event(make: &impl Make) {
     assert_eq!(texts(&rest), ["two", "three"]);
 }
 
-/// The one that waits for each acknowledgement finds these events in that order, whatever others publish.
-pub async fn each_publisher_is_kept_in_order(make: &impl Make) {
+/// Events of a publisher that waits for each acknowledgement stay in order, whatever other
+/// publishers append.
+pub async fn events_of_each_publisher_stay_in_order(make: &impl Make) {
     for _ in 0..ROUNDS {
         let log = plain(make).await;
         publishers(&log, 4, 10, 1).join_all().await;
@@ -132,7 +133,8 @@ pub async fn each_publisher_is_kept_in_order(make: &impl Make) {
     }
 }
 
-/// A batch that is sent again under its key is answered with the first id and not appended, whatever it says now.
+/// A batch that is sent again with its key is answered with the first id and not appended, whatever
+/// it contains now.
 pub async fn a_repeated_key_appends_nothing(make: &impl Make) {
     let log = plain(make).await;
     let batch = vec![event("a", "one"), event("a", "two")];
@@ -149,8 +151,9 @@ pub async fn a_repeated_key_appends_nothing(make: &impl Make) {
     assert_eq!(texts(&rest.entries), ["other", "three"]);
 }
 
-/// Of several that arrive at the same time under one key, one is appended and the others learn its id.
-pub async fn a_key_used_at_the_same_time_is_appended_once(make: &impl Make) {
+/// Of several concurrent batches with one key, one is appended and the others are answered with its
+/// id.
+pub async fn concurrent_batches_with_one_key_are_appended_once(make: &impl Make) {
     for round in 0..ROUNDS {
         let log = plain(make).await;
         let mut tasks = JoinSet::new();
@@ -170,8 +173,8 @@ pub async fn a_key_used_at_the_same_time_is_appended_once(make: &impl Make) {
     }
 }
 
-/// What was not appended can be sent again.
-pub async fn a_refused_batch_leaves_its_key_free(make: &impl Make) {
+/// A batch that was not appended can be sent again.
+pub async fn a_refused_batch_does_not_use_up_its_key(make: &impl Make) {
     let subject = make.make(Wanted { bytes_max: Some(20_000), ..Wanted::default() }).await;
     if !subject.abilities.bounds {
         return;

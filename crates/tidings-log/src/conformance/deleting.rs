@@ -1,4 +1,4 @@
-//! What a deletion takes, and whom that is reported.
+//! Deletions, and which readers they are reported to.
 
 use tidings_topic::{Filter, Grants, Matcher, NewEvent, Position, Topic, Validator};
 
@@ -12,8 +12,8 @@ fn topic(text: &str) -> Topic {
     Validator::default().topic(text).expect("a topic")
 }
 
-/// No call finds what was deleted, whichever of its topics was named, and everything else stays where it is.
-pub async fn a_deleted_topic_is_hidden_at_once(make: &impl Make) {
+/// No call finds deleted events by any of their topics, and all other events keep their positions.
+pub async fn a_deleted_topic_is_no_longer_read(make: &impl Make) {
     let log = plain(make).await;
     let named = |data: &str, id: &str| valid(NewEvent::new("/a", data).id(id));
     append(&log, vec![named("1", "first"), event("/b", "2")]).await;
@@ -36,8 +36,8 @@ pub async fn a_deleted_topic_is_hidden_at_once(make: &impl Make) {
     assert!(after.oldest > before.oldest);
 }
 
-/// A gap is never silent and never false.
-pub async fn a_deletion_is_reported_to_who_missed_something_and_to_nobody_else(make: &impl Make) {
+/// No gap is missed, and none is reported without cause.
+pub async fn a_deletion_raises_the_floor_of_readers_that_missed_events(make: &impl Make) {
     let log = plain(make).await;
     let first = append_each(&log, "/a", &["1"]).await[0];
     let both = append(&log, vec![valid(NewEvent::new("/b", "2").also("/a"))]).await.1.position;
@@ -55,13 +55,13 @@ pub async fn a_deletion_is_reported_to_who_missed_something_and_to_nobody_else(m
         assert_eq!(floor(both, matcher.clone(), &[exact("/a")]).await, Some(hidden));
         assert_eq!(floor(hidden, matcher, &[Matcher::Any]).await, None);
     }
-    assert_eq!(floor(first, exact("/b"), &[]).await, Some(both), "it bore this topic, too");
+    assert_eq!(floor(first, exact("/b"), &[]).await, Some(both), "it had this topic, too");
     assert_eq!(floor(both, exact("/b"), &[]).await, None);
     assert_eq!(floor(Position::BEFORE_ALL, exact("/c"), &[]).await, None);
 }
 
-/// The right to delete an event is the right to all of its topics, as it is for publishing.
-pub async fn a_deletion_takes_only_events_whose_topics_are_all_covered(make: &impl Make) {
+/// Deleting an event needs grants for all of its topics, as publishing does.
+pub async fn a_deletion_needs_grants_for_all_topics_of_an_event(make: &impl Make) {
     let log = plain(make).await;
     let (_, mut tail) = log.tail().await.expect("a tail");
     let first = append_each(&log, "/a", &["1"]).await[0];
@@ -85,7 +85,11 @@ pub async fn a_deletion_takes_only_events_whose_topics_are_all_covered(make: &im
     assert_eq!(all().await, "2 3 4 6");
     let page = read(&log, Position::BEFORE_ALL, &public(exact("/a"))).await;
     assert_eq!((texts(&page.entries), page.floor), (vec!["2", "6"], Some(taken)));
-    assert_eq!(read(&log, first, &public(exact("/orders"))).await.floor, None, "nothing of it is gone");
+    assert_eq!(
+        read(&log, first, &public(exact("/orders"))).await.floor,
+        None,
+        "no event of this topic was deleted"
+    );
     assert!(log.resolve(&id("own"), &Grants::all()).await.expect("an answer").is_some());
     let mut received = Vec::new();
     while received.last().is_none_or(|text| text != "6") {
@@ -95,7 +99,7 @@ pub async fn a_deletion_takes_only_events_whose_topics_are_all_covered(make: &im
     }
     assert_eq!(received, ["2", "3", "4", "6"]);
 
-    // What comes later is there, and what stayed stays, the one that deletes next.
+    // Later events are read, and kept events stay until another deletion covers them.
     append_each(&log, "/a", &["8"]).await;
     append(&log, vec![valid(NewEvent::new("/a", "9").also("/other"))]).await;
     assert_eq!(delete(&[exact("/a")]).await, (1, 4));
@@ -107,7 +111,7 @@ pub async fn a_deletion_takes_only_events_whose_topics_are_all_covered(make: &im
     assert_eq!(delete(&[Matcher::Any]).await, (0, 0));
 }
 
-/// Deleting what is not there is no mistake and leaves no trace.
+/// Deleting a topic without events succeeds and has no effect.
 pub async fn a_deletion_of_nothing_changes_nothing(make: &impl Make) {
     let log = plain(make).await;
     append_each(&log, "/a", &["1"]).await;
@@ -120,32 +124,33 @@ pub async fn a_deletion_of_nothing_changes_nothing(make: &impl Make) {
     assert_eq!((log.bounds().await, read(&log, Position::BEFORE_ALL, &everything()).await), before);
 }
 
-/// The topic itself is not gone: what is published on it afterwards is there.
-pub async fn a_topic_goes_on_after_its_deletion(make: &impl Make) {
+/// Events that are published to the topic after the deletion are read.
+pub async fn a_deleted_topic_can_be_published_to_again(make: &impl Make) {
     let log = plain(make).await;
     let key = || append_with_key(&log, vec![event("/a", "once")], Some("k"));
     let Ok(Appended::New { ids, .. }) = key().await else { panic!("expected a new batch") };
     let mut serial = 0;
     for round in 0..3 {
         let deleted = log.delete(&topic("/a"), &Grants::all()).await.expect("it can be deleted");
-        assert_eq!(deleted.count, 1, "round {round}");
+        assert_eq!(deleted.count, 1, "run {round}");
         assert!(deleted.serial > serial);
         serial = deleted.serial;
-        let place = append_each(&log, "/a", &["again"]).await[0];
+        let position = append_each(&log, "/a", &["again"]).await[0];
         let page = read(&log, Position::BEFORE_ALL, &public(exact("/a"))).await;
         assert_eq!(texts(&page.entries), ["again"]);
-        assert!(page.floor < Some(place));
+        assert!(page.floor < Some(position));
     }
     assert_eq!(key().await, Ok(Appended::Duplicate { first_id: ids[0].clone() }), "a repeat stays one");
 }
 
-/// A tail brings nothing that was deleted before it came there, says so, and lets go what it has brought.
-pub async fn a_tail_that_a_deletion_overtook_is_reported(make: &impl Make) {
+/// A tail skips events that were deleted before it reached them, reports that, and reports the
+/// deletion of events that it has yielded.
+pub async fn a_tail_reports_a_deletion_that_overtook_it(make: &impl Make) {
     let log = plain(make).await;
     let (_, mut tail) = log.tail().await.expect("a tail");
-    let mut places = Vec::new();
+    let mut positions = Vec::new();
     for (name, text) in [("/a", "1"), ("/b", "2"), ("/b", "3"), ("/a", "4"), ("/b", "5")] {
-        places.push(append(&log, vec![event(name, text)]).await.1.position);
+        positions.push(append(&log, vec![event(name, text)]).await.1.position);
     }
     let deleted = log.delete(&topic("/b"), &Grants::all()).await.expect("it can be deleted");
     append_each(&log, "/b", &["6"]).await;
@@ -155,14 +160,15 @@ pub async fn a_tail_that_a_deletion_overtook_is_reported(make: &impl Make) {
         match next(&mut tail, PLENTY).await {
             TailItem::Entries(entries) => received.extend(texts(&entries).into_iter().map(str::to_owned)),
             TailItem::Skipped { through } => {
-                let number = places.iter().position(|place| *place == through).expect("a place") + 1;
+                let number =
+                    positions.iter().position(|position| *position == through).expect("a known position") + 1;
                 received.push(format!("skipped to {number}"));
             }
-            other => panic!("expected entries or what is gone, got {other:?}"),
+            other => panic!("expected entries or a skip, got {other:?}"),
         }
     }
     assert_eq!(received, ["1", "skipped to 3", "4", "skipped to 5", "6"]);
     let (_, mut new) = log.tail().await.expect("a tail");
     append_each(&log, "/a", &["7"]).await;
-    assert!(matches!(next(&mut new, PLENTY).await, TailItem::Entries(_)), "it never brought what is deleted");
+    assert!(matches!(next(&mut new, PLENTY).await, TailItem::Entries(_)), "it never yielded a deleted event");
 }

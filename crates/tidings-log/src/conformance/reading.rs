@@ -1,4 +1,4 @@
-//! What readers find.
+//! Reading, looking up and waiting.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{Clock, Cursor, Timestamp};
 
-/// However small the pages are, together they are what was published and accepted.
-pub async fn pages_join_without_hole_or_double(make: &impl Make) {
+/// However small the pages are, together they contain every accepted event.
+pub async fn pages_join_without_gaps_or_duplicates(make: &impl Make) {
     let log = plain(make).await;
     let topics = ["/a/1", "/a/2", "/b/1"];
     let mut published = Vec::new();
@@ -38,8 +38,8 @@ pub async fn pages_join_without_hole_or_double(make: &impl Make) {
     }
 }
 
-/// A stretch without accepted events is passed in bounded steps, each of which gets on.
-pub async fn a_page_is_bounded_and_gets_on(make: &impl Make) {
+/// A range without accepted events is read in bounded steps, each of which makes progress.
+pub async fn a_page_is_bounded_and_makes_progress(make: &impl Make) {
     let log = plain(make).await;
     append(&log, (0..200).map(|_| event("/crowd", &"x".repeat(1_000))).collect()).await;
     append(&log, vec![event("/quiet", "found")]).await;
@@ -52,7 +52,7 @@ pub async fn a_page_is_bounded_and_gets_on(make: &impl Make) {
     assert_eq!((page.entries.len(), page.at_end), (1, false), "at least one entry");
 }
 
-/// There is nothing to wait for in an empty log.
+/// An empty log is read to its end at once.
 pub async fn an_empty_log_is_at_its_end(make: &impl Make) {
     let log = plain(make).await;
     let bounds = log.bounds().await.expect("bounds");
@@ -64,8 +64,8 @@ pub async fn an_empty_log_is_at_its_end(make: &impl Make) {
     }
 }
 
-/// A position that is not there yet is waited for and not misread.
-pub async fn beyond_the_end_is_an_empty_page(make: &impl Make) {
+/// A position that does not exist yet is no error.
+pub async fn a_position_beyond_the_end_yields_an_empty_page(make: &impl Make) {
     let log = plain(make).await;
     append(&log, vec![event("a", "one")]).await;
     let beyond = Position::from_bytes([0xff; 16]);
@@ -75,7 +75,8 @@ pub async fn beyond_the_end_is_an_empty_page(make: &impl Make) {
     }
 }
 
-/// Alternate topics find an event as the canonical one does, and several at once find it once.
+/// An event is found by its alternate topics as by its canonical one, and only once by several of
+/// them.
 pub async fn an_event_of_several_topics_is_read_once(make: &impl Make) {
     let log = plain(make).await;
     let several = valid(NewEvent::new("/a", "both").also("/b").also("/a"));
@@ -94,7 +95,7 @@ pub async fn an_event_of_several_topics_is_read_once(make: &impl Make) {
     assert_eq!(read(&[]).await, "");
 }
 
-/// Asking for a private event is not enough.
+/// A matching topic alone does not reveal a private event.
 pub async fn a_private_event_needs_a_covering_grant(make: &impl Make) {
     let log = plain(make).await;
     let both = valid(NewEvent::new("/a", "both").also("/b").private());
@@ -114,8 +115,8 @@ pub async fn a_private_event_needs_a_covering_grant(make: &impl Make) {
     assert_eq!(read(pattern("/b"), &[Matcher::Any]).await, "both, only b");
 }
 
-/// The newest events that the filter accepts, the oldest of them first.
-pub async fn the_last_events_come_in_log_order(make: &impl Make) {
+/// The newest events that the filter accepts, oldest first.
+pub async fn the_last_events_are_in_log_order(make: &impl Make) {
     let log = plain(make).await;
     append_each(&log, "/a", &["1", "2", "3", "4"]).await;
     append_each(&log, "/b", &["5"]).await;
@@ -139,27 +140,28 @@ pub async fn the_last_events_come_in_log_order(make: &impl Make) {
     assert_eq!(last(3, &public(exact("/none"))).await, "");
 }
 
-/// What `last` finds within its limit are still the newest.
-pub async fn the_last_events_are_looked_for_in_bounds(make: &impl Make) {
+/// The events that `last` finds within its limit are still the newest.
+pub async fn the_search_for_the_last_events_is_bounded(make: &impl Make) {
     let log = plain(make).await;
-    let said: Vec<_> = (0..50).map(|number| format!("{number}{}", "x".repeat(1_000))).collect();
-    for text in &said {
+    let published: Vec<_> = (0..50).map(|number| format!("{number}{}", "x".repeat(1_000))).collect();
+    for text in &published {
         append(&log, vec![event("/a", text)]).await;
     }
     for filter in [everything(), public(exact("/a")), public(pattern("/a"))] {
         let page = log.last(50, &filter, 10_000).await.expect("a page");
         let found = page.entries.len();
         assert!((5..15).contains(&found), "{found} of about 1,300 bytes each in 10,000");
-        assert_eq!(texts(&page.entries), said[50 - found..]);
+        assert_eq!(texts(&page.entries), published[50 - found..]);
         assert_eq!(
             read(&log, page.after, &filter).await.entries,
             page.entries,
-            "what was not looked at stays out"
+            "events beyond the limit are not returned"
         );
     }
 }
 
-/// An id that was used twice means its first use: to miss nothing is better than to repeat nothing.
+/// An id that was used twice resolves to its first use: repeating events is better than missing
+/// some.
 pub async fn an_id_resolves_to_its_oldest_event(make: &impl Make) {
     let log = plain(make).await;
     let own = |text: &str| valid(NewEvent::new("a", "").id(text));
@@ -172,10 +174,10 @@ pub async fn an_id_resolves_to_its_oldest_event(make: &impl Make) {
     assert_eq!(resolve(id("two")).await, Some(second));
     assert_eq!(resolve(id("On")).await, None);
     assert_eq!(resolve(id("ONE")).await, None);
-    assert_eq!(resolve(generated[0].clone()).await, None, "generated ids are places already");
+    assert_eq!(resolve(generated[0].clone()).await, None, "generated ids are cursors already");
 }
 
-/// The id of an event that the reader may not see does not exist for this reader.
+/// For a reader without grants, the id of a private event does not exist.
 pub async fn an_id_that_the_reader_may_not_see_is_unknown(make: &impl Make) {
     let log = plain(make).await;
     let hidden = valid(NewEvent::new("secret", "").also("other").id("x").private());
@@ -187,12 +189,12 @@ pub async fn an_id_that_the_reader_may_not_see_is_unknown(make: &impl Make) {
     assert_eq!(resolve(&[exact("different")]).await, None);
     assert_eq!(resolve(&[exact("other")]).await, Some(first));
     let second = append(&log, vec![valid(NewEvent::new("open", "").id("x"))]).await.1.position;
-    assert_eq!(resolve(&[]).await, Some(second), "the oldest that may be seen");
+    assert_eq!(resolve(&[]).await, Some(second), "the oldest visible event");
     assert_eq!(resolve(&[Matcher::Any]).await, Some(first));
 }
 
 /// The bounds are the first and the last acknowledged event.
-pub async fn the_bounds_tell_where_the_log_begins_and_ends(make: &impl Make) {
+pub async fn the_bounds_are_the_first_and_last_event(make: &impl Make) {
     let log = plain(make).await;
     let empty = log.bounds().await.expect("bounds");
     assert_eq!((empty.oldest, empty.epochs.iter().count()), (None, 1));
@@ -205,8 +207,8 @@ pub async fn the_bounds_tell_where_the_log_begins_and_ends(make: &impl Make) {
     assert_eq!(bounds.newest_cursor(), cursor);
 }
 
-/// Reading after it brings everything that was appended since.
-pub async fn a_time_ago_is_the_last_position_before_it(make: &impl Make) {
+/// Reading after it yields everything that was appended since.
+pub async fn a_time_resolves_to_the_last_position_before_it(make: &impl Make) {
     let clock = Clock::manual(Timestamp::from_millis(1_000_000));
     let subject = make.make(Wanted { clock: clock.clone(), ..Wanted::default() }).await;
     if !subject.abilities.clock {
@@ -231,8 +233,8 @@ pub async fn a_time_ago_is_the_last_position_before_it(make: &impl Make) {
     assert_eq!(texts(&since.entries), ["50", "50", "40", "40"]);
 }
 
-/// The one that reads page by page while others publish finds everything once, in order.
-pub async fn a_reader_among_publishers_misses_nothing(make: &impl Make) {
+/// A reader that reads page by page while others publish finds every event once, in order.
+pub async fn a_reader_among_publishers_misses_no_event(make: &impl Make) {
     for _ in 0..ROUNDS {
         let log = plain(make).await;
         let mut busy = publishers(&log, 3, 10, 2);
@@ -254,7 +256,7 @@ pub async fn a_reader_among_publishers_misses_nothing(make: &impl Make) {
     }
 }
 
-/// Readiness probes ask this.
-pub async fn a_healthy_log_says_so(make: &impl Make) {
+/// Readiness probes call this.
+pub async fn a_healthy_log_reports_health(make: &impl Make) {
     assert_eq!(plain(make).await.health().await, Ok(()));
 }

@@ -1,4 +1,4 @@
-//! What retention takes, and whom that is reported.
+//! Retention, and which readers it is reported to.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ fn count(count_max: u64) -> Wanted {
     Wanted { count_max: Some(count_max), ..Wanted::default() }
 }
 
-/// The newest are kept.
-pub async fn more_events_than_the_bound_drop_the_oldest(make: &impl Make) {
+/// The newest events are kept.
+pub async fn the_event_limit_drops_the_oldest(make: &impl Make) {
     let subject = make.make(count(3)).await;
     if !subject.abilities.bounds {
         return;
@@ -31,27 +31,27 @@ pub async fn more_events_than_the_bound_drop_the_oldest(make: &impl Make) {
     assert_eq!(texts(&last.entries), ["5", "6", "7"]);
 }
 
-/// The newest are kept, as many as fit.
-pub async fn more_bytes_than_the_bound_drop_the_oldest(make: &impl Make) {
+/// The newest events are kept, as many as fit.
+pub async fn the_byte_limit_drops_the_oldest(make: &impl Make) {
     let subject = make.make(Wanted { bytes_max: Some(20_000), ..Wanted::default() }).await;
     if !subject.abilities.bounds {
         return;
     }
     let log = subject.log;
-    let said: Vec<_> = (0..60).map(|number| format!("{number}{}", "x".repeat(1_000))).collect();
-    for text in &said {
+    let published: Vec<_> = (0..60).map(|number| format!("{number}{}", "x".repeat(1_000))).collect();
+    for text in &published {
         append(&log, vec![event("a", text)]).await;
         let page = read(&log, Position::BEFORE_ALL, &everything()).await;
         let bytes: usize = page.entries.iter().map(|entry| entry.event.data.len()).sum();
         assert!(bytes <= 20_000, "{bytes} bytes");
     }
     let kept = read(&log, Position::BEFORE_ALL, &everything()).await.entries;
-    assert!(kept.len() >= 8, "there is room for more than {}", kept.len());
-    assert_eq!(texts(&kept), said[60 - kept.len()..]);
+    assert!(kept.len() >= 8, "the limit allows more than {}", kept.len());
+    assert_eq!(texts(&kept), published[60 - kept.len()..]);
 }
 
-/// What is too old is not found, even if nothing happened since.
-pub async fn an_expired_event_is_hidden_at_once(make: &impl Make) {
+/// Expired events are not found, even without any call since.
+pub async fn an_expired_event_is_no_longer_read(make: &impl Make) {
     let clock = Clock::manual(Timestamp::from_millis(1_000_000));
     let age_max = Some(Duration::from_secs(10));
     let subject = make.make(Wanted { age_max, clock: clock.clone(), ..Wanted::default() }).await;
@@ -82,7 +82,7 @@ pub async fn an_expired_event_is_hidden_at_once(make: &impl Make) {
     assert_eq!(read(&log, first, &everything()).await.floor, Some(second));
 }
 
-/// A clock that is set back neither turns the order round nor lets an event expire before those in front of it.
+/// A clock that is set back neither changes the order nor lets an event expire before older ones.
 pub async fn the_order_does_not_depend_on_the_clock(make: &impl Make) {
     let start = Timestamp::from_millis(10_000_000);
     let clock = Clock::manual(start);
@@ -103,8 +103,8 @@ pub async fn the_order_does_not_depend_on_the_clock(make: &impl Make) {
     assert_eq!(read(&log, Position::BEFORE_ALL, &everything()).await.entries, []);
 }
 
-/// A gap is never silent and never false.
-pub async fn a_floor_is_reported_to_who_missed_something_and_to_nobody_else(make: &impl Make) {
+/// No gap is missed, and none is reported without cause.
+pub async fn a_floor_applies_only_to_readers_that_missed_events(make: &impl Make) {
     let subject = make.make(count(2)).await;
     if !subject.abilities.bounds {
         return;
@@ -136,7 +136,7 @@ pub async fn a_floor_is_reported_to_who_missed_something_and_to_nobody_else(make
     assert_eq!(floor(first[0], &both).await, Some(second[0]));
 }
 
-/// The one that asked for an alternate topic missed the event too.
+/// A reader of an alternate topic has missed the event too.
 pub async fn a_floor_is_found_by_each_of_its_topics(make: &impl Make) {
     let subject = make.make(count(1)).await;
     if !subject.abilities.bounds {
@@ -153,7 +153,7 @@ pub async fn a_floor_is_found_by_each_of_its_topics(make: &impl Make) {
     assert_eq!(floor(exact("/c")).await, None);
 }
 
-/// That a private event is gone is nothing to tell those who could not have received it.
+/// The loss of a private event is not reported to readers that could not have received it.
 pub async fn a_private_floor_needs_a_covering_grant(make: &impl Make) {
     let subject = make.make(count(1)).await;
     if !subject.abilities.bounds {
@@ -181,7 +181,7 @@ pub async fn a_private_floor_needs_a_covering_grant(make: &impl Make) {
     assert_eq!(floor(exact("/b"), &[exact("/a")]).await, Some(both));
 }
 
-/// A publisher who repeats a batch does not publish it twice just because nobody has it any more.
+/// A repeated batch is not appended again, even after its events were dropped.
 pub async fn a_key_outlives_its_events(make: &impl Make) {
     let subject = make.make(count(1)).await;
     if !subject.abilities.bounds {

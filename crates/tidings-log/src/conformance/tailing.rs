@@ -1,4 +1,4 @@
-//! What the live end brings.
+//! The live end of a log.
 
 use std::{pin::pin, sync::Arc, task::Poll};
 
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::TailItem;
 
-/// Everything after the cursor that came with it, and nothing else.
-pub async fn a_tail_starts_with_what_comes_next(make: &impl Make) {
+/// A tail yields everything after its cursor, and nothing else.
+pub async fn a_tail_starts_after_its_cursor(make: &impl Make) {
     let log = plain(make).await;
     let before = append(&log, vec![event("a", "before")]).await.1;
     let (from, mut tail) = log.tail().await.expect("a tail");
@@ -26,7 +26,7 @@ pub async fn a_tail_starts_with_what_comes_next(make: &impl Make) {
     assert_eq!(entries, read_all(&log, from.position, &everything(), PLENTY).await);
 }
 
-/// Nobody has to ask again.
+/// A pending call returns as soon as an event is appended.
 pub async fn a_waiting_tail_is_woken(make: &impl Make) {
     for round in 0..ROUNDS {
         let log = plain(make).await;
@@ -36,27 +36,27 @@ pub async fn a_waiting_tail_is_woken(make: &impl Make) {
             tokio::task::yield_now().await;
         }
         append(&log, vec![event("a", "wake")]).await;
-        assert_eq!(texts(&waiting.await.expect("the tail brings it")), ["wake"]);
+        assert_eq!(texts(&waiting.await.expect("the tail yields it")), ["wake"]);
     }
 }
 
-/// An item has at least one entry and is about as large as it may be.
+/// An item has at least one entry and at most about the requested size.
 pub async fn a_tail_item_is_bounded(make: &impl Make) {
     let log = plain(make).await;
     let (_, mut tail) = log.tail().await.expect("a tail");
-    let said: Vec<_> = (0..40).map(|number| format!("{number}{}", "x".repeat(500))).collect();
-    append(&log, said.iter().map(|text| event("a", text)).collect()).await;
+    let published: Vec<_> = (0..40).map(|number| format!("{number}{}", "x".repeat(500))).collect();
+    append(&log, published.iter().map(|text| event("a", text)).collect()).await;
     let mut entries = Vec::new();
     for bytes_max in [0, 1, 2_000, 5_000, PLENTY] {
         entries.extend(next_entries(&mut tail, bytes_max).await);
     }
-    while entries.len() < said.len() {
+    while entries.len() < published.len() {
         entries.extend(next_entries(&mut tail, PLENTY).await);
     }
-    assert_eq!(texts(&entries), said);
+    assert_eq!(texts(&entries), published);
 }
 
-/// Live and replayed are one order, and every tail sees it.
+/// Reads and every tail yield the same order.
 pub async fn a_tail_agrees_with_read_while_many_publish(make: &impl Make) {
     for _ in 0..ROUNDS {
         let log = plain(make).await;
@@ -86,13 +86,13 @@ pub async fn a_tail_agrees_with_read_while_many_publish(make: &impl Make) {
     }
 }
 
-/// An item that was not returned comes again.
+/// An item that was not returned is returned by the next call.
 pub async fn a_cancelled_wait_loses_nothing(make: &impl Make) {
     let log = plain(make).await;
     let (_, mut tail) = log.tail().await.expect("a tail");
     let mut received = Vec::new();
     for text in ["1", "2", "3", "4", "5"] {
-        // Polled once and dropped, before and after something has come.
+        // Poll once and drop, before and after an item has arrived.
         for publish in [false, true] {
             if publish {
                 append(&log, vec![event("a", text)]).await;
@@ -110,8 +110,9 @@ pub async fn a_cancelled_wait_loses_nothing(make: &impl Make) {
     assert_eq!(texts(&received), ["1", "2", "3", "4", "5"]);
 }
 
-/// A tail costs no queue, so retention may overtake it: then it says so and goes on with what is left.
-pub async fn a_tail_that_retention_overtook_is_reported(make: &impl Make) {
+/// A tail has no queue, so retention may overtake it: the tail reports that and continues with the
+/// remaining entries.
+pub async fn a_tail_reports_retention_that_overtook_it(make: &impl Make) {
     let subject = make.make(Wanted { count_max: Some(3), ..Wanted::default() }).await;
     if !subject.abilities.bounds {
         return;

@@ -1,4 +1,4 @@
-//! The conformance suite, and what only a log that is far away does.
+//! The conformance suite, and behaviour that only a remote log has.
 
 use tidings_topic::{NewEvent, Validator};
 
@@ -83,7 +83,7 @@ fn epoch(start: EpochStart) -> String {
 }
 
 #[tokio::test]
-async fn a_lost_end_starts_an_epoch_that_uses_its_positions_again() {
+async fn a_lost_end_starts_an_epoch_that_reuses_its_positions() {
     let log = fresh();
     let before = append(&log, &["1", "2", "3"]).await;
     let start = log.lose_end(2);
@@ -99,13 +99,13 @@ async fn a_lost_end_starts_an_epoch_that_uses_its_positions_again() {
 }
 
 #[tokio::test]
-async fn what_a_lost_end_had_is_found_no_more() {
+async fn events_of_a_lost_end_are_no_longer_found() {
     let log = fresh();
     let own = |id: &str| {
         let new = NewEvent::new("a", id).id(id);
         Validator::default().event(new).expect("a valid event")
     };
-    log.append_foreign(vec![own("kept"), own("lost"), own("lost")]).expect("room");
+    log.append_foreign(vec![own("kept"), own("lost"), own("lost")]).expect("it fits");
     log.lose_end(2);
     let resolve =
         async |id| log.resolve(&own(id).id.expect("an id"), &Grants::NONE).await.expect("an answer");
@@ -114,14 +114,14 @@ async fn what_a_lost_end_had_is_found_no_more() {
     let filter =
         Filter { matchers: vec![Validator::default().exact("a").expect("a topic")], grants: Grants::NONE };
     let page = log.read(Position::BEFORE_ALL, &filter, usize::MAX).await.expect("a page");
-    assert_eq!((page.entries.len(), page.floor), (1, None), "the epoch tells of the loss, not a floor");
+    assert_eq!((page.entries.len(), page.floor), (1, None), "the epoch reports the loss, not a floor");
 }
 
 #[tokio::test]
 async fn the_key_of_a_lost_batch_appends_it_again() {
     let log = fresh();
     for key in ["kept", "lost"] {
-        log.append(batch(key, Some(key))).await.expect("room");
+        log.append(batch(key, Some(key))).await.expect("it fits");
     }
     log.lose_end(1);
     assert!(matches!(log.append(batch("kept", Some("kept"))).await, Ok(Appended::Duplicate { .. })));
@@ -130,7 +130,7 @@ async fn the_key_of_a_lost_batch_appends_it_again() {
 }
 
 #[tokio::test]
-async fn a_tail_is_reported_of_a_lost_end() {
+async fn a_tail_reports_a_lost_end() {
     let log = fresh();
     let (_, mut tail) = log.tail().await.expect("a tail");
     append(&log, &["1", "2"]).await;
@@ -145,7 +145,7 @@ async fn a_tail_is_reported_of_a_lost_end() {
 }
 
 #[tokio::test]
-async fn a_tail_that_lags_first_receives_what_was_kept() {
+async fn a_lagging_tail_first_yields_what_was_kept() {
     let log = fresh();
     let (_, mut tail) = log.tail().await.expect("a tail");
     append(&log, &["1", "2", "3"]).await;
@@ -157,7 +157,7 @@ async fn a_tail_that_lags_first_receives_what_was_kept() {
 }
 
 #[tokio::test]
-async fn a_tail_that_lags_by_several_epochs_receives_each_that_left_something() {
+async fn a_lagging_tail_yields_each_epoch_that_kept_events() {
     let log = fresh();
     let (_, mut tail) = log.tail().await.expect("a tail");
     append(&log, &["1", "2", "3"]).await;
@@ -175,7 +175,7 @@ async fn a_tail_that_lags_by_several_epochs_receives_each_that_left_something() 
 }
 
 #[tokio::test]
-async fn an_epoch_that_left_nothing_is_passed_over() {
+async fn an_epoch_that_kept_no_event_is_skipped() {
     let log = fresh();
     let (_, mut tail) = log.tail().await.expect("a tail");
     append(&log, &["1", "2"]).await;
@@ -189,7 +189,7 @@ async fn an_epoch_that_left_nothing_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_tail_that_lags_is_reported_of_retention_in_each_epoch() {
+async fn a_lagging_tail_reports_retention_in_each_epoch() {
     let log = keeping(2);
     let (_, mut tail) = log.tail().await.expect("a tail");
     let first = append(&log, &["1", "2", "3"]).await;
@@ -219,7 +219,7 @@ async fn a_replaced_log_is_another_log() {
 }
 
 #[tokio::test]
-async fn a_tail_of_a_replaced_log_that_lost_its_end_receives_it_from_the_beginning() {
+async fn a_tail_of_a_replaced_log_starts_from_its_beginning() {
     let log = fresh();
     let (_, mut tail) = log.tail().await.expect("a tail");
     append(&log, &["old"]).await;
@@ -235,7 +235,7 @@ async fn a_tail_of_a_replaced_log_that_lost_its_end_receives_it_from_the_beginni
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_is_down_refuses_and_its_tails_wait() {
+async fn an_unreachable_log_refuses_appends_and_its_tails_wait() {
     let log = DelayedLog::new(5, slow(), MemoryLimits::default());
     let (_, mut tail) = log.tail().await.expect("a tail");
     append(&log, &["before"]).await;
@@ -246,16 +246,19 @@ async fn a_log_that_is_down_refuses_and_its_tails_wait() {
     assert!(log.health().await.is_err());
     assert!(log.tail().await.is_err());
     assert!(log.read(Position::BEFORE_ALL, &Filter::everything_public(), 1).await.is_err());
-    log.append_foreign(vec![event("foreign")]).expect("room");
+    log.append_foreign(vec![event("foreign")]).expect("it fits");
     let patience = Duration::from_secs(3_600);
-    assert!(tokio::time::timeout(patience, tail.next(1)).await.is_err(), "a tail waits for its return");
+    assert!(
+        tokio::time::timeout(patience, tail.next(1)).await.is_err(),
+        "a tail waits until the log is reachable"
+    );
     log.come_back();
     assert_eq!(received(&mut tail).await, "before foreign");
     assert_eq!(texts(&log).await, ["before", "foreign"]);
 }
 
 #[tokio::test]
-async fn an_unavailable_append_leaves_nothing() {
+async fn an_unavailable_append_appends_nothing() {
     let faults = Faults { append_unavailable_per_mille: 500, ..Faults::default() };
     let log = DelayedLog::new(6, faults, MemoryLimits::default());
     let mut acknowledged = Vec::new();
@@ -271,7 +274,7 @@ async fn an_unavailable_append_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn sending_it_again_with_its_key_settles_an_unknown_outcome() {
+async fn repeating_the_key_resolves_an_unknown_outcome() {
     let faults = Faults { outcome_unknown_per_mille: 700, ..Faults::default() };
     let log = DelayedLog::new(7, faults, MemoryLimits::default());
     let (mut was_appended, mut was_not) = (0, 0);
@@ -292,18 +295,18 @@ async fn sending_it_again_with_its_key_settles_an_unknown_outcome() {
 }
 
 #[tokio::test]
-async fn what_others_append_stands_in_the_same_order() {
+async fn appends_of_other_hubs_are_in_the_same_order() {
     let log = fresh();
     let (_, mut tail) = log.tail().await.expect("a tail");
     append(&log, &["1"]).await;
-    log.append_foreign(vec![event("2"), event("3")]).expect("room");
+    log.append_foreign(vec![event("2"), event("3")]).expect("it fits");
     append(&log, &["4"]).await;
     assert_eq!(received(&mut tail).await, "1 2 3 4");
     assert_eq!(texts(&log).await, ["1", "2", "3", "4"]);
 }
 
 #[tokio::test]
-async fn a_seed_draws_the_same_epochs_and_another_seed_others() {
+async fn a_seed_determines_the_epochs() {
     let epochs = async |seed| {
         let log = DelayedLog::new(seed, Faults::default(), MemoryLimits::default());
         (log.lose_end(0).epoch, log.replace(), log.bounds().await.expect("bounds").epochs)
@@ -312,9 +315,10 @@ async fn a_seed_draws_the_same_epochs_and_another_seed_others() {
     assert_ne!(epochs(8).await, epochs(9).await);
 }
 
-/// A tail that applies what it is reported ends with what the log holds, whatever happened meanwhile.
+/// A reader that applies every item of a tail ends with what the log holds, whatever faults
+/// occurred.
 #[tokio::test(start_paused = true)]
-async fn a_tail_follows_through_every_fault() {
+async fn a_tail_survives_every_fault() {
     for seed in 0..50 {
         let log = Arc::new(DelayedLog::new(seed, slow(), MemoryLimits::default()));
         let (_, tail) = log.tail().await.expect("a tail");
@@ -343,7 +347,7 @@ async fn a_tail_follows_through_every_fault() {
         log.come_back();
         publishers.join_all().await;
         append(&log, &["end"]).await;
-        let received = listening.await.expect("the tail comes to the end");
+        let received = listening.await.expect("the tail reaches the end");
         let page = log.read(Position::BEFORE_ALL, &Filter::everything_public(), usize::MAX).await;
         assert_eq!(received, page.expect("a page").entries, "seed {seed}");
     }

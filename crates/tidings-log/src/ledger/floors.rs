@@ -1,7 +1,8 @@
-//! What retention and deletions took, and from whom.
+//! Floors: the events that retention and deletions removed, and their audiences.
 //!
-//! For each audience the newest event that is gone is remembered, so that a reader gets a gap notice when it missed something and only
-//! then. Their number is bounded: beyond it the oldest floors become one line, below which everything may have been missed by anybody.
+//! For each audience the newest removed event is remembered, so that a reader gets a gap notice if,
+//! and only if, it missed an event. The number of floors is bounded: beyond the limit the oldest
+//! are merged into one position, up to which every reader may have missed an event.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,7 +18,7 @@ use crate::{
 
 use super::position;
 
-/// The newest event of each audience that is gone.
+/// The newest removed event of each audience.
 #[derive(Clone, Debug, Default)]
 pub struct Floors {
     numbers: HashMap<Arc<Audience>, u64>,
@@ -49,7 +50,7 @@ impl Floors {
         self.newest
     }
 
-    /// Accounts for an event that is gone.
+    /// Records a removed event.
     pub fn record(&mut self, number: u64, audience: Audience, limits: &MemoryLimits) {
         self.newest = self.newest.max(number);
         if !audience.private {
@@ -58,7 +59,8 @@ impl Floors {
         if number <= self.forgotten_through {
             return;
         }
-        // In a log that is full every append comes here, nearly always for an audience that is known.
+        // In a log that is full every append comes here, nearly always for an audience that is
+        // known.
         if let Some(newest) = self.numbers.get_mut(&audience) {
             if *newest < number {
                 let old = std::mem::replace(newest, number);
@@ -72,19 +74,20 @@ impl Floors {
         }
     }
 
-    /// Accounts for everything up to a number of which nobody knows any more who could have received it.
+    /// Records that the audiences of removed events up to this number are no longer known.
     pub fn forget_through(&mut self, number: u64) {
         self.newest = self.newest.max(number);
         self.newest_public = self.newest_public.max(number);
         self.forgotten_through = self.forgotten_through.max(number);
     }
 
-    /// Up to where it is forgotten who could have received what, and the newest dropped event of each audience beyond, oldest first.
+    /// The number up to which audiences are no longer known, and the newest removed event of each
+    /// audience beyond it, oldest first.
     pub fn known(&self) -> (u64, impl Iterator<Item = (u64, &Audience)>) {
         (self.forgotten_through, self.audiences.iter().map(|(number, audience)| (*number, &**audience)))
     }
 
-    /// The floors after a number that a plan has to reckon with.
+    /// The floors after a number that may apply to a plan.
     pub fn draft(&self, plan: &Plan<'_>, after: u64) -> FloorDraft {
         let mut sure = self.forgotten_through;
         let mut unsure = Vec::new();
@@ -121,7 +124,8 @@ impl Floors {
                 sure = sure.max(newest.unwrap_or_default());
             }
         }
-        // A private event on a topic that is not covered may still be received by way of another of its topics.
+        // A private event on a topic that is not covered may still be received by way of another of
+        // its topics.
         let mut unsure = BTreeMap::new();
         for (topic, covered) in topics {
             if private == Private::None || *covered {
@@ -201,5 +205,6 @@ fn bytes_of(audience: &Audience) -> usize {
 /// Memory of one floor beside its topics: a place in the map and one in the tree.
 const AUDIENCE_BYTES: usize = 120;
 
-/// Memory of one topic of a floor beside its text: a handle, a place in the map, a leaf of the tree.
+/// Memory of one topic of a floor beside its text: a handle, a place in the map, a leaf of the
+/// tree.
 const TOPIC_BYTES: usize = 200;

@@ -1,4 +1,4 @@
-//! Finding entries of the ledger by name and by time.
+//! Indexes of the ledger by name and by time.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,7 +8,8 @@ use std::{
 
 use crate::Timestamp;
 
-/// For each name the numbers of the entries that bear it, in order. It grows and shrinks at both ends, as the ledger does.
+/// For each name the numbers of the entries that bear it, in order. It grows and shrinks at both
+/// ends, as the ledger does.
 #[derive(Debug)]
 pub(super) struct Index<K>(HashMap<K, VecDeque<u64>>);
 
@@ -100,9 +101,10 @@ fn merge<I: Iterator<Item = u64>>(lists: Vec<I>, first_of: fn(u64, u64) -> u64) 
     })
 }
 
-/// The entries that can be the last one before some time: those that no later entry precedes on the clock. With a clock that
-/// never goes back that is the last entry of each millisecond; if it does go back, earlier entries that it made useless are gone.
-/// So the times ascend, and looking one up is a binary search even though the clock cannot be trusted.
+/// The entries that can be the last one before some time: those that no later entry precedes on the
+/// clock. With a clock that never goes back that is the last entry of each millisecond; if it does
+/// go back, earlier entries that it made useless are gone. So the times ascend, and looking one up
+/// is a binary search even though the clock cannot be trusted.
 #[derive(Debug, Default)]
 pub(super) struct Times(VecDeque<(u64, Timestamp)>);
 

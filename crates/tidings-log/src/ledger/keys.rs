@@ -46,14 +46,16 @@ impl Keys {
         }
     }
 
-    /// All keys, oldest first: what was appended under each, when, and the number of the last entry of that.
+    /// All keys, oldest first: what was appended under each, when, and the number of the last entry
+    /// of that.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&IdempotencyKey, &EventId, Timestamp, u64)> {
         self.order.iter().filter_map(|record| {
             Some((&record.key, self.first_ids.get(&record.key)?, record.time, record.last))
         })
     }
 
-    /// Forgets what is older than the window. A key is never forgotten before those in front of it, whatever the clock did.
+    /// Forgets what is older than the window. A key is never forgotten before those in front of it,
+    /// whatever the clock did.
     pub(crate) fn expire(&mut self, now: Timestamp, limits: &MemoryLimits) {
         let oldest = now.earlier_by(limits.keys_age_max);
         while self.order.front().is_some_and(|record| record.time < oldest) {
@@ -61,7 +63,8 @@ impl Keys {
         }
     }
 
-    /// Forgets the batches that are not wholly in the log up to this entry: to send one of them again has to append it again.
+    /// Forgets the batches that are not wholly in the log up to this entry: to send one of them
+    /// again has to append it again.
     pub(crate) fn forget_after(&mut self, kept: u64) {
         while self.order.back().is_some_and(|record| record.last > kept) {
             let record = self.order.pop_back();
@@ -82,5 +85,6 @@ impl Keys {
     }
 }
 
-/// Memory of one key beside its texts: a place in the map, one in the queue, and the counts of two shared strings.
+/// Memory of one key beside its texts: a place in the map, one in the queue, and the counts of two
+/// shared strings.
 const RECORD_BYTES: usize = 160;

@@ -1,4 +1,4 @@
-//! The ledger against a model that is too simple to be wrong: plain lists, searched from end to end.
+//! Compares the ledger with a naive model: plain lists with linear search.
 
 use std::{sync::Arc, time::Duration};
 

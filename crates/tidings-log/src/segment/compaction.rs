@@ -1,21 +1,25 @@
-//! Compaction: the bytes of hidden events leave the disk before their segment does.
+//! Compaction: frees the bytes of deleted and expired events before their segment is freed.
 //!
-//! A thread of its own looks at one segment after the other in which something was hidden, and writes those anew of which much is: the events that stay
-//! keep their numbers, ids and times, and a short record stands in the place of those that went. The hot path does not notice:
-//! appends, readers and tails go on with the old file until the new one stands in its place, and the one that has the old one open reads it to its end.
+//! A separate thread checks each segment in which events were deleted or expired, and rewrites
+//! those of which a large part is: kept events keep their numbers, ids and times, and a short
+//! record replaces removed ones. The hot path is unaffected: appends, readers and tails use the old
+//! file until the new one replaces it, and a reader that has the old file open reads it to its end.
 //!
-//! What is taken out, and when:
-//! - what was deleted, once its segment is full and no key of it can be repeated any more ([`SegmentSettings::keys_age_max`](super::SegmentSettings));
-//!   the segment that grows ends with the next append for it;
-//! - what a rule hides, once so many hundredths ([`HIDDEN_PERCENT`]) of its segment are hidden;
-//! - never from a segment in which something is damaged: that is left for the one that wants to repair it.
+//! What is removed, and when:
+//! - deleted events, once their segment is full and none of its idempotency keys is still in the
+//!   window ([`SegmentSettings::keys_age_max`](super::SegmentSettings)); for this the next append
+//!   closes the active segment;
+//! - events that expired by a rule, once [`HIDDEN_PERCENT`] percent of their segment is hidden;
+//! - nothing from a damaged segment, which is left unchanged for repair.
 //!
-//! Steps, after each of which a crash loses nothing: the new file and its index are written beside the old ones under a temporary name and synced; what
-//! must be notified of the events that go is saved (`front`); the new file gets its name, one generation later, and the directory is synced; readers are
-//! pointed to it; the old file is removed. A log that finds two generations of a segment takes the later one, which is whole.
+//! A crash after any of these steps loses nothing: the new file and its index are written next to
+//! the old ones under a temporary name and synced; the floors of the removed events are saved
+//! (`front`); the new file gets its name, one generation later, and the directory is synced;
+//! readers switch to it; the old file is removed. If a log finds two generations of a segment when
+//! it is opened, it uses the later one, which is complete.
 //!
-//! Memory is bounded by the index of one segment, work by [`REST`]. What fails, on a full disk for example, is tried again later, and the log is none
-//! the worse for it.
+//! Memory is bounded by the index of one segment, work by [`REST`]. A failed compaction, for
+//! example on a full disk, is retried later and does not affect the log.
 
 use std::{
     convert::Infallible,
@@ -181,7 +185,8 @@ impl Plan {
         done
     }
 
-    /// Writes what stays into a file, and its index. `None` if something turns out to be damaged, or the log is being closed.
+    /// Writes what stays into a file, and its index. `None` if something turns out to be damaged,
+    /// or the log is being closed.
     fn write(
         &self,
         shared: &Shared,

@@ -1,9 +1,12 @@
-//! Deleted topics: what they took is hidden at once, and its bytes are taken out by compaction.
+//! Deletions: the events are hidden at once, and compaction frees their bytes.
 //!
-//! A deletion is a topic, the newest event at that time, and topics that protect. It hides every event up to there that bears the topic and none that protects, and no later
-//! one. Which topics those are follows from the grants of the one that deletes: each event that has a topic that they do not cover has one of them. So what a deletion means
-//! does not depend on patterns, nor on who asks. To know whom to tell, the events that it takes are looked up first; then floors and
-//! deletion are written down together (see `state_file`), and only then published. So a deletion that was answered survives the process as an event does.
+//! A deletion consists of a topic, the number of the newest event at that time, and a set of
+//! protecting topics. It hides every event up to that number that has the topic and no protecting
+//! topic. The protecting topics follow from the grants of the request: each event with a topic that
+//! the grants do not cover has one of them. The effect of a stored deletion therefore depends
+//! neither on patterns nor on the reader. The events that a deletion hides are looked up first, for
+//! their floors; then floors and deletion are stored together (see `state_file`), and only then
+//! become visible to readers. An acknowledged deletion is thus as durable as an event.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -21,11 +24,13 @@ use super::{
 };
 use crate::{AppendError, Deleted, Entry, Grants, draft::Audience, ledger::number};
 
-/// Most deletions, and topics that protect, while events of them are in the files. Beyond it deletions are refused as [`AppendError::Full`].
+/// Most deletions and protecting topics whose events are still in the files. Beyond it deletions
+/// are refused with [`AppendError::Full`].
 pub(super) const DELETIONS_MAX: usize = 100_000;
 /// Most topics that protect events from one deletion.
 const PROTECTING_MAX: usize = 10_000;
-/// Most deletions of one topic that do not replace each other, because different topics protected from them.
+/// Most deletions of one topic that do not replace each other, because different topics protected
+/// from them.
 const DELETIONS_OF_TOPIC_MAX: usize = 64;
 
 /// The deletions that still hide something. Cloning one in an `Arc` is how readers keep it.
@@ -74,7 +79,8 @@ impl Deletions {
         Self { topics, serial: 0 }
     }
 
-    /// Without what lies beyond the newest event: those numbers are of an end that was lost, and will be used again.
+    /// Without what lies beyond the newest event: those numbers are of an end that was lost, and
+    /// will be used again.
     pub(super) fn up_to(&self, newest: u64) -> Self {
         let mut deletions = self.clone();
         for deletion in deletions.topics.values_mut().flatten() {
@@ -106,7 +112,8 @@ impl Deletions {
         deletions
     }
 
-    /// Without those of which this says that nothing is left, by the newest event that they took and their serial.
+    /// Without those of which this says that nothing is left, by the newest event that they took
+    /// and their serial.
     pub(super) fn without_done(&self, is_done: impl Fn(u64, u64) -> bool) -> Self {
         self.without(|deletion| is_done(deletion.through, deletion.serial))
     }
@@ -161,7 +168,8 @@ pub(super) struct Taken {
     pub(super) topic: Topic,
     pub(super) through: u64,
     pub(super) count: u64,
-    /// How many events of the topic stay, because the grants do not cover all of their topics, and one such topic of each.
+    /// How many events of the topic stay, because the grants do not cover all of their topics, and
+    /// one such topic of each.
     pub(super) kept: u64,
     protecting: BTreeSet<Topic>,
     /// The newest event for each audience.
@@ -171,7 +179,8 @@ pub(super) struct Taken {
 }
 
 impl Shared {
-    /// What a deletion of this topic with these grants would take now. Reads the events of the topic, and no others.
+    /// What a deletion of this topic with these grants would take now. Reads the events of the
+    /// topic, and no others.
     pub(super) fn taken_with(&self, topic: &Topic, grants: &Grants) -> io::Result<Taken> {
         let front = self.expire()?.front;
         let (segments, newest) = self.acknowledged();
@@ -259,7 +268,8 @@ impl super::writer::Writer {
             self.complain(&error);
             return Err(super::writer::refused(&error));
         }
-        // What was counted under rules is counted off while the old deletions hold, and whatever goes wrong with that is made good by counting anew.
+        // What was counted under rules is counted off while the old deletions hold, and whatever
+        // goes wrong with that is made good by counting anew.
         let after = retention.hiding.clone();
         retention.hiding.deletions = before.1;
         let counted_off = retention.forget_deleted(&shared, &taken.topic, &taken.segments, &after);

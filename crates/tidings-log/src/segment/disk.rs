@@ -1,7 +1,9 @@
-//! The few things that the segment log asks of a file system, so that tests can put a worse one in its place.
+//! The file system operations of the segment log, behind a trait so that tests can inject faults.
 //!
-//! A disk is one flat directory. What was written is sure to survive a loss of power only after [`DiskFile::sync_data`]; that a file was created,
-//! renamed or removed only after [`Disk::sync_directory`]. Everything blocks: nothing here is called on a thread that serves.
+//! A disk is one flat directory. Written data survives a loss of power only after
+//! [`DiskFile::sync_data`]; creating, renaming or removing a file only after
+//! [`Disk::sync_directory`]. Everything blocks, so nothing here is called on a thread that serves
+//! connections.
 
 use std::{
     fmt,
@@ -27,13 +29,15 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync + 'static {
     fn list(&self) -> io::Result<Vec<String>>;
     /// Gives a file another name, in place of whatever had it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes a file. The one that has it open can go on reading.
+    /// Removes a file. A reader that has it open can continue to read.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes sure of everything that was created, renamed and removed so far.
     fn sync_directory(&self) -> io::Result<()>;
-    /// Names the time since the machine was started: while it is the same, nothing that was written can be gone. `None` if nobody knows.
+    /// Names the time since the machine was started: while it is the same, nothing that was written
+    /// can be gone. `None` if nobody knows.
     fn boot_id(&self) -> Option<String>;
-    /// What the path of the directory leads to now. Every other operation goes to the directory that was opened, wherever that is now.
+    /// What the path of the directory leads to now. Every other operation goes to the directory
+    /// that was opened, wherever that is now.
     fn identity(&self) -> io::Result<FileIdentity>;
     /// Which file has this name now.
     fn identity_of(&self, name: &str) -> io::Result<FileIdentity>;
@@ -124,8 +128,8 @@ pub(super) fn read_small(disk: &dyn Disk, name: &str, bytes_max: usize) -> io::R
 /// What the name of a file ends with that is not whole yet.
 pub(super) const TEMPORARY: &str = ".new";
 
-/// A directory of the system. It is held open: what is done in it is done there, also when its path leads elsewhere by now, as after `rm -r`,
-/// `mv` or `mount`.
+/// A directory of the system. It is held open: what is done in it is done there, also when its path
+/// leads elsewhere by now, as after `rm -r`, `mv` or `mount`.
 pub(super) struct RealDisk {
     path: PathBuf,
     directory: File,
@@ -137,7 +141,8 @@ impl fmt::Debug for RealDisk {
     }
 }
 
-/// The right to use a directory, held against other processes until it is dropped or the process ends.
+/// The right to use a directory, held against other processes until it is dropped or the process
+/// ends.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     _file: File,
@@ -172,7 +177,8 @@ impl RealDisk {
         }
     }
 
-    /// Takes away what others may do with a store that an earlier version or somebody else made. Where that is not allowed, a warning says so.
+    /// Takes away what others may do with a store that an earlier version or somebody else made.
+    /// Where that is not allowed, a warning says so.
     pub(super) fn tighten(&self, is_of_a_log: impl Fn(&str) -> bool) {
         if let Err(error) = self.try_tighten(is_of_a_log) {
             tracing::warn!(
@@ -200,7 +206,9 @@ impl RealDisk {
         match others {
             None => Ok(()),
             Some(tight) if is_ours => Ok(fchmod(&self.directory, tight)?),
-            Some(_) => Err(io::Error::other("the directory also holds other files, and was left as it is")),
+            Some(_) => Err(io::Error::other(
+                "the directory also contains other files, so its permissions were not changed",
+            )),
         }
     }
 

@@ -1,7 +1,8 @@
-//! One segment of the log: its place in it, its index, and what is known to be lost of it.
+//! One segment of the log: its number range, its index, and its lost events.
 //!
-//! The last segment grows and has its index in memory; all others are immutable and have theirs in a file. What the index says is only a way to the
-//! records: these have checksums of their own, and a record that fails is counted among the lost.
+//! The last segment is active and has its index in memory; all others are immutable and have an
+//! index file. The index only locates records. Records have their own checksums, and a record whose
+//! checksum does not match counts as lost.
 
 use std::{
     collections::BTreeSet,
@@ -29,7 +30,8 @@ use crate::{Entry, IdempotencyKey, Timestamp, draft::Audience, ledger::position,
 pub(super) struct Segment {
     pub(super) name: SegmentName,
     pub(super) header: Header,
-    /// The bytes of all segments before it, as far as they are known. They become fewer when one of those is compacted.
+    /// The bytes of all segments before it, as far as they are known. They become fewer when one of
+    /// those is compacted.
     base: AtomicU64,
     index: RwLock<Index>,
     /// How often the index was made anew.
@@ -40,7 +42,8 @@ pub(super) struct Segment {
     damaged: Mutex<BTreeSet<u64>>,
 }
 
-/// How many damaged events of one segment are remembered. Whatever is damaged beyond is still found, and reported, when it is read.
+/// How many damaged events of one segment are remembered. Further damaged events are still
+/// detected, and reported, when they are read.
 const DAMAGED_MAX: usize = 10_000;
 
 #[derive(Debug)]
@@ -61,8 +64,8 @@ struct Summary {
     audiences: u32,
 }
 
-/// What the files of a segment are named after: its first event, and how often it was compacted. Of two that begin with the same event the
-/// later one holds.
+/// What the files of a segment are named after: its first event, and how often it was compacted. Of
+/// two that begin with the same event the later one holds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct SegmentName {
     pub(super) first: u64,
@@ -162,7 +165,8 @@ impl Segment {
         self.first() + count - 1
     }
 
-    /// The bytes that count. What was removed still takes a row of the index; counting that bounds how many such rows there can be.
+    /// The bytes that count. What was removed still takes a row of the index; counting that bounds
+    /// how many such rows there can be.
     pub(super) fn bytes(&self) -> u64 {
         let (bytes, removed) = match &*self.read() {
             Index::Memory(index) => (index.bytes, index.removed),
@@ -210,7 +214,7 @@ impl Segment {
         self.base.load(Ordering::Relaxed)
     }
 
-    /// The segments before it were compacted. The one that says so holds the front of the log.
+    /// The segments before it were compacted. The caller holds the lock on the front of the log.
     pub(super) fn set_base(&self, base: u64) {
         self.base.store(base, Ordering::Relaxed);
     }
@@ -314,7 +318,8 @@ impl Segment {
         }
     }
 
-    /// The keys of its batches, oldest first, and who can receive what, with the newest event of each.
+    /// The keys of its batches, oldest first, and who can receive what, with the newest event of
+    /// each.
     pub(super) fn lists(&self, disk: &dyn Disk) -> io::Result<index_file::Lists> {
         if let Index::Memory(index) = &*self.read() {
             return Ok(lists(index));

@@ -1,5 +1,5 @@
-//! Which events behind the front of the log are hidden one by one: those that a deletion took, and those that the rule for their topics
-//! does not allow any more. Readers keep a copy, which is cheap, and ask it about each event that they find.
+//! Events after the front of the log that are hidden individually: deleted events, and events that
+//! expired by a retention rule. Readers keep a cheap copy and check each event that they find.
 
 use std::sync::Arc;
 

@@ -1,8 +1,10 @@
-//! Whether the directory of a log still is where it was when it was opened.
+//! Checks that the directory of a log is still the one that was opened.
 //!
-//! A directory can be deleted, moved, or covered by another file system while its log is open. Everything that is written then still succeeds, and is gone for the one that
-//! opens the path the next time. So the writer compares the identities of the directory, the lock and the file that it writes with those that it opened: once a second,
-//! and before each new segment. As long as they differ nothing is accepted. When the same directory is back, with the same files, the log goes on.
+//! A directory can be deleted, moved, or hidden by a mount while its log is open. Writes still
+//! succeed then, but their data is missing when the path is opened the next time. The writer
+//! therefore compares the identities of the directory, the lock and the current file with those
+//! that it opened: once a second, and before each new segment. While they differ, no events are
+//! accepted. When the same directory is back with the same files, the log continues.
 
 use std::io;
 
@@ -26,7 +28,8 @@ impl Home {
         Ok(Self { directory: disk.identity()?, lock })
     }
 
-    /// Fails if what is written would not be found where the log was opened, to a file that was opened under this name, if one is written.
+    /// Fails if what is written would not be found where the log was opened, to a file that was
+    /// opened under this name, if one is written.
     pub(super) fn check(&self, disk: &dyn Disk, written: Option<(&str, &dyn DiskFile)>) -> io::Result<()> {
         is_still("the directory of the store", self.directory, disk.identity())?;
         if let Some(lock) = self.lock {
@@ -50,5 +53,5 @@ fn is_still(what: &str, opened: FileIdentity, now: io::Result<FileIdentity>) -> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => "was deleted or moved".to_owned(),
         Err(error) => format!("cannot be found: {error}"),
     };
-    Err(io::Error::other(Displaced(format!("{what} {reason}; put it back, or start the hub again"))))
+    Err(io::Error::other(Displaced(format!("{what} {reason}; put it back, or restart the hub"))))
 }

@@ -1,11 +1,12 @@
 //! Finding events within one segment: by number, by topic, by a publisher's id, by time.
 //!
-//! Events are counted from the beginning of their segment: its first has the index 0. A [`MemoryIndex`] grows with the segment that is being
-//! written; for a segment that is full it stands in a file beside it ([`super::index_file`]). Both are asked through [`Places`], so that there is one
-//! way to look something up.
+//! Events are counted from the beginning of their segment: the first has index 0. A [`MemoryIndex`]
+//! grows with the active segment; a full segment has an index file ([`super::index_file`]). Both
+//! are accessed through [`Places`], so that there is only one implementation of lookups.
 //!
-//! Names (topics and ids) are known by a hash of 64 bits, seeded with the segment's salt. Two names may share one: what is found by a name is
-//! a candidate, and the one that reads it looks whether it really bears that name.
+//! Names (topics and ids) are stored as 64-bit hashes, seeded with the segment's salt. Hashes may
+//! collide: an event found by a name is a candidate, and the reader compares the name after reading
+//! it.
 
 use std::{collections::HashMap, io, sync::Arc};
 
@@ -23,7 +24,8 @@ pub(super) trait Places {
     fn posting(&mut self, postings: Postings, place: u32) -> io::Result<u32>;
     /// How many [times](Self::time) there are.
     fn times_count(&self) -> u32;
-    /// Events that no later one precedes on the clock: their times ascend, so the last one before some time is among them.
+    /// Events that no later one precedes on the clock: their times ascend, so the last one before
+    /// some time is among them.
     fn time(&mut self, place: u32) -> io::Result<(u32, Timestamp)>;
 }
 
@@ -63,7 +65,8 @@ pub(super) enum Name {
 }
 
 impl Name {
-    /// The hash of this name in the segment with this salt. FNV-1a, finished with SplitMix64; never 0.
+    /// The hash of this name in the segment with this salt. FNV-1a, finished with SplitMix64; never
+    /// 0.
     pub(super) fn hash(&self, salt: u64) -> u64 {
         let (kind, text) = match self {
             Self::Topic(topic) => (b't', topic.as_str()),
@@ -114,7 +117,8 @@ pub(super) fn forwards(
     Ok(found)
 }
 
-/// At most `max` wanted events from this index on and before that one, the last of them, newest first.
+/// At most `max` wanted events from this index on and before that one, the last of them, newest
+/// first.
 pub(super) fn backwards(
     places: &mut dyn Places,
     wanted: &Wanted,

@@ -1,4 +1,4 @@
-//! The index of a full segment, in a file beside it.
+//! The index file of a full segment.
 //!
 //! ```text
 //! page      4092 bytes | crc u32                     the checksum also covers the salt of the segment and the number of the page
@@ -9,8 +9,9 @@
 //! table     slots of hash u64 | first posting u32 | count u32; a power of two, at most half of them taken, the next one if taken
 //! ```
 //!
-//! The file says nothing that the segment does not say: it may be lost, and is made anew when it is damaged or of another version. It is read page by
-//! page, as much as a question needs, and each page is checked when it is read.
+//! The file is derived from the segment: if it is missing, damaged or of another version, it is
+//! rebuilt. It is read page by page, as much as a lookup needs, and each page is verified when it
+//! is read.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -110,7 +111,8 @@ impl Header {
     }
 }
 
-/// The keys of a segment's batches, oldest first, and who can receive what, with the newest event of each.
+/// The keys of a segment's batches, oldest first, and who can receive what, with the newest event
+/// of each.
 pub(super) type Lists = (Vec<KeyUse>, Vec<(u32, Audience)>);
 
 /// Writes the index of a segment, in the place of whatever stood there.
@@ -123,7 +125,8 @@ pub(super) fn write(disk: &dyn Disk, name: &str, salt: u64, index: &MemoryIndex)
     disk.rename(&temporary, name)
 }
 
-/// Reads an index from end to end. What is wrong with it is reported as [`io::ErrorKind::InvalidData`].
+/// Reads an index from end to end. What is wrong with it is reported as
+/// [`io::ErrorKind::InvalidData`].
 pub(super) fn verify(disk: &dyn Disk, name: &str, salt: u64) -> io::Result<()> {
     let mut index = IndexFile::open(disk, name, salt)?;
     for page in 0..index.header.bytes.div_ceil(CONTENT_BYTES as u64) {

@@ -1,8 +1,8 @@
 //! Reading the log: the newest entries from memory, everything else from files.
 //!
-//! What is read is bounded by the bytes that a call may look at, and by [`LOOKUP_MAX`] places at a time. A page needs only the events that bear a
-//! wanted topic; patterns look at everything. A record that turns out to be damaged is passed over and becomes a floor: the one that reads
-//! past it is reported that something is missing.
+//! A read is bounded by the bytes that a call may read, and by [`LOOKUP_MAX`] index lookups at a
+//! time. For exact topics only their events are read; for patterns every event. A damaged record is
+//! skipped and raises a floor: a gap is reported to readers that pass it.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -28,7 +28,8 @@ const LOOKUP_BACKWARDS_MAX: usize = 32;
 const SPARSE_BYTES: usize = 4 * 1024;
 /// Bytes that are read at once where events follow each other.
 const DENSE_BYTES: usize = 128 * 1024;
-/// Events that are looked at to resolve one id; one that so many private events bear in vain counts as unknown.
+/// Events that are looked at to resolve one id; one that so many private events bear in vain counts
+/// as unknown.
 const RESOLVE_MAX: usize = 10_000;
 
 /// What was there when a call began.
@@ -189,7 +190,8 @@ impl Shared {
         })
     }
 
-    /// Entries after this one, in a row, or how far they are lost. For tails that lag behind what is in memory.
+    /// Entries after this one, in a row, or how far they are lost. For tails that lag behind what
+    /// is in memory.
     pub(super) fn stretch(&self, after: u64, bytes_max: usize) -> io::Result<Result<Vec<Arc<Entry>>, u64>> {
         let (segments, newest) = self.acknowledged();
         let mut page = Gathered::new(bytes_max);
@@ -338,7 +340,8 @@ impl<'a> Fetcher<'a> {
         Self { shared, segment, reader: None, last_offset: 0, hiding }
     }
 
-    /// The entry of this index, whose record stands at this offset. `None` if it is lost, removed or hidden.
+    /// The entry of this index, whose record stands at this offset. `None` if it is lost, removed
+    /// or hidden.
     pub(super) fn get(&mut self, index: u32, offset: u32) -> io::Result<Option<Arc<Entry>>> {
         let entry = self.get_hidden_too(index, offset)?;
         Ok(entry.filter(|entry| !self.hiding.hides(entry)))

@@ -1,4 +1,4 @@
-//! The bytes of a segment: its header and its records. No files here, only bytes in and out.
+//! The format of a segment: its header and its records. This module does no I/O.
 //!
 //! ```text
 //! segment   header twice, then records
@@ -9,12 +9,14 @@
 //! removed   first number u64 | last number u64                                in the place of events that compaction took out
 //! ```
 //!
-//! Numbers are little-endian. The kind stands in the upper four bits of the length. Every checksum (CRC-32) also covers the salt of the segment and the
-//! offset of the record, so that nothing that a publisher writes into an event, and no record that was copied elsewhere, passes for a record.
-//! The length has a checksum of its own: a file that ends too early is distinguished from one that was damaged.
+//! Numbers are little-endian. The kind is in the upper four bits of the length. Every checksum
+//! (CRC-32) also covers the salt of the segment and the offset of the record, so that neither the
+//! data of an event nor a copied record can be taken for a record. The length has its own checksum,
+//! which distinguishes a truncated file from a damaged one.
 //!
-//! A group of events ends with its commit record and counts only with it. "Synced through" is what had surely reached the disk when the group
-//! was written: after damage it proves that more had been acknowledged than is left.
+//! A group of events ends with its commit record and is valid only with it. "Synced through" is the
+//! last event that was synced when the group was written: after damage it proves which events had
+//! been acknowledged.
 
 use crc32fast::Hasher;
 use tidings_topic::{ConnectionId, Epoch, StoredEvent};
@@ -178,8 +180,8 @@ impl Head {
     }
 }
 
-/// Appends a record to a buffer whose first byte will stand at this offset of the segment. An event whose body is too long is refused, and
-/// nothing appended.
+/// Appends a record to a buffer whose first byte will stand at this offset of the segment. An event
+/// whose body is too long is refused, and nothing appended.
 pub(super) fn encode(
     header: &Header,
     buffer_offset: u64,

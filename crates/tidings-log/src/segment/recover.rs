@@ -1,12 +1,13 @@
-//! Opening a log: what is there, what counts of it, and whether its end was lost.
+//! Opening a log: finds its segments, decides which events are valid, and whether the end was lost.
 //!
-//! Full segments are believed by their index, which costs one page each; the last one, and any whose index is missing, is read from end to end. Then:
+//! For full segments the index is trusted, which costs reading one page each; the last segment, and
+//! any without an index, is read completely. Then:
 //!
-//! - a write that broke off is cut away: no subscriber was notified that it succeeded;
-//! - what is missing although it had been acknowledged is lost: within the log it is asked to those who read past it, at the end of the log it begins
-//!   a new epoch;
-//! - a log that was not closed in order and was not synced before it answered begins a new epoch when the machine was started anew in the meantime,
-//!   because nobody knows what it had acknowledged.
+//! - an incomplete write at the end is truncated: it was never acknowledged;
+//! - acknowledged events that are missing are lost: within the log a gap is reported to readers
+//!   that pass it, at the end of the log a new epoch begins;
+//! - a log that was not closed cleanly and does not sync before acknowledging begins a new epoch if
+//!   the machine was restarted since, because the last acknowledged event is unknown.
 
 use std::{
     io,
@@ -72,7 +73,7 @@ pub(super) fn open(
     let mut found = find(&*disk, &names, &crash, retention.front)?;
     if front_lost && names.iter().any(|name| name == FRONT_NAME) {
         found.note(format!(
-            "the file {FRONT_NAME} is damaged: what was hidden may be back, or reported once more"
+            "the file {FRONT_NAME} is damaged: deleted or expired events may be delivered again, and gaps reported again"
         ));
     }
     let newest = found.segments.last().map_or(retention.front, |segment| segment.last());
@@ -225,7 +226,8 @@ impl Found {
         self.damage.get_or_insert(damage);
     }
 
-    /// A file without a header was just being made, or is damaged: then it is set aside, for the one that wants to repair something.
+    /// A file without a header was just being made, or is damaged: then it is set aside, for the
+    /// one that wants to repair something.
     fn without_header(&mut self, disk: &dyn Disk, name: SegmentName, file: &dyn DiskFile) -> io::Result<()> {
         if file.len()? <= HEADER_BYTES as u64 {
             return remove(disk, name);
@@ -238,7 +240,8 @@ impl Found {
     }
 }
 
-/// The segments in order, without those that were compacted into another: what holds is in the later one.
+/// The segments in order, without those that were compacted into another: what holds is in the
+/// later one.
 fn segments(disk: &dyn Disk, names: &[String]) -> io::Result<Vec<SegmentName>> {
     let mut all: Vec<_> = names.iter().filter_map(|name| SegmentName::parse(name)).collect();
     all.sort_unstable();
@@ -291,7 +294,8 @@ fn last(
 ) -> io::Result<Segment> {
     let survey = Survey::new(Arc::clone(&file))?.map_err(|_| io::ErrorKind::InvalidData)?;
     let settled = survey.settle(crash.closed_at.unwrap_or_default(), None);
-    // The system keeps what was written until the machine stops: a record that it damaged was whole, and may have been acknowledged.
+    // The system keeps what was written until the machine stops: a record that it damaged was
+    // whole, and may have been acknowledged.
     found.end_lost |= settled.end_lost || settled.end_damaged && crash.same_boot;
     if !settled.whole {
         file.set_len(settled.end)?;

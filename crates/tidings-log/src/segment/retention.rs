@@ -1,9 +1,10 @@
-//! The front of the log: what retention hides, and what is reported to those who miss it.
+//! The front of the log: which events have expired, and the floors that report this.
 //!
-//! Everything up to the front is hidden. The front moves on, never back, before each call that reads; each event that it passes is accounted for in
-//! the floors. To know where it may go, the next events behind it are looked at one after the other, a few at a time; a segment of which nothing
-//! may stay is passed as a whole, by what its index says of it. The bytes of hidden segments are freed by the writer. Behind the front, rules for some
-//! topics hide more (`segment/ruled.rs`), as deletions do.
+//! Every event up to the front is hidden. The front advances, and never goes back, before each call
+//! that reads; each event that it passes is recorded in the floors. The next events after the front
+//! are examined a few at a time; a segment that has expired completely is passed at once by means
+//! of its index. The writer frees the bytes of hidden segments. Retention rules
+//! (`segment/ruled.rs`) and deletions hide further events after the front.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -31,7 +32,8 @@ pub(super) struct Retention {
     pub(super) floors: Floors,
     pub(super) hiding: Hiding,
     pub(super) ruled: Ruled,
-    /// Segments, by their first events, in which something may have been hidden since compaction looked at them.
+    /// Segments, by their first events, in which something may have been hidden since compaction
+    /// looked at them.
     pub(super) touched: BTreeSet<u64>,
     /// Compaction has taken something out of the log.
     pub(super) some_removed: bool,
@@ -95,7 +97,8 @@ impl Retention {
         }
     }
 
-    /// What lies beyond the newest event was of an end that was lost, and its numbers will be used again.
+    /// What lies beyond the newest event was of an end that was lost, and its numbers will be used
+    /// again.
     pub(super) fn hide_up_to(&mut self, newest: u64) {
         self.hiding.deletions = Arc::new(self.hiding.deletions.up_to(newest));
         self.hiding.fronts = self.hiding.fronts.iter().map(|front| newest.min(*front)).collect();
@@ -246,7 +249,8 @@ impl Allowed {
         }
     }
 
-    /// Whether nothing of a segment may stay. An event never expires before those in front of it, whatever the clock did.
+    /// Whether nothing of a segment may stay. An event never expires before those in front of it,
+    /// whatever the clock did.
     fn hides_all(&self, segment: &Segment) -> bool {
         segment.last() <= self.through
             || segment.base() + segment.bytes() <= self.bytes

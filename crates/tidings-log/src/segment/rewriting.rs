@@ -1,4 +1,5 @@
-//! Writing a segment anew, with fewer events: what stays keeps its number, id and time, and a short record stands in the place of what went.
+//! Rewrites a segment with fewer events: kept events keep their number, id and time, and a short
+//! record replaces removed ones.
 
 use std::io;
 
@@ -39,8 +40,7 @@ impl<'a> Output<'a> {
 
     /// The next event is this one.
     pub(super) fn keep(&mut self, record: EventRecord<'_>) -> io::Result<()> {
-        let too_large =
-            || io::Error::new(io::ErrorKind::InvalidData, "a record does not fit where it fitted");
+        let too_large = || io::Error::new(io::ErrorKind::InvalidData, "a record no longer fits");
         self.end_removed()?;
         let start = self.buffer.len();
         let record = Record::Event(record);
@@ -49,7 +49,7 @@ impl<'a> Output<'a> {
         let length = u32::try_from(self.buffer.len() - start).map_err(|_| too_large())?;
         let Record::Event(record) = record else { return Err(too_large()) };
         let (entry, key) = restore(&self.header, record)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a record holds no event"))?;
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a record contains no event"))?;
         self.index.push((offset, length), entry.time, &entry.event, key.as_ref());
         self.flush_beyond(WINDOW_BYTES)
     }

@@ -1,8 +1,9 @@
-//! Retention by rules: for each rule a front of its own, and how much there is behind it.
+//! Retention by rules: each rule has its own front, and counts the events after it.
 //!
-//! What a rule may keep is counted by the rows of the indexes, so that nothing is read to know it: each event once, when it is new or when the log was
-//! opened. A front moves on, never back, over the events of its rule alone; each event that it passes is accounted for in the floors. A segment of which
-//! a rule may keep nothing is passed as a whole.
+//! Events and bytes are counted from the rows of the indexes, without reading records: each event
+//! once, when it is appended or when the log is opened. A front advances, and never goes back, over
+//! the events of its rule only; each event that it passes is recorded in the floors. A segment in
+//! which all events of a rule have expired is passed at once.
 
 use std::{collections::VecDeque, io, sync::Arc};
 
@@ -18,7 +19,8 @@ use super::{
 };
 use crate::{RetentionRule, Timestamp, draft::Audience};
 
-/// How many events of a rule are looked at ahead of its front, and about how many bytes of their topics.
+/// How many events of a rule are looked at ahead of its front, and about how many bytes of their
+/// topics.
 const AHEAD_MAX: usize = 16;
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
 /// Of how many segments it is remembered which audience falls under which rule.
@@ -101,7 +103,8 @@ impl Kept {
             || rule.age_max.is_some_and(|age_max| time < now.earlier_by(age_max))
     }
 
-    /// Whether all of these, which come next, have to go, and are of a segment whose latest event has this time.
+    /// Whether all of these, which come next, have to go, and are of a segment whose latest event
+    /// has this time.
     fn all_are_due(
         &self,
         rule: &RetentionRule,
@@ -185,7 +188,8 @@ impl Retention {
         self.ruled.forget(&self.hiding, number, bytes, fate);
     }
 
-    /// A deletion of this topic takes something in these segments: it counts no more. Before this the old fates hold, afterwards the new ones.
+    /// A deletion of this topic takes something in these segments: it counts no more. Before this
+    /// the old fates hold, afterwards the new ones.
     pub(super) fn forget_deleted(
         &mut self,
         shared: &Shared,

@@ -1,8 +1,9 @@
-//! What is left in a segment: reading it from end to end, and deciding what of it counts.
+//! Scanning a segment: reads it completely, and decides which events are valid.
 //!
-//! [`Survey`] finds every whole record, also behind damage. [`Survey::settle`] decides: an event counts if its group is whole, or if something
-//! proves that it had been acknowledged (a commit record that was written later, or the log that was closed in order). What is missing among those is
-//! lost, which has to be reported; what is missing beyond them was never acknowledged, and the log ends before it.
+//! [`Survey`] finds every complete record, even after damaged ones. [`Survey::settle`] decides: an
+//! event is valid if its group is complete, or if there is proof that it was acknowledged (a later
+//! commit record, or a clean close of the log). Missing events among those are lost, which is
+//! reported as a gap; events beyond them were never acknowledged, and the log ends before them.
 
 use std::{io, ops::RangeInclusive, sync::Arc};
 
@@ -212,8 +213,8 @@ impl Survey {
         self.commits.iter().map(|(commit, _)| commit.synced_through).max().unwrap_or_default()
     }
 
-    /// Decides what counts, where everything up to `acknowledged` is known to have been acknowledged. A segment that others follow also ends with a
-    /// known event.
+    /// Decides what counts, where everything up to `acknowledged` is known to have been
+    /// acknowledged. A segment that others follow also ends with a known event.
     pub(super) fn settle(&self, acknowledged: u64, known_last: Option<u64>) -> Settled {
         let first = self.header.first;
         let acknowledged = acknowledged.max(self.synced_through()).max(known_last.unwrap_or_default());
@@ -287,7 +288,8 @@ impl Survey {
     }
 }
 
-/// As many as a segment can have: if its neighbours claim that there are more between them, then these are wrong.
+/// As many as a segment can have: if its neighbours claim that there are more between them, then
+/// these are wrong.
 fn push_hole(index: &mut MemoryIndex, count: u64) {
     index.push_hole(u32::try_from(count).unwrap_or(HOLE_MAX).min(HOLE_MAX));
 }

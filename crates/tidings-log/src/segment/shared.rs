@@ -1,7 +1,8 @@
-//! What the writer publishes and everybody else reads.
+//! The state that the writer updates and all other threads read.
 //!
-//! One mutex guards what is acknowledged; it is held for a few instructions. Another guards the front of the log, behind which retention hides
-//! events; the one that holds it may read files. Nobody takes the second while holding the first.
+//! One mutex guards the acknowledged state and is held only for a few instructions. Another guards
+//! the front of the log and may be held while reading files. Lock order: never take the second
+//! while holding the first.
 
 use std::{
     collections::VecDeque,
@@ -168,7 +169,8 @@ impl State {
     }
 }
 
-/// The segments that have events after this number, with the place of the first of them in the list.
+/// The segments that have events after this number, with the place of the first of them in the
+/// list.
 pub(super) fn segments_after(segments: &[Arc<Segment>], after: u64) -> &[Arc<Segment>] {
     let beyond = segments.partition_point(|segment| segment.first() <= after.saturating_add(1));
     &segments[beyond.saturating_sub(1)..]

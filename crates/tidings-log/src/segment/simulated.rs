@@ -1,8 +1,9 @@
-//! A disk in memory that behaves as badly as a disk may.
+//! A simulated disk in memory, with the worst faults that a disk may have.
 //!
-//! What was not synced may be there after a [crash](SimulatedDisk::crash) or not: each sector of each write on its own, so that writes are dropped, torn
-//! and turned round; so may whatever was created, renamed or removed. Between crashes it behaves as a file system does. It counts its operations, can
-//! lose power at any of them, can be full, and can fail to sync. Chance comes from a seed.
+//! After a [crash](SimulatedDisk::crash) each sector of each unsynced write may or may not be
+//! there, so that writes are dropped, torn and reordered; so may each creation, renaming and
+//! removal. Between crashes the disk behaves as a file system does. It counts its operations, can
+//! lose power at any of them, can be full, and can fail to sync. Random choices come from a seed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -75,12 +76,14 @@ impl SimulatedDisk {
         self.platter()
     }
 
-    /// After so many more operations the power fails: nothing works any more until the [`crash`](Self::crash).
+    /// After so many more operations the power fails: nothing works any more until the
+    /// [`crash`](Self::crash).
     pub(crate) fn fail_power_after(&self, operations: u64) {
         self.platter().power = Some(operations);
     }
 
-    /// The machine starts again after it lost its power: of what was not synced there is some or none.
+    /// The machine starts again after it lost its power: of what was not synced there is some or
+    /// none.
     pub(crate) fn crash(&self) {
         let platter = &mut *self.platter();
         platter.power = None;
@@ -111,7 +114,8 @@ impl SimulatedDisk {
         self.platter().room = room;
     }
 
-    /// Whether syncing fails from now on. What a failed sync was about counts as synced for the system, and is not on disk.
+    /// Whether syncing fails from now on. What a failed sync was about counts as synced for the
+    /// system, and is not on disk.
     pub(crate) fn set_syncs_fail(&self, fail: bool) {
         self.platter().syncs_fail = fail;
     }
@@ -191,7 +195,8 @@ impl Content {
     }
 
     fn crash(&mut self, random: &mut Random) {
-        // The length is one of the file system's own records: it is the new one, the old one, or that of the last sector that made it.
+        // The length is one of the file system's own records: it is the new one, the old one, or
+        // that of the last sector that made it.
         let mut left = self.synced.clone();
         let per_mille = [0, 300, 700, 1_000][(random.next() % 4) as usize];
         let survivors: Vec<_> = self.dirty.iter().copied().filter(|_| random.happens(per_mille)).collect();
@@ -310,7 +315,7 @@ impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut platter = self.disk.platter();
         if platter.reads_fail {
-            return Err(io::Error::other("the disk does not read"));
+            return Err(io::Error::other("the disk cannot be read"));
         }
         let bytes = &platter.content(self.file).bytes;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());

@@ -1,4 +1,4 @@
-//! The two small files beside the segments, each replaced as a whole.
+//! The two small files next to the segments, each replaced atomically.
 //!
 //! ```text
 //! state    "tidstate" | version u32 | closed u8 | sync level u8 | newest event u64 | boot id text | epochs u32, each u64 and after u64 | crc u32
@@ -7,9 +7,10 @@
 //!          | rules u32, each type, matcher and newest hidden event u64 | crc u32
 //! ```
 //!
-//! `state` is written when the log is opened and when it is closed, `front` before segments are freed and when it is closed: and with each
-//! deletion: it keeps what must outlive them. A
-//! damaged or lost `state` costs an epoch, a lost `front` costs a gap that everybody is notified; neither keeps a log from being opened.
+//! `state` is written when the log is opened and when it is closed. `front` is written before
+//! segments are freed, with each deletion and when the log is closed: it keeps what must outlive
+//! the segments. If `state` is damaged or lost, a new epoch begins; if `front` is lost, a gap is
+//! reported to every reader. The log can be opened in both cases.
 
 use std::io;
 
@@ -117,7 +118,8 @@ impl LogState {
     }
 }
 
-/// Saves the front of the log, its floors, and the keys of batches that are hidden by it: their segments may be freed from now on.
+/// Saves the front of the log, its floors, and the keys of batches that are hidden by it: their
+/// segments may be freed from now on.
 pub(super) fn save_front(disk: &dyn Disk, retention: &Retention, keys: &Keys) -> io::Result<()> {
     let (forgotten_through, known) = retention.floors.known();
     let mut floors = Vec::new();
@@ -162,7 +164,8 @@ pub(super) fn save_front(disk: &dyn Disk, retention: &Retention, keys: &Keys) ->
 
 /// What was saved by [`save_front`]. `None` if it cannot be read.
 ///
-/// The fronts of rules count only if the rules are the same: with others an event would fall under another one, and be hidden without a report.
+/// The fronts of rules count only if the rules are the same: with others an event would fall under
+/// another one, and be hidden without a report.
 pub(super) fn load_front(
     disk: &dyn Disk,
     limits: &MemoryLimits,

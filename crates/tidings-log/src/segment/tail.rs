@@ -1,4 +1,5 @@
-//! The live end: a position and a notifier, as for the log in memory. A tail that falls behind what is in memory reads files.
+//! Tails: a position and a notifier, as for the log in memory. A tail that falls behind the events
+//! in memory reads files.
 
 use std::{sync::Arc, time::Duration};
 
@@ -57,7 +58,8 @@ impl SegmentTail {
         }
     }
 
-    /// `None` if a file cannot be read now: it may have been freed or written anew in the meantime, or can be read later.
+    /// `None` if a file cannot be read now: it may have been freed or written anew in the meantime,
+    /// or can be read later.
     async fn read_files(&self, bytes_max: usize) -> Option<TailItem> {
         let (shared, seen) = (Arc::clone(&self.shared), number(self.seen.position));
         match spawn_blocking(move || shared.stretch(seen, bytes_max)).await {
@@ -73,7 +75,8 @@ impl Tail for SegmentTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
         let mut closed = false;
         loop {
-            // The notifier is reset before the log is looked at: whatever comes afterwards fires it again.
+            // The notifier is reset before the log is looked at: whatever comes afterwards fires it
+            // again.
             self.notifier.mark_unchanged();
             let mut rest = None;
             let item = match self.following(bytes_max) {

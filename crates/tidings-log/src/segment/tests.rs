@@ -1,4 +1,4 @@
-//! The log in files against its promises.
+//! Tests of the log in files.
 
 mod compaction;
 mod crash;

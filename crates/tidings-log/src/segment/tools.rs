@@ -1,7 +1,8 @@
-//! Looking at a log from outside, without opening it: what is in it, whether all of it is whole, and saving what is.
+//! Inspecting, verifying and repairing a log without opening it.
 //!
-//! Nothing here changes the directory that it looks at, and nothing makes a log out of what is none. A log that is in use can be looked at: what is being
-//! written counts as not finished, what is freed meanwhile is passed over. Saving asks for the directory to be free.
+//! Nothing here changes the inspected directory or creates a log in it. A log in use can be
+//! inspected and verified: data that is being written counts as unfinished, files that are freed
+//! meanwhile are skipped. Repairing needs a log that is not in use.
 
 mod repair;
 
@@ -26,7 +27,7 @@ use crate::{EpochStart, MemoryLimits, Timestamp};
 /// Bytes that are read at once.
 const WINDOW_BYTES: usize = 1024 * 1024;
 
-/// Why a log cannot be looked at, or saved.
+/// Why a log cannot be inspected, verified or repaired.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", directory.display())]
 pub struct ToolError {
@@ -38,32 +39,34 @@ pub struct ToolError {
 enum ToolFailure {
     #[error("there is no log in this directory")]
     NoLog,
-    #[error("a hub uses it: stop that first")]
+    #[error("a hub uses it; stop the hub first")]
     InUse,
-    #[error("a later version of Tidings wrote it (format {0}); use that")]
+    #[error("it was written by a later version of Tidings (format {0}); use that version")]
     Newer(u32),
-    #[error("it is not empty; name a directory that is empty or does not exist")]
+    #[error("it is not empty; use a directory that is empty or does not exist")]
     NotEmpty,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// What is in a log.
+/// The contents of a log.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     /// Whether a process has it open now.
     pub is_in_use: bool,
-    /// Whether it was closed in order the last time. `None` if that is not known.
+    /// Whether it was closed cleanly the last time. `None` if unknown.
     pub is_closed: Option<bool>,
     /// The epochs, oldest first.
     pub epochs: Vec<EpochStart>,
     /// The segments, oldest first.
     pub segments: Vec<SegmentInspection>,
-    /// Events up to this number are hidden; their bytes are freed with their segments.
+    /// Events up to this number have expired or were deleted; their bytes are freed with their
+    /// segments.
     pub hidden_through: u64,
-    /// Deleted topics whose bytes have not left yet, with the newest event that each deletion took.
+    /// Deleted topics whose bytes are not freed yet, with the newest event that each deletion
+    /// applies to.
     pub deletions: Vec<(String, u64)>,
-    /// What is known to be damaged without reading everything.
+    /// Damage that is known without reading the log completely.
     pub damage: Vec<Finding>,
 }
 
@@ -76,9 +79,9 @@ pub struct SegmentInspection {
     pub first: u64,
     /// The number of its last event; one less than the first if there is none.
     pub last: u64,
-    /// Events whose records are there.
+    /// Events whose records exist.
     pub events: u64,
-    /// Events that compaction took out.
+    /// Events that compaction removed.
     pub removed: u64,
     /// Bytes of the file.
     pub bytes: u64,
@@ -88,44 +91,44 @@ pub struct SegmentInspection {
     pub latest: Option<Timestamp>,
 }
 
-/// Something that is not as it should be.
+/// A damaged or missing part of a log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Finding {
     /// The file.
     pub file: String,
-    /// Where in the file, in bytes.
+    /// The offset in the file, in bytes.
     pub offset: Option<u64>,
-    /// What it is, for people.
+    /// A description, for people.
     pub what: String,
 }
 
-/// What reading everything found.
+/// The result of verifying a log.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Verified {
     /// Segments that were read.
     pub segments: u64,
-    /// Whole records of events.
+    /// Complete event records.
     pub events: u64,
     /// Bytes that were read.
     pub bytes: u64,
-    /// Acknowledged events that are gone though nothing took them.
+    /// Acknowledged events that are missing although they neither expired nor were deleted.
     pub lost: u64,
-    /// Things that are damaged. Each was reported.
+    /// Findings. Each was reported.
     pub damaged: u64,
-    /// Bytes of a write at the end that broke off or is going on: no subscriber was notified that it succeeded.
+    /// Bytes of an incomplete or current write at the end, which was never acknowledged.
     pub unfinished_bytes: u64,
 }
 
-/// What was saved.
+/// The result of a repair.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Repaired {
     /// Events that were copied.
     pub events: u64,
-    /// Acknowledged events that could not be. Each stretch was reported.
+    /// Acknowledged events that could not be copied. Each range was reported.
     pub lost: u64,
 }
 
-/// Says what is in a log, without reading all of it.
+/// Returns the contents of a log, without reading it completely.
 pub fn inspect(directory: &Path) -> Result<Inspection, ToolError> {
     look(directory, |files| {
         let mut damage = files.set_aside();
@@ -164,7 +167,7 @@ pub fn inspect(directory: &Path) -> Result<Inspection, ToolError> {
     })
 }
 
-/// Reads everything, and reports each thing that is damaged.
+/// Reads a log completely, and reports everything that is damaged.
 pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verified, ToolError> {
     look(directory, |files| {
         let mut verified = Verified::default();
@@ -201,8 +204,9 @@ pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verif
     })
 }
 
-/// Copies every whole event of a log into a new directory, where each keeps its place, id and time. What is lost is reported, and will be asked to those
-/// who read past it. Deletions stay, if they are known.
+/// Copies every undamaged event of a log into a new directory, where it keeps its position, id and
+/// time. Lost events are reported here, and as a gap to readers that pass them. Deletions are kept
+/// if they are known.
 pub fn repair(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Result<Repaired, ToolError> {
     look(from, |files| {
         if files.is_in_use {
@@ -290,7 +294,7 @@ impl Files {
     /// What was set aside when the log was opened.
     fn set_aside(&self) -> Vec<Finding> {
         let names = self.names.iter().filter(|name| name.ends_with(DAMAGED));
-        let what = "was set aside because its header is damaged: without it nothing in it can be trusted";
+        let what = "was set aside because its header is damaged: its contents cannot be trusted";
         names.map(|name| Finding::of(name, Some(0), what)).collect()
     }
 
@@ -313,7 +317,7 @@ impl Files {
             damage.push(Finding::of(
                 FRONT_NAME,
                 None,
-                "is damaged: deletions and what was hidden are not known",
+                "is damaged: deletions and expired events are unknown",
             ));
         }
         let unknown = Front { is_damaged, ..Front::default() };
@@ -342,7 +346,8 @@ impl Files {
         }
     }
 
-    /// What a segment holds by its index, or by reading it if there is none, and how many events are lost.
+    /// What a segment holds by its index, or by reading it if there is none, and how many events
+    /// are lost.
     fn summary(&self, name: SegmentName) -> Result<(SegmentInspection, u64), ToolFailure> {
         let header = self.header(name)?;
         let bytes = self.disk.open(&name.log())?.len()?;
@@ -387,7 +392,7 @@ impl Files {
                 findings.push(Finding::of(
                     &log,
                     Some(0),
-                    "the header is damaged: nothing in it can be trusted",
+                    "the header is damaged: the contents cannot be trusted",
                 ));
                 return Ok(None);
             }
@@ -433,7 +438,7 @@ impl Files {
             && let Err(error) = index_file::verify(&self.disk, &name.index(), header.salt)
             && error.kind() != io::ErrorKind::NotFound
         {
-            let what = format!("{error}; it will be made anew, and nothing is lost with it");
+            let what = format!("{error}; it will be rebuilt, and no event is lost");
             findings.push(Finding::of(&name.index(), None, what));
         }
         Ok(Some(newest))

@@ -1,11 +1,14 @@
-//! The one thread that writes.
+//! The writer thread.
 //!
-//! It takes every batch that waits, writes them as one group with one call, makes sure of it according to the [`SyncLevel`], and only then publishes
-//! the entries and answers. So one wait for the disk serves all who came during the last one, and nobody ever reads what was not acknowledged.
+//! It takes all waiting batches, writes them as one group with one call, syncs according to the
+//! [`SyncLevel`], and only then makes the entries visible and acknowledges them. One sync therefore
+//! serves all batches that arrived during the previous one, and no reader sees an event that is not
+//! acknowledged.
 //!
-//! Invariants: the file of the last segment counts up to `bytes`, which readers know of; whatever stands behind it belongs to nobody. A file whose
-//! sync failed is never written again: the system may have dropped what it could not write, and says so only once. The log goes on in a new segment
-//! then, and what the failed group was is unknown to its publishers.
+//! Invariants: the file of the last segment is valid up to `bytes`, which readers know; data beyond
+//! it is ignored. A file whose sync failed is never written again: the operating system may have
+//! dropped the data that it could not write, and reports that only once. The log then continues in
+//! a new segment, and the outcome of the failed group is unknown to its publishers.
 
 use std::{
     collections::HashMap,
@@ -117,7 +120,8 @@ struct Written {
 }
 
 impl Writer {
-    /// Works until nobody can ask any more or somebody asks for the end, then closes the log, and lets go what is held as long as it is open.
+    /// Works until nobody can ask any more or somebody asks for the end, then closes the log, and
+    /// lets go what is held as long as it is open.
     pub(super) fn run<T>(mut self, requests: Receiver<Request>, held: T) {
         let closed = loop {
             match requests.recv_timeout(self.patience()) {
@@ -159,7 +163,8 @@ impl Writer {
         }
     }
 
-    /// Fails if what would be written is not found where the log was opened; looks once a second, and each time while it is not.
+    /// Fails if what would be written is not found where the log was opened; looks once a second,
+    /// and each time while it is not.
     fn check_if_due(&mut self) -> io::Result<()> {
         let now = self.shared.clock.now();
         // A clock that went back says nothing.
@@ -183,7 +188,8 @@ impl Writer {
         checked
     }
 
-    /// Answers this request and all that wait behind it, but for the one that asks to close the log, which it returns.
+    /// Answers this request and all that wait behind it, but for the one that asks to close the
+    /// log, which it returns.
     fn serve(&mut self, first: Request, requests: &Receiver<Request>) -> Option<oneshot::Sender<()>> {
         let mut next = Some(first);
         let mut appends = Vec::new();
@@ -215,7 +221,8 @@ impl Writer {
             // The one that does not wait any more does not want to know.
             let _ = answer.send(outcome);
         }
-        // A deletion takes what was there when it was asked for, so it does not matter what was appended meanwhile.
+        // A deletion takes what was there when it was asked for, so it does not matter what was
+        // appended meanwhile.
         for Delete { taken, answer } in deletes {
             let _ = answer.send(self.delete(taken));
         }
@@ -267,7 +274,8 @@ impl Writer {
         }
     }
 
-    /// Adds a batch to a group, or says why there is no room for it; what was added of it then does not count.
+    /// Adds a batch to a group, or says why there is no room for it; what was added of it then does
+    /// not count.
     fn add(&self, group: &mut Group, now: Timestamp, mut batch: Batch) -> Result<Appended, String> {
         let count = batch.events.len() as u64;
         if let Some(count_max) = self.shared.settings.count_max.filter(|count_max| count > *count_max) {
@@ -317,7 +325,8 @@ impl Writer {
         encode(&self.segment.header, self.bytes, &mut group.bytes, &Record::Commit(commit))
             .expect("a commit record is short");
         if let Err(error) = write_full(&*self.file, &group.bytes, self.bytes) {
-            // Without its last record the group does not count, but its beginning must not stand behind what is written next.
+            // Without its last record the group does not count, but its beginning must not stand
+            // behind what is written next.
             self.broken = self.file.set_len(self.bytes).is_err();
             self.complain(&error);
             return Err(refused(&error));
@@ -361,7 +370,8 @@ impl Writer {
         self.notifier.send_replace(());
     }
 
-    /// After a failed sync: what the file holds beyond its acknowledged end must not come back, and nothing is written to it any more.
+    /// After a failed sync: what the file holds beyond its acknowledged end must not come back, and
+    /// nothing is written to it any more.
     fn give_up_file(&mut self, error: &io::Error) {
         self.broken = true;
         // If this fails, the next segment says where this one ends.
@@ -427,7 +437,8 @@ impl Writer {
         }
     }
 
-    /// Health has to come back by itself: the one that asks for it may have stopped publishing because of it.
+    /// Health has to come back by itself: the one that asks for it may have stopped publishing
+    /// because of it.
     fn heal_if_troubled(&mut self) {
         if self.shared.state().trouble.is_none() {
             return;
@@ -460,7 +471,8 @@ impl Writer {
             if count == 0 {
                 return;
             }
-            // On a full disk there may be no room for this. Freeing makes room; floors that are not saved are notified as a gap after a restart.
+            // On a full disk there may be no room for this. Freeing makes room; floors that are not
+            // saved are notified as a gap after a restart.
             match self.shared.save_front(&retention) {
                 Err(error) if !is_full(&error) => return self.complain(&error),
                 _ => {}
@@ -476,7 +488,8 @@ impl Writer {
         let _ = self.shared.disk.sync_directory();
     }
 
-    /// Makes sure of everything and writes down that nothing is missing. A log that cannot be closed is opened as after a crash.
+    /// Makes sure of everything and writes down that nothing is missing. A log that cannot be
+    /// closed is opened as after a crash.
     fn close(mut self) {
         self.shared.state().trouble = Some("it has been closed".to_owned());
         // What is being compacted is given up, and nothing changes any more.

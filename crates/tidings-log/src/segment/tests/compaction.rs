@@ -1,6 +1,7 @@
-//! What compaction takes out, what it leaves as it was, and that no moment of it loses anything.
+//! Which events compaction removes, what it leaves unchanged, and that a crash at any moment loses
+//! nothing.
 //!
-//! `TIDINGS_CRASH_POINTS` says at how many moments the power fails.
+//! `TIDINGS_CRASH_POINTS` sets at how many moments the power fails.
 
 use std::env;
 
@@ -259,7 +260,8 @@ fn a_loss_of_power_during_compaction_loses_nothing_and_brings_nothing_back() {
     assert!(compacted > 0);
 }
 
-/// Fills a log, deletes and compacts until the power fails, opens the log again and checks; several times. Returns how often something was compacted.
+/// Fills a log, deletes and compacts until the power fails, opens the log again and checks; several
+/// times. Returns how often something was compacted.
 async fn crash(seed: u64) -> usize {
     let (disk, clock, mut random) = (SimulatedDisk::new(seed), clock(), Random::new(seed));
     let rule = RetentionRule {

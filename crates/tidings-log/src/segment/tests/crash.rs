@@ -1,6 +1,7 @@
-//! Power cuts at every operation: what was acknowledged is there afterwards, whole, in order, and nothing else is made up.
+//! Power failures at every operation: afterwards every acknowledged event is there, complete and in
+//! order, and nothing else.
 //!
-//! `TIDINGS_CRASH_POINTS` says how many are tried.
+//! `TIDINGS_CRASH_POINTS` sets how many are tried.
 
 use std::env;
 
@@ -58,7 +59,8 @@ struct Acknowledged {
     key: Option<IdempotencyKey>,
 }
 
-/// Appends until the power fails or the process is killed, opens the log again, checks; twice, so that recovery is crashed, too.
+/// Appends until the power fails or the process is killed, opens the log again, checks; twice, so
+/// that recovery is crashed, too.
 async fn crash(seed: u64, sync: SyncLevel, stop: Stop) {
     let disk = SimulatedDisk::new(seed);
     let mut random = Random::new(seed);

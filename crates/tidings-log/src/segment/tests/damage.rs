@@ -1,4 +1,5 @@
-//! Bits that flip: nothing corrupt is delivered, nothing is missing without a report, nothing panics.
+//! Flipped bits: no corrupt event is delivered, no event is missing without a report, nothing
+//! panics.
 //!
 //! `TIDINGS_FLIP_STEP=1` flips every byte of a segment, not only some.
 
@@ -7,7 +8,8 @@ use std::env;
 use super::*;
 use crate::{Located, segment::simulated::SimulatedDisk};
 
-/// How far the bytes are apart that are flipped when nobody asks for more; no divisor of what a record is made of.
+/// How far the bytes are apart that are flipped when nobody asks for more; no divisor of what a
+/// record is made of.
 const STEP_DEFAULT: usize = 11;
 
 fn settings() -> SegmentSettings {

@@ -1,5 +1,6 @@
-//! The log in files against a model that is too simple to be wrong: one list of all that was ever said. Whatever is asked of both, at random, they
-//! answer the same, however often the files are compacted, closed, or left behind by a crash and opened again.
+//! Compares the log in files with a naive model, one list of every published event. For random
+//! operations both return the same, however often the files are compacted, closed and reopened, or
+//! reopened after a crash.
 
 use proptest::{collection::vec, option, prelude::*};
 use tidings_topic::{StoredEvent, TopicUrls};

@@ -1,4 +1,4 @@
-//! What a log is after it was closed, or its process was killed, and opened again.
+//! Reopening a log after it was closed or its process was killed.
 
 use super::*;
 use crate::{Located, TailItem, Timestamp, segment::simulated::SimulatedDisk};
@@ -41,10 +41,11 @@ async fn a_reopened_log_goes_on_where_it_was() {
     }
 }
 
-/// A hub that stops while subscribers are still connected cannot wait until the last of them has let go of the log. It was not closed in order then, and
-/// after a restart of the machine everybody got a gap notice that there was not.
+/// A hub that stops while subscribers are still connected cannot wait until the last of them has
+/// let go of the log. It was not closed in order then, and after a restart of the machine everybody
+/// got a gap notice that there was not.
 #[tokio::test]
-async fn a_log_is_closed_in_order_those_who_still_holds_it() {
+async fn a_log_is_closed_cleanly_while_other_handles_exist() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
     let settings = SegmentSettings { sync: SyncLevel::Never, ..small() };
     let log = open(&disk, settings.clone(), &clock);
@@ -145,7 +146,8 @@ async fn events_that_a_deletion_kept_survive_a_restart_and_compaction() {
         log.append(batch).await.expect("room");
     }
     let (topic, chat) = (crate::Topic::from_stored("chat").expect("a topic"), exact("chat"));
-    // One who may delete everything, once before and with less right afterwards: what is gone stays gone.
+    // One who may delete everything, once before and with less right afterwards: what is gone stays
+    // gone.
     for (grants, expected, left) in [
         (Grants::from_iter(chat.matchers.clone()), (20, 20), 20),
         (Grants::all(), (20, 0), 0),
@@ -225,7 +227,8 @@ async fn hidden_segments_are_freed() {
     assert!((20_000..30_000).contains(&bytes()), "{} bytes", bytes());
     clock.advance(2 * MINUTE);
     assert_eq!(log.bounds().await.expect("bounds").oldest, None);
-    // Segments are freed behind the answer, so the second append waits until the first has freed what was hidden.
+    // Segments are freed behind the answer, so the second append waits until the first has freed
+    // what was hidden.
     append(&log, "a", "").await;
     append(&log, "a", "").await;
     assert!(bytes() < 8_000, "{} bytes", bytes());
@@ -276,7 +279,8 @@ async fn a_tail_that_lags_behind_memory_misses_nothing() {
     assert_eq!(received, said);
 }
 
-/// It joined the threads of the log, so that a worker of the runtime stood still as long as the disk did.
+/// It joined the threads of the log, so that a worker of the runtime stood still as long as the
+/// disk did.
 #[tokio::test]
 async fn dropping_the_last_handle_does_not_wait_for_the_disk() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());

@@ -1,4 +1,4 @@
-//! Looking at a log from outside, and saving what is whole of one that is damaged.
+//! Inspecting and verifying a log, and repairing a damaged one.
 
 use std::{fs, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! Disks that are full or fail, and directories that somebody else uses.
+//! Disks that are full or fail, and directories that another process uses.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 

@@ -1,4 +1,4 @@
-//! Copying what is whole of a log into a new directory.
+//! Copies the undamaged events of a log into a new directory.
 
 use std::{collections::BTreeSet, fs, io, path::Path, sync::Arc};
 
@@ -79,8 +79,9 @@ impl<'a> Repair<'a> {
         let log = name.log();
         let header = match self.files.header(name) {
             Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                report(Finding::of(&log, Some(0), "the header is damaged: nothing in it can be trusted"));
-                // What it held is missing before whatever follows. At the end nobody knows how much that was.
+                report(Finding::of(&log, Some(0), "the header is damaged: the contents cannot be trusted"));
+                // What it held is missing before whatever follows. At the end nobody knows how much
+                // that was.
                 self.end_lost |= next.is_none();
                 return Ok(());
             }
