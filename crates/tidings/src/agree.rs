@@ -1,4 +1,4 @@
-//! What all hubs of a cluster have alike.
+//! Values that all hubs of a cluster share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,16 +7,19 @@ use tokio::time::sleep;
 
 use crate::hub::Hub;
 
-/// How long a value holds after the last hub that uses it.
+/// How long a value is kept after the last hub that uses it.
 const HOLDS_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often a hub that uses it says so.
+/// How often a hub renews a value that it uses.
 const EVERY: Duration = Duration::from_secs(60);
 
 impl Hub {
-    /// A value that all hubs of the [cluster](crate::HubBuilder::cluster) have alike, such as a key that signs cookies: the one that was agreed on under this name, or else this one.
-    /// It holds for as long as one of the hubs that asked for it lives, and a day longer.
+    /// A value that is the same in all hubs of the [cluster](crate::HubBuilder::cluster), such as a
+    /// key that signs cookies: the value already agreed on under this name, or else the proposed
+    /// one. It is kept for as long as one of the hubs that asked for it runs, and for a day
+    /// afterwards.
     ///
-    /// It lies as it is in the store that the hubs share. Call it once for each name: it is kept until the hub is closed.
+    /// The value is stored unencrypted in the cluster's store. Call this once for each name: the
+    /// hub renews the value until the hub is closed.
     pub async fn agree(&self, name: &str, proposed: &[u8]) -> Result<Vec<u8>, Unavailable> {
         let key = format!("agreed/{name}");
         let agreed = cluster::agree(self.cluster(), &key, proposed, HOLDS_FOR)
@@ -28,7 +31,7 @@ impl Hub {
                 sleep(EVERY).await;
                 let Some(shared) = hub.upgrade().filter(|shared| !shared.is_closed()) else { return };
                 if let Err(error) = cluster::agree(shared.place.cluster(), &key, &kept, HOLDS_FOR).await {
-                    tracing::debug!(%error, key, "the cluster does not receive that a value is still used");
+                    tracing::debug!(%error, key, "a shared value cannot be renewed in the cluster");
                 }
             }
         });

@@ -1,4 +1,5 @@
-//! What a subscriber is sent before anything from its feeds: the hub's own words, and one page of history. Both drivers empty it.
+//! What a subscriber is sent before anything from its feeds: the hub's own frames, and one page of
+//! history. Both drivers send from it.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -10,21 +11,21 @@ use crate::{encode::Notice, frames::Frames, replay::Replayed};
 /// Bounded by one page and a few notices.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    pub(crate) words: VecDeque<Words>,
-    pub(crate) page: Option<PagePlace>,
+    pub(crate) control_frames: VecDeque<ControlFrame>,
+    pub(crate) page: Option<PageProgress>,
 }
 
-/// Something that the hub says itself, without chunk framing: a preface, a notice.
+/// A frame of the hub itself, without chunk framing: a preface, a notice.
 #[derive(Debug)]
-pub(crate) struct Words {
-    /// Where it moves the subscriber to.
+pub(crate) struct ControlFrame {
+    /// The cursor that this frame moves the subscriber to.
     pub(crate) place: Option<Cursor>,
     pub(crate) bytes: Bytes,
 }
 
 /// How far a page of history has been sent.
 #[derive(Debug)]
-pub(crate) struct PagePlace {
+pub(crate) struct PageProgress {
     pub(crate) frames: Arc<Frames>,
     /// The epoch that the positions of the page are in.
     pub(crate) epoch: Epoch,
@@ -33,18 +34,18 @@ pub(crate) struct PagePlace {
 }
 
 impl Backlog {
-    /// Adds a page: what is missing is reported before anything that could move the reader past it.
-    pub(crate) fn take_page(&mut self, page: Replayed, hello: Option<Words>) {
-        let gap = page.gap.map(|(place, bytes)| Words { place: Some(place), bytes });
-        self.words.extend(gap.into_iter().chain(hello));
-        self.page = (page.frames.len() > 0).then_some(PagePlace {
+    /// Adds a page. A gap is reported before anything that could move the reader past it.
+    pub(crate) fn take_page(&mut self, page: Replayed, hello: Option<ControlFrame>) {
+        let gap = page.gap.map(|(place, bytes)| ControlFrame { place: Some(place), bytes });
+        self.control_frames.extend(gap.into_iter().chain(hello));
+        self.page = (page.frames.len() > 0).then_some(PageProgress {
             frames: page.frames,
             epoch: page.place.epoch,
             offset: 0,
         });
     }
 
-    /// The next event of the page, and its place.
+    /// The next event of the page, and its cursor.
     pub(crate) fn next_event(&mut self) -> Option<(Cursor, Bytes)> {
         let page = self.page.as_mut()?;
         let index = page.frames.view().at(page.offset);
@@ -59,7 +60,7 @@ impl Backlog {
     }
 }
 
-impl Words {
+impl ControlFrame {
     pub(crate) fn notice(notice: &Notice, place: Cursor) -> Self {
         Self { place: Some(place), bytes: notice.encode(place, None) }
     }

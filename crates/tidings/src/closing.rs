@@ -1,10 +1,13 @@
-//! When subscribers end because the hub does: all at once, or one after the other over a set time.
+//! When subscribers end because the hub closes: all at once, or one after the other over a set
+//! time.
 //!
-//! A hub that hands over to a successor must not send everybody there in the same moment. It says once over how long it ends, and every
-//! subscriber draws its own moment. No clock and no randomness here: the one that drives a subscriber brings both, a pulled stream as well as a
-//! shard of sockets.
+//! A hub that hands over to a new process must not send all clients there in the same moment. It
+//! announces once over how long it ends, and every subscriber draws its own moment. This module has
+//! no clock and no randomness: the driver of a subscriber, a pulled stream or a shard of sockets,
+//! passes both in.
 //!
-//! Invariants: an end, once begun, is never put off; at the end of the time the hub is closed, without anybody having to say so.
+//! Invariants: an end, once begun, is never put off; when the time is over, the hub is closed,
+//! without a further call.
 
 use std::{
     sync::{
@@ -18,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::jitter::FAR_AWAY;
 
-/// How far a hub is with its end.
+/// How far the hub has closed.
 #[derive(Default, Debug)]
 pub(crate) struct Closing {
     at_once: AtomicBool,
@@ -32,17 +35,17 @@ struct Pace {
 }
 
 impl Closing {
-    /// Ends everybody now.
+    /// Ends all subscribers now.
     pub(crate) fn close(&self) {
         self.at_once.store(true, Ordering::Release);
     }
 
-    /// Ends everybody between `now` and `over` later. The first call counts.
+    /// Ends all subscribers between `now` and `over` later. Only the first call counts.
     pub(crate) fn begin(&self, over: Duration, now: Instant) {
         let _ = self.pace.set(Pace { began: now, over: over.min(FAR_AWAY) });
     }
 
-    /// Nothing is published any more and nobody is left.
+    /// Nothing is published any more and no subscriber is left.
     pub(crate) fn is_closed(&self, now: Instant) -> bool {
         self.at_once.load(Ordering::Acquire) || self.pace.get().is_some_and(|pace| pace.ends_at(1.0) <= now)
     }
@@ -52,8 +55,8 @@ impl Closing {
         self.pace.get().is_some()
     }
 
-    /// When a subscriber ends that has drawn this share of the time, from 0 to 1; none while the hub is not handing over. The one that asks
-    /// again with another share gets another answer, so a subscriber asks once.
+    /// When a subscriber ends that has drawn this share of the time, from 0 to 1; `None` while the
+    /// hub is not handing over. Another share gives another moment, so a subscriber asks once.
     pub(crate) fn ends_at(&self, share: f64) -> Option<Instant> {
         self.pace.get().map(|pace| pace.ends_at(share))
     }
@@ -72,7 +75,7 @@ mod tests {
     const OVER: Duration = Duration::from_secs(10);
 
     #[test]
-    fn every_share_of_the_time_has_its_moment_and_the_last_one_closes() {
+    fn each_share_of_the_time_has_its_moment_and_the_last_closes() {
         let closing = Closing::default();
         let began = Instant::now();
         assert_eq!(closing.ends_at(0.5), None);

@@ -1,8 +1,9 @@
-//! Compiling the patterns of people whom nobody knows, so that it costs the others a bounded share of the machine.
+//! Compiles the URL Patterns of untrusted clients at a bounded share of the machine's CPU time.
 //!
-//! One thread compiles them, one pattern at a time and in the order in which they were asked for, and rests as long as it has worked: however
-//! many clients ask for however large patterns, compiling takes half of one processor, and none of the threads that serve. What is
-//! known already is answered at once. Who stopped waiting is passed over.
+//! One thread compiles the patterns, one at a time and in the order of the requests, and rests as
+//! long as it has worked. However many clients ask for however large patterns, compiling takes half
+//! of one processor and none of the threads that serve. A known pattern is answered at once. A
+//! request whose caller has stopped waiting is skipped.
 
 use std::{
     collections::HashMap,
@@ -21,7 +22,8 @@ use tokio::sync::watch;
 
 /// Distinct patterns that wait to be compiled. One more is refused with [`PatternError::Busy`].
 const WAITING_MAX: usize = 256;
-/// The thread rests when it has worked for this long, so that short work is not slowed down by the grain of the clock.
+/// The thread rests after it has worked for this long, so that short work is not slowed down by the
+/// clock's resolution.
 const WORK_BEFORE_REST: Duration = Duration::from_millis(4);
 
 /// Why there is no matcher.
@@ -31,7 +33,8 @@ pub enum PatternError {
     /// The text is not a pattern that can be used.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// More patterns wait to be compiled than may wait, or none can be compiled at the moment. Try again a little later.
+    /// More patterns wait to be compiled than the limit allows, or none can be compiled at the
+    /// moment. Try again a little later.
     #[error("too many patterns are being compiled at once; try again in a moment")]
     Busy,
 }
@@ -49,9 +52,9 @@ pub(crate) struct Compiler {
 type Work = Arc<dyn Fn(&str) -> Compiled + Send + Sync>;
 type Compiled = Result<Matcher, Invalid>;
 
-/// The texts that are asked for, so that the one that asks for the same waits for the same answer.
+/// The texts that are being compiled, so that a second request for one waits for the same answer.
 type Waiting = Arc<Mutex<HashMap<Arc<str>, Answer>>>;
-/// Its receivers are those who wait.
+/// Its receivers are the requests that wait.
 type Answer = Arc<watch::Sender<Option<Compiled>>>;
 type Job = (Arc<str>, Answer);
 
@@ -71,7 +74,7 @@ impl Compiler {
             return Ok(known?);
         }
         let mut answer = self.ask(text)?;
-        // Nothing comes where compiling panicked.
+        // The channel closes without an answer if compiling panicked.
         let compiled = answer.wait_for(Option::is_some).await.map_err(|_| PatternError::Busy)?;
         Ok(compiled.clone().ok_or(PatternError::Busy)??)
     }
@@ -89,10 +92,10 @@ impl Compiler {
     }
 
     fn send(&self, job: Job) -> Result<(), PatternError> {
-        let mut jobs = self.jobs.lock().expect("nothing panics while it holds this");
+        let mut jobs = self.jobs.lock().expect("no thread panics while it holds this lock");
         if jobs.is_none() {
             let started = self.start().inspect_err(|error| {
-                tracing::warn!(%error, "the thread that compiles patterns cannot be started");
+                tracing::warn!(%error, "cannot start the thread that compiles patterns");
             });
             *jobs = Some(started.map_err(|_| PatternError::Busy)?);
         }
@@ -116,11 +119,11 @@ impl fmt::Debug for Compiler {
 }
 
 fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<Arc<str>, Answer>> {
-    waiting.lock().expect("nothing panics while it holds this")
+    waiting.lock().expect("no thread panics while it holds this lock")
 }
 
 fn compile_all(jobs: &Receiver<Job>, waiting: &Waiting, work: &dyn Fn(&str) -> Compiled) {
-    let mut turns = Turns::default();
+    let mut pace = WorkPace::default();
     while let Ok((text, answer)) = jobs.recv() {
         {
             let mut waiting = lock(waiting);
@@ -130,7 +133,7 @@ fn compile_all(jobs: &Receiver<Job>, waiting: &Waiting, work: &dyn Fn(&str) -> C
             }
         }
         let begun = Instant::now();
-        // A bug in the parser of patterns must not end compiling for everybody.
+        // A bug in the parser of patterns must not stop the compiler for all.
         let compiled = panic::catch_unwind(AssertUnwindSafe(|| work(&text)));
         let worked = begun.elapsed();
         lock(waiting).remove(&text);
@@ -138,19 +141,19 @@ fn compile_all(jobs: &Receiver<Job>, waiting: &Waiting, work: &dyn Fn(&str) -> C
             answer.send_replace(Some(compiled));
         }
         drop(answer);
-        if let Some(rest) = turns.rest_after(worked) {
+        if let Some(rest) = pace.rest_after(worked) {
             thread::sleep(rest);
         }
     }
 }
 
-/// How long the thread has worked since it rested.
+/// How long the thread has worked since it last rested.
 #[derive(Debug, Default)]
-struct Turns {
+struct WorkPace {
     worked: Duration,
 }
 
-impl Turns {
+impl WorkPace {
     /// How long to rest now, if at all.
     fn rest_after(&mut self, worked: Duration) -> Option<Duration> {
         self.worked += worked;
@@ -169,7 +172,8 @@ mod tests {
 
     use super::*;
 
-    /// A compiler that waits for a signal before each pattern, and the count of the patterns that it has begun.
+    /// A compiler that waits for a signal before each pattern, and the count of the patterns that
+    /// it has begun.
     fn gated() -> (Arc<Compiler>, Sender<()>, Arc<AtomicUsize>) {
         let (open, gate) = channel();
         let gate = Mutex::new(gate);
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_of_patterns_waits_in_one_bounded_line_and_known_ones_pass_it() {
+    async fn new_patterns_wait_in_a_bounded_queue_and_known_ones_do_not_wait() {
         let (compiler, open, begun) = gated();
         open.send(()).expect("the compiler listens");
         let known = compiler.pattern("/known/:id").await.expect("a pattern");
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_text_that_many_ask_for_is_compiled_once_also_when_it_is_broken() {
+    async fn a_pattern_is_compiled_once_even_if_it_is_invalid() {
         let (compiler, open, begun) = gated();
         drop(open);
         for text in ["/rooms/:id", "/("] {
@@ -213,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_who_ask_for_one_text_at_once_wait_for_one_compilation() {
+    async fn concurrent_requests_for_one_pattern_share_one_compilation() {
         let (compiler, open, begun) = gated();
         let mut waiting: Vec<_> =
             (0..10 * WAITING_MAX).map(|_| Box::pin(compiler.pattern("/rooms/:id"))).collect();
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_compiled_for_those_who_have_gone() {
+    async fn a_cancelled_request_is_not_compiled() {
         let (compiler, open, begun) = gated();
         let texts: Vec<_> = (0..100).map(|number| format!("/gone/{number}/:id")).collect();
         for text in &texts {
@@ -233,11 +237,11 @@ mod tests {
         }
         drop(open);
         compiler.pattern("/last/:id").await.expect("a pattern");
-        assert!(begun.load(Ordering::SeqCst) <= 2, "at most the one that was begun before it was dropped");
+        assert!(begun.load(Ordering::SeqCst) <= 2, "at most the compilation that began before the drop");
     }
 
     #[tokio::test]
-    async fn a_panic_while_compiling_ends_neither_the_hub_nor_compiling() {
+    async fn a_panic_while_compiling_stops_neither_hub_nor_compiler() {
         let validator = Validator::default();
         let compiling = validator.clone();
         let work: Work = Arc::new(move |text| {
@@ -251,11 +255,11 @@ mod tests {
 
     #[test]
     fn the_thread_rests_as_long_as_it_has_worked() {
-        let mut turns = Turns::default();
+        let mut pace = WorkPace::default();
         let (mut worked, mut rested) = (Duration::ZERO, Duration::ZERO);
         for micros in [10, 3_000, 82_000, 5, 900, 4_000, 100].repeat(100) {
             worked += Duration::from_micros(micros);
-            rested += turns.rest_after(Duration::from_micros(micros)).unwrap_or_default();
+            rested += pace.rest_after(Duration::from_micros(micros)).unwrap_or_default();
             assert!(rested + WORK_BEFORE_REST >= worked);
         }
     }

@@ -1,9 +1,10 @@
-//! Deleting: out of the log, and out of everything that was copied from it.
+//! Deletes events from the log and from everything that was copied from it.
 //!
-//! The feeds and the pages of history are caches of the log, so a new_reader could find there what the log has no more. The [tail](tidings_log::Tail)
-//! tells of a deletion between what it brought before and what it brings after, and the one writer gives up the caches at that place.
-//! Who deletes waits for it: when the call returns, nobody who comes is given what was deleted, in this process. Other hubs on the
-//! same log follow as fast as their tails.
+//! The feeds and the pages of history are caches of the log, so a new subscriber could find an
+//! event there that the log no longer has. The [tail](tidings_log::Tail) reports a deletion at its
+//! place in the order of events, and the writer clears the caches at that place. The deleting call
+//! waits for it: when it returns, this process delivers the deleted events to no new subscriber.
+//! Other hubs on the same log follow as fast as their tails.
 
 use std::time::Duration;
 
@@ -12,18 +13,22 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{PublishError, hub::Hub, publish::closed};
 
-/// How long a deletion, which the log has carried out, waits for the caches at most. The writer needs as long as a publication takes to arrive;
-/// beyond this time it is cut off from the log, and gives up its caches when it is back.
+/// How long a deletion that the log has carried out waits for the caches at most. The writer needs
+/// as long as a publication takes to arrive. Beyond this time it is disconnected from the log, and
+/// clears its caches when it reconnects.
 const CACHES_WAIT: Duration = Duration::from_secs(5);
 
 impl Hub {
-    /// Deletes every event that bears this topic, as its first or as another, and returns how many there were. Nobody receives them any more,
-    /// by no path and no id; the one that has not received them yet gets a gap notice. Events that are published afterwards are not affected.
+    /// Deletes every event that has this topic, as its canonical topic or as an alternate one, and
+    /// returns how many there were. No subscriber receives them any more, by any path or id. A
+    /// subscriber that has not received them yet gets a gap notice. Events that are published
+    /// afterwards are not affected.
     pub async fn delete(&self, topic: &Topic) -> Result<u64, PublishError> {
         Ok(self.delete_covered(topic, &Grants::all()).await?.deleted)
     }
 
-    /// The same for those events of which these grants cover every topic. The others stay.
+    /// The same, only for those events whose topics are all covered by these grants. The others are
+    /// kept.
     pub async fn delete_covered(&self, topic: &Topic, grants: &Grants) -> Result<Deletion, PublishError> {
         let shared = &self.shared;
         if shared.is_closed() {
@@ -32,24 +37,25 @@ impl Hub {
         let deleted = shared.log.delete(topic, grants).await?;
         if deleted.count > 0 && timeout(CACHES_WAIT, shared.deletions.reach(deleted.serial)).await.is_err() {
             tracing::warn!(
-                "the fan-out has not received of a deletion yet; newcomers may still be given what was deleted"
+                "the fan-out has not processed a deletion yet; new subscribers may still receive deleted events"
             );
         }
         Ok(Deletion { deleted: deleted.count, kept: deleted.kept })
     }
 }
 
-/// What a deletion did.
+/// The outcome of a deletion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Deletion {
-    /// How many events it deleted.
+    /// How many events were deleted.
     pub deleted: u64,
-    /// How many events of the topic stay, because they also bear a topic that the grants do not cover.
+    /// How many events of the topic were kept, because they also have a topic that the grants do
+    /// not cover.
     pub kept: u64,
 }
 
-/// Up to which deletion the caches of this hub hold nothing that was deleted.
+/// The last deletion up to which the caches of this hub hold no deleted event.
 #[derive(Debug)]
 pub(crate) struct Deletions(watch::Sender<u64>);
 
@@ -60,17 +66,21 @@ impl Default for Deletions {
 }
 
 impl Deletions {
-    /// The caches were given up for this deletion and those before it.
+    /// The caches were cleared for this deletion and those before it.
     pub(crate) fn reached(&self, serial: u64) {
         self.0.send_replace(serial);
     }
 
-    /// No deletion will be received of any more, and nothing is cached.
+    /// No further deletion will arrive, and nothing is cached.
     pub(crate) fn close(&self) {
         self.reached(u64::MAX);
     }
 
     async fn reach(&self, serial: u64) {
-        self.0.subscribe().wait_for(|reached| *reached >= serial).await.expect("the sender is borrowed");
+        self.0
+            .subscribe()
+            .wait_for(|reached| *reached >= serial)
+            .await
+            .expect("the sender is still borrowed");
     }
 }

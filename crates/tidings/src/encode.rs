@@ -1,7 +1,8 @@
 //! From entries of the log to the bytes that go out.
 //!
-//! An event is encoded once per [`Format`] and feed, as an HTTP/1.1 chunk that holds one event of Server-Sent Events; what pulls a
-//! stream takes the inner event. Notices are encoded here as well, so that nothing else in the crate knows the wire format.
+//! An event is encoded once per [`Format`] and feed, as an HTTP/1.1 chunk that holds one event of
+//! Server-Sent Events; a pulled stream takes the inner event. Notices are encoded here as well, so
+//! that nothing else in the crate knows the wire format.
 
 use std::ops::Range;
 
@@ -16,13 +17,15 @@ pub enum Format {
     /// The data as it was published, the type in the `event:` field.
     #[default]
     Plain,
-    /// Every event is a plain `message` whose data is the JSON object `{"topic", "id", "type", "time", "data"}`: `topic` is the canonical topic,
-    /// `type` is `message` for events without one, `time` is RFC 3339 in UTC, `data` is always a string. It lets one `onmessage` tell
-    /// many topics apart. The one that may receive an event through an alternate topic sees its canonical one.
+    /// Every event is a plain `message` whose data is the JSON object `{"topic", "id", "type",
+    /// "time", "data"}`: `topic` is the canonical topic, `type` is `message` for events without
+    /// one, `time` is RFC 3339 in UTC, `data` is always a string. With it, one `onmessage` handler
+    /// can distinguish many topics. A subscriber that receives an event through an alternate topic
+    /// sees the canonical one.
     Json,
 }
 
-/// Appends an entry as one chunk and returns where in `out` the event inside it stands.
+/// Appends an entry as one chunk and returns the range in `out` of the event inside it.
 pub(crate) fn encode_entry(entry: &Entry, format: Format, out: &mut Vec<u8>) -> Range<usize> {
     let event = &entry.event;
     let event_type = event.event_type.as_ref().map(tidings_topic::EventType::as_str);
@@ -81,14 +84,15 @@ impl<'a> From<&'a Entry> for JsonEvent<'a> {
     }
 }
 
-/// What the hub tells a subscriber besides events: sent as `event: tidings`, so that `onmessage` never sees it.
+/// What the hub sends a subscriber besides events: encoded as `event: tidings`, so that `onmessage`
+/// never sees it.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(crate) enum Notice {
-    /// Events that this subscriber could have received are gone.
+    /// Events that this subscriber could have received are no longer available.
     Gap {
         reason: GapReason,
-        /// The id that the reader came with, or the place that it had reached.
+        /// The id that the client resumed from, or the position that it had reached.
         requested: String,
         /// The oldest event that is kept, as a generated id.
         oldest: Option<String>,
@@ -97,17 +101,17 @@ pub(crate) enum Notice {
     },
     /// The server is about to end this stream.
     Reconnect { reason: EndReason },
-    /// The name of this connection, for publishers that want to leave it out.
+    /// The name of this connection, which a publisher can exclude.
     Hello { connection: String },
 }
 
-/// Why events are gone.
+/// Why events are no longer available.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum GapReason {
-    /// Retention took them.
+    /// They expired.
     Expired,
-    /// The cursor names no event that this reader may see.
+    /// The cursor names no event that this subscriber may see.
     Unknown,
     /// The cursor is from another log, or this log lost its end.
     OtherLog,
@@ -121,12 +125,13 @@ pub(crate) enum EndReason {
     Shutdown,
     /// The credential of this subscriber has expired.
     Expired,
-    /// The connection has reached the greatest age that the operator allows.
+    /// The connection has reached the maximum age that the operator allows.
     Lifetime,
 }
 
 impl Notice {
-    /// Encodes the notice. Its id moves the reader's cursor to `place`, so that what was notified is not notified again after a reconnect.
+    /// Encodes the notice. Its id moves the client's cursor to `place`, so that a gap is not
+    /// reported again after a reconnect.
     pub(crate) fn encode(&self, place: Cursor, retry_millis: Option<u64>) -> Bytes {
         let data = serde_json::to_string(self).expect("notices hold strings only");
         let id = place.to_event_id();
@@ -159,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_frame_is_a_message_that_tells_everything() {
+    fn a_json_frame_is_a_message_with_all_fields() {
         let mut out = Vec::new();
         let inner = encode_entry(&entry(), Format::Json, &mut out);
         let expected = "id: own\ndata: {\"topic\":\"chat\",\"id\":\"own\",\"type\":\"greeting\",\
@@ -168,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_reported_in_the_words_of_the_documentation() {
+    fn a_gap_notice_has_the_documented_fields() {
         let place = Cursor { epoch: Epoch::from_u64(1), position: Position::BEFORE_ALL };
         let gap = Notice::Gap {
             reason: GapReason::OtherLog,

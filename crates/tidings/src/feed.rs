@@ -1,12 +1,13 @@
 //! A feed: the newest part of the log, encoded, for one distinct matcher and format.
 //!
-//! A feed is written by one writer and read by everybody who asked for its matcher. It is a cache of the log and nothing more: it holds
-//! every matching entry after its [`start`](FeedState::start), and the one that is behind that reads the log itself. So dropping the front of
-//! a feed is always safe, and no subscriber has a queue.
+//! A feed is written by one writer and read by every subscriber of its matcher. It is only a cache
+//! of the log: it holds every matching entry after its [`start`](FeedState::start), and a reader
+//! that is behind that reads the log itself. So dropping the front of a feed is always safe, and no
+//! subscriber has a queue.
 //!
-//! Its bytes stand in contiguous segments, the first ones small, so that a reader who is behind is sent everything that it lacks of a
-//! segment in one call, straight from here. Places in a feed are counted in bytes since it began ([`Offset`]); they stay what they are
-//! when the front is dropped.
+//! Its bytes are in contiguous segments, the first ones small, so that a reader that is behind is
+//! sent everything that it lacks of a segment in one call, straight from here. Positions in a feed
+//! are counted in bytes since it began ([`Offset`]); they do not change when the front is dropped.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -30,10 +31,12 @@ use crate::{
 
 /// A segment begins with room for this much, so that a quiet topic costs little.
 const SEGMENT_BYTES_MIN: usize = 512;
-/// It doubles until it has room for this much, which bounds what one call hands to a socket. A larger event has a segment of its own.
+/// It doubles until it has room for this much, which bounds what one call hands to a socket. A
+/// larger event has a segment of its own.
 const SEGMENT_BYTES_MAX: usize = 64 * 1024;
-/// Memory of a segment beside its bytes and marks: its places in the feed and in the list of all segments, and the shell of a feed that
-/// is gone, which lasts as long as its segments are in that list.
+/// Memory of a segment beside its bytes and marks: its places in the feed and in the list of all
+/// segments, and the shell of a feed that is gone, which lasts as long as its segments are in that
+/// list.
 pub(crate) const SEGMENT_OVERHEAD_BYTES: usize = 256;
 
 /// How many bytes of a feed stand before a place.
@@ -180,7 +183,8 @@ impl Feed {
         Some(base + start.unwrap_or(view.bytes.len() as u64))
     }
 
-    /// Hands everything from an offset on that stands together, and that this reader may receive, to one call of `write`.
+    /// Hands everything from an offset on that stands together, and that this reader may receive,
+    /// to one call of `write`.
     pub(crate) fn send(
         &self,
         offset: Offset,
@@ -220,7 +224,8 @@ impl Feed {
         Ok(Owed::Sent { offset, place, half, took, at_end: offset == state.end() })
     }
 
-    /// Encodes an entry at the end. An entry that is here already is not written twice, as when two of its topics lead to one feed.
+    /// Encodes an entry at the end. An entry that is here already is not written twice, as when two
+    /// of its topics lead to one feed.
     pub(crate) fn push(&self, entry: &Entry) -> Grown {
         let mut state = self.state_mut();
         let position = entry.cursor.position;
@@ -260,7 +265,8 @@ impl Feed {
         self.wake_readers();
     }
 
-    /// Drops the oldest segment: the one that has not read it finds it in the log. Returns its memory.
+    /// Drops the oldest segment: the one that has not read it finds it in the log. Returns its
+    /// memory.
     pub(crate) fn drop_front(&self) -> usize {
         let mut state = self.state_mut();
         if state.sealed.is_empty() {
@@ -335,7 +341,8 @@ impl Feed {
         }
     }
 
-    // A panic while somebody holds a feed ends that connection; the feed itself is changed by infallible steps only.
+    // A panic while somebody holds a feed ends that connection; the feed itself is changed by
+    // infallible steps only.
     fn state(&self) -> RwLockReadGuard<'_, FeedState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -356,7 +363,8 @@ pub(crate) struct Grown {
     pub(crate) begins_segment: bool,
 }
 
-/// What a frame has beside its data, near enough to know whether it fits: chunk size, field names, id, type.
+/// What a frame has beside its data, near enough to know whether it fits: chunk size, field names,
+/// id, type.
 const FRAME_OVERHEAD_BYTES: usize = 128;
 
 impl Segment {
@@ -449,7 +457,7 @@ mod tests {
                 Ok(room.min(given))
             },
         );
-        (given, owed.expect("the socket is sound"))
+        (given, owed.expect("the socket works"))
     }
 
     #[test]
@@ -475,13 +483,14 @@ mod tests {
         assert!((8..=10).contains(&calls), "{calls}");
     }
 
-    /// A hundred stalled sockets in the middle of one event of a megabyte must not cost a hundred megabytes.
+    /// A hundred stalled sockets in the middle of one event of a megabyte must not cost a hundred
+    /// megabytes.
     #[test]
     fn the_rest_of_a_large_event_is_shared() {
         let feed = feed(&[1 << 20]);
         let rests = [1_000, 2_000].map(|room| match send(&feed, 0, room).1 {
             Owed::Sent { half: Some((_, rest)), .. } => rest,
-            owed => panic!("it took a part only: {owed:?}"),
+            owed => panic!("it took only a part: {owed:?}"),
         });
         assert_eq!(rests[0][1_000..].as_ptr(), rests[1].as_ptr());
     }

@@ -1,7 +1,8 @@
 //! All feeds of a hub, and which of them an event goes to.
 //!
-//! The registry is locked by the one writer for a turn, and by subscribers when they come and go. The head is published after all
-//! feeds have been written, so that the one that merges several feeds never sees a later event before an earlier one.
+//! The registry is locked by the one writer for a batch, and by subscribers when they join or
+//! leave. The head is published after all feeds have been written, so that a reader that merges
+//! several feeds never sees a later event before an earlier one.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,8 +19,8 @@ use crate::{
     feed::{Feed, SEGMENT_OVERHEAD_BYTES},
 };
 
-/// The work of comparing with patterns, in their [weight](tidings_topic::UrlPattern::weight), that the writer does before it lets others have the
-/// routes: a fraction of a millisecond.
+/// The work of comparing with patterns, in their [weight](tidings_topic::UrlPattern::weight), that
+/// the writer does before it lets others have the routes: a fraction of a millisecond.
 const WRITE_WEIGHT_MAX: u64 = 8_192;
 
 /// The feeds of a hub.
@@ -38,8 +39,9 @@ struct Routes {
     any: Vec<Arc<Feed>>,
     /// Those of each pattern, never none.
     patterns: PatternIndex<Vec<Arc<Feed>>>,
-    /// Segments in the order in which they were begun, so that the oldest is dropped first, whichever feed it is in.
-    /// The list is bounded because each place in it counts ([`SEGMENT_OVERHEAD_BYTES`]) until it is taken out.
+    /// Segments in the order in which they were begun, so that the oldest is dropped first,
+    /// whichever feed it is in. The list is bounded because each place in it counts
+    /// ([`SEGMENT_OVERHEAD_BYTES`]) until it is taken out.
     segments: VecDeque<Weak<Feed>>,
     bytes: usize,
 }
@@ -54,8 +56,8 @@ impl Feeds {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The feed of this matcher, made if need be, with a new reader in it. Returns the number of the reader. Fails for a pattern beyond
-    /// the limits.
+    /// The feed of this matcher, made if need be, with a new reader in it. Returns the number of
+    /// the reader. Fails for a pattern beyond the limits.
     pub(crate) fn join(
         &self,
         matcher: &Matcher,
@@ -83,7 +85,8 @@ impl Feeds {
         }
     }
 
-    /// How many readers the feeds have that such an event goes to. Who reads two of them counts twice; grants are not looked at.
+    /// How many readers the feeds have that such an event goes to. Who reads two of them counts
+    /// twice; grants are not looked at.
     pub(crate) fn reader_count(&self, topics: &[Topic]) -> usize {
         let mut count = 0;
         self.routes().for_each_feed(topics, |feed| count += feed.reader_count());
@@ -101,8 +104,9 @@ impl Feeds {
         (routes.all().count(), routes.bytes)
     }
 
-    /// Writes entries to every feed that they go to, then moves the head, then wakes. Returns how many of them it has written: all, or as many
-    /// as comparing with patterns leaves time for while others wait for the routes.
+    /// Writes entries to every feed that they go to, then moves the head, then wakes. Returns how
+    /// many of them it has written: all, or as many as comparing with patterns leaves time for
+    /// while others wait for the routes.
     pub(crate) fn write(&self, entries: &[Arc<Entry>]) -> usize {
         let mut touched: Vec<Arc<Feed>> = Vec::new();
         let mut written = 0;
@@ -126,7 +130,8 @@ impl Feeds {
         written
     }
 
-    /// Begins anew after a place: the log skipped entries or started another epoch. Everybody wakes and looks where he stands.
+    /// Begins anew after a place: the log skipped entries or started another epoch. Everybody wakes
+    /// and looks where he stands.
     pub(crate) fn restart(&self, after: Cursor) {
         {
             let mut routes = self.routes();
@@ -140,7 +145,8 @@ impl Feeds {
         self.wake_all();
     }
 
-    /// Gives up everything that was written: the one that has not read it finds in the log what is left of it.
+    /// Gives up everything that was written: the one that has not read it finds in the log what is
+    /// left of it.
     pub(crate) fn forget(&self) {
         let mut routes = self.routes();
         for feed in routes.all() {
@@ -186,12 +192,13 @@ impl Routes {
             (None, Matcher::Exact(topic)) => {
                 self.exact.insert(topic.clone(), vec![Arc::clone(feed)]);
             }
-            (None, Matcher::Any) => unreachable!("there always is a place for them"),
+            (None, Matcher::Any) => unreachable!("the feeds of `*` have a list of their own"),
         }
         Ok(())
     }
 
-    /// Hands over the feeds that an event with these topics goes to; one may come twice. Returns the work of comparing with patterns.
+    /// Hands over the feeds that an event with these topics goes to; one may come twice. Returns
+    /// the work of comparing with patterns.
     fn for_each_feed<'a>(&'a self, topics: &[Topic], mut visit: impl FnMut(&'a Arc<Feed>)) -> u64 {
         let exact = topics.iter().filter_map(|topic| self.exact.get(topic)).flatten();
         exact.chain(&self.any).for_each(&mut visit);
@@ -202,8 +209,8 @@ impl Routes {
         self.exact.values().flatten().chain(&self.any).chain(self.patterns.values().flatten())
     }
 
-    /// Writes an entry to the feeds that it goes to, and notes which of them were not touched before. Returns the work of comparing with
-    /// patterns.
+    /// Writes an entry to the feeds that it goes to, and notes which of them were not touched
+    /// before. Returns the work of comparing with patterns.
     fn push(&mut self, entry: &Entry, touched: &mut Vec<Arc<Feed>>) -> u64 {
         let (mut bytes, mut begun) = (0, SmallVec::<[Weak<Feed>; 4]>::new());
         let work = self.for_each_feed(&entry.event.topics, |feed| {
@@ -333,7 +340,7 @@ mod tests {
         };
         assert_eq!((kept(0), kept(59)), (0, 3));
         let kept: Vec<_> = (0..60).map(kept).collect();
-        assert!(kept.is_sorted(), "a newer place is lost before an older one: {kept:?}");
+        assert!(kept.is_sorted(), "a newer position is lost before an older one: {kept:?}");
     }
 
     #[test]
@@ -446,7 +453,11 @@ mod tests {
         while written < entries.len() {
             written += feeds.write(&entries[written..]);
             turns += 1;
-            assert_eq!(feeds.head(), cursor(written as u128), "the head is where writing has come");
+            assert_eq!(
+                feeds.head(),
+                cursor(written as u128),
+                "the head is the last position that was written"
+            );
         }
         assert!((10..=100).contains(&turns), "{turns}");
         assert_eq!(feeds.reader_count(&entries[0].event.topics), 1);

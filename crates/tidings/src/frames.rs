@@ -1,7 +1,8 @@
-//! Encoded events back to back: what feeds and pages of history are made of.
+//! Encoded events back to back: the contents of feeds and pages of history.
 //!
-//! Each frame is one HTTP/1.1 chunk with one event in it, so any run of whole frames can be sent as it is. [`Mark`]s say where each
-//! frame stands in the log and in the bytes, and who may receive it.
+//! Each frame is one HTTP/1.1 chunk with one event in it, so any run of complete frames can be sent
+//! as it is. [`Mark`]s give each frame's position in the log and in the bytes, and who may receive
+//! it.
 
 use std::{
     io,
@@ -45,8 +46,8 @@ pub(crate) struct Mark {
     pub(crate) audience: Option<Arc<Audience>>,
 }
 
-/// Whom an event is for that is not for everybody. Neighbours with the same audience share it, so that who has been judged once need not
-/// be judged again.
+/// Whom an event is for that is not for everybody. Neighbours with the same audience share it, so
+/// that who has been judged once need not be judged again.
 #[derive(Debug)]
 pub(crate) struct Audience {
     /// Tells audiences apart for as long as the process lives.
@@ -220,7 +221,8 @@ impl Mark {
 }
 
 impl Audience {
-    /// Whether somebody belongs to it, of whom `is_granted` knows whether the topics are covered; it is asked only if that matters.
+    /// Whether somebody belongs to it, of whom `is_granted` knows whether the topics are covered;
+    /// it is asked only if that matters.
     pub(crate) fn admits(
         &self,
         connection: &ConnectionId,
@@ -252,7 +254,8 @@ impl View<'_> {
         self.marks.partition_point(|mark| (mark.start as usize) < offset)
     }
 
-    /// Sends frames from the one that begins at `offset` on, as many as follow each other and may be received, in one call of `write`.
+    /// Sends frames from the one that begins at `offset` on, as many as follow each other and may
+    /// be received, in one call of `write`.
     pub(crate) fn send(
         &self,
         offset: usize,

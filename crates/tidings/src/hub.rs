@@ -57,9 +57,11 @@ pub struct HubSettings {
     /// keep the connection and dead connections are found. Jittered by up to a quarter downwards;
     /// zero means never. At most [`HEARTBEAT_MAX`](Self::HEARTBEAT_MAX). Default 15 s.
     pub heartbeat: Duration,
-    /// How long browsers wait before they reconnect, in milliseconds, jittered by ± 50 %. Default 3,000.
+    /// How long browsers wait before they reconnect, in milliseconds, jittered by ± 50 %. Default
+    /// 3,000.
     pub retry_millis: u64,
-    /// A stream older than this is ended with a `reconnect` notice, jittered by up to a quarter downwards. Default: never.
+    /// A stream older than this is ended with a `reconnect` notice, jittered by up to a quarter
+    /// downwards. Default: never.
     pub lifetime_max: Option<Duration>,
     /// Batches that are being appended to the log; one more is refused with
     /// [`PublishError::Overloaded`](crate::PublishError::Overloaded). Default 10,000.
@@ -88,8 +90,8 @@ pub struct HubSettings {
     /// Events on topics that one of these covers are private, whichever API publishes them and
     /// however the topic is spelled ([`PrivateTopics`]).
     pub private_topics: Vec<TopicGlob>,
-    /// Distinct URL Patterns that are subscribed to at the same time; a subscription with one more is refused with
-    /// [`SubscribeError::TooManyPatterns`]. Default 10,000.
+    /// Distinct URL Patterns that are subscribed to at the same time; a subscription with one more
+    /// is refused with [`SubscribeError::TooManyPatterns`]. Default 10,000.
     pub patterns_max: usize,
     /// Work of comparing one topic with patterns; a subscription whose patterns would exceed it is
     /// refused with [`SubscribeError::TooManyPatterns`]. A topic is compared with the patterns that
@@ -250,7 +252,7 @@ impl HubBuilder {
 impl Hub {
     /// A hub with a log in memory and default settings.
     pub async fn in_memory() -> Self {
-        Self::builder().start().await.expect("memory is always there")
+        Self::builder().start().await.expect("the memory log is always available")
     }
 
     /// Configures a hub.
@@ -343,7 +345,7 @@ impl Hub {
     }
 
     /// The live end of the log: every event from now on, whichever API published it, private events
-    /// included. This is for components that forward events; subscribers
+    /// included. This is for code that forwards events; subscribers
     /// [subscribe](Self::subscribe).
     pub async fn tail(&self) -> Result<Box<dyn Tail>, Unavailable> {
         Ok(self.shared.log.tail().await?.1)

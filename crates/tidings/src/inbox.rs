@@ -1,4 +1,5 @@
-//! How the rest of the hub reaches a shard: a list of what has changed, and a notifier that fires only where somebody sleeps.
+//! How the rest of the hub reaches a shard: a list of pending feeds and messages, and a notifier
+//! that fires only if the shard sleeps.
 
 use std::{
     future::poll_fn,
@@ -14,8 +15,8 @@ use crate::{
     },
 };
 
-/// What waits for a shard. Its length is bounded by what the shard has asked for: one entry a feed, a page a subscriber, a new_reader a
-/// connection.
+/// What waits for a shard. Its length is bounded by what the shard has asked for: one entry a feed,
+/// a page a subscriber, a new_reader a connection.
 #[derive(Debug)]
 pub(crate) struct Inbox<M> {
     /// None once the shard is gone.
@@ -31,7 +32,8 @@ struct Notifier {
     /// How many they are, for publishers.
     news: News,
     waker: AtomicWaker,
-    /// Something is here that the shard has not taken. The one that finds it set need not wake anybody.
+    /// Something is here that the shard has not taken. The one that finds it set need not wake
+    /// anybody.
     notified: AtomicBool,
 }
 
@@ -51,8 +53,9 @@ impl Seat {
     /// The feed has grown.
     pub(crate) fn ring(&self) {
         if !self.marked.swap(true, Ordering::AcqRel) {
-            // Counted before it can be taken: a shard that takes off what is not counted yet would turn the count below zero, and
-            // publishers would wait for a number that nobody takes off any more.
+            // Counted before it can be taken: a shard that takes off what is not counted yet would
+            // turn the count below zero, and publishers would wait for a number that nobody takes
+            // off any more.
             self.notifier.news.add();
             self.notifier.grown().push(self.group);
             self.notifier.ring();
@@ -61,7 +64,8 @@ impl Seat {
 
     /// The shard is about to look at the feed: what grows from now on rings again.
     pub(crate) fn answer(&self) {
-        // A swap and not a store: if the writer found the mark still set, everything that it wrote before has to be seen from here on.
+        // A swap and not a store: if the writer found the mark still set, everything that it wrote
+        // before has to be seen from here on.
         self.marked.swap(false, Ordering::AcqRel);
     }
 }

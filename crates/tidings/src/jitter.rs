@@ -1,4 +1,4 @@
-//! Spreading what would otherwise happen to everybody at once.
+//! Spreads what would otherwise happen to all clients at once.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ pub(crate) fn jittered(duration: Duration) -> Duration {
     Spread::QUARTER.of(duration)
 }
 
-/// Between 50 % and 150 %: how long a browser waits before it reconnects, spread so that a restart is not followed by a stampede.
+/// Between 50 % and 150 %: how long a browser waits before it reconnects, spread so that a restart
+/// does not cause a stampede.
 pub(crate) fn jittered_millis(millis: u64) -> u64 {
     let spread = Spread::AROUND.of(Duration::from_millis(millis)).as_millis();
     u64::try_from(spread)
@@ -24,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_browser_is_asked_to_wait_longer_than_a_publisher_may_ask() {
+    fn jittered_retry_never_exceeds_the_publishers_maximum() {
         assert!(jittered_millis(u64::MAX) <= Validator::RETRY_MILLIS_MAX);
     }
 }

@@ -1,11 +1,13 @@
 //! How far the shards are behind what has been written for them.
 //!
-//! A slow socket makes no lag: it is passed over until it can be written again. A shard that cannot get round all its subscribers does, and
-//! then publishers wait, so that nobody is sent back to the log only because there is too little time.
+//! A slow socket does not cause lag: it is skipped until it is writable again. A shard that cannot
+//! visit all its subscribers in time does, and then publishers wait, so that no subscriber is sent
+//! back to the log only because the shard lacks time.
 //!
-//! They also wait, a fraction of a millisecond, for a shard that has not even looked at the news of many feeds. What is published on a feed that is
-//! in the news already goes along with what is there and costs next to nothing; each further feed is a send of its own that cannot be saved. If
-//! publishers went on regardless while all processors are busy, it would be the subscribers who wait.
+//! They also wait, a fraction of a millisecond, for a shard that has not yet looked at many pending
+//! feeds. An event on a feed that is pending already is sent along with the others and costs next
+//! to nothing; each further feed needs a send of its own that cannot be saved. If publishers did
+//! not wait while all processors are busy, the subscribers would.
 
 use std::sync::{Arc, PoisonError};
 
@@ -14,10 +16,12 @@ use crate::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-/// Feeds with news that a shard has not looked at; beyond, publishers wait until it has. A shard looks between slices of 64 sends.
+/// Feeds with news that a shard has not looked at; beyond, publishers wait until it has. A shard
+/// looks between slices of 64 sends.
 pub(crate) const NEWS_MAX: usize = 8;
 
-/// What has been written, in bytes of the log since the hub began, and how much of it each shard has been through with.
+/// What has been written, in bytes of the log since the hub began, and how much of it each shard
+/// has been through with.
 #[derive(Debug, Default)]
 pub(crate) struct Lag {
     written: AtomicU64,
@@ -61,7 +65,8 @@ impl Lag {
         served.map_or(0, |served| self.written().saturating_sub(served))
     }
 
-    /// Waits until no shard is further behind than this, and each has looked at the news of nearly all feeds.
+    /// Waits until no shard is further behind than this, and each has looked at the news of nearly
+    /// all feeds.
     pub(crate) async fn wait_until_below(&self, bytes_max: u64) {
         while self.is_beyond(bytes_max) {
             let moved = self.moved.notified();

@@ -1,6 +1,7 @@
 //! Server push for any web application.
 //!
-//! An app says a thing once; every browser that asked for it receives it, over plain Server-Sent Events. Fifteen lines under axum:
+//! An app publishes an event once; every browser that subscribed receives it, over plain
+//! Server-Sent Events. Fifteen lines under axum:
 //!
 //! ```no_run
 //! use axum::{Router, extract::State, http::{HeaderMap, Uri}, routing::{get, post}};
@@ -27,19 +28,24 @@
 //!
 //! # How it works
 //!
-//! The hub is a log with a fan-out. Everything that a subscriber sees comes out of the [`Log`](log::Log), in log order. One writer follows
-//! the live end of the log and encodes each event once into the feed of every matcher that somebody asked for. A subscriber is
-//! a cursor: where its place is in its feeds it is served from there, where it is behind them it reads the log. So there is no hole and
-//! no double where history meets the present, and no queue that a slow subscriber could fill.
+//! The hub is a log with a fan-out. Everything that a subscriber receives comes out of the
+//! [`Log`](log::Log), in log order. One writer follows the live end of the log and encodes each
+//! event once into the feed of every matcher that has a subscriber. A subscriber is a cursor: where
+//! its feeds still hold its position it is served from there, where it is behind them it reads the
+//! log. So no event is missing or duplicated between history and live delivery, and there is no
+//! queue that a slow subscriber could fill.
 //!
-//! - An event that was acknowledged is in the log; every subscriber receives it in the same order, once per connection.
-//! - When an event is gone that a subscriber could have received, it is reported: `event: tidings`, with data of
-//!   `{"kind":"gap","reason":…,"requested":…,"oldest":…,"newest":…}`. One `addEventListener('tidings', …)` is all it takes.
-//! - A private event reaches only those whose [`Grants`] cover one of its topics.
+//! - An event that was acknowledged is in the log; every subscriber receives it in the same order,
+//!   once per connection.
+//! - When an event is no longer available that a subscriber could have received, the hub reports a
+//!   gap: `event: tidings`, with data of
+//!   `{"kind":"gap","reason":…,"requested":…,"oldest":…,"newest":…}`. One
+//!   `addEventListener('tidings', …)` is all it takes.
+//! - A private event reaches only subscribers whose [`Grants`] cover one of its topics.
 
 #![cfg_attr(
     not(target_os = "linux"),
-    allow(dead_code, reason = "shards, and what only they use, are for Linux")
+    allow(dead_code, reason = "shards, and code that only they use, are for Linux")
 )]
 
 mod agree;

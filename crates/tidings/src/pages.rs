@@ -1,7 +1,7 @@
-//! Pages of history that were read just now, for the others who want the same.
+//! Pages of history that were read a moment ago, shared by subscribers that need the same.
 //!
-//! After a restart thousands of readers come back with the same few places. The log is read, and the page encoded, for the first of
-//! them; the others share it.
+//! After a restart thousands of clients resume from the same few positions. The log is read, and
+//! the page encoded, for the first of them; the others share it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,12 +18,12 @@ use crate::{
     frames::{Frames, OpenFrames},
 };
 
-/// A page is shared for so long after it was read: what retention takes meanwhile is still sent, as to somebody who asked a moment
-/// earlier.
+/// A page is shared for this long after it was read: an event that expires meanwhile is still sent,
+/// as to a subscriber that asked a moment earlier.
 const SHARED_FOR: Duration = Duration::from_secs(1);
-/// Bytes of all shared pages together. Beyond, the oldest are forgotten.
+/// Bytes of all shared pages together. Beyond, the oldest are dropped.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Memory of a shared page beside its frames, near enough.
+/// Approximate memory of a shared page in addition to its frames.
 const PAGE_OVERHEAD_BYTES: usize = 512;
 
 /// A page of the log, encoded.
@@ -52,7 +52,7 @@ impl EncodedPage {
     }
 }
 
-/// What a page depends on: who may read it, how, and from where.
+/// What a page depends on: who may read it, in which format, and from where.
 pub(crate) type PageKey = (Arc<Filter>, Format, Cursor);
 
 /// See the module's documentation.
@@ -62,13 +62,13 @@ pub(crate) struct Pages {
     /// In the order in which they were read.
     read: VecDeque<(Instant, PageKey)>,
     bytes: usize,
-    /// How often everything was given up.
+    /// How often all pages were dropped.
     cleared: u64,
 }
 
 impl Pages {
-    /// A page that was read just now, unless it would lead somebody nowhere: the end of the log was before the head of the feeds, which he
-    /// has found himself behind.
+    /// A page that was read a moment ago, unless it does not help this reader: the page ends at an
+    /// end of the log that is before the head of the feeds, which the reader is behind.
     pub(crate) fn get(&mut self, key: &PageKey, head: Cursor, now: Instant) -> Option<Arc<EncodedPage>> {
         self.forget(now, BYTES_MAX);
         let page = self.known.get(key)?;
@@ -76,24 +76,24 @@ impl Pages {
         leads_on.then(|| Arc::clone(page))
     }
 
-    /// To be asked before a page is read, and reported when it is put here.
+    /// Call this before reading a page, and pass the result to [`put`](Self::put).
     pub(crate) fn cleared(&self) -> u64 {
         self.cleared
     }
 
-    /// Gives up every page, also those that are being read.
+    /// Drops every page, also those that are being read.
     pub(crate) fn clear(&mut self) {
         *self = Self { cleared: self.cleared + 1, ..Self::default() };
     }
 
-    /// Shares a page, unless it was read before everything was given up.
+    /// Shares a page, unless all pages were dropped since it was read.
     pub(crate) fn put(&mut self, key: PageKey, page: Arc<EncodedPage>, cleared: u64, now: Instant) {
         let bytes = bytes_of(&page);
         if bytes > BYTES_MAX || cleared != self.cleared {
             return;
         }
         if let Some(before) = self.known.insert(key.clone(), page) {
-            // Its place in the order stays: it is forgotten a little early then.
+            // Its entry in the order stays: the page is dropped a little early then.
             self.bytes = self.bytes + bytes - bytes_of(&before);
         } else {
             self.bytes += bytes;
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_was_read_before_a_deletion_is_shared_with_nobody_after_it() {
+    fn a_page_read_before_a_deletion_is_not_shared_after_it() {
         let mut pages = Pages::default();
         let now = Instant::now();
         let begun = pages.cleared();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_led_in_a_circle() {
+    fn a_page_that_does_not_advance_the_reader_is_not_shared() {
         let mut pages = Pages::default();
         let now = Instant::now();
         pages.put(key(5), page(7, true), 0, now);

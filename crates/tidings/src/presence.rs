@@ -1,10 +1,12 @@
-//! Who comes and who goes, at this hub and at the others of its cluster.
+//! Which subscribers connect and disconnect, at this hub and at the others of its cluster.
 //!
-//! The registry counts the subscribers of this hub. Where somebody asked to be reported, it also keeps them in **pages** of some tens each (`pages.rs`), which the hub
-//! shows to the others (`announce.rs`, `encoding.rs`), and what these show of theirs (`elsewhere.rs`). Where nobody asked, a subscriber costs a counter.
+//! The registry counts the subscribers of this hub. With a presence hook, it also keeps them in
+//! **pages** of some tens each (`pages.rs`), which the hub publishes to the others (`announce.rs`,
+//! `encoding.rs`), and the pages that those publish (`elsewhere.rs`). Without a hook, a subscriber
+//! costs a counter.
 //!
-//! Invariants: each coming is notified once, and its going once and afterwards; the list is changed before the hook is called, and no lock is held
-//! while it runs.
+//! Invariants: each connect is reported once, and its disconnect once and afterwards; the list is
+//! changed before the hook is called, and no lock is held while the hook runs.
 
 mod announce;
 mod elsewhere;
@@ -33,29 +35,32 @@ use crate::hub::Hub;
 
 pub(crate) use announce::{ClusterPlace, announce, follow};
 
-/// A subscriber came or went.
+/// A subscriber connected or disconnected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Presence {
-    /// Whether it came, or is in a [presence list](Hub::presence_list); otherwise it went.
+    /// Whether it connected, or is in a [presence list](Hub::presence_list); otherwise it
+    /// disconnected.
     pub here: bool,
-    /// Whether it is a subscriber of this hub, and not of another one of the cluster.
+    /// Whether it is a subscriber of this hub, not of another hub of the cluster.
     pub is_local: bool,
-    /// The connection. No two have the same, at whatever hub.
+    /// The connection. Its name is unique in the cluster.
     pub connection: ConnectionId,
-    /// What it subscribed to. Other hubs are notified as many as fit into 8 KiB.
+    /// What it subscribed to. Other hubs receive as many matchers as fit into 8 KiB.
     pub matchers: Arc<[PresenceMatcher]>,
-    /// The name that it was given with [`Subscribe::label`](crate::Subscribe::label). Other hubs are notified 1 KiB of it at most.
+    /// The name that was set with [`Subscribe::label`](crate::Subscribe::label). Other hubs receive
+    /// at most 1 KiB of it.
     pub label: Option<Arc<str>>,
 }
 
-/// One of the matchers of a subscriber, as it was written: a hub does not need to understand what another one's subscribers asked for.
+/// One of the matchers of a subscriber, as text: a hub does not need to parse the matchers of
+/// another hub's subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PresenceMatcher {
     /// Whether the text is a URL Pattern; otherwise it is a topic, or `*` for all of them.
     pub is_pattern: bool,
-    /// What was asked for.
+    /// The topic or pattern.
     pub text: Arc<str>,
 }
 
@@ -65,8 +70,8 @@ impl From<&Matcher> for PresenceMatcher {
     }
 }
 
-/// Called for each subscriber that comes or goes. For those of this hub it runs on the path of the connection: hand the news on (a channel, a counter)
-/// and return.
+/// Called for each subscriber that connects or disconnects. For those of this hub it runs on the
+/// path of the connection: pass the change on (a channel, a counter) and return.
 pub type PresenceHook = dyn Fn(&Presence) + Send + Sync;
 
 /// Counts subscribers and, where there is a hook, knows who they are.
@@ -79,7 +84,7 @@ struct RegistryState {
     list: Option<PresenceList>,
 }
 
-/// Who is here, and who is notified.
+/// The subscribers that are connected, and the hook that is notified.
 struct PresenceList {
     hook: Arc<PresenceHook>,
     pages: Mutex<Pages>,
@@ -89,11 +94,11 @@ struct PresenceList {
     lease_health: Mutex<LeaseHealth>,
 }
 
-/// A subscriber that is here until this is dropped.
+/// A subscriber that is present until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Membership {
     registry: PresenceRegistry,
-    /// Kept only where there is a hook to tell: an idle subscriber costs as little as possible.
+    /// Kept only where there is a hook to call: an idle subscriber costs as little as possible.
     member: Option<Arc<Member>>,
 }
 
@@ -109,7 +114,7 @@ impl PresenceRegistry {
         Self(Arc::new(RegistryState { here: AtomicUsize::new(0), list }))
     }
 
-    /// How many subscribers are here.
+    /// How many subscribers are connected.
     pub(crate) fn count(&self) -> usize {
         self.0.here.load(Ordering::Relaxed)
     }
@@ -156,7 +161,7 @@ impl PresenceList {
     /// A hook that panics must not take a connection, or all connections of a shard, with it.
     fn call(&self, presence: &Presence) {
         if let Err(panicked) = vital::run(|| (self.hook)(presence)) {
-            tracing::error!(%panicked, "the hook of `on_presence` has failed");
+            tracing::error!(%panicked, "the `on_presence` hook panicked");
         }
     }
 
@@ -178,14 +183,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hub {
-    /// Who subscribes now: here exactly, at the other hubs of the [cluster](crate::HubBuilder::cluster) as of a moment ago. Those of a hub that died are
-    /// here for fifteen seconds more. In no particular order. Nobody, unless the hub was asked to know: see
+    /// The current subscribers: exact for this hub, and a moment old for the other hubs of the
+    /// [cluster](crate::HubBuilder::cluster). Subscribers of a hub that died stay in the list for
+    /// fifteen seconds. In no particular order. Empty unless the hub has a presence hook: see
     /// [`on_presence`](crate::HubBuilder::on_presence).
     pub fn presence_list(&self) -> Vec<Presence> {
         let Some(list) = &self.shared.presence.0.list else { return Vec::new() };
-        let mut everybody: Vec<_> = list.pages().members().cloned().collect();
-        everybody.extend(list.elsewhere().members().cloned());
-        everybody
+        let mut members: Vec<_> = list.pages().members().cloned().collect();
+        members.extend(list.elsewhere().members().cloned());
+        members
     }
 }
 

@@ -1,4 +1,5 @@
-//! Back-pressure on publishers: appends in flight are bounded, and appends wait while the fan-out lags.
+//! Back-pressure on publishers: appends in flight are bounded, and appends wait while the fan-out
+//! lags.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +12,7 @@ use std::{
 use tidings_log::{Cursor, Position};
 use tokio::sync::Notify;
 
-/// Counts what is on its way into the log, and what is in the log and not yet in the feeds.
+/// Counts what is being appended to the log, and what is in the log and not yet in the feeds.
 #[derive(Debug)]
 pub(crate) struct Pressure {
     count: Capacity,
@@ -23,7 +24,7 @@ pub(crate) struct Pressure {
     caught_up: Notify,
 }
 
-/// What is taken and given back, and never waited for.
+/// Capacity that is taken and given back, and never waited for.
 #[derive(Debug)]
 struct Capacity {
     taken: AtomicU64,
@@ -37,7 +38,7 @@ impl Capacity {
 
     fn take(&self, amount: u64) -> bool {
         let take = |taken: u64| taken.checked_add(amount).filter(|taken| *taken <= self.max);
-        // It counts and orders nothing else.
+        // Relaxed is enough: it counts and orders nothing else.
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
@@ -72,7 +73,8 @@ impl Pressure {
         }
     }
 
-    /// Enters with a batch of this size, if there is capacity. A batch larger than all of it takes all of it.
+    /// Takes a permit for a batch of this size, if there is capacity. A batch larger than the total
+    /// capacity takes all of it.
     pub(crate) fn enter(self: &Arc<Self>, bytes: u64) -> Option<AppendPermit> {
         let bytes = bytes.min(self.bytes.max);
         if !self.count.take(1) {
@@ -85,7 +87,7 @@ impl Pressure {
         Some(AppendPermit { pressure: Arc::clone(self), bytes })
     }
 
-    /// Waits until the feeds lag less than they may.
+    /// Waits until the feeds lag less than the limit.
     pub(crate) async fn wait_for_fan_out(&self) {
         while self.lagging_bytes.load(Ordering::Acquire) > self.lagging_bytes_max {
             let caught_up = self.caught_up.notified();
@@ -96,20 +98,21 @@ impl Pressure {
         }
     }
 
-    /// Notes a batch that is in the log and may not be in the feeds yet.
+    /// Records a batch that is in the log and may not be in the feeds yet.
     pub(crate) fn appended(&self, last: Cursor, bytes: u64, head: impl Fn() -> Cursor) {
         let mut lagging = self.lagging();
-        // Under the lock: the one that moves the head afterwards finds this batch and takes it out.
+        // Under the lock: a writer that moves the head afterwards finds this batch and removes it.
         let head = head();
         if head.epoch == last.epoch && head.position < last.position {
-            // Publishers that were answered at the same time come here in any order, but nearly in that of the log.
+            // Publishers that were answered at the same time arrive here in any order, but nearly
+            // in that of the log.
             let after = lagging.iter().rposition(|(position, _)| *position < last.position);
             lagging.insert(after.map_or(0, |index| index + 1), (last.position, bytes));
             self.lagging_bytes.fetch_add(bytes, Ordering::AcqRel);
         }
     }
 
-    /// Takes out what the feeds have now.
+    /// Removes the batches that the feeds have now.
     pub(crate) fn fanned_out(&self, head: Position) {
         let mut lagging = self.lagging();
         while let Some(&(_, bytes)) = lagging.front().filter(|(position, _)| *position <= head) {
@@ -120,7 +123,7 @@ impl Pressure {
         self.caught_up.notify_waiters();
     }
 
-    /// Starts from nothing: the feeds do.
+    /// Starts from zero, as the feeds do.
     pub(crate) fn restart(&self) {
         let mut lagging = self.lagging();
         lagging.clear();
@@ -154,20 +157,20 @@ mod tests {
     }
 
     #[test]
-    fn those_who_is_through_makes_room() {
+    fn a_finished_batch_frees_capacity() {
         let pressure = Arc::new(Pressure::new(2, 10 * BYTES, 0));
-        let first = pressure.enter(9 * BYTES).expect("there is room");
+        let first = pressure.enter(9 * BYTES).expect("there is capacity");
         assert!(pressure.enter(2 * BYTES).is_none(), "too many bytes");
-        let second = pressure.enter(1).expect("there is room for this");
+        let second = pressure.enter(1).expect("there is capacity for this");
         assert!(pressure.enter(0).is_none(), "too many batches");
         drop((first, second));
-        assert!(pressure.enter(u64::MAX).is_some(), "one that is larger than all the room has it to itself");
+        assert!(pressure.enter(u64::MAX).is_some(), "a batch larger than the total capacity takes all of it");
     }
 
     #[test]
-    fn what_was_refused_for_its_bytes_takes_no_turn() {
+    fn a_batch_refused_for_its_bytes_takes_no_permit() {
         let pressure = Arc::new(Pressure::new(2, BYTES, 0));
-        let _large = pressure.enter(BYTES).expect("there is room");
+        let _large = pressure.enter(BYTES).expect("there is capacity");
         for _ in 0..5 {
             assert!(pressure.enter(BYTES).is_none());
         }
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_the_fan_out_is_woken_when_it_has_caught_up_or_starts_anew() {
+    fn a_waiting_publisher_wakes_when_the_fan_out_catches_up_or_restarts() {
         let pressure = Pressure::new(1, 1, 50);
         let catch_up: [&dyn Fn(); 2] =
             [&|| pressure.fanned_out(cursor(1, 1).position), &|| pressure.restart()];

@@ -1,7 +1,8 @@
-//! Publishing: from valid events to their places in the log.
+//! Publishing: from valid events to their positions in the log.
 //!
-//! A publisher is answered when its events are in the log. What the fan-out does with them comes after, and reaches back to publishers in one way
-//! only: [`Pressure`](crate::pressure::Pressure). An append that has begun runs to its end, also when the publisher does not wait for it.
+//! A publisher is answered when its events are in the log. The fan-out comes after that, and
+//! affects publishers in one way only: [`Pressure`](crate::pressure::Pressure). An append that has
+//! begun runs to completion, also when the publisher does not wait for it.
 
 use std::{
     pin::Pin,
@@ -23,8 +24,8 @@ impl Hub {
         Ok(published.pop().expect("one event, one answer"))
     }
 
-    /// Publishes valid events, all or nothing and in this order. A repeat of a key within the log's window publishes nothing and returns
-    /// the first id again.
+    /// Publishes valid events, all or nothing and in this order. A repeat of an idempotency key
+    /// within the log's window publishes nothing and returns the first id again.
     pub async fn publish_events(
         &self,
         mut events: Vec<Event>,
@@ -45,7 +46,7 @@ impl Hub {
         shared.pressure.wait_for_fan_out().await;
         shared.lag.wait_until_below(shared.lag_bytes_max).await;
         if shared.failure().is_some() {
-            // The hub has failed while this publisher waited for its fan-out.
+            // The hub has failed while this publisher waited for the fan-out.
             return Err(closed(shared));
         }
         let appending = {
@@ -60,7 +61,7 @@ impl Hub {
                 appended
             }
         };
-        match ToItsEnd::new(appending).await? {
+        match RunToCompletion::new(appending).await? {
             Appended::New { ids, .. } => {
                 Ok(ids.into_iter().map(|id| Published { id, duplicate: false }).collect())
             }
@@ -69,24 +70,25 @@ impl Hub {
     }
 }
 
-/// Work that goes on to its end in a task of its own if nobody waits for it any more.
+/// Work that continues to completion in a task of its own if its future is dropped.
 ///
-/// A publisher may leave at any moment, and its batch may be in the log by then, or get there later. What is counted of it, its permit and its
-/// share of the lag, has to stay right all the same.
-struct ToItsEnd<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
+/// A publisher may disconnect at any moment, and its batch may be in the log by then, or get there
+/// later. The accounting of the batch, its permit and its share of the lag, has to stay correct all
+/// the same.
+struct RunToCompletion<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
 
-impl<T: Send + 'static> ToItsEnd<T> {
+impl<T: Send + 'static> RunToCompletion<T> {
     fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
         Self(Some(Box::pin(work)))
     }
 }
 
-impl<T: Send + 'static> Future for ToItsEnd<T> {
+impl<T: Send + 'static> Future for RunToCompletion<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        // Taken out meanwhile, so that work which panics is not begun again.
-        let mut work = self.0.take().expect("it is not polled after its end");
+        // Taken out meanwhile, so that work that panics is not polled again.
+        let mut work = self.0.take().expect("it is not polled after completion");
         let polled = work.as_mut().poll(context);
         if polled.is_pending() {
             self.0 = Some(work);
@@ -95,9 +97,9 @@ impl<T: Send + 'static> Future for ToItsEnd<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for ToItsEnd<T> {
+impl<T: Send + 'static> Drop for RunToCompletion<T> {
     fn drop(&mut self) {
-        // Where the runtime is gone, so is the hub.
+        // Without a runtime there is no hub either.
         if let Some(work) = self.0.take()
             && let Ok(runtime) = Handle::try_current()
         {
@@ -110,13 +112,14 @@ pub(crate) fn closed(shared: &Shared) -> PublishError {
     PublishError::Unavailable(shared.failure().unwrap_or("the hub is shutting down").to_owned())
 }
 
-/// What became of one event.
+/// The outcome of one event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Published {
     /// The id that subscribers see.
     pub id: EventId,
-    /// It had been published before, with the same idempotency key; the id is the one of then.
+    /// It had been published before, with the same idempotency key; the id is that of the first
+    /// publication.
     pub duplicate: bool,
 }
 
@@ -127,19 +130,22 @@ pub enum PublishError {
     /// The event is not valid. The publisher has to change it.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// More is being published than the log takes in: nothing was appended. Try again a little later.
+    /// More is being published than the log can accept: nothing was appended. Try again a little
+    /// later.
     #[error("too many events are being published at once; try again in a moment")]
     Overloaded,
-    /// The log has no room: nothing was appended.
+    /// The log has no space left: nothing was appended.
     #[error("{0}")]
     Full(String),
     /// The log cannot be reached: nothing was appended. Try again later.
     #[error("{0}")]
     Unavailable(String),
-    /// What the log is kept in is not where it was, as after its directory was deleted: nothing was appended.
+    /// The log's storage is not where it was, as after its directory was deleted: nothing was
+    /// appended.
     #[error("{0}")]
     Displaced(String),
-    /// It may or may not have been published. Sending it again with the same idempotency key settles it.
+    /// It may or may not have been published. Send it again with the same idempotency key to find
+    /// out.
     #[error("{0}")]
     OutcomeUnknown(String),
 }
@@ -175,10 +181,11 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// The log cannot be followed any more from some moment on, and every publisher leaves at some moment: before its batch is in the log, while the answer
-        /// is on its way, or afterwards.
+        /// The log cannot be followed any more from some moment on, and every publisher disconnects
+        /// at some moment: before its batch is in the log, while the answer is on its way, or
+        /// afterwards.
         #[test]
-        fn a_batch_in_the_log_counts_as_lag_whether_or_not_its_publisher_waits(
+        fn a_batch_counts_as_lag_whether_or_not_its_publisher_waits(
             seed in any::<u64>(),
             patience_millis in prop::collection::vec(0..250_u64, 1..8),
             follows_for_millis in 0..150_u64,

@@ -1,7 +1,8 @@
-//! The cursor of one subscriber: what it gets next.
+//! The cursor of one subscriber: what it receives next.
 //!
-//! A [`Reader`] is plain data and does no I/O: it looks at feeds and says what follows. Two drivers move the bytes: the pulled stream
-//! ([`Subscription`](crate::Subscription)) for HTTP and library users, and the [shard](crate::shard) for sockets.
+//! A [`Reader`] is plain data and does no I/O: it looks at feeds and returns the next step. Two
+//! drivers move the bytes: the pulled stream ([`Subscription`](crate::Subscription)) for HTTP and
+//! library users, and the [shard](crate::shard) for sockets.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::{
     replay::{ReplayRequest, Replayed},
 };
 
-/// A subscriber's place, and everything that decides what it receives from there.
+/// A subscriber's position, and everything that decides what it receives from there.
 #[derive(Debug)]
 pub(crate) struct Reader {
     pub(crate) filter: Arc<Filter>,
@@ -26,12 +27,15 @@ pub(crate) struct Reader {
     pub(crate) connection: ConnectionId,
     /// Everything up to here has been delivered or was not for this subscriber.
     pub(crate) place: Cursor,
-    /// What is known to be missing up to here has been notified. `None` before the first page, for a start that promises nothing.
+    /// Gaps up to here have been reported. `None` before the first page, for a start that promises
+    /// nothing.
     pub(crate) reported: Option<Position>,
     feeds: SmallVec<[(Arc<Feed>, u64); 1]>,
-    /// The epoch of the feeds when this reader last looked, which is before the page that it may be waiting for is read.
+    /// The epoch of the feeds when this reader last looked, which is before the page is read that
+    /// it may be waiting for.
     looked_in: Epoch,
-    /// The log is in a later epoch than the feeds, and has been read to its end: wait until the feeds leave this epoch.
+    /// The log is in a later epoch than the feeds, and has been read to its end: wait until the
+    /// feeds leave this epoch.
     waiting_in: Option<Epoch>,
 }
 
@@ -40,14 +44,15 @@ pub(crate) struct Reader {
 pub(crate) enum Step<T> {
     /// Send this event.
     Send(T),
-    /// Read the log from the reader's place and hand the page to [`Reader::replayed`].
+    /// Read the log from the reader's position and pass the page to [`Reader::replayed`].
     Replay,
     /// Nothing now: the waker is woken when there is more.
     Wait,
 }
 
 impl Reader {
-    /// A reader at the head of the feeds: it receives what comes from now on. Fails where there may be no feed of one of its patterns.
+    /// A reader at the head of the feeds: it receives events from now on. Fails where the limit of
+    /// patterns allows no feed for one of its patterns.
     pub(crate) fn join(
         feeds: &Feeds,
         filter: Arc<Filter>,
@@ -76,15 +81,15 @@ impl Reader {
                 }
             }
         }
-        // The feeds hold what comes after the head that was there when they were joined.
+        // The feeds hold what follows the head at the moment when they were joined.
         reader.place = feeds.head();
         reader.reported = Some(reader.place.position);
         reader.looked_in = reader.place.epoch;
         Ok(reader)
     }
 
-    /// Goes on from the end of the log as it was before this reader joined. Whether the feeds lead there; otherwise the log has to
-    /// be read.
+    /// Continues from the end of the log as it was before this reader joined. Returns whether the
+    /// feeds reach back to it; otherwise the log has to be read.
     pub(crate) fn begin_at_end(&mut self, end: Cursor) -> bool {
         let led = self.place.epoch == end.epoch;
         if led {
@@ -94,14 +99,14 @@ impl Reader {
         led
     }
 
-    /// Gives the places in the feeds back.
+    /// Leaves the feeds.
     pub(crate) fn leave(&mut self, feeds: &Feeds) {
         for (feed, reader) in self.feeds.drain(..) {
             feeds.leave(&feed, reader);
         }
     }
 
-    /// Takes the reader out of the one that drives it, who keeps one that reads nothing.
+    /// Takes the reader out of its driver, which keeps one that reads nothing.
     pub(crate) fn take(&mut self) -> Self {
         Self {
             filter: Arc::clone(&self.filter),
@@ -127,9 +132,11 @@ impl Reader {
         }
     }
 
-    /// What follows, and what `take` makes of its chunk and of the event in it. An event comes once, however many of the matchers it matches.
+    /// The next step, and the value that `take` makes of its chunk and of the event in it. An event
+    /// is returned once, however many of the matchers it matches.
     pub(crate) fn step<T>(&mut self, feeds: &Feeds, mut take: impl FnMut(&[u8], &[u8]) -> T) -> Step<T> {
-        // The head first: what it covers is in every feed, so the smallest position found is the next of all.
+        // The head first: what it covers is in every feed, so the smallest position found is the
+        // next of all.
         let head = feeds.head();
         self.looked_in = head.epoch;
         if self.place.epoch != head.epoch {
@@ -149,7 +156,7 @@ impl Reader {
                         self.place = place;
                         continue;
                     }
-                    // Between the look and now the writer may have dropped it.
+                    // The writer may have dropped the frame since it was found.
                     let Some(taken) = self.feeds[feed].0.with_frame(place, &mut take) else {
                         return Step::Replay;
                     };
@@ -160,12 +167,12 @@ impl Reader {
         }
     }
 
-    /// Whether an event that matches may be delivered to this subscriber.
+    /// Whether a matching event may be delivered to this subscriber.
     pub(crate) fn may_receive(&self, audience: &Audience) -> bool {
         audience.admits(&self.connection, |topics| self.filter.grants.cover_any(topics))
     }
 
-    /// What a replay has to know to bring the next page.
+    /// What a replay has to know to read the next page.
     pub(crate) fn replay_request(&self, feeds: &Feeds) -> ReplayRequest {
         ReplayRequest {
             filter: Arc::clone(&self.filter),
@@ -179,16 +186,17 @@ impl Reader {
         }
     }
 
-    /// Takes over the place that a replay has reached.
+    /// Moves to the position that a replay has reached.
     pub(crate) fn replayed(&mut self, page: &Replayed) {
         self.place = page.place;
         self.reported = page.reported;
-        // The page is at least as new as what the feeds were then. What they are by now may be newer than the page.
+        // The page is at least as new as the feeds were then. The feeds may be newer than the page
+        // by now.
         let ahead = page.place.epoch != self.looked_in;
         self.waiting_in = (page.at_end && ahead).then_some(self.looked_in);
     }
 
-    /// The next frame of all feeds, and in which of them it stands.
+    /// The next frame of all feeds, and the feed that it is in.
     fn peek_all(&self, head: Position) -> Peek<(usize, FrameAt)> {
         let mut first: Option<(usize, FrameAt)> = None;
         for (index, (feed, _)) in self.feeds.iter().enumerate() {
@@ -221,17 +229,17 @@ mod tests {
     /// What may happen, in any order.
     #[derive(Clone, Debug)]
     enum Act {
-        /// Somebody appends an event with these topics.
+        /// A publisher appends an event with these topics.
         Append(Vec<u8>),
         /// The writer takes one item from the tail.
         Write,
-        /// The reader goes on until it has nothing to do.
+        /// The reader continues until it has nothing to do.
         Read,
         /// A page that the reader waits for is read, but has not arrived.
         ReadPage,
         LoseEnd(u64),
         Replace,
-        /// Somebody deletes this topic.
+        /// A publisher deletes this topic.
         Delete(u8),
     }
 
@@ -276,7 +284,7 @@ mod tests {
     impl Stage {
         fn new(chosen: u8, feed_bytes_max: usize) -> Self {
             let log = Arc::new(DelayedLog::new(1, Faults::default(), MemoryLimits::default()));
-            let (head, tail) = now(log.tail()).expect("the log is there");
+            let (head, tail) = now(log.tail()).expect("the log is available");
             let limits = PatternLimits { count_max: 1, weight_max: 1 };
             let feeds = Feeds::new(head, feed_bytes_max, limits);
             let filter = Filter { matchers: matchers(&Validator::default(), chosen), ..Filter::default() };
@@ -301,13 +309,13 @@ mod tests {
             let topics = topics.iter().map(|topic| TOPICS[usize::from(*topic)].to_owned()).collect();
             let new = NewEvent { topics, data: data.to_string(), ..NewEvent::default() };
             let event = Validator::default().event(new).expect("valid");
-            self.log.append_foreign(vec![event.clone()]).expect("there is room");
+            self.log.append_foreign(vec![event.clone()]).expect("there is capacity");
             event
         }
 
         /// Whether there was something to write.
         fn write(&mut self) -> bool {
-            let item = self.tail.next(1).now_or_never().map(|item| item.expect("the log is there"));
+            let item = self.tail.next(1).now_or_never().map(|item| item.expect("the log is available"));
             match &item {
                 None => {}
                 Some(TailItem::Entries(entries)) => assert_eq!(self.feeds.write(entries), entries.len()),
@@ -328,11 +336,11 @@ mod tests {
         fn read_page(&mut self) {
             if self.wants_page && self.page.is_none() {
                 let request = self.reader.replay_request(&self.feeds);
-                self.page = Some(now(self.replays.next_page(request)).expect("the log is there"));
+                self.page = Some(now(self.replays.next_page(request)).expect("the log is available"));
             }
         }
 
-        /// The reader takes what has arrived and goes on until it needs a page or has to wait.
+        /// The reader takes what has arrived and continues until it needs a page or has to wait.
         fn read(&mut self) {
             if self.wants_page {
                 let Some(page) = self.page.take() else { return };
@@ -351,7 +359,7 @@ mod tests {
             }
         }
 
-        /// Until nobody has anything to do, which comes soon.
+        /// Until nothing is left to do, which happens soon.
         fn settle(&mut self) {
             for _ in 0..1_000 {
                 let wrote = self.write();
@@ -375,10 +383,10 @@ mod tests {
     }
 
     proptest! {
-        /// However writing, reading, pages on their way and lost ends interleave, the reader receives each event once and in order, and in
-        /// the end everything that the log still has.
+        /// However writing, reading, pages on their way and lost ends interleave, the reader
+        /// receives each event once and in order, and in the end everything that the log still has.
         #[test]
-        fn a_reader_receives_everything_that_is_left_once_and_in_order(
+        fn a_reader_receives_every_remaining_event_once_and_in_order(
             acts in prop::collection::vec(act(), 0..60),
             chosen in 1..16_u8,
             feed_bytes_max in prop::sample::select(vec![0, 1_000, 1 << 20]),
@@ -401,7 +409,7 @@ mod tests {
                     }
                     Act::Delete(topic) => {
                         let topic = Validator::default().topic(TOPICS[usize::from(topic)]).expect("a topic");
-                        now(stage.log.delete(&topic, &tidings_topic::Grants::all())).expect("the log is there");
+                        now(stage.log.delete(&topic, &tidings_topic::Grants::all())).expect("the log is available");
                         deletions += 1;
                     }
                     Act::Replace => {
@@ -435,11 +443,11 @@ mod tests {
     }
 
     fn left_end(log: &DelayedLog) -> Cursor {
-        now(log.bounds()).expect("the log is there").newest_cursor()
+        now(log.bounds()).expect("the log is available").newest_cursor()
     }
 
     #[test]
-    fn a_page_that_is_older_than_the_feeds_makes_nobody_wait() {
+    fn a_page_older_than_the_feeds_does_not_block_the_reader() {
         let mut stage = Stage::new(2, 1 << 20);
         stage.append(0, &[2]);
         stage.log.lose_end(0);
@@ -454,9 +462,10 @@ mod tests {
         assert_eq!(stage.received, ["0", "1"]);
     }
 
-    /// The log is in a new epoch, and the feeds receive of it later. Until then another page would be the same page.
+    /// The log is in a new epoch, which the feeds learn later. Until then another page would be the
+    /// same page.
     #[test]
-    fn who_has_read_a_new_log_to_its_end_waits_for_the_feeds() {
+    fn a_reader_at_the_end_of_a_new_epoch_waits_for_the_feeds() {
         let mut stage = Stage::new(1, 0);
         stage.append(0, &[0]);
         stage.write();

@@ -1,4 +1,5 @@
-//! Reading the log for readers that are behind their feeds, one bounded page at a time, and telling what is missing.
+//! Reads the log for readers that are behind their feeds, one bounded page at a time, and reports
+//! gaps.
 
 use std::{
     panic::resume_unwind,
@@ -18,12 +19,13 @@ use crate::{
     pages::{EncodedPage, Pages},
 };
 
-/// The shared workers that replay history: at most so many pages are read at once, so that many late readers cannot crowd out
-/// publishing and live delivery. Readers wait for their turn in the order in which they came.
+/// The shared workers that replay history: a limited number of pages is read at once, so that many
+/// late readers cannot crowd out publishing and live delivery. Readers queue in the order of their
+/// requests.
 #[derive(Debug)]
 pub(crate) struct Replays {
     log: Arc<dyn Log>,
-    turns: Semaphore,
+    permits: Semaphore,
     page_bytes: usize,
     pages: Mutex<Pages>,
 }
@@ -35,35 +37,36 @@ pub(crate) struct ReplayRequest {
     pub(crate) format: Format,
     pub(crate) connection: ConnectionId,
     pub(crate) place: Cursor,
-    /// How far the feeds have been written when the reader found itself behind them.
+    /// How far the feeds had been written when the reader found itself behind them.
     pub(crate) head: Cursor,
     /// See [`Reader::reported`](crate::reader::Reader::reported).
     pub(crate) reported: Option<Position>,
-    /// The id that the reader came with, for the notice; afterwards its place speaks for it.
+    /// The id that the client resumed from, for the notice; on later pages the reader's position
+    /// stands in for it.
     pub(crate) requested: Option<String>,
-    /// A gap that is already known and shall be notified with this page.
+    /// A gap that is already known and is to be reported with this page.
     pub(crate) gap: Option<GapReason>,
 }
 
 /// One page of history, ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Replayed {
-    /// What is missing, to be sent before the events.
+    /// A gap notice, to be sent before the events.
     pub(crate) gap: Option<(Cursor, Bytes)>,
-    /// Where the events begin: behind everything that is gone.
+    /// Where the events begin: after everything that is no longer available.
     pub(crate) from: Cursor,
     /// The events, in order.
     pub(crate) frames: Arc<Frames>,
     /// How far this page reaches.
     pub(crate) place: Cursor,
-    /// What is missing up to here has been notified.
+    /// Gaps up to here have been reported.
     pub(crate) reported: Option<Position>,
     /// Whether the log ended here.
     pub(crate) at_end: bool,
 }
 
-/// A page on its way to a reader. It is read in a task of its own: a subscriber who stops reading in the middle of it must not keep its
-/// turn from others. Dropping this gives it up.
+/// A page on its way to a reader. It is read in a task of its own: a subscriber that stops reading
+/// in the middle of it must not keep its permit from others. Dropping this cancels the read.
 #[derive(Debug)]
 pub(crate) struct PageReading(JoinHandle<Replayed>);
 
@@ -80,7 +83,8 @@ impl Future for PageReading {
         match ready!(Pin::new(&mut self.0).poll(context)) {
             Ok(page) => Poll::Ready(page),
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-            // The runtime shuts down, and the one that waits for this is about to be dropped as well.
+            // The runtime shuts down, and the task that waits for this is about to be dropped as
+            // well.
             Err(_) => Poll::Pending,
         }
     }
@@ -93,20 +97,21 @@ impl Drop for PageReading {
 }
 
 impl Replays {
-    pub(crate) fn new(log: Arc<dyn Log>, turns: usize, page_bytes: usize) -> Self {
-        let turns = Semaphore::new(turns.clamp(1, Semaphore::MAX_PERMITS));
-        Self { log, turns, page_bytes, pages: Mutex::default() }
+    pub(crate) fn new(log: Arc<dyn Log>, permits: usize, page_bytes: usize) -> Self {
+        let permits = Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS));
+        Self { log, permits, page_bytes, pages: Mutex::default() }
     }
 
     /// Reads the next page of a reader.
     pub(crate) async fn next_page(&self, mut request: ReplayRequest) -> Result<Replayed, Unavailable> {
-        let _turn = self.turns.acquire().await.expect("nobody closes the semaphore");
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
         loop {
             let page = self.page(&request).await?;
             if page.epoch == request.place.epoch {
                 return self.answer(request, &page).await;
             }
-            // The place is of another epoch: find out what it is worth in this one, then read again from there.
+            // The position is of another epoch: find out what it means in this one, then read again
+            // from there.
             let bounds = self.log.bounds().await?;
             let position = match bounds.epochs.locate(request.place, bounds.newest) {
                 Located::Here(position) => position,
@@ -117,7 +122,8 @@ impl Replays {
         }
     }
 
-    /// Gives up the pages that were read, and those that are being read: they may hold what the log has no more.
+    /// Drops the pages that were read, and those that are being read: they may hold events that the
+    /// log has no more.
     pub(crate) fn forget(&self) {
         self.pages().clear();
     }
@@ -126,7 +132,7 @@ impl Replays {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The page after a place, of the one that has read it last.
+    /// The page after a position, shared with other readers that need it.
     async fn page(&self, request: &ReplayRequest) -> Result<Arc<EncodedPage>, Unavailable> {
         let key = (Arc::clone(&request.filter), request.format, request.place);
         let cleared = {
@@ -150,12 +156,13 @@ impl Replays {
             None => false,
         };
         let reason = request.gap.or(missing.then_some(GapReason::Expired));
-        let from = behind_what_is_gone(&request, page);
+        let from = after_the_gap(&request, page);
         let gap = match reason {
             Some(reason) => Some((from, gap_notice(reason, &request, from, &self.log.bounds().await?))),
             None => None,
         };
-        // The log has looked at the grants; who is left out by name has still to be.
+        // The log has checked the grants; the connection that an event excludes is still to be
+        // checked.
         let is_left_out = |mark: &Mark| {
             mark.audience.as_ref().is_some_and(|audience| audience.leaves_out(&request.connection))
         };
@@ -176,7 +183,7 @@ impl Replays {
 }
 
 impl ReplayRequest {
-    /// Goes on after a place in another epoch. What was promised is broken, and has to be reported.
+    /// Continues after a position in another epoch. Events may be lost, so a gap is reported.
     fn lost_in_another_epoch(&mut self, position: Position) -> Position {
         if self.reported.is_some() {
             self.requested.get_or_insert_with(|| self.place.to_string());
@@ -188,8 +195,8 @@ impl ReplayRequest {
     }
 }
 
-/// Behind what this reader has missed, but never past an event that is still to come.
-fn behind_what_is_gone(request: &ReplayRequest, page: &EncodedPage) -> Cursor {
+/// After what this reader has missed, but never past an event that is still to come.
+fn after_the_gap(request: &ReplayRequest, page: &EncodedPage) -> Cursor {
     let gone = page.floor.unwrap_or(request.place.position).max(request.place.position);
     let position = match page.frames.marks().first() {
         Some(first) if first.position <= gone => request.place.position,

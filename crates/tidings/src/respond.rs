@@ -1,4 +1,4 @@
-//! What an axum handler answers with: a subscription, or why there is none. `?` is all that a handler needs.
+//! Responses for axum handlers: a subscription, or an error. A handler needs `?` only.
 
 use axum_core::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -13,7 +13,8 @@ impl IntoResponse for Subscription {
     }
 }
 
-/// 400 where the publisher has to change the event, 507 where the log has no room, otherwise 503; the text says what is wrong.
+/// 400 where the publisher has to change the event, 507 where the log has no space left, otherwise
+/// 503; the text gives the reason.
 impl IntoResponse for PublishError {
     fn into_response(self) -> Response {
         match self {
@@ -26,7 +27,8 @@ impl IntoResponse for PublishError {
     }
 }
 
-/// 400 where the request has to change, 503 where the log cannot be reached; the text says what is wrong.
+/// 400 where the request has to change, 503 where the log cannot be reached; the text gives the
+/// reason.
 impl IntoResponse for SubscribeError {
     fn into_response(self) -> Response {
         match self {
@@ -50,13 +52,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_event_is_the_publishers_fault() {
+    fn an_invalid_event_is_a_bad_request() {
         let invalid = Validator::default().topic("").expect_err("an empty topic");
         assert_eq!(PublishError::from(invalid).into_response().status(), StatusCode::BAD_REQUEST);
     }
 
     #[test]
-    fn an_overloaded_hub_says_when_to_come_back() {
+    fn an_overloaded_hub_sends_retry_after() {
         let response = PublishError::Overloaded.into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
@@ -68,11 +70,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_since_that_cannot_be_read_is_a_bad_request() {
+    async fn an_invalid_since_is_a_bad_request() {
         let hub = crate::Hub::in_memory().await;
         let chat = hub.validator().exact("chat").expect("a topic");
         let request = crate::Subscribe::new([chat]).resume(&http::HeaderMap::new(), Some("since=10min"));
-        let refused = hub.subscribe(request).await.expect_err("it names no place");
+        let refused = hub.subscribe(request).await.expect_err("it names no start");
         assert_eq!(refused.into_response().status(), StatusCode::BAD_REQUEST);
     }
 }

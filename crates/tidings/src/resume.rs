@@ -1,7 +1,8 @@
-//! Where a request wants to go on: how browsers, polyfills and other clients say which event they saw last.
+//! Where a request wants to continue: how browsers, polyfills and other clients name the last event
+//! they saw.
 //!
-//! Browsers send the header `Last-Event-ID` when they reconnect, and cannot send it when they connect first; polyfills and other
-//! clients put the id into a parameter, each under its own name.
+//! Browsers send the header `Last-Event-ID` when they reconnect, and cannot send it when they
+//! connect first; polyfills and other clients put the id into a parameter, each under its own name.
 
 use http::{HeaderMap, HeaderValue};
 use tidings_topic::{ParseSinceError, Since};
@@ -11,23 +12,26 @@ use crate::subscribe::Subscribe;
 /// Where a request asks to start.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Requested {
-    /// It does not say.
+    /// The request has no cursor.
     Nothing,
     /// It has a cursor without a value.
     Empty,
-    /// Here.
+    /// At this position.
     Start(Since),
 }
 
-/// How the polyfills and clients in use name the parameter that stands in for the header, which they cannot set.
+/// The names that polyfills and clients in use give to the parameter that replaces the header,
+/// which they cannot set.
 const ID_PARAMETERS: [&str; 5] =
     ["lastEventId", "Last-Event-ID", "lastEventID", "last_event_id", "evs_last_event_id"];
 
 impl Requested {
-    /// Reads the id of an event, or `earliest`, from the headers and the decoded parameters of a request.
+    /// Reads the id of an event, or `earliest`, from the headers and the decoded parameters of a
+    /// request.
     ///
-    /// The header `Last-Event-ID` wins over every parameter: a browser that reconnects sends a fresh one with the URL that it had all
-    /// along. Otherwise the last parameter that has a value counts.
+    /// The header `Last-Event-ID` takes precedence over every parameter: a browser that reconnects
+    /// sends a fresh header with the URL that it had all along. Otherwise the last parameter that
+    /// has a value counts.
     pub fn id<'a>(headers: &HeaderMap, parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
         let mut in_header = headers.get_all("last-event-id").iter();
         if let Some(id) = in_header.find(|id| !id.is_empty()).map(text_of) {
@@ -42,8 +46,9 @@ impl Requested {
         last.map_or(Self::Empty, |id| Self::Start(Since::from_last_event_id(id)))
     }
 
-    /// As [`id`](Self::id), and where there is no id, the words of the parameter `since` ([`Since`]). A word that cannot be read
-    /// is an error even where an id wins over it: the next request may come without one.
+    /// As [`id`](Self::id), and where there is no id, the value of the parameter `since`
+    /// ([`Since`]). A `since` that cannot be parsed is an error even where an id takes precedence:
+    /// the next request may come without one.
     pub fn id_or_word<'a>(
         headers: &HeaderMap,
         parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone,
@@ -57,7 +62,7 @@ impl Requested {
         })
     }
 
-    /// The start, which is [`Since::Now`] where the request does not say.
+    /// The start, which is [`Since::Now`] where the request has no cursor.
     pub fn since(self) -> Since {
         match self {
             Self::Nothing | Self::Empty => Since::Now,
@@ -67,8 +72,9 @@ impl Requested {
 }
 
 impl Subscribe {
-    /// Starts where the request says ([`Requested::id_or_word`]), if it says so; otherwise nothing changes. With it a browser that
-    /// lost its connection misses nothing. A word that cannot be read is an error of [`Hub::subscribe`](crate::Hub::subscribe).
+    /// Starts where the request asks to ([`Requested::id_or_word`]), if it has a cursor; otherwise
+    /// nothing changes. With it a browser that lost its connection misses nothing. A `since` that
+    /// cannot be parsed is an error of [`Hub::subscribe`](crate::Hub::subscribe).
     #[must_use]
     pub fn resume(mut self, headers: &HeaderMap, query: Option<&str>) -> Self {
         let parameters: Vec<_> = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).collect();
@@ -84,7 +90,8 @@ impl Subscribe {
     }
 }
 
-/// WHATWG HTML, "Server-sent events": the header is UTF-8, not ASCII. Chromium sends it so; Node sends `é` as Latin-1.
+/// WHATWG HTML, "Server-sent events": the header is UTF-8, not ASCII. Chromium sends it so; Node
+/// sends `é` as Latin-1.
 fn text_of(value: &HeaderValue) -> String {
     let latin_1 = || value.as_bytes().iter().copied().map(char::from).collect();
     std::str::from_utf8(value.as_bytes()).map_or_else(|_| latin_1(), str::to_owned)
@@ -113,12 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn the_header_wins_over_every_parameter() {
+    fn the_header_takes_precedence_over_every_parameter() {
         assert_eq!(requested(Some(b"fresh"), "lastEventId=stale&since=%231.a"), id("fresh"));
     }
 
     #[test]
-    fn an_empty_cursor_is_none_and_yet_one() {
+    fn an_empty_cursor_names_no_id_but_counts_as_a_cursor() {
         assert_eq!(requested(Some(b""), "lastEventId=a"), id("a"));
         assert_eq!(requested(Some(b""), ""), Requested::Empty);
         assert_eq!(requested(None, "lastEventId="), Requested::Empty);
@@ -132,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn every_polyfill_finds_its_parameter_whatever_the_page_began_with() {
+    fn every_polyfill_parameter_is_read_whatever_since_says() {
         for name in ID_PARAMETERS {
             assert_eq!(requested(None, &format!("{name}=%231.a&since=-50")), id("#1.a"), "{name}");
         }
@@ -144,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn only_since_knows_words() {
+    fn only_the_since_parameter_accepts_start_values() {
         assert_eq!(requested(None, "topic=a&since=-50"), Requested::Start(Since::Last(50)));
         assert_eq!(requested(None, "since=earliest"), Requested::Start(Since::Earliest));
         assert_eq!(requested(None, "lastEventId=-50"), id("-50"));
@@ -155,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_since_that_is_no_word_is_refused_whatever_wins_over_it() {
+    fn an_invalid_since_is_refused_even_if_an_id_takes_precedence() {
         for query in
             ["since=", "since=10min", "since=order-42", "lastEventId=a&since=10min", "since=now&since=x"]
         {
@@ -165,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_says_nothing_changes_nothing() {
+    fn a_request_without_a_cursor_changes_nothing() {
         let subscribe = Subscribe::new([]).since(Since::Last(7)).resume(&HeaderMap::new(), None);
         assert_eq!(subscribe.since, Since::Last(7));
     }

@@ -1,24 +1,30 @@
 //! The shard: the driver of cursors whose connections are bare sockets.
 //!
-//! A shard owns its subscribers outright, so its hot path takes no lock but that of the feed it sends from. It knows neither sockets nor
-//! clocks: bytes leave through [`Wire`], time comes as an argument, and [`driver`] brings both. That is how it is tested.
+//! A shard owns its subscribers exclusively, so its hot path takes no lock except that of the feed
+//! it sends from. It knows neither sockets nor clocks: bytes leave through [`Wire`], time is an
+//! argument, and [`driver`] provides both. That makes it testable.
 //!
 //! How an event travels through it:
 //!
-//! 1. The writer has appended to a feed and rings the shard's [`Seat`](crate::inbox::Seat) there: the **group** of subscribers who read
-//!    this feed has a round to make ([`Shard::grown`]).
-//! 2. [`Shard::slice`] visits some of the group's members, then returns, so that new input is looked for in between: what arrives meanwhile
-//!    is sent along to all who have not been visited yet. Coalescing is a matter of scheduling, there is no timer. Groups take turns.
-//! 3. A visit ([`Shard::visit`]) is at most one `write` of everything that the subscriber lacks of a segment, straight from the feed. Where
-//!    a socket takes only a part, the rest of the event that is cut is kept and goes first the next time ([`Pending`](pending::Pending)).
-//! 4. Who is owed more than one write gets a place in the queue of those who are *owed* (a page of history, a socket that has become
-//!    writable again, several matchers), and is visited from there.
+//! 1. The writer has appended to a feed and notifies the shard through its
+//! [`Seat`](crate::inbox::Seat) there: the **group** of subscribers that read this feed has a pass
+//! to make ([`Shard::grown`]).
+//! 2. [`Shard::slice`] visits some of the group's members, then returns, so that new input is
+//! looked for in between: events that arrive meanwhile are sent along to all members that have not
+//! been visited yet. Coalescing is a matter of scheduling, there is no timer. Groups alternate.
+//! 3. A visit ([`Shard::visit`]) is at most one `write` of everything that the subscriber lacks of
+//! a segment, straight from the feed. Where a socket takes only a part, the rest of the partial
+//! frame is kept and goes first the next time ([`Pending`](pending::Pending)).
+//! 4. A subscriber with more than one write pending (a page of history, a socket that has become
+//! writable again, several matchers) is queued in `owed`, and is visited from there.
 //!
 //! Invariants:
-//! - The bytes that a socket takes are a prefix of: head, then whole chunks, each event once, in order.
+//! - The bytes that a socket takes are a prefix of: response headers, then complete chunks, each
+//!   event once, in order.
 //! - A subscriber without anything to send has no buffer ([`Subscriber::pending`] is `None`).
 //! - A visit never waits; history is read elsewhere and arrives as a message.
-//! - Nothing is done for all subscribers in one go: what has to be done for each of them is cut into slices as sending is.
+//! - Nothing is done for all subscribers at once: work for each of them is cut into slices as
+//!   sending is.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod driver;
@@ -38,7 +44,7 @@ use std::{
 
 use slab::Slab;
 
-pub(crate) use self::subscriber::Newcomer;
+pub(crate) use self::subscriber::NewSubscriber;
 use self::{
     filters::Filters,
     groups::Groups,
@@ -57,13 +63,16 @@ const SLICE_SENDS: usize = 64;
 const VISITS_PER_SEND: usize = 32;
 /// Bytes that a subscriber may send unasked on a stream. More of them end the connection.
 pub(crate) const INPUT_BYTES_MAX: usize = 8 * 1024;
-/// Subscribers that a sweep looks at before others have their turn: together they cost about as much as a send.
+/// Subscribers that a sweep looks at before others have their turn: together they cost about as
+/// much as a send.
 const SWEEP_STEP: usize = VISITS_PER_SEND;
 /// How far apart sweeps are at most.
 const SWEEP_MAX: Duration = Duration::from_secs(1);
-/// And at least, where heartbeats are so close that a second between two looks would make them late.
+/// And at least, where heartbeats are so close that a second between two looks would make them
+/// late.
 const SWEEP_MIN: Duration = Duration::from_millis(50);
-/// A socket that has taken nothing of what it is owed for so long is closed. Its client resumes by id.
+/// A socket that has taken nothing of what it is owed for so long is closed. Its client resumes by
+/// id.
 const STALLED_MAX: Duration = Duration::from_secs(45);
 /// And for so long once its stream or the hub has ended.
 const CLOSING_STALLED_MAX: Duration = Duration::from_secs(2);
@@ -94,7 +103,8 @@ pub(crate) struct Shard<W> {
     owed: VecDeque<Key>,
     /// Who shall receive a heartbeat.
     silent: VecDeque<Key>,
-    /// When streams end by themselves, of those that do: a credential must not be outlived until the next sweep.
+    /// When streams end by themselves, of those that do: a credential must not be outlived until
+    /// the next sweep.
     ends: BTreeSet<(Instant, Key)>,
     /// The slot that the sweep comes to next, while there is one.
     sweep_slot: Option<usize>,
@@ -102,8 +112,8 @@ pub(crate) struct Shard<W> {
     pub(crate) sweep_interval: Duration,
     /// History that has to be read, for the driver.
     pub(crate) requests: Vec<(Key, ReplayRequest)>,
-    /// Bytes that wait for sockets which are full, outside of feeds. What has only just come, and waits for its turn, is not counted: the
-    /// next visit sends it, or finds the socket full.
+    /// Bytes that wait for sockets which are full, outside of feeds. What has only just come, and
+    /// waits for its turn, is not counted: the next visit sends it, or finds the socket full.
     pending_bytes: usize,
     next_serial: u32,
     gathered: Gathered,
@@ -142,7 +152,7 @@ impl<W: Wire> Shard<W> {
     /// Takes a subscriber in, who is sent what it is owed from the next slice on.
     pub(crate) fn adopt(
         &mut self,
-        mut new_reader: Newcomer<W>,
+        mut new_reader: NewSubscriber<W>,
         new_seat: impl Fn(u32) -> Seat,
         now: Instant,
     ) -> Key {
@@ -167,7 +177,8 @@ impl<W: Wire> Shard<W> {
         self.groups.mark_grown(group, since);
     }
 
-    /// Up to where everybody whose socket takes it has been sent what was written; none if that is everything.
+    /// Up to where everybody whose socket takes it has been sent what was written; none if that is
+    /// everything.
     pub(crate) fn served(&self) -> Option<u64> {
         self.groups.served()
     }
@@ -260,8 +271,9 @@ impl<W: Wire> Shard<W> {
         }
     }
 
-    /// To be called once in every [`sweep_interval`](Self::sweep_interval): slices look from now on for heartbeats and stalled sockets that are due, and for
-    /// streams that end with their hub. Everybody is looked at once, some at a time, so that nobody waits for a sweep.
+    /// To be called once in every [`sweep_interval`](Self::sweep_interval): slices look from now on
+    /// for heartbeats and stalled sockets that are due, and for streams that end with their hub.
+    /// Everybody is looked at once, some at a time, so that nobody waits for a sweep.
     pub(crate) fn begin_sweep(&mut self) {
         self.sweep_slot.get_or_insert(0);
     }
@@ -311,15 +323,16 @@ impl<W: Wire> Shard<W> {
         VISITS_PER_SEND
     }
 
-    /// What waits for sockets that do not take it is bounded for all together: beyond, a socket that has just filled up gives back the
-    /// page that it can read again later, and if that is not enough, it is closed. Its client resumes by id.
+    /// What waits for sockets that do not take it is bounded for all together: beyond, a socket
+    /// that has just filled up gives back the page that it can read again later, and if that is not
+    /// enough, it is closed. Its client resumes by id.
     fn stay_in_budget(&mut self, key: Key, shared: &Shared) {
         if self.pending_bytes <= shared.settings.pending_bytes_max {
             return;
         }
         self.change(key, |subscriber, _| subscriber.give_page_back());
         if self.pending_bytes > shared.settings.pending_bytes_max {
-            tracing::debug!("a stalled connection was closed: too much waits for sockets");
+            tracing::debug!("a stalled connection was closed: too many bytes wait for full sockets");
             self.remove(key.slot, shared);
         }
     }

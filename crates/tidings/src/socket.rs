@@ -1,15 +1,16 @@
-//! Where a subscription goes whose HTTP/1.1 connection belongs to the hub from now on: into a shard.
+//! Moves a subscription whose HTTP/1.1 connection now belongs to the hub into a shard.
 
 use std::{any::Any, net::TcpStream};
 
-use crate::{Subscription, shard::Newcomer};
+use crate::{Subscription, shard::NewSubscriber};
 
 impl Subscription {
-    /// Hands this subscription and its connection to the fan-out. `head` is what must be sent before the stream (the response head), the
-    /// stream itself is sent in HTTP/1.1 chunks and ends with the last chunk and a shutdown of the connection. `early_bytes`: how many
-    /// unexpected bytes the client has sent already. `keep` is dropped when the connection has ended.
+    /// Hands this subscription and its connection to the fan-out. `head` is sent before the stream
+    /// (the response headers); the stream itself is sent in HTTP/1.1 chunks and ends with the last
+    /// chunk and a shutdown of the connection. `early_bytes` is how many unexpected bytes the
+    /// client has sent already. `keep` is dropped when the connection has ended.
     ///
-    /// The socket must not block.
+    /// The socket must be non-blocking.
     pub fn drive_socket(
         self,
         socket: TcpStream,
@@ -18,7 +19,7 @@ impl Subscription {
         keep: Box<dyn Any + Send>,
     ) {
         let (hub, parts) = self.into_parts();
-        let new_reader = Newcomer {
+        let new_reader = NewSubscriber {
             wire: socket,
             reader: parts.reader,
             head,

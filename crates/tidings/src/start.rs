@@ -1,4 +1,4 @@
-//! Where a new subscription starts: from the words of a request to a place in the log.
+//! Where a new subscription starts: from the start of a request to a position in the log.
 
 use std::time::SystemTime;
 
@@ -7,26 +7,27 @@ use tidings_topic::{EventId, Filter, Since, Validator};
 
 use crate::encode::GapReason;
 
-/// Bytes of the log that `since=-50` looks through at most. Fewer events than asked for are found when they lie further back.
+/// Bytes of the log that `since=-50` searches at most. Fewer events than requested are found when
+/// they are further back.
 const LAST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Attempts to look up an id in a log that loses events meanwhile.
 const LOOKUPS_MAX: usize = 4;
 
-/// Where to begin, and what has to be said about it.
+/// Where to begin, and what has to be reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Start {
     pub(crate) place: Cursor,
-    /// The request named an event: whatever is missing after it has to be reported.
+    /// The request named an event: a gap after it has to be reported.
     pub(crate) promises: bool,
     pub(crate) gap: Option<GapReason>,
     /// The id that was found, to be echoed.
     pub(crate) found: Option<String>,
-    /// This is the end of the log: where the feeds have come so far, there is no history to read.
+    /// This is the end of the log: where the feeds have reached it, there is no history to read.
     pub(crate) at_end: bool,
 }
 
-/// Finds the place that a request means.
+/// Finds the position for a requested start.
 pub(crate) async fn find(
     log: &dyn Log,
     validator: &Validator,
@@ -43,11 +44,12 @@ pub(crate) async fn find(
         Start { place, promises: false, gap: None, found: None, at_end: false }
     };
     Ok(match since {
-        // Not where the feeds are: they may have yet to deliver what was published before.
+        // Not the head of the feeds: they may have yet to deliver events that were published
+        // before.
         Since::Now => Start { at_end: true, ..at(bounds.newest) },
         Since::Earliest => at(Position::BEFORE_ALL),
         Since::Ago(ago) => at(log.position_ago(*ago).await?),
-        // A time that is yet to come is now.
+        // A time in the future is now.
         Since::At(time) => {
             at(log.position_ago(SystemTime::now().duration_since(*time).unwrap_or_default()).await?)
         }
@@ -68,7 +70,8 @@ pub(crate) async fn find(
                     Located::Unknown => lost(Position::BEFORE_ALL, GapReason::OtherLog),
                 },
                 None => match resolved {
-                    // It was kept when the log lost its end; whether something behind it was lost, nobody knows.
+                    // The event survived when the log lost its end; it is unknown whether an event
+                    // after it was lost.
                     Some(position) if position <= bounds.epochs.current().after => {
                         lost(position, GapReason::OtherLog)
                     }
@@ -80,11 +83,11 @@ pub(crate) async fn find(
     })
 }
 
-/// A publisher's own id, and the bounds within which it was looked up. The id of an event that the reader may not see is as unknown as one
-/// that never was.
+/// Looks up a publisher's own id, and the bounds at that time. The id of an event that the
+/// subscriber may not see is as unknown as one that never existed.
 ///
-/// A log may find out only when it is asked for an id that it has lost events. What it said of its bounds no longer holds then, and so the
-/// id is looked up again.
+/// A log may discover that it has lost events only while it looks up an id. The bounds that it
+/// returned before are no longer valid then, and so the id is looked up again.
 async fn resolve(
     log: &dyn Log,
     validator: &Validator,
@@ -100,5 +103,5 @@ async fn resolve(
             return Ok((bounds, position));
         }
     }
-    Err(Unavailable(format!("the log lost events {LOOKUPS_MAX} times while an id was looked up; try again")))
+    Err(Unavailable(format!("the log lost events {LOOKUPS_MAX} times during the lookup of an id; try again")))
 }

@@ -1,4 +1,4 @@
-//! What a subscriber asks for.
+//! What a subscriber requests.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use tidings_topic::{Filter, Grants, Matcher, ParseSinceError, Since};
 
 use crate::encode::Format;
 
-/// A request to subscribe. Topics and patterns become matchers through [`Hub::validator`](crate::Hub::validator), which refuses bad ones.
+/// A request to subscribe. Topics and patterns become matchers through
+/// [`Hub::validator`](crate::Hub::validator), which refuses invalid ones.
 #[derive(Clone, Debug, Default)]
 pub struct Subscribe {
     pub(crate) filter: Filter,
@@ -16,12 +17,13 @@ pub struct Subscribe {
     pub(crate) label: Option<String>,
     pub(crate) expires_in: Option<Duration>,
     pub(crate) requested_id: Option<String>,
-    /// A request to resume that could not be read: [`Hub::subscribe`](crate::Hub::subscribe) refuses it.
+    /// A request to resume that could not be parsed: [`Hub::subscribe`](crate::Hub::subscribe)
+    /// refuses it.
     pub(crate) misread: Option<ParseSinceError>,
 }
 
 impl Subscribe {
-    /// Everything that one of these matchers matches, public events only, from now on.
+    /// A subscription to all matching public events from now on.
     pub fn new(matchers: impl IntoIterator<Item = Matcher>) -> Self {
         let mut distinct = Vec::new();
         for matcher in matchers {
@@ -32,7 +34,7 @@ impl Subscribe {
         Self { filter: Filter { matchers: distinct, grants: Grants::NONE }, ..Self::default() }
     }
 
-    /// Where to start; by default with what is published from now on.
+    /// Where to start; by default with events that are published from now on.
     #[must_use]
     pub fn since(mut self, since: Since) -> Self {
         self.requested_id = match &since {
@@ -64,7 +66,8 @@ impl Subscribe {
         self
     }
 
-    /// A name for this subscriber, which the [presence hook](crate::HubBuilder::on_presence) is given.
+    /// A name for this subscriber, which the [presence hook](crate::HubBuilder::on_presence) is
+    /// given.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());

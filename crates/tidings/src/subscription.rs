@@ -1,7 +1,8 @@
 //! The pulled driver of a cursor: a subscription as a stream of bytes.
 //!
-//! HTTP/2, HEAD and POST responses and library users pull their bytes; nothing is queued for them beyond one page of history. Each item
-//! is one event (or notice, or comment) of Server-Sent Events, without chunk framing.
+//! HTTP/2, HEAD and POST responses and library users pull their bytes; nothing is queued for them
+//! beyond one page of history. Each item is one event (or notice, or comment) of Server-Sent
+//! Events, without chunk framing.
 
 use std::{
     collections::VecDeque,
@@ -21,7 +22,7 @@ use tidings_topic::{ConnectionId, EventId};
 use tokio::time::{Instant, Sleep};
 
 use crate::{
-    backlog::{Backlog, Words},
+    backlog::{Backlog, ControlFrame},
     encode::{EndReason, Notice},
     hub::{Hub, SubscribeError},
     jitter::{FAR_AWAY, jittered, jittered_millis, random_share},
@@ -32,17 +33,18 @@ use crate::{
     subscribe::Subscribe,
 };
 
-/// The answer to one subscriber: an endless [`Stream`] of bytes and an [`http_body::Body`] of type `text/event-stream`.
+/// The answer to one subscriber: an endless [`Stream`] of bytes and an [`http_body::Body`] of type
+/// `text/event-stream`.
 ///
-/// It ends, after a notice of kind `reconnect`, when the hub closes, when its credential expires or at its greatest age. Dropping it
-/// ends the subscription.
+/// It ends, after a notice of kind `reconnect`, when the hub closes, when its credential expires or
+/// at its maximum age. Dropping it ends the subscription.
 pub struct Subscription {
-    /// Keeps the hub alive, too.
+    /// Also keeps the hub alive.
     hub: Hub,
     reader: Reader,
     waker: Arc<AtomicWaker>,
     backlog: Backlog,
-    /// What has been sent reaches to here; the reader is ahead of it by the backlog.
+    /// The cursor up to which everything has been sent; the reader is ahead of it by the backlog.
     sent: Cursor,
     replay: Option<PageReading>,
     timer: Pin<Box<Sleep>>,
@@ -52,16 +54,17 @@ pub struct Subscription {
     resumed_from: Option<Resumed>,
     ended: bool,
     ends_when_caught_up: bool,
-    /// Says that this subscriber has left when it is dropped.
+    /// Reports that this subscriber has disconnected when it is dropped.
     membership: Option<Membership>,
 }
 
-/// Where a subscription went on, for the header that tells it (the Mercure protocol, "Reconciliation").
+/// Where a subscription was resumed, for the response header that reports it (the Mercure protocol,
+/// "Reconciliation").
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Resumed {
     /// After the event with this id, as the request spelled it.
     After(String),
-    /// At the oldest event that is kept: that was asked for, or the id is not known any more.
+    /// At the oldest event that is kept: the client asked for it, or the id is not known any more.
     Earliest,
 }
 
@@ -85,7 +88,7 @@ impl Subscription {
         let shared = &hub.shared;
         let waker = Arc::new(AtomicWaker::new());
         let mut bits = [0; 16];
-        getrandom::fill(&mut bits).expect("the system gives random numbers");
+        getrandom::fill(&mut bits).expect("the system provides random numbers");
         let connection = ConnectionId::from_random(bits);
         let filter = Arc::new(request.filter);
         let mut reader = Reader::join(&shared.feeds, filter, request.format, connection, &waker)?;
@@ -100,7 +103,7 @@ impl Subscription {
         let heartbeat = jittered(heartbeat);
         let preface = tidings_sse::preface(jittered_millis(settings.retry_millis)).into();
         let mut backlog = Backlog::default();
-        backlog.words.push_back(Words { place: None, bytes: preface });
+        backlog.control_frames.push_back(ControlFrame { place: None, bytes: preface });
 
         let has_history = !(start.at_end && reader.begin_at_end(start.place));
         let mut subscription = Self {
@@ -128,7 +131,8 @@ impl Subscription {
         Ok(subscription)
     }
 
-    /// The first page is read before the response begins, because its head says whether the cursor was found.
+    /// The first page is read before the response begins, because its headers report whether the
+    /// cursor was found.
     async fn first_page(
         &mut self,
         start: Start,
@@ -147,16 +151,16 @@ impl Subscription {
         Ok(page)
     }
 
-    /// What comes first: that something is missing, before any other id could move the reader past it; then the name of the
-    /// connection, then the events.
+    /// What is sent first: a gap, before any other id could move the client past it; then the name
+    /// of the connection, then the events.
     fn begin(&mut self, hello: bool, page: Option<Replayed>) {
         let place = page.as_ref().map_or(self.reader.place, |page| page.from);
         let hello = hello.then(|| {
             let hello = Notice::Hello { connection: self.reader.connection.to_string() };
-            Words::notice(&hello, place)
+            ControlFrame::notice(&hello, place)
         });
         match page {
-            None => self.backlog.words.extend(hello),
+            None => self.backlog.control_frames.extend(hello),
             Some(page) => {
                 if page.gap.is_none() {
                     self.sent = place;
@@ -166,28 +170,31 @@ impl Subscription {
         }
     }
 
-    /// The name of this connection: an event published with [`NewEvent::except`](crate::NewEvent::except) of it is not delivered here.
+    /// The name of this connection: an event published with
+    /// [`NewEvent::except`](crate::NewEvent::except) of it is not delivered here.
     pub fn connection(&self) -> ConnectionId {
         self.reader.connection
     }
 
-    /// Where this subscription went on, if the request had a cursor.
+    /// Where this subscription was resumed, if the request had a cursor.
     pub fn resumed_from(&self) -> Option<&Resumed> {
         self.resumed_from.as_ref()
     }
 
-    /// The place of this subscription as a generated event id: the one that starts after it receives what this subscription has not yet.
+    /// The position of this subscription as a generated event id: a subscription that starts after
+    /// it receives the events that this one has not received yet.
     pub fn place(&self) -> EventId {
         self.sent.to_event_id()
     }
 
-    /// From now on the stream ends as soon as everything due has been sent: for a client that has ended its side of the connection behind its
-    /// request.
+    /// From now on the stream ends as soon as everything due has been sent: for a client that has
+    /// ended its side of the connection after its request.
     pub fn end_when_caught_up(&mut self) {
         self.ends_when_caught_up = true;
     }
 
-    /// The headers that a response with this body needs: media type, and what keeps caches and proxies from holding events back.
+    /// The headers that a response with this body needs: media type, and headers that keep caches
+    /// and proxies from holding events back.
     pub fn headers() -> HeaderMap {
         HeaderMap::from_iter([
             (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -201,16 +208,16 @@ impl Subscription {
         self.reader.replay_request(&self.hub.shared.feeds)
     }
 
-    fn take_page(&mut self, page: Replayed, hello: Option<Words>) {
+    fn take_page(&mut self, page: Replayed, hello: Option<ControlFrame>) {
         self.reader.replayed(&page);
         self.backlog.take_page(page, hello);
     }
 
-    /// The hub's own words that wait.
-    fn send_words(&mut self, now: Instant) -> Option<Bytes> {
-        let Words { place, bytes } = self.backlog.words.pop_front()?;
-        if self.backlog.words.is_empty() {
-            self.backlog.words = VecDeque::new();
+    /// The next frame of the hub itself, if any.
+    fn send_control_frame(&mut self, now: Instant) -> Option<Bytes> {
+        let ControlFrame { place, bytes } = self.backlog.control_frames.pop_front()?;
+        if self.backlog.control_frames.is_empty() {
+            self.backlog.control_frames = VecDeque::new();
         }
         self.sent = place.unwrap_or(self.sent);
         self.last_sent = now;
@@ -221,11 +228,12 @@ impl Subscription {
         if self.ended {
             return Poll::Ready(None);
         }
-        // Before looking, so that what comes between looking and sleeping wakes us.
+        // Before looking, so that what arrives between looking and sleeping wakes this task.
         self.waker.register(context.waker());
         let now = Instant::now();
-        // A gap that was found is notified even by a stream that ends: the id of its closing frames may lie behind the gap.
-        if let Some(bytes) = self.send_words(now) {
+        // A gap that was found is reported even by a stream that ends: the id of its closing frames
+        // may be after the gap.
+        if let Some(bytes) = self.send_control_frame(now) {
             return Poll::Ready(Some(bytes));
         }
         self.join_closing();
@@ -233,7 +241,7 @@ impl Subscription {
             return Poll::Ready(bytes);
         }
         loop {
-            if let Some(bytes) = self.send_words(now) {
+            if let Some(bytes) = self.send_control_frame(now) {
                 return Poll::Ready(Some(bytes));
             }
             if let Some((place, bytes)) = self.backlog.next_event() {
@@ -272,8 +280,8 @@ impl Subscription {
         }
     }
 
-    /// Sleeps until a heartbeat or an end is due. Events move the heartbeat without touching the timer: it wakes at the old time, finds
-    /// nothing due and is set anew.
+    /// Sleeps until a heartbeat or an end is due. Events move the heartbeat without touching the
+    /// timer: it fires at the old time, finds nothing due and is set again.
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             let heartbeat_at = self.last_sent + self.heartbeat;
@@ -319,8 +327,8 @@ impl Subscription {
     }
 }
 
-/// How long before its credential expires a stream is closed, so that its last bytes are not late where much has to be done at once. Where there is
-/// little time left at all, half of it.
+/// How long before its credential expires a stream is closed, so that its last bytes are not late
+/// under load. Half of the remaining time if that is short.
 const EXPIRY_MARGIN: Duration = Duration::from_millis(500);
 
 /// The Mercure protocol, "Authorization": the connection is closed by `exp` at the latest.
@@ -340,7 +348,7 @@ pub(crate) struct Parts {
 }
 
 impl Subscription {
-    /// Takes the subscription apart, which has not been polled yet.
+    /// Takes the subscription apart. It has not been polled yet.
     pub(crate) fn into_parts(mut self) -> (Hub, Parts) {
         let parts = Parts {
             reader: self.reader.take(),
@@ -401,13 +409,13 @@ mod tests {
         }
         let chat = hub.validator().exact("chat").expect("valid");
         let ask = Subscribe::new([chat]).since(Since::Earliest);
-        let mut subscription = hub.subscribe(ask).await.expect("memory is there");
+        let mut subscription = hub.subscribe(ask).await.expect("the memory log is always available");
         assert!(subscription.backlog.page.is_some());
         for _ in 0..1_001 {
             subscription.next().await.expect("the preface and every event");
         }
         assert!(subscription.backlog.page.is_none());
-        assert_eq!(subscription.backlog.words.capacity(), 0);
+        assert_eq!(subscription.backlog.control_frames.capacity(), 0);
     }
 
     #[test]

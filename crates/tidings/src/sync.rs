@@ -1,5 +1,6 @@
-//! The primitives under [`inbox`](crate::inbox) and [`lag`](crate::lag), named in one place: `tests/wakeups.rs` compiles both modules with those of
-//! loom instead, and runs every way in which threads can meet in them. That is also why their unit tests stand in files of their own.
+//! The primitives under [`inbox`](crate::inbox) and [`lag`](crate::lag), imported in one place:
+//! `tests/wakeups.rs` compiles both modules with those of loom instead, and runs every interleaving
+//! of the threads that use them. That is also why their unit tests are in files of their own.
 
 pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, atomic};
 

@@ -1,17 +1,17 @@
-//! What a browser's request says about the host that it is meant for and the page that caused it:
-//! two checks for every server that embeds a hub.
+//! The host that a browser's request is meant for and the page that caused it: two checks for every
+//! server that embeds a hub.
 //!
-//! A browser sends requests for any page that it shows, also to servers that only its user can
-//! reach. So a server that trusts the one that reaches it, or that lets anonymous clients read, has to
-//! look at two things:
+//! Browsers send requests for any page that they show, also to servers that only their user can
+//! reach. So a server that trusts every client that can reach it, or that lets anonymous clients
+//! read, has to check two things:
 //!
 //! - **The host** ([`HostNames`]). A page of `evil.example` can make that name point to the address
-//!   of the server (DNS rebinding), and is then of the same origin. The browser still says which
-//!   name it asked for.
-//! - **The initiator** ([`initiator`]). A page may have a request sent whose response it cannot
-//!   read; a publication has done its work by then (cross-site request forgery).
+//!   of the server (DNS rebinding), and is then of the same origin. The `Host` header still
+//!   contains the name that the browser asked for.
+//! - **The initiator** ([`initiator`]). A page can send a request whose response it cannot read; a
+//!   publication has taken effect by then (cross-site request forgery).
 //!
-//! Nothing here knows a socket or a setting: both checks are functions of the request alone.
+//! This module knows no sockets and no settings: both checks are functions of the request alone.
 
 use std::{borrow::Cow, fmt, net::Ipv4Addr, str::FromStr};
 
@@ -20,8 +20,8 @@ use url::{Host, Url};
 
 /// The host names that a server answers to.
 ///
-/// Addresses pass in any case, since rebinding needs a name, and so do `localhost` and the names
-/// below it, which nobody else can make point elsewhere in a browser (RFC 6761, section 6.3).
+/// Addresses always pass, since rebinding needs a name, and so do `localhost` and the names below
+/// it, which an attacker cannot make point elsewhere in a browser (RFC 6761, section 6.3).
 ///
 /// ```
 /// use http::{HeaderMap, Uri, header};
@@ -51,13 +51,14 @@ impl Extend<HostName> for HostNames {
 }
 
 impl HostNames {
-    /// Refuses a request for a host that is not ours (RFC 9110, section 15.5.20: 421). HTTP/1.0
-    /// needs no Host, and no browser that runs scripts speaks it: a request without one passes.
+    /// Refuses a request for a host that this server does not answer to (RFC 9110, section 15.5.20:
+    /// 421). HTTP/1.0 needs no Host, and no browser that runs scripts uses it: a request without
+    /// one passes.
     pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), UnknownHost> {
         let Some(named) = authority(uri, headers) else { return Ok(()) };
         let unknown = || UnknownHost(String::from_utf8_lossy(named).into_owned());
         let host = std::str::from_utf8(named).ok().and_then(host_of).ok_or_else(unknown)?;
-        // What nearly every request says needs no parser of international names.
+        // Nearly every request passes here, without the parser of international names.
         if host == "localhost" || host.parse::<Ipv4Addr>().is_ok() {
             return Ok(());
         }
@@ -79,7 +80,7 @@ pub struct HostName {
 }
 
 impl HostName {
-    /// Whether this host is meant, a name in lower case without a port.
+    /// Whether this host is included, a name in lower case without a port.
     pub fn matches(&self, host: &str) -> bool {
         if !self.is_wildcard {
             return self.name == host;
@@ -95,17 +96,17 @@ impl fmt::Display for HostName {
     }
 }
 
-/// The text is no host name.
+/// The text is not a host name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseHostNameError {
-    /// It says more than a host.
+    /// It contains more than a host.
     #[error("is not a host name: leave out the scheme, the port and the path, as in hub.example.com")]
     NotBare,
-    /// There is a `*` where none can be.
+    /// There is a `*` where none is allowed.
     #[error("is not a host name: a * may only stand for everything before a domain, as in *.example.com")]
     Wildcard,
-    /// No host has this name.
+    /// No host can have this name.
     #[error("is not a host name: write hub.example.com, or *.example.com for every name below it")]
     Malformed,
 }
@@ -142,7 +143,7 @@ impl FromStr for HostName {
 
 /// A request is addressed to a host that this server does not answer to.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the host {0:?} is none that this server answers to")]
+#[error("this server does not answer to the host {0:?}")]
 pub struct UnknownHost(String);
 
 impl UnknownHost {
@@ -156,24 +157,24 @@ impl UnknownHost {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Initiator<'a> {
-    /// The request tells of none: a program, or a user who entered the address.
+    /// The request names none: a program, or a user who entered the address.
     Unstated,
-    /// A page of the origin that the request goes to, by what the browser says.
+    /// A page of the origin that the request goes to, according to the browser.
     SameOrigin,
     /// A page of this origin, which may be the one that the request goes to: see
     /// [`is_same_origin`].
     Origin(Cow<'a, str>),
-    /// A page whose origin is not notified, and so one of anybody's.
+    /// A page whose origin is not disclosed, and which may be anyone's.
     Opaque,
 }
 
-/// Longest `Origin` and `Referer` that are looked at, in bytes. What is longer counts as opaque.
+/// Longest `Origin` and `Referer` that are parsed, in bytes. A longer one counts as opaque.
 const INITIATOR_BYTES_MAX: usize = 2_048;
 
-/// Which page made the browser send a request with these headers.
+/// The page that made the browser send a request with these headers.
 ///
 /// Browsers send `Origin` with every request that is neither GET nor HEAD. A request without it may
-/// still be a browser's, an old one's or one behind a proxy that takes the header away: then
+/// still be from an old browser, or from one behind a proxy that removes the header: then
 /// `Sec-Fetch-Site` and `Referer` count.
 pub fn initiator(headers: &HeaderMap) -> Initiator<'_> {
     match single(headers, &header::ORIGIN) {
@@ -181,7 +182,7 @@ pub fn initiator(headers: &HeaderMap) -> Initiator<'_> {
         Ok(Some(origin)) if parse_origin(origin).is_some() => return Initiator::Origin(origin.into()),
         _ => return Initiator::Opaque,
     }
-    // Fetch Metadata, 2.3: `none` is the user's own doing.
+    // Fetch Metadata, 2.3: `none` means that the user initiated the request.
     let is_same_origin = match single(headers, "sec-fetch-site") {
         Ok(Some("same-origin")) => true,
         Ok(None | Some("none")) => false,
@@ -198,8 +199,8 @@ pub fn initiator(headers: &HeaderMap) -> Initiator<'_> {
     }
 }
 
-/// Whether a page of this origin came from where the request goes to. The scheme is not compared:
-/// behind a proxy that ends TLS a server cannot know it.
+/// Whether a page of this origin was served by the host that the request goes to. The scheme is not
+/// compared: behind a proxy that terminates TLS a server cannot know it.
 pub fn is_same_origin(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
     let Some(url) = parse_origin(origin) else { return false };
     let authority = authority(uri, headers).and_then(|named| Authority::try_from(named).ok());
@@ -213,7 +214,7 @@ pub fn is_same_origin(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
         && authority.port_u16().or(default_port) == url.port_or_known_default()
 }
 
-/// An origin as browsers send it: a scheme, a host and a port, and nothing else. `null` is none.
+/// An origin as browsers send it: a scheme, a host and a port, and nothing else. `null` is not one.
 pub fn parse_origin(origin: &str) -> Option<Url> {
     let url = Url::parse(origin).ok()?;
     let host = url.host_str().filter(|host| !host.is_empty())?;
@@ -232,8 +233,8 @@ pub fn is_loopback_name(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// RFC 9112, 3.2.2 and RFC 9113, 8.3.1: the authority of the target counts, if there is one, or
-/// else Host.
+/// RFC 9112, 3.2.2 and RFC 9113, 8.3.1: the authority of the target counts, if there is one,
+/// otherwise Host.
 fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a [u8]> {
     match uri.authority() {
         Some(authority) => Some(authority.as_str().as_bytes()),
@@ -251,7 +252,7 @@ fn host_of(authority: &str) -> Option<&str> {
     (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(host)
 }
 
-/// A name may end with the dot of the root.
+/// A name may end with the dot of the DNS root.
 fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_host_header_can_match_is_no_host_name() {
+    fn a_text_that_no_host_header_can_match_is_refused() {
         for text in [
             "",
             ".",
@@ -383,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn the_initiator_is_the_origin_or_else_what_the_other_headers_say() {
+    fn the_initiator_comes_from_origin_or_else_from_the_other_headers() {
         use Initiator::{Opaque, Origin, SameOrigin, Unstated};
         let origin = |text: &'static str| Origin(text.into());
         for (lines, expected) in [

@@ -1,6 +1,8 @@
-//! Every way in which publishers and a shard can meet in the inbox and in the lag, tried by loom: nobody sleeps over anything, and nobody waits for ever.
+//! Every interleaving of publishers and a shard in the inbox and in the lag, checked by loom: no
+//! wake-up is lost, and nothing waits forever.
 //!
-//! The two modules are compiled here with loom's primitives (`src/sync.rs`). A model in which a thread waits for ever fails as a deadlock.
+//! The two modules are compiled here with loom's primitives (`src/sync.rs`). A model in which a
+//! thread waits forever fails as a deadlock.
 
 #![allow(dead_code, reason = "the models use a part of the two modules")]
 
@@ -20,10 +22,11 @@ use self::{
     lag::{Lag, NEWS_MAX, Served},
 };
 
-/// Most times that a model takes the turn from a thread which could go on. Two are enough for nearly every bug of this kind, says the literature.
+/// Most times that a model preempts a runnable thread. Two are enough for nearly every bug of this
+/// kind, according to the literature.
 const PREEMPTIONS_MAX: usize = 3;
 
-fn in_every_order(model: impl Fn() + Send + Sync + 'static) {
+fn in_every_interleaving(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS_MAX);
     builder.check(model);
@@ -43,8 +46,8 @@ fn look(served: &Served, inbox: &Inbox<u32>, grown: &mut Vec<u32>, messages: &mu
 }
 
 #[test]
-fn no_publisher_waits_for_feeds_that_the_shard_has_looked_at() {
-    in_every_order(|| {
+fn no_publisher_waits_for_feeds_that_the_shard_has_read() {
+    in_every_interleaving(|| {
         let lag = Arc::<Lag>::default();
         let (served, inbox) = shard(&lag);
         // As many as may wait, so that the next one makes publishers wait.
@@ -74,7 +77,7 @@ fn no_publisher_waits_for_feeds_that_the_shard_has_looked_at() {
 #[test]
 fn no_publisher_waits_for_a_shard_that_has_caught_up_or_ended() {
     for ends in [false, true] {
-        in_every_order(move || {
+        in_every_interleaving(move || {
             let lag = Arc::<Lag>::default();
             let (served, _inbox) = shard(&lag);
             lag.add_written(10);
@@ -95,8 +98,8 @@ fn no_publisher_waits_for_a_shard_that_has_caught_up_or_ended() {
 }
 
 #[test]
-fn no_shard_sleeps_over_a_message_or_a_feed_that_has_grown() {
-    in_every_order(|| {
+fn no_shard_misses_a_message_or_a_feed_that_has_grown() {
+    in_every_interleaving(|| {
         let lag = Arc::<Lag>::default();
         let (served, inbox) = shard(&lag);
         let seat = Arc::new(Seat::new(&inbox, 7));
@@ -123,12 +126,12 @@ fn no_shard_sleeps_over_a_message_or_a_feed_that_has_grown() {
 }
 
 #[test]
-fn a_feed_that_grows_after_the_shard_looked_rings_again() {
-    in_every_order(|| {
+fn a_feed_that_grows_after_the_shard_looked_notifies_again() {
+    in_every_interleaving(|| {
         let lag = Arc::<Lag>::default();
         let (served, inbox) = shard(&lag);
         let seat = Arc::new(Seat::new(&inbox, 7));
-        // What stands in the feed: written before the notifier is notified.
+        // The contents of the feed: written before the notifier fires.
         let written = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
         let writer = thread::spawn({
             let (seat, written) = (Arc::clone(&seat), Arc::clone(&written));

@@ -1,4 +1,5 @@
-//! What a shard is notified, and how often it is woken. How this goes when threads meet is in `tests/wakeups.rs`.
+//! What a shard is notified of, and how often it is woken. `tests/wakeups.rs` tests the
+//! interleavings of threads.
 
 use std::sync::{
     Arc,
@@ -39,7 +40,7 @@ fn a_feed_is_named_once_however_often_it_grows_before_the_shard_looks_at_it() {
     }
     assert_eq!(take(&inbox).0, [1, 2]);
     seats[0].ring();
-    assert!(take(&inbox).0.is_empty(), "it has taken the news, and has not looked at the feed yet");
+    assert!(take(&inbox).0.is_empty(), "it has taken the pending feeds, and has not looked at the feed yet");
     seats[0].answer();
     seats[0].ring();
     assert_eq!(take(&inbox).0, [1]);

@@ -1,4 +1,4 @@
-//! For whom publishers wait. How this goes when threads meet is in `tests/wakeups.rs`.
+//! Which shards publishers wait for. `tests/wakeups.rs` tests the interleavings of threads.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ fn publishers_wait_for_the_slowest_shard() {
     let lag = Arc::new(Lag::default());
     let [first, second, idle] = [lag.add_shard(), lag.add_shard(), lag.add_shard()];
     lag.add_written(1_000);
-    assert_eq!(lag.bytes(), 0, "nobody has anything to do");
+    assert_eq!(lag.bytes(), 0, "no shard has anything to do");
     first.set(Some(900));
     second.set(Some(950));
     idle.set(None);
@@ -22,7 +22,7 @@ fn publishers_wait_for_the_slowest_shard() {
     first.set(Some(1_000));
     assert!((&mut waiting).now_or_never().is_none(), "the other one is still behind");
     drop(second);
-    assert!(waiting.now_or_never().is_some(), "who is gone is not waited for");
+    assert!(waiting.now_or_never().is_some(), "a shard that is gone is not waited for");
 }
 
 #[test]
@@ -45,5 +45,5 @@ fn publishers_wait_for_a_shard_that_has_not_looked_at_the_news() {
     let mut waiting = Box::pin(lag.wait_until_below(0));
     assert!((&mut waiting).now_or_never().is_none());
     drop(gone);
-    assert!(waiting.now_or_never().is_some(), "who is gone is not waited for");
+    assert!(waiting.now_or_never().is_some(), "a shard that is gone is not waited for");
 }

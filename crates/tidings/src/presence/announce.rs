@@ -1,9 +1,11 @@
-//! What a hub shows of itself to the others of its cluster, and what it sees of them.
+//! What a hub publishes about itself to the others of its cluster, and what it sees of them.
 //!
-//! Every five seconds a hub renews its mark, which also says how many subscribers it has; a dead hub's mark goes after fifteen. Where somebody asked to be reported who comes and goes, it also
-//! shows its pages: those that changed at most every 200 ms, one after the other, and each once more within 45 s. So what it costs has a bound, whatever
-//! subscribers do: 15,000 of them, with 40 bytes each, are 470 pages of 1.2 KB; renewing them takes 14 KB/s, and if everybody comes or goes in the same
-//! moment, each page is written a few times.
+//! Every five seconds a hub renews its mark, which also contains its number of subscribers; a dead
+//! hub's mark expires after fifteen. With a presence hook, it also publishes its pages: those that
+//! changed at most every 200 ms, one after the other, and each once more within 45 s. So the cost
+//! has a bound, whatever subscribers do: 15,000 of them, with 40 bytes each, are 470 pages of 1.2
+//! KB; renewing them takes 14 KB/s, and if all connect or disconnect in the same moment, each page
+//! is written a few times.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,41 +27,41 @@ use crate::hub::{Hub, Shared};
 
 /// How often a hub renews its mark.
 pub(super) const EVERY: Duration = Duration::from_secs(5);
-/// A mark holds for this long: it may be late twice.
+/// A mark is kept for this long: two renewals may be late.
 pub(super) const HOLDS_FOR: Duration = Duration::from_secs(15);
-/// The pause after each round of showing pages, and after each look at what others show.
+/// The pause after each pass over the pages, and after each look at the changes of other hubs.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The pause after something failed.
+/// The pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How long a hub that closes takes at most to say so.
-const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long a hub that closes takes at most to withdraw its state.
+const WITHDRAW_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// The place of a hub in its cluster.
+/// This hub's identity in its cluster.
 #[derive(Debug)]
 pub(crate) struct ClusterPlace {
     cluster: Arc<dyn Cluster>,
     /// Whether there may be other hubs.
     is_shared: bool,
-    /// What this hub is called: no two have the same name.
+    /// The name of this hub, which is unique.
     name: String,
-    /// Whether the hub has said to the others that it is closed, or tried to.
-    has_left: watch::Sender<bool>,
+    /// Whether the hub has reported to the others that it is closed, or tried to.
+    has_withdrawn: watch::Sender<bool>,
 }
 
 impl ClusterPlace {
     /// In a cluster of its own, if there is none.
     pub(crate) fn new(cluster: Option<Arc<dyn Cluster>>) -> Self {
-        let name = getrandom::u64().expect("the system gives random numbers");
+        let name = getrandom::u64().expect("the system provides random numbers");
         let is_shared = cluster.is_some();
         Self {
             cluster: cluster.unwrap_or_else(|| Arc::new(LocalCluster::default())),
             is_shared,
             name: format!("{name:016x}"),
-            has_left: watch::Sender::new(!is_shared),
+            has_withdrawn: watch::Sender::new(!is_shared),
         }
     }
 
-    /// What the hubs share.
+    /// The state that the hubs share.
     pub(crate) fn cluster(&self) -> &dyn Cluster {
         &*self.cluster
     }
@@ -84,53 +86,55 @@ impl ClusterPlace {
         }
     }
 
-    /// How many subscribers the others have said that they have.
+    /// How many subscribers the other hubs have, by their own count.
     async fn elsewhere(&self) -> Result<u64, ClusterError> {
         let marks = self.cluster.list(MARKS).await?;
         let own = self.mark();
         let others = marks.iter().filter(|(key, _)| *key != own);
-        // What another version may say is not counted.
+        // A mark of another version is not counted.
         Ok(others.filter_map(|(_, value)| decode_mark(value)).fold(0, u64::saturating_add))
     }
 }
 
 impl Hub {
-    /// How many subscriptions are open in all hubs of the [cluster](crate::HubBuilder::cluster), as of the last few seconds. A hub that died is counted
-    /// for fifteen seconds at most.
+    /// How many subscriptions are open in all hubs of the [cluster](crate::HubBuilder::cluster), as
+    /// of the last few seconds. A hub that died is counted for fifteen seconds at most.
     pub async fn subscribers_in_cluster(&self) -> Result<u64, Unavailable> {
         let elsewhere = self.shared.place.elsewhere().await;
         let here = self.shared.presence.count() as u64;
         elsewhere.map(|others| here.saturating_add(others)).map_err(|error| Unavailable(error.to_string()))
     }
 
-    /// Waits until the hub is closed and the others of its cluster know; if they cannot be notified, a second longer. A hub whose process ends before that is taken
-    /// for dead, which takes fifteen seconds.
+    /// Waits until the hub is closed and the others of its cluster know; if the cluster cannot be
+    /// reached, a second longer. A hub whose process ends before that is considered dead, which
+    /// takes fifteen seconds.
     pub async fn closed(&self) {
         self.shared.closed().await;
-        let _ = timeout(FAREWELL_TIME_MAX, self.shared.place.has_left.subscribe().wait_for(|has| *has)).await;
+        let _ = timeout(WITHDRAW_TIME_MAX, self.shared.place.has_withdrawn.subscribe().wait_for(|has| *has))
+            .await;
     }
 }
 
-/// Shows this hub to the others until it is closed.
+/// Publishes this hub's state to the others until it is closed.
 pub(crate) async fn announce(shared: Arc<Shared>) {
     if !shared.place.is_shared {
         return;
     }
     tokio::select! {
-        never = Announcer { shared: &shared, mark_is_due_at: Instant::now(), is_complaint_made: false }.run() => never,
+        never = Announcer { shared: &shared, mark_is_due_at: Instant::now(), is_full_logged: false }.run() => never,
         () = shared.closed() => {}
     }
-    let _ = timeout(FAREWELL_TIME_MAX, leave(&shared)).await;
-    shared.place.has_left.send_replace(true);
+    let _ = timeout(WITHDRAW_TIME_MAX, leave(&shared)).await;
+    shared.place.has_withdrawn.send_replace(true);
 }
 
-/// Takes back what this hub has shown. Its mark is first: all subscribers go with it.
+/// Withdraws what this hub has published. Its mark is first: all subscribers go with it.
 async fn leave(shared: &Shared) {
     let place = &shared.place;
     let pages = shared.presence.0.list.as_ref().map(|list| list.pages().shown()).unwrap_or_default();
     for key in [place.mark()].into_iter().chain(pages.into_iter().map(|number| place.page(number))) {
         if let Err(error) = place.cluster.remove(&key).await {
-            tracing::debug!(%error, "the cluster does not receive that this hub is closed");
+            tracing::debug!(%error, "cannot withdraw the state of this hub from the cluster");
             return;
         }
     }
@@ -139,8 +143,8 @@ async fn leave(shared: &Shared) {
 struct Announcer<'a> {
     shared: &'a Shared,
     mark_is_due_at: Instant,
-    /// The cluster has no room, and the log says so already.
-    is_complaint_made: bool,
+    /// The cluster has no capacity left, and this has been logged.
+    is_full_logged: bool,
 }
 
 impl Announcer<'_> {
@@ -165,7 +169,7 @@ impl Announcer<'_> {
         }
     }
 
-    /// Shows what is due: the mark, then each page.
+    /// Publishes what is due: the mark, then each page.
     async fn show(&mut self) -> Result<(), ClusterError> {
         self.show_mark().await?;
         let Some(list) = &self.shared.presence.0.list else { return Ok(()) };
@@ -179,9 +183,9 @@ impl Announcer<'_> {
                 if !matches!(error, ClusterError::Full(_)) {
                     return Err(error);
                 }
-                // Others may be shorter, or make room.
-                if !std::mem::replace(&mut self.is_complaint_made, true) {
-                    tracing::warn!(%error, "other hubs do not know all subscribers of this one");
+                // Other pages may be smaller, or free capacity.
+                if !std::mem::replace(&mut self.is_full_logged, true) {
+                    tracing::warn!(%error, "other hubs do not see all subscribers of this hub");
                 }
             }
             self.show_mark().await?;
@@ -196,7 +200,7 @@ impl Announcer<'_> {
             return Ok(());
         }
         place.show_mark(presence.count()).await.inspect_err(|error| {
-            tracing::debug!(%error, "the cluster does not receive that this hub lives");
+            tracing::debug!(%error, "cannot renew the mark of this hub in the cluster");
         })?;
         let now = Instant::now();
         self.mark_is_due_at = now + EVERY;
@@ -207,7 +211,7 @@ impl Announcer<'_> {
     }
 }
 
-/// Follows what the others show until this hub is closed.
+/// Follows what the other hubs publish until this hub is closed.
 pub(crate) async fn follow(shared: Arc<Shared>) {
     let Some(list) = shared.presence.0.list.as_ref().filter(|_| shared.place.is_shared) else { return };
     let following = async {
@@ -216,7 +220,7 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
                 Ok(watch) => look(&shared.place.name, list, watch).await,
                 Err(error) => error,
             };
-            tracing::debug!(%error, "the subscribers of other hubs cannot be followed; trying again");
+            tracing::debug!(%error, "cannot follow the subscribers of other hubs; trying again");
             sleep(RETRY_PAUSE).await;
         }
     };
@@ -226,11 +230,12 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
     }
 }
 
-/// Tells who comes and goes at the other hubs until the watch fails, and says why.
+/// Reports which subscribers connect and disconnect at the other hubs until the watch fails, and
+/// returns the error.
 async fn look(own: &str, list: &PresenceList, mut watch: Box<dyn Watch>) -> ClusterError {
     let mut is_first = true;
     loop {
-        let is_anybody_missing = list.elsewhere().is_anybody_missing();
+        let is_any_missing = list.elsewhere().is_any_missing();
         tokio::select! {
             changes = watch.next() => {
                 let changes = match changes {
@@ -241,20 +246,20 @@ async fn look(own: &str, list: &PresenceList, mut watch: Box<dyn Watch>) -> Clus
                 if ours.iter().any(is_lost_mark) {
                     list.forgotten(Instant::now());
                 }
-                let news = {
+                let changed = {
                     let mut elsewhere = list.elsewhere();
                     if std::mem::replace(&mut is_first, false) {
-                        elsewhere.begin_anew(&theirs);
+                        elsewhere.restart_watch(&theirs);
                     }
-                    elsewhere.take_in(theirs)
+                    elsewhere.apply(theirs)
                 };
-                list.tell(&news);
+                list.notify_hook(&changed);
             }
-            () = sleep(PAUSE), if is_anybody_missing => {}
+            () = sleep(PAUSE), if is_any_missing => {}
         }
         if list.lease_health().is_healthy(Instant::now()) {
-            let news = list.elsewhere().give_up_missing();
-            list.tell(&news);
+            let changed = list.elsewhere().remove_missing();
+            list.notify_hook(&changed);
         }
         sleep(PAUSE).await;
     }
@@ -270,7 +275,8 @@ fn is_lost_mark(change: &Change) -> bool {
 }
 
 impl PresenceList {
-    /// The cluster has received that this hub lives. If that was not so for a while, it may have forgotten everything else.
+    /// The cluster has received this hub's mark. If that was not so for a while, it may have
+    /// forgotten everything else.
     fn received(&self, now: Instant) {
         if !self.lease_health().received(now) {
             self.pages().forgotten();
@@ -284,8 +290,8 @@ impl PresenceList {
         self.changed.notify_one();
     }
 
-    fn tell(&self, news: &[Presence]) {
-        for presence in news {
+    fn notify_hook(&self, changed: &[Presence]) {
+        for presence in changed {
             self.call(presence);
         }
     }

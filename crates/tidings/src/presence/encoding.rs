@@ -1,8 +1,10 @@
-//! What hubs write of themselves into the state that they share, as bytes.
+//! The encoding of what hubs write about themselves into the state that they share.
 //!
-//! Keys: `presence/hub/NAME` is the **mark** of a hub, which says that it lives and how many subscribers it has; `presence/page/NAME/NUMBER` is a page of them.
+//! Keys: `presence/hub/NAME` is the **mark** of a hub, which shows that it is alive and how many
+//! subscribers it has; `presence/page/NAME/NUMBER` is a page of them.
 //!
-//! Values begin with a version. What has another one, or cannot be read, is no value at all. Numbers are big-endian.
+//! Values begin with a version. A value of another version, or one that cannot be decoded, is
+//! ignored. Numbers are big-endian.
 //!
 //! ```text
 //! mark      version (1), subscribers (8)
@@ -18,19 +20,19 @@ use tidings_topic::ConnectionId;
 
 use super::{Presence, PresenceMatcher};
 
-/// With this every key of this module begins.
+/// The prefix of every key of this module.
 pub(super) const PREFIX: &str = "presence/";
-/// With this the marks of hubs begin.
+/// The prefix of the marks.
 pub(super) const MARKS: &str = "presence/hub/";
 const PAGES: &str = "presence/page/";
 
 const VERSION: u8 = 1;
-/// What others are notified of a label.
+/// How much of a label other hubs receive.
 const LABEL_BYTES_MAX: usize = 1_024;
-/// What others are notified of the matchers of a subscriber. Two of the largest fit.
+/// How many bytes of a subscriber's matchers other hubs receive. Two of the largest fit.
 const MATCHERS_BYTES_MAX: usize = 8_256;
 
-/// What is said under a key.
+/// What a key stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Key<'a> {
     Mark { hub: &'a str },
@@ -38,7 +40,7 @@ pub(super) enum Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    /// `None` if it is of something that this version does not know.
+    /// `None` if this version does not know the key.
     pub(super) fn parse(key: &'a str) -> Option<Self> {
         if let Some(hub) = key.strip_prefix(MARKS) {
             return Some(Self::Mark { hub });
@@ -61,7 +63,7 @@ pub(super) fn encode_mark(subscribers: usize) -> Vec<u8> {
     [&[VERSION][..], &(subscribers as u64).to_be_bytes()].concat()
 }
 
-/// How many subscribers a hub said that it has.
+/// How many subscribers a hub reported.
 pub(super) fn decode_mark(value: &[u8]) -> Option<u64> {
     let count = value.strip_prefix(&[VERSION])?;
     Some(u64::from_be_bytes(count.try_into().ok()?))
@@ -95,13 +97,13 @@ fn matcher_bytes(matcher: &PresenceMatcher) -> usize {
     3 + matcher.text.len()
 }
 
-/// What others are notified of a label: its beginning, in whole characters.
+/// The part of a label that other hubs receive: its beginning, in complete characters.
 fn reported_label(label: &str) -> &str {
     let end = (0..=LABEL_BYTES_MAX.min(label.len())).rev().find(|end| label.is_char_boundary(*end));
     &label[..end.unwrap_or(0)]
 }
 
-/// The matchers that others are notified: the first ones, as many as there is room for.
+/// The matchers that other hubs receive: the first ones, as many as fit.
 fn reported_matchers(member: &Presence) -> &[PresenceMatcher] {
     let mut left = MATCHERS_BYTES_MAX;
     let fits = |matcher: &PresenceMatcher| {
@@ -119,7 +121,7 @@ fn put_text(bytes: &mut Vec<u8>, text: &str) {
 }
 
 fn put_length(bytes: &mut Vec<u8>, length: usize) {
-    let length = u16::try_from(length).expect("what others are reported is short");
+    let length = u16::try_from(length).expect("labels and matchers are truncated");
     bytes.extend_from_slice(&length.to_be_bytes());
 }
 
@@ -137,7 +139,7 @@ pub(super) fn decode_page(value: &[u8]) -> Option<Vec<Presence>> {
                 text: take_text(&mut rest)?.into(),
             });
         }
-        // Most subscribers of an application ask for the same; they share it.
+        // Most subscribers of an application have the same matchers; they share them.
         let shared = members.last().map(|last| &last.matchers).filter(|last| ***last == *matchers);
         let matchers = shared.map_or_else(|| matchers.into(), Arc::clone);
         let label = label.map(Arc::from);
@@ -186,35 +188,35 @@ pub(super) mod tests {
         }
     }
 
-    fn there_and_back(members: &[Presence]) -> Vec<Presence> {
+    fn round_trip(members: &[Presence]) -> Vec<Presence> {
         let value = encode_page(members);
         assert_eq!(value.len(), 1 + members.iter().map(encoded_bytes).sum::<usize>());
         decode_page(&value).expect("it was just written")
     }
 
     #[test]
-    fn a_page_says_elsewhere_what_it_was_given() {
+    fn a_page_decodes_to_its_members() {
         let members = [
             member(1, Some("Ada 🐑"), &["chat", "/rooms/:room"]),
             member(2, None, &["*"]),
             member(3, Some(""), &[]),
         ];
         let expected = members.clone().map(|member| Presence { is_local: false, ..member });
-        assert_eq!(there_and_back(&members), expected);
-        assert_eq!(there_and_back(&[]), []);
+        assert_eq!(round_trip(&members), expected);
+        assert_eq!(round_trip(&[]), []);
     }
 
     #[test]
-    fn what_others_are_reported_of_a_subscriber_is_bounded() {
+    fn the_encoded_size_of_a_member_is_bounded() {
         let topics: Vec<_> = (0..100).map(|number| format!("{number:04096}")).collect();
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();
-        let reported = there_and_back(&[member(1, Some(&"€".repeat(1_000)), &topics)]);
+        let reported = round_trip(&[member(1, Some(&"€".repeat(1_000)), &topics)]);
         assert_eq!(reported[0].label.as_deref(), Some(&*"€".repeat(341)));
         assert_eq!(reported[0].matchers.len(), 2);
     }
 
     #[test]
-    fn what_cannot_be_read_is_no_page() {
+    fn an_invalid_value_is_not_a_page() {
         let whole = encode_page(&[member(1, Some("ann"), &["chat"])]);
         for length in 0..whole.len() {
             assert_eq!(decode_page(&whole[..length]).is_some(), length == 1, "the first {length} bytes");
@@ -229,7 +231,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_key_is_read_as_it_was_written() {
+    fn a_key_parses_as_it_was_written() {
         for key in [Key::Mark { hub: "a" }, Key::Page { hub: "a", number: 12 }] {
             assert_eq!(Key::parse(&key.to_string()), Some(key));
         }

@@ -1,7 +1,9 @@
-//! The subscribers of this hub in pages, and which of these the others have yet to see.
+//! The subscribers of this hub in pages, and which of these have yet to be published.
 //!
-//! A subscriber stays on its page until it goes, and the one that comes takes a free place on the page with the smallest number: so a change costs one page, and there are as many
-//! pages as the most subscribers there ever were need. A page that changed several times is shown once, as it is then.
+//! A subscriber stays on its page until it disconnects, and a new one takes a free entry on the
+//! page with the smallest number: so a change costs one page, and there are as many pages as the
+//! largest number of subscribers ever needed. A page that changed several times is published once,
+//! in its latest state.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,19 +16,19 @@ use super::{
 
 /// Most subscribers on one page.
 const MEMBERS_MAX: usize = 32;
-/// Nobody joins a page of so many bytes any more.
+/// No subscriber joins a page that has reached so many bytes.
 const BYTES_MAX: usize = 16 * 1024;
-/// After this time a page is shown again, although it has not changed.
+/// After this time a page is published again, although it has not changed.
 const SHOWN_AGAIN_AFTER: Duration = Duration::from_secs(40);
-/// What is shown holds for this long: it may be late twice.
+/// A published page is kept for this long: two renewals may be late.
 pub(super) const HOLDS_FOR: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     numbered: Vec<Page>,
-    /// Those with a free place.
+    /// Pages with a free entry.
     roomy: BTreeSet<usize>,
-    /// Those that are to be shown.
+    /// Pages to be published.
     due: BTreeSet<usize>,
 }
 
@@ -44,7 +46,7 @@ pub(super) struct Member {
     page: usize,
 }
 
-/// A page to be shown, or to be taken away if nobody is on it.
+/// A page to be published, or to be removed if it is empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Showing {
     pub(super) number: usize,
@@ -58,7 +60,7 @@ impl Page {
 }
 
 impl Pages {
-    /// Puts a subscriber onto a page.
+    /// Adds a subscriber to a page.
     pub(super) fn join(&mut self, presence: Presence) -> Arc<Member> {
         let number = self.roomy.first().copied().unwrap_or_else(|| {
             self.numbered.push(Page::default());
@@ -72,7 +74,7 @@ impl Pages {
         member
     }
 
-    /// Takes a subscriber off its page.
+    /// Removes a subscriber from its page.
     pub(super) fn leave(&mut self, member: &Member) {
         let page = &mut self.numbered[member.page];
         if let Some(place) =
@@ -93,12 +95,12 @@ impl Pages {
         self.due.insert(number);
     }
 
-    /// Everybody.
+    /// All members.
     pub(super) fn members(&self) -> impl Iterator<Item = &Presence> {
         self.numbered.iter().flat_map(|page| &page.members).map(|member| &member.presence)
     }
 
-    /// What was shown long ago is to be shown again.
+    /// Marks pages for renewal that were published long ago.
     pub(super) fn grow_old(&mut self, now: Instant) {
         for (number, page) in self.numbered.iter().enumerate() {
             if page.shown_at.is_some_and(|shown_at| now >= shown_at + SHOWN_AGAIN_AFTER) {
@@ -107,7 +109,7 @@ impl Pages {
         }
     }
 
-    /// Nobody knows anything any more.
+    /// The cluster has forgotten all pages.
     pub(super) fn forgotten(&mut self) {
         for (number, page) in self.numbered.iter_mut().enumerate() {
             if page.shown_at.take().is_some() {
@@ -116,7 +118,8 @@ impl Pages {
         }
     }
 
-    /// The next page behind this one that is to be shown, which then counts as shown unless [`not_shown`](Self::not_shown) says otherwise.
+    /// The next page after this one that is to be published, which then counts as published unless
+    /// [`not_shown`](Self::not_shown) is called.
     pub(super) fn next_due(&mut self, behind: Option<usize>, now: Instant) -> Option<Showing> {
         let from = behind.map_or(0, |number| number + 1);
         let number = *self.due.range(from..).next()?;
@@ -128,12 +131,12 @@ impl Pages {
         Some(Showing { number, value })
     }
 
-    /// The page is to be shown again: the last attempt failed.
+    /// The page is to be published again: the last attempt failed.
     pub(super) fn not_shown(&mut self, number: usize) {
         self.due.insert(number);
     }
 
-    /// Those that others may have seen.
+    /// The pages that other hubs may have seen.
     pub(super) fn shown(&self) -> Vec<usize> {
         let is_shown = |(number, page): &(usize, &Page)| page.shown_at.is_some() || self.due.contains(number);
         self.numbered.iter().enumerate().filter(is_shown).map(|(number, _)| number).collect()
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_filled_from_the_front_and_only_those_that_changed_are_shown() {
+    fn pages_fill_from_the_front_and_only_changed_ones_are_published() {
         let now = Instant::now();
         let mut pages = Pages::default();
         let joined: Vec<_> = (0..70).map(|number| pages.join(member(number, None, &["chat"]))).collect();
@@ -167,7 +170,7 @@ mod tests {
 
         pages.leave(&joined[3]);
         pages.leave(&joined[3]);
-        assert_eq!(pages.join(member(100, None, &[])).page, 0, "there is a free place");
+        assert_eq!(pages.join(member(100, None, &[])).page, 0, "there is a free entry");
         let again = shown(&mut pages, now);
         assert_eq!(again.len(), 1);
         assert!(again[0].0 == 0 && again[0].1.contains(&100) && !again[0].1.contains(&3), "{again:?}");
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_comes_and_goes_unseen_is_never_shown_and_an_empty_page_is_taken_away() {
+    fn an_unpublished_visit_is_never_shown_and_an_empty_page_is_removed() {
         let now = Instant::now();
         let mut pages = Pages::default();
         let joined = pages.join(member(1, None, &[]));
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_shown_long_ago_or_in_vain_or_is_forgotten_is_shown_again() {
+    fn an_old_failed_or_forgotten_page_is_published_again() {
         let now = Instant::now();
         let mut pages = Pages::default();
         pages.join(member(1, None, &[]));
@@ -201,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn members_of_many_words_have_few_neighbours() {
+    fn large_members_share_a_page_with_few_others() {
         let mut pages = Pages::default();
         let label = "x".repeat(1_024);
         let last = (0..20).map(|number| pages.join(member(number, Some(&label), &[])).page).max();

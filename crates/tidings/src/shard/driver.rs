@@ -1,8 +1,9 @@
-//! Runs a shard: brings it sockets, time and news, in a task of its own.
+//! Runs a shard: passes it sockets, time and pending feeds, in a task of its own.
 //!
-//! The task sleeps on three things: the shard's inbox, its epoll instance, and the next sweep or end of a stream. While there is work it makes a
-//! slice, gives way to whatever else the runtime has to do, and looks at all three again; so on a small machine one thread serves requests
-//! and fans out, and events that were published meanwhile are sent along.
+//! The task sleeps on three things: the shard's inbox, its epoll instance, and the next sweep or
+//! end of a stream. While there is work it makes a slice, yields to the other tasks of the runtime,
+//! and looks at all three again; so on a small machine one thread serves requests and fans out, and
+//! events that were published meanwhile are sent along.
 
 use std::{
     io::{self, Read, Write},
@@ -21,7 +22,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use tidings_log::vital::catch_panic;
 use tokio::{io::unix::AsyncFd, runtime, time::Instant};
 
-use super::{Key, Newcomer, Shard, Wire};
+use super::{Key, NewSubscriber, Shard, Wire};
 use crate::{
     hub::{Hub, Shared},
     inbox::{Inbox, Seat},
@@ -41,7 +42,7 @@ pub(crate) struct Shards {
 
 /// What a shard is notified.
 pub(crate) enum Message {
-    Newcomer(Box<Newcomer<TcpStream>>, Hub),
+    NewSubscriber(Box<NewSubscriber<TcpStream>>, Hub),
     Page(Key, Replayed),
     /// No page will come: reading it has panicked.
     NoPage(Key),
@@ -50,8 +51,9 @@ pub(crate) enum Message {
 }
 
 impl Shards {
-    /// Starts shards, each in a thread of its own; none means one, in a task of the runtime that this is called in. Everything that the system may refuse
-    /// is asked of it here, not when the first subscriber comes.
+    /// Starts shards, each in a thread of its own; none means one, in a task of the runtime that
+    /// this is called in. Everything that the system may refuse is asked of it here, not when the
+    /// first subscriber comes.
     pub(crate) fn start(threads: usize, shared: &Arc<Shared>) -> io::Result<Self> {
         let mut shards = Self { inboxes: Vec::new(), next: AtomicUsize::new(0) };
         for number in 0..threads.max(1) {
@@ -72,8 +74,8 @@ impl Shards {
     }
 
     /// Gives a subscriber to one of the shards. Where all are gone, the connection is closed.
-    pub(crate) fn take(&self, new_reader: Newcomer<TcpStream>, hub: Hub) {
-        let mut message = Message::Newcomer(Box::new(new_reader), hub);
+    pub(crate) fn take(&self, new_reader: NewSubscriber<TcpStream>, hub: Hub) {
+        let mut message = Message::NewSubscriber(Box::new(new_reader), hub);
         for _ in 0..self.inboxes.len() {
             let next = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
             match self.inboxes[next].send(message) {
@@ -92,8 +94,9 @@ impl Drop for Shards {
     }
 }
 
-/// Runs a shard until the hub is gone. If it ends otherwise, its connections are closed and the hub fails: what a panic has left of a shard cannot be
-/// trusted, and a hub that goes on with fewer shards than it was given would be too slow and say nothing.
+/// Runs a shard until the hub is gone. If it ends otherwise, its connections are closed and the hub
+/// fails: what a panic has left of a shard cannot be trusted, and a hub that goes on with fewer
+/// shards than it was given would be too slow and say nothing.
 async fn run(name: String, inbox: Arc<Inbox<Message>>, served: Served, poll: OwnedFd, shared: Weak<Shared>) {
     // Until somebody comes, a hub needs no I/O driver in its runtime.
     inbox.notified().await;
@@ -104,7 +107,7 @@ async fn run(name: String, inbox: Arc<Inbox<Message>>, served: Served, poll: Own
     };
     let reason = match catch_panic(running).await {
         Ok(Ok(())) => return,
-        Ok(Err(error)) => format!("it cannot wait for sockets: {error}"),
+        Ok(Err(error)) => format!("cannot poll its sockets: {error}"),
         Err(panicked) => panicked.to_string(),
     };
     inbox.close();
@@ -136,7 +139,7 @@ impl Driver {
     ) -> io::Result<Self> {
         #[expect(
             deprecated,
-            reason = "unsound only for types whose descriptor may change, which an OwnedFd's does not; the successor is unsafe to call"
+            reason = "unsound only for types whose descriptor may change, which an OwnedFd's does not; its replacement is unsafe to call"
         )]
         let poll = AsyncFd::new(poll)?;
         Ok(Self {
@@ -209,7 +212,7 @@ impl Driver {
         let mut messages = std::mem::take(&mut self.messages);
         for message in messages.drain(..) {
             match message {
-                Message::Newcomer(new_reader, hub) => {
+                Message::NewSubscriber(new_reader, hub) => {
                     self.hub.get_or_insert(hub);
                     self.adopt(*new_reader, shared);
                 }
@@ -222,14 +225,14 @@ impl Driver {
         true
     }
 
-    fn adopt(&mut self, new_reader: Newcomer<TcpStream>, shared: &Shared) {
+    fn adopt(&mut self, new_reader: NewSubscriber<TcpStream>, shared: &Shared) {
         let Self { shard, inbox, .. } = self;
         let key = shard.adopt(new_reader, |group| Seat::new(inbox, group), Instant::now().into_std());
         let wire = shard.wire(key).expect("it has just been adopted");
         let data = EventData::new_u64(u64::from(key.serial) << 32 | u64::from(key.slot));
         let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if let Err(error) = epoll::add(self.poll.get_ref(), wire.as_fd(), data, events) {
-            tracing::warn!(%error, "a connection cannot be waited for and is closed");
+            tracing::warn!(%error, "cannot poll a connection; it is closed");
             shard.drop_subscriber(key, shared);
         }
     }
@@ -253,7 +256,8 @@ impl Driver {
                 if flags.contains(EventFlags::OUT) {
                     self.shard.writable(key);
                 }
-                // A connection that was reset after the client had ended its side looks like one that has only ended its side when it is read.
+                // A connection that was reset after the client had ended its side looks like one
+                // that has only ended its side when it is read.
                 if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
                     self.shard.drop_subscriber(key, shared);
                 } else if flags.intersects(EventFlags::IN | EventFlags::RDHUP) {
@@ -291,7 +295,8 @@ impl Wire for TcpStream {
     }
 
     fn shut_down(&mut self) {
-        // What the client has sent and nobody read would turn the end into a reset, and take the closing frames with it.
+        // What the client has sent and nobody read would turn the end into a reset, and take the
+        // closing frames with it.
         let mut unread = [0; super::INPUT_BYTES_MAX];
         let _ = Read::read(self, &mut unread);
         let _ = TcpStream::shutdown(self, Shutdown::Write);
@@ -301,7 +306,7 @@ impl Wire for TcpStream {
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Newcomer(..) => "Newcomer",
+            Self::NewSubscriber(..) => "NewSubscriber",
             Self::Page(..) => "Page",
             Self::NoPage(..) => "NoPage",
             Self::Stop => "Stop",
@@ -327,10 +332,10 @@ mod tests {
         (client, server)
     }
 
-    async fn new_reader(hub: &Hub, wire: TcpStream) -> Newcomer<TcpStream> {
+    async fn new_reader(hub: &Hub, wire: TcpStream) -> NewSubscriber<TcpStream> {
         let ask = Subscribe::new([hub.validator().exact("chat").expect("valid")]);
         let (_, parts) = hub.subscribe(ask).await.expect("memory is there").into_parts();
-        Newcomer {
+        NewSubscriber {
             wire,
             reader: parts.reader,
             head: Vec::new(),
@@ -344,8 +349,9 @@ mod tests {
         }
     }
 
-    /// The first message of each pair wakes the shard, the second comes at some moment of its turn: while it takes the first, while it looks
-    /// once more, while it goes to sleep. Nothing else wakes it then.
+    /// The first message of each pair wakes the shard, the second comes at some moment of its turn:
+    /// while it takes the first, while it looks once more, while it goes to sleep. Nothing else
+    /// wakes it then.
     #[test]
     fn nothing_that_comes_while_a_shard_looks_is_slept_over() {
         const PAIRS: usize = 60_000;
@@ -378,14 +384,14 @@ mod tests {
             }
             send(2 * number + 1);
             for expected in [2 * number, 2 * number + 1] {
-                assert_eq!(said.recv_timeout(PATIENCE), Ok(expected), "the shard sleeps over it");
+                assert_eq!(said.recv_timeout(PATIENCE), Ok(expected), "the shard missed a wake-up");
             }
         }
         shard.join().expect("no panic");
     }
 
     #[tokio::test]
-    async fn newcomers_are_dealt_to_the_shards_in_turn() {
+    async fn new_subscribers_are_dealt_to_the_shards_in_turn() {
         let hub = Hub::in_memory().await;
         let news = || hub.shared.lag.add_shard().news();
         let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new(news()))).collect();
@@ -428,11 +434,12 @@ mod tests {
         assert_eq!(
             Read::read(&mut client, &mut [0; 1]).expect("an end, not an error"),
             0,
-            "nobody can serve it"
+            "no shard can serve it"
         );
     }
 
-    /// Readiness is notified once: a socket of which a shard does not receive now, it may never receive of again.
+    /// Readiness is notified once: a socket of which a shard does not receive now, it may never
+    /// receive of again.
     #[tokio::test]
     async fn a_shard_receives_of_every_socket_that_can_be_written_however_many_they_are() {
         let hub = Hub::in_memory().await;

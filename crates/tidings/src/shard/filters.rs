@@ -1,4 +1,5 @@
-//! Judging private events: subscribers whose filters are equal share one, and it is asked once for each audience.
+//! Checks who may receive private events: subscribers with equal filters share one, and it is
+//! evaluated once for each audience.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -17,7 +18,8 @@ const VERDICTS_MAX: usize = 16 * 1024;
 pub(super) struct Filters {
     known: HashMap<Arc<Filter>, Known>,
     next_number: u64,
-    /// By audience and filter. Numbers are never used again, so a verdict never passes to somebody else.
+    /// By audience and filter. Numbers are never used again, so a verdict never passes to somebody
+    /// else.
     verdicts: HashMap<(u64, u64), bool>,
 }
 
@@ -28,7 +30,8 @@ struct Known {
 }
 
 impl Filters {
-    /// Replaces the filter of a subscriber by an equal one that is here already. Returns its number.
+    /// Replaces the filter of a subscriber by an equal one that is here already. Returns its
+    /// number.
     pub(super) fn intern(&mut self, filter: &mut Arc<Filter>) -> u64 {
         match self.known.entry(Arc::clone(filter)) {
             Entry::Occupied(mut entry) => {
@@ -55,7 +58,8 @@ impl Filters {
         }
     }
 
-    /// Whether an event for such an audience may be received by this connection with this filter. (That it matches is known.)
+    /// Whether an event for such an audience may be received by this connection with this filter.
+    /// (That it matches is known.)
     pub(super) fn may_receive(
         &mut self,
         audience: &Audience,
@@ -90,7 +94,7 @@ mod tests {
         filters.release(&first);
         filters.release(&second);
         assert!(filters.known.is_empty());
-        assert_ne!(filters.intern(&mut new()), number, "what is remembered of a number is true for ever");
+        assert_ne!(filters.intern(&mut new()), number, "what is remembered of a number is true forever");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Which subscribers read which feed, and whose turn it is.
+//! Which subscribers read which feed, and which of them is visited next.
 //!
-//! A round visits every member of a group once whose feed has grown. What the feed gains meanwhile is sent along to those who come later in the round; for
-//! the others there is another round.
+//! A pass visits every member of a group once whose feed has grown. Events that the feed gains
+//! meanwhile are sent along to the members that are visited later in the pass; for the others there
+//! is another pass.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -78,8 +79,8 @@ impl Groups {
         place(number, members.len() - 1)
     }
 
-    /// Takes a subscriber out. Returns who fills the gap, and the gap that this leaves in turn: nobody who has yet to be visited may come to
-    /// stand among those who have been.
+    /// Takes a subscriber out. Returns who fills the gap, and the gap that this leaves in turn:
+    /// nobody who has yet to be visited may come to stand among those who have been.
     pub(super) fn leave(&mut self, gap: Place) -> [Option<Moved>; 2] {
         let group = &mut self.all[gap.group as usize];
         let mut index = gap.index as usize;
@@ -126,7 +127,8 @@ impl Groups {
         }
     }
 
-    /// Up to where every group is through with what was written; none if all are through with everything.
+    /// Up to where every group is through with what was written; none if all are through with
+    /// everything.
     pub(super) fn served(&self) -> Option<u64> {
         self.laps.served()
     }
@@ -173,7 +175,8 @@ impl Groups {
     }
 }
 
-/// Rounds that were begun at about the same time are a lap: so it is cheap to know the oldest of them, however many there are.
+/// Rounds that were begun at about the same time are a lap: so it is cheap to know the oldest of
+/// them, however many there are.
 #[derive(Debug, Default)]
 struct Laps {
     /// The number of `current`; that of `next` is one higher.
@@ -272,7 +275,8 @@ mod tests {
     }
 
     proptest! {
-        /// The one that comes and goes in the middle of a round: everybody who was there when it began and has stayed is visited once.
+        /// The one that comes and goes in the middle of a round: everybody who was there when it
+        /// began and has stayed is visited once.
         #[test]
         fn a_round_visits_everybody_who_stays_exactly_once(
             before in 1..200_u32,

@@ -6,14 +6,15 @@ use bytes::Bytes;
 use tidings_log::Cursor;
 
 use super::Wire;
-use crate::backlog::{Backlog, PagePlace};
+use crate::backlog::{Backlog, PageProgress};
 
 /// See the module's documentation. Bounded by one page of history, one event and a few notices.
 #[derive(Debug)]
 pub(super) struct Pending {
-    /// Goes first, whatever happens: a response head, notices, the rest of an event whose beginning has been sent.
+    /// Goes first, whatever happens: a response head, notices, the rest of an event whose beginning
+    /// has been sent.
     pieces: VecDeque<Piece>,
-    pub(super) page: Option<PagePlace>,
+    pub(super) page: Option<PageProgress>,
     /// Everything up to here has been sent; the reader may be ahead of it by the page.
     pub(super) sent: Cursor,
     /// A page is on its way.
@@ -43,9 +44,9 @@ impl Pending {
     /// Adds a backlog behind bytes that go in front of it.
     pub(super) fn take(&mut self, mut bytes: Vec<u8>, backlog: Backlog) {
         let mut place = None;
-        for words in backlog.words {
-            tidings_sse::chunk(&words.bytes, &mut bytes);
-            place = words.place.or(place);
+        for frame in backlog.control_frames {
+            tidings_sse::chunk(&frame.bytes, &mut bytes);
+            place = frame.place.or(place);
         }
         self.push(bytes.into(), place);
         self.page = backlog.page;

@@ -1,4 +1,5 @@
-//! One subscriber of a shard: plain data, so that it could be handed on with its socket.
+//! One subscriber of a shard: plain data, so that it could be moved to another shard with its
+//! socket.
 
 use std::{
     any::Any,
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// A subscriber that comes from HTTP.
-pub(crate) struct Newcomer<W> {
+pub(crate) struct NewSubscriber<W> {
     pub(crate) wire: W,
     pub(crate) reader: Reader,
     /// The response head, to be sent before everything.
@@ -39,7 +40,8 @@ pub(crate) struct Newcomer<W> {
 pub(super) struct Subscriber<W> {
     pub(super) wire: W,
     pub(super) reader: Reader,
-    /// Where in its feed the reader's place is, if it has one feed and that is known. Never while it has a page or waits for one.
+    /// Where in its feed the reader's place is, if it has one feed and that is known. Never while
+    /// it has a page or waits for one.
     pub(super) offset: Option<Offset>,
     /// What [`Filters`](super::filters::Filters) calls its filter.
     pub(super) filter_number: u64,
@@ -74,7 +76,7 @@ pub(super) enum Phase {
 
 impl<W: Wire> Subscriber<W> {
     pub(super) fn new(
-        new_reader: Newcomer<W>,
+        new_reader: NewSubscriber<W>,
         serial: u32,
         filter_number: u64,
         places: SmallVec<[Place; 2]>,
@@ -148,8 +150,8 @@ impl<W: Wire> Subscriber<W> {
         self.end.as_deref().map(|(at, _)| *at)
     }
 
-    /// Whether the connection is cut when its time is over, instead of ended with a notice: nobody may stay connected beyond its credential because
-    /// it reads nothing.
+    /// Whether the connection is cut when its time is over, instead of ended with a notice: nobody
+    /// may stay connected beyond its credential because it reads nothing.
     pub(super) fn is_cut_at_its_end(&self) -> bool {
         self.is_blocked
             && self.phase != Phase::Ending
@@ -168,7 +170,8 @@ impl<W: Wire> Subscriber<W> {
         is_due.then_some(EndReason::Shutdown)
     }
 
-    /// When in the time that a hub takes to close this stream ends: multiples of the golden ratio spread evenly, however many there are.
+    /// When in the time that a hub takes to close this stream ends: multiples of the golden ratio
+    /// spread evenly, however many there are.
     fn closing_share(&self) -> f64 {
         const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_9;
         (f64::from(self.serial) * GOLDEN_RATIO).fract()
@@ -185,8 +188,8 @@ impl<W: Wire> Subscriber<W> {
         !self.is_blocked && now.duration_since(self.sent_at) >= heartbeat
     }
 
-    /// Reads what has come, which is nothing that anybody wants: the point is to see the end. A client may send its request and shut its side: it is
-    /// still sent what is due.
+    /// Reads what has come, which is nothing that anybody wants: the point is to see the end. A
+    /// client may send its request and shut its side: it is still sent what is due.
     pub(super) fn read_input(&mut self) -> io::Result<()> {
         let mut buffer = [0; INPUT_BYTES_MAX];
         loop {

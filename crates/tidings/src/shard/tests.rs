@@ -1,4 +1,5 @@
-//! A shard with simulated sockets and time: whatever sockets take and whenever, each subscriber's bytes parse to exactly its events.
+//! A shard with simulated sockets and time: whatever sockets take and whenever, each subscriber's
+//! bytes parse to exactly its events.
 
 mod budget;
 mod silence;
@@ -132,7 +133,8 @@ proptest! {
         })?;
     }
 
-    /// When all sockets are stuffed and little may wait for them, pages are given back and connections cut, and the others receive everything.
+    /// When all sockets are stuffed and little may wait for them, pages are given back and
+    /// connections cut, and the others receive everything.
     #[test]
     fn a_small_budget_loses_nobody_an_event(acts in prop::collection::vec(act(), 0..80), budget in 0..3_000_usize) {
         in_paused_time(async {
@@ -336,7 +338,7 @@ fn a_hub_that_hands_over_ends_its_sockets_one_after_the_other() {
         }
         let steps: Vec<_> = left.windows(2).take(10).map(|pair| pair[0] - pair[1]).collect();
         assert!(steps.iter().all(|step| (5..=15).contains(step)), "{left:?}");
-        assert_eq!(left[12], 0, "who takes nothing is not waited for: {left:?}");
+        assert_eq!(left[12], 0, "a socket that takes nothing is not waited for: {left:?}");
         for (who, listener) in stage.listeners.iter().enumerate() {
             assert!(who == frozen || received(&listener.socket.peer().received).has_ended);
         }

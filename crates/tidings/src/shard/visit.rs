@@ -1,4 +1,4 @@
-//! One visit to a subscriber: at most one write of what it is owed.
+//! One visit to a subscriber: at most one write of its pending bytes.
 
 use std::{io, time::Instant};
 
@@ -183,8 +183,8 @@ impl<W: Wire> Subscriber<W> {
         self.send_merged(shared, gathered)
     }
 
-    /// The way of those who read one feed and are not behind it: straight from the feed to the socket. `None` if the feed does not have this
-    /// place any more.
+    /// The way of those who read one feed and are not behind it: straight from the feed to the
+    /// socket. `None` if the feed does not have this place any more.
     fn send_from_one(&mut self, offset: u64, filters: &mut Filters) -> io::Result<Option<Visit>> {
         let Self { wire, reader, filter_number, .. } = self;
         let feed = reader.first_feed();
@@ -215,8 +215,8 @@ impl<W: Wire> Subscriber<W> {
         }
     }
 
-    /// The way of everybody else: events of several feeds in the order of the log, and the one that has just come or has to be sent back to
-    /// the log.
+    /// The way of everybody else: events of several feeds in the order of the log, and the one that
+    /// has just come or has to be sent back to the log.
     fn send_merged(&mut self, shared: &Shared, gathered: &mut Gathered) -> io::Result<Visit> {
         let Gathered { bytes, ends } = gathered;
         bytes.clear();
@@ -268,7 +268,8 @@ impl<W: Wire> Subscriber<W> {
 
     /// From here on this subscriber may be sent straight from its feed, if it has just one.
     fn find_offset(&mut self, shared: &Shared) {
-        // The one that begins at the end of the log may be ahead of the feeds: what is yet to be written there is not for it.
+        // The one that begins at the end of the log may be ahead of the feeds: what is yet to be
+        // written there is not for it.
         let head = shared.feeds.head();
         let place = self.reader.place;
         let is_written = head.epoch == place.epoch && head.position >= place.position;

@@ -1,4 +1,4 @@
-//! What was deleted is received by nobody who comes, and missed by nobody without a report.
+//! No new subscriber receives a deleted event, and a subscriber that misses one gets a gap.
 
 use tidings::{Hub, Since, Topic};
 
@@ -9,10 +9,10 @@ fn topic(hub: &Hub, text: &str) -> Topic {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_who_comes_after_a_deletion_receives_what_was_deleted() {
+async fn no_new_subscriber_receives_a_deleted_event() {
     let hub = hub().await;
     let before = publish(&hub, "news", "before").await;
-    // Somebody listens, so that feeds and pages hold what comes.
+    // A live subscriber, so that feeds and pages hold the events.
     let mut live = Listener::open(&hub, to(&hub, &["chat", "news"])).await;
     let ids = publish_numbers(&hub, "chat", 1, 3).await;
     publish(&hub, "news", "after").await;
@@ -41,9 +41,10 @@ async fn nobody_who_comes_after_a_deletion_receives_what_was_deleted() {
     }
 }
 
-/// Who comes back far behind gets a page of the log, and the rest from the feed as soon as that reaches back to it.
+/// A subscriber that resumes far behind gets a page of the log, and the rest from the feed as soon
+/// as the feed reaches back to it.
 #[tokio::test(start_paused = true)]
-async fn what_follows_the_first_page_holds_nothing_that_was_deleted_either() {
+async fn events_after_the_first_page_contain_no_deleted_event() {
     let hub = hub_on(&StageLog::new(None), |settings| settings.replay_page_bytes = 1).await;
     let before = publish(&hub, "news", "before").await;
     let mut live = Listener::open(&hub, to(&hub, &["*"])).await;
@@ -59,7 +60,7 @@ async fn what_follows_the_first_page_holds_nothing_that_was_deleted_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_who_was_still_to_receive_it_is_reported_of_a_gap() {
+async fn a_subscriber_that_misses_a_deleted_event_gets_a_gap() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     let mut chat = Listener::open(&hub, to(&hub, &["chat"])).await;
@@ -68,7 +69,7 @@ async fn a_subscriber_who_was_still_to_receive_it_is_reported_of_a_gap() {
     publish(&hub, "news", "on its way").await;
     settle().await;
     publish(&hub, "chat", "deleted").await;
-    // The writer is cut off from the log, where it has been carried out all the same.
+    // The writer is disconnected from the log, which has carried the deletion out all the same.
     assert_eq!(hub.delete(&topic(&hub, "chat")).await, Ok(1));
     log.tail_runs.send_replace(true);
     assert_eq!(chat.next().await.notice("gap")["reason"], "expired");
@@ -79,7 +80,7 @@ async fn a_subscriber_who_was_still_to_receive_it_is_reported_of_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_hub_on_the_same_log_gives_it_up_too() {
+async fn another_hub_on_the_same_log_stops_delivering_it_too() {
     let log = StageLog::new(None);
     let (one, other) = (hub_on(&log, |_| {}).await, hub_on(&log, |_| {}).await);
     let before = publish(&one, "chat", "before").await;
@@ -95,7 +96,7 @@ async fn another_hub_on_the_same_log_gives_it_up_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_is_away_deletes_nothing() {
+async fn an_unavailable_log_deletes_nothing() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     publish(&hub, "chat", "kept").await;

@@ -1,4 +1,4 @@
-//! Who receives what, in which order and in which words.
+//! Which subscriber receives what, in which order and in which bytes.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::stage::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn an_event_reaches_everybody_who_asked_for_its_topic() {
+async fn an_event_reaches_every_subscriber_of_its_topic() {
     let hub = hub().await;
     let mut first = Listener::open(&hub, to(&hub, &["chat"])).await;
     let mut second = Listener::open(&hub, to(&hub, &["chat"])).await;
@@ -83,7 +83,7 @@ async fn several_matchers_deliver_an_event_once_and_all_events_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_private_event_reaches_only_whom_a_grant_covers_live_and_replayed() {
+async fn a_private_event_reaches_only_granted_subscribers_live_and_replayed() {
     let hub = hub().await;
     let ask = |since: Since| to(&hub, &["a", "b"]).since(since);
     let secret = NewEvent::new("a", "secret").also("alias").private();
@@ -119,7 +119,7 @@ async fn a_private_event_reaches_only_whom_a_grant_covers_live_and_replayed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_published_to_a_private_topic_is_private() {
+async fn an_event_on_a_private_topic_is_private() {
     let log = StageLog::new(None);
     let private = "inbox*".parse().expect("a glob");
     let hub = hub_on(&log, |settings| settings.private_topics = vec![private]).await;
@@ -132,7 +132,7 @@ async fn what_is_published_to_a_private_topic_is_private() {
 
 #[tokio::test(start_paused = true)]
 async fn the_connection_that_an_event_leaves_out_does_not_receive_it() {
-    // Without room for feeds everything is served from the log.
+    // Without capacity for feeds everything is served from the log.
     for feed_bytes_max in [0, 1 << 20] {
         let hub = hub_on(&StageLog::new(None), |settings| settings.feed_bytes_max = feed_bytes_max).await;
         let mut author = Listener::open(&hub, to(&hub, &["chat"])).await;
@@ -146,7 +146,7 @@ async fn the_connection_that_an_event_leaves_out_does_not_receive_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn history_comes_in_the_same_bytes_as_the_present() {
+async fn replayed_events_have_the_same_bytes_as_live_ones() {
     let hub = hub().await;
     for format in [Format::Plain, Format::Json] {
         let ask = || to(&hub, &[&format!("{format:?}")]).format(format);
@@ -171,7 +171,7 @@ async fn history_comes_in_the_same_bytes_as_the_present() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn json_tells_topics_apart_in_one_handler() {
+async fn json_distinguishes_topics_in_one_handler() {
     let hub = hub().await;
     let mut listener = Listener::open(&hub, to(&hub, &["alias"]).format(Format::Json)).await;
     let id = hub
@@ -190,7 +190,7 @@ async fn json_tells_topics_apart_in_one_handler() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn now_means_what_is_published_from_now_on() {
+async fn now_means_events_published_from_now_on() {
     let hub = hub().await;
     publish_numbers(&hub, "chat", 1, 3).await;
     settle().await;
@@ -226,7 +226,7 @@ async fn earliest_means_everything_that_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_count_means_so_many_of_those_that_the_subscriber_may_receive() {
+async fn a_count_counts_only_events_that_the_subscriber_may_receive() {
     let hub = hub().await;
     for number in 1..=6 {
         publish(&hub, "chat", number.to_string()).await;
@@ -241,7 +241,7 @@ async fn a_count_means_so_many_of_those_that_the_subscriber_may_receive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_duration_means_what_was_published_since_then() {
+async fn a_duration_means_events_published_since_then() {
     let clock = Clock::manual(Timestamp::from_millis(1_000_000));
     let log = MemoryLog::with_clock(MemoryLimits::default(), clock.clone());
     let hub = Hub::builder().log(log).settings(HubSettings::default()).start().await.expect("a hub");
@@ -249,13 +249,13 @@ async fn a_duration_means_what_was_published_since_then() {
         publish(&hub, "chat", number.to_string()).await;
         clock.advance(Duration::from_secs(60));
     }
-    let since = "150s".parse().expect("a word of `since`");
+    let since = "150s".parse().expect("a value of `since`");
     let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(since)).await;
     assert_eq!(listener.data(2).await, numbers(4, 5));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_means_what_follows_its_event() {
+async fn an_id_means_the_events_after_it() {
     let hub = hub().await;
     let ids = publish_numbers(&hub, "chat", 1, 5).await;
     hub.publish(NewEvent::new("news", "x").id("own")).await.expect("published");
@@ -283,7 +283,7 @@ async fn nothing_is_missing_between_a_snapshot_and_a_subscription_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_begins_with_a_comment_and_how_long_to_wait_before_a_reconnect() {
+async fn a_stream_begins_with_a_comment_and_a_retry_time() {
     let hub = hub_on(&StageLog::new(None), |settings| settings.retry_millis = 1_000).await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
     assert!(matches!(listener.next_item().await, Received::Comment(_)));

@@ -15,7 +15,7 @@ async fn hub_with(change: impl FnOnce(&mut HubSettings)) -> Hub {
     hub_on(&StageLog::new(None), change).await
 }
 
-/// Takes what every stream begins with.
+/// Skips the preface of a stream.
 async fn past_the_preface(mut listener: Listener) -> Listener {
     assert!(matches!(listener.next_item().await, Received::Comment(_)));
     assert!(matches!(listener.next_item().await, Received::Retry(_)));
@@ -70,7 +70,7 @@ async fn heartbeats_of_streams_that_began_together_are_spread() {
         });
     }
     while let Some(time) = waiting.join_next().await {
-        times.insert(time.expect("nobody panicked"));
+        times.insert(time.expect("no thread panicked"));
     }
     assert!(times.len() > 10, "{times:?}");
 }
@@ -136,7 +136,7 @@ async fn a_stream_ends_with_a_notice_when_its_credential_expires() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_delivered_after_the_credential_expired_however_much_is_due() {
+async fn nothing_is_delivered_after_the_credential_has_expired() {
     let hub = hub().await;
     publish_numbers(&hub, "chat", 1, 5).await;
     let ask = |since| to(&hub, &["chat"]).since(since).expires_in(Duration::from_secs(60));
@@ -150,14 +150,15 @@ async fn nothing_is_delivered_after_the_credential_expired_however_much_is_due()
         let end = listener.next().await;
         end.notice("reconnect");
         assert_eq!(listener.next().await, Received::End);
-        // The id of the closing frames is the place that was reached, so that a new credential goes on there.
+        // The id of the closing frames is the position that was reached, so that a client with a
+        // new credential resumes there.
         let again = to(&hub, &["chat"]).since(since_id(end.id()));
         assert_eq!(Listener::open(&hub, again).await.data(left.len()).await, left);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_ends_with_a_notice_at_its_greatest_age() {
+async fn a_stream_ends_with_a_notice_at_its_maximum_age() {
     let age = Duration::from_secs(1_000);
     let hub = hub_with(|settings| settings.lifetime_max = Some(age)).await;
     let mut listener = open(&hub).await;
@@ -175,7 +176,7 @@ async fn closing_ends_every_stream_with_a_notice_and_refuses_to_publish() {
     settle().await;
     assert!(hub.health().await.is_ok());
     hub.close();
-    let (end, after) = waiting.await.expect("nobody panicked");
+    let (end, after) = waiting.await.expect("no thread panicked");
     assert_eq!(end.notice("reconnect")["reason"], "shutdown");
     assert_eq!(after, Received::End);
     let refused = hub.publish(tidings::NewEvent::new("chat", "x")).await;
@@ -185,7 +186,8 @@ async fn closing_ends_every_stream_with_a_notice_and_refuses_to_publish() {
     assert_eq!(late.next().await.notice("reconnect")["reason"], "shutdown");
 }
 
-/// Listens until the hub ends the stream; when that was, what was received, and the id of the closing frames.
+/// Listens until the hub ends the stream; returns when that was, the events that were received, and
+/// the id of the closing frames.
 async fn listen_to_the_end(mut stream: Listener, began: Instant) -> (Duration, Vec<String>, String) {
     let mut received = Vec::new();
     loop {
@@ -201,11 +203,11 @@ async fn listen_to_the_end(mut stream: Listener, began: Instant) -> (Duration, V
 }
 
 #[tokio::test(start_paused = true)]
-async fn handing_over_ends_the_streams_one_by_one_and_the_successor_has_the_rest() {
+async fn a_handover_ends_streams_one_by_one_and_the_new_hub_has_the_rest() {
     const OVER: Duration = Duration::from_secs(10);
     let log = MemoryLog::new(MemoryLimits::default());
-    let hub = Hub::builder().log(log.clone()).start().await.expect("memory is there");
-    let successor = Hub::builder().log(log).start().await.expect("memory is there");
+    let hub = Hub::builder().log(log.clone()).start().await.expect("the memory log is always available");
+    let new_hub = Hub::builder().log(log).start().await.expect("the memory log is always available");
     let mut streams = tokio::task::JoinSet::new();
     let mut opened = Vec::new();
     for _ in 0..100 {
@@ -223,10 +225,10 @@ async fn handing_over_ends_the_streams_one_by_one_and_the_successor_has_the_rest
     }
     let mut ended = Vec::new();
     while let Some(stream) = streams.join_next().await {
-        let (at, mut received, place) = stream.expect("nobody panicked");
+        let (at, mut received, place) = stream.expect("no thread panicked");
         assert!(at <= OVER + Duration::from_millis(10), "{at:?}");
-        let ask = to(&successor, &["chat"]).since(since_id(&place));
-        received.extend(Listener::open(&successor, ask).await.data(9 - received.len()).await);
+        let ask = to(&new_hub, &["chat"]).since(since_id(&place));
+        received.extend(Listener::open(&new_hub, ask).await.data(9 - received.len()).await);
         assert_eq!(received, numbers(1, 9));
         ended.push(at.as_secs());
     }
@@ -252,11 +254,11 @@ async fn a_hub_that_hands_over_can_still_be_closed_at_once() {
     let waiting = tokio::spawn(async move { stream.next().await });
     settle().await;
     hub.close();
-    assert_eq!(waiting.await.expect("nobody panicked").notice("reconnect")["reason"], "shutdown");
+    assert_eq!(waiting.await.expect("no thread panicked").notice("reconnect")["reason"], "shutdown");
 }
 
 #[tokio::test(start_paused = true)]
-async fn endless_times_overflow_no_clock() {
+async fn the_largest_durations_overflow_no_clock() {
     let endless = Duration::MAX;
     let hub = hub_with(|settings| {
         (settings.heartbeat, settings.lifetime_max, settings.retry_millis) =
@@ -269,9 +271,9 @@ async fn endless_times_overflow_no_clock() {
     assert!(timeout(Duration::from_secs(1_000), listener.next_item()).await.is_err());
 }
 
-/// The one task that delivers is gone, and with it what publishers wait for.
+/// The one task that delivers has ended, and publishers must not wait for it.
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_the_fan_out_closes_the_hub_and_keeps_no_publisher_waiting() {
+async fn a_panic_in_the_fan_out_closes_the_hub_and_blocks_no_publisher() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |settings| settings.fan_out_lag_bytes_max = Some(0)).await;
     let mut listener = open(&hub).await;
@@ -314,7 +316,7 @@ async fn a_hub_whose_log_ends_fails_and_one_that_is_closed_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_heartbeat_that_clients_do_not_wait_for_is_refused() {
+async fn a_heartbeat_interval_that_is_too_long_is_refused() {
     for (secs, is_accepted) in [(40, true), (41, false)] {
         let mut settings = HubSettings::default();
         settings.heartbeat = Duration::from_secs(secs);

@@ -18,7 +18,8 @@ fn gap<'h>(received: &'h Received, reason: &str) -> &'h serde_json::Value {
     gap
 }
 
-/// Who comes back with the id of a notice is reported nothing again and continues with this.
+/// A client that resumes with the id of a notice gets no second report and continues with these
+/// events.
 async fn continues_without_a_gap(hub: &Hub, id: &str, data: &[&str]) {
     let mut listener = Listener::open(hub, to(hub, &["chat"]).since(since_id(id))).await;
     assert_eq!(listener.data(data.len()).await, data);
@@ -50,7 +51,7 @@ async fn an_unknown_id_is_reported_once_and_the_oldest_event_follows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_id_of_an_event_that_one_may_not_see_is_unknown() {
+async fn the_id_of_an_event_without_a_grant_is_unknown() {
     let hub = hub().await;
     hub.publish(NewEvent::new("inbox", "secret").id("own").private()).await.expect("published");
     publish(&hub, "chat", "after").await;
@@ -75,7 +76,7 @@ async fn an_id_of_another_log_is_reported_as_such() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_events_are_reported_once_and_the_oldest_that_is_kept_follows() {
+async fn expired_events_are_reported_once_and_the_oldest_kept_follows() {
     let hub = hub_on(&StageLog::new(Some(3)), |_| {}).await;
     let ids = publish_numbers(&hub, "chat", 1, 6).await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(since_id(ids[0].as_str()))).await;
@@ -92,7 +93,7 @@ async fn expired_events_are_reported_once_and_the_oldest_that_is_kept_follows() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_subscriber_that_was_too_slow_is_reported() {
+async fn a_live_subscriber_that_was_too_slow_gets_a_gap() {
     let hub = hub_on(&StageLog::new(Some(3)), |settings| settings.feed_bytes_max = 0).await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
     publish_numbers(&hub, "chat", 1, 2).await;
@@ -120,11 +121,11 @@ async fn a_quiet_topic_gets_no_gap_when_only_others_expired() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_promised_nothing_is_reported_of_no_gap() {
+async fn a_subscriber_without_a_cursor_gets_no_gap() {
     let hub = hub_on(&StageLog::new(Some(3)), |_| {}).await;
     publish_numbers(&hub, "chat", 1, 6).await;
     for since in ["now", "earliest", "-2", "-100", "1h"] {
-        let ask = to(&hub, &["chat"]).since(since.parse().expect("a word")).hello(true);
+        let ask = to(&hub, &["chat"]).since(since.parse().expect("a value of `since`")).hello(true);
         let mut listener = Listener::open(&hub, ask).await;
         let hello = listener.next().await;
         hello.notice("hello");
@@ -132,7 +133,7 @@ async fn who_was_promised_nothing_is_reported_of_no_gap() {
         while let Some(received) = listener.now() {
             data.push(received.data().to_owned());
         }
-        // The id of the hello is a place like any other: nothing has been missed since.
+        // The id of the hello is a position like any other: nothing has been missed since.
         let expected: Vec<_> = data.iter().map(String::as_str).collect();
         continues_without_a_gap(&hub, hello.id(), &expected).await;
     }
@@ -152,14 +153,14 @@ async fn a_lost_end_is_reported_to_live_subscribers_once() {
     assert_eq!(listener.data(1).await, ["5"]);
     listener.receives_nothing_more().await;
     continues_without_a_gap(&hub, reported.id(), &["5"]).await;
-    // An id from before the loss names its event still, but what followed may be lost.
+    // An id from before the loss still names its event, but later events may be lost.
     let mut late = Listener::open(&hub, to(&hub, &["chat"]).since(since_id(ids[0].as_str()))).await;
     gap(&late.next().await, "other-log");
     assert_eq!(late.data(2).await, ["2", "5"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_end_is_reported_to_who_comes_back_with_a_publishers_id() {
+async fn a_lost_end_is_reported_when_resuming_with_a_publishers_id() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     hub.publish(NewEvent::new("chat", "1").id("own")).await.expect("published");
@@ -176,7 +177,7 @@ async fn a_lost_end_is_reported_to_who_comes_back_with_a_publishers_id() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_reported_of_one_log_does_not_silence_a_gap_in_the_next() {
+async fn a_gap_reported_in_one_epoch_does_not_hide_one_in_the_next() {
     let log = StageLog::new(Some(5));
     let hub = hub_on(&log, |settings| settings.feed_bytes_max = 0).await;
     publish_numbers(&hub, "chat", 1, 1_000).await;
@@ -191,15 +192,15 @@ async fn what_was_reported_of_one_log_does_not_silence_a_gap_in_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_changes_while_a_start_is_sought_breaks_no_promise_that_was_never_made() {
+async fn a_log_that_changes_during_a_start_without_a_cursor_reports_no_gap() {
     for (since, from) in [("earliest", 1), ("-2", 3), ("1h", 1), ("now", 5)] {
         let log = StageLog::new(None);
         let hub = hub_on(&log, |_| {}).await;
         publish_numbers(&hub, "chat", 1, 4).await;
-        *log.before_read.lock().expect("nobody panicked") = Some(|far| {
+        *log.before_read.lock().expect("no thread panicked") = Some(|far| {
             far.lose_end(1);
         });
-        let ask = to(&hub, &["chat"]).since(since.parse().expect("a word"));
+        let ask = to(&hub, &["chat"]).since(since.parse().expect("a value of `since`"));
         let mut listener = Listener::open(&hub, ask).await;
         if since != "now" {
             assert_eq!(listener.data(4 - from as usize).await, numbers(from, 3), "{since}");
@@ -210,7 +211,7 @@ async fn a_log_that_changes_while_a_start_is_sought_breaks_no_promise_that_was_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_place_within_a_page_is_one_in_the_log_as_it_is_now() {
+async fn a_position_within_a_page_is_one_of_the_current_epoch() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     publish_numbers(&hub, "chat", 1, 3).await;
@@ -221,13 +222,13 @@ async fn the_place_within_a_page_is_one_in_the_log_as_it_is_now() {
     let end = listener.next().await;
     end.notice("reconnect");
     assert_eq!(listener.next().await, Received::End);
-    // Nothing was lost since this subscriber came.
-    let successor = hub_on(&log, |_| {}).await;
-    continues_without_a_gap(&successor, end.id(), &["2", "3"]).await;
+    // Nothing was lost since this subscriber connected.
+    let new_hub = hub_on(&log, |_| {}).await;
+    continues_without_a_gap(&new_hub, end.id(), &["2", "3"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_ends_at_once_still_tells_the_gap_that_it_found() {
+async fn a_stream_that_ends_at_once_still_reports_its_gap() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     publish_numbers(&hub, "chat", 1, 2).await;
@@ -237,12 +238,12 @@ async fn a_stream_that_ends_at_once_still_tells_the_gap_that_it_found() {
     let end = listener.next().await;
     end.notice("reconnect");
     assert_eq!(listener.next().await, Received::End);
-    let successor = hub_on(&log, |_| {}).await;
-    continues_without_a_gap(&successor, end.id(), &["1", "2"]).await;
+    let new_hub = hub_on(&log, |_| {}).await;
+    continues_without_a_gap(&new_hub, end.id(), &["1", "2"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_from_the_earliest_that_ends_at_once_leaves_no_gap_behind() {
+async fn a_stream_from_the_earliest_that_ends_at_once_causes_no_gap() {
     let log = StageLog::new(Some(2));
     let hub = hub_on(&log, |_| {}).await;
     publish_numbers(&hub, "chat", 1, 5).await;
@@ -250,12 +251,12 @@ async fn a_stream_from_the_earliest_that_ends_at_once_leaves_no_gap_behind() {
     hub.close();
     let end = listener.next().await;
     end.notice("reconnect");
-    let successor = hub_on(&log, |_| {}).await;
-    continues_without_a_gap(&successor, end.id(), &["4", "5"]).await;
+    let new_hub = hub_on(&log, |_| {}).await;
+    continues_without_a_gap(&new_hub, end.id(), &["4", "5"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_ahead_of_the_feeds_goes_on_when_they_come_after() {
+async fn a_subscriber_ahead_of_the_feeds_continues_when_they_catch_up() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     publish_numbers(&hub, "chat", 1, 3).await;
@@ -273,7 +274,7 @@ async fn a_subscriber_ahead_of_the_feeds_goes_on_when_they_come_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_finds_itself_empty_while_an_id_is_looked_up_never_had_it() {
+async fn an_id_looked_up_in_a_log_that_lost_everything_is_unknown() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     hub.publish(NewEvent::new("chat", "lost").id("mine")).await.expect("published");
@@ -283,13 +284,13 @@ async fn a_log_that_finds_itself_empty_while_an_id_is_looked_up_never_had_it() {
     gap(&listener.next().await, "unknown");
     let kept = publish(&hub, "chat", "kept").await;
     let epoch = |id: &str| Cursor::parse(id).expect("a generated id").epoch;
-    assert_eq!(epoch(place.as_str()), epoch(kept.as_str()), "the log of today does not know the id");
+    assert_eq!(epoch(place.as_str()), epoch(kept.as_str()), "the log does not know the id now");
     assert_eq!(listener.data(1).await, ["kept"]);
     listener.receives_nothing_more().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_loses_everything_again_and_again_is_asked_so_often_and_no_more() {
+async fn lookups_in_a_log_that_keeps_losing_events_are_bounded() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     log.losses_to_find.store(usize::MAX, Ordering::SeqCst);

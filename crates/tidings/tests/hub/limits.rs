@@ -14,7 +14,7 @@ use crate::stage::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn publishers_wait_while_the_fan_out_lags_and_then_go_on() {
+async fn publishers_wait_while_the_fan_out_lags_and_then_continue() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |settings| settings.fan_out_lag_bytes_max = Some(10_000)).await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
@@ -31,7 +31,7 @@ async fn publishers_wait_while_the_fan_out_lags_and_then_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn publishers_that_wait_for_the_fan_out_go_on_after_a_lost_end() {
+async fn publishers_that_wait_for_the_fan_out_continue_after_a_lost_end() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |settings| settings.fan_out_lag_bytes_max = Some(0)).await;
     log.tail_runs.send_replace(false);
@@ -44,7 +44,7 @@ async fn publishers_that_wait_for_the_fan_out_go_on_after_a_lost_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_batch_too_many_on_its_way_is_refused() {
+async fn one_batch_too_many_in_flight_is_refused() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |settings| settings.appends_max = 2).await;
     log.appends_run.send_replace(false);
@@ -52,7 +52,7 @@ async fn one_batch_too_many_on_its_way_is_refused() {
     assert!(waiting.iter_mut().all(|publish| publish.now_or_never().is_none()));
     let refused = hub.publish(NewEvent::new("chat", "x")).await;
     assert!(matches!(refused, Err(PublishError::Overloaded)), "{refused:?}");
-    // Who gives up leaves a batch that is on its way all the same.
+    // A publisher that gives up leaves a batch in flight all the same.
     waiting.pop();
     let refused = hub.publish(NewEvent::new("chat", "x")).await;
     assert!(matches!(refused, Err(PublishError::Overloaded)), "{refused:?}");
@@ -62,7 +62,7 @@ async fn one_batch_too_many_on_its_way_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_bytes_on_their_way_are_refused_but_one_large_batch_goes_alone() {
+async fn too_many_bytes_in_flight_are_refused_but_one_large_batch_passes() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |settings| settings.appends_bytes_max = 10_000).await;
     publish(&hub, "chat", "x".repeat(1_000_000)).await;
@@ -76,7 +76,7 @@ async fn too_many_bytes_on_their_way_are_refused_but_one_large_batch_goes_alone(
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_so_many_pages_are_read_at_the_same_time_and_everybody_gets_a_turn() {
+async fn concurrent_page_reads_are_bounded_and_every_reader_gets_one() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |settings| settings.replays_max = 3).await;
     publish_numbers(&hub, "chat", 1, 5).await;
@@ -90,19 +90,19 @@ async fn only_so_many_pages_are_read_at_the_same_time_and_everybody_gets_a_turn(
     }
     settle().await;
     assert_eq!(log.reads_max.load(Ordering::SeqCst), 3);
-    // Late readers stop nobody who is live.
+    // Late readers do not hold up live subscribers.
     let mut live = Listener::open(&hub, to(&hub, &["chat"])).await;
     publish(&hub, "chat", "6").await;
     assert_eq!(live.data(1).await, ["6"]);
     log.reads_run.send_replace(true);
     while let Some(data) = readers.join_next().await {
-        assert_eq!(data.expect("nobody panicked"), numbers(1, 5));
+        assert_eq!(data.expect("no thread panicked"), numbers(1, 5));
     }
     assert_eq!(log.reads_max.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_many_ask_for_is_read_once() {
+async fn a_page_that_many_subscribers_need_is_read_once() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     publish_numbers(&hub, "chat", 1, 10).await;
@@ -113,11 +113,11 @@ async fn a_page_that_many_ask_for_is_read_once() {
     assert_eq!(log.pages_read.load(Ordering::SeqCst), 1);
     let another = Listener::open(&hub, to(&hub, &["elsewhere"]).since(Since::Earliest)).await;
     drop(another);
-    assert_eq!(log.pages_read.load(Ordering::SeqCst), 2, "who asks for something else gets something else");
+    assert_eq!(log.pages_read.load(Ordering::SeqCst), 2, "a different request gets a different page");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_that_stops_in_the_middle_of_history_holds_nobody_up() {
+async fn a_subscriber_that_stops_in_the_middle_of_history_blocks_no_other() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |settings| (settings.replays_max, settings.replay_page_bytes) = (1, 1)).await;
     publish_numbers(&hub, "chat", 1, 5).await;
@@ -129,9 +129,9 @@ async fn a_subscriber_that_stops_in_the_middle_of_history_holds_nobody_up() {
     assert_eq!(stopped.now(), None);
     settle().await;
     log.reads_run.send_replace(true);
-    // Its next page was under way, and nobody asks for it any more.
+    // Its next page was being read, and is not needed any more.
     let other = tokio::time::timeout(Duration::from_secs(60), Listener::open(&hub, ask()));
-    assert_eq!(other.await.expect("it gets a turn").data(5).await, numbers(1, 5));
+    assert_eq!(other.await.expect("it gets a permit").data(5).await, numbers(1, 5));
     assert_eq!(stopped.data(4).await, numbers(2, 5));
 }
 
@@ -139,14 +139,14 @@ async fn a_subscriber_that_stops_in_the_middle_of_history_holds_nobody_up() {
 async fn a_subscription_is_refused_while_its_history_cannot_be_read() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
-    *log.before_read.lock().expect("nobody panicked") = Some(tidings::log::DelayedLog::go_down);
+    *log.before_read.lock().expect("no thread panicked") = Some(tidings::log::DelayedLog::go_down);
     let refused = hub.subscribe(to(&hub, &["chat"]).since(Since::Earliest)).await;
     assert!(matches!(refused, Err(SubscribeError::Unavailable(_))), "{refused:?}");
     assert_eq!((hub.stats().subscribers, hub.stats().feeds), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_the_feeds_may_hold_everything_is_delivered() {
+async fn every_event_is_delivered_whatever_the_size_of_the_feeds() {
     for (feed_bytes_max, replay_page_bytes) in [(0, 1), (500, 300), (5_000, 100_000), (1 << 20, 1)] {
         let hub = hub_on(&StageLog::new(None), |settings| {
             (settings.feed_bytes_max, settings.replay_page_bytes) = (feed_bytes_max, replay_page_bytes);
@@ -179,7 +179,7 @@ async fn a_subscriber_that_never_reads_costs_no_more_than_the_feeds_may_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_that_leaves_leaves_nothing_behind() {
+async fn a_subscriber_that_disconnects_leaves_nothing_behind() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     let topic = hub.validator().topic("chat").expect("valid");
@@ -190,7 +190,7 @@ async fn a_subscriber_that_leaves_leaves_nothing_behind() {
     let patterned = Listener::open(&hub, pattern).await;
     assert_eq!((hub.stats().subscribers, hub.stats().feeds, hub.subscribers(&topic)), (3, 3, 2));
     log.reads_run.send_replace(false);
-    // What nobody has asked for a moment ago has to be read.
+    // A page that was not requested a moment ago has to be read.
     let mut opening = Box::pin(hub.subscribe(to(&hub, &["chat", "weather"]).since(Since::Earliest)));
     assert!((&mut opening).now_or_never().is_none());
     assert_eq!(hub.subscribers(&topic), 3);
@@ -199,18 +199,18 @@ async fn a_subscriber_that_leaves_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_presence_hook_receives_of_everybody_who_comes_and_goes() {
+async fn the_presence_hook_is_called_for_each_connect_and_disconnect() {
     let received: Arc<Mutex<Vec<Presence>>> = Arc::default();
     let news = Arc::clone(&received);
     let hub = Hub::builder()
-        .on_presence(move |presence| news.lock().expect("nobody panicked").push(presence.clone()))
+        .on_presence(move |presence| news.lock().expect("no thread panicked").push(presence.clone()))
         .start()
         .await
         .expect("a hub");
     let listener = Listener::open(&hub, to(&hub, &["chat"]).label("ann")).await;
     let connection = listener.subscription.connection();
     drop(listener);
-    let received = std::mem::take(&mut *received.lock().expect("nobody panicked"));
+    let received = std::mem::take(&mut *received.lock().expect("no thread panicked"));
     let seen: Vec<_> = received.iter().map(|presence| (presence.here, presence.label.as_deref())).collect();
     assert_eq!(seen, [(true, Some("ann")), (false, Some("ann"))]);
     assert!(
@@ -219,7 +219,7 @@ async fn the_presence_hook_receives_of_everybody_who_comes_and_goes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_presence_hook_that_panics_takes_nobody_with_it() {
+async fn a_presence_hook_that_panics_ends_no_connection() {
     let hub = Hub::builder().on_presence(|_| panic!("the hook was to panic")).start().await.expect("a hub");
     let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
     publish(&hub, "chat", "1").await;
@@ -230,7 +230,7 @@ async fn a_presence_hook_that_panics_takes_nobody_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_handle_takes_the_hub_with_it() {
+async fn the_hub_ends_with_its_last_handle() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
@@ -247,7 +247,7 @@ async fn the_last_handle_takes_the_hub_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_setting_without_a_bound_is_no_accident() {
+async fn the_largest_settings_are_accepted() {
     let mut settings = HubSettings::default();
     settings.appends_max = usize::MAX;
     settings.appends_bytes_max = u64::MAX;
@@ -262,7 +262,7 @@ async fn a_setting_without_a_bound_is_no_accident() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_turn_at_all_still_is_one() {
+async fn zero_page_reads_still_allow_one() {
     let hub = hub_on(&StageLog::new(None), |settings| {
         (settings.replays_max, settings.replay_page_bytes, settings.appends_bytes_max) = (0, 0, 0);
     })
@@ -288,10 +288,12 @@ async fn subscribers_about_to_sleep_are_woken_by_every_event() {
         });
     }
     for number in 0..10_000 {
-        // The readers have just received what came before and are on their way to sleep, and nothing but the hub wakes them.
+        // The readers have just received the event before and are about to sleep, and only the hub
+        // wakes them.
         for _ in 0..READERS {
             let item = tokio::time::timeout(Duration::from_secs(60), received.recv()).await;
-            item.unwrap_or_else(|_| panic!("event {number} did not wake everybody")).expect("the item");
+            item.unwrap_or_else(|_| panic!("event {number} did not wake every subscriber"))
+                .expect("the item");
         }
         publish(&hub, "chat", number.to_string()).await;
     }

@@ -1,4 +1,4 @@
-//! What a hub promises, one test for each promise.
+//! The promises of a hub, one test for each.
 
 mod deleting;
 mod delivery;

@@ -1,4 +1,4 @@
-//! Who subscribes at the hubs of a cluster, and how many.
+//! Presence in a cluster of hubs, and subscriber counts.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -18,77 +18,78 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::stage::{Listener, to};
 
-/// Within this time it is known everywhere who came and went.
+/// Within this time every hub knows who connected and disconnected.
 const SOON: Duration = Duration::from_secs(1);
-/// Longer than hubs take to say how many they have.
-const NEXT_TURN: Duration = Duration::from_secs(6);
-/// By then it is known that a hub is dead.
+/// Longer than hubs take to publish their number of subscribers.
+const NEXT_RENEWAL: Duration = Duration::from_secs(6);
+/// By then the other hubs know that a hub is dead.
 const LEASE: Duration = Duration::from_secs(16);
 
-/// A hub that tells who comes and goes.
-struct Telling {
+/// A hub with a presence hook.
+struct HubWithHook {
     hub: Hub,
     reported: Arc<Mutex<Vec<Presence>>>,
     listeners: HashMap<String, Listener>,
 }
 
-impl Telling {
+impl HubWithHook {
     async fn start(cluster: impl Cluster) -> Self {
         let reported = Arc::<Mutex<Vec<Presence>>>::default();
-        let news = Arc::clone(&reported);
+        let calls = Arc::clone(&reported);
         let hub = Hub::builder()
             .cluster(cluster)
-            .on_presence(move |presence| news.lock().expect("nobody panicked").push(presence.clone()))
+            .on_presence(move |presence| calls.lock().expect("no thread panicked").push(presence.clone()))
             .start()
             .await
-            .expect("memory is always there");
+            .expect("the memory log is always available");
         Self { hub, reported, listeners: HashMap::new() }
     }
 
-    async fn come(&mut self, name: &str) {
+    async fn connect(&mut self, name: &str) {
         let listener = Listener::open(&self.hub, to(&self.hub, &["chat"]).label(name)).await;
         self.listeners.insert(name.to_owned(), listener);
     }
 
-    fn go(&mut self, name: &str) {
-        self.listeners.remove(name).expect("it came");
+    fn disconnect(&mut self, name: &str) {
+        self.listeners.remove(name).expect("it is connected");
     }
 
-    /// What the hook received since it was last looked at: `+ann` for one who came, `-ann` for one who went, `(…)` for those of other hubs.
+    /// The hook's calls since the last look: `+ann` for a connect, `-ann` for a disconnect, `(…)`
+    /// for subscribers of other hubs.
     fn reported(&self) -> Vec<String> {
-        let reported = std::mem::take(&mut *self.reported.lock().expect("nobody panicked"));
+        let reported = std::mem::take(&mut *self.reported.lock().expect("no thread panicked"));
         let spelled = reported.iter().map(|presence| {
             assert_eq!(presence.matchers.iter().map(|matcher| &*matcher.text).collect::<Vec<_>>(), ["chat"]);
             let sign = if presence.here { '+' } else { '-' };
-            let name = presence.label.as_deref().expect("everybody has a name");
+            let name = presence.label.as_deref().expect("every subscriber has a label");
             if presence.is_local { format!("{sign}{name}") } else { format!("({sign}{name})") }
         });
         spelled.collect()
     }
 
-    /// The names of all who are here.
+    /// The names in the presence list.
     fn present(&self) -> Vec<String> {
         let present = self.hub.presence_list();
         let names = present.iter().map(|presence| {
             assert!(presence.here);
-            presence.label.as_deref().expect("everybody has a name").to_owned()
+            presence.label.as_deref().expect("every subscriber has a label").to_owned()
         });
         names.collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn everybody_receives_who_comes_and_goes_at_whatever_hub() {
+async fn every_hub_reports_connects_and_disconnects_at_all_hubs() {
     let cluster = LocalCluster::default();
-    let mut one = Telling::start(cluster.clone()).await;
-    one.come("ann").await;
+    let mut one = HubWithHook::start(cluster.clone()).await;
+    one.connect("ann").await;
     assert_eq!(one.reported(), ["+ann"], "at once");
     sleep(SOON).await;
 
-    let mut other = Telling::start(cluster).await;
+    let mut other = HubWithHook::start(cluster).await;
     sleep(SOON).await;
-    assert_eq!(other.reported(), ["(+ann)"], "who was here before");
-    other.come("bob").await;
+    assert_eq!(other.reported(), ["(+ann)"], "a subscriber from before");
+    other.connect("bob").await;
     sleep(SOON).await;
     assert_eq!((one.reported(), other.reported()), (vec!["(+bob)".to_owned()], vec!["+bob".to_owned()]));
     assert_eq!((one.present(), other.present()), (vec!["ann".into(), "bob".into()], one.present()));
@@ -96,7 +97,7 @@ async fn everybody_receives_who_comes_and_goes_at_whatever_hub() {
         |hub: &Hub| hub.presence_list().iter().map(|presence| presence.connection).collect::<HashSet<_>>();
     assert_eq!(connection(&one.hub), connection(&other.hub));
 
-    one.go("ann");
+    one.disconnect("ann");
     assert_eq!(one.reported(), ["-ann"]);
     sleep(SOON).await;
     assert_eq!(other.reported(), ["(-ann)"]);
@@ -108,21 +109,21 @@ async fn everybody_receives_who_comes_and_goes_at_whatever_hub() {
 #[tokio::test(start_paused = true)]
 async fn the_subscribers_of_a_hub_that_dies_are_gone_within_the_lease() {
     let cluster = LocalCluster::default();
-    let mut one = Telling::start(cluster.clone()).await;
-    let mut other = Telling::start(cluster.clone()).await;
+    let mut one = HubWithHook::start(cluster.clone()).await;
+    let mut other = HubWithHook::start(cluster.clone()).await;
     for number in 0..3 {
-        one.come("ann").await;
-        other.come("bob").await;
+        one.connect("ann").await;
+        other.connect("bob").await;
         sleep(SOON).await;
         assert_eq!((one.reported().len(), other.reported().len()), (2, 2), "{number}");
-        // Nobody says good-bye.
-        let dead = std::mem::replace(&mut other, Telling::start(cluster.clone()).await);
+        // The hub cannot withdraw its state.
+        let dead = std::mem::replace(&mut other, HubWithHook::start(cluster.clone()).await);
         drop((dead.listeners, dead.hub));
         sleep(LEASE / 2).await;
-        assert_eq!(one.reported(), [""; 0], "it may only be slow");
+        assert_eq!(one.reported(), [""; 0], "its marks may only be late");
         sleep(LEASE / 2).await;
         assert_eq!((one.reported(), one.present()), (vec!["(-bob)".to_owned()], vec!["ann".to_owned()]));
-        one.go("ann");
+        one.disconnect("ann");
         sleep(SOON).await;
         one.reported();
         other.reported();
@@ -130,11 +131,12 @@ async fn the_subscribers_of_a_hub_that_dies_are_gone_within_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hub_that_is_closed_takes_its_subscribers_along_at_once() {
+async fn a_hub_that_closes_withdraws_its_subscribers_at_once() {
     let cluster = LocalCluster::default();
-    let (mut one, mut other) = (Telling::start(cluster.clone()).await, Telling::start(cluster.clone()).await);
-    one.come("ann").await;
-    other.come("bob").await;
+    let (mut one, mut other) =
+        (HubWithHook::start(cluster.clone()).await, HubWithHook::start(cluster.clone()).await);
+    one.connect("ann").await;
+    other.connect("bob").await;
     sleep(SOON).await;
     one.reported();
     other.hub.close();
@@ -153,26 +155,26 @@ async fn a_hub_that_is_closed_takes_its_subscribers_along_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_very_many_each_is_reported_once() {
+async fn each_of_many_subscribers_is_reported_once() {
     const MEMBERS: usize = 500;
     let cluster = LocalCluster::default();
-    let (mut one, other) = (Telling::start(cluster.clone()).await, Telling::start(cluster).await);
+    let (mut one, other) = (HubWithHook::start(cluster.clone()).await, HubWithHook::start(cluster).await);
     let names: Vec<_> = (0..MEMBERS).map(|number| number.to_string()).collect();
     for name in &names {
-        one.come(name).await;
+        one.connect(name).await;
     }
     sleep(SOON).await;
     assert_eq!(other.hub.presence_list().len(), MEMBERS);
     for name in names.iter().step_by(3) {
-        one.go(name);
+        one.disconnect(name);
     }
     for name in names.iter().step_by(6) {
-        one.come(name).await;
+        one.connect(name).await;
     }
     sleep(SOON).await;
     assert_eq!(other.present(), one.present());
     let mut here = HashMap::<ConnectionId, bool>::new();
-    for reported in other.reported.lock().expect("nobody panicked").iter() {
+    for reported in other.reported.lock().expect("no thread panicked").iter() {
         let before = here.insert(reported.connection, reported.here);
         assert_eq!(before, (!reported.here).then_some(true), "{reported:?}");
     }
@@ -181,15 +183,15 @@ async fn of_very_many_each_is_reported_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_is_here_for_a_moment_is_reported_here_and_elsewhere_never_or_twice() {
+async fn a_short_visit_is_reported_here_and_never_or_twice_elsewhere() {
     let cluster = LocalCluster::default();
-    let (mut one, other) = (Telling::start(cluster.clone()).await, Telling::start(cluster).await);
+    let (mut one, other) = (HubWithHook::start(cluster.clone()).await, HubWithHook::start(cluster).await);
     sleep(SOON).await;
     for pause in [0, 1, 50, 100, 250, 500] {
         for _ in 0..10 {
-            one.come("ann").await;
+            one.connect("ann").await;
             sleep(Duration::from_millis(pause)).await;
-            one.go("ann");
+            one.disconnect("ann");
         }
         sleep(SOON).await;
         assert_eq!(one.reported(), ["+ann", "-ann"].repeat(10));
@@ -200,19 +202,19 @@ async fn those_who_is_here_for_a_moment_is_reported_here_and_elsewhere_never_or_
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_cluster_is_away_nothing_is_reported_and_afterwards_the_difference() {
+async fn an_outage_of_the_cluster_reports_nothing_until_it_ends() {
     for away_secs in [1, 8, 12, 20, 60, 600] {
         let cluster = Shaky::default();
         let (mut one, mut other) =
-            (Telling::start(cluster.clone()).await, Telling::start(cluster.clone()).await);
-        one.come("ann").await;
-        other.come("bob").await;
-        sleep(NEXT_TURN).await;
+            (HubWithHook::start(cluster.clone()).await, HubWithHook::start(cluster.clone()).await);
+        one.connect("ann").await;
+        other.connect("bob").await;
+        sleep(NEXT_RENEWAL).await;
         one.reported();
         other.reported();
         cluster.is_away.send_replace(true);
-        other.go("bob");
-        other.come("cid").await;
+        other.disconnect("bob");
+        other.connect("cid").await;
         sleep(Duration::from_secs(away_secs)).await;
         assert_eq!(
             (one.reported(), other.reported()),
@@ -231,10 +233,11 @@ async fn while_the_cluster_is_away_nothing_is_reported_and_afterwards_the_differ
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hub_that_dies_while_the_cluster_is_away_is_found_dead_afterwards() {
+async fn a_hub_that_dies_during_an_outage_is_found_dead_afterwards() {
     let cluster = Shaky::default();
-    let (one, mut other) = (Telling::start(cluster.clone()).await, Telling::start(cluster.clone()).await);
-    other.come("bob").await;
+    let (one, mut other) =
+        (HubWithHook::start(cluster.clone()).await, HubWithHook::start(cluster.clone()).await);
+    other.connect("bob").await;
     sleep(SOON).await;
     assert_eq!(one.reported(), ["(+bob)"]);
     cluster.is_away.send_replace(true);
@@ -247,11 +250,12 @@ async fn a_hub_that_dies_while_the_cluster_is_away_is_found_dead_afterwards() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cluster_that_forgets_everything_is_reported_again_and_nobody_goes() {
+async fn a_cluster_that_forgets_everything_is_filled_again_without_a_report() {
     let cluster = Shaky::default();
-    let (mut one, mut other) = (Telling::start(cluster.clone()).await, Telling::start(cluster.clone()).await);
-    one.come("ann").await;
-    other.come("bob").await;
+    let (mut one, mut other) =
+        (HubWithHook::start(cluster.clone()).await, HubWithHook::start(cluster.clone()).await);
+    one.connect("ann").await;
+    other.connect("bob").await;
     sleep(SOON).await;
     one.reported();
     other.reported();
@@ -262,62 +266,62 @@ async fn a_cluster_that_forgets_everything_is_reported_again_and_nobody_goes() {
     assert_eq!(cluster.local.list("").await.expect("it can be reached").len(), 4, "at once");
     sleep(LEASE * 2).await;
     assert_eq!((one.reported(), other.reported()), (vec![], vec![]));
-    other.go("bob");
+    other.disconnect("bob");
     sleep(SOON).await;
     assert_eq!(one.reported(), ["(-bob)"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_it_costs_that_others_know_is_bounded() {
+async fn the_cost_of_presence_in_the_cluster_is_bounded() {
     const MEMBERS: usize = 15_000;
     let cluster = Shaky::default();
     let written = || cluster.written.swap(0, Relaxed);
-    let mut one = Telling::start(cluster.clone()).await;
+    let mut one = HubWithHook::start(cluster.clone()).await;
     sleep(SOON).await;
     written();
     sleep(Duration::from_secs(100)).await;
-    assert!(written() < 100 * 20, "a hub that has nobody");
+    assert!(written() < 100 * 20, "a hub without subscribers");
     for number in 0..MEMBERS {
-        one.come(&format!("{number:010}")).await;
+        one.connect(&format!("{number:010}")).await;
     }
     sleep(SOON).await;
     let all = cluster.local.list("presence/page/").await.expect("it can be reached");
     let all: usize = all.iter().map(|(key, value)| key.len() + value.len()).sum();
     assert!((MEMBERS * 35..MEMBERS * 60).contains(&all), "{all} bytes");
     let came = written();
-    assert!(came <= 2 * all, "{came} bytes while all of them came");
+    assert!(came <= 2 * all, "{came} bytes while all of them connected");
     sleep(Duration::from_secs(450)).await;
     let rest = written() / 450;
     assert!((all / 50..all / 38).contains(&rest), "{rest} bytes a second while nothing happens");
     sleep(Duration::from_secs(1)).await;
-    one.go("0000007777");
+    one.disconnect("0000007777");
     sleep(SOON).await;
     let one_page = written();
-    assert!((1_000..4_000).contains(&one_page), "{one_page} bytes because one went");
+    assert!((1_000..4_000).contains(&one_page), "{one_page} bytes because one disconnected");
     println!(
-        "{MEMBERS} subscribers: {all} bytes, {came} while they came, {rest} a second at rest, {one_page} for one"
+        "{MEMBERS} subscribers: {all} bytes, {came} while they connected, {rest} a second at rest, {one_page} for one"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nobody_asks_only_the_number_is_shown() {
+async fn without_a_hook_only_the_number_is_published() {
     let cluster = LocalCluster::default();
     let quiet = hub_in(&cluster).await;
-    let curious = Telling::start(cluster.clone()).await;
+    let curious = HubWithHook::start(cluster.clone()).await;
     let _listener = Listener::open(&quiet, to(&quiet, &["chat"]).label("ann")).await;
-    sleep(NEXT_TURN).await;
+    sleep(NEXT_RENEWAL).await;
     assert_eq!(cluster.list("presence/page/").await, Ok(vec![]));
     assert_eq!((quiet.presence_list(), curious.hub.presence_list()), (vec![], vec![]));
     assert_eq!(curious.hub.subscribers_in_cluster().await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hub_alone_needs_no_cluster_to_know_who_is_here() {
-    let hub = Hub::builder().on_presence(|_| {}).start().await.expect("memory is always there");
+async fn a_single_hub_has_a_presence_list_without_a_cluster() {
+    let hub = Hub::builder().on_presence(|_| {}).start().await.expect("the memory log is always available");
     let listener = Listener::open(&hub, to(&hub, &["chat"]).label("ann")).await;
-    sleep(NEXT_TURN).await;
+    sleep(NEXT_RENEWAL).await;
     assert_eq!(hub.presence_list().len(), 1);
-    assert_eq!(hub.cluster().list("").await, Ok(vec![]), "nobody would read it");
+    assert_eq!(hub.cluster().list("").await, Ok(vec![]), "no hub would read it");
     drop(listener);
     assert_eq!(hub.presence_list(), []);
     hub.close();
@@ -325,7 +329,7 @@ async fn a_hub_alone_needs_no_cluster_to_know_who_is_here() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_subscribers_of_all_hubs_are_counted_and_those_of_a_dead_one_no_more() {
+async fn subscribers_of_all_live_hubs_are_counted() {
     let cluster = LocalCluster::default();
     let (one, other) = (hub_in(&cluster).await, hub_in(&cluster).await);
     let alone = Hub::in_memory().await;
@@ -334,24 +338,24 @@ async fn the_subscribers_of_all_hubs_are_counted_and_those_of_a_dead_one_no_more
     for _ in 0..3 {
         others.push(Listener::open(&other, to(&other, &["chat"])).await);
     }
-    sleep(NEXT_TURN).await;
+    sleep(NEXT_RENEWAL).await;
     for hub in [&one, &other] {
         assert_eq!(hub.subscribers_in_cluster().await, Ok(4));
     }
     assert_eq!(alone.subscribers_in_cluster().await, Ok(0));
     others.pop();
     assert_eq!(other.subscribers_in_cluster().await, Ok(3), "here it is exact");
-    sleep(NEXT_TURN).await;
+    sleep(NEXT_RENEWAL).await;
     assert_eq!(one.subscribers_in_cluster().await, Ok(3));
 
     drop((others, other));
-    assert_eq!(one.subscribers_in_cluster().await, Ok(3), "it may only be slow");
+    assert_eq!(one.subscribers_in_cluster().await, Ok(3), "its marks may only be late");
     sleep(LEASE).await;
     assert_eq!(one.subscribers_in_cluster().await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_hubs_agreed_on_holds_while_one_of_them_lives() {
+async fn an_agreed_value_holds_while_one_hub_lives() {
     let cluster = LocalCluster::default();
     let (one, other) = (hub_in(&cluster).await, hub_in(&cluster).await);
     assert_eq!(one.agree("key", b"first").await, Ok(b"first".to_vec()));
@@ -366,13 +370,13 @@ async fn what_hubs_agreed_on_holds_while_one_of_them_lives() {
 }
 
 async fn hub_in(cluster: &LocalCluster) -> Hub {
-    Hub::builder().cluster(cluster.clone()).start().await.expect("memory is always there")
+    Hub::builder().cluster(cluster.clone()).start().await.expect("the memory log is always available")
 }
 
-/// How long a hub may take to find that the cluster is there again.
+/// How long a hub may take to find that the cluster is reachable again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// A cluster that goes away and comes back. What was said before expires meanwhile.
+/// A cluster that becomes unreachable and reachable again. Entries expire meanwhile.
 #[derive(Clone, Debug, Default)]
 struct Shaky {
     local: LocalCluster,
@@ -384,7 +388,7 @@ struct Shaky {
 impl Shaky {
     fn check(&self) -> Result<(), ClusterError> {
         if *self.is_away.borrow() {
-            return Err(ClusterError::Unavailable("it is away".to_owned()));
+            return Err(ClusterError::Unavailable("it is unreachable".to_owned()));
         }
         Ok(())
     }
@@ -399,7 +403,7 @@ struct ShakyWatch {
 impl Watch for ShakyWatch {
     async fn next(&mut self) -> Result<Vec<Change>, ClusterError> {
         loop {
-            self.is_away.wait_for(|is_away| !is_away).await.expect("the cluster is held");
+            self.is_away.wait_for(|is_away| !is_away).await.expect("the cluster still exists");
             tokio::select! {
                 biased;
                 _ = self.is_away.changed() => {}

@@ -13,16 +13,16 @@ use tokio::{
 };
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-/// Nothing here takes so long unless it never comes.
+/// No step of these tests takes so long unless it never completes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn hub(shard_threads: usize) -> Hub {
     let mut settings = HubSettings::default();
     settings.shard_threads = shard_threads;
-    Hub::builder().settings(settings).start().await.expect("memory is there")
+    Hub::builder().settings(settings).start().await.expect("the memory log is always available")
 }
 
-/// Says when a connection has ended.
+/// Counts connections that have ended.
 struct Ended(watch::Sender<usize>);
 
 impl Drop for Ended {
@@ -31,13 +31,13 @@ impl Drop for Ended {
     }
 }
 
-struct Doorman {
+struct Acceptor {
     listener: TcpListener,
     hub: Hub,
     ended: watch::Sender<usize>,
 }
 
-impl Doorman {
+impl Acceptor {
     async fn new(hub: &Hub) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         Self { listener, hub: hub.clone(), ended: watch::Sender::new(0) }
@@ -51,12 +51,12 @@ impl Doorman {
         let address = self.listener.local_addr().expect("it listens");
         let (client, accepted) = tokio::join!(TcpStream::connect(address), self.listener.accept());
         let server: StdStream = accepted.expect("accepted").0.into_std().expect("not in use");
-        let subscription = self.hub.subscribe(ask).await.expect("memory is there");
+        let subscription = self.hub.subscribe(ask).await.expect("the memory log is always available");
         subscription.drive_socket(server, HEAD.to_vec(), 0, keep);
         Client { socket: client.expect("connected"), bytes: Vec::new(), parser: Parser::new() }
     }
 
-    async fn everybody_has_left(&self, count: usize) {
+    async fn wait_until_disconnected(&self, count: usize) {
         let mut ended = self.ended.subscribe();
         timeout(PATIENCE, ended.wait_for(|ended| *ended == count)).await.expect("in time").expect("here");
         assert_eq!(self.hub.stats().subscribers, 0);
@@ -74,13 +74,13 @@ impl Client {
         Subscribe::new([hub.validator().exact("chat").expect("valid")])
     }
 
-    /// The data of the next events; fewer if the stream ends. True if it ended as a stream should.
+    /// The data of the next events; fewer if the stream ends. The flag is true if it ended cleanly.
     async fn events(&mut self, count: usize) -> (Vec<String>, bool) {
         let mut events = Vec::new();
         while events.len() < count {
             let mut buffer = [0; 4096];
             let read = timeout(PATIENCE, self.socket.read(&mut buffer)).await.expect("in time");
-            let read = read.expect("the connection is sound");
+            let read = read.expect("the connection works");
             self.bytes.extend_from_slice(&buffer[..read]);
             if self.bytes.starts_with(HEAD) {
                 self.bytes.drain(..HEAD.len());
@@ -115,14 +115,14 @@ fn chunk_size(bytes: &[u8]) -> Option<(usize, usize)> {
     (bytes.len() >= end + 2 + size + 2 || size == 0).then_some((size, end + 2))
 }
 
-async fn everybody_receives_everything(shard_threads: usize) {
+async fn assert_every_subscriber_receives_everything(shard_threads: usize) {
     const CLIENTS: usize = 50;
     const EVENTS: usize = 300;
     let hub = hub(shard_threads).await;
-    let doorman = Doorman::new(&hub).await;
+    let acceptor = Acceptor::new(&hub).await;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        clients.push(doorman.open(Client::chat(&hub)).await);
+        clients.push(acceptor.open(Client::chat(&hub)).await);
     }
     let publishers = (0..3).map(|publisher| {
         let hub = hub.clone();
@@ -144,7 +144,7 @@ async fn everybody_receives_everything(shard_threads: usize) {
     once.dedup();
     assert_eq!(once.len(), EVENTS);
     assert!(orders.iter().all(|order| *order == orders[0]), "all receive the same order");
-    // Half of them leave by themselves, the others are sent home.
+    // Half of the clients disconnect by themselves, the others are disconnected by the hub.
     clients.truncate(CLIENTS / 2);
     hub.close();
     for client in &mut clients {
@@ -152,28 +152,28 @@ async fn everybody_receives_everything(shard_threads: usize) {
         assert_eq!(notice, [r#"{"kind":"reconnect","reason":"shutdown"}"#]);
         assert!(has_ended);
     }
-    doorman.everybody_has_left(CLIENTS).await;
+    acceptor.wait_until_disconnected(CLIENTS).await;
 }
 
 #[tokio::test]
-async fn everybody_receives_everything_from_the_thread_that_serves() {
-    everybody_receives_everything(0).await;
+async fn every_subscriber_receives_everything_from_the_serving_thread() {
+    assert_every_subscriber_receives_everything(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everybody_receives_everything_from_threads_that_only_fan_out() {
-    everybody_receives_everything(3).await;
+async fn every_subscriber_receives_everything_from_fan_out_threads() {
+    assert_every_subscriber_receives_everything(3).await;
 }
 
 #[tokio::test]
-async fn a_reader_that_froze_gets_the_rest_from_the_log_when_it_goes_on() {
+async fn a_reader_that_froze_gets_the_rest_from_the_log() {
     const EVENTS: usize = 4_000;
     let mut settings = HubSettings::default();
     settings.feed_bytes_max = 100_000;
-    let hub = Hub::builder().settings(settings).start().await.expect("memory is there");
-    let doorman = Doorman::new(&hub).await;
-    let mut frozen = doorman.open(Client::chat(&hub)).await;
-    let mut awake = doorman.open(Client::chat(&hub)).await;
+    let hub = Hub::builder().settings(settings).start().await.expect("the memory log is always available");
+    let acceptor = Acceptor::new(&hub).await;
+    let mut frozen = acceptor.open(Client::chat(&hub)).await;
+    let mut awake = acceptor.open(Client::chat(&hub)).await;
     let text = Arc::new("x".repeat(2_000));
     for number in 0..EVENTS {
         hub.publish(NewEvent::new("chat", format!("{number} {text}"))).await.expect("published");
@@ -187,30 +187,30 @@ async fn a_reader_that_froze_gets_the_rest_from_the_log_when_it_goes_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_ends_its_side_or_talks_too_much_is_let_go() {
+async fn a_client_that_ends_its_side_or_sends_too_much_is_disconnected() {
     let hub = hub(0).await;
-    let doorman = Doorman::new(&hub).await;
-    let mut quiet = doorman.open(Client::chat(&hub)).await;
-    let mut loud = doorman.open(Client::chat(&hub)).await;
+    let acceptor = Acceptor::new(&hub).await;
+    let mut quiet = acceptor.open(Client::chat(&hub)).await;
+    let mut loud = acceptor.open(Client::chat(&hub)).await;
     hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
     assert_eq!(quiet.events(1).await.0, ["hello"]);
     assert_eq!(loud.events(1).await.0, ["hello"]);
     quiet.socket.shutdown().await.expect("open until now");
     loud.socket.write_all(&vec![b'x'; 20_000]).await.expect("it fits into the buffers of the kernel");
-    doorman.everybody_has_left(2).await;
+    acceptor.wait_until_disconnected(2).await;
     assert_eq!(hub.stats().feeds, 0);
 }
 
 #[tokio::test]
-async fn history_comes_first_and_nothing_twice() {
+async fn history_comes_first_and_no_event_twice() {
     let hub = hub(0).await;
-    let doorman = Doorman::new(&hub).await;
+    let acceptor = Acceptor::new(&hub).await;
     for number in 0..2_000 {
         hub.publish(NewEvent::new("chat", number.to_string())).await.expect("published");
     }
     let mut clients = Vec::new();
     for _ in 0..20 {
-        clients.push(doorman.open(Client::chat(&hub).since(Since::Earliest)).await);
+        clients.push(acceptor.open(Client::chat(&hub).since(Since::Earliest)).await);
     }
     for number in 2_000..2_100 {
         hub.publish(NewEvent::new("chat", number.to_string())).await.expect("published");
@@ -224,9 +224,9 @@ async fn history_comes_first_and_nothing_twice() {
 #[tokio::test]
 async fn a_hub_ends_with_its_last_socket() {
     let hub = hub(0).await;
-    let doorman = Doorman::new(&hub).await;
-    let mut client = doorman.open(Client::chat(&hub)).await;
-    let Doorman { hub: last, ended, .. } = doorman;
+    let acceptor = Acceptor::new(&hub).await;
+    let mut client = acceptor.open(Client::chat(&hub)).await;
+    let Acceptor { hub: last, ended, .. } = acceptor;
     hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
     drop((hub, last));
     assert_eq!(client.events(1).await.0, ["hello"], "the socket keeps the hub");
@@ -235,17 +235,18 @@ async fn a_hub_ends_with_its_last_socket() {
     timeout(PATIENCE, ended.wait_for(|ended| *ended == 1)).await.expect("in time").expect("here");
 }
 
-/// A shard sends to a part of its sockets, then looks for new input: what is published then must not run away from the others.
+/// A shard sends to some of its sockets, then looks for new input: publishers must not get ahead of
+/// the others meanwhile.
 #[tokio::test]
-async fn publishers_wait_for_a_shard_that_has_not_been_to_everybody() {
+async fn publishers_wait_for_a_shard_that_has_not_visited_all_subscribers() {
     const CLIENTS: usize = 200;
     let mut settings = HubSettings::default();
     settings.fan_out_lag_bytes_max = Some(0);
-    let hub = Hub::builder().settings(settings).start().await.expect("memory is there");
-    let doorman = Doorman::new(&hub).await;
+    let hub = Hub::builder().settings(settings).start().await.expect("the memory log is always available");
+    let acceptor = Acceptor::new(&hub).await;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        clients.push(doorman.open(Client::chat(&hub)).await);
+        clients.push(acceptor.open(Client::chat(&hub)).await);
     }
     hub.publish(NewEvent::new("chat", "first")).await.expect("published");
     for client in &mut clients {
@@ -253,7 +254,7 @@ async fn publishers_wait_for_a_shard_that_has_not_been_to_everybody() {
     }
     let sockets: Vec<_> =
         clients.into_iter().map(|client| client.socket.into_std().expect("not in use")).collect();
-    // A task of its own, so that it and the shard take turns.
+    // A task of its own, so that it and the shard alternate.
     let publishing = tokio::spawn(async move {
         for data in ["second", "third"] {
             hub.publish(NewEvent::new("chat", data)).await.expect("published");
@@ -267,13 +268,13 @@ async fn publishers_wait_for_a_shard_that_has_not_been_to_everybody() {
 #[tokio::test(start_paused = true)]
 async fn a_hub_that_closes_ends_its_sockets_at_once() {
     let hub = hub(0).await;
-    let doorman = Doorman::new(&hub).await;
-    let mut client = doorman.open(Client::chat(&hub)).await;
+    let acceptor = Acceptor::new(&hub).await;
+    let mut client = acceptor.open(Client::chat(&hub)).await;
     hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
     assert_eq!(client.events(1).await.0, ["hello"]);
     let began = tokio::time::Instant::now();
     hub.close();
-    doorman.everybody_has_left(1).await;
+    acceptor.wait_until_disconnected(1).await;
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
@@ -286,30 +287,31 @@ impl Drop for Grenade {
     }
 }
 
-/// A shard that is gone must not be given anybody who then waits for ever, and must not go unnoticed.
+/// A shard that has ended must not be given a subscriber, which would wait forever, and its end
+/// must be reported.
 #[tokio::test]
 async fn a_panic_in_a_shard_ends_its_streams_and_closes_the_hub() {
     for shard_threads in [0, 2] {
         let hub = hub(shard_threads).await;
-        let doorman = Doorman::new(&hub).await;
+        let acceptor = Acceptor::new(&hub).await;
         let mut clients = Vec::new();
         for _ in 0..4 {
-            clients.push(doorman.open(Client::chat(&hub)).await);
+            clients.push(acceptor.open(Client::chat(&hub)).await);
         }
         hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
         for client in &mut clients {
             assert_eq!(client.events(1).await.0, ["hello"]);
         }
-        let victim = doorman.open_with(Client::chat(&hub), Box::new(Grenade)).await;
+        let victim = acceptor.open_with(Client::chat(&hub), Box::new(Grenade)).await;
         drop(victim);
         timeout(PATIENCE, hub.closed()).await.expect("it is noticed");
         let failure = hub.failure().expect("it has failed");
         assert!(failure.starts_with("shard-") && failure.contains("was to panic"), "{failure}");
         assert!(hub.health().await.expect_err("not ready").to_string().contains(failure));
-        // The one that comes now does not hang either.
-        clients.push(doorman.open(Client::chat(&hub)).await);
+        // A connection that arrives now does not hang either.
+        clients.push(acceptor.open(Client::chat(&hub)).await);
         for client in &mut clients {
-            // Those of the other shard are notified before their end.
+            // Subscribers of the other shard get a notice before their end.
             let (last, _) = client.events(2).await;
             assert!(last.is_empty() || last == [r#"{"kind":"reconnect","reason":"shutdown"}"#], "{last:?}");
         }
@@ -323,11 +325,12 @@ async fn a_socket_is_closed_before_its_credential_expires_or_its_lifetime_ends()
     for by_lifetime in [false, true] {
         let mut settings = HubSettings::default();
         settings.lifetime_max = by_lifetime.then_some(LIMIT);
-        let hub = Hub::builder().settings(settings).start().await.expect("memory is there");
-        let doorman = Doorman::new(&hub).await;
+        let hub =
+            Hub::builder().settings(settings).start().await.expect("the memory log is always available");
+        let acceptor = Acceptor::new(&hub).await;
         let began = tokio::time::Instant::now();
         let ask = Client::chat(&hub);
-        let mut client = doorman.open(if by_lifetime { ask } else { ask.expires_in(LIMIT) }).await;
+        let mut client = acceptor.open(if by_lifetime { ask } else { ask.expires_in(LIMIT) }).await;
         let (_, has_ended) = client.events(1).await;
         let lived = began.elapsed();
         let shortest =

@@ -1,4 +1,5 @@
-//! What the tests of the hub stand on: a listener that understands what it reads, and a log that can be held and troubled.
+//! The fixtures of the hub's tests: a listener that parses what it receives, and a log that tests
+//! can hold and break.
 
 use std::{
     collections::VecDeque,
@@ -48,7 +49,7 @@ impl Received {
         }
     }
 
-    /// What a notice of this kind says.
+    /// The data of a notice of this kind.
     pub(crate) fn notice(&self, kind: &str) -> &Value {
         match self {
             Self::Notice { json, .. } if json["kind"] == kind => json,
@@ -66,11 +67,11 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) async fn open(hub: &Hub, request: Subscribe) -> Self {
-        let subscription = hub.subscribe(request).await.expect("the log is there");
+        let subscription = hub.subscribe(request).await.expect("the log is available");
         Self { subscription, parser: Parser::new(), items: VecDeque::new() }
     }
 
-    /// Everything, comments included.
+    /// Any item, comments included.
     pub(crate) async fn next_item(&mut self) -> Received {
         loop {
             if let Some(item) = self.items.pop_front() {
@@ -93,7 +94,7 @@ impl Listener {
         }
     }
 
-    /// The data of the next so many events, between which nothing else may come.
+    /// The data of the next `count` events, between which nothing else may arrive.
     pub(crate) async fn data(&mut self, count: usize) -> Vec<String> {
         let mut data = Vec::new();
         for _ in 0..count {
@@ -102,12 +103,12 @@ impl Listener {
         data
     }
 
-    /// What is there without waiting, comments aside.
+    /// What is available without waiting, except comments.
     pub(crate) fn now(&mut self) -> Option<Received> {
         self.next().now_or_never()
     }
 
-    /// Asserts that nothing comes, however long one waits for what has been published.
+    /// Asserts that nothing more arrives, however long the test waits.
     pub(crate) async fn receives_nothing_more(&mut self) {
         settle().await;
         let received = self.now();
@@ -171,16 +172,21 @@ pub(crate) fn numbers(from: u32, through: u32) -> Vec<String> {
     (from..=through).map(|number| number.to_string()).collect()
 }
 
-/// Lets everything that is under way come to rest. In a paused runtime time passes only when nobody has anything to do.
+/// Lets all pending work finish. In a paused runtime time passes only when every task is idle.
 pub(crate) async fn settle() {
     tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
-/// A hub in front of such a log.
+/// A hub with such a log.
 pub(crate) async fn hub_on(log: &Arc<StageLog>, change: impl FnOnce(&mut HubSettings)) -> Hub {
     let mut settings = HubSettings::default();
     change(&mut settings);
-    Hub::builder().log(OnStage(Arc::clone(log))).settings(settings).start().await.expect("the log is there")
+    Hub::builder()
+        .log(OnStage(Arc::clone(log)))
+        .settings(settings)
+        .start()
+        .await
+        .expect("the log is available")
 }
 
 /// A hub whose log keeps everything.
@@ -188,26 +194,26 @@ pub(crate) async fn hub() -> Hub {
     hub_on(&StageLog::new(None), |_| {}).await
 }
 
-/// A log that tests can hold, trouble, and share between hubs.
+/// A log that tests can hold, break, and share between hubs.
 #[derive(Debug)]
 pub(crate) struct StageLog {
     pub(crate) far: DelayedLog,
-    /// Whether tails panic, or end, instead of bringing anything.
+    /// Whether tails panic, or end, instead of returning anything.
     pub(crate) tail_panics: AtomicBool,
     pub(crate) tail_ends: watch::Sender<bool>,
-    /// Whether tails bring anything.
+    /// Whether tails return anything.
     pub(crate) tail_runs: watch::Sender<bool>,
     /// Whether reads and appends are answered.
     pub(crate) reads_run: watch::Sender<bool>,
     pub(crate) appends_run: watch::Sender<bool>,
-    /// How many reads were under way at the same time, at most.
+    /// How many reads were in progress at the same time, at most.
     pub(crate) reads_max: AtomicUsize,
     reads: AtomicUsize,
     /// How many pages have been read.
     pub(crate) pages_read: AtomicUsize,
-    /// Done once, between finding a start and reading from there.
+    /// Called once, between finding a start and reading from there.
     pub(crate) before_read: Mutex<Option<fn(&DelayedLog)>>,
-    /// How often the log is yet to find out, when it is asked for an id, that it has lost everything.
+    /// How often the log has yet to discover, when an id is looked up, that it has lost everything.
     pub(crate) losses_to_find: AtomicUsize,
 }
 
@@ -232,7 +238,7 @@ impl StageLog {
 }
 
 async fn runs(gate: &watch::Sender<bool>) {
-    gate.subscribe().wait_for(|runs| *runs).await.expect("the sender is borrowed");
+    gate.subscribe().wait_for(|runs| *runs).await.expect("the sender is still borrowed");
 }
 
 /// The log as a hub holds it.
@@ -251,7 +257,7 @@ impl Log for OnStage {
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
-        if let Some(act) = self.0.before_read.lock().expect("nobody panicked").take() {
+        if let Some(act) = self.0.before_read.lock().expect("no thread panicked").take() {
             act(&self.0.far);
         }
         self.0.pages_read.fetch_add(1, Ordering::SeqCst);

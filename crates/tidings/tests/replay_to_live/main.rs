@@ -1,5 +1,5 @@
-//! The replay-to-live test (see `tidings-replay-to-live`) on the logs that need no server: in memory, in files that are closed and killed, and on one that is
-//! troubled in every way there is.
+//! The replay-to-live test (see `tidings-replay-to-live`) on the logs that need no server: in
+//! memory, in files that are closed and killed, and on one with every kind of failure.
 
 #[cfg(unix)]
 mod reopened;
@@ -13,27 +13,27 @@ use tidings::{
 use tidings_replay_to_live::{Loss, Random, Store, run};
 use tokio::{runtime::Builder, time::sleep};
 
-/// Events of one test, in a run that nobody asked to be longer.
+/// Events of one test, in a run of default length.
 const EVENTS_DEFAULT: usize = 20_000;
 
 #[test]
-fn no_event_is_missing_doubled_or_out_of_order_on_a_log_in_memory() {
+fn no_event_is_missing_duplicated_or_out_of_order_on_a_log_in_memory() {
     run::<Memory>(Builder::new_multi_thread().worker_threads(4), EVENTS_DEFAULT);
 }
 
 #[cfg(unix)]
 #[test]
-fn no_event_is_missing_doubled_or_out_of_order_on_a_log_in_files_that_is_closed_and_killed() {
+fn no_event_is_missing_duplicated_or_out_of_order_on_a_killed_log() {
     run::<reopened::Files>(Builder::new_multi_thread().worker_threads(4), EVENTS_DEFAULT);
 }
 
 #[test]
-fn no_event_is_missing_doubled_or_out_of_order_on_a_troubled_log() {
+fn no_event_is_missing_duplicated_or_out_of_order_on_a_faulty_log() {
     run::<Troubled>(Builder::new_multi_thread().worker_threads(4), EVENTS_DEFAULT);
 }
 
 #[test]
-fn no_event_is_missing_doubled_or_out_of_order_on_a_troubled_log_in_paused_time() {
+fn no_event_is_missing_on_a_faulty_log_in_paused_time() {
     run::<Troubled>(Builder::new_current_thread().start_paused(true), EVENTS_DEFAULT);
 }
 
@@ -41,7 +41,7 @@ fn limits(kept_max: Option<usize>) -> MemoryLimits {
     MemoryLimits { count_max: kept_max.map(|kept| kept as u64), ..MemoryLimits::default() }
 }
 
-/// A log in memory, which nothing befalls.
+/// A log in memory, without failures.
 struct Memory(Arc<MemoryLog>);
 
 impl Store for Memory {

@@ -1,4 +1,5 @@
-//! A log in files that is closed, or left as a killed process leaves it, and opened again under a hub that goes on.
+//! A log in files that is closed, or left as a killed process leaves it, and reopened under a hub
+//! that keeps running.
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
@@ -14,7 +15,7 @@ use tidings::{
 use tidings_replay_to_live::{Loss, Random, Store};
 use tokio::sync::{RwLock, mpsc};
 
-/// How often a directory is copied anew in which files came and went meanwhile.
+/// How often a directory is copied again if files appeared and disappeared meanwhile.
 const COPIES_MAX: usize = 100;
 
 /// A log in files.
@@ -26,7 +27,7 @@ impl Store for Files {
     /// Small and large segments, much and little memory.
     async fn open(kept_max: Option<usize>, random: &mut Random) -> Self {
         let settings = SegmentSettings {
-            // What is synced decides what a loss of power takes, and there is none here.
+            // Syncing decides what a loss of power takes, and there is none here.
             sync: SyncLevel::Never,
             count_max: kept_max.map(|kept| kept as u64),
             segment_bytes: Some(*random.pick(&[4 << 10, 64 << 10, 1 << 20])),
@@ -54,7 +55,7 @@ impl Store for Files {
     }
 }
 
-/// The log itself. The one that calls it while it is closed waits until it is open again.
+/// The log itself. A call while it is closed waits until it is open again.
 #[derive(Debug)]
 struct Reopened {
     settings: SegmentSettings,
@@ -65,11 +66,12 @@ struct Reopened {
 struct Open {
     log: SegmentLog,
     directory: Arc<TempDir>,
-    /// Where those who follow the log wait for what continues their tail.
+    /// Where tails wait for the tail that continues them.
     followers: Vec<mpsc::UnboundedSender<Followed>>,
 }
 
-/// A tail, and the files that it may have yet to read, which nobody changes once the log goes on elsewhere.
+/// A tail, and the files that it may have yet to read, which do not change once the log continues
+/// elsewhere.
 struct Followed {
     tail: Box<dyn Tail>,
     _directory: Arc<TempDir>,
@@ -82,22 +84,24 @@ impl Reopened {
         Self { settings, open: RwLock::new(Open { log, directory, followers: Vec::new() }) }
     }
 
-    /// Closes the log in order and goes on with what it left.
+    /// Closes the log cleanly and continues with its files.
     async fn close_and_open(&self) {
         let mut open = self.open.write().await;
         open.log.close().await;
-        open.go_on(&self.settings).await;
+        open.continue_with_files(&self.settings).await;
     }
 
-    /// Goes on with what the process had written by now, without what it would have written at its end.
+    /// Continues with the files that the process had written by now, without what it would have
+    /// written at its end.
     async fn kill_and_open(&self) {
-        self.open.write().await.go_on(&self.settings).await;
+        self.open.write().await.continue_with_files(&self.settings).await;
     }
 }
 
 impl Open {
-    /// Opens the log as its files are now. Nothing is appended meanwhile: a new tail continues each old one.
-    async fn go_on(&mut self, settings: &SegmentSettings) {
+    /// Opens the log as its files are now. Nothing is appended meanwhile: a new tail continues each
+    /// old one.
+    async fn continue_with_files(&mut self, settings: &SegmentSettings) {
         let left = (0..COPIES_MAX).find_map(|_| copy(self.directory.path()).expect("files can be copied"));
         self.directory = Arc::new(left.expect("the files are quiet for once"));
         self.log = open(self.directory.path(), settings);
@@ -116,13 +120,14 @@ fn open(directory: &Path, settings: &SegmentSettings) -> SegmentLog {
     SegmentLog::open(directory, settings.clone(), Clock::system()).expect("it opens")
 }
 
-/// A copy of a directory. `None` if a file went while it was made: what is left then was never there at one time.
+/// A copy of a directory. `None` if a file disappeared while it was made: the copy is then a state
+/// that never existed.
 fn copy(directory: &Path) -> io::Result<Option<TempDir>> {
     let to = tempfile::tempdir()?;
     let mut names = fs::read_dir(directory)?
         .map(|entry| Ok(entry?.file_name().into_string().expect("a name of ours")))
         .collect::<io::Result<Vec<_>>>()?;
-    // Segments first: what is said of them beside them is written before they go.
+    // Segments first: the files about them are written before they are removed.
     names.sort();
     for name in names.iter().filter(|name| *name != "lock" && name.strip_suffix(".new").is_none()) {
         match fs::copy(directory.join(name), to.path().join(name)) {
@@ -177,7 +182,7 @@ impl Log for Reopened {
     }
 }
 
-/// A tail that goes on where the one before it ended.
+/// A tail that continues where the one before it ended.
 struct ReopenedTail {
     followed: Followed,
     successors: mpsc::UnboundedReceiver<Followed>,

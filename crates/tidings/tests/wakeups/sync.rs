@@ -1,4 +1,5 @@
-//! The primitives of `src/sync.rs` as loom knows them, with the promises that the documentation of the real ones makes.
+//! The primitives of `src/sync.rs` on loom, with the guarantees that the documentation of the real
+//! ones gives.
 
 use std::{
     future::poll_fn,
@@ -7,7 +8,7 @@ use std::{
 
 pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock, atomic};
 
-/// As that of `futures-util`.
+/// Like that of `futures-util`.
 #[derive(Debug)]
 pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
 
@@ -25,7 +26,7 @@ impl AtomicWaker {
     }
 }
 
-/// As that of Tokio: a future is woken by every call of `notify_waiters` from the moment on at which it was made.
+/// Like that of Tokio: a future is woken by every call of `notify_waiters` after its creation.
 #[derive(Debug, Default)]
 pub(crate) struct Notify(Mutex<Waiters>);
 

@@ -1,4 +1,5 @@
-//! What waits for sockets that do not take it is bounded, and is given up in such a way that nobody misses anything.
+//! The bytes that wait for full sockets are bounded, and are dropped in such a way that no
+//! subscriber misses an event.
 
 use super::{
     Phase, in_paused_time,
@@ -24,15 +25,15 @@ async fn stuffed(count: usize, event_bytes: usize, pending_bytes_max: usize) -> 
     stage
 }
 
-/// After a restart thousands come back at once, each with a page in its hand. Their number is no reason to close the first whose socket
-/// fills up.
+/// After a restart thousands come back at once, each with a page in its hand. Their number is no
+/// reason to close the first whose socket fills up.
 #[test]
 fn pages_that_sockets_do_not_take_are_given_back_and_read_again() {
     in_paused_time(async {
         const BUDGET: usize = 16_000;
         let mut stage = stuffed(20, 100, BUDGET).await;
         assert!(stage.shard.pending_bytes <= BUDGET, "{}", stage.shard.pending_bytes);
-        assert_eq!(stage.shard.subscribers.len(), 20, "the rests of events fit, so nobody has to go");
+        assert_eq!(stage.shard.subscribers.len(), 20, "the rests of events fit, so no connection is closed");
         for who in 0..20 {
             stage.make_room(who, 1 << 20);
         }
@@ -73,6 +74,6 @@ fn a_connection_is_closed_where_the_rest_of_an_event_is_too_much() {
             let key = stage.listeners[who].key;
             stage.shard.drop_subscriber(key, &stage.hub.shared);
         }
-        assert_eq!(stage.shard.pending_bytes, 0, "what waited for them has left with them");
+        assert_eq!(stage.shard.pending_bytes, 0, "their pending bytes have been freed with them");
     });
 }

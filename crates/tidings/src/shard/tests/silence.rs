@@ -1,4 +1,4 @@
-//! Heartbeats: a sign of life for the one that receives nothing else, and never in the middle of anything.
+//! Heartbeats: sent to a subscriber that receives nothing else, and never in the middle of a frame.
 
 use std::time::Duration;
 
@@ -90,7 +90,8 @@ fn no_heartbeat_stands_in_the_middle_of_an_event() {
         stage.publish(&[0], false, 500).await;
         stage.settle().await;
         advance(HEARTBEAT).await;
-        // Whose socket can be written again is visited in this order, and found silent in the other.
+        // Whose socket can be written again is visited in this order, and found silent in the
+        // other.
         for who in (0..3).rev() {
             stage.make_room(who, 1 << 20);
         }
@@ -117,7 +118,8 @@ fn who_is_found_dead_by_a_heartbeat_is_let_go() {
     });
 }
 
-/// A log that is away for an hour must not end the connections of those who wait for its history: proxies close what is silent.
+/// A log that is away for an hour must not end the connections of those who wait for its history:
+/// proxies close what is silent.
 #[test]
 fn who_waits_for_history_is_kept_alive() {
     in_paused_time(async {
@@ -151,7 +153,8 @@ fn nothing_comes_behind_the_last_words() {
         stage.publish(&[0], false, 10).await;
         stage.write().await;
         while stage.slice() {}
-        // A page is on its way to somebody whose stream ends meanwhile, and who does not take the end at once.
+        // A page is on its way to somebody whose stream ends meanwhile, and who does not take the
+        // end at once.
         stage.listeners[who].socket.peer().room = 20;
         advance(Duration::from_secs(5)).await;
         stage.sweep();

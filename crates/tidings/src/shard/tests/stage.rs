@@ -1,4 +1,4 @@
-//! What the tests of a shard stand on: sockets as a test moves them, a hub, and what subscribers receive.
+//! The fixtures of the shard's tests: simulated sockets, a hub, and what subscribers receive.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -53,7 +53,7 @@ impl Wire for Socket {
         let mut peer = self.peer();
         assert!(!bytes.is_empty(), "a write of nothing");
         assert!(!peer.is_awaited, "a write to a socket that was full");
-        assert!(!peer.was_shut_down, "a write behind the end");
+        assert!(!peer.was_shut_down, "a write after the end");
         peer.interrupt()?;
         peer.writes += 1;
         peer.largest_write = peer.largest_write.max(bytes.len());
@@ -159,7 +159,7 @@ impl Stage {
         let (_, parts) = subscription.into_parts();
         let socket = Socket::default();
         socket.peer().room = room;
-        let new_reader = Newcomer {
+        let new_reader = NewSubscriber {
             wire: socket.clone(),
             reader: parts.reader,
             head: HEAD.to_vec(),
@@ -256,7 +256,7 @@ pub(super) fn received(bytes: &[u8]) -> Received {
         let size = std::str::from_utf8(&rest[..end]).expect("a size");
         let size = usize::from_str_radix(size, 16).expect("a size in hexadecimal digits");
         if size == 0 {
-            assert_eq!(rest, b"0\r\n\r\n", "nothing comes behind the end");
+            assert_eq!(rest, b"0\r\n\r\n", "nothing comes after the end");
             received.has_ended = true;
             break;
         }

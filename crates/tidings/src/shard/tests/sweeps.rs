@@ -1,4 +1,4 @@
-//! What has to be looked at for everybody now and then: it comes in time, and keeps nobody waiting.
+//! Periodic checks of all subscribers: they happen in time, and delay nothing.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn a_sweep_over_many_subscribers_lets_events_and_input_pass() {
         for slice in 0..SLICES_MIN {
             stage.publish(&[1], false, 10).await;
             stage.write().await;
-            assert!(stage.slice(), "the sweep goes on");
+            assert!(stage.slice(), "the sweep continues");
             let numbers = received(&stage.listeners[reader].socket.peer().received).numbers;
             assert_eq!(numbers.len(), slice + 1, "an event does not wait for the end of the sweep");
         }

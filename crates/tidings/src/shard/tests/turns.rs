@@ -1,4 +1,5 @@
-//! Who is visited when: nobody waits for somebody else's flood, and nobody gets what was meant for another.
+//! In which order subscribers are visited: none waits for another one's flood, and none gets
+//! another one's events.
 
 use tokio::time::advance;
 
@@ -52,7 +53,7 @@ fn a_slice_ends_also_where_nobody_can_be_sent_anything() {
         stage.settle().await;
         stage.publish(&[0], false, 10).await;
         stage.write().await;
-        assert!(stage.slice(), "somebody is left for the next slice");
+        assert!(stage.slice(), "a subscriber is left for the next slice");
         assert!(!stage.slice());
     });
 }
