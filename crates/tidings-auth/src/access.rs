@@ -1,32 +1,34 @@
-//! What a credential turned out to allow.
+//! What a verified credential allows.
 
 use std::{fmt, sync::Arc};
 
 use serde_json::{Map, Value};
 use tidings_topic::{Grants, Topic};
 
-/// What somebody may do, and until when. Cloning is cheap.
+/// The permissions of a request, and when they expire. Cloning is cheap.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct Access {
-    /// The topics that may be published: every topic of an event has to be covered.
+    /// The topics that may be published: every topic of an event must be covered.
     pub publish: Grants,
     /// The topics of which private events may be received.
     pub subscribe: Grants,
-    /// When the right ends, in seconds since 1970; streams are closed then. `None` is never.
+    /// When the permissions expire, in seconds since 1970; streams are closed then. `None` is
+    /// never.
     pub expires_at: Option<u64>,
-    /// Who it is, for logs and for [`scoped`](Self::scoped) names.
+    /// The holder, for logs and for [`scoped`](Self::scoped) names.
     pub subject: Subject,
     details: Arc<[SubscribeDetail]>,
 }
 
-/// Whom an [`Access`] belongs to. Its [`Display`](fmt::Display) is one line without control characters, fit for a log.
+/// The holder of an [`Access`]. Its [`Display`](fmt::Display) is one line without control
+/// characters, fit for a log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Subject {
-    /// Nobody presented a credential.
+    /// No credential was presented.
     Anonymous,
-    /// The hub has no keys and lets everybody do everything.
+    /// The hub has no keys and allows everything.
     Everybody,
     /// The key of this name.
     Key(Arc<str>),
@@ -34,7 +36,7 @@ pub enum Subject {
     Token(Option<Arc<str>>),
 }
 
-/// The part of a token that lets one receive, kept in the order of the token.
+/// A detail of a token that allows to subscribe, in the order of the token.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct SubscribeDetail {
     pub(crate) topics: Grants,
@@ -42,23 +44,24 @@ pub(crate) struct SubscribeDetail {
 }
 
 impl Access {
-    /// What somebody without a credential may do on a hub that admits anonymous subscribers: receive what is public.
+    /// The permissions without a credential on a hub that admits anonymous subscribers: receive
+    /// public events.
     pub fn anonymous() -> Self {
         Self::new(Subject::Anonymous, Grants::NONE, Grants::NONE)
     }
 
-    /// Every right, for ever: a hub without keys on a loopback address.
+    /// Every permission, without expiry: a hub without keys on a loopback address.
     pub fn everything() -> Self {
         Self::new(Subject::Everybody, Grants::all(), Grants::all())
     }
 
-    /// The payload that the token gives to a subscription of this topic: that of the first detail that covers it (the Mercure
-    /// protocol, "Active subscriptions").
+    /// The payload of the token for a subscription of this topic: that of the first detail that
+    /// covers it (the Mercure protocol, "Active subscriptions").
     pub fn payload(&self, topic: &Topic) -> Option<&Map<String, Value>> {
         self.details.iter().find(|detail| detail.topics.covers(topic))?.payload.as_ref()
     }
 
-    /// Whether the right has ended at this time.
+    /// Whether the permissions have expired at this time.
     pub fn is_expired(&self, now_unix_secs: u64) -> bool {
         self.expires_at.is_some_and(|expires_at| now_unix_secs >= expires_at)
     }

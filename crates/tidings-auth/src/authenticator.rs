@@ -1,4 +1,4 @@
-//! From the headers of a request to what it may do.
+//! Turns the headers of a request into its permissions.
 
 use http::HeaderMap;
 use tidings_topic::Validator;
@@ -10,7 +10,7 @@ use crate::{
     token::{Issuer, has_token_shape},
 };
 
-/// Knows the keys and the issuer of a hub. Cloning is cheap.
+/// Checks credentials against the keys and the issuer of a hub. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Authenticator {
     keys: Keys,
@@ -18,7 +18,8 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Checks the configuration and prepares it. The validator checks every matcher, here and in tokens.
+    /// Checks the configuration and prepares it. The validator checks every matcher, here and in
+    /// tokens.
     pub fn new(config: AuthConfig, validator: &Validator) -> Result<Self, ConfigError> {
         let AuthConfig { keys, issuer } = config;
         Ok(Self {
@@ -27,8 +28,9 @@ impl Authenticator {
         })
     }
 
-    /// What the credential of a request with these headers and this query allows. `None` is a request without one; a credential
-    /// that does not hold, or that stands where a hub does not look, is an error, never `None`.
+    /// What the credential of a request with these headers and this query allows. `None` is a
+    /// request without one; an invalid credential, or one in a place that a hub does not read, is
+    /// an error, never `None`.
     pub fn authenticate(
         &self,
         headers: &HeaderMap,
@@ -39,7 +41,7 @@ impl Authenticator {
         credential.map(|credential| self.check(credential, now_unix_secs)).transpose()
     }
 
-    /// What this credential allows, wherever it was found.
+    /// What this credential allows, wherever it was presented.
     pub fn check(&self, credential: &str, now_unix_secs: u64) -> Result<Access, AuthError> {
         if has_token_shape(credential) {
             let issuer = self.issuer.as_ref().ok_or_else(|| {

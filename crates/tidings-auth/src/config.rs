@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidings_topic::{Grants, Invalid, Matcher, Validator};
 
-/// Whom the hub knows.
+/// The keys and the issuer that the hub accepts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
@@ -16,13 +16,13 @@ pub struct AuthConfig {
     pub issuer: Option<IssuerConfig>,
 }
 
-/// A key: the one that presents the secret may do this.
+/// A key: a secret and its permissions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyConfig {
-    /// What it is called in logs.
+    /// The name in logs.
     pub name: String,
-    /// What has to be presented. [`generate_key_secret`](crate::generate_key_secret) makes a good one.
+    /// The secret to present. [`generate_key_secret`](crate::generate_key_secret) generates one.
     pub secret: Secret,
     /// The topics that may be published.
     #[serde(default)]
@@ -32,18 +32,20 @@ pub struct KeyConfig {
     pub subscribe: Vec<MatcherText>,
 }
 
-/// Whose tokens are accepted, and for whom they must be meant.
+/// The issuer whose tokens are accepted, and their required audience.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerConfig {
     /// The `iss` that a token must have.
     pub issuer: String,
-    /// A token must name one of these in its `aud`: absolute URLs, usually the one public URL of the hub.
+    /// A token must name one of these in its `aud`: absolute URLs, usually the one public URL of
+    /// the hub.
     pub audiences: Vec<String>,
-    /// The algorithms that are accepted. Empty means the one that fits the key: `HS256` for a shared secret.
+    /// The algorithms that are accepted. Empty means the one that matches the key: `HS256` for a
+    /// shared secret.
     #[serde(default)]
     pub algorithms: Vec<Algorithm>,
-    /// A public key in PEM, or else the shared secret of an HMAC algorithm.
+    /// A public key in PEM, or the shared secret of an HMAC algorithm.
     pub key: Secret,
 }
 
@@ -67,7 +69,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All that are supported.
+    /// All supported algorithms.
     pub const ALL: [Self; 6] = [Self::Hs256, Self::Hs384, Self::Hs512, Self::Rs256, Self::Es256, Self::EdDsa];
 
     /// The name in the `alg` of a token (RFC 7518, section 3.1; RFC 8037, section 3.1).
@@ -82,8 +84,8 @@ impl Algorithm {
         }
     }
 
-    /// The fewest bytes that a shared secret must have, the size of the hash (RFC 7518, section 3.2); `None` for algorithms with a
-    /// public key.
+    /// The minimum length of a shared secret in bytes, the size of the hash (RFC 7518, section
+    /// 3.2); `None` for algorithms with a public key.
     pub fn secret_bytes_min(self) -> Option<usize> {
         match self {
             Self::Hs256 => Some(32),
@@ -136,13 +138,13 @@ impl From<Algorithm> for &'static str {
     }
 }
 
-/// A text that is never shown: `Debug` and `Serialize` write `[hidden]` instead.
+/// A text that is never printed: `Debug` and `Serialize` write `[hidden]` instead.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// What is shown in place of a secret.
+    /// The text that is printed in place of a secret.
     pub const HIDDEN: &str = "[hidden]";
 
     /// Wraps a text.
@@ -180,8 +182,9 @@ impl Serialize for Secret {
     }
 }
 
-/// A matcher as people write it in a configuration or on a command line: `exact:…` and `pattern:…` say which kind is meant.
-/// Without such a word, `*` alone is every topic, a text with a `*` in it is a URL Pattern, and any other text is one topic.
+/// A matcher as written in a configuration or on a command line: the prefixes `exact:` and
+/// `pattern:` choose the kind. Without a prefix, `*` alone is every topic, a text that contains `*`
+/// is a URL Pattern, and any other text is one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MatcherText {
     /// The one topic of this name; `*` is every topic.

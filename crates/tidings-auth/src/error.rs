@@ -1,30 +1,32 @@
-//! Refusals, in words for people and in the header that RFC 6750 asks for.
+//! Errors of authentication, with a sentence for people and the header that RFC 6750 requires.
 
 use http::{HeaderValue, StatusCode};
 use tidings_topic::Topic;
 
 use crate::Subject;
 
-/// Why a request is refused. [`Display`](std::fmt::Display) is a sentence for people that names no secret.
+/// Why a request is refused. [`Display`](std::fmt::Display) is a sentence for people that names no
+/// secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
-    /// Something needs a credential and there is none, or none where a hub looks: 401 with a bare challenge.
+    /// A credential is required and missing, or in a place that a hub does not read: 401 with a
+    /// bare challenge.
     #[error("{0}")]
     Missing(String),
-    /// The credential is presented in a way that cannot be understood: 400 `invalid_request`.
+    /// The credential is presented in a malformed way: 400 `invalid_request`.
     #[error("{0}")]
     InvalidRequest(String),
-    /// The credential does not hold: 401 `invalid_token`.
+    /// The credential is invalid: 401 `invalid_token`.
     #[error("{0}")]
     InvalidToken(String),
-    /// The credential holds but does not allow this: 403 `insufficient_scope`.
+    /// The credential is valid but does not allow this: 403 `insufficient_scope`.
     #[error("{0}")]
     InsufficientScope(String),
 }
 
 impl AuthError {
-    /// The HTTP status that goes with it (RFC 6750, section 3.1).
+    /// The HTTP status of this error (RFC 6750, section 3.1).
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Missing(_) | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
@@ -33,7 +35,7 @@ impl AuthError {
         }
     }
 
-    /// The error code of RFC 6750. A request without any credential gets none.
+    /// The error code of RFC 6750. A request without a credential has none.
     pub fn code(&self) -> Option<&'static str> {
         match self {
             Self::Missing(_) => None,
@@ -50,7 +52,7 @@ impl AuthError {
         };
         let description = quotable(&self.to_string());
         let value = format!("Bearer error=\"{code}\", error_description=\"{description}\"");
-        HeaderValue::try_from(value).expect("only printable ASCII is left")
+        HeaderValue::try_from(value).expect("only printable ASCII remains")
     }
 
     pub(crate) fn invalid_request(sentence: impl Into<String>) -> Self {
@@ -62,33 +64,33 @@ impl AuthError {
     }
 }
 
-/// The refusal for a request without a credential where one is needed.
+/// The error for a request without a required credential.
 pub fn credential_missing() -> AuthError {
     AuthError::Missing(
         "a credential is needed: send the header `Authorization: Bearer …` with a key or a token".to_owned(),
     )
 }
 
-/// The refusal for a credential that does not cover this topic. `action` is what was tried: `publish` or `subscribe`.
+/// The error for a credential that does not cover this topic. `action` is `publish` or `subscribe`.
 pub fn insufficient_scope(action: &str, topic: &Topic) -> AuthError {
     AuthError::InsufficientScope(format!(
-        "the credential does not allow to {action} the topic {}",
+        "the credential has no {action} permission for the topic {}",
         quoted(topic)
     ))
 }
 
-/// The refusal for a subscription that names this private topic without a right to it.
+/// The error for a subscription that names this private topic without permission.
 pub fn private_topic(subject: &Subject, topic: &Topic) -> AuthError {
     let topic = quoted(topic);
     match subject {
         Subject::Anonymous => AuthError::Missing(format!(
-            "the topic {topic} is private: send the header `Authorization: Bearer …` with a key or a token that allows to subscribe to it"
+            "the topic {topic} is private: send the header `Authorization: Bearer …` with a key or a token that may subscribe to it"
         )),
         Subject::Everybody => AuthError::InsufficientScope(format!(
-            "the topic {topic} is private, and this hub has no keys that could allow anybody to subscribe to it"
+            "the topic {topic} is private, and this hub has no keys, so no client may subscribe to it"
         )),
         Subject::Key(_) | Subject::Token(_) => AuthError::InsufficientScope(format!(
-            "the topic {topic} is private, and the credential does not allow to subscribe to it"
+            "the topic {topic} is private, and the credential may not subscribe to it"
         )),
     }
 }
@@ -115,7 +117,8 @@ fn quotable(sentence: &str) -> String {
         .collect()
 }
 
-/// A configuration that nobody should run with: the setting, what is wrong and what helps. It names no secret.
+/// An invalid or insecure configuration: the setting, what is wrong and the remedy. It names no
+/// secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {reason}")]
 pub struct ConfigError {
@@ -133,7 +136,7 @@ impl ConfigError {
         &self.setting
     }
 
-    /// What is wrong with it, without its name.
+    /// What is wrong with the setting, without its name.
     pub fn reason(&self) -> &str {
         &self.reason
     }

@@ -12,10 +12,10 @@ use crate::{
     token::has_token_shape,
 };
 
-/// Fewest bytes of a secret; a shorter one is refused at the start.
+/// Minimum length of a secret in bytes; a shorter one is refused at the start.
 const SECRET_BYTES_MIN: usize = 16;
 
-/// Most keys of one hub, because every one is compared with every credential.
+/// Most keys of one hub: every credential is compared with all of them.
 const KEYS_MAX: usize = 1_000;
 
 /// A new secret for a key: `tk_` and 32 random bytes in base64url.
@@ -23,10 +23,10 @@ pub fn generate_key_secret() -> String {
     format!("tk_{}", random_text::<32>())
 }
 
-/// That many random bytes of the operating system in base64url.
+/// `BYTES` random bytes of the operating system in base64url.
 pub(crate) fn random_text<const BYTES: usize>() -> String {
     let mut bytes = [0; BYTES];
-    getrandom::fill(&mut bytes).expect("an operating system without randomness can keep no secret");
+    getrandom::fill(&mut bytes).expect("the operating system provides randomness");
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
@@ -65,7 +65,7 @@ impl Keys {
             if !digests.insert(digest) {
                 return Err(ConfigError::new(
                     setting("secret"),
-                    "is that of another key too: each key needs its own",
+                    "is that of another key: each key needs its own",
                 ));
             }
             let grants = |field: &str, texts: &[MatcherText]| {
@@ -80,8 +80,8 @@ impl Keys {
         Ok(Self(keys.into()))
     }
 
-    /// What the key with this secret may do. It takes equally long whichever key it is and however much of a secret is right:
-    /// digests are compared, all of them, each to its end.
+    /// What the key with this secret may do. Takes constant time, whichever key matches and however
+    /// much of a secret is correct: all digests are compared completely.
     pub(crate) fn find(&self, secret: &str) -> Option<Access> {
         let presented = digest_of(secret);
         let none = u64::MAX;
@@ -96,7 +96,7 @@ impl Keys {
 fn check_secret(secret: &str) -> Result<(), String> {
     if secret.len() < SECRET_BYTES_MIN {
         return Err(format!(
-            "has {} bytes; at least {SECRET_BYTES_MIN} are needed (`tidings key new` makes a good one)",
+            "has {} bytes; at least {SECRET_BYTES_MIN} are needed (`tidings key new` generates one)",
             secret.len()
         ));
     }

@@ -1,20 +1,21 @@
-//! A credential in, grants out.
+//! Authentication: a credential in, grants out.
 //!
-//! An [`Authenticator`] is built once from an [`AuthConfig`]. It looks at the headers of a request and answers with an [`Access`]:
-//! which topics may be published, which private ones received, and until when. It does no I/O and reads no clock; the time is
-//! an argument.
+//! An [`Authenticator`] is built once from an [`AuthConfig`]. It reads the headers of a request and
+//! returns an [`Access`]: which topics may be published, which private ones received, and until
+//! when. It does no I/O and reads no clock; the time is an argument.
 //!
 //! There are two kinds of credentials, both in `Authorization: Bearer …`:
 //!
-//! - **keys**, for servers: a secret that the operator wrote into the configuration, with what it may do;
-//! - **tokens**, for browsers: access tokens of one trusted issuer in the form of RFC 9068, whose `authorization_details` say what
-//!   they may do (the Mercure protocol, "Authorization").
+//! - **keys**, for servers: a secret in the configuration of the operator, with its permissions;
+//! - **tokens**, for browsers: access tokens of one trusted issuer in the form of RFC 9068, whose
+//!   `authorization_details` are their permissions (the Mercure protocol, "Authorization").
 //!
-//! Invariants: nothing about how a token is checked comes from the token itself; a credential that is presented and does not hold
-//! is refused, never treated as absent; a key is held only as a digest; no message names a secret.
+//! Invariants: no part of a token decides how it is checked; a presented credential that is invalid
+//! is refused, never treated as absent; a key is kept only as a digest; no message contains a
+//! secret.
 //!
-//! Where the house will grow: another place for credentials, a cookie, joins the module `presentation`; another issuer, or a set of its
-//! keys, joins the issuer in `token`; claims of another shape stand there beside the details.
+//! To extend it: another place for credentials, such as a cookie, belongs in `presentation`;
+//! another issuer, or a key set, in `token`; claims of another form next to `token::details`.
 //!
 //! ```
 //! use tidings_auth::{AuthConfig, Authenticator, KeyConfig, generate_key_secret};
@@ -55,5 +56,5 @@ pub use keys::generate_key_secret;
 pub use mint::{Inspected, MintError, NewToken, NotAToken, SigningKey, inspect, mint};
 pub use presentation::{CREDENTIAL_COOKIES, CREDENTIAL_PARAMETERS, refuse_in_url};
 
-/// Longest credential that is looked at, in bytes. A longer one is answered with 401 `invalid_token`.
+/// Longest credential that is checked, in bytes. A longer one is answered with 401 `invalid_token`.
 pub const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;

@@ -1,4 +1,4 @@
-//! Making tokens, for applications and for the command line, and looking into them.
+//! Creates and inspects tokens, for applications and the command line.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
@@ -15,14 +15,14 @@ pub struct SigningKey {
     key: jsonwebtoken::EncodingKey,
 }
 
-/// What a token shall say.
+/// The claims of a token to create.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewToken {
-    /// `iss`: who vouches for it.
+    /// `iss`: the issuer.
     pub issuer: String,
-    /// `aud`: the hub that it is for.
+    /// `aud`: the hub.
     pub audience: String,
-    /// `sub`: whom it is given to.
+    /// `sub`: the holder.
     pub subject: String,
     /// `iat`: the present time, in seconds since 1970.
     pub issued_at: u64,
@@ -32,11 +32,11 @@ pub struct NewToken {
     pub publish: Vec<MatcherText>,
     /// The topics of which private events may be received.
     pub subscribe: Vec<MatcherText>,
-    /// What the hub tells others about the holder's subscriptions.
+    /// The payload of the holder's subscriptions, shown by the hub to other clients.
     pub payload: Option<Map<String, Value>>,
 }
 
-/// Why there is no token.
+/// Why no token was created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MintError {
@@ -48,7 +48,7 @@ pub enum MintError {
     Signing,
 }
 
-/// A token taken apart. Nothing about it is verified.
+/// The decoded parts of a token. Nothing is verified.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inspected {
     /// The JOSE header.
@@ -59,24 +59,26 @@ pub struct Inspected {
 
 /// The text is not a signed JSON Web Token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is not a JSON Web Token: those have three parts in base64url, with dots between them")]
+#[error("this is not a JSON Web Token: it must have three parts in base64url, separated by dots")]
 pub struct NotAToken;
 
 impl SigningKey {
-    /// Takes a shared secret or a private key in PEM. Without an algorithm it is the one that fits, `HS256` for a secret.
+    /// Takes a shared secret or a private key in PEM. Without an algorithm, it chooses the one that
+    /// matches, `HS256` for a secret.
     pub fn new(key: &Secret, algorithm: Option<Algorithm>) -> Result<Self, ConfigError> {
         let (algorithm, key) =
             signing_key(key, algorithm).map_err(|reason| ConfigError::new("key", reason))?;
         Ok(Self { algorithm, key })
     }
 
-    /// The algorithm that it signs with.
+    /// The algorithm of the signatures.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
-/// Makes an access token in the form of RFC 9068, whose `authorization_details` are those of the Mercure protocol.
+/// Creates an access token in the form of RFC 9068, whose `authorization_details` are those of the
+/// Mercure protocol.
 pub fn mint(token: &NewToken, key: &SigningKey) -> Result<String, MintError> {
     let header = json!({ "typ": "at+jwt", "alg": key.algorithm.name() });
     let claims = json!({
@@ -99,7 +101,7 @@ pub fn mint(token: &NewToken, key: &SigningKey) -> Result<String, MintError> {
     Ok(minted)
 }
 
-/// Takes a token apart without verifying anything.
+/// Decodes a token without verifying it.
 pub fn inspect(token: &str) -> Result<Inspected, NotAToken> {
     let [header, claims, _] = token.trim().split('.').collect::<Vec<_>>()[..] else {
         return Err(NotAToken);

@@ -1,22 +1,25 @@
-//! Where a request carries its credential.
+//! Finds the credential in a request.
 //!
-//! A hub looks into the header `Authorization` alone. Other servers take credentials from the URL and from cookies, and a client
-//! that was made for one of them must not be served as if it had none: what it may not receive would be missing without a word. So
-//! the names by which these carry one are a closed list, and what is found under them is refused, unread.
+//! A hub only reads the header `Authorization`. Other servers accept credentials in the URL and in
+//! cookies, and a client made for one of them must not be served as an anonymous one: private
+//! events would be missing silently. So the names of such parameters and cookies are a closed list,
+//! and a request with one of them is refused; its value is not read.
 
 use http::{HeaderMap, header};
 use url::form_urlencoded;
 
 use crate::{AuthError, CREDENTIAL_BYTES_MAX};
 
-/// The parameters of a query that are credentials elsewhere. A URL ends up in logs and histories, so a hub takes none from there.
+/// Query parameters that are credentials on other servers. URLs end up in logs and histories, so a
+/// hub accepts none there.
 pub const CREDENTIAL_PARAMETERS: [&str; 5] = ["authorization", "access_token", "token", "jwt", "ticket"];
 
-/// The cookies that are credentials elsewhere: those of the Mercure protocol, in its older and its current revision. All others
-/// belong to the application.
+/// Cookies that are credentials on other servers: those of the Mercure protocol, in its older and
+/// its current revision. All others belong to the application.
 pub const CREDENTIAL_COOKIES: [&str; 2] = ["mercureAuthorization", "__Secure-mercure_access_token"];
 
-/// Schemes that a proxy in front may use for itself, and pass on. They present nothing that concerns a hub.
+/// Schemes that a reverse proxy may use for itself, and forward. They present no credential for a
+/// hub.
 const SCHEMES_OF_PROXIES: [&str; 4] = ["Basic", "Digest", "Negotiate", "NTLM"];
 
 /// The credential of a request, `None` without one.
@@ -26,7 +29,7 @@ pub(crate) fn credential<'a>(
 ) -> Result<Option<&'a str>, AuthError> {
     let in_header = in_header(headers)?;
     match (in_header, in_url(query)) {
-        // RFC 6750, section 2: not more than one method in a request.
+        // RFC 6750, section 2: no more than one method per request.
         (Some(_), Some(name)) => Err(AuthError::invalid_request(format!(
             "there are two credentials, in the header `Authorization` and in the parameter `{name}`: leave the parameter out"
         ))),
@@ -39,14 +42,14 @@ pub(crate) fn credential<'a>(
     }
 }
 
-/// Refuses a request with a credential in its URL, for hubs that ask for none.
+/// Refuses a request with a credential in its URL, for hubs that require none.
 pub fn refuse_in_url(query: Option<&str>) -> Result<(), AuthError> {
     in_url(query).map_or(Ok(()), |name| Err(misplaced(&format!("parameter `{name}`"))))
 }
 
 fn misplaced(place: &str) -> AuthError {
     AuthError::Missing(format!(
-        "the {place} is no place where this hub looks for a credential: send it in the header `Authorization: Bearer …`"
+        "this hub does not read a credential from the {place}: send it in the header `Authorization: Bearer …`"
     ))
 }
 
@@ -66,8 +69,8 @@ fn in_url(query: Option<&str>) -> Option<&'static str> {
     names.into_iter().find_map(|name| CREDENTIAL_PARAMETERS.into_iter().find(|known| *known == name))
 }
 
-// RFC 6265, section 4.2.1: pairs with `; ` between them. HTTP/2 may send each in a field of its own (RFC 9113, section 8.2.3). A
-// cookie without a value is one that the application has cleared.
+// RFC 6265, section 4.2.1: pairs, separated by `; `. HTTP/2 may send each in a separate field (RFC
+// 9113, section 8.2.3). A cookie without a value was cleared by the application.
 fn in_cookie(headers: &HeaderMap) -> Option<&'static str> {
     let pairs =
         headers.get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b';'));
@@ -79,9 +82,10 @@ fn in_cookie(headers: &HeaderMap) -> Option<&'static str> {
     })
 }
 
-// RFC 6750, section 2.1: `Bearer` 1*SP b64token; RFC 9110, section 11.1: the name of the scheme is case-insensitive. The one that tries
-// the scheme of a proxy has presented nothing that concerns us and is asked for a Bearer credential where one is needed (RFC 6750,
-// section 3.1). Any other was meant for us.
+// RFC 6750, section 2.1: `Bearer` 1*SP b64token; RFC 9110, section 11.1: the name of the scheme is
+// case-insensitive. A request with the scheme of a proxy presents no credential for the hub, and
+// receives a Bearer challenge where one is required (RFC 6750, section 3.1). Any other scheme is
+// taken for a credential.
 fn bearer(value: &[u8]) -> Result<Option<&str>, AuthError> {
     let (scheme, rest) = match value.iter().position(|&byte| byte == b' ') {
         Some(space) => value.split_at(space),
@@ -106,7 +110,9 @@ fn bearer(value: &[u8]) -> Result<Option<&str>, AuthError> {
     }
     let text = std::str::from_utf8(credential).ok().filter(|text| is_b64token(text));
     text.map(Some).ok_or_else(|| {
-        AuthError::invalid_request("the header `Authorization: Bearer` has characters that no credential has")
+        AuthError::invalid_request(
+            "the header `Authorization: Bearer` has characters that a credential cannot contain",
+        )
     })
 }
 

@@ -1,8 +1,9 @@
-//! Names that belong to the one that gave them.
+//! Names scoped by credential.
 //!
-//! Two tenants of one hub may choose the same name for something of their own, an idempotency key above all. Neither may meet the
-//! other's, by chance or on purpose. So the hub keeps a digest of the name together with whose it is. Every part goes in with its length: no
-//! choice of characters makes two different lists of parts one.
+//! Two tenants of one hub may choose the same name, above all the same idempotency key. They must
+//! not collide, by chance or on purpose. So the hub keeps a digest of the name and its holder.
+//! Every part is hashed with its length: no choice of characters makes two different lists of parts
+//! equal.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -10,11 +11,12 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use crate::{Access, Subject};
 
 impl Access {
-    /// Stands for this name in the mouth of this credential: 43 letters, digits, `-` and `_`, whatever the name is.
+    /// This name, scoped to this credential: 43 letters, digits, `-` and `_`, whatever the name is.
     ///
-    /// The same name gives the same result for one key, by its name in the configuration, and for all tokens of one `sub`, so that a
-    /// token that was renewed meanwhile still finds what the old one named. A token without `sub` belongs to those with the same rights to
-    /// publish, in the same order. A hub without keys has one scope.
+    /// The same name gives the same result for one key, by its name in the configuration, and for
+    /// all tokens of one `sub`, so that a renewed token has the scope of the old one. Tokens
+    /// without `sub` share a scope if they have the same publish grants, in the same order. A hub
+    /// without keys has one scope.
     pub fn scoped(&self, name: &str) -> String {
         let mut digest = Context::new(&SHA256);
         let mut add = |part: &str| {
@@ -62,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_belongs_to_those_who_gave_it_and_no_choice_of_characters_reaches_another() {
+    fn scoped_names_of_different_credentials_never_collide() {
         let named = [
             (key("a"), "k"),
             (key("a"), "K"),
@@ -83,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn rights_and_time_do_not_change_what_a_name_stands_for() {
+    fn grants_and_expiry_do_not_change_a_scoped_name() {
         let renewed = token(Some("app"), &["chat", "news"]).until(7, Vec::new());
         assert_eq!(token(Some("app"), &["chat"]).scoped("k"), renewed.scoped("k"));
         assert_eq!(key("app").scoped("k"), access(Subject::Key("app".into()), &[]).scoped("k"));
     }
 
     #[test]
-    fn however_long_the_name_what_stands_for_it_is_short_and_plain() {
+    fn a_scoped_name_is_short_and_plain_for_any_name() {
         for name in ["", "k", "two \"words\"", &"k".repeat(10_000)] {
             let scoped = Access::everything().scoped(name);
             assert_eq!(scoped.len(), 43);

@@ -1,4 +1,4 @@
-//! Configurations that nobody should run with, and what they are notified. Every message names the setting and the way out.
+//! Invalid and insecure configurations. Every message names the setting and the remedy.
 
 mod support;
 
@@ -35,32 +35,32 @@ fn a_key_in_pem_is_never_a_shared_secret() {
                 format!("\n  {}", pair.public_pem),
                 format!("# key\n{}", pair.public_pem),
             ] {
-                let said = issuer_refusal(|issuer| {
+                let message = issuer_refusal(|issuer| {
                     issuer.key = key.into();
                     issuer.algorithms = algorithms.to_vec();
                 });
-                assert!(said.starts_with("issuer.key: is "), "{said}");
+                assert!(message.starts_with("issuer.key: is "), "{message}");
             }
         }
     }
-    let said = issuer_refusal(|issuer| {
+    let message = issuer_refusal(|issuer| {
         issuer.key = RSA.public_pem.as_str().into();
         issuer.algorithms = vec![Algorithm::Hs256];
     });
     assert_eq!(
-        said,
+        message,
         "issuer.key: is in PEM, which HS256 cannot use: it needs a shared secret that nobody else knows"
     );
 }
 
 #[test]
-fn public_keys_in_other_wrappings_are_no_shared_secrets_either() {
+fn a_public_key_in_another_format_is_no_shared_secret() {
     let bare: String = EC.public_pem.lines().filter(|line| !line.starts_with('-')).collect();
     let jwk = r#"{"kty":"RSA","e":"AQAB","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4"}"#;
     let ssh = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJmY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6 me@example";
     for text in [bare.as_str(), jwk, ssh] {
-        let said = issuer_refusal(|issuer| issuer.key = text.into());
-        assert!(said.contains("looks like a public key"), "{said}");
+        let message = issuer_refusal(|issuer| issuer.key = text.into());
+        assert!(message.contains("looks like a public key"), "{message}");
     }
 }
 
@@ -72,10 +72,10 @@ fn a_shared_secret_is_as_long_as_its_hash() {
             ..AuthConfig::default()
         };
         assert!(Authenticator::new(with(minimum), &Validator::default()).is_ok());
-        let said = refusal(with(minimum - 1));
+        let message = refusal(with(minimum - 1));
         assert!(
-            said.contains(&format!("has {} bytes; {algorithm} needs at least {minimum}", minimum - 1)),
-            "{said}"
+            message.contains(&format!("has {} bytes; {algorithm} needs at least {minimum}", minimum - 1)),
+            "{message}"
         );
         assert!(refusal(with(0)).contains("has 0 bytes"));
     }
@@ -83,23 +83,23 @@ fn a_shared_secret_is_as_long_as_its_hash() {
 
 #[test]
 fn the_longest_minimum_of_all_allowed_algorithms_counts() {
-    let said = issuer_refusal(|issuer| {
+    let message = issuer_refusal(|issuer| {
         issuer.key = "x".repeat(32).into();
         issuer.algorithms = vec![Algorithm::Hs256, Algorithm::Hs512];
     });
-    assert!(said.contains("HS512 needs at least 64"), "{said}");
+    assert!(message.contains("HS512 needs at least 64"), "{message}");
 }
 
 #[test]
 fn a_key_fits_its_algorithms() {
-    let said = issuer_refusal(|issuer| issuer.algorithms = vec![Algorithm::Rs256]);
-    assert_eq!(said, "issuer.key: is a shared secret, but RS256 needs a key in PEM");
+    let message = issuer_refusal(|issuer| issuer.algorithms = vec![Algorithm::Rs256]);
+    assert_eq!(message, "issuer.key: is a shared secret, but RS256 needs a key in PEM");
     for (pair, wrong) in [(&RSA, Algorithm::Es256), (&EC, Algorithm::EdDsa), (&ED, Algorithm::Rs256)] {
-        let said = issuer_refusal(|issuer| {
+        let message = issuer_refusal(|issuer| {
             issuer.key = pair.public_pem.as_str().into();
             issuer.algorithms = vec![wrong];
         });
-        assert!(said.contains(&format!("not for {wrong}")), "{said}");
+        assert!(message.contains(&format!("not for {wrong}")), "{message}");
     }
 }
 
@@ -128,32 +128,32 @@ fn without_a_list_the_algorithm_is_that_of_the_key() {
 }
 
 #[test]
-fn a_hub_is_not_given_private_keys() {
+fn a_private_key_is_refused_as_the_key_of_an_issuer() {
     for pair in [&RSA, &EC, &ED] {
-        let said = issuer_refusal(|issuer| issuer.key = pair.private_pem.as_str().into());
-        assert_eq!(said, "issuer.key: is a private key: give the public one, the hub only verifies");
+        let message = issuer_refusal(|issuer| issuer.key = pair.private_pem.as_str().into());
+        assert_eq!(message, "issuer.key: is a private key: give the public one, the hub only verifies");
     }
 }
 
 #[test]
 fn keys_that_cannot_be_used_are_refused_at_the_start() {
     let p384 = ec_pair(&aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED_SIGNING);
-    let said = issuer_refusal(|issuer| issuer.key = p384.public_pem.into());
-    assert_eq!(said, "issuer.key: is an EC key of another curve than P-256");
-    let said = issuer_refusal(|issuer| issuer.key = RSA_1024.into());
-    assert_eq!(said, "issuer.key: is an RSA key of fewer than 2048 bits");
+    let message = issuer_refusal(|issuer| issuer.key = p384.public_pem.into());
+    assert_eq!(message, "issuer.key: is an EC key of another curve than P-256");
+    let message = issuer_refusal(|issuer| issuer.key = RSA_1024.into());
+    assert_eq!(message, "issuer.key: is an RSA key of fewer than 2048 bits");
     for broken in ["-----BEGIN PUBLIC KEY-----", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"]
     {
-        let said = issuer_refusal(|issuer| issuer.key = broken.into());
-        assert_eq!(said, "issuer.key: is not a public key in PEM (RSA, EC P-256 or Ed25519)");
+        let message = issuer_refusal(|issuer| issuer.key = broken.into());
+        assert_eq!(message, "issuer.key: is not a public key in PEM (RSA, EC P-256 or Ed25519)");
     }
 }
 
 #[test]
 fn none_is_no_algorithm_mercure_23() {
     for name in ["none", "None", "", "hs256", "RS384"] {
-        let said = name.parse::<Algorithm>().unwrap_err();
-        assert_eq!(said, "no such algorithm: use one of HS256, HS384, HS512, RS256, ES256, EdDSA");
+        let message = name.parse::<Algorithm>().unwrap_err();
+        assert_eq!(message, "no such algorithm: use one of HS256, HS384, HS512, RS256, ES256, EdDSA");
     }
     for algorithm in Algorithm::ALL {
         assert_eq!(algorithm.name().parse(), Ok(algorithm));
@@ -172,11 +172,14 @@ fn an_audience_is_an_absolute_url() {
         "https://",
         "https://a/#b",
     ] {
-        let said = issuer_refusal(|issuer| issuer.audiences = vec![wrong.to_owned()]);
-        assert!(said.starts_with("issuer.audiences: ") && said.contains("is not an absolute URL"), "{said}");
+        let message = issuer_refusal(|issuer| issuer.audiences = vec![wrong.to_owned()]);
+        assert!(
+            message.starts_with("issuer.audiences: ") && message.contains("is not an absolute URL"),
+            "{message}"
+        );
     }
-    let said = issuer_refusal(|issuer| issuer.audiences.clear());
-    assert_eq!(said, "issuer.audiences: is missing: give the public URL of the hub");
+    let message = issuer_refusal(|issuer| issuer.audiences.clear());
+    assert_eq!(message, "issuer.audiences: is missing: give the public URL of the hub");
 }
 
 #[test]
@@ -185,7 +188,7 @@ fn an_issuer_has_a_name() {
 }
 
 #[test]
-fn the_secret_of_a_key_has_a_minimum_and_can_be_presented() {
+fn a_secret_has_a_minimum_length_and_can_be_presented() {
     for (secret, expected) in [
         ("", "has 0 bytes; at least 16 are needed"),
         ("fifteen-letters", "has 15 bytes; at least 16 are needed"),
@@ -196,9 +199,9 @@ fn the_secret_of_a_key_has_a_minimum_and_can_be_presented() {
         ("aaaaaaaaa.bbbbbbbbbb.cccccccc", "would be taken for a token"),
         (&"a".repeat(8193), "the limit is 8192"),
     ] {
-        let said = key_refusal(vec![key("app", secret)]);
-        assert!(said.starts_with("key.app.secret: ") && said.contains(expected), "{said}");
-        assert!(secret.is_empty() || !said.contains(secret), "{said}");
+        let message = key_refusal(vec![key("app", secret)]);
+        assert!(message.starts_with("key.app.secret: ") && message.contains(expected), "{message}");
+        assert!(secret.is_empty() || !message.contains(secret), "{message}");
     }
     let sixteen = AuthConfig { keys: vec![key("app", "sixteen-letters-")], ..AuthConfig::default() };
     assert!(Authenticator::new(sixteen, &Validator::default()).is_ok());
@@ -225,7 +228,7 @@ fn a_hub_has_at_most_a_thousand_keys() {
 }
 
 #[test]
-fn a_matcher_that_cannot_be_used_is_reported_with_its_key() {
+fn an_invalid_matcher_is_reported_with_its_key() {
     let mut app = key("app", "a-secret-of-the-tests");
     app.subscribe = vec!["chat".into(), "pattern:/(".into()];
     assert_eq!(
@@ -235,7 +238,7 @@ fn a_matcher_that_cannot_be_used_is_reported_with_its_key() {
 }
 
 #[test]
-fn a_text_with_a_star_is_a_pattern_unless_it_says_otherwise() {
+fn a_text_with_a_star_is_a_pattern_without_a_prefix() {
     for (text, expected) in [
         ("chat", MatcherText::Exact("chat".to_owned())),
         ("*", MatcherText::Exact("*".to_owned())),
@@ -247,7 +250,7 @@ fn a_text_with_a_star_is_a_pattern_unless_it_says_otherwise() {
     ] {
         let matcher = MatcherText::from(text);
         assert_eq!(matcher, expected);
-        assert_eq!(MatcherText::from(matcher.to_string().as_str()), expected, "it reads back");
+        assert_eq!(MatcherText::from(matcher.to_string().as_str()), expected, "it parses back");
     }
 }
 
@@ -269,7 +272,7 @@ fn settings_are_read_and_misspelt_ones_refused() {
     }
 }
 
-/// A public key that is too short, for tests only; nobody kept the private one.
+/// A public key that is too short, for tests only; the private key was discarded.
 const RSA_1024: &str = "\
 -----BEGIN PUBLIC KEY-----\n\
 MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCtxD7xiRUX/Eqe0adDUU6XqY/h\n\

@@ -1,5 +1,5 @@
-//! How credentials are presented, what keys are worth, and what refusals look like. The numbers are those of the checks that the Mercure
-//! protocol's section "Authorization" amounts to: 26 presentation, 27 refusals.
+//! Presentation of credentials, permissions of keys, and errors. The numbers are those of the
+//! checks for the Mercure protocol's section "Authorization": 26 presentation, 27 refusals.
 
 mod support;
 
@@ -62,9 +62,10 @@ fn the_scheme_of_a_proxy_presents_nothing_rfc_6750_3_1() {
     }
 }
 
-// A subscriber with `Authorization: Token …`, or with a key and no scheme, was served as if it had presented nothing.
+// Regression: a subscriber with `Authorization: Token …`, or with a key without a scheme, was
+// served as an anonymous one.
 #[test]
-fn any_other_scheme_is_refused_with_the_right_one() {
+fn another_scheme_is_refused_and_bearer_is_named() {
     for value in [SECRET, "Token abc", "Bearerx abc", "ApiKey abc", "DPoP abc", "JWT a.b.c", ""] {
         let error = from_header(value.as_bytes()).expect_err(value);
         assert_eq!((error.status().as_u16(), error.code()), (400, Some("invalid_request")), "{value}");
@@ -79,9 +80,9 @@ fn asked(query: Option<&str>, cookie: Option<&str>, key: Option<&str>) -> Result
     key_hub().authenticate(&headers, query, NOW)
 }
 
-// Such a request was served as an anonymous one: 200, and never a private event.
+// Regression: such a request was served as an anonymous one: 200, and no private event.
 #[test]
-fn a_credential_where_a_hub_does_not_look_is_refused_by_the_name_of_the_place() {
+fn a_misplaced_credential_is_refused_by_the_name_of_its_place() {
     for name in CREDENTIAL_PARAMETERS {
         for query in [
             format!("{name}={SECRET}"),
@@ -96,7 +97,7 @@ fn a_credential_where_a_hub_does_not_look_is_refused_by_the_name_of_the_place() 
                 "{sentence}"
             );
             assert!(!sentence.contains(SECRET), "{sentence}");
-            // RFC 6750, section 2: not more than one method in a request.
+            // RFC 6750, section 2: no more than one method per request.
             assert_eq!(asked(Some(&query), None, Some(SECRET)).unwrap_err().status(), 400, "{query}");
             assert!(refuse_in_url(Some(&query)).is_err(), "{query}");
         }
@@ -120,7 +121,7 @@ fn the_header_wins_over_a_cookie_mercure_26() {
 }
 
 #[test]
-fn other_parameters_and_cookies_belong_to_the_application() {
+fn other_parameters_and_cookies_are_ignored() {
     for query in ["topic=token", "tokens=a", "Token=a", "topic=a&last_event_id=jwt", "", "%zz", "a=%ff&b"] {
         assert_eq!(asked(Some(query), None, None), Ok(None), "{query}");
         assert_eq!(refuse_in_url(Some(query)), Ok(()), "{query}");
@@ -174,7 +175,7 @@ fn a_malformed_presentation_is_a_bad_request_mercure_27() {
 }
 
 #[test]
-fn a_key_that_does_not_hold_is_refused_and_never_ignored_mercure_27() {
+fn an_invalid_key_is_refused_and_never_ignored_mercure_27() {
     let prefix = &SECRET[..SECRET.len() - 1];
     let longer = format!("{SECRET}x");
     for wrong in ["x", prefix, &longer, "TK_A-SECRET-OF-THE-TESTS", "a.b", "a.b.c.d", "a.b.c.d.e", ".", "-"] {
@@ -193,7 +194,7 @@ fn an_oversized_credential_is_refused() {
 }
 
 #[test]
-fn each_key_has_its_own_rights() {
+fn each_key_has_its_own_permissions() {
     let hub = hub_with_keys(vec![
         key("writer", "secret-of-the-writer", "chat", ""),
         key("reader", "secret-of-the-reader", "", "user-*"),
@@ -223,7 +224,7 @@ fn generated_secrets_are_long_different_and_accepted() {
 }
 
 #[test]
-fn keys_and_tokens_live_side_by_side() {
+fn a_hub_accepts_both_keys_and_tokens() {
     assert!(present(&key_hub(), SECRET).is_ok());
     assert!(present(&key_hub(), &signed(&header(), &claims())).is_ok());
 }
@@ -238,17 +239,17 @@ fn a_request_without_a_credential_gets_a_bare_challenge_mercure_27() {
 }
 
 #[test]
-fn a_credential_that_does_not_suffice_is_forbidden_mercure_27() {
+fn an_insufficient_credential_is_forbidden_mercure_27() {
     let error = insufficient_scope("publish", &topic("chat"));
     assert_eq!(error.status(), 403);
     assert_eq!(
         error.www_authenticate(),
-        "Bearer error=\"insufficient_scope\", error_description=\"the credential does not allow to publish the topic 'chat'\""
+        "Bearer error=\"insufficient_scope\", error_description=\"the credential has no publish permission for the topic 'chat'\""
     );
 }
 
 #[test]
-fn a_challenge_quotes_nothing_that_breaks_it() {
+fn a_challenge_contains_only_quotable_characters() {
     let hostile = format!("a\", error=\"none\\ é{}", "x".repeat(1000));
     let error = insufficient_scope("publish", &topic(&hostile));
     let value = error.www_authenticate();
@@ -291,7 +292,7 @@ fn the_name_in_a_log_is_one_short_line() {
 }
 
 #[test]
-fn without_a_credential_one_receives_what_is_public() {
+fn an_anonymous_subscriber_receives_public_events() {
     let anonymous = Access::anonymous();
     assert!(anonymous.publish.is_empty() && anonymous.subscribe.is_empty());
     assert!(!anonymous.is_expired(u64::MAX));

@@ -1,4 +1,4 @@
-//! Nothing but a good credential authenticates, and nothing panics.
+//! Only a valid credential authenticates, and no input panics.
 
 mod support;
 
@@ -22,7 +22,7 @@ fn everything_hub() -> Authenticator {
     Authenticator::new(AuthConfig { keys: vec![key], issuer }, &Validator::default()).unwrap()
 }
 
-/// Any JSON, with the names and values that matter more often than chance would have them.
+/// Arbitrary JSON, in which relevant names and values are frequent.
 fn json() -> impl Strategy<Value = serde_json::Value> {
     let names =
         ["type", "actions", "topics", "match", "match_type", "payload", "iss", "aud", "exp", "nbf", "sub"];
@@ -75,7 +75,7 @@ proptest! {
     }
 
     #[test]
-    fn a_token_with_parts_cut_or_put_in_never_authenticates(
+    fn a_token_with_removed_or_inserted_parts_never_authenticates(
         from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>(), put in "[A-Za-z0-9_.=-]{0,6}",
     ) {
         let token = signed(&header(), &claims());
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn signed_nonsense_is_read_without_panic_and_never_allows_everything(header in json(), nonsense in json()) {
+    fn signed_nonsense_never_panics_or_allows_everything(header in json(), nonsense in json()) {
         let hub = everything_hub();
         let _ = hub.check(&signed(&header, &claims()), NOW);
         let _ = hub.check(&signed(&support::header(), &nonsense), NOW);

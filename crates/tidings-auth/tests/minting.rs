@@ -1,4 +1,4 @@
-//! Tokens that are made here, and looking into tokens of anybody.
+//! Creating tokens, and inspecting any token.
 
 mod support;
 
@@ -24,7 +24,7 @@ fn secret_key() -> SigningKey {
 }
 
 #[test]
-fn a_minted_token_is_what_rfc_9068_asks_for() {
+fn a_minted_token_conforms_to_rfc_9068() {
     let seen = inspect(&mint(&new_token(), &secret_key()).unwrap()).unwrap();
     assert_eq!(json!(seen.header), json!({ "typ": "at+jwt", "alg": "HS256" }));
     let id = seen.claims["jti"].as_str().unwrap();
@@ -45,7 +45,7 @@ fn a_minted_token_is_what_rfc_9068_asks_for() {
 }
 
 #[test]
-fn a_minted_token_holds_and_allows_what_it_says() {
+fn a_minted_token_is_valid_and_has_its_permissions() {
     let access = present(&hmac_hub(), &mint(&new_token(), &secret_key()).unwrap()).unwrap();
     assert!(access.publish.covers(&topic("chat")) && !access.publish.covers(&topic("other")));
     assert!(access.subscribe.covers(&topic("user-1")));
@@ -66,7 +66,7 @@ fn two_tokens_are_never_the_same() {
 }
 
 #[test]
-fn a_token_that_no_hub_would_accept_is_not_made() {
+fn a_token_that_is_too_long_for_a_hub_is_not_minted() {
     let long = NewToken { subject: "x".repeat(9000), ..new_token() };
     let Err(error @ MintError::TooLong(_)) = mint(&long, &secret_key()) else { panic!("too long") };
     assert!(error.to_string().contains("at most 8192"), "{error}");
@@ -89,7 +89,7 @@ fn a_signing_key_that_does_not_fit_is_refused() {
 }
 
 #[test]
-fn every_token_can_be_looked_into() {
+fn every_token_can_be_inspected() {
     let old = format!("{}.{}.x", encode(r#"{"alg":"none"}"#), encode(r#"{"mercure":{"publish":["*"]}}"#));
     let seen = inspect(&format!("  {old}\n")).unwrap();
     assert_eq!(seen.header["alg"], "none");
@@ -97,7 +97,7 @@ fn every_token_can_be_looked_into() {
 }
 
 #[test]
-fn what_is_no_token_is_reported_so() {
+fn a_text_that_is_no_token_is_refused() {
     let object = encode("{}");
     for text in [
         "",

@@ -1,5 +1,6 @@
-//! Tokens: what holds and what does not. The numbers are those of the checks that the Mercure protocol's section "Authorization"
-//! amounts to: 22 form, 23 algorithms, 24 keys, 25 claims, 28 details, 29 and 30 grants, 31 expiry.
+//! Valid and invalid tokens. The numbers are those of the checks for the Mercure protocol's section
+//! "Authorization": 22 form, 23 algorithms, 24 keys, 25 claims, 28 details, 29 and 30 grants, 31
+//! expiry.
 
 mod support;
 
@@ -35,7 +36,7 @@ fn every_algorithm_verifies_what_it_signed_mercure_23() {
 }
 
 #[test]
-fn a_signature_of_another_key_does_not_hold_mercure_24() {
+fn a_signature_of_another_key_is_invalid_mercure_24() {
     let other_ec = ec_pair(&aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING);
     for (algorithm, private) in [
         (Algorithm::Hs256, "another secret that is also long enough".to_owned()),
@@ -48,7 +49,7 @@ fn a_signature_of_another_key_does_not_hold_mercure_24() {
 }
 
 #[test]
-fn a_changed_part_spoils_the_signature_mercure_22() {
+fn a_changed_part_invalidates_the_signature_mercure_22() {
     for algorithm in Algorithm::ALL {
         let (private, public) = keys(algorithm);
         let hub = hub(public.expose(), &[algorithm]);
@@ -81,7 +82,7 @@ fn the_type_is_that_of_an_access_token_mercure_22() {
 }
 
 #[test]
-fn unsigned_tokens_do_not_hold_mercure_23() {
+fn unsigned_tokens_are_invalid_mercure_23() {
     for alg in ["none", "None", "NONE", "nOnE", ""] {
         let header = with(header(), json!({ "alg": alg }));
         let message = format!("{}.{}", encode(header.to_string()), encode(claims().to_string()));
@@ -112,8 +113,9 @@ fn the_algorithm_is_one_that_the_operator_allowed_mercure_23() {
 }
 
 #[test]
-fn an_hmac_with_the_public_key_does_not_hold_mercure_23() {
-    // The classic confusion: the verifier knows a public key, the attacker uses its text or its bytes as the shared secret.
+fn an_hmac_with_the_public_key_is_invalid_mercure_23() {
+    // Algorithm confusion: the verifier knows a public key, the attacker uses its text or its bytes
+    // as the shared secret.
     for (pair, algorithm) in [(&RSA, Algorithm::Rs256), (&EC, Algorithm::Es256), (&ED, Algorithm::EdDsa)] {
         let hub = hub(&pair.public_pem, &[algorithm]);
         let base64: String = pair.public_pem.lines().filter(|line| !line.starts_with('-')).collect();
@@ -129,7 +131,7 @@ fn an_hmac_with_the_public_key_does_not_hold_mercure_23() {
 }
 
 #[test]
-fn keys_that_the_token_brings_are_ignored_mercure_24() {
+fn keys_in_the_token_are_ignored_mercure_24() {
     let jwk = json!({ "kty": "oct", "k": encode("the attacker's own secret, long enough") });
     let brought = json!({
         "jwk": jwk, "jku": "https://evil.example/jwks", "x5u": "https://evil.example/x", "x5c": ["AAAA"], "kid": "../../etc",
@@ -138,13 +140,13 @@ fn keys_that_the_token_brings_are_ignored_mercure_24() {
     let attacker = EncodingKey::from_secret(b"the attacker's own secret, long enough");
     let token =
         signed_with(&attacker, jsonwebtoken::Algorithm::HS256, &header.to_string(), &claims().to_string());
-    assert_invalid_token(present(&hmac_hub(), &token), "signed with the key that it brings");
-    assert!(present(&hmac_hub(), &signed(&header, &claims())).is_ok(), "signed with the key that we know");
+    assert_invalid_token(present(&hmac_hub(), &token), "signed with the key in its header");
+    assert!(present(&hmac_hub(), &signed(&header, &claims())).is_ok(), "signed with the key of the issuer");
     let odd = with(support::header(), json!({ "jwk": 1, "jku": {}, "x5u": [], "x5c": null, "kid": "7" }));
-    assert!(present(&hmac_hub(), &signed(&odd, &claims())).is_ok(), "they are not even read");
+    assert!(present(&hmac_hub(), &signed(&odd, &claims())).is_ok(), "they are not read");
 }
 
-// RFC 7515, section 4.1.11: whatever `crit` contains. `null` passed for absent.
+// RFC 7515, section 4.1.11: whatever `crit` contains. Regression: `null` was taken for absent.
 #[test]
 fn critical_extensions_are_refused_in_any_form() {
     for crit in
@@ -175,9 +177,10 @@ fn a_key_id_is_a_string() {
     }
 }
 
-// RFC 7515, section 4, and RFC 7519, section 4: of two members with one name, readers choose different ones.
+// RFC 7515, section 4, and RFC 7519, section 4: of two members with one name, readers choose
+// different ones.
 #[test]
-fn a_member_that_stands_twice_in_header_or_claims_is_refused() {
+fn a_duplicate_member_in_header_or_claims_is_refused() {
     let twice =
         |object: &Value, member: &str| format!("{},{member}}}", object.to_string().trim_end_matches('}'));
     for member in [r#""alg":"HS256""#, r#""\u0061lg":"HS256""#, r#""typ":"at+jwt""#, r#""alg":"none""#] {
@@ -195,7 +198,7 @@ fn a_member_that_stands_twice_in_header_or_claims_is_refused() {
         r#""authorization_details":[]"#.to_owned(),
         r#""authorization\u005fdetails":[]"#.to_owned(),
     ] {
-        // The details end with brackets of their own.
+        // The details end with their own brackets.
         let claims = claims().to_string();
         let claims = format!("{},{member}}}", claims.strip_suffix('}').unwrap());
         assert_invalid_token(present(&hmac_hub(), &signed_text(&header().to_string(), &claims)), &member);
@@ -218,7 +221,7 @@ fn an_expiry_is_required_and_a_number_mercure_25() {
 }
 
 #[test]
-fn a_token_holds_before_its_expiry_and_not_from_then_on_mercure_25_31() {
+fn a_token_is_valid_only_before_its_expiry_mercure_25_31() {
     let token = signed(&header(), &claims());
     let at = |now| hmac_hub().authenticate(&bearer(&token), None, now);
     assert!(at(NOW + 59).is_ok());
@@ -240,7 +243,7 @@ fn the_access_ends_when_the_token_does_mercure_31() {
 }
 
 #[test]
-fn a_token_does_not_hold_before_its_time_mercure_25() {
+fn a_token_is_invalid_before_its_nbf_mercure_25() {
     let from = |nbf: Value| present_claims(&with(claims(), json!({ "nbf": nbf })));
     for nbf in [json!(0), json!(-5), json!(NOW), json!(NOW + 60), json!(1_800_000_060.5)] {
         assert!(from(nbf.clone()).is_ok(), "{nbf}");
@@ -285,7 +288,7 @@ fn each_expected_audience_suffices() {
 }
 
 #[test]
-fn the_issuer_is_the_one_that_is_trusted_mercure_25() {
+fn the_issuer_must_be_the_trusted_one_mercure_25() {
     for iss in [
         json!("https://evil.example"),
         json!(format!("{ISSUER}/")),
@@ -300,7 +303,7 @@ fn the_issuer_is_the_one_that_is_trusted_mercure_25() {
 }
 
 #[test]
-fn what_only_an_issuer_has_to_care_for_may_be_absent_mercure_25() {
+fn claims_that_a_hub_does_not_need_may_be_absent_mercure_25() {
     let access = present_claims(&without(claims(), "sub")).unwrap();
     assert_eq!(access.subject.to_string(), "token");
     assert_invalid_token(present_claims(&with(claims(), json!({ "sub": 7 }))), "sub of the wrong type");
@@ -308,7 +311,7 @@ fn what_only_an_issuer_has_to_care_for_may_be_absent_mercure_25() {
 }
 
 #[test]
-fn a_member_that_stands_there_twice_is_refused() {
+fn a_duplicate_member_is_refused_wherever_it_is() {
     let header_text = header().to_string();
     let text = claims().to_string();
     let twice = |member: &str| format!("{{{member},{}", &text[1..]);
@@ -338,7 +341,7 @@ fn a_member_that_stands_there_twice_is_refused() {
 }
 
 #[test]
-fn texts_that_are_no_json_objects_are_refused_mercure_22() {
+fn parts_that_are_no_json_objects_are_refused_mercure_22() {
     let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
     for text in ["", "null", "[]", "1", "\"at+jwt\"", "{", "{}", "{}{}", "\u{feff}{}", &deep] {
         assert_invalid_token(present(&hmac_hub(), &signed_text(&header().to_string(), text)), text);
@@ -350,8 +353,9 @@ fn texts_that_are_no_json_objects_are_refused_mercure_22() {
 }
 
 #[test]
-fn base64url_has_one_spelling_mercure_22() {
-    // The last character of a signature of 32 bytes holds two unused bits: setting one must not give a second spelling.
+fn base64url_has_one_encoding_mercure_22() {
+    // The last character of a signature of 32 bytes holds two unused bits: setting one must not
+    // give a second valid encoding.
     let token = signed(&header(), &claims());
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let last = alphabet.iter().position(|byte| *byte == *token.as_bytes().last().unwrap()).unwrap();
@@ -361,7 +365,7 @@ fn base64url_has_one_spelling_mercure_22() {
 }
 
 #[test]
-fn a_token_of_the_longest_size_holds_and_a_longer_one_does_not() {
+fn a_token_of_the_maximum_size_is_valid_and_a_longer_one_is_not() {
     let padded = |bytes: usize| signed(&header(), &with(claims(), json!({ "pad": "x".repeat(bytes) })));
     let longest =
         (0..8000).rev().map(padded).find(|token| token.len() <= tidings_auth::CREDENTIAL_BYTES_MAX).unwrap();
@@ -379,7 +383,7 @@ fn a_token_without_details_allows_nothing_mercure_28() {
 }
 
 #[test]
-fn actions_say_what_is_allowed_and_unknown_ones_nothing_mercure_28() {
+fn known_actions_allow_and_unknown_ones_do_not_mercure_28() {
     let allowed = |actions: Value| {
         let access = present_claims(&with_details(json!([detail(json!({ "actions": actions }))]))).unwrap();
         (access.publish.covers(&topic("chat")), access.subscribe.covers(&topic("chat")))
@@ -405,7 +409,7 @@ fn details_add_up_mercure_28() {
 }
 
 #[test]
-fn matches_are_exact_unless_they_say_otherwise_mercure_28() {
+fn matches_are_exact_by_default_mercure_28() {
     let covers = |grant: Value, text: &str| {
         let claims = with_details(json!([detail(json!({ "topics": [grant] }))]));
         present_claims(&claims).unwrap().subscribe.covers(&topic(text))
@@ -420,7 +424,7 @@ fn matches_are_exact_unless_they_say_otherwise_mercure_28() {
 }
 
 #[test]
-fn one_bad_detail_refuses_the_whole_token_mercure_28() {
+fn one_invalid_detail_invalidates_the_token_mercure_28() {
     let good = detail(json!({}));
     for bad in [
         without(detail(json!({})), "actions"),
@@ -462,7 +466,7 @@ fn one_bad_detail_refuses_the_whole_token_mercure_28() {
 }
 
 #[test]
-fn details_of_other_types_are_tolerated_whatever_their_shape_mercure_28() {
+fn details_of_other_types_are_ignored_mercure_28() {
     let foreign = json!([
         { "type": "payment", "actions": 1, "topics": null, "payload": "x" },
         { "type": "" },
@@ -475,7 +479,7 @@ fn details_of_other_types_are_tolerated_whatever_their_shape_mercure_28() {
 }
 
 #[test]
-fn details_without_a_type_are_nobodys_and_refuse_the_token() {
+fn details_without_a_type_invalidate_the_token() {
     for details in [
         json!(null),
         json!({}),
@@ -491,7 +495,7 @@ fn details_without_a_type_are_nobodys_and_refuse_the_token() {
 }
 
 #[test]
-fn the_payload_is_that_of_the_first_detail_that_covers_the_topic_mercure_39() {
+fn the_payload_is_of_the_first_detail_covering_the_topic_mercure_39() {
     let access = present_claims(&with_details(json!([
         detail(json!({ "actions": ["publish"], "payload": { "n": 0 } })),
         detail(json!({ "topics": [{ "match": "a" }], "payload": { "n": 1 } })),
@@ -505,16 +509,17 @@ fn the_payload_is_that_of_the_first_detail_that_covers_the_topic_mercure_39() {
     assert_eq!(present_claims(&claims()).unwrap().payload(&topic("chat")), None);
 }
 
-// Such a token was good and allowed nothing: its holder was answered 200 and received no private event.
+// Regression: such a token was valid and allowed nothing: its holder was answered 200 and received
+// no private event.
 #[test]
-fn a_token_of_the_older_revision_alone_is_refused_by_what_it_lacks() {
+fn a_token_of_only_the_older_revision_is_refused_with_the_reason() {
     for name in ["mercure", "https://mercure.rocks/"] {
         for rights in [json!({ "publish": ["*"], "subscribe": ["*"] }), json!({}), json!(null)] {
             let older = json!({ name: rights });
             let bare = without(claims(), "authorization_details");
             for token in [
                 signed(&header(), &with(bare.clone(), older.clone())),
-                // As the issuers of that revision make them.
+                // As issuers of that revision create them.
                 signed(&json!({ "alg": "HS256", "typ": "JWT" }), &older),
                 signed(&json!({ "alg": "HS256" }), &with(older.clone(), json!({ "exp": NOW + 60 }))),
             ] {

@@ -1,4 +1,4 @@
-//! The claims of a token, in the types that they must have.
+//! The claims of a token, with their required types.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer};
@@ -6,8 +6,8 @@ use serde_json::{Number, value::RawValue};
 
 use super::{not_null, presence};
 
-/// The claims that a hub looks at (RFC 9068, section 2.2; RFC 9396, section 9). A claim of the wrong type, `null` included, or one
-/// that stands there twice makes the claims unreadable.
+/// The claims that a hub reads (RFC 9068, section 2.2; RFC 9396, section 9). A claim of the wrong
+/// type, `null` included, or a duplicate claim makes the claims invalid.
 #[derive(Deserialize)]
 pub(super) struct Claims {
     pub(super) iss: String,
@@ -18,12 +18,14 @@ pub(super) struct Claims {
     pub(super) nbf: Option<u64>,
     #[serde(default, deserialize_with = "not_null")]
     pub(super) sub: Option<String>,
-    /// Left as text, because each is read only when its type is ours. Without this claim a token allows nothing.
+    /// Kept as text, because each is parsed only if its type is ours. Without this claim a token
+    /// allows nothing.
     #[serde(default, deserialize_with = "not_null")]
     pub(super) authorization_details: Option<Vec<Box<RawValue>>>,
 }
 
-/// Where the claims of a token say what it allows, in this and in the older revision of the Mercure protocol.
+/// The claims with the permissions of a token, in this and in the older revision of the Mercure
+/// protocol.
 #[derive(Deserialize)]
 struct Revision {
     #[serde(default, deserialize_with = "presence")]
@@ -34,7 +36,7 @@ struct Revision {
     mercure_by_url: bool,
 }
 
-/// Whether a token, whatever else is wrong with it, says what it allows in the manner of the older revision alone.
+/// Whether a token, valid or not, has only the permissions claim of the older revision.
 pub(super) fn is_of_older_revision(encoded: &str) -> bool {
     let json = URL_SAFE_NO_PAD.decode(encoded).unwrap_or_default();
     serde_json::from_slice::<Revision>(&json).is_ok_and(|revision| {
@@ -66,7 +68,8 @@ impl Audience {
     }
 }
 
-// RFC 7519, section 2: a NumericDate is a number, possibly with a fraction. A date before 1970 is as good as 1970.
+// RFC 7519, section 2: a NumericDate is a number, possibly with a fraction. A date before 1970
+// counts as 1970.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let number = Number::deserialize(deserializer)?;
     Ok(number.as_u64().unwrap_or_else(|| {

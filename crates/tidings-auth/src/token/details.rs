@@ -1,4 +1,5 @@
-//! `authorization_details`: what a token allows (RFC 9396; the Mercure protocol, "Authorization").
+//! `authorization_details`: the permissions of a token (RFC 9396; the Mercure protocol,
+//! "Authorization").
 
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
@@ -7,15 +8,16 @@ use tidings_topic::{Grants, Matcher, Validator};
 use super::not_null;
 use crate::{AuthError, access::SubscribeDetail};
 
-/// The type of the details that are ours; all others belong to somebody else.
+/// The type of the details for a hub; all others are ignored.
 pub(crate) const DETAIL_TYPE: &str = "https://mercure.rocks/authorization-detail";
 
-/// Most topics that the details of one token may name together. A token with more is answered with 401 `invalid_token`.
+/// Most topics that the details of one token may name together. A token with more is answered with
+/// 401 `invalid_token`.
 const GRANTS_MAX: usize = 1_000;
 
-/// What all details of a token allow together.
+/// The combined permissions of all details of a token.
 #[derive(Default, Debug)]
-pub(super) struct Rights {
+pub(super) struct Permissions {
     pub(super) publish: Grants,
     pub(super) subscribe: Grants,
     pub(super) details: Vec<SubscribeDetail>,
@@ -26,7 +28,7 @@ struct Typed {
     r#type: String,
 }
 
-// A member of the wrong type, `null` included, or one that stands there twice makes a detail unreadable.
+// A member of the wrong type, `null` included, or a duplicate member makes a detail invalid.
 #[derive(Deserialize)]
 struct Detail {
     actions: Vec<String>,
@@ -50,8 +52,12 @@ enum MatchType {
     UrlPattern,
 }
 
-/// Reads all details. One of ours that is wrong spoils the token; what details of another type look like is not our business.
-pub(super) fn rights(details: &[Box<RawValue>], validator: &Validator) -> Result<Rights, AuthError> {
+/// Reads all details. An invalid detail for a hub invalidates the token; details of another type
+/// are not checked.
+pub(super) fn permissions(
+    details: &[Box<RawValue>],
+    validator: &Validator,
+) -> Result<Permissions, AuthError> {
     let mut publish = Vec::new();
     let mut subscribe = Vec::new();
     let mut subscribe_details = Vec::new();
@@ -74,7 +80,7 @@ pub(super) fn rights(details: &[Box<RawValue>], validator: &Validator) -> Result
             subscribe_details.push(SubscribeDetail { topics, payload: detail.payload });
         }
     }
-    Ok(Rights {
+    Ok(Permissions {
         publish: publish.into_iter().collect(),
         subscribe: subscribe.into_iter().collect(),
         details: subscribe_details,
@@ -128,11 +134,11 @@ mod tests {
             .collect()
     }
 
-    // The size of a token stops it earlier; this limit stands for itself, should that one be raised.
+    // The limit on the size of a token is hit earlier; this limit remains if that one is raised.
     #[test]
     fn a_token_names_at_most_a_thousand_topics() {
         let validator = Validator::default();
-        assert!(rights(&details(GRANTS_MAX), &validator).is_ok());
-        assert!(rights(&details(GRANTS_MAX + 1), &validator).is_err());
+        assert!(permissions(&details(GRANTS_MAX), &validator).is_ok());
+        assert!(permissions(&details(GRANTS_MAX + 1), &validator).is_err());
     }
 }

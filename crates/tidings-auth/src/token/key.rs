@@ -1,13 +1,13 @@
-//! Key material: a shared secret or a key in PEM, and which algorithms it fits.
+//! Key material: a shared secret or a key in PEM, and the algorithms that match it.
 //!
-//! A public key is known to everybody. Used as the secret of an HMAC algorithm it would let everybody sign, so that the form of the
-//! key decides which algorithms are possible, and never the other way round.
+//! A public key is not secret. Used as the secret of an HMAC algorithm, it would let anyone sign
+//! tokens. So the form of the key decides which algorithms are possible, never the other way round.
 
 use jsonwebtoken::{DecodingKey, EncodingKey};
 
 use crate::{Algorithm, ConfigError, Secret};
 
-/// Fewest bytes of the DER form of an RSA public key: one of 2048 bits has a few more.
+/// Minimum size of an RSA public key in DER, in bytes: a key of 2048 bits has a few more.
 const RSA_DER_BYTES_MIN: usize = 256;
 /// Bytes of an uncompressed point on the curve P-256.
 const P256_POINT_BYTES: usize = 65;
@@ -21,7 +21,8 @@ fn is_private(pem: &str) -> bool {
     pem.contains("PRIVATE KEY-----")
 }
 
-/// The key that verifies tokens and the algorithms that are allowed with it; without a list, the one that fits.
+/// The key that verifies tokens and the algorithms that are allowed with it; without a list, the
+/// one that matches.
 pub(super) fn verification_key(
     key: &Secret,
     allowed: &[Algorithm],
@@ -65,7 +66,7 @@ pub(crate) fn signing_key(
         })?;
     let algorithm = wanted.unwrap_or(natural);
     check_fit(text, natural, algorithm)?;
-    // Signing once tells now what a key of the wrong curve or size would tell at the first token.
+    // Signs once, to find a key of the wrong curve or size now and not with the first token.
     jsonwebtoken::crypto::sign(b"", &encoding, algorithm.library_name())
         .map_err(|_| format!("does not fit {algorithm}"))?;
     Ok((algorithm, encoding))
@@ -102,7 +103,7 @@ fn check_fit(key: &str, natural: Algorithm, algorithm: Algorithm) -> Result<(), 
             Err(format!("looks like a public key, which {algorithm} cannot use: it needs a shared secret"))
         }
         Some(minimum) if key.len() < minimum => Err(format!(
-            "has {} bytes; {algorithm} needs at least {minimum} (`tidings key new` makes a good one)",
+            "has {} bytes; {algorithm} needs at least {minimum} (`tidings key new` generates one)",
             key.len()
         )),
         None if !is_pem(key) => Err(format!("is a shared secret, but {algorithm} needs a key in PEM")),
@@ -111,7 +112,8 @@ fn check_fit(key: &str, natural: Algorithm, algorithm: Algorithm) -> Result<(), 
     }
 }
 
-// Public keys in other wrappings than PEM: a JSON Web Key, a line of OpenSSH, bare base64 of a DER structure.
+// Public keys in other formats than PEM: a JSON Web Key, a line of OpenSSH, bare base64 of a DER
+// structure.
 fn is_published(key: &str) -> bool {
     let key = key.trim_start();
     ["{", "ssh-", "ecdsa-", "MIIB", "MIIC", "MCowBQYDK2Vw", "MFkwEwYHKoZI"]

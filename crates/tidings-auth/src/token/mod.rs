@@ -19,11 +19,12 @@ pub(crate) use key::signing_key;
 use claims::Claims;
 use header::Header;
 
-/// How far ahead of ours the clock of an issuer may be: a token may be used this long before its `nbf`. There is no such grace after
-/// its `exp`, because a stream ends by then (the Mercure protocol, "Authorization").
+/// Tolerated clock skew of an issuer: a token may be used this long before its `nbf`. There is no
+/// tolerance after its `exp`, because a stream ends by then (the Mercure protocol,
+/// "Authorization").
 const NOT_BEFORE_LEEWAY_SECS: u64 = 60;
 
-/// Whether a credential is to be read as a token: three parts, two dots. No key has this shape.
+/// Whether a credential is a token: three parts, two dots. No key has this form.
 pub(crate) fn has_token_shape(credential: &str) -> bool {
     credential.bytes().filter(|&byte| byte == b'.').count() == 2
 }
@@ -58,7 +59,7 @@ impl Issuer {
         let (message, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
         let (header, claims) = message.split_once('.').ok_or_else(malformed)?;
         self.verify_parts(header, claims, message, signature, now_unix_secs).map_err(|error| {
-            // What helps its owner most, whatever was found first.
+            // The most helpful error, whichever was found first.
             if claims::is_of_older_revision(claims) { older_revision() } else { error }
         })
     }
@@ -72,7 +73,7 @@ impl Issuer {
         now_unix_secs: u64,
     ) -> Result<Access, AuthError> {
         let header = Header::decode(header).ok_or_else(|| {
-            AuthError::invalid_token("the header of the token is not what RFC 7515 asks for")
+            AuthError::invalid_token("the header of the token does not conform to RFC 7515")
         })?;
         let algorithm = self.allowed_algorithm(&header)?;
         // The signature comes before everything that depends on what the token claims.
@@ -86,23 +87,24 @@ impl Issuer {
             return Err(AuthError::invalid_token("the signature of the token is not that of the issuer"));
         }
         let encoded = claims;
-        let claims = Claims::decode(encoded).ok_or_else(|| {
-            AuthError::invalid_token("the claims of the token are not what RFC 9068 asks for")
-        })?;
+        let claims = Claims::decode(encoded)
+            .ok_or_else(|| AuthError::invalid_token("the claims of the token do not conform to RFC 9068"))?;
         self.check(&claims, now_unix_secs)?;
         if claims.authorization_details.is_none() && claims::is_of_older_revision(encoded) {
             return Err(older_revision());
         }
         let details = claims.authorization_details.unwrap_or_default();
-        let rights = details::rights(&details, &self.0.validator)?;
+        let permissions = details::permissions(&details, &self.0.validator)?;
         let subject = Subject::Token(claims.sub.as_deref().map(Into::into));
-        Ok(Access::new(subject, rights.publish, rights.subscribe).until(claims.exp, rights.details))
+        Ok(Access::new(subject, permissions.publish, permissions.subscribe)
+            .until(claims.exp, permissions.details))
     }
 
-    // RFC 9068, section 4: the type tells an access token from every other JWT of the same issuer. RFC 8725, section 3.1: the
-    // algorithm is one that the operator allowed; what the header says only selects among those. RFC 7515, section 4.1.11:
-    // what is critical and not understood makes the token invalid; we understand no extension. Keys that the header brings or
-    // points to (`jwk`, `jku`, `x5u`, `x5c`) are not even read.
+    // RFC 9068, section 4: the type distinguishes an access token from every other JWT of the same
+    // issuer. RFC 8725, section 3.1: the algorithm is one that the operator allowed; the header
+    // only selects among those. RFC 7515, section 4.1.11: a critical extension that is not
+    // supported makes the token invalid; none is supported. Keys in or referenced by the header
+    // (`jwk`, `jku`, `x5u`, `x5c`) are not read.
     fn allowed_algorithm(&self, header: &Header) -> Result<Algorithm, AuthError> {
         let access_token = header.typ.as_deref().is_some_and(|typ| {
             typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
@@ -111,9 +113,7 @@ impl Issuer {
             return Err(AuthError::invalid_token("the `typ` of the token is not `at+jwt`"));
         }
         if header.crit || header.b64 {
-            return Err(AuthError::invalid_token(
-                "the token has critical extensions that are not understood",
-            ));
+            return Err(AuthError::invalid_token("the token has critical extensions that are not supported"));
         }
         let mut allowed = self.0.algorithms.iter().copied();
         allowed.find(|algorithm| algorithm.name() == header.alg).ok_or_else(|| {
@@ -160,12 +160,13 @@ fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> 
     T::deserialize(deserializer).map(Some)
 }
 
-/// Whether a member is there, whatever it says.
+/// Whether a member is present, whatever its value.
 fn presence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-// RFC 8707, section 2: an absolute URI without a fragment. A name like `hub` would be the same for every hub.
+// RFC 8707, section 2: an absolute URI without a fragment. A name like `hub` would be the same for
+// every hub.
 fn check_audiences(audiences: &[String]) -> Result<(), String> {
     if audiences.is_empty() {
         return Err("is missing: give the public URL of the hub".to_owned());

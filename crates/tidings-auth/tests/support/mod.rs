@@ -1,5 +1,5 @@
-//! Keys made for the run, and tokens of any shape, also such as no issuer would sign.
-#![allow(dead_code, reason = "every test binary uses a part of it")]
+//! Keys generated for the run, and tokens of any form, including invalid ones.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::sync::LazyLock;
 
@@ -28,7 +28,7 @@ pub(crate) const DETAIL_TYPE: &str = "https://mercure.rocks/authorization-detail
 pub(crate) const SHARED_SECRET: &str =
     "a shared secret of the tests, which is long enough for HS512 too, and known to all";
 
-/// A key pair in PEM, made for this run alone.
+/// A key pair in PEM, generated for this run.
 pub(crate) struct Pair {
     pub(crate) private_pem: String,
     pub(crate) public_pem: String,
@@ -67,7 +67,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-/// The private and the public half for an algorithm; for HMAC they are the same.
+/// The private and the public key for an algorithm; for HMAC they are the same.
 pub(crate) fn keys(algorithm: Algorithm) -> (Secret, Secret) {
     let pair = match algorithm {
         Algorithm::Rs256 => &RSA,
@@ -93,7 +93,7 @@ pub(crate) fn hub(key: &str, algorithms: &[Algorithm]) -> Authenticator {
     Authenticator::new(config, &Validator::default()).unwrap()
 }
 
-/// A hub that trusts the one that knows [`SHARED_SECRET`].
+/// A hub that trusts tokens signed with [`SHARED_SECRET`].
 pub(crate) fn hmac_hub() -> Authenticator {
     hub(SHARED_SECRET, &[Algorithm::Hs256])
 }
@@ -141,7 +141,8 @@ pub(crate) fn encode(part: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(part)
 }
 
-/// A token with any texts for header and claims, signed with the shared secret as HS256 whatever they say.
+/// A token with any texts for header and claims, signed with the shared secret as HS256, whatever
+/// their content.
 pub(crate) fn signed_text(header: &str, claims: &str) -> String {
     signed_with(
         &EncodingKey::from_secret(SHARED_SECRET.as_bytes()),
@@ -178,7 +179,7 @@ pub(crate) fn present(hub: &Authenticator, credential: &str) -> Result<Access, A
     hub.authenticate(&bearer(credential), None, NOW).map(|access| access.expect("a credential was presented"))
 }
 
-/// Presents claims under a good header and signature.
+/// Presents claims with a valid header and signature.
 pub(crate) fn present_claims(claims: &Value) -> Result<Access, AuthError> {
     present(&hmac_hub(), &signed(&header(), claims))
 }
