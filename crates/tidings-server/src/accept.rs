@@ -1,10 +1,11 @@
-//! Which form of an answer a client asks for. The native API never answers 406: the one that accepts none of its forms gets the stream.
+//! Content negotiation. The native API never answers 406: a client that accepts none of its forms
+//! gets the stream.
 
 use std::cmp::Ordering;
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// A form of what can be had at one address.
+/// A representation of the resource at one URL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Form {
     /// `text/event-stream`.
@@ -15,8 +16,9 @@ pub(crate) enum Form {
     Page,
 }
 
-/// The form that these headers ask for (RFC 9110, section 12.5.1). A client that names `text/event-stream` gets it whatever
-/// else it names: htmx 4 names `text/html` too. A browser that navigates names `text/html` only.
+/// The form that these headers request (RFC 9110, section 12.5.1). A client that names
+/// `text/event-stream` gets it whatever else it names: htmx 4 also names `text/html`. A browser
+/// that navigates names only `text/html`.
 pub(crate) fn wanted_form(headers: &HeaderMap) -> Form {
     let mut best = (Form::Stream, 0.0);
     for range in ranges(headers) {
@@ -33,13 +35,14 @@ pub(crate) fn wanted_form(headers: &HeaderMap) -> Form {
     best.0
 }
 
-/// Whether a client takes an event stream.
+/// Whether a client accepts an event stream.
 pub(crate) fn accepts_stream(headers: &HeaderMap) -> bool {
     ranges(headers).next().is_none()
         || preference(headers, "text/event-stream", None).is_some_and(|preference| preference.quality > 0.0)
 }
 
-/// Whether a client names OpenMetrics and does not prefer the text format of Prometheus. Who names neither gets that: every tool reads it.
+/// Whether a client names OpenMetrics and does not prefer the text format of Prometheus. A client
+/// that names neither gets the text format, which every tool reads.
 pub(crate) fn prefers_openmetrics(headers: &HeaderMap) -> bool {
     let text = preference(headers, "text/plain", Some("0.0.4")).map_or(0.0, |preference| preference.quality);
     let openmetrics = preference(headers, "application/openmetrics-text", Some("1.0.0"));
@@ -48,17 +51,18 @@ pub(crate) fn prefers_openmetrics(headers: &HeaderMap) -> bool {
     })
 }
 
-/// How well the client likes a media type.
+/// The client's preference for a media type.
 #[derive(PartialEq, PartialOrd)]
 struct Preference {
     specificity: u8,
     quality: f32,
 }
 
-/// A range that names the media type itself.
+/// The range names the media type itself.
 const EXACT: u8 = 2;
 
-/// RFC 9110, section 12.5.1: of the ranges that fit, the most specific one counts. A range that asks for another version does not fit.
+/// RFC 9110, section 12.5.1: of the ranges that match, the most specific one counts. A range with
+/// another version does not match.
 fn preference(headers: &HeaderMap, media_type: &str, version: Option<&str>) -> Option<Preference> {
     let fitting = ranges(headers).filter_map(|range| {
         let named = range.media_type.to_ascii_lowercase();
@@ -81,9 +85,9 @@ pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
     ranges(headers).any(|range| range.quality > 0.0 && range.media_type.eq_ignore_ascii_case("text/html"))
 }
 
-/// Whether a refusal is to be a page for a person: a browser navigates.
+/// Whether a refusal is shown as a page: a browser navigates.
 pub(crate) fn wants_page(headers: &HeaderMap) -> bool {
-    // Programs commonly take anything, which needs no parsing.
+    // Most programs accept `*/*`, which needs no parsing.
     let takes_anything = |accept: &HeaderValue| accept.as_bytes() == b"*/*";
     headers.get(header::ACCEPT).is_some_and(|accept| !takes_anything(accept))
         && wanted_form(headers) == Form::Page
@@ -124,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_names_a_page_or_json_gets_one() {
+    fn a_page_or_json_is_sent_only_to_clients_that_name_it() {
         for accept in [
             "",
             "*/*",
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_range_says_whether_a_stream_is_accepted() {
+    fn the_most_specific_range_decides_about_a_stream() {
         for accept in [
             "",
             ",",
@@ -179,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn openmetrics_is_for_who_names_it_and_likes_it_as_well() {
+    fn openmetrics_is_sent_if_named_and_not_less_preferred() {
         for accept in [
             "application/openmetrics-text",
             "application/openmetrics-text;version=1.0.0",
@@ -210,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn who_names_the_stream_gets_it_whatever_else_is_named() {
+    fn a_client_that_names_the_stream_gets_it() {
         assert_eq!(form("text/html, text/event-stream"), Form::Stream);
         assert_eq!(form("application/json, text/event-stream;q=0.1"), Form::Stream);
     }

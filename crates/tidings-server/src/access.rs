@@ -1,4 +1,4 @@
-//! Who asks, and what they may do: one answer for every api.
+//! Authorization of requests, shared by all APIs.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use crate::{Keyless, origin::Origins, problem::Problem};
 /// Decides what a request may do.
 #[derive(Debug)]
 pub(crate) struct Authorizer {
-    /// `None`: a hub without keys, and so without anything that a credential could be checked against.
+    /// `None`: a hub without keys and issuer, which cannot check credentials.
     authenticator: Option<Authenticator>,
     keyless: Keyless,
     anonymous_subscribers: bool,
@@ -39,32 +39,33 @@ impl Authorizer {
         self.authenticator.is_none()
     }
 
-    /// The rights of somebody who wants to receive.
+    /// The permissions of a request that subscribes.
     pub(crate) fn subscriber(&self, parts: &Parts) -> Result<Access, Problem> {
-        let access = self.rights(&parts.headers, parts.uri.query())?;
+        let access = self.permissions(&parts.headers, parts.uri.query())?;
         if access.subject == Subject::Anonymous && !self.anonymous_subscribers {
             return Err(credential_missing().into());
         }
         Ok(access)
     }
 
-    /// The rights of somebody who wants to publish; what is published has to pass [`cover_events`] as well.
+    /// The permissions of a request that publishes; its events must also pass [`cover_events`].
     pub(crate) fn publisher(&self, parts: &Parts, origins: &Origins) -> Result<Access, Problem> {
-        // Where no credential is asked for, being able to send the request is the right, and any web page could have it sent.
+        // Where no credential is required, every client that can send the request may publish, and
+        // any web page can make a browser send it.
         if self.is_keyless() {
             origins.refuse_foreign(&parts.headers)?;
         }
-        let access = self.rights(&parts.headers, parts.uri.query())?;
+        let access = self.permissions(&parts.headers, parts.uri.query())?;
         if access.subject == Subject::Anonymous {
             return Err(credential_missing().into());
         }
         Ok(access)
     }
 
-    /// The rights of the one that sends these headers and this query, before anything is asked for.
-    pub(crate) fn rights(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Access, AuthError> {
+    /// The permissions of the client that sends these headers and this query.
+    pub(crate) fn permissions(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Access, AuthError> {
         if self.is_keyless() {
-            // What works here in development should not fail where there are keys.
+            // What works here in development must not fail on a hub with keys.
             refuse_in_url(query)?;
         }
         match (&self.authenticator, self.keyless) {
@@ -82,18 +83,20 @@ impl Authorizer {
     }
 }
 
-/// The Mercure protocol, "Publication": the credential has to cover every topic of every event, or nothing is published.
+/// The Mercure protocol, "Publication": the credential must cover every topic of every event, or
+/// nothing is published.
 pub(crate) fn cover_events(access: &Access, events: &[Event]) -> Result<(), AuthError> {
     events.iter().flat_map(|event| &event.topics).try_for_each(|topic| cover_topic(access, topic))
 }
 
-/// The one that may publish to a topic may also delete events on it, if that covers all of their topics.
+/// A credential that may publish to a topic may also delete the events on it of which it covers all
+/// topics.
 pub(crate) fn cover_topic(access: &Access, topic: &Topic) -> Result<(), AuthError> {
     if access.publish.covers(topic) { Ok(()) } else { Err(insufficient_scope("publish", topic)) }
 }
 
-/// Refuses a subscription that names a private topic without a grant on it: it would be answered with silence. Patterns and `*` are served
-/// what the grants cover.
+/// Refuses a subscription that names a private topic without a grant on it: it would never receive
+/// an event. Patterns and `*` receive what the grants cover.
 pub(crate) fn cover_private_topics(
     hub: &Hub,
     access: &Access,
@@ -109,13 +112,13 @@ pub(crate) fn cover_private_topics(
     })
 }
 
-/// How long these rights last from now on, if they end.
+/// The time until these permissions expire, if they do.
 pub(crate) fn expires_in(access: &Access) -> Option<Duration> {
     let expires_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(access.expires_at?))?;
     Some(expires_at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 fn unix_secs() -> u64 {
-    // A clock before 1970 is as wrong as can be: every token is then not yet expired, and not yet valid either if it says so.
+    // With a clock before 1970, no token has expired, and tokens with an `nbf` are not yet valid.
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,8 +1,9 @@
-//! The faces of a hub as the one service that [`serve`](crate::serve) drives.
+//! The APIs of a hub as one service, which [`serve`](crate::serve) drives.
 //!
-//! Nearly every request of a busy hub publishes one event, and finding its route would cost as much as publishing it. So these leave before
-//! the router: what they pass ([`passed`]) and what answers them (`publish_one`) are the functions that the router's way calls, too, and
-//! no rule stands here but which requests they are.
+//! Nearly every request of a busy hub publishes one event, and routing would cost as much as
+//! publishing. So these requests bypass the router: their checks ([`passed`]) and their handlers
+//! (`publish_one`) are the functions that the router calls too; this module only decides which
+//! requests they are.
 
 use std::convert::Infallible;
 
@@ -18,11 +19,13 @@ use crate::{
     router::{App, passed, routes},
 };
 
-/// The faces of a hub: [`router`](crate::router()), with a shorter way for those who publish one event.
+/// The APIs of a hub: [`router`](crate::router()), with a fast path for requests that publish one
+/// event.
 ///
 /// # Panics
 ///
-/// If the path of the hub's public URL is one of the server's own, see [`hub_path_is_free`](crate::hub_path_is_free).
+/// If the path of the hub's public URL is reserved by the server, see
+/// [`hub_path_is_free`](crate::hub_path_is_free).
 pub fn apis<B>(
     hub: Hub,
     authenticator: Option<Authenticator>,
@@ -57,7 +60,7 @@ where
 enum Publication {
     /// `POST /topics/{topic}`.
     Friendly,
-    /// `POST` to the hub's own path.
+    /// `POST` to the path of the hub's URL.
     Mercure,
 }
 
@@ -80,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_publications_of_one_event_leave_before_the_router() {
+    async fn only_publications_of_one_event_bypass_the_router() {
         let app = App::new(Hub::in_memory().await, None, Settings::default());
         for (method, target, expected) in [
             ("POST", "/topics/chat", Some(Publication::Friendly)),

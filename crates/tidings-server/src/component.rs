@@ -1,43 +1,44 @@
-//! What runs beside a hub and belongs to it, such as a bridge: the operator wants to see it in `/metrics` and `/readyz`, and this crate does not
-//! know what it is.
+//! Components of a hub, such as a bridge, which appear in `/metrics` and `/readyz`. This crate
+//! knows them only through [`Component`].
 
 use std::fmt;
 
-/// Something beside the hub. Every component of one kind has the same figures; its name tells it from the others.
+/// A component next to the hub. All components of one kind have the same metrics and are
+/// distinguished by name.
 pub trait Component: fmt::Debug + Send + Sync {
-    /// What it is, as a label of its figures: `bridge`.
+    /// The kind of component, used in names and labels of its metrics: `bridge`.
     fn kind(&self) -> &'static str;
 
-    /// Which one it is, for anybody to see.
+    /// The name of this component. It is public and contains no secret.
     fn name(&self) -> String;
 
-    /// Why the hub should not be called ready, if there is a reason.
+    /// Why the component is not healthy, if it is not. The hub is then not ready.
     fn trouble(&self) -> Option<String>;
 
-    /// Its figures, read when they are asked for.
+    /// Its metrics, read at each scrape.
     fn figures(&self) -> Vec<Figure>;
 }
 
-/// One figure of a component.
+/// One metric of a component.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Figure {
-    /// Its name, without a prefix and without `_total`.
+    /// The name, without prefix and without `_total`.
     pub name: &'static str,
-    /// What it says, in a few words.
+    /// The help text, a few words.
     pub help: &'static str,
-    /// Whether it only grows, since the process started.
+    /// Whether it is a counter, from the start of the process.
     pub is_counter: bool,
-    /// How much it is now.
+    /// The current value.
     pub value: u64,
 }
 
 impl Figure {
-    /// One that only grows.
+    /// A counter.
     pub const fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
         Self { name, help, is_counter: true, value }
     }
 
-    /// One that grows and shrinks.
+    /// A gauge.
     pub const fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
         Self { name, help, is_counter: false, value }
     }

@@ -1,9 +1,13 @@
-//! Accepts connections and serves HTTP/1.1 and HTTP/2 on them, with a limit on everything that a client can make us hold or wait for.
+//! Accepts connections and serves HTTP/1.1 and HTTP/2 on them, with a limit on everything that a
+//! client can make the server hold or wait for.
 //!
-//! One task per connection: it waits for the first head ([`GatedIo`]), waits for its turn ([`Admission`]), answers what comes whole by itself
-//! (`whole`) and leaves everything else to hyper, and says goodbye so that the client can receive it. If the answer is a stream, the connection leaves hyper and the
-//! task ends: the hub takes the socket over (`takeover`), and with it the connection's [`Place`], so that it still counts. A connection that
-//! begins with the preface of HTTP/2 goes its own way from there (`http2`), with the same service.
+//! One task per connection: it waits for the first request headers ([`GatedIo`]) and for admission
+//! ([`Admission`]), answers requests that arrive complete on the fast path (`whole`), leaves
+//! everything else to hyper, and closes the connection so that the client still receives the
+//! response. If the response is a stream, the connection leaves hyper and the task ends: the hub
+//! takes over the socket (`takeover`) together with the connection's permit ([`Place`]), so that it
+//! still counts. A connection that begins with the HTTP/2 preface is driven by `http2`, with the
+//! same service.
 //!
 //! Invariant: no task outlives [`serve`].
 
@@ -51,13 +55,13 @@ use self::{
     exchange::{AnswerBody, Exchange, answer},
     gated::GatedIo,
     http2::BusyLine,
-    no_room::FAREWELL_TIME_MAX,
+    no_room::REJECTED_TIME_MAX,
     places::{Place, Places},
     takeover::{Taken, Transport},
 };
 pub(crate) use self::{
     body::{BodyBudget, ReadBody},
-    no_room::FAREWELLS_MAX,
+    no_room::REJECTED_MAX,
 };
 pub use self::{
     body::{BodyError, read_body},
@@ -71,52 +75,64 @@ use crate::{
     listener::{Accepted, DEAD_PEER_DEFAULT, Listener, connections_for_file_limit},
 };
 
-/// Most bytes of an answer that hyper buffers for a reader that is slow, and its unit of reading. A response body that yields larger
-/// pieces is asked for the next one only when this much is gone.
+/// Most bytes of an answer that hyper buffers for a reader that is slow, and its unit of reading. A
+/// response body that yields larger pieces is asked for the next one only when this much is gone.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// Of `drain_secs`, the share after which a server that has been succeeded ends connections without a request, so that answers of the last
-/// moment have the rest.
+/// Of `drain_secs`, the share after which a server that has been succeeded ends connections without
+/// a request, so that answers of the last moment have the rest.
 const IDLE_SHARE: f64 = 0.9;
 
-/// Everything a connection may cost before a handler sees its request, each limit with its default, and with what a client receives that goes
-/// beyond it. (A body's limits are the handlers', see [`read_body`].)
+/// Everything a connection may cost before a handler sees its request, each limit with its default,
+/// and with what a client receives that goes beyond it. (A body's limits are the handlers', see
+/// [`read_body`].)
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConnectionSettings {
-    /// Most connections at a time, subscribers included. One more takes the room of a head that is still waited for, see
-    /// `heads_waiting_max`, or else of a connection without a request: the address that has the most of them loses the one that has been
-    /// idle longest. If there is none either, it is served one request, marked with [`NoRoom`]: the hub tells its health, asks
-    /// browsers to come back later, and answers 503 with Retry-After to everybody else. The same holds where the system has
-    /// no more files. Default: what the limit of open files leaves room for, see [`connections_for_file_limit`].
+    /// Most connections at a time, subscribers included. One more takes the room of a head that is
+    /// still waited for, see `heads_waiting_max`, or else of a connection without a request: the
+    /// address that has the most of them loses the one that has been idle longest. If there is none
+    /// either, it is served one request, marked with [`NoRoom`]: the hub tells its health, asks
+    /// browsers to come back later, and answers 503 with Retry-After to everybody else. The same
+    /// holds where the system has no more files. Default: what the limit of open files leaves room
+    /// for, see [`connections_for_file_limit`].
     pub connections_max: usize,
-    /// Seconds from the start of a connection to its first byte. Default 5. A silent connection is closed without an answer.
+    /// Seconds from the start of a connection to its first byte. Default 5. A silent connection is
+    /// closed without an answer.
     pub first_byte_secs: u64,
-    /// Seconds from the start of a connection, or from the first byte of a later request, to the end of the head. Default 10. Answer: 408.
+    /// Seconds from the start of a connection, or from the first byte of a later request, to the
+    /// end of the head. Default 10. Answer: 408.
     pub head_secs: u64,
-    /// Seconds that a connection is kept after an answer until the next request begins. Default 75. It is then closed without an answer,
-    /// and sooner where others need the room, see `connections_max`.
+    /// Seconds that a connection is kept after an answer until the next request begins. Default 75.
+    /// It is then closed without an answer, and sooner where others need the room, see
+    /// `connections_max`.
     pub keep_alive_secs: u64,
     /// Most bytes of a request line and its headers. Default 32 KiB. Answer: 431.
     pub head_bytes_max: usize,
-    /// Most complete first heads that are being answered at a time. Further ones wait for their turn, in the order in which they came, for at
-    /// most 5 seconds. Requests whose body is still to come do not count. Default 1,024, which costs some 20 MiB.
+    /// Most complete first heads that are being answered at a time. Further ones wait for their
+    /// turn, in the order in which they came, for at most 5 seconds. Requests whose body is still
+    /// to come do not count. Default 1,024, which costs some 20 MiB.
     pub heads_max: usize,
-    /// Most heads that are waited for at a time: connections that have said nothing yet, or only a part of a head. Default 4,096. One more,
-    /// or one connection more than `connections_max`, and the address that has the most of them loses its oldest. Answer: 408.
+    /// Most heads that are waited for at a time: connections that have said nothing yet, or only a
+    /// part of a head. Default 4,096. One more, or one connection more than `connections_max`, and
+    /// the address that has the most of them loses its oldest. Answer: 408.
     pub heads_waiting_max: usize,
-    /// Whether the sockets of streams over HTTP/1.1 are given to the hub, which spends far less on each than hyper does. Default: yes on
-    /// Linux; it means nothing elsewhere. Both ways behave alike.
+    /// Whether the sockets of streams over HTTP/1.1 are given to the hub, which spends far less on
+    /// each than hyper does. Default: yes on Linux; it means nothing elsewhere. Both ways behave
+    /// alike.
     pub raw_streams: bool,
-    /// Whether connections may begin with the preface of HTTP/2 (without TLS, "prior knowledge"), as proxies speak to what stands behind
-    /// them. Such a connection carries 128 requests at a time, streams included, and costs some 24 KiB, each stream 2 more. Default: yes. Otherwise it is
-    /// answered 505.
+    /// Whether connections may begin with the preface of HTTP/2 (without TLS, "prior knowledge"),
+    /// as proxies speak to what stands behind them. Such a connection carries 128 requests at a
+    /// time, streams included, and costs some 24 KiB, each stream 2 more. Default: yes. Otherwise
+    /// it is answered 505.
     pub http2: bool,
-    /// Seconds that the other end of a connection may acknowledge nothing, or take nothing, before the connection is reset. Default 30: with
-    /// a heartbeat every 15 seconds, the one that vanishes is found within 45.
+    /// Seconds that the other end of a connection may acknowledge nothing, or take nothing, before
+    /// the connection is reset. Default 30: with a heartbeat every 15 seconds, the one that
+    /// vanishes is found within 45.
     pub dead_peer_secs: u64,
-    /// Seconds that a client may take to receive an answer other than a stream, however little of it at a time. Default 60. The connection is
-    /// then reset; over HTTP/2 the request is.
+    /// Seconds that a client may take to receive an answer other than a stream, however little of
+    /// it at a time. Default 60. The connection is then reset; over HTTP/2 the request is.
     pub response_secs: u64,
-    /// Seconds that running answers are given to end when the server stops. Default 10. What is left is cut.
+    /// Seconds that running answers are given to end when the server stops. Default 10. What is
+    /// left is cut.
     pub drain_secs: u64,
 }
 
@@ -125,10 +141,12 @@ pub struct ConnectionSettings {
 pub enum Drain {
     /// Nobody takes over: connections without a request are closed at once.
     AtOnce,
-    /// Somebody else accepts from the same socket already. The one that is connected may still ask once: the answer says `Connection: close`. What is
-    /// idle after nine tenths of `drain_secs` is closed.
+    /// Somebody else accepts from the same socket already. The one that is connected may still ask
+    /// once: the answer says `Connection: close`. What is idle after nine tenths of `drain_secs` is
+    /// closed.
     Succeeded,
-    /// Somebody else accepts from the same socket as soon as this server has ended. The same, but what is idle is closed after this time.
+    /// Somebody else accepts from the same socket as soon as this server has ended. The same, but
+    /// what is idle is closed after this time.
     HandOver(Duration),
 }
 
@@ -161,11 +179,13 @@ impl Default for ConnectionSettings {
     }
 }
 
-/// Serves until `shutdown` is ready, and then for at most `drain_secs`, until all connections are closed; `shutdown` says how.
+/// Serves until `shutdown` is ready, and then for at most `drain_secs`, until all connections are
+/// closed; `shutdown` says how.
 ///
-/// A request finds the other end's [`PeerAddress`] in its extensions. Answers whose type is `text/event-stream` last as long as the
-/// client keeps its side open, and are ended by the one that makes them when the server stops. Any other answer is delivered also to a client
-/// that has shut its sending side.
+/// A request finds the other end's [`PeerAddress`] in its extensions. Answers whose type is
+/// `text/event-stream` last as long as the client keeps its side open, and are ended by the one
+/// that makes them when the server stops. Any other answer is delivered also to a client that has
+/// shut its sending side.
 pub async fn serve<S, B>(
     mut listener: Listener,
     service: S,
@@ -178,7 +198,7 @@ pub async fn serve<S, B>(
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
-    listener.give_up_after(Duration::from_secs(settings.dead_peer_secs));
+    listener.reset_dead_peers_after(Duration::from_secs(settings.dead_peer_secs));
     let driver = Driver::new(service, &settings, &metrics);
     let without_room = driver.without_room();
     let places = Places::new(&metrics);
@@ -188,21 +208,23 @@ pub async fn serve<S, B>(
     let mut shutdown = pin!(shutdown);
     let drain = loop {
         let has_place = || places.taken() < settings.connections_max;
-        let accepts = farewells.taken() < FAREWELLS_MAX || (has_place() && !listener.is_short_of_files());
+        let accepts =
+            farewells.taken() < REJECTED_MAX || (has_place() && !listener.is_short_of_descriptors());
         tokio::select! {
             drain = &mut shutdown => break drain,
             Some(ended) = connections.join_next() => report(ended),
             () = places.given_back(), if !accepts => {}
-            Accepted { stream, peer, has_file } = listener.accept(&metrics), if accepts => {
+            Accepted { stream, peer, has_descriptor } = listener.accept(&metrics), if accepts => {
                 metrics.accepted.fetch_add(1, Relaxed);
                 let stopping = stopping.clone();
-                // The one that makes room needs a moment to go, so there may be some connections more than the limit for as long.
-                if (has_place() && has_file) || driver.admission.make_room() {
+                // The one that makes room needs a moment to go, so there may be some connections
+                // more than the limit for as long.
+                if (has_place() && has_descriptor) || driver.admission.make_room() {
                     connections.spawn(driver.clone().drive(stream, peer, places.take(), stopping));
                 } else {
                     metrics.refused_full.fetch_add(1, Relaxed);
                     let farewell = without_room.clone().drive(stream, peer, farewells.take(), stopping);
-                    connections.spawn(timeout(FAREWELL_TIME_MAX, farewell).map(|_| ()));
+                    connections.spawn(timeout(REJECTED_TIME_MAX, farewell).map(|_| ()));
                 }
             }
         }
@@ -231,7 +253,7 @@ pub async fn serve<S, B>(
         places.emptied().await;
     };
     if timeout(time, drained).await.is_err() {
-        tracing::warn!(open = places.taken(), "connections did not end in time and are cut");
+        tracing::warn!(open = places.taken(), "connections did not end in time and are closed");
     }
     connections.shutdown().await;
 }
@@ -312,7 +334,7 @@ impl<S> Driver<S> {
         match next_head(&mut gated, &mut stopping).await {
             Ok(true) => {}
             Ok(false) => return gated.close().await,
-            Err(error) => return tracing::debug!(%error, "a connection broke before its first request"),
+            Err(error) => return tracing::debug!(%error, "a connection failed before its first request"),
         }
         if gated.speaks_http2() {
             // Boxed for the same reason as below.
@@ -326,14 +348,14 @@ impl<S> Driver<S> {
             Ok(Left { gated, taken: None, .. }) => gated.close().await,
             Ok(Left { gated, read_bytes, taken: Some(taken) }) => match gated.into_socket() {
                 Ok((socket, early_bytes)) => taken.hand_over(socket, read_bytes + early_bytes, place),
-                Err(error) => tracing::warn!(%error, "a connection could not be given to the hub"),
+                Err(error) => tracing::warn!(%error, "a connection could not be handed over to the hub"),
             },
-            Err(error) => tracing::debug!(%error, "a connection broke"),
+            Err(error) => tracing::debug!(%error, "a connection failed"),
         }
     }
 
-    /// Answers requests until one side ends it or a stream begins, and takes the socket back: itself as long as they come whole, then by
-    /// way of hyper.
+    /// Answers requests until one side ends it or a stream begins, and takes the socket back:
+    /// itself as long as they come whole, then by way of hyper.
     async fn exchange<IO, B>(
         self,
         mut gated: GatedIo<IO>,
@@ -366,8 +388,9 @@ impl<S> Driver<S> {
             }
             let is_last = whole::closes(&answer);
             let answer = whole::answer_bytes(answer, SystemTime::now()).await?;
-            // The one that else has asked is received first, and then the answers leave together: a publisher with several connections is woken
-            // once for all of them instead of once for each, which costs us more than to make an answer.
+            // The one that else has asked is received first, and then the answers leave together: a
+            // publisher with several connections is woken once for all of them instead of once for
+            // each, which costs us more than to make an answer.
             yield_now().await;
             gated.write_answer(&answer).await?;
             if is_last || !next_head(&mut gated, &mut stopping).await? {
@@ -393,7 +416,8 @@ impl<S> Driver<S> {
         B::Error: std::error::Error + Send + Sync,
     {
         let mut http = self.http.clone();
-        // Then the answer says `Connection: close`, so that the client does not send another request in vain.
+        // Then the answer says `Connection: close`, so that the client does not send another
+        // request in vain.
         http.keep_alive(self.has_room && *stopping.borrow() == Stage::Serving);
         let exchange = gated.exchange();
         let first_answer = Mutex::new(first_answer);
@@ -452,7 +476,8 @@ impl<S> Driver<S> {
     }
 }
 
-/// Polls hyper until it is done, or has nothing to do but wait for an answer that was taken from it.
+/// Polls hyper until it is done, or has nothing to do but wait for an answer that was taken from
+/// it.
 async fn done_or_taken(
     connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
     exchange: &Exchange,

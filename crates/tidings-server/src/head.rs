@@ -1,13 +1,17 @@
-//! The gate in front of hyper: where one request ends and the next begins, and which heads may pass.
+//! The header gate in front of hyper: where one request ends and the next begins, and which request
+//! headers may pass.
 //!
-//! [`HeadGate`] is a pure state machine: bytes and time go in, decisions come out; it owns no socket, no clock and no buffer. The
-//! connection (see `connection`) asks it about the bytes that have arrived and hands on to hyper what it releases, so that
-//! a silent or slow connection costs a socket and a timer, and never a parser.
+//! [`HeadGate`] is a pure state machine: bytes and time go in, decisions come out; it owns no
+//! socket, no clock and no buffer. The connection (see `connection`) passes it the bytes that have
+//! arrived and forwards to hyper what it releases, so that a silent or slow connection costs a
+//! socket and a timer, and no parser.
 //!
 //! Invariants:
-//! - A head is released whole or not at all, and only after [`check`] has passed it.
+//! - Request headers are released complete or not at all, and only after [`check`] has accepted
+//!   them.
 //! - A decision depends on the bytes, not on how they were cut into packets.
-//! - What the gate accepts is a strict subset of what hyper accepts, so that both agree on where a message ends.
+//! - What the gate accepts is a strict subset of what hyper accepts, so that both agree on where a
+//!   message ends.
 //! - Nothing of a later request is released before the earlier one has been answered.
 
 mod check;
@@ -27,7 +31,8 @@ pub(crate) use check::{check_http2, parsed};
 use framing::Framing;
 pub(crate) use refusal::Refusal;
 
-/// RFC 9113, 3.4: what a client sends first that knows that it may speak HTTP/2. It was chosen to be no request of HTTP/1.
+/// RFC 9113, 3.4: what a client sends first that knows that it may speak HTTP/2. It was chosen to
+/// be no request of HTTP/1.
 pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long and how large a head may be, and what may stand in place of the first one.
@@ -35,7 +40,8 @@ pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(crate) struct HeadLimits {
     /// From the start of a connection to its first byte.
     pub(crate) first_byte: Duration,
-    /// From the start of a connection, or from the first byte of a later request, to the end of the head.
+    /// From the start of a connection, or from the first byte of a later request, to the end of the
+    /// head.
     pub(crate) head: Duration,
     /// From the end of an answer to the first byte of the next request.
     pub(crate) keep_alive: Duration,
@@ -56,7 +62,8 @@ pub(crate) enum Decision {
     Refuse(Refusal),
     /// They are the preface of HTTP/2, and perhaps more: this connection has no heads of HTTP/1.
     Http2,
-    /// They break the body of a request that hyper has already: its handler is notified that the body ends here.
+    /// They break the body of a request that hyper has already: its handler is notified that the
+    /// body ends here.
     Broken,
 }
 
@@ -82,7 +89,8 @@ pub(crate) struct HeadGate {
 
 #[derive(Debug)]
 enum Phase {
-    /// No byte of a head has come. `head_until` is set for the first request: its time runs from the start.
+    /// No byte of a head has come. `head_until` is set for the first request: its time runs from
+    /// the start.
     Quiet { until: Instant, head_until: Option<Instant> },
     /// A head has begun. `may_be_http2`: so far, it may also be the preface of HTTP/2.
     Head { until: Instant, scan: Scan, may_be_http2: bool },
@@ -150,7 +158,8 @@ impl HeadGate {
     pub(crate) fn answered(&mut self, now: Instant) {
         match self.phase {
             Phase::Answering => self.phase = self.quiet(now),
-            // Answered before the body had ended: the rest of the body belongs to nobody, but the next head comes behind it.
+            // Answered before the body had ended: the rest of the body belongs to nobody, but the
+            // next head comes behind it.
             Phase::Body(_) => self.answered = true,
             Phase::Quiet { .. } | Phase::Head { .. } => {}
         }
@@ -185,7 +194,8 @@ impl HeadGate {
         matches!(self.phase, Phase::Head { .. })
     }
 
-    /// The bytes of a head are awaited: of the first one from the start, of a later one once it has begun.
+    /// The bytes of a head are awaited: of the first one from the start, of a later one once it has
+    /// begun.
     pub(crate) fn awaits_head(&self) -> bool {
         matches!(self.phase, Phase::Head { .. } | Phase::Quiet { head_until: Some(_), .. })
     }
@@ -201,9 +211,11 @@ impl HeadGate {
 }
 
 impl Scan {
-    /// Looks for the empty line that ends the head. What is wrong first, in the order of the bytes, decides.
+    /// Looks for the empty line that ends the head. What is wrong first, in the order of the bytes,
+    /// decides.
     fn end_of_head(&mut self, bytes: &[u8], bytes_max: usize) -> Result<Option<usize>, Refusal> {
-        // RFC 9112, 3: a request begins with a method, a token. (A TLS hello ends here, and need not wait for its time-out.)
+        // RFC 9112, 3: a request begins with a method, a token. (A TLS hello ends here, and need
+        // not wait for its time-out.)
         if !(bytes[0] == b'\r' || check::is_token_byte(bytes[0])) {
             return Err(if bytes[0] == b'\n' {
                 Refusal::LineFeedBare
@@ -214,8 +226,8 @@ impl Scan {
         let window = &bytes[..bytes.len().min(bytes_max)];
         for found in memchr_iter(b'\n', &window[self.scanned..]) {
             let feed = self.scanned + found;
-            // RFC 9112, 2.2: a recipient may take a bare LF for a line end; a hub that others stand in front of must not, because
-            // they may not.
+            // RFC 9112, 2.2: a recipient may take a bare LF for a line end; a hub that others stand
+            // in front of must not, because they may not.
             if feed == 0 || window[feed - 1] != b'\r' {
                 return Err(Refusal::LineFeedBare);
             }

@@ -1,8 +1,10 @@
-//! The header `Idempotency-Key`: a publisher's name for one publication.
+//! The header `Idempotency-Key`: the publisher's name for one publication.
 //!
-//! The draft "The Idempotency-Key HTTP Header Field" makes its value a string of RFC 9651, which is quoted; most programs send the bare
-//! characters. Both are read, and mean the same key. The key names the publication: what is sent again under it is not compared with what
-//! was sent first, and publishes nothing. Keys belong to the one that presents them ([`Access::scoped`]), so that tenants of one hub cannot meet.
+//! The draft "The Idempotency-Key HTTP Header Field" makes its value a string of RFC 9651, which is
+//! quoted; most programs send the bare characters. Both forms are accepted and mean the same key. A
+//! publication with a key that was used before publishes nothing; its body is not compared with the
+//! first one. Keys are scoped by credential ([`Access::scoped`]), so tenants of one hub cannot
+//! collide.
 
 use http::HeaderMap;
 use tidings::IdempotencyKey;
@@ -13,7 +15,7 @@ use crate::problem::Problem;
 /// Longest key, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
-/// The key of this request, as the log keeps it.
+/// The key of this request, as the log stores it.
 pub(crate) fn idempotency_key(
     headers: &HeaderMap,
     access: &Access,
@@ -21,18 +23,18 @@ pub(crate) fn idempotency_key(
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(refuse("is there more than once: a publication has one key"));
+        return Err(refuse("is present more than once: a publication has one key"));
     }
     let key = read_key(value.as_bytes()).map_err(refuse)?;
     let scoped = IdempotencyKey::new(&access.scoped(&key));
-    Ok(Some(scoped.expect("what stands for a key is 43 visible characters")))
+    Ok(Some(scoped.expect("a scoped key is 43 visible characters")))
 }
 
 fn refuse(why: &str) -> Problem {
     Problem::bad_request("idempotency_key", format!("The header `Idempotency-Key` {why}."))
 }
 
-/// What the value says, or why it says nothing.
+/// Parses the value; the error explains what is wrong with it.
 fn read_key(value: &[u8]) -> Result<String, &'static str> {
     let value = value.trim_ascii();
     let key = match value.strip_prefix(b"\"") {
@@ -47,20 +49,21 @@ fn read_key(value: &[u8]) -> Result<String, &'static str> {
     }
 }
 
-/// RFC 9651, section 4.2.5: visible ASCII and spaces up to the closing quote; a backslash stands before a quote or a backslash.
+/// RFC 9651, section 4.2.5: visible ASCII and spaces up to the closing quote; a backslash escapes a
+/// quote or a backslash.
 fn read_quoted(rest: &[u8]) -> Result<String, &'static str> {
     let mut key = String::new();
     let mut bytes = rest.iter().copied();
     loop {
         let character = match bytes.next() {
             Some(b'"') if bytes.len() == 0 => return Ok(key),
-            Some(b'"') => return Err("goes on behind its closing quote"),
+            Some(b'"') => return Err("continues after its closing quote"),
             Some(b'\\') => bytes.next().filter(|escaped| matches!(escaped, b'"' | b'\\')),
             Some(b' ') => Some(b' '),
             Some(byte) => Some(byte).filter(u8::is_ascii_graphic),
             None => return Err("has no closing quote"),
         };
-        key.push(character.map(char::from).ok_or("has a character that no quoted string can have")?);
+        key.push(character.map(char::from).ok_or("has a character that a quoted string cannot contain")?);
     }
 }
 
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_the_same_quoted_or_bare() {
+    fn a_quoted_key_equals_the_bare_key() {
         for (value, key) in [
             ("k-1", "k-1"),
             ("\"k-1\"", "k-1"),
@@ -84,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_reported_why() {
+    fn an_invalid_key_is_refused_with_the_reason() {
         for (value, why) in [
             ("", "empty"),
             ("\"\"", "empty"),
@@ -96,8 +99,8 @@ mod tests {
             ("\"a\\\"", "no closing quote"),
             ("\"a\\b\"", "character"),
             ("\"é\"", "character"),
-            ("\"a\"; b=1", "behind its closing quote"),
-            ("\"a\", \"b\"", "behind its closing quote"),
+            ("\"a\"; b=1", "after its closing quote"),
+            ("\"a\", \"b\"", "after its closing quote"),
             (&"k".repeat(256), "255"),
             (&format!("\"{}\"", "k".repeat(256)), "255"),
         ] {

@@ -1,20 +1,22 @@
 //! The HTTP server of Tidings.
 //!
-//! Below, a [`Listener`] and [`serve`]: sockets, heads and bodies, with a limit on everything that a client can make us hold or wait
-//! for. Above, the [`router`](router()): the APIs of a hub. The native API and that of the Mercure protocol are two spellings of one core, which
-//! decides about rights, limits and refusals once. The two halves meet in `http` types only, so that each is tested without the other.
+//! The lower layer is a [`Listener`] and [`serve`]: sockets, request headers and bodies, with a
+//! limit on everything that a client can make the server hold or wait for. The upper layer is the
+//! [`router`](router()): the APIs of a hub. The native API and the Mercure API share one core,
+//! which decides about permissions, limits and refusals. The two layers share only `http` types, so
+//! that each is tested without the other.
 //!
 //! | to change | go to |
 //! |---|---|
 //! | what a parameter means | `native`, `mercure` |
-//! | who may do what | `access`; the credentials themselves are `tidings-auth`'s |
-//! | which web pages may do what, which hosts are answered | `origin`; what a request says of them: `tidings::web` |
-//! | how a publisher names a publication | `idempotency` |
-//! | how a stream or a publication is carried out | `streams`, `publishing`; who carries a stream: `open_stream`, `connection::takeover` |
-//! | which requests leave before the router | `apis` |
-//! | a limit, its default, its answer | `settings` |
-//! | the words of a refusal | `problem`; who is asked to come back, and how: `shedding` |
-//! | the life of a connection | `connection`, `head`, `listener` |
+//! | what a request may do | `access`; the credentials themselves are `tidings-auth`'s |
+//! | which web pages may do what, which hosts are answered | `origin`; how a request is read for this: `tidings::web` |
+//! | idempotency keys | `idempotency` |
+//! | how a subscription or a publication is served | `streams`, `publishing`; what drives a stream: `open_stream`, `connection::takeover` |
+//! | which requests bypass the router | `apis` |
+//! | a limit, its default, its response | `settings` |
+//! | the text of a refusal | `problem`; load shedding: `shedding` |
+//! | the life cycle of a connection | `connection`, `head`, `listener` |
 
 mod accept;
 mod access;

@@ -1,8 +1,9 @@
-//! Where connections come from: a socket of our own or an inherited one, and the options of every accepted connection.
+//! The listening socket, bound or inherited, and the options of every accepted connection.
 //!
-//! Accepting never ends: an error that belongs to one connection is passed over. Where the process has no more files, the listener gives up one
-//! that it holds in reserve for each connection, and says so, that the connection may be notified; what is given back fills the reserve first. Any
-//! other error of the machine, and an empty reserve, make a pause, never a loop that spins.
+//! Accepting never ends: an error of one connection is ignored. When the process runs out of file
+//! descriptors, the listener closes a reserved one for each new connection and marks the
+//! connection, so that the client gets a response; freed descriptors refill the reserve first.
+//! After any other system error, and with an empty reserve, accepting pauses; it never spins.
 
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,25 +17,28 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::connection::{ConnectionMetrics, FAREWELLS_MAX};
+use crate::connection::{ConnectionMetrics, REJECTED_MAX};
 
-/// Connections that the kernel completes and holds for us while we are busy, such as in a reconnect storm. The kernel may
-/// cap it (`net.core.somaxconn`).
+/// Connections that the kernel completes and queues while the process is busy, such as in a
+/// reconnect storm. The kernel may cap it (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
-/// How long the other end of a connection may acknowledge nothing, where no setting says so. See [`Patience`].
+/// How long a peer may acknowledge nothing, by default. See [`Patience`].
 pub(crate) const DEAD_PEER_DEFAULT: Duration = Duration::from_secs(30);
-/// Most memory that the kernel spends on what one slow reader has not taken.
+/// Most memory that the kernel spends on unread data of one slow reader.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
-/// The first pause after accepting failed for want of files or memory. Each further one in a row is twice as long.
+/// The first pause after accepting failed for lack of file descriptors or memory. Each further one
+/// in a row is twice as long.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Files that are held in reserve: for each connection that may be notified at one time that there is no room.
-const RESERVE_FILES: usize = FAREWELLS_MAX;
-/// Files that the process needs besides its connections: its log's segments, its own connections to backends, the listener, the reserve, the
-/// closing frames of connections that found no room.
+/// File descriptors held in reserve: one for each connection that may be rejected with a response
+/// at a time.
+const RESERVE_FILES: usize = REJECTED_MAX;
+/// File descriptors that the process needs apart from its connections: segments of its log, its own
+/// connections to backends, the listener, the reserve, connections that are being rejected.
 const FILES_RESERVED: u64 = 256;
-/// Where the system has no limit of open files, or a very large one, memory is the limit; an operator who has it raises `connections_max`.
+/// Where the system has no limit on file descriptors, or a very large one, memory is the limit; an
+/// operator can raise `connections_max`.
 const CONNECTIONS_DEFAULT_MAX: u64 = 1_000_000;
 
 /// A listening socket.
@@ -43,30 +47,31 @@ pub struct Listener {
     socket: TcpListener,
     pauses: Backoff,
     paused_until: Option<Instant>,
-    /// Sockets that do nothing but hold a file each.
+    /// Sockets whose only purpose is to hold a file descriptor each.
     reserve: Vec<Socket>,
-    /// How many of them there are when it is whole: what could be had at the start.
+    /// Size of the full reserve: the descriptors that were available at the start.
     reserve_files: usize,
-    is_short_of_files: bool,
+    is_short_of_descriptors: bool,
     patience: Patience,
 }
 
-/// A connection that was accepted.
+/// An accepted connection.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
-    /// The reserve is whole beside it. Otherwise the file that it has is missing there, and should be given back soon.
-    pub(crate) has_file: bool,
+    /// Whether the reserve is full. Otherwise this connection holds a descriptor of the reserve,
+    /// and should be closed soon.
+    pub(crate) has_descriptor: bool,
 }
 
-/// How long the kernel waits for the other end of a connection before it gives it up.
+/// How long the kernel waits for an unresponsive peer before it resets the connection.
 #[derive(Clone, Copy, Debug)]
 struct Patience {
     dead_peer: Duration,
 }
 
-/// A socket that cannot be listened on: one line that names it and says what to do.
+/// The address cannot be listened on: one line that names it and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ListenError {
@@ -76,13 +81,14 @@ pub struct ListenError {
 }
 
 impl Listener {
-    /// Listens on an address; port 0 takes a free one. To be called within a tokio runtime.
+    /// Listens on an address; port 0 chooses a free one. Must be called within a tokio runtime.
     pub fn bind(address: SocketAddr) -> Result<Self, ListenError> {
         bind(address).map_err(|source| ListenError { message: advice(address, &source), source })
     }
 
-    /// Takes the socket that the process was started with, if there is one: `LISTEN_FDS` and `LISTEN_PID`, as systemd sets them. A
-    /// restart behind such a socket refuses nobody. To be called once, early, within a tokio runtime.
+    /// Takes over the socket that the process was started with, if there is one: `LISTEN_FDS` and
+    /// `LISTEN_PID`, as systemd sets them. A restart behind such a socket refuses no connection.
+    /// Must be called once, early, within a tokio runtime.
     pub fn inherited() -> Result<Option<Self>, ListenError> {
         let mut passed = ListenFd::from_env();
         let error = |message: &str, source| ListenError { message: message.to_owned(), source };
@@ -90,7 +96,7 @@ impl Listener {
             0 => return Ok(None),
             1 => {}
             count => {
-                let message = format!("LISTEN_FDS passes {count} sockets; pass one, the one to serve on");
+                let message = format!("LISTEN_FDS passes {count} sockets; pass one, the socket to serve on");
                 return Err(error(&message, io::ErrorKind::InvalidInput.into()));
             }
         }
@@ -115,12 +121,13 @@ impl Listener {
         }
     }
 
-    /// The address that it listens on, with the port that was chosen.
+    /// The address of the socket, with the port that was chosen.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Takes a socket that listens already, such as one that another process passes on. To be called within a tokio runtime.
+    /// Wraps a socket that listens already, such as one that another process passes on. Must be
+    /// called within a tokio runtime.
     pub fn from_std(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let patience = Patience { dead_peer: DEAD_PEER_DEFAULT };
@@ -131,7 +138,7 @@ impl Listener {
             paused_until: None,
             reserve: Vec::with_capacity(RESERVE_FILES),
             reserve_files: 0,
-            is_short_of_files: false,
+            is_short_of_descriptors: false,
             patience,
         };
         listener.fill_reserve(RESERVE_FILES);
@@ -139,12 +146,13 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Gives connections up whose other end acknowledges nothing, or takes nothing, for this long; at least a second.
-    pub(crate) fn give_up_after(&mut self, time: Duration) {
+    /// Resets connections whose peer acknowledges or reads nothing for this long; at least a
+    /// second.
+    pub(crate) fn reset_dead_peers_after(&mut self, time: Duration) {
         self.patience = Patience { dead_peer: time.max(Duration::from_secs(1)) };
     }
 
-    /// The next connection. May be dropped and called again: nothing is lost.
+    /// The next connection. Cancel-safe: no connection is lost.
     pub(crate) async fn accept(&mut self, metrics: &ConnectionMetrics) -> Accepted {
         loop {
             if let Some(until) = self.paused_until {
@@ -152,23 +160,23 @@ impl Listener {
                 self.paused_until = None;
             }
             let mut accepted = self.socket.accept().await;
-            // The file that is given up is nobody's for a moment: if somebody else takes it, the next one is given up.
-            while accepted.as_ref().is_err_and(is_lack_of_files) && self.reserve.pop().is_some() {
+            // Another thread may take the freed descriptor first; then the next one is freed.
+            while accepted.as_ref().is_err_and(is_out_of_descriptors) && self.reserve.pop().is_some() {
                 accepted = self.socket.accept().await;
             }
             match accepted {
                 Ok((stream, peer)) => {
                     self.pauses.succeeded();
-                    let has_file = self.fill_reserve(self.reserve_files);
-                    if !has_file && !self.is_short_of_files {
-                        tracing::warn!("no more files: connections are reported to come back later");
+                    let has_descriptor = self.fill_reserve(self.reserve_files);
+                    if !has_descriptor && !self.is_short_of_descriptors {
+                        tracing::warn!("no file descriptors left: new connections are asked to retry later");
                     }
-                    self.is_short_of_files = !has_file;
-                    // A connection that is gone already says so when it is read.
+                    self.is_short_of_descriptors = !has_descriptor;
+                    // A connection that is closed already fails when it is read.
                     if let Err(error) = set_options(&stream, self.patience) {
                         tracing::debug!(%error, %peer, "cannot set the options of a connection");
                     }
-                    return Accepted { stream, peer, has_file };
+                    return Accepted { stream, peer, has_descriptor };
                 }
                 Err(error) if is_of_one_connection(&error) => {
                     tracing::debug!(%error, "a connection ended before it was accepted");
@@ -178,7 +186,7 @@ impl Listener {
         }
     }
 
-    /// Makes a pause over an error of the machine, longer each time until a connection is accepted.
+    /// Pauses after a system error, longer each time until a connection is accepted.
     fn rest(&mut self, error: &io::Error, metrics: &ConnectionMetrics) {
         metrics.accept_pauses.fetch_add(1, Relaxed);
         if self.pauses.failures() == 0 {
@@ -187,12 +195,12 @@ impl Listener {
         self.paused_until = Some(Instant::now() + self.pauses.failed());
     }
 
-    /// Whether the last connection found no file but one of the reserve.
-    pub(crate) fn is_short_of_files(&self) -> bool {
-        self.is_short_of_files
+    /// Whether the last connection took a descriptor of the reserve.
+    pub(crate) fn is_short_of_descriptors(&self) -> bool {
+        self.is_short_of_descriptors
     }
 
-    /// Takes what the reserve lacks of so many files. False if there are not as many.
+    /// Refills the reserve to this many descriptors. False if there are not as many.
     fn fill_reserve(&mut self, files: usize) -> bool {
         while self.reserve.len() < files {
             let Ok(socket) = Socket::new(Domain::IPV4, Type::DGRAM, None) else { return false };
@@ -204,7 +212,8 @@ impl Listener {
 
 fn bind(address: SocketAddr) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart need not wait for the last connections of the one before. (On Windows the option means to steal the port.)
+    // A restart need not wait for connections of the previous process. (On Windows the option would
+    // steal the port.)
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -228,7 +237,7 @@ fn advice(address: SocketAddr, error: &io::Error) -> String {
     format!("cannot listen on {address}: {why}")
 }
 
-/// The descriptor of the socket, for passing it on to a successor.
+/// The descriptor of the socket, to pass to a new process.
 #[cfg(unix)]
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -238,19 +247,21 @@ impl AsFd for Listener {
 
 fn set_options(stream: &TcpStream, patience: Patience) -> io::Result<()> {
     let socket = SockRef::from(stream);
-    // An event is one write; it must not wait for the acknowledgement of the one before.
+    // An event is one write; it must not wait for the acknowledgement of the previous one.
     socket.set_tcp_nodelay(true)?;
-    // Linux doubles what it is given, for its own bookkeeping.
+    // Linux doubles the value, for its own bookkeeping.
     let asked = if cfg!(target_os = "linux") { SEND_BUFFER_BYTES / 2 } else { SEND_BUFFER_BYTES };
     socket.set_send_buffer_size(asked)?;
     patience.set_on(&socket)
 }
 
 impl Patience {
-    /// Data that is not acknowledged starts the time, and so does a reader that takes nothing (its window is closed): either way the
-    /// connection is reset, and the client resumes by id. A stream that was acknowledged to the last byte says nothing until its next
-    /// heartbeat, 15 s later at most: with the 30 s of `dead_peer` that makes 45 s until its end is found. Where no heartbeat comes the kernel
-    /// asks by itself, after half the time and then often enough to be done when it is over.
+    /// Unacknowledged data starts the timer, and so does a reader that reads nothing (its window is
+    /// closed): either way the connection is reset, and the client resumes by id. A stream that is
+    /// acknowledged to the last byte sends nothing until its next heartbeat, at most 15 s later:
+    /// with the 30 s of `dead_peer`, a dead peer is found within 45 s. Without heartbeats, the
+    /// kernel sends keepalive probes, from half the time on and often enough to decide when it is
+    /// over.
     fn set_on(self, socket: &SockRef<'_>) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(self.dead_peer))?;
@@ -260,20 +271,21 @@ impl Patience {
     }
 }
 
-/// Neither the process nor the system has a file left for one more connection.
+/// Neither the process nor the system has a file descriptor left for one more connection.
 #[cfg(unix)]
-fn is_lack_of_files(error: &io::Error) -> bool {
+fn is_out_of_descriptors(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// This system has no limit of open files.
+/// This system has no limit on file descriptors.
 #[cfg(not(unix))]
-fn is_lack_of_files(_: &io::Error) -> bool {
+fn is_out_of_descriptors(_: &io::Error) -> bool {
     false
 }
 
-/// Errors of `accept` that say something of the connection that would have been accepted (see accept(2)), and nothing of the next one.
+/// Errors of `accept` that concern only the connection that would have been accepted (see
+/// accept(2)), not the next one.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -289,19 +301,19 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// How many connections the limit of open files leaves room for.
+/// How many connections the limit on file descriptors allows.
 pub fn connections_for_file_limit() -> usize {
     connections_for(file_limit())
 }
 
-/// A small limit is shared in halves.
+/// With a small limit, half of the descriptors are for connections.
 fn connections_for(files: Option<u64>) -> usize {
     let room =
         files.map_or(CONNECTIONS_DEFAULT_MAX, |files| files.saturating_sub(FILES_RESERVED).max(files / 2));
     usize::try_from(room.min(CONNECTIONS_DEFAULT_MAX)).unwrap_or(usize::MAX)
 }
 
-/// The soft limit of open files; none where there is no limit.
+/// The soft limit on file descriptors; none where there is no limit.
 #[cfg(unix)]
 fn file_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
@@ -312,8 +324,8 @@ fn file_limit() -> Option<u64> {
     None
 }
 
-/// Raises the soft limit of open files to the hard one, and says how many files that is; none where there is no limit. To be called
-/// before [`connections_for_file_limit`].
+/// Raises the soft limit on file descriptors to the hard one, and returns it; none where there is
+/// no limit. Must be called before [`connections_for_file_limit`].
 #[cfg(unix)]
 pub fn raise_file_limit() -> io::Result<Option<u64>> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -322,7 +334,7 @@ pub fn raise_file_limit() -> io::Result<Option<u64>> {
     Ok(maximum)
 }
 
-/// This system has no limit of open files to raise.
+/// This system has no limit on file descriptors to raise.
 #[cfg(not(unix))]
 pub fn raise_file_limit() -> io::Result<Option<u64>> {
     Ok(None)

@@ -1,8 +1,9 @@
-//! The Mercure API: the second spelling of what the native API says.
+//! The Mercure API: the native API in the terms of the Mercure protocol.
 //!
-//! This module reads the parameters of the Mercure protocol into the same requests that the native API makes; what follows is one core.
-//! The current revision is spoken. What else belongs to the protocol has its place: another revision's parameters are read here beside
-//! these, a cookie is found by `tidings-auth`, and further methods and paths join the [`router`](crate::router()).
+//! This module parses the parameters of the Mercure protocol into the same requests as the native
+//! API; from there on both share one core. It implements the current revision. To extend it:
+//! parameters of another revision are parsed here, a cookie is found by `tidings-auth`, and further
+//! methods and paths join the [`router`](crate::router()).
 
 use axum::{
     extract::{Request, State},
@@ -31,7 +32,7 @@ pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Resul
         return Err(Problem::new(
             StatusCode::NOT_ACCEPTABLE,
             "accept",
-            "The header `Accept` excludes `text/event-stream`, which is all that there is here: name it, or leave the header out.",
+            "The header `Accept` excludes `text/event-stream`, the only format here: name it, or leave the header out.",
         ));
     }
     let request = match stream_request(&app, &parts).await {
@@ -41,12 +42,12 @@ pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Resul
     stream(&app, &parts, access, request).await
 }
 
-/// The router's way to [`publish_one`].
+/// The handler of the router: calls [`publish_one`].
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
     publish_one(&app, request).await.into_response()
 }
 
-/// `POST`: publishes. The answer is the id.
+/// `POST`: publishes. The response is the id.
 pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     app: &App,
     request: http::Request<B>,
@@ -73,8 +74,9 @@ async fn stream_request(app: &App, parts: &Parts) -> Result<StreamRequest, Probl
     })
 }
 
-/// The Mercure protocol, "Subscription": names are case-sensitive; whatever begins with `match`, in whatever case, and names no type that we
-/// know is refused, because a subscriber that means a type to come would otherwise be served the wrong events.
+/// The Mercure protocol, "Subscription": names are case-sensitive; a name that begins with `match`,
+/// in any case, and is no known type is refused, because a subscriber that uses a future type would
+/// otherwise receive the wrong events.
 async fn matchers(app: &App, parts: &Parts, parameters: &Parameters) -> Result<Vec<Matcher>, Problem> {
     let known = ["match", "match_exact", "match_urlpattern"];
     let is_matcher = |name: &str| name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("match"));
@@ -83,7 +85,7 @@ async fn matchers(app: &App, parts: &Parts, parameters: &Parameters) -> Result<V
         return Err(Problem::bad_request(
             "matcher",
             format!(
-                "The parameter {shown} names no matcher type: there are `match`, `match_exact` and `match_urlpattern`."
+                "The parameter {shown} is not a matcher type: use `match`, `match_exact` or `match_urlpattern`."
             ),
         ));
     }
@@ -106,7 +108,7 @@ fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
     Err(content_type.unsupported("send `application/x-www-form-urlencoded` in UTF-8"))
 }
 
-/// Fields of one form, beyond which it is too large.
+/// Most fields of one form.
 const FIELDS_MAX: usize = 1_000;
 
 async fn read_event<B: Body<Data = Bytes>>(
@@ -123,7 +125,8 @@ async fn read_event<B: Body<Data = Bytes>>(
             format!("The form has {} fields; the limit is {FIELDS_MAX}.", fields.len()),
         ));
     }
-    // Unknown fields are ignored; of `private` the presence counts, whatever its value. An empty id or type is none.
+    // Unknown fields are ignored; `private` counts when it is present, whatever its value. An empty
+    // id or type is ignored.
     let text =
         |name| Ok::<_, Problem>(fields.single(name)?.filter(|value| !value.is_empty()).map(str::to_owned));
     validate(

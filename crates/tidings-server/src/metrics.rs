@@ -1,4 +1,5 @@
-//! Counters for `/metrics`. None has a label per topic: their number does not depend on what clients send.
+//! Counters for `/metrics`. None has a label per topic: the number of series does not depend on
+//! clients.
 
 use std::{
     collections::BTreeMap,
@@ -68,16 +69,16 @@ impl Metrics {
         };
         let streams_opened = counter("streams_opened", "Streams that were opened");
         let streams_closed = counter("streams_closed", "Streams that have ended");
-        let streams_shed = counter("streams_shed", "Subscribers that were asked to come back later");
+        let streams_shed = counter("streams_shed", "Subscribers that were rejected and asked to retry later");
         let refused = Family::default();
         let ready = Gauge::default();
         registry.register(
             "ready",
-            "1 if events are accepted and delivered, as /readyz says, else 0",
+            "1 if events are accepted and delivered, as /readyz reports, else 0",
             ready.clone(),
         );
         registry.register("requests_refused", "Requests that were answered with an error", refused.clone());
-        registry.register_collector(Box::new(Figures { hub, connections }));
+        registry.register_collector(Box::new(HubCollector { hub, connections }));
         registry.register_collector(Box::new(Components(components)));
         Self { streams_opened, streams_closed, streams_shed, refused, ready, registry }
     }
@@ -99,8 +100,9 @@ impl Metrics {
     }
 }
 
-/// From OpenMetrics to the text format of Prometheus, which the registry does not write: there, a family has the name of its
-/// samples, which for counters ends in `_total`, and neither a unit nor an end is marked.
+/// Converts OpenMetrics to the text format of Prometheus, which the registry does not write: there,
+/// a family has the name of its samples, which ends in `_total` for counters, and there are no
+/// `UNIT` and `EOF` lines.
 fn to_text_format(openmetrics: &str) -> String {
     let mut out = String::with_capacity(openmetrics.len() + openmetrics.len() / 16);
     let mut help = None;
@@ -122,29 +124,19 @@ fn to_text_format(openmetrics: &str) -> String {
     out
 }
 
-/// Figures that others keep, read when they are asked for.
+/// Metrics that other components keep, read at each scrape.
 #[derive(Debug)]
-struct Figures {
+struct HubCollector {
     hub: Hub,
     connections: Option<Arc<ConnectionMetrics>>,
 }
 
-impl Collector for Figures {
+impl Collector for HubCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let stats = self.hub.stats();
         gauge(&mut encoder, "subscribers", "Subscriptions that are open", stats.subscribers as u64)?;
-        gauge(
-            &mut encoder,
-            "feeds",
-            "Distinct matchers and formats that are subscribed to",
-            stats.feeds as u64,
-        )?;
-        gauge(
-            &mut encoder,
-            "patterns",
-            "Distinct URL Patterns that are subscribed to",
-            stats.patterns as u64,
-        )?;
+        gauge(&mut encoder, "feeds", "Distinct subscribed matchers and formats", stats.feeds as u64)?;
+        gauge(&mut encoder, "patterns", "Distinct subscribed URL Patterns", stats.patterns as u64)?;
         gauge(&mut encoder, "feed_bytes", "Encoded events that the feeds hold", stats.feed_bytes as u64)?;
         gauge(
             &mut encoder,
@@ -161,7 +153,7 @@ impl Collector for Figures {
         counter(
             &mut encoder,
             "stored_events_rejected",
-            "Times that something was read in the store that no hub can have written, and was not delivered",
+            "Invalid entries that were read from the store and not delivered",
             stats.rejected,
         )?;
         let Some(connections) = &self.connections else { return Ok(()) };
@@ -176,31 +168,31 @@ impl Collector for Figures {
         counter(
             &mut encoder,
             "connections_idle_closed",
-            "Kept connections that were closed for want of a request",
+            "Idle connections that were closed because no request arrived",
             read(&connections.closed_idle),
         )?;
         counter(
             &mut encoder,
             "responses_cut",
-            "Responses that were cut because the client took them too slowly",
+            "Responses that were aborted because the client read them too slowly",
             read(&connections.closed_slow),
         )?;
         counter(
             &mut encoder,
             "accept_pauses",
-            "Times that accepting paused for want of files or memory",
+            "Times that accepting paused for lack of file descriptors or memory",
             read(&connections.accept_pauses),
         )?;
         counter(
             &mut encoder,
             "requests",
-            "Requests whose head was complete and sound",
+            "Requests whose headers were complete and valid",
             read(&connections.requests),
         )?;
         let refused = ConstCounter::new(0_u64);
         let mut family = encoder.encode_descriptor(
             "connections_refused",
-            "Connections that were turned away",
+            "Connections that were rejected",
             None,
             refused.metric_type(),
         )?;
@@ -211,13 +203,13 @@ impl Collector for Figures {
     }
 }
 
-/// What runs beside the hub. There are as many labels as the operator has configured.
+/// Metrics of the components of the hub. There are as many labels as configured components.
 #[derive(Debug)]
 struct Components(Vec<Arc<dyn Component>>);
 
 impl Collector for Components {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        // Each figure is described once, the one that has it.
+        // Each metric is described once, whichever components have it.
         let mut families = BTreeMap::<_, Vec<_>>::new();
         for component in &self.0 {
             let label = [(component.kind(), component.name())];

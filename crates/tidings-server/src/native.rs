@@ -1,8 +1,9 @@
 //! The native API, for curl and EventSource.
 //!
-//! `/stream` streams whatever the query names, `/topics/…` is one topic: its stream, its summary, where one publishes to it and deletes it.
-//! Parameters that are not known are refused, but for those that clients in use add to a subscription: a mistyped `since` must not lose
-//! history without a word, nor a mistyped `private` publish in public.
+//! `/stream` streams the topics that the query names; `/topics/…` is one topic: its stream and
+//! summary, publishing and deletion. Unknown parameters are refused, except those that existing
+//! clients add to a subscription: a misspelt `since` must not silently lose history, nor a misspelt
+//! `private` publish a public event.
 
 mod batch;
 mod delete;
@@ -34,17 +35,17 @@ use crate::{
     streams::{self, StreamRequest, nothing_named, vary_accept},
 };
 
-/// What names topics in a query.
+/// Parameters that name topics.
 const TOPIC_PARAMETERS: [&str; 3] = ["topic", "channel", "pattern"];
 
-/// What a subscription may say.
+/// Parameters of a subscription.
 const STREAM_PARAMETERS: [&str; 6] = ["topic", "channel", "pattern", "since", "format", "hello"];
 
-/// What a subscription may say whose topic stands in the path.
+/// Parameters of a subscription whose topic is in the path.
 const TOPIC_STREAM_PARAMETERS: [&str; 3] = ["since", "format", "hello"];
 
-/// What clients in use add to a subscription: the id to resume from, each under its own name ([`Requested::id`]), and hints for servers
-/// that buffer.
+/// Parameters that existing clients add to a subscription: the id to resume from, each under its
+/// own name ([`Requested::id`]), and hints for servers that buffer.
 const HARMLESS_PARAMETERS: [&str; 9] = [
     "lastEventId",
     "Last-Event-ID",
@@ -108,13 +109,13 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
     Ok(response)
 }
 
-/// What the one that asks may receive. A page needs no permission, since it tells nothing: its script asks again, with the credential that its
-/// reader pastes, and shows a refusal.
+/// What the client may receive. A page needs no permission, since it contains no event: its script
+/// requests the stream with the credential that the user pastes, and shows a refusal.
 fn access(app: &App, parts: &Parts, form: Form) -> Result<Access, Problem> {
     if form == Form::Page { Ok(Access::anonymous()) } else { app.authorizer.subscriber(parts) }
 }
 
-/// Refuses what means something on a stream alone.
+/// Refuses parameters that only apply to a stream.
 fn refuse_for_summary(parameters: &Parameters) -> Result<(), Problem> {
     let refused = ["since", "hello"].into_iter().find(|name| parameters.contains(name));
     refused.map_or(Ok(()), |name| {
@@ -125,21 +126,21 @@ fn refuse_for_summary(parameters: &Parameters) -> Result<(), Problem> {
     })
 }
 
-/// `/topics/` with nothing behind it.
+/// `/topics/` without a topic.
 pub(crate) async fn topic_missing() -> Problem {
     Problem::bad_request(
         "topic",
-        "The topic is missing: it is everything behind `/topics/`, as in `/topics/chat`.",
+        "The topic is missing: it is everything after `/topics/`, as in `/topics/chat`.",
     )
 }
 
-/// Bytes of JSON that most answers need: the receipt of one event.
+/// Capacity for most JSON responses: the receipt of one event.
 const JSON_BYTES_EXPECTED: usize = 128;
 
-/// JSON for programs, and a line of its own for people with a terminal.
+/// JSON that ends with a line feed, for terminals.
 fn json_line(value: &impl Serialize) -> Response {
     let mut json = Vec::with_capacity(JSON_BYTES_EXPECTED);
-    serde_json::to_writer(&mut json, value).expect("our own answers are strings and numbers");
+    serde_json::to_writer(&mut json, value).expect("responses consist of strings and numbers");
     json.push(b'\n');
     let mut response = Response::new(Body::from(json));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -150,7 +151,7 @@ fn query(parts: &Parts) -> Result<Parameters, Problem> {
     Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes())
 }
 
-/// Everything behind `/topics/`, decoded once.
+/// Everything after `/topics/`, decoded once.
 fn topic_of(parts: &Parts) -> Result<String, Problem> {
     let path = parts.uri.path();
     let encoded = path.strip_prefix("/topics/").unwrap_or(path);

@@ -1,8 +1,9 @@
-//! A stream that is open, and the choice of who carries it: hyper, or the hub itself with the bare socket.
+//! An open stream, and the choice of its driver: hyper, or the hub itself with the bare socket.
 //!
-//! A handler answers with a [`StreamBody`] and puts a [`Takeover`] into the extensions of its answer. Both point at the one stream, and
-//! the first to ask has it: the connection, if it can give its socket to the hub, otherwise hyper, by polling the body. So a
-//! handler need not know which it will be, and an answer that loses its extensions on its way still streams.
+//! A handler responds with a [`StreamBody`] and puts a [`Takeover`] into the extensions of its
+//! response. Both refer to the one stream, and the first to take it drives it: the connection, if
+//! it can hand over its socket to the hub, otherwise hyper, by polling the body. So a handler need
+//! not know which it will be, and a response that loses its extensions still streams.
 
 use std::{
     convert::Infallible,
@@ -20,14 +21,14 @@ use tidings::Subscription;
 
 use crate::{metrics::Metrics, slots::Slot};
 
-/// An open stream, and what lives as long as it does.
+/// An open stream, and the resources that it holds.
 #[derive(Debug)]
 pub(crate) struct OpenStream {
     pub(crate) subscription: Subscription,
     pub(crate) keep: StreamKeep,
 }
 
-/// Dropping it gives the slot back and counts the stream as ended.
+/// Dropping it releases the slot and counts the stream as closed.
 #[derive(Debug)]
 pub(crate) struct StreamKeep {
     _slot: Slot,
@@ -47,15 +48,15 @@ impl Drop for StreamKeep {
     }
 }
 
-/// The marker of an answer whose stream may be had.
+/// Marks a response whose stream can be taken over.
 #[derive(Clone, Debug)]
 pub(crate) struct Takeover {
     stream: Arc<Mutex<Option<OpenStream>>>,
     input_end: InputEnd,
 }
 
-/// Whether the client has ended its side of the connection. The body then ends when everything due has been sent, from the next time on that it is
-/// polled.
+/// Whether the client has ended its side of the connection. From the next poll on, the body then
+/// ends as soon as everything pending has been sent.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct InputEnd(Arc<AtomicBool>);
 
@@ -70,7 +71,7 @@ impl Takeover {
         Self { stream: Arc::new(Mutex::new(Some(stream))), input_end: InputEnd::default() }
     }
 
-    /// The stream, unless somebody has it already.
+    /// The stream, unless it was taken already.
     pub(crate) fn take(&self) -> Option<OpenStream> {
         self.stream.lock().expect("nothing panics while it holds this").take()
     }
@@ -84,11 +85,11 @@ impl Takeover {
     }
 }
 
-/// The body of a stream that hyper carries. Dropping it ends the stream.
+/// The body of a stream that hyper drives. Dropping it ends the stream.
 pub(crate) enum StreamBody {
-    /// Nobody has asked for a byte yet.
+    /// Not polled yet.
     Offered(Takeover),
-    /// hyper has it; none if it was taken over.
+    /// Driven by hyper; none if it was taken over.
     Carried(InputEnd, Option<Box<OpenStream>>),
 }
 

@@ -1,4 +1,4 @@
-//! For the operator's machines: is the process alive, does the hub work, what are the figures.
+//! Endpoints for operators: liveness, readiness and metrics.
 
 use axum::{
     extract::{Request, State},
@@ -14,12 +14,12 @@ use crate::{
     streams::vary_accept,
 };
 
-/// The process is alive: it answers.
+/// Liveness: the process answers.
 pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Events are accepted and delivered, and nothing beside the hub is in trouble.
+/// Readiness: events are accepted and delivered, and every component is healthy.
 pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
     check(&app).await.map(|()| "ready\n")
 }
@@ -30,13 +30,13 @@ async fn check(app: &App) -> Result<(), Problem> {
     for component in &app.settings.components {
         if let Some(trouble) = component.trouble() {
             let (kind, name) = (component.kind(), component.name());
-            return Err(refuse(kind, format!("The {kind} {name} is in trouble: {trouble}.")));
+            return Err(refuse(kind, format!("The {kind} {name} is not healthy: {trouble}.")));
         }
     }
     Ok(())
 }
 
-/// The metrics, in the text format of Prometheus or, for the one that asks for it, in that of OpenMetrics.
+/// The metrics, in the text format of Prometheus or, if the client asks for it, in OpenMetrics.
 pub(crate) async fn metrics(State(app): State<App>, request: Request) -> Response {
     let exposition =
         if prefers_openmetrics(request.headers()) { Exposition::OpenMetrics } else { Exposition::Text };
@@ -48,7 +48,7 @@ pub(crate) async fn metrics(State(app): State<App>, request: Request) -> Respons
             response
         }
         Err(_) => {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", "The figures could not be written.")
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", "The metrics could not be encoded.")
                 .into_response()
         }
     }

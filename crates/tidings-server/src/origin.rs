@@ -1,11 +1,9 @@
-//! Web pages of other sites, and requests that are not meant for this hub: what browsers are notified
-//! (CORS), and what is refused.
+//! Web pages of other sites (CORS), and requests that are not addressed to this hub.
 //!
-//! A browser sends a request for any page that asks it to, and then decides by the response headers
-//! whether the page may read the response. So an origin that is not allowed is served without the
-//! headers that would let it read, except where the request itself would do something: a hub
-//! without keys refuses to publish for it. What a request says about the page behind it is read by
-//! [`tidings::web`].
+//! A browser sends a request for any page, and decides by the response headers whether the page may
+//! read the response. So the response to an origin that is not allowed lacks these headers. A
+//! request with side effects is refused instead: a hub without keys does not publish for such an
+//! origin. [`tidings::web`] reads from a request which page initiated it.
 
 use std::{
     collections::HashSet,
@@ -30,11 +28,12 @@ use crate::{
 /// What the initiator of a request may do here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Standing {
-    /// There is none: not a browser, or a navigation.
+    /// There is no initiator: the client is not a browser, or the browser navigates.
     Absent,
     /// The page comes from the hub itself.
     Same,
-    /// The page may read, and the value says so; with credentials if the operator named the origin.
+    /// The page may read, as the header value states; with credentials if the operator named the
+    /// origin.
     Allowed { value: HeaderValue, credentials: bool },
     /// The page may not read.
     Refused,
@@ -43,7 +42,7 @@ pub(crate) enum Standing {
 /// Decides about origins.
 #[derive(Debug)]
 pub(crate) struct Origins {
-    /// That of the hub's public URL.
+    /// The origin of the hub's public URL.
     own: url::Origin,
     allowed: Vec<AllowedOrigin>,
     /// A hub without keys serves the pages of local development servers.
@@ -51,15 +50,15 @@ pub(crate) struct Origins {
     refused: RefusedOrigins,
 }
 
-/// Seconds for which a browser remembers the response to a preflight; Chromium takes two hours at
-/// most.
+/// Seconds for which a browser remembers the response to a preflight; Chromium caps it at two
+/// hours.
 const PREFLIGHT_MAX_AGE_SECS: &str = "7200";
 
-/// What the clients that we know send; the others are notified by the preflight itself.
+/// Headers that known clients send; further ones are taken from the preflight itself.
 const REQUEST_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With, Datastar-Request, Idempotency-Key";
 const EXPOSED_HEADERS: &str = "Mercure-Last-Event-ID, Last-Event-ID, Link, Retry-After";
 
-/// Header names that a preflight may ask for, and their bytes together. What is beyond is not
+/// Header names that a preflight may ask for, and their bytes together. Further names are not
 /// allowed, and the browser blocks the request.
 const REQUESTED_HEADERS_MAX: usize = 64;
 const REQUESTED_HEADER_BYTES_MAX: usize = 4_096;
@@ -83,8 +82,8 @@ impl Origins {
         standing
     }
 
-    /// Refuses what a page of a foreign site makes a browser do. For requests that need no
-    /// credential: the one that can send them may send them, and any page can have them sent.
+    /// Refuses requests that a page of a foreign site makes a browser send. For requests that need
+    /// no credential: any page can cause them.
     pub(crate) fn refuse_foreign(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let initiator = initiator(headers);
         if self.judge(&initiator, headers) != Standing::Refused {
@@ -93,8 +92,8 @@ impl Origins {
         Err(refusal(&initiator, "publish or delete here"))
     }
 
-    /// The response to a preflight request (Fetch standard, "CORS-preflight request"); `None` if it
-    /// is none.
+    /// The response to a preflight request (Fetch standard, "CORS-preflight request"); `None` if
+    /// the request is not a preflight.
     pub(crate) fn preflight(&self, parts: &Parts) -> Option<Response> {
         let is_preflight = parts.method == Method::OPTIONS
             && parts.headers.contains_key(header::ORIGIN)
@@ -148,24 +147,24 @@ impl Origins {
     }
 }
 
-/// What a page may not do, and what lets it.
+/// The problem for a page: what it may not do, and which setting allows it.
 fn refusal(initiator: &Initiator<'_>, action: &str) -> Problem {
     let detail = match initiator {
         Initiator::Origin(origin) => {
-            let remedy = advice(origin).map(|flag| format!(": start the hub with `{flag}` to let them"));
+            let remedy = advice(origin).map(|flag| format!(": start the hub with `{flag}` to allow this"));
             format!(
                 "Web pages of the origin {} may not {action}{}.",
                 excerpt(origin),
                 remedy.unwrap_or_default()
             )
         }
-        _ => format!("A web page that does not say where it comes from may not {action}. {FROM_FILE}"),
+        _ => format!("A web page of unknown origin may not {action}. {FROM_FILE}"),
     };
     Problem::new(StatusCode::FORBIDDEN, "origin", detail)
 }
 
-/// The header names that a preflight asks for, behind those that are always allowed. They are the
-/// page's own affair: an allowed origin may send what tracing libraries add, for example.
+/// The header names that a preflight asks for, after those that are always allowed. An allowed
+/// origin may send any header, such as those of tracing libraries.
 fn allowed_headers(headers: &HeaderMap) -> HeaderValue {
     let mut allowed = REQUEST_HEADERS.to_owned();
     let requested = headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
@@ -183,16 +182,15 @@ fn allowed_headers(headers: &HeaderMap) -> HeaderValue {
 
 /// What to do with a page that was opened from a file.
 const FROM_FILE: &str = "If it was opened from a file, serve it over HTTP instead, for example with `python3 -m http.server 8000`, and open \
-     http://localhost:8000; `--allow-origin '*'` lets every page in, without credentials.";
+     http://localhost:8000; `--allow-origin '*'` allows every page, without credentials.";
 
-/// The flag that lets an origin in; none if no flag can.
+/// The flag that allows an origin; none if no flag can.
 fn advice(origin: &str) -> Option<String> {
     let allowed: AllowedOrigin = origin.parse().ok()?;
     Some(format!("--allow-origin {allowed}"))
 }
 
-/// The origins that were refused and logged, so that a page that tries again and again does not
-/// fill the log.
+/// The origins that were refused and logged, so that a page that retries does not fill the log.
 #[derive(Debug, Default)]
 struct RefusedOrigins(Mutex<Logged>);
 
@@ -202,11 +200,11 @@ struct Logged {
     opaque_at: Option<Instant>,
 }
 
-/// Refused origins that are logged, each once. Further ones are refused without a line.
+/// Refused origins that are logged, each once. Further ones are refused without a log line.
 const REFUSED_LOGGED_MAX: usize = 100;
 
-/// The shortest time between two lines about pages whose origin is `null`: they cannot be notified
-/// apart.
+/// The shortest time between two log lines about pages whose origin is `null`: they cannot be
+/// distinguished.
 const OPAQUE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl RefusedOrigins {
@@ -214,7 +212,7 @@ impl RefusedOrigins {
         match initiator {
             Initiator::Origin(origin) if self.is_new(origin) => {
                 let remedy = advice(origin)
-                    .map_or("no setting lets it in".to_owned(), |flag| format!("{flag} lets it in"));
+                    .map_or("no setting allows it".to_owned(), |flag| format!("{flag} allows it"));
                 let remedy = remedy.escape_debug();
                 tracing::warn!(origin = &**origin, "a web page of this origin was refused; {remedy}");
             }
@@ -227,7 +225,7 @@ impl RefusedOrigins {
                 tracing::warn!(
                     origin = "null",
                     "a web page that was opened from a file, or in a sandbox, was refused: serve it over HTTP, for example with \
-                     `python3 -m http.server 8000`, open http://localhost:8000{further}; --allow-origin '*' lets every page in, \
+                     `python3 -m http.server 8000`, open http://localhost:8000{further}; --allow-origin '*' allows every page, \
                      without credentials"
                 );
             }
@@ -250,7 +248,7 @@ impl RefusedOrigins {
     }
 }
 
-/// Says in the response what its reader may do with it.
+/// Adds the CORS headers of this decision to the response.
 pub(crate) fn mark(standing: &Standing, answer: &mut HeaderMap) {
     answer.append(header::VARY, HeaderValue::from_static("Origin"));
     if let Standing::Allowed { value, credentials } = standing {
@@ -262,29 +260,29 @@ pub(crate) fn mark(standing: &Standing, answer: &mut HeaderMap) {
     }
 }
 
-/// Refuses requests for a name that is not ours. A page of `evil.example` can make that name point
-/// to 127.0.0.1 and would then be of the same origin as a hub there; its browser still says which
-/// name it asked for.
+/// Refuses requests for an unknown host (DNS rebinding). A page of `evil.example` can make that
+/// name resolve to 127.0.0.1 and would then have the same origin as a hub there; its browser still
+/// sends the name in `Host`.
 pub(crate) fn check_host(known: &HostNames, parts: &Parts) -> Result<(), Problem> {
     known.check(&parts.uri, &parts.headers).map_err(|unknown| {
-        // The flag wants the name alone.
+        // The flag takes the name without a port.
         let host = unknown.as_str();
         let name = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map_or(host, |(name, _)| name);
         Problem::new(
             StatusCode::MISDIRECTED_REQUEST,
             "host",
             format!(
-                "This hub does not answer to the name {}. If the name is right, start the hub with `--allow-host NAME`, or with a `--public-url` \
-                 that has it; addresses such as `127.0.0.1`, and `localhost`, are always answered.",
+                "This hub does not serve the host {}. If the name is correct, start the hub with `--allow-host NAME`, or with a `--public-url` \
+             that has this host; addresses such as `127.0.0.1`, and `localhost`, are always served.",
                 excerpt(name)
             ),
         )
     })
 }
 
-/// Refuses requests that a proxy passed on to a hub without keys: the hub takes loopback for a
-/// promise that nobody but the users of this machine can reach it, and a proxy breaks it. One that
-/// adds no header, such as nginx with a bare `proxy_pass`, cannot be seen.
+/// Refuses requests that a proxy forwards to a hub without keys. Such a hub relies on loopback:
+/// only users of this machine reach it, which a proxy breaks. A proxy that adds no header, such as
+/// nginx with a bare `proxy_pass`, cannot be detected.
 pub(crate) fn check_no_proxy(headers: &HeaderMap) -> Result<(), Problem> {
     let is_of_a_proxy = |name: &&HeaderName| {
         let name = name.as_str();
@@ -295,8 +293,8 @@ pub(crate) fn check_no_proxy(headers: &HeaderMap) -> Result<(), Problem> {
         StatusCode::FORBIDDEN,
         "proxy",
         format!(
-            "This request passed a proxy (it has the header {}), and the hub behind it has no keys: whoever reaches the proxy could publish and \
-             receive everything. Make a key (`tidings key new`), or start the hub with `--no-auth` if that is meant.",
+            "This request passed through a proxy (it has the header {}), and the hub has no keys: every client of the proxy could \
+                 publish and receive everything. Create a key (`tidings key new`), or start the hub with `--no-auth` if that is intended.",
             excerpt(name.as_str())
         ),
     ))

@@ -1,7 +1,8 @@
-//! Pages for people: what this is, and a live view of what passes.
+//! HTML pages: an introduction, and a live view of events.
 //!
-//! They load nothing from elsewhere and run no script but their own. Whatever an event says is data: the script puts it into text nodes,
-//! and the policy in the headers keeps the browser from running anything else.
+//! They load nothing from other origins and run only their own script. The content of an event is
+//! data: the script puts it into text nodes, and the Content-Security-Policy keeps the browser from
+//! running anything else.
 
 use axum::{
     extract::{Request, State},
@@ -19,12 +20,13 @@ const VIEWER_HTML: &str = include_str!("pages/viewer.html");
 const STYLESHEET: &str = include_str!("pages/tidings.css");
 const SCRIPT: &str = include_str!("pages/viewer.js");
 
-/// Everything comes from here, nothing is written into the page as script or style, and nobody frames it.
+/// Only assets of this origin, no inline scripts or styles, no framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// `GET /`: the live view, and how the hub is used. The page is the same for everybody. Where everybody may receive everything it begins to
-/// watch at once, elsewhere when its reader asks it to, with whatever credential they paste.
+/// `GET /`: the live view, and how to use the hub. The page is the same for every client. On a hub
+/// without keys for this machine it connects at once, elsewhere when the user asks it to, with the
+/// credential that the user pastes.
 pub(crate) async fn index(State(app): State<App>, request: Request) -> Response {
     let headers = request.headers();
     let base = base_url(&app, headers);
@@ -40,7 +42,8 @@ pub(crate) async fn index(State(app): State<App>, request: Request) -> Response 
     response
 }
 
-/// The live view of one stream: the same address, streamed. `topic` is where its form publishes, if it has one.
+/// The live view of one stream, whose source is the URL of the page. `topic` is where its form
+/// publishes, if it has one.
 pub(crate) fn viewer(app: &App, title: &str, topic: Option<&str>) -> Response {
     let field =
         topic.map(|topic| format!(r#"<input type="hidden" name="topic" value="{}">"#, escape_html(topic)));
@@ -74,15 +77,15 @@ pub(crate) async fn script() -> Response {
     asset("text/javascript; charset=utf-8", SCRIPT)
 }
 
-/// When a live view begins to watch.
+/// When a live view connects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Start {
     AtOnce,
     OnRequest,
 }
 
-/// The part of a page that the script fills. An empty source is the address of the page itself. `topic` is the input of the form that publishes,
-/// if there is to be one.
+/// The part of a page that the script fills. An empty source is the URL of the page itself. `topic`
+/// is the input of the form that publishes, if there is one.
 fn live_section(app: &App, source: &str, start: Start, topic: Option<&str>) -> String {
     let has_keys = !app.authorizer.is_keyless();
     let credential = if has_keys {
@@ -118,7 +121,8 @@ fn live_section(app: &App, source: &str, start: Start, topic: Option<&str>) -> S
     )
 }
 
-/// Where the reader of a page reaches this hub: as it just did, if that can be said, or by the public URL.
+/// The base URL of this hub for the user of a page: the one of this request, if it is known, or the
+/// public URL.
 fn base_url(app: &App, headers: &HeaderMap) -> String {
     let public = app.hub.validator().hub_url();
     let host = headers
@@ -141,12 +145,12 @@ fn page(html: String) -> Response {
     (headers, html).into_response()
 }
 
-/// A page is looked at for longer than it takes to update a hub: its assets are asked for again each time.
+/// A page may stay open across an upgrade of the hub: its assets are revalidated each time.
 fn asset(media_type: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, "no-cache")], text).into_response()
 }
 
-/// Puts values in the places of a template. What a value says is not looked at again.
+/// Fills the placeholders of a template. Values are not expanded again.
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut pieces = template.split("{{");
     let mut filled = pieces.next().unwrap_or_default().to_owned();

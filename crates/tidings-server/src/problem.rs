@@ -1,8 +1,8 @@
-//! Refusals: one shape for every entry point.
+//! Problem details: one shape for every refused request.
 //!
-//! A [`Problem`] is answered as the problem details of RFC 9457. Its detail is a sentence for the person who sent the request: it
-//! names the field, the value and what helps, and nothing of the inside. What the operator should know goes into the cause, which
-//! is logged and never sent.
+//! A [`Problem`] is answered as the problem details of RFC 9457. Its detail is one sentence for the
+//! user of the client: it names the field, the value and the remedy, and no internals. What only
+//! the operator should know is the cause, which is logged and never sent.
 
 use std::fmt;
 
@@ -25,16 +25,17 @@ pub(crate) struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// What is said elsewhere about a refusal: in the log, and on the page that a browser gets. It travels in the extensions of the response.
+/// What the log line and the page for a browser need of a refusal. It is an extension of the
+/// response.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
-    /// One word: the field or the part of the house that said no.
+    /// One word: the field or the component that caused the refusal.
     pub(crate) reason: &'static str,
-    /// What lies behind it, where the answer does not say it.
+    /// The internal cause, where the response does not contain it.
     pub(crate) cause: Option<String>,
     /// Why the credential was not accepted: an error code of RFC 6750, or `missing`.
     pub(crate) failed_credential: Option<&'static str>,
-    /// The sentence that the client gets.
+    /// The detail that the client receives.
     pub(crate) detail: String,
 }
 
@@ -72,12 +73,12 @@ impl Problem {
         &self.detail
     }
 
-    /// Whether the same request may be answered later.
+    /// Whether the same request may succeed later.
     pub(crate) fn is_temporary(&self) -> bool {
         matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
     }
 
-    /// Says in which part of the request it was found.
+    /// Adds the part of the request in which the problem was found.
     pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
         self.detail = format!("{place}: {}", self.detail);
         self
@@ -88,15 +89,15 @@ impl Problem {
         self
     }
 
-    /// The refusal of an event. Too much of something is 413 (the Mercure protocol, "Publication").
+    /// The refusal of an event. An exceeded limit is 413 (the Mercure protocol, "Publication").
     pub(crate) fn of_event(invalid: &Invalid) -> Self {
         let status =
             if invalid.is_excess() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
         Self::new(status, invalid.field(), sentence(invalid))
     }
 
-    /// Why nothing was published, or why nobody knows. Who is asked to try again must not publish twice by it: where the outcome is unknown,
-    /// that takes a key.
+    /// Why nothing was published, or why the outcome is unknown. A retry must not publish twice:
+    /// where the outcome is unknown, a safe retry needs an idempotency key.
     pub(crate) fn of_publication(error: PublishError, has_key: bool) -> Self {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
         match error {
@@ -110,21 +111,21 @@ impl Problem {
             PublishError::Full(cause) => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "storage",
-                "Nothing was published: the hub has no room for further events.",
+                "Nothing was published: the hub has no storage left for further events.",
             )
             .caused_by(cause),
             PublishError::OutcomeUnknown(cause) if has_key => Self::new(
                 unavailable,
                 "outcome",
-                "This may or may not have been published. Repeat it with the same `Idempotency-Key` to settle it.",
+                "This may or may not have been published. Repeat the request with the same `Idempotency-Key`: it is published at most once.",
             )
             .caused_by(cause)
             .retry_after(MOMENT_SECS),
             PublishError::OutcomeUnknown(cause) => Self::new(
                 unavailable,
                 "outcome",
-                "This may or may not have been published, and repeating it may publish it twice. With a header `Idempotency-Key` it could be \
-                 repeated without that risk.",
+                "This may or may not have been published, and repeating the request may publish it twice. A request with the \
+                     header `Idempotency-Key` can be repeated safely.",
             )
             .caused_by(cause),
             PublishError::Displaced(what) => {
@@ -142,20 +143,20 @@ impl Problem {
         }
     }
 
-    /// Why nothing was deleted, or why nobody knows. Deleting twice does no harm.
+    /// Why nothing was deleted, or why the outcome is unknown. Deletion is idempotent.
     pub(crate) fn of_deletion(error: PublishError) -> Self {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
         match error {
             PublishError::Full(cause) => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "storage",
-                "Nothing was deleted: the hub has no room to write it down.",
+                "Nothing was deleted: the hub has no storage left to record the deletion.",
             )
             .caused_by(cause),
             PublishError::OutcomeUnknown(cause) => Self::new(
                 unavailable,
                 "outcome",
-                "This may or may not have been deleted. Repeat it to be sure.",
+                "This may or may not have been deleted. Repeat the request to be sure.",
             )
             .caused_by(cause)
             .retry_after(MOMENT_SECS),
@@ -174,13 +175,14 @@ impl Problem {
         }
     }
 
-    /// The refusal of a matcher. Too many are 400 like any other (the Mercure protocol, "Subscription").
+    /// The refusal of a matcher. Too many are 400, like an invalid one (the Mercure protocol,
+    /// "Subscription").
     pub(crate) fn of_matcher(invalid: &Invalid) -> Self {
         Self::bad_request(invalid.field(), sentence(invalid))
     }
 }
 
-/// A message of the libraries, which begins with a small letter, as a sentence.
+/// Turns the message of a library, which begins with a lower-case letter, into a sentence.
 pub(crate) fn sentence(message: impl fmt::Display) -> String {
     let message = message.to_string();
     let mut characters = message.chars();
@@ -189,10 +191,10 @@ pub(crate) fn sentence(message: impl fmt::Display) -> String {
     format!("{}{}{stop}", first.to_uppercase(), characters.as_str())
 }
 
-/// At most this much of what a client sent is repeated to it, in characters.
+/// Longest part of a client's input that a response repeats, in characters.
 const EXCERPT_CHARS_MAX: usize = 64;
 
-/// A short and harmless form of what a client sent.
+/// A short, escaped form of a client's input.
 pub(crate) fn excerpt(text: &str) -> String {
     let shown: String = text.chars().take(EXCERPT_CHARS_MAX).collect();
     let dots = if shown.len() < text.len() { "…" } else { "" };
@@ -221,10 +223,10 @@ impl From<BodyError> for Problem {
     }
 }
 
-/// How long a publisher waits who came at the wrong moment, in seconds.
+/// The `Retry-After` of a publisher that hits a limit of the moment, in seconds.
 const MOMENT_SECS: u64 = 1;
 
-/// How long a publisher waits while the log is away, in seconds.
+/// The `Retry-After` of a publisher while the log is unreachable, in seconds.
 const OUTAGE_SECS: u64 = 5;
 
 impl From<ParseSinceError> for Problem {
@@ -288,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_log_is_507_and_its_inside_is_logged_and_not_sent() {
+    fn a_full_log_is_507_and_its_cause_is_logged_not_sent() {
         let problem =
             Problem::of_publication(PublishError::Full("/var/lib/tidings: no space left".to_owned()), false);
         assert_eq!(problem.status, StatusCode::INSUFFICIENT_STORAGE);
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_begins_large_and_ends_with_a_stop() {
+    fn a_sentence_is_capitalised_and_ends_with_a_full_stop() {
         assert_eq!(sentence("the topic is empty"), "The topic is empty.");
         assert_eq!(sentence("Done!"), "Done!");
         assert_eq!(sentence(""), "");

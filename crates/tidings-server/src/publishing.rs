@@ -1,4 +1,4 @@
-//! Publishing: the one core behind every api that takes events.
+//! Publishing: the core that every API with publications uses.
 
 use std::str;
 
@@ -15,7 +15,7 @@ use crate::{
     router::App,
 };
 
-/// Events that somebody wants to publish together, checked already, whichever way they were said.
+/// Valid events to be published together, whichever API they came through.
 #[derive(Debug)]
 pub(crate) struct PublishRequest {
     pub(crate) events: Vec<Event>,
@@ -39,12 +39,12 @@ pub(crate) fn validate(app: &App, event: NewEvent) -> Result<Event, Problem> {
     app.hub.validator().event(event).map_err(|invalid| Problem::of_event(&invalid))
 }
 
-/// What a publisher says of its body.
+/// The media type and character encoding that a publisher declares.
 pub(crate) struct ContentType<'a> {
     as_sent: &'a str,
-    /// Without parameters; empty where nothing is said.
+    /// Without parameters; empty without the header.
     pub(crate) media_type: &'a str,
-    /// Nothing is said of another character encoding. ASCII is UTF-8.
+    /// No other character encoding is declared. ASCII is UTF-8.
     pub(crate) is_utf8: bool,
 }
 
@@ -73,8 +73,8 @@ impl<'a> ContentType<'a> {
     }
 }
 
-/// Refuses a body of which the data would be the wire format of a library or the wrong characters: files and fields in parts, or text in
-/// another encoding. Whatever else it is called, a body of text is published as it is. `example` is the right command.
+/// Refuses multipart bodies, whose data would be a wire format, and text in another encoding. A
+/// text body of any other media type is published as it is. `example` is the correct command.
 pub(crate) fn check_text(headers: &HeaderMap, example: &str) -> Result<(), Problem> {
     let content_type = ContentType::of(headers);
     let kind = content_type.media_type.split('/').next().unwrap_or_default();
@@ -97,7 +97,7 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let problem = Problem::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "content_encoding",
-        format!("The Content-Encoding {shown} cannot be read here: send the body without compression."),
+        format!("The Content-Encoding {shown} is not supported: send the body without compression."),
     );
     // RFC 9110, section 12.5.3.
     Err(problem.header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
@@ -111,7 +111,7 @@ pub(crate) async fn body_bytes<B: Body<Data = Bytes>>(
 ) -> Result<ReadBody, Problem> {
     check_encoding(headers)?;
     let limit = app.settings.body_bytes_max;
-    // Before a byte of it is read, or asked for with `100 Continue`.
+    // Checked before a byte is read, or requested with `100 Continue`.
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
@@ -124,7 +124,7 @@ pub(crate) async fn body_bytes<B: Body<Data = Bytes>>(
 }
 
 fn body_too_large(limit: usize) -> Problem {
-    Problem::too_large("body", format!("The body is larger than the {limit} bytes that this hub takes."))
+    Problem::too_large("body", format!("The body is larger than the {limit} bytes that this hub accepts."))
 }
 
 /// A body as text.
@@ -139,11 +139,11 @@ pub(crate) fn utf8(body: &[u8]) -> Result<&str, Problem> {
 pub(crate) fn connection_id(text: &str) -> Result<ConnectionId, Problem> {
     ConnectionId::parse(text).ok_or_else(|| {
         let shown = excerpt(text);
-        Problem::bad_request("except", format!("The value {shown} of `except` names no connection: take the one from the `hello` notice of a stream."))
+        Problem::bad_request("except", format!("The value {shown} of `except` is not a connection: take it from the `hello` notice of a stream."))
     })
 }
 
-/// The milliseconds that `retry` asks for.
+/// The value of `retry`, in milliseconds.
 pub(crate) fn retry_millis(app: &App, text: &str) -> Result<u64, Problem> {
     app.hub.validator().retry_millis(text).map_err(|invalid| Problem::bad_request("retry", sentence(invalid)))
 }

@@ -1,7 +1,9 @@
-//! Parameters of a query or a form, and the topic in a path: percent-decoding that refuses what it cannot read.
+//! Parameters of a query or a form, and the topic in a path: percent-decoding that refuses
+//! malformed input.
 //!
-//! Where a lenient decoder puts a replacement character or leaves a broken `%zz` standing, two requests that differ would name one
-//! topic, and a mistake would be published instead of reported.
+//! With a lenient decoder, which inserts replacement characters or keeps a malformed `%zz`,
+//! different requests would name the same topic, and an error would be published instead of
+//! reported.
 
 use crate::problem::{Problem, excerpt};
 
@@ -10,8 +12,8 @@ use crate::problem::{Problem, excerpt};
 pub(crate) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    /// Reads `a=b&c=d` as the WHATWG URL standard does, "application/x-www-form-urlencoded parsing", except that broken
-    /// percent-encodings and invalid UTF-8 are refused.
+    /// Reads `a=b&c=d` as the WHATWG URL standard does, "application/x-www-form-urlencoded
+    /// parsing", except that malformed percent-encodings and invalid UTF-8 are refused.
     pub(crate) fn parse(encoded: &[u8]) -> Result<Self, Problem> {
         let pairs = encoded.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty());
         let decoded = pairs.map(|pair| {
@@ -46,7 +48,7 @@ impl Parameters {
         self.iter().filter_map(|(name, value)| names.contains(&name).then_some(value)).collect()
     }
 
-    /// The value of this name, which may be given once.
+    /// The value of this name, which may be present at most once.
     pub(crate) fn single(&self, name: &'static str) -> Result<Option<&str>, Problem> {
         match self.values(&[name])[..] {
             [] => Ok(None),
@@ -58,7 +60,8 @@ impl Parameters {
         }
     }
 
-    /// Refuses a parameter that is neither documented nor harmless, with the documented name that is nearest to it.
+    /// Refuses a parameter that is neither documented nor harmless, with the documented name that
+    /// is nearest to it.
     pub(crate) fn refuse_unknown(&self, documented: &[&str], harmless: &[&str]) -> Result<(), Problem> {
         let is_known = |name: &str| documented.contains(&name) || harmless.contains(&name);
         let Some((name, _)) = self.iter().find(|(name, _)| !is_known(name)) else { return Ok(()) };
@@ -67,11 +70,11 @@ impl Parameters {
         let list = documented.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         Err(Problem::bad_request(
             "parameter",
-            format!("The parameter {} is unknown.{hint} There are {list}.", excerpt(name)),
+            format!("The parameter {} is unknown.{hint} Known parameters: {list}.", excerpt(name)),
         ))
     }
 
-    /// A switch: on when it is given, unless it says that it is off.
+    /// A switch: on when it is present, unless its value means off.
     pub(crate) fn switch(&self, name: &'static str) -> Result<bool, Problem> {
         match self.single(name)? {
             None | Some("0" | "false" | "off") => Ok(false),
@@ -87,10 +90,11 @@ impl Parameters {
     }
 }
 
-/// Longest name that is compared with the known ones, in bytes: the comparison takes time in proportion to it.
+/// Longest name that is compared with the known ones, in bytes: the comparison takes time
+/// proportional to it.
 const COMPARED_BYTES_MAX: usize = 64;
 
-/// The known name that somebody may have meant: one that differs in a third of its characters at most.
+/// The known name that was probably meant: one that differs in at most a third of its characters.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > COMPARED_BYTES_MAX {
         return None;
@@ -102,7 +106,7 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
     (distance <= nearest.len().div_ceil(3)).then_some(nearest)
 }
 
-/// What a `+` stands for.
+/// What a `+` means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plus {
     /// A space, in queries and forms.
@@ -111,7 +115,7 @@ pub(crate) enum Plus {
     IsPlus,
 }
 
-/// Why an encoded text cannot be read.
+/// Why an encoded text cannot be decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum DecodeError {
     Percent,
@@ -124,7 +128,7 @@ impl DecodeError {
             reason,
             match self {
                 Self::Percent => format!(
-                    "There is a `%` without two hexadecimal digits behind it in {place}: a percent sign itself is written `%25`."
+                    "There is a `%` without two hexadecimal digits after it in {place}: a percent sign itself is written `%25`."
                 ),
                 Self::Utf8 => format!("The bytes of {place} are not valid UTF-8."),
             },
@@ -132,7 +136,7 @@ impl DecodeError {
     }
 }
 
-/// Decodes once: what comes out is not looked at again.
+/// Decodes once: the result is not decoded again.
 pub(crate) fn percent_decode(encoded: &[u8], plus: Plus) -> Result<String, DecodeError> {
     let mut decoded = Vec::with_capacity(encoded.len());
     let mut bytes = encoded.iter().copied();
@@ -165,19 +169,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_browser_writes_is_read_back(pairs in vec((".{0,8}", ".{0,8}"), 0..4)) {
+        fn parameters_that_a_browser_encodes_round_trip(pairs in vec((".{0,8}", ".{0,8}"), 0..4)) {
             let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
             prop_assert_eq!(parse(&encoded), pairs);
         }
 
         #[test]
-        fn what_is_accepted_is_read_as_the_standard_says(encoded in "([a-c=&+éß]|%[0-7][0-9a-fA-F]|%C3%A9){0,40}") {
+        fn accepted_input_is_parsed_as_the_url_standard_says(encoded in "([a-c=&+éß]|%[0-7][0-9a-fA-F]|%C3%A9){0,40}") {
             let standard: Vec<_> = url::form_urlencoded::parse(encoded.as_bytes()).into_owned().collect();
             prop_assert_eq!(parse(&encoded), standard);
         }
 
         #[test]
-        fn whatever_comes_nothing_panics(encoded in vec(any::<u8>(), 0..32)) {
+        fn arbitrary_bytes_never_panic(encoded in vec(any::<u8>(), 0..32)) {
             let _ = Parameters::parse(&encoded);
         }
 
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_percent_encoding_is_refused() {
+    fn a_malformed_percent_encoding_is_refused() {
         for encoded in ["a=%", "a=%2", "a=%zz", "%g0=a", "a=%+1", "a=%25%"] {
             assert!(Parameters::parse(encoded.as_bytes()).is_err(), "{encoded}");
         }

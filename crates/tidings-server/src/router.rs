@@ -1,6 +1,7 @@
-//! Which request goes where, and what every request passes on its way.
+//! The routes, and the checks that every request passes.
 //!
-//! Topics are matched on the path as it was sent: nothing resolves `..`, joins slashes or decodes twice before a handler has seen it.
+//! Topics are matched on the path as it was sent: nothing resolves `..`, merges slashes or decodes
+//! twice before a handler sees it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -29,12 +30,12 @@ use crate::{
     origin::{Origins, check_host, check_no_proxy, mark},
     pages,
     problem::{Problem, Refused, excerpt},
-    shedding::shed_for_want_of_room,
+    shedding::shed_without_capacity,
     slots::Slots,
     throttled_log::{Summary, ThrottledLog},
 };
 
-/// What every handler works with.
+/// The state that all handlers share.
 #[derive(Clone, Debug)]
 pub(crate) struct App(Arc<Shared>);
 
@@ -43,7 +44,7 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) authorizer: Authorizer,
     pub(crate) origins: Origins,
-    /// The hosts that requests may be addressed to; `None` is every one.
+    /// The hosts that requests may be addressed to; `None` allows every host.
     hosts: Option<HostNames>,
     pub(crate) slots: Slots,
     pub(crate) bodies: BodyBudget,
@@ -99,14 +100,16 @@ pub fn hub_path_is_free(path: &str) -> bool {
     !OWN_PATHS.contains(&path) && !path.starts_with("/topics/") && !path.starts_with("/assets/")
 }
 
-/// The HTTP APIs of a hub: the native one, that of the Mercure protocol, the operator's, and a page for people.
+/// The HTTP APIs of a hub: the native API, the Mercure API, the endpoints for operators, and pages
+/// for people.
 ///
-/// Without an [`Authenticator`] the hub has no keys: see [`Keyless`](crate::Keyless) for whom it serves then. The limits per address need
-/// the [`PeerAddress`] that [`serve`](crate::serve) puts into each request; requests without one count as from one unknown address.
+/// Without an [`Authenticator`] the hub has no keys: see [`Keyless`](crate::Keyless) for the
+/// clients that it serves then. The limits per address need the [`PeerAddress`] that
+/// [`serve`](crate::serve) adds to each request; requests without one share one unknown address.
 ///
 /// # Panics
 ///
-/// If the path of the hub's public URL is one of the server's own, see [`hub_path_is_free`].
+/// If the path of the hub's public URL is reserved by the server, see [`hub_path_is_free`].
 pub fn router(hub: Hub, authenticator: Option<Authenticator>, settings: Settings) -> Router {
     routes(App::new(hub, authenticator, settings))
 }
@@ -115,7 +118,7 @@ pub(crate) fn routes(app: App) -> Router {
     let hub_url = app.hub.validator().hub_url().clone();
     assert!(
         hub_path_is_free(hub_url.path()),
-        "the path {} of the hub's URL is the server's own",
+        "the path {} of the hub's URL is reserved by the server",
         hub_url.path()
     );
     Router::new()
@@ -144,7 +147,8 @@ async fn pass(State(app): State<App>, request: Request, next: Next) -> Response 
     passed(&app, request, |request| next.run(request)).await
 }
 
-/// What every request passes, whichever way it goes: is it meant for us, may its reader read, is there room, what became of it.
+/// The checks that every request passes, with or without the router: host and proxy, CORS,
+/// capacity, and the report of a refusal.
 pub(crate) async fn passed<B, F>(
     app: &App,
     request: http::Request<B>,
@@ -154,7 +158,8 @@ where
     F: Future<Output = Response>,
 {
     let (mut parts, body) = request.into_parts();
-    // RFC 9112, 3.2.2 and RFC 9113, 8.3.1: what the target says counts. Handlers then need to look at one place.
+    // RFC 9112, 3.2.2 and RFC 9113, 8.3.1: the host in the target wins. Handlers then find it in
+    // one place.
     if let Some(authority) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
@@ -167,7 +172,7 @@ where
     let wants_page = wants_page(&parts.headers);
     let prepared = match admit(app, &parts) {
         Err(problem) => Some(problem.into_response()),
-        Ok(()) => app.origins.preflight(&parts).or_else(|| shed_for_want_of_room(app, &parts)),
+        Ok(()) => app.origins.preflight(&parts).or_else(|| shed_without_capacity(app, &parts)),
     };
     let mut response = match prepared {
         Some(response) => response,
@@ -181,7 +186,8 @@ where
     if wants_page { pages::of_problem(response) } else { response }
 }
 
-/// Whether a request is meant for this hub, and comes the way that the hub relies on. What only asks how it is may come any way.
+/// Whether a request is addressed to this hub and takes an allowed path to it. Health checks are
+/// always admitted.
 fn admit(app: &App, parts: &Parts) -> Result<(), Problem> {
     if ["/healthz", "/readyz"].contains(&parts.uri.path()) {
         return Ok(());
@@ -190,7 +196,7 @@ fn admit(app: &App, parts: &Parts) -> Result<(), Problem> {
         check_no_proxy(&parts.headers)?;
     }
     let Some(names) = &app.hosts else { return Ok(()) };
-    // Nearly everybody names the host as the hub's URL does, and then there is nothing to take apart.
+    // Most requests name the host as the hub's URL does; these need no parsing.
     let own = app.hub.validator().hub_url().authority().as_bytes();
     if parts.headers.get(header::HOST).is_some_and(|host| host.as_bytes() == own) {
         return Ok(());
@@ -200,13 +206,13 @@ fn admit(app: &App, parts: &Parts) -> Result<(), Problem> {
 
 /// Longest part of a path that is logged, in characters.
 const LOGGED_PATH_CHARS_MAX: usize = 256;
-/// While the log of the hub is away, every publication is one of these.
+/// While the log is unreachable, every publication is one of these.
 const UNSERVED_INTERVAL: Duration = Duration::from_secs(1);
-/// An operator wants to know that somebody has a wrong key, or tries keys.
+/// An operator wants to know about clients with a wrong key, or that try keys.
 const FAILED_CREDENTIALS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What the log says of a request that was refused. The query may hold data and, from clients that know no better,
-/// tokens: it is not among it.
+/// What the log records of a refused request. The query is left out: it may contain data and, from
+/// misconfigured clients, tokens.
 struct Occasion {
     method: Method,
     path: String,
@@ -292,7 +298,7 @@ fn log_failed_credentials(summary: &Summary<Occasion>) {
 
 async fn not_found(request: Request) -> Response {
     let path = request.uri().path();
-    // RFC 9110, section 9.3.7: `OPTIONS *` asks about the server, and is a ping more than anything else.
+    // RFC 9110, section 9.3.7: `OPTIONS *` asks about the server as a whole, and serves as a ping.
     if request.method() == Method::OPTIONS && path == "*" {
         return StatusCode::NO_CONTENT.into_response();
     }
@@ -301,19 +307,20 @@ async fn not_found(request: Request) -> Response {
         StatusCode::NOT_FOUND,
         "path",
         format!(
-            "There is nothing at {path}. Subscribe with GET `/stream?topic=NAME`, publish with POST `/topics/NAME`; `/` tells more."
+            "There is nothing at {path}. Subscribe with GET `/stream?topic=NAME`, publish with POST `/topics/NAME`; see `/` for more."
         ),
     )
     .into_response()
 }
 
-/// The header `Allow` is added by the router, which knows what there is.
+/// The router adds the header `Allow`.
 async fn method_not_allowed(method: Method) -> Response {
-    // RFC 9110, section 9.3.7: the answer to OPTIONS is that header.
+    // RFC 9110, section 9.3.7: the response to OPTIONS is that header.
     if method == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
     }
     let shown = excerpt(method.as_str());
-    let detail = format!("The method {shown} does nothing here; the header `Allow` names those that do.");
+    let detail =
+        format!("The method {shown} is not allowed here; the header `Allow` lists the allowed methods.");
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail).into_response()
 }

@@ -1,5 +1,5 @@
-//! What an operator decides about the HTTP APIs. Every limit stands here with its unit, its default and the answer that the one that
-//! exceeds it gets.
+//! Settings of the HTTP APIs. Every limit is documented here with its unit, its default and the
+//! response when it is exceeded.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -11,56 +11,67 @@ use url::Url;
 
 use crate::{Component, ConnectionMetrics, slots::SlotLimits};
 
-/// Settings of the [`router`](crate::router()). The limits on events and matchers themselves are those of the hub's
-/// [`Validator`](tidings::Validator).
+/// Settings of the [`router`](crate::router()). The limits on events and matchers themselves are
+/// those of the hub's [`Validator`](tidings::Validator).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Settings {
-    /// What `/stream` streams when the request names nothing. Default: nothing; such a request is answered with 400.
+    /// What `/stream` streams when the request names no topic. Default: nothing; such a request is
+    /// answered with 400.
     pub default_topics: Vec<Matcher>,
-    /// Whether subscribers without a credential receive what is public. Default: yes; otherwise they are answered with 401. It means
-    /// nothing on a hub without keys.
+    /// Whether subscribers without a credential receive public events. Default: yes; otherwise they
+    /// are answered with 401. It has no effect on a hub without keys.
     pub anonymous_subscribers: bool,
-    /// Whom a hub without keys serves. Default: [`Keyless::Loopback`].
+    /// Which clients a hub without keys serves. Default: [`Keyless::Loopback`].
     pub keyless: Keyless,
-    /// Web pages of these origins may read answers, with credentials. A hub without keys also lets them publish. Default: none.
+    /// Web pages of these origins may read responses, with credentials. A hub without keys also
+    /// lets them publish. Default: none.
     pub allow_origins: Vec<AllowedOrigin>,
-    /// The hosts that requests may be addressed to, with keys or without; `/healthz` and `/readyz` are answered in any case. Default: the host
-    /// of the hub's public URL, addresses and loopback names.
+    /// The hosts that requests may be addressed to, with keys or without; `/healthz` and `/readyz`
+    /// are answered in any case. Default: the host of the hub's public URL, addresses and loopback
+    /// names.
     pub allow_hosts: AllowedHosts,
-    /// Streams that are open at the same time. One more is answered with 503 and `Retry-After`; a native EventSource, which would give up for
-    /// ever, with an empty stream that makes it come back later. Default: 100,000.
+    /// Streams that are open at the same time. One more is answered with 503 and `Retry-After`; a
+    /// native EventSource, which would give up for good, with an empty stream that makes it
+    /// reconnect later. Default: 100,000.
     pub streams_max: usize,
-    /// Streams of one address (of IPv6, one /64 network), loopback excepted. One more is answered with 429 and `Retry-After`; a native
-    /// EventSource with an empty stream. Default: 1,000.
+    /// Streams of one address (of IPv6, one /64 network), loopback excepted. One more is answered
+    /// with 429 and `Retry-After`; a native EventSource with an empty stream. Default: 1,000.
     pub streams_per_address_max: usize,
-    /// Distinct URL Patterns of one address, loopback excepted. A stream with one more is answered with 429 and `Retry-After`; a native EventSource with an
-    /// empty stream. Default: 1,000. Those of all addresses are bounded by [`HubSettings::patterns_max`](tidings::HubSettings::patterns_max), with 503.
+    /// Distinct URL Patterns of one address, loopback excepted. A stream with one more is answered
+    /// with 429 and `Retry-After`; a native EventSource with an empty stream. Default: 1,000. Those
+    /// of all addresses are bounded by
+    /// [`HubSettings::patterns_max`](tidings::HubSettings::patterns_max), with 503.
     pub patterns_per_address_max: usize,
     /// Work of comparing one topic with the patterns of one address, loopback excepted, as in
-    /// [`HubSettings::pattern_weight_max`](tidings::HubSettings::pattern_weight_max), and answered like that with 429. Default: 2,000.
+    /// [`HubSettings::pattern_weight_max`](tidings::HubSettings::pattern_weight_max), and answered
+    /// like that with 429. Default: 2,000.
     pub pattern_weight_per_address_max: u32,
     /// Bytes of all patterns of one request. More are answered with 400. Default: 16 KiB.
     pub pattern_bytes_max: usize,
-    /// Seconds that the one that is turned away is asked to wait, spread by ± 50 % so that they do not come back together. Default: 30.
+    /// Seconds that a rejected client is asked to wait, spread by ± 50 % so that clients do not
+    /// return together. Default: 30.
     pub retry_after_secs: u64,
     /// Bytes of a request body. A longer one is answered with 413. Default: 1 MiB.
     pub body_bytes_max: usize,
-    /// Bytes of memory that request bodies may take while they arrive, all together. Beyond, a body is answered with 503 and `Retry-After`,
-    /// unless it has arrived whole with its headers. Default: 64 MiB.
+    /// Bytes of memory that request bodies may take while they arrive, all together. Beyond, a body
+    /// is answered with 503 and `Retry-After`, unless it arrived complete with its headers.
+    /// Default: 64 MiB.
     pub bodies_bytes_max: usize,
-    /// Seconds that a request body may take to arrive. A slower one is answered with 408. Default: 30.
+    /// Seconds that a request body may take to arrive. A slower one is answered with 408. Default:
+    /// 30.
     pub body_secs: u64,
     /// Events of one `POST /topics`. More are answered with 413. Default: 1,000.
     pub batch_events_max: usize,
-    /// Newest events that the JSON summary of a topic holds at most. Default: 50.
+    /// Most events in the JSON summary of a topic, the newest ones. Default: 50.
     pub summary_events_max: usize,
-    /// Writes `text/event-stream; charset=utf-8` instead of the bare media type. The wire is UTF-8 either way: some old clients
-    /// (`sseclient` 0.0.27) need it said, others compare the bare type. Default: no.
+    /// Writes `text/event-stream; charset=utf-8` instead of the bare media type. The stream is
+    /// UTF-8 either way: some old clients (`sseclient` 0.0.27) need the parameter, others compare
+    /// the bare type. Default: no.
     pub charset_utf8: bool,
-    /// What the connections below have to tell, for `/metrics`. Default: nothing.
+    /// Metrics of the connections, for `/metrics`. Default: nothing.
     pub connection_metrics: Option<Arc<ConnectionMetrics>>,
-    /// What runs beside the hub, for `/metrics` and `/readyz`. Default: nothing.
+    /// Components of the hub, for `/metrics` and `/readyz`. Default: none.
     pub components: Vec<Arc<dyn Component>>,
 }
 
@@ -103,35 +114,38 @@ impl Settings {
     }
 }
 
-/// Whom a hub serves that knows no keys and no issuer of tokens.
+/// Which clients a hub without keys and without an issuer of tokens serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Keyless {
-    /// This machine alone, which the listener has to see to: everybody may do everything, private events included. Requests with a header
-    /// that only proxies add are answered with 403, because the one that reaches the proxy would be on this machine by it.
+    /// Only this machine, which the address of the listener has to ensure: every client may do
+    /// everything, private events included. Requests with a header that only proxies add are
+    /// answered with 403, because every client of the proxy would count as local.
     #[default]
     Loopback,
-    /// The one that can reach it (`--no-auth`): everybody may publish and receive what is public; nobody receives what is private.
+    /// Every client that can reach the hub (`--no-auth`): each may publish, and receive public
+    /// events; private events are delivered to no client.
     Anywhere,
 }
 
 /// An origin of web pages that is allowed.
 ///
-/// `https://app.example.com`, or `https://*.example.com` for every name below that domain, at any depth, and not the domain itself. Scheme and
-/// port are compared as they are. `*` is every origin, also that of pages opened from a file (`null`), without credentials.
+/// `https://app.example.com`, or `https://*.example.com` for every name below that domain, at any
+/// depth, and not the domain itself. Scheme and port must be equal. `*` is every origin, including
+/// that of pages opened from a file (`null`), without credentials.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AllowedOrigin {
     /// Every origin.
     Any,
     /// This one.
     Exact(String),
-    /// Those of all names below a domain.
+    /// The origins of all names below a domain.
     Below(OriginsBelow),
 }
 
 /// The origins of all names below a domain.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OriginsBelow {
-    /// The origin of the domain itself, which is not among them.
+    /// The origin of the domain itself, which is not included.
     base: Url,
     names: HostName,
 }
@@ -145,7 +159,7 @@ impl OriginsBelow {
 }
 
 impl AllowedOrigin {
-    /// Whether this origin is meant by name, and may send credentials. `url` is the same, parsed.
+    /// Whether this origin is allowed by name, and may send credentials. `url` is the same, parsed.
     pub(crate) fn names(&self, origin: &str, url: &Url) -> bool {
         match self {
             Self::Any => false,
@@ -155,17 +169,17 @@ impl AllowedOrigin {
     }
 }
 
-/// The text names no origin that a browser could send.
+/// The text is not an origin that a browser could send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseOriginError {
-    /// It begins with no scheme.
+    /// It has no scheme.
     #[error("is not an origin: write it with its scheme, as in https://app.example.com, or * for all")]
     NoScheme,
     /// Pages have no origin with this scheme.
-    #[error("is not an origin: pages come by http or https, as in https://app.example.com")]
+    #[error("is not an origin: pages are served by http or https, as in https://app.example.com")]
     Scheme,
-    /// There is something behind the host and the port.
+    /// There is something after the host and the port.
     #[error(
         "is not an origin: leave out what follows the host and the port, a final slash too, as in https://app.example.com"
     )]
@@ -179,20 +193,20 @@ pub enum ParseOriginError {
          named separately)"
     )]
     Wildcard,
-    /// Everybody's pages have it.
+    /// `null`, the origin of pages from files and of sandboxed pages.
     #[error(
-        "is not an origin: browsers send null for pages opened from a file and for sandboxed ones, whoever made them; * admits them too, without \
+        "is not an origin: browsers send null for pages opened from a file and for sandboxed pages of any site; * allows them too, without \
          credentials"
     )]
     Null,
-    /// There is no such host or port.
+    /// The host or port is malformed.
     #[error(
         "is not an origin: write it as https://app.example.com, with the port if it is not the usual one, or * for all"
     )]
     Malformed,
 }
 
-/// Schemes of URLs that no page has an origin with.
+/// Schemes of URLs that are never the origin of a page.
 const SCHEMES_WITHOUT_PAGES: [&str; 9] =
     ["about", "blob", "data", "file", "ftp", "javascript", "mailto", "ws", "wss"];
 
@@ -222,13 +236,14 @@ impl FromStr for AllowedOrigin {
         let url = Url::parse(&format!("{scheme}://{host}")).map_err(|_| ParseOriginError::Malformed)?;
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(ParseOriginError::Malformed)?;
         if is_wildcard {
-            // An address has no names below it, and nobody knows how other schemes treat theirs.
+            // An address has no names below it, and for other schemes their meaning is unknown.
             let is_web = matches!(url.scheme(), "http" | "https");
             let names = format!("*.{host}").parse().ok().filter(|_| is_web);
             let names = names.ok_or(ParseOriginError::Wildcard)?;
             return Ok(Self::Below(OriginsBelow { base: url, names }));
         }
-        // The origin of other schemes, such as that of an application's own web view, is opaque to WHATWG URL, but is sent like this.
+        // The origin of other schemes, such as that of an application's own web view, is opaque to
+        // WHATWG URL, but is sent like this.
         Ok(Self::Exact(match (url.origin().is_tuple(), url.port()) {
             (true, _) => url.origin().ascii_serialization(),
             (false, Some(port)) => format!("{}://{host}:{port}", url.scheme()),
@@ -253,7 +268,8 @@ impl fmt::Display for AllowedOrigin {
 /// The hosts that requests may be addressed to. Others are answered with 421.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AllowedHosts {
-    /// Every host. A web page can then make a name of its own point here (DNS rebinding), and reads what anonymous readers may.
+    /// Every host. A web page can then make a name of its own resolve to the hub (DNS rebinding),
+    /// and read what anonymous clients may.
     Any,
     /// Addresses, loopback names, the host of the hub's public URL, and these.
     Listed(HostNames),
@@ -284,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_sends_is_refused_with_the_reason() {
+    fn a_text_that_is_no_origin_is_refused_with_the_reason() {
         use ParseOriginError::{Malformed, NoScheme, NotBare, Null, Scheme, UserInfo, Wildcard};
         for (text, reason) in [
             ("", NoScheme),

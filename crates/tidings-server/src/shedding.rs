@@ -1,7 +1,8 @@
-//! Turning away somebody who may come back: one rule for streams beyond a limit, and for connections that found no room.
+//! Load shedding: one rule for streams beyond a limit and for connections beyond the capacity.
 //!
-//! Browsers close a native EventSource for ever on any error, so it gets an empty stream that says when to come back. Everybody else
-//! gets the error itself, with Retry-After. Either time is spread, so that those who leave together do not come back together.
+//! Browsers close a native EventSource for good on any error, so it gets an empty stream with a
+//! `retry` time. Every other client gets the error itself, with Retry-After. Both times are
+//! jittered, so that rejected clients do not return together.
 
 use std::time::Duration;
 
@@ -12,10 +13,12 @@ use tidings_net::Spread;
 
 use crate::{NoRoom, problem::Problem, router::App};
 
-/// What an operator's machines ask also when there is no room: their answers cost no stream and keep nothing.
+/// Endpoints for operators, answered even without capacity: their responses need no stream and hold
+/// nothing.
 const ALWAYS_ANSWERED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// Answers with `problem`, in the words that this client survives. Without an id, so that its cursor stays where it was.
+/// Answers with `problem`, in the form after which this client reconnects. Without an id, so that
+/// its cursor does not move.
 pub(crate) fn shed(app: &App, parts: &Parts, problem: Problem) -> Response {
     if !is_native_event_source(parts) {
         return problem.into_response();
@@ -27,8 +30,9 @@ pub(crate) fn shed(app: &App, parts: &Parts, problem: Problem) -> Response {
     (headers, body).into_response()
 }
 
-/// The answer to a request whose connection found no room, unless it is one that is always answered.
-pub(crate) fn shed_for_want_of_room(app: &App, parts: &Parts) -> Option<Response> {
+/// The response to a request on a connection beyond the capacity, unless the endpoint is always
+/// answered.
+pub(crate) fn shed_without_capacity(app: &App, parts: &Parts) -> Option<Response> {
     parts.extensions.get::<NoRoom>()?;
     if ALWAYS_ANSWERED.contains(&parts.uri.path()) {
         return None;
@@ -38,12 +42,12 @@ pub(crate) fn shed_for_want_of_room(app: &App, parts: &Parts) -> Option<Response
     Some(shed(app, parts, problem.retry_after(retry_after_secs(app))))
 }
 
-/// How long somebody is asked to wait, in seconds.
+/// The `Retry-After` of a rejected client, in seconds.
 pub(crate) fn retry_after_secs(app: &App) -> u64 {
     spread_millis(app.settings.retry_after_secs).div_ceil(1_000).max(1)
 }
 
-/// What Chromium and Firefox send, and hardly anybody else does.
+/// The headers that Chromium and Firefox send, and few other clients do.
 fn is_native_event_source(parts: &Parts) -> bool {
     let is_only = |name: HeaderName, expected: &str| {
         let mut values = parts.headers.get_all(name).iter();
@@ -55,7 +59,7 @@ fn is_native_event_source(parts: &Parts) -> bool {
         && !parts.headers.contains_key(header::AUTHORIZATION)
 }
 
-/// Between 50 % and 150 % of so many seconds, in milliseconds.
+/// Between 50 % and 150 % of this many seconds, in milliseconds.
 fn spread_millis(secs: u64) -> u64 {
     u64::try_from(Spread::AROUND.of(Duration::from_secs(secs)).as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! How many streams are open, in total and for each address, and which patterns each address has.
+//! Limits on open streams, in total and per address, and on the patterns of each address.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 
 use tidings::{Matcher, PatternIndex, PatternLimits, PatternsFull, UrlPattern};
 
-/// Hands out the right to have a stream.
+/// Hands out permits for streams.
 #[derive(Clone, Debug)]
 pub(crate) struct Slots(Arc<Shared>);
 
@@ -18,7 +18,7 @@ struct Shared {
     taken: Mutex<Taken>,
 }
 
-/// What there is of everything.
+/// The limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SlotLimits {
     /// Streams in total.
@@ -32,25 +32,26 @@ pub(crate) struct SlotLimits {
 #[derive(Default, Debug)]
 struct Taken {
     total: usize,
-    /// Only addresses that have a stream or wait for a pattern are in it, so it is bounded by the number of connections.
+    /// Only addresses that have a stream or wait for a pattern are in it, so it is bounded by the
+    /// number of connections.
     by_address: HashMap<Neighbourhood, Share>,
 }
 
-/// What one address has.
+/// The slots of one address.
 #[derive(Default, Debug)]
 struct Share {
     streams: usize,
     /// Patterns that wait to be compiled, and how many requests wait for each.
     compiling: HashMap<Box<str>, usize>,
-    /// Distinct patterns, and how many streams have each.
+    /// Distinct patterns, and how many streams use each.
     patterns: PatternIndex<usize>,
 }
 
-/// Whom the limit per address is for. The one that has an IPv6 address has a whole /64 network of them.
+/// The unit of the limits per address: an IPv4 address or, for IPv6, a /64 network.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Neighbourhood(Option<IpAddr>);
 
-/// The right to have one stream, given back when it is dropped.
+/// The permit for one stream, released on drop.
 #[derive(Debug)]
 pub(crate) struct Slot {
     shared: Arc<Shared>,
@@ -59,7 +60,7 @@ pub(crate) struct Slot {
     patterns: Box<[UrlPattern]>,
 }
 
-/// The right to wait for a pattern to be compiled, given back when it is dropped.
+/// The permit to wait for a pattern to be compiled, released on drop.
 #[derive(Debug)]
 pub(crate) struct CompilingSlot<'t> {
     shared: Arc<Shared>,
@@ -72,11 +73,11 @@ pub(crate) struct CompilingSlot<'t> {
 pub(crate) enum NoSlot {
     /// The hub is full.
     Total,
-    /// This address has its share of streams.
+    /// This address is at its limit of streams.
     Address,
-    /// It has its share of patterns.
+    /// It is at its limit of patterns.
     Patterns(PatternsFull),
-    /// It has its share of patterns that wait to be compiled.
+    /// It is at its limit of patterns that wait to be compiled.
     Compiling,
 }
 
@@ -88,7 +89,7 @@ impl Slots {
         Self(Arc::new(Shared { limits, taken: Mutex::default() }))
     }
 
-    /// Takes a slot for somebody at this address; all whose address is unknown share one.
+    /// Takes a slot for a client at this address; all clients of unknown address share one.
     pub(crate) fn take(&self, address: Option<IpAddr>) -> Result<Slot, NoSlot> {
         let neighbourhood = counted(address);
         let limits = &self.0.limits;
@@ -108,7 +109,7 @@ impl Slots {
         Ok(Slot { shared: Arc::clone(&self.0), neighbourhood, patterns: Box::default() })
     }
 
-    /// Takes the right to wait for a pattern.
+    /// Takes the permit to wait for a pattern.
     pub(crate) fn compiling<'t>(
         &self,
         address: Option<IpAddr>,
@@ -134,7 +135,7 @@ impl Slots {
     }
 }
 
-/// Whom the limits per address count. Loopback has none of its own.
+/// The unit that the limits per address count. Loopback has no such limit.
 fn counted(address: Option<IpAddr>) -> Option<Neighbourhood> {
     (!address.is_some_and(|address| address.is_loopback())).then(|| Neighbourhood::of(address))
 }
@@ -144,7 +145,7 @@ impl Shared {
         self.taken.lock().expect("nothing panics while it holds this")
     }
 
-    /// Gives back what somebody had, and forgets an address that has nothing.
+    /// Releases slots of an address, and removes an address that has none.
     fn give_back(&self, neighbourhood: Neighbourhood, give: impl FnOnce(&mut Share)) {
         let mut taken = self.taken();
         let Some(share) = taken.by_address.get_mut(&neighbourhood) else { return };
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_remembered_of_an_address_that_has_left() {
+    fn an_address_without_streams_is_forgotten() {
         let slots = slots(10, 5);
         drop(slots.compiling(Some([192, 0, 2, 1].into()), "/a/:id"));
         let mut slot = take(&slots, "192.0.2.1").expect("free");
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_distinct_patterns_however_many_streams_have_them() {
+    fn an_address_has_a_limit_of_distinct_patterns_over_all_streams() {
         let slots = slots(10, 10);
         let mut held: Vec<_> = (0..5).map(|_| take(&slots, "192.0.2.1").expect("free")).collect();
         for slot in &mut held[..3] {
@@ -291,7 +292,11 @@ mod tests {
         }
         let full = Err(NoSlot::Patterns(PatternsFull::Count));
         assert_eq!(held[3].take_patterns(&patterns(&["/c/:id", "/d/:id"])), full);
-        assert_eq!(held[3].take_patterns(&patterns(&["/c/:id"])), Ok(()), "what was refused holds nothing");
+        assert_eq!(
+            held[3].take_patterns(&patterns(&["/c/:id"])),
+            Ok(()),
+            "a refused subscription holds no slot"
+        );
         assert_eq!(held[4].take_patterns(&patterns(&["/d/:id"])), full);
         assert_eq!(take(&slots, "192.0.2.2").expect("free").take_patterns(&patterns(&["/d/:id"])), Ok(()));
         assert_eq!(
@@ -303,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_of_an_address_that_are_compared_with_one_topic_are_bounded_by_weight() {
+    fn the_patterns_of_an_address_have_a_limit_of_work_per_topic() {
         let slots = slots(10, 10);
         let mut slot = take(&slots, "192.0.2.1").expect("free");
         let matchers = patterns(&["/:a(\\d+)x", "/:b(\\d+)x"]);
@@ -312,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_waits_for_so_many_patterns_at_a_time() {
+    fn an_address_has_a_limit_of_patterns_being_compiled() {
         let slots = slots(10, 10);
         let address = Some(IpAddr::from([192, 0, 2, 1]));
         let texts: Vec<_> = (0..COMPILING_PER_ADDRESS_MAX).map(|number| format!("/{number}/:id")).collect();

@@ -1,7 +1,8 @@
-//! Subscribing: the one core behind every api that streams.
+//! Subscribing: the core that every API with streams uses.
 //!
-//! A api reads its own spelling into a [`StreamRequest`]; from there on there is one path: rights, a slot, the hub, the answer. A slot
-//! belongs to the open stream and is given back with it, however the stream ends and the one that carries it (`open_stream`).
+//! An API parses its parameters into a [`StreamRequest`]; from there on there is one path:
+//! permissions, a slot, the hub, the response. A slot belongs to the open stream and is released
+//! with it, however the stream ends and whichever driver carries it (`open_stream`).
 
 use std::{convert::Infallible, net::IpAddr};
 
@@ -27,15 +28,15 @@ use crate::{
     slots::{COMPILING_PER_ADDRESS_MAX, NoSlot},
 };
 
-/// What somebody wants to receive, whichever way it was said.
+/// A subscription request, whichever API it came through.
 #[derive(Debug)]
 pub(crate) struct StreamRequest {
     pub(crate) matchers: Vec<Matcher>,
     pub(crate) start: Requested,
     pub(crate) format: Format,
-    /// Begin with a notice that names the connection.
+    /// Begin with a `hello` notice, which names the connection.
     pub(crate) hello: bool,
-    /// Tell in a header where the stream goes on (the Mercure protocol, "Reconciliation").
+    /// Report in a header where the stream continues (the Mercure protocol, "Reconciliation").
     pub(crate) tells_cursor: bool,
 }
 
@@ -54,7 +55,8 @@ pub(crate) async fn stream(
     if app.settings.charset_utf8 {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     }
-    // RFC 9110, section 9.3.2: HEAD answers as GET does, so it claims no length. Nobody would read a stream, so none is opened.
+    // RFC 9110, section 9.3.2: HEAD answers as GET does, so it has no length. No client would read
+    // a stream, so none is opened.
     if parts.method == Method::HEAD {
         let unread = futures_util::stream::empty::<Result<Bytes, Infallible>>();
         return Ok((headers, Body::from_stream(unread)).into_response());
@@ -66,7 +68,7 @@ pub(crate) async fn stream(
     });
     let slot = match slot {
         Ok(slot) => slot,
-        Err(reason) => return Ok(turn_away(app, parts, no_slot(app, reason))),
+        Err(reason) => return Ok(reject(app, parts, no_slot(app, reason))),
     };
     let tells_cursor = request.tells_cursor && request.start != Requested::Nothing;
     let mut subscribe = Subscribe::new(request.matchers)
@@ -79,9 +81,9 @@ pub(crate) async fn stream(
     }
     let subscription = match app.hub.subscribe(subscribe).await {
         Ok(subscription) => subscription,
-        Err(error @ SubscribeError::Unavailable(_)) => return Ok(turn_away(app, parts, error.into())),
+        Err(error @ SubscribeError::Unavailable(_)) => return Ok(reject(app, parts, error.into())),
         Err(SubscribeError::TooManyPatterns(full)) => {
-            return Ok(turn_away(app, parts, too_many_patterns(app, full)));
+            return Ok(reject(app, parts, too_many_patterns(app, full)));
         }
         Err(error) => return Err(error.into()),
     };
@@ -133,7 +135,7 @@ pub(crate) async fn matchers(
                 _ => Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "patterns",
-                    "The hub is asked for more new patterns at once than it compiles. Try again later.",
+                    "Too many new patterns are waiting to be compiled. Try again later.",
                 )
                 .retry_after(retry_after_secs(app)),
             }
@@ -142,13 +144,14 @@ pub(crate) async fn matchers(
     Ok(matchers)
 }
 
-/// A refusal in the words that this client survives, if it is to come back.
+/// A refusal; if it is temporary, in the form after which this client reconnects.
 pub(crate) fn refused(app: &App, parts: &Parts, problem: Problem) -> Result<Response, Problem> {
-    if problem.is_temporary() { Ok(turn_away(app, parts, problem)) } else { Err(problem) }
+    if problem.is_temporary() { Ok(reject(app, parts, problem)) } else { Err(problem) }
 }
 
-/// The Mercure protocol, "Reconciliation": the id before the first event that is sent, `earliest` if there is none. Ids have no control
-/// characters, so their bytes can stand in a header as they are.
+/// The Mercure protocol, "Reconciliation": the id before the first event that is sent, `earliest`
+/// if there is none. Ids have no control characters, so their bytes can stand in a header as they
+/// are.
 fn resumed_from(subscription: &Subscription) -> Option<(HeaderName, HeaderValue)> {
     let place = subscription.place();
     let is_before_all =
@@ -170,12 +173,12 @@ fn too_many_patterns(app: &App, full: PatternsFull) -> Problem {
     let (limit, detail) = match full {
         PatternsFull::Count => (
             "patterns_max",
-            "The hub has as many distinct patterns subscribed to as it may have (`patterns_max`). Try again later.",
+            "The hub has reached its limit of distinct patterns (`patterns_max`). Try again later.",
         ),
         PatternsFull::Weight => (
             "pattern_weight_max",
-            "The hub has as many patterns with this literal beginning as it may compare with one topic (`pattern_weight_max`). Try again \
-             later, or use a pattern that begins with more text, as `/users/:id` does.",
+            "Patterns with this literal beginning have reached the limit of work for one topic (`pattern_weight_max`). Try again \
+             later, or use a pattern that begins with more text, such as `/users/:id`.",
         ),
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, limit, detail).retry_after(retry_after_secs(app))
@@ -187,16 +190,13 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
         NoSlot::Total => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "streams",
-            format!(
-                "The hub has all the {} streams open that it may have. Try again later.",
-                limits.total_max
-            ),
+            format!("The hub has reached its limit of {} open streams. Try again later.", limits.total_max),
         ),
         NoSlot::Address => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "streams_per_address",
             format!(
-                "Your address has {} streams open and may have no more: one stream can carry many topics, as in `/stream?topic=a&topic=b`.",
+                "Your address has reached its limit of {} open streams: one stream can carry many topics, as in `/stream?topic=a&topic=b`.",
                 limits.per_address_max
             ),
         ),
@@ -204,7 +204,8 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
             StatusCode::TOO_MANY_REQUESTS,
             "patterns_per_address_max",
             format!(
-                "Your address may have {} distinct patterns subscribed to (`patterns_per_address_max`), and these would be more: one pattern can match many topics, as `/users/:id` does.",
+                "This subscription exceeds the {} distinct patterns that your address may have (`patterns_per_address_max`): one \
+                 pattern can match many topics, such as `/users/:id`.",
                 limits.patterns.count_max
             ),
         ),
@@ -212,7 +213,8 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
             StatusCode::TOO_MANY_REQUESTS,
             "pattern_weight_per_address_max",
             format!(
-                "Comparing one topic with the patterns of your address may take {} units of work (`pattern_weight_per_address_max`), and with these it would take more: use patterns that begin with more text, as `/users/:id` does, or without regular expressions.",
+                "This subscription exceeds the {} units of work that comparing one topic with the patterns of your address may take \
+                 (`pattern_weight_per_address_max`): use patterns that begin with more text, such as `/users/:id`, or without regular expressions.",
                 limits.patterns.weight_max
             ),
         ),
@@ -220,27 +222,27 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
             StatusCode::TOO_MANY_REQUESTS,
             "patterns",
             format!(
-                "Your address has {COMPILING_PER_ADDRESS_MAX} new patterns under way and may have no more at a time."
+                "Your address has reached its limit of {COMPILING_PER_ADDRESS_MAX} new patterns at a time."
             ),
         ),
     };
     problem.retry_after(retry_after_secs(app))
 }
 
-fn turn_away(app: &App, parts: &Parts, problem: Problem) -> Response {
+fn reject(app: &App, parts: &Parts, problem: Problem) -> Response {
     app.metrics.streams_shed.inc();
     shed(app, parts, problem)
 }
 
-/// What a subscriber who names nothing is reported.
+/// The problem for a subscription that names no topic.
 pub(crate) fn nothing_named(example: &str) -> Problem {
     Problem::bad_request(
         "topic",
-        format!("Nothing is subscribed to: name at least one topic, as in `{example}`."),
+        format!("The request names no topic: name at least one, as in `{example}`."),
     )
 }
 
-/// The headers of an answer that depends on what the client accepts.
+/// Adds the headers of a response that depends on what the client accepts.
 pub(crate) fn vary_accept(headers: &mut HeaderMap) {
     headers.append(header::VARY, HeaderValue::from_static("Accept"));
 }

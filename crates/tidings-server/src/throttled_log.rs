@@ -1,9 +1,9 @@
-//! Log lines that would drown all others, because clients cause them: failed credentials, requests that cannot be
-//! served, limits that are hit.
+//! Log lines whose rate clients control: failed credentials, requests that cannot be served, limits
+//! that are hit.
 //!
-//! The first occurrence is written at once. Further ones are counted by reason, and one line at the end of each interval
-//! says how many there were, with the details of the last one. So a single occurrence is seen immediately, a million
-//! cost a line per interval, and none goes unreported.
+//! The first occurrence is written at once. Further ones are counted by reason, and one line at the
+//! end of each interval reports how many there were, with the details of the last one. So a single
+//! occurrence is logged immediately, a million cost one line per interval, and all are counted.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,8 @@ struct Inner<T> {
 enum State<T> {
     /// Nothing was written for an interval: the next occurrence is written at once.
     Quiet,
-    /// A line was written less than an interval ago. What came since waits for the end of the interval.
+    /// A line was written less than an interval ago. Occurrences since then wait for the end of the
+    /// interval.
     Waiting(Option<Summary<T>>),
 }
 
@@ -60,7 +61,8 @@ impl<T: Send + 'static> ThrottledLog<T> {
         Self(Arc::new(Inner { interval, write, state: Mutex::new(State::Quiet) }))
     }
 
-    /// Counts an occurrence and sees to it that it is written. To be called within a tokio runtime.
+    /// Counts an occurrence, which is written now or at the end of the interval. Must be called
+    /// within a tokio runtime.
     pub(crate) fn record(&self, reason: &'static str, details: T) {
         let mut state = self.0.lock();
         match &mut *state {
@@ -82,7 +84,7 @@ impl<T: Send + 'static> ThrottledLog<T> {
     }
 }
 
-/// Writes until an interval was quiet.
+/// Writes until an interval without occurrences.
 async fn write_each_interval<T: Send + 'static>(log: Arc<Inner<T>>) {
     loop {
         sleep(log.interval).await;
@@ -104,7 +106,7 @@ impl<T> Inner<T> {
     }
 }
 
-/// A hub that ends within the interval still reports what it counted.
+/// A hub that stops within the interval still reports what it counted.
 impl<T> Drop for ThrottledLog<T> {
     fn drop(&mut self) {
         let state = std::mem::replace(&mut *self.0.lock(), State::Quiet);
@@ -142,7 +144,7 @@ mod tests {
         (move |reason, client| log.record(reason, Details { client, lines: lines.clone() }), written)
     }
 
-    /// Lets the tasks run that are due.
+    /// Lets due tasks run.
     async fn pass(time: Duration) {
         tokio::time::advance(time).await;
         for _ in 0..10 {
@@ -168,14 +170,14 @@ mod tests {
         assert_eq!(lines(), [""; 0]);
         pass(INTERVAL).await;
         assert_eq!(lines(), ["1 of bad=1, last 51"]);
-        // After a quiet interval the next one is a first one again.
+        // After an interval without occurrences, the next one is written at once again.
         pass(INTERVAL).await;
         record("bad", 52);
         assert_eq!(lines(), ["1 of bad=1, last 52"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_log_that_ends_reports_what_it_counted() {
+    async fn a_dropped_log_reports_what_it_counted() {
         let (record, written) = log();
         record("bad", 1);
         record("bad", 2);

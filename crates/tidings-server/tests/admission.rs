@@ -1,5 +1,5 @@
-//! Many who begin a request and do not end it: they pay for it among themselves, and shut nobody out. (Other systems give a process
-//! only one loopback address.)
+//! Many clients send incomplete requests: they lose connections only among themselves, and other
+//! clients are served. (Other systems give a process only one loopback address.)
 #![cfg(target_os = "linux")]
 
 mod served_support;
@@ -19,7 +19,7 @@ const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: cl
 const CROWD: [u8; 4] = [127, 0, 0, 2];
 const SLOW_HEADS: u64 = 200;
 
-/// Nobody is late here: the one that goes has to go for want of room.
+/// No connection is late here: one is only closed when capacity is short.
 fn patient() -> ConnectionSettings {
     ConnectionSettings { first_byte_secs: 3_600, head_secs: 3_600, ..ConnectionSettings::default() }
 }
@@ -31,7 +31,7 @@ async fn rest(client: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn slow_heads_of_one_address_shut_nobody_out() {
+async fn slow_requests_of_one_address_do_not_block_others() {
     for settings in [
         ConnectionSettings { heads_waiting_max: 20, ..patient() },
         ConnectionSettings { connections_max: 20, ..patient() },
@@ -39,27 +39,27 @@ async fn slow_heads_of_one_address_shut_nobody_out() {
         let served = Served::start_with(Settings::default(), settings).await;
         let (first_half, second_half) = HEALTH.split_at(20);
         let mut slow_alone = served.connect_from([127, 0, 0, 3]).await;
-        slow_alone.write_all(first_half.as_bytes()).await.expect("it reads");
+        slow_alone.write_all(first_half.as_bytes()).await.expect("the peer reads");
 
         let mut crowd = Vec::new();
         for number in 0..SLOW_HEADS {
             let mut client = served.connect_from(CROWD).await;
             if number % 2 == 0 {
-                client.write_all(first_half.as_bytes()).await.expect("it reads");
+                client.write_all(first_half.as_bytes()).await.expect("the peer reads");
             }
             crowd.push(client);
         }
         served.ask(HEALTH).await.ok();
 
-        // The oldest of the crowd were asked to go, and nobody else.
+        // Only the oldest connections of the crowd were closed.
         assert!(rest(&mut crowd[0]).await.starts_with("HTTP/1.1 408 "));
         let given_up = served.metrics.refused_crowded.load(Relaxed);
         assert!((SLOW_HEADS - 20..=SLOW_HEADS).contains(&given_up), "{given_up}");
         assert_eq!(served.metrics.refused_full.load(Relaxed), 0);
-        slow_alone.write_all(second_half.as_bytes()).await.expect("it reads");
+        slow_alone.write_all(second_half.as_bytes()).await.expect("the peer reads");
         assert!(rest(&mut slow_alone).await.starts_with("HTTP/1.1 200 "));
         let last = crowd.last_mut().expect("the crowd");
-        last.write_all(HEALTH.as_bytes()).await.expect("it reads");
+        last.write_all(HEALTH.as_bytes()).await.expect("the peer reads");
         assert!(rest(last).await.starts_with("HTTP/1.1 200 "));
     }
 }

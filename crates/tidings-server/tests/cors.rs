@@ -1,4 +1,4 @@
-//! Web pages of other sites, and names that are not ours.
+//! Web pages of other sites, and requests for unknown hosts.
 
 mod support;
 
@@ -40,7 +40,7 @@ const FOREIGN: [&str; 8] = [
 ];
 
 #[tokio::test]
-async fn without_keys_any_page_of_this_machine_may_read_and_publish_without_credentials() {
+async fn without_keys_local_pages_may_read_and_publish() {
     let api = keyless().await;
     for origin in LOOPBACK {
         for ask in [
@@ -84,7 +84,7 @@ async fn without_keys_a_foreign_page_publishes_nothing_and_reads_nothing() {
 }
 
 #[tokio::test]
-async fn two_origins_are_none() {
+async fn two_origin_headers_count_as_none() {
     let api = keyless().await;
     let ask = api
         .post("/topics/chat", "x")
@@ -94,7 +94,7 @@ async fn two_origins_are_none() {
 }
 
 #[tokio::test]
-async fn a_page_of_the_hub_itself_may_publish_however_its_port_is_spelled() {
+async fn a_page_of_the_hub_may_publish_with_any_spelling_of_the_port() {
     let api = keyless().await;
     for (origin, host) in [
         ("http://localhost:8080", "localhost:8080"),
@@ -117,7 +117,7 @@ async fn a_page_of_the_hub_itself_may_publish_however_its_port_is_spelled() {
 }
 
 #[tokio::test]
-async fn curl_sends_no_origin_and_is_welcome() {
+async fn a_request_without_an_origin_is_accepted() {
     let api = keyless().await;
     let answer = api.post("/topics/chat", "x").answer().await.ok();
     assert_eq!(allowed(&answer), None);
@@ -145,7 +145,7 @@ async fn a_named_origin_is_echoed_with_credentials() {
 }
 
 #[tokio::test]
-async fn with_keys_only_named_origins_read_even_of_this_machine() {
+async fn with_keys_only_named_origins_may_read_even_locally() {
     let api = with_keys_and(allowing(&["https://app.example"])).await;
     for origin in LOOPBACK.into_iter().chain(FOREIGN) {
         let stream = api.get("/stream?topic=chat").header("origin", origin).stream().await;
@@ -155,7 +155,7 @@ async fn with_keys_only_named_origins_read_even_of_this_machine() {
 }
 
 #[tokio::test]
-async fn with_keys_the_credential_decides_who_publishes() {
+async fn with_keys_the_credential_decides_about_publishing() {
     let api = with_keys().await;
     let answer = api
         .post("/topics/chat", "x")
@@ -183,7 +183,7 @@ async fn a_star_allows_every_origin_and_null_without_credentials() {
 }
 
 #[tokio::test]
-async fn a_wildcard_origin_is_echoed_with_credentials_and_its_domain_is_not() {
+async fn a_wildcard_origin_is_echoed_with_credentials_but_not_its_domain() {
     let api = with_keys_and(allowing(&["https://*.example.com"])).await;
     for origin in ["https://app.example.com", "https://a.b.example.com"] {
         let answer = api.get("/healthz").header("origin", origin).answer().await;
@@ -236,7 +236,7 @@ async fn a_preflight_names_what_clients_need_and_is_remembered() {
     }
 }
 
-/// Pages that are traced send headers such as `baggage`, and were blocked.
+/// Regression: pages with a tracing library send headers such as `baggage`, and were blocked.
 #[tokio::test]
 async fn an_allowed_page_may_send_any_header_and_others_none() {
     let api = with_keys_and(allowing(&["https://app.example"])).await;
@@ -280,11 +280,11 @@ async fn a_preflight_answers_with_a_bounded_list_of_headers() {
     }
 }
 
-/// A page of `evil.example` can let that name point to 127.0.0.1 and read from what is then its own
-/// origin: from a hub without keys, from one that is open on purpose, and what is public from one
-/// with keys.
+/// DNS rebinding: a page of `evil.example` can make that name resolve to 127.0.0.1 and read from
+/// what is then its own origin: everything from a hub without keys, public events from one with
+/// keys or with `--no-auth`.
 #[tokio::test]
-async fn a_request_for_a_foreign_name_is_misdirected_on_every_hub() {
+async fn a_request_for_an_unknown_host_is_misdirected_on_every_hub() {
     let mut open = Settings::default();
     open.keyless = Keyless::Anywhere;
     for api in [keyless().await, keyless_with(open).await, with_keys().await] {
@@ -313,7 +313,7 @@ async fn a_request_for_a_foreign_name_is_misdirected_on_every_hub() {
 }
 
 #[tokio::test]
-async fn addresses_this_machine_the_public_url_and_listed_hosts_are_ours() {
+async fn addresses_loopback_the_public_url_and_listed_hosts_are_served() {
     let mut settings = Settings::default();
     let listed = ["hub.internal", "*.example.com"].map(|name| name.parse().expect("a host name"));
     settings.allow_hosts = AllowedHosts::Listed(listed.into_iter().collect());
@@ -340,7 +340,7 @@ async fn addresses_this_machine_the_public_url_and_listed_hosts_are_ours() {
 }
 
 #[tokio::test]
-async fn a_hub_that_allows_any_host_answers_to_any() {
+async fn a_hub_that_allows_any_host_serves_any_host() {
     let mut settings = Settings::default();
     settings.allow_hosts = AllowedHosts::Any;
     with_keys_and(settings).await.get("/metrics").header("host", "any.example").answer().await.ok();
@@ -355,9 +355,9 @@ const OF_PROXIES: [(&str, &str); 6] = [
     ("x-real-ip", "192.0.2.1"),
 ];
 
-/// Behind a proxy a hub without keys would be open to everybody who reaches the proxy.
+/// Behind a proxy, a hub without keys would be open to every client of the proxy.
 #[tokio::test]
-async fn without_keys_what_a_proxy_passes_on_is_refused() {
+async fn without_keys_a_forwarded_request_is_refused() {
     let api = keyless().await;
     for (name, value) in OF_PROXIES {
         for ask in [
@@ -377,7 +377,7 @@ async fn without_keys_what_a_proxy_passes_on_is_refused() {
 }
 
 #[tokio::test]
-async fn a_hub_with_keys_or_open_on_purpose_may_stand_behind_a_proxy() {
+async fn a_hub_with_keys_or_no_auth_may_run_behind_a_proxy() {
     let mut open = Settings::default();
     open.keyless = Keyless::Anywhere;
     for api in [keyless_with(open).await, with_keys().await] {
@@ -387,8 +387,9 @@ async fn a_hub_with_keys_or_open_on_purpose_may_stand_behind_a_proxy() {
     }
 }
 
-/// A bare `proxy_pass` of nginx passes a request on with its own address as the host and no header
-/// that tells of it. No hub can see that: hence keys come first in every recipe with a proxy.
+/// A bare `proxy_pass` of nginx forwards a request with the address of the hub as the host and
+/// without a header of its own. A hub cannot detect that: hence every guide for a proxy begins with
+/// keys.
 #[tokio::test]
 async fn a_proxy_that_adds_no_header_is_not_detected() {
     let api = keyless().await;
@@ -396,10 +397,10 @@ async fn a_proxy_that_adds_no_header_is_not_detected() {
     ask.answer().await.ok();
 }
 
-/// A browser that sends no `Origin`, or a proxy that removes it, must not make a foreign page's
-/// request one of a program.
+/// A browser that sends no `Origin`, or a proxy that removes it, must not make the request of a
+/// foreign page look like one of a program.
 #[tokio::test]
-async fn without_keys_a_write_of_a_foreign_page_is_refused_without_an_origin_too() {
+async fn without_keys_a_foreign_write_without_an_origin_is_refused_too() {
     let mut open = Settings::default();
     open.keyless = Keyless::Anywhere;
     for api in [keyless().await, keyless_with(open).await] {
@@ -433,7 +434,7 @@ async fn without_keys_a_write_of_a_foreign_page_is_refused_without_an_origin_too
                 assert!(status.is_success(), "{name}: {value} is answered {status}");
             }
         }
-        // Reading is what a browser's own rules protect.
+        // The same-origin policy of the browser protects reads.
         api.get("/metrics").header("sec-fetch-site", "cross-site").answer().await.ok();
     }
 }

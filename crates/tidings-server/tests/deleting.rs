@@ -1,4 +1,4 @@
-//! `DELETE /topics/{topic}`: what was published on a topic is gone, for the one that may publish there.
+//! `DELETE /topics/{topic}`: deletes the events of a topic, for credentials that may publish to it.
 
 mod support;
 
@@ -14,7 +14,7 @@ fn delete(api: &Api, target: &str) -> Ask {
     api.ask(Method::DELETE, target)
 }
 
-/// The data of what everybody may read of a topic.
+/// The data of the public events of a topic.
 async fn history(api: &Api, topic: &str) -> Vec<String> {
     let summary = api.get(&format!("/topics/{topic}")).header("accept", "application/json");
     let summary = summary.answer().await.ok().json();
@@ -23,7 +23,7 @@ async fn history(api: &Api, topic: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_deleted_topic_has_no_history_and_goes_on() {
+async fn a_deleted_topic_has_no_history_and_accepts_new_events() {
     let api = keyless().await;
     for (topic, data) in [("chat", "1"), ("news", "2"), ("chat", "3"), ("a/b c", "4")] {
         let target = format!("/topics/{}", topic.replace(' ', "%20"));
@@ -31,11 +31,7 @@ async fn a_deleted_topic_has_no_history_and_goes_on() {
     }
     for _ in 0..2 {
         let answer = delete(&api, "/topics/chat").answer().await;
-        assert_eq!(
-            (answer.status.as_u16(), answer.body.as_str()),
-            (204, ""),
-            "deleting nothing is no mistake"
-        );
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (204, ""), "deleting nothing is no error");
     }
     assert_eq!(delete(&api, "/topics/a/b%20c").answer().await.status, 204);
     assert_eq!(delete(&api, "/topics/never").answer().await.status, 204);
@@ -54,7 +50,7 @@ async fn an_event_of_several_topics_is_deleted_by_each_of_them() {
 }
 
 #[tokio::test]
-async fn those_who_may_publish_to_a_topic_may_delete_it_and_nobody_else() {
+async fn only_credentials_that_may_publish_to_a_topic_may_delete_it() {
     let api = with_keys().await;
     let publish = async |topic: &str| {
         api.post(&format!("/topics/{topic}"), "x").bearer(KEY).answer().await.ok();
@@ -72,9 +68,10 @@ async fn those_who_may_publish_to_a_topic_may_delete_it_and_nobody_else() {
     }
 }
 
-/// A key for one topic deleted events that also bore topics which it did not cover, private ones among them, from the histories of all.
+/// Regression: a key for one topic deleted events that also had topics which it did not cover,
+/// private ones among them.
 #[tokio::test]
-async fn deleting_an_event_needs_the_permission_for_all_of_its_topics() {
+async fn deleting_an_event_needs_permission_for_all_of_its_topics() {
     let api = with_keys().await;
     for (topics, data, private) in
         [(r#""chat""#, "1", false), (r#""orders","chat""#, "2", false), (r#""chat","orders""#, "3", true)]
@@ -105,9 +102,10 @@ async fn without_keys_a_foreign_page_deletes_nothing() {
     assert_eq!(local.answer().await.status, 204);
 }
 
-/// A mistyped condition must not delete everything, nor a wildcard nothing without a word.
+/// A misspelt condition must not delete everything, and a wildcard must not silently delete
+/// nothing.
 #[tokio::test]
-async fn what_is_not_understood_deletes_nothing() {
+async fn a_malformed_request_deletes_nothing() {
     let api = keyless().await;
     api.post("/topics/chat", "x").answer().await.ok();
     for target in ["/topics/chat?before=10m", "/topics/*", "/topics/", "/topics/%zz"] {
@@ -117,7 +115,7 @@ async fn what_is_not_understood_deletes_nothing() {
 }
 
 #[tokio::test]
-async fn a_log_that_does_not_answer_is_reported_apart_from_one_that_is_away() {
+async fn an_unknown_outcome_differs_from_an_unreachable_log_on_delete() {
     let away = Faults { append_unavailable_per_mille: 1_000, ..Faults::default() };
     let silent = Faults { outcome_unknown_per_mille: 1_000, ..Faults::default() };
     for (faults, reported) in [(away, "Nothing was deleted"), (silent, "may or may not")] {

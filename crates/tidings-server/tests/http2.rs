@@ -1,4 +1,4 @@
-//! Streams and publications over HTTP/2: nobody can tell from an answer which version carried it.
+//! Streams and publications over HTTP/2: responses do not depend on the HTTP version.
 
 mod served_support;
 mod support;
@@ -20,7 +20,7 @@ use tidings::NewEvent;
 use tidings_server::{ConnectionSettings, RequestBody, Settings};
 use tokio::{net::TcpStream, task::JoinHandle};
 
-/// One connection, whose requests may be many at a time.
+/// One connection, with many concurrent requests.
 struct Client {
     sender: SendRequest<Full<Bytes>>,
     connection: JoinHandle<hyper::Result<()>>,
@@ -29,15 +29,15 @@ struct Client {
 
 impl Client {
     async fn connect(served: &Served) -> Self {
-        let socket = TcpStream::connect(served.address).await.expect("it listens");
+        let socket = TcpStream::connect(served.address).await.expect("the server listens");
         let socket = socket.into_std().expect("a socket");
         let io = TcpStream::from_std(socket.try_clone().expect("a descriptor")).expect("a socket");
         let (sender, connection) =
-            within(handshake(TokioExecutor::new(), TokioIo::new(io))).await.expect("it speaks HTTP/2");
+            within(handshake(TokioExecutor::new(), TokioIo::new(io))).await.expect("an HTTP/2 handshake");
         Self { sender, connection: tokio::spawn(connection), socket }
     }
 
-    /// Breaks off, whatever is going on.
+    /// Closes the connection abruptly.
     fn cut(&self) {
         self.socket.shutdown(Shutdown::Both).expect("it is connected");
     }
@@ -54,14 +54,14 @@ impl Client {
         for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::from(body.to_owned())).expect("a sound request");
+        let request = request.body(Full::from(body.to_owned())).expect("a valid request");
         within(self.sender.send_request(request)).await.expect("an answer")
     }
 
-    /// A request whose answer ends.
+    /// A request with a finite response.
     async fn ask(&mut self, method: &Method, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let (parts, body) = self.send(method, target, headers, body).await.into_parts();
-        let body = within(body.collect()).await.expect("a whole body").to_bytes();
+        let body = within(body.collect()).await.expect("a complete body").to_bytes();
         Answer {
             status: parts.status,
             headers: parts.headers,
@@ -85,7 +85,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// What comes until this text has come.
+    /// Reads until this text has arrived.
     async fn until(&mut self, text: &str) -> String {
         within(async {
             loop {
@@ -94,7 +94,8 @@ impl Stream {
                     return std::mem::replace(&mut self.read, rest);
                 }
                 let frame = self.body.frame().await;
-                let frame = frame.unwrap_or_else(|| panic!("it ended before {text:?}: {}", self.read));
+                let frame =
+                    frame.unwrap_or_else(|| panic!("the stream ended before {text:?}: {}", self.read));
                 let data = frame.expect("no error").into_data().expect("no trailers");
                 self.read.push_str(str::from_utf8(&data).expect("text"));
             }
@@ -116,7 +117,7 @@ async fn served(settings: Settings) -> Served {
 }
 
 #[tokio::test]
-async fn the_two_printed_commands_meet() {
+async fn the_two_printed_commands_work_together() {
     let served = served(Settings::default()).await;
     let mut client = Client::connect(&served).await;
     let mut stream = client.stream("/stream?topic=chat", &[("accept", "*/*")]).await;
@@ -133,7 +134,7 @@ async fn the_two_printed_commands_meet() {
 /// Method, target, headers and body.
 type Ask<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], &'a str);
 
-/// All but what the version itself says, and what is different each time.
+/// Everything except what depends on the version or on the time.
 fn comparable(mut answer: Answer) -> (StatusCode, Vec<(String, String)>, String) {
     for name in ["connection", "transfer-encoding", "date"] {
         answer.headers.remove(name);
@@ -148,7 +149,7 @@ fn comparable(mut answer: Answer) -> (StatusCode, Vec<(String, String)>, String)
 }
 
 #[tokio::test]
-async fn whatever_is_asked_the_answer_is_that_of_http_1() {
+async fn responses_are_equal_to_those_of_http_1() {
     let mut settings = Settings::default();
     settings.body_bytes_max = 1_000;
     let served = served(settings).await;
@@ -196,7 +197,7 @@ async fn whatever_is_asked_the_answer_is_that_of_http_1() {
 }
 
 #[tokio::test]
-async fn streams_that_share_a_connection_each_get_what_they_asked_for_in_order() {
+async fn streams_of_one_connection_each_receive_their_events_in_order() {
     const STREAMS: usize = 100;
     const TOPICS: usize = 10;
     const EVENTS: usize = 200;
@@ -223,7 +224,7 @@ async fn streams_that_share_a_connection_each_get_what_they_asked_for_in_order()
 }
 
 #[tokio::test]
-async fn a_subscriber_that_comes_back_with_its_last_id_has_lost_nothing_and_gets_nothing_twice() {
+async fn reconnect_with_the_last_id_loses_and_repeats_no_event() {
     const EVENTS: usize = 500;
     let served = served(Settings::default()).await;
     let hub = served.hub.clone();
@@ -242,7 +243,7 @@ async fn a_subscriber_that_comes_back_with_its_last_id_has_lost_nothing_and_gets
         let mut stream = client.stream(target, since.as_slice()).await;
         stream.until("retry: ").await;
         stream.until("\n").await;
-        // A connection lasts for fewer events each time, or for a few more.
+        // Each connection lasts for a different number of events.
         for _ in 0..=next % 37 {
             let (id, data) = stream.event().await;
             assert_eq!(data, next.to_string());
@@ -252,7 +253,7 @@ async fn a_subscriber_that_comes_back_with_its_last_id_has_lost_nothing_and_gets
                 break;
             }
         }
-        // Some break off in the middle, others take leave of their stream first.
+        // Some connections are cut, others reset their stream first.
         if next % 2 == 0 {
             client.cut();
         }
@@ -262,7 +263,7 @@ async fn a_subscriber_that_comes_back_with_its_last_id_has_lost_nothing_and_gets
 }
 
 #[tokio::test]
-async fn who_leaves_a_stream_keeps_the_connection_and_who_drops_the_connection_leaves_all() {
+async fn a_reset_ends_one_stream_and_a_closed_connection_ends_all() {
     let served = served(Settings::default()).await;
     let mut client = Client::connect(&served).await;
     let mut stream = client.stream("/stream?topic=chat", &[]).await;
@@ -281,7 +282,7 @@ async fn who_leaves_a_stream_keeps_the_connection_and_who_drops_the_connection_l
 }
 
 #[tokio::test]
-async fn a_hub_that_closes_says_goodbye_and_ends_its_streams_cleanly() {
+async fn a_hub_that_closes_sends_a_notice_and_ends_streams_cleanly() {
     let mut served = served(Settings::default()).await;
     let mut client = Client::connect(&served).await;
     let mut stream = client.stream("/stream?topic=chat", &[]).await;
@@ -298,7 +299,7 @@ async fn a_hub_that_closes_says_goodbye_and_ends_its_streams_cleanly() {
 }
 
 #[tokio::test]
-async fn a_hub_with_all_the_streams_it_may_have_turns_the_next_away_as_ever() {
+async fn a_stream_beyond_the_limit_is_shed_as_over_http_1() {
     let mut settings = Settings::default();
     settings.streams_max = 1;
     let served = served(settings).await;
@@ -317,7 +318,7 @@ async fn a_hub_with_all_the_streams_it_may_have_turns_the_next_away_as_ever() {
 }
 
 #[tokio::test]
-async fn a_connection_that_finds_no_room_is_reported_so_and_ends() {
+async fn a_connection_beyond_the_capacity_is_rejected_and_ends() {
     let connections = ConnectionSettings { connections_max: 1, ..ConnectionSettings::default() };
     let served = Served::start_with(Settings::default(), connections).await;
     let mut client = Client::connect(&served).await;
@@ -332,7 +333,7 @@ async fn a_connection_that_finds_no_room_is_reported_so_and_ends() {
 }
 
 #[tokio::test]
-async fn a_connection_counts_once_however_many_streams_it_has() {
+async fn a_connection_with_many_streams_counts_once() {
     let served = served(Settings::default()).await;
     let mut client = Client::connect(&served).await;
     let mut streams = Vec::new();
@@ -340,11 +341,11 @@ async fn a_connection_counts_once_however_many_streams_it_has() {
         streams.push(client.stream("/stream?topic=chat", &[]).await);
     }
     let metrics = client.ask(&Method::GET, "/metrics", &[], "").await.ok().body;
-    let figures: HashMap<_, _> = metrics.lines().filter_map(|line| line.rsplit_once(' ')).collect();
-    assert_eq!(figures["tidings_connections_open"], "1");
-    assert_eq!(figures["tidings_streams_opened_total"], "10");
-    assert_eq!(figures["tidings_requests_total"], "11");
-    assert_eq!(figures["tidings_connections_refused_total{reason=\"flood\"}"], "0");
+    let samples: HashMap<_, _> = metrics.lines().filter_map(|line| line.rsplit_once(' ')).collect();
+    assert_eq!(samples["tidings_connections_open"], "1");
+    assert_eq!(samples["tidings_streams_opened_total"], "10");
+    assert_eq!(samples["tidings_requests_total"], "11");
+    assert_eq!(samples["tidings_connections_refused_total{reason=\"flood\"}"], "0");
 }
 
 /// RFC 9110, 9.3.7.
@@ -359,7 +360,7 @@ async fn options_of_the_server_as_a_whole_is_204_over_both_versions() {
     served_support::lines_until(&mut first, "HTTP/1.1 204 No Content").await;
 }
 
-/// RFC 9113, 8.2.3: browsers send each cookie as a field of its own.
+/// RFC 9113, 8.2.3: browsers send each cookie in a separate field.
 #[tokio::test]
 async fn cookies_in_several_fields_are_one_header() {
     let hub = support::hub().await;

@@ -1,4 +1,5 @@
-//! Clients of HTTP/2 that send frames by hand: too many, or those that only make work. Each costs itself the connection, and nobody else anything.
+//! HTTP/2 clients that send raw frames: too many, or frames that only cause work. Each loses its
+//! own connection and affects no other.
 
 mod http_support;
 
@@ -11,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Most frames that ask for nothing before a connection is ended.
+/// Most frames that request nothing before a connection is closed.
 const FRAMES_MAX: u32 = 10_000;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -31,7 +32,7 @@ const END_HEADERS: u8 = 4;
 const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 0xb;
 
-/// Nothing but what a client does ends its connection.
+/// Only the client's behaviour ends its connection.
 fn server() -> Server {
     Server::start_with(ConnectionSettings {
         keep_alive_secs: 3_600,
@@ -45,7 +46,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&[length[1], length[2], length[3], kind, flags][..], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The head of a request, in words that the other end need not remember (RFC 7541, 6.2.2).
+/// The headers of a request, not indexed by the peer (RFC 7541, 6.2.2).
 fn request(method: u8, path: &str) -> Vec<u8> {
     let length = u8::try_from(path.len()).expect("short");
     [&[method, 0x86, 0x04, length][..], path.as_bytes(), &[0x01, 1, b'a']].concat()
@@ -64,11 +65,11 @@ fn stream(nth: u32) -> u32 {
     2 * nth + 1
 }
 
-/// A connection that has said hello, with these frames.
+/// A connection that has sent the preface, with these frames.
 async fn connect(server: &Server, frames: &[u8]) -> TcpStream {
     let mut socket = server.connect().await.0;
     let hello = [PREFACE, &frame(SETTINGS, 0, 0, &[]), frames].concat();
-    patiently(socket.write_all(&hello)).await.expect("it reads");
+    patiently(socket.write_all(&hello)).await.expect("the peer reads");
     socket
 }
 
@@ -86,14 +87,14 @@ fn error_code(payload: &[u8]) -> u32 {
     u32::from_be_bytes(*payload.last_chunk().expect("four bytes"))
 }
 
-/// What a client sends for the nth time.
+/// The frames of the nth iteration.
 type NthFrame = Box<dyn FnMut(u32) -> Vec<u8> + Send>;
 
-/// What a flood came to.
+/// The result of a flood.
 #[derive(PartialEq, Eq, Debug)]
 enum End {
-    /// GOAWAY, and why.
-    ToldToGo(u32),
+    /// The error code of GOAWAY.
+    GoAway(u32),
     Cut,
 }
 
@@ -110,21 +111,21 @@ async fn flood(
                 break;
             }
         }
-        // Held, so that it is the server that ends.
+        // Held, so that the server ends the connection.
         writer
     });
     let mut end = End::Cut;
     while let Some((kind, _, payload)) = next_frame(&mut reader).await {
         if kind == GOAWAY {
-            // The last stream, and the reason.
-            end = End::ToldToGo(error_code(&payload[4..8]));
+            // The last stream, and the error code.
+            end = End::GoAway(error_code(&payload[4..8]));
         }
     }
     drop(patiently(writing).await.expect("no panic"));
     end
 }
 
-/// A flood, while somebody else asks.
+/// A flood, while another client sends requests.
 async fn flood_beside_others(
     name: &str,
     first: Vec<u8>,
@@ -141,7 +142,7 @@ async fn flood_beside_others(
     let (end, ()) = tokio::join!(flood(&server, first, nth_frame), others);
     patiently(victim.write_all(&frame(HEADERS, END_STREAM | END_HEADERS, 3, &get("/"))))
         .await
-        .expect("it reads");
+        .expect("the peer reads");
     loop {
         let (kind, stream, _) = next_frame(&mut victim).await.expect("the others keep their connections");
         if kind == DATA && stream == 3 {
@@ -155,7 +156,7 @@ async fn flood_beside_others(
 }
 
 #[tokio::test]
-async fn frames_that_ask_for_nothing_end_their_connection_and_no_other() {
+async fn a_flood_of_frames_ends_its_connection_and_no_other() {
     let endless = frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/endless"));
     let repeated = |bytes: Vec<u8>| Box::new(move |_| bytes.clone()) as NthFrame;
     let floods = [
@@ -174,18 +175,18 @@ async fn frames_that_ask_for_nothing_end_their_connection_and_no_other() {
     ];
     for (name, first, frames) in floods {
         let (end, floods) = flood_beside_others(name, first, frames).await;
-        assert_eq!((end, floods), (End::ToldToGo(ENHANCE_YOUR_CALM), 1), "{name}");
+        assert_eq!((end, floods), (End::GoAway(ENHANCE_YOUR_CALM), 1), "{name}");
     }
 }
 
-/// What the library of hyper sees to, or we, whichever is first: the connection ends.
+/// hyper's library or our counter ends the connection, whichever is first.
 #[tokio::test]
-async fn requests_that_are_taken_back_and_heads_without_an_end_end_their_connection_and_no_other() {
+async fn floods_of_resets_and_endless_headers_end_only_their_connection() {
     let taken_back = |nth| {
         let request = frame(HEADERS, END_STREAM | END_HEADERS, stream(nth), &get("/endless"));
         [request, frame(RST_STREAM, 0, stream(nth), &[0, 0, 0, 8])].concat()
     };
-    // An error of the client, so that it is the server who takes the request back.
+    // An error of the client, so that the server resets the request.
     let made_to_reset = |nth| {
         let request = frame(HEADERS, END_STREAM | END_HEADERS, stream(nth), &get("/endless"));
         [request, frame(WINDOW_UPDATE, 0, stream(nth), &[0, 0, 0, 0])].concat()
@@ -195,7 +196,7 @@ async fn requests_that_are_taken_back_and_heads_without_an_end_end_their_connect
         0 => frame(HEADERS, END_STREAM, 1, &get("/")),
         _ => frame(CONTINUATION, 0, 1, &[]),
     };
-    // Each field is one byte that stands for 4,000 (RFC 7541, 6.1).
+    // Each field is one byte that expands to 4,000 (RFC 7541, 6.1).
     let bomb = |nth: u32| {
         let name = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4_000]].concat();
         let fields = if nth == 0 { name } else { vec![0xbe; 1_000] };
@@ -207,8 +208,8 @@ async fn requests_that_are_taken_back_and_heads_without_an_end_end_their_connect
     };
     let floods: [(&str, NthFrame); 6] = [
         ("empty DATA", Box::new(empty_data)),
-        ("requests that are taken back", Box::new(taken_back)),
-        ("requests that have to be taken back", Box::new(made_to_reset)),
+        ("cancelled requests", Box::new(taken_back)),
+        ("requests that the server has to reset", Box::new(made_to_reset)),
         ("RST_STREAM", Box::new(resets)),
         ("CONTINUATION", Box::new(continued)),
         ("fields that are repeated", Box::new(bomb)),
@@ -219,7 +220,7 @@ async fn requests_that_are_taken_back_and_heads_without_an_end_end_their_connect
 }
 
 #[tokio::test]
-async fn one_request_too_many_at_a_time_is_refused_and_may_be_sent_again() {
+async fn a_request_beyond_the_concurrency_limit_may_be_retried() {
     let server = server();
     let requests: Vec<u8> = (0..129)
         .flat_map(|nth| frame(HEADERS, END_STREAM | END_HEADERS, stream(nth), &get("/endless")))
@@ -236,7 +237,7 @@ async fn one_request_too_many_at_a_time_is_refused_and_may_be_sent_again() {
         frame(RST_STREAM, 0, stream(0), &[0, 0, 0, 8]),
         frame(HEADERS, END_STREAM | END_HEADERS, stream(129), &get("/")),
     ];
-    patiently(socket.write_all(&again.concat())).await.expect("it reads");
+    patiently(socket.write_all(&again.concat())).await.expect("the peer reads");
     loop {
         let (kind, id, payload) = next_frame(&mut socket).await.expect("the connection is kept");
         assert_ne!(kind, GOAWAY);
@@ -250,7 +251,7 @@ async fn one_request_too_many_at_a_time_is_refused_and_may_be_sent_again() {
 }
 
 #[tokio::test]
-async fn a_list_of_fields_that_is_too_large_is_reported_so() {
+async fn a_header_list_that_is_too_large_is_answered_431() {
     let server = server();
     let field = [&[0x00, 1, b'x', 0x7f, 0x81, 0x3d][..], &[b'y'; 7_936]].concat();
     let block = [get("/"), field.repeat(5)].concat();
@@ -275,7 +276,7 @@ async fn a_list_of_fields_that_is_too_large_is_reported_so() {
 }
 
 #[tokio::test]
-async fn a_preface_in_any_number_of_packets_is_answered_and_another_version_is_not() {
+async fn a_preface_may_be_split_and_must_be_of_http_2() {
     let server = server();
     let mut client = server.connect().await;
     let hello =
@@ -301,7 +302,8 @@ async fn a_preface_in_any_number_of_packets_is_answered_and_another_version_is_n
     without.stop().await;
 }
 
-/// RFC 9113, 8.3.1 and 8.2.1. `http::Uri` cuts a fragment off without a word, so that a request for `/seen#7` was one for `/seen`.
+/// RFC 9113, 8.3.1 and 8.2.1. `http::Uri` silently cuts off a fragment, so that a request for
+/// `/seen#7` was one for `/seen`.
 #[tokio::test]
 async fn a_fragment_in_the_path_and_a_padded_value_are_answered_400() {
     let server = server();
@@ -314,7 +316,7 @@ async fn a_fragment_in_the_path_and_a_padded_value_are_answered_400() {
         (get("/seen#7"), false),
         (get("/seen?a=b#"), false),
         (remembered, false),
-        // As it was sent before (RFC 7541, 6.1).
+        // As it was sent before, indexed (RFC 7541, 6.1).
         (vec![0x82, 0x86, 0xbe, 0x01, 1, b'a'], false),
         (get("/seen?%237"), true),
         (with(b"\x00\x01x\x02#7"), true),
@@ -329,7 +331,7 @@ async fn a_fragment_in_the_path_and_a_padded_value_are_answered_400() {
         // In two frames, so that the end of the block is not the end of the first one.
         let (first, rest) = block.split_at(4);
         let request = [frame(HEADERS, END_STREAM, id, first), frame(CONTINUATION, END_HEADERS, id, rest)];
-        patiently(socket.write_all(&request.concat())).await.expect("it reads");
+        patiently(socket.write_all(&request.concat())).await.expect("the peer reads");
         let answer = loop {
             let (kind, on, payload) = next_frame(&mut socket).await.expect("the connection is kept");
             if kind == DATA && on == id {
@@ -344,7 +346,7 @@ async fn a_fragment_in_the_path_and_a_padded_value_are_answered_400() {
 }
 
 #[tokio::test]
-async fn frames_that_cannot_be_read_end_their_connection_with_the_reason() {
+async fn malformed_frames_end_their_connection_with_the_error_code() {
     let server = server();
     for (code, frames) in [
         // FRAME_SIZE_ERROR, COMPRESSION_ERROR and PROTOCOL_ERROR.

@@ -1,4 +1,4 @@
-//! What becomes of connections: kept, shared by several requests, half shut, too many, and at the end.
+//! The life cycle of connections: keep-alive, pipelining, half-close, capacity and shutdown.
 
 mod http_support;
 
@@ -21,7 +21,7 @@ async fn two_requests_in_one_packet_get_two_answers() {
 }
 
 #[tokio::test]
-async fn a_request_behind_a_body_is_reported_apart_from_it() {
+async fn a_request_after_a_body_is_separated_from_it() {
     let server = Server::start();
     for post in [
         "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n",
@@ -66,7 +66,7 @@ async fn many_pipelined_requests_are_all_answered_in_order() {
 }
 
 #[tokio::test]
-async fn a_client_that_shuts_its_sending_side_still_gets_the_answer() {
+async fn a_half_closed_client_still_receives_the_response() {
     let server = Server::start();
     for request in [GET, b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"] {
         let mut client = server.connect().await;
@@ -80,7 +80,7 @@ async fn a_client_that_shuts_its_sending_side_still_gets_the_answer() {
 }
 
 #[tokio::test]
-async fn a_client_that_shuts_its_sending_side_gets_all_the_answers_it_asked_for() {
+async fn a_half_closed_client_receives_all_pipelined_responses() {
     let server = Server::start();
     let mut client = server.connect().await;
     client.send(&GET.repeat(3)).await;
@@ -90,7 +90,7 @@ async fn a_client_that_shuts_its_sending_side_gets_all_the_answers_it_asked_for(
 }
 
 #[tokio::test]
-async fn a_stream_is_dropped_when_its_client_goes() {
+async fn a_stream_is_dropped_when_its_client_disconnects() {
     let mut server = Server::start();
     for shut_only in [true, false] {
         let mut client = server.connect().await;
@@ -107,7 +107,7 @@ async fn a_stream_is_dropped_when_its_client_goes() {
 }
 
 #[tokio::test]
-async fn a_handler_knows_the_address_of_the_other_end() {
+async fn a_handler_knows_the_address_of_the_peer() {
     let server = Server::start();
     let mut client = server.connect().await;
     client.send(b"GET /peer HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
@@ -129,7 +129,7 @@ async fn a_handler_that_panics_ends_its_own_connection_only() {
 }
 
 #[tokio::test]
-async fn silent_and_half_sent_heads_keep_nobody_out() {
+async fn silent_and_incomplete_requests_do_not_block_others() {
     let server = Server::start();
     let mut slow = Vec::new();
     for number in 0..200 {
@@ -140,13 +140,13 @@ async fn silent_and_half_sent_heads_keep_nobody_out() {
         slow.push(client);
     }
     assert_eq!(status(&server.answer(GET_LAST).await), 200);
-    assert_eq!(server.metrics.requests.load(Relaxed), 1, "the slow ones have reached nothing");
+    assert_eq!(server.metrics.requests.load(Relaxed), 1, "no slow request has reached the service");
     drop(slow);
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_connection_too_many_has_one_marked_request_and_one_that_ends_makes_room() {
+async fn a_connection_beyond_the_limit_gets_one_marked_request() {
     let server = Server::start_with(ConnectionSettings { connections_max: 1, ..Default::default() });
     let mut held = server.connect().await;
     held.send(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -167,9 +167,9 @@ async fn a_connection_too_many_has_one_marked_request_and_one_that_ends_makes_ro
     server.stop().await;
 }
 
-/// The time is the runtime's own and jumps ahead when nothing else is to do.
+/// The clock is the runtime's own and advances when all tasks are idle.
 #[tokio::test(start_paused = true)]
-async fn a_connection_without_room_ends_soon_whatever_it_asks() {
+async fn a_rejected_connection_ends_soon_for_any_request() {
     let server = Server::start_with(ConnectionSettings { connections_max: 0, ..Default::default() });
     for (sent, secs) in [
         ("", 2),
@@ -187,7 +187,7 @@ async fn a_connection_without_room_ends_soon_whatever_it_asks() {
 }
 
 #[tokio::test]
-async fn who_comes_beyond_the_connections_without_room_waits_and_is_answered() {
+async fn connections_beyond_the_rejected_ones_wait_and_are_answered() {
     let server = Server::start_with(ConnectionSettings { connections_max: 0, ..Default::default() });
     let mut clients = Vec::new();
     for _ in 0..100 {
@@ -203,7 +203,7 @@ async fn who_comes_beyond_the_connections_without_room_waits_and_is_answered() {
 }
 
 #[tokio::test]
-async fn silent_connections_without_room_hold_up_nobody_who_has_something_to_ask() {
+async fn silent_rejected_connections_do_not_delay_requests() {
     let settings = ConnectionSettings {
         connections_max: 0,
         first_byte_secs: 3_600,
@@ -217,26 +217,26 @@ async fn silent_connections_without_room_hold_up_nobody_who_has_something_to_ask
     }
     assert_eq!(status(&server.answer(GET).await), 200);
     let given_up = server.metrics.refused_crowded.load(Relaxed);
-    assert!(given_up >= 180, "{given_up} of 200 were given up for others, and did not have to be late");
+    assert!(given_up >= 180, "{given_up} of 200 were closed for others before their deadline");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_connection_without_a_request_makes_room_the_longest_idle_first() {
+async fn idle_connections_are_closed_for_capacity_longest_idle_first() {
     let server = Server::start_with(ConnectionSettings { connections_max: 3, ..Default::default() });
     let mut stream = server.connect().await;
     stream.send(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
     stream.read_until(": hi\n").await;
     let mut kept = [server.connect().await, server.connect().await];
-    // The one that connected first is the one that was used last.
+    // The first connection is the one that was used last.
     for number in [0, 1, 0] {
         kept[number].send(GET).await;
         kept[number].read_until("hello").await;
     }
     let [used_last, idle] = &mut kept;
-    let mut comes = server.connect().await;
-    comes.send(GET).await;
-    comes.read_until("hello").await;
+    let mut newest = server.connect().await;
+    newest.send(GET).await;
+    newest.read_until("hello").await;
     assert_eq!(idle.rest().await, "");
     assert_eq!(server.metrics.closed_idle.load(Relaxed), 1);
     used_last.send(GET).await;
@@ -247,7 +247,7 @@ async fn a_connection_without_a_request_makes_room_the_longest_idle_first() {
 }
 
 #[tokio::test]
-async fn stopping_refuses_new_connections_and_lets_running_answers_end() {
+async fn stopping_refuses_new_connections_and_finishes_responses() {
     let server = Server::start();
     let address = server.address;
     let mut running = server.connect().await;
@@ -271,7 +271,7 @@ async fn stopping_refuses_new_connections_and_lets_running_answers_end() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_in_time_is_cut() {
+async fn connections_that_do_not_end_in_time_are_closed() {
     let mut server = Server::start_with(ConnectionSettings { drain_secs: 0, ..Default::default() });
     let mut endless = server.connect().await;
     endless.send(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -288,7 +288,7 @@ async fn what_does_not_end_in_time_is_cut() {
 }
 
 #[tokio::test]
-async fn a_keepalive_connection_is_counted_once_however_many_requests_it_makes() {
+async fn a_keepalive_connection_with_many_requests_counts_once() {
     let server = Server::start();
     let mut client: Client = server.connect().await;
     for _ in 0..3 {
@@ -301,11 +301,12 @@ async fn a_keepalive_connection_is_counted_once_however_many_requests_it_makes()
     server.stop().await;
 }
 
-/// A port of 127.0.0.1 that was just freed could go to anybody; this process takes an address of its own, which only Linux gives. And no
-/// test beside it may start a process: between its fork and its exec, the child holds our listening socket too.
+/// Another process could take a port of 127.0.0.1 that was just freed; this test uses its own
+/// loopback address, which only Linux provides. No other test in this binary may start a process:
+/// between fork and exec, the child also holds the listening socket.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_restart_does_not_wait_for_the_connections_of_the_one_before() {
+async fn a_restart_does_not_wait_for_connections_of_the_old_process() {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let own = SocketAddr::from(([127, 1 + high % 254, low, 1], 0));
     let listener = Listener::bind(own).expect("a free port");

@@ -1,4 +1,5 @@
-//! What happens when the process runs out of open files. It is alone in its test binary, because it lowers the limit of the process.
+//! The process runs out of file descriptors. This test is alone in its binary, because it lowers
+//! the limit of the process.
 
 #![cfg(target_os = "linux")]
 
@@ -17,7 +18,7 @@ const FILES_LEFT: u64 = 5;
 const SILENT: usize = 100;
 const ASKING: usize = 40;
 
-/// The descriptor that the next file would get.
+/// The descriptor that the next open file would get.
 fn next_file() -> u64 {
     let file = File::open("/dev/null").expect("a file");
     u64::try_from(file.as_raw_fd()).expect("a descriptor is not negative")
@@ -28,17 +29,18 @@ fn limit_files(current: Option<u64>) {
         .expect("below the hard limit");
 }
 
-/// A connection that the kernel completes, and what is sent on it, without the server having run.
+/// A connection that the kernel completes, with data that is sent before the server runs.
 fn connect(address: SocketAddr, sent: &str) -> Client {
     let mut stream = std::net::TcpStream::connect(address).expect("a connection");
-    stream.write_all(sent.as_bytes()).expect("room for it");
+    stream.write_all(sent.as_bytes()).expect("the socket buffer has space");
     stream.set_nonblocking(true).expect("an option");
     Client(TcpStream::from_std(stream).expect("a runtime"))
 }
 
-/// Silent ones come first, and nobody of them may be late, so that only the files that are held in reserve help those behind them.
+/// Silent connections come first, and none reaches its deadline, so that only the reserved
+/// descriptors serve the connections after them.
 #[tokio::test]
-async fn without_files_everybody_is_received_and_open_connections_go_on() {
+async fn without_file_descriptors_clients_are_answered_and_streams_continue() {
     let settings = ConnectionSettings { first_byte_secs: 3_600, ..ConnectionSettings::default() };
     let mut server = Server::start_with(settings);
     let address = server.address;
@@ -61,9 +63,9 @@ async fn without_files_everybody_is_received_and_open_connections_go_on() {
     assert_eq!(
         metrics.accept_pauses.load(Relaxed),
         0,
-        "the reserve is never empty when somebody is accepted"
+        "the reserve is never empty when a connection is accepted"
     );
-    assert!(server.streams_ended.try_recv().is_err(), "who was there before goes on");
+    assert!(server.streams_ended.try_recv().is_err(), "open streams continue");
 
     limit_files(before);
     drop((held, silent));

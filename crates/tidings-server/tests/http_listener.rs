@@ -1,4 +1,4 @@
-//! Where the listening socket comes from: an address of our own, or the one that started us.
+//! The listening socket: bound to an address, or inherited from the parent process.
 
 #![cfg(unix)]
 
@@ -21,7 +21,7 @@ fn loopback() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_taken_address_is_one_line_that_names_it_and_what_to_do() {
+async fn a_bind_error_is_one_line_with_the_address_and_the_remedy() {
     let held = std::net::TcpListener::bind(loopback()).expect("a free port");
     let taken = held.local_addr().expect("an address");
     let error = Listener::bind(taken).expect_err("it is taken").to_string();
@@ -30,17 +30,17 @@ async fn a_taken_address_is_one_line_that_names_it_and_what_to_do() {
         format!("cannot listen on {taken}: another program listens there; stop it or choose another port")
     );
     let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
-    let error = Listener::bind(foreign).expect_err("it is nobody's").to_string();
+    let error = Listener::bind(foreign).expect_err("no local address").to_string();
     assert!(
         error.starts_with("cannot listen on 192.0.2.1:0: this machine does not have that address"),
         "{error}"
     );
 }
 
-/// This test binary once more, as a server behind a socket that it inherits.
+/// Starts this test binary again, as a server on an inherited socket.
 fn start_child(socket: &std::net::TcpListener) -> Child {
     let socket: OwnedFd = socket.try_clone().expect("a descriptor").into();
-    // The shell moves the socket to where the protocol wants it.
+    // The shell moves the socket to descriptor 3, as the protocol requires.
     Command::new("sh")
         .args(["-c", r#"exec "$0" "$@" 3<&0 0</dev/null"#])
         .arg(std::env::current_exe().expect("a path"))
@@ -64,11 +64,11 @@ async fn serve_on_an_inherited_socket() {
 }
 
 #[tokio::test]
-async fn a_restart_behind_an_inherited_socket_refuses_nobody() {
+async fn a_restart_behind_an_inherited_socket_refuses_no_connection() {
     let socket = std::net::TcpListener::bind(loopback()).expect("a free port");
     let address = socket.local_addr().expect("an address");
     for _ in 0..2 {
-        // Nobody serves at this moment, and yet the connection is taken.
+        // No server runs at this moment, and yet the connection is accepted.
         let mut client = Client(TcpStream::connect(address).await.expect("a connection"));
         client.send(GET_LAST).await;
         let mut child = start_child(&socket);

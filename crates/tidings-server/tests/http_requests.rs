@@ -1,4 +1,4 @@
-//! Raw bytes in, status out: what becomes of every kind of request head, on real sockets.
+//! Raw bytes in, status out: every kind of request headers, on real sockets.
 
 mod http_support;
 
@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 
 const HOST: &str = "Host: localhost\r\n";
 
-/// What the server must refuse, and how.
+/// Requests that the server must refuse, and the status.
 fn malformed() -> Vec<(u16, String)> {
     let with = |line: &str| format!("POST /echo HTTP/1.1\r\n{HOST}{line}\r\n\r\n");
     let mut requests = vec![
@@ -71,7 +71,7 @@ fn malformed() -> Vec<(u16, String)> {
 }
 
 #[tokio::test]
-async fn every_malformed_head_is_refused_with_its_status_and_closes() {
+async fn malformed_request_headers_are_refused_and_close_the_connection() {
     let server = Server::start();
     for (expected, request) in malformed() {
         let answer = server.answer(request.as_bytes()).await;
@@ -84,7 +84,7 @@ async fn every_malformed_head_is_refused_with_its_status_and_closes() {
 }
 
 #[tokio::test]
-async fn a_malformed_head_is_refused_alike_when_it_comes_byte_by_byte_or_behind_another_request() {
+async fn malformed_headers_are_refused_byte_by_byte_and_pipelined() {
     let server = Server::start();
     for (expected, request) in malformed() {
         if request.len() < 1_000 {
@@ -106,7 +106,7 @@ async fn a_malformed_head_is_refused_alike_when_it_comes_byte_by_byte_or_behind_
 }
 
 #[tokio::test]
-async fn malformed_chunks_are_a_bad_request_and_nothing_behind_them_is_read() {
+async fn malformed_chunks_are_refused_and_nothing_after_them_is_read() {
     let server = Server::start();
     for body in [
         "5\nhello\n0\n\n",
@@ -146,7 +146,7 @@ async fn the_host_of_an_absolute_target_replaces_the_header() {
 }
 
 #[tokio::test]
-async fn http_1_0_is_closed_after_the_answer_unless_it_asks_otherwise() {
+async fn http_1_0_is_closed_after_the_response_without_keep_alive() {
     let server = Server::start();
     assert!(server.answer(b"GET / HTTP/1.0\r\n\r\n").await.ends_with("hello"));
     let mut kept = server.connect().await;
@@ -170,7 +170,7 @@ async fn head_is_answered_without_a_body_and_the_connection_is_kept() {
 }
 
 #[tokio::test]
-async fn a_head_byte_by_byte_is_answered() {
+async fn request_headers_byte_by_byte_are_answered() {
     let server = Server::start();
     let mut client = server.connect().await;
     client.0.set_nodelay(true).expect("an option");
@@ -182,7 +182,7 @@ async fn a_head_byte_by_byte_is_answered() {
 }
 
 #[tokio::test]
-async fn a_head_of_nearly_32_kib_is_answered() {
+async fn request_headers_of_nearly_32_kib_are_answered() {
     let server = Server::start();
     let request = format!("GET / HTTP/1.1\r\n{HOST}Connection: close\r\nX: {}\r\n\r\n", "x".repeat(32_000));
     assert!(server.answer(request.as_bytes()).await.ends_with("hello"));
@@ -190,7 +190,7 @@ async fn a_head_of_nearly_32_kib_is_answered() {
 }
 
 #[tokio::test]
-async fn a_body_that_waits_for_100_continue_is_invited() {
+async fn a_body_that_waits_for_100_continue_is_requested() {
     let server = Server::start();
     let mut client = server.connect().await;
     let head = format!(
@@ -206,7 +206,7 @@ async fn a_body_that_waits_for_100_continue_is_invited() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_not_invited() {
+async fn a_body_that_is_too_large_gets_no_100_continue() {
     let server = Server::start();
     let mut client = server.connect().await;
     let head = format!("POST /echo HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nContent-Length: 100000\r\n\r\n");
@@ -216,7 +216,7 @@ async fn a_body_that_is_too_large_is_not_invited() {
 }
 
 #[tokio::test]
-async fn who_is_still_sending_receives_the_refusal_and_not_a_reset() {
+async fn a_client_that_is_still_sending_receives_the_refusal_not_a_reset() {
     let server = Server::start();
     let body = "x".repeat(10 * BODY_BYTES_MAX);
     let sized = format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: {}\r\n\r\n{body}", body.len());

@@ -1,4 +1,5 @@
-//! The header `Idempotency-Key`: a publication that is sent again is published once, the one that else uses the same key.
+//! The header `Idempotency-Key`: a repeated publication is published once, whichever other
+//! publishers use the same key.
 
 mod support;
 
@@ -12,7 +13,7 @@ use tidings::{
 };
 use tidings_server::Settings;
 
-/// What everybody may read of the log, oldest first.
+/// The public events of the log, oldest first.
 async fn history(api: &Api) -> Vec<String> {
     let snapshot = api.hub.last_events(1_000, &Filter::everything_public()).await.expect("the log answers");
     snapshot.entries.iter().map(|entry| entry.event.data.clone()).collect()
@@ -38,7 +39,7 @@ async fn a_repeat_with_the_same_key_publishes_nothing() {
 }
 
 #[tokio::test]
-async fn both_apis_and_both_spellings_know_one_key() {
+async fn both_apis_and_both_forms_share_one_key() {
     let api = keyless().await;
     let first = api.form("topic=chat&data=one").header("idempotency-key", "\"k 1\"").answer().await;
     let again = api.form("topic=chat&data=one").header("idempotency-key", "\"k 1\"").answer().await;
@@ -53,7 +54,7 @@ async fn both_apis_and_both_spellings_know_one_key() {
 }
 
 #[tokio::test]
-async fn a_key_names_the_publication_whatever_is_sent_under_it_later() {
+async fn a_repeated_key_is_a_duplicate_whatever_the_body() {
     let api = keyless().await;
     let first = api.post("/topics/chat", "one").header("idempotency-key", "k").answer().await.ok().json();
     let other = api.post("/topics/news", "two").header("idempotency-key", "k").answer().await.ok().json();
@@ -75,9 +76,10 @@ async fn a_key_of_one_publisher_is_not_that_of_another() {
     assert_eq!(history(&api).await, [KEY, CHAT_KEY, &token]);
 }
 
-/// Who learns nothing from a key that is not theirs: a repeat has to be allowed like the first.
+/// A key of another publisher reveals nothing: a repeat needs permission like the first
+/// publication.
 #[tokio::test]
-async fn a_key_gives_no_right() {
+async fn a_key_grants_no_permission() {
     let api = with_keys().await;
     api.post("/topics/news", "x").bearer(KEY).header("idempotency-key", "k").answer().await.ok();
     api.post("/topics/news", "x").header("idempotency-key", "k").answer().await.refused(401);
@@ -104,9 +106,10 @@ async fn a_malformed_key_is_refused_and_publishes_nothing() {
     assert_eq!(api.hub.stats().published, 0);
 }
 
-/// The log is far away and every third answer of it is lost; half of these publications are in the log.
+/// The log is slow and every third response of it is lost; half of these publications are in the
+/// log.
 #[tokio::test]
-async fn a_retry_with_the_same_key_settles_an_unknown_outcome() {
+async fn a_retry_with_the_same_key_resolves_an_unknown_outcome() {
     let faults = Faults { outcome_unknown_per_mille: 333, ..Faults::default() };
     let log = DelayedLog::new(7, faults, MemoryLimits::default());
     let hub = Hub::builder().log(log).start().await.expect("the log can be reached");

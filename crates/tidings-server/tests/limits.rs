@@ -1,4 +1,4 @@
-//! What happens when a limit is reached, and who is notified how.
+//! What happens when a limit is reached, and the response to each client.
 
 mod served_support;
 mod support;
@@ -20,11 +20,11 @@ fn streams(total: usize, per_address: usize) -> Settings {
     settings
 }
 
-/// Two faces of the protocol, one limit.
+/// Both APIs share one limit.
 const TARGETS: [&str; 3] = ["/stream?topic=a", "/topics/a", "/.well-known/mercure?match=a"];
 
 #[tokio::test]
-async fn a_full_hub_answers_503_and_when_to_come_back() {
+async fn a_full_hub_answers_503_with_retry_after() {
     let api = keyless_with(streams(1, 10)).await;
     let held = api.get("/stream?topic=a").stream().await;
     for target in TARGETS {
@@ -38,7 +38,7 @@ async fn a_full_hub_answers_503_and_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn an_address_with_its_share_answers_429_and_others_are_served() {
+async fn an_address_at_its_limit_gets_429_and_others_are_served() {
     let api = keyless_with(streams(100, 2)).await;
     let _held = [
         api.get("/stream?topic=a").from("192.0.2.1:1000").stream().await,
@@ -63,7 +63,7 @@ async fn loopback_has_no_limit_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_native_event_source_is_never_given_an_error_that_it_would_not_come_back_from() {
+async fn a_native_event_source_is_shed_without_an_error() {
     for (api, peer) in [
         (keyless_with(streams(0, 10)).await, "127.0.0.1:1"),
         (keyless_with(streams(10, 0)).await, "192.0.2.1:1"),
@@ -95,7 +95,7 @@ async fn only_a_native_event_source_is_treated_as_one() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_stays_wrong_for_a_native_event_source() {
+async fn a_native_event_source_receives_permanent_errors() {
     let api = with_keys().await;
     api.get("/stream").like_a_browser().answer().await.refused(400);
     api.get(&format!("{HUB}?match_cel=a")).like_a_browser().answer().await.refused(400);
@@ -106,7 +106,7 @@ async fn what_is_wrong_stays_wrong_for_a_native_event_source() {
 }
 
 #[tokio::test]
-async fn who_is_shed_is_counted() {
+async fn shed_subscribers_are_counted() {
     let api = keyless_with(streams(0, 10)).await;
     api.get("/stream?topic=a").answer().await.refused(503);
     api.get("/stream?topic=a").like_a_browser().answer().await.ok();
@@ -126,7 +126,7 @@ async fn a_refused_subscription_takes_no_slot() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_413_whether_it_says_so_or_not() {
+async fn a_body_that_is_too_large_is_413_with_and_without_a_length() {
     let mut settings = Settings::default();
     settings.body_bytes_max = 10;
     let api = keyless_with(settings).await;
@@ -137,14 +137,14 @@ async fn a_body_that_is_too_large_is_413_whether_it_says_so_or_not() {
         assert!(declared.refused(413).contains("10 bytes"), "{declared:?}");
         let chunks = futures_util::stream::iter(["012345", "67890"].map(Ok::<_, std::io::Error>));
         form(Body::from_stream(chunks)).answer().await.refused(413);
-        // Refused by its own word, before a byte of it.
+        // Refused by its declared length, before a byte is read.
         let endless = Body::from_stream(futures_util::stream::pending::<Result<&str, std::io::Error>>());
         form(endless).header("content-length", "11").answer().await.refused(413);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_come_is_408() {
+async fn a_body_that_does_not_arrive_is_408() {
     let mut settings = Settings::default();
     settings.body_secs = 5;
     let api = keyless_with(settings).await;
@@ -194,7 +194,7 @@ async fn the_summary_is_bounded() {
 }
 
 #[tokio::test]
-async fn beyond_loopback_without_keys_nobody_receives_what_is_private() {
+async fn with_no_auth_no_client_receives_private_events() {
     let mut settings = Settings::default();
     settings.keyless = Keyless::Anywhere;
     let api = Api::new(hub().await, None, settings);
@@ -209,9 +209,10 @@ async fn beyond_loopback_without_keys_nobody_receives_what_is_private() {
     assert_eq!(stream.data().await, "secret");
 }
 
-/// 300 unfinished bodies of 900 KB took 246 MB: only the number of connections bounded them.
+/// Regression: 300 unfinished bodies of 900 KB took 246 MB; only the number of connections bounded
+/// them.
 #[tokio::test]
-async fn unfinished_bodies_together_stay_within_a_budget_and_give_it_back() {
+async fn unfinished_bodies_share_a_memory_budget_and_release_it() {
     let mut settings = Settings::default();
     settings.bodies_bytes_max = 4_500_000;
     let served = Served::start_with(settings, ConnectionSettings::default()).await;
@@ -222,19 +223,19 @@ async fn unfinished_bodies_together_stay_within_a_budget_and_give_it_back() {
         let mut client = served.send(head).await;
         let refusals = refusals.clone();
         clients.spawn(async move {
-            // It is not read any more once the request is refused.
+            // It is not read once the request is refused.
             let _ = client.get_mut().write_all(&vec![b'x'; 900_000]).await;
             let mut answer = String::new();
             let _ = client.read_to_string(&mut answer).await;
             let _ = refusals.send(answer);
         });
     }
-    // There is room for four.
+    // The budget suffices for four.
     for _ in 0..12 {
         let answer = within(refused.recv()).await.expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: "), "{answer}");
     }
-    // One that comes whole needs no room.
+    // A body that arrives complete needs no budget.
     let whole =
         "POST /topics/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello";
     served.ask(whole).await.ok();
@@ -245,7 +246,7 @@ async fn unfinished_bodies_together_stay_within_a_budget_and_give_it_back() {
             let _ = client.get_mut().write_all(&vec![b'x'; 900_000]).await;
             let _ = client.get_mut().write_all(&vec![b'x'; 100_000]).await;
             let mut line = String::new();
-            // The connections that are gone may have been found only now.
+            // The server may detect closed connections only now.
             if client.read_line(&mut line).await.is_ok() && line.starts_with("HTTP/1.1 200 ") {
                 break;
             }

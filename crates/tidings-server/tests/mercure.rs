@@ -1,4 +1,5 @@
-//! The Mercure API. Each test names the checks of the protocol that it keeps, by section; the numbers are those of the project's list.
+//! The Mercure API. Each test names the checks of the protocol that it covers; the numbers are
+//! those of the project's list.
 
 mod support;
 
@@ -27,7 +28,8 @@ async fn a_generated_id_is_a_fragment_and_a_given_one_is_echoed() {
     }
 }
 
-/// Number 13: at least one topic; the first is canonical, the rest are alternates, and an event is dispatched if any matches.
+/// Number 13: at least one topic; the first is canonical, the rest are alternates, and an event is
+/// dispatched if any matches.
 #[tokio::test]
 async fn an_event_is_dispatched_if_any_of_its_topics_matches() {
     let api = keyless().await;
@@ -71,9 +73,10 @@ async fn only_a_form_in_utf8_is_published() {
     assert_eq!(api.hub.stats().published, 2);
 }
 
-/// Number 14: nobody publishes to `*`, to bad characters, or to the hub's own URL in any spelling.
+/// Number 14: no publication to `*`, to invalid characters, or to the hub's own URL in any
+/// spelling.
 #[tokio::test]
-async fn reserved_and_broken_topics_are_refused() {
+async fn reserved_and_malformed_topics_are_refused() {
     let api = keyless().await;
     for topic in [
         "",
@@ -108,9 +111,10 @@ async fn data_of_several_lines_is_one_event() {
     assert_eq!(stream.until("\n\n").await, "id: 2\ndata: \n\n");
 }
 
-/// Numbers 7, 16 and 30: of `private` the presence alone counts; a private event needs a match and a right.
+/// Numbers 7, 16 and 30: only the presence of `private` counts; a private event needs a match and a
+/// permission.
 #[tokio::test]
-async fn private_counts_by_its_presence_alone() {
+async fn only_the_presence_of_private_counts() {
     let api = with_keys().await;
     let mut anonymous = api.get(&format!("{HUB}?match=chat&match=news")).stream().await;
     let mut entitled = api.get(&format!("{HUB}?match=chat&match=news")).bearer(CHAT_KEY).stream().await;
@@ -128,7 +132,7 @@ async fn private_counts_by_its_presence_alone() {
 
 /// Numbers 17 and 18: ids, types and times that are refused.
 #[tokio::test]
-async fn broken_ids_types_and_times_are_refused() {
+async fn malformed_ids_types_and_times_are_refused() {
     let api = keyless().await;
     for field in [
         "id=%23a",
@@ -172,9 +176,9 @@ async fn type_and_retry_are_sent() {
     assert!(!stream.event().await.contains("event:"));
 }
 
-/// Number 21: what is too much is 413, and it is counted before anything is matched.
+/// Number 21: what exceeds a limit is 413, checked before anything is matched.
 #[tokio::test]
-async fn too_much_of_anything_is_413() {
+async fn an_exceeded_limit_is_413() {
     let mut settings = Settings::default();
     settings.body_bytes_max = 20_000;
     let api = keyless_with(settings).await;
@@ -186,7 +190,7 @@ async fn too_much_of_anything_is_413() {
     assert_eq!(api.hub.stats().published, 1);
 }
 
-/// Number 2: names are case-sensitive, and what begins with `match` must name a type.
+/// Number 2: names are case-sensitive, and a name that begins with `match` must be a type.
 #[tokio::test]
 async fn an_unknown_matcher_type_is_refused_and_other_names_are_ignored() {
     let api = keyless().await;
@@ -217,7 +221,7 @@ async fn a_subscription_without_a_matcher_is_refused() {
 
 /// Number 3: matchers are UTF-8 without control and format characters, and patterns compile.
 #[tokio::test]
-async fn broken_matchers_are_refused_without_a_word_about_the_inside() {
+async fn malformed_matchers_are_refused_without_internals() {
     let api = keyless().await;
     for matcher in [
         "match=%ff",
@@ -254,7 +258,8 @@ async fn each_matcher_matches_as_its_type_says() {
     let mut exact =
         api.get(&format!("{HUB}?match=https%3A%2F%2Fhub.example%2Fa&match_exact=b")).stream().await;
     let mut pattern = api.get(&format!("{HUB}?match_urlpattern=%2Fbooks%2F%3Aid")).stream().await;
-    // Byte by byte, nothing resolved: the first is another topic to an exact matcher and the same URL to a pattern.
+    // Topics are compared by bytes: the first is another topic to an exact matcher and the same URL
+    // to a pattern.
     for topic in [
         "https://HUB.example/a",
         "https://hub.example/a",
@@ -275,9 +280,9 @@ async fn each_matcher_matches_as_its_type_says() {
     assert_eq!(pattern.data().await, "/books/2");
 }
 
-/// RFC 9110, section 12.5.1: the one that does not take the one form that there is has not subscribed.
+/// RFC 9110, section 12.5.1: a client that does not accept the only format is not subscribed.
 #[tokio::test]
-async fn a_client_that_accepts_no_event_stream_is_reported_so() {
+async fn a_client_that_accepts_no_event_stream_is_refused() {
     let api = keyless().await;
     for accept in ["text/event-stream;q=0", "application/json", "*/*, text/event-stream;q=0.0"] {
         for method in [http::Method::GET, http::Method::HEAD] {
@@ -303,15 +308,16 @@ async fn anonymous_subscribers_are_admitted_or_asked_for_a_token() {
     for target in [&format!("{HUB}?match=a"), "/stream?topic=a", "/topics/a"] {
         let answer = api.get(target).answer().await;
         answer.refused(401);
-        // Without a token there is no error to be named.
+        // Without a token there is no error code.
         assert_eq!(answer.header("www-authenticate"), "Bearer");
         api.get(target).bearer(&token(&[], &[])).stream().await;
     }
 }
 
-/// Numbers 22 to 25 and 27: any defect of a token is 401 `invalid_token`. The defects themselves are tested with the tokens.
+/// Numbers 22 to 25 and 27: any defect of a token is 401 `invalid_token`. The defects themselves
+/// are tested with the tokens.
 #[tokio::test]
-async fn a_token_with_any_defect_is_refused_at_both_ends() {
+async fn an_invalid_token_is_refused_to_subscribe_and_to_publish() {
     let api = with_keys().await;
     let good = token(&["*"], &["*"]);
     let (head, _) = good.rsplit_once('.').expect("three parts");
@@ -326,7 +332,8 @@ async fn a_token_with_any_defect_is_refused_at_both_ends() {
     assert_eq!(api.hub.stats().published, 0);
 }
 
-/// Numbers 26 and 27: the scheme is case-insensitive; a malformed presentation is 400 `invalid_request`.
+/// Numbers 26 and 27: the scheme is case-insensitive; a malformed presentation is 400
+/// `invalid_request`.
 #[tokio::test]
 async fn a_token_is_presented_once_and_in_the_header() {
     let api = with_keys().await;
@@ -339,9 +346,9 @@ async fn a_token_is_presented_once_and_in_the_header() {
     in_url.header("content-type", "application/x-www-form-urlencoded").answer().await.refused(401);
 }
 
-/// Number 29: a right on every topic, or nothing is dispatched.
+/// Number 29: a permission for every topic, or nothing is dispatched.
 #[tokio::test]
-async fn publishing_needs_a_right_on_every_topic() {
+async fn publishing_needs_permission_for_every_topic() {
     let api = with_keys().await;
     let token = token(&["a", "/books/*"], &[]);
     let answer = api.form("topic=a&topic=b").bearer(&token).answer().await;
@@ -351,18 +358,18 @@ async fn publishing_needs_a_right_on_every_topic() {
     assert_eq!(api.hub.stats().published, 1);
 }
 
-/// Number 31: a stream ends by the `exp` of its token.
+/// Number 31: a stream ends at the `exp` of its token.
 #[tokio::test]
-async fn a_stream_ends_by_the_end_of_its_token() {
+async fn a_stream_ends_when_its_token_expires() {
     let api = with_keys().await;
     let token = support::token_until(&[], &["a"], support::unix_secs() + 1);
     let mut stream = api.get(&format!("{HUB}?match=a")).bearer(&token).stream().await;
     assert_eq!(stream.notice().await["reason"], "expired");
 }
 
-/// Numbers 33 and 36: the header wins; the answer names the id before the first event.
+/// Numbers 33 and 36: the header wins; the response names the id before the first event.
 #[tokio::test]
-async fn a_stream_goes_on_after_the_id_and_says_so() {
+async fn a_stream_resumes_after_the_id_and_reports_it() {
     let api = keyless().await;
     for id in ["1", "2", "3"] {
         api.form(&format!("topic=a&id={id}&data={id}")).answer().await.ok();
@@ -378,7 +385,7 @@ async fn a_stream_goes_on_after_the_id_and_says_so() {
     assert_eq!(without.header("mercure-last-event-id"), None);
 }
 
-/// Numbers 34 and 36: `earliest` is all history; so is the answer to an id that is not known.
+/// Numbers 34 and 36: `earliest` is all history; so is the response to an unknown id.
 #[tokio::test]
 async fn earliest_and_unknown_ids_begin_with_the_oldest() {
     let api = keyless().await;
@@ -394,9 +401,9 @@ async fn earliest_and_unknown_ids_begin_with_the_oldest() {
     }
 }
 
-/// Number 35: of an id that was used twice the earliest counts.
+/// Number 35: of a duplicate id, the earliest event counts.
 #[tokio::test]
-async fn of_an_id_used_twice_the_earliest_counts() {
+async fn a_duplicate_id_resumes_after_its_earliest_event() {
     let api = keyless().await;
     for data in ["1", "2", "3"] {
         api.form(&format!("topic=a&id=same&data={data}")).answer().await.ok();
@@ -406,9 +413,9 @@ async fn of_an_id_used_twice_the_earliest_counts() {
     assert_eq!(stream.data().await, "3");
 }
 
-/// Number 36: an empty cursor begins with what comes, and is answered as well.
+/// Number 36: an empty cursor begins with new events, and the response names an id as well.
 #[tokio::test]
-async fn an_empty_cursor_is_answered_with_the_id_before_what_comes() {
+async fn an_empty_cursor_is_answered_with_the_newest_id() {
     let api = keyless().await;
     let nothing = api.get(&format!("{HUB}?match=a&last_event_id=")).stream().await;
     assert_eq!(nothing.header("mercure-last-event-id"), Some("earliest"));
@@ -426,7 +433,7 @@ async fn an_empty_cursor_is_answered_with_the_id_before_what_comes() {
     }
 }
 
-/// Number 36: an id that is not ASCII comes back in the header as its bytes.
+/// Number 36: an id that is not ASCII is returned in the header as its bytes.
 #[tokio::test]
 async fn an_id_that_is_not_ascii_is_echoed_as_its_bytes() {
     let api = keyless().await;
@@ -435,9 +442,10 @@ async fn an_id_that_is_not_ascii_is_echoed_as_its_bytes() {
     assert_eq!(stream.headers["mercure-last-event-id"].as_bytes(), "café".as_bytes());
 }
 
-/// Number 33: every replayed event is authorised against the present token; the id of a hidden one is unknown (Security 12).
+/// Number 33: every replayed event is authorised against the current token; the id of an
+/// unauthorised one is unknown (Security 12).
 #[tokio::test]
-async fn replay_and_its_header_show_nothing_that_the_token_does_not_cover() {
+async fn replay_and_its_header_reveal_only_authorised_events() {
     let api = with_keys().await;
     api.form("topic=a&id=open&data=1").bearer(KEY).answer().await.ok();
     api.form("topic=a&id=hidden&data=2&private").bearer(KEY).answer().await.ok();
@@ -463,11 +471,11 @@ async fn every_event_has_an_id() {
     }
 }
 
-/// The hub's path is that of its public URL.
+/// The path of the hub is that of its public URL.
 #[tokio::test]
-async fn the_protocol_is_spoken_where_the_public_url_says() {
+async fn the_mercure_api_is_at_the_path_of_the_public_url() {
     let validator = tidings::Validator::new("https://hub.example/push/:hub".parse().expect("a URL"));
-    let hub = tidings::Hub::builder().validator(validator).start().await.expect("memory is always there");
+    let hub = tidings::Hub::builder().validator(validator).start().await.expect("the in-memory log starts");
     let api = support::Api::new(hub, None, Settings::default());
     api.get("/push/:hub?match=a").stream().await;
     api.get("/push/other?match=a").answer().await.refused(404);

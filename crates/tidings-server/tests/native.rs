@@ -8,7 +8,7 @@ use tidings::Matcher;
 use tidings_server::Settings;
 
 #[tokio::test]
-async fn what_is_posted_to_a_topic_arrives_on_its_stream() {
+async fn an_event_posted_to_a_topic_arrives_on_its_stream() {
     let api = keyless().await;
     let mut stream = api.get("/stream?topic=chat").stream().await;
     let receipt = api.post("/topics/chat", "hello").answer().await.ok().json();
@@ -18,7 +18,7 @@ async fn what_is_posted_to_a_topic_arrives_on_its_stream() {
 }
 
 #[tokio::test]
-async fn a_stream_begins_at_once_and_says_what_it_is() {
+async fn a_stream_begins_at_once_with_its_headers_and_preface() {
     let api = keyless().await;
     let mut stream = api.get("/stream?topic=chat").stream().await;
     assert_eq!(stream.header("content-type"), Some("text/event-stream"));
@@ -30,7 +30,7 @@ async fn a_stream_begins_at_once_and_says_what_it_is() {
 }
 
 #[tokio::test]
-async fn the_charset_is_said_where_the_operator_wants_it() {
+async fn the_charset_is_sent_if_the_operator_enables_it() {
     let mut settings = Settings::default();
     settings.charset_utf8 = true;
     let api = keyless_with(settings).await;
@@ -41,7 +41,7 @@ async fn the_charset_is_said_where_the_operator_wants_it() {
 }
 
 #[tokio::test]
-async fn a_bare_stream_has_the_topics_that_the_operator_gave_it() {
+async fn a_stream_without_topics_has_the_default_topics() {
     let hub = support::hub().await;
     let mut settings = Settings::default();
     settings.default_topics = vec![hub.validator().exact("chat").expect("a topic")];
@@ -55,7 +55,7 @@ async fn a_bare_stream_has_the_topics_that_the_operator_gave_it() {
 }
 
 #[tokio::test]
-async fn a_bare_stream_without_topics_is_reported_how_to_name_one() {
+async fn without_default_topics_a_stream_must_name_one() {
     let api = keyless().await;
     for target in ["/stream", "/stream?", "/stream?since=-50"] {
         let detail = api.get(target).answer().await.refused(400);
@@ -89,7 +89,7 @@ async fn a_star_is_every_topic() {
 }
 
 #[tokio::test]
-async fn a_returning_reader_goes_on_where_it_was() {
+async fn reconnect_resumes_after_the_last_event() {
     let api = keyless().await;
     let first = api.post("/topics/chat", "1").answer().await.id();
     api.post("/topics/chat", "2").answer().await.ok();
@@ -121,13 +121,13 @@ async fn every_spelling_of_a_cursor_parameter_resumes() {
         let mut stream = api.get(&format!("/stream?topic=chat&{name}={id}")).stream().await;
         assert_eq!(stream.data().await, "2", "{name}");
     }
-    // As it is when somebody pasted the id without its number sign.
+    // As when an id was pasted without its number sign.
     let mut stream = api.get(&format!("/stream?topic=chat&since={}", &first[1..])).stream().await;
     assert_eq!(stream.data().await, "2");
 }
 
 #[tokio::test]
-async fn since_takes_words() {
+async fn since_accepts_keywords_counts_durations_and_ids() {
     let api = keyless().await;
     api.post("/topics/chat?id=now", "1").answer().await.ok();
     api.post("/topics/chat", "2").answer().await.ok();
@@ -152,7 +152,7 @@ async fn an_id_that_node_sends_as_latin_1_is_found() {
 }
 
 #[tokio::test]
-async fn an_unknown_cursor_is_reported_as_a_gap_and_the_stream_goes_on() {
+async fn an_unknown_cursor_is_reported_as_a_gap_and_the_stream_continues() {
     let api = keyless().await;
     api.post("/topics/chat", "1").answer().await.ok();
     let mut stream = api.get("/stream?topic=chat").header("last-event-id", "nobody-knows").stream().await;
@@ -163,7 +163,7 @@ async fn an_unknown_cursor_is_reported_as_a_gap_and_the_stream_goes_on() {
 }
 
 #[tokio::test]
-async fn hello_names_the_connection_and_except_leaves_it_out() {
+async fn hello_names_the_connection_that_except_excludes() {
     let api = keyless().await;
     let mut mine = api.get("/stream?topic=chat&hello").stream().await;
     let mut other = api.get("/stream?topic=chat").stream().await;
@@ -177,7 +177,7 @@ async fn hello_names_the_connection_and_except_leaves_it_out() {
 }
 
 #[tokio::test]
-async fn the_json_format_tells_everything_in_one_kind_of_message() {
+async fn the_json_format_has_all_fields_in_one_kind_of_message() {
     let api = keyless().await;
     let mut stream = api.get("/stream?topic=chat&format=json").stream().await;
     api.post("/topics/chat?type=greeting&id=1", "a\nb").answer().await.ok();
@@ -199,7 +199,7 @@ async fn an_unknown_format_is_refused_by_name() {
 
 // The list is that of the polyfills and clients that the hub is tested with.
 #[tokio::test]
-async fn parameters_that_clients_add_of_their_own_do_no_harm() {
+async fn parameters_that_known_clients_add_are_ignored() {
     let api = keyless().await;
     for parameters in [
         "padding=true&lastEventId=",
@@ -213,7 +213,8 @@ async fn parameters_that_clients_add_of_their_own_do_no_harm() {
     }
 }
 
-// `&sinc=5m` was ignored: the stream began with what came next, and history was missing without a word.
+// Regression: `&sinc=5m` was ignored: the stream began with new events, and history was silently
+// missing.
 #[tokio::test]
 async fn an_unknown_parameter_of_a_stream_is_refused_with_the_nearest_name() {
     let api = keyless().await;
@@ -245,9 +246,10 @@ async fn a_parameter_that_has_no_effect_on_a_summary_is_refused() {
     api.get("/topics/chat?_=1").header("accept", "application/json").answer().await.ok();
 }
 
-// A mistyped `since` was taken for an id that nobody knows: a gap that was none, and the whole history.
+// Regression: a misspelt `since` was taken for an unknown id: a false gap notice, and the complete
+// history.
 #[tokio::test]
-async fn a_since_that_is_no_word_is_refused_with_the_list_of_words() {
+async fn an_invalid_since_is_refused_with_the_accepted_forms() {
     let api = keyless().await;
     for word in ["10min", "order-42", "2026-11-29", "", "5"] {
         let stale = api.get(&format!("/stream?topic=chat&since={word}")).header("last-event-id", "a");
@@ -277,7 +279,7 @@ async fn a_since_that_is_no_word_is_refused_with_the_list_of_words() {
     assert_eq!(later.data().await, "3");
 }
 
-// A reader without a grant got 200 and never an event.
+// Regression: a reader without a grant got 200 and no event.
 #[tokio::test]
 async fn a_private_topic_by_name_needs_a_grant() {
     let api = with_keys().await;
@@ -304,7 +306,8 @@ async fn a_private_topic_by_name_needs_a_grant() {
         api.get(target).bearer(&granted).stream().await;
         api.get(target).header("accept", "text/html").answer().await.ok();
     }
-    // What a pattern or `*` covers is served as far as the grants go, and so is everything of the Mercure protocol.
+    // Patterns and `*` receive what the grants cover, and so does every subscription of the Mercure
+    // API.
     for target in
         ["/stream?topic=*", "/stream?pattern=staff-:id", "/topics/*", &format!("{HUB}?match=staff-1")]
     {
@@ -317,9 +320,10 @@ async fn a_private_topic_by_name_needs_a_grant() {
     assert!(detail.contains("no keys"), "{detail}");
 }
 
-// A topic was private by its bytes, while a URL Pattern received it in every spelling of its URL.
+// Regression: a topic was private by its bytes, while a URL Pattern matched it in every spelling of
+// its URL.
 #[tokio::test]
-async fn another_spelling_of_a_private_topic_is_as_private() {
+async fn another_spelling_of_a_private_topic_is_private_too() {
     let api = with_keys().await;
     let mut pattern = api.get("/stream?pattern=staff-:id&topic=end").stream().await;
     for path in [
@@ -336,7 +340,7 @@ async fn another_spelling_of_a_private_topic_is_as_private() {
     assert_eq!(pattern.data().await, "end");
 }
 
-// Each was answered as a request without a credential: 200 and silence.
+// Regression: each was answered as a request without a credential: 200 and no event.
 #[tokio::test]
 async fn a_credential_in_the_wrong_place_is_refused_and_never_repeated() {
     let api = with_keys().await;
@@ -380,7 +384,7 @@ async fn a_credential_in_the_wrong_place_is_refused_and_never_repeated() {
         }
     }
     assert_eq!(api.hub.stats().published, 0);
-    // What belongs to the application is left to it.
+    // Cookies of the application are ignored.
     api.get("/stream?topic=chat").header("cookie", "session=1; token=2; jwt=3").stream().await;
     api.get(&format!("{HUB}?match=chat&tokens=1")).stream().await;
 }
@@ -414,7 +418,7 @@ async fn head_answers_as_get_does_and_opens_no_stream() {
 }
 
 #[tokio::test]
-async fn a_query_that_cannot_be_read_is_refused() {
+async fn a_malformed_query_is_refused() {
     let api = keyless().await;
     for target in [
         "/stream?topic=%",
@@ -432,7 +436,7 @@ async fn a_query_that_cannot_be_read_is_refused() {
 }
 
 #[tokio::test]
-async fn a_topic_is_everything_behind_topics_decoded_once() {
+async fn a_topic_is_the_rest_of_the_path_decoded_once() {
     let api = keyless().await;
     let mut stream = api.get("/stream?topic=*&format=json").stream().await;
     for (path, topic) in [
@@ -457,21 +461,21 @@ async fn a_topic_is_everything_behind_topics_decoded_once() {
 }
 
 #[tokio::test]
-async fn a_topic_that_is_missing_is_asked_for() {
+async fn a_missing_topic_is_refused_with_an_example() {
     let api = keyless().await;
     assert!(api.post("/topics/", "x").answer().await.refused(400).contains("/topics/chat"));
     assert!(api.get("/topics/").answer().await.refused(400).contains("/topics/chat"));
 }
 
 #[tokio::test]
-async fn a_topic_of_the_path_stands_alone() {
+async fn a_topic_in_the_path_excludes_further_topics() {
     let api = keyless().await;
     let detail = api.get("/topics/a?topic=b").answer().await.refused(400);
     assert!(detail.contains("/stream?topic=a&topic=b"), "{detail}");
 }
 
 #[tokio::test]
-async fn the_summary_says_how_things_stand_and_where_to_go_on() {
+async fn the_summary_has_the_newest_events_and_a_cursor() {
     let api = keyless().await;
     let empty = api.get("/topics/chat").header("accept", "application/json").answer().await.ok();
     assert_eq!(empty.json()["newest"], serde_json::Value::Null);
@@ -495,7 +499,7 @@ async fn the_summary_says_how_things_stand_and_where_to_go_on() {
 }
 
 #[tokio::test]
-async fn a_browser_that_navigates_gets_a_page_and_everybody_else_the_stream() {
+async fn a_browser_that_navigates_gets_a_page_other_clients_the_stream() {
     let api = keyless().await;
     let navigation = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     for target in ["/topics/chat", "/stream?topic=chat"] {
@@ -510,7 +514,7 @@ async fn a_browser_that_navigates_gets_a_page_and_everybody_else_the_stream() {
 }
 
 #[tokio::test]
-async fn a_private_event_reaches_only_those_with_a_right_live_replayed_and_in_the_summary() {
+async fn a_private_event_needs_a_grant_live_replayed_and_in_the_summary() {
     let api = with_keys().await;
     let mut owner =
         api.get("/stream?topic=user-42&topic=chat").bearer(&support::token(&[], &["user-42"])).stream().await;
@@ -535,7 +539,7 @@ async fn a_private_event_reaches_only_those_with_a_right_live_replayed_and_in_th
     assert_eq!((&seen["newest"], seen["events"].as_array().map(Vec::len)), (&"secret".into(), Some(1)));
     let hidden = ask(None).answer().await.ok();
     assert!(!hidden.body.contains("secret") && !hidden.body.contains("for 42"), "{hidden:?}");
-    // The cursor of an event that the reader may not see is as unknown as one that never was.
+    // The id of an event that the reader may not receive is treated as unknown.
     let mut stream = api.get(&format!("{HUB}?match=user-42&last_event_id=secret")).stream().await;
     assert_eq!(stream.header("mercure-last-event-id"), Some("earliest"));
     assert_eq!(stream.notice().await["reason"], "unknown");

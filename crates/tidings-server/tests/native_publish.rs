@@ -1,4 +1,4 @@
-//! The native API: publishing, one event or many, and what a refusal says.
+//! The native API: publishing one event or many, and refusals.
 
 mod support;
 
@@ -8,7 +8,7 @@ use tidings::{Hub, HubSettings, MemoryLimits, log::DelayedLog, log::Faults};
 use tidings_server::Settings;
 
 #[tokio::test]
-async fn the_body_is_the_data_whatever_its_content_type_says() {
+async fn the_body_is_the_data_for_any_content_type() {
     let api = keyless().await;
     let mut stream = api.get("/stream?topic=chat").stream().await;
     for (media_type, body) in [
@@ -25,9 +25,9 @@ async fn the_body_is_the_data_whatever_its_content_type_says() {
     assert_eq!(stream.data().await, "two\nlines");
 }
 
-// A form with files was published as the wire text of its parts.
+// Regression: a form with files was published as its encoded parts.
 #[tokio::test]
-async fn a_body_that_would_not_be_its_data_is_refused_with_the_right_command() {
+async fn an_encoded_body_is_refused_with_the_correct_command() {
     let api = keyless().await;
     let part = "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nb\r\n--x--\r\n";
     for (target, command) in [
@@ -65,9 +65,9 @@ async fn a_body_that_would_not_be_its_data_is_refused_with_the_right_command() {
     assert_eq!(api.hub.stats().published, 3);
 }
 
-// `POST /topics?private` published its events in public.
+// Regression: `POST /topics?private` published public events.
 #[tokio::test]
-async fn a_query_of_a_batch_is_refused_because_lines_say_everything() {
+async fn a_query_of_a_batch_is_refused() {
     let api = keyless().await;
     for query in ["private", "private=1&type=x", "topic=chat"] {
         let ask = api.post(&format!("/topics?{query}"), r#"{"topic":"chat","data":1}"#);
@@ -78,7 +78,7 @@ async fn a_query_of_a_batch_is_refused_because_lines_say_everything() {
 }
 
 #[tokio::test]
-async fn an_id_that_a_header_cannot_carry_is_refused_however_it_comes() {
+async fn an_id_that_a_header_cannot_carry_is_refused_by_every_api() {
     let api = keyless().await;
     for id in ["a ", " a", " "] {
         let encoded = id.replace(' ', "%20");
@@ -96,9 +96,9 @@ async fn an_id_that_a_header_cannot_carry_is_refused_however_it_comes() {
     assert_eq!(api.hub.stats().published, 0);
 }
 
-// `retry: 0` had all subscribers of a topic reconnect in a tight loop.
+// Regression: `retry: 0` made all subscribers of a topic reconnect in a tight loop.
 #[tokio::test]
-async fn a_retry_below_the_floor_is_raised_to_it_however_it_comes() {
+async fn a_retry_below_the_minimum_is_raised_by_every_api() {
     let api = keyless().await;
     let mut stream = api.get("/stream?topic=chat").stream().await;
     api.post("/topics/chat?retry=0&id=1", "x").answer().await.ok();
@@ -122,14 +122,14 @@ async fn an_empty_body_is_an_event_too() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_utf8_is_refused_and_reported_where() {
+async fn a_body_that_is_not_utf8_is_refused_with_the_offset() {
     let api = keyless().await;
     let detail = api.post("/topics/chat", &b"ab\xff"[..]).answer().await.refused(400);
     assert!(detail.contains("byte 2"), "{detail}");
 }
 
 #[tokio::test]
-async fn the_query_says_everything_but_the_data() {
+async fn the_query_has_all_fields_except_the_data() {
     let api = keyless().await;
     let mut stream = api.get("/stream?topic=chat").stream().await;
     for name in ["type", "event"] {
@@ -144,7 +144,7 @@ async fn the_query_says_everything_but_the_data() {
 }
 
 #[tokio::test]
-async fn a_query_that_would_be_misread_is_refused_by_name() {
+async fn an_ambiguous_query_is_refused_by_name() {
     let api = keyless().await;
     for (query, named) in [
         ("privat=1", "`privat`"),
@@ -187,7 +187,7 @@ async fn private_is_a_switch() {
 }
 
 #[tokio::test]
-async fn topics_that_nobody_may_publish_to_are_refused() {
+async fn reserved_topics_cannot_be_published_to() {
     let api = keyless().await;
     for path in [
         "*",
@@ -227,7 +227,7 @@ async fn many_events_are_published_together_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_batch_with_one_bad_line_publishes_nothing_and_says_which() {
+async fn a_batch_with_an_invalid_line_publishes_nothing_and_names_it() {
     let api = keyless().await;
     for (line, named) in [
         (r#"{"topic":"a","data":"x","typ":"y"}"#, "`typ`"),
@@ -269,7 +269,7 @@ async fn publishing_needs_a_credential_where_there_are_keys() {
 }
 
 #[tokio::test]
-async fn a_credential_that_does_not_hold_is_never_taken_for_none() {
+async fn an_invalid_credential_is_never_treated_as_absent() {
     let api = with_keys().await;
     for target in ["/stream?topic=chat", "/topics/chat", "/.well-known/mercure?match=chat"] {
         let answer = api.get(target).bearer("tk_nobody-knows-this-key").answer().await;
@@ -298,7 +298,7 @@ async fn a_credential_must_cover_every_topic_of_every_event() {
 }
 
 #[tokio::test]
-async fn a_refused_method_names_those_that_work() {
+async fn a_refused_method_lists_the_allowed_ones() {
     let api = keyless().await;
     for (method, target, allowed) in [
         (Method::PUT, "/topics/chat", "GET,HEAD,POST,DELETE"),
@@ -316,7 +316,7 @@ async fn a_refused_method_names_those_that_work() {
 }
 
 #[tokio::test]
-async fn a_wrong_path_is_reported_the_right_ones() {
+async fn an_unknown_path_is_answered_with_the_known_ones() {
     let api = keyless().await;
     let detail = api.get("/steam?topic=chat").answer().await.refused(404);
     assert!(detail.contains("`/steam`") && detail.contains("/stream?topic="), "{detail}");
@@ -324,7 +324,7 @@ async fn a_wrong_path_is_reported_the_right_ones() {
 }
 
 #[tokio::test]
-async fn a_refusal_repeats_little_of_what_was_sent_and_nothing_of_the_inside() {
+async fn a_refusal_repeats_little_input_and_no_internals() {
     let api = keyless().await;
     let long = "x".repeat(3_000);
     for target in
@@ -341,7 +341,7 @@ async fn a_refusal_repeats_little_of_what_was_sent_and_nothing_of_the_inside() {
 async fn too_many_publications_at_once_are_asked_to_wait() {
     let mut settings = HubSettings::default();
     settings.appends_max = 0;
-    let hub = Hub::builder().settings(settings).start().await.expect("memory is always there");
+    let hub = Hub::builder().settings(settings).start().await.expect("the in-memory log starts");
     let api = support::Api::new(hub, None, Settings::default());
     for ask in [api.post("/topics/chat", "x"), api.form("topic=chat")] {
         let answer = ask.answer().await;
@@ -351,7 +351,7 @@ async fn too_many_publications_at_once_are_asked_to_wait() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_away_is_reported_apart_from_one_whose_answer_was_lost() {
+async fn an_unknown_outcome_differs_from_an_unreachable_log_on_publish() {
     let away = Faults { append_unavailable_per_mille: 1_000, ..Faults::default() };
     let silent = Faults { outcome_unknown_per_mille: 1_000, ..Faults::default() };
     for (faults, reported, retries) in
@@ -363,7 +363,7 @@ async fn a_log_that_is_away_is_reported_apart_from_one_whose_answer_was_lost() {
         for ask in [api.post("/topics/chat", "x"), api.form("topic=chat")] {
             let answer = ask.answer().await;
             assert!(answer.refused(503).contains(reported), "{answer:?}");
-            // The one that is asked to try again would publish twice.
+            // A retry would publish twice.
             assert_eq!(answer.headers.contains_key("retry-after"), retries);
         }
     }
@@ -384,7 +384,7 @@ async fn a_hub_that_shuts_down_publishes_nothing_and_is_not_ready() {
 }
 
 #[tokio::test]
-async fn the_metrics_count_and_name_no_topic() {
+async fn the_metrics_count_without_naming_topics() {
     let api = keyless().await;
     let stream = api.get("/stream?topic=very-secret").stream().await;
     api.post("/topics/very-secret", "x").answer().await.ok();
@@ -420,9 +420,10 @@ fn assert_sample_of(line: &str, family: Option<(&str, &str)>, suffix: &str) {
     assert!(value.parse::<f64>().is_ok(), "{line}");
 }
 
-// Every scraper got OpenMetrics, whatever it asked for; most tools read only the text format.
+// Regression: every scraper got OpenMetrics, whatever it accepted; most tools read only the text
+// format.
 #[tokio::test]
-async fn metrics_come_in_the_format_that_is_asked_for() {
+async fn metrics_have_the_requested_format() {
     let api = keyless().await;
     api.get("/stream").answer().await.refused(400);
     let openmetrics = "application/openmetrics-text";
@@ -473,7 +474,7 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_cached_says_so() {
+async fn uncacheable_responses_are_marked() {
     let api = keyless_with(Settings::default()).await;
     for ask in [api.post("/topics/chat", "x"), api.get("/healthz"), api.get("/nowhere"), api.get("/")] {
         let answer = ask.answer().await;

@@ -1,4 +1,5 @@
-//! Connections beyond `connections_max`: health is answered, a browser is asked to come back, everybody else receives 503.
+//! Connections beyond `connections_max`: health checks are answered, a browser is asked to retry,
+//! other clients receive 503.
 
 mod served_support;
 mod support;
@@ -13,7 +14,7 @@ const REST: &str = "HTTP/1.1\r\nHost: localhost\r\n";
 const NATIVE: &str =
     "Accept: text/event-stream\r\nCache-Control: no-cache\r\nOrigin: http://localhost:3000\r\n";
 
-/// A hub with one place, and the stream that has it.
+/// A hub with one connection permit, and the stream that holds it.
 async fn full(raw_streams: bool) -> (Served, impl Sized) {
     let connections = ConnectionSettings { raw_streams, connections_max: 1, ..ConnectionSettings::default() };
     let served = Served::start_with(Settings::default(), connections).await;
@@ -23,7 +24,7 @@ async fn full(raw_streams: bool) -> (Served, impl Sized) {
 }
 
 #[tokio::test]
-async fn without_room_the_hub_still_tells_how_it_is() {
+async fn at_capacity_health_checks_are_answered() {
     for raw_streams in BOTH_WAYS {
         let (served, _stream) = full(raw_streams).await;
         for path in ["/healthz", "/readyz", "/metrics"] {
@@ -36,13 +37,13 @@ async fn without_room_the_hub_still_tells_how_it_is() {
 }
 
 #[tokio::test]
-async fn without_room_a_native_event_source_is_asked_to_come_back() {
+async fn at_capacity_a_native_event_source_is_asked_to_retry() {
     for raw_streams in BOTH_WAYS {
         let (served, _stream) = full(raw_streams).await;
         let answer = served.ask(format!("GET /stream?topic=chat {REST}{NATIVE}\r\n")).await.ok();
         assert_eq!(answer.header("content-type"), "text/event-stream");
         assert_eq!(answer.header("connection"), "close");
-        // Without it, a browser would take the answer for an error, and the stream for ended.
+        // Without it, a browser would treat the response as an error, and end the stream.
         assert_eq!(answer.header("access-control-allow-origin"), "http://localhost:3000");
         let millis = answer.body.lines().find_map(|line| line.strip_prefix("retry: ")).expect("a time");
         assert!((15_000..=45_000).contains(&millis.parse::<u64>().expect("milliseconds")), "{millis}");
@@ -51,7 +52,7 @@ async fn without_room_a_native_event_source_is_asked_to_come_back() {
 }
 
 #[tokio::test]
-async fn without_room_everybody_else_receives_503_and_nothing_is_done() {
+async fn at_capacity_other_clients_receive_503_and_nothing_is_done() {
     for raw_streams in BOTH_WAYS {
         let (served, _stream) = full(raw_streams).await;
         for request in [
@@ -71,7 +72,7 @@ async fn without_room_everybody_else_receives_503_and_nothing_is_done() {
 }
 
 #[tokio::test]
-async fn a_place_that_is_given_back_is_the_next_one_s() {
+async fn a_released_permit_admits_the_next_connection() {
     for raw_streams in BOTH_WAYS {
         let (served, stream) = full(raw_streams).await;
         drop(stream);

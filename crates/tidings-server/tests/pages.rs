@@ -1,4 +1,4 @@
-//! The pages for people, and what is written to the log.
+//! The HTML pages, and the log lines of refusals.
 
 mod support;
 
@@ -25,7 +25,7 @@ fn is_locked_down(page: &Answer) {
 }
 
 #[tokio::test]
-async fn the_first_page_says_how_it_is_done_to_curl_and_to_browsers() {
+async fn the_first_page_has_instructions_for_curl_and_browsers() {
     let api = keyless().await;
     let text = api.get("/").header("accept", "*/*").answer().await.ok();
     assert!(text.header("content-type").starts_with("text/plain"));
@@ -41,7 +41,7 @@ async fn the_first_page_says_how_it_is_done_to_curl_and_to_browsers() {
 }
 
 #[tokio::test]
-async fn the_printed_commands_meet() {
+async fn the_printed_commands_work_together() {
     let api = keyless().await;
     let mut stream = api.get("/stream?topic=chat").stream().await;
     let curl = api.post("/topics/chat", "hello").header("content-type", "application/x-www-form-urlencoded");
@@ -65,7 +65,7 @@ async fn a_page_shows_a_hostile_topic_as_text() {
 }
 
 #[tokio::test]
-async fn a_page_loads_nothing_from_elsewhere_and_has_no_script_of_its_own() {
+async fn a_page_loads_only_own_assets_and_has_no_inline_script() {
     let api = keyless().await;
     for target in ["/", "/topics/chat", "/stream?topic=chat"] {
         let page = api.get(target).header("accept", "text/html").answer().await.ok();
@@ -86,7 +86,7 @@ async fn a_page_loads_nothing_from_elsewhere_and_has_no_script_of_its_own() {
     }
 }
 
-/// The live view comes first: on a phone it used to stand below the fold.
+/// Regression: on a phone, the live view was below the fold.
 #[tokio::test]
 async fn the_page_begins_with_the_live_view() {
     for api in [keyless().await, with_keys().await] {
@@ -96,9 +96,10 @@ async fn the_page_begins_with_the_live_view() {
     }
 }
 
-/// The page is static, so that it tells nothing; what it shows is what its reader's credential may receive.
+/// The page is static and contains no event; its script shows what the user's credential may
+/// receive.
 #[tokio::test]
-async fn only_the_page_of_a_keyless_hub_on_loopback_watches_at_once() {
+async fn only_the_page_of_a_keyless_hub_on_loopback_connects_at_once() {
     let mut settings = Settings::default();
     settings.keyless = Keyless::Anywhere;
     for (api, watches_at_once, asks_for_credential) in [
@@ -114,9 +115,10 @@ async fn only_the_page_of_a_keyless_hub_on_loopback_watches_at_once() {
     }
 }
 
-/// A browser cannot send a credential when it navigates, so the page comes without one and asks for it.
+/// A browser cannot send a credential when it navigates, so the page is served without one and asks
+/// for it.
 #[tokio::test]
-async fn a_page_is_served_where_reading_needs_a_credential() {
+async fn a_page_is_served_where_receiving_needs_a_credential() {
     let mut settings = Settings::default();
     settings.anonymous_subscribers = false;
     let api = with_keys_and(settings).await;
@@ -155,7 +157,7 @@ async fn a_browser_gets_a_refusal_as_a_page_and_a_program_as_json() {
     assert!(not_allowed.body.starts_with("<!doctype html>"), "{}", not_allowed.body);
 }
 
-/// Keeps what is logged.
+/// Collects log output.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -222,7 +224,7 @@ async fn a_refusal_is_one_line_without_credentials_queries_or_data() {
 }
 
 #[tokio::test]
-async fn a_refused_origin_is_logged_once_with_the_flag_that_lets_it_in() {
+async fn a_refused_origin_is_logged_once_with_the_flag_that_allows_it() {
     let (log, _guard) = logging();
     let api = keyless().await;
     for _ in 0..3 {
@@ -237,9 +239,9 @@ async fn a_refused_origin_is_logged_once_with_the_flag_that_lets_it_in() {
     assert_eq!(reported.len(), 100);
 }
 
-/// Three lines of JavaScript in a file that is opened from disk fail without a word, in the browser and in the log.
+/// Regression: a page that was opened from disk failed silently, in the browser and in the log.
 #[tokio::test]
-async fn a_page_opened_from_a_file_is_logged_with_what_to_do() {
+async fn a_page_opened_from_a_file_is_logged_with_the_remedy() {
     let (log, _guard) = logging();
     let api = keyless().await;
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! What URL Patterns may cost: budgets for each address and for the hub, and what the one that exceeds them is notified.
+//! Budgets for URL Patterns, per address and for the hub, and the responses when they are exceeded.
 
 mod support;
 
@@ -18,7 +18,7 @@ fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
 async fn hub(change: impl FnOnce(&mut HubSettings)) -> Api {
     let mut settings = HubSettings::default();
     change(&mut settings);
-    let hub = Hub::builder().settings(settings).start().await.expect("memory is there");
+    let hub = Hub::builder().settings(settings).start().await.expect("the in-memory log starts");
     Api::new(hub, None, Settings::default())
 }
 
@@ -28,7 +28,7 @@ fn stream_of(patterns: &[&str]) -> [String; 2] {
 }
 
 #[tokio::test]
-async fn an_address_with_its_patterns_gets_429_and_others_are_served() {
+async fn an_address_at_its_pattern_limit_gets_429_and_others_are_served() {
     let api = keyless_with(settings(|settings| settings.patterns_per_address_max = 2)).await;
     let held = api.get("/stream?pattern=/a/:id&pattern=/b/:id").from(ADDRESS).stream().await;
     for target in stream_of(&["/a/:id", "/c/:id"]) {
@@ -58,7 +58,7 @@ async fn patterns_that_are_compared_with_every_topic_have_a_smaller_budget() {
 }
 
 #[tokio::test]
-async fn a_hub_with_all_its_patterns_gets_503_and_says_which_limit_it_is() {
+async fn a_hub_at_its_pattern_limit_answers_503_with_its_name() {
     for (api, limit) in [
         (hub(|settings| settings.patterns_max = 2).await, "`patterns_max`"),
         (hub(|settings| settings.pattern_weight_max = 2).await, "`pattern_weight_max`"),
@@ -71,7 +71,7 @@ async fn a_hub_with_all_its_patterns_gets_503_and_says_which_limit_it_is() {
             let shed = api.get(&target).like_a_browser().answer().await.ok();
             assert!(shed.body.contains("retry: "), "{shed:?}");
         }
-        assert_eq!(api.hub.stats().patterns, 2, "what was refused leaves nothing behind");
+        assert_eq!(api.hub.stats().patterns, 2, "a refused subscription holds no pattern");
         api.get("/stream?pattern=/a/:id&topic=x").stream().await;
         drop(held);
         api.get("/stream?pattern=/a/c/:id").stream().await;

@@ -1,4 +1,5 @@
-//! A publication that leaves before the router is answered as the router would have answered it: the same requests are sent both ways.
+//! A publication that bypasses the router is answered as by the router: the same requests are sent
+//! to both paths.
 
 mod served_support;
 mod support;
@@ -11,7 +12,7 @@ use tidings::{Event, Filter, Grants, Hub, Matcher};
 use tidings_auth::Authenticator;
 use tidings_server::{ConnectionSettings, Keyless, Settings, apis, router};
 
-/// Two hubs that differ in nothing but the way.
+/// Two hubs that differ only in the path.
 struct Ways {
     early: Served,
     routed: Served,
@@ -42,7 +43,7 @@ impl Ways {
         }
     }
 
-    /// Sends a request both ways, and returns the one answer.
+    /// Sends a request to both paths, and returns the common response.
     async fn ask(&self, request: &[u8]) -> Answer {
         let shown = String::from_utf8_lossy(&request[..request.len().min(300)]).into_owned();
         let (early, routed) = (self.early.ask(request).await, self.routed.ask(request).await);
@@ -59,7 +60,8 @@ impl Ways {
     }
 }
 
-/// Everything of an answer but what differs between two hubs and two moments: the epoch in generated ids, and the date.
+/// The response without what differs between two hubs and two moments: the epoch in generated ids,
+/// and the date.
 fn comparable(answer: &Answer) -> (u16, BTreeMap<String, Vec<String>>, String) {
     if let Some(length) = answer.headers.get("content-length").filter(|_| !answer.body.is_empty()) {
         assert_eq!(length.to_str().expect("ASCII"), answer.body.len().to_string());
@@ -88,11 +90,11 @@ fn without_epochs(text: &str) -> String {
 
 async fn events(hub: &Hub) -> Vec<Event> {
     let everything = Filter { matchers: vec![Matcher::Any], grants: Grants::all() };
-    let snapshot = hub.last_events(1_000, &everything).await.expect("memory is always there");
+    let snapshot = hub.last_events(1_000, &everything).await.expect("the in-memory log starts");
     snapshot.entries.iter().map(|entry| entry.event.clone()).collect()
 }
 
-/// A whole request that ends its connection.
+/// A complete request that ends its connection.
 fn request(method: &str, target: &str, headers: &[&str], body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let has_host = headers.iter().any(|line| line.to_ascii_lowercase().starts_with("host:"));
@@ -113,7 +115,7 @@ fn request(method: &str, target: &str, headers: &[&str], body: impl AsRef<[u8]>)
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 
-/// Targets below `/topics/`, good and bad.
+/// Targets below `/topics/`, valid and invalid.
 const TARGETS: [&str; 45] = [
     "/topics/chat",
     "/topics/chat?",
@@ -162,7 +164,7 @@ const TARGETS: [&str; 45] = [
     "/topics/https://other.example/books/1?id=1",
 ];
 
-/// Requests that the early way must leave to the router, or must not be confused by.
+/// Requests that the fast path must leave to the router, or must not be confused by.
 fn others() -> Vec<Vec<u8>> {
     let mut requests: Vec<_> =
         ["/topics/", "/topics", "/topicsx/a", "//topics/chat", "/TOPICS/chat", "/", "/nothing", "/healthz"]
@@ -183,7 +185,7 @@ fn others() -> Vec<Vec<u8>> {
     requests
 }
 
-/// What may stand in the head of a publication, good and bad.
+/// Headers of a publication, valid and invalid.
 fn heads() -> Vec<Vec<String>> {
     let lines = |lines: &[&str]| lines.iter().map(ToString::to_string).collect();
     vec![
@@ -288,30 +290,30 @@ async fn assert_same_answers(settings: Settings, keys: fn(&Hub) -> Option<Authen
     for request in table() {
         *statuses.entry(ways.ask(&request).await.status.as_u16()).or_default() += 1;
     }
-    // The table is worth something only as long as it is answered in many ways.
+    // The table is only useful while its responses are diverse.
     assert!(statuses.len() >= 8 && statuses[&200] >= 20, "{statuses:?}");
     ways.assert_agree().await;
 }
 
 #[tokio::test]
-async fn both_ways_answer_alike_without_keys() {
+async fn both_paths_answer_alike_without_keys() {
     assert_same_answers(settings(), |_| None).await;
 }
 
 #[tokio::test]
-async fn both_ways_answer_alike_without_keys_for_the_whole_world() {
+async fn both_paths_answer_alike_with_no_auth() {
     let mut settings = settings();
     settings.keyless = Keyless::Anywhere;
     assert_same_answers(settings, |_| None).await;
 }
 
 #[tokio::test]
-async fn both_ways_answer_alike_with_keys() {
+async fn both_paths_answer_alike_with_keys() {
     assert_same_answers(settings(), |hub| Some(authenticator(hub))).await;
 }
 
 #[tokio::test]
-async fn both_ways_give_up_alike_on_a_body_that_does_not_come() {
+async fn both_paths_time_out_alike_on_a_missing_body() {
     let mut settings = settings();
     settings.body_secs = 0;
     let ways = Ways::start(settings, |_| None).await;
@@ -323,7 +325,7 @@ async fn both_ways_give_up_alike_on_a_body_that_does_not_come() {
 }
 
 #[tokio::test]
-async fn both_ways_refuse_alike_when_the_hub_is_closed() {
+async fn both_paths_refuse_alike_when_the_hub_is_closed() {
     let ways = Ways::start(settings(), |_| None).await;
     ways.early.hub.close();
     ways.routed.hub.close();
@@ -333,7 +335,7 @@ async fn both_ways_refuse_alike_when_the_hub_is_closed() {
 }
 
 #[tokio::test]
-async fn publications_that_come_in_one_piece_are_answered_in_their_order() {
+async fn pipelined_publications_are_answered_in_order() {
     let served = Served::start(true).await;
     let mut requests = String::new();
     for number in 0..50 {
@@ -354,7 +356,7 @@ async fn publications_that_come_in_one_piece_are_answered_in_their_order() {
     let ids: Vec<_> = raw.split("{\"id\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     let expected: Vec<_> =
         (0..50).filter(|number| ![10, 20].contains(number)).map(|number| format!("n{number}")).collect();
-    // The first answer's head has been taken off, its body has not.
+    // The headers of the first response have been removed, its body has not.
     assert_eq!(ids, expected);
     assert_eq!((raw.matches("HTTP/1.1 400").count(), raw.matches("HTTP/1.1 405").count()), (1, 1));
     let data: Vec<_> = events(&served.hub).await.into_iter().map(|event| event.data).collect();

@@ -1,4 +1,5 @@
-//! The faces on real sockets: what the router promises holds behind the connection, too, and in both ways in which a stream is carried.
+//! The APIs on real sockets: the guarantees of the router hold through a connection, with both
+//! drivers of a stream.
 
 mod served_support;
 mod support;
@@ -7,7 +8,7 @@ use served_support::{BOTH_WAYS, Served, lines_until};
 use support::within;
 
 #[tokio::test]
-async fn the_two_printed_commands_meet() {
+async fn the_two_printed_commands_work_together() {
     for raw_streams in BOTH_WAYS {
         let served = Served::start(raw_streams).await;
         let mut stream =
@@ -27,7 +28,7 @@ async fn the_two_printed_commands_meet() {
 }
 
 #[tokio::test]
-async fn a_head_request_claims_no_length_and_ends() {
+async fn a_head_request_has_no_length_and_ends() {
     for raw_streams in BOTH_WAYS {
         let served = Served::start(raw_streams).await;
         let answer = served
@@ -40,7 +41,7 @@ async fn a_head_request_claims_no_length_and_ends() {
 }
 
 #[tokio::test]
-async fn the_host_of_an_absolute_target_is_the_one_that_counts() {
+async fn the_host_of_an_absolute_target_wins() {
     for raw_streams in BOTH_WAYS {
         let served = Served::start(raw_streams).await;
         let foreign = "GET http://evil.example/stream?topic=chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -51,7 +52,7 @@ async fn the_host_of_an_absolute_target_is_the_one_that_counts() {
 }
 
 #[tokio::test]
-async fn a_reader_that_leaves_gives_its_place_back() {
+async fn a_reader_that_disconnects_releases_its_permit() {
     for raw_streams in BOTH_WAYS {
         let served = Served::start(raw_streams).await;
         let mut stream = served.send("GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
@@ -76,7 +77,7 @@ async fn a_reader_that_leaves_gives_its_place_back() {
 }
 
 #[tokio::test]
-async fn a_hub_that_closes_says_goodbye_and_ends_its_streams_cleanly() {
+async fn a_hub_that_closes_sends_a_notice_and_ends_streams_cleanly() {
     for raw_streams in BOTH_WAYS {
         let mut served = Served::start(raw_streams).await;
         let mut stream = served.send("GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\n\r\n").await;

@@ -1,4 +1,4 @@
-//! Streams that leave hyper, and streams that do not: nobody can tell them apart.
+//! Streams that leave hyper, and streams that do not: clients cannot distinguish them.
 
 mod served_support;
 mod support;
@@ -20,7 +20,7 @@ fn connections(raw_streams: bool) -> ConnectionSettings {
     ConnectionSettings { raw_streams, ..ConnectionSettings::default() }
 }
 
-/// The head of an answer, line by line in the order of the alphabet, without what is different each time.
+/// The headers of a response, one per line in alphabetical order, without what differs each time.
 async fn head(stream: &mut BufReader<TcpStream>) -> Vec<String> {
     let head = lines_until(stream, "\r\n\r\n").await;
     let mut lines: Vec<_> = head.lines().map(str::to_owned).collect();
@@ -32,7 +32,7 @@ async fn head(stream: &mut BufReader<TcpStream>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_head_of_a_stream_is_the_same_both_ways() {
+async fn the_headers_of_a_stream_are_the_same_with_both_drivers() {
     for charset_utf8 in [true, false] {
         let mut settings = Settings::default();
         settings.charset_utf8 = charset_utf8;
@@ -65,10 +65,11 @@ async fn the_head_of_a_stream_is_the_same_both_ways() {
     }
 }
 
-/// undici, which is `fetch` in Node, takes a cut of a stream for its proper end if the head said `Connection: close`, so the one that reads
-/// with it would not come back. A stream says so only to whom asked for it.
+/// undici, which is `fetch` in Node, treats an aborted stream as complete if its headers contain
+/// `Connection: close`, so its clients would not reconnect. A stream has this header only if the
+/// client requested it.
 #[tokio::test]
-async fn a_stream_does_not_say_that_its_connection_will_be_closed() {
+async fn a_stream_has_no_connection_close_header() {
     for raw_streams in BOTH_WAYS {
         let served = Served::start(raw_streams).await;
         let mut stream = served.send(STREAM).await;
@@ -77,10 +78,10 @@ async fn a_stream_does_not_say_that_its_connection_will_be_closed() {
     }
 }
 
-/// An answer that the client has not taken yet is partly with hyper. If the socket changed hands then, the rest of it would be
-/// lost, and the stream's head would stand in its middle.
+/// Part of a response that the client has not read yet is still in hyper. If the socket were handed
+/// over then, the rest would be lost, and the headers of the stream would be in the middle of it.
 #[tokio::test]
-async fn a_stream_begins_when_a_slow_reader_has_all_of_the_answers_before_it() {
+async fn a_stream_begins_after_a_slow_reader_has_all_earlier_responses() {
     for raw_streams in BOTH_WAYS {
         let served = Served::start(raw_streams).await;
         let large = "x".repeat(256 * 1024);
@@ -92,7 +93,7 @@ async fn a_stream_begins_when_a_slow_reader_has_all_of_the_answers_before_it() {
         let mut client = served.connect_from([127, 0, 0, 1]).await;
         let requests =
             format!("{summary}GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n{with_body}{STREAM}");
-        client.write_all(requests.as_bytes()).await.expect("it reads");
+        client.write_all(requests.as_bytes()).await.expect("the peer reads");
         let mut client = BufReader::new(client);
         for is_large in [true, false, true] {
             let head = lines_until(&mut client, "\r\n\r\n").await;
@@ -113,7 +114,7 @@ async fn a_stream_begins_when_a_slow_reader_has_all_of_the_answers_before_it() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_when_its_client_ends_its_side_or_is_gone() {
+async fn a_stream_ends_when_its_client_half_closes_or_disconnects() {
     for raw_streams in BOTH_WAYS {
         let served = Served::start(raw_streams).await;
         let mut shut = served.send(STREAM).await;
@@ -140,9 +141,10 @@ async fn a_stream_ends_when_its_client_ends_its_side_or_is_gone() {
     }
 }
 
-/// Over HTTP/1.1 such a client got nothing at all, over HTTP/1.0 not everything. `printf … | nc` is one.
+/// Regression: over HTTP/1.1 such a client received nothing, over HTTP/1.0 not everything. `printf
+/// … | nc` is one.
 #[tokio::test]
-async fn a_client_that_ends_its_side_behind_the_request_gets_what_is_due() {
+async fn a_client_that_half_closes_after_the_request_gets_its_history() {
     for raw_streams in BOTH_WAYS {
         let served = Served::start(raw_streams).await;
         for number in 0..1_000 {
@@ -166,16 +168,16 @@ async fn a_client_that_ends_its_side_behind_the_request_gets_what_is_due() {
 }
 
 #[tokio::test]
-async fn a_little_that_is_sent_behind_the_request_is_dropped_and_much_ends_the_stream() {
+async fn a_little_extra_input_is_dropped_and_much_ends_the_stream() {
     for raw_streams in BOTH_WAYS {
         let served = Served::start(raw_streams).await;
-        // With the request, and in a packet of its own.
+        // With the request, and in a separate packet.
         let mut little = served.send(&format!("{STREAM}{STREAM}{}", "x".repeat(1024))).await;
         lines_until(&mut little, "retry: ").await;
-        little.write_all(&[b'x'; 1024]).await.expect("it reads");
+        little.write_all(&[b'x'; 1024]).await.expect("the peer reads");
         served.hub.publish(NewEvent::new("chat", "still there")).await.expect("published");
         let read = lines_until(&mut little, "data: still there\n").await;
-        assert!(!read.contains("HTTP/1.1"), "the second request is none: {read}");
+        assert!(!read.contains("HTTP/1.1"), "the second request is ignored: {read}");
         let _ = little.write_all(&[b'x'; 8 * 1024]).await;
         served.all_have_left().await;
 
@@ -188,12 +190,13 @@ async fn a_little_that_is_sent_behind_the_request_is_dropped_and_much_ends_the_s
 }
 
 #[tokio::test]
-async fn a_stream_of_a_hub_that_has_closed_says_so_and_ends_cleanly() {
+async fn a_stream_of_a_closed_hub_gets_a_notice_and_ends_cleanly() {
     for raw_streams in BOTH_WAYS {
         let served = Served::start(raw_streams).await;
         served.hub.close();
         let mut stream = served.send(STREAM).await;
-        // A bare socket ends with its stream; the connection that hyper keeps may serve another request.
+        // A bare socket ends with its stream; the connection that hyper keeps may serve another
+        // request.
         let all = lines_until(&mut stream, "\r\n0\r\n\r\n").await;
         assert!(all.contains("\"kind\":\"reconnect\""), "{all}");
         served.all_have_left().await;
@@ -201,7 +204,7 @@ async fn a_stream_of_a_hub_that_has_closed_says_so_and_ends_cleanly() {
 }
 
 #[tokio::test]
-async fn a_stream_counts_as_a_connection_for_as_long_as_it_lasts() {
+async fn a_stream_counts_as_a_connection_until_it_ends() {
     for raw_streams in BOTH_WAYS {
         let settings = ConnectionSettings { connections_max: 1, ..connections(raw_streams) };
         let served = Served::start_with(Settings::default(), settings).await;
@@ -225,14 +228,14 @@ async fn a_stream_counts_as_a_connection_for_as_long_as_it_lasts() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_waits_for_its_streams_as_long_as_it_was_reported() {
+async fn a_stopping_server_waits_for_its_streams_until_the_deadline() {
     for raw_streams in BOTH_WAYS {
         let settings = ConnectionSettings { drain_secs: 3_600, ..connections(raw_streams) };
         let mut served = Served::start_with(Settings::default(), settings).await;
         let mut stream = served.send(STREAM).await;
         lines_until(&mut stream, "retry: ").await;
         drop(served.stop.take());
-        // Nobody is let in any more, so it is draining.
+        // No connection is accepted any more, so it is draining.
         within(async {
             while TcpStream::connect(served.address).await.is_ok() {
                 tokio::task::yield_now().await;

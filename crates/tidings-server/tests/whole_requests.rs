@@ -1,5 +1,6 @@
-//! A request that comes whole is answered without hyper, and nobody can tell: the same requests are sent both ways, and the bytes of the
-//! answers compared. The other way is the one behind a HEAD request, after which a connection stays with hyper.
+//! A complete request is answered without hyper, and clients cannot distinguish it: the same
+//! requests are sent to both paths, and the bytes of the responses are compared. A HEAD request
+//! selects the other path, since the connection then stays with hyper.
 
 mod served_support;
 mod support;
@@ -13,10 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const HEAD: &str = "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Everything that the server says to these bytes, behind the answers that are not looked at; without the date.
-async fn said(served: &Served, sent: &str, answers_before: usize) -> String {
+/// The responses to these bytes, after those that are skipped; without the date.
+async fn responses(served: &Served, sent: &str, answers_before: usize) -> String {
     let mut socket = served.send(sent).await;
-    socket.get_mut().shutdown().await.expect("half of it closes");
+    socket.get_mut().shutdown().await.expect("the sending side closes");
     let mut raw = Vec::new();
     within(socket.read_to_end(&mut raw)).await.expect("an end");
     let raw = String::from_utf8(raw).expect("text");
@@ -30,7 +31,7 @@ fn request(line: &str, fields: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn both_ways_give_the_same_bytes() {
+async fn both_paths_respond_with_the_same_bytes() {
     let mut settings = Settings::default();
     settings.body_bytes_max = 1_000;
     let served = Served::start_with(settings, ConnectionSettings::default()).await;
@@ -56,7 +57,7 @@ async fn both_ways_give_the_same_bytes() {
         request("POST /nowhere", "", "hello"),
         request("POST /healthz", "", "hello"),
         request("GET /healthz", "", ""),
-        request("GET /healthz", "", "a body that nobody reads"),
+        request("GET /healthz", "", "a body that is not read"),
         request("GET /", "Accept: text/html\r\n", ""),
         request("GET /assets/viewer.js", "", ""),
         request("GET /stream", "", ""),
@@ -67,30 +68,32 @@ async fn both_ways_give_the_same_bytes() {
         "\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
     ];
     for request in &requests {
-        let whole = said(&served, request, 0).await;
-        let by_hyper = said(&served, &format!("{HEAD}{request}"), 1).await;
+        let whole = responses(&served, request, 0).await;
+        let by_hyper = responses(&served, &format!("{HEAD}{request}"), 1).await;
         assert_eq!(whole, by_hyper, "{request}");
         assert!(whole.starts_with("HTTP/1.1 ") || whole.starts_with("HTTP/1.0 "), "{request}: {whole}");
     }
-    // In a row on one connection: whole ones, then one that is not, and whole ones again. (The summary names the end of the log, which moves.)
+    // Pipelined on one connection: complete requests, then one that is not, and complete ones
+    // again. (The summary names the end of the log, which moves.)
     let in_row =
         |request: &&String| [": close", "HTTP/1.0", "/topics/other"].iter().all(|no| !request.contains(no));
     let row: String = requests.iter().filter(in_row).cloned().collect();
-    assert_eq!(said(&served, &row, 0).await, said(&served, &format!("{HEAD}{row}"), 1).await);
+    assert_eq!(responses(&served, &row, 0).await, responses(&served, &format!("{HEAD}{row}"), 1).await);
 }
 
-/// Pieces of a request may come at any time: then hyper has it, with everything that came.
+/// Parts of a request may arrive at any time: then hyper serves it, with everything that has
+/// arrived.
 #[tokio::test]
-async fn wherever_a_request_is_cut_in_two_it_is_answered_alike() {
+async fn a_request_split_anywhere_is_answered_alike() {
     let served = Served::start(true).await;
     let request = request("POST /topics/chat?id=1", "", "hello");
-    let expected = said(&served, &request, 0).await;
+    let expected = responses(&served, &request, 0).await;
     for cut in 1..request.len() {
         let (front, rest) = request.split_at(cut);
         let before = served.metrics.requests.load(Relaxed);
         let mut socket = served.send(front).await;
         if front.contains("\r\n\r\n") {
-            // The head has come whole: the service sees it, and waits for the body.
+            // The headers are complete: the service sees the request, and waits for the body.
             within(async {
                 while served.metrics.requests.load(Relaxed) == before {
                     tokio::task::yield_now().await;
@@ -98,8 +101,8 @@ async fn wherever_a_request_is_cut_in_two_it_is_answered_alike() {
             })
             .await;
         }
-        socket.get_mut().write_all(rest.as_bytes()).await.expect("it reads");
-        socket.get_mut().shutdown().await.expect("half of it closes");
+        socket.get_mut().write_all(rest.as_bytes()).await.expect("the peer reads");
+        socket.get_mut().shutdown().await.expect("the sending side closes");
         let mut raw = String::new();
         within(socket.read_to_string(&mut raw)).await.expect("an end");
         let raw: String = raw.split_inclusive("\r\n").filter(|line| !line.starts_with("date: ")).collect();

@@ -1,12 +1,14 @@
-//! Which heads are waited for, and how many are answered at a time.
+//! Admission: which incomplete requests are waited for, and how many requests are answered at a
+//! time.
 //!
-//! Two limits, one for each side of the moment at which a head is complete. Before it, a connection costs little, but slow ones can take
-//! all the room: at the limit, and also when there is no connection left, one of them is given up for each new one (`waiting` chooses). After it, a connection
-//! costs what hyper and the handler need, some 20 KiB: after a restart, all subscribers come back at once, and most of them wait for their
-//! turn here instead of there.
+//! Two limits, before and after the request headers are complete. Before, a connection costs
+//! little, but slow ones can take all capacity: at the limit, and also when no connection is free,
+//! one of them is closed for each new one (`waiting` chooses). After, a connection costs what hyper
+//! and the handler need, some 20 KiB: after a restart, all subscribers reconnect at once, and most
+//! of them wait here for admission.
 //!
-//! Connections that are kept between two requests have no limit of their own, but they are here too, because they go when there is no connection left and no
-//! slow head either.
+//! Connections that are idle between two requests have no limit of their own, but are tracked here
+//! too, because they are closed when no connection is free and none has incomplete request headers.
 
 use std::{
     collections::BTreeMap,
@@ -27,12 +29,14 @@ use tokio::{
 use super::waiting::{Age, Waiting};
 use crate::slots::Neighbourhood;
 
-/// Longest time that a complete head waits for its turn. It then goes on without: should those before it wait for a log that does not
-/// answer, the others, a question for the hub's health among them, are late but not shut out.
+/// Longest time that a complete head waits for its turn. It then goes on without: should those
+/// before it wait for a log that does not answer, the others, a question for the hub's health among
+/// them, are late but not shut out.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Most memory that incomplete heads take together. Beyond, each one that grows makes the address with the most of them lose its oldest. A head can be
-/// as large as `head_bytes_max`, so their number alone would bound little.
+/// Most memory that incomplete heads take together. Beyond, each one that grows makes the address
+/// with the most of them lose its oldest. A head can be as large as `head_bytes_max`, so their
+/// number alone would bound little.
 const HEAD_BYTES_TOGETHER_MAX: usize = 32 * 1024 * 1024;
 
 /// The limits of one server, and who counts towards them.
@@ -44,8 +48,8 @@ pub(super) struct Admission {
     turns: Arc<Semaphore>,
 }
 
-/// The connections that are kept for a next request, by the order in which they began to wait for it. Each request of a publisher enters and
-/// leaves it, so it knows no addresses.
+/// The connections that are kept for a next request, by the order in which they began to wait for
+/// it. Each request of a publisher enters and leaves it, so it knows no addresses.
 #[derive(Default, Debug)]
 struct Idle {
     last_number: u64,
@@ -61,7 +65,8 @@ pub(super) enum Awaited {
     Request,
 }
 
-/// A head's right to be answered now, given back when it is dropped; none if it has waited too long for one.
+/// A head's right to be answered now, given back when it is dropped; none if it has waited too long
+/// for one.
 pub(super) type Turn = Option<OwnedSemaphorePermit>;
 
 impl Admission {
@@ -102,8 +107,8 @@ impl Admission {
         WaitedFor { admission: Arc::clone(self), line, notifier, bytes: 0 }
     }
 
-    /// Gives up a head that is waited for, or else the connection that has been without a request longest, so that another one finds
-    /// room. False if there is none.
+    /// Gives up a head that is waited for, or else the connection that has been without a request
+    /// longest, so that another one finds room. False if there is none.
     pub(super) fn make_room(&self) -> bool {
         let head = self.heads().give_up();
         let gone = head.or_else(|| self.idle().connections.pop_first().map(|(_, notifier)| notifier));
@@ -160,7 +165,8 @@ impl WaitedFor {
         }
     }
 
-    /// What has come of the head takes this much memory. If that is too much for all of them together, one of them is given up.
+    /// What has come of the head takes this much memory. If that is too much for all of them
+    /// together, one of them is given up.
     pub(super) fn hold(&mut self, bytes: usize) {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {

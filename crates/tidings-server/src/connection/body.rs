@@ -1,4 +1,5 @@
-//! A request's body, whole, within a size, a time, and what all bodies together may take.
+//! Reads a complete request body, within a size limit, a time limit and a memory budget for all
+//! bodies.
 
 use std::{
     ops::Deref,
@@ -29,12 +30,16 @@ pub enum BodyError {
     /// It ended early, or its chunks are malformed: 400.
     #[error("the body ended early or its chunks are malformed")]
     Broken,
-    /// The bodies that are arriving take all the memory that they may: 503. What was read of it is forgotten.
-    #[error("the hub is receiving as many request bodies as it has memory for; try again in a moment")]
+    /// The bodies that are arriving take all the memory that they may: 503. What was read of it is
+    /// forgotten.
+    #[error(
+        "request bodies that are arriving use all of the memory reserved for them; try again in a moment"
+    )]
     NoMemory,
 }
 
-/// Reads a body of at most `limit_bytes`, all of it within `body_secs`: a client that sends a byte now and then gains nothing.
+/// Reads a body of at most `limit_bytes`, all of it within `body_secs`: a client that sends a byte
+/// now and then gains nothing.
 pub async fn read_body<B>(body: B, limit_bytes: usize, body_secs: u64) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes>,
@@ -44,7 +49,8 @@ where
 
 /// The memory that request bodies may take while they arrive, on all connections together.
 ///
-/// A body that is here as soon as its handler looks for it costs none of it: a client that is done takes nothing from the others.
+/// A body that is here as soon as its handler looks for it costs none of it: a client that is done
+/// takes nothing from the others.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyBudget(Arc<Memory>);
 
@@ -84,7 +90,8 @@ impl BodyBudget {
     where
         B: Body<Data = Bytes>,
     {
-        // A declared length tells before the first byte, and before `100 Continue` invites the client to send it.
+        // A declared length tells before the first byte, and before `100 Continue` invites the
+        // client to send it.
         let hint = body.size_hint();
         if hint.lower() > limit_bytes as u64 {
             return Err(BodyError::TooLarge);
@@ -148,7 +155,8 @@ impl Arriving {
             return self.take(length);
         }
         if length > self.all.capacity() {
-            // Twice as much, so that a body is copied a few times only, but no more than it can come to.
+            // Twice as much, so that a body is copied a few times only, but no more than it can
+            // come to.
             let capacity = (2 * length).min(self.bytes_expected_max).max(length);
             self.take(capacity)?;
             self.all.reserve_exact(capacity - self.all.len());

@@ -1,4 +1,5 @@
-//! What the connection must know of a request's answer, and what a handler must know of the connection.
+//! State shared by a connection and the handler of its request: what the connection must know about
+//! the response, and the handler about the connection.
 
 use std::{
     convert::Infallible,
@@ -23,13 +24,14 @@ use super::{
 };
 use crate::open_stream::{InputEnd, Takeover};
 
-/// Whom a request came from: the other end of its connection. The server puts it in the extensions of every request. An IPv4 address
-/// that arrived on an IPv6 socket is an IPv4 address.
+/// Whom a request came from: the other end of its connection. The server puts it in the extensions
+/// of every request. An IPv4 address that arrived on an IPv6 socket is an IPv4 address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PeerAddress(pub SocketAddr);
 
-/// How far the current answer is: written by the service and its body, read by the gated socket and the connection. All of them are polled
-/// by the connection's one task, so the flags order nothing between threads.
+/// How far the current answer is: written by the service and its body, read by the gated socket and
+/// the connection. All of them are polled by the connection's one task, so the flags order nothing
+/// between threads.
 #[derive(Default, Debug)]
 pub(super) struct Exchange {
     body_done: AtomicBool,
@@ -83,7 +85,8 @@ impl Exchange {
 
 const NO_PANIC: &str = "nothing panics while it holds this";
 
-/// Answers one request with `service`. An answer that is taken over never comes: the connection leaves hyper.
+/// Answers one request with `service`. An answer that is taken over never comes: the connection
+/// leaves hyper.
 pub(super) async fn answer<S, I, B>(
     service: S,
     mut request: Request<I>,
@@ -130,8 +133,8 @@ pub(super) fn asks_to_close(headers: &HeaderMap) -> bool {
     values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("close"))
 }
 
-/// RFC 9112, 3.2.2: the host of an absolute-form target replaces the Host header. Handlers then need to look at one place, and see
-/// the same target for the same resource.
+/// RFC 9112, 3.2.2: the host of an absolute-form target replaces the Host header. Handlers then
+/// need to look at one place, and see the same target for the same resource.
 fn name_host_once<I>(request: &mut Request<I>) {
     let Some(authority) = request.uri().authority() else { return };
     let Ok(host) = HeaderValue::from_str(authority.as_str()) else { return };

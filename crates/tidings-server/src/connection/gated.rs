@@ -1,10 +1,12 @@
-//! A socket with the gate in front of it: hyper reads from it what the gate has released, and nothing else.
+//! A socket behind the header gate: hyper reads only the bytes that the gate has released.
 //!
-//! It does five things and decides none of them: it fills a buffer from the socket, asks [`HeadGate`] about it, keeps the one timer that
-//! the gate's deadline needs, ends a connection whose client does not take an answer in time, and hides the client's end of input from hyper while an answer with an end is being made, so that a
-//! client which shuts its sending side after the request still gets the answer.
+//! It does five things and decides none of them: it fills a buffer from the socket, passes it to
+//! [`HeadGate`], keeps the one timer for the gate's deadline, closes a connection whose client does
+//! not read a response in time, and hides the client's end of input from hyper while a finite
+//! response is produced, so that a client that shuts down its sending side after the request still
+//! receives the response.
 //!
-//! Where nothing waits, nothing is held: an idle connection has an empty buffer and an armed timer.
+//! An idle connection holds only an empty buffer and an armed timer.
 
 use std::{
     io::{self, IoSlice},
@@ -36,11 +38,11 @@ use crate::{
 
 /// Bytes that one read takes from the socket, by way of the stack.
 const READ_BYTES: usize = 8 * 1024;
-/// Most bytes of later requests that are taken while an answer is being made. More wait in the kernel; behind a stream, which has no
-/// later, more of them end the connection.
+/// Most bytes of later requests that are taken while an answer is being made. More wait in the
+/// kernel; behind a stream, which has no later, more of them end the connection.
 const AHEAD_BYTES_MAX: usize = 8 * 1024;
-/// After an answer that ends a connection: how long, and for how many bytes, the client is listened to, so that what it still sends does
-/// not reset the connection and take the answer with it.
+/// After an answer that ends a connection: how long, and for how many bytes, the client is listened
+/// to, so that what it still sends does not reset the connection and take the answer with it.
 pub(super) const LINGER_SECS: u64 = 2;
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
@@ -53,7 +55,8 @@ pub(super) struct GatedIo<IO> {
     released: usize,
     /// The client has ended its side.
     input_ended: bool,
-    /// hyper was asked to wait with a read: for the answer, or at least for the news that the answer is a stream.
+    /// hyper was asked to wait with a read: for the answer, or at least for the news that the
+    /// answer is a stream.
     is_read_put_off: bool,
     /// Everything that was written has been flushed, too: what hyper has is with the kernel.
     is_flushed: bool,
@@ -63,7 +66,8 @@ pub(super) struct GatedIo<IO> {
     /// The head or the request that is being waited for.
     waited_for: Option<Box<WaitedFor>>,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Set while an answer with an end waits for its client to make room, until it has been written.
+    /// Set while an answer with an end waits for its client to make room, until it has been
+    /// written.
     answer_timer: Option<Pin<Box<Sleep>>>,
     /// How long that may take.
     answer_time: Duration,
@@ -114,7 +118,8 @@ impl<IO: Transport> GatedIo<IO> {
         Arc::clone(&self.exchange)
     }
 
-    /// Waits for bytes that hyper may see. False: there will be none, and `close` is what remains to be done.
+    /// Waits for bytes that hyper may see. False: there will be none, and `close` is what remains
+    /// to be done.
     pub(super) fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
             if self.released > 0 {
@@ -178,7 +183,8 @@ impl<IO: Transport> GatedIo<IO> {
                     continue;
                 }
             }
-            // Only when the socket has nothing: what came in time is not late because this task was.
+            // Only when the socket has nothing: what came in time is not late because this task
+            // was.
             match ready!(self.poll_deadline(cx)) {
                 Lateness::Head => self.refuse(Refusal::HeadLate),
                 lateness => self.end_late(lateness),
@@ -207,8 +213,8 @@ impl<IO: Transport> GatedIo<IO> {
         self.buffer.capacity()
     }
 
-    /// The request that has been released, head and body, if all of it is here. What is not answered with `write_answer` is to be given
-    /// back.
+    /// The request that has been released, head and body, if all of it is here. What is not
+    /// answered with `write_answer` is to be given back.
     pub(super) fn take_whole(&mut self) -> Option<Bytes> {
         if !self.gate.is_answering() {
             let behind = &self.buffer[self.released..];
@@ -248,11 +254,12 @@ impl<IO: Transport> GatedIo<IO> {
     fn give_up_reader(&self) -> io::Error {
         self.metrics.closed_slow.fetch_add(1, Relaxed);
         self.io.abandon();
-        io::Error::new(io::ErrorKind::TimedOut, "an answer was not taken in time")
+        io::Error::new(io::ErrorKind::TimedOut, "the client did not read a response in time")
     }
 
-    /// Bounds the time for which a client may have an answer with an end wait. A stream has none: one who takes nothing of it is found by the
-    /// kernel, and one who takes a little keeps no more waiting than a buffer.
+    /// Bounds the time for which a client may have an answer with an end wait. A stream has none:
+    /// one who takes nothing of it is found by the kernel, and one who takes a little keeps no more
+    /// waiting than a buffer.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() || self.exchange.is_streaming() {
             return written;
@@ -315,8 +322,9 @@ impl<IO: Transport> GatedIo<IO> {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when the gate's deadline has passed. The timer is left armed for an earlier one: it costs one wake-up in
-    /// `keep_alive_secs` then, where arming it anew would cost something in every request.
+    /// Ready when the gate's deadline has passed. The timer is left armed for an earlier one: it
+    /// costs one wake-up in `keep_alive_secs` then, where arming it anew would cost something in
+    /// every request.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Lateness> {
         let Some(until) = self.gate.deadline().map(Instant::from_std) else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
@@ -332,8 +340,8 @@ impl<IO: Transport> GatedIo<IO> {
         }
     }
 
-    /// What there is no room any more to wait for. Asked only when the socket has nothing, so that a head which comes in one piece is
-    /// never waited for.
+    /// What there is no room any more to wait for. Asked only when the socket has nothing, so that
+    /// a head which comes in one piece is never waited for.
     fn given_up(&mut self, cx: &Context<'_>) -> Option<Awaited> {
         let awaited = if self.gate.awaits_head() {
             Awaited::Head
@@ -350,14 +358,16 @@ impl<IO: Transport> GatedIo<IO> {
         waited_for.is_given_up(cx).then_some(awaited)
     }
 
-    /// Called when hyper has nothing buffered: if the answer's body is done too, the answer is with the kernel to its last byte.
+    /// Called when hyper has nothing buffered: if the answer's body is done too, the answer is with
+    /// the kernel to its last byte.
     fn after_flush(&mut self, cx: &mut Context<'_>) {
         // Each of these wakes hyper once, for the read that it was asked to wait with.
         if self.exchange.take_body_done() {
             self.is_read_put_off = false;
             self.answer_timer = None;
             self.gate.answered(Instant::now().into_std());
-            // What waits here now has its turn; if nothing does, the next request is waited for, and its time runs.
+            // What waits here now has its turn; if nothing does, the next request is waited for,
+            // and its time runs.
             if !self.buffer.is_empty()
                 || self.input_ended
                 || self.given_up(cx).is_some()
@@ -372,7 +382,8 @@ impl<IO: Transport> GatedIo<IO> {
     }
 }
 
-/// Reads on, within bounds, from a client that has been reported the last word: see [`LINGER_BYTES_MAX`].
+/// Reads on, within bounds, from a client that has been reported the last word: see
+/// [`LINGER_BYTES_MAX`].
 pub(super) async fn receive_out(io: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(READ_BYTES);
     let mut left = LINGER_BYTES_MAX;
@@ -387,11 +398,13 @@ pub(super) async fn receive_out(io: &mut (impl AsyncRead + Unpin)) -> io::Result
 }
 
 impl<IO: Transport> GatedIo<IO> {
-    /// The bare socket, for an answer of which hyper has written nothing yet, and how many bytes the client has sent behind its request.
+    /// The bare socket, for an answer of which hyper has written nothing yet, and how many bytes
+    /// the client has sent behind its request.
     ///
     /// # Panics
     ///
-    /// If something of earlier answers could be with hyper still, which the gate excludes: it releases a head only behind them.
+    /// If something of earlier answers could be with hyper still, which the gate excludes: it
+    /// releases a head only behind them.
     pub(super) fn into_socket(self) -> io::Result<(TcpStream, usize)> {
         assert!(
             self.gate.is_answering() && self.released == 0 && self.is_flushed,
@@ -449,7 +462,8 @@ impl<IO: Transport> rt::Write for GatedIo<IO> {
         Poll::Ready(Ok(()))
     }
 
-    /// hyper calls this when it is done and everything is flushed. The socket is shut in `close`, behind what the gate may have to say.
+    /// hyper calls this when it is done and everything is flushed. The socket is shut in `close`,
+    /// behind what the gate may have to say.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

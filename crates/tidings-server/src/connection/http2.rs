@@ -1,24 +1,26 @@
-//! Connections that speak HTTP/2, from the preface on: what proxies speak to what stands behind them, and clients that know beforehand.
+//! HTTP/2 connections, from the preface on: from reverse proxies, and from clients with prior
+//! knowledge.
 //!
-//! hyper reads the frames. The service is the one that HTTP/1 has, asked through the same [`Driver`], and each answer streams through hyper: a
-//! socket that carries several streams cannot be given to the hub. What is ours is when a connection ends: without a request for too long, when
-//! the server stops, when its client takes nothing ([`streams`]) or sends nothing but work ([`frames`]).
+//! hyper reads the frames. The service is that of HTTP/1, called through the same [`Driver`], and
+//! each response streams through hyper: a socket that carries several streams cannot be handed over
+//! to the hub. This module decides when a connection ends: when it is idle for too long, when the
+//! server stops, when its client reads nothing ([`streams`]) or only causes work ([`frames`]).
 //!
 //! | a connection may | at most | beyond |
 //! |---|---|---|
-//! | have requests, streams included | [`STREAMS_MAX`] at a time | refused: REFUSED_STREAM, to be sent again |
+//! | have open requests, streams included | [`STREAMS_MAX`] at a time | refused: REFUSED_STREAM, to be sent again |
 //! | send a header list of | `head_bytes_max` | 431, or GOAWAY when it is much larger |
 //! | send of a body before it is read | [`STREAM_WINDOW_BYTES`], of all bodies [`CONNECTION_WINDOW_BYTES`] | it has to wait |
-//! | leave of an answer | [`SEND_BUFFER_BYTES_MAX`] and a piece of 16 KiB | the answer waits, and is cut after `dead_peer_secs` |
-//! | take of an answer other than a stream | `response_secs` | the answer is cut; GOAWAY where the library has its end already |
-//! | do in a turn | see [`work`] | the rest waits for the next turn |
-//! | send frames that ask for nothing | see [`frames`] | GOAWAY: ENHANCE_YOUR_CALM |
-//! | leave a header list incomplete | `head_secs`, and until the next look | closed |
-//! | be without a request | `keep_alive_secs` | GOAWAY, sooner where others need the room |
+//! | leave a response unread | [`SEND_BUFFER_BYTES_MAX`] and a chunk of 16 KiB | the response waits, and is aborted after `dead_peer_secs` |
+//! | take to read a response other than a stream | `response_secs` | the response is aborted; GOAWAY where the library has its end already |
+//! | cause work in a pass | see [`work`] | the rest waits for the next pass |
+//! | send frames that request nothing | see [`frames`] | GOAWAY: ENHANCE_YOUR_CALM |
+//! | leave a header list incomplete | `head_secs`, and until the next check | closed |
+//! | be without a request | `keep_alive_secs` | GOAWAY, sooner when capacity is short |
 //! | leave a PING unanswered | `dead_peer_secs` | closed |
 //!
-//! A body is read by its handler, so `body_bytes_max` and `body_secs` hold for each as over HTTP/1. Requests that are taken back again and again are stopped
-//! by hyper's library, too.
+//! A body is read by its handler, so `body_bytes_max` and `body_secs` apply to each as over HTTP/1.
+//! Floods of cancelled requests are also stopped by hyper's `h2` library.
 
 mod fields;
 mod frames;
@@ -79,7 +81,8 @@ const STREAMS_MAX: u32 = 128;
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// The same for all bodies of a connection together.
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
-/// How much larger than `head_bytes_max` a request's fields may be, as they are sent, and still be answered.
+/// How much larger than `head_bytes_max` a request's fields may be, as they are sent, and still be
+/// answered.
 const FIELDS_FACTOR_MAX: usize = 2;
 /// Bytes of an answer that are kept for a client that has to make room for them.
 const SEND_BUFFER_BYTES_MAX: usize = 16 * 1024;
@@ -134,7 +137,7 @@ impl<S> Driver<S> {
         drop(streams);
 
         match ended {
-            Ended::Closed(Err(error)) => tracing::debug!(%error, "a connection over HTTP/2 broke"),
+            Ended::Closed(Err(error)) => tracing::debug!(%error, "an HTTP/2 connection failed"),
             Ended::Slow => wire.abandon(),
             Ended::Closed(Ok(())) | Ended::Idle => {}
         }
@@ -208,7 +211,8 @@ impl<S> Driver<S> {
     }
 }
 
-/// RFC 9113, 8.2.3: a client may send each cookie as a field of its own. Handlers find one header, as over HTTP/1.
+/// RFC 9113, 8.2.3: a client may send each cookie as a field of its own. Handlers find one header,
+/// as over HTTP/1.
 fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if crumbs.len() > 1
@@ -268,8 +272,8 @@ where
                 return Poll::Ready(Ended::Closed(ended));
             }
             let has_arrivals = streams.admit();
-            // RFC 9113, 6.8: requests that have been sent are answered, others are for another connection. Who found no room has asked
-            // when there is something to answer.
+            // RFC 9113, 6.8: requests that have been sent are answered, others are for another
+            // connection. Who found no room has asked when there is something to answer.
             if !is_closing && ((has_arrivals && !has_room) || leaving.as_mut().poll(cx).is_ready()) {
                 is_closing = true;
                 patience.close();
@@ -310,7 +314,8 @@ where
     .await
 }
 
-/// Says the last word to a client that was rejected, and receives it out so that it can be received.
+/// Says the last word to a client that was rejected, and receives it out so that it can be
+/// received.
 async fn dismiss(
     mut io: impl AsyncRead + AsyncWrite + Unpin,
     last_words: Option<[u8; 17]>,
@@ -322,8 +327,8 @@ async fn dismiss(
     receive_out(&mut io).await
 }
 
-/// Finds the ends of answers that nobody takes. The library has them, and nothing that runs here knows of them any more: a client may have one wait for
-/// each request that it may have open.
+/// Finds the ends of answers that nobody takes. The library has them, and nothing that runs here
+/// knows of them any more: a client may have one wait for each request that it may have open.
 #[derive(Default)]
 struct AnswerEnds(Option<EndsMark>);
 
@@ -336,8 +341,9 @@ struct EndsMark {
 }
 
 impl AnswerEnds {
-    /// Whether an answer that was made to its end at least `time` ago has not been written to its end: of the requests that were there then, more are
-    /// open now than were still being answered then. To be called now and then.
+    /// Whether an answer that was made to its end at least `time` ago has not been written to its
+    /// end: of the requests that were there then, more are open now than were still being answered
+    /// then. To be called now and then.
     fn are_left(&mut self, now: Instant, time: Duration, frames: &Frames, running: usize) -> bool {
         let mark = EndsMark { at: now, last_stream: frames.last_stream(), running };
         let Some(before) = &self.0 else {
@@ -429,7 +435,8 @@ impl Patience {
                 Some(since) => since + self.keep_alive,
                 None => self.swept_at + self.sweep_interval(),
             };
-            // Left armed for an earlier time: that is one wake-up more, where arming it anew would cost something in every request.
+            // Left armed for an earlier time: that is one wake-up more, where arming it anew would
+            // cost something in every request.
             if self.timer.deadline() > due {
                 self.timer.as_mut().reset(due);
             }
@@ -450,7 +457,8 @@ impl Patience {
         }
     }
 
-    /// Often enough to find who takes nothing in one and a half times of what a peer is given, as silence is found with a heartbeat.
+    /// Often enough to find who takes nothing in one and a half times of what a peer is given, as
+    /// silence is found with a heartbeat.
     fn sweep_interval(&self) -> Duration {
         (self.dead_peer.min(self.answer_time) / 2).max(Duration::from_secs(1))
     }

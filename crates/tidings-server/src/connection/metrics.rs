@@ -1,4 +1,4 @@
-//! What happened to connections, in numbers. Plain counters: the one that renders them chooses the names.
+//! Metrics of connections. Plain counters: the code that renders them chooses the names.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -17,13 +17,15 @@ pub struct ConnectionMetrics {
     pub requests: AtomicU64,
     /// Times that accepting paused because files or memory had run out.
     pub accept_pauses: AtomicU64,
-    /// Found no room, because `connections_max` was reached or files had run out, and were served one request at most.
+    /// Found no room, because `connections_max` was reached or files had run out, and were served
+    /// one request at most.
     pub refused_full: AtomicU64,
     /// Closed without an answer: not a byte within `first_byte_secs`.
     pub refused_silent: AtomicU64,
     /// 408: the head was not complete within `head_secs`.
     pub refused_late: AtomicU64,
-    /// 408: `heads_waiting_max` was reached, and this head was the oldest of the most crowded address.
+    /// 408: `heads_waiting_max` was reached, and this head was the oldest of the most crowded
+    /// address.
     pub refused_crowded: AtomicU64,
     /// 431: the head was larger than `head_bytes_max`, or had too many lines.
     pub refused_large: AtomicU64,
@@ -33,9 +35,11 @@ pub struct ConnectionMetrics {
     pub refused_flood: AtomicU64,
     /// 505 and 501: another version of HTTP, or CONNECT.
     pub refused_unsupported: AtomicU64,
-    /// Kept connections that were closed without a request: after `keep_alive_secs`, or because others needed the room. This is no refusal.
+    /// Kept connections that were closed without a request: after `keep_alive_secs`, or because
+    /// others needed the room. This is no refusal.
     pub closed_idle: AtomicU64,
-    /// Connections, and requests of HTTP/2, that were ended because the client did not take an answer within `response_secs`.
+    /// Connections, and requests of HTTP/2, that were ended because the client did not take an
+    /// answer within `response_secs`.
     pub closed_slow: AtomicU64,
 }
 

@@ -1,4 +1,5 @@
-//! How many connections are open, the one that drives them: a task of this server, or the hub that has taken the socket.
+//! Connection permits: counts open connections, whichever drives them: a task of this server, or
+//! the hub that has taken over the socket.
 
 use std::sync::{
     Arc,
@@ -33,7 +34,8 @@ impl Places {
         Place(Arc::clone(self))
     }
 
-    /// Waits until a place is given back; one that was since the last time counts. For one who waits.
+    /// Waits until a place is given back; one that was since the last time counts. For one who
+    /// waits.
     pub(super) async fn given_back(&self) {
         self.given_back.notified().await;
     }
@@ -46,7 +48,8 @@ impl Places {
     }
 }
 
-/// The place of one connection, given back when it is dropped. A connection that is taken over takes it along.
+/// The place of one connection, given back when it is dropped. A connection that is taken over
+/// takes it along.
 #[derive(Debug)]
 pub(super) struct Place(Arc<Places>);
 

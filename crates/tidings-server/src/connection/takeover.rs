@@ -1,12 +1,14 @@
 //! The takeover: a stream leaves hyper, and its socket goes to the hub.
 //!
-//! hyper and the layers see every request and make the head of every answer. When that answer is a stream, the service keeps hyper waiting
-//! for it for ever, and leaves what hyper would have written in the connection's `Exchange`. The connection finds it there, stops
-//! polling hyper and takes the socket back. A subscriber then costs what the hub keeps of it, and nothing of hyper, tokio or this crate but one
-//! [`Keep`].
+//! hyper and the layers see every request and produce the headers of every response. When the
+//! response is a stream, the service stays pending for good, and leaves what hyper would have
+//! written in the connection's `Exchange`. The connection finds it there, stops polling hyper and
+//! takes back the socket. A subscriber then costs what the hub keeps for it, and nothing of hyper,
+//! tokio or this crate except one [`Keep`].
 //!
-//! Invariant: what hyper was given of earlier answers is with the kernel before the socket changes hands. hyper writes in order, and the
-//! gate releases a head only when the answer before it is flushed; [`GatedIo::into_socket`](super::gated::GatedIo::into_socket) checks it.
+//! Invariant: earlier responses are written to the kernel before the socket is handed over. hyper
+//! writes in order, and the gate releases request headers only when the previous response is
+//! flushed; [`GatedIo::into_socket`](super::gated::GatedIo::into_socket) checks it.
 
 use std::{
     any::Any,
@@ -62,13 +64,14 @@ struct Keep {
     _place: Place,
 }
 
-/// Whether the answer to this request may leave hyper, if it turns out to be a stream. HTTP/1.0 has no chunks, the answer to HEAD has no
-/// body, and a request's body comes by way of hyper.
+/// Whether the answer to this request may leave hyper, if it turns out to be a stream. HTTP/1.0 has
+/// no chunks, the answer to HEAD has no body, and a request's body comes by way of hyper.
 pub(super) fn may_take_over<I: Body>(request: &Request<I>) -> bool {
     request.method() == Method::GET && request.version() == Version::HTTP_11 && request.body().is_end_stream()
 }
 
-/// Takes the stream out of an answer that is to be sent as one. What a layer has framed or refused is hyper's.
+/// Takes the stream out of an answer that is to be sent as one. What a layer has framed or refused
+/// is hyper's.
 pub(super) fn take_from<B>(response: Response<B>) -> Result<Taken, Response<B>> {
     let is_ours = response.status() == StatusCode::OK
         && !response.headers().contains_key(header::CONTENT_LENGTH)
@@ -78,15 +81,17 @@ pub(super) fn take_from<B>(response: Response<B>) -> Result<Taken, Response<B>> 
     let (mut parts, _) = response.into_parts();
     // RFC 9112, 7: the end of a body without a length is notified by its last chunk.
     parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    // `Connection: close` is not added, although the connection ends with the stream (RFC 9112, 9.6, does not demand it): undici, and
-    // with it every `fetch` of Node, takes a cut for a proper end where it stands, and does not reconnect.
+    // `Connection: close` is not added, although the connection ends with the stream (RFC 9112,
+    // 9.6, does not demand it): undici, and with it every `fetch` of Node, takes a cut for a proper
+    // end where it stands, and does not reconnect.
     let mut head = Vec::new();
     write_head(&mut head, &parts, None, SystemTime::now());
     Ok(Taken { head, stream })
 }
 
 impl Taken {
-    /// Gives the socket to the hub, with what is to be sent first. `early_bytes`: what the client has sent behind its request.
+    /// Gives the socket to the hub, with what is to be sent first. `early_bytes`: what the client
+    /// has sent behind its request.
     pub(super) fn hand_over(self, socket: net::TcpStream, early_bytes: usize, place: Place) {
         let OpenStream { subscription, keep } = self.stream;
         let keep: Box<dyn Any + Send> = Box::new(Keep { _stream: keep, _place: place });
@@ -173,7 +178,8 @@ mod tests {
     /// Larger than all buffers on the way to a client that does not read.
     const LARGE_BYTES: usize = 4 * 1024 * 1024;
 
-    /// An answer that was made before the body of its request was read, which is dropped with its last byte.
+    /// An answer that was made before the body of its request was read, which is dropped with its
+    /// last byte.
     struct Early {
         rest: Option<Bytes>,
         _unread: RequestBody,
@@ -199,7 +205,8 @@ mod tests {
         }
     }
 
-    /// A socket that takes one slice at a time, so that hyper copies an answer instead of queueing it.
+    /// A socket that takes one slice at a time, so that hyper copies an answer instead of queueing
+    /// it.
     struct OneSlice(TcpStream);
 
     impl AsyncRead for OneSlice {
@@ -238,8 +245,9 @@ mod tests {
         }
     }
 
-    /// hyper begins with the next request before an answer is flushed, where the body of its request, held back by `Expect`, ends
-    /// after the answer was made and was copied. The gate alone keeps such an answer from being cut short.
+    /// hyper begins with the next request before an answer is flushed, where the body of its
+    /// request, held back by `Expect`, ends after the answer was made and was copied. The gate
+    /// alone keeps such an answer from being cut short.
     #[tokio::test]
     async fn a_stream_behind_a_request_that_was_answered_early_leaves_that_answer_whole() {
         let (mut client, socket, peer) = connect().await;

@@ -219,7 +219,8 @@ async fn a_head_that_drips_gets_408_after_ten_seconds() {
     let mut client = Client::connect();
     client.send(&GET[..12]).await;
     assert!(client.rest().await.starts_with("HTTP/1.1 408 "));
-    // The answer came at ten seconds, the end after a closing frame to a client that kept its side open.
+    // The answer came at ten seconds, the end after a closing frame to a client that kept its side
+    // open.
     assert_eq!(client.secs(), 10);
 }
 
@@ -269,7 +270,8 @@ async fn the_time_of_a_head_that_came_early_starts_with_the_answer_before_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_malformed_second_request_is_refused_behind_the_whole_first_answer() {
-    // The buffer of the connection is smaller than the first answer, so that it is still being written.
+    // The buffer of the connection is smaller than the first answer, so that it is still being
+    // written.
     let mut client = Client::connect_with_buffer(1024);
     client.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\nGET /hello HTTP/1.1\r\n\r\n").await;
     let rest = client.rest().await;
@@ -279,7 +281,8 @@ async fn a_malformed_second_request_is_refused_behind_the_whole_first_answer() {
     assert!(second.contains("Connection: close"));
 }
 
-/// Any progress of the reader starts the time of the kernel anew, so one byte now and then kept an answer for ever.
+/// Any progress of the reader starts the time of the kernel anew, so one byte now and then kept an
+/// answer for ever.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_read_drop_by_drop_is_cut_after_a_minute() {
     for target in ["/hello", "/large"] {

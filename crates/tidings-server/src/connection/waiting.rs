@@ -1,10 +1,12 @@
-//! The heads that are being waited for, and which of them has to go when there are too many.
+//! The connections whose request headers are incomplete, and which of them is closed when there are
+//! too many.
 //!
-//! A pure structure: addresses and times go in, the choice comes out. One who holds many connections open with slow heads pays for
-//! it first: the address with the most waiting heads loses its oldest one. Of addresses with as many, the one whose oldest head is
-//! the oldest of all loses it.
+//! A pure structure: addresses and times go in, the choice comes out. An address that holds many
+//! slow connections open loses one first: the address with the most incomplete requests loses its
+//! oldest. Among addresses with equally many, the overall oldest is closed.
 //!
-//! Invariants: `crowds` has one entry for each address in `addresses`, and no address is there without a head.
+//! Invariants: `crowds` has one entry for each address in `addresses`, and every address in it has
+//! an incomplete request.
 
 use std::{
     cmp::Reverse,
@@ -14,7 +16,8 @@ use std::{
 
 use crate::slots::Neighbourhood;
 
-/// Which head: when it began to be waited for, and a number, because two may begin at the same time.
+/// Which head: when it began to be waited for, and a number, because two may begin at the same
+/// time.
 pub(super) type Age = (Instant, u64);
 
 /// The heads that are being waited for, each with what is needed to reach it.
@@ -36,7 +39,8 @@ impl<T> Waiting<T> {
         Self { heads_max, count: 0, last_number: 0, addresses: HashMap::new(), crowds: BTreeSet::new() }
     }
 
-    /// Waits for one more head. If that is one too many, the head that has to go is removed and returned.
+    /// Waits for one more head. If that is one too many, the head that has to go is removed and
+    /// returned.
     pub(super) fn enter(&mut self, address: Neighbourhood, now: Instant, head: T) -> (Age, Option<T>) {
         self.last_number += 1;
         let age = (now, self.last_number);

@@ -1,11 +1,13 @@
-//! Requests that have come whole, and answers that are there whole: what a connection does without hyper.
+//! The fast path: complete requests with complete responses, served without hyper.
 //!
-//! Nearly every request of a busy hub is a few hundred bytes, head and body in one packet, and its answer is a line; or it asks for a
-//! stream, which leaves hyper anyway. The gate has parsed such a head already, so the connection makes the [`Request`] of it and
-//! writes the answer itself, in one write. Everything else is hyper's, from the first such request on: bodies that come in parts or in
-//! chunks, answers without a known length, HTTP/1.0, HEAD, `Expect`, `Upgrade` and `Connection: close`.
+//! Nearly every request of a busy hub is a few hundred bytes, headers and body in one packet, and
+//! its response is one line; or it requests a stream, which leaves hyper anyway. The gate has
+//! already parsed the headers, so the connection builds the [`Request`] from them and writes the
+//! response itself, in one write. hyper serves everything else, from the first such request on:
+//! bodies that arrive in parts or in chunks, responses of unknown length, HTTP/1.0, HEAD, `Expect`,
+//! `Upgrade` and `Connection: close`.
 //!
-//! Invariant: which way a request goes makes no difference that a client could see.
+//! Invariant: a client cannot observe which path served its request.
 
 use std::{
     cell::RefCell,
@@ -77,7 +79,8 @@ impl Body for RequestBody {
     }
 }
 
-/// The request that these bytes are, a head that the gate has passed and all of its body; none if hyper has to see it.
+/// The request that these bytes are, a head that the gate has passed and all of its body; none if
+/// hyper has to see it.
 pub(super) fn request(bytes: &Bytes) -> Option<Request<RequestBody>> {
     parsed(bytes, |head, length| {
         if head.version != Some(1) {
@@ -111,7 +114,8 @@ pub(super) fn request(bytes: &Bytes) -> Option<Request<RequestBody>> {
     })
 }
 
-/// Whether this answer can be written whole: its length is known and small, and its framing is that of nearly every answer.
+/// Whether this answer can be written whole: its length is known and small, and its framing is that
+/// of nearly every answer.
 pub(super) fn is_whole<B: Body>(answer: &Response<B>) -> bool {
     let Some(length) = answer.body().size_hint().exact().filter(|length| *length <= ANSWER_BYTES_MAX) else {
         return false;
@@ -148,7 +152,8 @@ where
     Ok(bytes)
 }
 
-/// The head of an answer as hyper would have written it, with the length of its body if that is known.
+/// The head of an answer as hyper would have written it, with the length of its body if that is
+/// known.
 pub(super) fn write_head(into: &mut Vec<u8>, parts: &Parts, length: Option<u64>, now: SystemTime) {
     let mut write = |slices: &[&[u8]]| slices.iter().for_each(|slice| into.extend_from_slice(slice));
     let reason = parts.status.canonical_reason().unwrap_or("<none>");
@@ -203,8 +208,8 @@ mod tests {
         *,
     };
 
-    /// Answers used to leave one by one. A publisher with several connections slept after each of them and had to be woken for the next one, for
-    /// which the hub pays.
+    /// Answers used to leave one by one. A publisher with several connections slept after each of
+    /// them and had to be woken for the next one, for which the hub pays.
     #[tokio::test]
     async fn who_has_asked_is_received_before_anybody_is_answered() {
         let (mut first, first_server) = duplex(4096);

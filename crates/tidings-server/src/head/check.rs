@@ -1,4 +1,4 @@
-//! What a complete head must be before hyper sees it.
+//! Checks that complete request headers must pass before hyper sees them.
 
 use std::{mem::MaybeUninit, net::Ipv6Addr};
 
@@ -8,10 +8,12 @@ use memchr::{memchr, memchr_iter};
 
 use super::{Refusal, framing::Framing};
 
-/// Most header lines of a request. It is hyper's own limit: a larger one would cost it an allocation per request.
+/// Most header lines of a request. It is hyper's own limit: a larger one would cost it an
+/// allocation per request.
 const HEADERS_MAX: usize = 100;
 
-/// Judges a head, from its first byte to the empty line that ends it, and says how the body behind it is framed.
+/// Judges a head, from its first byte to the empty line that ends it, and says how the body behind
+/// it is framed.
 pub(super) fn check(head: &[u8]) -> Result<Framing, Refusal> {
     // RFC 9112, 2.2: a CR that is not followed by LF is invalid in every element.
     if memchr_iter(b'\r', head).any(|at| head.get(at + 1) != Some(&b'\n')) {
@@ -31,8 +33,8 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Refusal> {
     check_headers(request.headers, version)
 }
 
-/// What a head that [`check`] has passed says, with its length: `then` reads it where it stands. None if `then` finds nothing, or if
-/// the head has not passed.
+/// What a head that [`check`] has passed says, with its length: `then` reads it where it stands.
+/// None if `then` finds nothing, or if the head has not passed.
 pub(crate) fn parsed<R>(bytes: &[u8], then: impl FnOnce(&Request<'_, '_>, usize) -> Option<R>) -> Option<R> {
     let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; HEADERS_MAX];
     let mut request = Request::new(&mut []);
@@ -42,8 +44,9 @@ pub(crate) fn parsed<R>(bytes: &[u8], then: impl FnOnce(&Request<'_, '_>, usize)
     }
 }
 
-/// Judges a request of HTTP/2 by the rules that [`check`] has for heads of HTTP/1, as far as the frames have not seen to them already: where a
-/// message ends is theirs. `fragment_mark`: the field that a request bears whose target had a fragment.
+/// Judges a request of HTTP/2 by the rules that [`check`] has for heads of HTTP/1, as far as the
+/// frames have not seen to them already: where a message ends is theirs. `fragment_mark`: the field
+/// that a request bears whose target had a fragment.
 pub(crate) fn check_http2<B>(request: &http::Request<B>, fragment_mark: &str) -> Result<(), Refusal> {
     if request.method() == http::Method::CONNECT {
         return Err(Refusal::MethodConnect);
@@ -64,7 +67,8 @@ pub(crate) fn check_http2<B>(request: &http::Request<B>, fragment_mark: &str) ->
     if !(path.starts_with('/') || (path == "*" && request.method() == http::Method::OPTIONS)) {
         return Err(Refusal::TargetMalformed);
     }
-    // RFC 9113, 8.3.1: the authority, or else Host, as one of them at least says; the one that says both says the same.
+    // RFC 9113, 8.3.1: the authority, or else Host, as one of them at least says; the one that says
+    // both says the same.
     let mut hosts = request.headers().get_all(http::header::HOST).iter();
     let named = hosts.next().map(http::HeaderValue::as_bytes);
     if hosts.next().is_some() {
@@ -88,7 +92,8 @@ fn refusal_of(error: Error, head: &[u8]) -> Refusal {
     }
 }
 
-/// RFC 9112, 2.3 and 3: method, target, and `HTTP/`, a digit, a dot, a digit. Anything else is no request line at all.
+/// RFC 9112, 2.3 and 3: method, target, and `HTTP/`, a digit, a dot, a digit. Anything else is no
+/// request line at all.
 fn has_other_version(head: &[u8]) -> bool {
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     let line = &head[..memchr(b'\r', head).unwrap_or(head.len())];
@@ -102,7 +107,8 @@ fn has_other_version(head: &[u8]) -> bool {
     words.next().is_some_and(is_version) && words.next().is_none()
 }
 
-/// RFC 9112, 3.2: origin-form, absolute-form, or the asterisk of OPTIONS. (The authority-form is CONNECT's.)
+/// RFC 9112, 3.2: origin-form, absolute-form, or the asterisk of OPTIONS. (The authority-form is
+/// CONNECT's.)
 fn check_target(method: &str, target: &str) -> Result<(), Refusal> {
     if method == "CONNECT" {
         return Err(Refusal::MethodConnect);
@@ -172,7 +178,8 @@ fn parse_length(digits: &[u8]) -> Option<u64> {
     i64::try_from(length).is_ok().then_some(length)
 }
 
-/// RFC 9110, 7.2 and RFC 3986, 3.2.2: `uri-host [ ":" port ]`. An http URI has a host (RFC 9110, 4.2.1) and no user (4.2.4).
+/// RFC 9110, 7.2 and RFC 3986, 3.2.2: `uri-host [ ":" port ]`. An http URI has a host (RFC 9110,
+/// 4.2.1) and no user (4.2.4).
 fn is_host(host: &[u8]) -> bool {
     if let [b'[', rest @ ..] = host {
         let Some(end) = memchr(b']', rest) else { return false };

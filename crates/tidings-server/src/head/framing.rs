@@ -1,8 +1,9 @@
-//! Where a body ends: by its length, or by its chunks.
+//! Finds the end of a body: by its length, or by its chunks.
 
 /// Most hexadecimal digits of a chunk's size: as many as a 64-bit number has.
 const CHUNK_DIGITS_MAX: u8 = 16;
-/// Most bytes of the extensions of all chunks of a body. Nobody sends them but to make a parser work.
+/// Most bytes of the extensions of all chunks of a body. Nobody sends them but to make a parser
+/// work.
 const EXTENSION_BYTES_MAX: u16 = 4 * 1024;
 /// Most bytes of trailer fields behind the last chunk; below hyper's own limit.
 const TRAILER_BYTES_MAX: u16 = 8 * 1024;
@@ -32,7 +33,8 @@ impl Framing {
         }
     }
 
-    /// How many of these bytes belong to the body and keep its rules. None of them: the body is broken here, for good.
+    /// How many of these bytes belong to the body and keep its rules. None of them: the body is
+    /// broken here, for good.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> usize {
         match self {
             Self::Length(left) => {
@@ -101,7 +103,8 @@ impl Chunked {
         taken
     }
 
-    /// One byte of what is not data. Line ends are CR LF here as in the head: a bare LF is what smuggling is made of.
+    /// One byte of what is not data. Line ends are CR LF here as in the head: a bare LF is what
+    /// smuggling is made of.
     fn step(&mut self, byte: u8) -> ChunkState {
         use ChunkState as S;
         match (self.state, byte) {

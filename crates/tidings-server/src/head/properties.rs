@@ -1,4 +1,4 @@
-//! What holds for the gate whatever the bytes are.
+//! Properties of the gate that hold for all inputs.
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 

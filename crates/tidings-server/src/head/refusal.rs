@@ -1,4 +1,4 @@
-//! Why a connection is turned away, and the answer it gets.
+//! Why a connection is rejected, and the response that the client receives.
 
 use std::time::SystemTime;
 
@@ -70,24 +70,29 @@ impl Refusal {
         self.status().canonical_reason().expect("the statuses above are registered")
     }
 
-    /// One sentence for the person who reads the answer. It quotes nothing of the request and needs no JSON escape.
+    /// One sentence for the person who reads the answer. It quotes nothing of the request and needs
+    /// no JSON escape.
     fn detail(self) -> &'static str {
         match self {
-            Self::HeadLate => "The request's head did not arrive in time.",
-            Self::HeadCrowded => "The request's head was waited for until others needed the room. Try again.",
-            Self::HeadTooLarge => "The request line and the headers are larger than this server accepts.",
+            Self::HeadLate => "The request headers did not arrive in time.",
+            Self::HeadCrowded => {
+                "The request headers were still incomplete when the hub ran out of capacity. Try again."
+            }
+            Self::HeadTooLarge => "The request headers are larger than this server accepts.",
             Self::HeadersTooMany => "There are more header lines than this server accepts.",
-            Self::HeadCut => "The connection was shut before the request's head was complete.",
-            Self::LineFeedBare => "A line of the head ends with a bare line feed; lines end with CR LF.",
-            Self::CarriageReturnBare => "The head holds a carriage return without a line feed.",
+            Self::HeadCut => "The connection was closed before the request headers were complete.",
+            Self::LineFeedBare => {
+                "A line of the request headers ends with a bare line feed; lines end with CR LF."
+            }
+            Self::CarriageReturnBare => "The request headers contain a carriage return without a line feed.",
             Self::RequestLineMalformed => {
-                "This is not an HTTP request line. (This port speaks plain HTTP, without TLS.)"
+                "This is not an HTTP request line. (This port serves plain HTTP, without TLS.)"
             }
             Self::TargetMalformed => {
-                "The request target is malformed; characters outside of a URL's are written percent-encoded, # as %23."
+                "The request target is malformed; characters that a URL cannot contain are percent-encoded, # as %23."
             }
             Self::HeaderMalformed => {
-                "A header line is malformed: a name, a colon right behind it, a value without control characters, on one line."
+                "A header line is malformed: a name, a colon directly after it, a value without control characters, on one line."
             }
             Self::ValuePadded => "The value of a header begins or ends with a space, which HTTP/2 forbids.",
             Self::HostMissing => "There is no Host header (in HTTP/2: no authority).",
@@ -99,9 +104,9 @@ impl Refusal {
             Self::EncodingUnknown => "The only Transfer-Encoding is chunked, once.",
             Self::EncodingTooNew => "HTTP/1.0 has no Transfer-Encoding.",
             Self::VersionUnknown => {
-                "This port speaks HTTP/1.1 and HTTP/1.0, and HTTP/2 to clients that begin with its preface, unless that is switched off."
+                "This port serves HTTP/1.1 and HTTP/1.0, and HTTP/2 to clients that begin with its preface, unless that is disabled."
             }
-            Self::MethodConnect => "This server is no proxy.",
+            Self::MethodConnect => "This server is not a proxy.",
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn an_accepted_connection_delays_nothing_and_has_a_bounded_buffer() {
+async fn an_accepted_connection_has_no_delay_and_a_bounded_buffer() {
     let mut listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
     let address = listener.local_addr().expect("an address");
     let (client, Accepted { stream: accepted, peer, .. }) =
@@ -21,9 +21,10 @@ async fn an_accepted_connection_delays_nothing_and_has_a_bounded_buffer() {
     }
 }
 
-/// The files that are held in reserve are enough for everybody who is notified that there is no room. Should they not be, nobody spins.
+/// The reserve suffices for every connection that is rejected with a response. If it did not,
+/// accepting would pause, not spin.
 #[tokio::test(start_paused = true)]
-async fn an_error_of_the_machine_makes_a_pause_and_each_further_one_a_longer_one() {
+async fn accepting_pauses_longer_after_each_further_system_error() {
     let mut listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
     let address = listener.local_addr().expect("an address");
     let metrics = ConnectionMetrics::default();
@@ -46,7 +47,7 @@ async fn an_error_of_the_machine_makes_a_pause_and_each_further_one_a_longer_one
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_lack_of_files_or_memory_is_not_an_error_of_one_connection() {
+fn a_lack_of_descriptors_or_memory_is_not_an_error_of_one_connection() {
     use rustix::io::Errno;
     let is_passed_over =
         |error: Errno| is_of_one_connection(&io::Error::from_raw_os_error(error.raw_os_error()));
@@ -59,7 +60,7 @@ fn a_lack_of_files_or_memory_is_not_an_error_of_one_connection() {
 }
 
 #[test]
-fn connections_leave_files_for_everything_else() {
+fn connections_leave_file_descriptors_for_everything_else() {
     assert_eq!(connections_for(Some(256)), 128);
     assert_eq!(connections_for(Some(1_024)), 1_024 - 256);
     assert_eq!(connections_for(Some(20_000)), 20_000 - 256);

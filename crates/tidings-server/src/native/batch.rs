@@ -1,4 +1,4 @@
-//! `POST /topics`: many events, one JSON object a line, all or nothing.
+//! `POST /topics`: many events, one JSON object per line, published all or none.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) async fn publish_batch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.authorizer.publisher(&parts, &app.origins)?;
-    // What a query says of all events must not be taken for nothing: `private` above all.
+    // A parameter for all events, above all `private`, must not be silently ignored.
     if let Some((name, _)) = query(&parts)?.iter().next() {
         return Err(Problem::bad_request(
             "parameter",
@@ -40,7 +40,8 @@ pub(crate) async fn publish_batch(State(app): State<App>, request: Request) -> R
     Ok(json_line(&Receipts { events: published.iter().map(Receipt::from).collect() }))
 }
 
-/// One receipt for each event. A batch that had been published before has one, that of its first event: the log remembers no more of it.
+/// One receipt per event. A batch that was published before has only that of its first event: the
+/// log keeps no more.
 #[derive(Serialize)]
 struct Receipts<'a> {
     events: Vec<Receipt<'a>>,
@@ -80,7 +81,7 @@ fn read_events(app: &App, body: &str) -> Result<Vec<Event>, Problem> {
     if events.is_empty() {
         return Err(Problem::bad_request(
             "batch",
-            r#"There are no events: send one JSON object a line, as in `{"topic":"chat","data":"hello"}`."#,
+            r#"There are no events: send one JSON object per line, as in `{"topic":"chat","data":"hello"}`."#,
         ));
     }
     Ok(events)
@@ -117,13 +118,14 @@ fn read_event(app: &App, line: &str) -> Result<Event, Problem> {
 fn data(json: &str) -> Result<Cow<'_, str>, Problem> {
     if json.starts_with('"') {
         return serde_json::from_str(json).map(Cow::Owned).map_err(|error| {
-            Problem::bad_request("data", format!("The field `data` is no text: {}.", message(&error)))
+            Problem::bad_request("data", format!("The field `data` is not text: {}.", message(&error)))
         });
     }
     Ok(compact(json))
 }
 
-/// JSON without the white space between its tokens. Its numbers and the order of its fields stay as they were written.
+/// JSON without the white space between its tokens. Its numbers and the order of its fields stay as
+/// they were written.
 fn compact(json: &str) -> Cow<'_, str> {
     let is_space = |character: char| character.is_ascii_whitespace();
     if !json.contains(is_space) {
@@ -144,14 +146,14 @@ fn compact(json: &str) -> Cow<'_, str> {
     Cow::Owned(kept.collect())
 }
 
-/// Longest message of the JSON parser that is passed on, in characters: it may quote what it has read.
+/// Longest message of the JSON parser that is passed on, in characters: it may quote the input.
 const MESSAGE_CHARS_MAX: usize = 160;
 
 fn unreadable(error: &serde_json::Error) -> Problem {
     Problem::bad_request("batch", format!("Column {}: {}.", error.column(), message(error)))
 }
 
-/// What the parser says, without the place: it counts lines within the one that it was given.
+/// The parser's message without its position: the parser counts lines within this one line.
 fn message(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
@@ -165,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_published_as_it_was_written_without_the_space_between_tokens() {
+    fn json_data_is_published_without_white_space_between_tokens() {
         let json = "{ \"b\" : [ 1.0, 1e3,\t18446744073709551616 ],\r\"a\": \"x \\\" y\\\\\" , \"c\": null }";
         assert_eq!(compact(json), r#"{"b":[1.0,1e3,18446744073709551616],"a":"x \" y\\","c":null}"#);
     }

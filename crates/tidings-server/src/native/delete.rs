@@ -1,4 +1,4 @@
-//! `DELETE /topics/{topic}`: what was published on a topic is gone.
+//! `DELETE /topics/{topic}`: deletes the events of a topic.
 
 use axum::{
     Json,
@@ -16,14 +16,16 @@ use crate::{
     router::App,
 };
 
-/// Deletes everything that bears the topic and no other that the credential does not cover: as publishing, deleting an event needs the right to all of its topics. What stays
-/// is said. That there is nothing is no mistake: who repeats a request whose answer was lost is answered alike.
+/// Deletes the events on the topic whose other topics the credential covers too: like publishing,
+/// deleting an event needs permission for all of its topics. The response counts the events that
+/// are kept. A topic without events is no error: a request that is repeated because its response
+/// was lost succeeds.
 pub(crate) async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let access = app.authorizer.publisher(&parts, &app.origins)?;
     let topic = topic_of(&parts)?;
     let topic = app.hub.validator().topic(&topic).map_err(|invalid| Problem::of_matcher(&invalid))?;
-    // A condition that is not understood must not be taken for none.
+    // An unknown condition must not be ignored.
     if let Some((name, _)) = query(&parts)?.iter().next() {
         return Err(Problem::bad_request(
             "parameter",

@@ -18,12 +18,13 @@ use crate::{
     router::App,
 };
 
-/// The router's way to [`publish_one`].
+/// The handler of the router: calls [`publish_one`].
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
     publish_one(&app, request).await.into_response()
 }
 
-/// Publishes the body, verbatim and, as long as it is text, whatever its Content-Type, so that `curl -d` works.
+/// Publishes the body, verbatim and, as long as it is text, whatever its Content-Type, so that
+/// `curl -d` works.
 pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     app: &App,
     request: http::Request<B>,
@@ -41,11 +42,11 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     Ok(json_line(&receipt))
 }
 
-/// What a publisher learns of an event.
+/// The response to a publisher about one event.
 #[derive(Serialize)]
 pub(crate) struct Receipt<'a> {
     id: &'a str,
-    /// It had been published before, with the same idempotency key.
+    /// The event was published before, with the same idempotency key.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
 }
@@ -56,7 +57,7 @@ impl<'a> From<&'a Published> for Receipt<'a> {
     }
 }
 
-/// Everything but the data.
+/// The event without its data.
 fn envelope(app: &App, parts: &Parts) -> Result<NewEvent, Problem> {
     let topic = topic_of(parts)?;
     let parameters = query(parts)?;
@@ -65,7 +66,7 @@ fn envelope(app: &App, parts: &Parts) -> Result<NewEvent, Problem> {
         (Some(_), Some(_)) => {
             return Err(Problem::bad_request(
                 "type",
-                "The parameters `type` and `event` are the same: give one.",
+                "The parameters `type` and `event` are aliases: give one.",
             ));
         }
         (event_type, event) => event_type.or(event),

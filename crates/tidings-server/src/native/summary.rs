@@ -1,4 +1,4 @@
-//! `GET /topics/{topic}` as JSON: how things stand with a topic.
+//! `GET /topics/{topic}` as JSON: the current state of a topic.
 
 use axum::response::Response;
 use serde::Serialize;
@@ -8,12 +8,14 @@ use tidings_auth::Access;
 use super::json_line;
 use crate::{problem::Problem, router::App};
 
-/// A topic at one moment. Subscribing with `since` of the cursor misses nothing and repeats nothing.
+/// A topic at one moment. Subscribing with `since` of the cursor misses nothing and repeats
+/// nothing.
 #[derive(Serialize)]
 struct Summary<'a> {
     topic: &'a str,
-    /// Streams of this hub that an event on this topic reaches. Left out for readers whose credential does not cover the topic: the number says who is
-    /// here, also of those who come for its private events.
+    /// Streams of this hub that an event on this topic reaches. Omitted for readers whose
+    /// credential does not cover the topic: the number also counts subscribers of its private
+    /// events.
     #[serde(skip_serializing_if = "Option::is_none")]
     subscribers: Option<usize>,
     /// The id of the newest event.
@@ -23,7 +25,7 @@ struct Summary<'a> {
     events: Vec<JsonEvent<'a>>,
 }
 
-/// The summary of what this reader may see.
+/// The summary, restricted to the events that this reader may receive.
 pub(crate) async fn summary(app: &App, access: &Access, matcher: Matcher) -> Result<Response, Problem> {
     let filter = Filter { matchers: vec![matcher], grants: access.subscribe.clone() };
     let snapshot = app.hub.last_events(app.settings.summary_events_max, &filter).await?;

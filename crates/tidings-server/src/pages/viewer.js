@@ -1,7 +1,7 @@
-// The live view: reads a stream of this hub and shows its events. Events are data: they only ever become text.
+// The live view: reads a stream of this hub and shows its events. Events are data: they are only inserted as text.
 //
-// The stream is read with fetch, because an EventSource can send no credential. What is pasted stays in this variable: it is
-// never stored, and never part of an address.
+// The stream is read with fetch, because an EventSource cannot send a credential. The pasted credential is only kept in a
+// variable: it is never stored, and never part of a URL.
 'use strict';
 
 const EVENTS_SHOWN_MAX = 200;
@@ -26,23 +26,23 @@ async function watch() {
   const { signal } = attempt;
   lastEventId = '';
   list.replaceChildren();
-  tell('connecting …');
+  showState('connecting …');
   while (!signal.aborted) {
     try {
       const response = await fetch(address(), { headers: headers({ Accept: 'text/event-stream' }), cache: 'no-store', signal });
       if (response.ok) {
-        tell(credential || !credentialForm ? 'live' : 'live, without a credential: public events only', true);
+        showState(credential || !credentialForm ? 'live' : 'live, without a credential: public events only', true);
         await read(response.body);
-        tell('disconnected, trying again …');
+        showState('disconnected, trying again …');
       } else {
-        tell(await detailOf(response));
-        // Asking again changes nothing, unless the hub is full or away.
+        showState(await detailOf(response));
+        // A retry can only succeed if the hub is full or unreachable.
         if (response.status < 500 && response.status !== 429) return;
         retryMillis = Math.max(retryMillis, Number(response.headers.get('Retry-After')) * 1000);
       }
     } catch {
       if (signal.aborted) return;
-      tell('disconnected, trying again …');
+      showState('disconnected, trying again …');
     }
     await new Promise((resolve) => setTimeout(resolve, retryMillis));
   }
@@ -104,7 +104,7 @@ function dispatch({ event, id, data }) {
   else show(JSON.parse(data));
 }
 
-function tell(text, open = false) {
+function showState(text, open = false) {
   state.textContent = text;
   state.classList.toggle('open', open);
 }
@@ -151,8 +151,8 @@ publishForm?.addEventListener('submit', async (event) => {
     const target = `/topics/${encodeURIComponent(topic.value)}`;
     const response = await fetch(target, { method: 'POST', body: data.value, headers: headers({}) });
     if (response.ok) data.value = '';
-    else tell(await detailOf(response), state.classList.contains('open'));
+    else showState(await detailOf(response), state.classList.contains('open'));
   } catch {
-    tell('not published: the hub cannot be reached');
+    showState('not published: the hub cannot be reached');
   }
 });

@@ -1,4 +1,4 @@
-//! A tiny application on a real loopback socket, and clients that send whatever bytes they are notified to.
+//! A tiny application on a real loopback socket, and clients that send raw bytes.
 
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of this")]
 
@@ -24,16 +24,16 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a test waits for the other side before it fails. No test depends on it being short.
+/// How long a test waits for the peer before it fails. No test depends on it being short.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Most bytes that `/echo` takes.
+/// Most bytes that `/echo` accepts.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// A server with a tiny application.
 pub struct Server {
     pub address: SocketAddr,
     pub metrics: Arc<ConnectionMetrics>,
-    /// Says whenever a stream has ended.
+    /// Receives a message whenever a stream ends.
     pub streams_ended: mpsc::UnboundedReceiver<()>,
     stop: oneshot::Sender<Drain>,
     task: JoinHandle<()>,
@@ -71,19 +71,19 @@ impl Server {
         client.rest().await
     }
 
-    /// Ends the server, and waits until it has ended.
+    /// Stops the server, and waits until it has ended.
     pub async fn stop(self) {
         self.end(Drain::AtOnce).await;
     }
 
-    /// Ends the server this way, and waits until it has ended.
+    /// Stops the server with this drain mode, and waits until it has ended.
     pub async fn end(self, drain: Drain) {
         self.stop.send(drain).expect("the server runs");
         patiently(self.task).await.expect("no panic");
     }
 }
 
-/// One connection to it.
+/// One connection to the server.
 pub struct Client(pub TcpStream);
 
 impl Client {
@@ -107,7 +107,7 @@ impl Client {
         let _ = patiently(self.0.read_to_end(&mut Vec::new())).await;
     }
 
-    /// What comes until this text has come.
+    /// Reads until this text has arrived.
     pub async fn read_until(&mut self, end: &str) -> String {
         let mut read = Vec::new();
         while !read.ends_with(end.as_bytes()) {
@@ -145,7 +145,7 @@ fn application(ended: mpsc::UnboundedSender<()>) -> Router {
         .with_state(ended)
 }
 
-/// Says how the request looks to a handler.
+/// Responds with the request as a handler sees it.
 async fn seen(request: Request) -> String {
     let host = request.headers().get(header::HOST).map_or("none", |host| host.to_str().expect("ASCII"));
     let room = if request.extensions().get::<NoRoom>().is_some() { " without room" } else { "" };

@@ -1,4 +1,5 @@
-//! A hub with its faces behind a real socket, and streams over it in both ways: given to the hub as a bare socket, and through hyper.
+//! A hub with its APIs on a real socket, and streams with both drivers: the hub with the bare
+//! socket, and hyper.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
@@ -19,7 +20,7 @@ use tower::Service;
 
 use crate::support::{self, Answer, within};
 
-/// Whether streams leave hyper. What is promised of them is promised of both.
+/// Whether streams leave hyper. The guarantees are the same for both.
 pub const BOTH_WAYS: [bool; 2] = [true, false];
 
 pub struct Served {
@@ -45,7 +46,7 @@ impl Served {
         Self::start_service(hub.clone(), settings, connections, |settings| apis(hub, None, settings))
     }
 
-    /// Serves what is made of these settings, which are notified of the connections' metrics.
+    /// Serves the service that is built from these settings and the metrics of the connections.
     pub fn start_service<S>(
         hub: Hub,
         mut settings: Settings,
@@ -74,25 +75,25 @@ impl Served {
     }
 
     pub async fn send(&self, request: impl AsRef<[u8]>) -> BufReader<TcpStream> {
-        let mut socket = TcpStream::connect(self.address).await.expect("it listens");
-        socket.write_all(request.as_ref()).await.expect("it reads");
+        let mut socket = TcpStream::connect(self.address).await.expect("the server listens");
+        socket.write_all(request.as_ref()).await.expect("the peer reads");
         BufReader::new(socket)
     }
 
-    /// A connection of a client that has this address and little room for what it is sent.
+    /// A connection of a client with this address and a small receive buffer.
     pub async fn connect_from(&self, address: [u8; 4]) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("set");
-        socket.bind(SocketAddr::from((address, 0))).expect("every loopback address is ours");
-        socket.connect(self.address).await.expect("it listens")
+        socket.bind(SocketAddr::from((address, 0))).expect("every loopback address is local");
+        socket.connect(self.address).await.expect("the server listens")
     }
 
-    /// A request whose answer ends.
+    /// A request with a finite response.
     pub async fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
         let mut socket = self.send(request).await;
         let mut raw = String::new();
         within(socket.read_to_string(&mut raw)).await.expect("an answer");
-        let (head, body) = raw.split_once("\r\n\r\n").expect("a head");
+        let (head, body) = raw.split_once("\r\n\r\n").expect("response headers");
         let mut lines = head.lines();
         let status =
             lines.next().and_then(|line| line.get(9..12)).expect("a status").parse().expect("a status");
@@ -104,7 +105,7 @@ impl Served {
         Answer { status, headers, body: body.to_owned() }
     }
 
-    /// Waits until nobody subscribes.
+    /// Waits until no subscriber is left.
     pub async fn all_have_left(&self) {
         within(async {
             while self.hub.stats().subscribers > 0 {
@@ -119,7 +120,7 @@ pub async fn lines_until(socket: &mut BufReader<TcpStream>, wanted: &str) -> Str
     let mut read = String::new();
     while !read.contains(wanted) {
         let count = within(socket.read_line(&mut read)).await.expect("a line");
-        assert!(count > 0, "it ended before {wanted:?}: {read}");
+        assert!(count > 0, "the stream ended before {wanted:?}: {read}");
     }
     read
 }

@@ -1,4 +1,5 @@
-//! What the tests of the HTTP APIs share: a router that is asked directly, without sockets, and streams that are read event by event.
+//! Shared by the tests of the HTTP APIs: a router that is called directly, without sockets, and
+//! streams that are read event by event.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
@@ -59,15 +60,15 @@ pub fn authenticator(hub: &Hub) -> Authenticator {
             key: Secret::new(SIGNING_SECRET),
         }),
     };
-    Authenticator::new(config, hub.validator()).expect("a sound configuration")
+    Authenticator::new(config, hub.validator()).expect("a valid configuration")
 }
 
-/// Whatever is published about `staff-…` is private.
+/// Topics `staff-…` are private.
 pub async fn hub() -> Hub {
     let validator = Validator::new(PUBLIC_URL.parse().expect("a URL"));
     let mut settings = HubSettings::default();
     settings.private_topics = vec!["staff-*".parse().expect("a glob")];
-    Hub::builder().validator(validator).settings(settings).start().await.expect("memory is always there")
+    Hub::builder().validator(validator).settings(settings).start().await.expect("the in-memory log starts")
 }
 
 /// A token that may publish and receive these topics, for an hour.
@@ -87,7 +88,7 @@ pub fn token_until(publish: &[&str], subscribe: &[&str], expires_at: u64) -> Str
         subscribe: texts(subscribe),
         payload: None,
     };
-    let key = SigningKey::new(&Secret::new(SIGNING_SECRET), None).expect("a sound key");
+    let key = SigningKey::new(&Secret::new(SIGNING_SECRET), None).expect("a valid key");
     mint(&token, &key).expect("a small token")
 }
 
@@ -134,7 +135,7 @@ pub struct Ask {
 
 impl Ask {
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        let headers = self.request.headers_mut().expect("a sound request");
+        let headers = self.request.headers_mut().expect("a valid request");
         let name: http::HeaderName = name.parse().expect("a field name");
         let value = http::HeaderValue::from_bytes(value.as_ref()).expect("a field value");
         if name == header::HOST {
@@ -149,7 +150,7 @@ impl Ask {
         self.header("authorization", format!("Bearer {credential}"))
     }
 
-    /// As both browsers ask for a stream.
+    /// With the headers of a native EventSource.
     pub fn like_a_browser(self) -> Self {
         self.header("accept", "text/event-stream").header("cache-control", "no-cache")
     }
@@ -165,7 +166,7 @@ impl Ask {
         self
     }
 
-    /// The whole answer.
+    /// The complete response.
     pub async fn answer(self) -> Answer {
         let response = self.send().await;
         let (parts, body) = response.into_parts();
@@ -174,7 +175,7 @@ impl Ask {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    /// The answer of a stream, which is read bit by bit.
+    /// A streamed response, which is read incrementally.
     pub async fn stream(self) -> Stream {
         let response = self.send().await;
         assert_eq!(response.status(), StatusCode::OK);
@@ -185,12 +186,12 @@ impl Ask {
     }
 
     async fn send(self) -> http::Response<Body> {
-        let request = self.request.body(self.body).expect("a sound request");
+        let request = self.request.body(self.body).expect("a valid request");
         within(self.router.oneshot(request)).await.expect("a router never fails")
     }
 }
 
-/// An answer that has an end.
+/// A finite response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -208,7 +209,7 @@ impl Answer {
         value.to_str().expect("ASCII")
     }
 
-    /// Checks that this is a refusal in problem details, and returns its sentence.
+    /// Checks that the response is a problem document, and returns its detail.
     #[track_caller]
     pub fn refused(&self, status: u16) -> String {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
@@ -217,7 +218,7 @@ impl Answer {
         assert_eq!(problem["status"], status);
         assert_eq!(problem["type"], "about:blank");
         assert!(problem["title"].is_string());
-        problem["detail"].as_str().expect("a sentence").to_owned()
+        problem["detail"].as_str().expect("a detail").to_owned()
     }
 
     #[track_caller]
@@ -226,14 +227,14 @@ impl Answer {
         self
     }
 
-    /// The id that a publication was given.
+    /// The id of a publication.
     #[track_caller]
     pub fn id(self) -> String {
         self.ok().json()["id"].as_str().expect("an id").to_owned()
     }
 }
 
-/// A stream that goes on.
+/// An open stream.
 pub struct Stream {
     pub headers: HeaderMap,
     body: Body,
@@ -241,15 +242,16 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Reads until this text has come, and returns everything since the last call.
+    /// Reads until this text has arrived, and returns everything since the last call.
     pub async fn until(&mut self, text: &str) -> String {
-        // Heartbeats keep a stream going for ever: the whole wait has an end, not each frame.
+        // Heartbeats keep a stream open forever: the time-out covers the complete wait, not each
+        // frame.
         let end = within(self.find(text)).await;
         let rest = self.read.split_off(end);
         std::mem::replace(&mut self.read, rest)
     }
 
-    /// Reads until this text has come, and says where it ends.
+    /// Reads until this text has arrived, and returns where it ends.
     async fn find(&mut self, text: &str) -> usize {
         loop {
             if let Some(found) = self.read.find(text) {
@@ -293,7 +295,7 @@ impl Stream {
     }
 }
 
-/// A test that waits for something that does not come fails instead of hanging.
+/// A test that waits in vain fails instead of hanging.
 pub async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it comes within 20 seconds")
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it completes within 20 seconds")
 }

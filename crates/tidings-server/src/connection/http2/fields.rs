@@ -1,11 +1,14 @@
-//! The header fields of an HTTP/2 connection, read for what the library behind this drops without a word: a fragment in `:path`.
+//! Decodes the header fields of an HTTP/2 connection to find what the library silently drops: a
+//! fragment in `:path`.
 //!
-//! RFC 9113, 8.3.1: `:path` is the path and the query of the target, so a `#` in it is malformed. `http::Uri`, which hyper makes of it, cuts
-//! the fragment off, and a request for `/topics/room#7` would then be one for `/topics/room`. A field may stand for one of an earlier
-//! request (HPACK, RFC 7541), so every block of fields has to be read, in order. What is kept of a field is its size and two flags, never
-//! its text.
+//! RFC 9113, 8.3.1: `:path` is the path and the query of the target, so a `#` in it is malformed.
+//! hyper parses it as `http::Uri`, which cuts off the fragment, and a request for `/topics/room#7`
+//! would then be one for `/topics/room`. A field may refer to one of an earlier request (HPACK, RFC
+//! 7541), so every block of fields has to be decoded, in order. Of a field, only its size and two
+//! flags are kept, never its text.
 //!
-//! Invariant: `size` is the sum of the sizes of all entries, and at most `size_max`, so that an index means here what it means to the client.
+//! Invariant: `size` is the sum of the sizes of all entries, and at most `size_max`, so that an
+//! index means here what it means to the client.
 
 use std::collections::VecDeque;
 
@@ -25,7 +28,8 @@ const STATIC_NAME_BYTES: [u8; 61] = [
 /// The entries of the static table whose name is `:path`. Their values have no fragment.
 const STATIC_PATHS: std::ops::RangeInclusive<usize> = 4..=5;
 
-/// What one side of a connection knows of the fields that the other has sent. See the module's documentation.
+/// What one side of a connection knows of the fields that the other has sent. See the module's
+/// documentation.
 #[derive(Debug)]
 pub(super) struct Fields {
     /// The newest first.
@@ -48,7 +52,8 @@ struct Name {
     is_path: bool,
 }
 
-/// A block of fields breaks the rules of HPACK. Nothing behind it on its connection can be understood.
+/// A block of fields breaks the rules of HPACK. Nothing behind it on its connection can be
+/// understood.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Unreadable;
 
@@ -193,8 +198,9 @@ impl Reader<'_> {
     }
 }
 
-/// RFC 7541, Appendix B. The code is canonical: codes of a length follow each other in the order of what they stand for, and those of the next
-/// length follow the last of them. So it is reported by what each length stands for.
+/// RFC 7541, Appendix B. The code is canonical: codes of a length follow each other in the order of
+/// what they stand for, and those of the next length follow the last of them. So it is reported by
+/// what each length stands for.
 const SYMBOLS: [(u32, &[u8]); 20] = [
     (5, b"012aceiost"),
     (6, b" %-./3456789=A_bdfghlmnpru"),
@@ -259,7 +265,8 @@ fn huffman(bytes: &[u8], mut each: impl FnMut(u8)) -> Result<(), Unreadable> {
             held += 8;
         }
         let next = u32::try_from(window >> 32).expect("32 bits are left");
-        // The lengths are in the order of their codes, so that a code which is not below those of a length is above them.
+        // The lengths are in the order of their codes, so that a code which is not below those of a
+        // length is above them.
         let found = CODES.iter().find_map(|codes| {
             let nth = (next - codes.first) >> (32 - codes.bits);
             codes.symbols.get(usize::try_from(nth).ok()?).map(|symbol| (*symbol, codes.bits))
@@ -341,7 +348,8 @@ mod tests {
         }
     }
 
-    /// RFC 7541, Appendix B: 256 symbols and the end of a string leave no bit unused. And 5.2: that end is never sent.
+    /// RFC 7541, Appendix B: 256 symbols and the end of a string leave no bit unused. And 5.2: that
+    /// end is never sent.
     #[test]
     fn the_code_is_complete_and_padding_is_short() {
         let used: u64 = CODES.iter().map(|codes| (codes.symbols.len() as u64) << (32 - codes.bits)).sum();

@@ -1,17 +1,22 @@
-//! What the frames of an HTTP/2 connection ask for, and when enough is enough.
+//! Flood protection of an HTTP/2 connection: counts the client's frames against useful work.
 //!
-//! A frame of a few bytes makes the server work, and many of them need no answer that would ever slow their sender down (RFC 9113, 10.5, lists
-//! what can be abused). So there is an account. Each frame of the client costs one, whatever it is, unless it brings a part of a body. Each answer pays
-//! for several more, each piece of an answer for the news that it was read, and time pays for a few. The one that asks and is answered never gets near the
-//! limit; the one that sends pings, settings, priorities, windows, empty data, resets or requests that are taken back, does soon.
+//! A frame of a few bytes causes work on the server, and many kinds of frames need no response that
+//! would slow down their sender (RFC 9113, 10.5, lists what can be abused). So each connection has
+//! an allowance. Each frame of the client costs one, unless it carries a part of a body. Each
+//! response adds several, each chunk of a response adds one for its WINDOW_UPDATE, and time adds a
+//! few. A client that sends requests and reads responses never gets near the limit; a client that
+//! floods pings, settings, priorities, windows, empty data, resets or cancelled requests soon does.
 //!
-//! [`Frames`] is a pure state machine: it walks over the heads of frames, nine bytes each, in what was read and in what was written. It owns no
-//! socket and no clock, and keeps no bytes but those of a head that has not come whole.
+//! [`Frames`] is a pure state machine: it parses the frame headers, nine bytes each, in the bytes
+//! that are read and written. It owns no socket and no clock, and buffers only an incomplete frame
+//! header.
 //!
 //! Invariants:
 //! - A verdict depends on the bytes and their times, not on how they were cut into packets.
-//! - `allowance` is at most [`ALLOWANCE_MAX`], so that no past conduct buys more frames than that.
-//! - What is no frame at all, or breaks the rules of one, is judged by the library that reads the frames; here it is counted like any other.
+//! - `allowance` is at most [`ALLOWANCE_MAX`], so that past responses never allow more frames than
+//!   that.
+//! - Malformed frames are detected by the library that reads the frames; here they count like any
+//!   other.
 
 use std::{
     collections::BTreeSet,
@@ -28,11 +33,13 @@ pub(super) const ALLOWANCE: u32 = 1_000;
 pub(super) const ALLOWANCE_MAX: u32 = 8_000;
 /// Frames that are forgiven each second, up to [`ALLOWANCE`].
 pub(super) const FORGIVEN_PER_SEC: u32 = 20;
-/// Frames that one answer pays for: those of its request, with priorities and windows, its end, and some more.
+/// Frames that one answer pays for: those of its request, with priorities and windows, its end, and
+/// some more.
 pub(super) const PAID_BY_ANSWER: u32 = 8;
 /// Windows that may be widened for each piece of an answer: the stream's and the connection's.
 pub(super) const UPDATES_PER_PIECE: u32 = 2;
-/// Most windows that may be widened for pieces of the past: a reader that comes back to a full buffer may say so for each.
+/// Most windows that may be widened for pieces of the past: a reader that comes back to a full
+/// buffer may say so for each.
 pub(super) const UPDATES_DUE_MAX: u32 = 1 << 18;
 
 /// RFC 9113, 4.1: a length of three bytes, a type, flags, and a stream of four.
@@ -60,7 +67,8 @@ pub(super) struct Frames {
     forgiven_until: Instant,
     updates_due: u32,
     last_stream: u32,
-    /// The requests whose answers have not ended, by their streams. Bounded by `allowance`, and by what the library lets in.
+    /// The requests whose answers have not ended, by their streams. Bounded by `allowance`, and by
+    /// what the library lets in.
     open: BTreeSet<u32>,
 }
 
@@ -68,11 +76,11 @@ pub(super) struct Frames {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Rejection {
     /// More frames than were answered.
-    #[error("the client sends frames that ask for nothing")]
+    #[error("the client sends too many frames that request nothing")]
     Flood,
     #[error("the client sends a frame that is larger than announced in SETTINGS")]
     FrameTooLarge,
-    #[error("the client sends a frame that is too short for what its flags promise")]
+    #[error("the client sends a frame that is too short for its flags")]
     FrameTooShort,
     #[error("the client sends another frame within a block of header fields")]
     BlockInterrupted,
@@ -151,7 +159,8 @@ impl Frames {
         });
     }
 
-    /// The last frame: GOAWAY (RFC 9113, 6.8) with the reason. None if another frame has been written in part.
+    /// The last frame: GOAWAY (RFC 9113, 6.8) with the reason. None if another frame has been
+    /// written in part.
     pub(super) fn last_words(&self, rejection: Rejection) -> Option<[u8; 17]> {
         if !self.sent.is_between_frames() {
             return None;
@@ -244,7 +253,8 @@ impl FrameHead {
         }
     }
 
-    /// A part of a body. (How large a body may be, and so how many parts it has, is its reader's business.)
+    /// A part of a body. (How large a body may be, and so how many parts it has, is its reader's
+    /// business.)
     fn brings_data(self) -> bool {
         let padding = if self.flags & PADDED == 0 { 0 } else { PADDING_BYTES_MAX };
         self.kind == DATA && (self.length > padding || (self.flags & END_STREAM != 0 && self.length > 0))

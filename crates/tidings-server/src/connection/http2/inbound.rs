@@ -1,12 +1,13 @@
-//! What a client of HTTP/2 has sent, handed on frame by frame: no more than fits into a turn, and no block of fields before it was read.
+//! The bytes of an HTTP/2 client, forwarded frame by frame: no more than fits into a pass, and no
+//! block of fields before it is checked.
 //!
-//! [`Inbound`] is a pure state machine over bytes. It passes everything on as it came, with one exception: behind the fields of a request that the library
-//! would make a different one of (see [`Fields`]), it adds the field [`FRAGMENT_MARK`], by which the request is refused when it comes out on the other
-//! side.
+//! [`Inbound`] is a pure state machine over bytes. It forwards the bytes unchanged, with one
+//! exception: to the fields of a request that the library would misread (see [`Fields`]), it adds
+//! the field [`FRAGMENT_MARK`], by which the service refuses the request.
 //!
 //! Invariants:
-//! - What is passed on does not depend on how the bytes were cut into packets.
-//! - A turn ends between two frames, and never within a block of fields (RFC 9113, 4.3).
+//! - What is forwarded does not depend on how the bytes were cut into packets.
+//! - A pass ends between two frames, and never within a block of fields (RFC 9113, 4.3).
 
 use bytes::{Buf, BytesMut};
 
@@ -20,7 +21,8 @@ use crate::head::HTTP2_PREFACE;
 /// The name of a field that no client sends, and that is refused if one does.
 pub(super) const FRAGMENT_MARK: &str = "tidings-target-has-fragment";
 
-/// RFC 9113, 4.2: the longest frame that a client may send, unless SETTINGS say otherwise, and ours do not.
+/// RFC 9113, 4.2: the longest frame that a client may send, unless SETTINGS say otherwise, and ours
+/// do not.
 const FRAME_BYTES_MAX: usize = 16 * 1024;
 /// Most frames of a block of fields besides those that it fills.
 const SMALL_FRAMES_MAX: usize = 8;
@@ -157,7 +159,8 @@ impl Inbound {
         }
     }
 
-    /// Goes on behind a frame that is here whole. `has_fragment`: what was found in the block of fields that ends with it, if one does.
+    /// Goes on behind a frame that is here whole. `has_fragment`: what was found in the block of
+    /// fields that ends with it, if one does.
     fn end_frame(&mut self, head: FrameHead, has_fragment: Option<bool>) {
         let begin = self.scanned;
         self.scanned += HEAD_BYTES + head.length;
@@ -190,7 +193,8 @@ fn fragment(flags: u8, mut payload: &[u8]) -> Result<&[u8], Rejection> {
     Ok(&payload[..length])
 }
 
-/// The frame that ends a block with [`FRAGMENT_MARK`]: a literal field that the other end does not remember (RFC 7541, 6.2.2).
+/// The frame that ends a block with [`FRAGMENT_MARK`]: a literal field that the other end does not
+/// remember (RFC 7541, 6.2.2).
 fn mark(stream: u32) -> Vec<u8> {
     let length = |bytes: usize| u8::try_from(bytes).expect("the name is short");
     let name = FRAGMENT_MARK.as_bytes();

@@ -1,7 +1,8 @@
-//! The requests of one HTTP/2 connection that are being answered, all of them polled by the connection's own task.
+//! The open requests of one HTTP/2 connection, all polled by the connection's own task.
 //!
-//! hyper wants to spawn each; [`Spawner`] puts them into [`Streams`] instead, so that no task outlives its connection, and what a connection has
-//! open is known: it is idle without any, and the one that does not take what it asked for is found ([`Streams::cut_stalled`]).
+//! hyper spawns a task for each; [`Spawner`] puts them into [`Streams`] instead, so that no task
+//! outlives its connection, and the open requests of a connection are known: a connection without
+//! any is idle, and a client that does not read its responses is found ([`Streams::cut_stalled`]).
 
 use std::{
     mem,
@@ -19,7 +20,8 @@ use tokio::time::Instant;
 
 use super::work::Work;
 
-/// Most bytes of an answer that are given to hyper at a time. It asks for the next ones when the client has made room for these.
+/// Most bytes of an answer that are given to hyper at a time. It asks for the next ones when the
+/// client has made room for these.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// See the module's documentation.
@@ -30,7 +32,8 @@ pub(super) struct Streams {
     work: Arc<Work>,
 }
 
-/// What has begun since the connection was last looked at: at most as many streams as a connection may have.
+/// What has begun since the connection was last looked at: at most as many streams as a connection
+/// may have.
 #[derive(Default)]
 struct Arrivals {
     /// The pace of the request that hyper has just handed to the service, and will spawn next.
@@ -102,7 +105,8 @@ impl Streams {
         has_arrivals
     }
 
-    /// Drops the streams whose client takes them too slowly, and says how many there are; those that stay have to be polled again.
+    /// Drops the streams whose client takes them too slowly, and says how many there are; those
+    /// that stay have to be polled again.
     pub(super) fn cut_stalled(&mut self, now: Instant, limits: Limits) -> usize {
         let is_stalled = |running: &Running| running.pace.is_too_slow(now, limits);
         if !self.running.iter().any(is_stalled) {
@@ -171,7 +175,8 @@ impl Pace {
     }
 }
 
-/// The body of an answer in pieces of a size, which keeps the pace of its reader. hyper asks for a piece when the one before has been taken.
+/// The body of an answer in pieces of a size, which keeps the pace of its reader. hyper asks for a
+/// piece when the one before has been taken.
 pub(super) struct PacedBody<B> {
     /// None if the answer has no body, or none that is sent.
     inner: Option<B>,

@@ -1,4 +1,5 @@
-//! Connections over HTTP/2 in memory, under a clock that the tests move. The other end is hyper's client, or whatever bytes a test sends.
+//! HTTP/2 connections in memory, with a clock that the tests advance. The peer is hyper's client,
+//! or raw bytes of the test.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -303,7 +304,8 @@ async fn a_raw_request_behind_the_preface_is_answered_by_frames() {
     assert_eq!(answer[3], 4, "RFC 9113, 3.4: SETTINGS come first");
 }
 
-/// What 20 clients send who ask for as much as they can, each in one packet, with fields like these behind the head of each request.
+/// What 20 clients send who ask for as much as they can, each in one packet, with fields like these
+/// behind the head of each request.
 fn flood(fields: &[u8]) -> Vec<u8> {
     let mut bytes = [HTTP2_PREFACE, SETTINGS].concat();
     for stream in (1_u32..).step_by(2).take(100) {
@@ -316,11 +318,13 @@ fn flood(fields: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// All that had come on a connection was answered before anybody else was served: up to 128 requests, each with as many fields as its head may have.
-/// With 200 such connections others waited for half a second.
+/// All that had come on a connection was answered before anybody else was served: up to 128
+/// requests, each with as many fields as its head may have. With 200 such connections others waited
+/// for half a second.
 #[tokio::test]
 async fn who_asks_for_little_is_served_between_the_turns_of_a_flood() {
-    // RFC 7541, 6.2.1 and 6.1: a cookie that is remembered, and then a byte for each time that it is meant.
+    // RFC 7541, 6.2.1 and 6.1: a cookie that is remembered, and then a byte for each time that it
+    // is meant.
     let cookies = [&[0x60, 1, b'c'][..], &[0xbe; 500]].concat();
     for (name, fields, served_max) in [("requests", &b""[..], 150), ("fields", &cookies, 60)] {
         let served = Arc::<AtomicUsize>::default();
@@ -381,7 +385,8 @@ async fn an_answer_that_a_client_makes_no_room_for_is_cut_after_a_minute() {
     assert_eq!(served.metrics.closed_slow.load(Relaxed), 1);
 }
 
-/// The library says nothing of what it keeps for a client. One that leaves the last bytes of every answer, and goes on asking, kept them for ever.
+/// The library says nothing of what it keeps for a client. One that leaves the last bytes of every
+/// answer, and goes on asking, kept them for ever.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_the_ends_of_its_answers_loses_the_connection() {
     let settings = ConnectionSettings { dead_peer_secs: 10_000, keep_alive_secs: 100, ..Default::default() };

@@ -1,7 +1,8 @@
-//! The socket of an HTTP/2 connection, with the account of its frames in front of it.
+//! The socket of an HTTP/2 connection, with the frame counter in front of it.
 //!
-//! The library that reads the frames owns the one handle, the connection's driver the other, so that the socket is still there for a last word when the
-//! library is gone. Both belong to one task: the lock is never waited for.
+//! The library that reads the frames owns one handle, the connection's driver the other, so that
+//! the driver can still write closing frames after the library is dropped. Both belong to one task:
+//! the lock is never contended.
 
 use std::{
     io::{self, IoSlice},
@@ -47,7 +48,8 @@ impl<IO> Clone for Wire<IO> {
 }
 
 impl<IO> Wire<IO> {
-    /// `early`: what has been read of the socket, the preface first. `fields_bytes_max`: most bytes of a request's fields as they are sent.
+    /// `early`: what has been read of the socket, the preface first. `fields_bytes_max`: most bytes
+    /// of a request's fields as they are sent.
     pub(super) fn new(io: IO, early: &[u8], fields_bytes_max: usize, work: Arc<Work>) -> Self {
         let frames = Frames::new(Instant::now().into_std());
         let mut inbound = Inbound::new(fields_bytes_max);
@@ -55,8 +57,8 @@ impl<IO> Wire<IO> {
         Self(Arc::new(Mutex::new(Inner { io, inbound, work, frames, part_since: None, rejection: None })))
     }
 
-    /// The socket of a client that was cut off because of what it sent, the reason, and the closing frames for it; to be asked when no other handle
-    /// is left.
+    /// The socket of a client that was cut off because of what it sent, the reason, and the closing
+    /// frames for it; to be asked when no other handle is left.
     pub(super) fn into_rejected(self) -> Option<(IO, Rejection, Option<[u8; 17]>)> {
         let inner = Arc::into_inner(self.0)?.into_inner().expect(NO_PANIC);
         let rejection = inner.rejection?;

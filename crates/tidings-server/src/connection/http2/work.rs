@@ -1,9 +1,11 @@
-//! How much of its work a connection may do in one turn.
+//! Bounds the work that a connection may do in one pass.
 //!
-//! One task serves all that a connection asks for, up to 128 requests that came in one packet, and nobody else is served by its thread meanwhile. So the
-//! work of a turn is counted: frames and fields that are read, answers that go on. When it is used up, what is left waits: the connection goes
-//! behind all that are ready, and where several have more to do than fits into a turn they wait in one line, so that those who ask for little are
-//! served between two turns, however many the others are.
+//! One task serves all requests of a connection, up to 128 that arrive in one packet, and its
+//! thread serves no other connection meanwhile. So the work of a pass is counted: frames and fields
+//! that are read, responses that continue. When the budget is used up, the rest waits: the
+//! connection yields to all ready tasks, and connections with more work than fits into a pass wait
+//! in one queue, so that connections with little work are served between two passes, however many
+//! busy ones there are.
 
 use std::{
     future::poll_fn,
@@ -18,7 +20,8 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::{runtime::Handle, sync::Semaphore, task::yield_now};
 
-/// Work that a connection may do whenever something happens to it: two requests, or a publication with its body.
+/// Work that a connection may do whenever something happens to it: two requests, or a publication
+/// with its body.
 pub(super) const FIRST_TURN_WORK: u32 = 512;
 /// Work of each turn in line.
 pub(super) const TURN_WORK: u32 = 2_048;
@@ -77,15 +80,17 @@ impl BusyLine {
                 if let Poll::Ready(ended) = turn.await {
                     return ended;
                 }
-                // With the turn in hand, so that the next one in line comes behind those who wait for the thread already.
+                // With the turn in hand, so that the next one in line comes behind those who wait
+                // for the thread already.
                 let_all_pass().await;
             }
         }
     }
 }
 
-/// Waits until everybody has been polled who is ready, sockets that have become ready included. [`yield_now`] alone comes back as soon as anything wakes
-/// this task, and what it has polled just now may have done so.
+/// Waits until everybody has been polled who is ready, sockets that have become ready included.
+/// [`yield_now`] alone comes back as soon as anything wakes this task, and what it has polled just
+/// now may have done so.
 async fn let_all_pass() {
     let passed = Arc::<Passed>::default();
     let mut is_waiting = false;
@@ -128,8 +133,8 @@ impl Work {
         self.may(&self.reading, 1)
     }
 
-    /// Whether this much may be read in this turn, which is then counted. If not, there will be another one. What is larger than a turn has one to
-    /// itself.
+    /// Whether this much may be read in this turn, which is then counted. If not, there will be
+    /// another one. What is larger than a turn has one to itself.
     pub(super) fn may_read_next(&self, work: u32) -> bool {
         let may = self.may(&self.reading, work.min(TURN_WORK));
         if may {
@@ -142,7 +147,8 @@ impl Work {
         self.reading.store(self.reading.load(Relaxed).saturating_sub(work), Relaxed);
     }
 
-    /// Whether one more answer may go on in this turn, which is then counted. If not, there will be another turn.
+    /// Whether one more answer may go on in this turn, which is then counted. If not, there will be
+    /// another turn.
     pub(super) fn may_answer(&self) -> bool {
         let may = self.may(&self.answering, ANSWER_WORK);
         self.answering.store(self.answering.load(Relaxed).saturating_sub(ANSWER_WORK), Relaxed);
