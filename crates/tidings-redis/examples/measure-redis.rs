@@ -1,9 +1,11 @@
-//! What a log on Redis costs, beside a bare PUBLISH and SUBSCRIBE on the same server, in one run:
+//! The cost of a log on Redis, compared with a bare PUBLISH and SUBSCRIBE on the same server, in
+//! one run:
 //!
 //!     cargo run --release -p tidings-redis --example measure-redis
 //!
-//! Latencies are taken in turn, one of each kind after the other, so that whatever disturbs one disturbs all. Two nodes of the log have connections of
-//! their own, as two hubs have; the hubs are in this process.
+//! Latencies are taken in alternation, one of each kind after the other, so that a disturbance
+//! affects all. Two nodes of the log have connections of their own, as two hubs have; the hubs are
+//! in this process.
 
 use std::{
     sync::Arc,
@@ -21,10 +23,10 @@ use tidings_testkit::RedisServer;
 use tidings_topic::Validator;
 use tokio::{task::JoinSet, time::sleep};
 
-/// Round trips of each kind, and how many are left out at the beginning.
+/// Round trips of each kind, and how many are skipped at the beginning.
 const TRIPS: usize = 2_000;
 const WARM_UP: usize = 200;
-/// Publishers who append at the same time, and for how long.
+/// Publishers that append at the same time, and for how long.
 const PUBLISHERS: usize = 64;
 const THROUGHPUT_TIME: Duration = Duration::from_secs(5);
 
@@ -91,7 +93,8 @@ async fn latencies(server: &RedisServer, one: RedisLog, other: RedisLog) -> anyh
     Ok(())
 }
 
-/// Whether the event of the round trip is among what a tail brought, which may begin with that of the hubs.
+/// Whether the event of the round trip is among the items of a tail, which may begin with that of
+/// the hubs.
 fn is_there(item: TailItem) -> bool {
     let TailItem::Entries(entries) = item else { return false };
     entries.iter().any(|entry| entry.event.topics[0].as_str() == "log")

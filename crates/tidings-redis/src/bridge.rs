@@ -1,24 +1,31 @@
-//! The bridge: plain Redis pub/sub, as applications have used it since 2012, into a hub and, on request, out of it.
+//! The bridge: plain Redis pub/sub, as applications have used it since 2012, into a hub and, on
+//! request, out of it.
 //!
-//! An application that says `red.publish('chat', …)` goes on doing so; the one that subscribes to the topic `chat` of the hub receives it. One connection per
-//! bridge and process, however many listen. [`BridgeSettings`] is what a bridge is notified, a [`HubAccess`] is how it knows the hub.
+//! An application that calls `red.publish('chat', …)` keeps doing so; subscribers to the topic
+//! `chat` of the hub receive the message. Each bridge has one connection per process, however many
+//! subscribers there are. [`BridgeSettings`] configures a bridge, [`HubAccess`] is its access to
+//! the hub.
 //!
 //! ```text
 //!          SUBSCRIBE                                              HubAccess::check, HubAccess::publish
-//!    Redis ──────────► Ear ──► Inbox ──────► pour: decode, check ──────────► hub ──► log
+//!    Redis ──────────► Listener ──► Inbox ──► ingest: decode, check ───────► hub ──► log
 //!      ▲               knows what it sent    batches, one key each                    │
 //!      └───────────────────────── PUBLISH ◄── encode ◄── Outwards: all but what is marked or private ◄┘ HubAccess::tail
 //! ```
 //!
-//! What it promises, and what it cannot:
+//! Promises and limits:
 //! - **Order is kept**, from the channel to the log, and from the log to the channel.
-//! - **Every line once everywhere.** What came in is marked in the log and not sent out; what went out is recognised when it comes back.
-//! - **Exactly one of several hubs that share a cluster bridges.** A message belongs to the one that has the lease when it comes; see the module `right`.
-//!   When that hub dies, another takes over within [`lease_time`](BridgeSettings::lease_time) and a second.
-//! - **Redis pub/sub keeps nothing.** What is published while there is no connection, or while no hub has the lease, is lost, and the log of
-//!   the program says so. While the hub takes no events, messages wait, up to [`queue_bytes_max`](BridgeSettings::queue_bytes_max); then
-//!   those that come are dropped and counted.
-//! - **One bad message blocks none**: it is counted, and once a minute the reason of the last one is logged.
+//! - **Every message once everywhere.** Events that came in are marked in the log and not sent out;
+//!   messages that went out are recognised when they come back.
+//! - **Exactly one of several hubs that share a cluster bridges.** A message belongs to the hub
+//!   that holds the lease when it arrives; see the module `lease`. When that hub dies, another
+//!   takes over within [`lease_time`](BridgeSettings::lease_time) and a second.
+//! - **Redis pub/sub keeps nothing.** What is published while there is no connection, or while no
+//!   hub holds the lease, is lost, and the log of the program reports it. While the hub accepts no
+//!   events, messages are queued, up to [`queue_bytes_max`](BridgeSettings::queue_bytes_max); then
+//!   new ones are dropped and counted.
+//! - **One bad message blocks none**: it is counted, and once a minute the reason for the last one
+//!   is logged.
 
 mod counts;
 mod echoes;
@@ -63,34 +70,36 @@ use self::{
     session::Session,
 };
 
-/// How long to wait before connecting again.
+/// How long to wait before reconnecting.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// How long a bridge may take to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// What a bridge needs of the hub that it leads to.
+/// What a bridge needs from its hub.
 #[async_trait]
 pub trait HubAccess: Send + Sync + fmt::Debug + 'static {
-    /// Checks an event as every entry point does.
+    /// Checks an event as the hub's APIs do.
     fn check(&self, event: NewEvent) -> Result<Event, Invalid>;
 
-    /// Publishes valid events, all or nothing. A key that was used before publishes nothing and is no error.
+    /// Publishes valid events, all or nothing. A key that was used before publishes nothing and is
+    /// no error.
     async fn publish(&self, events: Vec<Event>, key: IdempotencyKey) -> Result<(), NotTaken>;
 
     /// The live end of the log, from now on.
     async fn tail(&self) -> Result<Box<dyn Tail>, Unavailable>;
 
-    /// What the hub shares with others.
+    /// What the hub shares with other hubs.
     fn cluster(&self) -> &dyn Cluster;
 }
 
 /// Why a hub did not publish what a bridge offered.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NotTaken {
-    /// Not now, or nobody knows: the bridge waits and offers it again, with the same key.
+    /// The hub is unavailable, or the outcome is unknown: the bridge waits and offers the events
+    /// again, with the same key.
     #[error("{0}")]
     Now(String),
-    /// There is no room for it: the bridge counts it as refused and goes on.
+    /// There is no capacity for it: the bridge counts it as refused and continues.
     #[error("{0}")]
     Never(String),
 }
@@ -103,7 +112,7 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Starts a bridge on the runtime of the caller.
+    /// Starts a bridge on the caller's runtime.
     pub fn start(settings: BridgeSettings, hub: Arc<dyn HubAccess>) -> Self {
         let shared = Arc::new(Shared {
             inbox: Inbox::new(settings.queue_bytes_max),
@@ -123,30 +132,32 @@ impl Bridge {
         Self { shared, task: Mutex::new(Some(task)) }
     }
 
-    /// The bridge as it may be shown to anybody.
+    /// The name of the bridge, without secrets.
     pub fn name(&self) -> String {
         self.shared.settings.to_string()
     }
 
-    /// What it has done so far.
+    /// Metrics since the start.
     pub fn figures(&self) -> BridgeFigures {
         let is_listening = *self.shared.state() == State::Listening;
         self.shared.counts.figures(self.shared.inbox.bytes(), is_listening)
     }
 
-    /// Why messages do not reach the hub now, if they should and this process is the one to see to it. A bridge that stands by has no trouble.
+    /// Why messages do not reach the hub now, if this process is responsible for them. A bridge on
+    /// standby has no problem to report.
     pub fn trouble(&self) -> Option<String> {
-        let task = self.task.lock().expect("nothing panics while it holds this");
+        let task = self.task.lock().expect("no thread panics while it holds this lock");
         if task.as_ref().is_some_and(JoinHandle::is_finished) {
-            return Some("its task has ended, which needs a restart of the hub".to_owned());
+            return Some("its task has ended: restart the hub".to_owned());
         }
         drop(task);
         self.shared.state().trouble()
     }
 
-    /// Stops listening and lets another hub of the cluster take over at once.
+    /// Stops listening and releases the lease, so that another hub of the cluster takes over at
+    /// once.
     pub async fn stop(&self) {
-        let task = self.task.lock().expect("nothing panics while it holds this").take();
+        let task = self.task.lock().expect("no thread panics while it holds this lock").take();
         let Some(mut task) = task else { return };
         self.shared.stop.notify_one();
         if tokio::time::timeout(STOP_TIME_MAX, &mut task).await.is_err() {
@@ -157,7 +168,7 @@ impl Bridge {
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        if let Some(task) = self.task.get_mut().expect("nothing panics while it holds this") {
+        if let Some(task) = self.task.get_mut().expect("no thread panics while it holds this lock") {
             task.abort();
         }
     }
@@ -182,10 +193,10 @@ struct Shared {
 
 impl Shared {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics while it holds this")
+        self.state.lock().expect("no thread panics while it holds this lock")
     }
 
-    /// Notes what the bridge does now. True if it did something else before.
+    /// Records what the bridge does now. True if the state changed.
     fn enter(&self, state: State) -> bool {
         let mut now = self.state();
         let is_new = *now != state;
@@ -194,7 +205,7 @@ impl Shared {
     }
 }
 
-/// Publishes what comes, and takes turns with the other hubs of the cluster.
+/// Bridges whenever this process holds the lease.
 async fn run(shared: Arc<Shared>) {
     tokio::select! {
         () = take_turns(&shared) => {}
@@ -202,7 +213,7 @@ async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Bridges whenever it is this hub's turn, until the bridge is stopped.
+/// Waits for the lease and bridges while it is held, until the bridge is stopped.
 async fn take_turns(shared: &Arc<Shared>) {
     let cluster = shared.hub.cluster();
     loop {
@@ -219,7 +230,7 @@ async fn take_turns(shared: &Arc<Shared>) {
             return shared.lease.release(cluster, &lease).await;
         }
         shared.enter(State::Asking);
-        tracing::warn!(bridge = %shared.settings, "this hub does not bridge any more: its lease is over");
+        tracing::warn!(bridge = %shared.settings, "this hub has stopped bridging: its lease expired");
     }
 }
 
@@ -228,13 +239,13 @@ async fn acquire(shared: &Shared) -> Lease {
     let reported = |error: Option<ClusterError>| match error {
         None => {
             if shared.enter(State::StandingBy) {
-                tracing::info!(bridge = %shared.settings, "another hub bridges; this one stands by");
+                tracing::info!(bridge = %shared.settings, "another hub holds the bridge lease; this one is on standby");
             }
         }
         Some(error) => {
             shared.enter(State::Uncertain(error.to_string()));
             if let Some(attempts) = shared.attempts.add() {
-                tracing::warn!(bridge = %shared.settings, attempts, %error, "which hub bridges is unknown");
+                tracing::warn!(bridge = %shared.settings, attempts, %error, "the holder of the bridge lease is unknown");
             }
         }
     };
@@ -243,7 +254,7 @@ async fn acquire(shared: &Shared) -> Lease {
     lease
 }
 
-/// One connection after the other.
+/// Keeps a connection, one after the other.
 async fn connections(shared: &Arc<Shared>) -> Infallible {
     let bridge = &shared.settings;
     let mut outwards = Outwards::start(shared).await;
@@ -254,10 +265,10 @@ async fn connections(shared: &Arc<Shared>) -> Infallible {
             Ok(mut session) => {
                 shared.enter(State::Listening);
                 match lost_at {
-                    None => tracing::info!(%bridge, "the bridge listens"),
+                    None => tracing::info!(%bridge, "the bridge is listening"),
                     Some(lost_at) => {
                         let millis = u64::try_from(lost_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-                        tracing::warn!(%bridge, millis, "the bridge listens again; what was published meanwhile is lost");
+                        tracing::warn!(%bridge, millis, "the bridge is listening again; messages published in the meantime are lost");
                     }
                 }
                 retry.succeeded();
@@ -265,7 +276,7 @@ async fn connections(shared: &Arc<Shared>) -> Infallible {
                 lost_at = Some(Instant::now());
                 add(&shared.counts.connections_lost, 1);
                 shared.enter(State::Away(format!("the connection was lost: {problem}")));
-                tracing::warn!(%bridge, %problem, "the connection was lost; messages are lost until it is back");
+                tracing::warn!(%bridge, %problem, "the connection was lost; messages are lost until it is restored");
             }
             Err(problem) => {
                 shared.enter(State::Away(problem.to_string()));

@@ -1,12 +1,15 @@
-//! What hubs share beside the log, on Redis: leases, state that expires, messages.
+//! What hubs share next to the log, on Redis: leases, state that expires, messages.
 //!
-//! A lease is a key that Redis lets expire; state is a hash beside the times until which its keys hold, reported by the clock of Redis. Every step is a script (`cluster/lua/`). All keys
-//! bear the hash tag `{name}`, as those of the log do. Changes and messages go by two channels of pub/sub, to which each process subscribes once,
-//! whatever the number of watches and listeners: a change only says of which key, and watches look again (`cluster/watching.rs`). So what is lost with a
-//! connection is a message, which is worth nothing a moment later, but never a change: after every connection watches look again, and so they do
-//! when the time of something that they reported is up.
+//! A lease is a key that Redis expires; state is a hash with the times until which its keys hold,
+//! by the clock of Redis. Every step is a script (`cluster/lua/`). All keys carry the hash tag
+//! `{name}`, as those of the log do. Changes and messages travel on two pub/sub channels, to which
+//! each process subscribes once, whatever the number of watches and listeners: a change only names
+//! its key, and watches look it up (`cluster/watching.rs`). So a lost connection loses messages,
+//! which are worth nothing a moment later, but never a change: watches look again after every
+//! reconnect, and when something that they reported is due to expire.
 //!
-//! One task makes the two connections (`commands`, `subscriptions`) and makes them again. While there are none, calls fail at once; watches and listeners wait.
+//! One task makes the two connections (`commands`, `subscriptions`) and reconnects them. While
+//! there are none, calls fail at once; watches and listeners wait.
 
 mod watching;
 
@@ -31,20 +34,22 @@ use tokio::{
 };
 
 use self::watching::RedisWatch;
-use crate::{Connector, RedisSettings, connect::RETRY, line::Line};
+use crate::{Connector, RedisSettings, connect::RETRY, shared_connection::SharedConnection};
 
-/// Most messages of one channel that wait for a listener, rounded up to a power of two. Beyond, it loses the oldest.
+/// Most messages of one channel that are queued for a listener, rounded up to a power of two.
+/// Beyond that, it loses the oldest.
 const MESSAGES_MAX: usize = 1_024;
 
-/// How often the connection for subscriptions is asked whether it is still there.
+/// How often the connection for subscriptions is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Most keys that changed and that a watch has not looked at. Beyond, it looks at everything.
+/// Most changed keys that a watch has not looked at. Beyond that, it looks at everything.
 const CHANGED_MAX: usize = 1_024;
-/// How many keys are looked at with one call.
+/// How many keys one call looks at.
 const LOOK_KEYS_MAX: usize = 200;
 
-/// A cluster on Redis. Clones are handles to the same connections; when the last one is gone, watches and listeners end with an error.
+/// A cluster on Redis. Clones are handles to the same connections; when the last one is gone,
+/// watches and listeners end with an error.
 #[derive(Clone)]
 pub struct RedisCluster(Arc<Handle>);
 
@@ -56,10 +61,10 @@ struct Handle {
 struct Shared {
     connector: Connector,
     keys: [String; 7],
-    line: Line,
+    connection: SharedConnection,
     /// Fires when any key may have changed.
     notifier: watch::Sender<()>,
-    /// Tells which key has changed.
+    /// Sends each key that has changed.
     changed: broadcast::Sender<Arc<str>>,
     channels: Mutex<HashMap<String, broadcast::Sender<Arc<[u8]>>>>,
 }
@@ -72,19 +77,20 @@ impl Drop for Handle {
 }
 
 impl RedisCluster {
-    /// Joins the cluster of this name, which needs a Tokio runtime. Of the settings the limits are not used. Fails if Redis cannot be reached.
+    /// Joins the cluster of this name. Needs a Tokio runtime. The limits in the settings are not
+    /// used. Fails if Redis cannot be reached.
     pub async fn open(settings: &RedisSettings) -> Result<Self, ClusterError> {
         let parts = ["lease:", "fence", "values", "until", "names", "changes", "messages"];
         let shared = Arc::new(Shared {
             connector: Connector::new(settings.url.clone(), format!("{{{}}}", settings.name), "cluster"),
             keys: parts.map(|part| format!("{{{}}}:cluster:{part}", settings.name)),
-            line: Line::new(),
+            connection: SharedConnection::new(),
             notifier: watch::Sender::new(()),
             changed: broadcast::Sender::new(CHANGED_MAX),
             channels: Mutex::default(),
         });
         let connections = shared.connect().await.map_err(ClusterError::Unavailable)?;
-        shared.line.put_up(connections.commands.clone(), 1);
+        shared.connection.put_up(connections.commands.clone(), 1);
         let keeping = Arc::clone(&shared);
         let keeper = tokio::spawn(async move {
             if let Err(panicked) = catch_panic(Arc::clone(&keeping).keep(connections)).await {
@@ -141,15 +147,15 @@ impl Cluster for RedisCluster {
     }
 
     async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError> {
-        let letter = [channel.len().to_string().as_bytes(), b":", channel.as_bytes(), message].concat();
-        self.0.shared.run(&scripts().send, &[&letter]).await
+        let envelope = [channel.len().to_string().as_bytes(), b":", channel.as_bytes(), message].concat();
+        self.0.shared.run(&scripts().send, &[&envelope]).await
     }
 
     async fn listen(&self, channel: &str) -> Result<Box<dyn Messages>, ClusterError> {
-        // This process has subscribed to all messages as soon as it is connected.
-        self.0.shared.line.commands().map_err(ClusterError::Unavailable)?;
+        // A connected process has subscribed to all messages.
+        self.0.shared.connection.commands().map_err(ClusterError::Unavailable)?;
         let mut channels = self.0.shared.channels();
-        // Channels that nobody listens to any more make room for those that somebody does.
+        // Channels without listeners make room for new ones.
         channels.retain(|_, listeners| listeners.receiver_count() > 0);
         let listeners = channels.entry(channel.to_owned());
         let received = listeners.or_insert_with(|| broadcast::Sender::new(MESSAGES_MAX)).subscribe();
@@ -174,11 +180,11 @@ impl Messages for RedisMessages {
     }
 }
 
-/// A key that is there.
+/// A key that exists.
 struct Found {
     key: String,
     value: Vec<u8>,
-    /// For how long it holds, if nobody says it again.
+    /// How long it still holds, unless it is set again.
     left: Duration,
 }
 
@@ -202,7 +208,7 @@ impl Shared {
         script: &Script,
         arguments: &[&[u8]],
     ) -> Result<T, ClusterError> {
-        let (mut commands, number) = self.line.commands().map_err(ClusterError::Unavailable)?;
+        let (mut commands, number) = self.connection.commands().map_err(ClusterError::Unavailable)?;
         let mut invocation = script.prepare_invoke();
         let [leases, others @ ..] = &self.keys;
         invocation.key(format!("{leases}{lease}"));
@@ -216,21 +222,22 @@ impl Shared {
             let problem = error.to_string();
             match error.code() {
                 Some("OOM") => ClusterError::Full(problem),
-                // Errors that Redis answers leave the connection as it is, but for those of a server that is not the right one any more.
+                // An error reply leaves the connection as it is, unless the server is not the right
+                // one any more.
                 Some(code)
                     if !["READONLY", "MOVED", "LOADING", "MASTERDOWN", "CLUSTERDOWN"].contains(&code) =>
                 {
                     ClusterError::Unavailable(problem)
                 }
                 _ => {
-                    self.line.break_off(number, &problem);
+                    self.connection.break_off(number, &problem);
                     ClusterError::Unavailable(problem)
                 }
             }
         })
     }
 
-    /// Those of these keys that are there.
+    /// Those of these keys that exist.
     async fn look(&self, keys: &BTreeSet<String>) -> Result<Vec<Found>, ClusterError> {
         let keys: Vec<_> = keys.iter().map(String::as_bytes).collect();
         let mut found = Vec::new();
@@ -255,7 +262,7 @@ impl Shared {
 
     /// Calls fail from now on, and listeners end.
     fn close(&self) {
-        self.line.close();
+        self.connection.close();
         self.notifier.send_replace(());
         self.channels().clear();
     }
@@ -299,21 +306,21 @@ impl Shared {
                 Ok(Connections { commands, subscriptions, ended }) => {
                     number += 1;
                     retry.succeeded();
-                    self.line.put_up(commands, number);
+                    self.connection.put_up(commands, number);
                     self.notifier.send_replace(());
                     tokio::select! {
                         problem = ping(subscriptions) => problem,
                         () = ended.notified() => "the connection for subscriptions ended".to_owned(),
-                        () = self.line.broken_off(number) => "the connection failed".to_owned(),
+                        () = self.connection.broken_off(number) => "the connection failed".to_owned(),
                     }
                 }
                 Err(problem) => problem,
             };
-            // Of attempts that fail one after the other only the first is logged.
+            // Of consecutive failures only the first is logged.
             if retry.failures() == 0 {
-                tracing::warn!(redis = %self.connector, problem, "the cluster cannot be reached; trying again");
+                tracing::warn!(redis = %self.connector, problem, "Redis is unreachable for the cluster; retrying");
             }
-            self.line.take_down(problem);
+            self.connection.take_down(problem);
             sleep(retry.failed()).await;
         }
     }
@@ -329,16 +336,16 @@ impl Shared {
         }
     }
 
-    /// Hands a message to those who listen to its channel. What is no message of ours is passed over.
-    fn deliver(&self, letter: &[u8]) {
-        let Some((channel, message)) = opened(letter) else { return };
+    /// Delivers a message to the listeners of its channel. Anything else is skipped.
+    fn deliver(&self, envelope: &[u8]) {
+        let Some((channel, message)) = opened(envelope) else { return };
         if let Some(listeners) = self.channels().get(channel) {
             listeners.send(message.into()).ok();
         }
     }
 }
 
-/// Asks a connection again and again whether it is there, and says when it is not.
+/// Pings a connection until it fails, and returns the reason.
 async fn ping(mut connection: MultiplexedConnection) -> String {
     let mut turns = interval(PING_INTERVAL);
     loop {
@@ -349,11 +356,12 @@ async fn ping(mut connection: MultiplexedConnection) -> String {
     }
 }
 
-/// The channel and the message of a letter: the length of the name of the channel, a colon, the name, the message.
-fn opened(letter: &[u8]) -> Option<(&str, &[u8])> {
-    let colon = letter.iter().position(|byte| *byte == b':')?;
-    let length: usize = std::str::from_utf8(&letter[..colon]).ok()?.parse().ok()?;
-    let (channel, message) = letter[colon + 1..].split_at_checked(length)?;
+/// The channel and the message of an envelope: the length of the channel's name, a colon, the name,
+/// the message.
+fn opened(envelope: &[u8]) -> Option<(&str, &[u8])> {
+    let colon = envelope.iter().position(|byte| *byte == b':')?;
+    let length: usize = std::str::from_utf8(&envelope[..colon]).ok()?.parse().ok()?;
+    let (channel, message) = envelope[colon + 1..].split_at_checked(length)?;
     Some((std::str::from_utf8(channel).ok()?, message))
 }
 
@@ -369,14 +377,14 @@ fn found_in(answer: Vec<Vec<u8>>) -> Result<Vec<Found>, ClusterError> {
 }
 
 fn strange() -> ClusterError {
-    ClusterError::Unavailable("Redis gave a strange answer".to_owned())
+    ClusterError::Unavailable("unexpected reply from Redis".to_owned())
 }
 
 fn millis(time: Duration) -> Vec<u8> {
     time.as_millis().to_string().into_bytes()
 }
 
-/// The scripts, each with what all of them share in front.
+/// The scripts, each with the common part in front.
 struct Scripts {
     acquire: Script,
     get: Script,
@@ -412,7 +420,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_is_opened_as_it_was_closed() {
+    fn an_envelope_round_trips() {
         assert_eq!(opened(b"3:a:bhello"), Some(("a:b", &b"hello"[..])));
         assert_eq!(opened(b"0:"), Some(("", &b""[..])));
         for strange in ["", "3", "3:ab", "x:a", "-1:a"] {

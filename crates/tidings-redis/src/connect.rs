@@ -1,10 +1,12 @@
-//! Connections to the one server that may write.
+//! Connections to the one server that accepts writes.
 //!
-//! Sentinel and Redis Cluster come to the same here: everything that this crate keeps under one name lies in one slot, so there is always
-//! one server to talk to, and the only question is which. It is asked before every connection, never remembered: a failover ends connections
-//! and refuses commands, and the one that connects again finds the new master.
+//! Sentinel and Redis Cluster look the same here: everything that this crate keeps under one name
+//! lies in one slot, so there is always one server to talk to, and the only question is which. It
+//! is asked before every connection, never remembered: a failover ends connections and refuses
+//! commands, and a client that reconnects finds the new master.
 //!
-//! Nothing waits without a limit: [`CONNECT_TIME_MAX`] for a connection with everything before it, [`RESPONSE_TIME_MAX`] for a command.
+//! Nothing waits without a limit: [`CONNECT_TIME_MAX`] for a connection, all steps included;
+//! [`RESPONSE_TIME_MAX`] for a command.
 
 use std::{convert::Infallible, fmt, time::Duration};
 
@@ -17,10 +19,10 @@ use tidings_net::Backoff;
 
 use crate::{Address, RedisUrl, Servers, Tls};
 
-/// How long a connection may take to be there, finding the server and getting in included.
+/// How long connecting may take, discovery of the server and login included.
 pub(crate) const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How long a command may take to be answered, unless it is one that waits.
+/// How long the reply to a command may take, unless the command itself waits.
 pub(crate) const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The longest time between two attempts to connect.
@@ -29,19 +31,20 @@ pub(crate) const RETRY_TIME_MAX: Duration = Duration::from_secs(2);
 /// The time between two attempts to connect.
 pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_millis(50), RETRY_TIME_MAX);
 
-/// The part of [`CONNECT_TIME_MAX`] that one server may take, so that a silent Sentinel does not use up the time of the others.
+/// The part of [`CONNECT_TIME_MAX`] that one server may take, so that a silent Sentinel does not
+/// use up the time of the others.
 const ONE_SERVER_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Makes connections to the server that has the keys of one slot, as its master.
+/// Makes connections to the master of one slot.
 #[derive(Clone, Debug)]
 pub struct Connector {
     url: RedisUrl,
-    /// Any key of the slot that is meant, if there are slots.
+    /// Any key of the slot, if there are slots.
     key: String,
     role: &'static str,
 }
 
-/// There is no connection, for a reason that is asked to people.
+/// There is no connection. The reason is meant for people.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{servers} cannot be reached: {problem}")]
 pub struct Unreachable {
@@ -50,12 +53,13 @@ pub struct Unreachable {
 }
 
 impl Connector {
-    /// Connections to where this key is, or would be. Redis shows them as `tidings:` and this role in its CLIENT LIST.
+    /// Connections to the server that has, or would have, this key. Redis shows them as `tidings:`
+    /// and this role in its CLIENT LIST.
     pub fn new(url: RedisUrl, key: impl Into<String>, role: &'static str) -> Self {
         Self { url, key: key.into(), role }
     }
 
-    /// Whether there is a server now that has the key, lets us in and answers.
+    /// Whether there is a server now that has the key, accepts the login and answers.
     pub async fn check(&self) -> Result<(), Unreachable> {
         let mut connection = self.open().await?;
         let answered = cmd("PING", &[]).query_async::<redis::Value>(&mut connection).await;
@@ -75,8 +79,9 @@ impl Connector {
         self.in_time(async { self.connect(&self.client().await?, &config(response_time_max)).await }).await
     }
 
-    /// A connection for commands and subscriptions alike (RESP3, which Redis speaks since version 6). `receive` is called with whatever the server
-    /// sends unasked, in order, and with its end; it must not wait.
+    /// A connection for commands and subscriptions alike (RESP3, which Redis supports since version
+    /// 6). `receive` is called with every push message of the server, in order, and with its end;
+    /// it must not wait.
     pub(crate) async fn open_hearing(
         &self,
         receive: impl Fn(PushInfo) -> Result<(), Infallible> + Send + Sync + 'static,
@@ -91,7 +96,7 @@ impl Connector {
         .await
     }
 
-    /// Connects and gives the connection its name. A server that refuses the name is used without.
+    /// Connects and names the connection. A server that refuses the name is used without.
     async fn connect(
         &self,
         client: &Client,
@@ -138,7 +143,8 @@ impl Connector {
         self.client_of(&address, login)
     }
 
-    /// Asks one server after the other until one says where the master is: of a service, if they are Sentinels, or else of the key.
+    /// Asks one server after the other until one knows the master: of a service, if they are
+    /// Sentinels, or else of the key.
     async fn first_answer(
         &self,
         servers: &[Address],
@@ -175,15 +181,15 @@ impl Connector {
     }
 }
 
-/// The master of a service, as a Sentinel knows it.
+/// The master of a service, according to a Sentinel.
 async fn master_of(service: &str, sentinel: &mut MultiplexedConnection) -> Result<Address, Problem> {
     let question = cmd("SENTINEL", &["GET-MASTER-ADDR-BY-NAME", service]);
     let answer: Option<(String, u16)> = question.query_async(sentinel).await?;
-    let (host, port) = answer.ok_or_else(|| Problem(format!("nothing is known of a service {service}")))?;
+    let (host, port) = answer.ok_or_else(|| Problem(format!("unknown service {service}")))?;
     Ok(Address { host, port })
 }
 
-/// The node of a Redis Cluster that has a key, as another node knows it.
+/// The node of a Redis Cluster that has a key, according to another node.
 async fn owner_of(key: &str, node: &mut MultiplexedConnection, asked: &Address) -> Result<Address, Problem> {
     let slot: u16 = cmd("CLUSTER", &["KEYSLOT", key]).query_async(node).await?;
     // Of each range: its first and last slot, then its master, then the replicas.
@@ -193,7 +199,8 @@ async fn owner_of(key: &str, node: &mut MultiplexedConnection, asked: &Address) 
         let (first, last): (u16, u16) = (from_redis_value_ref(first)?, from_redis_value_ref(last)?);
         let [host, port, ..] = &master[..] else { continue };
         if (first..=last).contains(&slot) {
-            // A node that does not know its own address leaves it out: it is the one that we are talking to.
+            // A node that does not know its own address leaves it out: it is the node that was
+            // asked.
             let host: Option<String> = from_redis_value_ref(host)?;
             let host = host.filter(|host| !host.is_empty()).unwrap_or_else(|| asked.host.clone());
             return Ok(Address { host, port: from_redis_value_ref(port)? });
@@ -202,8 +209,8 @@ async fn owner_of(key: &str, node: &mut MultiplexedConnection, asked: &Address) 
     Err(Problem(format!("no node of the cluster has the slot {slot}")))
 }
 
-/// By which policy the server drops keys when its memory is full, if it tells. Providers often refuse CONFIG, and users
-/// with permissions of their own may have neither command.
+/// The policy by which the server evicts keys when its memory is full, if it can be read. Providers
+/// often refuse CONFIG, and users with restricted permissions may have neither command.
 pub(crate) async fn eviction_policy(connection: &mut MultiplexedConnection) -> Option<String> {
     let reported: Result<Vec<String>, _> =
         cmd("CONFIG", &["GET", "maxmemory-policy"]).query_async(connection).await;
@@ -258,9 +265,10 @@ fn info(address: ConnectionAddr, login: RedisConnectionInfo) -> Result<Connectio
     Ok(address.into_connection_info()?.set_redis_settings(login))
 }
 
-/// The files are read for each connection, so that a certificate can be renewed under a running hub.
+/// The files are read for each connection, so that a certificate can be renewed while the hub runs.
 fn certificates(tls: &Tls) -> Result<TlsCertificates, Problem> {
-    // The client library takes the provider of the process, and there may be none yet. If somebody has chosen another, so be it.
+    // The client library takes the provider of the process, and there may be none yet. A provider
+    // that the process has already installed is kept.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let read = |path: &std::path::Path| {
         std::fs::read(path).map_err(|error| Problem(format!("{} cannot be read: {error}", path.display())))

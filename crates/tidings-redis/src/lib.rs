@@ -1,17 +1,19 @@
-//! Redis behind a hub, and beside it.
+//! Redis for hubs: the log, the cluster and the bridge.
 //!
-//! - [`RedisUrl`] says which Redis: a single server, by TCP or a Unix socket, one that Sentinels watch over, or a Redis Cluster.
+//! - [`RedisUrl`] names the Redis: a single server, by TCP or a Unix socket, one that Sentinels
+//!   monitor, or a Redis Cluster.
 //! - [`RedisLog`] is the log on Redis Streams, which any number of hubs share.
-//! - [`RedisCluster`] is what hubs share beside it: leases, state that expires, messages.
-//! - [`bridge`] takes what applications PUBLISH on plain channels, and sends out what the hub publishes, if that is wanted.
+//! - [`RedisCluster`] is what hubs share next to the log: leases, state that expires, messages.
+//! - [`bridge`] ingests what applications PUBLISH on plain channels, and can send out what the hub
+//!   publishes.
 //!
-//! Nothing of the client library is part of the interface of this crate.
+//! No type of the client library is part of this crate's API.
 
 pub mod bridge;
 mod cluster;
 mod connect;
-mod line;
 mod log;
+mod shared_connection;
 mod url;
 
 pub use cluster::RedisCluster;

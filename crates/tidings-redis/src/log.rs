@@ -1,27 +1,36 @@
 //! The log on Redis Streams: any number of hubs share one order, one set of ids and one history.
 //!
-//! **What is where.** One stream holds the events, an entry each; beside it are the state of the log (epochs, counts, the end), floors, idempotency keys, and
-//! an index of publishers' ids. `lua/common.lua` lists the keys. All bear the hash tag `{name}`, so that a Redis Cluster keeps them in one slot.
+//! **Keys.** One stream holds the events, an entry each; next to it are the state of the log
+//! (epochs, counts, the end), floors, idempotency keys, and an index of publishers' ids.
+//! `lua/common.lua` lists the keys. All carry the hash tag `{name}`, so that a Redis Cluster keeps
+//! them in one slot.
 //!
-//! **Every step is a script** (`log/lua/`), which Redis runs alone and whole: a batch with its idempotency key, retention with its floors, a page with
-//! the floors that belong to it. So hubs agree without talking to each other.
+//! **Every step is a script** (`log/lua/`), which Redis runs atomically: a batch with its
+//! idempotency key, retention with its floors, a page with the floors that belong to it. So hubs
+//! agree without talking to each other.
 //!
-//! **Order** is that of the stream. A place is an id of the stream, `ms-seq` by the clock of Redis, packed into a number (44 and 20 bits). Redis accepts only
-//! growing ids, and the scripts give out growing ones: when the clock is set back, places count on from the newest. The time of an event is that of its
-//! place, so it never goes back either.
+//! **Order** is that of the stream. A position is an id of the stream, `ms-seq` by the clock of
+//! Redis, packed into a number (44 and 20 bits). Redis accepts only growing ids, and the scripts
+//! issue growing ones: when the clock is set back, positions count on from the newest. The time of
+//! an event is that of its position, so it never goes back either.
 //!
-//! **Retention** takes from the front, whenever anybody calls: by count, by bytes (a running count of the texts and what holds them) and by age. All hubs of
-//! one log should be notified the same limits; each applies its own when it calls.
+//! **Retention** drops events from the front, on any call: by count, by bytes (a running count of
+//! the texts and their overhead) and by age. All hubs of one log should have the same limits; each
+//! applies its own when it calls.
 //!
-//! **Floors** are kept in Redis for each audience that lost something, at most [`MemoryLimits::floors_max`]; each process keeps a copy (`log/floors.rs`) and
-//! is notified with each page what has changed.
+//! **Floors** are kept in Redis for each audience that lost something, at most
+//! [`MemoryLimits::floors_max`]; each process keeps a copy (`log/floors.rs`), and each page brings
+//! the changes.
 //!
-//! **Epochs.** Redis may come back with less than it acknowledged: restarted without persistence, flushed, failed over to a replica that missed the
-//! end. On every connection, before anything else, and once a second, a process shows the newest event that it has read or that was acknowledged to it; if that
-//! event is neither there nor accounted for, the script begins a new epoch (`log/lua/probe.lua`). The one that comes first begins it, everybody else finds it.
+//! **Epochs.** Redis may come back with less than it acknowledged: restarted without persistence,
+//! flushed, failed over to a replica that missed the end. On every connection, before anything
+//! else, and once a second, a process presents the newest event that it has read or that was
+//! acknowledged to it; if that event is neither there nor accounted for, the script begins a new
+//! epoch (`log/lua/probe.lua`). The first process begins it, the others find it.
 //!
-//! **Connections.** One task (`log/keeper.rs`) makes them and makes them again, with two connections for the whole process: one for commands, one that waits for
-//! news for all tails; and a third one where events wait for replicas. While there is none, calls fail at once and tails wait.
+//! **Connections.** One task (`log/keeper.rs`) connects and reconnects, with two connections for
+//! the whole process: one for commands, one that waits for new entries for all tails; and a third
+//! one where events wait for replicas. While there is none, calls fail at once and tails wait.
 
 mod entry;
 mod epochs;
@@ -57,26 +66,29 @@ use self::{
 };
 use crate::{Connector, InvalidUrl, RedisUrl};
 
-/// Where a log is, and how much it keeps.
+/// The location and the limits of a log.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
     /// Which Redis.
     pub url: RedisUrl,
-    /// The name of the log and of the cluster beside it. Hubs with the same name share them; several names share a Redis.
+    /// The name of the log and of its cluster. Hubs with the same name share them; several names
+    /// share a Redis.
     pub name: String,
-    /// To how many replicas an event has to have come before it is acknowledged.
+    /// The number of replicas that must have an event before it is acknowledged.
     pub wait_replicas: u32,
-    /// How much the log keeps, here in the memory of Redis. The numbers mean what they mean for a log in memory.
+    /// How much the log keeps, in the memory of Redis. The numbers mean what they mean for a log in
+    /// memory.
     pub limits: MemoryLimits,
 }
 
 impl RedisSettings {
-    /// The name of a log that was given none.
+    /// The default name of a log.
     pub const NAME_DEFAULT: &str = "tidings";
     /// Longest name, in bytes.
     pub const NAME_BYTES_MAX: usize = 100;
 
-    /// What a URL says of a store: `name=…` and `wait=N`, beside what [`RedisUrl`] knows.
+    /// The settings of a store in a URL: `name=…` and `wait=N`, in addition to what [`RedisUrl`]
+    /// reads.
     pub fn from_url(mut url: RedisUrl, limits: MemoryLimits) -> Result<Self, InvalidUrl> {
         let name = url.parameters.take("name")?.unwrap_or_else(|| Self::NAME_DEFAULT.to_owned());
         let fits = (1..=Self::NAME_BYTES_MAX).contains(&name.len());
@@ -89,7 +101,8 @@ impl RedisSettings {
     }
 }
 
-/// A log on Redis Streams. Clones are handles to the same connections; when the last one is gone, tails end.
+/// A log on Redis Streams. Clones are handles to the same connections; when the last one is
+/// dropped, tails end.
 #[derive(Clone)]
 pub struct RedisLog(Arc<Handle>);
 
@@ -105,20 +118,22 @@ impl Drop for Handle {
     }
 }
 
-/// How often a call comes again for the rest of what one call of a script does not do at once.
+/// How many calls of a script one operation may take, where one call does not do all the work.
 const TURNS_MAX: usize = 100_000;
 
-/// How long a batch whose outcome is unknown, and which has a key that settles it, waits for Redis to come back.
+/// How long a batch with an unknown outcome, and with a key that settles it, waits for Redis to
+/// come back.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(3);
 
 impl RedisLog {
-    /// Opens the log, which needs a Tokio runtime; it begins if there is none of this name. Fails if Redis cannot be reached, and if what is written
-    /// there does not come back.
+    /// Opens the log. Needs a Tokio runtime. A log that does not exist is created. Fails if Redis
+    /// cannot be reached, or if a write is not read back.
     pub async fn open(settings: RedisSettings) -> Result<Self, Unavailable> {
         Self::open_at(settings, None).await
     }
 
-    /// Opens the log with another clock than that of Redis. For tests: hubs of one log have to agree on the time.
+    /// Opens the log with a clock other than that of Redis. For tests: hubs of one log have to
+    /// agree on the time.
     pub async fn open_with_clock(settings: RedisSettings, clock: Clock) -> Result<Self, Unavailable> {
         Self::open_at(settings, Some(clock)).await
     }
@@ -144,9 +159,10 @@ impl Log for RedisLog {
         let attempt = fresh();
         let appended = shared.append(&batch, &attempt).await;
         match appended {
-            // The key tells whether it was appended; so this is worth another try as soon as there is a connection.
+            // The key shows whether it was appended, so it is worth another try once there is a
+            // connection.
             Err(Trouble::Unknown(_))
-                if batch.key.is_some() && shared.line.is_up_within(SETTLE_TIME_MAX).await =>
+                if batch.key.is_some() && shared.connection.is_up_within(SETTLE_TIME_MAX).await =>
             {
                 shared.append(&batch, &attempt).await.map_err(Trouble::of_repeated_append)
             }
@@ -201,7 +217,7 @@ impl Log for RedisLog {
 }
 
 impl Shared {
-    /// An attempt that is repeated is recognised by its name.
+    /// A repeated attempt is recognised by its name.
     async fn append(&self, batch: &Batch, attempt: &str) -> Result<Appended, Trouble> {
         let limits = &self.settings.limits;
         let key = batch.key.as_ref().map_or("", |key| key.as_str());
@@ -230,7 +246,7 @@ impl Shared {
         }
     }
 
-    /// What to answer to a batch whose first event stands at this place.
+    /// The answer to a batch whose first event is at this position.
     fn appended(&self, batch: &Batch, epoch: Epoch, first: u64) -> Appended {
         let places = batch.events.iter().zip(first..);
         let ids = places.map(|(event, place)| {
@@ -248,8 +264,9 @@ impl Shared {
         Appended::New { ids, last: Cursor { epoch, position: position(last) } }
     }
 
-    /// In stretches of bounded size, so that Redis answers others in between: the events of each are found, judged here, and deleted. Each stretch counts as a deletion of its
-    /// own: whatever was copied before the last of them is given up.
+    /// In stretches of bounded size, so that Redis serves others in between: the events of each are
+    /// found, checked against the grants here, and deleted. Each stretch counts as a deletion of
+    /// its own: anything copied before the last of them is discarded.
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
         let mut deleted = Deleted { count: 0, kept: 0, serial: 0 };
         let (mut after, mut through) = (place(0), String::new());
@@ -264,7 +281,7 @@ impl Shared {
         }
     }
 
-    /// Says where the next stretch begins, or nothing, and where the last one ends.
+    /// Returns where the next stretch begins, or nothing, and where the last one ends.
     async fn delete_stretch(
         &self,
         topic: &Topic,

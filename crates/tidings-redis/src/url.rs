@@ -1,4 +1,4 @@
-//! Which Redis, how to get in, and what else a URL says.
+//! The location of a Redis, its credentials, and the parameters of its URL.
 //!
 //! | spelling | meaning |
 //! |---|---|
@@ -7,8 +7,9 @@
 //! | `redis+sentinel://[user[:password]@]host[:26379][,host…]/service[/database]` | whichever server the Sentinels call the master of that service |
 //! | `redis+cluster://[user[:password]@]host[:6379][,host…]` | a Redis Cluster; the hosts are where to ask first |
 //!
-//! With `rediss` in place of `redis` every connection is TLS. Users, passwords, service names and paths are percent-decoded;
-//! `redis://:password@host` is a password without a user. Parameters that belong to connections, and to nothing else:
+//! With `rediss` in place of `redis` every connection is TLS. Users, passwords, service names and
+//! paths are percent-decoded; `redis://:password@host` is a password without a user. Parameters of
+//! the connection itself:
 //!
 //! | parameter | meaning |
 //! |---|---|
@@ -17,8 +18,9 @@
 //! | `sentinel_user=…&sentinel_password=…` | how to get in with the Sentinels, if they ask |
 //! | `user=…&pass=…` | with a Unix socket: how to get in, as other clients spell it |
 //!
-//! All other parameters are for the one that was given the URL (the log, the bridge), who
-//! [takes](Parameters::take) what it knows, and [refuses](Parameters::refuse_the_rest) the rest.
+//! All other parameters are for the user of the URL (the log, the bridge), which
+//! [takes](Parameters::take) those that it knows, and [refuses](Parameters::refuse_the_rest) the
+//! others.
 
 use std::{
     fmt,
@@ -29,20 +31,21 @@ use std::{
 use percent_encoding::percent_decode_str;
 use tidings_net::{Address, InvalidUrl, Login, Parameters, ServerUrl, Tls};
 
-/// A parsed URL. How it is spelled stands in `docs/scaling-out.md`. Neither `Debug` nor `Display` shows passwords.
+/// A parsed URL. Its syntax is in `docs/scaling-out.md`. Neither `Debug` nor `Display` shows
+/// passwords.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
     /// Where to connect.
     pub servers: Servers,
     /// Whether connections are TLS.
     pub tls: Option<Tls>,
-    /// Who to be on the servers that keep data.
+    /// The user on the servers that keep data.
     pub user: Option<String>,
     /// The password of that user, or of the server if there is no user.
     pub password: Option<String>,
     /// The number of the database; 0 in a Redis Cluster.
     pub database: u32,
-    /// Parameters that nobody has taken yet.
+    /// Parameters that have not been taken yet.
     pub parameters: Parameters,
 }
 
@@ -57,11 +60,11 @@ pub enum Servers {
     Sentinel {
         /// The Sentinels, in the order in which they are asked.
         sentinels: Vec<Address>,
-        /// The name under which they watch over the servers.
+        /// The name under which they monitor the servers.
         service: String,
-        /// Who to be on the Sentinels.
+        /// The user on the Sentinels.
         user: Option<String>,
-        /// The password there.
+        /// The password of that user.
         password: Option<String>,
     },
     /// A Redis Cluster: some of its nodes.
@@ -92,7 +95,7 @@ impl FromStr for RedisUrl {
             "redis+cluster" | "rediss+cluster" => Kind::Cluster,
             _ => {
                 return Err(InvalidUrl::new(
-                    "the scheme is none of redis, redis+unix, redis+sentinel and redis+cluster, or the same with rediss",
+                    "the scheme must be redis, redis+unix, redis+sentinel or redis+cluster, or the same with rediss",
                 ));
             }
         };
@@ -103,7 +106,9 @@ impl FromStr for RedisUrl {
         let (servers, database) = match kind {
             Kind::Single => {
                 let [address] = <[Address; 1]>::try_from(url.addresses(PORT)?).map_err(|_| {
-                    InvalidUrl::new("it names several hosts; that is for redis+sentinel and redis+cluster")
+                    InvalidUrl::new(
+                        "it names several hosts: only redis+sentinel and redis+cluster take more than one",
+                    )
                 })?;
                 (Servers::Single(address), database(path)?)
             }
@@ -144,7 +149,7 @@ enum Kind {
     Cluster,
 }
 
-/// The user and the password, as far as there are any.
+/// The user and the password, as far as given.
 fn login(
     url: &ServerUrl,
     kind: Kind,
@@ -161,7 +166,7 @@ fn login(
     }
     if user.is_some() && password.is_none() {
         return Err(InvalidUrl::new(
-            "it names a user without a password; a password alone is written redis://:password@host",
+            "it names a user without a password; write a password alone as redis://:password@host",
         ));
     }
     Ok((user, password))
@@ -177,7 +182,7 @@ fn database(text: &str) -> Result<u32, InvalidUrl> {
     if text.is_empty() {
         return Ok(0);
     }
-    text.parse().map_err(|_| InvalidUrl::new("what follows the last / is not the number of a database"))
+    text.parse().map_err(|_| InvalidUrl::new("the text after the last / is not a database number"))
 }
 
 /// The servers, without secrets and parameters.
@@ -272,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_printed_holds_a_password() {
+    fn no_output_contains_a_password() {
         for text in
             ["redis://u:hidden@h/1?password=hidden", "redis+sentinel://:hidden@h/s?sentinel_password=hidden"]
         {
@@ -288,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn an_invalid_url_is_refused() {
         for text in [
             "localhost",
             "http://h",

@@ -36,10 +36,12 @@ async fn an_outage_costs_messages_but_no_changes() {
     assert_eq!(timeout(PATIENCE, watch.next()).await.unwrap(), Ok(vec![before]));
 
     server.kill().await.unwrap();
-    until("nobody answers", async || one.get("p/1").await.is_err() && other.get("p/1").await.is_err()).await;
+    until("no cluster answers", async || one.get("p/1").await.is_err() && other.get("p/1").await.is_err())
+        .await;
     assert!(one.listen("c").await.is_err());
     server.start_again().await.unwrap();
-    until("everybody answers", async || one.get("p/1").await.is_ok() && other.get("p/1").await.is_ok()).await;
+    until("both clusters answer", async || one.get("p/1").await.is_ok() && other.get("p/1").await.is_ok())
+        .await;
 
     assert_eq!(other.acquire("bridge", LONG).await, Ok(None), "the lease is held");
     assert_eq!(one.renew(&lease, LONG).await, Ok(true));
@@ -51,12 +53,12 @@ async fn an_outage_costs_messages_but_no_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_numbers_of_leases_grow_even_if_redis_forgets_all() {
+async fn lease_numbers_grow_even_if_redis_loses_all_data() {
     let server = RedisServer::start().await.unwrap();
     let node = join(&server).await;
     let mut last = 0;
     for _ in 0..3 {
-        let lease = node.acquire("bridge", LONG).await.unwrap().expect("nobody has it");
+        let lease = node.acquire("bridge", LONG).await.unwrap().expect("it is free");
         assert!(lease.fence > last);
         last = lease.fence;
         server.command(&["FLUSHALL"]).await.unwrap();
@@ -64,7 +66,7 @@ async fn the_numbers_of_leases_grow_even_if_redis_forgets_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_of_many_keys_is_whole() {
+async fn a_list_of_many_keys_is_complete() {
     let server = RedisServer::start().await.unwrap();
     let node = join(&server).await;
     for number in 0..2_500 {
@@ -78,9 +80,10 @@ async fn a_list_of_many_keys_is_whole() {
 /// What a watch has reported.
 type Held = BTreeMap<String, Vec<u8>>;
 
-/// A watch is notified which keys changed, and looks at these; what it was not notified it finds out in time.
+/// A watch is notified which keys changed, and looks at these; changes that it was not notified of
+/// it finds in time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watch_of_many_keys_receives_of_each_that_changes_expires_or_was_passed_over() {
+async fn a_watch_reports_every_change_and_expiry_even_if_it_missed_some() {
     let server = RedisServer::start().await.unwrap();
     let (one, other) = (join(&server).await, join(&server).await);
     let key = |number: usize| format!("p/{number:04}");
@@ -112,7 +115,7 @@ async fn a_watch_of_many_keys_receives_of_each_that_changes_expires_or_was_passe
     }
     until(&|held| (1_000..3_000).all(|number| held[&key(number)] == b"third")).await;
     server.command(&["FLUSHALL"]).await.unwrap();
-    // Nobody says so, but for what happens to be said next.
+    // It is found without a notification of its own, through the next change.
     one.set("p/last", b"", LONG).await.unwrap();
     until(&|held| held.contains_key("p/last")).await;
 }

@@ -1,4 +1,4 @@
-//! Getting to a real Redis server, and in.
+//! Connecting to a real Redis server: credentials, TLS, sockets.
 //!
 //! Needs: redis-server, openssl.
 
@@ -26,7 +26,7 @@ async fn a_server_is_reached_while_it_runs() {
 }
 
 #[tokio::test]
-async fn those_who_has_no_password_is_not_let_in() {
+async fn a_client_without_the_password_is_refused() {
     let server =
         RedisServer::start_with(&["requirepass secret", "user me on >mine ~* &* +@all"]).await.unwrap();
     let address = server.address();
@@ -50,13 +50,13 @@ async fn a_server_keeps_what_it_has_on_disk_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tls_is_spoken_with_who_is_trusted_and_trusts() {
+async fn tls_requires_trusted_certificates_on_both_sides() {
     let server = RedisServer::start_tls().await.unwrap();
     let (address, folder) = (server.address(), server.folder());
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     let (cert, key) = (cert.display(), key.display());
     let trusted = format!("rediss://{address}?ca={cert}&cert={cert}&cert_key={key}");
-    // A busy machine may need longer for the first connection than one is waited for.
+    // A busy machine may need longer for the first connection than the connect timeout.
     support::until("it is reached", async || connector(&trusted).check().await.is_ok()).await;
     for url in [
         format!("rediss://{address}?cert={cert}&cert_key={key}"),
@@ -109,7 +109,7 @@ async fn every_connection_has_a_name() {
     }
 }
 
-/// Redis that drops keys when its memory is full drops events that it acknowledged.
+/// A Redis that evicts keys when its memory is full loses events that it acknowledged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_evicts_keys_is_refused_and_the_setting_is_named() {
     for forbidden in [&[][..], &["rename-command CONFIG \"\""]] {
@@ -124,7 +124,7 @@ async fn a_redis_that_evicts_keys_is_refused_and_the_setting_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_begins_to_evict_keys_is_unhealthy_until_it_ends() {
+async fn a_redis_that_evicts_keys_is_unhealthy_until_it_stops() {
     let server = RedisServer::start().await.unwrap();
     let log = support::open(&server.url()).await;
     log.health().await.unwrap();
@@ -138,7 +138,8 @@ async fn a_redis_that_begins_to_evict_keys_is_unhealthy_until_it_ends() {
     support::until("it is trusted again", async || log.health().await.is_ok()).await;
 }
 
-/// The permissions that `docs/scaling-out.md` names are enough, and there are none of others' keys.
+/// The permissions that `docs/scaling-out.md` documents are enough, and give no access to other
+/// keys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_with_the_documented_permissions_can_do_everything() {
     let documented = include_str!("../../../docs/scaling-out.md");

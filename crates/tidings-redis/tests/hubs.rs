@@ -1,4 +1,5 @@
-//! Three real hubs on one Redis: publishers at all of them, subscribers who run_failover between them, while Redis or the hubs go away and come back.
+//! Three real hubs on one Redis: publishers at all of them, subscribers that fail over between
+//! them, while Redis or the hubs go down and come back.
 //!
 //! `TIDINGS_OUTAGES=20` makes it long. The hubs are the built binary: `cargo build -p tidings-cli`.
 //!
@@ -12,7 +13,7 @@ use tidings_testkit::{
 const HUBS: usize = 3;
 const OUTAGES: u64 = 3;
 
-/// Hubs on the store of this URL, through outages that may use them.
+/// Runs hubs on the store of this URL, through outages that may use them.
 async fn survive(
     store: &str,
     losses: Losses,
@@ -47,7 +48,7 @@ async fn nothing_is_lost_while_a_durable_redis_is_stopped_and_started() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_forgets_everything_is_reported_to_every_subscriber() {
+async fn a_redis_that_loses_all_data_is_reported_to_every_subscriber() {
     let mut server = RedisServer::start().await.unwrap();
     survive(&server.url(), Losses::Certain, async |_, round| {
         if round % 2 == 0 {
@@ -74,7 +75,8 @@ async fn nothing_is_lost_while_hubs_are_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_through_failovers_or_a_gap_is_reported() {
     let mut servers = RedisSentinels::start().await.unwrap();
-    // What was received before the replica had it may be lost with the master, although nothing that was acknowledged is.
+    // Received events that the replica did not have may be lost with the master, although no
+    // acknowledged event is.
     let store = format!("{}?wait=1", servers.url());
     survive(&store, Losses::Possible, async |_, _| servers.fail_over().await).await;
 }

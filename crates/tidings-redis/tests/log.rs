@@ -21,7 +21,8 @@ async fn settings_of_a_url_open_a_log() {
     assert!(server.command(&["KEYS", "*"]).await.unwrap().contains("{tidings}:state"));
 }
 
-/// Once an event that came right behind another, while the process asked where the end of the log was, woke nobody: the tail slept until the next.
+/// Regression: an event right behind another, that arrived while the process asked where the end of
+/// the log was, woke no tail: it slept until the next event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_right_behind_another_wakes_a_waiting_tail() {
     let server = RedisServer::start().await.unwrap();
@@ -45,15 +46,15 @@ async fn an_event_right_behind_another_wakes_a_waiting_tail() {
     receiving.await.unwrap();
 }
 
-/// It was delivered as if the hub had said it.
+/// It was delivered as if the hub had sent it.
 #[tokio::test]
-async fn a_stored_event_that_passes_for_a_notice_is_not_delivered() {
+async fn a_stored_event_that_looks_like_a_notice_is_not_delivered() {
     let server = RedisServer::start().await.unwrap();
     let log = support::open(&server.url()).await;
     let (_, mut tail) = log.tail().await.unwrap();
     support::append(&log, "before").await;
     for forged_type in ["tidings", "mercure"] {
-        // Somebody else who may write to this Redis does what the script of an append does.
+        // Another program that may write to this Redis does what the script of an append does.
         let newest = server.command(&["HGET", "{tidings}:state", "newest"]).await.unwrap();
         let (ms, sequence) = newest.trim().split_once('-').unwrap();
         let place = format!("{ms}-{}", sequence.parse::<u64>().unwrap() + 1);
@@ -97,7 +98,7 @@ async fn indexed(server: &RedisServer) -> usize {
 }
 
 #[tokio::test]
-async fn a_reader_of_quiet_topics_is_not_handed_what_others_were_reported() {
+async fn a_reader_of_quiet_topics_is_not_sent_other_events() {
     let server = RedisServer::start().await.unwrap();
     let log = support::open(&server.url()).await;
     append_many(&log, &["busy"], 5_000).await;
@@ -126,7 +127,7 @@ async fn the_index_of_topics_loses_what_the_log_loses() {
     append_many(&log, &["a", "b"], 500).await;
     assert_eq!(indexed(&server).await, 1_500);
     append_many(&log, &["c"], 500).await;
-    assert_eq!(indexed(&server).await, 1_500, "those of a alone were dropped");
+    assert_eq!(indexed(&server).await, 1_500, "only those of a were dropped");
     log.delete(&Validator::default().topic("b").unwrap(), &Grants::all()).await.unwrap();
     assert_eq!(indexed(&server).await, 500);
 }

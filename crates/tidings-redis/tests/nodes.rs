@@ -20,7 +20,7 @@ async fn the_cluster_keeps_its_promises_on_a_redis_cluster() {
     tidings_log::cluster::conformance::check_all(Fresh::<RedisNodes>::default()).await;
 }
 
-/// Resharding moves the log under the feet of hubs, with everything in it.
+/// Resharding moves the log, with everything in it, while hubs use it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_is_found_again_when_its_slot_has_moved() {
     let mut servers = RedisNodes::start().await.unwrap();

@@ -1,4 +1,4 @@
-//! What happens when Redis goes away, comes back, and comes back with less than it acknowledged.
+//! Outages of Redis: it goes away, comes back, and comes back with less than it acknowledged.
 //!
 //! Needs: redis-server.
 
@@ -18,7 +18,7 @@ fn data(entries: &[std::sync::Arc<tidings_log::Entry>]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_redis_is_away_everything_fails_at_once_and_tails_wait() {
+async fn during_an_outage_calls_fail_at_once_and_tails_wait() {
     let mut server = RedisServer::start_durable().await.unwrap();
     let log = open(&server.url()).await;
     let (_, mut tail) = log.tail().await.unwrap();
@@ -40,7 +40,7 @@ async fn while_redis_is_away_everything_fails_at_once_and_tails_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_forgets_begins_a_new_epoch_on_which_all_agree() {
+async fn a_redis_that_loses_all_data_begins_one_new_epoch() {
     let mut server = RedisServer::start().await.unwrap();
     let logs = [open(&server.url()).await, open(&server.url()).await];
     let mut tails = Vec::new();
@@ -79,10 +79,10 @@ async fn a_redis_that_forgets_begins_a_new_epoch_on_which_all_agree() {
     }
 }
 
-/// The end is lost, and before the process that has read it looks again another one has published: in the same place, as happens where the clock of a master
-/// is behind that of the one before.
+/// The end is lost, and before the process that has read it checks again another one has published:
+/// at the same position, as happens where the clock of a master is behind that of the previous one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_event_in_the_place_of_a_lost_one_is_no_longer_the_same_history() {
+async fn another_event_at_the_position_of_a_lost_one_is_a_new_history() {
     let server = RedisServer::start().await.unwrap();
     let log = open(&server.url()).await;
     let (_, mut tail) = log.tail().await.unwrap();
@@ -102,20 +102,22 @@ async fn another_event_in_the_place_of_a_lost_one_is_no_longer_the_same_history(
     assert_eq!(texts(&log).await, ["kept", "another"]);
 }
 
-/// Nothing is acknowledged without the replica. But what is there can be read, and no connection is given up because somebody waits.
+/// Nothing is acknowledged without the replica. But the log can be read, and no connection is given
+/// up because a publisher waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_waits_for_a_replica_keeps_nobody_else_waiting() {
+async fn waiting_for_a_replica_delays_no_other_call() {
     const AT_ONCE: usize = 16;
     let server = RedisServer::start().await.unwrap();
     let log = open(&format!("{}?wait=1", server.url())).await;
-    // A machine may be so slow that the time of those who wait is over before anything was read; hardly again and again.
+    // On a slow machine the wait may time out before anything was read; hardly several times in a
+    // row.
     for round in 1..=5 {
         let mut waiting = JoinSet::new();
         for number in 0..AT_ONCE {
             let log = log.clone();
             waiting.spawn(async move { try_append(&log, &number.to_string(), None).await });
         }
-        until("somebody waits", async || {
+        until("a publisher waits", async || {
             server.command(&["XLEN", "{tidings}:log"]).await.unwrap() != (AT_ONCE * (round - 1)).to_string()
         })
         .await;
@@ -127,17 +129,17 @@ async fn those_who_waits_for_a_replica_keeps_nobody_else_waiting() {
             let Err(AppendError::OutcomeUnknown(problem)) = answer.unwrap() else {
                 panic!("there is no replica")
             };
-            assert_eq!(problem, "it has come to 0 replicas of 1");
+            assert_eq!(problem, "0 of 1 replicas acknowledged it");
         }
         assert_eq!(texts(&log).await.len(), AT_ONCE * round);
         if is_read_meanwhile {
             return;
         }
     }
-    panic!("nothing can be read while somebody waits");
+    panic!("nothing can be read while a publisher waits");
 }
 
-/// A copy of what the server has on disk, and the server as it was then.
+/// A copy of what the server has on disk at that moment.
 async fn saved(server: &RedisServer) -> Vec<u8> {
     server.command(&["SAVE"]).await.unwrap();
     fs::read(dump(server)).unwrap()
@@ -147,7 +149,7 @@ fn dump(server: &RedisServer) -> std::path::PathBuf {
     Path::new(&server.folder()).join("dump.rdb")
 }
 
-/// What a failover to a replica that was behind looks like: the same log without its end.
+/// The effect of a failover to a replica that was behind: the same log without its end.
 async fn lose_end(server: &mut RedisServer, saved: &[u8]) {
     server.kill().await.unwrap();
     fs::write(dump(server), saved).unwrap();
@@ -181,7 +183,7 @@ async fn a_lost_end_begins_a_new_epoch_and_the_earlier_ones_are_kept() {
     assert_eq!(data(&next_entries(&mut tail).await), ["after"]);
     assert_eq!(texts(&logs[0]).await, ["kept", "after"]);
 
-    // Nothing was lost since, so a restart with everything begins no epoch.
+    // Nothing was lost since, so a restart with all data begins no epoch.
     let saved = self::saved(&server).await;
     lose_end(&mut server, &saved).await;
     for log in &logs {
@@ -190,9 +192,10 @@ async fn a_lost_end_begins_a_new_epoch_and_the_earlier_ones_are_kept() {
     }
 }
 
-/// One node goes on before another finds out that something is missing: what the first has appended meanwhile is neither lost nor doubled.
+/// One node continues before another finds out that something is missing: what the first has
+/// appended meanwhile is neither lost nor duplicated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_comes_late_with_a_lost_event_begins_the_epoch_behind_what_others_appended() {
+async fn a_loss_found_late_begins_its_epoch_after_newer_events() {
     let mut server = RedisServer::start().await.unwrap();
     let mut proxy = FaultProxy::start(server.address()).await.unwrap();
     let late = open(&format!("redis://{}", proxy.address())).await;
@@ -207,7 +210,7 @@ async fn those_who_comes_late_with_a_lost_event_begins_the_epoch_behind_what_oth
     let early = open(&server.url()).await;
     let (_, mut early_tail) = early.tail().await.unwrap();
     let meanwhile = append(&early, "meanwhile").await;
-    assert_eq!(meanwhile.epoch, lost.epoch, "nobody knows yet");
+    assert_eq!(meanwhile.epoch, lost.epoch, "the loss is not detected yet");
     assert_eq!(data(&next_entries(&mut early_tail).await), ["meanwhile"]);
 
     proxy.cut();
@@ -222,7 +225,9 @@ async fn those_who_comes_late_with_a_lost_event_begins_the_epoch_behind_what_oth
     };
     assert_eq!(data(&received), ["meanwhile"]);
     assert_eq!(start.after, meanwhile.position);
-    let TailItem::NewEpoch(same) = next(&mut early_tail).await else { panic!("the other node is reported") };
+    let TailItem::NewEpoch(same) = next(&mut early_tail).await else {
+        panic!("the loss is reported at the other node")
+    };
     assert_eq!(same, start);
     append(&early, "after").await;
     assert_eq!(data(&next_entries(&mut late_tail).await), ["after"]);
@@ -231,7 +236,7 @@ async fn those_who_comes_late_with_a_lost_event_begins_the_epoch_behind_what_oth
     proxy.connections_reach(1).await.unwrap();
 }
 
-/// What retention and deletions took in a regular way is not missed.
+/// What retention and deletions removed is accounted for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_after_retention_and_deletion_begins_no_epoch() {
     let mut server = RedisServer::start_durable().await.unwrap();
@@ -267,11 +272,12 @@ fn event_topic() -> tidings_log::Topic {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_outcome_is_said_and_a_key_settles_it() {
+async fn an_unknown_outcome_is_reported_and_a_key_settles_it() {
     let server = RedisServer::start().await.unwrap();
     let log = open(&server.url()).await;
     append(&log, "first").await;
-    // The request lies in the socket of a process that stands still: it is carried out when nobody waits any more.
+    // The request waits in the socket of a suspended process: it is carried out when its caller has
+    // given up.
     server.freeze().unwrap();
     let without = tokio::spawn({
         let log = log.clone();
@@ -295,14 +301,14 @@ async fn an_unknown_outcome_is_said_and_a_key_settles_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_without_room_is_full_and_heals() {
+async fn a_full_redis_refuses_events_and_recovers() {
     let server = RedisServer::start_with(&["maxmemory-policy noeviction"]).await.unwrap();
     let log = open(&server.url()).await;
     append(&log, "fits").await;
     server.command(&["CONFIG", "SET", "maxmemory", "1mb"]).await.unwrap();
     let refused = try_append(&log, "does not", Some("k")).await;
     assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
-    assert_eq!(log.bounds().await.map(|bounds| bounds.epochs.iter().count()), Ok(1), "reading goes on");
+    assert_eq!(log.bounds().await.map(|bounds| bounds.epochs.iter().count()), Ok(1), "reading continues");
     until_health(&log, false).await;
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
     assert!(matches!(try_append(&log, "does now", Some("k")).await, Ok(Appended::New { .. })));
@@ -341,7 +347,7 @@ async fn a_tail_of_a_closed_log_ends() {
     drop(copy);
     let item = waiting.await.unwrap();
     assert!(item.is_none_or(|item| matches!(item, TailItem::Entries(_))));
-    until("nobody is connected but who asks", async || {
+    until("only this command's connection is left", async || {
         let clients = server.command(&["CLIENT", "LIST"]).await.unwrap();
         clients.lines().count() == 1
     })

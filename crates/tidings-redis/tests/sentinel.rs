@@ -1,4 +1,4 @@
-//! The log and the cluster on a master that Sentinels watch over, and through failovers.
+//! The log and the cluster on a master that Sentinels monitor, and through failovers.
 //!
 //! Needs: redis-server, redis-sentinel.
 
@@ -20,7 +20,8 @@ async fn the_cluster_keeps_its_promises_behind_sentinels() {
     tidings_log::cluster::conformance::check_all(Fresh::<RedisSentinels>::default()).await;
 }
 
-/// Every event that was acknowledged with `wait=1` is on the replica that takes over, so no epoch ends.
+/// Every event that was acknowledged with `wait=1` is on the replica that takes over, so no epoch
+/// ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waited_for_the_replica_survives_failovers() {
     let mut servers = RedisSentinels::start().await.unwrap();
@@ -57,7 +58,7 @@ async fn what_waited_for_the_replica_survives_failovers() {
     }
 }
 
-/// The replica was cut off and has missed what was acknowledged meanwhile: that is reported.
+/// The replica was cut off and has missed acknowledged events: that is reported.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_that_loses_the_end_begins_a_new_epoch() {
     let mut servers = RedisSentinels::start().await.unwrap();

@@ -2,8 +2,10 @@
 //!
 //!     make hubs HUBS=10 SUBSCRIBERS=15000
 //!
-//! Starts a Redis, so many `tidings serve`, and for each of them a process of subscribers, all on this machine. One event is published, then more, one a second. Reported
-//! are the memory of each part and how long it took until everybody had an event; what is missing, doubled or out of order is an error.
+//! Starts a Redis, the given number of `tidings serve`, and for each of them a process of
+//! subscribers, all on this machine. One event is published, then more, one a second. It reports
+//! the memory of each part and how long it took until all subscribers had an event; a missing,
+//! duplicated or unordered event is an error.
 
 #[cfg(target_os = "linux")]
 mod measured;
@@ -27,5 +29,5 @@ async fn main() -> anyhow::Result<()> {
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    eprintln!("it reads what processes take from /proc, which only Linux has");
+    eprintln!("it reads memory and processor time from /proc, which only Linux has");
 }

@@ -1,4 +1,4 @@
-//! Starts everything, publishes, and tells what it took.
+//! Starts everything, publishes, and reports the measurements.
 
 use std::{fs, process::Stdio, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::subscribers::now_micros;
 
 /// The length of the data of each event.
 const DATA_BYTES: usize = 100;
-/// Between two events.
+/// The pause between two events.
 const PACE: Duration = Duration::from_secs(1);
 
 /// The subscribers of one hub.
@@ -24,7 +24,7 @@ struct Crowd {
     said: Lines<BufReader<ChildStdout>>,
 }
 
-/// Publishes so many events to so many hubs with so many subscribers each.
+/// Publishes this many events to this many hubs with this many subscribers each.
 pub(crate) async fn run(hubs: usize, subscribers: usize, events: usize) -> anyhow::Result<()> {
     let redis = RedisServer::start().await?;
     let store = redis.url();
@@ -66,7 +66,7 @@ pub(crate) async fn run(hubs: usize, subscribers: usize, events: usize) -> anyho
         for late in &mut late {
             let line = crowd.line().await?;
             for word in line.split(' ') {
-                late.push(word.parse::<u64>().with_context(|| format!("the subscribers said {line:?}"))?);
+                late.push(word.parse::<u64>().with_context(|| format!("the subscribers printed {line:?}"))?);
             }
         }
     }
@@ -85,7 +85,7 @@ pub(crate) async fn run(hubs: usize, subscribers: usize, events: usize) -> anyho
     );
     let used = info(&redis, "memory", "used_memory:").await?;
     println!("memory of Redis: {:.0} KiB", used / 1024.0);
-    println!("nothing was lost, doubled or out of order");
+    println!("no event was lost, duplicated or out of order");
     Ok(())
 }
 
@@ -114,7 +114,8 @@ fn tell(what: &str, mut micros: Vec<u64>) {
     println!("{what}: p50 {} ms, p99 {} ms, last {} ms", millis(half), millis(most), millis(usize::MAX));
 }
 
-/// Of each hub: what it takes with its share of what it shares with the others, and what it has written, in bytes.
+/// For each hub: its memory including its share of what it shares with the others, and the memory
+/// that it has written, in bytes.
 fn memory_of_all(hubs: &[Hub]) -> anyhow::Result<Vec<[u64; 2]>> {
     let memory = |hub: &Hub| {
         let table = fs::read_to_string(format!("/proc/{}/smaps_rollup", pid(hub)?))?;
@@ -135,7 +136,7 @@ fn cpu_of_all(hubs: &[Hub]) -> anyhow::Result<f64> {
         let (_, fields) = table.rsplit_once(')').context("no name")?;
         let fields: Vec<_> = fields.split_whitespace().collect();
         let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-        // The kernel tells it in hundredths, whatever it counts in.
+        // The kernel reports hundredths, whatever unit it counts in.
         sum += ticks / 100.0;
     }
     Ok(sum)

@@ -1,6 +1,8 @@
-//! The subscribers of one hub, in a process of their own: each is a bare connection, and reads what the hub writes.
+//! The subscribers of one hub, in a process of their own: each is a bare connection that reads what
+//! the hub writes.
 //!
-//! Says `connected` when all streams have begun, and in the end for each event one line of how late it was at each subscriber, in microseconds.
+//! Prints `connected` when all streams have begun, and at the end for each event one line of its
+//! latency at each subscriber, in microseconds.
 
 use std::{
     cell::RefCell,
@@ -18,18 +20,18 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Subscribers of one process who connect at the same time.
+/// Subscribers of one process that connect at the same time.
 const CONNECTING_MAX: usize = 10;
-/// A hub that has too much to do for the moment says so, and is asked again after this, so often at most.
+/// A hub that is overloaded answers 503, and is asked again after this, a limited number of times.
 const AGAIN: Duration = Duration::from_secs(1);
 const ATTEMPTS_MAX: usize = 30;
 /// How long nothing may arrive before what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 const READ_BYTES: usize = 4096;
-/// What stands before the number of an event and the time when it was published.
+/// What precedes the number of an event and the time when it was published.
 pub(crate) const MARK: &[u8] = b"data: event ";
 
-/// Subscribes so often and receives so many events.
+/// Opens this many subscriptions and receives this many events.
 pub(crate) async fn run(hub: SocketAddr, count: usize, events: usize) -> anyhow::Result<()> {
     let late = Rc::new(RefCell::new(vec![Vec::with_capacity(count); events]));
     let local = LocalSet::new();
@@ -101,7 +103,7 @@ async fn listen(stream: TcpStream, events: usize, late: Rc<RefCell<Vec<Vec<u64>>
             let mut words = event.split(' ');
             let mut number = || words.next().context("no number")?.parse::<u64>().context("no number");
             let (place, published) = (number()?, number()?);
-            ensure!(place == received as u64, "event {place} came where {received} was due");
+            ensure!(place == received as u64, "event {place} arrived where {received} was expected");
             late.borrow_mut()[received].push(now.saturating_sub(published));
             received += 1;
         }

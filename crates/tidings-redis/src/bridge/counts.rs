@@ -1,4 +1,4 @@
-//! What a bridge has to tell: figures, the state that it is in, and warnings that do not fill the log.
+//! Metrics of a bridge, its state, and warnings that do not flood the log.
 
 use std::{
     sync::{
@@ -13,33 +13,33 @@ use tokio::time::Instant;
 /// A warning of one kind is logged at once, and then at most this often.
 const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
-/// What a bridge has done since it started, and what it is doing.
+/// Metrics of a bridge since it started, and its state.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct BridgeFigures {
-    /// Messages that came, without those that this bridge had sent itself.
+    /// Messages that were received, without those that this bridge had sent itself.
     pub received: u64,
     /// Events that were published to the hub.
     pub published: u64,
-    /// Messages that could not be read.
+    /// Messages that could not be decoded.
     pub undecodable: u64,
-    /// Messages whose events the validator refused, as over HTTP with 400.
+    /// Messages whose events the validator refused, as HTTP does with 400.
     pub invalid: u64,
-    /// Messages that were too large, as over HTTP with 413.
+    /// Messages that were too large, as HTTP reports with 413.
     pub too_large: u64,
-    /// Messages for which the log had no room, as over HTTP with 507.
+    /// Messages for which the log had no capacity, as HTTP reports with 507.
     pub no_room: u64,
-    /// Messages that were dropped because too many waited while the hub took none.
+    /// Messages that were dropped because the queue was full while the hub accepted none.
     pub dropped: u64,
     /// Messages that were sent.
     pub sent: u64,
-    /// Messages that may not have been sent, because the connection was lost meanwhile.
+    /// Messages that may not have been sent, because the connection was lost in the meantime.
     pub unsent: u64,
     /// Messages that came back and were recognised.
     pub returned: u64,
-    /// Connections that were lost. While there is none, messages are lost, too.
+    /// Connections that were lost. While there is none, messages are lost.
     pub connections_lost: u64,
-    /// Bytes of messages that wait for the hub.
+    /// Bytes of messages that are queued for the hub.
     pub queue_bytes: u64,
     /// Whether this process listens now.
     pub is_listening: bool,
@@ -61,7 +61,7 @@ pub(super) struct Counts {
 }
 
 pub(super) fn add(count: &AtomicU64, number: u64) {
-    // It counts and orders nothing else.
+    // This is only a counter; it orders nothing else.
     count.fetch_add(number, Ordering::Relaxed);
 }
 
@@ -89,24 +89,24 @@ impl Counts {
 /// What the bridge of this process is doing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum State {
-    /// It asks whether it is to bridge.
+    /// It is requesting the lease.
     Asking,
-    /// It cannot find out whether it is to bridge.
+    /// It cannot find out whether another hub holds the lease.
     Uncertain(String),
     /// Another hub of the cluster bridges.
     StandingBy,
-    /// It is to bridge and has no connection.
+    /// It holds the lease and has no connection.
     Away(String),
     /// It bridges.
     Listening,
 }
 
 impl State {
-    /// Why messages do not reach the hub, if it is for this process to see to it.
+    /// Why messages do not reach the hub, if this process is responsible for them.
     pub(super) fn trouble(&self) -> Option<String> {
         match self {
-            Self::Asking => Some("it has not connected yet".to_owned()),
-            Self::Uncertain(problem) => Some(format!("which hub bridges is unknown: {problem}")),
+            Self::Asking => Some("it is not connected yet".to_owned()),
+            Self::Uncertain(problem) => Some(format!("the holder of the bridge lease is unknown: {problem}")),
             Self::Away(problem) => Some(problem.clone()),
             Self::StandingBy | Self::Listening => None,
         }
@@ -120,10 +120,10 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// Whether to complain now, and if so of how many since the last time.
+    /// Whether to log a warning now, and if so how many have been suppressed since the last one.
     pub(super) fn add(&self) -> Option<u64> {
         let now = Instant::now();
-        let mut last = self.last.lock().expect("nothing panics while it holds this");
+        let mut last = self.last.lock().expect("no thread panics while it holds this lock");
         match &mut *last {
             Some((reported, silent)) if now.duration_since(*reported) < WARNING_PAUSE => {
                 *silent += 1;

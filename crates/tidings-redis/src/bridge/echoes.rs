@@ -1,10 +1,12 @@
-//! What this process has published and not received back yet.
+//! What this process has published and not yet received back.
 //!
-//! Redis sends a published message to all who listen, its publisher included, and a plain message carries nothing but its text. So the bridge counts
-//! what it sends, by channel and text, and takes as many messages that look the same for its own. If somebody else publishes the very same text
-//! meanwhile, there are two that look the same and one is taken: the right number, whichever it was.
+//! Redis sends a published message to all subscribers, its publisher included, and a plain message
+//! carries only its text. So the bridge counts what it sends, by channel and text, and takes as
+//! many identical messages for its own. If another client publishes the same text in the meantime,
+//! there are two identical messages and one is taken: the number is right, whichever one it was.
 //!
-//! One value lives as long as one connection, on which what was sent comes back: with the connection, the rest is forgotten.
+//! A value belongs to one connection, on which what was sent comes back: when the connection ends,
+//! the rest is forgotten.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -15,10 +17,11 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Most messages that are waited for. The bridge waits for each batch to be answered, and what it sent comes back before or right after: there
-/// are never more than a batch or two. Beyond, the oldest are forgotten and would be taken for messages of others.
+/// Most messages that are awaited. The bridge waits for the reply to each batch, and what it sent
+/// comes back before or right after: there are never more than a batch or two. Beyond that, the
+/// oldest are forgotten and would be taken for messages of other clients.
 const ECHOES_MAX: usize = 65_536;
-/// How long a message is waited for that does not come.
+/// How long a message that does not come back is awaited.
 const ECHO_TIME_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
@@ -34,11 +37,11 @@ struct Expected {
 }
 
 impl Echoes {
-    /// Notes a message that is about to be sent.
+    /// Records a message that is about to be sent.
     pub(super) fn expect(&self, channel: &str, payload: &[u8]) {
         let print = self.hasher.hash_one((channel, payload));
         let now = Instant::now();
-        let mut expected = self.expected.lock().expect("nothing panics while it holds this");
+        let mut expected = self.expected.lock().expect("no thread panics while it holds this lock");
         let is_old = |(sent, _): &(Instant, u64)| now.duration_since(*sent) > ECHO_TIME_MAX;
         while expected.order.len() >= ECHOES_MAX || expected.order.front().is_some_and(is_old) {
             let Some((_, print)) = expected.order.pop_front() else { break };
@@ -48,10 +51,10 @@ impl Echoes {
         expected.order.push_back((now, print));
     }
 
-    /// Whether a message that came is one that was sent, which is true once for each.
+    /// Whether a received message is one that was sent. True once for each.
     pub(super) fn is_own(&self, channel: &str, payload: &[u8]) -> bool {
         let print = self.hasher.hash_one((channel, payload));
-        let mut expected = self.expected.lock().expect("nothing panics while it holds this");
+        let mut expected = self.expected.lock().expect("no thread panics while it holds this lock");
         if !expected.take(print) {
             return false;
         }
@@ -79,18 +82,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn as_many_are_taken_as_were_sent() {
+    async fn each_sent_message_is_recognised_once() {
         let echoes = Echoes::default();
         for _ in 0..2 {
             echoes.expect("chat", b"hi");
         }
         assert!(!echoes.is_own("news", b"hi") && !echoes.is_own("chat", b"ho"));
         assert!(echoes.is_own("chat", b"hi") && echoes.is_own("chat", b"hi"));
-        assert!(!echoes.is_own("chat", b"hi"), "this one is somebody else's");
+        assert!(!echoes.is_own("chat", b"hi"), "this one is from another client");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_never_came_back_is_forgotten() {
+    async fn a_message_that_never_returns_is_forgotten() {
         let echoes = Echoes::default();
         echoes.expect("chat", b"lost");
         tokio::time::advance(ECHO_TIME_MAX + Duration::from_secs(1)).await;
@@ -99,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_are_remembered_than_there_is_room_for() {
+    async fn the_number_of_awaited_messages_is_bounded() {
         let echoes = Echoes::default();
         for number in 0..=ECHOES_MAX {
             echoes.expect("chat", &number.to_be_bytes());

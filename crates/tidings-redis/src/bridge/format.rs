@@ -1,13 +1,14 @@
-//! What messages look like on the channels of a Redis, in and out.
+//! The format of messages on Redis channels, incoming and outgoing.
 //!
 //! | format | channel | message |
 //! |---|---|---|
 //! | `raw` | the topic | the data, as text |
 //! | `flask-sse` | the topic, `sse` by default | `{"data":…,"type":…,"id":…,"retry":…}`; data that is no string is shown as JSON |
 //! | `django-eventstream` | `events_channel` | `{"channel":…,"event_type":…,"data":…,"pub_id":…}` |
-//! | `juggernaut` | `juggernaut` | `{"channels":[…]` or `"channel":…, "data":…,"except":…}`; whatever else there is reaches clients |
+//! | `juggernaut` | `juggernaut` | `{"channels":[…]` or `"channel":…, "data":…,"except":…}`; all other fields reach clients |
 //!
-//! A reader of one format reads what its library writes, and what others might write for it: fields that are not known are left out.
+//! The decoder of each format reads what its library writes, and what other programs may write for
+//! it: unknown fields are ignored.
 
 use std::{collections::HashSet, fmt, str::FromStr};
 
@@ -27,7 +28,7 @@ const CHANNELS_MAX: usize = 100;
 /// What `urllib.parse.quote` leaves as it is.
 const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-').remove(b'~').remove(b'/');
 
-/// How a message is to be read and written.
+/// How a message is decoded and encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Format {
     #[default]
@@ -37,13 +38,14 @@ pub(super) enum Format {
     Juggernaut,
 }
 
-/// Why a message could not be read, in words that quote nothing of it.
+/// Why a message could not be decoded. The text quotes nothing of the message.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Undecodable(String);
 
 impl Format {
-    /// The one channel that all messages of this format share; none if each topic has a channel of its own.
+    /// The one channel that all messages of this format share; none if each topic has a channel of
+    /// its own.
     pub(super) fn channel(self) -> Option<&'static str> {
         match self {
             Self::Raw | Self::FlaskSse => None,
@@ -52,7 +54,8 @@ impl Format {
         }
     }
 
-    /// The events of a message, not yet checked; one, or for Juggernaut one for each channel that it names.
+    /// The events of a message, not yet checked; one, or for Juggernaut one for each channel that
+    /// it names.
     pub(super) fn decode(self, channel: &str, payload: &[u8]) -> Result<Vec<NewEvent>, Undecodable> {
         let text = std::str::from_utf8(payload).map_err(|_| undecodable("it is not UTF-8"))?;
         match self {
@@ -63,7 +66,8 @@ impl Format {
         }
     }
 
-    /// The messages that say to others what this event said, each with its channel, for those of its topics that are bridged.
+    /// The messages that carry this event to other subscribers, each with its channel, for those of
+    /// its topics that are bridged.
     pub(super) fn encode(self, event: &Event, topics: &[&str]) -> Vec<(String, Vec<u8>)> {
         let event_type = event.event_type.as_ref().map(EventType::as_str);
         let each = |message: &dyn Fn(&str) -> Vec<u8>| -> Vec<(String, Vec<u8>)> {
@@ -99,11 +103,11 @@ fn undecodable(reason: impl Into<String>) -> Undecodable {
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Undecodable> {
     serde_json::from_str(text).map_err(|error| {
-        // The error of the parser may quote what it found, and messages belong into no log.
+        // The parser's error may quote its input, and messages must not appear in the log.
         let place = format!("line {}, column {}", error.line(), error.column());
         match error.classify() {
             serde_json::error::Category::Data => {
-                undecodable(format!("it is not an object of this format: {place}"))
+                undecodable(format!("not an object of this format: {place}"))
             }
             _ => undecodable(format!("it is not JSON: {place}")),
         }
@@ -146,7 +150,8 @@ struct DjangoEventstream<'a> {
     pub_id: Option<&'a RawValue>,
 }
 
-/// The id is the one that the library itself gives to browsers: the channel, quoted, and the number of the event there.
+/// The id is the one that the library itself gives to browsers: the channel, quoted, and the number
+/// of the event there.
 fn django_eventstream(text: &str) -> Result<NewEvent, Undecodable> {
     let message: DjangoEventstream<'_> = parse(text)?;
     let number = message.pub_id.map(|number| scalar(number, "pub_id")).transpose()?.flatten();
@@ -170,7 +175,8 @@ fn shown(data: &RawValue) -> String {
     serde_json::from_str(data.get()).unwrap_or_else(|_| as_python_writes(data.get()))
 }
 
-/// Every client of Juggernaut receives the message itself, with the one channel by which it came, and finds the rest in it.
+/// Every client of Juggernaut receives the message itself, with the one channel it came by, and
+/// finds the rest in it.
 fn juggernaut(text: &str) -> Result<Vec<NewEvent>, Undecodable> {
     let Fields(fields) = parse(text)?;
     let mut channels = Vec::new();
@@ -179,7 +185,8 @@ fn juggernaut(text: &str) -> Result<Vec<NewEvent>, Undecodable> {
     for (name, value) in &fields {
         match name.as_str() {
             "channel" | "channels" => channels.extend(parse::<OneOrMore>(value.get())?.into_vec()),
-            // What is neither a string nor a list of some names no connection of this hub.
+            // A value that is neither a string nor a list of strings names no connection of this
+            // hub.
             "except" => {
                 except = parse::<OneOrMore>(value.get()).map_or_else(|_| Vec::new(), OneOrMore::into_vec);
             }
@@ -190,14 +197,14 @@ fn juggernaut(text: &str) -> Result<Vec<NewEvent>, Undecodable> {
     channels.retain(|channel: &String| seen.insert(channel.clone()));
     if channels.is_empty() || channels.len() > CHANNELS_MAX {
         return Err(undecodable(format!(
-            "it names {} channels; 1 to {CHANNELS_MAX} are possible",
+            "it names {} channels; the limit is 1 to {CHANNELS_MAX}",
             channels.len()
         )));
     }
     let mut except = except.iter().filter_map(|id| ConnectionId::parse(id));
     let excepted = except.next();
     if except.next().is_some() {
-        return Err(undecodable("it excepts several connections; one is possible"));
+        return Err(undecodable("it excepts several connections; only one is allowed"));
     }
     let event = |channel: String| {
         let mut data = format!("{{\"channel\":{}", quoted(&channel));
@@ -210,7 +217,7 @@ fn juggernaut(text: &str) -> Result<Vec<NewEvent>, Undecodable> {
     Ok(channels.into_iter().map(event).collect())
 }
 
-/// The fields of an object in the order in which they stand there.
+/// The fields of an object, in order.
 struct Fields<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Fields<'de> {
@@ -264,7 +271,7 @@ struct FlaskSseOut<'a> {
     retry: Option<u64>,
 }
 
-/// The listener of the library fails on a message that lacks one of these.
+/// The library's listener fails on a message that lacks one of these.
 #[derive(Serialize)]
 struct DjangoOut<'a> {
     channel: &'a str,

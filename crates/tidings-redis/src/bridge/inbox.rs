@@ -1,16 +1,17 @@
-//! Messages that have come and are not in the log yet.
+//! Messages that have been received and are not in the log yet.
 //!
-//! Redis pub/sub does not wait for anybody, so the one that listens has to take what comes at once. While the hub takes no events, because its log is away or
-//! more is published than it takes in, messages stay here; when there is no room for one it is dropped, and the one that offered it counts that.
+//! Redis pub/sub does not wait for its subscribers, so the listener has to take what arrives at
+//! once. While the hub accepts no events, because its log is unavailable or overloaded, messages
+//! are queued here; a message that does not fit is dropped, and the caller counts it.
 
 use std::{collections::VecDeque, sync::Mutex};
 
 use tokio::sync::Notify;
 
-/// What a message takes beside its own bytes, near enough.
+/// What a message takes on top of its own bytes, approximately.
 const OVERHEAD_BYTES: usize = 96;
 
-/// A message of a channel, as it came.
+/// A message of a channel, as received.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Message {
     pub(super) channel: String,
@@ -41,9 +42,9 @@ impl Inbox {
         Self { waiting: Mutex::default(), bytes_max, arrived: Notify::new() }
     }
 
-    /// Takes a message, unless there is no room for it. An empty inbox has room for any.
+    /// Takes a message if it fits. An empty inbox takes any message.
     pub(super) fn push(&self, message: Message) -> bool {
-        let mut waiting = self.waiting.lock().expect("nothing panics while it holds this");
+        let mut waiting = self.waiting.lock().expect("no thread panics while it holds this lock");
         let bytes = waiting.bytes + message.bytes();
         if bytes > self.bytes_max && !waiting.messages.is_empty() {
             return false;
@@ -55,7 +56,8 @@ impl Inbox {
         true
     }
 
-    /// The oldest messages, at most so many, and of so many bytes unless a single one has more. Waits until there is one.
+    /// The oldest messages, at most this many, and of at most this many bytes unless a single one
+    /// has more. Waits until there is one.
     pub(super) async fn take(&self, count_max: usize, bytes_max: usize) -> Vec<Message> {
         loop {
             let arrived = self.arrived.notified();
@@ -68,7 +70,7 @@ impl Inbox {
     }
 
     fn take_now(&self, count_max: usize, bytes_max: usize) -> Vec<Message> {
-        let mut waiting = self.waiting.lock().expect("nothing panics while it holds this");
+        let mut waiting = self.waiting.lock().expect("no thread panics while it holds this lock");
         let mut taken = Vec::new();
         let mut bytes = 0;
         while let Some(next) = waiting.messages.front() {
@@ -84,9 +86,9 @@ impl Inbox {
         taken
     }
 
-    /// Bytes that wait.
+    /// Bytes that are queued.
     pub(super) fn bytes(&self) -> usize {
-        self.waiting.lock().expect("nothing panics while it holds this").bytes
+        self.waiting.lock().expect("no thread panics while it holds this lock").bytes
     }
 }
 
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_leave_in_the_order_of_their_coming_and_in_portions() {
+    fn messages_are_taken_in_order_and_in_portions() {
         let inbox = Inbox::new(10_000);
         for payload in ["one", "two", "three"] {
             assert!(inbox.push(message(payload)));
@@ -127,25 +129,25 @@ mod tests {
         assert_eq!(
             now_or_never(inbox.take(9, 1)),
             Some(vec![message("three")]),
-            "one goes, whatever its size"
+            "one is taken, whatever its size"
         );
         assert_eq!(now_or_never(inbox.take(9, 10_000)), Some(vec![message("four")]));
         assert_eq!((now_or_never(inbox.take(9, 10_000)), inbox.bytes()), (None, 0));
     }
 
     #[test]
-    fn what_does_not_fit_is_not_taken_and_costs_nothing() {
+    fn a_message_that_does_not_fit_is_refused_and_costs_nothing() {
         let inbox = Inbox::new(2 * message("1234").bytes());
         assert!(inbox.push(message("1234")) && inbox.push(message("1234")));
         let full = inbox.bytes();
         assert!(!inbox.push(message("5")));
         assert_eq!(inbox.bytes(), full);
         now_or_never(inbox.take(2, 10_000)).unwrap();
-        assert!(inbox.push(message(&"x".repeat(10_000))), "there is always room for one");
+        assert!(inbox.push(message(&"x".repeat(10_000))), "an empty inbox takes any message");
     }
 
     #[tokio::test]
-    async fn who_waits_is_woken_by_what_comes() {
+    async fn a_waiting_reader_is_woken_by_a_message() {
         let inbox = std::sync::Arc::new(Inbox::new(1_000));
         let taking = tokio::spawn({
             let inbox = std::sync::Arc::clone(&inbox);

@@ -1,8 +1,10 @@
 //! From the inbox into the hub: decode, check, publish, in order.
 //!
-//! Messages are published in batches, so that a log that waits for a disk or a network costs once for all that came meanwhile. A batch that the
-//! hub cannot take now is offered again until it does, always under the same idempotency key, so that an outcome that was unknown becomes known
-//! and nothing is doubled. A message that can never be taken is counted, and the next ones go on.
+//! Messages are published in batches, so that a log that waits for a disk or a network waits once
+//! for all that arrived in the meantime. A batch that the hub cannot accept now is offered again
+//! until it does, always under the same idempotency key, so that an unknown outcome becomes known
+//! and nothing is duplicated. A message that can never be accepted is counted, and the next ones
+//! continue.
 
 use std::{convert::Infallible, fmt::Display, sync::atomic::AtomicU64, time::Duration};
 
@@ -18,7 +20,7 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 /// How long to wait before a batch is offered again.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
-/// Publishes what comes, for ever.
+/// Publishes queued messages, forever.
 pub(super) async fn ingest(shared: &Shared) -> Infallible {
     let mut keys = Keys::new();
     loop {
@@ -28,7 +30,7 @@ pub(super) async fn ingest(shared: &Shared) -> Infallible {
         if parts.is_empty() || offer(shared, parts.concat(), keys.next()).await.is_ok() {
             continue;
         }
-        // It was all or nothing. Where the log has no room for all of them, it may have some for one.
+        // It was all or nothing. A log without capacity for all of them may have some for one.
         for events in parts {
             if let Err(reason) = offer(shared, events, keys.next()).await {
                 refuse(shared, &shared.counts.no_room, &reason);
@@ -47,7 +49,7 @@ fn events(shared: &Shared, message: &Message) -> Vec<Event> {
             return Vec::new();
         }
     };
-    // In a format whose messages share one channel, some may be for others.
+    // In a format whose messages share one channel, some may be for other bridges.
     new.retain(|event| event.topics.iter().any(|topic| settings.covers(topic)));
     if settings.both_ways {
         for event in &mut new {
@@ -61,7 +63,7 @@ fn events(shared: &Shared, message: &Message) -> Vec<Event> {
     })
 }
 
-/// Offers events until they are published, or never will be.
+/// Offers events until they are published, or refused for good.
 async fn offer(shared: &Shared, events: Vec<Event>, key: IdempotencyKey) -> Result<(), String> {
     let count = events.len() as u64;
     let mut retry = RETRY;
@@ -74,7 +76,7 @@ async fn offer(shared: &Shared, events: Vec<Event>, key: IdempotencyKey) -> Resu
             Err(NotTaken::Never(reason)) => return Err(reason),
             Err(NotTaken::Now(reason)) => {
                 if let Some(times) = shared.waiting.add() {
-                    tracing::warn!(bridge = %shared.settings, %reason, times, "messages wait: the hub takes no events now");
+                    tracing::warn!(bridge = %shared.settings, %reason, times, "messages are queued: the hub accepts no events");
                 }
                 tokio::time::sleep(retry.failed()).await;
             }
@@ -82,15 +84,15 @@ async fn offer(shared: &Shared, events: Vec<Event>, key: IdempotencyKey) -> Resu
     }
 }
 
-/// Counts a message that is not published, and says why.
+/// Counts a message that is not published, and logs the reason.
 pub(super) fn refuse(shared: &Shared, count: &AtomicU64, reason: &dyn Display) {
     add(count, 1);
     if let Some(messages) = shared.refusals.add() {
-        tracing::warn!(bridge = %shared.settings, messages, %reason, "messages were refused; the reason is that of the last one");
+        tracing::warn!(bridge = %shared.settings, messages, %reason, "messages were refused; the reason given is that of the last one");
     }
 }
 
-/// Names for batches that nobody else uses.
+/// Unique idempotency keys for batches.
 struct Keys {
     run: u128,
     number: u64,

@@ -1,7 +1,9 @@
-//! Which hub of a cluster bridges: the one with the lease.
+//! Which hub of a cluster bridges: the lease holder.
 //!
-//! A message belongs to the one that has the lease when it comes. The holder counts the time of its lease from before it asked for it, and stops a tenth
-//! earlier, so it has stopped before another can begin. A holder that was asleep finds that out with the first message that it looks at.
+//! A message belongs to the hub that holds the lease when it arrives. The holder counts the time of
+//! its lease from before it asked for it, and stops a tenth earlier, so it has stopped before
+//! another can begin. A holder that was suspended finds that out with the first message that it
+//! looks at.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -9,9 +11,9 @@ use tidings_log::cluster::{Cluster, ClusterError, Lease};
 use tidings_net::Spread;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-/// How often one that stands by asks for the lease.
+/// How often a hub on standby asks for the lease.
 const ASK_PAUSE: Duration = Duration::from_millis(500);
-/// How long giving a lease back may take; if it does not work, the time of the lease passes.
+/// How long releasing a lease may take; if it fails, the lease expires by itself.
 const RELEASE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Until when this process may bridge.
@@ -22,7 +24,7 @@ pub(super) struct BridgeLease {
 }
 
 impl BridgeLease {
-    /// A right that nobody has given yet.
+    /// A lease that has not been acquired yet.
     pub(super) fn new(time: Duration) -> Self {
         Self { until: Mutex::new(Instant::now()), time }
     }
@@ -32,15 +34,15 @@ impl BridgeLease {
     }
 
     fn until(&self) -> Instant {
-        *self.until.lock().expect("nothing panics while it holds this")
+        *self.until.lock().expect("no thread panics while it holds this lock")
     }
 
     fn set(&self, until: Instant) {
-        *self.until.lock().expect("nothing panics while it holds this") = until;
+        *self.until.lock().expect("no thread panics while it holds this lock") = until;
     }
 
-    /// The lease, as soon as nobody else has it. `reported` receives after each attempt that did not succeed why: because another has it, or because of
-    /// an error.
+    /// The lease, as soon as it is free. `reported` receives the reason after each attempt that
+    /// fails: another hub holds it, or an error.
     pub(super) async fn acquire(
         &self,
         cluster: &dyn Cluster,
@@ -61,7 +63,7 @@ impl BridgeLease {
         }
     }
 
-    /// Renews the lease for as long as that works. When this returns, the right is lost.
+    /// Renews the lease for as long as that works. When this returns, the lease is lost.
     pub(super) async fn keep(&self, cluster: &dyn Cluster, lease: &Lease) {
         loop {
             sleep_until((Instant::now() + self.time / 3).min(self.until())).await;
@@ -75,7 +77,7 @@ impl BridgeLease {
         }
     }
 
-    /// Gives the lease back, so that another can begin at once.
+    /// Releases the lease, so that another hub can begin at once.
     pub(super) async fn release(&self, cluster: &dyn Cluster, lease: &Lease) {
         self.set(Instant::now());
         let _ = timeout_at(Instant::now() + RELEASE_TIME_MAX, cluster.release(lease)).await;
@@ -95,18 +97,18 @@ mod tests {
     const TIME: Duration = Duration::from_secs(6);
 
     #[tokio::test(start_paused = true)]
-    async fn one_holds_it_until_it_stops_renewing_and_no_two_at_any_time() {
+    async fn one_hub_holds_the_lease_until_it_stops_renewing() {
         let cluster = LocalCluster::default();
         let (one, other) = (BridgeLease::new(TIME), BridgeLease::new(TIME));
         assert!(!one.is_held());
-        let lease = one.acquire(&cluster, "bridge", |_| panic!("nobody has it")).await;
+        let lease = one.acquire(&cluster, "bridge", |_| panic!("it is free")).await;
         let mut waiting = Box::pin(other.acquire(&cluster, "bridge", |_| {}));
         tokio::select! {
             () = one.keep(&cluster, &lease) => panic!("it was lost"),
             _ = &mut waiting => panic!("there were two"),
             () = sleep(TIME * 5) => {}
         }
-        // It dies: nobody renews.
+        // It dies: the lease is not renewed.
         let died = Instant::now();
         waiting.await;
         assert!(died.elapsed() <= TIME + ASK_PAUSE * 2, "taken over after {:?}", died.elapsed());
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_that_is_given_back_is_taken_at_once() {
+    async fn a_released_lease_is_acquired_at_once() {
         let cluster = LocalCluster::default();
         let (one, other) = (BridgeLease::new(TIME), BridgeLease::new(TIME));
         let lease = one.acquire(&cluster, "bridge", |_| {}).await;
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_holder_that_slept_has_lost_it() {
+    async fn a_suspended_holder_has_lost_its_lease() {
         let cluster = LocalCluster::default();
         let right = BridgeLease::new(TIME);
         let lease = right.acquire(&cluster, "bridge", |_| {}).await;

@@ -1,8 +1,8 @@
-//! How events that came through the bridge are known for what they are, so that they are not sent out again.
+//! How events that came through the bridge are marked, so that they are not sent out again.
 //!
-//! The mark is in the log, so every hub of a cluster reads it, also the one that takes over: such an event is not meant for one connection, the
-//! bridge itself. Where a message of Juggernaut excepts a connection of its own, there is no room for that, and the event gets an id that says the
-//! same.
+//! The mark is in the log, so every hub of a cluster reads it, also one that takes over: such an
+//! event excepts one connection, the bridge itself. If a message of Juggernaut excepts a connection
+//! of its own, that field is taken, and the event gets an id that carries the mark.
 
 use tidings_log::Event;
 use tidings_topic::{ConnectionId, NewEvent};
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_that_was_marked_is_known_whomever_it_excepts() {
+    fn a_marked_event_is_recognised_whatever_it_excepts() {
         let mark = Mark::new(ConnectionId::from_random([1; 16]));
         let other = Mark::new(ConnectionId::from_random([2; 16]));
         let reader = ConnectionId::from_random([3; 16]);
@@ -50,7 +50,7 @@ mod tests {
             mark.put_on(&mut new);
             let event = Validator::default().event(new).unwrap();
             assert!(mark.is_on(&event) && !other.is_on(&event));
-            assert!(except.is_none() || event.except == except, "who is excepted stays so");
+            assert!(except.is_none() || event.except == except, "an existing exception stays");
         }
     }
 }

@@ -1,9 +1,11 @@
-//! From the hub outwards: what is to be published next.
+//! From the hub to Redis: what is to be published next.
 //!
-//! The tail of the log is followed, so everything goes out that any hub of the cluster publishes, by whatever entry point, in the order of the log, and no
-//! queue is needed while Redis is away: the log has what was published meanwhile, for as long as it keeps it.
+//! The bridge follows the tail of the log. So everything goes out that any hub of the cluster
+//! publishes, through any API, in the order of the log. No queue is needed while Redis is
+//! unavailable: the log has what was published in the meantime, for as long as it keeps it.
 //!
-//! What stays inside: what came in through the bridge, and what is private. The one that listens on a Redis has no grants.
+//! What stays inside: what came in through the bridge, and private events. A subscriber on Redis
+//! has no grants.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,12 +14,12 @@ use tidings_net::Spread;
 
 use super::{Shared, inbox::Message};
 
-/// Bytes of the log that are looked at before what was found is sent.
+/// Bytes of the log that are read before the messages found are sent.
 const PAGE_BYTES: usize = 256 << 10;
-/// How long to wait before the log is asked again that could not be followed.
+/// How long to wait before a log that could not be followed is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The end of the log, followed from the moment on in which this process took the bridge over.
+/// The end of the log, followed from the moment at which this process took over the bridge.
 pub(super) struct Outwards {
     shared: Arc<Shared>,
     tail: Option<Box<dyn Tail>>,
@@ -33,7 +35,8 @@ impl Outwards {
         outwards
     }
 
-    /// What is to be sent next, at least one message. Waits until there is something; for ever if the bridge goes one way. Cancel safe.
+    /// The next messages to send, at least one. Waits until there is one; forever if the bridge
+    /// goes one way. Cancel safe.
     pub(super) async fn next(&mut self) -> Vec<Message> {
         if !self.shared.settings.both_ways {
             return std::future::pending().await;
@@ -56,7 +59,7 @@ impl Outwards {
                 }
                 Some(TailItem::Skipped { .. }) => {
                     let bridge = &self.shared.settings;
-                    tracing::warn!(%bridge, "some events were not sent: the log had dropped them before Redis was back");
+                    tracing::warn!(%bridge, "some events were not sent: they expired from the log while Redis was unavailable");
                 }
                 Some(TailItem::Deleted { .. } | TailItem::NewEpoch(_)) => {}
                 None => self.tail = None,
@@ -66,7 +69,7 @@ impl Outwards {
 }
 
 impl Shared {
-    /// What others are to receive of this event.
+    /// The messages for other subscribers that this event produces.
     fn messages_of(&self, event: &Event) -> Vec<Message> {
         if event.private || self.mark.is_on(event) {
             return Vec::new();

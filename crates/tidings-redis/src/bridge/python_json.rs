@@ -1,9 +1,9 @@
-//! JSON as Python's `json.dumps` writes it, which is what pages that listened to Flask-SSE are used to.
+//! JSON as Python's `json.dumps` writes it, which pages that use Flask-SSE expect.
 
 use std::fmt::Write;
 
-/// The same JSON with a space behind each comma and colon and none elsewhere, and nothing in strings that is not ASCII. Numbers stay as they are
-/// written. The text has to be valid JSON.
+/// The same JSON with a space behind each comma and colon and none elsewhere, and nothing in
+/// strings that is not ASCII. Numbers stay as they are written. The text has to be valid JSON.
 pub(super) fn as_python_writes(json: &str) -> String {
     let mut written = String::with_capacity(json.len() + json.len() / 8);
     let mut rest = json;
@@ -25,7 +25,7 @@ pub(super) fn as_python_writes(json: &str) -> String {
     written
 }
 
-/// Where the string ends with which this text begins, its quotation marks included.
+/// Where the string at the start of this text ends, its quotation marks included.
 fn end_of_string(text: &str) -> usize {
     let mut is_escaped = true; // the first mark opens
     for (at, byte) in text.bytes().enumerate() {

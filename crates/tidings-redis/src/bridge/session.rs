@@ -1,7 +1,7 @@
-//! One connection of a bridge: what comes over it, what goes out, and how its end is found.
+//! One connection of a bridge: incoming and outgoing messages, and how its end is detected.
 //!
-//! Messages and answers share the connection (RESP3). What comes is handed over by the client library while it reads, to [`Ear`], which never waits:
-//! a queue between the two would have no limit.
+//! Messages and replies share the connection (RESP3). The client library hands incoming messages to
+//! [`Listener`] while it reads, which never waits: a queue between the two would have no limit.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -14,16 +14,17 @@ use tokio::{
 use super::{Shared, counts::add, echoes::Echoes, inbox::Message, ingest::refuse, outwards::Outwards};
 use crate::{Connector, connect::Unreachable};
 
-/// How often the server is asked whether it is there. With the limit on answers, a connection that is dead and silent is found within twice this time.
+/// How often the server is pinged. With the limit on replies, a connection that is dead and silent
+/// is detected within twice this time.
 const PING_PAUSE: Duration = Duration::from_secs(5);
 
 /// A connection that is subscribed to everything that is bridged.
 pub(super) struct Session {
     connection: MultiplexedConnection,
-    ear: Arc<Ear>,
+    listener: Arc<Listener>,
 }
 
-/// Why there is no connection any more, or yet.
+/// Why there is no connection.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Lost {
     #[error(transparent)]
@@ -43,13 +44,16 @@ impl From<RedisError> for Lost {
 impl Session {
     /// Connects and subscribes.
     pub(super) async fn open(shared: &Arc<Shared>) -> Result<Self, Lost> {
-        let ear =
-            Arc::new(Ear { shared: Arc::clone(shared), echoes: Echoes::default(), closed: Notify::new() });
+        let listener = Arc::new(Listener {
+            shared: Arc::clone(shared),
+            echoes: Echoes::default(),
+            closed: Notify::new(),
+        });
         let connector = Connector::new(shared.settings.url.clone(), "{tidings}", "bridge");
         let receive = {
-            let ear = Arc::clone(&ear);
+            let listener = Arc::clone(&listener);
             move |push| {
-                ear.receive(push);
+                listener.receive(push);
                 Ok::<_, Infallible>(())
             }
         };
@@ -61,16 +65,16 @@ impl Session {
         if !patterns.is_empty() {
             connection.psubscribe(patterns).await?;
         }
-        Ok(Self { connection, ear })
+        Ok(Self { connection, listener })
     }
 
-    /// Sends what is to go out, until the connection is lost.
+    /// Sends outgoing messages until the connection is lost.
     pub(super) async fn serve(&mut self, outwards: &mut Outwards) -> Lost {
         let mut pings = interval(PING_PAUSE);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let done = tokio::select! {
-                () = self.ear.closed.notified() => return Lost::Closed,
+                () = self.listener.closed.notified() => return Lost::Closed,
                 _ = pings.tick() => self.ping().await,
                 messages = outwards.next() => self.send(&messages).await,
             };
@@ -84,29 +88,30 @@ impl Session {
         redis::cmd("PING").query_async(&mut self.connection).await
     }
 
-    /// Publishes messages. If that fails, they may have been published or not, and are not sent again: better once at most than twice.
+    /// Publishes messages. After a failure they may have been published or not, and are not sent
+    /// again: at most once is better than twice.
     async fn send(&mut self, messages: &[Message]) -> Result<(), RedisError> {
         let mut pipe = redis::pipe();
         for Message { channel, payload } in messages {
-            self.ear.echoes.expect(channel, payload);
+            self.listener.echoes.expect(channel, payload);
             pipe.cmd("PUBLISH").arg(channel).arg(payload).ignore();
         }
         let sent: Result<(), _> = pipe.query_async(&mut self.connection).await;
-        let counts = &self.ear.shared.counts;
+        let counts = &self.listener.shared.counts;
         add(if sent.is_ok() { &counts.sent } else { &counts.unsent }, messages.len() as u64);
         sent
     }
 }
 
-/// Takes what the server says.
-struct Ear {
+/// Receives what the server sends.
+struct Listener {
     shared: Arc<Shared>,
     echoes: Echoes,
     closed: Notify,
 }
 
-impl Ear {
-    /// Confirmations of subscriptions are no messages, nor is anything else that is not named here.
+impl Listener {
+    /// Confirmations of subscriptions are no messages, nor is any kind that is not listed here.
     fn receive(&self, push: PushInfo) {
         let mut data = push.data.into_iter();
         let mut text = || match data.next() {
@@ -158,7 +163,7 @@ impl Ear {
         add(&counts.dropped, 1);
         if let Some(messages) = shared.drops.add() {
             let bytes_max = settings.queue_bytes_max;
-            tracing::error!(bridge = %settings, messages, bytes_max, "messages are LOST: the hub takes no events, and too many wait");
+            tracing::error!(bridge = %settings, messages, bytes_max, "messages are LOST: the hub accepts no events and the queue is full");
         }
     }
 }

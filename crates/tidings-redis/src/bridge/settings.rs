@@ -1,4 +1,4 @@
-//! What a bridge is notified: the URL of a Redis with parameters of its own.
+//! The configuration of a bridge: the URL of a Redis with parameters of its own.
 //!
 //! | parameter | meaning |
 //! |---|---|
@@ -6,9 +6,10 @@
 //! | `channels=a,b` | these channels; each is a topic of the hub |
 //! | `patterns=room-*,…` | and those that match a pattern of PSUBSCRIBE |
 //! | `both_ways=true` | also publish what the hub publishes on these topics |
-//! | `name=…` | how the hubs of a cluster know that they have the same bridge; unless it is said, by all of the above |
+//! | `name=…` | identifies the bridge among the hubs of a cluster; by default all of the above together do |
 //!
-//! Where a channel has a comma in its name, it is written `%2C` and encoded once more: `channels=a%252Cb`.
+//! Where a channel has a comma in its name, it is written `%2C` and encoded once more:
+//! `channels=a%252Cb`.
 
 use std::{fmt, path::Path, str::FromStr, time::Duration};
 
@@ -32,13 +33,14 @@ pub struct BridgeSettings {
     pub(super) patterns: Vec<Glob>,
     pub(super) both_ways: bool,
     name: Option<String>,
-    /// Bytes of messages that wait while the hub takes no events. Beyond, messages that come are dropped, and that is counted and logged.
-    /// Default 16 MiB.
+    /// Bytes of messages that are queued while the hub accepts no events. Beyond that, new messages
+    /// are dropped, counted and logged. Default 16 MiB.
     pub queue_bytes_max: usize,
-    /// Bytes of one message. A larger one is refused, and that is counted and logged. Default 1 MiB, as for a publication over HTTP.
+    /// Bytes of one message. A larger one is refused, counted and logged. Default 1 MiB, as for a
+    /// publication over HTTP.
     pub message_bytes_max: usize,
-    /// How long a hub that has died keeps others from taking over, where several share a cluster. It is renewed three times within this time.
-    /// Default 6 s.
+    /// How long the lease of a dead hub keeps others from taking over, where several share a
+    /// cluster. It is renewed three times within this time. Default 6 s.
     pub lease_time: Duration,
 }
 
@@ -66,11 +68,11 @@ impl FromStr for BridgeSettings {
         if channels.is_empty() && patterns.is_empty() {
             match format {
                 Format::Raw => {
-                    let problem = "is missing: say which channels are bridged, as in channels=chat,news or patterns=room-*";
+                    let problem = "is missing: name the channels to bridge, as in channels=chat,news or patterns=room-*";
                     return Err(InvalidUrl::parameter("channels", problem));
                 }
                 Format::FlaskSse => channels.push("sse".to_owned()),
-                // Which channels are meant is said in the messages, and all of them are.
+                // The messages name their channels, and all of them are bridged.
                 Format::DjangoEventstream | Format::Juggernaut => patterns.push("*".to_owned()),
             }
         }
@@ -103,7 +105,7 @@ fn names(parameters: &mut Parameters, parameter: &str) -> Result<Vec<String>, In
         names.push(name.into_owned());
     }
     if names.len() > NAMES_MAX {
-        let problem = format!("has {} names; {NAMES_MAX} are the most", names.len());
+        let problem = format!("has {} names; the maximum is {NAMES_MAX}", names.len());
         return Err(InvalidUrl::parameter(parameter, problem));
     }
     names.sort();
@@ -112,13 +114,13 @@ fn names(parameters: &mut Parameters, parameter: &str) -> Result<Vec<String>, In
 }
 
 impl BridgeSettings {
-    /// Whether what is published on this topic concerns the bridge.
+    /// Whether the bridge covers this topic.
     pub(super) fn covers(&self, topic: &str) -> bool {
         self.channels.binary_search_by(|channel| channel.as_str().cmp(topic)).is_ok()
             || self.patterns.iter().any(|pattern| pattern.matches(topic))
     }
 
-    /// What to subscribe to on the server: channels, then patterns.
+    /// The subscriptions on the server: channels, then patterns.
     pub(super) fn subscriptions(&self) -> (Vec<&str>, Vec<&str>) {
         match self.format.channel() {
             Some(channel) => (vec![channel], Vec::new()),
@@ -129,8 +131,8 @@ impl BridgeSettings {
         }
     }
 
-    /// Whether a message of this channel has come, or will come, by a subscription that counts before this pattern. Redis sends a message
-    /// once for each subscription that it matches.
+    /// Whether a message of this channel arrives through a subscription that takes precedence over
+    /// this pattern. Redis sends a message once for each subscription that it matches.
     pub(super) fn comes_otherwise(&self, channel: &str, pattern: &str) -> bool {
         self.channels.iter().any(|one| one == channel)
             || self
@@ -140,7 +142,8 @@ impl BridgeSettings {
                 .any(|earlier| earlier.matches(channel))
     }
 
-    /// What the hubs of a cluster take a lease of. Two bridges with the same key are one: the second never bridges while the first one does.
+    /// The lease that the hubs of a cluster acquire. Two bridges with the same key are one: the
+    /// second never bridges while the first one does.
     pub fn lease_key(&self) -> String {
         match &self.name {
             Some(name) => format!("bridge/{name}"),
@@ -148,10 +151,12 @@ impl BridgeSettings {
         }
     }
 
-    /// The connection for which events that came through this bridge are not meant: the bridge itself. All hubs of a cluster know it.
+    /// The connection that events from this bridge except: the bridge itself. All hubs of a cluster
+    /// know it.
     pub(super) fn mark(&self) -> ConnectionId {
-        // FNV-1a with 128 bits. It only has to differ from the random ids of connections; who guesses it can keep an event from
-        // going out, which the one that may publish can do otherwise, too.
+        // FNV-1a with 128 bits. It only has to differ from the random ids of connections; a client
+        // that guesses it can keep an event from going out, which an authorized publisher can do in
+        // other ways, too.
         const PRIME: u128 = 0x0100_0000_0000_0000_0000_013b;
         const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
         let print = self
@@ -162,7 +167,7 @@ impl BridgeSettings {
     }
 }
 
-/// The bridge in one line, as it may be shown to anybody.
+/// The bridge in one line, without secrets.
 impl fmt::Display for BridgeSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.url.to_string();
@@ -217,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_counts_for_the_first_subscription_that_brings_it() {
+    fn a_message_counts_for_its_first_matching_subscription() {
         let bridge = parse("redis://h?channels=room-1&patterns=room-*,*-2");
         assert!(bridge.comes_otherwise("room-1", "room-*"));
         assert!(bridge.comes_otherwise("room-2", "room-*") ^ bridge.comes_otherwise("room-2", "*-2"));
@@ -225,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_in_words() {
+    fn an_invalid_url_is_refused_with_a_reason() {
         for (url, part) in [
             ("redis://h", "channels=chat"),
             ("redis://h?channels=", "empty name"),

@@ -1,7 +1,10 @@
-//! Changes of the keys with one prefix: a watch remembers what it has reported, and looks again at what may be new.
+//! Changes of the keys with one prefix: a watch remembers what it has reported, and looks again at
+//! what may have changed.
 //!
-//! Redis says which keys changed, so a change of one key costs a look at that key, however many there are. Of what was lost with a connection or came too fast nobody
-//! says anything; then the watch looks at everything. What it reported it looks at when its time should be up: it was said again, or is gone.
+//! Redis names the keys that changed, so a change of one key costs a look at that key, however many
+//! there are. Changes that were lost with a connection, or that came too fast, are not named; then
+//! the watch looks at everything. It looks at a key that it reported when that is due to expire: it
+//! was set again, or is gone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,16 +22,16 @@ use tokio::{
 use super::{Found, Shared};
 use crate::connect::RETRY_TIME_MAX;
 
-/// After which time a watch looks at everything, even if it received of nothing.
+/// After this time a watch looks at everything, even without a notification.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
 
 pub(super) struct RedisWatch {
     shared: Arc<Shared>,
     prefix: String,
     reported: BTreeMap<String, Reported>,
-    /// Fires when everything may be new.
+    /// Fires when everything may have changed.
     notifier: watch::Receiver<()>,
-    /// Brings the keys that changed.
+    /// Receives the keys that changed.
     changed: broadcast::Receiver<Arc<str>>,
     unseen: Unseen,
 }
@@ -51,13 +54,14 @@ impl RedisWatch {
         Self { shared, prefix: prefix.to_owned(), reported: BTreeMap::new(), notifier, changed, unseen }
     }
 
-    /// Looks at what may be new, and returns what is not as it was reported.
+    /// Looks at what may have changed, and returns what differs from what was reported.
     async fn look(&mut self) -> Result<Vec<Change>, ClusterError> {
         let (found, unseen) = match &self.unseen {
             Unseen::Keys(keys) if keys.is_empty() => return Ok(Vec::new()),
             Unseen::Keys(keys) => (self.shared.look(keys).await?, keys.iter().cloned().collect()),
             Unseen::Everything => {
-                // The notifier is reset before the keys are looked at: whatever comes afterwards fires it again.
+                // The notifier is reset before the keys are looked at: any later change fires it
+                // again.
                 self.notifier.mark_unchanged();
                 let found = self.shared.list(&self.prefix).await?;
                 (found, self.reported.keys().cloned().collect::<Vec<_>>())
@@ -85,7 +89,7 @@ impl RedisWatch {
         Ok(changes)
     }
 
-    /// Waits until something may be new.
+    /// Waits until something may have changed.
     async fn wait(&mut self) {
         let next_end = self.reported.values().map(|reported| reported.until).min();
         let latest = Instant::now() + LOOK_TIME_MAX;
@@ -105,7 +109,7 @@ impl RedisWatch {
         self.gather();
     }
 
-    /// Takes in whatever has been said meanwhile, without waiting.
+    /// Collects all pending notifications, without waiting.
     fn gather(&mut self) {
         loop {
             match self.changed.try_recv() {
@@ -141,7 +145,7 @@ impl Watch for RedisWatch {
             match self.look().await {
                 Ok(changes) if !changes.is_empty() => return Ok(changes),
                 Ok(_) => self.wait().await,
-                Err(_) if self.shared.line.is_up().await => {
+                Err(_) if self.shared.connection.is_up().await => {
                     timeout(RETRY_TIME_MAX, self.notifier.changed()).await.ok();
                     self.unseen = Unseen::Everything;
                 }

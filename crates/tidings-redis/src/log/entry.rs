@@ -1,7 +1,8 @@
-//! Events as the stream holds them, and places as numbers.
+//! Events as the stream holds them, and positions as numbers.
 //!
-//! A place is an id of the stream, `ms-seq`, packed into a number: 44 bits of milliseconds, which last until the year 2527, and 20 bits that
-//! count within one of them. The scripts give out no others.
+//! A position is an id of the stream, `ms-seq`, packed into a number: 44 bits of milliseconds,
+//! which last until the year 2527, and 20 bits that count within one of them. The scripts issue no
+//! others.
 
 use std::borrow::Cow;
 
@@ -13,12 +14,12 @@ use super::epochs::Starts;
 const SEQUENCE_BITS: u32 = 20;
 const SEQUENCE_MAX: u64 = (1 << SEQUENCE_BITS) - 1;
 
-/// The id of the stream for a place.
+/// The id of the stream for a position.
 pub(super) fn place(number: u64) -> String {
     format!("{}-{}", number >> SEQUENCE_BITS, number & SEQUENCE_MAX)
 }
 
-/// The place of an id of the stream. `None` if it is not one that our scripts gave out.
+/// The position of an id of the stream. `None` if it is not one that our scripts issued.
 pub(super) fn place_of(id: &[u8]) -> Option<u64> {
     let (millis, sequence) = std::str::from_utf8(id).ok()?.split_once('-')?;
     let (millis, sequence): (u64, u64) = (millis.parse().ok()?, sequence.parse().ok()?);
@@ -26,14 +27,14 @@ pub(super) fn place_of(id: &[u8]) -> Option<u64> {
         .then_some(millis << SEQUENCE_BITS | sequence)
 }
 
-/// An event as it is handed to the script.
+/// An event as it is passed to the script.
 pub(super) struct Written<'a> {
     pub(super) topics: String,
     pub(super) meta: String,
     pub(super) data: &'a str,
 }
 
-/// Topics, ids and types hold no line feeds, which the validator sees to.
+/// Topics, ids and types hold no line feeds: the validator refuses them.
 pub(super) fn written(event: &Event) -> Written<'_> {
     let stored = StoredEvent::of(event);
     let mut topics = String::from(if stored.private { "-" } else { "+" });
@@ -44,7 +45,7 @@ pub(super) fn written(event: &Event) -> Written<'_> {
     Written { topics, meta: format!("\n{id}\n{event_type}\n{retry}\n{except}"), data: stored.data }
 }
 
-/// An entry of the stream as Redis answers it.
+/// An entry of the stream as Redis returns it.
 pub(super) struct Raw<'a> {
     pub(super) place: u64,
     pub(super) topics: Cow<'a, str>,
@@ -58,7 +59,8 @@ impl Raw<'_> {
         self.meta.split('\n').next()?.parse().ok()
     }
 
-    /// The entry, or nothing if somebody else has written into the stream what is no event.
+    /// The entry, or `None` if another program has written something into the stream that is no
+    /// event.
     pub(super) fn entry(&self, starts: &Starts) -> Option<Entry> {
         let (private, topics) = audience_of(&self.topics)?;
         let mut meta = self.meta.split('\n').skip(1).map(|text| (!text.is_empty()).then_some(text));
@@ -91,7 +93,7 @@ fn audience_of(text: &str) -> Option<(bool, impl Iterator<Item = &str>)> {
     Some((private, text[1..].split('\n')))
 }
 
-/// Who could have received an event with these topics.
+/// The audience of an event with these topics.
 pub(super) fn audience(text: &str) -> Option<Audience> {
     let (private, topics) = audience_of(text)?;
     let mut topics: Vec<Topic> = topics.map(Topic::from_stored).collect::<Option<_>>()?;
@@ -108,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_read_back_from_its_id() {
+    fn a_position_is_read_back_from_its_id() {
         for number in [0, 1, SEQUENCE_MAX, SEQUENCE_MAX + 1, 1_700_000_000_000 << 20 | 7, u64::MAX] {
             assert_eq!(place_of(place(number).as_bytes()), Some(number));
         }
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_none() {
+    fn an_entry_that_is_no_event_is_none() {
         let starts = Starts::starting(Epoch::from_u64(9));
         for (topics, meta) in
             [("a", "1\n\n\n\n"), ("", "1\n\n\n\n"), ("+", "1\n\n\n\n"), ("+a", "1"), ("+a", "1\n\n\nx\n")]

@@ -1,7 +1,8 @@
-//! The epochs of the log as Redis keeps them: a line each with the epoch, the place after which it begins, and the number of the event there.
+//! The epochs of the log as Redis keeps them: a line each with the epoch, the position after which
+//! it begins, and the number of the event there.
 //!
-//! An epoch begins at what was the end of the log when somebody found out that something is missing, so the places of their beginnings grow, and
-//! the place of an event tells its epoch.
+//! An epoch begins at the end of the log at the time when a loss was detected, so the start
+//! positions grow, and the position of an event determines its epoch.
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ impl Default for Starts {
     }
 }
 
-/// Where a tail goes from its own epoch.
+/// The next epoch of a tail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Next {
     pub(super) start: EpochStart,
@@ -78,20 +79,22 @@ impl Starts {
         self.begun.iter().any(|begun| begun.epoch == epoch)
     }
 
-    /// The epochs as they were while this one was the newest. What begins later may have given the places of lost events to others.
+    /// The epochs as they were while this one was the newest. A later epoch may have given the
+    /// positions of lost events to others.
     pub(super) fn through(&self, epoch: Epoch) -> Option<Self> {
         let count = 1 + self.begun.iter().position(|begun| begun.epoch == epoch)?;
         let starts = self.epochs.iter().take(count).copied().collect();
         Some(Self { epochs: Epochs::from_stored(starts)?, begun: self.begun[..count].to_vec() })
     }
 
-    /// The epoch to which a place belongs.
+    /// The epoch of a position.
     pub(super) fn epoch_of(&self, place: u64) -> Epoch {
         let count = self.begun.partition_point(|begun| begun.after < place);
         self.begun[count.saturating_sub(1)].epoch
     }
 
-    /// The epoch that a tail in this one comes to next. From another log it comes to the beginning of this one.
+    /// The epoch that follows this one for a tail. A tail of another log continues at the beginning
+    /// of this one.
     pub(super) fn next_after(&self, epoch: Epoch) -> Option<Next> {
         let known = self.begun.iter().position(|begun| begun.epoch == epoch);
         let later = self.begun.iter().skip(known.map_or(0, |index| index + 1));
@@ -100,14 +103,14 @@ impl Starts {
         Some(Next { start, number: next.number, is_known: known.is_some() })
     }
 
-    /// The epochs before the current one, the newest of them, as a script is notified them.
+    /// The epochs before the current one, newest first, as scripts receive them.
     pub(super) fn earlier(&self) -> String {
         let earlier = self.begun.iter().rev().skip(1).take(EARLIER_MAX);
         earlier.map(|begun| spelled(begun.epoch)).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// The epochs as they were received of last, and how often they changed.
+/// The epochs as last received, and how often they have changed.
 #[derive(Default, Debug)]
 pub(super) struct Learned {
     starts: Arc<Starts>,
@@ -119,13 +122,14 @@ impl Learned {
         Arc::clone(&self.starts)
     }
 
-    /// To be asked before Redis is.
+    /// Read this before asking Redis.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// Takes over epochs that were asked for after so many changes. Answers do not always come here in the order in which Redis gave them: epochs that contradict
-    /// what was learned meanwhile may be older, and the one that has to know asks again.
+    /// Takes over epochs that were requested after this many changes. Replies do not always arrive
+    /// in the order in which Redis sent them: epochs that contradict what was learned in the
+    /// meantime may be older, and the caller that has to know asks again.
     pub(super) fn learn(&mut self, starts: &Arc<Starts>, asked_at: u64) {
         let goes_on = self.starts.newest().is_none_or(|newest| starts.contains(newest));
         if self.starts != *starts && (goes_on || self.changes == asked_at) {
@@ -134,10 +138,10 @@ impl Learned {
     }
 }
 
-/// How many epochs of the past a process shows, to find out that Redis has lost some.
+/// How many past epochs a process presents, to detect that Redis has lost some.
 const EARLIER_MAX: usize = 16;
 
-/// An epoch as the scripts write it.
+/// An epoch in the scripts' notation.
 pub(super) fn spelled(epoch: Epoch) -> String {
     format!("{:x}", epoch.to_u64())
 }
@@ -152,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_place_of_an_event_tells_its_epoch() {
+    fn the_position_of_an_event_determines_its_epoch() {
         let starts = Starts::parse("a 0-0 0\nb 0-100 7\nc 0-100 7\nd 1-0 9\n").unwrap();
         for (place, epoch) in [(1, 0xa), (100, 0xa), (101, 0xc), (1 << 20, 0xc), ((1 << 20) + 1, 0xd)] {
             assert_eq!(starts.epoch_of(place).to_u64(), epoch, "{place}");
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_in_an_epoch_is_not_reported_to_be_of_a_later_one() {
+    fn an_event_keeps_the_epoch_in_which_it_was_read() {
         let starts = Starts::parse("a 0-0 0\nb 0-100 7\nc 0-200 9\n").unwrap();
         let then = starts.through(Epoch::from_u64(0xb)).unwrap();
         assert_eq!((then.current().to_u64(), then.epoch_of(201).to_u64()), (0xb, 0xb));
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_late_does_not_bring_back_what_is_over() {
+    fn a_late_reply_does_not_restore_old_epochs() {
         let starts = |text| Arc::new(Starts::parse(text).unwrap());
         let (first, second) = (starts("a 0-0 0\n"), starts("a 0-0 0\nb 0-100 7\n"));
         let other = starts("c 0-0 0\n");
@@ -179,17 +183,17 @@ mod tests {
         let asked_at = learned.changes();
         learned.learn(&second, asked_at);
         learned.learn(&first, asked_at);
-        assert_eq!(learned.starts(), second, "the end was lost meanwhile");
+        assert_eq!(learned.starts(), second, "the end was lost in the meantime");
         learned.learn(&other, asked_at);
-        assert_eq!(learned.starts(), second, "nobody knows which of them is older");
+        assert_eq!(learned.starts(), second, "it is unknown which of them is older");
         learned.learn(&other, learned.changes());
         assert_eq!(learned.starts(), other);
         learned.learn(&starts("c 0-0 0\nd 0-1 1\n"), asked_at);
-        assert_eq!(learned.starts().current().to_u64(), 0xd, "it goes on where the other ends");
+        assert_eq!(learned.starts().current().to_u64(), 0xd, "it continues where the other ends");
     }
 
     #[test]
-    fn a_tail_comes_from_its_epoch_to_the_next_and_from_another_log_to_the_beginning() {
+    fn a_tail_continues_in_the_next_epoch_or_at_the_start_of_a_new_log() {
         let starts = Starts::parse("a 0-0 0\nb 0-100 7\nc 0-200 9\n").unwrap();
         let next = |epoch| {
             starts.next_after(Epoch::from_u64(epoch)).map(|next| (next.start.epoch.to_u64(), next.number))
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_scripts_do_not_write_is_none() {
+    fn malformed_epochs_are_none() {
         for text in ["", "a", "a 0-0", "a 0-0 x", "g 0-0 0", "a 0 0"] {
             assert_eq!(Starts::parse(text), None, "{text:?}");
         }

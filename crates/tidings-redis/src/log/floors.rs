@@ -1,7 +1,7 @@
-//! A copy of the floors that Redis keeps, which each page brings up to date.
+//! A copy of the floors that Redis keeps. Each page brings it up to date.
 //!
-//! Redis counts the changes of its floors, and a page brings those that this process has not seen, in the order in which they were made. The copy belongs to
-//! an epoch: a log that lost its end has other floors.
+//! Redis counts the changes of its floors, and a page brings those that this process has not seen,
+//! in order. The copy belongs to an epoch: a log that lost its end has other floors.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -27,13 +27,14 @@ struct Known {
 }
 
 impl FloorCopy {
-    /// Which changes are known.
+    /// The version of the changes that are known.
     pub(super) fn version(&self) -> u64 {
         self.known().version
     }
 
-    /// Takes in what came with an answer: the epoch, the version, up to where it is forgotten who missed what, and the changes. False if they do not
-    /// follow on what is known: then everything has to be asked for.
+    /// Applies what came with a reply: the epoch, the version, the position up to which audiences
+    /// are forgotten, and the changes. False if they do not follow what is known: then everything
+    /// has to be requested.
     pub(super) fn learn(
         &self,
         asked_after: u64,
@@ -60,7 +61,8 @@ impl FloorCopy {
         Ok(true)
     }
 
-    /// The floors after a place that a plan has to reckon with, and up to which change they are known. `None` if they are those of another epoch by now.
+    /// The floors after a position that a plan has to take into account, and the version up to
+    /// which they are known. `None` if they belong to another epoch by now.
     pub(super) fn draft(&self, epoch: Epoch, plan: &Plan<'_>, after: u64) -> Option<(FloorDraft, u64)> {
         let known = self.known();
         (known.epoch == Some(epoch)).then(|| (known.floors.draft(plan, after), known.version))
@@ -79,7 +81,7 @@ mod tests {
 
     use super::*;
 
-    /// What a page of this epoch brings: that something on the topic was dropped at `0-7`.
+    /// A page of this epoch with one floor: something on the topic was dropped at `0-7`.
     fn page(epoch: &str) -> Answer {
         let text = |text: &str| Value::BulkString(text.into());
         let changes = Value::Array(vec![text("+chat"), text("0-7")]);
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_floors_of_one_epoch_say_nothing_of_another() {
+    async fn floors_belong_to_one_epoch() {
         let copy = FloorCopy::default();
         let filter = Filter { matchers: vec![Matcher::Any], grants: Grants::all() };
         let plan = Plan::new(&filter);

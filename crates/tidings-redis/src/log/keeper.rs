@@ -1,11 +1,13 @@
 //! What all handles and tails of a log share in this process, and the task that keeps it connected.
 //!
-//! The task has two connections. Over one go all commands; it is handed out only after Redis was found to have everything that this process knows
-//! of. Over the other it waits for news, for all tails together, and rings a notifier when there are some. Every second it writes a canary by the
-//! one and expects it back by the other: that, and not a ping, is what health says. Where events wait for replicas there is a third connection for
-//! those who wait (`log/replicas.rs`).
+//! The task has two connections. One carries all commands; it is handed out only after Redis was
+//! found to have everything that this process knows of. The other waits for new entries, for all
+//! tails together, and fires a notifier when there are some. Every second the task writes a canary
+//! on the first and expects it back on the second: health reports that, not a ping. Where events
+//! wait for replicas there is a third connection for the waiting commands (`log/replicas.rs`).
 //!
-//! A connection that failed is never used again. While there is none, calls fail at once; the task tries again after a growing, jittered time.
+//! A failed connection is never used again. While there is none, calls fail at once; the task
+//! retries after a growing, jittered delay.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
@@ -32,16 +34,17 @@ use super::{
 use crate::{
     Connector,
     connect::{RESPONSE_TIME_MAX, RETRY, eviction_policy},
-    line::Line,
+    shared_connection::SharedConnection,
 };
 
 /// How often a canary is sent.
 const CANARY_INTERVAL: Duration = Duration::from_secs(1);
-/// How long ago the last canary may have returned.
+/// How old the last canary that returned may be.
 const CANARY_AGE_MAX: Duration = Duration::from_secs(5);
-/// How long Redis is asked to wait for news before it says that there are none.
-const NEWS_TIME_MAX: Duration = Duration::from_secs(2);
-/// Which canaries look at the eviction policy as well: somebody may change it under a running hub.
+/// How long Redis waits for new entries before it reports that there are none.
+const ENTRY_WAIT_TIME_MAX: Duration = Duration::from_secs(2);
+/// How many canaries pass between two checks of the eviction policy: it may be changed while a hub
+/// runs.
 const EVICTION_CANARIES: u64 = 10;
 
 /// See the [module documentation](self).
@@ -50,27 +53,27 @@ pub(super) struct Shared {
     pub(super) settings: RedisSettings,
     clock: Option<Clock>,
     keys: Keys,
-    /// Draws canaries that no other process draws.
+    /// Identifies the canaries of this process.
     name: String,
-    pub(super) line: Line,
+    pub(super) connection: SharedConnection,
     pub(super) replicas: Replicas,
-    /// Fires when there may be news.
+    /// Fires when there may be new entries.
     notifier: watch::Sender<()>,
     pub(super) floors: FloorCopy,
     epochs: Mutex<Learned>,
     known: Mutex<Option<Known>>,
     canary_back: Mutex<Option<Instant>>,
     eviction: Mutex<Eviction>,
-    /// How often something was read that is no event.
+    /// How many entries were read that are no events.
     pub(super) rejected: AtomicU64,
 }
 
-/// Whether Redis may drop keys when its memory is full, and with them events that it acknowledged.
+/// Whether Redis may evict keys when its memory is full, and with them events that it acknowledged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Eviction {
-    /// Nobody has asked yet.
+    /// It has not been queried yet.
     Unasked,
-    /// Redis does not tell.
+    /// Redis does not report it.
     Unknown,
     Never,
     /// By this policy.
@@ -82,13 +85,13 @@ impl Eviction {
     fn problem(&self) -> Option<String> {
         let Self::By(policy) = self else { return None };
         Some(format!(
-            "maxmemory-policy is {policy}, by which Redis drops acknowledged events when its memory is full: \
+            "maxmemory-policy is {policy}: Redis evicts acknowledged events when its memory is full; \
              set maxmemory-policy to noeviction (redis.conf, CONFIG SET, or the settings of the provider)"
         ))
     }
 }
 
-/// What this process knows of the newest epoch, so that it finds out if Redis does not know it any more.
+/// What this process knows of the newest epoch, to detect that Redis does not have it any more.
 #[derive(Clone, Debug)]
 struct Known {
     epoch: Epoch,
@@ -97,11 +100,11 @@ struct Known {
     deletions: u64,
 }
 
-/// An event, as far as it takes to tell it from another one that came to stand in its place.
+/// An event, as far as is needed to tell it from another one at the same position.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Newest {
     topics: String,
-    /// Everything else, as the stream has it, but its number.
+    /// All other fields, as the stream has them, without its number.
     text: String,
 }
 
@@ -124,7 +127,7 @@ pub(super) struct End {
 /// New connections.
 struct Connections {
     commands: MultiplexedConnection,
-    news: MultiplexedConnection,
+    notifications: MultiplexedConnection,
     /// Where events wait for replicas.
     waiting: Option<MultiplexedConnection>,
     /// How far the two streams have been received.
@@ -141,7 +144,7 @@ impl Shared {
             settings,
             clock,
             name: fresh(),
-            line: Line::new(),
+            connection: SharedConnection::new(),
             notifier: watch::Sender::new(()),
             floors: FloorCopy::default(),
             epochs: Mutex::default(),
@@ -173,46 +176,46 @@ impl Shared {
         };
         if timeout(CANARY_AGE_MAX, canary).await.is_err() {
             task.abort();
-            return Err(Unavailable(format!("{}: what is written does not come back", self.connector)));
+            return Err(Unavailable(format!("{}: a write is not read back", self.connector)));
         }
         Ok(task.abort_handle())
     }
 
-    /// Tails end, calls fail.
+    /// Tails end and calls fail.
     pub(super) fn close(&self) {
-        self.line.close();
-        self.replicas.line.close();
+        self.connection.close();
+        self.replicas.connection.close();
         self.notifier.send_replace(());
     }
 
-    /// Runs a script as often as it takes.
+    /// Runs a script as many times as it takes.
     pub(super) async fn call(&self, script: Script, arguments: &[&str]) -> Result<Answer, Trouble> {
-        Ok(self.call_over(&self.line, script, arguments).await?.0)
+        Ok(self.call_over(&self.connection, script, arguments).await?.0)
     }
 
-    /// Runs a script, and waits until what it wrote has come to as many replicas as were asked for.
+    /// Runs a script, and waits until as many replicas as requested have what it wrote.
     pub(super) async fn call_and_wait(&self, script: Script, arguments: &[&str]) -> Result<Answer, Trouble> {
         if !self.replicas.are_wanted() {
             return self.call(script, arguments).await;
         }
-        let (answer, commands, number) = self.call_over(&self.replicas.line, script, arguments).await?;
+        let (answer, commands, number) = self.call_over(&self.replicas.connection, script, arguments).await?;
         self.replicas.wait(commands, number).await?;
         Ok(answer)
     }
 
-    /// The answer, and the connection by which it came.
+    /// The reply, and the connection it came by.
     async fn call_over(
         &self,
-        line: &Line,
+        connection: &SharedConnection,
         script: Script,
         arguments: &[&str],
     ) -> Result<(Answer, MultiplexedConnection, u64), Trouble> {
         for _ in 0..TURNS_MAX {
-            let (mut commands, number) = line.commands().map_err(Trouble::Away)?;
+            let (mut commands, number) = connection.commands().map_err(Trouble::Away)?;
             let answer =
                 self.run(&mut commands, script, arguments).await.map_err(|(trouble, is_broken)| {
                     if is_broken {
-                        line.break_off(number, trouble.problem());
+                        connection.break_off(number, trouble.problem());
                     }
                     trouble
                 })?;
@@ -220,7 +223,7 @@ impl Shared {
                 return Ok((answer, commands, number));
             }
         }
-        Err(Trouble::Away("there is more to drop than can be dropped".to_owned()))
+        Err(Trouble::Away("too many events are due to expire".to_owned()))
     }
 
     async fn run(
@@ -256,15 +259,15 @@ impl Shared {
         self.notifier.subscribe()
     }
 
-    /// Whether what is written comes back.
+    /// Whether writes are read back.
     pub(super) fn health(&self) -> Result<(), Unavailable> {
-        self.line.commands().map_err(Unavailable)?;
+        self.connection.commands().map_err(Unavailable)?;
         if let Some(problem) = lock(&self.eviction).problem() {
             return Err(Unavailable(format!("{}: {problem}", self.connector)));
         }
         match *lock(&self.canary_back) {
             Some(back) if back.elapsed() <= CANARY_AGE_MAX => Ok(()),
-            _ => Err(Unavailable(format!("{}: what is written does not come back", self.connector))),
+            _ => Err(Unavailable(format!("{}: a write is not read back", self.connector))),
         }
     }
 
@@ -278,7 +281,7 @@ impl Shared {
         Ok(End { epochs, oldest, newest, number, deletions })
     }
 
-    /// The epochs as they were known last.
+    /// The epochs as last known.
     pub(super) fn starts(&self) -> Arc<Starts> {
         lock(&self.epochs).starts()
     }
@@ -297,18 +300,19 @@ impl Shared {
             Some(starts) => Some(starts),
             None => self.end().await?.epochs.through(epoch),
         };
-        let another = || Trouble::Away("another log has taken the place of this one meanwhile".to_owned());
+        let another = || Trouble::Away("another log has replaced this one".to_owned());
         starts.map(Arc::new).ok_or_else(another)
     }
 
-    /// The epochs that were asked for after so many changes. Not whatever was answered is what is known from then on, see [`Learned::learn`].
+    /// The epochs that were requested after this many changes. Not every reply replaces what is
+    /// known, see [`Learned::learn`].
     fn learn_starts(&self, text: &str, asked_at: u64) -> Result<Arc<Starts>, Trouble> {
         let starts = Arc::new(Starts::parse(text).ok_or_else(|| Trouble::strange("the epochs"))?);
         lock(&self.epochs).learn(&starts, asked_at);
         Ok(starts)
     }
 
-    /// An event of the newest epoch was read here, or acknowledged to somebody here.
+    /// An event of the newest epoch was read here, or acknowledged to a publisher here.
     pub(super) fn know(&self, epoch: Epoch, place: u64, event: impl FnOnce() -> Newest) {
         let starts = self.starts();
         if starts.contains(epoch) && starts.newest() != Some(epoch) {
@@ -322,7 +326,7 @@ impl Shared {
         }
     }
 
-    /// So many deletions were reported here.
+    /// This many deletions were reported here.
     pub(super) fn know_deletions(&self, epoch: Epoch, serial: u64) {
         if let Some(known) = &mut *lock(&self.known)
             && known.epoch == epoch
@@ -345,28 +349,28 @@ impl Shared {
                 Ok(connections) => {
                     number += 1;
                     if number > 1 {
-                        tracing::info!(redis = %self.connector, "the log is connected again");
+                        tracing::info!(redis = %self.connector, "the log has reconnected");
                     }
                     retry.succeeded();
                     self.serve(connections, number).await
                 }
                 Err(problem) => problem,
             };
-            // Of attempts that fail one after the other only the first is logged.
+            // Of consecutive failures only the first is logged.
             if retry.failures() == 0 {
-                tracing::warn!(redis = %self.connector, problem, "the log cannot be reached; trying again");
+                tracing::warn!(redis = %self.connector, problem, "Redis is unreachable for the log; retrying");
             }
-            self.replicas.line.take_down(problem.clone());
-            self.line.take_down(problem);
+            self.replicas.connection.take_down(problem.clone());
+            self.connection.take_down(problem);
             sleep(retry.failed()).await;
         }
     }
 
-    /// Makes the connections and looks whether everything is there that is known of.
+    /// Makes the connections and checks that everything is there that this process knows of.
     async fn connect(&self) -> Result<Connections, String> {
         let mut commands = self.connector.open().await.map_err(|error| error.to_string())?;
-        let news = self.connector.open_with(NEWS_TIME_MAX + RESPONSE_TIME_MAX).await;
-        let news = news.map_err(|error| error.to_string())?;
+        let notifications = self.connector.open_with(ENTRY_WAIT_TIME_MAX + RESPONSE_TIME_MAX).await;
+        let notifications = notifications.map_err(|error| error.to_string())?;
         let waiting = if self.replicas.are_wanted() {
             Some(self.connector.open().await.map_err(|error| error.to_string())?)
         } else {
@@ -383,10 +387,10 @@ impl Shared {
         let notifier_received = last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id);
         let log_received =
             self.probe(&mut commands, "").await.map_err(|trouble| Unavailable::from(trouble).0)?;
-        Ok(Connections { commands, news, waiting, log_received, notifier_received })
+        Ok(Connections { commands, notifications, waiting, log_received, notifier_received })
     }
 
-    /// Notes by which policy Redis drops keys, and logs what is new.
+    /// Records the eviction policy of Redis, and logs a change.
     async fn look_at_eviction(&self, commands: &mut MultiplexedConnection) {
         let now = match eviction_policy(commands).await.as_deref() {
             None => Eviction::Unknown,
@@ -407,13 +411,13 @@ impl Shared {
             }
             (None, _, Eviction::Unknown) => tracing::info!(
                 %redis,
-                "Redis does not tell its maxmemory-policy (CONFIG GET, INFO memory): make sure that it is noeviction"
+                "the maxmemory-policy of Redis cannot be read (CONFIG GET, INFO memory): make sure that it is noeviction"
             ),
             _ => {}
         }
     }
 
-    /// Shows what this process knows, and sends a canary. Returns the end of the log.
+    /// Presents what this process knows, and sends a canary. Returns the end of the log.
     async fn probe(&self, commands: &mut MultiplexedConnection, canary: &str) -> Result<String, Trouble> {
         let known = lock(&self.known).clone();
         let asked_at = self.changes();
@@ -432,33 +436,33 @@ impl Shared {
             tracing::warn!(
                 redis = %self.connector,
                 epoch = ?starts.current(),
-                "Redis does not have everything any more that it acknowledged; a new epoch begins"
+                "Redis has lost acknowledged events; a new epoch begins"
             );
         }
         Ok(end)
     }
 
-    /// Uses these connections until one of them fails, and says why.
+    /// Uses these connections until one of them fails, and returns the reason.
     async fn serve(&self, connections: Connections, number: u64) -> String {
-        let Connections { commands, news, waiting, log_received, notifier_received } = connections;
+        let Connections { commands, notifications, waiting, log_received, notifier_received } = connections;
         *lock(&self.canary_back) = None;
         if let Some(waiting) = waiting {
-            self.replicas.line.put_up(waiting, number);
+            self.replicas.connection.put_up(waiting, number);
         }
-        self.line.put_up(commands.clone(), number);
+        self.connection.put_up(commands.clone(), number);
         self.notifier.send_replace(());
         tokio::select! {
-            problem = self.receive(news, log_received, notifier_received) => problem,
+            problem = self.receive(notifications, log_received, notifier_received) => problem,
             problem = self.send_canaries(commands) => problem,
-            () = self.line.broken_off(number) => "the connection failed".to_owned(),
-            () = self.replicas.line.broken_off(number) => "the connection failed".to_owned(),
+            () = self.connection.broken_off(number) => "the connection failed".to_owned(),
+            () = self.replicas.connection.broken_off(number) => "the connection failed".to_owned(),
         }
     }
 
-    /// Waits for news and rings the notifier.
+    /// Waits for new entries and fires the notifier.
     async fn receive(
         &self,
-        mut news: MultiplexedConnection,
+        mut notifications: MultiplexedConnection,
         mut log_received: String,
         mut notifier_received: String,
     ) -> String {
@@ -468,13 +472,13 @@ impl Shared {
             wait.arg("COUNT")
                 .arg(1)
                 .arg("BLOCK")
-                .arg(u64::try_from(NEWS_TIME_MAX.as_millis()).unwrap_or(u64::MAX));
+                .arg(u64::try_from(ENTRY_WAIT_TIME_MAX.as_millis()).unwrap_or(u64::MAX));
             wait.arg("STREAMS")
                 .arg(self.keys.log())
                 .arg(self.keys.notifier())
                 .arg(&log_received)
                 .arg(&notifier_received);
-            let streams: Option<Streams> = match wait.query_async(&mut news).await {
+            let streams: Option<Streams> = match wait.query_async(&mut notifications).await {
                 Ok(streams) => streams,
                 Err(error) => return error.to_string(),
             };
@@ -495,10 +499,10 @@ impl Shared {
             }
             let mut newest = redis::cmd("HGET");
             newest.arg(self.keys.state()).arg("newest");
-            match newest.query_async::<Option<String>>(&mut news).await {
+            match newest.query_async::<Option<String>>(&mut notifications).await {
                 Ok(newest) => {
                     let newest = newest.unwrap_or_else(|| "0-0".to_owned());
-                    // A tail that was woken a moment ago may have looked before these came.
+                    // A tail that was woken a moment ago may have looked before these arrived.
                     if newest != log_received {
                         log_received = newest;
                         self.notifier.send_replace(());
@@ -509,7 +513,7 @@ impl Shared {
         }
     }
 
-    /// Whether a notifier is one for tails.
+    /// Whether an entry of the notification stream concerns tails.
     fn receive_notifier(&self, fields: &[String]) -> bool {
         let [kind, value] = fields else { return true };
         if kind != "canary" {
@@ -531,7 +535,8 @@ impl Shared {
             let canary = format!("{}:{count}", self.name);
             let epoch = self.starts().newest();
             match self.probe(&mut commands, &canary).await {
-                // No room is no reason to connect again; health tells it when no canary comes back.
+                // A full Redis is no reason to reconnect; health reports it when no canary comes
+                // back.
                 Ok(_) | Err(Trouble::Full(_)) => {}
                 Err(trouble) => return Unavailable::from(trouble).0,
             }
@@ -540,7 +545,7 @@ impl Shared {
             }
             let back = lock(&self.canary_back).unwrap_or(started);
             if back.elapsed() > 2 * CANARY_AGE_MAX {
-                return "what is written does not come back".to_owned();
+                return "a write is not read back".to_owned();
             }
             sleep(CANARY_INTERVAL).await;
         }
@@ -548,7 +553,8 @@ impl Shared {
     }
 }
 
-/// A panic while something was locked would be a bug of ours; going on is better than a hub that answers nothing.
+/// A panic while something was locked would be a bug of ours; continuing is better than a hub that
+/// answers nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Asking Redis: which answer means what, above all when there is none.
+//! Requests to Redis: what each reply means, above all a missing one.
 
 use std::borrow::Cow;
 
@@ -14,17 +14,17 @@ pub(super) enum Trouble {
     Away(String),
     /// It may have been done.
     Unknown(String),
-    /// There is no room in Redis, or the batch is larger than the log.
+    /// Redis is full, or the batch is larger than the log.
     Full(String),
 }
 
 impl Trouble {
-    /// Redis answered what no script of ours does.
+    /// A reply that none of our scripts gives.
     pub(super) fn strange(what: &str) -> Self {
-        Self::Unknown(format!("Redis gave a strange answer to {what}"))
+        Self::Unknown(format!("unexpected reply from Redis to {what}"))
     }
 
-    /// In words for people.
+    /// The problem in words for people.
     pub(super) fn problem(&self) -> &str {
         let (Self::Away(problem) | Self::Unknown(problem) | Self::Full(problem)) = self;
         problem
@@ -56,7 +56,7 @@ impl From<Trouble> for Unavailable {
     }
 }
 
-/// What an error means, and whether the connection is good for nothing any more.
+/// What an error means, and whether the connection is unusable.
 pub(super) fn judge(error: &RedisError) -> (Trouble, bool) {
     let problem = error.to_string();
     match error.kind() {
@@ -70,17 +70,18 @@ pub(super) fn judge(error: &RedisError) -> (Trouble, bool) {
         )
         | ErrorKind::AuthenticationFailed
         | ErrorKind::InvalidClientConfig => (Trouble::Away(problem), true),
-        // Other errors of the server come before it does anything: a script of ours fails at its first command or not at all.
+        // Other errors of the server come before it does anything: our scripts fail at their first
+        // command or not at all.
         ErrorKind::Server(_) | ErrorKind::Extension => match error.code() {
             Some("OOM") => (Trouble::Full(problem), false),
             _ => (Trouble::Away(problem), false),
         },
-        // The request may have arrived: the connection broke, or nothing was received in time.
+        // The request may have arrived: the connection broke, or no reply arrived in time.
         _ => (Trouble::Unknown(problem), true),
     }
 }
 
-/// What a script answered, read place by place.
+/// The reply of a script, read element by element.
 #[derive(Debug)]
 pub(super) struct Answer(Vec<Value>);
 
@@ -137,18 +138,18 @@ impl Answer {
         }
     }
 
-    /// The entries of a stream. What is none of ours is passed over.
+    /// The entries of a stream. Entries that are not ours are skipped.
     pub(super) fn entries(&self, index: usize) -> Result<impl DoubleEndedIterator<Item = Raw<'_>>, Trouble> {
         Ok(self.list(index)?.iter().filter_map(raw))
     }
 
-    /// Pairs of texts and places, one after the other.
+    /// Pairs of texts and positions, one after the other.
     pub(super) fn pairs(&self, index: usize) -> Result<impl Iterator<Item = (Cow<'_, str>, u64)>, Trouble> {
         let pairs = self.list(index)?.chunks_exact(2);
         Ok(pairs.filter_map(|pair| Some((text(&pair[0])?, place_of(bytes(&pair[1])?)?))))
     }
 
-    /// Everything that was answered, each a list of its own.
+    /// All elements of the reply, each a list of its own.
     pub(super) fn lists(self) -> impl Iterator<Item = Self> {
         self.0.into_iter().filter_map(|value| Self::of(value).ok())
     }

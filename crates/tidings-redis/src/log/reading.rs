@@ -1,6 +1,7 @@
-//! Pages, from the front and from the back, and the index of ids.
+//! Pages, forwards and backwards, and the index of ids.
 //!
-//! Redis is asked for stretches of the log of bounded size; the filter is applied here, where matching costs nobody else's time.
+//! Redis returns stretches of the log of bounded size; the filter is applied here, where matching
+//! delays no other client of Redis.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -17,13 +18,14 @@ use super::{
     scripts::Script,
 };
 
-/// How much of the log one answer of Redis holds at most, in bytes. It is made while nobody else is served.
+/// The most bytes of the log in one reply of Redis. Redis serves no other client while it makes the
+/// reply.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 
-/// Redis finds the events of so many topics by an index. For the one that asks for more it hands out everything.
+/// Up to this many topics Redis finds events by an index. For more it returns everything.
 const TOPICS_MAX: usize = 100;
 
-/// How often a page is begun again because the log changed meanwhile.
+/// How often a page is restarted because the log changed in the meantime.
 const TRIES_MAX: usize = 16;
 
 impl Shared {
@@ -45,7 +47,8 @@ impl Shared {
                 continue;
             };
             let floor = floor.finish(filter).await;
-            // Another page may have brought floors of what was dropped since: what stands in this one is not missed.
+            // Another page may have brought the floors of later drops: those events were in this
+            // page and are not missed.
             let is_ahead = version > answer.number(3)?;
             let first = page.entries.first().map(|entry| entry.cursor.position);
             if !(is_ahead && first.is_some() && floor >= first) {
@@ -53,12 +56,10 @@ impl Shared {
                 return Ok(Page { entries, floor, ..page });
             }
         }
-        Err(Trouble::Away(
-            "retention is faster than reading, or the log changes its epoch again and again".to_owned(),
-        ))
+        Err(Trouble::Away("retention outruns this read, or the epoch of the log keeps changing".to_owned()))
     }
 
-    /// What was answered, before the filter is applied and without a floor.
+    /// The reply, before the filter is applied and without a floor.
     async fn page(&self, answer: &Answer, after: Position, bytes_max: usize) -> Result<Page, Trouble> {
         let epoch = answer.epoch(0)?;
         let starts = self.starts_through(epoch).await?;
@@ -92,7 +93,7 @@ impl Shared {
     ) -> Result<Page, Trouble> {
         let pace = Pace::of(filter);
         'epochs: for _ in 0..TRIES_MAX {
-            // The floors first: what retention takes afterwards is dropped in front of what is found.
+            // The floors first: what retention drops afterwards comes before what is found.
             let answer = self.read_with_floors(&place(u64::MAX), "0", &[]).await?;
             let (epoch, newest) = (answer.epoch(0)?, answer.place(1)?);
             let starts = self.starts_through(epoch).await?;
@@ -131,10 +132,10 @@ impl Shared {
             let after = newest_first.first().map_or(through, |first| just_before(first.cursor.position));
             return Ok(Page { epoch, after, entries: newest_first, through, at_end: true, floor });
         }
-        Err(Trouble::Away("the log changed its epoch again and again".to_owned()))
+        Err(Trouble::Away("the epoch of the log keeps changing".to_owned()))
     }
 
-    /// An entry of the stream, unless it is no event; then it is counted.
+    /// An entry of the stream. An entry that is no event is counted.
     pub(super) fn entry(&self, raw: &Raw<'_>, starts: &Starts) -> Option<Entry> {
         let entry = raw.entry(starts);
         if entry.is_none() {
@@ -152,7 +153,7 @@ impl Shared {
             let arguments = [&[after, budget, &known], topics].concat();
             let answer = self.call(Script::Read, &arguments).await?;
             let follows = self.floors.learn(version, &answer, [0, 3, 4, 5], limits)?;
-            // There were more changes than one answer tells if it tells changes and is not at their end.
+            // A reply that lists changes and does not reach their end leaves more to read.
             let reported = answer.number(3)?;
             let is_complete = answer.list(6).is_ok_and(|events| !events.is_empty()) || answer.number(2)? == 1;
             if follows && is_complete {
@@ -189,7 +190,7 @@ impl Shared {
     }
 }
 
-/// The topics by which Redis can find what is asked for; none if it cannot.
+/// The topics by which Redis can find the requested events; none if it cannot.
 fn topics_of<'f>(plan: &Plan<'f>) -> Vec<&'f str> {
     match &plan.reach {
         Reach::Topics(topics) if topics.len() <= TOPICS_MAX => {

@@ -1,7 +1,9 @@
-//! Waiting until what was written has come to replicas (`WAIT`).
+//! Waiting until replicas have what was written (`WAIT`).
 //!
-//! Redis answers nothing else on a connection while something waits there, so the one that waits has a connection of its own: reads and canaries go on while a
-//! replica is away. Everything that was written there before is waited for at once, so those who come in the meantime share the next wait.
+//! Redis serves nothing else on a connection while a command waits there, so waiting has a
+//! connection of its own: reads and canaries continue while a replica is unavailable. One wait
+//! covers everything that was written there before, so requests that arrive in the meantime share
+//! the next wait.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -12,26 +14,26 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::Mutex;
 
 use super::link::{Trouble, judge};
-use crate::line::Line;
+use crate::shared_connection::SharedConnection;
 
-/// How long replicas have to take over what was written. The one that comes while one wait goes on is answered after the next one, which has to be within
-/// the time that a connection has for an answer.
+/// How long replicas have to take over what was written. A request that arrives during one wait is
+/// answered after the next one, which has to be within the reply timeout of a connection.
 const TIME_MAX: Duration = Duration::from_secs(2);
 const _: () = assert!(2 * TIME_MAX.as_secs() < crate::connect::RESPONSE_TIME_MAX.as_secs());
 
 pub(super) struct Replicas {
-    /// How many have to have what was written.
+    /// How many replicas must have what was written.
     wanted: u32,
-    /// The connection for what is written and waited for.
-    pub(super) line: Line,
-    /// How often something was written.
+    /// The connection for writes that wait.
+    pub(super) connection: SharedConnection,
+    /// How many writes there were.
     written: AtomicU64,
     waited: Mutex<Waited>,
 }
 
 /// The last wait.
 struct Waited {
-    /// On which connection, and for how much of what was written there and before.
+    /// On which connection, and which write it covers, with all before it.
     connection: u64,
     through: u64,
     outcome: Result<(), Trouble>,
@@ -40,14 +42,19 @@ struct Waited {
 impl Replicas {
     pub(super) fn new(wanted: u32) -> Self {
         let nothing = Waited { connection: 0, through: 0, outcome: Ok(()) };
-        Self { wanted, line: Line::new(), written: AtomicU64::new(0), waited: Mutex::new(nothing) }
+        Self {
+            wanted,
+            connection: SharedConnection::new(),
+            written: AtomicU64::new(0),
+            waited: Mutex::new(nothing),
+        }
     }
 
     pub(super) fn are_wanted(&self) -> bool {
         self.wanted > 0
     }
 
-    /// Waits for everything that was written over this connection so far.
+    /// Waits for everything that was written on this connection so far.
     pub(super) async fn wait(
         &self,
         mut commands: MultiplexedConnection,
@@ -58,19 +65,19 @@ impl Replicas {
         if waited.connection == connection && waited.through >= own {
             return waited.outcome.clone();
         }
-        // What has a number by now was answered before the wait is sent.
+        // Every write that has a number by now was answered before the wait is sent.
         let through = self.written.load(Ordering::SeqCst);
         let mut wait = redis::cmd("WAIT");
         wait.arg(self.wanted).arg(u64::try_from(TIME_MAX.as_millis()).unwrap_or(u64::MAX));
         let outcome = match wait.query_async::<u32>(&mut commands).await {
             Ok(reached) if reached >= self.wanted => Ok(()),
             Ok(reached) => {
-                Err(Trouble::Unknown(format!("it has come to {reached} replicas of {}", self.wanted)))
+                Err(Trouble::Unknown(format!("{reached} of {} replicas acknowledged it", self.wanted)))
             }
             Err(error) => {
                 let (trouble, is_broken) = judge(&error);
                 if is_broken {
-                    self.line.break_off(connection, trouble.problem());
+                    self.connection.break_off(connection, trouble.problem());
                 }
                 Err(Trouble::Unknown(trouble.problem().to_owned()))
             }

@@ -1,4 +1,4 @@
-//! The scripts, each with what all of them share in front.
+//! The scripts, each with the common part in front.
 
 use std::sync::LazyLock;
 
@@ -31,7 +31,8 @@ impl Script {
         Self::Resolve,
     ];
 
-    /// The script as the client library has it: by its hash, and by its text where Redis does not know it (any more).
+    /// The script as the client library has it: by its hash, and by its text where Redis does not
+    /// know it (any more).
     pub(super) fn prepared(self) -> &'static redis::Script {
         static PREPARED: LazyLock<Vec<redis::Script>> = LazyLock::new(|| {
             let prepare = |script: Script| redis::Script::new(&[COMMON, script.text()].concat());
@@ -58,7 +59,7 @@ impl Script {
 
 const COMMON: &str = include_str!("lua/common.lua");
 
-/// The keys of a log, in the order in which the scripts name them.
+/// The keys of a log, in the order of the scripts' parameters.
 #[derive(Clone, Debug)]
 pub(super) struct Keys([String; 10]);
 

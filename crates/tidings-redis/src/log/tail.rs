@@ -1,4 +1,5 @@
-//! The live end. A tail is a place in the log and a notifier that the keeper rings, so a slow one costs no queue; what it brings it asks for.
+//! The live end. A tail is a position in the log and a notifier that the keeper fires, so a slow
+//! tail costs no queue: it requests the events that it returns.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,10 +19,10 @@ use super::{
     scripts::Script,
 };
 
-/// How much of the log one answer of Redis holds at most, in bytes.
+/// The most bytes of the log in one reply of Redis.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 
-/// How long to wait where Redis is there and answers with an error.
+/// How long to wait when Redis answers with an error.
 const ERROR_WAIT: Duration = Duration::from_millis(500);
 
 pub(super) struct RedisTail {
@@ -30,7 +31,7 @@ pub(super) struct RedisTail {
     seen: Seen,
 }
 
-/// Everything up to here was brought.
+/// Everything up to here was returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Seen {
     epoch: Epoch,
@@ -51,7 +52,7 @@ impl RedisTail {
         Ok((cursor, Self { shared: Arc::clone(shared), notifier, seen }))
     }
 
-    /// What comes next and the place behind it; `None` at the end.
+    /// The next item and the position after it; `None` at the end.
     async fn follow(&self, bytes_max: usize) -> Result<Option<(TailItem, Seen)>, Trouble> {
         let seen = self.seen;
         loop {
@@ -66,7 +67,7 @@ impl RedisTail {
                         epoch: next.start.epoch,
                         place: tidings_log::parts::number(next.start.after),
                         number: next.number,
-                        // What was notified before may have been of another history.
+                        // Earlier deletions may have been of another history.
                         deletions: 0,
                     };
                     return Ok(Some((TailItem::NewEpoch(next.start), seen)));
@@ -102,7 +103,7 @@ impl RedisTail {
         }
     }
 
-    /// Entries of about so many bytes.
+    /// Entries of about this many bytes.
     fn entries(
         &self,
         answer: &Answer,
@@ -144,7 +145,7 @@ fn skipped(seen: Seen, through: u64, number: u64) -> (TailItem, Seen) {
 impl Tail for RedisTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
         loop {
-            // The notifier is reset before the log is looked at: whatever comes afterwards fires it again.
+            // The notifier is reset before the log is read: any later change fires it again.
             self.notifier.mark_unchanged();
             match self.follow(bytes_max).await {
                 Ok(Some((item, seen))) => {
@@ -153,15 +154,15 @@ impl Tail for RedisTail {
                 }
                 Ok(None) => self.notifier.changed().await.ok()?,
                 Err(Trouble::Away(_) | Trouble::Unknown(_))
-                    if !self.shared.line.is_up_within(Duration::ZERO).await =>
+                    if !self.shared.connection.is_up_within(Duration::ZERO).await =>
                 {
-                    if !self.shared.line.is_up().await {
+                    if !self.shared.connection.is_up().await {
                         return None;
                     }
                 }
                 Err(_) => sleep(Spread::AROUND.of(ERROR_WAIT)).await,
             }
-            if self.shared.line.is_closed() {
+            if self.shared.connection.is_closed() {
                 return None;
             }
         }

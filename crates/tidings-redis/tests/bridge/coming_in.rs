@@ -8,7 +8,7 @@ use tidings_testkit::RedisServer;
 use crate::stage::{Application, Bridged, settings};
 
 #[tokio::test]
-async fn what_an_application_publishes_is_received_in_order_and_nothing_else() {
+async fn messages_of_an_application_arrive_in_order_and_nothing_else_does() {
     let server = RedisServer::start().await.unwrap();
     let mut bridged = Bridged::start(&server, "channels=chat,news&patterns=room-*").await;
     let mut application = Application::start(&server, &[]).await;
@@ -28,7 +28,7 @@ async fn what_an_application_publishes_is_received_in_order_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_message_that_several_subscriptions_bring_is_received_once() {
+async fn a_message_of_several_subscriptions_is_received_once() {
     let server = RedisServer::start().await.unwrap();
     let mut bridged = Bridged::start(&server, "channels=room-1&patterns=room-*,*-1,*2").await;
     let mut application = Application::start(&server, &[]).await;
@@ -63,7 +63,7 @@ async fn one_bad_message_blocks_none() {
 }
 
 #[tokio::test]
-async fn a_message_for_which_there_is_no_room_does_not_block_those_for_which_there_is() {
+async fn a_message_that_the_log_cannot_hold_does_not_block_others() {
     let server = RedisServer::start().await.unwrap();
     let log = MemoryLog::new(MemoryLimits { bytes_max: 10_000, ..MemoryLimits::default() });
     let hub = Hub::builder().log(log).start().await.unwrap();
@@ -81,7 +81,7 @@ async fn a_message_for_which_there_is_no_room_does_not_block_those_for_which_the
 }
 
 #[tokio::test]
-async fn a_server_that_is_started_again_is_subscribed_to_again() {
+async fn the_bridge_resubscribes_after_a_server_restart() {
     let mut server = RedisServer::start().await.unwrap();
     let mut bridged = Bridged::start(&server, "channels=chat&patterns=room-*").await;
     for round in 1..=3 {
@@ -99,7 +99,7 @@ async fn a_server_that_is_started_again_is_subscribed_to_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_yet_is_waited_for() {
+async fn the_bridge_waits_for_a_server_that_is_not_up_yet() {
     let mut server = RedisServer::not_started(&[]).unwrap();
     let mut bridged = Bridged::of(Hub::in_memory().await, settings(&server, "channels=chat")).await;
     assert!(bridged.bridge.trouble().is_some());
@@ -110,7 +110,7 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_any_more_is_noticed() {
+async fn a_silent_server_is_detected() {
     let server = RedisServer::start().await.unwrap();
     let mut bridged = Bridged::start(&server, "channels=chat").await;
     server.freeze().unwrap();
@@ -122,7 +122,7 @@ async fn a_server_that_says_nothing_any_more_is_noticed() {
 }
 
 #[tokio::test]
-async fn while_the_hub_takes_nothing_messages_wait_in_order_up_to_the_limit() {
+async fn messages_queue_in_order_up_to_the_limit_while_the_hub_is_shut() {
     let server = RedisServer::start().await.unwrap();
     let mut settings = settings(&server, "channels=chat");
     settings.queue_bytes_max = 10_000;
@@ -139,13 +139,13 @@ async fn while_the_hub_takes_nothing_messages_wait_in_order_up_to_the_limit() {
     let kept = bridged.data((1_000 - figures.dropped).try_into().unwrap()).await;
     let expected: Vec<_> = (0..kept.len()).map(|number| format!("{number:050}")).collect();
     assert_eq!(kept, expected, "what came last was dropped");
-    application.publish("chat", "and on it goes").await;
-    assert_eq!(bridged.data(1).await, ["and on it goes"]);
+    application.publish("chat", "and it continues").await;
+    assert_eq!(bridged.data(1).await, ["and it continues"]);
     assert_eq!(bridged.bridge.figures().queue_bytes, 0);
 }
 
 #[tokio::test]
-async fn an_outcome_that_was_unknown_doubles_nothing() {
+async fn an_unknown_outcome_duplicates_no_event() {
     let server = RedisServer::start().await.unwrap();
     let mut bridged = Bridged::start(&server, "channels=chat").await;
     let mut application = Application::start(&server, &[]).await;
@@ -165,14 +165,18 @@ async fn one_connection_is_enough_and_it_is_closed_with_the_bridge() {
     let mut application = Application::start(&server, &["chat"]).await;
     bridged.publish("chat", "one").await;
     assert_eq!(application.next().await, "one");
-    // The other two are the application and the one that asks.
+    // The other two are the application and the connection of this command.
     assert_eq!(server.command(&["CLIENT", "LIST"]).await.unwrap().lines().count(), 3);
     bridged.bridge.stop().await;
-    assert_eq!(application.publish("chat", "nobody else").await, 1, "the application receives itself");
+    assert_eq!(
+        application.publish("chat", "no other connection").await,
+        1,
+        "the application receives itself"
+    );
 }
 
 #[tokio::test]
-async fn a_password_and_a_user_get_in_and_nobody_else_does() {
+async fn only_valid_credentials_are_accepted() {
     let lines = ["user default off", "user app on >secret +@all &chat"];
     let server = RedisServer::start_with(&lines).await.unwrap();
     let with = |login: &str, channel: &str| {

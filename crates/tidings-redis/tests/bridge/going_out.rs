@@ -6,12 +6,12 @@ use tidings_testkit::RedisServer;
 use crate::stage::{Application, Bridged, settings};
 
 #[tokio::test]
-async fn every_line_is_received_once_everywhere() {
+async fn every_message_is_received_once_everywhere() {
     let server = RedisServer::start().await.unwrap();
     let mut one = Bridged::start(&server, "channels=chat&both_ways=true").await;
     let mut other = Bridged::start(&server, "channels=chat&both_ways=true").await;
     let mut flask = Application::start(&server, &["chat"]).await;
-    // The same words from all sides: nothing can be distinguished from the text.
+    // The same texts from all sides: messages cannot be distinguished by their text.
     for round in 0..50 {
         one.publish("chat", "hi").await;
         server.command(&["PUBLISH", "chat", "hi"]).await.unwrap();
@@ -29,7 +29,7 @@ async fn every_line_is_received_once_everywhere() {
         let rounds: Vec<_> = (0..50).map(|round| format!("round {round}")).collect();
         assert_eq!((same, received), (200, rounds), "{who}");
     }
-    // Whatever is still on its way comes before these.
+    // Messages still on their way arrive before these.
     one.publish("chat", "end of one").await;
     other.until("it to come over", |figures| figures.received == 201).await;
     other.publish("chat", "end of other").await;
@@ -44,7 +44,7 @@ async fn every_line_is_received_once_everywhere() {
 }
 
 #[tokio::test]
-async fn what_is_published_while_redis_is_away_goes_out_when_it_is_back() {
+async fn events_published_during_an_outage_are_sent_after_it() {
     let mut server = RedisServer::start().await.unwrap();
     let mut bridged = Bridged::start(&server, "channels=chat&both_ways=true").await;
     server.kill().await.unwrap();
@@ -54,12 +54,12 @@ async fn what_is_published_while_redis_is_away_goes_out_when_it_is_back() {
     }
     server.start_again().await.unwrap();
     bridged.until("all to be sent", |figures| figures.returned == 2).await;
-    assert_eq!(bridged.data(2).await, ["one", "two"], "and it did not come back as news");
+    assert_eq!(bridged.data(2).await, ["one", "two"], "and it did not come back as a new message");
     assert_eq!(bridged.bridge.figures().received, 0);
 }
 
 #[tokio::test]
-async fn what_is_private_stays_inside() {
+async fn private_events_are_not_sent_out() {
     let server = RedisServer::start().await.unwrap();
     let mut hub_settings = HubSettings::default();
     hub_settings.private_topics = vec!["user-*".parse().unwrap()];
@@ -75,7 +75,7 @@ async fn what_is_private_stays_inside() {
 }
 
 #[tokio::test]
-async fn every_format_goes_out_as_its_library_writes_it() {
+async fn every_format_is_encoded_as_its_library_writes_it() {
     let server = RedisServer::start().await.unwrap();
     for (format, channel, expected) in [
         ("raw", "chat", "gr\u{fc}\u{df}e"),
@@ -100,7 +100,7 @@ async fn every_format_goes_out_as_its_library_writes_it() {
 }
 
 #[tokio::test]
-async fn a_bridge_that_was_not_asked_sends_nothing() {
+async fn a_one_way_bridge_sends_nothing() {
     let server = RedisServer::start().await.unwrap();
     let bridged = Bridged::start(&server, "channels=chat").await;
     let mut application = Application::start(&server, &["chat"]).await;

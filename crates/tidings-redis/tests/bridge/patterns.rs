@@ -1,4 +1,4 @@
-//! What the patterns of a bridge mean.
+//! The meaning of the patterns of a bridge.
 
 use proptest::{
     strategy::{Strategy, ValueTree},
@@ -8,7 +8,7 @@ use tidings_testkit::RedisServer;
 use tidings_topic::Glob;
 
 #[tokio::test]
-async fn a_real_server_reads_every_pattern_as_the_bridge_does() {
+async fn redis_matches_every_pattern_as_the_bridge_does() {
     let server = RedisServer::start().await.unwrap();
     let names = ["a", "b", "ab", "ba", "a-b", "]", "^", "\\", "a]", "-", "[a]", "aab", "*", "?b"];
     let mut set = vec!["MSET"];

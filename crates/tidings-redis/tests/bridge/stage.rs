@@ -1,4 +1,4 @@
-//! Hubs with bridges, and somebody who listens on the Redis beside them.
+//! Hubs with bridges, and an application that listens on their Redis.
 
 use std::{
     sync::{
@@ -18,12 +18,12 @@ use tidings_redis::bridge::{Bridge, BridgeFigures, BridgeSettings, HubAccess, No
 use tidings_testkit::{PATIENCE, RedisServer};
 use tokio::{sync::mpsc, time::timeout};
 
-/// The entry point of a hub, which a test may shut.
+/// Access to a hub, which a test may shut.
 #[derive(Debug)]
 pub(crate) struct LocalHub {
     hub: Hub,
     pub(crate) is_shut: AtomicBool,
-    /// Publishes and does not say so, once.
+    /// Publishes and loses the reply, once.
     pub(crate) is_forgetful: AtomicBool,
 }
 
@@ -35,7 +35,7 @@ impl HubAccess for LocalHub {
 
     async fn publish(&self, events: Vec<Event>, key: IdempotencyKey) -> Result<(), NotTaken> {
         if self.is_shut.load(Ordering::Relaxed) {
-            return Err(NotTaken::Now("the door is shut".to_owned()));
+            return Err(NotTaken::Now("the hub is shut".to_owned()));
         }
         let published = self.hub.publish_events(events, Some(key)).await;
         if self.is_forgetful.swap(false, Ordering::Relaxed) {
@@ -66,14 +66,14 @@ pub(crate) struct Bridged {
 }
 
 impl Bridged {
-    /// A hub of its own with a bridge that listens.
+    /// A hub of its own with a bridge that is listening.
     pub(crate) async fn start(server: &RedisServer, parameters: &str) -> Self {
         let bridged = Self::of(Hub::in_memory().await, settings(server, parameters)).await;
         bridged.until("the bridge to listen", |figures| figures.is_listening).await;
         bridged
     }
 
-    /// A bridge of this hub, which may not listen yet.
+    /// A bridge of this hub, which may not be listening yet.
     pub(crate) async fn of(hub: Hub, settings: BridgeSettings) -> Self {
         let received = hub.tail().await.unwrap();
         let (is_shut, is_forgetful) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -106,7 +106,7 @@ impl Bridged {
         self.hub.publish(NewEvent::new(topic, data)).await.unwrap();
     }
 
-    /// Waits until the bridge tells a trouble such as this.
+    /// Waits until the bridge reports such a problem.
     pub(crate) async fn until_trouble(&self, is_right: impl Fn(&str) -> bool) {
         let waiting = async {
             while !self.bridge.trouble().is_some_and(|trouble| is_right(&trouble)) {
@@ -117,7 +117,7 @@ impl Bridged {
         waited.unwrap_or_else(|_| panic!("the trouble is {:?}", self.bridge.trouble()));
     }
 
-    /// Waits until the figures are as they should be.
+    /// Waits until the metrics meet a condition.
     pub(crate) async fn until(
         &self,
         what: &str,
@@ -133,7 +133,7 @@ impl Bridged {
             }
         };
         let waited = timeout(PATIENCE, waiting).await;
-        waited.unwrap_or_else(|_| panic!("waited in vain for {what}: {:?}", self.bridge.figures()))
+        waited.unwrap_or_else(|_| panic!("timed out waiting for {what}: {:?}", self.bridge.figures()))
     }
 }
 
@@ -141,7 +141,7 @@ pub(crate) fn settings(server: &RedisServer, parameters: &str) -> BridgeSettings
     format!("{}?{parameters}", server.url()).parse().unwrap()
 }
 
-/// An application that has nothing to do with Tidings: it subscribes and publishes.
+/// An application independent of Tidings: it subscribes and publishes.
 pub(crate) struct Application {
     connection: MultiplexedConnection,
     received: mpsc::UnboundedReceiver<PushInfo>,
@@ -151,7 +151,7 @@ impl Application {
     pub(crate) async fn start(server: &RedisServer, channels: &[&str]) -> Self {
         let client = redis::Client::open(format!("{}?protocol=resp3", server.url())).unwrap();
         let (receive, received) = mpsc::unbounded_channel();
-        // Without limits of its own the client gives a busy machine half a second.
+        // The client's default limit is half a second, too little on a busy machine.
         let config = redis::AsyncConnectionConfig::new()
             .set_push_sender(receive)
             .set_connection_timeout(Some(PATIENCE))
@@ -163,7 +163,7 @@ impl Application {
         Self { connection, received }
     }
 
-    /// Publishes, and says how many connections received it.
+    /// Publishes, and returns how many connections received it.
     pub(crate) async fn publish(&mut self, channel: &str, payload: impl AsRef<[u8]>) -> usize {
         self.connection.publish(channel, payload.as_ref()).await.unwrap()
     }

@@ -1,4 +1,4 @@
-//! Several hubs with one log and one cluster, of which one bridges.
+//! Several hubs with one log and one cluster, one of which bridges.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn exactly_one_of_several_hubs_bridges() {
     first.until("the bridge to listen", |figures| figures.is_listening).await;
     let others = [together.hub().await, together.hub().await];
     for other in &others {
-        other.until("the others to stand by", |_| other.bridge.trouble().is_none()).await;
+        other.until("the others to be on standby", |_| other.bridge.trouble().is_none()).await;
         assert!(!other.bridge.figures().is_listening);
     }
     let mut application = Application::start(&server, &["chat"]).await;
@@ -53,7 +53,7 @@ async fn exactly_one_of_several_hubs_bridges() {
 }
 
 #[tokio::test]
-async fn when_the_one_that_bridges_dies_another_takes_over_and_nothing_is_doubled() {
+async fn another_hub_takes_over_from_a_dead_one_without_duplicates() {
     let server = RedisServer::start().await.unwrap();
     let together = Together::new(&server, "channels=chat&both_ways=true");
     let mut application = Application::start(&server, &["chat"]).await;
@@ -64,7 +64,7 @@ async fn when_the_one_that_bridges_dies_another_takes_over_and_nothing_is_double
         let next = together.hub().await;
         assert_eq!(application.publish("chat", format!("{round} from outside")).await, 2);
         assert_eq!(reader.data(1).await, [format!("{round} from outside")]);
-        // A bridge that is dropped gives nothing back, as when its process is killed.
+        // A bridge that is dropped releases nothing, as when its process is killed.
         drop(bridging);
         let died = Instant::now();
         let taken_over = async {
@@ -80,7 +80,7 @@ async fn when_the_one_that_bridges_dies_another_takes_over_and_nothing_is_double
         tokio::time::timeout(tidings_testkit::PATIENCE, taken_over).await.expect("another to take over");
         assert!(died.elapsed() >= Duration::from_millis(500), "the lease was not waited for");
         if reader.bridge.figures().is_listening {
-            // The one that reads the log goes on doing so under another name.
+            // The reader of the log continues under another name.
             let fresh = together.hub().await;
             bridging = std::mem::replace(&mut reader, fresh);
             drop(next);
@@ -95,10 +95,10 @@ async fn when_the_one_that_bridges_dies_another_takes_over_and_nothing_is_double
 }
 
 #[tokio::test]
-async fn one_that_stops_lets_another_begin_at_once() {
+async fn a_stopped_bridge_releases_its_lease_at_once() {
     let server = RedisServer::start().await.unwrap();
     let mut together = Together::new(&server, "channels=chat");
-    // Nobody would wait for that.
+    // No test would wait for that.
     together.settings.lease_time = Duration::from_secs(3_600);
     let first = together.hub().await;
     first.until("the bridge to listen", |figures| figures.is_listening).await;

@@ -1,8 +1,10 @@
-//! The replay-to-live test (see `tidings-replay-to-live`) on a real Redis: subscribers start, leave and come back at any place while publishers publish, here and at another
-//! node, and while Redis is killed, stands still, and forgets everything; while the slot of the log moves through a Redis Cluster; and while Sentinels
-//! make one server after the other the master.
+//! The replay-to-live test (see `tidings-replay-to-live`) on a real Redis: subscribers connect,
+//! leave and reconnect at any position while publishers publish, here and at another node, and
+//! while Redis is killed, suspended, and loses all data; while the slot of the log moves through a
+//! Redis Cluster; and while Sentinels make one server after the other the master.
 //!
-//! The checker wants positions without holes, so the clock of this log stands still: then places count one by one.
+//! The checker needs positions without holes, so the clock of this log stands still: then positions
+//! count one by one.
 //!
 //! Needs: redis-server, redis-sentinel.
 
@@ -20,23 +22,23 @@ use tidings_replay_to_live::{Loss, Random, Store, run};
 use tidings_testkit::RedisServer;
 use tokio::{runtime::Builder, time::sleep};
 
-/// Events of the test, in a run that nobody asked to be longer.
+/// Events of the test by default.
 const EVENTS_DEFAULT: usize = 10_000;
 
 #[test]
-fn no_event_is_missing_doubled_or_out_of_order_on_a_redis_that_comes_and_goes() {
+fn no_event_is_missing_duplicated_or_out_of_order_on_a_failing_redis() {
     run::<Redis>(Builder::new_multi_thread().worker_threads(4), EVENTS_DEFAULT);
 }
 
 /// Two hubs' views of one log.
 struct Pair {
-    /// The one that the hub under test has.
+    /// The log of the hub under test.
     log: Arc<RedisLog>,
     other: RedisLog,
 }
 
 impl Pair {
-    /// On a fresh log that keeps so many events.
+    /// On a fresh log that keeps this many events.
     async fn open(url: &str, kept_max: Option<usize>) -> Self {
         let limits = MemoryLimits { count_max: kept_max.map(|kept| kept as u64), ..MemoryLimits::default() };
         let open = async || {
@@ -55,7 +57,7 @@ impl Pair {
         self.other.append(Batch { events, key: None }).await
     }
 
-    /// The newest epoch, once both are connected and of one mind.
+    /// The newest epoch, once both are connected and agree.
     async fn agree(&self) -> EpochStart {
         loop {
             let newest = async |log: &RedisLog| {

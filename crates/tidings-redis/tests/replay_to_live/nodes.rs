@@ -1,4 +1,5 @@
-//! On a Redis Cluster: the log moves from node to node, with everything in it, and sometimes its node stands still or forgets everything.
+//! On a Redis Cluster: the log moves from node to node, with everything in it, and sometimes its
+//! node is suspended or loses all data.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::{EVENTS_DEFAULT, Pair};
 const KEY: &str = "{tidings}:state";
 
 #[test]
-fn no_event_is_missing_doubled_or_out_of_order_on_a_redis_cluster_whose_slots_move() {
+fn no_event_is_missing_duplicated_or_out_of_order_while_slots_move() {
     run::<Nodes>(Builder::new_multi_thread().worker_threads(4), EVENTS_DEFAULT);
 }
 
@@ -45,13 +46,13 @@ impl Store for Nodes {
     async fn trouble(&mut self, random: &mut Random) -> Option<Loss> {
         match random.between(0, 10) {
             0 => {
-                let owner = self.servers.owner(KEY).await.expect("somebody has it");
+                let owner = self.servers.owner(KEY).await.expect("a node has it");
                 owner.command(&["FLUSHALL"]).await.expect("it runs");
                 return Some(Loss::Everything(self.pair.agree().await.epoch));
             }
             1..=4 => self.servers.move_slot(KEY).await.expect("it moves"),
             _ => {
-                let owner = self.servers.owner(KEY).await.expect("somebody has it");
+                let owner = self.servers.owner(KEY).await.expect("a node has it");
                 owner.freeze().expect("it runs");
                 sleep(random.micros(60_000)).await;
                 owner.thaw().expect("it runs");

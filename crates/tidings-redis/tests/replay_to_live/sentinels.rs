@@ -1,5 +1,6 @@
-//! Behind Sentinels: every so often the master dies and its replica takes over. What was acknowledged has come to the replica (`wait=1`). What was received and not
-//! acknowledged may be lost, above all where the replica was cut off from its master before; that is reported.
+//! Behind Sentinels: every so often the master dies and its replica takes over. The replica has
+//! every acknowledged event (`wait=1`). Events that were received and not acknowledged may be lost,
+//! above all where the replica was cut off from its master before; that is reported.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,17 +14,18 @@ use tokio::{runtime::Builder, time::sleep};
 
 use crate::Pair;
 
-/// Every so often a trouble is a failover, which takes seconds; the others are short. Before every other failover the replica is cut off.
+/// Every so often a fault is a failover, which takes seconds; the others are short. Before every
+/// other failover the replica is cut off.
 const FAILOVER_EVERY: usize = 6;
-/// Events of the test, in a run that nobody asked to be longer: two failovers, as a rule.
+/// Events of the test by default: two failovers, as a rule.
 const EVENTS_DEFAULT: usize = 5_000;
-/// How often the log is looked at whether somebody has written something, and how long it rests in between. The one that waits for the replica is notified after two
-/// seconds that it did not come, and goes on.
+/// How often the log is checked for a new event, and the pause in between. A publisher that waits
+/// for the replica learns after two seconds that it was not reached, and continues.
 const LOOKS_MAX: usize = 500;
 const LOOKS_PAUSE: Duration = Duration::from_millis(10);
 
 #[test]
-fn no_event_is_missing_doubled_or_out_of_order_when_sentinels_choose_another_master() {
+fn no_event_is_missing_duplicated_or_out_of_order_through_failovers() {
     run::<Sentinels>(Builder::new_multi_thread().worker_threads(4), EVENTS_DEFAULT);
 }
 
@@ -36,7 +38,7 @@ struct Sentinels {
 }
 
 impl Sentinels {
-    /// Waits until somebody has published what the replica does not have, if there is anybody left who publishes.
+    /// Waits until an event is published that the replica does not have, if any publisher is left.
     async fn until_something_is_written(&self) {
         let newest = async || self.pair.other.bounds().await.ok().map(|bounds| bounds.newest);
         let before = newest().await;

@@ -31,7 +31,7 @@ pub(crate) fn settings(url: &str, limits: MemoryLimits) -> RedisSettings {
     RedisSettings::from_url(url.parse().expect("a URL"), limits).expect("a store")
 }
 
-/// A log as a process opens it that nobody reported anything.
+/// Opens a log like a new process.
 pub(crate) async fn open(url: &str) -> RedisLog {
     RedisLog::open(settings(url, MemoryLimits::default())).await.expect("Redis is there")
 }
@@ -49,7 +49,7 @@ pub(crate) async fn try_append(
     log.append(Batch { events: vec![event("a", data)], key }).await
 }
 
-/// Appends what has to be appended.
+/// Appends, and expects success.
 pub(crate) async fn append(log: &RedisLog, data: &str) -> Cursor {
     match try_append(log, data, None).await {
         Ok(Appended::New { last, .. }) => last,
@@ -57,7 +57,7 @@ pub(crate) async fn append(log: &RedisLog, data: &str) -> Cursor {
     }
 }
 
-/// Everything that the log has.
+/// All events of the log.
 pub(crate) async fn texts(log: &RedisLog) -> Vec<String> {
     let everything = Filter { matchers: vec![Matcher::Any], grants: Grants::all() };
     let mut after = tidings_log::Position::BEFORE_ALL;
@@ -76,7 +76,7 @@ pub(crate) async fn next(tail: &mut Box<dyn Tail>) -> TailItem {
     timeout(PATIENCE, tail.next(1 << 20)).await.expect("the tail brings something").expect("the log is open")
 }
 
-/// The next entries, passing over what is notified of deletions.
+/// The next entries; deletions are skipped.
 pub(crate) async fn next_entries(tail: &mut Box<dyn Tail>) -> Vec<Arc<Entry>> {
     loop {
         match next(tail).await {
@@ -87,14 +87,14 @@ pub(crate) async fn next_entries(tail: &mut Box<dyn Tail>) -> Vec<Arc<Entry>> {
     }
 }
 
-/// Waits until something holds. It is asked again and again, with a little time in between.
+/// Polls a condition until it holds, with a short pause in between.
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !holds().await {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("timed out waiting: {what}"));
 }
 
 /// Waits until the log is healthy, or not.
@@ -102,13 +102,14 @@ pub(crate) async fn until_health(log: &RedisLog, is_healthy: bool) {
     until(&format!("health is {is_healthy}"), async || log.health().await.is_ok() == is_healthy).await;
 }
 
-/// Servers on which each check finds a log or a cluster of its own, by its name. They start with the first check and end with this value.
+/// Servers on which each check has a log or a cluster of its own, by its name. They start with the
+/// first check and end with this value.
 pub(crate) struct Fresh<S> {
     servers: OnceCell<S>,
     names: AtomicUsize,
 }
 
-/// What can be started and has a URL.
+/// Servers that can be started and have a URL.
 pub(crate) trait Servers: Sized {
     async fn start() -> anyhow::Result<Self>;
     fn url(&self) -> String;

@@ -19,7 +19,7 @@ fn a_raw_message_is_the_data() {
 }
 
 #[test]
-fn flask_sse_is_shown_as_flask_sse_shows_it() {
+fn flask_sse_data_is_shown_as_its_library_shows_it() {
     let full = one(
         Format::FlaskSse,
         "sse",
@@ -52,7 +52,7 @@ fn django_eventstream_keeps_type_and_id() {
 }
 
 #[test]
-fn a_message_of_juggernaut_reaches_each_channel_with_everything_but_whom_it_excepts() {
+fn a_juggernaut_message_reaches_each_channel_without_its_exception() {
     let connection = ConnectionId::from_random([7; 16]);
     let payload =
         format!(r#"{{"channels":["a","b"],"data":{{"x":[1]}},"kind":"update","except":"{connection}"}}"#);
@@ -75,7 +75,7 @@ fn a_message_of_juggernaut_reaches_each_channel_with_everything_but_whom_it_exce
 }
 
 #[test]
-fn what_is_not_of_the_format_is_refused_without_being_quoted() {
+fn a_malformed_message_is_refused_without_being_quoted() {
     let several = format!(
         r#"{{"channel":"a","except":["{}","{}"]}}"#,
         ConnectionId::from_random([1; 16]),
@@ -105,7 +105,7 @@ fn what_is_not_of_the_format_is_refused_without_being_quoted() {
 }
 
 #[test]
-fn whatever_goes_out_comes_in_as_the_same() {
+fn an_encoded_event_decodes_to_the_same() {
     let new =
         NewEvent::new("chat", "gr\u{fc}\u{df}e\n\"x\"").event_type("note").id("order-7").retry_millis(1_500);
     let event = Validator::default().event(new.clone()).unwrap();

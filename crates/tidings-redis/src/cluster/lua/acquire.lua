@@ -1,8 +1,8 @@
--- Takes a lease for so many milliseconds. Returns its number, or nothing.
+-- Takes a lease for the given milliseconds. Returns its number, or nothing.
 if call('EXISTS', LEASE) == 1 then
   return false
 end
--- Larger than any number before a loss of all data, too.
+-- Also larger than any number before a loss of all data.
 local fence = int(math.max(tonumber(call('GET', FENCE) or 0) + 1, now))
 call('SET', FENCE, fence)
 call('SET', LEASE, fence, 'PX', ARGV[1])

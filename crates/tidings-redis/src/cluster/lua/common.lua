@@ -8,7 +8,7 @@
 local LEASE, FENCE, VALUES, UNTIL, NAMES, CHANGES, MESSAGES = unpack(KEYS)
 local call = redis.call
 
--- How many keys one call removes because their time is up; the next call goes on.
+-- How many expired keys one call removes; the next call continues.
 local WORK_MAX = 1000
 
 local function int(number)
@@ -25,7 +25,7 @@ local function remove(key)
   call('PUBLISH', CHANGES, key)
 end
 
--- Whether a key is there and its time is not up.
+-- Whether a key exists and has not expired.
 local function holds(key)
   local till = call('ZSCORE', UNTIL, key)
   return till and tonumber(till) > now

@@ -1,10 +1,10 @@
--- Keys with a prefix that follow on a key, a bounded number of them: prefix, key or ''.
--- Returns {key, value, milliseconds that are left, …, last key that was looked at or ''}.
+-- Keys with a prefix that follow a key, a bounded number of them: prefix, key or ''. Returns {key,
+-- value, remaining milliseconds, …, last key that was looked at or ''}.
 local AT_ONCE = 1000
 expire()
 local prefix, after = ARGV[1], ARGV[2]
 local from = after == '' and '[' .. prefix or '(' .. after
--- No text holds this byte, so nothing with the prefix is behind it.
+-- No text holds this byte, so nothing with the prefix sorts after it.
 local keys = call('ZRANGEBYLEX', NAMES, from, '[' .. prefix .. '\255', 'LIMIT', 0, AT_ONCE)
 local found = {}
 for _, key in ipairs(keys) do

@@ -1,5 +1,4 @@
--- Those of some keys that are there.
--- Returns {key, value, milliseconds that are left, …}.
+-- Those of some keys that exist. Returns {key, value, remaining milliseconds, …}.
 expire()
 local found = {}
 for _, key in ipairs(ARGV) do

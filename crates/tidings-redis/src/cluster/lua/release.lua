@@ -1,4 +1,4 @@
--- Gives the lease of this number back.
+-- Releases the lease of this number.
 if call('GET', LEASE) == ARGV[1] then
   call('DEL', LEASE)
 end

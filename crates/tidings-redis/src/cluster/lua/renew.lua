@@ -1,4 +1,5 @@
--- Holds the lease of this number for so many milliseconds from now on. Returns whether it was still held.
+-- Holds the lease of this number for the given milliseconds from now on. Returns whether it was
+-- still held.
 if call('GET', LEASE) ~= ARGV[1] then
   return 0
 end

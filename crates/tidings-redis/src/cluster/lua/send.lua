@@ -1,3 +1,3 @@
--- Sends a message to everybody.
+-- Sends a message to all processes.
 call('PUBLISH', MESSAGES, ARGV[1])
 return 1

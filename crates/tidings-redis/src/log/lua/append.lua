@@ -1,10 +1,11 @@
 -- Appends a batch, all or nothing: key, keys_max, keys_age_max, key_bytes_max, the attempt, then topics, meta without its number, and data of
--- each event. Returns {'new', epoch, last place}, {'duplicate', epoch, place, attempt, own id}, {'full', why} or {'again'}.
+-- each event. Returns {'new', epoch, last position}, {'duplicate', epoch, position, attempt, own id}, {'full', why} or {'again'}.
 local key = ARGV[FIRST_ARGUMENT]
 local keys_max = tonumber(ARGV[FIRST_ARGUMENT + 1])
 local keys_age_max = tonumber(ARGV[FIRST_ARGUMENT + 2])
 local key_bytes_max = tonumber(ARGV[FIRST_ARGUMENT + 3])
--- Tells a batch that is sent again by the process that does not know what became of it from one that a publisher repeats.
+-- Tells a batch that is resent by a process that does not know its outcome from one that a
+-- publisher repeats.
 local attempt = ARGV[FIRST_ARGUMENT + 4]
 local first_event = FIRST_ARGUMENT + 5
 

@@ -1,4 +1,4 @@
--- Returns {epochs, oldest place or '', newest place, its number, deletions}, or {'again'}.
+-- Returns {epochs, oldest position or '', newest position, its number, deletions}, or {'again'}.
 if not trim(0, 0) then
   return {'again'}
 end

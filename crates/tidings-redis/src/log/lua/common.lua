@@ -1,23 +1,25 @@
--- What all scripts of the log share. A script runs alone and whole, so whatever it does is one step of one order.
+-- What all scripts of the log share. A script runs atomically, so whatever it does is one step of
+-- one order.
 --
 -- Keys, all in one slot:
 --   LOG         stream of events; t: '+' or '-' (public or private) and the topics, m: number, id, type, retry, except, d: data
 --   STATE       hash: epochs, newest, number, bytes, deletions, trimmed, dropped, forgotten, floor_bytes, key_bytes
 --   FLOORS      sorted set of audiences (as in t) by the count of drops when the newest of their events was dropped
 --   FLOORS_AT   hash: audience -> the newest of its events that is gone
---   IDEM        hash: idempotency key -> time, epoch, place of the first event, attempt, own id of that event
+--   IDEM        hash: idempotency key -> time, epoch, position of the first event, attempt, own id of that event
 --   IDEM_ORDER  list of these keys, oldest first
---   IDS         sorted set, all of one score: publisher's id, NUL, place
---   HOLES       sorted set of deleted places by their numbers
---   TOPICS      sorted set, all of one score: topic, NUL, place, for each topic of each event
---   BELL        short stream that wakes the one that waits: deletions, new epochs, canaries
+--   IDS         sorted set, all of one score: publisher's id, NUL, position
+--   HOLES       sorted set of deleted positions by their numbers
+--   TOPICS      sorted set, all of one score: topic, NUL, position, for each topic of each event
+--   NOTIFIER    short stream that wakes the waiting task: deletions, new epochs, canaries
 --
--- Events have numbers without holes, and places (ids of the stream), which grow by the clock of Redis and never go back: in a
--- millisecond that the clock has left behind, or comes to again, places count on from the newest one.
-local LOG, STATE, FLOORS, FLOORS_AT, IDEM, IDEM_ORDER, IDS, HOLES, BELL, TOPICS = unpack(KEYS)
+-- Events have numbers without holes, and positions (ids of the stream), which grow by the clock of
+-- Redis and never go back: in a millisecond that the clock has passed already, positions count on
+-- from the newest one.
+local LOG, STATE, FLOORS, FLOORS_AT, IDEM, IDEM_ORDER, IDS, HOLES, NOTIFIER, TOPICS = unpack(KEYS)
 local call = redis.call
 
--- Arguments that every script is given first.
+-- Arguments that every script takes first.
 local fresh_epoch = ARGV[2]
 local bytes_max = tonumber(ARGV[3])
 local count_max = tonumber(ARGV[4]) or math.huge
@@ -26,16 +28,17 @@ local floors_max = tonumber(ARGV[6])
 local floor_bytes_max = tonumber(ARGV[7])
 local FIRST_ARGUMENT = 8
 
--- How many events one call drops, and how many keys it forgets; the one that called comes again for the rest.
+-- How many events one call drops, and how many keys it forgets; the caller calls again for the
+-- rest.
 local WORK_MAX = 1000
--- How many deleted places are remembered.
+-- How many deleted positions are remembered.
 local HOLES_MAX = 100000
--- How many events are taken out of the stream at once.
+-- How many events are read from the stream at once.
 local STRETCH = 64
--- The memory of an event beside its texts, and of a floor or a key.
+-- The memory of an event on top of its texts, and of a floor or a key.
 local EVENT_BYTES = 100
 local INDEX_BYTES = 200
--- The memory of a topic of an event in the index, beside its name.
+-- The memory of a topic of an event in the index, on top of its name.
 local TOPIC_BYTES = 100
 -- Events of one millisecond.
 local SEQUENCE_MAX = 1048576
@@ -78,13 +81,13 @@ local function load_state()
     state = {
       epochs = epoch_line(fresh_epoch, '0-0', 0), newest = '0-0', number = 0, bytes = 0, trimmed = '0-0', dropped = 0,
       forgotten = '0-0', floor_bytes = 0, key_bytes = 0,
-      -- Larger than any count of an earlier log under this name.
+      -- Larger than any count of an earlier log of this name.
       deletions = now,
     }
     for name, value in pairs(state) do
       call('HSET', STATE, name, type(value) == 'number' and int(value) or value)
     end
-    call('XADD', BELL, 'MAXLEN', '~', 16, '*', 'epoch', fresh_epoch)
+    call('XADD', NOTIFIER, 'MAXLEN', '~', 16, '*', 'epoch', fresh_epoch)
   end
   for _, name in ipairs({'number', 'bytes', 'deletions', 'dropped', 'floor_bytes', 'key_bytes'}) do
     state[name] = tonumber(state[name])
@@ -128,7 +131,7 @@ local function weight(audience, meta, data)
   return bytes
 end
 
--- Places in an index are of one length, so that they are in order as texts.
+-- Positions in an index have one length, so that they sort as texts.
 local PLACE_BYTES = 23
 
 local function index_of(name, id)
@@ -141,7 +144,7 @@ local function place_in(indexed)
   return int(ms) .. '-' .. int(sequence)
 end
 
--- Remembers for the one that could have received this event that it is gone.
+-- Remembers for its audience that this event is gone.
 local function raise_floor(id, audience)
   local known = call('HGET', FLOORS_AT, audience)
   if known and not is_before(known, id) then
@@ -155,7 +158,8 @@ local function raise_floor(id, audience)
   call('ZADD', FLOORS, int(state.dropped), audience)
 end
 
--- What is remembered is bounded: of the audiences that were longest untouched it is only known up to where something may be gone.
+-- Floors are bounded: of the audiences that were untouched the longest, only the position is kept
+-- up to which something may be gone.
 local function bound_floors()
   local count = call('ZCARD', FLOORS)
   while count > floors_max or state.floor_bytes > floor_bytes_max do
@@ -173,7 +177,7 @@ local function bound_floors()
   end
 end
 
--- Accounts for an event that goes, by retention or by deletion.
+-- Accounts for an event that is removed, by retention or by deletion.
 local function account(entry)
   local topics, meta, data = fields_of(entry)
   raise_floor(entry[1], topics)
@@ -192,7 +196,8 @@ local function save_accounts()
   call('HSET', STATE, 'bytes', int(state.bytes), 'dropped', int(state.dropped), 'forgotten', state.forgotten, 'floor_bytes', int(state.floor_bytes))
 end
 
--- Drops the oldest events until this much more has room and nothing is too old. False if that is more than one call may do.
+-- Drops the oldest events until this much more fits and nothing is too old. False if that is more
+-- than one call may do.
 local function trim(more_bytes, more_count)
   local count = call('XLEN', LOG)
   local last, last_number
@@ -227,8 +232,9 @@ local function trim(more_bytes, more_count)
   return done or count == 0 or work < WORK_MAX
 end
 
--- Where a range begins that goes on behind a place, or backwards before it, with the next event of the topics that stand in the arguments
--- from this one on: with the very next event if there are none. Nothing if there is no such event.
+-- The start of a range after a position (or, backwards, before it) at the next event of the topics
+-- in the arguments from this one on: at the very next event if there are none. Nothing if there is
+-- no such event.
 local function next_of_topics(first_topic, id, is_backwards)
   if first_topic > #ARGV then
     return '(' .. id
@@ -251,7 +257,8 @@ local function next_of_topics(first_topic, id, is_backwards)
   return nearest
 end
 
--- Events up to a weight, from stretches of them that are asked for behind the last one. The second result is 1 if nothing is left behind them, else 0.
+-- Collects events up to a weight, from stretches that are requested after the last one. The second
+-- result is 1 if nothing is left after them, else 0.
 local function gather(budget, last, stretch_behind)
   local events = {}
   while budget >= 0 do

@@ -1,5 +1,7 @@
--- Finds the events of a topic in a stretch of bounded size: topic, place before it, place up to which to go ('' for the end).
--- Returns {deletions, where the next stretch begins or '', place up to which to go, {audience, place, …}}.
+-- Finds the events of a topic in a stretch of bounded size: topic, position before it, position up
+-- to which to go ('' for the end).
+-- Returns {deletions, where the next stretch begins or '', position up to which to go, {audience,
+-- position, …}}.
 local BYTES_AT_ONCE = 4194304
 local EVENTS_AT_ONCE = 2000
 local topic = ARGV[FIRST_ARGUMENT]

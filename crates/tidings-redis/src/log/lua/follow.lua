@@ -1,6 +1,8 @@
--- What a tail brings next: the epoch in which the caller believes, the deletions that it was reported, the place and the number up to which it
--- has come, bytes, and the place and number up to which to go ('' for the end).
--- Returns {'epoch', epoch}, {'deleted', serial}, {'skipped', place, number}, {'events', events}, {'end'} or {'again'}.
+-- What a tail brings next: the epoch that the caller knows, the deletions that it has reported, the
+-- position and the number that it has reached, bytes, and the position and number up to which to go
+-- ('' for the end).
+-- Returns {'epoch', epoch}, {'deleted', serial}, {'skipped', position, number}, {'events', events},
+-- {'end'} or {'again'}.
 local epoch, deletions = ARGV[FIRST_ARGUMENT], tonumber(ARGV[FIRST_ARGUMENT + 1])
 local after, number = ARGV[FIRST_ARGUMENT + 2], tonumber(ARGV[FIRST_ARGUMENT + 3])
 local budget = tonumber(ARGV[FIRST_ARGUMENT + 4])
@@ -36,14 +38,16 @@ while budget >= 0 do
       if #events > 0 then
         return {'events', events}
       end
-      -- Something between the two is gone. Its last place is that of a deletion, or of what retention dropped.
+      -- Something between the two is gone. Its last position is that of a deletion, or of what
+      -- retention dropped.
       local hole = call('ZREVRANGEBYSCORE', HOLES, '(' .. int(number), '-inf', 'LIMIT', 0, 1)[1]
       local last = state.trimmed
       if hole and is_before(last, hole) then
         last = hole
       end
       if not is_before(after, last) then
-        -- Numbers were used again after a lost end: nothing is known but that these two do not follow one another.
+        -- Numbers were reused after a lost end: it is only known that these two do not follow one
+        -- another.
         return {'follows', entry[1], int(number - 1)}
       end
       return {'skipped', last, int(number - 1)}

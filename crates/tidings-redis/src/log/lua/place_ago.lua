@@ -1,4 +1,4 @@
--- The newest place that is older than so many milliseconds, '' if there is none, or {'again'}.
+-- The newest position that is older than the given milliseconds, '' if there is none, or {'again'}.
 if not trim(0, 0) then
   return {'again'}
 end

@@ -1,10 +1,13 @@
--- Looks whether the history that the caller knows is still there, and starts a new epoch if it is not; then sends a canary.
--- Arguments: the newest epoch that the caller knows, the epochs that it knew before, the place, the topics and the text (meta without its
--- number, and data) of the newest event that it has read or that was acknowledged to it in that epoch (or ''), the deletions that it knows
--- of, and the canary ('' for none).
--- Returns {epochs, newest place, its number, deletions, whether a new epoch was started}.
+-- Checks that the history that the caller knows is still there, and starts a new epoch if it is
+-- not; then sends a canary.
+-- Arguments: the newest epoch that the caller knows, the epochs that it knew before, the position,
+-- the topics and the text (meta without its number, and data) of the newest event that it has read
+-- or that was acknowledged to it in that epoch (or ''), the deletions that it knows of, and the
+-- canary ('' for none).
+-- Returns {epochs, newest position, its number, deletions, whether a new epoch was started}.
 --
--- The one that comes first starts the epoch, and everybody else finds it: the caller's epoch is then not the current one any more.
+-- The first caller starts the epoch, and the others find it: their epoch is then not the current
+-- one any more.
 local EPOCHS_MAX = 1000
 local epoch, earlier = ARGV[FIRST_ARGUMENT], ARGV[FIRST_ARGUMENT + 1]
 local id, topics, text = ARGV[FIRST_ARGUMENT + 2], ARGV[FIRST_ARGUMENT + 3], ARGV[FIRST_ARGUMENT + 4]
@@ -17,7 +20,7 @@ local function is_lost()
   end
   local entry = call('XRANGE', LOG, id, id)[1]
   if entry then
-    -- A master whose clock is behind may have given the place of a lost event to another one.
+    -- A master whose clock is behind may have given the position of a lost event to another one.
     local its_topics, meta, data = fields_of(entry)
     return its_topics ~= topics or string.match(meta, '^%d*(.*)$') .. data ~= text
   end
@@ -44,13 +47,13 @@ if has_shrunk then
     state.epochs = string.gsub(state.epochs, '^[^\n]*\n', '', 1)
   end
   save('epochs', state.epochs)
-  call('XADD', BELL, 'MAXLEN', '~', 16, '*', 'epoch', fresh_epoch)
+  call('XADD', NOTIFIER, 'MAXLEN', '~', 16, '*', 'epoch', fresh_epoch)
 end
 if state.deletions < deletions and has_shrunk then
   -- Serials grow, whatever was lost.
   save('deletions', deletions)
 end
 if canary ~= '' then
-  call('XADD', BELL, 'MAXLEN', '~', 16, '*', 'canary', canary)
+  call('XADD', NOTIFIER, 'MAXLEN', '~', 16, '*', 'canary', canary)
 end
 return {state.epochs, state.newest, int(state.number), int(state.deletions), started}

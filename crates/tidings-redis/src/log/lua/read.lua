@@ -1,6 +1,8 @@
--- A stretch of the log: the place before it, how many bytes, up to which change of the floors the reader knows them, and the topics that it
--- asks for, none for all. Events of other topics may come with them, but need not.
--- Returns {epoch, newest, at_end, version, forgotten, {audience, place, …}, events}, or {'again'}.
+-- A stretch of the log: the position before it, how many bytes, the version of the floors that the
+-- reader knows, and the topics that it requests, none for all. Events of other topics may be
+-- included.
+-- Returns {epoch, newest, at_end, version, forgotten, {audience, position, …}, events}, or
+-- {'again'}.
 local FLOORS_AT_ONCE = 1000
 local after = ARGV[FIRST_ARGUMENT]
 local budget = tonumber(ARGV[FIRST_ARGUMENT + 1])
@@ -17,7 +19,7 @@ for index = 1, #changed, 2 do
   floors[index + 1] = call('HGET', FLOORS_AT, changed[index])
 end
 if #changed == 2 * FLOORS_AT_ONCE then
-  -- There are more: what was found so far, and no events yet.
+  -- There are more: return what was found so far, and no events yet.
   return {current_epoch(), state.newest, 0, changed[#changed], state.forgotten, floors, {}}
 end
 

@@ -1,5 +1,5 @@
--- A stretch of the log from a place on backwards, which is not part of it; newest first: the place, how many bytes, and topics as for read.lua.
--- Returns as that does.
+-- A stretch of the log backwards from a position, which is not part of it; newest first: the
+-- position, how many bytes, and topics as for read.lua. Returns the same as read.lua.
 local before = ARGV[FIRST_ARGUMENT]
 local budget = tonumber(ARGV[FIRST_ARGUMENT + 1])
 if not trim(0, 0) then

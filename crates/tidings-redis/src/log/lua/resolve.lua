@@ -1,5 +1,6 @@
--- Events with a publisher's id, oldest first, up to the first public one: id, and the place before them or ''.
--- Returns {{place, topics}, …}, or {'again'}.
+-- Events with a publisher's id, oldest first, up to the first public one: id, and the position
+-- before them or ''.
+-- Returns {{position, topics}, …}, or {'again'}.
 local AT_ONCE = 64
 local own, after = ARGV[FIRST_ARGUMENT], ARGV[FIRST_ARGUMENT + 1]
 if not trim(0, 0) then

@@ -1,7 +1,7 @@
-//! The connection for commands that everybody in this process uses at the same time, while there is one.
+//! The connection for commands that all callers in this process share.
 //!
-//! A keeper puts connections up and takes them down. The one that finds one broken takes it down at once, so that nobody else uses it, and the keeper
-//! receives of it.
+//! A keeper task connects and disconnects it. A caller that finds the connection broken takes it
+//! down at once, so that no other caller uses it, and the keeper is notified.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::{sync::watch, time::timeout};
 
 /// Whether there is a connection now.
-pub(crate) struct Line {
+pub(crate) struct SharedConnection {
     state: watch::Sender<State>,
     /// The newest connection that was found broken.
     broken: watch::Sender<u64>,
@@ -22,10 +22,10 @@ enum State {
     Closed,
 }
 
-/// What is said once it is closed.
+/// The reason once it is closed.
 const CLOSED: &str = "it was closed";
 
-impl Line {
+impl SharedConnection {
     /// Without a connection.
     pub(crate) fn new() -> Self {
         let state = State::Down("it has not been connected yet".to_owned());
@@ -54,7 +54,7 @@ impl Line {
         });
     }
 
-    /// There will be none any more.
+    /// There will be no further connection.
     pub(crate) fn close(&self) {
         self.state.send_replace(State::Closed);
     }
@@ -68,7 +68,7 @@ impl Line {
         }
     }
 
-    /// The connection of this number is not used any more, from now on.
+    /// The connection of this number is not used any more.
     pub(crate) fn break_off(&self, number: u64, problem: &str) {
         self.state.send_if_modified(|state| {
             let is_this = matches!(state, State::Up { number: this, .. } if *this == number);
@@ -84,12 +84,12 @@ impl Line {
         });
     }
 
-    /// Waits until somebody finds the connection of this number broken.
+    /// Waits until a caller finds the connection of this number broken.
     pub(crate) async fn broken_off(&self, number: u64) {
         self.broken.subscribe().wait_for(|broken| *broken >= number).await.expect("the sender is borrowed");
     }
 
-    /// Waits for a connection. False if there will be none any more.
+    /// Waits for a connection. False if there will be no further one.
     pub(crate) async fn is_up(&self) -> bool {
         let mut state = self.state.subscribe();
         let settled = state.wait_for(|state| !matches!(state, State::Down(_))).await;
@@ -101,7 +101,7 @@ impl Line {
         timeout(time, self.is_up()).await.unwrap_or(false)
     }
 
-    /// Whether there will be none any more.
+    /// Whether it is closed for good.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(&*self.state.borrow(), State::Closed)
     }
