@@ -1,5 +1,6 @@
-//! What JetStream makes of a log: events per second by the number of publishers and by the size of a batch, and how long an event takes from its publisher to the tail of
-//! another hub, beside a bare NATS publish and subscribe. It starts a nats-server of its own.
+//! What JetStream gives a log: events per second by the number of publishers and by the size of a
+//! batch, and the latency of an event from its publisher to the tail of another hub, compared with
+//! a bare NATS publish and subscribe. It starts a nats-server of its own.
 //!
 //!     cargo run --release -p tidings-nats --example measure-nats
 
@@ -13,9 +14,9 @@ use tidings_testkit::NatsServer;
 use tidings_topic::{Matcher, NewEvent, Validator};
 use tokio::task::JoinSet;
 
-/// How long each figure is measured.
+/// How long each value is measured.
 const TIME: Duration = Duration::from_secs(4);
-/// Latencies are taken of so many events, one after the other.
+/// Latencies are taken of this many events, one after the other.
 const PROBES: usize = 3_000;
 
 fn event() -> Event {
@@ -85,7 +86,7 @@ async fn bare_latencies(url: &str) -> Vec<Duration> {
     let (here, there) = (connect().await, connect().await);
     let mut received = there.subscribe("bare").await.expect("a subscription");
     there.flush().await.expect("it is sent");
-    // The first one shows that the server knows of the subscription.
+    // The first message shows that the server knows the subscription.
     while tokio::time::timeout(Duration::from_millis(100), received.next()).await.is_err() {
         here.publish("bare", "first".into()).await.expect("it is sent");
     }

@@ -1,4 +1,4 @@
-//! Where the server is, and which log on it is meant: `nats://user:password@host:4222/name?replicas=3`.
+//! The server, and the log on it: `nats://user:password@host:4222/name?replicas=3`.
 
 use std::{fmt, path::Path, str::FromStr};
 
@@ -6,12 +6,14 @@ use tidings_net::{Address, InvalidUrl, Login, ServerUrl, Tls};
 
 /// The address of a log on NATS.
 ///
-/// `nats://host:4222/name`, or `tls://…` for a connection that has to be encrypted. Several servers of one NATS cluster are separated by commas:
-/// `nats://one:4222,two:4222/name`. Before an `@` stands `user:password` or a token. The name is that of the log, `tidings` if there is none: letters, digits, `-` and `_`, at most 64.
+/// `nats://host:4222/name`, or `tls://…` for a connection that has to be encrypted. Several servers
+/// of one NATS cluster are separated by commas: `nats://one:4222,two:4222/name`. `user:password` or
+/// a token goes before an `@`. The name is that of the log, `tidings` by default: letters, digits,
+/// `-` and `_`, at most 64.
 ///
 /// | parameter | |
 /// |---|---|
-/// | `replicas=N` | so many servers of a NATS cluster keep the log, 1 to 5; a log that is there already and kept by others is not opened |
+/// | `replicas=N` | how many servers of a NATS cluster keep the log, 1 to 5; an existing log with another number is not opened |
 /// | `ca=FILE` | trust the certificates of this PEM file instead of those of the system; with `tls://` |
 /// | `cert=FILE&cert_key=FILE` | show this certificate (PEM); with `tls://` |
 ///
@@ -28,9 +30,9 @@ pub struct NatsAddress {
     servers: Vec<Address>,
     /// A login without a password is a token.
     pub(crate) login: Option<Login>,
-    /// Where connections have to be encrypted.
+    /// Set if connections have to be encrypted.
     pub(crate) tls: Option<Tls>,
-    /// See [`NatsSettings::replicas`](crate::NatsSettings::replicas), which it comes before.
+    /// Overrides [`NatsSettings::replicas`](crate::NatsSettings::replicas).
     pub(crate) replicas: Option<usize>,
     name: String,
 }
@@ -41,9 +43,9 @@ const DEFAULT_NAME: &str = "tidings";
 const NAME_BYTES_MAX: usize = 64;
 /// The port of a server.
 const PORT: u16 = 4222;
-/// Most servers that keep a stream, as NATS has it.
+/// Most replicas of a stream in NATS.
 const REPLICAS_MAX: usize = 5;
-/// What may stand behind the `?`.
+/// Parameters that may follow the `?`.
 const PARAMETERS: [&str; 4] = ["replicas", "ca", "cert", "cert_key"];
 
 impl NatsAddress {
@@ -86,7 +88,7 @@ impl NatsAddress {
         let is_named_well = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if name.len() > NAME_BYTES_MAX || !name.bytes().all(is_named_well) {
             return Err(InvalidUrl::new(
-                "the name of the log has other characters than letters, digits, - and _, or too many",
+                "the name of the log may have letters, digits, - and _ only, at most 64",
             ));
         }
         let tls = url.parameters.take_tls(url.scheme == "tls", "write tls in place of nats")?;
@@ -101,7 +103,7 @@ impl NatsAddress {
     }
 }
 
-/// Without the credentials, so that it can be shown to anybody.
+/// Without the credentials, so that it is safe to show.
 impl fmt::Display for NatsAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let servers: Vec<_> = self.servers.iter().map(Address::to_string).collect();
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_say_how_many_keep_the_log_and_how_tls_is_spoken() {
+    fn parameters_set_the_replicas_and_tls() {
         assert_eq!(parse("nats://one,two/news?replicas=3").unwrap().replicas, Some(3));
         let address = parse("tls://host?ca=/a.pem&cert=/b.pem&cert_key=/c.pem").unwrap();
         assert_eq!((address.name(), address.replicas), ("tidings", None));
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_a_reason() {
+    fn an_invalid_address_is_refused_with_a_reason() {
         for text in [
             "host",
             "redis://host",

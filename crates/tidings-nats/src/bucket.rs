@@ -1,4 +1,4 @@
-//! Key-value buckets: streams of which only the last message of each subject counts.
+//! Key-value buckets: streams in which only the last message of each subject counts.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use async_nats::jetstream::{self, kv::Store, stream::DiscardPolicy};
 
 use crate::link::Link;
 
-/// What a bucket is for.
+/// The configuration of a bucket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket<'a> {
     pub(crate) name: &'a str,
     pub(crate) description: &'a str,
-    /// How many servers keep it; without a number it is made on one.
+    /// How many servers keep it; without a number it is created on one.
     pub(crate) replicas: Option<usize>,
-    /// What was not said again for so long is dropped.
+    /// A value that is not renewed for this long is dropped.
     pub(crate) max_age: Option<Duration>,
     /// What does not fit is refused.
     pub(crate) max_bytes: Option<i64>,
 }
 
 impl Bucket<'_> {
-    /// Opens the bucket, and makes it if it is not there. It is made as a stream, because the client's own way asks for an account in a form that servers before 2.10
-    /// do not know.
+    /// Opens the bucket, and creates it if it does not exist. It is created as a stream, because
+    /// the client's own call requests an account in a form that servers before 2.10 do not know.
     pub(crate) async fn open(self, link: &Link) -> Result<Store, String> {
         let asked = async {
             if let Ok(bucket) = link.jetstream().get_key_value(self.name).await {
@@ -52,13 +52,14 @@ impl Bucket<'_> {
     }
 }
 
-/// What is there already is left on as many servers as it is, so it is no good if others are wanted.
+/// A bucket or stream that exists keeps its replicas, so it cannot be used if another number is
+/// wanted.
 pub(crate) fn check_replicas(has: &jetstream::stream::Config, wanted: Option<usize>) -> Result<(), String> {
     let (name, count) = (&has.name, has.num_replicas);
     match wanted.filter(|wanted| *wanted != count) {
         None => Ok(()),
         Some(wanted) => Err(format!(
-            "{name} is kept by {count} server{}, and the address says {wanted}: change one of the two",
+            "{name} has {count} replica{}, and the address asks for {wanted}: change one of the two",
             if count == 1 { "" } else { "s" }
         )),
     }

@@ -1,11 +1,12 @@
 //! The cluster: leases and keyed state in a key-value bucket, broadcast on ordinary subjects.
 //!
-//! The server knows no time for single keys (nats-server 2.9 has one for a whole bucket), so each value says for how long it holds, and the one that reads it looks
-//! when it was written. Both are notified by the server's clock, which [`Timeline`](timeline) translates into ours. A lease is taken, renewed and given back by compare-and-set:
-//! its fence is the revision under which it was taken.
+//! The server has no expiry for single keys (nats-server 2.9 has one for a whole bucket), so each
+//! value states how long it holds, and the reader checks when it was written. Both are measured by
+//! the server's clock, which [`Timeline`](timeline) translates into ours. A lease is taken, renewed
+//! and released by compare-and-set: its fence is the revision under which it was taken.
 //!
-//! State is **replicated** (`cluster/replica.rs`): every process follows the bucket with one consumer, and answers lists and watches from memory. Single keys are read from the
-//! server.
+//! State is **replicated** (`cluster/replica.rs`): every process follows the bucket with one
+//! consumer, and answers lists and watches from memory. Single keys are read from the server.
 
 mod replica;
 mod timeline;
@@ -37,20 +38,22 @@ use crate::{
 
 use self::replica::{Replica, ReplicaWatch};
 
-/// Most bytes of keys and values, as they are stored. What does not fit is refused as [`ClusterError::Full`].
+/// Most bytes of keys and values, as they are stored. What does not fit is refused as
+/// [`ClusterError::Full`].
 const BYTES_MAX: i64 = 64 << 20;
 /// Longest key or channel, in bytes.
 const KEY_BYTES_MAX: usize = 1_024;
-/// The longest that anything is held without being renewed; longer times count as this. It is also how long the server remembers that a key is gone.
+/// The longest that anything is held without being renewed; longer times are clamped to this. It is
+/// also how long the server remembers that a key is gone.
 const TIME_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Most messages of one channel that wait for a listener. Beyond, it loses the oldest.
+/// Most messages of one channel that are queued for a listener. Beyond that, it loses the oldest.
 const MESSAGES_MAX: usize = 1_024;
-/// The wait before a listener is made known again when that failed.
+/// The delay before a failed subscription of a listener is retried.
 const RELISTEN_WAIT: Duration = Duration::from_millis(200);
-/// How often a change is tried against others that change the same key.
+/// How often a change is retried when others change the same key.
 const TRIES_MAX: usize = 16;
 
-/// What the hubs of one log on NATS know of each other. Clones are handles to the same one.
+/// What the hubs of one log on NATS share. Clones are handles to the same cluster.
 #[derive(Clone)]
 pub struct NatsCluster(Arc<Inner>);
 
@@ -83,7 +86,7 @@ impl NatsCluster {
         let following = Arc::clone(&replica);
         let follower = tokio::spawn(async move {
             if let Err(panicked) = catch_panic(Box::pin(replica::follow(Arc::clone(&following)))).await {
-                tracing::error!(%panicked, "the task that reads the bucket of the cluster has ended");
+                tracing::error!(%panicked, "the task that follows the bucket of the cluster has ended");
                 following.close();
             }
         });
@@ -92,13 +95,13 @@ impl NatsCluster {
         Ok(cluster)
     }
 
-    /// The stream of the bucket, on the connection of now.
+    /// The stream of the bucket, on the current connection.
     async fn stream(&self) -> Result<Stream<()>, ClusterError> {
         let stream = self.0.link.jetstream().get_stream_no_info(format!("KV_{}", self.0.bucket)).await;
         stream.map_err(|error| ClusterError::Unavailable(error.to_string()))
     }
 
-    /// The last message under a subject, as the leader of the bucket knows it.
+    /// The last message under a subject, according to the leader of the bucket.
     async fn last(&self, subject: &str) -> Result<Option<Found>, ClusterError> {
         let stream = self.stream().await?;
         let asked = async {
@@ -118,7 +121,7 @@ impl NatsCluster {
         }))
     }
 
-    /// Gives a key of the bucket a value, or takes it away. With a revision only if that is its last.
+    /// Sets a key of the bucket, or removes it. With a revision only if that is its last.
     async fn put(
         &self,
         subject: String,
@@ -129,7 +132,7 @@ impl NatsCluster {
     }
 }
 
-/// The bucket, made if it is not there.
+/// The bucket, created if it does not exist.
 pub(crate) async fn open_bucket(link: &Link, name: &str, replicas: Option<usize>) -> Result<Store, String> {
     let bucket = Bucket {
         name,
@@ -141,7 +144,7 @@ pub(crate) async fn open_bucket(link: &Link, name: &str, replicas: Option<usize>
     bucket.open(link).await
 }
 
-/// The header that says that a key was taken away.
+/// The header that marks a removed key.
 const OPERATION: &str = "KV-Operation";
 
 async fn put(
@@ -166,7 +169,9 @@ impl From<NotStored> for ClusterError {
         match not {
             NotStored::Full(why) => Self::Full(why),
             NotStored::Refused(why) | NotStored::Unknown(why) => Self::Unavailable(why),
-            NotStored::Conflict => Self::Unavailable("others keep changing the same key".to_owned()),
+            NotStored::Conflict => {
+                Self::Unavailable("the key changes too often: other hubs keep writing it".to_owned())
+            }
         }
     }
 }
@@ -174,7 +179,7 @@ impl From<NotStored> for ClusterError {
 /// The last message of a key.
 struct Found {
     revision: u64,
-    /// What it says, if that still holds.
+    /// Its value, if that still holds.
     value: Option<Value<'static>>,
 }
 
@@ -187,7 +192,8 @@ impl Found {
     }
 }
 
-/// A value as it is stored: a version, how long it holds in milliseconds, the fence of a lease that was renewed, and what was set.
+/// A value as it is stored: a version, how long it holds in milliseconds, the fence of a lease that
+/// was renewed, and the data.
 struct Value<'a> {
     time: Duration,
     fence: u64,
@@ -220,11 +226,11 @@ impl Value<'_> {
     }
 }
 
-/// What keys are of: their subjects begin with it.
+/// The first part of the subjects of keys.
 const STATE: &str = "s";
 const LEASE: &str = "l";
 
-/// Any text as a part of a subject, which has to be of few characters.
+/// Any text as a token of a subject, which allows few characters.
 fn spelled(kind: &str, bucket: &str, key: &str) -> Result<String, ClusterError> {
     Ok(format!("$KV.{bucket}.{kind}.{}", hexadecimal(key)?))
 }
@@ -237,7 +243,7 @@ fn hexadecimal(text: &str) -> Result<String, ClusterError> {
             text.len()
         )));
     }
-    // The first character keeps an empty key from being an empty part, of which there is none.
+    // The first character keeps an empty key from becoming an empty token, which is invalid.
     let mut spelled = "x".to_owned();
     for byte in text.bytes() {
         write!(spelled, "{byte:02x}").expect("a string takes everything");
@@ -266,7 +272,7 @@ impl Cluster for NatsCluster {
         let value = Value { time, fence: 0, content: (&[][..]).into() };
         match self.put(subject, Some(value), Some(revision)).await {
             Ok(stored) => Ok(Some(Lease { key: key.to_owned(), fence: stored.sequence })),
-            // Somebody else was faster.
+            // Another process was faster.
             Err(NotStored::Conflict) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -335,14 +341,14 @@ impl Cluster for NatsCluster {
 
     async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError> {
         let link = &self.0.link;
-        // What waits for a connection would come when it is worth nothing any more.
+        // A message that waits for a connection would arrive when it is worth nothing any more.
         if link.generation().is_none() {
             return Err(ClusterError::Unavailable(AWAY.to_owned()));
         }
         let client = link.client();
         if message.len() > client.max_payload() {
             return Err(ClusterError::Full(
-                "it is larger than a message of this NATS server may be".to_owned(),
+                "it exceeds the maximum message size of this NATS server (max_payload)".to_owned(),
             ));
         }
         let sent = client.publish(self.subject_of(channel)?, Bytes::copy_from_slice(message));
@@ -356,7 +362,7 @@ impl Cluster for NatsCluster {
         let client = link.client();
         let subscribed = client.subscribe(subject.clone());
         let mut subscribed = link.ask("listening", subscribed).await.map_err(ClusterError::Unavailable)?;
-        // The server takes one thing after the other: when it answers this, it knows of the listener.
+        // The server processes requests in order: when it answers this one, it knows the listener.
         link.ask("listening", stream.get_info()).await.map_err(ClusterError::Unavailable)?;
         let (sender, received) = broadcast::channel(MESSAGES_MAX);
         let link = Arc::clone(link);
@@ -367,7 +373,8 @@ impl Cluster for NatsCluster {
                         return;
                     }
                 }
-                // What was sent in between is lost: it would be worth nothing any more.
+                // Messages that were sent in between are lost: they would be worth nothing any
+                // more.
                 link.connected().await;
                 match link.client().subscribe(subject.clone()).await {
                     Ok(again) => subscribed = again,
@@ -417,7 +424,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_key_can_be_spelled_and_read_again() {
+    fn any_key_can_be_encoded_and_decoded() {
         for key in ["", "a", "b/*", "ä.>", "\n"] {
             let spelled = hexadecimal(key).unwrap();
             assert!(spelled.bytes().all(|byte| byte.is_ascii_alphanumeric()));

@@ -1,7 +1,9 @@
-//! An ordered consumer: the messages of a stream in their order, without a hole, until something does not fit.
+//! An ordered consumer: the messages of a stream in their order, without a hole, until something
+//! does not fit.
 //!
-//! It needs no acknowledgements. The server numbers what it sends, says so when there is nothing to say, and holds back when it is not notified that
-//! messages arrive. Whatever does not follow on is an error; then its owner begins another one behind what it has.
+//! It needs no acknowledgements. The server numbers what it sends, sends a heartbeat when it is
+//! idle, and holds back when it does not learn that messages arrive. Anything out of sequence is an
+//! error; its owner then starts another consumer after what it has.
 
 use std::time::Duration;
 
@@ -18,9 +20,9 @@ use tokio::time::timeout;
 
 use crate::{index::Mark, link::Link};
 
-/// How often the server says that there is nothing to say. After three that it leaves out the consumer counts as dead.
+/// The heartbeat interval of the server. After three missed heartbeats the consumer counts as dead.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// For so long the server keeps a consumer that nobody listens to.
+/// How long the server keeps an unused consumer.
 const UNUSED_TIME: Duration = Duration::from_secs(30);
 
 /// See the [module documentation](self).
@@ -31,22 +33,22 @@ pub(crate) struct Consumer<'l> {
     count: u64,
     /// How many there were when it began.
     pub(crate) pending_at_first: u64,
-    /// Where the server waits to be reported that messages arrive.
+    /// The subject on which the server waits for the report that messages arrive.
     flow_reply: Option<String>,
 }
 
-/// Where a message stands, as its reply subject says.
+/// The position of a message, from its reply subject.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
     pub(crate) mark: Mark,
-    /// How many follow by now.
+    /// How many messages follow by now.
     pub(crate) pending: u64,
     /// The number of this message among those of its consumer.
     count: u64,
 }
 
 impl<'l> Consumer<'l> {
-    /// Begins to read a stream.
+    /// Starts to read a stream.
     pub(crate) async fn begin(link: &'l Link, stream: &Stream, from: DeliverPolicy) -> Result<Self, String> {
         let client = link.client();
         let deliver_subject = client.new_inbox();
@@ -80,16 +82,16 @@ impl<'l> Consumer<'l> {
             if let Some(subject) = self.flow_reply.clone() {
                 let client = self.link.client();
                 let reported = client.publish(subject, Bytes::new());
-                self.link.ask("going on", reported).await?;
+                self.link.ask("answering flow control", reported).await?;
                 self.flow_reply = None;
             }
             let message = timeout(3 * HEARTBEAT, self.messages.next()).await;
-            let message = message.map_err(|_| "the consumer of a stream is silent".to_owned())?;
+            let message = message.map_err(|_| "the consumer of a stream missed its heartbeats".to_owned())?;
             let message = message.ok_or("the connection to NATS is closed")?;
             if let Some(place) = message.reply.as_ref().and_then(|reply| Place::parse(reply)) {
                 self.count += 1;
                 if place.count != self.count {
-                    return Err("a message of a stream was lost on its way".to_owned());
+                    return Err("a message of a stream was lost in transit".to_owned());
                 }
                 return Ok((place, message));
             }
@@ -109,8 +111,8 @@ impl<'l> Consumer<'l> {
 }
 
 impl Place {
-    /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<count>.<nanoseconds>.<pending>`, or with a domain and an account in front of
-    /// the stream and more behind.
+    /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<count>.<nanoseconds>.<pending>`, or
+    /// with a domain and an account in front of the stream and more behind.
     fn parse(reply: &str) -> Option<Self> {
         let tokens: Vec<_> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
         let skipped = match tokens.len() {
@@ -129,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reply_subject_says_where_a_message_stands() {
+    fn the_reply_subject_holds_the_position_of_a_message() {
         let expected = Some(Place { mark: Mark { sequence: 7, nanos: 9 }, count: 8, pending: 3 });
         for reply in [
             "$JS.ACK.tidings.consumer.1.7.8.9.3",

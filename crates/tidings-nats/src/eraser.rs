@@ -1,8 +1,9 @@
-//! Takes the bytes of deleted events out of the stream.
+//! Erases the bytes of deleted events from the stream.
 //!
-//! A deletion hides at once. Afterwards each message that has nothing left to show is erased: overwritten, then removed by the server. A message whose batch also holds
-//! events of other topics stays until retention takes it. A message with an idempotency key stays as long as the key has a meaning, because a server that is started
-//! again learns its keys from the messages that it has.
+//! A deletion hides at once. Afterwards each message without visible events is erased: overwritten,
+//! then removed by the server. A message whose batch also holds events of other topics stays until
+//! retention takes it. A message with an idempotency key stays as long as the key is valid, because
+//! a server that restarts learns its keys from its messages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,12 +16,13 @@ use crate::{history, index::Hidden, shared::Shared};
 
 /// Most messages that are erased at the same time: publishing and reading come first.
 const REQUESTS_MAX: usize = 4;
-/// How often a message that cannot be erased is tried again; then it stays until a hub is started anew, or until retention takes it.
+/// How often erasing a message is retried; then it stays until a hub restarts, or until retention
+/// takes it.
 const TRIES_MAX: usize = 20;
-/// The wait before a message is tried again.
+/// The delay before a message is tried again.
 const RETRY_WAIT: Duration = Duration::from_secs(5);
 
-/// Erases messages, by and by. Gives up with the log.
+/// Erases messages in the background. Stops with the log.
 pub(crate) fn erase(shared: &Arc<Shared>, hidden: Vec<Hidden>) {
     if hidden.is_empty() {
         return;
@@ -44,11 +46,12 @@ pub(crate) fn erase(shared: &Arc<Shared>, hidden: Vec<Hidden>) {
 }
 
 async fn erase_all(shared: &Shared, hidden: Vec<Hidden>) {
-    // Where the beginning of the stream is erased, a hub that starts later finds no trace of it: this is how it knows who missed something.
+    // If the beginning of the stream is erased, a hub that starts later finds no trace of it: this
+    // record shows which subscribers missed something.
     if let Ok(bucket) = shared.bucket()
         && let Err(error) = history::leave_audiences(shared, &bucket).await
     {
-        tracing::debug!(error, "it is not written down who could have received what is erased");
+        tracing::debug!(error, "the audiences of erased events could not be saved");
     }
     stream::iter(hidden).for_each_concurrent(REQUESTS_MAX, |hidden| erase_one(shared, hidden)).await;
 }
@@ -56,7 +59,7 @@ async fn erase_all(shared: &Shared, hidden: Vec<Hidden>) {
 async fn erase_one(shared: &Shared, hidden: Hidden) {
     let sequence = hidden.mark.sequence;
     for _ in 0..TRIES_MAX {
-        // Only of the stream in which it was found.
+        // Only in the stream in which it was found.
         let is_the_same =
             shared.state().index.nanos_of(sequence).is_none_or(|nanos| nanos == hidden.mark.nanos);
         let Ok((_, stream)) = shared.trusted() else {
@@ -74,9 +77,9 @@ async fn erase_one(shared: &Shared, hidden: Hidden) {
         };
         match shared.link.ask("erasing what was deleted", asked).await {
             Ok(()) => return,
-            Err(error) => tracing::debug!(sequence, error, "a deleted message is not erased yet"),
+            Err(error) => tracing::debug!(sequence, error, "a deleted message could not be erased yet"),
         }
         sleep(Spread::AROUND.of(RETRY_WAIT)).await;
     }
-    tracing::warn!(sequence, "a deleted message could not be erased and stays until retention takes it");
+    tracing::warn!(sequence, "a deleted message could not be erased; it stays until it expires");
 }

@@ -1,4 +1,4 @@
-//! Fetches events that are not at hand, by the sequence of their message.
+//! Fetches events that are not in memory, by the sequence of their message.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     shared::Shared,
 };
 
-/// Most messages that are asked for at the same time, for one page.
+/// Most messages that are requested at the same time, for one page.
 const REQUESTS_MAX: usize = 32;
 
 /// Events of one message.
@@ -25,13 +25,13 @@ struct Fetched {
     events: Vec<Event>,
 }
 
-/// The events that were looked for, or those that the stream does not have.
+/// The requested events, or those that the stream does not have.
 pub(crate) enum Found {
     All(Vec<Arc<Entry>>),
     Missing(Vec<u64>),
 }
 
-/// Brings the events of these candidates, which stand in their order.
+/// Returns the events of these candidates, in their order.
 pub(crate) async fn fetch(
     shared: &Shared,
     stream: &Stream,
@@ -59,9 +59,9 @@ pub(crate) async fn fetch(
                 entries.push(Arc::new(shared.entry(one.number, nanos, event.clone())));
             }
             Some(_) => {
-                // Another message stands in its place, so the stream is not the one that was read.
+                // Another message is at this position, so the stream is not the one that was read.
                 shared.doubts.notify_one();
-                return Err(Unavailable("the stream is not what was read".to_owned()));
+                return Err(Unavailable("the stream is not the one that was read".to_owned()));
             }
             None => missing.push(one.number),
         }
@@ -77,7 +77,7 @@ async fn message(link: &Link, stream: &Stream, sequence: u64) -> Result<Option<F
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
             Err(error) => return Err(error.to_string()),
         }
-        // Any server may have answered, and may be behind. The leader knows.
+        // Any server may have answered, and may be behind. The leader is authoritative.
         match stream.get_raw_message(sequence).await {
             Ok(message) => Ok(Some(message)),
             Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
@@ -93,7 +93,7 @@ async fn message(link: &Link, stream: &Stream, sequence: u64) -> Result<Option<F
 }
 
 impl Shared {
-    /// An event at its place.
+    /// An event at its position.
     fn entry(&self, number: u64, nanos: u64, event: Event) -> Entry {
         let epoch = self.state().index.epoch_of(number);
         let cursor = Cursor { epoch, position: position(number) };

@@ -1,7 +1,7 @@
-//! Reads the stream: one consumer for the whole process, and the only one who changes the index.
+//! Reads the stream: one consumer for the whole process, and the only code that changes the index.
 //!
-//! After each new connection, and whenever something does not fit, the stream is compared with the index before the next consumer begins behind what was
-//! read.
+//! After each new connection, and whenever something does not fit, the stream is compared with the
+//! index before the next consumer starts after what was read.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -29,16 +29,17 @@ use crate::{
     shared::Shared,
 };
 
-/// How often the limits of the stream are looked at, and whether it still is what was read.
+/// How often the limits of the stream are checked, and whether it still is the one that was read.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// How often it is written down at most who could have received what was read. The first hub that comes to it does it for all.
+/// How often the audiences of what was read are saved at most. The first hub that does it does it
+/// for all.
 const RECORDS_INTERVAL: Duration = Duration::from_secs(60);
-/// Most messages that are taken in before tails are notified.
+/// Most messages that are processed before tails are notified.
 const TURN_MESSAGES_MAX: usize = 256;
-/// Messages that cannot be read are reported so often at most.
+/// Unreadable messages are reported at most this often.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Follows the stream for ever.
+/// Follows the stream forever.
 pub(crate) async fn follow(shared: Arc<Shared>) {
     let mut retry = RETRY;
     let mut unreadable = Unreadable { shared: Arc::clone(&shared), reported: None };
@@ -48,7 +49,7 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
         let reason = match read(&shared, generation, &mut unreadable).await {
             Ok(reason) | Err(reason) => reason,
         };
-        tracing::debug!(reason, "the stream is looked at anew");
+        tracing::debug!(reason, "comparing the stream with the index again");
         shared.distrust(&reason);
         if began.elapsed() > RETRY_WAIT_MAX {
             retry.succeeded();
@@ -57,13 +58,13 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
     }
 }
 
-/// Compares, then reads until something does not fit. Says what.
+/// Compares, then reads until something does not fit. Returns what.
 async fn read(shared: &Arc<Shared>, generation: u64, unreadable: &mut Unreadable) -> Result<String, String> {
     let Verified { stream, bucket, first, last } = history::verify(shared).await?;
     let audiences = history::audiences_left_behind(shared, &bucket).await?;
     shared.state().index.begin_at_knowing(first, audiences);
     let mut reader = Reader::begin(shared, stream, last).await?;
-    // What was deleted and never erased, because the hub that deleted it ended too early.
+    // Events that were deleted and never erased, because the hub that deleted them ended too early.
     let mut left_over = Some(Vec::new());
     let mut checks = interval(CHECK_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -113,11 +114,10 @@ impl<'s> Reader<'s> {
         let from = DeliverPolicy::ByStartSequence { start_sequence };
         let consumer = Consumer::begin(&shared.link, &stream, from).await?;
         if consumer.pending_at_first == 0 {
-            // Either nothing is left of what follows, since it was erased or too old, or the server that reads for us has yet to receive of it.
+            // Either nothing is left of what follows, because it was erased or too old, or the
+            // server that reads for us has not received it yet.
             if history::has_any_from(&shared.link, &stream, start_sequence).await? {
-                return Err(
-                    "the server of the consumer knows less than the one that leads the stream".to_owned()
-                );
+                return Err("the server of the consumer is behind the leader of the stream".to_owned());
             }
             shared.state().index.pass(Mark { sequence: last, nanos: 0 });
             shared.settle();
@@ -126,7 +126,8 @@ impl<'s> Reader<'s> {
         Ok(Self { shared, stream, consumer, checked_count: None, deletions_subject })
     }
 
-    /// Takes in a message and those that follow at once. What deletions among them leave to be erased.
+    /// Processes a message and those that follow at once. Returns what deletions among them leave
+    /// to be erased.
     async fn take_in_all(
         &mut self,
         (place, message): (Place, Delivered),
@@ -153,7 +154,7 @@ impl<'s> Reader<'s> {
         let Mark { sequence, .. } = place.mark;
         let read = self.shared.read();
         if sequence <= read.sequence {
-            return Err("the stream went back".to_owned());
+            return Err("the sequence of the stream went backwards".to_owned());
         }
         if sequence > read.sequence + 1 {
             // Some were erased, or dropped before they were read; only the latter leave a gap.
@@ -183,19 +184,21 @@ impl<'s> Reader<'s> {
         Ok(())
     }
 
-    /// Whether the stream still fits to what was read; what it dropped is dropped.
+    /// Checks that the stream still matches what was read, and drops what it has dropped.
     fn check(&mut self, info: &Info) -> Result<(), String> {
         let read = self.shared.read();
         if info.state.last_sequence < read.sequence {
-            return Err("the stream has lost its end".to_owned());
+            return Err("the stream has lost its newest messages".to_owned());
         }
         if info.state.last_sequence > read.sequence
             && self.checked_count.replace(self.consumer.count()) == Some(self.consumer.count())
         {
-            return Err("the consumer of the stream brings nothing although there is something".to_owned());
+            return Err(
+                "the consumer of the stream delivers nothing although messages are pending".to_owned()
+            );
         }
         self.shared.state().index.begin_at(info.state.first_sequence.min(read.sequence + 1));
-        self.shared.ring();
+        self.shared.notify();
         Ok(())
     }
 }
@@ -214,7 +217,7 @@ impl Unreadable {
             tracing::warn!(
                 count,
                 newest = mark.sequence,
-                "messages in the stream are not from a hub and are passed over"
+                "messages in the stream were not written by a hub; they are skipped"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What a message of the stream says.
+//! The encoding of messages in the stream.
 //!
 //! A **batch** is one message, so that it is stored whole or not at all:
 //!
@@ -6,23 +6,26 @@
 //! version 1 · number of events · for each: flags · number of topics · topics · id? · type? · retry? · except? · data
 //! ```
 //!
-//! A **deletion** is one, too, and says which topic was deleted, and who missed what by it:
+//! A **deletion** is a message, too. It names the deleted topic, and the audiences that missed
+//! something:
 //!
 //! ```text
 //! version 1 · topic · number of audiences · for each: flags · number of topics · topics · number of the newest event ·
 //! (number of the newest event that it may take · number of topics · topics whose events stay)?
 //! ```
 //!
-//! The last part is there if the one that deleted had no right to some topics.
+//! The last part is there if the grants of the deletion did not cover some topics.
 //!
-//! Beside the stream stand the **audiences** of what was read, so that a hub that starts later knows whom retention has taken something from:
+//! The **audiences** of what was read are kept next to the stream, so that a hub that starts later
+//! knows which subscribers lost something to retention:
 //!
 //! ```text
 //! version 1 · stream · epoch · last message · forgotten through · number of audiences · for each: flags · number of topics · topics ·
 //! newest that is gone · oldest kept · newest
 //! ```
 //!
-//! Numbers are LEB128, texts have their length in front. Whatever does not decode is passed over and counted by who reads it: one bad message holds nobody up.
+//! Numbers are LEB128, texts are prefixed with their length. Whatever does not decode is skipped
+//! and counted by the reader: one bad message blocks nothing.
 
 use bytes::Bytes;
 use tidings_log::parts::Audience;
@@ -30,7 +33,7 @@ use tidings_topic::{ConnectionId, Event, StoredEvent, Topic};
 
 use crate::index::{Audiences, KnownAudience};
 
-/// What all messages begin with.
+/// The first byte of all messages.
 const VERSION: u8 = 1;
 
 const PRIVATE: u8 = 1;
@@ -39,7 +42,7 @@ const TYPE: u8 = 4;
 const RETRY: u8 = 8;
 const EXCEPT: u8 = 16;
 
-/// Most events of a batch: a place in it has 16 bits.
+/// Most events of a batch: an index into it has 16 bits.
 pub(crate) const BATCH_EVENTS_MAX: usize = 1 << 16;
 
 /// A batch as a message, and the bytes that each event takes in it.
@@ -71,20 +74,21 @@ pub(crate) fn decode_batch(bytes: &[u8]) -> Option<Vec<(Event, usize)>> {
     reader.0.is_empty().then_some(events)
 }
 
-/// That a topic was deleted.
+/// The deletion of a topic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Deletion {
     pub(crate) topic: Topic,
-    /// Who missed what: the newest hidden event of each audience. Not all of them if there were too many.
+    /// The newest hidden event of each audience. Not all audiences if there were too many.
     pub(crate) missed: Vec<(Audience, u64)>,
-    /// What it spares; `None` if it takes everything before it.
+    /// What it spares; `None` if it deletes everything before it.
     pub(crate) spared: Option<Spared>,
 }
 
-/// What a deletion does not take, although it bears the topic. Every hub takes the same for it, whatever the grants of the one that deleted were.
+/// What a deletion keeps, although it has the topic. Every hub keeps the same, whatever grants the
+/// deletion was made with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Spared {
-    /// Events after this one: nobody has looked at their topics.
+    /// Events after this one: their topics have not been checked.
     pub(crate) after: u64,
     /// Events with one of these topics. Sorted.
     pub(crate) topics: Vec<Topic>,
@@ -133,10 +137,10 @@ impl Deletion {
     }
 }
 
-/// What a hub left for those that start later.
+/// What a hub leaves for those that start later.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct LeftAudiences {
-    /// When the stream was made, and the epoch.
+    /// When the stream was created, and the epoch.
     pub(crate) identity: (String, u64),
     pub(crate) audiences: Audiences,
 }
@@ -257,7 +261,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A number of things of at least one byte each, of which there cannot be more than bytes are left.
+    /// A number of things of at least one byte each. It cannot exceed the bytes that are left.
     fn count(&mut self) -> Option<usize> {
         let count = usize::try_from(self.number()?).ok()?;
         (count <= self.0.len()).then_some(count)
@@ -342,7 +346,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_somebody_else_wrote_is_passed_over(bytes in vec(any::<u8>(), 0..200)) {
+        fn foreign_messages_are_skipped(bytes in vec(any::<u8>(), 0..200)) {
             decode_batch(&bytes);
             Deletion::decode(&bytes);
             LeftAudiences::decode(&bytes);

@@ -1,10 +1,14 @@
-//! Which epochs the log had, as all hubs agree, and whether the stream is still the one that was read.
+//! The epochs of the log, as agreed by all hubs, and whether the stream is still the one that was
+//! read.
 //!
-//! The list stands under one key of a bucket beside the stream and is changed by compare-and-set only, so that of several hubs who notice the same loss one names
-//! the new epoch and the others take it over. With it stands when the stream was made: another time means another stream.
+//! The list is stored under one key of a bucket next to the stream and is changed by
+//! compare-and-set only, so that of several hubs that notice the same loss one names the new epoch
+//! and the others adopt it. The creation time of the stream is stored with it: another time means
+//! another stream.
 //!
-//! A hub compares the stream with what it has read each time that a connection was made, before it answers anything. What it cannot
-//! see is the loss of an end that happened while no hub was running, if the [mark](MARK_KEY) that hubs leave behind was lost with it.
+//! A hub compares the stream with what it has read after every connection, before it answers
+//! anything. It cannot detect the loss of an end that happened while no hub was running, if the
+//! [mark](MARK_KEY) that hubs leave was lost with it.
 
 use std::time::Duration;
 
@@ -26,7 +30,7 @@ use crate::{
     shared::Shared,
 };
 
-/// How often a change of the list is tried against other hubs that change it.
+/// How often a change of the list is retried against other hubs that change it.
 const ROUNDS_MAX: usize = 16;
 
 /// The key of the list.
@@ -34,9 +38,10 @@ const EPOCHS_KEY: &str = "epochs";
 /// The key of the newest message that a hub has read and vouches for.
 const MARK_KEY: &str = "mark";
 
-/// The key of [who could have received what was read](leave_audiences).
+/// The key of the [audiences of what was read](leave_audiences).
 const AUDIENCES_KEY: &str = "audiences";
-/// Most bytes of that. Beyond, the audiences that have been silent longest are left out: those who read them get a gap notice if anything at all is gone.
+/// Most bytes of that. Beyond that, the audiences that have been silent longest are left out: their
+/// subscribers get a gap notice if anything at all is gone.
 const AUDIENCES_BYTES_MAX: usize = 256 * 1024;
 
 /// The stream, after it was compared with what had been read.
@@ -52,9 +57,9 @@ pub(crate) struct Verified {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Record {
     version: u32,
-    /// When the stream was made, in nanoseconds since 1970.
+    /// When the stream was created, in nanoseconds since 1970.
     created: String,
-    /// Each epoch, and after which position it begins.
+    /// Each epoch, and the position after which it begins.
     epochs: Vec<(u64, u128)>,
 }
 
@@ -62,7 +67,7 @@ struct Record {
 #[derive(Serialize, Deserialize)]
 struct StoredMark {
     created: String,
-    /// In which epoch it was read.
+    /// The epoch in which it was read.
     epoch: u64,
     sequence: u64,
     nanos: u64,
@@ -90,7 +95,8 @@ impl Record {
     }
 }
 
-/// Compares the stream with what was read. Where they differ a new epoch begins; the index is notified.
+/// Compares the stream with what was read. Where they differ a new epoch begins, and the index
+/// adopts it.
 pub(crate) async fn verify(shared: &Shared) -> Result<Verified, String> {
     let link = &shared.link;
     let stream = open_stream(link, &shared.settings).await?;
@@ -113,11 +119,7 @@ pub(crate) async fn verify(shared: &Shared) -> Result<Verified, String> {
             propose(link, &bucket, &Record::new(&created, &epochs), Some(entry.revision)).await
         };
         if record.created != created {
-            tracing::warn!(
-                was = record.created,
-                is = created,
-                "the stream is another one: a new epoch begins"
-            );
+            tracing::warn!(was = record.created, is = created, "the stream was replaced: a new epoch begins");
             begin(Position::BEFORE_ALL).await?;
             continue;
         }
@@ -136,14 +138,15 @@ pub(crate) async fn verify(shared: &Shared) -> Result<Verified, String> {
             kept = sequence,
             first_sequence,
             last_sequence,
-            "the stream lost its end: a new epoch begins"
+            "the stream lost its newest messages: a new epoch begins"
         );
         begin(position(last_number_of(sequence))).await?;
     }
     Err("other hubs keep changing the list of epochs".to_owned())
 }
 
-/// Leaves a mark behind for a hub that starts when nobody else knows any more how far the stream reached.
+/// Leaves a mark for a hub that starts when no running hub knows any more how far the stream
+/// reached.
 pub(crate) async fn leave_mark(shared: &Shared, bucket: &Store) -> Result<(), String> {
     let (Some((created, epoch)), Mark { sequence, nanos }) = (shared.identity(), shared.read()) else {
         return Ok(());
@@ -164,12 +167,13 @@ pub(crate) async fn leave_mark(shared: &Shared, bucket: &Store) -> Result<(), St
     let mark = StoredMark { created, epoch, sequence, nanos };
     let value = serde_json::to_vec(&mark).expect("a mark is plain data");
     let revision = stored.map_or(0, |entry| entry.revision);
-    // Should another hub have been faster, its mark is as good.
+    // If another hub was faster, its mark is as good.
     let _ = link.ask("leaving a mark", bucket.update(MARK_KEY, value.into(), revision)).await;
     Ok(())
 }
 
-/// Leaves behind who could have received what was read, for a hub that starts when retention has taken some of it.
+/// Leaves the audiences of what was read, for a hub that starts when retention has taken some of
+/// it.
 pub(crate) async fn leave_audiences(shared: &Shared, bucket: &Store) -> Result<(), String> {
     let Some(left) = shared.audiences(AUDIENCES_BYTES_MAX) else { return Ok(()) };
     let link = &shared.link;
@@ -182,12 +186,12 @@ pub(crate) async fn leave_audiences(shared: &Shared, bucket: &Store) -> Result<(
         return Ok(());
     }
     let revision = stored.map_or(0, |entry| entry.revision);
-    // Should another hub have been faster, its list is as good.
+    // If another hub was faster, its list is as good.
     let _ = link.ask("leaving the audiences", bucket.update(AUDIENCES_KEY, left.encode(), revision)).await;
     Ok(())
 }
 
-/// Who could have received what other hubs have read.
+/// The audiences of what other hubs have read.
 pub(crate) async fn audiences_left_behind(shared: &Shared, bucket: &Store) -> Result<Audiences, String> {
     let stored = shared.link.ask("reading the audiences", bucket.entry(AUDIENCES_KEY)).await?;
     let left = stored.and_then(|entry| LeftAudiences::decode(&entry.value));
@@ -208,7 +212,7 @@ async fn mark_left_behind(
     Ok(mark.map_or(Mark::default(), |mark| Mark { sequence: mark.sequence, nanos: mark.nanos }))
 }
 
-/// Up to which message the stream is still what was read, if it is not so up to the end of that.
+/// Up to which message the stream is still what was read, if not up to its end.
 async fn kept_through(
     shared: &Shared,
     stream: &Stream,
@@ -217,7 +221,8 @@ async fn kept_through(
 ) -> Result<Option<u64>, String> {
     let (first, last) = (info.state.first_sequence, info.state.last_sequence);
     let marks = shared.marks(last);
-    // Of what was passed over unread no time is known: then the newest that was read speaks for it.
+    // The time of messages that were skipped unread is not known: then the newest that was read
+    // stands for it.
     let compared = if read.nanos == 0 { marks.last().copied().unwrap_or_default() } else { read };
     if read.sequence <= last && agrees(shared, stream, first, compared).await? {
         return Ok(None);
@@ -226,7 +231,7 @@ async fn kept_through(
         let nothing = first.saturating_sub(1).min(last);
         return Ok(Some(if read.sequence > last { last } else { nothing }));
     }
-    // What was kept is the beginning of what was read: look for its end by halves.
+    // What was kept is the beginning of what was read: find its end by binary search.
     let (mut low, mut high) = (0, marks.len());
     while low < high {
         let middle = low + (high - low) / 2;
@@ -247,7 +252,8 @@ async fn agrees(shared: &Shared, stream: &Stream, first: u64, mark: Mark) -> Res
     }
     let link = &shared.link;
     let asked = async {
-        // The leader is asked, not any server that keeps the stream: one that differs from it would make each comparison come out otherwise.
+        // The leader is asked, not any server that keeps the stream: a replica that differs from it
+        // would make comparisons inconsistent.
         match stream.get_raw_message(mark.sequence).await {
             Ok(message) => Ok(Some(message.time.unix_timestamp_nanos())),
             // It may have been erased since, which is no loss.
@@ -259,7 +265,7 @@ async fn agrees(shared: &Shared, stream: &Stream, first: u64, mark: Mark) -> Res
     Ok(nanos.is_none_or(|nanos| nanos == i128::from(mark.nanos)))
 }
 
-/// Whether the stream has anything from this place on, as the leader knows it.
+/// Whether the stream has anything from this sequence on, according to the leader.
 pub(crate) async fn has_any_from(link: &Link, stream: &Stream, sequence: u64) -> Result<bool, String> {
     let everything = format!("{}.>", link.name());
     let asked = async {
@@ -272,7 +278,8 @@ pub(crate) async fn has_any_from(link: &Link, stream: &Stream, sequence: u64) ->
     link.ask("looking for what follows", asked).await
 }
 
-/// Puts a list in the place of the one that was read. It does not matter who of several succeeds: everybody reads again.
+/// Replaces the list that was read. It does not matter which of several hubs succeeds: all of them
+/// read again.
 async fn propose(link: &Link, bucket: &Store, record: &Record, revision: Option<u64>) -> Result<(), String> {
     let value = serde_json::to_vec(record).expect("a list of numbers is plain data");
     let asked = async {
@@ -304,7 +311,7 @@ fn new_epoch() -> Epoch {
     Epoch::from_u64(getrandom::u64().expect("the system gives random numbers"))
 }
 
-/// The stream, made if it is not there.
+/// The stream, created if it does not exist.
 async fn open_stream(link: &Link, settings: &NatsSettings) -> Result<Stream, String> {
     let name = link.name();
     let asked = async {
@@ -337,7 +344,7 @@ pub(crate) async fn set_limits(link: &Link, settings: &NatsSettings) -> Result<(
     if changed == *has {
         return Ok(());
     }
-    tracing::info!(stream = link.name(), "the limits of the stream are changed to those of this hub");
+    tracing::info!(stream = link.name(), "changing the limits of the stream to those of this hub");
     link.ask("changing the limits of the stream", link.jetstream().update_stream(changed)).await.map(drop)
 }
 
@@ -351,7 +358,8 @@ pub(crate) fn deletions_subject(name: &str) -> String {
     format!("{name}.deletions")
 }
 
-/// The bytes that the stream may have beyond those that are shown: what the server stores beside the messages.
+/// The bytes that the stream may hold beyond the visible ones: what the server stores in addition
+/// to the messages.
 const STREAM_BYTES_SPARE: u64 = 1 << 20;
 /// Likewise messages: deletions are some, too.
 const STREAM_MESSAGES_SPARE: u64 = 10_000;
@@ -359,7 +367,7 @@ const STREAM_MESSAGES_SPARE: u64 = 10_000;
 fn stream_config(name: &str, settings: &NatsSettings) -> jetstream::stream::Config {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let max_age = settings.age_max.unwrap_or(Duration::ZERO);
-    // The server refuses a window that is longer than what it keeps.
+    // The server refuses a window that is longer than its retention.
     let window_max = if max_age.is_zero() { Duration::MAX } else { max_age };
     jetstream::stream::Config {
         name: name.to_owned(),

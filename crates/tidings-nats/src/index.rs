@@ -1,8 +1,11 @@
-//! What a hub knows of the stream: for every event that is kept its place, time and audience, and the newest events themselves.
+//! What a hub knows of the stream: the position, time and audience of every event that is kept, and
+//! the newest events themselves.
 //!
-//! Events are counted by **numbers**: the sequence of their message in the stream, then their index in the batch. So they are the same for every hub, and they have holes
-//! between them. [`records`](Index) holds one small record for each, in that order; topics and publishers' ids lead to numbers. What is dropped, deleted or
-//! found missing leaves a floor behind. Nothing here waits or reads a clock.
+//! Events are counted by **numbers**: the sequence of their message in the stream, then their index
+//! in the batch. So the numbers are the same for every hub, and have holes. [`records`](Index)
+//! holds one small record for each event, in that order; topics and publishers' ids lead to
+//! numbers. Events that are dropped, deleted or found missing leave a floor. Nothing here waits or
+//! reads a clock.
 
 mod audiences;
 mod places;
@@ -51,22 +54,24 @@ pub(crate) fn index_of(number: u64) -> usize {
 
 const INDEX_BITS: u32 = BATCH_EVENTS_MAX.trailing_zeros();
 
-/// Memory of one record beside its names: its place in the queue, twice over while that grows.
+/// Memory of one record without its names: its slot in the queue, twice over while that grows.
 const RECORD_BYTES: usize = 2 * size_of::<Record>();
-/// Memory of one name of one event: a number in the list of the name, twice over, and a share of the name itself.
+/// Memory of one name of one event: a number in the list of the name, twice over, and a share of
+/// the name itself.
 const NAME_BYTES: usize = 48;
-/// For so many batches with a key the own id of the first event is remembered beyond its retention.
+/// For this many batches with a key the own id of the first event is remembered beyond its
+/// retention.
 const NAMED_KEYS_MAX: usize = 10_000;
 
-/// A message of the stream that was read, so that it can be distinguished from another in its place.
+/// A message of the stream that was read, to distinguish it from another one at the same sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Mark {
     pub(crate) sequence: u64,
-    /// When the server took it, in nanoseconds since 1970.
+    /// When the server stored it, in nanoseconds since 1970.
     pub(crate) nanos: u64,
 }
 
-/// A batch as it stands in the stream.
+/// A batch as it is in the stream.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) mark: Mark,
@@ -75,7 +80,7 @@ pub(crate) struct Message {
     pub(crate) events: Vec<(Event, usize)>,
 }
 
-/// A message of which no event is to be found any more.
+/// A message without any visible event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Hidden {
     pub(crate) mark: Mark,
@@ -100,7 +105,7 @@ pub(crate) struct Index {
     floors: Floors,
     /// The first own id of batches with a key, by their message.
     named_keys: BTreeMap<u64, EventId>,
-    /// The newest number that is known to have been given out, or where the epoch began.
+    /// The newest number known to have been issued, or where the epoch began.
     newest: u64,
     /// Everything up to here is gone.
     front: u64,
@@ -176,7 +181,7 @@ impl Index {
         began_before.map_or(self.epochs.current().epoch, |start| start.epoch)
     }
 
-    /// Takes in the next message of the stream.
+    /// Adds the next message of the stream.
     pub(crate) fn push(&mut self, message: Message) {
         let Message { mark, has_key, events } = message;
         if has_key && let Some(id) = events.first().and_then(|(event, _)| event.id.clone()) {
@@ -233,14 +238,14 @@ impl Index {
         }
     }
 
-    /// A message that holds no events has been read.
+    /// A message without events has been read.
     pub(crate) fn pass(&mut self, mark: Mark) {
         if mark.sequence > self.read.sequence {
             self.read = mark;
         }
     }
 
-    /// The stream begins at this message: what came before is gone, whether or not it was read.
+    /// The stream begins at this message: what came before is gone, whether it was read or not.
     pub(crate) fn begin_at(&mut self, sequence: u64) {
         let gone_through = last_number_of(sequence.saturating_sub(1));
         while self.records.front().is_some_and(|record| record.number <= gone_through) {
@@ -254,7 +259,8 @@ impl Index {
         }
     }
 
-    /// Hides every event of a topic that was read before and is not spared. How many they are, and which messages have nothing left to show.
+    /// Hides every event of a topic that was read before and is not spared. Returns how many there
+    /// are, and which messages have no visible event left.
     pub(crate) fn delete(&mut self, topic: &Topic, spared: Option<&Spared>) -> (u64, Vec<Hidden>) {
         let is_spared = |number, topics: &[Topic]| spared.is_some_and(|spared| spared.spares(number, topics));
         let mut numbers = self.topics.get(topic).cloned().unwrap_or_default();
@@ -322,7 +328,7 @@ impl Index {
         self.floors.record(number, Audience::clone(&audience), &self.floor_limits);
     }
 
-    /// Loses everything after a number, which is where a new epoch begins.
+    /// Loses everything after a number, where a new epoch begins.
     pub(crate) fn begin_epochs(&mut self, epochs: Epochs, through: u64) {
         while self.records.back().is_some_and(|record| record.number > through) {
             let Some(record) = self.records.pop_back() else { break };
@@ -347,7 +353,7 @@ impl Index {
         }
     }
 
-    /// Another stream stands in the place of the one that was read.
+    /// Another stream has replaced the one that was read.
     pub(crate) fn begin_anew(&mut self, epochs: Epochs) {
         let deletions = self.deletions;
         *self = Self::new(self.settings.clone(), epochs);
@@ -373,7 +379,8 @@ impl Index {
         epochs.iter().skip(known).copied().collect()
     }
 
-    /// Drops what is older than a point in time. Nothing is dropped before what stands in front of it.
+    /// Drops what is older than a point in time. No event is dropped before the events in front of
+    /// it.
     pub(crate) fn expire(&mut self, now: Timestamp) {
         let Some(age_max) = self.settings.age_max else { return };
         let oldest_nanos = now.earlier_by(age_max).to_millis().saturating_mul(1_000_000);
@@ -405,14 +412,14 @@ impl Index {
         }
     }
 
-    /// The record was taken out: what it weighed is free.
+    /// Accounts for a record that was removed.
     fn forget_record(&mut self, record: &Record) {
         self.memory_bytes -= record.memory_bytes();
         if !record.is_gone {
             self.kept -= 1;
             self.stored_bytes -= u64::from(record.stored_bytes);
         }
-        // The record and the map hold it, and nobody else.
+        // Only the record and the map hold it.
         if Arc::strong_count(&record.audience) == 2 {
             self.audiences.remove(&record.audience);
         }
@@ -444,13 +451,13 @@ impl Index {
         (record.number == number).then_some(record)
     }
 
-    /// Where in the queue the first record after a number stands.
+    /// The index in the queue of the first record after a number.
     fn place_after(&self, number: u64) -> usize {
         self.records.partition_point(|record| record.number <= number)
     }
 }
 
-/// What the server stores for one event beside what stands in the message, near enough.
+/// What the server stores for one event on top of the message, approximately.
 pub(crate) const STORED_BYTES: usize = 64;
 
 impl Record {

@@ -1,18 +1,23 @@
 //! Hubs on many machines that share one log and one cluster on NATS JetStream.
 //!
-//! [`Nats::connect`] opens both: a [`Log`](tidings_log::Log) on one stream, in which each batch is one message, and a
-//! [`Cluster`](tidings_log::cluster::Cluster) on a key-value bucket and ordinary subjects. Every hub that names the same server and the same log sees one order, one
-//! set of ids and one history, so that a subscriber may go on at any of them.
+//! [`Nats::connect`] opens both: a [`Log`](tidings_log::Log) on one stream, in which each batch is
+//! one message, and a [`Cluster`](tidings_log::cluster::Cluster) on a key-value bucket and ordinary
+//! subjects. All hubs that name the same server and the same log see one order, one set of ids and
+//! one history, so that a subscriber may resume at any of them.
 //!
 //! How it works, from the outside in:
-//! - [`NatsLog`] answers from an **index** in memory (`index.rs`): what finding an event takes, for all events that are kept, and the newest events themselves. Older ones are fetched
-//!   from the stream by their sequence number, so that reading one topic does not read the others.
-//! - The **follower** (`follower.rs`) is the only one who changes the index. It reads the stream with one consumer for the whole process. Before it trusts a connection it
-//!   compares the stream with what it knows (`history.rs`): a stream that was made anew or has lost its end begins a new epoch, on which all hubs
-//!   agree by compare-and-set.
-//! - The link (`link.rs`) is the connection. It counts how often it was made, so that nothing is taken for settled across two of them.
+//! - [`NatsLog`] answers from an **index** in memory (`index.rs`): what is needed to find an event,
+//!   for all events that are kept, and the newest events themselves. Older ones are fetched from
+//!   the stream by their sequence number, so that reading one topic does not read the others.
+//! - The **follower** (`follower.rs`) is the only code that changes the index. It reads the stream
+//!   with one consumer for the whole process. Before it trusts a connection it compares the stream
+//!   with what it knows (`history.rs`): a stream that was recreated or has lost its end begins a
+//!   new epoch, on which all hubs agree by compare-and-set.
+//! - The link (`link.rs`) is the connection. It counts its generations, so that no state is carried
+//!   over from one to the next.
 //!
-//! Every request has a time limit, every wait an end: while the server is away the log and the cluster answer that they are unavailable, and tails wait.
+//! Every request has a time limit, every wait an end: while the server is unavailable, so are the
+//! log and the cluster, and tails wait.
 
 mod address;
 mod bucket;
@@ -48,7 +53,7 @@ pub struct OpenError {
     reason: String,
 }
 
-/// A connection to a NATS server, of which a log and a cluster can be opened. Clones share it.
+/// A connection to a NATS server, which opens a log and a cluster. Clones share it.
 #[derive(Clone)]
 pub struct Nats {
     link: Arc<Link>,
@@ -57,14 +62,15 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Connects. If the connection is lost later, it is made again for as long as it takes.
+    /// Connects. If the connection is lost later, it is re-established for as long as it takes.
     pub async fn connect(address: &NatsAddress, mut settings: NatsSettings) -> Result<Self, OpenError> {
         settings.replicas = address.replicas.or(settings.replicas);
         let link = Link::connect(address).await.map_err(|reason| address.cannot_open(&reason))?;
         Ok(Self { link: Arc::new(link), address: address.clone(), settings })
     }
 
-    /// Opens the log, which is made if it is not there, and reads what finding its events takes.
+    /// Opens the log, which is created if it does not exist, and reads what is needed to find its
+    /// events.
     pub async fn log(&self) -> Result<NatsLog, OpenError> {
         let opened = NatsLog::open(Arc::clone(&self.link), self.settings.clone()).await;
         opened.map_err(|reason| self.address.cannot_open(&reason))

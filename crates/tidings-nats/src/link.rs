@@ -1,10 +1,13 @@
 //! The connection to NATS.
 //!
-//! When it is lost another one is made, for as long as it takes. Each has a **generation**, which grows with every one: the one that relies on two answers belonging together
-//! compares it before and after.
+//! When it is lost another one is made, for as long as it takes. Each has a **generation**, which
+//! grows with every one: a caller that needs two replies from the same connection compares it
+//! before and after.
 //!
-//! The client could make its connection again by itself, but would then also send what had been waiting: a publication whose publisher was notified seconds ago that nobody
-//! knows what became of it, and who may have gone on since. So each generation has a client of its own, which ends with its connection and takes what was waiting along.
+//! The client could reconnect by itself, but would then also send what had been queued: a
+//! publication whose publisher was informed seconds ago that the outcome is unknown, and may have
+//! continued since. So each generation has a client of its own, which ends with its connection and
+//! discards what was queued.
 
 use std::{
     sync::{
@@ -29,16 +32,16 @@ use tokio::{
 
 use crate::address::NatsAddress;
 
-/// How long an answer of the server is waited for. A server that needs longer counts as away.
+/// The request timeout. A server that needs longer counts as unavailable.
 pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(5);
-/// How often the server is asked for a sign of life; after two that it leaves out the connection is given up.
+/// The ping interval of the server; after two missed pings the connection is given up.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// The longest wait between two attempts.
+/// The longest delay between two attempts.
 pub(crate) const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
-/// The wait between two attempts, whatever is attempted.
+/// The delay between two attempts of any kind.
 pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_millis(50), RETRY_WAIT_MAX);
 
-/// A connection to NATS, and another one when it is lost.
+/// A connection to NATS, which is replaced when it is lost.
 pub(crate) struct Link {
     name: String,
     current: Arc<Mutex<Current>>,
@@ -61,34 +64,34 @@ impl Drop for Link {
     }
 }
 
-/// What became of a message that was to be stored.
+/// The outcome of storing a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stored {
-    /// Where it stands in the stream, or the one that it repeats.
+    /// Its sequence in the stream, or that of the message that it repeats.
     pub(crate) sequence: u64,
-    /// It repeats one whose id the server remembers, and was not stored.
+    /// It repeats a message whose id the server remembers, and was not stored.
     pub(crate) is_repeat: bool,
 }
 
 /// Why a message is not known to be stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum NotStored {
-    /// It is not, and will not be.
+    /// It is not stored, and will not be.
     Refused(String),
-    /// It is not: something else stands there than was expected.
+    /// It is not stored: the expected last message does not match.
     Conflict,
-    /// It is not: there is no room for it.
+    /// It is not stored: the stream is full.
     Full(String),
-    /// It may be, or not.
+    /// It may be stored, or not.
     Unknown(String),
 }
 
 impl Link {
     /// Makes the first connection.
     pub(crate) async fn connect(address: &NatsAddress) -> Result<Self, String> {
-        let (rings, changes) = watch::channel(0);
-        let current = Arc::new(Mutex::new(connect(address, &rings, 1).await?));
-        let keeper = tokio::spawn(keep(address.clone(), Arc::clone(&current), rings));
+        let (changes_sender, changes) = watch::channel(0);
+        let current = Arc::new(Mutex::new(connect(address, &changes_sender, 1).await?));
+        let keeper = tokio::spawn(keep(address.clone(), Arc::clone(&current), changes_sender));
         Ok(Self { name: address.name().to_owned(), current, changes, keeper })
     }
 
@@ -96,12 +99,12 @@ impl Link {
         locked(&self.current).clone()
     }
 
-    /// The client of the newest connection, for what is not stored.
+    /// The client of the newest connection, for messages that are not stored.
     pub(crate) fn client(&self) -> Client {
         self.current().client
     }
 
-    /// The same for what is stored.
+    /// The JetStream context, for messages that are stored.
     pub(crate) fn jetstream(&self) -> Context {
         self.current().jetstream
     }
@@ -111,7 +114,7 @@ impl Link {
         &self.name
     }
 
-    /// Which connection this is; `None` while there is none.
+    /// The generation of the connection; `None` while there is none.
     pub(crate) fn generation(&self) -> Option<u64> {
         locked(&self.current).alive()
     }
@@ -141,7 +144,7 @@ impl Link {
         }
     }
 
-    /// Waits for an answer, as long as one is waited for and the connection stands.
+    /// Waits for a reply, up to the request timeout and while the connection lasts.
     pub(crate) async fn ask<T, E: std::fmt::Display>(
         &self,
         what: &str,
@@ -158,7 +161,7 @@ impl Link {
         }
     }
 
-    /// Has a message stored by the stream that listens to a subject.
+    /// Stores a message in the stream of a subject.
     pub(crate) async fn store(
         &self,
         subject: String,
@@ -177,10 +180,10 @@ impl Link {
         }
         let answer = answer.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => {
-                NotStored::Refused("JetStream is away, or its stream is gone".to_owned())
+                NotStored::Refused("JetStream is unavailable, or its stream was deleted".to_owned())
             }
             RequestErrorKind::MaxPayloadExceeded => NotStored::Full(format!(
-                "the batch is larger than a message of this NATS server may be (max_payload): {error}"
+                "the batch exceeds the maximum message size of this NATS server (max_payload): {error}"
             )),
             _ => NotStored::Unknown(format!("no answer from NATS: {error}")),
         })?;
@@ -189,13 +192,13 @@ impl Link {
                 Ok(Stored { sequence, is_repeat: duplicate })
             }
             Ok(Answer { error: Some(error), .. }) => Err(error.into()),
-            _ => Err(NotStored::Unknown("NATS answered something else than an acknowledgement".to_owned())),
+            _ => Err(NotStored::Unknown("unexpected reply from NATS: not an acknowledgement".to_owned())),
         }
     }
 }
 
 impl Current {
-    /// Its generation, while the connection stands.
+    /// Its generation, while the connection lasts.
     fn alive(&self) -> Option<u64> {
         (self.client.connection_state() == State::Connected).then_some(self.generation)
     }
@@ -208,7 +211,7 @@ fn locked(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
 /// Makes a connection, and a client that ends with it.
 async fn connect(
     address: &NatsAddress,
-    rings: &watch::Sender<u64>,
+    changes_sender: &watch::Sender<u64>,
     generation: u64,
 ) -> Result<Current, String> {
     let servers = address.servers();
@@ -218,19 +221,20 @@ async fn connect(
         let auth = introduction(login.clone(), is_used.swap(true, Ordering::AcqRel));
         std::future::ready(auth)
     };
-    let rings = rings.clone();
+    let changes_sender = changes_sender.clone();
     let options = ConnectOptions::with_auth_callback(introduce)
         .name("tidings")
         .connection_timeout(REQUEST_TIME)
         .request_timeout(Some(REQUEST_TIME))
         .ping_interval(PING_INTERVAL)
-        // Each server is tried once, to begin with. When the connection is lost the client tries each once more and is let in nowhere: then it ends.
+        // Each server is tried once at first. When the connection is lost the client tries each
+        // once more and is refused everywhere: then it ends.
         .max_reconnects(servers.len())
         .reconnect_delay_callback(|_| Duration::ZERO)
         .event_callback(move |event| {
             tracing::debug!(%event, "NATS");
             if matches!(event, Event::Connected | Event::Disconnected | Event::Closed) {
-                rings.send_modify(|count| *count += 1);
+                changes_sender.send_modify(|count| *count += 1);
             }
             std::future::ready(())
         });
@@ -256,7 +260,7 @@ fn with_tls(options: ConnectOptions, tls: &Tls) -> ConnectOptions {
     }
 }
 
-/// An error if there is no JetStream on the other side. Any other trouble shows itself in what comes next.
+/// An error if the server has no JetStream. Any other problem shows in what follows.
 async fn check_jetstream(client: &Client) -> Result<(), String> {
     match client.request("$JS.API.INFO", Bytes::new()).await {
         Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(
@@ -274,7 +278,7 @@ async fn check_jetstream(client: &Client) -> Result<(), String> {
     }
 }
 
-/// What a client says to be let in. It is said once.
+/// The credentials of a client. They are used once.
 fn introduction(login: Option<Login>, is_used: bool) -> Result<Auth, AuthError> {
     if is_used {
         return Err(AuthError::new("this client ends with its connection"));
@@ -292,8 +296,8 @@ fn introduction(login: Option<Login>, is_used: bool) -> Result<Auth, AuthError> 
 }
 
 /// Makes a new connection whenever the last one is lost.
-async fn keep(address: NatsAddress, current: Arc<Mutex<Current>>, rings: watch::Sender<u64>) {
-    let mut changes = rings.subscribe();
+async fn keep(address: NatsAddress, current: Arc<Mutex<Current>>, changes_sender: watch::Sender<u64>) {
+    let mut changes = changes_sender.subscribe();
     loop {
         changes.mark_unchanged();
         let (generation, is_alive) = {
@@ -306,28 +310,28 @@ async fn keep(address: NatsAddress, current: Arc<Mutex<Current>>, rings: watch::
             }
             continue;
         }
-        tracing::warn!("the connection to NATS is lost");
+        tracing::warn!("the connection to NATS was lost");
         let mut retry = RETRY;
         let mut last_problem = String::new();
         let new = loop {
             sleep(retry.failed()).await;
-            match connect(&address, &rings, generation + 1).await {
+            match connect(&address, &changes_sender, generation + 1).await {
                 Ok(new) => break new,
-                // Of attempts that fail for the same reason only the first is logged.
+                // Of consecutive failures for the same reason only the first is logged.
                 Err(problem) if problem != last_problem => {
-                    tracing::warn!(problem, "no connection to NATS yet; trying again");
+                    tracing::warn!(problem, "cannot connect to NATS; retrying");
                     last_problem = problem;
                 }
                 Err(_) => {}
             }
         };
-        tracing::info!("connected to NATS again");
+        tracing::info!("reconnected to NATS");
         *locked(&current) = new;
-        rings.send_modify(|count| *count += 1);
+        changes_sender.send_modify(|count| *count += 1);
     }
 }
 
-/// What is said while there is no connection.
+/// The reason while there is no connection.
 pub(crate) const AWAY: &str = "there is no connection to NATS";
 
 /// An acknowledgement as JetStream spells it.
@@ -348,13 +352,14 @@ struct ApiError {
     description: String,
 }
 
-/// JetStream's codes for: resources, storage, a message or a stream that is too large, a store that failed.
+/// JetStream's codes for: resources, storage, a message or a stream that is too large, a store that
+/// failed.
 const FULL_CODES: [u64; 4] = [10_023, 10_047, 10_054, 10_077];
 
 /// JetStream's codes for: not enabled, not enabled for the account.
 const NO_JETSTREAM_CODES: [u64; 2] = [10_076, 10_039];
 
-/// JetStream's code for another last message than the one that was expected.
+/// JetStream's code for a last message other than the expected one.
 const CONFLICT_CODE: u64 = 10_071;
 
 impl From<ApiError> for NotStored {

@@ -1,4 +1,4 @@
-//! The log: appends go to the stream, answers come from the index, and old events are fetched.
+//! The log: appends go to the stream, replies come from the index, and old events are fetched.
 
 use std::{
     cmp::Reverse,
@@ -34,26 +34,30 @@ use crate::{
     tail::NatsTail,
 };
 
-/// After so many failures in a row opening is given up.
+/// Opening is given up after this many consecutive failures.
 const OPENING_FAILURES_MAX: u32 = 5;
-/// How often a read starts again because what it found went away meanwhile.
+/// How often a read restarts because what it found was removed in the meantime.
 const READS_MAX: usize = 16;
 /// Most records that one call looks at backwards.
 const LOOKED_BACK_MAX: usize = 1 << 16;
-/// Most audiences that a deletion tells of hubs that start later. Of the others they know only that something may have been missed.
+/// Most audiences that a deletion reports to hubs that start later. Of the others these know only
+/// that something may have been missed.
 const DELETION_AUDIENCES_MAX: usize = 1_000;
-/// Most topics of events that a deletion spares, and most bytes of them: it has to fit into a message.
+/// Most topics of events that a deletion spares, and most bytes of them: it has to fit into a
+/// message.
 const SPARED_TOPICS_MAX: usize = 10_000;
 const SPARED_BYTES_MAX: usize = 256 << 10;
-/// A message that was stored and came back so recently shows that the log works: no probe is needed.
+/// If a message was stored and read back this recently, the log works: no probe is needed.
 const PROOF_TIME: Duration = Duration::from_secs(2);
 /// The key of the probe in the bucket.
 const PROBE_KEY: &str = "probe";
 
-/// A log on one stream of NATS JetStream. Clones are handles to the same one; when the last is gone, tails bring what was left and end.
+/// A log on one stream of NATS JetStream. Clones are handles to the same log; when the last one is
+/// dropped, tails return what was left and end.
 ///
-/// An acknowledgement means that the server has stored the message: written, and synced to disk when its own settings say so (`sync_interval`, two minutes by
-/// default). The log cannot promise more than that.
+/// An acknowledgement means that the server has stored the message: written, and synced to disk
+/// when its own settings say so (`sync_interval`, two minutes by default). The log cannot promise
+/// more than that.
 #[derive(Clone)]
 pub struct NatsLog(Arc<Inner>);
 
@@ -82,8 +86,8 @@ impl NatsLog {
         let following = Arc::clone(&shared);
         let follower = tokio::spawn(async move {
             if let Err(panicked) = catch_panic(Box::pin(follower::follow(Arc::clone(&following)))).await {
-                tracing::error!(%panicked, "the task that reads the stream of the log has ended");
-                following.distrust("the task that reads the stream has ended");
+                tracing::error!(%panicked, "the task that follows the stream of the log has ended");
+                following.distrust("the task that follows the stream has ended");
                 following.close();
             }
         });
@@ -96,7 +100,8 @@ impl NatsLog {
         &self.0.shared
     }
 
-    /// Stores a message on the connection on which the index is trusted, and waits until it came back.
+    /// Stores a message on the connection on which the index is trusted, and waits until it was
+    /// read back.
     async fn store(
         &self,
         subject: String,
@@ -114,15 +119,16 @@ impl NatsLog {
         let stored = shared.link.store(subject, headers, payload).await.map_err(|not| match not {
             NotStored::Full(why) => AppendError::Full(why),
             NotStored::Refused(why) => AppendError::Unavailable(why),
-            NotStored::Conflict => AppendError::Unavailable("NATS expected another message".to_owned()),
+            NotStored::Conflict => AppendError::Unavailable("NATS reports a conflict".to_owned()),
             NotStored::Unknown(why) => AppendError::OutcomeUnknown(why),
         })?;
         if !stored.is_repeat && stored.sequence <= read {
-            // The stream gave a place to it that another message had.
+            // The stream gave it a sequence that another message had.
             shared.doubts.notify_one();
-            return Err(AppendError::OutcomeUnknown("the stream has lost its end".to_owned()));
+            return Err(AppendError::OutcomeUnknown("the stream has lost its newest messages".to_owned()));
         }
-        // It is stored. The one that asks this hub next shall find it, unless the stream is not read as fast as it grows.
+        // It is stored. The next request to this hub finds it, unless reading lags behind the
+        // stream.
         if shared.has_read(stored.sequence).await && !stored.is_repeat {
             shared.state().returned = Some(Instant::now());
         }
@@ -170,7 +176,8 @@ impl NatsLog {
         Ok(())
     }
 
-    /// Fetches what was chosen. `None` if something is gone, or the epoch is another one by now: then everything is looked for anew.
+    /// Fetches the chosen events. `None` if one is gone, or the epoch has changed: then the query
+    /// is repeated.
     async fn entries(
         &self,
         chosen: &[Candidate],
@@ -279,7 +286,7 @@ impl Log for NatsLog {
                 return Ok(Page { epoch: look.epoch, after, entries, through, at_end, floor });
             }
         }
-        Err(Unavailable("what is read keeps changing".to_owned()))
+        Err(Unavailable("the log changes faster than it can be read".to_owned()))
     }
 
     async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
@@ -322,7 +329,7 @@ impl Log for NatsLog {
                 return Ok(Page { epoch, after, entries, through, at_end: true, floor });
             }
         }
-        Err(Unavailable("what is read keeps changing".to_owned()))
+        Err(Unavailable("the log changes faster than it can be read".to_owned()))
     }
 
     async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
@@ -357,7 +364,7 @@ impl Log for NatsLog {
                 return Ok(None);
             }
         }
-        Err(Unavailable("what is read keeps changing".to_owned()))
+        Err(Unavailable("the log changes faster than it can be read".to_owned()))
     }
 
     async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
@@ -383,8 +390,9 @@ impl Log for NatsLog {
         Ok((cursor, Box::new(tail)))
     }
 
-    /// From end to end: a message was stored and came back a moment ago, or a probe is stored in the bucket beside the stream and read again. It is not stored in the
-    /// stream itself, where it would drive out an event whenever that is full.
+    /// End to end: a message was stored and read back a moment ago, or a probe is stored in the
+    /// bucket next to the stream and read again. It is not stored in the stream itself, where it
+    /// would push out an event whenever that is full.
     async fn health(&self) -> Result<(), Unavailable> {
         let shared = self.shared();
         shared.catch_up().await?;
@@ -411,7 +419,8 @@ impl Log for NatsLog {
     }
 }
 
-/// A deletion of the events with these audiences, as far as the grants cover them, and how many it spares.
+/// A deletion of the events with these audiences, as far as the grants cover them, and how many it
+/// spares.
 async fn deletion_of(
     topic: &Topic,
     mut bearing: Vec<(Arc<Audience>, u64, u64)>,
@@ -449,7 +458,8 @@ async fn deletion_of(
 }
 
 impl Shared {
-    /// What a deletion did: how many events it hid, and which messages have nothing left to show.
+    /// The effect of a deletion: how many events it hid, and which messages have no visible event
+    /// left.
     fn deletion(&self, sequence: u64) -> (u64, Vec<Hidden>) {
         self.state().deletions.remove(&sequence).unwrap_or_default()
     }

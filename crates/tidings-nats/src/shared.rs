@@ -1,4 +1,4 @@
-//! What the log, its tails and the follower share: the index, and whether it can be trusted.
+//! What the log, its tails and the follower share: the index, and whether it is trusted.
 
 use std::{
     collections::BTreeMap,
@@ -23,9 +23,10 @@ use crate::{
     settings::NatsSettings,
 };
 
-/// In its first second, what a new leader of a stream that several servers keep says of that does not count: it may not have done yet what it has agreed to.
+/// In its first second, a new leader of a replicated stream is not believed: it may not have
+/// applied yet what it has agreed to.
 const SETTLING_TIME: Duration = Duration::from_secs(1);
-/// For so many deletions it is remembered what they hid, until the one that asked for one looks.
+/// For this many deletions the number of hidden events is remembered, until the caller reads it.
 const DELETIONS_MAX: usize = 100;
 
 /// See the [module documentation](self).
@@ -34,21 +35,21 @@ pub(crate) struct Shared {
     pub(crate) settings: NatsSettings,
     pub(crate) clock: Clock,
     state: Mutex<State>,
-    /// Fires when the index or the trust in it changed.
+    /// Fires when the index or its trust changed.
     notifier: watch::Sender<()>,
-    /// Somebody saw something that does not fit: compare the stream with the index.
+    /// Something does not fit: compare the stream with the index.
     pub(crate) doubts: Notify,
-    /// The last question of how far the stream reaches, shared by all who asked it at the same time.
+    /// The last query of the end of the stream, shared by all concurrent callers.
     reach: tokio::sync::Mutex<Option<(Instant, u64)>>,
     /// How many messages of the stream were read that are not from a hub.
     pub(crate) rejected: AtomicU64,
-    /// Which server led the stream when it was last asked for, and since when it is known to.
+    /// Which server led the stream when it was last queried, and since when it is known to.
     leader: Mutex<Option<(String, Instant)>>,
 }
 
 pub(crate) struct State {
     pub(crate) index: Index,
-    /// When the stream that is indexed was made.
+    /// When the indexed stream was created.
     created: Option<String>,
     /// The connection on which the index agrees with the stream.
     trusted: Option<u64>,
@@ -57,11 +58,11 @@ pub(crate) struct State {
     reason: String,
     /// How many attempts to trust it have failed in a row.
     failures: u32,
-    /// When a message was stored and came back.
+    /// When a message was stored and read back.
     pub(crate) returned: Option<Instant>,
-    /// Who waits until a message has been read.
+    /// Callers that wait until a message has been read.
     waiting: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
-    /// How many events the newest deletions hid, and which messages have nothing left to show.
+    /// How many events the newest deletions hid, and which messages have no visible event left.
     pub(crate) deletions: BTreeMap<u64, (u64, Vec<Hidden>)>,
     is_closed: bool,
 }
@@ -108,12 +109,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A notifier for the one that waits for the index to change.
+    /// A notifier of changes of the index.
     pub(crate) fn listen(&self) -> watch::Receiver<()> {
         self.notifier.subscribe()
     }
 
-    pub(crate) fn ring(&self) {
+    pub(crate) fn notify(&self) {
         self.notifier.send_replace(());
     }
 
@@ -127,7 +128,7 @@ impl Shared {
         }
     }
 
-    /// The bucket beside the stream.
+    /// The bucket next to the stream.
     pub(crate) fn bucket(&self) -> Result<Bucket, Unavailable> {
         self.trusted()?;
         let state = self.state();
@@ -142,20 +143,20 @@ impl Shared {
         state.stream = Some((stream, bucket));
         state.failures = 0;
         drop(state);
-        self.ring();
+        self.notify();
     }
 
-    /// Nobody knows whether the index still agrees with the stream.
+    /// Whether the index still agrees with the stream is unknown.
     pub(crate) fn distrust(&self, reason: &str) {
         let mut state = self.state();
         state.trusted = None;
         state.failures = state.failures.saturating_add(1);
         reason.clone_into(&mut state.reason);
         drop(state);
-        self.ring();
+        self.notify();
     }
 
-    /// Waits until the index was trusted for the first time, or could not be for so often.
+    /// Waits until the index was trusted for the first time, or until this many attempts failed.
     pub(crate) async fn opened(&self, failures_max: u32) -> Result<(), String> {
         let mut notifier = self.listen();
         loop {
@@ -173,10 +174,10 @@ impl Shared {
         }
     }
 
-    /// Nothing comes any more.
+    /// Nothing more arrives.
     pub(crate) fn close(&self) {
         self.state().is_closed = true;
-        self.ring();
+        self.notify();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -188,13 +189,13 @@ impl Shared {
         self.state().index.read()
     }
 
-    /// When the stream was made, and the epoch.
+    /// When the stream was created, and the epoch.
     pub(crate) fn identity(&self) -> Option<(String, Epoch)> {
         let state = self.state();
         Some((state.created.clone()?, state.index.epochs().current().epoch))
     }
 
-    /// Who could have received what was read, and of which stream.
+    /// The audiences of what was read, and of which stream.
     pub(crate) fn audiences(&self, bytes_max: usize) -> Option<LeftAudiences> {
         let state = self.state();
         let epoch = state.index.epochs().current().epoch.to_u64();
@@ -224,10 +225,10 @@ impl Shared {
             state.created = Some(created.to_owned());
         }
         drop(state);
-        self.ring();
+        self.notify();
     }
 
-    /// What was read up to a message has been taken in: the one that waited for it is reported.
+    /// Everything up to a message has been processed: notifies the callers that wait for it.
     pub(crate) fn settle(&self) {
         let mut state = self.state();
         let read = state.index.read().sequence;
@@ -237,17 +238,17 @@ impl Shared {
         for waiting in reached.into_values().flatten() {
             let _ = waiting.send(());
         }
-        self.ring();
+        self.notify();
     }
 
-    /// Waits until a message has been read, as long as one waits for an answer. False if it was not.
+    /// Waits until a message has been read, up to the request timeout. False if it was not.
     pub(crate) async fn has_read(&self, sequence: u64) -> bool {
         let reached = {
             let mut state = self.state();
             if state.index.read().sequence >= sequence {
                 return true;
             }
-            // Those who gave up make room for those who come.
+            // Callers that gave up make room for new ones.
             let (sender, receiver) = oneshot::channel();
             let waiting = state.waiting.entry(sequence).or_default();
             waiting.retain(|other| !other.is_closed());
@@ -257,7 +258,8 @@ impl Shared {
         matches!(timeout(REQUEST_TIME, reached).await, Ok(Ok(())))
     }
 
-    /// Waits until everything is in the index that was in the stream when this was called. The one that asks at the same time shares the question.
+    /// Waits until everything is in the index that was in the stream when this was called.
+    /// Concurrent callers share the query.
     pub(crate) async fn catch_up(&self) -> Result<(), Unavailable> {
         let asked = Instant::now();
         let (generation, stream) = self.trusted()?;
@@ -276,14 +278,15 @@ impl Shared {
         };
         if !self.has_read(last).await {
             return Err(Unavailable(format!(
-                "the stream is not read as fast as it grows ({} s behind)",
+                "reading the stream does not keep up with its growth ({} s behind)",
                 REQUEST_TIME.as_secs()
             )));
         }
         self.still(generation)
     }
 
-    /// What the stream is and how far it reaches, from a server that knows. Where several keep it, a new leader is given a moment first.
+    /// The state and the end of the stream, from a server that knows. Where several keep it, a new
+    /// leader is given a moment first.
     pub(crate) async fn settled_info(&self, stream: &Stream) -> Result<Info, String> {
         loop {
             let info = self.link.ask("asking for the stream", stream.get_info()).await?;
@@ -310,17 +313,17 @@ impl Shared {
         }
     }
 
-    /// Whether the index was trusted all the time since.
+    /// Whether the index was trusted without interruption since.
     pub(crate) fn still(&self, generation: u64) -> Result<(), Unavailable> {
         let (now, _) = self.trusted()?;
         if now == generation {
             Ok(())
         } else {
-            Err(Unavailable("the connection to NATS was lost meanwhile".to_owned()))
+            Err(Unavailable("the connection to NATS was lost in the meantime".to_owned()))
         }
     }
 
-    /// Whether a message was stored and came back within so long.
+    /// Whether a message was stored and read back within this time.
     pub(crate) fn returned_within(&self, time: Duration) -> bool {
         self.state().returned.is_some_and(|returned| returned.elapsed() < time)
     }

@@ -1,4 +1,5 @@
-//! The live end. A tail is a place in the index and a notifier that fires when that changes, so a slow one costs no queue.
+//! The live end. A tail is a position in the index and a notifier that fires when that changes, so
+//! a slow tail costs no queue.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use crate::{
     shared::Shared,
 };
 
-/// The wait before events that could not be fetched are asked for again.
+/// The delay before events that could not be fetched are requested again.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 
 pub(crate) struct NatsTail {
@@ -33,7 +34,7 @@ impl NatsTail {
 impl Tail for NatsTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
         loop {
-            // The notifier is reset before the index is looked at: whatever comes afterwards fires it again.
+            // The notifier is reset before the index is read: any later change fires it again.
             self.notifier.mark_unchanged();
             let is_closed = self.shared.is_closed();
             let followed = {
@@ -64,7 +65,7 @@ impl Tail for NatsTail {
                     Ok(found) => found,
                     Err(_) if is_closed => return None,
                     Err(_) => {
-                        // While the server is away a tail waits.
+                        // While the server is unavailable a tail waits.
                         tokio::select! {
                             _ = self.notifier.changed() => {}
                             () = sleep(RETRY_WAIT) => {}

@@ -1,4 +1,4 @@
-//! Getting to a real nats-server, and in.
+//! Connecting to a real nats-server: credentials, TLS, JetStream.
 //!
 //! Needs: nats-server, openssl.
 
@@ -26,7 +26,7 @@ async fn check(url: &str) -> Result<(), String> {
     (page.entries.len() == 1).then_some(()).ok_or_else(|| format!("{} events", page.entries.len()))
 }
 
-/// With a key, so that it may be said again.
+/// With a key, so that it may be repeated.
 async fn append(log: &NatsLog, data: &str) -> Result<(), String> {
     let event = Validator::default().event(NewEvent::new("a", data)).expect("a valid event");
     let batch = Batch { events: vec![event], key: IdempotencyKey::new(data) };
@@ -34,7 +34,7 @@ async fn append(log: &NatsLog, data: &str) -> Result<(), String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_has_no_password_is_not_let_in() {
+async fn a_client_without_the_password_is_refused() {
     let server = NatsServer::start_with(&["authorization { user: hub, password: \"se:cret\" }"]).unwrap();
     let address = server.address();
     for (login, is_let_in) in
@@ -47,7 +47,7 @@ async fn those_who_has_no_password_is_not_let_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_has_no_token_is_not_let_in() {
+async fn a_client_without_the_token_is_refused() {
     let server = NatsServer::start_with(&["authorization { token: \"t@ken\" }"]).unwrap();
     let address = server.address();
     for (login, is_let_in) in [("t%40ken@", true), ("", false), ("wrong@", false), ("t%40ken:@", false)] {
@@ -57,7 +57,7 @@ async fn those_who_has_no_token_is_not_let_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tls_is_spoken_with_who_is_trusted_and_trusts() {
+async fn tls_requires_trusted_certificates_on_both_sides() {
     let server = NatsServer::start_tls().unwrap();
     let (address, folder) = (server.address(), server.folder());
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
@@ -76,13 +76,13 @@ async fn tls_is_spoken_with_who_is_trusted_and_trusts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_without_tls_is_not_spoken_to_where_it_has_to_be() {
+async fn a_tls_url_refuses_a_server_without_tls() {
     let server = NatsServer::start().unwrap();
-    check(&format!("tls://{}", server.address())).await.expect_err("nothing is said in the clear");
+    check(&format!("tls://{}", server.address())).await.expect_err("nothing is sent unencrypted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_without_jetstream_is_refused_in_words() {
+async fn a_server_without_jetstream_is_refused_with_a_reason() {
     let mut server = NatsServer::start_without_jetstream().unwrap();
     let refused = check(&server.url()).await.unwrap_err();
     assert!(refused.contains("JetStream is not enabled on this NATS server: start it with -js"), "{refused}");
@@ -93,22 +93,23 @@ async fn a_server_without_jetstream_is_refused_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_account_without_jetstream_is_refused_in_words() {
+async fn an_account_without_jetstream_is_refused_with_a_reason() {
     let accounts = "accounts { APP: { users: [{ user: hub, password: pw }] }, JS: { jetstream: enabled } }";
     let server = NatsServer::start_with(&[accounts]).unwrap();
     let refused = check(&format!("nats://hub:pw@{}", server.address())).await.unwrap_err();
     assert!(refused.contains("JetStream is not enabled for this account"), "{refused}");
 }
 
-/// The log and the cluster go on without the server that led them, if three keep them. What lies on one is refused: it would not.
+/// The log and the cluster continue without the server that led them, if three keep them. One
+/// replica is refused: it would not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_lies_on_as_many_servers_as_the_address_says() {
+async fn a_log_has_as_many_replicas_as_its_address_asks_for() {
     let mut nodes = NatsNodes::start().unwrap();
     let address = |log: &str| format!("{}/{log}", nodes.url()).parse::<NatsAddress>().unwrap();
     let (alone, kept) = (address("alone"), address("kept?replicas=3"));
     connect(&alone, NatsSettings::default()).await.log().await.unwrap();
     let wanted = connect(&address("alone?replicas=3"), NatsSettings::default()).await.log().await;
-    assert!(wanted.unwrap_err().to_string().contains("alone is kept by 1 server, and the address says 3"));
+    assert!(wanted.unwrap_err().to_string().contains("alone has 1 replica, and the address asks for 3"));
 
     let nats = connect(&kept, NatsSettings::default()).await;
     let (log, cluster) = (nats.log().await.unwrap(), nats.cluster().await.unwrap());
@@ -119,8 +120,8 @@ async fn a_log_lies_on_as_many_servers_as_the_address_says() {
     }
     let leader = nodes.leader_of("kept").unwrap();
     nodes.node(leader).kill().unwrap();
-    eventually("publishing goes on", async || append(&log, "2").await.is_ok()).await;
-    eventually("the cluster goes on", async || cluster.list("").await.is_ok_and(|keys| keys.len() == 1))
+    eventually("publishing continues", async || append(&log, "2").await.is_ok()).await;
+    eventually("the cluster continues", async || cluster.list("").await.is_ok_and(|keys| keys.len() == 1))
         .await;
     let everything = Filter { matchers: vec![Matcher::Any], grants: Grants::all() };
     eventually("the log can be read", async || {

@@ -1,4 +1,4 @@
-//! What becomes of a log when its server is away, comes back, or comes back as another.
+//! A log during an outage of its server, after its return, and after its replacement.
 //!
 //! Needs: nats-server.
 
@@ -57,9 +57,9 @@ async fn append(log: &NatsLog, data: &str) -> Cursor {
     }
 }
 
-/// Appends as soon as the log takes it.
+/// Appends as soon as the log accepts it.
 async fn append_at_last(log: &NatsLog, data: &str) {
-    eventually("the log takes something", async || {
+    eventually("the log accepts an event", async || {
         match try_to_append(log, data, Some(&data.replace(' ', "-"))).await {
             Ok(_) => true,
             Err(AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)) => false,
@@ -69,7 +69,7 @@ async fn append_at_last(log: &NatsLog, data: &str) {
     .await;
 }
 
-/// A tail may go on a moment before questions are answered.
+/// A tail may continue a moment before requests are answered.
 async fn answers(log: &NatsLog) {
     eventually("the hub is back", async || log.bounds().await.is_ok()).await;
 }
@@ -102,7 +102,7 @@ async fn follow_to(tail: &mut Box<dyn Tail>, last: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn while_the_server_is_away_publishing_is_refused_and_tails_wait() {
+async fn during_an_outage_publishing_is_refused_and_tails_wait() {
     let mut server = NatsServer::start().unwrap();
     let address = fresh_address(&server);
     let (log, other) = (open(&address).await, open(&address).await);
@@ -145,7 +145,7 @@ async fn a_server_that_hangs_leaves_the_outcome_unknown_and_a_key_settles_it() {
 }
 
 #[tokio::test]
-async fn a_key_keeps_its_meaning_when_the_server_and_the_hub_are_started_again() {
+async fn a_key_survives_restarts_of_the_server_and_the_hub() {
     let mut server = NatsServer::start().unwrap();
     let address = fresh_address(&server);
     let own = Validator::default().event(NewEvent::new("a", "own").id("urn:own")).unwrap();
@@ -199,7 +199,7 @@ async fn a_lost_end_begins_a_new_epoch_on_which_all_hubs_agree() {
             panic!("never misread")
         };
         let page = hub.read(place, &everything(), PLENTY).await.unwrap();
-        assert_eq!(data(&page.entries), ["new 1", "new 2"], "it goes on at what was kept");
+        assert_eq!(data(&page.entries), ["new 1", "new 2"], "it continues after what was kept");
         assert_eq!(bounds.epochs.locate(kept, bounds.newest), Located::Earlier(kept.position));
     }
     let late = open(&address).await;
@@ -208,7 +208,7 @@ async fn a_lost_end_begins_a_new_epoch_on_which_all_hubs_agree() {
 }
 
 #[tokio::test]
-async fn an_end_that_was_lost_while_no_hub_was_running_is_noticed_by_the_mark_that_was_left() {
+async fn a_loss_while_no_hub_runs_is_detected_by_the_saved_mark() {
     let mut server = NatsServer::start().unwrap();
     let address = fresh_address(&server);
     append(&open(&address).await, "kept").await;
@@ -216,7 +216,7 @@ async fn an_end_that_was_lost_while_no_hub_was_running_is_noticed_by_the_mark_th
     let saved = server.save_store().unwrap();
     server.start_again().unwrap();
     let lost = append(&open(&address).await, "lost").await;
-    // It leaves a mark when it has read what is there.
+    // It leaves a mark when it has read the stream.
     open(&address).await.bounds().await.unwrap();
     server.stop().unwrap();
     // Only the stream loses its end, as if it had not been synced.
@@ -236,7 +236,7 @@ async fn an_end_that_was_lost_while_no_hub_was_running_is_noticed_by_the_mark_th
 }
 
 #[tokio::test]
-async fn a_server_that_was_emptied_is_another_log() {
+async fn an_emptied_server_is_another_log() {
     let mut server = NatsServer::start().unwrap();
     let address = fresh_address(&server);
     let hubs = [open(&address).await, open(&address).await];
@@ -270,7 +270,7 @@ async fn a_hub_that_starts_later_finds_everything() {
     }
     first.delete(&topic("a"), &Grants::all()).await.unwrap();
     append(&first, "again").await;
-    // The bytes of what was deleted have left the stream before it comes.
+    // The bytes of what was deleted have left the stream before it starts.
     eventually("they have left", async || !holds(&server.store(), b"deleted")).await;
     let late = open(&address).await;
     assert_eq!(texts(&late).await, ["one", "two", "again"]);
@@ -299,7 +299,7 @@ fn holds(folder: &Path, bytes: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn what_one_hub_acknowledged_every_other_finds_at_once() {
+async fn an_acknowledged_event_is_visible_at_every_hub_at_once() {
     let server = NatsServer::start().unwrap();
     let address = fresh_address(&server);
     let (one, other) = (open(&address).await, open(&address).await);
@@ -319,7 +319,7 @@ async fn what_one_hub_acknowledged_every_other_finds_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_too_old_is_hidden_at_once_and_reported() {
+async fn expired_events_are_hidden_at_once_and_reported() {
     let server = NatsServer::start().unwrap();
     let age_max = Some(Duration::from_secs(2));
     let log = open_with(&fresh_address(&server), NatsSettings { age_max, ..NatsSettings::default() }).await;
@@ -335,13 +335,13 @@ async fn what_is_too_old_is_hidden_at_once_and_reported() {
 }
 
 #[tokio::test]
-async fn a_hub_that_starts_after_retention_knows_whom_it_took_something_from() {
+async fn a_hub_started_after_retention_knows_the_affected_audiences() {
     let server = NatsServer::start().unwrap();
     let address = fresh_address(&server);
     let settings = || NatsSettings { age_max: Some(Duration::from_secs(2)), ..NatsSettings::default() };
     let log = open_with(&address, settings()).await;
     let old = append(&log, "old").await.position;
-    // The one that starts leaves behind what it has read.
+    // This hub leaves the audiences of what it has read.
     drop(open_with(&address, settings()).await);
     let client = async_nats::connect(server.url()).await.unwrap();
     let stream = async_nats::jetstream::new(client).get_stream(address.name()).await.unwrap();
@@ -373,7 +373,7 @@ async fn an_index_that_is_full_counts_the_oldest_as_dropped() {
 }
 
 #[tokio::test]
-async fn many_events_are_looked_at_in_bounded_steps() {
+async fn many_events_are_read_in_bounded_steps() {
     let server = NatsServer::start().unwrap();
     let address = fresh_address(&server);
     let log = open_with(&address, NatsSettings { recent_bytes_max: 0, ..NatsSettings::default() }).await;
@@ -409,7 +409,7 @@ async fn many_events_are_looked_at_in_bounded_steps() {
 }
 
 #[tokio::test]
-async fn a_time_ago_is_reported_by_the_servers_clock() {
+async fn a_time_ago_is_measured_by_the_servers_clock() {
     let server = NatsServer::start().unwrap();
     let log = open(&fresh_address(&server)).await;
     let old = append(&log, "old").await.position;
@@ -420,7 +420,7 @@ async fn a_time_ago_is_reported_by_the_servers_clock() {
 }
 
 #[tokio::test]
-async fn a_message_that_no_hub_wrote_holds_nobody_up() {
+async fn a_message_that_no_hub_wrote_blocks_nothing() {
     let server = NatsServer::start().unwrap();
     let address = fresh_address(&server);
     let log = open(&address).await;
@@ -435,7 +435,7 @@ async fn a_message_that_no_hub_wrote_holds_nobody_up() {
     said.extend(b"\r\nPING\r\n");
     std::io::Write::write_all(&mut stranger, &said).unwrap();
     let received = std::io::BufRead::lines(std::io::BufReader::new(&stranger)).map_while(Result::ok);
-    assert!(received.take(10).any(|line| line == "PONG"), "the server has taken it");
+    assert!(received.take(10).any(|line| line == "PONG"), "the server has accepted it");
     append(&log, "after").await;
     let other = open(&address).await;
     for log in [log, other] {
@@ -444,7 +444,7 @@ async fn a_message_that_no_hub_wrote_holds_nobody_up() {
     }
 }
 
-/// What docs/scaling-out.md says that a user has to be allowed.
+/// The permissions that docs/scaling-out.md documents.
 const PERMITTED: &str = r#"authorization { users: [ { user: ada, password: "s:cret", permissions: {
     publish: [ "tidings.>", "$KV.tidings-hub.>", "$KV.tidings-cluster.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>" ]
     subscribe: [ "_INBOX.>", "tidings.cast.>" ]
@@ -479,7 +479,7 @@ async fn a_user_with_the_permissions_of_the_documentation_can_do_everything() {
 }
 
 #[tokio::test]
-async fn the_cluster_comes_back_with_its_server_and_takes_nobody_for_dead() {
+async fn the_cluster_recovers_with_its_server_and_counts_no_hub_as_dead() {
     let mut server = NatsServer::start().unwrap();
     let address = fresh_address(&server);
     let open = async || connect(&address, NatsSettings::default()).await.cluster().await.unwrap();
@@ -493,7 +493,7 @@ async fn the_cluster_comes_back_with_its_server_and_takes_nobody_for_dead() {
     server.kill().unwrap();
     let away = std::time::Instant::now();
     eventually("it is away", async || one.get("hub/1").await.is_err()).await;
-    // Longer than the hub has said that it lives.
+    // Longer than the hub's value holds.
     eventually("time has passed", async || away.elapsed() > short + short / 2).await;
     server.start_again().unwrap();
     eventually("it is back", async || one.set("hub/1", b"alive", long).await.is_ok()).await;
@@ -503,7 +503,7 @@ async fn the_cluster_comes_back_with_its_server_and_takes_nobody_for_dead() {
     assert_eq!(
         reported,
         [Change::Set { key: "hub/2".to_owned(), value: b"new".to_vec() }],
-        "nobody has died"
+        "no hub counts as dead"
     );
     eventually("listeners receive again", async || {
         one.send("channel", b"again").await.is_ok()

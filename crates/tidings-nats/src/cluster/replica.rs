@@ -1,7 +1,8 @@
 //! The keyed state of the cluster, as this process has read it.
 //!
-//! Time during which nobody can say anything does not count: while the server is away nothing expires here, and afterwards everything holds longer by as much. Otherwise
-//! each outage would make every hub take all others for dead.
+//! Time during which the server is away does not count: nothing expires here meanwhile, and
+//! afterwards everything holds longer by as much. Otherwise each outage would make every hub take
+//! all others for dead.
 
 use std::{
     collections::BTreeMap,
@@ -28,15 +29,16 @@ use super::{
     NatsCluster, OPERATION, STATE, Value, from_hexadecimal, open_bucket, put, spelled, timeline::Timeline,
 };
 
-/// How often the clocks are compared, and what is over is taken out of the bucket.
+/// How often the clocks are compared, and expired keys are removed from the bucket.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(20);
-/// How long what is over may lie in the bucket before a hub takes it out: the one that said it may say it again.
+/// How long an expired key may stay in the bucket before a hub removes it: its owner may set it
+/// again.
 const SWEEP_AGE: Duration = Duration::from_secs(60);
-/// Most keys that one sweep takes out.
+/// Most keys that one sweep removes.
 const SWEEP_KEYS_MAX: usize = 100;
-/// Probes of the clock with which a connection begins.
+/// Clock probes at the start of a connection.
 const PROBES: usize = 3;
-/// Opening is given up after so many failures.
+/// Opening is given up after this many failures.
 const OPENING_FAILURES_MAX: u32 = 5;
 
 /// See the [module documentation](self).
@@ -55,9 +57,9 @@ struct Store {
     timeline: Timeline,
     /// Everything up to this message of the bucket has been read.
     read: u64,
-    /// Since when nobody can say anything.
+    /// Since when the server has been away.
     away_since: Option<Instant>,
-    /// The end of the last time in which nobody could, and how long that was.
+    /// The end of the last outage, and its duration.
     was_away: Option<(Instant, Duration)>,
     /// How often all keys were read.
     round: u64,
@@ -68,12 +70,12 @@ struct Store {
 
 struct Entry {
     value: Vec<u8>,
-    /// Another one with each change of the value.
+    /// Changes with each change of the value.
     number: u64,
     revision: u64,
-    /// `None` if it was over before this process began.
+    /// `None` if it had expired before this process began.
     until: Option<Instant>,
-    /// In which reading of all keys it was seen last.
+    /// In which pass over all keys it was last seen.
     round: u64,
 }
 
@@ -99,13 +101,13 @@ impl Replica {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing comes any more.
+    /// Nothing more arrives.
     pub(crate) fn close(&self) {
         self.store().is_closed = true;
         self.notifier.send_replace(());
     }
 
-    /// Whether what the server stamped at a moment is over.
+    /// Whether a value that the server stamped at a moment has expired.
     pub(crate) fn is_over(&self, nanos: u64, time: Duration) -> bool {
         let store = self.store();
         store.timeline.end(nanos, time).is_none_or(|end| end <= Instant::now())
@@ -176,7 +178,7 @@ impl Entry {
 }
 
 impl Store {
-    /// Now, or when the server went away.
+    /// Now, or the time at which the server went away.
     fn now(&self) -> Instant {
         self.away_since.unwrap_or_else(Instant::now)
     }
@@ -197,7 +199,7 @@ impl Store {
         {
             until = Some(end + away);
         }
-        // To say the same again, as everybody does before the time is up, is no change.
+        // A renewal before the time is up is no change.
         let now = self.now();
         let known = self.entries.get(&key).filter(|entry| entry.holds(now) && *entry.value == *value.content);
         let number = known.map_or(self.last_number + 1, |entry| entry.number);
@@ -206,14 +208,14 @@ impl Store {
         self.entries.insert(key, Entry { value: value.content.into_owned(), number, revision, until, round });
     }
 
-    /// Nobody can say anything now. Returns how long to wait before the next attempt.
+    /// The server is away now. Returns how long to wait before the next attempt.
     fn go_away(&mut self, reason: &str) -> Duration {
         self.away_since.get_or_insert_with(Instant::now);
         reason.clone_into(&mut self.reason);
         self.retry.failed()
     }
 
-    /// All keys were read anew.
+    /// All keys were read again.
     fn come_back(&mut self) {
         let round = self.round;
         self.entries.retain(|_, entry| entry.round == round);
@@ -222,7 +224,7 @@ impl Store {
     }
 }
 
-/// Follows the bucket for ever.
+/// Follows the bucket forever.
 pub(crate) async fn follow(replica: Arc<Replica>) {
     loop {
         let generation = replica.link.connected().await;
@@ -236,7 +238,7 @@ pub(crate) async fn follow(replica: Arc<Replica>) {
     }
 }
 
-/// Reads all keys and what changes, until something does not fit. Says what.
+/// Reads all keys and their changes, until something does not fit. Returns what.
 async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
     let link = &replica.link;
     let bucket = open_bucket(link, &replica.bucket, replica.replicas).await?;
@@ -246,7 +248,7 @@ async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
         probe(replica, &bucket).await?;
     }
     begin_round(replica);
-    // Of each key there is one message.
+    // There is one message for each key.
     let mut consumer = Consumer::begin(link, &stream, DeliverPolicy::All).await?;
     let state_prefix = format!("$KV.{}.{STATE}.", replica.bucket);
     let mut sweeps = interval(SWEEP_INTERVAL);
@@ -283,7 +285,7 @@ async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
     }
 }
 
-/// From here on what is said counts again.
+/// From here on values count again.
 fn begin_round(replica: &Replica) {
     let mut store = replica.store();
     let now = Instant::now();
@@ -302,7 +304,7 @@ async fn probe(replica: &Replica, bucket: &Bucket) -> Result<(), String> {
     let revision = replica.link.ask("comparing clocks", bucket.put("probe", "".into())).await?;
     let acknowledged = Instant::now();
     let stored = replica.link.ask("comparing clocks", bucket.entry("probe")).await?;
-    // Another hub may have put its own in the place of this one.
+    // Another hub may have replaced this probe with its own.
     if let Some(entry) = stored.filter(|entry| entry.revision == revision)
         && let Ok(nanos) = u64::try_from(entry.created.unix_timestamp_nanos())
     {
@@ -311,7 +313,8 @@ async fn probe(replica: &Replica, bucket: &Bucket) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes out of the bucket what has been over for a while. Should another hub do the same, or somebody say it again, nothing happens.
+/// Removes keys from the bucket that expired a while ago. If another hub removes or sets such a key
+/// at the same time, nothing happens.
 async fn sweep(replica: &Replica) {
     let over: Vec<_> = {
         let store = replica.store();
@@ -328,7 +331,8 @@ async fn sweep(replica: &Replica) {
     }
 }
 
-/// Changes of the keys with one prefix: a list of what was notified and a notifier that fires when the store changes, so a slow one costs no queue.
+/// Changes of the keys with one prefix: a list of what was reported and a notifier that fires when
+/// the store changes, so a slow watch costs no queue.
 pub(crate) struct ReplicaWatch {
     /// Keeps the follower alive.
     _cluster: NatsCluster,
@@ -345,7 +349,7 @@ impl ReplicaWatch {
         Self { _cluster: cluster, replica, prefix: prefix.to_owned(), reported: BTreeMap::new(), notifier }
     }
 
-    /// What is not as it was reported, and when something here is over next.
+    /// What differs from what was reported, and when the next key expires.
     fn look(&mut self) -> (Vec<Change>, Option<Instant>) {
         let store = self.replica.store();
         if store.away_since.is_some() {
@@ -376,7 +380,7 @@ impl ReplicaWatch {
 impl Watch for ReplicaWatch {
     async fn next(&mut self) -> Result<Vec<Change>, ClusterError> {
         loop {
-            // The notifier is reset before the store is looked at: whatever comes afterwards fires it again.
+            // The notifier is reset before the store is read: any later change fires it again.
             self.notifier.mark_unchanged();
             let (changes, next_end) = self.look();
             if !changes.is_empty() {

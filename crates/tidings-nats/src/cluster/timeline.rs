@@ -1,20 +1,22 @@
 //! The server's clock, translated into ours.
 //!
-//! A probe that was sent at one moment and acknowledged at another was stamped by the server in between. Each one narrows down how far the clocks are apart. Where they still may
-//! differ, a moment of the server counts as early as it can have been: the one that holds something counts from before it asked, so nobody holds it longer than others believe.
+//! A probe that was sent at one moment and acknowledged at another was stamped by the server in
+//! between. Each probe narrows the difference of the clocks. Where they may still differ, a moment
+//! of the server counts as early as it can have been: a lease holder counts from before it asked,
+//! so no process holds a lease longer than others believe.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How much further apart the clocks may be with each probe: neither runs evenly.
+/// How much the difference of the clocks may grow with each probe: neither runs evenly.
 const DRIFT: i128 = 1_000_000;
 
 /// See the [module documentation](self).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeline {
     origin: Instant,
-    /// The least and the most that has to be added to the server's nanoseconds to get ours since the origin.
+    /// The least and the most to add to the server's nanoseconds to get ours since the origin.
     bounds: Option<(i128, i128)>,
 }
 
@@ -31,18 +33,20 @@ impl Timeline {
         };
         let (least, most) = (since(sent), since(acknowledged));
         let narrowed = self.bounds.map(|(low, high)| ((low - DRIFT).max(least), (high + DRIFT).min(most)));
-        // A clock that was set makes what was learned before worthless.
+        // When a clock was set, what was learned before is worthless.
         self.bounds = Some(narrowed.filter(|(low, high)| low <= high).unwrap_or((least, most)));
     }
 
-    /// Our time of a moment of the server's, as early as it can have been. Everything before the origin is the origin.
+    /// Our time for a moment of the server's, as early as it can have been. Everything before the
+    /// origin is the origin.
     pub(crate) fn instant(&self, nanos: u64) -> Instant {
         let Some((least, _)) = self.bounds else { return self.origin };
         let since_origin = (i128::from(nanos) + least).max(0);
         self.origin + Duration::from_nanos(u64::try_from(since_origin).unwrap_or(u64::MAX / 2))
     }
 
-    /// When what was said at a moment of the server's, to hold for some time, is over. What was said before the origin may be over by then.
+    /// When a value that the server stamped at a moment, and that holds for some time, expires. A
+    /// value from before the origin may have expired by then.
     pub(crate) fn end(&self, nanos: u64, time: Duration) -> Option<Instant> {
         let (least, _) = self.bounds?;
         let end = i128::from(nanos) + least + i128::try_from(time.as_nanos()).unwrap_or(i128::MAX / 4);
@@ -76,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_is_learned_anew() {
+    fn a_clock_that_was_set_is_measured_again() {
         let origin = Instant::now();
         let at = |millis| origin + Duration::from_millis(millis);
         let mut timeline = Timeline::new(origin);

@@ -1,4 +1,5 @@
-//! Who could have received what: what is known of it by its audiences, and what a hub hands on to those that start later and cannot read it any more.
+//! The audiences of events, and what a hub hands on to those that start later and cannot read the
+//! events any more.
 
 use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
@@ -6,17 +7,17 @@ use tidings_log::{Topic, parts::Audience};
 
 use super::{Index, Mark, last_number_of};
 
-/// Who could have received what a hub has read.
+/// The audiences of what a hub has read.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Audiences {
     /// Up to this message of the stream.
     pub(crate) through: u64,
-    /// Up to here nobody knows any more.
+    /// Up to here the audiences are no longer known.
     pub(crate) forgotten_through: u64,
     pub(crate) known: Vec<KnownAudience>,
 }
 
-/// Who could have received some events.
+/// The audience of some events.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct KnownAudience {
     pub(crate) audience: Audience,
@@ -36,8 +37,8 @@ pub(super) struct Span {
 }
 
 impl Index {
-    /// What a hub that starts later cannot read any more when retention has taken it: who could have received what, the newest of it first, as much as fits
-    /// into so many bytes.
+    /// What a hub that starts later cannot read any more when retention has taken it: the
+    /// audiences, the newest first, as many as fit into this many bytes.
     pub(crate) fn audiences(&self, bytes_max: usize) -> Audiences {
         let (mut forgotten_through, gone) = self.floors.known();
         let mut all: HashMap<&Audience, KnownAudience> = HashMap::new();
@@ -70,8 +71,8 @@ impl Index {
         Audiences { through: self.read.sequence, forgotten_through, known: all }
     }
 
-    /// The stream begins at this message, and what came before was never read here. Who could have received it is known from another hub, if that has read all
-    /// of it.
+    /// The stream begins at this message, and what came before was never read here. Its audiences
+    /// are known from another hub, if that has read all of it.
     pub(crate) fn begin_at_knowing(&mut self, sequence: u64, audiences: Audiences) {
         let gone_through = last_number_of(sequence.saturating_sub(1));
         let is_known = audiences.through + 1 >= sequence && sequence > 1 && self.read.sequence == 0;
@@ -87,7 +88,7 @@ impl Index {
             } else if known.first > gone_through {
                 known.gone
             } else {
-                // Some of it is gone and some is not: nobody knows which was the last that is.
+                // Some of it is gone and some is not: which was the last that is gone is not known.
                 gone_through
             };
             (gone > 0).then_some((known.audience, gone))
@@ -97,14 +98,15 @@ impl Index {
         self.read = Mark { sequence: sequence - 1, nanos: 0 };
     }
 
-    /// Of events that nobody has read here any more it is known who missed them.
+    /// Events that are no longer readable here: records which audiences missed them.
     pub(crate) fn note_missed(&mut self, missed: impl IntoIterator<Item = (Audience, u64)>) {
         for (audience, newest) in missed {
             self.floors.record(newest, audience, &self.floor_limits);
         }
     }
 
-    /// Who can receive the events of a topic, how many they are and which is the newest, for each audience; the newest event of the log.
+    /// The audiences that can receive the events of a topic, how many events there are and which is
+    /// the newest, for each audience; the newest event of the log.
     pub(crate) fn bearing(&self, topic: &Topic) -> (Vec<(Arc<Audience>, u64, u64)>, u64) {
         let mut bearing: HashMap<&Arc<Audience>, (u64, u64)> = HashMap::new();
         for number in self.topics.get(topic).into_iter().flatten() {
@@ -118,7 +120,7 @@ impl Index {
         (bearing.collect(), self.newest)
     }
 
-    /// The one audience of this kind, which has its newest event now.
+    /// The shared instance of this audience, which has its newest event now.
     pub(super) fn shared_audience(&mut self, audience: Audience, number: u64) -> Arc<Audience> {
         if let Some((known, span)) =
             self.audiences.get_key_value(&audience).map(|(known, span)| (known, *span))

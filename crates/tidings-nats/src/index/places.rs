@@ -1,4 +1,5 @@
-//! What is asked of an index. Filters are applied elsewhere: matching a pattern takes microseconds, and the index is locked.
+//! Queries of the index. Filters are applied elsewhere: matching a pattern takes microseconds, and
+//! the index is locked.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -9,7 +10,7 @@ use tidings_log::{
 
 use super::{Index, Record, sequence_of};
 
-/// Most records that one look takes along. It bounds the time in which the index is locked.
+/// Most records that one look returns. It bounds the time during which the index is locked.
 pub(crate) const LOOK_MAX: usize = 1_024;
 
 /// An event that a filter may accept.
@@ -19,11 +20,11 @@ pub(crate) struct Candidate {
     pub(crate) audience: Arc<Audience>,
     /// [`Entry::memory_bytes`].
     pub(crate) bytes: usize,
-    /// The event, if it is at hand.
+    /// The event, if it is in memory.
     pub(crate) entry: Option<Arc<Entry>>,
 }
 
-/// What stands in a stretch of the log.
+/// The content of a stretch of the log.
 #[derive(Debug)]
 pub(crate) struct Look {
     pub(crate) epoch: Epoch,
@@ -39,7 +40,7 @@ pub(crate) struct Look {
 /// What comes next for a tail.
 #[derive(Debug)]
 pub(crate) enum Followed {
-    /// This, and then it stands there.
+    /// This item, and the position after it.
     Item(TailItem, Seen),
     /// These events of its epoch, of which some have to be fetched.
     Events(Vec<Candidate>),
@@ -47,7 +48,7 @@ pub(crate) enum Followed {
     Nothing,
 }
 
-/// What a tail has brought.
+/// What a tail has returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Seen {
     pub(crate) cursor: Cursor,
@@ -56,7 +57,7 @@ pub(crate) struct Seen {
 }
 
 impl Index {
-    /// What may be accepted after a number.
+    /// What the filter may accept after a number.
     pub(crate) fn look_after(&self, after: u64, plan: &Plan<'_>) -> Look {
         let (numbers, is_complete) = match &plan.reach {
             Reach::Topics(topics) => self.merged(topics, |numbers| {
@@ -72,7 +73,7 @@ impl Index {
         self.look(numbers, is_complete)
     }
 
-    /// What may be accepted before a number, newest first.
+    /// What the filter may accept before a number, newest first.
     pub(crate) fn look_before(&self, before: u64, plan: &Plan<'_>) -> Look {
         let (mut numbers, is_complete) = match &plan.reach {
             Reach::Topics(topics) => self.merged_backwards(topics, before),
@@ -86,7 +87,7 @@ impl Index {
         self.look(numbers, is_complete)
     }
 
-    /// The floors after a number that a plan has to reckon with.
+    /// The floors after a number that a plan has to take into account.
     pub(crate) fn floor(&self, plan: &Plan<'_>, after: u64) -> FloorDraft {
         self.floors.draft(plan, after)
     }
@@ -114,7 +115,7 @@ impl Index {
         self.recent.get(index).filter(|entry| entry.cursor.position == place)
     }
 
-    /// The first numbers of several lists, of each of which the first are given.
+    /// The first numbers of several merged lists, given the first numbers of each.
     fn merged(
         &self,
         topics: &[(&Topic, bool)],
@@ -152,7 +153,7 @@ impl Index {
         (merged.split_off(surplus), is_complete)
     }
 
-    /// The events that may bear a publisher's id: its hash is theirs.
+    /// The events that may have a publisher's id: the hash matches.
     pub(crate) fn named(&self, id: &EventId) -> Vec<Candidate> {
         use std::hash::BuildHasher;
         let numbers = self.ids.get(&self.hasher.hash_one(id)).into_iter().flatten();
@@ -164,7 +165,8 @@ impl Index {
         self.record(number).filter(|record| !record.is_gone).map(|record| self.candidate(record))
     }
 
-    /// The id of the first event of a batch with a key, as far as it is known here. `Err` if the message has to be asked.
+    /// The id of the first event of a batch with a key, as far as it is known here. `Err` if the
+    /// message has to be fetched.
     pub(crate) fn first_id(&self, sequence: u64) -> Result<EventId, ()> {
         let first = super::number_of(sequence, 0);
         if let Some(id) = self.named_keys.get(&sequence) {
@@ -176,10 +178,11 @@ impl Index {
         Ok(Cursor { epoch: self.epoch_of(first), position: position(first) }.to_event_id())
     }
 
-    /// The last kept event that is older than so long.
+    /// The last kept event that is older than this.
     pub(crate) fn position_ago(&self, now: Timestamp, ago: Duration) -> Position {
         let before_nanos = now.earlier_by(ago).to_millis().saturating_mul(1_000_000);
-        // A server whose clock was set back leaves times that do not rise: then the last that is old enough counts, as its promise says.
+        // A server whose clock was set back leaves times that do not rise: then the last event that
+        // is old enough counts, as documented.
         let is_old = |record: &Record| record.nanos < before_nanos;
         let last_old = if self.times_rise {
             self.records.partition_point(is_old)
@@ -190,7 +193,7 @@ impl Index {
         kept.map_or(Position::BEFORE_ALL, |record| position(record.number))
     }
 
-    /// How far the log reaches.
+    /// The bounds of the log.
     pub(crate) fn bounds(&self) -> Bounds {
         let oldest = self.records.iter().find(|record| !record.is_gone);
         Bounds {
@@ -212,8 +215,8 @@ impl Index {
         self.deletions
     }
 
-    /// What comes after this place of a tail. It first receives of deletions, then sees the epochs one after the other: what is left of its own, then the start of the
-    /// next.
+    /// What follows this position of a tail. It first reports deletions, then the epochs in order:
+    /// what is left of its own, then the start of the next.
     pub(crate) fn follow(&self, seen: Seen, bytes_max: usize) -> Followed {
         if seen.deletions < self.deletions {
             let serial = self.deletions;
@@ -274,7 +277,7 @@ impl Index {
         (!events.is_empty()).then_some(Followed::Events(events))
     }
 
-    /// The message that holds an event, as it was read.
+    /// When the message that holds an event was stored, as it was read.
     pub(crate) fn nanos_of(&self, sequence: u64) -> Option<u64> {
         let from = self.place_after(super::number_of(sequence, 0).saturating_sub(1));
         self.records

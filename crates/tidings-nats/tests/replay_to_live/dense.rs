@@ -1,6 +1,8 @@
-//! A log whose positions count one by one, as the checker of the replay-to-live test wants them. Those of JetStream have holes between messages.
+//! A log whose positions count one by one, as the checker of the replay-to-live test requires.
+//! Those of JetStream have holes between messages.
 //!
-//! A follower with no retention of its own sees every event; the place of an event in what it saw is its number.
+//! A follower without retention sees every event; the index of an event in what it saw is its
+//! number.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +14,7 @@ use tidings_log::{
 use tidings_nats::NatsLog;
 use tokio::sync::watch;
 
-/// A log on NATS with the places of its events.
+/// A log on NATS with the positions of its events.
 #[derive(Clone, Debug)]
 pub(crate) struct Dense {
     pub(crate) log: NatsLog,
@@ -43,14 +45,14 @@ impl Places {
         Self(places)
     }
 
-    /// How many events stand up to this position, once as many are known.
+    /// How many events there are up to this position, once as many are known.
     async fn number(&self, real: Position) -> Position {
         if real == Position::BEFORE_ALL {
             return real;
         }
         let mut places = self.0.clone();
         let known = places.wait_for(|places| places.last().is_some_and(|last| *last >= real)).await;
-        let known = known.expect("the follower follows");
+        let known = known.expect("the follower is running");
         position(known.partition_point(|place| *place <= real) as u64)
     }
 
@@ -80,7 +82,7 @@ impl Places {
 }
 
 impl Dense {
-    /// A page that was asked for after a number.
+    /// A page that was requested after a number.
     async fn page(&self, page: Page, asked: Option<Position>) -> Page {
         let asked_real = page.after;
         let through = match asked {
@@ -162,7 +164,7 @@ impl Log for Dense {
 struct DenseTail {
     tail: Box<dyn Tail>,
     places: Places,
-    /// What came and was not returned yet, because a wait was cancelled.
+    /// An item that arrived and was not returned yet, because a wait was cancelled.
     item: Option<TailItem>,
 }
 

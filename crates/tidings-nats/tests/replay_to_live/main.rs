@@ -1,5 +1,7 @@
-//! The replay-to-live test (see `tidings-replay-to-live`) on a real nats-server: subscribers start, leave and come back at any place while publishers publish, here and at another
-//! node, and while the server is stopped, killed and stands still. A server that loses its end is tested in `troubles.rs`.
+//! The replay-to-live test (see `tidings-replay-to-live`) on a real nats-server: subscribers
+//! connect, leave and reconnect at any position while publishers publish, here and at another node,
+//! and while the server is stopped, killed and suspended. A server that loses its end is tested in
+//! `troubles.rs`.
 //!
 //! Needs: nats-server.
 
@@ -18,13 +20,14 @@ use tokio::{runtime::Builder, time::sleep};
 
 use crate::dense::{Dense, Places};
 
-/// Events of the test, in a run that nobody asked to be longer.
+/// Events of the test by default.
 const EVENTS_DEFAULT: usize = 10_000;
-/// What a node keeps at hand beside the one under test, and the one that counts the places: everything.
+/// How much a node keeps in memory next to the one under test, and the node that counts the
+/// positions: everything.
 const ALL_AT_HAND: usize = 32 << 20;
 
 #[test]
-fn no_event_is_missing_doubled_or_out_of_order_on_a_nats_that_comes_and_goes() {
+fn no_event_is_missing_duplicated_or_out_of_order_on_a_failing_nats() {
     run::<Jetstream>(Builder::new_multi_thread().worker_threads(4), EVENTS_DEFAULT);
 }
 

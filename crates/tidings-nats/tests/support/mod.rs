@@ -18,10 +18,10 @@ use tidings_log::{
 use tidings_nats::{Nats, NatsAddress, NatsSettings};
 use tidings_testkit::NatsServer;
 
-/// Time is the server's, and so is the window of keys.
+/// Time is the server's, and so is the deduplication window.
 const ABILITIES: Abilities = Abilities { bounds: true, clock: false, keys: false };
 
-/// A server that lasts as long as somebody in this process uses it.
+/// A server that lasts as long as a test in this process uses it.
 fn shared_server() -> Arc<NatsServer> {
     static SERVER: Mutex<Weak<NatsServer>> = Mutex::new(Weak::new());
     let mut shared = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
@@ -33,7 +33,7 @@ fn shared_server() -> Arc<NatsServer> {
     server
 }
 
-/// The address of a log that nobody has used yet.
+/// The address of an unused log.
 pub(crate) fn fresh_address(server: &NatsServer) -> NatsAddress {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Relaxed);
@@ -45,21 +45,21 @@ pub(crate) async fn connect(address: &NatsAddress, settings: NatsSettings) -> Na
     Nats::connect(address, settings).await.expect("the server can be reached")
 }
 
-/// Waits until something is true, which is looked at again and again, for as long as any test may take.
+/// Polls a condition until it is true, up to the limit of any test.
 pub(crate) async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(60), async {
         while !is_true().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
-    waited.await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+    waited.await.unwrap_or_else(|_| panic!("timed out waiting: {what}"));
 }
 
-/// Each check finds a log or a cluster of its own on the server that all share.
+/// Each check has a log or a cluster of its own on one shared server.
 #[derive(Debug)]
 pub(crate) struct Fresh {
     server: Arc<NatsServer>,
-    /// What a log keeps at hand, in bytes.
+    /// How much of the log is kept in memory, in bytes.
     recent_bytes_max: usize,
 }
 
@@ -77,7 +77,7 @@ impl Fresh {
 impl conformance::Make for Fresh {
     async fn make(&self, wanted: Wanted) -> Subject {
         let settings = NatsSettings {
-            // The server sets aside what a stream may need, and there are many.
+            // The server reserves what a stream may need, and there are many.
             bytes_max: wanted.bytes_max.unwrap_or(16 << 20),
             count_max: wanted.count_max,
             age_max: wanted.age_max,
