@@ -1,16 +1,17 @@
-//! How long to wait: delays that double with each failure, and random shares, so that clients that lost the
-//! same server do not all return in the same moment.
+//! How long to wait: delays that double with each failure, and random spreads, so that clients that
+//! lost the same server do not all reconnect at the same moment.
 //!
-//! The loops that retry keep connections, with state of their own, so they need the next delay and nothing else;
-//! crates such as backon wrap a single call, and spread retries only, upwards. Here the same shares spread
-//! heartbeats, lifetimes and what browsers are asked to wait.
+//! A loop that retries keeps a connection with state of its own, so it needs only the next delay;
+//! crates such as backon wrap a single call, and add jitter to retries only, upwards. Here the same
+//! spreads apply to heartbeats, lifetimes and the retry times that browsers are given.
 
 use std::time::Duration;
 
-/// About a hundred years: longer than any process lives. A longer time counts as this, so that no clock overflows.
+/// About a hundred years: longer than any process runs. Longer times are clamped to this, so that
+/// no clock overflows.
 pub const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// The random part of a time: which share of it is left at least, and at most.
+/// How a time is randomized: the least and the greatest share of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     least: f64,
@@ -18,15 +19,16 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// The time itself: where nobody else waits for the same.
+    /// The exact time: where no other client waits for the same thing.
     pub const NONE: Self = Self { least: 1.0, most: 1.0 };
-    /// From nothing to the whole time: where many wait for the same server, and an early attempt costs little.
+    /// From zero to the full time: where many clients wait for the same server, and an early
+    /// attempt costs little.
     pub const FULL: Self = Self { least: 0.0, most: 1.0 };
-    /// From a half to the whole time: retries keep their pause and their limit.
+    /// From half to the full time: retries keep their delay and their limit.
     pub const HALF: Self = Self { least: 0.5, most: 1.0 };
-    /// From three quarters to the whole time: a limit that is kept.
+    /// From three quarters to the full time: for a limit that must hold.
     pub const QUARTER: Self = Self { least: 0.75, most: 1.0 };
-    /// From a half to one and a half of the time: an average that is kept.
+    /// From half to one and a half times the time: keeps the average.
     pub const AROUND: Self = Self { least: 0.5, most: 1.5 };
 
     /// A random time.
@@ -34,7 +36,7 @@ impl Spread {
         self.at(time, random_share())
     }
 
-    /// The time that belongs to a share from 0 to 1.
+    /// The time at a share from 0 to 1.
     pub fn at(self, time: Duration, share: f64) -> Duration {
         time.min(FAR_AWAY).mul_f64(self.least + (self.most - self.least) * share)
     }
@@ -50,30 +52,30 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Delays from `first` to `longest`, each of them spread by [`Spread::HALF`].
+    /// Delays from `first` to `longest`, each spread by [`Spread::HALF`].
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, spread: Spread::HALF, failures: 0 }
     }
 
-    /// The same delays, spread in another way.
+    /// The same delays with another spread.
     #[must_use]
     pub const fn spread(self, spread: Spread) -> Self {
         Self { spread, ..self }
     }
 
-    /// An attempt failed: how long to wait before the next one.
+    /// Records a failed attempt. Returns how long to wait before the next one.
     pub fn failed(&mut self) -> Duration {
         self.failed_with(random_share())
     }
 
-    /// [`failed`](Self::failed) with a random share from 0 to 1 of the caller's.
+    /// [`failed`](Self::failed) with a random share from 0 to 1 that the caller supplies.
     pub fn failed_with(&mut self, share: f64) -> Duration {
         let doubled = self.first.saturating_mul(2u32.saturating_pow(self.failures));
         self.failures = self.failures.saturating_add(1);
         self.spread.at(doubled.min(self.longest), share)
     }
 
-    /// An attempt succeeded: the next failure is the first one.
+    /// Records a successful attempt: the next failure counts as the first.
     pub const fn succeeded(&mut self) {
         self.failures = 0;
     }
@@ -84,8 +86,8 @@ impl Backoff {
     }
 }
 
-/// A random number from 0 to 1. Where the system has no randomness, 0.5: times are then not spread, which is
-/// better than a process that ends.
+/// A random number from 0 to 1. If the system has no randomness, 0.5: times are then not spread,
+/// which is better than a process that ends.
 pub fn random_share() -> f64 {
     getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
 }
@@ -97,7 +99,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn delays_double_up_to_the_longest_and_begin_anew_after_a_success() {
+    fn delays_double_to_a_maximum_and_reset_after_a_success() {
         let mut backoff = Backoff::new(SECOND, 30 * SECOND);
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
             assert_eq!(backoff.failed_with(1.0), seconds * SECOND);

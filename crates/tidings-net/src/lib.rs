@@ -1,7 +1,8 @@
-//! What it takes to depend on other servers, for every crate of the workspace: one notion of their URLs
-//! ([`ServerUrl`], [`redacted`]) and one of the time before the next attempt ([`Backoff`], [`Spread`]).
+//! What the crates of the workspace need to depend on other servers: one parser for their URLs
+//! ([`ServerUrl`], [`redacted`]) and one definition of the time before the next attempt
+//! ([`Backoff`], [`Spread`]).
 //!
-//! Nothing here opens a connection or waits: callers bring sockets and clocks.
+//! Nothing here opens a connection or waits: callers supply sockets and clocks.
 
 mod backoff;
 mod redact;

@@ -1,9 +1,9 @@
-//! URLs as they may be shown to anybody.
+//! URLs with their secrets redacted, safe to show.
 
 use std::borrow::Cow;
 
-/// Parameters whose values say nothing that somebody could use. Everything else is hidden, so that a parameter
-/// that is added later, or misspelt, shows nothing either.
+/// Parameters whose values are not secret. All others are hidden, so that a parameter that is added
+/// later, or misspelt, shows nothing either.
 const HARMLESS: [&str; 11] = [
     "both_ways",
     "ca",
@@ -18,14 +18,15 @@ const HARMLESS: [&str; 11] = [
     "wait",
 ];
 
-/// What stands in place of a secret.
+/// What replaces a secret.
 const HIDDEN: &str = "…";
 
-/// A text that may be the URL of a server, without what may be a secret: everything before the last `@`, every
-/// value of a parameter that is not known to be harmless, and a fragment. A text that is no URL at all is hidden
-/// in the same way, since it may be one with a mistake in it. Paths of files stay as they are.
+/// A text that may be the URL of a server, with everything that may be secret removed: everything
+/// before the last `@`, every value of a parameter that is not known to be harmless, and a
+/// fragment. A text that is not a URL is redacted in the same way, because it may be a URL with a
+/// mistake in it. File paths stay as they are.
 ///
-/// It does not parse: a password with a `/` or a `?` that nobody encoded would be taken for something else.
+/// The text is not parsed: an unencoded `/` or `?` in a password would be misread.
 ///
 /// ```
 /// let shown = tidings_net::redacted("nats://ada:s/ecret@one,bob:secret@two/news?replicas=3&seed=secret");

@@ -1,8 +1,9 @@
 //! URLs that name servers: `scheme://[user[:password]@]host[:port][,host…][/path][?parameter=…]`.
 //!
-//! Crates that talk to a kind of server read the rest: what the path means, and which parameters there are.
-//! They [take](Parameters::take) those that they know and [refuse](Parameters::refuse_the_rest) the others, so
-//! that a misspelt parameter is never ignored. No error repeats what may be a part of a password.
+//! Crates for one kind of server interpret the rest: the path and the parameters. They
+//! [take](Parameters::take) the parameters that they know and [refuse](Parameters::refuse_the_rest)
+//! the others, so that a misspelt parameter is never ignored. No error repeats what may be a part
+//! of a password.
 
 use std::{fmt, net::Ipv6Addr, num::NonZero, path::PathBuf, str::FromStr};
 
@@ -10,30 +11,30 @@ use percent_encoding::percent_decode_str;
 
 /// Most hosts in one URL.
 const HOSTS_MAX: usize = 64;
-/// Longest name of a parameter that an error repeats.
+/// Longest parameter name that an error repeats.
 const SHOWN_NAME_BYTES_MAX: usize = 32;
 
-/// A URL, taken apart. It has no `Debug`: it holds secrets.
+/// A parsed URL. It has no `Debug`: it holds secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerUrl {
-    /// What is before `://`.
+    /// The part before `://`.
     pub scheme: String,
-    /// What is before the `@`.
+    /// The part before the `@`.
     pub login: Option<Login>,
-    /// The hosts, each with its port if it has one. There may be none.
+    /// The hosts, each with its port if it has one. May be empty.
     hosts: Vec<(String, Option<u16>)>,
-    /// What follows the first `/` behind the hosts, as it was written.
+    /// The part after the first `/` behind the hosts, as written.
     pub path: String,
-    /// What follows the `?`.
+    /// The part after the `?`.
     pub parameters: Parameters,
 }
 
-/// How to get in: a user with a password, or a single word, which some servers take for a token.
+/// Credentials: a user with a password, or a single word, which some servers take for a token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
-    /// What is before the colon, or the single word.
+    /// The part before the colon, or the single word.
     pub user: String,
-    /// What follows the colon, if there is one.
+    /// The part after the colon, if there is one.
     pub password: Option<String>,
 }
 
@@ -46,35 +47,35 @@ pub struct Address {
     pub port: u16,
 }
 
-/// How TLS is used, where it is.
+/// TLS options.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tls {
-    /// PEM file of the certificates to trust instead of those of the system.
+    /// PEM file of the certificates to trust instead of the system's.
     pub trusted: Option<PathBuf>,
     /// PEM files of our own certificate and its key.
     pub own: Option<(PathBuf, PathBuf)>,
 }
 
-/// Parameters that nobody has taken yet.
+/// Parameters that have not been taken yet.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Parameters {
     pairs: Vec<(String, String)>,
-    /// A word without a value may have been meant for one, and is not repeated.
+    /// A parameter without a value may be part of a secret, and is not repeated.
     may_be_secret: bool,
 }
 
-/// Why a URL cannot be used. It never repeats the URL.
+/// Why a URL cannot be used. The text never repeats the URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidUrl(String);
 
 impl InvalidUrl {
-    /// For the one that reads the rest of a URL.
+    /// An error for the caller that interprets the rest of a URL.
     pub fn new(problem: impl Into<String>) -> Self {
         Self(problem.into())
     }
 
-    /// For the one that takes parameters: this one cannot be meant so.
+    /// An error for the caller that takes parameters: the value of this one is invalid.
     pub fn parameter(name: &str, problem: impl fmt::Display) -> Self {
         Self(format!("the parameter {name} {problem}"))
     }
@@ -88,23 +89,24 @@ impl FromStr for ServerUrl {
             .split_once("://")
             .ok_or_else(|| InvalidUrl::new("the scheme is missing, as in redis://host or nats://host"))?;
         if rest.contains('#') {
-            return Err(InvalidUrl::new("it has a fragment: a # in a password is written %23"));
+            return Err(InvalidUrl::new("it has a fragment: write a # in a password as %23"));
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        // It may be the end of a password with a / or a ? in it, whose beginning then counts as a host.
+        // It may be the end of a password with a / or a ? in it, whose beginning was then taken for
+        // a host.
         if path.contains('@') || query.contains('@') {
             return Err(InvalidUrl::new(
-                "there is an @ behind the hosts, where it is written %40; in a password, /, ? and @ are written %2F, %3F and %40",
+                "there is an @ after the hosts: write it as %40; in a password, write /, ? and @ as %2F, %3F and %40",
             ));
         }
-        // A password may hold an @ that nobody encoded; a host never does.
+        // A password may hold an unencoded @; a host never does.
         let (login, hosts) = match authority.rsplit_once('@') {
             Some((login, hosts)) => (Some(login), hosts),
             None => (None, authority),
         };
         if login.is_some_and(|login| login.split_once('@').is_some_and(|(_, rest)| rest.contains(','))) {
-            let problem = "it has a login for each host: write one, before the first host; a comma in a password is written %2C";
+            let problem = "it has a login for each host: write one login, before the first host; write a comma in a password as %2C";
             return Err(InvalidUrl::new(problem));
         }
         let hosts: Vec<_> = match hosts {
@@ -112,7 +114,7 @@ impl FromStr for ServerUrl {
             hosts => hosts.split(',').map(host).collect::<Result<_, _>>()?,
         };
         if hosts.len() > HOSTS_MAX {
-            return Err(InvalidUrl(format!("it names {} hosts; {HOSTS_MAX} are the most", hosts.len())));
+            return Err(InvalidUrl(format!("it names {} hosts; the maximum is {HOSTS_MAX}", hosts.len())));
         }
         Ok(Self {
             scheme: scheme.to_owned(),
@@ -128,7 +130,7 @@ impl FromStr for ServerUrl {
 }
 
 impl ServerUrl {
-    /// The hosts, at least one. Those without a port have this one.
+    /// The hosts, at least one. Those without a port get the default port.
     pub fn addresses(&self, port_default: u16) -> Result<Vec<Address>, InvalidUrl> {
         let hosts = self.hosts.iter().cloned();
         let addresses: Vec<_> =
@@ -138,30 +140,31 @@ impl ServerUrl {
 }
 
 impl Parameters {
-    /// The value of a parameter, which counts as known from now on. One that is there twice is an error.
+    /// The value of a parameter, which counts as known from then on. A parameter that is given
+    /// twice is an error.
     pub fn take(&mut self, name: &str) -> Result<Option<String>, InvalidUrl> {
         let mut value = None;
         while let Some(at) = self.pairs.iter().position(|(key, _)| key == name) {
             if value.replace(self.pairs.remove(at).1).is_some() {
-                return Err(InvalidUrl::parameter(name, "is there twice"));
+                return Err(InvalidUrl::parameter(name, "is given twice"));
             }
         }
         Ok(value)
     }
 
-    /// The value of a parameter, read as whatever is wanted.
+    /// The value of a parameter, parsed. `what` describes the expected value in the error.
     pub fn take_parsed<T: FromStr>(&mut self, name: &str, what: &str) -> Result<Option<T>, InvalidUrl> {
         let parsed = self.take(name)?.map(|text| text.parse()).transpose();
         parsed.map_err(|_| InvalidUrl::parameter(name, format!("should be {what}")))
     }
 
-    /// `ca`, `cert` and `cert_key`. `advice` says which scheme has TLS.
+    /// `ca`, `cert` and `cert_key`. `advice` names the scheme that has TLS.
     pub fn take_tls(&mut self, is_tls: bool, advice: &str) -> Result<Option<Tls>, InvalidUrl> {
         let trusted = self.take("ca")?.map(PathBuf::from);
         let own = match (self.take("cert")?, self.take("cert_key")?) {
             (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
             (None, None) => None,
-            _ => return Err(InvalidUrl::new("cert and cert_key come together")),
+            _ => return Err(InvalidUrl::new("cert and cert_key must be given together")),
         };
         let tls = Tls { trusted, own };
         if !is_tls && tls != Tls::default() {
@@ -170,13 +173,14 @@ impl Parameters {
         Ok(is_tls.then_some(tls))
     }
 
-    /// An error if a parameter is left that nobody took. `known` is for that error: what there could have been.
+    /// An error if a parameter is left that was not taken. `known` lists the valid ones for that
+    /// error.
     pub fn refuse_the_rest(&self, known: &[&str]) -> Result<(), InvalidUrl> {
         let Some((name, _)) = self.pairs.first() else { return Ok(()) };
         let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
         let shown = is_plain && name.len() <= SHOWN_NAME_BYTES_MAX && !self.may_be_secret;
-        let name = if shown { format!("a parameter {name}") } else { "one of its parameters".to_owned() };
-        Err(InvalidUrl(format!("nothing is known of {name}; there are {}", known.join(", "))))
+        let name = if shown { format!("the parameter {name}") } else { "one of its parameters".to_owned() };
+        Err(InvalidUrl(format!("{name} is unknown; the known ones are {}", known.join(", "))))
     }
 }
 
@@ -200,7 +204,7 @@ fn host(text: &str) -> Result<(String, Option<u16>), InvalidUrl> {
                 host.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
             });
             let (host, rest) = bracketed.ok_or_else(|| {
-                InvalidUrl::new("what is in brackets is not an IPv6 address, as in [::1]:6379")
+                InvalidUrl::new("the host in brackets is not an IPv6 address, as in [::1]:6379")
             })?;
             (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').unwrap_or("")) })
         }
@@ -210,13 +214,13 @@ fn host(text: &str) -> Result<(String, Option<u16>), InvalidUrl> {
         },
     };
     if host.is_empty() {
-        return Err(InvalidUrl::new("it names no host, or leaves one out"));
+        return Err(InvalidUrl::new("it names no host, or one of its hosts is empty"));
     }
     if host.contains(|character: char| character.is_whitespace() || character.is_control()) {
-        return Err(InvalidUrl::new("the name of a host has a space in it"));
+        return Err(InvalidUrl::new("a host name contains a space"));
     }
     let port = port.map(str::parse::<NonZero<u16>>).transpose();
-    let port = port.map_err(|_| InvalidUrl::new("what follows the colon behind a host is not a port"))?;
+    let port = port.map_err(|_| InvalidUrl::new("the text after the colon of a host is not a port"))?;
     Ok((host.to_owned(), port.map(NonZero::get)))
 }
 
@@ -258,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_nobody_takes_is_refused() {
+    fn an_unknown_parameter_is_refused() {
         let mut parameters = parse("s://h?name=a&wait=1&nmae=b").parameters;
         assert_eq!(parameters.take("name"), Ok(Some("a".to_owned())));
         assert_eq!(parameters.take("name"), Ok(None));
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_and_not_repeated() {
+    fn an_invalid_url_is_refused_and_not_repeated() {
         for text in [
             "5ecret",
             "s://u:5ecret@h:port",
