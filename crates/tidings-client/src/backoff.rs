@@ -1,10 +1,12 @@
-//! How long to wait before the next attempt: what the server asked for, and a random part on top of it. The random share comes in as an argument.
+//! How long to wait before the next attempt: the time that the server asked for, and a random part
+//! on top of it. The random share is an argument.
 
 use std::time::Duration;
 
 use tidings_net::Spread;
 
-/// The shortest wait, so that a server that ends every stream at once is not asked in a tight loop.
+/// The shortest wait, so that the client does not reconnect in a tight loop to a server that ends
+/// every stream at once.
 pub(crate) const DELAY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait that a server can ask for; a larger `retry` or Retry-After counts as this.
 pub(crate) const ASKED_MAX: Duration = Duration::from_secs(60 * 60);
@@ -13,7 +15,7 @@ pub(crate) const JITTER_FIRST: Duration = Duration::from_secs(1);
 /// The random part, which doubles with every failure, never exceeds this.
 pub(crate) const JITTER_MAX: Duration = Duration::from_secs(30);
 
-/// Exponential backoff with full jitter, on top of what the server asked for.
+/// Exponential backoff with full jitter, on top of the time that the server asked for.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     retry: Option<Duration>,
@@ -27,20 +29,23 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The server named its reconnection time, which holds until it names another (HTML, "Server-sent events").
+    /// The server sent its reconnection time, which holds until it sends another (HTML,
+    /// "Server-sent events").
     pub(crate) fn retry(&mut self, millis: u64) {
         self.retry = Some(Duration::from_millis(millis));
     }
 
-    /// A stream was worth its connection: the next failure is the first.
+    /// A stream worked: the next failure counts as the first.
     pub(crate) fn succeeded(&mut self) {
         self.jitter.succeeded();
     }
 
-    /// The wait before the next attempt. `retry_after` is what the failed answer asked for, `share` a random number from 0 to 1.
+    /// The wait before the next attempt. `retry_after` is the time that the failed answer asked
+    /// for, `share` a random number from 0 to 1.
     ///
-    /// A `retry` field is kept exactly after a stream that worked, since a hub spreads its clients by giving each
-    /// another one. Everything else is only a lower bound, because it was asked to many at once.
+    /// A `retry` field is kept exactly after a stream that worked, since a hub spreads its clients
+    /// by sending each a different one. Everything else is only a lower bound, because the server
+    /// asked many clients for the same time.
     pub(crate) fn delay(&mut self, retry_after: Option<Duration>, share: f64) -> Duration {
         let asked = self.retry.max(retry_after).map(|asked| asked.min(ASKED_MAX));
         let is_exact = self.jitter.failures() == 0 && self.retry.is_some() && retry_after.is_none();
@@ -69,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_is_kept_exactly_after_a_stream_that_worked_and_at_least_otherwise() {
+    fn a_retry_is_exact_after_a_working_stream_and_a_lower_bound_otherwise() {
         let mut backoff = Backoff::default();
         backoff.retry(5000);
         let asked = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use tidings_net::redacted;
 
 use crate::{ClientError, Token, error::excerpt, http::Http};
 
-/// A hub, and what lets this program in. Cloning is cheap; clones share their connections.
+/// A hub, and the token for it. Cloning is cheap; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Client {
     base: Url,
@@ -14,12 +14,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the hub at `base_url`, say `https://example.com` or `http://127.0.0.1:8080/hub`. It connects to nothing yet.
+    /// A client of the hub at `base_url`, such as `https://example.com` or
+    /// `http://127.0.0.1:8080/hub`. It does not connect yet.
     pub fn new(base_url: &str, token: Option<Token>) -> Result<Self, ClientError> {
         let refuse =
             |why: &str| ClientError::Request(format!("the URL `{}` {why}", excerpt(&redacted(base_url))));
         let mut base = Url::parse(base_url.trim())
-            .map_err(|_| refuse("is not one: write it as http://127.0.0.1:8080"))?;
+            .map_err(|_| refuse("is not a URL: write it as http://127.0.0.1:8080"))?;
         if !matches!(base.scheme(), "http" | "https") {
             return Err(refuse("does not begin with http:// or https://"));
         }
@@ -30,7 +31,7 @@ impl Client {
             ));
         }
         if base.query().is_some() || base.fragment().is_some() {
-            return Err(refuse("has a `?` or `#`: give the address of the hub alone"));
+            return Err(refuse("has a `?` or `#`: give the URL of the hub alone"));
         }
         if !base.path().ends_with('/') {
             let path = format!("{}/", base.path());
@@ -39,18 +40,19 @@ impl Client {
         Ok(Self { base, http: Http::new(token)? })
     }
 
-    /// Where a topic is published.
+    /// The URL where a topic is published.
     pub(crate) fn topic_url(&self, topic: &str) -> Result<Url, ClientError> {
-        // A URL cannot hold these as names, encoded or not: they are steps of its path (WHATWG URL, "double-dot URL path segment").
+        // A URL cannot hold these as names, encoded or not: they are dot segments of its path
+        // (WHATWG URL, "double-dot URL path segment").
         if matches!(topic, "" | "." | "..") {
             return Err(ClientError::Request(format!(
-                "the topic `{topic}` cannot stand in a URL; choose another"
+                "the topic `{topic}` cannot be part of a URL; choose another"
             )));
         }
         Ok(self.below(&format!("topics/{}", utf8_percent_encode(topic, ENCODED))))
     }
 
-    /// Where streams come from.
+    /// The URL of streams.
     pub(crate) fn stream_url(&self) -> Url {
         self.below("stream")
     }
@@ -62,7 +64,8 @@ impl Client {
     }
 }
 
-/// All but the unreserved characters of RFC 3986, `/` included: a proxy must find nothing to tidy up in a topic.
+/// All but the unreserved characters of RFC 3986, `/` included: a proxy must find nothing to
+/// normalize in a topic.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
@@ -83,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_may_live_below_a_path() {
+    fn a_hub_may_be_below_a_path() {
         for base in ["http://hub.example/push", "http://hub.example/push/"] {
             assert_eq!(topic_url(base, "chat"), "http://hub.example/push/topics/chat");
             let stream = Client::new(base, None).unwrap().stream_url();
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_is_no_hub_is_refused_without_its_password() {
+    fn an_invalid_url_is_refused_without_its_password() {
         for url in
             ["", "hub", "localhost:8080", "ftp://hub.example", "http://hub.example/?a", "http://h.example/#a"]
         {

@@ -1,5 +1,5 @@
-//! The life of a subscription: connect, read, wait, connect again. Sockets are behind [`Connect`], so that every
-//! time-out can be tested on a stopped clock.
+//! The life cycle of a subscription: connect, read, wait, reconnect. Sockets are behind
+//! [`Connect`], so that every time-out can be tested on a stopped clock.
 
 use std::{future::Future, time::Duration};
 
@@ -14,25 +14,25 @@ use crate::{
     notice,
 };
 
-/// How long a server may send nothing, not even a comment, before the connection counts as dead. A hub sends a
-/// heartbeat every 15 s, so two may be lost.
+/// How long a server may send nothing, not even a comment, before the connection counts as dead. A
+/// hub sends a heartbeat every 15 s, so two may be lost.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// What happens to a subscription.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ClientEvent {
-    /// A connection stands; at the beginning, and again after each wait.
+    /// A connection is established; at the beginning, and again after each wait.
     Open,
     /// An event.
     Message(Message),
-    /// A word of the hub about the stream itself. A gap means that events are lost for good.
+    /// A notice of the hub about the stream itself. A gap means that events are lost for good.
     Notice(Notice),
-    /// There is no connection; the next attempt comes after a pause.
+    /// There is no connection; the next attempt follows after a pause.
     Waiting {
         /// How long the pause is.
         delay: Duration,
-        /// What happened.
+        /// The error that ended the connection.
         reason: ClientError,
     },
 }
@@ -41,11 +41,11 @@ pub enum ClientEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
-    /// The type, `message` if none was named.
+    /// The type, `message` if the event has none.
     pub event_type: String,
     /// The data, its lines joined with line feeds.
     pub data: String,
-    /// The id in force: to resume behind this event, name it. Empty if there is none.
+    /// The id in force: use it to resume after this event. Empty if there is none.
     pub id: String,
 }
 
@@ -54,7 +54,8 @@ pub(crate) type Body = BoxStream<'static, Result<Bytes, ClientError>>;
 
 /// Opens an event stream.
 pub(crate) trait Connect: Send {
-    /// Opens the stream behind the event with this id, or at the beginning if it is empty. `None` tells the client to stop.
+    /// Opens the stream after the event with this id, or at the beginning if it is empty. `None`
+    /// tells the client to stop.
     fn connect(&self, last_event_id: &str) -> impl Future<Output = Result<Option<Body>, ClientError>> + Send;
 }
 
@@ -84,7 +85,8 @@ impl<C: Connect> Driver<C> {
         Self { source, parser, backoff: Backoff::default(), state: State::Unconnected }
     }
 
-    /// The next thing that happens; `None` after the end. It must be polled to its end, as a stream does.
+    /// The next event of the subscription; `None` after the end. Each call must be polled to
+    /// completion, as with a stream.
     pub(crate) async fn next(&mut self) -> Option<Result<ClientEvent, ClientError>> {
         loop {
             match &mut self.state {
@@ -129,7 +131,7 @@ impl<C: Connect> Driver<C> {
 
     /// Decides between another attempt and the end.
     fn failed(&mut self, error: ClientError) -> Result<ClientEvent, ClientError> {
-        // A stream without events that lasted is as good as one with events.
+        // A stream without events that lasted long enough counts like one with events.
         if let State::Reading(reading) = &self.state
             && reading.opened.elapsed() >= JITTER_MAX
         {
@@ -163,7 +165,8 @@ mod tests {
 
     use super::*;
 
-    /// One attempt: an error, or bytes that come after pauses, then either the end or silence for ever.
+    /// One attempt: an error, or bytes that arrive after pauses, then either the end or silence
+    /// forever.
     enum Attempt {
         Fails(ClientError),
         Ends(Vec<(u64, &'static str)>),
@@ -171,7 +174,8 @@ mod tests {
         NeverAnswers,
     }
 
-    /// Makes the attempts of a script and notes with what id each began. After the script the server says stop.
+    /// Makes the attempts of a script and records the id that each began with. After the script the
+    /// server tells the client to stop.
     struct Script {
         attempts: Mutex<VecDeque<Attempt>>,
         ids: Mutex<Vec<String>>,
@@ -202,7 +206,7 @@ mod tests {
         Driver::new(Script { attempts, ids: Mutex::default() }, "")
     }
 
-    /// Everything that happens, with the second at which it does.
+    /// All events of the subscription, with the second in which each happens.
     async fn history(driver: &mut Driver<Script>) -> Vec<(u64, String)> {
         let start = Instant::now();
         let mut history = Vec::new();
@@ -233,14 +237,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_never_answers_is_given_up_and_asked_again() {
+    async fn a_server_that_never_answers_is_retried() {
         let mut driver = driver([Attempt::NeverAnswers, Attempt::Ends(vec![])]);
         let expected = ["the server was silent for 45 s", "open", "the server ended the stream"];
         assert_eq!(texts(history(&mut driver).await), expected);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_retry_holds_from_the_moment_it_is_read_and_over_reconnects() {
+    async fn a_retry_holds_at_once_and_over_reconnects() {
         let mut driver = driver([
             Attempt::Ends(vec![(0, "data: a\n\nretry: 7000\n")]),
             Attempt::Ends(vec![(0, "data: b\n\n")]),
@@ -251,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_server_cannot_answer_now_is_asked_again_after_the_time_it_named() {
+    async fn a_transient_error_is_retried_after_the_time_the_server_named() {
         let busy = ClientError::Unavailable {
             status: 503,
             detail: "full".to_owned(),
@@ -265,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waits_grow_while_nothing_comes_and_start_anew_when_something_does() {
+    async fn waits_grow_while_nothing_arrives_and_reset_when_something_does() {
         let empty = || Attempt::Ends(vec![]);
         let attempts = (0..8).map(|_| empty()).chain([Attempt::Ends(vec![(0, "data: a\n\n")]), empty()]);
         let mut driver = driver(attempts);
@@ -301,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_unfinished_event_is_not_resumed_behind() {
+    async fn resuming_does_not_skip_an_unfinished_event() {
         let mut driver = driver([Attempt::Ends(vec![(0, "id: 1\ndata: a\n\nid: 2\ndata: b")])]);
         assert_eq!(texts(history(&mut driver).await)[1..2], ["1=a"]);
         assert_eq!(*driver.source.ids.lock().unwrap(), ["", "1"]);
@@ -320,6 +324,6 @@ mod tests {
         let mebibyte: &'static str = Box::leak("x".repeat(1 << 20).into_boxed_str());
         let mut driver = driver([Attempt::FallsSilent(vec![(0, mebibyte); 100])]);
         let texts = texts(history(&mut driver).await);
-        assert!(texts[1].starts_with("fatal: the stream holds a line of more than"), "{texts:?}");
+        assert!(texts[1].starts_with("fatal: the stream contains a line of more than"), "{texts:?}");
     }
 }

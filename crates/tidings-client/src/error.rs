@@ -1,14 +1,15 @@
-//! What can go wrong, and whether another attempt can help.
+//! What can go wrong, and whether a retry can help.
 
 use std::time::Duration;
 
 use tidings_sse::ParseError;
 
-/// Why a publication or a subscription failed. The text is one line for people and holds no token.
+/// Why a publication or a subscription failed. The text is one line for people and contains no
+/// token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The caller asked for something that cannot be sent.
+    /// The caller's request cannot be sent.
     #[error("{0}")]
     Request(String),
     /// The server cannot be reached, or the connection broke.
@@ -19,7 +20,7 @@ pub enum ClientError {
     Refused {
         /// The status code of HTTP.
         status: u16,
-        /// What the server said about it. May be empty.
+        /// The reason that the server gave. May be empty.
         detail: String,
     },
     /// The server cannot answer now (408, 425, 429 or 5xx).
@@ -27,20 +28,20 @@ pub enum ClientError {
     Unavailable {
         /// The status code of HTTP.
         status: u16,
-        /// What the server said about it. May be empty.
+        /// The reason that the server gave. May be empty.
         detail: String,
-        /// How long it asked to wait.
+        /// How long the server asked to wait.
         retry_after: Option<Duration>,
     },
-    /// What answers there is no event stream.
+    /// The answer is not an event stream.
     #[error(
         "the server answered with {content_type} where text/event-stream was expected: is the URL that of a hub?"
     )]
     NotEventStream {
-        /// The Content-Type that came.
+        /// The Content-Type of the answer.
         content_type: String,
     },
-    /// The answer to a publication makes no sense. The event may have been published.
+    /// The answer to a publication cannot be parsed. The event may have been published.
     #[error("the server's answer cannot be read, although it accepted the event: is the URL that of a hub?")]
     UnreadableReply,
     /// A redirect that is not followed.
@@ -48,35 +49,36 @@ pub enum ClientError {
     Redirect {
         /// Where it leads.
         location: String,
-        /// Why not.
+        /// Why it is not followed.
         reason: &'static str,
     },
     /// The server ended the stream, as it may at any time.
     #[error("the server ended the stream")]
     Ended,
-    /// Nothing came for too long, not even a heartbeat.
+    /// Nothing arrived for too long, not even a heartbeat.
     #[error("the server was silent for {} s", .0.as_secs())]
     Silent(Duration),
     /// The stream exceeds a limit of this client.
     #[error("{0}")]
     TooLarge(#[from] ParseError),
-    /// The id of the last event cannot be sent in a header, so the stream cannot be continued without loss.
+    /// The id of the last event cannot be sent in a header, so the stream cannot be resumed without
+    /// loss.
     #[error(
         "the id of the last event cannot be sent back to resume: it has {bytes} bytes or control characters"
     )]
     UnusableId {
-        /// How long it is.
+        /// The length of the id.
         bytes: usize,
     },
 }
 
 impl ClientError {
-    /// Whether the same request may succeed later. A subscription goes on after such an error.
+    /// Whether the same request may succeed later. A subscription continues after such an error.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Connection(_) | Self::Unavailable { .. } | Self::Ended | Self::Silent(_))
     }
 
-    /// The status code, if the server answered with one that is an error.
+    /// The status code, if the server answered with an error status.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } | Self::Unavailable { status, .. } => Some(*status),
@@ -96,7 +98,7 @@ fn reason(detail: &str) -> String {
     if detail.is_empty() { String::new() } else { format!(": {detail}") }
 }
 
-/// A few words of somebody else's text, on one line, fit for a terminal.
+/// An excerpt of an untrusted text, on one line, safe for a terminal.
 pub(crate) fn excerpt(text: &str) -> String {
     const CHARS_MAX: usize = 300;
     let mut shown: String = text.trim().chars().take(CHARS_MAX).collect();
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_strangers_text_stays_on_one_line_and_short() {
+    fn an_untrusted_text_stays_on_one_line_and_short() {
         assert_eq!(excerpt(" a\r\n\u{1b}[31mb\u{9b} "), "a   [31mb ".trim_end().to_owned() + " ");
         assert_eq!(excerpt(&"é".repeat(1000)).chars().count(), 301);
     }

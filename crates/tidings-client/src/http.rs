@@ -21,18 +21,18 @@ const REDIRECTS_MAX: usize = 10;
 /// How much of a reply or an error page is read. A hub needs a fraction of it.
 pub(crate) const REPLY_BYTES_MAX: usize = 64 * 1024;
 
-/// What lets somebody in: a key's secret or a signed token. `Debug` does not show it.
+/// The credential for a hub: a key's secret or a signed token. `Debug` does not show it.
 #[derive(Clone)]
 pub struct Token(HeaderValue);
 
 impl Token {
-    /// Wraps a token as it stands behind `Authorization: Bearer`.
+    /// Wraps a token as it is sent after `Authorization: Bearer`.
     pub fn new(text: &str) -> Result<Self, ClientError> {
         let text = text.trim();
         // RFC 6750, section 2.1: b64token has visible ASCII characters only.
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ClientError::Request(
-                "the token is not one: it is empty or contains characters that no token has".to_owned(),
+                "the token is empty or contains characters that are not allowed in a token".to_owned(),
             ));
         }
         let mut value =
@@ -66,8 +66,9 @@ impl Http {
         Ok(Self { client, token })
     }
 
-    /// Sends a request and follows redirects, with the token only as long as they stay on the origin of `url`. Once
-    /// they have left it, the token stays out even if they return. An answer that is an error becomes one.
+    /// Sends a request and follows redirects, with the token only as long as they stay on the
+    /// origin of `url`. Once they have left it, the token is not sent again even if they return. An
+    /// answer with an error status becomes an error.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -97,11 +98,11 @@ impl Http {
             target = next;
         }
         let location = excerpt(target.as_str());
-        Err(ClientError::Redirect { location, reason: "it is one of too many in a row" })
+        Err(ClientError::Redirect { location, reason: "there are too many in a row" })
     }
 }
 
-/// The target of a redirect, `None` if the answer is none.
+/// The target of a redirect, `None` if the answer is not a redirect.
 fn redirect(method: &Method, from: &Url, response: &Response) -> Result<Option<Url>, ClientError> {
     let status = response.status().as_u16();
     if !matches!(status, 301 | 302 | 303 | 307 | 308) {
@@ -116,11 +117,12 @@ fn redirect(method: &Method, from: &Url, response: &Response) -> Result<Option<U
     if !matches!(target.scheme(), "http" | "https") {
         return Err(refuse("it leads away from HTTP"));
     }
-    // RFC 9110, section 15.4: 301, 302 and 303 turn a POST into a GET, which would publish nothing and look well.
+    // RFC 9110, section 15.4: 301, 302 and 303 turn a POST into a GET, which would publish nothing
+    // and still succeed.
     if *method != Method::GET && !matches!(status, 307 | 308) {
         return Err(refuse("a publication would be lost on the way; give the URL that it leads to"));
     }
-    // A name and password in the target would become credentials that nobody here has given.
+    // A name and password in the target would become credentials that the caller has not given.
     target
         .set_username("")
         .and_then(|()| target.set_password(None))
@@ -128,7 +130,7 @@ fn redirect(method: &Method, from: &Url, response: &Response) -> Result<Option<U
     Ok(Some(target))
 }
 
-/// An answer that is no success becomes an error that says what the server said.
+/// An answer that is not a success becomes an error with the server's reason.
 async fn check(response: Response) -> Result<Response, ClientError> {
     let status = response.status();
     if status.is_success() {
@@ -137,7 +139,7 @@ async fn check(response: Response) -> Result<Response, ClientError> {
     let retry_after = retry_after(response.headers(), SystemTime::now());
     let body = read_all(response).await.unwrap_or_default();
     let detail = describe(status, &body);
-    // RFC 9110, section 15: 408, 425 and 429 are about the moment, the other 4xx are about the request.
+    // RFC 9110, section 15: 408, 425 and 429 are transient, the other 4xx are about the request.
     let transient = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
     let status = status.as_u16();
     Err(if transient {
@@ -147,7 +149,7 @@ async fn check(response: Response) -> Result<Response, ClientError> {
     })
 }
 
-/// Reads a reply of at most [`REPLY_BYTES_MAX`]; what is longer, or breaks off, is `None`.
+/// Reads a reply of at most [`REPLY_BYTES_MAX`]; a longer or incomplete one is `None`.
 pub(crate) async fn read_all(mut response: Response) -> Option<Bytes> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.ok()? {
@@ -189,7 +191,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// What lies at the bottom of a chain of errors: "Connection refused" tells more than "error sending request".
+/// The root of a chain of errors: "Connection refused" is more useful than "error sending request".
 pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "it took too long".to_owned();
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_described_by_what_the_server_said() {
+    fn an_error_contains_the_reason_that_the_server_gave() {
         let unauthorized = StatusCode::UNAUTHORIZED;
         let problem = br#"{"type":"about:blank","title":"Unauthorized","detail":"the token\nexpired"}"#;
         assert_eq!(describe(unauthorized, problem), "the token expired");

@@ -1,15 +1,18 @@
-//! A client of a Tidings hub, and of any other source of Server-Sent Events: publish, subscribe, keep subscribed.
+//! A client of a Tidings hub, and of any other source of Server-Sent Events: publish, subscribe,
+//! keep subscribed.
 //!
-//! [`Client::publish`] sends one event. [`Client::subscribe`] gives a [`Subscription`], a stream that outlives its
-//! connections: it reconnects with the id of the last event, so that the hub goes on exactly there.
+//! [`Client::publish`] sends one event. [`Client::subscribe`] returns a [`Subscription`], a stream
+//! that outlives its connections: it reconnects with the id of the last event, so that the hub
+//! resumes exactly there.
 //!
 //! Invariants:
 //!
-//! - Nothing is swallowed. Notices of the hub, above all a gap, are items like any other, and so is every wait for
-//!   a reconnect. Only what a retry cannot mend ends a subscription, with one error.
-//! - Between two attempts there is always a pause: what the server asks for, and random time that grows with every
-//!   failure, within named bounds.
-//! - The token goes to the origin that it was given for and to no other, wherever a redirect leads.
+//! - Nothing is swallowed. Notices of the hub, above all a gap, are items like any other, and so is
+//!   every wait for a reconnect. Only an error that a retry cannot fix ends a subscription, and it
+//!   is the last item.
+//! - Between two attempts there is always a pause: the time that the server asks for, and random
+//!   time that grows with every failure, within named bounds.
+//! - The token goes only to the origin that it was given for, wherever a redirect leads.
 //! - Whatever a server sends, memory is bounded: lines, events, replies and redirects have limits.
 //!
 //! ```no_run

@@ -1,19 +1,20 @@
-//! What the hub says about the stream itself: events of type `tidings`.
+//! Notices of the hub about the stream itself: events of type `tidings`.
 
 use serde::Deserialize;
 
 /// The type of event that carries notices. No publisher can send it.
 pub(crate) const EVENT_TYPE: &str = "tidings";
 
-/// A word of the hub about this subscription.
+/// A notice of the hub about this subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// Events that this subscription could have received are gone. The stream goes on at the oldest that remains.
+    /// Events that this subscription could have received are no longer available. The stream
+    /// continues at the oldest that remains.
     Gap {
-        /// Why.
+        /// Why they are not available.
         reason: GapReason,
-        /// The id that was asked for.
+        /// The id that the client asked for.
         requested: Option<String>,
         /// The id of the oldest event that remains.
         oldest: Option<String>,
@@ -22,15 +23,15 @@ pub enum Notice {
     },
     /// The hub is about to end the stream; the subscription reconnects by itself.
     Reconnect {
-        /// Why.
+        /// Why it ends.
         reason: EndReason,
     },
     /// The stream has begun.
     Hello {
-        /// The name of this connection, for publishers that want to leave it out.
+        /// The name of this connection, which a publisher can exclude.
         connection: String,
     },
-    /// A notice that this version does not know, as it came.
+    /// A notice that this version does not know, as it was received.
     Other(String),
 }
 
@@ -40,11 +41,11 @@ pub enum Notice {
 pub enum GapReason {
     /// They were dropped because of age or number.
     Expired,
-    /// The hub knows nothing about the id that was asked for.
+    /// The hub does not know the id that the client asked for.
     Unknown,
-    /// The id belongs to another log: the hub lost or changed its own.
+    /// The id belongs to another log: the hub lost or replaced its own.
     OtherLog,
-    /// A reason that this version does not know, as it came.
+    /// A reason that this version does not know, as it was received.
     Other(String),
 }
 
@@ -56,14 +57,15 @@ pub enum EndReason {
     Shutdown,
     /// The token has expired.
     Expired,
-    /// The connection is as old as the hub lets it become.
+    /// The connection has reached the maximum age that the hub allows.
     Lifetime,
-    /// A reason that this version does not know, as it came.
+    /// A reason that this version does not know, as it was received.
     Other(String),
 }
 
 impl Notice {
-    /// Reads the data of an event of type `tidings`. Data that makes no sense is kept, not dropped.
+    /// Parses the data of an event of type `tidings`. Data that cannot be parsed is kept, not
+    /// dropped.
     pub(crate) fn parse(data: &str) -> Self {
         let Ok(wire) = serde_json::from_str::<Wire>(data) else {
             return Self::Other(data.to_owned());
@@ -92,7 +94,7 @@ impl GapReason {
         }
     }
 
-    /// The word that the hub uses.
+    /// The reason as the hub spells it.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Expired => "expired",
@@ -113,7 +115,7 @@ impl EndReason {
         }
     }
 
-    /// The word that the hub uses.
+    /// The reason as the hub spells it.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Shutdown => "shutdown",
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_kinds_are_reported_apart() {
+    fn the_other_kinds_are_distinguished() {
         let reconnect = Notice::Reconnect { reason: EndReason::Shutdown };
         assert_eq!(Notice::parse(r#"{"kind":"reconnect","reason":"shutdown"}"#), reconnect);
         let hello = Notice::Hello { connection: "c-1".to_owned() };
@@ -160,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn a_notice_that_is_not_understood_is_kept_as_it_came() {
+    fn an_unknown_notice_is_kept_as_received() {
         for data in ["", "{", "7", r#"{"kind":"later"}"#, r#"{"kind":"hello"}"#] {
             assert_eq!(Notice::parse(data), Notice::Other(data.to_owned()));
         }
     }
 
     #[test]
-    fn a_reason_keeps_its_word() {
+    fn a_reason_keeps_its_spelling() {
         for word in ["expired", "unknown", "other-log", "eclipse"] {
             assert_eq!(GapReason::parse(word.to_owned()).as_str(), word);
         }

@@ -12,12 +12,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{Client, ClientError, backoff::Backoff, http::read_all};
 
-/// How long a publication may take in all. When it has passed, the event may or may not have been published.
+/// How long a publication may take in total. When it has passed, the event may or may not have been
+/// published.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a publication with an idempotency key is sent at most.
 const ATTEMPTS_MAX: u32 = 4;
 
-/// How an event is published, beside its topic and data.
+/// Options of a publication, in addition to its topic and data.
 #[derive(Clone, Debug, Default)]
 pub struct Publish {
     event_type: Option<String>,
@@ -40,7 +41,7 @@ pub struct Published {
 }
 
 impl Publish {
-    /// A public event of no type, with an id that the hub makes.
+    /// A public event without a type, with an id that the hub generates.
     pub fn new() -> Self {
         Self::default()
     }
@@ -52,7 +53,7 @@ impl Publish {
         self
     }
 
-    /// Sets an id of one's own.
+    /// Sets the publisher's own id.
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
@@ -73,15 +74,16 @@ impl Publish {
         self
     }
 
-    /// Leaves out one connection, by the name that its [`Notice::Hello`](crate::Notice::Hello) tells.
+    /// Excludes one connection, by the name in its [`Notice::Hello`](crate::Notice::Hello).
     #[must_use]
     pub fn except(mut self, connection: impl Into<String>) -> Self {
         self.except = Some(connection.into());
         self
     }
 
-    /// Names this publication, so that sending it again with the same name publishes nothing twice: 1 to 255 visible ASCII characters, a UUID
-    /// for example. The hub remembers it for some minutes and does not compare what is sent under it.
+    /// Sets a key for this publication, so that sending it again with the same key does not publish
+    /// it twice: 1 to 255 visible ASCII characters, a UUID for example. The hub remembers the key
+    /// for some minutes and does not compare the events that are sent with it.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
@@ -92,9 +94,10 @@ impl Publish {
 impl Client {
     /// Publishes one event and returns when it is in the hub's log.
     ///
-    /// Without an [idempotency key](Publish::idempotency_key) it is sent once: after a [transient](ClientError::is_transient) error the event
-    /// may or may not have been published. With one it is sent again, after a pause, while the hub cannot be reached or cannot answer now: up
-    /// to four times within 30 seconds. The one that gives up may go on later with the same key.
+    /// Without an [idempotency key](Publish::idempotency_key) it is sent once: after a
+    /// [transient](ClientError::is_transient) error the event may or may not have been published.
+    /// With one it is sent again, after a pause, while the hub cannot be reached or cannot answer:
+    /// up to four times within 30 seconds. After that the caller can retry with the same key.
     pub async fn publish(
         &self,
         topic: &str,
@@ -128,7 +131,7 @@ impl Client {
         serde_json::from_slice(&reply).map_err(|_| ClientError::UnreadableReply)
     }
 
-    /// Everything of the request but the data.
+    /// The request without its data.
     fn publication(&self, topic: &str, publish: &Publish) -> Result<(Url, HeaderMap), ClientError> {
         let mut url = self.topic_url(topic)?;
         let parameters = [
@@ -148,7 +151,7 @@ impl Client {
         if let Some(key) = &publish.idempotency_key {
             let value = HeaderValue::from_str(key).map_err(|_| {
                 ClientError::Request(
-                    "the idempotency key contains characters that no header can hold".to_owned(),
+                    "the idempotency key contains characters that are not allowed in a header".to_owned(),
                 )
             })?;
             headers.insert(HeaderName::from_static("idempotency-key"), value);
@@ -157,7 +160,8 @@ impl Client {
     }
 }
 
-/// Whether the next attempt may learn more: nobody was reached, or a server or proxy says that the moment was wrong.
+/// Whether another attempt may settle the outcome: the server was not reached, or a server or proxy
+/// reports a transient error.
 fn may_settle(error: &ClientError) -> bool {
     match error {
         ClientError::Connection(_) => true,

@@ -1,4 +1,4 @@
-//! What to subscribe to, and the stream that comes of it.
+//! What to subscribe to, and the stream of a subscription.
 
 use std::{
     fmt,
@@ -21,10 +21,12 @@ use crate::{
     http::{Http, root_cause},
 };
 
-/// The longest id that is sent back to resume. A hub's own ids have a tenth of it; most servers refuse longer headers.
+/// The longest id that is sent back to resume. A hub's own ids have a tenth of it; most servers
+/// refuse longer headers.
 const RESUME_ID_BYTES_MAX: usize = 8 * 1024;
 
-/// What to subscribe to. Without topics and patterns the hub decides, as `tidings serve --stream` has it.
+/// What to subscribe to. Without topics and patterns the hub decides, as configured with `tidings
+/// serve --stream`.
 #[derive(Clone, Debug, Default)]
 pub struct Subscribe {
     parameters: Vec<(&'static str, String)>,
@@ -32,7 +34,7 @@ pub struct Subscribe {
 }
 
 impl Subscribe {
-    /// Whatever the hub gives to everybody who names nothing.
+    /// A subscription to the hub's default topics.
     pub fn new() -> Self {
         Self::default()
     }
@@ -49,13 +51,14 @@ impl Subscribe {
         self.parameter("pattern", pattern.into())
     }
 
-    /// Says where to begin: an event id, `now`, `earliest`, `-50` for the last fifty, `10m` for the last ten minutes.
+    /// Sets where to begin: an event id, `now`, `earliest`, `-50` for the last fifty, `10m` for the
+    /// last ten minutes.
     #[must_use]
     pub fn since(self, word: impl Into<String>) -> Self {
         self.parameter("since", word.into())
     }
 
-    /// Begins behind the event with this id, as a reconnect does.
+    /// Begins after the event with this id, as a reconnect does.
     #[must_use]
     pub fn last_event_id(mut self, id: impl Into<String>) -> Self {
         self.last_event_id = id.into();
@@ -75,12 +78,12 @@ impl Subscribe {
 }
 
 impl Client {
-    /// Subscribes. Nothing is sent before the stream is polled. It ends after an error, or when the server wants it
-    /// to (204); everything else it survives.
+    /// Subscribes. Nothing is sent before the stream is polled. The stream ends after a permanent
+    /// error, or when the server tells the client to stop (204); it survives everything else.
     pub fn subscribe(&self, subscribe: &Subscribe) -> Result<Subscription, ClientError> {
         let mut url = self.stream_url();
-        // The hub's greeting has an id. Without it, what is published between a subscription from now on and a cut
-        // before its first event would be lost.
+        // The hub's hello notice has an id. Without it, events published between a subscription
+        // from now on and a disconnect before its first event would be lost.
         url.query_pairs_mut().extend_pairs(&subscribe.parameters).append_pair("hello", "true");
         resume_header(&subscribe.last_event_id)?;
         let source = Source { http: self.http.clone(), url };
@@ -88,7 +91,7 @@ impl Client {
     }
 }
 
-/// The events of one subscription, over as many connections as it takes.
+/// The events of one subscription, over as many connections as needed.
 pub struct Subscription(Pin<Box<dyn Stream<Item = Result<ClientEvent, ClientError>> + Send>>);
 
 impl Subscription {
@@ -127,7 +130,8 @@ impl Connect for Source {
             headers.insert(HeaderName::from_static("last-event-id"), id);
         }
         let response = self.http.send(Method::GET, self.url.clone(), &headers, None).await?;
-        // HTML, "Server-sent events": 204 tells the client to stop, another status than 200 is a failure.
+        // HTML, "Server-sent events": 204 tells the client to stop, another status than 200 is a
+        // failure.
         if response.status() == 204 {
             return Ok(None);
         }
@@ -146,7 +150,7 @@ impl Connect for Source {
     }
 }
 
-/// The id as a header holds it: bytes of UTF-8, as browsers send it. An empty one is not sent.
+/// The id as a header value: bytes of UTF-8, as browsers send it. An empty one is not sent.
 fn resume_header(id: &str) -> Result<Option<HeaderValue>, ClientError> {
     if id.is_empty() {
         return Ok(None);
@@ -179,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_no_header_can_hold_is_not_dropped_in_silence() {
+    fn an_id_that_no_header_can_hold_is_an_error() {
         assert_eq!(resume_header("").unwrap(), None);
         assert_eq!(resume_header("é…").unwrap().unwrap().as_bytes(), "é…".as_bytes());
         assert!(matches!(resume_header("a\u{1}"), Err(ClientError::UnusableId { bytes: 2 })));

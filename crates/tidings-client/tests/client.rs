@@ -1,4 +1,4 @@
-//! The client against servers that say exactly what a test wants them to, over real connections.
+//! The client against scripted servers, over real connections.
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -21,7 +21,7 @@ struct Server {
     address: SocketAddr,
 }
 
-/// A request as it came: the head, and as much of a body as it announces.
+/// A request as received: the headers, and as much of a body as they announce.
 struct Request {
     text: String,
     connection: TcpStream,
@@ -89,14 +89,14 @@ fn header_of<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
 }
 
 async fn patiently<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect("nothing came for long")
+    timeout(PATIENCE, future).await.expect("nothing arrived in time")
 }
 
 async fn next(subscription: &mut Subscription) -> Option<Result<ClientEvent, ClientError>> {
     patiently(subscription.next()).await
 }
 
-/// The data of the next messages, whatever comes between them.
+/// The data of the next messages, whatever arrives between them.
 async fn data(subscription: &mut Subscription, count: usize) -> Vec<String> {
     let mut messages = Vec::new();
     while messages.len() < count {
@@ -115,7 +115,7 @@ async fn fatal(subscription: &mut Subscription) -> ClientError {
 }
 
 #[tokio::test]
-async fn a_subscription_asks_for_what_it_wants() {
+async fn a_subscription_sends_its_parameters() {
     let server = Server::start().await;
     let subscribe = Subscribe::new().topic("a/b&c").topic("é").pattern("/x/:y").since("-50").json();
     let mut subscription = server.client().subscribe(&subscribe).unwrap();
@@ -168,7 +168,7 @@ async fn a_reset_connection_and_a_broken_chunk_are_reconnected() {
 }
 
 #[tokio::test]
-async fn an_unavailable_server_is_asked_again() {
+async fn an_unavailable_server_is_retried() {
     let server = Server::start().await;
     let mut subscription = server.subscribe();
     let serve = async {
@@ -198,7 +198,7 @@ async fn a_refused_connection_is_tried_again() {
     let client = Client::new(&format!("http://{address}"), None).unwrap();
     let mut subscription = client.subscribe(&Subscribe::new()).unwrap();
     let Some(Ok(ClientEvent::Waiting { reason, .. })) = next(&mut subscription).await else {
-        panic!("nobody listens")
+        panic!("nothing listens there")
     };
     assert!(reason.to_string().starts_with(&format!("cannot reach http://{address}: ")), "{reason}");
     let server = Server { listener: socket.listen(8).unwrap(), address };
@@ -207,7 +207,7 @@ async fn a_refused_connection_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_final_and_says_why() {
+async fn a_refusal_is_final_and_gives_the_reason() {
     let server = Server::start().await;
     let mut subscription = server.subscribe();
     let serve = async {
@@ -225,7 +225,7 @@ async fn a_refusal_is_final_and_says_why() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_stream_is_final() {
+async fn an_answer_that_is_no_event_stream_is_final() {
     for head in ["200 OK\r\nContent-Type: text/html", "200 OK", "205 X\r\nContent-Type: text/event-stream"] {
         let server = Server::start().await;
         let mut subscription = server.subscribe();
@@ -237,7 +237,7 @@ async fn what_is_no_event_stream_is_final() {
 }
 
 #[tokio::test]
-async fn a_server_may_tell_the_client_to_stop() {
+async fn a_204_stops_the_client() {
     let server = Server::start().await;
     let mut subscription = server.subscribe();
     let serve = async { server.request().await.answer("HTTP/1.1 204 No Content\r\n\r\n").await };
@@ -262,9 +262,9 @@ async fn the_token_does_not_follow_a_redirect_to_another_origin() {
         assert_eq!(request.header("authorization"), None);
         request.redirect(301, &home.url("/b")).await;
         let request = home.request().await;
-        assert_eq!(request.header("authorization"), None, "a stranger chose this URL");
+        assert_eq!(request.header("authorization"), None, "another origin chose this URL");
         request.answer(&format!("{HEAD}retry: 100\ndata: 1\n\n")).await;
-        // Every reconnect begins at home.
+        // Every reconnect starts at the original URL.
         let request = home.request().await;
         assert_eq!(request.line(), "GET /stream?topic=a+b&hello=true HTTP/1.1");
         assert!(request.header("authorization").is_some());
@@ -274,7 +274,7 @@ async fn the_token_does_not_follow_a_redirect_to_another_origin() {
 }
 
 #[tokio::test]
-async fn a_redirect_in_a_circle_or_away_from_http_is_final() {
+async fn a_redirect_loop_or_one_away_from_http_is_final() {
     let server = Server::start().await;
     let mut subscription = server.subscribe();
     let serve = async {
@@ -323,7 +323,7 @@ async fn a_publication_is_one_post_with_its_data_verbatim() {
 }
 
 #[tokio::test]
-async fn a_publication_that_fails_says_why_and_is_not_repeated() {
+async fn a_failed_publication_gives_the_reason_and_is_not_repeated() {
     let answers = [
         ("403 X\r\nContent-Length: 2\r\n\r\nno", "the server answered 403: no"),
         ("503 X\r\nContent-Length: 0\r\n\r\n", "the server answered 503: Service Unavailable"),
@@ -372,7 +372,7 @@ async fn a_publication_with_a_key_is_repeated_until_its_outcome_is_known() {
 }
 
 #[tokio::test]
-async fn a_publication_with_a_key_is_not_repeated_where_that_cannot_help() {
+async fn a_publication_with_a_key_is_not_repeated_after_a_final_error() {
     for (status, retry_after, attempts) in
         [("403", "0", 1), ("507", "0", 1), ("503", "3600", 1), ("503", "0", 4)]
     {
@@ -392,7 +392,7 @@ async fn a_publication_with_a_key_is_not_repeated_where_that_cannot_help() {
 }
 
 #[tokio::test]
-async fn a_redirected_publication_is_sent_again_whole() {
+async fn a_redirected_publication_is_sent_again_completely() {
     let server = Server::start().await;
     let client = server.client();
     let options = Publish::new();
