@@ -1,11 +1,13 @@
-//! Where history meets the present: subscribers start, leave and come back at any place while publishers publish, on any kind of log.
+//! The transition from replay to live: subscribers connect, leave and reconnect at any position
+//! while publishers publish, on any kind of log.
 //!
-//! Promised, and checked for each connection against the truth (see `model.rs`): nothing that was published is missing, doubled or out of
-//! order, nothing private leaks, no gap is unreported and none is invented. A kind of log and what befalls it is a [`Store`]; the rest is the
-//! same for all of them.
+//! Each connection is checked against the truth (see `model.rs`): no published event is missing,
+//! duplicated or out of order, nothing private leaks, no gap is unreported and none is invented. A
+//! kind of log and its faults are a [`Store`]; the rest is the same for all of them.
 //!
-//! `TIDINGS_REPLAY_TO_LIVE_EVENTS` says how many events each test publishes, `TIDINGS_REPLAY_TO_LIVE_SEED` runs the one round with that seed. Threads and
-//! hash maps have a chance of their own, so a seed may take some runs to fail again.
+//! `TIDINGS_REPLAY_TO_LIVE_EVENTS` sets how many events each test publishes,
+//! `TIDINGS_REPLAY_TO_LIVE_SEED` runs the one round with that seed. Threads and hash maps are
+//! random on their own, so a seed may need several runs to fail again.
 
 mod model;
 mod people;
@@ -41,55 +43,58 @@ use crate::{
 
 pub use random::Random;
 
-/// From so many events on, a run must have met every kind of gap.
+/// From this many events on, a run must have met every kind of gap.
 const EVENTS_OF_A_LONG_RUN: usize = 100_000;
 /// Events of one round; each has a log, a hub, subscribers and settings of its own.
 const ROUND_EVENTS: usize = 5_000;
 const PUBLISHERS: usize = 8;
-/// How long a round may take until somebody is said to wait in vain. A round takes a second or two, and in paused time none at all.
+/// How long a round may take before its subscribers count as stuck. A round takes a second or two,
+/// and no time at all in paused time.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The longest time between two things that befall a log, in microseconds.
+/// The longest time between two faults of a log, in microseconds.
 const QUIET_MICROS_MAX: u64 = 60_000;
-/// So many events have to be acknowledged between two troubles. A slow machine would get nowhere without.
+/// This many events have to be acknowledged between two faults. Without it a slow machine would
+/// make no progress.
 const BETWEEN_TROUBLES: usize = 20;
 
-/// A kind of log, and what befalls it.
+/// A kind of log, and its faults.
 ///
-/// The checker wants positions that count one by one, from 1.
+/// The checker needs positions that count one by one, from 1.
 pub trait Store: Sized {
-    /// Whether its troubles take away what was acknowledged.
+    /// Whether its faults lose acknowledged events.
     const LOSES_EVENTS: bool;
 
-    /// A fresh log that keeps so many events.
+    /// A fresh log that keeps at most this many events.
     fn open(kept_max: Option<usize>, random: &mut Random) -> impl Future<Output = Self>;
 
-    /// The log as the hub has it.
+    /// The log as the hub sees it.
     fn log(&self) -> Arc<dyn Log>;
 
-    /// Appends as somebody else does who has the same log.
+    /// Appends as another node with the same log does.
     fn append_elsewhere(&self, events: Vec<Event>) -> impl Future<Output = Result<Appended, AppendError>>;
 
-    /// Does one thing to the log that may befall it, and brings it back.
+    /// Injects one fault into the log, and recovers from it.
     fn trouble(&mut self, random: &mut Random) -> impl Future<Output = Option<Loss>>;
 }
 
-/// What a trouble took away.
+/// What a fault has lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loss {
-    /// The end of the log, in front of this new epoch.
+    /// The end of the log, before this new epoch.
     End(EpochStart),
-    /// Everything: another, empty log stands in its place.
+    /// Everything: a new, empty log replaces it.
     Everything(Epoch),
 }
 
-/// Plays rounds on this runtime until so many events were published, or as many as `TIDINGS_REPLAY_TO_LIVE_EVENTS` says. Panics where a promise is broken.
+/// Plays rounds on this runtime until this many events were published, or as many as
+/// `TIDINGS_REPLAY_TO_LIVE_EVENTS` sets. Panics if a promise is broken.
 pub fn run<S: Store>(runtime: &mut Builder, events_default: usize) {
     let store = type_name::<S>();
     let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let events = number("TIDINGS_REPLAY_TO_LIVE_EVENTS")
         .map_or(Ok(events_default), usize::try_from)
-        .expect("so many fit");
+        .expect("the number fits");
     let seed = number("TIDINGS_REPLAY_TO_LIVE_SEED");
     let mut random = Random::new(RandomState::new().hash_one(events));
     let mut total = Figures::default();
@@ -199,7 +204,7 @@ async fn round<S: Store>(seed: u64) -> Result<(Truth, Subscribers), String> {
             world.acknowledged()
         );
         let waiting = people.iter().map(|(person, diary)| format!("\n{person:?}: {}", diary.summary()));
-        return Err(format!("somebody waits in vain; {got_on}: {}", waiting.collect::<String>()));
+        return Err(format!("some subscribers are stuck; {got_on}: {}", waiting.collect::<String>()));
     }
     drop(hub);
     let people: Subscribers = people.into_iter().map(|(person, diary)| (person, diary.take())).collect();
@@ -217,7 +222,7 @@ async fn append_elsewhere<S: Store>(store: &S, hub: &Hub, world: &World, random:
 }
 
 async fn all_end(mut tasks: JoinSet<()>) {
-    while tasks.join_next().await.transpose().expect("nobody panics").is_some() {}
+    while tasks.join_next().await.transpose().expect("no task panics").is_some() {}
 }
 
 async fn start(log: &Arc<dyn Log>, world: &Arc<World>, random: &mut Random) -> Hub {
@@ -236,7 +241,7 @@ async fn start(log: &Arc<dyn Log>, world: &Arc<World>, random: &mut Random) -> H
     .await
 }
 
-/// Asks again until the log answers.
+/// Repeats a request until the log answers.
 async fn answered<T, E>(mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
     loop {
         if let Ok(answer) = ask().await {

@@ -1,8 +1,9 @@
-//! What a subscriber must have received, worked out from the truth alone.
+//! What a subscriber must have received, derived from the truth alone.
 //!
-//! The log of one epoch is a list of events by position: what earlier epochs left, then its own. A connection is a place in such a list
-//! that only moves on. Everything between two positions that the subscriber may receive has to have been delivered, or a gap has to have been
-//! reported whose id covers it; and what a gap covers has to be gone indeed.
+//! The log of one epoch is a list of events by position: what earlier epochs left, then its own. A
+//! connection is a position in such a list that only moves forward. Every event between two
+//! positions that the subscriber may receive must have been delivered, or a gap whose id covers it
+//! must have been reported; and what a gap covers must be gone indeed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +14,7 @@ use tidings::{
 
 use crate::world::{Outcome, Said, Wish, WorldState, number_of, own_id};
 
-/// Who subscribes.
+/// The kind of subscriber.
 #[derive(Clone, Debug)]
 pub(crate) struct Person {
     pub(crate) wishes: Vec<Wish>,
@@ -34,7 +35,7 @@ pub(crate) enum Asked {
     Foreign(String),
     /// An id beyond the end of the log.
     Beyond(String),
-    /// An id that never was.
+    /// An id that never existed.
     Garbage(String),
 }
 
@@ -43,16 +44,16 @@ pub(crate) enum Asked {
 pub(crate) struct Connection {
     pub(crate) asked: Asked,
     pub(crate) id: ConnectionId,
-    /// What was surely in the log before the request.
+    /// What was certainly in the log before the request.
     pub(crate) newest_before: Option<Cursor>,
-    /// Where the hub says that the subscription stands, before it sent anything.
+    /// The position of the subscription according to the hub, before it sent anything.
     pub(crate) place: Cursor,
     /// How many events had been attempted when the subscription was open.
     pub(crate) attempted: usize,
     pub(crate) received: Vec<Received>,
 }
 
-/// Something that came.
+/// Something that was received.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Received {
     Event {
@@ -84,7 +85,7 @@ pub(crate) struct Figures {
     pub(crate) other_log: usize,
 }
 
-/// The truth, in the order in which a checker needs it.
+/// The truth, ordered for the checker.
 pub(crate) struct Truth {
     world: WorldState,
     /// How many events the log keeps at most, if it is bounded at all.
@@ -95,21 +96,22 @@ pub(crate) struct Truth {
 
 /// The log as it was in one epoch.
 struct View {
-    /// The event at each position; 0 is never one. A hole is an event that nobody saw before it was lost.
+    /// The event at each position; 0 is never one. A hole is an event that was lost before anything
+    /// observed it.
     events: Vec<Option<usize>>,
     /// Where this epoch began.
     after: usize,
     replaced: bool,
 }
 
-/// Where a connection stands.
+/// The position of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// Behind everything up to here in this view. `gap_due`: a notice is due before anything else.
+    /// After everything up to here in this view. `gap_due`: a notice is due before anything else.
     At { view: usize, position: usize, gap_due: bool },
-    /// The start promised nothing, and nothing has come yet that says where it was.
+    /// The start promised nothing, and nothing has been received yet that shows the position.
     Somewhere { view: usize },
-    /// The request named no event that can be found: a notice of that is due before anything else.
+    /// The request named no event that can be found: a notice of it is due before anything else.
     Lost,
 }
 
@@ -224,7 +226,8 @@ impl Truth {
             _ => None,
         };
         if said.cursors.is_empty() {
-            // Its publisher was never answered, and the log lost it before the observer came to it: it may have been there, or not.
+            // Its publisher got no answer, and the log lost it before the observer reached it: it
+            // may have been there, or not.
             return Ok(if reported_first.is_some() { State::Lost } else { State::Somewhere { view } });
         }
         let Some(position) = self.position_in(view, number) else { return Ok(State::Lost) };
@@ -238,7 +241,7 @@ impl Truth {
         Ok(State::At { view, position, gap_due: position <= self.views[view].after })
     }
 
-    /// Where an event stands in a view, if it does.
+    /// The position of an event in a view, if it is there.
     fn position_in(&self, view: usize, number: usize) -> Option<usize> {
         let positions = self.world.said[number].cursors.iter().map(|cursor| number_of(cursor.position));
         positions.into_iter().find(|position| self.views[view].events.get(*position) == Some(&Some(number)))
@@ -248,20 +251,20 @@ impl Truth {
         self.epochs.get(&place.epoch).copied().ok_or_else(|| format!("no log was in the epoch of {place}"))
     }
 
-    /// Whether an event at this position can have been gone when so many had been attempted.
+    /// Whether an event at this position can have expired when this many had been attempted.
     fn may_have_expired(&self, position: usize, attempted: usize) -> bool {
         self.kept_max.is_some_and(|kept_max| position + kept_max <= attempted)
     }
 
-    /// What of a place in one view is left in a later one.
+    /// How much of a view up to this position is left in a later one.
     fn kept(&self, view: usize, position: usize, later: usize) -> usize {
         let between = self.views.get(view + 1..=later).unwrap_or_default();
         between.iter().fold(position, |kept, view| if view.replaced { 0 } else { kept.min(view.after) })
     }
 }
 
-/// An event whose publisher was not answered, and that the log lost before the observer came to it, is known from its id alone. It may have been appended again
-/// in a later epoch.
+/// An event whose publisher got no answer, and that the log lost before the observer reached it, is
+/// known from its id alone. It may have been appended again in a later epoch.
 fn place_what_only_subscribers_saw(world: &mut WorldState, connections: &[&Connection]) {
     let begun: HashMap<_, _> =
         world.epochs.iter().enumerate().map(|(index, note)| (note.start.epoch, index)).collect();
@@ -294,13 +297,16 @@ impl Check<'_> {
         if !self.may_receive(said) {
             return Err(format!("it is not for this subscriber: {said:?}"));
         }
-        let cursor = if said.has_own_id && id == own_id(number) {
-            self.here(number).or(said.cursors.last().copied())
-        } else {
-            let cursors = said.cursors.iter().copied();
-            let named = cursors.into_iter().find(|cursor| !said.has_own_id && cursor.to_string() == id);
-            Some(named.ok_or_else(|| format!("it has a strange id, and stands at {:?}", said.cursors))?)
-        };
+        let cursor =
+            if said.has_own_id && id == own_id(number) {
+                self.here(number).or(said.cursors.last().copied())
+            } else {
+                let cursors = said.cursors.iter().copied();
+                let named = cursors.into_iter().find(|cursor| !said.has_own_id && cursor.to_string() == id);
+                Some(named.ok_or_else(|| {
+                    format!("it has an unexpected id; its positions are {:?}", said.cursors)
+                })?)
+            };
         if !self.received.insert((number, cursor)) {
             return Err("it came before".to_owned());
         }
@@ -320,13 +326,13 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The place of an event in the log as the connection knows it.
+    /// The position of an event in the log as the connection knows it.
     fn here(&self, number: usize) -> Option<Cursor> {
         let (State::At { view, .. } | State::Somewhere { view }) = self.state else { return None };
         let position = self.truth.position_in(view, number)?;
         let cursors = self.truth.world.said[number].cursors.iter().copied();
         let there = cursors.filter(|cursor| number_of(cursor.position) == position);
-        // A lost event that was appended again may have got the same position in the next epoch.
+        // A lost event that was appended again may have the same position in the next epoch.
         there
             .filter(|cursor| self.truth.view_of(*cursor) <= Ok(view))
             .max_by_key(|cursor| self.truth.view_of(*cursor).ok())
@@ -342,7 +348,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Nothing may be missing up to this position. Returns where the connection stood.
+    /// Nothing may be missing up to this position. Returns the previous position of the connection.
     fn move_to(&self, view: Option<usize>, through: usize) -> Result<(usize, usize), String> {
         let (stood_in, position) = match self.state {
             State::At { gap_due: true, .. } | State::Lost => return Err("a gap is not reported".to_owned()),
@@ -361,7 +367,7 @@ impl Check<'_> {
         }
     }
 
-    /// A start that promised nothing: is this the right place?
+    /// A start that promised nothing: is this a valid position?
     fn check_start(&self, view: usize, through: usize) -> Result<(), String> {
         let attempted = self.connection.attempted;
         let wished = |from, to| self.between(view, from, to).filter(|(_, said)| self.is_wished(said));
@@ -377,7 +383,8 @@ impl Check<'_> {
         if newest.is_some_and(|newest| wished(through, number_of(newest.position)).count() > count) {
             return Err(format!("more than the last {count} come"));
         }
-        // What was published while the subscription was opened may be among the last, or come after them.
+        // Events published while the subscription was being opened may be among the last, or follow
+        // them.
         let end = self.truth.views[view].events.len();
         let published_by_then = wished(through, end).filter(|(position, _)| *position <= attempted);
         if left_out.is_some() && newest.is_some() && published_by_then.count() < count {
@@ -401,7 +408,7 @@ impl Check<'_> {
             ("unknown", _) => return Err("the id is known".to_owned()),
             ("other-log", State::Lost) if is_first => match self.connection.asked {
                 Asked::Garbage(_) => return Err("no log ever had this id".to_owned()),
-                // It lies beyond the end that its epoch had, and so that end is where it counts from.
+                // It lies beyond the end of its epoch, so that end is where it counts from.
                 Asked::Beyond(_) => position,
                 _ => 0,
             },
@@ -471,7 +478,8 @@ impl Check<'_> {
         self.is_wished(said) && said.except.as_ref() != Some(&self.connection.id)
     }
 
-    /// The log knows nothing of connections: what it says of the past holds for what a subscriber asked for and is granted.
+    /// The log knows nothing of connections: what it reports of the past holds for what a
+    /// subscriber asked for and is granted.
     fn is_wished(&self, said: &Said) -> bool {
         said.is_for(&self.person.wishes, &self.person.grants)
     }

@@ -1,4 +1,4 @@
-//! Who takes part in a round: publishers, and subscribers who come and go.
+//! The participants of a round: publishers, and subscribers that connect and disconnect.
 
 use std::{
     sync::{
@@ -22,11 +22,12 @@ use crate::{
     world::{Wish, World, is_last, number_in, number_of, own_id, position_of},
 };
 
-/// The longest pause between two attempts, in microseconds. It doubles with each that fails, so that an outage does not use up what is to be published.
+/// The longest pause between two attempts, in microseconds. It doubles with each failure, so that
+/// an outage does not use up the events to publish.
 const PAUSE_MICROS_MAX: u64 = 3_000;
 const DOUBLINGS_MAX: u32 = 6;
 
-/// Publishes until so many events have been attempted.
+/// Publishes until this many events have been attempted.
 pub(crate) async fn publish(hub: Hub, world: Arc<World>, mut random: Random, count: usize) {
     let mut attempted = 0;
     let mut failed = 0;
@@ -35,7 +36,8 @@ pub(crate) async fn publish(hub: Hub, world: Arc<World>, mut random: Random, cou
         let key = random.percent(60).then(|| key(&mut random));
         attempted += batch;
         let mut answer = say(&hub, world.invent(&mut random, batch), key.clone()).await;
-        // A publisher that was not answered asks again, with the same key: then it is in the log once, in either form.
+        // A publisher without an answer repeats the request with the same key: then it is in the
+        // log once, in either form.
         for _ in 0..3 {
             let (Err(PublishError::OutcomeUnknown(_)), Some(key)) = (&answer, &key) else { break };
             answer = say(&hub, world.invent(&mut random, batch), Some(key.clone())).await;
@@ -74,11 +76,11 @@ fn key(random: &mut Random) -> IdempotencyKey {
     IdempotencyKey::new(&format!("key-{:x}", random.draw())).expect("a valid key")
 }
 
-/// What a subscriber has been through, for the checker and for the message when it waits in vain.
+/// The history of a subscriber, for the checker and for the message when it is stuck.
 #[derive(Debug, Default)]
 pub(crate) struct Diary(pub(crate) Mutex<Vec<Connection>>);
 
-/// A subscriber who comes, leaves and comes back until it has received the last event.
+/// A subscriber that connects, leaves and reconnects until it has received the last event.
 pub(crate) struct Subscriber {
     pub(crate) hub: Hub,
     pub(crate) world: Arc<World>,
@@ -86,7 +88,7 @@ pub(crate) struct Subscriber {
     pub(crate) person: Person,
     pub(crate) format: Format,
     pub(crate) diary: Arc<Diary>,
-    /// Nothing but the last event is still to come.
+    /// Only the last event is still to come.
     pub(crate) finished: Arc<AtomicBool>,
 }
 
@@ -104,21 +106,22 @@ impl Subscriber {
     pub(crate) async fn live(mut self) {
         let mut last_event_id = String::new();
         loop {
-            let goes_on = self.goes_on(&last_event_id);
-            let asked = if goes_on { asked_by_id(&last_event_id) } else { self.choose() };
+            let resumes = self.resumes(&last_event_id);
+            let asked = if resumes { asked_by_id(&last_event_id) } else { self.choose() };
             let Ok(subscription) = self.connect(&asked).await else {
                 sleep(Duration::from_millis(1)).await;
                 continue;
             };
-            if !goes_on && asked != Asked::Earliest && self.finished.load(Ordering::Acquire) {
-                // Chosen before the end and connected after it: behind the last event it would wait in vain.
+            if !resumes && asked != Asked::Earliest && self.finished.load(Ordering::Acquire) {
+                // Chosen before the end and connected after it: behind the last event it would wait
+                // forever.
                 last_event_id.clear();
                 continue;
             }
             let connection = subscription.connection();
             self.world.state().connections.push(connection);
             let mut parser = Parser::new();
-            if goes_on {
+            if resumes {
                 parser = parser.resuming_from(&*last_event_id);
             }
             let done = self.read(subscription, &mut parser).await;
@@ -133,12 +136,12 @@ impl Subscriber {
         }
     }
 
-    /// A browser goes on where it was, if it was anywhere.
-    fn goes_on(&mut self, last_event_id: &str) -> bool {
+    /// A browser resumes at its last event, if it has received any.
+    fn resumes(&mut self, last_event_id: &str) -> bool {
         !last_event_id.is_empty() && (self.finished.load(Ordering::Acquire) || self.random.percent(70))
     }
 
-    /// Others start anywhere.
+    /// Other clients start anywhere.
     fn choose(&mut self) -> Asked {
         if self.finished.load(Ordering::Acquire) {
             return Asked::Earliest;
@@ -191,7 +194,7 @@ impl Subscriber {
         }
         let newest_before = self.world.state().newest;
         let subscription = self.hub.subscribe(request).await.map_err(drop)?;
-        self.diary.0.lock().expect("nobody panicked").push(Connection {
+        self.diary.0.lock().expect("no test thread panicked").push(Connection {
             asked: asked.clone(),
             id: subscription.connection(),
             newest_before,
@@ -202,9 +205,10 @@ impl Subscriber {
         Ok(subscription)
     }
 
-    /// Reads until it is time to leave, the stream ends, or the last event has come (then it says so).
+    /// Reads until it is time to leave, the stream ends, or the last event has come. Returns true
+    /// in the last case.
     async fn read(&mut self, mut subscription: Subscription, parser: &mut Parser) -> bool {
-        // The patient ones wait as long as it takes, and nothing but the hub wakes them.
+        // Patient subscribers wait as long as it takes, and only the hub wakes them.
         let patient = self.random.percent(40);
         let stays_for = if self.random.percent(30) { usize::MAX } else { self.random.between(0, 400) };
         let naps_every = self.random.between(1, 200);
@@ -226,7 +230,7 @@ impl Subscriber {
             }
             received += 1;
             if received >= stays_for && !finished {
-                // Its place is a place like any other.
+                // Its position is as valid a start as any other.
                 self.world.state().ids.push(subscription.place().to_string());
                 return false;
             }
@@ -249,7 +253,7 @@ impl Subscriber {
                         self.world.state().ids.push(id.clone());
                     }
                 }
-                let mut diary = self.diary.0.lock().expect("nobody panicked");
+                let mut diary = self.diary.0.lock().expect("no test thread panicked");
                 diary.last_mut().expect("an open connection").received.push(received);
             }
         }
@@ -270,9 +274,9 @@ impl Subscriber {
         let cursor = |text: String| Cursor::parse(&text).expect("bounds are generated ids");
         Received::Gap {
             reason: text("reason").expect("a gap has a reason"),
-            requested: text("requested").expect("a gap says what was requested"),
+            requested: text("requested").expect("a gap names the requested id"),
             oldest: text("oldest").map(cursor),
-            newest: cursor(text("newest").expect("a gap says where the log ends")),
+            newest: cursor(text("newest").expect("a gap names the end of the log")),
             place,
             attempted: self.world.state().said.len(),
         }
@@ -299,12 +303,12 @@ fn asked_by_id(id: &str) -> Asked {
 
 impl Diary {
     pub(crate) fn take(&self) -> Vec<Connection> {
-        std::mem::take(&mut *self.0.lock().expect("nobody panicked"))
+        std::mem::take(&mut *self.0.lock().expect("no test thread panicked"))
     }
 
-    /// How far it got, for messages.
+    /// Its progress, for messages.
     pub(crate) fn summary(&self) -> String {
-        let diary = self.0.lock().expect("nobody panicked");
+        let diary = self.0.lock().expect("no test thread panicked");
         let last = diary.last().map(|connection| {
             let received = connection.received.last();
             let place = number_of(connection.place.position);

@@ -1,4 +1,4 @@
-//! Chance from a seed, so that a failure can be run again.
+//! Random choices from a seed, so that a failure can be run again.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Random(u64);
 
 impl Random {
-    /// The chance of this seed.
+    /// The generator of this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -20,12 +20,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from `from` up to and without `to`.
+    /// A number from `from` up to but not including `to`.
     pub fn between(&mut self, from: usize, to: usize) -> usize {
         from + usize::try_from(self.draw() % (to - from) as u64).expect("smaller than a usize")
     }
 
-    /// True in so many of a hundred cases.
+    /// True in this percentage of cases.
     pub fn percent(&mut self, percent: usize) -> bool {
         self.between(0, 100) < percent
     }
@@ -35,7 +35,7 @@ impl Random {
         &choices[self.between(0, choices.len())]
     }
 
-    /// A time of at most so many microseconds.
+    /// A time of at most this many microseconds.
     pub fn micros(&mut self, max: u64) -> Duration {
         Duration::from_micros(self.draw() % (max + 1))
     }

@@ -1,7 +1,9 @@
-//! What is said in a round and what became of it: the truth that the checker compares with what subscribers received.
+//! What is published in a round and its outcome: the truth that the checker compares with what
+//! subscribers received.
 //!
-//! The truth does not come from the hub. A [`Recorded`] log notes what the log answered to each append, what others append is noted by
-//! the one that appends it, and an observer follows the log's own tail, which shows what was accepted although its publisher was never answered.
+//! The truth does not come from the hub. A [`Recorded`] log records what the log answered to each
+//! append, each append by another node is recorded by its caller, and an observer follows the log's
+//! own tail, which shows what was accepted although its publisher got no answer.
 
 use std::{
     collections::HashMap,
@@ -20,7 +22,7 @@ use tidings::{
 
 use crate::random::Random;
 
-/// The topics of all events. The last one is rare, so that its subscribers learn of false gaps.
+/// The topics of all events. The last one is rare, so that its subscribers detect false gaps.
 pub(crate) const TOPICS: [&str; 9] = [
     "/room/1",
     "/room/2",
@@ -34,7 +36,8 @@ pub(crate) const TOPICS: [&str; 9] = [
 ];
 const RARE: usize = TOPICS.len() - 1;
 
-/// What a subscriber asks for or is granted, as this test understands it: without the matchers of the hub.
+/// What a subscriber asks for or is granted, as this test understands it: without the matchers of
+/// the hub.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wish {
     Topic(usize),
@@ -73,25 +76,26 @@ impl Wish {
     }
 }
 
-/// What somebody tried to publish. Its number stands in its data.
+/// An attempted publication. Its number is in its data.
 #[derive(Clone, Debug)]
 pub(crate) struct Said {
     pub(crate) topics: Vec<usize>,
     pub(crate) private: bool,
-    /// The connection that shall not receive it.
+    /// The connection that must not receive it.
     pub(crate) except: Option<ConnectionId>,
     pub(crate) has_own_id: bool,
     pub(crate) outcome: Outcome,
-    /// Where it stands, or stood before the log lost it. A publisher that was not answered may have appended it again after that.
+    /// Its position, also one that the log has lost since. A publisher without an answer may have
+    /// appended it again after that.
     pub(crate) cursors: Vec<Cursor>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
-    /// Nobody knows (yet) whether the log took it.
+    /// It is not known (yet) whether the log accepted it.
     Unknown,
     Acknowledged,
-    /// The log said that it did not take it.
+    /// The log refused it.
     Refused,
 }
 
@@ -108,11 +112,11 @@ impl Said {
     }
 }
 
-/// An epoch of the log, as the one that started it tells.
+/// An epoch of the log, as reported by the code that started it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EpochNote {
     pub(crate) start: EpochStart,
-    /// Another log stood in the place of the one before.
+    /// Another log replaced the previous one.
     pub(crate) replaced: bool,
 }
 
@@ -127,11 +131,11 @@ pub(crate) struct WorldState {
     pub(crate) said: Vec<Said>,
     pub(crate) placed: HashMap<Cursor, usize>,
     pub(crate) epochs: Vec<EpochNote>,
-    /// The newest place that is known to be in the log.
+    /// The newest position that is known to be in the log.
     pub(crate) newest: Option<Cursor>,
     /// Events that were acknowledged to the hub.
     acknowledged: usize,
-    /// Ids that somebody saw, for others to start at.
+    /// Ids that were observed, for others to start at.
     pub(crate) ids: Vec<String>,
     /// Connections that are open, for `except`.
     pub(crate) connections: Vec<ConnectionId>,
@@ -142,12 +146,12 @@ impl World {
         self.state.lock().expect("no test thread panicked with it")
     }
 
-    /// Hands the truth out, once nothing changes it any more.
+    /// Takes the truth out, once nothing changes it any more.
     pub(crate) fn take(&self) -> WorldState {
         std::mem::take(&mut *self.state())
     }
 
-    /// Makes up events, which count as attempted from now on.
+    /// Generates events, which count as attempted from then on.
     pub(crate) fn invent(&self, random: &mut Random, count: usize) -> Vec<NewEvent> {
         let mut state = self.state();
         (0..count).map(|_| state.invent(random)).collect()
@@ -156,7 +160,7 @@ impl World {
     /// The event that every subscriber waits for.
     pub(crate) fn invent_last(&self) -> NewEvent {
         let topics = (0..TOPICS.len()).collect();
-        self.state().say(Said::public(topics), LAST_WORDS)
+        self.state().say(Said::public(topics), LAST_DATA)
     }
 
     pub(crate) fn settle(&self, numbers: &[usize], answer: &Result<Appended, AppendError>) {
@@ -167,7 +171,8 @@ impl World {
                 Outcome::Acknowledged
             }
             Err(AppendError::OutcomeUnknown(_)) => Outcome::Unknown,
-            // A repeat: the events of this attempt are not the ones that were published the first time.
+            // A repeat: the events of this attempt are not the ones that were published the first
+            // time.
             Ok(Appended::Duplicate { .. }) | Err(_) => Outcome::Refused,
         };
         for number in numbers {
@@ -186,7 +191,8 @@ impl World {
         state.newest = Some(Cursor { epoch: start.epoch, position: start.after });
     }
 
-    /// Follows the log itself up to the last event, for what was accepted without an answer to its publisher.
+    /// Follows the log itself up to the last event, for what was accepted without an answer to its
+    /// publisher.
     pub(crate) async fn observe(&self, mut tail: Box<dyn Tail>) {
         while let Some(item) = tail.next(1 << 20).await {
             let TailItem::Entries(entries) = item else { continue };
@@ -242,7 +248,8 @@ impl WorldState {
         event
     }
 
-    /// All logs of this test number their entries without a hole; the checker needs that, the hub must not.
+    /// All logs of this test number their entries without a hole; the checker needs that, the hub
+    /// must not rely on it.
     fn place_batch(&mut self, numbers: &[usize], last: Cursor) {
         for (behind, number) in numbers.iter().rev().enumerate() {
             let position = position_of(number_of(last.position) - behind);
@@ -258,7 +265,7 @@ impl WorldState {
         let cursors = &mut self.said[number].cursors;
         if !cursors.contains(&cursor) {
             let twice = cursors.iter().find(|known| known.epoch == cursor.epoch);
-            assert_eq!(twice, None, "event {number} stands at {cursor}, too");
+            assert_eq!(twice, None, "event {number} is at {cursor}, too");
             cursors.push(cursor);
         }
         if self.newest.is_some_and(|newest| newest.epoch == cursor.epoch && newest.position < cursor.position)
@@ -281,20 +288,20 @@ impl Said {
     }
 }
 
-const LAST_WORDS: &str = "that was the last";
+const LAST_DATA: &str = "that was the last";
 
 pub(crate) fn is_last(data: &str) -> bool {
-    data.ends_with(LAST_WORDS)
+    data.ends_with(LAST_DATA)
 }
 
 pub(crate) fn own_id(number: usize) -> String {
     format!("own-{number}")
 }
 
-/// The number that stands in the data of an event.
+/// The number in the data of an event.
 pub(crate) fn number_in(data: &str) -> usize {
     let number = data.lines().next().and_then(|line| line.parse().ok());
-    number.unwrap_or_else(|| panic!("nobody said {data:?}"))
+    number.unwrap_or_else(|| panic!("no event has the data {data:?}"))
 }
 
 pub(crate) fn number_of(position: Position) -> usize {
@@ -305,7 +312,7 @@ pub(crate) fn position_of(number: usize) -> Position {
     Position::from_bytes((number as u128).to_be_bytes())
 }
 
-/// A log whose answers are noted.
+/// A log that records its answers.
 #[derive(Debug)]
 pub(crate) struct Recorded {
     pub(crate) log: Arc<dyn Log>,
