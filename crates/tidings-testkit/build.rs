@@ -5,7 +5,7 @@ use std::{env, fs, path::Path};
 fn main() {
     let readme = Path::new("../../README.md");
     println!("cargo::rerun-if-changed={}", readme.display());
-    let text = fs::read_to_string(readme).expect("the README stands at the root of the repository");
+    let text = fs::read_to_string(readme).expect("the README is at the root of the repository");
     let (_, after) = text.split_once("**axum**").expect("the README has a paragraph for axum");
     let (_, code) = after.split_once("```rust\n").expect("the paragraph for axum has a block of Rust");
     let (code, _) = code.split_once("```").expect("the block of Rust ends");

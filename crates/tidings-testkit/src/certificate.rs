@@ -4,7 +4,8 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Context, ensure};
 
-/// Puts a certificate for 127.0.0.1 into a folder: `cert.pem`, with the key `key.pem`. It is its own and everybody's, and trusted by itself.
+/// Creates a certificate for 127.0.0.1 in a folder: `cert.pem`, with the key `key.pem`. Servers and
+/// clients share it, and it is its own authority.
 pub(crate) fn make(folder: &Path) -> anyhow::Result<()> {
     let output = Command::new("openssl")
         .args([

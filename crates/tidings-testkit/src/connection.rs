@@ -1,4 +1,4 @@
-//! A bare HTTP/1.1 connection that hides nothing.
+//! A bare HTTP/1.1 connection that shows every byte.
 
 use std::fmt;
 use std::io;
@@ -12,12 +12,12 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::patiently;
 
-/// The largest response head that a test wants to see.
+/// Maximum size of response headers.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// The longest line that opens a chunk.
+/// Maximum length of the size line of a chunk.
 const CHUNK_LINE_BYTES_MAX: usize = 64;
 
-/// A TCP connection to a hub, and what came in and was not looked at yet.
+/// A TCP connection to a hub, and the received data that is not parsed yet.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
@@ -43,7 +43,8 @@ impl Connection {
         Ok(Self { stream, address, received: Vec::new() })
     }
 
-    /// Connects with a receive buffer of about this size, so that a reader who does not read stalls early.
+    /// Connects with a receive buffer of about this size, so that a reader that does not read
+    /// stalls early.
     pub async fn open_narrow(address: SocketAddr, receive_buffer_bytes: usize) -> anyhow::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_recv_buffer_size(receive_buffer_bytes)?;
@@ -58,8 +59,8 @@ impl Connection {
         patiently("the peer to read", self.stream.write_all(bytes.as_ref())).await?.context("cannot send")
     }
 
-    /// Sends a well-formed request. `head` is the method and the target, and may go on with lines of header
-    /// fields, separated by LF. `Host` is added, and `Content-Length` with a body.
+    /// Sends a well-formed request. `head` is the method and the target, optionally followed by
+    /// header lines, separated by LF. `Host` is added, and `Content-Length` with a body.
     pub async fn request(&mut self, head: &str, body: &[u8]) -> anyhow::Result<()> {
         let (request_line, fields) = head.split_once('\n').unwrap_or((head, ""));
         let mut lines = vec![format!("{request_line} HTTP/1.1"), format!("Host: {}", self.address)];
@@ -70,19 +71,19 @@ impl Connection {
         self.send([lines.join("\r\n").as_bytes(), b"\r\n\r\n", body].concat()).await
     }
 
-    /// Reads a response head and leaves the body where it is.
+    /// Reads the headers of a response, and leaves the body unread.
     pub async fn head(&mut self) -> anyhow::Result<Response> {
         loop {
             if let Some(end) = find(&self.received, b"\r\n\r\n") {
                 let head: Vec<u8> = self.received.drain(..end + 4).collect();
                 return Response::parse(&head[..end]);
             }
-            ensure!(self.received.len() <= HEAD_BYTES_MAX, "a response head without an end");
-            self.more().await?.then_some(()).context("the peer closed before its response head ended")?;
+            ensure!(self.received.len() <= HEAD_BYTES_MAX, "response headers without an end");
+            self.more().await?.then_some(()).context("the peer closed before its response headers ended")?;
         }
     }
 
-    /// Reads a response with its body. A `100 Continue` before it is passed over.
+    /// Reads a response with its body. A `100 Continue` before it is skipped.
     pub async fn response(&mut self) -> anyhow::Result<Response> {
         let mut response = self.head().await?;
         while response.status == 100 {
@@ -127,7 +128,7 @@ impl Connection {
         Ok((length > 0).then_some(chunk))
     }
 
-    /// Reads until the peer closes, and returns all of it. A reset is an end like any other here.
+    /// Reads until the peer closes, and returns everything. A reset counts as a close.
     pub async fn rest(&mut self) -> anyhow::Result<Vec<u8>> {
         loop {
             match self.more().await {
@@ -140,13 +141,13 @@ impl Connection {
         Ok(std::mem::take(&mut self.received))
     }
 
-    /// Whether the peer sends nothing for this long and stays connected. For promises about silence only;
-    /// never a way to wait for something.
+    /// Whether the peer sends nothing for this long and stays connected. Only for promises about
+    /// silence, never to wait for something.
     pub async fn is_silent_for(&mut self, duration: Duration) -> bool {
         self.received.is_empty() && tokio::time::timeout(duration, self.more()).await.is_err()
     }
 
-    /// Says that nothing more will be sent, and goes on reading.
+    /// Closes the sending side, and continues to read.
     pub async fn finish_sending(&mut self) -> anyhow::Result<()> {
         Ok(self.stream.shutdown().await?)
     }
@@ -156,12 +157,12 @@ impl Connection {
         Ok(reset_on_drop(&self.stream)?)
     }
 
-    /// Where this end of the connection is.
+    /// The local address.
     pub fn local_address(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.stream.local_addr()?)
     }
 
-    /// Takes in what has arrived, waiting for the first byte of it; `false` at the end of the stream.
+    /// Waits for data and reads it; `false` at the end of the stream.
     async fn more(&mut self) -> anyhow::Result<bool> {
         let read = patiently("the peer to send", self.stream.read_buf(&mut self.received)).await?;
         Ok(read? > 0)
@@ -169,11 +170,11 @@ impl Connection {
 }
 
 impl Response {
-    /// The value of a header field that came once. `None` if it did not come; a second one joins with a comma.
+    /// The value of a header field. `None` if it is absent; panics if it is repeated.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value);
         let first = values.next()?;
-        assert!(values.next().is_none(), "the header field {name} came twice: {self}");
+        assert!(values.next().is_none(), "the header field {name} is repeated: {self}");
         std::str::from_utf8(first).ok()
     }
 

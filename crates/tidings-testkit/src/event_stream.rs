@@ -1,4 +1,4 @@
-//! One subscription, as a client that reconnects on command only.
+//! One subscription, by a client that reconnects only on command.
 
 use std::net::SocketAddr;
 
@@ -24,7 +24,7 @@ impl EventStream {
         Self::open_with(address, target, &[]).await
     }
 
-    /// Subscribes as one who saw everything up to `last_event_id`.
+    /// Subscribes as a client that received everything up to `last_event_id`.
     pub async fn resume(address: SocketAddr, target: &str, last_event_id: &str) -> anyhow::Result<Self> {
         Self::open_with(address, target, &[&format!("Last-Event-ID: {last_event_id}")]).await
     }
@@ -46,7 +46,7 @@ impl EventStream {
         Ok(Self { connection, response, parser: Parser::new(), chunk: Vec::new(), taken: 0 })
     }
 
-    /// The head of the response.
+    /// The headers of the response.
     pub fn response(&self) -> &Response {
         &self.response
     }
@@ -58,7 +58,8 @@ impl EventStream {
 
     /// The next event, `None` if the hub ended the stream cleanly. A cut is an error.
     pub async fn next_or_end(&mut self) -> anyhow::Result<Option<ParsedEvent>> {
-        // Heartbeats keep the connection busy: the patience is for the event, not for the next bytes.
+        // Heartbeats keep the connection busy: the timeout is for the event, not for the next
+        // bytes.
         patiently("an event", async {
             loop {
                 match self.next_item().await? {
@@ -92,7 +93,7 @@ impl EventStream {
         while messages.len() < count {
             let event = self.next().await?;
             if event.event_type != "message" {
-                bail!("after {messages:?} came {event:?}");
+                bail!("after {messages:?} arrived {event:?}");
             }
             messages.push(event.data);
         }
@@ -104,7 +105,7 @@ impl EventStream {
         self.parser.last_event_id()
     }
 
-    /// The connection below, for a test that ends it in its own way.
+    /// The underlying connection, for a test that closes it in its own way.
     pub fn into_connection(self) -> Connection {
         self.connection
     }

@@ -1,7 +1,9 @@
-//! Hubs on one store: publishers at all of them, subscribers who run_failover from one to the other, and outages of the store or of the hubs, again and again.
+//! Hubs on one store: publishers at all of them, subscribers that move from one to the other, and
+//! repeated outages of the store or of the hubs.
 //!
-//! Promised, and checked (`check.rs`): every acknowledged event reaches every subscriber, in one order for all, none twice, and no gap is reported, because nothing
-//! is lost. Where a store does lose something, every subscriber that misses it is notified at that place.
+//! Checked promises (`check.rs`): every acknowledged event reaches every subscriber, in one order
+//! for all, none twice, and no gap is reported, because nothing is lost. If a store does lose
+//! events, every subscriber that misses one gets a gap notice at that position.
 
 mod check;
 
@@ -25,33 +27,34 @@ use self::check::Received;
 
 const PUBLISHERS: usize = 6;
 const SUBSCRIBERS: usize = 6;
-/// Publications that are acknowledged between two outages, so that there is something to lose.
+/// Publications that are acknowledged between two outages.
 const BETWEEN_OUTAGES: u64 = 150;
-/// So many events a subscriber receives from one hub, at most, before it goes to the next.
+/// The maximum number of events that a subscriber receives from one hub before it moves to the
+/// next.
 const RECEIVED_MAX: usize = 40;
-/// A client that was refused tries again after this; it only spares the processor.
+/// The delay before a refused client retries; it only saves processor time.
 const BREATH: Duration = Duration::from_millis(5);
-/// The last event, behind everything.
+/// The last event.
 const END: &str = "end";
 const STREAM: &str = "/stream?topic=failover&since=earliest";
 
-/// How many outages there are: what `TIDINGS_OUTAGES` says, or so many.
+/// The number of outages: `TIDINGS_OUTAGES`, or this default.
 pub fn outages(default: u64) -> u64 {
     env::var("TIDINGS_OUTAGES").ok().map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// What the outages may take away of what was acknowledged or received.
+/// Which acknowledged or received events an outage may lose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Losses {
-    /// Nothing.
+    /// None.
     None,
-    /// Something, each time.
+    /// Some, each time.
     Certain,
-    /// What had been received and was not acknowledged yet, and then its publisher says it again.
+    /// Events that had been received and not acknowledged yet, which their publisher then repeats.
     Possible,
 }
 
-/// What became of it.
+/// The result of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Wandered {
     /// Publications that were acknowledged.
@@ -64,31 +67,32 @@ pub struct Wandered {
     pub gaps: usize,
 }
 
-/// What the publishers share with the one that makes the outages.
+/// The state that publishers share with the task that causes outages.
 #[derive(Debug, Default)]
 pub struct Load {
     acknowledged: watch::Sender<u64>,
     keyed: watch::Sender<u64>,
     refused: watch::Sender<u64>,
-    /// Subscribers who have received something. Nobody else can miss anything.
+    /// Subscribers that have received an event. Only these can miss one.
     listening: watch::Sender<u64>,
     is_over: AtomicBool,
 }
 
 impl Load {
-    /// Waits until publications are refused at each hub: then all of them know that the store is away.
+    /// Waits until each hub refuses publications: then all of them have noticed that the store is
+    /// down.
     pub async fn is_refused(&self, hubs: usize) -> anyhow::Result<()> {
         let seen = *self.refused.borrow();
         reach(&self.refused, "publications to be refused", seen + (PUBLISHERS * hubs) as u64).await
     }
 
-    /// Waits until so many publications with a key have been acknowledged since the beginning.
+    /// Waits until this many publications with a key have been acknowledged since the beginning.
     pub async fn has_keyed(&self, count: u64) -> anyhow::Result<()> {
         reach(&self.keyed, "publications with a key to be acknowledged", count).await
     }
 }
 
-/// Waits until a count is reached, patiently for each step.
+/// Waits until a count is reached, with a timeout for each step.
 async fn reach(count: &watch::Sender<u64>, what: &str, enough: u64) -> anyhow::Result<()> {
     let mut count = count.subscribe();
     while *count.borrow_and_update() < enough {
@@ -97,7 +101,8 @@ async fn reach(count: &watch::Sender<u64>, what: &str, enough: u64) -> anyhow::R
     Ok(())
 }
 
-/// Publishes and subscribes at these hubs, which share a store, while `outage` takes that or a hub away and brings it back so many times.
+/// Publishes and subscribes at these hubs, which share a store, while `outage` stops and restarts
+/// the store or a hub this many times.
 pub async fn run_failover(
     hubs: &[SocketAddr],
     outages: u64,
@@ -127,19 +132,16 @@ pub async fn run_failover(
     }
     load.is_over.store(true, Relaxed);
     let said = all(publishers).await?;
-    // The last outage may not be over for this hub.
+    // This hub may still be affected by the last outage.
     while !post(hubs[0], &mut None, "POST /topics/failover\nIdempotency-Key: end", END).await? {
         sleep(BREATH).await;
     }
     let received = all(subscribers).await?;
     if losses == Losses::None {
-        // A client that comes at last reads the whole log, at each hub.
+        // A client that subscribes last reads the complete log, at each hub.
         let log = listen(hubs[..1].to_vec(), 0, true, Arc::clone(&load)).await?;
         for hub in &hubs[1..] {
-            ensure!(
-                listen(vec![*hub], 0, true, Arc::clone(&load)).await? == log,
-                "the log is another one at {hub}"
-            );
+            ensure!(listen(vec![*hub], 0, true, Arc::clone(&load)).await? == log, "the log differs at {hub}");
         }
         check::nothing_is_lost(&said, &log, &received)?;
     }
@@ -156,8 +158,9 @@ async fn all<T: 'static>(mut tasks: JoinSet<anyhow::Result<T>>) -> anyhow::Resul
     Ok(results)
 }
 
-/// Publishes until the load is over, and returns what was acknowledged. With a key, which every other publisher has, each event is repeated until it
-/// is acknowledged, at one hub after the other; without one what failed is not said again, since nobody knows whether it was published.
+/// Publishes until the load is over, and returns the acknowledged events. Every other publisher
+/// uses keys and repeats each event until it is acknowledged, at one hub after the other. Without a
+/// key a failed event is not repeated, since it may have been published.
 async fn publish(hubs: Vec<SocketAddr>, name: usize, load: Arc<Load>) -> anyhow::Result<Vec<String>> {
     let has_keys = name.is_multiple_of(2);
     let mut at = name;
@@ -207,16 +210,17 @@ async fn post(
     match response.status {
         200 => *kept = Some(connection),
         503 => {
-            // A publisher whose event may have been published is not asked to repeat it.
+            // A publisher whose event may have been published gets no time to retry.
             let is_unknown = response.text().contains("may or may not");
-            ensure!(is_unknown || response.header("retry-after").is_some(), "nothing says when: {response}");
+            ensure!(is_unknown || response.header("retry-after").is_some(), "no retry-after: {response}");
         }
         status => bail!("a publication was answered {status}: {}", response.text()),
     }
     Ok(response.status == 200)
 }
 
-/// Listens until the last event, at one hub after the other, or stays where it is; returns everything it received.
+/// Subscribes until the last event, at one hub after the other, or stays at one; returns everything
+/// it received.
 async fn listen(
     hubs: Vec<SocketAddr>,
     name: usize,
@@ -246,7 +250,7 @@ async fn listen(
                     last_id = Some(last_event_id);
                     continue;
                 }
-                // A hub that ends says so; the next one goes on.
+                // A hub that stops sends a notice; the subscriber continues at the next one.
                 "tidings" if data.contains("\"kind\":\"reconnect\"") => break,
                 other => bail!("an event of the type {other}: {data}"),
             }
@@ -261,5 +265,5 @@ async fn listen(
             }
         }
     }
-    bail!("there are only so many numbers")
+    bail!("the number of events does not fit")
 }

@@ -21,14 +21,15 @@ use crate::patiently;
 /// Connections that may wait while no hub runs behind the socket: a storm of reconnecting clients.
 const BACKLOG: i32 = 4096;
 
-/// Passes the socket that is standard input on as file descriptor 3, as systemd does, and becomes the hub. The
-/// process must know its own number in `LISTEN_PID`, and a shell is how to tell it without `unsafe`.
+/// Passes standard input, which is the socket, on as file descriptor 3, as systemd does, and
+/// executes the hub. `LISTEN_PID` must be the ID of that process, which a shell can set without
+/// `unsafe`.
 const HAND_OVER: &str = r#"exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@""#;
 
-/// Settings of the developer's own shell that would change what a hub under test does.
+/// Variables of the developer's shell that would affect a hub under test.
 const FOREIGN_SETTINGS: [&str; 3] = ["RUST_LOG", "TIDINGS_URL", "TIDINGS_TOKEN"];
 
-/// A `tidings` process. It dies with this value.
+/// A `tidings` process. Dropping this value kills it.
 #[derive(Debug)]
 pub struct Hub {
     args: Vec<String>,
@@ -41,21 +42,22 @@ pub struct Hub {
 
 #[derive(Debug)]
 struct Running {
-    /// The process that this one started. After an upgrade it is a predecessor, on its way out.
+    /// The process that the test started. After an upgrade it is the old process.
     child: Child,
-    /// The process that serves, if it is another's child: a successor.
-    successor: Option<Pid>,
-    /// Both outputs of all of them; it closes when the last one has ended.
+    /// The process that serves, if an upgrade started it.
+    new_process: Option<Pid>,
+    /// Both outputs of all processes; it closes when the last one has ended.
     output: watch::Receiver<Vec<String>>,
 }
 
-/// What a predecessor says before the number of its successor, when that one serves or waits for nothing but the store.
-const SUCCESSOR: &str = " successor=";
+/// The log field in which the old process names the new one, once that serves or only waits for the
+/// store.
+const NEW_PID: &str = " new_pid=";
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(successor) = self.successor {
-            let _ = kill_process(successor, Signal::KILL);
+        if let Some(new_process) = self.new_process {
+            let _ = kill_process(new_process, Signal::KILL);
         }
     }
 }
@@ -73,7 +75,8 @@ impl Hub {
         Ok(hub)
     }
 
-    /// The socket alone: it accepts connections, which wait until [`start_again`](Self::start_again).
+    /// Only the socket: it accepts connections, which wait until
+    /// [`start_again`](Self::start_again).
     pub fn not_started(args: impl IntoIterator<Item = impl Into<String>>) -> anyhow::Result<Self> {
         let listener = listener().context("no listening socket on loopback")?;
         let address = listener.local_addr()?;
@@ -81,21 +84,21 @@ impl Hub {
         Ok(Self { args, binary: None, environment: Vec::new(), listener, address, running: None })
     }
 
-    /// Another program than the built one is started, such as a copy that the test replaces.
+    /// Sets a program other than the built one, such as a copy that the test replaces.
     #[must_use]
     pub fn with_binary(mut self, binary: PathBuf) -> Self {
         self.binary = Some(binary);
         self
     }
 
-    /// A variable in the environment of the hub.
+    /// Sets an environment variable of the hub.
     #[must_use]
     pub fn with_environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Starts a hub behind the same socket. Connections that came meanwhile are served.
+    /// Starts a hub behind the same socket. Connections that arrived meanwhile are served.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         if self.running.is_some() {
             bail!("this hub is running already");
@@ -115,8 +118,8 @@ impl Hub {
             .spawn()
             .context("cannot start a hub")?;
         let (lines, mut output) = watch::channel(Vec::new());
-        collect_lines(child.stdout.take().expect("stdout was asked for"), lines.clone());
-        collect_lines(child.stderr.take().expect("stderr was asked for"), lines);
+        collect_lines(child.stdout.take().expect("stdout is piped"), lines.clone());
+        collect_lines(child.stderr.take().expect("stderr is piped"), lines);
         let ready = format!("http://{}", self.address);
         let printed = patiently(
             "the hub to print its address",
@@ -129,44 +132,46 @@ impl Hub {
             let status = child.wait().await?;
             bail!("the hub did not start ({status}); it printed:\n{}", output.borrow().join("\n"));
         }
-        self.running = Some(Running { child, successor: None, output });
+        self.running = Some(Running { child, new_process: None, output });
         Ok(())
     }
 
-    /// Ends the hub as a crash does, with SIGKILL. The socket goes on accepting.
+    /// Kills the hub with SIGKILL, like a crash. The socket continues to accept.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         let mut running = self.running.take().context("this hub is not running")?;
         running.child.kill().await.context("cannot kill the hub")?;
-        let Some(successor) = running.successor.take() else { return Ok(()) };
-        kill_process(successor, Signal::KILL).context("cannot kill the hub")?;
+        let Some(new_process) = running.new_process.take() else { return Ok(()) };
+        kill_process(new_process, Signal::KILL).context("cannot kill the hub")?;
         running.all_ended().await
     }
 
-    /// Replaces the hub by a successor (SIGUSR2), and waits until nothing can keep that one from serving. The predecessor drains meanwhile.
+    /// Upgrades the hub (SIGUSR2), and waits until the new process serves or only waits for the
+    /// store. The old process drains meanwhile.
     pub async fn upgrade(&mut self) -> anyhow::Result<()> {
-        let seen = self.output().iter().filter(|line| line.contains(SUCCESSOR)).count();
+        let seen = self.output().iter().filter(|line| line.contains(NEW_PID)).count();
         self.signal(Signal::USR2)?;
         let running = self.running.as_mut().context("this hub is not running")?;
         let find = |lines: &Vec<String>| {
-            let mut pids = lines.iter().filter_map(|line| line.split_once(SUCCESSOR));
+            let mut pids = lines.iter().filter_map(|line| line.split_once(NEW_PID));
             pids.nth(seen).map(|(_, pid)| pid.trim().to_owned())
         };
-        let lines = patiently("a successor", running.output.wait_for(|lines| find(lines).is_some()))
+        let lines = patiently("a new process", running.output.wait_for(|lines| find(lines).is_some()))
             .await?
-            .context("the hub ended instead")?;
-        let pid = find(&lines).expect("it was waited for");
+            .context("the hub ended")?;
+        let pid = find(&lines).expect("the wait has found it");
         drop(lines);
-        running.successor = Some(Pid::from_raw(pid.parse()?).context("no process has the number 0")?);
+        running.new_process = Some(Pid::from_raw(pid.parse()?).context("no process has ID 0")?);
         Ok(())
     }
 
-    /// Waits until the process that was started first has ended; after an upgrade that is a predecessor.
+    /// Waits until the process that was started first has ended; after an upgrade that is an old
+    /// process.
     pub async fn first_ended(&mut self) -> anyhow::Result<ExitStatus> {
         let running = self.running.as_mut().context("this hub is not running")?;
-        Ok(patiently("the predecessor to end", running.child.wait()).await??)
+        Ok(patiently("the old process to end", running.child.wait()).await??)
     }
 
-    /// Ends the hub as an operator does, with SIGTERM, and waits for its own end.
+    /// Stops the hub with SIGTERM, like an operator, and waits until it has ended.
     pub async fn stop(&mut self) -> anyhow::Result<ExitStatus> {
         self.ask_to_stop()?;
         self.stopped().await
@@ -180,26 +185,26 @@ impl Hub {
     /// Sends a signal to the process that serves.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.pid().context("this hub is not running")?;
-        let pid = Pid::from_raw(pid.try_into()?).context("no process has the number 0")?;
+        let pid = Pid::from_raw(pid.try_into()?).context("no process has ID 0")?;
         kill_process(pid, signal).context("cannot signal the hub")
     }
 
-    /// Waits until the hub has ended by itself, with its predecessors. The status is that of the process that was started first: no process is notified
-    /// that of another's child.
+    /// Waits until the hub and its old processes have ended by themselves. The status is that of
+    /// the process that was started first: a process gets the status of its own children only.
     pub async fn stopped(&mut self) -> anyhow::Result<ExitStatus> {
         let mut running = self.running.take().context("this hub is not running")?;
         let status = patiently("the hub to end", running.child.wait()).await??;
-        if running.successor.take().is_some() {
+        if running.new_process.take().is_some() {
             running.all_ended().await?;
         }
         Ok(status)
     }
 
-    /// The number of the running process.
+    /// The ID of the running process.
     pub fn pid(&self) -> Option<u32> {
         let running = self.running.as_ref()?;
-        let successor = running.successor.map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
-        successor.or_else(|| running.child.id())
+        let new_process = running.new_process.map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+        new_process.or_else(|| running.child.id())
     }
 
     /// Where the socket listens.
@@ -212,7 +217,7 @@ impl Hub {
         format!("http://{}{path}", self.address)
     }
 
-    /// What the running hub has printed so far, both outputs together.
+    /// The lines that the running hub has printed so far, both outputs together.
     pub fn output(&self) -> Vec<String> {
         self.running.as_ref().map(|running| running.output.borrow().clone()).unwrap_or_default()
     }
@@ -225,10 +230,10 @@ impl Hub {
             patiently(&format!("{text:?} in the output"), running.output.wait_for(|l| find(l).is_some()))
                 .await?
                 .with_context(|| format!("the hub ended without printing {text:?}"))?;
-        Ok(find(&seen).expect("it was waited for"))
+        Ok(find(&seen).expect("the wait has found it"))
     }
 
-    /// The lines of the running hub as they come; the channel closes with the hub.
+    /// The lines of the running hub as they are printed; the channel closes when the hub ends.
     pub fn watch_output(&self) -> Option<watch::Receiver<Vec<String>>> {
         self.running.as_ref().map(|running| running.output.clone())
     }
@@ -256,7 +261,7 @@ impl Running {
     }
 }
 
-/// A listening socket on a free port of loopback, with room for a reconnect storm.
+/// A listening socket on a free port of loopback, with a backlog for a reconnect storm.
 pub fn listener() -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).into())?;
@@ -264,12 +269,13 @@ pub fn listener() -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The built `tidings` binary: the one that `TIDINGS_BIN` names, or the one beside the running test.
+/// The built `tidings` binary: the one that `TIDINGS_BIN` names, or the one next to the running
+/// test.
 pub fn binary() -> anyhow::Result<PathBuf> {
     if let Some(named) = env::var_os("TIDINGS_BIN").or_else(|| env::var_os("CARGO_BIN_EXE_tidings")) {
         return Ok(named.into());
     }
-    // Cargo puts a test into `deps` or `examples` below the folder of the binaries.
+    // Cargo builds tests into `deps` or `examples` below the folder of the binaries.
     let test = env::current_exe()?;
     let name = format!("tidings{}", env::consts::EXE_SUFFIX);
     test.ancestors()

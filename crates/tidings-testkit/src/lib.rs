@@ -1,19 +1,20 @@
-//! What the tests of a running hub need: real processes, real sockets and honest faults.
+//! Tools for tests of a running hub: real processes, real sockets and real faults.
 //!
-//! - [`Hub`] runs the built binary behind a listening socket that the test holds, so that a hub can be killed
-//!   and started again without one refused connection.
-//! - [`Connection`] is a bare HTTP/1.1 connection: it sends exactly the given bytes, and shows the answer
-//!   chunk by chunk, so that a clean end and a cut can be distinguished.
+//! - [`Hub`] runs the built binary behind a listening socket that the test holds, so that a hub can
+//!   be killed and restarted without a refused connection.
+//! - [`Connection`] is a bare HTTP/1.1 connection: it sends exactly the given bytes, and shows the
+//!   answer chunk by chunk, so that a clean end and a cut can be distinguished.
 //! - [`EventStream`] collects the events of one subscription.
-//! - [`NatsServer`] is a real nats-server with JetStream, which can be stopped, killed and started again with what it stored; [`NatsNodes`] are
-//!   three of them in a cluster.
-//! - [`failover`] is what several hubs on one store have to withstand.
-//! - [`FaultProxy`] stands between the two and stalls or cuts what passes.
-//! - [`RedisServer`] is a real Redis server that can be stopped, killed, frozen and started again on its port; [`RedisSentinels`] are a
-//!   master and its replica under three Sentinels, [`RedisNodes`] a Redis Cluster.
+//! - [`NatsServer`] is a real nats-server with JetStream, which can be stopped, killed and
+//!   restarted with its data; [`NatsNodes`] are three of them in a cluster.
+//! - [`failover`] tests several hubs on one store under outages.
+//! - [`FaultProxy`] is a proxy that stalls or cuts connections.
+//! - [`RedisServer`] is a real Redis server that can be stopped, killed, frozen and restarted on
+//!   its port; [`RedisSentinels`] are a master and its replica under three Sentinels,
+//!   [`RedisNodes`] a Redis Cluster.
 //!
-//! Invariants: nothing waits without a limit ([`PATIENCE`]), nothing has a fixed port, and whatever was
-//! started ends with the value that started it.
+//! Invariants: every wait has a limit ([`PATIENCE`]), no port is fixed, and dropping a value ends
+//! the processes that it started.
 
 mod certificate;
 mod connection;
@@ -36,13 +37,13 @@ pub use proxy::FaultProxy;
 pub use redis::{RedisNodes, RedisSentinels, RedisServer};
 pub use tidings_sse::{Item, ParsedEvent};
 
-/// How long anything here waits for the other side before the test fails. Long enough for a loaded machine;
-/// no test depends on it being short.
+/// The timeout of every wait in tests. Long enough for a loaded machine; no test depends on it
+/// being short.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits for `future`, at most [`PATIENCE`], and says what was missing.
+/// Waits for `future`, at most [`PATIENCE`]. The error names what was missing.
 async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> anyhow::Result<T> {
     tokio::time::timeout(PATIENCE, future)
         .await
-        .map_err(|_| anyhow::anyhow!("waited {} s in vain for {what}", PATIENCE.as_secs()))
+        .map_err(|_| anyhow::anyhow!("waited {} s for {what}", PATIENCE.as_secs()))
 }

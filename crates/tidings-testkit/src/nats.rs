@@ -21,14 +21,16 @@ use crate::{PATIENCE, certificate, port::Port};
 
 pub use nodes::NatsNodes;
 
-/// Names another server than Debian's: the path of a `nats-server`.
+/// The path of a `nats-server` other than Debian's.
 const VARIABLE: &str = "TIDINGS_NATS_SERVER";
-/// Where Debian puts the server, which is not in the path of every user.
+/// The path of Debian's server, which is not in the `PATH` of every user.
 const DEBIAN: &str = "/usr/sbin/nats-server";
 
-/// A `nats-server` with JetStream on a port of loopback. It dies with this value, and what it stored goes with it.
+/// A `nats-server` with JetStream on a port of loopback. Dropping this value kills it and deletes
+/// its data.
 ///
-/// Starting and stopping block for as long as the server needs, some tens of milliseconds. It belongs to no runtime, so that several tests may share one.
+/// Starting and stopping block for some tens of milliseconds. It does not depend on a runtime, so
+/// that several tests can share a server.
 #[derive(Debug)]
 pub struct NatsServer {
     folder: TempDir,
@@ -51,7 +53,7 @@ impl NatsServer {
         Ok(server)
     }
 
-    /// A server without JetStream, until [`set_jetstream`](Self::set_jetstream) says otherwise.
+    /// A server without JetStream, until [`set_jetstream`](Self::set_jetstream) enables it.
     pub fn start_without_jetstream() -> anyhow::Result<Self> {
         let mut server = Self::not_started(&[])?;
         server.set_jetstream(false);
@@ -59,13 +61,13 @@ impl NatsServer {
         Ok(server)
     }
 
-    /// Whether it has JetStream from its next start on.
+    /// Sets whether it has JetStream from its next start on.
     pub fn set_jetstream(&mut self, has_jetstream: bool) {
         self.has_jetstream = has_jetstream;
     }
 
-    /// Whether the server under test is as new as those that its makers still repair: 2.11 or later, which
-    /// [`VARIABLE`] names.
+    /// Whether the server under test, which [`VARIABLE`] names, is a supported version: 2.11 or
+    /// later.
     pub fn is_current() -> bool {
         let printed = Command::new(program()).arg("--version").output();
         let printed = printed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
@@ -75,8 +77,9 @@ impl NatsServer {
         (numbers.next(), numbers.next()) >= (Some(2), Some(11))
     }
 
-    /// A server that speaks TLS alone, and only with those who show the certificate that lies in its [folder](Self::folder): `cert.pem`, with the key `key.pem`. It is
-    /// its own and everybody's, and trusted by itself.
+    /// A server that accepts only TLS, and only clients with the certificate in its
+    /// [folder](Self::folder): `cert.pem`, with the key `key.pem`. The certificate is that of the
+    /// server and of every client, and its own authority.
     pub fn start_tls() -> anyhow::Result<Self> {
         let mut server = Self::not_started(&[])?;
         certificate::make(server.folder())?;
@@ -94,7 +97,7 @@ impl NatsServer {
         Ok(Self { folder, port: Port::reserve()?, options, has_jetstream: true, running: None })
     }
 
-    /// Starts it again on the same port, with what it stored.
+    /// Restarts it on the same port, with its data.
     pub fn start_again(&mut self) -> anyhow::Result<()> {
         if self.running.is_some() {
             bail!("this nats-server is running already");
@@ -116,7 +119,7 @@ impl NatsServer {
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot start nats-server; it is a Debian package")?;
-        let lines = lines_of(child.stderr.take().expect("stderr was asked for"));
+        let lines = lines_of(child.stderr.take().expect("stderr is piped"));
         let mut running = Running(Some(child));
         let deadline = Instant::now() + PATIENCE;
         let mut said = Vec::new();
@@ -127,7 +130,7 @@ impl NatsServer {
                     bail!("nats-server ended; it printed:\n{}", said.join("\n"))
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("nats-server does not get ready; it printed:\n{}", said.join("\n"))
+                    bail!("nats-server did not become ready; it printed:\n{}", said.join("\n"))
                 }
             };
             let is_ready = line.contains("Server is ready");
@@ -139,7 +142,7 @@ impl NatsServer {
         }
     }
 
-    /// Ends the server as a crash does, with SIGKILL.
+    /// Kills the server with SIGKILL, like a crash.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         let mut child = self.running.take().context("this nats-server is not running")?;
         child.kill().context("cannot kill nats-server")?;
@@ -147,7 +150,7 @@ impl NatsServer {
         Ok(())
     }
 
-    /// Ends the server as an operator does, with SIGTERM, and waits for its end.
+    /// Stops the server with SIGTERM, like an operator, and waits until it has ended.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         let mut running = Running(Some(self.running.take().context("this nats-server is not running")?));
         let child = running.0.as_mut().expect("it was just put there");
@@ -157,13 +160,13 @@ impl NatsServer {
         Ok(())
     }
 
-    /// Stops its process where it is, as a machine does that hangs, or lets it go on.
+    /// Suspends its process, like a machine that hangs, or continues it.
     pub fn freeze(&self, frozen: bool) -> anyhow::Result<()> {
         let child = self.running.as_ref().context("this nats-server is not running")?;
         let signal = if frozen { Signal::STOP } else { Signal::CONT };
         kill_process(pid(child)?, signal).context("cannot signal nats-server")?;
         if frozen {
-            // A signal is on its way for a while.
+            // A signal takes effect with a delay.
             waitid(WaitId::Pid(pid(child)?), WaitIdOptions::STOPPED)?;
         }
         Ok(())
@@ -174,22 +177,22 @@ impl NatsServer {
         format!("nats://{}", self.address())
     }
 
-    /// Where it listens, as in `127.0.0.1:4222`.
+    /// The listen address, as in `127.0.0.1:4222`.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port.number()).into()
     }
 
-    /// The folder of the server: its configuration, and whatever it keeps.
+    /// The folder of the server: its configuration and data.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Where it stores its streams.
+    /// The folder of its streams.
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
-    /// Keeps a copy of what is stored. The server must not be running.
+    /// Copies the stored data. The server must not be running.
     pub fn save_store(&self) -> anyhow::Result<TempDir> {
         if self.running.is_some() {
             bail!("a running nats-server still writes to its store");
@@ -199,7 +202,8 @@ impl NatsServer {
         Ok(copy)
     }
 
-    /// Puts a copy back, as if everything since had never reached the disk. The server must not be running.
+    /// Restores a copy, as if later writes had never reached the disk. The server must not be
+    /// running.
     pub fn restore_store(&self, copy: &TempDir) -> anyhow::Result<()> {
         if self.running.is_some() {
             bail!("a running nats-server still writes to its store");
@@ -215,7 +219,7 @@ impl Drop for NatsServer {
     }
 }
 
-/// A process that is killed when nobody takes it.
+/// A process that is killed on drop unless it is taken.
 struct Running(Option<Child>);
 
 impl Drop for Running {
@@ -236,10 +240,10 @@ fn program() -> PathBuf {
 }
 
 fn pid(child: &Child) -> anyhow::Result<Pid> {
-    Pid::from_raw(child.id().try_into()?).context("no process has the number 0")
+    Pid::from_raw(child.id().try_into()?).context("no process has ID 0")
 }
 
-/// The lines of a stream. It is read to its end, so that the process never waits for a reader.
+/// The lines of an output. It is read to its end, so that the process never blocks on it.
 fn lines_of(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {

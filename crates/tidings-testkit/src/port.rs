@@ -5,15 +5,15 @@ use std::ops::Range;
 
 use anyhow::Context;
 
-/// Below the ports that systems give to outgoing connections: while a server is stopped, nobody gets its port by chance, and
-/// nobody who tries to connect to it connects to himself.
+/// Below the ports of outgoing connections: while a server is stopped, no other socket gets its
+/// port by chance, and a client that tries to connect to it does not connect to itself.
 const PORTS: Range<u16> = 10_000..32_000;
-/// Ports that are tried.
+/// The number of ports that are tried.
 const TRIES_MAX: usize = 1_000;
 
-/// A TCP port of loopback that stays ours, also while nothing listens there.
+/// A reserved TCP port of loopback, also while nothing listens on it.
 ///
-/// What holds it is the UDP socket of the same number: every test that looks for a port asks for that one first.
+/// The UDP socket of the same number reserves it: every test binds that socket first.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -21,7 +21,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// A port where nobody listens.
+    /// A port on which nothing listens.
     pub fn reserve() -> anyhow::Result<Self> {
         for _ in 0..TRIES_MAX {
             let number = PORTS.start + random()? % (PORTS.end - PORTS.start);

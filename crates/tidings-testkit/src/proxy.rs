@@ -11,11 +11,11 @@ use tokio::task::JoinHandle;
 use crate::connection::reset_on_drop;
 use crate::patiently;
 
-/// What a direction takes in before it passes it on. While the proxy is paused, this much and what the kernel
-/// buffers is all that can get lost with a cut.
+/// The buffer of a direction. While the proxy is paused, a cut loses at most this and what the
+/// kernel buffers.
 const PUMP_BYTES: usize = 16 << 10;
 
-/// A proxy in front of one address. It ends, and resets what passes, with this value.
+/// A proxy in front of one address. Dropping this value stops it and resets its connections.
 #[derive(Debug)]
 pub struct FaultProxy {
     address: SocketAddr,
@@ -24,15 +24,15 @@ pub struct FaultProxy {
     accepting: JoinHandle<()>,
 }
 
-/// What the proxy does to its connections.
+/// The state of the proxy.
 #[derive(Clone, Copy, Debug, Default)]
 struct Weather {
     paused: bool,
-    /// A connection that was accepted under a smaller number is to be reset.
+    /// Connections with a smaller number are reset.
     cuts: usize,
 }
 
-/// What has passed so far.
+/// The traffic so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Traffic {
     connections: usize,
@@ -55,18 +55,18 @@ impl FaultProxy {
         Ok(Self { address, weather, traffic, accepting })
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stalls every connection: nothing is read from either side any more, nothing closed. New connections
-    /// stall too.
+    /// Stalls every connection: nothing is read from either side, nothing is closed. New
+    /// connections stall too.
     pub fn pause(&self) {
         self.weather.send_modify(|weather| weather.paused = true);
     }
 
-    /// Goes on where [`pause`](Self::pause) stopped.
+    /// Continues after [`pause`](Self::pause).
     pub fn resume(&self) {
         self.weather.send_modify(|weather| weather.paused = false);
     }
@@ -76,14 +76,14 @@ impl FaultProxy {
         self.weather.send_modify(|weather| weather.cuts += 1);
     }
 
-    /// Waits until this many connections have come in since the start.
+    /// Waits until this many connections were accepted since the start.
     pub async fn connections_reach(&mut self, count: usize) -> anyhow::Result<()> {
         let what = format!("connection number {count}");
         patiently(&what, self.traffic.wait_for(|traffic| traffic.connections >= count)).await??;
         Ok(())
     }
 
-    /// The bytes that went to clients since the start.
+    /// The bytes sent to clients since the start.
     pub fn bytes_to_client(&self) -> usize {
         self.traffic.borrow().bytes_to_client
     }
@@ -127,7 +127,7 @@ async fn pass(
     }
 }
 
-/// Passes one direction on until it ends, and then its end too.
+/// Forwards one direction until it ends, and then its end.
 async fn pump(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
@@ -138,7 +138,7 @@ async fn pump(
     loop {
         gate.wait_for(|weather| !weather.paused).await.ok()?;
         let read = from.read(&mut buffer).await.ok()?;
-        // What was under way when the pause began waits for its end too.
+        // Data that was read before the pause began waits for its end too.
         gate.wait_for(|weather| !weather.paused).await.ok()?;
         if read == 0 {
             return to.shutdown().await.ok();

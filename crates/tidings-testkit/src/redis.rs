@@ -22,13 +22,14 @@ use crate::port::Port;
 pub use cluster::RedisNodes;
 pub use sentinel::RedisSentinels;
 
-/// The configuration that every server begins with; lines of a test come later and win. Nothing is written to disk by itself.
+/// The configuration of every server, which the lines of a test can override. Nothing is written to
+/// disk by default.
 const DEFAULTS: &str = "save \"\"\nappendonly no\n";
 
-/// How long to wait before something is looked at again.
+/// The interval of checks.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// A `redis-server` process on a free port. It dies with this value, and its folder is removed.
+/// A `redis-server` process on a free port. Dropping this value kills it and removes its folder.
 #[derive(Debug)]
 pub struct RedisServer {
     port: Port,
@@ -43,12 +44,12 @@ struct Running {
 }
 
 impl RedisServer {
-    /// An empty server that keeps everything in memory: what was stored is gone when it is started again.
+    /// An empty server that keeps everything in memory, so a restart loses it.
     pub async fn start() -> anyhow::Result<Self> {
         Self::start_with(&[]).await
     }
 
-    /// A server that has on disk whatever it has answered: `kill` and `start_again` lose nothing.
+    /// A server that syncs before it answers: `kill` and `start_again` lose nothing.
     pub async fn start_durable() -> anyhow::Result<Self> {
         Self::start_with(&["appendonly yes", "appendfsync always"]).await
     }
@@ -60,8 +61,9 @@ impl RedisServer {
         Ok(server)
     }
 
-    /// A server that speaks TLS alone, and only with those who show the certificate that lies in its folder: `cert.pem`, with the key `key.pem`. It is
-    /// its own and everybody's, and trusted by itself.
+    /// A server that accepts only TLS, and only clients with the certificate in its folder:
+    /// `cert.pem`, with the key `key.pem`. The certificate is that of the server and of every
+    /// client, and its own authority.
     pub async fn start_tls() -> anyhow::Result<Self> {
         let mut server = Self::not_started(&[])?;
         let folder = server.folder();
@@ -80,12 +82,12 @@ impl RedisServer {
         Ok(server)
     }
 
-    /// A server that does not run yet, and its port.
+    /// A server that is not started yet, and its port.
     pub fn not_started(lines: &[&str]) -> anyhow::Result<Self> {
         Self::not_started_bare(&[&[DEFAULTS], lines].concat())
     }
 
-    /// One that is configured with nothing but its address.
+    /// A server that is configured with its address only.
     fn not_started_bare(lines: &[&str]) -> anyhow::Result<Self> {
         let port = Port::reserve()?;
         let folder = tempfile::tempdir().context("no folder for a Redis server")?;
@@ -99,7 +101,7 @@ impl RedisServer {
         Ok(Self { port, folder, running: None })
     }
 
-    /// Starts the server on its port, with what it finds in its folder, and waits until it answers.
+    /// Starts the server on its port, with the data in its folder, and waits until it answers.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.start_as(&[]).await
     }
@@ -108,7 +110,7 @@ impl RedisServer {
         self.launch("redis-server", arguments, "Ready to accept connections").await
     }
 
-    /// Ends the server as an operator does, with SIGTERM, and waits for its end.
+    /// Stops the server with SIGTERM, like an operator, and waits until it has ended.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)?;
         let mut running = self.running.take().context("this Redis server is not running")?;
@@ -116,18 +118,18 @@ impl RedisServer {
         Ok(())
     }
 
-    /// Ends the server as a crash does, with SIGKILL.
+    /// Kills the server with SIGKILL, like a crash.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         let mut running = self.running.take().context("this Redis server is not running")?;
         running.child.kill().await.context("cannot kill a Redis server")
     }
 
-    /// Stops the process where it is: connections stay, and nothing is answered.
+    /// Suspends the process: connections stay open, and nothing is answered.
     pub fn freeze(&self) -> anyhow::Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Goes on after [`freeze`](Self::freeze).
+    /// Continues after [`freeze`](Self::freeze).
     pub fn thaw(&self) -> anyhow::Result<()> {
         self.signal(Signal::CONT)
     }
@@ -137,8 +139,8 @@ impl RedisServer {
         self.running.is_some()
     }
 
-    /// One command as `redis-cli` sends it, with a password or another port among the arguments if need be. Returns what was answered, a line
-    /// for each element. An error of the server is an error.
+    /// Runs a command with `redis-cli`; the arguments may include a password or another port.
+    /// Returns the answer, a line for each element. An error of the server is an error.
     pub async fn command(&self, arguments: &[&str]) -> anyhow::Result<String> {
         redis_cli(self.port.number(), arguments).await
     }
@@ -148,22 +150,22 @@ impl RedisServer {
         self.port.number()
     }
 
-    /// Where it listens.
+    /// The listen address.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port.number()).into()
     }
 
-    /// The URL of the server, for one that asks for no password.
+    /// The URL of the server, without a password.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address())
     }
 
-    /// The folder of the server: its configuration, and whatever it keeps.
+    /// The folder of the server: its configuration and data.
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
-    /// What the running server has printed so far.
+    /// The lines that the running server has printed so far.
     pub fn output(&self) -> Vec<String> {
         self.running.as_ref().map(|running| running.output.borrow().clone()).unwrap_or_default()
     }
@@ -182,8 +184,8 @@ impl RedisServer {
             .spawn()
             .with_context(|| format!("cannot start {program}: tests/setup installs it"))?;
         let (lines, mut output) = watch::channel(Vec::new());
-        collect_lines(child.stdout.take().expect("stdout was asked for"), lines.clone());
-        collect_lines(child.stderr.take().expect("stderr was asked for"), lines);
+        collect_lines(child.stdout.take().expect("stdout is piped"), lines.clone());
+        collect_lines(child.stderr.take().expect("stderr is piped"), lines);
         let started = patiently(
             "a Redis server to be ready",
             output.wait_for(|lines| lines.iter().any(|line| line.contains(ready))),
@@ -202,13 +204,13 @@ impl RedisServer {
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.running.as_ref().and_then(|running| running.child.id());
         let pid = pid.context("this Redis server is not running")?;
-        let pid = Pid::from_raw(pid.try_into()?).context("no process has the number 0")?;
+        let pid = Pid::from_raw(pid.try_into()?).context("no process has ID 0")?;
         kill_process(pid, signal).context("cannot signal a Redis server")
     }
 }
 
 impl Drop for RedisServer {
-    /// A process that is stopped where it is would not even be killed by a pipe that closes.
+    /// A suspended process must be continued before it can end.
     fn drop(&mut self) {
         if self.running.is_some() {
             self.signal(Signal::KILL).ok();
@@ -227,7 +229,7 @@ async fn redis_cli(port: u16, arguments: &[&str]) -> anyhow::Result<String> {
     Ok(printed)
 }
 
-/// Asks again and again until the answer is yes. What cannot be asked at the moment is no.
+/// Repeats a check until it succeeds. An error counts as no.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     patiently(what, async {
         while !holds().await.unwrap_or(false) {

@@ -1,4 +1,4 @@
-//! The harness itself must not lie: what it calls a pause, a cut or a clean end is one.
+//! Tests of the test kit itself: it distinguishes pauses, cuts and clean ends correctly.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ const ONE: &str = "f\r\nid: 1\ndata: 1\n\n\r\n";
 const TWO: &str = "f\r\nid: 2\ndata: 2\n\n\r\n";
 const LAST_CHUNK: &str = "0\r\n\r\n";
 
-/// Answers one request with these bytes after the head, then hands the connection over.
+/// Answers one request with these bytes after the headers, then returns the connection.
 async fn answering(body: &'static str) -> (SocketAddr, tokio::task::JoinHandle<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,14 +1,16 @@
-//! Generations of a hub that share a log: what an upgrade is when the log outlives the process, in one process and with a log in memory.
+//! Generations of a hub that share a log: upgrades with a log that outlives the hub, in one process
+//! and with a log in memory.
 //!
 //!     tidings-generations DRAIN_SECS
 //!
-//! It answers on standard output, one line each: `listening ADDR:PORT` at once; then to every `succeed` on standard input, when
-//! a successor serves behind the same socket and the generation before it has drained: `gone N`, the number of generations that
-//! have gone. A command that fails is answered `failed REASON`. At the end of standard input this process ends, so that nothing
-//! outlives the test, however that ends.
+//! It answers on standard output, one line each: `listening ADDR:PORT` at once. To every `succeed`
+//! on standard input it answers `gone N` when a new generation serves behind the same socket and
+//! the one before it has drained; N is the number of ended generations. A command that fails is
+//! answered `failed REASON`. At the end of standard input this process ends, so that it never
+//! outlives the test.
 //!
-//! Each generation is what `tidings serve` runs: a hub, its APIs, the real server. It ends as a process does whose successor has taken over
-//! (SIGUSR2): streams end one by one, the socket is never closed.
+//! Each generation runs what `tidings serve` runs: a hub, its APIs, the real server. It ends like
+//! the old process of an upgrade (SIGUSR2): streams end one by one, the socket is never closed.
 
 use std::{env, net::TcpListener, sync::Arc, time::Duration};
 
@@ -22,22 +24,22 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Browsers come back soon, so that a test with many generations is short.
+/// Browsers reconnect soon, so that a test with many generations is short.
 const RETRY_MILLIS: u64 = 200;
-/// Of the drain, the share over which streams end, as in `tidings serve`.
+/// The share of the drain over which streams end, as in `tidings serve`.
 const PACE_SHARE: f64 = 0.8;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let drain_secs = env::args().nth(1).context("say DRAIN_SECS")?.parse()?;
-    let house = House { socket: listener()?, log: MemoryLog::new(MemoryLimits::default()), drain_secs };
-    println!("listening {}", house.socket.local_addr()?);
-    let mut serving = house.start().await?;
+    let drain_secs = env::args().nth(1).context("usage: tidings-generations DRAIN_SECS")?.parse()?;
+    let shared = Shared { socket: listener()?, log: MemoryLog::new(MemoryLimits::default()), drain_secs };
+    println!("listening {}", shared.socket.local_addr()?);
+    let mut serving = shared.start().await?;
     let mut commands = BufReader::new(tokio::io::stdin()).lines();
     let mut gone = 0;
     while let Some(command) = commands.next_line().await? {
         let answer = match command.trim() {
-            "succeed" => house.succeed(&mut serving).await,
+            "succeed" => shared.succeed(&mut serving).await,
             other => Err(anyhow::anyhow!("unknown command {other:?}: succeed")),
         };
         match answer {
@@ -51,8 +53,8 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What all generations have in common.
-struct House {
+/// The socket, log and settings that all generations share.
+struct Shared {
     socket: TcpListener,
     log: MemoryLog,
     drain_secs: u64,
@@ -65,7 +67,7 @@ struct Generation {
     server: JoinHandle<()>,
 }
 
-impl House {
+impl Shared {
     async fn start(&self) -> anyhow::Result<Generation> {
         let listener = Listener::from_std(self.socket.try_clone()?)?;
         let mut settings = HubSettings::default();
@@ -74,17 +76,17 @@ impl House {
         let metrics = Arc::<ConnectionMetrics>::default();
         let service = apis(hub.clone(), None, Settings::default());
         let connections = ConnectionSettings { drain_secs: self.drain_secs, ..ConnectionSettings::default() };
-        let (succeeded, successor) = oneshot::channel::<()>();
+        let (succeeded, new_process) = oneshot::channel::<()>();
         let ended = async {
-            // A generation that is dropped has no successor, and ends with this process.
-            let _ = successor.await;
+            // A generation that is dropped is not replaced, and ends with this process.
+            let _ = new_process.await;
             Drain::Succeeded
         };
         let server = tokio::spawn(serve(listener, service, connections, metrics, ended));
         Ok(Generation { hub, succeeded, server })
     }
 
-    /// Puts a new generation in the place of the one that serves, and waits for the end of that one.
+    /// Replaces the generation that serves by a new one, and waits for the end of the old one.
     async fn succeed(&self, serving: &mut Generation) -> anyhow::Result<()> {
         let old = std::mem::replace(serving, self.start().await?);
         old.hub.close_over(Duration::from_secs(self.drain_secs).mul_f64(PACE_SHARE));

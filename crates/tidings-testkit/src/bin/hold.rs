@@ -1,12 +1,13 @@
-//! Holds a listening socket and starts and ends hubs behind it, for tests that are not written in Rust.
+//! Holds a listening socket and starts and ends hubs behind it, for tests that are not written in
+//! Rust.
 //!
 //!     tidings-hold serve --stream chat
 //!
-//! It answers on standard output, one line each: `listening ADDR:PORT` at once; then to every command on
-//! standard input: `start` → `started PID`, `kill` (SIGKILL) → `killed`, `upgrade` (SIGUSR2) →
-//! `upgraded PID`, `stop` (SIGTERM) → `stopped STATUS`. A
-//! command that fails is answered `failed REASON`. Lines of the hub come as `hub LINE`. At the end of standard
-//! input the hub is killed and this process ends, so that nothing outlives the test, however that ends.
+//! It answers on standard output, one line each: `listening ADDR:PORT` at once; then to every
+//! command on standard input: `start` → `started PID`, `kill` (SIGKILL) → `killed`, `upgrade`
+//! (SIGUSR2) → `upgraded PID`, `stop` (SIGTERM) → `stopped STATUS`. A command that fails is
+//! answered `failed REASON`. Lines of the hub are printed as `hub LINE`. At the end of standard
+//! input the hub is killed and this process ends, so that neither outlives the test.
 
 use std::env;
 

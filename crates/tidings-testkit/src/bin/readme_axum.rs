@@ -2,7 +2,8 @@
 //!
 //!     tidings-readme-axum http://127.0.0.1:8080
 //!
-//! It prints `listening ADDR:PORT` and ends when its standard input does, so that it does not outlive a test.
+//! It prints `listening ADDR:PORT` and ends when its standard input does, so that it does not
+//! outlive a test.
 
 use std::env;
 

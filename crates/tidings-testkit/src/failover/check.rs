@@ -1,4 +1,4 @@
-//! What subscribers received, compared with what was acknowledged.
+//! Compares the received events with the acknowledged ones.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use anyhow::{bail, ensure};
 
 use super::{END, Losses};
 
-/// What a subscriber received, over all its connections.
+/// The events that a subscriber received, over all its connections.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Received {
     Event { id: String, data: String },
@@ -29,7 +29,8 @@ impl Received {
     }
 }
 
-/// Whether everything that was acknowledged is in the log, once, each publisher's in its order, and every subscriber received the log and nothing else.
+/// Checks that the log contains every acknowledged event once, in the order of its publisher, and
+/// that every subscriber received exactly the log.
 pub(super) fn nothing_is_lost(
     said: &[Vec<String>],
     log: &[Received],
@@ -64,8 +65,9 @@ pub(super) fn nothing_is_lost(
     Ok(())
 }
 
-/// Whether every subscriber that lacks an acknowledged event has received a gap notice at that place, and
-/// what two have both received came in the same order. Returns how many gaps were reported.
+/// Checks that every subscriber that lacks an acknowledged event has received a gap notice at that
+/// position, and that any two received their common events in the same order. Returns the number of
+/// reported gaps.
 pub(super) fn losses_are_reported(
     said: &[Vec<String>],
     subscribers: &[Vec<Received>],
@@ -85,7 +87,8 @@ pub(super) fn losses_are_reported(
             }
         }
     }
-    // What was lost and said again is another event under another id, and may have come in another order.
+    // A lost event that was repeated is a different event with another id, and may arrive in
+    // another order.
     for received in subscribers {
         let place_of =
             received.iter().enumerate().filter_map(|(place, received)| Some((received.id()?, place)));
@@ -103,8 +106,9 @@ pub(super) fn losses_are_reported(
     Ok(gaps)
 }
 
-/// What was received, each event where it came last. It comes once, but for one case: it was lost before its publisher was answered, who sent it again under
-/// its key. The log knows nothing of the first time any more, and a gap is reported in between.
+/// The received events, each at its last position. An event arrives once, with one exception: it
+/// was lost before its publisher was answered, which then repeated it with its key. The log has no
+/// record of the first copy, and a gap is reported in between.
 fn last_times(received: &[Received], losses: Losses) -> anyhow::Result<Vec<Received>> {
     let mut next_times = HashMap::new();
     let mut last = Vec::new();
@@ -112,7 +116,7 @@ fn last_times(received: &[Received], losses: Losses) -> anyhow::Result<Vec<Recei
         let again = item.data().and_then(|data| next_times.insert(data, place));
         if let Some(again) = again {
             let is_reported = received[place..again].contains(&Received::Gap);
-            ensure!(losses != Losses::None && is_reported, "{item:?} came twice, and no gap in between");
+            ensure!(losses != Losses::None && is_reported, "{item:?} arrived twice without a gap in between");
         } else {
             last.push(item.clone());
         }
@@ -121,7 +125,8 @@ fn last_times(received: &[Received], losses: Losses) -> anyhow::Result<Vec<Recei
     Ok(last)
 }
 
-/// The first event of a publisher that a subscriber has not received without having received a gap notice at that place, and what it received there.
+/// The first event of a publisher that a subscriber lacks without a gap notice at that position,
+/// and what it received there.
 fn first_unreported<'a>(
     said: &'a [String],
     place_of: &HashMap<&str, usize>,

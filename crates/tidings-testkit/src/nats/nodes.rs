@@ -1,4 +1,4 @@
-//! Three servers of NATS that keep streams together.
+//! A NATS cluster of three servers.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -12,25 +12,26 @@ use anyhow::{Context, bail, ensure};
 use super::NatsServer;
 use crate::{PATIENCE, port::Port};
 
-/// The fewest of which one may be away.
+/// The smallest cluster that tolerates the loss of one server.
 const NODES: usize = 3;
-/// How long to wait before something is looked at again.
+/// The interval of checks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// An answer that takes longer is none.
+/// The timeout of an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 
-/// Three `nats-server` processes in one cluster, with JetStream. They die with this value, and what they stored goes with them.
+/// Three `nats-server` processes in one cluster, with JetStream. Dropping this value kills them and
+/// deletes their data.
 ///
 /// Its methods block, as those of [`NatsServer`] do.
 #[derive(Debug)]
 pub struct NatsNodes {
     nodes: Vec<NatsServer>,
-    /// Where the nodes talk to each other.
+    /// The ports of the cluster routes.
     _routes: Vec<Port>,
 }
 
 impl NatsNodes {
-    /// Starts the nodes and waits until streams can be made.
+    /// Starts the nodes and waits until streams can be created.
     pub fn start() -> anyhow::Result<Self> {
         let routes = (0..NODES).map(|_| Port::reserve()).collect::<anyhow::Result<Vec<_>>>()?;
         let all: Vec<_> =
@@ -45,7 +46,7 @@ impl NatsNodes {
             nodes.push(NatsServer::start_with(&[&format!("server_name: {}", name(at)), &cluster])?);
         }
         let cluster = Self { nodes, _routes: routes };
-        // They have found each other when they can keep something together.
+        // The cluster is formed once it can create a replicated stream.
         let probe = r#"{"name":"probe","subjects":["probe"],"storage":"memory","num_replicas":3}"#;
         until("a stream on all nodes", || {
             let made = cluster.ask("STREAM.CREATE.probe", probe)?;
@@ -66,12 +67,12 @@ impl NatsNodes {
         &mut self.nodes[at]
     }
 
-    /// How many nodes there are.
+    /// The number of nodes.
     pub fn count(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Which node leads a stream: it answers who publishes.
+    /// The node that leads a stream, which acknowledges publications.
     pub fn leader_of(&self, stream: &str) -> anyhow::Result<usize> {
         let mut leader = None;
         until("the stream to have a leader", || {
@@ -82,15 +83,15 @@ impl NatsNodes {
         leader.context("the stream has no leader")
     }
 
-    /// Waits until every node has all of a stream that three keep.
+    /// Waits until every node has all of a stream with three replicas.
     pub fn is_whole(&self, stream: &str) -> anyhow::Result<()> {
-        until("the stream to be whole at each node", || {
+        until("the stream to be complete at each node", || {
             let reported = self.ask(&format!("STREAM.INFO.{stream}"), "")?;
             Ok(reported.matches("\"current\":true").count() == NODES - 1)
         })
     }
 
-    /// What the first node that runs says to a question of JetStream.
+    /// The answer of the first running node to a request of the JetStream API.
     fn ask(&self, what: &str, payload: &str) -> anyhow::Result<String> {
         let node = self.nodes.iter().find(|node| node.running.is_some()).context("no node runs")?;
         let stream = TcpStream::connect(node.address())?;
@@ -98,7 +99,7 @@ impl NatsNodes {
         let mut lines = BufReader::new(&stream);
         let mut line = String::new();
         lines.read_line(&mut line)?;
-        ensure!(line.starts_with("INFO "), "a server that says {line:?}");
+        ensure!(line.starts_with("INFO "), "an unexpected greeting: {line:?}");
         (&stream).write_all(
             format!(
                 "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB $JS.API.{what} answer {}\r\n{payload}\r\n",
@@ -123,12 +124,12 @@ fn name(at: usize) -> String {
     format!("node{at}")
 }
 
-/// Looks again and again. What cannot be asked at the moment is no.
+/// Repeats a check until it succeeds. An error counts as no.
 fn until(what: &str, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !holds().unwrap_or(false) {
         if Instant::now() > deadline {
-            bail!("waited {} s in vain for {what}", PATIENCE.as_secs());
+            bail!("waited {} s for {what}", PATIENCE.as_secs());
         }
         thread::sleep(LOOK_AGAIN);
     }

@@ -5,14 +5,14 @@ use anyhow::Context;
 use super::{RedisServer, redis_cli, until};
 use crate::port::Port;
 
-/// Masters; Redis refuses to make a cluster of fewer.
+/// Masters; Redis refuses to create a cluster with fewer.
 const NODES: usize = 3;
 
-/// Three nodes without replicas. They die with this value.
+/// Three nodes without replicas. Dropping this value kills them.
 #[derive(Debug)]
 pub struct RedisNodes {
     nodes: Vec<RedisServer>,
-    /// Where the nodes talk to each other.
+    /// The ports of the cluster bus.
     _buses: Vec<Port>,
 }
 
@@ -53,7 +53,7 @@ impl RedisNodes {
                 owner = Some(index);
             }
         }
-        Ok(&mut self.nodes[owner.context("nobody has this key")?])
+        Ok(&mut self.nodes[owner.context("no node has this key")?])
     }
 
     /// Moves the slot of a key, with everything in it, to another node.
@@ -87,7 +87,7 @@ impl RedisNodes {
         Ok(())
     }
 
-    /// Every node says that the cluster is complete.
+    /// Waits until every node reports that the cluster is complete.
     pub async fn wait_until_whole(&self) -> anyhow::Result<()> {
         until("the cluster is complete", async || {
             for node in &self.nodes {

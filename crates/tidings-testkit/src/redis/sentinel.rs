@@ -1,4 +1,4 @@
-//! A master with replicas, watched over by Sentinels.
+//! A master with replicas, monitored by Sentinels.
 
 use anyhow::{Context, bail};
 
@@ -6,11 +6,11 @@ use super::{RedisServer, until};
 
 /// Sentinels of one set; two of them make a majority.
 const SENTINELS: usize = 3;
-/// How long a master may be silent before Sentinels take it for dead, in milliseconds: longer than a busy machine lets anybody wait, so that nothing fails over that
-/// no test has asked to.
+/// The time in milliseconds after which Sentinels consider a silent master down: longer than delays
+/// of a busy machine, so that only tests cause failovers.
 const DOWN_AFTER_MILLIS: u32 = 10_000;
 
-/// A master, its replicas and three Sentinels. They die with this value.
+/// A master, its replicas and three Sentinels. Dropping this value kills them.
 #[derive(Debug)]
 pub struct RedisSentinels {
     servers: Vec<RedisServer>,
@@ -18,7 +18,7 @@ pub struct RedisSentinels {
 }
 
 impl RedisSentinels {
-    /// The name of the service that the Sentinels watch over.
+    /// The name of the service that the Sentinels monitor.
     pub const SERVICE: &str = "tidings-test";
 
     /// Starts a master with one replica, and waits until every Sentinel knows of all of them.
@@ -26,7 +26,7 @@ impl RedisSentinels {
         Self::start_with(&[]).await
     }
 
-    /// The same, with further lines of configuration for the master and the replica.
+    /// Like `start`, with further lines of configuration for the master and the replica.
     pub async fn start_with(lines: &[&str]) -> anyhow::Result<Self> {
         let lines = [lines, &["repl-diskless-sync-delay 0", "repl-ping-replica-period 1"]].concat();
         let master = RedisServer::start_with(&lines).await?;
@@ -58,13 +58,17 @@ impl RedisSentinels {
         format!("redis+sentinel://{}/{}", addresses.join(","), Self::SERVICE)
     }
 
-    /// The master, as the Sentinels know it.
+    /// The current master according to the Sentinels.
     pub async fn master(&self) -> anyhow::Result<&RedisServer> {
         let port = self.master_port().await?;
-        self.servers.iter().find(|server| server.port() == port).context("the master is none of ours")
+        self.servers
+            .iter()
+            .find(|server| server.port() == port)
+            .context("the master is not one of these servers")
     }
 
-    /// Kills the master, has a Sentinel make its replica the master, and starts the old one again, which becomes the replica.
+    /// Kills the master, makes a Sentinel promote its replica, and restarts the old master as the
+    /// replica.
     pub async fn fail_over(&mut self) -> anyhow::Result<()> {
         let port = self.master_port().await?;
         let old = self.servers.iter().position(|server| server.port() == port).context("no such master")?;
@@ -74,7 +78,8 @@ impl RedisSentinels {
         })
         .await?;
         until("the Sentinels chose another master", async || Ok(self.master_port().await? != port)).await?;
-        // A replica that was cut off should follow again, whenever it is one. Sentinels have it write down how it was when it was chosen.
+        // A replica that was cut off must follow again when it becomes one. Sentinels made it save
+        // its configuration.
         let master = self.master().await?;
         master.command(&["CONFIG", "SET", "masterauth", ""]).await?;
         master.command(&["CONFIG", "REWRITE"]).await?;
@@ -83,12 +88,12 @@ impl RedisSentinels {
         self.wait_until_whole().await
     }
 
-    /// Keeps what is written from now on from the replica, until the next failover.
+    /// Cuts the replica off from further writes, until the next failover.
     pub async fn cut_replica_off(&mut self) -> anyhow::Result<()> {
         let port = self.master_port().await?;
         let master = self.master().await?;
         let replica = self.servers.iter().find(|server| server.port() != port).context("no replica")?;
-        // The master asks for no password and refuses the one that brings one.
+        // The master has no password, and refuses a replica that sends one.
         replica.command(&["CONFIG", "SET", "masterauth", "wrong"]).await?;
         master.command(&["CLIENT", "KILL", "TYPE", "replica"]).await?;
         until("the replica is cut off", async || {
@@ -103,9 +108,10 @@ impl RedisSentinels {
         answer.lines().nth(1).context("no master")?.parse().context("not a port")
     }
 
-    /// Every Sentinel knows the others and the same master, which has a replica that follows it.
+    /// Waits until every Sentinel knows the others and the same master, which has a replica that
+    /// follows it.
     async fn wait_until_whole(&self) -> anyhow::Result<()> {
-        until("the Sentinels are of one mind", async || {
+        until("the Sentinels agree", async || {
             let port = self.master_port().await?;
             for sentinel in &self.sentinels {
                 let known = sentinel.command(&["SENTINEL", "MASTER", Self::SERVICE]).await?;
