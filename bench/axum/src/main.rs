@@ -1,4 +1,5 @@
-//! Server push with axum alone, as its documentation suggests: `Sse` over a tokio `broadcast` channel for each topic.
+//! Server push with axum alone, as its documentation suggests: `Sse` over a tokio `broadcast`
+//! channel for each topic.
 //!
 //!     tidings-bench-axum ADDRESS:PORT
 //!
@@ -45,7 +46,7 @@ async fn main() -> io::Result<()> {
 }
 
 async fn publish(State(topics): State<Topics>, Path(topic): Path<String>, data: String) -> &'static str {
-    if let Some(sender) = topics.lock().expect("nobody panics with the lock").get(&topic) {
+    if let Some(sender) = topics.lock().expect("no code panics while it holds the lock").get(&topic) {
         sender.send(data.into()).ok();
     }
     "ok"
@@ -55,7 +56,7 @@ async fn subscribe(
     State(topics): State<Topics>,
     Query(Subscription { topic }): Query<Subscription>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let mut topics = topics.lock().expect("nobody panics with the lock");
+    let mut topics = topics.lock().expect("no code panics while it holds the lock");
     let receiver = topics.entry(topic).or_insert_with(|| channel(CAPACITY).0).subscribe();
     let events = stream::unfold(receiver, |mut receiver| async {
         loop {

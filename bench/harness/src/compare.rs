@@ -1,4 +1,4 @@
-//! Which runs there are, and their order.
+//! The runs of a comparison, and their order.
 
 use std::{
     fs,
@@ -18,33 +18,34 @@ use crate::{
     servers::{Folder, Server, ServerKind, syncs_per_second},
 };
 
-/// Fewer rounds are no comparison that is worth keeping.
+/// The minimum number of rounds of a comparison that replaces the page.
 const ROUNDS_KEPT_MIN: usize = 3;
-/// nice(1): nothing else on the machine shall come between. As root only.
+/// nice(1): no other process shall interfere. Only as root.
 const PRIORITY: i32 = -5;
 
 /// Compare Tidings with nchan and an axum handler
 #[derive(Parser)]
 pub(crate) struct Args {
-    /// Which scenarios [default: all]
+    /// Scenarios to run [default: all]
     scenarios: Vec<String>,
-    /// How often everything is measured; medians count
+    /// Number of rounds; the page shows medians
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Which servers: tidings, tidings-disk, tidings-redis, nchan, axum; repeatable [default: all]
+    /// Servers to measure: tidings, tidings-disk, tidings-redis, nchan, axum; repeatable [default:
+    /// all]
     #[arg(long = "server", value_name = "NAME")]
     servers: Vec<String>,
-    /// The folder of the built programs
+    /// Folder of the built programs
     #[arg(long, default_value = "target/release")]
     programs: PathBuf,
-    /// Where the page goes if the comparison is complete
+    /// File for the page if the comparison is complete
     #[arg(long, default_value = "docs/benchmarks.md")]
     page: PathBuf,
 }
 
 pub(crate) fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    ensure!(args.rounds > 0, "--rounds: there must be one at least");
+    ensure!(args.rounds > 0, "--rounds: must be at least 1");
     let compared = compared();
     let scenarios = chosen(&args.scenarios, &compared, |measured| measured.name)?;
     let servers = chosen(&args.servers, &ServerKind::ALL, ServerKind::name)?;
@@ -92,7 +93,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A scenario of the load client, in its own size or another.
+/// A scenario of the load client, in its default size or another.
 #[derive(Clone, Copy)]
 struct Measured {
     name: &'static str,
@@ -100,17 +101,18 @@ struct Measured {
     size: &'static [&'static str],
 }
 
-/// Enough to share a sync.
+/// Enough publishers to share a sync.
 const PUBLISH_64: Measured =
     Measured { name: "publish-64", scenario: Scenario::Publish, size: &["--publishers", "64"] };
-/// Five times what a log in files keeps in memory.
+/// Five times the cache of a log in files.
 const REPLAY_LONG: Measured = Measured {
     name: "replay-long",
     scenario: Scenario::Replay,
     size: &["--subscribers", "20", "--events", "40000", "--payload-bytes", "1024"],
 };
 
-/// What is compared: everything but the soak, which compares a hub with itself half an hour later.
+/// The compared scenarios: all except the soak, which compares a hub with itself half an hour
+/// later.
 fn compared() -> Vec<Measured> {
     let scenarios = Scenario::ALL.into_iter().filter(|scenario| *scenario != Scenario::Soak);
     let own_size = scenarios.map(|scenario| Measured { name: scenario.name(), scenario, size: &[] });
@@ -118,7 +120,8 @@ fn compared() -> Vec<Measured> {
 }
 
 impl Measured {
-    /// What is worth comparing: history, a storm, and what only this hub has; of a log in files or on Redis what that may cost.
+    /// Whether a scenario applies to a server: history, a storm and private events only where the
+    /// server has them; with a log in files or on Redis only what that may affect.
     fn is_for(self, server: ServerKind) -> bool {
         if self.name == REPLAY_LONG.name {
             return matches!(server, ServerKind::Tidings | ServerKind::TidingsDisk);
@@ -135,7 +138,7 @@ impl Measured {
     }
 }
 
-/// What `tidings bench --json -` prints, as far as it matters here.
+/// The relevant part of what `tidings bench --json -` prints.
 #[derive(Deserialize)]
 struct Printed {
     results: Vec<Report>,
@@ -152,7 +155,7 @@ fn measure(args: &Args, measured: Measured, kind: ServerKind) -> anyhow::Result<
     bench.args(["--server-pid", &server.pid().to_string()]);
     if scenario == Scenario::Storm {
         bench.args(["--restart-command", &server.command_line()]);
-        // Only our own memory is to be back at its level.
+        // Only the memory of Tidings must return to its level.
         if kind != ServerKind::Tidings {
             bench.args(["--settle", "1s"]);
         }
@@ -161,7 +164,7 @@ fn measure(args: &Args, measured: Measured, kind: ServerKind) -> anyhow::Result<
         let tokens = folder.tokens()?;
         bench.arg("--subscribe-tokens").arg(tokens.subscribe).env("TIDINGS_TOKEN", tokens.publish);
     }
-    // Exit code 1 comes with a report of what was lost; without one there is nothing to go on with.
+    // Exit code 1 comes with a report of faults; without a report the comparison cannot continue.
     let output = bench.stderr(Stdio::inherit()).output().context("cannot start tidings bench")?;
     let printed: Printed = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("{name} of {} gave no result ({})", kind.name(), output.status))?;
@@ -174,7 +177,7 @@ fn measure(args: &Args, measured: Measured, kind: ServerKind) -> anyhow::Result<
 fn available(server: ServerKind) -> bool {
     let missing = server.missing();
     if let Some(missing) = &missing {
-        eprintln!("NOTE: going on without {}: {missing}", server.name());
+        eprintln!("NOTE: continuing without {}: {missing}", server.name());
     }
     missing.is_none()
 }

@@ -1,4 +1,4 @@
-//! `docs/benchmarks.md`.
+//! The page `docs/benchmarks.md`.
 
 use std::{fmt::Write, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
 const INTRODUCTION: &str = include_str!("introduction.md");
 const EXPLANATION: &str = include_str!("explanation.md");
 
-/// A row of the big table.
+/// A row of the table of measurements.
 struct Row {
     scenario: &'static str,
     text: &'static str,
@@ -46,15 +46,15 @@ const ROWS: &[Row] = &[
     row("publish-64", "server CPU, µs per POST", cpu),
     row("replay", "deliveries/s", deliveries),
     row("replay-long", "deliveries/s", deliveries),
-    row("storm", "connections/s when all come back", connects),
-    row("growth", "server CPU that a delivery costs more among 18,000 than among 1,000, µs", cpu_added),
+    row("storm", "connections/s when all reconnect", connects),
+    row("growth", "additional server CPU per delivery among 18,000 compared with 1,000, µs", cpu_added),
 ];
 
 const fn row(scenario: &'static str, text: &'static str, figure: Figure) -> Row {
     Row { scenario, text, figure }
 }
 
-/// `syncs` is how often a second the disk makes sure of a group of events, where that was measured.
+/// `syncs` is the number of syncs of a group of events per second, if that was measured.
 pub(crate) fn write(
     results: &Results,
     rounds: usize,
@@ -72,13 +72,13 @@ pub(crate) fn write(
     if let Some(syncs) = syncs {
         writeln!(
             out,
-            "`tidings-disk` is `--store DIR --sync always`. This disk makes sure of a group of 64 such events {} times a second; with 64 publishers \
-             who wait for their answers, {} POST/s are the most that any log could reach on it.\n",
+            "`tidings-disk` is `--store DIR --sync always`. This disk syncs a group of 64 such events {} times a second; with 64 publishers \
+             that wait for their answers, no log could exceed {} POST/s on it.\n",
             figure(syncs),
             figure(64.0 * syncs)
         )?;
     }
-    out.push_str("`tidings-redis` is `--store redis://…` with a Redis beside it that keeps everything in memory; figures are those of the hub alone.\n\n");
+    out.push_str("`tidings-redis` is `--store redis://…` with a Redis on the same machine that keeps everything in memory; measurements are those of the hub alone.\n\n");
     targets(&mut out, results)?;
     figures(&mut out, results)?;
     steps(&mut out, results, "slow-readers")?;
@@ -112,9 +112,9 @@ fn targets(out: &mut String, results: &Results) -> anyhow::Result<()> {
         if results.of(scenario, "tidings").next().is_some() {
             let clean = results.of(scenario, "tidings").all(|report| report.faults().is_none());
             let what = if scenario == "storm" {
-                "all come back and receive the next event"
+                "all reconnect and receive the next event"
             } else {
-                "the frozen resume completely"
+                "frozen readers resume completely"
             };
             writeln!(
                 out,
@@ -128,7 +128,7 @@ fn targets(out: &mut String, results: &Results) -> anyhow::Result<()> {
 }
 
 fn figures(out: &mut String, results: &Results) -> anyhow::Result<()> {
-    writeln!(out, "\n## Figures\n\nMedian (smallest–largest) of all rounds.\n")?;
+    writeln!(out, "\n## Measurements\n\nMedian (smallest–largest) of all rounds.\n")?;
     let names = ServerKind::ALL.map(ServerKind::name);
     writeln!(out, "| scenario | what | {} |\n|---|---|{}", names.join(" | "), "---|".repeat(names.len()))?;
     for row in ROWS {
@@ -199,7 +199,7 @@ fn yes(is: bool) -> &'static str {
     if is { "yes" } else { "no" }
 }
 
-/// Three digits or all before the point.
+/// Three digits, or all digits before the point.
 fn figure(value: f64) -> String {
     let digits = match value.abs() {
         v if v >= 100.0 => 0,

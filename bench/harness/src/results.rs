@@ -1,4 +1,4 @@
-//! Medians over rounds, and what the targets say about them.
+//! Medians over rounds, compared with the targets.
 
 use tidings_bench::{Faults, Report, Step};
 
@@ -8,7 +8,7 @@ pub(crate) struct Results {
     reports: Vec<Report>,
 }
 
-/// A figure over all rounds.
+/// A measurement over all rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -16,7 +16,7 @@ pub(crate) struct Spread {
     pub(crate) max: f64,
 }
 
-/// Takes a figure out of a report, if it has it.
+/// Takes a measurement out of a report, if the report has it.
 pub(crate) type Figure = fn(&Report) -> Option<f64>;
 
 impl Results {
@@ -36,7 +36,7 @@ impl Results {
         self.reports.iter().filter(move |report| report.scenario == scenario && report.hub == hub)
     }
 
-    /// Whatever went wrong with this hub in any run.
+    /// The faults of this hub in all runs.
     pub(crate) fn faults_of(&self, hub: &str) -> Faults {
         let steps = self.reports.iter().filter(|report| report.hub == hub);
         let steps = steps.flat_map(|report| report.steps.iter().cloned()).collect();
@@ -49,7 +49,7 @@ impl Results {
         self.reports.iter().filter(faulty).map(|report| (report.scenario.as_str(), report.faults()))
     }
 
-    /// Runs in which the load client was busy all the time.
+    /// Runs in which the load client was the limit.
     pub(crate) fn limited_by_client(&self) -> Vec<String> {
         let limited = |step: &Step| step.traffic.as_ref().is_some_and(|traffic| traffic.client_limited);
         let mut names: Vec<String> = self
@@ -112,7 +112,7 @@ pub(crate) fn bytes(report: &Report) -> Option<f64> {
     Some(report.steps.last()?.memory.as_ref()?.per_subscriber_bytes)
 }
 
-/// All memory of the process, shared among those it serves.
+/// The memory of the process, divided by the number of subscribers.
 #[expect(clippy::cast_precision_loss, reason = "bytes of one process")]
 pub(crate) fn bytes_in_total(report: &Report) -> Option<f64> {
     let step = report.steps.last()?;
@@ -124,14 +124,14 @@ pub(crate) fn kernel_bytes(report: &Report) -> Option<f64> {
     report.steps.last()?.memory.as_ref()?.kernel_per_pair_bytes
 }
 
-/// Storm: memory once everybody is back, as a share of what it was before.
+/// Storm: memory once all subscribers have reconnected, as a share of before.
 #[expect(clippy::cast_precision_loss, reason = "bytes of one process")]
 pub(crate) fn memory_after_storm(report: &Report) -> Option<f64> {
     let [before, back] = report.steps.as_slice() else { return None };
     Some(back.memory.as_ref()?.connected_bytes as f64 / before.memory.as_ref()?.connected_bytes as f64)
 }
 
-/// Slow readers: p99 of those who read, disturbed over undisturbed.
+/// Slow readers: p99 of the other subscribers, disturbed over undisturbed.
 pub(crate) fn p99_disturbed(report: &Report) -> Option<f64> {
     last_over_first(report, |step| Some(step.traffic.as_ref()?.latency?.p99_ms))
 }
@@ -141,7 +141,7 @@ pub(crate) fn cpu_rise(report: &Report) -> Option<f64> {
     last_over_first(report, |step| step.traffic.as_ref()?.server_cpu_micros_each)
 }
 
-/// Processor time that a delivery costs more at the largest size than at the smallest, in microseconds.
+/// Additional processor time of a delivery at the largest size over the smallest, in microseconds.
 pub(crate) fn cpu_added(report: &Report) -> Option<f64> {
     let cpu = |step: &Step| step.traffic.as_ref()?.server_cpu_micros_each;
     Some(cpu(report.steps.last()?)? - cpu(report.steps.first()?)?)
@@ -157,14 +157,14 @@ fn last_over_first(report: &Report, figure: impl Fn(&Step) -> Option<f64>) -> Op
     (first > 0.0).then(|| last / first)
 }
 
-/// A sentence of the comparison that is true or not.
+/// A target of the comparison.
 pub(crate) struct Target {
-    /// Whose figure it is.
+    /// The hub that the target is for.
     pub(crate) hub: &'static str,
     pub(crate) scenario: &'static str,
     pub(crate) text: &'static str,
     pub(crate) figure: Figure,
-    /// That figure is divided by that of this hub, or stands alone.
+    /// The hub whose measurement divides it, if any.
     pub(crate) against: Option<&'static str>,
     pub(crate) bound: Bound,
 }
@@ -176,7 +176,7 @@ pub(crate) enum Bound {
 }
 
 impl Target {
-    /// What was measured, and whether it is enough. None if one of the two was not measured.
+    /// The measured value, and whether it reaches the target. None if a hub was not measured.
     pub(crate) fn judge(&self, results: &Results) -> Option<(f64, bool)> {
         let own = results.median(self.scenario, self.hub, self.figure)?;
         let value = match self.against {
@@ -191,7 +191,7 @@ impl Target {
     }
 }
 
-/// What the project promises itself.
+/// The targets of the project.
 pub(crate) const TARGETS: &[Target] = &[
     alone("idle", "process memory per subscriber, in total, bytes", bytes_in_total, Bound::AtMost(1024.0)),
     against("idle", "process memory per subscriber, in total", bytes_in_total, "nchan", Bound::AtMost(0.1)),
@@ -208,7 +208,12 @@ pub(crate) const TARGETS: &[Target] = &[
     against("publish", "POST per second", events, "nchan", Bound::AtLeast(1.3)),
     against("replay", "deliveries per second", deliveries, "nchan", Bound::AtLeast(20.0)),
     against("storm", "connections per second", connects, "nchan", Bound::AtLeast(0.8)),
-    alone("storm", "memory once all are back, as a share of before", memory_after_storm, Bound::AtMost(1.1)),
+    alone(
+        "storm",
+        "memory after all have reconnected, as a share of before",
+        memory_after_storm,
+        Bound::AtMost(1.1),
+    ),
     alone("slow-readers", "p99 of the others, as a share of undisturbed", p99_disturbed, Bound::AtMost(2.0)),
     alone("growth", "bytes per subscriber, 18,000 over 1,000", bytes_rise, Bound::AtMost(1.1)),
     alone("growth", "CPU per delivery, 18,000 over 1,000", cpu_rise, Bound::AtMost(1.1)),

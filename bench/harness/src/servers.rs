@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, getrlimit, kill_process, setrlimit};
 use tempfile::TempDir;
 
 const NGINX_CONF: &str = include_str!("../../nginx.conf");
-/// Where distributions keep nginx and its modules.
+/// The paths of nginx and its modules in distributions.
 const NGINX: [&str; 2] = ["/usr/sbin/nginx", "/usr/bin/nginx"];
 const MODULES: [&str; 3] = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"];
 const REDIS: &str = "redis-server";
@@ -24,16 +24,16 @@ const SYNC_TIME: Duration = Duration::from_secs(2);
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 /// Subscribers of the scenario `private` hold this many different grants.
 const GRANTS: usize = 100;
-/// Signs the tokens of a hub that lives for seconds on loopback.
+/// Signs the tokens of a hub that runs for seconds on loopback.
 const SECRET: &str = "a secret of the benchmark, 32 bytes or more";
 const AUDIENCE: &str = "https://hub.example/";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerKind {
     Tidings,
-    /// Tidings that keeps its log in files and syncs before each answer.
+    /// Tidings with a log in files, synced before each answer.
     TidingsDisk,
-    /// Tidings that keeps its log in a Redis beside it, which keeps it in memory.
+    /// Tidings with a log in a Redis on the same machine, in memory.
     TidingsRedis,
     Nchan,
     Axum,
@@ -53,7 +53,7 @@ impl ServerKind {
         }
     }
 
-    /// What the load client calls it.
+    /// The name of its preset in the load client.
     pub(crate) fn preset(self) -> &'static str {
         match self {
             Self::TidingsDisk | Self::TidingsRedis => Self::Tidings.name(),
@@ -72,13 +72,13 @@ impl ServerKind {
     }
 }
 
-/// What the servers of one run need: programs, and a folder that goes with this value.
+/// The resources of a run: programs, and a folder that is removed with this value.
 pub(crate) struct Folder {
     programs: PathBuf,
     temporary: TempDir,
 }
 
-/// What lets people into the hub of the scenario `private`.
+/// The credentials for the hub of the scenario `private`.
 pub(crate) struct Tokens {
     pub(crate) publish: String,
     /// A file, one token per line.
@@ -87,10 +87,12 @@ pub(crate) struct Tokens {
 
 impl Folder {
     pub(crate) fn new(programs: &Path) -> anyhow::Result<Self> {
-        // A restart command is run by the program that kills the server: it must not depend on the current directory.
+        // A restart command is run by the program that kills the server: it must not depend on the
+        // current directory.
         let programs =
             programs.canonicalize().with_context(|| format!("no folder {}", programs.display()))?;
-        // Beside the programs, which are on a disk: the folder of temporary files may be memory, which is no place to measure syncs.
+        // Next to the programs, which are on a disk: the temporary folder may be in memory, where
+        // syncs cannot be measured.
         let temporary = tempfile::tempdir_in(&programs)?;
         Ok(Self { programs, temporary })
     }
@@ -117,10 +119,10 @@ impl Folder {
         let new = |rights: &[&str]| {
             let mut command = Command::new(self.program("tidings")?);
             command.args(["token", "new", "--config"]).arg(&config).args(rights);
-            let output = command.output().context("cannot make tokens")?;
+            let output = command.output().context("cannot create tokens")?;
             ensure!(
                 output.status.success(),
-                "cannot make tokens: {}",
+                "cannot create tokens: {}",
                 String::from_utf8_lossy(&output.stderr)
             );
             Ok(String::from_utf8(output.stdout)?.trim().to_owned())
@@ -135,7 +137,7 @@ impl Folder {
     }
 }
 
-/// A running server. It ends with this value.
+/// A running server. Dropping this value stops it.
 pub(crate) struct Server {
     address: SocketAddr,
     command: Vec<String>,
@@ -144,7 +146,7 @@ pub(crate) struct Server {
     _store: Option<Process>,
 }
 
-/// A process that accepts connections. It is ended with this value.
+/// A process that accepts connections. Dropping this value kills it.
 struct Process(Child);
 
 impl Server {
@@ -191,7 +193,7 @@ impl Process {
         while TcpStream::connect(address).is_err() {
             if let Some(status) = process.0.try_wait()? {
                 let log = fs::read_to_string(path).unwrap_or_default();
-                bail!("{name} ended at once ({status}): {}", log.trim());
+                bail!("{name} exited at once ({status}): {}", log.trim());
             }
             ensure!(began.elapsed() < START_TIME_MAX, "{name} does not accept connections");
             sleep(Duration::from_millis(5));
@@ -265,7 +267,7 @@ fn command(
                 .replace("FOLDER", &path)
                 .replace("PORT", &address.port().to_string());
             let conf = text(&folder.write("nginx.conf", &conf)?)?;
-            // As root, nginx would give its workers to a user who may not enter the folder.
+            // As root, nginx would run its workers as a user without access to the folder.
             let user = if rustix::process::geteuid().is_root() { " user root;" } else { "" };
             let words = ["-p", &path, "-e", "error.log", "-c", &conf, "-g", &format!("daemon off;{user}")];
             Ok([nginx].into_iter().chain(words).map(str::to_owned).collect())
@@ -288,8 +290,9 @@ fn allow_descriptors() -> anyhow::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
-/// How often a second this disk makes sure of what was appended to a file, where one group of 64 events of 128 bytes is appended each time: with 64
-/// publishers, who all wait, no log that syncs before it answers can take in more than 64 times as many.
+/// Syncs per second of this disk, each of an appended group of 64 events of 128 bytes: with 64
+/// publishers that all wait, no log that syncs before it answers can accept more than 64 times as
+/// many events.
 pub(crate) fn syncs_per_second(folder: &Path) -> anyhow::Result<f64> {
     const GROUP_BYTES: usize = 64 * 256;
     let mut file = tempfile::tempfile_in(folder)?;

@@ -1,6 +1,8 @@
-//! A subscriber that reads as browsers do: HTTP chunks are taken off, events are parsed, the last id is remembered.
+//! A subscriber that reads as browsers do: it decodes HTTP chunks, parses events and remembers the
+//! last id.
 //!
-//! Ten times the work of looking for marks, so only those read so that have to reconnect with their id.
+//! That is ten times the work of searching for marks, so only subscribers that resume from an id do
+//! it.
 
 use bytes::Buf;
 use tidings_sse::{Item, Parser};
@@ -13,16 +15,16 @@ use crate::{
 /// The longest chunk-size line that is read: sixteen digits, a line end, some extensions.
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 
-/// What a hub says when a part of the history is gone: an event of this type, with these words in its data.
+/// The gap notice of a hub: an event of this type, with these words in its data.
 const NOTICE_TYPE: &str = "tidings";
 const GAP: &str = "\"kind\":\"gap\"";
 
-/// What was read.
+/// An item of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// An event.
     Event(Mark),
-    /// The hub says that it no longer has some of what was asked for.
+    /// A gap notice of the hub.
     Gap,
 }
 
@@ -38,11 +40,11 @@ enum Framing {
     /// The body ends with the connection.
     #[default]
     Plain,
-    /// Bytes to come of this chunk, then of its line end.
+    /// Bytes left of this chunk, then of its line end.
     Chunk { data: u64, line_end: u8 },
     /// A line with the size of the next chunk.
     Size(Vec<u8>),
-    /// The last chunk has come.
+    /// The last chunk has arrived.
     Ended,
 }
 
@@ -53,7 +55,7 @@ impl Careful {
         self.framing = if chunked { Framing::Size(Vec::new()) } else { Framing::Plain };
     }
 
-    /// What to reconnect with, if any event had an id.
+    /// The id to resume from, if any event had one.
     pub(crate) fn last_event_id(&self) -> Option<&str> {
         Some(self.parser.last_event_id()).filter(|id| !id.is_empty())
     }
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_found_whatever_cuts_them_and_the_id_is_that_of_the_last_whole_one() {
+    fn split_events_are_found_and_the_id_is_that_of_the_last_complete_one() {
         let mark = Mark { run: 1, publisher: 0, topic: 0, sequence: 5, due_nanos: 9 };
         let mut payload = Vec::new();
         mark.write_payload(60, &mut payload);
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_reported_from_other_events() {
+    fn a_gap_notice_is_distinguished_from_other_events() {
         let mut careful = Careful::default();
         careful.begin(false);
         let mut found = Vec::new();

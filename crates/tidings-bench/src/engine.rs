@@ -1,12 +1,13 @@
 //! The load client: one thread, one edge-triggered epoll loop, plain records.
 //!
-//! - A **subscriber** is a socket, a phase and the beginning of a mark that the edge of a read may have cut
-//!   (`subscribers.rs`).
-//! - A **publisher** is a keep-alive connection with at most one request outstanding (`publishers.rs`).
-//! - All reads go into one shared buffer, which is searched for marks where it lies.
+//! - A **subscriber** is a socket, a phase and the beginning of a mark that the edge of a read may
+//!   have cut (`subscribers.rs`).
+//! - A **publisher** is a keep-alive connection with at most one request outstanding
+//!   (`publishers.rs`).
+//! - All reads go into one shared buffer, which is searched for marks in place.
 //!
-//! It must not be what limits a measurement: nothing is allocated per event, and [`Engine::processor_time`] tells how
-//! busy the thread was.
+//! It must not limit a measurement: nothing is allocated per event, and [`Engine::processor_time`]
+//! returns how busy the thread was.
 
 mod publishers;
 mod subscribers;
@@ -36,13 +37,13 @@ use crate::{
     BenchError, careful::Careful, histogram::Histogram, ledger::Ledger, mark::Scanner, target::Requests,
 };
 
-/// Room for one read. A hub that coalesces sends 64 KiB at once; what is longer takes a second read.
+/// The size of a read. A hub that coalesces sends 64 KiB at once; more takes a second read.
 const READ_BYTES: usize = 256 << 10;
-/// Events taken from the kernel at once. Few, so that publishers get their turn between subscribers.
+/// Events taken from the kernel at once. Few, so that publishers are served between subscribers.
 const READY_MAX: usize = 256;
-/// Longest head of a response.
+/// Maximum size of response headers.
 const HEAD_BYTES_MAX: usize = 32 << 10;
-/// Tells publishers from subscribers among the tokens of epoll.
+/// Distinguishes publishers from subscribers in the tokens of epoll.
 const PUBLISHER: u64 = 1 << 32;
 const TIMER: u64 = 1 << 33;
 
@@ -51,11 +52,11 @@ pub(crate) struct Engine {
     pub(crate) ledger: Ledger,
     pub(crate) latency: Histogram,
     pub(crate) replies: Histogram,
-    /// What went wrong beside what the ledger sees.
+    /// Faults that the ledger does not record.
     pub(crate) refused: u64,
     pub(crate) first_refusal: Option<String>,
     pub(crate) disconnected: u64,
-    /// Streams that were opened again with the last id.
+    /// Streams that were resumed from the last id.
     pub(crate) resumed: u64,
     /// Reads that brought bytes of a stream.
     pub(crate) reads: u64,
@@ -68,20 +69,20 @@ pub(crate) struct Engine {
     buffer: Vec<u8>,
     scanner: Scanner,
     subscribers: Vec<Subscriber>,
-    /// Heads that have not arrived whole.
+    /// Incomplete response headers.
     heads: HashMap<u32, Vec<u8>>,
     careful: HashMap<u32, Careful>,
-    /// Ids that subscribers are to begin behind.
+    /// Ids that subscribers resume from.
     resuming: HashMap<u32, String>,
-    /// Subscribers to be connected, and how many are on their way.
+    /// Subscribers that wait to be connected, and how many are connecting.
     waiting: VecDeque<u32>,
     on_their_way: usize,
     streaming: usize,
-    /// Connections are opened but nothing is asked for.
+    /// Whether connections are opened without a request.
     hold_requests: bool,
-    /// A stream that ends may be opened again, so its end is no fault.
+    /// Whether a stream that ends is opened again, so its end is not a fault.
     endings_expected: bool,
-    /// What the hub says to be gone is not lost.
+    /// Whether events covered by a gap notice do not count as lost.
     pub(crate) gaps_excused: bool,
     publishers: Vec<Publisher>,
     idle_publishers: Vec<u32>,
@@ -144,7 +145,7 @@ impl Engine {
         self.began.elapsed().as_nanos() as u64
     }
 
-    /// What this thread has computed so far.
+    /// Processor time of this thread so far.
     pub(crate) fn processor_time() -> Duration {
         let time = clock_gettime(ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
@@ -176,7 +177,7 @@ impl Engine {
         done
     }
 
-    /// Goes on for this long, so that what should not come has time to come.
+    /// Continues for this long, so that superfluous events have time to arrive.
     pub(crate) fn linger(&mut self, time: Duration) -> Result<(), BenchError> {
         let until = Instant::now() + time;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {

@@ -1,17 +1,17 @@
 //! Why a measurement could not be made.
 
-/// Why a measurement could not be made. Each is one line for people; what went wrong inside a measurement that was
-/// made stands in its [`Faults`](crate::Faults).
+/// Why a measurement could not be made. Each displays as one line; the faults of a completed
+/// measurement are in its [`Faults`](crate::Faults).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BenchError {
-    /// What was asked for makes no sense; the text names the flag.
+    /// The request is invalid; the text names the flag.
     #[error("{0}")]
     Plan(String),
-    /// The hub cannot be reached, or does something that no hub may do.
+    /// The hub cannot be reached, or violates its protocol.
     #[error("{0}")]
     Hub(String),
-    /// This machine refuses something: descriptors, sockets, files.
+    /// This machine refuses a resource: descriptors, sockets, files.
     #[error("{0}")]
     Machine(String),
 }

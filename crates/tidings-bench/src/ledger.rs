@@ -1,14 +1,17 @@
-//! What was published and what arrived: the proof that each subscriber received each event once, in order.
+//! The record of published and delivered events: it proves that each subscriber received each event
+//! once, in order.
 //!
-//! Publishers number their events per topic, without holes. Each stream therefore knows, per publisher, which number
-//! comes next; any other is a fault. A fold of all numbers in their order of arrival shows whether the streams of one
-//! topic agree on one order across publishers, which the numbers alone do not say.
+//! Publishers number their events per topic, without holes. For each stream and publisher the next
+//! number is therefore known; any other is a fault. A fold of all numbers in their order of arrival
+//! shows whether the streams of one topic agree on one order across publishers, which the numbers
+//! alone do not show.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::{mark::Mark, report::Faults};
 
-/// Holes that are remembered one by one, to tell a late event from a lost one. Beyond, a late one counts as doubled.
+/// Holes that are remembered one by one, to distinguish a late event from a lost one. Beyond, a
+/// late event counts as duplicated.
 const HOLES_MAX: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -23,11 +26,12 @@ pub(crate) struct Ledger {
     /// Next number to arrive: by stream, then publisher.
     arriving: Vec<u32>,
     holes: HashSet<(u32, u8, u32)>,
-    /// Places of `arriving` where the hub said that something is gone: what is missing before the next event is reported, not lost.
+    /// Entries of `arriving` for which the hub reported a gap: events missing before the next one
+    /// are reported, not lost.
     excused: HashSet<usize>,
     gaps: u64,
     reported: u64,
-    doubled: u64,
+    duplicated: u64,
     reordered: u64,
     strays: u64,
     /// The first stray: the topic of the stream that it reached, and which event it was.
@@ -43,7 +47,7 @@ pub(crate) struct Published(Vec<u32>);
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     topic: u32,
-    /// How many events it was too late for.
+    /// How many earlier events it does not receive.
     missed: u32,
     order: u64,
 }
@@ -61,7 +65,7 @@ impl Ledger {
             excused: HashSet::new(),
             gaps: 0,
             reported: 0,
-            doubled: 0,
+            duplicated: 0,
             reordered: 0,
             strays: 0,
             first_stray: None,
@@ -70,14 +74,15 @@ impl Ledger {
         }
     }
 
-    /// A further stream, which is to receive everything from here on. Streams are numbered in this order.
+    /// Adds a stream, which is to receive everything from here on. Streams are numbered in this
+    /// order.
     pub(crate) fn subscribe(&mut self, topic: u32) {
         let first = topic as usize * self.publishers;
         let from = self.published[first..first + self.publishers].to_vec();
         self.enter(topic, &from);
     }
 
-    /// A further stream, which is to receive what was published behind the first event of publisher 0.
+    /// Adds a stream, which is to receive what was published after the first event of publisher 0.
     pub(crate) fn subscribe_behind_the_first(&mut self, topic: u32) {
         let mut from = vec![0; self.publishers];
         from[0] = 1;
@@ -102,7 +107,7 @@ impl Ledger {
         mark
     }
 
-    /// Takes note of an arrival. True if it is an event of this stream that it did not have before.
+    /// Records an arrival. True if it is an event of this stream that it did not have before.
     #[inline]
     pub(crate) fn deliver(&mut self, stream: u32, mark: Mark) -> bool {
         let known = &mut self.streams[stream as usize];
@@ -142,31 +147,31 @@ impl Ledger {
         } else if self.holes.remove(&(stream, mark.publisher, mark.sequence)) {
             self.reordered += 1;
         } else {
-            self.doubled += 1;
+            self.duplicated += 1;
             return false;
         }
         self.delivered += 1;
         true
     }
 
-    /// The hub reported this stream that some of what it asked for is gone, so it may go on with any later event.
+    /// Records a gap notice of this stream, which may continue with any later event.
     pub(crate) fn excuse(&mut self, stream: u32) {
         self.gaps += 1;
         let first = stream as usize * self.publishers;
         self.excused.extend(first..first + self.publishers);
     }
 
-    /// How many gaps were reported.
+    /// The number of reported gaps.
     pub(crate) fn gaps(&self) -> u64 {
         self.gaps
     }
 
-    /// Everything that was published has arrived, or was asked to be gone.
+    /// Whether everything that was published has arrived, or is covered by a gap notice.
     pub(crate) fn complete(&self) -> bool {
         self.delivered + self.reported + self.unreported() >= self.expected
     }
 
-    /// What excused streams have not received, because nothing came behind the gap.
+    /// What streams with a gap have not received, because no event followed the gap.
     fn unreported(&self) -> u64 {
         let missing = |place: &usize| {
             let stream = self.streams[place / self.publishers];
@@ -176,9 +181,10 @@ impl Ledger {
         self.excused.iter().map(missing).sum()
     }
 
-    /// Whether something is wrong for certain, however this goes on: a double, a stray, or a stream that has passed over an event.
+    /// Whether there is a fault that later events cannot resolve: a duplicate, a stray, or a stream
+    /// that has skipped an event.
     pub(crate) fn faulty(&self) -> bool {
-        !self.holes.is_empty() || self.doubled + self.reordered + self.strays > 0
+        !self.holes.is_empty() || self.duplicated + self.reordered + self.strays > 0
     }
 
     /// What has been published so far, to be compared with what has arrived some time later.
@@ -186,7 +192,7 @@ impl Ledger {
         Published(self.published.clone())
     }
 
-    /// Whether the stream has all of that, or was notified that something is gone.
+    /// Whether the stream has all of that, or got a gap notice.
     pub(crate) fn has_all(&self, stream: u32, Published(published): &Published) -> bool {
         let first = self.streams[stream as usize].topic as usize * self.publishers;
         let mut places =
@@ -203,7 +209,8 @@ impl Ledger {
         self.expected
     }
 
-    /// The first event that reached a stream of another topic, or that another run published, in words.
+    /// Describes the first event that reached a stream of another topic, or that another run
+    /// published.
     pub(crate) fn first_stray(&self) -> Option<String> {
         let (topic, mark) = self.first_stray?;
         Some(if mark.run == self.run {
@@ -219,11 +226,11 @@ impl Ledger {
         })
     }
 
-    /// What went wrong so far. What has not arrived counts as lost, so this is to be asked at the end.
+    /// The faults so far. What has not arrived counts as lost, so call this at the end.
     pub(crate) fn faults(&self, one_order: bool) -> Faults {
         Faults {
             lost: self.expected.saturating_sub(self.delivered + self.reported + self.unreported()),
-            doubled: self.doubled,
+            duplicated: self.duplicated,
             reordered: self.reordered,
             strays: self.strays,
             disagreeing: if one_order { self.disagreeing() } else { 0 },
@@ -231,10 +238,10 @@ impl Ledger {
         }
     }
 
-    /// Streams that have everything, but not in the order of the first stream of their topic that is
-    /// to have the same.
+    /// Streams that have everything, but not in the order of the first stream of their topic that
+    /// is to have the same.
     fn disagreeing(&self) -> u64 {
-        if self.delivered != self.expected || self.doubled + self.strays > 0 {
+        if self.delivered != self.expected || self.duplicated + self.strays > 0 {
             return 0;
         }
         let mut orders = HashMap::new();
@@ -249,7 +256,7 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    /// Two streams of one topic, and what two publishers say.
+    /// Two streams of one topic, and the events of two publishers.
     fn ledger() -> (Ledger, [Mark; 4]) {
         let mut ledger = Ledger::new(7, 1, 2);
         ledger.subscribe(0);
@@ -269,17 +276,17 @@ mod tests {
     }
 
     #[test]
-    fn publishers_may_interleave_in_any_way_that_all_streams_share() {
+    fn publishers_may_interleave_in_any_order_that_all_streams_share() {
         assert_eq!(arrive([&[0, 1, 2, 3], &[0, 1, 2, 3]]), Faults::default());
         assert_eq!(arrive([&[1, 3, 0, 2], &[1, 3, 0, 2]]), Faults::default());
         assert_eq!(arrive([&[1, 0, 2, 3], &[0, 1, 2, 3]]), Faults { disagreeing: 1, ..Faults::default() });
     }
 
     #[test]
-    fn lost_doubled_and_reordered_are_reported_apart() {
+    fn lost_duplicated_and_reordered_events_are_counted_separately() {
         assert_eq!(arrive([&[0, 1, 2], &[0, 1, 2, 3]]), Faults { lost: 1, ..Faults::default() });
         assert_eq!(arrive([&[1, 2, 3], &[0, 1, 2, 3]]), Faults { lost: 1, ..Faults::default() });
-        assert_eq!(arrive([&[0, 1, 0, 2, 3], &[0, 1, 2, 3]]), Faults { doubled: 1, ..Faults::default() });
+        assert_eq!(arrive([&[0, 1, 0, 2, 3], &[0, 1, 2, 3]]), Faults { duplicated: 1, ..Faults::default() });
         assert_eq!(arrive([&[2, 1, 0, 3], &[2, 1, 0, 3]]), Faults { reordered: 2, ..Faults::default() });
     }
 
@@ -295,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_reported_to_be_gone_is_not_lost_and_what_is_missing_later_is() {
+    fn events_in_a_reported_gap_are_not_lost_and_later_missing_ones_are() {
         let (mut ledger, marks) = ledger();
         let more = [0, 1].map(|publisher| ledger.publish(publisher, 0, 0));
         for mark in marks.iter().chain(&more) {
@@ -306,7 +313,7 @@ mod tests {
         ledger.excuse(1);
         assert!(ledger.deliver(1, more[0]), "the second event of publisher 0 is gone");
         assert!(!ledger.faulty());
-        assert!(ledger.complete(), "nothing of publisher 1 came behind the gap, and perhaps nothing can");
+        assert!(ledger.complete(), "no event of publisher 1 followed the gap, and perhaps none can");
         assert_eq!((ledger.gaps(), ledger.faults(true)), (1, Faults::default()));
         let next = [0, 0, 1].map(|publisher| ledger.publish(publisher, 0, 0));
         for mark in &next {
@@ -319,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_behind_is_seen_while_events_go_on() {
+    fn a_stream_that_is_behind_is_detected_while_events_arrive() {
         let (mut ledger, marks) = ledger();
         let then = ledger.published();
         for mark in marks {
@@ -331,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_comes_late_expects_what_it_asked_for() {
+    fn a_late_stream_expects_the_events_it_requested() {
         let (mut ledger, marks) = ledger();
         ledger.subscribe(0);
         ledger.subscribe_behind_the_first(0);

@@ -1,8 +1,9 @@
 //! Measures a Server-Sent Events hub, and proves that nothing was lost.
 //!
-//! A [`Plan`] names a hub by URL templates ([`Target`]) and a [`Scenario`]; [`run`] gives a [`Report`]. The load client
-//! (`engine`) is one thread of edge-triggered epoll that parses nothing but a mark at the beginning of each payload
-//! (`mark`); a `ledger` knows what each stream has to receive next.
+//! A [`Plan`] names a hub by URL templates ([`Target`]) and a [`Scenario`]; [`run`] gives a
+//! [`Report`]. The load client (`engine`) is one thread of edge-triggered epoll that parses nothing
+//! but a mark at the beginning of each payload (`mark`); a `ledger` records what each stream must
+//! receive next.
 //!
 //! Linux only: epoll and `/proc`.
 #![cfg(target_os = "linux")]

@@ -1,8 +1,9 @@
 //! The mark that every published payload begins with: which event it is, and when it was due.
 //!
-//! It has one length and one prefix, so that a reader looks for four bytes and decodes thirty-two, whatever stands
-//! around them: SSE fields, chunk sizes, comments. A mark may be cut by the edge of a read ([`Carry`]) but must not be
-//! cut by the hub, by a line or by an HTTP chunk: no hub was found that cuts an event shorter than its buffers.
+//! It has a fixed length and prefix, so that a reader looks for four bytes and decodes thirty-two,
+//! whatever surrounds them: SSE fields, chunk sizes, comments. A mark may be split between two
+//! reads ([`Carry`]) but not by the hub, by a line or by an HTTP chunk: no known hub splits an
+//! event shorter than its buffers.
 
 use memchr::{memchr, memmem, memrchr};
 
@@ -11,7 +12,8 @@ const WORD_BYTES: usize = 16;
 /// The prefix, the number of the event, the time.
 pub(crate) const MARK_BYTES: usize = PREFIX.len() + 2 * WORD_BYTES;
 
-/// The most publishers, topics, and events of one publisher on one topic, that a mark can tell apart.
+/// The most publishers, topics, and events of one publisher on one topic, that a mark can
+/// distinguish.
 pub(crate) const PUBLISHERS_MAX: usize = 1 << 8;
 pub(crate) const TOPICS_MAX: usize = 1 << 24;
 pub(crate) const SEQUENCE_MAX: u64 = 1 << 24;
@@ -19,7 +21,7 @@ pub(crate) const SEQUENCE_MAX: u64 = 1 << 24;
 /// Which event this is, and when it was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// Tells the events of this run from what an earlier one left behind.
+    /// Distinguishes the events of this run from those of an earlier one.
     pub(crate) run: u8,
     pub(crate) publisher: u8,
     /// 24 bits.
@@ -31,7 +33,7 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    /// All but the time, as one number.
+    /// All except the time, as one number.
     pub(crate) fn number(&self) -> u64 {
         u64::from(self.run) << 56
             | u64::from(self.publisher) << 48
@@ -58,7 +60,8 @@ impl Mark {
     }
 }
 
-/// Finds marks in the reads of many streams. What a read leaves unfinished is kept per stream, in a [`Carry`].
+/// Finds marks in the reads of many streams. What a read leaves unfinished is kept per stream, in a
+/// [`Carry`].
 #[derive(Debug)]
 pub(crate) struct Scanner {
     finder: memmem::Finder<'static>,
@@ -87,7 +90,7 @@ impl Scanner {
                 rest = &rest[PREFIX.len()..];
             }
         }
-        // The prefix itself may be cut; its first byte stands nowhere else in it.
+        // The prefix itself may be cut; its first byte occurs only once in it.
         let tail = &rest[rest.len().saturating_sub(PREFIX.len() - 1)..];
         if let Some(start) = memrchr(PREFIX[0], tail)
             && PREFIX.starts_with(&tail[start..])
@@ -111,7 +114,8 @@ impl Default for Carry {
 }
 
 impl Carry {
-    /// Completes the mark that the last read began, and returns what is left of the input, if all is decided.
+    /// Completes the mark that the last read began, and returns what is left of the input, if all
+    /// is decided.
     fn finish<'a>(&mut self, input: &'a [u8], found: &mut impl FnMut(Mark)) -> Option<&'a [u8]> {
         while self.length > 0 {
             let kept = usize::from(self.length);
@@ -171,7 +175,8 @@ fn decode(digits: &[u8; WORD_BYTES]) -> Option<u64> {
 #[inline]
 fn decode_half(digits: u64) -> Option<u64> {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    // `a` to `f` have the bit 0x40, `0` to `9` do not; nine more make the letter's low nibble its value.
+    // `a` to `f` have the bit 0x40, `0` to `9` do not; nine more make the letter's low nibble its
+    // value.
     let letters = (digits >> 6) & ONES;
     let values = (digits & (0x0f * ONES)) + letters * 9;
     // Back to digits, which must be the ones that came; `g` to `o` made more than fifteen.
@@ -202,7 +207,8 @@ mod tests {
         )
     }
 
-    /// What may stand between marks: ordinary bytes, and everything that looks like the beginning of a mark.
+    /// Possible bytes between marks: ordinary bytes, and everything that looks like the beginning
+    /// of a mark.
     fn noise() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             vec(any::<u8>(), 0..40).prop_map(|mut bytes| {
@@ -251,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digit_that_is_none_is_refused_at_every_place() {
+    fn an_invalid_digit_is_refused_at_every_position() {
         for place in 0..WORD_BYTES {
             for digit in 0..=u8::MAX {
                 let mut digits = encode(0x0123_4567_89ab_cdef);
@@ -263,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_has_the_length_that_was_asked_for() {
+    fn a_payload_has_the_requested_length() {
         let mark = Mark { run: 1, publisher: 2, topic: 3, sequence: 4, due_nanos: 5 };
         let mut payload = Vec::new();
         mark.write_payload(128, &mut payload);

@@ -7,12 +7,12 @@ use crate::{
     mark::{PUBLISHERS_MAX, SEQUENCE_MAX, TOPICS_MAX},
 };
 
-/// What is measured. Sizes are those of the project's own comparison, and may be overruled in a [`Plan`].
+/// What is measured. Sizes are those of the project's own comparison; a [`Plan`] can override them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scenario {
-    /// Subscribers who wait: memory per connection, connections per second.
+    /// Idle subscribers: memory per connection, connections per second.
     Idle,
-    /// One topic, everybody listens, events back to back: deliveries per second.
+    /// All subscribers on one topic, events back to back: deliveries per second.
     Fanout,
     /// The same at ten events per second: how late they arrive.
     FanoutSlow,
@@ -20,19 +20,21 @@ pub enum Scenario {
     Many,
     /// Few subscribers, very many events back to back.
     Burst,
-    /// Nobody listens: publish requests per second.
+    /// No subscribers: publish requests per second.
     Publish,
-    /// Late subscribers ask for what they missed.
+    /// Late subscribers request the events that they missed.
     Replay,
-    /// The server is killed and everybody reconnects at once.
+    /// The server is killed and all subscribers reconnect at once.
     Storm,
-    /// Some subscribers stop reading: what do the others notice, and what do the slow ones get in the end?
+    /// Some subscribers stop reading: the latency of the others, and what the slow ones receive in
+    /// the end.
     SlowReaders,
-    /// From a thousand subscribers to eighteen thousand: memory and processor time of each.
+    /// From a thousand to eighteen thousand subscribers: memory and processor time of each.
     Growth,
-    /// Private events to subscribers with different grants, against public ones.
+    /// Private events to subscribers with different grants, compared with public ones.
     Private,
-    /// Subscribers come and go for a long time: is anything lost, does the server grow?
+    /// Subscribers connect and disconnect for a long time: whether events are lost and the server
+    /// grows.
     Soak,
 }
 
@@ -55,24 +57,25 @@ pub struct Plan {
     pub payload_bytes: Option<usize>,
     /// The process whose memory and processor time are measured, with its children.
     pub server_pid: Option<u32>,
-    /// Starts the server again, in the foreground, after it was killed; for [`Scenario::Storm`].
+    /// The command that restarts the killed server in the foreground; for [`Scenario::Storm`].
     pub restart_command: Option<String>,
-    /// How long the server may settle before its memory is measured after a storm.
+    /// The time for the server to settle before its memory is measured after a storm.
     pub settle: Duration,
-    /// How long slow readers are frozen at least.
+    /// The minimum time for which slow readers read nothing.
     pub frozen: Duration,
     /// How long a [`Scenario::Soak`] takes.
     pub length: Duration,
-    /// Decides who stays how long in a soak; the same number repeats it.
+    /// The seed for the times that subscribers stay connected in a soak; the same number repeats a
+    /// run.
     pub seed: u64,
-    /// How long nothing may arrive before what is missing counts as lost.
+    /// The time without an event after which missing events count as lost.
     pub patience: Duration,
-    /// All streams of a topic must see the events of all publishers in one order.
+    /// Whether all streams of a topic must receive the events of all publishers in one order.
     pub one_order: bool,
 }
 
 impl Plan {
-    /// The scenario as it is, with patience of ten seconds.
+    /// The scenario with its own sizes, and a patience of ten seconds.
     pub fn new(target: Target, scenario: Scenario) -> Self {
         Self {
             target,
@@ -136,7 +139,7 @@ impl Plan {
     )]
     fn soak_events(&self, rate: Option<f64>) -> Result<u64, BenchError> {
         if self.events.is_some() {
-            return Err(BenchError::plan("--events: a soak publishes as many as --rate and --minutes make"));
+            return Err(BenchError::plan("--events: a soak takes --rate and --minutes instead"));
         }
         Ok((rate.unwrap_or_default() * self.length.as_secs_f64()) as u64)
     }
@@ -174,7 +177,7 @@ impl Scenario {
         Self::Soak,
     ];
 
-    /// What it is called on the command line.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -206,7 +209,8 @@ impl Scenario {
             // The rate follows from the number of subscribers.
             Self::Growth => (18_000, 1, 200, 1, None, 128),
             Self::Private => (5_000, 1, 50, 1, Some(10.0), 128),
-            // 20,000 deliveries per second. The events are long so that whatever caches them is full after a minute.
+            // 20,000 deliveries per second. The events are long so that whatever caches them is
+            // full after a minute.
             Self::Soak => (5_000, 50, 0, 4, Some(200.0), 1 << 10),
         };
         Shape { subscribers, topics, events, publishers, rate, payload_bytes }

@@ -1,4 +1,4 @@
-//! What the measured process and its children take: processor time and memory, as the kernel tells it in `/proc`.
+//! Processor time and memory of the measured process and its children, from `/proc`.
 
 use std::{fs, time::Duration};
 
@@ -32,8 +32,8 @@ impl Server {
         self.memory_bytes("Pss:")
     }
 
-    /// Memory that the process has written. Unlike [`pss_bytes`](Self::pss_bytes) it does not grow when another process ends that ran the same
-    /// program and shared its pages.
+    /// Memory that the process has written. Unlike [`pss_bytes`](Self::pss_bytes) it does not grow
+    /// when another process ends that ran the same program and shared its pages.
     pub(crate) fn written_bytes(self) -> Result<u64, BenchError> {
         self.memory_bytes("Pss_Anon:")
     }
@@ -51,7 +51,7 @@ impl Server {
         Ok(kib.iter().sum::<u64>() * 1024)
     }
 
-    /// Open files, sockets among them.
+    /// Open file descriptors, including sockets.
     pub(crate) fn descriptors(self) -> Result<u64, BenchError> {
         let of = |pid: u32| Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64);
         let counts: Vec<u64> = self.tree().into_iter().filter_map(of).collect();
@@ -61,12 +61,12 @@ impl Server {
         Ok(counts.iter().sum())
     }
 
-    /// Ends the process and its children as a crash does, and waits until they are gone.
+    /// Kills the process and its children, and waits until they are gone.
     pub(crate) fn kill(self) -> Result<(), BenchError> {
         let tree = self.tree();
         for pid in &tree {
             let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw).expect("the kernel named it");
-            // A child may have gone by itself when its parent did.
+            // A child may have exited with its parent.
             match kill_process(pid, Signal::KILL) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(error) => return Err(BenchError::machine("cannot kill the server", error)),
@@ -80,7 +80,7 @@ impl Server {
 
     fn gone(self) -> BenchError {
         BenchError::plan(format!(
-            "--server-pid {}: there is no such process, or it belongs to somebody else",
+            "--server-pid {}: there is no such process, or it belongs to another user",
             self.pid
         ))
     }
@@ -135,7 +135,8 @@ fn state(pid: u32) -> Option<char> {
     stat(pid)?.first()?.chars().next()
 }
 
-/// What sockets, their files and their poll entries take in the kernel, of all processes. Readable by root only.
+/// Kernel memory of sockets, their files and their poll entries, of all processes. Readable by root
+/// only.
 pub(crate) fn kernel_bytes() -> Option<u64> {
     const CACHES: [&str; 6] = ["TCP", "sock_inode_cache", "dentry", "filp", "eventpoll_epi", "ep_head"];
     let table = fs::read_to_string("/proc/slabinfo").ok()?;

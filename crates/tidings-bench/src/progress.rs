@@ -1,11 +1,11 @@
-//! A line on standard error that shows how far a measurement is, if a person looks at it.
+//! The progress of a measurement, as a line on standard error if that is a terminal.
 
 use std::{
     io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
 
-/// Drawn this often at most: the terminal must not cost what is being measured.
+/// The minimum interval of updates: the terminal must not affect the measurement.
 const REDRAW: Duration = Duration::from_millis(200);
 const WIDTH: u64 = 30;
 
@@ -24,7 +24,7 @@ impl Progress {
         Self::new(io::stderr().is_terminal())
     }
 
-    /// Nothing to see.
+    /// Shows nothing.
     pub fn hidden() -> Self {
         Self::new(false)
     }
@@ -49,11 +49,11 @@ impl Progress {
         self.drawn = Some(Instant::now());
         let full = done * WIDTH / of.max(1);
         let bar: String = (0..WIDTH).map(|place| if place < full { '█' } else { '░' }).collect();
-        // Nobody is harmed if the terminal has gone.
+        // A closed terminal does no harm.
         write!(io::stderr(), "\r\x1b[K{} {bar} {} {done}/{of}", self.label, self.what).ok();
     }
 
-    /// Takes the line away.
+    /// Clears the line.
     pub(crate) fn clear(&mut self) {
         if self.visible && self.drawn.take().is_some() {
             write!(io::stderr(), "\r\x1b[K").ok();

@@ -1,4 +1,4 @@
-//! What was measured: for machines as it is (serde), for people as a table.
+//! The results of a measurement: serialized with serde, displayed as a table.
 
 mod soak;
 
@@ -15,7 +15,7 @@ pub struct Report {
     pub hub: String,
     /// The scenario's name.
     pub scenario: String,
-    /// What was measured, one after the other. Most scenarios have one step.
+    /// The measurements, in order. Most scenarios have one step.
     pub steps: Vec<Step>,
 }
 
@@ -34,42 +34,43 @@ pub struct Step {
     pub events: u64,
     /// Length of each event's data.
     pub payload_bytes: usize,
-    /// Events per second that were asked for; none means back to back.
+    /// The requested events per second; none means back to back.
     pub rate: Option<f64>,
-    /// How subscribers came, if that was measured.
+    /// How subscribers connected, if that was measured.
     pub connecting: Option<Connecting>,
     /// What was delivered.
     pub traffic: Option<Traffic>,
-    /// What the server took.
+    /// The memory of the server.
     pub memory: Option<Memory>,
-    /// Streams that were cut and came back with their last id.
+    /// Streams that were cut and resumed from their last id.
     pub resumed: u64,
-    /// What a soak found out.
+    /// The results of a soak.
     pub soak: Option<Soak>,
-    /// What went wrong.
+    /// The faults of the hub.
     pub faults: Faults,
-    /// What the hub said to the first publish request that it refused.
+    /// The answer to the first refused publish request.
     pub first_refusal: Option<String>,
-    /// The first event that arrived at a stream of another topic, in words.
+    /// A description of the first event that arrived at a stream of another topic.
     #[serde(default)]
     pub first_stray: Option<String>,
 }
 
-/// How subscribers came.
+/// How subscribers connected.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Connecting {
-    /// From the first connection to the last head.
+    /// From the first connection to the last response headers.
     pub seconds: f64,
     /// Streams per second.
     pub per_second: f64,
-    /// Share of one processor that the load client took.
+    /// Share of one processor that the load client used.
     pub client_busy: f64,
 }
 
 /// What was published and delivered.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Traffic {
-    /// From the first publish request to the last delivery, or to the last answer if nobody listened.
+    /// From the first publish request to the last delivery, or to the last answer without
+    /// subscribers.
     pub seconds: f64,
     /// Events published per second of that time.
     pub events_per_second: f64,
@@ -77,7 +78,7 @@ pub struct Traffic {
     pub deliveries: u64,
     /// Deliveries per second of that time.
     pub deliveries_per_second: f64,
-    /// How many deliveries one read brought: what the hub coalesced.
+    /// Deliveries per read: how much the hub coalesced.
     pub deliveries_per_read: f64,
     /// From just before the request was written, or was due, to the read that brought the event.
     pub latency: Option<Quantiles>,
@@ -85,11 +86,11 @@ pub struct Traffic {
     pub reply: Option<Quantiles>,
     /// Processor time of the server.
     pub server_cpu_seconds: Option<f64>,
-    /// The same per delivery, or per publish request if nobody listened.
+    /// The same per delivery, or per publish request without subscribers.
     pub server_cpu_micros_each: Option<f64>,
-    /// Share of one processor that the load client took.
+    /// Share of one processor that the load client used.
     pub client_busy: f64,
-    /// It took so much that it may have been the limit.
+    /// Whether the load client used so much that it may have been the limit.
     pub client_limited: bool,
 }
 
@@ -106,39 +107,39 @@ pub struct Quantiles {
     pub max_ms: f64,
 }
 
-/// What the server took. PSS: private memory and a share of what is shared.
+/// The memory of the server. PSS: private memory and a share of what is shared.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
-    /// Before the subscribers came, but after one had come and gone.
+    /// Before the subscribers connected, but after one had connected and disconnected.
     pub before_bytes: u64,
     /// With all subscribers.
     pub connected_bytes: u64,
     /// After events had been delivered.
     pub after_bytes: u64,
-    /// What a subscriber added, at most.
+    /// The memory that a subscriber added, at most.
     pub per_subscriber_bytes: f64,
-    /// What both ends of a connection took in the kernel.
+    /// Kernel memory of both ends of a connection.
     pub kernel_per_pair_bytes: Option<f64>,
 }
 
-/// What no hub may do. All zero is good.
+/// Faults of the hub. All are zero for a correct hub.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
     /// Published, but not arrived.
     pub lost: u64,
-    /// Arrived again.
-    pub doubled: u64,
-    /// Arrived behind a later event of the same publisher.
+    /// Arrived more than once.
+    pub duplicated: u64,
+    /// Arrived after a later event of the same publisher.
     pub reordered: u64,
     /// Arrived at a stream of another topic, or from an earlier run.
     pub strays: u64,
-    /// Streams that saw another order than the first stream of their topic.
+    /// Streams with another order than the first stream of their topic.
     pub disagreeing: u64,
     /// Publish requests that were not answered with success.
     pub refused: u64,
     /// Streams that ended.
     pub disconnected: u64,
-    /// Streams that went on without events that were due for as long as patience lasts.
+    /// Streams that received later events but missed due ones for longer than the patience.
     #[serde(default)]
     pub late: u64,
 }
@@ -154,7 +155,7 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = [
             (self.lost, "deliveries lost"),
-            (self.doubled, "doubled"),
+            (self.duplicated, "duplicated"),
             (self.reordered, "out of order"),
             (self.strays, "on the wrong stream"),
             (self.disagreeing, "streams in another order than the others"),
@@ -168,7 +169,7 @@ impl fmt::Display for Faults {
             .map(|(count, what)| format!("{} {what}", grouped(*count)))
             .collect();
         f.write_str(&if texts.is_empty() {
-            "nothing lost, doubled or reordered".to_owned()
+            "nothing lost, duplicated or reordered".to_owned()
         } else {
             texts.join(", ")
         })
@@ -176,11 +177,11 @@ impl fmt::Display for Faults {
 }
 
 impl Report {
-    /// Everything that went wrong in any step.
+    /// The faults of all steps.
     pub fn faults(&self) -> Faults {
         self.steps.iter().fold(Faults::default(), |sum, Step { faults, .. }| Faults {
             lost: sum.lost + faults.lost,
-            doubled: sum.doubled + faults.doubled,
+            duplicated: sum.duplicated + faults.duplicated,
             reordered: sum.reordered + faults.reordered,
             strays: sum.strays + faults.strays,
             disagreeing: sum.disagreeing + faults.disagreeing,
@@ -190,7 +191,7 @@ impl Report {
         })
     }
 
-    /// Everything that must not be, in one line: faults and growth.
+    /// Faults and growth in one line; none if there are none.
     pub fn failure(&self) -> Option<String> {
         let faults = self.faults();
         let faults = (!faults.is_none()).then(|| faults.to_string());
@@ -201,7 +202,7 @@ impl Report {
     }
 }
 
-/// What people read: a few lines per step, the most important first.
+/// A few lines per step, the most important first.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
@@ -258,7 +259,7 @@ impl Step {
             }
         }
         if self.resumed > 0 {
-            rows.push(("resumed", format!("{} streams came back with their last id", grouped(self.resumed))));
+            rows.push(("resumed", format!("{} streams resumed from their last id", grouped(self.resumed))));
         }
         if let Some(soak) = &self.soak {
             soak.add_rows(&mut rows);
@@ -328,9 +329,9 @@ mod tests {
 
     #[test]
     fn faults_are_reported_by_name_and_number() {
-        let faults = Faults { lost: 1234, doubled: 1, ..Faults::default() };
-        assert_eq!(faults.to_string(), "1,234 deliveries lost, 1 doubled");
-        assert_eq!(Faults::default().to_string(), "nothing lost, doubled or reordered");
+        let faults = Faults { lost: 1234, duplicated: 1, ..Faults::default() };
+        assert_eq!(faults.to_string(), "1,234 deliveries lost, 1 duplicated");
+        assert_eq!(Faults::default().to_string(), "nothing lost, duplicated or reordered");
     }
 
     #[test]

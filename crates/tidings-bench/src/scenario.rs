@@ -1,4 +1,4 @@
-//! The scenarios: each builds its steps from the same few moves.
+//! The scenarios: each builds its steps from the same few operations.
 
 mod replay;
 mod slow_readers;
@@ -19,21 +19,22 @@ use crate::{
     target::Requests,
 };
 
-/// Connections under way at once: fewer than the backlog of any server.
+/// Concurrent connects: fewer than the backlog of any server.
 const CONNECTING_MAX: usize = 256;
-/// Descriptors beside those of subscribers.
+/// Descriptors other than those of subscribers.
 const SPARE_DESCRIPTORS: usize = 64;
-/// How long after the last event one that comes again would be noticed.
+/// How long to wait for duplicates after the last event.
 const AFTERMATH: Duration = Duration::from_millis(100);
-/// How long a server may come to rest before what waits for it is weighed.
+/// How long a server settles before its memory is measured.
 const CALM: Duration = Duration::from_secs(3);
-/// A client that computes for more than this share of the time may be what limits the measurement.
+/// Above this share of processor time the client may limit the measurement.
 const BUSY_LIMIT: f64 = 0.9;
 /// Growth: the numbers of subscribers, and the deliveries per second that all of them have.
 const SIZES: [usize; 6] = [1_000, 2_000, 4_000, 8_000, 12_000, 18_000];
 const GROWTH_DELIVERIES_PER_SECOND: f64 = 50_000.0;
 
-/// Measures. Faults of the hub are part of the report; an error means that there is nothing to report.
+/// Runs a measurement. Faults of the hub are part of the report; an error means that there is no
+/// report.
 pub fn run(plan: &Plan, progress: &mut Progress) -> Result<Report, BenchError> {
     let shape = plan.shape()?;
     allow_descriptors(shape.subscribers + shape.publishers + SPARE_DESCRIPTORS)?;
@@ -64,7 +65,7 @@ struct Bench<'a> {
     runs: u8,
 }
 
-/// What a step begins with, to be compared with its end.
+/// The state at the begin of a step, to compare with its end.
 struct Start {
     server_cpu: Option<Duration>,
     client_cpu: Duration,
@@ -85,7 +86,7 @@ impl Bench<'_> {
         Engine::new(requests, ledger)
     }
 
-    /// Subscribers in turns on all topics, then publishers.
+    /// Subscribers in rotation on all topics, then publishers.
     fn people(
         &mut self,
         engine: &mut Engine,
@@ -127,7 +128,7 @@ impl Bench<'_> {
         }
     }
 
-    /// What happened since `start`, the last of it at `end_nanos`.
+    /// The traffic from `start` to `end_nanos`.
     fn traffic(&self, engine: &Engine, start: &Start, end_nanos: u64) -> Traffic {
         let wall = seconds(engine.now() - start.nanos);
         let seconds = seconds(end_nanos.saturating_sub(start.nanos));
@@ -153,7 +154,7 @@ impl Bench<'_> {
         }
     }
 
-    /// Publishes everything to the one that is connected.
+    /// Publishes all events to the connected subscribers.
     fn publish(&mut self, engine: &mut Engine, load: Load) -> Result<Traffic, BenchError> {
         self.progress.begin(if self.shape.subscribers > 0 { "deliveries" } else { "events" });
         let start = self.start(engine);
@@ -195,7 +196,7 @@ impl Bench<'_> {
         }
     }
 
-    /// Fanout, many, burst, publish: everybody connects, then everything is published.
+    /// Fanout, many, burst, publish: all subscribers connect, then all events are published.
     fn deliver(&mut self, name: &str, shape: Shape, private: bool) -> Result<Step, BenchError> {
         let mut engine = self.engine(shape)?;
         let connecting = self.people(&mut engine, shape, Manner::default())?;
@@ -208,9 +209,10 @@ impl Bench<'_> {
         Ok(Step { connecting, traffic: Some(traffic), ..step })
     }
 
-    /// What subscribers take while nothing happens, and after an event.
+    /// Memory of idle subscribers, before and after an event.
     fn idle(&mut self, name: &str, shape: Shape) -> Result<Step, BenchError> {
-        // One comes and goes first, so that what every server needs once is not counted.
+        // One subscriber connects and disconnects first, so that one-time allocations are not
+        // counted.
         let one = Shape { subscribers: 1, ..shape };
         let mut engine = self.engine(one)?;
         self.people(&mut engine, one, Manner::default())?;
@@ -233,7 +235,7 @@ impl Bench<'_> {
         Ok(Step { connecting: Some(connecting), traffic: Some(traffic), memory, ..step })
     }
 
-    /// Process and kernel memory, if there is a process to ask about.
+    /// Process and kernel memory, if the server process is known.
     fn memory(&self) -> Result<Option<(u64, Option<u64>)>, BenchError> {
         let process = self.server.map(Server::pss_bytes).transpose()?;
         Ok(process.map(|process| (process, kernel_bytes())))
@@ -252,7 +254,8 @@ impl Bench<'_> {
             let shape = Shape { subscribers, events, rate: Some(rate), ..self.shape };
             self.shape.subscribers = subscribers;
             let mut step = self.idle(&format!("{subscribers} subscribers"), shape)?;
-            // The server keeps what earlier steps made it take, so all are compared with the state before the first.
+            // The server keeps memory of earlier steps, so all are compared with the state before
+            // the first.
             if let Some(memory) = &mut step.memory {
                 let first = *before.get_or_insert(memory.before_bytes);
                 memory.before_bytes = first;
@@ -300,17 +303,17 @@ fn per_subscriber(
     }
 }
 
-/// Raises the limit of open files as far as it goes.
+/// Raises the file descriptor limit to the hard limit.
 fn allow_descriptors(needed: usize) -> Result<(), BenchError> {
     let limit = getrlimit(Resource::Nofile);
     if limit.maximum.is_some_and(|maximum| maximum < needed as u64) {
         let maximum = limit.maximum.unwrap_or_default();
         return Err(BenchError::plan(format!(
-            "this takes {needed} open files, and the hard limit (ulimit -Hn) is {maximum}; try fewer --subscribers"
+            "this takes {needed} file descriptors, and the hard limit (ulimit -Hn) is {maximum}; try fewer --subscribers"
         )));
     }
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
-        .map_err(|error| BenchError::machine("cannot raise the limit of open files", error))
+        .map_err(|error| BenchError::machine("cannot raise the file descriptor limit", error))
 }
 
 fn quantiles(times: &Histogram) -> Option<Quantiles> {

@@ -1,4 +1,4 @@
-//! Which hub is measured, and how one talks to it: URLs, headers and bodies with places to fill in.
+//! The measured hub and its requests: templates of URLs, headers and bodies.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -6,12 +6,14 @@ use tidings_net::redacted;
 
 use crate::BenchError;
 
-/// How a hub is subscribed to and published to. `{topic}` stands for the topic, in bodies also `{data}` for the payload.
+/// The requests of a hub. `{topic}` is replaced by the topic, and in bodies `{data}` by the
+/// payload.
 ///
-/// Topics and payloads are letters, digits and `-`, `:`, `~`, so they need no escaping in URLs, forms and JSON.
+/// Topics and payloads are letters, digits and `-`, `:`, `~`, so they need no escaping in URLs,
+/// forms and JSON.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// What to call it in reports.
+    /// The name of the hub in reports.
     pub name: String,
     /// Such as `http://127.0.0.1:8080/stream?topic={topic}`.
     pub subscribe: String,
@@ -25,11 +27,13 @@ pub struct Target {
     pub body: String,
     /// How an event is marked as private, if this hub has private events.
     pub private: Option<Private>,
-    /// The ways in which a subscriber may say which event it received last, the usual one first; none if there is no history.
+    /// The ways to resume after the last received event, the usual one first; empty if the hub has
+    /// no history.
     pub resume: Vec<Resume>,
-    /// Sent with each publish request, and with each subscription unless `subscribe_tokens` are given.
+    /// Sent with each publish request, and with each subscription unless `subscribe_tokens` are
+    /// given.
     pub token: Option<String>,
-    /// Sent with subscriptions, in turns.
+    /// Sent with subscriptions, in rotation.
     pub subscribe_tokens: Vec<String>,
 }
 
@@ -42,7 +46,7 @@ pub enum Private {
     Body(String),
 }
 
-/// How a subscriber says which event it received last.
+/// How a subscriber sends the id of the last event that it received.
 #[derive(Clone, Debug)]
 pub enum Resume {
     /// In the header of this name.
@@ -51,12 +55,13 @@ pub enum Resume {
     Parameter(String),
 }
 
-/// Hubs whose spelling is known.
+/// Hubs whose requests are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// Tidings, by its native API.
     Tidings,
-    /// nginx with nchan: a publisher location `/pub/…`, an EventSource subscriber location `/sub/…`.
+    /// nginx with nchan: a publisher location `/pub/…`, an EventSource subscriber location
+    /// `/sub/…`.
     Nchan,
     /// A Mercure hub.
     Mercure,
@@ -70,7 +75,7 @@ impl Preset {
     /// All of them, in the order of `--help`.
     pub const ALL: [Self; 5] = [Self::Tidings, Self::Nchan, Self::Mercure, Self::Pushpin, Self::Axum];
 
-    /// As `--hub` names it.
+    /// The name for `--hub`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tidings => "tidings",
@@ -83,13 +88,13 @@ impl Preset {
 }
 
 impl Target {
-    /// The requests that a measurement of this hub would send, one to subscribe and one to publish; tokens are hidden.
-    /// Fails as the measurement would if a template cannot be used.
+    /// The requests that a measurement of this hub would send, one to subscribe and one to publish;
+    /// tokens are hidden. Fails as the measurement would if a template cannot be used.
     pub fn sample_requests(&self) -> Result<String, BenchError> {
         Ok(Requests::new(self, "TOPIC".to_owned())?.samples())
     }
 
-    /// A known hub behind `base`, such as `http://127.0.0.1:8080`.
+    /// A known hub at `base`, such as `http://127.0.0.1:8080`.
     pub fn preset(preset: Preset, base: &str) -> Self {
         let base = base.trim_end_matches('/');
         let native = Self {
@@ -146,7 +151,7 @@ fn without_port(base: &str) -> &str {
     }
 }
 
-/// A [`Target`] made ready: addresses resolved, templates cut into pieces.
+/// A prepared [`Target`]: addresses resolved, templates parsed.
 #[derive(Debug)]
 pub(crate) struct Requests {
     pub(crate) subscribe_address: SocketAddr,
@@ -163,7 +168,7 @@ pub(crate) struct Requests {
 struct Request {
     host: String,
     path: Template,
-    /// All header lines but Host, Content-Length and what a subscription adds.
+    /// All header lines except Host, Content-Length and those that a subscription adds.
     headers: String,
     body: Template,
 }
@@ -184,10 +189,11 @@ impl Requests {
         }
         let body = Template::new(&target.body);
         if !body.0.contains(&Piece::Data) {
-            return Err(BenchError::plan("--body: {data} is missing, so nothing could be recognised"));
+            return Err(BenchError::plan("--body: {data} is missing, so events could not be recognised"));
         }
         let publish = Request { host, path: Template::new(&path), headers, body };
-        // Without it all streams would receive everything, and a hub that mixes up topics would pass.
+        // Without it all streams would receive everything, and a hub that mixes up topics would
+        // pass.
         if !subscribe.path.0.contains(&Piece::Topic) {
             return Err(BenchError::plan(format!(
                 "--subscribe `{}`: {{topic}} is missing, so topics could not be distinguished",
@@ -216,7 +222,7 @@ impl Requests {
         })
     }
 
-    /// A subscription and a publication as they are sent, for people.
+    /// A subscription and a publication as they are sent, in readable form.
     pub(crate) fn samples(&self) -> String {
         let (mut scratch, mut publish) = (Vec::new(), Vec::new());
         self.publish(0, b"DATA", false, &mut scratch, &mut publish);
@@ -237,8 +243,8 @@ impl Requests {
         !self.resume.is_empty()
     }
 
-    /// The request of subscriber `number` for this topic, resuming behind `last_event_id` if there is one. `way` chooses
-    /// among the ways of saying that.
+    /// The request of subscriber `number` for this topic, resuming after `last_event_id` if there
+    /// is one. `way` selects how to send that id.
     pub(crate) fn subscribe(
         &self,
         number: usize,
@@ -266,7 +272,7 @@ impl Requests {
         out
     }
 
-    /// Replaces `out` with the request that publishes `payload`; `scratch` is room to work in.
+    /// Replaces `out` with the request that publishes `payload`; `scratch` is a reusable buffer.
     pub(crate) fn publish(
         &self,
         topic: u32,
@@ -292,7 +298,7 @@ impl Requests {
         let Request { host, headers, .. } = &self.publish;
         let length = scratch.len();
         write!(out, " HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: {length}\r\n\r\n")
-            .expect("memory takes every write");
+            .expect("writing to memory cannot fail");
         out.extend_from_slice(scratch);
     }
 
@@ -301,7 +307,7 @@ impl Requests {
     }
 }
 
-/// Text with places to fill in.
+/// Text with placeholders.
 #[derive(Debug)]
 struct Template(Vec<Piece>);
 
@@ -384,7 +390,7 @@ fn authorization(token: &str) -> Result<String, BenchError> {
     Ok(format!("Authorization: Bearer {token}\r\n"))
 }
 
-/// Percent-encodes all but letters, digits, `-`, `_`, `.` and `~`.
+/// Percent-encodes all except letters, digits, `-`, `_`, `.` and `~`.
 fn escape(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
     text.bytes()
@@ -405,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscription_names_topic_token_and_place() {
+    fn a_subscription_contains_topic_token_and_last_id() {
         let mut target = Target::preset(Preset::Tidings, "http://127.0.0.1:8080/");
         target.subscribe_tokens = vec!["a".to_owned(), "b".to_owned()];
         assert_eq!(
@@ -444,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_measured_is_refused_with_the_flag() {
+    fn an_invalid_target_is_refused_with_the_name_of_the_flag() {
         for (change, part) in [
             (
                 Box::new(|t: &mut Target| t.subscribe = "https://x/".into()) as Box<dyn Fn(&mut Target)>,

@@ -18,13 +18,13 @@ use crate::BenchError;
 const REPLY_BYTES_MAX: usize = 1 << 20;
 const TURN: Duration = Duration::from_millis(100);
 
-/// What is to be published.
+/// The events to publish.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Load {
     pub(crate) events: u64,
-    /// The events go round them.
+    /// The topics, published to in rotation.
     pub(crate) topics: u32,
-    /// Events per second; without, each publisher goes on as soon as it was answered.
+    /// Events per second; without it, each publisher continues as soon as it gets an answer.
     pub(crate) rate: Option<f64>,
     pub(crate) payload_bytes: usize,
     pub(crate) private: bool,
@@ -84,7 +84,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Publishes all of it and waits until everything has arrived, or nothing has for `patience`.
+    /// Publishes all events and waits until all have arrived, or none has for `patience`.
     pub(crate) fn run(
         &mut self,
         load: Load,
@@ -94,7 +94,7 @@ impl Engine {
         self.run_until(load, u64::MAX, patience, progress)
     }
 
-    /// The same, but so many deliveries are enough.
+    /// The same, but waits for this many deliveries only.
     pub(crate) fn run_until(
         &mut self,
         load: Load,
@@ -119,7 +119,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Begins to publish; [`turn`](Self::turn) goes on with it.
+    /// Begins to publish; [`turn`](Self::turn) continues.
     pub(crate) fn begin(&mut self, load: Load) -> Result<(), BenchError> {
         self.load = Load { issued: 0, answered: 0, began_nanos: self.now(), ..load };
         self.publish_what_is_due()
@@ -203,7 +203,7 @@ impl Engine {
                 self.idle_publishers.push(number);
                 self.publish_what_is_due()
             }
-            // The hub may close what is not used; the next event opens a new one.
+            // The hub may close an idle connection; the next event opens a new one.
             Phase::Idle if closing => {
                 self.idle_publishers.retain(|idle| *idle != number);
                 self.open_publisher(number)
@@ -242,7 +242,7 @@ impl Engine {
             }
             let Some(reply) = Reply::parse(&publisher.reply)? else { continue };
             let Phase::Waiting { since_nanos } = publisher.phase else {
-                return Err(BenchError::hub("the hub answered a publish request that was not complete"));
+                return Err(BenchError::hub("the hub answered a publish request before it was complete"));
             };
             return self.answered_by(number, &reply, since_nanos);
         }
@@ -271,24 +271,24 @@ impl Engine {
     }
 }
 
-/// What matters of the answer to a publish request.
+/// The relevant parts of the answer to a publish request.
 struct Reply {
     status: u16,
-    /// The length of the head.
+    /// The length of the status line and headers.
     head: usize,
     /// The hub will close the connection.
     close: bool,
 }
 
 impl Reply {
-    /// The reply, once all of it is there.
+    /// The reply, once it is complete.
     fn parse(bytes: &[u8]) -> Result<Option<Self>, BenchError> {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut response = httparse::Response::new(&mut headers);
         let head = match response.parse(bytes) {
             Ok(httparse::Status::Complete(head)) => head,
             Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
-            _ => return Err(wrong_reply("is no HTTP", bytes)),
+            _ => return Err(wrong_reply("is not HTTP", bytes)),
         };
         let status = response.code.unwrap_or_default();
         let header = |name: &str| {
@@ -304,7 +304,7 @@ impl Reply {
         } else if let Some(length) = header("content-length").and_then(|value| value.parse::<usize>().ok()) {
             body.len() >= length
         } else {
-            return Err(wrong_reply("does not tell its length", bytes));
+            return Err(wrong_reply("has no length", bytes));
         };
         if !complete && bytes.len() > REPLY_BYTES_MAX {
             return Err(wrong_reply("is longer than 1 MiB", bytes));
@@ -328,7 +328,7 @@ fn ends_with_last_chunk(mut body: &[u8]) -> bool {
 }
 
 fn cut(why: &str) -> BenchError {
-    BenchError::hub(format!("the hub cut a publish request off: {why}"))
+    BenchError::hub(format!("the hub cut a publish request: {why}"))
 }
 
 fn wrong_reply(what: &str, bytes: &[u8]) -> BenchError {
@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn a_reply_without_a_length_is_refused() {
         let error = Reply::parse(b"HTTP/1.1 200 OK\r\n\r\n").err().unwrap().to_string();
-        assert!(error.contains("does not tell its length"), "{error}");
+        assert!(error.contains("has no length"), "{error}");
     }
 
     #[test]

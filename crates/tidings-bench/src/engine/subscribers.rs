@@ -19,28 +19,28 @@ use crate::{
     mark::Carry,
 };
 
-/// How long nothing may happen while subscribers connect.
+/// Timeout without progress while subscribers connect.
 const CONNECT_SILENCE_MAX: Duration = Duration::from_secs(30);
-/// What a turn waits at most while something is to be watched.
+/// The maximum wait of a turn while progress is checked.
 const TURN: Duration = Duration::from_millis(100);
 
-/// One stream. Whatever is rare is kept elsewhere, by the number of the subscriber.
+/// One stream. Rarely used state is kept elsewhere, by the number of the subscriber.
 #[derive(Debug)]
 pub(super) struct Subscriber {
     socket: Option<OwnedFd>,
     topic: u32,
     phase: Phase,
-    /// Is not read, whatever comes.
+    /// Whether it reads nothing.
     frozen: bool,
     receive_buffer_bytes: Option<usize>,
-    /// In which way it says what it received last.
+    /// How it sends the id of the last event that it received.
     way: usize,
-    /// Since when it streams.
+    /// When its stream began.
     streaming_since_nanos: u64,
     carry: Carry,
 }
 
-/// How a subscriber leaves.
+/// How a subscriber disconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// The connection is closed.
@@ -53,15 +53,15 @@ pub(crate) enum Ending {
 enum Phase {
     Waiting,
     Connecting,
-    /// Connected, but reported not to ask yet.
+    /// Connected, but does not send its request yet.
     Connected,
-    /// Has asked.
+    /// The request was sent.
     Head,
     Streaming,
     Ended,
 }
 
-/// What a subscriber is like.
+/// The kind of a subscriber.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Manner {
     /// Parses events and remembers ids, so that it can resume.
@@ -71,7 +71,8 @@ pub(crate) struct Manner {
 }
 
 impl Engine {
-    /// Adds a subscriber, which waits until [`connect`](Self::connect). The ledger must have been notified.
+    /// Adds a subscriber, which waits until [`connect`](Self::connect). It must be in the ledger
+    /// already.
     pub(crate) fn add_subscriber(&mut self, topic: u32, manner: Manner) -> u32 {
         let number = u32::try_from(self.subscribers.len()).expect("sockets are fewer");
         if manner.careful {
@@ -91,7 +92,7 @@ impl Engine {
         number
     }
 
-    /// Connects the one that waits, at most `at_once_max` under way at a time, until all stream.
+    /// Connects all waiting subscribers, at most `at_once_max` at a time, until all have a stream.
     pub(crate) fn connect(
         &mut self,
         at_once_max: usize,
@@ -109,7 +110,7 @@ impl Engine {
                 (last_change, last_count) = (now, self.streaming);
             } else if Duration::from_nanos(now - last_change) > CONNECT_SILENCE_MAX {
                 return Err(BenchError::hub(format!(
-                    "{} of {target} subscribers are connected, and none more for {} s",
+                    "{} of {target} subscribers are connected, and no more within {} s",
                     self.streaming,
                     CONNECT_SILENCE_MAX.as_secs()
                 )));
@@ -118,7 +119,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Connects the one that waits without asking for the stream yet, then lets all ask at once. Returns when they did.
+    /// Connects all waiting subscribers without a request, then sends all requests at once. Returns
+    /// when they are sent.
     pub(crate) fn connect_then_ask(&mut self, at_once_max: usize) -> Result<u64, BenchError> {
         self.hold_requests = true;
         let numbers: Vec<u32> = self.waiting.iter().copied().collect();
@@ -135,7 +137,7 @@ impl Engine {
         Ok(asked)
     }
 
-    /// Opens connections for those who wait.
+    /// Opens connections for waiting subscribers.
     pub(crate) fn open_waiting(&mut self, at_once_max: usize) -> Result<(), BenchError> {
         while self.on_their_way < at_once_max
             && let Some(number) = self.waiting.pop_front()
@@ -145,13 +147,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Stops reading these subscribers, or reads them again.
+    /// Stops reading the streams of these subscribers, or continues.
     pub(crate) fn freeze(&mut self, number: u32, frozen: bool) -> Result<(), BenchError> {
         self.subscribers[number as usize].frozen = frozen;
         if frozen { Ok(()) } else { self.read_subscriber(number, true) }
     }
 
-    /// From here on streams may end. Those of careful subscribers are opened again, with their last id.
+    /// From here on streams may end. Those of careful subscribers are opened again, with their last
+    /// id.
     pub(crate) fn expect_endings(&mut self) {
         self.endings_expected = true;
     }
@@ -176,7 +179,7 @@ impl Engine {
         (0..).zip(&self.subscribers).filter(late).count() as u64
     }
 
-    /// Whether this subscriber has left, or its stream has ended.
+    /// Whether this subscriber has disconnected, or its stream has ended.
     pub(crate) fn is_away(&self, number: u32) -> bool {
         self.subscribers[number as usize].phase == Phase::Ended
     }
@@ -186,10 +189,10 @@ impl Engine {
         self.subscribers[number as usize].phase == Phase::Streaming
     }
 
-    /// Ends the stream of a subscriber. What has come and was not read is forgotten.
+    /// Ends the stream of a subscriber. Unread data is discarded.
     pub(crate) fn leave(&mut self, number: u32, ending: Ending) {
         let subscriber = &mut self.subscribers[number as usize];
-        let socket = subscriber.socket.take().expect("it streams");
+        let socket = subscriber.socket.take().expect("it has a stream");
         subscriber.phase = Phase::Ended;
         self.streaming -= 1;
         if ending == Ending::Reset {
@@ -197,7 +200,8 @@ impl Engine {
         }
     }
 
-    /// Lines up a subscriber whose stream has ended. It will say what it received last, in one of the ways that the hub knows.
+    /// Queues a subscriber whose stream has ended. It resumes from its last id, in one of the ways
+    /// that the hub supports.
     pub(crate) fn come_back(&mut self, number: u32, way: usize) {
         let subscriber = &mut self.subscribers[number as usize];
         if subscriber.phase == Phase::Ended {
@@ -206,7 +210,7 @@ impl Engine {
         }
     }
 
-    /// Lines up everybody whose stream has ended, to be connected again.
+    /// Queues all subscribers whose stream has ended, to reconnect.
     pub(crate) fn reconnect_ended(&mut self) {
         for (number, subscriber) in (0..).zip(&mut self.subscribers) {
             if subscriber.phase == Phase::Ended {
@@ -216,7 +220,8 @@ impl Engine {
         }
     }
 
-    /// Cuts all streams. They are reset, so that tens of thousands of source ports are free again at once.
+    /// Cuts all streams. They are reset, so that tens of thousands of source ports are free again
+    /// at once.
     pub(crate) fn hang_up(&mut self) {
         for subscriber in &mut self.subscribers {
             if let Some(socket) = subscriber.socket.take() {
@@ -234,7 +239,7 @@ impl Engine {
         self.careful.get(&number)?.last_event_id()
     }
 
-    /// Lets a subscriber that has not connected yet ask for what came behind this id.
+    /// Makes a subscriber that has not connected yet resume from this id.
     pub(crate) fn resume_behind(&mut self, number: u32, id: String) {
         self.resuming.insert(number, id);
     }
@@ -296,9 +301,11 @@ impl Engine {
         subscriber.phase = Phase::Head;
         let socket = subscriber.socket.as_ref().expect("it is connected");
         match send(socket, &request, SendFlags::NOSIGNAL) {
-            // A connection that was just opened has room for a request.
+            // The send buffer of a new connection has space for a request.
             Ok(sent) if sent == request.len() => Ok(()),
-            Ok(_) => Err(BenchError::machine("cannot send a request", "no room in a fresh socket")),
+            Ok(_) => {
+                Err(BenchError::machine("cannot send a request", "the send buffer of a new socket is full"))
+            }
             Err(_) if self.endings_expected => {
                 self.ended(number);
                 Ok(())
@@ -309,7 +316,7 @@ impl Engine {
         }
     }
 
-    /// Reads what has come. A short read has emptied the socket, unless its end waits behind it.
+    /// Reads available data. A short read has emptied the socket, unless its end follows.
     fn read_subscriber(&mut self, number: u32, to_the_end: bool) -> Result<(), BenchError> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let done = loop {
@@ -448,7 +455,7 @@ pub(super) fn no_connection(address: SocketAddr, error: Option<Errno>) -> BenchE
     BenchError::hub(format!("no connection to {address}: {why}"))
 }
 
-/// The beginning of what a hub said, for an error of one line.
+/// The beginning of an answer, for an error of one line.
 pub(super) fn excerpt(bytes: &[u8]) -> String {
     const EXCERPT_CHARACTERS_MAX: usize = 200;
     let text = String::from_utf8_lossy(bytes);

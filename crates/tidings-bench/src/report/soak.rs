@@ -1,7 +1,8 @@
-//! What a soak found out beside faults: what the server took over time, and whether that grew.
+//! The results of a soak other than faults: the resources of the server over time, and whether they
+//! grew.
 //!
-//! Growth is judged by medians, so that no single reading decides: after a warm-up, in which every cache and history of the server
-//! has become as full as it will be, the first third of the readings is compared with the last.
+//! Growth is judged by medians, so that no single reading decides. A warm-up fills every cache and
+//! history of the server; then the first third of the readings is compared with the last.
 
 use std::fmt;
 
@@ -11,68 +12,68 @@ use super::grouped;
 
 /// The first quarter of all readings is not judged.
 const WARM_UP_SHARE: usize = 4;
-/// What the memory of a server may grow by: this share of what it was, and this much on top for small ones.
+/// The allowed growth of memory: this share, plus this much for small servers.
 const MEMORY_GROWTH_PERCENT_MAX: u64 = 5;
 const MEMORY_GROWTH_BYTES_MAX: u64 = 1 << 20;
-/// What open files, beside one for each connection, may grow by.
+/// The allowed growth of file descriptors, not counting one for each connection.
 const DESCRIPTORS_GROWTH_MAX: u64 = 50;
-/// Readings that people are shown, evenly chosen.
+/// The number of readings that are displayed, evenly chosen.
 const ROWS_MAX: usize = 12;
 
-/// A long run with subscribers who come and go.
+/// A long run with subscribers that connect and disconnect.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Soak {
     /// How long events were published.
     pub minutes: f64,
-    /// The same number makes the same subscribers stay as long again.
+    /// The seed of the times that subscribers stay connected.
     pub seed: u64,
     /// Streams that subscribers closed.
     pub closed: u64,
     /// Streams that subscribers reset.
     pub reset: u64,
-    /// Gaps that the hub reported: its history was too short for somebody's absence.
+    /// Gaps that the hub reported: its history was too short for the absence of a subscriber.
     pub gaps: u64,
-    /// What the server took, one reading after the other.
+    /// Readings of the server, in order.
     pub samples: Vec<Sample>,
-    /// The judgement; empty if there was no process to ask about, or if a fault ended the soak before its time.
+    /// The growth; empty without a server process, or if a fault ended the soak early.
     pub growth: Vec<Growth>,
 }
 
 /// A reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Since events began.
+    /// Seconds since the first event.
     pub seconds: f64,
     /// PSS of the server: private memory and a share of what is shared.
     pub memory_bytes: u64,
-    /// Open files of the server, sockets among them.
+    /// Open file descriptors of the server, including sockets.
     pub descriptors: u64,
-    /// Connections that the load client had.
+    /// Open connections of the load client.
     pub connections: u64,
     /// Events that had arrived, each counted once per stream.
     pub deliveries: u64,
 }
 
-/// Something that the server took, early and late.
+/// A resource of the server, early and late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Growth {
-    /// What it is.
+    /// The resource.
     pub of: Quantity,
     /// The median of the first third after the warm-up.
     pub first: u64,
     /// The median of the last third.
     pub last: u64,
-    /// What it may grow by.
+    /// The allowed growth.
     pub allowed: u64,
 }
 
-/// What is watched for growth.
+/// A resource that is checked for growth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantity {
     /// Memory (PSS), in bytes.
     Memory,
-    /// Open files beside one for each connection.
+    /// Open file descriptors, not counting one for each connection.
     Descriptors,
 }
 
@@ -125,7 +126,10 @@ impl fmt::Display for Growth {
             }
             Quantity::Descriptors => {
                 let [first, last, allowed] = [first, last, allowed].map(grouped);
-                write!(f, "descriptors beside connections from {first} to {last}, {allowed} more are allowed")
+                write!(
+                    f,
+                    "descriptors other than connections from {first} to {last}, {allowed} more are allowed"
+                )
             }
         }
     }
@@ -134,7 +138,7 @@ impl fmt::Display for Growth {
 impl Soak {
     pub(super) fn add_rows(&self, rows: &mut Vec<(&'static str, String)>) {
         rows.push((
-            "came and went",
+            "disconnects",
             format!(
                 "{} streams closed, {} reset, {} gaps reported, in {:.1} minutes with seed {}",
                 grouped(self.closed),
@@ -176,7 +180,7 @@ mod tests {
         let sample = |number| Sample {
             memory_bytes: memory_bytes(number),
             descriptors: descriptors(number),
-            // Connections come and go by the hundred without being growth.
+            // Hundreds of connects and disconnects are not growth.
             connections: 4000 + number % 7 * 100,
             ..Sample::default()
         };
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_fills_its_history_and_then_stays_does_not_grow() {
+    fn filling_the_history_is_not_growth() {
         let growth = judge(|number| number.min(10) * 10 * MIB, |number| 4020 + number % 7 * 100);
         assert_eq!(too_much(&growth), []);
         assert_eq!((growth[0].first, growth[0].last), (100 * MIB, 100 * MIB));
@@ -196,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn single_readings_do_not_decide() {
+    fn single_outliers_are_not_growth() {
         let growth = judge(
             |number| if number == 35 { 900 * MIB } else { 100 * MIB },
             |number| if number > 36 { 9000 } else { 4020 + number % 7 * 100 },
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_twentieth_and_a_mebibyte_more_is_allowed_and_no_more() {
+    fn growth_by_a_twentieth_and_a_mebibyte_is_allowed() {
         let late =
             |more: u64| judge(move |number| if number >= 30 { 106 * MIB + more } else { 100 * MIB }, |_| 0);
         assert_eq!(too_much(&late(0)), []);
@@ -218,7 +222,7 @@ mod tests {
         assert_eq!(too_much(&growth), [Quantity::Memory, Quantity::Descriptors]);
         assert_eq!(
             growth[1].to_string(),
-            "descriptors beside connections from 45 to 105, 50 more are allowed"
+            "descriptors other than connections from 45 to 105, 50 more are allowed"
         );
     }
 

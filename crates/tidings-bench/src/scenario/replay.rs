@@ -1,4 +1,4 @@
-//! Late subscribers ask for everything behind the first event.
+//! Late subscribers request everything after the first event.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl Bench<'_> {
                 self.plan.target.name
             )));
         }
-        // The first event tells one subscriber the id that the late ones begin behind.
+        // One subscriber reads the id of the first event, from which the late ones resume.
         engine.ledger.subscribe(0);
         let watcher = engine.add_subscriber(0, Manner { careful: true, ..Manner::default() });
         engine.connect(CONNECTING_MAX, |_| {})?;
@@ -62,7 +62,7 @@ impl Bench<'_> {
         traffic.events_per_second = traffic.deliveries_per_second / super::count(shape.subscribers);
         traffic.server_cpu_seconds = cpu;
         traffic.server_cpu_micros_each = cpu.map(|cpu| super::ratio(cpu * 1e6, deliveries));
-        // The age of an event that was kept is no latency.
+        // The age of a stored event is not a latency.
         traffic.latency = None;
         Ok(Step { traffic: Some(traffic), ..self.step("", shape, &engine) })
     }

@@ -1,4 +1,5 @@
-//! Some subscribers stop reading while events go on. Nobody else may notice, and they must get everything in the end.
+//! Some subscribers stop reading while events are published. The others must not be affected, and
+//! the slow ones must receive everything in the end.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::{
 
 /// One in ten is slow.
 const SLOW_SHARE: usize = 10;
-/// What a slow reader's kernel takes in before the hub notices.
+/// The receive buffer of a slow reader.
 const SLOW_RECEIVE_BYTES: usize = 4 << 10;
 const TURN: Duration = Duration::from_millis(20);
 
@@ -40,7 +41,7 @@ impl Bench<'_> {
         let connecting = self.connect(&mut engine, CONNECTING_MAX)?;
         let connected = self.memory()?;
         engine.add_publishers(shape.publishers)?;
-        // Who has never had an event has no id to resume from.
+        // A subscriber without an event has no id to resume from.
         engine.run(load(Shape { events: 1, ..shape }), self.plan.patience, |_| {})?;
         (engine.latency, engine.replies) = (Histogram::default(), Histogram::default());
         for number in &frozen {
@@ -72,7 +73,7 @@ impl Bench<'_> {
         Ok(Step { connecting: Some(connecting), traffic: Some(traffic), memory, ..step })
     }
 
-    /// Reads again, reconnects the one that was cut, and waits until everybody has everything.
+    /// Reads again, reconnects the subscribers that were cut, and waits until all have everything.
     fn thaw(&mut self, engine: &mut Engine, frozen: &[u32]) -> Result<(), BenchError> {
         engine.expect_endings();
         self.progress.begin("deliveries to thawed readers");

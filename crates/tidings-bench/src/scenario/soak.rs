@@ -1,9 +1,10 @@
-//! Subscribers come and go for a long time while events are published. Each returns with what it received last and is to receive
-//! everything since, exactly once and in order; the server must not grow.
+//! Subscribers connect and disconnect for a long time while events are published. Each resumes from
+//! its last id and must receive everything since, exactly once and in order; the server must not
+//! grow.
 //!
-//! What is wrong for certain ends the soak: nothing that comes later makes it right, and a person may be waiting. The hub needs a history
-//! of everything that is published during the longest absence (`habits.rs`), with room for its own delays: 2,000 events, unless asked
-//! otherwise. What it tells to be gone is counted, not taken for lost.
+//! A certain fault ends the soak early. The hub needs a history of everything that is published
+//! during the longest absence (`habits.rs`) and its own delays: 2,000 events by default. Events
+//! covered by a gap notice are counted, not lost.
 
 mod habits;
 
@@ -17,13 +18,14 @@ use crate::{
     ledger::Published,
 };
 
-/// How often the server is asked what it takes: this many times in a short soak, and this seldom in a long one.
+/// How often the server is measured: this many times in a short soak, and at this interval in a
+/// long one.
 const SAMPLES_MIN: u32 = 60;
 const SAMPLE_INTERVAL_MAX: Duration = Duration::from_secs(10);
-/// Subscribers leave and return at most this late.
+/// Maximum delay of disconnects and reconnects.
 const TURN: Duration = Duration::from_millis(10);
 
-/// Who leaves or returns next.
+/// The next disconnect or reconnect.
 type Agenda = BinaryHeap<Reverse<(u64, u32)>>;
 
 impl Bench<'_> {
@@ -53,7 +55,7 @@ impl Bench<'_> {
             watch.look(self, &engine)?;
             self.progress.show(watch.elapsed(&engine).as_secs(), self.plan.length.as_secs());
         }
-        // Cut short, there is nothing to compare.
+        // A soak that ended early has nothing to compare.
         let growth = if engine.has_published() { Growth::judge(&watch.samples) } else { Vec::new() };
         let mut soak = Soak {
             minutes: watch.elapsed(&engine).as_secs_f64() / 60.0,
@@ -76,7 +78,8 @@ impl Bench<'_> {
         Ok(Step { connecting: Some(connecting), traffic: Some(traffic), soak: Some(soak), ..step })
     }
 
-    /// Brings everybody back, and waits until all have everything, or until nothing has arrived for as long as patience lasts.
+    /// Reconnects all subscribers, and waits until all have everything, or until nothing has
+    /// arrived for the patience.
     fn gather(&mut self, engine: &mut Engine) -> Result<(), BenchError> {
         engine.reconnect_ended();
         let mut last_change = (engine.ledger.delivered(), engine.now());
@@ -93,10 +96,10 @@ impl Bench<'_> {
     }
 }
 
-/// Who leaves and returns when.
+/// The schedule of disconnects and reconnects.
 struct Coming {
     habits: Habits,
-    /// Of each subscriber, how many visits it has begun.
+    /// The number of visits that each subscriber has begun.
     visits: Vec<u32>,
     agenda: Agenda,
     closed: u64,
@@ -135,7 +138,8 @@ impl Coming {
     /// Returns how long it is away.
     fn go(&mut self, engine: &mut Engine, number: u32) -> Duration {
         let visit = self.habits.visit(number, self.visits[number as usize]);
-        // Who is still on the way, or has received nothing that it could come back with, stays as long again.
+        // A subscriber that is still connecting, or has no id to resume from, stays for as long
+        // again.
         if !engine.is_streaming(number) || engine.last_event_id(number).is_none() {
             return visit.stays.max(TURN);
         }
@@ -148,13 +152,13 @@ impl Coming {
     }
 }
 
-/// What the server takes, and whether events arrive while they are new.
+/// The resources of the server, and whether events arrive in time.
 struct Watch {
     began_nanos: u64,
     interval: Duration,
     next_nanos: u64,
     samples: Vec<Sample>,
-    /// What had been published some time ago, and when that was.
+    /// What had been published at an earlier time, and that time.
     published: (u64, Published),
     late: u64,
 }

@@ -1,4 +1,4 @@
-//! The server is killed, and everybody comes back at once.
+//! The server is killed, and all subscribers reconnect at once.
 
 use std::{
     net::{SocketAddr, TcpStream},
@@ -9,7 +9,7 @@ use std::{
 use super::{Bench, load};
 use crate::{BenchError, Step, engine::Engine, process::Server};
 
-/// As many as a server's backlog holds; the next come as it accepts.
+/// As many connects as a server's backlog holds; further ones follow as it accepts.
 const STORM_AT_ONCE_MAX: usize = 511;
 /// How long the server may take to accept again.
 const RESTART_TIME_MAX: Duration = Duration::from_secs(30);
@@ -19,7 +19,7 @@ impl Bench<'_> {
     pub(super) fn storm(&mut self) -> Result<Vec<Step>, BenchError> {
         let (Some(server), Some(command)) = (self.server, self.plan.restart_command.as_deref()) else {
             return Err(BenchError::plan(
-                "storm: --server-pid and --restart-command are missing: the server is killed and started again",
+                "storm: --server-pid and --restart-command are missing: the server is killed and restarted",
             ));
         };
         let shape = self.shape;
@@ -53,14 +53,14 @@ impl Bench<'_> {
         let step = self.step("after kill -9", shape, engine);
         engine.hang_up();
         let memory = settled.zip(after);
-        // There is no moment without subscribers: everything the process takes is put down to them.
+        // There is no moment without subscribers: all memory of the process counts as theirs.
         let memory = memory
             .map(|(settled, after)| super::per_subscriber((0, None), settled, after, shape.subscribers));
         Ok(Step { connecting: Some(connecting), traffic: Some(traffic), memory, ..step })
     }
 }
 
-/// The server that we started. It ends with this value.
+/// A server that this run started. Dropping this value kills it.
 struct Restarted(Child);
 
 impl Restarted {
@@ -83,7 +83,7 @@ impl Restarted {
         while TcpStream::connect(address).is_err() {
             if let Ok(Some(status)) = self.0.try_wait() {
                 return Err(BenchError::plan(format!(
-                    "--restart-command: the server ended at once ({status})"
+                    "--restart-command: the server exited at once ({status})"
                 )));
             }
             if began.elapsed() > RESTART_TIME_MAX {

@@ -1,17 +1,17 @@
-//! How long each subscriber stays and is away, decided by chance and yet the same for the same seed.
+//! How long each subscriber stays connected and disconnected: random, and reproducible from a seed.
 //!
-//! A visit follows from the seed, the subscriber and the number of the visit alone, never from what happened before: so the plan of
-//! one subscriber does not change because another one was slow.
+//! A visit follows from the seed, the subscriber and the number of the visit alone, never from what
+//! happened before: so the plan of one subscriber does not change because another one was slow.
 
 use std::time::Duration;
 
 use crate::engine::Ending;
 
-/// The longest that subscribers stay and are away. A soak that is shorter than half an hour has everything happen faster in it, so that
-/// as many visits fit in.
+/// The longest times that subscribers stay connected and disconnected. A soak of less than half an
+/// hour scales them down, so that as many visits fit in.
 const STAY_MAX: Duration = Duration::from_secs(60);
 const AWAY_MAX: Duration = Duration::from_secs(10);
-/// How many of the longest visits fit into a soak at least.
+/// The minimum number of longest visits that fit into a soak.
 const VISITS_MIN: u32 = 10;
 
 /// What all subscribers have in common.
@@ -28,7 +28,7 @@ pub(super) struct Visit {
     pub(super) stays: Duration,
     pub(super) ending: Ending,
     pub(super) away: Duration,
-    /// In which way it comes back.
+    /// How it resumes.
     pub(super) way: usize,
 }
 
@@ -58,7 +58,8 @@ impl Habits {
     }
 }
 
-/// Spreads a number over all 64 bits: multiplications by odd numbers carry changes upwards, shifts bring them down again.
+/// Spreads a number over all 64 bits: multiplications by odd numbers carry changes upwards, shifts
+/// bring them down again.
 fn mixed(number: u64) -> u64 {
     let number =
         (number ^ number >> 32).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xd6e8_feb8_6659_fd93);
