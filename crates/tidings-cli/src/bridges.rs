@@ -1,4 +1,5 @@
-//! The bridges of a hub: between `tidings-redis`, which knows no hub, and `tidings-server`, which knows no Redis.
+//! The bridges of a hub. They connect `tidings-redis`, which does not depend on the hub, with
+//! `tidings-server`, which does not depend on Redis.
 
 use std::sync::Arc;
 
@@ -24,18 +25,19 @@ impl Bridges {
         Self(bridges.collect())
     }
 
-    /// What the server tells of them.
+    /// The bridges as components of the server.
     pub(crate) fn components(&self) -> Vec<Arc<dyn Component>> {
         self.0.iter().map(|bridge| Arc::clone(bridge) as Arc<dyn Component>).collect()
     }
 
-    /// Stops them all and lets other hubs take over.
+    /// Stops all of them, so that other hubs can take over.
     pub(crate) async fn stop(&self) {
         join_all(self.0.iter().map(|numbered| numbered.bridge.stop())).await;
     }
 }
 
-/// A bridge, distinguished from the others by its place among the settings: who may read the figures need not know where a Redis is.
+/// A bridge, identified by its index in the settings: readers of metrics need not know where a
+/// Redis is.
 #[derive(Debug)]
 struct Numbered {
     number: usize,
@@ -52,35 +54,36 @@ impl Component for Numbered {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.bridge.trouble().map(|_| "it has no connection, and the log says why".to_owned())
+        self.bridge.trouble().map(|_| "it has no connection; the log has the reason".to_owned())
     }
 
     fn figures(&self) -> Vec<Figure> {
         let figures = self.bridge.figures();
         let (counter, gauge) = (Figure::counter, Figure::gauge);
         vec![
-            gauge("bridge_listening", "1 while this process listens", figures.is_listening.into()),
-            gauge("bridge_queue_bytes", "Bytes of messages that wait for the hub", figures.queue_bytes),
-            counter("bridge_received", "Messages that came", figures.received),
-            counter("bridge_published", "Events that were published", figures.published),
-            counter("bridge_undecodable", "Messages that could not be read", figures.undecodable),
-            counter("bridge_invalid", "Messages that the validator refused", figures.invalid),
+            gauge("bridge_listening", "1 while this process is subscribed", figures.is_listening.into()),
+            gauge("bridge_queue_bytes", "Bytes of messages that are queued for the hub", figures.queue_bytes),
+            counter("bridge_received", "Messages received", figures.received),
+            counter("bridge_published", "Events published", figures.published),
+            counter("bridge_undecodable", "Messages that could not be decoded", figures.undecodable),
+            counter("bridge_invalid", "Messages rejected by the validator", figures.invalid),
             counter("bridge_too_large", "Messages that were too large", figures.too_large),
-            counter("bridge_no_room", "Messages for which the log had no room", figures.no_room),
-            counter(
-                "bridge_dropped",
-                "Messages dropped because too many waited for the hub",
-                figures.dropped,
-            ),
-            counter("bridge_sent", "Messages that were sent", figures.sent),
+            counter("bridge_no_room", "Messages rejected because the log was full", figures.no_room),
+            counter("bridge_dropped", "Messages dropped because the queue was full", figures.dropped),
+            counter("bridge_sent", "Messages sent", figures.sent),
             counter("bridge_unsent", "Messages that may not have been sent", figures.unsent),
-            counter("bridge_returned", "Messages that came back and were recognised", figures.returned),
-            counter("bridge_connections_lost", "Connections that were lost", figures.connections_lost),
+            counter(
+                "bridge_returned",
+                "Messages of this bridge that it received back and ignored",
+                figures.returned,
+            ),
+            counter("bridge_connections_lost", "Connections lost", figures.connections_lost),
         ]
     }
 }
 
-/// The entry point by which a bridge publishes: the validator and the pressure of the hub hold as at every other.
+/// The access of a bridge to the hub: the validator and the back-pressure of the hub apply, as to
+/// every publisher.
 #[derive(Debug)]
 struct LocalHub(Hub);
 

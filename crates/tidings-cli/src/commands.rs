@@ -1,4 +1,4 @@
-//! What `tidings` can do, one module for each command.
+//! The commands of `tidings`, one module each.
 
 mod banner;
 #[cfg_attr(not(target_os = "linux"), path = "commands/bench_elsewhere.rs")]
@@ -55,7 +55,7 @@ enum Command {
 
 impl Tidings {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        // A hub has a log, and a file that names further variables.
+        // A hub warns in its log, and its configuration file names further variables.
         if !matches!(self.command, Command::Serve(_) | Command::Demo(_)) {
             for warning in near_misses() {
                 output::remark(&format!("warning: {warning}"));
@@ -85,12 +85,12 @@ fn threads(threads: usize) -> runtime::Builder {
     builder
 }
 
-/// Runs what waits for the network.
+/// Runs a future to its end on a runtime.
 fn block_on<T>(
     mut builder: runtime::Builder,
     future: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    // Without a thread or a descriptor to spare, tokio panics.
+    // tokio panics if the system has no thread or descriptor left.
     let built = output::quietly(|| catch_unwind(AssertUnwindSafe(|| builder.enable_all().build())));
     let runtime = built
         .unwrap_or_else(|_| Err(std::io::Error::other(NO_RESOURCES)))
@@ -101,20 +101,20 @@ fn block_on<T>(
     done
 }
 
-/// What a start needs that fails for want of threads or descriptors.
+/// Why a start fails without threads or file descriptors.
 const NO_RESOURCES: &str =
-    "the system permits no more threads or open files (see `ulimit -u -n`, TasksMax and LimitNOFILE)";
+    "the system permits no more threads or file descriptors (see `ulimit -u -n`, TasksMax and LimitNOFILE)";
 
 /// How long the first thread for blocking work may take to start.
 const FIRST_THREAD_TIME_MAX: Duration = Duration::from_secs(5);
 /// tokio ends a thread that had nothing to do for 10 seconds.
 const KEEP_THREAD_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Keeps one thread for work that may wait for a disk. Where the system permits no new threads, that work is queued for
-/// this one; without it, it would wait for ever or panic.
+/// Keeps one thread for blocking work. Where the system permits no new threads, that work is queued
+/// for this thread; without it, the work would wait forever or panic.
 async fn keep_blocking_thread() -> Result<(), Failure> {
     let no_thread = || Failure::runtime(format!("cannot start: {NO_RESOURCES}"));
-    // tokio would not say that there is none.
+    // tokio would not report a failure to start one.
     let tried = thread::Builder::new().spawn(|| ()).map_err(|_| no_thread())?;
     let _ = tried.join();
     time::timeout(FIRST_THREAD_TIME_MAX, spawn_blocking(|| ())).await.map_err(|_| no_thread())?.ok();

@@ -1,7 +1,9 @@
-//! The configuration of `tidings serve`: a file, overruled by the environment, overruled by flags.
+//! The configuration of `tidings serve`: a file, overridden by the environment, overridden by
+//! flags.
 //!
-//! Words are merged first ([`layers`]) and understood afterwards ([`values`]), so that a setting means the same wherever
-//! it stands and a mistake is named as it was made. Keys and the issuer stand in the file alone ([`access`]).
+//! Words are merged first ([`layers`]) and parsed afterwards ([`values`]), so that a setting means
+//! the same in every source and an error names the setting as its source does. Keys and the issuer
+//! are set only in the file ([`access`]).
 
 mod access;
 mod effects;
@@ -51,7 +53,7 @@ use crate::{
 /// The largest configuration file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Everything `tidings serve` goes by, checked. `Debug` shows no secret.
+/// The checked configuration of `tidings serve`. `Debug` shows no secret.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub(crate) struct ServeConfig {
@@ -62,7 +64,7 @@ pub(crate) struct ServeConfig {
     pub(crate) streams: Vec<String>,
     pub(crate) bridges: Vec<BridgeSettings>,
     pub(crate) keeping: Keeping,
-    /// Rules that are put into `keeping` when it is known what their matchers mean.
+    /// Rules that move into `keeping` once a validator can parse their matchers.
     pub(crate) retention: Retention,
     pub(crate) heartbeat_secs: u64,
     pub(crate) retry_millis: u64,
@@ -102,9 +104,9 @@ pub(crate) struct ServeConfig {
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) private_topics: Vec<TopicGlob>,
     pub(crate) auth: AuthConfig,
-    /// Files that hold secrets, the configuration itself among them if it does.
+    /// Files that hold secrets, including the configuration file if it does.
     pub(crate) secret_files: Vec<PathBuf>,
-    /// The same again as it was written, for `--check`.
+    /// The configuration as it was written, for `--check`.
     written: Written,
 }
 
@@ -116,8 +118,9 @@ struct Written {
 }
 
 impl ServeConfig {
-    /// Reads and checks all there is. `room` is how many connections the machine has files for.
-    pub(crate) fn load(file: Option<&Path>, said: SettingFlags, room: usize) -> Result<Self, Failure> {
+    /// Reads and checks all sources. `room` is how many connections the file descriptor limit
+    /// allows.
+    pub(crate) fn load(file: Option<&Path>, given: SettingFlags, room: usize) -> Result<Self, Failure> {
         let (mut table, name, folder) = read_file(file)?;
         let layer = layers::from_file(&mut table, &name)?;
         let access = Access::take_from(&mut table, &name)?;
@@ -125,7 +128,7 @@ impl ServeConfig {
         if let Some(unknown) = table.keys().next() {
             return Err(unknown_setting(unknown, &name));
         }
-        let mut merged = Merged::new(layer, said.environment, said.flags, &name);
+        let mut merged = Merged::new(layer, given.environment, given.flags, &name);
 
         let listen = merged.value("listen", values::address)?;
         merged.default_to("connections_max", room);
@@ -195,15 +198,14 @@ impl ServeConfig {
             written: Written { merged, access, retention },
         };
         if config.has_credentials() && config.no_auth {
-            return Err(config.refuse(
-                "no_auth",
-                "there is a key or an issuer in the configuration: remove one or the other",
-            ));
+            return Err(
+                config.refuse("no_auth", "the configuration has a key or an issuer: remove it, or no_auth")
+            );
         }
         if config.streams_max >= config.connections_max {
             let reason = format!(
-                "there have to be fewer streams than connections_max ({connections_max}), so that browsers can be reported to come back \
-                 later and applications can publish"
+                "must be less than connections_max ({connections_max}), so that the hub can ask browsers to retry later and applications \
+                 can publish"
             );
             return Err(config.refuse("streams_max", &reason));
         }
@@ -212,12 +214,13 @@ impl ServeConfig {
         Ok(config)
     }
 
-    /// Whether anybody has to show a credential.
+    /// Whether the hub requires credentials.
     pub(crate) fn has_credentials(&self) -> bool {
         !self.auth.keys.is_empty() || self.auth.issuer.is_some()
     }
 
-    /// The hosts that requests may be addressed to. A hub with keys that that was given no name is trusted to know none of its own.
+    /// The hosts for which requests are accepted. A hub with keys and without a configured name
+    /// accepts every host.
     pub(crate) fn hosts(&self) -> AllowedHosts {
         if self.has_credentials() && self.public_url.is_none() && self.allow_hosts.is_empty() {
             return AllowedHosts::Any;
@@ -225,7 +228,7 @@ impl ServeConfig {
         AllowedHosts::Listed(self.allow_hosts.iter().cloned().collect())
     }
 
-    /// The configuration as a file would have it, secrets hidden, each line with where it comes from.
+    /// The configuration in the format of the file, secrets hidden, each line with its source.
     pub(crate) fn to_toml(&self) -> String {
         print::to_toml(&self.written.merged, &self.written.access, &self.written.retention)
     }
@@ -236,12 +239,13 @@ impl ServeConfig {
         words.iter().map(|word| redacted(word)).collect::<Vec<_>>().join(" ")
     }
 
-    /// What an operator should know before the hub serves. `room` is how many connections the limit of file descriptors allows.
+    /// Warnings for the operator before the hub serves. `room` is how many connections the file
+    /// descriptor limit allows.
     pub(crate) fn warnings(&self, room: usize) -> Vec<String> {
         effects::warnings(self, room)
     }
 
-    /// Whether somebody gave this setting a value.
+    /// Whether this setting was given a value.
     pub(crate) fn is_given(&self, name: &str) -> bool {
         self.written.merged.get(name).is_some_and(|(source, _)| source != Source::Default)
     }
@@ -251,33 +255,34 @@ impl ServeConfig {
         self.written.access.secret_variables()
     }
 
-    /// A mistake in a setting that only the server finds.
+    /// An error in a setting that only the server detects.
     pub(crate) fn refuse(&self, name: &str, reason: &str) -> Failure {
         self.written.merged.refuse(name, reason)
     }
 
-    /// Nobody opens a hub to the world without meaning to. An inherited socket may listen elsewhere than configured.
+    /// Refuses to serve other machines without keys unless `no_auth` asks for it. An inherited
+    /// socket may listen elsewhere than configured.
     pub(crate) fn check_reach(&self, listen: SocketAddr) -> Result<(), Failure> {
         if listen.ip().is_loopback() || self.has_credentials() || self.no_auth {
             return Ok(());
         }
         let reason = format!(
-            "{listen} can be reached from other machines, and there is no key: add one (`tidings key new` shows how) \
-             or say --no-auth to let everybody publish"
+            "{listen} can be reached from other machines, and there is no key: add one (`tidings key new` shows how), \
+             or let every client publish with --no-auth"
         );
         Err(self.refuse("listen", &reason))
     }
 }
 
 impl StoreFlags {
-    /// Where a command without a configuration file keeps events.
+    /// The store of a command without a configuration file.
     pub(crate) fn keeping(self) -> Result<Keeping, Failure> {
         let mut merged = Merged::new(layers::Layer::new(), self.0.environment, self.0.flags, "");
         keeping(&mut merged, Path::new(""))
     }
 }
 
-/// Where events are kept. A path in the file is relative to the folder of the file.
+/// The store. A path in the file is relative to the folder of the file.
 fn keeping(merged: &mut Merged, folder: &Path) -> Result<Keeping, Failure> {
     let mut store: Store = merged.value("store", str::parse)?;
     if let Store::Directory(path) = &mut store {
@@ -289,7 +294,7 @@ fn keeping(merged: &mut Merged, folder: &Path) -> Result<Keeping, Failure> {
     let sync = merged.one("sync", store::sync)?;
     if sync.is_some() && !matches!(store, Store::Directory(_)) {
         return Err(
-            merged.refuse("sync", "the store is no directory (--store DIR): there is nothing to sync")
+            merged.refuse("sync", "the store is not a directory (--store DIR), so there is nothing to sync")
         );
     }
     merged.default_to("retain", store.age_default());
@@ -315,13 +320,13 @@ fn pid_file(merged: &Merged, folder: &Path) -> Result<Option<PathBuf>, Failure> 
     Ok(path.map(|path| if is_of_file { folder.join(path) } else { path }))
 }
 
-/// Leaves one connection in sixteen to those who publish, ask for health, or have to be reported that there are too many streams: a
-/// browser whose EventSource finds no connection gives up for ever.
+/// Reserves one connection in sixteen for publishers, health checks, and browsers that the hub asks
+/// to retry later: a browser whose EventSource finds no connection gives up for good.
 fn streams_default(connections_max: usize) -> usize {
     connections_max - connections_max.div_ceil(16)
 }
 
-/// The parsed file, what it is called in messages, and the folder that its paths are relative to.
+/// The parsed file, its name in messages, and the folder that its paths are relative to.
 fn read_file(path: Option<&Path>) -> Result<(toml::Table, String, PathBuf), Failure> {
     let Some(path) = path else {
         return Ok((toml::Table::new(), String::new(), PathBuf::new()));
@@ -368,11 +373,11 @@ mod tests {
         let mut on_disk = tempfile::NamedTempFile::new().unwrap();
         on_disk.write_all(file.as_bytes()).unwrap();
         let flags = flags.iter().map(|(name, word)| (*name, vec![(*word).to_owned()])).collect();
-        let said = SettingFlags { flags, ..SettingFlags::default() };
-        ServeConfig::load(Some(on_disk.path()), said, ROOM)
+        let given = SettingFlags { flags, ..SettingFlags::default() };
+        ServeConfig::load(Some(on_disk.path()), given, ROOM)
     }
 
-    /// A word that this setting takes and that is not its default.
+    /// A word that this setting accepts and that is not its default.
     fn sample(setting: &Setting) -> &'static str {
         match (setting.kind, setting.name) {
             (Kind::Flag, _) => "true",
@@ -398,7 +403,7 @@ mod tests {
             shown[..shown.find("written:").unwrap()].to_owned()
         };
         for setting in SETTINGS {
-            // Some have a meaning only beside others.
+            // Some have an effect only in combination with others.
             let file = match setting.name {
                 "sync" => "store = \"./events\"",
                 "anonymous" => KEY,
@@ -442,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_a_url_is_not_repeated() {
+    fn a_password_in_a_url_is_not_shown() {
         let refused = load("", &[("store", "redis://me:hidden@host:port")]).unwrap_err().to_string();
         assert!(refused.contains("redis://…@host:port") && !refused.contains("hidden"), "{refused}");
         let word = "redis+sentinel://me:hidden@a,b?sentinel_password=hidden&wait=x";
@@ -454,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_by_default_depends_on_the_store() {
+    fn default_retention_depends_on_the_store() {
         let kept = |file: &str| {
             let keeping = load(file, &[]).unwrap().keeping;
             (keeping.bytes_max, keeping.age_max.map(|age| age.as_secs()))
@@ -484,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_always_a_connection_left_to_tell_a_browser_that_there_is_no_stream() {
+    fn fewer_streams_than_connections_are_allowed() {
         assert_eq!(load("", &[]).unwrap().streams_max, ROOM - 32);
         assert_eq!(load("", &[("connections_max", "2")]).unwrap().streams_max, 1);
         let refused = load("", &[("connections_max", "7"), ("streams_max", "7")]).unwrap_err().to_string();
@@ -492,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_without_keys_stays_on_this_machine_unless_reported() {
+    fn a_hub_without_keys_stays_on_this_machine_unless_no_auth_is_given() {
         let open = ("listen", "0.0.0.0:80");
         let message = load("", &[open]).unwrap_err().to_string();
         assert!(message.starts_with("--listen: ") && message.contains("--no-auth"), "{message}");
@@ -511,9 +516,9 @@ mod tests {
         for (file, part) in [
             ("anonymous = false".to_owned(), "`anonymous` in "),
             ("anonymous = false\nno_auth = true".to_owned(), "`anonymous` in "),
-            (bare.to_owned(), "[[key]] `ci` permits nothing"),
-            (bridges(&[bridge, bridge]), "is there twice"),
-            (bridges(&[&named("x"), "redis://i?channels=b&name=x"]), "is there twice"),
+            (bare.to_owned(), "[[key]] `ci` grants nothing"),
+            (bridges(&[bridge, bridge]), "is given twice"),
+            (bridges(&[&named("x"), "redis://i?channels=b&name=x"]), "is given twice"),
         ] {
             let message = load(&file, &[]).unwrap_err().to_string();
             assert!(message.contains(part), "{file}: {message}");
@@ -532,10 +537,10 @@ mod tests {
     fn a_setting_that_may_surprise_is_warned_about() {
         let private = "private_topics = [\"user-*\"]";
         for (file, part) in [
-            (private.to_owned(), "everybody on this machine receives"),
-            (format!("{private}\nno_auth = true"), "nobody can receive"),
+            (private.to_owned(), "every client on this machine receives"),
+            (format!("{private}\nno_auth = true"), "no client can receive"),
             (KEY.to_owned(), "DNS rebinding"),
-            ("connections_max = 501".to_owned(), "leaves room for 500"),
+            ("connections_max = 501".to_owned(), "allows only 500"),
         ] {
             let warnings = load(&file, &[]).unwrap().warnings(ROOM);
             assert!(warnings.len() == 1 && warnings[0].contains(part), "{file}: {warnings:?}");
@@ -546,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_a_mistake_is_named_with_the_mistake() {
+    fn an_error_in_the_file_names_the_file() {
         for (file, part) in [
             ("lisen = \"a\"", "`lisen` in "),
             ("retry-millis = 7", "write `retry_millis`"),

@@ -1,4 +1,4 @@
-//! What ends the program: one line for people, and an exit code.
+//! Errors that end the program: one line on standard error, and an exit code.
 
 use std::{fmt, process::ExitCode};
 
@@ -6,14 +6,14 @@ use tidings_net::redacted;
 
 use crate::output;
 
-/// Why the program cannot do what it was asked for.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The command line or the configuration is wrong. Exit code 2.
     Usage(String),
     /// Something else went wrong. Exit code 1.
     Runtime(String),
-    /// The reader of the output has gone, as `head` does after enough. That is no error; exit code 0.
+    /// The reader of the output has closed it, as `head` does. That is not an error; exit code 0.
     OutputClosed,
 }
 
@@ -42,12 +42,12 @@ impl Failure {
     }
 }
 
-/// One line, whatever a file, a variable or a server put into it.
+/// One line, whatever text of a file, a variable or a server it contains.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(message) | Self::Runtime(message) => write_line(f, message),
-            Self::OutputClosed => f.write_str("the reader of the output has gone"),
+            Self::OutputClosed => f.write_str("standard output was closed by its reader"),
         }
     }
 }
@@ -63,7 +63,8 @@ fn write_line(f: &mut fmt::Formatter<'_>, message: &str) -> fmt::Result {
     Ok(())
 }
 
-/// Clap explains a mistake in paragraphs. The first says what is wrong and a tip may follow; the usage is in `--help`.
+/// Clap explains an error in paragraphs. The first names the error and a tip may follow; the usage
+/// is in `--help`.
 impl From<clap::Error> for Failure {
     fn from(error: clap::Error) -> Self {
         let text = error.render().to_string();
@@ -75,7 +76,7 @@ impl From<clap::Error> for Failure {
             .map(|line| line.trim_start_matches("error: ").trim_start_matches("tip: "))
             .collect();
         let text = parts.join("; ").replace(":; ", ": ");
-        // Arguments stand between quotes, and a URL in the wrong place is still a URL with a password.
+        // Arguments are quoted, and a misplaced URL may still contain a password.
         let shown: Vec<_> = text
             .split('\'')
             .map(|part| if part.contains("://") { redacted(part) } else { part.into() })

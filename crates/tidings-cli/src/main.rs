@@ -1,7 +1,8 @@
 //! Tidings: server push for any web application, in one binary.
 //!
-//! A command is a module in [`commands`]; each ends with nothing to tell or with one [`Failure`], which becomes one line
-//! on standard error and an exit code: 2 when the command line or the configuration is wrong, 1 when anything else is.
+//! A command is a module in [`commands`]. Each ends with success or with one [`Failure`], which
+//! becomes one line on standard error and an exit code: 2 if the command line or the configuration
+//! is wrong, 1 for every other error.
 
 mod bridges;
 mod commands;
@@ -29,8 +30,9 @@ fn main() -> ExitCode {
     status
 }
 
-/// A write beyond the limit of file sizes (`ulimit -f`) would end the process with a signal. Once that is caught, the
-/// write returns an error, to a log as to a store. Catching cannot fail: no other part of the program has asked for it.
+/// A write beyond the file size limit (`ulimit -f`) would end the process with a signal. With the
+/// signal caught, the write returns an error, to a log as to a store. Catching cannot fail: no
+/// other part of the program handles this signal.
 fn refuse_writes_beyond_file_size_limit() {
     #[cfg(unix)]
     let _ = signal_hook::flag::register(rustix::process::Signal::XFSZ.as_raw(), std::sync::Arc::default());
@@ -41,7 +43,7 @@ fn print_help(text: &clap::Error) -> Result<ExitCode, Failure> {
     Ok(if text.exit_code() == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
-/// Help and the version are no mistakes, and a command line without a command is answered with help.
+/// Help and the version are not errors, and a command line without a command prints help.
 fn asked_for(text: &clap::Error) -> bool {
     use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
     matches!(text.kind(), DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand)

@@ -1,11 +1,12 @@
-//! What the program prints, of two kinds.
+//! The output of the program, of two kinds.
 //!
-//! **Results** ([`print_line`]): a command such as `publish` or `key new` exists for what it prints. If that cannot be
-//! written, the command has failed, unless its reader had enough, as `head` has.
+//! **Results** ([`print_line`]): the output of a command such as `publish` or `key new` is its
+//! purpose. If it cannot be written, the command fails, unless the reader has closed it, as `head`
+//! does.
 //!
-//! **Messages** of a hub ([`STDERR`], [`STDOUT`]): its log, the events that `-v` prints, its banner, panics, the reason
-//! why it ends. Clients are worth more than any of them, so they are best effort: they never block or end the process
-//! and never change its exit status ([`queue`]).
+//! **Messages** of a hub ([`STDERR`], [`STDOUT`]): its log, the events that `-v` prints, its
+//! banner, panics, the reason why it ends. Serving clients matters more, so messages are best
+//! effort: they never block or end the process and never change its exit status ([`queue`]).
 
 mod queue;
 
@@ -29,18 +30,20 @@ pub(crate) static STDERR: Queue<Descriptor> = Queue::new(Descriptor::Stderr);
 /// Where a hub prints events and its banner.
 pub(crate) static STDOUT: Queue<Descriptor> = Queue::new(Descriptor::Stdout);
 
-/// How long a process that ends waits for its outputs. A new process may be waiting for that end in an upgrade.
+/// How long an ending process waits for its outputs. In an upgrade the new process may wait for
+/// that end.
 const FLUSH_TIME_MAX: Duration = Duration::from_millis(250);
 
 /// Whether messages are JSON objects, one a line.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
-/// From now on messages have this format.
+/// Sets the format of messages.
 pub(crate) fn set_format(format: LogFormat) {
     IS_JSON.store(format == LogFormat::Json, Relaxed);
 }
 
-/// Prints a line of a result. A reader that has gone, as `head` does after enough, ends the program quietly.
+/// Prints a line of a result. If the reader has closed the output, as `head` does, the program ends
+/// without an error.
 pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(|error| output_error(&error))
@@ -54,12 +57,13 @@ pub(crate) fn output_error(error: &io::Error) -> Failure {
     }
 }
 
-/// Prints what somebody else wrote. To a terminal, control characters would be commands; they are shown instead.
+/// Prints text of other origin. A terminal would execute control characters, so it gets them
+/// escaped.
 pub(crate) fn print_foreign(text: &str) -> Result<(), Failure> {
     if io::stdout().is_terminal() { print_line(&harmless(text)) } else { print_line(text) }
 }
 
-/// The text with control characters spelled out, but for line feeds and tabs.
+/// The text with control characters escaped, except line feeds and tabs.
 pub(crate) fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -72,7 +76,7 @@ pub(crate) fn harmless(text: &str) -> String {
     shown
 }
 
-/// A message of a command to the person who started it. If it cannot be written, the command goes on.
+/// Prints a message of a command to standard error. If it cannot be written, the command continues.
 pub(crate) fn remark(line: &str) {
     if STDERR.has_writer() {
         STDERR.add(line.as_bytes());
@@ -81,10 +85,10 @@ pub(crate) fn remark(line: &str) {
     }
 }
 
-/// Says why the program ends, in the format of the log if that is JSON. The one that started it must not wait for its end
-/// because nobody reads this.
+/// Reports why the program ends, in the format of the log if that is JSON. The exit must not wait
+/// for a reader of this message.
 pub(crate) fn report_failure(message: &str) {
-    // Without a thread it is written directly.
+    // If no thread can start, it is written directly.
     let _ = STDERR.start();
     if IS_JSON.load(Relaxed) {
         remark(&message_line("ERROR", message));
@@ -97,7 +101,7 @@ thread_local! {
     static IS_QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does something whose panic is expected and handled.
+/// Runs something without reporting its panic, which the caller handles.
 pub(crate) fn quietly<T>(something: impl FnOnce() -> T) -> T {
     IS_QUIET.set(true);
     let done = something();
@@ -105,7 +109,8 @@ pub(crate) fn quietly<T>(something: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Panics are messages, too: the standard library would write them while a thread that serves waits.
+/// Reports panics as messages: the standard library would block a thread that serves while it
+/// writes them.
 pub(crate) fn report_panics() {
     panic::set_hook(Box::new(|panic| {
         if IS_QUIET.get() {
@@ -122,7 +127,7 @@ pub(crate) fn report_panics() {
     }));
 }
 
-/// Waits a moment for what is still to be written. Call it last.
+/// Waits briefly for messages that are not written yet. Call it last.
 pub(crate) fn flush() {
     let deadline = Instant::now() + FLUSH_TIME_MAX;
     for queue in [&STDERR, &STDOUT] {
@@ -130,7 +135,8 @@ pub(crate) fn flush() {
     }
 }
 
-/// Completes when nobody can read standard output any more. For a file or a terminal that stays, that is never.
+/// Completes when standard output has no reader any more. For a file or an open terminal that is
+/// never.
 #[cfg(unix)]
 pub(crate) async fn reader_gone() {
     use rustix::event::{PollFd, PollFlags, poll};
@@ -141,7 +147,7 @@ pub(crate) async fn reader_gone() {
         while poll(&mut [PollFd::new(&stdout, PollFlags::empty())], None) == Err(rustix::io::Errno::INTR) {}
         let _ = sender.send(());
     });
-    // Without a thread the next write notices.
+    // If no thread can start, the next write fails.
     if watched.is_err() || gone.await.is_err() {
         std::future::pending::<()>().await;
     }
@@ -152,7 +158,7 @@ pub(crate) async fn reader_gone() {
     std::future::pending().await
 }
 
-/// A line as the log writes it, for what must be said whatever `RUST_LOG` leaves out.
+/// A line in the format of the log, for messages that `RUST_LOG` must not filter.
 fn message_line(level: &str, message: &str) -> String {
     let now = format!("{:.6}", jiff::Timestamp::now());
     if IS_JSON.load(Relaxed) {
@@ -163,7 +169,7 @@ fn message_line(level: &str, message: &str) -> String {
     }
 }
 
-/// The descriptors that a process is started with.
+/// The standard output descriptors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Descriptor {
     Stdout,
@@ -178,7 +184,8 @@ impl Output for Descriptor {
         }
     }
 
-    /// Past the buffers and locks of the standard library, so that a write that never ends holds none of them.
+    /// Bypasses the buffers and locks of the standard library, so that a blocked write holds none
+    /// of them.
     #[cfg(unix)]
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         use rustix::{
@@ -191,7 +198,7 @@ impl Output for Descriptor {
         };
         loop {
             match rustix::io::write(descriptor, bytes) {
-                // Somebody else who has this pipe made it so.
+                // Another process that shares this pipe made it non-blocking.
                 Err(Errno::AGAIN) => {
                     poll(&mut [PollFd::new(&descriptor, PollFlags::OUT)], None)?;
                 }
@@ -214,7 +221,7 @@ impl Output for Descriptor {
             Self::Stderr => "standard error",
         };
         let message =
-            format!("{lines} lines for {name} were dropped: they could not be written, or not as fast");
+            format!("{lines} lines for {name} were dropped: they could not be written, or not fast enough");
         STDERR.try_add(message_line("WARN", &message).as_bytes())
     }
 }
@@ -224,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_cannot_command_the_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(harmless("a\tb\nc é"), "a\tb\nc é");
         assert_eq!(harmless("\u{1b}[2J\r\u{9b}x"), "\\u{1b}[2J\\r\\u{9b}x");
     }

@@ -1,7 +1,7 @@
-//! Where events are kept: the words of `--store` and `--sync`, and opening what they name.
+//! The store: the values of `--store` and `--sync`, and opening what they name.
 //!
-//! This is the one place that knows which stores there are. Another one is a variant of [`Store`], its words in [`Store::from_str`], its defaults, and an
-//! arm in [`Keeping::open`].
+//! Only this module knows the kinds of stores. To add one, add a variant of [`Store`], parse it in
+//! [`Store::from_str`], set its defaults, and open it in [`Keeping::open`].
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
@@ -18,10 +18,10 @@ use tidings::log::{Clock, RetentionRule, SegmentLog, SegmentSettings, SyncLevel}
 
 use crate::failure::Failure;
 
-/// What kind of store it is, and where.
+/// The kind of a store, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Store {
-    /// In this process; gone with it.
+    /// In the memory of this process; lost when it exits.
     Memory,
     /// In files of this directory, which one process uses at a time.
     Directory(PathBuf),
@@ -31,14 +31,14 @@ pub(crate) enum Store {
     Nats(NatsAddress),
 }
 
-/// When an event in a directory is on disk.
+/// When an event is synced to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sync {
     /// Before its publisher is answered.
     Always,
-    /// So much later at most.
+    /// At most this much later.
     Interval(Duration),
-    /// When the system sees fit.
+    /// When the system writes it.
     Never,
 }
 
@@ -50,26 +50,26 @@ pub(crate) struct Keeping {
     pub(crate) age_max: Option<Duration>,
     pub(crate) bytes_max: u64,
     pub(crate) count_max: Option<u64>,
-    /// How long the events of some topics are kept, in addition.
+    /// Shorter retention for some topics.
     #[cfg(unix)]
     pub(crate) rules: Vec<RetentionRule>,
 }
 
-/// A store that is open. The one that ends it closes it, also if others still hold the log.
+/// An open store. Closing it closes the log, even if other references to it remain.
 pub(crate) struct Opened {
     pub(crate) log: Arc<dyn Log>,
-    /// What it shares with other processes beside the log, if there can be any.
+    /// The state other than the log that hubs share, if the store can be shared.
     cluster: Option<Arc<dyn Cluster>>,
-    /// What is to be closed in order.
+    /// The log that must be closed cleanly.
     #[cfg(unix)]
     files: Option<SegmentLog>,
 }
 
-/// Why a store is not open.
+/// Why a store could not be opened.
 #[derive(Debug)]
 pub(crate) struct NotOpened {
     failure: Failure,
-    /// Another process has it, and may leave it.
+    /// Another process has the store open, and may leave it.
     #[cfg_attr(not(unix), allow(dead_code, reason = "only files are used by one process at a time"))]
     pub(crate) is_in_use: bool,
 }
@@ -89,10 +89,11 @@ impl From<NotOpened> for Failure {
 impl FromStr for Store {
     type Err = String;
 
-    /// Reads on after the word itself: "`memory:1GiB` is not a store: …".
+    /// Errors continue after the word itself: "`memory:1GiB` is not a store: …".
     fn from_str(word: &str) -> Result<Self, String> {
         let is_scheme = |scheme: &&str| {
-            // A single letter is a drive of Windows. The one that has a directory with a colon in its name writes ./ before it.
+            // A single letter is a Windows drive. A directory with a colon in its name needs ./
+            // before it.
             scheme.len() > 1
                 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
         };
@@ -111,7 +112,7 @@ impl FromStr for Store {
             (Some(scheme), _) => {
                 let stores =
                     "memory:, redis://, nats:// and directories, such as ./events or file:/var/lib/tidings";
-                Err(format!("is not a store: there is no {scheme}:, there are {stores}"))
+                Err(format!("is not a store: the scheme {scheme}: is unknown; stores are {stores}"))
             }
             (None, _) => directory(word),
         }
@@ -134,13 +135,13 @@ fn directory(path: &str) -> Result<Store, String> {
         return Err("is not a store: write a directory as ./events or file:/var/lib/tidings".to_owned());
     }
     if path.starts_with('~') {
-        return Err("begins with ~, which only a shell replaces: write the whole path".to_owned());
+        return Err("begins with ~, which only a shell expands: write the full path".to_owned());
     }
     Ok(Store::Directory(path.into()))
 }
 
 impl Store {
-    /// What holds of `--retain`, where nobody says anything.
+    /// The default of `--retain`.
     pub(crate) fn age_default(&self) -> &'static str {
         match self {
             Self::Memory => "unlimited",
@@ -148,7 +149,7 @@ impl Store {
         }
     }
 
-    /// What holds of `--retain-bytes`, where nobody says anything.
+    /// The default of `--retain-bytes`.
     pub(crate) fn bytes_default(&self) -> &'static str {
         match self {
             Self::Memory => "64MiB",
@@ -159,7 +160,7 @@ impl Store {
 }
 
 impl Keeping {
-    /// Opens the store. What cannot be opened is explained in one line.
+    /// Opens the store. The error explains a failure in one line.
     pub(crate) async fn open(&self) -> Result<Opened, NotOpened> {
         match &self.store {
             Store::Memory => Ok(self.open_memory()),
@@ -167,19 +168,19 @@ impl Keeping {
             #[cfg(unix)]
             Store::Directory(directory) => self.open_directory(directory).await,
             #[cfg(not(unix))]
-            Store::Directory(_) => unreachable!("the words of a directory are refused here"),
+            Store::Directory(_) => unreachable!("a directory is refused when it is parsed"),
             Store::Redis(url) => Ok(self.open_redis(url).await?),
         }
     }
 
-    /// The same, where the one that had it is on its last breath.
+    /// Opens a store whose last user is about to exit.
     #[cfg(unix)]
     pub(crate) async fn open_soon(&self) -> Result<Opened, NotOpened> {
-        let patience = tokio::time::Instant::now() + LAST_BREATH_MAX;
+        let patience = tokio::time::Instant::now() + LOCK_RELEASE_MAX;
         loop {
             match self.open().await {
                 Err(refused) if refused.is_in_use && tokio::time::Instant::now() < patience => {
-                    tokio::time::sleep(LAST_BREATH_LOOK).await;
+                    tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
                 }
                 opened => return opened,
             }
@@ -271,7 +272,7 @@ impl Keeping {
 }
 
 impl Opened {
-    /// A hub on this store, to be put together further.
+    /// The builder of a hub on this store.
     pub(crate) fn hub(&self) -> HubBuilder {
         let hub = Hub::builder().shared_log(Arc::clone(&self.log));
         match &self.cluster {
@@ -280,13 +281,13 @@ impl Opened {
         }
     }
 
-    /// Whether no other process can have it open at the same time.
+    /// Whether only one process can have it open at a time.
     #[cfg(unix)]
     pub(crate) fn is_exclusive(&self) -> bool {
         self.files.is_some()
     }
 
-    /// Makes sure of everything that was acknowledged. Nothing is appended any more.
+    /// Syncs everything that was acknowledged. Nothing can be appended afterwards.
     pub(crate) async fn close(self) {
         #[cfg(unix)]
         if let Some(files) = self.files {
@@ -295,14 +296,14 @@ impl Opened {
     }
 }
 
-/// The system gives a lock back when it tidies up after a process, which is noticed to have ended a little before. How long that may take, and how often
-/// it is looked at.
+/// The system releases the lock of a process shortly after its end is noticed. How long that may
+/// take, and how often opening is tried.
 #[cfg(unix)]
-const LAST_BREATH_MAX: Duration = Duration::from_secs(5);
+const LOCK_RELEASE_MAX: Duration = Duration::from_secs(5);
 #[cfg(unix)]
-const LAST_BREATH_LOOK: Duration = Duration::from_millis(2);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
-/// How long an event may wait for the disk, where `interval` says no time.
+/// The default of `interval`.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 
 /// `always`, `interval`, `interval=5s` or `never`.
@@ -312,7 +313,7 @@ pub(crate) fn sync(word: &str) -> Result<Sync, String> {
         ("never", _) => Ok(Sync::Never),
         ("interval", _) => Ok(Sync::Interval(INTERVAL_DEFAULT)),
         (_, Some(time)) => crate::config::time(time).map(Sync::Interval),
-        (_, None) => Err("is none of always, interval, interval=5s and never".to_owned()),
+        (_, None) => Err("is not always, interval, interval=5s or never".to_owned()),
     }
 }
 
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_may_be_shared_by_way_of_nats() {
+    fn a_store_may_be_on_nats() {
         for word in
             ["nats://localhost", "nats://user:password@one:4222,two:4222/news", "tls://localhost/news"]
         {
@@ -360,15 +361,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_store_is_reported_with_what_is() {
+    fn an_unknown_store_is_refused_with_the_known_ones() {
         for (word, part) in [
             ("memory", "./memory"),
             ("memory:1GiB", "memory:"),
             ("", "./events"),
             ("file:", "./events"),
             ("file://host/events", "file:/var/lib/tidings"),
-            ("~/events", "the whole path"),
-            ("http://localhost", "no http:"),
+            ("~/events", "the full path"),
+            ("http://localhost", "the scheme http: is unknown"),
             ("redis://", "no host"),
             ("redis://localhost?nmae=a", "nmae"),
             ("redis+elsewhere://localhost", "redis+sentinel"),

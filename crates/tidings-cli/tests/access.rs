@@ -1,5 +1,5 @@
-//! Who may use a hub without a credential: the host that a request names, the page that caused it,
-//! the proxy that passed it on.
+//! Access without a credential: the host that a request names, the page that caused it, the proxy
+//! that forwarded it.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ const JSON: &str = "GET /topics/a HTTP/1.1\r\nAccept: application/json";
 /// A page of `evil.example` made that name point to the hub and read, published and deleted as a
 /// page of the hub itself.
 #[tokio::test]
-async fn a_name_that_was_pointed_at_the_hub_is_refused_on_every_hub() {
+async fn requests_for_a_foreign_host_name_are_refused_on_every_hub() {
     let (keyed, _folder) = with_key("public_url = \"https://hub.example\"").await;
     let hubs = [Hub::serve(&[]).await.unwrap(), Hub::serve(&["--no-auth"]).await.unwrap(), keyed];
     for hub in &hubs {
@@ -61,7 +61,7 @@ async fn a_name_that_was_pointed_at_the_hub_is_refused_on_every_hub() {
 }
 
 #[tokio::test]
-async fn allowed_hosts_are_answered_and_their_neighbours_are_not() {
+async fn only_allowed_hosts_are_answered() {
     let flags = ["--no-auth", "--allow-host", "hub.internal", "--allow-host", "*.example.com"];
     let hub = Hub::serve(&flags).await.unwrap();
     for (host, expected) in [
@@ -76,8 +76,8 @@ async fn allowed_hosts_are_answered_and_their_neighbours_are_not() {
 }
 
 #[tokio::test]
-async fn a_hub_with_keys_that_knows_no_name_of_its_own_answers_to_any_and_warns() {
-    const WARNING: &str = "requests for any host name are answered";
+async fn a_hub_with_keys_and_without_a_name_accepts_any_host_and_warns() {
+    const WARNING: &str = "requests for any host name are accepted";
     let (mut unnamed, _folder) = with_key("").await;
     assert_eq!(status(&unnamed, &[JSON, "Host: any.example"]).await, 200);
     unnamed.printed(WARNING).await.unwrap();
@@ -89,7 +89,7 @@ async fn a_hub_with_keys_that_knows_no_name_of_its_own_answers_to_any_and_warns(
 }
 
 #[tokio::test]
-async fn the_demo_answers_to_this_machine_and_to_allowed_hosts() {
+async fn the_demo_accepts_this_machine_and_allowed_hosts() {
     let plain = Hub::start(["demo"]).await.unwrap();
     let allowing = Hub::start(["demo", "--allow-host", "chat.example"]).await.unwrap();
     let login = "GET /login HTTP/1.1";
@@ -99,9 +99,9 @@ async fn the_demo_answers_to_this_machine_and_to_allowed_hosts() {
     assert_eq!(status(&allowing, &[login, "Host: evil.example"]).await, 421);
 }
 
-/// A proxy on the same machine made a hub without keys one for the whole world.
+/// A proxy on the same machine exposed a hub without keys to every client of the proxy.
 #[tokio::test]
-async fn what_a_proxy_passes_on_is_refused_without_keys_unless_that_is_meant() {
+async fn proxied_requests_are_refused_without_keys_unless_no_auth_is_given() {
     let (keyed, _folder) = with_key("").await;
     let (keyless, open) = (Hub::serve(&[]).await.unwrap(), Hub::serve(&["--no-auth"]).await.unwrap());
     let credential = format!("Authorization: Bearer {KEY}");

@@ -1,4 +1,4 @@
-//! `tidings bench` in miniature: every scenario against a real hub, and hubs that do what no hub may do.
+//! `tidings bench` in miniature: every scenario against a real hub, and against faulty hubs.
 #![cfg(target_os = "linux")]
 
 #[path = "bench/faulty_hub.rs"]
@@ -101,7 +101,7 @@ async fn events_at_a_rate_have_a_latency_from_when_they_were_due() {
 }
 
 #[tokio::test]
-async fn frozen_readers_get_everything_in_the_end() {
+async fn frozen_readers_receive_everything_in_the_end() {
     let hub = Hub::serve(&[]).await.unwrap();
     let args = ["--subscribers", "20", "--events", "60", "--rate", "100", "--payload-bytes", "65536"];
     let output = bench(&[&["slow-readers", "--url", &hub.url(""), "--json", "-"], &args[..]].concat()).await;
@@ -112,7 +112,7 @@ async fn frozen_readers_get_everything_in_the_end() {
 }
 
 #[tokio::test]
-async fn private_events_reach_those_with_a_grant() {
+async fn private_events_reach_subscribers_with_a_grant() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("tidings.toml");
     let secret = "0123456789abcdef0123456789abcdef";
@@ -139,13 +139,13 @@ async fn private_events_reach_those_with_a_grant() {
     };
     let output = run(token(&["--subscribe", "bench-*"]).await).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // That they were private is seen where the grant is another.
+    // A subscriber with another grant receives none, so they were private.
     let output = run(token(&["--subscribe", "user-*"]).await).await;
     assert_eq!(mistake(&output, 1), "private of tidings: 400 deliveries lost");
 }
 
 #[tokio::test]
-async fn who_comes_and_goes_misses_nothing_and_the_server_does_not_grow() {
+async fn a_soak_loses_no_event_and_the_server_does_not_grow() {
     let hub = Hub::serve(&["--retain-count", "1000"]).await.unwrap();
     let pid = hub.pid().unwrap().to_string();
     let args = ["--url", &hub.url(""), "--server-pid", &pid, "--minutes", "0.05", "--subscribers", "100"];
@@ -162,7 +162,7 @@ async fn who_comes_and_goes_misses_nothing_and_the_server_does_not_grow() {
 }
 
 #[tokio::test]
-async fn a_gap_that_is_reported_is_no_loss() {
+async fn a_reported_gap_is_not_a_loss() {
     let hub = Hub::serve(&["--retain-count", "10"]).await.unwrap();
     let url = hub.url("");
     let output =
@@ -172,7 +172,7 @@ async fn a_gap_that_is_reported_is_no_loss() {
 }
 
 #[tokio::test]
-async fn a_hub_that_forgets_or_falls_silent_is_found_out_by_a_soak() {
+async fn a_soak_detects_a_hub_that_loses_events_or_falls_silent() {
     for (fault, parts) in [
         (Fault::Lose, ["soak of tidings: 1 deliveries lost", ""]),
         (Fault::Forget, ["soak of tidings: ", " deliveries lost"]),
@@ -187,7 +187,8 @@ async fn a_hub_that_forgets_or_falls_silent_is_found_out_by_a_soak() {
     }
 }
 
-/// A hub on a port of its own, which a second process can take over. It ends when nobody holds its output any more.
+/// A hub on a port of its own, which a second process can take over. It ends when its output is
+/// closed.
 async fn own_hub() -> (Child, Lines<BufReader<ChildStderr>>, String) {
     let mut hub = tidings(&["serve", "--listen", "127.0.0.1:0"]).spawn().unwrap();
     let mut lines = BufReader::new(hub.stderr.take().unwrap()).lines();
@@ -201,7 +202,7 @@ async fn own_hub() -> (Child, Lines<BufReader<ChildStderr>>, String) {
 }
 
 #[tokio::test]
-async fn after_a_kill_everybody_is_back_and_receives_the_next_event() {
+async fn after_a_kill_all_subscribers_reconnect_and_receive_the_next_event() {
     let (hub, _output, url) = own_hub().await;
     let again = format!(
         "'{}' serve --listen {}",
@@ -217,10 +218,10 @@ async fn after_a_kill_everybody_is_back_and_receives_the_next_event() {
 }
 
 #[tokio::test]
-async fn a_hub_that_loses_doubles_or_reorders_is_found_out() {
+async fn a_hub_that_loses_duplicates_or_reorders_events_is_detected() {
     for (fault, line) in [
         (Fault::Lose, "fanout-slow of tidings: 4 deliveries lost"),
-        (Fault::Double, "fanout-slow of tidings: 4 doubled"),
+        (Fault::Double, "fanout-slow of tidings: 4 duplicated"),
         (Fault::Reorder, "fanout-slow of tidings: 4 out of order"),
         (Fault::Refuse, "fanout-slow of tidings: 4 deliveries lost, 1 publish requests refused"),
     ] {
@@ -228,7 +229,7 @@ async fn a_hub_that_loses_doubles_or_reorders_is_found_out() {
         let size = ["--subscribers", "4", "--events", "20", "--rate", "500", "--patience", "1s"];
         let output = bench(&[&["fanout-slow", "--url", &hub.url], &size[..]].concat()).await;
         assert_eq!(mistake(&output, 1), line);
-        assert!(stdout(&output).contains("checked"), "the table comes nevertheless");
+        assert!(stdout(&output).contains("checked"), "the table is printed nevertheless");
     }
     let honest = FaultyHub::start(Fault::None).await;
     let size = ["--subscribers", "4", "--events", "20", "--rate", "500"];
@@ -272,9 +273,9 @@ async fn a_wrong_command_line_is_one_line_with_the_fix() {
         let line = mistake(&bench(args).await, 2);
         assert!(line.contains(part), "{part} in {line}");
     }
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let output = bench(&["fanout", "--subscribers", "1", "--url", &format!("http://{nobody}")]).await;
-    assert!(mistake(&output, 1).contains(&format!("fanout: no connection to {nobody}")));
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = bench(&["fanout", "--subscribers", "1", "--url", &format!("http://{unused}")]).await;
+    assert!(mistake(&output, 1).contains(&format!("fanout: no connection to {unused}")));
 }
 
 #[tokio::test]
@@ -293,7 +294,8 @@ async fn an_event_on_the_stream_of_another_topic_is_quoted() {
     let output =
         bench(&[&["many", "--url", &hub.url(""), "--subscribe", &subscribe], &size[..]].concat()).await;
     assert!(mistake(&output, 1).contains("on the wrong stream"));
-    let quoted = stdout(&output).lines().find(|line| line.contains("first stray")).expect("it is quoted");
+    let quoted =
+        stdout(&output).lines().find(|line| line.contains("first stray")).expect("the stray event is quoted");
     assert!(quoted.contains("arrived at a stream of topic"), "{quoted}");
 }
 
@@ -319,7 +321,7 @@ async fn a_dry_run_prints_the_requests_and_sends_none() {
 }
 
 #[tokio::test]
-async fn results_say_which_version_when_and_how_they_were_measured() {
+async fn results_contain_version_date_and_arguments() {
     let hub = Hub::serve(&[]).await.unwrap();
     let args = ["publish", "--url", &hub.url(""), "--events", "10", "--name", "candidate", "--json", "-"];
     let output = bench(&[&args[..], &["--token", "secret-token"]].concat()).await;

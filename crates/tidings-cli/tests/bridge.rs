@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidings_testkit::{EventStream, Hub, PATIENCE, RedisServer};
 use tokio::time::{sleep, timeout};
 
-const LISTENS: &str = "the bridge listens";
+const LISTENS: &str = "the bridge is listening";
 
 async fn bridged(server: &RedisServer, parameters: &str, more: &[&str]) -> Hub {
     let bridge = format!("{}?{parameters}", server.url());
@@ -20,7 +20,7 @@ async fn publish(server: &RedisServer, message: &str) {
     server.command(&["PUBLISH", "chat", message]).await.unwrap();
 }
 
-/// Waits until `/readyz` is answered so, and returns what it says.
+/// Waits until `/readyz` is answered with this status, and returns the body.
 async fn until_ready(hub: &Hub, status: u16) -> String {
     let asking = async {
         loop {
@@ -53,16 +53,16 @@ async fn a_thousand_browsers_receive_a_channel_in_one_order_over_one_connection(
     let mut sorted = first.clone();
     all.sort();
     sorted.sort();
-    assert_eq!(sorted, all, "the first frame is the first message, and none is missing or there twice");
+    assert_eq!(sorted, all, "the first frame is the first message, and none is missing or duplicated");
     for stream in &mut streams[1..] {
         assert_eq!(stream.messages(30).await.unwrap(), first);
     }
     let subscribers = server.command(&["PUBSUB", "NUMSUB", "chat"]).await.unwrap();
-    assert_eq!(subscribers, "chat\n1", "however many listen");
+    assert_eq!(subscribers, "chat\n1", "one connection for all subscribers");
 }
 
 #[tokio::test]
-async fn a_redis_that_is_restarted_is_found_again_and_meanwhile_the_hub_says_that_it_is_not_ready() {
+async fn a_bridge_reconnects_to_a_restarted_redis_and_is_not_ready_meanwhile() {
     let mut server = RedisServer::start().await.unwrap();
     let mut hub = bridged(&server, "channels=chat", &[]).await;
     let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
@@ -76,7 +76,7 @@ async fn a_redis_that_is_restarted_is_found_again_and_meanwhile_the_hub_says_tha
     until_ready(&hub, 200).await;
     publish(&server, "by Redis").await;
     assert_eq!(stream.messages(2).await.unwrap(), ["by HTTP", "by Redis"]);
-    hub.printed("the bridge listens again; what was published meanwhile is lost").await.unwrap();
+    hub.printed("the bridge is listening again; messages published in the meantime are lost").await.unwrap();
     let figures = hub.request("GET /metrics", b"").await.unwrap().text();
     for line in [
         "tidings_bridge_connections_lost_total{bridge=\"1\"} 1",
@@ -88,7 +88,7 @@ async fn a_redis_that_is_restarted_is_found_again_and_meanwhile_the_hub_says_tha
 }
 
 #[tokio::test]
-async fn of_hubs_that_share_a_store_one_bridges_and_another_takes_over_when_it_is_killed() {
+async fn one_hub_of_a_cluster_bridges_and_another_takes_over_when_it_is_killed() {
     let server = RedisServer::start().await.unwrap();
     let store = server.url();
     let shared = ["--store", store.as_str()];
@@ -96,12 +96,12 @@ async fn of_hubs_that_share_a_store_one_bridges_and_another_takes_over_when_it_i
     let bridge = format!("{}?channels=chat&both_ways=true", server.url());
     let arguments = ["--stream", "chat", "--bridge", &bridge, "--store", &store];
     let mut second = Hub::serve(&arguments).await.unwrap();
-    second.printed("this one stands by").await.unwrap();
+    second.printed("this one is on standby").await.unwrap();
     until_ready(&second, 200).await;
 
     let mut stream = EventStream::open(second.address(), "/stream").await.unwrap();
     publish(&server, "from outside").await;
-    // What Redis passes on takes its own way: nothing but its arrival says that it has come before the next.
+    // Only the arrival of a message through Redis shows that it precedes the next one.
     assert_eq!(stream.messages(1).await.unwrap(), ["from outside"]);
     second.publish("chat", "from the second").await.unwrap();
     first.publish("chat", "from the first").await.unwrap();
@@ -111,9 +111,9 @@ async fn of_hubs_that_share_a_store_one_bridges_and_another_takes_over_when_it_i
     second.printed(LISTENS).await.unwrap();
     publish(&server, "taken over").await;
     assert_eq!(stream.messages(1).await.unwrap(), ["taken over"]);
-    // And one that stops hands over at once.
+    // A hub that stops hands its bridge over at once.
     first.start_again().await.unwrap();
-    first.printed("this one stands by").await.unwrap();
+    first.printed("this one is on standby").await.unwrap();
     let mut stream = EventStream::open(first.address(), "/stream").await.unwrap();
     second.ask_to_stop().unwrap();
     first.printed(LISTENS).await.unwrap();
@@ -123,7 +123,7 @@ async fn of_hubs_that_share_a_store_one_bridges_and_another_takes_over_when_it_i
 }
 
 #[tokio::test]
-async fn bridges_stand_in_the_file_and_in_the_environment_too() {
+async fn bridges_can_be_set_in_the_file_and_in_the_environment() {
     let server = RedisServer::start().await.unwrap();
     let urls = format!("{0}?channels=chat,news {0}?channels=other&format=flask-sse", server.url());
     let mut hub = Hub::not_started(["serve"]).unwrap().with_environment("TIDINGS_BRIDGE", &urls);
@@ -143,7 +143,7 @@ async fn bridges_stand_in_the_file_and_in_the_environment_too() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_counted_and_reported_once_and_the_next_message_is_received() {
+async fn undecodable_messages_are_counted_and_logged_once_and_block_none() {
     let server = RedisServer::start().await.unwrap();
     let hub = bridged(&server, "channels=chat&format=flask-sse", &[]).await;
     let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
@@ -159,14 +159,14 @@ async fn what_cannot_be_read_is_counted_and_reported_once_and_the_next_message_i
 }
 
 #[tokio::test]
-async fn a_successor_takes_the_bridge_over_with_the_socket() {
+async fn an_upgrade_hands_the_bridge_over_with_the_socket() {
     let server = RedisServer::start().await.unwrap();
     let store = server.url();
     let mut hub = bridged(&server, "channels=chat", &["--store", &store, "--drain-secs", "60"]).await;
     hub.upgrade().await.unwrap();
     let mut output = hub.watch_output().unwrap();
     let listens = |lines: &Vec<String>| lines.iter().filter(|line| line.contains(LISTENS)).count() == 2;
-    timeout(PATIENCE, output.wait_for(listens)).await.expect("the successor to listen").unwrap();
+    timeout(PATIENCE, output.wait_for(listens)).await.expect("the new process to listen").unwrap();
     let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
     publish(&server, "after the upgrade").await;
     assert_eq!(stream.messages(1).await.unwrap(), ["after the upgrade"]);

@@ -1,6 +1,7 @@
-//! `tidings demo --store …` as several processes: one chat, whichever of them somebody comes to, and what is left when one is killed.
+//! `tidings demo --store …` as several processes: one chat, whichever of them a user connects to,
+//! and what remains when one is killed.
 //!
-//! `TIDINGS_OUTAGES=20` makes it long.
+//! `TIDINGS_OUTAGES=20` runs it longer.
 //!
 //! Needs: redis-server, nats-server.
 
@@ -30,7 +31,7 @@ async fn demo(store: &str) -> Hub {
     Hub::start(["demo", "--store", store]).await.unwrap()
 }
 
-/// Logs in, and returns the header field that says so.
+/// Logs in, and returns the header with the cookie of the session.
 async fn log_in(hub: &Hub, name: &str) -> String {
     let head = "POST /login\nContent-Type: application/x-www-form-urlencoded";
     let answer = hub.request(head, format!("user={name}").as_bytes()).await.unwrap();
@@ -49,7 +50,7 @@ async fn stream(hub: &Hub, cookie: &str) -> EventStream {
     EventStream::open_with(hub.address(), "/stream?presence&since=now", &[cookie]).await.unwrap()
 }
 
-/// Reads on until these are here, and returns how many presence lists it took.
+/// Reads until exactly these users are present, and returns how many presence lists that took.
 async fn present(stream: &mut EventStream, names: &[&str]) -> usize {
     let names = serde_json::to_string(names).unwrap();
     let mut seen = Vec::new();
@@ -84,7 +85,7 @@ async fn are_one_chat(store: &str) {
     let (mut one, other) = (demo(store).await, demo(store).await);
     let (ada, bob) = (log_in(&one, "Ada").await, log_in(&one, "Bob").await);
     let page = other.request(&format!("GET /\n{ada}"), b"").await.unwrap();
-    assert!(page.text().contains("hi, <b>Ada</b>!"), "the name is good at both: {page}");
+    assert!(page.text().contains("hi, <b>Ada</b>!"), "the name is valid at both: {page}");
 
     let mut at_one = stream(&one, &ada).await;
     present(&mut at_one, &["Ada"]).await;
@@ -109,7 +110,7 @@ async fn are_one_chat(store: &str) {
     let stopped = Instant::now();
     one.stop().await.unwrap();
     present(&mut at_other, &["Bob"]).await;
-    println!("gone {:?} after the end was asked for", stopped.elapsed());
+    println!("gone {:?} after the hub was asked to stop", stopped.elapsed());
 }
 
 #[tokio::test]
@@ -124,10 +125,10 @@ async fn processes_on_one_nats_are_one_chat() {
     are_one_chat(&format!("{}/chat", server.url())).await;
 }
 
-/// What a hub of this process receives of all the others.
+/// The presence that a hub of this process receives from all others.
 #[derive(Default)]
 struct Register {
-    /// How often each connection came and went.
+    /// How often each connection joined and left.
     counts: HashMap<ConnectionId, (u32, u32)>,
     here: HashMap<ConnectionId, String>,
 }
@@ -137,9 +138,9 @@ impl Register {
         let (came, went) = self.counts.entry(presence.connection).or_default();
         *came += u32::from(presence.here);
         *went += u32::from(!presence.here);
-        assert_eq!(*came, *went + u32::from(presence.here), "in turn: {presence:?}");
+        assert_eq!(*came, *went + u32::from(presence.here), "joins and leaves alternate: {presence:?}");
         if presence.here {
-            let name = presence.label.as_deref().expect("everybody has a name").to_owned();
+            let name = presence.label.as_deref().expect("every user has a name").to_owned();
             self.here.insert(presence.connection, name);
         } else {
             self.here.remove(&presence.connection);
@@ -147,7 +148,7 @@ impl Register {
     }
 }
 
-/// A hub of this process in the same cluster, which receives who is here.
+/// A hub of this process in the same cluster, which receives presence.
 async fn watcher(store: &str) -> (tidings::Hub, Arc<Mutex<Register>>, watch::Receiver<Vec<String>>) {
     let settings = RedisSettings::from_url(store.parse().unwrap(), MemoryLimits::default()).unwrap();
     let cluster = RedisCluster::open(&settings).await.unwrap();
@@ -164,7 +165,7 @@ async fn watcher(store: &str) -> (tidings::Hub, Arc<Mutex<Register>>, watch::Rec
     (hub.start().await.unwrap(), register, seen)
 }
 
-const LISTENS: &str = "the bridge listens";
+const LISTENS: &str = "the bridge is listening";
 
 /// The hub that bridges, once there is one.
 async fn bridging(hubs: &[Hub]) -> usize {
@@ -177,24 +178,24 @@ async fn bridging(hubs: &[Hub]) -> usize {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, looking).await.expect("one of them bridges")
+    timeout(PATIENCE, looking).await.expect("exactly one hub bridges")
 }
 
-/// Publishes a message as soon as somebody listens, who must be alone.
+/// Publishes a message as soon as a bridge is subscribed, which must be the only one.
 async fn bridge_news(server: &RedisServer, message: &str) {
     let publishing = async {
         loop {
             match server.command(&["PUBLISH", "news", message]).await.unwrap().trim() {
                 "0" => sleep(Duration::from_millis(10)).await,
-                listeners => return assert_eq!(listeners, "1", "one of them bridges"),
+                listeners => return assert_eq!(listeners, "1", "exactly one hub bridges"),
             }
         }
     };
-    timeout(PATIENCE, publishing).await.expect("one of them bridges");
+    timeout(PATIENCE, publishing).await.expect("exactly one hub bridges");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hubs_that_are_killed_leave_presence_and_their_bridge_and_nothing_is_doubled() {
+async fn killed_hubs_leave_presence_and_their_bridge_without_duplicates() {
     const NAMES: [&str; 3] = ["Ada", "Bob", "Cid"];
     let server = RedisServer::start_durable().await.unwrap();
     let store = server.url();
@@ -210,7 +211,7 @@ async fn hubs_that_are_killed_leave_presence_and_their_bridge_and_nothing_is_dou
     let mut here = async |names: Vec<&str>| {
         let expected: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let seen = timeout(PATIENCE, named.wait_for(|names| *names == expected)).await;
-        drop(seen.unwrap_or_else(|_| panic!("never were exactly {expected:?} here")).unwrap());
+        drop(seen.unwrap_or_else(|_| panic!("never were exactly {expected:?} present")).unwrap());
     };
     here(NAMES.to_vec()).await;
 
@@ -234,7 +235,7 @@ async fn hubs_that_are_killed_leave_presence_and_their_bridge_and_nothing_is_dou
     }
     println!("{} kills: bridged after {bridged_after:.1?}, gone after {gone_after:.1?}", outages());
 
-    // Everything that was published while somebody listened, once.
+    // Every message that was published while a bridge was subscribed, once.
     let mut news =
         EventStream::open(bridges[0].address(), "/stream?topic=news&since=earliest").await.unwrap();
     bridge_news(&server, "end").await;
@@ -247,17 +248,18 @@ async fn hubs_that_are_killed_leave_presence_and_their_bridge_and_nothing_is_dou
     assert_eq!(register.here.len(), NAMES.len());
 }
 
-/// While Redis is away nobody can say that they live, and afterwards everybody's time may be up. Nobody is notified as gone for that, but the one that went meanwhile. With
-/// `TIDINGS_OUTAGES` it is away for longer than anything holds there.
+/// During an outage of Redis no hub can renew its presence, and afterwards all of it may have
+/// expired. No user is reported as gone for that, except those that left meanwhile. With
+/// `TIDINGS_OUTAGES` the outage is longer than any entry lasts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_redis_takes_nobody_off_the_presence_list() {
+async fn an_outage_of_redis_removes_no_user_from_the_presence_list() {
     let away = Duration::from_secs(if env::var_os("TIDINGS_OUTAGES").is_some() { 20 } else { 1 });
     let mut server = RedisServer::start_durable().await.unwrap();
     let store = server.url();
     let (_hub, register, mut named) = watcher(&store).await;
     let mut here = async |names: &[&str]| {
         let seen = timeout(PATIENCE, named.wait_for(|seen| *seen == names)).await;
-        drop(seen.unwrap_or_else(|_| panic!("never were exactly {names:?} here")).unwrap());
+        drop(seen.unwrap_or_else(|_| panic!("never were exactly {names:?} present")).unwrap());
     };
     let (ada_is_at, mut bob_is_at) = (demo(&store).await, demo(&store).await);
     let _ada = stream(&ada_is_at, &log_in(&ada_is_at, "Ada").await).await;
@@ -287,5 +289,5 @@ async fn an_outage_of_redis_takes_nobody_off_the_presence_list() {
     here(&["Ada", "Cid"]).await;
     let mut counts: Vec<_> = register.lock().unwrap().counts.values().copied().collect();
     counts.sort_unstable();
-    assert_eq!(counts, [(1, 0), (1, 0), (1, 1)], "how often each came and went");
+    assert_eq!(counts, [(1, 0), (1, 0), (1, 1)], "how often each joined and left");
 }

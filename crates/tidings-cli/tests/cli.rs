@@ -1,4 +1,4 @@
-//! The built binary, as somebody at a terminal meets it: what it prints, on which output, and with which exit code.
+//! The built binary as run from a terminal: what it prints, on which output, and its exit code.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
-/// Runs `tidings` to its end, with nothing of the developer's own environment but what these pairs say.
+/// Runs `tidings` to its end, with these variables as its only environment.
 fn tidings_with(variables: &[(&str, &str)], args: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tidings"))
         .args(args)
@@ -21,7 +21,7 @@ fn tidings_with(variables: &[(&str, &str)], args: &[&str], input: &str) -> Outpu
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A program that ends without reading has closed the pipe.
+    // A program that exits without reading has closed the pipe.
     child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
     child.wait_with_output().unwrap()
 }
@@ -109,8 +109,8 @@ fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["serve", "--listen", "0.0.0.0:0"], &["--listen", "tidings key new", "--no-auth"]),
         (&["serve", "--store", "redis://localhost/x"], &["--store", "`redis://localhost/x`", "database"]),
         (&["serve", "--store", "nats://localhost/a.b"], &["--store", "nats://host:4222/name"]),
-        (&["serve", "--store", "http://localhost"], &["--store", "no http:", "./events"]),
-        (&["serve", "--store", "~/events"], &["--store", "the whole path"]),
+        (&["serve", "--store", "http://localhost"], &["--store", "http: is unknown", "./events"]),
+        (&["serve", "--store", "~/events"], &["--store", "the full path"]),
         (&["serve", "--sync", "always"], &["--sync", "--store DIR"]),
         (&["serve", "--store", "./events", "--sync", "often"], &["--sync", "`often`", "interval=5s"]),
         (&["demo", "--store", "memory"], &["--store", "`memory`", "memory:"]),
@@ -163,7 +163,7 @@ fn a_wrong_command_line_is_one_line_with_the_fix() {
 }
 
 #[test]
-fn no_mistake_repeats_a_secret() {
+fn no_error_message_shows_a_secret() {
     let folder = Folder::new();
     for config in [
         "[[key]]\nname = \"a\"\nsecret = \"4711\"",
@@ -184,7 +184,7 @@ fn no_mistake_repeats_a_secret() {
 }
 
 #[test]
-fn a_wrong_file_is_named_with_its_line_or_setting() {
+fn an_error_in_the_file_names_its_line_or_setting() {
     let folder = Folder::new();
     let issuer = "[issuer]\niss = \"a\"\naudience = \"https://a.example\"\nsecret = \"x\"\n";
     for (text, part) in [
@@ -225,7 +225,7 @@ fn a_store_that_cannot_be_opened_is_one_line_and_exit_code_1() {
     let file = folder.file("file", "");
     let below = format!("{file}/events");
     let mut stores = vec![(file.as_str(), "is not a directory"), (&below, "Not a directory")];
-    // Nobody may make a directory there, root included.
+    // No user can create a directory there, not even root.
     if cfg!(target_os = "linux") {
         stores.push(("/sys/tidings", "cannot be opened"));
     }
@@ -248,7 +248,7 @@ fn checking_a_configuration_opens_no_store() {
 }
 
 #[test]
-fn a_hub_that_is_not_there_is_one_line_and_exit_code_1() {
+fn an_unreachable_hub_is_one_line_and_exit_code_1() {
     // A port that is bound and not listened on refuses connections.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -258,9 +258,9 @@ fn a_hub_that_is_not_there_is_one_line_and_exit_code_1() {
 }
 
 #[test]
-fn check_prints_what_holds_and_hides_secrets() {
+fn check_prints_the_effective_configuration_without_secrets() {
     let folder = Folder::new();
-    let secret = "a-secret-that-nobody-may-see-in-here";
+    let secret = "a-secret-that-is-not-shown-anywhere-1";
     folder.file("secret", &format!("{secret}-2\n"));
     let config = folder.file(
         "t.toml",
@@ -284,13 +284,13 @@ fn check_prints_what_holds_and_hides_secrets() {
         assert!(printed.contains(part), "{part} in {printed}");
     }
     assert!(!printed.contains(secret), "{printed}");
-    // Two keys of one secret are a mistake that only shows when the secrets have been fetched.
+    // That two keys have the same secret is only detected after the secrets are read.
     let line = mistake(&variable("2"), 2);
     assert!(!line.contains(secret), "{line}");
 }
 
 #[test]
-fn rules_for_topics_need_a_store_that_keeps_them_apart() {
+fn retention_rules_need_a_store_in_a_directory() {
     let folder = Folder::new();
     let config = folder.file("hub.toml", "[[retention]]\npattern = \"/rooms/:room\"\nbytes = \"10MiB\"\n");
     let line = wrong(&["serve", "--check", "--config", &config]);
@@ -306,7 +306,7 @@ fn rules_for_topics_need_a_store_that_keeps_them_apart() {
 }
 
 #[test]
-fn what_check_prints_is_a_configuration() {
+fn the_output_of_check_is_a_valid_configuration() {
     let folder = Folder::new();
     let output = tidings(&["serve", "--check", "--stream", "a b", "--retry-millis", "700", "--verbose"]);
     let config = folder.file("t.toml", stdout(&output));
@@ -332,7 +332,7 @@ fn flags_override_the_environment_and_the_environment_overrides_the_file() {
     let output = tidings_with(&environment, &flags, "");
     assert_eq!(checked(&output, "retry_millis"), "1003  # flag");
     assert_eq!(checked(&output, "stream"), "[\"c\"]  # flag");
-    // The file itself may be named by the environment.
+    // An environment variable can name the file.
     let output = tidings_with(&[("TIDINGS_CONFIG", &config)], &["serve", "--check"], "");
     assert_eq!(checked(&output, "retry_millis"), "1001  # file");
     let line = mistake(&tidings_with(&[("TIDINGS_RETRY_MILLIS", "x")], &["serve"], ""), 2);
@@ -353,14 +353,14 @@ fn a_misspelt_variable_is_named_in_one_warning() {
     assert!(warning.contains("did you mean TIDINGS_RETAIN_BYTES?"), "{warning}");
     assert_eq!(warning.lines().count(), 1, "{warning}");
 
-    // Other commands leave alone what may be meant for a hub.
+    // Other commands ignore variables that may be meant for a hub.
     let output = tidings_with(&[("TIDINGS_TOKNE", "x"), secret], &["key", "new"], "");
     let warning = stderr(&output);
     assert!(warning.contains("did you mean TIDINGS_TOKEN?") && warning.lines().count() == 1, "{warning}");
 }
 
 #[test]
-fn nothing_is_published_where_there_is_no_data() {
+fn empty_data_is_not_published() {
     for (args, input) in [
         (&["publish", "chat"][..], ""),
         (&["publish", "chat"], "\n"),
@@ -373,7 +373,7 @@ fn nothing_is_published_where_there_is_no_data() {
 }
 
 #[test]
-fn with_a_log_in_json_a_failure_is_json_too() {
+fn with_a_json_log_a_failure_is_json_too() {
     let folder = Folder::new();
     let config = folder.file("t.toml", "heartbeat_secs = 0");
     for (args, code) in [
@@ -391,7 +391,7 @@ fn with_a_log_in_json_a_failure_is_json_too() {
 }
 
 #[test]
-fn a_pid_file_of_another_living_process_is_left_alone() {
+fn a_pid_file_of_another_running_process_is_not_changed() {
     let folder = Folder::new();
     let file = folder.file("pid", &format!("{}\n", std::process::id()));
     let serve = ["serve", "--listen", "127.0.0.1:0", "--pid-file", &file];
@@ -401,7 +401,7 @@ fn a_pid_file_of_another_living_process_is_left_alone() {
 }
 
 #[test]
-fn a_new_token_shows_what_it_was_made_of() {
+fn a_new_token_shows_its_claims() {
     let folder = Folder::new();
     let secret = folder.file("secret", "0123456789abcdef0123456789abcdef\n");
     let issuer = ["--issuer", "https://app.example", "--audience", "https://hub.example"];
@@ -426,13 +426,13 @@ fn a_new_token_shows_what_it_was_made_of() {
             assert!(details.contains(part), "{part} in {details}");
         }
         let note = stderr(&shown);
-        assert!(note.contains("Nothing is verified") && note.contains("It expires in "), "{note}");
+        assert!(note.contains("The signature is not verified") && note.contains("It expires in "), "{note}");
     }
     mistake(&tidings(&["token", "show", "no.token"]), 1);
 }
 
 #[test]
-fn a_token_is_signed_with_the_key_that_was_meant() {
+fn a_token_is_signed_with_the_right_kind_of_key() {
     let folder = Folder::new();
     let new = ["token", "new", "--issuer", "a", "--audience", "https://b.example", "--publish", "c"];
     let with = |more: &[&str]| wrong(&[&new[..], more].concat());
@@ -450,7 +450,7 @@ fn a_token_is_signed_with_the_key_that_was_meant() {
 }
 
 #[test]
-fn a_new_key_is_a_secret_and_the_lines_for_a_hub() {
+fn a_new_key_is_a_secret_and_a_valid_configuration() {
     let folder = Folder::new();
     let output = tidings(&["key", "new", "--name", "my \"app\""]);
     assert!(output.status.success());
@@ -465,7 +465,8 @@ fn a_new_key_is_a_secret_and_the_lines_for_a_hub() {
     assert_ne!(stdout(&tidings(&["key", "new"])).lines().next(), Some(secret));
 }
 
-/// A shard that is missing would be noticed by those who were given to it. So whatever a hub cannot get, it does not serve without.
+/// Subscribers of a missing shard would receive nothing, so a hub that cannot start all shards does
+/// not start.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_hub_without_descriptors_for_its_shards_does_not_start() {

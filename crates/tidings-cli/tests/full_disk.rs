@@ -1,8 +1,8 @@
-//! A disk that runs full under a hub: publishing is refused and says why, everything else goes on, and when there is room again nobody has to do
-//! anything.
+//! A disk that runs full under a hub: publications are refused with the reason, everything else
+//! continues, and publishing resumes by itself when there is space again.
 //!
-//! The disk is a small tmpfs in a mount namespace of its own, which ends with the test. Where this system permits no such thing, the test says so and is
-//! skipped.
+//! The disk is a small tmpfs in a mount namespace of its own, which ends with the test. If the
+//! system does not permit that, the test is skipped with a message.
 
 #![cfg(target_os = "linux")]
 
@@ -25,16 +25,17 @@ use tokio::{
 
 const DISK_BYTES: usize = 4 << 20;
 const BALLAST_BYTES: usize = 2 << 20;
-/// Long enough that the disk is full after a few hundred.
+/// Large enough that a few hundred events fill the disk.
 const EVENT_BYTES: usize = 10_000;
 const SUBSCRIBERS: usize = 3;
-/// Refusals after which the disk is surely full.
+/// The number of refusals after which the disk is full.
 const REFUSED_MIN: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 const TOPIC: &str = "/stream?topic=chat";
 const HISTORY: &str = "/stream?topic=chat&since=earliest";
 
-/// A process that holds the mount namespace with the disk. It ends with its standard input, so with this value.
+/// A process that holds the mount namespace with the disk. It ends with its standard input, which
+/// this value holds.
 struct Disk {
     holder: Child,
     is_root: bool,
@@ -61,7 +62,7 @@ impl Disk {
         Err(format!("unshare ended with {}", holder.wait().await.unwrap()))
     }
 
-    /// A program that runs the hub where the disk is.
+    /// A program that runs the hub in the mount namespace.
     fn program(&self, folder: &Path) -> PathBuf {
         let program = folder.join("tidings-on-disk");
         let user = if self.is_root { "" } else { "--user --preserve-credentials" };
@@ -74,7 +75,7 @@ impl Disk {
         program
     }
 
-    /// What stands on the disk, seen from outside.
+    /// The path of a file on the disk, from outside the namespace.
     fn path(&self, inside: &Path) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id().unwrap()));
         root.join(inside.strip_prefix("/").unwrap())
@@ -112,14 +113,14 @@ async fn names(stream: &mut EventStream, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_reported_and_heals_by_itself_and_nothing_acknowledged_is_lost() {
+async fn a_full_disk_is_reported_and_recovers_and_no_acknowledged_event_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mounted = folder.path().join("disk");
     fs::create_dir(&mounted).unwrap();
     let disk = match Disk::mount(&mounted).await {
         Ok(disk) => disk,
         Err(reason) => {
-            // Past the test harness, which shows nothing of a test that passes.
+            // Bypasses the test harness, which hides the output of a test that passes.
             writeln!(io::stderr(), "SKIPPED a_full_disk_…: no mounts in a namespace here ({reason})")
                 .unwrap();
             return;
@@ -132,7 +133,7 @@ async fn a_full_disk_is_reported_and_heals_by_itself_and_nothing_acknowledged_is
     hub.start_again().await.unwrap();
     let address = hub.address();
 
-    // Subscribers listen all the time and compare at the end.
+    // Subscribers stay connected and are compared at the end.
     let mut streams = Vec::new();
     for _ in 0..SUBSCRIBERS {
         streams.push(EventStream::open(address, TOPIC).await.unwrap());
@@ -148,7 +149,7 @@ async fn a_full_disk_is_reported_and_heals_by_itself_and_nothing_acknowledged_is
         match publisher.publish().await {
             (200, _) => {}
             (507, text) => {
-                assert!(text.contains("Nothing was published") && text.contains("no room"), "{text}");
+                assert!(text.contains("Nothing was published") && text.contains("no storage left"), "{text}");
                 refused += 1;
             }
             (status, text) => panic!("a publication was answered {status}: {text}"),
@@ -157,14 +158,14 @@ async fn a_full_disk_is_reported_and_heals_by_itself_and_nothing_acknowledged_is
     let acknowledged = publisher.acknowledged.len();
     assert!(acknowledged * EVENT_BYTES > BALLAST_BYTES / 2, "{acknowledged}");
 
-    // The operator is notified why; the process is alive.
+    // The operator gets the reason, and the process is alive.
     let ready = hub.request("GET /readyz", b"").await.unwrap();
     assert!(ready.status == 503 && ready.text().contains("No space left"), "{}", ready.text());
     assert!(hub.request("GET /metrics", b"").await.unwrap().text().contains("\ntidings_ready 0\n"));
     assert_eq!(hub.request("GET /healthz", b"").await.unwrap().status, 200);
     hub.printed("storage").await.unwrap();
 
-    // Who is connected has got everything, and who comes now gets it, too.
+    // Connected and new subscribers receive all acknowledged events.
     streams.push(EventStream::open(address, HISTORY).await.unwrap());
     let mut readers = JoinSet::new();
     for mut stream in streams {
@@ -176,18 +177,18 @@ async fn a_full_disk_is_reported_and_heals_by_itself_and_nothing_acknowledged_is
         streams.push(stream);
     }
 
-    // There is room again: nobody restarts anything, and nobody has to publish for the health to come back.
+    // With space again, the hub becomes ready without a restart or a publication.
     fs::remove_file(disk.path(&mounted.join("ballast"))).unwrap();
     timeout(PATIENCE, async { while hub.request("GET /readyz", b"").await.unwrap().status != 200 {} })
         .await
-        .expect("the health comes back by itself");
+        .expect("the hub becomes ready by itself");
     let (status, text) = publisher.publish().await;
     assert_eq!(status, 200, "{text}");
     for stream in &mut streams {
         assert_eq!(names(stream, 1).await, publisher.acknowledged[acknowledged..]);
     }
 
-    // What was refused is nowhere, what was acknowledged is everywhere, after a crash, too.
+    // No refused event and every acknowledged event is delivered, also after a crash.
     for is_killed in [true, false] {
         if is_killed {
             hub.kill().await.unwrap();

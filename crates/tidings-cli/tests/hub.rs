@@ -1,4 +1,4 @@
-//! The commands together, over real sockets: a hub, and the clients that a new subscriber tries first.
+//! The commands together, over real sockets: a hub, and the clients that a new user tries first.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-/// A command with nothing of the developer's own environment.
+/// A command with an empty environment.
 fn tidings(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
     command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -54,7 +54,7 @@ impl Subscriber {
     }
 
     async fn line(&mut self) -> String {
-        timeout(PATIENCE, self.stdout.next_line()).await.unwrap().unwrap().expect("it goes on")
+        timeout(PATIENCE, self.stdout.next_line()).await.unwrap().unwrap().expect("the output continues")
     }
 
     async fn value(&mut self) -> Value {
@@ -82,7 +82,7 @@ impl Subscriber {
 }
 
 #[tokio::test]
-async fn what_is_published_is_printed() {
+async fn published_events_are_printed() {
     let hub = Hub::serve(&[]).await.unwrap();
     let mut subscriber = Subscriber::json(&hub, &["chat"]).await;
     let id = publish(&hub, &["chat", "hello", "--type", "greeting"]).await;
@@ -117,7 +117,7 @@ async fn what_is_published_is_printed() {
 }
 
 #[tokio::test]
-async fn a_plain_stream_is_what_serve_was_reported() {
+async fn a_stream_without_parameters_subscribes_to_the_default_topics() {
     let hub = Hub::serve(&["--stream", "news"]).await.unwrap();
     let mut subscriber = Subscriber::json(&hub, &[]).await;
     publish(&hub, &["other", "no"]).await;
@@ -126,7 +126,7 @@ async fn a_plain_stream_is_what_serve_was_reported() {
 }
 
 #[tokio::test]
-async fn a_subscriber_outlives_its_hub_and_is_reported_what_is_gone() {
+async fn a_subscriber_survives_a_restart_and_gets_a_gap_notice() {
     let mut hub = Hub::serve(&["--retry-millis", "200"]).await.unwrap();
     let mut text = Subscriber::start(&hub, &["chat", "--since", "earliest"]);
     let mut json = Subscriber::json(&hub, &["chat"]).await;
@@ -145,7 +145,7 @@ async fn a_subscriber_outlives_its_hub_and_is_reported_what_is_gone() {
 }
 
 #[tokio::test]
-async fn a_hub_that_stops_says_so_and_ends_cleanly() {
+async fn a_hub_that_stops_notifies_subscribers_and_exits_cleanly() {
     let mut hub = Hub::serve(&[]).await.unwrap();
     let mut subscriber = Subscriber::json(&hub, &["chat"]).await;
     let status = hub.stop().await.unwrap();
@@ -159,7 +159,7 @@ async fn a_hub_that_stops_says_so_and_ends_cleanly() {
 async fn control_c_ends_a_subscriber_cleanly() {
     let hub = Hub::serve(&[]).await.unwrap();
     let mut subscriber = Subscriber::json(&hub, &["chat"]).await;
-    // Meant for a hub, found by the name of the program.
+    // A signal for a hub, sent to every process of this name.
     subscriber.signal(Signal::USR2);
     publish(&hub, &["chat", "still here"]).await;
     assert_eq!(subscriber.value().await["data"], "still here");
@@ -168,9 +168,9 @@ async fn control_c_ends_a_subscriber_cleanly() {
     assert_eq!(subscriber.stderr.next_line().await.unwrap(), None);
 }
 
-/// `tidings subscribe … | head -2`: on a quiet topic no write notices that the reader has gone.
+/// `tidings subscribe … | head -2`: on a quiet topic no write fails when the reader has exited.
 #[tokio::test]
-async fn a_reader_that_has_enough_ends_a_subscriber_without_another_event() {
+async fn a_closed_output_ends_a_subscriber_without_another_event() {
     let hub = Hub::serve(&[]).await.unwrap();
     let subscriber = Subscriber::json(&hub, &["chat"]).await;
     let Subscriber { mut child, stdout, mut stderr } = subscriber;
@@ -179,7 +179,7 @@ async fn a_reader_that_has_enough_ends_a_subscriber_without_another_event() {
     assert_eq!(status.code(), Some(0));
     assert_eq!(stderr.next_line().await.unwrap(), None);
 
-    // The other end may also be a socket, as under inetd or some languages' pipes.
+    // The output may also be a socket, as under inetd or with the pipes of some languages.
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut command = tidings(&["subscribe", "--url", &hub.url(""), "--json", "chat"]);
     let mut child = command.stdout(OwnedFd::from(theirs)).spawn().unwrap();
@@ -192,7 +192,8 @@ async fn a_reader_that_has_enough_ends_a_subscriber_without_another_event() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// A result that cannot be written is a failure; a hub that prints is another matter (`output.rs`).
+/// A result that cannot be written is a failure. The messages of a hub are not results
+/// (`output.rs`).
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_result_that_cannot_be_written_is_an_error() {
@@ -208,20 +209,20 @@ async fn a_result_that_cannot_be_written_is_an_error() {
         &["--version"],
     ] {
         let full = fs::File::options().write(true).open("/dev/full").unwrap();
-        // `output` would take standard output for itself.
+        // `output` would capture standard output.
         let child = tidings(args).stdout(full).spawn().unwrap();
         let output = timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
         let line = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?} {line}");
         assert!(line.contains("cannot write to standard output: "), "{args:?} {line}");
-        // The one that tries again must know.
+        // The id shows a caller that a retry would publish twice.
         assert_eq!(line.contains("published as #"), args[0] == "publish", "{args:?} {line}");
         assert_eq!(line.lines().count(), 1, "{line}");
     }
 }
 
 #[tokio::test]
-async fn a_filter_for_the_log_that_cannot_be_read_is_reported() {
+async fn an_invalid_log_filter_is_reported() {
     let mut hub = Hub::not_started(["serve"]).unwrap().with_environment("RUST_LOG", "tidings=loud");
     hub.start_again().await.unwrap();
     hub.printed("RUST_LOG is ignored").await.unwrap();
@@ -241,7 +242,7 @@ async fn failed_credentials_are_counted_in_the_log_and_never_shown() {
         assert_eq!(hub.request(&request, b"x").await.unwrap().status, 401);
     }
     assert_eq!(hub.request("POST /topics/chat", b"x").await.unwrap().status, 401);
-    // The first one is there at once.
+    // The first one is logged at once.
     hub.printed("credentials were refused").await.unwrap();
     let mut output = hub.watch_output().unwrap();
     assert!(hub.stop().await.unwrap().success());
@@ -269,7 +270,7 @@ async fn verbose_prints_each_event_on_one_line() {
 }
 
 #[tokio::test]
-async fn keys_and_tokens_open_what_they_name_and_nothing_else() {
+async fn keys_and_tokens_grant_only_the_topics_they_name() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("t.toml");
     let secret = "0123456789abcdef0123456789abcdef";
@@ -307,12 +308,12 @@ async fn keys_and_tokens_open_what_they_name_and_nothing_else() {
     assert!(line.contains("401") && line.contains("--token") && line.lines().count() == 1, "{line}");
 
     let key = format!("key-{secret}");
-    for (topic, data) in [("user-7", "not yours"), ("user-42", "yours"), ("news", "everybody's")] {
+    for (topic, data) in [("user-7", "not yours"), ("user-42", "yours"), ("news", "public")] {
         publish(&hub, &[topic, data, "--token", &key]).await;
     }
     assert_eq!(holder.value().await["data"], "yours");
-    assert_eq!(holder.value().await["data"], "everybody's");
-    assert_eq!(anybody.value().await["data"], "everybody's");
+    assert_eq!(holder.value().await["data"], "public");
+    assert_eq!(anybody.value().await["data"], "public");
 
     for request in [
         format!("GET /stream?topic=news&access_token={key}"),
@@ -333,7 +334,7 @@ async fn keys_and_tokens_open_what_they_name_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_token_ends_the_stream_that_it_opened() {
+async fn a_stream_ends_when_its_token_expires() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("t.toml");
     let issuer = "[issuer]\niss = \"a\"\naudience = \"https://b.example\"\nsecret = \"0123456789abcdef0123456789abcdef\"";
@@ -367,7 +368,7 @@ async fn the_demo_is_the_chat_of_the_old_answer() {
 }
 
 #[tokio::test]
-async fn an_address_that_an_inherited_socket_overrules_is_warned_about() {
+async fn an_inherited_socket_overrides_the_address_with_a_warning() {
     let mut hub = Hub::serve(&["--listen", "127.0.0.1:9"]).await.unwrap();
     hub.printed("`listen` has no effect").await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The real binary without room: no place, or no file, for one more connection.
+//! The real binary at its limits: no capacity, or no file descriptor, for one more connection.
 
 #![cfg(target_os = "linux")]
 
@@ -7,17 +7,19 @@ use std::{fs, path::Path, process::Command};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidings_testkit::{Connection, EventStream, Hub, Item, binary};
 
-/// What the hub may open in the test without files.
+/// The file descriptor limit of the hub in the test without descriptors.
 const FILES: usize = 256;
 const CLIENTS: usize = 2_000;
 /// What Chromium and Firefox send.
 const NATIVE: &str = "GET /stream?topic=chat\nAccept: text/event-stream\nCache-Control: no-cache";
-/// A publisher whose body does not come: it is reported so, and then listened to for a while.
+/// A publisher whose body does not arrive: it gets an answer, and the hub reads its input for a
+/// while.
 const UNFINISHED: &str = "POST /topics/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n";
-/// As many as would fit between two heartbeats if the hub turned in circles: a second has a hundred.
+/// The ticks between two heartbeats that a busy loop would take: a second has a hundred.
 const TICKS_OF_A_HEARTBEAT_MAX: u64 = 20;
 
-/// A hub that may open this many files. Another process writes the script: a child that is started meanwhile would hold it open.
+/// A hub with this file descriptor limit. Another process writes the script: a child that is
+/// started meanwhile would hold it open.
 async fn hub_with_files(folder: &Path, args: &[&str]) -> Hub {
     let script = "printf '#!/bin/sh\nulimit -n %s\nexec \"%s\" \"$@\"\n' \"$1\" \"$2\" >hub; chmod +x hub";
     let mut write = Command::new("sh");
@@ -28,7 +30,8 @@ async fn hub_with_files(folder: &Path, args: &[&str]) -> Hub {
     hub
 }
 
-/// Asks for a stream as a browser does. Either it begins, or the connection ends with the time after which to come back.
+/// Requests a stream as a browser does. Either it begins, or the connection ends with a `retry`
+/// time.
 async fn subscribe(hub: &Hub) -> Result<Connection, String> {
     let mut connection = Connection::open(hub.address()).await.unwrap();
     connection.request(NATIVE, b"").await.unwrap();
@@ -41,7 +44,7 @@ async fn subscribe(hub: &Hub) -> Result<Connection, String> {
     Err(String::from_utf8(connection.rest().await.unwrap()).unwrap())
 }
 
-/// The figure with this name.
+/// The metric with this name.
 async fn figure(hub: &Hub, name: &str) -> u64 {
     let text = hub.request("GET /metrics", b"").await.unwrap().text();
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
@@ -56,7 +59,7 @@ fn ticks(hub: &Hub) -> u64 {
 }
 
 #[tokio::test]
-async fn without_files_a_hub_sheds_tells_its_health_rests_and_recovers() {
+async fn a_hub_without_descriptors_sheds_answers_health_checks_and_recovers() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -77,7 +80,7 @@ async fn without_files_a_hub_sheds_tells_its_health_rests_and_recovers() {
     assert!((FILES / 2..FILES).contains(&streams.len()), "{} streams", streams.len());
     assert_eq!(streams.len() + reported, CLIENTS);
 
-    // Those who say nothing come before the one that asks for the health, and hold up nobody.
+    // Idle connections arrive before the health check, and do not delay it.
     let mut silent = Vec::new();
     for _ in 0..10 {
         for _ in 0..30 {
@@ -87,7 +90,8 @@ async fn without_files_a_hub_sheds_tells_its_health_rests_and_recovers() {
     }
     assert_eq!(figure(&hub, "tidings_accept_pauses_total").await, 0);
 
-    // More who want to be received than can be received at a time. The heartbeats of the hub itself are the clock.
+    // More connections than can be accepted at a time. The heartbeats of the hub itself are the
+    // clock.
     let mut unfinished = Vec::new();
     for _ in 0..200 {
         let mut connection = Connection::open(hub.address()).await.unwrap();
@@ -103,25 +107,27 @@ async fn without_files_a_hub_sheds_tells_its_health_rests_and_recovers() {
     assert!(spent < heartbeats * TICKS_OF_A_HEARTBEAT_MAX, "{spent} ticks in {heartbeats} heartbeats");
     drop((silent, unfinished));
 
-    // Half of the subscribers go, and others have their places.
+    // Half of the subscribers disconnect, and others take their capacity.
     let left = streams.len() / 2;
     streams.truncate(left);
     while streams.len() < left + 50 {
         streams.extend(subscribe(&hub).await);
     }
-    hub.publish("chat", "to everybody").await.unwrap();
+    hub.publish("chat", "to all subscribers").await.unwrap();
     for stream in &mut streams {
-        while !String::from_utf8_lossy(&stream.chunk().await.unwrap().unwrap()).contains("to everybody") {}
+        while !String::from_utf8_lossy(&stream.chunk().await.unwrap().unwrap()).contains("to all subscribers")
+        {
+        }
     }
 }
 
 #[tokio::test]
-async fn without_a_place_a_browser_is_asked_to_come_back_and_does() {
+async fn a_browser_beyond_the_connection_limit_is_asked_to_retry_and_does() {
     let hub = Hub::serve(&["--connections-max", "2", "--streams-max", "1"]).await.unwrap();
     let stream = subscribe(&hub).await.unwrap();
     let mut unfinished = Connection::open(hub.address()).await.unwrap();
     unfinished.send(UNFINISHED).await.unwrap();
-    // The two places are taken when both are accepted; who comes then is counted.
+    // The limit is reached when both are accepted; further connections are counted.
     while figure(&hub, "tidings_connections_refused_total{reason=\"full\"}").await == 0 {}
 
     let body = subscribe(&hub).await.unwrap_err();

@@ -1,6 +1,6 @@
-//! Several hubs on one store that can be shared.
+//! Several hubs on one shared store.
 //!
-//! `TIDINGS_OUTAGES=20` makes it long.
+//! `TIDINGS_OUTAGES=20` runs it longer.
 //!
 //! Needs: redis-server, nats-server.
 
@@ -20,7 +20,7 @@ async fn serve(store: &str) -> Hub {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn subscribers_wander_between_hubs_on_nats_that_goes_away_and_miss_nothing() {
+async fn subscribers_fail_over_through_nats_outages_and_miss_nothing() {
     let mut server = NatsServer::start().unwrap();
     let store = format!("{}/failover", server.url());
     let mut hubs = Vec::new();
@@ -51,9 +51,9 @@ async fn publish_at_last(hub: &Hub, data: &str) {
     timeout(PATIENCE, publishing).await.unwrap_or_else(|_| panic!("{data} was never accepted"));
 }
 
-/// Three servers keep the log, and one may be away, also the one that leads it.
+/// Three servers hold the log, and any one may be down, including the leader.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hubs_go_on_when_the_server_that_leads_their_log_is_killed() {
+async fn hubs_continue_when_the_leader_of_their_log_is_killed() {
     let mut nodes = NatsNodes::start().unwrap();
     let store = format!("{}/led?replicas=3", nodes.url());
     let hubs = [serve(&store).await, serve(&store).await];
@@ -77,9 +77,10 @@ async fn hubs_go_on_when_the_server_that_leads_their_log_is_killed() {
 
 /// The same under load. A gap may be reported, since a new leader may know less than the old one.
 ///
-/// nats-server 2.9.10, which Debian has, comes to keep an event twice at one node and once at the others, if its leader is killed often enough.
+/// nats-server 2.9.10, as packaged by Debian, stores an event twice on one node and once on the
+/// others if its leader is killed often enough.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn subscribers_wander_between_hubs_on_three_servers_of_nats_and_miss_nothing_unreported() {
+async fn subscribers_fail_over_on_a_nats_cluster_without_unreported_loss() {
     if !NatsServer::is_current() {
         println!(
             "skipped: it takes a current nats-server, named by TIDINGS_NATS_SERVER (tests/setup builds one)"
@@ -114,7 +115,7 @@ async fn subscribers_wander_between_hubs_on_three_servers_of_nats_and_miss_nothi
 }
 
 #[tokio::test]
-async fn a_hub_that_starts_anew_on_nats_goes_on_where_the_others_are() {
+async fn a_restarted_hub_on_nats_resumes_where_the_others_are() {
     let server = NatsServer::start().unwrap();
     let store = format!("{}/anew", server.url());
     let (mut one, other) = (serve(&store).await, serve(&store).await);
@@ -134,7 +135,7 @@ async fn a_hub_that_starts_anew_on_nats_goes_on_where_the_others_are() {
 }
 
 #[tokio::test]
-async fn a_topic_that_is_deleted_at_one_hub_is_gone_at_all() {
+async fn a_topic_deleted_at_one_hub_is_deleted_at_all() {
     let server = NatsServer::start().unwrap();
     let store = format!("{}/deleted", server.url());
     let (one, other) = (serve(&store).await, serve(&store).await);
@@ -152,7 +153,7 @@ async fn a_topic_that_is_deleted_at_one_hub_is_gone_at_all() {
 }
 
 #[tokio::test]
-async fn a_hub_that_cannot_reach_its_store_says_so_and_does_not_start() {
+async fn a_hub_that_cannot_reach_its_store_does_not_start() {
     let mut server = NatsServer::start().unwrap();
     let store = format!("{}/away", server.url());
     server.stop().unwrap();
@@ -175,7 +176,7 @@ async fn readiness_follows_the_store_and_subscribers_stay() {
     server.start_again().unwrap();
     while ready().await != 200 {}
     hub.publish("chat", "after").await.unwrap();
-    assert_eq!(stream.messages(1).await.unwrap(), ["after"], "it never went away");
+    assert_eq!(stream.messages(1).await.unwrap(), ["after"], "the stream stayed open");
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
-//! A hub whose output cannot be written serves, upgrades, drains and exits as any other.
+//! A hub whose output cannot be written serves, upgrades, drains and exits like any other.
 //!
-//! Each row of the table is an output that breaks in its own way; each is tried with a log in text and in JSON. The
-//! listening socket belongs to the test, so nothing has to be read from a hub to find it, and the number of the process
-//! that serves is in the file of `--pid-file`.
+//! Each row of the table is an output that is broken in its own way, tested with a text log and a
+//! JSON log. The listening socket belongs to the test, so the test need not read the address from
+//! the hub, and the process ID is in the file of `--pid-file`.
 
 #![cfg(target_os = "linux")]
 
@@ -29,32 +29,34 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Together more than any pipe here holds, and with `-v` printed one by one.
+/// Together more than a pipe here holds, and printed one by one with `-v`.
 const EVENTS: usize = 200;
 const EVENT_BYTES: usize = 500;
-/// An answer that depends on an output would take for ever.
+/// An answer that depends on an output would never come.
 const ANSWER_TIME_MAX: Duration = PATIENCE;
 
-/// How often a file is looked at that is waited for.
+/// The interval of checks for a file.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Passes standard input on as a listening socket, as systemd does, breaks the outputs (`$0`) and becomes the hub.
+/// Passes standard input on as a listening socket, as systemd does, breaks the outputs (`$0`) and
+/// becomes the hub.
 const LAUNCH: &str = r#"exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; eval "$0"; exec "$@""#;
 
-/// What is wrong with the outputs of a hub.
+/// How the outputs of a hub are broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Broken {
     /// Every write fails with ENOSPC.
     DevFull,
     /// Both descriptors are closed.
     Closed,
-    /// The reader has gone: EPIPE, and a signal.
+    /// The reader has exited: EPIPE, and a signal.
     ClosedPipe,
-    /// The reader lives and does not read: writes wait for ever, once this many bytes are in the pipe.
+    /// The reader runs and does not read: writes block forever, once this many bytes are in the
+    /// pipe.
     StoppedReader { pipe_bytes: usize },
-    /// A terminal that nobody reads, as after Ctrl-S.
+    /// A terminal that is not read, as after Ctrl-S.
     StoppedTerminal,
-    /// A file that may not grow: EFBIG, and a signal.
+    /// A file at the file size limit: EFBIG, and a signal.
     FileSizeLimit,
     /// A file on a disk that is full.
     FullDisk,
@@ -71,12 +73,12 @@ const BROKEN: [Broken; 8] = [
     Broken::FullDisk,
 ];
 
-/// A hub with outputs of its own. It ends with this value.
+/// A hub with broken outputs. Dropping this value kills it.
 struct Hub {
     address: SocketAddr,
     child: Child,
     pid_file: PathBuf,
-    /// The end of the pipe that nobody reads.
+    /// The end of the pipe that is not read.
     reader: Option<OwnedFd>,
     _listener: TcpListener,
 }
@@ -144,7 +146,8 @@ impl Hub {
         hub
     }
 
-    /// Waits until the process that serves has written its number. Connections wait in the socket meanwhile.
+    /// Waits until the process that serves has written its ID. Connections wait in the socket
+    /// meanwhile.
     async fn serves(&mut self) -> Pid {
         self.becomes(|pid| pid.is_some()).await.unwrap()
     }
@@ -166,7 +169,8 @@ impl Hub {
         timeout(PATIENCE, looking).await.expect("the file of --pid-file changes")
     }
 
-    /// Everything that a hub writes lines about: events, a refused origin, a refused publication.
+    /// Causes every kind of line that a hub writes: events, a refused origin, a refused
+    /// publication.
     async fn is_served(&self) {
         let served = async {
             let mut stream = EventStream::open(self.address, "/stream?topic=chat").await.unwrap();
@@ -196,7 +200,8 @@ impl Hub {
         timeout(PATIENCE, self.child.wait()).await.expect("the process ends").unwrap()
     }
 
-    /// Upgrades, and checks that the old process exits as it should and the new one serves and exits in order.
+    /// Upgrades, and checks that the old process exits with status 0 and that the new one serves
+    /// and exits cleanly.
     async fn upgrades(mut self) {
         let old = self.serves().await;
         Self::signal(old, Signal::USR2);
@@ -206,11 +211,12 @@ impl Hub {
         assert_eq!(status.code(), Some(0), "the old process: {status}");
         self.is_served().await;
         Self::signal(new, Signal::TERM);
-        // Its status is nobody's to ask for, but only an end in order removes the file.
+        // The test cannot read its status, but only a clean exit removes the file.
         self.becomes(|pid| pid.is_none()).await;
     }
 
-    /// Stops the hub, and checks that a stream is notified and that the process exits as it should.
+    /// Stops the hub, and checks that a stream is notified and that the process exits with status
+    /// 0.
     async fn drains(mut self) {
         let pid = self.serves().await;
         let mut stream = EventStream::open(self.address, "/stream?topic=chat").await.unwrap();
@@ -223,7 +229,7 @@ impl Hub {
     }
 }
 
-/// A process that is another's child.
+/// A process that is not a child of the test.
 struct KillOnDrop(Pid);
 
 impl Drop for KillOnDrop {
@@ -248,7 +254,7 @@ fn can_mount() -> bool {
 async fn try_all(format: &str) {
     for broken in BROKEN {
         if broken == Broken::FullDisk && !can_mount() {
-            // Past the test harness, which shows nothing of a test that passes.
+            // Bypasses the test harness, which hides the output of a test that passes.
             writeln!(io::stderr(), "SKIPPED a full disk below the log: no mounts in a namespace here")
                 .unwrap();
             continue;
@@ -277,12 +283,12 @@ async fn a_hub_survives_every_broken_output_in_json() {
     try_all("json").await;
 }
 
-/// A start that fails has its own exit status, whatever becomes of the line that says why.
+/// A failed start keeps its exit status, whether or not the error line can be written.
 #[tokio::test]
 async fn a_failed_start_keeps_its_exit_status_on_every_broken_output() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log").display().to_string();
-    // Full, and not read while the value lives.
+    // A full pipe, not read while this value exists.
     let (_reader, stopped) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let pipe_bytes = fcntl_setpipe_size(&stopped, 4096).unwrap();
     File::from(stopped.try_clone().unwrap()).write_all(&vec![b'x'; pipe_bytes]).unwrap();
@@ -311,9 +317,10 @@ async fn a_failed_start_keeps_its_exit_status_on_every_broken_output() {
     }
 }
 
-/// Nobody reads what `-v` prints, then somebody does: first what was kept, then how much was not.
+/// The output of `-v` is not read for a while. Then the reader gets the queued lines and the number
+/// of dropped ones.
 #[tokio::test]
-async fn a_reader_that_comes_back_is_reported_how_many_lines_were_dropped() {
+async fn a_late_reader_gets_the_number_of_dropped_lines() {
     const MANY: usize = 1_000;
     const LARGE: usize = 4_000;
     let parent = tempfile::tempdir().unwrap();
@@ -337,16 +344,16 @@ async fn a_reader_that_comes_back_is_reported_how_many_lines_were_dropped() {
                 return (printed, dropped.parse::<usize>().unwrap());
             }
         }
-        panic!("nothing was said after {printed} events");
+        panic!("no report of dropped lines after {printed} events");
     });
-    let (printed, dropped) = timeout(PATIENCE, lines).await.expect("it is said").unwrap();
+    let (printed, dropped) = timeout(PATIENCE, lines).await.expect("dropped lines are reported").unwrap();
     assert!(dropped > 0 && printed > 0 && printed + dropped <= MANY, "{printed} {dropped}");
-    // What comes now finds nobody again.
+    // From here on the output is not read again.
     hub.is_served().await;
     hub.drains().await;
 }
 
-/// The banner is for people.
+/// The banner is only for terminals.
 #[tokio::test]
 async fn only_a_terminal_gets_the_banner_and_every_start_writes_one_line() {
     for (format, has_terminal) in [("text", true), ("text", false), ("json", true), ("json", false)] {
@@ -378,8 +385,8 @@ async fn only_a_terminal_gets_the_banner_and_every_start_writes_one_line() {
         let has_banner = format == "text" && has_terminal;
         for part in [
             format!("curl -N '{url}/stream"),
-            "anyone on this machine may publish and subscribe".to_owned(),
-            "Room for ".to_owned(),
+            "every client on this machine may publish and subscribe".to_owned(),
+            "Up to ".to_owned(),
         ] {
             assert_eq!(shown.contains(&part), has_banner, "{part} in {shown}");
         }
@@ -387,7 +394,7 @@ async fn only_a_terminal_gets_the_banner_and_every_start_writes_one_line() {
     }
 }
 
-/// Ours is the end of the one that types and reads.
+/// The test holds the user's end of the terminal.
 struct Terminal(OwnedFd);
 
 impl Terminal {
@@ -404,7 +411,7 @@ impl Terminal {
             .unwrap()
     }
 
-    /// Everything that was printed by processes that have ended since.
+    /// Everything that was printed, once the processes have exited.
     fn shown(self) -> String {
         let mut shown = Vec::new();
         // A terminal whose other end is closed reports an error after the last byte.
@@ -413,11 +420,11 @@ impl Terminal {
     }
 }
 
-/// Which signals end a hub by default and are neither caught nor ignored, as the kernel has it.
+/// Reads from the kernel that every signal that would end a hub by default is caught or ignored.
 #[tokio::test]
 async fn every_signal_has_a_decision() {
-    /// Those that report a fault of the program, SIGKILL, and those that do not end a process: stops, SIGCHLD, SIGCONT,
-    /// SIGURG, SIGWINCH; and two that the C library keeps for itself.
+    /// Signals that report a fault of the program, SIGKILL, signals that do not end a process
+    /// (stops, SIGCHLD, SIGCONT, SIGURG, SIGWINCH), and two that the C library reserves.
     const LEFT_ALONE: [u32; 19] = [4, 5, 6, 7, 8, 9, 11, 17, 18, 19, 20, 21, 22, 23, 28, 31, 32, 33, 34];
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("output");
@@ -433,7 +440,7 @@ async fn every_signal_has_a_decision() {
         assert!(handled & (1 << (number - 1)) != 0, "signal {number} ends the hub");
     }
 
-    // What is ignored is ignored, and a hub without a terminal does not mind a hang-up.
+    // Ignored signals have no effect, and a hub without a terminal ignores a hang-up.
     for signal in [Signal::HUP, Signal::USR1, Signal::ALARM, Signal::XFSZ, Signal::PIPE, Signal::PROF] {
         Hub::signal(pid, signal);
     }
@@ -442,7 +449,8 @@ async fn every_signal_has_a_decision() {
     assert_eq!(hub.ended().await.code(), Some(0), "SIGQUIT drains");
 }
 
-/// A shell that ends sends SIGHUP, and so does the kernel when the terminal closes. `nohup` means: go on.
+/// A shell that exits sends SIGHUP, and so does the kernel when the terminal closes. Under `nohup`
+/// the hub continues.
 #[tokio::test]
 async fn a_hub_whose_terminal_closes_drains_unless_hang_ups_are_ignored() {
     for (script, is_to_go_on) in [(":", false), ("trap '' HUP", true)] {
@@ -452,7 +460,7 @@ async fn a_hub_whose_terminal_closes_drains_unless_hang_ups_are_ignored() {
         let outputs = (terminal.other_end().into(), terminal.other_end().into());
         let mut hub = Hub::launch(script, outputs, None, &folder, &[]).await;
         let pid = hub.serves().await;
-        // As long as the terminal is there, nothing ends.
+        // While the terminal is open, the hub continues.
         Hub::signal(pid, Signal::HUP);
         hub.is_served().await;
         let mut stream = EventStream::open(hub.address, "/stream?topic=chat").await.unwrap();
@@ -469,9 +477,9 @@ async fn a_hub_whose_terminal_closes_drains_unless_hang_ups_are_ignored() {
     }
 }
 
-/// The store of a hub under a limit of file sizes is full at some point; nothing else happens.
+/// Under a file size limit the store of a hub is full at some point, which has no other effect.
 #[tokio::test]
-async fn a_limit_of_file_sizes_is_an_answer_and_not_the_end() {
+async fn a_file_size_limit_refuses_events_and_does_not_end_the_hub() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("output");
     let store = parent.path().join("events");
@@ -497,11 +505,12 @@ async fn a_limit_of_file_sizes_is_an_answer_and_not_the_end() {
     assert_eq!(hub.ended().await.code(), Some(0));
 }
 
-/// No further threads, processes or descriptors: what a hub has been using must do, and afterwards it has lost nothing.
+/// Without further threads, processes or descriptors a hub continues with those it has, and loses
+/// nothing.
 #[tokio::test]
-async fn limits_that_shrink_under_a_hub_cost_answers_and_not_the_hub() {
+async fn lower_limits_refuse_requests_and_do_not_end_the_hub() {
     const STORED: usize = 300;
-    // No limit of processes holds for root.
+    // Root is exempt from process limits.
     const OTHER_USER: [&str; 6] = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"];
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("output");
@@ -530,7 +539,7 @@ async fn limits_that_shrink_under_a_hub_cost_answers_and_not_the_hub() {
     Hub::signal(hub.serves().await, Signal::TERM);
     assert_eq!(hub.ended().await.code(), Some(0));
 
-    // After a restart history comes from the disk, read by threads that may wait for it.
+    // After a restart history is read from the disk, by threads for blocking work.
     let mut hub = start().await;
     let pid = hub.serves().await;
     let limit = |limit: &str| {

@@ -1,9 +1,9 @@
-//! The real binary, and people who ask for more patterns than it compares.
+//! The real binary, and clients that subscribe to more patterns than its budget allows.
 
 use tidings_testkit::{EventStream, Hub};
 
 #[tokio::test]
-async fn a_hub_refuses_patterns_beyond_its_budget_and_goes_on_delivering() {
+async fn a_hub_refuses_patterns_beyond_its_budget_and_continues_to_deliver() {
     let mut hub = Hub::serve(&["--patterns-max", "50", "--pattern-weight-max", "1000"]).await.unwrap();
     let query: Vec<_> = (0..50).map(|number| format!("pattern=/p{number}/:id")).collect();
     let target = format!("/stream?{}", query.join("&"));
@@ -26,9 +26,10 @@ async fn a_hub_refuses_patterns_beyond_its_budget_and_goes_on_delivering() {
 }
 
 #[tokio::test]
-async fn patterns_without_a_beginning_have_a_budget_of_their_own() {
+async fn patterns_without_a_literal_prefix_have_their_own_budget() {
     let mut hub = Hub::serve(&["--pattern-weight-max", "1000"]).await.unwrap();
-    // The flood that was reported: each pattern takes a large expression, and is compared with every topic.
+    // The flood that was reported: each pattern takes a large expression, and is compared with
+    // every topic.
     let large = "(a*)*".repeat(56);
     let query: Vec<_> = (0..50).map(|number| format!("pattern={large}{number}")).collect();
     let refused = hub.request(&format!("GET /stream?{}", query.join("&")), b"").await.unwrap();

@@ -10,7 +10,7 @@ use tidings_testkit::{Hub, NatsServer, RedisServer};
 
 const SECRET: &str = "5ecret";
 
-/// Every place of a URL in which somebody may write a secret, rightly or not.
+/// Every part of a URL in which a user may write a secret, rightly or not.
 const STORES: [&str; 21] = [
     "nats://5ecret@127.0.0.1:1",
     "nats://5ecret:5ecret@127.0.0.1:1/news",
@@ -35,7 +35,7 @@ const STORES: [&str; 21] = [
     "mysql://u:5ecret@127.0.0.1",
 ];
 
-/// Runs `tidings` until it has printed everything that it has to say of a store that is not there.
+/// Runs `tidings` until it has printed all messages about a store that is unreachable.
 #[track_caller]
 fn assert_hidden(args: &[&str], variables: &[(&str, &str)]) {
     let output = Command::new(env!("CARGO_BIN_EXE_tidings"))
@@ -69,7 +69,7 @@ fn no_url_of_a_store_shows_a_secret_when_it_is_checked_or_refused() {
     }
 }
 
-/// What a hub prints and answers while its servers are there, and when they are gone.
+/// What a hub prints and answers while its servers run, and after they have stopped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_running_hub_shows_a_secret() {
     let mut redis = RedisServer::start_with(&["requirepass 5ecret"]).await.unwrap();
@@ -85,7 +85,7 @@ async fn no_running_hub_shows_a_secret() {
         let args = ["serve", "--listen", "127.0.0.1:0", "-v", "--store", store, "--bridge", &bridge];
         let mut hub = Hub::not_started(args).unwrap().with_environment("RUST_LOG", "debug");
         hub.start_again().await.unwrap();
-        hub.printed("the bridge listens").await.unwrap();
+        hub.printed("the bridge is listening").await.unwrap();
         hub.publish("news", "hello").await.unwrap();
         hubs.push(hub);
     }

@@ -1,4 +1,4 @@
-//! `tidings serve --store DIR`: what is kept, by whom, and what is said when it cannot be.
+//! `tidings serve --store DIR`: what is stored, and what is reported when it cannot be.
 
 #![cfg(unix)]
 
@@ -23,14 +23,14 @@ async fn publish_with_key(hub: &Hub, data: &str, key: &str) -> String {
     response.text()
 }
 
-/// Whether the log was closed in order, as its file `state` says.
+/// Whether the log was closed cleanly, according to its file `state`.
 fn is_closed(store: &Path) -> bool {
     const CLOSED: usize = 12;
     fs::read(store.join("state")).unwrap()[CLOSED] == 1
 }
 
 #[tokio::test]
-async fn a_reader_goes_on_where_it_was_however_the_hub_ended() {
+async fn a_reader_resumes_where_it_was_after_a_stop_or_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("events");
     for sync in ["always", "interval", "interval=5s", "never"] {
@@ -46,10 +46,10 @@ async fn a_reader_goes_on_where_it_was_however_the_hub_ended() {
                 assert!(hub.stop().await.unwrap().success());
             }
             hub.start_again().await.unwrap();
-            // Neither a gap nor a double.
+            // Neither a gap nor a duplicate.
             let id = stream.last_event_id().to_owned();
             let mut stream = EventStream::resume(hub.address(), "/stream?topic=chat", &id).await.unwrap();
-            publish_with_key(&hub, "a repeat, which nobody receives", &format!("{sync}-{is_killed}")).await;
+            publish_with_key(&hub, "a repeat, which is not delivered", &format!("{sync}-{is_killed}")).await;
             hub.publish("chat", "after").await.unwrap();
             assert_eq!(stream.messages(2).await.unwrap(), ["missed", "after"], "{sync}");
         }
@@ -57,7 +57,7 @@ async fn a_reader_goes_on_where_it_was_however_the_hub_ended() {
 }
 
 #[tokio::test]
-async fn a_topic_is_kept_as_its_rule_says_however_the_hub_ended() {
+async fn retention_rules_apply_after_a_stop_or_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("hub.toml");
     fs::write(&config, "[[retention]]\nmatch = \"chat\"\ncount = 2\n").unwrap();
@@ -84,7 +84,7 @@ async fn a_topic_is_kept_as_its_rule_says_however_the_hub_ended() {
 }
 
 #[tokio::test]
-async fn a_hub_that_stops_closes_its_store_in_order_those_who_is_connected() {
+async fn a_hub_that_stops_closes_its_store_cleanly_despite_open_streams() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("events");
     let mut hub = serve(&store, &["--sync", "never"]).await;
@@ -110,7 +110,7 @@ async fn a_directory_belongs_to_one_hub_at_a_time() {
     hub.publish("chat", "undisturbed").await.unwrap();
 }
 
-/// It went on acknowledging events that were gone after the next start.
+/// The hub continued to acknowledge events that were gone after the next start.
 #[tokio::test]
 async fn publishing_to_a_deleted_store_is_refused_and_not_ready() {
     let folder = tempfile::tempdir().unwrap();
@@ -118,7 +118,7 @@ async fn publishing_to_a_deleted_store_is_refused_and_not_ready() {
     let mut hub = serve(&store, &[]).await;
     hub.publish("chat", "before").await.unwrap();
     fs::remove_dir_all(&store).unwrap();
-    // It is noticed within a second, with or without somebody who publishes.
+    // The hub notices within a second, with or without publications.
     let refused = loop {
         let response = hub.request("POST /topics/chat", b"lost").await.unwrap();
         if response.status != 200 {
@@ -184,7 +184,7 @@ async fn files_with_secrets_that_others_can_read_are_warned_about_at_the_start()
 }
 
 #[tokio::test]
-async fn a_store_of_a_later_version_is_refused_and_left_alone() {
+async fn a_store_of_a_later_version_is_refused_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("events");
     let mut hub = serve(&store, &[]).await;
@@ -192,7 +192,7 @@ async fn a_store_of_a_later_version_is_refused_and_left_alone() {
     hub.stop().await.unwrap();
     let state = store.join("state");
     let before = fs::read(&state).unwrap();
-    // The version stands behind eight bytes of magic, a checksum of everything at the end.
+    // The version follows eight bytes of magic; a checksum of everything is at the end.
     let mut later = before.clone();
     later[8] = 99;
     let end = later.len() - 4;
@@ -213,9 +213,10 @@ fn segment(store: &Path) -> PathBuf {
     files.find(|path| path.extension().is_some_and(|extension| extension == "log")).unwrap()
 }
 
-/// Bits that rot: what is damaged is never delivered, the one that misses it is reported, the operator is notified, and everything else goes on.
+/// Bit rot: a damaged event is never delivered, its readers get a gap notice, the operator is
+/// notified, and everything else continues.
 #[tokio::test]
-async fn damage_is_reported_to_readers_and_to_the_operator_and_the_rest_goes_on() {
+async fn damage_is_reported_and_the_undamaged_events_are_delivered() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("events");
     let mut hub = serve(&store, &[]).await;
@@ -252,9 +253,9 @@ async fn damage_is_reported_to_readers_and_to_the_operator_and_the_rest_goes_on(
     assert_eq!(stream.messages(1).await.unwrap(), ["four"]);
 }
 
-/// What docs/durability.md says of backups: copy the directory, leave out its file `state`.
+/// What docs/durability.md describes as a backup: copy the directory, leave out its file `state`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_of_a_store_in_use_is_a_backup_and_readers_are_reported_that_it_is_older() {
+async fn a_copy_of_a_store_in_use_is_a_backup_and_lost_events_are_a_gap() {
     let folder = tempfile::tempdir().unwrap();
     let (store, copy) = (folder.path().join("events"), folder.path().join("copy"));
     let mut hub = serve(&store, &[]).await;
@@ -287,14 +288,14 @@ async fn a_copy_of_a_store_in_use_is_a_backup_and_readers_are_reported_that_it_i
     let hub = serve(&copy, &[]).await;
     let mut stream = EventStream::open(hub.address(), HISTORY).await.unwrap();
     assert_eq!(stream.messages(before.len()).await.unwrap(), before);
-    // What was published after the copy has no place in it: the one that comes with one is not misread.
-    hub.publish("chat", "another event in the same place").await.unwrap();
+    // Positions from after the copy do not exist in it: a cursor with one must not be misread.
+    hub.publish("chat", "another event at the same position").await.unwrap();
     let mut stream = EventStream::resume(hub.address(), "/stream?topic=chat", &newest).await.unwrap();
     let gap = stream.next().await.unwrap();
     assert!(gap.data.contains(r#""kind":"gap","reason":"other-log""#), "{}", gap.data);
 }
 
-/// The demo keeps its chat where it is reported to, and understands the variables of the hub.
+/// The demo keeps its chat in the given store, and accepts the variables of the hub.
 #[tokio::test]
 async fn the_demo_keeps_its_chat_in_a_directory() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `tidings store` on a directory of a real log, as an operator meets it.
+//! `tidings store` on the directory of a real log.
 #![cfg(unix)]
 
 use std::{
@@ -14,7 +14,8 @@ use tidings::{
 };
 use tokio::sync::Mutex;
 
-/// One test at a time: a process that another test starts holds the locks of this one for a moment, between its making and its beginning.
+/// One test at a time: a process that another test starts holds the locks of this one for a moment,
+/// between fork and exec.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 fn tidings(args: &[&str]) -> Output {
@@ -62,16 +63,16 @@ fn flip(directory: &Path, text: &str) -> String {
             return path.file_name().unwrap().to_str().unwrap().to_owned();
         }
     }
-    panic!("nothing says {text}")
+    panic!("no segment contains {text}")
 }
 
 #[tokio::test]
-async fn a_whole_store_is_inspected_and_verified() {
+async fn an_intact_store_is_inspected_and_verified() {
     let _turn = TURN.lock().await;
     let (_directory, path) = filled().await;
     let inspected = tidings(&["store", "inspect", &path]);
     assert!(inspected.status.success(), "{}", stderr(&inspected));
-    for line in ["state      closed in order", "events     40 in ", "damage     none known"] {
+    for line in ["state      closed cleanly", "events     40 in ", "damage     none known"] {
         assert!(stdout(&inspected).contains(line), "{}", stdout(&inspected));
     }
     let inspected = tidings(&["store", "inspect", "--json", &path]);
@@ -83,11 +84,11 @@ async fn a_whole_store_is_inspected_and_verified() {
     assert!(json["segments"].as_array().unwrap().len() > 2);
     let verified = tidings(&["store", "verify", &path]);
     assert!(verified.status.success(), "{}", stderr(&verified));
-    assert!(stdout(&verified).starts_with("40 whole events in "), "{}", stdout(&verified));
+    assert!(stdout(&verified).starts_with("40 intact events in "), "{}", stdout(&verified));
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_named_and_the_others_are_saved() {
+async fn a_damaged_record_is_named_and_the_others_are_recovered() {
     let _turn = TURN.lock().await;
     let (directory, path) = filled().await;
     let file = flip(directory.path(), "said-20-");
@@ -104,8 +105,8 @@ async fn a_damaged_record_is_named_and_the_others_are_saved() {
     let to_path = to.path().join("saved");
     let repaired = tidings(&["store", "repair", &path, to_path.to_str().unwrap()]);
     assert_eq!(repaired.status.code(), Some(1), "{}{}", stdout(&repaired), stderr(&repaired));
-    assert!(stdout(&repaired).contains("39 events are in "), "{}", stdout(&repaired));
-    assert!(stderr(&repaired).contains("1 acknowledged events could not be saved"), "{}", stderr(&repaired));
+    assert!(stdout(&repaired).contains("39 events copied to "), "{}", stdout(&repaired));
+    assert!(stderr(&repaired).contains("1 acknowledged events are lost"), "{}", stderr(&repaired));
     let verified = tidings(&["store", "verify", to_path.to_str().unwrap()]);
     assert!(verified.status.success(), "{}{}", stdout(&verified), stderr(&verified));
     let again = tidings(&["store", "repair", &path, to_path.to_str().unwrap()]);
@@ -113,7 +114,7 @@ async fn a_damaged_record_is_named_and_the_others_are_saved() {
 }
 
 #[tokio::test]
-async fn a_store_in_use_can_be_looked_at_and_not_repaired() {
+async fn a_store_in_use_can_be_inspected_and_not_repaired() {
     let _turn = TURN.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
@@ -125,11 +126,11 @@ async fn a_store_in_use_can_be_looked_at_and_not_repaired() {
     assert!(verified.status.success(), "{}{}", stdout(&verified), stderr(&verified));
     let repaired = tidings(&["store", "repair", path, "/nowhere"]);
     assert_eq!(repaired.status.code(), Some(1));
-    assert_eq!(stderr(&repaired), format!("error: {path}: a hub uses it: stop that first\n"));
+    assert_eq!(stderr(&repaired), format!("error: {path}: a hub uses it; stop the hub first\n"));
 }
 
 #[tokio::test]
-async fn what_is_no_store_is_refused_with_one_line() {
+async fn a_directory_without_a_store_is_refused_with_one_line() {
     let _turn = TURN.lock().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();

@@ -1,4 +1,4 @@
-//! Restarts that refuse nobody: the real binary, replaced under load.
+//! Upgrades that refuse no connection: the real binary, replaced under load.
 
 #![cfg(unix)]
 
@@ -21,7 +21,7 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 const UPGRADES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A hub from a name of its own for the program, which the test may give to another one.
+/// A hub whose program has a path of its own, so that the test can replace the program.
 async fn hub_by_another_name(folder: &Path, args: &[&str]) -> Hub {
     let name = folder.join("tidings");
     symlink(binary().unwrap(), &name).unwrap();
@@ -30,8 +30,9 @@ async fn hub_by_another_name(folder: &Path, args: &[&str]) -> Hub {
     hub
 }
 
-/// Puts a shell script in the place of the program, as an installer would: under the same name, not into the same file. Another process
-/// writes it: a child that is being started meanwhile would inherit a file that this one has open, and then it could not be executed.
+/// Replaces the program by a shell script as an installer would: under the same name, as a new
+/// file. Another process writes it: a child that is started meanwhile would inherit the open file,
+/// which could then not be executed.
 fn replace(folder: &Path, script: &str) {
     let written = Command::new("sh")
         .args(["-euc", "printf '#!/bin/sh\n%s\n' \"$1\" >new; chmod +x new; mv -f new tidings", "sh", script])
@@ -41,7 +42,7 @@ fn replace(folder: &Path, script: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_connect_is_refused_or_reset_and_every_request_is_answered_during_twenty_upgrades() {
+async fn twenty_upgrades_refuse_no_connection_and_answer_every_request() {
     let mut hub = Hub::serve(&["--drain-secs", "2"]).await.unwrap();
     let address = hub.address();
     let done = Arc::new(AtomicBool::new(false));
@@ -52,10 +53,11 @@ async fn no_connect_is_refused_or_reset_and_every_request_is_answered_during_twe
         clients.spawn(async move {
             let mut kept = None;
             while !done.load(Relaxed) {
-                // Half of them connect for every request, half keep their connection until they are notified that it ends.
+                // Half of them connect for every request, half keep their connection until the
+                // server closes it.
                 let mut connection = match kept.take() {
                     Some(connection) => connection,
-                    None => Connection::open(address).await.expect("no connect is refused"),
+                    None => Connection::open(address).await.expect("no connection is refused"),
                 };
                 let post = if number % 2 == 0 {
                     "POST /topics/chat\nConnection: close"
@@ -77,24 +79,24 @@ async fn no_connect_is_refused_or_reset_and_every_request_is_answered_during_twe
     for _ in 0..UPGRADES {
         let before = answered.load(Relaxed);
         hub.upgrade().await.unwrap();
-        // Somebody was answered by this one before the next one comes.
+        // This process has answered a request before the next upgrade.
         while answered.load(Relaxed) < before + 20 {
             if let Some(client) = clients.try_join_next() {
-                client.expect("nobody was refused, reset or left without an answer");
+                client.expect("no client was refused, reset or left without an answer");
             }
             tokio::task::yield_now().await;
         }
     }
     done.store(true, Relaxed);
     while let Some(client) = clients.join_next().await {
-        client.expect("nobody was refused, reset or left without an answer");
+        client.expect("no client was refused, reset or left without an answer");
     }
     assert!(hub.first_ended().await.unwrap().success());
     hub.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_stream_is_reported_that_it_ends_and_the_successor_says_that_its_log_is_another() {
+async fn an_upgrade_ends_streams_with_a_notice_and_a_new_log_is_reported() {
     let mut hub = Hub::serve(&["--drain-secs", "1"]).await.unwrap();
     let mut stream = EventStream::open(hub.address(), "/stream?topic=chat").await.unwrap();
     hub.publish("chat", "before").await.unwrap();
@@ -111,7 +113,8 @@ async fn a_stream_is_reported_that_it_ends_and_the_successor_says_that_its_log_i
     assert_eq!(stream.next().await.unwrap().data, "after");
 }
 
-/// Listens until the last event, with one connection after the other, and returns what was received. A notice must be about the end of a stream.
+/// Subscribes until the last event, over one connection after the other, and returns the events.
+/// Every notice must be about the end of a stream.
 async fn listen(address: SocketAddr, last: &str) -> Vec<String> {
     let mut received = Vec::new();
     let mut id: Option<String> = None;
@@ -136,7 +139,7 @@ async fn listen(address: SocketAddr, last: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_is_handed_over_twenty_times_and_nobody_is_refused_and_nothing_lost_or_doubled() {
+async fn twenty_upgrades_with_a_store_refuse_nothing_and_lose_no_event() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("events");
     let mut hub = Hub::serve(&["--store", store.to_str().unwrap()]).await.unwrap();
@@ -150,10 +153,11 @@ async fn a_store_is_handed_over_twenty_times_and_nobody_is_refused_and_nothing_l
             let mut acknowledged = Vec::new();
             let mut kept = None;
             while !done.load(Relaxed) {
-                // Half of them connect for every request, half keep their connection until they are notified that it ends.
+                // Half of them connect for every request, half keep their connection until the
+                // server closes it.
                 let mut connection = match kept.take() {
                     Some(connection) => connection,
-                    None => Connection::open(address).await.expect("no connect is refused"),
+                    None => Connection::open(address).await.expect("no connection is refused"),
                 };
                 let close = if name % 2 == 0 { "\nConnection: close" } else { "" };
                 let data = format!("{name}:{}", acknowledged.len());
@@ -192,7 +196,7 @@ async fn a_store_is_handed_over_twenty_times_and_nobody_is_refused_and_nothing_l
     let (mut sorted, mut expected) = (log.clone(), acknowledged);
     sorted.sort_unstable();
     expected.sort_unstable();
-    assert_eq!(sorted, expected, "what was acknowledged, each once");
+    assert_eq!(sorted, expected, "every acknowledged event, exactly once");
     for received in subscribers.join_all().await {
         assert_eq!(received, log);
     }
@@ -201,7 +205,7 @@ async fn a_store_is_handed_over_twenty_times_and_nobody_is_refused_and_nothing_l
 }
 
 #[tokio::test]
-async fn a_reader_that_takes_nothing_keeps_a_store_no_longer_than_the_drain() {
+async fn a_frozen_reader_delays_a_store_handover_at_most_for_the_drain() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("events");
     let mut hub = Hub::serve(&["--store", store.to_str().unwrap(), "--drain-secs", "1"]).await.unwrap();
@@ -217,7 +221,7 @@ async fn a_reader_that_takes_nothing_keeps_a_store_no_longer_than_the_drain() {
 }
 
 #[tokio::test]
-async fn a_successor_whose_store_is_a_third_ones_leaves_the_hub_serving() {
+async fn an_upgrade_fails_if_another_process_has_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("events");
     let other = Hub::serve(&["--store", store.to_str().unwrap()]).await.unwrap();
@@ -227,13 +231,16 @@ async fn a_successor_whose_store_is_a_third_ones_leaves_the_hub_serving() {
     fs::write(&config, "store = \"events\"").unwrap();
     hub.signal(Signal::USR2).unwrap();
     let line = hub.printed("the upgrade failed").await.unwrap();
-    assert!(line.contains("goes on serving: the successor's store is in use by another process"), "{line}");
+    assert!(
+        line.contains("continues to serve: the store of the new process is in use by another process"),
+        "{line}"
+    );
     hub.publish("chat", "still here").await.unwrap();
     other.publish("chat", "here, too").await.unwrap();
 }
 
 #[tokio::test]
-async fn a_successor_that_cannot_start_leaves_the_hub_serving_and_is_one_line() {
+async fn an_upgrade_to_a_process_that_cannot_start_fails_with_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("t.toml");
     fs::write(&config, "heartbeat_secs = 20").unwrap();
@@ -244,7 +251,7 @@ async fn a_successor_that_cannot_start_leaves_the_hub_serving_and_is_one_line() 
     fs::write(&config, "heartbeat_sex = 20").unwrap();
     hub.signal(Signal::USR2).unwrap();
     let line = hub.printed("the upgrade failed").await.unwrap();
-    assert!(line.contains("goes on serving: the successor ended (exit status: 2)"), "{line}");
+    assert!(line.contains("continues to serve: the new process exited (exit status: 2)"), "{line}");
     hub.printed("heartbeat_sex").await.unwrap();
 
     fs::write(&config, "heartbeat_secs = 20").unwrap();
@@ -255,7 +262,7 @@ async fn a_successor_that_cannot_start_leaves_the_hub_serving_and_is_one_line() 
     hub.publish("chat", "still here").await.unwrap();
     assert_eq!(stream.next().await.unwrap().data, "still here");
 
-    // What was wrong is mended, and the new program is the one that runs.
+    // Once the program is fixed, an upgrade runs it.
     let real = binary().unwrap();
     replace(folder.path(), &format!("echo the new program >&2\nexec '{}' \"$@\"", real.display()));
     hub.upgrade().await.unwrap();
@@ -264,16 +271,16 @@ async fn a_successor_that_cannot_start_leaves_the_hub_serving_and_is_one_line() 
 }
 
 #[tokio::test]
-async fn a_successor_that_never_serves_is_ended_in_time() {
+async fn an_upgrade_to_a_process_that_never_serves_times_out() {
     let folder = tempfile::tempdir().unwrap();
     let mut hub = hub_by_another_name(folder.path(), &["--upgrade-secs", "1"]).await;
     replace(folder.path(), "echo waiting as $$ >&2\nexec sleep 1000");
     hub.signal(Signal::USR2).unwrap();
     let line = hub.printed("the upgrade failed").await.unwrap();
-    assert!(line.contains("the successor did not serve within 1 s (upgrade_secs)"), "{line}");
+    assert!(line.contains("the new process did not serve within 1 s (upgrade_secs)"), "{line}");
     let line = hub.printed("waiting as").await.unwrap();
     let pid = line.trim().rsplit(' ').next().unwrap().to_owned();
-    // Its process is gone: nothing of a failed attempt is left.
+    // A failed upgrade leaves no process behind.
     timeout(PATIENCE, async {
         while Path::new("/proc").join(&pid).exists() {
             tokio::task::yield_now().await;
@@ -296,7 +303,7 @@ async fn upgrades_leak_no_descriptors() {
         hub.upgrade().await.unwrap();
         hub.publish("chat", "x").await.unwrap();
     }
-    // The connection of the last request may still be on its way out; five leaks would not be.
+    // The connection of the last request may still be closing; five leaks would remain.
     timeout(PATIENCE, async {
         while open(&hub) > first {
             tokio::task::yield_now().await;
@@ -306,9 +313,9 @@ async fn upgrades_leak_no_descriptors() {
     .expect("no more descriptors than after the first upgrade");
 }
 
-/// A supervisor that hangs must not hold up the hub.
+/// A supervisor that hangs must not block the hub.
 #[tokio::test]
-async fn a_supervisor_that_does_not_read_is_not_waited_for() {
+async fn a_supervisor_that_does_not_read_does_not_block_the_hub() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let _socket = UnixDatagram::bind(&path).unwrap();
@@ -322,9 +329,9 @@ async fn a_supervisor_that_does_not_read_is_not_waited_for() {
     assert!(hub.stop().await.unwrap().success());
 }
 
-/// systemd's protocol, with a socket of our own in its place.
+/// The protocol of systemd, with a socket of the test in its place.
 #[tokio::test]
-async fn a_supervisor_receives_who_serves_and_when_it_stops() {
+async fn a_supervisor_is_notified_of_readiness_upgrades_and_stops() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -332,7 +339,7 @@ async fn a_supervisor_receives_who_serves_and_when_it_stops() {
     let socket = tokio::net::UnixDatagram::from_std(socket).unwrap();
     let received = async || {
         let mut space = [0; 256];
-        let length = timeout(PATIENCE, socket.recv(&mut space)).await.expect("a word").unwrap();
+        let length = timeout(PATIENCE, socket.recv(&mut space)).await.expect("a notification").unwrap();
         String::from_utf8(space[..length].to_vec()).unwrap()
     };
     let store = folder.path().join("events");
@@ -344,13 +351,13 @@ async fn a_supervisor_receives_who_serves_and_when_it_stops() {
         hub.start_again().await.unwrap();
         assert_eq!(received().await, "READY=1");
         hub.upgrade().await.unwrap();
-        let successor = hub.pid().unwrap();
+        let new_pid = hub.pid().unwrap();
         if has_store {
-            // It is the one to watch before it serves.
-            assert_eq!(received().await, format!("MAINPID={successor}"));
+            // The supervisor watches the new process before it serves.
+            assert_eq!(received().await, format!("MAINPID={new_pid}"));
             assert_eq!(received().await, "READY=1");
         } else {
-            assert_eq!(received().await, format!("MAINPID={successor}\nREADY=1"));
+            assert_eq!(received().await, format!("MAINPID={new_pid}\nREADY=1"));
         }
         hub.ask_to_stop().unwrap();
         assert_eq!(received().await, "STOPPING=1");

@@ -1,4 +1,4 @@
-//! `tidings bench`: measures a hub, this or any other.
+//! `tidings bench`: measures Tidings or another hub.
 
 use std::{
     fs::{self, File},
@@ -14,25 +14,26 @@ use tidings_bench::{BenchError, Plan, Preset, Progress, Report, Resume, Scenario
 
 use crate::{config::time, failure::Failure, output::print_line};
 
-/// Measure a hub, this or any other, and fail if an event is lost, doubled or reordered
+/// Measure Tidings or another hub, and fail if an event is lost, duplicated or reordered
 ///
-/// Scenarios, each with the size of the project's own comparison unless asked otherwise:
+/// Scenarios, with the sizes of the project's own comparison by default:
 ///
-///   idle          15,000 subscribers who wait: memory, connections per second
+///   idle          15,000 idle subscribers: memory, connections per second
 ///   fanout        5,000 subscribers, 200 events back to back: deliveries per second
 ///   fanout-slow   the same at 10 events per second: latency, CPU per delivery
 ///   many          5,000 subscribers with a topic each, 50,000 events
 ///   burst         100 subscribers, 20,000 events back to back
 ///   publish       no subscribers, 100,000 events
-///   replay        200 late subscribers ask for 1,000 events
+///   replay        200 late subscribers request 1,000 events
 ///   storm         15,000 subscribers reconnect after the server was killed
-///   slow-readers  1,000 subscribers, 100 of them frozen while 8 MB become due to each
+///   slow-readers  1,000 subscribers, 100 of which read nothing while 8 MB are published
 ///   growth        idle and fanout-slow from 1,000 to 18,000 subscribers
-///   private       private events to subscribers with different tokens, against public ones
-///   soak          5,000 subscribers come and go for --minutes while 200 events per second reach them on
-///                 50 topics: nothing is lost, and the server does not grow. The hub must keep 2,000 events
+///   private       private events to subscribers with different tokens, and public ones
+///   soak          5,000 subscribers connect and disconnect for --minutes, 200 events per
+///                 second on 50 topics: no event is lost, and the server does not grow.
+///                 The hub must keep 2,000 events
 ///
-/// Hubs that --hub knows, and their URLs behind --url (--dry-run prints whole requests):
+/// Presets of --hub, and their URLs relative to --url (--dry-run prints complete requests):
 ///
 ///   tidings   GET /stream?topic={topic}                    POST /topics/{topic}
 ///   nchan     GET /sub/{topic}                             POST /pub/{topic}
@@ -42,86 +43,88 @@ use crate::{config::time, failure::Failure, output::print_line};
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Bench {
-    /// What to measure
+    /// Scenarios to run, in order
     #[arg(required = true, value_name = "SCENARIO", hide_possible_values = true)]
     scenarios: Vec<ScenarioName>,
-    /// Which hub it is: fills in templates, headers, body and the cursor
+    /// Preset for the hub: templates, headers, body and cursor
     #[arg(long, value_name = "HUB", default_value = "tidings")]
     hub: PresetName,
-    /// What the report calls it [default: that of --hub]
+    /// Name of the hub in reports [default: that of --hub]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Print the requests that would be sent, and send none
+    /// Print the requests without sending them
     #[arg(long)]
     dry_run: bool,
-    /// Where the hub is
+    /// URL of the hub
     #[arg(long, env = "TIDINGS_URL", default_value = "http://127.0.0.1:8080", hide_env_values = true)]
     url: String,
-    /// How to subscribe, instead of the preset: http://127.0.0.1:8080/stream?topic={topic}
+    /// URL template for subscribing, instead of the preset:
+    /// http://127.0.0.1:8080/stream?topic={topic}
     #[arg(long, value_name = "TEMPLATE")]
     subscribe: Option<String>,
-    /// How to publish, instead of the preset: http://127.0.0.1:8080/topics/{topic}
+    /// URL template for publishing, instead of the preset: http://127.0.0.1:8080/topics/{topic}
     #[arg(long, value_name = "TEMPLATE")]
     publish: Option<String>,
-    /// The body of a publish request, with {data} and perhaps {topic}
+    /// Body of a publish request, with {data} and optionally {topic}
     #[arg(long, value_name = "TEMPLATE")]
     body: Option<String>,
-    /// A header of subscriptions, instead of those of the preset; repeatable
+    /// Header of subscriptions, instead of those of the preset; repeatable
     #[arg(long, value_name = "NAME: VALUE")]
     subscribe_header: Vec<String>,
-    /// A header of publish requests, instead of those of the preset; repeatable
+    /// Header of publish requests, instead of those of the preset; repeatable
     #[arg(long, value_name = "NAME: VALUE")]
     publish_header: Vec<String>,
-    /// The query parameter that says where to resume, instead of the header Last-Event-ID
+    /// Query parameter for the id to resume from, instead of the header Last-Event-ID
     #[arg(long, value_name = "NAME")]
     resume_parameter: Option<String>,
-    /// A token for publishing, and for subscribing unless --subscribe-tokens is given
+    /// Token for publishing, and for subscribing unless --subscribe-tokens is given
     #[arg(long, env = "TIDINGS_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// A file with one token per line, which subscribers take in turns
+    /// File with one token per line, assigned to subscribers in rotation
     #[arg(long, value_name = "FILE")]
     subscribe_tokens: Option<PathBuf>,
-    /// How many subscribers
+    /// Number of subscribers
     #[arg(long, value_name = "N")]
     subscribers: Option<usize>,
-    /// How many events
+    /// Number of events
     #[arg(long, value_name = "N")]
     events: Option<u64>,
-    /// How many keep-alive connections publish, each with one request outstanding
+    /// Number of keep-alive connections that publish, each with one outstanding request
     #[arg(long, value_name = "N")]
     publishers: Option<usize>,
-    /// Events per second; latency then counts from when an event was due
+    /// Events per second; latency is then measured from when an event was due
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
     /// Length of each event's data
     #[arg(long, value_name = "N")]
     payload_bytes: Option<usize>,
-    /// The server's process: its CPU and memory are measured, with its children
+    /// Process ID of the server, whose CPU and memory are measured, including its children
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
-    /// storm: starts the server again, in the foreground; it is ended at the end
+    /// storm: command that restarts the server in the foreground; it is stopped at the end
     #[arg(long, value_name = "COMMAND")]
     restart_command: Option<String>,
-    /// storm: how long the server may settle before its memory is measured
+    /// storm: time for the server to settle before its memory is measured
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
     settle: Duration,
-    /// slow-readers: how long the slow ones are frozen at least, such as 60s
+    /// slow-readers: minimum time for which slow subscribers read nothing, such as 60s
     #[arg(long, value_name = "TIME", value_parser = time)]
     frozen: Option<Duration>,
-    /// soak: how long events are published
+    /// soak: minutes for which events are published
     #[arg(long, value_name = "N", default_value = "30", value_parser = minutes)]
     minutes: Duration,
-    /// soak: decides who stays how long; the same number repeats it
+    /// soak: seed for the times that subscribers stay connected; the same number repeats a run
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
-    /// How long nothing may arrive before what is missing counts as lost
+    /// Time without an event after which missing events count as lost
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     patience: Duration,
-    /// Accept that streams of one topic see different publishers in different orders
+    /// Accept that streams of one topic receive the events of different publishers in different
+    /// orders
     #[arg(long)]
     no_common_order: bool,
-    /// Write version, date, arguments and results as JSON to this file; `-` is standard output, instead
-    /// of the table
+    /// Write version, date, arguments and results as JSON to this file; `-` writes them to standard
+    /// output instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -132,7 +135,7 @@ impl Bench {
         if self.dry_run {
             return print_line(&target.sample_requests().map_err(|error| Failure::usage(error.to_string()))?);
         }
-        // A file that cannot be written is noticed before the measurement, not after it.
+        // Fail before the measurement if the file cannot be written.
         let json = self.open_json()?;
         let to_stdout = self.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
         let mut progress = Progress::on_terminal();
@@ -213,7 +216,7 @@ impl Bench {
     }
 }
 
-/// The token is nobody's business.
+/// Omits the token.
 impl std::fmt::Debug for Bench {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bench")
@@ -238,7 +241,7 @@ fn write_json(file: Option<File>, reports: &[Report], to_stdout: bool) -> Result
     writeln!(file, "{text}").map_err(|error| Failure::runtime(format!("--json: {error}")))
 }
 
-/// The command line of this run. What `--token` says is left out.
+/// The command line of this run, without the value of `--token`.
 fn arguments() -> Vec<String> {
     let mut hide_next = false;
     let shown = |argument: String| {
@@ -252,7 +255,7 @@ fn arguments() -> Vec<String> {
     std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).map(shown).collect()
 }
 
-/// Minutes, of which half a one may be meant.
+/// A number of minutes, which may be a fraction.
 fn minutes(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().map(|minutes| minutes * 60.0);
     seconds

@@ -1,4 +1,4 @@
-//! `tidings bench` where it cannot run: it stands on epoll and `/proc`.
+//! `tidings bench` on systems where it cannot run: it needs epoll and `/proc`.
 
 use std::ffi::OsString;
 
@@ -14,7 +14,7 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    #[expect(clippy::unused_self, reason = "every command is run so")]
+    #[expect(clippy::unused_self, reason = "the same signature as every command")]
     pub(super) fn run(self) -> Result<(), Failure> {
         Err(Failure::usage("`tidings bench` runs on Linux only; the hub that it measures may run anywhere"))
     }

@@ -1,4 +1,4 @@
-//! `tidings demo`: the chat.
+//! `tidings demo`: runs the example chat.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -25,11 +25,11 @@ use crate::{
 /// Run the example chat: open its address in two windows
 #[derive(Args, Debug)]
 pub(super) struct Demo {
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 picks a free port
     #[arg(long, value_name = "ADDR:PORT", env = "TIDINGS_LISTEN", hide_env_values = true, default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
-    /// Requests may be addressed to this host name, or with *.example.com to every name below that domain; addresses and localhost always
-    /// pass; repeatable
+    /// Accept requests for this host name; *.example.com accepts every subdomain; IP addresses and
+    /// localhost are always accepted; repeatable
     #[arg(
         long,
         value_name = "NAME",
@@ -63,7 +63,8 @@ async fn chat(address: SocketAddr, hosts: HostNames, keeping: Keeping) -> Result
         tidings_chat::app(store.hub(), hosts, jiff::Zoned::now, |line| output::STDOUT.add(line.as_bytes()))
             .await
             .map_err(Failure::runtime)?;
-    // The chat was written for axum's own server, which tells the other end's address by another name.
+    // The chat is written for axum's own server, which provides the peer address under another
+    // type.
     let routes = routes.layer(map_request(async |mut request: Request| {
         if let Some(PeerAddress(peer)) = request.extensions().get().copied() {
             request.extensions_mut().insert(ConnectInfo(peer));
@@ -73,8 +74,8 @@ async fn chat(address: SocketAddr, hosts: HostNames, keeping: Keeping) -> Result
     let url = base_url(address);
     let banner = format!(
         "The chat is at {url}/ - open it in two windows, one of them private.\n\n  \
-         listen:  curl -N {url}/stream\n  \
-         speak:   curl -d message=hello {url}/post\n"
+         read:   curl -N {url}/stream\n  \
+         write:  curl -d message=hello {url}/post\n"
     );
     output::STDOUT.add(banner.as_bytes());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), url, %address, "listening");

@@ -1,4 +1,4 @@
-//! Which hub a client command talks to.
+//! The hub that a client command connects to.
 
 use clap::Args;
 use tidings_client::{Client, ClientError, Token};
@@ -7,10 +7,11 @@ use crate::failure::Failure;
 
 #[derive(Args)]
 pub(super) struct HubArgs {
-    /// The hub
+    /// URL of the hub
     #[arg(long, env = "TIDINGS_URL", default_value = "http://127.0.0.1:8080", hide_env_values = true)]
     url: String,
-    /// A token, or the secret of a key; better given in the environment, where others do not see it
+    /// A token, or the secret of a key; safer in the environment, because other users can see
+    /// command lines
     #[arg(long, env = "TIDINGS_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
@@ -23,7 +24,7 @@ impl HubArgs {
         Client::new(&self.url, token).map_err(|error| Failure::usage(format!("--url (TIDINGS_URL): {error}")))
     }
 
-    /// The error in words that name the flags.
+    /// The error with advice that names the flags.
     pub(super) fn explain(&self, error: &ClientError) -> Failure {
         let advice = match error {
             ClientError::Request(_) => return Failure::usage(error.to_string()),
@@ -31,7 +32,7 @@ impl HubArgs {
                 "; give --token or TIDINGS_TOKEN"
             }
             ClientError::Connection(_) if self.url.starts_with("http://127.0.0.1:8080") => {
-                "; is `tidings serve` running there? Another hub is named by --url or TIDINGS_URL"
+                "; is `tidings serve` running there? Name another hub with --url or TIDINGS_URL"
             }
             _ => "",
         };

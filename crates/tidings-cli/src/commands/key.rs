@@ -1,10 +1,10 @@
-//! `tidings key`: secrets for servers.
+//! `tidings key`: generates secrets for servers.
 
 use clap::{Args, Subcommand};
 
 use crate::{failure::Failure, output::print_line};
 
-/// Make keys for the servers that publish
+/// Create keys for servers that publish
 #[derive(Args, Debug)]
 pub(super) struct Key {
     #[command(subcommand)]
@@ -13,9 +13,9 @@ pub(super) struct Key {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Make a secret and print the lines that give it to a hub; it is stored nowhere
+    /// Generate a secret and print the configuration for the hub; the secret is not stored
     New {
-        /// What the key is called in the hub's log
+        /// Name of the key in the hub's log
         #[arg(long, default_value = "server")]
         name: String,
     },
@@ -28,8 +28,8 @@ impl Key {
         let name = toml::Value::String(name);
         print_line(&format!(
             "{secret}\n\n\
-             # This secret is shown once. Keep it where your application finds it (Authorization: Bearer SECRET),\n\
-             # and paste these lines into the file that `tidings serve --config FILE` reads:\n\n\
+             # This secret is shown once. Store it where your application can read it (Authorization: Bearer SECRET),\n\
+             # and add these lines to the configuration file of `tidings serve --config FILE`:\n\n\
              [[key]]\n\
              name = {name}\n\
              secret = \"{secret}\"\n\

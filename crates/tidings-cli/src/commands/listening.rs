@@ -1,4 +1,4 @@
-//! What `serve` and `demo` share: a socket, its life from the first connection to the last, a log, and signals.
+//! What `serve` and `demo` share: the listening socket, its lifecycle, the log, and signals.
 
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use super::{
 #[cfg(unix)]
 use super::{
     pid_file::PidFile,
-    upgrade::{Predecessor, Upgrades},
+    upgrade::{OldProcess, Upgrades},
 };
 use crate::{
     config::LogFormat,
@@ -35,33 +35,35 @@ use crate::{
     store::{Keeping, Opened},
 };
 
-/// How long a successor may take to serve before the upgrade is given up, where no setting says so.
+/// Default for `upgrade_secs`, where there is no such setting.
 pub(super) const UPGRADE_SECS: u64 = 30;
-/// Of `drain_secs`, the share over which streams end after an upgrade. What takes longer to read its closing frames has the rest.
+/// The share of `drain_secs` over which streams end after an upgrade. Clients that are slow to read
+/// their closing frames have the rest.
 const PACE_SHARE: f64 = 0.8;
 
-/// How long those who are connected are given before a store is left to a successor. The one that connects meanwhile waits for it.
+/// How long connections are drained before a store is left to the new process. New connections wait
+/// in the queue of the socket meanwhile.
 const HAND_OVER: Duration = Duration::from_millis(500);
 
-/// When the server is to end, and how.
+/// Completes when the server should end, with how to end.
 pub(super) type Ended = Pin<Box<dyn Future<Output = Drain> + Send>>;
 
-/// How a successor takes over.
+/// How the new process of an upgrade takes over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Succession {
+pub(super) enum Takeover {
     /// It serves already.
     Serves,
     /// It serves when this process has ended.
     WaitsForStore,
 }
 
-/// Where connections come from, and who is to be reported once they are served.
+/// The listening socket, and the processes to notify once it is served.
 pub(super) struct Listening {
     pub(super) listener: Listener,
     pub(super) address: SocketAddr,
     stops: Stops,
     #[cfg(unix)]
-    predecessor: Option<Predecessor>,
+    old_process: Option<OldProcess>,
     #[cfg(unix)]
     pid_file: Option<PathBuf>,
     #[cfg(unix)]
@@ -69,11 +71,12 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// The socket that a predecessor passes, or the one that was inherited (`LISTEN_FDS`), or else one at this address.
+    /// The socket that the old process passes, or the inherited one (`LISTEN_FDS`), or else a new
+    /// one at this address.
     pub(super) fn start(address: SocketAddr) -> Result<Self, Failure> {
         #[cfg(unix)]
-        let (passed, predecessor) = Predecessor::take()
-            .map_err(|error| Failure::runtime(format!("the predecessor passes no socket: {error}")))?
+        let (passed, old_process) = OldProcess::take()
+            .map_err(|error| Failure::runtime(format!("the old process passed no socket: {error}")))?
             .unzip();
         #[cfg(not(unix))]
         let passed = None;
@@ -86,9 +89,9 @@ impl Listening {
                 }
             },
         };
-        let address = listener.local_addr().map_err(|error| {
-            Failure::runtime(format!("the socket does not say where it listens: {error}"))
-        })?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Failure::runtime(format!("the address of the socket is unknown: {error}")))?;
         let cannot_start = |error| Failure::runtime(format!("cannot start: {error}"));
         let stops = stops().map_err(cannot_start)?;
         #[cfg(unix)]
@@ -98,7 +101,7 @@ impl Listening {
             address,
             stops,
             #[cfg(unix)]
-            predecessor,
+            old_process,
             #[cfg(unix)]
             pid_file: None,
             #[cfg(unix)]
@@ -106,15 +109,15 @@ impl Listening {
         })
     }
 
-    /// Names the process in this file while it serves. Nothing is written before it does.
+    /// Writes the process ID to this file while the process serves, not before.
     #[cfg(unix)]
     pub(super) fn set_pid_file(&mut self, path: &Path) -> Result<(), Failure> {
-        PidFile::check(path, self.predecessor.as_ref().and_then(|_| Predecessor::pid()))?;
+        PidFile::check(path, self.old_process.as_ref().and_then(|_| OldProcess::pid()))?;
         self.pid_file = Some(path.to_owned());
         Ok(())
     }
 
-    /// Opens the store. If the predecessor has it, that one is asked to leave it, and waited for.
+    /// Opens the store. If the old process has it open, asks that process to leave it, and waits.
     pub(super) async fn open(&mut self, keeping: &Keeping) -> Result<Opened, Failure> {
         keep_blocking_thread().await?;
         let refused = match keeping.open().await {
@@ -123,16 +126,17 @@ impl Listening {
         };
         #[cfg(unix)]
         if refused.is_in_use
-            && let Some(predecessor) = self.predecessor.take()
+            && let Some(old_process) = self.old_process.take()
         {
-            predecessor.leave().await.map_err(Failure::runtime)?;
+            old_process.leave().await.map_err(Failure::runtime)?;
             return keeping.open_soon().await.map_err(Failure::from);
         }
         Err(refused.into())
     }
 
-    /// Serves until somebody stops it (once for a clean end, twice for an end at once), until a successor has taken over, or until the hub fails: a process
-    /// that cannot deliver ends, so that the one that watches it starts another.
+    /// Serves until a signal stops it (one drains, a second exits at once), until a new process has
+    /// taken over, or until the hub fails: a process that cannot deliver exits, so that its
+    /// supervisor starts another.
     pub(super) async fn serve<F: Future<Output = ()>>(
         self,
         hub: Hub,
@@ -145,29 +149,29 @@ impl Listening {
         #[cfg(unix)]
         let succeeded = self.upgrades.succeeded(Duration::from_secs(upgrade_secs), store.is_exclusive());
         #[cfg(not(unix))]
-        let succeeded = std::future::pending::<Succession>();
+        let succeeded = std::future::pending::<Takeover>();
         let stops = self.stops;
         let twice = stops.clone().requested(2);
         let ending = hub.clone();
-        let has_successor = Arc::<AtomicBool>::default();
-        let succeeding = Arc::clone(&has_successor);
+        let is_upgraded = Arc::<AtomicBool>::default();
+        let succeeding = Arc::clone(&is_upgraded);
         let ended = async move {
             tokio::select! {
                 () = stops.requested(1) => {
-                    supervisor::tell("STOPPING=1");
+                    supervisor::notify("STOPPING=1");
                     ending.close();
                     Drain::AtOnce
                 }
-                // Nobody has stopped it: it has failed.
+                // Not stopped by a signal: the hub has failed.
                 () = ending.closed() => Drain::AtOnce,
-                succession = succeeded => {
+                takeover = succeeded => {
                     succeeding.store(true, Relaxed);
-                    match succession {
-                        Succession::Serves => {
+                    match takeover {
+                        Takeover::Serves => {
                             ending.close_over(pace);
                             Drain::Succeeded
                         }
-                        Succession::WaitsForStore => {
+                        Takeover::WaitsForStore => {
                             ending.close_over(pace.min(HAND_OVER));
                             Drain::HandOver(HAND_OVER)
                         }
@@ -179,22 +183,23 @@ impl Listening {
         let pid_file = self.pid_file.as_deref().map(PidFile::write).transpose()?;
         let serving = serve(self.listener, Box::pin(ended));
         #[cfg(unix)]
-        match self.predecessor {
-            Some(predecessor) => predecessor.ready(),
-            None => supervisor::tell("READY=1"),
+        match self.old_process {
+            Some(old_process) => old_process.ready(),
+            None => supervisor::notify("READY=1"),
         }
         let served = tokio::select! {
             () = serving => Ok(()),
-            () = twice => Err(Failure::runtime("stopped twice: connections were cut")),
+            () = twice => Err(Failure::runtime("stopped by a second signal: connections were cut")),
         };
-        // Other hubs need not find out by themselves that this one is gone.
+        // Notify other hubs that this one ends.
         hub.close();
         hub.closed().await;
         store.close().await;
-        // From an upgrade on the file is the successor's, also while that one waits for this process to end.
+        // After an upgrade the file belongs to the new process, also while that waits for this one
+        // to end.
         #[cfg(unix)]
         if let Some(pid_file) = pid_file
-            && !has_successor.load(Relaxed)
+            && !is_upgraded.load(Relaxed)
         {
             pid_file.remove();
         }
@@ -205,7 +210,7 @@ impl Listening {
     }
 }
 
-/// How this machine reaches an address that it listens on.
+/// The URL at which this machine reaches a listen address.
 pub(super) fn base_url(listen: SocketAddr) -> String {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -215,11 +220,11 @@ pub(super) fn base_url(listen: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, listen.port()))
 }
 
-/// Logs to standard error: warnings, and what operators want to know. `RUST_LOG` asks for more or less.
+/// Starts the log on standard error, at level `info`. `RUST_LOG` changes that.
 pub(super) fn start_log(format: LogFormat) -> Result<(), Failure> {
     output::set_format(format);
     output::STDERR.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
-    // The client of NATS calls it an error when a lost connection is given up, and has its reasons; the hub says what there is to say of it.
+    // The NATS client logs every lost connection as an error; the hub logs what matters of it.
     let default = || EnvFilter::new("info,async_nats=off");
     let wanted = env::var(EnvFilter::DEFAULT_ENV).ok().filter(|words| !words.trim().is_empty());
     let (filter, mistake) = match wanted.map(EnvFilter::try_new) {
@@ -231,7 +236,7 @@ pub(super) fn start_log(format: LogFormat) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_timer(SystemTime)
         .with_writer(|| &output::STDERR)
-        // It would write its own errors past the queue.
+        // Internal errors would bypass the queue.
         .log_internal_errors(false)
         .with_ansi(format == LogFormat::Text && io::stderr().is_terminal());
     match format {
@@ -251,9 +256,9 @@ mod tests {
     use super::*;
     use crate::store::{Store, Sync};
 
-    /// The log is closed under the hub: nothing can be published or delivered any more.
+    /// The log is closed while the hub uses it: nothing can be published or delivered any more.
     #[tokio::test]
-    async fn a_hub_that_fails_ends_the_program_with_one_line() {
+    async fn a_failed_hub_ends_the_program_with_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let log = SegmentLog::open(folder.path(), SegmentSettings::default(), tidings::log::Clock::system())
             .unwrap();
@@ -268,7 +273,8 @@ mod tests {
             rules: Vec::new(),
         };
         let mut listening = Listening::start("127.0.0.1:0".parse().unwrap()).unwrap();
-        let store = listening.open(&keeping).await.unwrap_or_else(|_| unreachable!("memory is there"));
+        let store =
+            listening.open(&keeping).await.unwrap_or_else(|_| unreachable!("a log in memory always opens"));
         let serving = listening.serve(hub, store, 30, 30, async |_, ended| {
             assert_eq!(ended.await, Drain::AtOnce);
         });
@@ -278,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_means_all_is_reached_at_this_one() {
+    fn an_unspecified_address_is_reached_over_loopback() {
         for (listen, url) in [
             ("127.0.0.1:8080", "http://127.0.0.1:8080"),
             ("0.0.0.0:80", "http://127.0.0.1:80"),

@@ -1,4 +1,5 @@
-//! When to give freed memory back to the system: after many have come or gone at once, as soon as that is over.
+//! When to return freed memory to the system: after a burst of connects or disconnects, once it is
+//! over.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -8,14 +9,15 @@ use std::{
 use tidings_server::ConnectionMetrics;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How often to look.
+/// The interval of checks.
 const LOOK: Duration = Duration::from_secs(1);
-/// Connections that have come and gone since memory was last given back, from which on it is worth the milliseconds.
+/// Connects and disconnects since memory was last returned that make another return worth its
+/// milliseconds.
 const MANY: u64 = 1_000;
-/// Connections that come and go between two looks while things are calm.
+/// Connects and disconnects between two checks of a calm hub.
 const CALM_MAX: u64 = 100;
 
-/// Looks for ever.
+/// Returns memory when it is worth it. Never completes.
 pub(super) async fn give_back_when_calm(metrics: Arc<ConnectionMetrics>) {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -25,13 +27,13 @@ pub(super) async fn give_back_when_calm(metrics: Arc<ConnectionMetrics>) {
         let accepted = metrics.accepted.load(Relaxed);
         let ended = accepted.saturating_sub(metrics.open.load(Relaxed));
         if watch.is_due(accepted + ended) {
-            // Not on a thread that serves; without one to spare, the next storm will bring another chance.
+            // Not on a thread that serves. If no other thread can start, a later check tries again.
             let _ = tokio::task::spawn_blocking(tidings_heap::give_back).await;
         }
     }
 }
 
-/// What was seen at the last look, and when memory was last given back.
+/// The number of connects and disconnects at the last check, and when memory was last returned.
 #[derive(Default)]
 struct Watch {
     seen: u64,
@@ -39,7 +41,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Whether now is the time; `moves` is how many connections have come and gone so far.
+    /// Whether to return memory now; `moves` is the number of connects and disconnects so far.
     fn is_due(&mut self, moves: u64) -> bool {
         let is_calm = moves - self.seen <= CALM_MAX;
         self.seen = moves;
@@ -66,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_coming_and_going_gives_back_now_and_then() {
+    fn memory_is_given_back_at_times_under_steady_churn() {
         let mut watch = Watch::default();
         let times: Vec<u64> = (0..=5_000).step_by(50).filter(|moves| watch.is_due(*moves)).collect();
         assert_eq!(times, [1_000, 2_000, 3_000, 4_000, 5_000]);

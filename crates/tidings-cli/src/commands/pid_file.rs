@@ -1,7 +1,8 @@
-//! `--pid-file`: the number of the process that serves, for the one that sends it signals.
+//! `--pid-file`: the ID of the process that serves, for programs that send it signals.
 //!
-//! The file is replaced in one step, so a reader finds a whole number in it. After an upgrade it names the new process.
-//! A file that is left behind by a crash is replaced; one that names another living process is not.
+//! The file is replaced atomically, so a reader always finds a complete number. After an upgrade it
+//! names the new process. A file that a crash left behind is replaced; one that names another
+//! running process is not.
 
 use std::{
     fs, io,
@@ -17,8 +18,9 @@ use crate::failure::Failure;
 pub(super) struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Refuses a file that names another process that lives, unless that is the one that hands over to this one.
-    pub(super) fn check(path: &Path, predecessor: Option<u32>) -> Result<(), Failure> {
+    /// Refuses a file that names another running process, unless that is the old process of an
+    /// upgrade.
+    pub(super) fn check(path: &Path, old_process: Option<u32>) -> Result<(), Failure> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -28,16 +30,16 @@ impl PidFile {
             return Ok(());
         }
         let Some(pid) = text.trim().parse().ok().filter(|pid| *pid > 0) else {
-            return Err(refuse(path, "holds something else than the number of a process: name another file"));
+            return Err(refuse(path, "does not contain a process ID: name another file"));
         };
-        if pid == process::id() || Some(pid) == predecessor || !is_alive(pid, path) {
+        if pid == process::id() || Some(pid) == old_process || !is_alive(pid, path) {
             return Ok(());
         }
         let why = format!("names process {pid}, which is running: stop that one, or name another file");
         Err(refuse(path, &why))
     }
 
-    /// Writes the number of this process.
+    /// Writes the ID of this process.
     pub(super) fn write(path: &Path) -> Result<Self, Failure> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let new = path.with_file_name(format!(".{name}.{}", process::id()));
@@ -52,7 +54,7 @@ impl PidFile {
     pub(super) fn remove(self) {
         let is_ours = fs::read_to_string(&self.0).is_ok_and(|text| text.trim() == process::id().to_string());
         if is_ours && let Err(error) = fs::remove_file(&self.0) {
-            tracing::warn!(%error, path = %self.0.display(), "the file of --pid-file cannot be removed");
+            tracing::warn!(%error, path = %self.0.display(), "the PID file cannot be removed");
         }
     }
 }
@@ -61,7 +63,7 @@ fn refuse(path: &Path, why: &str) -> Failure {
     Failure::runtime(format!("--pid-file: {} {why}", path.display()))
 }
 
-/// Whether the process that this file names still runs. Its number may have been given to another one since.
+/// Whether the process that this file names still runs. The system may have reused its ID since.
 fn is_alive(pid: u32, path: &Path) -> bool {
     let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
     match test_kill_process(process) {
@@ -70,14 +72,15 @@ fn is_alive(pid: u32, path: &Path) -> bool {
     }
 }
 
-/// Whether a process has started after a file was written. `None` where nobody knows.
+/// Whether a process has started after a file was written. `None` if that is unknown.
 #[cfg(target_os = "linux")]
 fn has_started_since(pid: u32, path: &Path) -> Option<bool> {
     use std::time::{Duration, UNIX_EPOCH};
     let written = fs::metadata(path).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
     let system = fs::read_to_string("/proc/stat").ok()?;
     let boot_secs = system.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
-    // proc_pid_stat(5): field 22 is the start in clock ticks after the boot. The name, field 2, may hold anything.
+    // proc_pid_stat(5): field 22 is the start in clock ticks after the boot. The name, field 2, may
+    // hold anything.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     let ticks: u64 = fields.split(' ').nth(22 - 3)?.parse().ok()?;
@@ -99,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_another_living_process_is_refused() {
+    fn a_file_of_another_running_process_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pid");
         // A test runner lives as long as its test.
@@ -108,7 +111,7 @@ mod tests {
         let refused = PidFile::check(&path, None).unwrap_err().to_string();
         assert!(refused.contains(&parent.to_string()) && refused.contains("--pid-file"), "{refused}");
         PidFile::check(&path, Some(parent)).unwrap();
-        // Written before that process started: the number has been given anew.
+        // Written before that process started: the ID was reused.
         #[cfg(target_os = "linux")]
         {
             let file = fs::File::options().write(true).open(&path).unwrap();
@@ -118,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_is_replaced_and_what_is_no_pid_file_is_not() {
+    fn a_stale_pid_file_is_replaced_and_any_other_file_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pid");
         PidFile::check(&path, None).unwrap();
@@ -134,7 +137,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", process::id()));
         file.remove();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        // It was handed over.
+        // An upgrade has replaced the file.
         let file = PidFile::write(&path).unwrap();
         fs::write(&path, "1\n").unwrap();
         file.remove();

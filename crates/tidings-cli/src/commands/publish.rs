@@ -1,4 +1,4 @@
-//! `tidings publish`: one event.
+//! `tidings publish`: publishes one event.
 
 use std::io::{self, IsTerminal, Read};
 
@@ -8,7 +8,7 @@ use tokio::runtime;
 use super::{block_on, hub::HubArgs};
 use crate::{failure::Failure, output::print_line};
 
-/// The most that is read from standard input. Hubs take 1 MiB unless asked otherwise.
+/// Maximum size of standard input. Hubs accept 1 MiB by default.
 const INPUT_BYTES_MAX: u64 = 64 << 20;
 
 /// Publish one event and print its id
@@ -16,25 +16,25 @@ const INPUT_BYTES_MAX: u64 = 64 << 20;
 pub(super) struct Publish {
     /// The topic
     topic: String,
-    /// What it says; `-` or nothing reads standard input and drops one line end at its end
+    /// The data; `-` or no argument reads standard input and removes one trailing line end
     data: Option<String>,
-    /// The type, which addEventListener names in the browser
+    /// Event type, for addEventListener in the browser
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// An id of your own instead of one that the hub makes
+    /// Event id, instead of one that the hub generates
     #[arg(long)]
     id: Option<String>,
-    /// How many milliseconds browsers shall wait before they reconnect
+    /// Delay in milliseconds before browsers reconnect
     #[arg(long, value_name = "MILLIS")]
     retry: Option<u64>,
-    /// Publish even if there is no data, such as when a command before this one printed nothing
+    /// Publish even if the data is empty, for example if a command in a pipe printed nothing
     #[arg(long)]
     allow_empty: bool,
-    /// Only for subscribers with a grant on the topic
+    /// Deliver only to subscribers with a grant on the topic
     #[arg(long)]
     private: bool,
-    /// A name for this publication, such as a UUID: sent again under it, nothing is published twice. With one, publishing is tried again
-    /// while the hub cannot be reached
+    /// Key of this publication, such as a UUID: a repeat with the same key publishes nothing twice.
+    /// With a key, the command retries while the hub cannot be reached
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     #[command(flatten)]
@@ -49,14 +49,14 @@ impl Publish {
             Some(data) => data.to_owned(),
             None if io::stdin().is_terminal() => {
                 return Err(Failure::usage(
-                    "the data is missing: give it behind the topic, or `-` to type it",
+                    "the data is missing: give it after the topic, or `-` to type it",
                 ));
             }
             None => read_input()?,
         };
         if data.is_empty() && !self.allow_empty {
             return Err(Failure::usage(
-                "there is no data, so nothing was published: --allow-empty publishes an empty event",
+                "the data is empty, so nothing was published: --allow-empty publishes an empty event",
             ));
         }
         let mut options = tidings_client::Publish::new();
@@ -85,7 +85,7 @@ impl Publish {
     }
 }
 
-/// `echo` and editors put a line end behind what is meant; it is no part of it.
+/// Reads standard input without the line end that `echo` and editors append.
 fn read_input() -> Result<String, Failure> {
     let refuse = |why: &str| Failure::runtime(format!("cannot publish standard input: {why}"));
     let mut bytes = Vec::new();
@@ -96,7 +96,7 @@ fn read_input() -> Result<String, Failure> {
     if bytes.len() as u64 > INPUT_BYTES_MAX {
         return Err(refuse("it is longer than 64 MiB"));
     }
-    let mut text = String::from_utf8(bytes).map_err(|_| refuse("it is not text in UTF-8"))?;
+    let mut text = String::from_utf8(bytes).map_err(|_| refuse("it is not valid UTF-8"))?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

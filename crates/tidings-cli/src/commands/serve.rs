@@ -35,54 +35,55 @@ use crate::{
     store::Store,
 };
 
-/// What a hub needs beside what it keeps: its program, threads, and some thousand connections.
+/// Memory of a hub besides its events: program, threads, and some thousand connections.
 const PROCESS_BYTES: u64 = 128 << 20;
-/// Bytes of the log that `--verbose` prints before it looks again.
+/// Bytes of the log that `--verbose` reads at a time.
 const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
 
-const PRECEDENCE: &str = "Every setting may also stand in the environment (--retain-bytes is TIDINGS_RETAIN_BYTES, \
-    lists are separated by commas, bridges by spaces) or in the file (retain_bytes). Flags overrule the environment, and the environment \
-    overrules the file. Keys, the issuer of tokens, private topics and retention by topic stand in the file alone:\n\n  \
+const PRECEDENCE: &str = "Every setting can also be set in the environment (--retain-bytes is TIDINGS_RETAIN_BYTES, \
+    lists are separated by commas, bridges by spaces) or in the file (retain_bytes). Flags override the environment, and the environment \
+    overrides the file. Keys, the issuer of tokens, private topics and retention by topic can only be set in the file:\n\n  \
     private_topics = [\"user-*\"]\n\n  \
-    [[key]]                         # `tidings key new` makes one\n  \
+    [[key]]                         # `tidings key new` generates one\n  \
     name = \"app\"\n  \
     secret_env = \"APP_KEY\"          # or secret, or secret_file\n  \
     publish = [\"*\"]\n  \
     subscribe = [\"*\"]\n\n  \
-    [issuer]                        # whose tokens are accepted\n  \
+    [issuer]                        # accept tokens of this issuer\n  \
     iss = \"https://app.example.com\"\n  \
     audience = \"https://hub.example.com/.well-known/mercure\"\n  \
     algorithms = [\"ES256\"]\n  \
     public_key_file = \"issuer.pem\"  # or secret, secret_env, secret_file\n\n  \
-    [[retention]]                   # the first that matches a topic of an event holds for it, with --store DIR\n  \
+    [[retention]]                   # with --store DIR; the first that matches a topic of an event applies\n  \
     match = \"chat\"                  # or pattern = \"/rooms/:room\", or match = \"*\"\n  \
-    age = \"1h\"                      # or bytes = \"10MiB\", or count = 100, of all its events together";
+    age = \"1h\"                      # or bytes = \"10MiB\", or count = 100, of all matching events together";
 
 /// Run the hub
 #[derive(Args, Debug)]
 #[command(after_help = PRECEDENCE)]
 pub(super) struct Serve {
-    /// A TOML file: settings are named like the flags, with underscores; [[key]], [issuer], private_topics and [[retention]] stand only there
+    /// TOML file with settings, named like the flags but with underscores, and with [[key]],
+    /// [issuer], private_topics and [[retention]]
     #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
-    /// Check the configuration and print what holds, secrets hidden
+    /// Check the configuration and print the effective one, secrets hidden
     #[arg(long)]
     check: bool,
     #[command(flatten)]
-    said: SettingFlags,
+    given: SettingFlags,
 }
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
-        // Also a mistake in the configuration is then reported as the log is written.
-        if self.said.log_format() == Some(LogFormat::Json) {
+        // An error in the configuration is then reported in the format of the log.
+        if self.given.log_format() == Some(LogFormat::Json) {
             output::set_format(LogFormat::Json);
         }
-        // Without more files the hub still works, with less room, and says how much.
+        // Without more descriptors the hub works with a lower limit, which it logs.
         let files = raise_file_limit().unwrap_or_default();
         let room = connections_for_file_limit();
         let file = self.config.filter(|path| !path.as_os_str().is_empty());
-        let config = ServeConfig::load(file.as_deref(), self.said, room)?;
+        let config = ServeConfig::load(file.as_deref(), self.given, room)?;
         let rules = Rules::new(&config, &hub_url(&config, &base_url(config.listen)))?;
         config.retention.put_into(&mut config.keeping.clone(), &rules.validator)?;
         let mut warnings = unknown_variables(&config.secret_variables());
@@ -103,7 +104,7 @@ impl Serve {
     }
 }
 
-/// What is allowed: the part of the configuration that only the crates below can check.
+/// The part of the configuration that only other crates can check.
 struct Rules {
     validator: Validator,
     authenticator: Option<Authenticator>,
@@ -113,7 +114,7 @@ struct Rules {
 impl Rules {
     fn new(config: &ServeConfig, hub_url: &Url) -> Result<Self, Failure> {
         if !hub_path_is_free(hub_url.path()) {
-            let reason = format!("the path {} is used by the hub otherwise: choose another", hub_url.path());
+            let reason = format!("the hub uses the path {} itself: choose another", hub_url.path());
             return Err(config.refuse("public_url", &reason));
         }
         let mut validator = Validator::new(hub_url.clone());
@@ -140,7 +141,7 @@ impl Rules {
     }
 }
 
-/// What a setting of authentication is called in the file.
+/// The name in the file of a setting of authentication.
 fn as_written(setting: &str) -> &str {
     match setting {
         "issuer.issuer" => "[issuer] iss",
@@ -152,13 +153,12 @@ fn as_written(setting: &str) -> &str {
 }
 
 fn hub_url(config: &ServeConfig, base_url: &str) -> Url {
-    config
-        .public_url
-        .clone()
-        .unwrap_or_else(|| format!("{base_url}{HUB_PATH}").parse().expect("an address makes a URL"))
+    config.public_url.clone().unwrap_or_else(|| {
+        format!("{base_url}{HUB_PATH}").parse().expect("an address is a valid host of a URL")
+    })
 }
 
-/// Half of the threads fan out, beside those that serve requests. A single one does both.
+/// Half of the threads fan out, the others serve requests. A single one does both.
 fn shard_threads(config: &ServeConfig) -> usize {
     config.threads / 2
 }
@@ -167,7 +167,7 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     let mut listening = Listening::start(config.listen)?;
     let address = listening.address;
     if config.is_given("listen") && config.listen.port() != 0 && config.listen != address {
-        tracing::warn!(listen = %config.listen, %address, "the address is that of the inherited socket; `listen` has no effect");
+        tracing::warn!(listen = %config.listen, %address, "listening on the inherited socket; `listen` has no effect");
     }
     config.check_reach(address)?;
     #[cfg(unix)]
@@ -180,7 +180,7 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
 
     config.retention.put_into(&mut config.keeping, &validator)?;
     let store = listening.open(&config.keeping).await?;
-    // A banner is for the person who started the hub; a program reads the log.
+    // The banner is for a terminal; programs read the log.
     let has_banner = config.log == LogFormat::Text && io::stdout().is_terminal();
     if config.verbose || has_banner {
         output::STDOUT.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
@@ -242,7 +242,7 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
         drain_secs: config.drain_secs,
     };
     let serve = |listener, ended: Ended| {
-        // The one that takes over bridges from this moment on, not when the last stream has drained.
+        // Another hub takes over the bridges now, not after the last stream has drained.
         let ended = async move {
             let drain = ended.await;
             bridges.stop().await;
@@ -253,7 +253,7 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     listening.serve(hub, store, config.drain_secs, config.upgrade_secs, serve).await
 }
 
-/// The one line that every start writes: what serves where, and what it permits.
+/// The line that every start logs: version, address, store and limits.
 fn log_start(config: &ServeConfig, address: SocketAddr, base_url: &str, open_files_max: Option<u64>) {
     let credentials = match (config.has_credentials(), config.no_auth) {
         (true, _) => "configured",
@@ -276,7 +276,8 @@ fn log_start(config: &ServeConfig, address: SocketAddr, base_url: &str, open_fil
     );
 }
 
-/// A process that gets no memory ends, so a limit that the settings do not fit into is worth a line.
+/// A process that gets no memory aborts, so the hub warns of a limit that is too low for its
+/// settings.
 #[cfg(unix)]
 fn warn_of_memory_limit(config: &ServeConfig, hub: &HubSettings) {
     use rustix::process::{Resource, getrlimit};
@@ -287,13 +288,14 @@ fn warn_of_memory_limit(config: &ServeConfig, hub: &HubSettings) {
     if let Some(limit) = limit.filter(|limit| *limit < needed) {
         let [limit, needed] = [limit, needed].map(|bytes| bytes >> 20);
         tracing::warn!(
-            "this process may have {limit} MiB of memory (`ulimit -v`, `ulimit -d`) and may need {needed} MiB or more, and \
-             without memory it ends: raise the limit, or lower retain_bytes"
+            "the memory limit of this process is {limit} MiB (`ulimit -v`, `ulimit -d`), and it may need {needed} MiB or more; \
+             without memory it aborts: raise the limit, or lower retain_bytes"
         );
     }
 }
 
-/// Prints every event, as the `print` of a development server does. If that is not read as fast, some are not printed.
+/// Prints every event, like a development server. If the output is not read fast enough, lines are
+/// dropped.
 async fn print_events(mut tail: Box<dyn Tail>, format: LogFormat) {
     while let Some(item) = tail.next(VERBOSE_PAGE_BYTES).await {
         let TailItem::Entries(entries) = item else { continue };

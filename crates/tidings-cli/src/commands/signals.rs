@@ -1,18 +1,19 @@
 //! What a hub does on each signal.
 //!
-//! The default of most signals is to end the process at once, which would cut every stream and lose what waits in
-//! memory. [`DECISIONS`] says what happens instead. The table of the documentation (docs/operations.md) says the same.
+//! The default action of most signals ends the process at once, which would cut every stream and
+//! lose what waits in memory. [`DECISIONS`] defines the actions of a hub; docs/operations.md has
+//! the same table.
 
 use std::io;
 
 use tokio::sync::watch;
 
-/// Asks the hub to stop, from the moment it is made: before, a signal would have ended the process.
+/// Requests of signals to stop. From its creation on, such a signal no longer ends the process.
 #[derive(Clone)]
 pub(super) struct Stops(watch::Receiver<usize>);
 
 impl Stops {
-    /// Waits until the hub was asked this many times.
+    /// Waits until this many requests have arrived.
     pub(super) async fn requested(mut self, times: usize) {
         if self.0.wait_for(|asked| *asked >= times).await.is_err() {
             std::future::pending::<()>().await;
@@ -39,25 +40,27 @@ mod unix {
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     enum Decision {
-        /// Drain and exit; the second time, at once. An operator or a supervisor sends it.
+        /// Drain and exit; the second signal exits at once. An operator or a supervisor sends it.
         Stop,
-        /// Drain and exit, however often it comes: the machine or the kernel announces the end.
+        /// Drain and exit, however often it arrives: the machine or the kernel announces a
+        /// shutdown.
         Drain,
-        /// The terminal may have closed: then drain.
+        /// Drain if a terminal has closed.
         Hangup,
-        /// Nothing, but for a line in the log: somebody expected something.
+        /// Ignore, with a line in the log.
         Report,
-        /// Nothing.
+        /// Ignore.
         Ignore,
     }
 
-    /// Signals whose default is to end the process, but for
+    /// Signals whose default action ends the process, except
     /// - SIGUSR2, which is an upgrade (`upgrade.rs`);
-    /// - SIGXFSZ, a file that has reached the limit of file sizes, which `main` catches: the write returns an error, and a
-    ///   publication is answered 507;
-    /// - SIGPIPE, which the standard library ignores before `main`: a write returns an error instead;
-    /// - those that report a fault of the program itself (SIGILL, SIGABRT, SIGFPE, SIGSEGV, SIGBUS, SIGSYS, SIGTRAP): to go
-    ///   on would be worse;
+    /// - SIGXFSZ, a write beyond the file size limit, which `main` catches: the write returns an
+    ///   error, and a publication is answered 507;
+    /// - SIGPIPE, which the standard library ignores before `main`: a write returns an error
+    ///   instead;
+    /// - those that report a fault of the program itself (SIGILL, SIGABRT, SIGFPE, SIGSEGV, SIGBUS,
+    ///   SIGSYS, SIGTRAP): to continue would be worse;
     /// - SIGKILL, which cannot be caught.
     const DECISIONS: &[(Signal, &str, Decision)] = &[
         (Signal::INT, "SIGINT", Decision::Stop),
@@ -70,7 +73,7 @@ mod unix {
         (Signal::VTALARM, "SIGVTALRM", Decision::Ignore),
         (Signal::PROF, "SIGPROF", Decision::Ignore),
         (Signal::IO, "SIGIO", Decision::Ignore),
-        // The limit of processor time: at its hard limit the kernel kills the process.
+        // The CPU time limit: at the hard limit the kernel kills the process.
         (Signal::XCPU, "SIGXCPU", Decision::Drain),
         #[cfg(target_os = "linux")]
         (Signal::POWER, "SIGPWR", Decision::Drain),
@@ -78,18 +81,18 @@ mod unix {
         (Signal::STKFLT, "SIGSTKFLT", Decision::Ignore),
     ];
 
-    /// Real-time signals, which mean nothing to a hub. The C library keeps those below for itself.
+    /// Real-time signals, which a hub ignores. The C library reserves those below.
     #[cfg(target_os = "linux")]
     const REAL_TIME: std::ops::RangeInclusive<i32> = if cfg!(target_env = "gnu") { 34..=64 } else { 35..=64 };
 
-    /// Takes all signals over. To be called once, early, within a tokio runtime.
+    /// Installs handlers for all signals. Call it once, early, within a tokio runtime.
     pub(crate) fn stops() -> io::Result<Stops> {
         let (asked, stops) = watch::channel(0);
         let terminals = Terminals::of_this_process();
         for &(number, name, decision) in DECISIONS {
             let mut signal = signal(SignalKind::from_raw(number.as_raw()))?;
             if decision == Decision::Ignore {
-                // The handler stays.
+                // The handler stays installed.
                 continue;
             }
             let (asked, terminals) = (asked.clone(), terminals.clone());
@@ -105,7 +108,7 @@ mod unix {
                         tracing::info!(signal = name, "stopping");
                         asked.send_modify(|times| *times += 1);
                     } else {
-                        tracing::info!(signal = name, "a signal was ignored");
+                        tracing::info!(signal = name, "signal ignored");
                     }
                 }
             });
@@ -117,7 +120,7 @@ mod unix {
         Ok(Stops(stops))
     }
 
-    /// Whether the process was started with SIGHUP ignored. To be asked before the signal is caught.
+    /// Whether the process was started with SIGHUP ignored. Call it before the signal is caught.
     fn is_hangup_ignored() -> bool {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -131,7 +134,7 @@ mod unix {
 
     impl Terminals {
         fn of_this_process() -> Self {
-            // `nohup` and `trap '' HUP` say that the hub is to outlive its terminal.
+            // With `nohup` and `trap '' HUP` the hub outlives its terminal.
             if is_hangup_ignored() {
                 return Self(Vec::new());
             }
@@ -150,7 +153,7 @@ mod unix {
     }
 }
 
-/// Takes Ctrl-C over. To be called once, early, within a tokio runtime.
+/// Installs a handler for Ctrl-C. Call it once, early, within a tokio runtime.
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
 pub(super) fn stops() -> io::Result<Stops> {

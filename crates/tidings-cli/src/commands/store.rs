@@ -1,4 +1,4 @@
-//! `tidings store`: looking at a directory that `--store` names, and saving what is whole of one that is damaged.
+//! `tidings store`: inspects, verifies and repairs a store in a directory.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::{
     output::{print_foreign, print_line},
 };
 
-/// Look at a store on disk, verify it, or save what is whole of it
+/// Inspect, verify or repair a store in a directory
 #[derive(Args, Debug)]
 pub(super) struct Store {
     #[command(subcommand)]
@@ -23,7 +23,8 @@ pub(super) struct Store {
 
 #[derive(Debug, Subcommand)]
 enum StoreCommand {
-    /// Say what is in a store: epochs, segments, events, deletions, known damage. Works beside a running hub
+    /// Print the contents of a store: epochs, segments, events, deletions, known damage. Works
+    /// while a hub uses it
     Inspect {
         /// The directory of the store
         #[arg(value_name = "DIR")]
@@ -32,7 +33,8 @@ enum StoreCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Read all of a store and report each damaged record by file and offset; exit code 1 if there is any. Works beside a running hub
+    /// Read all of a store and report each damaged record by file and offset; exit code 1 if there
+    /// is any. Works while a hub uses it
     Verify {
         /// The directory of the store
         #[arg(value_name = "DIR")]
@@ -41,8 +43,9 @@ enum StoreCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Copy every whole event of a store into a new directory, with its place, id and time, and say what is lost; exit code 1 if anything is.
-    /// The hub has to be stopped. DIR is never changed
+    /// Copy every intact event of a store into a new directory, with its position, id and time, and
+    /// report what is lost; exit code 1 if anything is. The hub must be stopped. DIR is never
+    /// changed
     Repair {
         /// The directory of the store
         #[arg(value_name = "DIR")]
@@ -71,8 +74,8 @@ fn inspect(directory: &Path, json: bool) -> Result<(), Failure> {
     let Inspection { epochs, segments, deletions, damage, .. } = &inspected;
     let state = match (inspected.is_in_use, inspected.is_closed) {
         (true, _) => "in use",
-        (false, Some(true)) => "closed in order",
-        (false, Some(false)) => "not closed in order: it is recovered when it is opened",
+        (false, Some(true)) => "closed cleanly",
+        (false, Some(false)) => "not closed cleanly: it is recovered when it is opened",
         (false, None) => "unknown",
     };
     let sum = |number: fn(&SegmentInspection) -> u64| segments.iter().map(number).sum::<u64>();
@@ -81,8 +84,11 @@ fn inspect(directory: &Path, json: bool) -> Result<(), Failure> {
     let mut lines = vec![
         format!("state      {state}"),
         format!("events     {} in {} bytes", sum(|segment| segment.events), sum(|segment| segment.bytes)),
-        format!("removed    {} by compaction", sum(|segment| segment.removed)),
-        format!("hidden     up to number {}; their bytes go with their segments", inspected.hidden_through),
+        format!("compacted  {} events removed by compaction", sum(|segment| segment.removed)),
+        format!(
+            "expired    up to number {}; their bytes are removed with their segments",
+            inspected.hidden_through
+        ),
         format!("oldest     {}", time(earliest)),
         format!("newest     {}", time(latest)),
         format!("epochs     {}", epochs.len()),
@@ -92,7 +98,7 @@ fn inspect(directory: &Path, json: bool) -> Result<(), Failure> {
         let SegmentInspection { file, first, last, events, bytes, .. } = segment;
         format!("  {file}  {first} to {last}, {events} events, {bytes} bytes")
     }));
-    lines.push(format!("deletions  {} whose bytes have not left yet", deletions.len()));
+    lines.push(format!("deletions  {} not yet compacted", deletions.len()));
     lines.extend(deletions.iter().map(|(topic, through)| format!("  {topic}  up to number {through}")));
     lines.push(format!(
         "damage     {}",
@@ -164,16 +170,16 @@ fn verify(directory: &Path, json: bool) -> Result<(), Failure> {
         let tail = match verified.unfinished_bytes {
             0 => String::new(),
             bytes => {
-                format!("; {bytes} bytes at the end are a write that was not finished, which is no damage")
+                format!("; {bytes} bytes at the end are an unfinished write, which is not damage")
             }
         };
         let (events, segments, bytes) = (verified.events, verified.segments, verified.bytes);
-        print_line(&format!("{events} whole events in {segments} segments, {bytes} bytes{tail}"))?;
+        print_line(&format!("{events} intact events in {segments} segments, {bytes} bytes{tail}"))?;
     }
     match verified.damaged {
         0 => Ok(()),
         damaged => Err(Failure::runtime(format!(
-            "{} is damaged in {damaged} places, and {} events are lost; `tidings store repair` saves the others",
+            "{} is damaged in {damaged} places, and {} events are lost; `tidings store repair` recovers the others",
             directory.display(),
             verified.lost
         ))),
@@ -191,12 +197,12 @@ fn repair(directory: &Path, to: &Path) -> Result<(), Failure> {
     })
     .map_err(Failure::runtime)?;
     printed?;
-    print_line(&format!("{} events are in {}", repaired.events, to.display()))?;
+    print_line(&format!("{} events copied to {}", repaired.events, to.display()))?;
     if found == 0 {
         return Ok(());
     }
     Err(Failure::runtime(format!(
-        "{} acknowledged events could not be saved, and subscribers will be reported",
+        "{} acknowledged events are lost; subscribers that miss them get a gap notice",
         repaired.lost
     )))
 }

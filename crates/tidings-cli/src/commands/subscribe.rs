@@ -1,4 +1,4 @@
-//! `tidings subscribe`: events as they come.
+//! `tidings subscribe`: prints events as they arrive.
 
 use clap::Args;
 use futures_util::StreamExt;
@@ -13,19 +13,19 @@ use crate::{
     output::{harmless, print_foreign, reader_gone, remark},
 };
 
-/// Print events as they come, across reconnects, until Ctrl-C
+/// Print events as they arrive, across reconnects, until Ctrl-C
 #[derive(Args, Debug)]
 pub(super) struct Subscribe {
-    /// The topics; `*` is every one. Without any, what the hub gives at /stream
+    /// The topics; `*` is every topic. Without any, those of the hub's /stream
     topics: Vec<String>,
-    /// Topics that match a URL Pattern, such as '/rooms/:id'; repeatable
+    /// URL Pattern of topics, such as '/rooms/:id'; repeatable
     #[arg(long, value_name = "PATTERN")]
     pattern: Vec<String>,
-    /// Where to begin: now, earliest, -50 (the last 50), 10m or 1h30m (that long ago), a time as 2026-01-31T12:00:00Z, an id of the
-    /// hub, or id: and an id that a publisher gave
+    /// Where to begin: now, earliest, -50 (the last 50), 10m or 1h30m (that long ago), a time as
+    /// 2026-01-31T12:00:00Z, an id that the hub generated, or id: and an id that a publisher set
     #[arg(long, value_name = "WORD", allow_hyphen_values = true, value_parser = since)]
     since: Option<String>,
-    /// Print one JSON object a line, with topic, id, type and time, and notices as well
+    /// Print one JSON object per line, with topic, id, type and time, and print notices as well
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -53,13 +53,13 @@ impl Subscribe {
         }
         let client = self.hub.client()?;
         block_on(runtime::Builder::new_current_thread(), async {
-            // The one that upgrades a hub by the name of its program means no subscriber.
+            // `pkill -USR2 tidings` is meant for hubs.
             #[cfg(unix)]
             let _ignored = signal::unix::signal(signal::unix::SignalKind::user_defined2());
             tokio::select! {
                 done = self.print_events(&client, &wanted) => done,
                 _ = signal::ctrl_c() => Ok(()),
-                // On a quiet topic no write would notice.
+                // On a quiet topic no write would fail.
                 () = reader_gone() => Ok(()),
             }
         })
@@ -75,7 +75,7 @@ impl Subscribe {
         while let Some(event) = events.next().await {
             match event.map_err(|error| self.hub.explain(&error))? {
                 ClientEvent::Open if interrupted => {
-                    remark("connected again");
+                    remark("reconnected");
                     interrupted = false;
                 }
                 ClientEvent::Message(message) if self.json => print_foreign(&message_line(&message))?,
@@ -89,23 +89,23 @@ impl Subscribe {
                 _ => {}
             }
         }
-        Err(Failure::runtime("the hub has nothing more to send (204)"))
+        Err(Failure::runtime("the hub has ended the stream (204)"))
     }
 }
 
-/// What the hub says about the stream, for people.
+/// Prints a notice about the stream in readable form.
 fn report(notice: &Notice) {
     match notice {
         Notice::Gap { reason, oldest, .. } => {
             let why = match reason {
-                GapReason::Expired => "they are no longer kept",
+                GapReason::Expired => "they have expired",
                 GapReason::Unknown => "the hub does not know the id to resume from",
-                GapReason::OtherLog => "the hub has lost its log or has another one",
+                GapReason::OtherLog => "the hub has a new log or has lost events",
                 other => other.as_str(),
             };
             let oldest = oldest.as_deref().map(|id| format!(", at {id}")).unwrap_or_default();
             let line =
-                format!("gap: events are missing, {why}; going on with the oldest that there is{oldest}");
+                format!("gap: events are missing, {why}; continuing with the oldest available event{oldest}");
             remark(&one_line(&line));
         }
         Notice::Other(data) => remark(&format!("notice: {}", one_line(data))),
@@ -113,7 +113,8 @@ fn report(notice: &Notice) {
     }
 }
 
-/// The hub's own JSON as it came; from a server that does not know the format, the same made here.
+/// The JSON of the hub unchanged. For a server that does not know the format, the same JSON made
+/// here.
 fn message_line(message: &Message) -> String {
     let is_object = serde_json::from_str::<Value>(&message.data).is_ok_and(|value| value.is_object());
     if is_object && !message.data.contains('\n') {
@@ -122,7 +123,7 @@ fn message_line(message: &Message) -> String {
     json!({ "id": message.id, "type": message.event_type, "data": message.data }).to_string()
 }
 
-/// A notice as it stands on the wire.
+/// A notice in its wire format.
 fn notice_json(notice: &Notice) -> Value {
     match notice {
         Notice::Gap { reason, requested, oldest, newest } => json!({
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notice_is_reported_as_it_stands_on_the_wire() {
+    fn a_notice_is_printed_in_its_wire_format() {
         let gap = Notice::Gap {
             reason: GapReason::OtherLog,
             requested: Some("7".to_owned()),
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_begins_with_a_hyphen_says_where_to_begin() {
+    fn since_accepts_a_word_that_begins_with_a_hyphen() {
         assert_eq!(since("-50").unwrap(), "-50");
         for word in ["", "10min", "order-42"] {
             assert!(since(word).unwrap_err().contains("`1h30m`"), "{word}");

@@ -1,5 +1,6 @@
-//! What the supervisor is notified that started us with `NOTIFY_SOCKET`, as systemd does for services of `Type=notify` (sd_notify(3)): one
-//! datagram with lines such as `READY=1`. Without the variable no subscriber is notified.
+//! Notifications for a supervisor that sets `NOTIFY_SOCKET`, as systemd does for services of
+//! `Type=notify` (sd_notify(3)): one datagram with lines such as `READY=1`. Without the variable
+//! nothing is sent.
 
 #[cfg(unix)]
 use std::{
@@ -9,9 +10,9 @@ use std::{
     os::unix::{ffi::OsStrExt, net::UnixDatagram},
 };
 
-/// Tells it this. A supervisor that cannot be reached changes nothing about serving.
+/// Sends a state. The hub serves on even if the supervisor cannot be reached.
 #[cfg(unix)]
-pub(super) fn tell(state: &str) {
+pub(super) fn notify(state: &str) {
     let Some(address) = env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else { return };
     if let Err(error) = send(&address, state) {
         tracing::warn!(%error, "NOTIFY_SOCKET cannot be reached");
@@ -19,13 +20,13 @@ pub(super) fn tell(state: &str) {
 }
 
 #[cfg(not(unix))]
-pub(super) fn tell(_state: &str) {}
+pub(super) fn notify(_state: &str) {}
 
 /// An address that begins with `@` is a name in the abstract namespace of Linux.
 #[cfg(unix)]
 fn send(address: &OsStr, state: &str) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
-    // A supervisor that reads nothing must not hold the thread that serves.
+    // A supervisor that reads nothing must not block a thread that serves.
     socket.set_nonblocking(true)?;
     #[cfg(target_os = "linux")]
     if let Some(name) = address.as_bytes().strip_prefix(b"@") {

@@ -1,4 +1,4 @@
-//! `tidings token`: tokens for browsers, made by hand.
+//! `tidings token`: creates and shows tokens for browsers.
 
 use std::{
     io::{self, Read},
@@ -17,7 +17,7 @@ use crate::{
     output::{print_foreign, print_line, remark},
 };
 
-/// Make tokens for browsers, or look into them
+/// Create tokens for browsers, or show their contents
 #[derive(Args, Debug)]
 pub(super) struct Token {
     #[command(subcommand)]
@@ -27,9 +27,9 @@ pub(super) struct Token {
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
     New(Box<New>),
-    /// Print what a token says, without verifying it
+    /// Print the contents of a token, without verifying it
     Show {
-        /// The token; `-` or nothing reads standard input
+        /// The token; `-` or no argument reads standard input
         token: Option<String>,
     },
 }
@@ -37,37 +37,40 @@ enum TokenCommand {
 /// Sign a token and print it
 #[derive(Args, Debug)]
 struct New {
-    /// A topic that its holder may publish, exact or with `*` as a URL Pattern; repeatable
+    /// Topic to which the token may publish, exact or with `*` as a URL Pattern; repeatable
     #[arg(long, value_name = "TOPIC")]
     publish: Vec<String>,
-    /// A topic of which its holder receives private events; repeatable
+    /// Topic whose private events the token may receive; repeatable
     #[arg(long, value_name = "TOPIC")]
     subscribe: Vec<String>,
-    /// How long it is valid
+    /// Lifetime of the token
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
     expires: Duration,
-    /// Whom it is given to
+    /// The `sub` claim: the user of the token
     #[arg(long, default_value = "tidings-cli")]
     subject: String,
-    /// The hub's configuration, which names the issuer, the audience and, if it is shared, the secret
+    /// The hub's configuration file, which names the issuer, the audience and, if it is shared, the
+    /// secret
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Which hub it is for, exactly as the hub has it: https://hub.example.com/.well-known/mercure
+    /// The `aud` claim, exactly as the hub is configured:
+    /// https://hub.example.com/.well-known/mercure
     #[arg(long, value_name = "URL", required_unless_present = "config")]
     audience: Option<String>,
-    /// The `iss` of the hub's [issuer]
+    /// The `iss` claim, as in the hub's [issuer]
     #[arg(long, value_name = "NAME", required_unless_present = "config")]
     issuer: Option<String>,
-    /// A file with the secret that the hub's [issuer] shares
+    /// File with the secret of the hub's [issuer]
     #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
     secret_file: Option<PathBuf>,
-    /// A file with the private key in PEM whose public half the hub's [issuer] has
+    /// File with the private key in PEM whose public key the hub's [issuer] has
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// How to sign: HS256, HS384, HS512, RS256, ES256 or EdDSA [default: what fits the key]
+    /// Signature algorithm: HS256, HS384, HS512, RS256, ES256 or EdDSA [default: the one that fits
+    /// the key]
     #[arg(long, value_name = "NAME")]
     algorithm: Option<Algorithm>,
-    /// A JSON object that the hub shows to others together with the subscription
+    /// JSON object that the hub shows to other clients with the subscription
     #[arg(long, value_name = "JSON", value_parser = json_object)]
     payload: Option<Map<String, Value>>,
 }
@@ -89,7 +92,7 @@ impl New {
     fn sign(self) -> Result<String, Failure> {
         if self.publish.is_empty() && self.subscribe.is_empty() {
             return Err(Failure::usage(
-                "the token would allow nothing: give --publish TOPIC or --subscribe TOPIC",
+                "the token would grant nothing: give --publish TOPIC or --subscribe TOPIC",
             ));
         }
         let known = self.config.as_deref().map(issuer_of).transpose()?;
@@ -116,13 +119,13 @@ impl New {
             (None, None, Some(known)) => ("--config", known.key.clone()),
             (None, None, None) => return Err(Failure::usage("give --secret-file, --key-file or --config")),
         };
-        // A file that holds the other thing would sign, and no hub would accept it.
+        // The wrong kind of file would sign as well, but no hub would accept the token.
         let is_pem = key.expose().starts_with("-----BEGIN ");
         if is_pem != (place == "--key-file") {
             let advice = if is_pem {
-                "it has a key in PEM: give the private one as --key-file"
+                "the file holds a key in PEM: give the private key as --key-file"
             } else {
-                "it has no key in PEM"
+                "the file holds no key in PEM"
             };
             return Err(Failure::usage(format!("{place}: {advice}")));
         }
@@ -137,10 +140,10 @@ fn issuer_of(config: &Path) -> Result<IssuerConfig, Failure> {
     config
         .auth
         .issuer
-        .ok_or_else(|| Failure::usage("--config: there is no [issuer] in it, so its hub accepts no tokens"))
+        .ok_or_else(|| Failure::usage("--config: the file has no [issuer], so its hub accepts no tokens"))
 }
 
-/// Prints what a token says. Whether it is genuine only a hub with the key can tell.
+/// Prints the contents of a token. Only a hub with the key can verify it.
 fn show(token: Option<&str>) -> Result<(), Failure> {
     let token = match token {
         None | Some("-") => {
@@ -155,28 +158,28 @@ fn show(token: Option<&str>) -> Result<(), Failure> {
     };
     let inspected = inspect(&token).map_err(Failure::runtime)?;
     let shown = json!({ "header": inspected.header, "claims": inspected.claims });
-    print_foreign(&serde_json::to_string_pretty(&shown).expect("maps with texts as keys"))?;
-    remark(&format!("Nothing is verified here. {}", expiry(inspected.claims.get("exp"), now())));
+    print_foreign(&serde_json::to_string_pretty(&shown).expect("maps with string keys serialize"))?;
+    remark(&format!("The signature is not verified. {}", expiry(inspected.claims.get("exp"), now())));
     Ok(())
 }
 
 fn expiry(exp: Option<&Value>, now: u64) -> String {
     match exp.map(|exp| exp.as_f64().map(|secs| secs - Duration::from_secs(now).as_secs_f64())) {
-        None => "It never expires, and a hub refuses it for that.".to_owned(),
-        Some(None) => "Its `exp` is not a number, and a hub refuses it for that.".to_owned(),
+        None => "It never expires, so a hub refuses it.".to_owned(),
+        Some(None) => "Its `exp` is not a number, so a hub refuses it.".to_owned(),
         Some(Some(secs)) if secs > 0.0 => format!("It expires in {}.", rough(secs)),
         Some(Some(secs)) => format!("It expired {} ago.", rough(-secs)),
     }
 }
 
-/// A time for people: the largest unit of which there are two.
+/// A readable time, in the largest unit of which there are at least two.
 fn rough(secs: f64) -> String {
     let units = [(86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes")];
     let (size, unit) = units.into_iter().find(|(size, _)| secs >= 2.0 * size).unwrap_or((1.0, "seconds"));
     format!("{:.0} {unit}", (secs / size).floor())
 }
 
-/// Seconds since 1970; a clock before that counts as then.
+/// Seconds since 1970; 0 for a clock before that.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -186,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_says_when_it_ends() {
+    fn a_token_is_shown_with_its_expiry() {
         let says = |exp: Value| expiry(Some(&exp), 1_000_000);
         assert_eq!(says(json!(1_003_599)), "It expires in 59 minutes.");
         assert_eq!(says(json!(1_000_100)), "It expires in 100 seconds.");

@@ -1,13 +1,19 @@
-//! An upgrade without a refused connection: on SIGUSR2 the running hub starts its successor and hands it the listening socket.
+//! An upgrade that refuses no connection: on SIGUSR2 the running hub (the old process) starts a new
+//! process and passes it the listening socket.
 //!
-//! The successor is the program that stands under our own name now, with our arguments and environment. Its standard input is one end of
-//! a pair of sockets: the listening socket comes over it (`SCM_RIGHTS`), and the word that it serves goes back. Nothing else is inherited, so
-//! no descriptor leaks however many upgrades follow each other, and a successor that dies is noticed at once, because its end closes.
+//! The new process runs the program that is now at the path of the old one, with the same arguments
+//! and environment. Its standard input is one end of a socket pair: the listening socket arrives
+//! over it (`SCM_RIGHTS`), and the answer that the new process serves goes back. Nothing else is
+//! inherited, so upgrades leak no descriptors. If the new process dies, its end closes, which the
+//! old process notices at once.
 //!
-//! The kernel's queue of connections belongs to the socket, which is never closed: the one that connects meanwhile waits for the one or the other.
+//! The kernel's queue of connections belongs to the socket, which is never closed: a connection
+//! that arrives meanwhile waits in it until one of the two processes accepts it.
 //!
-//! A store that one process uses at a time is handed over, too. The successor that finds it in use says so instead, when everything else is in order; this
-//! process then ends as soon as those who are connected have been answered, and its end, which closes the link, is what the successor waits for.
+//! A store that only one process can use is handed over as well. If the new process finds it in
+//! use, and everything else is in order, it answers so. The old process then ends as soon as its
+//! connections have been answered, which closes its end of the socket pair: the new process waits
+//! for that.
 
 use std::{
     env,
@@ -36,22 +42,25 @@ use tokio::{
     time::timeout,
 };
 
-use super::{listening::Succession, supervisor};
+use super::{listening::Takeover, supervisor};
 
-/// Holds the number of the process that waits for its successor. Only its own child believes it, so that it means nothing further down.
+/// Holds the ID of the old process. Only its direct child accepts it, so processes that a child
+/// starts ignore it.
 const PREDECESSOR: &str = "TIDINGS_PREDECESSOR";
-/// What the successor answers when it serves.
+/// The answer of a new process that serves.
 const READY: &[u8] = b"ready\n";
-/// What it answers when it serves as soon as the store is free. As long as the other word.
+/// The answer of a new process that serves as soon as the store is free. As long as [`READY`].
 const WAITS: &[u8] = b"store\n";
-/// What systemd would pass a socket by. It is ours by now, and the successor gets it from us.
+/// The variables of socket activation. They are not passed on: the new process gets the socket from
+/// us.
 const INHERITED: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
-/// The process that waits for us to serve.
-pub(super) struct Predecessor(UnixStream);
+/// The old process, which waits for this one to serve.
+pub(super) struct OldProcess(UnixStream);
 
-impl Predecessor {
-    /// The listening socket and the one who passes it, if this process is a successor. To be called once, early.
+impl OldProcess {
+    /// The listening socket and the old process, if an upgrade started this process. Call it once,
+    /// early.
     pub(super) fn take() -> io::Result<Option<(TcpListener, Self)>> {
         if Self::pid().is_none() {
             return Ok(None);
@@ -62,73 +71,76 @@ impl Predecessor {
         Ok(Some((TcpListener::from(socket), Self(link))))
     }
 
-    /// Its number, while it lives and has started this process.
+    /// The ID of the old process, while it runs and if it started this process.
     pub(super) fn pid() -> Option<u32> {
         let parent = rustix::process::getppid()?.as_raw_nonzero().get().unsigned_abs();
         (env::var(PREDECESSOR).ok()? == parent.to_string()).then_some(parent)
     }
 
-    /// Tells it that we serve. It then accepts no more.
+    /// Notifies the old process that this one serves. It then stops accepting.
     pub(super) fn ready(mut self) {
         if let Err(error) = self.0.write_all(READY) {
-            tracing::warn!(%error, "the predecessor has gone without waiting");
+            tracing::warn!(%error, "the old process has ended already");
         }
     }
 
-    /// Asks it to leave the store to us, and returns when it has ended.
+    /// Asks the old process to leave the store, and returns when it has ended.
     pub(super) async fn leave(mut self) -> io::Result<()> {
         self.0.write_all(WAITS)?;
         self.0.set_nonblocking(true)?;
         let mut link = tokio::net::UnixStream::from_std(self.0)?;
-        // It never says anything: the end of the link is its answer, however it comes.
+        // It sends nothing: closing the connection is its answer, however that happens.
         let _ = link.read(&mut [0]).await;
         Ok(())
     }
 }
 
-/// Waits for the signal and carries upgrades out.
+/// Waits for SIGUSR2 and carries out upgrades.
 pub(super) struct Upgrades {
     requested: Signal,
     socket: OwnedFd,
 }
 
 impl Upgrades {
-    /// From now on the signal is ours: before, it would have ended the process.
+    /// Catches the signal, which would otherwise end the process.
     pub(super) fn of(socket: impl AsFd) -> io::Result<Self> {
         let requested = signal(SignalKind::user_defined2())?;
         Ok(Self { requested, socket: socket.as_fd().try_clone_to_owned()? })
     }
 
-    /// Returns when a successor serves, or has to wait for the store of this process. An upgrade that fails leaves everything as it was; one whose
-    /// successor is not as far within this time fails.
-    pub(super) async fn succeeded(mut self, patience: Duration, holds_store: bool) -> Succession {
+    /// Returns when a new process serves, or waits for the store of this process. A failed upgrade
+    /// changes nothing. An upgrade fails if the new process does not answer within `patience`.
+    pub(super) async fn succeeded(mut self, patience: Duration, holds_store: bool) -> Takeover {
         loop {
             if self.requested.recv().await.is_none() {
                 return std::future::pending().await;
             }
-            tracing::info!("upgrading: starting a successor");
+            tracing::info!("upgrading: starting a new process");
             match self.succeed(patience, holds_store).await {
-                Ok((pid, Succession::Serves)) => {
-                    tracing::info!(successor = pid, "a successor has taken over");
-                    supervisor::tell(&format!("MAINPID={pid}\nREADY=1"));
-                    return Succession::Serves;
+                Ok((pid, Takeover::Serves)) => {
+                    tracing::info!(new_pid = pid, "upgraded: the new process serves");
+                    supervisor::notify(&format!("MAINPID={pid}\nREADY=1"));
+                    return Takeover::Serves;
                 }
-                Ok((pid, Succession::WaitsForStore)) => {
-                    tracing::info!(successor = pid, "leaving the store to a successor");
-                    supervisor::tell(&format!("MAINPID={pid}"));
-                    return Succession::WaitsForStore;
+                Ok((pid, Takeover::WaitsForStore)) => {
+                    tracing::info!(new_pid = pid, "upgrading: leaving the store to the new process");
+                    supervisor::notify(&format!("MAINPID={pid}"));
+                    return Takeover::WaitsForStore;
                 }
-                Err(error) => tracing::error!("the upgrade failed, this process goes on serving: {error}"),
+                Err(error) => {
+                    tracing::error!("the upgrade failed, and this process continues to serve: {error}")
+                }
             }
         }
     }
 
-    async fn succeed(&self, patience: Duration, holds_store: bool) -> io::Result<(u32, Succession)> {
+    async fn succeed(&self, patience: Duration, holds_store: bool) -> io::Result<(u32, Takeover)> {
         let program = env::args_os().next().ok_or_else(|| io::Error::other("the program has no name"))?;
         let (ours, theirs) = UnixStream::pair()?;
         send(&ours, &self.socket)?;
-        let mut successor = {
-            // The command holds their end; it has to be gone before we wait for the end of ours.
+        let mut new_process = {
+            // The command holds the other end, which must be closed here before we wait for its
+            // end.
             let mut command = Command::new(&program);
             command.args(env::args_os().skip(1)).stdin(Stdio::from(OwnedFd::from(theirs)));
             command.env(PREDECESSOR, std::process::id().to_string());
@@ -144,61 +156,63 @@ impl Upgrades {
         let mut ours = tokio::net::UnixStream::from_std(ours)?;
         let mut answer = [0; READY.len()];
         match timeout(patience, ours.read_exact(&mut answer)).await {
-            Ok(Ok(_)) if answer == READY => Ok((successor.serves(), Succession::Serves)),
+            Ok(Ok(_)) if answer == READY => Ok((new_process.serves(), Takeover::Serves)),
             Ok(Ok(_)) if answer == WAITS && holds_store => {
-                // Nobody closes it before this process ends: that is what the successor waits for.
+                // Stays open until this process ends: the new process waits for that.
                 std::mem::forget(ours.into_std()?);
-                Ok((successor.serves(), Succession::WaitsForStore))
+                Ok((new_process.serves(), Takeover::WaitsForStore))
             }
             Ok(Ok(_)) if answer == WAITS => {
-                successor.end().await;
-                Err(io::Error::other("the successor's store is in use by another process"))
+                new_process.end().await;
+                Err(io::Error::other("the store of the new process is in use by another process"))
             }
-            Ok(_) => Err(io::Error::other(format!("the successor ended ({})", successor.ended().await?))),
+            Ok(_) => {
+                Err(io::Error::other(format!("the new process exited ({})", new_process.ended().await?)))
+            }
             Err(_) => {
-                successor.end().await;
+                new_process.end().await;
                 let secs = patience.as_secs();
-                Err(io::Error::other(format!("the successor did not serve within {secs} s (upgrade_secs)")))
+                Err(io::Error::other(format!("the new process did not serve within {secs} s (upgrade_secs)")))
             }
         }
     }
 }
 
-/// A successor that does not serve yet: it ends with the attempt.
+/// A new process that does not serve yet: dropping this value kills it.
 struct Starting(Option<Child>);
 
 impl Starting {
-    /// From here on it is on its own, whether it serves or waits for nothing but our end.
+    /// Releases the process, which serves or waits only for the end of this one.
     fn serves(&mut self) -> u32 {
         self.0.take().and_then(|child| child.id()).unwrap_or_default()
     }
 
-    /// Ends it, and waits for that: nothing else would ever ask for its status.
+    /// Kills the process and reaps it.
     async fn end(&mut self) {
         if let Some(mut child) = self.0.take() {
             let _ = child.kill().await;
         }
     }
 
-    /// Its end of the link has closed, so it is ending.
+    /// The exit status of a process that has closed its end of the connection.
     async fn ended(&mut self) -> io::Result<ExitStatus> {
-        let child = self.0.as_mut().expect("it does not serve");
+        let child = self.0.as_mut().expect("the process was not released");
         let ended = timeout(GRACE, child.wait()).await;
         if let Ok(status) = ended {
             return status;
         }
         self.end().await;
-        Err(io::Error::other("it closed its standard input and lived on"))
+        Err(io::Error::other("it closed its standard input and kept running"))
     }
 }
 
-/// How long a successor that has closed its end of the link may take to end.
+/// How long a process may take to exit after it has closed its end of the connection.
 const GRACE: Duration = Duration::from_secs(5);
 
 impl Drop for Starting {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
-            // It may have ended by itself.
+            // It may have exited already.
             let _ = child.start_kill();
         }
     }
@@ -209,7 +223,7 @@ fn send(link: &UnixStream, socket: &OwnedFd) -> io::Result<()> {
     let mut control = SendAncillaryBuffer::new(&mut space);
     let sockets = [socket.as_fd()];
     control.push(SendAncillaryMessage::ScmRights(&sockets));
-    // Rights travel with at least one byte.
+    // SCM_RIGHTS needs at least one byte of data.
     sendmsg(link, &[IoSlice::new(b"\n")], &mut control, SendFlags::empty())?;
     Ok(())
 }
@@ -226,7 +240,7 @@ fn receive(link: &UnixStream) -> io::Result<OwnedFd> {
         RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
         _ => None,
     });
-    sockets.flatten().next().ok_or_else(|| io::Error::other("the predecessor passed no socket"))
+    sockets.flatten().next().ok_or_else(|| io::Error::other("the message contains no socket"))
 }
 
 #[cfg(test)]
@@ -246,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_socket_there_is_an_error_and_nothing_waits() {
+    fn a_message_without_a_socket_is_an_error() {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         ours.write_all(b"\n").unwrap();
         assert!(receive(&theirs).is_err());
@@ -258,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_nobody_started_as_a_successor_is_none() {
-        assert!(Predecessor::take().unwrap().is_none());
+    fn a_process_not_started_by_an_upgrade_has_no_predecessor() {
+        assert!(OldProcess::take().unwrap().is_none());
     }
 }

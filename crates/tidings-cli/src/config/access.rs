@@ -1,8 +1,8 @@
-//! Keys, the issuer of tokens and private topics: they come from the configuration file alone, because a command line
-//! is visible to the whole machine.
+//! Keys, the issuer of tokens and private topics. They can only be set in the configuration file,
+//! because a command line is visible to every user of the machine.
 //!
-//! Invariant: no message and no `Debug` shows a secret. That is why secrets are taken out of the file before anything
-//! that could quote them is parsed.
+//! Invariant: no message and no `Debug` shows a secret. Therefore secrets are taken out of the file
+//! before anything that could quote them is parsed.
 
 use std::{
     env, fs,
@@ -19,7 +19,7 @@ use crate::failure::Failure;
 /// The largest file with a secret or a key.
 const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The part of the configuration file that says who may do what, as it was written.
+/// The part of the configuration file about access, as it was written.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Access {
     private_topics: Vec<String>,
@@ -38,7 +38,7 @@ struct KeyTable {
     secret: SecretSource,
 }
 
-/// What a key has beside its secret.
+/// The fields of a key other than its secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyFields {
@@ -58,7 +58,7 @@ struct IssuerTable {
     secret: SecretSource,
 }
 
-/// What an issuer has beside its secret.
+/// The fields of an issuer other than its secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct IssuerFields {
@@ -69,7 +69,7 @@ struct IssuerFields {
     algorithms: Vec<Algorithm>,
 }
 
-/// Where a secret is: exactly one of them is given.
+/// Where a secret is: exactly one field is set.
 #[derive(Clone, Debug, Default, Serialize)]
 struct SecretSource {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,17 +83,17 @@ struct SecretSource {
 }
 
 impl Access {
-    /// Takes its tables out of a parsed file; what is left of it belongs to nobody.
+    /// Takes its tables out of a parsed file. The caller refuses what is left.
     pub(crate) fn take_from(file: &mut toml::Table, file_name: &str) -> Result<Self, Failure> {
         let mut access = Self::default();
         if let Some(topics) = file.remove("private_topics") {
             access.private_topics = topics.try_into().map_err(|_| {
-                Failure::usage(format!("`private_topics` in {file_name} has to be a list of texts"))
+                Failure::usage(format!("`private_topics` in {file_name} must be a list of strings"))
             })?;
         }
         if let Some(keys) = file.remove("key") {
             let toml::Value::Array(keys) = keys else {
-                return Err(Failure::usage(format!("`key` in {file_name} has to be written as [[key]]")));
+                return Err(Failure::usage(format!("`key` in {file_name} must be written as [[key]]")));
             };
             for (index, key) in keys.into_iter().enumerate() {
                 let place = format!("[[key]] number {} in {file_name}", index + 1);
@@ -106,7 +106,7 @@ impl Access {
         Ok(access)
     }
 
-    /// Whether a secret stands in the file itself.
+    /// Whether the file itself contains a secret.
     pub(crate) fn holds_secret(&self) -> bool {
         self.sources().any(|source| source.secret.is_some())
     }
@@ -134,8 +134,9 @@ impl Access {
         self.private_topics.iter().map(parse).collect()
     }
 
-    /// What the hub is to check, with every secret fetched. Paths are relative to the file that names them; tokens
-    /// are meant for the public URL of the hub unless the file says otherwise.
+    /// The configuration of authentication, with every secret read. Paths are relative to the file
+    /// that names them. The audience of tokens is the public URL of the hub unless the file names
+    /// another.
     pub(crate) fn auth_config(&self, folder: &Path, public_url: Option<&Url>) -> Result<AuthConfig, Failure> {
         let key = |key: &KeyTable| {
             let KeyFields { name, publish, subscribe } = key.fields.clone();
@@ -146,7 +147,7 @@ impl Access {
             let IssuerFields { iss, mut audience, algorithms } = issuer.fields.clone();
             if audience.is_empty() {
                 let url = public_url.ok_or_else(|| {
-                    Failure::usage("[issuer] needs `audience`, or the hub needs `public_url`: whom are its tokens meant for?")
+                    Failure::usage("[issuer] needs `audience`, or the hub needs `public_url`, which is then the audience of its tokens")
                 })?;
                 audience.push(url.to_string());
             }
@@ -185,18 +186,18 @@ impl IssuerTable {
 }
 
 impl SecretSource {
-    /// Takes the secret out of a table, by whichever of these names it goes.
+    /// Takes the secret out of a table, under one of these names.
     fn split(value: toml::Value, names: &[&str], place: &str) -> Result<(Self, toml::Table), Failure> {
         let toml::Value::Table(mut table) = value else {
-            return Err(Failure::usage(format!("{place} has to be a table")));
+            return Err(Failure::usage(format!("{place} must be a table")));
         };
         let mut given = Vec::new();
         for name in names {
             match table.remove(*name) {
                 None => {}
                 Some(toml::Value::String(text)) => given.push((*name, text)),
-                // The value itself may be a secret and is not repeated.
-                Some(_) => return Err(Failure::usage(format!("{place}: `{name}` has to be a text"))),
+                // The value may be a secret, so the message omits it.
+                Some(_) => return Err(Failure::usage(format!("{place}: `{name}` must be a string"))),
             }
         }
         let [(name, text)] = &mut given[..] else {
@@ -215,14 +216,16 @@ impl SecretSource {
         Ok((source, table))
     }
 
-    /// Fetches the secret from where it is.
+    /// Reads the secret from its source.
     fn fetch(&self, folder: &Path, place: &str) -> Result<Secret, Failure> {
         if let Some(secret) = &self.secret {
             return Ok(secret.clone());
         }
         if let Some(name) = &self.secret_env {
             return env::var(name).map(Secret::new).map_err(|_| {
-                Failure::usage(format!("{place}: the environment variable `{name}` is not set, or not text"))
+                Failure::usage(format!(
+                    "{place}: the environment variable `{name}` is not set, or not valid UTF-8"
+                ))
             });
         }
         let path = self.secret_file.as_ref().or(self.public_key_file.as_ref());
@@ -230,7 +233,7 @@ impl SecretSource {
     }
 }
 
-/// Reads a secret or a key, without the line end that editors put behind it.
+/// Reads a secret or a key, without the line end that editors append.
 pub(crate) fn read_secret_file(path: &Path, place: &str) -> Result<Secret, Failure> {
     let refuse = |why: &str| Failure::usage(format!("{place}: cannot read {}: {why}", path.display()));
     let size = fs::metadata(path).map_err(|error| refuse(&error.to_string()))?.len();
@@ -249,7 +252,7 @@ fn parse<T: for<'de> Deserialize<'de>>(table: toml::Table, place: &str) -> Resul
 
 fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "`audience` has to be a text or a list of texts")]
+    #[serde(untagged, expecting = "`audience` must be a string or a list of strings")]
     enum OneOrMany {
         One(String),
         Many(Vec<String>),
@@ -264,7 +267,7 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
 mod tests {
     use super::*;
 
-    const SECRET: &str = "a-secret-that-nobody-may-see";
+    const SECRET: &str = "a-secret-that-is-never-shown";
 
     fn access(text: &str) -> Result<Access, Failure> {
         Access::take_from(&mut text.parse().unwrap(), "f.toml")
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_says_what_it_may_do() {
+    fn a_key_has_a_secret_and_grants() {
         let text = format!("[[key]]\nname = \"ci\"\nsecret = \"{SECRET}\"\npublish = [\"a\", \"b-*\"]\n");
         let config = access(&text).unwrap().auth_config(Path::new("."), None).unwrap();
         let key = &config.keys[0];
@@ -285,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_may_be_elsewhere() {
+    fn a_secret_may_be_in_a_file_or_a_variable() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("secret"), format!("{SECRET}\n")).unwrap();
         let text =
@@ -301,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_has_one_audience_or_many_or_that_of_the_hub() {
+    fn an_issuer_has_one_audience_or_several_or_that_of_the_hub() {
         let issuer = |more: &str| {
             let text = format!("[issuer]\niss = \"https://app.example\"\nsecret = \"{SECRET}\"\n{more}");
             let url = "https://hub.example/".parse().unwrap();
@@ -311,15 +314,15 @@ mod tests {
         assert_eq!(issuer("audience = \"https://a.example\"").audiences, ["https://a.example"]);
         assert_eq!(issuer("audience = [\"a\", \"b\"]").audiences, ["a", "b"]);
         assert_eq!(issuer("algorithms = [\"HS512\"]").algorithms, [Algorithm::Hs512]);
-        let nobody = access(&format!("[issuer]\niss = \"a\"\nsecret = \"{SECRET}\"")).unwrap();
-        let message = nobody.auth_config(Path::new("."), None).unwrap_err().to_string();
+        let without = access(&format!("[issuer]\niss = \"a\"\nsecret = \"{SECRET}\"")).unwrap();
+        let message = without.auth_config(Path::new("."), None).unwrap_err().to_string();
         assert!(message.contains("`audience`") && message.contains("`public_url`"), "{message}");
     }
 
     #[test]
-    fn what_is_wrong_is_named_and_no_secret_is_repeated() {
+    fn an_error_names_its_place_and_shows_no_secret() {
         for (wrong, part) in [
-            ("secret = 4711", "`secret` has to be a text"),
+            ("secret = 4711", "`secret` must be a string"),
             ("", "needs one of `secret`"),
             ("secret = \"4711\"\nsecret_env = \"X\"", "needs only one of"),
             ("secret = \"4711\"\npublsh = []", "unknown field `publsh`"),
@@ -334,7 +337,7 @@ mod tests {
         assert!(
             refused("[issuer]\niss = \"a\"\nsecret = \"4711\"\nalgorithms = [\"none\"]").contains("[issuer]")
         );
-        assert!(refused("private_topics = \"a\"").contains("list of texts"));
+        assert!(refused("private_topics = \"a\"").contains("list of strings"));
         assert!(access("private_topics = [\"\"]").unwrap().private_topics("f.toml").is_err());
     }
 

@@ -1,11 +1,11 @@
-//! Settings that are understood and would take no effect, by themselves or beside others.
+//! Valid settings that would have no effect, alone or in combination with others.
 //!
-//! Such a setting is a mistake that nobody notices: the hub starts and does something else than its
-//! operator believes. It is refused where it can have no meaning, and warned about where it may
-//! have one later, or elsewhere.
+//! Such a setting is a silent mistake: the hub starts and does something else than its operator
+//! expects. It is refused where it can have no effect, and warned about where it may have one
+//! later, or elsewhere.
 //!
 //! A limit that can never be reached because another is lower (`streams_per_address_max` above
-//! `streams_max`) is no such mistake: what was asked for holds.
+//! `streams_max`) is no such mistake: the requested limit holds.
 
 use std::collections::HashSet;
 
@@ -14,10 +14,10 @@ use tidings_server::AllowedHosts;
 use super::ServeConfig;
 use crate::failure::Failure;
 
-/// Refuses what can take no effect.
+/// Refuses settings that can have no effect.
 pub(super) fn check(config: &ServeConfig) -> Result<(), Failure> {
     if !config.has_credentials() && !config.anonymous {
-        let reason = "there is no key and no issuer, so whoever reaches the hub may subscribe: add a key (`tidings key new` shows how)";
+        let reason = "there is no key and no issuer, so every client that reaches the hub may subscribe: add a key (`tidings key new` shows how)";
         return Err(config.refuse("anonymous", reason));
     }
     // Where anonymous clients may not subscribe, a key without grants is how to receive public
@@ -25,41 +25,41 @@ pub(super) fn check(config: &ServeConfig) -> Result<(), Failure> {
     let is_useless = |key: &&tidings_auth::KeyConfig| key.publish.is_empty() && key.subscribe.is_empty();
     if let Some(key) = config.auth.keys.iter().find(is_useless).filter(|_| config.anonymous) {
         return Err(Failure::usage(format!(
-            "[[key]] `{}` permits nothing that is not permitted without it: add `publish = [\"*\"]`, `subscribe = [\"*\"]`, or some topics",
+            "[[key]] `{}` grants nothing that is not permitted without it: add `publish = [\"*\"]`, `subscribe = [\"*\"]`, or some topics",
             key.name
         )));
     }
     let mut leases = HashSet::new();
     if let Some(twice) = config.bridges.iter().find(|bridge| !leases.insert(bridge.lease_key())) {
         let reason = format!(
-            "{twice} is there twice, and one of a name bridges at a time: leave one out, or give it another name (&name=…)"
+            "{twice} is given twice, and only one bridge of a name is active at a time: remove one, or give it another name (&name=…)"
         );
         return Err(config.refuse("bridge", &reason));
     }
     Ok(())
 }
 
-/// What an operator should know before the hub serves. `room` is how many connections the limit of
-/// file descriptors allows.
+/// Warnings for the operator before the hub serves. `room` is how many connections the file
+/// descriptor limit allows.
 pub(super) fn warnings(config: &ServeConfig, room: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.hosts() == AllowedHosts::Any {
         warnings.push(
-            "requests for any host name are answered, so a web page can point a name of its own at this hub (DNS rebinding) and read what \
+            "requests for any host name are accepted, so a web page can point a name of its own at this hub (DNS rebinding) and read what \
              anonymous clients may: set public_url, or --allow-host NAME"
                 .to_owned(),
         );
     }
     if !config.private_topics.is_empty() && !config.has_credentials() {
         let consequence =
-            if config.no_auth { "nobody can receive" } else { "everybody on this machine receives" };
+            if config.no_auth { "no client can receive" } else { "every client on this machine receives" };
         warnings.push(format!(
-            "private_topics without a key or an issuer: {consequence} what is published there (`tidings key new` shows how to add a key)"
+            "private_topics without a key or an issuer: {consequence} events on these topics (`tidings key new` shows how to add a key)"
         ));
     }
     if config.connections_max > room {
         warnings.push(format!(
-            "connections_max is {}, and the limit of file descriptors leaves room for {room}: raise it (ulimit -n, LimitNOFILE)",
+            "connections_max is {}, but the file descriptor limit allows only {room}: raise the limit (ulimit -n, LimitNOFILE)",
             config.connections_max
         ));
     }

@@ -1,25 +1,25 @@
-//! Environment variables that look like settings and are none: a misspelt one would change nothing, and nobody would
-//! notice.
+//! Environment variables that look like settings but are not: a misspelt one would silently have no
+//! effect.
 
 use std::env;
 
 use super::settings::SETTINGS;
 
-/// Of a variable that is one of ours.
+/// The prefix of our variables.
 const PREFIX: &str = "TIDINGS_";
-/// Variables beside those of the settings of `tidings serve`. The last is what an upgrade passes on.
+/// Variables other than the settings of `tidings serve`. An upgrade sets the last one.
 const OTHERS: [&str; 4] = ["TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_TOKEN", "TIDINGS_PREDECESSOR"];
-/// One mistake is likely in any name, and another one for each so many letters.
+/// A name may contain one typo, and one more for each this many letters.
 const LETTERS_PER_EDIT: usize = 6;
 
-/// A warning for each variable with our prefix that is no setting. `secret_variables` are those that the configuration
-/// file names.
+/// A warning for each variable with our prefix that is no setting. `secret_variables` are those
+/// that the configuration file names.
 pub(crate) fn unknown_variables(secret_variables: &[&str]) -> Vec<String> {
     warnings(names_in_environment(), |name| secret_variables.contains(&name))
 }
 
-/// The same for a command without a configuration file, to which a variable may mean nothing because it is for the hub:
-/// only names that are nearly those of settings.
+/// The same for a command without a configuration file. A variable that it does not know may be
+/// meant for the hub, so only names that are close to those of settings count.
 pub(crate) fn near_misses() -> Vec<String> {
     warnings(names_in_environment(), |name| nearest(name).is_none())
 }
@@ -37,10 +37,10 @@ fn warnings(names: impl Iterator<Item = String>, is_known: impl Fn(&str) -> bool
     unknown.sort();
     let warning = |name: String| match nearest(&name) {
         Some(meant) => format!(
-            "the environment variable {name} is not a setting and changes nothing: did you mean {meant}?"
+            "the environment variable {name} is not a setting and has no effect: did you mean {meant}?"
         ),
         None => format!(
-            "the environment variable {name} is not a setting and changes nothing: `tidings serve --help` lists the settings"
+            "the environment variable {name} is not a setting and has no effect: `tidings serve --help` lists the settings"
         ),
     };
     unknown.into_iter().map(warning).collect()
@@ -57,8 +57,8 @@ fn nearest(name: &str) -> Option<String> {
     distances.min().filter(|(edits, known)| *edits <= edits_max(known)).map(|(_, known)| known)
 }
 
-/// Kubernetes describes a service called `tidings` or `tidings-…` to every container by variables such as
-/// `TIDINGS_SERVICE_HOST` and `TIDINGS_PORT_8080_TCP_ADDR`.
+/// Kubernetes describes a service called `tidings` or `tidings-…` to every container by variables
+/// such as `TIDINGS_SERVICE_HOST` and `TIDINGS_PORT_8080_TCP_ADDR`.
 fn is_of_kubernetes(name: &str) -> bool {
     let is_port = |port: &str| {
         let mut parts = port.split('_');

@@ -1,7 +1,8 @@
-//! Who says what: the file is overruled by the environment, the environment by flags.
+//! The three sources of settings: the environment overrides the file, flags override the
+//! environment.
 //!
-//! A layer is plain data, the words of one source as they were written. What they mean is decided afterwards, in one
-//! place for all three sources.
+//! A layer is plain data: the words of one source as they were written. They are parsed afterwards,
+//! in one place for all three sources.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -27,11 +28,11 @@ pub(crate) enum Source {
     Flag,
 }
 
-/// Everything that was said, each setting by its strongest source. `Debug` shows no secret.
+/// All settings, each from the source with the highest precedence. `Debug` shows no secret.
 #[derive(Clone)]
 pub(crate) struct Merged {
     values: BTreeMap<&'static str, (Source, Vec<String>)>,
-    /// What the file is called in messages.
+    /// The name of the file in messages.
     file_name: String,
 }
 
@@ -56,12 +57,13 @@ impl Merged {
         self.values.entry(name).or_insert_with(|| (Source::Default, vec![word.to_string()]));
     }
 
-    /// What was said about a setting, and by whom.
+    /// The words of a setting and their source.
     pub(crate) fn get(&self, name: &str) -> Option<(Source, &[String])> {
         self.values.get(name).map(|(source, words)| (*source, words.as_slice()))
     }
 
-    /// Whether the URL of a store or a bridge stands in the file with a password, a token or the like.
+    /// Whether the file contains the URL of a store or a bridge with a password, a token or the
+    /// like.
     pub(crate) fn has_password_in_file(&self) -> bool {
         let words = ["store", "bridge"].into_iter().filter_map(|name| self.get(name));
         words.filter(|(source, _)| *source == Source::File).any(|(_, words)| {
@@ -69,7 +71,7 @@ impl Merged {
         })
     }
 
-    /// Reads a setting that has one value; `None` if nobody gave it one.
+    /// Reads a setting that has one value; `None` if it is not given.
     pub(crate) fn one<T>(
         &self,
         name: &'static str,
@@ -99,13 +101,13 @@ impl Merged {
         words
             .iter()
             .map(|word| {
-                let said = shown(name, word);
-                parse(word).map_err(|reason| self.refuse(name, &format!("`{said}` {reason}")))
+                let word_shown = shown(name, word);
+                parse(word).map_err(|reason| self.refuse(name, &format!("`{word_shown}` {reason}")))
             })
             .collect()
     }
 
-    /// A mistake in a setting, reported with the name under which it was made.
+    /// An error in a setting, reported with the name that its source uses.
     pub(crate) fn refuse(&self, name: &str, reason: &str) -> Failure {
         let setting = setting(name).expect("only settings of the table are read");
         let place = match self.get(name).map_or(Source::Default, |(source, _)| source) {
@@ -117,7 +119,8 @@ impl Merged {
     }
 }
 
-/// A word as it is shown to people: without what may be a secret. A topic is none, and may look like a URL.
+/// A word as messages show it, without secrets. A topic is never a secret, even if it looks like a
+/// URL.
 pub(super) fn shown<'a>(setting: &str, word: &'a str) -> Cow<'a, str> {
     if setting == "stream" { word.into() } else { redacted(word) }
 }
@@ -142,7 +145,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// The flags and variables of all settings, as clap finds them.
+/// The flags and variables of all settings, as clap parses them.
 #[derive(Clone, Default)]
 pub(crate) struct SettingFlags {
     pub(crate) environment: Layer,
@@ -174,7 +177,7 @@ impl SettingFlags {
     }
 }
 
-/// Without the words, among which are secrets.
+/// Omits the words, which may be secrets.
 impl fmt::Debug for SettingFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SettingFlags").finish_non_exhaustive()
@@ -231,7 +234,7 @@ impl clap::FromArgMatches for StoreFlags {
     }
 }
 
-/// A variable that is empty says nothing. One that holds a list separates with commas, or if there are URLs in it with spaces.
+/// An empty variable counts as absent. A list is separated by commas, a list of URLs by spaces.
 fn from_variable(setting: &Setting, words: Vec<String>) -> Option<Vec<String>> {
     if words.iter().all(String::is_empty) {
         return None;
@@ -271,13 +274,13 @@ fn arg(setting: &'static Setting) -> Arg {
     }
 }
 
-/// Takes the settings out of a parsed file; what is left of it belongs to others.
+/// Takes the settings out of a parsed file. The caller handles the other tables.
 pub(crate) fn from_file(file: &mut toml::Table, file_name: &str) -> Result<Layer, Failure> {
     let mut layer = Layer::new();
     for setting in SETTINGS {
         let Some(value) = file.remove(setting.name) else { continue };
         let words = words(setting, value).map_err(|expected| {
-            Failure::usage(format!("`{}` in {file_name} has to be {expected}", setting.name))
+            Failure::usage(format!("`{}` in {file_name} must be {expected}", setting.name))
         })?;
         layer.insert(setting.name, words);
     }
@@ -290,16 +293,16 @@ fn words(setting: &Setting, value: toml::Value) -> Result<Vec<String>, &'static 
             .into_iter()
             .map(|value| match value {
                 toml::Value::String(word) => Ok(word),
-                _ => Err("a list of texts"),
+                _ => Err("a list of strings"),
             })
             .collect(),
         (Kind::Text | Kind::Texts | Kind::Urls | Kind::Number, toml::Value::String(word)) => Ok(vec![word]),
         (Kind::Text | Kind::Number, toml::Value::Integer(number)) => Ok(vec![number.to_string()]),
         (Kind::Flag | Kind::Choice, toml::Value::Boolean(truth)) => Ok(vec![truth.to_string()]),
         (Kind::Flag | Kind::Choice, _) => Err("true or false, without quotation marks"),
-        (Kind::Texts | Kind::Urls, _) => Err("a list of texts"),
-        (Kind::Number, _) => Err("a whole number"),
-        (Kind::Text, _) => Err("a text"),
+        (Kind::Texts | Kind::Urls, _) => Err("a list of strings"),
+        (Kind::Number, _) => Err("an integer"),
+        (Kind::Text, _) => Err("a string"),
     }
 }
 
@@ -314,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_overrule_the_environment_and_the_environment_overrules_the_file() {
+    fn flags_override_the_environment_and_the_environment_overrides_the_file() {
         for setting in SETTINGS {
             let merged = |file: bool, environment: bool, flag: bool| {
                 let maybe = |there, word| if there { layer(setting, word) } else { Layer::new() };
@@ -334,16 +337,16 @@ mod tests {
             assert_eq!(merged(true, true, false), environment, "{name}");
             assert_eq!(merged(false, true, false), environment, "{name}");
             assert_eq!(merged(true, false, false), Some((Source::File, "file".to_owned())), "{name}");
-            let nobody = match setting.default {
+            let default = match setting.default {
                 Preset::Is(value) => Some((Source::Default, value.to_owned())),
                 Preset::Depends(_) => None,
             };
-            assert_eq!(merged(false, false, false), nobody, "{name}");
+            assert_eq!(merged(false, false, false), default, "{name}");
         }
     }
 
     #[test]
-    fn a_list_of_a_stronger_source_replaces_the_weaker_one_whole() {
+    fn a_list_replaces_the_list_of_a_weaker_source() {
         let file = Layer::from([("stream", vec!["a".to_owned(), "b".to_owned()])]);
         let flags = Layer::from([("stream", vec!["c".to_owned()])]);
         let merged = Merged::new(file, Layer::new(), flags, "f.toml");
@@ -351,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_named_as_it_was_made() {
+    fn an_error_names_the_setting_as_its_source_does() {
         let setting = setting("heartbeat_secs").unwrap();
         let empty = Layer::new;
         let refuse = |merged: Merged| {
@@ -394,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_may_hold_a_list_and_an_empty_one_says_nothing() {
+    fn a_variable_may_hold_a_list_and_an_empty_one_counts_as_absent() {
         let [one, many] = ["listen", "stream"].map(|name| setting(name).unwrap());
         let parsed = |setting, word: &str| from_variable(setting, vec![word.to_owned()]);
         assert_eq!(parsed(one, ""), None);
@@ -406,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_may_write_what_flags_do() {
+    fn a_file_sets_what_flags_set() {
         let read = |text: &str| from_file(&mut text.parse().unwrap(), "f.toml");
         let layer =
             read("heartbeat_secs = 7\nretain_bytes = \"1MiB\"\nstream = [\"a\"]\nno_auth = true").unwrap();
@@ -421,7 +424,7 @@ mod tests {
             "listen = true",
         ] {
             let message = read(wrong).unwrap_err().to_string();
-            assert!(message.contains("in f.toml has to be "), "{message}");
+            assert!(message.contains("in f.toml must be "), "{message}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The effective configuration as a file that could be used in its place, but for the secrets.
+//! The effective configuration in the format of the file, complete except for secrets.
 
 use std::fmt::Write;
 
@@ -19,13 +19,13 @@ pub(super) fn to_toml(merged: &Merged, access: &Access, retention: &Retention) -
                 Preset::Is(default) | Preset::Depends(default) => format!("# {}: {default}", setting.name),
             },
         };
-        writeln!(text, "{line}").expect("a string takes everything");
+        writeln!(text, "{line}").expect("writing to a string cannot fail");
     }
-    text += &toml::to_string(access).expect("texts and lists of texts");
+    text += &toml::to_string(access).expect("strings and lists of strings serialize");
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    text + &toml::to_string(retention).expect("texts and numbers")
+    text + &toml::to_string(retention).expect("strings and numbers serialize")
 }
 
 fn value(setting: &Setting, words: &[String]) -> toml::Value {

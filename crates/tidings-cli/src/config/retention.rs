@@ -1,4 +1,5 @@
-//! `[[retention]]`: how long the events of some topics are kept. Like keys, rules stand in the configuration file alone, because their order matters.
+//! `[[retention]]`: how long the events of some topics are kept. Rules can only be set in the
+//! configuration file, because their order matters.
 
 use serde::{Deserialize, Serialize};
 use tidings::Validator;
@@ -38,7 +39,7 @@ struct RuleTable {
 
 /// A number of bytes, with a unit or without.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged, expecting = "`bytes` has to be a size such as \"10MiB\"")]
+#[serde(untagged, expecting = "`bytes` must be a size such as \"10MiB\"")]
 enum Size {
     Text(String),
     Bytes(u64),
@@ -53,7 +54,7 @@ impl Retention {
             Some(toml::Value::Array(tables)) => tables,
             Some(_) => {
                 return Err(Failure::usage(format!(
-                    "`retention` in {file_name} has to be written as [[retention]]"
+                    "`retention` in {file_name} must be written as [[retention]]"
                 )));
             }
         };
@@ -66,11 +67,11 @@ impl Retention {
         Ok(retention)
     }
 
-    /// Puts the rules into effect, or says which store could.
+    /// Moves the rules into `keeping`, or refuses a store that has no support for them.
     pub(crate) fn put_into(&self, keeping: &mut Keeping, validator: &Validator) -> Result<(), Failure> {
         if !self.rules.is_empty() && !matches!(keeping.store, Store::Directory(_)) {
             return Err(Failure::usage(format!(
-                "[[retention]] in {} needs a store in a directory (--store DIR): this one keeps all topics alike",
+                "[[retention]] in {} needs a store in a directory (--store DIR): other stores keep all topics equally long",
                 self.file_name
             )));
         }
@@ -107,7 +108,8 @@ impl Retention {
     }
 }
 
-/// A rule that never applies, or a limit beyond that of the whole log, would be believed and never hold.
+/// Refuses a rule that never applies, or a limit beyond that of the log: it would never have an
+/// effect.
 #[cfg(unix)]
 fn takes_effect(index: usize, keeping: &Keeping) -> Result<(), String> {
     let rule = &keeping.rules[index];
@@ -115,12 +117,12 @@ fn takes_effect(index: usize, keeping: &Keeping) -> Result<(), String> {
     if let Some(earlier) = keeping.rules[..index].iter().position(hides) {
         let number = earlier + 1;
         return Err(format!(
-            "it never applies: number {number} matches the same topics, and the first that matches holds"
+            "it never applies: number {number} matches the same topics, and the first rule that matches applies"
         ));
     }
     let beyond = |field: &str, setting: &str| {
         Err(format!(
-            "`{field}` is beyond the limit of the whole log, which holds as well: raise `{setting}`, or leave it out"
+            "`{field}` is beyond the limit of the log, which applies as well: raise `{setting}`, or leave it out"
         ))
     };
     if rule.age_max.zip(keeping.age_max).is_some_and(|(rule, log)| rule > log) {
@@ -157,7 +159,7 @@ impl RuleTable {
             Size::Bytes(bytes) => Ok(*bytes),
         });
         if self.count == Some(0) {
-            return Err("count: `0` is not a whole number from 1 on".to_owned());
+            return Err("count: `0` is not an integer of at least 1".to_owned());
         }
         let rule = RetentionRule {
             matcher,
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_beyond_that_of_the_whole_log_is_refused() {
+    fn a_limit_beyond_that_of_the_log_is_refused() {
         let validator = Validator::default();
         for (limit, part) in [
             ("age = \"8d\"", "`retain`"),
@@ -261,14 +263,14 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_keeps_all_topics_alike_refuses_rules() {
+    fn a_store_without_support_for_rules_refuses_them() {
         let refused = rules(ALL, Store::Memory).unwrap_err();
         assert!(refused.contains("[[retention]] in f.toml") && refused.contains("--store DIR"), "{refused}");
         assert_eq!(rules("", Store::Memory).unwrap(), []);
     }
 
     #[test]
-    fn a_mistake_is_named_with_its_table() {
+    fn an_error_names_its_table() {
         for (text, part) in [
             ("[retention]\nmatch = \"a\"", "[[retention]]"),
             ("[[retention]]\nage = \"1h\"", "`match` and `pattern`"),

@@ -1,4 +1,5 @@
-//! Files with secrets that other users of the machine can read: the hub works with them, and warns once when it starts.
+//! Files with secrets that other users of the machine can read: the hub uses them, and warns once
+//! at the start.
 
 use std::path::{Path, PathBuf};
 
@@ -16,22 +17,22 @@ pub(super) fn of_connections(store: &Store, bridges: &[BridgeSettings]) -> Vec<P
     of_store.chain(bridges.iter().flat_map(BridgeSettings::secret_files)).map(Path::to_owned).collect()
 }
 
-/// Warns of each file that its group or everybody can read.
+/// Warns of each file that its group or all users can read.
 #[cfg(unix)]
 pub(crate) fn warn_of_readable(files: &[PathBuf]) {
     use std::os::unix::fs::PermissionsExt;
 
-    /// The group or everybody may read.
+    /// The group or all users may read.
     const READABLE: u32 = 0o044;
 
     for file in files {
-        // What cannot be found is refused by who reads it.
+        // A missing file is reported by the code that reads it.
         if let Ok(metadata) = file.metadata()
             && metadata.permissions().mode() & READABLE != 0
         {
             tracing::warn!(
                 file = %file.display(),
-                "other users of this machine can read this file, which holds a secret: allow its owner only (chmod 600)"
+                "other users of this machine can read this file, which holds a secret: make it readable by its owner only (chmod 600)"
             );
         }
     }

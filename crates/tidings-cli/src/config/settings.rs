@@ -1,14 +1,16 @@
-//! The table of settings: one row is a flag, an environment variable and a name in the configuration file.
+//! The table of settings: one row is a flag, an environment variable and a name in the
+//! configuration file.
 
 use Preset::{Depends, Is};
 
 /// A setting of `tidings serve`.
 #[derive(Debug)]
 pub(crate) struct Setting {
-    /// Its name in the configuration file. With hyphens it is the flag, in capitals behind `TIDINGS_` the variable.
+    /// The name in the configuration file. With hyphens it is the flag; in capitals after
+    /// `TIDINGS_`, the environment variable.
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// What stands for the value in `--help`.
+    /// The placeholder of the value in `--help`.
     pub(crate) value_name: &'static str,
     pub(crate) short: Option<char>,
     pub(crate) group: &'static str,
@@ -19,26 +21,28 @@ pub(crate) struct Setting {
 /// How a setting is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One text.
+    /// One string.
     Text,
-    /// A list of texts; the flag may be repeated.
+    /// A list of strings; the flag may be repeated.
     Texts,
-    /// A list of URLs, in which commas and passwords may stand: the variable separates them with spaces, and the passwords are never shown.
+    /// A list of URLs, which may contain commas and passwords: the variable separates them with
+    /// spaces, and passwords are never shown.
     Urls,
     /// A whole number.
     Number,
     /// True or false; the flag alone means true.
     Flag,
-    /// True or false; the flag wants to know which.
+    /// True or false; the flag requires a value.
     Choice,
 }
 
-/// What holds when nobody says anything.
+/// The value of a setting that is not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Preset {
     /// This value.
     Is(&'static str),
-    /// Nothing, or something that depends on the machine or on other settings. This is how `--help` puts it.
+    /// None, or a value that depends on the machine or on other settings; this text describes it in
+    /// `--help`.
     Depends(&'static str),
 }
 
@@ -72,161 +76,169 @@ pub(crate) fn setting(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
-/// All rows, in the order in which people read them.
+/// All rows, in the order of `--help`.
 pub(crate) const SETTINGS: &[Setting] = &[
-    text("listen", "ADDR:PORT", HTTP, "Where to listen; port 0 takes a free one", Is("127.0.0.1:8080")),
+    text("listen", "ADDR:PORT", HTTP, "Address to listen on; port 0 picks a free port", Is("127.0.0.1:8080")),
     text(
         "public_url",
         "URL",
         HTTP,
-        "What browsers call this hub, such as https://hub.example.com",
-        Depends("http:// and the address that it listens on"),
+        "URL under which browsers reach this hub, such as https://hub.example.com",
+        Depends("http:// and the listen address"),
     ),
     texts(
         "allow_origin",
         "URL",
         HTTP,
-        "Web pages of this origin may use the hub, with credentials; https://*.example.com is every name below that domain, * is every \
+        "Allow web pages of this origin to use the hub, with credentials; https://*.example.com allows every subdomain, * allows every \
          origin, without credentials; repeatable",
     ),
     texts(
         "allow_host",
         "NAME",
         HTTP,
-        "Requests may be addressed to this host name, or with *.example.com to every name below that domain; addresses, localhost and the host \
-         of --public-url always pass, others get 421; repeatable",
+        "Accept requests for this host name; *.example.com accepts every subdomain; IP addresses, localhost and the host of \
+         --public-url are always accepted, other hosts get 421; repeatable",
     ),
-    texts("stream", "TOPIC", EVENTS, "What a plain /stream subscribes to; repeatable"),
+    texts("stream", "TOPIC", EVENTS, "Topic that /stream without parameters subscribes to; repeatable"),
     Setting {
         kind: Kind::Urls,
         ..texts(
             "bridge",
             "URL",
             EVENTS,
-            "What applications PUBLISH on a Redis is published here: redis://host?channels=chat,news&patterns=room-*, with \
-             &format=flask-sse, django-eventstream or juggernaut, and &both_ways=true to send out what is published here (docs/coming-from.md); \
-             repeatable",
+            "Publish messages that applications PUBLISH to Redis: redis://host?channels=chat,news&patterns=room-*, with \
+             &format=flask-sse, django-eventstream or juggernaut, and &both_ways=true to send events of the hub to Redis as well \
+             (docs/coming-from.md); repeatable",
         )
     },
     text(
         "store",
         "STORE",
         STORE,
-        "Where events are kept: memory:, which is gone when the hub ends; a directory, such as ./events or file:/var/lib/tidings, \
-         which one hub uses at a time; or redis://HOST or nats://HOST/NAME (JetStream), which any number of hubs share",
+        "Where events are stored: memory:, lost when the hub exits; a directory, such as ./events or file:/var/lib/tidings, \
+         used by one hub at a time; redis://HOST or nats://HOST/NAME (JetStream), shared by any number of hubs",
         Is("memory:"),
     ),
     text(
         "sync",
         "WHEN",
         STORE,
-        "When an event in a directory survives a loss of power (a hub that is killed loses nothing in any case). always: from the answer to \
-         its publisher on; interval: at most a second later, or interval=5s; never: when the system writes it, commonly within half a minute",
+        "When an event in a directory survives a power failure (a hub that is killed loses nothing in any case). always: before the \
+         publisher is answered; interval: within a second, or interval=5s; never: when the system writes it, commonly within 30 seconds",
         Depends("always"),
     ),
-    text("retain", "TIME", STORE, "How long events are kept, such as 1h, or unlimited", Depends(AGE)),
+    text("retain", "TIME", STORE, "Maximum age of stored events, such as 1h, or unlimited", Depends(AGE)),
     text(
         "retain_bytes",
         "SIZE",
         STORE,
-        "How much memory or disk events may take; the oldest go first",
+        "Maximum size of stored events; the oldest are removed first",
         Depends(BYTES),
     ),
-    number("retain_count", STORE, "How many events are kept", Is("unlimited")),
+    number("retain_count", STORE, "Maximum number of stored events", Is("unlimited")),
     time(
         "heartbeat_secs",
         EVENTS,
-        "A silent stream carries a comment this often, 40 at most: clients reconnect after 45 seconds of silence",
+        "Interval of heartbeat comments on an idle stream, 40 at most: clients reconnect after 45 seconds of silence",
         Is("15"),
     ),
-    time("retry_millis", EVENTS, "How long browsers wait before they reconnect, on average", Is("3000")),
-    flag("charset_utf8", EVENTS, "Say charset=utf-8 in the Content-Type of streams"),
+    time("retry_millis", EVENTS, "Average delay before browsers reconnect", Is("3000")),
+    flag("charset_utf8", EVENTS, "Add charset=utf-8 to the Content-Type of streams"),
     flag(
         "no_auth",
         ACCESS,
-        "Go beyond this machine without keys: whoever reaches the hub may publish and subscribe",
+        "Accept other machines without keys: every client that reaches the hub may publish and subscribe",
     ),
     Setting {
         kind: Kind::Choice,
         default: Is("true"),
-        ..flag(
-            "anonymous",
-            ACCESS,
-            "Whether public events may be received without a credential: true or false",
-        )
+        ..flag("anonymous", ACCESS, "Deliver public events to clients without a credential: true or false")
     },
     number(
         "connections_max",
         LIMITS,
-        "Most connections; beyond, idle ones are closed, then browsers are asked to come back, others get 503",
-        Depends(ROOM_FOR_FILES),
+        "Maximum connections; at the limit idle ones are closed, then browsers are asked to retry later and other clients get 503",
+        Depends(FOR_DESCRIPTORS),
     ),
     number(
         "streams_max",
         LIMITS,
-        "Most streams, fewer than connections; further ones get 503",
-        Depends(ROOM_FOR_STREAMS),
+        "Maximum streams, fewer than connections; further ones get 503",
+        Depends(FOR_STREAMS),
     ),
     number(
         "streams_per_address_max",
         LIMITS,
-        "Most streams of one address, loopback excepted; further ones get 429",
+        "Maximum streams of one address, loopback excepted; further ones get 429",
         Is("1000"),
     ),
     number(
         "patterns_max",
         LIMITS,
-        "Most distinct URL Patterns that are subscribed to; streams with further ones get 503",
+        "Maximum distinct URL Patterns of all streams; streams with further patterns get 503",
         Is("10000"),
     ),
     number(
         "patterns_per_address_max",
         LIMITS,
-        "Most of them of one address, loopback excepted; streams with further ones get 429",
+        "Maximum distinct URL Patterns of one address, loopback excepted; streams with further patterns get 429",
         Is("1000"),
     ),
     number(
         "pattern_weight_max",
         LIMITS,
-        "Most work of comparing one topic with patterns that begin as it does, as those without a literal beginning always do; a pattern counts \
-         1, one with a regular expression 20 and more; streams beyond get 503",
+        "Maximum total weight of the patterns that one topic is compared with, which are those with the same literal prefix and those \
+         without one; a pattern weighs 1, one with a regular expression 20 or more; streams that exceed it get 503",
         Is("10000"),
     ),
     number(
         "pattern_weight_per_address_max",
         LIMITS,
-        "The same for the patterns of one address, loopback excepted; streams beyond get 429",
+        "Maximum weight, counted the same way, of the patterns of one address, loopback excepted; streams that exceed it get 429",
         Is("2000"),
     ),
     text(
         "pattern_bytes_max",
         "SIZE",
         LIMITS,
-        "Most bytes of all patterns of one stream; more get 400",
+        "Maximum size of all patterns of one stream; more get 400",
         Is("16KiB"),
     ),
-    number("batch_events_max", LIMITS, "Most events of one POST /topics; more get 413", Is("1000")),
-    number("topics_max", LIMITS, "Most topics of one event; more get 413", Is("100")),
-    number("matchers_max", LIMITS, "Most topics and patterns of one stream; more get 400", Is("100")),
-    text("body_bytes_max", "SIZE", LIMITS, "Largest body of a request; a larger one gets 413", Is("1MiB")),
+    number("batch_events_max", LIMITS, "Maximum events of one POST /topics; more get 413", Is("1000")),
+    number("topics_max", LIMITS, "Maximum topics of one event; more get 413", Is("100")),
+    number("matchers_max", LIMITS, "Maximum topics and patterns of one stream; more get 400", Is("100")),
+    text(
+        "body_bytes_max",
+        "SIZE",
+        LIMITS,
+        "Maximum size of a request body; a larger one gets 413",
+        Is("1MiB"),
+    ),
     text(
         "bodies_bytes_max",
         "SIZE",
         LIMITS,
-        "Most memory for bodies that are still arriving, all together; further ones get 503",
+        "Maximum total memory for request bodies that are still arriving; further ones get 503",
         Is("64MiB"),
     ),
-    text("head_bytes_max", "SIZE", LIMITS, "Largest head of a request; a larger one gets 431", Is("32KiB")),
+    text(
+        "head_bytes_max",
+        "SIZE",
+        LIMITS,
+        "Maximum size of request headers; larger ones get 431",
+        Is("32KiB"),
+    ),
     number(
         "heads_max",
         LIMITS,
-        "Most complete heads that are answered at a time; further ones wait their turn",
+        "Maximum requests processed at a time; further ones wait in a queue",
         Is("1024"),
     ),
     number(
         "heads_waiting_max",
         LIMITS,
-        "Most heads that are waited for; beyond, the address with the most of them loses its oldest, with 408",
+        "Maximum requests whose headers are still arriving; at the limit the address with the most of them loses its oldest, with 408",
         Is("4096"),
     ),
     Setting {
@@ -235,7 +247,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..flag(
             "raw_streams",
             LIMITS,
-            "Whether streams over HTTP/1.1 leave the HTTP library, at a tenth of the memory (Linux); switch it off when in doubt: true or false",
+            "Write HTTP/1.1 streams directly to their sockets, which takes a tenth of the memory (Linux); false uses the HTTP library: true or false",
         )
     },
     Setting {
@@ -244,53 +256,58 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..flag(
             "http2",
             LIMITS,
-            "Whether those who begin with HTTP/2, as proxies do, are answered in it: 128 requests at a time on a connection that costs some 24 \
-             KiB, each stream 2 more; otherwise they get 505: true or false",
+            "Accept HTTP/2 without TLS (prior knowledge), as proxies use it: 128 concurrent requests on a connection; a connection takes about 24 \
+             KiB, each stream 2 KiB more; false answers 505: true or false",
         )
     },
-    time("first_byte_secs", LIMITS, "A connection that says nothing for this long is closed", Is("5")),
-    time("head_secs", LIMITS, "The head of a request must arrive in this time, or gets 408", Is("10")),
-    time("body_secs", LIMITS, "The body of a request must arrive in this time, or gets 408", Is("30")),
+    time(
+        "first_byte_secs",
+        LIMITS,
+        "Time in which the first byte must arrive, or the connection is closed",
+        Is("5"),
+    ),
+    time("head_secs", LIMITS, "Time in which request headers must arrive, or get 408", Is("10")),
+    time("body_secs", LIMITS, "Time in which a request body must arrive, or gets 408", Is("30")),
     time(
         "response_secs",
         LIMITS,
-        "A client must take a response, other than a stream, in this time, or is cut off",
+        "Time in which a client must read a response other than a stream, or is disconnected",
         Is("60"),
     ),
+    time("keep_alive_secs", LIMITS, "Time without a request after which a connection is closed", Is("75")),
+    time("drain_secs", LIMITS, "Time in which streams end when the hub stops", Is("10")),
     time(
-        "keep_alive_secs",
+        "upgrade_secs",
         LIMITS,
-        "A connection without a next request is closed after this time",
-        Is("75"),
+        "Time in which the new process of an upgrade (SIGUSR2) must serve, or it is stopped",
+        Is("30"),
     ),
-    time("drain_secs", LIMITS, "Streams are given this long to end when the hub stops", Is("10")),
-    time("upgrade_secs", LIMITS, "A successor (SIGUSR2) must serve in this time, or is ended", Is("30")),
     time(
         "dead_peer_secs",
         LIMITS,
-        "A connection whose other end acknowledges nothing, or takes nothing, for this long is reset",
+        "Time after which a connection is reset if the client neither acknowledges nor reads data",
         Is("30"),
     ),
     number(
         "threads",
         LIMITS,
-        "Threads that serve: half of them fan out, the others answer requests; one does both",
+        "Number of threads: half of them fan out events, the others answer requests; a single one does both",
         Depends(FOR_PROCESSORS),
     ),
-    text("log", "FORMAT", OUTPUT, "How the log is written to standard error: text or json", Is("text")),
+    text("log", "FORMAT", OUTPUT, "Log format on standard error: text or json", Is("text")),
     Setting { short: Some('v'), ..flag("verbose", OUTPUT, "Print each event") },
     text(
         "pid_file",
         "FILE",
         OUTPUT,
-        "Write the number of the process that serves to this file, for `kill`; an upgrade replaces it, the end removes it",
+        "Write the process ID to this file; an upgrade replaces it, and it is removed at exit",
         Depends("none"),
     ),
 ];
 
 const HTTP: &str = "Address";
 const EVENTS: &str = "Events";
-/// What `tidings demo` understands, too.
+/// The group that `tidings demo` accepts as well.
 pub(crate) const STORE: &str = "Store";
 const ACCESS: &str = "Access";
 const LIMITS: &str = "Limits";
@@ -298,9 +315,9 @@ const OUTPUT: &str = "Output";
 
 const AGE: &str = "unlimited in memory, 7d elsewhere";
 const BYTES: &str = "64MiB in memory, 256MiB in Redis, 1GiB in a directory or on NATS";
-const ROOM_FOR_STREAMS: &str = "15 of 16 connections";
-const FOR_PROCESSORS: &str = "as many as there are processors";
-const ROOM_FOR_FILES: &str = "as many as the limit of open files leaves room for";
+const FOR_STREAMS: &str = "15 of 16 connections";
+const FOR_PROCESSORS: &str = "the number of processors";
+const FOR_DESCRIPTORS: &str = "as many as the file descriptor limit allows";
 
 const fn text(
     name: &'static str,
@@ -325,7 +342,7 @@ const fn number(name: &'static str, group: &'static str, help: &'static str, def
     Setting { kind: Kind::Number, ..text(name, "N", group, help, default) }
 }
 
-/// A time: a plain number is in the unit that the name says, others have theirs (`15`, `15s`, `2m`).
+/// A time: a plain number is in the unit of the name, others name their unit (`15`, `15s`, `2m`).
 const fn time(name: &'static str, group: &'static str, help: &'static str, default: Preset) -> Setting {
     Setting { value_name: "TIME", ..number(name, group, help, default) }
 }

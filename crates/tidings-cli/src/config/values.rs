@@ -1,4 +1,5 @@
-//! What the words of settings mean. Every refusal reads on after the word itself: "`7 parsecs` is not a time: …".
+//! Parsers for the values of settings. Every error continues after the word itself: "`7 parsecs` is
+//! not a time: …".
 
 use std::{
     net::{SocketAddr, ToSocketAddrs as _},
@@ -19,13 +20,14 @@ pub(crate) const UNLIMITED: &str = "unlimited";
 /// Where the Mercure protocol expects a hub.
 pub(crate) const HUB_PATH: &str = "/.well-known/mercure";
 
-/// `127.0.0.1:8080`, `[::1]:8080`, `:8080` for all IPv4 addresses, or a host name with a port, of
-/// which the first address counts.
+/// `127.0.0.1:8080`, `[::1]:8080`, `:8080` for all IPv4 addresses, or a host name with a port,
+/// whose first address is used.
 pub(crate) fn address(word: &str) -> Result<SocketAddr, String> {
-    const FORMS: &str = "write 127.0.0.1:8080 for this machine alone, :8080 for every address, or a name as in hub.internal:8080";
+    const FORMS: &str = "write 127.0.0.1:8080 for this machine only, :8080 for every address, or a host name as in hub.internal:8080";
     let full = match word.strip_prefix(':') {
         Some(port) => format!("0.0.0.0:{port}"),
-        // On many systems the name means `::1` first, which a client that uses 127.0.0.1 cannot reach.
+        // On many systems the name means `::1` first, which a client that uses 127.0.0.1 cannot
+        // reach.
         None => word.replacen("localhost:", "127.0.0.1:", 1),
     };
     if let Ok(address) = full.parse() {
@@ -48,7 +50,7 @@ pub(crate) fn heartbeat_secs(word: &str) -> Result<u64, String> {
     let secs_max = HubSettings::HEARTBEAT_MAX.as_secs();
     if secs > secs_max {
         return Err(format!(
-            "is more than {secs_max}: clients, a common polyfill among them, take a stream for dead after 45 seconds of silence and connect again for ever"
+            "is more than {secs_max}: clients, a common polyfill among them, close a stream after 45 seconds of silence and would reconnect forever"
         ));
     }
     Ok(secs)
@@ -58,7 +60,7 @@ pub(crate) fn heartbeat_secs(word: &str) -> Result<u64, String> {
 pub(crate) fn bytes(word: &str) -> Result<u64, String> {
     let size = word.parse::<ByteSize>().map(|size| size.as_u64());
     size.ok()
-        // Larger numbers are what the parser makes of everything that does not fit.
+        // The parser returns larger numbers for everything that overflows.
         .filter(|size| (1..u64::MAX / 2).contains(size))
         .ok_or_else(|| "is not a size: write it as 65536, 64KiB or 1.5MiB".to_owned())
 }
@@ -81,7 +83,7 @@ pub(crate) fn time(word: &str) -> Result<Duration, String> {
 pub(crate) fn seconds(word: &str) -> Result<u64, String> {
     const YEARS_MAX: u64 = 10;
     let seconds = any_seconds(word)?;
-    // Points in time that are farther away than a clock counts would end the process.
+    // A time beyond the range of the clock would panic.
     if seconds <= YEARS_MAX * 365 * 24 * 60 * 60 {
         Ok(seconds)
     } else {
@@ -101,8 +103,9 @@ fn any_seconds(word: &str) -> Result<u64, String> {
     }
 }
 
-/// How long browsers wait before they reconnect: `3000` (milliseconds) or `3s`. All of them come back within that time when the
-/// hub restarts: in less than 100 ms they would be a flood. JavaScript timers hold no more than 24 days.
+/// The delay before browsers reconnect: `3000` (milliseconds) or `3s`. After a restart of the hub
+/// all of them reconnect within that time: less than 100 ms would be a flood. JavaScript timers
+/// hold no more than 24 days.
 pub(crate) fn retry_millis(word: &str) -> Result<u64, String> {
     let of_time = || time(word).ok().and_then(|time| u64::try_from(time.as_millis()).ok());
     let millis = plain_number(word).or_else(of_time);
@@ -115,15 +118,15 @@ pub(crate) fn retry_millis(word: &str) -> Result<u64, String> {
     }
 }
 
-/// A whole number from 1 on.
+/// An integer of at least 1.
 pub(crate) fn count<T: TryFrom<u64>>(word: &str) -> Result<T, String> {
     plain_number(word)
         .filter(|number| *number > 0)
         .and_then(|number| T::try_from(number).ok())
-        .ok_or_else(|| "is not a whole number from 1 on".to_owned())
+        .ok_or_else(|| "is not an integer of at least 1".to_owned())
 }
 
-/// Something, or [`UNLIMITED`].
+/// A value, or [`UNLIMITED`].
 pub(crate) fn limit<T>(word: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
     if word == UNLIMITED {
         return Ok(None);
@@ -140,7 +143,7 @@ pub(crate) fn truth(word: &str) -> Result<bool, String> {
     }
 }
 
-/// The URL under which browsers reach the hub, with the path of the Mercure protocol unless it has one.
+/// The URL under which browsers reach the hub; without a path it gets that of the Mercure protocol.
 pub(crate) fn public_url(word: &str) -> Result<Url, String> {
     let wrong = || "is not the URL of a hub: write it as https://hub.example.com".to_owned();
     let mut url = Url::parse(word).map_err(|_| wrong())?;
@@ -158,9 +161,9 @@ pub(crate) fn public_url(word: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// A bridge to what applications publish on a Redis.
+/// A bridge to a Redis to which applications publish.
 pub(crate) fn bridge(word: &str) -> Result<BridgeSettings, String> {
-    word.parse().map_err(|error: InvalidUrl| format!("is no bridge: {error}"))
+    word.parse().map_err(|error: InvalidUrl| format!("is not a bridge: {error}"))
 }
 
 /// How the log is written.
@@ -266,7 +269,7 @@ mod tests {
             assert!(seconds(bad).is_err(), "{bad}");
         }
         assert!(["soon", "0", "99ms", "25h"].iter().all(|word| retry_millis(word).is_err()));
-        // Points in time behind which the clock of a system ends.
+        // Times beyond the range of the system clock.
         assert_eq!(seconds("315360000"), Ok(315_360_000));
         for far in ["315360001", "18446744073709551615", "3651d"] {
             assert_eq!(seconds(far), Err("is longer than 10 years".to_owned()), "{far}");

@@ -1,14 +1,18 @@
-//! A bounded queue of lines in front of an output, for a process that must go on whatever becomes of that output.
+//! A bounded queue of lines in front of an output, for a process that must not depend on that
+//! output.
 //!
-//! Threads that serve clients add whole lines; one thread for each output writes them. Invariants:
+//! Threads that serve clients add complete lines; one thread for each output writes them.
+//! Invariants:
 //!
-//! - Adding a line never waits for the output and never fails. The lock is held for a copy, never for a write.
-//! - At most [`QUEUE_BYTES_MAX`] bytes wait, and as many again are being written. A line beyond that is dropped and
-//!   counted, and so is a line that the output refuses (a full disk, a closed pipe). When a write succeeds again, the
-//!   count is reported.
-//! - The flags of the descriptor stay as they are: other processes share it, and `O_NONBLOCK` would be theirs too.
-//! - Lines are written whole, in writes of at most [`ATOMIC_BYTES`] where the lines are that short, so that two
-//!   processes on one pipe, as during an upgrade, do not mix theirs.
+//! - Adding a line never waits for the output and never fails. The lock is held for a copy, never
+//!   for a write.
+//! - At most [`QUEUE_BYTES_MAX`] bytes wait, and as many again are being written. A line beyond
+//!   that is dropped and counted, and so is a line that the output refuses (a full disk, a closed
+//!   pipe). The count is reported when a write succeeds again.
+//! - The flags of the descriptor are not changed: other processes share it, and `O_NONBLOCK` would
+//!   affect them.
+//! - Short lines are written complete, in writes of at most [`ATOMIC_BYTES`], so that the lines of
+//!   two processes on one pipe, as during an upgrade, do not mix.
 
 use std::{
     io,
@@ -17,17 +21,17 @@ use std::{
     time::Duration,
 };
 
-/// Bytes of lines that may wait for an output.
+/// Maximum size of lines that wait for an output.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
-/// What a pipe takes in one piece: `PIPE_BUF` of Linux.
+/// The size up to which a write to a pipe is atomic: `PIPE_BUF` of Linux.
 const ATOMIC_BYTES: usize = 4096;
 
 /// Where lines go.
 pub(crate) trait Output: Sync {
-    /// What it is called in the report of dropped lines.
+    /// The name of the thread that writes.
     fn name(&self) -> &'static str;
 
-    /// Writes a part of this and returns how much. May wait as long as it likes.
+    /// Writes a part of this and returns how much. May block without a limit.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
 
     /// Reports that lines were dropped. Returns whether the report was accepted.
@@ -87,10 +91,10 @@ impl<O: Output> Queue<O> {
         }
     }
 
-    /// Adds a line if there is room for it.
+    /// Adds a line if the queue has capacity for it.
     pub(crate) fn try_add(&self, line: &[u8]) -> bool {
         let mut state = self.lock();
-        // A line of any length finds room in an empty queue.
+        // An empty queue accepts a line of any length.
         let is_full = !state.waiting.is_empty() && state.waiting.len() + line.len() >= QUEUE_BYTES_MAX;
         if is_full || !state.has_writer {
             return false;
@@ -147,7 +151,7 @@ impl<O: Output> Queue<O> {
     }
 }
 
-/// The subscriber of `tracing` writes a line in one call.
+/// `tracing` writes each line in one call.
 impl<O: Output> io::Write for &Queue<O> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.add(line);
@@ -159,8 +163,8 @@ impl<O: Output> io::Write for &Queue<O> {
     }
 }
 
-/// Writes lines until the output refuses one. Returns how many were lost then. A line that was cut by an earlier
-/// error is ended first, so that it does not swallow the next one.
+/// Writes lines until the output refuses one. Returns how many were lost. A line that an earlier
+/// error cut is terminated first, so that it does not merge with the next one.
 fn write_whole_lines(output: &impl Output, lines: &[u8], is_mid_line: &mut bool) -> u64 {
     if *is_mid_line {
         match write(output, b"\n") {
@@ -181,7 +185,7 @@ fn write_whole_lines(output: &impl Output, lines: &[u8], is_mid_line: &mut bool)
     0
 }
 
-/// As many whole lines as fit into one piece, at least one.
+/// As many complete lines as fit into one atomic write, at least one.
 fn next_piece(lines: &[u8]) -> &[u8] {
     let is_line_feed = |byte: &u8| *byte == b'\n';
     let fitting = &lines[..lines.len().min(ATOMIC_BYTES)];
@@ -209,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that takes what it is permitted to take: each write waits for its result.
+    /// An output controlled by the test: each write waits for its result.
     struct Scripted {
         results: Mutex<mpsc::Receiver<io::Result<usize>>>,
         written: Arc<Mutex<Vec<u8>>>,
@@ -247,7 +251,7 @@ mod tests {
             let written = Arc::<Mutex<Vec<u8>>>::default();
             let output =
                 Scripted { results: Mutex::new(receiver), written: Arc::clone(&written), reports: sender };
-            // The thread that writes lives as long as the process, and so does the queue.
+            // The writing thread runs as long as the process, and so does the queue.
             let queue: &'static Queue<Scripted> = Box::leak(Box::new(Queue::new(output)));
             queue.start().unwrap();
             Self { queue, results, written, reports }
@@ -269,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_takes_nothing_costs_bounded_memory_and_the_loss_is_reported() {
+    fn a_blocked_output_takes_bounded_memory_and_the_loss_is_reported() {
         let script = Script::start();
         let line = [b'x'; 1000];
         for _ in 0..10_000 {
@@ -279,13 +283,13 @@ mod tests {
             script.permit(usize::MAX);
         }
         let written = script.written().lines().count();
-        // One piece more may have been on its way already.
+        // One more write may already be in progress.
         assert!(written <= 2 * QUEUE_BYTES_MAX / line.len(), "{written}");
         assert_eq!(script.reports.recv().unwrap(), 10_000 - written as u64);
     }
 
     #[test]
-    fn lines_that_are_refused_are_counted_and_a_line_that_was_cut_is_ended() {
+    fn refused_lines_are_counted_and_a_cut_line_is_terminated() {
         let script = Script::start();
         script.permit(2);
         script.fail();
@@ -303,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_does_not_wait_for_an_output_for_ever() {
+    fn a_flush_does_not_wait_forever() {
         let script = Script::start();
         script.queue.add(b"stuck");
         script.queue.flush(Duration::from_millis(1));
@@ -313,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_whole_lines_and_short_where_they_can_be() {
+    fn lines_are_written_complete_and_in_short_pieces() {
         let long = format!("{}\n", "x".repeat(ATOMIC_BYTES));
         assert_eq!(next_piece(b"a\nb\n"), b"a\nb\n");
         assert_eq!(next_piece(format!("a\n{long}").as_bytes()), b"a\n");
@@ -323,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_thread_lines_are_dropped() {
+    fn lines_are_dropped_without_a_thread() {
         let (_results, receiver) = mpsc::channel();
         let output =
             Scripted { results: Mutex::new(receiver), written: Arc::default(), reports: mpsc::channel().0 };

@@ -1,4 +1,4 @@
-//! A hub of one topic that does one thing wrong, most often with the seventh event.
+//! A hub of one topic with one fault, in most cases at the seventh event.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,9 +22,9 @@ pub(crate) enum Fault {
     Refuse,
     /// Ends all streams.
     HangUp,
-    /// Sends nothing to anybody any more.
+    /// Sends no further events.
     Silence,
-    /// Gives every event an id, and nothing to those who come back with one.
+    /// Gives every event an id, and replays nothing to subscribers that resume from one.
     Forget,
 }
 
@@ -83,7 +83,7 @@ async fn stream(mut connection: TcpStream, state: &Mutex<State>) -> Option<()> {
     None
 }
 
-/// A head and a body of its Content-Length. The client sends one request at a time.
+/// Reads headers and a body of their Content-Length. The client sends one request at a time.
 async fn request(connection: &mut TcpStream) -> Option<(String, String)> {
     let mut bytes = Vec::new();
     loop {
@@ -100,7 +100,7 @@ async fn request(connection: &mut TcpStream) -> Option<(String, String)> {
 }
 
 impl State {
-    /// Sends the event to everybody, or does what is wrong. False if it is refused.
+    /// Sends the event to all subscribers, or commits the fault. False if the event is refused.
     fn publish(&mut self, event: String, fault: Fault) -> bool {
         self.events += 1;
         let held = self.held.take();
