@@ -1,4 +1,4 @@
-//! Any fields: refused, or exactly one event that says the same.
+//! Any fields are refused, or encoded as exactly one event with the same fields.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Any bytes, cut anywhere: the parser never panics, yields what the naive reference makes of the whole, and
-//! keeps to its limits.
+//! Any bytes, split anywhere: the parser never panics, yields the same as the naive reference for
+//! the complete stream, and obeys its limits.
 
 #![no_main]
 
@@ -18,7 +18,7 @@ struct Input<'a> {
 
 fuzz_target!(|input: Input<'_>| {
     let Input { part_sizes, line_bytes_max, event_bytes_max, stream } = input;
-    // Once more as the stream after a reconnect.
+    // Repeat the stream, as after a reconnect.
     assert_equals_reference(&[stream, stream], &part_sizes);
     let limits = Limits { line_bytes_max: line_bytes_max.into(), event_bytes_max: event_bytes_max.into() };
     assert_limits_hold_at_any_cut(stream, &part_sizes, limits);

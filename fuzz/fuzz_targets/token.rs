@@ -1,5 +1,5 @@
-//! Any credential, and any header and claims with a good signature: nothing panics, nothing but a good token authenticates, and no token
-//! without our details allows anything.
+//! Any credential, and any header and claims with a valid signature: nothing panics, only a valid
+//! token authenticates, and a token without authorization details of this hub grants nothing.
 
 #![no_main]
 
@@ -22,7 +22,7 @@ static HUB: LazyLock<Authenticator> = LazyLock::new(|| {
         key: SECRET.into(),
     };
     let config = AuthConfig { issuer: Some(issuer), ..AuthConfig::default() };
-    Authenticator::new(config, &Validator::default()).expect("a good configuration")
+    Authenticator::new(config, &Validator::default()).expect("a valid configuration")
 });
 
 #[derive(Arbitrary, Debug)]
@@ -56,6 +56,6 @@ fn signed(header: &[u8], claims: &[u8]) -> String {
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, jsonwebtoken::Algorithm::HS256)
-        .expect("an HMAC can always be made");
+        .expect("computing an HMAC never fails");
     format!("{message}.{signature}")
 }

@@ -1,4 +1,4 @@
-//! Any names and matchers: refused or used, and what is accepted keeps its promises.
+//! Any names and matchers are refused, or accepted and then satisfy the invariants.
 
 #![no_main]
 
@@ -22,7 +22,7 @@ fuzz_target!(|input: Input<'_>| {
     if let Ok(topic) = validator.topic(topic) {
         assert!(!topic.as_str().contains(char::is_control));
         assert!(topic.as_str() != "*");
-        // Longer topics can be published but not asked for by name.
+        // Longer topics can be published but not subscribed to by name.
         if let Ok(exact) = validator.exact(topic.as_str()) {
             assert!(exact.matches(&topic));
         }

@@ -1,3 +1,4 @@
-//! The properties that the fuzz targets check: the same functions that the property tests of each crate call.
+//! The properties that the fuzz targets check: the functions that the property tests of each crate
+//! also call.
 
 pub mod sse;
