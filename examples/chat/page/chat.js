@@ -27,12 +27,12 @@ function connect() {
   stream.onerror = () => {
     if (stream !== source) return;
     show('reconnecting');
-    // A browser that gives up, as Firefox does when a restarting server refuses it once, is started again, at a moment of its own.
+    // Firefox gives up when a restarting server refuses it once: reconnect after a random delay.
     if (stream.readyState === CLOSED) retry = setTimeout(connect, 1000 + 4000 * Math.random());
   };
 }
 
-// After a sleep, of the laptop or of a phone's browser, a connection may be dead and not know it. A new one loses nothing.
+// After sleep, of a laptop or of a phone's browser, a connection may be dead unnoticed. A new one loses nothing.
 let awake = Date.now();
 function wake() {
   if (document.hidden) return;
@@ -62,7 +62,7 @@ function add(line) {
   while (out.children.length > LINES_MAX) out.lastChild.remove();
 }
 
-// "[time] name: message", in colours. What is written stays text, whatever it looks like.
+// "[time] name: message", in colours. Messages are always inserted as text.
 function line(text) {
   const [, time, name, message] = /^(\[[\d:]{8}\] )([^:]*)(: .*)$/s.exec(text) || [null, '', '', text];
   return element('li', '', element('span', 'time', time), dressed(name), message);

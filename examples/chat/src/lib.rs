@@ -1,7 +1,8 @@
-//! The chat of the 2012 answer, done well on Tidings.
+//! The chat of the 2012 answer, on Tidings.
 //!
-//! `POST /post` publishes, `GET /stream` subscribes, and the hub does everything in between: it keeps the messages, sends each to every
-//! browser in the same order, and goes on where a lost connection broke off. Read down from [`app`].
+//! `POST /post` publishes, `GET /stream` subscribes, and the hub does everything in between: it
+//! keeps the messages, sends each to every browser in the same order, and resumes after a lost
+//! connection. Read down from [`app`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::{net::IpAddr, net::SocketAddr, sync::Arc, sync::Mutex, time::Duration};
@@ -18,29 +19,32 @@ use tidings::{
 };
 use tokio::{select, sync::Notify, time::Instant, time::sleep};
 
-/// Messages that somebody sees who joins.
+/// Messages that a new user sees.
 const HISTORY: usize = 50;
 /// Longest message; a longer one is answered 413.
 const MESSAGE_CHARS_MAX: usize = 1_000;
-/// Longest name; a longer one gets the form again.
+/// Longest name; the form is shown again for a longer one.
 const NAME_CHARS_MAX: usize = 32;
-/// Largest form, with room for a message in which every character takes twelve bytes (`%F0%9F%98%80`). A larger one is answered 413.
+/// Largest form: fits a message in which every character takes twelve bytes (`%F0%9F%98%80`). A
+/// larger one is answered 413.
 const FORM_BYTES_MAX: usize = 16 * 1024;
-/// An address may post this many forms at once; one more is answered 429. Behind a proxy all share the proxy's address.
+/// Forms that an address may post at once; one more is answered 429. Behind a proxy all clients
+/// share the proxy's address.
 const BURST: u32 = 20;
-/// How long an address takes to earn the next form back.
+/// The interval after which an address may post one more form.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Addresses that may have something to earn back at the same time; beyond, every form is answered 429.
+/// Addresses below their limit of forms at the same time; beyond this number every form is answered
+/// 429.
 const ADDRESSES_MAX: usize = 10_000;
 /// The presence list is published at most this often, however many subscribers join and leave.
 const PRESENCE_PAUSE: Duration = Duration::from_millis(200);
-/// A process publishes who joins and leaves there; after this time the others check whether it has.
+/// A process publishes its own joins and leaves; after this time the others check whether it has.
 const OTHERS_PAUSE: Duration = Duration::from_secs(1);
-/// Nothing runs, loads or frames our pages but what is ours.
+/// The pages load and run only their own files, and cannot be framed.
 const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self'; script-src 'self'; style-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What the handlers share.
+/// The state that handlers share.
 #[derive(Clone, FromRef)]
 struct Chat {
     hub: Hub,
@@ -49,14 +53,16 @@ struct Chat {
     print: fn(&str),
     key: Key,
     hosts: Arc<HostNames>,
-    /// When each address will have earned back the forms that it posted.
+    /// When each address may post its full number of forms again.
     spent: Arc<Mutex<HashMap<Option<IpAddr>, Instant>>>,
 }
 
-/// Starts a chat on a hub that is put together so far: the routes to serve, and the hub behind them, which ends the open streams when it is
-/// closed. Requests may be addressed to this machine and to the names in `hosts`. The clock tells the time that stands before each message;
-/// [`Zoned::now`] is local time, as the system or `TZ` has it. `print` gets each message, without control characters; it is called by a thread
-/// that serves, so it must not wait. Chats on hubs that share a log and a cluster are one.
+/// Starts a chat on a hub that is put together so far: the routes to serve, and the hub behind
+/// them, which ends the open streams when it is closed. Requests may be addressed to this machine
+/// and to the names in `hosts`. The clock sets the time in front of each message;
+/// [`Zoned::now`] is local time, as the system or `TZ` has it. `print` gets each message, without
+/// control characters; it is called by a thread that serves, so it must not wait. Chats on hubs
+/// that share a log and a cluster are one.
 pub async fn app(
     hub: HubBuilder,
     hosts: HostNames,
@@ -67,7 +73,7 @@ pub async fn app(
     let [ours, theirs] = changes.clone();
     let hub = hub.on_presence(move |who| if who.is_local { &ours } else { &theirs }.notify_one());
     let hub = hub.start().await?;
-    // A name that was given at one process is good at all.
+    // A name from one process is valid at all.
     let key = Key::try_from(&*hub.agree("chat/key", Key::generate().master()).await?)?;
     tokio::spawn(publish_presence(hub.clone(), changes));
 
@@ -88,7 +94,8 @@ pub async fn app(
     Ok((hub, routes))
 }
 
-/// `GET /`: the page, with the last messages in it and the place where its stream goes on, so that nothing falls in between.
+/// `GET /`: the page with the last messages, and the position from which its stream continues, so
+/// that none is missed in between.
 async fn home(State(hub): State<Hub>, jar: SignedCookieJar) -> Result<Response, SubscribeError> {
     let Some(name) = name(&jar) else { return Ok(Redirect::to("/login").into_response()) };
     let filter = Filter { matchers: vec![hub.validator().exact("chat")?], ..Filter::default() };
@@ -99,7 +106,7 @@ async fn home(State(hub): State<Hub>, jar: SignedCookieJar) -> Result<Response, 
     Ok(Html(page.replace("{name}", &escape(&name)).replace("{messages}", &messages)).into_response())
 }
 
-/// `POST /post`: says something, under the name of the session or as `anonymous`.
+/// `POST /post`: publishes a message, under the name of the session or as `anonymous`.
 async fn say(State(chat): State<Chat>, jar: SignedCookieJar, request: Request) -> Result<Response> {
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let is_page_without_script = accept.is_some_and(|accept| accept.contains("text/html"));
@@ -109,7 +116,7 @@ async fn say(State(chat): State<Chat>, jar: SignedCookieJar, request: Request) -
     }
     let name = name(&jar).unwrap_or_else(|| "anonymous".to_owned());
     let text = format!("[{}] {name}: {message}", (chat.clock)().strftime("%H:%M:%S"));
-    // A terminal obeys control characters, so it gets none.
+    // A terminal executes control characters, so they are removed.
     (chat.print)(&text.replace(char::is_control, " "));
     chat.hub.publish(NewEvent::new("chat", text)).await?;
     if is_page_without_script {
@@ -137,8 +144,8 @@ async fn message_of(request: Request) -> Result<String> {
     Err((StatusCode::BAD_REQUEST, "The form field `message` is missing.").into())
 }
 
-/// `GET /stream`: the messages, and for `/stream?presence` also who is here. A browser that lost its
-/// connection continues where it broke off; a new one begins with the last messages.
+/// `GET /stream`: the messages, and for `/stream?presence` also the users who are present. A
+/// browser that lost its connection resumes; a new one begins with the last messages.
 async fn stream(
     State(hub): State<Hub>,
     jar: SignedCookieJar,
@@ -153,9 +160,9 @@ async fn stream(
     hub.subscribe(request.label(name(&jar).unwrap_or_else(|| "anonymous".to_owned()))).await
 }
 
-/// Publishes the names behind the open streams of all processes whenever a stream opens or ends here,
-/// which is also how a new subscriber receives them. Each process publishes its own changes; if it
-/// died, another one that finds the last published list wrong does.
+/// Publishes the names behind the open streams of all processes whenever a stream opens or ends
+/// here, which is also how a new subscriber receives them. Each process publishes its own changes;
+/// if it died, another one that finds the last published list wrong does.
 async fn publish_presence(hub: Hub, [ours, theirs]: [Arc<Notify>; 2]) {
     let matchers = vec![hub.validator().exact("presence").expect("a valid topic")];
     let filter = Filter { matchers, ..Filter::default() };
@@ -178,17 +185,18 @@ async fn publish_presence(hub: Hub, [ours, theirs]: [Arc<Notify>; 2]) {
             let event = hub.validator().event(event).expect("a valid event");
             let _ = hub.publish_events(vec![event], key).await;
         }
-        // Whether that worked, and whether others see the same, is looked at once more.
+        // Check once more that it was published, and that other processes see the same.
         theirs.notify_one();
         sleep(PRESENCE_PAUSE).await;
     }
 }
 
-/// `POST /login`: colons are kept out of names, so that `[time] name: message` can be read in one way only.
+/// `POST /login`: colons are kept out of names, so that `[time] name: message` can be read in one
+/// way only.
 async fn login(jar: SignedCookieJar, Form(fields): Form<HashMap<String, String>>) -> Result<Response> {
     let name = fields.get("user").map_or("", |name| name.trim());
     if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.contains([':', '\n']) {
-        let problem = "Please tell us a name of 1 to 32 characters, without colons.";
+        let problem = "Please enter a name of 1 to 32 characters, without colons.";
         return Err((StatusCode::BAD_REQUEST, login_page(problem)).into());
     }
     let cookie = Cookie::build(("user", name.to_owned())).path("/").http_only(true).same_site(SameSite::Lax);
@@ -207,21 +215,23 @@ fn name(jar: &SignedCookieJar) -> Option<String> {
     jar.get("user").map(|cookie| cookie.value().to_owned())
 }
 
-/// Stands before every route: what is meant for another host, and what other sites and busy fingers post, goes no further.
+/// Runs before every route: refuses requests for another host, forms from other sites, and too many
+/// forms.
 async fn guard(State(chat): State<Chat>, request: Request, next: Next) -> Response {
     let mut response = if chat.hosts.check(request.uri(), request.headers()).is_err() {
         (
             StatusCode::MISDIRECTED_REQUEST,
-            "The chat does not answer to this name; `tidings demo --allow-host NAME` lets it.",
+            "The chat accepts no requests for this host name; `tidings demo --allow-host NAME` allows it.",
         )
             .into_response()
     } else if request.method().is_safe() {
         next.run(request).await
     } else if !is_from_here(&request) {
-        (StatusCode::FORBIDDEN, "This comes from another site.").into_response()
+        (StatusCode::FORBIDDEN, "This form was sent from another site.").into_response()
     } else if !chat.spend(&request) {
         let retry_after = [(header::RETRY_AFTER, "1")];
-        (StatusCode::TOO_MANY_REQUESTS, retry_after, "Not so fast: please wait a second.").into_response()
+        (StatusCode::TOO_MANY_REQUESTS, retry_after, "Too many messages: please wait a second.")
+            .into_response()
     } else {
         next.run(request).await
     };
@@ -232,7 +242,7 @@ async fn guard(State(chat): State<Chat>, request: Request, next: Next) -> Respon
     response
 }
 
-/// Browsers say which site a form or script belongs to. Clients that do not, such as curl, may post
+/// Browsers send the origin of a form or script. Clients that do not, such as curl, may post
 /// without a cookie.
 fn is_from_here(request: &Request) -> bool {
     match initiator(request.headers()) {
@@ -244,7 +254,7 @@ fn is_from_here(request: &Request) -> bool {
 }
 
 impl Chat {
-    /// Lets an address post one more form, if it has one to spend.
+    /// Whether an address may post one more form.
     fn spend(&self, request: &Request) -> bool {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let address = peer.map(|peer| peer.ip().to_canonical());
@@ -260,7 +270,7 @@ impl Chat {
     }
 }
 
-/// Makes text of what might be HTML, or might look like a `{placeholder}` of our pages.
+/// Escapes HTML, and `{placeholder}`s of our pages.
 fn escape(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text.replace('"', "&quot;").replace('\'', "&#39;").replace('{', "&#123;")

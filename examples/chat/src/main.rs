@@ -15,7 +15,7 @@ async fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind(&address).await.with_context(|| address)?;
     println!("The chat is at http://{}/", listener.local_addr()?);
 
-    // If nobody reads what is printed, that is fine.
+    // A closed standard output is no error.
     let print = |line: &str| drop(writeln!(io::stdout(), "{line}"));
     let (hub, routes) =
         tidings_chat::app(Hub::builder(), HostNames::default(), jiff::Zoned::now, print).await?;

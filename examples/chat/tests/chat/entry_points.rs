@@ -1,4 +1,4 @@
-//! What is kept out, and what the pages may load.
+//! Refused requests, and what the pages may load.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -51,7 +51,7 @@ async fn only_our_own_pages_post() {
 }
 
 #[tokio::test]
-async fn another_site_logs_nobody_in_or_out() {
+async fn another_site_logs_no_user_in_or_out() {
     let chat = Chat::start().await;
     for path in ["/login", "/logout"] {
         let mut request = post(path, "", "user=Eve");
@@ -60,7 +60,7 @@ async fn another_site_logs_nobody_in_or_out() {
     }
 }
 
-/// A page of `evil.test` can let that name point to the chat and would read and post as its own.
+/// A page of `evil.test` can point that name at the chat, and could then read and post.
 #[tokio::test]
 async fn a_request_for_a_foreign_name_is_misdirected() {
     let chat = Chat::start().await;
@@ -79,7 +79,7 @@ async fn a_request_for_a_foreign_name_is_misdirected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn busy_fingers_have_to_wait() {
+async fn too_many_posts_are_answered_429() {
     let chat = Chat::start().await;
     let (busy, calm) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
     let say = async |peer| chat.send_from(peer, post("/post", "", "message=hello")).await;
@@ -111,7 +111,7 @@ async fn an_address_is_the_same_however_it_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn however_many_addresses_post_the_table_of_them_stays_small() {
+async fn the_table_of_addresses_is_bounded() {
     let chat = Chat::start().await;
     for _ in 0..10_000 {
         assert_eq!(chat.send(post("/logout", "", "")).await.status, StatusCode::SEE_OTHER);
@@ -122,7 +122,7 @@ async fn however_many_addresses_post_the_table_of_them_stays_small() {
 }
 
 #[tokio::test]
-async fn the_pages_load_nothing_from_anywhere_else() {
+async fn the_pages_load_nothing_from_other_origins() {
     let chat = Chat::start().await;
     let ada = chat.log_in("Ada").await;
     for path in ["/", "/login"] {

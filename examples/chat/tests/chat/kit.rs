@@ -1,4 +1,4 @@
-//! A chat under test: requests straight into its routes, streams over a real connection.
+//! A chat under test: requests go directly to its routes, streams use a real connection.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,14 +36,14 @@ impl Chat {
     pub(crate) async fn start() -> Self {
         let hosts = ["chat.test".parse().expect("a host name")].into_iter().collect();
         let app = tidings_chat::app(Hub::builder(), hosts, noon, |_| ()).await;
-        let (hub, routes) = app.expect("memory is always there");
+        let (hub, routes) = app.expect("a log in memory always opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         tokio::spawn(axum::serve(listener, routes.clone()).into_future());
         Self { hub, routes, address, next_peer: AtomicU32::new(1) }
     }
 
-    /// Sends a request from an address that nobody has used yet, so that the rate of the others does not count.
+    /// Sends a request from an unused address, so that the rates of others do not count.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let peer = Ipv4Addr::from_bits(self.next_peer.fetch_add(1, Ordering::Relaxed));
         self.send_from(peer.into(), request).await
@@ -66,7 +66,7 @@ impl Chat {
         self.send(request.body(Body::empty()).expect("a request")).await
     }
 
-    /// Says something as a page of the chat does.
+    /// Posts a message as a page of the chat does.
     pub(crate) async fn say(&self, cookie: &str, message: &str) -> Answer {
         self.send(post("/post", cookie, &format!("message={}", encode(message)))).await
     }
@@ -96,7 +96,7 @@ pub(crate) fn post(path: &str, cookie: &str, form: &str) -> Request<Body> {
     request.body(Body::from(form.to_owned())).expect("a request")
 }
 
-/// As a form encodes what somebody wrote.
+/// Encodes text as a form does.
 pub(crate) fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }

@@ -1,4 +1,4 @@
-//! The promises of the chat: the old answer line by line, and what it left open.
+//! The promises of the chat: those of the 2012 answer line by line, and those that it left open.
 
 mod entry_points;
 mod kit;

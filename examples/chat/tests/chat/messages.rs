@@ -1,4 +1,4 @@
-//! What is posted and what arrives.
+//! Posted messages and how they arrive.
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
@@ -17,7 +17,7 @@ async fn a_post_is_answered_204_and_arrives_with_time_and_name() -> anyhow::Resu
 }
 
 #[tokio::test]
-async fn without_a_session_one_is_anonymous() -> anyhow::Result<()> {
+async fn a_user_without_a_session_is_anonymous() -> anyhow::Result<()> {
     let chat = Chat::start().await;
     let mut stream = chat.stream("/stream", &[]).await?;
     chat.say("", "hello").await;
@@ -35,7 +35,7 @@ async fn emoji_accents_and_lines_arrive_intact() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_line_end_of_whatever_kind_forges_no_event() -> anyhow::Result<()> {
+async fn no_line_end_forges_an_event() -> anyhow::Result<()> {
     let chat = Chat::start().await;
     let mut stream = chat.stream("/stream", &[]).await?;
     for line_end in ["\n", "\r", "\r\n"] {
@@ -51,7 +51,7 @@ async fn a_line_end_of_whatever_kind_forges_no_event() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn json_in_a_message_is_not_touched() -> anyhow::Result<()> {
+async fn json_in_a_message_arrives_unchanged() -> anyhow::Result<()> {
     let chat = Chat::start().await;
     let mut stream = chat.stream("/stream", &[]).await?;
     let json = r#"{"a": [1, "\u0000\n", null],  "é": "\\"}"#;
@@ -61,7 +61,7 @@ async fn json_in_a_message_is_not_touched() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_multipart_form_is_as_good() -> anyhow::Result<()> {
+async fn a_multipart_form_is_accepted() -> anyhow::Result<()> {
     let chat = Chat::start().await;
     let mut stream = chat.stream("/stream", &[]).await?;
     let form = "--X\r\nContent-Disposition: form-data; name=\"other\"\r\n\r\n1\r\n\
@@ -74,7 +74,7 @@ async fn a_multipart_form_is_as_good() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_empty_message_is_a_message_and_a_missing_one_is_not() -> anyhow::Result<()> {
+async fn an_empty_message_is_published_and_a_missing_one_is_refused() -> anyhow::Result<()> {
     let chat = Chat::start().await;
     let mut stream = chat.stream("/stream", &[]).await?;
     let answer = chat.send(post("/post", "", "text=hello")).await;
@@ -86,7 +86,7 @@ async fn an_empty_message_is_a_message_and_a_missing_one_is_not() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn post_is_for_posting() {
+async fn get_post_is_answered_405() {
     let answer = Chat::start().await.get("/post", "").await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
 }

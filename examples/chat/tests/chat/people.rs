@@ -1,4 +1,4 @@
-//! Names, their cookie, and who is here.
+//! Names, their cookie, and presence.
 
 use axum::http::{StatusCode, header};
 use tidings_testkit::EventStream;
@@ -21,7 +21,7 @@ async fn the_page_asks_for_a_name_first() {
 }
 
 #[tokio::test]
-async fn a_name_that_cannot_be_is_asked_for_again() {
+async fn an_invalid_name_shows_the_form_again() {
     let chat = Chat::start().await;
     for name in ["", " \t", "a: b", "a\nb", &"a".repeat(33)] {
         let answer = chat.send(post("/login", "", &format!("user={}", encode(name)))).await;
@@ -42,7 +42,7 @@ async fn the_cookie_is_kept_from_scripts_and_other_sites() {
 }
 
 #[tokio::test]
-async fn a_forged_cookie_is_nobody() -> anyhow::Result<()> {
+async fn a_forged_cookie_is_anonymous() -> anyhow::Result<()> {
     let chat = Chat::start().await;
     let ada = chat.log_in("Ada").await;
     let forged = ada.replace("Ada", "Eve");
@@ -67,7 +67,7 @@ async fn a_browser_that_leaves_is_forgotten() {
 }
 
 #[tokio::test]
-async fn everybody_sees_who_is_here_once_however_many_tabs_they_have() -> anyhow::Result<()> {
+async fn each_user_is_present_once_with_any_number_of_tabs() -> anyhow::Result<()> {
     let chat = Chat::start().await;
     let [ada, bob] =
         [chat.log_in("Ada").await, chat.log_in("Bob").await].map(|cookie| format!("Cookie: {cookie}"));
@@ -100,7 +100,7 @@ async fn present_until(stream: &mut EventStream, names: &str) -> anyhow::Result<
 }
 
 #[tokio::test]
-async fn a_stream_that_did_not_ask_receives_messages_only() -> anyhow::Result<()> {
+async fn a_stream_without_presence_receives_only_messages() -> anyhow::Result<()> {
     let chat = Chat::start().await;
     let mut quiet = chat.stream("/stream", &[]).await?;
     let mut curious = chat.stream("/stream?presence", &[]).await?;

@@ -1,4 +1,4 @@
-//! The small binary, as somebody runs it.
+//! The binary of the chat.
 
 use std::process::Stdio;
 

@@ -1,4 +1,4 @@
-//! What a stream begins with, how it goes on, and how it ends.
+//! How a stream begins, resumes and ends.
 
 use crate::kit::Chat;
 
@@ -13,8 +13,8 @@ async fn say(chat: &Chat, numbers: std::ops::Range<usize>) {
 }
 
 #[tokio::test]
-async fn a_stream_is_answered_before_anything_is_said() -> anyhow::Result<()> {
-    // Opening waits for the head of the response, and nobody ever says anything here.
+async fn a_stream_is_answered_before_the_first_message() -> anyhow::Result<()> {
+    // Opening waits for the response headers, and no message is ever published here.
     let stream = Chat::start().await.stream("/stream", &[]).await?;
     assert_eq!(stream.response().header("content-type"), Some("text/event-stream"));
     assert_eq!(stream.response().header("cache-control"), Some("no-store, no-transform"));
@@ -64,7 +64,7 @@ async fn a_new_browser_sees_the_last_50_messages_however_many_joined_and_left() 
 }
 
 #[tokio::test]
-async fn the_page_shows_the_last_50_newest_first_and_its_stream_goes_on_there() -> anyhow::Result<()> {
+async fn the_page_shows_the_last_50_newest_first_and_its_stream_continues() -> anyhow::Result<()> {
     let chat = Chat::start().await;
     say(&chat, 0..60).await;
     let ada = chat.log_in("Ada").await;
@@ -74,7 +74,8 @@ async fn the_page_shows_the_last_50_newest_first_and_its_stream_goes_on_there() 
     assert_eq!(lines, expected);
 
     say(&chat, 60..61).await;
-    let since = page.split("data-since=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a place");
+    let since =
+        page.split("data-since=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a position");
     let mut stream = chat.stream(&format!("/stream?since={}", since.replace('#', "%23")), &[]).await?;
     assert_eq!(stream.messages(1).await?, said(60..61));
     Ok(())
