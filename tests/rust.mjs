@@ -1,6 +1,6 @@
 // Builds the Rust tests and runs their programs, several at a time: most of them wait for servers,
 // and Cargo would run one after the other. Prints the output of each when it has ended, and fails if
-// one of them did. Some run again with the nats-server that tests/setup has built. Then come the
+// one of them did. Some run again with the nats-server that tests/setup has built. Then it runs the
 // examples in the documentation.
 //
 // A program whose module documentation has a line `Needs: redis-server, openssl.` is skipped, with the
@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const CARGO = process.env.CARGO ?? 'cargo';
 const SELECTION = ['--locked', '--workspace', '--all-features'];
-/** A current nats-server, where there is one: Debian's, with which all programs run, is older. */
+/** A current nats-server, if there is one: Debian's, with which all programs run, is older. */
 const NATS_SERVER = `${ROOT}tests/.cache/bin/nats-server`;
 /** The programs that run with it as well, and the tests of theirs that do. */
 const WITH_NATS_SERVER = new Map([
@@ -27,10 +27,10 @@ const WITH_NATS_SERVER = new Map([
 /** A program that takes longer is killed, and has failed. */
 const PROGRAM_MILLIS_MAX = 600_000;
 
-/** Debian keeps servers where the PATH of an ordinary user does not look. */
+/** Debian installs servers in a directory that is not in the PATH of ordinary users. */
 process.env.PATH += `${delimiter}/usr/sbin`;
 
-/** The commands that a test program says it needs and that this machine does not have. */
+/** The commands that a test program needs and that this machine lacks. */
 function missingFor(source) {
   const needs = readFileSync(source, 'utf8').match(/^\/\/! Needs: (.+)\.$/m)?.[1].split(', ') ?? [];
   const directories = process.env.PATH.split(delimiter);
@@ -46,7 +46,7 @@ function run(program, args, options) {
     const end = (code) => resolve({ code, printed: Buffer.concat(printed).toString() });
     child.on('error', reject);
     child.on('close', end);
-    // What it has started may go on holding its output.
+    // Processes that it has started may still hold its output.
     child.on('exit', (code, signal) => signal && end(code));
   });
 }

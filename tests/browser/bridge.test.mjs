@@ -1,4 +1,4 @@
-// What applications publish with the libraries that they have already, received by a browser.
+// Events that applications publish with their existing libraries, received by a browser.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -11,7 +11,7 @@ const chromium = forSuite('chromium');
 
 async function bridged(t, redis, parameters) {
   const hub = await Hub.start(t, 'serve', '--bridge', `${redis.url}?${parameters}`);
-  await hub.output.until('the bridge to listen', (all) => all.some((line) => line.includes('the bridge listens')));
+  await hub.output.until('the bridge to listen', (all) => all.some((line) => line.includes('the bridge is listening')));
   return hub;
 }
 
@@ -34,7 +34,7 @@ app.config["REDIS_URL"] = os.environ["REDIS_URL"]
 app.register_blueprint(sse, url_prefix="/stream")
 `;
 
-test('Flask-SSE publishes, and a browser receives what it is used to', async (t) => {
+test('Flask-SSE publishes, and a browser receives the same events as before', async (t) => {
   const redis = await Redis.start(t);
   const hub = await bridged(t, redis, 'format=flask-sse&channels=sse,users.social');
   const page = await listening(t, hub, '/stream?channel=sse');
@@ -53,7 +53,7 @@ with app.app_context():
   assert.deepEqual(await messages(page), ['two\nlines']);
 });
 
-test('what is published to the hub reaches those who listen with Flask-SSE, each line once', async (t) => {
+test('events of the hub reach subscribers of Flask-SSE, each line once', async (t) => {
   const redis = await Redis.start(t);
   const hub = await bridged(t, redis, 'format=flask-sse&both_ways=true');
   const page = await listening(t, hub, '/stream?channel=sse');
@@ -94,7 +94,7 @@ django.setup()
 from django_eventstream import send_event
 `;
 
-test('django-eventstream publishes, and a browser receives what it is used to', async (t) => {
+test('django-eventstream publishes, and a browser receives the same events as before', async (t) => {
   const redis = await Redis.start(t);
   const hub = await bridged(t, redis, 'format=django-eventstream');
   const page = await listening(t, hub, '/stream?topic=time+line');

@@ -1,5 +1,4 @@
-// The chat in real browsers: what a new user sees after `make demo`, and what happens when a lid is closed or
-// the server dies.
+// The chat in real browsers: what a new user sees after `make demo`, and what happens when a laptop sleeps or the server dies.
 
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
@@ -36,7 +35,7 @@ for (const name of BROWSERS) {
       );
     });
 
-    test('everybody sees who is here', async (t) => {
+    test('every user sees who is present', async (t) => {
       const hub = await Hub.start(t, 'demo');
       const ada = await newPerson(t, browser());
       const grace = await newPerson(t, browser());
@@ -89,7 +88,7 @@ for (const name of BROWSERS) {
       assert.deepEqual([images, scripts, owned], [0, 0, false]);
     });
 
-    test('a paused connection goes on with nothing missing', async (t) => {
+    test('a paused connection continues with nothing missing', async (t) => {
       const hub = await Hub.start(t, 'demo');
       const proxy = await Proxy.start(t, hub.port);
       const page = await newPerson(t, browser());
@@ -103,7 +102,7 @@ for (const name of BROWSERS) {
       assert.deepEqual(await conversation(page), ['before', 'one', 'two', 'three'].map((said) => `anonymous: ${said}`));
     });
 
-    test('a lid that is closed and opened again misses nothing and repeats nothing', async (t) => {
+    test('a laptop that sleeps and wakes misses nothing and repeats nothing', async (t) => {
       const hub = await Hub.start(t, 'demo');
       const proxy = await Proxy.start(t, hub.port);
       const page = await newPerson(t, browser(), eavesdrop);
@@ -126,7 +125,7 @@ for (const name of BROWSERS) {
       assert.equal(await everClosed(page), false);
     });
 
-    test('a server that is killed and started again is found again, and says what is lost', async (t) => {
+    test('the page reconnects to a server that was killed, and gets a gap notice', async (t) => {
       const hub = await Hub.start(t, 'demo');
       const page = await newPerson(t, browser(), eavesdrop);
       await join(page, hub.origin, 'Ada');
@@ -143,7 +142,7 @@ for (const name of BROWSERS) {
       assert.equal(await everClosed(page), false);
     });
 
-    test('a server that is stopped and started again is found again', async (t) => {
+    test('the page reconnects to a server that was stopped', async (t) => {
       const hub = await Hub.start(t, 'demo');
       const page = await newPerson(t, browser(), eavesdrop);
       await join(page, hub.origin, 'Ada');

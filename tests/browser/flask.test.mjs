@@ -1,4 +1,4 @@
-// The application of examples/flask, with a real Redis: it publishes as the answer of 2012 does, and Tidings is its stream.
+// The application of examples/flask, with a real Redis: it publishes as the 2012 answer does, and Tidings is its stream.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -28,7 +28,7 @@ async function join(t, origin, name) {
   return page;
 }
 
-/** What stands on the page without the times, oldest first, as soon as there are so many lines. */
+/** The lines of the page without the times, oldest first, as soon as there are this many. */
 async function lines(page, count) {
   const stand = () => document.getElementById('out').textContent.split('\n').slice(0, -1);
   await page.waitForFunction((count) => document.getElementById('out').textContent.split('\n').length > count, {}, count);
@@ -51,13 +51,13 @@ async function chat(t, { redis, hub, application, origin }) {
   const { stdout } = await execute('curl', ['-sS', '-d', 'message=curl', '-w', '%{http_code}', `${application}/post`]);
   assert.equal(stdout, '204');
 
-  // The first line is the first message: the confirmation of the subscription is none.
+  // The first line is the first message: the confirmation of the subscription is not shown.
   const expected = ['Ann: grüße 🗞️', 'Bob <b>: <i>hi</i>', 'from redis-cli', 'anonymous: curl'];
   for (const page of [ann, bob]) assert.deepEqual(await lines(page, 4), expected);
   await client.received.until('four events', () => client.events.length >= 4);
   const received = client.events.map((event) => event.data.replace(/^\[\d\d:\d\d:\d\d\] /, ''));
   assert.deepEqual(received, expected);
-  // One connection of the hub, however many listen.
+  // One connection of the hub, whatever the number of subscribers.
   const connections = (await redis.cli('CLIENT', 'LIST', 'TYPE', 'pubsub')).split('\n').filter(Boolean);
   assert.equal(connections.length, 1);
 }
@@ -81,7 +81,7 @@ test('a page of Flask receives its Redis behind nginx, and nothing in it has cha
   await chat(t, { redis, hub, application, origin: await nginxOfFlask(t, application, hub.origin) });
 });
 
-test('a hub without keys refuses what the nginx of the example passes on', async (t) => {
+test('a hub without keys refuses requests that the nginx of the example forwards', async (t) => {
   const hub = await Hub.start(t, 'serve', '--stream', 'chat');
   const site = await nginxOfFlask(t, 'http://127.0.0.1:9', hub.origin);
   const response = await fetch(`${site}/stream`);
@@ -89,8 +89,8 @@ test('a hub without keys refuses what the nginx of the example passes on', async
   assert.match((await response.json()).detail, /tidings key new/);
 });
 
-/** Waits until the bridge listens: before, what is published is lost. */
+/** Waits until the bridge is subscribed: earlier messages are lost. */
 async function ready(hub) {
-  await hub.output.until('the bridge to listen', (all) => all.some((line) => line.includes('the bridge listens')));
+  await hub.output.until('the bridge to listen', (all) => all.some((line) => line.includes('the bridge is listening')));
   assert.equal((await fetch(hub.url('/readyz'))).status, 200);
 }

@@ -1,4 +1,4 @@
-// The pages of a hub itself: the live view, and what a browser shows of a refusal.
+// The pages of the hub itself: the live view, and refusals in a browser.
 
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
@@ -31,7 +31,7 @@ async function publish(hub, topic, body) {
   assert.equal((await fetch(hub.url(`/topics/${topic}`), { method: 'POST', body, headers })).status, 200);
 }
 
-/** Waits until the live view shows an event with this data, and resolves with all that it shows, newest first. */
+/** Waits until the live view shows an event with this data, and resolves with all shown events, newest first. */
 async function shown(page, data) {
   const all = () => [...document.querySelectorAll('#events .data')].map((element) => element.textContent);
   await page.waitForFunction((data) => [...document.querySelectorAll('#events .data')].some((element) => element.textContent === data), {}, data);
@@ -88,11 +88,11 @@ for (const name of BROWSERS) {
     await page.goto(hub.origin);
     await submit(page, 'publish', 'data', 'refused first, ');
     await state(page, 'credential');
-    assert.deepEqual(await page.$$('#events li'), [], 'something was shown before it was asked for');
+    assert.deepEqual(await page.$$('#events li'), [], 'an event was shown before it was requested');
 
     await page.click('#credential button');
     assert.deepEqual(await shown(page, 'public'), ['public']);
-    await submit(page, 'credential', 'credential', 'tk_a-key-that-nobody-has');
+    await submit(page, 'credential', 'credential', 'tk_a-key-that-does-not-exist');
     await state(page, 'key');
     await submit(page, 'credential', 'credential', KEY);
     assert.deepEqual(await shown(page, 'private'), ['public', 'private']);
@@ -121,7 +121,7 @@ for (const name of BROWSERS) {
     assert.deepEqual(await shown(page, 'for readers with a key'), ['for readers with a key']);
   });
 
-  test(`in ${name} the live view goes on after a restart and misses nothing`, async (t) => {
+  test(`in ${name} the live view continues after a restart and misses nothing`, async (t) => {
     const hub = await Hub.start(t, 'serve', '--store', await folder(t), '--retry-millis', '300');
     await hub.publish('news', 'one');
     const page = await newPerson(t, browser());
@@ -133,7 +133,7 @@ for (const name of BROWSERS) {
     assert.deepEqual(await shown(page, 'two'), ['two', 'one']);
   });
 
-  test(`in ${name} a wrong address is a page that says what to do`, async (t) => {
+  test(`in ${name} a wrong address shows a page with advice`, async (t) => {
     const hub = await Hub.start(t, 'serve');
     const page = await newPerson(t, browser());
     const response = await page.goto(hub.url('/nowhere'));
@@ -143,7 +143,7 @@ for (const name of BROWSERS) {
     assert.equal(page.url(), `${hub.origin}/`);
   });
 
-  test(`in ${name} a page opened from a file is refused, and the log says what to do`, async (t) => {
+  test(`in ${name} a page opened from a file is refused, and the log has advice`, async (t) => {
     const hub = await Hub.start(t, 'serve');
     const file = join(await folder(t), 'page.html');
     writeFileSync(file, `<!doctype html><script>new EventSource('${hub.url('/stream?topic=a')}')</script>`);

@@ -47,7 +47,7 @@ for (const name of BROWSERS) {
       assert.equal(await everClosed(page), false);
     });
 
-    test('goes on after a pause with nothing missing', async (t) => {
+    test('continues after a pause with nothing missing', async (t) => {
       const hub = await Hub.start(t, 'serve');
       const proxy = await Proxy.start(t, hub.port);
       const page = await listening(t, proxy.url('/stream?topic=news'));
@@ -57,7 +57,7 @@ for (const name of BROWSERS) {
       assert.deepEqual(await messagesUpTo(page, 'three'), ['one', 'two', 'three']);
     });
 
-    test('resumes after a cut with nothing missing and nothing twice', async (t) => {
+    test('resumes after a cut with nothing missing or duplicated', async (t) => {
       const hub = await Hub.start(t, 'serve', '--retry-millis', '300');
       const proxy = await Proxy.start(t, hub.port);
       const page = await listening(t, proxy.url('/stream?topic=news'));
@@ -76,7 +76,7 @@ for (const name of BROWSERS) {
       assert.equal(await everClosed(page), false);
     });
 
-    test('finds a hub again that was killed and started again, and gets a gap notice', async (t) => {
+    test('reconnects to a hub that was killed and restarted, and gets a gap notice', async (t) => {
       const hub = await Hub.start(t, 'serve', '--retry-millis', '300');
       const page = await listening(t, hub.url('/stream?topic=news'));
       const { id } = await hub.publish('news', 'soon forgotten');
@@ -91,7 +91,7 @@ for (const name of BROWSERS) {
       assert.equal(await everClosed(page), false);
     });
 
-    test('finds a hub with a store again that was killed and started again, and has missed nothing', async (t) => {
+    test('reconnects to a hub with a store that was killed and restarted, and misses nothing', async (t) => {
       const store = await folder(t);
       const hub = await Hub.start(t, 'serve', '--store', store, '--retry-millis', '300');
       const page = await listening(t, hub.url('/stream?topic=news'));

@@ -1,4 +1,4 @@
-// Browsers without EventSource: the 2012 answer names two polyfills for them. Chromium plays such a browser.
+// Browsers without EventSource: the 2012 answer names two polyfills for them. Chromium simulates such a browser.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-// Restarts under load: a publisher that never pauses, several EventSources in each browser, and hubs that hand over to one another.
+// Restarts under load: a publisher that never pauses, several EventSources in each browser, and hubs that replace one another.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -12,7 +12,7 @@ import { serve } from '../lib/site.mjs';
 /** Browsers have six connections for each host. */
 const STREAMS = 4;
 const DRAIN_SECS = 1;
-/** Between two publications; it is load, and nothing waits for it. */
+/** The interval of publications; it only sets the load. */
 const PACE_MS = 5;
 
 test('20 restarts under load in Chromium and Firefox lose no event of a shared log and close no EventSource', async (t) => {
@@ -20,7 +20,7 @@ test('20 restarts under load in Chromium and Firefox lose no event of a shared l
   nothingIsLost(t, await restart(t, hub, 20));
 });
 
-test('5 upgrades of the real binary hand a store over: no event is lost and no EventSource closed', async (t) => {
+test('5 upgrades of the real binary with a store lose no event and close no EventSource', async (t) => {
   const store = await folder(t);
   const hub = await Hub.start(t, 'serve', '--store', store, '--retry-millis', '200');
   nothingIsLost(t, await restart(t, hub, 5));
@@ -33,19 +33,19 @@ function nothingIsLost(t, { last, pages }) {
       const first = [...new Set(numbers)];
       assert.deepEqual(missing(first, last), [], `${name}: events were lost`);
       assert.deepEqual(first, first.toSorted((a, b) => a - b), `${name}: events are out of order`);
-      assert.deepEqual(withinConnections(stream), [], `${name}: a connection brought events twice or out of order`);
+      assert.deepEqual(withinConnections(stream), [], `${name}: a connection delivered events twice or out of order`);
       assert.equal(stream.gaps, 0, `${name}: a gap was reported`);
       t.diagnostic(`${name}: ${numbers.length - first.length} of ${last} events again after a reconnect`);
     }
   }
 }
 
-test('5 upgrades of the real binary close no EventSource, and what its log in memory loses is reported', async (t) => {
+test('5 upgrades of the real binary close no EventSource, and report what its log in memory loses', async (t) => {
   const hub = await Hub.start(t, 'serve', '--drain-secs', String(DRAIN_SECS), '--retry-millis', '200');
   const { last, pages } = await restart(t, hub, 5);
   for (const { name, streams } of pages) {
     for (const stream of streams) {
-      assert.deepEqual(withinConnections(stream), [], `${name}: a connection brought events twice or out of order`);
+      assert.deepEqual(withinConnections(stream), [], `${name}: a connection delivered events twice or out of order`);
       const lost = missing(stream.arrivals.map(([, number]) => number), last);
       assert.ok(lost.length === 0 || stream.gaps > 0, `${name}: ${lost.length} events were lost and no gap was reported`);
     }
@@ -53,8 +53,8 @@ test('5 upgrades of the real binary close no EventSource, and what its log in me
 });
 
 /**
- * Has every browser subscribe, publishes without a pause, and upgrades the hub this often, each time as soon as everybody is back.
- * Resolves with the last number and with what every stream has seen, when all have the last event.
+ * Subscribes in every browser, publishes without a pause, and upgrades the hub this often, each time as soon as all streams are open again.
+ * Resolves with the last number and the events of every stream, when all have the last event.
  */
 async function restart(t, hub, times) {
   const site = await serve(t, { '/': '<!doctype html><title>restarts</title>' });
@@ -71,7 +71,7 @@ async function restart(t, hub, times) {
   const publisher = new Publisher(hub);
   for (let round = 1; round <= times; round += 1) {
     await hub.upgrade();
-    // Nobody misses a restart: each stream has been through all of them.
+    // Every stream has been through all restarts.
     await Promise.race([everywhere(areConnected, round + 1), publisher.failed]);
   }
   const last = await publisher.stop();
@@ -85,11 +85,11 @@ async function restart(t, hub, times) {
   for (const { name, streams } of pages) {
     assert.deepEqual(streams.map((stream) => stream.closed), Array(STREAMS).fill(false), `${name}: an EventSource gave up`);
   }
-  assert.ok(last > times, `${last} events are hardly load`);
+  assert.ok(last > times, `${last} events are too little load`);
   return { last, pages };
 }
 
-/** Publishes 1, 2, 3… to the topic, each when the one before it was acknowledged, until it is stopped. */
+/** Publishes 1, 2, 3… to the topic, each after the previous one was acknowledged, until it is stopped. */
 class Publisher {
   #stopped = false;
   #last = 0;
@@ -118,7 +118,7 @@ class Publisher {
   }
 }
 
-/** Runs in the page: opens streams and writes down what each of them sees. */
+/** Runs in the page: opens streams and records their events. */
 function subscribe(url, count) {
   window.streams = Array.from({ length: count }, () => {
     const source = new EventSource(url);

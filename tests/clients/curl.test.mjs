@@ -1,4 +1,4 @@
-// curl, as anybody would type it.
+// curl, with the usual options.
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -18,7 +18,7 @@ function curl(t, ...args) {
   return { text, shows: (wanted) => output.until(`${JSON.stringify(wanted)} on the screen`, () => text().includes(wanted)) };
 }
 
-test('curl -N shows every event as it is on the wire, in the order of the log', async (t) => {
+test('curl -N shows every event in its wire format, in the order of the log', async (t) => {
   const hub = await Hub.start(t, 'serve', '--heartbeat-secs', '1');
   const screen = curl(t, hub.url('/stream?topic=news'));
   await screen.shows('retry: ');
@@ -31,7 +31,7 @@ test('curl -N shows every event as it is on the wire, in the order of the log', 
   assert.doesNotMatch(screen.text(), /: hb\n\n/, 'a blank line after a heartbeat makes several parsers invent an event');
 });
 
-test('curl with Last-Event-ID receives what came since, once', async (t) => {
+test('curl with Last-Event-ID receives the events since, once', async (t) => {
   const hub = await Hub.start(t, 'serve');
   const first = await hub.publish('news', 'first');
   const second = await hub.publish('news', 'second');
@@ -43,7 +43,7 @@ test('curl with Last-Event-ID receives what came since, once', async (t) => {
   assert.deepEqual(ids, [second.id, third.id]);
 });
 
-test('curl with prior knowledge of HTTP/2 receives and publishes as ever, and is refused where HTTP/2 is switched off', async (t) => {
+test('curl with prior knowledge of HTTP/2 receives and publishes, and is refused where HTTP/2 is off', async (t) => {
   const hub = await Hub.start(t, 'serve', '--heartbeat-secs', '1');
   const screen = curl(t, '--http2-prior-knowledge', '-i', hub.url('/stream?topic=news'));
   await screen.shows('retry: ');

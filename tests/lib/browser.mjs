@@ -5,7 +5,7 @@ import puppeteer from 'puppeteer-core';
 import { atEnd } from './ending.mjs';
 import { PATIENCE_MS } from './journal.mjs';
 
-/** Every browser that the promises about browsers are made for. */
+/** The supported browsers. */
 export const BROWSERS = ['chromium', 'firefox'];
 
 const LAUNCH = {
@@ -47,7 +47,7 @@ function options(name) {
   return { headless: true, timeout: 2 * PATIENCE_MS, ...LAUNCH[name] };
 }
 
-/** A page with cookies of its own, as another person's browser. `scripts` run before those of any page. */
+/** A page with cookies of its own, like the browser of another user. `scripts` run before those of any page. */
 export async function newPerson(t, browser, ...scripts) {
   const context = await browser.createBrowserContext();
   atEnd(t, () => context.close());
@@ -100,7 +100,7 @@ export async function messagesUpTo(page, data) {
   return messages(page);
 }
 
-/** Waits for a gap notice and resolves with what it says. */
+/** Waits for a gap notice and resolves with its data. */
 export async function gapNotice(page) {
   const find = () =>
     window.received
@@ -111,7 +111,7 @@ export async function gapNotice(page) {
   return page.evaluate(find);
 }
 
-/** Whether any EventSource of the page was ever seen closed for good. */
+/** Whether any EventSource of the page was ever closed for good. */
 export function everClosed(page) {
   return page.evaluate(() => window.received.some((entry) => entry.state === 2));
 }

@@ -1,4 +1,4 @@
-// Connects many times at once, as after a restart, and asks on each connection: node burst.mjs URL COUNT.
+// Opens many connections at once, as after a restart, and sends a request on each: node burst.mjs URL COUNT.
 
 import { connect } from 'node:net';
 

@@ -1,6 +1,6 @@
-// The chat as a person uses it (examples/chat).
+// The chat as a user operates it (examples/chat).
 
-/** Opens the chat, answers its question for a name, and waits until it is connected. */
+/** Opens the chat, enters a name, and waits until it is connected. */
 export async function join(page, origin, name) {
   await page.goto(`${origin}/`);
   await page.type('input[name=user]', name);
@@ -8,7 +8,7 @@ export async function join(page, origin, name) {
   await connected(page);
 }
 
-/** Waits until the indicator says that messages arrive. */
+/** Waits until the indicator shows that the stream is connected. */
 export function connected(page) {
   return page.waitForFunction(() => document.getElementById('state').textContent === 'connected');
 }
@@ -19,12 +19,12 @@ export async function say(page, message) {
   await page.keyboard.press('Enter');
 }
 
-/** What stands on the page, newest first. */
+/** The messages on the page, newest first. */
 export function lines(page) {
   return page.$$eval('#out > li', (items) => items.map((item) => item.textContent));
 }
 
-/** What stands on the page without the times, oldest first. */
+/** The messages on the page without the times, oldest first. */
 export async function conversation(page) {
   return (await lines(page)).reverse().map((line) => line.replace(/^\[\d\d:\d\d:\d\d\] /, ''));
 }
@@ -40,13 +40,13 @@ export async function newestIs(page, text) {
   }
 }
 
-/** Waits until exactly these people are here. */
+/** Waits until exactly these users are present. */
 export function presentAre(page, ...names) {
   const is = (names) => document.getElementById('here').innerText.split('\n').join() === names;
   return page.waitForFunction(is, {}, names.join());
 }
 
-/** Posts without a browser and without a name, as the curl line that the demo prints. */
+/** Posts without a browser and without a name, like the curl command that the demo prints. */
 export async function post(origin, message) {
   const response = await fetch(`${origin}/post`, { method: 'POST', body: new URLSearchParams({ message }) });
   if (response.status !== 204) throw new Error(`/post was answered ${response.status}: ${await response.text()}`);

@@ -1,4 +1,4 @@
-// Somebody else's client in a process of its own, which prints what it receives (tests/clients).
+// A third-party client in a process of its own, which prints what it receives (tests/clients).
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -25,7 +25,7 @@ export class Client {
     this.#process = spawn(program, [...args, url], { stdio: ['ignore', 'pipe', 'pipe'] });
     atEnd(t, () => this.end());
     lines(this.#process.stdout, (line) => this.received.add(JSON.parse(line)));
-    // Shown when a wait for this client fails: some complain of every cut.
+    // Shown when a wait for this client fails: some report every cut.
     lines(this.#process.stderr, (line) => this.received.add({ stderr: line }));
     this.#process.on('error', (error) => this.received.add({ failed: String(error) }));
     this.#process.on('exit', (code, signal) => this.received.add({ ended: code ?? signal }));

@@ -1,4 +1,4 @@
-// What the documents show, as something to be run.
+// Code blocks of the documents, to be run.
 
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,4 @@
-// What a test started ends with the test, also after a failure, the youngest first: a client before its hub.
+// Everything that a test starts ends with the test, also after a failure, in reverse order: a client before its hub.
 
 const endings = new WeakMap();
 

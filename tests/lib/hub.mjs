@@ -1,13 +1,13 @@
-// Real hubs: behind a listening socket that outlives them (crates/tidings-testkit/src/bin), or with one of their own.
+// Real hubs: behind a listening socket that outlives them (crates/tidings-testkit/src/bin), or with their own socket.
 
 import { Journal } from './journal.mjs';
 import { Program, built } from './program.mjs';
 import { start } from './service.mjs';
 
-/** What a hub prints when it serves. */
+/** The line that a hub prints when it serves. */
 const SERVES = /http:\/\/127\.0\.0\.1:\d+/;
 
-/** What can be asked of whatever serves at an address. */
+/** Requests to a hub at an address. */
 class Served {
   constructor(port) {
     this.port = port;
@@ -27,10 +27,10 @@ class Served {
   }
 }
 
-/** The built `tidings`, started and ended at will. */
+/** The built `tidings`, which tests start and stop. */
 export class Hub extends Served {
   #holder;
-  /** What the hub prints, line by line, over all its lives. */
+  /** The lines that the hub prints, over all its runs. */
   output;
 
   /** Starts `tidings` with these arguments for the duration of the test `t`. */
@@ -51,18 +51,18 @@ export class Hub extends Served {
     this.pid = Number(started.split(' ').at(-1));
   }
 
-  /** Replaces the hub by a successor (SIGUSR2), and waits until that one serves. */
+  /** Upgrades the hub (SIGUSR2), and waits until the new process serves. */
   async upgrade() {
     const upgraded = await this.#holder.tell('upgrade');
     this.pid = Number(upgraded.split(' ').at(-1));
   }
 
-  /** Ends the hub as a crash does. The socket goes on accepting; connections wait. */
+  /** Kills the hub like a crash. The socket continues to accept; connections wait. */
   kill() {
     return this.#holder.tell('kill');
   }
 
-  /** Ends the hub as an operator does, with SIGTERM, and waits for its own end. */
+  /** Stops the hub with SIGTERM, like an operator, and waits until it has ended. */
   stop() {
     return this.#holder.tell('stop');
   }
@@ -83,17 +83,17 @@ export class Node extends Served {
     return node;
   }
 
-  /** Starts it again on the same port, after `kill` or `stop`. */
+  /** Restarts it on the same port, after `kill` or `stop`. */
   async startAgain() {
     this.#running = await this.#run();
   }
 
-  /** Ends it as a crash does. */
+  /** Kills it like a crash. */
   kill() {
     return this.#running.end('SIGKILL');
   }
 
-  /** Ends it as an operator does, and waits for its own end. */
+  /** Stops it like an operator, and waits until it has ended. */
   stop() {
     return this.#running.end('SIGTERM');
   }
@@ -103,7 +103,7 @@ export class Node extends Served {
     return (await fetch(this.url('/readyz'))).ok;
   }
 
-  /** How many streams it has. */
+  /** The number of its streams. */
   async subscribers() {
     const figures = await (await fetch(this.url('/metrics'))).text();
     return Number(figures.match(/^tidings_subscribers (\d+)$/m)[1]);
@@ -122,7 +122,7 @@ export class Generations extends Served {
     return generations;
   }
 
-  /** Puts a new generation in the place of the one that serves, and waits until that one is gone. */
+  /** Replaces the generation that serves by a new one, and waits until the old one is gone. */
   upgrade() {
     return this.#program.tell('succeed');
   }

@@ -1,7 +1,7 @@
-// What happened so far, and a way to wait for more: every wait in these tests ends with what it waits for, or
-// with an error that says what did come.
+// A record of what happened, and a way to wait for more: every wait in these tests ends with its result, or with an error that shows
+// what happened instead.
 
-/** How long a test waits for anything. Long enough for a loaded machine; no test depends on it being short. */
+/** The timeout of every wait. Long enough for a loaded machine; no test depends on it being short. */
 export const PATIENCE_MS = 30_000;
 
 export class Journal {
@@ -13,7 +13,7 @@ export class Journal {
     for (const check of [...this.#waiting]) check();
   }
 
-  /** Resolves with what `probe` makes of the entries, as soon as that is truthy. */
+  /** Resolves with the result of `probe` on the entries, as soon as that is truthy. */
   until(what, probe, patienceMs = PATIENCE_MS) {
     return new Promise((resolve, reject) => {
       const settle = (how, value) => {
@@ -31,7 +31,7 @@ export class Journal {
       };
       const timer = setTimeout(() => {
         const soFar = JSON.stringify(this.entries, null, 1);
-        settle(reject, new Error(`waited ${patienceMs} ms in vain for ${what}; so far: ${soFar}`));
+        settle(reject, new Error(`waited ${patienceMs} ms for ${what}; so far: ${soFar}`));
       }, patienceMs);
       this.#waiting.add(check);
       check();

@@ -1,5 +1,5 @@
-// Commands as people type them name port 8080, and hosts. They get a network of their own to have them in, mounts that are
-// seen by nobody else, and processes of their own that all end with them.
+// Commands of the documents use port 8080 and host names. They run in a network, a mount namespace and a process namespace of their
+// own, which end with them.
 
 import { execFile, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -12,7 +12,7 @@ const PATIENCE_MS = 300_000;
 const ENTER = ['--net', '--mount', '--pid', '--fork', '--kill-child'];
 const AS_ROOT = process.getuid() === 0 ? [] : ['--user', '--map-root-user'];
 
-/** Whether this system lets us make networks. */
+/** Whether this system permits network namespaces. */
 export function isPermitted() {
   return spawnSync('unshare', [...AS_ROOT, ...ENTER, 'true']).status === 0;
 }

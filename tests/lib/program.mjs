@@ -1,4 +1,4 @@
-// A program of ours that a test talks to: one line is a command, and is answered with one line.
+// A program that a test controls: each command is a line, and is answered with a line.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -23,7 +23,7 @@ export class Program {
   #answers = new Journal();
   #answered = 0;
 
-  /** Runs the binary for the duration of the test `t`. `observe` takes a line that is no answer, and is truthy then. */
+  /** Runs the binary for the duration of the test `t`. `observe` is truthy for lines that are not answers. */
   constructor(t, name, args, observe = () => false) {
     this.#name = name;
     this.#process = spawn(built(name), args, { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -33,13 +33,13 @@ export class Program {
     lines(this.#process.stdout, (line) => observe(line) || this.#answers.add(line));
   }
 
-  /** Gives a command and resolves with its answer. */
+  /** Sends a command and resolves with its answer. */
   tell(command) {
     this.#process.stdin.write(`${command}\n`);
     return this.answer();
   }
 
-  /** The next answer; the first one comes unasked. */
+  /** The next answer; the first one needs no command. */
   async answer() {
     const wanted = this.#answered++;
     const answer = await this.#answers.until(`an answer of ${this.#name}`, (all) => all[wanted], 60_000);
@@ -47,7 +47,7 @@ export class Program {
     return answer;
   }
 
-  /** Ends it, also after a failure: it ends, with whatever it started, at the end of its input. */
+  /** Ends it, also after a failure: it ends, with all its processes, at the end of its input. */
   async #end() {
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     const ended = once(this.#process, 'exit');

@@ -1,4 +1,4 @@
-// A TCP proxy in front of a hub that stalls and cuts on command, and remembers what it passed to clients.
+// A TCP proxy in front of a hub that stalls and cuts on command, and records what it sent to clients.
 
 import net from 'node:net';
 import { once } from 'node:events';
@@ -9,9 +9,9 @@ export class Proxy {
   #paused = false;
   #sockets = new Set();
   #server;
-  /** `{ connection, text }` for everything that went to a client; `{ connection, request }` for its first bytes. */
+  /** `{ connection, text }` for everything that was sent to a client; `{ connection, request }` for its first bytes. */
   passed = new Journal();
-  /** How many connections have come in. */
+  /** The number of accepted connections. */
   connections = 0;
 
   static async start(t, port) {
@@ -28,7 +28,7 @@ export class Proxy {
     return this.origin + path;
   }
 
-  /** Nothing passes any more and nothing is closed, as on a sleeping machine. New connections stall too. */
+  /** Stalls all connections without closing them, as on a sleeping machine. New connections stall too. */
   pause() {
     this.#paused = true;
     for (const socket of this.#sockets) socket.pause();
@@ -39,21 +39,21 @@ export class Proxy {
     for (const socket of this.#sockets) socket.resume();
   }
 
-  /** Resets every connection there is. */
+  /** Resets every connection. */
   cut() {
     for (const socket of this.#sockets) {
-      // Node spins for ever at its exit if a socket is reset after its own end was sent.
+      // Node spins forever at its exit if a socket is reset after its own end was sent.
       if (socket.writableEnded) socket.destroy();
       else socket.resetAndDestroy();
     }
   }
 
-  /** Resolves once the proxy has taken more than `count` connections. */
+  /** Resolves once the proxy has accepted more than `count` connections. */
   moreConnectionsThan(count) {
     return this.passed.until(`connection number ${count + 1}`, () => this.connections > count);
   }
 
-  /** What has been passed to clients in answer to requests for targets that begin with `path`. */
+  /** What was sent to clients in answer to requests for targets that begin with `path`. */
   textOf(path) {
     const wanted = new Set(
       this.passed.entries.filter((entry) => entry.request?.split(' ')[1]?.startsWith(path)).map((entry) => entry.connection),

@@ -1,4 +1,4 @@
-// Other people's servers: Redis, nginx, HAProxy, Flask. Each has a free port and a folder of its own, and ends with its test.
+// Third-party servers: Redis, nginx, HAProxy, Flask. Each has a free port and a folder of its own, and ends with its test.
 
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,9 +14,9 @@ import { Journal, lines } from './journal.mjs';
 
 const execute = promisify(execFile);
 const EXAMPLE = fileURLToPath(new URL('../../examples/flask', import.meta.url));
-// Debian keeps nginx and HAProxy where the PATH of an ordinary user does not look.
+// Debian installs nginx and HAProxy in a directory that is not in the PATH of ordinary users.
 const PATH = `${process.env.PATH}:/usr/sbin`;
-/** A port may be taken between its choice and its use; then another is tried. */
+/** A port may be taken between its choice and its use; then another one is tried. */
 const ATTEMPTS = 5;
 
 /** Starts a program on a free port and waits until it prints a line that matches; once more, with another port, if it ends instead. */
@@ -107,7 +107,7 @@ export async function nginxOfFlask(t, application, hub) {
   return `http://127.0.0.1:${port}`;
 }
 
-/** nginx on a free port, with what `configure(port)` says inside of `http { … }`. */
+/** nginx on a free port, with the result of `configure(port)` inside of `http { … }`. */
 export function nginx(t, configure) {
   const dir = folder(t);
   const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${dir}/${name};`);
@@ -135,7 +135,7 @@ export async function python(code, environment = {}) {
   return stdout;
 }
 
-/** Starts a piece of Python that goes on until the test ends; resolves with what it prints, once it has printed `ready`. */
+/** Starts a piece of Python that runs until the test ends; resolves with what it prints, once it has printed `ready`. */
 export async function background(t, code, environment = {}) {
   const { printed } = await start(t, () => [PYTHON, ['-u', '-c', code], { env: { ...process.env, ...environment } }], /^ready$/);
   return printed;

@@ -1,4 +1,4 @@
-// A web site of someone else's, on an origin of its own: pages and scripts that know the hub by its address.
+// A third-party web site, on an origin of its own: pages and scripts that use the hub by its address.
 
 import http from 'node:http';
 import { once } from 'node:events';
@@ -9,7 +9,7 @@ export async function serve(t, files) {
   const server = http.createServer((request, response) => {
     const path = new URL(request.url, 'http://site').pathname;
     const text = files[path];
-    // Browsers ask for an icon unasked, and complain in the page's console if there is none.
+    // Browsers request an icon by themselves, and log an error in the page's console if there is none.
     if (path === '/favicon.ico') return response.writeHead(204).end();
     if (text === undefined) return response.writeHead(404).end();
     const type = path.endsWith('.js') ? 'text/javascript' : 'text/html';

@@ -1,4 +1,4 @@
-// One connection to a stream: it does not come back by itself, and shows the answer as it was.
+// One connection to a stream: it does not reconnect by itself, and shows the answer unchanged.
 
 import { once } from 'node:events';
 import http from 'node:http';
@@ -10,10 +10,10 @@ export const AS_BROWSER = { Accept: 'text/event-stream', 'Cache-Control': 'no-ca
 
 export class Stream {
   #request;
-  /** What came, as `{ type, id, data }`; `{ ended: true }` behind it when the connection is over. */
+  /** Received events, as `{ type, id, data }`; then `{ ended: true }` when the connection has ended. */
   received = new Journal();
 
-  /** Asks for `url` during the test `t`; resolves when the head of the answer is there. */
+  /** Requests `url` during the test `t`; resolves when the response headers have arrived. */
   static async open(t, url, headers = { Accept: 'text/event-stream' }) {
     const stream = new Stream();
     stream.#request = http.get(url, { headers, agent: false });
@@ -35,7 +35,7 @@ export class Stream {
     return this.received.until(`an event with the data ${JSON.stringify(data)}`, (all) => all.find((entry) => entry.data === data));
   }
 
-  /** Resolves once the other side has ended the answer. */
+  /** Resolves once the server has ended the response. */
   ended() {
     return this.received.until('the end of the stream', (all) => all.some((entry) => entry.ended));
   }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everybody comes back at once while the hub is busy (here: stopped). The kernel holds their connections, and none is lost.
+# All clients reconnect at once while the hub is busy (here: stopped). The kernel queues their connections, and none is lost.
 # shellcheck source=SCRIPTDIR/lib.sh
 source "$(dirname "$0")/lib.sh"
 
@@ -10,7 +10,7 @@ tidings serve >hub 2>&1 &
 hub=$!
 wait_for hub 'http://127\.0\.0\.1:8080'
 
-# Connections of this network that found no room in a listener's queue.
+# Connections of this network that were dropped because the queue of a listener was full.
 overflows() {
   awk '/^TcpExt:/ { if (!names++) split($0, name); else for (i in name) if (name[i] == "ListenOverflows") print $i }' /proc/net/netstat
 }

@@ -1,4 +1,4 @@
-# Sourced by the stories: a place for their files, and waiting with a limit.
+# Sourced by the stories: a folder for their files, and waiting with a limit.
 # shellcheck shell=bash
 set -euo pipefail
 
@@ -10,7 +10,7 @@ wait_for() {
   local tenths=$((${3:-60} * 10))
   until grep -Eq -- "$2" "$1"; do
     if ((tenths-- == 0)); then
-      echo "never came in $1: $2" >&2
+      echo "not found in $1: $2" >&2
       tail -n 50 "$work"/* >&2
       exit 1
     fi

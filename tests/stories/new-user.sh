@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A new user who read the 2012 answer wants it working in a minute.
+# A new user of the 2012 answer gets it working in a minute.
 # shellcheck source=SCRIPTDIR/lib.sh
 source "$(dirname "$0")/lib.sh"
 
 make demo >"$work/demo" 2>&1 &
 wait_for "$work/demo" 'http://127\.0\.0\.1:8080' 240
-# The demo prints the two lines that come next.
+# The demo prints the next two commands.
 wait_for "$work/demo" 'curl -N http://127\.0\.0\.1:8080/stream$'
 wait_for "$work/demo" 'curl -d message=hello http://127\.0\.0\.1:8080/post$'
 

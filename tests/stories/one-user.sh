@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A Django team notifies user 42 from Celery, and nobody else receives it.
+# A Django application notifies user 42 from Celery, and no other user receives it.
 # shellcheck source=SCRIPTDIR/lib.sh
 source "$(dirname "$0")/lib.sh"
 
 repository=$PWD
 cd "$work" || exit
-# The file and the commands that make the secrets are those of the README.
+# The file and the commands that create the secrets are those of the README.
 awk '/^```toml$/ { inside = 1; next } /^```/ { inside = 0 } inside' "$repository/README.md" >tidings.toml
 eval "$(grep -E '^export (KEY|SIGNING_KEY)=' "$repository/README.md")"
 tidings serve --config tidings.toml >hub 2>&1 &
@@ -21,7 +21,7 @@ listen() {
   wait_for "$name" '^retry: [0-9]+$'
 }
 listen owner -H "Authorization: Bearer $(token user-42)" http://127.0.0.1:8080/topics/user-42
-# The one that names the topic without a grant on it is refused, and the one that asks for every topic receives what is public.
+# A subscriber that names the topic without a grant is refused, and a subscriber of every topic receives public events only.
 status() {
   curl -sS -o refused -w '%{http_code}' "$@"
 }
@@ -35,14 +35,14 @@ curl -sS -d '{"unread":3}' -H "Authorization: Bearer $KEY" http://127.0.0.1:8080
 wait_for reply '"id":"[^"]+"'
 wait_for owner '^data: \{"unread":3\}$'
 
-# A second event, public, ends the wait for what must not come: every stream is served in one order.
+# A second event, which is public, ends the wait for the private one: every stream has one order.
 listen public http://127.0.0.1:8080/topics/news
 curl -sS -d 'for all' -H "Authorization: Bearer $KEY" http://127.0.0.1:8080/topics/news >/dev/null
 wait_for public '^data: for all$'
 wait_for other '^data: for all$'
 wait_for nobody '^data: for all$'
 
-# Nor from history, with or without the id that the owner saw.
+# Neither from history, with or without the id that the owner received.
 id=$(sed -n 's/^id: //p' owner | head -n 1)
 listen history 'http://127.0.0.1:8080/stream?topic=*&since=earliest'
 listen stolen -H "Last-Event-ID: $id" 'http://127.0.0.1:8080/stream?topic=*'
@@ -50,5 +50,5 @@ wait_for history '^data: for all$'
 wait_for stolen '^data: for all$'
 if grep -F unread history stolen nobody other; then exit 1; fi
 
-# Without the key nobody publishes.
+# Publishing requires the key.
 test "$(status -d '{"unread":9}' http://127.0.0.1:8080/topics/user-42)" = 401

@@ -1,4 +1,4 @@
-// docs/origin.md names a test for every row of the answer of 2012. The names must be those of tests that are there.
+// docs/origin.md names tests for every row of the 2012 answer. These tests must exist.
 
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
@@ -28,7 +28,7 @@ test('each of the 25 rows names tests that exist', () => {
   const makefile = readFileSync(join(REPOSITORY, 'Makefile'), 'utf8');
   for (const row of rows) {
     const names = [...row.split(' | ').at(-1).matchAll(/`([^`]+)`/g)].map((match) => match[1]);
-    assert.ok(names.length > 0, `nothing shows: ${row}`);
+    assert.ok(names.length > 0, `no test in: ${row}`);
     for (const name of names) {
       const isThere =
         name.startsWith('make ') ? makefile.includes(`\n${name.slice(5)}:`)

@@ -1,5 +1,5 @@
-// The README, followed from its beginning to its end: every file, command and snippet is taken out of it. Only the ports differ, since
-// each test has its own, and `cargo install` is not run, since the binary under test is built already.
+// The README from beginning to end: every file, command and snippet is taken from it. Only the ports differ, since each test has
+// its own, and `cargo install` is skipped, since the binary under test is built already.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -24,7 +24,7 @@ const SERVES = /http:\/\/127\.0\.0\.1:\d+/;
 const PATH = `${dirname(built('tidings'))}:${process.env.PATH}`;
 const used = new Set();
 
-/** The first block in `language` after `words`; at the end every block must have been asked for. */
+/** The first block in `language` after `words`; at the end every block must have been used. */
 function take(words, language) {
   const code = snippet(README, words, language);
   used.add(code);
@@ -103,7 +103,7 @@ for (const name of BROWSERS) {
   });
 }
 
-test('the history that the README asks for comes with topics and in order', async (t) => {
+test('the history command of the README returns events with topics and in order', async (t) => {
   const hub = await Hub.start(t, 'serve');
   await hub.publish('chat', 'one');
   await hub.publish('news', 'two');

@@ -1,11 +1,11 @@
-// What people come for, with the commands as they are written in the documents, on the port that they name.
+// The main uses of Tidings, with the commands and ports of the documents.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { read } from '../lib/document.mjs';
 import { run } from '../lib/own-network.mjs';
 
-/** The document must show these very lines, so that it and the story cannot drift apart. */
+/** The document must contain exactly these lines, so that it and the story cannot diverge. */
 function isIn(name, ...commands) {
   const document = read(name);
   for (const command of commands) assert.ok(document.includes(command), `${name} does not show: ${command}`);
@@ -16,17 +16,17 @@ test('a new user types make demo and two curls, and sees them meet', async (t) =
   await run(t, 'new-user.sh');
 });
 
-test('an application notifies one user, and nobody else receives it', async (t) => {
+test('an application notifies one user, and no other user receives it', async (t) => {
   isIn('README.md', 'private_topics = ["user-*"]', 'tidings serve --config tidings.toml');
   await run(t, 'one-user.sh');
 });
 
-test('an answer that comes token by token survives a refresh and a killed hub', async (t) => {
+test('an answer published token by token survives a refresh and a killed hub', async (t) => {
   isIn('README.md', 'tidings serve --store ./events --retain 1h');
   await run(t, 'tokens.sh');
 });
 
-test('a Flask application goes on publishing to Redis, and Tidings is its stream', async (t) => {
+test('a Flask application continues to publish to Redis, and Tidings is its stream', async (t) => {
   isIn('docs/origin.md', `tidings serve --stream chat --bridge 'redis://localhost?channels=chat'`);
   await run(t, 'flask.sh');
 });

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# An operator runs three nodes on one Redis behind nginx, as docs/scaling-out.md has it: its commands, its addresses, its configuration. Each
-# machine has a network of its own; the one with nginx has the Redis, too.
+# An operator runs three nodes on one Redis behind nginx, with the commands, addresses and configuration of docs/scaling-out.md. Each
+# machine has a network of its own; the one with nginx also runs Redis.
 # shellcheck source=SCRIPTDIR/lib.sh
 source "$(dirname "$0")/lib.sh"
 
@@ -26,7 +26,7 @@ publish = ["*"]
 subscribe = ["*"]
 TOML
 
-# A machine, which waits for its line before it starts its hub.
+# A machine, which waits for its network link before it starts its hub.
 nodes=()
 start() {
   # shellcheck disable=SC2016 # It is for the shell there.
@@ -63,7 +63,7 @@ mkdir temporary
 PATH=$PATH:/usr/sbin nginx -e stderr -g 'error_log stderr notice;' -c "$work/nginx.conf" >nginx.log 2>&1 &
 wait_for nginx.log 'start worker process [0-9]'
 
-# Publishes, again and again until it is acknowledged: with its key it is one event, whichever hub it reaches.
+# Publishes, and repeats until it is acknowledged: with a key it is one event, whichever hub it reaches.
 publish() {
   local tenths=600
   until curl -sS --fail --cacert cert.pem -H "Authorization: Bearer $KEY" -H "Idempotency-Key: $1" -d "$1" \
@@ -72,7 +72,7 @@ publish() {
     sleep 0.1
   done
 }
-# Which node has the stream.
+# The node that serves the stream.
 node_of_stream() {
   local number
   for number in 1 2 3; do
@@ -92,7 +92,7 @@ wait_for stream '"data":"missed"'
 second=$(node_of_stream)
 test "$first" != "$second"
 
-# A node that is stopped tells its streams to go elsewhere. The one that was killed is back.
+# A node that is stopped asks its streams to reconnect. The node that was killed runs again.
 : >"machine$first"
 start "$first"
 kill "${nodes[$second]}"
@@ -101,7 +101,7 @@ wait_for stream '"data":"after"'
 third=$(node_of_stream)
 test "$second" != "$third"
 
-# Nothing is missing, nothing came twice, no gap was reported.
+# No event is missing or duplicated, and no gap was reported.
 sed -n 's/.*"type":"message".*"data":"\([a-z]*\)".*/\1/p' stream >received
 printf '%s\n' before missed after | diff - received
 if grep -F '\"kind\":\"gap\"' stream; then exit 1; fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A model answers token by token. In mid-answer the reader refreshes the page, and then the hub is killed and started again: no token is missing, none
-# comes twice, and no gap is reported.
+# A model answers token by token. During the answer the reader refreshes the page, and then the hub is killed and restarted: no token is
+# missing or duplicated, and no gap is reported.
 # shellcheck source=SCRIPTDIR/lib.sh
 source "$(dirname "$0")/lib.sh"
 
@@ -14,7 +14,7 @@ start_hub() {
   wait_for hub 'http://127\.0\.0\.1:8080'
 }
 
-# The application: says each token until it is acknowledged. The key keeps a repeat from being a second token.
+# The application repeats each token until it is acknowledged. The key prevents duplicates.
 answer() {
   local token
   while IFS= read -r token; do
@@ -24,7 +24,7 @@ answer() {
   done <answer
 }
 
-# What a page makes of a stream, as the standard has it: an event counts when its blank line has come.
+# Parses a stream as the standard requires: an event is complete at its blank line.
 dispatched() {
   awk '
     /^id: / { id = substr($0, 5) }
@@ -38,7 +38,7 @@ start_hub
 tidings subscribe answer-7 --since earliest >reader 2>reader-log &
 answer 2>answer-log &
 
-# The page is refreshed: it knows no id any more, and asks for the answer from its beginning.
+# The page is refreshed: it has no id any more, and requests the answer from its beginning.
 wait_for reader '^token 50$'
 curl -sS -N "$url?since=earliest" >refreshed 2>refreshed-log &
 wait_for refreshed '^data: token 100$'
@@ -46,7 +46,7 @@ wait_for refreshed '^data: token 100$'
 kill -KILL "$hub"
 wait "$hub" 2>/dev/null || true
 start_hub
-# A browser comes back by itself, with the id of the last event that it has.
+# A browser reconnects by itself, with the id of its last event.
 dispatched refreshed >received
 touch resumed
 curl -sS -N -H "Last-Event-ID: $(cat refreshed.last-event-id)" "$url?since=earliest" >resumed &

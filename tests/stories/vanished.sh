@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A laptop is closed: its end of the line is gone and says no goodbye. The hub finds out by itself, within the two seconds that are configured here.
+# A laptop is closed: its connection vanishes without a FIN. The hub detects that by itself, within the two seconds configured here.
 # shellcheck source=SCRIPTDIR/lib.sh
 source "$(dirname "$0")/lib.sh"
 
 cd "$work" || exit
-# The laptop, in a network of its own; it waits for its end of the line to subscribe, and for the word to lose it.
+# The laptop, in a network of its own; it waits for its link to subscribe, and for the command to lose it.
 unshare --net bash -euc '
   echo entered >laptop
   until ip link set away up 2>/dev/null; do sleep 0.1; done
@@ -22,20 +22,20 @@ ip link set here up
 tidings serve --listen 10.77.0.1:8080 --no-auth --heartbeat-secs 1 --dead-peer-secs 2 >hub 2>&1 &
 wait_for hub 'http://10\.77\.0\.1:8080'
 
-figure() {
-  curl -sS http://10.77.0.1:8080/metrics >figures
-  sed -n "s/^$1 //p" figures
+metric() {
+  curl -sS http://10.77.0.1:8080/metrics >metrics
+  sed -n "s/^$1 //p" metrics
 }
 wait_for stream '^retry: [0-9]+$'
-[ "$(figure tidings_subscribers)" = 1 ]
+[ "$(metric tidings_subscribers)" = 1 ]
 
 touch close
-# Without the promise, the kernel goes on for some fifteen minutes.
+# Without detection, the kernel retransmits for about fifteen minutes.
 for ((tenths = 300; ; tenths--)); do
-  # One connection is that of the question.
-  if [ "$(figure tidings_subscribers)" = 0 ] && [ "$(figure tidings_connections_open)" = 1 ]; then break; fi
+  # One connection is that of the metrics request.
+  if [ "$(metric tidings_subscribers)" = 0 ] && [ "$(metric tidings_connections_open)" = 1 ]; then break; fi
   if ((tenths == 0)); then
-    echo "the hub still holds the connection of a peer that vanished" >&2
+    echo "the hub still holds the connection of a client that vanished" >&2
     exit 1
   fi
   sleep 0.1

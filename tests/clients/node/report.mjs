@@ -1,5 +1,5 @@
 // Every client in this folder prints what it receives, one line of JSON per event, and runs until it is killed:
-// `node client.mjs URL`. Other types than `message` that it shall listen to are in TYPES.
+// `node client.mjs URL`. TYPES lists event types other than `message` to subscribe to.
 
 export const url = process.argv[2];
 export const TYPES = ['message', 'note', 'tidings'];
@@ -20,6 +20,6 @@ export function listen(source) {
   }
 }
 
-// Some clients let the process end while they wait to reconnect; a server that uses them would go on too.
+// Some clients let the process exit while they wait to reconnect; a server that uses them would keep running.
 const A_DAY_MS = 86_400_000;
 setInterval(() => {}, A_DAY_MS);

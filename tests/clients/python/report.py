@@ -6,7 +6,7 @@ import sys
 
 URL = sys.argv[1]
 
-# What the callers' own reconnecting loops wait before the next attempt.
+# The delay of the callers' reconnect loops.
 PAUSE_SECS = 0.2
 
 
