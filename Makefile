@@ -3,7 +3,7 @@
 CARGO ?= cargo
 # Where the tests put what they install; nothing outside this repository changes but Debian packages.
 CACHE := tests/.cache
-# How long and how much: `make torture EVENTS=10000000 FUZZ_SECS=3600`, `make soak MINUTES=600 SEED=2`.
+# Duration and size: `make torture EVENTS=10000000 FUZZ_SECS=3600`, `make soak MINUTES=600 SEED=2`.
 EVENTS ?= 1000000
 CRASH_POINTS ?= 10000
 FUZZ_SECS ?= 60
@@ -30,8 +30,8 @@ help: ## List the tasks
 demo: ## Build Tidings and run the chat; it prints its address
 	@$(CARGO) run --locked -p tidings-cli -- demo
 
-# The binaries come last and one by one: so the hub under test is built exactly as `make demo` builds it. The last line runs once more what
-# concerns streams, with streams that stay with the HTTP library; the Rust tests run both ways themselves.
+# The binaries are built last and one by one, so that the hub under test is built exactly as `make demo` builds it. The last line repeats the
+# tests of streams with streams that stay in the HTTP library; the Rust tests cover both ways themselves.
 test: setup ## Install what tests need (asks before Debian packages), then run every test: Rust, browsers, clients, stories
 	CARGO='$(CARGO)' TIDINGS_REQUIRE_SERVERS=1 node tests/rust.mjs
 	$(CARGO) build --locked -p tidings-testkit
@@ -39,14 +39,15 @@ test: setup ## Install what tests need (asks before Debian packages), then run e
 	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories
 	cd tests && TIDINGS_RAW_STREAMS=false node --test --test-concurrency=2 --test-reporter=spec browser/plain.test.mjs clients
 
-check: ## What to run while working: formatting, clippy and the Rust tests; needs nothing but Rust and Node, and names the tests that it skips
+check: ## Quick checks while working: formatting, clippy and the Rust tests; needs only Rust and Node, and names the tests that it skips
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	CARGO='$(CARGO)' node tests/rust.mjs
 
-lint: setup ## Formatting, clippy, dependency rules (cargo-deny) and the scripts of the tests
+lint: setup ## Formatting, clippy, words (tools/words.mjs), dependency rules (cargo-deny) and the scripts of the tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	node tools/words.mjs
 	tests/deny
 	shellcheck -x $(SHELL_SCRIPTS)
 	$(CACHE)/python/bin/ruff check --config tests/ruff.toml tests examples
@@ -69,20 +70,20 @@ torture: ## The long tests: replay-to-live (EVENTS=n), the log in files (CRASH_P
 	TIDINGS_REPLAY_TO_LIVE_EVENTS=100000 $(CARGO) test --locked -p tidings-nats --test replay_to_live -- --nocapture
 	tests/fuzz $(FUZZ_SECS) $(FUZZ_TARGETS)
 
-history: ## What much history costs (GIGABYTES=10): opening, the first event of a quiet topic, a million events, memory; the files go afterwards
+history: ## The cost of a large history (GIGABYTES=10): opening, the first event of a quiet topic, a million events, memory
 	directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
 	$(CARGO) run --locked --release -p tidings-log --example history -- "$$directory" $(GIGABYTES)
 
-hubs: ## Ten hubs on one Redis with 15,000 subscribers each (HUBS=n, SUBSCRIBERS=n): how late, memory, processor time, nothing lost
+hubs: ## Ten hubs on one Redis with 15,000 subscribers each (HUBS=n, SUBSCRIBERS=n): latency, memory, processor time, no lost events
 	$(CARGO) build --locked --release -p tidings-cli
 	$(CARGO) run --locked --release -p tidings-redis --example hubs -- $(HUBS) $(SUBSCRIBERS)
 
-soak: ## Half an hour of subscribers who come and go (MINUTES=n, SEED=n): nothing is lost, and the server does not grow
+soak: ## Half an hour of subscribers that connect and disconnect (MINUTES=n, SEED=n): no event is lost, and the server does not grow
 	$(CARGO) build --locked --release -p tidings-cli
 	tests/soak $(MINUTES) --seed $(SEED)
 
 doc: ## Build the documentation of the crates into target/doc; a broken link is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --lib --all-features --no-deps
 
-setup: # What `test` and `lint` need; quick when all is there
+setup: # Install what `test` and `lint` need; quick if all is installed
 	@tests/setup

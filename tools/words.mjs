@@ -14,8 +14,8 @@ const REPOSITORY = fileURLToPath(new URL('..', import.meta.url));
 const WORDS = {
   bell: 'notifier',
   bells: 'notifiers',
-  component: 'component',
-  components: 'components',
+  companion: 'component',
+  companions: 'components',
   complaint: 'warning; in code ThrottledLog',
   complaints: 'warnings; in code ThrottledLog',
   desk: 'presence registry',
