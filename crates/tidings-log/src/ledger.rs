@@ -1,7 +1,7 @@
 //! The state of a log in memory, without I/O, waiting or a clock of its own.
 //!
-//! Entries are kept in a queue in the order of their numbers, which are assigned consecutively from
-//! 1. Retention removes entries from the front and deletions remove them anywhere; both raise
+//! Entries are kept in a queue in the order of their numbers, which are assigned consecutively,
+//! beginning with one. Retention removes entries from the front and deletions remove them anywhere; both raise
 //! floors, so a number without an entry belongs to a removed event. A lost end removes entries from
 //! the back, and its numbers are reused in a new epoch. Every call that takes the time first drops
 //! expired entries, so they are never visible.

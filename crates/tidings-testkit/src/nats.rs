@@ -66,7 +66,7 @@ impl NatsServer {
         self.has_jetstream = has_jetstream;
     }
 
-    /// Whether the server under test, which [`VARIABLE`] names, is a supported version: 2.11 or
+    /// Whether the server under test, which `TIDINGS_NATS_SERVER` names, is a supported version: 2.11 or
     /// later.
     pub fn is_current() -> bool {
         let printed = Command::new(program()).arg("--version").output();
