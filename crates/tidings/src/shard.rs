@@ -7,16 +7,16 @@
 //! How an event travels through it:
 //!
 //! 1. The writer has appended to a feed and notifies the shard through its
-//! [`Seat`](crate::inbox::Seat) there: the **group** of subscribers that read this feed has a pass
-//! to make ([`Shard::grown`]).
+//!    [`Seat`](crate::inbox::Seat) there: the **group** of subscribers that read this feed has a pass
+//!    to make ([`Shard::grown`]).
 //! 2. [`Shard::slice`] visits some of the group's members, then returns, so that new input is
-//! looked for in between: events that arrive meanwhile are sent along to all members that have not
-//! been visited yet. Coalescing is a matter of scheduling, there is no timer. Groups alternate.
+//!    looked for in between: events that arrive meanwhile are sent along to all members that have not
+//!    been visited yet. Coalescing is a matter of scheduling, there is no timer. Groups alternate.
 //! 3. A visit ([`Shard::visit`]) is at most one `write` of everything that the subscriber lacks of
-//! a segment, straight from the feed. Where a socket takes only a part, the rest of the partial
-//! frame is kept and goes first the next time ([`Pending`](pending::Pending)).
+//!    a segment, straight from the feed. Where a socket takes only a part, the rest of the partial
+//!    frame is kept and goes first the next time ([`Pending`](pending::Pending)).
 //! 4. A subscriber with more than one write pending (a page of history, a socket that has become
-//! writable again, several matchers) is queued in `owed`, and is visited from there.
+//!    writable again, several matchers) is queued in `owed`, and is visited from there.
 //!
 //! Invariants:
 //! - The bytes that a socket takes are a prefix of: response headers, then complete chunks, each

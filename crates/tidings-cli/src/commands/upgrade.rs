@@ -128,7 +128,7 @@ impl Upgrades {
                     return Takeover::WaitsForStore;
                 }
                 Err(error) => {
-                    tracing::error!("the upgrade failed, and this process continues to serve: {error}")
+                    tracing::error!("the upgrade failed, and this process continues to serve: {error}");
                 }
             }
         }

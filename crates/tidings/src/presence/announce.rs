@@ -246,20 +246,20 @@ async fn look(own: &str, list: &PresenceList, mut watch: Box<dyn Watch>) -> Clus
                 if ours.iter().any(is_lost_mark) {
                     list.forgotten(Instant::now());
                 }
-                let changed = {
+                let subscribers = {
                     let mut elsewhere = list.elsewhere();
                     if std::mem::replace(&mut is_first, false) {
                         elsewhere.restart_watch(&theirs);
                     }
                     elsewhere.apply(theirs)
                 };
-                list.notify_hook(&changed);
+                list.notify_hook(&subscribers);
             }
             () = sleep(PAUSE), if is_any_missing => {}
         }
         if list.lease_health().is_healthy(Instant::now()) {
-            let changed = list.elsewhere().remove_missing();
-            list.notify_hook(&changed);
+            let subscribers = list.elsewhere().remove_missing();
+            list.notify_hook(&subscribers);
         }
         sleep(PAUSE).await;
     }

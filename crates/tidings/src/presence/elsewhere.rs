@@ -39,17 +39,17 @@ impl Elsewhere {
     /// Applies changes, and returns the subscribers that connected or disconnected. A removed key
     /// is only missing for now.
     pub(super) fn apply(&mut self, changes: Vec<Change>) -> Vec<Presence> {
-        let mut changed = Vec::new();
+        let mut subscribers = Vec::new();
         for change in changes {
             match change {
                 Change::Gone { key } => drop(self.missing.insert(key)),
                 Change::Set { key, value } => {
                     self.missing.remove(&key);
-                    changed.extend(self.set(&key, &value));
+                    subscribers.extend(self.set(&key, &value));
                 }
             }
         }
-        changed
+        subscribers
     }
 
     /// A new watch lists the keys that exist and not those that are gone: a key that is not among
