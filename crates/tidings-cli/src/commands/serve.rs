@@ -54,9 +54,9 @@ const PRECEDENCE: &str = "Every setting can also be set in the environment (--re
     audience = \"https://hub.example.com/.well-known/mercure\"\n  \
     algorithms = [\"ES256\"]\n  \
     public_key_file = \"issuer.pem\"  # or secret, secret_env, secret_file\n\n  \
-    [[retention]]                   # with --store DIR; the first that matches a topic of an event applies\n  \
+    [[retention]]                   # with --store DIR; the first match applies\n  \
     match = \"chat\"                  # or pattern = \"/rooms/:room\", or match = \"*\"\n  \
-    age = \"1h\"                      # or bytes = \"10MiB\", or count = 100, of all matching events together";
+    age = \"1h\"                      # or bytes = \"10MiB\", or count = 100, of all matching events";
 
 /// Run the hub
 #[derive(Args, Debug)]

@@ -190,13 +190,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         LIMITS,
         "Maximum total weight of the patterns that one topic is compared with, which are those with the same literal prefix and those \
          without one; a pattern weighs 1, one with a regular expression 20 or more; streams that exceed it get 503",
-        Is("10000"),
+        Is("5000"),
     ),
     number(
         "pattern_weight_per_address_max",
         LIMITS,
         "Maximum weight, counted the same way, of the patterns of one address, loopback excepted; streams that exceed it get 429",
-        Is("2000"),
+        Is("1000"),
     ),
     text(
         "pattern_bytes_max",
