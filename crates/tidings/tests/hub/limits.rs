@@ -57,7 +57,7 @@ async fn one_batch_too_many_in_flight_is_refused() {
     let refused = hub.publish(NewEvent::new("chat", "x")).await;
     assert!(matches!(refused, Err(PublishError::Overloaded)), "{refused:?}");
     log.appends_run.send_replace(true);
-    // Its place is free when the task that took the abandoned batch over has run.
+    // The permit is returned when the task that took over the abandoned batch has run.
     let mut published = Err(PublishError::Overloaded);
     for _ in 0..1_000 {
         published = hub.publish(NewEvent::new("chat", "x")).await;
