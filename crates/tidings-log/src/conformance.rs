@@ -123,6 +123,9 @@ macro_rules! for_every_conformance_check {
             appending::an_event_comes_back_as_it_was_published
             appending::an_acknowledged_event_is_in_the_log
             appending::a_batch_has_consecutive_positions
+            appending::batches_of_one_call_stay_whole_and_in_order
+            appending::batches_of_one_call_have_outcomes_of_their_own
+            appending::a_call_without_batches_has_no_outcomes
             appending::a_batch_that_cannot_fit_is_refused_completely
             appending::a_publishers_id_is_echoed_even_if_used_twice
             appending::a_generated_id_is_the_cursor_of_its_event

@@ -118,29 +118,20 @@ impl DelayedLog {
         epoch
     }
 
-    /// Runs a change on the remote side, with a delay each way, unless it fails.
+    /// Runs changes on the remote side, with a delay each way. Each fails or not, for itself.
     async fn write<T: Send>(
         &self,
-        change: impl FnOnce(&mut Ledger, Timestamp) -> Result<T, AppendError> + Send,
-    ) -> Result<T, AppendError> {
-        let faults = &self.remote.faults;
+        changes: impl IntoIterator<Item: FnOnce(&mut Ledger, Timestamp) -> Result<T, AppendError>> + Send,
+    ) -> Vec<Result<T, AppendError>> {
         self.remote.delay().await;
-        let outcome = {
+        let outcomes = {
             let mut state = self.remote.state();
-            if state.fails(faults.append_unavailable_per_mille) {
-                return Err(AppendError::Unavailable(REASON.into()));
-            }
-            let unknown = state.random.happens(faults.outcome_unknown_per_mille);
-            if unknown && state.random.happens(500) {
-                Err(AppendError::OutcomeUnknown(REASON.into()))
-            } else {
-                let changed = change(&mut state.ledger, self.remote.clock.now())?;
-                if unknown { Err(AppendError::OutcomeUnknown(REASON.into())) } else { Ok(changed) }
-            }
+            let (faults, now) = (&self.remote.faults, self.remote.clock.now());
+            changes.into_iter().map(|change| state.change(faults, |ledger| change(ledger, now))).collect()
         };
         self.notifier.send_replace(());
         self.remote.delay().await;
-        outcome
+        outcomes
     }
 
     /// Runs a query on the remote side, with a delay each way, unless it fails.
@@ -172,15 +163,17 @@ impl fmt::Debug for DelayedLog {
 
 #[async_trait]
 impl Log for DelayedLog {
-    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
-        self.write(|ledger, now| ledger.append(now, batch)).await
+    async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
+        let append = |batch| |ledger: &mut Ledger, now| ledger.append(now, batch);
+        self.write(batches.into_iter().map(append)).await
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
         let bearing = self.ask(|ledger, now| ledger.bearing(now, topic)).await;
         let bearing = bearing.map_err(|Unavailable(reason)| AppendError::Unavailable(reason))?;
         let (covered, kept) = bearing.covered(grants).await;
-        let deleted = self.write(|ledger, now| Ok(ledger.delete(now, &covered))).await?;
+        let mut outcomes = self.write([|ledger: &mut Ledger, now| Ok(ledger.delete(now, &covered))]).await;
+        let deleted = outcomes.pop().expect("one change, one outcome")?;
         Ok(Deleted { kept, ..deleted })
     }
 
@@ -289,6 +282,22 @@ impl Remote {
 impl State {
     fn fails(&mut self, per_mille: u32) -> bool {
         self.down || self.random.happens(per_mille)
+    }
+
+    fn change<T>(
+        &mut self,
+        faults: &Faults,
+        change: impl FnOnce(&mut Ledger) -> Result<T, AppendError>,
+    ) -> Result<T, AppendError> {
+        if self.fails(faults.append_unavailable_per_mille) {
+            return Err(AppendError::Unavailable(REASON.into()));
+        }
+        let unknown = self.random.happens(faults.outcome_unknown_per_mille);
+        if unknown && self.random.happens(500) {
+            return Err(AppendError::OutcomeUnknown(REASON.into()));
+        }
+        let changed = change(&mut self.ledger)?;
+        if unknown { Err(AppendError::OutcomeUnknown(REASON.into())) } else { Ok(changed) }
     }
 }
 

@@ -8,8 +8,8 @@
 //! - **One order.** Positions grow with each append, every reader sees the same order, and
 //!   [`Log::read`] and [`Log::tail`] agree on it.
 //! - **All or nothing.** A [`Batch`] is appended completely, at consecutive positions, or not at
-//!   all.
-//! - **Acknowledged means kept.** The next read finds what [`Log::append`] acknowledged, until
+//!   all. Batches of one call are independent: each has an outcome of its own.
+//! - **Acknowledged means kept.** The next read finds what [`Log::append_all`] acknowledged, until
 //!   retention, a deletion or an epoch change removes it.
 //! - **No silent loss.** Retention and deletions raise a floor ([`Page::floor`]); a crash or a
 //!   failover that loses events starts a new [`Epoch`].
@@ -238,8 +238,22 @@ pub trait Tail: Send {
 /// every implementation.
 #[async_trait]
 pub trait Log: Send + Sync + fmt::Debug + 'static {
-    /// Appends a batch, all or nothing. Cancelling the future leaves the outcome unknown.
-    async fn append(&self, batch: Batch) -> Result<Appended, AppendError>;
+    /// Appends batches of several publishers with as little work as one takes: one sync, one call,
+    /// one message. Each batch is appended all or nothing, and has an outcome of its own, returned in
+    /// the order of the batches. Of two batches with one key the second is a repeat. The log may put
+    /// them in any order. Cancelling the future leaves all outcomes unknown.
+    async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>>;
+
+    /// Appends one batch.
+    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        self.append_all(vec![batch]).await.pop().expect("one batch, one outcome")
+    }
+
+    /// Appends one batch at once, if this log never waits: then nothing is gained by appending
+    /// several together. Other logs return the batch.
+    fn append_now(&self, batch: Batch) -> Result<Result<Appended, AppendError>, Batch> {
+        Err(batch)
+    }
 
     /// Deletes every event that has this topic, canonical or alternate, and all of whose topics
     /// these grants cover. From then on no call finds these events, not even by id, and the floor

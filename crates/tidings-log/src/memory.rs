@@ -3,7 +3,8 @@
 //! All of its state is one [`Ledger`] behind a mutex that is held for short, synchronous sections
 //! and never across an `.await`. Slow work, above all matching patterns, happens before or after
 //! these sections ([`Plan`], [`Draft`](crate::draft::Draft)). A tail is a position in the ledger
-//! and a notifier that fires when the ledger changes, so a slow tail needs no queue.
+//! and a notifier that fires when the ledger changes, so a slow tail needs no queue. While no tail
+//! waits, as under load, nothing is notified.
 
 use std::{
     fmt,
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::{
     AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EventId, Filter, Grants, Log, Page,
-    Position, Tail, TailItem, Topic, Unavailable,
+    Position, Tail, TailItem, Timestamp, Topic, Unavailable,
     draft::Plan,
     ledger::{Ledger, Seen},
 };
@@ -91,10 +92,16 @@ impl Default for MemoryLimits {
 /// ```
 #[derive(Clone)]
 pub struct MemoryLog {
-    ledger: Arc<Mutex<Ledger>>,
+    state: Arc<Mutex<State>>,
     clock: Clock,
-    /// Fires when the ledger changed.
+    /// Fires when the ledger changed while a tail waited for that.
     notifier: watch::Sender<()>,
+}
+
+struct State {
+    ledger: Ledger,
+    /// A tail has found nothing new since the notifier fired last.
+    is_awaited: bool,
 }
 
 impl MemoryLog {
@@ -106,15 +113,25 @@ impl MemoryLog {
     /// An empty log whose events age by this clock.
     pub fn with_clock(limits: MemoryLimits, clock: Clock) -> Self {
         let epoch = Epoch::from_u64(getrandom::u64().expect("the system gives random numbers"));
-        Self {
-            ledger: Arc::new(Mutex::new(Ledger::new(limits, epoch))),
-            clock,
-            notifier: watch::Sender::new(()),
-        }
+        let state = State { ledger: Ledger::new(limits, epoch), is_awaited: false };
+        Self { state: Arc::new(Mutex::new(state)), clock, notifier: watch::Sender::new(()) }
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        lock(&self.ledger)
+    /// Changes the ledger, and notifies the tails that wait.
+    fn change<T>(&self, change: impl FnOnce(&mut Ledger, Timestamp) -> T) -> T {
+        let mut state = lock(&self.state);
+        let changed = change(&mut state.ledger, self.clock.now());
+        let is_awaited = std::mem::take(&mut state.is_awaited);
+        drop(state);
+        if is_awaited {
+            self.notifier.send_replace(());
+        }
+        changed
+    }
+
+    /// Asks the ledger, which may have to drop what has expired.
+    fn ask<T>(&self, question: impl FnOnce(&mut Ledger, Timestamp) -> T) -> T {
+        question(&mut lock(&self.state).ledger, self.clock.now())
     }
 }
 
@@ -132,49 +149,50 @@ impl fmt::Debug for MemoryLog {
 
 #[async_trait]
 impl Log for MemoryLog {
-    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
-        let appended = self.ledger().append(self.clock.now(), batch)?;
-        self.notifier.send_replace(());
-        Ok(appended)
+    async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
+        self.change(|ledger, now| batches.into_iter().map(|batch| ledger.append(now, batch)).collect())
+    }
+
+    fn append_now(&self, batch: Batch) -> Result<Result<Appended, AppendError>, Batch> {
+        Ok(self.change(|ledger, now| ledger.append(now, batch)))
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
-        let bearing = self.ledger().bearing(self.clock.now(), topic);
+        let bearing = self.ask(|ledger, now| ledger.bearing(now, topic));
         let (covered, kept) = bearing.covered(grants).await;
-        let deleted = self.ledger().delete(self.clock.now(), &covered);
-        self.notifier.send_replace(());
+        let deleted = self.change(|ledger, now| ledger.delete(now, &covered));
         Ok(Deleted { kept, ..deleted })
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
         let plan = Plan::new(filter);
-        let draft = self.ledger().read(self.clock.now(), after, &plan, bytes_max);
+        let draft = self.ask(|ledger, now| ledger.read(now, after, &plan, bytes_max));
         Ok(draft.finish(filter).await)
     }
 
     async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
         let plan = Plan::new(filter);
-        let draft = self.ledger().last(self.clock.now(), count, &plan, bytes_max);
+        let draft = self.ask(|ledger, now| ledger.last(now, count, &plan, bytes_max));
         Ok(draft.finish(filter).await)
     }
 
     async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
-        let named = self.ledger().named(self.clock.now(), id);
+        let named = self.ask(|ledger, now| ledger.named(now, id));
         Ok(named.resolve(grants).await)
     }
 
     async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
-        Ok(self.ledger().position_ago(self.clock.now(), ago))
+        Ok(self.ask(|ledger, now| ledger.position_ago(now, ago)))
     }
 
     async fn bounds(&self) -> Result<Bounds, Unavailable> {
-        Ok(self.ledger().bounds(self.clock.now()))
+        Ok(self.ask(Ledger::bounds))
     }
 
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
-        let seen = self.ledger().seen();
+        let seen = self.ask(|ledger, _| ledger.seen());
         let notifier = self.notifier.subscribe();
-        let tail = MemoryTail { ledger: Arc::clone(&self.ledger), clock: self.clock.clone(), notifier, seen };
+        let tail = MemoryTail { state: Arc::clone(&self.state), clock: self.clock.clone(), notifier, seen };
         Ok((seen.cursor, Box::new(tail)))
     }
 
@@ -184,7 +202,7 @@ impl Log for MemoryLog {
 }
 
 struct MemoryTail {
-    ledger: Arc<Mutex<Ledger>>,
+    state: Arc<Mutex<State>>,
     clock: Clock,
     notifier: watch::Receiver<()>,
     /// Every entry up to here was returned.
@@ -199,10 +217,13 @@ impl Tail for MemoryTail {
             // Reset the notifier before reading the ledger, so that any later change fires it
             // again.
             self.notifier.mark_unchanged();
-            let followed = lock(&self.ledger).follow(self.clock.now(), self.seen, bytes_max);
-            if let Some((item, seen)) = followed {
-                self.seen = seen;
-                return Some(item);
+            {
+                let mut state = lock(&self.state);
+                if let Some((item, seen)) = state.ledger.follow(self.clock.now(), self.seen, bytes_max) {
+                    self.seen = seen;
+                    return Some(item);
+                }
+                state.is_awaited = true;
             }
             if closed {
                 return None;

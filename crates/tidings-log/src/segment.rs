@@ -374,15 +374,17 @@ impl fmt::Debug for SegmentLog {
 
 #[async_trait]
 impl Log for SegmentLog {
-    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
-        let closed = || AppendError::Unavailable("the writer has stopped".into());
-        let place = Arc::clone(&self.0.places).acquire_owned().await.map_err(|_| closed())?;
+    async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
+        let count = batches.len();
+        let all = |error: AppendError| vec![Err(error); count];
+        let closed = || all(AppendError::Unavailable("the writer has stopped".into()));
+        let Ok(place) = Arc::clone(&self.0.places).acquire_owned().await else { return closed() };
         let (answer, answered) = oneshot::channel();
-        if !self.0.request(Request::Append(Append { batch, answer, place })) {
-            return Err(closed());
+        if !self.0.request(Request::Append(Append { batches, answer, place })) {
+            return closed();
         }
-        let unknown = |_| AppendError::OutcomeUnknown("the writer stopped before it answered".into());
-        answered.await.map_err(unknown)?
+        let unknown = || all(AppendError::OutcomeUnknown("the writer stopped before it answered".into()));
+        answered.await.unwrap_or_else(|_| unknown())
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {

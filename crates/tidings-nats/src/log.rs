@@ -13,6 +13,7 @@ use async_nats::{
     header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID},
 };
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tidings_log::{
     AppendError, Appended, Batch, Bounds, Cursor, Deleted, EventId, Filter, Grants, Log, Page, Position,
     Tail, Topic, Unavailable,
@@ -137,6 +138,28 @@ impl NatsLog {
         Ok(stored)
     }
 
+    async fn append_batch(&self, batch: Batch) -> Result<Appended, AppendError> {
+        let (payload, sizes) = encode_batch(&batch.events);
+        self.check_room(&batch, &sizes)?;
+        let shared = self.shared();
+        let key = batch.key.as_ref().map(tidings_log::IdempotencyKey::as_str);
+        let stored = self.store(events_subject(shared.link.name()), key, payload).await?;
+        if stored.is_repeat {
+            let first_id = self.first_id(stored.sequence).await;
+            return match first_id {
+                Ok(first_id) => Ok(Appended::Duplicate { first_id }),
+                Err(Unavailable(why)) => Err(AppendError::Unavailable(why)),
+            };
+        }
+        let epoch = shared.state().index.epochs().current().epoch;
+        let cursor = |index| Cursor { epoch, position: position(number_of(stored.sequence, index)) };
+        let ids = batch.events.iter().enumerate();
+        let ids = ids
+            .map(|(index, event)| event.id.clone().unwrap_or_else(|| cursor(index).to_event_id()))
+            .collect();
+        Ok(Appended::New { ids, last: cursor(batch.events.len() - 1) })
+    }
+
     /// The id of the first event of a batch that was stored before.
     async fn first_id(&self, sequence: u64) -> Result<EventId, Unavailable> {
         let shared = self.shared();
@@ -202,26 +225,8 @@ impl NatsLog {
 
 #[async_trait]
 impl Log for NatsLog {
-    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
-        let (payload, sizes) = encode_batch(&batch.events);
-        self.check_room(&batch, &sizes)?;
-        let shared = self.shared();
-        let key = batch.key.as_ref().map(tidings_log::IdempotencyKey::as_str);
-        let stored = self.store(events_subject(shared.link.name()), key, payload).await?;
-        if stored.is_repeat {
-            let first_id = self.first_id(stored.sequence).await;
-            return match first_id {
-                Ok(first_id) => Ok(Appended::Duplicate { first_id }),
-                Err(Unavailable(why)) => Err(AppendError::Unavailable(why)),
-            };
-        }
-        let epoch = shared.state().index.epochs().current().epoch;
-        let cursor = |index| Cursor { epoch, position: position(number_of(stored.sequence, index)) };
-        let ids = batch.events.iter().enumerate();
-        let ids = ids
-            .map(|(index, event)| event.id.clone().unwrap_or_else(|| cursor(index).to_event_id()))
-            .collect();
-        Ok(Appended::New { ids, last: cursor(batch.events.len() - 1) })
+    async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
+        join_all(batches.into_iter().map(|batch| self.append_batch(batch))).await
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {

@@ -49,6 +49,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tidings_log::{
     AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EventId, Filter, Grants, Log,
     MemoryLimits, Page, Position, Tail, Topic, Unavailable,
@@ -144,17 +145,8 @@ impl RedisLog {
         let keeper = shared.open().await?;
         Ok(Self(Arc::new(Handle { shared, keeper })))
     }
-}
 
-impl fmt::Debug for RedisLog {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisLog").field("settings", &self.0.shared.settings).finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl Log for RedisLog {
-    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+    async fn append_batch(&self, batch: Batch) -> Result<Appended, AppendError> {
         let shared = &self.0.shared;
         let attempt = fresh();
         let appended = shared.append(&batch, &attempt).await;
@@ -168,6 +160,19 @@ impl Log for RedisLog {
             }
             other => other.map_err(Trouble::of_append),
         }
+    }
+}
+
+impl fmt::Debug for RedisLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisLog").field("settings", &self.0.shared.settings).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Log for RedisLog {
+    async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
+        join_all(batches.into_iter().map(|batch| self.append_batch(batch))).await
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {

@@ -321,14 +321,18 @@ pub(crate) struct Recorded {
 
 #[async_trait]
 impl Log for Recorded {
-    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
-        let numbers: Vec<_> = batch.events.iter().map(|event: &Event| number_in(&event.data)).collect();
-        let answer = self.log.append(batch).await;
-        self.world.settle(&numbers, &answer);
-        if let Ok(Appended::New { .. }) = &answer {
-            self.world.state().acknowledged += numbers.len();
+    async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
+        let numbers =
+            |batch: &Batch| batch.events.iter().map(|event: &Event| number_in(&event.data)).collect();
+        let numbers: Vec<Vec<_>> = batches.iter().map(numbers).collect();
+        let outcomes = self.log.append_all(batches).await;
+        for (numbers, outcome) in numbers.iter().zip(&outcomes) {
+            self.world.settle(numbers, outcome);
+            if let Ok(Appended::New { .. }) = outcome {
+                self.world.state().acknowledged += numbers.len();
+            }
         }
-        answer
+        outcomes
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {

@@ -34,6 +34,7 @@ use crate::{
     lag::Lag,
     presence::{ClusterPlace, Presence, PresenceHook, PresenceRegistry, announce, follow},
     pressure::Pressure,
+    publish::committer::{Committer, commit},
     replay::{PageReading, ReplayRequest, Replayed, Replays},
     start,
     subscription::Subscription,
@@ -46,7 +47,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Hub {
     pub(crate) shared: Arc<Shared>,
-    _tasks: [Arc<Task>; 3],
+    _tasks: [Arc<Task>; 4],
 }
 
 /// The limits of a hub and what it does when they are hit.
@@ -209,11 +210,14 @@ impl HubBuilder {
             settings.fan_out_lag_bytes_max.unwrap_or_else(|| retention.map_or(32 << 20, |bytes| bytes / 2));
         let pattern_limits =
             PatternLimits { count_max: settings.patterns_max, weight_max: settings.pattern_weight_max };
+        let (committer, queue) = Committer::new();
         let shared = Arc::new(Shared {
+            committer,
             replays: Replays::new(Arc::clone(&log), settings.replays_max, settings.replay_page_bytes),
             feeds: Feeds::new(head, settings.feed_bytes_max, pattern_limits),
             compiler: Compiler::new(self.validator.clone()),
             pressure: Arc::new(Pressure::new(
+                head,
                 settings.appends_max,
                 settings.appends_bytes_max,
                 lag_bytes_max,
@@ -242,6 +246,7 @@ impl HubBuilder {
         }
         let tasks = [
             Task::start(fan_out(Arc::clone(&shared), tail)),
+            Task::start(vital("appending", Arc::clone(&shared), |shared| commit(shared, queue))),
             Task::start(vital("the announcement of this hub", Arc::clone(&shared), announce)),
             Task::start(vital("the view of other hubs", Arc::clone(&shared), follow)),
         ];
@@ -466,6 +471,7 @@ pub(crate) struct Shared {
     pub(crate) lag: Arc<Lag>,
     pub(crate) lag_bytes_max: u64,
     pub(crate) pressure: Arc<Pressure>,
+    pub(crate) committer: Committer,
     pub(crate) closing: Closing,
     /// Fires when closing has begun.
     closing_notifier: watch::Sender<()>,
@@ -589,7 +595,7 @@ async fn fan_out(shared: Arc<Shared>, tail: Box<dyn Tail>) {
     }
     // No deletion can arrive any more that a caller could wait for.
     shared.close();
-    shared.pressure.restart();
+    shared.pressure.restart(None);
     shared.deletions.close();
 }
 
@@ -602,7 +608,9 @@ async fn write_feeds(shared: &Shared, mut tail: Box<dyn Tail>) {
                 while !rest.is_empty() {
                     let (written, later) = rest.split_at(shared.feeds.write(rest));
                     shared.lag.add_written(written.iter().map(|entry| entry.memory_bytes() as u64).sum());
-                    shared.pressure.fanned_out(shared.feeds.head().position);
+                    if let Some(last) = written.last() {
+                        shared.pressure.fanned_out(last.cursor);
+                    }
                     rest = later;
                     if !rest.is_empty() {
                         tokio::task::yield_now().await;
@@ -610,10 +618,10 @@ async fn write_feeds(shared: &Shared, mut tail: Box<dyn Tail>) {
                 }
             }
             TailItem::Skipped { through } => {
-                let epoch = shared.feeds.head().epoch;
+                let head = Cursor { position: through, ..shared.feeds.head() };
                 tracing::warn!("the fan-out fell behind retention; subscribers continue from the log");
-                shared.feeds.restart(Cursor { epoch, position: through });
-                shared.pressure.fanned_out(through);
+                shared.feeds.restart(head);
+                shared.pressure.fanned_out(head);
             }
             TailItem::Deleted { serial } => {
                 shared.feeds.forget();
@@ -622,8 +630,9 @@ async fn write_feeds(shared: &Shared, mut tail: Box<dyn Tail>) {
             }
             TailItem::NewEpoch(start) => {
                 tracing::warn!(epoch = ?start.epoch, "the log lost its end or was replaced; the gap is reported to subscribers");
-                shared.feeds.restart(Cursor { epoch: start.epoch, position: start.after });
-                shared.pressure.restart();
+                let head = Cursor { epoch: start.epoch, position: start.after };
+                shared.feeds.restart(head);
+                shared.pressure.restart(Some(head));
             }
         }
     }

@@ -17,11 +17,20 @@ use tokio::sync::Notify;
 pub(crate) struct Pressure {
     count: Capacity,
     bytes: Capacity,
-    /// The last position and the bytes of each batch, in the order of the log.
-    lagging: Mutex<VecDeque<(Position, u64)>>,
+    lagging: Mutex<Lagging>,
+    /// The bytes of the lagging batches. Changed under the lock of these.
     lagging_bytes: AtomicU64,
     lagging_bytes_max: u64,
     caught_up: Notify,
+}
+
+/// What is in the log and not yet in the feeds.
+#[derive(Debug)]
+struct Lagging {
+    /// How far the feeds have been written. `None` if they will not be written any further.
+    head: Option<Cursor>,
+    /// The last position and the bytes of each batch beyond, in the order of the log.
+    batches: VecDeque<(Position, u64)>,
 }
 
 /// Capacity that is taken and given back, and never waited for.
@@ -51,22 +60,30 @@ impl Capacity {
 #[derive(Debug)]
 pub(crate) struct AppendPermit {
     pressure: Arc<Pressure>,
+    /// Of the batch.
     bytes: u64,
+}
+
+impl AppendPermit {
+    /// The size of the batch.
+    pub(crate) fn batch_bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 impl Drop for AppendPermit {
     fn drop(&mut self) {
-        self.pressure.bytes.give_back(self.bytes);
+        self.pressure.bytes.give_back(self.bytes.min(self.pressure.bytes.max));
         self.pressure.count.give_back(1);
     }
 }
 
 impl Pressure {
-    pub(crate) fn new(count_max: usize, bytes_max: u64, lagging_bytes_max: u64) -> Self {
+    pub(crate) fn new(head: Cursor, count_max: usize, bytes_max: u64, lagging_bytes_max: u64) -> Self {
         Self {
             count: Capacity::new(count_max as u64),
             bytes: Capacity::new(bytes_max.max(1)),
-            lagging: Mutex::default(),
+            lagging: Mutex::new(Lagging { head: Some(head), batches: VecDeque::new() }),
             lagging_bytes: AtomicU64::new(0),
             lagging_bytes_max,
             caught_up: Notify::new(),
@@ -76,11 +93,10 @@ impl Pressure {
     /// Takes a permit for a batch of this size, if there is capacity. A batch larger than the total
     /// capacity takes all of it.
     pub(crate) fn enter(self: &Arc<Self>, bytes: u64) -> Option<AppendPermit> {
-        let bytes = bytes.min(self.bytes.max);
         if !self.count.take(1) {
             return None;
         }
-        if !self.bytes.take(bytes) {
+        if !self.bytes.take(bytes.min(self.bytes.max)) {
             self.count.give_back(1);
             return None;
         }
@@ -98,41 +114,58 @@ impl Pressure {
         }
     }
 
-    /// Records a batch that is in the log and may not be in the feeds yet.
-    pub(crate) fn appended(&self, last: Cursor, bytes: u64, head: impl Fn() -> Cursor) {
+    /// Records batches that are in the log and may not be in the feeds yet: the last position and
+    /// the bytes of each.
+    pub(crate) fn appended(&self, batches: impl IntoIterator<Item = (Cursor, u64)>) {
         let mut lagging = self.lagging();
-        // Under the lock: a writer that moves the head afterwards finds this batch and removes it.
-        let head = head();
-        if head.epoch == last.epoch && head.position < last.position {
-            // Publishers that were answered at the same time arrive here in any order, but nearly
-            // in that of the log.
-            let after = lagging.iter().rposition(|(position, _)| *position < last.position);
-            lagging.insert(after.map_or(0, |index| index + 1), (last.position, bytes));
-            self.lagging_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let mut bytes_added = 0;
+        for (last, bytes) in batches {
+            // Under the lock: a writer that moves the head afterwards finds this batch and removes
+            // it.
+            if lagging.head.is_some_and(|head| head.epoch == last.epoch && head.position < last.position) {
+                // Publishers that were answered at the same time arrive here in any order, but
+                // nearly in that of the log.
+                let after = lagging.batches.iter().rposition(|(position, _)| *position < last.position);
+                lagging.batches.insert(after.map_or(0, |index| index + 1), (last.position, bytes));
+                bytes_added += bytes;
+            }
+        }
+        self.lagging_bytes.fetch_add(bytes_added, Ordering::AcqRel);
+    }
+
+    /// The feeds have been written up to here: removes the batches that they have now.
+    pub(crate) fn fanned_out(&self, head: Cursor) {
+        let mut lagging = self.lagging();
+        lagging.head = Some(head);
+        let mut bytes_removed = 0;
+        while let Some(&(_, bytes)) =
+            lagging.batches.front().filter(|(position, _)| *position <= head.position)
+        {
+            lagging.batches.pop_front();
+            bytes_removed += bytes;
+        }
+        self.lower(lagging, bytes_removed);
+    }
+
+    /// Starts from zero, as the feeds do: after this position, or not any more.
+    pub(crate) fn restart(&self, head: Option<Cursor>) {
+        let mut lagging = self.lagging();
+        *lagging = Lagging { head, batches: VecDeque::new() };
+        let bytes = self.lagging_bytes();
+        self.lower(lagging, bytes);
+    }
+
+    /// Publishers wait only while the lag is beyond the limit, so they are woken only when it
+    /// returns below.
+    fn lower(&self, lagging: MutexGuard<'_, Lagging>, bytes: u64) {
+        let before = self.lagging_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        drop(lagging);
+        if before > self.lagging_bytes_max && before - bytes <= self.lagging_bytes_max {
+            self.caught_up.notify_waiters();
         }
     }
 
-    /// Removes the batches that the feeds have now.
-    pub(crate) fn fanned_out(&self, head: Position) {
-        let mut lagging = self.lagging();
-        while let Some(&(_, bytes)) = lagging.front().filter(|(position, _)| *position <= head) {
-            lagging.pop_front();
-            self.lagging_bytes.fetch_sub(bytes, Ordering::AcqRel);
-        }
-        drop(lagging);
-        self.caught_up.notify_waiters();
-    }
-
-    /// Starts from zero, as the feeds do.
-    pub(crate) fn restart(&self) {
-        let mut lagging = self.lagging();
-        lagging.clear();
-        self.lagging_bytes.store(0, Ordering::Release);
-        drop(lagging);
-        self.caught_up.notify_waiters();
-    }
-
-    fn lagging(&self) -> MutexGuard<'_, VecDeque<(Position, u64)>> {
+    fn lagging(&self) -> MutexGuard<'_, Lagging> {
         self.lagging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -156,9 +189,13 @@ mod tests {
         Cursor { epoch: Epoch::from_u64(epoch), position }
     }
 
+    fn pressure(count_max: usize, bytes_max: u64, lagging_bytes_max: u64) -> Pressure {
+        Pressure::new(cursor(1, 0), count_max, bytes_max, lagging_bytes_max)
+    }
+
     #[test]
     fn a_finished_batch_frees_capacity() {
-        let pressure = Arc::new(Pressure::new(2, 10 * BYTES, 0));
+        let pressure = Arc::new(pressure(2, 10 * BYTES, 0));
         let first = pressure.enter(9 * BYTES).expect("there is capacity");
         assert!(pressure.enter(2 * BYTES).is_none(), "too many bytes");
         let second = pressure.enter(1).expect("there is capacity for this");
@@ -169,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_batch_refused_for_its_bytes_takes_no_permit() {
-        let pressure = Arc::new(Pressure::new(2, BYTES, 0));
+        let pressure = Arc::new(pressure(2, BYTES, 0));
         let _large = pressure.enter(BYTES).expect("there is capacity");
         for _ in 0..5 {
             assert!(pressure.enter(BYTES).is_none());
@@ -179,29 +216,32 @@ mod tests {
 
     #[test]
     fn only_what_the_feeds_do_not_have_yet_counts_as_lag() {
-        let pressure = Pressure::new(1, 1, 100);
-        pressure.appended(cursor(1, 5), 60, || cursor(1, 5));
-        pressure.appended(cursor(1, 6), 60, || cursor(2, 0));
+        let pressure = pressure(1, 1, 100);
+        pressure.fanned_out(cursor(1, 5));
+        pressure.appended([(cursor(1, 5), 60), (cursor(2, 6), 60)]);
         assert_eq!(pressure.lagging_bytes(), 0);
-        pressure.appended(cursor(1, 8), 60, || cursor(1, 5));
-        pressure.appended(cursor(1, 7), 60, || cursor(1, 5));
+        pressure.appended([(cursor(1, 8), 60), (cursor(1, 7), 60)]);
         assert_eq!(pressure.lagging_bytes(), 120);
-        pressure.fanned_out(cursor(1, 7).position);
+        pressure.fanned_out(cursor(1, 7));
         assert_eq!(pressure.lagging_bytes(), 60);
-        pressure.fanned_out(cursor(1, 9).position);
+        pressure.fanned_out(cursor(1, 9));
         assert_eq!(pressure.lagging_bytes(), 0);
+        pressure.restart(None);
+        pressure.appended([(cursor(1, 10), 60)]);
+        assert_eq!(pressure.lagging_bytes(), 0, "no feed is written any more");
     }
 
     #[test]
     fn a_waiting_publisher_wakes_when_the_fan_out_catches_up_or_restarts() {
-        let pressure = Pressure::new(1, 1, 50);
+        let pressure = pressure(1, 1, 50);
         let catch_up: [&dyn Fn(); 2] =
-            [&|| pressure.fanned_out(cursor(1, 1).position), &|| pressure.restart()];
+            [&|| pressure.fanned_out(cursor(1, 2)), &|| pressure.restart(Some(cursor(1, 3)))];
         for catch_up in catch_up {
-            pressure.appended(cursor(1, 1), 60, || cursor(1, 0));
+            pressure.fanned_out(cursor(1, 0));
+            pressure.appended([(cursor(1, 1), 1), (cursor(1, 2), 60)]);
             let mut waiting = Box::pin(pressure.wait_for_fan_out());
             assert!((&mut waiting).now_or_never().is_none());
-            pressure.fanned_out(cursor(1, 0).position);
+            pressure.fanned_out(cursor(1, 1));
             assert!((&mut waiting).now_or_never().is_none());
             catch_up();
             assert!(waiting.now_or_never().is_some());

@@ -2,17 +2,13 @@
 //!
 //! A publisher is answered when its events are in the log. The fan-out comes after that, and
 //! affects publishers in one way only: [`Pressure`](crate::pressure::Pressure). An append that has
-//! begun runs to completion, also when the publisher does not wait for it.
+//! begun runs to completion, also when the publisher does not wait for it
+//! ([`committer`]).
 
-use std::{
-    pin::Pin,
-    sync::{Arc, atomic::Ordering},
-    task::{Context, Poll},
-};
+pub(crate) mod committer;
 
 use tidings_log::{AppendError, Appended, Batch, IdempotencyKey};
 use tidings_topic::{Event, EventId, Invalid, NewEvent};
-use tokio::runtime::Handle;
 
 use crate::hub::{Hub, Shared};
 
@@ -49,61 +45,11 @@ impl Hub {
             // The hub has failed while this publisher waited for the fan-out.
             return Err(closed(shared));
         }
-        let appending = {
-            let shared = Arc::clone(shared);
-            async move {
-                let appended = shared.log.append(Batch { events, key }).await;
-                if let Ok(Appended::New { ids, last }) = &appended {
-                    shared.published.fetch_add(ids.len() as u64, Ordering::Relaxed);
-                    shared.pressure.appended(*last, bytes, || shared.feeds.head());
-                }
-                drop(permit);
-                appended
-            }
-        };
-        match RunToCompletion::new(appending).await? {
+        match shared.append(Batch { events, key }, permit).await? {
             Appended::New { ids, .. } => {
                 Ok(ids.into_iter().map(|id| Published { id, duplicate: false }).collect())
             }
             Appended::Duplicate { first_id } => Ok(vec![Published { id: first_id, duplicate: true }]),
-        }
-    }
-}
-
-/// Work that continues to completion in a task of its own if its future is dropped.
-///
-/// A publisher may disconnect at any moment, and its batch may be in the log by then, or get there
-/// later. The accounting of the batch, its permit and its share of the lag, has to stay correct all
-/// the same.
-struct RunToCompletion<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
-
-impl<T: Send + 'static> RunToCompletion<T> {
-    fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
-        Self(Some(Box::pin(work)))
-    }
-}
-
-impl<T: Send + 'static> Future for RunToCompletion<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        // Taken out meanwhile, so that work that panics is not polled again.
-        let mut work = self.0.take().expect("it is not polled after completion");
-        let polled = work.as_mut().poll(context);
-        if polled.is_pending() {
-            self.0 = Some(work);
-        }
-        polled
-    }
-}
-
-impl<T: Send + 'static> Drop for RunToCompletion<T> {
-    fn drop(&mut self) {
-        // Without a runtime there is no hub either.
-        if let Some(work) = self.0.take()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(work);
         }
     }
 }
@@ -164,7 +110,7 @@ impl From<AppendError> for PublishError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use proptest::prelude::*;
     use tidings_log::{DelayedLog, Faults, Filter, Log, MemoryLimits, Position};

@@ -2,14 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tidings_topic::{ConnectionId, Cursor, NewEvent, Position};
+use tidings_topic::{ConnectionId, Cursor, Event, NewEvent, Position};
 use tokio::task::JoinSet;
 
 use super::{
     Make, PLENTY, ROUNDS, Wanted, append, append_with_key, event, everything, id, plain, publishers, read,
     read_all, texts, valid,
 };
-use crate::{AppendError, Appended};
+use crate::{AppendError, Appended, Batch, IdempotencyKey};
 
 /// Positions grow with each append.
 pub async fn events_come_back_in_the_order_they_were_appended(make: &impl Make) {
@@ -70,6 +70,93 @@ pub async fn a_batch_has_consecutive_positions(make: &impl Make) {
             assert_eq!(batch, (0..3).map(|number| format!("{first}/{number}")).collect::<Vec<_>>());
         }
     }
+}
+
+/// Batches that are appended with one call are as whole as those of several calls, and each is
+/// answered with its own positions. Concurrent calls do not come between the events of a batch.
+pub async fn batches_of_one_call_stay_whole_and_in_order(make: &impl Make) {
+    for _ in 0..ROUNDS {
+        let log = plain(make).await;
+        let mut tasks = JoinSet::new();
+        for caller in 0..3 {
+            let log = Arc::clone(&log);
+            tasks.spawn(async move {
+                let say = |batch: usize| (0..3).map(move |number| format!("{caller}/{batch}/{number}"));
+                let batches: Vec<_> =
+                    (0..5).map(|batch| events_of(say(batch).map(|text| event("busy", &text)))).collect();
+                let outcomes = log.append_all(batches.clone()).await;
+                assert_eq!(outcomes.len(), batches.len());
+                outcomes
+                    .into_iter()
+                    .zip(batches)
+                    .map(|(outcome, batch)| (outcome.expect("it fits"), batch))
+                    .collect()
+            });
+        }
+        let answers: Vec<Vec<(Appended, Batch)>> = tasks.join_all().await;
+        let entries = read_all(&log, Position::BEFORE_ALL, &everything(), PLENTY).await;
+        assert_eq!(entries.len(), 3 * 5 * 3);
+        for (appended, batch) in answers.into_iter().flatten() {
+            let Appended::New { ids, last } = appended else { panic!("it has no key") };
+            let end = entries.iter().position(|entry| entry.cursor == last).expect("it is in the log");
+            let found = &entries[end + 1 - batch.events.len()..=end];
+            assert!(found.iter().map(|entry| &entry.event).eq(&batch.events));
+            assert!(found.iter().map(|entry| &entry.id).eq(&ids));
+        }
+    }
+}
+
+/// One batch is refused, one is a repeat of another in the same call, one of an earlier call: the
+/// others are appended all the same.
+pub async fn batches_of_one_call_have_outcomes_of_their_own(make: &impl Make) {
+    let subject = make.make(Wanted { bytes_max: Some(20_000), ..Wanted::default() }).await;
+    let log = subject.log;
+    let keyed = |text: &str, key| Batch { key: IdempotencyKey::new(key), ..events_of([event("a", text)]) };
+    let earlier = append_with_key(&log, vec![event("a", "earlier")], Some("e")).await;
+    let Ok(Appended::New { ids: earlier, .. }) = earlier else { panic!("{earlier:?}") };
+    let size = if subject.abilities.bounds { 30_000 } else { 1 };
+    let outcomes = log
+        .append_all(vec![
+            events_of([event("a", "one")]),
+            keyed("two", "k"),
+            events_of([event("a", &"x".repeat(size))]),
+            keyed("again", "k"),
+            keyed("later", "e"),
+            events_of([event("a", "three")]),
+        ])
+        .await;
+    let [
+        Ok(Appended::New { .. }),
+        Ok(Appended::New { ids, .. }),
+        large,
+        again,
+        later,
+        Ok(Appended::New { .. }),
+    ] = &outcomes[..]
+    else {
+        panic!("{outcomes:?}")
+    };
+    if subject.abilities.bounds {
+        assert!(matches!(large, Err(AppendError::Full(_))), "{large:?}");
+    }
+    assert_eq!(again, &Ok(Appended::Duplicate { first_id: ids[0].clone() }));
+    assert_eq!(later, &Ok(Appended::Duplicate { first_id: earlier[0].clone() }));
+    let entries = read_all(&log, Position::BEFORE_ALL, &everything(), PLENTY).await;
+    let mut texts: Vec<_> = texts(&entries).into_iter().filter(|text| !text.starts_with('x')).collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["earlier", "one", "three", "two"]);
+}
+
+/// There is nothing to append.
+pub async fn a_call_without_batches_has_no_outcomes(make: &impl Make) {
+    let log = plain(make).await;
+    let before = log.bounds().await.expect("bounds");
+    assert_eq!(log.append_all(Vec::new()).await, []);
+    assert_eq!(log.bounds().await.expect("bounds"), before);
+}
+
+fn events_of(events: impl IntoIterator<Item = Event>) -> Batch {
+    Batch { events: events.into_iter().collect(), key: None }
 }
 
 /// A batch that would drop its own first events is not appended at all.

@@ -66,8 +66,8 @@ pub(super) enum Request {
 
 #[derive(Debug)]
 pub(super) struct Append {
-    pub(super) batch: Batch,
-    pub(super) answer: oneshot::Sender<Result<Appended, AppendError>>,
+    pub(super) batches: Vec<Batch>,
+    pub(super) answer: oneshot::Sender<Vec<Result<Appended, AppendError>>>,
     /// A place in the queue, given back with the answer.
     pub(super) place: OwnedSemaphorePermit,
 }
@@ -199,7 +199,8 @@ impl Writer {
         while let Some(request) = next.take() {
             match request {
                 Request::Append(append) => {
-                    bytes += append.batch.events.iter().map(Event::memory_bytes).sum::<usize>();
+                    let events = append.batches.iter().flat_map(|batch| &batch.events);
+                    bytes += events.map(Event::memory_bytes).sum::<usize>();
                     appends.push(append);
                 }
                 Request::Delete(delete) => deletes.push(delete),
@@ -210,16 +211,20 @@ impl Writer {
                 next = requests.try_recv().ok();
             }
         }
-        let (batches, answers): (Vec<_>, Vec<_>) =
-            appends.into_iter().map(|append| (append.batch, (append.answer, append.place))).unzip();
-        let outcomes = self.append(batches);
+        let mut batches = Vec::new();
+        let mut answers = Vec::with_capacity(appends.len());
+        for append in appends {
+            answers.push((append.answer, append.place, append.batches.len()));
+            batches.extend(append.batches);
+        }
+        let mut outcomes = self.append(batches).into_iter();
         // Retention has the first word: what is acknowledged is what stays.
         if let Err(error) = self.shared.expire().map(drop) {
             self.complain(&error);
         }
-        for ((answer, _place), outcome) in answers.into_iter().zip(outcomes) {
+        for (answer, _place, count) in answers {
             // The one that does not wait any more does not want to know.
-            let _ = answer.send(outcome);
+            let _ = answer.send(outcomes.by_ref().take(count).collect());
         }
         // A deletion takes what was there when it was asked for, so it does not matter what was
         // appended meanwhile.

@@ -104,16 +104,18 @@ impl Dense {
 
 #[async_trait]
 impl Log for Dense {
-    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
-        let appended = self.log.append(batch).await?;
-        let Appended::New { ids, last } = appended else { return Ok(appended) };
-        let last = self.places.cursor(last).await;
-        let count = ids.len() as u64;
-        let renamed = ids.into_iter().zip(0..).map(|(id, index)| {
-            let number = tidings_log::parts::number(last.position) - (count - 1 - index);
-            if id.is_generated() { Cursor { position: position(number), ..last }.to_event_id() } else { id }
-        });
-        Ok(Appended::New { ids: renamed.collect(), last })
+    async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
+        let mut outcomes = self.log.append_all(batches).await;
+        for outcome in &mut outcomes {
+            let Ok(Appended::New { ids, last }) = outcome else { continue };
+            *last = self.places.cursor(*last).await;
+            let count = ids.len() as u64;
+            for (id, index) in ids.iter_mut().zip(0..).filter(|(id, _)| id.is_generated()) {
+                let number = tidings_log::parts::number(last.position) - (count - 1 - index);
+                *id = Cursor { position: position(number), ..*last }.to_event_id();
+            }
+        }
+        outcomes
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {

@@ -300,6 +300,20 @@ async fn a_panic_in_the_fan_out_closes_the_hub_and_blocks_no_publisher() {
     timeout(Duration::from_secs(5), hub.closed()).await.expect("it is closed");
 }
 
+/// The one task that appends has ended. Its publishers learn that the outcome is unknown.
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_appending_closes_the_hub_and_leaves_the_outcome_unknown() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    log.appends_panic.store(true, Ordering::SeqCst);
+    let unknown = hub.publish(NewEvent::new("chat", "1")).await;
+    assert!(matches!(unknown, Err(PublishError::OutcomeUnknown(_))), "{unknown:?}");
+    let failure = hub.failure().expect("it has failed");
+    assert!(failure.contains("the append was to panic"), "{failure}");
+    let refused = hub.publish(NewEvent::new("chat", "2")).await;
+    assert!(matches!(&refused, Err(PublishError::Unavailable(why)) if why == failure), "{refused:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hub_whose_log_ends_fails_and_one_that_is_closed_does_not() {
     for is_closed_first in [false, true] {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, future::join_all};
 use tidings::{Hub, HubSettings, MemoryLog, NewEvent, Presence, PublishError, Since, SubscribeError};
 use tokio::time::sleep;
 
@@ -67,6 +67,34 @@ async fn one_batch_too_many_in_flight_is_refused() {
         settle().await;
     }
     published.unwrap();
+}
+
+/// A publisher waits for the append that is under way and for its own, whatever the number of
+/// others.
+#[tokio::test(start_paused = true)]
+async fn publishers_that_wait_for_an_append_share_the_next_one() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
+    log.appends_run.send_replace(false);
+    let mut publishing: Vec<_> =
+        numbers(1, 100).into_iter().map(|number| Box::pin(publish(&hub, "chat", number))).collect();
+    assert!((&mut publishing[0]).now_or_never().is_none());
+    settle().await;
+    assert!(publishing.iter_mut().all(|publish| publish.now_or_never().is_none()));
+    log.appends_run.send_replace(true);
+    join_all(publishing).await;
+    assert_eq!(*log.appended.lock().unwrap(), [1, 99]);
+    assert_eq!(listener.data(100).await, numbers(1, 100));
+}
+
+/// A group takes no more than a mebibyte and the batch that exceeds it.
+#[tokio::test(start_paused = true)]
+async fn a_group_of_batches_is_bounded() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    join_all((0..7).map(|_| publish(&hub, "chat", "x".repeat(400_000)))).await;
+    assert_eq!(*log.appended.lock().unwrap(), [3, 3, 1]);
 }
 
 #[tokio::test(start_paused = true)]

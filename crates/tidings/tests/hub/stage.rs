@@ -206,6 +206,10 @@ pub(crate) struct StageLog {
     /// Whether reads and appends are answered.
     pub(crate) reads_run: watch::Sender<bool>,
     pub(crate) appends_run: watch::Sender<bool>,
+    /// How many batches each append had.
+    pub(crate) appended: Mutex<Vec<usize>>,
+    /// Whether appends panic instead.
+    pub(crate) appends_panic: AtomicBool,
     /// How many reads were in progress at the same time, at most.
     pub(crate) reads_max: AtomicUsize,
     reads: AtomicUsize,
@@ -228,6 +232,8 @@ impl StageLog {
             tail_runs: watch::Sender::new(true),
             reads_run: watch::Sender::new(true),
             appends_run: watch::Sender::new(true),
+            appended: Mutex::default(),
+            appends_panic: AtomicBool::new(false),
             reads_max: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
             pages_read: AtomicUsize::new(0),
@@ -247,9 +253,11 @@ pub(crate) struct OnStage(pub(crate) Arc<StageLog>);
 
 #[async_trait]
 impl Log for OnStage {
-    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+    async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
+        self.0.appended.lock().expect("no thread panicked").push(batches.len());
+        assert!(!self.0.appends_panic.load(Ordering::SeqCst), "the append was to panic");
         runs(&self.0.appends_run).await;
-        self.0.far.append(batch).await
+        self.0.far.append_all(batches).await
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {

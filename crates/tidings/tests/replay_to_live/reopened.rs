@@ -140,8 +140,8 @@ fn copy(directory: &Path) -> io::Result<Option<TempDir>> {
 
 #[async_trait]
 impl Log for Reopened {
-    async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
-        self.open.read().await.log.append(batch).await
+    async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
+        self.open.read().await.log.append_all(batches).await
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
