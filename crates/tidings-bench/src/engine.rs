@@ -10,6 +10,8 @@
 //! returns how busy the thread was.
 
 mod publishers;
+mod records;
+mod sockets;
 mod subscribers;
 
 use std::{
@@ -28,11 +30,8 @@ use rustix::{
     },
 };
 
-pub(crate) use self::{
-    publishers::Load,
-    subscribers::{Ending, Manner},
-};
-use self::{publishers::Publisher, subscribers::Subscriber};
+pub(crate) use self::records::{Ending, Load, Manner};
+use self::records::{Publisher, Subscriber};
 use crate::{
     BenchError, careful::Careful, histogram::Histogram, ledger::Ledger, mark::Scanner, target::Requests,
 };
@@ -41,8 +40,6 @@ use crate::{
 const READ_BYTES: usize = 256 << 10;
 /// Events taken from the kernel at once. Few, so that publishers are served between subscribers.
 const READY_MAX: usize = 256;
-/// Maximum size of response headers.
-const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Distinguishes publishers from subscribers in the tokens of epoll.
 const PUBLISHER: u64 = 1 << 32;
 const TIMER: u64 = 1 << 33;

@@ -17,6 +17,7 @@ mod mark;
 mod plan;
 mod process;
 mod progress;
+mod reply;
 mod report;
 mod scenario;
 mod target;

@@ -1,11 +1,13 @@
 //! The results of a measurement: serialized with serde, displayed as a table.
 
+mod number;
 mod soak;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use self::number::{grouped, rounded};
 pub use self::soak::{Growth, Quantity, Sample, Soak};
 
 /// One scenario against one hub.
@@ -305,24 +307,6 @@ impl fmt::Display for Quantiles {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are positive and small")]
-fn rounded(value: f64) -> String {
-    grouped(value.round() as u64)
-}
-
-/// 1,234,567
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,10 +316,5 @@ mod tests {
         let faults = Faults { lost: 1234, duplicated: 1, ..Faults::default() };
         assert_eq!(faults.to_string(), "1,234 deliveries lost, 1 duplicated");
         assert_eq!(Faults::default().to_string(), "nothing lost, duplicated or reordered");
-    }
-
-    #[test]
-    fn large_numbers_are_grouped() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -1,74 +1,30 @@
 //! Subscribers: from connecting to the last byte.
 
-use std::{net::SocketAddr, os::fd::OwnedFd, time::Duration};
+use std::time::Duration;
 
 use rustix::{
     event::epoll::EventFlags,
     io::Errno,
-    net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with,
-        sockopt,
-    },
+    net::{RecvFlags, SendFlags, recv, send, sockopt},
 };
 
-use super::{Engine, HEAD_BYTES_MAX};
+use super::{
+    Engine,
+    records::{Ending, Manner, Subscriber, SubscriberPhase},
+    sockets::{begin_connecting, no_connection, stream_socket},
+};
 use crate::{
     BenchError,
     careful::{Arrival, Careful},
     ledger::Published,
     mark::Carry,
+    reply::{HEADERS_BYTES_MAX, excerpt},
 };
 
 /// Timeout without progress while subscribers connect.
 const CONNECT_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The maximum wait of a turn while progress is checked.
 const TURN: Duration = Duration::from_millis(100);
-
-/// One stream. Rarely used state is kept elsewhere, by the number of the subscriber.
-#[derive(Debug)]
-pub(super) struct Subscriber {
-    socket: Option<OwnedFd>,
-    topic: u32,
-    phase: Phase,
-    /// Whether it reads nothing.
-    frozen: bool,
-    receive_buffer_bytes: Option<usize>,
-    /// How it sends the id of the last event that it received.
-    way: usize,
-    /// When its stream began.
-    streaming_since_nanos: u64,
-    carry: Carry,
-}
-
-/// How a subscriber disconnects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// The connection is closed.
-    Close,
-    /// The connection is reset, as when a machine vanishes.
-    Reset,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Waiting,
-    Connecting,
-    /// Connected, but does not send its request yet.
-    Connected,
-    /// The request was sent.
-    Head,
-    Streaming,
-    Ended,
-}
-
-/// The kind of a subscriber.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Manner {
-    /// Parses events and remembers ids, so that it can resume.
-    pub(crate) careful: bool,
-    /// Its SO_RCVBUF, set before it connects.
-    pub(crate) receive_buffer_bytes: Option<usize>,
-}
 
 impl Engine {
     /// Adds a subscriber, which waits until [`connect`](Self::connect). It must be in the ledger
@@ -81,7 +37,7 @@ impl Engine {
         self.subscribers.push(Subscriber {
             socket: None,
             topic,
-            phase: Phase::Waiting,
+            phase: SubscriberPhase::Waiting,
             frozen: false,
             receive_buffer_bytes: manner.receive_buffer_bytes,
             way: 0,
@@ -172,7 +128,7 @@ impl Engine {
     /// How many streams are older than `nanos` and have not received what was published then.
     pub(crate) fn late_since(&self, nanos: u64, published: &Published) -> u64 {
         let late = |(number, subscriber): &(u32, &Subscriber)| {
-            subscriber.phase == Phase::Streaming
+            subscriber.phase == SubscriberPhase::Streaming
                 && subscriber.streaming_since_nanos <= nanos
                 && !self.ledger.has_all(*number, published)
         };
@@ -181,19 +137,19 @@ impl Engine {
 
     /// Whether this subscriber has disconnected, or its stream has ended.
     pub(crate) fn is_away(&self, number: u32) -> bool {
-        self.subscribers[number as usize].phase == Phase::Ended
+        self.subscribers[number as usize].phase == SubscriberPhase::Ended
     }
 
     /// Whether this subscriber has a stream.
     pub(crate) fn is_streaming(&self, number: u32) -> bool {
-        self.subscribers[number as usize].phase == Phase::Streaming
+        self.subscribers[number as usize].phase == SubscriberPhase::Streaming
     }
 
     /// Ends the stream of a subscriber. Unread data is discarded.
     pub(crate) fn leave(&mut self, number: u32, ending: Ending) {
         let subscriber = &mut self.subscribers[number as usize];
         let socket = subscriber.socket.take().expect("it has a stream");
-        subscriber.phase = Phase::Ended;
+        subscriber.phase = SubscriberPhase::Ended;
         self.streaming -= 1;
         if ending == Ending::Reset {
             sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).ok();
@@ -204,8 +160,8 @@ impl Engine {
     /// that the hub supports.
     pub(crate) fn come_back(&mut self, number: u32, way: usize) {
         let subscriber = &mut self.subscribers[number as usize];
-        if subscriber.phase == Phase::Ended {
-            (subscriber.phase, subscriber.way) = (Phase::Waiting, way);
+        if subscriber.phase == SubscriberPhase::Ended {
+            (subscriber.phase, subscriber.way) = (SubscriberPhase::Waiting, way);
             self.waiting.push_back(number);
         }
     }
@@ -213,8 +169,8 @@ impl Engine {
     /// Queues all subscribers whose stream has ended, to reconnect.
     pub(crate) fn reconnect_ended(&mut self) {
         for (number, subscriber) in (0..).zip(&mut self.subscribers) {
-            if subscriber.phase == Phase::Ended {
-                subscriber.phase = Phase::Waiting;
+            if subscriber.phase == SubscriberPhase::Ended {
+                subscriber.phase = SubscriberPhase::Waiting;
                 self.waiting.push_back(number);
             }
         }
@@ -227,7 +183,7 @@ impl Engine {
             if let Some(socket) = subscriber.socket.take() {
                 sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).ok();
             }
-            subscriber.phase = Phase::Ended;
+            subscriber.phase = SubscriberPhase::Ended;
         }
         self.waiting.clear();
         self.on_their_way = 0;
@@ -252,7 +208,7 @@ impl Engine {
                 .map_err(|error| BenchError::machine("cannot set a receive buffer", error))?;
         }
         begin_connecting(&socket, self.requests.subscribe_address)?;
-        subscriber.phase = Phase::Connecting;
+        subscriber.phase = SubscriberPhase::Connecting;
         subscriber.carry = Carry::default();
         self.watch(&socket, u64::from(number))?;
         self.subscribers[number as usize].socket = Some(socket);
@@ -264,17 +220,19 @@ impl Engine {
         let subscriber = &self.subscribers[number as usize];
         let closing = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         match subscriber.phase {
-            Phase::Connecting if closing => self.cannot_connect(number),
-            Phase::Connecting if flags.contains(EventFlags::OUT) && self.hold_requests => {
-                self.subscribers[number as usize].phase = Phase::Connected;
+            SubscriberPhase::Connecting if closing => self.cannot_connect(number),
+            SubscriberPhase::Connecting if flags.contains(EventFlags::OUT) && self.hold_requests => {
+                self.subscribers[number as usize].phase = SubscriberPhase::Connected;
                 self.on_their_way -= 1;
                 Ok(())
             }
-            Phase::Connecting if flags.contains(EventFlags::OUT) => self.ask(number),
-            Phase::Connected if closing => {
+            SubscriberPhase::Connecting if flags.contains(EventFlags::OUT) => self.ask(number),
+            SubscriberPhase::Connected if closing => {
                 Err(BenchError::hub("the hub closed a connection before it was used"))
             }
-            Phase::Head | Phase::Streaming if closing || flags.contains(EventFlags::IN) => {
+            SubscriberPhase::Head | SubscriberPhase::Streaming
+                if closing || flags.contains(EventFlags::IN) =>
+            {
                 self.read_subscriber(number, closing)
             }
             _ => Ok(()),
@@ -286,7 +244,7 @@ impl Engine {
         let error = subscriber.socket.take().and_then(|socket| sockopt::socket_error(&socket).ok()?.err());
         self.on_their_way -= 1;
         if self.endings_expected {
-            subscriber.phase = Phase::Waiting;
+            subscriber.phase = SubscriberPhase::Waiting;
             self.waiting.push_back(number);
             return Ok(());
         }
@@ -298,7 +256,7 @@ impl Engine {
         let id = resumed.or_else(|| self.careful.get(&number)?.last_event_id());
         let subscriber = &mut self.subscribers[number as usize];
         let request = self.requests.subscribe(number as usize, subscriber.topic, id, subscriber.way);
-        subscriber.phase = Phase::Head;
+        subscriber.phase = SubscriberPhase::Head;
         let socket = subscriber.socket.as_ref().expect("it is connected");
         match send(socket, &request, SendFlags::NOSIGNAL) {
             // The send buffer of a new connection has space for a request.
@@ -322,7 +280,7 @@ impl Engine {
         let done = loop {
             let subscriber = &self.subscribers[number as usize];
             let Some(socket) = subscriber.socket.as_ref() else { break Ok(()) };
-            if subscriber.frozen && subscriber.phase == Phase::Streaming {
+            if subscriber.frozen && subscriber.phase == SubscriberPhase::Streaming {
                 break Ok(());
             }
             match recv(socket, &mut buffer[..], RecvFlags::empty()) {
@@ -351,7 +309,7 @@ impl Engine {
     }
 
     fn take(&mut self, number: u32, input: &[u8]) -> Result<(), BenchError> {
-        if self.subscribers[number as usize].phase == Phase::Head {
+        if self.subscribers[number as usize].phase == SubscriberPhase::Head {
             return self.take_head(number, input);
         }
         self.reads += 1;
@@ -404,7 +362,7 @@ impl Engine {
                 let streaming_since_nanos = self.now();
                 let subscriber = &mut self.subscribers[number as usize];
                 (subscriber.phase, subscriber.streaming_since_nanos) =
-                    (Phase::Streaming, streaming_since_nanos);
+                    (SubscriberPhase::Streaming, streaming_since_nanos);
                 self.on_their_way -= 1;
                 self.streaming += 1;
                 if let Some(careful) = self.careful.get_mut(&number) {
@@ -413,7 +371,7 @@ impl Engine {
                 }
                 if length < whole.len() { self.take(number, &whole[length..]) } else { Ok(()) }
             }
-            Ok(httparse::Status::Partial) if whole.len() < HEAD_BYTES_MAX => {
+            Ok(httparse::Status::Partial) if whole.len() < HEADERS_BYTES_MAX => {
                 self.heads.insert(number, whole);
                 Ok(())
             }
@@ -426,8 +384,8 @@ impl Engine {
     fn ended(&mut self, number: u32) {
         let subscriber = &mut self.subscribers[number as usize];
         subscriber.socket = None;
-        match std::mem::replace(&mut subscriber.phase, Phase::Ended) {
-            Phase::Streaming => self.streaming -= 1,
+        match std::mem::replace(&mut subscriber.phase, SubscriberPhase::Ended) {
+            SubscriberPhase::Streaming => self.streaming -= 1,
             _ => self.on_their_way -= 1,
         }
         self.heads.remove(&number);
@@ -435,29 +393,4 @@ impl Engine {
             self.disconnected += 1;
         }
     }
-}
-
-pub(super) fn stream_socket(address: SocketAddr) -> Result<OwnedFd, BenchError> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)
-        .map_err(|error| BenchError::machine("cannot open a socket", error))
-}
-
-pub(super) fn begin_connecting(socket: &OwnedFd, address: SocketAddr) -> Result<(), BenchError> {
-    match connect(socket, &address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
-        Err(error) => Err(no_connection(address, Some(error))),
-    }
-}
-
-pub(super) fn no_connection(address: SocketAddr, error: Option<Errno>) -> BenchError {
-    let why = error.map_or_else(|| "it was closed at once".to_owned(), |error| error.to_string());
-    BenchError::hub(format!("no connection to {address}: {why}"))
-}
-
-/// The beginning of an answer, for an error of one line.
-pub(super) fn excerpt(bytes: &[u8]) -> String {
-    const EXCERPT_CHARACTERS_MAX: usize = 200;
-    let text = String::from_utf8_lossy(bytes);
-    text.chars().take(EXCERPT_CHARACTERS_MAX).collect::<String>().trim().to_owned()
 }

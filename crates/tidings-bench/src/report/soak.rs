@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::grouped;
+use super::number::grouped;
 
 /// The first quarter of all readings is not judged.
 const WARM_UP_SHARE: usize = 4;
