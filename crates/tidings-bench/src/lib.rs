@@ -26,7 +26,7 @@ pub use error::BenchError;
 pub use plan::{Plan, Scenario};
 pub use progress::Progress;
 pub use report::{
-    Connecting, Faults, Growth, Memory, Quantiles, Quantity, Report, Sample, Soak, Step, Traffic,
+    Connecting, Faults, Growth, Memory, Others, Quantiles, Quantity, Report, Sample, Soak, Step, Traffic,
 };
 pub use scenario::run;
 pub use target::{Preset, Private, Resume, Target};

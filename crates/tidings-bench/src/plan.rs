@@ -33,6 +33,9 @@ pub enum Scenario {
     Growth,
     /// Private events to subscribers with different grants, compared with public ones.
     Private,
+    /// One client deletes topics all the time: how long the others wait, compared with a client that
+    /// publishes as much and with none.
+    Delete,
     /// Subscribers connect and disconnect for a long time: whether events are lost and the server
     /// grows.
     Soak,
@@ -162,7 +165,7 @@ pub(crate) struct Shape {
 
 impl Scenario {
     /// All of them, in the order in which they are explained.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Idle,
         Self::Fanout,
         Self::FanoutSlow,
@@ -174,6 +177,7 @@ impl Scenario {
         Self::SlowReaders,
         Self::Growth,
         Self::Private,
+        Self::Delete,
         Self::Soak,
     ];
 
@@ -191,6 +195,7 @@ impl Scenario {
             Self::SlowReaders => "slow-readers",
             Self::Growth => "growth",
             Self::Private => "private",
+            Self::Delete => "delete",
             Self::Soak => "soak",
         }
     }
@@ -209,6 +214,8 @@ impl Scenario {
             // The rate follows from the number of subscribers.
             Self::Growth => (18_000, 1, 200, 1, None, 128),
             Self::Private => (5_000, 1, 50, 1, Some(10.0), 128),
+            // Far below what a hub can do: a wait has another cause than a lack of processors.
+            Self::Delete => (100, 1, 2_500, 8, Some(500.0), 128),
             // 20,000 deliveries per second. The events are long so that whatever caches them is
             // full after a minute.
             Self::Soak => (5_000, 50, 0, 4, Some(200.0), 1 << 10),

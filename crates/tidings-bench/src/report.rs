@@ -46,6 +46,9 @@ pub struct Step {
     pub memory: Option<Memory>,
     /// Streams that were cut and resumed from their last id.
     pub resumed: u64,
+    /// What other clients did meanwhile.
+    #[serde(default)]
+    pub others: Option<Others>,
     /// The results of a soak.
     pub soak: Option<Soak>,
     /// The faults of the hub.
@@ -94,6 +97,15 @@ pub struct Traffic {
     pub client_busy: f64,
     /// Whether the load client used so much that it may have been the limit.
     pub client_limited: bool,
+}
+
+/// What clients other than the measured subscribers and publishers did meanwhile.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Others {
+    /// Requests of the client that publishes, or publishes and deletes, as fast as it is answered.
+    pub requests: u64,
+    /// From opening a connection to the response headers of a stream.
+    pub opening: Option<Quantiles>,
 }
 
 /// Milliseconds.
@@ -262,6 +274,10 @@ impl Step {
         }
         if self.resumed > 0 {
             rows.push(("resumed", format!("{} streams resumed from their last id", grouped(self.resumed))));
+        }
+        if let Some(others) = &self.others {
+            rows.extend(others.opening.map(|times| ("opening a stream", times.to_string())));
+            rows.push(("other client", format!("{} requests", grouped(others.requests))));
         }
         if let Some(soak) = &self.soak {
             soak.add_rows(&mut rows);

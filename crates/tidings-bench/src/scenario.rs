@@ -1,5 +1,6 @@
 //! The scenarios: each builds its steps from the same few operations.
 
+mod delete;
 mod replay;
 mod slow_readers;
 mod soak;
@@ -48,6 +49,7 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> Result<Report, BenchError> {
         Scenario::Replay => vec![bench.replay()?],
         Scenario::Storm => bench.storm()?,
         Scenario::SlowReaders => bench.slow_readers()?,
+        Scenario::Delete => bench.delete()?,
         Scenario::Soak => vec![bench.soak()?],
         Scenario::Fanout | Scenario::FanoutSlow | Scenario::Many | Scenario::Burst | Scenario::Publish => {
             vec![bench.deliver("", shape, false)?]

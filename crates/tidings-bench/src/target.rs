@@ -25,6 +25,8 @@ pub struct Target {
     pub publish_headers: Vec<String>,
     /// The body of a publish request.
     pub body: String,
+    /// Deletes a topic, with the method DELETE and the headers of a publish request, if this hub can.
+    pub delete: Option<String>,
     /// How an event is marked as private, if this hub has private events.
     pub private: Option<Private>,
     /// The ways to resume after the last received event, the usual one first; empty if the hub has
@@ -67,13 +69,17 @@ pub enum Preset {
     Mercure,
     /// Pushpin: streams through its front, events to its control port on 5561 of the same host.
     Pushpin,
+    /// Centrifugo, by its unidirectional Server-Sent Events and its HTTP API; `--publish-header` gives
+    /// the API key.
+    Centrifugo,
     /// The axum handler of `bench/axum`.
     Axum,
 }
 
 impl Preset {
     /// All of them, in the order of `--help`.
-    pub const ALL: [Self; 5] = [Self::Tidings, Self::Nchan, Self::Mercure, Self::Pushpin, Self::Axum];
+    pub const ALL: [Self; 6] =
+        [Self::Tidings, Self::Nchan, Self::Mercure, Self::Pushpin, Self::Centrifugo, Self::Axum];
 
     /// The name for `--hub`.
     pub fn name(self) -> &'static str {
@@ -82,6 +88,7 @@ impl Preset {
             Self::Nchan => "nchan",
             Self::Mercure => "mercure",
             Self::Pushpin => "pushpin",
+            Self::Centrifugo => "centrifugo",
             Self::Axum => "axum",
         }
     }
@@ -104,6 +111,7 @@ impl Target {
             subscribe_headers: vec!["Accept: text/event-stream".to_owned()],
             publish_headers: vec!["Content-Type: text/plain".to_owned()],
             body: "{data}".to_owned(),
+            delete: None,
             private: None,
             resume: vec![Resume::Header("Last-Event-ID".to_owned())],
             token: None,
@@ -111,6 +119,7 @@ impl Target {
         };
         match preset {
             Preset::Tidings => Self {
+                delete: Some(native.publish.clone()),
                 private: Some(Private::Url("?private=true".to_owned())),
                 resume: [native.resume, vec![Resume::Parameter("since".to_owned())]].concat(),
                 ..native
@@ -139,6 +148,18 @@ impl Target {
                 resume: Vec::new(),
                 ..native
             },
+            Preset::Centrifugo => Self {
+                name: "centrifugo".to_owned(),
+                // {"subs":{"TOPIC":{}}}
+                subscribe: format!(
+                    "{base}/connection/uni_sse?cf_connect=%7B%22subs%22%3A%7B%22{{topic}}%22%3A%7B%7D%7D%7D"
+                ),
+                publish: format!("{base}/api/publish"),
+                publish_headers: vec!["Content-Type: application/json".to_owned()],
+                body: r#"{"channel":"{topic}","data":"{data}"}"#.to_owned(),
+                resume: Vec::new(),
+                ..native
+            },
             Preset::Axum => Self { name: "axum".to_owned(), resume: Vec::new(), ..native },
         }
     }
@@ -158,6 +179,8 @@ pub(crate) struct Requests {
     pub(crate) publish_address: SocketAddr,
     subscribe: Request,
     publish: Request,
+    /// The path of a DELETE, at the same address as `publish`.
+    delete: Option<Template>,
     subscribe_tokens: Vec<String>,
     private: Option<Private>,
     resume: Vec<Resume>,
@@ -192,6 +215,8 @@ impl Requests {
             return Err(BenchError::plan("--body: {data} is missing, so events could not be recognised"));
         }
         let publish = Request { host, path: Template::new(&path), headers, body };
+        let delete = target.delete.as_deref().map(|url| resolve("the URL to delete", url)).transpose()?;
+        let delete = delete.map(|(_, _, path)| Template::new(&path));
         // Without it all streams would receive everything, and a hub that mixes up topics would
         // pass.
         if !subscribe.path.0.contains(&Piece::Topic) {
@@ -211,6 +236,7 @@ impl Requests {
             publish_address,
             subscribe,
             publish,
+            delete,
             subscribe_tokens: target
                 .subscribe_tokens
                 .iter()
@@ -300,6 +326,15 @@ impl Requests {
         write!(out, " HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: {length}\r\n\r\n")
             .expect("writing to memory cannot fail");
         out.extend_from_slice(scratch);
+    }
+
+    /// The request that deletes a topic; none if the hub cannot.
+    pub(crate) fn delete(&self, topic: u32) -> Option<Vec<u8>> {
+        let mut out = b"DELETE ".to_vec();
+        self.delete.as_ref()?.render(&self.topic(topic), &[], &mut out);
+        let Request { host, headers, .. } = &self.publish;
+        out.extend_from_slice(format!(" HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n").as_bytes());
+        Some(out)
     }
 
     fn topic(&self, number: u32) -> String {
@@ -436,6 +471,17 @@ mod tests {
              Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 33\r\n\r\n\
              topic=run-2&data=hello&private=on"
         );
+    }
+
+    #[test]
+    fn a_topic_is_deleted_where_it_is_published_to() {
+        let target = Target::preset(Preset::Tidings, "http://127.0.0.1:8080");
+        assert_eq!(
+            text(&requests(&target).delete(2).unwrap()),
+            "DELETE /topics/run-2 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: text/plain\r\n\r\n"
+        );
+        let target = Target::preset(Preset::Nchan, "http://127.0.0.1:8080");
+        assert_eq!(requests(&target).delete(2), None);
     }
 
     #[test]

@@ -112,6 +112,21 @@ async fn frozen_readers_receive_everything_in_the_end() {
 }
 
 #[tokio::test]
+async fn deletions_are_measured_by_how_long_the_others_wait() {
+    let hub = Hub::serve(&[]).await.unwrap();
+    let args = ["--subscribers", "10", "--events", "100", "--rate", "200", "--json", "-"];
+    let output = bench(&[&["delete", "--url", &hub.url("")], &args[..]].concat()).await;
+    let steps = steps(&output);
+    assert_eq!(steps.len(), 3);
+    for step in &steps {
+        assert_eq!(step["traffic"]["deliveries"], 10 * 100, "{step}");
+        assert!(step["others"]["opening"]["p50_ms"].as_f64().unwrap() > 0.0, "{step}");
+    }
+    let requests = |step: usize| steps[step]["others"]["requests"].as_u64().unwrap();
+    assert!(requests(0) == 0 && requests(1) > 0 && requests(2) > 0, "{steps:?}");
+}
+
+#[tokio::test]
 async fn private_events_reach_subscribers_with_a_grant() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("tidings.toml");
@@ -266,6 +281,7 @@ async fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["soak", "--events", "9"], "--events"),
         (&["soak", "--minutes", "9999999"], "--minutes"),
         (&["soak", "--hub", "axum"], "no history"),
+        (&["delete", "--hub", "nchan"], "nchan cannot delete topics"),
         (&["private"], "--subscribe-tokens"),
         (&["private", "--subscribe-tokens", "/no/such/file"], "/no/such/file"),
         (&["fanout", "--subscribers", "16000000"], "ulimit -Hn"),

@@ -29,6 +29,8 @@ use crate::{config::time, failure::Failure, output::print_line};
 ///   slow-readers  1,000 subscribers, 100 of which read nothing while 8 MB are published
 ///   growth        idle and fanout-slow from 1,000 to 18,000 subscribers
 ///   private       private events to subscribers with different tokens, and public ones
+///   delete        8 publishers and 100 subscribers, while one client publishes and deletes:
+///                 how long the others wait, compared with no such client
 ///   soak          5,000 subscribers connect and disconnect for --minutes, 200 events per
 ///                 second on 50 topics: no event is lost, and the server does not grow.
 ///                 The hub must keep 2,000 events
@@ -39,6 +41,7 @@ use crate::{config::time, failure::Failure, output::print_line};
 ///   nchan     GET /sub/{topic}                             POST /pub/{topic}
 ///   mercure   GET /.well-known/mercure?topic={topic}       POST /.well-known/mercure
 ///   pushpin   GET /stream?topic={topic}                    POST to port 5561, /publish/
+///   centrifugo  GET /connection/uni_sse?cf_connect=…       POST /api/publish
 ///   axum      GET /stream?topic={topic}                    POST /topics/{topic}
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
