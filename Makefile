@@ -16,6 +16,8 @@ SEED ?= 1
 ROUNDS ?= 3
 SCENARIOS ?=
 SERVERS ?=
+# Another build of `tidings` that `make bench` compares this one with.
+BASELINE ?=
 
 FUZZ_TARGETS = $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak $(wildcard tests/stories/*.sh)
@@ -54,10 +56,10 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), dependency rules (ca
 	$(CACHE)/python/bin/ruff format --config tests/ruff.toml --check tests examples
 	cd tests && npx --no-install eslint .
 
-bench: ## Compare with nchan and axum, write docs/benchmarks.md; or less: SCENARIOS="fanout many" SERVERS="tidings" ROUNDS=1
+bench: ## Compare with other servers, write docs/benchmarks.md (half an hour); or less: SCENARIOS="fanout many" SERVERS="tidings" ROUNDS=1; or with another build: BASELINE=path/to/tidings
 	@tests/setup bench || echo "NOTE: nchan will be missing"
-	$(CARGO) build --locked --release -p tidings-cli -p tidings-bench-axum -p tidings-bench-harness
-	target/release/tidings-bench-harness --rounds $(ROUNDS) $(addprefix --server ,$(SERVERS)) $(SCENARIOS)
+	$(CARGO) build --locked --release -p tidings-cli -p tidings-bench-axum -p tidings-bench-bare -p tidings-bench-harness
+	target/release/tidings-bench-harness --rounds $(ROUNDS) $(addprefix --server ,$(SERVERS)) $(addprefix --baseline ,$(BASELINE)) $(SCENARIOS)
 
 torture: ## The long tests: replay-to-live (EVENTS=n), the log in files (CRASH_POINTS=n, 300 kills, every byte flipped), hubs on Redis and NATS, fuzzing (FUZZ_SECS=n)
 	TIDINGS_REPLAY_TO_LIVE_EVENTS=$(EVENTS) $(CARGO) test --locked --release -p tidings --test replay_to_live -- --nocapture

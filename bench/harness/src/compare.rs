@@ -13,9 +13,13 @@ use serde::Deserialize;
 use tidings_bench::{Report, Scenario};
 
 use crate::{
-    page,
+    folder::Folder,
+    machine::syncs_per_second,
+    measured::{self, Measured},
+    page::{self, Run},
     results::Results,
-    servers::{Folder, Server, ServerKind, syncs_per_second},
+    servers::{Server, ServerKind},
+    store::Store,
 };
 
 /// The minimum number of rounds of a comparison that replaces the page.
@@ -23,7 +27,7 @@ const ROUNDS_KEPT_MIN: usize = 3;
 /// nice(1): no other process shall interfere. Only as root.
 const PRIORITY: i32 = -5;
 
-/// Compare Tidings with nchan and an axum handler
+/// Compare Tidings with other servers, or with another build of itself
 #[derive(Parser)]
 pub(crate) struct Args {
     /// Scenarios to run [default: all]
@@ -31,10 +35,14 @@ pub(crate) struct Args {
     /// Number of rounds; the page shows medians
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Servers to measure: tidings, tidings-disk, tidings-redis, nchan, axum; repeatable [default:
-    /// all]
+    /// Servers to measure: tidings, tidings-disk, tidings-redis, tidings-nats, bare, nchan, axum,
+    /// mercure, centrifugo; repeatable [default: all, with --baseline only tidings]
     #[arg(long = "server", value_name = "NAME")]
     servers: Vec<String>,
+    /// Another build of `tidings` to compare with: each measured server that is a Tidings is measured
+    /// with both builds
+    #[arg(long, value_name = "PROGRAM")]
+    baseline: Option<PathBuf>,
     /// Folder of the built programs
     #[arg(long, default_value = "target/release")]
     programs: PathBuf,
@@ -46,10 +54,21 @@ pub(crate) struct Args {
 pub(crate) fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     ensure!(args.rounds > 0, "--rounds: must be at least 1");
-    let compared = compared();
+    let compared = measured::all();
     let scenarios = chosen(&args.scenarios, &compared, |measured| measured.name)?;
-    let servers = chosen(&args.servers, &ServerKind::ALL, ServerKind::name)?;
-    let servers: Vec<ServerKind> = servers.into_iter().filter(|server| available(*server)).collect();
+    let mut wanted = chosen(&args.servers, &ServerKind::ALL, ServerKind::name)?;
+    if args.baseline.is_some() {
+        if args.servers.is_empty() {
+            wanted = vec![ServerKind::Tidings(Store::Memory)];
+        }
+        wanted = wanted.into_iter().flat_map(|server| [Some(server), server.baseline()]).flatten().collect();
+    }
+    let missing: Vec<(ServerKind, &str)> =
+        wanted.iter().filter_map(|server| Some((*server, server.missing()?))).collect();
+    for (server, why) in &missing {
+        eprintln!("NOTE: continuing without {}: {why}", server.name());
+    }
+    let servers: Vec<ServerKind> = wanted.into_iter().filter(|server| server.missing().is_none()).collect();
     if rustix::process::nice(PRIORITY).is_err() {
         eprintln!("NOTE: not root, so priority cannot be raised and kernel memory cannot be read");
     }
@@ -58,12 +77,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
     let mut results = Results::default();
     for round in 0..args.rounds {
         for scenario in &scenarios {
-            // The first server of one round is the last of the next.
-            for place in 0..servers.len() {
-                let server = servers[(place + round) % servers.len()];
-                if !scenario.is_for(server) {
-                    continue;
-                }
+            for server in order(*scenario, &servers, round) {
                 eprintln!(
                     "== round {} of {}: {} of {}",
                     round + 1,
@@ -76,66 +90,33 @@ pub(crate) fn main() -> anyhow::Result<()> {
         }
     }
 
-    let syncs =
-        servers.contains(&ServerKind::TidingsDisk).then(|| syncs_per_second(&args.programs)).transpose()?;
-    let text = page::write(&results, args.rounds, began.elapsed(), syncs)?;
-    let complete = scenarios.len() == compared.len() && servers.len() == ServerKind::ALL.len();
+    let on_disk = servers.contains(&ServerKind::Tidings(Store::Files));
+    let syncs = on_disk.then(|| syncs_per_second(&args.programs)).transpose()?;
+    let run = Run { servers: &servers, missing: &missing, rounds: args.rounds, took: began.elapsed(), syncs };
+    let text = page::write(&results, &run)?;
+    let all_servers = ServerKind::ALL.iter().all(|server| server.is_optional() || servers.contains(server));
+    let complete = scenarios.len() == compared.len() && all_servers && args.baseline.is_none();
     if complete && args.rounds >= ROUNDS_KEPT_MIN {
         fs::write(&args.page, text).with_context(|| format!("cannot write {}", args.page.display()))?;
         eprintln!("The page is {}", args.page.display());
     } else {
         println!("{text}");
     }
-    for hub in ["tidings", "tidings-disk", "tidings-redis"] {
+    for hub in Store::ALL.map(|store| ServerKind::Tidings(store).name()) {
         let faults = results.faults_of(hub);
         ensure!(faults.is_none(), "{hub}: {faults}");
     }
     Ok(())
 }
 
-/// A scenario of the load client, in its default size or another.
-#[derive(Clone, Copy)]
-struct Measured {
-    name: &'static str,
-    scenario: Scenario,
-    size: &'static [&'static str],
-}
-
-/// Enough publishers to share a sync.
-const PUBLISH_64: Measured =
-    Measured { name: "publish-64", scenario: Scenario::Publish, size: &["--publishers", "64"] };
-/// Five times the cache of a log in files.
-const REPLAY_LONG: Measured = Measured {
-    name: "replay-long",
-    scenario: Scenario::Replay,
-    size: &["--subscribers", "20", "--events", "40000", "--payload-bytes", "1024"],
-};
-
-/// The compared scenarios: all except the soak, which compares a hub with itself half an hour
-/// later.
-fn compared() -> Vec<Measured> {
-    let scenarios = Scenario::ALL.into_iter().filter(|scenario| *scenario != Scenario::Soak);
-    let own_size = scenarios.map(|scenario| Measured { name: scenario.name(), scenario, size: &[] });
-    own_size.chain([PUBLISH_64, REPLAY_LONG]).collect()
-}
-
-impl Measured {
-    /// Whether a scenario applies to a server: history, a storm and private events only where the
-    /// server has them; with a log in files or on Redis only what that may affect.
-    fn is_for(self, server: ServerKind) -> bool {
-        if self.name == REPLAY_LONG.name {
-            return matches!(server, ServerKind::Tidings | ServerKind::TidingsDisk);
-        }
-        match (self.scenario, server) {
-            (Scenario::Replay | Scenario::Storm | Scenario::Growth, ServerKind::Axum) => false,
-            (Scenario::SlowReaders | Scenario::Private, server) => server == ServerKind::Tidings,
-            (scenario, ServerKind::TidingsDisk | ServerKind::TidingsRedis) => matches!(
-                scenario,
-                Scenario::Fanout | Scenario::FanoutSlow | Scenario::Publish | Scenario::Replay
-            ),
-            _ => true,
-        }
-    }
+/// The runs of a scenario in a round. The first server of one round is the last of the next, and a
+/// server with several runs has them between those of the others.
+fn order(scenario: Measured, servers: &[ServerKind], round: usize) -> Vec<ServerKind> {
+    let mut rotated = servers.to_vec();
+    rotated.rotate_left(round % servers.len().max(1));
+    let runs_max = rotated.iter().map(|server| scenario.runs_per_round(*server)).max().unwrap_or(0);
+    let nth = |run| rotated.iter().copied().filter(move |server| scenario.runs_per_round(*server) > run);
+    (0..runs_max).flat_map(nth).collect()
 }
 
 /// The relevant part of what `tidings bench --json -` prints.
@@ -146,7 +127,7 @@ struct Printed {
 
 fn measure(args: &Args, measured: Measured, kind: ServerKind) -> anyhow::Result<Report> {
     let Measured { name, scenario, size } = measured;
-    let folder = Folder::new(&args.programs)?;
+    let folder = Folder::new(&args.programs, args.baseline.as_deref())?;
     let private = scenario == Scenario::Private;
     let server = Server::start(kind, &folder, private)?;
     let mut bench = Command::new(folder.program("tidings")?);
@@ -156,9 +137,12 @@ fn measure(args: &Args, measured: Measured, kind: ServerKind) -> anyhow::Result<
     if scenario == Scenario::Storm {
         bench.args(["--restart-command", &server.command_line()]);
         // Only the memory of Tidings must return to its level.
-        if kind != ServerKind::Tidings {
+        if kind.store().is_none() {
             bench.args(["--settle", "1s"]);
         }
+    }
+    if let Some(token) = kind.token() {
+        bench.env("TIDINGS_TOKEN", token);
     }
     if private {
         let tokens = folder.tokens()?;
@@ -172,14 +156,6 @@ fn measure(args: &Args, measured: Measured, kind: ServerKind) -> anyhow::Result<
     (report.scenario, report.hub) = (name.to_owned(), kind.name().to_owned());
     eprint!("{report}");
     Ok(report)
-}
-
-fn available(server: ServerKind) -> bool {
-    let missing = server.missing();
-    if let Some(missing) = &missing {
-        eprintln!("NOTE: continuing without {}: {missing}", server.name());
-    }
-    missing.is_none()
 }
 
 fn chosen<T: Copy>(
@@ -197,4 +173,36 @@ fn chosen<T: Copy>(
         }
     }
     Ok(all.iter().copied().filter(|one| names.iter().any(|name| name_of(*one) == name)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn orders(scenario: &str, servers: &[ServerKind]) -> Vec<Vec<&'static str>> {
+        let scenario = measured::all().into_iter().find(|measured| measured.name == scenario).unwrap();
+        let names = |round| order(scenario, servers, round).into_iter().map(ServerKind::name).collect();
+        (0..2).map(names).collect()
+    }
+
+    #[test]
+    fn two_builds_take_turns_at_being_first() {
+        let servers = [ServerKind::Tidings(Store::Memory), ServerKind::Baseline(Store::Memory)];
+        assert_eq!(orders("many", &servers), [["tidings", "baseline"], ["baseline", "tidings"]]);
+    }
+
+    #[test]
+    fn several_runs_of_a_server_are_between_those_of_the_others() {
+        let servers =
+            [ServerKind::Tidings(Store::Memory), ServerKind::Tidings(Store::Files), ServerKind::Axum];
+        let first = ["tidings", "tidings-disk", "axum", "tidings", "tidings-disk", "tidings", "tidings-disk"];
+        assert_eq!(orders("fanout-slow", &servers)[0], first);
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_those_that_exist() {
+        let names = ["tidings".to_owned(), "tiding".to_owned()];
+        let error = chosen(&names, &ServerKind::ALL, ServerKind::name).unwrap_err().to_string();
+        assert!(error.starts_with("there is no `tiding`; there are tidings, tidings-disk"), "{error}");
+    }
 }

@@ -5,71 +5,44 @@ use std::{fmt::Write, time::Duration};
 use tidings_bench::Report;
 
 use crate::{
-    results::{
-        Bound, Figure, Results, TARGETS, bytes, bytes_in_total, connects, cpu, cpu_added, deliveries, events,
-        kernel_bytes, p50, p99, p999, per_read,
-    },
-    servers::{ServerKind, machine},
+    baseline,
+    machine::machine,
+    results::{Figure, Results, bytes, cpu, opening_p99, p50, p99, reply_p99, spread},
+    rows::{ROWS, figure},
+    servers::ServerKind,
+    targets::{Bound, TARGETS},
 };
 
 const INTRODUCTION: &str = include_str!("introduction.md");
 const EXPLANATION: &str = include_str!("explanation.md");
+const STORES: &str = "`tidings-redis` is `--store redis://…` with a Redis that keeps everything in memory, `tidings-nats` is `--store nats://…` with a \
+    nats-server that keeps its streams in files, both on the same machine; measurements are those of the hub alone.\n\n";
 
-/// A row of the table of measurements.
-struct Row {
-    scenario: &'static str,
-    text: &'static str,
-    figure: Figure,
+/// The measured servers, and what is known about the run.
+pub(crate) struct Run<'a> {
+    pub(crate) servers: &'a [ServerKind],
+    /// Servers that were to be measured, and why they were not.
+    pub(crate) missing: &'a [(ServerKind, &'static str)],
+    pub(crate) rounds: usize,
+    pub(crate) took: Duration,
+    /// Syncs of a group of events per second, if that was measured.
+    pub(crate) syncs: Option<f64>,
 }
 
-const ROWS: &[Row] = &[
-    row("idle", "process memory per subscriber, in total, B", bytes_in_total),
-    row("idle", "of that, what each subscriber added, B", bytes),
-    row("idle", "kernel memory per connection, both ends, B", kernel_bytes),
-    row("idle", "connections/s", connects),
-    row("fanout", "deliveries/s", deliveries),
-    row("fanout", "deliveries per read", per_read),
-    row("fanout", "server CPU, µs per delivery", cpu),
-    row("fanout", "p99, ms", p99),
-    row("fanout-slow", "p50, ms", p50),
-    row("fanout-slow", "p99, ms", p99),
-    row("fanout-slow", "p99.9, ms", p999),
-    row("fanout-slow", "server CPU, µs per delivery", cpu),
-    row("many", "events/s", events),
-    row("many", "server CPU, µs per event", cpu),
-    row("many", "p99, ms", p99),
-    row("burst", "deliveries/s", deliveries),
-    row("burst", "deliveries per read", per_read),
-    row("publish", "POST/s", events),
-    row("publish", "server CPU, µs per POST", cpu),
-    row("publish-64", "POST/s", events),
-    row("publish-64", "server CPU, µs per POST", cpu),
-    row("replay", "deliveries/s", deliveries),
-    row("replay-long", "deliveries/s", deliveries),
-    row("storm", "connections/s when all reconnect", connects),
-    row("growth", "additional server CPU per delivery among 18,000 compared with 1,000, µs", cpu_added),
-];
-
-const fn row(scenario: &'static str, text: &'static str, figure: Figure) -> Row {
-    Row { scenario, text, figure }
-}
-
-/// `syncs` is the number of syncs of a group of events per second, if that was measured.
-pub(crate) fn write(
-    results: &Results,
-    rounds: usize,
-    took: Duration,
-    syncs: Option<f64>,
-) -> anyhow::Result<String> {
+pub(crate) fn write(results: &Results, run: &Run<'_>) -> anyhow::Result<String> {
     let mut out = String::from(INTRODUCTION);
     let today = jiff::Zoned::now().date();
     writeln!(
         out,
-        "\nMeasured on {today} by `make bench`: {rounds} interleaved rounds in {} minutes.\n{}; client and servers share it, loopback.\n",
-        took.as_secs().div_ceil(60),
+        "\nMeasured on {today} by `make bench`: {} interleaved rounds in {} minutes.\n{}; client and servers share it, loopback.\n",
+        run.rounds,
+        run.took.as_secs().div_ceil(60),
         machine()
     )?;
-    if let Some(syncs) = syncs {
+    for (server, why) in run.missing {
+        writeln!(out, "Not measured: {}, because {why}.\n", server.name())?;
+    }
+    if let Some(syncs) = run.syncs {
         writeln!(
             out,
             "`tidings-disk` is `--store DIR --sync always`. This disk syncs a group of 64 such events {} times a second; with 64 publishers \
@@ -78,13 +51,15 @@ pub(crate) fn write(
             figure(64.0 * syncs)
         )?;
     }
-    out.push_str("`tidings-redis` is `--store redis://…` with a Redis on the same machine that keeps everything in memory; measurements are those of the hub alone.\n\n");
+    out.push_str(STORES);
     targets(&mut out, results)?;
-    figures(&mut out, results)?;
-    steps(&mut out, results, "slow-readers")?;
-    steps(&mut out, results, "growth")?;
-    steps(&mut out, results, "private")?;
-    faults(&mut out, results)?;
+    measurements(&mut out, results, run.servers)?;
+    baseline::write(&mut out, results, run.servers)?;
+    steps(&mut out, results, "slow-readers", "tidings")?;
+    steps(&mut out, results, "growth", "tidings")?;
+    steps(&mut out, results, "private", "tidings")?;
+    steps(&mut out, results, "delete", "tidings-disk")?;
+    faults(&mut out, results, run.servers)?;
     out.push_str(EXPLANATION);
     Ok(out)
 }
@@ -127,12 +102,12 @@ fn targets(out: &mut String, results: &Results) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn figures(out: &mut String, results: &Results) -> anyhow::Result<()> {
+fn measurements(out: &mut String, results: &Results, servers: &[ServerKind]) -> anyhow::Result<()> {
     writeln!(out, "\n## Measurements\n\nMedian (smallest–largest) of all rounds.\n")?;
-    let names = ServerKind::ALL.map(ServerKind::name);
+    let names: Vec<_> = servers.iter().map(|server| server.name()).collect();
     writeln!(out, "| scenario | what | {} |\n|---|---|{}", names.join(" | "), "---|".repeat(names.len()))?;
     for row in ROWS {
-        let cells = names.map(|hub| results.spread(row.scenario, hub, row.figure));
+        let cells: Vec<_> = names.iter().map(|hub| results.spread(row.scenario, hub, row.figure)).collect();
         if cells.iter().all(Option::is_none) {
             continue;
         }
@@ -150,21 +125,36 @@ fn figures(out: &mut String, results: &Results) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The scenarios that consist of steps, for this hub.
-fn steps(out: &mut String, results: &Results, scenario: &str) -> anyhow::Result<()> {
-    let Some(first) = results.of(scenario, "tidings").next() else { return Ok(()) };
+/// A scenario that consists of steps, for this hub.
+fn steps(out: &mut String, results: &Results, scenario: &str, hub: &str) -> anyhow::Result<()> {
+    const COLUMNS: [(&str, Figure); 6] = [
+        ("process memory per subscriber, B", bytes),
+        ("p50, ms", p50),
+        ("p99, ms", p99),
+        ("p99 of the answers, ms", reply_p99),
+        ("p99 of opening a stream, ms", opening_p99),
+        ("server CPU, µs per delivery", cpu),
+    ];
+    let Some(first) = results.of(scenario, hub).next() else { return Ok(()) };
+    let rounds = |index: usize, figure: Figure| {
+        let values = results.of(scenario, hub).filter_map(|report| {
+            let steps = vec![report.steps.get(index)?.clone()];
+            figure(&Report { steps, ..Report::default() })
+        });
+        spread(values.collect())
+    };
+    let measured: Vec<_> = COLUMNS.into_iter().filter(|(_, figure)| rounds(0, *figure).is_some()).collect();
+    let names: Vec<_> = measured.iter().map(|(name, _)| *name).collect();
     writeln!(
         out,
-        "\n### {scenario}\n\n| step | process memory per subscriber, B | p50, ms | p99, ms | server CPU, µs per delivery |\n|---|---|---|---|---|"
+        "\n### {scenario} ({hub})\n\n| step | {} |\n|---|{}",
+        names.join(" | "),
+        "---|".repeat(names.len())
     )?;
-    for (place, step) in first.steps.iter().enumerate() {
+    for (index, step) in first.steps.iter().enumerate() {
         write!(out, "| {} |", step.name)?;
-        for taken in [bytes as Figure, p50, p99, cpu] {
-            let values = results.of(scenario, "tidings").filter_map(|report| {
-                let steps = vec![report.steps.get(place)?.clone()];
-                taken(&Report { steps, ..Report::default() })
-            });
-            match crate::results::spread(values.collect()) {
+        for (_, taken) in &measured {
+            match rounds(index, *taken) {
                 Some(cell) => {
                     write!(out, " {} ({}–{}) |", figure(cell.median), figure(cell.min), figure(cell.max))?;
                 }
@@ -176,9 +166,9 @@ fn steps(out: &mut String, results: &Results, scenario: &str) -> anyhow::Result<
     Ok(())
 }
 
-fn faults(out: &mut String, results: &Results) -> anyhow::Result<()> {
+fn faults(out: &mut String, results: &Results, servers: &[ServerKind]) -> anyhow::Result<()> {
     writeln!(out, "\n## Faults\n")?;
-    for hub in ServerKind::ALL.map(ServerKind::name) {
+    for hub in servers.iter().map(|server| server.name()) {
         let faulty: Vec<String> =
             results.faulty(hub).map(|(scenario, faults)| format!("{scenario}: {faults}")).collect();
         let text = if faulty.is_empty() { results.faults_of(hub).to_string() } else { faulty.join("; ") };
@@ -197,35 +187,4 @@ fn faults(out: &mut String, results: &Results) -> anyhow::Result<()> {
 
 fn yes(is: bool) -> &'static str {
     if is { "yes" } else { "no" }
-}
-
-/// Three digits, or all digits before the point.
-fn figure(value: f64) -> String {
-    let digits = match value.abs() {
-        v if v >= 100.0 => 0,
-        v if v >= 10.0 => 1,
-        _ => 2,
-    };
-    let text = format!("{value:.digits$}");
-    let (whole, part) = text
-        .split_once('.')
-        .map_or((text.as_str(), String::new()), |(whole, part)| (whole, format!(".{part}")));
-    let mut grouped = String::new();
-    for (place, digit) in whole.chars().enumerate() {
-        if place > 0 && (whole.len() - place).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped + &part
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_have_three_digits_at_least() {
-        assert_eq!([0.123, 12.34, 1234.5, 6_737_000.0].map(figure), ["0.12", "12.3", "1,234", "6,737,000"]);
-    }
 }

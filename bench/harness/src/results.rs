@@ -1,4 +1,4 @@
-//! Medians over rounds, compared with the targets.
+//! What was measured: reports of all rounds, measurements out of them, medians over them.
 
 use tidings_bench::{Faults, Report, Step};
 
@@ -25,7 +25,17 @@ impl Results {
     }
 
     pub(crate) fn spread(&self, scenario: &str, hub: &str, figure: Figure) -> Option<Spread> {
-        spread(self.of(scenario, hub).filter_map(figure).collect())
+        spread(self.rounds(scenario, hub, figure))
+    }
+
+    /// This measurement of each round, in order.
+    pub(crate) fn rounds(&self, scenario: &str, hub: &str, figure: Figure) -> Vec<f64> {
+        self.of(scenario, hub).filter_map(figure).collect()
+    }
+
+    /// Whether a server was measured at all.
+    pub(crate) fn has(&self, hub: &str) -> bool {
+        self.reports.iter().any(|report| report.hub == hub)
     }
 
     pub(crate) fn median(&self, scenario: &str, hub: &str, figure: Figure) -> Option<f64> {
@@ -100,6 +110,14 @@ pub(crate) fn p99(report: &Report) -> Option<f64> {
     Some(report.steps.last()?.traffic.as_ref()?.latency?.p99_ms)
 }
 
+pub(crate) fn reply_p99(report: &Report) -> Option<f64> {
+    Some(report.steps.last()?.traffic.as_ref()?.reply?.p99_ms)
+}
+
+pub(crate) fn opening_p99(report: &Report) -> Option<f64> {
+    Some(report.steps.last()?.others.as_ref()?.opening?.p99_ms)
+}
+
 pub(crate) fn p999(report: &Report) -> Option<f64> {
     Some(report.steps.last()?.traffic.as_ref()?.latency?.p999_ms)
 }
@@ -131,7 +149,7 @@ pub(crate) fn memory_after_storm(report: &Report) -> Option<f64> {
     Some(back.memory.as_ref()?.connected_bytes as f64 / before.memory.as_ref()?.connected_bytes as f64)
 }
 
-/// Slow readers: p99 of the other subscribers, disturbed over undisturbed.
+/// Slow readers, delete: p99 of the other subscribers, disturbed over undisturbed.
 pub(crate) fn p99_disturbed(report: &Report) -> Option<f64> {
     last_over_first(report, |step| Some(step.traffic.as_ref()?.latency?.p99_ms))
 }
@@ -152,127 +170,24 @@ pub(crate) fn bytes_rise(report: &Report) -> Option<f64> {
     last_over_first(report, |step| Some(step.memory.as_ref()?.per_subscriber_bytes))
 }
 
+/// Opening a stream meanwhile: p99, disturbed over undisturbed.
+pub(crate) fn opening_disturbed(report: &Report) -> Option<f64> {
+    last_over_first(report, |step| Some(step.others.as_ref()?.opening?.p99_ms))
+}
+
+/// Publish requests: p99 of the answers, disturbed over undisturbed.
+pub(crate) fn reply_p99_disturbed(report: &Report) -> Option<f64> {
+    last_over_first(report, |step| Some(step.traffic.as_ref()?.reply?.p99_ms))
+}
+
 fn last_over_first(report: &Report, figure: impl Fn(&Step) -> Option<f64>) -> Option<f64> {
     let (first, last) = (figure(report.steps.first()?)?, figure(report.steps.last()?)?);
     (first > 0.0).then(|| last / first)
 }
 
-/// A target of the comparison.
-pub(crate) struct Target {
-    /// The hub that the target is for.
-    pub(crate) hub: &'static str,
-    pub(crate) scenario: &'static str,
-    pub(crate) text: &'static str,
-    pub(crate) figure: Figure,
-    /// The hub whose measurement divides it, if any.
-    pub(crate) against: Option<&'static str>,
-    pub(crate) bound: Bound,
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum Bound {
-    AtLeast(f64),
-    AtMost(f64),
-}
-
-impl Target {
-    /// The measured value, and whether it reaches the target. None if a hub was not measured.
-    pub(crate) fn judge(&self, results: &Results) -> Option<(f64, bool)> {
-        let own = results.median(self.scenario, self.hub, self.figure)?;
-        let value = match self.against {
-            Some(hub) => own / results.median(self.scenario, hub, self.figure)?,
-            None => own,
-        };
-        let reached = match self.bound {
-            Bound::AtLeast(bound) => value >= bound,
-            Bound::AtMost(bound) => value <= bound,
-        };
-        Some((value, reached))
-    }
-}
-
-/// The targets of the project.
-pub(crate) const TARGETS: &[Target] = &[
-    alone("idle", "process memory per subscriber, in total, bytes", bytes_in_total, Bound::AtMost(1024.0)),
-    against("idle", "process memory per subscriber, in total", bytes_in_total, "nchan", Bound::AtMost(0.1)),
-    against("fanout", "deliveries per second", deliveries, "nchan", Bound::AtLeast(30.0)),
-    against("fanout", "deliveries per second", deliveries, "axum", Bound::AtLeast(5.0)),
-    against("fanout-slow", "p50", p50, "nchan", Bound::AtMost(1.0)),
-    against("fanout-slow", "p99", p99, "nchan", Bound::AtMost(1.0)),
-    against("fanout-slow", "CPU per delivery", cpu, "nchan", Bound::AtMost(0.75)),
-    against("many", "events per second", events, "nchan", Bound::AtLeast(1.3)),
-    against("many", "events per second", events, "axum", Bound::AtLeast(1.0)),
-    against("many", "p99", p99, "nchan", Bound::AtMost(1.0)),
-    against("burst", "deliveries per second", deliveries, "nchan", Bound::AtLeast(6.0)),
-    against("burst", "deliveries per second", deliveries, "axum", Bound::AtLeast(2.0)),
-    against("publish", "POST per second", events, "nchan", Bound::AtLeast(1.3)),
-    against("replay", "deliveries per second", deliveries, "nchan", Bound::AtLeast(20.0)),
-    against("storm", "connections per second", connects, "nchan", Bound::AtLeast(0.8)),
-    alone(
-        "storm",
-        "memory after all have reconnected, as a share of before",
-        memory_after_storm,
-        Bound::AtMost(1.1),
-    ),
-    alone("slow-readers", "p99 of the others, as a share of undisturbed", p99_disturbed, Bound::AtMost(2.0)),
-    alone("growth", "bytes per subscriber, 18,000 over 1,000", bytes_rise, Bound::AtMost(1.1)),
-    alone("growth", "CPU per delivery, 18,000 over 1,000", cpu_rise, Bound::AtMost(1.1)),
-    kept("tidings-disk", "publish-64", "POST per second", events, Bound::AtLeast(0.5)),
-    kept("tidings-disk", "replay-long", "deliveries per second", deliveries, Bound::AtLeast(0.5)),
-    kept("tidings-disk", "fanout-slow", "CPU per delivery", cpu, Bound::AtMost(1.1)),
-    kept("tidings-redis", "fanout-slow", "CPU per delivery", cpu, Bound::AtMost(1.1)),
-    alone("private", "CPU per delivery, private over public", cpu_rise, Bound::AtMost(1.3)),
-];
-
-const fn alone(scenario: &'static str, text: &'static str, figure: Figure, bound: Bound) -> Target {
-    Target { hub: "tidings", scenario, text, figure, against: None, bound }
-}
-
-const fn against(
-    scenario: &'static str,
-    text: &'static str,
-    figure: Figure,
-    hub: &'static str,
-    bound: Bound,
-) -> Target {
-    Target { hub: "tidings", scenario, text, figure, against: Some(hub), bound }
-}
-
-/// What it may cost to keep the log elsewhere than in memory.
-const fn kept(
-    hub: &'static str,
-    scenario: &'static str,
-    text: &'static str,
-    figure: Figure,
-    bound: Bound,
-) -> Target {
-    Target { hub, scenario, text, figure, against: Some("tidings"), bound }
-}
-
 #[cfg(test)]
 mod tests {
-    use tidings_bench::Traffic;
-
     use super::*;
-
-    fn run(hub: &str, deliveries_per_second: f64) -> Report {
-        let traffic = Some(Traffic { deliveries_per_second, ..Traffic::default() });
-        let steps = vec![Step { traffic, ..Step::default() }];
-        Report { hub: hub.to_owned(), scenario: "fanout".to_owned(), steps }
-    }
-
-    #[test]
-    fn the_median_of_rounds_is_judged_against_the_other_hub() {
-        let mut results = Results::default();
-        for (own, other) in [(290.0, 10.0), (310.0, 9.0), (900.0, 11.0)] {
-            results.add(run("tidings", own));
-            results.add(run("nchan", other));
-        }
-        let spread = results.spread("fanout", "tidings", deliveries).unwrap();
-        assert_eq!(spread, Spread { median: 310.0, min: 290.0, max: 900.0 });
-        let judged: Vec<_> = TARGETS.iter().filter_map(|target| target.judge(&results)).collect();
-        assert_eq!(judged, [(31.0, true)]);
-    }
 
     #[test]
     fn an_even_number_of_rounds_has_its_median_in_the_middle() {
