@@ -40,6 +40,7 @@ use self::{
 };
 pub(crate) use self::{
     access::read_secret_file,
+    effects::{load, warnings},
     environment::{near_misses, unknown_variables},
     layers::{SettingFlags, StoreFlags},
     secret_files::warn_of_readable,
@@ -118,9 +119,9 @@ struct Written {
 }
 
 impl ServeConfig {
-    /// Reads and checks all sources. `room` is how many connections the file descriptor limit
-    /// allows.
-    pub(crate) fn load(file: Option<&Path>, given: SettingFlags, room: usize) -> Result<Self, Failure> {
+    /// Reads all sources and checks each setting. `room` is how many connections the file descriptor
+    /// limit allows.
+    fn read(file: Option<&Path>, given: SettingFlags, room: usize) -> Result<Self, Failure> {
         let (mut table, name, folder) = read_file(file)?;
         let layer = layers::from_file(&mut table, &name)?;
         let access = Access::take_from(&mut table, &name)?;
@@ -210,7 +211,6 @@ impl ServeConfig {
             return Err(config.refuse("streams_max", &reason));
         }
         config.check_reach(listen)?;
-        effects::check(&config)?;
         Ok(config)
     }
 
@@ -237,12 +237,6 @@ impl ServeConfig {
     pub(crate) fn shown(&self, name: &str) -> String {
         let words = self.written.merged.get(name).map_or(&[][..], |(_, words)| words);
         words.iter().map(|word| redacted(word)).collect::<Vec<_>>().join(" ")
-    }
-
-    /// Warnings for the operator before the hub serves. `room` is how many connections the file
-    /// descriptor limit allows.
-    pub(crate) fn warnings(&self, room: usize) -> Vec<String> {
-        effects::warnings(self, room)
     }
 
     /// Whether this setting was given a value.
@@ -374,7 +368,7 @@ mod tests {
         on_disk.write_all(file.as_bytes()).unwrap();
         let flags = flags.iter().map(|(name, word)| (*name, vec![(*word).to_owned()])).collect();
         let given = SettingFlags { flags, ..SettingFlags::default() };
-        ServeConfig::load(Some(on_disk.path()), given, ROOM)
+        super::load(Some(on_disk.path()), given, ROOM)
     }
 
     /// A word that this setting accepts and that is not its default.
@@ -476,7 +470,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("t.toml");
         fs::write(&file, "store = \"events\"").unwrap();
-        let config = ServeConfig::load(Some(&file), SettingFlags::default(), ROOM).unwrap();
+        let config = ServeConfig::read(Some(&file), SettingFlags::default(), ROOM).unwrap();
         assert_eq!(config.keeping.store, Store::Directory(folder.path().join("events")));
         let config = load("", &[("store", "events")]).unwrap();
         assert_eq!(config.keeping.store, Store::Directory("events".into()));
@@ -542,11 +536,11 @@ mod tests {
             (KEY.to_owned(), "DNS rebinding"),
             ("connections_max = 501".to_owned(), "allows only 500"),
         ] {
-            let warnings = load(&file, &[]).unwrap().warnings(ROOM);
+            let warnings = super::warnings(&load(&file, &[]).unwrap(), ROOM);
             assert!(warnings.len() == 1 && warnings[0].contains(part), "{file}: {warnings:?}");
         }
         for file in [String::new(), format!("{private}\npublic_url = \"https://hub.example\"\n{KEY}")] {
-            assert_eq!(load(&file, &[]).unwrap().warnings(ROOM), [""; 0], "{file}");
+            assert_eq!(super::warnings(&load(&file, &[]).unwrap(), ROOM), [""; 0], "{file}");
         }
     }
 
@@ -561,7 +555,7 @@ mod tests {
             let message = load(file, &[]).unwrap_err().to_string();
             assert!(message.contains(part), "{message}");
         }
-        let missing = ServeConfig::load(Some(Path::new("/nowhere.toml")), SettingFlags::default(), ROOM);
+        let missing = ServeConfig::read(Some(Path::new("/nowhere.toml")), SettingFlags::default(), ROOM);
         let message = missing.unwrap_err().to_string();
         assert!(message.starts_with("--config: cannot read /nowhere.toml: "), "{message}");
     }

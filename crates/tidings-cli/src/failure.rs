@@ -1,10 +1,8 @@
 //! Errors that end the program: one line on standard error, and an exit code.
 
-use std::{fmt, process::ExitCode};
+use std::fmt;
 
 use tidings_net::redacted;
-
-use crate::output;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -24,21 +22,6 @@ impl Failure {
 
     pub(crate) fn runtime(message: impl fmt::Display) -> Self {
         Self::Runtime(message.to_string())
-    }
-
-    /// Reports it, and returns the exit code.
-    pub(crate) fn report(&self) -> ExitCode {
-        match self {
-            Self::Usage(_) => {
-                output::report_failure(&self.to_string());
-                ExitCode::from(2)
-            }
-            Self::Runtime(_) => {
-                output::report_failure(&self.to_string());
-                ExitCode::from(1)
-            }
-            Self::OutputClosed => ExitCode::SUCCESS,
-        }
     }
 }
 

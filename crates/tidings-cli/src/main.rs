@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Err(text) if asked_for(&text) => print_help(&text),
         Err(mistake) => Err(mistake.into()),
     };
-    let status = done.unwrap_or_else(|failure: Failure| failure.report());
+    let status = done.unwrap_or_else(|failure: Failure| output::report_failure(&failure));
     output::flush();
     status
 }

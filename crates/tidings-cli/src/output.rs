@@ -15,6 +15,7 @@ use std::{
     cell::Cell,
     io::{self, IsTerminal, Write},
     panic,
+    process::ExitCode,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -85,16 +86,22 @@ pub(crate) fn remark(line: &str) {
     }
 }
 
-/// Reports why the program ends, in the format of the log if that is JSON. The exit must not wait
-/// for a reader of this message.
-pub(crate) fn report_failure(message: &str) {
-    // If no thread can start, it is written directly.
+/// Reports why the program ends, and returns its exit code.
+pub(crate) fn report_failure(failure: &Failure) -> ExitCode {
+    let code = match failure {
+        Failure::Usage(_) => ExitCode::from(2),
+        Failure::Runtime(_) => ExitCode::from(1),
+        Failure::OutputClosed => return ExitCode::SUCCESS,
+    };
+    // The exit must not wait for a reader of this message. If no thread can start, it is written
+    // directly.
     let _ = STDERR.start();
     if IS_JSON.load(Relaxed) {
-        remark(&message_line("ERROR", message));
+        remark(&message_line("ERROR", &failure.to_string()));
     } else {
-        remark(&format!("error: {message}"));
+        remark(&format!("error: {failure}"));
     }
+    code
 }
 
 thread_local! {

@@ -23,7 +23,8 @@ use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use crate::{Connection, EventStream, patiently};
 
-use self::check::Received;
+pub use self::check::Losses;
+use self::check::{END, Received};
 
 const PUBLISHERS: usize = 6;
 const SUBSCRIBERS: usize = 6;
@@ -34,24 +35,11 @@ const BETWEEN_OUTAGES: u64 = 150;
 const RECEIVED_MAX: usize = 40;
 /// The delay before a refused client retries; it only saves processor time.
 const BREATH: Duration = Duration::from_millis(5);
-/// The last event.
-const END: &str = "end";
 const STREAM: &str = "/stream?topic=failover&since=earliest";
 
 /// The number of outages: `TIDINGS_OUTAGES`, or this default.
 pub fn outages(default: u64) -> u64 {
     env::var("TIDINGS_OUTAGES").ok().map_or(default, |text| text.parse().expect("a number"))
-}
-
-/// Which acknowledged or received events an outage may lose.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Losses {
-    /// None.
-    None,
-    /// Some, each time.
-    Certain,
-    /// Events that had been received and not acknowledged yet, which their publisher then repeats.
-    Possible,
 }
 
 /// The result of a run.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Epoch, EventId, Position};
+use crate::{Epoch, Position};
 
 /// A position in a particular log: the reader has seen everything up to and including
 /// [`position`](Self::position).
@@ -24,11 +24,6 @@ pub struct Cursor {
 pub struct ParseCursorError;
 
 impl Cursor {
-    /// The generated event id of this cursor.
-    pub fn to_event_id(self) -> EventId {
-        EventId::generated(self)
-    }
-
     /// Longest text form, in bytes.
     pub(crate) const BYTES_MAX: usize = 1 + 11 + 1 + 22;
 

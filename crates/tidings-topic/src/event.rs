@@ -54,10 +54,6 @@ impl EventId {
         Self(text.into())
     }
 
-    pub(crate) fn generated(cursor: Cursor) -> Self {
-        Self(cursor.spell(&mut [0; Cursor::BYTES_MAX]).into())
-    }
-
     /// The id as it is sent on the wire.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -66,6 +62,13 @@ impl EventId {
     /// Whether the hub generated this id: ids of publishers never begin with `#`.
     pub fn is_generated(&self) -> bool {
         self.0.starts_with('#')
+    }
+}
+
+impl Cursor {
+    /// The generated event id of this cursor.
+    pub fn to_event_id(self) -> EventId {
+        EventId(self.spell(&mut [0; Self::BYTES_MAX]).into())
     }
 }
 

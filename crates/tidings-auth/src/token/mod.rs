@@ -4,10 +4,10 @@ mod claims;
 mod details;
 mod header;
 mod key;
+mod member;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use tidings_topic::Validator;
 use url::Url;
 
@@ -153,16 +153,6 @@ fn older_revision() -> AuthError {
         "the token has no `authorization_details`: its claim `mercure` is that of an older revision of the Mercure protocol, \
          which this hub does not read",
     )
-}
-
-/// A member that may be absent but not `null`.
-fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
-/// Whether a member is present, whatever its value.
-fn presence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 // RFC 8707, section 2: an absolute URI without a fragment. A name like `hub` would be the same for

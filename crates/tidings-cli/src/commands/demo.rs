@@ -9,11 +9,11 @@ use axum::{
 use clap::Args;
 use tidings::web::{HostName, HostNames};
 use tidings_server::{ConnectionMetrics, ConnectionSettings, PeerAddress};
-use tokio::runtime;
+use tokio::runtime::Builder;
 
 use super::{
-    block_on,
     listening::{Listening, UPGRADE_SECS, base_url, start_log},
+    runtime::block_on,
 };
 use crate::{
     config::{LogFormat, StoreFlags, address, unknown_variables},
@@ -50,7 +50,7 @@ impl Demo {
             tracing::warn!("{warning}");
         }
         let hosts = self.allow_host.into_iter().collect();
-        block_on(runtime::Builder::new_multi_thread(), chat(self.listen, hosts, keeping))
+        block_on(Builder::new_multi_thread(), chat(self.listen, hosts, keeping))
     }
 }
 

@@ -18,15 +18,16 @@ use tidings::Hub;
 use tidings_server::{Drain, Listener};
 use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 
-use super::{
-    keep_blocking_thread,
-    signals::{Stops, stops},
-    supervisor,
-};
 #[cfg(unix)]
 use super::{
     pid_file::PidFile,
     upgrade::{OldProcess, Upgrades},
+};
+use super::{
+    runtime::keep_blocking_thread,
+    signals::{Stops, stops},
+    supervisor,
+    takeover::Takeover,
 };
 use crate::{
     config::LogFormat,
@@ -47,15 +48,6 @@ const HAND_OVER: Duration = Duration::from_millis(500);
 
 /// Completes when the server should end, with how to end.
 pub(super) type Ended = Pin<Box<dyn Future<Output = Drain> + Send>>;
-
-/// How the new process of an upgrade takes over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Takeover {
-    /// It serves already.
-    Serves,
-    /// It serves when this process has ended.
-    WaitsForStore,
-}
 
 /// The listening socket, and the processes to notify once it is served.
 pub(super) struct Listening {

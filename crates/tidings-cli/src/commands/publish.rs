@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal, Read};
 
 use clap::Args;
-use tokio::runtime;
+use tokio::runtime::Builder;
 
-use super::{block_on, hub::HubArgs};
+use super::{hub::HubArgs, runtime::block_on};
 use crate::{failure::Failure, output::print_line};
 
 /// Maximum size of standard input. Hubs accept 1 MiB by default.
@@ -75,7 +75,7 @@ impl Publish {
         if let Some(key) = self.idempotency_key {
             options = options.idempotency_key(key);
         }
-        let published = block_on(runtime::Builder::new_current_thread(), async {
+        let published = block_on(Builder::new_current_thread(), async {
             client.publish(&self.topic, data, &options).await.map_err(|error| self.hub.explain(&error))
         })?;
         print_line(&published.id).map_err(|failure| match failure {

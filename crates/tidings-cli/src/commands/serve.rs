@@ -22,14 +22,14 @@ use tidings_server::{
 use url::Url;
 
 use super::{
-    banner, block_on,
+    banner,
     listening::{Ended, Listening, base_url, start_log},
     memory::give_back_when_calm,
-    threads,
+    runtime::{block_on, threads},
 };
 use crate::{
     bridges::Bridges,
-    config::{HUB_PATH, LogFormat, ServeConfig, SettingFlags, unknown_variables, warn_of_readable},
+    config::{self, HUB_PATH, LogFormat, ServeConfig, SettingFlags, unknown_variables, warn_of_readable},
     failure::Failure,
     output::{self, harmless, print_line},
     store::Store,
@@ -83,11 +83,11 @@ impl Serve {
         let files = raise_file_limit().unwrap_or_default();
         let room = connections_for_file_limit();
         let file = self.config.filter(|path| !path.as_os_str().is_empty());
-        let config = ServeConfig::load(file.as_deref(), self.given, room)?;
+        let config = config::load(file.as_deref(), self.given, room)?;
         let rules = Rules::new(&config, &hub_url(&config, &base_url(config.listen)))?;
         config.retention.put_into(&mut config.keeping.clone(), &rules.validator)?;
         let mut warnings = unknown_variables(&config.secret_variables());
-        warnings.extend(config.warnings(room));
+        warnings.extend(config::warnings(&config, room));
         if self.check {
             for warning in warnings {
                 output::remark(&format!("warning: {warning}"));

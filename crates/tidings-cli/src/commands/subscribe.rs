@@ -5,9 +5,9 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tidings::Since;
 use tidings_client::{ClientEvent, GapReason, Message, Notice};
-use tokio::{runtime, signal};
+use tokio::{runtime::Builder, signal};
 
-use super::{block_on, hub::HubArgs};
+use super::{hub::HubArgs, runtime::block_on};
 use crate::{
     failure::Failure,
     output::{harmless, print_foreign, reader_gone, remark},
@@ -52,7 +52,7 @@ impl Subscribe {
             wanted = wanted.json();
         }
         let client = self.hub.client()?;
-        block_on(runtime::Builder::new_current_thread(), async {
+        block_on(Builder::new_current_thread(), async {
             // `pkill -USR2 tidings` is meant for hubs.
             #[cfg(unix)]
             let _ignored = signal::unix::signal(signal::unix::SignalKind::user_defined2());

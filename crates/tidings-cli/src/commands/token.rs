@@ -12,7 +12,7 @@ use tidings_auth::{Algorithm, CREDENTIAL_BYTES_MAX, IssuerConfig, NewToken, Sign
 use tidings_server::connections_for_file_limit;
 
 use crate::{
-    config::{ServeConfig, SettingFlags, read_secret_file, time},
+    config::{self, SettingFlags, read_secret_file, time},
     failure::Failure,
     output::{print_foreign, print_line, remark},
 };
@@ -136,7 +136,7 @@ impl New {
 }
 
 fn issuer_of(config: &Path) -> Result<IssuerConfig, Failure> {
-    let config = ServeConfig::load(Some(config), SettingFlags::default(), connections_for_file_limit())?;
+    let config = config::load(Some(config), SettingFlags::default(), connections_for_file_limit())?;
     config
         .auth
         .issuer

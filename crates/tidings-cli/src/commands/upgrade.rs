@@ -42,7 +42,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{listening::Takeover, supervisor};
+use super::{supervisor, takeover::Takeover};
 
 /// Holds the ID of the old process. Only its direct child accepts it, so processes that a child
 /// starts ignore it.

@@ -1,5 +1,7 @@
 //! Valid settings that would have no effect, alone or in combination with others.
 //!
+//! [`load`] is how a configuration is loaded: it refuses them.
+//!
 //! Such a setting is a silent mistake: the hub starts and does something else than its operator
 //! expects. It is refused where it can have no effect, and warned about where it may have one
 //! later, or elsewhere.
@@ -7,15 +9,22 @@
 //! A limit that can never be reached because another is lower (`streams_per_address_max` above
 //! `streams_max`) is no such mistake: the requested limit holds.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, path::Path};
 
 use tidings_server::AllowedHosts;
 
-use super::ServeConfig;
+use super::{ServeConfig, layers::SettingFlags};
 use crate::failure::Failure;
 
+/// Reads and checks all sources. `room` is how many connections the file descriptor limit allows.
+pub(crate) fn load(file: Option<&Path>, given: SettingFlags, room: usize) -> Result<ServeConfig, Failure> {
+    let config = ServeConfig::read(file, given, room)?;
+    check(&config)?;
+    Ok(config)
+}
+
 /// Refuses settings that can have no effect.
-pub(super) fn check(config: &ServeConfig) -> Result<(), Failure> {
+fn check(config: &ServeConfig) -> Result<(), Failure> {
     if !config.has_credentials() && !config.anonymous {
         let reason = "there is no key and no issuer, so every client that reaches the hub may subscribe: add a key (`tidings key new` shows how)";
         return Err(config.refuse("anonymous", reason));
@@ -41,7 +50,7 @@ pub(super) fn check(config: &ServeConfig) -> Result<(), Failure> {
 
 /// Warnings for the operator before the hub serves. `room` is how many connections the file
 /// descriptor limit allows.
-pub(super) fn warnings(config: &ServeConfig, room: usize) -> Vec<String> {
+pub(crate) fn warnings(config: &ServeConfig, room: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.hosts() == AllowedHosts::Any {
         warnings.push(

@@ -4,7 +4,19 @@ use std::collections::HashMap;
 
 use anyhow::{bail, ensure};
 
-use super::{END, Losses};
+/// The last event.
+pub(super) const END: &str = "end";
+
+/// Which acknowledged or received events an outage may lose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Losses {
+    /// None.
+    None,
+    /// Some, each time.
+    Certain,
+    /// Events that had been received and not acknowledged yet, which their publisher then repeats.
+    Possible,
+}
 
 /// The events that a subscriber received, over all its connections.
 #[derive(Clone, PartialEq, Eq, Debug)]
