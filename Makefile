@@ -46,10 +46,12 @@ check: ## Quick checks while working: formatting, clippy and the Rust tests; nee
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	CARGO='$(CARGO)' node tests/rust.mjs
 
-lint: setup ## Formatting, clippy, words (tools/words.mjs), dependency rules (cargo-deny) and the scripts of the tests
+lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools/cycles.mjs), dependency rules (cargo-deny) and the scripts of the tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	node tools/words.mjs
+	node --test tools/cycles.test.mjs
+	node tools/cycles.mjs
 	tests/deny
 	shellcheck -x $(SHELL_SCRIPTS)
 	$(CACHE)/python/bin/ruff check --config tests/ruff.toml tests examples
