@@ -54,7 +54,7 @@ use self::{
     admission::Admission,
     exchange::{AnswerBody, Exchange, answer},
     gated::GatedIo,
-    http2::BusyLine,
+    http2::PassQueue,
     no_room::REJECTED_TIME_MAX,
     places::{Place, Places},
     takeover::{Taken, Transport},
@@ -277,7 +277,7 @@ struct Driver<S> {
     /// Otherwise each request is marked with [`NoRoom`].
     has_room: bool,
     admission: Arc<Admission>,
-    busy: BusyLine,
+    busy: PassQueue,
     metrics: Arc<ConnectionMetrics>,
 }
 
@@ -311,7 +311,7 @@ impl<S> Driver<S> {
             raw_streams: settings.raw_streams,
             has_room: true,
             admission: Arc::new(Admission::with_limits(settings.heads_waiting_max, settings.heads_max)),
-            busy: BusyLine::new(),
+            busy: PassQueue::new(),
             metrics: Arc::clone(metrics),
         }
     }

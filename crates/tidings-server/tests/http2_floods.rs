@@ -13,7 +13,7 @@ use tokio::{
 };
 
 /// Most frames that request nothing before a connection is closed.
-const FRAMES_MAX: u32 = 10_000;
+const FRAMES_MAX: u32 = 20_000;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;

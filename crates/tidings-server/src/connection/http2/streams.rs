@@ -2,7 +2,12 @@
 //!
 //! hyper spawns a task for each; [`Spawner`] puts them into [`Streams`] instead, so that no task
 //! outlives its connection, and the open requests of a connection are known: a connection without
-//! any is idle, and a client that does not read its responses is found ([`Streams::cut_stalled`]).
+//! any is idle, and a client that does not read its responses is found ([`Streams::cut_slow`]).
+//!
+//! A request is open until its response is written, to its last byte. hyper is done with a response
+//! when it has handed the end to the library that writes the frames, and a client that makes no room
+//! for it (RFC 9113, 5.2) leaves it there. So the library is given [`Piece`]s, which report what is
+//! written of them, and that they are dropped.
 
 use std::{
     mem,
@@ -12,39 +17,36 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::Instant;
 
-use super::work::Work;
-
-/// Most bytes of an answer that are given to hyper at a time. It asks for the next ones when the
-/// client has made room for these.
-const PIECE_BYTES: usize = 16 * 1024;
+use super::work::{FRAME_WORK, REQUEST_WORK, Work, units};
 
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Streams {
     running: FuturesUnordered<Running>,
+    /// Responses that have left hyper, and were not written to their end when last looked at: at
+    /// most as many as a client may have open requests.
+    ending: Vec<Arc<Progress>>,
     arrivals: Arc<Mutex<Arrivals>>,
-    work: Arc<Work>,
 }
 
 /// What has begun since the connection was last looked at: at most as many streams as a connection
 /// may have.
 #[derive(Default)]
 struct Arrivals {
-    /// The pace of the request that hyper has just handed to the service, and will spawn next.
-    announced: Option<Arc<Pace>>,
+    /// Of the request that hyper has just handed to the service, and will spawn next.
+    announced: Option<Arc<Progress>>,
     running: Vec<Running>,
 }
 
 struct Running {
     future: Pin<Box<dyn Future<Output = ()> + Send>>,
-    pace: Arc<Pace>,
-    work: Arc<Work>,
+    progress: Arc<Progress>,
 }
 
 /// hyper's way into [`Streams`], which it does not keep alive.
@@ -54,47 +56,52 @@ pub(super) struct Spawner {
     work: Arc<Work>,
 }
 
-/// How fast a client takes an answer.
-#[derive(Default, Debug)]
-pub(super) struct Pace(Mutex<Marks>);
+/// How far a response is.
+#[derive(Debug)]
+pub(super) struct Progress {
+    marks: Mutex<Marks>,
+    work: Arc<Work>,
+}
 
 #[derive(Default, Debug)]
 struct Marks {
-    /// Since when the client has made no room for the next piece, if there is one.
+    /// Pieces that have not been written to their end.
+    pieces: usize,
+    /// Since when nothing of them was written, if there are any.
     waits_since: Option<Instant>,
-    /// When an answer with an end began.
+    /// When a response with an end began.
     began: Option<Instant>,
 }
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// To make room for one piece.
-    pub(super) piece: Duration,
-    /// To take an answer with an end.
-    pub(super) answer: Duration,
+pub(super) struct ReadLimits {
+    /// To make room for anything that waits for it.
+    pub(super) silence: Duration,
+    /// To read a response with an end.
+    pub(super) response: Duration,
 }
 
 impl Streams {
-    pub(super) fn new(work: &Arc<Work>) -> Self {
-        Self { work: Arc::clone(work), ..Self::default() }
+    pub(super) fn spawner(&self, work: &Arc<Work>) -> Spawner {
+        Spawner { arrivals: Arc::downgrade(&self.arrivals), work: Arc::clone(work) }
     }
 
-    pub(super) fn spawner(&self) -> Spawner {
-        Spawner { arrivals: Arc::downgrade(&self.arrivals), work: Arc::clone(&self.work) }
+    pub(super) fn is_empty(&mut self) -> bool {
+        self.ending.retain(|progress| progress.marks().pieces > 0);
+        self.running.is_empty() && self.ending.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.running.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.running.is_empty()
+    /// Whether a response is still being made.
+    pub(super) fn has_running(&self) -> bool {
+        !self.running.is_empty()
     }
 
     /// Polls those that have something to do; those that are done leave.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Some(())) = self.running.poll_next_unpin(cx) {}
+        while let Poll::Ready(Some(done)) = self.running.poll_next_unpin(cx) {
+            self.ending.push(done);
+        }
     }
 
     /// Lets those in that have begun. True if there are any; they have not been polled yet.
@@ -105,26 +112,29 @@ impl Streams {
         has_arrivals
     }
 
-    /// Drops the streams whose client takes them too slowly, and says how many there are; those
-    /// that stay have to be polled again.
-    pub(super) fn cut_stalled(&mut self, now: Instant, limits: Limits) -> usize {
-        let is_stalled = |running: &Running| running.pace.is_too_slow(now, limits);
-        if !self.running.iter().any(is_stalled) {
-            return 0;
-        }
+    /// Resets the streams whose client reads them too slowly; those that stay have to be polled
+    /// again. How many these are, and how many responses there are besides whose end cannot be
+    /// taken back.
+    pub(super) fn cut_slow(&mut self, now: Instant, limits: ReadLimits) -> (usize, usize) {
         let before = self.running.len();
-        let running = mem::take(&mut self.running);
-        self.running = running.into_iter().filter(|running| !is_stalled(running)).collect();
-        before - self.running.len()
+        if self.running.iter().any(|running| running.progress.is_slow(now, limits)) {
+            let running = mem::take(&mut self.running).into_iter();
+            self.running = running.filter(|running| !running.progress.is_slow(now, limits)).collect();
+        }
+        let ends =
+            self.ending.iter().filter(|ending| ending.marks().pieces > 0 && ending.is_slow(now, limits));
+        (before - self.running.len(), ends.count())
     }
 }
 
 impl Spawner {
-    /// The request that is spawned next has this pace.
-    pub(super) fn announce(&self, pace: &Arc<Pace>) {
+    /// The request that is spawned next makes this progress.
+    pub(super) fn announce(&self) -> Arc<Progress> {
+        let progress = Arc::new(Progress { marks: Mutex::default(), work: Arc::clone(&self.work) });
         if let Some(arrivals) = self.arrivals.upgrade() {
-            lock(&arrivals).announced = Some(Arc::clone(pace));
+            lock(&arrivals).announced = Some(Arc::clone(&progress));
         }
+        progress
     }
 }
 
@@ -132,167 +142,198 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
     fn execute(&self, future: F) {
         let Some(arrivals) = self.arrivals.upgrade() else { return };
         let mut arrivals = lock(&arrivals);
-        let pace = arrivals.announced.take().unwrap_or_default();
-        let work = Arc::clone(&self.work);
-        arrivals.running.push(Running { future: Box::pin(future), pace, work });
+        let Some(progress) = arrivals.announced.take() else { return };
+        arrivals.running.push(Running { future: Box::pin(future), progress });
     }
 }
 
-fn lock(arrivals: &Mutex<Arrivals>) -> MutexGuard<'_, Arrivals> {
-    arrivals.lock().expect(NO_PANIC)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while it holds this")
 }
 
-const NO_PANIC: &str = "nothing panics while it holds this";
-
 impl Future for Running {
-    type Output = ();
+    type Output = Arc<Progress>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.work.may_answer() {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arc<Progress>> {
+        if !self.progress.work.may_respond() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.future.as_mut().poll(cx)
+        ready!(self.future.as_mut().poll(cx));
+        Poll::Ready(Arc::clone(&self.progress))
     }
 }
 
-impl Pace {
-    /// An answer that has an end begins.
-    pub(super) fn begin(&self, now: Instant) {
-        self.0.lock().expect(NO_PANIC).began = Some(now);
+impl Progress {
+    /// A response begins.
+    pub(super) fn begin(&self, now: Instant, has_end: bool) {
+        self.work.credit(REQUEST_WORK);
+        self.marks().began = has_end.then_some(now);
     }
 
-    fn set(&self, waits_since: Option<Instant>) {
-        self.0.lock().expect(NO_PANIC).waits_since = waits_since;
-    }
-
-    fn is_too_slow(&self, now: Instant, limits: Limits) -> bool {
-        let Marks { waits_since, began } = *self.0.lock().expect(NO_PANIC);
+    fn is_slow(&self, now: Instant, limits: ReadLimits) -> bool {
+        let Marks { waits_since, began, .. } = *self.marks();
         let is_over = |since: Option<Instant>, limit| {
             since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
         };
-        is_over(waits_since, limits.piece) || is_over(began, limits.answer)
+        is_over(waits_since, limits.silence) || is_over(began, limits.response)
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        lock(&self.marks)
     }
 }
 
-/// The body of an answer in pieces of a size, which keeps the pace of its reader. hyper asks for a
-/// piece when the one before has been taken.
+/// A piece of a body, on its way to the client.
+pub(super) struct Piece {
+    bytes: Bytes,
+    progress: Arc<Progress>,
+}
+
+impl Piece {
+    fn new(bytes: Bytes, progress: &Arc<Progress>) -> Self {
+        let mut marks = progress.marks();
+        marks.pieces += 1;
+        marks.waits_since.get_or_insert_with(Instant::now);
+        drop(marks);
+        Self { bytes, progress: Arc::clone(progress) }
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.bytes.advance(written);
+        self.progress.work.credit(FRAME_WORK + units(written));
+        self.progress.marks().waits_since = Some(Instant::now());
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let mut marks = self.progress.marks();
+        marks.pieces -= 1;
+        if marks.pieces == 0 {
+            marks.waits_since = None;
+        }
+    }
+}
+
+/// The body of a response, in pieces.
 pub(super) struct PacedBody<B> {
-    /// None if the answer has no body, or none that is sent.
+    /// None if the response has no body, or none that is sent.
     inner: Option<B>,
-    rest: Bytes,
-    pace: Arc<Pace>,
+    progress: Arc<Progress>,
 }
 
 impl<B> PacedBody<B> {
-    pub(super) fn new(inner: Option<B>, pace: Arc<Pace>) -> Self {
-        Self { inner, rest: Bytes::new(), pace }
-    }
-
-    /// A body of its own.
-    pub(super) fn of(bytes: impl Into<Bytes>) -> Self {
-        Self { inner: None, rest: bytes.into(), pace: Arc::default() }
+    pub(super) fn new(inner: Option<B>, progress: Arc<Progress>) -> Self {
+        Self { inner, progress }
     }
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Body for PacedBody<B> {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = &mut *self;
-        this.pace.set(None);
-        while this.rest.is_empty() {
-            let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-            match ready!(Pin::new(inner).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => this.rest = data,
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-                },
-                end_or_error => return Poll::Ready(end_or_error),
-            }
-        }
-        let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
-        this.pace.set(Some(Instant::now()));
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+    ) -> Poll<Option<Result<Frame<Piece>, B::Error>>> {
+        let Self { inner, progress } = &mut *self;
+        let Some(inner) = inner else { return Poll::Ready(None) };
+        Pin::new(inner).poll_frame(cx).map_ok(|frame| frame.map_data(|bytes| Piece::new(bytes, progress)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.rest.len() as u64;
-        let inner = self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest + inner.lower());
-        if let Some(upper) = inner.upper() {
-            hint.set_upper(rest + upper);
-        }
-        hint
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
+    use std::future::{pending, poll_fn, ready};
+
     use http_body_util::{BodyExt, Full};
 
-    use super::{super::work::TURN_WORK, *};
+    use super::{super::work::PASS_WORK, *};
 
-    const LIMITS: Limits = Limits { piece: Duration::from_secs(30), answer: Duration::from_secs(60) };
+    const LIMITS: ReadLimits =
+        ReadLimits { silence: Duration::from_secs(30), response: Duration::from_secs(60) };
 
-    #[tokio::test]
-    async fn a_large_answer_is_given_out_in_pieces_and_says_how_much_is_left() {
-        let whole = Bytes::from(vec![b'x'; 2 * PIECE_BYTES + 1]);
-        let mut body = PacedBody::new(Some(Full::from(whole.clone())), Arc::default());
-        let mut read = Vec::new();
-        for length in [PIECE_BYTES, PIECE_BYTES, 1] {
-            assert_eq!(body.size_hint().exact(), Some((whole.len() - read.len()) as u64));
-            assert!(!body.is_end_stream());
-            let piece = body.frame().await.expect("a piece").expect("no error").into_data().expect("data");
-            assert_eq!(piece.len(), length);
-            read.extend_from_slice(&piece);
-        }
-        assert_eq!(read, whole);
-        assert!(body.is_end_stream());
+    fn streams() -> (Streams, Spawner) {
+        let work = Arc::new(Work::new(Instant::now()));
+        work.begin_pass(PASS_WORK, Instant::now());
+        let streams = Streams::default();
+        let spawner = streams.spawner(&work);
+        (streams, spawner)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_waits_for_nobody_unless_it_has_left_a_piece() {
-        let pace = Arc::<Pace>::default();
-        let mut body = PacedBody::new(Some(Full::from("hello")), Arc::clone(&pace));
-        let later = Instant::now() + LIMITS.piece;
-        assert!(!pace.is_too_slow(later, LIMITS));
-        body.frame().await;
-        assert!(pace.is_too_slow(later, LIMITS));
-        assert!(body.frame().now_or_never().expect("at once").is_none());
-        assert!(!pace.is_too_slow(later, LIMITS));
+    async fn a_stream_waits_for_its_client_until_every_piece_is_written() {
+        let (_streams, spawner) = streams();
+        let progress = spawner.announce();
+        let is_slow = |secs| progress.is_slow(Instant::now() + Duration::from_secs(secs), LIMITS);
+        let mut body = PacedBody::new(Some(Full::from("hello")), Arc::clone(&progress));
+        assert!(!is_slow(30));
+        let mut piece =
+            body.frame().await.expect("a piece").expect("no error").into_data().ok().expect("data");
+        assert!(is_slow(30));
+        tokio::time::advance(Duration::from_secs(29)).await;
+        piece.advance(1);
+        assert!(!is_slow(29) && is_slow(30));
+        drop(piece);
+        assert!(!is_slow(30));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_streams_that_have_stalled_are_cut() {
-        let work = Arc::<Work>::default();
-        work.begin(TURN_WORK);
-        let mut streams = Streams::new(&work);
-        let spawner = streams.spawner();
-        let paces = [Arc::<Pace>::default(), Arc::default()];
-        for pace in &paces {
-            spawner.announce(pace);
-            spawner.execute(std::future::pending());
-        }
+    async fn only_streams_that_are_read_too_slowly_are_cut() {
+        let (mut streams, spawner) = streams();
+        let progress = [(); 3].map(|()| {
+            let progress = spawner.announce();
+            spawner.execute(pending());
+            progress
+        });
         assert!(streams.admit() && !streams.admit());
-        paces[1].set(Some(Instant::now()));
-        assert_eq!(streams.cut_stalled(Instant::now() + LIMITS.piece / 2, LIMITS), 0);
-        assert_eq!(streams.cut_stalled(Instant::now() + LIMITS.piece, LIMITS), 1);
-        assert_eq!(streams.len(), 1);
-        assert_eq!(streams.cut_stalled(Instant::now() + LIMITS.piece, LIMITS), 0);
+        let _unread = Piece::new(Bytes::from_static(b"x"), &progress[1]);
+        let now = Instant::now();
+        assert_eq!(streams.cut_slow(now + LIMITS.silence / 2, LIMITS), (0, 0));
+        assert_eq!(streams.cut_slow(now + LIMITS.silence, LIMITS), (1, 0));
+        assert_eq!(streams.cut_slow(now + LIMITS.silence, LIMITS), (0, 0));
         // A client that makes room again and again, and only a little.
-        paces[0].begin(Instant::now());
-        assert_eq!(streams.cut_stalled(Instant::now() + LIMITS.answer / 2, LIMITS), 0);
-        assert_eq!(streams.cut_stalled(Instant::now() + LIMITS.answer, LIMITS), 1);
+        progress[0].begin(now, true);
+        progress[2].begin(now, false);
+        assert_eq!(streams.cut_slow(now + LIMITS.response / 2, LIMITS), (0, 0));
+        assert_eq!(streams.cut_slow(now + LIMITS.response, LIMITS), (1, 0));
+        assert_eq!(streams.running.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_open_until_the_end_of_its_response_is_written() {
+        let (mut streams, spawner) = streams();
+        let progress = spawner.announce();
+        spawner.execute(ready(()));
+        let end = Piece::new(Bytes::from_static(b"x"), &progress);
+        assert!(streams.admit());
+        poll_fn(|cx| {
+            streams.poll(cx);
+            Poll::Ready(())
+        })
+        .await;
+        assert!(!streams.has_running() && !streams.is_empty());
+        assert_eq!(streams.cut_slow(Instant::now() + LIMITS.silence, LIMITS), (0, 1));
+        drop(end);
+        assert!(streams.is_empty());
     }
 }

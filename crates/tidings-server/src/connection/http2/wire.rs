@@ -1,7 +1,7 @@
-//! The socket of an HTTP/2 connection, with the frame counter in front of it.
+//! The socket of an HTTP/2 connection, from which the library reads what [`Inbound`] releases.
 //!
 //! The library that reads the frames owns one handle, the connection's driver the other, so that
-//! the driver can still write closing frames after the library is dropped. Both belong to one task:
+//! the driver can still write a closing frame after the library is dropped. Both belong to one task:
 //! the lock is never contended.
 
 use std::{
@@ -20,8 +20,7 @@ use tokio::{
 
 use super::{
     super::takeover::Transport,
-    frames::{Frames, Rejection},
-    inbound::Inbound,
+    inbound::{Inbound, Rejection},
     work::Work,
 };
 
@@ -35,9 +34,10 @@ struct Inner<IO> {
     io: IO,
     inbound: Inbound,
     work: Arc<Work>,
-    frames: Frames,
     /// Since when a part of a frame or of a block of fields has been here.
     part_since: Option<Instant>,
+    /// The socket has not taken all that the library had to write: a frame may be written in part.
+    is_blocked: bool,
     rejection: Option<Rejection>,
 }
 
@@ -50,29 +50,26 @@ impl<IO> Clone for Wire<IO> {
 impl<IO> Wire<IO> {
     /// `early`: what has been read of the socket, the preface first. `fields_bytes_max`: most bytes
     /// of a request's fields as they are sent.
-    pub(super) fn new(io: IO, early: &[u8], fields_bytes_max: usize, work: Arc<Work>) -> Self {
-        let frames = Frames::new(Instant::now().into_std());
+    pub(super) fn new(io: IO, early: &[u8], fields_bytes_max: usize, work: &Arc<Work>) -> Self {
         let mut inbound = Inbound::new(fields_bytes_max);
         inbound.push(early);
-        Self(Arc::new(Mutex::new(Inner { io, inbound, work, frames, part_since: None, rejection: None })))
+        let work = Arc::clone(work);
+        let inner = Inner { io, inbound, work, part_since: None, is_blocked: false, rejection: None };
+        Self(Arc::new(Mutex::new(inner)))
     }
 
-    /// The socket of a client that was cut off because of what it sent, the reason, and the closing
-    /// frames for it; to be asked when no other handle is left.
+    /// The socket of a client that was rejected, why, and the closing frame for it, unless another
+    /// frame is written in part; to be asked when no other handle is left.
     pub(super) fn into_rejected(self) -> Option<(IO, Rejection, Option<[u8; 17]>)> {
         let inner = Arc::into_inner(self.0)?.into_inner().expect(NO_PANIC);
         let rejection = inner.rejection?;
-        Some((inner.io, rejection, inner.frames.last_words(rejection)))
+        let closing_frame = (!inner.is_blocked).then(|| inner.inbound.closing_frame(rejection));
+        Some((inner.io, rejection, closing_frame))
     }
 
-    /// Whether the rest of the head of a request has not come for this long.
+    /// Whether the rest of the fields of a request has not come for this long.
     pub(super) fn waits_for_fields(&self, now: Instant, time: Duration) -> bool {
         self.lock().part_since.is_some_and(|since| now.saturating_duration_since(since) >= time)
-    }
-
-    /// What `look` finds in the account of the frames.
-    pub(super) fn look<R>(&self, look: impl FnOnce(&Frames) -> R) -> R {
-        look(&self.lock().frames)
     }
 
     /// Has the kernel forget what the client has not taken when the socket is dropped.
@@ -94,14 +91,16 @@ impl<IO: AsyncRead + Unpin> Inner<IO> {
     /// Waits until the library may read something; false at the end of what the client sends.
     fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
-            if let Err(rejection) = self.inbound.release(&self.work) {
-                self.rejection = Some(rejection);
-                return Poll::Ready(Err(io::Error::other(rejection)));
+            if self.rejection.is_none() {
+                self.rejection = self.inbound.release(&self.work).err();
             }
             if !self.inbound.released().is_empty() {
                 return Poll::Ready(Ok(true));
             }
-            // Then the connection's driver polls again, in the next turn.
+            if let Some(rejection) = self.rejection {
+                return Poll::Ready(Err(io::Error::other(rejection)));
+            }
+            // Then the connection's driver polls again, in the next pass.
             if !self.work.may_read() {
                 return Poll::Pending;
             }
@@ -120,29 +119,19 @@ impl<IO: AsyncRead + Unpin> Inner<IO> {
 impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.lock();
-        if !ready!(inner.poll_released(cx))? {
-            return Poll::Ready(Ok(()));
+        if ready!(inner.poll_released(cx))? {
+            let released = inner.inbound.released();
+            let length = released.len().min(into.remaining());
+            into.put_slice(&released[..length]);
+            inner.inbound.advance(length);
         }
-        let Inner { inbound, frames, rejection, .. } = &mut *inner;
-        let released = inbound.released();
-        let bytes = &released[..released.len().min(into.remaining())];
-        if let Err(flood) = frames.receive(bytes, Instant::now().into_std()) {
-            *rejection = Some(flood);
-            return Poll::Ready(Err(io::Error::other(flood)));
-        }
-        into.put_slice(bytes);
-        let length = bytes.len();
-        inbound.advance(length);
         Poll::Ready(Ok(()))
     }
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut inner = self.lock();
-        let written = ready!(Pin::new(&mut inner.io).poll_write(cx, bytes))?;
-        inner.frames.sent(&bytes[..written]);
-        Poll::Ready(Ok(written))
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -151,13 +140,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.lock();
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        inner.is_blocked = true;
         let written = ready!(Pin::new(&mut inner.io).poll_write_vectored(cx, slices))?;
-        let mut left = written;
-        for slice in slices {
-            let (sent, _) = slice.split_at(left.min(slice.len()));
-            inner.frames.sent(sent);
-            left -= sent.len();
-        }
+        inner.is_blocked = written < length;
         Poll::Ready(Ok(written))
     }
 

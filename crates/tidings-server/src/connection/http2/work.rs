@@ -1,165 +1,204 @@
-//! Bounds the work that a connection may do in one pass.
+//! The account of the work that one HTTP/2 connection causes, with two limits.
 //!
-//! One task serves all requests of a connection, up to 128 that arrive in one packet, and its
-//! thread serves no other connection meanwhile. So the work of a pass is counted: frames and fields
-//! that are read, responses that continue. When the budget is used up, the rest waits: the
-//! connection yields to all ready tasks, and connections with more work than fits into a pass wait
-//! in one queue, so that connections with little work are served between two passes, however many
-//! busy ones there are.
+//! **Of a pass.** One task serves all requests of a connection, up to 128 that arrive in one packet,
+//! and its thread serves no other connection meanwhile. So a pass has a budget for what is read, and
+//! one for responses that continue; the rest waits for the next pass (`passes`).
+//!
+//! **Without use.** A frame of a few bytes causes work, and many kinds of frames need no response
+//! that would slow down their sender (RFC 9113, 10.5, lists what can be abused). So there is one
+//! rule: a client may cause [`ALLOWANCE`] more work than [`USE_FACTOR`] times its useful work.
+//!
+//! | received | in a pass | without use |
+//! |---|---|---|
+//! | a part of a body | a frame, and a 64th of its bytes | nothing |
+//! | a request | a request, its bytes and fields | a request |
+//! | any other frame | a frame and its bytes | a frame and its bytes |
+//!
+//! | useful | is worth |
+//! |---|---|
+//! | a response that begins | a request |
+//! | a piece of a response that is written | a frame and its bytes |
+//! | a second | a pass, up to [`ALLOWANCE`] |
+//!
+//! Invariant: `balance` is at most [`BALANCE_MAX`], so that past conduct never allows more than that.
 
 use std::{
-    future::poll_fn,
-    pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
-    },
-    task::{Context, Poll, Wake},
+    sync::{Mutex, MutexGuard},
+    time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
-use tokio::{runtime::Handle, sync::Semaphore, task::yield_now};
+use tokio::time::Instant;
 
 /// Work that a connection may do whenever something happens to it: two requests, or a publication
 /// with its body.
-pub(super) const FIRST_TURN_WORK: u32 = 512;
-/// Work of each turn in line.
-pub(super) const TURN_WORK: u32 = 2_048;
-/// What any frame costs. The unit is a byte of header fields: one may stand for a whole field.
+pub(super) const FIRST_PASS_WORK: u32 = 512;
+/// Work of each further pass.
+pub(super) const PASS_WORK: u32 = 2_048;
+/// The unit of work is a byte of header fields. This is what any frame costs.
 pub(super) const FRAME_WORK: u32 = 16;
-/// What the head of a request costs besides its bytes: all that answering it takes.
+/// What a request costs besides its bytes: all that answering it takes.
 pub(super) const REQUEST_WORK: u32 = 200;
-/// What it costs to go on with an answer that has something to do.
-pub(super) const ANSWER_WORK: u32 = 64;
+/// What a header field costs besides its bytes: the library makes an entry of it, which is looked
+/// up, joined with others and dropped.
+pub(super) const FIELD_WORK: u32 = 4;
 /// Bytes of a body, which are copied and not looked at, that cost as much as one of header fields.
-pub(super) const BODY_BYTES_PER_WORK: usize = 64;
+pub(super) const BODY_BYTES_PER_WORK: u32 = 64;
+/// What it costs to go on with a response that has something to do.
+const RESPONSE_WORK: u32 = 64;
 
-/// What one connection may do yet in this turn. It belongs to one task: the atomics order nothing.
-#[derive(Default, Debug)]
-pub(super) struct Work {
-    reading: AtomicU32,
-    answering: AtomicU32,
-    /// Something waits for the next turn.
-    is_cut_short: AtomicBool,
-}
+/// Work without use that is tolerated at first, and again after a while: some 5,000 frames, or 600
+/// requests that nobody waits for.
+pub(super) const ALLOWANCE: u32 = 128 * 1024;
+/// Work that useful work pays for: a client may widen the windows of a stream and of the connection
+/// for each part of a piece that it has read.
+pub(super) const USE_FACTOR: u32 = 4;
+/// Most work without use that is ever tolerated: a client that comes back to full buffers may widen
+/// two windows for each of 100,000 small events.
+pub(super) const BALANCE_MAX: u32 = 4 * 1024 * 1024;
 
-/// The connections that have more to do than fits into a turn.
-#[derive(Clone, Debug)]
-pub(in super::super) struct BusyLine(Arc<Semaphore>);
+/// See the module's documentation. It belongs to one task, so the lock is never contended.
+#[derive(Debug)]
+pub(super) struct Work(Mutex<Account>);
 
-impl BusyLine {
-    /// As many may be busy as there are threads to serve on. To be called within a tokio runtime.
-    pub(in super::super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(Handle::current().metrics().num_workers())))
-    }
-
-    /// Polls `conversation` to its end, in turns.
-    pub(super) async fn take_turns<T>(
-        &self,
-        work: &Work,
-        mut conversation: Pin<&mut impl Future<Output = T>>,
-    ) -> T {
-        loop {
-            let first = poll_fn(|cx| {
-                work.begin(FIRST_TURN_WORK);
-                match conversation.as_mut().poll(cx) {
-                    Poll::Ready(ended) => Poll::Ready(Some(ended)),
-                    Poll::Pending if work.is_cut_short() => Poll::Ready(None),
-                    Poll::Pending => Poll::Pending,
-                }
-            });
-            if let Some(ended) = first.await {
-                return ended;
-            }
-            while work.is_cut_short() {
-                let _turn = self.0.acquire().await;
-                let turn = poll_fn(|cx| {
-                    work.begin(TURN_WORK);
-                    Poll::Ready(conversation.as_mut().poll(cx))
-                });
-                if let Poll::Ready(ended) = turn.await {
-                    return ended;
-                }
-                // With the turn in hand, so that the next one in line comes behind those who wait
-                // for the thread already.
-                let_all_pass().await;
-            }
-        }
-    }
-}
-
-/// Waits until everybody has been polled who is ready, sockets that have become ready included.
-/// [`yield_now`] alone comes back as soon as anything wakes this task, and what it has polled just
-/// now may have done so.
-async fn let_all_pass() {
-    let passed = Arc::<Passed>::default();
-    let mut is_waiting = false;
-    poll_fn(|cx| {
-        passed.task.register(cx.waker());
-        if !std::mem::replace(&mut is_waiting, true) {
-            return pin!(yield_now()).poll(&mut Context::from_waker(&Arc::clone(&passed).into()));
-        }
-        if passed.has_come.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-}
-
-#[derive(Default)]
-struct Passed {
-    has_come: AtomicBool,
-    task: AtomicWaker,
-}
-
-impl Wake for Passed {
-    fn wake(self: Arc<Self>) {
-        self.has_come.store(true, Relaxed);
-        self.task.wake();
-    }
+#[derive(Debug)]
+struct Account {
+    reading: u32,
+    responding: u32,
+    /// Something waits for the next pass.
+    is_cut_short: bool,
+    /// Work without use that is tolerated from now on.
+    balance: u32,
+    /// Up to when time has been counted.
+    counted_until: Instant,
 }
 
 impl Work {
-    pub(super) fn begin(&self, work: u32) {
-        self.reading.store(work, Relaxed);
-        self.answering.store(work, Relaxed);
-        self.is_cut_short.store(false, Relaxed);
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Mutex::new(Account {
+            reading: 0,
+            responding: 0,
+            is_cut_short: false,
+            balance: ALLOWANCE,
+            counted_until: now,
+        }))
     }
 
-    fn is_cut_short(&self) -> bool {
-        self.is_cut_short.load(Relaxed)
+    pub(super) fn begin_pass(&self, work: u32, now: Instant) {
+        let mut account = self.account();
+        account.reading = work;
+        account.responding = work;
+        account.is_cut_short = false;
+        let secs = now.saturating_duration_since(account.counted_until).as_secs();
+        account.counted_until += Duration::from_secs(secs);
+        if account.balance < ALLOWANCE {
+            let worth = u32::try_from(secs).unwrap_or(u32::MAX).saturating_mul(PASS_WORK);
+            account.balance = account.balance.saturating_add(worth).min(ALLOWANCE);
+        }
     }
 
-    /// Whether anything may be read in this turn. If not, there will be another one.
+    /// Whether there has to be another pass.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.account().is_cut_short
+    }
+
+    /// Whether anything may be read in this pass.
     pub(super) fn may_read(&self) -> bool {
-        self.may(&self.reading, 1)
+        self.account().may(|account| account.reading > 0)
     }
 
-    /// Whether this much may be read in this turn, which is then counted. If not, there will be
-    /// another one. What is larger than a turn has one to itself.
+    /// Whether this much may be read in this pass, which is then counted; otherwise nothing may be
+    /// any more. What is larger than a pass has one to itself.
     pub(super) fn may_read_next(&self, work: u32) -> bool {
-        let may = self.may(&self.reading, work.min(TURN_WORK));
-        if may {
-            self.count_reading(work);
-        }
+        let mut account = self.account();
+        let may = account.may(|account| account.reading >= work.min(PASS_WORK));
+        account.reading = if may { account.reading.saturating_sub(work) } else { 0 };
         may
     }
 
+    /// Counts what turned out while it was read.
     pub(super) fn count_reading(&self, work: u32) {
-        self.reading.store(self.reading.load(Relaxed).saturating_sub(work), Relaxed);
+        let mut account = self.account();
+        account.reading = account.reading.saturating_sub(work);
     }
 
-    /// Whether one more answer may go on in this turn, which is then counted. If not, there will be
-    /// another turn.
-    pub(super) fn may_answer(&self) -> bool {
-        let may = self.may(&self.answering, ANSWER_WORK);
-        self.answering.store(self.answering.load(Relaxed).saturating_sub(ANSWER_WORK), Relaxed);
+    /// Whether one more response may go on in this pass, which is then counted.
+    pub(super) fn may_respond(&self) -> bool {
+        let mut account = self.account();
+        let may = account.may(|account| account.responding >= RESPONSE_WORK);
+        account.responding = account.responding.saturating_sub(RESPONSE_WORK);
         may
     }
 
-    fn may(&self, left: &AtomicU32, work: u32) -> bool {
-        let may = left.load(Relaxed) >= work;
-        if !may {
-            self.is_cut_short.store(true, Relaxed);
+    /// Counts work that has no use, or none yet. False if it is too much.
+    pub(super) fn charge(&self, work: u32) -> bool {
+        let mut account = self.account();
+        let left = account.balance.checked_sub(work);
+        account.balance = left.unwrap_or(account.balance);
+        left.is_some()
+    }
+
+    /// Counts useful work.
+    pub(super) fn credit(&self, work: u32) {
+        let mut account = self.account();
+        account.balance = account.balance.saturating_add(work.saturating_mul(USE_FACTOR)).min(BALANCE_MAX);
+    }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.0.lock().expect("nothing panics while it holds this")
+    }
+}
+
+impl Account {
+    fn may(&mut self, fits: impl FnOnce(&Self) -> bool) -> bool {
+        let may = fits(self);
+        self.is_cut_short |= !may;
+        may
+    }
+}
+
+/// Bytes as work.
+pub(super) fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often this may be done at this time.
+    fn charges(work: &Work, cost: u32, now: Instant) -> u32 {
+        work.begin_pass(PASS_WORK, now);
+        (0..u32::MAX).find(|_| !work.charge(cost)).expect("a limit")
+    }
+
+    #[test]
+    fn time_allows_a_little_and_never_more_than_at_first() {
+        let start = Instant::now();
+        let work = Work::new(start);
+        for (millis, allowed) in
+            [(0, ALLOWANCE), (2_900, 2 * PASS_WORK), (3_000, PASS_WORK), (1 << 40, ALLOWANCE)]
+        {
+            assert_eq!(charges(&work, 16, start + Duration::from_millis(millis)), allowed / 16, "{millis}");
         }
-        may
+    }
+
+    #[test]
+    fn past_conduct_buys_a_bounded_amount_of_work() {
+        let now = Instant::now();
+        let work = Work::new(now);
+        (0..1_000_000).for_each(|_| work.credit(REQUEST_WORK));
+        assert_eq!(charges(&work, 16, now), BALANCE_MAX / 16);
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_and_what_never_would_has_a_pass_to_itself() {
+        let now = Instant::now();
+        let work = Work::new(now);
+        work.begin_pass(PASS_WORK, now);
+        assert!(work.may_read_next(PASS_WORK - 1) && work.may_read() && !work.is_cut_short());
+        assert!(!work.may_read_next(2) && !work.may_read() && work.is_cut_short());
+        work.begin_pass(PASS_WORK, now);
+        assert!(!work.is_cut_short() && work.may_read_next(10 * PASS_WORK));
+        assert!(!work.may_read() && work.may_respond() && work.is_cut_short());
     }
 }
