@@ -67,8 +67,6 @@ const EXEMPT = [
 /** The next rewrite of these modules renames what is in them (one path through the engine). */
 const WAITING = [
   /^crates\/tidings-server\/src\/(connection|head)(\.rs|\/)/,
-  /^crates\/tidings\/src\/(feed|feeds|frames|inbox|lag)\.rs$/,
-  /^crates\/tidings\/src\/shard(\.rs|\/)/,
   /^crates\/tidings-log\/src\/(segment|ledger)(\.rs|\/)/,
 ];
 

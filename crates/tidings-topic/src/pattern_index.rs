@@ -6,6 +6,10 @@
 //! as `/:a(\d+)x`, is a candidate for every topic, and many patterns can share a beginning. The
 //! index therefore limits both the number of patterns and the total [weight](UrlPattern::weight) of
 //! the candidates of any topic.
+//!
+//! A clone is a snapshot: it shares the nodes, so it costs a few reference counts, and topics can be
+//! compared with it while the index changes. A change copies the nodes on its path that a snapshot
+//! still shares.
 
 use std::sync::Arc;
 
@@ -35,15 +39,16 @@ pub enum PatternsFull {
     Weight,
 }
 
-/// An index of distinct patterns, each with a value.
-#[derive(Debug)]
+/// An index of distinct patterns, each with a value. Clones are cheap: they share what has not
+/// changed since.
+#[derive(Clone, Debug)]
 pub struct PatternIndex<T> {
     /// The base URL of the patterns in the trees.
     hub_url: Option<Arc<Url>>,
-    /// Patterns by the beginning of the complete URL.
-    by_url: Node<T>,
+    /// Patterns by the beginning of the complete URL. None until there is one.
+    by_url: Option<Arc<Node<T>>>,
     /// Patterns that leave scheme, host or port open, by the beginning of the path.
-    by_path: Node<T>,
+    by_path: Option<Arc<Node<T>>>,
     /// Patterns that are based on another hub URL. The hub that owns this index creates none.
     foreign: Vec<(UrlPattern, T)>,
     count: usize,
@@ -51,7 +56,7 @@ pub struct PatternIndex<T> {
 
 impl<T> Default for PatternIndex<T> {
     fn default() -> Self {
-        Self { hub_url: None, by_url: Node::new(b""), by_path: Node::new(b""), foreign: Vec::new(), count: 0 }
+        Self { hub_url: None, by_url: None, by_path: None, foreign: Vec::new(), count: 0 }
     }
 }
 
@@ -67,64 +72,21 @@ impl<T> PatternIndex<T> {
     }
 
     /// The value of a pattern.
-    pub fn get_mut(&mut self, pattern: &UrlPattern) -> Option<&mut T> {
+    pub fn get(&self, pattern: &UrlPattern) -> Option<&T> {
         if self.is_foreign(pattern) {
-            let mut foreign = self.foreign.iter_mut();
+            let mut foreign = self.foreign.iter();
             return foreign.find_map(|(known, value)| (known == pattern).then_some(value));
         }
-        let (root, beginning) = self.tree(pattern);
-        root.get_mut(beginning, pattern)
-    }
-
-    /// Adds a pattern that is not in the index yet, within the limits.
-    pub fn insert(
-        &mut self,
-        pattern: UrlPattern,
-        value: T,
-        limits: PatternLimits,
-    ) -> Result<(), PatternsFull> {
-        if self.count >= limits.count_max {
-            return Err(PatternsFull::Count);
-        }
-        if self.count == 0 {
-            self.hub_url = Some(Arc::clone(pattern.hub_url()));
-        }
-        let foreign: u32 = self.foreign.iter().map(|(pattern, _)| pattern.weight()).sum();
-        let beside = match pattern.beginning() {
-            Beginning::Url(_) => self.by_path.heaviest,
-            Beginning::Path(_) => self.by_url.heaviest,
+        let (root, beginning) = match pattern.beginning() {
+            Beginning::Url(beginning) => (&self.by_url, beginning),
+            Beginning::Path(beginning) => (&self.by_path, beginning),
         };
-        if self.is_foreign(&pattern) {
-            self.foreign.push((pattern, value));
-            self.count += 1;
-            return Ok(());
-        }
-        let (root, beginning) = self.tree(&pattern);
-        let together = [foreign, beside, root.heaviest_through(beginning), pattern.weight()];
-        if together.into_iter().fold(0, u32::saturating_add) > limits.weight_max {
-            return Err(PatternsFull::Weight);
-        }
-        root.insert(beginning, pattern.clone(), value);
-        self.count += 1;
-        Ok(())
-    }
-
-    /// Removes a pattern.
-    pub fn remove(&mut self, pattern: &UrlPattern) -> Option<T> {
-        let value = if self.is_foreign(pattern) {
-            let index = self.foreign.iter().position(|(known, _)| known == pattern)?;
-            self.foreign.swap_remove(index).1
-        } else {
-            let (root, beginning) = self.tree(pattern);
-            root.remove(beginning, pattern)?
-        };
-        self.count -= 1;
-        Some(value)
+        root.as_ref()?.get(beginning.as_bytes(), pattern)
     }
 
     /// The values of all patterns, in no particular order.
     pub fn values(&self) -> impl Iterator<Item = &T> {
-        let mut nodes = vec![&self.by_url, &self.by_path];
+        let mut nodes: Vec<_> = self.by_url.iter().chain(&self.by_path).collect();
         let in_trees = std::iter::from_fn(move || {
             let node = nodes.pop()?;
             nodes.extend(&node.children);
@@ -159,38 +121,99 @@ impl<T> PatternIndex<T> {
     }
 
     fn for_each_candidate<'a>(&'a self, url: &Url, mut visit: impl FnMut(&'a UrlPattern, &'a T)) {
-        self.by_path.for_each_on_path(url.path().as_bytes(), &mut visit);
-        if !url.has_host() {
-            return;
+        if let Some(by_path) = &self.by_path {
+            by_path.for_each_on_path(url.path().as_bytes(), &mut visit);
         }
+        let Some(by_url) = self.by_url.as_ref().filter(|_| url.has_host()) else { return };
         if url.username().is_empty() && url.password().is_none() {
-            self.by_url.for_each_on_path(url[..Position::AfterPath].as_bytes(), &mut visit);
+            by_url.for_each_on_path(url[..Position::AfterPath].as_bytes(), &mut visit);
         } else {
             let place = [url.scheme(), "://", &url[Position::BeforeHost..Position::AfterPath]].concat();
-            self.by_url.for_each_on_path(place.as_bytes(), &mut visit);
+            by_url.for_each_on_path(place.as_bytes(), &mut visit);
         }
     }
 
     fn is_foreign(&self, pattern: &UrlPattern) -> bool {
         self.hub_url.as_ref().is_some_and(|hub_url| !same_url(hub_url, pattern.hub_url()))
     }
+}
+
+impl<T: Clone> PatternIndex<T> {
+    /// The value of a pattern, to be changed.
+    pub fn get_mut(&mut self, pattern: &UrlPattern) -> Option<&mut T> {
+        if self.is_foreign(pattern) {
+            let mut foreign = self.foreign.iter_mut();
+            return foreign.find_map(|(known, value)| (known == pattern).then_some(value));
+        }
+        let (root, beginning) = self.tree(pattern);
+        root.get_mut(beginning, pattern)
+    }
+
+    /// Adds a pattern that is not in the index yet, within the limits.
+    pub fn insert(
+        &mut self,
+        pattern: UrlPattern,
+        value: T,
+        limits: PatternLimits,
+    ) -> Result<(), PatternsFull> {
+        if self.count >= limits.count_max {
+            return Err(PatternsFull::Count);
+        }
+        if self.count == 0 {
+            self.hub_url = Some(Arc::clone(pattern.hub_url()));
+        }
+        let foreign: u32 = self.foreign.iter().map(|(pattern, _)| pattern.weight()).sum();
+        let beside = match pattern.beginning() {
+            Beginning::Url(_) => &self.by_path,
+            Beginning::Path(_) => &self.by_url,
+        };
+        let beside = beside.as_ref().map_or(0, |root| root.heaviest);
+        if self.is_foreign(&pattern) {
+            self.foreign.push((pattern, value));
+            self.count += 1;
+            return Ok(());
+        }
+        let (root, beginning) = self.tree(&pattern);
+        let together = [foreign, beside, root.heaviest_through(beginning), pattern.weight()];
+        if together.into_iter().fold(0, u32::saturating_add) > limits.weight_max {
+            return Err(PatternsFull::Weight);
+        }
+        root.insert(beginning, pattern.clone(), value);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Removes a pattern.
+    pub fn remove(&mut self, pattern: &UrlPattern) -> Option<T> {
+        let value = if self.is_foreign(pattern) {
+            let index = self.foreign.iter().position(|(known, _)| known == pattern)?;
+            self.foreign.swap_remove(index).1
+        } else {
+            let (root, beginning) = self.tree(pattern);
+            root.remove(beginning, pattern)?
+        };
+        self.count -= 1;
+        Some(value)
+    }
 
     /// The tree that a pattern belongs to, and its key there.
     fn tree<'p>(&mut self, pattern: &'p UrlPattern) -> (&mut Node<T>, &'p [u8]) {
-        match pattern.beginning() {
-            Beginning::Url(beginning) => (&mut self.by_url, beginning.as_bytes()),
-            Beginning::Path(beginning) => (&mut self.by_path, beginning.as_bytes()),
-        }
+        let (root, beginning) = match pattern.beginning() {
+            Beginning::Url(beginning) => (&mut self.by_url, beginning),
+            Beginning::Path(beginning) => (&mut self.by_path, beginning),
+        };
+        let root = root.get_or_insert_with(|| Arc::new(Node::new(b"")));
+        (Arc::make_mut(root), beginning.as_bytes())
     }
 }
 
 /// A node of a tree.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Node<T> {
     /// The text after that of the parent node.
     label: Box<[u8]>,
     /// Sorted by the first bytes of their labels, no two of which are equal.
-    children: Vec<Node<T>>,
+    children: Vec<Arc<Node<T>>>,
     /// The patterns whose beginning ends here.
     patterns: Vec<(UrlPattern, T)>,
     /// Weight of the heaviest path from here downwards, this node included.
@@ -238,22 +261,36 @@ impl<T> Node<T> {
         above + node.heaviest
     }
 
+    fn get(&self, rest: &[u8], pattern: &UrlPattern) -> Option<&T> {
+        let Some(first) = rest.first() else {
+            return self.patterns.iter().find_map(|(known, value)| (known == pattern).then_some(value));
+        };
+        let child = &self.children[self.child(*first).ok()?];
+        child.get(rest.strip_prefix(&*child.label)?, pattern)
+    }
+
+    fn weight(&self) -> u32 {
+        self.patterns.iter().map(|(pattern, _)| pattern.weight()).sum()
+    }
+}
+
+impl<T: Clone> Node<T> {
     fn get_mut(&mut self, rest: &[u8], pattern: &UrlPattern) -> Option<&mut T> {
         let Some(first) = rest.first() else {
             return self.patterns.iter_mut().find_map(|(known, value)| (known == pattern).then_some(value));
         };
         let index = self.child(*first).ok()?;
-        let child = &mut self.children[index];
+        let child = Arc::make_mut(&mut self.children[index]);
         child.get_mut(rest.strip_prefix(&*child.label)?, pattern)
     }
 
     fn insert(&mut self, rest: &[u8], pattern: UrlPattern, value: T) {
         if let Some(first) = rest.first() {
             let index = self.child(*first).unwrap_or_else(|index| {
-                self.children.insert(index, Self::new(rest));
+                self.children.insert(index, Arc::new(Self::new(rest)));
                 index
             });
-            let child = &mut self.children[index];
+            let child = Arc::make_mut(&mut self.children[index]);
             let common = child.label.iter().zip(rest).take_while(|(one, other)| one == other).count();
             if common < child.label.len() {
                 child.split(common);
@@ -272,13 +309,13 @@ impl<T> Node<T> {
         std::mem::swap(&mut below.patterns, &mut self.patterns);
         below.heaviest = self.heaviest;
         self.label = self.label[..common].into();
-        self.children.push(below);
+        self.children.push(Arc::new(below));
     }
 
     fn remove(&mut self, rest: &[u8], pattern: &UrlPattern) -> Option<T> {
         let value = if let Some(first) = rest.first() {
             let index = self.child(*first).ok()?;
-            let child = &mut self.children[index];
+            let child = Arc::make_mut(&mut self.children[index]);
             let value = child.remove(rest.strip_prefix(&*child.label)?, pattern)?;
             child.join_only_child();
             if child.patterns.is_empty() && child.children.is_empty() {
@@ -297,8 +334,9 @@ impl<T> Node<T> {
     fn join_only_child(&mut self) {
         if self.patterns.is_empty()
             && self.children.len() == 1
-            && let Some(mut child) = self.children.pop()
+            && let Some(child) = self.children.pop()
         {
+            let mut child = Arc::unwrap_or_clone(child);
             child.label = [&*self.label, &*child.label].concat().into();
             *self = child;
         }
@@ -307,10 +345,6 @@ impl<T> Node<T> {
     fn weigh(&mut self) {
         let below = self.children.iter().map(|child| child.heaviest).max();
         self.heaviest = self.weight() + below.unwrap_or_default();
-    }
-
-    fn weight(&self) -> u32 {
-        self.patterns.iter().map(|(pattern, _)| pattern.weight()).sum()
     }
 }
 
@@ -400,6 +434,20 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_stays_as_it_was_whatever_is_added_and_removed() {
+        let mut index = index(&["/abc/:x", "/abd/:x", "/ab/:x"]);
+        let before = index.clone();
+        assert!(index.remove(&pattern("/abc/:x")).is_some());
+        for text in ["/abc/:y", "/a", "/abd/1"] {
+            index.insert(pattern(text), text.to_owned(), UNLIMITED).expect("within the limits");
+        }
+        "changed".clone_into(index.get_mut(&pattern("/abd/:x")).expect("it is there"));
+        assert_eq!(matches(&before, &["/abc/1", "/abd/1", "/a"]).0, ["/abc/:x", "/abd/:x"]);
+        assert_eq!(matches(&index, &["/abc/1", "/abd/1", "/a"]).0, ["/a", "/abc/:y", "/abd/1", "changed"]);
+        assert_eq!(before.get(&pattern("/abd/:x")).map(String::as_str), Some("/abd/:x"));
+    }
+
+    #[test]
     fn removed_patterns_leave_nothing_behind() {
         let texts = ["/abc/:x", "/abd/:x", "/ab/:x", "/a", "/abc/d/:x", "*://*/a/b", "/"];
         let mut index = index(&texts);
@@ -407,7 +455,7 @@ mod tests {
             assert_eq!(index.remove(&pattern(text)).as_deref(), Some(text));
             assert_eq!(index.remove(&pattern(text)), None);
         }
-        for root in [&index.by_url, &index.by_path] {
+        for root in index.by_url.iter().chain(&index.by_path) {
             assert!(root.children.is_empty() && root.patterns.is_empty() && root.heaviest == 0);
         }
         assert_eq!((index.len(), index.values().count()), (0, 0));

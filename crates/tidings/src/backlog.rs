@@ -6,7 +6,11 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use tidings_log::{Cursor, Epoch};
 
-use crate::{encode::Notice, frames::Frames, replay::Replayed};
+use crate::{
+    encode::Notice,
+    frames::{Frame, Frames},
+    replay::Replayed,
+};
 
 /// Bounded by one page and a few notices.
 #[derive(Debug, Default)]
@@ -48,10 +52,9 @@ impl Backlog {
     /// The next event of the page, and its cursor.
     pub(crate) fn next_event(&mut self) -> Option<(Cursor, Bytes)> {
         let page = self.page.as_mut()?;
-        let index = page.frames.view().at(page.offset);
-        let mark = &page.frames.marks()[index];
-        let next = (Cursor { epoch: page.epoch, position: mark.position }, page.frames.event(index));
-        page.offset = mark.end();
+        let frame = Frame::new(&page.frames, page.frames.at(page.offset))?;
+        let next = (Cursor { epoch: page.epoch, position: frame.position() }, frame.event());
+        page.offset = frame.end();
         if page.offset == page.frames.len() {
             // A reader that has caught up keeps no memory of the page.
             self.page = None;

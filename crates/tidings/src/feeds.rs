@@ -1,96 +1,173 @@
 //! All feeds of a hub, and which of them an event goes to.
 //!
-//! The registry is locked by the one writer for a batch, and by subscribers when they join or
-//! leave. The head is published after all feeds have been written, so that a reader that merges
-//! several feeds never sees a later event before an earlier one.
+//! The [`FeedWriter`] takes entries from the tail of the log, one after the other: it looks up the
+//! feeds of an entry under the lock of the routes, and compares the entry with patterns, encodes it
+//! and appends it without. Subscribers join and leave at the same time and wait for neither.
+//!
+//! Two positions tell how far the writer is:
+//! - **routed**: the feeds of every entry up to here have been looked up. A feed that is made now
+//!   receives every later entry, so it begins here. The position moves under the same lock as feeds
+//!   are added under, so no entry is looked up before and none is missed after.
+//! - the **head**: every entry up to here is in all its feeds. It is published after they have been
+//!   written, so that a reader that merges several feeds never sees a later event before an earlier
+//!   one.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
 };
 
-use futures_util::task::AtomicWaker;
-use smallvec::SmallVec;
 use tidings_log::{Cursor, Entry};
 use tidings_topic::{Matcher, PatternIndex, PatternLimits, PatternsFull, Topic, TopicUrls};
 
 use crate::{
     encode::Format,
-    feed::{Feed, SEGMENT_OVERHEAD_BYTES},
+    feed::{Feed, SEGMENT_BYTES_MAX},
+    frames::Frames,
+    sync::{
+        AtomicWaker, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// The work of comparing with patterns, in their [weight](tidings_topic::UrlPattern::weight), that
-/// the writer does before it lets others have the routes: a fraction of a millisecond.
+/// the writer does before other tasks have their turn: a fraction of a millisecond.
 const WRITE_WEIGHT_MAX: u64 = 8_192;
 
-/// The feeds of a hub.
+/// Memory of a segment in addition to its frames: its records in the feed and in the list of all
+/// segments, and the shell of a feed that is gone, which lasts as long as its segments are in that
+/// list.
+const SEGMENT_OVERHEAD_BYTES: usize = 256;
+
+/// The feeds of a hub, as subscribers see them.
 #[derive(Debug)]
 pub(crate) struct Feeds {
     routes: Mutex<Routes>,
-    head: Mutex<Cursor>,
-    bytes_max: usize,
+    progress: Mutex<WriterProgress>,
+    /// The memory of all feeds together.
+    memory_bytes: Arc<AtomicUsize>,
+    memory_bytes_max: usize,
     pattern_limits: PatternLimits,
+}
+
+/// Writes the feeds of a hub: the only one that does.
+#[derive(Debug, Default)]
+pub(crate) struct FeedWriter {
+    encoder: Encoder,
+    /// The feeds of the entry that is being written.
+    targets: Vec<Arc<Feed>>,
+    /// Feeds whose readers have yet to be notified.
+    grown: Vec<Arc<Feed>>,
+    /// Segments in the order in which they were begun, so that the oldest is dropped first,
+    /// whichever feed it is in. The list is bounded because each entry in it counts
+    /// ([`SEGMENT_OVERHEAD_BYTES`]) until it is removed.
+    segments: VecDeque<Weak<Feed>>,
+}
+
+/// A reader's membership in a feed.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) feed: Arc<Feed>,
+    /// The number of the reader.
+    pub(crate) reader: u64,
+    /// The feed receives every entry after this one.
+    pub(crate) after: Cursor,
+}
+
+#[derive(Debug)]
+struct WriterProgress {
+    routed: Cursor,
+    head: Cursor,
 }
 
 #[derive(Debug, Default)]
 struct Routes {
-    exact: HashMap<Topic, Vec<Arc<Feed>>>,
+    exact: HashMap<Topic, FeedsByFormat>,
     /// Those of `*`.
-    any: Vec<Arc<Feed>>,
-    /// Those of each pattern, never none.
-    patterns: PatternIndex<Vec<Arc<Feed>>>,
-    /// Segments in the order in which they were begun, so that the oldest is dropped first,
-    /// whichever feed it is in. The list is bounded because each place in it counts
-    /// ([`SEGMENT_OVERHEAD_BYTES`]) until it is taken out.
-    segments: VecDeque<Weak<Feed>>,
-    bytes: usize,
+    any: FeedsByFormat,
+    patterns: PatternIndex<FeedsByFormat>,
+    feed_count: usize,
+}
+
+/// The feeds of one matcher.
+#[derive(Clone, Debug, Default)]
+struct FeedsByFormat {
+    plain: Option<Arc<Feed>>,
+    json: Option<Arc<Feed>>,
 }
 
 impl Feeds {
-    pub(crate) fn new(head: Cursor, bytes_max: usize, pattern_limits: PatternLimits) -> Self {
-        Self { routes: Mutex::default(), head: Mutex::new(head), bytes_max, pattern_limits }
+    /// No feeds, at this head.
+    pub(crate) fn new(
+        head: Cursor,
+        memory_bytes_max: usize,
+        pattern_limits: PatternLimits,
+    ) -> (Self, FeedWriter) {
+        let feeds = Self {
+            routes: Mutex::default(),
+            progress: Mutex::new(WriterProgress { routed: head, head }),
+            memory_bytes: Arc::default(),
+            memory_bytes_max,
+            pattern_limits,
+        };
+        (feeds, FeedWriter::default())
     }
 
-    /// How far the feeds have been written.
+    /// How far all feeds have been written.
     pub(crate) fn head(&self) -> Cursor {
-        *self.head.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress().head
     }
 
-    /// The feed of this matcher, made if need be, with a new reader in it. Returns the number of
-    /// the reader. Fails for a pattern beyond the limits.
+    /// Where a feed would begin that was made now; at or after the head.
+    pub(crate) fn routed(&self) -> Cursor {
+        self.progress().routed
+    }
+
+    /// Adds a reader to the feed of this matcher, which is made if need be. Fails for a pattern
+    /// beyond the limits.
     pub(crate) fn join(
         &self,
         matcher: &Matcher,
         format: Format,
         waker: &Arc<AtomicWaker>,
-    ) -> Result<(Arc<Feed>, u64), PatternsFull> {
+    ) -> Result<Joined, PatternsFull> {
         let mut routes = self.routes();
-        let known = routes.of(matcher).and_then(|feeds| feeds.iter().find(|feed| feed.format == format));
-        let feed = if let Some(feed) = known {
+        let after = self.routed();
+        let feed = if let Some(feed) = routes.get(matcher).and_then(|feeds| feeds.get(format)) {
             Arc::clone(feed)
         } else {
-            let feed = Arc::new(Feed::new(matcher.clone(), format, self.head()));
+            let memory = Arc::clone(&self.memory_bytes);
+            let feed = Arc::new(Feed::new(matcher.clone(), format, after, memory));
             routes.add(&feed, self.pattern_limits)?;
             feed
         };
         let reader = feed.add_reader(Arc::clone(waker));
-        Ok((feed, reader))
+        Ok(Joined { feed, reader, after })
     }
 
-    /// Takes a reader out, and the feed with its last one.
+    /// Removes a reader, and the feed with its last one.
     pub(crate) fn leave(&self, feed: &Arc<Feed>, reader: u64) {
-        let mut routes = self.routes();
-        if feed.remove_reader(reader) == 0 {
-            routes.remove(feed);
+        let is_unread = {
+            let mut routes = self.routes();
+            let is_unread = feed.remove_reader(reader) == 0;
+            if is_unread {
+                routes.remove(feed);
+            }
+            is_unread
+        };
+        if is_unread {
+            // The writer may be about to append to it.
+            feed.close();
         }
     }
 
-    /// How many readers the feeds have that such an event goes to. Who reads two of them counts
+    /// How many readers the feeds have that such an event goes to. A reader of two of them counts
     /// twice; grants are not looked at.
     pub(crate) fn reader_count(&self, topics: &[Topic]) -> usize {
-        let mut count = 0;
-        self.routes().for_each_feed(topics, |feed| count += feed.reader_count());
-        count
+        let mut targets = Vec::new();
+        let patterns = self.routes().look_up(topics, &mut targets);
+        match_patterns(patterns.as_ref(), topics, &mut targets);
+        targets.iter().map(|feed| feed.reader_count()).sum()
     }
 
     /// How many distinct patterns are subscribed to.
@@ -100,72 +177,19 @@ impl Feeds {
 
     /// How many feeds there are and how many bytes they hold.
     pub(crate) fn size(&self) -> (usize, usize) {
-        let routes = self.routes();
-        (routes.all().count(), routes.bytes)
-    }
-
-    /// Writes entries to every feed that they go to, then moves the head, then wakes. Returns how
-    /// many of them it has written: all, or as many as comparing with patterns leaves time for
-    /// while others wait for the routes.
-    pub(crate) fn write(&self, entries: &[Arc<Entry>]) -> usize {
-        let mut touched: Vec<Arc<Feed>> = Vec::new();
-        let mut written = 0;
-        {
-            let mut routes = self.routes();
-            let mut work = 0;
-            while let Some(entry) = entries.get(written)
-                && work < WRITE_WEIGHT_MAX
-            {
-                work += routes.push(entry, &mut touched);
-                written += 1;
-                if written == entries.len() || work >= WRITE_WEIGHT_MAX {
-                    routes.shrink(self.bytes_max);
-                    self.publish_head(entry.cursor);
-                }
-            }
-        }
-        for feed in touched {
-            feed.announce();
-        }
-        written
-    }
-
-    /// Begins anew after a place: the log skipped entries or started another epoch. Everybody wakes
-    /// and looks where he stands.
-    pub(crate) fn restart(&self, after: Cursor) {
-        {
-            let mut routes = self.routes();
-            for feed in routes.all() {
-                feed.restart(after);
-            }
-            routes.segments.clear();
-            routes.bytes = 0;
-            self.publish_head(after);
-        }
-        self.wake_all();
-    }
-
-    /// Gives up everything that was written: the one that has not read it finds in the log what is
-    /// left of it.
-    pub(crate) fn forget(&self) {
-        let mut routes = self.routes();
-        for feed in routes.all() {
-            feed.clear();
-        }
-        routes.segments.clear();
-        routes.bytes = 0;
+        (self.routes().feed_count, self.memory_bytes.load(Ordering::Relaxed))
     }
 
     /// Wakes every reader.
     pub(crate) fn wake_all(&self) {
-        let feeds: Vec<_> = self.routes().all().cloned().collect();
+        let feeds = self.routes().all();
         for feed in feeds {
             feed.wake_readers();
         }
     }
 
-    fn publish_head(&self, head: Cursor) {
-        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
+    fn progress(&self) -> MutexGuard<'_, WriterProgress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn routes(&self) -> MutexGuard<'_, Routes> {
@@ -173,90 +197,239 @@ impl Feeds {
     }
 }
 
+impl FeedWriter {
+    /// Writes entries to every feed that they go to, then moves the head, then wakes. Returns how
+    /// many of them it has written: all, or as many as comparing with patterns leaves time for
+    /// while other tasks wait.
+    pub(crate) fn write(&mut self, feeds: &Feeds, entries: &[Arc<Entry>]) -> usize {
+        let (mut written, mut work) = (0, 0);
+        while let Some(entry) = entries.get(written)
+            && work < WRITE_WEIGHT_MAX
+        {
+            work += self.route(feeds, entry);
+            self.append(feeds, entry);
+            written += 1;
+        }
+        if let Some(last) = written.checked_sub(1) {
+            self.shrink(feeds);
+            feeds.progress().head = entries[last].cursor;
+        }
+        for feed in self.grown.drain(..) {
+            feed.announce();
+        }
+        written
+    }
+
+    /// Begins anew after a place: the log skipped entries or started another epoch. Every reader
+    /// wakes and looks where it is.
+    pub(crate) fn restart(&mut self, feeds: &Feeds, after: Cursor) {
+        let all = {
+            let routes = feeds.routes();
+            feeds.progress().routed = after;
+            routes.all()
+        };
+        for feed in all {
+            feed.restart(after);
+        }
+        self.forget_segments(feeds);
+        feeds.progress().head = after;
+        feeds.wake_all();
+    }
+
+    /// Drops everything that was written: a reader that has not read it finds in the log what is
+    /// left of it.
+    pub(crate) fn forget(&mut self, feeds: &Feeds) {
+        for feed in self.segments.iter().filter_map(Weak::upgrade) {
+            feed.clear();
+        }
+        self.forget_segments(feeds);
+    }
+
+    /// Finds the feeds that an entry goes to; one may come twice. Returns the work of comparing
+    /// with patterns.
+    fn route(&mut self, feeds: &Feeds, entry: &Entry) -> u64 {
+        let topics = &entry.event.topics;
+        let patterns = {
+            let routes = feeds.routes();
+            feeds.progress().routed = entry.cursor;
+            routes.look_up(topics, &mut self.targets)
+        };
+        match_patterns(patterns.as_ref(), topics, &mut self.targets)
+    }
+
+    /// Appends an entry to the feeds that were found.
+    fn append(&mut self, feeds: &Feeds, entry: &Entry) {
+        self.encoder.begin();
+        for feed in self.targets.drain(..) {
+            if feed.append(self.encoder.encode(entry, feed.format)) {
+                feeds.memory_bytes.fetch_add(SEGMENT_OVERHEAD_BYTES, Ordering::Relaxed);
+                self.segments.push_back(Arc::downgrade(&feed));
+            }
+            if feed.mark_grown() {
+                self.grown.push(feed);
+            }
+        }
+    }
+
+    /// Drops the oldest segments until the rest needs no more memory than it may.
+    fn shrink(&mut self, feeds: &Feeds) {
+        while feeds.memory_bytes.load(Ordering::Relaxed) > feeds.memory_bytes_max {
+            let Some(feed) = self.segments.pop_front() else { break };
+            feeds.memory_bytes.fetch_sub(SEGMENT_OVERHEAD_BYTES, Ordering::Relaxed);
+            if let Some(feed) = feed.upgrade() {
+                feed.drop_front();
+            }
+        }
+    }
+
+    fn forget_segments(&mut self, feeds: &Feeds) {
+        let overhead_bytes = self.segments.len() * SEGMENT_OVERHEAD_BYTES;
+        feeds.memory_bytes.fetch_sub(overhead_bytes, Ordering::Relaxed);
+        self.segments.clear();
+    }
+}
+
+/// Adds the feeds of the patterns that one of these topics matches. Returns the work of comparing.
+fn match_patterns(
+    patterns: Option<&PatternIndex<FeedsByFormat>>,
+    topics: &[Topic],
+    targets: &mut Vec<Arc<Feed>>,
+) -> u64 {
+    let Some(patterns) = patterns else { return 0 };
+    patterns.for_each_match(&TopicUrls::new(topics), |feeds| targets.extend(feeds.all().cloned()))
+}
+
+/// Encodes an entry once for each format, in memory that is used again.
+#[derive(Debug, Default)]
+struct Encoder {
+    plain: Encoded,
+    json: Encoded,
+}
+
+#[derive(Debug, Default)]
+struct Encoded {
+    frame: Arc<Frames>,
+    is_current: bool,
+}
+
+impl Encoder {
+    /// Another entry comes.
+    fn begin(&mut self) {
+        self.plain.is_current = false;
+        self.json.is_current = false;
+    }
+
+    fn encode(&mut self, entry: &Entry, format: Format) -> &Arc<Frames> {
+        let encoded = match format {
+            Format::Plain => &mut self.plain,
+            Format::Json => &mut self.json,
+        };
+        if !std::mem::replace(&mut encoded.is_current, true) {
+            let frame = encoded.empty();
+            frame.push(entry, format);
+        }
+        &encoded.frame
+    }
+}
+
+impl Encoded {
+    fn empty(&mut self) -> &mut Frames {
+        // A large event is not copied: the feeds keep it.
+        let is_kept = Arc::get_mut(&mut self.frame).is_none();
+        if is_kept || self.frame.capacity() > SEGMENT_BYTES_MAX {
+            self.frame = Arc::default();
+        }
+        let frame = Arc::get_mut(&mut self.frame).expect("nobody else has it");
+        frame.clear();
+        frame
+    }
+}
+
 impl Routes {
-    /// The feeds of this matcher, one for each format.
-    fn of(&mut self, matcher: &Matcher) -> Option<&mut Vec<Arc<Feed>>> {
+    /// Finds the feeds that an event with these topics goes to, except those of patterns: these are
+    /// to be compared with what is returned, a snapshot, without the lock.
+    fn look_up(&self, topics: &[Topic], targets: &mut Vec<Arc<Feed>>) -> Option<PatternIndex<FeedsByFormat>> {
+        let exact = topics.iter().filter_map(|topic| self.exact.get(topic));
+        targets.extend(exact.chain([&self.any]).flat_map(FeedsByFormat::all).cloned());
+        (!self.patterns.is_empty()).then(|| self.patterns.clone())
+    }
+
+    fn all(&self) -> Vec<Arc<Feed>> {
+        let matchers = self.exact.values().chain([&self.any]).chain(self.patterns.values());
+        matchers.flat_map(FeedsByFormat::all).cloned().collect()
+    }
+
+    fn get(&self, matcher: &Matcher) -> Option<&FeedsByFormat> {
         match matcher {
-            Matcher::Exact(topic) => self.exact.get_mut(topic),
-            Matcher::Any => Some(&mut self.any),
-            Matcher::Pattern(pattern) => self.patterns.get_mut(pattern),
+            Matcher::Exact(topic) => self.exact.get(topic),
+            Matcher::Any => Some(&self.any),
+            Matcher::Pattern(pattern) => self.patterns.get(pattern),
         }
     }
 
     fn add(&mut self, feed: &Arc<Feed>, limits: PatternLimits) -> Result<(), PatternsFull> {
-        match (self.of(&feed.matcher), &feed.matcher) {
-            (Some(feeds), _) => feeds.push(Arc::clone(feed)),
-            (None, Matcher::Pattern(pattern)) => {
-                self.patterns.insert(pattern.clone(), vec![Arc::clone(feed)], limits)?;
+        let feeds = match &feed.matcher {
+            Matcher::Exact(topic) => self.exact.entry(topic.clone()).or_default(),
+            Matcher::Any => &mut self.any,
+            Matcher::Pattern(pattern) => {
+                if self.patterns.get(pattern).is_none() {
+                    self.patterns.insert(pattern.clone(), FeedsByFormat::default(), limits)?;
+                }
+                self.patterns.get_mut(pattern).expect("it is there now")
             }
-            (None, Matcher::Exact(topic)) => {
-                self.exact.insert(topic.clone(), vec![Arc::clone(feed)]);
-            }
-            (None, Matcher::Any) => unreachable!("the feeds of `*` have a list of their own"),
-        }
+        };
+        *feeds.slot(feed.format) = Some(Arc::clone(feed));
+        self.feed_count += 1;
         Ok(())
     }
 
-    /// Hands over the feeds that an event with these topics goes to; one may come twice. Returns
-    /// the work of comparing with patterns.
-    fn for_each_feed<'a>(&'a self, topics: &[Topic], mut visit: impl FnMut(&'a Arc<Feed>)) -> u64 {
-        let exact = topics.iter().filter_map(|topic| self.exact.get(topic)).flatten();
-        exact.chain(&self.any).for_each(&mut visit);
-        self.patterns.for_each_match(&TopicUrls::new(topics), |feeds| feeds.iter().for_each(&mut visit))
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Arc<Feed>> {
-        self.exact.values().flatten().chain(&self.any).chain(self.patterns.values().flatten())
-    }
-
-    /// Writes an entry to the feeds that it goes to, and notes which of them were not touched
-    /// before. Returns the work of comparing with patterns.
-    fn push(&mut self, entry: &Entry, touched: &mut Vec<Arc<Feed>>) -> u64 {
-        let (mut bytes, mut begun) = (0, SmallVec::<[Weak<Feed>; 4]>::new());
-        let work = self.for_each_feed(&entry.event.topics, |feed| {
-            let grown = feed.push(entry);
-            bytes += grown.bytes;
-            if grown.begins_segment {
-                begun.push(Arc::downgrade(feed));
-            }
-            if feed.touch() {
-                touched.push(Arc::clone(feed));
-            }
-        });
-        self.bytes += bytes;
-        self.segments.extend(begun);
-        work
-    }
-
-    /// Drops the oldest segments until the rest holds no more than this.
-    fn shrink(&mut self, bytes_max: usize) {
-        while self.bytes > bytes_max {
-            let Some(feed) = self.segments.pop_front() else { break };
-            let dropped = feed.upgrade().map_or(0, |feed| feed.drop_front());
-            self.bytes -= SEGMENT_OVERHEAD_BYTES + dropped;
-        }
-    }
-
-    /// Takes out a feed that nobody reads.
-    fn remove(&mut self, feed: &Arc<Feed>) {
-        self.bytes -= feed.clear();
-        let Some(feeds) = self.of(&feed.matcher) else { return };
-        feeds.retain(|other| !Arc::ptr_eq(other, feed));
-        if !feeds.is_empty() {
-            return;
-        }
+    /// Removes a feed that nobody reads.
+    fn remove(&mut self, feed: &Feed) {
+        self.feed_count -= 1;
         match &feed.matcher {
-            Matcher::Exact(topic) => drop(self.exact.remove(topic)),
-            Matcher::Pattern(pattern) => drop(self.patterns.remove(pattern)),
-            Matcher::Any => {}
+            Matcher::Any => *self.any.slot(feed.format) = None,
+            Matcher::Exact(topic) => {
+                if self.exact.get_mut(topic).is_some_and(|feeds| feeds.remove(feed.format)) {
+                    self.exact.remove(topic);
+                }
+            }
+            Matcher::Pattern(pattern) => {
+                if self.patterns.get_mut(pattern).is_some_and(|feeds| feeds.remove(feed.format)) {
+                    self.patterns.remove(pattern);
+                }
+            }
         }
+    }
+}
+
+impl FeedsByFormat {
+    fn all(&self) -> impl Iterator<Item = &Arc<Feed>> {
+        self.plain.iter().chain(&self.json)
+    }
+
+    fn get(&self, format: Format) -> Option<&Arc<Feed>> {
+        match format {
+            Format::Plain => self.plain.as_ref(),
+            Format::Json => self.json.as_ref(),
+        }
+    }
+
+    fn slot(&mut self, format: Format) -> &mut Option<Arc<Feed>> {
+        match format {
+            Format::Plain => &mut self.plain,
+            Format::Json => &mut self.json,
+        }
+    }
+
+    /// Whether none are left.
+    fn remove(&mut self, format: Format) -> bool {
+        *self.slot(format) = None;
+        self.all().next().is_none()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use futures_util::task::ArcWake;
     use tidings_log::{Epoch, Position, Timestamp};
     use tidings_topic::{NewEvent, Validator};
@@ -278,12 +451,13 @@ mod tests {
 
     const PATTERN_LIMITS: PatternLimits = PatternLimits { count_max: 2, weight_max: 100 };
 
-    fn feeds_of(bytes_max: usize) -> Feeds {
+    fn feeds_of(bytes_max: usize) -> (Feeds, FeedWriter) {
         Feeds::new(cursor(0), bytes_max, PATTERN_LIMITS)
     }
 
     fn join(feeds: &Feeds, matcher: &Matcher, format: Format, waker: &Arc<AtomicWaker>) -> (Arc<Feed>, u64) {
-        feeds.join(matcher, format, waker).expect("within the limits")
+        let joined = feeds.join(matcher, format, waker).expect("within the limits");
+        (joined.feed, joined.reader)
     }
 
     fn exact(topic: &str) -> Matcher {
@@ -300,7 +474,7 @@ mod tests {
 
     #[test]
     fn one_matcher_in_one_format_has_one_feed_until_its_last_reader_leaves() {
-        let feeds = feeds_of(1 << 20);
+        let (feeds, _) = feeds_of(1 << 20);
         let waker = Arc::default();
         let (first, first_reader) = join(&feeds, &exact("a"), Format::Plain, &waker);
         let (second, second_reader) = join(&feeds, &exact("a"), Format::Plain, &waker);
@@ -317,8 +491,8 @@ mod tests {
 
     #[test]
     fn a_new_feed_knows_nothing_of_what_was_before_it() {
-        let feeds = feeds_of(1 << 20);
-        feeds.write(&[entry(1, &["a"])]);
+        let (feeds, mut writer) = feeds_of(1 << 20);
+        writer.write(&feeds, &[entry(1, &["a"])]);
         let (feed, _) = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
         assert!(matches!(feed.peek(cursor(0), cursor(1).position), Peek::Behind));
         assert!(matches!(feed.peek(cursor(1), cursor(1).position), Peek::Nothing));
@@ -327,11 +501,11 @@ mod tests {
     #[test]
     fn all_feeds_together_hold_no_more_than_they_may_and_the_oldest_goes_first() {
         let bytes_max = 3_000;
-        let feeds = feeds_of(bytes_max);
+        let (feeds, mut writer) = feeds_of(bytes_max);
         let waker = Arc::default();
         let joined = ["a", "b", "c"].map(|topic| join(&feeds, &exact(topic), Format::Plain, &waker).0);
         for number in 1..=60 {
-            feeds.write(&[entry(number, &[["a", "b", "c"][(number % 3) as usize]])]);
+            writer.write(&feeds, &[entry(number, &[["a", "b", "c"][(number % 3) as usize]])]);
             assert!(feeds.size().1 <= bytes_max);
         }
         let kept = |place| {
@@ -344,11 +518,11 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_a_feed_that_is_gone_makes_room_in_its_turn() {
-        let feeds = feeds_of(2_000);
+    fn what_belongs_to_a_feed_that_is_gone_is_dropped_in_its_turn() {
+        let (feeds, mut writer) = feeds_of(2_000);
         for number in 1..=50 {
             let (feed, reader) = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
-            feeds.write(&[entry(number, &["a"])]);
+            writer.write(&feeds, &[entry(number, &["a"])]);
             feeds.leave(&feed, reader);
             assert!(feeds.size().1 <= 2_000);
         }
@@ -357,11 +531,11 @@ mod tests {
     #[test]
     fn what_is_remembered_of_a_private_entry_counts() {
         let bytes_of = |private: bool| {
-            let feeds = feeds_of(1 << 20);
+            let (feeds, mut writer) = feeds_of(1 << 20);
             let _joined = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
             let mut entry = Arc::unwrap_or_clone(entry(1, &["a", &"long".repeat(100)]));
             entry.event.private = private;
-            feeds.write(&[Arc::new(entry)]);
+            writer.write(&feeds, &[Arc::new(entry)]);
             feeds.size().1
         };
         assert!(bytes_of(true) >= bytes_of(false) + 400);
@@ -369,10 +543,10 @@ mod tests {
 
     #[test]
     fn a_feed_that_is_gone_leaves_nothing_but_its_place_in_the_list() {
-        let feeds = feeds_of(1 << 20);
+        let (feeds, mut writer) = feeds_of(1 << 20);
         let (feed, reader) = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
         for number in 1..=1_000 {
-            feeds.write(&[entry(number, &["a"])]);
+            writer.write(&feeds, &[entry(number, &["a"])]);
         }
         feeds.leave(&feed, reader);
         assert!(feeds.size().1 <= 20 * SEGMENT_OVERHEAD_BYTES, "{}", feeds.size().1);
@@ -390,20 +564,20 @@ mod tests {
 
     #[test]
     fn readers_are_woken_once_for_all_that_was_written_together() {
-        let feeds = feeds_of(1 << 20);
+        let (feeds, mut writer) = feeds_of(1 << 20);
         let waker = Arc::<AtomicWaker>::default();
         let sleeper = Arc::new(LightSleeper(Arc::clone(&waker), AtomicUsize::new(0)));
         waker.register(&futures_util::task::waker(Arc::clone(&sleeper)));
         join(&feeds, &exact("a"), Format::Plain, &waker);
-        feeds.write(&[entry(1, &["a"]), entry(2, &["a"]), entry(3, &["a"])]);
+        writer.write(&feeds, &[entry(1, &["a"]), entry(2, &["a"]), entry(3, &["a"])]);
         assert_eq!(sleeper.1.load(Ordering::SeqCst), 1);
-        feeds.write(&[entry(4, &["a"])]);
+        writer.write(&feeds, &[entry(4, &["a"])]);
         assert_eq!(sleeper.1.load(Ordering::SeqCst), 2);
     }
 
     #[test]
     fn only_readers_of_what_was_written_are_woken_and_all_of_them_by_a_restart() {
-        let feeds = feeds_of(1 << 20);
+        let (feeds, mut writer) = feeds_of(1 << 20);
         let notifiers = ["a", "b"].map(|topic| {
             let (notifier, waker) = (Arc::new(Notifier(AtomicUsize::new(0))), Arc::<AtomicWaker>::default());
             waker.register(&futures_util::task::waker(Arc::clone(&notifier)));
@@ -411,10 +585,10 @@ mod tests {
             (notifier, waker)
         });
         let notified = || notifiers.each_ref().map(|(notifier, _)| notifier.0.load(Ordering::SeqCst));
-        feeds.write(&[entry(1, &["a"])]);
+        writer.write(&feeds, &[entry(1, &["a"])]);
         assert_eq!(notified(), [1, 0]);
         notifiers[0].1.register(&futures_util::task::waker(Arc::clone(&notifiers[0].0)));
-        feeds.restart(cursor(5));
+        writer.restart(&feeds, cursor(5));
         assert_eq!(notified(), [2, 1]);
     }
 
@@ -424,7 +598,7 @@ mod tests {
 
     #[test]
     fn distinct_patterns_are_bounded_whatever_the_formats_and_readers() {
-        let feeds = feeds_of(1 << 20);
+        let (feeds, _) = feeds_of(1 << 20);
         let waker = Arc::default();
         let joined = [Format::Plain, Format::Json, Format::Plain]
             .map(|format| join(&feeds, &pattern("/a/:id"), format, &waker));
@@ -441,9 +615,9 @@ mod tests {
     }
 
     #[test]
-    fn the_writer_lets_others_have_the_routes_when_patterns_take_long() {
+    fn the_writer_lets_other_tasks_run_when_patterns_take_long() {
         let limits = PatternLimits { count_max: 10_000, weight_max: u32::MAX };
-        let feeds = Feeds::new(cursor(0), 1 << 20, limits);
+        let (feeds, mut writer) = Feeds::new(cursor(0), 1 << 20, limits);
         let waker = Arc::default();
         let joined: Vec<_> = (0..200)
             .map(|number| join(&feeds, &pattern(&format!("/:a(\\d+)x{number}")), Format::Plain, &waker))
@@ -451,7 +625,7 @@ mod tests {
         let entries: Vec<_> = (1..=100).map(|number| entry(number, &["/1x7"])).collect();
         let (mut written, mut turns) = (0, 0);
         while written < entries.len() {
-            written += feeds.write(&entries[written..]);
+            written += writer.write(&feeds, &entries[written..]);
             turns += 1;
             assert_eq!(
                 feeds.head(),
@@ -463,7 +637,48 @@ mod tests {
         assert_eq!(feeds.reader_count(&entries[0].event.topics), 1);
         let (feed, _) = &joined[7];
         assert!(
-            matches!(feed.peek(cursor(99), cursor(100).position), Peek::Frame(frame) if frame.position == cursor(100).position)
+            matches!(feed.peek(cursor(99), cursor(100).position), Peek::Frame(frame) if frame.position() == cursor(100).position)
         );
+    }
+
+    #[test]
+    fn an_event_is_encoded_once_for_all_feeds_and_a_large_one_is_kept_once() {
+        let (feeds, mut writer) = feeds_of(1 << 30);
+        let waker = Arc::default();
+        let joined = [exact("a"), exact("*")].map(|matcher| join(&feeds, &matcher, Format::Plain, &waker).0);
+        for number in 1..=2 {
+            let mut large = Arc::unwrap_or_clone(entry(number, &["a"]));
+            large.event.data = "x".repeat(1 << 20);
+            writer.write(&feeds, &[Arc::new(large)]);
+            let frames =
+                joined.each_ref().map(|feed| match feed.peek(cursor(number - 1), cursor(number).position) {
+                    Peek::Frame(frame) => frame.chunk().as_ptr(),
+                    other => panic!("it was written: {other:?}"),
+                });
+            assert_eq!(frames[0], frames[1]);
+        }
+    }
+
+    #[test]
+    fn a_feed_that_was_removed_while_the_writer_had_it_keeps_nothing() {
+        let (feeds, mut writer) = feeds_of(1 << 20);
+        let (feed, reader) = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
+        let entry = entry(1, &["a"]);
+        writer.route(&feeds, &entry);
+        feeds.leave(&feed, reader);
+        writer.append(&feeds, &entry);
+        assert_eq!(feeds.size(), (0, 0));
+    }
+
+    #[test]
+    fn a_feed_made_while_an_entry_is_written_begins_after_it() {
+        let (feeds, mut writer) = feeds_of(1 << 20);
+        let entry = entry(1, &["a"]);
+        writer.route(&feeds, &entry);
+        let joined = feeds.join(&exact("a"), Format::Plain, &Arc::default()).expect("an exact matcher");
+        writer.append(&feeds, &entry);
+        assert_eq!((feeds.head(), joined.after), (cursor(0), cursor(1)));
+        assert!(matches!(joined.feed.peek(cursor(0), cursor(1).position), Peek::Behind));
+        assert!(matches!(joined.feed.peek(cursor(1), cursor(1).position), Peek::Nothing));
     }
 }

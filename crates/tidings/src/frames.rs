@@ -1,11 +1,15 @@
-//! Encoded events back to back: the contents of feeds and pages of history.
+//! Encoded events, one after the other: the contents of feeds and of pages of history.
 //!
 //! Each frame is one HTTP/1.1 chunk with one event in it, so any run of complete frames can be sent
-//! as it is. [`Mark`]s give each frame's position in the log and in the bytes, and who may receive
-//! it.
+//! as it is. [`FrameMeta`] gives each frame's position in the log and in the bytes, and who may
+//! receive it.
+//!
+//! Frames are changed only by the one that owns them. Everybody else has them in an [`Arc`], and
+//! nobody changes what somebody else can see: so they are read and sent without a lock.
 
 use std::{
     io,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,68 +22,65 @@ use tidings_topic::{ConnectionId, Topic};
 
 use crate::encode::{Format, encode_entry};
 
-/// Frames that will not change any more.
-#[derive(Debug)]
-pub(crate) struct Frames {
-    bytes: Bytes,
-    marks: Box<[Mark]>,
-}
+/// A part of a frame that is kept by itself is copied if it is shorter than this. Otherwise it
+/// shares the memory of its frames: many sockets that are full in the middle of one large event
+/// must not cost its size each.
+const SHARED_BYTES_MIN: usize = 16 * 1024;
 
-/// Frames that more are appended to.
+/// See the module's documentation.
 #[derive(Debug, Default)]
-pub(crate) struct OpenFrames {
+pub(crate) struct Frames {
     bytes: Vec<u8>,
-    marks: Vec<Mark>,
+    metas: Vec<FrameMeta>,
     audience_bytes: usize,
 }
 
-/// One frame: where it stands and whom it is for.
+/// One frame: where it is and whom it is for.
 #[derive(Clone, Debug)]
-pub(crate) struct Mark {
+pub(crate) struct FrameMeta {
     pub(crate) position: Position,
     /// Where the chunk begins.
-    pub(crate) start: u32,
+    start: u32,
     /// The event inside the chunk.
-    inner_start: u32,
-    inner_end: u32,
+    event_start: u32,
+    event_end: u32,
     /// Set if not everybody who reads these frames may receive this one.
     pub(crate) audience: Option<Arc<Audience>>,
 }
 
 /// Whom an event is for that is not for everybody. Neighbours with the same audience share it, so
-/// that who has been judged once need not be judged again.
+/// that a filter that has been compared with it need not be compared again.
 #[derive(Debug)]
 pub(crate) struct Audience {
-    /// Tells audiences apart for as long as the process lives.
+    /// Distinguishes audiences for as long as the process lives.
     pub(crate) serial: u64,
     topics: Vec<Topic>,
     private: bool,
     except: Option<ConnectionId>,
 }
 
-/// Frames to be read, wherever they are kept.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct View<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) marks: &'a [Mark],
+/// One frame, kept for as long as it is needed.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    frames: Arc<Frames>,
+    index: usize,
 }
 
-/// What one attempt to send came to.
+/// What one write to a socket has achieved.
 #[derive(Debug, Default)]
-pub(crate) struct Sent {
+pub(crate) struct WriteProgress {
     /// Where the next frame begins.
     pub(crate) offset: usize,
-    /// The last frame that has been sent whole, or passed over.
-    pub(crate) place: Option<Position>,
-    /// The part of a frame that the socket did not take.
-    pub(crate) half: Option<Half>,
-    pub(crate) took: Took,
+    /// The last frame that was written completely, or skipped.
+    pub(crate) position: Option<Position>,
+    pub(crate) partial: Option<PartialFrame>,
+    pub(crate) accepted: Accepted,
 }
 
-/// How much a socket took of what it was given.
+/// How much a socket accepted of what it was given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Took {
-    /// There was nothing to give.
+pub(crate) enum Accepted {
+    /// There was nothing to write.
     #[default]
     Nothing,
     /// Not everything: it is full.
@@ -87,142 +88,291 @@ pub(crate) enum Took {
     All,
 }
 
-/// The rest of a frame whose beginning has been sent.
+/// A frame of which the socket accepted only the beginning.
 #[derive(Debug)]
-pub(crate) struct Half {
+pub(crate) struct PartialFrame {
     pub(crate) position: Position,
-    /// Where the rest stands in the bytes.
-    pub(crate) start: usize,
-    pub(crate) end: usize,
+    /// Where the rest is.
+    pub(crate) rest: Range<usize>,
 }
 
-impl OpenFrames {
+impl Frames {
     /// Room for about this many bytes.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
     }
 
-    /// Encodes an entry behind those before it.
-    pub(crate) fn push(&mut self, entry: &Entry, position: Position, format: Format) {
+    /// Encodes an entry after those before it.
+    pub(crate) fn push(&mut self, entry: &Entry, format: Format) {
         let start = offset(self.bytes.len());
-        let inner = encode_entry(entry, format, &mut self.bytes);
-        let audience = self.audience(entry);
-        let (inner_start, inner_end) = (offset(inner.start), offset(inner.end));
-        self.marks.push(Mark { position, start, inner_start, inner_end, audience });
-    }
-
-    /// The audience of this entry: that of the last frame, if it is the same.
-    fn audience(&mut self, entry: &Entry) -> Option<Arc<Audience>> {
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
-        let event = &entry.event;
-        if !event.private && event.except.is_none() {
-            return None;
-        }
-        let last = self.marks.last().and_then(|mark| mark.audience.as_ref());
-        let same = last.filter(|last| {
-            last.private == event.private && last.except == event.except && last.topics == event.topics
+        let event = encode_entry(entry, format, &mut self.bytes);
+        let audience = Audience::new(entry).map(|audience| self.share_audience(Arc::new(audience)));
+        self.metas.push(FrameMeta {
+            position: entry.cursor.position,
+            start,
+            event_start: offset(event.start),
+            event_end: offset(event.end),
+            audience,
         });
-        if let Some(same) = same {
-            return Some(Arc::clone(same));
+    }
+
+    /// Copies other frames to the end.
+    pub(crate) fn append(&mut self, other: &Self) {
+        self.append_run(other, 0..other.metas.len());
+    }
+
+    fn append_run(&mut self, other: &Self, run: Range<usize>) {
+        let metas = &other.metas[run];
+        let (Some(first), Some(last)) = (metas.first(), metas.last()) else { return };
+        let (start, end) = (offset(self.bytes.len()), last.end());
+        self.bytes.extend_from_slice(&other.bytes[first.start as usize..end]);
+        let moved = |at: u32| at - first.start + start;
+        for meta in metas {
+            let audience = meta.audience.as_ref().map(|audience| self.share_audience(Arc::clone(audience)));
+            self.metas.push(FrameMeta {
+                position: meta.position,
+                start: moved(meta.start),
+                event_start: moved(meta.event_start),
+                event_end: moved(meta.event_end),
+                audience,
+            });
         }
-        let audience = Audience {
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
-            topics: event.topics.clone(),
-            private: event.private,
-            except: event.except,
-        };
+    }
+
+    /// The audience of the last frame, if it is the same as this.
+    fn share_audience(&mut self, audience: Arc<Audience>) -> Arc<Audience> {
+        let last = self.metas.last().and_then(|meta| meta.audience.as_ref());
+        if let Some(last) = last.filter(|last| last.is_same(&audience)) {
+            return Arc::clone(last);
+        }
         self.audience_bytes += audience.memory_bytes();
-        Some(Arc::new(audience))
+        audience
     }
 
-    pub(crate) fn view(&self) -> View<'_> {
-        View { bytes: &self.bytes, marks: &self.marks }
+    /// Forgets all frames and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.metas.clear();
+        self.audience_bytes = 0;
     }
 
+    /// Gives back memory that was taken for more frames.
+    pub(crate) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.metas.shrink_to_fit();
+    }
+
+    /// Copies of those frames that `keep` accepts.
+    pub(crate) fn retain(&self, keep: impl Fn(&FrameMeta) -> bool) -> Self {
+        let mut kept = Self::with_capacity(self.bytes.len());
+        for (index, _) in self.metas.iter().enumerate().filter(|(_, meta)| keep(meta)) {
+            kept.append_run(self, index..index + 1);
+        }
+        kept
+    }
+
+    pub(crate) fn metas(&self) -> &[FrameMeta] {
+        &self.metas
+    }
+
+    /// How many bytes the frames have.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.marks.is_empty()
+    /// How many bytes they can have before more memory is needed.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
-    pub(crate) fn last(&self) -> Option<&Mark> {
-        self.marks.last()
+    /// The position of the last frame.
+    pub(crate) fn last(&self) -> Option<Position> {
+        self.metas.last().map(|meta| meta.position)
+    }
+
+    /// Whether the last frame is not for everybody.
+    pub(crate) fn ends_with_audience(&self) -> bool {
+        self.metas.last().is_some_and(|meta| meta.audience.is_some())
     }
 
     /// The memory of the frames, and of audiences where they are not shared.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.bytes.capacity() + self.marks.capacity() * size_of::<Mark>() + self.audience_bytes
+        self.bytes.capacity() + self.metas.capacity() * size_of::<FrameMeta>() + self.audience_bytes
     }
 
-    pub(crate) fn seal(self) -> Frames {
-        Frames { bytes: self.bytes.into(), marks: self.marks.into() }
-    }
-}
-
-impl Frames {
-    pub(crate) fn view(&self) -> View<'_> {
-        View { bytes: &self.bytes, marks: &self.marks }
+    /// The first frame after a position.
+    pub(crate) fn after(&self, position: Position) -> usize {
+        self.metas.partition_point(|meta| meta.position <= position)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+    /// The frame that begins at an offset.
+    pub(crate) fn at(&self, offset: usize) -> usize {
+        self.metas.partition_point(|meta| (meta.start as usize) < offset)
     }
 
-    /// The memory of the frames, but for their audiences.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.bytes.len() + size_of_val(&*self.marks)
+    /// Where this frame begins; the end of the bytes if there is none.
+    pub(crate) fn offset_of(&self, index: usize) -> usize {
+        self.metas.get(index).map_or(self.bytes.len(), |meta| meta.start as usize)
     }
 
-    pub(crate) fn marks(&self) -> &[Mark] {
-        &self.marks
+    /// The frames as they are sent.
+    #[cfg(test)]
+    pub(crate) fn chunks(&self) -> Vec<&[u8]> {
+        self.metas.iter().map(|meta| &self.bytes[meta.start as usize..meta.end()]).collect()
     }
 
-    /// Bytes of these frames; shares their memory.
-    pub(crate) fn slice(&self, start: usize, end: usize) -> Bytes {
-        self.bytes.slice(start..end)
+    /// A part of the bytes, to be kept.
+    pub(crate) fn bytes_of(frames: &Arc<Self>, range: Range<usize>) -> Bytes {
+        struct Shared(Arc<Frames>);
+
+        impl AsRef<[u8]> for Shared {
+            fn as_ref(&self) -> &[u8] {
+                &self.0.bytes
+            }
+        }
+
+        if range.len() < SHARED_BYTES_MIN {
+            return Bytes::copy_from_slice(&frames.bytes[range]);
+        }
+        Bytes::from_owner(Shared(Arc::clone(frames))).slice(range)
     }
 
-    /// The event of one frame, without its chunk; shares the memory.
-    pub(crate) fn event(&self, index: usize) -> Bytes {
-        let mark = &self.marks[index];
-        self.bytes.slice(mark.inner_start as usize..mark.inner_end as usize)
-    }
-
-    /// The same frames without those that `keep` refuses.
-    pub(crate) fn retain(&self, keep: impl Fn(&Mark) -> bool) -> Self {
-        let mut kept = OpenFrames::with_capacity(self.bytes.len());
-        for mark in self.marks.iter().filter(|mark| keep(mark)) {
-            let start = offset(kept.bytes.len());
-            kept.bytes.extend_from_slice(&self.bytes[mark.start as usize..mark.end()]);
-            let moved = |at: u32| at - mark.start + start;
-            kept.marks.push(Mark {
-                start,
-                inner_start: moved(mark.inner_start),
-                inner_end: moved(mark.inner_end),
-                ..mark.clone()
+    /// Writes frames from an offset on, as many as follow each other and may be received, in one
+    /// call of `write`. Frames before them that may not be received are skipped.
+    pub(crate) fn write_permitted(
+        &self,
+        offset: usize,
+        mut may_receive: impl FnMut(&Audience) -> bool,
+        write: impl FnOnce(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<WriteProgress> {
+        let mut last_decision: Option<(u64, bool)> = None;
+        let mut is_permitted = |meta: &FrameMeta| match &meta.audience {
+            None => true,
+            Some(audience) => match last_decision {
+                Some((serial, decision)) if serial == audience.serial => decision,
+                _ => {
+                    let decision = may_receive(audience);
+                    last_decision = Some((audience.serial, decision));
+                    decision
+                }
+            },
+        };
+        let from = self.at(offset);
+        let first = from + self.metas[from..].iter().take_while(|meta| !is_permitted(meta)).count();
+        let end = first + self.metas[first..].iter().take_while(|meta| is_permitted(meta)).count();
+        let skipped = (first > from).then(|| self.metas[first - 1].position);
+        if first == end {
+            return Ok(WriteProgress {
+                offset: self.bytes.len(),
+                position: skipped,
+                ..WriteProgress::default()
             });
         }
-        kept.seal()
+        let bytes = self.offset_of(first)..self.metas[end - 1].end();
+        let progress = self.write_range(bytes, write)?;
+        Ok(WriteProgress { position: progress.position.or(skipped), ..progress })
+    }
+
+    /// Writes everything from an offset on, which is known to be for everybody.
+    pub(crate) fn write_all(
+        &self,
+        offset: usize,
+        write: impl FnOnce(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<WriteProgress> {
+        if offset >= self.bytes.len() {
+            return Ok(WriteProgress { offset: self.bytes.len(), ..WriteProgress::default() });
+        }
+        self.write_range(offset..self.bytes.len(), write)
+    }
+
+    /// Writes complete frames.
+    fn write_range(
+        &self,
+        range: Range<usize>,
+        write: impl FnOnce(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<WriteProgress> {
+        let stop = range.start + write(&self.bytes[range.clone()])?;
+        // Those that were written completely, and those before them.
+        let complete = if stop == self.bytes.len() {
+            self.metas.len()
+        } else {
+            self.metas.partition_point(|meta| meta.end() <= stop)
+        };
+        let last = complete.checked_sub(1).map(|index| &self.metas[index]);
+        let position = last.filter(|last| last.end() > range.start).map(|last| last.position);
+        if stop == range.end {
+            return Ok(WriteProgress { offset: stop, position, partial: None, accepted: Accepted::All });
+        }
+        let next = &self.metas[complete];
+        let is_partial = (next.start as usize) < stop;
+        Ok(WriteProgress {
+            offset: if is_partial { next.end() } else { stop },
+            position,
+            partial: is_partial.then(|| PartialFrame { position: next.position, rest: stop..next.end() }),
+            accepted: Accepted::Part,
+        })
     }
 }
 
-impl Mark {
-    /// Where the chunk ends: behind the line end that follows the event.
-    pub(crate) fn end(&self) -> usize {
-        self.inner_end as usize + b"\r\n".len()
+impl FrameMeta {
+    /// Where the chunk ends: after the line end that follows the event.
+    fn end(&self) -> usize {
+        self.event_end as usize + b"\r\n".len()
     }
 
-    /// The event inside the chunk.
-    pub(crate) fn event<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        &bytes[self.inner_start as usize..self.inner_end as usize]
+    fn event(&self) -> Range<usize> {
+        self.event_start as usize..self.event_end as usize
+    }
+}
+
+impl Frame {
+    pub(crate) fn new(frames: &Arc<Frames>, index: usize) -> Option<Self> {
+        (index < frames.metas.len()).then(|| Self { frames: Arc::clone(frames), index })
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.meta().position
+    }
+
+    pub(crate) fn audience(&self) -> Option<&Audience> {
+        self.meta().audience.as_deref()
+    }
+
+    /// The whole frame.
+    pub(crate) fn chunk(&self) -> &[u8] {
+        &self.frames.bytes[self.meta().start as usize..self.meta().end()]
+    }
+
+    /// Where the next frame begins.
+    pub(crate) fn end(&self) -> usize {
+        self.meta().end()
+    }
+
+    /// The event, without its chunk.
+    pub(crate) fn event(&self) -> Bytes {
+        Frames::bytes_of(&self.frames, self.meta().event())
+    }
+
+    fn meta(&self) -> &FrameMeta {
+        &self.frames.metas[self.index]
     }
 }
 
 impl Audience {
-    /// Whether somebody belongs to it, of whom `is_granted` knows whether the topics are covered;
-    /// it is asked only if that matters.
+    /// None for an event that is for everybody.
+    fn new(entry: &Entry) -> Option<Self> {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let event = &entry.event;
+        (event.private || event.except.is_some()).then(|| Self {
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            topics: event.topics.clone(),
+            private: event.private,
+            except: event.except,
+        })
+    }
+
+    /// Whether a subscriber belongs to it, of which `is_granted` knows whether the topics are
+    /// covered; it is asked only if that matters.
     pub(crate) fn admits(
         &self,
         connection: &ConnectionId,
@@ -236,101 +386,14 @@ impl Audience {
         self.except.as_ref() == Some(connection)
     }
 
+    fn is_same(&self, other: &Self) -> bool {
+        self.private == other.private && self.except == other.except && self.topics == other.topics
+    }
+
     /// Its memory, near enough for limits.
     fn memory_bytes(&self) -> usize {
         let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();
         size_of::<Self>() + topics
-    }
-}
-
-impl View<'_> {
-    /// The first frame after a place.
-    pub(crate) fn after(&self, place: Position) -> usize {
-        self.marks.partition_point(|mark| mark.position <= place)
-    }
-
-    /// The frame that begins at an offset.
-    pub(crate) fn at(&self, offset: usize) -> usize {
-        self.marks.partition_point(|mark| (mark.start as usize) < offset)
-    }
-
-    /// Sends frames from the one that begins at `offset` on, as many as follow each other and may
-    /// be received, in one call of `write`.
-    pub(crate) fn send(
-        &self,
-        offset: usize,
-        mut may_receive: impl FnMut(&Audience) -> bool,
-        write: impl FnOnce(&[u8]) -> io::Result<usize>,
-    ) -> io::Result<Sent> {
-        let from = self.at(offset);
-        let mut judged: Option<(u64, bool)> = None;
-        let mut is_for_reader = |mark: &Mark| match &mark.audience {
-            None => true,
-            Some(audience) => match judged {
-                Some((serial, verdict)) if serial == audience.serial => verdict,
-                _ => {
-                    let verdict = may_receive(audience);
-                    judged = Some((audience.serial, verdict));
-                    verdict
-                }
-            },
-        };
-        let passed = self.marks[from..].iter().take_while(|mark| !is_for_reader(mark)).count();
-        let first = from + passed;
-        let run = self.marks[first..].iter().take_while(|mark| is_for_reader(mark)).count();
-        let before = first.checked_sub(1).filter(|_| passed > 0).map(|index| self.marks[index].position);
-        if run == 0 {
-            return Ok(Sent { offset: self.bytes.len(), place: before, ..Sent::default() });
-        }
-        self.send_run(first, first + run, before, write)
-    }
-
-    /// Sends everything from `offset` on, which is known to be for everybody.
-    pub(crate) fn send_all(
-        &self,
-        offset: usize,
-        write: impl FnOnce(&[u8]) -> io::Result<usize>,
-    ) -> io::Result<Sent> {
-        let end = self.bytes.len();
-        if offset >= end {
-            return Ok(Sent { offset: end, ..Sent::default() });
-        }
-        let written = write(&self.bytes[offset..])?;
-        let last = self.marks.last().expect("bytes have marks");
-        if offset + written == end {
-            return Ok(Sent { offset: end, place: Some(last.position), half: None, took: Took::All });
-        }
-        Ok(self.cut(offset, offset + written, None))
-    }
-
-    fn send_run(
-        &self,
-        first: usize,
-        end: usize,
-        before: Option<Position>,
-        write: impl FnOnce(&[u8]) -> io::Result<usize>,
-    ) -> io::Result<Sent> {
-        let (start, stop) = (self.marks[first].start as usize, self.marks[end - 1].end());
-        let written = write(&self.bytes[start..stop])?;
-        if start + written == stop {
-            let place = Some(self.marks[end - 1].position);
-            return Ok(Sent { offset: stop, place, half: None, took: Took::All });
-        }
-        Ok(self.cut(start, start + written, before))
-    }
-
-    /// The socket took everything from `start` up to `stop`, which is somewhere before the end.
-    fn cut(&self, start: usize, stop: usize, before: Option<Position>) -> Sent {
-        // The frame that the cut is in or in front of.
-        let index = self.marks.partition_point(|mark| mark.end() <= stop);
-        let mark = &self.marks[index];
-        let whole = index.checked_sub(1).filter(|whole| self.marks[*whole].start as usize >= start);
-        let place = whole.map(|whole| self.marks[whole].position).or(before);
-        if mark.start as usize >= stop {
-            return Sent { offset: mark.start as usize, place, half: None, took: Took::Part };
-        }
-        let half = Half { position: mark.position, start: stop, end: mark.end() };
-        Sent { offset: mark.end(), place, half: Some(half), took: Took::Part }
     }
 }
 
@@ -347,32 +410,60 @@ pub(crate) mod tests {
 
     /// Private events on these topics, so many on each.
     pub(crate) fn private(each: usize, topics: &[&str]) -> Frames {
-        let mut frames = OpenFrames::default();
+        let mut frames = Frames::default();
         for (number, topic) in topics.iter().flat_map(|topic| std::iter::repeat_n(topic, each)).enumerate() {
             let new = NewEvent { private: true, ..NewEvent::new(*topic, number.to_string()) };
             let position = Position::from_bytes((number as u128 + 1).to_be_bytes());
             let cursor = Cursor { epoch: Epoch::from_u64(1), position };
             let event = Validator::default().event(new).expect("valid");
-            frames.push(&Entry::new(cursor, Timestamp::from_millis(0), event), position, Format::Plain);
+            frames.push(&Entry::new(cursor, Timestamp::from_millis(0), event), Format::Plain);
         }
-        frames.seal()
+        frames
     }
 
     #[test]
-    fn neighbours_with_the_same_audience_are_judged_once() {
-        let frames = private(100, &["a", "b", "c"]);
-        let mut judged = Vec::new();
-        let topic = |audience: &Audience| audience.topics[0].as_str().to_owned();
-        let sent = frames.view().send(
-            0,
-            |audience| {
-                judged.push(topic(audience));
-                judged.len() < 3
-            },
-            |bytes| Ok(bytes.len()),
-        );
-        let sent = sent.expect("it took everything");
-        assert_eq!(judged, ["a", "b", "c"]);
-        assert_eq!(sent.place, Some(frames.marks()[199].position), "a and b in one call");
+    fn neighbours_with_the_same_audience_are_authorised_once() {
+        // However they came to stand next to each other.
+        let mut joined = private(50, &["a"]);
+        let rest = private(100, &["a", "b", "c"]);
+        joined.append_run(&rest, 50..300);
+        for frames in [private(100, &["a", "b", "c"]), joined] {
+            let mut asked = Vec::new();
+            let topic = |audience: &Audience| audience.topics[0].as_str().to_owned();
+            let progress = frames.write_permitted(
+                0,
+                |audience| {
+                    asked.push(topic(audience));
+                    asked.len() < 3
+                },
+                |bytes| Ok(bytes.len()),
+            );
+            let progress = progress.expect("it accepted everything");
+            assert_eq!(asked, ["a", "b", "c"]);
+            assert_eq!(progress.position, Some(frames.metas()[199].position), "a and b in one call");
+        }
+    }
+
+    #[test]
+    fn appended_frames_are_the_same_as_frames_encoded_in_place() {
+        let whole = private(3, &["a", "b"]);
+        let mut joined = Frames::default();
+        for run in [0..2, 2..2, 2..3, 3..6] {
+            joined.append_run(&whole, run);
+        }
+        assert_eq!(joined.bytes, whole.bytes);
+        let places = |frames: &Frames| -> Vec<_> {
+            frames.metas.iter().map(|meta| (meta.position, meta.start, meta.event())).collect()
+        };
+        assert_eq!(places(&joined), places(&whole));
+    }
+
+    #[test]
+    fn the_rest_of_a_large_frame_is_shared_and_that_of_a_small_one_is_not_kept_alive_by_it() {
+        let frames = Arc::new(Frames { bytes: vec![b'x'; SHARED_BYTES_MIN], ..Frames::default() });
+        let [large, small] = [0, 1].map(|from| Frames::bytes_of(&frames, from..SHARED_BYTES_MIN));
+        assert_eq!(large.as_ptr(), frames.bytes.as_ptr());
+        assert_eq!(Arc::strong_count(&frames), 2);
+        assert_eq!(small, large[1..]);
     }
 }

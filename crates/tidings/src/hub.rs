@@ -30,7 +30,7 @@ use crate::{
     closing::Closing,
     compiler::{Compiler, PatternError},
     delete::Deletions,
-    feeds::Feeds,
+    feeds::{FeedWriter, Feeds},
     lag::Lag,
     presence::{ClusterPlace, Presence, PresenceHook, PresenceRegistry, announce, follow},
     pressure::Pressure,
@@ -211,10 +211,11 @@ impl HubBuilder {
         let pattern_limits =
             PatternLimits { count_max: settings.patterns_max, weight_max: settings.pattern_weight_max };
         let (committer, queue) = Committer::new();
+        let (feeds, writer) = Feeds::new(head, settings.feed_bytes_max, pattern_limits);
         let shared = Arc::new(Shared {
             committer,
             replays: Replays::new(Arc::clone(&log), settings.replays_max, settings.replay_page_bytes),
-            feeds: Feeds::new(head, settings.feed_bytes_max, pattern_limits),
+            feeds,
             compiler: Compiler::new(self.validator.clone()),
             pressure: Arc::new(Pressure::new(
                 head,
@@ -245,7 +246,7 @@ impl HubBuilder {
             shared.shards.set(shards).expect("only this sets it");
         }
         let tasks = [
-            Task::start(fan_out(Arc::clone(&shared), tail)),
+            Task::start(fan_out(Arc::clone(&shared), tail, writer)),
             Task::start(vital("appending", Arc::clone(&shared), |shared| commit(shared, queue))),
             Task::start(vital("the announcement of this hub", Arc::clone(&shared), announce)),
             Task::start(vital("the view of other hubs", Arc::clone(&shared), follow)),
@@ -584,8 +585,8 @@ async fn vital<F: Future<Output = ()>>(name: &str, shared: Arc<Shared>, work: im
 
 /// Follows the log to its end. Without this nothing is delivered, so the hub closes when it ends,
 /// for whatever reason.
-async fn fan_out(shared: Arc<Shared>, tail: Box<dyn Tail>) {
-    match catch_panic(write_feeds(&shared, tail)).await {
+async fn fan_out(shared: Arc<Shared>, tail: Box<dyn Tail>, writer: FeedWriter) {
+    match catch_panic(write_feeds(&shared, tail, writer)).await {
         Err(panicked) => shared.fail(format!("the fan-out has ended: {panicked}")),
         Ok(()) if shared.is_closed() => {}
         Ok(()) => match shared.log.health().await {
@@ -600,13 +601,14 @@ async fn fan_out(shared: Arc<Shared>, tail: Box<dyn Tail>) {
 }
 
 /// The one writer: everything that is delivered live passes through here, in the order of the log.
-async fn write_feeds(shared: &Shared, mut tail: Box<dyn Tail>) {
+async fn write_feeds(shared: &Shared, mut tail: Box<dyn Tail>, mut writer: FeedWriter) {
+    let feeds = &shared.feeds;
     while let Some(item) = tail.next(WRITER_TURN_BYTES).await {
         match item {
             TailItem::Entries(entries) => {
                 let mut rest = &*entries;
                 while !rest.is_empty() {
-                    let (written, later) = rest.split_at(shared.feeds.write(rest));
+                    let (written, later) = rest.split_at(writer.write(feeds, rest));
                     shared.lag.add_written(written.iter().map(|entry| entry.memory_bytes() as u64).sum());
                     if let Some(last) = written.last() {
                         shared.pressure.fanned_out(last.cursor);
@@ -618,20 +620,20 @@ async fn write_feeds(shared: &Shared, mut tail: Box<dyn Tail>) {
                 }
             }
             TailItem::Skipped { through } => {
-                let head = Cursor { position: through, ..shared.feeds.head() };
+                let head = Cursor { position: through, ..feeds.head() };
                 tracing::warn!("the fan-out fell behind retention; subscribers continue from the log");
-                shared.feeds.restart(head);
+                writer.restart(feeds, head);
                 shared.pressure.fanned_out(head);
             }
             TailItem::Deleted { serial } => {
-                shared.feeds.forget();
+                writer.forget(feeds);
                 shared.replays.forget();
                 shared.deletions.reached(serial);
             }
             TailItem::NewEpoch(start) => {
                 tracing::warn!(epoch = ?start.epoch, "the log lost its end or was replaced; the gap is reported to subscribers");
                 let head = Cursor { epoch: start.epoch, position: start.after };
-                shared.feeds.restart(head);
+                writer.restart(feeds, head);
                 shared.pressure.restart(Some(head));
             }
         }

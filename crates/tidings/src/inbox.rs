@@ -1,5 +1,5 @@
-//! How the rest of the hub reaches a shard: a list of pending feeds and messages, and a notifier
-//! that fires only if the shard sleeps.
+//! How the rest of the hub reaches a shard: a list of feeds that have grown, a list of messages, and
+//! a waker that is used only if the shard sleeps.
 
 use std::{
     future::poll_fn,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    lag::News,
+    lag::PendingFeeds,
     sync::{
         AtomicWaker, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -16,63 +16,63 @@ use crate::{
 };
 
 /// What waits for a shard. Its length is bounded by what the shard has asked for: one entry a feed,
-/// a page a subscriber, a new_reader a connection.
+/// a page a subscriber, a new subscriber a connection.
 #[derive(Debug)]
 pub(crate) struct Inbox<M> {
     /// None once the shard is gone.
     messages: Mutex<Option<Vec<M>>>,
-    notifier: Arc<Notifier>,
+    notifier: Arc<ShardNotifier>,
 }
 
-/// The half that feeds know.
+/// The part of an inbox that feeds know.
 #[derive(Debug)]
-struct Notifier {
+struct ShardNotifier {
     /// Groups of the shard whose feed has grown.
     grown: Mutex<Vec<u32>>,
     /// How many they are, for publishers.
-    news: News,
+    pending_feeds: PendingFeeds,
     waker: AtomicWaker,
     /// Something is here that the shard has not taken. The one that finds it set need not wake
-    /// anybody.
-    notified: AtomicBool,
+    /// the shard.
+    is_notified: AtomicBool,
 }
 
-/// A shard's place among those that a feed wakes. It rings once until the shard has looked.
+/// How a feed notifies a shard that reads it: once, until the shard has looked at the feed.
 #[derive(Debug)]
-pub(crate) struct Seat {
-    notifier: Arc<Notifier>,
+pub(crate) struct FeedNotifier {
+    shard: Arc<ShardNotifier>,
     group: u32,
-    marked: AtomicBool,
+    is_pending: AtomicBool,
 }
 
-impl Seat {
+impl FeedNotifier {
     pub(crate) fn new<M>(inbox: &Inbox<M>, group: u32) -> Self {
-        Self { notifier: Arc::clone(&inbox.notifier), group, marked: AtomicBool::new(false) }
+        Self { shard: Arc::clone(&inbox.notifier), group, is_pending: AtomicBool::new(false) }
     }
 
     /// The feed has grown.
-    pub(crate) fn ring(&self) {
-        if !self.marked.swap(true, Ordering::AcqRel) {
+    pub(crate) fn notify(&self) {
+        if !self.is_pending.swap(true, Ordering::AcqRel) {
             // Counted before it can be taken: a shard that takes off what is not counted yet would
             // turn the count below zero, and publishers would wait for a number that nobody takes
             // off any more.
-            self.notifier.news.add();
-            self.notifier.grown().push(self.group);
-            self.notifier.ring();
+            self.shard.pending_feeds.add();
+            self.shard.grown().push(self.group);
+            self.shard.notify();
         }
     }
 
-    /// The shard is about to look at the feed: what grows from now on rings again.
-    pub(crate) fn answer(&self) {
+    /// The shard is about to look at the feed: what grows from now on notifies again.
+    pub(crate) fn rearm(&self) {
         // A swap and not a store: if the writer found the mark still set, everything that it wrote
         // before has to be seen from here on.
-        self.marked.swap(false, Ordering::AcqRel);
+        self.is_pending.swap(false, Ordering::AcqRel);
     }
 }
 
-impl Notifier {
-    fn ring(&self) {
-        if !self.notified.swap(true, Ordering::AcqRel) {
+impl ShardNotifier {
+    fn notify(&self) {
+        if !self.is_notified.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
     }
@@ -83,12 +83,12 @@ impl Notifier {
 }
 
 impl<M> Inbox<M> {
-    pub(crate) fn new(news: News) -> Self {
-        let notifier = Notifier {
+    pub(crate) fn new(pending_feeds: PendingFeeds) -> Self {
+        let notifier = ShardNotifier {
             grown: Mutex::default(),
-            news,
+            pending_feeds,
             waker: AtomicWaker::new(),
-            notified: AtomicBool::new(false),
+            is_notified: AtomicBool::new(false),
         };
         Self { messages: Mutex::new(Some(Vec::new())), notifier: Arc::new(notifier) }
     }
@@ -99,18 +99,18 @@ impl<M> Inbox<M> {
             Some(messages) => messages.push(message),
             None => return Err(message),
         }
-        self.notifier.ring();
+        self.notifier.notify();
         Ok(())
     }
 
-    /// The shard is gone: what waits for it is dropped, and nothing more is taken.
+    /// The shard is gone: what waits for it is dropped, and nothing more is accepted.
     pub(crate) fn close(&self) {
         // The lock is released before anything is dropped.
         let waiting = self.messages().take();
         drop(waiting);
     }
 
-    /// Who is to be woken from now on.
+    /// What is to be woken from now on.
     pub(crate) fn register(&self, waker: &Waker) {
         self.notifier.waker.register(waker);
     }
@@ -120,20 +120,20 @@ impl<M> Inbox<M> {
         poll_fn(|context| {
             // Before looking, so that what comes between looking and sleeping wakes us.
             self.register(context.waker());
-            if self.has_rung() { Poll::Ready(()) } else { Poll::Pending }
+            if self.is_notified() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
-    /// Whether something has come since the last look.
-    pub(crate) fn has_rung(&self) -> bool {
-        self.notifier.notified.load(Ordering::Acquire)
+    /// Whether something has come since it was emptied.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.notifier.is_notified.load(Ordering::Acquire)
     }
 
-    /// Takes everything: which groups have something new, and the messages.
+    /// Takes everything: which groups have a feed that has grown, and the messages.
     pub(crate) fn take(&self, grown: &mut Vec<u32>, messages: &mut Vec<M>) {
-        // First, so that what comes while we look rings again.
-        self.notifier.notified.store(false, Ordering::Release);
+        // First, so that what comes while we look notifies again.
+        self.notifier.is_notified.store(false, Ordering::Release);
         grown.append(&mut self.notifier.grown());
         if let Some(sent) = &mut *self.messages() {
             messages.append(sent);

@@ -4,10 +4,10 @@
 //! visit all its subscribers in time does, and then publishers wait, so that no subscriber is sent
 //! back to the log only because the shard lacks time.
 //!
-//! They also wait, a fraction of a millisecond, for a shard that has not yet looked at many pending
-//! feeds. An event on a feed that is pending already is sent along with the others and costs next
-//! to nothing; each further feed needs a send of its own that cannot be saved. If publishers did
-//! not wait while all processors are busy, the subscribers would.
+//! They also wait, a fraction of a millisecond, for a shard that has not yet taken note of many
+//! feeds that have grown. An event on a feed that is pending already is sent along with the others
+//! and costs next to nothing; each further feed needs a send of its own that cannot be saved. If
+//! publishers did not wait while all processors are busy, the subscribers would.
 
 use std::sync::{Arc, PoisonError};
 
@@ -16,27 +16,27 @@ use crate::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-/// Feeds with news that a shard has not looked at; beyond, publishers wait until it has. A shard
-/// looks between slices of 64 sends.
-pub(crate) const NEWS_MAX: usize = 8;
+/// Feeds that have grown and that a shard has not taken note of; beyond, publishers wait until it
+/// has. A shard does between slices of 64 sends.
+pub(crate) const PENDING_FEEDS_MAX: usize = 8;
 
 /// What has been written, in bytes of the log since the hub began, and how much of it each shard
-/// has been through with.
+/// has sent.
 #[derive(Debug, Default)]
 pub(crate) struct Lag {
     written: AtomicU64,
-    shards: RwLock<Vec<Arc<Progress>>>,
-    /// Somebody has come nearer.
-    moved: Notify,
+    shards: RwLock<Vec<Arc<ShardState>>>,
+    /// A shard has advanced.
+    advanced: Notify,
 }
 
 /// How far one shard is.
 #[derive(Debug)]
-struct Progress {
+struct ShardState {
     /// Of what was [written](Lag::written).
     served: AtomicU64,
-    /// Feeds that have grown since it looked.
-    news: AtomicUsize,
+    /// Feeds that have grown and that it has not taken note of.
+    pending_feeds: AtomicUsize,
 }
 
 impl Lag {
@@ -50,12 +50,12 @@ impl Lag {
         self.written.load(Ordering::Acquire)
     }
 
-    /// A shard says here how far it is.
-    pub(crate) fn add_shard(self: &Arc<Self>) -> Served {
-        let progress =
-            Arc::new(Progress { served: AtomicU64::new(NOTHING_TO_DO), news: AtomicUsize::new(0) });
-        self.shards.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&progress));
-        Served { lag: Arc::clone(self), progress }
+    /// A shard reports here how far it is.
+    pub(crate) fn add_shard(self: &Arc<Self>) -> ShardProgress {
+        let served = AtomicU64::new(NOTHING_TO_DO);
+        let state = Arc::new(ShardState { served, pending_feeds: AtomicUsize::new(0) });
+        self.shards.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&state));
+        ShardProgress { lag: Arc::clone(self), state }
     }
 
     /// How far the slowest shard is behind.
@@ -65,15 +65,15 @@ impl Lag {
         served.map_or(0, |served| self.written().saturating_sub(served))
     }
 
-    /// Waits until no shard is further behind than this, and each has looked at the news of nearly
-    /// all feeds.
+    /// Waits until no shard is further behind than this, and each has taken note of nearly all
+    /// feeds that have grown.
     pub(crate) async fn wait_until_below(&self, bytes_max: u64) {
         while self.is_beyond(bytes_max) {
-            let moved = self.moved.notified();
+            let advanced = self.advanced.notified();
             if !self.is_beyond(bytes_max) {
                 return;
             }
-            moved.await;
+            advanced.await;
         }
     }
 
@@ -81,7 +81,8 @@ impl Lag {
         let served_min = self.written().saturating_sub(bytes_max);
         let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
         shards.iter().any(|shard| {
-            shard.served.load(Ordering::Acquire) < served_min || shard.news.load(Ordering::Acquire) > NEWS_MAX
+            shard.served.load(Ordering::Acquire) < served_min
+                || shard.pending_feeds.load(Ordering::Acquire) > PENDING_FEEDS_MAX
         })
     }
 }
@@ -89,50 +90,50 @@ impl Lag {
 /// A shard that has nothing to do is not behind, whatever is written for others.
 const NOTHING_TO_DO: u64 = u64::MAX;
 
-/// Where one shard says how far it is. A shard that is gone is not waited for.
+/// Where one shard reports how far it is. A shard that is gone is not waited for.
 #[derive(Debug)]
-pub(crate) struct Served {
+pub(crate) struct ShardProgress {
     lag: Arc<Lag>,
-    progress: Arc<Progress>,
+    state: Arc<ShardState>,
 }
 
-/// Where the feeds of one shard say that they have news for it.
+/// Where the feeds of one shard count that they have grown.
 #[derive(Clone, Debug)]
-pub(crate) struct News(Arc<Progress>);
+pub(crate) struct PendingFeeds(Arc<ShardState>);
 
-impl Served {
-    /// This shard is through with everything that was written up to here, or with everything.
-    pub(crate) fn set(&self, served: Option<u64>) {
+impl ShardProgress {
+    /// This shard has sent everything that was written up to here, or everything.
+    pub(crate) fn set_served(&self, served: Option<u64>) {
         let served = served.unwrap_or(NOTHING_TO_DO);
-        if self.progress.served.swap(served, Ordering::AcqRel) != served {
-            self.lag.moved.notify_waiters();
+        if self.state.served.swap(served, Ordering::AcqRel) != served {
+            self.lag.advanced.notify_waiters();
         }
     }
 
-    /// This shard has looked at the news of so many feeds.
-    pub(crate) fn looked(&self, feeds: usize) {
-        if feeds > 0 && self.progress.news.fetch_sub(feeds, Ordering::AcqRel) > NEWS_MAX {
-            self.lag.moved.notify_waiters();
+    /// This shard has taken note of so many feeds.
+    pub(crate) fn take_feeds(&self, feeds: usize) {
+        if feeds > 0 && self.state.pending_feeds.fetch_sub(feeds, Ordering::AcqRel) > PENDING_FEEDS_MAX {
+            self.lag.advanced.notify_waiters();
         }
     }
 
-    pub(crate) fn news(&self) -> News {
-        News(Arc::clone(&self.progress))
+    pub(crate) fn pending_feeds(&self) -> PendingFeeds {
+        PendingFeeds(Arc::clone(&self.state))
     }
 }
 
-impl News {
-    /// One more feed has news.
+impl PendingFeeds {
+    /// One more feed has grown.
     pub(crate) fn add(&self) {
-        self.0.news.fetch_add(1, Ordering::AcqRel);
+        self.0.pending_feeds.fetch_add(1, Ordering::AcqRel);
     }
 }
 
-impl Drop for Served {
+impl Drop for ShardProgress {
     fn drop(&mut self) {
         let mut shards = self.lag.shards.write().unwrap_or_else(PoisonError::into_inner);
-        shards.retain(|shard| !Arc::ptr_eq(shard, &self.progress));
+        shards.retain(|shard| !Arc::ptr_eq(shard, &self.state));
         drop(shards);
-        self.lag.moved.notify_waiters();
+        self.lag.advanced.notify_waiters();
     }
 }

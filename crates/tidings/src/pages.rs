@@ -13,10 +13,7 @@ use tidings_log::{Cursor, Epoch, Page, Position};
 use tidings_topic::Filter;
 use tokio::time::Instant;
 
-use crate::{
-    encode::Format,
-    frames::{Frames, OpenFrames},
-};
+use crate::{encode::Format, frames::Frames};
 
 /// A page is shared for this long after it was read: an event that expires meanwhile is still sent,
 /// as to a subscriber that asked a moment earlier.
@@ -38,16 +35,17 @@ pub(crate) struct EncodedPage {
 
 impl EncodedPage {
     pub(crate) fn new(page: &Page, format: Format) -> Self {
-        let mut frames = OpenFrames::default();
+        let mut frames = Frames::default();
         for entry in &page.entries {
-            frames.push(entry, entry.cursor.position, format);
+            frames.push(entry, format);
         }
+        frames.shrink();
         Self {
             epoch: page.epoch,
             through: page.through,
             at_end: page.at_end,
             floor: page.floor,
-            frames: Arc::new(frames.seal()),
+            frames: Arc::new(frames),
         }
     }
 }
@@ -68,11 +66,11 @@ pub(crate) struct Pages {
 
 impl Pages {
     /// A page that was read a moment ago, unless it does not help this reader: the page ends at an
-    /// end of the log that is before the head of the feeds, which the reader is behind.
-    pub(crate) fn get(&mut self, key: &PageKey, head: Cursor, now: Instant) -> Option<Arc<EncodedPage>> {
+    /// end of the log that may be before the beginning of the feeds, which the reader is behind.
+    pub(crate) fn get(&mut self, key: &PageKey, routed: Cursor, now: Instant) -> Option<Arc<EncodedPage>> {
         self.forget(now, BYTES_MAX);
         let page = self.known.get(key)?;
-        let leads_on = page.epoch == head.epoch && (!page.at_end || page.through >= head.position);
+        let leads_on = page.epoch == routed.epoch && (!page.at_end || page.through >= routed.position);
         leads_on.then(|| Arc::clone(page))
     }
 
@@ -130,7 +128,7 @@ mod tests {
 
     fn page(through: u128, at_end: bool) -> Arc<EncodedPage> {
         let through = cursor(1, through);
-        let frames = Arc::new(OpenFrames::default().seal());
+        let frames = Arc::default();
         Arc::new(EncodedPage { epoch: through.epoch, through: through.position, at_end, floor: None, frames })
     }
 

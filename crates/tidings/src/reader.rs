@@ -13,9 +13,9 @@ use tidings_topic::{ConnectionId, Filter, PatternsFull};
 
 use crate::{
     encode::Format,
-    feed::{Feed, FrameAt, Peek},
+    feed::{Feed, Peek},
     feeds::Feeds,
-    frames::Audience,
+    frames::{Audience, Frame},
     replay::{ReplayRequest, Replayed},
 };
 
@@ -41,9 +41,9 @@ pub(crate) struct Reader {
 
 /// What a reader's driver has to do.
 #[derive(Debug)]
-pub(crate) enum Step<T> {
+pub(crate) enum Step {
     /// Send this event.
-    Send(T),
+    Send(Frame),
     /// Read the log from the reader's position and pass the page to [`Reader::replayed`].
     Replay,
     /// Nothing now: the waker is woken when there is more.
@@ -51,7 +51,7 @@ pub(crate) enum Step<T> {
 }
 
 impl Reader {
-    /// A reader at the head of the feeds: it receives events from now on. Fails where the limit of
+    /// A reader that receives events from now on. Fails where the limit of
     /// patterns allows no feed for one of its patterns.
     pub(crate) fn join(
         feeds: &Feeds,
@@ -60,7 +60,7 @@ impl Reader {
         connection: ConnectionId,
         waker: &Arc<AtomicWaker>,
     ) -> Result<Self, PatternsFull> {
-        let place = feeds.head();
+        let place = feeds.routed();
         let mut reader = Self {
             filter,
             format,
@@ -74,15 +74,17 @@ impl Reader {
         let filter = Arc::clone(&reader.filter);
         for matcher in &filter.matchers {
             match feeds.join(matcher, format, waker) {
-                Ok(joined) => reader.feeds.push(joined),
+                Ok(joined) => {
+                    reader.feeds.push((joined.feed, joined.reader));
+                    // All of them receive what comes after the last of these.
+                    reader.place = joined.after;
+                }
                 Err(full) => {
                     reader.leave(feeds);
                     return Err(full);
                 }
             }
         }
-        // The feeds hold what follows the head at the moment when they were joined.
-        reader.place = feeds.head();
         reader.reported = Some(reader.place.position);
         reader.looked_in = reader.place.epoch;
         Ok(reader)
@@ -132,9 +134,8 @@ impl Reader {
         }
     }
 
-    /// The next step, and the value that `take` makes of its chunk and of the event in it. An event
-    /// is returned once, however many of the matchers it matches.
-    pub(crate) fn step<T>(&mut self, feeds: &Feeds, mut take: impl FnMut(&[u8], &[u8]) -> T) -> Step<T> {
+    /// The next step. An event is sent once, however many of the matchers it matches.
+    pub(crate) fn step(&mut self, feeds: &Feeds) -> Step {
         // The head first: what it covers is in every feed, so the smallest position found is the
         // next of all.
         let head = feeds.head();
@@ -150,18 +151,11 @@ impl Reader {
                     self.place.position = self.place.position.max(head.position);
                     return Step::Wait;
                 }
-                Peek::Frame((feed, frame)) => {
-                    let place = Cursor { position: frame.position, ..self.place };
-                    if frame.audience.is_some_and(|audience| !self.may_receive(&audience)) {
-                        self.place = place;
-                        continue;
+                Peek::Frame(frame) => {
+                    self.place.position = frame.position();
+                    if frame.audience().is_none_or(|audience| self.may_receive(audience)) {
+                        return Step::Send(frame);
                     }
-                    // The writer may have dropped the frame since it was found.
-                    let Some(taken) = self.feeds[feed].0.with_frame(place, &mut take) else {
-                        return Step::Replay;
-                    };
-                    self.place = place;
-                    return Step::Send(taken);
                 }
             }
         }
@@ -179,7 +173,7 @@ impl Reader {
             format: self.format,
             connection: self.connection,
             place: self.place,
-            head: feeds.head(),
+            routed: feeds.routed(),
             reported: self.reported,
             requested: None,
             gap: None,
@@ -196,16 +190,16 @@ impl Reader {
         self.waiting_in = (page.at_end && ahead).then_some(self.looked_in);
     }
 
-    /// The next frame of all feeds, and the feed that it is in.
-    fn peek_all(&self, head: Position) -> Peek<(usize, FrameAt)> {
-        let mut first: Option<(usize, FrameAt)> = None;
-        for (index, (feed, _)) in self.feeds.iter().enumerate() {
+    /// The next frame of all feeds.
+    fn peek_all(&self, head: Position) -> Peek {
+        let mut first: Option<Frame> = None;
+        for (feed, _) in &self.feeds {
             match feed.peek(self.place, head) {
                 Peek::Behind => return Peek::Behind,
                 Peek::Nothing => {}
                 Peek::Frame(frame) => {
-                    if first.as_ref().is_none_or(|(_, first)| frame.position < first.position) {
-                        first = Some((index, frame));
+                    if first.as_ref().is_none_or(|first| frame.position() < first.position()) {
+                        first = Some(frame);
                     }
                 }
             }
@@ -224,7 +218,7 @@ mod tests {
     use tidings_topic::{Event, Matcher, NewEvent, PatternLimits, Validator};
 
     use super::*;
-    use crate::replay::Replays;
+    use crate::{feeds::FeedWriter, replay::Replays};
 
     /// What may happen, in any order.
     #[derive(Clone, Debug)]
@@ -273,6 +267,7 @@ mod tests {
         log: Arc<DelayedLog>,
         tail: Box<dyn Tail>,
         feeds: Feeds,
+        writer: FeedWriter,
         replays: Replays,
         reader: Reader,
         wants_page: bool,
@@ -286,7 +281,7 @@ mod tests {
             let log = Arc::new(DelayedLog::new(1, Faults::default(), MemoryLimits::default()));
             let (head, tail) = now(log.tail()).expect("the log is available");
             let limits = PatternLimits { count_max: 1, weight_max: 1 };
-            let feeds = Feeds::new(head, feed_bytes_max, limits);
+            let (feeds, writer) = Feeds::new(head, feed_bytes_max, limits);
             let filter = Filter { matchers: matchers(&Validator::default(), chosen), ..Filter::default() };
             let connection = ConnectionId::from_random([7; 16]);
             let reader = Reader::join(&feeds, Arc::new(filter), Format::Plain, connection, &Arc::default())
@@ -296,6 +291,7 @@ mod tests {
                 log,
                 tail,
                 feeds,
+                writer,
                 replays,
                 reader,
                 wants_page: false,
@@ -316,18 +312,19 @@ mod tests {
         /// Whether there was something to write.
         fn write(&mut self) -> bool {
             let item = self.tail.next(1).now_or_never().map(|item| item.expect("the log is available"));
+            let Self { feeds, writer, .. } = self;
             match &item {
                 None => {}
-                Some(TailItem::Entries(entries)) => assert_eq!(self.feeds.write(entries), entries.len()),
+                Some(TailItem::Entries(entries)) => assert_eq!(writer.write(feeds, entries), entries.len()),
                 Some(TailItem::Skipped { through }) => {
-                    self.feeds.restart(Cursor { position: *through, ..self.feeds.head() });
+                    writer.restart(feeds, Cursor { position: *through, ..feeds.head() });
                 }
                 Some(TailItem::Deleted { .. }) => {
-                    self.feeds.forget();
+                    writer.forget(feeds);
                     self.replays.forget();
                 }
                 Some(TailItem::NewEpoch(start)) => {
-                    self.feeds.restart(Cursor { epoch: start.epoch, position: start.after });
+                    writer.restart(feeds, Cursor { epoch: start.epoch, position: start.after });
                 }
             }
             item.is_some()
@@ -347,12 +344,12 @@ mod tests {
                 self.reader.replayed(&page);
                 self.wants_page = false;
                 self.gaps += usize::from(page.gap.is_some());
-                let events = page.frames.marks().len();
-                self.received.extend((0..events).map(|event| data_of(&page.frames.event(event))));
+                let frames = (0..).map_while(|index| Frame::new(&page.frames, index));
+                self.received.extend(frames.map(|frame| data_of(&frame)));
             }
             loop {
-                match self.reader.step(&self.feeds, |_, event| data_of(event)) {
-                    Step::Send(data) => self.received.push(data),
+                match self.reader.step(&self.feeds) {
+                    Step::Send(frame) => self.received.push(data_of(&frame)),
                     Step::Replay => break self.wants_page = true,
                     Step::Wait => break,
                 }
@@ -377,8 +374,9 @@ mod tests {
         tokio::task::unconstrained(future).now_or_never().expect("this log never waits")
     }
 
-    fn data_of(bytes: &[u8]) -> String {
-        let text = std::str::from_utf8(bytes).expect("text");
+    fn data_of(frame: &Frame) -> String {
+        let event = frame.event();
+        let text = std::str::from_utf8(&event).expect("text");
         text.split("data: ").nth(1).expect("an event has data").trim().to_owned()
     }
 

@@ -15,7 +15,7 @@ use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle, time::Instant};
 
 use crate::{
     encode::{Format, GapReason, Notice},
-    frames::{Frames, Mark},
+    frames::{FrameMeta, Frames},
     pages::{EncodedPage, Pages},
 };
 
@@ -37,8 +37,9 @@ pub(crate) struct ReplayRequest {
     pub(crate) format: Format,
     pub(crate) connection: ConnectionId,
     pub(crate) place: Cursor,
-    /// How far the feeds had been written when the reader found itself behind them.
-    pub(crate) head: Cursor,
+    /// How far entries had been routed to feeds when the reader found itself behind its own: none
+    /// of them begins later.
+    pub(crate) routed: Cursor,
     /// See [`Reader::reported`](crate::reader::Reader::reported).
     pub(crate) reported: Option<Position>,
     /// The id that the client resumed from, for the notice; on later pages the reader's position
@@ -137,7 +138,7 @@ impl Replays {
         let key = (Arc::clone(&request.filter), request.format, request.place);
         let cleared = {
             let mut pages = self.pages();
-            if let Some(page) = pages.get(&key, request.head, Instant::now()) {
+            if let Some(page) = pages.get(&key, request.routed, Instant::now()) {
                 return Ok(page);
             }
             pages.cleared()
@@ -163,11 +164,11 @@ impl Replays {
         };
         // The log has checked the grants; the connection that an event excludes is still to be
         // checked.
-        let is_left_out = |mark: &Mark| {
-            mark.audience.as_ref().is_some_and(|audience| audience.leaves_out(&request.connection))
+        let is_left_out = |meta: &FrameMeta| {
+            meta.audience.as_ref().is_some_and(|audience| audience.leaves_out(&request.connection))
         };
-        let frames = if page.frames.marks().iter().any(is_left_out) {
-            Arc::new(page.frames.retain(|mark| !is_left_out(mark)))
+        let frames = if page.frames.metas().iter().any(is_left_out) {
+            Arc::new(page.frames.retain(|meta| !is_left_out(meta)))
         } else {
             Arc::clone(&page.frames)
         };
@@ -198,7 +199,7 @@ impl ReplayRequest {
 /// After what this reader has missed, but never past an event that is still to come.
 fn after_the_gap(request: &ReplayRequest, page: &EncodedPage) -> Cursor {
     let gone = page.floor.unwrap_or(request.place.position).max(request.place.position);
-    let position = match page.frames.marks().first() {
+    let position = match page.frames.metas().first() {
         Some(first) if first.position <= gone => request.place.position,
         Some(_) => gone,
         None => gone.min(page.through),

@@ -1,28 +1,30 @@
 //! The shard: the driver of cursors whose connections are bare sockets.
 //!
-//! A shard owns its subscribers exclusively, so its hot path takes no lock except that of the feed
-//! it sends from. It knows neither sockets nor clocks: bytes leave through [`Wire`], time is an
+//! A shard owns its subscribers exclusively, and sends from snapshots of the feeds, so it holds no
+//! lock while it sends. It knows neither sockets nor clocks: bytes leave through [`Wire`], time is an
 //! argument, and [`driver`] provides both. That makes it testable.
 //!
 //! How an event travels through it:
 //!
 //! 1. The writer has appended to a feed and notifies the shard through its
-//!    [`Seat`](crate::inbox::Seat) there: the **group** of subscribers that read this feed has a pass
+//!    [`FeedNotifier`](crate::inbox::FeedNotifier) there: the **group** of subscribers that read this feed has a pass
 //!    to make ([`Shard::grown`]).
 //! 2. [`Shard::slice`] visits some of the group's members, then returns, so that new input is
 //!    looked for in between: events that arrive meanwhile are sent along to all members that have not
 //!    been visited yet. Coalescing is a matter of scheduling, there is no timer. Groups alternate.
 //! 3. A visit ([`Shard::visit`]) is at most one `write` of everything that the subscriber lacks of
-//!    a segment, straight from the feed. Where a socket takes only a part, the rest of the partial
-//!    frame is kept and goes first the next time ([`Pending`](pending::Pending)).
+//!    a segment, straight from a [snapshot] of the feed that serves many members. Where a socket
+//!    accepts only a part, the rest of the partial frame is kept and goes first the next time
+//!    ([`Pending`](pending::Pending)).
 //! 4. A subscriber with more than one write pending (a page of history, a socket that has become
-//!    writable again, several matchers) is queued in `owed`, and is visited from there.
+//!    writable again, several matchers) is queued, and is visited out of turn.
 //!
 //! Invariants:
-//! - The bytes that a socket takes are a prefix of: response headers, then complete chunks, each
+//! - The bytes that a socket accepts are a prefix of: response headers, then complete chunks, each
 //!   event once, in order.
 //! - A subscriber without anything to send has no buffer ([`Subscriber::pending`] is `None`).
-//! - A visit never waits; history is read elsewhere and arrives as a message.
+//! - A visit never waits and holds no lock while it writes; history is read elsewhere and arrives
+//!   as a message.
 //! - Nothing is done for all subscribers at once: work for each of them is cut into slices as
 //!   sending is.
 
@@ -31,6 +33,7 @@ pub(crate) mod driver;
 mod filters;
 mod groups;
 mod pending;
+mod snapshot;
 mod subscriber;
 #[cfg(test)]
 mod tests;
@@ -48,12 +51,13 @@ pub(crate) use self::subscriber::NewSubscriber;
 use self::{
     filters::Filters,
     groups::Groups,
+    snapshot::LastSnapshot,
     subscriber::{Phase, Subscriber},
-    visit::{Gathered, Visit},
+    visit::{Gathered, Visit, VisitContext},
 };
 use crate::{
     hub::Shared,
-    inbox::Seat,
+    inbox::FeedNotifier,
     replay::{ReplayRequest, Replayed},
 };
 
@@ -71,7 +75,7 @@ const SWEEP_MAX: Duration = Duration::from_secs(1);
 /// And at least, where heartbeats are so close that a second between two looks would make them
 /// late.
 const SWEEP_MIN: Duration = Duration::from_millis(50);
-/// A socket that has taken nothing of what it is owed for so long is closed. Its client resumes by
+/// A socket that has accepted nothing of what is pending for so long is closed. Its client resumes by
 /// id.
 const STALLED_MAX: Duration = Duration::from_secs(45);
 /// And for so long once its stream or the hub has ended.
@@ -79,15 +83,15 @@ const CLOSING_STALLED_MAX: Duration = Duration::from_secs(2);
 
 /// The connection of a subscriber.
 pub(crate) trait Wire {
-    /// Takes what it can without waiting. Every byte for a subscriber leaves through here.
+    /// Accepts what it can without waiting. Every byte for a subscriber leaves through here.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Reads what is there without waiting; 0 is the end.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
-    /// Everything has been said.
+    /// Everything has been sent.
     fn shut_down(&mut self);
 }
 
-/// Names a subscriber of a shard, also one that has left.
+/// Identifies a subscriber of a shard, also one that has left.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Key {
     pub(crate) slot: u32,
@@ -99,9 +103,9 @@ pub(crate) struct Shard<W> {
     subscribers: Slab<Subscriber<W>>,
     groups: Groups,
     filters: Filters,
-    /// Who is owed something that its group's feed alone does not bring.
-    owed: VecDeque<Key>,
-    /// Who shall receive a heartbeat.
+    /// Subscribers with something pending that the turns of their groups alone do not bring.
+    queue: VecDeque<Key>,
+    /// Subscribers that are due a heartbeat.
     silent: VecDeque<Key>,
     /// When streams end by themselves, of those that do: a credential must not be outlived until
     /// the next sweep.
@@ -116,7 +120,16 @@ pub(crate) struct Shard<W> {
     /// waits for its turn, is not counted: the next visit sends it, or finds the socket full.
     pending_bytes: usize,
     next_serial: u32,
+    /// For members of groups in their turn, and for subscribers out of turn.
+    snapshots: [LastSnapshot; 2],
     gathered: Gathered,
+}
+
+/// Which of the snapshots a visit uses.
+#[derive(Clone, Copy)]
+enum Visiting {
+    InTurn = 0,
+    OutOfTurn = 1,
 }
 
 impl<W: Wire> Shard<W> {
@@ -128,7 +141,7 @@ impl<W: Wire> Shard<W> {
             subscribers: Slab::new(),
             groups: Groups::default(),
             filters: Filters::default(),
-            owed: VecDeque::new(),
+            queue: VecDeque::new(),
             silent: VecDeque::new(),
             ends: BTreeSet::new(),
             sweep_slot: None,
@@ -136,6 +149,7 @@ impl<W: Wire> Shard<W> {
             requests: Vec::new(),
             pending_bytes: 0,
             next_serial: 0,
+            snapshots: Default::default(),
             gathered: Gathered::default(),
         }
     }
@@ -149,26 +163,26 @@ impl<W: Wire> Shard<W> {
         subscriber.filter(|subscriber| subscriber.serial == key.serial).map(|subscriber| &subscriber.wire)
     }
 
-    /// Takes a subscriber in, who is sent what it is owed from the next slice on.
+    /// Adds a subscriber, which is sent what is pending for it from the next slice on.
     pub(crate) fn adopt(
         &mut self,
-        mut new_reader: NewSubscriber<W>,
-        new_seat: impl Fn(u32) -> Seat,
+        mut new_subscriber: NewSubscriber<W>,
+        new_notifier: impl Fn(u32) -> FeedNotifier,
         now: Instant,
     ) -> Key {
-        let filter_number = self.filters.intern(&mut new_reader.reader.filter);
-        new_reader.reader.hand_over();
+        let filter_number = self.filters.intern(&mut new_subscriber.reader.filter);
+        new_subscriber.reader.hand_over();
         let entry = self.subscribers.vacant_entry();
         let key = Key { slot: slot(entry.key()), serial: self.next_serial };
         self.next_serial = self.next_serial.wrapping_add(1);
-        let feeds = new_reader.reader.feeds();
-        let places = feeds.map(|feed| self.groups.join(feed, key.slot, &new_seat)).collect();
+        let feeds = new_subscriber.reader.feeds();
+        let members = feeds.map(|feed| self.groups.join(feed, key.slot, &new_notifier)).collect();
         // A heartbeat that would be due before the next sweep is sent in this one.
-        new_reader.heartbeat = new_reader.heartbeat.saturating_sub(self.sweep_interval);
-        let subscriber = Subscriber::new(new_reader, key.serial, filter_number, places, now);
+        new_subscriber.heartbeat = new_subscriber.heartbeat.saturating_sub(self.sweep_interval);
+        let subscriber = Subscriber::new(new_subscriber, key.serial, filter_number, members, now);
         self.ends.extend(subscriber.ends_at().map(|at| (at, key)));
         entry.insert(subscriber);
-        self.owe(key);
+        self.enqueue(key);
         key
     }
 
@@ -177,8 +191,8 @@ impl<W: Wire> Shard<W> {
         self.groups.mark_grown(group, since);
     }
 
-    /// Up to where everybody whose socket takes it has been sent what was written; none if that is
-    /// everything.
+    /// Up to where every subscriber whose socket accepts it has been sent what was written; none if
+    /// that is everything.
     pub(crate) fn served(&self) -> Option<u64> {
         self.groups.served()
     }
@@ -186,7 +200,7 @@ impl<W: Wire> Shard<W> {
     /// A page of history has been read.
     pub(crate) fn take_page(&mut self, key: Key, page: Replayed) {
         self.change(key, |subscriber, _| subscriber.take_page(page));
-        self.owe(key);
+        self.enqueue(key);
     }
 
     /// The socket has something to read: at the end of input the stream ends, with what is due.
@@ -195,7 +209,7 @@ impl<W: Wire> Shard<W> {
         if subscriber.read_input().is_err() {
             self.remove(key.slot, shared);
         } else if subscriber.phase == Phase::InputEnded {
-            self.owe(key);
+            self.enqueue(key);
         }
     }
 
@@ -206,11 +220,11 @@ impl<W: Wire> Shard<W> {
         }
     }
 
-    /// The socket takes bytes again.
+    /// The socket accepts bytes again.
     pub(crate) fn writable(&mut self, key: Key) {
         let was_blocked = self.change(key, |subscriber, _| std::mem::take(&mut subscriber.is_blocked));
         if was_blocked == Some(true) {
-            self.owe(key);
+            self.enqueue(key);
         }
     }
 
@@ -218,15 +232,15 @@ impl<W: Wire> Shard<W> {
     pub(crate) fn slice(&mut self, shared: &Shared, now: Instant) -> bool {
         let mut work = SLICE_SENDS * VISITS_PER_SEND;
         while work > 0 && !self.is_done(now) {
-            // One of each in turn, so that nobody waits for somebody else's flood.
+            // One of each in turn, so that none waits for the flood of another.
             if let Some(slot) = self.groups.next_member() {
-                work = work.saturating_sub(self.visit(slot, shared, now));
+                work = work.saturating_sub(self.visit(slot, Visiting::InTurn, shared, now));
             }
-            if let Some(key) = self.owed.pop_front()
+            if let Some(key) = self.queue.pop_front()
                 && let Some(subscriber) = self.subscriber_mut(key)
             {
-                subscriber.is_owed = false;
-                work = work.saturating_sub(self.visit(key.slot, shared, now));
+                subscriber.is_queued = false;
+                work = work.saturating_sub(self.visit(key.slot, Visiting::OutOfTurn, shared, now));
             }
             if let Some(key) = self.silent.pop_front() {
                 let visit = self.change(key, |subscriber, _| subscriber.send_heartbeat(now));
@@ -245,12 +259,15 @@ impl<W: Wire> Shard<W> {
                 work = work.saturating_sub(self.sweep_on(slot, shared, now));
             }
         }
+        for snapshot in &mut self.snapshots {
+            snapshot.release();
+        }
         !self.is_done(now)
     }
 
     fn is_done(&self, now: Instant) -> bool {
         self.groups.is_clean()
-            && self.owed.is_empty()
+            && self.queue.is_empty()
             && self.silent.is_empty()
             && self.sweep_slot.is_none()
             && self.next_end().is_none_or(|at| at > now)
@@ -267,13 +284,13 @@ impl<W: Wire> Shard<W> {
         if subscriber.is_cut_at_its_end() {
             self.remove(key.slot, shared);
         } else {
-            self.owe(key);
+            self.enqueue(key);
         }
     }
 
     /// To be called once in every [`sweep_interval`](Self::sweep_interval): slices look from now on
     /// for heartbeats and stalled sockets that are due, and for streams that end with their hub.
-    /// Everybody is looked at once, some at a time, so that nobody waits for a sweep.
+    /// Every subscriber is looked at once, some at a time, so that none waits for a sweep.
     pub(crate) fn begin_sweep(&mut self) {
         self.sweep_slot.get_or_insert(0);
     }
@@ -294,7 +311,7 @@ impl<W: Wire> Shard<W> {
                 self.remove(key.slot, shared);
                 cost += VISITS_PER_SEND;
             } else if subscriber.due_end(shared, now).is_some() {
-                self.owe(key);
+                self.enqueue(key);
             } else if subscriber.is_silent(now) {
                 self.silent.push_back(key);
             }
@@ -303,19 +320,23 @@ impl<W: Wire> Shard<W> {
     }
 
     /// The cost of a visit, in visits.
-    fn visit(&mut self, slot: u32, shared: &Shared, now: Instant) -> usize {
+    fn visit(&mut self, slot: u32, visiting: Visiting, shared: &Shared, now: Instant) -> usize {
         let Some(serial) = self.subscribers.get(slot as usize).map(|subscriber| subscriber.serial) else {
             return 1;
         };
         let key = Key { slot, serial };
         let mut gathered = std::mem::take(&mut self.gathered);
-        let visit =
-            self.change(key, |subscriber, filters| subscriber.visit(shared, filters, &mut gathered, now));
+        let mut snapshot = std::mem::take(&mut self.snapshots[visiting as usize]);
+        let visit = self.change(key, |subscriber, filters| {
+            let (gathered, snapshot) = (&mut gathered, &mut snapshot);
+            subscriber.visit(&mut VisitContext { shared, filters, snapshot, gathered }, now)
+        });
         self.gathered = gathered;
+        self.snapshots[visiting as usize] = snapshot;
         match visit {
             None | Some(Visit::Idle) => return 1,
             Some(Visit::Sent) => {}
-            Some(Visit::More) => self.owe(key),
+            Some(Visit::More) => self.enqueue(key),
             Some(Visit::Blocked) => self.stay_in_budget(key, shared),
             Some(Visit::Replay(request)) => self.requests.push((key, *request)),
             Some(Visit::Gone) => self.remove(slot, shared),
@@ -323,7 +344,7 @@ impl<W: Wire> Shard<W> {
         VISITS_PER_SEND
     }
 
-    /// What waits for sockets that do not take it is bounded for all together: beyond, a socket
+    /// What waits for sockets that do not accept it is bounded for all together: beyond, a socket
     /// that has just filled up gives back the page that it can read again later, and if that is not
     /// enough, it is closed. Its client resumes by id.
     fn stay_in_budget(&mut self, key: Key, shared: &Shared) {
@@ -337,7 +358,7 @@ impl<W: Wire> Shard<W> {
         }
     }
 
-    /// Lets something happen to a subscriber, and counts what then waits for its socket.
+    /// Changes a subscriber, and counts what then waits for its socket.
     fn change<T>(
         &mut self,
         key: Key,
@@ -359,8 +380,8 @@ impl<W: Wire> Shard<W> {
         if let Some(at) = subscriber.ends_at() {
             self.ends.remove(&(at, Key { slot, serial: subscriber.serial }));
         }
-        for place in std::mem::take(&mut subscriber.places) {
-            for moved in self.groups.leave(place).into_iter().flatten() {
+        for member in std::mem::take(&mut subscriber.members) {
+            for moved in self.groups.leave(member).into_iter().flatten() {
                 if let Some(subscriber) = self.subscribers.get_mut(moved.slot as usize) {
                     subscriber.has_moved(moved);
                 }
@@ -369,10 +390,10 @@ impl<W: Wire> Shard<W> {
         subscriber.reader.leave(&shared.feeds);
     }
 
-    fn owe(&mut self, key: Key) {
+    fn enqueue(&mut self, key: Key) {
         let Some(subscriber) = self.subscriber_mut(key) else { return };
-        if !std::mem::replace(&mut subscriber.is_owed, true) {
-            self.owed.push_back(key);
+        if !std::mem::replace(&mut subscriber.is_queued, true) {
+            self.queue.push_back(key);
         }
     }
 

@@ -5,8 +5,8 @@ use std::{any::Any, net::TcpStream};
 use crate::{Subscription, shard::NewSubscriber};
 
 impl Subscription {
-    /// Hands this subscription and its connection to the fan-out. `head` is sent before the stream
-    /// (the response headers); the stream itself is sent in HTTP/1.1 chunks and ends with the last
+    /// Hands this subscription and its connection to the fan-out. `headers`, those of the
+    /// response, are sent before the stream; the stream itself is sent in HTTP/1.1 chunks and ends with the last
     /// chunk and a shutdown of the connection. `early_bytes` is how many unexpected bytes the
     /// client has sent already. `keep` is dropped when the connection has ended.
     ///
@@ -14,15 +14,15 @@ impl Subscription {
     pub fn drive_socket(
         self,
         socket: TcpStream,
-        head: Vec<u8>,
+        headers: Vec<u8>,
         early_bytes: usize,
         keep: Box<dyn Any + Send>,
     ) {
         let (hub, parts) = self.into_parts();
-        let new_reader = NewSubscriber {
+        let new_subscriber = NewSubscriber {
             wire: socket,
             reader: parts.reader,
-            head,
+            headers,
             backlog: parts.backlog,
             sent: parts.sent,
             ends: parts.ends,
@@ -31,6 +31,6 @@ impl Subscription {
             membership: parts.membership,
             keep,
         };
-        hub.shared.shards().take(new_reader, hub.clone());
+        hub.shared.shards().take(new_subscriber, hub.clone());
     }
 }

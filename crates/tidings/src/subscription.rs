@@ -259,13 +259,12 @@ impl Subscription {
                     Poll::Pending => return self.poll_timer(context),
                 }
             }
-            let feeds = &self.hub.shared.feeds;
-            let step = self.reader.step(feeds, |_, event| Bytes::copy_from_slice(event));
+            let step = self.reader.step(&self.hub.shared.feeds);
             self.sent = self.reader.place;
             match step {
-                Step::Send(bytes) => {
+                Step::Send(frame) => {
                     self.last_sent = now;
-                    return Poll::Ready(Some(bytes));
+                    return Poll::Ready(Some(frame.event()));
                 }
                 Step::Replay => {
                     let request = self.replay_request();

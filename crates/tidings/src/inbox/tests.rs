@@ -9,7 +9,7 @@ use std::sync::{
 use futures_util::task::{ArcWake, waker};
 
 use crate::{
-    inbox::{Inbox, Seat},
+    inbox::{FeedNotifier, Inbox},
     lag::Lag,
 };
 
@@ -28,47 +28,47 @@ fn take(inbox: &Inbox<&'static str>) -> (Vec<u32>, Vec<&'static str>) {
 }
 
 fn inbox() -> Inbox<&'static str> {
-    Inbox::new(Arc::<Lag>::default().add_shard().news())
+    Inbox::new(Arc::<Lag>::default().add_shard().pending_feeds())
 }
 
 #[test]
 fn a_feed_is_named_once_however_often_it_grows_before_the_shard_looks_at_it() {
     let inbox = inbox();
-    let seats = [1, 2].map(|group| Seat::new(&inbox, group));
-    for seat in [&seats[0], &seats[1], &seats[0], &seats[0]] {
-        seat.ring();
+    let notifiers = [1, 2].map(|group| FeedNotifier::new(&inbox, group));
+    for notifier in [&notifiers[0], &notifiers[1], &notifiers[0], &notifiers[0]] {
+        notifier.notify();
     }
     assert_eq!(take(&inbox).0, [1, 2]);
-    seats[0].ring();
+    notifiers[0].notify();
     assert!(take(&inbox).0.is_empty(), "it has taken the pending feeds, and has not looked at the feed yet");
-    seats[0].answer();
-    seats[0].ring();
+    notifiers[0].rearm();
+    notifiers[0].notify();
     assert_eq!(take(&inbox).0, [1]);
 }
 
 #[test]
 fn a_shard_is_woken_once_until_it_has_taken_everything() {
     let inbox = inbox();
-    let seat = Seat::new(&inbox, 1);
+    let notifier = FeedNotifier::new(&inbox, 1);
     let send = |message| inbox.send(message).expect("it is open");
     let sleeper = Arc::new(Sleeper(AtomicUsize::new(0)));
     for woken in 1..=2 {
-        let news: [&dyn Fn(); 3] = [&|| send("a"), &|| seat.ring(), &|| send("b")];
-        for news in news {
+        let events: [&dyn Fn(); 3] = [&|| send("a"), &|| notifier.notify(), &|| send("b")];
+        for event in events {
             inbox.register(&waker(Arc::clone(&sleeper)));
-            news();
-            assert!(inbox.has_rung());
+            event();
+            assert!(inbox.is_notified());
             assert_eq!(sleeper.0.load(Ordering::SeqCst), woken);
         }
         assert_eq!(take(&inbox), (vec![1], vec!["a", "b"]));
-        assert!(!inbox.has_rung());
-        seat.answer();
+        assert!(!inbox.is_notified());
+        notifier.rearm();
     }
 }
 
 #[test]
 fn a_closed_inbox_drops_what_waits_and_takes_nothing_more() {
-    let inbox = Inbox::new(Arc::<Lag>::default().add_shard().news());
+    let inbox = Inbox::new(Arc::<Lag>::default().add_shard().pending_feeds());
     let message = Arc::new(());
     inbox.send(Arc::clone(&message)).expect("it is open");
     inbox.close();

@@ -25,8 +25,8 @@ use tokio::{io::unix::AsyncFd, runtime, time::Instant};
 use super::{Key, NewSubscriber, Shard, Wire};
 use crate::{
     hub::{Hub, Shared},
-    inbox::{Inbox, Seat},
-    lag::Served,
+    inbox::{FeedNotifier, Inbox},
+    lag::ShardProgress,
     replay::Replayed,
 };
 
@@ -40,7 +40,7 @@ pub(crate) struct Shards {
     next: AtomicUsize,
 }
 
-/// What a shard is notified.
+/// What a shard is notified of.
 pub(crate) enum Message {
     NewSubscriber(Box<NewSubscriber<TcpStream>>, Hub),
     Page(Key, Replayed),
@@ -57,12 +57,12 @@ impl Shards {
     pub(crate) fn start(threads: usize, shared: &Arc<Shared>) -> io::Result<Self> {
         let mut shards = Self { inboxes: Vec::new(), next: AtomicUsize::new(0) };
         for number in 0..threads.max(1) {
-            let served = shared.lag.add_shard();
-            let inbox = Arc::new(Inbox::new(served.news()));
+            let progress = shared.lag.add_shard();
+            let inbox = Arc::new(Inbox::new(progress.pending_feeds()));
             let name = format!("shard-{number}");
             let poll = epoll::create(CreateFlags::CLOEXEC)?;
             shards.inboxes.push(Arc::clone(&inbox));
-            let running = run(name.clone(), inbox, served, poll, Arc::downgrade(shared));
+            let running = run(name.clone(), inbox, progress, poll, Arc::downgrade(shared));
             if threads == 0 {
                 tokio::spawn(running);
                 continue;
@@ -74,8 +74,8 @@ impl Shards {
     }
 
     /// Gives a subscriber to one of the shards. Where all are gone, the connection is closed.
-    pub(crate) fn take(&self, new_reader: NewSubscriber<TcpStream>, hub: Hub) {
-        let mut message = Message::NewSubscriber(Box::new(new_reader), hub);
+    pub(crate) fn take(&self, new_subscriber: NewSubscriber<TcpStream>, hub: Hub) {
+        let mut message = Message::NewSubscriber(Box::new(new_subscriber), hub);
         for _ in 0..self.inboxes.len() {
             let next = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
             match self.inboxes[next].send(message) {
@@ -97,12 +97,18 @@ impl Drop for Shards {
 /// Runs a shard until the hub is gone. If it ends otherwise, its connections are closed and the hub
 /// fails: what a panic has left of a shard cannot be trusted, and a hub that goes on with fewer
 /// shards than it was given would be too slow and say nothing.
-async fn run(name: String, inbox: Arc<Inbox<Message>>, served: Served, poll: OwnedFd, shared: Weak<Shared>) {
-    // Until somebody comes, a hub needs no I/O driver in its runtime.
+async fn run(
+    name: String,
+    inbox: Arc<Inbox<Message>>,
+    progress: ShardProgress,
+    poll: OwnedFd,
+    shared: Weak<Shared>,
+) {
+    // Until a subscriber comes, a hub needs no I/O driver in its runtime.
     inbox.notified().await;
     let Some(heartbeat) = shared.upgrade().map(|shared| shared.settings.heartbeat) else { return };
     let running = async {
-        let driver = Driver::new(Arc::clone(&inbox), served, poll, heartbeat)?;
+        let driver = Driver::new(Arc::clone(&inbox), progress, poll, heartbeat)?;
         driver.run(&shared).await
     };
     let reason = match catch_panic(running).await {
@@ -124,8 +130,8 @@ struct Driver {
     hub: Option<Hub>,
     grown: Vec<u32>,
     messages: Vec<Message>,
-    /// Where this shard says how far it is.
-    served: Served,
+    /// Where this shard reports how far it is.
+    progress: ShardProgress,
     /// What had been written when the inbox was emptied for the last time.
     looked_at: u64,
 }
@@ -133,7 +139,7 @@ struct Driver {
 impl Driver {
     fn new(
         inbox: Arc<Inbox<Message>>,
-        served: Served,
+        progress: ShardProgress,
         poll: OwnedFd,
         heartbeat: Duration,
     ) -> io::Result<Self> {
@@ -150,7 +156,7 @@ impl Driver {
             grown: Vec::new(),
             messages: Vec::new(),
             looked_at: 0,
-            served,
+            progress,
         })
     }
 
@@ -161,7 +167,7 @@ impl Driver {
         loop {
             // Upgraded for one turn only: the hub may end while its shards sleep.
             let Some(shared) = shared.upgrade() else { return Ok(()) };
-            if !self.take_news(&shared) {
+            if !self.take_inbox(&shared) {
                 return Ok(());
             }
             self.look_at_sockets(&shared)?;
@@ -171,7 +177,7 @@ impl Driver {
                 sweep_at = now + self.shard.sweep_interval;
             }
             let has_more = self.shard.slice(&shared, now.into_std());
-            self.served.set(self.shard.served());
+            self.progress.set_served(self.shard.served());
             self.read_pages(&shared);
             if self.shard.is_empty() {
                 self.hub = None;
@@ -197,24 +203,24 @@ impl Driver {
     }
 
     /// Takes in what the inbox has. False when the hub is gone.
-    fn take_news(&mut self, shared: &Shared) -> bool {
+    fn take_inbox(&mut self, shared: &Shared) -> bool {
         // Before the inbox: what has been announced by now is in it.
         let written = shared.lag.written();
         let since = std::mem::replace(&mut self.looked_at, written);
-        if !self.inbox.has_rung() {
+        if !self.inbox.is_notified() {
             return true;
         }
         self.inbox.take(&mut self.grown, &mut self.messages);
-        self.served.looked(self.grown.len());
+        self.progress.take_feeds(self.grown.len());
         for group in self.grown.drain(..) {
             self.shard.grown(group, since);
         }
         let mut messages = std::mem::take(&mut self.messages);
         for message in messages.drain(..) {
             match message {
-                Message::NewSubscriber(new_reader, hub) => {
+                Message::NewSubscriber(new_subscriber, hub) => {
                     self.hub.get_or_insert(hub);
-                    self.adopt(*new_reader, shared);
+                    self.adopt(*new_subscriber, shared);
                 }
                 Message::Page(key, page) => self.shard.take_page(key, page),
                 Message::NoPage(key) => self.shard.drop_subscriber(key, shared),
@@ -225,9 +231,10 @@ impl Driver {
         true
     }
 
-    fn adopt(&mut self, new_reader: NewSubscriber<TcpStream>, shared: &Shared) {
+    fn adopt(&mut self, new_subscriber: NewSubscriber<TcpStream>, shared: &Shared) {
         let Self { shard, inbox, .. } = self;
-        let key = shard.adopt(new_reader, |group| Seat::new(inbox, group), Instant::now().into_std());
+        let new_notifier = |group| FeedNotifier::new(inbox, group);
+        let key = shard.adopt(new_subscriber, new_notifier, Instant::now().into_std());
         let wire = shard.wire(key).expect("it has just been adopted");
         let data = EventData::new_u64(u64::from(key.serial) << 32 | u64::from(key.slot));
         let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
@@ -332,13 +339,13 @@ mod tests {
         (client, server)
     }
 
-    async fn new_reader(hub: &Hub, wire: TcpStream) -> NewSubscriber<TcpStream> {
+    async fn new_subscriber(hub: &Hub, wire: TcpStream) -> NewSubscriber<TcpStream> {
         let ask = Subscribe::new([hub.validator().exact("chat").expect("valid")]);
         let (_, parts) = hub.subscribe(ask).await.expect("memory is there").into_parts();
         NewSubscriber {
             wire,
             reader: parts.reader,
-            head: Vec::new(),
+            headers: Vec::new(),
             backlog: parts.backlog,
             sent: parts.sent,
             ends: parts.ends,
@@ -349,14 +356,14 @@ mod tests {
         }
     }
 
-    /// The first message of each pair wakes the shard, the second comes at some moment of its turn:
+    /// The first message of each pair wakes the shard, the second arrives at some moment of its turn:
     /// while it takes the first, while it looks once more, while it goes to sleep. Nothing else
     /// wakes it then.
     #[test]
-    fn nothing_that_comes_while_a_shard_looks_is_slept_over() {
+    fn a_message_that_arrives_while_a_shard_looks_wakes_it() {
         const PAIRS: usize = 60_000;
-        let inbox = Arc::new(Inbox::new(Arc::<Lag>::default().add_shard().news()));
-        let (say, said) = mpsc::channel();
+        let inbox = Arc::new(Inbox::new(Arc::<Lag>::default().add_shard().pending_feeds()));
+        let (report, reported) = mpsc::channel();
         let shard = thread::spawn({
             let inbox = Arc::clone(&inbox);
             move || {
@@ -369,7 +376,7 @@ mod tests {
                         inbox.take(&mut Vec::new(), &mut taken);
                         count += taken.len();
                         for number in taken.drain(..) {
-                            say.send(number).expect("the test listens");
+                            report.send(number).expect("the test listens");
                         }
                     }
                 });
@@ -384,20 +391,20 @@ mod tests {
             }
             send(2 * number + 1);
             for expected in [2 * number, 2 * number + 1] {
-                assert_eq!(said.recv_timeout(PATIENCE), Ok(expected), "the shard missed a wake-up");
+                assert_eq!(reported.recv_timeout(PATIENCE), Ok(expected), "the shard missed a wake-up");
             }
         }
         shard.join().expect("no panic");
     }
 
     #[tokio::test]
-    async fn new_subscribers_are_dealt_to_the_shards_in_turn() {
+    async fn new_subscribers_go_to_the_shards_in_turn() {
         let hub = Hub::in_memory().await;
-        let news = || hub.shared.lag.add_shard().news();
-        let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new(news()))).collect();
+        let pending_feeds = || hub.shared.lag.add_shard().pending_feeds();
+        let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new(pending_feeds()))).collect();
         let shards = Shards { inboxes: inboxes.clone(), next: AtomicUsize::new(0) };
         for _ in 0..6 {
-            shards.take(new_reader(&hub, pair().1).await, hub.clone());
+            shards.take(new_subscriber(&hub, pair().1).await, hub.clone());
         }
         for inbox in inboxes {
             let mut messages = Vec::new();
@@ -413,12 +420,12 @@ mod tests {
     #[tokio::test]
     async fn new_subscribers_go_to_the_shards_that_are_left() {
         let hub = Hub::in_memory().await;
-        let news = || hub.shared.lag.add_shard().news();
-        let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new(news()))).collect();
+        let pending_feeds = || hub.shared.lag.add_shard().pending_feeds();
+        let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new(pending_feeds()))).collect();
         let shards = Shards { inboxes: inboxes.clone(), next: AtomicUsize::new(0) };
         inboxes[1].close();
         for _ in 0..6 {
-            shards.take(new_reader(&hub, pair().1).await, hub.clone());
+            shards.take(new_subscriber(&hub, pair().1).await, hub.clone());
         }
         let taken = [&inboxes[0], &inboxes[2]].map(|inbox| {
             let mut messages = Vec::new();
@@ -430,7 +437,7 @@ mod tests {
             inbox.close();
         }
         let (mut client, server) = pair();
-        shards.take(new_reader(&hub, server).await, hub.clone());
+        shards.take(new_subscriber(&hub, server).await, hub.clone());
         assert_eq!(
             Read::read(&mut client, &mut [0; 1]).expect("an end, not an error"),
             0,
@@ -438,21 +445,21 @@ mod tests {
         );
     }
 
-    /// Readiness is notified once: a socket of which a shard does not receive now, it may never
-    /// receive of again.
+    /// Readiness is reported once: a socket that a shard does not learn of now, it may never learn of
+    /// again.
     #[tokio::test]
-    async fn a_shard_receives_of_every_socket_that_can_be_written_however_many_they_are() {
+    async fn a_shard_learns_of_every_writable_socket_however_many_they_are() {
         let hub = Hub::in_memory().await;
         let shared = &hub.shared;
         let progress = shared.lag.add_shard();
         let mut driver =
-            Driver::new(Arc::new(Inbox::new(progress.news())), progress, epoll_fd(), Duration::ZERO)
+            Driver::new(Arc::new(Inbox::new(progress.pending_feeds())), progress, epoll_fd(), Duration::ZERO)
                 .expect("epoll is there");
         let mut clients = Vec::new();
         for _ in 0..=EVENTS_MAX {
             let (client, server) = pair();
             clients.push(client);
-            driver.adopt(new_reader(&hub, server).await, shared);
+            driver.adopt(new_subscriber(&hub, server).await, shared);
         }
         while driver.shard.slice(shared, Instant::now().into_std()) {}
         for (_, subscriber) in &mut driver.shard.subscribers {
@@ -468,8 +475,8 @@ mod tests {
         let hub = Hub::in_memory().await;
         let inbox = Arc::downgrade(&hub.shared.shards().inboxes[0]);
         let (client, server) = pair();
-        let new_reader = new_reader(&hub, server).await;
-        hub.shared.shards().take(new_reader, hub.clone());
+        let new_subscriber = new_subscriber(&hub, server).await;
+        hub.shared.shards().take(new_subscriber, hub.clone());
         drop(hub);
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -485,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_are_not_lost_over_what_nobody_has_read() {
+    fn closing_frames_survive_input_that_was_not_read() {
         let (mut client, mut server) = pair();
         client.write_all(b"unasked").expect("it is open");
         // More than the client's side holds: some of it has not left when the connection is closed.

@@ -10,17 +10,17 @@ use tidings_topic::{ConnectionId, Filter};
 
 use crate::frames::Audience;
 
-/// Verdicts that are remembered. They are cheap to find again, so beyond this all are forgotten.
-const VERDICTS_MAX: usize = 16 * 1024;
+/// Decisions that are remembered. They are cheap to make again, so beyond this all are forgotten.
+const DECISIONS_MAX: usize = 16 * 1024;
 
 /// The filters of a shard's subscribers.
 #[derive(Debug, Default)]
 pub(super) struct Filters {
     known: HashMap<Arc<Filter>, Known>,
     next_number: u64,
-    /// By audience and filter. Numbers are never used again, so a verdict never passes to somebody
-    /// else.
-    verdicts: HashMap<(u64, u64), bool>,
+    /// By audience and filter. Numbers are never used again, so a decision never applies to another
+    /// filter.
+    decisions: HashMap<(u64, u64), bool>,
 }
 
 #[derive(Debug)]
@@ -68,10 +68,13 @@ impl Filters {
         number: u64,
     ) -> bool {
         audience.admits(connection, |topics| {
-            if self.verdicts.len() >= VERDICTS_MAX {
-                self.verdicts.clear();
+            if self.decisions.len() >= DECISIONS_MAX {
+                self.decisions.clear();
             }
-            *self.verdicts.entry((audience.serial, number)).or_insert_with(|| filter.grants.cover_any(topics))
+            *self
+                .decisions
+                .entry((audience.serial, number))
+                .or_insert_with(|| filter.grants.cover_any(topics))
         })
     }
 }
@@ -98,13 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_that_are_remembered_are_bounded() {
+    fn decisions_that_are_remembered_are_bounded() {
         let mut filters = Filters::default();
         let connection = ConnectionId::from_random([7; 16]);
-        let audience = private(1, &["a"]).marks()[0].audience.clone().expect("it is private");
-        for number in 0..2 * VERDICTS_MAX as u64 {
+        let audience = private(1, &["a"]).metas()[0].audience.clone().expect("it is private");
+        for number in 0..2 * DECISIONS_MAX as u64 {
             assert!(!filters.may_receive(&audience, &connection, &Filter::everything_public(), number));
-            assert!(filters.verdicts.len() <= VERDICTS_MAX);
+            assert!(filters.decisions.len() <= DECISIONS_MAX);
         }
     }
 }

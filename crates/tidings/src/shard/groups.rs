@@ -11,7 +11,7 @@ use std::{
 
 use slab::Slab;
 
-use crate::{feed::Feed, inbox::Seat};
+use crate::{feed::Feed, inbox::FeedNotifier};
 
 /// Members of one group that are visited before the next group has its turn.
 const TURN_MEMBERS: usize = 64;
@@ -22,73 +22,78 @@ pub(super) struct Groups {
     all: Slab<Group>,
     /// By the address of the feed, which the group keeps alive.
     by_feed: HashMap<usize, u32>,
-    /// Groups that have a round to make, in the order of their turns.
+    /// Groups that have a pass to make, in the order of their turns.
     queue: VecDeque<u32>,
     /// How many members of the first one have been visited in this turn.
     turn: usize,
-    laps: Laps,
+    generations: Generations,
 }
 
 #[derive(Debug)]
 struct Group {
     feed: Arc<Feed>,
-    seat: Arc<Seat>,
-    /// Slots of the subscribers. The first `visited` of them have been visited in this round.
+    notifier: Arc<FeedNotifier>,
+    /// Slots of the subscribers. The first `visited` of them have been visited in this pass.
     members: Vec<u32>,
     visited: usize,
-    /// The lap in which its round is, if it has one to make.
-    lap: Option<u64>,
-    /// Since when the feed has grown again during this round.
+    /// The generation of its pass, if it has one to make.
+    generation: Option<u64>,
+    /// Since when the feed has grown again during this pass.
     grown_since: Option<u64>,
 }
 
-/// A subscriber's place in a group.
+/// A subscriber as a member of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Place {
+pub(super) struct Member {
     pub(super) group: u32,
     index: u32,
 }
 
-/// Somebody stands elsewhere now.
+/// A member that has another index now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Moved {
     pub(super) slot: u32,
-    pub(super) to: Place,
+    pub(super) to: Member,
 }
 
 impl Groups {
     /// Adds a subscriber to the group of a feed.
-    pub(super) fn join(&mut self, feed: &Arc<Feed>, slot: u32, new_seat: impl Fn(u32) -> Seat) -> Place {
+    pub(super) fn join(
+        &mut self,
+        feed: &Arc<Feed>,
+        slot: u32,
+        new_notifier: impl Fn(u32) -> FeedNotifier,
+    ) -> Member {
         let number = *self.by_feed.entry(Arc::as_ptr(feed).addr()).or_insert_with(|| {
             let entry = self.all.vacant_entry();
             let number = number(entry.key());
-            let seat = Arc::new(new_seat(number));
-            feed.add_seat(Arc::clone(&seat));
+            let notifier = Arc::new(new_notifier(number));
+            feed.add_shard(Arc::clone(&notifier));
             entry.insert(Group {
                 feed: Arc::clone(feed),
-                seat,
+                notifier,
                 members: Vec::new(),
                 visited: 0,
-                lap: None,
+                generation: None,
                 grown_since: None,
             });
             number
         });
         let members = &mut self.all[number as usize].members;
         members.push(slot);
-        place(number, members.len() - 1)
+        member(number, members.len() - 1)
     }
 
-    /// Takes a subscriber out. Returns who fills the gap, and the gap that this leaves in turn:
-    /// nobody who has yet to be visited may come to stand among those who have been.
-    pub(super) fn leave(&mut self, gap: Place) -> [Option<Moved>; 2] {
+    /// Removes a subscriber. Returns which member fills the gap, and which fills the gap that this
+    /// leaves in turn: none that has yet to be visited may get among those that have been.
+    pub(super) fn leave(&mut self, gap: Member) -> [Option<Moved>; 2] {
         let group = &mut self.all[gap.group as usize];
         let mut index = gap.index as usize;
         let mut fill = |members: &mut Vec<u32>, from: usize| {
             let to = std::mem::replace(&mut index, from);
             (to != from).then(|| {
                 members[to] = members[from];
-                Moved { slot: members[from], to: place(gap.group, to) }
+                Moved { slot: members[from], to: member(gap.group, to) }
             })
         };
         let visited = if (gap.index as usize) < group.visited {
@@ -102,10 +107,10 @@ impl Groups {
         group.members.pop();
         if group.members.is_empty() {
             let group = self.all.remove(gap.group as usize);
-            if let Some(lap) = group.lap {
-                self.laps.finish(lap);
+            if let Some(generation) = group.generation {
+                self.generations.finish(generation);
             }
-            group.feed.remove_seat(&group.seat);
+            group.feed.remove_shard(&group.notifier);
             self.by_feed.remove(&Arc::as_ptr(&group.feed).addr());
         } else if group.members.capacity() > 64 && group.members.len() < group.members.capacity() / 4 {
             group.members.shrink_to(2 * group.members.len());
@@ -116,29 +121,28 @@ impl Groups {
     /// The feed of this group has grown, at this point of what the writer writes or later.
     pub(super) fn mark_grown(&mut self, number: u32, since: u64) {
         let Some(group) = self.all.get_mut(number as usize) else { return };
-        // Before anybody looks at the feed: what comes after that rings again.
-        group.seat.answer();
-        if group.lap.is_some() {
+        // Before the feed is looked at: what comes after that notifies again.
+        group.notifier.rearm();
+        if group.generation.is_some() {
             group.grown_since = group.grown_since.or((group.visited > 0).then_some(since));
         } else {
-            group.lap = Some(self.laps.join(since));
+            group.generation = Some(self.generations.join(since));
             group.visited = 0;
             self.queue.push_back(number);
         }
     }
 
-    /// Up to where every group is through with what was written; none if all are through with
-    /// everything.
+    /// Up to where every group has been sent what was written; none if that is everything.
     pub(super) fn served(&self) -> Option<u64> {
-        self.laps.served()
+        self.generations.served()
     }
 
-    /// Whose turn it is.
+    /// The member that is visited next.
     pub(super) fn next_member(&mut self) -> Option<u32> {
         loop {
             let number = *self.queue.front()?;
             // A group that is gone may still be in the queue, and another may have got its number.
-            let group = self.all.get_mut(number as usize).filter(|group| group.lap.is_some());
+            let group = self.all.get_mut(number as usize).filter(|group| group.generation.is_some());
             let Some(group) = group else {
                 self.next_group();
                 continue;
@@ -154,9 +158,9 @@ impl Groups {
             }
             group.visited = 0;
             let again = group.grown_since.take();
-            let before = std::mem::replace(&mut group.lap, again.map(|since| self.laps.join(since)));
-            if let Some(lap) = before {
-                self.laps.finish(lap);
+            let next = again.map(|since| self.generations.join(since));
+            if let Some(finished) = std::mem::replace(&mut group.generation, next) {
+                self.generations.finish(finished);
             }
             self.next_group();
             if again.is_some() {
@@ -175,53 +179,53 @@ impl Groups {
     }
 }
 
-/// Rounds that were begun at about the same time are a lap: so it is cheap to know the oldest of
-/// them, however many there are.
+/// Passes that were begun at about the same time are a generation: so it is cheap to know the
+/// oldest of them, however many there are.
 #[derive(Debug, Default)]
-struct Laps {
+struct Generations {
     /// The number of `current`; that of `next` is one higher.
     number: u64,
-    current: Lap,
-    next: Lap,
+    current: Generation,
+    next: Generation,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Lap {
-    rounds: usize,
-    /// The oldest thing that one of its rounds brings, or something older.
+struct Generation {
+    passes: usize,
+    /// The oldest thing that one of its passes brings, or something older.
     since: u64,
 }
 
-impl Laps {
-    /// Begins a round; returns the number of its lap.
+impl Generations {
+    /// Begins a pass; returns the number of its generation.
     fn join(&mut self, since: u64) -> u64 {
-        let is_first = self.current.rounds == 0;
-        let lap = if is_first { &mut self.current } else { &mut self.next };
-        lap.since = if lap.rounds == 0 { since } else { lap.since.min(since) };
-        lap.rounds += 1;
+        let is_first = self.current.passes == 0;
+        let generation = if is_first { &mut self.current } else { &mut self.next };
+        generation.since = if generation.passes == 0 { since } else { generation.since.min(since) };
+        generation.passes += 1;
         self.number + u64::from(!is_first)
     }
 
-    /// Ends a round of this lap.
-    fn finish(&mut self, lap: u64) {
-        if lap != self.number {
-            self.next.rounds -= 1;
+    /// Ends a pass of this generation.
+    fn finish(&mut self, number: u64) {
+        if number != self.number {
+            self.next.passes -= 1;
             return;
         }
-        self.current.rounds -= 1;
-        if self.current.rounds == 0 && self.next.rounds > 0 {
+        self.current.passes -= 1;
+        if self.current.passes == 0 && self.next.passes > 0 {
             self.current = std::mem::take(&mut self.next);
             self.number += 1;
         }
     }
 
     fn served(&self) -> Option<u64> {
-        (self.current.rounds > 0).then_some(self.current.since)
+        (self.current.passes > 0).then_some(self.current.since)
     }
 }
 
-fn place(group: u32, index: usize) -> Place {
-    Place { group, index: number(index) }
+fn member(group: u32, index: usize) -> Member {
+    Member { group, index: number(index) }
 }
 
 fn number(index: usize) -> u32 {
@@ -241,8 +245,8 @@ mod tests {
         groups: Groups,
         feeds: Vec<Arc<Feed>>,
         inbox: Inbox<()>,
-        /// Where each slot stands.
-        places: HashMap<u32, Place>,
+        /// Each slot as a member.
+        members: HashMap<u32, Member>,
     }
 
     impl Stage {
@@ -250,35 +254,36 @@ mod tests {
             let head = Cursor { epoch: Epoch::from_u64(1), position: Position::BEFORE_ALL };
             let feed = |number: usize| {
                 let topic = Validator::default().exact(&number.to_string()).expect("valid");
-                Arc::new(Feed::new(topic, Format::Plain, head))
+                Arc::new(Feed::new(topic, Format::Plain, head, Arc::default()))
             };
             Self {
                 groups: Groups::default(),
                 feeds: (0..feeds).map(feed).collect(),
-                inbox: Inbox::new(Arc::<Lag>::default().add_shard().news()),
-                places: HashMap::new(),
+                inbox: Inbox::new(Arc::<Lag>::default().add_shard().pending_feeds()),
+                members: HashMap::new(),
             }
         }
 
         fn join(&mut self, feed: usize, slot: u32) -> u32 {
-            let place = self.groups.join(&self.feeds[feed], slot, |group| Seat::new(&self.inbox, group));
-            self.places.insert(slot, place);
-            place.group
+            let new_notifier = |group| FeedNotifier::new(&self.inbox, group);
+            let member = self.groups.join(&self.feeds[feed], slot, new_notifier);
+            self.members.insert(slot, member);
+            member.group
         }
 
         fn leave(&mut self, slot: u32) {
-            let place = self.places.remove(&slot).expect("joined");
-            for moved in self.groups.leave(place).into_iter().flatten() {
-                self.places.insert(moved.slot, moved.to);
+            let member = self.members.remove(&slot).expect("joined");
+            for moved in self.groups.leave(member).into_iter().flatten() {
+                self.members.insert(moved.slot, moved.to);
             }
         }
     }
 
     proptest! {
-        /// The one that comes and goes in the middle of a round: everybody who was there when it
-        /// began and has stayed is visited once.
+        /// Members come and go in the middle of a pass: those that were there when it began and
+        /// stay are visited once.
         #[test]
-        fn a_round_visits_everybody_who_stays_exactly_once(
+        fn a_pass_visits_every_member_that_stays_exactly_once(
             before in 1..200_u32,
             acts in prop::collection::vec((0..10_usize, any::<prop::sample::Index>(), any::<bool>()), 0..40),
         ) {
@@ -291,7 +296,7 @@ mod tests {
                 for _ in 0..visits {
                     visited.extend(stage.groups.next_member());
                 }
-                let mut here: Vec<_> = stage.places.keys().copied().collect();
+                let mut here: Vec<_> = stage.members.keys().copied().collect();
                 here.sort_unstable();
                 if leaves && here.len() > 1 {
                     stage.leave(*who.get(&here));
@@ -304,7 +309,7 @@ mod tests {
                 visited.push(slot);
             }
             let count = |slot: u32| visited.iter().filter(|visited| **visited == slot).count();
-            for slot in stage.places.keys().copied() {
+            for slot in stage.members.keys().copied() {
                 prop_assert!(count(slot) <= 1, "{slot} was visited twice");
                 prop_assert!(count(slot) == 1 || slot >= before, "{slot} was left out");
             }
@@ -312,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_feed_gains_in_the_middle_of_a_round_makes_another_round() {
+    fn a_feed_that_grows_in_the_middle_of_a_pass_gets_another_pass() {
         let mut stage = Stage::new(1);
         let group = (0..3).map(|slot| stage.join(0, slot)).last().expect("somebody");
         stage.groups.mark_grown(group, 0);
@@ -335,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_members_is_gone_also_in_the_middle_of_a_round() {
+    fn a_group_without_members_is_gone_also_in_the_middle_of_a_pass() {
         let mut stage = Stage::new(2);
         let group = stage.join(0, 0);
         stage.groups.mark_grown(group, 0);
@@ -348,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_everybody_has_left_keeps_nobody_waiting_and_is_rung_no_more() {
+    fn a_group_without_members_delays_no_publisher_and_is_not_notified() {
         let mut stage = Stage::new(1);
         let group = stage.join(0, 0);
         stage.groups.mark_grown(group, 7);
@@ -356,11 +361,11 @@ mod tests {
         stage.leave(0);
         assert_eq!(stage.groups.served(), None);
         stage.feeds[0].wake_readers();
-        assert!(!stage.inbox.has_rung());
+        assert!(!stage.inbox.is_notified());
     }
 
     #[test]
-    fn a_group_that_most_have_left_gives_its_memory_back() {
+    fn a_group_that_most_members_have_left_gives_its_memory_back() {
         let mut stage = Stage::new(1);
         let group = (0..10_000).map(|slot| stage.join(0, slot)).last().expect("somebody");
         (10..10_000).for_each(|slot| stage.leave(slot));
@@ -369,9 +374,9 @@ mod tests {
     }
 
     proptest! {
-        /// However rounds overlap, every one of them is counted, and none for ever.
+        /// However passes overlap, every one of them is counted, and none forever.
         #[test]
-        fn a_shard_is_behind_as_long_as_somebody_has_a_round_to_make(acts in prop::collection::vec((0..4_usize, 0..70_usize), 1..200)) {
+        fn a_shard_is_behind_as_long_as_a_group_has_a_pass_to_make(acts in prop::collection::vec((0..4_usize, 0..70_usize), 1..200)) {
             let mut stage = Stage::new(4);
             let groups: Vec<_> = (0..4).map(|feed| (0..50).map(|slot| stage.join(feed, slot)).last().expect("some")).collect();
             for (now, (group, visits)) in acts.into_iter().enumerate() {
@@ -380,7 +385,7 @@ mod tests {
                 for _ in 0..visits {
                     let _ = stage.groups.next_member();
                 }
-                let queued = stage.groups.all.iter().filter(|(_, group)| group.lap.is_some()).count();
+                let queued = stage.groups.all.iter().filter(|(_, group)| group.generation.is_some()).count();
                 match stage.groups.served() {
                     None => prop_assert_eq!(queued, 0),
                     Some(served) => {
@@ -391,7 +396,7 @@ mod tests {
             }
             while stage.groups.next_member().is_some() {}
             prop_assert_eq!(stage.groups.served(), None);
-            prop_assert_eq!((stage.groups.laps.current.rounds, stage.groups.laps.next.rounds), (0, 0));
+            prop_assert_eq!((stage.groups.generations.current.passes, stage.groups.generations.next.passes), (0, 0));
         }
     }
 }

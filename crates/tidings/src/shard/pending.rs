@@ -11,7 +11,7 @@ use crate::backlog::{Backlog, PageProgress};
 /// See the module's documentation. Bounded by one page of history, one event and a few notices.
 #[derive(Debug)]
 pub(super) struct Pending {
-    /// Goes first, whatever happens: a response head, notices, the rest of an event whose beginning
+    /// Goes first, whatever happens: response headers, notices, the rest of an event whose beginning
     /// has been sent.
     pieces: VecDeque<Piece>,
     pub(super) page: Option<PageProgress>,
@@ -34,14 +34,14 @@ impl Pending {
         Self { pieces: VecDeque::new(), page: None, sent, is_reading: false }
     }
 
-    /// Behind a response head, in one piece: what the hub says. Then the page.
-    pub(super) fn begin(head: Vec<u8>, backlog: Backlog, sent: Cursor) -> Self {
+    /// Response headers and the frames of the hub itself, in one piece. Then the page.
+    pub(super) fn begin(headers: Vec<u8>, backlog: Backlog, sent: Cursor) -> Self {
         let mut pending = Self::new(sent);
-        pending.take(head, backlog);
+        pending.take(headers, backlog);
         pending
     }
 
-    /// Adds a backlog behind bytes that go in front of it.
+    /// Adds a backlog after bytes that go in front of it.
     pub(super) fn take(&mut self, mut bytes: Vec<u8>, backlog: Backlog) {
         let mut place = None;
         for frame in backlog.control_frames {
@@ -77,12 +77,12 @@ impl Pending {
         !self.has_bytes() && !self.is_reading
     }
 
-    /// Where the subscriber stands once the pieces have been sent.
+    /// Where the subscriber is once the pieces have been sent.
     pub(super) fn place_after_pieces(&self) -> Cursor {
         self.pieces.iter().rev().find_map(|piece| piece.place).unwrap_or(self.sent)
     }
 
-    /// Writes the first piece; whether the socket took all of it.
+    /// Writes the first piece; whether the socket accepted all of it.
     pub(super) fn write_piece(&mut self, wire: &mut impl Wire) -> io::Result<bool> {
         let Some(piece) = self.pieces.front_mut() else { return Ok(true) };
         let written = wire.write(&piece.bytes)?;

@@ -12,7 +12,7 @@ use tidings_log::Cursor;
 
 use super::{
     INPUT_BYTES_MAX, Wire,
-    groups::{Moved, Place},
+    groups::{Member, Moved},
     pending::Pending,
 };
 use crate::{
@@ -24,8 +24,8 @@ use crate::{
 pub(crate) struct NewSubscriber<W> {
     pub(crate) wire: W,
     pub(crate) reader: Reader,
-    /// The response head, to be sent before everything.
-    pub(crate) head: Vec<u8>,
+    /// The response headers, to be sent before everything.
+    pub(crate) headers: Vec<u8>,
     pub(crate) backlog: Backlog,
     pub(crate) sent: Cursor,
     pub(crate) ends: Vec<(Instant, EndReason)>,
@@ -40,24 +40,25 @@ pub(crate) struct NewSubscriber<W> {
 pub(super) struct Subscriber<W> {
     pub(super) wire: W,
     pub(super) reader: Reader,
-    /// Where in its feed the reader's place is, if it has one feed and that is known. Never while
-    /// it has a page or waits for one.
+    /// Where in its feed the reader is, if it has one feed and that is known. Never while it has a
+    /// page or waits for one.
     pub(super) offset: Option<Offset>,
     /// What [`Filters`](super::filters::Filters) calls its filter.
     pub(super) filter_number: u64,
-    /// Tells this subscriber from those who had its slot before.
+    /// Distinguishes this subscriber from those that had its slot before.
     pub(super) serial: u32,
-    pub(super) places: SmallVec<[Place; 2]>,
-    /// When a socket last took something, or first took nothing.
+    /// In the group of each of its feeds.
+    pub(super) members: SmallVec<[Member; 2]>,
+    /// When the socket last accepted something, or first accepted nothing.
     pub(super) sent_at: Instant,
     heartbeat_millis: u32,
     input_bytes: u32,
     /// The first of its ends; few have one.
     end: Option<Box<(Instant, EndReason)>>,
-    /// The socket takes nothing now.
+    /// The socket accepts nothing now.
     pub(super) is_blocked: bool,
-    /// In the queue of those who are owed something.
-    pub(super) is_owed: bool,
+    /// In the queue of those that are visited out of turn.
+    pub(super) is_queued: bool,
     pub(super) phase: Phase,
     pub(super) pending: Option<Box<Pending>>,
     _membership: Membership,
@@ -76,29 +77,33 @@ pub(super) enum Phase {
 
 impl<W: Wire> Subscriber<W> {
     pub(super) fn new(
-        new_reader: NewSubscriber<W>,
+        new_subscriber: NewSubscriber<W>,
         serial: u32,
         filter_number: u64,
-        places: SmallVec<[Place; 2]>,
+        members: SmallVec<[Member; 2]>,
         now: Instant,
     ) -> Self {
         Self {
-            wire: new_reader.wire,
-            reader: new_reader.reader,
+            wire: new_subscriber.wire,
+            reader: new_subscriber.reader,
             offset: None,
             filter_number,
             serial,
-            places,
+            members,
             sent_at: now,
-            heartbeat_millis: u32::try_from(new_reader.heartbeat.as_millis()).unwrap_or(u32::MAX),
-            end: new_reader.ends.into_iter().min_by_key(|(at, _)| *at).map(Box::new),
-            input_bytes: u32::try_from(new_reader.input_bytes).unwrap_or(u32::MAX),
+            heartbeat_millis: u32::try_from(new_subscriber.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            end: new_subscriber.ends.into_iter().min_by_key(|(at, _)| *at).map(Box::new),
+            input_bytes: u32::try_from(new_subscriber.input_bytes).unwrap_or(u32::MAX),
             is_blocked: false,
-            is_owed: false,
+            is_queued: false,
             phase: Phase::Live,
-            pending: Some(Box::new(Pending::begin(new_reader.head, new_reader.backlog, new_reader.sent))),
-            _membership: new_reader.membership,
-            _keep: new_reader.keep,
+            pending: Some(Box::new(Pending::begin(
+                new_subscriber.headers,
+                new_subscriber.backlog,
+                new_subscriber.sent,
+            ))),
+            _membership: new_subscriber.membership,
+            _keep: new_subscriber.keep,
         }
     }
 
@@ -112,7 +117,7 @@ impl<W: Wire> Subscriber<W> {
         self.pending.get_or_insert_with(|| Box::new(Pending::new(sent)))
     }
 
-    /// Memory that waits for a socket which takes nothing.
+    /// Memory that waits for a socket that accepts nothing.
     pub(super) fn blocked_bytes(&self) -> usize {
         self.pending.as_ref().filter(|_| self.is_blocked).map_or(0, |pending| pending.bytes())
     }
@@ -134,7 +139,7 @@ impl<W: Wire> Subscriber<W> {
         }
     }
 
-    /// Forgets a page that the socket does not take, to read it again when it does.
+    /// Drops a page that the socket does not accept, to read it again when it does.
     pub(super) fn give_page_back(&mut self) {
         let Some(pending) = &mut self.pending else { return };
         if pending.page.take().is_some() {
@@ -177,7 +182,7 @@ impl<W: Wire> Subscriber<W> {
         (f64::from(self.serial) * GOLDEN_RATIO).fract()
     }
 
-    /// The socket has taken nothing for so long.
+    /// The socket has accepted nothing for so long.
     pub(super) fn is_stalled(&self, now: Instant, stalled_max: Duration) -> bool {
         self.is_blocked && now.duration_since(self.sent_at) >= stalled_max
     }
@@ -188,8 +193,8 @@ impl<W: Wire> Subscriber<W> {
         !self.is_blocked && now.duration_since(self.sent_at) >= heartbeat
     }
 
-    /// Reads what has come, which is nothing that anybody wants: the point is to see the end. A
-    /// client may send its request and shut its side: it is still sent what is due.
+    /// Reads what has arrived, which is of no use: the point is to see the end. A client may send its
+    /// request and shut its side: it is still sent what is due.
     pub(super) fn read_input(&mut self) -> io::Result<()> {
         let mut buffer = [0; INPUT_BYTES_MAX];
         loop {
@@ -214,10 +219,10 @@ impl<W: Wire> Subscriber<W> {
         }
     }
 
-    /// Somebody who left a group has made this one stand elsewhere.
+    /// A member that left its group has given this one another index.
     pub(super) fn has_moved(&mut self, moved: Moved) {
-        if let Some(place) = self.places.iter_mut().find(|place| place.group == moved.to.group) {
-            *place = moved.to;
+        if let Some(member) = self.members.iter_mut().find(|member| member.group == moved.to.group) {
+            *member = moved.to;
         }
     }
 }

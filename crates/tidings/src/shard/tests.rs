@@ -157,7 +157,7 @@ proptest! {
 }
 
 #[test]
-fn everything_that_is_owed_goes_out_in_one_write() {
+fn everything_pending_goes_out_in_one_write() {
     in_paused_time(async {
         let mut stage = Stage::new(|_| {}).await;
         let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
@@ -174,7 +174,7 @@ fn everything_that_is_owed_goes_out_in_one_write() {
 }
 
 #[test]
-fn what_is_published_during_a_round_is_sent_along_to_those_who_come_later_in_it() {
+fn what_is_published_during_a_pass_is_sent_along_to_later_members() {
     in_paused_time(async {
         let mut stage = Stage::new(|_| {}).await;
         for _ in 0..200 {
@@ -263,7 +263,7 @@ fn a_stream_ends_with_a_notice_whose_id_is_the_last_event_that_was_sent() {
 }
 
 #[test]
-fn a_half_sent_event_is_finished_before_the_last_words() {
+fn a_partial_event_is_finished_before_the_closing_frames() {
     in_paused_time(async {
         let mut stage = Stage::new(|_| {}).await;
         let who = stage.subscribe(&[0], &[], false, 150).await;
@@ -283,7 +283,7 @@ fn a_half_sent_event_is_finished_before_the_last_words() {
 }
 
 #[test]
-fn who_sends_more_than_a_few_kib_unasked_is_cut() {
+fn a_client_that_sends_more_than_a_few_kib_is_cut() {
     in_paused_time(async {
         let mut stage = Stage::new(|_| {}).await;
         let who = stage.subscribe(&[0], &[], false, 1 << 20).await;

@@ -8,17 +8,23 @@ use tidings_log::{Cursor, Position};
 use super::{
     Wire,
     filters::Filters,
+    snapshot::LastSnapshot,
     subscriber::{Phase, Subscriber},
 };
 use crate::{
-    encode::Notice, feed::Owed, frames::Took, hub::Shared, jitter::jittered_millis, reader::Step,
+    encode::Notice,
+    feed::Offset,
+    frames::{Accepted, Frames},
+    hub::Shared,
+    jitter::jittered_millis,
+    reader::Step,
     replay::ReplayRequest,
 };
 
-/// Most bytes that are gathered for one write where they do not stand together.
+/// Most bytes that are gathered for one write where they are not contiguous.
 const GATHERED_BYTES_MAX: usize = 64 * 1024;
 
-/// What a visit came to.
+/// The outcome of a visit.
 #[derive(Debug)]
 pub(super) enum Visit {
     /// There was nothing to send.
@@ -35,7 +41,15 @@ pub(super) enum Visit {
     Gone,
 }
 
-/// Where events are gathered that do not stand together, and where each of them ends.
+/// What a shard lends to the subscriber that it visits.
+pub(super) struct VisitContext<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) filters: &'a mut Filters,
+    pub(super) snapshot: &'a mut LastSnapshot,
+    pub(super) gathered: &'a mut Gathered,
+}
+
+/// Where events are gathered that are not contiguous, and where each of them ends.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     bytes: Vec<u8>,
@@ -43,13 +57,7 @@ pub(super) struct Gathered {
 }
 
 impl<W: Wire> Subscriber<W> {
-    pub(super) fn visit(
-        &mut self,
-        shared: &Shared,
-        filters: &mut Filters,
-        gathered: &mut Gathered,
-        now: Instant,
-    ) -> Visit {
+    pub(super) fn visit(&mut self, context: &mut VisitContext<'_>, now: Instant) -> Visit {
         if self.is_blocked {
             return Visit::Idle;
         }
@@ -59,16 +67,16 @@ impl<W: Wire> Subscriber<W> {
                 self.wire.shut_down();
                 return Visit::Gone;
             }
-            _ => match self.due_end(shared, now) {
+            _ => match self.due_end(context.shared, now) {
                 Some(reason) => {
-                    let millis = jittered_millis(shared.settings.retry_millis);
-                    self.queue_last_words(&Notice::Reconnect { reason }, millis);
+                    let millis = jittered_millis(context.shared.settings.retry_millis);
+                    self.queue_closing_frames(&Notice::Reconnect { reason }, millis);
                     self.send_piece()
                 }
                 None => match &self.pending {
                     Some(pending) if pending.page.is_some() => self.send_page(),
                     Some(pending) if pending.is_reading => return Visit::Idle,
-                    _ => self.send_from_feeds(shared, filters, gathered),
+                    _ => self.send_from_feeds(context),
                 },
             },
         };
@@ -94,10 +102,10 @@ impl<W: Wire> Subscriber<W> {
         }
     }
 
-    /// A sign of life for the one that has received nothing else for a while.
+    /// A sign of life for a subscriber that has received nothing else for a while.
     pub(super) fn send_heartbeat(&mut self, now: Instant) -> Visit {
         const HEARTBEAT_CHUNK: &[u8] = b"5\r\n: hb\n\r\n";
-        // Who only waits for a page of history receives nothing else meanwhile.
+        // One that only waits for a page of history receives nothing else meanwhile.
         let has_bytes = self.pending.as_ref().is_some_and(|pending| pending.has_bytes());
         if has_bytes || !self.is_silent(now) {
             return Visit::Idle;
@@ -136,7 +144,7 @@ impl<W: Wire> Subscriber<W> {
     }
 
     /// Nothing of the stream comes after this but the end of the response.
-    fn queue_last_words(&mut self, notice: &Notice, retry_millis: u64) {
+    fn queue_closing_frames(&mut self, notice: &Notice, retry_millis: u64) {
         let sent = self.sent();
         let mut bytes = Vec::new();
         tidings_sse::chunk(&notice.encode(sent, Some(retry_millis)), &mut bytes);
@@ -152,79 +160,73 @@ impl<W: Wire> Subscriber<W> {
         let pending = pending.as_mut().expect("there is a page");
         let page = pending.page.as_mut().expect("there is a page");
         let epoch = page.epoch;
-        let sent = page.frames.view().send_all(page.offset, |bytes| wire.write(bytes))?;
-        page.offset = sent.offset;
-        if let Some(position) = sent.place {
+        let progress = page.frames.write_all(page.offset, |bytes| wire.write(bytes))?;
+        page.offset = progress.offset;
+        if let Some(position) = progress.position {
             pending.sent = Cursor { epoch, position };
         }
-        if let Some(half) = sent.half {
-            let rest = page.frames.slice(half.start, half.end);
+        if let Some(partial) = progress.partial {
+            let rest = Frames::bytes_of(&page.frames, partial.rest);
             if page.offset == page.frames.len() {
                 pending.page = None;
             }
-            pending.push(rest, Some(Cursor { epoch, position: half.position }));
+            pending.push(rest, Some(Cursor { epoch, position: partial.position }));
         } else if page.offset == page.frames.len() {
             self.pending = None;
         }
-        Ok(if sent.took == Took::Part { Visit::Blocked } else { Visit::More })
+        Ok(if progress.accepted == Accepted::Part { Visit::Blocked } else { Visit::More })
     }
 
-    fn send_from_feeds(
-        &mut self,
-        shared: &Shared,
-        filters: &mut Filters,
-        gathered: &mut Gathered,
-    ) -> io::Result<Visit> {
+    fn send_from_feeds(&mut self, context: &mut VisitContext<'_>) -> io::Result<Visit> {
         if let Some(offset) = self.offset
-            && let Some(visit) = self.send_from_one(offset, filters)?
+            && let Some(visit) = self.send_from_one(offset, context)?
         {
             return Ok(visit);
         }
-        self.send_merged(shared, gathered)
+        self.send_merged(context)
     }
 
-    /// The way of those who read one feed and are not behind it: straight from the feed to the
-    /// socket. `None` if the feed does not have this place any more.
-    fn send_from_one(&mut self, offset: u64, filters: &mut Filters) -> io::Result<Option<Visit>> {
-        let Self { wire, reader, filter_number, .. } = self;
-        let feed = reader.first_feed();
+    /// The way of a subscriber that reads one feed and is not behind it: straight from the feed to
+    /// the socket. `None` if the feed does not reach back to this offset.
+    fn send_from_one(&mut self, offset: Offset, context: &mut VisitContext<'_>) -> io::Result<Option<Visit>> {
+        let Self { wire, reader, filter_number, members, .. } = self;
+        let VisitContext { filters, snapshot, .. } = context;
+        let Some(snapshot) = snapshot.of(members[0].group, reader.first_feed(), offset) else {
+            self.offset = None;
+            return Ok(None);
+        };
         let may_receive =
             |audience: &_| filters.may_receive(audience, &reader.connection, &reader.filter, *filter_number);
-        match feed.send(offset, may_receive, |bytes| wire.write(bytes))? {
-            Owed::Nothing => Ok(Some(Visit::Idle)),
-            Owed::Behind => {
-                self.offset = None;
-                Ok(None)
-            }
-            Owed::Sent { offset, place, half, took, at_end } => {
-                self.offset = Some(offset);
-                if let Some(position) = place {
-                    self.reader.place.position = position;
-                }
-                if let Some((position, rest)) = half {
-                    let place = Cursor { position, ..self.reader.place };
-                    self.pending_mut().push(rest, Some(place));
-                }
-                Ok(Some(match (took, at_end) {
-                    (Took::Part, _) => Visit::Blocked,
-                    (Took::Nothing, true) => Visit::Idle,
-                    (Took::All, true) => Visit::Sent,
-                    (_, false) => Visit::More,
-                }))
-            }
+        let Some(progress) = snapshot.send(offset, may_receive, |bytes| wire.write(bytes))? else {
+            return Ok(Some(Visit::Idle));
+        };
+        self.offset = Some(progress.offset);
+        if let Some(position) = progress.position {
+            self.reader.place.position = position;
         }
+        if let Some((position, rest)) = progress.partial {
+            let place = Cursor { position, ..self.reader.place };
+            self.pending_mut().push(rest, Some(place));
+        }
+        Ok(Some(match (progress.accepted, progress.at_end) {
+            (Accepted::Part, _) => Visit::Blocked,
+            (Accepted::Nothing, true) => Visit::Idle,
+            (Accepted::All, true) => Visit::Sent,
+            (_, false) => Visit::More,
+        }))
     }
 
-    /// The way of everybody else: events of several feeds in the order of the log, and the one that
-    /// has just come or has to be sent back to the log.
-    fn send_merged(&mut self, shared: &Shared, gathered: &mut Gathered) -> io::Result<Visit> {
-        let Gathered { bytes, ends } = gathered;
+    /// The way of all others: events of several feeds in the order of the log, and subscribers that
+    /// are new or have to be sent back to the log.
+    fn send_merged(&mut self, context: &mut VisitContext<'_>) -> io::Result<Visit> {
+        let VisitContext { shared, gathered: Gathered { bytes, ends }, .. } = context;
         bytes.clear();
         ends.clear();
         let before = self.reader.place;
         let last = loop {
-            match self.reader.step(&shared.feeds, |chunk, _| bytes.extend_from_slice(chunk)) {
-                Step::Send(()) => {
+            match self.reader.step(&shared.feeds) {
+                Step::Send(frame) => {
+                    bytes.extend_from_slice(frame.chunk());
                     ends.push((bytes.len(), self.reader.place.position));
                     if bytes.len() >= GATHERED_BYTES_MAX {
                         break Visit::More;
@@ -268,12 +270,12 @@ impl<W: Wire> Subscriber<W> {
 
     /// From here on this subscriber may be sent straight from its feed, if it has just one.
     fn find_offset(&mut self, shared: &Shared) {
-        // The one that begins at the end of the log may be ahead of the feeds: what is yet to be
-        // written there is not for it.
+        // One that begins at the end of the log may be ahead of the feeds: what is yet to be written
+        // there is not for it.
         let head = shared.feeds.head();
         let place = self.reader.place;
         let is_written = head.epoch == place.epoch && head.position >= place.position;
-        if self.places.len() == 1 && is_written {
+        if self.members.len() == 1 && is_written {
             self.offset = self.reader.first_feed().locate(self.reader.place);
         }
     }

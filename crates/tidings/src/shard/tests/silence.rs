@@ -142,7 +142,7 @@ fn who_waits_for_history_is_kept_alive() {
 }
 
 #[test]
-fn nothing_comes_behind_the_last_words() {
+fn nothing_comes_after_the_closing_frames() {
     in_paused_time(async {
         let mut stage =
             stage(|settings| (settings.feed_bytes_max, settings.heartbeat) = (0, Duration::from_secs(1)))

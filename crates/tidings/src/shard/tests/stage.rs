@@ -121,7 +121,7 @@ impl Stage {
         Self {
             hub,
             shard: Shard::new(heartbeat),
-            inbox: Inbox::new(Arc::<Lag>::default().add_shard().news()),
+            inbox: Inbox::new(Arc::<Lag>::default().add_shard().pending_feeds()),
             listeners: Vec::new(),
             early_bytes: 0,
             published: Vec::new(),
@@ -159,10 +159,10 @@ impl Stage {
         let (_, parts) = subscription.into_parts();
         let socket = Socket::default();
         socket.peer().room = room;
-        let new_reader = NewSubscriber {
+        let new_subscriber = NewSubscriber {
             wire: socket.clone(),
             reader: parts.reader,
-            head: HEAD.to_vec(),
+            headers: HEAD.to_vec(),
             backlog: parts.backlog,
             sent: parts.sent,
             ends: parts.ends,
@@ -171,8 +171,8 @@ impl Stage {
             membership: parts.membership,
             keep: Box::new(()),
         };
-        let key =
-            self.shard.adopt(new_reader, |group| Seat::new(&self.inbox, group), Instant::now().into_std());
+        let new_notifier = |group| FeedNotifier::new(&self.inbox, group);
+        let key = self.shard.adopt(new_subscriber, new_notifier, Instant::now().into_std());
         self.listeners.push(Listener { key, socket, filter, begins_at });
         self.listeners.len() - 1
     }

@@ -144,7 +144,7 @@ fn who_waits_for_a_page_asks_for_no_other() {
 }
 
 #[test]
-fn who_is_owed_something_stands_in_the_queue_once() {
+fn a_subscriber_is_in_the_queue_once() {
     in_paused_time(async {
         let mut stage = Stage::new(|_| {}).await;
         stage.subscribe(&[0], &[], false, 0).await;
@@ -153,7 +153,7 @@ fn who_is_owed_something_stands_in_the_queue_once() {
         for _ in 0..10 {
             stage.sweep();
         }
-        assert_eq!(stage.shard.owed.len(), 1);
+        assert_eq!(stage.shard.queue.len(), 1);
     });
 }
 
@@ -176,7 +176,7 @@ fn the_first_of_several_ends_counts() {
 }
 
 #[test]
-fn one_call_hands_over_no_more_than_a_segment_however_much_is_owed() {
+fn one_call_hands_over_no_more_than_a_segment() {
     in_paused_time(async {
         for topics in [&[0][..], &[0, 1]] {
             let mut stage = Stage::new(|_| {}).await;
