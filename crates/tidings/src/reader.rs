@@ -34,9 +34,9 @@ pub(crate) struct Reader {
     /// The epoch of the feeds when this reader last looked, which is before the page is read that
     /// it may be waiting for.
     looked_in: Epoch,
-    /// The log is in a later epoch than the feeds, and has been read to its end: wait until the
-    /// feeds leave this epoch.
-    waiting_in: Option<Epoch>,
+    /// The log is in a later epoch than that, and has been read to its end: wait until the feeds
+    /// leave theirs.
+    waits_for_epoch: bool,
 }
 
 /// What a reader's driver has to do.
@@ -69,7 +69,7 @@ impl Reader {
             reported: Some(place.position),
             feeds: SmallVec::new(),
             looked_in: place.epoch,
-            waiting_in: None,
+            waits_for_epoch: false,
         };
         let filter = Arc::clone(&reader.filter);
         for matcher in &filter.matchers {
@@ -139,11 +139,11 @@ impl Reader {
         // The head first: what it covers is in every feed, so the smallest position found is the
         // next of all.
         let head = feeds.head();
-        self.looked_in = head.epoch;
+        let same_epoch = std::mem::replace(&mut self.looked_in, head.epoch) == head.epoch;
+        self.waits_for_epoch &= same_epoch && self.place.epoch != head.epoch;
         if self.place.epoch != head.epoch {
-            return if self.waiting_in == Some(head.epoch) { Step::Wait } else { Step::Replay };
+            return if self.waits_for_epoch { Step::Wait } else { Step::Replay };
         }
-        self.waiting_in = None;
         loop {
             match self.peek_all(head.position) {
                 Peek::Behind => return Step::Replay,
@@ -186,8 +186,7 @@ impl Reader {
         self.reported = page.reported;
         // The page is at least as new as the feeds were then. The feeds may be newer than the page
         // by now.
-        let ahead = page.place.epoch != self.looked_in;
-        self.waiting_in = (page.at_end && ahead).then_some(self.looked_in);
+        self.waits_for_epoch = page.at_end && page.place.epoch != self.looked_in;
     }
 
     /// The next frame of all feeds.
