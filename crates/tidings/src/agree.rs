@@ -25,12 +25,12 @@ impl Hub {
         let agreed = cluster::agree(self.cluster(), &key, proposed, HOLDS_FOR)
             .await
             .map_err(|error| Unavailable(error.to_string()))?;
-        let (hub, kept) = (Arc::downgrade(&self.shared), agreed.clone());
+        let (hub, kept) = (Arc::downgrade(&self.state), agreed.clone());
         tokio::spawn(async move {
             loop {
                 sleep(EVERY).await;
-                let Some(shared) = hub.upgrade().filter(|shared| !shared.is_closed()) else { return };
-                if let Err(error) = cluster::agree(shared.place.cluster(), &key, &kept, HOLDS_FOR).await {
+                let Some(state) = hub.upgrade().filter(|state| !state.engine.is_closed()) else { return };
+                if let Err(error) = cluster::agree(state.place.cluster(), &key, &kept, HOLDS_FOR).await {
                     tracing::debug!(%error, key, "a shared value cannot be renewed in the cluster");
                 }
             }

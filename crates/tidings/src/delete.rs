@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use tidings_topic::{Grants, Topic};
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
 use crate::{PublishError, hub::Hub, publish::closed};
 
@@ -30,12 +30,12 @@ impl Hub {
     /// The same, only for those events whose topics are all covered by these grants. The others are
     /// kept.
     pub async fn delete_covered(&self, topic: &Topic, grants: &Grants) -> Result<Deletion, PublishError> {
-        let shared = &self.shared;
-        if shared.is_closed() {
-            return Err(closed(shared));
+        let state = &self.state;
+        if state.engine.is_closed() {
+            return Err(closed(state));
         }
-        let deleted = shared.log.delete(topic, grants).await?;
-        if deleted.count > 0 && timeout(CACHES_WAIT, shared.deletions.reach(deleted.serial)).await.is_err() {
+        let deleted = state.log.delete(topic, grants).await?;
+        if deleted.count > 0 && timeout(CACHES_WAIT, state.deletions.reach(deleted.serial)).await.is_err() {
             tracing::warn!(
                 "the fan-out has not processed a deletion yet; new subscribers may still receive deleted events"
             );
@@ -53,34 +53,4 @@ pub struct Deletion {
     /// How many events of the topic were kept, because they also have a topic that the grants do
     /// not cover.
     pub kept: u64,
-}
-
-/// The last deletion up to which the caches of this hub hold no deleted event.
-#[derive(Debug)]
-pub(crate) struct Deletions(watch::Sender<u64>);
-
-impl Default for Deletions {
-    fn default() -> Self {
-        Self(watch::Sender::new(0))
-    }
-}
-
-impl Deletions {
-    /// The caches were cleared for this deletion and those before it.
-    pub(crate) fn reached(&self, serial: u64) {
-        self.0.send_replace(serial);
-    }
-
-    /// No further deletion will arrive, and nothing is cached.
-    pub(crate) fn close(&self) {
-        self.reached(u64::MAX);
-    }
-
-    async fn reach(&self, serial: u64) {
-        self.0
-            .subscribe()
-            .wait_for(|reached| *reached >= serial)
-            .await
-            .expect("the sender is still borrowed");
-    }
 }

@@ -50,10 +50,14 @@
 
 mod agree;
 mod backlog;
+mod builder;
 mod closing;
 mod compiler;
 mod delete;
+mod deletions;
 mod encode;
+mod engine;
+mod fan_out;
 mod feed;
 mod feeds;
 mod frames;
@@ -76,6 +80,7 @@ mod replay;
 #[cfg(feature = "axum")]
 mod respond;
 mod resume;
+mod settings;
 mod shard;
 #[cfg(target_os = "linux")]
 mod socket;
@@ -93,12 +98,14 @@ pub use tidings_topic::{
     PatternLimits, PatternsFull, PrivateTopics, Since, Topic, TopicGlob, UrlPattern, Validator,
 };
 
+pub use builder::{HubBuilder, StartError};
 pub use compiler::PatternError;
 pub use delete::Deletion;
 pub use encode::{Format, JsonEvent};
-pub use hub::{Hub, HubBuilder, HubSettings, HubStats, Snapshot, StartError, SubscribeError};
+pub use hub::{Hub, HubStats, Snapshot};
 pub use presence::{Presence, PresenceHook, PresenceMatcher};
 pub use publish::{PublishError, Published};
 pub use resume::Requested;
-pub use subscribe::Subscribe;
+pub use settings::HubSettings;
+pub use subscribe::{Subscribe, SubscribeError};
 pub use subscription::{Resumed, Subscription};

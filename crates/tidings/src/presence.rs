@@ -8,11 +8,12 @@
 //! Invariants: each connect is reported once, and its disconnect once and afterwards; the list is
 //! changed before the hook is called, and no lock is held while the hook runs.
 
-mod announce;
+pub(crate) mod announce;
 mod elsewhere;
 mod encoding;
 mod lease_health;
 mod pages;
+pub(crate) mod place;
 
 use std::{
     fmt,
@@ -31,15 +32,12 @@ use self::{
     lease_health::LeaseHealth,
     pages::{Member, Pages},
 };
-use crate::hub::Hub;
-
-pub(crate) use announce::{ClusterPlace, announce, follow};
 
 /// A subscriber connected or disconnected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Presence {
-    /// Whether it connected, or is in a [presence list](Hub::presence_list); otherwise it
+    /// Whether it connected, or is in a [presence list](crate::Hub::presence_list); otherwise it
     /// disconnected.
     pub here: bool,
     /// Whether it is a subscriber of this hub, not of another hub of the cluster.
@@ -180,19 +178,6 @@ impl PresenceList {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Hub {
-    /// The current subscribers: exact for this hub, and a moment old for the other hubs of the
-    /// [cluster](crate::HubBuilder::cluster). Subscribers of a hub that died stay in the list for
-    /// fifteen seconds. In no particular order. Empty unless the hub has a presence hook: see
-    /// [`on_presence`](crate::HubBuilder::on_presence).
-    pub fn presence_list(&self) -> Vec<Presence> {
-        let Some(list) = &self.shared.presence.0.list else { return Vec::new() };
-        let mut members: Vec<_> = list.pages().members().cloned().collect();
-        members.extend(list.elsewhere().members().cloned());
-        members
-    }
 }
 
 impl fmt::Debug for PresenceRegistry {

@@ -6,16 +6,17 @@
 //! ([`committer`]).
 
 pub(crate) mod committer;
+pub(crate) mod queue;
 
 use tidings_log::{AppendError, Appended, Batch, IdempotencyKey};
 use tidings_topic::{Event, EventId, Invalid, NewEvent};
 
-use crate::hub::{Hub, Shared};
+use crate::hub::{Hub, HubState};
 
 impl Hub {
     /// Publishes one event. When this returns, the event is in the log.
     pub async fn publish(&self, event: NewEvent) -> Result<Published, PublishError> {
-        let event = self.shared.validator.event(event)?;
+        let event = self.state.validator.event(event)?;
         let mut published = self.publish_events(vec![event], None).await?;
         Ok(published.pop().expect("one event, one answer"))
     }
@@ -30,22 +31,22 @@ impl Hub {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let shared = &self.shared;
-        if shared.is_closed() {
-            return Err(closed(shared));
+        let state = &self.state;
+        if state.engine.is_closed() {
+            return Err(closed(state));
         }
         for event in &mut events {
             event.private |= self.are_private(&event.topics);
         }
         let bytes = events.iter().map(|event| event.memory_bytes() as u64).sum();
-        let permit = shared.pressure.enter(bytes).ok_or(PublishError::Overloaded)?;
-        shared.pressure.wait_for_fan_out().await;
-        shared.lag.wait_until_below(shared.lag_bytes_max).await;
-        if shared.failure().is_some() {
+        let permit = state.pressure.enter(bytes).ok_or(PublishError::Overloaded)?;
+        state.pressure.wait_for_fan_out().await;
+        state.engine.lag.wait_until_below(state.lag_bytes_max).await;
+        if state.engine.failure().is_some() {
             // The hub has failed while this publisher waited for the fan-out.
-            return Err(closed(shared));
+            return Err(closed(state));
         }
-        match shared.append(Batch { events, key }, permit).await? {
+        match state.append(Batch { events, key }, permit).await? {
             Appended::New { ids, .. } => {
                 Ok(ids.into_iter().map(|id| Published { id, duplicate: false }).collect())
             }
@@ -54,8 +55,8 @@ impl Hub {
     }
 }
 
-pub(crate) fn closed(shared: &Shared) -> PublishError {
-    PublishError::Unavailable(shared.failure().unwrap_or("the hub is shutting down").to_owned())
+pub(crate) fn closed(state: &HubState) -> PublishError {
+    PublishError::Unavailable(state.engine.failure().unwrap_or("the hub is shutting down").to_owned())
 }
 
 /// The outcome of one event.
@@ -155,8 +156,8 @@ mod tests {
                 sleep_until(began + Duration::from_millis(follows_for_millis)).await;
                 log.go_down();
                 sleep_until(began + Duration::from_secs(10)).await;
-                let (counted, head) = (hub.stats().fan_out_lag_bytes, hub.shared.feeds.head().position);
-                prop_assert!(hub.shared.pressure.enter(u64::MAX).is_some(), "a permit was not given back");
+                let (counted, head) = (hub.stats().fan_out_lag_bytes, hub.state.engine.feeds.head().position);
+                prop_assert!(hub.state.pressure.enter(u64::MAX).is_some(), "a permit was not given back");
                 log.come_back();
                 let all = log.read(Position::BEFORE_ALL, &Filter::everything_public(), usize::MAX).await;
                 let entries = all.expect("there").entries;

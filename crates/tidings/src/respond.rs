@@ -3,7 +3,7 @@
 use axum_core::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::{hub::SubscribeError, publish::PublishError, subscription::Subscription};
+use crate::{publish::PublishError, subscribe::SubscribeError, subscription::Subscription};
 
 impl IntoResponse for Subscription {
     fn into_response(self) -> Response {

@@ -56,7 +56,7 @@ use self::{
     visit::{Gathered, Visit, VisitContext},
 };
 use crate::{
-    hub::Shared,
+    engine::Engine,
     inbox::FeedNotifier,
     replay::{ReplayRequest, Replayed},
 };
@@ -204,19 +204,19 @@ impl<W: Wire> Shard<W> {
     }
 
     /// The socket has something to read: at the end of input the stream ends, with what is due.
-    pub(crate) fn readable(&mut self, key: Key, shared: &Shared) {
+    pub(crate) fn readable(&mut self, key: Key, engine: &Engine) {
         let Some(subscriber) = self.subscriber_mut(key) else { return };
         if subscriber.read_input().is_err() {
-            self.remove(key.slot, shared);
+            self.remove(key.slot, engine);
         } else if subscriber.phase == Phase::InputEnded {
             self.enqueue(key);
         }
     }
 
     /// The connection is of no use.
-    pub(crate) fn drop_subscriber(&mut self, key: Key, shared: &Shared) {
+    pub(crate) fn drop_subscriber(&mut self, key: Key, engine: &Engine) {
         if self.subscriber_mut(key).is_some() {
-            self.remove(key.slot, shared);
+            self.remove(key.slot, engine);
         }
     }
 
@@ -229,34 +229,34 @@ impl<W: Wire> Shard<W> {
     }
 
     /// Makes about [`SLICE_SENDS`] sends. Whether there is more to do.
-    pub(crate) fn slice(&mut self, shared: &Shared, now: Instant) -> bool {
+    pub(crate) fn slice(&mut self, engine: &Engine, now: Instant) -> bool {
         let mut work = SLICE_SENDS * VISITS_PER_SEND;
         while work > 0 && !self.is_done(now) {
             // One of each in turn, so that none waits for the flood of another.
             if let Some(slot) = self.groups.next_member() {
-                work = work.saturating_sub(self.visit(slot, Visiting::InTurn, shared, now));
+                work = work.saturating_sub(self.visit(slot, Visiting::InTurn, engine, now));
             }
             if let Some(key) = self.queue.pop_front()
                 && let Some(subscriber) = self.subscriber_mut(key)
             {
                 subscriber.is_queued = false;
-                work = work.saturating_sub(self.visit(key.slot, Visiting::OutOfTurn, shared, now));
+                work = work.saturating_sub(self.visit(key.slot, Visiting::OutOfTurn, engine, now));
             }
             if let Some(key) = self.silent.pop_front() {
                 let visit = self.change(key, |subscriber, _| subscriber.send_heartbeat(now));
                 if let Some(Visit::Gone) = visit {
-                    self.remove(key.slot, shared);
+                    self.remove(key.slot, engine);
                 }
                 work = work.saturating_sub(VISITS_PER_SEND);
             }
             if self.next_end().is_some_and(|at| at <= now)
                 && let Some((_, key)) = self.ends.pop_first()
             {
-                self.end(key, shared);
+                self.end(key, engine);
                 work = work.saturating_sub(1);
             }
             if let Some(slot) = self.sweep_slot {
-                work = work.saturating_sub(self.sweep_on(slot, shared, now));
+                work = work.saturating_sub(self.sweep_on(slot, engine, now));
             }
         }
         for snapshot in &mut self.snapshots {
@@ -279,10 +279,10 @@ impl<W: Wire> Shard<W> {
     }
 
     /// The time of this stream is over.
-    fn end(&mut self, key: Key, shared: &Shared) {
+    fn end(&mut self, key: Key, engine: &Engine) {
         let Some(subscriber) = self.subscriber_mut(key) else { return };
         if subscriber.is_cut_at_its_end() {
-            self.remove(key.slot, shared);
+            self.remove(key.slot, engine);
         } else {
             self.enqueue(key);
         }
@@ -296,8 +296,8 @@ impl<W: Wire> Shard<W> {
     }
 
     /// Looks at the next subscribers. Returns what that cost, in visits.
-    fn sweep_on(&mut self, begin: usize, shared: &Shared, now: Instant) -> usize {
-        let is_closed = shared.closing.is_closed(now.into());
+    fn sweep_on(&mut self, begin: usize, engine: &Engine, now: Instant) -> usize {
+        let is_closed = engine.closing.is_closed(now.into());
         let slots_end = self.subscribers.capacity();
         let end = (begin + SWEEP_STEP).min(slots_end);
         self.sweep_slot = (end < slots_end).then_some(end);
@@ -308,9 +308,9 @@ impl<W: Wire> Shard<W> {
             let is_ending = is_closed || subscriber.phase == Phase::Ending;
             let patience = if is_ending { CLOSING_STALLED_MAX } else { STALLED_MAX };
             if subscriber.is_stalled(now, patience) {
-                self.remove(key.slot, shared);
+                self.remove(key.slot, engine);
                 cost += VISITS_PER_SEND;
-            } else if subscriber.due_end(shared, now).is_some() {
+            } else if subscriber.due_end(engine, now).is_some() {
                 self.enqueue(key);
             } else if subscriber.is_silent(now) {
                 self.silent.push_back(key);
@@ -320,7 +320,7 @@ impl<W: Wire> Shard<W> {
     }
 
     /// The cost of a visit, in visits.
-    fn visit(&mut self, slot: u32, visiting: Visiting, shared: &Shared, now: Instant) -> usize {
+    fn visit(&mut self, slot: u32, visiting: Visiting, engine: &Engine, now: Instant) -> usize {
         let Some(serial) = self.subscribers.get(slot as usize).map(|subscriber| subscriber.serial) else {
             return 1;
         };
@@ -329,7 +329,7 @@ impl<W: Wire> Shard<W> {
         let mut snapshot = std::mem::take(&mut self.snapshots[visiting as usize]);
         let visit = self.change(key, |subscriber, filters| {
             let (gathered, snapshot) = (&mut gathered, &mut snapshot);
-            subscriber.visit(&mut VisitContext { shared, filters, snapshot, gathered }, now)
+            subscriber.visit(&mut VisitContext { engine, filters, snapshot, gathered }, now)
         });
         self.gathered = gathered;
         self.snapshots[visiting as usize] = snapshot;
@@ -337,9 +337,9 @@ impl<W: Wire> Shard<W> {
             None | Some(Visit::Idle) => return 1,
             Some(Visit::Sent) => {}
             Some(Visit::More) => self.enqueue(key),
-            Some(Visit::Blocked) => self.stay_in_budget(key, shared),
+            Some(Visit::Blocked) => self.stay_in_budget(key, engine),
             Some(Visit::Replay(request)) => self.requests.push((key, *request)),
-            Some(Visit::Gone) => self.remove(slot, shared),
+            Some(Visit::Gone) => self.remove(slot, engine),
         }
         VISITS_PER_SEND
     }
@@ -347,14 +347,14 @@ impl<W: Wire> Shard<W> {
     /// What waits for sockets that do not accept it is bounded for all together: beyond, a socket
     /// that has just filled up gives back the page that it can read again later, and if that is not
     /// enough, it is closed. Its client resumes by id.
-    fn stay_in_budget(&mut self, key: Key, shared: &Shared) {
-        if self.pending_bytes <= shared.settings.pending_bytes_max {
+    fn stay_in_budget(&mut self, key: Key, engine: &Engine) {
+        if self.pending_bytes <= engine.settings.pending_bytes_max {
             return;
         }
         self.change(key, |subscriber, _| subscriber.give_page_back());
-        if self.pending_bytes > shared.settings.pending_bytes_max {
+        if self.pending_bytes > engine.settings.pending_bytes_max {
             tracing::debug!("a stalled connection was closed: too many bytes wait for full sockets");
-            self.remove(key.slot, shared);
+            self.remove(key.slot, engine);
         }
     }
 
@@ -373,7 +373,7 @@ impl<W: Wire> Shard<W> {
         Some(result)
     }
 
-    fn remove(&mut self, slot: u32, shared: &Shared) {
+    fn remove(&mut self, slot: u32, engine: &Engine) {
         let mut subscriber = self.subscribers.remove(slot as usize);
         self.pending_bytes -= subscriber.blocked_bytes();
         self.filters.release(&subscriber.reader.filter);
@@ -387,7 +387,7 @@ impl<W: Wire> Shard<W> {
                 }
             }
         }
-        subscriber.reader.leave(&shared.feeds);
+        subscriber.reader.leave(&engine.feeds);
     }
 
     fn enqueue(&mut self, key: Key) {

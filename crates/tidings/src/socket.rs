@@ -31,6 +31,6 @@ impl Subscription {
             membership: parts.membership,
             keep,
         };
-        hub.shared.shards().take(new_subscriber, hub.clone());
+        hub.state.shards.take(new_subscriber, Box::new(hub.clone()));
     }
 }

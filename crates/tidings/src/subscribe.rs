@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tidings_topic::{Filter, Grants, Matcher, ParseSinceError, Since};
+use tidings_log::Unavailable;
+use tidings_topic::{Filter, Grants, Invalid, Matcher, ParseSinceError, PatternsFull, Since};
 
 use crate::encode::Format;
 
@@ -79,5 +80,32 @@ impl Subscribe {
     pub fn expires_in(mut self, expires_in: Duration) -> Self {
         self.expires_in = Some(expires_in);
         self
+    }
+}
+
+/// Why a subscription was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The request has no matcher.
+    #[error("a subscription needs at least one topic or pattern")]
+    NoMatchers,
+    /// Too many matchers.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The request's start cannot be parsed.
+    #[error(transparent)]
+    Since(#[from] ParseSinceError),
+    /// The hub has as many patterns as its settings allow. Try again later.
+    #[error("the hub has reached its limit of URL Patterns")]
+    TooManyPatterns(PatternsFull),
+    /// The log cannot be reached.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl From<PatternsFull> for SubscribeError {
+    fn from(full: PatternsFull) -> Self {
+        Self::TooManyPatterns(full)
     }
 }

@@ -18,19 +18,19 @@ use futures_core::Stream;
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tidings_log::{Cursor, Unavailable};
-use tidings_topic::{ConnectionId, EventId};
+use tidings_topic::{ConnectionId, EventId, Since};
 use tokio::time::{Instant, Sleep};
 
 use crate::{
     backlog::{Backlog, ControlFrame},
     encode::{EndReason, Notice},
-    hub::{Hub, SubscribeError},
+    hub::Hub,
     jitter::{FAR_AWAY, jittered, jittered_millis, random_share},
     presence::Membership,
     reader::{Reader, Step},
     replay::{PageReading, ReplayRequest, Replayed},
-    start::Start,
-    subscribe::Subscribe,
+    start::{self, Start},
+    subscribe::{Subscribe, SubscribeError},
 };
 
 /// The answer to one subscriber: an endless [`Stream`] of bytes and an [`http_body::Body`] of type
@@ -78,24 +78,43 @@ impl Resumed {
     }
 }
 
+impl Hub {
+    /// Subscribes. The subscription receives every matching event from its start on, in the order
+    /// of the log, each once.
+    pub async fn subscribe(&self, request: Subscribe) -> Result<Subscription, SubscribeError> {
+        let state = &self.state;
+        if let Some(error) = request.misread {
+            return Err(error.into());
+        }
+        if request.filter.matchers.is_empty() {
+            return Err(SubscribeError::NoMatchers);
+        }
+        state.validator.matchers_count(request.filter.matchers.len())?;
+        let start = start::find(&*state.log, &state.validator, &request.since, &request.filter).await?;
+        let has_cursor = matches!(request.since, Since::Id(_) | Since::Earliest);
+        Subscription::open(self.clone(), request, start, has_cursor).await
+    }
+}
+
 impl Subscription {
-    pub(crate) async fn open(
+    async fn open(
         hub: Hub,
         request: Subscribe,
         start: Start,
         asked_for_history: bool,
     ) -> Result<Self, SubscribeError> {
-        let shared = &hub.shared;
+        let state = &hub.state;
+        let engine = &state.engine;
         let waker = Arc::new(AtomicWaker::new());
         let mut bits = [0; 16];
         getrandom::fill(&mut bits).expect("the system provides random numbers");
         let connection = ConnectionId::from_random(bits);
         let filter = Arc::new(request.filter);
-        let mut reader = Reader::join(&shared.feeds, filter, request.format, connection, &waker)?;
-        let membership = shared.presence.join(connection, &reader.filter.matchers, request.label);
+        let mut reader = Reader::join(&engine.feeds, filter, request.format, connection, &waker)?;
+        let membership = state.presence.join(connection, &reader.filter.matchers, request.label);
 
         let now = Instant::now();
-        let settings = &shared.settings;
+        let settings = &engine.settings;
         let lifetime = settings.lifetime_max.map(|lifetime| (now + jittered(lifetime), EndReason::Lifetime));
         let expiry =
             request.expires_in.map(|expires_in| (now + until_closed(expires_in), EndReason::Expired));
@@ -143,7 +162,7 @@ impl Subscription {
         self.reader.reported = start.promises.then_some(start.place.position);
         self.sent = start.place;
         let request = ReplayRequest { requested, gap: start.gap, ..self.replay_request() };
-        let page = self.hub.shared.first_page(request).await?;
+        let page = self.hub.state.engine.first_page(request).await?;
         if asked_for_history {
             let found = start.found.filter(|_| page.gap.is_none());
             self.resumed_from = Some(found.map_or(Resumed::Earliest, Resumed::After));
@@ -205,7 +224,7 @@ impl Subscription {
     }
 
     fn replay_request(&self) -> ReplayRequest {
-        self.reader.replay_request(&self.hub.shared.feeds)
+        self.reader.replay_request(&self.hub.state.engine.feeds)
     }
 
     fn take_page(&mut self, page: Replayed, hello: Option<ControlFrame>) {
@@ -259,7 +278,7 @@ impl Subscription {
                     Poll::Pending => return self.poll_timer(context),
                 }
             }
-            let step = self.reader.step(&self.hub.shared.feeds);
+            let step = self.reader.step(&self.hub.state.engine.feeds);
             self.sent = self.reader.place;
             match step {
                 Step::Send(frame) => {
@@ -268,7 +287,7 @@ impl Subscription {
                 }
                 Step::Replay => {
                     let request = self.replay_request();
-                    self.replay = Some(self.hub.shared.read_page(request));
+                    self.replay = Some(self.hub.state.engine.read_page(request));
                 }
                 Step::Wait if self.ends_when_caught_up => {
                     self.ended = true;
@@ -306,7 +325,7 @@ impl Subscription {
 
     /// A hub that hands over ends its streams one by one: this one draws its moment, once.
     fn join_closing(&mut self) {
-        let closing = &self.hub.shared.closing;
+        let closing = &self.hub.state.engine.closing;
         if closing.has_begun() && self.ends.iter().all(|(_, reason)| *reason != EndReason::Shutdown) {
             self.ends.extend(closing.ends_at(random_share()).map(|at| (at, EndReason::Shutdown)));
         }
@@ -316,12 +335,12 @@ impl Subscription {
     fn poll_end(&mut self, now: Instant) -> Poll<Option<Bytes>> {
         let due = self.ends.iter().find(|(at, _)| *at <= now).map(|(_, reason)| *reason);
         let Some(reason) =
-            due.or_else(|| self.hub.shared.closing.is_closed(now).then_some(EndReason::Shutdown))
+            due.or_else(|| self.hub.state.engine.closing.is_closed(now).then_some(EndReason::Shutdown))
         else {
             return Poll::Pending;
         };
         self.ended = true;
-        let retry_millis = jittered_millis(self.hub.shared.settings.retry_millis);
+        let retry_millis = jittered_millis(self.hub.state.engine.settings.retry_millis);
         Poll::Ready(Some(Notice::Reconnect { reason }.encode(self.sent, Some(retry_millis))))
     }
 }
@@ -363,7 +382,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.reader.leave(&self.hub.shared.feeds);
+        self.reader.leave(&self.hub.state.engine.feeds);
     }
 }
 
@@ -396,7 +415,7 @@ impl http_body::Body for Subscription {
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt;
-    use tidings_topic::{NewEvent, Since};
+    use tidings_topic::NewEvent;
 
     use super::*;
 

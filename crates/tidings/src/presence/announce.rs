@@ -11,24 +11,18 @@ use std::{sync::Arc, time::Duration};
 
 use tidings_log::{
     Unavailable,
-    cluster::{Change, Cluster, ClusterError, LocalCluster, Watch},
+    cluster::{Change, ClusterError, Watch},
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Presence, PresenceList,
-    encoding::{Key, MARKS, PREFIX, decode_mark, encode_mark},
-    pages::{self, Showing},
+    encoding::{Key, PREFIX},
 };
-use crate::hub::{Hub, Shared};
+use crate::hub::{Hub, HubState};
 
 /// How often a hub renews its mark.
 pub(super) const EVERY: Duration = Duration::from_secs(5);
-/// A mark is kept for this long: two renewals may be late.
-pub(super) const HOLDS_FOR: Duration = Duration::from_secs(15);
 /// The pause after each pass over the pages, and after each look at the changes of other hubs.
 const PAUSE: Duration = Duration::from_millis(200);
 /// The pause after a failure.
@@ -36,72 +30,23 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a hub that closes takes at most to withdraw its state.
 const WITHDRAW_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// This hub's identity in its cluster.
-#[derive(Debug)]
-pub(crate) struct ClusterPlace {
-    cluster: Arc<dyn Cluster>,
-    /// Whether there may be other hubs.
-    is_shared: bool,
-    /// The name of this hub, which is unique.
-    name: String,
-    /// Whether the hub has reported to the others that it is closed, or tried to.
-    has_withdrawn: watch::Sender<bool>,
-}
-
-impl ClusterPlace {
-    /// In a cluster of its own, if there is none.
-    pub(crate) fn new(cluster: Option<Arc<dyn Cluster>>) -> Self {
-        let name = getrandom::u64().expect("the system provides random numbers");
-        let is_shared = cluster.is_some();
-        Self {
-            cluster: cluster.unwrap_or_else(|| Arc::new(LocalCluster::default())),
-            is_shared,
-            name: format!("{name:016x}"),
-            has_withdrawn: watch::Sender::new(!is_shared),
-        }
-    }
-
-    /// The state that the hubs share.
-    pub(crate) fn cluster(&self) -> &dyn Cluster {
-        &*self.cluster
-    }
-
-    fn mark(&self) -> String {
-        Key::Mark { hub: &self.name }.to_string()
-    }
-
-    fn page(&self, number: usize) -> String {
-        Key::Page { hub: &self.name, number }.to_string()
-    }
-
-    async fn show_mark(&self, subscribers: usize) -> Result<(), ClusterError> {
-        self.cluster.set(&self.mark(), &encode_mark(subscribers), HOLDS_FOR).await
-    }
-
-    async fn show_page(&self, showing: &Showing) -> Result<(), ClusterError> {
-        let key = self.page(showing.number);
-        match &showing.value {
-            Some(value) => self.cluster.set(&key, value, pages::HOLDS_FOR).await,
-            None => self.cluster.remove(&key).await,
-        }
-    }
-
-    /// How many subscribers the other hubs have, by their own count.
-    async fn elsewhere(&self) -> Result<u64, ClusterError> {
-        let marks = self.cluster.list(MARKS).await?;
-        let own = self.mark();
-        let others = marks.iter().filter(|(key, _)| *key != own);
-        // A mark of another version is not counted.
-        Ok(others.filter_map(|(_, value)| decode_mark(value)).fold(0, u64::saturating_add))
-    }
-}
-
 impl Hub {
+    /// The current subscribers: exact for this hub, and a moment old for the other hubs of the
+    /// [cluster](crate::HubBuilder::cluster). Subscribers of a hub that died stay in the list for
+    /// fifteen seconds. In no particular order. Empty unless the hub has a presence hook: see
+    /// [`on_presence`](crate::HubBuilder::on_presence).
+    pub fn presence_list(&self) -> Vec<Presence> {
+        let Some(list) = &self.state.presence.0.list else { return Vec::new() };
+        let mut members: Vec<_> = list.pages().members().cloned().collect();
+        members.extend(list.elsewhere().members().cloned());
+        members
+    }
+
     /// How many subscriptions are open in all hubs of the [cluster](crate::HubBuilder::cluster), as
     /// of the last few seconds. A hub that died is counted for fifteen seconds at most.
     pub async fn subscribers_in_cluster(&self) -> Result<u64, Unavailable> {
-        let elsewhere = self.shared.place.elsewhere().await;
-        let here = self.shared.presence.count() as u64;
+        let elsewhere = self.state.place.elsewhere().await;
+        let here = self.state.presence.count() as u64;
         elsewhere.map(|others| here.saturating_add(others)).map_err(|error| Unavailable(error.to_string()))
     }
 
@@ -109,29 +54,29 @@ impl Hub {
     /// reached, a second longer. A hub whose process ends before that is considered dead, which
     /// takes fifteen seconds.
     pub async fn closed(&self) {
-        self.shared.closed().await;
-        let _ = timeout(WITHDRAW_TIME_MAX, self.shared.place.has_withdrawn.subscribe().wait_for(|has| *has))
-            .await;
+        self.state.engine.closed().await;
+        let _ =
+            timeout(WITHDRAW_TIME_MAX, self.state.place.has_withdrawn.subscribe().wait_for(|has| *has)).await;
     }
 }
 
 /// Publishes this hub's state to the others until it is closed.
-pub(crate) async fn announce(shared: Arc<Shared>) {
-    if !shared.place.is_shared {
+pub(crate) async fn announce(state: Arc<HubState>) {
+    if !state.place.is_shared {
         return;
     }
     tokio::select! {
-        never = Announcer { shared: &shared, mark_is_due_at: Instant::now(), is_full_logged: false }.run() => never,
-        () = shared.closed() => {}
+        never = Announcer { state: &state, mark_is_due_at: Instant::now(), is_full_logged: false }.run() => never,
+        () = state.engine.closed() => {}
     }
-    let _ = timeout(WITHDRAW_TIME_MAX, leave(&shared)).await;
-    shared.place.has_withdrawn.send_replace(true);
+    let _ = timeout(WITHDRAW_TIME_MAX, leave(&state)).await;
+    state.place.has_withdrawn.send_replace(true);
 }
 
 /// Withdraws what this hub has published. Its mark is first: all subscribers go with it.
-async fn leave(shared: &Shared) {
-    let place = &shared.place;
-    let pages = shared.presence.0.list.as_ref().map(|list| list.pages().shown()).unwrap_or_default();
+async fn leave(state: &HubState) {
+    let place = &state.place;
+    let pages = state.presence.0.list.as_ref().map(|list| list.pages().shown()).unwrap_or_default();
     for key in [place.mark()].into_iter().chain(pages.into_iter().map(|number| place.page(number))) {
         if let Err(error) = place.cluster.remove(&key).await {
             tracing::debug!(%error, "cannot withdraw the state of this hub from the cluster");
@@ -141,7 +86,7 @@ async fn leave(shared: &Shared) {
 }
 
 struct Announcer<'a> {
-    shared: &'a Shared,
+    state: &'a HubState,
     mark_is_due_at: Instant,
     /// The cluster has no capacity left, and this has been logged.
     is_full_logged: bool,
@@ -155,7 +100,7 @@ impl Announcer<'_> {
                 continue;
             }
             sleep(PAUSE).await;
-            let list = self.shared.presence.0.list.as_ref();
+            let list = self.state.presence.0.list.as_ref();
             let changed = async {
                 match list {
                     Some(list) => list.changed.notified().await,
@@ -172,13 +117,13 @@ impl Announcer<'_> {
     /// Publishes what is due: the mark, then each page.
     async fn show(&mut self) -> Result<(), ClusterError> {
         self.show_mark().await?;
-        let Some(list) = &self.shared.presence.0.list else { return Ok(()) };
+        let Some(list) = &self.state.presence.0.list else { return Ok(()) };
         list.pages().grow_old(Instant::now());
         let mut behind = None;
         loop {
             let Some(showing) = list.pages().next_due(behind, Instant::now()) else { return Ok(()) };
             behind = Some(showing.number);
-            if let Err(error) = self.shared.place.show_page(&showing).await {
+            if let Err(error) = self.state.place.show_page(&showing).await {
                 list.pages().not_shown(showing.number);
                 if !matches!(error, ClusterError::Full(_)) {
                     return Err(error);
@@ -193,7 +138,7 @@ impl Announcer<'_> {
     }
 
     async fn show_mark(&mut self) -> Result<(), ClusterError> {
-        let Shared { place, presence, .. } = self.shared;
+        let HubState { place, presence, .. } = self.state;
         let list = presence.0.list.as_ref();
         let is_lost = list.is_some_and(|list| list.lease_health().is_forgotten());
         if !is_lost && Instant::now() < self.mark_is_due_at {
@@ -212,12 +157,12 @@ impl Announcer<'_> {
 }
 
 /// Follows what the other hubs publish until this hub is closed.
-pub(crate) async fn follow(shared: Arc<Shared>) {
-    let Some(list) = shared.presence.0.list.as_ref().filter(|_| shared.place.is_shared) else { return };
+pub(crate) async fn follow(state: Arc<HubState>) {
+    let Some(list) = state.presence.0.list.as_ref().filter(|_| state.place.is_shared) else { return };
     let following = async {
         loop {
-            let error = match shared.place.cluster.watch(PREFIX).await {
-                Ok(watch) => look(&shared.place.name, list, watch).await,
+            let error = match state.place.cluster.watch(PREFIX).await {
+                Ok(watch) => look(&state.place.name, list, watch).await,
                 Err(error) => error,
             };
             tracing::debug!(%error, "cannot follow the subscribers of other hubs; trying again");
@@ -226,7 +171,7 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
     };
     tokio::select! {
         () = following => {}
-        () = shared.closed() => {}
+        () = state.engine.closed() => {}
     }
 }
 

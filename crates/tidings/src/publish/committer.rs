@@ -10,14 +10,17 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tidings_log::{AppendError, Appended, Batch};
+use tidings_log::{Appended, Batch};
 use tokio::{
     sync::{mpsc, oneshot},
     task::yield_now,
 };
 
-use super::PublishError;
-use crate::{hub::Shared, pressure::AppendPermit};
+use super::{
+    PublishError,
+    queue::{Outcome, Queue, Waiting},
+};
+use crate::{hub::HubState, pressure::AppendPermit};
 
 /// Bytes after which a group takes no further batch, so that no batch waits for an append without
 /// bounds.
@@ -25,32 +28,7 @@ const GROUP_BYTES_MAX: u64 = 1 << 20;
 /// Most batches of a group, for the same reason.
 const GROUP_BATCHES_MAX: usize = 1_024;
 
-type Outcome = Result<Appended, AppendError>;
-
-/// Where publishers leave their batches. The number of batches is bounded by their permits.
-#[derive(Debug)]
-pub(crate) struct Committer {
-    waiting: mpsc::UnboundedSender<Waiting>,
-}
-
-/// The other end, for the task.
-pub(crate) struct Queue(mpsc::UnboundedReceiver<Waiting>);
-
-#[derive(Debug)]
-struct Waiting {
-    batch: Batch,
-    permit: AppendPermit,
-    publisher: oneshot::Sender<Outcome>,
-}
-
-impl Committer {
-    pub(crate) fn new() -> (Self, Queue) {
-        let (waiting, queue) = mpsc::unbounded_channel();
-        (Self { waiting }, Queue(queue))
-    }
-}
-
-impl Shared {
+impl HubState {
     /// Appends a batch, alone or with others. It is appended and accounted for whether or not this
     /// is polled to completion.
     pub(super) async fn append(&self, batch: Batch, permit: AppendPermit) -> Result<Appended, PublishError> {
@@ -86,14 +64,14 @@ impl Shared {
 }
 
 /// Appends group after group, for as long as the hub runs.
-pub(crate) async fn commit(shared: Arc<Shared>, Queue(mut queue): Queue) {
+pub(crate) async fn commit(state: Arc<HubState>, Queue(mut queue): Queue) {
     while let Some(first) = queue.recv().await {
         // Publishers whose requests have arrived already join this group.
         yield_now().await;
         let (batches, publishers) = group(first, &mut queue);
-        let outcomes = shared.log.append_all(batches).await;
+        let outcomes = state.log.append_all(batches).await;
         debug_assert_eq!(outcomes.len(), publishers.len(), "each batch has an outcome");
-        shared.account(outcomes.iter().zip(publishers.iter().map(|(permit, _)| permit.batch_bytes())));
+        state.account(outcomes.iter().zip(publishers.iter().map(|(permit, _)| permit.batch_bytes())));
         for ((permit, publisher), outcome) in publishers.into_iter().zip(outcomes) {
             drop(permit);
             // A publisher that has disconnected does not need it.

@@ -6,6 +6,7 @@
 //! events that were published meanwhile are sent along.
 
 use std::{
+    any::Any,
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
     os::fd::{AsFd, OwnedFd},
@@ -24,7 +25,7 @@ use tokio::{io::unix::AsyncFd, runtime, time::Instant};
 
 use super::{Key, NewSubscriber, Shard, Wire};
 use crate::{
-    hub::{Hub, Shared},
+    engine::Engine,
     inbox::{FeedNotifier, Inbox},
     lag::ShardProgress,
     replay::Replayed,
@@ -40,9 +41,12 @@ pub(crate) struct Shards {
     next: AtomicUsize,
 }
 
+/// A handle that keeps the hub alive.
+pub(crate) type KeepAlive = Box<dyn Any + Send>;
+
 /// What a shard is notified of.
 pub(crate) enum Message {
-    NewSubscriber(Box<NewSubscriber<TcpStream>>, Hub),
+    NewSubscriber(Box<NewSubscriber<TcpStream>>, KeepAlive),
     Page(Key, Replayed),
     /// No page will come: reading it has panicked.
     NoPage(Key),
@@ -54,15 +58,15 @@ impl Shards {
     /// Starts shards, each in a thread of its own; none means one, in a task of the runtime that
     /// this is called in. Everything that the system may refuse is asked of it here, not when the
     /// first subscriber comes.
-    pub(crate) fn start(threads: usize, shared: &Arc<Shared>) -> io::Result<Self> {
+    pub(crate) fn start(threads: usize, engine: &Arc<Engine>) -> io::Result<Self> {
         let mut shards = Self { inboxes: Vec::new(), next: AtomicUsize::new(0) };
         for number in 0..threads.max(1) {
-            let progress = shared.lag.add_shard();
+            let progress = engine.lag.add_shard();
             let inbox = Arc::new(Inbox::new(progress.pending_feeds()));
             let name = format!("shard-{number}");
             let poll = epoll::create(CreateFlags::CLOEXEC)?;
             shards.inboxes.push(Arc::clone(&inbox));
-            let running = run(name.clone(), inbox, progress, poll, Arc::downgrade(shared));
+            let running = run(name.clone(), inbox, progress, poll, Arc::downgrade(engine));
             if threads == 0 {
                 tokio::spawn(running);
                 continue;
@@ -74,7 +78,7 @@ impl Shards {
     }
 
     /// Gives a subscriber to one of the shards. Where all are gone, the connection is closed.
-    pub(crate) fn take(&self, new_subscriber: NewSubscriber<TcpStream>, hub: Hub) {
+    pub(crate) fn take(&self, new_subscriber: NewSubscriber<TcpStream>, hub: KeepAlive) {
         let mut message = Message::NewSubscriber(Box::new(new_subscriber), hub);
         for _ in 0..self.inboxes.len() {
             let next = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
@@ -102,14 +106,14 @@ async fn run(
     inbox: Arc<Inbox<Message>>,
     progress: ShardProgress,
     poll: OwnedFd,
-    shared: Weak<Shared>,
+    engine: Weak<Engine>,
 ) {
     // Until a subscriber comes, a hub needs no I/O driver in its runtime.
     inbox.notified().await;
-    let Some(heartbeat) = shared.upgrade().map(|shared| shared.settings.heartbeat) else { return };
+    let Some(heartbeat) = engine.upgrade().map(|engine| engine.settings.heartbeat) else { return };
     let running = async {
         let driver = Driver::new(Arc::clone(&inbox), progress, poll, heartbeat)?;
-        driver.run(&shared).await
+        driver.run(&engine).await
     };
     let reason = match catch_panic(running).await {
         Ok(Ok(())) => return,
@@ -117,8 +121,8 @@ async fn run(
         Err(panicked) => panicked.to_string(),
     };
     inbox.close();
-    if let Some(shared) = shared.upgrade() {
-        shared.fail(format!("{name} has ended: {reason}"));
+    if let Some(engine) = engine.upgrade() {
+        engine.fail(format!("{name} has ended: {reason}"));
     }
 }
 
@@ -127,7 +131,7 @@ struct Driver {
     inbox: Arc<Inbox<Message>>,
     poll: AsyncFd<OwnedFd>,
     /// Kept while there are subscribers: they keep the hub alive.
-    hub: Option<Hub>,
+    hub: Option<KeepAlive>,
     grown: Vec<u32>,
     messages: Vec<Message>,
     /// Where this shard reports how far it is.
@@ -161,28 +165,28 @@ impl Driver {
     }
 
     /// Ends when the hub is gone, or with what keeps it from waiting for sockets.
-    async fn run(mut self, shared: &Weak<Shared>) -> io::Result<()> {
+    async fn run(mut self, engine: &Weak<Engine>) -> io::Result<()> {
         let mut sweep_at = Instant::now() + self.shard.sweep_interval;
         let mut timer = pin!(tokio::time::sleep_until(sweep_at));
         loop {
             // Upgraded for one turn only: the hub may end while its shards sleep.
-            let Some(shared) = shared.upgrade() else { return Ok(()) };
-            if !self.take_inbox(&shared) {
+            let Some(engine) = engine.upgrade() else { return Ok(()) };
+            if !self.take_inbox(&engine) {
                 return Ok(());
             }
-            self.look_at_sockets(&shared)?;
+            self.look_at_sockets(&engine)?;
             let now = Instant::now();
             if sweep_at <= now {
                 self.shard.begin_sweep();
                 sweep_at = now + self.shard.sweep_interval;
             }
-            let has_more = self.shard.slice(&shared, now.into_std());
+            let has_more = self.shard.slice(&engine, now.into_std());
             self.progress.set_served(self.shard.served());
-            self.read_pages(&shared);
+            self.read_pages(&engine);
             if self.shard.is_empty() {
                 self.hub = None;
             }
-            drop(shared);
+            drop(engine);
             if has_more {
                 tokio::task::yield_now().await;
                 continue;
@@ -203,9 +207,9 @@ impl Driver {
     }
 
     /// Takes in what the inbox has. False when the hub is gone.
-    fn take_inbox(&mut self, shared: &Shared) -> bool {
+    fn take_inbox(&mut self, engine: &Engine) -> bool {
         // Before the inbox: what has been announced by now is in it.
-        let written = shared.lag.written();
+        let written = engine.lag.written();
         let since = std::mem::replace(&mut self.looked_at, written);
         if !self.inbox.is_notified() {
             return true;
@@ -220,10 +224,10 @@ impl Driver {
             match message {
                 Message::NewSubscriber(new_subscriber, hub) => {
                     self.hub.get_or_insert(hub);
-                    self.adopt(*new_subscriber, shared);
+                    self.adopt(*new_subscriber, engine);
                 }
                 Message::Page(key, page) => self.shard.take_page(key, page),
-                Message::NoPage(key) => self.shard.drop_subscriber(key, shared),
+                Message::NoPage(key) => self.shard.drop_subscriber(key, engine),
                 Message::Stop => return false,
             }
         }
@@ -231,7 +235,7 @@ impl Driver {
         true
     }
 
-    fn adopt(&mut self, new_subscriber: NewSubscriber<TcpStream>, shared: &Shared) {
+    fn adopt(&mut self, new_subscriber: NewSubscriber<TcpStream>, engine: &Engine) {
         let Self { shard, inbox, .. } = self;
         let new_notifier = |group| FeedNotifier::new(inbox, group);
         let key = shard.adopt(new_subscriber, new_notifier, Instant::now().into_std());
@@ -240,12 +244,12 @@ impl Driver {
         let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if let Err(error) = epoll::add(self.poll.get_ref(), wire.as_fd(), data, events) {
             tracing::warn!(%error, "cannot poll a connection; it is closed");
-            shard.drop_subscriber(key, shared);
+            shard.drop_subscriber(key, engine);
         }
     }
 
     /// Learns which sockets can be read or written again, without waiting.
-    fn look_at_sockets(&mut self, shared: &Shared) -> io::Result<()> {
+    fn look_at_sockets(&mut self, engine: &Engine) -> io::Result<()> {
         let mut events =
             [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS_MAX];
         loop {
@@ -266,9 +270,9 @@ impl Driver {
                 // A connection that was reset after the client had ended its side looks like one
                 // that has only ended its side when it is read.
                 if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
-                    self.shard.drop_subscriber(key, shared);
+                    self.shard.drop_subscriber(key, engine);
                 } else if flags.intersects(EventFlags::IN | EventFlags::RDHUP) {
-                    self.shard.readable(key, shared);
+                    self.shard.readable(key, engine);
                 }
             }
             if count < EVENTS_MAX {
@@ -278,9 +282,9 @@ impl Driver {
     }
 
     /// Has the history read that subscribers are behind by.
-    fn read_pages(&mut self, shared: &Arc<Shared>) {
+    fn read_pages(&mut self, engine: &Arc<Engine>) {
         for (key, request) in self.shard.requests.drain(..) {
-            let reading = shared.read_page(request);
+            let reading = engine.read_page(request);
             let inbox = Arc::clone(&self.inbox);
             tokio::spawn(async move {
                 let page = catch_panic(reading).await;
@@ -326,7 +330,7 @@ mod tests {
     use std::{net::TcpListener, sync::mpsc};
 
     use super::*;
-    use crate::{Subscribe, lag::Lag};
+    use crate::{Hub, Subscribe, lag::Lag};
 
     /// Nothing here takes so long unless it never comes.
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -400,11 +404,11 @@ mod tests {
     #[tokio::test]
     async fn new_subscribers_go_to_the_shards_in_turn() {
         let hub = Hub::in_memory().await;
-        let pending_feeds = || hub.shared.lag.add_shard().pending_feeds();
+        let pending_feeds = || hub.state.engine.lag.add_shard().pending_feeds();
         let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new(pending_feeds()))).collect();
         let shards = Shards { inboxes: inboxes.clone(), next: AtomicUsize::new(0) };
         for _ in 0..6 {
-            shards.take(new_subscriber(&hub, pair().1).await, hub.clone());
+            shards.take(new_subscriber(&hub, pair().1).await, Box::new(hub.clone()));
         }
         for inbox in inboxes {
             let mut messages = Vec::new();
@@ -420,12 +424,12 @@ mod tests {
     #[tokio::test]
     async fn new_subscribers_go_to_the_shards_that_are_left() {
         let hub = Hub::in_memory().await;
-        let pending_feeds = || hub.shared.lag.add_shard().pending_feeds();
+        let pending_feeds = || hub.state.engine.lag.add_shard().pending_feeds();
         let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new(pending_feeds()))).collect();
         let shards = Shards { inboxes: inboxes.clone(), next: AtomicUsize::new(0) };
         inboxes[1].close();
         for _ in 0..6 {
-            shards.take(new_subscriber(&hub, pair().1).await, hub.clone());
+            shards.take(new_subscriber(&hub, pair().1).await, Box::new(hub.clone()));
         }
         let taken = [&inboxes[0], &inboxes[2]].map(|inbox| {
             let mut messages = Vec::new();
@@ -437,7 +441,7 @@ mod tests {
             inbox.close();
         }
         let (mut client, server) = pair();
-        shards.take(new_subscriber(&hub, server).await, hub.clone());
+        shards.take(new_subscriber(&hub, server).await, Box::new(hub.clone()));
         assert_eq!(
             Read::read(&mut client, &mut [0; 1]).expect("an end, not an error"),
             0,
@@ -450,8 +454,8 @@ mod tests {
     #[tokio::test]
     async fn a_shard_learns_of_every_writable_socket_however_many_they_are() {
         let hub = Hub::in_memory().await;
-        let shared = &hub.shared;
-        let progress = shared.lag.add_shard();
+        let engine = &hub.state.engine;
+        let progress = engine.lag.add_shard();
         let mut driver =
             Driver::new(Arc::new(Inbox::new(progress.pending_feeds())), progress, epoll_fd(), Duration::ZERO)
                 .expect("epoll is there");
@@ -459,13 +463,13 @@ mod tests {
         for _ in 0..=EVENTS_MAX {
             let (client, server) = pair();
             clients.push(client);
-            driver.adopt(new_subscriber(&hub, server).await, shared);
+            driver.adopt(new_subscriber(&hub, server).await, engine);
         }
-        while driver.shard.slice(shared, Instant::now().into_std()) {}
+        while driver.shard.slice(engine, Instant::now().into_std()) {}
         for (_, subscriber) in &mut driver.shard.subscribers {
             subscriber.is_blocked = true;
         }
-        driver.look_at_sockets(shared).expect("epoll is there");
+        driver.look_at_sockets(engine).expect("epoll is there");
         let blocked = driver.shard.subscribers.iter().filter(|(_, subscriber)| subscriber.is_blocked);
         assert_eq!(blocked.count(), 0);
     }
@@ -473,10 +477,10 @@ mod tests {
     #[tokio::test]
     async fn a_shard_ends_with_its_hub_which_ends_with_its_last_socket() {
         let hub = Hub::in_memory().await;
-        let inbox = Arc::downgrade(&hub.shared.shards().inboxes[0]);
+        let inbox = Arc::downgrade(&hub.state.shards.inboxes[0]);
         let (client, server) = pair();
         let new_subscriber = new_subscriber(&hub, server).await;
-        hub.shared.shards().take(new_subscriber, hub.clone());
+        hub.state.shards.take(new_subscriber, Box::new(hub.clone()));
         drop(hub);
         for _ in 0..100 {
             tokio::task::yield_now().await;

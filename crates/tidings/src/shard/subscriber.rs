@@ -16,7 +16,7 @@ use super::{
     pending::Pending,
 };
 use crate::{
-    backlog::Backlog, encode::EndReason, feed::Offset, hub::Shared, presence::Membership, reader::Reader,
+    backlog::Backlog, encode::EndReason, engine::Engine, feed::Offset, presence::Membership, reader::Reader,
     replay::Replayed,
 };
 
@@ -164,12 +164,12 @@ impl<W: Wire> Subscriber<W> {
     }
 
     /// Why this stream ends now, if it does.
-    pub(super) fn due_end(&self, shared: &Shared, now: Instant) -> Option<EndReason> {
+    pub(super) fn due_end(&self, engine: &Engine, now: Instant) -> Option<EndReason> {
         if let Some((_, reason)) = self.end.as_deref().filter(|(at, _)| *at <= now) {
             return Some(*reason);
         }
         let now = now.into();
-        let closing = &shared.closing;
+        let closing = &engine.closing;
         let is_due =
             closing.is_closed(now) || closing.ends_at(self.closing_share()).is_some_and(|at| at <= now);
         is_due.then_some(EndReason::Shutdown)

@@ -77,14 +77,14 @@ async fn play(acts: Vec<Act>, feed_bytes_max: usize, pending_bytes_max: usize) -
                 if let Some(who) = listener(who) {
                     stage.listeners[who].socket.peer().is_reset = true;
                     let key = stage.listeners[who].key;
-                    stage.shard.readable(key, &stage.hub.shared);
+                    stage.shard.readable(key, &stage.hub.state.engine);
                 }
             }
             Act::HangUp { who } => {
                 if let Some(who) = listener(who) {
                     stage.listeners[who].socket.peer().has_hung_up = true;
                     let key = stage.listeners[who].key;
-                    stage.shard.readable(key, &stage.hub.shared);
+                    stage.shard.readable(key, &stage.hub.state.engine);
                 }
             }
         }
@@ -290,7 +290,7 @@ fn a_client_that_sends_more_than_a_few_kib_is_cut() {
         let key = stage.listeners[who].key;
         for (bytes, is_here) in [(INPUT_BYTES_MAX - 1, true), (2, false)] {
             stage.listeners[who].socket.peer().input = vec![b'x'; bytes];
-            stage.shard.readable(key, &stage.hub.shared);
+            stage.shard.readable(key, &stage.hub.state.engine);
             assert_eq!(stage.shard.wire(key).is_some(), is_here);
         }
         assert_eq!(stage.hub.stats().subscribers, 0);
@@ -307,7 +307,7 @@ fn what_a_client_has_sent_before_its_stream_began_counts() {
         let key = stage.listeners[who].key;
         for is_here in [true, false] {
             stage.listeners[who].socket.peer().input = vec![b'x'];
-            stage.shard.readable(key, &stage.hub.shared);
+            stage.shard.readable(key, &stage.hub.state.engine);
             assert_eq!(stage.shard.wire(key).is_some(), is_here);
         }
     });

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     encode::Notice,
+    engine::Engine,
     feed::Offset,
     frames::{Accepted, Frames},
-    hub::Shared,
     jitter::jittered_millis,
     reader::Step,
     replay::ReplayRequest,
@@ -43,7 +43,7 @@ pub(super) enum Visit {
 
 /// What a shard lends to the subscriber that it visits.
 pub(super) struct VisitContext<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) engine: &'a Engine,
     pub(super) filters: &'a mut Filters,
     pub(super) snapshot: &'a mut LastSnapshot,
     pub(super) gathered: &'a mut Gathered,
@@ -67,9 +67,9 @@ impl<W: Wire> Subscriber<W> {
                 self.wire.shut_down();
                 return Visit::Gone;
             }
-            _ => match self.due_end(context.shared, now) {
+            _ => match self.due_end(context.engine, now) {
                 Some(reason) => {
-                    let millis = jittered_millis(context.shared.settings.retry_millis);
+                    let millis = jittered_millis(context.engine.settings.retry_millis);
                     self.queue_closing_frames(&Notice::Reconnect { reason }, millis);
                     self.send_piece()
                 }
@@ -219,12 +219,12 @@ impl<W: Wire> Subscriber<W> {
     /// The way of all others: events of several feeds in the order of the log, and subscribers that
     /// are new or have to be sent back to the log.
     fn send_merged(&mut self, context: &mut VisitContext<'_>) -> io::Result<Visit> {
-        let VisitContext { shared, gathered: Gathered { bytes, ends }, .. } = context;
+        let VisitContext { engine, gathered: Gathered { bytes, ends }, .. } = context;
         bytes.clear();
         ends.clear();
         let before = self.reader.place;
         let last = loop {
-            match self.reader.step(&shared.feeds) {
+            match self.reader.step(&engine.feeds) {
                 Step::Send(frame) => {
                     bytes.extend_from_slice(frame.chunk());
                     ends.push((bytes.len(), self.reader.place.position));
@@ -235,13 +235,13 @@ impl<W: Wire> Subscriber<W> {
                 Step::Wait => break Visit::Sent,
                 Step::Replay if bytes.is_empty() => {
                     self.pending_mut().is_reading = true;
-                    return Ok(Visit::Replay(Box::new(self.reader.replay_request(&shared.feeds))));
+                    return Ok(Visit::Replay(Box::new(self.reader.replay_request(&engine.feeds))));
                 }
                 Step::Replay => break Visit::More,
             }
         };
         if bytes.is_empty() {
-            self.find_offset(shared);
+            self.find_offset(engine);
             return Ok(Visit::Idle);
         }
         let written = match self.wire.write(bytes) {
@@ -252,7 +252,7 @@ impl<W: Wire> Subscriber<W> {
             }
         };
         if written == bytes.len() {
-            self.find_offset(shared);
+            self.find_offset(engine);
             return Ok(last);
         }
         // Back to the event that was cut.
@@ -269,10 +269,10 @@ impl<W: Wire> Subscriber<W> {
     }
 
     /// From here on this subscriber may be sent straight from its feed, if it has just one.
-    fn find_offset(&mut self, shared: &Shared) {
+    fn find_offset(&mut self, engine: &Engine) {
         // One that begins at the end of the log may be ahead of the feeds: what is yet to be written
         // there is not for it.
-        let head = shared.feeds.head();
+        let head = engine.feeds.head();
         let place = self.reader.place;
         let is_written = head.epoch == place.epoch && head.position >= place.position;
         if self.members.len() == 1 && is_written {

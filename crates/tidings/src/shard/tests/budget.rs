@@ -72,7 +72,7 @@ fn a_connection_is_closed_where_the_rest_of_an_event_is_too_much() {
         assert!((1..20).contains(&here), "{here}");
         for who in 0..20 {
             let key = stage.listeners[who].key;
-            stage.shard.drop_subscriber(key, &stage.hub.shared);
+            stage.shard.drop_subscriber(key, &stage.hub.state.engine);
         }
         assert_eq!(stage.shard.pending_bytes, 0, "their pending bytes have been freed with them");
     });

@@ -190,20 +190,20 @@ impl Stage {
     }
 
     pub(super) fn slice(&mut self) -> bool {
-        self.shard.slice(&self.hub.shared, Instant::now().into_std())
+        self.shard.slice(&self.hub.state.engine, Instant::now().into_std())
     }
 
     /// A whole sweep, of which slices make only a part at a time.
     pub(super) fn sweep(&mut self) {
         self.shard.begin_sweep();
         while let Some(slot) = self.shard.sweep_slot {
-            self.shard.sweep_on(slot, &self.hub.shared, Instant::now().into_std());
+            self.shard.sweep_on(slot, &self.hub.state.engine, Instant::now().into_std());
         }
     }
 
     pub(super) async fn read_pages(&mut self) {
         for (key, request) in std::mem::take(&mut self.shard.requests) {
-            let page = self.hub.shared.first_page(request).await.expect("memory is there");
+            let page = self.hub.state.engine.first_page(request).await.expect("memory is there");
             self.shard.take_page(key, page);
         }
     }

@@ -38,7 +38,7 @@ fn a_sweep_over_many_subscribers_lets_events_and_input_pass() {
         }
         stage.listeners[leaver].socket.peer().is_reset = true;
         let key = stage.listeners[leaver].key;
-        stage.shard.readable(key, &stage.hub.shared);
+        stage.shard.readable(key, &stage.hub.state.engine);
         stage.slice();
         assert!(stage.shard.wire(key).is_none(), "the end of a stream does not wait for it either");
         let slices = std::iter::from_fn(|| stage.slice().then_some(())).take(100).count();
@@ -133,7 +133,7 @@ fn who_leaves_takes_its_end_along() {
         let who = stage.open(ask, 0, 1 << 20).await;
         assert_eq!(stage.shard.ends.len(), 1);
         let key = stage.listeners[who].key;
-        stage.shard.drop_subscriber(key, &stage.hub.shared);
+        stage.shard.drop_subscriber(key, &stage.hub.state.engine);
         assert!(stage.shard.ends.is_empty());
     });
 }

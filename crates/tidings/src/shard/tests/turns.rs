@@ -91,7 +91,7 @@ fn a_call_that_a_signal_has_interrupted_is_made_again() {
         stage.settle().await;
         stage.listeners[who].socket.peer().interruptions = 3;
         let key = stage.listeners[who].key;
-        stage.shard.readable(key, &stage.hub.shared);
+        stage.shard.readable(key, &stage.hub.state.engine);
         assert!(stage.shard.wire(key).is_some());
         assert_eq!(received(&stage.listeners[who].socket.peer().received).numbers, [0]);
     });
@@ -108,7 +108,7 @@ fn what_was_meant_for_somebody_who_has_left_reaches_nobody_else() {
         while stage.slice() {}
         assert_eq!(stage.shard.requests.len(), 1, "a page is on its way");
         let left = stage.listeners[who].key;
-        stage.shard.drop_subscriber(left, &stage.hub.shared);
+        stage.shard.drop_subscriber(left, &stage.hub.state.engine);
         let next = stage.subscribe(&[1], &[], false, 0).await;
         let here = stage.listeners[next].key;
         assert_eq!((here.slot, here.serial == left.serial), (left.slot, false));
@@ -117,8 +117,8 @@ fn what_was_meant_for_somebody_who_has_left_reaches_nobody_else() {
         // News of the socket that is closed by now.
         stage.shard.writable(left);
         stage.listeners[next].socket.peer().has_hung_up = true;
-        stage.shard.readable(left, &stage.hub.shared);
-        stage.shard.drop_subscriber(left, &stage.hub.shared);
+        stage.shard.readable(left, &stage.hub.state.engine);
+        stage.shard.drop_subscriber(left, &stage.hub.state.engine);
         assert!(stage.shard.wire(left).is_none() && stage.shard.wire(here).is_some());
         stage.make_room(next, 1 << 20);
         stage.settle().await;
