@@ -12,17 +12,17 @@ use tidings_topic::{PatternLimits, PrivateTopics, Validator};
 use crate::shard::driver::Shards;
 use crate::{
     compiler::Compiler,
-    deletions::Deletions,
     engine::Engine,
-    fan_out::fan_out,
-    feeds::Feeds,
+    feed::fan_out::fan_out,
+    feed::feeds::Feeds,
     hub::{Hub, HubState, Task},
     presence::{
         Presence, PresenceHook, PresenceRegistry,
         announce::{announce, follow},
         place::ClusterPlace,
     },
-    pressure::Pressure,
+    publish::deletions::Deletions,
+    publish::pressure::Pressure,
     publish::{committer::commit, queue::Committer},
     settings::HubSettings,
 };

@@ -17,10 +17,10 @@ use tokio::{
 
 use crate::{
     closing::Closing,
-    feeds::Feeds,
-    lag::Lag,
+    feed::feeds::Feeds,
     replay::{PageReading, ReplayRequest, Replayed, Replays},
     settings::HubSettings,
+    shard::lag::Lag,
 };
 
 /// How long a reader waits before it retries a log that could not be read.

@@ -16,10 +16,10 @@ use tokio::task::JoinHandle;
 use crate::shard::driver::Shards;
 use crate::{
     compiler::{Compiler, PatternError},
-    deletions::Deletions,
     engine::Engine,
     presence::{PresenceRegistry, place::ClusterPlace},
-    pressure::Pressure,
+    publish::deletions::Deletions,
+    publish::pressure::Pressure,
     publish::queue::Committer,
 };
 

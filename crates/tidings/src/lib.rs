@@ -49,44 +49,21 @@
 )]
 
 mod agree;
-mod backlog;
 mod builder;
 mod closing;
 mod compiler;
-mod delete;
-mod deletions;
-mod encode;
 mod engine;
-mod fan_out;
 mod feed;
-mod feeds;
-mod frames;
 mod hub;
-mod inbox;
-#[cfg(test)]
-#[path = "inbox/tests.rs"]
-mod inbox_tests;
 mod jitter;
-mod lag;
-#[cfg(test)]
-#[path = "lag/tests.rs"]
-mod lag_tests;
-mod pages;
 mod presence;
-mod pressure;
 mod publish;
-mod reader;
 mod replay;
 #[cfg(feature = "axum")]
 mod respond;
-mod resume;
 mod settings;
 mod shard;
-#[cfg(target_os = "linux")]
-mod socket;
-mod start;
-mod subscribe;
-mod subscription;
+mod subscriber;
 mod sync;
 pub mod web;
 
@@ -100,12 +77,13 @@ pub use tidings_topic::{
 
 pub use builder::{HubBuilder, StartError};
 pub use compiler::PatternError;
-pub use delete::Deletion;
-pub use encode::{Format, JsonEvent};
+pub use feed::encode::{Format, JsonEvent};
 pub use hub::{Hub, HubStats, Snapshot};
 pub use presence::{Presence, PresenceHook, PresenceMatcher};
-pub use publish::{PublishError, Published};
-pub use resume::Requested;
+pub use publish::{PublishError, Published, delete::Deletion};
 pub use settings::HubSettings;
-pub use subscribe::{Subscribe, SubscribeError};
-pub use subscription::{Resumed, Subscription};
+pub use subscriber::{
+    resume::Requested,
+    subscribe::{Subscribe, SubscribeError},
+    subscription::{Resumed, Subscription},
+};

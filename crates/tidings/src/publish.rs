@@ -1,11 +1,14 @@
 //! Publishing: from valid events to their positions in the log.
 //!
 //! A publisher is answered when its events are in the log. The fan-out comes after that, and
-//! affects publishers in one way only: [`Pressure`](crate::pressure::Pressure). An append that has
+//! affects publishers in one way only: [`Pressure`](crate::publish::pressure::Pressure). An append that has
 //! begun runs to completion, also when the publisher does not wait for it
 //! ([`committer`]).
 
 pub(crate) mod committer;
+pub(crate) mod delete;
+pub(crate) mod deletions;
+pub(crate) mod pressure;
 pub(crate) mod queue;
 
 use tidings_log::{AppendError, Appended, Batch, IdempotencyKey};

@@ -1,6 +1,8 @@
 //! Reads the log for readers that are behind their feeds, one bounded page at a time, and reports
 //! gaps.
 
+mod pages;
+
 use std::{
     panic::resume_unwind,
     pin::Pin,
@@ -13,10 +15,10 @@ use tidings_log::{Bounds, Cursor, Filter, Located, Log, Position, Unavailable};
 use tidings_topic::ConnectionId;
 use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle, time::Instant};
 
+use self::pages::{EncodedPage, Pages};
 use crate::{
-    encode::{Format, GapReason, Notice},
-    frames::{FrameMeta, Frames},
-    pages::{EncodedPage, Pages},
+    feed::encode::{Format, GapReason, Notice},
+    feed::frames::{FrameMeta, Frames},
 };
 
 /// The shared workers that replay history: a limited number of pages is read at once, so that many
@@ -40,7 +42,7 @@ pub(crate) struct ReplayRequest {
     /// How far entries had been routed to feeds when the reader found itself behind its own: none
     /// of them begins later.
     pub(crate) routed: Cursor,
-    /// See [`Reader::reported`](crate::reader::Reader::reported).
+    /// See [`Reader::reported`](crate::subscriber::reader::Reader::reported).
     pub(crate) reported: Option<Position>,
     /// The id that the client resumed from, for the notice; on later pages the reader's position
     /// stands in for it.

@@ -3,7 +3,9 @@
 use axum_core::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::{publish::PublishError, subscribe::SubscribeError, subscription::Subscription};
+use crate::{
+    publish::PublishError, subscriber::subscribe::SubscribeError, subscriber::subscription::Subscription,
+};
 
 impl IntoResponse for Subscription {
     fn into_response(self) -> Response {

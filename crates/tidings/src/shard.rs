@@ -7,7 +7,7 @@
 //! How an event travels through it:
 //!
 //! 1. The writer has appended to a feed and notifies the shard through its
-//!    [`FeedNotifier`](crate::inbox::FeedNotifier) there: the **group** of subscribers that read this feed has a pass
+//!    [`FeedNotifier`](crate::shard::inbox::FeedNotifier) there: the **group** of subscribers that read this feed has a pass
 //!    to make ([`Shard::grown`]).
 //! 2. [`Shard::slice`] visits some of the group's members, then returns, so that new input is
 //!    looked for in between: events that arrive meanwhile are sent along to all members that have not
@@ -32,8 +32,12 @@
 pub(crate) mod driver;
 mod filters;
 mod groups;
+pub(crate) mod inbox;
+pub(crate) mod lag;
 mod pending;
 mod snapshot;
+#[cfg(target_os = "linux")]
+mod socket;
 mod subscriber;
 #[cfg(test)]
 mod tests;
@@ -57,8 +61,8 @@ use self::{
 };
 use crate::{
     engine::Engine,
-    inbox::FeedNotifier,
     replay::{ReplayRequest, Replayed},
+    shard::inbox::FeedNotifier,
 };
 
 /// Sends of one slice, after which the shard looks for new input.

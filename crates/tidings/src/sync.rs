@@ -1,6 +1,7 @@
-//! The primitives under [`inbox`](crate::inbox) and [`lag`](crate::lag), imported in one place:
-//! `tests/wakeups.rs` compiles both modules with those of loom instead, and runs every interleaving
-//! of the threads that use them. That is also why their unit tests are in files of their own.
+//! The primitives of the modules in which several threads meet ([`feed`](crate::feed),
+//! [`inbox`](crate::shard::inbox), [`lag`](crate::shard::lag)), imported in one place:
+//! `tests/wakeups.rs` compiles these modules with those of loom instead, and runs every interleaving
+//! of the threads that use them.
 
 pub(crate) use std::sync::{Mutex, MutexGuard, RwLock, atomic};
 

@@ -12,18 +12,19 @@
     reason = "the models use a part of the modules, and none of their unit tests"
 )]
 
-#[path = "../src/encode.rs"]
-mod encode;
-#[path = "../src/feed.rs"]
-mod feed;
-#[path = "../src/feeds.rs"]
-mod feeds;
-#[path = "../src/frames.rs"]
-mod frames;
-#[path = "../src/inbox.rs"]
-mod inbox;
-#[path = "../src/lag.rs"]
-mod lag;
+#[path = "../src/feed"]
+mod feed {
+    pub(crate) mod encode;
+    #[expect(clippy::module_inception, reason = "as in the crate")]
+    pub(crate) mod feed;
+    pub(crate) mod feeds;
+    pub(crate) mod frames;
+}
+#[path = "../src/shard"]
+mod shard {
+    pub(crate) mod inbox;
+    pub(crate) mod lag;
+}
 #[path = "wakeups/sync.rs"]
 mod sync;
 
@@ -34,11 +35,15 @@ use tidings_log::{Cursor, Entry, Epoch, Position, Timestamp};
 use tidings_topic::{Matcher, NewEvent, PatternLimits, Validator};
 
 use self::{
-    encode::Format,
-    feed::{Feed, Offset, Peek},
-    feeds::{FeedWriter, Feeds},
-    inbox::{FeedNotifier, Inbox},
-    lag::{Lag, PENDING_FEEDS_MAX, ShardProgress},
+    feed::{
+        encode::Format,
+        feed::{Feed, Offset, Peek},
+        feeds::{FeedWriter, Feeds},
+    },
+    shard::{
+        inbox::{FeedNotifier, Inbox},
+        lag::{Lag, PENDING_FEEDS_MAX, ShardProgress},
+    },
     sync::AtomicWaker,
 };
 
@@ -86,7 +91,7 @@ fn in_every_interleaving(model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
-fn shard(lag: &Arc<Lag>) -> (ShardProgress, Arc<Inbox<u32>>) {
+fn new_shard(lag: &Arc<Lag>) -> (ShardProgress, Arc<Inbox<u32>>) {
     let progress = lag.add_shard();
     let inbox = Arc::new(Inbox::new(progress.pending_feeds()));
     (progress, inbox)
@@ -102,7 +107,7 @@ fn look(progress: &ShardProgress, inbox: &Inbox<u32>, grown: &mut Vec<u32>, mess
 fn no_publisher_waits_for_feeds_that_the_shard_has_read() {
     in_every_interleaving(|| {
         let lag = Arc::<Lag>::default();
-        let (progress, inbox) = shard(&lag);
+        let (progress, inbox) = new_shard(&lag);
         // As many as may wait, so that the next one makes publishers wait.
         let notifiers: Vec<_> = (0..)
             .take(PENDING_FEEDS_MAX + 1)
@@ -133,7 +138,7 @@ fn no_publisher_waits_for_a_shard_that_has_caught_up_or_ended() {
     for ends in [false, true] {
         in_every_interleaving(move || {
             let lag = Arc::<Lag>::default();
-            let (progress, _inbox) = shard(&lag);
+            let (progress, _inbox) = new_shard(&lag);
             lag.add_written(10);
             progress.set_served(Some(0));
             let publisher = thread::spawn({
@@ -154,7 +159,7 @@ fn no_publisher_waits_for_a_shard_that_has_caught_up_or_ended() {
 fn no_shard_misses_a_message_or_a_feed_that_has_grown() {
     in_every_interleaving(|| {
         let lag = Arc::<Lag>::default();
-        let (progress, inbox) = shard(&lag);
+        let (progress, inbox) = new_shard(&lag);
         let notifier = Arc::new(FeedNotifier::new(&inbox, 7));
         let writer = thread::spawn({
             let notifier = Arc::clone(&notifier);
@@ -181,7 +186,7 @@ fn no_shard_misses_a_message_or_a_feed_that_has_grown() {
 fn a_feed_that_grows_after_the_shard_looked_notifies_again() {
     in_every_interleaving(|| {
         let lag = Arc::<Lag>::default();
-        let (progress, inbox) = shard(&lag);
+        let (progress, inbox) = new_shard(&lag);
         let notifier = Arc::new(FeedNotifier::new(&inbox, 7));
         // The contents of the feed: written before the notifier fires.
         let written = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
@@ -306,7 +311,7 @@ fn a_shard_sends_everything_from_its_snapshots() {
     let topic = matcher("a");
     in_every_interleaving(move || {
         let lag = Arc::<Lag>::default();
-        let (progress, inbox) = shard(&lag);
+        let (progress, inbox) = new_shard(&lag);
         let (feeds, writer) = new_feeds();
         let feed = feeds.join(&topic, Format::Plain, &Arc::new(AtomicWaker::new())).unwrap().feed;
         let notifier = Arc::new(FeedNotifier::new(&inbox, 7));

@@ -20,7 +20,7 @@ use super::{
     PublishError,
     queue::{Outcome, Queue, Waiting},
 };
-use crate::{hub::HubState, pressure::AppendPermit};
+use crate::{hub::HubState, publish::pressure::AppendPermit};
 
 /// Bytes after which a group takes no further batch, so that no batch waits for an append without
 /// bounds.

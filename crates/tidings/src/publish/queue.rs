@@ -3,7 +3,7 @@
 use tidings_log::{AppendError, Appended, Batch};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::pressure::AppendPermit;
+use crate::publish::pressure::AppendPermit;
 
 /// What became of a batch.
 pub(super) type Outcome = Result<Appended, AppendError>;

@@ -26,9 +26,9 @@ use tokio::{io::unix::AsyncFd, runtime, time::Instant};
 use super::{Key, NewSubscriber, Shard, Wire};
 use crate::{
     engine::Engine,
-    inbox::{FeedNotifier, Inbox},
-    lag::ShardProgress,
     replay::Replayed,
+    shard::inbox::{FeedNotifier, Inbox},
+    shard::lag::ShardProgress,
 };
 
 /// Sockets whose readiness is learned in one call.
@@ -330,7 +330,7 @@ mod tests {
     use std::{net::TcpListener, sync::mpsc};
 
     use super::*;
-    use crate::{Hub, Subscribe, lag::Lag};
+    use crate::{Hub, Subscribe, shard::lag::Lag};
 
     /// Nothing here takes so long unless it never comes.
     const PATIENCE: Duration = Duration::from_secs(30);

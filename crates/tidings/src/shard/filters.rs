@@ -8,7 +8,7 @@ use std::{
 
 use tidings_topic::{ConnectionId, Filter};
 
-use crate::frames::Audience;
+use crate::feed::frames::Audience;
 
 /// Decisions that are remembered. They are cheap to make again, so beyond this all are forgotten.
 const DECISIONS_MAX: usize = 16 * 1024;
@@ -82,7 +82,7 @@ impl Filters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frames::tests::private;
+    use crate::feed::frames::tests::private;
 
     #[test]
     fn equal_filters_are_one_until_the_last_of_their_subscribers_has_left() {

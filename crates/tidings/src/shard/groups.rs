@@ -11,7 +11,7 @@ use std::{
 
 use slab::Slab;
 
-use crate::{feed::Feed, inbox::FeedNotifier};
+use crate::{feed::feed::Feed, shard::inbox::FeedNotifier};
 
 /// Members of one group that are visited before the next group has its turn.
 const TURN_MEMBERS: usize = 64;
@@ -239,7 +239,7 @@ mod tests {
     use tidings_topic::Validator;
 
     use super::*;
-    use crate::{encode::Format, inbox::Inbox, lag::Lag};
+    use crate::{feed::encode::Format, shard::inbox::Inbox, shard::lag::Lag};
 
     struct Stage {
         groups: Groups,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidings_log::Cursor;
 
 use super::Wire;
-use crate::backlog::{Backlog, PageProgress};
+use crate::subscriber::backlog::{Backlog, PageProgress};
 
 /// See the module's documentation. Bounded by one page of history, one event and a few notices.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! them: until the feed has grown, so that each is sent everything, and for a slice at most, since
 //! the writer appends in place while nobody keeps a snapshot.
 
-use crate::feed::{Feed, Offset, Snapshot};
+use crate::feed::feed::{Feed, Offset, Snapshot};
 
 /// The snapshot that was taken last, and the number of the group whose feed it is of.
 #[derive(Debug, Default)]

@@ -16,8 +16,8 @@ use super::{
     pending::Pending,
 };
 use crate::{
-    backlog::Backlog, encode::EndReason, engine::Engine, feed::Offset, presence::Membership, reader::Reader,
-    replay::Replayed,
+    engine::Engine, feed::encode::EndReason, feed::feed::Offset, presence::Membership, replay::Replayed,
+    subscriber::backlog::Backlog, subscriber::reader::Reader,
 };
 
 /// A subscriber that comes from HTTP.

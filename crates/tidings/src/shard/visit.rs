@@ -12,13 +12,13 @@ use super::{
     subscriber::{Phase, Subscriber},
 };
 use crate::{
-    encode::Notice,
     engine::Engine,
-    feed::Offset,
-    frames::{Accepted, Frames},
+    feed::encode::Notice,
+    feed::feed::Offset,
+    feed::frames::{Accepted, Frames},
     jitter::jittered_millis,
-    reader::Step,
     replay::ReplayRequest,
+    subscriber::reader::Step,
 };
 
 /// Most bytes that are gathered for one write where they are not contiguous.

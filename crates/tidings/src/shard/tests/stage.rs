@@ -7,7 +7,7 @@ use tidings_topic::{Grants, Matcher, NewEvent, Since};
 use tokio::time::Instant;
 
 use super::super::*;
-use crate::{Hub, HubSettings, MemoryLimits, MemoryLog, Subscribe, inbox::Inbox, lag::Lag};
+use crate::{Hub, HubSettings, MemoryLimits, MemoryLog, Subscribe, shard::inbox::Inbox, shard::lag::Lag};
 
 const HEAD: &[u8] = b"HEAD\r\n\r\n";
 pub(super) const TOPICS: [&str; 4] = ["a", "b", "c", "d"];

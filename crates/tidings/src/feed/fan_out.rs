@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidings_log::{Cursor, Tail, TailItem, Unavailable, vital::catch_panic};
 
-use crate::{feeds::FeedWriter, hub::HubState};
+use crate::{feed::feeds::FeedWriter, hub::HubState};
 
 /// How much of the log the writer takes in one batch. Small enough to keep latency even, large
 /// enough to share a wake-up.

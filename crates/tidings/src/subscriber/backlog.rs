@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tidings_log::{Cursor, Epoch};
 
 use crate::{
-    encode::Notice,
-    frames::{Frame, Frames},
+    feed::encode::Notice,
+    feed::frames::{Frame, Frames},
     replay::Replayed,
 };
 

@@ -21,9 +21,9 @@ use tidings_log::{Cursor, Entry};
 use tidings_topic::{Matcher, PatternIndex, PatternLimits, PatternsFull, Topic, TopicUrls};
 
 use crate::{
-    encode::Format,
-    feed::{Feed, SEGMENT_BYTES_MAX},
-    frames::Frames,
+    feed::encode::Format,
+    feed::feed::{Feed, SEGMENT_BYTES_MAX},
+    feed::frames::Frames,
     sync::{
         AtomicWaker, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
@@ -435,7 +435,7 @@ mod tests {
     use tidings_topic::{NewEvent, Validator};
 
     use super::*;
-    use crate::feed::Peek;
+    use crate::feed::feed::Peek;
 
     fn cursor(number: u128) -> Cursor {
         let position = Position::from_bytes(number.to_be_bytes());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidings_log::Unavailable;
 use tidings_topic::{Filter, Grants, Invalid, Matcher, ParseSinceError, PatternsFull, Since};
 
-use crate::encode::Format;
+use crate::feed::encode::Format;
 
 /// A request to subscribe. Topics and patterns become matchers through
 /// [`Hub::validator`](crate::Hub::validator), which refuses invalid ones.

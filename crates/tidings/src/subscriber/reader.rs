@@ -12,10 +12,10 @@ use tidings_log::{Cursor, Epoch, Position};
 use tidings_topic::{ConnectionId, Filter, PatternsFull};
 
 use crate::{
-    encode::Format,
-    feed::{Feed, Peek},
-    feeds::Feeds,
-    frames::{Audience, Frame},
+    feed::encode::Format,
+    feed::feed::{Feed, Peek},
+    feed::feeds::Feeds,
+    feed::frames::{Audience, Frame},
     replay::{ReplayRequest, Replayed},
 };
 
@@ -217,7 +217,7 @@ mod tests {
     use tidings_topic::{Event, Matcher, NewEvent, PatternLimits, Validator};
 
     use super::*;
-    use crate::{feeds::FeedWriter, replay::Replays};
+    use crate::{feed::feeds::FeedWriter, replay::Replays};
 
     /// What may happen, in any order.
     #[derive(Clone, Debug)]

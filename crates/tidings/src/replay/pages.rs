@@ -13,7 +13,7 @@ use tidings_log::{Cursor, Epoch, Page, Position};
 use tidings_topic::Filter;
 use tokio::time::Instant;
 
-use crate::{encode::Format, frames::Frames};
+use crate::{feed::encode::Format, feed::frames::Frames};
 
 /// A page is shared for this long after it was read: an event that expires meanwhile is still sent,
 /// as to a subscriber that asked a moment earlier.

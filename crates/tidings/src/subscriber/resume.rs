@@ -7,7 +7,7 @@
 use http::{HeaderMap, HeaderValue};
 use tidings_topic::{ParseSinceError, Since};
 
-use crate::subscribe::Subscribe;
+use crate::subscriber::subscribe::Subscribe;
 
 /// Where a request asks to start.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use tidings_log::{Bounds, Cursor, Located, Log, Position, Unavailable};
 use tidings_topic::{EventId, Filter, Since, Validator};
 
-use crate::encode::GapReason;
+use crate::feed::encode::GapReason;
 
 /// Bytes of the log that `since=-50` searches at most. Fewer events than requested are found when
 /// they are further back.

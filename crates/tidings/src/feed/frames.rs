@@ -20,7 +20,7 @@ use bytes::Bytes;
 use tidings_log::{Entry, Position};
 use tidings_topic::{ConnectionId, Topic};
 
-use crate::encode::{Format, encode_entry};
+use crate::feed::encode::{Format, encode_entry};
 
 /// A part of a frame that is kept by itself is copied if it is shorter than this. Otherwise it
 /// shares the memory of its frames: many sockets that are full in the middle of one large event

@@ -22,15 +22,15 @@ use tidings_topic::{ConnectionId, EventId, Since};
 use tokio::time::{Instant, Sleep};
 
 use crate::{
-    backlog::{Backlog, ControlFrame},
-    encode::{EndReason, Notice},
+    feed::encode::{EndReason, Notice},
     hub::Hub,
     jitter::{FAR_AWAY, jittered, jittered_millis, random_share},
     presence::Membership,
-    reader::{Reader, Step},
     replay::{PageReading, ReplayRequest, Replayed},
-    start::{self, Start},
-    subscribe::{Subscribe, SubscribeError},
+    subscriber::backlog::{Backlog, ControlFrame},
+    subscriber::reader::{Reader, Step},
+    subscriber::start::{self, Start},
+    subscriber::subscribe::{Subscribe, SubscribeError},
 };
 
 /// The answer to one subscriber: an endless [`Stream`] of bytes and an [`http_body::Body`] of type

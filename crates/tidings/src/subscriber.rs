@@ -1,0 +1,10 @@
+//! A subscriber, in the order in which it comes to be: what it requests ([`subscribe`], [`resume`]),
+//! where it [starts](start), what it receives next ([`reader`]), what is sent first ([`backlog`]), and
+//! the pulled [`subscription`]. The other driver of a reader is the [shard](crate::shard).
+
+pub(crate) mod backlog;
+pub(crate) mod reader;
+pub(crate) mod resume;
+pub(crate) mod start;
+pub(crate) mod subscribe;
+pub(crate) mod subscription;
