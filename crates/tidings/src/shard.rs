@@ -1,7 +1,7 @@
 //! The shard: the driver of cursors whose connections are bare sockets.
 //!
 //! A shard owns its subscribers exclusively, and sends from snapshots of the feeds, so it holds no
-//! lock while it sends. It knows neither sockets nor clocks: bytes leave through [`Wire`], time is an
+//! lock while it sends. It knows neither sockets nor clocks: bytes leave through [`Wire`](wire::Wire), time is an
 //! argument, and [`driver`] provides both. That makes it testable.
 //!
 //! How an event travels through it:
@@ -42,10 +42,10 @@ mod subscriber;
 #[cfg(test)]
 mod tests;
 mod visit;
+mod wire;
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    io,
     time::{Duration, Instant},
 };
 
@@ -58,6 +58,7 @@ use self::{
     snapshot::LastSnapshot,
     subscriber::{Phase, Subscriber},
     visit::{Gathered, Visit, VisitContext},
+    wire::Wire,
 };
 use crate::{
     engine::Engine,
@@ -69,8 +70,6 @@ use crate::{
 const SLICE_SENDS: usize = 64;
 /// Visits that find nothing to send and together cost about as much as a send.
 const VISITS_PER_SEND: usize = 32;
-/// Bytes that a subscriber may send unasked on a stream. More of them end the connection.
-pub(crate) const INPUT_BYTES_MAX: usize = 8 * 1024;
 /// Subscribers that a sweep looks at before others have their turn: together they cost about as
 /// much as a send.
 const SWEEP_STEP: usize = VISITS_PER_SEND;
@@ -84,16 +83,6 @@ const SWEEP_MIN: Duration = Duration::from_millis(50);
 const STALLED_MAX: Duration = Duration::from_secs(45);
 /// And for so long once its stream or the hub has ended.
 const CLOSING_STALLED_MAX: Duration = Duration::from_secs(2);
-
-/// The connection of a subscriber.
-pub(crate) trait Wire {
-    /// Accepts what it can without waiting. Every byte for a subscriber leaves through here.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
-    /// Reads what is there without waiting; 0 is the end.
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
-    /// Everything has been sent.
-    fn shut_down(&mut self);
-}
 
 /// Identifies a subscriber of a shard, also one that has left.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -18,11 +18,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Presence, PresenceList,
     encoding::{Key, PREFIX},
+    place::EVERY,
 };
 use crate::hub::{Hub, HubState};
 
-/// How often a hub renews its mark.
-pub(super) const EVERY: Duration = Duration::from_secs(5);
 /// The pause after each pass over the pages, and after each look at the changes of other hubs.
 const PAUSE: Duration = Duration::from_millis(200);
 /// The pause after a failure.

@@ -10,6 +10,8 @@ use super::{
     pages::{self, Showing},
 };
 
+/// How often a hub renews its mark.
+pub(super) const EVERY: Duration = Duration::from_secs(5);
 /// A mark is kept for this long: two renewals may be late.
 pub(super) const HOLDS_FOR: Duration = Duration::from_secs(15);
 

@@ -23,7 +23,11 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use tidings_log::vital::catch_panic;
 use tokio::{io::unix::AsyncFd, runtime, time::Instant};
 
-use super::{Key, NewSubscriber, Shard, Wire};
+use super::{
+    Key, Shard,
+    subscriber::NewSubscriber,
+    wire::{INPUT_BYTES_MAX, Wire},
+};
 use crate::{
     engine::Engine,
     replay::Replayed,
@@ -308,7 +312,7 @@ impl Wire for TcpStream {
     fn shut_down(&mut self) {
         // What the client has sent and nobody read would turn the end into a reset, and take the
         // closing frames with it.
-        let mut unread = [0; super::INPUT_BYTES_MAX];
+        let mut unread = [0; INPUT_BYTES_MAX];
         let _ = Read::read(self, &mut unread);
         let _ = TcpStream::shutdown(self, Shutdown::Write);
     }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, io};
 use bytes::Bytes;
 use tidings_log::Cursor;
 
-use super::Wire;
+use super::wire::Wire;
 use crate::subscriber::backlog::{Backlog, PageProgress};
 
 /// See the module's documentation. Bounded by one page of history, one event and a few notices.

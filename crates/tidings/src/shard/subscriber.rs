@@ -11,9 +11,9 @@ use smallvec::SmallVec;
 use tidings_log::Cursor;
 
 use super::{
-    INPUT_BYTES_MAX, Wire,
     groups::{Member, Moved},
     pending::Pending,
+    wire::{INPUT_BYTES_MAX, Wire},
 };
 use crate::{
     engine::Engine, feed::encode::EndReason, feed::feed::Offset, presence::Membership, replay::Replayed,

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tokio::time::advance;
 
 use self::stage::{Peer, Stage, TOPICS, received};
-use super::*;
+use super::{wire::INPUT_BYTES_MAX, *};
 use crate::Subscribe;
 
 /// What may happen, in any order.

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tidings_log::{Cursor, Position};
 
 use super::{
-    Wire,
     filters::Filters,
     snapshot::LastSnapshot,
     subscriber::{Phase, Subscriber},
+    wire::Wire,
 };
 use crate::{
     engine::Engine,

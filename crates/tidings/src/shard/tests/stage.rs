@@ -1,6 +1,9 @@
 //! The fixtures of the shard's tests: simulated sockets, a hub, and what subscribers receive.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tidings_sse::{Item, Parser};
 use tidings_topic::{Grants, Matcher, NewEvent, Since};

@@ -1,0 +1,40 @@
+//! What a presence hook is notified of.
+
+use std::sync::Arc;
+
+use tidings_topic::{ConnectionId, Matcher};
+
+/// A subscriber connected or disconnected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Presence {
+    /// Whether it connected, or is in a [presence list](crate::Hub::presence_list); otherwise it
+    /// disconnected.
+    pub here: bool,
+    /// Whether it is a subscriber of this hub, not of another hub of the cluster.
+    pub is_local: bool,
+    /// The connection. Its name is unique in the cluster.
+    pub connection: ConnectionId,
+    /// What it subscribed to. Other hubs receive as many matchers as fit into 8 KiB.
+    pub matchers: Arc<[PresenceMatcher]>,
+    /// The name that was set with [`Subscribe::label`](crate::Subscribe::label). Other hubs receive
+    /// at most 1 KiB of it.
+    pub label: Option<Arc<str>>,
+}
+
+/// One of the matchers of a subscriber, as text: a hub does not need to parse the matchers of
+/// another hub's subscribers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PresenceMatcher {
+    /// Whether the text is a URL Pattern; otherwise it is a topic, or `*` for all of them.
+    pub is_pattern: bool,
+    /// The topic or pattern.
+    pub text: Arc<str>,
+}
+
+impl From<&Matcher> for PresenceMatcher {
+    fn from(matcher: &Matcher) -> Self {
+        Self { is_pattern: matches!(matcher, Matcher::Pattern(_)), text: matcher.as_str().into() }
+    }
+}

@@ -1,0 +1,16 @@
+//! The connection of a subscriber, as a shard sees it.
+
+use std::io;
+
+/// Bytes that a subscriber may send unasked on a stream. More of them end the connection.
+pub(crate) const INPUT_BYTES_MAX: usize = 8 * 1024;
+
+/// The connection of a subscriber.
+pub(crate) trait Wire {
+    /// Accepts what it can without waiting. Every byte for a subscriber leaves through here.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Reads what is there without waiting; 0 is the end.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
+    /// Everything has been sent.
+    fn shut_down(&mut self);
+}
