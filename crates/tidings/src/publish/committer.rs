@@ -65,10 +65,14 @@ impl HubState {
 
 /// Appends group after group, for as long as the hub runs.
 pub(crate) async fn commit(state: Arc<HubState>, Queue(mut queue): Queue) {
+    let mut has_company = false;
     while let Some(first) = queue.recv().await {
-        // Publishers whose requests have arrived already join this group.
-        yield_now().await;
+        if has_company {
+            // Publishers whose requests have arrived already join this group.
+            yield_now().await;
+        }
         let (batches, publishers) = group(first, &mut queue);
+        has_company = batches.len() > 1;
         let outcomes = state.log.append_all(batches).await;
         debug_assert_eq!(outcomes.len(), publishers.len(), "each batch has an outcome");
         state.account(outcomes.iter().zip(publishers.iter().map(|(permit, _)| permit.batch_bytes())));
