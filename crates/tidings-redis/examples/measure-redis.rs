@@ -42,6 +42,9 @@ async fn main() -> anyhow::Result<()> {
     for batch in [1, 100] {
         throughput(&open("").await?, batch).await?;
     }
+    for publishers in [1, PUBLISHERS] {
+        hub_throughput(open("").await?, publishers).await?;
+    }
     let replicaof = format!("replicaof 127.0.0.1 {}", server.port());
     let _replica = RedisServer::start_with(&[&replicaof, "repl-diskless-sync-delay 0"]).await?;
     println!("each waits for a replica:");
@@ -98,6 +101,34 @@ async fn latencies(server: &RedisServer, one: RedisLog, other: RedisLog) -> anyh
 fn is_there(item: TailItem) -> bool {
     let TailItem::Entries(entries) = item else { return false };
     entries.iter().any(|entry| entry.event.topics[0].as_str() == "log")
+}
+
+/// Publishers of one hub, which appends for them together.
+async fn hub_throughput(log: RedisLog, publishers: usize) -> anyhow::Result<()> {
+    let hub = Hub::builder().log(log).start().await?;
+    let started = Instant::now();
+    let mut publishing = JoinSet::new();
+    for _ in 0..publishers {
+        let hub = hub.clone();
+        publishing.spawn(async move {
+            let mut latencies = Vec::new();
+            while started.elapsed() < THROUGHPUT_TIME {
+                let published = Instant::now();
+                hub.publish(NewEvent::new("many", "x".repeat(100))).await?;
+                latencies.push(published.elapsed());
+            }
+            anyhow::Ok(latencies)
+        });
+    }
+    let mut latencies = Vec::new();
+    while let Some(joined) = publishing.join_next().await {
+        latencies.extend(joined??);
+    }
+    latencies.sort_unstable();
+    let rate = (latencies.len() as u128 * 1_000) / started.elapsed().as_millis();
+    let at = |part: usize| latencies[latencies.len() * part / 100];
+    println!("{publishers} publishers of a hub: {rate} events a second, p50 {:?}, p99 {:?}", at(50), at(99));
+    Ok(())
 }
 
 async fn throughput(log: &RedisLog, batch: usize) -> anyhow::Result<()> {

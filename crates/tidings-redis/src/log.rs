@@ -5,9 +5,9 @@
 //! `lua/common.lua` lists the keys. All carry the hash tag `{name}`, so that a Redis Cluster keeps
 //! them in one slot.
 //!
-//! **Every step is a script** (`log/lua/`), which Redis runs atomically: a batch with its
-//! idempotency key, retention with its floors, a page with the floors that belong to it. So hubs
-//! agree without talking to each other.
+//! **Every step is a script** (`log/lua/`), which Redis runs atomically: batches with their
+//! idempotency keys, retention with its floors, a page with the floors that belong to it. So hubs
+//! agree without talking to each other. One call appends the batches of several publishers.
 //!
 //! **Order** is that of the stream. A position is an id of the stream, `ms-seq` by the clock of
 //! Redis, packed into a number (44 and 20 bits). Redis accepts only growing ids, and the scripts
@@ -49,11 +49,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use tidings_log::{
     AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EventId, Filter, Grants, Log,
     MemoryLimits, Page, Position, Tail, Topic, Unavailable,
-    parts::{Pace, position},
+    parts::{Pace, number, position},
 };
 use tokio::task::AbortHandle;
 
@@ -61,7 +60,7 @@ use self::{
     entry::{audience, place, place_of, written},
     epochs::fresh,
     keeper::{Newest, Shared},
-    link::Trouble,
+    link::{Answer, Trouble},
     scripts::Script,
     tail::RedisTail,
 };
@@ -122,6 +121,9 @@ impl Drop for Handle {
 /// How many calls of a script one operation may take, where one call does not do all the work.
 const TURNS_MAX: usize = 100_000;
 
+/// Most events of several batches that one call appends: Redis serves nobody else meanwhile.
+const CALL_EVENTS_MAX: usize = 500;
+
 /// How long a batch with an unknown outcome, and with a key that settles it, waits for Redis to
 /// come back.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(3);
@@ -145,22 +147,6 @@ impl RedisLog {
         let keeper = shared.open().await?;
         Ok(Self(Arc::new(Handle { shared, keeper })))
     }
-
-    async fn append_batch(&self, batch: Batch) -> Result<Appended, AppendError> {
-        let shared = &self.0.shared;
-        let attempt = fresh();
-        let appended = shared.append(&batch, &attempt).await;
-        match appended {
-            // The key shows whether it was appended, so it is worth another try once there is a
-            // connection.
-            Err(Trouble::Unknown(_))
-                if batch.key.is_some() && shared.connection.is_up_within(SETTLE_TIME_MAX).await =>
-            {
-                shared.append(&batch, &attempt).await.map_err(Trouble::of_repeated_append)
-            }
-            other => other.map_err(Trouble::of_append),
-        }
-    }
 }
 
 impl fmt::Debug for RedisLog {
@@ -172,7 +158,21 @@ impl fmt::Debug for RedisLog {
 #[async_trait]
 impl Log for RedisLog {
     async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
-        join_all(batches.into_iter().map(|batch| self.append_batch(batch))).await
+        let shared = &self.0.shared;
+        let attempts: Vec<_> = batches.into_iter().map(Attempt::new).collect();
+        let mut outcomes = shared.append(&attempts.iter().collect::<Vec<_>>()).await;
+        // The keys show which of these were appended, so they are worth another try once there is a
+        // connection.
+        let is_open = |outcome: &Result<_, Trouble>| matches!(outcome, Err(Trouble::Unknown(_)));
+        let pairs = outcomes.iter_mut().zip(&attempts);
+        let (open, again): (Vec<_>, Vec<_>) =
+            pairs.filter(|(outcome, attempt)| is_open(outcome) && attempt.batch.key.is_some()).unzip();
+        if !again.is_empty() && shared.connection.is_up_within(SETTLE_TIME_MAX).await {
+            for (outcome, settled) in open.into_iter().zip(shared.append(&again).await) {
+                *outcome = settled.map_err(Trouble::of_repetition);
+            }
+        }
+        outcomes.into_iter().map(|outcome| outcome.map_err(Trouble::of_append)).collect()
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
@@ -221,25 +221,37 @@ impl Log for RedisLog {
     }
 }
 
-impl Shared {
-    /// A repeated attempt is recognised by its name.
-    async fn append(&self, batch: &Batch, attempt: &str) -> Result<Appended, Trouble> {
-        let limits = &self.settings.limits;
-        let key = batch.key.as_ref().map_or("", |key| key.as_str());
-        let keys_max = limits.keys_max.to_string();
-        let keys_age_millis = limits.keys_age_max.as_millis().to_string();
-        let key_bytes_max = MemoryLimits::KEYS_BYTES_MAX.to_string();
-        let written: Vec<_> = batch.events.iter().map(written).collect();
-        let mut arguments = vec![key, &keys_max, &keys_age_millis, &key_bytes_max, attempt];
-        arguments.extend(written.iter().flat_map(|event| [&*event.topics, &*event.meta, event.data]));
-        let answer = self.call_and_wait(Script::Append, &arguments).await?;
+/// A batch that is appended, perhaps more than once.
+struct Attempt {
+    batch: Batch,
+    /// By which a batch with a key is recognised when it is sent again.
+    name: String,
+}
+
+impl Attempt {
+    fn new(batch: Batch) -> Self {
+        let name = if batch.key.is_some() { fresh() } else { String::new() };
+        Self { batch, name }
+    }
+
+    /// What the script has to know of it, apart from its events.
+    fn header(&self) -> String {
+        let count = self.batch.events.len();
+        match &self.batch.key {
+            Some(key) => format!("{count} {} {}", self.name, key.as_str()),
+            None => count.to_string(),
+        }
+    }
+
+    /// What the script has answered to this batch.
+    fn outcome(&self, answer: &Answer) -> Result<Appended, Trouble> {
         match answer.bytes(0)? {
             b"new" => {
                 let last = answer.place(2)?;
-                Ok(self.appended(batch, answer.epoch(1)?, last + 1 - batch.events.len() as u64))
+                Ok(self.appended(answer.epoch(1)?, last + 1 - self.batch.events.len() as u64))
             }
-            b"duplicate" if answer.bytes(3)? == attempt.as_bytes() => {
-                Ok(self.appended(batch, answer.epoch(1)?, answer.place(2)?))
+            b"duplicate" if answer.bytes(3)? == self.name.as_bytes() => {
+                Ok(self.appended(answer.epoch(1)?, answer.place(2)?))
             }
             b"duplicate" => {
                 let cursor = Cursor { epoch: answer.epoch(1)?, position: position(answer.place(2)?) };
@@ -251,22 +263,69 @@ impl Shared {
         }
     }
 
-    /// The answer to a batch whose first event is at this position.
-    fn appended(&self, batch: &Batch, epoch: Epoch, first: u64) -> Appended {
-        let places = batch.events.iter().zip(first..);
-        let ids = places.map(|(event, place)| {
-            let cursor = Cursor { epoch, position: position(place) };
-            event.id.clone().unwrap_or_else(|| cursor.to_event_id())
-        });
+    /// The first event is at this position.
+    fn appended(&self, epoch: Epoch, first: u64) -> Appended {
+        let cursor = |place| Cursor { epoch, position: position(place) };
+        let events = self.batch.events.iter().zip(first..);
+        let ids =
+            events.map(|(event, place)| event.id.clone().unwrap_or_else(|| cursor(place).to_event_id()));
         let ids = ids.collect();
-        let last = first + (batch.events.len() as u64).saturating_sub(1);
-        if let Some(newest) = batch.events.last() {
-            self.know(epoch, last, || {
-                let event = written(newest);
+        Appended::New { ids, last: cursor(first + (self.batch.events.len() as u64).saturating_sub(1)) }
+    }
+}
+
+impl Shared {
+    /// Appends batches, in as few calls as their sizes allow.
+    async fn append(&self, attempts: &[&Attempt]) -> Vec<Result<Appended, Trouble>> {
+        let mut outcomes = Vec::with_capacity(attempts.len());
+        while let Some(rest) = attempts.get(outcomes.len()..).filter(|rest| !rest.is_empty()) {
+            let mut events = 0;
+            let fitting = rest.iter().take_while(|attempt| {
+                let is_first = events == 0;
+                events += attempt.batch.events.len();
+                is_first || events <= CALL_EVENTS_MAX
+            });
+            let called = &rest[..fitting.count()];
+            match self.append_at_once(called).await {
+                // Redis may leave some for the next call.
+                Ok(some) => outcomes.extend(some),
+                Err(trouble) => outcomes.extend(called.iter().map(|_| Err(trouble.clone()))),
+            }
+        }
+        outcomes
+    }
+
+    /// Appends batches with one call, at least the first.
+    async fn append_at_once(&self, attempts: &[&Attempt]) -> Result<Vec<Result<Appended, Trouble>>, Trouble> {
+        let limits = &self.settings.limits;
+        let keys_max = limits.keys_max.to_string();
+        let keys_age_millis = limits.keys_age_max.as_millis().to_string();
+        let key_bytes_max = MemoryLimits::KEYS_BYTES_MAX.to_string();
+        let events: Vec<Vec<_>> =
+            attempts.iter().map(|attempt| attempt.batch.events.iter().map(written).collect()).collect();
+        let headers: Vec<_> = attempts.iter().map(|attempt| attempt.header()).collect();
+        let mut arguments = vec![&*keys_max, &*keys_age_millis, &*key_bytes_max];
+        for (header, events) in headers.iter().zip(&events) {
+            arguments.push(header);
+            arguments.extend(events.iter().flat_map(|event| [&*event.topics, &*event.meta, event.data]));
+        }
+        let answer = self.call_and_wait(Script::Append, &arguments).await?;
+        let outcomes: Vec<_> =
+            answer.lists().zip(attempts).map(|(answer, attempt)| attempt.outcome(&answer)).collect();
+        if outcomes.is_empty() {
+            return Err(Trouble::strange("append"));
+        }
+        let newest = outcomes.iter().zip(attempts).rev().find_map(|(outcome, attempt)| match outcome {
+            Ok(Appended::New { last, .. }) => Some((*last, attempt.batch.events.last()?)),
+            _ => None,
+        });
+        if let Some((Cursor { epoch, position }, event)) = newest {
+            self.know(epoch, number(position), || {
+                let event = written(event);
                 Newest::of(&event.topics, &event.meta, event.data)
             });
         }
-        Appended::New { ids, last: Cursor { epoch, position: position(last) } }
+        Ok(outcomes)
     }
 
     /// In stretches of bounded size, so that Redis serves others in between: the events of each are
@@ -278,7 +337,7 @@ impl Shared {
         loop {
             let next = self.delete_stretch(topic, grants, [&after, &through], &mut deleted).await;
             (after, through) = next.map_err(|trouble| {
-                if deleted.count == 0 { trouble.of_append() } else { trouble.of_repeated_append() }
+                if deleted.count == 0 { trouble.of_append() } else { trouble.of_repetition().of_append() }
             })?;
             if after.is_empty() {
                 return Ok(deleted);

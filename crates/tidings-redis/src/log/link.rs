@@ -39,12 +39,12 @@ impl Trouble {
         }
     }
 
-    /// For a call that appends what an earlier one may have appended, or the rest of something.
-    pub(super) fn of_repeated_append(self) -> AppendError {
+    /// For a call that does what an earlier one may have done, or the rest of something.
+    pub(super) fn of_repetition(self) -> Self {
         match self {
-            Self::Away(problem) | Self::Unknown(problem) => AppendError::OutcomeUnknown(problem),
+            Self::Away(problem) | Self::Unknown(problem) => Self::Unknown(problem),
             // The key was not there: nothing has been appended by the first call either.
-            Self::Full(problem) => AppendError::Full(problem),
+            Self::Full(problem) => Self::Full(problem),
         }
     }
 }

@@ -40,6 +40,8 @@ local EVENT_BYTES = 100
 local INDEX_BYTES = 200
 -- The memory of a topic of an event in the index, on top of its name.
 local TOPIC_BYTES = 100
+-- The most digits of the number of an event.
+local NUMBER_BYTES = 20
 -- Events of one millisecond.
 local SEQUENCE_MAX = 1048576
 
@@ -134,9 +136,12 @@ end
 -- Positions in an index have one length, so that they sort as texts.
 local PLACE_BYTES = 23
 
+local function place_of(ms, sequence)
+  return string.format('%015.0f-%07.0f', ms, sequence)
+end
+
 local function index_of(name, id)
-  local ms, sequence = parse(id)
-  return name .. '\0' .. string.format('%015.0f-%07.0f', ms, sequence)
+  return name .. '\0' .. place_of(parse(id))
 end
 
 local function place_in(indexed)
