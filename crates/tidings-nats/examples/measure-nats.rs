@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use futures_util::StreamExt;
+use tidings::Hub;
 use tidings_log::{Appended, Batch, Event, Filter, Grants, Log, Position, TailItem};
 use tidings_nats::{Nats, NatsLog, NatsSettings};
 use tidings_testkit::NatsServer;
@@ -37,6 +38,9 @@ async fn main() {
         let rate = publish(&here, publishers, batch).await;
         println!("{publishers:4} publishers, batches of {batch:3}: {rate:8.0} events/s");
     }
+    for publishers in [1, 64, 256] {
+        publish_at_hub(here.clone(), publishers).await;
+    }
     print("publish to delivery at another hub", &mut latencies(&here, &there).await);
     print("bare NATS publish to subscribe    ", &mut bare_latencies(&server.url()).await);
     replay(&there).await;
@@ -59,6 +63,28 @@ async fn publish(log: &NatsLog, publishers: usize, batch: usize) -> f64 {
     }
     let count: u32 = tasks.join_all().await.into_iter().sum();
     f64::from(count) / begin.elapsed().as_secs_f64()
+}
+
+/// Publishers of one hub, which appends for them together.
+async fn publish_at_hub(log: NatsLog, publishers: usize) {
+    let hub = Hub::builder().log(log).start().await.expect("it starts");
+    let begin = Instant::now();
+    let mut tasks = JoinSet::new();
+    for _ in 0..publishers {
+        let hub = hub.clone();
+        tasks.spawn(async move {
+            let mut latencies = Vec::new();
+            while begin.elapsed() < TIME {
+                let published = Instant::now();
+                hub.publish(NewEvent::new("measured", "x".repeat(100))).await.expect("it is published");
+                latencies.push(published.elapsed());
+            }
+            latencies
+        });
+    }
+    let mut latencies: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+    let rate = latencies.len() as u128 * 1_000 / begin.elapsed().as_millis();
+    print(&format!("{publishers} publishers of a hub, {rate} events/s"), &mut latencies);
 }
 
 async fn latencies(here: &NatsLog, there: &NatsLog) -> Vec<Duration> {

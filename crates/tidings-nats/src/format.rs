@@ -1,6 +1,8 @@
 //! The encoding of messages in the stream.
 //!
-//! A **batch** is one message, so that it is stored whole or not at all:
+//! A **batch** is one message, so that it is stored whole or not at all; several batches without a
+//! key that are appended at the same time are one, too ([`messages`](crate::messages)), and are as
+//! one to a reader:
 //!
 //! ```text
 //! version 1 · number of events · for each: flags · number of topics · topics · id? · type? · retry? · except? · data
@@ -28,7 +30,7 @@
 //! and counted by the reader: one bad message blocks nothing.
 
 use bytes::Bytes;
-use tidings_log::parts::Audience;
+use tidings_log::{Batch, parts::Audience};
 use tidings_topic::{ConnectionId, Event, StoredEvent, Topic};
 
 use crate::index::{Audiences, KnownAudience};
@@ -45,17 +47,38 @@ const EXCEPT: u8 = 16;
 /// Most events of a batch: an index into it has 16 bits.
 pub(crate) const BATCH_EVENTS_MAX: usize = 1 << 16;
 
-/// A batch as a message, and the bytes that each event takes in it.
-pub(crate) fn encode_batch(events: &[Event]) -> (Bytes, Vec<usize>) {
-    let mut writer = Writer(vec![VERSION]);
-    writer.number(events.len() as u64);
-    let mut sizes = Vec::with_capacity(events.len());
-    for event in events {
-        let before = writer.0.len();
-        writer.event(&StoredEvent::of(event));
-        sizes.push(writer.0.len() - before);
+/// A batch as it is in a message.
+#[derive(Debug)]
+pub(crate) struct EncodedBatch<'b> {
+    pub(crate) batch: &'b Batch,
+    pub(crate) bytes: Vec<u8>,
+    /// The bytes of each event.
+    pub(crate) sizes: Vec<usize>,
+}
+
+impl<'b> EncodedBatch<'b> {
+    pub(crate) fn of(batch: &'b Batch) -> Self {
+        let mut writer = Writer(Vec::new());
+        let mut sizes = Vec::with_capacity(batch.events.len());
+        for event in &batch.events {
+            let before = writer.0.len();
+            writer.event(&StoredEvent::of(event));
+            sizes.push(writer.0.len() - before);
+        }
+        Self { batch, bytes: writer.0, sizes }
     }
-    (writer.0.into(), sizes)
+}
+
+/// Batches as one message.
+pub(crate) fn encode_message<'a, 'b: 'a>(
+    batches: impl Iterator<Item = &'a EncodedBatch<'b>> + Clone,
+) -> Bytes {
+    let mut writer = Writer(vec![VERSION]);
+    writer.number(batches.clone().map(|batch| batch.sizes.len() as u64).sum());
+    for batch in batches {
+        writer.0.extend_from_slice(&batch.bytes);
+    }
+    writer.0.into()
 }
 
 /// The events of a batch, each with the bytes that it takes in the message. `None` if it is none.
@@ -337,9 +360,12 @@ mod tests {
     proptest! {
         #[test]
         fn a_batch_comes_back_as_it_was(events in vec(event(), 1..5)) {
-            let (bytes, sizes) = encode_batch(&events);
+            let batch = Batch { events, key: None };
+            let encoded = EncodedBatch::of(&batch);
+            let bytes = encode_message([&encoded].into_iter());
             let decoded = decode_batch(&bytes).expect("a batch");
-            prop_assert_eq!(decoded, events.into_iter().zip(sizes).collect::<Vec<_>>());
+            let sizes = encoded.sizes;
+            prop_assert_eq!(decoded, batch.events.into_iter().zip(sizes).collect::<Vec<_>>());
             for length in 0..bytes.len() {
                 prop_assert_eq!(decode_batch(&bytes[..length]), None, "cut at {}", length);
             }

@@ -1,7 +1,7 @@
 //! Hubs on many machines that share one log and one cluster on NATS JetStream.
 //!
-//! [`Nats::connect`] opens both: a [`Log`](tidings_log::Log) on one stream, in which each batch is
-//! one message, and a [`Cluster`](tidings_log::cluster::Cluster) on a key-value bucket and ordinary
+//! [`Nats::connect`] opens both: a [`Log`](tidings_log::Log) on one stream, in which each batch is in
+//! one message (`messages.rs`), and a [`Cluster`](tidings_log::cluster::Cluster) on a key-value bucket and ordinary
 //! subjects. All hubs that name the same server and the same log see one order, one set of ids and
 //! one history, so that a subscriber may resume at any of them.
 //!
@@ -31,6 +31,7 @@ mod history;
 mod index;
 mod link;
 mod log;
+mod messages;
 mod settings;
 mod shared;
 mod tail;

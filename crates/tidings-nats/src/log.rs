@@ -15,8 +15,8 @@ use async_nats::{
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use tidings_log::{
-    AppendError, Appended, Batch, Bounds, Cursor, Deleted, EventId, Filter, Grants, Log, Page, Position,
-    Tail, Topic, Unavailable,
+    AppendError, Appended, Batch, Bounds, Cursor, Deleted, EventId, Filter, Grants, IdempotencyKey, Log,
+    Page, Position, Tail, Topic, Unavailable,
     parts::{Audience, Pace, Plan, just_before, number, position},
     vital::catch_panic,
 };
@@ -26,10 +26,11 @@ use crate::{
     eraser,
     fetch::{Found, fetch},
     follower,
-    format::{BATCH_EVENTS_MAX, Deletion, Spared, encode_batch},
+    format::{BATCH_EVENTS_MAX, Deletion, EncodedBatch, Spared, encode_message},
     history::{self, deletions_subject, events_subject},
     index::{Candidate, Hidden, STORED_BYTES, number_of},
     link::{Link, NotStored, Stored},
+    messages::messages,
     settings::NatsSettings,
     shared::Shared,
     tail::NatsTail,
@@ -61,6 +62,8 @@ const PROBE_KEY: &str = "probe";
 /// more than that.
 #[derive(Clone)]
 pub struct NatsLog(Arc<Inner>);
+
+type Outcome = Result<Appended, AppendError>;
 
 struct Inner {
     shared: Arc<Shared>,
@@ -138,26 +141,43 @@ impl NatsLog {
         Ok(stored)
     }
 
-    async fn append_batch(&self, batch: Batch) -> Result<Appended, AppendError> {
-        let (payload, sizes) = encode_batch(&batch.events);
-        self.check_room(&batch, &sizes)?;
-        let shared = self.shared();
-        let key = batch.key.as_ref().map(tidings_log::IdempotencyKey::as_str);
-        let stored = self.store(events_subject(shared.link.name()), key, payload).await?;
-        if stored.is_repeat {
-            let first_id = self.first_id(stored.sequence).await;
-            return match first_id {
-                Ok(first_id) => Ok(Appended::Duplicate { first_id }),
-                Err(Unavailable(why)) => Err(AppendError::Unavailable(why)),
-            };
+    /// Stores batches as one message, and answers each.
+    async fn append_message(&self, batches: Vec<(usize, EncodedBatch<'_>)>) -> Vec<(usize, Outcome)> {
+        let subject = events_subject(self.shared().link.name());
+        // A batch with a key is alone.
+        let key = batches.first().and_then(|(_, encoded)| encoded.batch.key.as_ref());
+        let payload = encode_message(batches.iter().map(|(_, encoded)| encoded));
+        match self.store(subject, key.map(IdempotencyKey::as_str), payload).await {
+            Ok(Stored { sequence, is_repeat: true }) => {
+                let repeat = match self.first_id(sequence).await {
+                    Ok(first_id) => Ok(Appended::Duplicate { first_id }),
+                    Err(Unavailable(why)) => Err(AppendError::Unavailable(why)),
+                };
+                batches.into_iter().map(|(index, _)| (index, repeat.clone())).collect()
+            }
+            Ok(stored) => self.appended(&batches, stored.sequence),
+            // The stream may accept less than the server does.
+            Err(AppendError::Full(_)) if batches.len() > 1 => {
+                let alone = batches.into_iter().map(|batch| self.append_message(vec![batch]));
+                Box::pin(join_all(alone)).await.into_iter().flatten().collect()
+            }
+            Err(error) => batches.into_iter().map(|(index, _)| (index, Err(error.clone()))).collect(),
         }
-        let epoch = shared.state().index.epochs().current().epoch;
-        let cursor = |index| Cursor { epoch, position: position(number_of(stored.sequence, index)) };
-        let ids = batch.events.iter().enumerate();
-        let ids = ids
-            .map(|(index, event)| event.id.clone().unwrap_or_else(|| cursor(index).to_event_id()))
-            .collect();
-        Ok(Appended::New { ids, last: cursor(batch.events.len() - 1) })
+    }
+
+    /// These batches are in this message, one after the other.
+    fn appended(&self, batches: &[(usize, EncodedBatch<'_>)], sequence: u64) -> Vec<(usize, Outcome)> {
+        let epoch = self.shared().state().index.epochs().current().epoch;
+        let cursor = |index| Cursor { epoch, position: position(number_of(sequence, index)) };
+        let mut first = 0;
+        let appended = batches.iter().map(|(index, EncodedBatch { batch, .. })| {
+            let events = batch.events.iter().zip(first..);
+            let ids = events.map(|(event, at)| event.id.clone().unwrap_or_else(|| cursor(at).to_event_id()));
+            let ids = ids.collect();
+            first += batch.events.len();
+            (*index, Ok(Appended::New { ids, last: cursor(first - 1) }))
+        });
+        appended.collect()
     }
 
     /// The id of the first event of a batch that was stored before.
@@ -180,7 +200,7 @@ impl NatsLog {
         Ok(Cursor { epoch, position: position(first) }.to_event_id())
     }
 
-    fn check_room(&self, batch: &Batch, sizes: &[usize]) -> Result<(), AppendError> {
+    fn check_room(&self, EncodedBatch { batch, sizes, .. }: &EncodedBatch<'_>) -> Result<(), AppendError> {
         let settings = &self.shared().settings;
         let bytes: u64 = sizes.iter().map(|size| (size + STORED_BYTES) as u64).sum();
         if bytes > settings.bytes_max {
@@ -226,7 +246,24 @@ impl NatsLog {
 #[async_trait]
 impl Log for NatsLog {
     async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
-        join_all(batches.into_iter().map(|batch| self.append_batch(batch))).await
+        let mut outcomes = Vec::with_capacity(batches.len());
+        let mut fitting = Vec::with_capacity(batches.len());
+        for (index, batch) in batches.iter().enumerate() {
+            let encoded = EncodedBatch::of(batch);
+            match self.check_room(&encoded) {
+                Ok(()) => {
+                    fitting.push((index, encoded));
+                    outcomes.push(Err(AppendError::OutcomeUnknown("it is being stored".to_owned())));
+                }
+                Err(error) => outcomes.push(Err(error)),
+            }
+        }
+        let messages = messages(fitting, self.shared().link.client().max_payload());
+        let stored = join_all(messages.into_iter().map(|message| self.append_message(message))).await;
+        for (index, outcome) in stored.into_iter().flatten() {
+            outcomes[index] = outcome;
+        }
+        outcomes
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {

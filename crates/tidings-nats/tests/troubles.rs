@@ -287,6 +287,60 @@ async fn a_hub_that_starts_later_finds_everything() {
     assert!(place.is_some() && place == first.resolve(&id, &Grants::NONE).await.unwrap());
 }
 
+/// Appends each event for itself, with one call. Returns their positions as numbers.
+async fn append_together(log: &NatsLog, events: Vec<Event>) -> Vec<u64> {
+    let batches = events.into_iter().map(|event| Batch { events: vec![event], key: None }).collect();
+    let numbers = log.append_all(batches).await.into_iter().map(|outcome| match outcome {
+        Ok(Appended::New { last, .. }) => tidings_log::parts::number(last.position),
+        other => panic!("expected a new event, got {other:?}"),
+    });
+    numbers.collect()
+}
+
+#[tokio::test]
+async fn an_event_of_a_shared_message_is_deleted_at_once_and_erased_with_the_last() {
+    let server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let settings = || NatsSettings { recent_bytes_max: 0, ..NatsSettings::default() };
+    let log = open_with(&address, settings()).await;
+    let events = vec![event("b", "one"), event("a", "deleted"), event("b", "two")];
+    let numbers = append_together(&log, events).await;
+    assert!(numbers.is_sorted_by(|one, next| one + 1 == *next), "they share a message: {numbers:?}");
+    let deleted = log.delete(&topic("a"), &Grants::all()).await.unwrap();
+    assert_eq!(deleted.count, 1);
+    for log in [&log, &open_with(&address, settings()).await] {
+        assert_eq!(texts(log).await, ["one", "two"]);
+        let page = log.read(Position::BEFORE_ALL, &exact("a"), PLENTY).await.unwrap();
+        assert_eq!(page.floor, Some(tidings_log::parts::position(numbers[1])), "it is reported");
+    }
+    log.delete(&topic("b"), &Grants::all()).await.unwrap();
+    assert_eq!(texts(&log).await, [""; 0]);
+    eventually("the message is erased", async || !holds(&server.store(), b"deleted")).await;
+}
+
+/// The hub knows what the server accepts, but not what the stream does.
+#[tokio::test]
+async fn events_that_do_not_fit_into_one_message_of_the_stream_are_stored_one_by_one() {
+    let server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let log = open(&address).await;
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    let mut config = jetstream.get_stream(address.name()).await.unwrap().cached_info().config.clone();
+    config.max_message_size = 1_000;
+    jetstream.update_stream(config).await.unwrap();
+    let events = ["x", "y", "z"].map(|letter| event("a", &letter.repeat(600)));
+    append_together(&log, events.to_vec()).await;
+    let mut lengths: Vec<_> = texts(&log).await.iter().map(String::len).collect();
+    assert_eq!(lengths, [600; 3]);
+    let sizes = [600, 2_000, 600];
+    let batches = sizes.map(|size| Batch { events: vec![event("a", &"x".repeat(size))], key: None });
+    let outcomes = log.append_all(batches.to_vec()).await;
+    let [Ok(_), Err(AppendError::Full(_)), Ok(_)] = &outcomes[..] else { panic!("{outcomes:?}") };
+    lengths = texts(&log).await.iter().map(String::len).collect();
+    assert_eq!(lengths, [600; 5]);
+}
+
 /// Whether a file below this folder holds these bytes.
 fn holds(folder: &Path, bytes: &[u8]) -> bool {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| {
