@@ -9,6 +9,7 @@ CRASH_POINTS ?= 10000
 FUZZ_SECS ?= 60
 MINUTES ?= 30
 GIGABYTES ?= 10
+SECONDS_EACH ?= 15
 HUBS ?= 10
 SUBSCRIBERS ?= 15000
 SEED ?= 1
@@ -23,7 +24,7 @@ FUZZ_TARGETS = $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak $(wildcard tests/stories/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench torture history hubs soak doc setup
+.PHONY: help demo test check lint bench torture contention history hubs soak doc setup
 
 help: ## List the tasks
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r task text; do \
@@ -73,6 +74,10 @@ torture: ## The long tests: replay-to-live (EVENTS=n), the log in files (CRASH_P
 	TIDINGS_NATS_SERVER=$(abspath $(wildcard $(CACHE)/bin/nats-server)) TIDINGS_OUTAGES=20 $(CARGO) test --locked -p tidings-cli --test nodes --test chats -- --nocapture
 	TIDINGS_REPLAY_TO_LIVE_EVENTS=100000 $(CARGO) test --locked -p tidings-nats --test replay_to_live -- --nocapture
 	tests/fuzz $(FUZZ_SECS) $(FUZZ_TARGETS)
+
+contention: ## What deletions and retention cost publishers and readers of a log in files (SECONDS_EACH=n)
+	directory=$$(mktemp -d -p .) && trap 'rm -rf "$$directory"' EXIT && \
+	$(CARGO) run --locked --release -p tidings-log --example contention -- "$$directory" $(SECONDS_EACH)
 
 history: ## The cost of a large history (GIGABYTES=10): opening, the first event of a quiet topic, a million events, memory
 	directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \

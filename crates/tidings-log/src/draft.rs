@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidings_topic::{Matcher, Topic};
 
-use crate::{Entry, Epoch, Event, Filter, Grants, Page, Position, ledger::just_before, pace::Pace};
+use crate::{Entry, Epoch, Event, Filter, Grants, Page, Position, numbers::just_before, pace::Pace};
 
 /// The parts of a filter that can be looked up in an index.
 #[derive(Debug)]

@@ -21,7 +21,9 @@ mod delayed;
 mod draft;
 mod epochs;
 mod ledger;
+mod limits;
 mod memory;
+mod numbers;
 mod pace;
 pub mod parts;
 #[cfg(unix)]
@@ -38,7 +40,8 @@ pub use tidings_topic::{Cursor, Epoch, Event, EventId, Filter, Grants, Position,
 pub use clock::{Clock, Timestamp};
 pub use delayed::{DelayedLog, Faults};
 pub use epochs::{EpochStart, Epochs, Located};
-pub use memory::{MemoryLimits, MemoryLog};
+pub use limits::MemoryLimits;
+pub use memory::MemoryLog;
 #[cfg(unix)]
 pub use rules::RetentionRule;
 #[cfg(unix)]

@@ -6,6 +6,7 @@
 
 pub use crate::{
     draft::{Audience, FloorDraft, Plan, Private, Reach},
-    ledger::{floors::Floors, just_before, number, position},
+    ledger::floors::Floors,
+    numbers::{just_before, number, position},
     pace::Pace,
 };

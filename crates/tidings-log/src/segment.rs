@@ -7,9 +7,10 @@
 //! makes them visible to readers. Every full segment has an **index** file
 //! (`segment/index_file.rs`), so that reading one topic does not read the others and memory does
 //! not grow with the log. **Retention** (`segment/retention.rs`) moves a front through the log:
-//! events up to it are expired at once, and their bytes are freed with their segment. Deletions and
-//! retention rules remove events in the middle of the log (`segment/hiding.rs`), and **compaction**
-//! (`segment/compaction.rs`) frees their bytes.
+//! events up to it are expired at once, and their bytes are freed with their segment. **Deletions**
+//! are records of the log as well (`segment/record.rs`); they and retention rules hide events in the
+//! middle of the log (`segment/hiding.rs`), and **compaction** (`segment/compaction.rs`) frees their
+//! bytes.
 //!
 //! Invariants:
 //! - Readers and tails see only acknowledged events, in the order of their numbers.
@@ -17,32 +18,48 @@
 //!   a new epoch begins or a gap is reported.
 //! - An event whose checksum does not match is never delivered.
 //! - Memory is bounded by settings, independent of the size of the log.
+//! - Threads that serve connections wait for no file: what they look at is in `segment/store.rs`,
+//!   and whatever reads a file runs on a thread that may block.
 //!
 //! Only one process at a time uses a directory. All file access goes through the trait `Disk`,
 //! which tests replace.
 
+mod acknowledged;
 mod compaction;
-mod deletion;
+mod deleting;
+mod deletions;
 pub(crate) mod disk;
-mod file;
+mod event_reader;
+mod fields;
+mod front_file;
 mod hiding;
 mod home;
+mod horizon;
 mod index;
 mod index_file;
+mod maintenance;
+mod new_segment;
+mod open_log;
+mod prepared;
 mod reading;
 mod record;
+mod record_reader;
 mod recover;
 mod retention;
 mod rewriting;
-mod ruled;
-mod scan;
-mod shared;
+mod rule_retention;
+mod segment_file;
+mod settings;
 #[cfg(test)]
 mod simulated;
+mod small_file;
 mod state_file;
+mod store;
+mod survey;
 mod tail;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, feature = "store-tools"))]
 pub mod tools;
 mod writer;
 
@@ -61,121 +78,23 @@ use tokio::{
 };
 
 use self::{
-    deletion::Delete,
+    deleting::DeletionPlan,
     disk::{Disk, RealDisk},
-    shared::Shared,
+    open_log::OpenLog,
+    prepared::PreparedBatch,
+    recover::OpenFailure,
     tail::SegmentTail,
-    writer::{Append, Request},
+    writer::{Append, Delete, Request},
 };
 use crate::{
-    AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, EventId, Filter, Grants, Log, MemoryLimits,
-    Page, Position, RetentionRule, Tail, Topic, Unavailable,
-    draft::{Draft, Plan},
-    ledger::position,
+    AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, EventId, Filter, Grants, Log, Page,
+    Position, RetentionRule, Tail, Topic, Unavailable,
+    draft::{Draft, Plan as ReadPlan},
+    numbers::position,
     vital,
 };
 
-/// When an acknowledged event is on disk. A killed process loses nothing at any level, because the
-/// operating system has the written data.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum SyncLevel {
-    /// Before it is acknowledged: it survives a loss of power.
-    #[default]
-    Always,
-    /// At most this much later: a loss of power may lose events that were acknowledged in that
-    /// time, which is reported to subscribers as a gap.
-    Interval(Duration),
-    /// When the operating system writes it, commonly within half a minute: a loss of power may lose
-    /// events of that time, which is reported to subscribers as a gap.
-    Never,
-}
-
-/// The limits and the durability of a [`SegmentLog`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SegmentSettings {
-    /// When an acknowledged event is on disk. Default: before it is acknowledged.
-    pub sync: SyncLevel,
-    /// Most bytes of events as stored in the files. Older events expire at once; space is freed by
-    /// complete segments, so the directory may be larger by one segment and the indexes. A batch
-    /// that alone is larger, or larger than 256 MiB, is refused with [`AppendError::Full`]. Default
-    /// 1 GiB.
-    pub bytes_max: u64,
-    /// Most events. A batch that alone has more is refused with [`AppendError::Full`]. Default:
-    /// unlimited within the other limits.
-    pub count_max: Option<u64>,
-    /// Greatest age of an event by the clock. Default 7 days.
-    pub age_max: Option<Duration>,
-    /// Additional rules for the events of some topics; at most [`RetentionRule::COUNT_MAX`]. Events
-    /// expire at once; their bytes are freed when half of their segment has expired or been
-    /// deleted. Default: none.
-    pub retention: Vec<RetentionRule>,
-    /// For how many sets of topics the log remembers the last dropped event; see
-    /// [`MemoryLimits::floors_max`]. Default 100,000.
-    pub floors_max: usize,
-    /// Most idempotency keys; see [`MemoryLimits::keys_max`]. They survive a restart. Default
-    /// 100,000.
-    pub keys_max: usize,
-    /// Greatest age of an idempotency key. Default 10 minutes.
-    pub keys_age_max: Duration,
-    /// Size at which a segment is full, from [`SEGMENT_BYTES_MIN`](Self::SEGMENT_BYTES_MIN) to
-    /// [`SEGMENT_BYTES_MAX`](Self::SEGMENT_BYTES_MAX). Default: a sixteenth of `bytes_max`, but
-    /// from 1 to 64 MiB.
-    pub segment_bytes: Option<u64>,
-    /// Memory for the newest events, which serves live delivery. Default 8 MiB.
-    pub recent_bytes_max: usize,
-    /// Most batches that are queued for the writer; further calls of [`Log::append`] wait for
-    /// capacity. Default 4,096.
-    pub appends_waiting_max: usize,
-}
-
-impl Default for SegmentSettings {
-    fn default() -> Self {
-        let memory = MemoryLimits::default();
-        Self {
-            sync: SyncLevel::default(),
-            bytes_max: 1024 * 1024 * 1024,
-            count_max: None,
-            age_max: Some(Duration::from_secs(7 * 24 * 60 * 60)),
-            retention: Vec::new(),
-            floors_max: memory.floors_max,
-            keys_max: memory.keys_max,
-            keys_age_max: memory.keys_age_max,
-            segment_bytes: None,
-            recent_bytes_max: 8 * 1024 * 1024,
-            appends_waiting_max: 4096,
-        }
-    }
-}
-
-impl OpenError {
-    /// Whether another process uses the directory, so that a later attempt may succeed.
-    pub fn is_in_use(&self) -> bool {
-        matches!(self.reason, OpenFailure::InUse)
-    }
-}
-
-impl SegmentSettings {
-    /// The smallest segment, in bytes. Each segment takes two files.
-    pub const SEGMENT_BYTES_MIN: u64 = 512;
-    /// The largest segment, in bytes. Offsets have 32 bits, and the last group of batches may
-    /// exceed this size.
-    pub const SEGMENT_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
-
-    /// The limits of floors and keys.
-    fn limits(&self) -> MemoryLimits {
-        MemoryLimits {
-            floors_max: self.floors_max,
-            keys_max: self.keys_max,
-            keys_age_max: self.keys_age_max,
-            ..MemoryLimits::default()
-        }
-    }
-
-    /// The size at which a segment is full.
-    fn segment_bytes(&self) -> u64 {
-        self.segment_bytes.unwrap_or((self.bytes_max / 16).clamp(1024 * 1024, 64 * 1024 * 1024))
-    }
-}
+pub use self::settings::{SegmentSettings, SyncLevel};
 
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -185,24 +104,11 @@ pub struct OpenError {
     reason: OpenFailure,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenFailure {
-    #[error("another process uses it")]
-    InUse,
-    #[error("there are {count} retention rules; the limit is {}", RetentionRule::COUNT_MAX)]
-    TooManyRules { count: usize },
-    #[error(
-        "segment_bytes is {segment_bytes}; it must be from {} to {}",
-        SegmentSettings::SEGMENT_BYTES_MIN,
-        SegmentSettings::SEGMENT_BYTES_MAX
-    )]
-    SegmentBytes { segment_bytes: u64 },
-    #[error(
-        "it was written by a later version of Tidings (format {version}); use that version, or another directory"
-    )]
-    Newer { version: u32 },
-    #[error(transparent)]
-    Io(#[from] io::Error),
+impl OpenError {
+    /// Whether another process uses the directory, so that a later attempt may succeed.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self.reason, OpenFailure::InUse)
+    }
 }
 
 /// A log in a directory. Clones are handles to the same log.
@@ -239,9 +145,10 @@ pub(crate) type Held = Box<dyn fmt::Debug + Send + Sync>;
 /// What all handles share. When it is dropped nobody can ask the writer for anything any more, and
 /// that closes the log.
 struct Handle {
-    shared: Arc<Shared>,
+    log: Arc<OpenLog>,
     requests: mpsc::Sender<Request>,
-    places: Arc<Semaphore>,
+    /// Capacity of the queue of the writer.
+    permits: Arc<Semaphore>,
     /// One deletion at a time: each counts what the others have left.
     deleting: tokio::sync::Mutex<()>,
     notifier: watch::Receiver<()>,
@@ -276,27 +183,29 @@ impl SegmentLog {
         if !possible.contains(&segment_bytes) {
             return Err(OpenFailure::SegmentBytes { segment_bytes });
         }
-        let places = Arc::new(Semaphore::new(settings.appends_waiting_max.clamp(1, Semaphore::MAX_PERMITS)));
-        let (shared, writer) = recover::open(disk, settings, clock)?;
+        let permits = settings.appends_waiting_max.clamp(1, Semaphore::MAX_PERMITS);
+        let permits = Arc::new(Semaphore::new(permits));
+        let (log, writer) = recover::open(disk, settings, clock)?;
         let notifier = writer.notifier.subscribe();
         let (requests, receiver) = mpsc::channel();
-        let (is_open, closed) = mpsc::channel();
-        let compacted = Arc::clone(&shared);
+        // One wake-up is enough for everything that there is to do.
+        let (wake, woken) = mpsc::sync_channel(1);
+        let maintained = Arc::clone(&log);
         thread::Builder::new().name("tidings-compact".into()).spawn(move || {
-            if let Err(panicked) = vital::run(|| compaction::run(&compacted, &closed)) {
-                compacted.note_end_of("compaction", &panicked);
+            if let Err(panicked) = vital::run(|| maintenance::run(&maintained, &woken)) {
+                maintained.store.note_end_of("maintenance", &panicked);
             }
         })?;
-        let (written, last_notifier) = (Arc::clone(&shared), writer.notifier.clone());
+        let (written, last_notifier) = (Arc::clone(&log), writer.notifier.clone());
         thread::Builder::new().name("tidings-log".into()).spawn(move || {
-            if let Err(panicked) = vital::run(|| writer.run(receiver, (is_open, held))) {
-                written.note_end_of("the writer", &panicked);
+            if let Err(panicked) = vital::run(|| writer.run(receiver, wake, held)) {
+                written.store.note_end_of("the writer", &panicked);
             }
-            // Tails end with the last of these, and then health has to know why.
+            // Tails end with the last of these, and then health has to report why.
             drop(last_notifier);
         })?;
         let deleting = tokio::sync::Mutex::default();
-        Ok(Self(Arc::new(Handle { shared, requests, places, deleting, notifier })))
+        Ok(Self(Arc::new(Handle { log, requests, permits, deleting, notifier })))
     }
 
     /// Closes the log cleanly, even if other handles exist: writes the queued batches, syncs all
@@ -313,10 +222,17 @@ impl SegmentLog {
     /// Compacts what is due, now.
     #[cfg(test)]
     fn compact(&self) -> io::Result<usize> {
-        let looked =
-            self.0.shared.touched().into_iter().map(|first| compaction::look_at(&self.0.shared, first));
+        let touched: Vec<_> = self.0.log.retention().touched.iter().copied().collect();
+        let looked = touched.into_iter().map(|first| maintenance::compact(&self.0.log, first));
         let outcomes = looked.collect::<io::Result<Vec<_>>>()?;
         Ok(outcomes.iter().filter(|outcome| **outcome == compaction::Outcome::Compacted).count())
+    }
+
+    /// Frees what is hidden, now.
+    #[cfg(test)]
+    fn free(&self) {
+        self.0.log.frees_segments.store(true, std::sync::atomic::Ordering::Relaxed);
+        maintenance::free(&self.0.log);
     }
 
     /// Runs a query that may read files: at once if it can be answered from memory, otherwise on a
@@ -324,17 +240,17 @@ impl SegmentLog {
     async fn ask<T: Send + 'static>(
         &self,
         after: Position,
-        question: impl Fn(&Shared) -> io::Result<T> + Send + 'static,
+        question: impl Fn(&OpenLog) -> io::Result<T> + Send + 'static,
     ) -> Result<T, Unavailable> {
-        let shared = &self.0.shared;
-        let answer = if shared.is_in_memory(after) {
-            question(shared)
+        let log = &self.0.log;
+        let answer = if log.is_in_memory(after) {
+            question(log)
         } else {
-            let shared = Arc::clone(shared);
-            let front = shared.retention().front;
+            let log = Arc::clone(log);
+            let front = log.store.horizon().front;
             let asked = spawn_blocking(move || {
-                let answer = patiently(&shared, question);
-                (answer, shared.retention().front)
+                let answer = patiently(&log, question);
+                (answer, log.store.horizon().front)
             });
             let (answer, moved_to) = asked.await.map_err(|error| Unavailable(error.to_string()))?;
             if moved_to > front {
@@ -350,10 +266,10 @@ impl SegmentLog {
 const FREED_MAX: usize = 3;
 
 /// A segment may be freed while it is read. Asked again, the front has passed it.
-fn patiently<T>(shared: &Shared, question: impl Fn(&Shared) -> io::Result<T>) -> io::Result<T> {
+fn patiently<T>(log: &OpenLog, question: impl Fn(&OpenLog) -> io::Result<T>) -> io::Result<T> {
     let mut asked = 1;
     loop {
-        match question(shared) {
+        match question(log) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && asked < FREED_MAX => asked += 1,
             answer => return answer,
         }
@@ -368,7 +284,7 @@ impl Handle {
 
 impl fmt::Debug for SegmentLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SegmentLog").field("disk", &self.0.shared.disk).finish_non_exhaustive()
+        f.debug_struct("SegmentLog").field("disk", &self.0.log.store.disk).finish_non_exhaustive()
     }
 }
 
@@ -378,9 +294,11 @@ impl Log for SegmentLog {
         let count = batches.len();
         let all = |error: AppendError| vec![Err(error); count];
         let closed = || all(AppendError::Unavailable("the writer has stopped".into()));
-        let Ok(place) = Arc::clone(&self.0.places).acquire_owned().await else { return closed() };
+        let too_large = |_| AppendError::Full("an event is too large for a record".into());
+        let batches = batches.into_iter().map(|batch| PreparedBatch::new(batch).map_err(too_large)).collect();
+        let Ok(permit) = Arc::clone(&self.0.permits).acquire_owned().await else { return closed() };
         let (answer, answered) = oneshot::channel();
-        if !self.0.request(Request::Append(Append { batches, answer, place })) {
+        if !self.0.request(Request::Append(Append { batches, answer, permit })) {
             return closed();
         }
         let unknown = || all(AppendError::OutcomeUnknown("the writer stopped before it answered".into()));
@@ -388,20 +306,20 @@ impl Log for SegmentLog {
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
-        let _turn = self.0.deleting.lock().await;
-        let (shared, topic, grants) = (Arc::clone(&self.0.shared), topic.clone(), grants.clone());
-        let look = move || patiently(&shared, |shared| shared.taken_with(&topic, &grants));
-        let looked = spawn_blocking(look).await;
+        let _one_at_a_time = self.0.deleting.lock().await;
+        let (log, topic, grants) = (Arc::clone(&self.0.log), topic.clone(), grants.clone());
+        let looked = spawn_blocking(move || patiently(&log, |log| DeletionPlan::new(log, &topic, &grants)));
         let unavailable = |error: String| AppendError::Unavailable(error);
-        let taken = looked
+        let plan = looked
+            .await
             .map_err(|error| unavailable(error.to_string()))?
             .map_err(|error| unavailable(error.to_string()))?;
-        if taken.count == 0 {
-            let serial = self.0.shared.state().hiding.deletions.serial;
-            return Ok(Deleted { count: 0, kept: taken.kept, serial });
+        if plan.count == 0 {
+            let serial = self.0.log.store.horizon().hiding.deletions.serial;
+            return Ok(Deleted { count: 0, kept: plan.kept, serial });
         }
         let (answer, answered) = oneshot::channel();
-        if !self.0.request(Request::Delete(Delete { taken, answer })) {
+        if !self.0.request(Request::Delete(Delete { plan: Box::new(plan), answer })) {
             return Err(unavailable("the writer has stopped".into()));
         }
         let unknown = |_| AppendError::OutcomeUnknown("the writer stopped before it answered".into());
@@ -410,39 +328,39 @@ impl Log for SegmentLog {
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
         let asked = filter.clone();
-        let draft = self.ask(after, move |shared| shared.read(after, &Plan::new(&asked), bytes_max)).await?;
+        let draft = self.ask(after, move |log| log.read(after, &ReadPlan::new(&asked), bytes_max)).await?;
         Ok(Draft::finish(draft, filter).await)
     }
 
     async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
         let asked = filter.clone();
-        let question = move |shared: &Shared| shared.last(count, &Plan::new(&asked), bytes_max);
+        let question = move |log: &OpenLog| log.last(count, &ReadPlan::new(&asked), bytes_max);
         let draft = self.ask(Position::BEFORE_ALL, question).await?;
         Ok(Draft::finish(draft, filter).await)
     }
 
     async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
         let (id, grants) = (id.clone(), grants.clone());
-        self.ask(Position::BEFORE_ALL, move |shared| shared.resolve(&id, &grants)).await
+        self.ask(Position::BEFORE_ALL, move |log| log.resolve(&id, &grants)).await
     }
 
     async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
-        self.ask(Position::BEFORE_ALL, move |shared| shared.position_ago(ago)).await
+        self.ask(Position::BEFORE_ALL, move |log| log.position_ago(ago)).await
     }
 
     async fn bounds(&self) -> Result<Bounds, Unavailable> {
-        self.ask(Position::from_bytes([0xff; 16]), Shared::bounds).await
+        self.ask(Position::from_bytes([0xff; 16]), OpenLog::bounds).await
     }
 
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
         let notifier = self.0.notifier.clone();
-        let shared = Arc::clone(&self.0.shared);
-        let newest = shared.state().newest;
-        let cursor = Cursor { epoch: shared.epochs.current().epoch, position: position(newest) };
-        Ok((cursor, Box::new(SegmentTail::new(shared, notifier, cursor))))
+        let log = Arc::clone(&self.0.log);
+        let newest = log.store.acknowledged().newest;
+        let cursor = Cursor { epoch: log.store.epochs.current().epoch, position: position(newest) };
+        Ok((cursor, Box::new(SegmentTail::new(log, notifier, cursor))))
     }
 
     async fn health(&self) -> Result<(), Unavailable> {
-        self.0.shared.health()
+        self.0.log.store.health()
     }
 }

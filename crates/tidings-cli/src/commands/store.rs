@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tidings::log::{
-    Timestamp,
+use tidings_log::{
+    Cursor, Timestamp,
     segment::tools::{self, Finding, Inspection, SegmentInspection},
 };
 
@@ -123,7 +123,7 @@ fn as_json(inspected: &Inspection) -> Value {
         })
     });
     let epochs = inspected.epochs.iter().map(|start| {
-        let cursor = tidings::log::Cursor { epoch: start.epoch, position: start.after };
+        let cursor = Cursor { epoch: start.epoch, position: start.after };
         json!({ "begins_after": cursor.to_string() })
     });
     json!({

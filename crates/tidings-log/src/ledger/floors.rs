@@ -14,9 +14,8 @@ use tidings_topic::Topic;
 use crate::{
     MemoryLimits,
     draft::{Audience, FloorDraft, Plan, Private, Reach},
+    numbers::position,
 };
-
-use super::position;
 
 /// The newest removed event of each audience.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +84,13 @@ impl Floors {
     /// audience beyond it, oldest first.
     pub fn known(&self) -> (u64, impl Iterator<Item = (u64, &Audience)>) {
         (self.forgotten_through, self.audiences.iter().map(|(number, audience)| (*number, &**audience)))
+    }
+
+    /// The oldest floors after a number, at most `count_max`.
+    #[cfg(unix)]
+    pub(crate) fn after(&self, after: u64, count_max: usize) -> Vec<(u64, Arc<Audience>)> {
+        let newer = self.audiences.range(after.saturating_add(1)..).take(count_max);
+        newer.map(|(number, audience)| (*number, Arc::clone(audience))).collect()
     }
 
     /// The floors after a number that may apply to a plan.

@@ -13,6 +13,17 @@ pub(crate) struct Keys {
     bytes: usize,
 }
 
+/// A key, and what was appended under it.
+#[cfg(unix)]
+#[derive(Clone, Debug)]
+pub(crate) struct KnownKey {
+    pub(crate) key: IdempotencyKey,
+    pub(crate) first_id: EventId,
+    pub(crate) time: Timestamp,
+    /// The number of the last entry of the batch. Keys are inserted in this order.
+    pub(crate) last: u64,
+}
+
 #[derive(Debug)]
 struct Record {
     key: IdempotencyKey,
@@ -46,12 +57,16 @@ impl Keys {
         }
     }
 
-    /// All keys, oldest first: what was appended under each, when, and the number of the last entry
-    /// of that.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&IdempotencyKey, &EventId, Timestamp, u64)> {
-        self.order.iter().filter_map(|record| {
-            Some((&record.key, self.first_ids.get(&record.key)?, record.time, record.last))
-        })
+    /// The oldest keys of batches that end after one entry and up to another, at most `count_max`.
+    #[cfg(unix)]
+    pub(crate) fn of_batches(&self, after: u64, through: u64, count_max: usize) -> Vec<KnownKey> {
+        let start = self.order.partition_point(|record| record.last <= after);
+        let wanted = self.order.range(start..).take_while(|record| record.last <= through);
+        let known = |record: &Record| {
+            let (key, first_id) = (record.key.clone(), self.first_ids.get(&record.key)?.clone());
+            Some(KnownKey { key, first_id, time: record.time, last: record.last })
+        };
+        wanted.filter_map(known).take(count_max).collect()
     }
 
     /// Forgets what is older than the window. A key is never forgotten before those in front of it,

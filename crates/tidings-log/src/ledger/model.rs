@@ -6,10 +6,12 @@ use proptest::{collection::vec, option, prelude::*};
 use tidings_topic::{Event, Filter, Grants, Matcher, NewEvent, Topic, Validator};
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Ledger, Seen, number, position, weight};
+use super::{Ledger, Seen, weight};
 use crate::{
     AppendError, Appended, Batch, Cursor, Deleted, Entry, Epoch, EpochStart, IdempotencyKey, Located,
-    MemoryLimits, Page, Position, TailItem, Timestamp, draft::Plan,
+    MemoryLimits, Page, Position, TailItem, Timestamp,
+    draft::Plan,
+    numbers::{number, position},
 };
 
 proptest! {

@@ -1,15 +1,16 @@
 //! Compaction: frees the bytes of deleted and expired events before their segment is freed.
 //!
-//! A separate thread checks each segment in which events were deleted or expired, and rewrites
-//! those of which a large part is: kept events keep their numbers, ids and times, and a short
-//! record replaces removed ones. The hot path is unaffected: appends, readers and tails use the old
-//! file until the new one replaces it, and a reader that has the old file open reads it to its end.
+//! Maintenance looks at each segment in which events were deleted or expired, and rewrites those of
+//! which a large part is: kept events keep their numbers, ids and times, and a short record
+//! replaces removed ones. The hot path is unaffected: appends, readers and tails use the old file
+//! until the new one replaces it, and a reader that has the old file open reads it to its end.
 //!
 //! What is removed, and when:
 //! - deleted events, once their segment is full and none of its idempotency keys is still in the
 //!   window ([`SegmentSettings::keys_age_max`](super::SegmentSettings)); for this the next append
 //!   closes the active segment;
 //! - events that expired by a rule, once [`HIDDEN_PERCENT`] percent of their segment is hidden;
+//! - deletions of which nothing is left, together with either;
 //! - nothing from a damaged segment, which is left unchanged for repair.
 //!
 //! A crash after any of these steps loses nothing: the new file and its index are written next to
@@ -18,58 +19,30 @@
 //! readers switch to it; the old file is removed. If a log finds two generations of a segment when
 //! it is opened, it uses the later one, which is complete.
 //!
-//! Memory is bounded by the index of one segment, work by [`REST`]. A failed compaction, for
-//! example on a full disk, is retried later and does not affect the log.
+//! Memory is bounded by the index of one segment. A failed compaction, for example on a full disk,
+//! is retried later and does not affect the log.
 
 use std::{
-    convert::Infallible,
     io,
-    sync::{
-        Arc,
-        atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
 };
 
 use super::{
     disk::TEMPORARY,
-    file::{Segment, SegmentName},
     hiding::{Fate, Hiding},
     index::Row,
     index_file,
+    new_segment::{random, read_deletions},
+    open_log::OpenLog,
     record::{Header, Record},
-    rewriting::Output,
-    scan::{Found, RecordReader},
-    shared::Shared,
-    writer::random,
+    record_reader::{RecordReader, WINDOW_BYTES},
+    rewriting::RewrittenSegment,
+    segment_file::{Segment, SegmentName},
 };
-use crate::{draft::Audience, memory::lock};
+use crate::draft::Audience;
 
 /// How many hundredths of a segment have to be hidden by rules.
 pub(super) const HIDDEN_PERCENT: u64 = 50;
-/// How often it is looked for something to do.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// How much longer than a compaction the rest after it is.
-const REST: u32 = 4;
-/// Bytes that are read at once.
-const WINDOW_BYTES: usize = 1024 * 1024;
-
-/// Looks for something to do until the log is closed.
-pub(super) fn run(shared: &Shared, closed: &Receiver<Infallible>) {
-    let mut patience = LOOK_EVERY;
-    while closed.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-        patience = LOOK_EVERY;
-        for first in shared.touched() {
-            let began = Instant::now();
-            // What could not be written now is tried again at the next look.
-            if let Ok(Outcome::Compacted) = look_at(shared, first) {
-                patience = began.elapsed() * REST;
-                break;
-            }
-        }
-    }
-}
 
 /// What came of looking at a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,40 +55,48 @@ pub(super) enum Outcome {
     NotYet,
 }
 
-/// Looks at a segment in which something was hidden, and writes it anew if that is due.
-pub(super) fn look_at(shared: &Shared, first: u64) -> io::Result<Outcome> {
-    let _turn = lock(&shared.compacting);
-    if shared.closing.load(Ordering::Relaxed) {
+/// Looks at a segment in which something was hidden, and writes it anew if that is due. The caller
+/// holds the lock on maintenance. While it takes long, `meanwhile` is called; `save_front` saves
+/// the front.
+pub(super) fn look_at(
+    log: &OpenLog,
+    first: u64,
+    meanwhile: &dyn Fn(),
+    save_front: &dyn Fn() -> io::Result<()>,
+) -> io::Result<Outcome> {
+    let store = &log.store;
+    if log.closing.load(Ordering::Relaxed) {
         return Ok(Outcome::NotYet);
     }
-    let (segments, _) = shared.acknowledged();
+    let (segments, _) = store.segments();
     let Some(place) = segments.iter().position(|segment| segment.first() == first) else {
-        shared.retention().touched.remove(&first);
+        log.retention().touched.remove(&first);
         return Ok(Outcome::Nothing);
     };
     let segment = &segments[place];
-    let oldest_key = shared.clock.now().earlier_by(shared.settings.keys_age_max);
+    let oldest_key = store.clock.now().earlier_by(store.settings.keys_age_max);
     if segment.times().1 >= oldest_key {
         return Ok(Outcome::NotYet);
     }
     let (hiding, front) = {
-        let mut retention = shared.retention();
+        let mut retention = log.retention();
         retention.touched.remove(&first);
-        (retention.hiding.clone(), retention.front)
+        let horizon = store.horizon();
+        (horizon.hiding.clone(), horizon.front)
     };
-    let looked = Plan::of(shared, segment, hiding, front).and_then(|plan| {
+    let looked = CompactionPlan::new(log, segment, hiding, front).and_then(|plan| {
         if segment.has_lost() || !plan.is_due(segment) {
             plan.note_clean(segment);
             return Ok(Outcome::Nothing);
         }
         if place + 1 == segments.len() {
-            shared.ends_segment.store(plan.deleted_bytes > 0, Ordering::Relaxed);
+            log.ends_segment.store(plan.deleted_bytes > 0, Ordering::Relaxed);
             return Ok(Outcome::NotYet);
         }
-        plan.carry_out(shared, segment)
+        plan.carry_out(log, segment, meanwhile, save_front)
     });
     if !matches!(looked, Ok(Outcome::Compacted | Outcome::Nothing)) {
-        shared.retention().touched.insert(first);
+        log.retention().touched.insert(first);
     }
     match looked {
         // Retention freed it meanwhile.
@@ -124,8 +105,8 @@ pub(super) fn look_at(shared: &Shared, first: u64) -> io::Result<Outcome> {
     }
 }
 
-/// What of a segment goes.
-struct Plan {
+/// What is removed from a segment.
+struct CompactionPlan {
     hiding: Hiding,
     front: u64,
     rows: Vec<Row>,
@@ -134,9 +115,9 @@ struct Plan {
     deleted_bytes: u64,
 }
 
-impl Plan {
-    fn of(shared: &Shared, segment: &Segment, hiding: Hiding, front: u64) -> io::Result<Self> {
-        let disk = &*shared.disk;
+impl CompactionPlan {
+    fn new(log: &OpenLog, segment: &Segment, hiding: Hiding, front: u64) -> io::Result<Self> {
+        let disk = &*log.store.disk;
         let audiences = segment.audiences_from(disk, 0)?;
         let fates = audiences.iter().map(|audience: &Audience| hiding.fate(audience)).collect();
         let rows = segment.rows(disk, 0..u32::MAX)?;
@@ -158,10 +139,7 @@ impl Plan {
 
     fn hides(&self, number: u64, row: &Row) -> bool {
         number <= self.front
-            || self
-                .fates
-                .get(row.audience as usize)
-                .is_some_and(|fate| self.hiding.hides_fated(*fate, number))
+            || self.fates.get(row.audience as usize).is_some_and(|fate| self.hiding.hide_fated(*fate, number))
     }
 
     /// Nothing is left in a segment of what was deleted by then.
@@ -171,16 +149,26 @@ impl Plan {
         }
     }
 
-    fn carry_out(&self, shared: &Shared, old: &Arc<Segment>) -> io::Result<Outcome> {
+    fn carry_out(
+        &self,
+        log: &OpenLog,
+        old: &Arc<Segment>,
+        meanwhile: &dyn Fn(),
+        save_front: &dyn Fn() -> io::Result<()>,
+    ) -> io::Result<Outcome> {
         let name = SegmentName { generation: old.name.generation + 1, ..old.name };
         let temporary = format!("{}{TEMPORARY}", name.log());
-        let done = self.write(shared, old, name, &temporary).and_then(|written| match written {
-            Some((header, end)) => self.put_in_place(shared, old, name, &temporary, header, end),
+        let done = self.write(log, old, name, &temporary, meanwhile).and_then(|written| match written {
+            Some((header, end)) => {
+                // What is removed must be reported after any crash from now on.
+                save_front()?;
+                self.put_in_place(log, old, name, &temporary, header, end)
+            }
             None => Ok(Outcome::Nothing),
         });
         if !matches!(done, Ok(Outcome::Compacted)) {
             // What stays behind is removed when the log is opened the next time.
-            let _ = shared.disk.remove(&temporary);
+            let _ = log.store.disk.remove(&temporary);
         }
         done
     }
@@ -189,90 +177,85 @@ impl Plan {
     /// or the log is being closed.
     fn write(
         &self,
-        shared: &Shared,
+        log: &OpenLog,
         old: &Segment,
         name: SegmentName,
         temporary: &str,
+        meanwhile: &dyn Fn(),
     ) -> io::Result<Option<(Header, u64)>> {
+        let store = &log.store;
         let header = Header { salt: random()?, ..old.header };
-        let file = shared.disk.create(temporary)?;
-        let mut output = Output::new(&*file, header)?;
-        let mut reader = RecordReader::new(shared.disk.open(&old.name.log())?, old.header)?;
+        let file = store.disk.create(temporary)?;
+        let mut output = RewrittenSegment::new(&*file, header)?;
+        let mut reader = RecordReader::new(store.disk.open(&old.name.log())?, old.header)?;
         for (number, row) in (old.first()..).zip(&self.rows) {
             if row.offset == 0 || self.hides(number, row) {
                 output.remove(number);
                 continue;
             }
-            let offset = u64::from(row.offset);
-            let Found::Record(head) = reader.head(offset, WINDOW_BYTES)? else {
-                shared.note_damage(old, number);
-                return Ok(None);
-            };
-            match reader.record(offset, head, WINDOW_BYTES)? {
+            match reader.at(u64::from(row.offset), WINDOW_BYTES)? {
                 Some(Record::Event(record)) if record.number == number => output.keep(record)?,
                 _ => {
-                    shared.note_damage(old, number);
+                    store.note_damage(old, number);
                     return Ok(None);
                 }
             }
-            if shared.closing.load(Ordering::Relaxed) {
+            meanwhile();
+            if log.closing.load(Ordering::Relaxed) {
                 return Ok(None);
             }
         }
+        // The front that says so was saved, or is saved before this file is used.
+        let done_through = self.hiding.deletions.done_through(self.front);
+        let mut places = old.deletions(&*store.disk)?;
+        places.retain(|place| place.serial > done_through);
+        let deletions = read_deletions(&*store.disk, old, &places)?;
+        if deletions.len() < places.len() {
+            store.acknowledged().damage.get_or_insert_with(|| damaged_deletion(old.name));
+            return Ok(None);
+        }
+        for deletion in deletions {
+            output.keep_deletion(deletion)?;
+        }
         let (index, end) = output.finish(old.last())?;
         file.sync_data()?;
-        index_file::write(&*shared.disk, &name.index(), header.salt, &index)?;
+        index_file::write(&*store.disk, &name.index(), header.salt, &index)?;
         Ok(Some((header, end)))
     }
 
     fn put_in_place(
         &self,
-        shared: &Shared,
+        log: &OpenLog,
         old: &Arc<Segment>,
         name: SegmentName,
         temporary: &str,
         header: Header,
         end: u64,
     ) -> io::Result<Outcome> {
-        let disk = &*shared.disk;
-        let mut retention = shared.retention();
-        let place = {
-            let state = shared.state();
-            state.segments.iter().position(|segment| Arc::ptr_eq(segment, old))
-        };
-        let Some(place) = place else { return Ok(Outcome::Nothing) };
-        // What goes must be notified after any crash from now on.
-        shared.save_front(&retention)?;
+        let disk = &*log.store.disk;
         disk.rename(temporary, &name.log())?;
         disk.sync_directory()?;
         let new = Segment::with_file(disk, name, header, old.base(), end)?
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the new index cannot be read"))?;
         new.note_clean(self.hiding.deletions.serial);
-        retention.some_removed = true;
-        let mut state = shared.state();
-        let mut segments = state.segments.to_vec();
-        segments[place] = Arc::new(new);
-        for behind in place + 1..segments.len() {
-            segments[behind].set_base(segments[behind - 1].base() + segments[behind - 1].bytes());
-        }
-        // A deletion is done with when nothing is left of what it took, nor in memory.
-        let in_memory_from = state.recent.first().unwrap_or(u64::MAX);
-        let is_done = |through: u64, serial: u64| {
-            through < in_memory_from
-                && segments
-                    .iter()
-                    .take_while(|segment| segment.first() <= through)
-                    .all(|segment| segment.is_clean(serial))
+        let is_replaced = {
+            let mut retention = log.retention();
+            let is_replaced = log.store.acknowledged().replace(old, Arc::new(new));
+            if is_replaced {
+                retention.look_again(&log.store);
+            }
+            is_replaced
         };
-        retention.hiding.deletions = Arc::new(retention.hiding.deletions.without_done(is_done));
-        state.segments = Arc::new(segments);
-        state.hiding = retention.hiding.clone();
-        drop(state);
-        retention.look_again();
-        drop(retention);
-        // The one that reads them now asks again, and finds the new ones.
-        let _ = disk.remove(&old.name.log());
-        let _ = disk.remove(&old.name.index());
-        Ok(Outcome::Compacted)
+        // A reader that opens the old one now asks again, and finds the new one. If retention freed
+        // the old one meanwhile, the new one is superfluous.
+        let superfluous = if is_replaced { old.name } else { name };
+        let _ = disk.remove(&superfluous.log());
+        let _ = disk.remove(&superfluous.index());
+        Ok(if is_replaced { Outcome::Compacted } else { Outcome::Nothing })
     }
+}
+
+/// What is reported of a segment with a damaged deletion.
+pub(super) fn damaged_deletion(name: SegmentName) -> String {
+    format!("a deletion in {} is damaged: deleted events may be delivered again", name.log())
 }

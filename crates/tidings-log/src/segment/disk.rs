@@ -51,7 +51,7 @@ pub(crate) struct FileIdentity {
 }
 
 impl FileIdentity {
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
 }
@@ -229,66 +229,6 @@ impl RealDisk {
 /// A mode without the permissions of others, if they have any.
 fn tightened(mode: Mode) -> Option<Mode> {
     mode.intersects(OTHERS).then(|| mode - OTHERS)
-}
-
-/// Whether a process holds the lock on a directory. Changes nothing in it.
-pub(super) fn is_in_use(directory: &Path) -> io::Result<bool> {
-    let file = match File::open(directory.join(LOCK_NAME)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        opened => opened?,
-    };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// A directory of the system that is looked at and not changed, nor locked.
-#[derive(Debug)]
-pub(super) struct ReadOnlyDisk(pub(super) PathBuf);
-
-impl Disk for ReadOnlyDisk {
-    fn create(&self, _name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(File::open(self.0.join(name))?))
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        list(&self.0)
-    }
-
-    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn remove(&self, _name: &str) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn boot_id(&self) -> Option<String> {
-        None
-    }
-
-    fn identity(&self) -> io::Result<FileIdentity> {
-        Ok(FileIdentity::of(&fs::metadata(&self.0)?))
-    }
-
-    fn identity_of(&self, name: &str) -> io::Result<FileIdentity> {
-        Ok(FileIdentity::of(&fs::metadata(self.0.join(name))?))
-    }
-}
-
-fn list(directory: &Path) -> io::Result<Vec<String>> {
-    let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
-    names.filter_map(Result::transpose).collect()
 }
 
 /// The file that a process holds locked. It stays empty.

@@ -5,34 +5,34 @@ use std::sync::Arc;
 
 use tidings_topic::Topic;
 
-use super::deletion::Deletions;
-use crate::{Entry, RetentionRule, draft::Audience, ledger::number};
+use super::deletions::Deletions;
+use crate::{Entry, RetentionRule, draft::Audience, numbers::number};
 
-/// What is hidden one by one.
+/// What is hidden individually.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Hiding {
-    pub(super) deletions: Arc<Deletions>,
+    pub(super) deletions: Deletions,
     pub(super) rules: Arc<[RetentionRule]>,
     /// For each rule the newest event under it that is hidden.
     pub(super) fronts: Arc<[u64]>,
 }
 
-/// What becomes of those who share an audience.
+/// What becomes of the events of one audience.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Fate {
-    /// The rule that they fall under.
+    /// The rule that applies to them.
     pub(super) rule: Option<u8>,
-    /// A deletion took them up to this event.
+    /// They are deleted up to this event.
     pub(super) deleted_through: u64,
 }
 
 impl Hiding {
-    pub(super) fn new(deletions: Deletions, rules: &[RetentionRule], fronts: Vec<u64>) -> Self {
-        Self { deletions: Arc::new(deletions), rules: rules.into(), fronts: fronts.into() }
+    pub(super) fn new(rules: &[RetentionRule], fronts: Vec<u64>) -> Self {
+        Self { deletions: Deletions::default(), rules: rules.into(), fronts: fronts.into() }
     }
 
-    pub(super) fn hides(&self, entry: &Entry) -> bool {
-        self.is_expired(number(entry.cursor.position), &entry.event.topics) || self.deletions.hides(entry)
+    pub(super) fn hide(&self, entry: &Entry) -> bool {
+        self.is_expired(number(entry.cursor.position), &entry.event.topics) || self.deletions.hide(entry)
     }
 
     fn is_expired(&self, number: u64, topics: &[Topic]) -> bool {
@@ -46,17 +46,23 @@ impl Hiding {
         self.deletions.is_empty() && self.rules.is_empty()
     }
 
+    /// The rule that applies to events with these topics.
+    pub(super) fn rule(&self, topics: &[Topic]) -> Option<u8> {
+        RetentionRule::of(&self.rules, topics).and_then(|rule| u8::try_from(rule).ok())
+    }
+
     pub(super) fn fate(&self, audience: &Audience) -> Fate {
-        let rule = RetentionRule::of(&self.rules, &audience.topics);
-        Fate {
-            rule: rule.and_then(|rule| u8::try_from(rule).ok()),
-            deleted_through: self.deletions.through(&audience.topics),
-        }
+        let deleted_through = self.deletions.through(&audience.topics);
+        Fate { rule: self.rule(&audience.topics), deleted_through }
     }
 
     /// Whether an event of this fate is hidden.
-    pub(super) fn hides_fated(&self, fate: Fate, number: u64) -> bool {
-        number <= fate.deleted_through
-            || fate.rule.is_some_and(|rule| number <= self.fronts[usize::from(rule)])
+    pub(super) fn hide_fated(&self, fate: Fate, number: u64) -> bool {
+        number <= fate.deleted_through || fate.rule.is_some_and(|rule| self.is_expired_by(rule, number))
+    }
+
+    /// Whether an event to which this rule applies has expired by it.
+    pub(super) fn is_expired_by(&self, rule: u8, number: u64) -> bool {
+        number <= self.fronts[usize::from(rule)]
     }
 }

@@ -10,6 +10,7 @@
 
 use std::{collections::HashMap, io, sync::Arc};
 
+use super::fields::count;
 use crate::{Event, EventId, IdempotencyKey, Timestamp, draft::Audience};
 
 /// What can be looked up in a segment.
@@ -191,10 +192,46 @@ pub(super) struct Removed {
     pub(super) until: u32,
 }
 
+/// Where the record of a deletion is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct DeletionPlace {
+    pub(super) offset: u32,
+    /// The serial number of the deletion.
+    pub(super) serial: u64,
+}
+
+/// An event as an index knows it: everything that is computed before the index is changed.
+#[derive(Debug)]
+pub(super) struct IndexedEvent {
+    /// Offset and length of its record.
+    pub(super) place: (u32, u32),
+    pub(super) time: Timestamp,
+    audience: Audience,
+    /// The hashes of its topics and id.
+    names: Vec<u64>,
+    key: Option<(IdempotencyKey, Option<EventId>)>,
+}
+
+impl IndexedEvent {
+    /// An event of the segment with this salt, its audience, and the key of the batch that begins
+    /// with it.
+    pub(super) fn new(
+        salt: u64,
+        place: (u32, u32),
+        time: Timestamp,
+        (event, audience): (&Event, Audience),
+        key: Option<IdempotencyKey>,
+    ) -> Self {
+        let topics = event.topics.iter().map(|topic| hash(salt, b't', topic.as_str()));
+        let id = event.id.as_ref().map(|id| hash(salt, b'i', id.as_str()));
+        let names = topics.chain(id).collect();
+        Self { place, time, audience, names, key: key.map(|key| (key, event.id.clone())) }
+    }
+}
+
 /// The index of a segment that is being written.
 #[derive(Debug)]
 pub(super) struct MemoryIndex {
-    salt: u64,
     pub(super) rows: Vec<Row>,
     pub(super) names: HashMap<u64, Vec<u32>>,
     pub(super) times: Vec<(u32, Timestamp)>,
@@ -203,6 +240,8 @@ pub(super) struct MemoryIndex {
     pub(super) audiences: Vec<(Arc<Audience>, u32)>,
     audience_places: HashMap<Arc<Audience>, u32>,
     pub(super) keys: Vec<KeyUse>,
+    /// Deletions, in their order.
+    pub(super) deletions: Vec<DeletionPlace>,
     /// Lost events: the first and the last of each stretch.
     pub(super) holes: Vec<(u32, u32)>,
     pub(super) removed: Removed,
@@ -211,9 +250,8 @@ pub(super) struct MemoryIndex {
 }
 
 impl MemoryIndex {
-    pub(super) fn new(salt: u64, bytes: u64) -> Self {
+    pub(super) fn new(bytes: u64) -> Self {
         Self {
-            salt,
             rows: Vec::new(),
             names: HashMap::new(),
             times: Vec::new(),
@@ -221,6 +259,7 @@ impl MemoryIndex {
             audiences: Vec::new(),
             audience_places: HashMap::new(),
             keys: Vec::new(),
+            deletions: Vec::new(),
             holes: Vec::new(),
             removed: Removed::default(),
             bytes,
@@ -228,19 +267,12 @@ impl MemoryIndex {
     }
 
     /// Adds the next event.
-    pub(super) fn push(
-        &mut self,
-        (offset, length): (u32, u32),
-        time: Timestamp,
-        event: &Event,
-        key: Option<&IdempotencyKey>,
-    ) {
+    pub(super) fn push(&mut self, event: IndexedEvent) {
+        let IndexedEvent { place: (offset, length), time, audience, names, key } = event;
         let index = self.next();
-        let audience = self.audience(Audience::of(event), index);
+        let audience = self.audience(audience, index);
         self.rows.push(Row { offset, length, audience, time });
-        let topics = event.topics.iter().map(|topic| hash(self.salt, b't', topic.as_str()));
-        let id = event.id.as_ref().map(|id| hash(self.salt, b'i', id.as_str()));
-        for name in topics.chain(id) {
+        for name in names {
             let postings = self.names.entry(name).or_default();
             if postings.last() != Some(&index) {
                 postings.push(index);
@@ -251,8 +283,8 @@ impl MemoryIndex {
         }
         self.times.push((index, time));
         self.latest = self.latest.max(time);
-        if let Some(key) = key {
-            self.keys.push(KeyUse { key: key.clone(), time, index, id: event.id.clone() });
+        if let Some((key, id)) = key {
+            self.keys.push(KeyUse { key, time, index, id });
         }
     }
 
@@ -321,9 +353,4 @@ impl Places for &MemoryIndex {
     fn time(&mut self, place: u32) -> io::Result<(u32, Timestamp)> {
         Ok(self.times[place as usize])
     }
-}
-
-/// The length of a list within a segment.
-pub(super) fn count<T>(list: &[T]) -> u32 {
-    u32::try_from(list.len()).expect("a segment has fewer names than bytes, and those fit")
 }

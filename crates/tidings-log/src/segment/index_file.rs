@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! page      4092 bytes | crc u32                     the checksum also covers the salt of the segment and the number of the page
-//! contents  header | rows … | table | postings u32 … | times … | holes … | keys … | audiences …
+//! contents  header | rows … | table | postings u32 … | times … | holes … | deletions … | keys … | audiences …
 //! header    "tidindex" | version u32 | how many of each part | removed events u32 | behind the newest of them u32
 //!           | bytes of the segment u64 | latest time u64 | bytes of all this u64
 //! row       offset u32 | length u32 | audience u32 | time u64                one for each event; zeros if it is gone
+//! deletion  offset u32 | serial number u64
 //! table     slots of hash u64 | first posting u32 | count u32; a power of two, at most half of them taken, the next one if taken
 //! ```
 //!
@@ -20,25 +21,26 @@
 
 use std::{io, sync::Arc};
 
-use tidings_topic::{EventId, Topic};
+use tidings_topic::EventId;
 
 use super::{
     disk::{Disk, DiskFile, TEMPORARY, read_full, write_full},
-    index::{KeyUse, MemoryIndex, NO_POSTINGS, Places, Postings, Removed, Row, count},
-    record::{Fields, push_text},
+    fields::{Fields, count, push_audience, push_text},
+    index::{DeletionPlace, KeyUse, MemoryIndex, NO_POSTINGS, Places, Postings, Removed, Row},
 };
 use crate::{IdempotencyKey, Timestamp, draft::Audience};
 
 const MAGIC: [u8; 8] = *b"tidindex";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const PAGE_BYTES: usize = 4096;
 const CONTENT_BYTES: usize = PAGE_BYTES - 4;
-const HEADER_BYTES: u64 = 72;
+const HEADER_BYTES: u64 = 76;
 /// The bytes of what is known of one event.
 pub(super) const ROW_BYTES: u64 = 20;
 const SLOT_BYTES: u64 = 16;
 const TIME_BYTES: u64 = 12;
 const HOLE_BYTES: u64 = 8;
+const DELETION_BYTES: u64 = 12;
 
 /// How much there is of each part, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +50,7 @@ struct Header {
     postings: u32,
     times: u32,
     holes: u32,
+    deletions: u32,
     keys: u32,
     audiences: u32,
     removed: Removed,
@@ -63,8 +66,16 @@ impl Header {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
         let Removed { count, until } = self.removed;
-        let parts =
-            [self.events, self.slots, self.postings, self.times, self.holes, self.keys, self.audiences];
+        let parts = [
+            self.events,
+            self.slots,
+            self.postings,
+            self.times,
+            self.holes,
+            self.deletions,
+            self.keys,
+            self.audiences,
+        ];
         bytes.extend(parts.into_iter().chain([count, until]).flat_map(u32::to_le_bytes));
         let sizes = [self.segment_bytes, self.latest.to_millis(), self.bytes];
         bytes.extend(sizes.into_iter().flat_map(u64::to_le_bytes));
@@ -80,6 +91,7 @@ impl Header {
             postings: fields.u32()?,
             times: fields.u32()?,
             holes: fields.u32()?,
+            deletions: fields.u32()?,
             keys: fields.u32()?,
             audiences: fields.u32()?,
             removed: Removed { count: fields.u32()?, until: fields.u32()? },
@@ -106,8 +118,12 @@ impl Header {
         self.times_at() + TIME_BYTES * u64::from(self.times)
     }
 
-    fn lists_at(&self) -> u64 {
+    fn deletions_at(&self) -> u64 {
         self.holes_at() + HOLE_BYTES * u64::from(self.holes)
+    }
+
+    fn lists_at(&self) -> u64 {
+        self.deletions_at() + DELETION_BYTES * u64::from(self.deletions)
     }
 }
 
@@ -125,6 +141,7 @@ pub(super) fn write(disk: &dyn Disk, name: &str, salt: u64, index: &MemoryIndex)
     disk.rename(&temporary, name)
 }
 
+#[cfg(any(test, feature = "store-tools"))]
 /// Reads an index from end to end. What is wrong with it is reported as
 /// [`io::ErrorKind::InvalidData`].
 pub(super) fn verify(disk: &dyn Disk, name: &str, salt: u64) -> io::Result<()> {
@@ -153,6 +170,7 @@ fn contents(index: &MemoryIndex) -> Vec<u8> {
         postings: count(&postings),
         times: count(&index.times),
         holes: count(&index.holes),
+        deletions: count(&index.deletions),
         keys: count(&index.keys),
         audiences: count(&index.audiences),
         removed: index.removed,
@@ -176,6 +194,10 @@ fn contents(index: &MemoryIndex) -> Vec<u8> {
         bytes.extend(time.to_millis().to_le_bytes());
     }
     bytes.extend(index.holes.iter().flat_map(|(first, last)| [*first, *last]).flat_map(u32::to_le_bytes));
+    for place in &index.deletions {
+        bytes.extend(place.offset.to_le_bytes());
+        bytes.extend(place.serial.to_le_bytes());
+    }
     for used in &index.keys {
         bytes.extend(used.time.to_millis().to_le_bytes());
         bytes.extend(used.index.to_le_bytes());
@@ -184,29 +206,11 @@ fn contents(index: &MemoryIndex) -> Vec<u8> {
     }
     for (audience, newest) in &index.audiences {
         bytes.extend(newest.to_le_bytes());
-        encode_audience(&mut bytes, audience);
+        push_audience(&mut bytes, audience);
     }
     header.bytes = bytes.len() as u64;
     bytes[..header.encode().len()].copy_from_slice(&header.encode());
     bytes
-}
-
-/// An audience, for files.
-pub(super) fn encode_audience(bytes: &mut Vec<u8>, audience: &Audience) {
-    bytes.push(u8::from(audience.private));
-    bytes.extend(count(&audience.topics).to_le_bytes());
-    for topic in &audience.topics {
-        push_text(bytes, topic.as_str()).expect("a topic fits a record");
-    }
-}
-
-/// An audience out of a file.
-pub(super) fn decode_audience(fields: &mut Fields<'_>) -> Option<Audience> {
-    let private = fields.take(1)?[0] != 0;
-    let topics_count = fields.u32()?;
-    let topics =
-        (0..topics_count).map(|_| fields.text().and_then(Topic::from_stored)).collect::<Option<_>>()?;
-    Some(Audience { topics, private })
 }
 
 fn first_slot(hash: u64, slots: u64) -> u64 {
@@ -256,6 +260,7 @@ impl IndexFile {
             postings: 0,
             times: 0,
             holes: 0,
+            deletions: 0,
             keys: 0,
             audiences: 0,
             removed: Removed::default(),
@@ -310,6 +315,22 @@ impl IndexFile {
         (0..count).map(hole).collect()
     }
 
+    /// How many deletions there are.
+    pub(super) fn deletions_count(&self) -> u32 {
+        self.header.deletions
+    }
+
+    /// The deletions, in their order.
+    pub(super) fn deletions(&mut self) -> io::Result<Vec<DeletionPlace>> {
+        let (at, count) = (self.header.deletions_at(), self.header.deletions);
+        let deletion = |place: u32| {
+            let at = at + DELETION_BYTES * u64::from(place);
+            let serial = self.array(at + 4).map(u64::from_le_bytes)?;
+            Ok(DeletionPlace { offset: self.number(at)?, serial })
+        };
+        (0..count).map(deletion).collect()
+    }
+
     /// The keys, oldest first, and who can receive what, with the newest event of each.
     pub(super) fn lists(&mut self) -> io::Result<Lists> {
         let at = self.header.lists_at();
@@ -326,7 +347,7 @@ impl IndexFile {
             Some(KeyUse { key, time, index, id: EventId::from_stored(fields.text()?) })
         };
         let keys = (0..keys).map(|_| key()).collect::<Option<_>>().ok_or_else(damaged)?;
-        let mut audience = || Some((fields.u32()?, decode_audience(&mut fields)?));
+        let mut audience = || Some((fields.u32()?, fields.audience()?));
         let audiences = (0..audiences).map(|_| audience()).collect::<Option<_>>().ok_or_else(damaged)?;
         Ok((keys, audiences))
     }

@@ -2,29 +2,36 @@
 //!
 //! ```text
 //! segment   header twice, then records
-//! header    "tidings\0" | version u32 | 0 u32 | first number u64 | epoch u64 | salt u64 | 20 zeros | crc u32      64 bytes
-//! record    length and kind u32 | crc of these u32 | crc of the body u32 | body
-//! event     number u64 | time u64 | flags u8 | topics u16 | data u32 | each topic u32 + text | data | what the flags say
-//! commit    first number u64 | last number u64 | synced through u64
-//! removed   first number u64 | last number u64                                in the place of events that compaction took out
+//! header    "tidings\0" | format u32 | 0 u32 | first number u64 | epoch u64 | salt u64 | 20 zeros | crc u32      64 bytes
+//! record    length and kind u32 | crc of the body u32 | two numbers, each u64 | crc of all these u32 | body
+//! event     number, time | flags u8 | topics u16 | data u32 | each topic u32 + text | data | what the flags say
+//! commit    first number, last number | synced through u64
+//! removed   first number, last number |                                  in the place of events that compaction removed
+//! deletion  serial number, newest event that it may have deleted | synced through u64 | forgotten through u64 | topic
+//!           | protecting u32, each topic | floors u32, each number u64 and audience
 //! ```
 //!
-//! Numbers are little-endian. The kind is in the upper four bits of the length. Every checksum
-//! (CRC-32) also covers the salt of the segment and the offset of the record, so that neither the
-//! data of an event nor a copied record can be taken for a record. The length has its own checksum,
-//! which distinguishes a truncated file from a damaged one.
+//! Numbers are little-endian. The kind is in the upper four bits of the length. The checksum of the
+//! beginning (CRC-32) also covers the salt of the segment and the offset of the record, so that
+//! neither the data of an event nor a copied record can be taken for a record. It covers the length,
+//! which distinguishes a truncated file from a damaged one. A body does not depend on the place of
+//! its record, so that it is encoded and checksummed before the place is known.
 //!
-//! A group of events ends with its commit record and is valid only with it. "Synced through" is the
-//! last event that was synced when the group was written: after damage it proves which events had
-//! been acknowledged.
+//! A group of events ends with its commit record and is valid only with it. A deletion is valid by
+//! itself. "Synced through" is the last event that was synced when the group or deletion was
+//! written: after damage it proves which events had been acknowledged.
+
+use std::sync::Arc;
 
 use crc32fast::Hasher;
-use tidings_topic::{ConnectionId, Epoch, StoredEvent};
+use tidings_topic::{ConnectionId, Cursor, Epoch, StoredEvent, Topic};
 
-use crate::Timestamp;
+use super::fields::{Fields, count, push_audience, push_text, push_topics};
+use crate::{Entry, IdempotencyKey, Timestamp, draft::Audience, numbers::position};
 
-/// The version of the format that this writes, and the newest that it reads.
-pub(super) const VERSION: u32 = 1;
+/// The format of all files of a store except indexes, which are derived. Format 2 kept deletions
+/// in the file `front`.
+pub(super) const FORMAT: u32 = 3;
 
 /// The bytes before the first record.
 pub(super) const HEADER_BYTES: usize = 2 * HEADER_COPY_BYTES;
@@ -32,16 +39,19 @@ const HEADER_COPY_BYTES: usize = 64;
 const MAGIC: [u8; 8] = *b"tidings\0";
 
 /// The bytes of a record before its body.
-pub(super) const HEAD_BYTES: usize = 12;
+pub(super) const HEAD_BYTES: usize = 28;
 const LENGTH_BITS: u32 = 28;
 /// The longest body of a record.
 pub(super) const BODY_BYTES_MAX: usize = (1 << LENGTH_BITS) - 1;
 /// The bytes of a commit record.
-pub(super) const COMMIT_BYTES: usize = HEAD_BYTES + 24;
+pub(super) const COMMIT_BYTES: usize = HEAD_BYTES + 8;
 
 const KIND_EVENT: u32 = 1;
 const KIND_COMMIT: u32 = 2;
 const KIND_REMOVED: u32 = 3;
+const KIND_DELETION: u32 = 4;
+/// What later versions may write and this one passes over.
+const KIND_OTHER: u32 = 15;
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,8 +69,8 @@ pub(super) struct Header {
 pub(super) enum NoHeader {
     /// Neither copy is whole.
     Damaged,
-    /// A later version of Tidings wrote this.
-    Newer(u32),
+    /// Another version of Tidings wrote this, in this format.
+    Foreign(u32),
 }
 
 impl Header {
@@ -68,7 +78,7 @@ impl Header {
         let mut bytes = [0; HEADER_BYTES];
         for copy in bytes.chunks_exact_mut(HEADER_COPY_BYTES) {
             copy[..8].copy_from_slice(&MAGIC);
-            copy[8..12].copy_from_slice(&VERSION.to_le_bytes());
+            copy[8..12].copy_from_slice(&FORMAT.to_le_bytes());
             copy[16..24].copy_from_slice(&self.first.to_le_bytes());
             copy[24..32].copy_from_slice(&self.epoch.to_u64().to_le_bytes());
             copy[32..40].copy_from_slice(&self.salt.to_le_bytes());
@@ -87,15 +97,16 @@ impl Header {
         });
         let mut fields = copies.next().ok_or(NoHeader::Damaged)?;
         let mut read = || {
-            let version = fields.u32()?;
+            let format = fields.u32()?;
             fields.u32()?;
             let first = fields.u64()?;
             let epoch = Epoch::from_u64(fields.u64()?);
-            Some((version, Self { first, epoch, salt: fields.u64()? }))
+            Some((format, Self { first, epoch, salt: fields.u64()? }))
         };
         match read() {
-            Some((version, header)) if version <= VERSION => Ok(header),
-            Some((version, _)) => Err(NoHeader::Newer(version)),
+            Some((FORMAT, header)) => Ok(header),
+            // Segments of format 2 say 1.
+            Some((format, _)) => Err(NoHeader::Foreign(if format == 1 { 2 } else { format })),
             None => Err(NoHeader::Damaged),
         }
     }
@@ -119,6 +130,16 @@ pub(super) struct EventRecord<'a> {
     pub(super) event: StoredEvent<'a>,
 }
 
+impl EventRecord<'_> {
+    /// The entry that was stored, and the key of the batch that begins with it. `None` if no hub
+    /// can have written it.
+    pub(super) fn restore(self, header: &Header) -> Option<(Entry, Option<IdempotencyKey>)> {
+        let cursor = Cursor { epoch: header.epoch, position: position(self.number) };
+        let key = self.key.map_or(Some(None), |key| IdempotencyKey::new(key).map(Some))?;
+        Some((Entry::new(cursor, self.time, self.event.restore()?), key))
+    }
+}
+
 /// The end of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Commit {
@@ -130,101 +151,193 @@ pub(super) struct Commit {
     pub(super) synced_through: u64,
 }
 
+/// A deletion as it is stored, with the floors of the events that it deleted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct DeletionRecord {
+    /// Deletions are numbered in their order, beginning with one.
+    pub(super) serial: u64,
+    /// The newest event that it may have deleted.
+    pub(super) through: u64,
+    /// Every event up to here was synced when it was written.
+    pub(super) synced_through: u64,
+    pub(super) topic: Topic,
+    /// Events with one of these topics were kept. Sorted.
+    pub(super) protecting: Arc<[Topic]>,
+    /// Up to here it is not stored who could have received what was deleted.
+    pub(super) forgotten_through: u64,
+    /// The newest deleted event of each audience beyond it.
+    pub(super) floors: Vec<(u64, Arc<Audience>)>,
+}
+
 /// A record.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Record<'a> {
     Event(EventRecord<'a>),
     Commit(Commit),
-    /// Events from one number to another stood here and are gone on purpose.
+    /// Events from one number to another were here and are gone on purpose.
     Removed {
         first: u64,
         last: u64,
     },
+    Deletion(DeletionRecord),
     /// Of a kind that this version does not know and need not know.
     Other,
 }
 
 /// The beginning of a record, whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Head {
+pub(super) struct RecordHead {
     kind: u32,
     body_crc: u32,
+    numbers: (u64, u64),
     /// The bytes of the whole record.
     pub(super) bytes: usize,
 }
 
-impl Head {
+impl RecordHead {
     /// The head of the record at this offset. `None` if it is damaged or none.
     pub(super) fn decode(header: &Header, offset: u64, bytes: [u8; HEAD_BYTES]) -> Option<Self> {
-        let mut fields = Fields(&bytes);
-        let length_and_kind = fields.u32()?;
-        if fields.u32()? != header.crc(offset, &bytes[..4]) {
+        let (said, crc) = bytes.split_last_chunk::<4>()?;
+        if u32::from_le_bytes(*crc) != header.crc(offset, said) {
             return None;
         }
+        let mut fields = Fields(said);
+        let length_and_kind = fields.u32()?;
         let length = length_and_kind & ((1 << LENGTH_BITS) - 1);
-        let bytes = HEAD_BYTES + length as usize;
-        Some(Self { kind: length_and_kind >> LENGTH_BITS, body_crc: fields.u32()?, bytes })
+        Some(Self {
+            kind: length_and_kind >> LENGTH_BITS,
+            body_crc: fields.u32()?,
+            numbers: (fields.u64()?, fields.u64()?),
+            bytes: HEAD_BYTES + length as usize,
+        })
+    }
+
+    /// Whether this is the head of a deletion.
+    pub(super) fn is_deletion(&self) -> bool {
+        self.kind == KIND_DELETION
     }
 
     /// The record with this head. `None` if it is damaged.
-    pub(super) fn record<'a>(&self, header: &Header, offset: u64, body: &'a [u8]) -> Option<Record<'a>> {
-        if self.body_crc != header.crc(offset, body) {
+    pub(super) fn record<'a>(&self, body: &'a [u8]) -> Option<Record<'a>> {
+        if self.body_crc != crc32fast::hash(body) {
             return None;
         }
+        let (one, other) = self.numbers;
         match self.kind {
-            KIND_EVENT => decode_event(body).map(Record::Event),
-            KIND_COMMIT => decode_commit(body).map(Record::Commit),
-            KIND_REMOVED => decode_removed(body),
+            KIND_EVENT => decode_event(one, Timestamp::from_millis(other), body).map(Record::Event),
+            KIND_COMMIT => {
+                Some(Record::Commit(Commit { first: one, last: other, synced_through: Fields(body).u64()? }))
+            }
+            KIND_REMOVED => (one <= other).then_some(Record::Removed { first: one, last: other }),
+            KIND_DELETION => decode_deletion(one, other, body).map(Record::Deletion),
             _ => Some(Record::Other),
         }
     }
 }
 
-/// Appends a record to a buffer whose first byte will stand at this offset of the segment. An event
-/// whose body is too long is refused, and nothing appended.
+/// The body of a record, with its checksum. It does not depend on the place of the record.
+#[derive(Clone, Debug)]
+pub(super) struct Body {
+    bytes: Vec<u8>,
+    crc: u32,
+}
+
+impl Body {
+    /// The body of an event, and of the key of the batch that begins with it.
+    pub(super) fn of_event(event: &StoredEvent<'_>, key: Option<&str>) -> Result<Self, TooLong> {
+        let mut bytes = Vec::with_capacity(64 + event.data.len());
+        encode_event(&mut bytes, event, key).ok_or(TooLong)?;
+        Self::of(bytes)
+    }
+
+    /// The body of a deletion.
+    pub(super) fn of_deletion(deletion: &DeletionRecord) -> Result<Self, TooLong> {
+        let mut bytes = Vec::new();
+        encode_deletion(&mut bytes, deletion);
+        Self::of(bytes)
+    }
+
+    fn of(bytes: Vec<u8>) -> Result<Self, TooLong> {
+        let crc = crc32fast::hash(&bytes);
+        if bytes.len() > BODY_BYTES_MAX { Err(TooLong) } else { Ok(Self { bytes, crc }) }
+    }
+
+    /// The bytes of its record.
+    pub(super) fn record_bytes(&self) -> usize {
+        HEAD_BYTES + self.bytes.len()
+    }
+}
+
+/// A record does not fit.
+#[derive(Debug)]
+pub(super) struct TooLong;
+
+/// Appends the record of an event to a buffer whose first byte will be at this offset of the
+/// segment.
+pub(super) fn push_event(
+    header: &Header,
+    buffer_offset: u64,
+    buffer: &mut Vec<u8>,
+    (number, time): (u64, Timestamp),
+    body: &Body,
+) {
+    push(header, buffer_offset, buffer, KIND_EVENT, (number, time.to_millis()), body);
+}
+
+/// The same with a deletion.
+pub(super) fn push_deletion(
+    header: &Header,
+    buffer_offset: u64,
+    buffer: &mut Vec<u8>,
+    (serial, through): (u64, u64),
+    body: &Body,
+) {
+    push(header, buffer_offset, buffer, KIND_DELETION, (serial, through), body);
+}
+
+/// The same with any record, whose body is encoded here. One that is too long is refused, and
+/// nothing is appended.
 pub(super) fn encode(
     header: &Header,
     buffer_offset: u64,
     buffer: &mut Vec<u8>,
     record: &Record<'_>,
 ) -> Result<(), TooLong> {
-    let start = buffer.len();
-    buffer.extend([0; HEAD_BYTES]);
-    let (kind, written) = match record {
-        Record::Event(event) => (KIND_EVENT, encode_event(buffer, event)),
-        Record::Commit(commit) => {
-            for number in [commit.first, commit.last, commit.synced_through] {
-                buffer.extend(number.to_le_bytes());
-            }
-            (KIND_COMMIT, Some(()))
+    let (kind, numbers, body) = match record {
+        Record::Event(event) => {
+            (KIND_EVENT, (event.number, event.time.to_millis()), Body::of_event(&event.event, event.key)?)
         }
-        Record::Removed { first, last } => {
-            buffer.extend([*first, *last].into_iter().flat_map(u64::to_le_bytes));
-            (KIND_REMOVED, Some(()))
+        Record::Commit(Commit { first, last, synced_through }) => {
+            (KIND_COMMIT, (*first, *last), Body::of(synced_through.to_le_bytes().to_vec())?)
         }
-        Record::Other => (KIND_OTHER, Some(())),
+        Record::Removed { first, last } => (KIND_REMOVED, (*first, *last), Body::of(Vec::new())?),
+        Record::Deletion(deletion) => {
+            (KIND_DELETION, (deletion.serial, deletion.through), Body::of_deletion(deletion)?)
+        }
+        Record::Other => (KIND_OTHER, (0, 0), Body::of(Vec::new())?),
     };
-    let body_bytes = buffer.len() - start - HEAD_BYTES;
-    if written.is_none() || body_bytes > BODY_BYTES_MAX {
-        buffer.truncate(start);
-        return Err(TooLong);
-    }
-    let offset = buffer_offset + start as u64;
-    let length = u32::try_from(body_bytes).expect("it is at most BODY_BYTES_MAX");
-    let length_and_kind = (kind << LENGTH_BITS | length).to_le_bytes();
-    let body_crc = header.crc(offset, &buffer[start + HEAD_BYTES..]);
-    buffer[start..start + 4].copy_from_slice(&length_and_kind);
-    buffer[start + 4..start + 8].copy_from_slice(&header.crc(offset, &length_and_kind).to_le_bytes());
-    buffer[start + 8..start + 12].copy_from_slice(&body_crc.to_le_bytes());
+    push(header, buffer_offset, buffer, kind, numbers, &body);
     Ok(())
 }
 
-/// What later versions may write and this one passes over.
-const KIND_OTHER: u32 = 15;
-
-/// An event does not fit into a record.
-#[derive(Debug)]
-pub(super) struct TooLong;
+fn push(
+    header: &Header,
+    buffer_offset: u64,
+    buffer: &mut Vec<u8>,
+    kind: u32,
+    (one, other): (u64, u64),
+    body: &Body,
+) {
+    let start = buffer.len();
+    let length = u32::try_from(body.bytes.len()).expect("it is at most BODY_BYTES_MAX");
+    buffer.extend((kind << LENGTH_BITS | length).to_le_bytes());
+    buffer.extend(body.crc.to_le_bytes());
+    buffer.extend(one.to_le_bytes());
+    buffer.extend(other.to_le_bytes());
+    let crc = header.crc(buffer_offset + start as u64, &buffer[start..]);
+    buffer.extend(crc.to_le_bytes());
+    buffer.extend_from_slice(&body.bytes);
+}
 
 const PRIVATE: u8 = 1;
 const ID: u8 = 2;
@@ -233,24 +346,21 @@ const RETRY: u8 = 8;
 const EXCEPT: u8 = 16;
 const KEY: u8 = 32;
 
-fn encode_event(buffer: &mut Vec<u8>, record: &EventRecord<'_>) -> Option<()> {
-    let event = &record.event;
+fn encode_event(buffer: &mut Vec<u8>, event: &StoredEvent<'_>, key: Option<&str>) -> Option<()> {
     let flag = |given: bool, flag: u8| if given { flag } else { 0 };
     let flags = flag(event.private, PRIVATE)
         | flag(event.id.is_some(), ID)
         | flag(event.event_type.is_some(), EVENT_TYPE)
         | flag(event.retry_millis.is_some(), RETRY)
         | flag(event.except.is_some(), EXCEPT)
-        | flag(record.key.is_some(), KEY);
-    buffer.extend(record.number.to_le_bytes());
-    buffer.extend(record.time.to_millis().to_le_bytes());
+        | flag(key.is_some(), KEY);
     buffer.push(flags);
     buffer.extend(u16::try_from(event.topics.len()).ok()?.to_le_bytes());
     for topic in &event.topics {
         push_text(buffer, topic)?;
     }
     push_text(buffer, event.data)?;
-    for text in [event.id, event.event_type, record.key].into_iter().flatten() {
+    for text in [event.id, event.event_type, key].into_iter().flatten() {
         push_text(buffer, text)?;
     }
     if let Some(millis) = event.retry_millis {
@@ -262,10 +372,8 @@ fn encode_event(buffer: &mut Vec<u8>, record: &EventRecord<'_>) -> Option<()> {
     Some(())
 }
 
-fn decode_event(body: &[u8]) -> Option<EventRecord<'_>> {
+fn decode_event(number: u64, time: Timestamp, body: &[u8]) -> Option<EventRecord<'_>> {
     let mut fields = Fields(body);
-    let number = fields.u64()?;
-    let time = Timestamp::from_millis(fields.u64()?);
     let flags = fields.take(1)?[0];
     let topics_count = u16::from_le_bytes(fields.take(2)?.try_into().ok()?);
     let topics = (0..topics_count).map(|_| fields.text()).collect::<Option<_>>()?;
@@ -283,48 +391,39 @@ fn decode_event(body: &[u8]) -> Option<EventRecord<'_>> {
     fields.0.is_empty().then_some(EventRecord { number, time, key, event })
 }
 
-fn decode_commit(body: &[u8]) -> Option<Commit> {
+fn encode_deletion(buffer: &mut Vec<u8>, deletion: &DeletionRecord) {
+    buffer.extend(deletion.synced_through.to_le_bytes());
+    buffer.extend(deletion.forgotten_through.to_le_bytes());
+    push_text(buffer, deletion.topic.as_str()).expect("a topic fits a record");
+    push_topics(buffer, &deletion.protecting);
+    buffer.extend(count(&deletion.floors).to_le_bytes());
+    for (number, audience) in &deletion.floors {
+        buffer.extend(number.to_le_bytes());
+        push_audience(buffer, audience);
+    }
+}
+
+fn decode_deletion(serial: u64, through: u64, body: &[u8]) -> Option<DeletionRecord> {
     let mut fields = Fields(body);
-    Some(Commit { first: fields.u64()?, last: fields.u64()?, synced_through: fields.u64()? })
-}
-
-fn decode_removed(body: &[u8]) -> Option<Record<'_>> {
-    let mut fields = Fields(body);
-    let (first, last) = (fields.u64()?, fields.u64()?);
-    (first <= last).then_some(Record::Removed { first, last })
-}
-
-/// A text behind its length.
-pub(super) fn push_text(buffer: &mut Vec<u8>, text: &str) -> Option<()> {
-    buffer.extend(u32::try_from(text.len()).ok()?.to_le_bytes());
-    buffer.extend(text.as_bytes());
-    Some(())
-}
-
-/// Reads bytes from the front, within bounds.
-#[derive(Debug)]
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
-
-impl<'a> Fields<'a> {
-    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    pub(super) fn u32(&mut self) -> Option<u32> {
-        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
-    }
-
-    pub(super) fn u64(&mut self) -> Option<u64> {
-        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
-    }
-
-    /// A text behind its length.
-    pub(super) fn text(&mut self) -> Option<&'a str> {
-        let length = usize::try_from(self.u32()?).ok()?;
-        std::str::from_utf8(self.take(length)?).ok()
-    }
+    let (synced_through, forgotten_through) = (fields.u64()?, fields.u64()?);
+    let topic = fields.topic()?;
+    let mut protecting = fields.topics()?;
+    protecting.sort_unstable();
+    let floors_count = fields.u32()?;
+    let floors = (0..floors_count)
+        .map(|_| Some((fields.u64()?, Arc::new(fields.audience()?))))
+        .collect::<Option<_>>()?;
+    let protecting = protecting.into();
+    let is_valid = serial > 0 && fields.0.is_empty();
+    is_valid.then_some(DeletionRecord {
+        serial,
+        through,
+        synced_through,
+        topic,
+        protecting,
+        forgotten_through,
+        floors,
+    })
 }
 
 #[cfg(test)]
@@ -335,10 +434,10 @@ mod tests {
 
     const HEADER: Header = Header { first: 7, epoch: Epoch::from_u64(8), salt: 9 };
 
-    fn decode<'a>(header: &Header, offset: u64, bytes: &'a [u8]) -> Option<(Head, Record<'a>)> {
+    fn decode<'a>(header: &Header, offset: u64, bytes: &'a [u8]) -> Option<(RecordHead, Record<'a>)> {
         let (head, body) = bytes.split_first_chunk()?;
-        let head = Head::decode(header, offset, *head)?;
-        let record = head.record(header, offset, body.get(..head.bytes - HEAD_BYTES)?)?;
+        let head = RecordHead::decode(header, offset, *head)?;
+        let record = head.record(body.get(..head.bytes - HEAD_BYTES)?)?;
         Some((head, record))
     }
 
@@ -379,8 +478,8 @@ mod tests {
         #[test]
         fn arbitrary_bytes_are_no_record_and_no_panic(bytes in vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(decode(&HEADER, 0, &bytes), None);
-            let _ = decode_event(&bytes);
-            let _ = decode_commit(&bytes);
+            let _ = decode_event(1, Timestamp::default(), &bytes);
+            let _ = decode_deletion(1, 1, &bytes);
             prop_assert_eq!(Header::decode(&bytes), Err(NoHeader::Damaged));
         }
 
@@ -412,14 +511,41 @@ mod tests {
     }
 
     #[test]
-    fn a_version_from_the_future_is_recognised() {
-        let mut bytes = HEADER.encode();
-        for copy in bytes.chunks_exact_mut(HEADER_COPY_BYTES) {
-            copy[8] = 2;
-            let crc = crc32fast::hash(&copy[..HEADER_COPY_BYTES - 4]);
-            copy[HEADER_COPY_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+    fn another_format_is_recognised() {
+        for (written, reported) in [(1, 2), (2, 2), (4, 4)] {
+            let mut bytes = HEADER.encode();
+            for copy in bytes.chunks_exact_mut(HEADER_COPY_BYTES) {
+                copy[8] = written;
+                let crc = crc32fast::hash(&copy[..HEADER_COPY_BYTES - 4]);
+                copy[HEADER_COPY_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+            }
+            assert_eq!(Header::decode(&bytes), Err(NoHeader::Foreign(reported)));
         }
-        assert_eq!(Header::decode(&bytes), Err(NoHeader::Newer(2)));
+    }
+
+    #[test]
+    fn a_deletion_is_read_as_it_was_written() {
+        let topic = |text: &str| Topic::from_stored(text).expect("a topic");
+        let audience = |private| Arc::new(Audience { topics: vec![topic("a"), topic("b")], private });
+        let deletion = DeletionRecord {
+            serial: 3,
+            through: 9,
+            synced_through: 10,
+            topic: topic("a"),
+            protecting: [topic("p"), topic("q")].into(),
+            forgotten_through: 2,
+            floors: vec![(4, audience(false)), (9, audience(true))],
+        };
+        let mut bytes = Vec::new();
+        encode(&HEADER, 5, &mut bytes, &Record::Deletion(deletion.clone())).expect("it is short");
+        let (head, read) = decode(&HEADER, 5, &bytes).expect("a record");
+        assert!(head.is_deletion());
+        assert_eq!(read, Record::Deletion(deletion));
+        for byte in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[byte] ^= 1;
+            assert_eq!(decode(&HEADER, 5, &damaged), None, "byte {byte}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Opening a log: finds its segments, decides which events are valid, and whether the end was lost.
 //!
 //! For full segments the index is trusted, which costs reading one page each; the last segment, and
-//! any without an index, is read completely. Then:
+//! any without an index, is read completely, as are the deletions of which something may be left.
+//! Then:
 //!
 //! - an incomplete write at the end is truncated: it was never acknowledged;
 //! - acknowledged events that are missing are lost: within the log a gap is reported to readers
@@ -10,38 +11,77 @@
 //!   the machine was restarted since, because the last acknowledged event is unknown.
 
 use std::{
+    collections::{BTreeSet, HashSet},
     io,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::Arc,
 };
 
 use tidings_topic::{Cursor, EventId};
 use tokio::sync::watch;
 
 use super::{
-    OpenFailure, SegmentSettings,
-    deletion::Deletions,
-    disk::{Disk, DiskFile, LOCK_NAME, TEMPORARY, read_full},
-    file::{Segment, SegmentName},
+    acknowledged::{Acknowledged, RecentEntries},
+    compaction::damaged_deletion,
+    deletions::Deletion,
+    disk::{Disk, DiskFile, LOCK_NAME, TEMPORARY, read_full, write_full},
+    front_file::{FRONT_NAME, SavedFront},
     hiding::Hiding,
     home::Home,
-    record::{HEADER_BYTES, Header, NoHeader},
+    horizon::{Horizon, NextExpiries},
+    new_segment::{NewSegment, push_deletions, random, random_epoch, read_deletions},
+    open_log::OpenLog,
+    record::{FORMAT, HEADER_BYTES, Header, NoHeader},
     retention::Retention,
-    scan::Survey,
-    shared::{Recent, Shared, State},
-    state_file::{FRONT_NAME, LogState, Newer, STATE_NAME, StoredSync, load_front},
-    writer::{PROBE_NAME, Writer, create, random, random_epoch},
+    segment_file::{Segment, SegmentName},
+    settings::SegmentSettings,
+    state_file::{LogState, STATE_NAME, StoredSync},
+    store::Store,
+    survey::Survey,
+    writer::{PROBE_NAME, Writer},
 };
 use crate::{
-    Clock, EpochStart, Epochs, MemoryLimits,
-    ledger::{floors::Floors, keys::Keys, number, position},
+    Clock, EpochStart, Epochs, MemoryLimits, RetentionRule,
+    ledger::keys::{Keys, KnownKey},
+    numbers::{number, position},
 };
 
 /// What a file is renamed to that cannot be a segment and may hold events.
 pub(super) const DAMAGED: &str = ".damaged";
 
+/// What is reported of a log that had more deletions when it was closed.
+pub(super) const LOST_DELETION: &str =
+    "a deletion at the end of the log is lost: deleted events may be delivered again";
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenFailure {
+    #[error("another process uses it")]
+    InUse,
+    #[error("there are {count} retention rules; the limit is {}", RetentionRule::COUNT_MAX)]
+    TooManyRules { count: usize },
+    #[error(
+        "segment_bytes is {segment_bytes}; it must be from {} to {}",
+        SegmentSettings::SEGMENT_BYTES_MIN,
+        SegmentSettings::SEGMENT_BYTES_MAX
+    )]
+    SegmentBytes { segment_bytes: u64 },
+    #[error("{}", foreign(*.format))]
+    Foreign { format: u32 },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What to do with a store of another format.
+pub(super) fn foreign(format: u32) -> String {
+    let written = if format > FORMAT { "a later" } else { "an earlier" };
+    format!(
+        "it was written by {written} version of Tidings (format {format}; this version uses format {FORMAT}); use that version, or another directory"
+    )
+}
+
 /// What opening a directory found.
 #[derive(Debug, Default)]
-struct Found {
+struct FoundLog {
     segments: Vec<Arc<Segment>>,
     /// The file of the last segment, if it can be written on.
     open: Option<Arc<dyn DiskFile>>,
@@ -55,75 +95,74 @@ pub(super) fn open(
     disk: Arc<dyn Disk>,
     settings: SegmentSettings,
     clock: Clock,
-) -> Result<(Arc<Shared>, Writer), OpenFailure> {
+) -> Result<(Arc<OpenLog>, Writer), OpenFailure> {
     let home = Home::of(&*disk)?;
-    let state = LogState::load(&*disk)?.map_err(|Newer(version)| OpenFailure::Newer { version })?;
+    let state = LogState::load(&*disk)?.map_err(|format| OpenFailure::Foreign { format })?;
     let boot_id = disk.boot_id();
     let crash = Crash::of(state.as_ref(), boot_id.as_deref());
     let limits = settings.limits();
     let rules = &settings.retention;
-    let loaded = load_front(&*disk, &limits, rules)?;
-    let front_lost = loaded.is_none();
-    let (mut retention, keys_of_freed) = loaded.unwrap_or_else(|| {
-        let hiding = Hiding::new(Deletions::default(), rules, vec![0; rules.len()]);
-        (Retention::new(0, Floors::default(), hiding), Keys::default())
-    });
+    let saved = SavedFront::load(&*disk, rules)?.map_err(|format| OpenFailure::Foreign { format })?;
+    let front_lost = saved.is_none();
+    let saved =
+        saved.unwrap_or_else(|| SavedFront { rule_fronts: vec![0; rules.len()], ..SavedFront::default() });
     let names = disk.list()?;
     clean_up(&*disk, &names)?;
-    let mut found = find(&*disk, &names, &crash, retention.front)?;
+    let mut found = find(&*disk, &names, &crash, saved.front)?;
     if front_lost && names.iter().any(|name| name == FRONT_NAME) {
         found.note(format!(
-            "the file {FRONT_NAME} is damaged: deleted or expired events may be delivered again, and gaps reported again"
+            "the file {FRONT_NAME} is damaged: expired events may be delivered again, and gaps reported again"
         ));
     }
-    let newest = found.segments.last().map_or(retention.front, |segment| segment.last());
+    let newest = found.segments.last().map_or(saved.front, |segment| segment.last());
+    let closed_deletions =
+        state.as_ref().filter(|state| state.closed_at.is_some()).map(|state| state.deletions);
     let epochs = epochs(state, &found, newest)?;
     let sync = StoredSync::from(settings.sync);
-    let state = LogState { closed_at: None, sync, boot_id, epochs: epochs.clone() };
+    let state = LogState { closed_at: None, deletions: 0, sync, boot_id, epochs: epochs.clone() };
     // From here on a crash is one of this run.
     state.save(&*disk)?;
     let (segments, file) = continued(&*disk, found.segments, found.open, &epochs, newest)?;
     let segment = Arc::clone(segments.last().expect("there is a segment to write to"));
-    let keys = keys(&*disk, &segments, keys_of_freed, &limits, &clock)?;
-    retention.begin_after(segments[0].first() - 1);
-    retention.hide_up_to(newest);
+    let mut horizon = horizon(&saved, rules, &limits, newest);
+    let done_through = saved.deletions_done_through;
+    replay_deletions(&*disk, &segments, done_through, newest, &mut horizon, (&limits, &mut found.damage))?;
+    if closed_deletions.is_some_and(|deletions| deletions > horizon.hiding.deletions.serial) {
+        found.damage.get_or_insert_with(|| LOST_DELETION.to_owned());
+    }
+    let keys = keys(&*disk, &segments, saved.keys, &limits, &clock)?;
+    horizon.begin_after(segments[0].first() - 1);
     let newest_removed = segments.iter().filter_map(|segment| segment.newest_removed()).max();
-    retention.some_removed = newest_removed.is_some();
     if let Some(newest_removed) = newest_removed.filter(|_| front_lost) {
         // Nobody knows any more who could have received it.
-        retention.floors.forget_through(newest_removed);
+        horizon.floors.forget_through(newest_removed);
     }
-    if !retention.hiding.is_empty() {
-        retention.touched.extend(segments.iter().map(|segment| segment.first()));
-    }
-    let hiding = retention.hiding.clone();
+    let touched = if horizon.hiding.is_empty() {
+        BTreeSet::new()
+    } else {
+        segments.iter().map(|segment| segment.first()).collect()
+    };
+    let retention = Retention::new(&horizon.hiding, newest_removed.is_some(), touched);
+    let serial = horizon.hiding.deletions.serial;
+    let acknowledged = Acknowledged {
+        end: segment.base() + segment.bytes(),
+        segments: Arc::new(segments),
+        newest,
+        recent: RecentEntries::default(),
+        trouble: None,
+        damage: found.damage,
+    };
     let checked_at = clock.now();
-    let shared = Arc::new(Shared {
-        disk,
-        home,
-        settings,
-        clock,
-        epochs,
-        state: Mutex::new(State {
-            segments: Arc::new(segments),
-            newest,
-            recent: Recent::default(),
-            hiding,
-            trouble: None,
-            damage: found.damage,
-        }),
-        retention: Mutex::new(retention),
-        keys: Mutex::new(keys),
-        closing: AtomicBool::new(false),
-        ends_segment: AtomicBool::new(false),
-        compacting: Mutex::default(),
-    });
+    let store = Store::new((disk, home), (settings, clock), epochs, (acknowledged, horizon, keys));
+    let log = Arc::new(OpenLog::new(store, retention));
     let writer = Writer {
-        shared: Arc::clone(&shared),
-        bytes: segment.bytes(),
+        log: Arc::clone(&log),
+        bytes: segment.file_bytes(),
         segment,
         file,
         newest,
+        serial,
+        unsealed: None,
         synced_through: newest,
         unsynced_since: None,
         broken: false,
@@ -133,7 +172,63 @@ pub(super) fn open(
         state,
         notifier: watch::Sender::new(()),
     };
-    Ok((shared, writer))
+    Ok((log, writer))
+}
+
+/// What is hidden, as it was saved.
+fn horizon(saved: &SavedFront, rules: &[RetentionRule], limits: &MemoryLimits, newest: u64) -> Horizon {
+    // What lies beyond the newest event was of an end that was lost, and its numbers will be used
+    // again.
+    let fronts = saved.rule_fronts.iter().map(|front| newest.min(*front)).collect();
+    let mut hiding = Hiding::new(rules, fronts);
+    hiding.deletions.serial = saved.deletions_done_through;
+    let front = newest.min(saved.front);
+    Horizon { front, floors: saved.floors(limits), hiding, next: NextExpiries::default() }
+}
+
+impl Horizon {
+    /// The log begins after this event, whatever became of those before.
+    fn begin_after(&mut self, number: u64) {
+        if number > self.front {
+            self.floors.forget_through(number);
+            self.front = number;
+        }
+    }
+}
+
+/// Applies the deletions of which something may be left.
+fn replay_deletions(
+    disk: &dyn Disk,
+    segments: &[Arc<Segment>],
+    done_through: u64,
+    newest: u64,
+    horizon: &mut Horizon,
+    (limits, damage): (&MemoryLimits, &mut Option<String>),
+) -> io::Result<()> {
+    for segment in segments {
+        segment.note_clean(done_through);
+        let mut places = segment.deletions(disk)?;
+        places.retain(|place| place.serial > done_through);
+        if places.is_empty() {
+            continue;
+        }
+        let deletions = read_deletions(disk, segment, &places)?;
+        if deletions.len() < places.len() {
+            damage.get_or_insert_with(|| damaged_deletion(segment.name));
+        }
+        for record in deletions {
+            let through = record.through.min(newest);
+            let deletion = Deletion { serial: record.serial, through, protecting: record.protecting };
+            horizon.hiding.deletions.add(&record.topic, deletion);
+            if record.forgotten_through > 0 {
+                horizon.floors.forget_through(record.forgotten_through);
+            }
+            for (number, audience) in record.floors.iter().filter(|(number, _)| *number <= newest) {
+                horizon.floors.record(*number, (**audience).clone(), limits);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is known of how the log was left.
@@ -180,10 +275,10 @@ fn clean_up(disk: &dyn Disk, names: &[String]) -> io::Result<()> {
     names.iter().filter(is_left_over).try_for_each(|name| disk.remove(name))
 }
 
-fn find(disk: &dyn Disk, names: &[String], crash: &Crash, front: u64) -> Result<Found, OpenFailure> {
+fn find(disk: &dyn Disk, names: &[String], crash: &Crash, front: u64) -> Result<FoundLog, OpenFailure> {
     let names = segments(disk, names)?;
     let mut headers = Vec::new();
-    let mut found = Found { end_lost: crash.may_have_lost_the_end(), ..Found::default() };
+    let mut found = FoundLog { end_lost: crash.may_have_lost_the_end(), ..FoundLog::default() };
     for (place, name) in names.iter().enumerate() {
         let hidden = names.get(place + 1).is_some_and(|next| next.first - 1 <= front);
         if hidden {
@@ -195,7 +290,7 @@ fn find(disk: &dyn Disk, names: &[String], crash: &Crash, front: u64) -> Result<
         let read = read_full(&*file, &mut bytes, 0)?;
         match Header::decode(&bytes[..read]) {
             Ok(header) if header.first == name.first => headers.push((*name, header, file)),
-            Err(NoHeader::Newer(version)) => return Err(OpenFailure::Newer { version }),
+            Err(NoHeader::Foreign(format)) => return Err(OpenFailure::Foreign { format }),
             Ok(_) | Err(NoHeader::Damaged) => found.without_header(disk, *name, &*file)?,
         }
     }
@@ -203,8 +298,8 @@ fn find(disk: &dyn Disk, names: &[String], crash: &Crash, front: u64) -> Result<
     let mut base = 0;
     for (place, (name, header, file)) in headers.into_iter().enumerate() {
         let segment = match nexts.get(place) {
-            Some(next) => full(disk, name, header, &file, base, next - 1)?,
-            None => last(name, header, file, base, crash, &mut found)?,
+            Some(next) => full(disk, (name, header, &file), base, next - 1, &mut found)?,
+            None => last((name, header, file), base, crash, &mut found)?,
         };
         let segment = Arc::new(segment);
         base += segment.bytes();
@@ -221,9 +316,15 @@ fn find(disk: &dyn Disk, names: &[String], crash: &Crash, front: u64) -> Result<
     Ok(found)
 }
 
-impl Found {
+impl FoundLog {
     fn note(&mut self, damage: String) {
         self.damage.get_or_insert(damage);
+    }
+
+    fn note_damaged_deletion(&mut self, name: SegmentName, is_damaged: bool) {
+        if is_damaged {
+            self.note(damaged_deletion(name));
+        }
     }
 
     /// A file without a header was just being made, or is damaged: then it is set aside, for the
@@ -265,11 +366,10 @@ fn remove(disk: &dyn Disk, name: SegmentName) -> io::Result<()> {
 /// A segment that others follow.
 fn full(
     disk: &dyn Disk,
-    name: SegmentName,
-    header: Header,
-    file: &Arc<dyn DiskFile>,
+    (name, header, file): (SegmentName, Header, &Arc<dyn DiskFile>),
     base: u64,
     known_last: u64,
+    found: &mut FoundLog,
 ) -> io::Result<Segment> {
     if let Some(segment) = Segment::with_file(disk, name, header, base, file.len()?)?
         && segment.last() <= known_last
@@ -277,37 +377,50 @@ fn full(
         return Ok(segment);
     }
     let survey = Survey::new(Arc::clone(file))?.map_err(|_| io::ErrorKind::InvalidData)?;
-    let index = survey.index(&survey.settle(0, Some(known_last)))?;
-    let segment = Segment::with_memory(name, header, base, index);
+    let settled = survey.settle(0, Some(known_last));
+    found.note_damaged_deletion(name, settled.is_deletion_damaged());
+    let segment = Segment::with_memory(name, header, base, survey.index(&settled)?);
     segment.seal(disk)?;
     Ok(segment)
 }
 
 /// The segment at the end of the log.
 fn last(
-    name: SegmentName,
-    header: Header,
-    file: Arc<dyn DiskFile>,
+    (name, header, file): (SegmentName, Header, Arc<dyn DiskFile>),
     base: u64,
     crash: &Crash,
-    found: &mut Found,
+    found: &mut FoundLog,
 ) -> io::Result<Segment> {
     let survey = Survey::new(Arc::clone(&file))?.map_err(|_| io::ErrorKind::InvalidData)?;
     let settled = survey.settle(crash.closed_at.unwrap_or_default(), None);
     // The system keeps what was written until the machine stops: a record that it damaged was
     // whole, and may have been acknowledged.
     found.end_lost |= settled.end_lost || settled.end_damaged && crash.same_boot;
+    let is_damaged = settled.is_deletion_damaged() || settled.is_deletion_damaged_beyond() && crash.same_boot;
+    found.note_damaged_deletion(name, is_damaged);
+    let mut index = survey.index(&settled)?;
     if !settled.whole {
-        file.set_len(settled.end)?;
+        // A deletion is valid although events before it are lost.
+        let mut deletions = survey.deletions_beyond(&settled)?;
+        let last = header.first + index.rows.len() as u64 - 1;
+        for deletion in &mut deletions {
+            deletion.through = last.min(deletion.through);
+            deletion.synced_through = last.min(deletion.synced_through);
+            deletion.floors.retain(|(number, _)| *number <= last);
+        }
+        let mut bytes = Vec::new();
+        push_deletions(&header, settled.end, &mut bytes, &mut index, deletions)?;
+        write_full(&*file, &bytes, settled.end)?;
+        file.set_len(index.bytes)?;
     }
     // What is read from now on must not be gone after the next crash.
     file.sync_data()?;
     found.open = Some(file);
-    Ok(Segment::with_memory(name, header, base, survey.index(&settled)?))
+    Ok(Segment::with_memory(name, header, base, index))
 }
 
 /// The epochs of the log from now on.
-fn epochs(state: Option<LogState>, found: &Found, newest: u64) -> io::Result<Epochs> {
+fn epochs(state: Option<LogState>, found: &FoundLog, newest: u64) -> io::Result<Epochs> {
     let known = match state {
         Some(state) => Some(state.epochs),
         None => Epochs::from_stored(epochs_of(&found.segments)),
@@ -345,13 +458,17 @@ fn continued(
     newest: u64,
 ) -> io::Result<Continued> {
     let epoch = epochs.current().epoch;
-    let last = segments.last().map(|segment| (segment.header.epoch, segment.first()));
-    if let (Some((last_epoch, first)), Some(file)) = (last, open) {
-        if last_epoch == epoch {
+    let last = segments.last().cloned();
+    if let (Some(last), Some(file)) = (last, open) {
+        if last.header.epoch == epoch {
             return Ok((segments, file));
         }
-        if first == newest + 1 {
+        if last.first() == newest + 1 {
+            let NewSegment { segment, file } = NewSegment::create_in_place_of(disk, &last, epoch)?;
             segments.pop();
+            segments.push(Arc::new(segment));
+            remove(disk, last.name)?;
+            return Ok((segments, file));
         }
     }
     let base = match segments.last() {
@@ -361,41 +478,47 @@ fn continued(
             before.base() + before.bytes()
         }
     };
-    let (segment, file) = create(disk, Header { first: newest + 1, epoch, salt: random()? }, base)?;
+    let header = Header { first: newest + 1, epoch, salt: random()? };
+    let NewSegment { segment, file } = NewSegment::create(disk, header, base)?;
     segments.push(Arc::new(segment));
     Ok((segments, file))
 }
 
-/// The keys of the newest batches, as far back as the window reaches.
+/// The keys of the newest batches, as far back as the window reaches, with those that were saved
+/// since their segments may be gone.
 fn keys(
     disk: &dyn Disk,
     segments: &[Arc<Segment>],
-    mut keys: Keys,
+    mut known: Vec<KnownKey>,
     limits: &MemoryLimits,
     clock: &Clock,
 ) -> io::Result<Keys> {
     let oldest = clock.now().earlier_by(limits.keys_age_max);
-    keys.expire(clock.now(), limits);
-    let mut newest_first = Vec::new();
+    // One whose window is over may have been used again.
+    known.retain(|known| known.time >= oldest);
+    let saved: HashSet<_> = known.iter().map(|known| known.key.clone()).collect();
+    let mut of_segments = 0;
     for segment in segments.iter().rev() {
-        if segment.times().0.is_some() && segment.times().1 < oldest || newest_first.len() >= limits.keys_max
-        {
+        if segment.times().0.is_some() && segment.times().1 < oldest || of_segments >= limits.keys_max {
             break;
         }
-        let (keys, _) = segment.lists(disk)?;
-        // One whose window is over may have been used again.
-        let known = keys.into_iter().rev().filter(|used| used.time >= oldest);
-        newest_first.extend(known.map(|used| (Arc::clone(segment), used)));
+        let (used, _) = segment.lists(disk)?;
+        let in_window = used.into_iter().filter(|used| used.time >= oldest && !saved.contains(&used.key));
+        for used in in_window {
+            of_segments += 1;
+            let last = segment.first() + u64::from(used.index);
+            let place = position(last);
+            let generated =
+                || -> EventId { Cursor { epoch: segment.header.epoch, position: place }.to_event_id() };
+            let first_id = used.id.unwrap_or_else(generated);
+            known.push(KnownKey { key: used.key, first_id, time: used.time, last: number(place) });
+        }
     }
-    newest_first.truncate(limits.keys_max);
-    for (segment, used) in newest_first.into_iter().rev() {
-        let place = position(segment.first() + u64::from(used.index));
-        let generated =
-            || -> EventId { Cursor { epoch: segment.header.epoch, position: place }.to_event_id() };
-        let first_id = used.id.unwrap_or_else(generated);
-        // That of a batch that is hidden stands in `front`, too.
-        if keys.get(&used.key).is_none() {
-            keys.insert(used.key, first_id, used.time, number(place), limits);
+    known.sort_by_key(|known| known.last);
+    let mut keys = Keys::default();
+    for KnownKey { key, first_id, time, last } in known {
+        if keys.get(&key).is_none() {
+            keys.insert(key, first_id, time, last, limits);
         }
     }
     Ok(keys)

@@ -1,10 +1,13 @@
-//! The front of the log: which events have expired, and the floors that report this.
+//! Retention: moves the front of the log, and the fronts of the retention rules.
 //!
 //! Every event up to the front is hidden. The front advances, and never goes back, before each call
 //! that reads; each event that it passes is recorded in the floors. The next events after the front
-//! are examined a few at a time; a segment that has expired completely is passed at once by means
-//! of its index. The writer frees the bytes of hidden segments. Retention rules
-//! (`segment/ruled.rs`) and deletions hide further events after the front.
+//! are read a few at a time; a segment that has expired completely is passed at once by means of
+//! its index. Maintenance frees the bytes of hidden segments. Retention rules (`rule_retention.rs`)
+//! and deletions hide further events after the front.
+//!
+//! This is the work and what it remembers, for one thread at a time, which may read files. Its
+//! result is published in the [`Horizon`](super::horizon::Horizon).
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -12,248 +15,309 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    file::Segment,
-    hiding::{Fate, Hiding},
-    reading::Fetcher,
-    ruled::Ruled,
-    shared::{Shared, segments_after},
-};
-use crate::{Timestamp, draft::Audience, ledger::floors::Floors};
+use tidings_topic::Topic;
 
-/// How many events are looked at ahead of the front.
+use super::{
+    acknowledged::segments_after,
+    deletions::{Deletion, Deletions},
+    event_reader::EventReader,
+    hiding::{Fate, Hiding},
+    horizon::{ExpiryLimits, NextAtFront, NextExpiries},
+    rule_retention::{DeletedUnderRule, RuleRetention},
+    segment_file::Segment,
+    store::Store,
+};
+use crate::{Timestamp, draft::Audience};
+
+/// How many events are read ahead of the front.
 const AHEAD_MAX: u32 = 128;
 
-/// The front of the log.
+/// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Retention {
-    /// The newest hidden event before which everything is hidden.
-    pub(super) front: u64,
-    pub(super) floors: Floors,
-    pub(super) hiding: Hiding,
-    pub(super) ruled: Ruled,
+    rules: RuleRetention,
+    /// The events after the front.
+    ahead: VecDeque<EventAhead>,
+    /// Compaction has removed something.
+    some_removed: bool,
     /// Segments, by their first events, in which something may have been hidden since compaction
     /// looked at them.
     pub(super) touched: BTreeSet<u64>,
-    /// Compaction has taken something out of the log.
-    pub(super) some_removed: bool,
-    /// The events that come next.
-    ahead: VecDeque<Ahead>,
 }
 
 #[derive(Debug)]
-struct Ahead {
+struct EventAhead {
     number: u64,
     /// The bytes of the log before it.
     start: u64,
     bytes: u64,
-    /// What becomes of it, where rules have to know.
+    /// What becomes of it. `None` if it was lost or removed and nothing is known of it.
     fate: Option<Fate>,
-    known: Known,
+    known: KnownAhead,
 }
 
 #[derive(Debug)]
-enum Known {
-    Event { time: Timestamp, audience: Audience, fate: Fate },
+enum KnownAhead {
+    Event { time: Timestamp, audience: Audience },
     Lost,
     Removed,
 }
 
-/// What may stay.
+/// A deletion that was written, and what is known of the events that it deletes.
 #[derive(Debug)]
-struct Allowed {
-    /// Nothing up to this number.
-    through: u64,
-    /// Nothing that begins before so many bytes of the log.
-    bytes: u64,
-    /// Nothing from before this time.
-    time: Timestamp,
+pub(super) struct WrittenDeletion {
+    pub(super) topic: Topic,
+    pub(super) deletion: Deletion,
+    /// Up to here it is forgotten who could have received what it deletes.
+    pub(super) forgotten_through: u64,
+    /// The newest deleted event of each audience beyond it.
+    pub(super) floors: Vec<(u64, Arc<Audience>)>,
+    /// The segments with deleted events, by their first events, in order.
+    pub(super) segments: Vec<u64>,
+    pub(super) under_rules: Vec<DeletedUnderRule>,
 }
 
 impl Retention {
-    pub(super) fn new(front: u64, floors: Floors, hiding: Hiding) -> Self {
-        Self {
-            front,
-            floors,
-            ruled: Ruled::new(hiding.rules.len()),
-            hiding,
-            touched: BTreeSet::new(),
-            some_removed: false,
-            ahead: VecDeque::new(),
-        }
-    }
-
-    /// What comes next may have been hidden or moved since it was looked at.
-    pub(super) fn look_again(&mut self) {
-        self.ahead.clear();
-        self.ruled.look_again(&self.hiding);
-    }
-
-    /// The log begins after this event, whatever became of those before.
-    pub(super) fn begin_after(&mut self, number: u64) {
-        if number > self.front {
-            self.floors.forget_through(number);
-            self.front = number;
-        }
-    }
-
-    /// What lies beyond the newest event was of an end that was lost, and its numbers will be used
-    /// again.
-    pub(super) fn hide_up_to(&mut self, newest: u64) {
-        self.hiding.deletions = Arc::new(self.hiding.deletions.up_to(newest));
-        self.hiding.fronts = self.hiding.fronts.iter().map(|front| newest.min(*front)).collect();
-        self.ruled.look_again(&self.hiding);
-    }
-
-    /// Whether all fronts stay where they are, as far as can be determined without reading a file.
-    pub(super) fn is_settled(&self, shared: &Shared, now: Timestamp) -> bool {
-        let newest = shared.state().newest;
-        self.is_front_settled(shared, now) && self.ruled.is_settled(&self.hiding.rules, newest, now)
-    }
-
-    fn is_front_settled(&self, shared: &Shared, now: Timestamp) -> bool {
-        let (newest, allowed, start) = {
-            let state = shared.state();
-            (state.newest, Allowed::of(shared, state.newest, state.end(), now), state.segments[0].base())
-        };
-        if self.front >= newest {
-            return true;
-        }
-        let nothing_due = allowed.through == 0
-            && start >= allowed.bytes
-            && allowed.time == Timestamp::default()
-            && self.hiding.is_empty()
-            && !self.some_removed;
-        nothing_due || self.ahead.front().is_some_and(|next| !self.hides(&allowed, next))
+    pub(super) fn new(hiding: &Hiding, some_removed: bool, touched: BTreeSet<u64>) -> Self {
+        Self { rules: RuleRetention::new(hiding), ahead: VecDeque::new(), some_removed, touched }
     }
 
     /// Moves all fronts to where they have to be.
-    pub(super) fn advance(&mut self, shared: &Shared, now: Timestamp) -> io::Result<()> {
-        if self.is_settled(shared, now) {
-            return Ok(());
-        }
-        let before = Arc::clone(&self.hiding.fronts);
-        self.count_new(shared)?;
-        self.advance_front(shared, now)?;
-        let advanced = self.advance_rules(shared, now);
-        if !Arc::ptr_eq(&before, &self.hiding.fronts) {
-            shared.state().hiding = self.hiding.clone();
-        }
-        advanced?;
-        self.advance_front(shared, now)
+    pub(super) fn advance(&mut self, store: &Store, now: Timestamp) -> io::Result<()> {
+        let advanced = self.advance_all(store, now);
+        self.publish_next(store);
+        advanced
     }
 
-    fn advance_front(&mut self, shared: &Shared, now: Timestamp) -> io::Result<()> {
-        while !self.is_front_settled(shared, now) {
-            let (segments, newest, end) = {
-                let state = shared.state();
-                (Arc::clone(&state.segments), state.newest, state.end())
-            };
-            let allowed = Allowed::of(shared, newest, end, now);
-            let following = segments_after(&segments, self.front);
+    fn advance_all(&mut self, store: &Store, now: Timestamp) -> io::Result<()> {
+        let (front, hiding) = front_and_hiding(store);
+        self.rules.count_new(store, &hiding, front)?;
+        self.advance_front(store, now)?;
+        self.rules.advance(store, now, &mut self.touched)?;
+        self.advance_front(store, now)
+    }
+
+    /// Publishes a deletion: from now on its events are hidden and its floors are reported.
+    pub(super) fn delete(&mut self, store: &Store, written: WrittenDeletion) {
+        let WrittenDeletion { topic, deletion, forgotten_through, floors, segments, under_rules } = written;
+        let (front, before) = front_and_hiding(store);
+        let mut after = before.clone();
+        after.deletions.add(&topic, deletion);
+        self.rules.forget_deleted((&before, front), &after.deletions, &under_rules, &segments);
+        self.note_deleted_ahead(&after.deletions);
+        note_clean(store, &after.deletions, &segments);
+        self.touched.extend(segments);
+        let next = self.next_expiries(&after);
+        let limits = store.settings.limits();
+        let mut horizon = store.horizon();
+        if forgotten_through > 0 {
+            horizon.floors.forget_through(forgotten_through);
+        }
+        for (number, audience) in floors {
+            horizon.floors.record(number, Audience::clone(&audience), &limits);
+        }
+        horizon.hiding = after;
+        horizon.next = next;
+    }
+
+    fn note_deleted_ahead(&mut self, deletions: &Deletions) {
+        for event in &mut self.ahead {
+            if let (KnownAhead::Event { audience, .. }, Some(fate)) = (&event.known, &mut event.fate) {
+                fate.deleted_through = deletions.through(&audience.topics);
+            }
+        }
+    }
+
+    /// Forgets deletions of which nothing is left, each given with its topic and serial number.
+    pub(super) fn forget_deletions(&mut self, store: &Store, done: &[(Topic, u64)]) {
+        let mut hiding = front_and_hiding(store).1;
+        hiding.deletions.remove(done);
+        let next = self.next_expiries(&hiding);
+        let mut horizon = store.horizon();
+        horizon.hiding = hiding;
+        horizon.next = next;
+    }
+
+    /// Compaction has moved and removed events.
+    pub(super) fn look_again(&mut self, store: &Store) {
+        self.some_removed = true;
+        self.ahead.clear();
+        self.rules.look_again(&front_and_hiding(store).1);
+        self.publish_next(store);
+    }
+
+    /// Publishes what will expire next.
+    pub(super) fn publish_next(&self, store: &Store) {
+        let next = self.next_expiries(&front_and_hiding(store).1);
+        store.horizon().next = next;
+    }
+
+    fn next_expiries(&self, hiding: &Hiding) -> NextExpiries {
+        let at_front = self.ahead.front().map(|event| {
+            let (number, start) = (event.number, event.start);
+            let time = event.time().unwrap_or_default();
+            NextAtFront { number, start, time, is_hidden: event.is_hidden(hiding) }
+        });
+        NextExpiries {
+            at_front,
+            some_removed: self.some_removed,
+            counted_through: self.rules.counted_through,
+            of_rules: self.rules.next(),
+        }
+    }
+
+    fn advance_front(&mut self, store: &Store, now: Timestamp) -> io::Result<()> {
+        loop {
+            let (segments, extent) = store.segments();
+            let (front, hiding) = front_and_hiding(store);
+            let limits = ExpiryLimits::of(&store.settings, extent, now);
+            if self.next_expiries(&hiding).is_front_settled(front, &hiding, extent, &limits) {
+                return Ok(());
+            }
+            let following = segments_after(&segments, front);
             let segment = &following[0];
-            if following.len() > 1 && (segment.last() <= self.front || allowed.hides_all(segment)) {
-                self.pass(segment, following[1].first(), shared)?;
+            if following.len() > 1 && (segment.last() <= front || expires_whole(segment, &limits)) {
+                self.pass_segment(store, &hiding, segment, (front, following[1].first()))?;
             } else if self.ahead.is_empty() {
-                self.look_ahead(shared, segment, newest)?;
-            } else if self.ahead.front().is_some_and(|next| self.hides(&allowed, next))
-                && let Some(next) = self.ahead.pop_front()
-            {
-                if let Some(fate) = next.fate {
-                    self.forget_ruled(next.number, next.bytes, fate);
-                }
-                self.front = next.number;
-                match next.known {
-                    Known::Event { audience, .. } => {
-                        self.floors.record(next.number, audience, &shared.settings.limits());
-                    }
-                    Known::Lost => self.floors.forget_through(next.number),
-                    Known::Removed => {}
-                }
+                self.read_ahead(store, &hiding, segment, (front, extent.newest))?;
+            } else {
+                self.pass_ahead(store, &hiding, &limits);
             }
         }
-        Ok(())
     }
 
-    fn hides(&self, allowed: &Allowed, event: &Ahead) -> bool {
-        event.number <= allowed.through
-            || event.start < allowed.bytes
-            || match &event.known {
-                Known::Event { time, fate, .. } => {
-                    *time < allowed.time || self.hiding.hides_fated(*fate, event.number)
-                }
-                Known::Lost | Known::Removed => true,
+    /// Passes all events that were read ahead and do not stay.
+    fn pass_ahead(&mut self, store: &Store, hiding: &Hiding, limits: &ExpiryLimits) {
+        let stays = |event: &EventAhead| {
+            let time = event.time().unwrap_or_default();
+            !event.is_hidden(hiding) && !limits.exclude(event.number, event.start, time)
+        };
+        let count = self.ahead.iter().take_while(|event| !stays(event)).count();
+        let passed: Vec<_> = self.ahead.drain(..count).collect();
+        for event in &passed {
+            if let Some(fate) = event.fate {
+                self.rules.forget(hiding, event.number, event.bytes, fate);
             }
+        }
+        let floor_limits = store.settings.limits();
+        let mut horizon = store.horizon();
+        for event in passed {
+            horizon.front = event.number;
+            match event.known {
+                KnownAhead::Event { audience, .. } => {
+                    horizon.floors.record(event.number, audience, &floor_limits);
+                }
+                KnownAhead::Lost => horizon.floors.forget_through(event.number),
+                KnownAhead::Removed => {}
+            }
+        }
     }
 
-    fn pass(&mut self, segment: &Segment, next: u64, shared: &Shared) -> io::Result<()> {
+    /// Passes a segment of which nothing stays and which another one follows.
+    fn pass_segment(
+        &mut self,
+        store: &Store,
+        hiding: &Hiding,
+        segment: &Segment,
+        (front, next): (u64, u64),
+    ) -> io::Result<()> {
         let last = segment.last();
-        if last > self.front {
-            self.forget_ruled_through(shared, segment, last)?;
-            let (_, mut audiences) = segment.lists(&*shared.disk)?;
-            audiences.sort_unstable_by_key(|(newest, _)| *newest);
-            for (newest, audience) in audiences {
-                let number = segment.first() + u64::from(newest);
-                if number > self.front {
-                    self.floors.record(number, audience, &shared.settings.limits());
-                }
-            }
-            if let Some(lost) = segment.newest_lost(self.front, last) {
-                self.floors.forget_through(lost);
-            }
+        let (mut passed, mut newest_lost) = (Vec::new(), None);
+        if last > front {
+            self.rules.forget_through(store, hiding, segment, (front, last))?;
+            passed = segment.lists(&*store.disk)?.1;
+            passed.sort_unstable_by_key(|(newest, _)| *newest);
+            newest_lost = segment.newest_lost(front, last);
         }
         // A segment between them may be gone.
-        if next - 1 > last {
-            self.floors.forget_through(next - 1);
-        }
-        self.front = next - 1;
+        newest_lost = newest_lost.max(Some(next - 1).filter(|before_next| *before_next > last));
         self.ahead.clear();
+        let limits = store.settings.limits();
+        let mut horizon = store.horizon();
+        for (newest, audience) in passed {
+            let number = segment.first() + u64::from(newest);
+            if number > front {
+                horizon.floors.record(number, audience, &limits);
+            }
+        }
+        if let Some(newest_lost) = newest_lost {
+            horizon.floors.forget_through(newest_lost);
+        }
+        horizon.front = next - 1;
         Ok(())
     }
 
-    fn look_ahead(&mut self, shared: &Shared, segment: &Arc<Segment>, newest: u64) -> io::Result<()> {
+    fn read_ahead(
+        &mut self,
+        store: &Store,
+        hiding: &Hiding,
+        segment: &Segment,
+        (front, newest): (u64, u64),
+    ) -> io::Result<()> {
         let first = segment.first();
-        let from = u32::try_from((self.front + 1).saturating_sub(first)).unwrap_or(u32::MAX);
+        let from = u32::try_from((front + 1).saturating_sub(first)).unwrap_or(u32::MAX);
         let until = u32::try_from(segment.last().min(newest) + 1 - first).unwrap_or(u32::MAX);
-        let range = from..until.min(from + AHEAD_MAX);
-        let rows = segment.rows(&*shared.disk, range.clone())?;
-        let fates = self.fates(shared, segment)?;
-        let mut fetcher = Fetcher::new(shared, segment);
+        let range = from..until.min(from.saturating_add(AHEAD_MAX));
+        let rows = segment.rows(&*store.disk, range.clone())?;
+        let fates =
+            if hiding.rules.is_empty() { None } else { Some(self.rules.fates(store, hiding, segment)?) };
+        let mut reader = EventReader::new(store, segment);
         for (index, row) in range.zip(rows) {
             let number = first + u64::from(index);
             let fate = fates.as_ref().and_then(|fates| fates.get(row.audience as usize)).copied();
-            let fate = fate.filter(|_| row.offset > 0);
-            let known = match fetcher.get_hidden_too(index, row.offset)? {
+            let mut fate = fate.filter(|_| row.offset > 0);
+            let known = match reader.get(index, row.offset)? {
                 Some(entry) => {
                     let audience = Audience::of(&entry.event);
-                    let fate = fate.unwrap_or_else(|| self.hiding.fate(&audience));
-                    Known::Event { time: entry.time, fate, audience }
+                    fate = fate.or_else(|| Some(hiding.fate(&audience)));
+                    KnownAhead::Event { time: entry.time, audience }
                 }
-                None if segment.newest_lost(number - 1, number).is_some() => Known::Lost,
-                None => Known::Removed,
+                None if segment.newest_lost(number - 1, number).is_some() => KnownAhead::Lost,
+                None => KnownAhead::Removed,
             };
             let (start, bytes) = (segment.base() + u64::from(row.offset), u64::from(row.length));
-            self.ahead.push_back(Ahead { number, start, bytes, fate, known });
+            self.ahead.push_back(EventAhead { number, start, bytes, fate, known });
         }
         Ok(())
     }
 }
 
-impl Allowed {
-    fn of(shared: &Shared, newest: u64, end: u64, now: Timestamp) -> Self {
-        let settings = &shared.settings;
-        Self {
-            through: settings.count_max.map_or(0, |count_max| newest.saturating_sub(count_max)),
-            bytes: end.saturating_sub(settings.bytes_max),
-            time: settings.age_max.map_or(Timestamp::default(), |age_max| now.earlier_by(age_max)),
+impl EventAhead {
+    fn time(&self) -> Option<Timestamp> {
+        match &self.known {
+            KnownAhead::Event { time, .. } => Some(*time),
+            KnownAhead::Lost | KnownAhead::Removed => None,
         }
     }
 
-    /// Whether nothing of a segment may stay. An event never expires before those in front of it,
-    /// whatever the clock did.
-    fn hides_all(&self, segment: &Segment) -> bool {
-        segment.last() <= self.through
-            || segment.base() + segment.bytes() <= self.bytes
-            || segment.times().1 < self.time
+    fn is_hidden(&self, hiding: &Hiding) -> bool {
+        match &self.known {
+            KnownAhead::Event { .. } => self.fate.is_some_and(|fate| hiding.hide_fated(fate, self.number)),
+            KnownAhead::Lost | KnownAhead::Removed => true,
+        }
     }
+}
+
+/// Where the newest deletion found nothing, and all before it are done with, nothing is left of
+/// any.
+fn note_clean(store: &Store, deletions: &Deletions, found_in: &[u64]) {
+    let (segments, _) = store.segments();
+    for segment in segments.iter().filter(|segment| found_in.binary_search(&segment.first()).is_err()) {
+        if segment.is_clean(deletions.serial - 1) {
+            segment.note_clean(deletions.serial);
+        }
+    }
+}
+
+fn front_and_hiding(store: &Store) -> (u64, Hiding) {
+    let horizon = store.horizon();
+    (horizon.front, horizon.hiding.clone())
+}
+
+/// Whether nothing of a segment may stay. An event never expires before those in front of it,
+/// whatever the clock did.
+fn expires_whole(segment: &Segment, limits: &ExpiryLimits) -> bool {
+    segment.last() <= limits.through
+        || segment.base() + segment.bytes() <= limits.bytes
+        || segment.times().1 < limits.time
 }

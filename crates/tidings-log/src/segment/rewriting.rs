@@ -1,20 +1,20 @@
 //! Rewrites a segment with fewer events: kept events keep their number, id and time, and a short
-//! record replaces removed ones.
+//! record replaces removed ones. Deletions follow the events.
 
 use std::io;
 
 use super::{
     disk::{DiskFile, write_full},
-    file::restore,
-    index::MemoryIndex,
-    record::{Commit, EventRecord, HEADER_BYTES, Header, Record, encode},
+    index::{DeletionPlace, IndexedEvent, MemoryIndex},
+    record::{Commit, DeletionRecord, EventRecord, HEADER_BYTES, Header, Record, encode},
 };
+use crate::draft::Audience;
 
 /// Bytes that are written at once.
 const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// A segment that is written anew.
-pub(super) struct Output<'a> {
+pub(super) struct RewrittenSegment<'a> {
     file: &'a dyn DiskFile,
     header: Header,
     index: MemoryIndex,
@@ -24,11 +24,11 @@ pub(super) struct Output<'a> {
     removed: Option<(u64, u64)>,
 }
 
-impl<'a> Output<'a> {
+impl<'a> RewrittenSegment<'a> {
     pub(super) fn new(file: &'a dyn DiskFile, header: Header) -> io::Result<Self> {
         write_full(file, &header.encode(), 0)?;
         let written = HEADER_BYTES as u64;
-        let index = MemoryIndex::new(header.salt, written);
+        let index = MemoryIndex::new(written);
         Ok(Self { file, header, index, buffer: Vec::new(), written, removed: None })
     }
 
@@ -48,9 +48,21 @@ impl<'a> Output<'a> {
         let offset = u32::try_from(self.written + start as u64).map_err(|_| too_large())?;
         let length = u32::try_from(self.buffer.len() - start).map_err(|_| too_large())?;
         let Record::Event(record) = record else { return Err(too_large()) };
-        let (entry, key) = restore(&self.header, record)
+        let (entry, key) = record
+            .restore(&self.header)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a record contains no event"))?;
-        self.index.push((offset, length), entry.time, &entry.event, key.as_ref());
+        let event = (&entry.event, Audience::of(&entry.event));
+        self.index.push(IndexedEvent::new(self.header.salt, (offset, length), entry.time, event, key));
+        self.flush_beyond(WINDOW_BYTES)
+    }
+
+    /// Keeps a deletion. No event may follow.
+    pub(super) fn keep_deletion(&mut self, deletion: DeletionRecord) -> io::Result<()> {
+        self.end_removed()?;
+        let offset = self.written + self.buffer.len() as u64;
+        let offset = u32::try_from(offset).map_err(|_| io::ErrorKind::InvalidData)?;
+        self.index.deletions.push(DeletionPlace { offset, serial: deletion.serial });
+        self.push(&Record::Deletion(deletion))?;
         self.flush_beyond(WINDOW_BYTES)
     }
 

@@ -6,10 +6,10 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
-use super::{hiding::Hiding, shared::Shared};
+use super::{hiding::Hiding, open_log::OpenLog, reading::stretch};
 use crate::{
     Cursor, Entry, Tail, TailItem,
-    ledger::{number, position},
+    numbers::{number, position},
 };
 
 /// How long a tail waits before it reads again what it could not read.
@@ -17,11 +17,11 @@ const READ_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A tail of a segment log. The epoch does not change while the log is open.
 pub(super) struct SegmentTail {
-    shared: Arc<Shared>,
+    log: Arc<OpenLog>,
     notifier: watch::Receiver<()>,
     /// Everything up to here was returned.
     seen: Cursor,
-    /// So many deletions were reported.
+    /// The newest deletion that was reported.
     reported: u64,
 }
 
@@ -29,40 +29,55 @@ pub(super) struct SegmentTail {
 enum Following {
     Nothing,
     Item(TailItem),
-    InFiles,
+    /// Entries up to this one that are not in memory any more.
+    InFiles {
+        through: u64,
+    },
 }
 
 impl SegmentTail {
-    pub(super) fn new(shared: Arc<Shared>, notifier: watch::Receiver<()>, seen: Cursor) -> Self {
-        let reported = shared.state().hiding.deletions.serial;
-        Self { shared, notifier, seen, reported }
+    pub(super) fn new(log: Arc<OpenLog>, notifier: watch::Receiver<()>, seen: Cursor) -> Self {
+        let reported = log.store.horizon().hiding.deletions.serial;
+        Self { log, notifier, seen, reported }
     }
 
     fn following(&self, bytes_max: usize) -> Following {
-        let front = self.shared.retention().front;
         let seen = number(self.seen.position);
-        if seen < front {
-            return Following::Item(TailItem::Skipped { through: position(front) });
-        }
-        let state = self.shared.state();
-        let serial = state.hiding.deletions.serial;
-        if self.reported < serial {
-            return Following::Item(TailItem::Deleted { serial });
-        }
-        if seen >= state.newest {
-            return Following::Nothing;
-        }
-        match state.recent.after(seen, bytes_max) {
-            Some(entries) if !entries.is_empty() => Following::Item(visible(entries, &state.hiding)),
-            _ => Following::InFiles,
+        loop {
+            let (front, hiding) = {
+                let horizon = self.log.store.horizon();
+                (horizon.front, horizon.hiding.clone())
+            };
+            if seen < front {
+                return Following::Item(TailItem::Skipped { through: position(front) });
+            }
+            let serial = hiding.deletions.serial;
+            if self.reported < serial {
+                return Following::Item(TailItem::Deleted { serial });
+            }
+            let (newest, recent) = {
+                let acknowledged = self.log.store.acknowledged();
+                (acknowledged.newest, acknowledged.recent.after(seen, bytes_max))
+            };
+            if seen >= newest {
+                return Following::Nothing;
+            }
+            // Entries that were appended after a deletion come after it.
+            if self.log.store.horizon().hiding.deletions.serial > serial {
+                continue;
+            }
+            return match recent {
+                Some(entries) if !entries.is_empty() => Following::Item(visible(entries, &hiding)),
+                _ => Following::InFiles { through: newest },
+            };
         }
     }
 
     /// `None` if a file cannot be read now: it may have been freed or written anew in the meantime,
     /// or can be read later.
-    async fn read_files(&self, bytes_max: usize) -> Option<TailItem> {
-        let (shared, seen) = (Arc::clone(&self.shared), number(self.seen.position));
-        match spawn_blocking(move || shared.stretch(seen, bytes_max)).await {
+    async fn read_files(&self, through: u64, bytes_max: usize) -> Option<TailItem> {
+        let (log, seen) = (Arc::clone(&self.log), number(self.seen.position));
+        match spawn_blocking(move || stretch(&log.store, (seen, through), bytes_max)).await {
             Ok(Ok(Ok(entries))) => Some(TailItem::Entries(entries)),
             Ok(Ok(Err(lost))) => Some(TailItem::Skipped { through: position(lost) }),
             Ok(Err(_)) | Err(_) => None,
@@ -81,9 +96,9 @@ impl Tail for SegmentTail {
             let mut rest = None;
             let item = match self.following(bytes_max) {
                 Following::Item(item) => Some(item),
-                Following::InFiles => {
+                Following::InFiles { through } => {
                     rest = Some(READ_AGAIN_AFTER);
-                    self.read_files(bytes_max).await
+                    self.read_files(through, bytes_max).await
                 }
                 Following::Nothing => None,
             };
@@ -113,11 +128,11 @@ impl Tail for SegmentTail {
 
 /// Of entries in a row, those before the first that is hidden; or how far they are hidden.
 fn visible(mut entries: Vec<Arc<Entry>>, hiding: &Hiding) -> TailItem {
-    let hidden = entries.iter().take_while(|entry| hiding.hides(entry)).count();
+    let hidden = entries.iter().take_while(|entry| hiding.hide(entry)).count();
     if let Some(gone) = hidden.checked_sub(1) {
         return TailItem::Skipped { through: entries[gone].cursor.position };
     }
-    let shown = entries.iter().take_while(|entry| !hiding.hides(entry)).count();
+    let shown = entries.iter().take_while(|entry| !hiding.hide(entry)).count();
     entries.truncate(shown);
     TailItem::Entries(entries)
 }

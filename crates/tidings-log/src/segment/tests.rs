@@ -3,6 +3,7 @@
 mod compaction;
 mod crash;
 mod damage;
+mod deleting;
 mod model;
 mod reopening;
 mod tools;

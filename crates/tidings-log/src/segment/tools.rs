@@ -4,6 +4,7 @@
 //! inspected and verified: data that is being written counts as unfinished, files that are freed
 //! meanwhile are skipped. Repairing needs a log that is not in use.
 
+mod files;
 mod repair;
 
 use std::{
@@ -12,20 +13,23 @@ use std::{
     sync::Arc,
 };
 
-use self::repair::{Repair, new_directory};
-use super::{
-    disk::{Disk, ReadOnlyDisk, is_in_use, read_full},
-    file::{Segment, SegmentName},
-    index_file,
-    record::{HEADER_BYTES, Header, NoHeader, Record},
-    recover::DAMAGED,
-    scan::{Survey, Walked, walk},
-    state_file::{FRONT_NAME, LogState, STATE_NAME, load_front},
+use self::{
+    files::{Files, ToolFailure},
+    repair::{Repair, new_directory},
 };
-use crate::{EpochStart, MemoryLimits, Timestamp};
+use super::{
+    deletions::{Deletion, Deletions},
+    disk::Disk,
+    index_file,
+    new_segment::read_deletions,
+    record::Record,
+    record_reader::{Walked, walk},
+    segment_file::{Segment, SegmentName},
+    survey::Survey,
+};
+use crate::{EpochStart, Timestamp};
 
-/// Bytes that are read at once.
-const WINDOW_BYTES: usize = 1024 * 1024;
+pub use self::{files::Finding, repair::Repaired};
 
 /// Why a log cannot be inspected, verified or repaired.
 #[derive(Debug, thiserror::Error)]
@@ -33,20 +37,6 @@ const WINDOW_BYTES: usize = 1024 * 1024;
 pub struct ToolError {
     directory: PathBuf,
     reason: ToolFailure,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ToolFailure {
-    #[error("there is no log in this directory")]
-    NoLog,
-    #[error("a hub uses it; stop the hub first")]
-    InUse,
-    #[error("it was written by a later version of Tidings (format {0}); use that version")]
-    Newer(u32),
-    #[error("it is not empty; use a directory that is empty or does not exist")]
-    NotEmpty,
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }
 
 /// The contents of a log.
@@ -91,17 +81,6 @@ pub struct SegmentInspection {
     pub latest: Option<Timestamp>,
 }
 
-/// A damaged or missing part of a log.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finding {
-    /// The file.
-    pub file: String,
-    /// The offset in the file, in bytes.
-    pub offset: Option<u64>,
-    /// A description, for people.
-    pub what: String,
-}
-
 /// The result of verifying a log.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Verified {
@@ -119,23 +98,16 @@ pub struct Verified {
     pub unfinished_bytes: u64,
 }
 
-/// The result of a repair.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Repaired {
-    /// Events that were copied.
-    pub events: u64,
-    /// Acknowledged events that could not be copied. Each range was reported.
-    pub lost: u64,
-}
-
 /// Returns the contents of a log, without reading it completely.
 pub fn inspect(directory: &Path) -> Result<Inspection, ToolError> {
     look(directory, |files| {
         let mut damage = files.set_aside();
         let (state, front) = (files.state(&mut damage)?, files.front(&mut damage)?);
         let mut segments = Vec::new();
+        let mut deletions = Deletions::default();
+        deletions.serial = front.deletions_done_through;
         for name in files.segments() {
-            match files.summary(name) {
+            match files.summary(name, front.deletions_done_through, &mut deletions) {
                 Ok((segment, lost)) => {
                     if lost > 0 {
                         damage.push(Finding::of(&name.log(), None, format!("{lost} events are lost")));
@@ -155,13 +127,17 @@ pub fn inspect(directory: &Path) -> Result<Inspection, ToolError> {
             damage.extend(lost.map(|(finding, _)| finding));
             last_before = Some(segment.last);
         }
+        damage.extend(files.lost_deletion(state.as_ref(), deletions.serial));
         Ok(Inspection {
             is_in_use: files.is_in_use,
             is_closed: state.as_ref().map(|state| state.closed_at.is_some()),
             epochs: state.map(|state| state.epochs.iter().copied().collect()).unwrap_or_default(),
             segments,
             hidden_through: front.hidden_through,
-            deletions: front.deletions,
+            deletions: deletions
+                .iter()
+                .map(|(topic, deletion)| (topic.as_str().to_owned(), deletion.through))
+                .collect(),
             damage,
         })
     })
@@ -183,6 +159,7 @@ pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verif
         }
         let names = files.segments();
         let mut last_before = front.first_known();
+        let mut newest_deletion = front.deletions_done_through;
         for (place, name) in names.iter().enumerate() {
             let next = names.get(place + 1).map(|next| next.first);
             let closed_at = state.as_ref().and_then(|state| state.closed_at).filter(|_| !files.is_in_use);
@@ -198,7 +175,13 @@ pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verif
             for finding in findings {
                 found(&mut verified, finding);
             }
-            last_before = read.or(last_before);
+            if let Some((last, deletion)) = read {
+                last_before = Some(last);
+                newest_deletion = newest_deletion.max(deletion);
+            }
+        }
+        if let Some(finding) = files.lost_deletion(state.as_ref(), newest_deletion) {
+            found(&mut verified, finding);
         }
         Ok(verified)
     })
@@ -216,12 +199,13 @@ pub fn repair(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Result
         let mut findings = files.set_aside();
         let (state, front) = (files.state(&mut findings)?, files.front(&mut findings)?);
         findings.into_iter().for_each(&mut report);
-        let mut repair = Repair::new(files, &output, front.first_known());
+        let mut repair = Repair::new(files, &output, front.first_known(), front.deletions_done_through);
         let names = files.segments();
         for (place, name) in names.iter().enumerate() {
             let next = names.get(place + 1).map(|next| next.first);
             repair.copy(*name, next, state.as_ref(), &mut report)?;
         }
+        files.lost_deletion(state.as_ref(), repair.newest_deletion()).into_iter().for_each(&mut report);
         repair.finish(state)
     })
     .map_err(|mut error| {
@@ -233,22 +217,8 @@ pub fn repair(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Result
 }
 
 fn look<T>(directory: &Path, look: impl FnOnce(&Files) -> Result<T, ToolFailure>) -> Result<T, ToolError> {
-    let looked = || {
-        let disk = ReadOnlyDisk(directory.to_owned());
-        let names = disk.list()?;
-        let files = Files { is_in_use: is_in_use(directory)?, disk, names };
-        let is_log = files.names.iter().any(|name| {
-            [STATE_NAME, FRONT_NAME].contains(&name.as_str()) || SegmentName::parse(name).is_some()
-        });
-        if is_log { look(&files) } else { Err(ToolFailure::NoLog) }
-    };
+    let looked = || look(&Files::of(directory)?);
     looked().map_err(|reason| ToolError { directory: directory.to_owned(), reason })
-}
-
-impl Finding {
-    fn of(file: &str, offset: Option<u64>, what: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), offset, what: what.into() }
-    }
 }
 
 /// Numbers between two segments that belong to neither, and how many they are.
@@ -258,106 +228,32 @@ fn missing(last: u64, next_first: u64) -> Option<(Finding, u64)> {
     Some((Finding::of(&SegmentName::new(next_first).log(), None, what), count))
 }
 
-/// The files of a directory, to be read.
-struct Files {
-    disk: ReadOnlyDisk,
-    names: Vec<String>,
-    is_in_use: bool,
-}
-
-/// What `front` says.
-#[derive(Default)]
-struct Front {
-    is_damaged: bool,
-    hidden_through: u64,
-    deletions: Vec<(String, u64)>,
-}
-
-impl Front {
-    /// The last event before those that have to be there.
-    fn first_known(&self) -> Option<u64> {
-        (!self.is_damaged).then_some(self.hidden_through)
-    }
-}
-
 impl Files {
-    /// The segments that hold, oldest first.
-    fn segments(&self) -> Vec<SegmentName> {
-        let mut all: Vec<_> = self.names.iter().filter_map(|name| SegmentName::parse(name)).collect();
-        all.sort_unstable();
-        all.reverse();
-        all.dedup_by_key(|name| name.first);
-        all.reverse();
-        all
-    }
-
-    /// What was set aside when the log was opened.
-    fn set_aside(&self) -> Vec<Finding> {
-        let names = self.names.iter().filter(|name| name.ends_with(DAMAGED));
-        let what = "was set aside because its header is damaged: its contents cannot be trusted";
-        names.map(|name| Finding::of(name, Some(0), what)).collect()
-    }
-
-    fn state(&self, damage: &mut Vec<Finding>) -> Result<Option<LogState>, ToolFailure> {
-        let state = LogState::load(&self.disk)?.map_err(|newer| ToolFailure::Newer(newer.0))?;
-        if state.is_none() {
-            damage.push(Finding::of(
-                STATE_NAME,
-                None,
-                "is missing or damaged: the log will begin a new epoch",
-            ));
-        }
-        Ok(state)
-    }
-
-    fn front(&self, damage: &mut Vec<Finding>) -> io::Result<Front> {
-        let loaded = load_front(&self.disk, &MemoryLimits::default(), &[])?;
-        let is_damaged = loaded.is_none() && self.names.iter().any(|name| name == FRONT_NAME);
-        if is_damaged {
-            damage.push(Finding::of(
-                FRONT_NAME,
-                None,
-                "is damaged: deletions and expired events are unknown",
-            ));
-        }
-        let unknown = Front { is_damaged, ..Front::default() };
-        Ok(loaded.map_or(unknown, |(retention, _)| Front {
-            is_damaged,
-            hidden_through: retention.front,
-            deletions: retention
-                .hiding
-                .deletions
-                .iter()
-                .map(|(topic, deletion)| (topic.as_str().to_owned(), deletion.through))
-                .collect(),
-        }))
-    }
-
-    fn header(&self, name: SegmentName) -> Result<Header, ToolFailure> {
-        let file = self.disk.open(&name.log())?;
-        let mut bytes = [0; HEADER_BYTES];
-        let read = read_full(&*file, &mut bytes, 0)?;
-        match Header::decode(&bytes[..read]) {
-            Ok(header) => Ok(header),
-            Err(NoHeader::Newer(version)) => Err(ToolFailure::Newer(version)),
-            Err(NoHeader::Damaged) => {
-                Err(io::Error::new(io::ErrorKind::InvalidData, "the header is damaged").into())
-            }
-        }
-    }
-
     /// What a segment holds by its index, or by reading it if there is none, and how many events
-    /// are lost.
-    fn summary(&self, name: SegmentName) -> Result<(SegmentInspection, u64), ToolFailure> {
+    /// are lost. Adds its deletions after this one.
+    fn summary(
+        &self,
+        name: SegmentName,
+        deletions_after: u64,
+        deletions: &mut Deletions,
+    ) -> Result<(SegmentInspection, u64), ToolFailure> {
         let header = self.header(name)?;
         let bytes = self.disk.open(&name.log())?.len()?;
-        if let Ok(Some(segment)) = Segment::with_file(&self.disk, name, header, 0, bytes) {
-            return Ok(Self::summary_of(name, &segment, bytes));
+        let with_file = Segment::with_file(&self.disk, name, header, 0, bytes);
+        let segment = if let Ok(Some(segment)) = with_file {
+            segment
+        } else {
+            let survey = Survey::new(self.disk.open(&name.log())?)?;
+            let survey = survey.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            Segment::with_memory(name, header, 0, survey.index(&survey.settle(0, None))?)
+        };
+        let mut places = segment.deletions(&self.disk)?;
+        places.retain(|place| place.serial > deletions_after);
+        for record in read_deletions(&self.disk, &segment, &places)? {
+            let (serial, through) = (record.serial, record.through);
+            deletions.add(&record.topic, Deletion { serial, through, protecting: record.protecting });
         }
-        let survey = Survey::new(self.disk.open(&name.log())?)?;
-        let survey = survey.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        let index = survey.index(&survey.settle(0, None))?;
-        Ok(Self::summary_of(name, &Segment::with_memory(name, header, 0, index), bytes))
+        Ok(Self::summary_of(name, &segment, bytes))
     }
 
     fn summary_of(name: SegmentName, segment: &Segment, bytes: u64) -> (SegmentInspection, u64) {
@@ -377,7 +273,7 @@ impl Files {
         (inspection, lost)
     }
 
-    /// Reads a segment and its index from end to end. Returns its last event.
+    /// Reads a segment and its index from end to end. Returns its last event and deletion.
     fn read_through(
         &self,
         name: SegmentName,
@@ -385,7 +281,7 @@ impl Files {
         closed_at: Option<u64>,
         verified: &mut Verified,
         findings: &mut Vec<Finding>,
-    ) -> Result<Option<u64>, ToolFailure> {
+    ) -> Result<Option<(u64, u64)>, ToolFailure> {
         let log = name.log();
         let header = match self.header(name) {
             Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
@@ -407,10 +303,12 @@ impl Files {
         let is_last = next.is_none();
         verified.segments += 1;
         verified.bytes += file.len()?;
+        let mut newest_deletion = 0;
         walk(&file, header, |walked| match walked {
             Walked::Record { record: Record::Event(_), .. } => verified.events += 1,
+            Walked::Record { record: Record::Deletion(deletion), .. } => newest_deletion = deletion.serial,
             Walked::Record { .. } => {}
-            Walked::Damaged { offset, end } | Walked::Short { offset, end } => {
+            Walked::Damaged { offset, end, .. } | Walked::Short { offset, end } => {
                 let is_unfinished =
                     is_last && offset >= settled.end && closed_at.is_none() && !settled.end_lost;
                 if is_unfinished {
@@ -441,6 +339,6 @@ impl Files {
             let what = format!("{error}; it will be rebuilt, and no event is lost");
             findings.push(Finding::of(&name.index(), None, what));
         }
-        Ok(Some(newest))
+        Ok(Some((newest, newest_deletion)))
     }
 }

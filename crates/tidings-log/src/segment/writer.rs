@@ -3,7 +3,9 @@
 //! It takes all waiting batches, writes them as one group with one call, syncs according to the
 //! [`SyncLevel`], and only then makes the entries visible and acknowledges them. One sync therefore
 //! serves all batches that arrived during the previous one, and no reader sees an event that is not
-//! acknowledged.
+//! acknowledged. A deletion is the last record of its group. What does not depend on the place of
+//! an event in the log was computed before (`prepared.rs`); what may take long and concerns no
+//! publisher is left to maintenance.
 //!
 //! Invariants: the file of the last segment is valid up to `bytes`, which readers know; data beyond
 //! it is ignored. A file whose sync failed is never written again: the operating system may have
@@ -16,35 +18,41 @@ use std::{
     sync::{
         Arc,
         atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
     },
     time::{Duration, Instant},
 };
 
-use tidings_topic::{Cursor, Epoch, Event, EventId, StoredEvent};
+use tidings_topic::{Cursor, EventId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::{
-    SyncLevel,
-    deletion::Delete,
-    disk::{Disk, DiskFile, TEMPORARY, write_full},
-    file::{Segment, SegmentName},
+    deleting::DeletionPlan,
+    deletions::Deletion,
+    disk::{DiskFile, TEMPORARY, write_full},
     home::Displaced,
-    index::MemoryIndex,
-    record::{COMMIT_BYTES, Commit, EventRecord, HEADER_BYTES, Header, Record, encode},
-    shared::Shared,
+    index::{DeletionPlace, IndexedEvent},
+    maintenance,
+    new_segment::{NewSegment, random},
+    open_log::OpenLog,
+    prepared::{PreparedBatch, PreparedEvent},
+    record::{Body, Commit, DeletionRecord, Header, Record, encode, push_deletion, push_event},
+    retention::WrittenDeletion,
+    segment_file::Segment,
+    settings::{SegmentSettings, SyncLevel},
     state_file::LogState,
+    store::Store,
 };
 use crate::{
-    AppendError, Appended, Batch, Entry, IdempotencyKey, MemoryLimits, Timestamp, ledger::position,
-    memory::lock,
+    AppendError, Appended, Deleted, Entry, IdempotencyKey, MemoryLimits, Timestamp, memory::lock,
+    numbers::position,
 };
 
 /// Bytes after which a group takes no further batch.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The largest batch, in bytes of its records, whatever the log may keep.
-pub(super) const BATCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// How long it takes until a disk that refused is tried again without anybody asking.
+const BATCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How long it takes until a disk that refused is tried again without a request.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often it is checked that the directory still is where it was opened.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -53,6 +61,9 @@ pub(super) const PROBE_NAME: &str = "probe";
 /// What has to fit on a disk for it not to be full any more.
 const PROBE_BYTES: usize = 64 * 1024;
 
+type AppendOutcome = Result<Appended, AppendError>;
+type DeleteOutcome = Result<Deleted, AppendError>;
+
 /// What the writer is asked.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -60,26 +71,38 @@ pub(super) enum Request {
     Delete(Delete),
     /// Retention has hidden something: look whether there is a segment to free.
     Free,
-    /// Close the log, and say so.
+    /// Close the log, and confirm it.
     Close(oneshot::Sender<()>),
 }
 
+/// Batches of one call.
 #[derive(Debug)]
 pub(super) struct Append {
-    pub(super) batches: Vec<Batch>,
-    pub(super) answer: oneshot::Sender<Vec<Result<Appended, AppendError>>>,
-    /// A place in the queue, given back with the answer.
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) batches: Vec<Result<PreparedBatch, AppendError>>,
+    pub(super) answer: oneshot::Sender<Vec<AppendOutcome>>,
+    /// Capacity of the queue, given back with the answer.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// A deletion that was looked up.
+#[derive(Debug)]
+pub(super) struct Delete {
+    pub(super) plan: Box<DeletionPlan>,
+    pub(super) answer: oneshot::Sender<DeleteOutcome>,
 }
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    pub(super) shared: Arc<Shared>,
+    pub(super) log: Arc<OpenLog>,
     pub(super) segment: Arc<Segment>,
     pub(super) file: Arc<dyn DiskFile>,
-    /// The bytes of the file that count.
+    /// The bytes of the file that are valid.
     pub(super) bytes: u64,
     pub(super) newest: u64,
+    /// The serial number of the newest deletion.
+    pub(super) serial: u64,
+    /// The segment before it, if maintenance has not moved its index into a file yet.
+    pub(super) unsealed: Option<Arc<Segment>>,
     /// Everything up to here is on disk.
     pub(super) synced_through: u64,
     /// Since when something is not.
@@ -95,44 +118,55 @@ pub(super) struct Writer {
     pub(super) notifier: watch::Sender<()>,
 }
 
-/// Batches on their way to the disk.
+/// Records on their way to the disk.
 #[derive(Default)]
 struct Group {
     bytes: Vec<u8>,
-    entries: Vec<Written>,
+    entries: Vec<WrittenEvent>,
     /// First ids of what this group appends under a key.
     keys: HashMap<IdempotencyKey, EventId>,
+    deletion: Option<(DeletionPlace, WrittenDeletion)>,
 }
 
-/// What becomes of a batch.
-enum Planned {
+/// The outcome of a batch or deletion.
+enum Outcome<T> {
     /// This, whatever becomes of the group.
-    Settled(Result<Appended, AppendError>),
+    Settled(Result<T, AppendError>),
     /// This, if the group is written.
-    WithGroup(Appended),
+    WithGroup(T),
 }
 
-struct Written {
+struct WrittenEvent {
     entry: Arc<Entry>,
-    /// Offset and length.
-    place: (u32, u32),
+    indexed: IndexedEvent,
     key: Option<IdempotencyKey>,
 }
 
+impl<T> Outcome<T> {
+    fn after(self, written: &Result<(), AppendError>) -> Result<T, AppendError> {
+        match (self, written) {
+            (Self::Settled(outcome), _) => outcome,
+            (Self::WithGroup(outcome), Ok(())) => Ok(outcome),
+            (Self::WithGroup(_), Err(error)) => Err(error.clone()),
+        }
+    }
+}
+
 impl Writer {
-    /// Works until nobody can ask any more or somebody asks for the end, then closes the log, and
-    /// lets go what is held as long as it is open.
-    pub(super) fn run<T>(mut self, requests: Receiver<Request>, held: T) {
+    /// Works until no handle is left or one of them closes the log, then closes it, and drops what
+    /// is held as long as it is open.
+    pub(super) fn run<T>(mut self, requests: Receiver<Request>, maintenance: SyncSender<()>, held: T) {
         let closed = loop {
             match requests.recv_timeout(self.patience()) {
                 Ok(first) => {
                     if let Some(closed) = self.serve(first, &requests) {
                         break Some(closed);
                     }
+                    self.wake(&maintenance);
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     if let Err(error) = self.check_if_due() {
-                        self.complain(&error);
+                        self.log.store.note_trouble(&error);
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break None,
@@ -141,21 +175,34 @@ impl Writer {
             self.heal_if_troubled();
         };
         self.close();
+        drop(maintenance);
         drop(held);
-        // The one that asks from here on is notified that nobody answers.
+        // A request that is sent from here on fails.
         drop(requests);
         if let Some(closed) = closed {
-            // The one that does not wait any more does not want to know.
+            // A caller that no longer waits does not need the answer.
             let _ = closed.send(());
+        }
+    }
+
+    /// Wakes maintenance if there is a segment to free or to seal.
+    fn wake(&self, maintenance: &SyncSender<()>) {
+        let is_hidden = maintenance::has_hidden_segment(&self.log.store);
+        if is_hidden {
+            self.log.frees_segments.store(true, Ordering::Relaxed);
+        }
+        if is_hidden || self.unsealed.as_ref().is_some_and(|segment| !segment.is_sealed()) {
+            // If it is full, maintenance is about to look.
+            let _ = maintenance.try_send(());
         }
     }
 
     /// How long to wait for a request.
     fn patience(&self) -> Duration {
-        if self.shared.state().trouble.is_some() {
+        if self.log.store.acknowledged().trouble.is_some() {
             return RETRY;
         }
-        match (self.shared.settings.sync, self.unsynced_since) {
+        match (self.log.store.settings.sync, self.unsynced_since) {
             (SyncLevel::Interval(interval), Some(since)) => {
                 interval.saturating_sub(since.elapsed()).min(CHECK_EVERY)
             }
@@ -166,16 +213,16 @@ impl Writer {
     /// Fails if what would be written is not found where the log was opened; looks once a second,
     /// and each time while it is not.
     fn check_if_due(&mut self) -> io::Result<()> {
-        let now = self.shared.clock.now();
+        let now = self.log.store.clock.now();
         // A clock that went back says nothing.
         let is_fresh = self.checked_at > now.earlier_by(CHECK_EVERY) && self.checked_at <= now;
         if is_fresh && !self.is_displaced { Ok(()) } else { self.check_place() }
     }
 
     /// The same, now.
-    pub(super) fn check_place(&mut self) -> io::Result<()> {
-        self.checked_at = self.shared.clock.now();
-        let Shared { home, disk, .. } = &*self.shared;
+    fn check_place(&mut self) -> io::Result<()> {
+        self.checked_at = self.log.store.clock.now();
+        let Store { home, disk, .. } = &self.log.store;
         // A file that is given up may be replaced.
         let name = (!self.broken).then(|| self.segment.name.log());
         let checked = home.check(&**disk, name.as_deref().map(|name| (name, &*self.file)));
@@ -188,190 +235,258 @@ impl Writer {
         checked
     }
 
-    /// Answers this request and all that wait behind it, but for the one that asks to close the
-    /// log, which it returns.
+    /// Answers this request and those that wait behind it, up to a deletion, except the one that
+    /// closes the log, which it returns.
     fn serve(&mut self, first: Request, requests: &Receiver<Request>) -> Option<oneshot::Sender<()>> {
         let mut next = Some(first);
-        let mut appends = Vec::new();
-        let mut bytes = 0;
-        let mut deletes = Vec::new();
-        let mut close = None;
+        let (mut appends, mut bytes) = (Vec::new(), 0);
+        let (mut delete, mut close) = (None, None);
         while let Some(request) = next.take() {
             match request {
                 Request::Append(append) => {
-                    let events = append.batches.iter().flat_map(|batch| &batch.events);
-                    bytes += events.map(Event::memory_bytes).sum::<usize>();
+                    bytes += append.batches.iter().flatten().map(|batch| batch.bytes).sum::<usize>();
                     appends.push(append);
                 }
-                Request::Delete(delete) => deletes.push(delete),
+                // One in a group: of two whose writing was interrupted the first could be damaged
+                // and the second not, as if the first had been acknowledged.
+                Request::Delete(requested) => delete = Some(requested),
                 Request::Free => {}
                 Request::Close(closed) => close = Some(closed),
             }
-            if bytes < GROUP_BYTES_MAX {
+            if bytes < GROUP_BYTES_MAX && delete.is_none() {
                 next = requests.try_recv().ok();
             }
         }
         let mut batches = Vec::new();
         let mut answers = Vec::with_capacity(appends.len());
         for append in appends {
-            answers.push((append.answer, append.place, append.batches.len()));
+            answers.push((append.answer, append.permit, append.batches.len()));
             batches.extend(append.batches);
         }
-        let mut outcomes = self.append(batches).into_iter();
-        // Retention has the first word: what is acknowledged is what stays.
-        if let Err(error) = self.shared.expire().map(drop) {
-            self.complain(&error);
+        let (plan, delete_answer) = delete.map(|delete| (delete.plan, delete.answer)).unzip();
+        let (appended, deleted) = self.commit(batches, plan);
+        // Retention comes first: what is acknowledged is what stays.
+        if let Err(error) = self.log.expire() {
+            self.log.store.note_trouble(&error);
         }
-        for (answer, _place, count) in answers {
-            // The one that does not wait any more does not want to know.
-            let _ = answer.send(outcomes.by_ref().take(count).collect());
+        let mut appended = appended.into_iter();
+        // A caller that no longer waits does not need the answer.
+        for (answer, _permit, count) in answers {
+            let _ = answer.send(appended.by_ref().take(count).collect());
         }
-        // A deletion takes what was there when it was asked for, so it does not matter what was
-        // appended meanwhile.
-        for Delete { taken, answer } in deletes {
-            let _ = answer.send(self.delete(taken));
+        if let Some((answer, deleted)) = delete_answer.zip(deleted) {
+            let _ = answer.send(deleted);
         }
-        self.free();
         close
     }
 
-    fn append(&mut self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
-        if batches.is_empty() {
-            return Vec::new();
+    /// Writes batches and a deletion as one group.
+    fn commit(
+        &mut self,
+        batches: Vec<Result<PreparedBatch, AppendError>>,
+        plan: Option<Box<DeletionPlan>>,
+    ) -> (Vec<AppendOutcome>, Option<DeleteOutcome>) {
+        if batches.is_empty() && plan.is_none() {
+            return (Vec::new(), None);
         }
-        let now = self.shared.clock.now();
-        self.shared.keys().expire(now, &self.limits);
-        if let Err(error) = self.check_if_due().and_then(|()| self.make_writable()) {
-            self.complain(&error);
-            return batches.iter().map(|_| Err(refused(&error))).collect();
+        let now = self.log.store.clock.now();
+        self.log.store.keys().expire(now, &self.limits);
+        let checked = if plan.is_some() {
+            self.check_place().and_then(|()| maintenance::save_rules(&self.log))
+        } else {
+            self.check_if_due()
+        };
+        if let Err(error) = checked.and_then(|()| self.make_writable()) {
+            self.log.store.note_trouble(&error);
+            let appended = batches.iter().map(|_| Err(refused(&error))).collect();
+            return (appended, plan.map(|_| Err(refused(&error))));
         }
         let mut group = Group::default();
-        let planned: Vec<_> = batches.into_iter().map(|batch| self.plan(&mut group, now, batch)).collect();
+        let appended: Vec<_> = batches.into_iter().map(|batch| self.add(&mut group, now, batch)).collect();
+        self.end_batches(&mut group);
+        let deleted = plan.map(|plan| self.add_deletion(&mut group, plan));
         let written = self.write(group);
-        let outcome = |planned: Planned| match (&written, planned) {
-            (_, Planned::Settled(outcome)) => outcome,
-            (Ok(()), Planned::WithGroup(appended)) => Ok(appended),
-            (Err(error), Planned::WithGroup(_)) => Err(error.clone()),
+        let appended = appended.into_iter().map(|outcome| outcome.after(&written)).collect();
+        (appended, deleted.map(|outcome| outcome.after(&written)))
+    }
+
+    fn add(
+        &self,
+        group: &mut Group,
+        now: Timestamp,
+        batch: Result<PreparedBatch, AppendError>,
+    ) -> Outcome<Appended> {
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => return Outcome::Settled(Err(error)),
         };
-        planned.into_iter().map(outcome).collect()
-    }
-
-    fn plan(&self, group: &mut Group, now: Timestamp, batch: Batch) -> Planned {
-        if let Some(first_id) = batch.key.as_ref().and_then(|key| self.shared.keys().get(key).cloned()) {
-            return Planned::Settled(Ok(Appended::Duplicate { first_id }));
-        }
-        if let Some(first_id) = batch.key.as_ref().and_then(|key| group.keys.get(key)) {
-            return Planned::WithGroup(Appended::Duplicate { first_id: first_id.clone() });
-        }
-        let (bytes_before, entries_before) = (group.bytes.len(), group.entries.len());
-        match self.add(group, now, batch) {
-            Ok(appended) => {
-                if let Some(Written { entry, key: Some(key), .. }) = group.entries.get(entries_before) {
-                    group.keys.insert(key.clone(), entry.id.clone());
-                }
-                Planned::WithGroup(appended)
+        if let Some(key) = &batch.key {
+            if let Some(first_id) = self.log.store.keys().get(key) {
+                return Outcome::Settled(Ok(Appended::Duplicate { first_id: first_id.clone() }));
             }
-            Err(reason) => {
-                group.bytes.truncate(bytes_before);
-                group.entries.truncate(entries_before);
-                Planned::Settled(Err(AppendError::Full(reason)))
+            if let Some(first_id) = group.keys.get(key) {
+                return Outcome::WithGroup(Appended::Duplicate { first_id: first_id.clone() });
             }
+        }
+        match self.refusal(&batch, group) {
+            Some(reason) => Outcome::Settled(Err(AppendError::Full(reason))),
+            None => Outcome::WithGroup(self.add_events(group, now, batch)),
         }
     }
 
-    /// Adds a batch to a group, or says why there is no room for it; what was added of it then does
-    /// not count.
-    fn add(&self, group: &mut Group, now: Timestamp, mut batch: Batch) -> Result<Appended, String> {
+    /// Why there is no capacity for a batch, if there is none.
+    fn refusal(&self, batch: &PreparedBatch, group: &Group) -> Option<String> {
+        let SegmentSettings { count_max, bytes_max, .. } = self.log.store.settings;
         let count = batch.events.len() as u64;
-        if let Some(count_max) = self.shared.settings.count_max.filter(|count_max| count > *count_max) {
-            return Err(format!("the batch has {count} events and the log keeps at most {count_max}"));
+        if let Some(count_max) = count_max.filter(|count_max| count > *count_max) {
+            return Some(format!("the batch has {count} events and the log keeps at most {count_max}"));
         }
-        let bytes_before = group.bytes.len();
-        let bytes_max = self.shared.settings.bytes_max.min(BATCH_BYTES_MAX);
-        let mut last = Cursor { epoch: self.segment.header.epoch, position: position(self.newest) };
+        let (bytes, bytes_max) = (batch.bytes as u64, bytes_max.min(BATCH_BYTES_MAX));
+        if bytes > bytes_max {
+            return Some(format!("the batch takes {bytes} bytes and the log keeps at most {bytes_max}"));
+        }
+        let end = self.bytes + group.bytes.len() as u64 + bytes;
+        (end > u64::from(u32::MAX)).then(|| format!("the segment has {end} bytes with the batch"))
+    }
+
+    fn add_events(&self, group: &mut Group, now: Timestamp, batch: PreparedBatch) -> Appended {
+        let header = &self.segment.header;
+        let mut last = Cursor { epoch: header.epoch, position: position(self.newest) };
         let mut ids = Vec::with_capacity(batch.events.len());
-        for event in batch.events {
+        let mut key = batch.key;
+        for PreparedEvent { event, audience, body } in batch.events {
             let number = self.newest + group.entries.len() as u64 + 1;
             last.position = position(number);
+            let offset =
+                u32::try_from(self.bytes + group.bytes.len() as u64).expect("a segment is not as long");
+            let length = u32::try_from(body.record_bytes()).expect("a record is not as long");
+            push_event(header, self.bytes, &mut group.bytes, (number, now), &body);
             let entry = Arc::new(Entry::new(last, now, event));
-            let start = group.bytes.len();
-            let offset = u32::try_from(self.bytes + start as u64);
-            let key = batch.key.take();
-            let record = Record::Event(EventRecord {
-                number,
-                time: now,
-                key: key.as_ref().map(IdempotencyKey::as_str),
-                event: StoredEvent::of(&entry.event),
-            });
-            let encoded = encode(&self.segment.header, self.bytes, &mut group.bytes, &record);
-            let length = u32::try_from(group.bytes.len() - start);
-            let (Ok(()), Ok(offset), Ok(length)) = (encoded, offset, length) else {
-                return Err("the event is too large for a record".into());
-            };
-            let bytes = (group.bytes.len() - bytes_before + COMMIT_BYTES) as u64;
-            if bytes > bytes_max {
-                return Err(format!(
-                    "the batch takes {bytes} bytes or more and the log keeps at most {bytes_max}"
-                ));
+            let key = key.take();
+            if let Some(key) = &key {
+                group.keys.insert(key.clone(), entry.id.clone());
             }
+            let event = (&entry.event, audience);
+            let indexed = IndexedEvent::new(header.salt, (offset, length), now, event, key.clone());
             ids.push(entry.id.clone());
-            group.entries.push(Written { entry, place: (offset, length), key });
+            group.entries.push(WrittenEvent { entry, indexed, key });
         }
-        Ok(Appended::New { ids, last })
+        Appended::New { ids, last }
     }
 
-    /// Writes a group, makes sure of it and publishes it.
-    fn write(&mut self, mut group: Group) -> Result<(), AppendError> {
+    fn end_batches(&self, group: &mut Group) {
         if group.entries.is_empty() {
-            return Ok(());
+            return;
         }
         let last = self.newest + group.entries.len() as u64;
         let commit = Commit { first: self.newest + 1, last, synced_through: self.synced_through };
         encode(&self.segment.header, self.bytes, &mut group.bytes, &Record::Commit(commit))
             .expect("a commit record is short");
+    }
+
+    fn add_deletion(&self, group: &mut Group, plan: Box<DeletionPlan>) -> Outcome<Deleted> {
+        let full = |reason| Outcome::Settled(Err(AppendError::Full(reason)));
+        if let Some(reason) = plan.refusal() {
+            return full(reason);
+        }
+        let DeletionPlan { topic, through, count, kept, protecting, floors, segments, under_rules } = *plan;
+        let serial = self.serial + 1;
+        let deletion = Deletion { serial, through, protecting: protecting.into_iter().collect() };
+        let mut deletions = self.log.store.horizon().hiding.deletions.clone();
+        deletions.add(&topic, deletion.clone());
+        if let Some(reason) = deletions.excess(&topic) {
+            return full(reason);
+        }
+        let (forgotten_through, floors) = (floors.known().0, floors.after(0, usize::MAX));
+        let record = DeletionRecord {
+            serial,
+            through,
+            synced_through: self.synced_through,
+            topic,
+            protecting: Arc::clone(&deletion.protecting),
+            forgotten_through,
+            floors,
+        };
+        let offset = self.bytes + group.bytes.len() as u64;
+        let Ok(body) = Body::of_deletion(&record) else {
+            return full("the deletion is too large for a record".to_owned());
+        };
+        let place = match u32::try_from(offset) {
+            Ok(offset)
+                if u64::from(offset) + body.record_bytes() as u64 <= SegmentSettings::SEGMENT_BYTES_MAX =>
+            {
+                DeletionPlace { offset, serial }
+            }
+            _ => return full("the segment is full of deletions; publish an event first".to_owned()),
+        };
+        push_deletion(&self.segment.header, self.bytes, &mut group.bytes, (serial, through), &body);
+        let DeletionRecord { topic, floors, .. } = record;
+        let written = WrittenDeletion { topic, deletion, forgotten_through, floors, segments, under_rules };
+        group.deletion = Some((place, written));
+        Outcome::WithGroup(Deleted { count, kept, serial })
+    }
+
+    /// Writes a group, syncs it and publishes it.
+    fn write(&mut self, group: Group) -> Result<(), AppendError> {
+        if group.bytes.is_empty() {
+            return Ok(());
+        }
         if let Err(error) = write_full(&*self.file, &group.bytes, self.bytes) {
-            // Without its last record the group does not count, but its beginning must not stand
-            // behind what is written next.
+            // Without its last record the group is not valid, but its beginning must not precede
+            // what is written next.
             self.broken = self.file.set_len(self.bytes).is_err();
-            self.complain(&error);
+            self.log.store.note_trouble(&error);
             return Err(refused(&error));
         }
-        if self.shared.settings.sync == SyncLevel::Always {
+        if self.log.store.settings.sync == SyncLevel::Always {
             if let Err(error) = self.file.sync_data() {
                 self.give_up_file(&error);
                 return Err(AppendError::OutcomeUnknown(format!("it could not be synced: {error}")));
             }
-            self.synced_through = last;
+            self.synced_through = self.newest + group.entries.len() as u64;
         } else {
             self.unsynced_since.get_or_insert_with(Instant::now);
         }
-        self.publish(group, last);
+        self.publish(group);
         Ok(())
     }
 
-    fn publish(&mut self, group: Group, last: u64) {
-        self.bytes += group.bytes.len() as u64;
-        self.newest = last;
-        let bytes = self.bytes;
-        for written in &group.entries {
-            if let Some(key) = &written.key {
-                let (id, time) = (written.entry.id.clone(), written.entry.time);
-                self.shared.keys().insert(key.clone(), id, time, last, &self.limits);
+    fn publish(&mut self, group: Group) {
+        let Group { bytes, entries, deletion, .. } = group;
+        self.bytes += bytes.len() as u64;
+        self.newest += entries.len() as u64;
+        let (bytes, newest, store) = (self.bytes, self.newest, &self.log.store);
+        if entries.iter().any(|written| written.key.is_some()) {
+            let mut keys = store.keys();
+            for WrittenEvent { entry, key, .. } in &entries {
+                if let Some(key) = key {
+                    keys.insert(key.clone(), entry.id.clone(), entry.time, newest, &self.limits);
+                }
             }
         }
+        let (entries, indexed): (Vec<_>, Vec<_>) =
+            entries.into_iter().map(|written| (written.entry, written.indexed)).unzip();
         self.segment.extend(|index| {
-            for Written { entry, place, key } in &group.entries {
-                index.push(*place, entry.time, &entry.event, key.as_ref());
+            for event in indexed {
+                index.push(event);
             }
+            index.deletions.extend(deletion.as_ref().map(|(place, _)| *place));
             index.bytes = bytes;
         });
-        let mut state = self.shared.state();
-        state.newest = last;
-        state.trouble = None;
-        for written in group.entries {
-            state.recent.push(written.entry, self.shared.settings.recent_bytes_max);
+        let segment_bytes = self.segment.bytes();
+        {
+            let mut acknowledged = store.acknowledged();
+            acknowledged.newest = newest;
+            acknowledged.end = self.segment.base() + segment_bytes;
+            acknowledged.trouble = None;
+            for entry in entries {
+                acknowledged.recent.push(entry, store.settings.recent_bytes_max);
+            }
         }
-        drop(state);
+        if let Some((_, written)) = deletion {
+            self.serial = written.deletion.serial;
+            self.log.retention().delete(store, written);
+        }
         self.notifier.send_replace(());
     }
 
@@ -379,16 +494,17 @@ impl Writer {
     /// nothing is written to it any more.
     fn give_up_file(&mut self, error: &io::Error) {
         self.broken = true;
-        // If this fails, the next segment says where this one ends.
+        // If this fails, the next segment states where this one ends.
         let _ = self.file.set_len(self.bytes);
-        self.complain(error);
+        self.log.store.note_trouble(error);
     }
 
     /// A file that can be written, with room in its segment.
     fn make_writable(&mut self) -> io::Result<()> {
-        let ends =
-            self.shared.ends_segment.swap(false, Ordering::Relaxed) && self.newest >= self.segment.first();
-        if !self.broken && !ends && self.bytes < self.shared.settings.segment_bytes() {
+        let has_events = self.newest >= self.segment.first();
+        let ends = self.log.ends_segment.swap(false, Ordering::Relaxed);
+        let is_full = self.bytes >= self.log.store.settings.segment_bytes();
+        if !self.broken && !(has_events && (ends || is_full)) {
             return Ok(());
         }
         self.check_place()?;
@@ -397,39 +513,54 @@ impl Writer {
         {
             self.give_up_file(&error);
         }
-        let header = Header { first: self.newest + 1, salt: random()?, ..self.segment.header };
-        if header.first == self.segment.first() {
-            // Nothing in it was acknowledged: its name is free.
-            let (segment, file) = create(&*self.shared.disk, header, self.segment.base())?;
-            self.start(segment, file, true);
-            return Ok(());
-        }
-        self.segment.seal(&*self.shared.disk)?;
-        let (segment, file) = create(&*self.shared.disk, header, self.segment.base() + self.segment.bytes())?;
-        self.start(segment, file, false);
+        let disk = &*self.log.store.disk;
+        let new = if has_events {
+            let header = Header { first: self.newest + 1, salt: random()?, ..self.segment.header };
+            // One index more is in memory until maintenance has written it.
+            if let Some(unsealed) = &self.unsealed {
+                unsealed.seal(disk)?;
+            }
+            NewSegment::create(disk, header, self.segment.base() + self.segment.bytes())?
+        } else {
+            NewSegment::create_in_place_of(disk, &self.segment, self.segment.header.epoch)?
+        };
+        self.start(new, !has_events);
         Ok(())
     }
 
-    fn start(&mut self, segment: Segment, file: Arc<dyn DiskFile>, replaces_last: bool) {
+    fn start(&mut self, new: NewSegment, replaces_last: bool) {
         if !self.broken {
             self.synced_through = self.newest;
             self.unsynced_since = None;
         }
-        self.segment = Arc::new(segment);
-        self.file = file;
-        self.bytes = HEADER_BYTES as u64;
-        self.broken = false;
-        let mut state = self.shared.state();
-        let mut segments = state.segments.to_vec();
-        if replaces_last {
-            segments.pop();
+        let NewSegment { segment, file } = new;
+        segment.note_clean(self.serial);
+        let old = std::mem::replace(&mut self.segment, Arc::new(segment));
+        if !replaces_last {
+            self.unsealed = Some(Arc::clone(&old));
         }
-        segments.push(Arc::clone(&self.segment));
-        state.segments = Arc::new(segments);
+        self.file = file;
+        self.bytes = self.segment.file_bytes();
+        self.broken = false;
+        let segment_bytes = self.segment.bytes();
+        {
+            let mut acknowledged = self.log.store.acknowledged();
+            let mut segments = acknowledged.segments.to_vec();
+            if replaces_last {
+                segments.pop();
+            }
+            segments.push(Arc::clone(&self.segment));
+            acknowledged.end = self.segment.base() + segment_bytes;
+            acknowledged.segments = Arc::new(segments);
+        }
+        if replaces_last {
+            // What stays behind is removed when the log is opened the next time.
+            let _ = self.log.store.disk.remove(&old.name.log());
+        }
     }
 
     fn sync_if_due(&mut self) {
-        let SyncLevel::Interval(interval) = self.shared.settings.sync else { return };
+        let SyncLevel::Interval(interval) = self.log.store.settings.sync else { return };
         if self.broken || self.unsynced_since.is_none_or(|since| since.elapsed() < interval) {
             return;
         }
@@ -442,106 +573,50 @@ impl Writer {
         }
     }
 
-    /// Health has to come back by itself: the one that asks for it may have stopped publishing
-    /// because of it.
+    /// Health has to return without a request: publishers may have stopped because of it.
     fn heal_if_troubled(&mut self) {
-        if self.shared.state().trouble.is_none() {
+        if self.log.store.acknowledged().trouble.is_none() {
             return;
         }
         match self.check_place().and_then(|()| self.probe()).and_then(|()| self.make_writable()) {
-            Ok(()) => self.shared.state().trouble = None,
-            Err(error) => self.complain(&error),
+            Ok(()) => self.log.store.acknowledged().trouble = None,
+            Err(error) => self.log.store.note_trouble(&error),
         }
     }
 
     fn probe(&self) -> io::Result<()> {
+        let disk = &self.log.store.disk;
         let name = format!("{PROBE_NAME}{TEMPORARY}");
-        let file = self.shared.disk.create(&name)?;
+        let file = disk.create(&name)?;
         let written = write_full(&*file, &vec![0; PROBE_BYTES], 0).and_then(|()| file.sync_data());
-        self.shared.disk.remove(&name)?;
+        disk.remove(&name)?;
         written
     }
 
-    pub(super) fn complain(&self, error: &io::Error) {
-        self.shared.state().trouble = Some(error.to_string());
-    }
-
-    /// Frees segments of which everything is hidden.
-    fn free(&mut self) {
-        let hidden = {
-            let retention = self.shared.retention();
-            let segments = Arc::clone(&self.shared.state().segments);
-            let full = &segments[..segments.len() - 1];
-            let count = full.partition_point(|segment| segment.last() <= retention.front);
-            if count == 0 {
-                return;
-            }
-            // On a full disk there may be no room for this. Freeing makes room; floors that are not
-            // saved are notified as a gap after a restart.
-            match self.shared.save_front(&retention) {
-                Err(error) if !is_full(&error) => return self.complain(&error),
-                _ => {}
-            }
-            self.shared.state().segments = Arc::new(segments[count..].to_vec());
-            segments[..count].to_vec()
-        };
-        // What stays behind is removed when the log is opened the next time.
-        for segment in hidden {
-            let _ = self.shared.disk.remove(&segment.name.log());
-            let _ = self.shared.disk.remove(&segment.name.index());
-        }
-        let _ = self.shared.disk.sync_directory();
-    }
-
-    /// Makes sure of everything and writes down that nothing is missing. A log that cannot be
-    /// closed is opened as after a crash.
+    /// Syncs everything and stores that nothing is missing. A log that cannot be closed is opened
+    /// as after a crash.
     fn close(mut self) {
-        self.shared.state().trouble = Some("it has been closed".to_owned());
+        self.log.store.note_trouble(&"it has been closed");
         // What is being compacted is given up, and nothing changes any more.
-        self.shared.closing.store(true, Ordering::Relaxed);
-        drop(lock(&self.shared.compacting));
+        self.log.closing.store(true, Ordering::Relaxed);
+        let _maintaining = lock(&self.log.maintaining);
         if self.broken || self.file.sync_data().is_err() {
             return;
         }
-        let saved = self.shared.save_front(&self.shared.retention());
-        if saved.is_ok() {
+        maintenance::seal(&self.log.store);
+        if maintenance::save_front(&self.log).is_ok() {
             self.state.closed_at = Some(self.newest);
-            let _ = self.state.save(&*self.shared.disk);
+            self.state.deletions = self.serial;
+            let _ = self.state.save(&*self.log.store.disk);
         }
     }
 }
 
-/// Makes a new segment, and makes sure of it.
-pub(super) fn create(disk: &dyn Disk, header: Header, base: u64) -> io::Result<(Segment, Arc<dyn DiskFile>)> {
-    let name = SegmentName::new(header.first);
-    let file = disk.create(&name.log())?;
-    write_full(&*file, &header.encode(), 0)?;
-    file.sync_data()?;
-    disk.sync_directory()?;
-    let index = MemoryIndex::new(header.salt, HEADER_BYTES as u64);
-    Ok((Segment::with_memory(name, header, base, index), file))
-}
-
-/// A number that nobody can guess.
-pub(super) fn random() -> io::Result<u64> {
-    getrandom::u64().map_err(io::Error::other)
-}
-
-/// An epoch that no other log has.
-pub(super) fn random_epoch() -> io::Result<Epoch> {
-    random().map(Epoch::from_u64)
-}
-
-pub(super) fn refused(error: &io::Error) -> AppendError {
+fn refused(error: &io::Error) -> AppendError {
     let reason = error.to_string();
     match error.get_ref() {
         Some(inner) if inner.is::<Displaced>() => AppendError::Displaced(reason),
-        _ if is_full(error) => AppendError::Full(reason),
+        _ if maintenance::is_full(error) => AppendError::Full(reason),
         _ => AppendError::Unavailable(reason),
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

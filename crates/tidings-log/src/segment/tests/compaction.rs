@@ -107,7 +107,7 @@ async fn what_was_deleted_leaves_the_disk_and_nothing_else_changes() {
         assert!(!contains(&bytes(&disk), "secret-"), "nothing is left");
         assert!(contains(&bytes(&disk), "open-58-"));
         assert_eq!(all(&log, &exact("open")).await.entries, said);
-        assert_eq!(log.0.shared.state().hiding.deletions.iter().count(), 0, "the deletion is done with");
+        assert_eq!(log.0.log.store.horizon().hiding.deletions.iter().count(), 0, "the deletion is done with");
         append(&log, "secret", "new").await.expect("room");
         log.close().await;
         let log = open(&disk, &small(), &clock).expect("it opens");

@@ -56,6 +56,31 @@ async fn compacted() -> (SimulatedDisk, Vec<(Cursor, String)>) {
     (disk, said)
 }
 
+/// The same, but deleted in the middle of the log, and not compacted.
+async fn deleted() -> (SimulatedDisk, Vec<(Cursor, String)>) {
+    let disk = SimulatedDisk::new(1);
+    let log = open(&disk).expect("a fresh log");
+    let mut said = Vec::new();
+    for number in 0..45 {
+        let text = format!("{number} {}", "x".repeat(number * 2));
+        let topic = ["a", "b", "deleted"][number % 3];
+        if topic == "deleted" && number > 24 {
+            continue;
+        }
+        if number == 24 {
+            let topic = Topic::from_stored("deleted").expect("a topic");
+            log.delete(&topic, &Grants::all()).await.expect("deleted");
+        }
+        let batch = Batch { events: vec![event(topic, &text)], key: None };
+        let Ok(Appended::New { last, .. }) = log.append(batch).await else { panic!("no room") };
+        if topic != "deleted" {
+            said.push((last, text));
+        }
+    }
+    log.delete(&Topic::from_stored("deleted").expect("a topic"), &Grants::all()).await.expect("deleted");
+    (disk, said)
+}
+
 #[tokio::test]
 async fn no_flipped_byte_is_delivered_or_hidden() {
     flip_each(filled().await, &[everything(), exact("a"), exact("b")]).await;
@@ -65,6 +90,11 @@ async fn no_flipped_byte_is_delivered_or_hidden() {
 async fn no_flipped_byte_of_a_compacted_log_is_delivered_or_hidden() {
     // The one that reads everything is reported of the deletion anyway.
     flip_each(compacted().await, &[exact("a"), exact("b")]).await;
+}
+
+#[tokio::test]
+async fn no_flipped_byte_brings_a_deleted_event_back_silently() {
+    flip_each(deleted().await, &[exact("a"), exact("b")]).await;
 }
 
 async fn flip_each((disk, said): (SimulatedDisk, Vec<(Cursor, String)>), filters: &[Filter]) {
@@ -136,6 +166,10 @@ async fn check(disk: &SimulatedDisk, said: &[(Cursor, String)], filters: &[Filte
         if red && page.floor.is_some() {
             assert!(log.health().await.is_err(), "{what}: health is red");
         }
+    }
+    let deleted = log.read(Position::BEFORE_ALL, &exact("deleted"), usize::MAX).await.expect("a page");
+    if red && !deleted.entries.is_empty() {
+        assert!(log.health().await.is_err(), "{what}: health is red");
     }
     let appended = log.append(Batch { events: vec![event("a", "next")], key: None }).await;
     assert!(matches!(appended, Ok(Appended::New { .. })), "{what}: {appended:?}");

@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 use super::*;
 use crate::{
     Timestamp,
-    ledger::number,
+    numbers::number,
     segment::{
         record::{EventRecord, Header, Record, encode},
         simulated::SimulatedDisk,

@@ -242,16 +242,38 @@ fn a_segment_size_that_cannot_be_is_refused() {
 }
 
 #[tokio::test]
-async fn a_later_format_is_refused_and_left_alone() {
-    let disk = SimulatedDisk::new(1);
-    open(&disk).close().await;
-    disk.change("state", |bytes| {
-        bytes[8] = 9;
-        let end = bytes.len() - 4;
-        let crc = crc32fast::hash(&bytes[..end]);
-        bytes[end..].copy_from_slice(&crc.to_le_bytes());
-    });
-    let refused = SegmentLog::open_on(Arc::new(disk), Box::new(()), small(), Clock::system());
-    let reason = refused.expect_err("a later version wrote it").to_string();
-    assert!(reason.contains("later version") && reason.contains("format 9"), "{reason}");
+async fn another_format_is_refused_and_left_alone() {
+    for (name, byte, stored, expected) in [
+        ("state", 8, 9, "a later version of Tidings (format 9;"),
+        ("state", 8, 2, "an earlier version of Tidings (format 2;"),
+        ("front", 8, 2, "an earlier version of Tidings (format 2;"),
+        // Segments of format 2 say 1.
+        ("00000000000000000001.log", 8, 1, "an earlier version of Tidings (format 2;"),
+    ] {
+        let disk = SimulatedDisk::new(1);
+        let log = open(&disk);
+        append(&log, "kept").await.expect("room");
+        log.close().await;
+        disk.change(name, |bytes| {
+            bytes[byte] = stored;
+            let end = if is_segment(name) { 60 } else { bytes.len() - 4 };
+            let crc = crc32fast::hash(&bytes[..end]);
+            bytes[end..end + 4].copy_from_slice(&crc.to_le_bytes());
+        });
+        let before = contents(&disk);
+        let refused = SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), small(), Clock::system());
+        let reason = refused.expect_err("another version wrote it").to_string();
+        assert!(reason.contains(expected) && reason.contains("another directory"), "{name}: {reason}");
+        if name != "00000000000000000001.log" {
+            assert_eq!(contents(&disk), before, "{name}");
+        }
+    }
+}
+
+fn contents(disk: &SimulatedDisk) -> Vec<(String, Vec<u8>)> {
+    let mut contents = Vec::new();
+    for name in disk.list().expect("names") {
+        disk.change(&name.clone(), |bytes| contents.push((name, bytes.clone())));
+    }
+    contents
 }

@@ -4,24 +4,29 @@ use std::{collections::BTreeSet, fs, io, path::Path, sync::Arc};
 
 use super::{
     super::{
-        deletion::Deletions,
         disk::{Disk, RealDisk},
-        file::SegmentName,
-        hiding::Hiding,
+        front_file::SavedFront,
         index_file,
-        record::{Header, Record},
-        retention::Retention,
-        rewriting::Output,
-        scan::{Found, RecordReader, Survey},
-        state_file::{LogState, StoredSync, load_front, save_front},
-        writer::{random, random_epoch},
+        new_segment::{random, random_epoch},
+        record::{DeletionRecord, Header, Record},
+        record_reader::{RecordReader, WINDOW_BYTES},
+        rewriting::RewrittenSegment,
+        segment_file::SegmentName,
+        state_file::{LogState, StoredSync},
+        survey::Survey,
     },
-    Files, Finding, Repaired, ToolFailure, WINDOW_BYTES,
+    files::{Files, Finding, ToolFailure},
 };
-use crate::{
-    EpochStart, Epochs, MemoryLimits,
-    ledger::{floors::Floors, keys::Keys, position},
-};
+use crate::{EpochStart, Epochs, numbers::position};
+
+/// The result of a repair.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Repaired {
+    /// Events that were copied.
+    pub events: u64,
+    /// Acknowledged events that could not be copied. Each range was reported.
+    pub lost: u64,
+}
 
 /// A directory for a copy: one that is empty, or is made.
 pub(super) fn new_directory(directory: &Path) -> Result<RealDisk, ToolFailure> {
@@ -41,6 +46,10 @@ pub(super) struct Repair<'a> {
     files: &'a Files,
     output: &'a RealDisk,
     repaired: Repaired,
+    /// Deletions that are not written yet.
+    deletions: Vec<DeletionRecord>,
+    /// The serial number of the newest deletion.
+    newest_deletion: u64,
     /// The last number of each stretch that is lost.
     lost: BTreeSet<u64>,
     /// The last event that was copied or is known to be lost.
@@ -54,11 +63,18 @@ pub(super) struct Repair<'a> {
 }
 
 impl<'a> Repair<'a> {
-    pub(super) fn new(files: &'a Files, output: &'a RealDisk, first_known: Option<u64>) -> Self {
+    pub(super) fn new(
+        files: &'a Files,
+        output: &'a RealDisk,
+        first_known: Option<u64>,
+        newest_deletion: u64,
+    ) -> Self {
         Self {
             files,
             output,
             repaired: Repaired::default(),
+            deletions: Vec::new(),
+            newest_deletion,
             lost: BTreeSet::new(),
             newest: None,
             first_known,
@@ -66,6 +82,11 @@ impl<'a> Repair<'a> {
             epochs: Vec::new(),
             end_lost: false,
         }
+    }
+
+    /// The serial number of the newest deletion that was found.
+    pub(super) fn newest_deletion(&self) -> u64 {
+        self.newest_deletion
     }
 
     /// Copies what is whole of a segment, which another one follows or not.
@@ -94,6 +115,23 @@ impl<'a> Repair<'a> {
         let settled = survey.settle(closed_at.unwrap_or_default(), next.map(|next| next - 1));
         self.end_lost |= settled.end_lost;
         let index = survey.index(&settled)?;
+        let newest = header.first + index.rows.len() as u64 - 1;
+        let mut reader = RecordReader::new(Arc::clone(&file), header)?;
+        for place in &index.deletions {
+            if let Some(Record::Deletion(deletion)) = reader.at(u64::from(place.offset), WINDOW_BYTES)? {
+                self.deletions.push(deletion);
+            }
+        }
+        // Those beyond the end of a segment that others follow were written again.
+        if next.is_none() {
+            for mut deletion in survey.deletions_beyond(&settled)? {
+                deletion.through = newest.min(deletion.through);
+                deletion.floors.retain(|(number, _)| *number <= newest);
+                self.deletions.push(deletion);
+            }
+        }
+        let serials = self.deletions.iter().map(|deletion| deletion.serial);
+        self.newest_deletion = serials.fold(self.newest_deletion, u64::max);
         let mut lost = Vec::new();
         // The numbers before it that no segment has any more are put in front of it.
         let first = self.newest.map_or(header.first, |newest| newest + 1);
@@ -107,7 +145,6 @@ impl<'a> Repair<'a> {
         if first < header.first {
             lost.push((first, header.first - 1));
         }
-        let newest = header.first + index.rows.len() as u64 - 1;
         lost.extend(
             index
                 .holes
@@ -120,25 +157,23 @@ impl<'a> Repair<'a> {
         let out_name = SegmentName::new(first);
         let out_header = Header { first, salt: random()?, ..header };
         let out = self.output.create(&out_name.log())?;
-        let mut output = Output::new(&*out, out_header)?;
+        let mut output = RewrittenSegment::new(&*out, out_header)?;
         for number in first..header.first {
             output.remove(number);
         }
-        let mut reader = RecordReader::new(file, header)?;
         for (number, row) in (header.first..).zip(&index.rows) {
             let offset = u64::from(row.offset);
-            let head = if offset > 0 { reader.head(offset, WINDOW_BYTES)? } else { Found::Short };
-            let Found::Record(head) = head else {
-                output.remove(number);
-                continue;
-            };
-            match reader.record(offset, head, WINDOW_BYTES)? {
+            let record = if offset > 0 { reader.at(offset, WINDOW_BYTES)? } else { None };
+            match record {
                 Some(Record::Event(record)) => {
                     output.keep(record)?;
                     self.repaired.events += 1;
                 }
                 _ => output.remove(number),
             }
+        }
+        for deletion in self.deletions.drain(..) {
+            output.keep_deletion(deletion)?;
         }
         let (index, _) = output.finish(newest)?;
         out.sync_data()?;
@@ -157,19 +192,19 @@ impl<'a> Repair<'a> {
 
     /// Writes what stands beside the segments.
     pub(super) fn finish(mut self, state: Option<LogState>) -> Result<Repaired, ToolFailure> {
-        let loaded = load_front(&self.files.disk, &MemoryLimits::default(), &[])?;
-        let (mut retention, keys) = loaded.unwrap_or_else(|| {
-            let hiding = Hiding::new(Deletions::default(), &[], Vec::new());
-            (Retention::new(0, Floors::default(), hiding), Keys::default())
-        });
-        retention.begin_after(self.begins_after);
-        let newest = self.newest.unwrap_or(retention.front);
+        let mut saved = SavedFront::load(&self.files.disk, &[])?.ok().flatten().unwrap_or_default();
+        if saved.front < self.begins_after {
+            saved.front = self.begins_after;
+            saved.forgotten_through = saved.forgotten_through.max(self.begins_after);
+        }
+        let newest = self.newest.unwrap_or(saved.front);
         if let Some(newest_lost) = self.lost.last() {
             // Nobody knows who could have received it.
-            retention.floors.forget_through(*newest_lost);
+            saved.forgotten_through = saved.forgotten_through.max(*newest_lost);
         }
-        save_front(self.output, &retention, &keys)?;
+        saved.save(self.output, &[])?;
         self.end_lost |= state.as_ref().is_none_or(|state| state.closed_at.is_some_and(|at| at > newest));
+        let deletions = std::mem::take(&mut self.deletions);
         let known = state.map(|state| state.epochs).or_else(|| {
             let starts = std::mem::take(&mut self.epochs);
             Epochs::from_stored(starts.split_at(starts.len().saturating_sub(Epochs::COUNT_MAX)).1.to_vec())
@@ -181,8 +216,23 @@ impl<'a> Repair<'a> {
             }
             Some(known) => known,
         };
-        let state =
-            LogState { closed_at: Some(newest), sync: StoredSync::BeforeAnswer, boot_id: None, epochs };
+        if !deletions.is_empty() {
+            let header = Header { first: newest + 1, epoch: epochs.current().epoch, salt: random()? };
+            let out = self.output.create(&SegmentName::new(header.first).log())?;
+            let mut output = RewrittenSegment::new(&*out, header)?;
+            for deletion in deletions {
+                output.keep_deletion(deletion)?;
+            }
+            output.finish(newest)?;
+            out.sync_data()?;
+        }
+        let state = LogState {
+            closed_at: Some(newest),
+            deletions: self.newest_deletion,
+            sync: StoredSync::BeforeAnswer,
+            boot_id: None,
+            epochs,
+        };
         state.save(self.output)?;
         Ok(self.repaired)
     }

@@ -14,16 +14,14 @@ use std::{
     },
 };
 
-use tidings_topic::Cursor;
-
 use super::{
     disk::Disk,
-    index::{MemoryIndex, Places, Removed, Row},
+    index::{DeletionPlace, MemoryIndex, Places, Removed, Row},
     index_file::{self, IndexFile, ROW_BYTES},
-    record::{EventRecord, Header},
-    scan::Survey,
+    record::Header,
+    survey::Survey,
 };
-use crate::{Entry, IdempotencyKey, Timestamp, draft::Audience, ledger::position, memory::lock};
+use crate::{Timestamp, draft::Audience, memory::lock};
 
 /// A segment.
 #[derive(Debug)]
@@ -38,6 +36,7 @@ pub(super) struct Segment {
     rebuilt: AtomicU32,
     /// One more than the serial of the newest deletion of which nothing is left here.
     clean: AtomicU64,
+    sealing: Mutex<()>,
     /// Events that turned out to be damaged when they were read, at most [`DAMAGED_MAX`].
     damaged: Mutex<BTreeSet<u64>>,
 }
@@ -61,6 +60,7 @@ struct Summary {
     latest: Timestamp,
     holes: Vec<(u32, u32)>,
     removed: Removed,
+    deletions: u32,
     audiences: u32,
 }
 
@@ -103,13 +103,6 @@ impl SegmentName {
     }
 }
 
-/// The entry that was written down, and the key of the batch that begins with it.
-pub(super) fn restore(header: &Header, record: EventRecord<'_>) -> Option<(Entry, Option<IdempotencyKey>)> {
-    let cursor = Cursor { epoch: header.epoch, position: position(record.number) };
-    let key = record.key.map_or(Some(None), |key| IdempotencyKey::new(key).map(Some))?;
-    Some((Entry::new(cursor, record.time, record.event.restore()?), key))
-}
-
 impl Segment {
     /// A segment whose index is in memory.
     pub(super) fn with_memory(name: SegmentName, header: Header, base: u64, index: MemoryIndex) -> Self {
@@ -119,7 +112,16 @@ impl Segment {
     fn new(name: SegmentName, header: Header, base: u64, index: Index) -> Self {
         let (index, base) = (RwLock::new(index), AtomicU64::new(base));
         let (rebuilt, clean) = (AtomicU32::default(), AtomicU64::default());
-        Self { name, header, base, index, rebuilt, clean, damaged: Mutex::default() }
+        Self {
+            name,
+            header,
+            base,
+            index,
+            rebuilt,
+            clean,
+            sealing: Mutex::default(),
+            damaged: Mutex::default(),
+        }
     }
 
     /// A full segment of so many bytes, if there is an index beside it that covers them.
@@ -147,6 +149,7 @@ impl Segment {
             latest: file.latest(),
             holes: file.holes()?,
             removed: file.removed(),
+            deletions: file.deletions_count(),
             audiences: file.audiences_count(),
         })
     }
@@ -184,6 +187,7 @@ impl Segment {
     }
 
     /// How many events compaction took out.
+    #[cfg(any(test, feature = "store-tools"))]
     pub(super) fn removed_count(&self) -> u64 {
         match &*self.read() {
             Index::Memory(index) => u64::from(index.removed.count),
@@ -192,6 +196,7 @@ impl Segment {
     }
 
     /// How many events were lost when the index was made.
+    #[cfg(any(test, feature = "store-tools"))]
     pub(super) fn lost_count(&self) -> u64 {
         let count = |holes: &[(u32, u32)]| holes.iter().map(|(from, to)| u64::from(to - from) + 1).sum();
         match &*self.read() {
@@ -214,7 +219,7 @@ impl Segment {
         self.base.load(Ordering::Relaxed)
     }
 
-    /// The segments before it were compacted. The caller holds the lock on the front of the log.
+    /// The segments before it were compacted. The caller holds the lock on the work of retention.
     pub(super) fn set_base(&self, base: u64) {
         self.base.store(base, Ordering::Relaxed);
     }
@@ -318,16 +323,33 @@ impl Segment {
         }
     }
 
+    /// The deletions in it, in their order.
+    pub(super) fn deletions(&self, disk: &dyn Disk) -> io::Result<Vec<DeletionPlace>> {
+        if matches!(&*self.read(), Index::File(summary) if summary.deletions == 0) {
+            return Ok(Vec::new());
+        }
+        self.with_file_or_rebuilt(disk, |index| index.deletions.clone(), IndexFile::deletions)
+    }
+
     /// The keys of its batches, oldest first, and who can receive what, with the newest event of
     /// each.
     pub(super) fn lists(&self, disk: &dyn Disk) -> io::Result<index_file::Lists> {
+        self.with_file_or_rebuilt(disk, lists, IndexFile::lists)
+    }
+
+    fn with_file_or_rebuilt<T>(
+        &self,
+        disk: &dyn Disk,
+        from_memory: impl Fn(&MemoryIndex) -> T,
+        from_file: impl Fn(&mut IndexFile) -> io::Result<T>,
+    ) -> io::Result<T> {
         if let Index::Memory(index) = &*self.read() {
-            return Ok(lists(index));
+            return Ok(from_memory(index));
         }
-        let in_file =
-            IndexFile::open(disk, &self.name.index(), self.header.salt).and_then(|mut file| file.lists());
+        let in_file = IndexFile::open(disk, &self.name.index(), self.header.salt)
+            .and_then(|mut file| from_file(&mut file));
         match in_file {
-            Err(error) if is_no_index(&error) => Ok(lists(&self.rebuild(disk)?)),
+            Err(error) if is_no_index(&error) => Ok(from_memory(&self.rebuild(disk)?)),
             answer => answer,
         }
     }
@@ -354,8 +376,14 @@ impl Segment {
         }
     }
 
-    /// Moves the index from memory into its file.
+    /// Whether its index is in a file.
+    pub(super) fn is_sealed(&self) -> bool {
+        matches!(&*self.read(), Index::File(_))
+    }
+
+    /// Moves the index from memory into its file. Nothing may be added to it afterwards.
     pub(super) fn seal(&self, disk: &dyn Disk) -> io::Result<()> {
+        let _one_at_a_time = lock(&self.sealing);
         if let Index::Memory(index) = &*self.read() {
             index_file::write(disk, &self.name.index(), self.header.salt, index)?;
         } else {

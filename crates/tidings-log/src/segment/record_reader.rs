@@ -1,0 +1,152 @@
+//! Reading the records of a segment: one at a known offset, or all of them, also after damaged
+//! ones.
+
+use std::{io, sync::Arc};
+
+use super::{
+    disk::{DiskFile, read_full},
+    record::{HEAD_BYTES, HEADER_BYTES, Header, Record, RecordHead},
+};
+
+/// Bytes that are read at once where everything is read.
+pub(super) const WINDOW_BYTES: usize = 1024 * 1024;
+
+/// Reads records of a segment through a window that moves on.
+#[derive(Debug)]
+pub(super) struct RecordReader {
+    file: Arc<dyn DiskFile>,
+    header: Header,
+    file_bytes: u64,
+    window: Vec<u8>,
+    window_offset: u64,
+}
+
+/// What is at an offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum HeadFound {
+    Whole(RecordHead),
+    Damaged,
+    /// The file ends before the record does.
+    Short,
+}
+
+impl RecordReader {
+    pub(super) fn new(file: Arc<dyn DiskFile>, header: Header) -> io::Result<Self> {
+        let file_bytes = file.len()?;
+        Ok(Self { file, header, file_bytes, window: Vec::new(), window_offset: 0 })
+    }
+
+    /// The record at this offset, whose beginning may be damaged as well. Reads so many bytes ahead
+    /// if there is need to read.
+    pub(super) fn at(&mut self, offset: u64, ahead: usize) -> io::Result<Option<Record<'_>>> {
+        match self.head(offset, ahead)? {
+            HeadFound::Whole(head) => self.record(offset, head, ahead),
+            HeadFound::Damaged | HeadFound::Short => Ok(None),
+        }
+    }
+
+    /// Looks at the beginning of a record, and reads so many bytes ahead if there is need to read.
+    pub(super) fn head(&mut self, offset: u64, ahead: usize) -> io::Result<HeadFound> {
+        let bytes = self.bytes(offset, HEAD_BYTES, ahead)?;
+        let Some(bytes) = bytes.and_then(|bytes| bytes.first_chunk().copied()) else {
+            return Ok(HeadFound::Short);
+        };
+        let Some(head) = RecordHead::decode(&self.header, offset, bytes) else {
+            return Ok(HeadFound::Damaged);
+        };
+        let fits = offset + head.bytes as u64 <= self.file_bytes;
+        Ok(if fits { HeadFound::Whole(head) } else { HeadFound::Short })
+    }
+
+    /// The record with this head. `None` if it is damaged.
+    pub(super) fn record(
+        &mut self,
+        offset: u64,
+        head: RecordHead,
+        ahead: usize,
+    ) -> io::Result<Option<Record<'_>>> {
+        let bytes = self.bytes(offset, head.bytes, ahead)?;
+        Ok(bytes.and_then(|bytes| head.record(&bytes[HEAD_BYTES..])))
+    }
+
+    fn bytes(&mut self, offset: u64, count: usize, ahead: usize) -> io::Result<Option<&[u8]>> {
+        let start = offset.checked_sub(self.window_offset).and_then(|start| usize::try_from(start).ok());
+        let inside = start.filter(|start| start + count <= self.window.len());
+        let start = if let Some(start) = inside {
+            start
+        } else {
+            // Not more than there is: a window is cleared before it is read into.
+            let left = usize::try_from(self.file_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+            self.window.clear();
+            self.window.resize(count.max(ahead).min(left), 0);
+            let read = read_full(&*self.file, &mut self.window, offset)?;
+            self.window.truncate(read);
+            self.window_offset = offset;
+            0
+        };
+        Ok(self.window.get(start..start + count))
+    }
+}
+
+/// What is in a segment, from one end to the other.
+#[derive(Debug)]
+pub(super) enum Walked<'a> {
+    Record {
+        record: Record<'a>,
+        offset: u64,
+        end: u64,
+    },
+    /// No record can be read here; the next one begins at the end.
+    Damaged {
+        offset: u64,
+        end: u64,
+        /// It is known to be no deletion.
+        is_no_deletion: bool,
+    },
+    /// The file ends before the record does.
+    Short {
+        offset: u64,
+        end: u64,
+    },
+}
+
+/// Goes through a segment, also behind damage.
+pub(super) fn walk(
+    file: &Arc<dyn DiskFile>,
+    header: Header,
+    mut look: impl FnMut(Walked<'_>),
+) -> io::Result<()> {
+    let mut reader = RecordReader::new(Arc::clone(file), header)?;
+    let file_bytes = reader.file_bytes;
+    let mut offset = HEADER_BYTES as u64;
+    while offset < file_bytes {
+        let end = match reader.head(offset, WINDOW_BYTES)? {
+            HeadFound::Short => {
+                look(Walked::Short { offset, end: file_bytes });
+                break;
+            }
+            HeadFound::Whole(head) => {
+                let end = offset + head.bytes as u64;
+                match reader.record(offset, head, WINDOW_BYTES)? {
+                    Some(record) => look(Walked::Record { record, offset, end }),
+                    None => look(Walked::Damaged { offset, end, is_no_deletion: !head.is_deletion() }),
+                }
+                end
+            }
+            HeadFound::Damaged => {
+                let mut end = offset + 1;
+                while end < file_bytes && !is_record(&mut reader, end)? {
+                    end += 1;
+                }
+                look(Walked::Damaged { offset, end, is_no_deletion: false });
+                end
+            }
+        };
+        offset = end;
+    }
+    Ok(())
+}
+
+fn is_record(reader: &mut RecordReader, offset: u64) -> io::Result<bool> {
+    reader.at(offset, WINDOW_BYTES).map(|record| record.is_some())
+}

@@ -1,0 +1,93 @@
+//! An open directory: its files, what is acknowledged, and what is hidden.
+//!
+//! Each mutex here is held for a few instructions only: never while a file is read or written,
+//! while a filter is applied, or while another of them is held. Where both are needed, [`Horizon`]
+//! is read before [`Acknowledged`]: compaction removes events before it forgets the deletion that
+//! hides them.
+
+use std::sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool};
+
+use super::{
+    acknowledged::{Acknowledged, Extent, Segments},
+    disk::Disk,
+    home::Home,
+    horizon::Horizon,
+    segment_file::Segment,
+    settings::SegmentSettings,
+};
+use crate::{Clock, Epochs, Unavailable, ledger::keys::Keys, memory::lock, vital::Panicked};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) home: Home,
+    pub(super) settings: SegmentSettings,
+    pub(super) clock: Clock,
+    pub(super) epochs: Epochs,
+    acknowledged: Mutex<Acknowledged>,
+    horizon: Mutex<Horizon>,
+    /// The window of idempotency keys.
+    keys: Mutex<Keys>,
+    /// Retention rules have hidden something since the front was saved.
+    pub(super) rules_unsaved: AtomicBool,
+}
+
+impl Store {
+    pub(super) fn new(
+        (disk, home): (Arc<dyn Disk>, Home),
+        (settings, clock): (SegmentSettings, Clock),
+        epochs: Epochs,
+        (acknowledged, horizon, keys): (Acknowledged, Horizon, Keys),
+    ) -> Self {
+        let (acknowledged, horizon) = (Mutex::new(acknowledged), Mutex::new(horizon));
+        let (keys, rules_unsaved) = (Mutex::new(keys), AtomicBool::new(false));
+        Self { disk, home, settings, clock, epochs, acknowledged, horizon, keys, rules_unsaved }
+    }
+
+    pub(super) fn acknowledged(&self) -> MutexGuard<'_, Acknowledged> {
+        lock(&self.acknowledged)
+    }
+
+    pub(super) fn horizon(&self) -> MutexGuard<'_, Horizon> {
+        lock(&self.horizon)
+    }
+
+    pub(super) fn keys(&self) -> MutexGuard<'_, Keys> {
+        lock(&self.keys)
+    }
+
+    /// All segments, and how far they reach.
+    pub(super) fn segments(&self) -> (Segments, Extent) {
+        let acknowledged = self.acknowledged();
+        (Arc::clone(&acknowledged.segments), acknowledged.extent())
+    }
+
+    /// Remembers that an event is damaged, and reports that from now on.
+    pub(super) fn note_damage(&self, segment: &Segment, number: u64) {
+        segment.note_damaged(number);
+        let name = segment.name.log();
+        self.acknowledged().damage.get_or_insert_with(|| format!("event {number} in {name} is damaged"));
+    }
+
+    /// Remembers that a thread of this log has ended, which therefore has to be opened again.
+    pub(super) fn note_end_of(&self, thread: &str, panicked: &Panicked) {
+        self.acknowledged()
+            .damage
+            .get_or_insert_with(|| format!("{thread} of the log has ended: {panicked}"));
+    }
+
+    /// Remembers why nothing can be appended at present.
+    pub(super) fn note_trouble(&self, trouble: &impl ToString) {
+        self.acknowledged().trouble = Some(trouble.to_string());
+    }
+
+    /// Whether appends are accepted and nothing is damaged.
+    pub(super) fn health(&self) -> Result<(), Unavailable> {
+        let acknowledged = self.acknowledged();
+        match acknowledged.trouble.as_ref().or(acknowledged.damage.as_ref()) {
+            Some(reason) => Err(Unavailable(reason.clone())),
+            None => Ok(()),
+        }
+    }
+}

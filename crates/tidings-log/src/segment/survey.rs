@@ -1,0 +1,254 @@
+//! Surveying a segment: reads it completely, and decides which of its records are valid.
+//!
+//! [`Survey`] finds every complete record, even after damaged ones. [`Survey::settle`] decides: an
+//! event is valid if its group is complete, or if there is proof that it was acknowledged (a later
+//! commit or deletion record, or a clean close of the log). Missing events among those are lost,
+//! which is reported as a gap; events beyond them were never acknowledged, and the log ends before
+//! them. A deletion is valid wherever its record is complete; if the log ends before it, it has to
+//! be written again.
+
+use std::{io, ops::RangeInclusive, sync::Arc};
+
+use super::{
+    disk::{DiskFile, read_full},
+    index::{DeletionPlace, IndexedEvent, MemoryIndex},
+    record::{Commit, DeletionRecord, HEADER_BYTES, Header, NoHeader, Record},
+    record_reader::{RecordReader, WINDOW_BYTES, Walked, walk},
+};
+use crate::draft::Audience;
+
+/// Every whole record of a segment.
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub(super) header: Header,
+    file: Arc<dyn DiskFile>,
+    file_bytes: u64,
+    events: Vec<EventPlace>,
+    /// With where each ends.
+    commits: Vec<(Commit, u64)>,
+    deletions: Vec<FoundDeletion>,
+    /// The last offset at which there is no record although the file goes on.
+    damaged_at: Option<u64>,
+    /// The first and the last offset at which a deletion may be damaged.
+    deletions_damaged: Option<(u64, u64)>,
+}
+
+/// A deletion as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+struct FoundDeletion {
+    serial: u64,
+    through: u64,
+    synced_through: u64,
+    offset: u64,
+    end: u64,
+}
+
+/// Where an event is, or the record of some that were removed.
+#[derive(Clone, Copy, Debug)]
+struct EventPlace {
+    number: u64,
+    /// The same, or the last of those that were removed.
+    last: u64,
+    is_removed: bool,
+    offset: u64,
+    end: u64,
+}
+
+/// What is valid of a segment.
+#[derive(Debug)]
+pub(super) struct Settled {
+    events: Vec<EventPlace>,
+    deletions: Vec<DeletionPlace>,
+    /// The offsets of deletions beyond the end.
+    beyond: Vec<u64>,
+    /// Everything else that is valid is before this offset.
+    pub(super) end: u64,
+    /// Events at the end are gone that had been acknowledged.
+    pub(super) end_lost: bool,
+    /// Something is cut off, and it is not just a write that broke off.
+    pub(super) end_damaged: bool,
+    /// The first and the last offset at which a deletion may be damaged.
+    deletions_damaged: Option<(u64, u64)>,
+    /// There is nothing after the end.
+    pub(super) whole: bool,
+}
+
+impl Settled {
+    /// Whether a deletion may be damaged before the end.
+    pub(super) fn is_deletion_damaged(&self) -> bool {
+        self.deletions_damaged.is_some_and(|(first, _)| first < self.end)
+    }
+
+    /// The same beyond the end, unless it is just a write that broke off.
+    pub(super) fn is_deletion_damaged_beyond(&self) -> bool {
+        self.deletions_damaged.is_some_and(|(_, last)| last >= self.end)
+    }
+}
+
+impl Survey {
+    /// Reads a segment from end to end.
+    pub(super) fn new(file: Arc<dyn DiskFile>) -> io::Result<Result<Self, NoHeader>> {
+        let mut bytes = [0; HEADER_BYTES];
+        let read = read_full(&*file, &mut bytes, 0)?;
+        let header = match Header::decode(&bytes[..read]) {
+            Ok(header) => header,
+            Err(none) => return Ok(Err(none)),
+        };
+        let (known, file_bytes) = (Arc::clone(&file), file.len()?);
+        let mut survey = Self {
+            header,
+            file,
+            file_bytes,
+            events: Vec::new(),
+            commits: Vec::new(),
+            deletions: Vec::new(),
+            damaged_at: None,
+            deletions_damaged: None,
+        };
+        walk(&known, header, |walked| match walked {
+            Walked::Record { record: Record::Event(event), offset, end } => {
+                survey.note(event.number..=event.number, false, offset, end);
+            }
+            Walked::Record { record: Record::Removed { first, last }, offset, end } => {
+                survey.note(first..=last, true, offset, end);
+            }
+            Walked::Record { record: Record::Commit(commit), end, .. } => survey.commits.push((commit, end)),
+            Walked::Record { record: Record::Deletion(deletion), offset, end } => {
+                let DeletionRecord { serial, through, synced_through, .. } = deletion;
+                survey.deletions.push(FoundDeletion { serial, through, synced_through, offset, end });
+            }
+            Walked::Record { record: Record::Other, .. } | Walked::Short { .. } => {}
+            Walked::Damaged { offset, is_no_deletion, .. } => {
+                survey.damaged_at = Some(offset);
+                if !is_no_deletion {
+                    let first = survey.deletions_damaged.map_or(offset, |(first, _)| first);
+                    survey.deletions_damaged = Some((first, offset));
+                }
+            }
+        })?;
+        Ok(Ok(survey))
+    }
+
+    fn note(&mut self, numbers: RangeInclusive<u64>, is_removed: bool, offset: u64, end: u64) {
+        let (number, last) = numbers.into_inner();
+        let next = self.events.last().map_or(self.header.first, |before| before.last + 1);
+        if number >= next {
+            self.events.push(EventPlace { number, last, is_removed, offset, end });
+        }
+    }
+
+    /// The newest event that, by what this segment says, had been synced.
+    pub(super) fn synced_through(&self) -> u64 {
+        let of_groups = self.commits.iter().map(|(commit, _)| commit.synced_through);
+        let of_deletions = self.deletions.iter().map(|deletion| deletion.synced_through);
+        of_groups.chain(of_deletions).max().unwrap_or_default()
+    }
+
+    /// Decides what is valid, where everything up to `acknowledged` is known to have been
+    /// acknowledged. A segment that others follow also ends with a known event.
+    pub(super) fn settle(&self, acknowledged: u64, known_last: Option<u64>) -> Settled {
+        let first = self.header.first;
+        let acknowledged = acknowledged.max(self.synced_through()).max(known_last.unwrap_or_default());
+        let groups: Vec<_> =
+            self.commits.iter().map(|(commit, _)| *commit).filter(|commit| self.is_whole(commit)).collect();
+        let in_group = |number| {
+            let place = groups.partition_point(|commit| commit.last < number);
+            groups.get(place).is_some_and(|commit| commit.first <= number)
+        };
+        let mut last = first - 1;
+        let mut events = Vec::new();
+        let mut rejected_at = u64::MAX;
+        for place in &self.events {
+            let (gap_end, number) = (place.number - 1, place.last);
+            let beyond = known_last.is_some_and(|known| number > known);
+            let unproven = number > acknowledged && (!in_group(number) || gap_end > last.max(acknowledged));
+            if beyond || unproven {
+                rejected_at = place.offset;
+                break;
+            }
+            events.push(*place);
+            last = number;
+        }
+        let commits_end = self.commits.iter().filter(|(commit, _)| commit.last <= last).map(|(_, end)| *end);
+        let end = events.last().map_or(HEADER_BYTES as u64, |place| place.end);
+        let end = commits_end.fold(end, u64::max);
+        let is_in_place =
+            |deletion: &&FoundDeletion| deletion.through <= last && deletion.offset < rejected_at;
+        let (in_place, beyond): (Vec<&FoundDeletion>, Vec<_>) = self.deletions.iter().partition(is_in_place);
+        let end = in_place.iter().map(|deletion| deletion.end).fold(end, u64::max);
+        let end_lost = known_last.is_none() && acknowledged > last && acknowledged >= first;
+        let place = |deletion: &FoundDeletion| {
+            let offset = u32::try_from(deletion.offset).ok()?;
+            Some(DeletionPlace { offset, serial: deletion.serial })
+        };
+        Settled {
+            events,
+            deletions: in_place.into_iter().filter_map(place).collect(),
+            beyond: beyond.into_iter().map(|deletion| deletion.offset).collect(),
+            end,
+            end_lost,
+            end_damaged: self.damaged_at.is_some_and(|offset| offset >= end),
+            deletions_damaged: self.deletions_damaged,
+            whole: end == self.file_bytes,
+        }
+    }
+
+    fn is_whole(&self, commit: &Commit) -> bool {
+        let start = self.events.partition_point(|place| place.number < commit.first);
+        let count = commit.last.checked_sub(commit.first).and_then(|more| usize::try_from(more).ok());
+        let last = count.and_then(|more| self.events.get(start.checked_add(more)?));
+        self.events.get(start).is_some_and(|place| place.number == commit.first)
+            && last.is_some_and(|place| place.last == commit.last)
+    }
+
+    /// The deletions beyond the end, in their order.
+    pub(super) fn deletions_beyond(&self, settled: &Settled) -> io::Result<Vec<DeletionRecord>> {
+        let mut reader = RecordReader::new(Arc::clone(&self.file), self.header)?;
+        let mut deletions = Vec::new();
+        for offset in &settled.beyond {
+            if let Some(Record::Deletion(deletion)) = reader.at(*offset, WINDOW_BYTES)? {
+                deletions.push(deletion);
+            }
+        }
+        Ok(deletions)
+    }
+
+    /// Makes the index of what is valid.
+    pub(super) fn index(&self, settled: &Settled) -> io::Result<MemoryIndex> {
+        let mut index = MemoryIndex::new(settled.end);
+        index.deletions.clone_from(&settled.deletions);
+        let mut reader = RecordReader::new(Arc::clone(&self.file), self.header)?;
+        let mut next = self.header.first;
+        for place in &settled.events {
+            push_hole(&mut index, place.number - next);
+            next = place.last + 1;
+            if place.is_removed {
+                index.push_removed(u32::try_from(next - place.number).unwrap_or(HOLE_MAX).min(HOLE_MAX));
+                continue;
+            }
+            let restored = match reader.at(place.offset, WINDOW_BYTES)? {
+                Some(Record::Event(record)) => record.restore(&self.header),
+                _ => None,
+            };
+            let (offset, length) = (u32::try_from(place.offset), u32::try_from(place.end - place.offset));
+            match (restored, offset, length) {
+                (Some((entry, key)), Ok(offset), Ok(length)) => {
+                    let event = (&entry.event, Audience::of(&entry.event));
+                    let salt = self.header.salt;
+                    index.push(IndexedEvent::new(salt, (offset, length), entry.time, event, key));
+                }
+                _ => index.push_hole(1),
+            }
+        }
+        Ok(index)
+    }
+}
+
+/// As many as a segment can have: if its neighbours claim that there are more between them, then
+/// these are wrong.
+fn push_hole(index: &mut MemoryIndex, count: u64) {
+    index.push_hole(u32::try_from(count).unwrap_or(HOLE_MAX).min(HOLE_MAX));
+}
+
+/// Most lost events in one stretch of one segment.
+const HOLE_MAX: u32 = 1 << 26;
