@@ -33,14 +33,12 @@ help: ## List the tasks
 demo: ## Build Tidings and run the chat; it prints its address
 	@$(CARGO) run --locked -p tidings-cli -- demo
 
-# The binaries are built last and one by one, so that the hub under test is built exactly as `make demo` builds it. The last line repeats the
-# tests of streams with streams that stay in the HTTP library; the Rust tests cover both ways themselves.
+# The binaries are built last and one by one, so that the hub under test is built exactly as `make demo` builds it.
 test: setup ## Install what tests need (asks before Debian packages), then run every test: Rust, browsers, clients, stories
 	CARGO='$(CARGO)' TIDINGS_REQUIRE_SERVERS=1 node tests/rust.mjs
 	$(CARGO) build --locked -p tidings-testkit
 	$(CARGO) build --locked -p tidings-cli
 	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories
-	cd tests && TIDINGS_RAW_STREAMS=false node --test --test-concurrency=2 --test-reporter=spec browser/plain.test.mjs clients
 
 check: ## Quick checks while working: formatting, clippy and the Rust tests; needs only Rust and Node, and names the tests that it skips
 	$(CARGO) fmt --all --check

@@ -66,7 +66,6 @@ const EXEMPT = [
 
 /** The next rewrite of these modules renames what is in them (one path through the engine). */
 const WAITING = [
-  /^crates\/tidings-server\/src\/(connection|head)(\.rs|\/)/,
   /^crates\/tidings-log\/src\/(segment|ledger)(\.rs|\/)/,
 ];
 

@@ -12,18 +12,19 @@
 //! | what a request may do | `access`; the credentials themselves are `tidings-auth`'s |
 //! | which web pages may do what, which hosts are answered | `origin`; how a request is read for this: `tidings::web` |
 //! | idempotency keys | `idempotency` |
-//! | how a subscription or a publication is served | `streams`, `publishing`; what drives a stream: `open_stream`, `connection::takeover` |
+//! | how a subscription or a publication is served | `streams`, `publishing`; what writes a stream: `open_stream` |
 //! | which requests bypass the router | `apis` |
 //! | a limit, its default, its response | `settings` |
 //! | the text of a refusal | `problem`; load shedding: `shedding` |
-//! | the life cycle of a connection | `connection`, `head`, `listener` |
+//! | requests and responses on the wire | `http1`; HTTP/2: `connection::http2` |
+//! | the life cycle of a connection | `connection`, `listener` |
 
 mod accept;
 mod access;
 mod apis;
 mod component;
 mod connection;
-mod head;
+mod http1;
 mod idempotency;
 mod listener;
 mod mercure;
@@ -46,9 +47,9 @@ mod throttled_log;
 pub use apis::apis;
 pub use component::{Component, Figure};
 pub use connection::{
-    BodyError, ConnectionMetrics, ConnectionSettings, Drain, NoRoom, PeerAddress, RequestBody, read_body,
-    serve,
+    BodyError, ConnectionMetrics, ConnectionSettings, Drain, NoRoom, PeerAddress, read_body, serve,
 };
+pub use http1::{RequestBody, RequestBodyError};
 pub use listener::{ListenError, Listener, connections_for_file_limit, raise_file_limit};
 pub use router::{hub_path_is_free, router};
 pub use settings::{AllowedHosts, AllowedOrigin, Keyless, OriginsBelow, ParseOriginError, Settings};

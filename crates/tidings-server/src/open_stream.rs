@@ -1,12 +1,14 @@
-//! An open stream, and the choice of its driver: hyper, or the hub itself with the bare socket.
+//! An open stream, and what writes it: the hub itself, to the bare socket, or the connection, which
+//! pulls it as a body.
 //!
-//! A handler responds with a [`StreamBody`] and puts a [`Takeover`] into the extensions of its
-//! response. Both refer to the one stream, and the first to take it drives it: the connection, if
-//! it can hand over its socket to the hub, otherwise hyper, by polling the body. So a handler need
-//! not know which it will be, and a response that loses its extensions still streams.
+//! A handler responds with a [`StreamBody`] and puts a [`StreamHandle`] into the extensions of its
+//! response. Both refer to the one stream. A connection that can give its socket to the hub takes
+//! the stream out of the handle; otherwise the body is polled. So a handler need not know which it
+//! will be, and a response that loses its extensions still streams.
 
 use std::{
     convert::Infallible,
+    net::TcpStream,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -48,49 +50,69 @@ impl Drop for StreamKeep {
     }
 }
 
-/// Marks a response whose stream can be taken over.
-#[derive(Clone, Debug)]
-pub(crate) struct Takeover {
-    stream: Arc<Mutex<Option<OpenStream>>>,
-    input_end: InputEnd,
-}
+impl OpenStream {
+    /// Gives the hub the socket, on which nothing of this response was written yet; `headers` are
+    /// sent first. `early_bytes`: what the client has sent behind its request. The permit lasts as
+    /// long as the connection.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn drive_socket<P: Send + 'static>(
+        self,
+        socket: TcpStream,
+        headers: Vec<u8>,
+        early_bytes: usize,
+        permit: P,
+    ) {
+        let keep: Box<dyn std::any::Any + Send> = Box::new((self.keep, permit));
+        self.subscription.drive_socket(socket, headers, early_bytes, keep);
+    }
 
-/// Whether the client has ended its side of the connection. From the next poll on, the body then
-/// ends as soon as everything pending has been sent.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct InputEnd(Arc<AtomicBool>);
-
-impl InputEnd {
-    pub(crate) fn set(&self) {
-        self.0.store(true, Relaxed);
+    /// Here the hub drives no sockets, and `Transport::is_bare_socket` is never true.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn drive_socket<P>(self, _: TcpStream, _: Vec<u8>, _: usize, _: P) {
+        unreachable!("{self:?} needs no bare socket");
     }
 }
 
-impl Takeover {
+/// In the extensions of a response whose body is a stream.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamHandle(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// None once something writes it.
+    stream: Mutex<Option<Box<OpenStream>>>,
+    /// The client has ended its side: the body ends as soon as everything due has been sent.
+    input_ended: AtomicBool,
+}
+
+impl StreamHandle {
     pub(crate) fn of(stream: OpenStream) -> Self {
-        Self { stream: Arc::new(Mutex::new(Some(stream))), input_end: InputEnd::default() }
+        Self(Arc::new(Shared {
+            stream: Mutex::new(Some(Box::new(stream))),
+            input_ended: AtomicBool::new(false),
+        }))
     }
 
     /// The stream, unless it was taken already.
-    pub(crate) fn take(&self) -> Option<OpenStream> {
-        self.stream.lock().expect("nothing panics while it holds this").take()
+    pub(crate) fn take(&self) -> Option<Box<OpenStream>> {
+        self.0.stream.lock().expect("nothing panics while it holds this").take()
     }
 
-    pub(crate) fn input_end(&self) -> InputEnd {
-        self.input_end.clone()
+    /// The client has ended its side of the connection. The body has to be polled again.
+    pub(crate) fn end_input(&self) {
+        self.0.input_ended.store(true, Relaxed);
     }
 
     pub(crate) fn body(&self) -> StreamBody {
-        StreamBody::Offered(self.clone())
+        StreamBody { handle: self.clone(), stream: None }
     }
 }
 
-/// The body of a stream that hyper drives. Dropping it ends the stream.
-pub(crate) enum StreamBody {
-    /// Not polled yet.
-    Offered(Takeover),
-    /// Driven by hyper; none if it was taken over.
-    Carried(InputEnd, Option<Box<OpenStream>>),
+/// The body of a stream, for a connection that pulls it. Dropping it ends the stream.
+pub(crate) struct StreamBody {
+    handle: StreamHandle,
+    /// Taken when it is polled for the first time.
+    stream: Option<Box<OpenStream>>,
 }
 
 impl http_body::Body for StreamBody {
@@ -101,18 +123,14 @@ impl http_body::Body for StreamBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Self::Offered(takeover) = &*self {
-            let stream = takeover.take().map(Box::new);
-            *self = Self::Carried(takeover.input_end(), stream);
+        let Self { handle, stream } = &mut *self;
+        if stream.is_none() {
+            *stream = handle.take();
         }
-        match &mut *self {
-            Self::Carried(input_end, Some(stream)) => {
-                if input_end.0.load(Relaxed) {
-                    stream.subscription.end_when_caught_up();
-                }
-                Pin::new(&mut stream.subscription).poll_frame(context)
-            }
-            Self::Carried(_, None) | Self::Offered(_) => Poll::Ready(None),
+        let Some(stream) = stream else { return Poll::Ready(None) };
+        if handle.0.input_ended.load(Relaxed) {
+            stream.subscription.end_when_caught_up();
         }
+        Pin::new(&mut stream.subscription).poll_frame(context)
     }
 }

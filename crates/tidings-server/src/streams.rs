@@ -2,7 +2,7 @@
 //!
 //! An API parses its parameters into a [`StreamRequest`]; from there on there is one path:
 //! permissions, a slot, the hub, the response. A slot belongs to the open stream and is released
-//! with it, however the stream ends and whichever driver carries it (`open_stream`).
+//! with it, however the stream ends and whatever writes it (`open_stream`).
 
 use std::{convert::Infallible, net::IpAddr};
 
@@ -21,7 +21,7 @@ use tidings_auth::Access;
 use crate::{
     PeerAddress,
     access::expires_in,
-    open_stream::{OpenStream, StreamKeep, Takeover},
+    open_stream::{OpenStream, StreamHandle, StreamKeep},
     problem::Problem,
     router::App,
     shedding::{retry_after_secs, shed},
@@ -91,9 +91,9 @@ pub(crate) async fn stream(
         headers.extend(resumed_from(&subscription));
     }
     let keep = StreamKeep::new(slot, &app.metrics);
-    let takeover = Takeover::of(OpenStream { subscription, keep });
-    let mut response = (headers, Body::new(takeover.body())).into_response();
-    response.extensions_mut().insert(takeover);
+    let handle = StreamHandle::of(OpenStream { subscription, keep });
+    let mut response = (headers, Body::new(handle.body())).into_response();
+    response.extensions_mut().insert(handle);
     Ok(response)
 }
 

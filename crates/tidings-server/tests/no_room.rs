@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use served_support::{BOTH_WAYS, Served, lines_until};
+use served_support::{Served, VERSIONS, lines_until, stream_request};
 use support::within;
 use tidings_server::{ConnectionSettings, Settings};
 
@@ -15,18 +15,18 @@ const NATIVE: &str =
     "Accept: text/event-stream\r\nCache-Control: no-cache\r\nOrigin: http://localhost:3000\r\n";
 
 /// A hub with one connection permit, and the stream that holds it.
-async fn full(raw_streams: bool) -> (Served, impl Sized) {
-    let connections = ConnectionSettings { raw_streams, connections_max: 1, ..ConnectionSettings::default() };
+async fn full(version: &str) -> (Served, impl Sized) {
+    let connections = ConnectionSettings { connections_max: 1, ..ConnectionSettings::default() };
     let served = Served::start_with(Settings::default(), connections).await;
-    let mut stream = served.send(format!("GET /stream?topic=chat {REST}\r\n")).await;
+    let mut stream = served.send(stream_request(version)).await;
     lines_until(&mut stream, "retry: ").await;
     (served, stream)
 }
 
 #[tokio::test]
 async fn at_capacity_health_checks_are_answered() {
-    for raw_streams in BOTH_WAYS {
-        let (served, _stream) = full(raw_streams).await;
+    for version in VERSIONS {
+        let (served, _stream) = full(version).await;
         for path in ["/healthz", "/readyz", "/metrics"] {
             let answer = served.ask(format!("GET {path} {REST}\r\n")).await.ok();
             assert_eq!(answer.header("connection"), "close", "{answer:?}");
@@ -38,8 +38,8 @@ async fn at_capacity_health_checks_are_answered() {
 
 #[tokio::test]
 async fn at_capacity_a_native_event_source_is_asked_to_retry() {
-    for raw_streams in BOTH_WAYS {
-        let (served, _stream) = full(raw_streams).await;
+    for version in VERSIONS {
+        let (served, _stream) = full(version).await;
         let answer = served.ask(format!("GET /stream?topic=chat {REST}{NATIVE}\r\n")).await.ok();
         assert_eq!(answer.header("content-type"), "text/event-stream");
         assert_eq!(answer.header("connection"), "close");
@@ -53,8 +53,8 @@ async fn at_capacity_a_native_event_source_is_asked_to_retry() {
 
 #[tokio::test]
 async fn at_capacity_other_clients_receive_503_and_nothing_is_done() {
-    for raw_streams in BOTH_WAYS {
-        let (served, _stream) = full(raw_streams).await;
+    for version in VERSIONS {
+        let (served, _stream) = full(version).await;
         for request in [
             format!("GET /stream?topic=chat {REST}\r\n"),
             format!("GET / {REST}\r\n"),
@@ -73,8 +73,8 @@ async fn at_capacity_other_clients_receive_503_and_nothing_is_done() {
 
 #[tokio::test]
 async fn a_released_permit_admits_the_next_connection() {
-    for raw_streams in BOTH_WAYS {
-        let (served, stream) = full(raw_streams).await;
+    for version in VERSIONS {
+        let (served, stream) = full(version).await;
         drop(stream);
         within(async {
             while served.metrics.open.load(Relaxed) > 0 {

@@ -336,7 +336,7 @@ async fn both_paths_refuse_alike_when_the_hub_is_closed() {
 
 #[tokio::test]
 async fn pipelined_publications_are_answered_in_order() {
-    let served = Served::start(true).await;
+    let served = Served::start().await;
     let mut requests = String::new();
     for number in 0..50 {
         let (target, close) = match number {

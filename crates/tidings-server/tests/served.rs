@@ -1,21 +1,21 @@
-//! The APIs on real sockets: the guarantees of the router hold through a connection, with both
-//! drivers of a stream.
+//! The APIs on real sockets: the guarantees of the router hold through a connection.
 
 mod served_support;
 mod support;
 
-use served_support::{BOTH_WAYS, Served, lines_until};
+use served_support::{Served, VERSIONS, lines_until, stream_request};
 use support::within;
+use tokio::io::AsyncReadExt;
 
 #[tokio::test]
 async fn the_two_printed_commands_work_together() {
-    for raw_streams in BOTH_WAYS {
-        let served = Served::start(raw_streams).await;
-        let mut stream =
-            served.send("GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n").await;
+    for version in VERSIONS {
+        let served = Served::start().await;
+        let mut stream = served.send(stream_request(version)).await;
         let head = lines_until(&mut stream, "retry: ").await;
         assert!(
-            head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("transfer-encoding: chunked\r\n"),
+            head.starts_with(&format!("HTTP/{version} 200 OK\r\n"))
+                && head.contains("transfer-encoding: chunked\r\n") == (version == "1.1"),
             "{head}"
         );
         let answer = served
@@ -29,10 +29,12 @@ async fn the_two_printed_commands_work_together() {
 
 #[tokio::test]
 async fn a_head_request_has_no_length_and_ends() {
-    for raw_streams in BOTH_WAYS {
-        let served = Served::start(raw_streams).await;
+    for version in VERSIONS {
+        let served = Served::start().await;
         let answer = served
-            .ask("HEAD /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .ask(format!(
+                "HEAD /stream?topic=chat HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            ))
             .await
             .ok();
         assert_eq!(answer.header("content-type"), "text/event-stream");
@@ -42,20 +44,24 @@ async fn a_head_request_has_no_length_and_ends() {
 
 #[tokio::test]
 async fn the_host_of_an_absolute_target_wins() {
-    for raw_streams in BOTH_WAYS {
-        let served = Served::start(raw_streams).await;
-        let foreign = "GET http://evil.example/stream?topic=chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    for version in VERSIONS {
+        let served = Served::start().await;
+        let foreign = format!(
+            "GET http://evil.example/stream?topic=chat HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        );
         served.ask(foreign).await.refused(421);
-        let ours = "GET http://localhost/topics/chat HTTP/1.1\r\nHost: evil.example\r\nAccept: application/json\r\nConnection: close\r\n\r\n";
+        let ours = format!(
+            "GET http://localhost/topics/chat HTTP/{version}\r\nHost: evil.example\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+        );
         served.ask(ours).await.ok();
     }
 }
 
 #[tokio::test]
 async fn a_reader_that_disconnects_releases_its_permit() {
-    for raw_streams in BOTH_WAYS {
-        let served = Served::start(raw_streams).await;
-        let mut stream = served.send("GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    for version in VERSIONS {
+        let served = Served::start().await;
+        let mut stream = served.send(stream_request(version)).await;
         lines_until(&mut stream, "retry: ").await;
         assert_eq!(served.hub.stats().subscribers, 1);
         drop(stream);
@@ -78,13 +84,15 @@ async fn a_reader_that_disconnects_releases_its_permit() {
 
 #[tokio::test]
 async fn a_hub_that_closes_sends_a_notice_and_ends_streams_cleanly() {
-    for raw_streams in BOTH_WAYS {
-        let mut served = Served::start(raw_streams).await;
-        let mut stream = served.send("GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    for version in VERSIONS {
+        let mut served = Served::start().await;
+        let mut stream = served.send(stream_request(version)).await;
         lines_until(&mut stream, "retry: ").await;
         served.hub.close();
         drop(served.stop.take());
-        let rest = lines_until(&mut stream, "\r\n0\r\n").await;
+        let mut rest = String::new();
+        within(stream.read_to_string(&mut rest)).await.expect("a clean end");
+        assert_eq!(rest.ends_with("\r\n0\r\n\r\n"), version == "1.1", "{rest}");
         assert!(rest.contains("event: tidings\n") && rest.contains("\"kind\":\"reconnect\""), "{rest}");
         assert!(rest.contains("retry: "), "{rest}");
         within(&mut served.server).await.expect("no panic");

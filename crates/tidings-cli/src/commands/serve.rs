@@ -235,7 +235,6 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
         head_bytes_max: config.head_bytes_max,
         heads_max: config.heads_max,
         heads_waiting_max: config.heads_waiting_max,
-        raw_streams: config.raw_streams,
         http2: config.http2,
         dead_peer_secs: config.dead_peer_secs,
         response_secs: config.response_secs,

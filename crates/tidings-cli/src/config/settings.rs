@@ -245,15 +245,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
         kind: Kind::Choice,
         default: Is("true"),
         ..flag(
-            "raw_streams",
-            LIMITS,
-            "Write HTTP/1.1 streams directly to their sockets, which takes a tenth of the memory (Linux); false uses the HTTP library: true or false",
-        )
-    },
-    Setting {
-        kind: Kind::Choice,
-        default: Is("true"),
-        ..flag(
             "http2",
             LIMITS,
             "Accept HTTP/2 without TLS (prior knowledge), as proxies use it: 128 concurrent requests on a connection; a connection takes about 24 \

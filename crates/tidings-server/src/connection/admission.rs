@@ -3,9 +3,9 @@
 //!
 //! Two limits, before and after the request headers are complete. Before, a connection costs
 //! little, but slow ones can take all capacity: at the limit, and also when no connection is free,
-//! one of them is closed for each new one (`waiting` chooses). After, a connection costs what hyper
-//! and the handler need, some 20 KiB: after a restart, all subscribers reconnect at once, and most
-//! of them wait here for admission.
+//! one of them is closed for each new one (`waiting` chooses). After, a connection costs what the
+//! handler needs, some 10 KiB: after a restart, all subscribers reconnect at once, and most of them
+//! wait here for admission.
 //!
 //! Connections that are idle between two requests have no limit of their own, but are tracked here
 //! too, because they are closed when no connection is free and none has incomplete request headers.
@@ -29,23 +29,23 @@ use tokio::{
 use super::waiting::{Age, Waiting};
 use crate::slots::Neighbourhood;
 
-/// Longest time that a complete head waits for its turn. It then goes on without: should those
-/// before it wait for a log that does not answer, the others, a question for the hub's health among
-/// them, are late but not shut out.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Longest time that a complete request waits for its permit. It then goes on without: should those
+/// before it wait for a log that does not answer, the others, health checks among them, are late
+/// but not shut out.
+const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Most memory that incomplete heads take together. Beyond, each one that grows makes the address
-/// with the most of them lose its oldest. A head can be as large as `head_bytes_max`, so their
-/// number alone would bound little.
-const HEAD_BYTES_TOGETHER_MAX: usize = 32 * 1024 * 1024;
+/// Most memory that incomplete request headers take together. Beyond, each connection whose headers
+/// grow makes the address with the most of them lose its oldest. Headers can be as large as
+/// `head_bytes_max`, so their number alone would bound little.
+const HEADERS_BYTES_TOGETHER_MAX: usize = 32 * 1024 * 1024;
 
 /// The limits of one server, and who counts towards them.
 #[derive(Debug)]
-pub(super) struct Admission {
-    head_bytes: AtomicUsize,
-    heads: Mutex<Waiting<Arc<Notifier>>>,
+pub(crate) struct Admission {
+    headers_bytes: AtomicUsize,
+    incomplete: Mutex<Waiting<Arc<Notifier>>>,
     idle: Mutex<Idle>,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 /// The connections that are kept for a next request, by the order in which they began to wait for
@@ -58,43 +58,43 @@ struct Idle {
 
 /// What a connection waits for that may be given up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Awaited {
-    /// The rest of a head, or the first byte of the first one.
-    Head,
+pub(crate) enum Awaited {
+    /// The rest of request headers, or the first byte of the first ones.
+    Headers,
     /// Another request, of which nothing has come.
     Request,
 }
 
-/// A head's right to be answered now, given back when it is dropped; none if it has waited too long
-/// for one.
-pub(super) type Turn = Option<OwnedSemaphorePermit>;
+/// A request's permission to be answered now, returned when it is dropped; none if it has waited too
+/// long for one.
+pub(crate) type AnswerPermit = Option<OwnedSemaphorePermit>;
 
 impl Admission {
-    pub(super) fn with_limits(heads_waiting_max: usize, heads_max: usize) -> Self {
+    pub(super) fn with_limits(incomplete_max: usize, requests_max: usize) -> Self {
         Self {
-            head_bytes: AtomicUsize::new(0),
-            heads: Mutex::new(Waiting::new(heads_waiting_max.max(1))),
+            headers_bytes: AtomicUsize::new(0),
+            incomplete: Mutex::new(Waiting::new(incomplete_max.max(1))),
             idle: Mutex::default(),
-            turns: Arc::new(Semaphore::new(heads_max.clamp(1, Semaphore::MAX_PERMITS))),
+            permits: Arc::new(Semaphore::new(requests_max.clamp(1, Semaphore::MAX_PERMITS))),
         }
     }
 
-    /// Waits until a complete head may be answered, in the order of asking.
-    pub(super) async fn turn(&self) -> Turn {
-        timeout(TURN_WAIT_MAX, Arc::clone(&self.turns).acquire_owned()).await.ok().and_then(Result::ok)
+    /// Waits until a complete request may be answered, in the order of arrival.
+    pub(crate) async fn answer_permit(&self) -> AnswerPermit {
+        timeout(PERMIT_WAIT_MAX, Arc::clone(&self.permits).acquire_owned()).await.ok().and_then(Result::ok)
     }
 
-    /// Begins to wait for somebody at this address.
-    pub(super) fn wait_for(self: &Arc<Self>, awaited: Awaited, address: Neighbourhood) -> WaitedFor {
+    /// Begins to wait for a client at this address.
+    pub(crate) fn wait_for(self: &Arc<Self>, awaited: Awaited, address: Neighbourhood) -> Wait {
         let notifier = Arc::<Notifier>::default();
         let line = match awaited {
-            Awaited::Head => {
+            Awaited::Headers => {
                 let now = Instant::now().into_std();
-                let (age, gone) = self.heads().enter(address, now, Arc::clone(&notifier));
+                let (age, gone) = self.incomplete().enter(address, now, Arc::clone(&notifier));
                 if let Some(gone) = gone {
-                    gone.ring();
+                    gone.notify();
                 }
-                Line::Heads(address, age)
+                Line::Incomplete(address, age)
             }
             Awaited::Request => {
                 let mut idle = self.idle();
@@ -104,19 +104,19 @@ impl Admission {
                 Line::Idle(number)
             }
         };
-        WaitedFor { admission: Arc::clone(self), line, notifier, bytes: 0 }
+        Wait { admission: Arc::clone(self), line, notifier, bytes: 0 }
     }
 
-    /// Gives up a head that is waited for, or else the connection that has been without a request
-    /// longest, so that another one finds room. False if there is none.
-    pub(super) fn make_room(&self) -> bool {
-        let head = self.heads().give_up();
-        let gone = head.or_else(|| self.idle().connections.pop_first().map(|(_, notifier)| notifier));
-        gone.inspect(|notifier| notifier.ring()).is_some()
+    /// Gives up a connection with incomplete request headers, or else the one that has been idle
+    /// longest, so that another one finds capacity. False if there is none.
+    pub(super) fn free_capacity(&self) -> bool {
+        let incomplete = self.incomplete().give_up();
+        let gone = incomplete.or_else(|| self.idle().connections.pop_first().map(|(_, notifier)| notifier));
+        gone.inspect(|notifier| notifier.notify()).is_some()
     }
 
-    fn heads(&self) -> MutexGuard<'_, Waiting<Arc<Notifier>>> {
-        self.heads.lock().expect(NO_PANIC)
+    fn incomplete(&self) -> MutexGuard<'_, Waiting<Arc<Notifier>>> {
+        self.incomplete.lock().expect(NO_PANIC)
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
@@ -134,7 +134,7 @@ struct Notifier {
 }
 
 impl Notifier {
-    fn ring(&self) {
+    fn notify(&self) {
         self.notified.store(true, Relaxed);
         self.waker.wake();
     }
@@ -142,57 +142,58 @@ impl Notifier {
 
 /// One connection that is being waited for, until this is dropped.
 #[derive(Debug)]
-pub(super) struct WaitedFor {
+pub(crate) struct Wait {
     admission: Arc<Admission>,
     line: Line,
     notifier: Arc<Notifier>,
-    /// What has come of a head takes this much memory.
+    /// What has arrived of its request headers takes this much memory.
     bytes: usize,
 }
 
 /// Where it waits.
 #[derive(Debug)]
 enum Line {
-    Heads(Neighbourhood, Age),
+    Incomplete(Neighbourhood, Age),
     Idle(u64),
 }
 
-impl WaitedFor {
-    pub(super) fn awaited(&self) -> Awaited {
+impl Wait {
+    pub(crate) fn awaited(&self) -> Awaited {
         match self.line {
-            Line::Heads(..) => Awaited::Head,
+            Line::Incomplete(..) => Awaited::Headers,
             Line::Idle(_) => Awaited::Request,
         }
     }
 
-    /// What has come of the head takes this much memory. If that is too much for all of them
-    /// together, one of them is given up.
-    pub(super) fn hold(&mut self, bytes: usize) {
+    /// What has arrived of the request headers takes this much memory. If that is too much for all
+    /// of them together, one of them is given up.
+    pub(crate) fn hold(&mut self, bytes: usize) {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {
             return;
         }
         self.bytes = bytes;
-        let before = self.admission.head_bytes.fetch_add(more, Relaxed);
-        if before + more > HEAD_BYTES_TOGETHER_MAX {
-            let gone = self.admission.heads().give_up();
-            gone.inspect(|notifier| notifier.ring());
+        let before = self.admission.headers_bytes.fetch_add(more, Relaxed);
+        if before + more > HEADERS_BYTES_TOGETHER_MAX {
+            let gone = self.admission.incomplete().give_up();
+            gone.inspect(|notifier| notifier.notify());
         }
     }
 
-    /// Whether there was no room for it any more; if not yet, the task is woken when that changes.
-    pub(super) fn is_given_up(&self, cx: &Context<'_>) -> bool {
+    /// Whether there is no capacity for it any more; if not yet, the task is woken when that
+    /// changes.
+    pub(crate) fn is_given_up(&self, cx: &Context<'_>) -> bool {
         self.notifier.waker.register(cx.waker());
         self.notifier.notified.load(Relaxed)
     }
 }
 
-impl Drop for WaitedFor {
+impl Drop for Wait {
     fn drop(&mut self) {
-        self.admission.head_bytes.fetch_sub(self.bytes, Relaxed);
+        self.admission.headers_bytes.fetch_sub(self.bytes, Relaxed);
         // Nothing happens if it has been given up.
         match self.line {
-            Line::Heads(address, age) => drop(self.admission.heads().leave(address, age)),
+            Line::Incomplete(address, age) => drop(self.admission.incomplete().leave(address, age)),
             Line::Idle(number) => drop(self.admission.idle().connections.remove(&number)),
         }
     }
@@ -210,12 +211,14 @@ mod tests {
         sync::watch,
     };
 
-    use super::super::{ConnectionMetrics, ConnectionSettings, Driver, RequestBody, Stage, places::Places};
+    use super::super::{
+        ConnectionMetrics, ConnectionSettings, Driver, RequestBody, Stage, permits::ConnectionPermits,
+    };
     use super::*;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-    /// Connects clients to a server that answers one head at a time, and `/never` never.
+    /// Connects clients to a server that answers one request at a time, and `/never` never.
     fn server() -> impl Fn(&'static [u8]) -> DuplexStream {
         let service = tower::service_fn(async |request: Request<RequestBody>| {
             if request.uri().path() == "/never" {
@@ -231,8 +234,8 @@ mod tests {
             let _running = &stop;
             let (mut client, theirs) = duplex(4096);
             let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-            let place = Places::new(&metrics).take();
-            tokio::spawn(driver.clone().drive(theirs, peer, place, stopping.clone()));
+            let permit = ConnectionPermits::new(&metrics).take();
+            tokio::spawn(driver.clone().drive(theirs, peer, permit, stopping.clone()));
             let sent = futures_util::FutureExt::now_or_never(client.write_all(request));
             sent.expect("there is room").expect("open");
             client
@@ -248,15 +251,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_waits_for_its_turn_but_not_for_ever() {
+    async fn a_request_waits_for_its_permit_but_not_for_ever() {
         let connect = server();
-        let _holds_the_turn = connect(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+        let _holds_the_permit = connect(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
         tokio::task::yield_now().await;
-        assert_eq!(secs_to_answer(connect(GET)).await, TURN_WAIT_MAX.as_secs());
+        assert_eq!(secs_to_answer(connect(GET)).await, PERMIT_WAIT_MAX.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answered_connection_and_a_body_that_is_still_to_come_hold_no_turn() {
+    async fn an_answered_connection_and_an_incomplete_body_hold_no_permit() {
         let connect = server();
         let mut kept = connect(GET);
         kept.read_exact(&mut [0; 12]).await.expect("an answer");
@@ -266,22 +269,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn incomplete_heads_together_stay_within_their_memory() {
+    async fn incomplete_headers_together_stay_within_their_memory() {
         let admission = Arc::new(Admission::with_limits(4096, 1));
         let address = |last: u8| Neighbourhood::of(Some(std::net::Ipv4Addr::new(192, 0, 2, last).into()));
-        let is_given_up = |waited_for: &WaitedFor| waited_for.notifier.notified.load(Relaxed);
-        let mut quiet = admission.wait_for(Awaited::Head, address(1));
+        let is_given_up = |wait: &Wait| wait.notifier.notified.load(Relaxed);
+        let mut quiet = admission.wait_for(Awaited::Headers, address(1));
         quiet.hold(100);
         let mut large = Vec::new();
         for _ in 0..4096 {
-            let mut waited_for = admission.wait_for(Awaited::Head, address(2));
-            waited_for.hold(32 * 1024);
-            large.push(waited_for);
-            large.retain(|waited_for| !is_given_up(waited_for));
-            assert!(admission.head_bytes.load(Relaxed) <= HEAD_BYTES_TOGETHER_MAX);
+            let mut wait = admission.wait_for(Awaited::Headers, address(2));
+            wait.hold(32 * 1024);
+            large.push(wait);
+            large.retain(|wait| !is_given_up(wait));
+            assert!(admission.headers_bytes.load(Relaxed) <= HEADERS_BYTES_TOGETHER_MAX);
         }
         assert!(large.len() > 1_000 && !is_given_up(&quiet));
         drop((large, quiet));
-        assert_eq!(admission.head_bytes.load(Relaxed), 0);
+        assert_eq!(admission.headers_bytes.load(Relaxed), 0);
     }
 }

@@ -25,6 +25,7 @@
 //!
 //! A body is read by its handler, so `body_bytes_max` and `body_secs` apply to each as over HTTP/1.
 
+mod check;
 mod deadlines;
 mod fields;
 mod inbound;
@@ -36,9 +37,8 @@ mod work;
 use std::{
     convert::Infallible,
     future::{Future, poll_fn, ready as ready_with},
-    net::SocketAddr,
     pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     task::{Poll, ready},
     time::Duration,
 };
@@ -69,12 +69,12 @@ use self::{
     work::Work,
 };
 use super::{
-    Driver, PeerAddress, RequestBody, Stage,
-    exchange::{AnswerBody, Exchange, is_stream},
-    gated::{GatedIo, receive_out},
-    takeover::Transport,
+    admission::AnswerPermit,
+    driver::{Driver, PeerAddress, is_stream},
+    linger::read_to_end,
+    stage::Stage,
 };
-use crate::head::{Refusal, check_http2};
+use crate::http1::{Refusal, RequestBody, Transport};
 
 /// Most requests of a connection at a time, streams included.
 const STREAMS_MAX: u32 = 128;
@@ -96,14 +96,15 @@ const SEND_BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// Responses that are being made, boxed so that what a handler needed is gone while its stream lasts.
 type Responding<B> = Pin<Box<dyn Future<Output = Result<Response<ResponseBody<B>>, Infallible>> + Send>>;
 /// That of a handler, or of a request that no handler sees.
-type ResponseBody<B> = PacedBody<Either<AnswerBody<B>, Full<Bytes>>>;
+type ResponseBody<B> = PacedBody<Either<B, Full<Bytes>>>;
 
 impl<S> Driver<S> {
-    /// The rest of a connection that has begun with the preface.
+    /// The rest of a connection that has begun with the preface; `early` is what was read.
     pub(super) async fn drive_http2<IO, B>(
         self,
-        gated: GatedIo<IO>,
-        peer: SocketAddr,
+        io: IO,
+        early: &[u8],
+        peer: PeerAddress,
         stopping: watch::Receiver<Stage>,
     ) where
         IO: Transport,
@@ -113,12 +114,9 @@ impl<S> Driver<S> {
         B::Error: std::error::Error + Send + Sync,
     {
         // One permit for all that comes with the preface, given back with the first response.
-        let exchange = gated.exchange();
-        exchange.begin(false, self.admission.turn().await);
-        let peer = PeerAddress(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-        let (io, early) = gated.into_http2();
+        let permit = SharedPermit::new(self.admission.answer_permit().await);
         let work = Arc::new(Work::new(Instant::now()));
-        let wire = Wire::new(io, &early, FIELDS_FACTOR_MAX * self.limits.head_bytes_max, &work);
+        let wire = Wire::new(io, early, FIELDS_FACTOR_MAX * self.limits.headers_bytes_max, &work);
         let metrics = Arc::clone(&self.metrics);
         let queue = self.busy.clone();
 
@@ -127,15 +125,13 @@ impl<S> Driver<S> {
         let mut deadlines = Deadlines::new(&self, peer.0.ip());
         let ended = {
             let driver = self.clone();
-            let (exchange_of_all, stage, announcing) =
-                (Arc::clone(&exchange), stopping.clone(), spawner.clone());
-            let service = service_fn(move |request| {
-                driver.respond_http2(request, peer, &exchange_of_all, &stage, &announcing)
-            });
+            let (permit_of_all, announcing) = (permit.clone(), spawner.clone());
+            let service =
+                service_fn(move |request| driver.respond_http2(request, peer, &permit_of_all, &announcing));
             let connection = pin!(self.http2(spawner).serve_connection(TokioIo::new(wire.clone()), service));
             let conversation =
                 converse(connection, &wire, &work, &mut streams, &mut deadlines, stopping, || {
-                    exchange.end_turn();
+                    permit.give_back();
                 });
             queue.run(&work, pin!(conversation)).await
         };
@@ -157,7 +153,7 @@ impl<S> Driver<S> {
     }
 
     fn http2(&self, spawner: Spawner) -> Builder<Spawner> {
-        let head_bytes_max = u32::try_from(self.limits.head_bytes_max).unwrap_or(u32::MAX);
+        let head_bytes_max = u32::try_from(self.limits.headers_bytes_max).unwrap_or(u32::MAX);
         // A PING after half of the time, and the other half for its answer.
         let half = (self.dead_peer / 2).max(Duration::from_secs(1));
         let mut builder = Builder::new(spawner);
@@ -180,8 +176,7 @@ impl<S> Driver<S> {
         &self,
         mut request: Request<Incoming>,
         peer: PeerAddress,
-        exchange: &Arc<Exchange>,
-        stage: &watch::Receiver<Stage>,
+        permit: &SharedPermit,
         spawner: &Spawner,
     ) -> Responding<B>
     where
@@ -190,28 +185,44 @@ impl<S> Driver<S> {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let progress = spawner.announce();
-        if let Err(refusal) = check_http2(&request, FRAGMENT_MARK) {
+        if let Err(refusal) = check::check(&request, FRAGMENT_MARK) {
             self.metrics.count_refusal(refusal);
             return Box::pin(ready_with(Ok(refused(refusal, progress))));
         }
         // A body may take its time, and need not be waited for by others.
         if !request.body().is_end_stream() {
-            exchange.end_turn();
+            permit.give_back();
         }
         let has_body = request.method() != Method::HEAD;
         join_cookies(request.headers_mut());
-        let response = self.answer(request.map(RequestBody::from), peer, exchange, stage);
+        let response = self.answer(request.map(RequestBody::from), peer);
+        let permit = permit.clone();
         Box::pin(async move {
             let mut response = response.await;
+            permit.give_back();
             // RFC 9113, 8.2.2: what is said of a connection is said by frames.
             response.headers_mut().remove(header::CONNECTION);
-            // RFC 9110, 8.6. Over HTTP/1, hyper sees to it.
+            // RFC 9110, 8.6.
             if response.status() == StatusCode::NO_CONTENT {
                 response.headers_mut().remove(header::CONTENT_LENGTH);
             }
             progress.begin(Instant::now(), !is_stream(response.headers()));
             Ok(response.map(|body| PacedBody::new(has_body.then_some(Either::Left(body)), progress)))
         })
+    }
+}
+
+/// The permit of a connection's first requests, until the first of them is answered.
+#[derive(Clone)]
+struct SharedPermit(Arc<Mutex<AnswerPermit>>);
+
+impl SharedPermit {
+    fn new(permit: AnswerPermit) -> Self {
+        Self(Arc::new(Mutex::new(permit)))
+    }
+
+    fn give_back(&self) {
+        *self.0.lock().expect("nothing panics while it holds this") = None;
     }
 }
 
@@ -320,7 +331,7 @@ async fn close(
         io.write_all(&frame).await?;
     }
     io.shutdown().await?;
-    receive_out(&mut io).await
+    read_to_end(&mut io).await
 }
 
 #[cfg(test)]

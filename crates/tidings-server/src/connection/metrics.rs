@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::StatusCode;
 
-use crate::head::{Lateness, Refusal};
+use crate::http1::{refusal::Refusal, request_reader::Lateness};
 
 /// Counters of one server's connections, since its start. All may be read at any time.
 #[derive(Default, Debug)]
@@ -13,33 +13,33 @@ pub struct ConnectionMetrics {
     pub accepted: AtomicU64,
     /// Connections that are open now, those of subscribers included.
     pub open: AtomicU64,
-    /// Heads that passed the gate.
+    /// Requests that reached the service.
     pub requests: AtomicU64,
     /// Times that accepting paused because files or memory had run out.
     pub accept_pauses: AtomicU64,
-    /// Found no room, because `connections_max` was reached or files had run out, and were served
+    /// Found no capacity, because `connections_max` was reached or files had run out, and were served
     /// one request at most.
     pub refused_full: AtomicU64,
-    /// Closed without an answer: not a byte within `first_byte_secs`.
+    /// Closed without a response: not a byte within `first_byte_secs`.
     pub refused_silent: AtomicU64,
-    /// 408: the head was not complete within `head_secs`.
+    /// 408: the request headers were not complete within `head_secs`.
     pub refused_late: AtomicU64,
-    /// 408: `heads_waiting_max` was reached, and this head was the oldest of the most crowded
-    /// address.
+    /// 408: `heads_waiting_max` was reached, and these request headers were the oldest of the
+    /// address with the most of them.
     pub refused_crowded: AtomicU64,
-    /// 431: the head was larger than `head_bytes_max`, or had too many lines.
+    /// 431: the request headers were larger than `head_bytes_max`, or had too many lines.
     pub refused_large: AtomicU64,
-    /// 400: the head was malformed or ambiguous.
+    /// 400: the request headers were malformed or ambiguous.
     pub refused_malformed: AtomicU64,
-    /// HTTP/2 connections that were ended because their frames asked for nothing.
+    /// HTTP/2 connections that were ended because their frames requested nothing.
     pub refused_flood: AtomicU64,
     /// 505 and 501: another version of HTTP, or CONNECT.
     pub refused_unsupported: AtomicU64,
     /// Kept connections that were closed without a request: after `keep_alive_secs`, or because
-    /// others needed the room. This is no refusal.
+    /// others needed the capacity. This is no refusal.
     pub closed_idle: AtomicU64,
-    /// Connections, and requests of HTTP/2, that were ended because the client did not take an
-    /// answer within `response_secs`.
+    /// Connections, and requests of HTTP/2, that were ended because the client did not read a
+    /// response within `response_secs`.
     pub closed_slow: AtomicU64,
 }
 
@@ -58,9 +58,9 @@ impl ConnectionMetrics {
         ]
     }
 
-    pub(super) fn count_refusal(&self, refusal: Refusal) {
+    pub(crate) fn count_refusal(&self, refusal: Refusal) {
         let counter = match refusal.status() {
-            _ if refusal == Refusal::HeadCrowded => &self.refused_crowded,
+            _ if refusal == Refusal::HeadersCrowded => &self.refused_crowded,
             StatusCode::REQUEST_TIMEOUT => &self.refused_late,
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => &self.refused_large,
             StatusCode::BAD_REQUEST => &self.refused_malformed,
@@ -69,12 +69,12 @@ impl ConnectionMetrics {
         counter.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn count_lateness(&self, lateness: Lateness) {
+    pub(crate) fn count_lateness(&self, lateness: Lateness) {
         match lateness {
             Lateness::Silent => self.refused_silent.fetch_add(1, Relaxed),
             Lateness::Idle => self.closed_idle.fetch_add(1, Relaxed),
-            // Counted with its answer.
-            Lateness::Head => 0,
+            // Counted with its response.
+            Lateness::Headers => 0,
         };
     }
 }

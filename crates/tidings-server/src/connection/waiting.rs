@@ -16,73 +16,72 @@ use std::{
 
 use crate::slots::Neighbourhood;
 
-/// Which head: when it began to be waited for, and a number, because two may begin at the same
+/// Which connection: when it began to be waited for, and a number, because two may begin at the same
 /// time.
 pub(super) type Age = (Instant, u64);
 
-/// The heads that are being waited for, each with what is needed to reach it.
+/// The connections whose request headers are incomplete, each with what is needed to reach it.
 #[derive(Debug)]
 pub(super) struct Waiting<T> {
-    heads_max: usize,
+    incomplete_max: usize,
     count: usize,
     last_number: u64,
     addresses: HashMap<Neighbourhood, BTreeMap<Age, T>>,
-    /// The last one is the address that loses a head next.
+    /// The last one is the address that loses a connection next.
     crowds: BTreeSet<Crowd>,
 }
 
-/// How many heads of an address are waited for, and which is its oldest.
+/// How many incomplete requests an address has, and which is its oldest.
 type Crowd = (usize, Reverse<Age>, Neighbourhood);
 
 impl<T> Waiting<T> {
-    pub(super) fn new(heads_max: usize) -> Self {
-        Self { heads_max, count: 0, last_number: 0, addresses: HashMap::new(), crowds: BTreeSet::new() }
+    pub(super) fn new(incomplete_max: usize) -> Self {
+        Self { incomplete_max, count: 0, last_number: 0, addresses: HashMap::new(), crowds: BTreeSet::new() }
     }
 
-    /// Waits for one more head. If that is one too many, the head that has to go is removed and
-    /// returned.
-    pub(super) fn enter(&mut self, address: Neighbourhood, now: Instant, head: T) -> (Age, Option<T>) {
+    /// Waits for one more. If that is one too many, the one that has to go is removed and returned.
+    pub(super) fn enter(&mut self, address: Neighbourhood, now: Instant, connection: T) -> (Age, Option<T>) {
         self.last_number += 1;
         let age = (now, self.last_number);
-        self.change(address, |heads| heads.insert(age, head));
+        self.change(address, |connections| connections.insert(age, connection));
         self.count += 1;
-        let gone = if self.count > self.heads_max { self.give_up() } else { None };
+        let gone = if self.count > self.incomplete_max { self.give_up() } else { None };
         (age, gone)
     }
 
-    /// Removes the head that has to go, if any is waited for.
+    /// Removes the one that has to go, if there is any.
     pub(super) fn give_up(&mut self) -> Option<T> {
         let (_, Reverse(oldest), crowded) = *self.crowds.last()?;
         self.leave(crowded, oldest)
     }
 
-    /// This head is not waited for any more. Nothing happens if it had to go before.
+    /// This one is not waited for any more. Nothing happens if it had to go before.
     pub(super) fn leave(&mut self, address: Neighbourhood, age: Age) -> Option<T> {
-        let head = self.change(address, |heads| heads.remove(&age));
-        self.count -= usize::from(head.is_some());
-        head
+        let connection = self.change(address, |connections| connections.remove(&age));
+        self.count -= usize::from(connection.is_some());
+        connection
     }
 
     fn change<R>(&mut self, address: Neighbourhood, change: impl FnOnce(&mut BTreeMap<Age, T>) -> R) -> R {
-        let heads = self.addresses.entry(address).or_default();
-        let before = crowd(address, heads);
-        let result = change(heads);
-        let after = crowd(address, heads);
+        let connections = self.addresses.entry(address).or_default();
+        let before = crowd(address, connections);
+        let result = change(connections);
+        let after = crowd(address, connections);
         if before != after {
             if let Some(before) = before {
                 self.crowds.remove(&before);
             }
             self.crowds.extend(after);
         }
-        if heads.is_empty() {
+        if connections.is_empty() {
             self.addresses.remove(&address);
         }
         result
     }
 }
 
-fn crowd<T>(address: Neighbourhood, heads: &BTreeMap<Age, T>) -> Option<Crowd> {
-    heads.first_key_value().map(|(oldest, _)| (heads.len(), Reverse(*oldest), address))
+fn crowd<T>(address: Neighbourhood, connections: &BTreeMap<Age, T>) -> Option<Crowd> {
+    connections.first_key_value().map(|(oldest, _)| (connections.len(), Reverse(*oldest), address))
 }
 
 #[cfg(test)]
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_crowded_address_loses_its_oldest_head() {
+    fn the_most_crowded_address_loses_its_oldest_request() {
         let start = Instant::now();
         let mut waiting = Waiting::new(3);
         waiting.enter(address(1), start, "alone and oldest");
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn among_strangers_the_oldest_head_goes() {
+    fn among_addresses_with_equally_many_the_oldest_request_goes() {
         let start = Instant::now();
         let mut waiting = Waiting::new(2);
         waiting.enter(address(1), start + Duration::from_secs(1), "younger");
@@ -136,11 +135,10 @@ mod tests {
     }
 
     proptest! {
-        /// The same as a list that is searched from end to end.
         #[test]
-        fn the_choice_is_the_one_a_patient_doorman_would_make(acts in prop::collection::vec(act(), 0..200), heads_max in 1_usize..8) {
+        fn the_choice_is_that_of_a_list_that_is_searched_from_end_to_end(acts in prop::collection::vec(act(), 0..200), incomplete_max in 1_usize..8) {
             let mut now = Instant::now();
-            let mut waiting = Waiting::new(heads_max);
+            let mut waiting = Waiting::new(incomplete_max);
             let mut list: Vec<(u8, Age)> = Vec::new();
             for (number, act) in acts.into_iter().enumerate() {
                 match act {
@@ -154,7 +152,7 @@ mod tests {
                     Act::Enter { address: from } => {
                         let (age, gone) = waiting.enter(address(from), now, number);
                         list.push((from, age));
-                        if list.len() <= heads_max {
+                        if list.len() <= incomplete_max {
                             prop_assert_eq!(gone, None);
                             continue;
                         }

@@ -1,5 +1,4 @@
-//! A hub with its APIs on a real socket, and streams with both drivers: the hub with the bare
-//! socket, and hyper.
+//! A hub with its APIs on a real socket.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
@@ -20,8 +19,14 @@ use tower::Service;
 
 use crate::support::{self, Answer, within};
 
-/// Whether streams leave hyper. The guarantees are the same for both.
-pub const BOTH_WAYS: [bool; 2] = [true, false];
+/// A stream over HTTP/1.1 is written by a shard of the hub (on Linux), over HTTP/1.0 by its
+/// connection. The guarantees are the same for both.
+pub const VERSIONS: [&str; 2] = ["1.1", "1.0"];
+
+/// The request for a stream.
+pub fn stream_request(version: &str) -> String {
+    format!("GET /stream?topic=chat HTTP/{version}\r\nHost: localhost\r\n\r\n")
+}
 
 pub struct Served {
     pub address: SocketAddr,
@@ -32,12 +37,8 @@ pub struct Served {
 }
 
 impl Served {
-    pub async fn start(raw_streams: bool) -> Self {
-        Self::start_with(
-            Settings::default(),
-            ConnectionSettings { raw_streams, ..ConnectionSettings::default() },
-        )
-        .await
+    pub async fn start() -> Self {
+        Self::start_with(Settings::default(), ConnectionSettings::default()).await
     }
 
     /// A hub without keys, as `tidings serve` serves it.

@@ -17,15 +17,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     super::{
-        ConnectionMetrics, Driver,
-        admission::{Admission, Awaited, WaitedFor},
-        gated::LINGER_SECS,
+        admission::{Admission, Awaited, Wait},
+        driver::Driver,
+        linger::LINGER_SECS,
+        metrics::ConnectionMetrics,
     },
     streams::{ReadLimits, Streams},
     wire::Wire,
 };
 use crate::{
-    head::{Lateness, Refusal},
+    http1::{Lateness, Refusal},
     slots::Neighbourhood,
 };
 
@@ -45,7 +46,7 @@ pub(super) struct Deadlines {
     is_closing: bool,
     idle_since: Option<Instant>,
     checked_at: Instant,
-    waited_for: Option<WaitedFor>,
+    waited_for: Option<Wait>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -65,12 +66,12 @@ impl Deadlines {
         let now = Instant::now();
         Self {
             keep_alive: driver.limits.keep_alive,
-            fields: driver.limits.head,
-            reading: ReadLimits { silence: driver.dead_peer, response: driver.answer_time },
+            fields: driver.limits.headers,
+            reading: ReadLimits { silence: driver.dead_peer, response: driver.response_time },
             address: Neighbourhood::of(Some(address)),
             admission: Arc::clone(&driver.admission),
             metrics: Arc::clone(&driver.metrics),
-            has_room: driver.has_room,
+            has_room: driver.has_capacity,
             is_closing: false,
             idle_since: None,
             checked_at: now,
@@ -109,7 +110,7 @@ impl Deadlines {
         self.metrics.closed_slow.fetch_add((cut + ends) as u64, Relaxed);
         let is_late = wire.waits_for_fields(now, self.fields);
         if is_late {
-            self.metrics.count_refusal(Refusal::HeadLate);
+            self.metrics.count_refusal(Refusal::HeadersLate);
         }
         is_late || ends > 0
     }

@@ -20,7 +20,7 @@ use super::{
     fields::{Fields, Unreadable},
     work::{BODY_BYTES_PER_WORK, FIELD_WORK, FRAME_WORK, REQUEST_WORK, Work, units},
 };
-use crate::head::HTTP2_PREFACE;
+use crate::http1::HTTP2_PREFACE;
 
 /// The name of a field that no client sends, and that is refused if one does.
 pub(super) const FRAGMENT_MARK: &str = "tidings-target-has-fragment";

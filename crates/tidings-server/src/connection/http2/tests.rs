@@ -16,14 +16,14 @@ use tokio::{
 
 use super::{
     super::{
-        BodyError, ConnectionMetrics, ConnectionSettings,
-        admission::Admission,
-        places::Places,
-        tests::{GUSH_BYTES, PEER, StreamWatch, handle, patiently},
+        BodyError, ConnectionMetrics, ConnectionSettings, admission::Admission, permits::ConnectionPermits,
     },
     *,
 };
-use crate::head::HTTP2_PREFACE;
+use crate::http1::{
+    HTTP2_PREFACE,
+    tests::{GUSH_BYTES, PEER, StreamWatch, handle, patiently},
+};
 
 /// The frame that a client has to send first, without any setting (RFC 9113, 3.4).
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -56,8 +56,8 @@ fn connect(settings: &ConnectionSettings) -> (DuplexStream, Served) {
     let service = tower::service_fn(move |request| handle(request, Arc::clone(&watch)));
     let driver = Driver::new(service, settings, &metrics);
     let admission = Arc::clone(&driver.admission);
-    let place = Places::new(&metrics).take();
-    let task = tokio::spawn(driver.drive(theirs, PEER, place, stopping));
+    let permit = ConnectionPermits::new(&metrics).take();
+    let task = tokio::spawn(driver.drive(theirs, PEER, permit, stopping));
     (client, Served { task, stop, metrics, admission, stream, start: Instant::now() })
 }
 
@@ -228,12 +228,12 @@ async fn an_idle_connection_makes_room_for_others_and_one_with_a_stream_does_not
     let (mut client, mut served) = connected().await;
     let mut stream = client.get("/stream").await.into_body();
     stream.frame().await.expect("a frame").expect("no error");
-    assert!(!served.admission.make_room());
+    assert!(!served.admission.free_capacity());
     drop(stream);
     while !served.stream.dropped.load(Relaxed) {
         yield_now().await;
     }
-    assert!(served.admission.make_room());
+    assert!(served.admission.free_capacity());
     client.ended().await;
     served.ended().await;
     assert_eq!((served.secs(), served.metrics.closed_idle.load(Relaxed)), (0, 1));
@@ -247,7 +247,7 @@ async fn a_preface_alone_and_a_body_that_is_still_to_come_hold_no_permit() {
         let (mut io, served) = connected_raw(&settings, frames).await;
         // What it is sent shows that it was admitted.
         patiently(io.read_exact(&mut [0; 9])).await.expect("a frame");
-        assert!(patiently(served.admission.turn()).await.is_some(), "the permit is free");
+        assert!(patiently(served.admission.answer_permit()).await.is_some(), "the permit is free");
         assert_eq!((served.secs(), served.metrics.requests.load(Relaxed)), (0, requests));
     }
 }
@@ -313,8 +313,8 @@ async fn a_client_with_little_to_do_is_served_between_the_passes_of_a_flood() {
         let connect = async |bytes: &[u8]| {
             let (mut client, theirs) = duplex(256 * 1024);
             client.write_all(bytes).await.expect("room");
-            let place = Places::new(&metrics).take();
-            tokio::spawn(driver.clone().drive(theirs, PEER, place, stopping.clone()));
+            let permit = ConnectionPermits::new(&metrics).take();
+            tokio::spawn(driver.clone().drive(theirs, PEER, permit, stopping.clone()));
             client
         };
         let mut clients = Vec::new();

@@ -19,10 +19,10 @@ use tokio::{
 };
 
 use super::{
-    super::takeover::Transport,
     inbound::{Inbound, Rejection},
     work::Work,
 };
+use crate::http1::Transport;
 
 /// Bytes that one read takes from the socket, by way of the stack.
 const READ_BYTES: usize = 16 * 1024;

@@ -1,8 +1,11 @@
-//! Properties of the gate that hold for all inputs.
+//! Properties of what is read of a connection that hold for all inputs.
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-use super::{Decision, HTTP2_PREFACE, tests::judge};
+use super::{
+    HTTP2_PREFACE,
+    tests::{Last, judge},
+};
 
 /// A valid request: its bytes.
 fn any_request() -> impl Strategy<Value = Vec<u8>> {
@@ -51,13 +54,13 @@ proptest! {
         for request in &requests {
             ends.push(ends.last().unwrap_or(&0) + request.len());
         }
-        prop_assert_eq!(&verdict.released, &bytes);
+        prop_assert_eq!(&verdict.taken, &bytes);
         prop_assert_eq!(verdict.ends, ends);
-        prop_assert_eq!(verdict.last, Decision::Wait);
+        prop_assert_eq!(verdict.last, Last::Incomplete);
     }
 
     #[test]
-    fn a_decision_does_not_depend_on_how_the_bytes_were_cut(
+    fn a_verdict_does_not_depend_on_how_the_bytes_were_cut(
         requests in vec(any_request(), 1..4),
         edits in vec((any::<Index>(), any::<bool>(), prop_oneof![Just(b'\n'), Just(b'\r'), Just(b' '), Just(b':'), Just(0), any::<u8>()]), 0..4),
         padding in prop_oneof![4 => Just(0), 1 => 0_usize..2_000],

@@ -1,17 +1,17 @@
-//! Why a connection is rejected, and the response that the client receives.
+//! Why a request is refused before a handler sees it, and the response that the client receives.
 
 use std::time::SystemTime;
 
 use http::StatusCode;
 
-/// What was wrong with a head, or with its moment.
+/// What was wrong with request headers, or with the time at which they arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Refusal {
-    HeadLate,
-    HeadCrowded,
-    HeadTooLarge,
+    HeadersLate,
+    HeadersCrowded,
+    HeadersTooLarge,
     HeadersTooMany,
-    HeadCut,
+    HeadersCut,
     LineFeedBare,
     CarriageReturnBare,
     RequestLineMalformed,
@@ -33,8 +33,8 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn status(self) -> StatusCode {
         match self {
-            Self::HeadLate | Self::HeadCrowded => StatusCode::REQUEST_TIMEOUT,
-            Self::HeadTooLarge | Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadersLate | Self::HeadersCrowded => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadersTooLarge | Self::HeadersTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::VersionUnknown => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::MethodConnect => StatusCode::NOT_IMPLEMENTED,
             _ => StatusCode::BAD_REQUEST,
@@ -56,7 +56,7 @@ impl Refusal {
         .into_bytes()
     }
 
-    /// The problem details of the answer.
+    /// The problem details of the response.
     pub(crate) fn document(self) -> String {
         format!(
             r#"{{"type":"about:blank","title":"{}","status":{},"detail":"{}"}}"#,
@@ -70,17 +70,17 @@ impl Refusal {
         self.status().canonical_reason().expect("the statuses above are registered")
     }
 
-    /// One sentence for the person who reads the answer. It quotes nothing of the request and needs
+    /// One sentence for the person who reads the response. It quotes nothing of the request and needs
     /// no JSON escape.
     fn detail(self) -> &'static str {
         match self {
-            Self::HeadLate => "The request headers did not arrive in time.",
-            Self::HeadCrowded => {
+            Self::HeadersLate => "The request headers did not arrive in time.",
+            Self::HeadersCrowded => {
                 "The request headers were still incomplete when the hub ran out of capacity. Try again."
             }
-            Self::HeadTooLarge => "The request headers are larger than this server accepts.",
+            Self::HeadersTooLarge => "The request headers are larger than this server accepts.",
             Self::HeadersTooMany => "There are more header lines than this server accepts.",
-            Self::HeadCut => "The connection was closed before the request headers were complete.",
+            Self::HeadersCut => "The connection was closed before the request headers were complete.",
             Self::LineFeedBare => {
                 "A line of the request headers ends with a bare line feed; lines end with CR LF."
             }

@@ -1,104 +1,38 @@
-//! The takeover: a stream leaves hyper, and its socket goes to the hub.
-//!
-//! hyper and the layers see every request and produce the headers of every response. When the
-//! response is a stream, the service stays pending for good, and leaves what hyper would have
-//! written in the connection's `Exchange`. The connection finds it there, stops polling hyper and
-//! takes back the socket. A subscriber then costs what the hub keeps for it, and nothing of hyper,
-//! tokio or this crate except one [`Keep`].
-//!
-//! Invariant: earlier responses are written to the kernel before the socket is handed over. hyper
-//! writes in order, and the gate releases request headers only when the previous response is
-//! flushed; [`GatedIo::into_socket`](super::gated::GatedIo::into_socket) checks it.
+//! What a connection can be made of: a TCP socket, or something around one.
 
-use std::{
-    any::Any,
-    io, net,
-    time::{Duration, SystemTime},
-};
+use std::{io, net, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use http_body::Body;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
-use super::{places::Place, whole::write_head};
-use crate::open_stream::{OpenStream, StreamKeep, Takeover};
+/// A connection's bytes, in both directions.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Whether [`into_socket`](Self::into_socket) succeeds: the bytes on the wire are those that
+    /// were written, and the hub can drive sockets on this system.
+    fn is_bare_socket(&self) -> bool;
 
-/// What a connection can be made of.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
-    /// Whether the hub can drive it without hyper.
-    const IS_SOCKET: bool;
-
+    /// The bare socket. Everything that was written is with the kernel.
     fn into_socket(self) -> io::Result<net::TcpStream>;
 
-    /// Has the kernel forget what the other end has not taken when this is dropped.
+    /// Has the kernel forget what the other end has not received when this is dropped.
     fn abandon(&self) {}
 }
 
 impl Transport for TcpStream {
-    const IS_SOCKET: bool = cfg!(target_os = "linux");
+    fn is_bare_socket(&self) -> bool {
+        cfg!(target_os = "linux")
+    }
 
     fn into_socket(self) -> io::Result<net::TcpStream> {
         self.into_std()
     }
 
     fn abandon(&self) {
-        // Otherwise it keeps trying, for as long as anything is taken now and then.
+        // Otherwise it keeps trying, for as long as anything is acknowledged now and then.
         let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
-    }
-}
-
-/// A stream that hyper will not carry.
-#[derive(Debug)]
-pub(super) struct Taken {
-    head: Vec<u8>,
-    stream: OpenStream,
-}
-
-/// What lives as long as a connection that the hub drives: one small allocation.
-struct Keep {
-    _stream: StreamKeep,
-    _place: Place,
-}
-
-/// Whether the answer to this request may leave hyper, if it turns out to be a stream. HTTP/1.0 has
-/// no chunks, the answer to HEAD has no body, and a request's body comes by way of hyper.
-pub(super) fn may_take_over<I: Body>(request: &Request<I>) -> bool {
-    request.method() == Method::GET && request.version() == Version::HTTP_11 && request.body().is_end_stream()
-}
-
-/// Takes the stream out of an answer that is to be sent as one. What a layer has framed or refused
-/// is hyper's.
-pub(super) fn take_from<B>(response: Response<B>) -> Result<Taken, Response<B>> {
-    let is_ours = response.status() == StatusCode::OK
-        && !response.headers().contains_key(header::CONTENT_LENGTH)
-        && !response.headers().contains_key(header::TRANSFER_ENCODING);
-    let takeover = response.extensions().get::<Takeover>().filter(|_| is_ours);
-    let Some(stream) = takeover.and_then(Takeover::take) else { return Err(response) };
-    let (mut parts, _) = response.into_parts();
-    // RFC 9112, 7: the end of a body without a length is notified by its last chunk.
-    parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    // `Connection: close` is not added, although the connection ends with the stream (RFC 9112,
-    // 9.6, does not demand it): undici, and with it every `fetch` of Node, takes a cut for a proper
-    // end where it stands, and does not reconnect.
-    let mut head = Vec::new();
-    write_head(&mut head, &parts, None, SystemTime::now());
-    Ok(Taken { head, stream })
-}
-
-impl Taken {
-    /// Gives the socket to the hub, with what is to be sent first. `early_bytes`: what the client
-    /// has sent behind its request.
-    pub(super) fn hand_over(self, socket: net::TcpStream, early_bytes: usize, place: Place) {
-        let OpenStream { subscription, keep } = self.stream;
-        let keep: Box<dyn Any + Send> = Box::new(Keep { _stream: keep, _place: place });
-        #[cfg(target_os = "linux")]
-        subscription.drive_socket(socket, self.head, early_bytes, keep);
-        #[cfg(not(target_os = "linux"))]
-        unreachable!("{:?}", (subscription, socket, self.head, early_bytes, keep.type_id()));
     }
 }
 
@@ -112,7 +46,8 @@ mod tests {
     };
 
     use bytes::Bytes;
-    use http_body::{Frame, SizeHint};
+    use http::{Request, Response};
+    use http_body::{Body, Frame, SizeHint};
     use tidings::{Hub, NewEvent};
     use tokio::{
         io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadBuf},
@@ -123,11 +58,14 @@ mod tests {
     };
     use tower::ServiceExt;
 
-    use super::{
-        super::{ConnectionMetrics, ConnectionSettings, Driver, RequestBody, Stage, places::Places},
-        *,
+    use super::*;
+    use crate::{
+        RequestBody, Settings,
+        connection::{
+            ConnectionMetrics, ConnectionSettings, driver::Driver, permits::ConnectionPermits, stage::Stage,
+        },
+        router,
     };
-    use crate::{Settings, router};
 
     const PATIENCE: Duration = Duration::from_secs(60);
     const STREAM: &[u8] = b"GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -153,25 +91,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_subscriber_that_was_taken_over_has_no_task_here_and_still_counts() {
+    async fn a_subscriber_whose_socket_the_hub_has_needs_no_task_here_and_still_counts() {
         let (mut client, socket, peer) = connect().await;
         client.write_all(STREAM).await.expect("it reads");
 
         let hub = Hub::in_memory().await;
         let metrics = Arc::<ConnectionMetrics>::default();
-        let places = Places::new(&metrics);
+        let permits = ConnectionPermits::new(&metrics);
         let service = router(hub.clone(), None, Settings::default());
         let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
         let (_stop, stopping) = watch::channel(Stage::Serving);
         // The future that would be the connection's task comes to its end.
-        timeout(PATIENCE, driver.drive(socket, peer, places.take(), stopping)).await.expect("it leaves");
+        timeout(PATIENCE, driver.drive(socket, peer, permits.take(), stopping)).await.expect("it leaves");
 
         lines_until(&mut client, "retry: ").await;
-        assert_eq!(places.taken(), 1);
+        assert_eq!(permits.taken(), 1);
         hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
         lines_until(&mut client, "data: hello\n").await;
         drop(client);
-        timeout(PATIENCE, places.emptied()).await.expect("the place is given back");
+        timeout(PATIENCE, permits.all_returned()).await.expect("the permit is returned");
         assert_eq!(hub.stats().subscribers, 0);
     }
 
@@ -205,8 +143,7 @@ mod tests {
         }
     }
 
-    /// A socket that takes one slice at a time, so that hyper copies an answer instead of queueing
-    /// it.
+    /// A socket that takes one slice at a time.
     struct OneSlice(TcpStream);
 
     impl AsyncRead for OneSlice {
@@ -238,16 +175,18 @@ mod tests {
     }
 
     impl Transport for OneSlice {
-        const IS_SOCKET: bool = true;
+        fn is_bare_socket(&self) -> bool {
+            true
+        }
 
         fn into_socket(self) -> io::Result<net::TcpStream> {
             self.0.into_socket()
         }
     }
 
-    /// hyper begins with the next request before an answer is flushed, where the body of its
-    /// request, held back by `Expect`, ends after the answer was made and was copied. The gate
-    /// alone keeps such an answer from being cut short.
+    /// A library that served HTTP/1 here began with the next request before a response was flushed,
+    /// where the body of its request, held back by `Expect`, ended after the response was made. The
+    /// socket of a stream behind it then left with the response cut short.
     #[tokio::test]
     async fn a_stream_behind_a_request_that_was_answered_early_leaves_that_answer_whole() {
         let (mut client, socket, peer) = connect().await;
@@ -269,8 +208,12 @@ mod tests {
         });
         let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
         let (_stop, stopping) = watch::channel(Stage::Serving);
-        let connection =
-            tokio::spawn(driver.drive(OneSlice(socket), peer, Places::new(&metrics).take(), stopping));
+        let connection = tokio::spawn(driver.drive(
+            OneSlice(socket),
+            peer,
+            ConnectionPermits::new(&metrics).take(),
+            stopping,
+        ));
 
         // The client reads nothing, and the server has every occasion to go too far.
         for _ in 0..1_000 {

@@ -1,49 +1,108 @@
-use super::*;
+use bytes::Bytes;
 
-const LIMITS: HeadLimits = HeadLimits {
+use super::{
+    super::{
+        body_decoder::{BodyDecoder, Progress},
+        request_headers::parse,
+    },
+    *,
+};
+
+const LIMITS: RequestLimits = RequestLimits {
     first_byte: Duration::from_secs(5),
-    head: Duration::from_secs(10),
+    headers: Duration::from_secs(10),
     keep_alive: Duration::from_secs(75),
-    head_bytes_max: 1024,
+    headers_bytes_max: 1024,
     http2: true,
 };
 
-/// What the gate made of some bytes.
+/// What some bytes turned out to be.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Verdict {
-    pub(super) released: Vec<u8>,
-    /// Where in `released` a request was complete.
+    /// The bytes of requests.
+    pub(super) taken: Vec<u8>,
+    /// Where in `taken` a request was complete.
     pub(super) ends: Vec<usize>,
-    pub(super) last: Decision,
+    /// The data of all bodies.
+    pub(super) data: Vec<u8>,
+    pub(super) last: Last,
 }
 
-/// Feeds the pieces one by one, and answers every request as soon as it is complete.
+/// What the bytes end with.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Last {
+    Incomplete,
+    Refused(Refusal),
+    BrokenBody,
+    Http2,
+}
+
+/// Reads the pieces one by one, as a connection does that answers every request at once.
 pub(super) fn judge<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Verdict {
-    let now = Instant::now();
-    let mut gate = HeadGate::new(LIMITS, now);
-    let mut verdict = Verdict { released: Vec::new(), ends: Vec::new(), last: Decision::Wait };
+    let mut ends = Vec::new();
+    let mut data = Vec::new();
+    let mut all = Vec::new();
     let mut waiting = Vec::new();
+    let mut reading = Reading { reader: RequestReader::new(LIMITS, Instant::now()), body: None };
+    let mut last = Last::Incomplete;
     for piece in pieces {
+        all.extend_from_slice(piece);
         waiting.extend_from_slice(piece);
-        loop {
-            verdict.last = gate.receive(&waiting, now);
-            let Decision::Release(length) = verdict.last else { break };
-            verdict.released.extend(waiting.drain(..length));
-            if gate.is_answering() {
-                verdict.ends.push(verdict.released.len());
-                gate.answered(now);
-            }
-        }
-        if verdict.last != Decision::Wait {
+        let end = reading.read(&mut waiting, &mut data, |left| ends.push(all.len() - left));
+        if let Err(end) = end {
+            last = end;
             break;
         }
     }
-    verdict
+    all.truncate(all.len() - waiting.len());
+    Verdict { taken: all, ends, data, last }
+}
+
+struct Reading {
+    reader: RequestReader,
+    body: Option<BodyDecoder>,
+}
+
+impl Reading {
+    /// Takes requests from the front of `waiting`. `ended` learns how much is left behind each.
+    fn read(
+        &mut self,
+        waiting: &mut Vec<u8>,
+        data: &mut Vec<u8>,
+        mut ended: impl FnMut(usize),
+    ) -> Result<(), Last> {
+        let now = Instant::now();
+        loop {
+            if let Some(decoder) = &mut self.body {
+                let (decoded, progress) = decoder.decode(waiting);
+                data.extend_from_slice(&decoded);
+                match progress {
+                    Progress::Incomplete => return Ok(()),
+                    Progress::Broken => return Err(Last::BrokenBody),
+                    Progress::Complete => {
+                        ended(waiting.len());
+                        self.reader.await_next(now);
+                        self.body = None;
+                    }
+                }
+            }
+            match self.reader.find(waiting, now) {
+                Found::Nothing => return Ok(()),
+                Found::Http2 => return Err(Last::Http2),
+                Found::Refused(refusal) => return Err(Last::Refused(refusal)),
+                Found::Headers(end) => {
+                    let headers = parse(&Bytes::copy_from_slice(&waiting[..end])).map_err(Last::Refused)?;
+                    waiting.drain(..end);
+                    self.body = Some(headers.body);
+                }
+            }
+        }
+    }
 }
 
 fn refusal(bytes: &[u8]) -> Option<Refusal> {
     match judge([bytes]).last {
-        Decision::Refuse(refusal) => Some(refusal),
+        Last::Refused(refusal) => Some(refusal),
         _ => None,
     }
 }
@@ -69,12 +128,12 @@ fn a_plain_request_passes_whole_and_at_once() {
     let request =
         b"GET /stream?topic=a HTTP/1.1\r\nHost: localhost:8080\r\nAccept: text/event-stream\r\n\r\n";
     let verdict = judge([&request[..]]);
-    assert_eq!(verdict.released, request);
+    assert_eq!(verdict.taken, request);
     assert_eq!(verdict.ends, [request.len()]);
     for cut in 1..request.len() {
-        let mut gate = HeadGate::new(LIMITS, Instant::now());
-        assert_eq!(gate.receive(&request[..cut], Instant::now()), Decision::Wait, "at {cut}");
-        assert_eq!(gate.receive(request, Instant::now()), Decision::Release(request.len()), "at {cut}");
+        let mut reader = RequestReader::new(LIMITS, Instant::now());
+        assert_eq!(reader.find(&request[..cut], Instant::now()), Found::Nothing, "at {cut}");
+        assert_eq!(reader.find(request, Instant::now()), Found::Headers(request.len()), "at {cut}");
     }
 }
 
@@ -164,14 +223,14 @@ fn another_version_of_http_is_refused_as_such() {
 fn the_preface_of_http_2_is_known_by_all_its_bytes_at_the_start_of_a_connection() {
     for behind in [&b""[..], b"\0\0\0\x04\0\0\0\0\0", &[b'x'; 2_000]] {
         let bytes = [HTTP2_PREFACE, behind].concat();
-        assert_eq!(judge([&bytes[..]]).last, Decision::Http2);
-        assert_eq!(judge(bytes.chunks(1)).last, Decision::Http2);
+        assert_eq!(judge([&bytes[..]]).last, Last::Http2);
+        assert_eq!(judge(bytes.chunks(1)).last, Last::Http2);
     }
     for length in 1..HTTP2_PREFACE.len() {
-        assert_eq!(judge([&HTTP2_PREFACE[..length]]).last, Decision::Wait, "{length}");
+        assert_eq!(judge([&HTTP2_PREFACE[..length]]).last, Last::Incomplete, "{length}");
         let mut other = HTTP2_PREFACE.to_vec();
         other[length] ^= 1;
-        assert!(matches!(judge([&other[..]]).last, Decision::Refuse(_)), "{length}");
+        assert!(matches!(judge([&other[..]]).last, Last::Refused(_)), "{length}");
         assert_eq!(judge(other.chunks(1)), judge([&other[..]]), "{length}");
     }
     let second = [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], HTTP2_PREFACE].concat();
@@ -181,17 +240,19 @@ fn the_preface_of_http_2_is_known_by_all_its_bytes_at_the_start_of_a_connection(
 #[test]
 fn where_http_2_is_switched_off_its_preface_is_another_version() {
     let now = Instant::now();
-    let mut gate = HeadGate::new(HeadLimits { http2: false, ..LIMITS }, now);
-    assert_eq!(gate.receive(HTTP2_PREFACE, now), Decision::Refuse(Refusal::VersionUnknown));
+    let mut reader = RequestReader::new(RequestLimits { http2: false, ..LIMITS }, now);
+    let Found::Headers(end) = reader.find(HTTP2_PREFACE, now) else { panic!("no request headers") };
+    let refusal = parse(&Bytes::copy_from_slice(&HTTP2_PREFACE[..end])).expect_err("no version of ours");
+    assert_eq!(refusal, Refusal::VersionUnknown);
 }
 
 #[test]
-fn a_preface_is_waited_for_as_long_as_a_head() {
+fn a_preface_is_waited_for_as_long_as_request_headers() {
     let start = Instant::now();
-    let mut gate = HeadGate::new(LIMITS, start);
-    assert_eq!(gate.receive(&HTTP2_PREFACE[..20], start), Decision::Wait);
-    assert_eq!(gate.deadline(), Some(start + LIMITS.head));
-    assert_eq!(gate.lateness(start + LIMITS.head), Some(Lateness::Head));
+    let mut reader = RequestReader::new(LIMITS, start);
+    assert_eq!(reader.find(&HTTP2_PREFACE[..20], start), Found::Nothing);
+    assert_eq!(reader.deadline(), start + LIMITS.headers);
+    assert_eq!(reader.lateness(start + LIMITS.headers), Some(Lateness::Headers));
 }
 
 #[test]
@@ -352,15 +413,16 @@ const CHUNKED: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunke
 
 #[test]
 fn chunks_with_extensions_and_trailers_are_followed_to_their_end() {
-    for body in [
-        "0\r\n\r\n",
-        "5\r\nhello\r\n0\r\n\r\n",
-        "A;name=\"value\"\r\n0\r\n\r\nGET /\r\n000\r\n\r\n",
-        "1 ;a\r\nx\r\n0 \r\nTrailer: a\r\nOther: b\r\n\r\n",
+    for (body, data) in [
+        ("0\r\n\r\n", ""),
+        ("5\r\nhello\r\n0\r\n\r\n", "hello"),
+        ("A;name=\"value\"\r\n0\r\n\r\nGET /\r\n000\r\n\r\n", "0\r\n\r\nGET /"),
+        ("1 ;a\r\nx\r\n2\r\nyz\r\n0 \r\nTrailer: a\r\nOther: b\r\n\r\n", "xyz"),
     ] {
         let request = [CHUNKED, body.as_bytes()].concat();
         let verdict = judge([&[&request[..], b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"].concat()[..]]);
         assert_eq!(verdict.ends.first(), Some(&request.len()), "{body:?}");
+        assert_eq!(str::from_utf8(&verdict.data), Ok(data), "{body:?}");
         assert_eq!(verdict.ends.len(), 2, "{body:?}");
     }
 }
@@ -392,8 +454,8 @@ fn malformed_chunks_break_the_body_at_the_byte_that_is_wrong() {
     ];
     for (good, bad) in bodies {
         let verdict = judge([&[CHUNKED, good.as_bytes(), bad.as_bytes()].concat()[..]]);
-        assert_eq!(verdict.last, Decision::Broken, "{good:?} {bad:?}");
-        assert_eq!(verdict.released.len(), CHUNKED.len() + good.len(), "{good:?} {bad:?}");
+        assert_eq!(verdict.last, Last::BrokenBody, "{good:?} {bad:?}");
+        assert_eq!(verdict.taken.len(), CHUNKED.len() + good.len(), "{good:?} {bad:?}");
         assert!(verdict.ends.is_empty());
     }
 }
@@ -401,20 +463,20 @@ fn malformed_chunks_break_the_body_at_the_byte_that_is_wrong() {
 #[test]
 fn endless_extensions_and_trailers_break_the_body() {
     let extension = [CHUNKED, b"1;", &[b'a'; 10_000]].concat();
-    assert_eq!(judge([&extension[..]]).last, Decision::Broken);
+    assert_eq!(judge([&extension[..]]).last, Last::BrokenBody);
     let trailer = [CHUNKED, b"0\r\n", &b"A: b\r\n".repeat(10_000)].concat();
-    assert_eq!(judge([&trailer[..]]).last, Decision::Broken);
+    assert_eq!(judge([&trailer[..]]).last, Last::BrokenBody);
 }
 
 #[test]
-fn a_head_may_be_as_large_as_the_limit_and_no_larger() {
-    let head_of = |length: usize| {
+fn request_headers_may_be_as_large_as_the_limit_and_no_larger() {
+    let headers_of = |length: usize| {
         let empty = request_with(&["Host: a", "X: "]);
         request_with(&["Host: a", &format!("X: {}", "x".repeat(length - empty.len()))])
     };
-    assert_eq!(refusal(&head_of(LIMITS.head_bytes_max)), None);
-    assert_eq!(refusal(&head_of(LIMITS.head_bytes_max + 1)), Some(Refusal::HeadTooLarge));
-    assert_eq!(refusal(&[b'x'; 1024]), Some(Refusal::HeadTooLarge));
+    assert_eq!(refusal(&headers_of(LIMITS.headers_bytes_max)), None);
+    assert_eq!(refusal(&headers_of(LIMITS.headers_bytes_max + 1)), Some(Refusal::HeadersTooLarge));
+    assert_eq!(refusal(&[b'x'; 1024]), Some(Refusal::HeadersTooLarge));
     assert_eq!(refusal(&[b'x'; 1023]), None);
 }
 
@@ -426,68 +488,75 @@ fn more_header_lines_than_the_limit_are_refused() {
 }
 
 #[test]
-fn the_next_request_waits_for_the_answer_to_the_one_before() {
-    let now = Instant::now();
-    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut gate = HeadGate::new(LIMITS, now);
-    assert_eq!(gate.receive(request, now), Decision::Release(request.len()));
-    assert_eq!(gate.receive(request, now), Decision::Wait);
-    assert_eq!(gate.deadline(), None);
-    gate.answered(now);
-    assert_eq!(gate.receive(request, now), Decision::Release(request.len()));
-}
-
-#[test]
-fn a_request_that_is_answered_before_its_body_has_ended_is_over_when_it_has() {
-    let now = Instant::now();
-    let mut gate = HeadGate::new(LIMITS, now);
-    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n";
-    assert_eq!(gate.receive(head, now), Decision::Release(head.len()));
-    gate.answered(now);
-    assert!(!gate.is_quiet());
-    assert_eq!(gate.receive(b"abGET", now), Decision::Release(2));
-    assert!(gate.is_quiet());
-    assert_eq!(gate.receive(b"GET", now), Decision::Wait);
-    assert!(gate.is_in_head());
-}
-
-#[test]
-fn the_first_byte_has_five_seconds_and_the_first_head_ten_from_the_start() {
+fn the_first_byte_has_five_seconds_and_the_first_headers_ten_from_the_start() {
     let start = Instant::now();
     let after = |secs| start + Duration::from_secs(secs);
-    let mut gate = HeadGate::new(LIMITS, start);
-    assert_eq!(gate.deadline(), Some(after(5)));
-    assert_eq!(gate.lateness(start + Duration::from_millis(4_999)), None);
-    assert_eq!(gate.lateness(after(5)), Some(Lateness::Silent));
-    gate.receive(b"G", after(4));
-    assert_eq!(gate.deadline(), Some(after(10)));
-    gate.receive(b"GE", after(9));
-    assert_eq!(gate.lateness(start + Duration::from_millis(9_999)), None);
-    assert_eq!(gate.lateness(after(10)), Some(Lateness::Head));
+    let mut reader = RequestReader::new(LIMITS, start);
+    assert_eq!(reader.deadline(), after(5));
+    assert_eq!(reader.lateness(start + Duration::from_millis(4_999)), None);
+    assert_eq!(reader.lateness(after(5)), Some(Lateness::Silent));
+    reader.find(b"G", after(4));
+    assert_eq!(reader.deadline(), after(10));
+    reader.find(b"GE", after(9));
+    assert_eq!(reader.lateness(start + Duration::from_millis(9_999)), None);
+    assert_eq!(reader.lateness(after(10)), Some(Lateness::Headers));
 }
 
 #[test]
 fn a_kept_connection_has_its_own_times() {
     let start = Instant::now();
     let after = |secs| start + Duration::from_secs(secs);
-    let mut gate = HeadGate::new(LIMITS, start);
-    gate.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", start);
-    assert_eq!(gate.lateness(after(1_000)), None, "an answer may take as long as it likes");
-    gate.answered(after(100));
-    assert_eq!(gate.lateness(after(174)), None);
-    assert_eq!(gate.lateness(after(175)), Some(Lateness::Idle));
-    gate.receive(b"G", after(170));
-    assert_eq!(gate.lateness(after(179)), None);
-    assert_eq!(gate.lateness(after(180)), Some(Lateness::Head));
+    let mut reader = RequestReader::new(LIMITS, start);
+    reader.find(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", start);
+    reader.await_next(after(100));
+    assert!(reader.is_idle());
+    assert_eq!(reader.lateness(after(174)), None);
+    assert_eq!(reader.lateness(after(175)), Some(Lateness::Idle));
+    reader.find(b"G", after(170));
+    assert!(!reader.is_idle());
+    assert_eq!(reader.lateness(after(179)), None);
+    assert_eq!(reader.lateness(after(180)), Some(Lateness::Headers));
+}
+
+#[test]
+fn the_last_of_several_connection_fields_decides_nothing_alone() {
+    let persistence = |version: &str, fields: &[&str]| {
+        let fields: Vec<_> = fields.iter().map(|field| format!("Connection: {field}\r\n")).collect();
+        let bytes = Bytes::from(format!("GET / HTTP/{version}\r\nHost: a\r\n{}\r\n", fields.concat()));
+        let headers = parse(&bytes).expect("valid");
+        (headers.keeps_alive, headers.says_close)
+    };
+    assert_eq!(persistence("1.1", &[]), (true, false));
+    assert_eq!(persistence("1.1", &["keep-alive"]), (true, false));
+    assert_eq!(persistence("1.1", &["keep-alive, Close"]), (false, true));
+    assert_eq!(persistence("1.1", &["close", "keep-alive"]), (false, true));
+    assert_eq!(persistence("1.1", &["upgrade", "x-closed"]), (true, false));
+    assert_eq!(persistence("1.0", &[]), (false, false));
+    assert_eq!(persistence("1.0", &["Keep-Alive"]), (true, false));
+    assert_eq!(persistence("1.0", &["keep-alive, close"]), (false, true));
+}
+
+#[test]
+fn the_values_of_headers_are_slices_of_what_was_read() {
+    let bytes = Bytes::from_static(
+        b"GET /a?b HTTP/1.1\r\nHost: a\r\nX: one\r\nx:  two \r\nExpect: 100-Continue\r\n\r\n",
+    );
+    let headers = parse(&bytes).expect("valid");
+    assert!(headers.expects_continue);
+    let request = headers.request;
+    assert_eq!((request.method().as_str(), request.uri().to_string().as_str()), ("GET", "/a?b"));
+    let values: Vec<_> = request.headers().get_all("x").iter().map(http::HeaderValue::as_bytes).collect();
+    assert_eq!(values, [b"one", b"two"]);
+    assert!(bytes.as_ptr_range().contains(&values[0].as_ptr()));
 }
 
 #[test]
 fn every_refusal_is_a_whole_response_that_closes() {
     for refusal in
-        [Refusal::HeadLate, Refusal::HeadTooLarge, Refusal::TargetMalformed, Refusal::MethodConnect]
+        [Refusal::HeadersLate, Refusal::HeadersTooLarge, Refusal::TargetMalformed, Refusal::MethodConnect]
     {
         let response = String::from_utf8(refusal.response(std::time::SystemTime::UNIX_EPOCH)).expect("ASCII");
-        let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
+        let (head, body) = response.split_once("\r\n\r\n").expect("headers and a body");
         assert!(head.starts_with(&format!("HTTP/1.1 {} ", refusal.status().as_u16())), "{head}");
         assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
         assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");

@@ -1,23 +1,39 @@
-//! Finds the end of a body: by its length, or by its chunks.
+//! Decodes the body of a request, as far as it has arrived: by its length, or by its chunks.
+//!
+//! A pure state machine on bytes. What it decodes does not depend on how they were cut into packets.
+
+use bytes::Bytes;
+
+use super::request_headers::is_token_byte;
 
 /// Most hexadecimal digits of a chunk's size: as many as a 64-bit number has.
 const CHUNK_DIGITS_MAX: u8 = 16;
-/// Most bytes of the extensions of all chunks of a body. Nobody sends them but to make a parser
+/// Most bytes of the extensions of all chunks of a body. Clients send them only to make a parser
 /// work.
 const EXTENSION_BYTES_MAX: u16 = 4 * 1024;
-/// Most bytes of trailer fields behind the last chunk; below hyper's own limit.
+/// Most bytes of trailer fields behind the last chunk. They are checked and dropped (RFC 9110,
+/// 6.5.1).
 const TRAILER_BYTES_MAX: u16 = 8 * 1024;
 
-/// How the rest of a body is framed.
+/// What is still to come of a body, by its framing.
 #[derive(Debug)]
-pub(super) enum Framing {
-    /// This many bytes are left.
+pub(crate) enum BodyDecoder {
+    /// This many bytes.
     Length(u64),
     /// Chunks (RFC 9112, 7.1).
     Chunked(Chunked),
 }
 
-impl Framing {
+/// How far a body has been decoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Progress {
+    Incomplete,
+    Complete,
+    /// The bytes that are left are not what must stand here: where the body ends is unknown.
+    Broken,
+}
+
+impl BodyDecoder {
     pub(super) fn chunked() -> Self {
         Self::Chunked(Chunked {
             state: ChunkState::Size { digits: 0, size: 0 },
@@ -26,29 +42,44 @@ impl Framing {
         })
     }
 
-    pub(super) fn is_complete(&self) -> bool {
+    /// How many bytes are still to come, if that is known.
+    pub(super) fn remaining(&self) -> Option<u64> {
         match self {
-            Self::Length(left) => *left == 0,
-            Self::Chunked(chunked) => matches!(chunked.state, ChunkState::Complete),
+            Self::Length(remaining) => Some(*remaining),
+            Self::Chunked(_) => None,
         }
     }
 
-    /// How many of these bytes belong to the body and keep its rules. None of them: the body is
-    /// broken here, for good.
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> usize {
+    /// Takes what belongs to the body from the front of `arrived`, and returns the data in it.
+    pub(super) fn decode(&mut self, arrived: &mut Vec<u8>) -> (Bytes, Progress) {
         match self {
-            Self::Length(left) => {
-                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= taken as u64;
-                taken
+            Self::Length(remaining) => {
+                let taken = usize::try_from(*remaining).unwrap_or(usize::MAX).min(arrived.len());
+                *remaining -= taken as u64;
+                let later = arrived.split_off(taken);
+                let data = std::mem::replace(arrived, later).into();
+                (data, if *remaining == 0 { Progress::Complete } else { Progress::Incomplete })
             }
-            Self::Chunked(chunked) => chunked.advance(bytes),
+            Self::Chunked(chunked) => {
+                let mut data = Vec::new();
+                let taken = chunked.advance(arrived, &mut data);
+                arrived.drain(..taken);
+                if arrived.is_empty() {
+                    *arrived = Vec::new();
+                }
+                let progress = match chunked.state {
+                    ChunkState::Complete => Progress::Complete,
+                    ChunkState::Broken => Progress::Broken,
+                    _ => Progress::Incomplete,
+                };
+                (data.into(), progress)
+            }
         }
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Chunked {
+pub(crate) struct Chunked {
     state: ChunkState,
     extension_bytes: u16,
     trailer_bytes: u16,
@@ -81,11 +112,13 @@ enum ChunkState {
 }
 
 impl Chunked {
-    fn advance(&mut self, bytes: &[u8]) -> usize {
+    /// Appends the data of these bytes to `data`, and returns how many of them keep the rules.
+    fn advance(&mut self, bytes: &[u8], data: &mut Vec<u8>) -> usize {
         let mut taken = 0;
         while let Some(&byte) = bytes.get(taken) {
             if let ChunkState::Data { left } = self.state {
                 let run = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - taken);
+                data.extend_from_slice(&bytes[taken..taken + run]);
                 taken += run;
                 let left = left - run as u64;
                 self.state = if left == 0 { ChunkState::DataReturn } else { ChunkState::Data { left } };
@@ -103,8 +136,8 @@ impl Chunked {
         taken
     }
 
-    /// One byte of what is not data. Line ends are CR LF here as in the head: a bare LF is what
-    /// smuggling is made of.
+    /// One byte of what is not data. Line ends are CR LF here as in the headers: a bare LF is
+    /// what smuggling is made of.
     fn step(&mut self, byte: u8) -> ChunkState {
         use ChunkState as S;
         match (self.state, byte) {
@@ -120,7 +153,7 @@ impl Chunked {
             (S::DataReturn, b'\r') => S::DataLineFeed,
             (S::DataLineFeed, b'\n') => S::Size { digits: 0, size: 0 },
             (S::TrailerStart, b'\r') => S::EndLineFeed,
-            (S::TrailerStart, _) if super::check::is_token_byte(byte) => self.trailer(),
+            (S::TrailerStart, _) if is_token_byte(byte) => self.trailer(),
             (S::Trailer, b'\r') => S::TrailerLineFeed,
             (S::Trailer, _) if is_field_byte(byte) => self.trailer(),
             (S::EndLineFeed, b'\n') => S::Complete,
