@@ -15,8 +15,8 @@ pub(crate) mod driver;
 mod http2;
 pub(crate) mod linger;
 pub(crate) mod metrics;
-mod no_room;
 pub(crate) mod permits;
+mod rejected;
 mod settings;
 pub(crate) mod stage;
 mod waiting;
@@ -44,19 +44,19 @@ use tower::Service;
 
 pub(crate) use self::{
     body::{BodyBudget, ReadBody},
-    no_room::REJECTED_MAX,
+    rejected::REJECTED_MAX,
 };
 pub use self::{
     body::{BodyError, read_body},
     driver::PeerAddress,
     metrics::ConnectionMetrics,
-    no_room::NoRoom,
+    rejected::NoCapacity,
     settings::ConnectionSettings,
 };
 use self::{
     driver::Driver,
-    no_room::REJECTED_TIME_MAX,
     permits::{ConnectionPermit, ConnectionPermits},
+    rejected::REJECTED_TIME_MAX,
     stage::{Stage, ending},
 };
 use crate::{
@@ -71,14 +71,14 @@ const IDLE_SHARE: f64 = 0.9;
 /// How a server ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Drain {
-    /// Nobody takes over: connections without a request are closed at once.
+    /// No other process takes over: idle connections are closed at once.
     AtOnce,
-    /// Somebody else accepts from the same socket already. The one that is connected may still ask
-    /// once: the answer says `Connection: close`. What is idle after nine tenths of `drain_secs` is
-    /// closed.
+    /// A new process accepts from the same socket already. A connected client may send one more
+    /// request: the response says `Connection: close`. Connections that are idle after nine tenths
+    /// of `drain_secs` are closed.
     Succeeded,
-    /// Somebody else accepts from the same socket as soon as this server has ended. The same, but
-    /// what is idle is closed after this time.
+    /// A new process accepts from the same socket as soon as this server has ended. The same, but
+    /// idle connections are closed after this time.
     HandOver(Duration),
 }
 

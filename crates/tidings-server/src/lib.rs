@@ -47,7 +47,7 @@ mod throttled_log;
 pub use apis::apis;
 pub use component::{Component, Figure};
 pub use connection::{
-    BodyError, ConnectionMetrics, ConnectionSettings, Drain, NoRoom, PeerAddress, read_body, serve,
+    BodyError, ConnectionMetrics, ConnectionSettings, Drain, NoCapacity, PeerAddress, read_body, serve,
 };
 pub use http1::{RequestBody, RequestBodyError};
 pub use listener::{ListenError, Listener, connections_for_file_limit, raise_file_limit};

@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::Subscription;
 use tidings_net::Spread;
 
-use crate::{NoRoom, problem::Problem, router::App};
+use crate::{NoCapacity, problem::Problem, router::App};
 
 /// Endpoints for operators, answered even without capacity: their responses need no stream and hold
 /// nothing.
@@ -33,7 +33,7 @@ pub(crate) fn shed(app: &App, parts: &Parts, problem: Problem) -> Response {
 /// The response to a request on a connection beyond the capacity, unless the endpoint is always
 /// answered.
 pub(crate) fn shed_without_capacity(app: &App, parts: &Parts) -> Option<Response> {
-    parts.extensions.get::<NoRoom>()?;
+    parts.extensions.get::<NoCapacity>()?;
     if ALWAYS_ANSWERED.contains(&parts.uri.path()) {
         return None;
     }

@@ -17,11 +17,15 @@ use tokio::{
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 const CROWD: [u8; 4] = [127, 0, 0, 2];
-const SLOW_HEADS: u64 = 200;
+const SLOW_REQUESTS: u64 = 200;
 
 /// No connection is late here: one is only closed when capacity is short.
 fn patient() -> ConnectionSettings {
-    ConnectionSettings { first_byte_secs: 3_600, head_secs: 3_600, ..ConnectionSettings::default() }
+    ConnectionSettings {
+        first_byte_secs: 3_600,
+        request_headers_secs: 3_600,
+        ..ConnectionSettings::default()
+    }
 }
 
 async fn rest(client: &mut TcpStream) -> String {
@@ -33,7 +37,7 @@ async fn rest(client: &mut TcpStream) -> String {
 #[tokio::test]
 async fn slow_requests_of_one_address_do_not_block_others() {
     for settings in [
-        ConnectionSettings { heads_waiting_max: 20, ..patient() },
+        ConnectionSettings { requests_arriving_max: 20, ..patient() },
         ConnectionSettings { connections_max: 20, ..patient() },
     ] {
         let served = Served::start_with(Settings::default(), settings).await;
@@ -42,7 +46,7 @@ async fn slow_requests_of_one_address_do_not_block_others() {
         slow_alone.write_all(first_half.as_bytes()).await.expect("the peer reads");
 
         let mut crowd = Vec::new();
-        for number in 0..SLOW_HEADS {
+        for number in 0..SLOW_REQUESTS {
             let mut client = served.connect_from(CROWD).await;
             if number % 2 == 0 {
                 client.write_all(first_half.as_bytes()).await.expect("the peer reads");
@@ -54,7 +58,7 @@ async fn slow_requests_of_one_address_do_not_block_others() {
         // Only the oldest connections of the crowd were closed.
         assert!(rest(&mut crowd[0]).await.starts_with("HTTP/1.1 408 "));
         let given_up = served.metrics.refused_crowded.load(Relaxed);
-        assert!((SLOW_HEADS - 20..=SLOW_HEADS).contains(&given_up), "{given_up}");
+        assert!((SLOW_REQUESTS - 20..=SLOW_REQUESTS).contains(&given_up), "{given_up}");
         assert_eq!(served.metrics.refused_full.load(Relaxed), 0);
         slow_alone.write_all(second_half.as_bytes()).await.expect("the peer reads");
         assert!(rest(&mut slow_alone).await.starts_with("HTTP/1.1 200 "));

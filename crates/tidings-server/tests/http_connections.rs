@@ -207,7 +207,7 @@ async fn silent_rejected_connections_do_not_delay_requests() {
     let settings = ConnectionSettings {
         connections_max: 0,
         first_byte_secs: 3_600,
-        head_secs: 3_600,
+        request_headers_secs: 3_600,
         ..ConnectionSettings::default()
     };
     let server = Server::start_with(settings);

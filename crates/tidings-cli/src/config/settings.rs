@@ -223,20 +223,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Is("64MiB"),
     ),
     text(
-        "head_bytes_max",
+        "request_headers_bytes_max",
         "SIZE",
         LIMITS,
         "Maximum size of request headers; larger ones get 431",
         Is("32KiB"),
     ),
     number(
-        "heads_max",
+        "requests_max",
         LIMITS,
         "Maximum requests processed at a time; further ones wait in a queue",
         Is("1024"),
     ),
     number(
-        "heads_waiting_max",
+        "requests_arriving_max",
         LIMITS,
         "Maximum requests whose headers are still arriving; at the limit the address with the most of them loses its oldest, with 408",
         Is("4096"),
@@ -257,7 +257,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Time in which the first byte must arrive, or the connection is closed",
         Is("5"),
     ),
-    time("head_secs", LIMITS, "Time in which request headers must arrive, or get 408", Is("10")),
+    time("request_headers_secs", LIMITS, "Time in which request headers must arrive, or get 408", Is("10")),
     time("body_secs", LIMITS, "Time in which a request body must arrive, or gets 408", Is("30")),
     time(
         "response_secs",

@@ -36,7 +36,7 @@ const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Most memory that incomplete request headers take together. Beyond, each connection whose headers
 /// grow makes the address with the most of them lose its oldest. Headers can be as large as
-/// `head_bytes_max`, so their number alone would bound little.
+/// `request_headers_bytes_max`, so their number alone would bound little.
 const HEADERS_BYTES_TOGETHER_MAX: usize = 32 * 1024 * 1024;
 
 /// The limits of one server, and who counts towards them.
@@ -228,7 +228,7 @@ mod tests {
         });
         let metrics = Arc::<ConnectionMetrics>::default();
         let driver =
-            Driver::new(service, &ConnectionSettings { heads_max: 1, ..Default::default() }, &metrics);
+            Driver::new(service, &ConnectionSettings { requests_max: 1, ..Default::default() }, &metrics);
         let (stop, stopping) = watch::channel(Stage::Serving);
         move |request| {
             let _running = &stop;

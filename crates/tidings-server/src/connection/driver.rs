@@ -15,7 +15,7 @@ use super::{
     admission::Admission,
     http2::PassQueue,
     metrics::ConnectionMetrics,
-    no_room::{NoRoom, REJECTED_HEADERS_TIME, REJECTED_INCOMPLETE_MAX, REJECTED_MAX},
+    rejected::{NoCapacity, REJECTED_HEADERS_TIME, REJECTED_INCOMPLETE_MAX, REJECTED_MAX},
     settings::ConnectionSettings,
 };
 use crate::http1::{RequestBody, RequestLimits};
@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     pub(crate) limits: RequestLimits,
     pub(super) dead_peer: Duration,
     pub(crate) response_time: Duration,
-    /// Otherwise each request is marked with [`NoRoom`], and is the last one of its connection.
+    /// Otherwise each request is marked with [`NoCapacity`], and is the last one of its connection.
     pub(crate) has_capacity: bool,
     pub(crate) admission: Arc<Admission>,
     pub(super) busy: PassQueue,
@@ -55,9 +55,9 @@ impl<S> Driver<S> {
     pub(crate) fn new(service: S, settings: &ConnectionSettings, metrics: &Arc<ConnectionMetrics>) -> Self {
         let limits = RequestLimits {
             first_byte: Duration::from_secs(settings.first_byte_secs),
-            headers: Duration::from_secs(settings.head_secs),
+            headers: Duration::from_secs(settings.request_headers_secs),
             keep_alive: Duration::from_secs(settings.keep_alive_secs),
-            headers_bytes_max: settings.head_bytes_max,
+            headers_bytes_max: settings.request_headers_bytes_max,
             http2: settings.http2,
         };
         let shared = Shared {
@@ -65,7 +65,10 @@ impl<S> Driver<S> {
             dead_peer: Duration::from_secs(settings.dead_peer_secs),
             response_time: Duration::from_secs(settings.response_secs),
             has_capacity: true,
-            admission: Arc::new(Admission::with_limits(settings.heads_waiting_max, settings.heads_max)),
+            admission: Arc::new(Admission::with_limits(
+                settings.requests_arriving_max,
+                settings.requests_max,
+            )),
             busy: PassQueue::new(),
             metrics: Arc::clone(metrics),
         };
@@ -106,7 +109,7 @@ impl<S> Driver<S> {
         name_host_once(&mut request);
         request.extensions_mut().insert(peer);
         if !self.has_capacity {
-            request.extensions_mut().insert(NoRoom);
+            request.extensions_mut().insert(NoCapacity);
         }
         let answer = self.service.clone().oneshot(request);
         async move {

@@ -9,7 +9,7 @@
 //! | a connection may | at most | beyond |
 //! |---|---|---|
 //! | have open requests, streams included | [`STREAMS_MAX`] at a time | refused: REFUSED_STREAM, to be sent again |
-//! | send a header list of | `head_bytes_max` | 431, or GOAWAY when it is much larger |
+//! | send a header list of | `request_headers_bytes_max` | 431, or GOAWAY when it is much larger |
 //! | send of a body before it is read | [`STREAM_WINDOW_BYTES`], of all bodies [`CONNECTION_WINDOW_BYTES`] | it has to wait |
 //! | leave a response unread | [`SEND_BUFFER_BYTES_MAX`] and a chunk of its body | the response waits, and is aborted after `dead_peer_secs` |
 //! | take to read a response other than a stream | `response_secs` | the response is aborted; the connection is closed where the library has its end already |
@@ -19,7 +19,7 @@
 //! | cancel requests before they are looked at | [`UNSEEN_RESETS_MAX`] at a time | the same |
 //! | split a header list | into 6 frames or more, if it is large | the same |
 //! | send small parts of bodies | half a MiB of overhead that is not read | the same |
-//! | leave a header list incomplete | `head_secs`, and until the next check | closed |
+//! | leave a header list incomplete | `request_headers_secs`, and until the next check | closed |
 //! | be without a request | `keep_alive_secs` | GOAWAY, sooner when capacity is short |
 //! | leave a PING unanswered | `dead_peer_secs` | closed |
 //!
@@ -87,7 +87,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 const ERROR_RESETS_MAX: usize = 1_024;
 /// Most requests that were cancelled before the service has seen them, at a time.
 const UNSEEN_RESETS_MAX: usize = 20;
-/// How much larger than `head_bytes_max` a request's fields may be, as they are sent, and still be
+/// How much larger than `request_headers_bytes_max` a request's fields may be, as they are sent, and still be
 /// answered.
 const FIELDS_FACTOR_MAX: usize = 2;
 /// Bytes of a response that are kept for a client that has to make room for them.
@@ -153,7 +153,7 @@ impl<S> Driver<S> {
     }
 
     fn http2(&self, spawner: Spawner) -> Builder<Spawner> {
-        let head_bytes_max = u32::try_from(self.limits.headers_bytes_max).unwrap_or(u32::MAX);
+        let request_headers_bytes_max = u32::try_from(self.limits.headers_bytes_max).unwrap_or(u32::MAX);
         // A PING after half of the time, and the other half for its answer.
         let half = (self.dead_peer / 2).max(Duration::from_secs(1));
         let mut builder = Builder::new(spawner);
@@ -162,7 +162,7 @@ impl<S> Driver<S> {
             .max_concurrent_streams(STREAMS_MAX)
             .max_local_error_reset_streams(ERROR_RESETS_MAX)
             .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
-            .max_header_list_size(head_bytes_max)
+            .max_header_list_size(request_headers_bytes_max)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_send_buf_size(SEND_BUFFER_BYTES_MAX)

@@ -22,12 +22,12 @@ pub struct ConnectionMetrics {
     pub refused_full: AtomicU64,
     /// Closed without a response: not a byte within `first_byte_secs`.
     pub refused_silent: AtomicU64,
-    /// 408: the request headers were not complete within `head_secs`.
+    /// 408: the request headers were not complete within `request_headers_secs`.
     pub refused_late: AtomicU64,
-    /// 408: `heads_waiting_max` was reached, and these request headers were the oldest of the
+    /// 408: `requests_arriving_max` was reached, and these request headers were the oldest of the
     /// address with the most of them.
     pub refused_crowded: AtomicU64,
-    /// 431: the request headers were larger than `head_bytes_max`, or had too many lines.
+    /// 431: the request headers were larger than `request_headers_bytes_max`, or had too many lines.
     pub refused_large: AtomicU64,
     /// 400: the request headers were malformed or ambiguous.
     pub refused_malformed: AtomicU64,

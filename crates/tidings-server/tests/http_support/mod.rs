@@ -14,7 +14,8 @@ use axum::{
 use futures_util::{StreamExt, stream};
 use http::{StatusCode, header};
 use tidings_server::{
-    BodyError, ConnectionMetrics, ConnectionSettings, Drain, Listener, NoRoom, PeerAddress, read_body, serve,
+    BodyError, ConnectionMetrics, ConnectionSettings, Drain, Listener, NoCapacity, PeerAddress, read_body,
+    serve,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -148,7 +149,7 @@ fn application(ended: mpsc::UnboundedSender<()>) -> Router {
 /// Responds with the request as a handler sees it.
 async fn seen(request: Request) -> String {
     let host = request.headers().get(header::HOST).map_or("none", |host| host.to_str().expect("ASCII"));
-    let room = if request.extensions().get::<NoRoom>().is_some() { " without room" } else { "" };
+    let room = if request.extensions().get::<NoCapacity>().is_some() { " without room" } else { "" };
     format!("{} {} host={host}{room}", request.method(), request.uri())
 }
 

@@ -242,7 +242,7 @@ async fn an_idle_connection_makes_room_for_others_and_one_with_a_stream_does_not
 #[tokio::test(start_paused = true)]
 async fn a_preface_alone_and_a_body_that_is_still_to_come_hold_no_permit() {
     let post = [&[0, 0, 12, 1, 4, 0, 0, 0, 1, 0x83, 0x86, 0x44, 5][..], b"/echo", &[0x41, 1, b'a']].concat();
-    let settings = ConnectionSettings { heads_max: 1, ..Default::default() };
+    let settings = ConnectionSettings { requests_max: 1, ..Default::default() };
     for (frames, requests) in [(&[][..], 0), (&post, 1)] {
         let (mut io, served) = connected_raw(&settings, frames).await;
         // What it is sent shows that it was admitted.

@@ -1,6 +1,6 @@
 //! Connections beyond the capacity: all permits are taken, or no file descriptor is left.
 //!
-//! Each is served one request, which is marked with [`NoRoom`]: health checks are answered, and a
+//! Each is served one request, which is marked with [`NoCapacity`]: health checks are answered, and a
 //! browser receives a `retry` time instead of an error after which it would not reconnect. The cost
 //! is bounded: there are at most [`REJECTED_MAX`] at a time, which hold nothing else, and each ends
 //! after [`REJECTED_TIME_MAX`]. Further connections wait in the kernel's queue. Only a few may have
@@ -22,4 +22,4 @@ pub(super) const REJECTED_TIME_MAX: Duration = Duration::from_secs(5);
 /// [`serve`](crate::serve) puts it there; a service that knows it answers at once and keeps
 /// nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NoRoom;
+pub struct NoCapacity;
