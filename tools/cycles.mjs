@@ -22,7 +22,7 @@ const KNOWN = {
   'tidings-log': 27,
   'tidings-nats': 5,
   'tidings-redis': 11,
-  'tidings-server': 19,
+  'tidings-server': 11,
 };
 
 /** Words that begin an item whose name follows. */

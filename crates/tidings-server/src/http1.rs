@@ -3,7 +3,7 @@
 //! | what | where |
 //! |---|---|
 //! | where the headers of a request end, and how long they may take | `request_reader` |
-//! | what they contain, and what is refused | `request_headers`, `refusal` |
+//! | what they contain, and what is refused | `request_headers`, `grammar`, `refusal` |
 //! | where a body ends | `body_decoder` |
 //! | what a handler reads of it | `request_body` |
 //! | headers and framing of a response | `response` |
@@ -28,6 +28,7 @@
 mod body_decoder;
 mod connection;
 mod exchange;
+mod grammar;
 pub(crate) mod refusal;
 mod request_body;
 mod request_headers;
@@ -41,8 +42,8 @@ pub use self::request_body::{RequestBody, RequestBodyError};
 pub(crate) use self::{
     connection::{Connection, Next},
     exchange::{Then, exchange},
+    grammar::is_host,
     refusal::Refusal,
-    request_headers::is_host,
     request_reader::{HTTP2_PREFACE, Lateness, RequestLimits},
     transport::Transport,
 };

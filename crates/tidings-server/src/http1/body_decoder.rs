@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::request_headers::is_token_byte;
+use super::grammar::{is_field_byte, is_token_byte};
 
 /// Most hexadecimal digits of a chunk's size: as many as a 64-bit number has.
 const CHUNK_DIGITS_MAX: u8 = 16;
@@ -174,9 +174,4 @@ impl Chunked {
         self.trailer_bytes += 1;
         if self.trailer_bytes > TRAILER_BYTES_MAX { ChunkState::Broken } else { ChunkState::Trailer }
     }
-}
-
-/// What may stand in a field line: everything but control characters, of which the tab is allowed.
-fn is_field_byte(byte: u8) -> bool {
-    byte == b'\t' || !byte.is_ascii_control()
 }

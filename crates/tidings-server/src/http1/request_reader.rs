@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use memchr::memchr_iter;
 
-use super::{refusal::Refusal, request_headers::is_token_byte};
+use super::{grammar::is_token_byte, refusal::Refusal};
 
 /// RFC 9113, 3.4: what a client sends first that knows that it may use HTTP/2. It was chosen to be
 /// no request of HTTP/1.
