@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use tidings_topic::{ConnectionId, Cursor, Event, NewEvent, Position};
 use tokio::task::JoinSet;
 
-use super::{
+use super::subject::{
     Make, PLENTY, ROUNDS, Wanted, append, append_with_key, event, everything, id, plain, publishers, read,
     read_all, texts, valid,
 };

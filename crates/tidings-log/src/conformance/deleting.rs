@@ -2,7 +2,7 @@
 
 use tidings_topic::{Filter, Grants, Matcher, NewEvent, Position, Topic, Validator};
 
-use super::{
+use super::subject::{
     Make, PLENTY, append, append_each, append_with_key, event, everything, exact, id, next, pattern, plain,
     private, public, read, read_all, texts, valid,
 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidings_topic::{Filter, Grants, Matcher, NewEvent, Position};
 
-use super::{
+use super::subject::{
     Make, PLENTY, ROUNDS, Wanted, append, append_each, assert_ordered, event, everything, exact, id, pattern,
     plain, private, public, publishers, read, read_all, texts, valid,
 };

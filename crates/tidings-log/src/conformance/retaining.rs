@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidings_topic::{Filter, Grants, Matcher, NewEvent, Position};
 
-use super::{
+use super::subject::{
     Make, PLENTY, Wanted, append, append_each, append_with_key, event, everything, exact, id, pattern,
     private, public, read, read_all, texts, valid,
 };

@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc, task::Poll};
 
 use tidings_topic::Position;
 
-use super::{
+use super::subject::{
     Make, PLENTY, ROUNDS, Wanted, append, append_each, assert_ordered, event, everything, next, next_entries,
     plain, publishers, read_all, texts,
 };
