@@ -186,7 +186,8 @@ impl<S> Driver<S> {
         let peer = PeerAddress(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
         let mut connection = Connection::new(io, peer.0.ip(), self.limits, &self.admission, &self.metrics);
         let mut stage = stopping.clone();
-        let mut ending = pin!(ending(&mut stage));
+        // Fused, because it is polled before each request.
+        let mut ending = pin!(ending(&mut stage).fuse());
         let mut is_first = true;
         let refusal = loop {
             let received = match next(&mut connection, ending.as_mut()).await {
