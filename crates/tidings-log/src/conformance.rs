@@ -1,4 +1,4 @@
-//! The conformance suite that every [`Log`] passes.
+//! The conformance suite that every [`Log`](crate::Log) passes.
 //!
 //! Each check verifies one guarantee with fresh logs from a factory.
 //! [`conformance!`](crate::conformance!) makes a test of each; [`check_all`] runs them one after

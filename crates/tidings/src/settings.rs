@@ -43,7 +43,7 @@ pub struct HubSettings {
     /// machines with one or two processors. Default 0.
     pub shard_threads: usize,
     /// Events on topics that one of these covers are private, whichever API publishes them and
-    /// however the topic is spelled ([`PrivateTopics`]).
+    /// however the topic is spelled ([`PrivateTopics`](tidings_topic::PrivateTopics)).
     pub private_topics: Vec<TopicGlob>,
     /// Distinct URL Patterns that are subscribed to at the same time; a subscription with one more
     /// is refused with [`SubscribeError::TooManyPatterns`](crate::SubscribeError::TooManyPatterns). Default 10,000.

@@ -21,7 +21,7 @@ pub enum SyncLevel {
     Never,
 }
 
-/// The limits and the durability of a [`SegmentLog`].
+/// The limits and the durability of a [`SegmentLog`](crate::SegmentLog).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SegmentSettings {
     /// When an acknowledged event is on disk. Default: before it is acknowledged.
