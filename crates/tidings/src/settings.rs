@@ -49,10 +49,11 @@ pub struct HubSettings {
     /// is refused with [`SubscribeError::TooManyPatterns`](crate::SubscribeError::TooManyPatterns). Default 10,000.
     pub patterns_max: usize,
     /// Work of comparing one topic with patterns; a subscription whose patterns would exceed it is
-    /// refused with [`SubscribeError::TooManyPatterns`](crate::SubscribeError::TooManyPatterns). A topic is compared with the patterns that
-    /// have the same literal prefix: that of `/users/:id` is `/users/`; `/:id(\d+)` is compared
-    /// with every topic. A pattern counts 1 without a regular expression, some 25 with a small and
-    /// hundreds with a large one. Default 5,000, at which a publication takes less than twice its time.
+    /// refused with [`SubscribeError::TooManyPatterns`](crate::SubscribeError::TooManyPatterns). A
+    /// topic is compared with the patterns that have the same literal prefix: that of `/users/:id`
+    /// is `/users/`; `/:id(\d+)` is compared with every topic. A pattern counts 1 without a regular
+    /// expression, some 25 with a small and hundreds with a large one. Default 5,000: at most some
+    /// 0.3 ms for each event, several times what it takes to publish it.
     pub pattern_weight_max: u32,
 }
 
