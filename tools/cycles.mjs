@@ -21,7 +21,6 @@ const REPOSITORY = fileURLToPath(new URL('..', import.meta.url));
 const KNOWN = {
   'tidings-nats': 5,
   'tidings-redis': 11,
-  'tidings-server': 11,
 };
 
 /** Words that begin an item whose name follows. */

@@ -15,13 +15,15 @@
 //! | how a subscription or a publication is served | `streams`, `publishing`; what writes a stream: `open_stream` |
 //! | which requests bypass the router | `apis` |
 //! | a limit, its default, its response | `settings` |
-//! | the text of a refusal | `problem`; load shedding: `shedding` |
+//! | the text of a refusal | `problem`; load shedding: `shedding`; what the log says of it: `refusals` |
+//! | what all handlers share | `app` |
 //! | requests and responses on the wire | `http1`; HTTP/2: `connection::http2` |
 //! | the life cycle of a connection | `connection`, `listener` |
 
 mod accept;
 mod access;
 mod apis;
+mod app;
 mod component;
 mod connection;
 mod http1;
@@ -37,6 +39,7 @@ mod pages;
 mod problem;
 mod publishing;
 mod query;
+mod refusals;
 mod router;
 mod settings;
 mod shedding;

@@ -7,19 +7,19 @@
 
 mod batch;
 mod delete;
+mod json;
 mod publish;
 mod summary;
 
 use axum::{
-    body::Body,
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, header, request::Parts};
-use serde::Serialize;
+use http::request::Parts;
 use tidings::{Format, Matcher, Requested};
 use tidings_auth::Access;
 
+use self::json::json_line;
 pub(crate) use self::{
     batch::publish_batch,
     delete::delete,
@@ -132,19 +132,6 @@ pub(crate) async fn topic_missing() -> Problem {
         "topic",
         "The topic is missing: it is everything after `/topics/`, as in `/topics/chat`.",
     )
-}
-
-/// Capacity for most JSON responses: the receipt of one event.
-const JSON_BYTES_EXPECTED: usize = 128;
-
-/// JSON that ends with a line feed, for terminals.
-fn json_line(value: &impl Serialize) -> Response {
-    let mut json = Vec::with_capacity(JSON_BYTES_EXPECTED);
-    serde_json::to_writer(&mut json, value).expect("responses consist of strings and numbers");
-    json.push(b'\n');
-    let mut response = Response::new(Body::from(json));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 fn query(parts: &Parts) -> Result<Parameters, Problem> {

@@ -3,8 +3,6 @@
 //! Topics are matched on the path as it was sent: nothing resolves `..`, merges slashes or decodes
 //! twice before a handler sees it.
 
-use std::{fmt, sync::Arc, time::Duration};
-
 use axum::{
     Router,
     extract::{Request, State},
@@ -13,84 +11,19 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
-use tidings::{
-    Hub,
-    web::{HostName, HostNames},
-};
+use tidings::Hub;
 use tidings_auth::Authenticator;
 
+pub(crate) use crate::app::App;
 use crate::{
-    AllowedHosts, PeerAddress, Settings,
+    PeerAddress, Settings,
     accept::wants_page,
-    access::Authorizer,
-    connection::BodyBudget,
-    mercure,
-    metrics::Metrics,
-    native, operations,
-    origin::{Origins, check_host, check_no_proxy, mark},
+    mercure, native, operations,
+    origin::{check_host, check_no_proxy, mark},
     pages,
-    problem::{Problem, Refused, excerpt},
+    problem::{Problem, excerpt},
     shedding::shed_without_capacity,
-    slots::Slots,
-    throttled_log::{Summary, ThrottledLog},
 };
-
-/// The state that all handlers share.
-#[derive(Clone, Debug)]
-pub(crate) struct App(Arc<Shared>);
-
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) hub: Hub,
-    pub(crate) authorizer: Authorizer,
-    pub(crate) origins: Origins,
-    /// The hosts that requests may be addressed to; `None` allows every host.
-    hosts: Option<HostNames>,
-    pub(crate) slots: Slots,
-    pub(crate) bodies: BodyBudget,
-    pub(crate) metrics: Arc<Metrics>,
-    unserved: ThrottledLog<Occasion>,
-    failed_credentials: ThrottledLog<Occasion>,
-    pub(crate) settings: Settings,
-}
-
-impl App {
-    pub(crate) fn new(hub: Hub, authenticator: Option<Authenticator>, settings: Settings) -> Self {
-        let is_keyless = authenticator.is_none();
-        let own_host = hub.validator().hub_url().host_str().and_then(|host| host.parse::<HostName>().ok());
-        let hosts = match settings.allow_hosts.clone() {
-            AllowedHosts::Any => None,
-            AllowedHosts::Listed(mut names) => {
-                names.extend(own_host);
-                Some(names)
-            }
-        };
-        Self(Arc::new(Shared {
-            hosts,
-            authorizer: Authorizer::new(authenticator, settings.keyless, settings.anonymous_subscribers),
-            origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
-            slots: Slots::new(settings.slot_limits()),
-            bodies: BodyBudget::new(settings.bodies_bytes_max),
-            metrics: Arc::new(Metrics::new(
-                hub.clone(),
-                settings.connection_metrics.clone(),
-                settings.components.clone(),
-            )),
-            unserved: ThrottledLog::new(UNSERVED_INTERVAL, log_unserved),
-            failed_credentials: ThrottledLog::new(FAILED_CREDENTIALS_INTERVAL, log_failed_credentials),
-            settings,
-            hub,
-        }))
-    }
-}
-
-impl std::ops::Deref for App {
-    type Target = Shared;
-
-    fn deref(&self) -> &Shared {
-        &self.0
-    }
-}
 
 /// The paths that the server itself uses.
 const OWN_PATHS: [&str; 7] = ["/", "/stream", "/topics", "/topics/", "/healthz", "/readyz", "/metrics"];
@@ -182,7 +115,7 @@ where
     mark(&standing, headers);
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    report(app, &method, uri.path(), peer, &response);
+    app.refusals.report(&app.metrics, &method, uri.path(), peer, &response);
     if wants_page { pages::of_problem(response) } else { response }
 }
 
@@ -202,98 +135,6 @@ fn admit(app: &App, parts: &Parts) -> Result<(), Problem> {
         return Ok(());
     }
     check_host(names, parts)
-}
-
-/// Longest part of a path that is logged, in characters.
-const LOGGED_PATH_CHARS_MAX: usize = 256;
-/// While the log is unreachable, every publication is one of these.
-const UNSERVED_INTERVAL: Duration = Duration::from_secs(1);
-/// An operator wants to know about clients with a wrong key, or that try keys.
-const FAILED_CREDENTIALS_INTERVAL: Duration = Duration::from_secs(60);
-
-/// What the log records of a refused request. The query is left out: it may contain data and, from
-/// misconfigured clients, tokens.
-struct Occasion {
-    method: Method,
-    path: String,
-    status: StatusCode,
-    reason: &'static str,
-    cause: Option<String>,
-    client: Option<PeerAddress>,
-}
-
-impl Occasion {
-    fn client(&self) -> Option<impl tracing::Value + use<>> {
-        self.client.map(|client| tracing::field::display(client.0))
-    }
-}
-
-impl fmt::Display for Occasion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, self.path.escape_debug())
-    }
-}
-
-/// Counts and logs a refusal.
-fn report(app: &App, method: &Method, path: &str, client: Option<PeerAddress>, response: &Response) {
-    let status = response.status();
-    if !(status.is_client_error() || status.is_server_error()) {
-        return;
-    }
-    let refused = response.extensions().get::<Refused>();
-    let occasion = || Occasion {
-        method: method.clone(),
-        path: path.chars().take(LOGGED_PATH_CHARS_MAX).collect(),
-        status,
-        reason: refused.map_or("", |refused| refused.reason),
-        cause: refused.and_then(|refused| refused.cause.clone()),
-        client,
-    };
-    if status.is_server_error() {
-        app.metrics.count_refused("5xx");
-        app.unserved.record(refused.map_or("other", |refused| refused.reason), occasion());
-        return;
-    }
-    app.metrics.count_refused("4xx");
-    if let Some(why) = refused.and_then(|refused| refused.failed_credential) {
-        app.failed_credentials.record(why, occasion());
-    }
-    if tracing::enabled!(tracing::Level::DEBUG) {
-        let refused = occasion();
-        tracing::debug!(
-            request = %refused,
-            status = status.as_u16(),
-            reason = refused.reason,
-            cause = refused.cause,
-            client = refused.client(),
-            "a request was refused"
-        );
-    }
-}
-
-fn log_unserved(summary: &Summary<Occasion>) {
-    let last = &summary.last;
-    tracing::warn!(
-        request = %last,
-        status = last.status.as_u16(),
-        reason = last.reason,
-        cause = last.cause,
-        client = last.client(),
-        count = summary.count(),
-        "requests could not be served; this was the last one"
-    );
-}
-
-fn log_failed_credentials(summary: &Summary<Occasion>) {
-    let last = &summary.last;
-    tracing::warn!(
-        count = summary.count(),
-        reasons = summary.reasons(),
-        client = last.client(),
-        request = %last,
-        cause = last.cause,
-        "credentials were refused; client, request and cause are those of the last one"
-    );
 }
 
 async fn not_found(request: Request) -> Response {

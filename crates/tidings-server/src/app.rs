@@ -1,0 +1,69 @@
+//! The state that all handlers share.
+
+use std::sync::Arc;
+
+use tidings::{
+    Hub,
+    web::{HostName, HostNames},
+};
+use tidings_auth::Authenticator;
+
+use crate::{
+    AllowedHosts, Settings, access::Authorizer, connection::BodyBudget, metrics::Metrics, origin::Origins,
+    refusals::RefusalLog, slots::Slots,
+};
+
+/// The hub, and everything that its APIs need besides it. Clones are handles to the same.
+#[derive(Clone, Debug)]
+pub(crate) struct App(Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) hub: Hub,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) origins: Origins,
+    /// The hosts that requests may be addressed to; `None` allows every host.
+    pub(crate) hosts: Option<HostNames>,
+    pub(crate) slots: Slots,
+    pub(crate) bodies: BodyBudget,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) refusals: RefusalLog,
+    pub(crate) settings: Settings,
+}
+
+impl App {
+    pub(crate) fn new(hub: Hub, authenticator: Option<Authenticator>, settings: Settings) -> Self {
+        let is_keyless = authenticator.is_none();
+        let own_host = hub.validator().hub_url().host_str().and_then(|host| host.parse::<HostName>().ok());
+        let hosts = match settings.allow_hosts.clone() {
+            AllowedHosts::Any => None,
+            AllowedHosts::Listed(mut names) => {
+                names.extend(own_host);
+                Some(names)
+            }
+        };
+        Self(Arc::new(Shared {
+            hosts,
+            authorizer: Authorizer::new(authenticator, settings.keyless, settings.anonymous_subscribers),
+            origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
+            slots: Slots::new(settings.slot_limits()),
+            bodies: BodyBudget::new(settings.bodies_bytes_max),
+            metrics: Arc::new(Metrics::new(
+                hub.clone(),
+                settings.connection_metrics.clone(),
+                settings.components.clone(),
+            )),
+            refusals: RefusalLog::default(),
+            settings,
+            hub,
+        }))
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}

@@ -1,0 +1,130 @@
+//! What the operator learns of refused requests: counters, and log lines that clients cannot flood.
+
+use std::{fmt, time::Duration};
+
+use axum::response::Response;
+use http::{Method, StatusCode};
+
+use crate::{
+    PeerAddress,
+    metrics::Metrics,
+    problem::Refused,
+    throttled_log::{Summary, ThrottledLog},
+};
+
+/// The throttled log of refusals.
+#[derive(Debug)]
+pub(crate) struct RefusalLog {
+    unserved: ThrottledLog<Occasion>,
+    failed_credentials: ThrottledLog<Occasion>,
+}
+
+impl Default for RefusalLog {
+    fn default() -> Self {
+        Self {
+            unserved: ThrottledLog::new(UNSERVED_INTERVAL, log_unserved),
+            failed_credentials: ThrottledLog::new(FAILED_CREDENTIALS_INTERVAL, log_failed_credentials),
+        }
+    }
+}
+
+impl RefusalLog {
+    /// Counts and logs a response, if it is a refusal.
+    pub(crate) fn report(
+        &self,
+        metrics: &Metrics,
+        method: &Method,
+        path: &str,
+        client: Option<PeerAddress>,
+        response: &Response,
+    ) {
+        let status = response.status();
+        if !(status.is_client_error() || status.is_server_error()) {
+            return;
+        }
+        let refused = response.extensions().get::<Refused>();
+        let occasion = || Occasion {
+            method: method.clone(),
+            path: path.chars().take(LOGGED_PATH_CHARS_MAX).collect(),
+            status,
+            reason: refused.map_or("", |refused| refused.reason),
+            cause: refused.and_then(|refused| refused.cause.clone()),
+            client,
+        };
+        if status.is_server_error() {
+            metrics.count_refused("5xx");
+            self.unserved.record(refused.map_or("other", |refused| refused.reason), occasion());
+            return;
+        }
+        metrics.count_refused("4xx");
+        if let Some(why) = refused.and_then(|refused| refused.failed_credential) {
+            self.failed_credentials.record(why, occasion());
+        }
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let refused = occasion();
+            tracing::debug!(
+                request = %refused,
+                status = status.as_u16(),
+                reason = refused.reason,
+                cause = refused.cause,
+                client = refused.client(),
+                "a request was refused"
+            );
+        }
+    }
+}
+
+/// Longest part of a path that is logged, in characters.
+const LOGGED_PATH_CHARS_MAX: usize = 256;
+/// While the log is unreachable, every publication is one of these.
+const UNSERVED_INTERVAL: Duration = Duration::from_secs(1);
+/// An operator wants to know about clients with a wrong key, or that try keys.
+const FAILED_CREDENTIALS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the log records of a refused request. The query is left out: it may contain data and, from
+/// misconfigured clients, tokens.
+struct Occasion {
+    method: Method,
+    path: String,
+    status: StatusCode,
+    reason: &'static str,
+    cause: Option<String>,
+    client: Option<PeerAddress>,
+}
+
+impl Occasion {
+    fn client(&self) -> Option<impl tracing::Value + use<>> {
+        self.client.map(|client| tracing::field::display(client.0))
+    }
+}
+
+impl fmt::Display for Occasion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path.escape_debug())
+    }
+}
+
+fn log_unserved(summary: &Summary<Occasion>) {
+    let last = &summary.last;
+    tracing::warn!(
+        request = %last,
+        status = last.status.as_u16(),
+        reason = last.reason,
+        cause = last.cause,
+        client = last.client(),
+        count = summary.count(),
+        "requests could not be served; this was the last one"
+    );
+}
+
+fn log_failed_credentials(summary: &Summary<Occasion>) {
+    let last = &summary.last;
+    tracing::warn!(
+        count = summary.count(),
+        reasons = summary.reasons(),
+        client = last.client(),
+        request = %last,
+        cause = last.cause,
+        "credentials were refused; client, request and cause are those of the last one"
+    );
+}
