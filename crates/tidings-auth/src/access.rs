@@ -18,6 +18,14 @@ pub struct Access {
     pub expires_at: Option<u64>,
     /// The holder, for logs and for [`scoped`](Self::scoped) names.
     pub subject: Subject,
+    /// The id that its issuer gave this one credential, to revoke it by: the `jti` of a token (RFC
+    /// 7519, section 4.1.7). `None` for keys, and for tokens without one. At most
+    /// [`CREDENTIAL_BYTES_MAX`](crate::CREDENTIAL_BYTES_MAX) bytes; ids of different kinds of
+    /// credentials may be equal.
+    pub id: Option<Arc<str>>,
+    /// The name under which streams with this credential are revoked together, such as one user or
+    /// one session. Only tickets have one.
+    pub label: Option<Arc<str>>,
     details: Arc<[SubscribeDetail]>,
 }
 
@@ -67,7 +75,12 @@ impl Access {
     }
 
     pub(crate) fn new(subject: Subject, publish: Grants, subscribe: Grants) -> Self {
-        Self { publish, subscribe, expires_at: None, subject, details: Arc::default() }
+        Self { publish, subscribe, expires_at: None, subject, id: None, label: None, details: Arc::default() }
+    }
+
+    pub(crate) fn with_id(mut self, id: Option<String>) -> Self {
+        self.id = id.map(Into::into);
+        self
     }
 
     pub(crate) fn until(mut self, expires_at: u64, details: Vec<SubscribeDetail>) -> Self {

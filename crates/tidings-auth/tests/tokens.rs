@@ -307,7 +307,17 @@ fn claims_that_a_hub_does_not_need_may_be_absent_mercure_25() {
     let access = present_claims(&without(claims(), "sub")).unwrap();
     assert_eq!(access.subject.to_string(), "token");
     assert_invalid_token(present_claims(&with(claims(), json!({ "sub": 7 }))), "sub of the wrong type");
-    assert!(present_claims(&with(claims(), json!({ "iat": "x", "jti": [], "client_id": null }))).is_ok());
+    assert!(present_claims(&with(claims(), json!({ "iat": "x", "client_id": null }))).is_ok());
+}
+
+#[test]
+fn the_id_of_an_access_is_the_jti_of_its_token() {
+    let access = present_claims(&with(claims(), json!({ "jti": "t-7" }))).unwrap();
+    assert_eq!((access.id.as_deref(), access.label), (Some("t-7"), None));
+    assert_eq!(present_claims(&claims()).unwrap().id, None);
+    for jti in [json!(7), json!(null), json!([]), json!({}), json!(true)] {
+        assert_invalid_token(present_claims(&with(claims(), json!({ "jti": jti }))), &jti.to_string());
+    }
 }
 
 #[test]

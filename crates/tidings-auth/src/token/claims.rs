@@ -18,6 +18,8 @@ pub(super) struct Claims {
     pub(super) nbf: Option<u64>,
     #[serde(default, deserialize_with = "not_null")]
     pub(super) sub: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    pub(super) jti: Option<String>,
     /// Kept as text, because each is parsed only if its type is ours. Without this claim a token
     /// allows nothing.
     #[serde(default, deserialize_with = "not_null")]

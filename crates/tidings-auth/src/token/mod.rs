@@ -96,8 +96,8 @@ impl Issuer {
         let details = claims.authorization_details.unwrap_or_default();
         let permissions = details::permissions(&details, &self.0.validator)?;
         let subject = Subject::Token(claims.sub.as_deref().map(Into::into));
-        Ok(Access::new(subject, permissions.publish, permissions.subscribe)
-            .until(claims.exp, permissions.details))
+        let access = Access::new(subject, permissions.publish, permissions.subscribe);
+        Ok(access.with_id(claims.jti).until(claims.exp, permissions.details))
     }
 
     // RFC 9068, section 4: the type distinguishes an access token from every other JWT of the same
