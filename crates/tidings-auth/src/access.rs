@@ -13,6 +13,9 @@ pub struct Access {
     pub publish: Grants,
     /// The topics of which private events may be received.
     pub subscribe: Grants,
+    /// Whether the hub may be operated: its metrics be read, its administrative routes be used.
+    /// Only keys of the configuration and a hub without keys on a loopback address give this.
+    pub admin: bool,
     /// When the permissions expire, in seconds since 1970; streams are closed then. `None` is
     /// never.
     pub expires_at: Option<u64>,
@@ -60,7 +63,7 @@ impl Access {
 
     /// Every permission, without expiry: a hub without keys on a loopback address.
     pub fn everything() -> Self {
-        Self::new(Subject::Everybody, Grants::all(), Grants::all())
+        Self { admin: true, ..Self::new(Subject::Everybody, Grants::all(), Grants::all()) }
     }
 
     /// The payload of the token for a subscription of this topic: that of the first detail that
@@ -75,7 +78,16 @@ impl Access {
     }
 
     pub(crate) fn new(subject: Subject, publish: Grants, subscribe: Grants) -> Self {
-        Self { publish, subscribe, expires_at: None, subject, id: None, label: None, details: Arc::default() }
+        Self {
+            publish,
+            subscribe,
+            admin: false,
+            expires_at: None,
+            subject,
+            id: None,
+            label: None,
+            details: Arc::default(),
+        }
     }
 
     pub(crate) fn with_id(mut self, id: Option<String>) -> Self {

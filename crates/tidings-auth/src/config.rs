@@ -30,6 +30,10 @@ pub struct KeyConfig {
     /// The topics of which private events may be received.
     #[serde(default)]
     pub subscribe: Vec<MatcherText>,
+    /// Whether it may operate the hub: read its metrics and use its administrative routes.
+    /// Administration includes no permission on topics.
+    #[serde(default)]
+    pub admin: bool,
 }
 
 /// The issuer whose tokens are accepted, and their required audience.

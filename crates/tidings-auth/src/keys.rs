@@ -75,7 +75,9 @@ impl Keys {
             let subject = Subject::Key(config.name.as_str().into());
             let publish = grants("publish", &config.publish)?;
             let subscribe = grants("subscribe", &config.subscribe)?;
-            keys.push(Key { digest, access: Access::new(subject, publish, subscribe) });
+            let mut access = Access::new(subject, publish, subscribe);
+            access.admin = config.admin;
+            keys.push(Key { digest, access });
         }
         Ok(Self(keys.into()))
     }

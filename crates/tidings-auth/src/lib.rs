@@ -27,6 +27,7 @@
 //!     secret: secret.as_str().into(),
 //!     publish: vec!["user-*".into()],
 //!     subscribe: vec![],
+//!     admin: false,
 //! };
 //! let validator = Validator::default();
 //! let authenticator = Authenticator::new(AuthConfig { keys: vec![key], issuer: None }, &validator)?;

@@ -17,7 +17,13 @@ fn issuer_refusal(change: impl FnOnce(&mut IssuerConfig)) -> String {
 }
 
 fn key(name: &str, secret: &str) -> KeyConfig {
-    KeyConfig { name: name.to_owned(), secret: secret.into(), publish: vec![], subscribe: vec![] }
+    KeyConfig {
+        name: name.to_owned(),
+        secret: secret.into(),
+        publish: vec![],
+        subscribe: vec![],
+        admin: false,
+    }
 }
 
 fn key_refusal(keys: Vec<KeyConfig>) -> String {

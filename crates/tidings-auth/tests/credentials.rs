@@ -23,6 +23,7 @@ fn key(name: &str, secret: &str, publish: &str, subscribe: &str) -> KeyConfig {
         secret: secret.into(),
         publish: matcher(publish),
         subscribe: matcher(subscribe),
+        admin: false,
     }
 }
 
@@ -292,10 +293,25 @@ fn the_name_in_a_log_is_one_short_line() {
 }
 
 #[test]
+fn only_a_key_with_admin_may_operate_the_hub() {
+    let everything = key("app", SECRET, "*", "*");
+    let operator = KeyConfig { admin: true, ..key("operator", "tk_another-secret-of-the-tests", "", "") };
+    let hub = hub_with_keys(vec![everything, operator]);
+    let access = |credential: &str| hub.check(credential, NOW).unwrap();
+    assert!(!access(SECRET).admin, "a key with every topic is no administrator");
+    let operator = access("tk_another-secret-of-the-tests");
+    assert!(operator.admin && operator.publish.is_empty() && operator.subscribe.is_empty());
+    // No claim of a token gives it.
+    let token = with(claims(), serde_json::json!({ "admin": true, "scope": "admin" }));
+    assert!(!present_claims(&token).unwrap().admin);
+}
+
+#[test]
 fn an_anonymous_subscriber_receives_public_events() {
     let anonymous = Access::anonymous();
     assert!(anonymous.publish.is_empty() && anonymous.subscribe.is_empty());
     assert!(!anonymous.is_expired(u64::MAX));
     let everything = Access::everything();
     assert!(everything.publish.is_all() && everything.subscribe.is_all());
+    assert!(everything.admin && !anonymous.admin);
 }

@@ -17,6 +17,7 @@ fn everything_hub() -> Authenticator {
         secret: SECRET.into(),
         publish: everything.clone(),
         subscribe: everything,
+        admin: false,
     };
     let issuer = Some(issuer(SHARED_SECRET, &[Algorithm::Hs256, Algorithm::Hs384, Algorithm::Hs512]));
     Authenticator::new(AuthConfig { keys: vec![key], issuer }, &Validator::default()).unwrap()

@@ -518,6 +518,7 @@ mod tests {
         for file in [
             format!("anonymous = false\n{KEY}"),
             format!("anonymous = false\n{bare}"),
+            format!("{bare}\nadmin = true"),
             bridges(&[bridge, "redis://h?channels=b"]),
             bridges(&[&named("x"), &named("y")]),
         ] {

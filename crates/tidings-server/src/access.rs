@@ -77,6 +77,7 @@ impl Authorizer {
             (None, Keyless::Anywhere) => {
                 let mut access = Access::everything();
                 access.subscribe = Grants::NONE;
+                access.admin = false;
                 Ok(access)
             }
         }

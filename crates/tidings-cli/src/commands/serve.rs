@@ -48,7 +48,8 @@ const PRECEDENCE: &str = "Every setting can also be set in the environment (--re
     name = \"app\"\n  \
     secret_env = \"APP_KEY\"          # or secret, or secret_file\n  \
     publish = [\"*\"]\n  \
-    subscribe = [\"*\"]\n\n  \
+    subscribe = [\"*\"]\n  \
+    admin = false                   # true: may operate the hub; gives no permission on topics\n\n  \
     [issuer]                        # accept tokens of this issuer\n  \
     iss = \"https://app.example.com\"\n  \
     audience = \"https://hub.example.com/.well-known/mercure\"\n  \

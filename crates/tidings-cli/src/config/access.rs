@@ -47,6 +47,8 @@ struct KeyFields {
     publish: Vec<MatcherText>,
     #[serde(default)]
     subscribe: Vec<MatcherText>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    admin: bool,
 }
 
 /// The `[issuer]`.
@@ -139,9 +141,9 @@ impl Access {
     /// another.
     pub(crate) fn auth_config(&self, folder: &Path, public_url: Option<&Url>) -> Result<AuthConfig, Failure> {
         let key = |key: &KeyTable| {
-            let KeyFields { name, publish, subscribe } = key.fields.clone();
+            let KeyFields { name, publish, subscribe, admin } = key.fields.clone();
             let secret = key.secret.fetch(folder, &format!("[[key]] `{name}`"))?;
-            Ok(KeyConfig { name, secret, publish, subscribe })
+            Ok(KeyConfig { name, secret, publish, subscribe, admin })
         };
         let issuer = |issuer: &IssuerTable| {
             let IssuerFields { iss, mut audience, algorithms } = issuer.fields.clone();
@@ -284,7 +286,20 @@ mod tests {
         let key = &config.keys[0];
         assert_eq!((key.name.as_str(), key.secret.expose()), ("ci", SECRET));
         assert_eq!(key.publish, [MatcherText::Exact("a".into()), MatcherText::Pattern("b-*".into())]);
-        assert!(key.subscribe.is_empty());
+        assert!(key.subscribe.is_empty() && !key.admin);
+    }
+
+    #[test]
+    fn a_key_is_an_administrator_only_by_its_own_line() {
+        let read = |more: &str| access(&format!("[[key]]\nname = \"ops\"\nsecret = \"{SECRET}\"\n{more}"));
+        let admin = read("admin = true").unwrap();
+        assert!(admin.auth_config(Path::new("."), None).unwrap().keys[0].admin);
+        assert!(toml::to_string(&admin).unwrap().contains("admin = true"));
+        assert!(!toml::to_string(&read("admin = false").unwrap()).unwrap().contains("admin = true"));
+        for wrong in ["admin = 1", "admin = \"true\"", "admin = []"] {
+            let message = read(wrong).unwrap_err().to_string();
+            assert!(message.contains("[[key]] number 1 in f.toml"), "{message}");
+        }
     }
 
     #[test]

@@ -31,10 +31,11 @@ fn check(config: &ServeConfig) -> Result<(), Failure> {
     }
     // Where anonymous clients may not subscribe, a key without grants is how to receive public
     // events.
-    let is_useless = |key: &&tidings_auth::KeyConfig| key.publish.is_empty() && key.subscribe.is_empty();
+    let is_useless =
+        |key: &&tidings_auth::KeyConfig| key.publish.is_empty() && key.subscribe.is_empty() && !key.admin;
     if let Some(key) = config.auth.keys.iter().find(is_useless).filter(|_| config.anonymous) {
         return Err(Failure::usage(format!(
-            "[[key]] `{}` grants nothing that is not permitted without it: add `publish = [\"*\"]`, `subscribe = [\"*\"]`, or some topics",
+            "[[key]] `{}` grants nothing that is not permitted without it: add `publish = [\"*\"]`, `subscribe = [\"*\"]`, some topics, or `admin = true`",
             key.name
         )));
     }

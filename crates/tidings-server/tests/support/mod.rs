@@ -50,6 +50,7 @@ pub fn authenticator(hub: &Hub) -> Authenticator {
         secret: Secret::new(secret),
         publish: matchers.iter().map(|&text| text.into()).collect(),
         subscribe: matchers.iter().map(|&text| text.into()).collect(),
+        admin: false,
     };
     let config = AuthConfig {
         keys: vec![key("all", KEY, &["*"]), key("chat", CHAT_KEY, &["chat"])],
