@@ -30,6 +30,7 @@
 mod counts;
 mod echoes;
 mod format;
+mod hub_access;
 mod inbox;
 mod ingest;
 mod lease;
@@ -38,71 +39,37 @@ mod outwards;
 mod python_json;
 mod session;
 mod settings;
+mod shared;
 
 use std::{
     convert::Infallible,
-    fmt,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use async_trait::async_trait;
-use tidings_log::{
-    Event, IdempotencyKey, Tail, Unavailable,
-    cluster::{Cluster, ClusterError, Lease},
-};
+use tidings_log::cluster::{ClusterError, Lease};
 use tidings_net::Backoff;
-use tidings_topic::{Invalid, NewEvent};
 use tokio::{
-    sync::Notify,
     task::JoinHandle,
     time::{Instant, sleep},
 };
 
-pub use self::counts::BridgeFigures;
-pub use self::settings::BridgeSettings;
+pub use self::{
+    counts::BridgeFigures,
+    hub_access::{HubAccess, NotTaken},
+    settings::BridgeSettings,
+};
 use self::{
-    counts::{Counts, State, Throttle, add},
-    inbox::Inbox,
-    lease::BridgeLease,
-    mark::Mark,
+    counts::{State, add},
     outwards::Outwards,
     session::Session,
+    shared::Shared,
 };
 
 /// How long to wait before reconnecting.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// How long a bridge may take to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
-
-/// What a bridge needs from its hub.
-#[async_trait]
-pub trait HubAccess: Send + Sync + fmt::Debug + 'static {
-    /// Checks an event as the hub's APIs do.
-    fn check(&self, event: NewEvent) -> Result<Event, Invalid>;
-
-    /// Publishes valid events, all or nothing. A key that was used before publishes nothing and is
-    /// no error.
-    async fn publish(&self, events: Vec<Event>, key: IdempotencyKey) -> Result<(), NotTaken>;
-
-    /// The live end of the log, from now on.
-    async fn tail(&self) -> Result<Box<dyn Tail>, Unavailable>;
-
-    /// What the hub shares with other hubs.
-    fn cluster(&self) -> &dyn Cluster;
-}
-
-/// Why a hub did not publish what a bridge offered.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum NotTaken {
-    /// The hub is unavailable, or the outcome is unknown: the bridge waits and offers the events
-    /// again, with the same key.
-    #[error("{0}")]
-    Now(String),
-    /// There is no capacity for it: the bridge counts it as refused and continues.
-    #[error("{0}")]
-    Never(String),
-}
 
 /// A bridge that runs until this value is dropped.
 #[derive(Debug)]
@@ -114,20 +81,7 @@ pub struct Bridge {
 impl Bridge {
     /// Starts a bridge on the caller's runtime.
     pub fn start(settings: BridgeSettings, hub: Arc<dyn HubAccess>) -> Self {
-        let shared = Arc::new(Shared {
-            inbox: Inbox::new(settings.queue_bytes_max),
-            lease: BridgeLease::new(settings.lease_time),
-            mark: Mark::new(settings.mark()),
-            counts: Counts::default(),
-            state: Mutex::new(State::Asking),
-            refusals: Throttle::default(),
-            drops: Throttle::default(),
-            waiting: Throttle::default(),
-            attempts: Throttle::default(),
-            stop: Notify::new(),
-            settings,
-            hub,
-        });
+        let shared = Arc::new(Shared::new(settings, hub));
         let task = tokio::spawn(run(Arc::clone(&shared)));
         Self { shared, task: Mutex::new(Some(task)) }
     }
@@ -171,37 +125,6 @@ impl Drop for Bridge {
         if let Some(task) = self.task.get_mut().expect("no thread panics while it holds this lock") {
             task.abort();
         }
-    }
-}
-
-/// What the parts of a bridge share.
-#[derive(Debug)]
-struct Shared {
-    settings: BridgeSettings,
-    hub: Arc<dyn HubAccess>,
-    inbox: Inbox,
-    lease: BridgeLease,
-    mark: Mark,
-    counts: Counts,
-    state: Mutex<State>,
-    refusals: Throttle,
-    drops: Throttle,
-    waiting: Throttle,
-    attempts: Throttle,
-    stop: Notify,
-}
-
-impl Shared {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().expect("no thread panics while it holds this lock")
-    }
-
-    /// Records what the bridge does now. True if the state changed.
-    fn enter(&self, state: State) -> bool {
-        let mut now = self.state();
-        let is_new = *now != state;
-        *now = state;
-        is_new
     }
 }
 

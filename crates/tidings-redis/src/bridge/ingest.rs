@@ -6,12 +6,12 @@
 //! and nothing is duplicated. A message that can never be accepted is counted, and the next ones
 //! continue.
 
-use std::{convert::Infallible, fmt::Display, sync::atomic::AtomicU64, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use tidings_log::{Event, IdempotencyKey};
 use tidings_net::Backoff;
 
-use super::{NotTaken, Shared, counts::add, inbox::Message};
+use super::{counts::add, hub_access::NotTaken, inbox::Message, shared::Shared};
 
 /// Most messages of one batch.
 const BATCH_MESSAGES_MAX: usize = 256;
@@ -33,7 +33,7 @@ pub(super) async fn ingest(shared: &Shared) -> Infallible {
         // It was all or nothing. A log without capacity for all of them may have some for one.
         for events in parts {
             if let Err(reason) = offer(shared, events, keys.next()).await {
-                refuse(shared, &shared.counts.no_room, &reason);
+                shared.refuse(&shared.counts.no_room, &reason);
             }
         }
     }
@@ -45,7 +45,7 @@ fn events(shared: &Shared, message: &Message) -> Vec<Event> {
     let mut new = match settings.format.decode(&message.channel, &message.payload) {
         Ok(new) => new,
         Err(problem) => {
-            refuse(shared, &shared.counts.undecodable, &problem);
+            shared.refuse(&shared.counts.undecodable, &problem);
             return Vec::new();
         }
     };
@@ -58,7 +58,7 @@ fn events(shared: &Shared, message: &Message) -> Vec<Event> {
     }
     let checked: Result<Vec<_>, _> = new.into_iter().map(|event| shared.hub.check(event)).collect();
     checked.unwrap_or_else(|problem| {
-        refuse(shared, &shared.counts.invalid, &problem);
+        shared.refuse(&shared.counts.invalid, &problem);
         Vec::new()
     })
 }
@@ -81,14 +81,6 @@ async fn offer(shared: &Shared, events: Vec<Event>, key: IdempotencyKey) -> Resu
                 tokio::time::sleep(retry.failed()).await;
             }
         }
-    }
-}
-
-/// Counts a message that is not published, and logs the reason.
-pub(super) fn refuse(shared: &Shared, count: &AtomicU64, reason: &dyn Display) {
-    add(count, 1);
-    if let Some(messages) = shared.refusals.add() {
-        tracing::warn!(bridge = %shared.settings, messages, %reason, "messages were refused; the reason given is that of the last one");
     }
 }
 

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use tidings_log::{Event, Tail, TailItem, Topic};
 use tidings_net::Spread;
 
-use super::{Shared, inbox::Message};
+use super::{inbox::Message, shared::Shared};
 
 /// Bytes of the log that are read before the messages found are sent.
 const PAGE_BYTES: usize = 256 << 10;

@@ -11,7 +11,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Shared, counts::add, echoes::Echoes, inbox::Message, ingest::refuse, outwards::Outwards};
+use super::{counts::add, echoes::Echoes, inbox::Message, outwards::Outwards, shared::Shared};
 use crate::{Connector, connect::Unreachable};
 
 /// How often the server is pinged. With the limit on replies, a connection that is dead and silent
@@ -142,7 +142,7 @@ impl Listener {
         }
         let Ok(channel) = String::from_utf8(channel) else {
             add(&counts.received, 1);
-            return refuse(shared, &counts.undecodable, &"the name of the channel is not UTF-8");
+            return shared.refuse(&counts.undecodable, &"the name of the channel is not UTF-8");
         };
         let pattern = pattern.map(|pattern| std::str::from_utf8(pattern).expect("it is one of ours"));
         if pattern.is_some_and(|pattern| settings.comes_otherwise(&channel, pattern)) {
@@ -155,7 +155,7 @@ impl Listener {
         if payload.len() > settings.message_bytes_max {
             let reason =
                 format!("it has {} bytes; the limit is {}", payload.len(), settings.message_bytes_max);
-            return refuse(shared, &counts.too_large, &reason);
+            return shared.refuse(&counts.too_large, &reason);
         }
         if shared.inbox.push(Message { channel, payload }) {
             return;
