@@ -13,6 +13,7 @@ pub mod bridge;
 mod cluster;
 mod connect;
 mod log;
+mod script;
 mod shared_connection;
 mod url;
 

@@ -37,9 +37,11 @@ mod epochs;
 mod floors;
 mod keeper;
 mod link;
+mod places;
 mod reading;
 mod replicas;
 mod scripts;
+mod settings;
 mod tail;
 
 use std::{
@@ -56,50 +58,16 @@ use tidings_log::{
 };
 use tokio::task::AbortHandle;
 
+pub use self::settings::RedisSettings;
 use self::{
-    entry::{audience, place, place_of, written},
+    entry::{audience, written},
     epochs::fresh,
     keeper::{Newest, Shared},
     link::{Answer, Trouble},
-    scripts::Script,
+    places::{place, place_of},
     tail::RedisTail,
 };
-use crate::{Connector, InvalidUrl, RedisUrl};
-
-/// The location and the limits of a log.
-#[derive(Clone, Debug)]
-pub struct RedisSettings {
-    /// Which Redis.
-    pub url: RedisUrl,
-    /// The name of the log and of its cluster. Hubs with the same name share them; several names
-    /// share a Redis.
-    pub name: String,
-    /// The number of replicas that must have an event before it is acknowledged.
-    pub wait_replicas: u32,
-    /// How much the log keeps, in the memory of Redis. The numbers mean what they mean for a log in
-    /// memory.
-    pub limits: MemoryLimits,
-}
-
-impl RedisSettings {
-    /// The default name of a log.
-    pub const NAME_DEFAULT: &str = "tidings";
-    /// Longest name, in bytes.
-    pub const NAME_BYTES_MAX: usize = 100;
-
-    /// The settings of a store in a URL: `name=…` and `wait=N`, in addition to what [`RedisUrl`]
-    /// reads.
-    pub fn from_url(mut url: RedisUrl, limits: MemoryLimits) -> Result<Self, InvalidUrl> {
-        let name = url.parameters.take("name")?.unwrap_or_else(|| Self::NAME_DEFAULT.to_owned());
-        let fits = (1..=Self::NAME_BYTES_MAX).contains(&name.len());
-        if !fits || name.contains(['{', '}']) || name.contains(char::is_control) {
-            return Err(InvalidUrl::parameter("name", "should be 1 to 100 characters, without braces"));
-        }
-        let wait_replicas = url.parameters.take_parsed("wait", "a number of replicas")?.unwrap_or_default();
-        url.parameters.refuse_the_rest(&["name", "wait", "ca", "cert", "cert_key"])?;
-        Ok(Self { url, name, wait_replicas, limits })
-    }
-}
+use crate::Connector;
 
 /// A log on Redis Streams. Clones are handles to the same connections; when the last one is
 /// dropped, tails end.
@@ -117,9 +85,6 @@ impl Drop for Handle {
         self.shared.close();
     }
 }
-
-/// How many calls of a script one operation may take, where one call does not do all the work.
-const TURNS_MAX: usize = 100_000;
 
 /// Most events of several batches that one call appends: Redis serves nobody else meanwhile.
 const CALL_EVENTS_MAX: usize = 500;
@@ -193,7 +158,7 @@ impl Log for RedisLog {
 
     async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
         let millis = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX).min(1 << 44);
-        let answer = self.0.shared.call(Script::PlaceAgo, &[&millis.to_string()]).await?;
+        let answer = self.0.shared.call(&scripts::PLACE_AGO, &[&millis.to_string()]).await?;
         Ok(position(place_of(answer.bytes(0)?).unwrap_or_default()))
     }
 
@@ -309,7 +274,7 @@ impl Shared {
             arguments.push(header);
             arguments.extend(events.iter().flat_map(|event| [&*event.topics, &*event.meta, event.data]));
         }
-        let answer = self.call_and_wait(Script::Append, &arguments).await?;
+        let answer = self.call_and_wait(&scripts::APPEND, &arguments).await?;
         let outcomes: Vec<_> =
             answer.lists().zip(attempts).map(|(answer, attempt)| attempt.outcome(&answer)).collect();
         if outcomes.is_empty() {
@@ -353,7 +318,7 @@ impl Shared {
         [after, through]: [&str; 2],
         deleted: &mut Deleted,
     ) -> Result<(String, String), Trouble> {
-        let found = self.call(Script::Find, &[topic.as_str(), after, through]).await?;
+        let found = self.call(&scripts::FIND, &[topic.as_str(), after, through]).await?;
         let next = (found.text(1)?, found.text(2)?);
         deleted.serial = found.number(0)?;
         let mut doomed = Vec::new();
@@ -369,30 +334,10 @@ impl Shared {
         }
         if !doomed.is_empty() {
             let doomed: Vec<_> = doomed.iter().map(String::as_str).collect();
-            let answer = self.call(Script::Delete, &doomed).await?;
+            let answer = self.call(&scripts::DELETE, &doomed).await?;
             deleted.count += answer.number(0)?;
             deleted.serial = answer.number(1)?;
         }
         Ok(next)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(url: &str) -> Result<RedisSettings, InvalidUrl> {
-        RedisSettings::from_url(url.parse()?, MemoryLimits::default())
-    }
-
-    #[test]
-    fn a_url_names_the_log_and_how_many_replicas_to_wait_for() {
-        let plain = settings("redis://h").unwrap();
-        assert_eq!((&*plain.name, plain.wait_replicas), ("tidings", 0));
-        let named = settings("redis://h/2?name=my-log&wait=1").unwrap();
-        assert_eq!((&*named.name, named.wait_replicas, named.url.database), ("my-log", 1, 2));
-        for wrong in ["redis://h?name=", "redis://h?name=a{b", "redis://h?wait=x", "redis://h?nmae=x"] {
-            assert!(settings(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Found, Shared};
+use super::shared::{Found, Shared};
 use crate::connect::RETRY_TIME_MAX;
 
 /// After this time a watch looks at everything, even without a notification.

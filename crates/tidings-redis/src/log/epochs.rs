@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tidings_log::{Epoch, EpochStart, Epochs, parts::position};
 
-use super::entry::place_of;
+use super::places::place_of;
 
 /// All epochs, with the numbers at which they begin.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Value, aio::MultiplexedConnection};
+use redis::{Script, Value, aio::MultiplexedConnection};
 use tidings_log::{Clock, Epoch, Unavailable, vital::catch_panic};
 use tokio::{
     sync::watch,
@@ -23,13 +23,13 @@ use tokio::{
 };
 
 use super::{
-    RedisSettings, TURNS_MAX,
-    entry::{place, place_of},
     epochs::{Learned, Starts, fresh, spelled},
     floors::FloorCopy,
     link::{Answer, Trouble, judge},
+    places::{place, place_of},
     replicas::Replicas,
-    scripts::{Keys, Script},
+    scripts::{self, Keys},
+    settings::RedisSettings,
 };
 use crate::{
     Connector,
@@ -46,6 +46,12 @@ const ENTRY_WAIT_TIME_MAX: Duration = Duration::from_secs(2);
 /// How many canaries pass between two checks of the eviction policy: it may be changed while a hub
 /// runs.
 const EVICTION_CANARIES: u64 = 10;
+/// How many calls of a script one operation may take, where one call does not do all the work.
+const TURNS_MAX: usize = 100_000;
+
+/// The most bytes of the log in one reply of Redis. Redis serves no other client while it makes the
+/// reply.
+pub(super) const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// See the [module documentation](self).
 pub(super) struct Shared {
@@ -189,12 +195,12 @@ impl Shared {
     }
 
     /// Runs a script as many times as it takes.
-    pub(super) async fn call(&self, script: Script, arguments: &[&str]) -> Result<Answer, Trouble> {
+    pub(super) async fn call(&self, script: &Script, arguments: &[&str]) -> Result<Answer, Trouble> {
         Ok(self.call_over(&self.connection, script, arguments).await?.0)
     }
 
     /// Runs a script, and waits until as many replicas as requested have what it wrote.
-    pub(super) async fn call_and_wait(&self, script: Script, arguments: &[&str]) -> Result<Answer, Trouble> {
+    pub(super) async fn call_and_wait(&self, script: &Script, arguments: &[&str]) -> Result<Answer, Trouble> {
         if !self.replicas.are_wanted() {
             return self.call(script, arguments).await;
         }
@@ -207,7 +213,7 @@ impl Shared {
     async fn call_over(
         &self,
         connection: &SharedConnection,
-        script: Script,
+        script: &Script,
         arguments: &[&str],
     ) -> Result<(Answer, MultiplexedConnection, u64), Trouble> {
         for _ in 0..TURNS_MAX {
@@ -229,14 +235,14 @@ impl Shared {
     async fn run(
         &self,
         connection: &mut MultiplexedConnection,
-        script: Script,
+        script: &Script,
         arguments: &[&str],
     ) -> Result<Answer, (Trouble, bool)> {
         let now = self.clock.as_ref().map_or_else(String::new, |clock| clock.now().to_millis().to_string());
         let limits = &self.settings.limits;
         let optional = |limit: Option<u64>| limit.map_or_else(String::new, |limit| limit.to_string());
         let age_max = limits.age_max.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        let mut invocation = script.prepared().prepare_invoke();
+        let mut invocation = script.prepare_invoke();
         for key in self.keys.all() {
             invocation.key(key);
         }
@@ -274,7 +280,7 @@ impl Shared {
     /// The end of the log as it is now.
     pub(super) async fn end(&self) -> Result<End, Trouble> {
         let asked_at = self.changes();
-        let answer = self.call(Script::Bounds, &[]).await?;
+        let answer = self.call(&scripts::BOUNDS, &[]).await?;
         let epochs = self.learn_starts(&answer.text(0)?, asked_at)?;
         let oldest = place_of(answer.bytes(1)?);
         let (newest, number, deletions) = (answer.place(2)?, answer.number(3)?, answer.number(4)?);
@@ -377,8 +383,8 @@ impl Shared {
             None
         };
         self.look_at_eviction(&mut commands).await;
-        for script in Script::ALL {
-            script.prepared().load_async(&mut commands).await.map_err(|error| error.to_string())?;
+        for script in scripts::ALL {
+            script.load_async(&mut commands).await.map_err(|error| error.to_string())?;
         }
         let mut last = redis::cmd("XREVRANGE");
         last.arg(self.keys.notifier()).arg("+").arg("-").arg("COUNT").arg(1);
@@ -428,7 +434,7 @@ impl Shared {
         let deletions = known.as_ref().map_or(0, |known| known.deletions).to_string();
         let Newest { topics, text } = known.map_or_else(Newest::default, |known| known.event);
         let arguments = [&*epoch, &starts.earlier(), &id, &topics, &text, &deletions, canary];
-        let answer = self.run(commands, Script::Probe, &arguments).await.map_err(|(trouble, _)| trouble)?;
+        let answer = self.run(commands, &scripts::PROBE, &arguments).await.map_err(|(trouble, _)| trouble)?;
         let end = answer.text(1)?;
         let before = starts.newest();
         let starts = self.learn_starts(&answer.text(0)?, asked_at)?;

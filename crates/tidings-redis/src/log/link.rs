@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use tidings_log::{AppendError, Epoch, Unavailable};
 
-use super::entry::{Raw, place_of};
+use super::{entry::Raw, places::place_of};
 
 /// Why there is no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -11,16 +11,13 @@ use tidings_log::{
 };
 
 use super::{
-    entry::{Raw, audience, place},
+    entry::{Raw, audience},
     epochs::Starts,
-    keeper::Shared,
+    keeper::{ANSWER_BYTES_MAX, Shared},
     link::{Answer, Trouble},
-    scripts::Script,
+    places::place,
+    scripts,
 };
-
-/// The most bytes of the log in one reply of Redis. Redis serves no other client while it makes the
-/// reply.
-const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// Up to this many topics Redis finds events by an index. For more it returns everything.
 const TOPICS_MAX: usize = 100;
@@ -109,7 +106,7 @@ impl Shared {
             while newest_first.len() < count && bytes < bytes_max && !at_start {
                 let budget = (bytes_max - bytes).min(ANSWER_BYTES_MAX).to_string();
                 let arguments = [&[&*before, &*budget], &*topics].concat();
-                let answer = self.call(Script::ReadBack, &arguments).await?;
+                let answer = self.call(&scripts::READ_BACK, &arguments).await?;
                 if answer.epoch(0)? != epoch {
                     continue 'epochs;
                 }
@@ -151,7 +148,7 @@ impl Shared {
         loop {
             let known = version.to_string();
             let arguments = [&[after, budget, &known], topics].concat();
-            let answer = self.call(Script::Read, &arguments).await?;
+            let answer = self.call(&scripts::READ, &arguments).await?;
             let follows = self.floors.learn(version, &answer, [0, 3, 4, 5], limits)?;
             // A reply that lists changes and does not reach their end leaves more to read.
             let reported = answer.number(3)?;
@@ -171,7 +168,7 @@ impl Shared {
         let pace = Pace::of_grants(grants);
         let mut after = String::new();
         loop {
-            let answer = self.call(Script::Resolve, &[id.as_str(), &after]).await?;
+            let answer = self.call(&scripts::RESOLVE, &[id.as_str(), &after]).await?;
             let mut found = 0;
             for event in answer.lists() {
                 pace.step().await;

@@ -1,63 +1,25 @@
-//! The scripts, each with the common part in front.
+//! The scripts of a log, and the keys that they use.
 
 use std::sync::LazyLock;
 
-/// One of them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Script {
-    Append,
-    Bounds,
-    Delete,
-    Find,
-    Follow,
-    PlaceAgo,
-    Probe,
-    Read,
-    ReadBack,
-    Resolve,
-}
+use redis::Script;
 
-impl Script {
-    pub(super) const ALL: [Self; 10] = [
-        Self::Append,
-        Self::Bounds,
-        Self::Delete,
-        Self::Find,
-        Self::Follow,
-        Self::PlaceAgo,
-        Self::Probe,
-        Self::Read,
-        Self::ReadBack,
-        Self::Resolve,
-    ];
+use crate::script::script;
 
-    /// The script as the client library has it: by its hash, and by its text where Redis does not
-    /// know it (any more).
-    pub(super) fn prepared(self) -> &'static redis::Script {
-        static PREPARED: LazyLock<Vec<redis::Script>> = LazyLock::new(|| {
-            let prepare = |script: Script| redis::Script::new(&[COMMON, script.text()].concat());
-            Script::ALL.into_iter().map(prepare).collect()
-        });
-        &PREPARED[self as usize]
-    }
+pub(super) static APPEND: LazyLock<Script> = script!("append");
+pub(super) static BOUNDS: LazyLock<Script> = script!("bounds");
+pub(super) static DELETE: LazyLock<Script> = script!("delete");
+pub(super) static FIND: LazyLock<Script> = script!("find");
+pub(super) static FOLLOW: LazyLock<Script> = script!("follow");
+pub(super) static PLACE_AGO: LazyLock<Script> = script!("place_ago");
+pub(super) static PROBE: LazyLock<Script> = script!("probe");
+pub(super) static READ: LazyLock<Script> = script!("read");
+pub(super) static READ_BACK: LazyLock<Script> = script!("read_back");
+pub(super) static RESOLVE: LazyLock<Script> = script!("resolve");
 
-    fn text(self) -> &'static str {
-        match self {
-            Self::Append => include_str!("lua/append.lua"),
-            Self::Bounds => include_str!("lua/bounds.lua"),
-            Self::Delete => include_str!("lua/delete.lua"),
-            Self::Find => include_str!("lua/find.lua"),
-            Self::Follow => include_str!("lua/follow.lua"),
-            Self::PlaceAgo => include_str!("lua/place_ago.lua"),
-            Self::Probe => include_str!("lua/probe.lua"),
-            Self::Read => include_str!("lua/read.lua"),
-            Self::ReadBack => include_str!("lua/read_back.lua"),
-            Self::Resolve => include_str!("lua/resolve.lua"),
-        }
-    }
-}
-
-const COMMON: &str = include_str!("lua/common.lua");
+/// All of them.
+pub(super) static ALL: [&LazyLock<Script>; 10] =
+    [&APPEND, &BOUNDS, &DELETE, &FIND, &FOLLOW, &PLACE_AGO, &PROBE, &READ, &READ_BACK, &RESOLVE];
 
 /// The keys of a log, in the order of the scripts' parameters.
 #[derive(Clone, Debug)]

@@ -6,21 +6,18 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tidings_log::{
     Cursor, Epoch, Tail, TailItem,
-    parts::{just_before, position},
+    parts::{just_before, number, position},
 };
 use tidings_net::Spread;
 use tokio::{sync::watch, time::sleep};
 
 use super::{
-    entry::place,
-    epochs::spelled,
-    keeper::{Newest, Shared},
+    epochs::{Starts, spelled},
+    keeper::{ANSWER_BYTES_MAX, Newest, Shared},
     link::{Answer, Trouble},
-    scripts::Script,
+    places::place,
+    scripts,
 };
-
-/// The most bytes of the log in one reply of Redis.
-const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// How long to wait when Redis answers with an error.
 const ERROR_WAIT: Duration = Duration::from_millis(500);
@@ -60,12 +57,11 @@ impl RedisTail {
             let next = if seen.epoch == starts.current() { None } else { starts.next_after(seen.epoch) };
             let (mut through, mut through_number) = (String::new(), String::new());
             if let Some(next) = next {
-                let left_through =
-                    if next.is_known { tidings_log::parts::number(next.start.after) } else { 0 };
+                let left_through = if next.is_known { number(next.start.after) } else { 0 };
                 if seen.place >= left_through {
                     let seen = Seen {
                         epoch: next.start.epoch,
-                        place: tidings_log::parts::number(next.start.after),
+                        place: number(next.start.after),
                         number: next.number,
                         // Earlier deletions may have been of another history.
                         deletions: 0,
@@ -83,7 +79,7 @@ impl RedisTail {
                 &through,
                 &through_number,
             ];
-            let answer = self.shared.call(Script::Follow, &arguments).await?;
+            let answer = self.shared.call(&scripts::FOLLOW, &arguments).await?;
             match answer.bytes(0)? {
                 b"epoch" => drop(self.shared.end().await?),
                 b"end" => return Ok(None),
@@ -94,7 +90,7 @@ impl RedisTail {
                 }
                 b"skipped" => return Ok(Some(skipped(seen, answer.place(1)?, answer.number(2)?))),
                 b"follows" => {
-                    let before = tidings_log::parts::number(just_before(position(answer.place(1)?)));
+                    let before = number(just_before(position(answer.place(1)?)));
                     return Ok(Some(skipped(seen, before, answer.number(2)?)));
                 }
                 b"events" => return Ok(Some(self.entries(&answer, &starts, bytes_max)?)),
@@ -107,7 +103,7 @@ impl RedisTail {
     fn entries(
         &self,
         answer: &Answer,
-        starts: &super::epochs::Starts,
+        starts: &Starts,
         bytes_max: usize,
     ) -> Result<(TailItem, Seen), Trouble> {
         let mut seen = self.seen;

@@ -1,0 +1,297 @@
+//! What all handles, watches and listeners of a cluster share in this process, and the task that
+//! keeps it connected.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use redis::{FromRedisValue, PushInfo, PushKind, RedisError, Script, Value, aio::MultiplexedConnection};
+use tidings_log::{cluster::ClusterError, vital::catch_panic};
+use tokio::{
+    sync::{Notify, broadcast, watch},
+    task::AbortHandle,
+    time::{interval, sleep},
+};
+
+use super::scripts::{LIST, LOOK};
+use crate::{Connector, RedisSettings, connect::RETRY, shared_connection::SharedConnection};
+
+/// Most messages of one channel that are queued for a listener, rounded up to a power of two.
+/// Beyond that, it loses the oldest.
+const MESSAGES_MAX: usize = 1_024;
+/// How often the connection for subscriptions is pinged.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Most changed keys that a watch has not looked at. Beyond that, it looks at everything.
+const CHANGED_MAX: usize = 1_024;
+/// How many keys one call looks at.
+const LOOK_KEYS_MAX: usize = 200;
+
+/// See the [module documentation](self).
+pub(super) struct Shared {
+    pub(super) connector: Connector,
+    keys: [String; 7],
+    pub(super) connection: SharedConnection,
+    /// Fires when any key may have changed.
+    pub(super) notifier: watch::Sender<()>,
+    /// Sends each key that has changed.
+    pub(super) changed: broadcast::Sender<Arc<str>>,
+    channels: Mutex<HashMap<String, broadcast::Sender<Arc<[u8]>>>>,
+}
+
+/// A key that exists.
+pub(super) struct Found {
+    pub(super) key: String,
+    pub(super) value: Vec<u8>,
+    /// How long it still holds, unless it is set again.
+    pub(super) left: Duration,
+}
+
+/// Two connections, the second subscribed to both channels.
+struct Connections {
+    commands: MultiplexedConnection,
+    subscriptions: MultiplexedConnection,
+    /// Notified when the second one has ended.
+    ended: Arc<Notify>,
+}
+
+impl Shared {
+    pub(super) fn new(settings: &RedisSettings) -> Self {
+        let parts = ["lease:", "fence", "values", "until", "names", "changes", "messages"];
+        Self {
+            connector: Connector::new(settings.url.clone(), format!("{{{}}}", settings.name), "cluster"),
+            keys: parts.map(|part| format!("{{{}}}:cluster:{part}", settings.name)),
+            connection: SharedConnection::new(),
+            notifier: watch::Sender::new(()),
+            changed: broadcast::Sender::new(CHANGED_MAX),
+            channels: Mutex::default(),
+        }
+    }
+
+    /// Connects, and starts the task that keeps connected.
+    pub(super) async fn open(self: &Arc<Self>) -> Result<AbortHandle, ClusterError> {
+        let connections = self.connect().await.map_err(ClusterError::Unavailable)?;
+        self.connection.put_up(connections.commands.clone(), 1);
+        let shared = Arc::clone(self);
+        let keeper = tokio::spawn(async move {
+            if let Err(panicked) = catch_panic(Arc::clone(&shared).keep(connections)).await {
+                tracing::error!(redis = %shared.connector, %panicked, "the task that keeps the cluster connected has ended");
+                shared.close();
+            }
+        });
+        Ok(keeper.abort_handle())
+    }
+
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        arguments: &[&[u8]],
+    ) -> Result<T, ClusterError> {
+        self.run_on("", script, arguments).await
+    }
+
+    /// Runs a script that is about one lease.
+    pub(super) async fn run_on<T: FromRedisValue>(
+        &self,
+        lease: &str,
+        script: &Script,
+        arguments: &[&[u8]],
+    ) -> Result<T, ClusterError> {
+        let (mut commands, number) = self.connection.commands().map_err(ClusterError::Unavailable)?;
+        let mut invocation = script.prepare_invoke();
+        let [leases, others @ ..] = &self.keys;
+        invocation.key(format!("{leases}{lease}"));
+        for key in others {
+            invocation.key(key);
+        }
+        for argument in arguments {
+            invocation.arg(*argument);
+        }
+        invocation.invoke_async(&mut commands).await.map_err(|error: RedisError| {
+            let problem = error.to_string();
+            match error.code() {
+                Some("OOM") => ClusterError::Full(problem),
+                // An error reply leaves the connection as it is, unless the server is not the right
+                // one any more.
+                Some(code)
+                    if !["READONLY", "MOVED", "LOADING", "MASTERDOWN", "CLUSTERDOWN"].contains(&code) =>
+                {
+                    ClusterError::Unavailable(problem)
+                }
+                _ => {
+                    self.connection.break_off(number, &problem);
+                    ClusterError::Unavailable(problem)
+                }
+            }
+        })
+    }
+
+    /// Those of these keys that exist.
+    pub(super) async fn look(&self, keys: &BTreeSet<String>) -> Result<Vec<Found>, ClusterError> {
+        let keys: Vec<_> = keys.iter().map(String::as_bytes).collect();
+        let mut found = Vec::new();
+        for keys in keys.chunks(LOOK_KEYS_MAX) {
+            found.extend(found_in(self.run(&LOOK, keys).await?)?);
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Found>, ClusterError> {
+        let mut found = Vec::new();
+        let mut after = Vec::new();
+        loop {
+            let mut answer: Vec<Vec<u8>> = self.run(&LIST, &[prefix.as_bytes(), &after]).await?;
+            after = answer.pop().ok_or_else(strange)?;
+            found.extend(found_in(answer)?);
+            if after.is_empty() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Calls fail from now on, and listeners end.
+    pub(super) fn close(&self) {
+        self.connection.close();
+        self.notifier.send_replace(());
+        self.channels().clear();
+    }
+
+    /// The messages of a channel from now on.
+    pub(super) fn listen(&self, channel: &str) -> Result<broadcast::Receiver<Arc<[u8]>>, ClusterError> {
+        // A connected process has subscribed to all messages.
+        self.connection.commands().map_err(ClusterError::Unavailable)?;
+        let mut channels = self.channels();
+        // Channels without listeners make room for new ones.
+        channels.retain(|_, listeners| listeners.receiver_count() > 0);
+        let listeners = channels.entry(channel.to_owned());
+        Ok(listeners.or_insert_with(|| broadcast::Sender::new(MESSAGES_MAX)).subscribe())
+    }
+
+    fn channels(&self) -> MutexGuard<'_, HashMap<String, broadcast::Sender<Arc<[u8]>>>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connect(self: &Arc<Self>) -> Result<Connections, String> {
+        let commands = self.connector.open().await.map_err(|error| error.to_string())?;
+        let ended = Arc::new(Notify::new());
+        let receive = {
+            let (shared, ended) = (Arc::clone(self), Arc::clone(&ended));
+            move |push: PushInfo| {
+                match push.kind {
+                    PushKind::Disconnection => ended.notify_one(),
+                    PushKind::Message => shared.receive(&push.data),
+                    _ => {}
+                }
+                Ok::<_, Infallible>(())
+            }
+        };
+        let subscriptions = self.connector.open_hearing(receive).await;
+        let mut subscriptions = subscriptions.map_err(|error| error.to_string())?;
+        let [.., changes, messages] = &self.keys;
+        subscriptions.subscribe(&[changes, messages]).await.map_err(|error| error.to_string())?;
+        Ok(Connections { commands, subscriptions, ended })
+    }
+
+    /// Stays connected, until it is aborted.
+    async fn keep(self: Arc<Self>, first: Connections) {
+        let mut connections = Some(first);
+        let mut number = 0;
+        let mut retry = RETRY;
+        loop {
+            let connected = match connections.take() {
+                Some(connections) => Ok(connections),
+                None => self.connect().await,
+            };
+            let problem = match connected {
+                Ok(Connections { commands, subscriptions, ended }) => {
+                    number += 1;
+                    retry.succeeded();
+                    self.connection.put_up(commands, number);
+                    self.notifier.send_replace(());
+                    tokio::select! {
+                        problem = ping(subscriptions) => problem,
+                        () = ended.notified() => "the connection for subscriptions ended".to_owned(),
+                        () = self.connection.broken_off(number) => "the connection failed".to_owned(),
+                    }
+                }
+                Err(problem) => problem,
+            };
+            // Of consecutive failures only the first is logged.
+            if retry.failures() == 0 {
+                tracing::warn!(redis = %self.connector, problem, "Redis is unreachable for the cluster; retrying");
+            }
+            self.connection.take_down(problem);
+            sleep(retry.failed()).await;
+        }
+    }
+
+    /// Takes a message of one of the two channels.
+    fn receive(&self, data: &[Value]) {
+        let [Value::BulkString(channel), Value::BulkString(payload)] = data else { return };
+        let [.., changes, messages] = &self.keys;
+        if channel == messages.as_bytes() {
+            self.deliver(payload);
+        } else if channel == changes.as_bytes() {
+            self.changed.send(String::from_utf8_lossy(payload).into()).ok();
+        }
+    }
+
+    /// Delivers a message to the listeners of its channel. Anything else is skipped.
+    fn deliver(&self, envelope: &[u8]) {
+        let Some((channel, message)) = opened(envelope) else { return };
+        if let Some(listeners) = self.channels().get(channel) {
+            listeners.send(message.into()).ok();
+        }
+    }
+}
+
+/// Pings a connection until it fails, and returns the reason.
+async fn ping(mut connection: MultiplexedConnection) -> String {
+    let mut turns = interval(PING_INTERVAL);
+    loop {
+        turns.tick().await;
+        if let Err(error) = redis::cmd("PING").query_async::<Value>(&mut connection).await {
+            return error.to_string();
+        }
+    }
+}
+
+/// The channel and the message of an envelope: the length of the channel's name, a colon, the name,
+/// the message.
+fn opened(envelope: &[u8]) -> Option<(&str, &[u8])> {
+    let colon = envelope.iter().position(|byte| *byte == b':')?;
+    let length: usize = std::str::from_utf8(&envelope[..colon]).ok()?.parse().ok()?;
+    let (channel, message) = envelope[colon + 1..].split_at_checked(length)?;
+    Some((std::str::from_utf8(channel).ok()?, message))
+}
+
+fn found_in(answer: Vec<Vec<u8>>) -> Result<Vec<Found>, ClusterError> {
+    let mut found = Vec::with_capacity(answer.len() / 3);
+    let mut answer = answer.into_iter();
+    while let (Some(key), Some(value), Some(left)) = (answer.next(), answer.next(), answer.next()) {
+        let key = String::from_utf8(key).map_err(|_| strange())?;
+        let left = std::str::from_utf8(&left).ok().and_then(|left| left.parse().ok());
+        found.push(Found { key, value, left: Duration::from_millis(left.ok_or_else(strange)?) });
+    }
+    Ok(found)
+}
+
+fn strange() -> ClusterError {
+    ClusterError::Unavailable("unexpected reply from Redis".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_envelope_round_trips() {
+        assert_eq!(opened(b"3:a:bhello"), Some(("a:b", &b"hello"[..])));
+        assert_eq!(opened(b"0:"), Some(("", &b""[..])));
+        for strange in ["", "3", "3:ab", "x:a", "-1:a"] {
+            assert_eq!(opened(strange.as_bytes()), None, "{strange}");
+        }
+    }
+}
