@@ -33,8 +33,6 @@ use bytes::Bytes;
 use tidings_log::{Batch, parts::Audience};
 use tidings_topic::{ConnectionId, Event, StoredEvent, Topic};
 
-use crate::index::{Audiences, KnownAudience};
-
 /// The first byte of all messages.
 const VERSION: u8 = 1;
 
@@ -166,6 +164,28 @@ pub(crate) struct LeftAudiences {
     /// When the stream was created, and the epoch.
     pub(crate) identity: (String, u64),
     pub(crate) audiences: Audiences,
+}
+
+/// The audiences of what a hub has read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Audiences {
+    /// Up to this message of the stream.
+    pub(crate) through: u64,
+    /// Up to here the audiences are no longer known.
+    pub(crate) forgotten_through: u64,
+    pub(crate) known: Vec<KnownAudience>,
+}
+
+/// The audience of some events.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct KnownAudience {
+    pub(crate) audience: Audience,
+    /// The newest of them that was gone; 0 if none was.
+    pub(crate) gone: u64,
+    /// The oldest that may have been kept.
+    pub(crate) first: u64,
+    /// The newest of all.
+    pub(crate) newest: u64,
 }
 
 impl LeftAudiences {

@@ -23,8 +23,8 @@ use tidings_log::{Epoch, EpochStart, Epochs, Position, parts::position};
 
 use crate::{
     bucket::{Bucket, check_replicas},
-    format::LeftAudiences,
-    index::{Audiences, Mark, last_number_of},
+    format::{Audiences, LeftAudiences},
+    index::{Mark, last_number_of},
     link::Link,
     settings::NatsSettings,
     shared::Shared,

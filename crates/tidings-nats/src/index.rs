@@ -26,11 +26,7 @@ use crate::{
     settings::NatsSettings,
 };
 
-use self::audiences::Span;
-pub(crate) use self::{
-    audiences::{Audiences, KnownAudience},
-    places::{Candidate, Followed, Seen},
-};
+pub(crate) use self::places::{Candidate, Followed, Seen};
 
 /// The number of an event.
 pub(crate) fn number_of(sequence: u64, index: usize) -> u64 {
@@ -133,6 +129,13 @@ struct Record {
     has_key: bool,
     /// It was deleted, or is missing in the stream.
     is_gone: bool,
+}
+
+/// Which events of an audience have records: none before the first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Span {
+    first: u64,
+    newest: u64,
 }
 
 impl Index {

@@ -11,22 +11,27 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{consumer::DeliverPolicy, kv::Store as Bucket, stream::Stream};
+use async_nats::jetstream::{consumer::DeliverPolicy, kv::Store as Bucket};
 use async_trait::async_trait;
-use tidings_log::cluster::{Change, ClusterError, Watch};
+use tidings_log::{
+    cluster::{Change, ClusterError, Watch},
+    vital::catch_panic,
+};
 use tidings_net::Backoff;
 use tokio::{
     sync::watch,
+    task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
 use crate::{
     consumer::{Consumer, Place},
-    link::{Link, REQUEST_TIME, RETRY},
+    link::{REQUEST_TIME, RETRY},
 };
 
 use super::{
-    NatsCluster, OPERATION, STATE, Value, from_hexadecimal, open_bucket, put, spelled, timeline::Timeline,
+    bucket::{ClusterBucket, OPERATION, STATE, Value},
+    timeline::Timeline,
 };
 
 /// How often the clocks are compared, and expired keys are removed from the bucket.
@@ -42,10 +47,8 @@ const PROBES: usize = 3;
 const OPENING_FAILURES_MAX: u32 = 5;
 
 /// See the [module documentation](self).
-pub(crate) struct Replica {
-    link: Arc<Link>,
-    bucket: String,
-    replicas: Option<usize>,
+pub(super) struct Replica {
+    bucket: Arc<ClusterBucket>,
     store: Mutex<Store>,
     notifier: watch::Sender<()>,
 }
@@ -80,7 +83,7 @@ struct Entry {
 }
 
 impl Replica {
-    pub(crate) fn new(link: Arc<Link>, bucket: String, replicas: Option<usize>) -> Self {
+    fn new(bucket: Arc<ClusterBucket>) -> Self {
         let now = Instant::now();
         let store = Store {
             entries: BTreeMap::new(),
@@ -94,7 +97,7 @@ impl Replica {
             reason: "the state of the cluster has not been read yet".to_owned(),
             is_closed: false,
         };
-        Self { link, bucket, replicas, store: Mutex::new(store), notifier: watch::Sender::new(()) }
+        Self { bucket, store: Mutex::new(store), notifier: watch::Sender::new(()) }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
@@ -102,19 +105,19 @@ impl Replica {
     }
 
     /// Nothing more arrives.
-    pub(crate) fn close(&self) {
+    fn close(&self) {
         self.store().is_closed = true;
         self.notifier.send_replace(());
     }
 
     /// Whether a value that the server stamped at a moment has expired.
-    pub(crate) fn is_over(&self, nanos: u64, time: Duration) -> bool {
+    pub(super) fn is_over(&self, nanos: u64, time: Duration) -> bool {
         let store = self.store();
         store.timeline.end(nanos, time).is_none_or(|end| end <= Instant::now())
     }
 
     /// Waits until all keys were read for the first time.
-    pub(crate) async fn opened(&self) -> Result<(), String> {
+    async fn opened(&self) -> Result<(), String> {
         let mut notifier = self.notifier.subscribe();
         loop {
             notifier.mark_unchanged();
@@ -132,13 +135,10 @@ impl Replica {
     }
 
     /// Waits until everything is known here that was in the bucket when this was called.
-    pub(crate) async fn catch_up(&self, stream: &Stream<()>) -> Result<(), ClusterError> {
-        let info = self
-            .link
-            .ask("asking the cluster", stream.get_info())
-            .await
-            .map_err(ClusterError::Unavailable)?;
-        let last = info.state.last_sequence;
+    pub(super) async fn catch_up(&self) -> Result<(), ClusterError> {
+        let stream = self.bucket.stream().await?;
+        let info = self.bucket.link.ask("asking the cluster", stream.get_info()).await;
+        let last = info.map_err(ClusterError::Unavailable)?.state.last_sequence;
         let mut notifier = self.notifier.subscribe();
         let reached = async {
             loop {
@@ -163,7 +163,7 @@ impl Replica {
     }
 
     /// The keys with a prefix and their values.
-    pub(crate) fn list(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+    pub(super) fn list(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
         let store = self.store();
         let now = store.now();
         let below = store.below(prefix).filter(|(_, entry)| entry.holds(now));
@@ -224,11 +224,41 @@ impl Store {
     }
 }
 
+/// The task that keeps a replica up to date. It ends with this value.
+pub(super) struct Follower {
+    pub(super) replica: Arc<Replica>,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    /// Starts the task, and waits until all keys were read.
+    pub(super) async fn start(bucket: Arc<ClusterBucket>) -> Result<Self, String> {
+        let replica = Arc::new(Replica::new(bucket));
+        let following = Arc::clone(&replica);
+        let task = tokio::spawn(async move {
+            if let Err(panicked) = catch_panic(Box::pin(follow(&following))).await {
+                tracing::error!(%panicked, "the task that follows the bucket of the cluster has ended");
+                following.close();
+            }
+        });
+        let follower = Self { replica, task };
+        follower.replica.opened().await?;
+        Ok(follower)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.replica.close();
+    }
+}
+
 /// Follows the bucket forever.
-pub(crate) async fn follow(replica: Arc<Replica>) {
+async fn follow(replica: &Replica) {
     loop {
-        let generation = replica.link.connected().await;
-        let reason = match read(&replica, generation).await {
+        let generation = replica.bucket.link.connected().await;
+        let reason = match read(replica, generation).await {
             Ok(reason) | Err(reason) => reason,
         };
         tracing::debug!(reason, "rereading the state of the cluster");
@@ -240,9 +270,9 @@ pub(crate) async fn follow(replica: Arc<Replica>) {
 
 /// Reads all keys and their changes, until something does not fit. Returns what.
 async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
-    let link = &replica.link;
-    let bucket = open_bucket(link, &replica.bucket, replica.replicas).await?;
-    let name = format!("KV_{}", replica.bucket);
+    let link = &replica.bucket.link;
+    let bucket = replica.bucket.open().await?;
+    let name = format!("KV_{}", replica.bucket.name);
     let stream = link.ask("opening the cluster", link.jetstream().get_stream(name)).await?;
     for _ in 0..PROBES {
         probe(replica, &bucket).await?;
@@ -250,7 +280,6 @@ async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
     begin_round(replica);
     // There is one message for each key.
     let mut consumer = Consumer::begin(link, &stream, DeliverPolicy::All).await?;
-    let state_prefix = format!("$KV.{}.{STATE}.", replica.bucket);
     let mut sweeps = interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     sweeps.tick().await;
@@ -261,7 +290,7 @@ async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
                 let mut next = Some(next);
                 while let Some(message) = next {
                     let (place, message) = message?;
-                    let key = message.subject.strip_prefix(&state_prefix).and_then(from_hexadecimal);
+                    let key = replica.bucket.key(STATE, &message.subject);
                     let is_gone = message.headers.as_ref().is_some_and(|headers| headers.get(OPERATION).is_some());
                     let mut store = replica.store();
                     if let Some(key) = key {
@@ -301,9 +330,9 @@ fn begin_round(replica: &Replica) {
 /// Compares the server's clock with ours.
 async fn probe(replica: &Replica, bucket: &Bucket) -> Result<(), String> {
     let sent = Instant::now();
-    let revision = replica.link.ask("comparing clocks", bucket.put("probe", "".into())).await?;
+    let revision = replica.bucket.link.ask("comparing clocks", bucket.put("probe", "".into())).await?;
     let acknowledged = Instant::now();
-    let stored = replica.link.ask("comparing clocks", bucket.entry("probe")).await?;
+    let stored = replica.bucket.link.ask("comparing clocks", bucket.entry("probe")).await?;
     // Another hub may have replaced this probe with its own.
     if let Some(entry) = stored.filter(|entry| entry.revision == revision)
         && let Ok(nanos) = u64::try_from(entry.created.unix_timestamp_nanos())
@@ -324,8 +353,8 @@ async fn sweep(replica: &Replica) {
         over.map(|(key, entry)| (key.clone(), entry.revision)).collect()
     };
     for (key, revision) in over {
-        let Ok(subject) = spelled(STATE, &replica.bucket, &key) else { continue };
-        if let Err(error) = put(&replica.link, subject, None, Some(revision)).await {
+        let Ok(subject) = replica.bucket.subject(STATE, &key) else { continue };
+        if let Err(error) = replica.bucket.put(subject, None, Some(revision)).await {
             tracing::debug!(?error, "an expired key could not be removed from the bucket");
         }
     }
@@ -333,10 +362,8 @@ async fn sweep(replica: &Replica) {
 
 /// Changes of the keys with one prefix: a list of what was reported and a notifier that fires when
 /// the store changes, so a slow watch costs no queue.
-pub(crate) struct ReplicaWatch {
-    /// Keeps the follower alive.
-    _cluster: NatsCluster,
-    replica: Arc<Replica>,
+pub(super) struct ReplicaWatch {
+    follower: Arc<Follower>,
     prefix: String,
     /// The number of each value that was reported.
     reported: BTreeMap<String, u64>,
@@ -344,14 +371,14 @@ pub(crate) struct ReplicaWatch {
 }
 
 impl ReplicaWatch {
-    pub(crate) fn new(cluster: NatsCluster, replica: Arc<Replica>, prefix: &str) -> Self {
-        let notifier = replica.notifier.subscribe();
-        Self { _cluster: cluster, replica, prefix: prefix.to_owned(), reported: BTreeMap::new(), notifier }
+    pub(super) fn new(follower: Arc<Follower>, prefix: &str) -> Self {
+        let notifier = follower.replica.notifier.subscribe();
+        Self { follower, prefix: prefix.to_owned(), reported: BTreeMap::new(), notifier }
     }
 
     /// What differs from what was reported, and when the next key expires.
     fn look(&mut self) -> (Vec<Change>, Option<Instant>) {
-        let store = self.replica.store();
+        let store = self.follower.replica.store();
         if store.away_since.is_some() {
             return (Vec::new(), None);
         }

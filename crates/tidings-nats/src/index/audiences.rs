@@ -5,36 +5,8 @@ use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use tidings_log::{Topic, parts::Audience};
 
-use super::{Index, Mark, last_number_of};
-
-/// The audiences of what a hub has read.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Audiences {
-    /// Up to this message of the stream.
-    pub(crate) through: u64,
-    /// Up to here the audiences are no longer known.
-    pub(crate) forgotten_through: u64,
-    pub(crate) known: Vec<KnownAudience>,
-}
-
-/// The audience of some events.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct KnownAudience {
-    pub(crate) audience: Audience,
-    /// The newest of them that was gone; 0 if none was.
-    pub(crate) gone: u64,
-    /// The oldest that may have been kept.
-    pub(crate) first: u64,
-    /// The newest of all.
-    pub(crate) newest: u64,
-}
-
-/// Which events of an audience have records: none before the first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Span {
-    first: u64,
-    newest: u64,
-}
+use super::{Index, Mark, Span, last_number_of};
+use crate::format::{Audiences, KnownAudience};
 
 impl Index {
     /// What a hub that starts later cannot read any more when retention has taken it: the
