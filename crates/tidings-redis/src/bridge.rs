@@ -39,7 +39,7 @@ mod outwards;
 mod python_json;
 mod session;
 mod settings;
-mod shared;
+mod state;
 
 use std::{
     convert::Infallible,
@@ -60,10 +60,10 @@ pub use self::{
     settings::BridgeSettings,
 };
 use self::{
-    counts::{State, add},
+    counts::{Activity, add},
     outwards::Outwards,
     session::Session,
-    shared::Shared,
+    state::BridgeState,
 };
 
 /// How long to wait before reconnecting.
@@ -74,14 +74,14 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 /// A bridge that runs until this value is dropped.
 #[derive(Debug)]
 pub struct Bridge {
-    shared: Arc<Shared>,
+    shared: Arc<BridgeState>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Bridge {
     /// Starts a bridge on the caller's runtime.
     pub fn start(settings: BridgeSettings, hub: Arc<dyn HubAccess>) -> Self {
-        let shared = Arc::new(Shared::new(settings, hub));
+        let shared = Arc::new(BridgeState::new(settings, hub));
         let task = tokio::spawn(run(Arc::clone(&shared)));
         Self { shared, task: Mutex::new(Some(task)) }
     }
@@ -93,7 +93,7 @@ impl Bridge {
 
     /// Metrics since the start.
     pub fn figures(&self) -> BridgeFigures {
-        let is_listening = *self.shared.state() == State::Listening;
+        let is_listening = *self.shared.activity() == Activity::Listening;
         self.shared.counts.figures(self.shared.inbox.bytes(), is_listening)
     }
 
@@ -105,7 +105,7 @@ impl Bridge {
             return Some("its task has ended: restart the hub".to_owned());
         }
         drop(task);
-        self.shared.state().trouble()
+        self.shared.activity().trouble()
     }
 
     /// Stops listening and releases the lease, so that another hub of the cluster takes over at
@@ -129,7 +129,7 @@ impl Drop for Bridge {
 }
 
 /// Bridges whenever this process holds the lease.
-async fn run(shared: Arc<Shared>) {
+async fn run(shared: Arc<BridgeState>) {
     tokio::select! {
         () = take_turns(&shared) => {}
         never = ingest::ingest(&shared) => match never {},
@@ -137,7 +137,7 @@ async fn run(shared: Arc<Shared>) {
 }
 
 /// Waits for the lease and bridges while it is held, until the bridge is stopped.
-async fn take_turns(shared: &Arc<Shared>) {
+async fn take_turns(shared: &Arc<BridgeState>) {
     let cluster = shared.hub.cluster();
     loop {
         let lease = tokio::select! {
@@ -152,33 +152,33 @@ async fn take_turns(shared: &Arc<Shared>) {
         if !is_lost {
             return shared.lease.release(cluster, &lease).await;
         }
-        shared.enter(State::Asking);
+        shared.enter(Activity::Asking);
         tracing::warn!(bridge = %shared.settings, "this hub has stopped bridging: its lease expired");
     }
 }
 
-async fn acquire(shared: &Shared) -> Lease {
+async fn acquire(shared: &BridgeState) -> Lease {
     let key = shared.settings.lease_key();
     let reported = |error: Option<ClusterError>| match error {
         None => {
-            if shared.enter(State::StandingBy) {
+            if shared.enter(Activity::StandingBy) {
                 tracing::info!(bridge = %shared.settings, "another hub holds the bridge lease; this one is on standby");
             }
         }
         Some(error) => {
-            shared.enter(State::Uncertain(error.to_string()));
+            shared.enter(Activity::Uncertain(error.to_string()));
             if let Some(attempts) = shared.attempts.add() {
                 tracing::warn!(bridge = %shared.settings, attempts, %error, "the holder of the bridge lease is unknown");
             }
         }
     };
     let lease = shared.lease.acquire(shared.hub.cluster(), &key, reported).await;
-    shared.enter(State::Asking);
+    shared.enter(Activity::Asking);
     lease
 }
 
 /// Keeps a connection, one after the other.
-async fn connections(shared: &Arc<Shared>) -> Infallible {
+async fn connections(shared: &Arc<BridgeState>) -> Infallible {
     let bridge = &shared.settings;
     let mut outwards = Outwards::start(shared).await;
     let mut retry = RETRY;
@@ -186,7 +186,7 @@ async fn connections(shared: &Arc<Shared>) -> Infallible {
     loop {
         match Session::open(shared).await {
             Ok(mut session) => {
-                shared.enter(State::Listening);
+                shared.enter(Activity::Listening);
                 match lost_at {
                     None => tracing::info!(%bridge, "the bridge is listening"),
                     Some(lost_at) => {
@@ -198,11 +198,11 @@ async fn connections(shared: &Arc<Shared>) -> Infallible {
                 let problem = session.serve(&mut outwards).await;
                 lost_at = Some(Instant::now());
                 add(&shared.counts.connections_lost, 1);
-                shared.enter(State::Away(format!("the connection was lost: {problem}")));
+                shared.enter(Activity::Away(format!("the connection was lost: {problem}")));
                 tracing::warn!(%bridge, %problem, "the connection was lost; messages are lost until it is restored");
             }
             Err(problem) => {
-                shared.enter(State::Away(problem.to_string()));
+                shared.enter(Activity::Away(problem.to_string()));
                 if let Some(attempts) = shared.attempts.add() {
                     tracing::warn!(%bridge, %problem, attempts, "the bridge cannot connect");
                 }

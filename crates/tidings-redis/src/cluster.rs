@@ -11,8 +11,8 @@
 //! One task makes the two connections (`commands`, `subscriptions`) and reconnects them. While
 //! there are none, calls fail at once; watches and listeners wait.
 
+mod client;
 mod scripts;
-mod shared;
 mod watching;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use tidings_log::cluster::{Cluster, ClusterError, Lease, Messages, Watch};
 use tokio::{sync::broadcast, task::AbortHandle};
 
-use self::{shared::Shared, watching::RedisWatch};
+use self::{client::ClusterClient, watching::RedisWatch};
 use crate::RedisSettings;
 
 /// A cluster on Redis. Clones are handles to the same connections; when the last one is gone,
@@ -30,14 +30,14 @@ use crate::RedisSettings;
 pub struct RedisCluster(Arc<Handle>);
 
 struct Handle {
-    shared: Arc<Shared>,
+    client: Arc<ClusterClient>,
     keeper: AbortHandle,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         self.keeper.abort();
-        self.shared.close();
+        self.client.close();
     }
 }
 
@@ -45,63 +45,63 @@ impl RedisCluster {
     /// Joins the cluster of this name. Needs a Tokio runtime. The limits in the settings are not
     /// used. Fails if Redis cannot be reached.
     pub async fn open(settings: &RedisSettings) -> Result<Self, ClusterError> {
-        let shared = Arc::new(Shared::new(settings));
-        let keeper = shared.open().await?;
-        Ok(Self(Arc::new(Handle { shared, keeper })))
+        let client = Arc::new(ClusterClient::new(settings));
+        let keeper = client.open().await?;
+        Ok(Self(Arc::new(Handle { client, keeper })))
     }
 }
 
 impl fmt::Debug for RedisCluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisCluster").field("redis", &self.0.shared.connector).finish_non_exhaustive()
+        f.debug_struct("RedisCluster").field("redis", &self.0.client.connector).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl Cluster for RedisCluster {
     async fn acquire(&self, key: &str, time: Duration) -> Result<Option<Lease>, ClusterError> {
-        let fence: Option<u64> = self.0.shared.run_on(key, &scripts::ACQUIRE, &[&millis(time)]).await?;
+        let fence: Option<u64> = self.0.client.run_on(key, &scripts::ACQUIRE, &[&millis(time)]).await?;
         Ok(fence.map(|fence| Lease { key: key.to_owned(), fence }))
     }
 
     async fn renew(&self, lease: &Lease, time: Duration) -> Result<bool, ClusterError> {
         let fence = lease.fence.to_string();
-        self.0.shared.run_on(&lease.key, &scripts::RENEW, &[fence.as_bytes(), &millis(time)]).await
+        self.0.client.run_on(&lease.key, &scripts::RENEW, &[fence.as_bytes(), &millis(time)]).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), ClusterError> {
         let fence = lease.fence.to_string();
-        self.0.shared.run_on(&lease.key, &scripts::RELEASE, &[fence.as_bytes()]).await
+        self.0.client.run_on(&lease.key, &scripts::RELEASE, &[fence.as_bytes()]).await
     }
 
     async fn set(&self, key: &str, value: &[u8], time: Duration) -> Result<(), ClusterError> {
-        self.0.shared.run(&scripts::SET, &[key.as_bytes(), value, &millis(time)]).await
+        self.0.client.run(&scripts::SET, &[key.as_bytes(), value, &millis(time)]).await
     }
 
     async fn remove(&self, key: &str) -> Result<(), ClusterError> {
-        self.0.shared.run(&scripts::REMOVE, &[key.as_bytes()]).await
+        self.0.client.run(&scripts::REMOVE, &[key.as_bytes()]).await
     }
 
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ClusterError> {
-        self.0.shared.run(&scripts::GET, &[key.as_bytes()]).await
+        self.0.client.run(&scripts::GET, &[key.as_bytes()]).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, ClusterError> {
-        let listed = self.0.shared.list(prefix).await?;
+        let listed = self.0.client.list(prefix).await?;
         Ok(listed.into_iter().map(|found| (found.key, found.value)).collect())
     }
 
     async fn watch(&self, prefix: &str) -> Result<Box<dyn Watch>, ClusterError> {
-        Ok(Box::new(RedisWatch::new(Arc::clone(&self.0.shared), prefix)))
+        Ok(Box::new(RedisWatch::new(Arc::clone(&self.0.client), prefix)))
     }
 
     async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError> {
         let envelope = [channel.len().to_string().as_bytes(), b":", channel.as_bytes(), message].concat();
-        self.0.shared.run(&scripts::SEND, &[&envelope]).await
+        self.0.client.run(&scripts::SEND, &[&envelope]).await
     }
 
     async fn listen(&self, channel: &str) -> Result<Box<dyn Messages>, ClusterError> {
-        Ok(Box::new(RedisMessages(self.0.shared.listen(channel)?)))
+        Ok(Box::new(RedisMessages(self.0.client.listen(channel)?)))
     }
 }
 

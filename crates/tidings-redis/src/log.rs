@@ -28,14 +28,14 @@
 //! acknowledged to it; if that event is neither there nor accounted for, the script begins a new
 //! epoch (`log/lua/probe.lua`). The first process begins it, the others find it.
 //!
-//! **Connections.** One task (`log/keeper.rs`) connects and reconnects, with two connections for
+//! **Connections.** One task (`log/client.rs`) connects and reconnects, with two connections for
 //! the whole process: one for commands, one that waits for new entries for all tails; and a third
 //! one where events wait for replicas. While there is none, calls fail at once and tails wait.
 
+mod client;
 mod entry;
 mod epochs;
 mod floors;
-mod keeper;
 mod link;
 mod places;
 mod reading;
@@ -60,9 +60,9 @@ use tokio::task::AbortHandle;
 
 pub use self::settings::RedisSettings;
 use self::{
+    client::{LogClient, Newest},
     entry::{audience, written},
     epochs::fresh,
-    keeper::{Newest, Shared},
     link::{Answer, Trouble},
     places::{place, place_of},
     tail::RedisTail,
@@ -75,14 +75,14 @@ use crate::Connector;
 pub struct RedisLog(Arc<Handle>);
 
 struct Handle {
-    shared: Arc<Shared>,
+    client: Arc<LogClient>,
     keeper: AbortHandle,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         self.keeper.abort();
-        self.shared.close();
+        self.client.close();
     }
 }
 
@@ -108,32 +108,32 @@ impl RedisLog {
 
     async fn open_at(settings: RedisSettings, clock: Option<Clock>) -> Result<Self, Unavailable> {
         let connector = Connector::new(settings.url.clone(), format!("{{{}}}", settings.name), "log");
-        let shared = Arc::new(Shared::new(connector, settings, clock));
-        let keeper = shared.open().await?;
-        Ok(Self(Arc::new(Handle { shared, keeper })))
+        let client = Arc::new(LogClient::new(connector, settings, clock));
+        let keeper = client.open().await?;
+        Ok(Self(Arc::new(Handle { client, keeper })))
     }
 }
 
 impl fmt::Debug for RedisLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisLog").field("settings", &self.0.shared.settings).finish_non_exhaustive()
+        f.debug_struct("RedisLog").field("settings", &self.0.client.settings).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl Log for RedisLog {
     async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
-        let shared = &self.0.shared;
+        let client = &self.0.client;
         let attempts: Vec<_> = batches.into_iter().map(Attempt::new).collect();
-        let mut outcomes = shared.append(&attempts.iter().collect::<Vec<_>>()).await;
+        let mut outcomes = client.append(&attempts.iter().collect::<Vec<_>>()).await;
         // The keys show which of these were appended, so they are worth another try once there is a
         // connection.
         let is_open = |outcome: &Result<_, Trouble>| matches!(outcome, Err(Trouble::Unknown(_)));
         let pairs = outcomes.iter_mut().zip(&attempts);
         let (open, again): (Vec<_>, Vec<_>) =
             pairs.filter(|(outcome, attempt)| is_open(outcome) && attempt.batch.key.is_some()).unzip();
-        if !again.is_empty() && shared.connection.is_up_within(SETTLE_TIME_MAX).await {
-            for (outcome, settled) in open.into_iter().zip(shared.append(&again).await) {
+        if !again.is_empty() && client.connection.is_up_within(SETTLE_TIME_MAX).await {
+            for (outcome, settled) in open.into_iter().zip(client.append(&again).await) {
                 *outcome = settled.map_err(Trouble::of_repetition);
             }
         }
@@ -141,48 +141,48 @@ impl Log for RedisLog {
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
-        self.0.shared.delete(topic, grants).await
+        self.0.client.delete(topic, grants).await
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
-        Ok(self.0.shared.read(after, filter, bytes_max).await?)
+        Ok(self.0.client.read(after, filter, bytes_max).await?)
     }
 
     async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
-        Ok(self.0.shared.last(count, filter, bytes_max).await?)
+        Ok(self.0.client.last(count, filter, bytes_max).await?)
     }
 
     async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
-        Ok(self.0.shared.resolve(id, grants).await?)
+        Ok(self.0.client.resolve(id, grants).await?)
     }
 
     async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
         let millis = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX).min(1 << 44);
-        let answer = self.0.shared.call(&scripts::PLACE_AGO, &[&millis.to_string()]).await?;
+        let answer = self.0.client.call(&scripts::PLACE_AGO, &[&millis.to_string()]).await?;
         Ok(position(place_of(answer.bytes(0)?).unwrap_or_default()))
     }
 
     async fn bounds(&self) -> Result<Bounds, Unavailable> {
-        let end = self.0.shared.end().await?;
+        let end = self.0.client.end().await?;
         Ok(Bounds {
             epochs: end.epochs.epochs().clone(),
             oldest: end.oldest.map(position),
             newest: position(end.newest),
-            retention_bytes: Some(self.0.shared.settings.limits.bytes_max),
+            retention_bytes: Some(self.0.client.settings.limits.bytes_max),
         })
     }
 
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
-        let (cursor, tail) = RedisTail::open(&self.0.shared).await?;
+        let (cursor, tail) = RedisTail::open(&self.0.client).await?;
         Ok((cursor, Box::new(tail)))
     }
 
     async fn health(&self) -> Result<(), Unavailable> {
-        self.0.shared.health()
+        self.0.client.health()
     }
 
     fn rejected_count(&self) -> u64 {
-        self.0.shared.rejected.load(Ordering::Relaxed)
+        self.0.client.rejected.load(Ordering::Relaxed)
     }
 }
 
@@ -239,7 +239,7 @@ impl Attempt {
     }
 }
 
-impl Shared {
+impl LogClient {
     /// Appends batches, in as few calls as their sizes allow.
     async fn append(&self, attempts: &[&Attempt]) -> Vec<Result<Appended, Trouble>> {
         let mut outcomes = Vec::with_capacity(attempts.len());

@@ -88,7 +88,7 @@ impl Counts {
 
 /// What the bridge of this process is doing.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum State {
+pub(super) enum Activity {
     /// It is requesting the lease.
     Asking,
     /// It cannot find out whether another hub holds the lease.
@@ -101,7 +101,7 @@ pub(super) enum State {
     Listening,
 }
 
-impl State {
+impl Activity {
     /// Why messages do not reach the hub, if this process is responsible for them.
     pub(super) fn trouble(&self) -> Option<String> {
         match self {

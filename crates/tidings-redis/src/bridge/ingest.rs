@@ -11,7 +11,7 @@ use std::{convert::Infallible, time::Duration};
 use tidings_log::{Event, IdempotencyKey};
 use tidings_net::Backoff;
 
-use super::{counts::add, hub_access::NotTaken, inbox::Message, shared::Shared};
+use super::{counts::add, hub_access::NotTaken, inbox::Message, state::BridgeState};
 
 /// Most messages of one batch.
 const BATCH_MESSAGES_MAX: usize = 256;
@@ -21,7 +21,7 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
 /// Publishes queued messages, forever.
-pub(super) async fn ingest(shared: &Shared) -> Infallible {
+pub(super) async fn ingest(shared: &BridgeState) -> Infallible {
     let mut keys = Keys::new();
     loop {
         let messages = shared.inbox.take(BATCH_MESSAGES_MAX, BATCH_BYTES_MAX).await;
@@ -40,7 +40,7 @@ pub(super) async fn ingest(shared: &Shared) -> Infallible {
 }
 
 /// The valid events of a message: all of them, or none.
-fn events(shared: &Shared, message: &Message) -> Vec<Event> {
+fn events(shared: &BridgeState, message: &Message) -> Vec<Event> {
     let settings = &shared.settings;
     let mut new = match settings.format.decode(&message.channel, &message.payload) {
         Ok(new) => new,
@@ -64,7 +64,7 @@ fn events(shared: &Shared, message: &Message) -> Vec<Event> {
 }
 
 /// Offers events until they are published, or refused for good.
-async fn offer(shared: &Shared, events: Vec<Event>, key: IdempotencyKey) -> Result<(), String> {
+async fn offer(shared: &BridgeState, events: Vec<Event>, key: IdempotencyKey) -> Result<(), String> {
     let count = events.len() as u64;
     let mut retry = RETRY;
     loop {

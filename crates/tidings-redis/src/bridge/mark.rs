@@ -8,12 +8,12 @@ use tidings_log::Event;
 use tidings_topic::{ConnectionId, NewEvent};
 
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(super) struct BridgeMark {
     connection: ConnectionId,
     prefix: String,
 }
 
-impl Mark {
+impl BridgeMark {
     pub(super) fn new(connection: ConnectionId) -> Self {
         Self { connection, prefix: format!("bridge-{connection}-") }
     }
@@ -41,8 +41,8 @@ mod tests {
 
     #[test]
     fn a_marked_event_is_recognised_whatever_it_excepts() {
-        let mark = Mark::new(ConnectionId::from_random([1; 16]));
-        let other = Mark::new(ConnectionId::from_random([2; 16]));
+        let mark = BridgeMark::new(ConnectionId::from_random([1; 16]));
+        let other = BridgeMark::new(ConnectionId::from_random([2; 16]));
         let reader = ConnectionId::from_random([3; 16]);
         for mut new in [NewEvent::new("a", "x"), NewEvent::new("a", "x").except(reader)] {
             let except = new.except;

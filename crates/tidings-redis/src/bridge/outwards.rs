@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use tidings_log::{Event, Tail, TailItem, Topic};
 use tidings_net::Spread;
 
-use super::{inbox::Message, shared::Shared};
+use super::{inbox::Message, state::BridgeState};
 
 /// Bytes of the log that are read before the messages found are sent.
 const PAGE_BYTES: usize = 256 << 10;
@@ -21,13 +21,13 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// The end of the log, followed from the moment at which this process took over the bridge.
 pub(super) struct Outwards {
-    shared: Arc<Shared>,
+    shared: Arc<BridgeState>,
     tail: Option<Box<dyn Tail>>,
 }
 
 impl Outwards {
     /// Follows the log from now on, if the bridge goes both ways.
-    pub(super) async fn start(shared: &Arc<Shared>) -> Self {
+    pub(super) async fn start(shared: &Arc<BridgeState>) -> Self {
         let mut outwards = Self { shared: Arc::clone(shared), tail: None };
         if shared.settings.both_ways {
             outwards.tail = shared.hub.tail().await.ok();
@@ -68,7 +68,7 @@ impl Outwards {
     }
 }
 
-impl Shared {
+impl BridgeState {
     /// The messages for other subscribers that this event produces.
     fn messages_of(&self, event: &Event) -> Vec<Message> {
         if event.private || self.mark.is_on(event) {

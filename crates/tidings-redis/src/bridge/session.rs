@@ -11,7 +11,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{counts::add, echoes::Echoes, inbox::Message, outwards::Outwards, shared::Shared};
+use super::{counts::add, echoes::Echoes, inbox::Message, outwards::Outwards, state::BridgeState};
 use crate::{Connector, connect::Unreachable};
 
 /// How often the server is pinged. With the limit on replies, a connection that is dead and silent
@@ -43,7 +43,7 @@ impl From<RedisError> for Lost {
 
 impl Session {
     /// Connects and subscribes.
-    pub(super) async fn open(shared: &Arc<Shared>) -> Result<Self, Lost> {
+    pub(super) async fn open(shared: &Arc<BridgeState>) -> Result<Self, Lost> {
         let listener = Arc::new(Listener {
             shared: Arc::clone(shared),
             echoes: Echoes::default(),
@@ -105,7 +105,7 @@ impl Session {
 
 /// Receives what the server sends.
 struct Listener {
-    shared: Arc<Shared>,
+    shared: Arc<BridgeState>,
     echoes: Echoes,
     closed: Notify,
 }

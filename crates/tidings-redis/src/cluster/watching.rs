@@ -19,14 +19,14 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::shared::{Found, Shared};
+use super::client::{ClusterClient, LiveValue};
 use crate::connect::RETRY_TIME_MAX;
 
 /// After this time a watch looks at everything, even without a notification.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
 
 pub(super) struct RedisWatch {
-    shared: Arc<Shared>,
+    client: Arc<ClusterClient>,
     prefix: String,
     reported: BTreeMap<String, Reported>,
     /// Fires when everything may have changed.
@@ -48,22 +48,22 @@ enum Unseen {
 }
 
 impl RedisWatch {
-    pub(super) fn new(shared: Arc<Shared>, prefix: &str) -> Self {
-        let (notifier, changed) = (shared.notifier.subscribe(), shared.changed.subscribe());
+    pub(super) fn new(client: Arc<ClusterClient>, prefix: &str) -> Self {
+        let (notifier, changed) = (client.notifier.subscribe(), client.changed.subscribe());
         let unseen = Unseen::Everything;
-        Self { shared, prefix: prefix.to_owned(), reported: BTreeMap::new(), notifier, changed, unseen }
+        Self { client, prefix: prefix.to_owned(), reported: BTreeMap::new(), notifier, changed, unseen }
     }
 
     /// Looks at what may have changed, and returns what differs from what was reported.
     async fn look(&mut self) -> Result<Vec<Change>, ClusterError> {
         let (found, unseen) = match &self.unseen {
             Unseen::Keys(keys) if keys.is_empty() => return Ok(Vec::new()),
-            Unseen::Keys(keys) => (self.shared.look(keys).await?, keys.iter().cloned().collect()),
+            Unseen::Keys(keys) => (self.client.look(keys).await?, keys.iter().cloned().collect()),
             Unseen::Everything => {
                 // The notifier is reset before the keys are looked at: any later change fires it
                 // again.
                 self.notifier.mark_unchanged();
-                let found = self.shared.list(&self.prefix).await?;
+                let found = self.client.list(&self.prefix).await?;
                 (found, self.reported.keys().cloned().collect::<Vec<_>>())
             }
         };
@@ -76,7 +76,7 @@ impl RedisWatch {
             }
         }
         let now = Instant::now();
-        for Found { key, value, left } in found {
+        for LiveValue { key, value, left } in found {
             let until = now + left;
             match self.reported.get_mut(&key) {
                 Some(reported) if reported.value == value => reported.until = until,
@@ -145,7 +145,7 @@ impl Watch for RedisWatch {
             match self.look().await {
                 Ok(changes) if !changes.is_empty() => return Ok(changes),
                 Ok(_) => self.wait().await,
-                Err(_) if self.shared.connection.is_up().await => {
+                Err(_) if self.client.connection.is_up().await => {
                     timeout(RETRY_TIME_MAX, self.notifier.changed()).await.ok();
                     self.unseen = Unseen::Everything;
                 }

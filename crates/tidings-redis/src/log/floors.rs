@@ -17,10 +17,10 @@ use super::{
 
 /// The floors as far as this process knows them.
 #[derive(Debug, Default)]
-pub(super) struct FloorCopy(Mutex<Known>);
+pub(super) struct FloorCopy(Mutex<KnownFloors>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownFloors {
     epoch: Option<Epoch>,
     version: u64,
     floors: Floors,
@@ -45,7 +45,7 @@ impl FloorCopy {
         let (epoch, version) = (answer.epoch(epoch)?, answer.number(version)?);
         let mut known = self.known();
         if known.epoch != Some(epoch) {
-            *known = Known { epoch: Some(epoch), ..Known::default() };
+            *known = KnownFloors { epoch: Some(epoch), ..KnownFloors::default() };
         }
         if asked_after > known.version {
             return Ok(false);
@@ -68,7 +68,7 @@ impl FloorCopy {
         (known.epoch == Some(epoch)).then(|| (known.floors.draft(plan, after), known.version))
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownFloors> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,9 +11,9 @@ use tidings_log::{
 };
 
 use super::{
+    client::{ANSWER_BYTES_MAX, LogClient},
     entry::{Raw, audience},
     epochs::Starts,
-    keeper::{ANSWER_BYTES_MAX, Shared},
     link::{Answer, Trouble},
     places::place,
     scripts,
@@ -25,7 +25,7 @@ const TOPICS_MAX: usize = 100;
 /// How often a page is restarted because the log changed in the meantime.
 const TRIES_MAX: usize = 16;
 
-impl Shared {
+impl LogClient {
     /// See [`Log::read`](tidings_log::Log::read).
     pub(super) async fn read(
         &self,

@@ -12,8 +12,8 @@ use tidings_net::Spread;
 use tokio::{sync::watch, time::sleep};
 
 use super::{
+    client::{ANSWER_BYTES_MAX, LogClient, Newest},
     epochs::{Starts, spelled},
-    keeper::{ANSWER_BYTES_MAX, Newest, Shared},
     link::{Answer, Trouble},
     places::place,
     scripts,
@@ -23,7 +23,7 @@ use super::{
 const ERROR_WAIT: Duration = Duration::from_millis(500);
 
 pub(super) struct RedisTail {
-    shared: Arc<Shared>,
+    client: Arc<LogClient>,
     notifier: watch::Receiver<()>,
     seen: Seen,
 }
@@ -40,20 +40,20 @@ struct Seen {
 
 impl RedisTail {
     /// A tail at the end of the log.
-    pub(super) async fn open(shared: &Arc<Shared>) -> Result<(Cursor, Self), Trouble> {
-        let notifier = shared.listen();
-        let end = shared.end().await?;
+    pub(super) async fn open(client: &Arc<LogClient>) -> Result<(Cursor, Self), Trouble> {
+        let notifier = client.listen();
+        let end = client.end().await?;
         let epoch = end.epochs.current();
         let seen = Seen { epoch, place: end.newest, number: end.number, deletions: end.deletions };
         let cursor = Cursor { epoch, position: position(end.newest) };
-        Ok((cursor, Self { shared: Arc::clone(shared), notifier, seen }))
+        Ok((cursor, Self { client: Arc::clone(client), notifier, seen }))
     }
 
     /// The next item and the position after it; `None` at the end.
     async fn follow(&self, bytes_max: usize) -> Result<Option<(TailItem, Seen)>, Trouble> {
         let seen = self.seen;
         loop {
-            let starts = self.shared.starts();
+            let starts = self.client.starts();
             let next = if seen.epoch == starts.current() { None } else { starts.next_after(seen.epoch) };
             let (mut through, mut through_number) = (String::new(), String::new());
             if let Some(next) = next {
@@ -79,13 +79,13 @@ impl RedisTail {
                 &through,
                 &through_number,
             ];
-            let answer = self.shared.call(&scripts::FOLLOW, &arguments).await?;
+            let answer = self.client.call(&scripts::FOLLOW, &arguments).await?;
             match answer.bytes(0)? {
-                b"epoch" => drop(self.shared.end().await?),
+                b"epoch" => drop(self.client.end().await?),
                 b"end" => return Ok(None),
                 b"deleted" => {
                     let deletions = answer.number(1)?;
-                    self.shared.know_deletions(seen.epoch, deletions);
+                    self.client.know_deletions(seen.epoch, deletions);
                     return Ok(Some((TailItem::Deleted { serial: deletions }, Seen { deletions, ..seen })));
                 }
                 b"skipped" => return Ok(Some(skipped(seen, answer.place(1)?, answer.number(2)?))),
@@ -115,7 +115,7 @@ impl RedisTail {
                 break;
             }
             (seen.place, seen.number) = (raw.place, raw.number().unwrap_or(seen.number + 1));
-            if let Some(entry) = self.shared.entry(&raw, starts) {
+            if let Some(entry) = self.client.entry(&raw, starts) {
                 bytes += entry.memory_bytes();
                 entries.push(Arc::new(entry));
             }
@@ -123,7 +123,7 @@ impl RedisTail {
         }
         let Some(newest) = newest else { return Err(Trouble::strange("a tail")) };
         if seen.epoch == starts.current() {
-            self.shared
+            self.client
                 .know(seen.epoch, seen.place, || Newest::of(&newest.topics, &newest.meta, &newest.data));
         }
         if entries.is_empty() {
@@ -150,15 +150,15 @@ impl Tail for RedisTail {
                 }
                 Ok(None) => self.notifier.changed().await.ok()?,
                 Err(Trouble::Away(_) | Trouble::Unknown(_))
-                    if !self.shared.connection.is_up_within(Duration::ZERO).await =>
+                    if !self.client.connection.is_up_within(Duration::ZERO).await =>
                 {
-                    if !self.shared.connection.is_up().await {
+                    if !self.client.connection.is_up().await {
                         return None;
                     }
                 }
                 Err(_) => sleep(Spread::AROUND.of(ERROR_WAIT)).await,
             }
-            if self.shared.connection.is_closed() {
+            if self.client.connection.is_closed() {
                 return None;
             }
         }

@@ -30,7 +30,7 @@ const CHANGED_MAX: usize = 1_024;
 const LOOK_KEYS_MAX: usize = 200;
 
 /// See the [module documentation](self).
-pub(super) struct Shared {
+pub(super) struct ClusterClient {
     pub(super) connector: Connector,
     keys: [String; 7],
     pub(super) connection: SharedConnection,
@@ -42,7 +42,7 @@ pub(super) struct Shared {
 }
 
 /// A key that exists.
-pub(super) struct Found {
+pub(super) struct LiveValue {
     pub(super) key: String,
     pub(super) value: Vec<u8>,
     /// How long it still holds, unless it is set again.
@@ -57,7 +57,7 @@ struct Connections {
     ended: Arc<Notify>,
 }
 
-impl Shared {
+impl ClusterClient {
     pub(super) fn new(settings: &RedisSettings) -> Self {
         let parts = ["lease:", "fence", "values", "until", "names", "changes", "messages"];
         Self {
@@ -74,11 +74,11 @@ impl Shared {
     pub(super) async fn open(self: &Arc<Self>) -> Result<AbortHandle, ClusterError> {
         let connections = self.connect().await.map_err(ClusterError::Unavailable)?;
         self.connection.put_up(connections.commands.clone(), 1);
-        let shared = Arc::clone(self);
+        let client = Arc::clone(self);
         let keeper = tokio::spawn(async move {
-            if let Err(panicked) = catch_panic(Arc::clone(&shared).keep(connections)).await {
-                tracing::error!(redis = %shared.connector, %panicked, "the task that keeps the cluster connected has ended");
-                shared.close();
+            if let Err(panicked) = catch_panic(Arc::clone(&client).keep(connections)).await {
+                tracing::error!(redis = %client.connector, %panicked, "the task that keeps the cluster connected has ended");
+                client.close();
             }
         });
         Ok(keeper.abort_handle())
@@ -129,7 +129,7 @@ impl Shared {
     }
 
     /// Those of these keys that exist.
-    pub(super) async fn look(&self, keys: &BTreeSet<String>) -> Result<Vec<Found>, ClusterError> {
+    pub(super) async fn look(&self, keys: &BTreeSet<String>) -> Result<Vec<LiveValue>, ClusterError> {
         let keys: Vec<_> = keys.iter().map(String::as_bytes).collect();
         let mut found = Vec::new();
         for keys in keys.chunks(LOOK_KEYS_MAX) {
@@ -138,7 +138,7 @@ impl Shared {
         Ok(found)
     }
 
-    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Found>, ClusterError> {
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<LiveValue>, ClusterError> {
         let mut found = Vec::new();
         let mut after = Vec::new();
         loop {
@@ -177,11 +177,11 @@ impl Shared {
         let commands = self.connector.open().await.map_err(|error| error.to_string())?;
         let ended = Arc::new(Notify::new());
         let receive = {
-            let (shared, ended) = (Arc::clone(self), Arc::clone(&ended));
+            let (client, ended) = (Arc::clone(self), Arc::clone(&ended));
             move |push: PushInfo| {
                 match push.kind {
                     PushKind::Disconnection => ended.notify_one(),
-                    PushKind::Message => shared.receive(&push.data),
+                    PushKind::Message => client.receive(&push.data),
                     _ => {}
                 }
                 Ok::<_, Infallible>(())
@@ -267,13 +267,13 @@ fn opened(envelope: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(channel).ok()?, message))
 }
 
-fn found_in(answer: Vec<Vec<u8>>) -> Result<Vec<Found>, ClusterError> {
+fn found_in(answer: Vec<Vec<u8>>) -> Result<Vec<LiveValue>, ClusterError> {
     let mut found = Vec::with_capacity(answer.len() / 3);
     let mut answer = answer.into_iter();
     while let (Some(key), Some(value), Some(left)) = (answer.next(), answer.next(), answer.next()) {
         let key = String::from_utf8(key).map_err(|_| strange())?;
         let left = std::str::from_utf8(&left).ok().and_then(|left| left.parse().ok());
-        found.push(Found { key, value, left: Duration::from_millis(left.ok_or_else(strange)?) });
+        found.push(LiveValue { key, value, left: Duration::from_millis(left.ok_or_else(strange)?) });
     }
     Ok(found)
 }

@@ -8,24 +8,24 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    counts::{Counts, State, Throttle, add},
+    counts::{Activity, Counts, Throttle, add},
     hub_access::HubAccess,
     inbox::Inbox,
     lease::BridgeLease,
-    mark::Mark,
+    mark::BridgeMark,
     settings::BridgeSettings,
 };
 
 /// See the [module documentation](self).
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct BridgeState {
     pub(super) settings: BridgeSettings,
     pub(super) hub: Arc<dyn HubAccess>,
     pub(super) inbox: Inbox,
     pub(super) lease: BridgeLease,
-    pub(super) mark: Mark,
+    pub(super) mark: BridgeMark,
     pub(super) counts: Counts,
-    state: Mutex<State>,
+    activity: Mutex<Activity>,
     refusals: Throttle,
     pub(super) drops: Throttle,
     pub(super) waiting: Throttle,
@@ -33,14 +33,14 @@ pub(super) struct Shared {
     pub(super) stop: Notify,
 }
 
-impl Shared {
+impl BridgeState {
     pub(super) fn new(settings: BridgeSettings, hub: Arc<dyn HubAccess>) -> Self {
         Self {
             inbox: Inbox::new(settings.queue_bytes_max),
             lease: BridgeLease::new(settings.lease_time),
-            mark: Mark::new(settings.mark()),
+            mark: BridgeMark::new(settings.mark()),
             counts: Counts::default(),
-            state: Mutex::new(State::Asking),
+            activity: Mutex::new(Activity::Asking),
             refusals: Throttle::default(),
             drops: Throttle::default(),
             waiting: Throttle::default(),
@@ -51,15 +51,15 @@ impl Shared {
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no thread panics while it holds this lock")
+    pub(super) fn activity(&self) -> MutexGuard<'_, Activity> {
+        self.activity.lock().expect("no thread panics while it holds this lock")
     }
 
-    /// Records what the bridge does now. True if the state changed.
-    pub(super) fn enter(&self, state: State) -> bool {
-        let mut now = self.state();
-        let is_new = *now != state;
-        *now = state;
+    /// Records what the bridge does now. True if that is new.
+    pub(super) fn enter(&self, activity: Activity) -> bool {
+        let mut now = self.activity();
+        let is_new = *now != activity;
+        *now = activity;
         is_new
     }
 

@@ -54,7 +54,7 @@ const TURNS_MAX: usize = 100_000;
 pub(super) const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// See the [module documentation](self).
-pub(super) struct Shared {
+pub(super) struct LogClient {
     connector: Connector,
     pub(super) settings: RedisSettings,
     clock: Option<Clock>,
@@ -67,7 +67,7 @@ pub(super) struct Shared {
     notifier: watch::Sender<()>,
     pub(super) floors: FloorCopy,
     epochs: Mutex<Learned>,
-    known: Mutex<Option<Known>>,
+    known: Mutex<Option<NewestKnown>>,
     canary_back: Mutex<Option<Instant>>,
     eviction: Mutex<Eviction>,
     /// How many entries were read that are no events.
@@ -99,7 +99,7 @@ impl Eviction {
 
 /// What this process knows of the newest epoch, to detect that Redis does not have it any more.
 #[derive(Clone, Debug)]
-struct Known {
+struct NewestKnown {
     epoch: Epoch,
     place: u64,
     event: Newest,
@@ -141,7 +141,7 @@ struct Connections {
     notifier_received: String,
 }
 
-impl Shared {
+impl LogClient {
     pub(super) fn new(connector: Connector, settings: RedisSettings, clock: Option<Clock>) -> Self {
         Self {
             keys: Keys::of(&settings.name),
@@ -167,11 +167,11 @@ impl Shared {
         if let Some(problem) = lock(&self.eviction).problem() {
             return Err(Unavailable(format!("{}: {problem}", self.connector)));
         }
-        let shared = Arc::clone(self);
+        let client = Arc::clone(self);
         let task = tokio::spawn(async move {
-            if let Err(panicked) = catch_panic(Box::pin(shared.keep(connections))).await {
-                tracing::error!(redis = %shared.connector, %panicked, "the task that keeps the log connected has ended");
-                shared.close();
+            if let Err(panicked) = catch_panic(Box::pin(client.keep(connections))).await {
+                tracing::error!(redis = %client.connector, %panicked, "the task that keeps the log connected has ended");
+                client.close();
             }
         });
         let mut notifier = self.notifier.subscribe();
@@ -328,7 +328,7 @@ impl Shared {
         match &mut *known {
             Some(known) if known.epoch == epoch && known.place >= place => {}
             Some(known) if known.epoch == epoch => (known.place, known.event) = (place, event()),
-            known => *known = Some(Known { epoch, place, event: event(), deletions: 0 }),
+            known => *known = Some(NewestKnown { epoch, place, event: event(), deletions: 0 }),
         }
     }
 
