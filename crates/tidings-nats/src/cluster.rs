@@ -60,7 +60,7 @@ impl NatsCluster {
     }
 
     /// The last message under a subject, according to the leader of the bucket.
-    async fn last(&self, subject: &str) -> Result<Option<Found>, ClusterError> {
+    async fn last(&self, subject: &str) -> Result<Option<LastValue>, ClusterError> {
         let stream = self.bucket.stream().await?;
         let asked = async {
             match stream.get_last_raw_message_by_subject(subject).await {
@@ -76,7 +76,7 @@ impl NatsCluster {
             let value = if is_gone { None } else { Value::decode(&message.payload) };
             let nanos = u64::try_from(message.time.unix_timestamp_nanos()).unwrap_or_default();
             let value = value.filter(|value| !self.follower.replica.is_over(nanos, value.time));
-            Found { revision: message.sequence, value }
+            LastValue { revision: message.sequence, value }
         }))
     }
 }
@@ -94,13 +94,13 @@ impl From<NotStored> for ClusterError {
 }
 
 /// The last message of a key.
-struct Found {
+struct LastValue {
     revision: u64,
     /// Its value, if that still holds.
     value: Option<Value<'static>>,
 }
 
-impl Found {
+impl LastValue {
     fn is_held_by(&self, lease: &Lease) -> bool {
         self.value.as_ref().is_some_and(|value| match value.fence {
             0 => self.revision == lease.fence,

@@ -39,7 +39,7 @@ pub(crate) struct Consumer<'l> {
 
 /// The position of a message, from its reply subject.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Delivery {
     pub(crate) mark: Mark,
     /// How many messages follow by now.
     pub(crate) pending: u64,
@@ -77,7 +77,7 @@ impl<'l> Consumer<'l> {
     }
 
     /// The next message. Waits until there is one. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Result<(Place, Message), String> {
+    pub(crate) async fn next(&mut self) -> Result<(Delivery, Message), String> {
         loop {
             if let Some(subject) = self.flow_reply.clone() {
                 let client = self.link.client();
@@ -88,12 +88,12 @@ impl<'l> Consumer<'l> {
             let message = timeout(3 * HEARTBEAT, self.messages.next()).await;
             let message = message.map_err(|_| "the consumer of a stream missed its heartbeats".to_owned())?;
             let message = message.ok_or("the connection to NATS is closed")?;
-            if let Some(place) = message.reply.as_ref().and_then(|reply| Place::parse(reply)) {
+            if let Some(delivery) = message.reply.as_ref().and_then(|reply| Delivery::parse(reply)) {
                 self.count += 1;
-                if place.count != self.count {
+                if delivery.count != self.count {
                     return Err("a message of a stream was lost in transit".to_owned());
                 }
-                return Ok((place, message));
+                return Ok((delivery, message));
             }
             if message.status != Some(StatusCode::IDLE_HEARTBEAT) {
                 return Err(format!("the consumer of a stream ended: {:?}", message.description));
@@ -105,12 +105,12 @@ impl<'l> Consumer<'l> {
     }
 
     /// The next message, if it is there already.
-    pub(crate) fn next_at_hand(&mut self) -> Option<Result<(Place, Message), String>> {
+    pub(crate) fn next_at_hand(&mut self) -> Option<Result<(Delivery, Message), String>> {
         self.next().now_or_never()
     }
 }
 
-impl Place {
+impl Delivery {
     /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<count>.<nanoseconds>.<pending>`, or
     /// with a domain and an account in front of the stream and more behind.
     fn parse(reply: &str) -> Option<Self> {
@@ -132,16 +132,16 @@ mod tests {
 
     #[test]
     fn the_reply_subject_holds_the_position_of_a_message() {
-        let expected = Some(Place { mark: Mark { sequence: 7, nanos: 9 }, count: 8, pending: 3 });
+        let expected = Some(Delivery { mark: Mark { sequence: 7, nanos: 9 }, count: 8, pending: 3 });
         for reply in [
             "$JS.ACK.tidings.consumer.1.7.8.9.3",
             "$JS.ACK.domain.account.tidings.consumer.1.7.8.9.3",
             "$JS.ACK._.account.tidings.consumer.1.7.8.9.3.random",
         ] {
-            assert_eq!(Place::parse(reply), expected, "{reply}");
+            assert_eq!(Delivery::parse(reply), expected, "{reply}");
         }
         for reply in ["", "$JS.ACK.", "$JS.FC.tidings.consumer.x", "$JS.ACK.tidings.consumer.1.x.8.9.0"] {
-            assert_eq!(Place::parse(reply), None, "{reply}");
+            assert_eq!(Delivery::parse(reply), None, "{reply}");
         }
     }
 }

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use tidings_net::Spread;
 use tokio::time::sleep;
 
-use crate::{history, index::Hidden, shared::Shared};
+use crate::{history, index::Hidden, shared_index::SharedIndex};
 
 /// Most messages that are erased at the same time: publishing and reading come first.
 const REQUESTS_MAX: usize = 4;
@@ -23,7 +23,7 @@ const TRIES_MAX: usize = 20;
 const RETRY_WAIT: Duration = Duration::from_secs(5);
 
 /// Erases messages in the background. Stops with the log.
-pub(crate) fn erase(shared: &Arc<Shared>, hidden: Vec<Hidden>) {
+pub(crate) fn erase(shared: &Arc<SharedIndex>, hidden: Vec<Hidden>) {
     if hidden.is_empty() {
         return;
     }
@@ -45,7 +45,7 @@ pub(crate) fn erase(shared: &Arc<Shared>, hidden: Vec<Hidden>) {
     });
 }
 
-async fn erase_all(shared: &Shared, hidden: Vec<Hidden>) {
+async fn erase_all(shared: &SharedIndex, hidden: Vec<Hidden>) {
     // If the beginning of the stream is erased, a hub that starts later finds no trace of it: this
     // record shows which subscribers missed something.
     if let Ok(bucket) = shared.bucket()
@@ -56,7 +56,7 @@ async fn erase_all(shared: &Shared, hidden: Vec<Hidden>) {
     stream::iter(hidden).for_each_concurrent(REQUESTS_MAX, |hidden| erase_one(shared, hidden)).await;
 }
 
-async fn erase_one(shared: &Shared, hidden: Hidden) {
+async fn erase_one(shared: &SharedIndex, hidden: Hidden) {
     let sequence = hidden.mark.sequence;
     for _ in 0..TRIES_MAX {
         // Only in the stream in which it was found.

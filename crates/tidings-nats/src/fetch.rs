@@ -13,7 +13,7 @@ use crate::{
     format::decode_batch,
     index::{Candidate, index_of, sequence_of},
     link::Link,
-    shared::Shared,
+    shared_index::SharedIndex,
 };
 
 /// Most messages that are requested at the same time, for one page.
@@ -26,17 +26,17 @@ struct Fetched {
 }
 
 /// The requested events, or those that the stream does not have.
-pub(crate) enum Found {
+pub(crate) enum FetchOutcome {
     All(Vec<Arc<Entry>>),
     Missing(Vec<u64>),
 }
 
 /// Returns the events of these candidates, in their order.
 pub(crate) async fn fetch(
-    shared: &Shared,
+    shared: &SharedIndex,
     stream: &Stream,
     wanted: &[Candidate],
-) -> Result<Found, Unavailable> {
+) -> Result<FetchOutcome, Unavailable> {
     let mut sequences: Vec<_> =
         wanted.iter().filter(|one| one.entry.is_none()).map(|one| sequence_of(one.number)).collect();
     sequences.dedup();
@@ -66,7 +66,7 @@ pub(crate) async fn fetch(
             None => missing.push(one.number),
         }
     }
-    Ok(if missing.is_empty() { Found::All(entries) } else { Found::Missing(missing) })
+    Ok(if missing.is_empty() { FetchOutcome::All(entries) } else { FetchOutcome::Missing(missing) })
 }
 
 /// A message, if the stream has it and a hub wrote it.
@@ -92,7 +92,7 @@ async fn message(link: &Link, stream: &Stream, sequence: u64) -> Result<Option<F
     }))
 }
 
-impl Shared {
+impl SharedIndex {
     /// An event at its position.
     fn entry(&self, number: u64, nanos: u64, event: Event) -> Entry {
         let epoch = self.state().index.epoch_of(number);

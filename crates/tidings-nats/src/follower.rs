@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_nats::{
-    Message as Delivered,
+    Message as StreamMessage,
     header::NATS_MESSAGE_ID,
     jetstream::{
         consumer::DeliverPolicy,
@@ -20,13 +20,13 @@ use tidings_net::Spread;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::{
-    consumer::{Consumer, Place},
+    consumer::{Consumer, Delivery},
     eraser,
     format::{Deletion, decode_batch},
     history::{self, Verified, deletions_subject},
     index::{Hidden, Mark, Message},
     link::{RETRY, RETRY_WAIT_MAX},
-    shared::Shared,
+    shared_index::SharedIndex,
 };
 
 /// How often the limits of the stream are checked, and whether it still is the one that was read.
@@ -40,7 +40,7 @@ const TURN_MESSAGES_MAX: usize = 256;
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Follows the stream forever.
-pub(crate) async fn follow(shared: Arc<Shared>) {
+pub(crate) async fn follow(shared: Arc<SharedIndex>) {
     let mut retry = RETRY;
     let mut unreadable = Unreadable { shared: Arc::clone(&shared), reported: None };
     loop {
@@ -59,7 +59,11 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
 }
 
 /// Compares, then reads until something does not fit. Returns what.
-async fn read(shared: &Arc<Shared>, generation: u64, unreadable: &mut Unreadable) -> Result<String, String> {
+async fn read(
+    shared: &Arc<SharedIndex>,
+    generation: u64,
+    unreadable: &mut Unreadable,
+) -> Result<String, String> {
     let Verified { stream, bucket, first, last } = history::verify(shared).await?;
     let audiences = history::audiences_left_behind(shared, &bucket).await?;
     shared.state().index.begin_at_knowing(first, audiences);
@@ -100,7 +104,7 @@ async fn read(shared: &Arc<Shared>, generation: u64, unreadable: &mut Unreadable
 
 /// The stream as it is being read.
 struct Reader<'s> {
-    shared: &'s Shared,
+    shared: &'s SharedIndex,
     stream: Stream,
     consumer: Consumer<'s>,
     /// How many messages the consumer had brought when the stream was checked last.
@@ -109,7 +113,7 @@ struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    async fn begin(shared: &'s Shared, stream: Stream, last: u64) -> Result<Self, String> {
+    async fn begin(shared: &'s SharedIndex, stream: Stream, last: u64) -> Result<Self, String> {
         let start_sequence = shared.read().sequence + 1;
         let from = DeliverPolicy::ByStartSequence { start_sequence };
         let consumer = Consumer::begin(&shared.link, &stream, from).await?;
@@ -130,15 +134,15 @@ impl<'s> Reader<'s> {
     /// to be erased.
     async fn take_in_all(
         &mut self,
-        (place, message): (Place, Delivered),
+        (delivery, message): (Delivery, StreamMessage),
         unreadable: &mut Unreadable,
     ) -> Result<Vec<Hidden>, String> {
         let mut hidden = Vec::new();
-        self.take_in(place, &message, &mut hidden, unreadable).await?;
+        self.take_in(delivery, &message, &mut hidden, unreadable).await?;
         for _ in 1..TURN_MESSAGES_MAX {
             let Some(next) = self.consumer.next_at_hand() else { break };
-            let (place, message) = next?;
-            self.take_in(place, &message, &mut hidden, unreadable).await?;
+            let (delivery, message) = next?;
+            self.take_in(delivery, &message, &mut hidden, unreadable).await?;
         }
         self.shared.settle();
         Ok(hidden)
@@ -146,12 +150,12 @@ impl<'s> Reader<'s> {
 
     async fn take_in(
         &mut self,
-        place: Place,
-        message: &Delivered,
+        delivery: Delivery,
+        message: &StreamMessage,
         hidden: &mut Vec<Hidden>,
         unreadable: &mut Unreadable,
     ) -> Result<(), String> {
-        let Mark { sequence, .. } = place.mark;
+        let Mark { sequence, .. } = delivery.mark;
         let read = self.shared.read();
         if sequence <= read.sequence {
             return Err("the sequence of the stream went backwards".to_owned());
@@ -170,16 +174,16 @@ impl<'s> Reader<'s> {
                     hidden.extend(left.iter().copied());
                     state.note_deletion(sequence, count, left);
                 }
-                None => unreadable.note(place.mark),
+                None => unreadable.note(delivery.mark),
             }
-            state.index.pass(place.mark);
+            state.index.pass(delivery.mark);
         } else if let Some(events) = decode_batch(&message.payload) {
             let headers = message.headers.as_ref();
             let has_key = headers.is_some_and(|headers| headers.get(NATS_MESSAGE_ID).is_some());
-            state.index.push(Message { mark: place.mark, has_key, events });
+            state.index.push(Message { mark: delivery.mark, has_key, events });
         } else {
-            unreadable.note(place.mark);
-            state.index.pass(place.mark);
+            unreadable.note(delivery.mark);
+            state.index.pass(delivery.mark);
         }
         Ok(())
     }
@@ -205,7 +209,7 @@ impl<'s> Reader<'s> {
 
 /// Messages in the stream that no hub wrote.
 struct Unreadable {
-    shared: Arc<Shared>,
+    shared: Arc<SharedIndex>,
     reported: Option<Instant>,
 }
 

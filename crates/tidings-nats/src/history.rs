@@ -27,7 +27,7 @@ use crate::{
     index::{Mark, last_number_of},
     link::Link,
     settings::NatsSettings,
-    shared::Shared,
+    shared_index::SharedIndex,
 };
 
 /// How often a change of the list is retried against other hubs that change it.
@@ -97,7 +97,7 @@ impl Record {
 
 /// Compares the stream with what was read. Where they differ a new epoch begins, and the index
 /// adopts it.
-pub(crate) async fn verify(shared: &Shared) -> Result<Verified, String> {
+pub(crate) async fn verify(shared: &SharedIndex) -> Result<Verified, String> {
     let link = &shared.link;
     let stream = open_stream(link, &shared.settings).await?;
     let bucket = open_bucket(link, &shared.settings).await?;
@@ -147,7 +147,7 @@ pub(crate) async fn verify(shared: &Shared) -> Result<Verified, String> {
 
 /// Leaves a mark for a hub that starts when no running hub knows any more how far the stream
 /// reached.
-pub(crate) async fn leave_mark(shared: &Shared, bucket: &Store) -> Result<(), String> {
+pub(crate) async fn leave_mark(shared: &SharedIndex, bucket: &Store) -> Result<(), String> {
     let (Some((created, epoch)), Mark { sequence, nanos }) = (shared.identity(), shared.read()) else {
         return Ok(());
     };
@@ -174,7 +174,7 @@ pub(crate) async fn leave_mark(shared: &Shared, bucket: &Store) -> Result<(), St
 
 /// Leaves the audiences of what was read, for a hub that starts when retention has taken some of
 /// it.
-pub(crate) async fn leave_audiences(shared: &Shared, bucket: &Store) -> Result<(), String> {
+pub(crate) async fn leave_audiences(shared: &SharedIndex, bucket: &Store) -> Result<(), String> {
     let Some(left) = shared.audiences(AUDIENCES_BYTES_MAX) else { return Ok(()) };
     let link = &shared.link;
     let stored = link.ask("reading the audiences", bucket.entry(AUDIENCES_KEY)).await?;
@@ -192,7 +192,7 @@ pub(crate) async fn leave_audiences(shared: &Shared, bucket: &Store) -> Result<(
 }
 
 /// The audiences of what other hubs have read.
-pub(crate) async fn audiences_left_behind(shared: &Shared, bucket: &Store) -> Result<Audiences, String> {
+pub(crate) async fn audiences_left_behind(shared: &SharedIndex, bucket: &Store) -> Result<Audiences, String> {
     let stored = shared.link.ask("reading the audiences", bucket.entry(AUDIENCES_KEY)).await?;
     let left = stored.and_then(|entry| LeftAudiences::decode(&entry.value));
     let identity = shared.identity().map(|(created, epoch)| (created, epoch.to_u64()));
@@ -214,7 +214,7 @@ async fn mark_left_behind(
 
 /// Up to which message the stream is still what was read, if not up to its end.
 async fn kept_through(
-    shared: &Shared,
+    shared: &SharedIndex,
     stream: &Stream,
     info: &Info,
     read: Mark,
@@ -246,7 +246,7 @@ async fn kept_through(
 }
 
 /// Whether the stream still has this message, or had it when retention took it.
-async fn agrees(shared: &Shared, stream: &Stream, first: u64, mark: Mark) -> Result<bool, String> {
+async fn agrees(shared: &SharedIndex, stream: &Stream, first: u64, mark: Mark) -> Result<bool, String> {
     if mark.sequence < first || mark.sequence == 0 || mark.nanos == 0 {
         return Ok(true);
     }

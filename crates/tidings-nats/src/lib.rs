@@ -33,7 +33,7 @@ mod link;
 mod log;
 mod messages;
 mod settings;
-mod shared;
+mod shared_index;
 mod tail;
 
 use std::{fmt, sync::Arc};

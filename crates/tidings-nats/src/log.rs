@@ -24,7 +24,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     eraser,
-    fetch::{Found, fetch},
+    fetch::{FetchOutcome, fetch},
     follower,
     format::{BATCH_EVENTS_MAX, Deletion, EncodedBatch, Spared, encode_message},
     history::{self, deletions_subject, events_subject},
@@ -32,7 +32,7 @@ use crate::{
     link::{Link, NotStored, Stored},
     messages::messages,
     settings::NatsSettings,
-    shared::Shared,
+    shared_index::SharedIndex,
     tail::NatsTail,
 };
 
@@ -66,7 +66,7 @@ pub struct NatsLog(Arc<Inner>);
 type Outcome = Result<Appended, AppendError>;
 
 struct Inner {
-    shared: Arc<Shared>,
+    shared: Arc<SharedIndex>,
     follower: JoinHandle<()>,
 }
 
@@ -86,7 +86,7 @@ impl fmt::Debug for NatsLog {
 impl NatsLog {
     pub(crate) async fn open(link: Arc<Link>, settings: NatsSettings) -> Result<Self, String> {
         history::set_limits(&link, &settings).await?;
-        let shared = Arc::new(Shared::new(link, settings));
+        let shared = Arc::new(SharedIndex::new(link, settings));
         let following = Arc::clone(&shared);
         let follower = tokio::spawn(async move {
             if let Err(panicked) = catch_panic(Box::pin(follower::follow(Arc::clone(&following)))).await {
@@ -100,7 +100,7 @@ impl NatsLog {
         Ok(log)
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    fn shared(&self) -> &Arc<SharedIndex> {
         &self.0.shared
     }
 
@@ -191,7 +191,7 @@ impl NatsLog {
         let candidate = shared.state().index.candidate_of(first);
         let (_, stream) = shared.trusted()?;
         if let Some(candidate) = candidate
-            && let Found::All(entries) = fetch(shared, &stream, &[candidate]).await?
+            && let FetchOutcome::All(entries) = fetch(shared, &stream, &[candidate]).await?
             && let Some(entry) = entries.first()
         {
             return Ok(entry.id.clone());
@@ -229,12 +229,12 @@ impl NatsLog {
         let shared = self.shared();
         let (generation, stream) = shared.trusted()?;
         match fetch(shared, &stream, chosen).await? {
-            Found::All(entries) => {
+            FetchOutcome::All(entries) => {
                 shared.still(generation)?;
                 let is_same_epoch = shared.state().index.epochs().current().epoch == epoch;
                 Ok(is_same_epoch.then_some(entries))
             }
-            Found::Missing(numbers) => {
+            FetchOutcome::Missing(numbers) => {
                 let mut state = shared.state();
                 state.index.hide_all(&numbers);
                 Ok(None)
@@ -499,7 +499,7 @@ async fn deletion_of(
     Ok((Deletion { topic: topic.clone(), missed, spared }, kept))
 }
 
-impl Shared {
+impl SharedIndex {
     /// The effect of a deletion: how many events it hid, and which messages have no visible event
     /// left.
     fn deletion(&self, sequence: u64) -> (u64, Vec<Hidden>) {

@@ -8,22 +8,22 @@ use tidings_log::{Cursor, Tail, TailItem};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    fetch::{Found, fetch},
+    fetch::{FetchOutcome, fetch},
     index::{Followed, Seen},
-    shared::Shared,
+    shared_index::SharedIndex,
 };
 
 /// The delay before events that could not be fetched are requested again.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 
 pub(crate) struct NatsTail {
-    shared: Arc<Shared>,
+    shared: Arc<SharedIndex>,
     notifier: watch::Receiver<()>,
     seen: Seen,
 }
 
 impl NatsTail {
-    pub(crate) fn new(shared: Arc<Shared>) -> (Cursor, Self) {
+    pub(crate) fn new(shared: Arc<SharedIndex>) -> (Cursor, Self) {
         let notifier = shared.listen();
         let seen = shared.state().index.seen();
         (seen.cursor, Self { shared, notifier, seen })
@@ -55,7 +55,7 @@ impl Tail for NatsTail {
                 Followed::Events(candidates) => candidates,
             };
             let found = if candidates.iter().all(|one| one.entry.is_some()) {
-                Found::All(candidates.into_iter().filter_map(|one| one.entry).collect())
+                FetchOutcome::All(candidates.into_iter().filter_map(|one| one.entry).collect())
             } else {
                 let asked = async {
                     let (_, stream) = self.shared.trusted()?;
@@ -75,12 +75,12 @@ impl Tail for NatsTail {
                 }
             };
             match found {
-                Found::All(entries) => {
+                FetchOutcome::All(entries) => {
                     let last = entries.last()?.cursor.position;
                     self.seen.cursor.position = last;
                     return Some(TailItem::Entries(entries));
                 }
-                Found::Missing(numbers) => {
+                FetchOutcome::Missing(numbers) => {
                     let mut state = self.shared.state();
                     state.index.hide_all(&numbers);
                 }

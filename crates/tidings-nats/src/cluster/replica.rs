@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    consumer::{Consumer, Place},
+    consumer::{Consumer, Delivery},
     link::{REQUEST_TIME, RETRY},
 };
 
@@ -188,14 +188,14 @@ impl Store {
         self.entries.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(prefix))
     }
 
-    fn take_in(&mut self, key: String, place: Place, value: Option<Value<'static>>) {
+    fn take_in(&mut self, key: String, delivery: Delivery, value: Option<Value<'static>>) {
         let Some(value) = value else {
             self.entries.remove(&key);
             return;
         };
-        let mut until = self.timeline.end(place.mark.nanos, value.time);
+        let mut until = self.timeline.end(delivery.mark.nanos, value.time);
         if let (Some(end), Some((back, away))) = (until, self.was_away)
-            && self.timeline.instant(place.mark.nanos) < back
+            && self.timeline.instant(delivery.mark.nanos) < back
         {
             until = Some(end + away);
         }
@@ -204,7 +204,7 @@ impl Store {
         let known = self.entries.get(&key).filter(|entry| entry.holds(now) && *entry.value == *value.content);
         let number = known.map_or(self.last_number + 1, |entry| entry.number);
         self.last_number = self.last_number.max(number);
-        let (revision, round) = (place.mark.sequence, self.round);
+        let (revision, round) = (delivery.mark.sequence, self.round);
         self.entries.insert(key, Entry { value: value.content.into_owned(), number, revision, until, round });
     }
 
@@ -289,16 +289,16 @@ async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
             next = consumer.next() => {
                 let mut next = Some(next);
                 while let Some(message) = next {
-                    let (place, message) = message?;
+                    let (delivery, message) = message?;
                     let key = replica.bucket.key(STATE, &message.subject);
                     let is_gone = message.headers.as_ref().is_some_and(|headers| headers.get(OPERATION).is_some());
                     let mut store = replica.store();
                     if let Some(key) = key {
                         let value = if is_gone { None } else { Value::decode(&message.payload) };
-                        store.take_in(key, place, value);
+                        store.take_in(key, delivery, value);
                     }
-                    store.read = store.read.max(place.mark.sequence);
-                    if store.away_since.is_some() && place.pending == 0 {
+                    store.read = store.read.max(delivery.mark.sequence);
+                    if store.away_since.is_some() && delivery.pending == 0 {
                         store.come_back();
                     }
                     drop(store);

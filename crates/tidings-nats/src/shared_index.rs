@@ -30,7 +30,7 @@ const SETTLING_TIME: Duration = Duration::from_secs(1);
 const DELETIONS_MAX: usize = 100;
 
 /// See the [module documentation](self).
-pub(crate) struct Shared {
+pub(crate) struct SharedIndex {
     pub(crate) link: Arc<Link>,
     pub(crate) settings: NatsSettings,
     pub(crate) clock: Clock,
@@ -77,7 +77,7 @@ impl State {
     }
 }
 
-impl Shared {
+impl SharedIndex {
     pub(crate) fn new(link: Arc<Link>, settings: NatsSettings) -> Self {
         let index = Index::new(settings.clone(), Epochs::starting(Epoch::from_u64(0)));
         let state = State {
