@@ -19,7 +19,7 @@ use crate::{
     presence::{
         Presence, PresenceHook, PresenceRegistry,
         announce::{announce, follow},
-        place::ClusterPlace,
+        membership::ClusterMembership,
     },
     publish::deletions::Deletions,
     publish::pressure::Pressure,
@@ -135,7 +135,7 @@ impl HubBuilder {
                 lag_bytes_max,
             )),
             presence: PresenceRegistry::new(self.presence),
-            place: ClusterPlace::new(self.cluster),
+            membership: ClusterMembership::new(self.cluster),
             lag_bytes_max,
             log,
             private_topics: PrivateTopics::new(&settings.private_topics, &self.validator),

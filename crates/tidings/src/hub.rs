@@ -17,7 +17,7 @@ use crate::shard::driver::Shards;
 use crate::{
     compiler::{Compiler, PatternError},
     engine::Engine,
-    presence::{PresenceRegistry, place::ClusterPlace},
+    presence::{PresenceRegistry, membership::ClusterMembership},
     publish::deletions::Deletions,
     publish::pressure::Pressure,
     publish::queue::Committer,
@@ -115,7 +115,7 @@ impl Hub {
 
     /// The state that this hub shares with others in addition to the log.
     pub fn cluster(&self) -> &dyn Cluster {
-        self.state.place.cluster()
+        self.state.membership.cluster()
     }
 
     /// Statistics for metrics.
@@ -176,7 +176,7 @@ pub(crate) struct HubState {
     pub(crate) private_topics: PrivateTopics,
     pub(crate) compiler: Compiler,
     pub(crate) presence: PresenceRegistry,
-    pub(crate) place: ClusterPlace,
+    pub(crate) membership: ClusterMembership,
     pub(crate) lag_bytes_max: u64,
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) committer: Committer,

@@ -13,8 +13,8 @@ mod change;
 mod elsewhere;
 mod encoding;
 mod lease_health;
+pub(crate) mod membership;
 mod pages;
-pub(crate) mod place;
 
 use std::{
     fmt,

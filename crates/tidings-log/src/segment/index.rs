@@ -194,7 +194,7 @@ pub(super) struct Removed {
 
 /// Where the record of a deletion is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct DeletionPlace {
+pub(super) struct IndexedDeletion {
     pub(super) offset: u32,
     /// The serial number of the deletion.
     pub(super) serial: u64,
@@ -241,7 +241,7 @@ pub(super) struct MemoryIndex {
     audience_places: HashMap<Arc<Audience>, u32>,
     pub(super) keys: Vec<KeyUse>,
     /// Deletions, in their order.
-    pub(super) deletions: Vec<DeletionPlace>,
+    pub(super) deletions: Vec<IndexedDeletion>,
     /// Lost events: the first and the last of each stretch.
     pub(super) holes: Vec<(u32, u32)>,
     pub(super) removed: Removed,

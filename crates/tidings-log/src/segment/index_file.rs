@@ -26,7 +26,7 @@ use tidings_topic::EventId;
 use super::{
     disk::{Disk, DiskFile, TEMPORARY, read_full, write_full},
     fields::{Fields, count, push_audience, push_text},
-    index::{DeletionPlace, KeyUse, MemoryIndex, NO_POSTINGS, Places, Postings, Removed, Row},
+    index::{IndexedDeletion, KeyUse, MemoryIndex, NO_POSTINGS, Places, Postings, Removed, Row},
 };
 use crate::{IdempotencyKey, Timestamp, draft::Audience};
 
@@ -321,12 +321,12 @@ impl IndexFile {
     }
 
     /// The deletions, in their order.
-    pub(super) fn deletions(&mut self) -> io::Result<Vec<DeletionPlace>> {
+    pub(super) fn deletions(&mut self) -> io::Result<Vec<IndexedDeletion>> {
         let (at, count) = (self.header.deletions_at(), self.header.deletions);
         let deletion = |place: u32| {
             let at = at + DELETION_BYTES * u64::from(place);
             let serial = self.array(at + 4).map(u64::from_le_bytes)?;
-            Ok(DeletionPlace { offset: self.number(at)?, serial })
+            Ok(IndexedDeletion { offset: self.number(at)?, serial })
         };
         (0..count).map(deletion).collect()
     }

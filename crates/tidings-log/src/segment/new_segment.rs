@@ -6,7 +6,7 @@ use tidings_topic::Epoch;
 
 use super::{
     disk::{Disk, DiskFile, TEMPORARY, write_full},
-    index::{DeletionPlace, MemoryIndex},
+    index::{IndexedDeletion, MemoryIndex},
     record::{DeletionRecord, HEADER_BYTES, Header, Record, encode},
     record_reader::RecordReader,
     segment_file::{Segment, SegmentName},
@@ -71,7 +71,7 @@ pub(super) fn push_deletions(
     for deletion in deletions {
         let offset = buffer_offset + buffer.len() as u64;
         let offset = u32::try_from(offset).map_err(|_| io::ErrorKind::InvalidData)?;
-        index.deletions.push(DeletionPlace { offset, serial: deletion.serial });
+        index.deletions.push(IndexedDeletion { offset, serial: deletion.serial });
         encode(header, buffer_offset, buffer, &Record::Deletion(deletion))
             .map_err(|_| io::ErrorKind::InvalidData)?;
     }
@@ -83,7 +83,7 @@ pub(super) fn push_deletions(
 pub(super) fn read_deletions(
     disk: &dyn Disk,
     segment: &Segment,
-    places: &[DeletionPlace],
+    places: &[IndexedDeletion],
 ) -> io::Result<Vec<DeletionRecord>> {
     let mut reader = RecordReader::new(disk.open(&segment.name.log())?, segment.header)?;
     let mut deletions = Vec::with_capacity(places.len());

@@ -5,7 +5,7 @@ use std::io;
 
 use super::{
     disk::{DiskFile, write_full},
-    index::{DeletionPlace, IndexedEvent, MemoryIndex},
+    index::{IndexedDeletion, IndexedEvent, MemoryIndex},
     record::{Commit, DeletionRecord, EventRecord, HEADER_BYTES, Header, Record, encode},
 };
 use crate::draft::Audience;
@@ -61,7 +61,7 @@ impl<'a> RewrittenSegment<'a> {
         self.end_removed()?;
         let offset = self.written + self.buffer.len() as u64;
         let offset = u32::try_from(offset).map_err(|_| io::ErrorKind::InvalidData)?;
-        self.index.deletions.push(DeletionPlace { offset, serial: deletion.serial });
+        self.index.deletions.push(IndexedDeletion { offset, serial: deletion.serial });
         self.push(&Record::Deletion(deletion))?;
         self.flush_beyond(WINDOW_BYTES)
     }

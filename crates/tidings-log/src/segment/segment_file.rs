@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     disk::Disk,
-    index::{DeletionPlace, MemoryIndex, Places, Removed, Row},
+    index::{IndexedDeletion, MemoryIndex, Places, Removed, Row},
     index_file::{self, IndexFile, ROW_BYTES},
     record::Header,
     survey::Survey,
@@ -324,7 +324,7 @@ impl Segment {
     }
 
     /// The deletions in it, in their order.
-    pub(super) fn deletions(&self, disk: &dyn Disk) -> io::Result<Vec<DeletionPlace>> {
+    pub(super) fn deletions(&self, disk: &dyn Disk) -> io::Result<Vec<IndexedDeletion>> {
         if matches!(&*self.read(), Index::File(summary) if summary.deletions == 0) {
             return Ok(Vec::new());
         }

@@ -11,7 +11,7 @@ use std::{io, ops::RangeInclusive, sync::Arc};
 
 use super::{
     disk::{DiskFile, read_full},
-    index::{DeletionPlace, IndexedEvent, MemoryIndex},
+    index::{IndexedDeletion, IndexedEvent, MemoryIndex},
     record::{Commit, DeletionRecord, HEADER_BYTES, Header, NoHeader, Record},
     record_reader::{RecordReader, WINDOW_BYTES, Walked, walk},
 };
@@ -23,10 +23,10 @@ pub(super) struct Survey {
     pub(super) header: Header,
     file: Arc<dyn DiskFile>,
     file_bytes: u64,
-    events: Vec<EventPlace>,
+    events: Vec<SurveyedEvent>,
     /// With where each ends.
     commits: Vec<(Commit, u64)>,
-    deletions: Vec<FoundDeletion>,
+    deletions: Vec<SurveyedDeletion>,
     /// The last offset at which there is no record although the file goes on.
     damaged_at: Option<u64>,
     /// The first and the last offset at which a deletion may be damaged.
@@ -35,7 +35,7 @@ pub(super) struct Survey {
 
 /// A deletion as far as it matters here.
 #[derive(Clone, Copy, Debug)]
-struct FoundDeletion {
+struct SurveyedDeletion {
     serial: u64,
     through: u64,
     synced_through: u64,
@@ -45,7 +45,7 @@ struct FoundDeletion {
 
 /// Where an event is, or the record of some that were removed.
 #[derive(Clone, Copy, Debug)]
-struct EventPlace {
+struct SurveyedEvent {
     number: u64,
     /// The same, or the last of those that were removed.
     last: u64,
@@ -57,8 +57,8 @@ struct EventPlace {
 /// What is valid of a segment.
 #[derive(Debug)]
 pub(super) struct Settled {
-    events: Vec<EventPlace>,
-    deletions: Vec<DeletionPlace>,
+    events: Vec<SurveyedEvent>,
+    deletions: Vec<IndexedDeletion>,
     /// The offsets of deletions beyond the end.
     beyond: Vec<u64>,
     /// Everything else that is valid is before this offset.
@@ -115,7 +115,7 @@ impl Survey {
             Walked::Record { record: Record::Commit(commit), end, .. } => survey.commits.push((commit, end)),
             Walked::Record { record: Record::Deletion(deletion), offset, end } => {
                 let DeletionRecord { serial, through, synced_through, .. } = deletion;
-                survey.deletions.push(FoundDeletion { serial, through, synced_through, offset, end });
+                survey.deletions.push(SurveyedDeletion { serial, through, synced_through, offset, end });
             }
             Walked::Record { record: Record::Other, .. } | Walked::Short { .. } => {}
             Walked::Damaged { offset, is_no_deletion, .. } => {
@@ -133,7 +133,7 @@ impl Survey {
         let (number, last) = numbers.into_inner();
         let next = self.events.last().map_or(self.header.first, |before| before.last + 1);
         if number >= next {
-            self.events.push(EventPlace { number, last, is_removed, offset, end });
+            self.events.push(SurveyedEvent { number, last, is_removed, offset, end });
         }
     }
 
@@ -173,13 +173,14 @@ impl Survey {
         let end = events.last().map_or(HEADER_BYTES as u64, |place| place.end);
         let end = commits_end.fold(end, u64::max);
         let is_in_place =
-            |deletion: &&FoundDeletion| deletion.through <= last && deletion.offset < rejected_at;
-        let (in_place, beyond): (Vec<&FoundDeletion>, Vec<_>) = self.deletions.iter().partition(is_in_place);
+            |deletion: &&SurveyedDeletion| deletion.through <= last && deletion.offset < rejected_at;
+        let (in_place, beyond): (Vec<&SurveyedDeletion>, Vec<_>) =
+            self.deletions.iter().partition(is_in_place);
         let end = in_place.iter().map(|deletion| deletion.end).fold(end, u64::max);
         let end_lost = known_last.is_none() && acknowledged > last && acknowledged >= first;
-        let place = |deletion: &FoundDeletion| {
+        let place = |deletion: &SurveyedDeletion| {
             let offset = u32::try_from(deletion.offset).ok()?;
-            Some(DeletionPlace { offset, serial: deletion.serial })
+            Some(IndexedDeletion { offset, serial: deletion.serial })
         };
         Settled {
             events,

@@ -31,7 +31,7 @@ use super::{
     deletions::Deletion,
     disk::{DiskFile, TEMPORARY, write_full},
     home::Displaced,
-    index::{DeletionPlace, IndexedEvent},
+    index::{IndexedDeletion, IndexedEvent},
     maintenance,
     new_segment::{NewSegment, random},
     open_log::OpenLog,
@@ -125,7 +125,7 @@ struct Group {
     entries: Vec<WrittenEvent>,
     /// First ids of what this group appends under a key.
     keys: HashMap<IdempotencyKey, EventId>,
-    deletion: Option<(DeletionPlace, WrittenDeletion)>,
+    deletion: Option<(IndexedDeletion, WrittenDeletion)>,
 }
 
 /// The outcome of a batch or deletion.
@@ -415,7 +415,7 @@ impl Writer {
             Ok(offset)
                 if u64::from(offset) + body.record_bytes() as u64 <= SegmentSettings::SEGMENT_BYTES_MAX =>
             {
-                DeletionPlace { offset, serial }
+                IndexedDeletion { offset, serial }
             }
             _ => return full("the segment is full of deletions; publish an event first".to_owned()),
         };

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Presence, PresenceList,
     encoding::{Key, PREFIX},
-    place::EVERY,
+    membership::EVERY,
 };
 use crate::hub::{Hub, HubState};
 
@@ -44,7 +44,7 @@ impl Hub {
     /// How many subscriptions are open in all hubs of the [cluster](crate::HubBuilder::cluster), as
     /// of the last few seconds. A hub that died is counted for fifteen seconds at most.
     pub async fn subscribers_in_cluster(&self) -> Result<u64, Unavailable> {
-        let elsewhere = self.state.place.elsewhere().await;
+        let elsewhere = self.state.membership.elsewhere().await;
         let here = self.state.presence.count() as u64;
         elsewhere.map(|others| here.saturating_add(others)).map_err(|error| Unavailable(error.to_string()))
     }
@@ -55,13 +55,14 @@ impl Hub {
     pub async fn closed(&self) {
         self.state.engine.closed().await;
         let _ =
-            timeout(WITHDRAW_TIME_MAX, self.state.place.has_withdrawn.subscribe().wait_for(|has| *has)).await;
+            timeout(WITHDRAW_TIME_MAX, self.state.membership.has_withdrawn.subscribe().wait_for(|has| *has))
+                .await;
     }
 }
 
 /// Publishes this hub's state to the others until it is closed.
 pub(crate) async fn announce(state: Arc<HubState>) {
-    if !state.place.is_shared {
+    if !state.membership.is_shared {
         return;
     }
     tokio::select! {
@@ -69,15 +70,16 @@ pub(crate) async fn announce(state: Arc<HubState>) {
         () = state.engine.closed() => {}
     }
     let _ = timeout(WITHDRAW_TIME_MAX, leave(&state)).await;
-    state.place.has_withdrawn.send_replace(true);
+    state.membership.has_withdrawn.send_replace(true);
 }
 
 /// Withdraws what this hub has published. Its mark is first: all subscribers go with it.
 async fn leave(state: &HubState) {
-    let place = &state.place;
+    let membership = &state.membership;
     let pages = state.presence.0.list.as_ref().map(|list| list.pages().shown()).unwrap_or_default();
-    for key in [place.mark()].into_iter().chain(pages.into_iter().map(|number| place.page(number))) {
-        if let Err(error) = place.cluster.remove(&key).await {
+    for key in [membership.mark()].into_iter().chain(pages.into_iter().map(|number| membership.page(number)))
+    {
+        if let Err(error) = membership.cluster.remove(&key).await {
             tracing::debug!(%error, "cannot withdraw the state of this hub from the cluster");
             return;
         }
@@ -122,7 +124,7 @@ impl Announcer<'_> {
         loop {
             let Some(showing) = list.pages().next_due(behind, Instant::now()) else { return Ok(()) };
             behind = Some(showing.number);
-            if let Err(error) = self.state.place.show_page(&showing).await {
+            if let Err(error) = self.state.membership.show_page(&showing).await {
                 list.pages().not_shown(showing.number);
                 if !matches!(error, ClusterError::Full(_)) {
                     return Err(error);
@@ -137,13 +139,13 @@ impl Announcer<'_> {
     }
 
     async fn show_mark(&mut self) -> Result<(), ClusterError> {
-        let HubState { place, presence, .. } = self.state;
+        let HubState { membership, presence, .. } = self.state;
         let list = presence.0.list.as_ref();
         let is_lost = list.is_some_and(|list| list.lease_health().is_forgotten());
         if !is_lost && Instant::now() < self.mark_is_due_at {
             return Ok(());
         }
-        place.show_mark(presence.count()).await.inspect_err(|error| {
+        membership.show_mark(presence.count()).await.inspect_err(|error| {
             tracing::debug!(%error, "cannot renew the mark of this hub in the cluster");
         })?;
         let now = Instant::now();
@@ -157,11 +159,11 @@ impl Announcer<'_> {
 
 /// Follows what the other hubs publish until this hub is closed.
 pub(crate) async fn follow(state: Arc<HubState>) {
-    let Some(list) = state.presence.0.list.as_ref().filter(|_| state.place.is_shared) else { return };
+    let Some(list) = state.presence.0.list.as_ref().filter(|_| state.membership.is_shared) else { return };
     let following = async {
         loop {
-            let error = match state.place.cluster.watch(PREFIX).await {
-                Ok(watch) => look(&state.place.name, list, watch).await,
+            let error = match state.membership.cluster.watch(PREFIX).await {
+                Ok(watch) => look(&state.membership.name, list, watch).await,
                 Err(error) => error,
             };
             tracing::debug!(%error, "cannot follow the subscribers of other hubs; trying again");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::place::{EVERY, HOLDS_FOR};
+use super::membership::{EVERY, HOLDS_FOR};
 
 /// A pause between two answers from which on other hubs may have been unable to renew their marks:
 /// less than the time between the last renewal that is in time and the expiry of the mark.

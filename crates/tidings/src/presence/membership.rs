@@ -1,4 +1,4 @@
-//! A hub in its cluster: under which name and keys it publishes what.
+//! A hub as a member of its cluster: under which name and keys it publishes what.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,9 +15,9 @@ pub(super) const EVERY: Duration = Duration::from_secs(5);
 /// A mark is kept for this long: two renewals may be late.
 pub(super) const HOLDS_FOR: Duration = Duration::from_secs(15);
 
-/// This hub's identity in its cluster.
+/// This hub in its cluster.
 #[derive(Debug)]
-pub(crate) struct ClusterPlace {
+pub(crate) struct ClusterMembership {
     pub(super) cluster: Arc<dyn Cluster>,
     /// Whether there may be other hubs.
     pub(super) is_shared: bool,
@@ -27,7 +27,7 @@ pub(crate) struct ClusterPlace {
     pub(super) has_withdrawn: watch::Sender<bool>,
 }
 
-impl ClusterPlace {
+impl ClusterMembership {
     /// In a cluster of its own, if there is none.
     pub(crate) fn new(cluster: Option<Arc<dyn Cluster>>) -> Self {
         let name = getrandom::u64().expect("the system provides random numbers");
