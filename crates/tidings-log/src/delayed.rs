@@ -22,7 +22,7 @@ use crate::{
     Grants, Log, MemoryLimits, Page, Position, Tail, TailItem, Timestamp, Topic, Unavailable,
     draft::Plan,
     ledger::{Ledger, Seen},
-    memory::lock,
+    lock::lock,
 };
 
 /// The faults of a [`DelayedLog`]. None by default.

@@ -22,6 +22,7 @@ mod draft;
 mod epochs;
 mod ledger;
 mod limits;
+mod lock;
 mod memory;
 mod numbers;
 mod pace;

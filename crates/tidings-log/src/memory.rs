@@ -8,7 +8,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use crate::{
     MemoryLimits, Page, Position, Tail, TailItem, Timestamp, Topic, Unavailable,
     draft::Plan,
     ledger::{Ledger, Seen},
+    lock::lock,
 };
 
 /// A log in memory. Each log starts its own epoch. Clones are handles to the same log, so several
@@ -184,12 +185,6 @@ impl Tail for MemoryTail {
             closed = self.notifier.changed().await.is_err();
         }
     }
-}
-
-/// A panic inside the ledger is a bug. Continuing with the state that it left is better than a hub
-/// that answers nothing.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Building blocks for log implementations in other crates: read plans, floors and cooperative
-//! yielding.
+//! Building blocks for log implementations in other crates: read plans, floors, locks and
+//! cooperative yielding.
 //!
 //! Events are identified by **numbers**, which [`position`] turns into positions. A log assigns
 //! them in its order, with or without holes.
@@ -7,6 +7,7 @@
 pub use crate::{
     draft::{Audience, FloorDraft, Plan, Private, Reach},
     ledger::floors::Floors,
+    lock::lock,
     numbers::{just_before, number, position},
     pace::Pace,
 };

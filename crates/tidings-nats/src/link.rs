@@ -11,7 +11,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -23,6 +23,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use serde::Deserialize;
+use tidings_log::parts::lock;
 use tidings_net::{Backoff, Login, Tls};
 use tokio::{
     sync::watch,
@@ -96,7 +97,7 @@ impl Link {
     }
 
     fn current(&self) -> Current {
-        locked(&self.current).clone()
+        lock(&self.current).clone()
     }
 
     /// The client of the newest connection, for messages that are not stored.
@@ -116,7 +117,7 @@ impl Link {
 
     /// The generation of the connection; `None` while there is none.
     pub(crate) fn generation(&self) -> Option<u64> {
-        locked(&self.current).alive()
+        lock(&self.current).alive()
     }
 
     /// Waits until there is a connection.
@@ -202,10 +203,6 @@ impl Current {
     fn alive(&self) -> Option<u64> {
         (self.client.connection_state() == State::Connected).then_some(self.generation)
     }
-}
-
-fn locked(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
-    current.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes a connection, and a client that ends with it.
@@ -301,7 +298,7 @@ async fn keep(address: NatsAddress, current: Arc<Mutex<Current>>, changes_sender
     loop {
         changes.mark_unchanged();
         let (generation, is_alive) = {
-            let current = locked(&current);
+            let current = lock(&current);
             (current.generation, current.alive().is_some())
         };
         if is_alive {
@@ -326,7 +323,7 @@ async fn keep(address: NatsAddress, current: Arc<Mutex<Current>>, changes_sender
             }
         };
         tracing::info!("reconnected to NATS");
-        *locked(&current) = new;
+        *lock(&current) = new;
         changes_sender.send_modify(|count| *count += 1);
     }
 }

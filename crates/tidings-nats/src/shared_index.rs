@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -10,7 +10,10 @@ use async_nats::jetstream::{
     kv::Store as Bucket,
     stream::{Info, Stream},
 };
-use tidings_log::{Clock, Epoch, Epochs, Unavailable, parts::number};
+use tidings_log::{
+    Clock, Epoch, Epochs, Unavailable,
+    parts::{lock, number},
+};
 use tokio::{
     sync::{Notify, oneshot, watch},
     time::{Instant, sleep, timeout},
@@ -106,7 +109,7 @@ impl SharedIndex {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// A notifier of changes of the index.
@@ -302,7 +305,7 @@ impl SharedIndex {
 
     /// Since when this server is known to lead the stream.
     fn leads_since(&self, name: &str) -> Instant {
-        let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leader = lock(&self.leader);
         match &*leader {
             Some((known, since)) if known == name => *since,
             _ => {

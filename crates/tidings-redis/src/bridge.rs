@@ -47,7 +47,10 @@ use std::{
     time::Duration,
 };
 
-use tidings_log::cluster::{ClusterError, Lease};
+use tidings_log::{
+    cluster::{ClusterError, Lease},
+    parts::lock,
+};
 use tidings_net::Backoff;
 use tokio::{
     task::JoinHandle,
@@ -100,7 +103,7 @@ impl Bridge {
     /// Why messages do not reach the hub now, if this process is responsible for them. A bridge on
     /// standby has no problem to report.
     pub fn trouble(&self) -> Option<String> {
-        let task = self.task.lock().expect("no thread panics while it holds this lock");
+        let task = lock(&self.task);
         if task.as_ref().is_some_and(JoinHandle::is_finished) {
             return Some("its task has ended: restart the hub".to_owned());
         }
@@ -111,7 +114,7 @@ impl Bridge {
     /// Stops listening and releases the lease, so that another hub of the cluster takes over at
     /// once.
     pub async fn stop(&self) {
-        let task = self.task.lock().expect("no thread panics while it holds this lock").take();
+        let task = lock(&self.task).take();
         let Some(mut task) = task else { return };
         self.shared.stop.notify_one();
         if tokio::time::timeout(STOP_TIME_MAX, &mut task).await.is_err() {
@@ -122,7 +125,7 @@ impl Bridge {
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        if let Some(task) = self.task.get_mut().expect("no thread panics while it holds this lock") {
+        if let Some(task) = &*lock(&self.task) {
             task.abort();
         }
     }

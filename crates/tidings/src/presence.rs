@@ -19,12 +19,12 @@ mod pages;
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use tidings_log::vital;
+use tidings_log::{parts::lock, vital};
 use tidings_topic::{ConnectionId, Matcher};
 use tokio::sync::Notify;
 
@@ -141,10 +141,6 @@ impl PresenceList {
     fn lease_health(&self) -> MutexGuard<'_, LeaseHealth> {
         lock(&self.lease_health)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for PresenceRegistry {

@@ -6,12 +6,12 @@ mod pages;
 use std::{
     panic::resume_unwind,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use tidings_log::{Bounds, Cursor, Filter, Located, Log, Position, Unavailable};
+use tidings_log::{Bounds, Cursor, Filter, Located, Log, Position, Unavailable, parts::lock};
 use tidings_topic::ConnectionId;
 use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle, time::Instant};
 
@@ -132,7 +132,7 @@ impl Replays {
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pages)
     }
 
     /// The page after a position, shared with other readers that need it.

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{Change, Cluster, ClusterError, Lease, Messages, Watch};
-use crate::memory::lock;
+use crate::lock::lock;
 
 /// The limits of a [`LocalCluster`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

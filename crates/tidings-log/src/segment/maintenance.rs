@@ -22,7 +22,7 @@ use super::{
     open_log::OpenLog,
     store::Store,
 };
-use crate::{ledger::keys::KnownKey, memory::lock};
+use crate::{ledger::keys::KnownKey, lock::lock};
 
 /// How often maintenance looks for something to compact.
 const LOOK_EVERY: Duration = Duration::from_secs(30);

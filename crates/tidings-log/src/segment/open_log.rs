@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{acknowledged::Extent, horizon::Horizon, retention::Retention, store::Store};
-use crate::{Position, memory::lock, numbers::number};
+use crate::{Position, lock::lock, numbers::number};
 
 /// An open log.
 #[derive(Debug)]

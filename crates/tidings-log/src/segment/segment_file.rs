@@ -21,7 +21,7 @@ use super::{
     record::Header,
     survey::Survey,
 };
-use crate::{Timestamp, draft::Audience, memory::lock};
+use crate::{Timestamp, draft::Audience, lock::lock};
 
 /// A segment.
 #[derive(Debug)]

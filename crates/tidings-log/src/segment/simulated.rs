@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::disk::{Disk, DiskFile, FileIdentity};
-use crate::{delayed::Random, memory::lock};
+use crate::{delayed::Random, lock::lock};
 
 /// What a disk writes at once, whole or not at all.
 const SECTOR_BYTES: usize = 512;

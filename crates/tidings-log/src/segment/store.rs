@@ -15,7 +15,7 @@ use super::{
     segment_file::Segment,
     settings::SegmentSettings,
 };
-use crate::{Clock, Epochs, Unavailable, ledger::keys::Keys, memory::lock, vital::Panicked};
+use crate::{Clock, Epochs, Unavailable, ledger::keys::Keys, lock::lock, vital::Panicked};
 
 /// See the module's documentation.
 #[derive(Debug)]

@@ -44,7 +44,7 @@ use super::{
     store::Store,
 };
 use crate::{
-    AppendError, Appended, Deleted, Entry, IdempotencyKey, MemoryLimits, Timestamp, memory::lock,
+    AppendError, Appended, Deleted, Entry, IdempotencyKey, MemoryLimits, Timestamp, lock::lock,
     numbers::position,
 };
 

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use async_nats::jetstream::{consumer::DeliverPolicy, kv::Store as Bucket};
 use async_trait::async_trait;
 use tidings_log::{
     cluster::{Change, ClusterError, Watch},
+    parts::lock,
     vital::catch_panic,
 };
 use tidings_net::Backoff;
@@ -101,7 +102,7 @@ impl Replica {
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.store)
     }
 
     /// Nothing more arrives.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use tidings_log::parts::lock;
 use tokio::time::Instant;
 
 /// A warning of one kind is logged at once, and then at most this often.
@@ -123,7 +124,7 @@ impl Throttle {
     /// Whether to log a warning now, and if so how many have been suppressed since the last one.
     pub(super) fn add(&self) -> Option<u64> {
         let now = Instant::now();
-        let mut last = self.last.lock().expect("no thread panics while it holds this lock");
+        let mut last = lock(&self.last);
         match &mut *last {
             Some((reported, silent)) if now.duration_since(*reported) < WARNING_PAUSE => {
                 *silent += 1;

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use tidings_log::parts::lock;
 use tokio::time::Instant;
 
 /// Most messages that are awaited. The bridge waits for the reply to each batch, and what it sent
@@ -41,7 +42,7 @@ impl Echoes {
     pub(super) fn expect(&self, channel: &str, payload: &[u8]) {
         let print = self.hasher.hash_one((channel, payload));
         let now = Instant::now();
-        let mut expected = self.expected.lock().expect("no thread panics while it holds this lock");
+        let mut expected = lock(&self.expected);
         let is_old = |(sent, _): &(Instant, u64)| now.duration_since(*sent) > ECHO_TIME_MAX;
         while expected.order.len() >= ECHOES_MAX || expected.order.front().is_some_and(is_old) {
             let Some((_, print)) = expected.order.pop_front() else { break };
@@ -54,7 +55,7 @@ impl Echoes {
     /// Whether a received message is one that was sent. True once for each.
     pub(super) fn is_own(&self, channel: &str, payload: &[u8]) -> bool {
         let print = self.hasher.hash_one((channel, payload));
-        let mut expected = self.expected.lock().expect("no thread panics while it holds this lock");
+        let mut expected = lock(&self.expected);
         if !expected.take(print) {
             return false;
         }

@@ -6,6 +6,7 @@
 
 use std::{collections::VecDeque, sync::Mutex};
 
+use tidings_log::parts::lock;
 use tokio::sync::Notify;
 
 /// What a message takes on top of its own bytes, approximately.
@@ -44,7 +45,7 @@ impl Inbox {
 
     /// Takes a message if it fits. An empty inbox takes any message.
     pub(super) fn push(&self, message: Message) -> bool {
-        let mut waiting = self.waiting.lock().expect("no thread panics while it holds this lock");
+        let mut waiting = lock(&self.waiting);
         let bytes = waiting.bytes + message.bytes();
         if bytes > self.bytes_max && !waiting.messages.is_empty() {
             return false;
@@ -70,7 +71,7 @@ impl Inbox {
     }
 
     fn take_now(&self, count_max: usize, bytes_max: usize) -> Vec<Message> {
-        let mut waiting = self.waiting.lock().expect("no thread panics while it holds this lock");
+        let mut waiting = lock(&self.waiting);
         let mut taken = Vec::new();
         let mut bytes = 0;
         while let Some(next) = waiting.messages.front() {
@@ -88,7 +89,7 @@ impl Inbox {
 
     /// Bytes that are queued.
     pub(super) fn bytes(&self) -> usize {
-        self.waiting.lock().expect("no thread panics while it holds this lock").bytes
+        lock(&self.waiting).bytes
     }
 }
 

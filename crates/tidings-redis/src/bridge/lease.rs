@@ -7,7 +7,10 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use tidings_log::cluster::{Cluster, ClusterError, Lease};
+use tidings_log::{
+    cluster::{Cluster, ClusterError, Lease},
+    parts::lock,
+};
 use tidings_net::Spread;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -34,11 +37,11 @@ impl BridgeLease {
     }
 
     fn until(&self) -> Instant {
-        *self.until.lock().expect("no thread panics while it holds this lock")
+        *lock(&self.until)
     }
 
     fn set(&self, until: Instant) {
-        *self.until.lock().expect("no thread panics while it holds this lock") = until;
+        *lock(&self.until) = until;
     }
 
     /// The lease, as soon as it is free. `reported` receives the reason after each attempt that

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
 };
 
+use tidings_log::parts::lock;
 use tokio::sync::Notify;
 
 use super::{
@@ -52,7 +53,7 @@ impl BridgeState {
     }
 
     pub(super) fn activity(&self) -> MutexGuard<'_, Activity> {
-        self.activity.lock().expect("no thread panics while it holds this lock")
+        lock(&self.activity)
     }
 
     /// Records what the bridge does now. True if that is new.

@@ -4,12 +4,12 @@
 use std::{
     collections::{BTreeSet, HashMap},
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use redis::{FromRedisValue, PushInfo, PushKind, RedisError, Script, Value, aio::MultiplexedConnection};
-use tidings_log::{cluster::ClusterError, vital::catch_panic};
+use tidings_log::{cluster::ClusterError, parts::lock, vital::catch_panic};
 use tokio::{
     sync::{Notify, broadcast, watch},
     task::AbortHandle,
@@ -155,22 +155,18 @@ impl ClusterClient {
     pub(super) fn close(&self) {
         self.connection.close();
         self.notifier.send_replace(());
-        self.channels().clear();
+        lock(&self.channels).clear();
     }
 
     /// The messages of a channel from now on.
     pub(super) fn listen(&self, channel: &str) -> Result<broadcast::Receiver<Arc<[u8]>>, ClusterError> {
         // A connected process has subscribed to all messages.
         self.connection.commands().map_err(ClusterError::Unavailable)?;
-        let mut channels = self.channels();
+        let mut channels = lock(&self.channels);
         // Channels without listeners make room for new ones.
         channels.retain(|_, listeners| listeners.receiver_count() > 0);
         let listeners = channels.entry(channel.to_owned());
         Ok(listeners.or_insert_with(|| broadcast::Sender::new(MESSAGES_MAX)).subscribe())
-    }
-
-    fn channels(&self) -> MutexGuard<'_, HashMap<String, broadcast::Sender<Arc<[u8]>>>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn connect(self: &Arc<Self>) -> Result<Connections, String> {
@@ -241,7 +237,7 @@ impl ClusterClient {
     /// Delivers a message to the listeners of its channel. Anything else is skipped.
     fn deliver(&self, envelope: &[u8]) {
         let Some((channel, message)) = opened(envelope) else { return };
-        if let Some(listeners) = self.channels().get(channel) {
+        if let Some(listeners) = lock(&self.channels).get(channel) {
             listeners.send(message.into()).ok();
         }
     }

@@ -10,12 +10,12 @@
 //! retries after a growing, jittered delay.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
 use redis::{Script, Value, aio::MultiplexedConnection};
-use tidings_log::{Clock, Epoch, Unavailable, vital::catch_panic};
+use tidings_log::{Clock, Epoch, Unavailable, parts::lock, vital::catch_panic};
 use tokio::{
     sync::watch,
     task::AbortHandle,
@@ -557,10 +557,4 @@ impl LogClient {
         }
         unreachable!("the counting has no end")
     }
-}
-
-/// A panic while something was locked would be a bug of ours; continuing is better than a hub that
-/// answers nothing.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

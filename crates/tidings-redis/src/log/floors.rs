@@ -3,11 +3,11 @@
 //! Redis counts the changes of its floors, and a page brings those that this process has not seen,
 //! in order. The copy belongs to an epoch: a log that lost its end has other floors.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use tidings_log::{
     Epoch, MemoryLimits,
-    parts::{FloorDraft, Floors, Plan},
+    parts::{FloorDraft, Floors, Plan, lock},
 };
 
 use super::{
@@ -69,7 +69,7 @@ impl FloorCopy {
     }
 
     fn known(&self) -> MutexGuard<'_, KnownFloors> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

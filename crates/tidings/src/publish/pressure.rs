@@ -4,12 +4,12 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use tidings_log::{Cursor, Position};
+use tidings_log::{Cursor, Position, parts::lock};
 use tokio::sync::Notify;
 
 /// Counts what is being appended to the log, and what is in the log and not yet in the feeds.
@@ -166,7 +166,7 @@ impl Pressure {
     }
 
     fn lagging(&self) -> MutexGuard<'_, Lagging> {
-        self.lagging.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lagging)
     }
 
     /// Bytes that are in the log and not yet in the feeds.
