@@ -79,6 +79,23 @@ impl NatsCluster {
             LastValue { revision: message.sequence, value }
         }))
     }
+
+    /// Holds a lease for some time from now on, or releases it. False if it is not held any more.
+    async fn put_held(&self, lease: &Lease, time: Option<Duration>) -> Result<bool, ClusterError> {
+        let subject = self.bucket.subject(LEASE, &lease.key)?;
+        for _ in 0..TRIES_MAX {
+            let Some(found) = self.last(&subject).await?.filter(|found| found.is_held_by(lease)) else {
+                return Ok(false);
+            };
+            let value = time.map(|time| Value { time, fence: lease.fence, content: (&[][..]).into() });
+            match self.bucket.put(subject.clone(), value, Some(found.revision)).await {
+                Ok(_) => return Ok(true),
+                Err(NotStored::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(NotStored::Conflict.into())
+    }
 }
 
 impl From<NotStored> for ClusterError {
@@ -128,34 +145,11 @@ impl Cluster for NatsCluster {
     }
 
     async fn renew(&self, lease: &Lease, time: Duration) -> Result<bool, ClusterError> {
-        let subject = self.bucket.subject(LEASE, &lease.key)?;
-        for _ in 0..TRIES_MAX {
-            let Some(found) = self.last(&subject).await?.filter(|found| found.is_held_by(lease)) else {
-                return Ok(false);
-            };
-            let value = Value { time, fence: lease.fence, content: (&[][..]).into() };
-            match self.bucket.put(subject.clone(), Some(value), Some(found.revision)).await {
-                Ok(_) => return Ok(true),
-                Err(NotStored::Conflict) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(NotStored::Conflict.into())
+        self.put_held(lease, Some(time)).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), ClusterError> {
-        let subject = self.bucket.subject(LEASE, &lease.key)?;
-        for _ in 0..TRIES_MAX {
-            let Some(found) = self.last(&subject).await?.filter(|found| found.is_held_by(lease)) else {
-                return Ok(());
-            };
-            match self.bucket.put(subject.clone(), None, Some(found.revision)).await {
-                Ok(_) => return Ok(()),
-                Err(NotStored::Conflict) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(NotStored::Conflict.into())
+        self.put_held(lease, None).await.map(drop)
     }
 
     async fn set(&self, key: &str, value: &[u8], time: Duration) -> Result<(), ClusterError> {

@@ -105,10 +105,10 @@ pub(crate) async fn verify(shared: &SharedIndex) -> Result<Verified, String> {
         let info = shared.settled_info(&stream).await?;
         let created = created(&info);
         let stored = link.ask("reading the epochs", bucket.entry(EPOCHS_KEY)).await?;
-        let stored = stored.filter(|entry| entry.operation == Operation::Put);
-        let Some(entry) = stored else {
+        let revision = stored.as_ref().map_or(0, |entry| entry.revision);
+        let Some(entry) = stored.filter(|entry| entry.operation == Operation::Put) else {
             let epochs = shared.known_epochs(&created).unwrap_or_else(|| Epochs::starting(new_epoch()));
-            propose(link, &bucket, &Record::new(&created, &epochs), None).await?;
+            propose(link, &bucket, &Record::new(&created, &epochs), revision).await?;
             continue;
         };
         let record: Record = serde_json::from_slice(&entry.value)
@@ -116,7 +116,7 @@ pub(crate) async fn verify(shared: &SharedIndex) -> Result<Verified, String> {
         let epochs = record.epochs().ok_or("the list of epochs was written by another version of Tidings")?;
         let begin = async |after| {
             let epochs = epochs.with(EpochStart { epoch: new_epoch(), after });
-            propose(link, &bucket, &Record::new(&created, &epochs), Some(entry.revision)).await
+            propose(link, &bucket, &Record::new(&created, &epochs), revision).await
         };
         if record.created != created {
             tracing::warn!(was = record.created, is = created, "the stream was replaced: a new epoch begins");
@@ -280,24 +280,12 @@ pub(crate) async fn has_any_from(link: &Link, stream: &Stream, sequence: u64) ->
 
 /// Replaces the list that was read. It does not matter which of several hubs succeeds: all of them
 /// read again.
-async fn propose(link: &Link, bucket: &Store, record: &Record, revision: Option<u64>) -> Result<(), String> {
+async fn propose(link: &Link, bucket: &Store, record: &Record, revision: u64) -> Result<(), String> {
     let value = serde_json::to_vec(record).expect("a list of numbers is plain data");
     let asked = async {
-        let refused = match revision {
-            Some(revision) => bucket
-                .update(EPOCHS_KEY, value.into(), revision)
-                .await
-                .err()
-                .map(|error| (error.kind() == kv::UpdateErrorKind::WrongLastRevision, error.to_string())),
-            None => bucket
-                .create(EPOCHS_KEY, value.into())
-                .await
-                .err()
-                .map(|error| (error.kind() == kv::CreateErrorKind::AlreadyExists, error.to_string())),
-        };
-        match refused {
-            None | Some((true, _)) => Ok(()),
-            Some((false, error)) => Err(error),
+        match bucket.update(EPOCHS_KEY, value.into(), revision).await {
+            Err(error) if error.kind() != kv::UpdateErrorKind::WrongLastRevision => Err(error),
+            _ => Ok(()),
         }
     };
     link.ask("writing the epochs", asked).await

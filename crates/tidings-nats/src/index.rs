@@ -321,13 +321,9 @@ impl Index {
             return;
         };
         record.is_gone = true;
-        self.kept -= 1;
-        self.stored_bytes -= u64::from(record.stored_bytes);
-        let (audience, id_hash) = (Arc::clone(&record.audience), record.id_hash);
-        for topic in &audience.topics {
-            self.forget_name(topic, number);
-        }
-        self.forget_id(id_hash, number);
+        let (audience, id_hash, stored_bytes) =
+            (Arc::clone(&record.audience), record.id_hash, record.stored_bytes);
+        self.forget_event(number, &audience, id_hash, stored_bytes);
         self.floors.record(number, Audience::clone(&audience), &self.floor_limits);
     }
 
@@ -336,12 +332,6 @@ impl Index {
         while self.records.back().is_some_and(|record| record.number > through) {
             let Some(record) = self.records.pop_back() else { break };
             self.forget_record(&record);
-            if !record.is_gone {
-                for topic in &record.audience.topics {
-                    self.forget_name(topic, record.number);
-                }
-                self.forget_id(record.id_hash, record.number);
-            }
         }
         self.recent.retain(|entry| entry.cursor.position <= position(through));
         self.recent_bytes = self.recent.iter().map(|entry| entry.memory_bytes()).sum();
@@ -407,10 +397,6 @@ impl Index {
         self.front = record.number;
         self.forget_record(&record);
         if !record.is_gone {
-            for topic in &record.audience.topics {
-                self.forget_name(topic, record.number);
-            }
-            self.forget_id(record.id_hash, record.number);
             self.floors.record(record.number, Audience::clone(&record.audience), &self.floor_limits);
         }
     }
@@ -419,13 +405,22 @@ impl Index {
     fn forget_record(&mut self, record: &Record) {
         self.memory_bytes -= record.memory_bytes();
         if !record.is_gone {
-            self.kept -= 1;
-            self.stored_bytes -= u64::from(record.stored_bytes);
+            self.forget_event(record.number, &record.audience, record.id_hash, record.stored_bytes);
         }
         // Only the record and the map hold it.
         if Arc::strong_count(&record.audience) == 2 {
             self.audiences.remove(&record.audience);
         }
+    }
+
+    /// An event cannot be found any more.
+    fn forget_event(&mut self, number: u64, audience: &Audience, id_hash: Option<u64>, stored_bytes: u32) {
+        self.kept -= 1;
+        self.stored_bytes -= u64::from(stored_bytes);
+        for topic in &audience.topics {
+            self.forget_name(topic, number);
+        }
+        self.forget_id(id_hash, number);
     }
 
     fn forget_name(&mut self, topic: &Topic, number: u64) {

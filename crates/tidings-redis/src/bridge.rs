@@ -57,16 +57,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use self::{counts::Activity, outwards::Outwards, session::Session, state::BridgeState};
 pub use self::{
     counts::BridgeFigures,
     hub_access::{HubAccess, NotTaken},
     settings::BridgeSettings,
-};
-use self::{
-    counts::{Activity, add},
-    outwards::Outwards,
-    session::Session,
-    state::BridgeState,
 };
 
 /// How long to wait before reconnecting.
@@ -200,7 +195,7 @@ async fn connections(shared: &Arc<BridgeState>) -> Infallible {
                 retry.succeeded();
                 let problem = session.serve(&mut outwards).await;
                 lost_at = Some(Instant::now());
-                add(&shared.counts.connections_lost, 1);
+                shared.counts.add(|counts| &mut counts.connections_lost, 1);
                 shared.enter(Activity::Away(format!("the connection was lost: {problem}")));
                 tracing::warn!(%bridge, %problem, "the connection was lost; messages are lost until it is restored");
             }

@@ -34,21 +34,19 @@ impl SharedConnection {
 
     /// There is a connection now; each has a larger number than those before it.
     pub(crate) fn put_up(&self, commands: MultiplexedConnection, number: u64) {
-        self.state.send_if_modified(|state| {
-            let is_open = !matches!(state, State::Closed);
-            if is_open {
-                *state = State::Up { commands, number };
-            }
-            is_open
-        });
+        self.set(State::Up { commands, number });
     }
 
     /// There is none, for this reason.
     pub(crate) fn take_down(&self, problem: String) {
+        self.set(State::Down(problem));
+    }
+
+    fn set(&self, next: State) {
         self.state.send_if_modified(|state| {
             let is_open = !matches!(state, State::Closed);
             if is_open {
-                *state = State::Down(problem);
+                *state = next;
             }
             is_open
         });

@@ -1,12 +1,6 @@
 //! Metrics of a bridge, its state, and warnings that do not flood the log.
 
-use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 
 use tidings_log::parts::lock;
 use tokio::time::Instant;
@@ -46,44 +40,19 @@ pub struct BridgeFigures {
     pub is_listening: bool,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) received: AtomicU64,
-    pub(super) published: AtomicU64,
-    pub(super) undecodable: AtomicU64,
-    pub(super) invalid: AtomicU64,
-    pub(super) too_large: AtomicU64,
-    pub(super) no_room: AtomicU64,
-    pub(super) dropped: AtomicU64,
-    pub(super) sent: AtomicU64,
-    pub(super) unsent: AtomicU64,
-    pub(super) returned: AtomicU64,
-    pub(super) connections_lost: AtomicU64,
-}
+/// One of the metrics that count.
+pub(super) type Count = fn(&mut BridgeFigures) -> &mut u64;
 
-pub(super) fn add(count: &AtomicU64, number: u64) {
-    // This is only a counter; it orders nothing else.
-    count.fetch_add(number, Ordering::Relaxed);
-}
+#[derive(Debug, Default)]
+pub(super) struct Counts(Mutex<BridgeFigures>);
 
 impl Counts {
+    pub(super) fn add(&self, count: Count, number: usize) {
+        *count(&mut lock(&self.0)) += number as u64;
+    }
+
     pub(super) fn figures(&self, queue_bytes: usize, is_listening: bool) -> BridgeFigures {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        BridgeFigures {
-            received: read(&self.received),
-            published: read(&self.published),
-            undecodable: read(&self.undecodable),
-            invalid: read(&self.invalid),
-            too_large: read(&self.too_large),
-            no_room: read(&self.no_room),
-            dropped: read(&self.dropped),
-            sent: read(&self.sent),
-            unsent: read(&self.unsent),
-            returned: read(&self.returned),
-            connections_lost: read(&self.connections_lost),
-            queue_bytes: queue_bytes as u64,
-            is_listening,
-        }
+        BridgeFigures { queue_bytes: queue_bytes as u64, is_listening, ..lock(&self.0).clone() }
     }
 }
 

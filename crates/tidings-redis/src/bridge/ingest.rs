@@ -11,7 +11,7 @@ use std::{convert::Infallible, time::Duration};
 use tidings_log::{Event, IdempotencyKey};
 use tidings_net::Backoff;
 
-use super::{counts::add, hub_access::NotTaken, inbox::Message, state::BridgeState};
+use super::{hub_access::NotTaken, inbox::Message, state::BridgeState};
 
 /// Most messages of one batch.
 const BATCH_MESSAGES_MAX: usize = 256;
@@ -33,7 +33,7 @@ pub(super) async fn ingest(shared: &BridgeState) -> Infallible {
         // It was all or nothing. A log without capacity for all of them may have some for one.
         for events in parts {
             if let Err(reason) = offer(shared, events, keys.next()).await {
-                shared.refuse(&shared.counts.no_room, &reason);
+                shared.refuse(|counts| &mut counts.no_room, &reason);
             }
         }
     }
@@ -45,7 +45,7 @@ fn events(shared: &BridgeState, message: &Message) -> Vec<Event> {
     let mut new = match settings.format.decode(&message.channel, &message.payload) {
         Ok(new) => new,
         Err(problem) => {
-            shared.refuse(&shared.counts.undecodable, &problem);
+            shared.refuse(|counts| &mut counts.undecodable, &problem);
             return Vec::new();
         }
     };
@@ -58,19 +58,18 @@ fn events(shared: &BridgeState, message: &Message) -> Vec<Event> {
     }
     let checked: Result<Vec<_>, _> = new.into_iter().map(|event| shared.hub.check(event)).collect();
     checked.unwrap_or_else(|problem| {
-        shared.refuse(&shared.counts.invalid, &problem);
+        shared.refuse(|counts| &mut counts.invalid, &problem);
         Vec::new()
     })
 }
 
 /// Offers events until they are published, or refused for good.
 async fn offer(shared: &BridgeState, events: Vec<Event>, key: IdempotencyKey) -> Result<(), String> {
-    let count = events.len() as u64;
     let mut retry = RETRY;
     loop {
         match shared.hub.publish(events.clone(), key.clone()).await {
             Ok(()) => {
-                add(&shared.counts.published, count);
+                shared.counts.add(|counts| &mut counts.published, events.len());
                 return Ok(());
             }
             Err(NotTaken::Never(reason)) => return Err(reason),

@@ -11,7 +11,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{counts::add, echoes::Echoes, inbox::Message, outwards::Outwards, state::BridgeState};
+use super::{counts::Count, echoes::Echoes, inbox::Message, outwards::Outwards, state::BridgeState};
 use crate::{Connector, connect::Unreachable};
 
 /// How often the server is pinged. With the limit on replies, a connection that is dead and silent
@@ -97,8 +97,8 @@ impl Session {
             pipe.cmd("PUBLISH").arg(channel).arg(payload).ignore();
         }
         let sent: Result<(), _> = pipe.query_async(&mut self.connection).await;
-        let counts = &self.listener.shared.counts;
-        add(if sent.is_ok() { &counts.sent } else { &counts.unsent }, messages.len() as u64);
+        let count: Count = if sent.is_ok() { |counts| &mut counts.sent } else { |counts| &mut counts.unsent };
+        self.listener.shared.counts.add(count, messages.len());
         sent
     }
 }
@@ -141,26 +141,26 @@ impl Listener {
             return;
         }
         let Ok(channel) = String::from_utf8(channel) else {
-            add(&counts.received, 1);
-            return shared.refuse(&counts.undecodable, &"the name of the channel is not UTF-8");
+            counts.add(|counts| &mut counts.received, 1);
+            return shared.refuse(|counts| &mut counts.undecodable, &"the name of the channel is not UTF-8");
         };
         let pattern = pattern.map(|pattern| std::str::from_utf8(pattern).expect("it is one of ours"));
         if pattern.is_some_and(|pattern| settings.comes_otherwise(&channel, pattern)) {
             return;
         }
         if settings.both_ways && self.echoes.is_own(&channel, &payload) {
-            return add(&counts.returned, 1);
+            return counts.add(|counts| &mut counts.returned, 1);
         }
-        add(&counts.received, 1);
+        counts.add(|counts| &mut counts.received, 1);
         if payload.len() > settings.message_bytes_max {
             let reason =
                 format!("it has {} bytes; the limit is {}", payload.len(), settings.message_bytes_max);
-            return shared.refuse(&counts.too_large, &reason);
+            return shared.refuse(|counts| &mut counts.too_large, &reason);
         }
         if shared.inbox.push(Message { channel, payload }) {
             return;
         }
-        add(&counts.dropped, 1);
+        counts.add(|counts| &mut counts.dropped, 1);
         if let Some(messages) = shared.drops.add() {
             let bytes_max = settings.queue_bytes_max;
             tracing::error!(bridge = %settings, messages, bytes_max, "messages are LOST: the hub accepts no events and the queue is full");

@@ -2,14 +2,14 @@
 
 use std::{
     fmt::Display,
-    sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use tidings_log::parts::lock;
 use tokio::sync::Notify;
 
 use super::{
-    counts::{Activity, Counts, Throttle, add},
+    counts::{Activity, Count, Counts, Throttle},
     hub_access::HubAccess,
     inbox::Inbox,
     lease::BridgeLease,
@@ -65,8 +65,8 @@ impl BridgeState {
     }
 
     /// Counts a message that is not published, and logs the reason.
-    pub(super) fn refuse(&self, count: &AtomicU64, reason: &dyn Display) {
-        add(count, 1);
+    pub(super) fn refuse(&self, count: Count, reason: &dyn Display) {
+        self.counts.add(count, 1);
         if let Some(messages) = self.refusals.add() {
             tracing::warn!(bridge = %self.settings, messages, %reason, "messages were refused; the reason given is that of the last one");
         }
