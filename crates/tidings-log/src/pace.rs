@@ -9,7 +9,7 @@ use tidings_topic::{Filter, Grants};
 use tokio::task::coop::consume_budget;
 
 /// Weight that consumes one of the 128 budget units that a task has per poll: about a microsecond.
-const WEIGHT_PER_UNIT: u32 = 64;
+const WEIGHT_PER_UNIT: u32 = 128;
 
 /// See the module's documentation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

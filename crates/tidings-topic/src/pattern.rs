@@ -82,9 +82,9 @@ pub(crate) enum Beginning {
 const BEGINNING_BYTES_MAX: usize = 256;
 
 impl UrlPattern {
-    /// The cost of comparing a pattern without expressions with a topic: the unit of
-    /// [`weight`](Self::weight).
-    const WEIGHT_PLAIN: u32 = 1;
+    /// The [`weight`](Self::weight) of a pattern without expressions, most of which is the time to
+    /// load it: there may be thousands.
+    const WEIGHT_PLAIN: u32 = 10;
 
     /// `None` if the text is not a URL Pattern or an expression in it is too large when compiled.
     pub(crate) fn compile(text: &str, hub_url: &Arc<Url>) -> Option<Self> {
@@ -133,8 +133,7 @@ impl UrlPattern {
         &self.0.text
     }
 
-    /// The maximum cost of comparing the pattern with one topic, as a multiple of the cost of a
-    /// pattern without expressions.
+    /// The maximum cost of comparing the pattern with one topic, in units of some 6 ns.
     pub fn weight(&self) -> u32 {
         self.0.weight
     }

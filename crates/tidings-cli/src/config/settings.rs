@@ -189,7 +189,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "pattern_weight_max",
         LIMITS,
         "Maximum total weight of the patterns that one topic is compared with, which are those with the same literal prefix and those \
-         without one; a pattern weighs 1, one with a regular expression 20 or more; streams that exceed it get 503",
+         without one; a pattern weighs 10, one with a regular expression 30 or more; streams that exceed it get 503",
         Is("5000"),
     ),
     number(

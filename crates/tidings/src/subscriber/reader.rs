@@ -279,7 +279,7 @@ mod tests {
         fn new(chosen: u8, feed_bytes_max: usize) -> Self {
             let log = Arc::new(DelayedLog::new(1, Faults::default(), MemoryLimits::default()));
             let (head, tail) = now(log.tail()).expect("the log is available");
-            let limits = PatternLimits { count_max: 1, weight_max: 1 };
+            let limits = PatternLimits { count_max: 1, weight_max: 10 };
             let (feeds, writer) = Feeds::new(head, feed_bytes_max, limits);
             let filter = Filter { matchers: matchers(&Validator::default(), chosen), ..Filter::default() };
             let connection = ConnectionId::from_random([7; 16]);
