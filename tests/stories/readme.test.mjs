@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -19,7 +19,7 @@ import { start } from '../lib/service.mjs';
 const execute = promisify(execFile);
 const README = read('README.md');
 const HUB = 'http://127.0.0.1:8080';
-const SITE = 'http://localhost:8000';
+const APPLICATION = 'http://127.0.0.1:5000';
 const SERVES = /http:\/\/127\.0\.0\.1:\d+/;
 const PATH = `${dirname(built('tidings'))}:${process.env.PATH}`;
 const used = new Set();
@@ -46,10 +46,10 @@ async function shell(commands, directory, variables = {}) {
 }
 
 /** Starts a hub with a command line of the README in a directory, on a free port. */
-async function serve(t, command, directory, prepare = () => '') {
+async function serve(t, command, directory) {
   const run = (port) => {
     const env = { ...process.env, PATH, TIDINGS_LISTEN: `127.0.0.1:${port}` };
-    return ['sh', ['-euc', `${prepare(port)}\nexec ${command}`], { cwd: directory, env }];
+    return ['sh', ['-euc', `exec ${command}`], { cwd: directory, env }];
   };
   const running = await start(t, run, SERVES);
   return { ...running, origin: `http://127.0.0.1:${running.port}` };
@@ -127,26 +127,25 @@ test('a hub with the store of the README keeps its events when it is killed', as
 for (const name of BROWSERS) {
   test(`the private page receives the event of its user in ${name}`, async (t) => {
     const directory = await folder(t);
-    const origin = await site(t, directory);
-    const commands = take('Make both secrets', 'sh').trim().split('\n');
-    const config = take('Save this as `tidings.toml`', 'toml').replaceAll(SITE, origin);
-    const page = take('A plain EventSource cannot send a token', 'html');
-    const hub = await serve(t, commands.pop(), directory, (port) => {
-      const here = `http://127.0.0.1:${port}`;
-      writeFileSync(join(directory, 'tidings.toml'), config.replaceAll(HUB, here));
-      writeFileSync(join(directory, 'private.html'), page.replaceAll(HUB, here));
-      return `${commands.join('\n')}\nprintf '%s\\n' "$KEY" "$SIGNING_KEY" >variables`;
-    });
-    const [KEY, SIGNING_KEY] = readFileSync(join(directory, 'variables'), 'utf8').split('\n');
+    const [serve, run] = take('Start both', 'sh').trim().split('\n');
+    // The page reads the address of the hub, which has another port here, from a file.
+    const code = take('Save this as `app.py`', 'python').replaceAll(HUB, '""" + open("hub").read() + """');
+    writeFileSync(join(directory, 'app.py'), code);
+    const options = { cwd: directory, env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1' } };
+    const args = (port) => ['-m', ...run.split(' '), '--port', String(port)];
+    const { port } = await start(t, (port) => [PYTHON, args(port), options], /Running on/);
+    const origin = `http://127.0.0.1:${port}`;
+    const [, ...settings] = serve.replace(/ &$/, '').replaceAll(APPLICATION, origin).split(' ');
+    const hub = await Hub.start(t, ...settings);
+    writeFileSync(join(directory, 'hub'), hub.origin);
 
-    const [printAddress, publish] = take('In another terminal', 'sh').trim().split('\n');
-    const address = await shell(printAddress.replaceAll(SITE, origin), directory, { KEY, SIGNING_KEY });
     const person = await newPerson(t, await launch(t, name));
     const connected = person.waitForResponse((response) => response.url().startsWith(hub.origin) && response.ok());
-    await person.goto(address);
+    const address = README.match(/Open `(\S+)`, then/)[1];
+    await person.goto(address.replace(APPLICATION, origin));
     await connected;
-    await shell(publish.replaceAll(HUB, hub.origin), directory, { KEY, SIGNING_KEY });
-    await person.waitForFunction(() => document.getElementById('log').textContent.includes('data: {"unread":3}'));
+    await shell(take('for this user alone', 'sh').replaceAll(HUB, hub.origin), directory);
+    await person.waitForFunction(() => document.getElementById('log').textContent.includes('{"unread":3}'));
   });
 }
 

@@ -27,7 +27,7 @@ pub struct Access {
     /// credentials may be equal.
     pub id: Option<Arc<str>>,
     /// The name under which streams with this credential are revoked together, such as one user or
-    /// one session. Only tickets have one.
+    /// one session. Only tickets have one, and streams that an application has decided about.
     pub label: Option<Arc<str>>,
     details: Arc<[SubscribeDetail]>,
 }
@@ -45,6 +45,8 @@ pub enum Subject {
     Key(Arc<str>),
     /// A token, with its `sub` if it has one.
     Token(Option<Arc<str>>),
+    /// A user of the application, which has decided about this one stream.
+    Application,
 }
 
 /// A detail of a token that allows to subscribe, in the order of the token.
@@ -64,6 +66,11 @@ impl Access {
     /// Every permission, without expiry: a hub without keys on a loopback address.
     pub fn everything() -> Self {
         Self { admin: true, ..Self::new(Subject::Everybody, Grants::all(), Grants::all()) }
+    }
+
+    /// What an application has allowed for one stream.
+    pub fn of_application(subscribe: Grants, expires_at: Option<u64>, label: Option<Arc<str>>) -> Self {
+        Self { expires_at, label, ..Self::new(Subject::Application, Grants::NONE, subscribe) }
     }
 
     /// The payload of the token for a subscription of this topic: that of the first detail that
@@ -110,6 +117,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Anonymous => f.write_str("anonymous"),
             Self::Everybody => f.write_str("everybody"),
+            Self::Application => f.write_str("application"),
             Self::Key(name) => write!(f, "key {name}"),
             Self::Token(None) => f.write_str("token"),
             Self::Token(Some(subject)) => {

@@ -89,7 +89,7 @@ pub fn private_topic(subject: &Subject, topic: &Topic) -> AuthError {
         Subject::Everybody => AuthError::InsufficientScope(format!(
             "the topic {topic} is private, and this hub has no keys, so no client may subscribe to it"
         )),
-        Subject::Key(_) | Subject::Token(_) => AuthError::InsufficientScope(format!(
+        Subject::Key(_) | Subject::Token(_) | Subject::Application => AuthError::InsufficientScope(format!(
             "the topic {topic} is private, and the credential may not subscribe to it"
         )),
     }

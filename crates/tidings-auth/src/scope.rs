@@ -26,6 +26,7 @@ impl Access {
         match &self.subject {
             Subject::Anonymous => add("anonymous"),
             Subject::Everybody => add("everybody"),
+            Subject::Application => add("application"),
             Subject::Key(key) => ["key", key].into_iter().for_each(&mut add),
             Subject::Token(Some(subject)) => ["token", subject].into_iter().for_each(&mut add),
             Subject::Token(None) => {

@@ -6,6 +6,7 @@
 //! are set only in the file ([`access`]).
 
 mod access;
+mod authorize;
 mod effects;
 mod environment;
 mod layers;
@@ -30,11 +31,12 @@ use tidings::{
 use tidings_auth::AuthConfig;
 use tidings_net::redacted;
 use tidings_redis::bridge::BridgeSettings;
-use tidings_server::{AllowedHosts, AllowedOrigin, ParseOriginError};
+use tidings_server::{AllowedHosts, AllowedOrigin, AuthorizedPath, ParseOriginError};
 use url::Url;
 
 use self::{
     access::Access,
+    authorize::Authorize,
     layers::{Merged, Source},
     retention::Retention,
 };
@@ -102,6 +104,9 @@ pub(crate) struct ServeConfig {
     pub(crate) verbose: bool,
     #[cfg_attr(not(unix), expect(dead_code, reason = "no signals, no need"))]
     pub(crate) pid_file: Option<PathBuf>,
+    /// The paths whose streams an application decides about.
+    pub(crate) authorize: Vec<AuthorizedPath>,
+    pub(crate) authorize_requests_max: usize,
     pub(crate) private_topics: Vec<TopicGlob>,
     pub(crate) auth: AuthConfig,
     /// Files that hold secrets, including the configuration file if it does.
@@ -115,6 +120,7 @@ struct Written {
     merged: Merged,
     access: Access,
     retention: Retention,
+    authorize: Authorize,
 }
 
 impl ServeConfig {
@@ -122,6 +128,7 @@ impl ServeConfig {
     /// limit allows.
     fn read(file: Option<&Path>, given: SettingFlags, room: usize) -> Result<Self, Failure> {
         let (mut table, name, folder) = read_file(file)?;
+        let authorize = Authorize::take_from(&mut table, &name)?;
         let layer = layers::from_file(&mut table, &name)?;
         let access = Access::take_from(&mut table, &name)?;
         let retention = Retention::take_from(&mut table, &name)?;
@@ -136,6 +143,8 @@ impl ServeConfig {
         merged.default_to("threads", available_parallelism().map_or(1, NonZero::get));
         merged.default_to("streams_max", streams_default(connections_max));
         let public_url = merged.one("public_url", values::public_url)?;
+        let authorize_secs = merged.value("authorize_secs", values::seconds)?;
+        let hub_path = public_url.as_ref().map_or(HUB_PATH, Url::path);
         let bridges = merged.many("bridge", values::bridge)?;
         let keeping = keeping(&mut merged, &folder)?;
         let mut secret_files = access.secret_files(&folder);
@@ -189,12 +198,14 @@ impl ServeConfig {
             log: merged.value("log", str::parse)?,
             verbose: merged.value("verbose", values::truth)?,
             pid_file: pid_file(&merged, &folder)?,
+            authorize: authorize.paths(&merged, authorize_secs, hub_path)?,
+            authorize_requests_max: merged.value("authorize_requests_max", values::count)?,
             private_topics: access.private_topics(&name)?,
             auth: access.auth_config(&folder, public_url.as_ref())?,
             secret_files,
             public_url,
             retention: retention.clone(),
-            written: Written { merged, access, retention },
+            written: Written { merged, access, retention, authorize },
         };
         if config.has_credentials() && config.no_auth {
             return Err(
@@ -208,6 +219,7 @@ impl ServeConfig {
             );
             return Err(config.refuse("streams_max", &reason));
         }
+        config.check_authorize()?;
         config.check_reach(listen)?;
         Ok(config)
     }
@@ -228,7 +240,8 @@ impl ServeConfig {
 
     /// The configuration in the format of the file, secrets hidden, each line with its source.
     pub(crate) fn to_toml(&self) -> String {
-        print::to_toml(&self.written.merged, &self.written.access, &self.written.retention)
+        let Written { merged, access, retention, authorize } = &self.written;
+        print::to_toml(merged, access, retention, authorize)
     }
 
     /// A setting as it was written, without its passwords, for the log.
@@ -250,6 +263,23 @@ impl ServeConfig {
     /// An error in a setting that only the server detects.
     pub(crate) fn refuse(&self, name: &str, reason: &str) -> Failure {
         self.written.merged.refuse(name, reason)
+    }
+
+    /// Refuses limits by which applications that hang could keep all other requests waiting.
+    fn check_authorize(&self) -> Result<(), Failure> {
+        let waiting_max = self.authorize.len().saturating_mul(self.authorize_requests_max);
+        let share = self.requests_max / 2;
+        if waiting_max <= share {
+            return Ok(());
+        }
+        let reason = format!(
+            "{} paths with an application and {} requests each are more than half of requests_max ({}): applications that hang would \
+             keep other requests waiting; raise requests_max, or lower authorize_requests_max",
+            self.authorize.len(),
+            self.authorize_requests_max,
+            self.requests_max
+        );
+        Err(self.refuse("authorize_requests_max", &reason))
     }
 
     /// Refuses to serve other machines without keys unless `no_auth` asks for it. An inherited
@@ -377,6 +407,7 @@ mod tests {
             (_, "retry_millis") => "700",
             (Kind::Number, _) => "7",
             (_, "listen") => "127.0.0.1:0",
+            (_, "authorize") => "http://127.0.0.1:5000/stream",
             (_, "public_url" | "allow_origin") => "https://example.com",
             (_, "store") => "./events",
             (_, "sync") => "never",
@@ -399,6 +430,7 @@ mod tests {
             let file = match setting.name {
                 "sync" => "store = \"./events\"",
                 "anonymous" => KEY,
+                "authorize_secs" => "authorize = \"http://127.0.0.1:5000/stream\"",
                 _ => "",
             };
             let by_default = shown(&load(file, &[]).unwrap());

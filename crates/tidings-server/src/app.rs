@@ -9,8 +9,8 @@ use tidings::{
 use tidings_auth::Authenticator;
 
 use crate::{
-    AllowedHosts, Settings, access::Authorizer, connection::BodyBudget, metrics::Metrics, origin::Origins,
-    refusals::RefusalLog, slots::Slots,
+    AllowedHosts, Settings, access::Authorizer, authorize::Applications, connection::BodyBudget,
+    metrics::Metrics, origin::Origins, refusals::RefusalLog, slots::Slots,
 };
 
 /// The hub, and everything that its APIs need besides it. Clones are handles to the same.
@@ -24,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) origins: Origins,
     /// The hosts that requests may be addressed to; `None` allows every host.
     pub(crate) hosts: Option<HostNames>,
+    pub(crate) applications: Applications,
     pub(crate) slots: Slots,
     pub(crate) bodies: BodyBudget,
     pub(crate) metrics: Arc<Metrics>,
@@ -46,6 +47,7 @@ impl App {
             hosts,
             authorizer: Authorizer::new(authenticator, settings.keyless, settings.anonymous_subscribers),
             origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
+            applications: Applications::new(&settings.authorize, settings.authorize_requests_max),
             slots: Slots::new(settings.slot_limits()),
             bodies: BodyBudget::new(settings.bodies_bytes_max),
             metrics: Arc::new(Metrics::new(

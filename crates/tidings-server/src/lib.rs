@@ -11,6 +11,7 @@
 //! | what a parameter means | `native`, `mercure` |
 //! | what a request may do | `access`; the credentials themselves are `tidings-auth`'s |
 //! | which web pages may do what, which hosts are answered | `origin`; how a request is read for this: `tidings::web` |
+//! | what an application decides about streams | `authorize` |
 //! | idempotency keys | `idempotency` |
 //! | how a subscription or a publication is served | `streams`, `publishing`; what writes a stream: `open_stream` |
 //! | which requests bypass the router | `apis` |
@@ -24,6 +25,7 @@ mod accept;
 mod access;
 mod apis;
 mod app;
+mod authorize;
 mod component;
 mod connection;
 mod http1;
@@ -48,11 +50,12 @@ mod streams;
 mod throttled_log;
 
 pub use apis::apis;
+pub use authorize::{AuthorizedPath, InvalidAuthorizedPath};
 pub use component::{Component, Figure};
 pub use connection::{
     BodyError, ConnectionMetrics, ConnectionSettings, Drain, NoCapacity, PeerAddress, read_body, serve,
 };
 pub use http1::{RequestBody, RequestBodyError};
 pub use listener::{ListenError, Listener, connections_for_file_limit, raise_file_limit};
-pub use router::{hub_path_is_free, router};
+pub use router::{hub_path_is_free, router, stream_path_is_free};
 pub use settings::{AllowedHosts, AllowedOrigin, Keyless, OriginsBelow, ParseOriginError, Settings};

@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     pub(crate) streams_shed: Counter,
     /// By class of the status: `4xx`, `5xx`.
     refused: Family<[(&'static str, &'static str); 1], Counter>,
+    /// By outcome: `subscribed`, `other`, `failed`.
+    authorizations: Family<[(&'static str, &'static str); 1], Counter>,
     ready: Gauge,
     registry: Registry,
 }
@@ -71,6 +73,7 @@ impl Metrics {
         let streams_closed = counter("streams_closed", "Streams that have ended");
         let streams_shed = counter("streams_shed", "Subscribers that were rejected and asked to retry later");
         let refused = Family::default();
+        let authorizations = Family::default();
         let ready = Gauge::default();
         registry.register(
             "ready",
@@ -78,14 +81,24 @@ impl Metrics {
             ready.clone(),
         );
         registry.register("requests_refused", "Requests that were answered with an error", refused.clone());
+        registry.register(
+            "authorizations",
+            "Streams that an application was asked about, by what it answered",
+            authorizations.clone(),
+        );
         registry.register_collector(Box::new(HubCollector { hub, connections }));
         registry.register_collector(Box::new(Components(components)));
-        Self { streams_opened, streams_closed, streams_shed, refused, ready, registry }
+        Self { streams_opened, streams_closed, streams_shed, refused, authorizations, ready, registry }
     }
 
     /// Counts a request that was answered with an error.
     pub(crate) fn count_refused(&self, class: &'static str) {
         self.refused.get_or_create(&[("class", class)]).inc();
+    }
+
+    /// Counts a stream that an application was asked about.
+    pub(crate) fn count_authorization(&self, outcome: &'static str) {
+        self.authorizations.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// All metrics.

@@ -163,21 +163,23 @@ fn stream_request(
     parameters: &Parameters,
     matchers: Vec<Matcher>,
 ) -> Result<StreamRequest, Problem> {
-    let format = match parameters.single("format")? {
-        None | Some("" | "plain") => Format::Plain,
-        Some("json") => Format::Json,
-        Some(other) => {
-            return Err(Problem::bad_request(
-                "format",
-                format!("The format {} is unknown: write `format=json`, or leave it out.", excerpt(other)),
-            ));
-        }
-    };
     Ok(StreamRequest {
         matchers,
         start: Requested::id_or_word(&parts.headers, parameters.iter())?,
-        format,
+        format: format(parameters)?,
         hello: parameters.switch("hello")?,
         tells_cursor: false,
     })
+}
+
+/// How events are written.
+pub(crate) fn format(parameters: &Parameters) -> Result<Format, Problem> {
+    match parameters.single("format")? {
+        None | Some("" | "plain") => Ok(Format::Plain),
+        Some("json") => Ok(Format::Json),
+        Some(other) => Err(Problem::bad_request(
+            "format",
+            format!("The format {} is unknown: write `format=json`, or leave it out.", excerpt(other)),
+        )),
+    }
 }

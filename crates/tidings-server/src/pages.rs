@@ -33,7 +33,9 @@ pub(crate) async fn index(State(app): State<App>, request: Request) -> Response 
     let mut response = if accepts_html(headers) {
         let start = if app.authorizer.is_keyless_loopback() { Start::AtOnce } else { Start::OnRequest };
         let topic = r#"<input name="topic" value="chat" aria-label="Topic" required size="8">"#;
-        let live = live_section(&app, "/stream?topic=*", start, Some(topic));
+        // Where an application decides about streams, it knows no parameters of the hub.
+        let all = if app.applications.decide_about("/stream") { "/topics/*" } else { "/stream?topic=*" };
+        let live = live_section(&app, all, start, Some(topic));
         page(fill(INDEX_HTML, &[("base", &escape_html(&base)), ("live", &live)]))
     } else {
         fill(INDEX_TEXT, &[("base", &base)]).into_response()

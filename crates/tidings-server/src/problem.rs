@@ -14,6 +14,10 @@ use tidings_auth::AuthError;
 
 use crate::BodyError;
 
+/// The reason of a problem whose cause is an application that decides about streams: its failures
+/// have log lines of their own.
+pub(crate) const APPLICATION: &str = "application";
+
 /// A request that is refused.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -68,7 +72,6 @@ impl Problem {
         self.header(header::RETRY_AFTER, HeaderValue::from(secs))
     }
 
-    #[cfg(test)]
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }

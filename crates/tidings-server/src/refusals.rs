@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use crate::{
     PeerAddress,
     metrics::Metrics,
-    problem::Refused,
+    problem::{APPLICATION, Refused},
     throttled_log::{Summary, ThrottledLog},
 };
 
@@ -17,6 +17,7 @@ use crate::{
 pub(crate) struct RefusalLog {
     unserved: ThrottledLog<Occasion>,
     failed_credentials: ThrottledLog<Occasion>,
+    failed_applications: ThrottledLog<FailedApplication>,
 }
 
 impl Default for RefusalLog {
@@ -24,11 +25,17 @@ impl Default for RefusalLog {
         Self {
             unserved: ThrottledLog::new(UNSERVED_INTERVAL, log_unserved),
             failed_credentials: ThrottledLog::new(FAILED_CREDENTIALS_INTERVAL, log_failed_credentials),
+            failed_applications: ThrottledLog::new(FAILED_APPLICATIONS_INTERVAL, log_failed_applications),
         }
     }
 }
 
 impl RefusalLog {
+    /// Logs that an application has not decided about a stream.
+    pub(crate) fn application_failed(&self, reason: &'static str, url: String, cause: String) {
+        self.failed_applications.record(reason, FailedApplication { url, cause });
+    }
+
     /// Counts and logs a response, if it is a refusal.
     pub(crate) fn report(
         &self,
@@ -53,6 +60,9 @@ impl RefusalLog {
         };
         if status.is_server_error() {
             metrics.count_refused("5xx");
+            if refused.is_some_and(|refused| refused.reason == APPLICATION) {
+                return;
+            }
             self.unserved.record(refused.map_or("other", |refused| refused.reason), occasion());
             return;
         }
@@ -80,6 +90,15 @@ const LOGGED_PATH_CHARS_MAX: usize = 256;
 const UNSERVED_INTERVAL: Duration = Duration::from_secs(1);
 /// An operator wants to know about clients with a wrong key, or that try keys.
 const FAILED_CREDENTIALS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// While an application is down, every stream that it decides about is one of these.
+const FAILED_APPLICATIONS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the log records of an application that has not decided.
+struct FailedApplication {
+    url: String,
+    cause: String,
+}
 
 /// What the log records of a refused request. The query is left out: it may contain data and, from
 /// misconfigured clients, tokens.
@@ -126,5 +145,16 @@ fn log_failed_credentials(summary: &Summary<Occasion>) {
         request = %last,
         cause = last.cause,
         "credentials were refused; client, request and cause are those of the last one"
+    );
+}
+
+fn log_failed_applications(summary: &Summary<FailedApplication>) {
+    let FailedApplication { url, cause } = &summary.last;
+    tracing::warn!(
+        count = summary.count(),
+        reasons = summary.reasons(),
+        url,
+        cause = %cause.escape_debug(),
+        "an application has not decided about streams, which were refused; url and cause are those of the last one"
     );
 }

@@ -3,6 +3,8 @@
 //! Topics are matched on the path as it was sent: nothing resolves `..`, merges slashes or decodes
 //! twice before a handler sees it.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::{Request, State},
@@ -18,7 +20,7 @@ pub(crate) use crate::app::App;
 use crate::{
     PeerAddress, Settings,
     accept::wants_page,
-    mercure, native, operations,
+    authorize, mercure, native, operations,
     origin::{check_host, check_no_proxy, mark},
     pages,
     problem::{Problem, excerpt},
@@ -33,6 +35,12 @@ pub fn hub_path_is_free(path: &str) -> bool {
     !OWN_PATHS.contains(&path) && !path.starts_with("/topics/") && !path.starts_with("/assets/")
 }
 
+/// Whether an application may decide about the streams of this path: the hub itself has no other use
+/// for it. It must also differ from the path of the hub's public URL.
+pub fn stream_path_is_free(path: &str) -> bool {
+    path == "/stream" || hub_path_is_free(path)
+}
+
 /// The HTTP APIs of a hub: the native API, the Mercure API, the endpoints for operators, and pages
 /// for people.
 ///
@@ -42,7 +50,8 @@ pub fn hub_path_is_free(path: &str) -> bool {
 ///
 /// # Panics
 ///
-/// If the path of the hub's public URL is reserved by the server, see [`hub_path_is_free`].
+/// If the path of the hub's public URL is reserved by the server, see [`hub_path_is_free`], or a path
+/// that an application decides about is not free, see [`stream_path_is_free`].
 pub fn router(hub: Hub, authenticator: Option<Authenticator>, settings: Settings) -> Router {
     routes(App::new(hub, authenticator, settings))
 }
@@ -54,12 +63,21 @@ pub(crate) fn routes(app: App) -> Router {
         "the path {} of the hub's URL is reserved by the server",
         hub_url.path()
     );
-    Router::new()
+    let mut router = Router::new();
+    for (path, application) in app.applications.by_path() {
+        assert!(stream_path_is_free(path), "the path {path} is reserved by the server");
+        let application = Arc::clone(application);
+        let stream = move |State(app), request| authorize::stream(app, Arc::clone(&application), request);
+        router = router.route(path, get(stream));
+    }
+    if !app.applications.decide_about("/stream") {
+        router = router.route("/stream", get(native::stream));
+    }
+    router
         .without_v07_checks()
         .route("/", get(pages::index))
         .route("/assets/tidings.css", get(pages::stylesheet))
         .route("/assets/viewer.js", get(pages::script))
-        .route("/stream", get(native::stream))
         .route("/topics", post(native::publish_batch))
         .route(
             "/topics/",

@@ -9,7 +9,7 @@ use tidings::{
 };
 use url::Url;
 
-use crate::{Component, ConnectionMetrics, slots::SlotLimits};
+use crate::{AuthorizedPath, Component, ConnectionMetrics, slots::SlotLimits};
 
 /// Settings of the [`router`](crate::router()). The limits on events and matchers themselves are
 /// those of the hub's [`Validator`](tidings::Validator).
@@ -63,6 +63,13 @@ pub struct Settings {
     pub body_secs: u64,
     /// Events of one `POST /topics`. More are answered with 413. Default: 1,000.
     pub batch_events_max: usize,
+    /// Paths whose streams an application decides about. One of `/stream` replaces that of the hub.
+    /// Default: none.
+    pub authorize: Vec<AuthorizedPath>,
+    /// Streams that wait for one application's decision at the same time; a quarter of them may be
+    /// of one address, loopback excepted. One more is answered with 503 and `Retry-After`, or with
+    /// 429 for the address; a native EventSource with an empty stream. Default: 128.
+    pub authorize_requests_max: usize,
     /// Most events in the JSON summary of a topic, the newest ones. Default: 50.
     pub summary_events_max: usize,
     /// Writes `text/event-stream; charset=utf-8` instead of the bare media type. The stream is
@@ -93,6 +100,8 @@ impl Default for Settings {
             bodies_bytes_max: 64 * 1024 * 1024,
             body_secs: 30,
             batch_events_max: 1_000,
+            authorize: Vec::new(),
+            authorize_requests_max: 128,
             summary_events_max: 50,
             charset_utf8: false,
             connection_metrics: None,
@@ -110,6 +119,7 @@ impl Settings {
                 count_max: self.patterns_per_address_max,
                 weight_max: self.pattern_weight_per_address_max,
             },
+            authorizing_max: (self.authorize_requests_max / 4).max(1),
         }
     }
 }

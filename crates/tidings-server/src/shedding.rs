@@ -24,7 +24,7 @@ pub(crate) fn shed(app: &App, parts: &Parts, problem: Problem) -> Response {
         return problem.into_response();
     }
     let retry_millis = spread_millis(app.settings.retry_after_secs).max(1_000);
-    let body = format!(": the hub is full\nretry: {retry_millis}\n\n");
+    let body = format!(": try again later\nretry: {retry_millis}\n\n");
     let mut headers = Subscription::headers();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     (headers, body).into_response()

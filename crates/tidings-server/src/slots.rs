@@ -27,6 +27,8 @@ pub(crate) struct SlotLimits {
     pub(crate) per_address_max: usize,
     /// Patterns of one address.
     pub(crate) patterns: PatternLimits,
+    /// Streams of one address that wait for an application to decide about them.
+    pub(crate) authorizing_max: usize,
 }
 
 #[derive(Default, Debug)]
@@ -41,6 +43,8 @@ struct Taken {
 #[derive(Default, Debug)]
 struct Share {
     streams: usize,
+    /// Streams that wait for an application to decide about them.
+    authorizing: usize,
     /// Patterns that wait to be compiled, and how many requests wait for each.
     compiling: HashMap<Box<str>, usize>,
     /// Distinct patterns, and how many streams use each.
@@ -68,6 +72,13 @@ pub(crate) struct CompilingSlot<'t> {
     text: &'t str,
 }
 
+/// The permit to wait for an application's decision, released on drop.
+#[derive(Debug)]
+pub(crate) struct AuthorizingSlot {
+    shared: Arc<Shared>,
+    neighbourhood: Option<Neighbourhood>,
+}
+
 /// Why there is no slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NoSlot {
@@ -79,6 +90,8 @@ pub(crate) enum NoSlot {
     Patterns(PatternsFull),
     /// It is at its limit of patterns that wait to be compiled.
     Compiling,
+    /// It is at its limit of streams that wait for an application's decision.
+    Authorizing,
 }
 
 /// Distinct patterns of one address that wait to be compiled.
@@ -130,6 +143,20 @@ impl Slots {
         Ok(CompilingSlot { shared: Arc::clone(&self.0), neighbourhood, text })
     }
 
+    /// Takes the permit to wait for an application's decision.
+    pub(crate) fn authorizing(&self, address: Option<IpAddr>) -> Result<AuthorizingSlot, NoSlot> {
+        let neighbourhood = counted(address);
+        if let Some(neighbourhood) = neighbourhood {
+            let mut taken = self.0.taken();
+            let share = taken.by_address.entry(neighbourhood).or_default();
+            if share.authorizing >= self.0.limits.authorizing_max {
+                return Err(NoSlot::Authorizing);
+            }
+            share.authorizing += 1;
+        }
+        Ok(AuthorizingSlot { shared: Arc::clone(&self.0), neighbourhood })
+    }
+
     pub(crate) fn limits(&self) -> &SlotLimits {
         &self.0.limits
     }
@@ -150,7 +177,7 @@ impl Shared {
         let mut taken = self.taken();
         let Some(share) = taken.by_address.get_mut(&neighbourhood) else { return };
         give(share);
-        if share.streams == 0 && share.compiling.is_empty() {
+        if share.streams == 0 && share.authorizing == 0 && share.compiling.is_empty() {
             taken.by_address.remove(&neighbourhood);
         }
     }
@@ -214,6 +241,13 @@ impl Drop for Slot {
     }
 }
 
+impl Drop for AuthorizingSlot {
+    fn drop(&mut self) {
+        let Some(neighbourhood) = self.neighbourhood else { return };
+        self.shared.give_back(neighbourhood, |share| share.authorizing -= 1);
+    }
+}
+
 impl Drop for CompilingSlot<'_> {
     fn drop(&mut self) {
         let Some(neighbourhood) = self.neighbourhood else { return };
@@ -235,7 +269,7 @@ mod tests {
 
     fn slots(total_max: usize, per_address_max: usize) -> Slots {
         let patterns = PatternLimits { count_max: 3, weight_max: 40 };
-        Slots::new(SlotLimits { total_max, per_address_max, patterns })
+        Slots::new(SlotLimits { total_max, per_address_max, patterns, authorizing_max: 2 })
     }
 
     fn patterns(texts: &[&str]) -> Vec<Matcher> {
@@ -277,6 +311,7 @@ mod tests {
     fn an_address_without_streams_is_forgotten() {
         let slots = slots(10, 5);
         drop(slots.compiling(Some([192, 0, 2, 1].into()), "/a/:id"));
+        drop(slots.authorizing(Some([192, 0, 2, 1].into())));
         let mut slot = take(&slots, "192.0.2.1").expect("free");
         slot.take_patterns(&patterns(&["/a/:id"])).expect("free");
         drop(slot);
@@ -314,6 +349,19 @@ mod tests {
         let matchers = patterns(&["/:a(\\d+)x", "/:b(\\d+)x"]);
         assert_eq!(slot.take_patterns(&matchers), Err(NoSlot::Patterns(PatternsFull::Weight)));
         assert_eq!(slot.take_patterns(&matchers[..1]), Ok(()));
+    }
+
+    #[test]
+    fn an_address_has_a_limit_of_streams_that_wait_for_a_decision() {
+        let slots = slots(10, 10);
+        let address = Some(IpAddr::from([192, 0, 2, 1]));
+        let waiting = [slots.authorizing(address), slots.authorizing(address)];
+        assert!(waiting.iter().all(Result::is_ok));
+        assert_eq!(slots.authorizing(address).err(), Some(NoSlot::Authorizing));
+        assert!(slots.authorizing(Some([192, 0, 2, 2].into())).is_ok());
+        assert!(slots.authorizing(Some([127, 0, 0, 1].into())).is_ok());
+        drop(waiting);
+        assert!(slots.authorizing(address).is_ok());
     }
 
     #[test]

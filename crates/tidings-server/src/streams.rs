@@ -25,7 +25,7 @@ use crate::{
     problem::Problem,
     router::App,
     shedding::{retry_after_secs, shed},
-    slots::{COMPILING_PER_ADDRESS_MAX, NoSlot},
+    slots::{COMPILING_PER_ADDRESS_MAX, NoSlot, Slot},
 };
 
 /// A subscription request, whichever API it came through.
@@ -51,25 +51,39 @@ pub(crate) async fn stream(
         .validator()
         .matchers_count(request.matchers.len())
         .map_err(|invalid| Problem::of_matcher(&invalid))?;
-    let mut headers = Subscription::headers();
-    if app.settings.charset_utf8 {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-    }
-    // RFC 9110, section 9.3.2: HEAD answers as GET does, so it has no length. No client would read
-    // a stream, so none is opened.
     if parts.method == Method::HEAD {
-        let unread = futures_util::stream::empty::<Result<Bytes, Infallible>>();
-        return Ok((headers, Body::from_stream(unread)).into_response());
+        return Ok(without_stream(app));
     }
+    match slot(app, parts) {
+        Ok(slot) => open(app, parts, slot, access, request).await,
+        Err(problem) => Ok(reject(app, parts, problem)),
+    }
+}
 
-    let slot = app.slots.take(peer_address(parts)).and_then(|mut slot| {
-        slot.take_patterns(&request.matchers)?;
-        Ok(slot)
-    });
-    let slot = match slot {
-        Ok(slot) => slot,
-        Err(reason) => return Ok(reject(app, parts, no_slot(app, reason))),
-    };
+/// The response to HEAD. RFC 9110, section 9.3.2: it is as that to GET, so it has no length. No
+/// client would read a stream, so none is opened.
+pub(crate) fn without_stream(app: &App) -> Response {
+    let unread = futures_util::stream::empty::<Result<Bytes, Infallible>>();
+    (headers(app), Body::from_stream(unread)).into_response()
+}
+
+/// A slot for a stream of this client.
+pub(crate) fn slot(app: &App, parts: &Parts) -> Result<Slot, Problem> {
+    app.slots.take(peer_address(parts)).map_err(|reason| no_slot(app, reason))
+}
+
+/// Opens a stream in a slot.
+pub(crate) async fn open(
+    app: &App,
+    parts: &Parts,
+    mut slot: Slot,
+    access: Access,
+    request: StreamRequest,
+) -> Result<Response, Problem> {
+    if let Err(reason) = slot.take_patterns(&request.matchers) {
+        return Ok(reject(app, parts, no_slot(app, reason)));
+    }
+    let mut headers = headers(app);
     let tells_cursor = request.tells_cursor && request.start != Requested::Nothing;
     let mut subscribe = Subscribe::new(request.matchers)
         .since(request.start.since())
@@ -78,6 +92,9 @@ pub(crate) async fn stream(
         .grants(access.subscribe.clone());
     if let Some(expires_in) = expires_in(&access) {
         subscribe = subscribe.expires_in(expires_in);
+    }
+    if let Some(label) = &access.label {
+        subscribe = subscribe.label(&**label);
     }
     let subscription = match app.hub.subscribe(subscribe).await {
         Ok(subscription) => subscription,
@@ -95,6 +112,14 @@ pub(crate) async fn stream(
     let mut response = (headers, Body::new(handle.body())).into_response();
     response.extensions_mut().insert(handle);
     Ok(response)
+}
+
+fn headers(app: &App) -> HeaderMap {
+    let mut headers = Subscription::headers();
+    if app.settings.charset_utf8 {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    }
+    headers
 }
 
 /// The matchers of exact names and patterns.
@@ -165,7 +190,7 @@ fn resumed_from(subscription: &Subscription) -> Option<(HeaderName, HeaderValue)
     Some((HeaderName::from_static("mercure-last-event-id"), value))
 }
 
-fn peer_address(parts: &Parts) -> Option<IpAddr> {
+pub(crate) fn peer_address(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip())
 }
 
@@ -218,6 +243,11 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
                 limits.patterns.weight_max
             ),
         ),
+        NoSlot::Authorizing => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "authorize_requests_max",
+            "Too many streams of your address wait for the application to decide about them. Try again later.",
+        ),
         NoSlot::Compiling => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "patterns",
@@ -229,7 +259,8 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
     problem.retry_after(retry_after_secs(app))
 }
 
-fn reject(app: &App, parts: &Parts, problem: Problem) -> Response {
+/// Rejects a stream, in the form after which this client reconnects.
+pub(crate) fn reject(app: &App, parts: &Parts, problem: Problem) -> Response {
     app.metrics.streams_shed.inc();
     shed(app, parts, problem)
 }

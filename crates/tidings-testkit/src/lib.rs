@@ -5,6 +5,7 @@
 //! - [`Connection`] is a bare HTTP/1.1 connection: it sends exactly the given bytes, and shows the
 //!   answer chunk by chunk, so that a clean end and a cut can be distinguished.
 //! - [`EventStream`] collects the events of one subscription.
+//! - [`Application`] is an application that a hub asks about streams.
 //! - [`NatsServer`] is a real nats-server with JetStream, which can be stopped, killed and
 //!   restarted with its data; [`NatsNodes`] are three of them in a cluster.
 //! - [`failover`] tests several hubs on one store under outages.
@@ -16,6 +17,7 @@
 //! Invariants: every wait has a limit ([`PATIENCE`]), no port is fixed, and dropping a value ends
 //! the processes that it started.
 
+mod application;
 mod certificate;
 mod connection;
 mod event_stream;
@@ -28,6 +30,7 @@ mod redis;
 
 use std::time::Duration;
 
+pub use application::{Application, Reply};
 pub use connection::{Connection, Response};
 pub use event_stream::EventStream;
 pub use hub::{Hub, Signal, binary, listener};

@@ -42,7 +42,7 @@ const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
 
 const PRECEDENCE: &str = "Every setting can also be set in the environment (--retain-bytes is TIDINGS_RETAIN_BYTES, \
     lists are separated by commas, bridges by spaces) or in the file (retain_bytes). Flags override the environment, and the environment \
-    overrides the file. Keys, the issuer of tokens, private topics and retention by topic can only be set in the file:\n\n  \
+    overrides the file. Keys, the issuer of tokens, private topics, applications for further paths and retention by topic can only be set in the file:\n\n  \
     private_topics = [\"user-*\"]\n\n  \
     [[key]]                         # `tidings key new` generates one\n  \
     name = \"app\"\n  \
@@ -55,6 +55,10 @@ const PRECEDENCE: &str = "Every setting can also be set in the environment (--re
     audience = \"https://hub.example.com/.well-known/mercure\"\n  \
     algorithms = [\"ES256\"]\n  \
     public_key_file = \"issuer.pem\"  # or secret, secret_env, secret_file\n\n  \
+    [[authorize]]                   # the application decides about streams of this path\n  \
+    path = \"/events\"\n  \
+    url = \"http://127.0.0.1:5000/events\"\n  \
+    timeout_secs = 10\n\n  \
     [[retention]]                   # with --store DIR; the first match applies\n  \
     match = \"chat\"                  # or pattern = \"/rooms/:room\", or match = \"*\"\n  \
     age = \"1h\"                      # or bytes = \"10MiB\", or count = 100, of all matching events";
@@ -64,7 +68,7 @@ const PRECEDENCE: &str = "Every setting can also be set in the environment (--re
 #[command(after_help = PRECEDENCE)]
 pub(super) struct Serve {
     /// TOML file with settings, named like the flags but with underscores, and with [[key]],
-    /// [issuer], private_topics and [[retention]]
+    /// [issuer], private_topics, [[authorize]] and [[retention]]
     #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// Check the configuration and print the effective one, secrets hidden
@@ -219,6 +223,8 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     settings.bodies_bytes_max = config.bodies_bytes_max;
     settings.body_secs = config.body_secs;
     settings.charset_utf8 = config.charset_utf8;
+    settings.authorize.clone_from(&config.authorize);
+    settings.authorize_requests_max = config.authorize_requests_max;
     settings.connection_metrics = Some(Arc::clone(&metrics));
     settings.components = bridges.components();
     let service = apis(hub.clone(), authenticator, settings);

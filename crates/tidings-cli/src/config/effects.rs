@@ -39,6 +39,11 @@ fn check(config: &ServeConfig) -> Result<(), Failure> {
             key.name
         )));
     }
+    let decides = |path: &tidings_server::AuthorizedPath| path.path() == "/stream";
+    if !config.streams.is_empty() && config.authorize.iter().any(decides) {
+        let reason = "an application decides about /stream (authorize), so it also names the topics: remove one of the two";
+        return Err(config.refuse("stream", reason));
+    }
     let mut leases = HashSet::new();
     if let Some(twice) = config.bridges.iter().find(|bridge| !leases.insert(bridge.lease_key())) {
         let reason = format!(

@@ -4,16 +4,26 @@ use std::fmt::Write;
 
 use super::{
     access::Access,
+    authorize::Authorize,
     layers::{Merged, shown},
     retention::Retention,
     settings::{Kind, Preset, SETTINGS, Setting},
     values,
 };
 
-pub(super) fn to_toml(merged: &Merged, access: &Access, retention: &Retention) -> String {
+pub(super) fn to_toml(
+    merged: &Merged,
+    access: &Access,
+    retention: &Retention,
+    authorize: &Authorize,
+) -> String {
+    let authorize = authorize.effective(merged);
     let mut text = String::new();
     for setting in SETTINGS {
         let line = match merged.get(setting.name) {
+            Some(_) if setting.name == "authorize" && authorize.has_tables() => {
+                "# authorize: see [[authorize]]".to_owned()
+            }
             Some((source, words)) => format!("{} = {}  # {source}", setting.name, value(setting, words)),
             None => match setting.default {
                 Preset::Is(default) | Preset::Depends(default) => format!("# {}: {default}", setting.name),
@@ -25,7 +35,8 @@ pub(super) fn to_toml(merged: &Merged, access: &Access, retention: &Retention) -
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    text + &toml::to_string(retention).expect("strings and numbers serialize")
+    text += &toml::to_string(retention).expect("strings and numbers serialize");
+    text + &toml::to_string(&authorize).expect("strings and numbers serialize")
 }
 
 fn value(setting: &Setting, words: &[String]) -> toml::Value {

@@ -155,6 +155,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: Is("true"),
         ..flag("anonymous", ACCESS, "Deliver public events to clients without a credential: true or false")
     },
+    text(
+        "authorize",
+        "URL",
+        ACCESS,
+        "Application that decides about /stream: each request is forwarded to this URL, and a response with the header Tidings-Subscribe \
+         becomes a stream of the topics that it names (docs/auth.md)",
+        Depends("none"),
+    ),
+    time(
+        "authorize_secs",
+        ACCESS,
+        "Time in which that application must answer, or the stream gets 504",
+        Is("10"),
+    ),
     number(
         "connections_max",
         LIMITS,
@@ -251,6 +265,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
              KiB, each stream 2 KiB more; false answers 505: true or false",
         )
     },
+    number(
+        "authorize_requests_max",
+        LIMITS,
+        "Maximum streams that wait for one application's decision, a quarter of them of one address (loopback excepted); further ones \
+         get 503 or 429",
+        Is("128"),
+    ),
     time(
         "first_byte_secs",
         LIMITS,

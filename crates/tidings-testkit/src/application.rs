@@ -1,0 +1,133 @@
+//! An application that a hub asks about streams: it answers as the test says, well or badly.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::patiently;
+
+/// What the application does with a request.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Writes these bytes and waits for the next request on the connection.
+    Bytes(String),
+    /// Writes these bytes and closes the connection.
+    Close(String),
+    /// Writes these bytes and nothing more, and keeps the connection open.
+    Hang(String),
+    /// Writes the first bytes once, then the second ones for as long as the client reads them.
+    Flood(String, String),
+}
+
+impl Reply {
+    /// A stream as `value` says, the value of `Tidings-Subscribe`.
+    pub fn subscribe(value: &str) -> Self {
+        Self::with("200 OK", &format!("Tidings-Subscribe: {value}\r\n"), "")
+    }
+
+    /// A response with further header lines, each with its line end, and a body.
+    pub fn with(status: &str, lines: &str, body: &str) -> Self {
+        Self::Bytes(format!("HTTP/1.1 {status}\r\n{lines}Content-Length: {}\r\n\r\n{body}", body.len()))
+    }
+}
+
+/// An application on a free port. Dropping it stops it.
+#[derive(Debug)]
+pub struct Application {
+    address: SocketAddr,
+    state: Arc<State>,
+    serving: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    requests: watch::Sender<Vec<String>>,
+    connections: AtomicUsize,
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Application {
+    /// Answers each request with what `reply` returns for its line and headers.
+    pub async fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(State { requests: watch::Sender::default(), connections: AtomicUsize::new(0) });
+        let (serving_state, reply) = (Arc::clone(&state), Arc::new(reply));
+        let serving = tokio::spawn(async move {
+            // Its connections end with it.
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                serving_state.connections.fetch_add(1, Ordering::Relaxed);
+                connections.spawn(serve(stream, Arc::clone(&serving_state), Arc::clone(&reply)));
+            }
+        });
+        Ok(Self { address, state, serving })
+    }
+
+    /// The URL of a path, which begins with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The requests so far, each its line and headers.
+    pub fn requests(&self) -> Vec<String> {
+        self.state.requests.borrow().clone()
+    }
+
+    /// Waits until there are this many requests.
+    pub async fn has_requests(&self, count: usize) -> anyhow::Result<()> {
+        let mut requests = self.state.requests.subscribe();
+        patiently("requests to the application", requests.wait_for(|all| all.len() >= count)).await??;
+        Ok(())
+    }
+
+    /// The connections so far.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::Relaxed)
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<State>, reply: Arc<impl Fn(&str) -> Reply>) {
+    let mut received = Vec::new();
+    loop {
+        let end = loop {
+            if let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            if !matches!(stream.read_buf(&mut received).await, Ok(count) if count > 0) {
+                return;
+            }
+        };
+        let request = String::from_utf8_lossy(&received[..end]).into_owned();
+        received.drain(..end);
+        let reply = reply(&request);
+        state.requests.send_modify(|all| all.push(request));
+        let (bytes, further) = match &reply {
+            Reply::Bytes(bytes) | Reply::Close(bytes) | Reply::Hang(bytes) => (bytes, ""),
+            Reply::Flood(bytes, further) => (bytes, further.as_str()),
+        };
+        if stream.write_all(bytes.as_bytes()).await.is_err() {
+            return;
+        }
+        match reply {
+            Reply::Bytes(_) => {}
+            Reply::Close(_) => return,
+            Reply::Hang(_) => {
+                // Until the client closes.
+                let _ = stream.read(&mut [0; 1]).await;
+                return;
+            }
+            Reply::Flood(..) => while stream.write_all(further.as_bytes()).await.is_ok() {},
+        }
+    }
+}
