@@ -14,6 +14,7 @@ mod publish;
 mod runtime;
 mod serve;
 mod signals;
+mod sockets;
 #[cfg(unix)]
 mod store;
 mod subscribe;

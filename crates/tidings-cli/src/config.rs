@@ -10,6 +10,7 @@ mod authorize;
 mod effects;
 mod environment;
 mod layers;
+mod listen;
 mod print;
 mod retention;
 mod secret_files;
@@ -17,8 +18,7 @@ mod settings;
 mod values;
 
 use std::{
-    fs,
-    net::SocketAddr,
+    fmt, fs,
     num::NonZero,
     path::{Path, PathBuf},
     thread::available_parallelism,
@@ -45,8 +45,9 @@ pub(crate) use self::{
     effects::{load, warnings},
     environment::{near_misses, unknown_variables},
     layers::{SettingFlags, StoreFlags},
+    listen::{Listen, Place},
     secret_files::warn_of_readable,
-    values::{HUB_PATH, LogFormat, address, time},
+    values::{HUB_PATH, LogFormat, time},
 };
 use crate::{
     failure::Failure,
@@ -60,7 +61,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub(crate) struct ServeConfig {
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Vec<Listen>,
+    pub(crate) admin_listen: Vec<Listen>,
     pub(crate) public_url: Option<Url>,
     pub(crate) allow_origins: Vec<AllowedOrigin>,
     pub(crate) allow_hosts: Vec<HostName>,
@@ -137,7 +139,6 @@ impl ServeConfig {
         }
         let mut merged = Merged::new(layer, given.environment, given.flags, &name);
 
-        let listen = merged.value("listen", values::address)?;
         merged.default_to("connections_max", room);
         let connections_max = merged.value("connections_max", values::count)?;
         merged.default_to("threads", available_parallelism().map_or(1, NonZero::get));
@@ -153,7 +154,8 @@ impl ServeConfig {
             secret_files.push(file.to_owned());
         }
         let config = Self {
-            listen,
+            listen: listens(&merged, "listen", &folder)?,
+            admin_listen: listens(&merged, "admin_listen", &folder)?,
             allow_origins: merged.many("allow_origin", |word| {
                 word.parse().map_err(|error: ParseOriginError| error.to_string())
             })?,
@@ -220,7 +222,7 @@ impl ServeConfig {
             return Err(config.refuse("streams_max", &reason));
         }
         config.check_authorize()?;
-        config.check_reach(listen)?;
+        config.check_addresses()?;
         Ok(config)
     }
 
@@ -282,17 +284,29 @@ impl ServeConfig {
         Err(self.refuse("authorize_requests_max", &reason))
     }
 
-    /// Refuses to serve other machines without keys unless `no_auth` asks for it. An inherited
-    /// socket may listen elsewhere than configured.
-    pub(crate) fn check_reach(&self, listen: SocketAddr) -> Result<(), Failure> {
-        if listen.ip().is_loopback() || self.has_credentials() || self.no_auth {
+    fn check_addresses(&self) -> Result<(), Failure> {
+        for (name, listens) in [("listen", &self.listen), ("admin_listen", &self.admin_listen)] {
+            if let Some(open) = listens.iter().find(|listen| listen.reaches_others()) {
+                self.check_reach(name, &open.address)?;
+            }
+        }
+        if self.listen.is_empty() {
+            return Err(self.refuse("listen", "the list is empty: name at least one address"));
+        }
+        Ok(())
+    }
+
+    /// Refuses an address that other machines reach, unless there are keys or `no_auth` asks for
+    /// it.
+    pub(crate) fn check_reach(&self, name: &str, address: impl fmt::Display) -> Result<(), Failure> {
+        if self.has_credentials() || self.no_auth {
             return Ok(());
         }
         let reason = format!(
-            "{listen} can be reached from other machines, and there is no key: add one (`tidings key new` shows how), \
+            "{address} can be reached from other machines, and there is no key: add one (`tidings key new` shows how), \
              or let every client publish with --no-auth"
         );
-        Err(self.refuse("listen", &reason))
+        Err(self.refuse(name, &reason))
     }
 }
 
@@ -330,6 +344,19 @@ fn keeping(merged: &mut Merged, folder: &Path) -> Result<Keeping, Failure> {
         #[cfg(unix)]
         rules: Vec::new(),
     })
+}
+
+/// The addresses of a setting. A path in the file is relative to the folder of the file.
+#[cfg_attr(not(unix), expect(unused_variables, unused_mut, reason = "there are no paths"))]
+fn listens(merged: &Merged, name: &'static str, folder: &Path) -> Result<Vec<Listen>, Failure> {
+    let mut listens: Vec<Listen> = merged.many(name, str::parse)?;
+    #[cfg(unix)]
+    if merged.get(name).is_some_and(|(source, _)| source == Source::File) {
+        for listen in &mut listens {
+            listen.relative_to(folder);
+        }
+    }
+    Ok(listens)
 }
 
 /// A path in the file is relative to the folder of the file.
@@ -406,7 +433,7 @@ mod tests {
             (Kind::Choice, _) => "false",
             (_, "retry_millis") => "700",
             (Kind::Number, _) => "7",
-            (_, "listen") => "127.0.0.1:0",
+            (_, "listen" | "admin_listen") => "127.0.0.1:0",
             (_, "authorize") => "http://127.0.0.1:5000/stream",
             (_, "public_url" | "allow_origin") => "https://example.com",
             (_, "store") => "./events",

@@ -276,7 +276,7 @@ fn check_prints_the_effective_configuration_without_secrets() {
     let variable = |suffix| tidings_with(&[("KEY_THREE", &format!("{secret}-{suffix}"))], &check, "");
     let output = variable("3");
     assert_eq!(checked(&output, "retain"), "\"1h\"  # file");
-    assert_eq!(checked(&output, "listen"), "\"127.0.0.1:8080\"  # default");
+    assert_eq!(checked(&output, "listen"), "[\"127.0.0.1:8080\"]  # default");
     let printed = stdout(&output);
     for part in
         ["private_topics = [\"user-*\"]", "secret = \"[hidden]\"", "secret_env = \"KEY_THREE\"", "[issuer]"]

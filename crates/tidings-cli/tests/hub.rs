@@ -258,7 +258,7 @@ async fn failed_credentials_are_counted_in_the_log_and_never_shown() {
     let [first, .., last] = &lines[..] else { panic!("{lines:?}") };
     assert_eq!(first["reasons"], "invalid_token=1");
     assert!(last["reasons"].as_str().unwrap().contains("missing=1"), "{last}");
-    assert!(last["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{last}");
+    assert_eq!(last["client"], "127.0.0.1", "{last}");
     assert!(!output.join("\n").contains("wrong-"), "{output:?}");
 }
 
@@ -370,5 +370,5 @@ async fn the_demo_is_the_chat_of_the_old_answer() {
 #[tokio::test]
 async fn an_inherited_socket_overrides_the_address_with_a_warning() {
     let mut hub = Hub::serve(&["--listen", "127.0.0.1:9"]).await.unwrap();
-    hub.printed("`listen` has no effect").await.unwrap();
+    hub.printed("has no effect").await.unwrap();
 }

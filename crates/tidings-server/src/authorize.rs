@@ -87,11 +87,11 @@ pub(crate) async fn stream(
 
 async fn ask(app: &App, application: &Application, parts: &Parts) -> Result<Answer, Failure> {
     let _permit = application.in_flight.try_acquire().map_err(|_| Failure::Busy)?;
-    let address = streams::peer_address(parts);
+    let address = streams::client_address(parts);
     let _share = app.slots.authorizing(address).map_err(|_| Failure::BusyForAddress)?;
     let scheme = app.hub.validator().hub_url().scheme();
     let forwarded =
-        request::forwarded(&application.path, parts, address, scheme).map_err(Failure::Malformed)?;
+        request::forwarded(&application.path, parts, address.ip(), scheme).map_err(Failure::Malformed)?;
     let asking = async {
         let response = application.client.ask(forwarded).await?;
         answer::read(app, response, application.path.time()).await

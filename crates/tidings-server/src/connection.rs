@@ -15,6 +15,7 @@ pub(crate) mod driver;
 mod http2;
 pub(crate) mod linger;
 pub(crate) mod metrics;
+pub(crate) mod peer;
 pub(crate) mod permits;
 mod rejected;
 mod settings;
@@ -25,7 +26,6 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     io, mem,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -48,20 +48,21 @@ pub(crate) use self::{
 };
 pub use self::{
     body::{BodyError, read_body},
-    driver::PeerAddress,
     metrics::ConnectionMetrics,
     rejected::NoCapacity,
     settings::ConnectionSettings,
 };
 use self::{
     driver::Driver,
+    peer::Peer,
     permits::{ConnectionPermit, ConnectionPermits},
     rejected::REJECTED_TIME_MAX,
     stage::{Stage, ending},
 };
 use crate::{
+    acceptor::{Accepted, Acceptor},
     http1::{Connection, Next, RequestBody, Then, Transport, exchange},
-    listener::{Accepted, Listener},
+    listener::Listener,
 };
 
 /// Of `drain_secs`, the share after which a server that has been succeeded ends idle connections,
@@ -82,15 +83,15 @@ pub enum Drain {
     HandOver(Duration),
 }
 
-/// Serves until `shutdown` is ready, and then for at most `drain_secs`, until all connections are
-/// closed; `shutdown` says how.
+/// Serves the connections of all listeners until `shutdown` is ready, and then for at most
+/// `drain_secs`, until all connections are closed; `shutdown` says how.
 ///
-/// A request has the other end's [`PeerAddress`] in its extensions. Responses whose type is
+/// A request has its [`Client`](crate::Client) in its extensions. Responses whose type is
 /// `text/event-stream` last as long as the client keeps its side open, and are ended by the service
 /// when the server stops. Any other response is delivered also to a client that has shut its
 /// sending side.
 pub async fn serve<S, B>(
-    mut listener: Listener,
+    listeners: Vec<Listener>,
     service: S,
     settings: ConnectionSettings,
     metrics: Arc<ConnectionMetrics>,
@@ -101,7 +102,7 @@ pub async fn serve<S, B>(
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
-    listener.reset_dead_peers_after(Duration::from_secs(settings.dead_peer_secs));
+    let mut acceptor = Acceptor::new(listeners, Duration::from_secs(settings.dead_peer_secs));
     let driver = Driver::new(service, &settings, &metrics);
     let rejecting = driver.rejecting();
     let permits = ConnectionPermits::new(&metrics);
@@ -112,13 +113,14 @@ pub async fn serve<S, B>(
     let drain = loop {
         let has_capacity = || permits.taken() < settings.connections_max;
         let accepts =
-            rejected.taken() < REJECTED_MAX || (has_capacity() && !listener.is_short_of_descriptors());
+            rejected.taken() < REJECTED_MAX || (has_capacity() && !acceptor.is_short_of_descriptors());
         tokio::select! {
             drain = &mut shutdown => break drain,
             Some(ended) = connections.join_next() => report(ended),
             () = permits.returned(), if !accepts => {}
-            Accepted { stream, peer, has_descriptor } = listener.accept(&metrics), if accepts => {
+            Accepted { stream, peer, listener, has_descriptor } = acceptor.accept(&metrics), if accepts => {
                 metrics.accepted.fetch_add(1, Relaxed);
+                let peer = Peer::new(peer, listener);
                 let stopping = stopping.clone();
                 // The connection that is closed for this one needs a moment to go, so there may be
                 // some more than the limit for as long.
@@ -133,7 +135,7 @@ pub async fn serve<S, B>(
         }
     };
 
-    drop(listener);
+    acceptor.close(drain == Drain::AtOnce);
     tracing::info!(open = permits.taken(), "draining connections");
     let time = Duration::from_secs(settings.drain_secs);
     let leaving = match drain {
@@ -173,7 +175,7 @@ impl<S> Driver<S> {
     pub(crate) async fn drive<IO, B>(
         mut self,
         io: IO,
-        peer: SocketAddr,
+        peer: Peer,
         permit: ConnectionPermit,
         stopping: watch::Receiver<Stage>,
     ) where
@@ -183,8 +185,8 @@ impl<S> Driver<S> {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync,
     {
-        let peer = PeerAddress(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-        let mut connection = Connection::new(io, peer.0.ip(), self.limits, &self.admission, &self.metrics);
+        let mut connection =
+            Connection::new(io, peer.neighbourhood(), self.limits, &self.admission, &self.metrics);
         let mut stage = stopping.clone();
         // Fused, because it is polled before each request.
         let mut ending = pin!(ending(&mut stage).fuse());
@@ -202,7 +204,7 @@ impl<S> Driver<S> {
             };
             // Boxed, so that an idle connection holds nothing of it.
             let is_first = mem::take(&mut is_first);
-            match Box::pin(exchange(&mut connection, &mut self, received, peer, is_first, &stopping)).await {
+            match Box::pin(exchange(&mut connection, &mut self, received, &peer, is_first, &stopping)).await {
                 Ok(Then::Next) => {}
                 Ok(Then::Close) => break None,
                 Ok(Then::HandOver { headers, stream }) => match connection.into_socket() {

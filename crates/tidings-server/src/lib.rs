@@ -19,15 +19,19 @@
 //! | the text of a refusal | `problem`; load shedding: `shedding`; what the log says of it: `refusals` |
 //! | what all handlers share | `app` |
 //! | requests and responses on the wire | `http1`; HTTP/2: `connection::http2` |
-//! | the life cycle of a connection | `connection`, `listener` |
+//! | where a server listens | `listener`; accepting: `acceptor` |
+//! | the life cycle of a connection | `connection` |
 
 mod accept;
+mod acceptor;
 mod access;
 mod apis;
 mod app;
 mod authorize;
+mod client_address;
 mod component;
 mod connection;
+mod descriptors;
 mod http1;
 mod idempotency;
 mod listener;
@@ -51,11 +55,11 @@ mod throttled_log;
 
 pub use apis::apis;
 pub use authorize::{AuthorizedPath, InvalidAuthorizedPath};
+pub use client_address::{Client, ClientAddress};
 pub use component::{Component, Figure};
-pub use connection::{
-    BodyError, ConnectionMetrics, ConnectionSettings, Drain, NoCapacity, PeerAddress, read_body, serve,
-};
+pub use connection::{BodyError, ConnectionMetrics, ConnectionSettings, Drain, NoCapacity, read_body, serve};
+pub use descriptors::{connections_for_file_limit, raise_file_limit};
 pub use http1::{RequestBody, RequestBodyError};
-pub use listener::{ListenError, Listener, connections_for_file_limit, raise_file_limit};
+pub use listener::{ListenError, Listener, ListenerRole, ListenerSettings, LocalAddress};
 pub use router::{hub_path_is_free, router, stream_path_is_free};
 pub use settings::{AllowedHosts, AllowedOrigin, Keyless, OriginsBelow, ParseOriginError, Settings};

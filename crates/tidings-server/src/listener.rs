@@ -1,74 +1,60 @@
-//! The listening socket, bound or inherited, and the options of every accepted connection.
-//!
-//! Accepting never ends: an error of one connection is ignored. When the process runs out of file
-//! descriptors, the listener closes a reserved one for each new connection and marks the
-//! connection, so that the client gets a response; freed descriptors refill the reserve first.
-//! After any other system error, and with an empty reserve, accepting pauses; it never spins.
+//! A listening socket, bound or inherited, and how its connections are served.
+
+mod settings;
+#[cfg(unix)]
+mod unix_file;
 
 #[cfg(unix)]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
-
-use listenfd::ListenFd;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tidings_net::{Backoff, Spread};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::{Instant, sleep_until},
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
-use crate::connection::{ConnectionMetrics, REJECTED_MAX};
+use listenfd::ListenFd;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+#[cfg(unix)]
+use tokio::net::UnixListener;
+use tokio::net::{TcpListener, TcpStream};
+
+pub use self::settings::{ListenerRole, ListenerSettings};
+#[cfg(unix)]
+use self::unix_file::UnixFile;
+use crate::client_address::ClientAddress;
 
 /// Connections that the kernel completes and queues while the process is busy, such as in a
 /// reconnect storm. The kernel may cap it (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
-/// How long a peer may acknowledge nothing, by default. See [`Patience`].
-pub(crate) const DEAD_PEER_DEFAULT: Duration = Duration::from_secs(30);
-/// Most memory that the kernel spends on unread data of one slow reader.
-const SEND_BUFFER_BYTES: usize = 128 * 1024;
-/// The first pause after accepting failed for lack of file descriptors or memory. Each further one
-/// in a row is twice as long.
-const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(100);
-/// The longest such pause.
-const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// File descriptors held in reserve: one for each connection that may be rejected with a response
-/// at a time.
-const RESERVE_FILES: usize = REJECTED_MAX;
-/// File descriptors that the process needs apart from its connections: segments of its log, its own
-/// connections to backends, the listener, the reserve, connections that are being rejected.
-const FILES_RESERVED: u64 = 256;
-/// Where the system has no limit on file descriptors, or a very large one, memory is the limit; an
-/// operator can raise `connections_max`.
-const CONNECTIONS_DEFAULT_MAX: u64 = 1_000_000;
 
-/// A listening socket.
+/// A listening socket, and how its connections are served.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
-    pauses: Backoff,
-    paused_until: Option<Instant>,
-    /// Sockets whose only purpose is to hold a file descriptor each.
-    reserve: Vec<Socket>,
-    /// Size of the full reserve: the descriptors that were available at the start.
-    reserve_files: usize,
-    is_short_of_descriptors: bool,
-    patience: Patience,
+    socket: ListeningSocket,
+    address: LocalAddress,
+    settings: Arc<ListenerSettings>,
+    #[cfg(unix)]
+    file: Option<UnixFile>,
 }
 
-/// An accepted connection.
+/// Where a listener listens. Its [`Display`](fmt::Display) is the form of logs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LocalAddress {
+    /// One address, with the port that was chosen. `0.0.0.0` and `[::]` are all of their family.
+    Ip(SocketAddr),
+    /// All addresses of both families, with this port.
+    All(u16),
+    /// The path of a Unix socket; empty for one without a path.
+    Unix(PathBuf),
+}
+
 #[derive(Debug)]
-pub(crate) struct Accepted {
-    pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
-    /// Whether the reserve is full. Otherwise this connection holds a descriptor of the reserve,
-    /// and should be closed soon.
-    pub(crate) has_descriptor: bool,
-}
-
-/// How long the kernel waits for an unresponsive peer before it resets the connection.
-#[derive(Clone, Copy, Debug)]
-struct Patience {
-    dead_peer: Duration,
+enum ListeningSocket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
 }
 
 /// The address cannot be listened on: one line that names it and the remedy.
@@ -81,147 +67,257 @@ pub struct ListenError {
 }
 
 impl Listener {
-    /// Listens on an address; port 0 chooses a free one. Must be called within a tokio runtime.
+    /// Listens on an address; port 0 chooses a free one. `[::]` is all IPv6 addresses, without
+    /// those of IPv4. Must be called within a tokio runtime.
     pub fn bind(address: SocketAddr) -> Result<Self, ListenError> {
-        bind(address).map_err(|source| ListenError { message: advice(address, &source), source })
+        bind(address, true)
+            .and_then(Self::from_std)
+            .map_err(|source| ListenError { message: advice(address, &source), source })
     }
 
-    /// Takes over the socket that the process was started with, if there is one: `LISTEN_FDS` and
-    /// `LISTEN_PID`, as systemd sets them. A restart behind such a socket refuses no connection.
-    /// Must be called once, early, within a tokio runtime.
-    pub fn inherited() -> Result<Option<Self>, ListenError> {
-        let mut passed = ListenFd::from_env();
-        let error = |message: &str, source| ListenError { message: message.to_owned(), source };
-        match passed.len() {
-            0 => return Ok(None),
-            1 => {}
-            count => {
-                let message = format!("LISTEN_FDS passes {count} sockets; pass one, the socket to serve on");
-                return Err(error(&message, io::ErrorKind::InvalidInput.into()));
-            }
-        }
-        let socket = passed
-            .take_tcp_listener(0)
-            .and_then(|socket| socket.ok_or_else(|| io::ErrorKind::NotFound.into()))
-            .and_then(|socket| {
-                if SockRef::from(&socket).is_listener()? {
-                    Ok(socket)
-                } else {
-                    Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"))
-                }
-            })
-            .and_then(Self::from_std);
-        match socket {
-            Ok(listener) => Ok(Some(listener)),
-            Err(source) => {
-                let message =
-                    format!("the socket passed by LISTEN_FDS is not a listening TCP socket: {source}");
-                Err(error(&message, source))
-            }
-        }
-    }
-
-    /// The address of the socket, with the port that was chosen.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-
-    /// Wraps a socket that listens already, such as one that another process passes on. Must be
-    /// called within a tokio runtime.
-    pub fn from_std(socket: std::net::TcpListener) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        let patience = Patience { dead_peer: DEAD_PEER_DEFAULT };
-        let socket = TcpListener::from_std(socket)?;
-        let mut listener = Self {
-            socket,
-            pauses: Backoff::new(ACCEPT_PAUSE_MIN, ACCEPT_PAUSE_MAX).spread(Spread::NONE),
-            paused_until: None,
-            reserve: Vec::with_capacity(RESERVE_FILES),
-            reserve_files: 0,
-            is_short_of_descriptors: false,
-            patience,
+    /// Listens on all addresses of both families, or of IPv4 where the system has no IPv6; port 0
+    /// chooses a free one. Must be called within a tokio runtime.
+    pub fn bind_all(port: u16) -> Result<Self, ListenError> {
+        let both = bind((Ipv6Addr::UNSPECIFIED, port).into(), false);
+        let bound = match both {
+            Err(error) if is_without_family(&error) => bind((Ipv4Addr::UNSPECIFIED, port).into(), true),
+            bound => bound,
         };
-        listener.fill_reserve(RESERVE_FILES);
-        listener.reserve_files = listener.reserve.len();
+        bound
+            .and_then(Self::from_std)
+            .map_err(|source| ListenError { message: advice(format_args!(":{port}"), &source), source })
+    }
+
+    /// Listens on a Unix socket, whose file gets this mode, such as `0o660`: to connect, a program
+    /// needs permission to write. A file that no process listens on is replaced. The file is removed
+    /// when the listener is dropped, see [`own_file`](Self::own_file). Must be called within a tokio
+    /// runtime.
+    #[cfg(unix)]
+    pub fn bind_unix(path: &Path, mode: u32) -> Result<Self, ListenError> {
+        let error = |source: io::Error| {
+            let why = match source.kind() {
+                io::ErrorKind::NotFound => "its directory does not exist".to_owned(),
+                io::ErrorKind::InvalidInput => "the path is too long for a Unix socket".to_owned(),
+                io::ErrorKind::PermissionDenied => "the system does not permit it".to_owned(),
+                _ => source.to_string(),
+            };
+            ListenError { message: format!("cannot listen on unix:{}: {why}", path.display()), source }
+        };
+        let (socket, file) = UnixFile::create(path, mode, BACKLOG).map_err(error)?;
+        let mut listener = Self::from_fd(socket.into()).map_err(error)?;
+        listener.file = Some(file);
         Ok(listener)
     }
 
-    /// Resets connections whose peer acknowledges or reads nothing for this long; at least a
-    /// second.
-    pub(crate) fn reset_dead_peers_after(&mut self, time: Duration) {
-        self.patience = Patience { dead_peer: time.max(Duration::from_secs(1)) };
+    /// Takes over the sockets that the process was started with, TCP and Unix: `LISTEN_FDS` and
+    /// `LISTEN_PID`, as systemd sets them, each with its name in `LISTEN_FDNAMES`. A restart behind
+    /// such a socket refuses no connection. Must be called once, early, within a tokio runtime.
+    pub fn inherited() -> Result<Vec<(String, Self)>, ListenError> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let mut passed = ListenFd::from_env();
+        (0..passed.len())
+            .map(|number| {
+                let name = names.next().unwrap_or_default().to_owned();
+                let listener = take_inherited(&mut passed, number).map_err(|source| ListenError {
+                    message: format!(
+                        "socket {} of those passed by LISTEN_FDS is not a listening TCP or Unix socket: {source}",
+                        number + 1
+                    ),
+                    source,
+                })?;
+                Ok((name, listener))
+            })
+            .collect()
     }
 
-    /// The next connection. Cancel-safe: no connection is lost.
-    pub(crate) async fn accept(&mut self, metrics: &ConnectionMetrics) -> Accepted {
-        loop {
-            if let Some(until) = self.paused_until {
-                sleep_until(until).await;
-                self.paused_until = None;
-            }
-            let mut accepted = self.socket.accept().await;
-            // Another thread may take the freed descriptor first; then the next one is freed.
-            while accepted.as_ref().is_err_and(is_out_of_descriptors) && self.reserve.pop().is_some() {
-                accepted = self.socket.accept().await;
-            }
-            match accepted {
-                Ok((stream, peer)) => {
-                    self.pauses.succeeded();
-                    let has_descriptor = self.fill_reserve(self.reserve_files);
-                    if !has_descriptor && !self.is_short_of_descriptors {
-                        tracing::warn!("no file descriptors left: new connections are asked to retry later");
-                    }
-                    self.is_short_of_descriptors = !has_descriptor;
-                    // A connection that is closed already fails when it is read.
-                    if let Err(error) = set_options(&stream, self.patience) {
-                        tracing::debug!(%error, %peer, "cannot set the options of a connection");
-                    }
-                    return Accepted { stream, peer, has_descriptor };
-                }
-                Err(error) if is_of_one_connection(&error) => {
-                    tracing::debug!(%error, "a connection ended before it was accepted");
-                }
-                Err(error) => self.rest(&error, metrics),
-            }
+    /// Wraps a TCP socket that listens already. Must be called within a tokio runtime.
+    pub fn from_std(socket: std::net::TcpListener) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let is_all =
+            address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !SockRef::from(&socket).only_v6()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket: ListeningSocket::Tcp(TcpListener::from_std(socket)?),
+            address: if is_all { LocalAddress::All(address.port()) } else { LocalAddress::Ip(address) },
+            settings: Arc::default(),
+            #[cfg(unix)]
+            file: None,
+        })
+    }
+
+    /// Wraps a TCP or Unix socket that listens already, such as one that another process passes on.
+    /// Must be called within a tokio runtime.
+    #[cfg(unix)]
+    pub fn from_fd(socket: OwnedFd) -> io::Result<Self> {
+        let as_socket = SockRef::from(&socket);
+        if !as_socket.is_listener()? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
+        }
+        if !as_socket.local_addr()?.is_unix() {
+            return Self::from_std(socket.into());
+        }
+        let socket = std::os::unix::net::UnixListener::from(socket);
+        let address = socket.local_addr()?;
+        let path = address.as_pathname().map(Path::to_owned);
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket: ListeningSocket::Unix(UnixListener::from_std(socket)?),
+            file: path.as_deref().map(UnixFile::existing),
+            address: LocalAddress::Unix(path.unwrap_or_default()),
+            settings: Arc::default(),
+        })
+    }
+
+    /// Serves its connections by these settings.
+    #[must_use]
+    pub fn with_settings(mut self, settings: ListenerSettings) -> Self {
+        self.settings = Arc::new(settings);
+        self
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &LocalAddress {
+        &self.address
+    }
+
+    /// The address of a TCP socket, with the port that was chosen.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self.address {
+            LocalAddress::Ip(address) => Some(address),
+            LocalAddress::All(port) => Some((Ipv6Addr::UNSPECIFIED, port).into()),
+            LocalAddress::Unix(_) => None,
         }
     }
 
-    /// Pauses after a system error, longer each time until a connection is accepted.
-    fn rest(&mut self, error: &io::Error, metrics: &ConnectionMetrics) {
-        metrics.accept_pauses.fetch_add(1, Relaxed);
-        if self.pauses.failures() == 0 {
-            tracing::warn!(%error, "cannot accept connections; trying again");
+    /// Whether the file of a Unix socket is removed when this is dropped. At first it is if this
+    /// process created it.
+    #[cfg(unix)]
+    pub fn own_file(&mut self, is_owned: bool) {
+        if let Some(file) = &mut self.file {
+            file.is_owned = is_owned;
         }
-        self.paused_until = Some(Instant::now() + self.pauses.failed());
     }
 
-    /// Whether the last connection took a descriptor of the reserve.
-    pub(crate) fn is_short_of_descriptors(&self) -> bool {
-        self.is_short_of_descriptors
+    /// Sets the mode of the file of a Unix socket that was passed on.
+    #[cfg(unix)]
+    pub fn set_file_mode(&self, mode: u32) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), |file| file.set_mode(mode))
     }
 
-    /// Refills the reserve to this many descriptors. False if there are not as many.
-    fn fill_reserve(&mut self, files: usize) -> bool {
-        while self.reserve.len() < files {
-            let Ok(socket) = Socket::new(Domain::IPV4, Type::DGRAM, None) else { return false };
-            self.reserve.push(socket);
+    /// What it is for.
+    pub fn role(&self) -> ListenerRole {
+        self.settings.role
+    }
+
+    pub(crate) fn settings(&self) -> &Arc<ListenerSettings> {
+        &self.settings
+    }
+
+    /// The next connection, and the address of its other end.
+    ///
+    /// A Unix stream socket is driven as a `TcpStream`: the calls that are made on it are the same.
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, ClientAddress)>> {
+        match &self.socket {
+            ListeningSocket::Tcp(socket) => {
+                let (stream, peer) = ready!(socket.poll_accept(cx))?;
+                Poll::Ready(Ok((stream, ClientAddress::of(peer.ip()))))
+            }
+            #[cfg(unix)]
+            ListeningSocket::Unix(socket) => {
+                let (stream, _) = ready!(socket.poll_accept(cx))?;
+                let stream = std::net::TcpStream::from(OwnedFd::from(stream.into_std()?));
+                Poll::Ready(Ok((TcpStream::from_std(stream)?, ClientAddress::Unix)))
+            }
         }
-        true
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<Listener> {
+/// The descriptor of the socket, to pass to a new process.
+#[cfg(unix)]
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            ListeningSocket::Tcp(socket) => socket.as_fd(),
+            ListeningSocket::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+impl LocalAddress {
+    /// Whether only programs on this machine can connect.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Ip(address) => address.ip().is_loopback(),
+            Self::All(_) => false,
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for LocalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::All(port) => write!(f, "*:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl ListenError {
+    /// Whether this machine does not have the address, or not its family.
+    pub fn is_of_another_machine(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrNotAvailable || is_without_family(&self.source)
+    }
+
+    /// Whether another socket listens on the address.
+    pub fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+fn bind(address: SocketAddr, only_v6: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart need not wait for connections of the previous process. (On Windows the option would
     // steal the port.)
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // The default differs between systems.
+        socket.set_only_v6(only_v6)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Listener::from_std(socket.into())
+    Ok(socket.into())
 }
 
-fn advice(address: SocketAddr, error: &io::Error) -> String {
+/// The system has no addresses of this family.
+fn is_without_family(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::AFNOSUPPORT) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::Unsupported
+}
+
+fn take_inherited(passed: &mut ListenFd, number: usize) -> io::Result<Listener> {
+    let tcp = passed.take_tcp_listener(number);
+    #[cfg(unix)]
+    {
+        let socket = match tcp {
+            Ok(socket) => socket.map(OwnedFd::from),
+            Err(_) => passed.take_unix_listener(number)?.map(OwnedFd::from),
+        };
+        Listener::from_fd(socket.ok_or(io::ErrorKind::NotFound)?)
+    }
+    #[cfg(not(unix))]
+    {
+        Listener::from_std(tcp?.ok_or(io::ErrorKind::NotFound)?)
+    }
+}
+
+fn advice(address: impl fmt::Display, error: &io::Error) -> String {
     let why = match error.kind() {
         io::ErrorKind::AddrInUse => {
             "another program listens there; stop it or choose another port".to_owned()
@@ -235,109 +331,6 @@ fn advice(address: SocketAddr, error: &io::Error) -> String {
         _ => error.to_string(),
     };
     format!("cannot listen on {address}: {why}")
-}
-
-/// The descriptor of the socket, to pass to a new process.
-#[cfg(unix)]
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-fn set_options(stream: &TcpStream, patience: Patience) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    // An event is one write; it must not wait for the acknowledgement of the previous one.
-    socket.set_tcp_nodelay(true)?;
-    // Linux doubles the value, for its own bookkeeping.
-    let asked = if cfg!(target_os = "linux") { SEND_BUFFER_BYTES / 2 } else { SEND_BUFFER_BYTES };
-    socket.set_send_buffer_size(asked)?;
-    patience.set_on(&socket)
-}
-
-impl Patience {
-    /// Unacknowledged data starts the timer, and so does a reader that reads nothing (its window is
-    /// closed): either way the connection is reset, and the client resumes by id. A stream that is
-    /// acknowledged to the last byte sends nothing until its next heartbeat, at most 15 s later:
-    /// with the 30 s of `dead_peer`, a dead peer is found within 45 s. Without heartbeats, the
-    /// kernel sends keepalive probes, from half the time on and often enough to decide when it is
-    /// over.
-    fn set_on(self, socket: &SockRef<'_>) -> io::Result<()> {
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(self.dead_peer))?;
-        let least = Duration::from_secs(1);
-        let ask = TcpKeepalive::new().with_time((self.dead_peer / 2).max(least));
-        socket.set_tcp_keepalive(&ask.with_interval((self.dead_peer / 6).max(least)))
-    }
-}
-
-/// Neither the process nor the system has a file descriptor left for one more connection.
-#[cfg(unix)]
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
-}
-
-/// This system has no limit on file descriptors.
-#[cfg(not(unix))]
-fn is_out_of_descriptors(_: &io::Error) -> bool {
-    false
-}
-
-/// Errors of `accept` that concern only the connection that would have been accepted (see
-/// accept(2)), not the next one.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-            | io::ErrorKind::WouldBlock
-            | io::ErrorKind::NetworkDown
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::TimedOut
-    )
-}
-
-/// How many connections the limit on file descriptors allows.
-pub fn connections_for_file_limit() -> usize {
-    connections_for(file_limit())
-}
-
-/// With a small limit, half of the descriptors are for connections.
-fn connections_for(files: Option<u64>) -> usize {
-    let room =
-        files.map_or(CONNECTIONS_DEFAULT_MAX, |files| files.saturating_sub(FILES_RESERVED).max(files / 2));
-    usize::try_from(room.min(CONNECTIONS_DEFAULT_MAX)).unwrap_or(usize::MAX)
-}
-
-/// The soft limit on file descriptors; none where there is no limit.
-#[cfg(unix)]
-fn file_limit() -> Option<u64> {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
-}
-
-#[cfg(not(unix))]
-fn file_limit() -> Option<u64> {
-    None
-}
-
-/// Raises the soft limit on file descriptors to the hard one, and returns it; none where there is
-/// no limit. Must be called before [`connections_for_file_limit`].
-#[cfg(unix)]
-pub fn raise_file_limit() -> io::Result<Option<u64>> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
-    Ok(maximum)
-}
-
-/// This system has no limit on file descriptors to raise.
-#[cfg(not(unix))]
-pub fn raise_file_limit() -> io::Result<Option<u64>> {
-    Ok(None)
 }
 
 #[cfg(test)]

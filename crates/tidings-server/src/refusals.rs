@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::{Method, StatusCode};
 
 use crate::{
-    PeerAddress,
+    ClientAddress,
     metrics::Metrics,
     problem::{APPLICATION, Refused},
     throttled_log::{Summary, ThrottledLog},
@@ -42,7 +42,7 @@ impl RefusalLog {
         metrics: &Metrics,
         method: &Method,
         path: &str,
-        client: Option<PeerAddress>,
+        client: Option<ClientAddress>,
         response: &Response,
     ) {
         let status = response.status();
@@ -108,12 +108,12 @@ struct Occasion {
     status: StatusCode,
     reason: &'static str,
     cause: Option<String>,
-    client: Option<PeerAddress>,
+    client: Option<ClientAddress>,
 }
 
 impl Occasion {
     fn client(&self) -> Option<impl tracing::Value + use<>> {
-        self.client.map(|client| tracing::field::display(client.0))
+        self.client.map(tracing::field::display)
     }
 }
 

@@ -18,7 +18,7 @@ use tidings_auth::Authenticator;
 
 pub(crate) use crate::app::App;
 use crate::{
-    PeerAddress, Settings,
+    Client, ListenerRole, Settings,
     accept::wants_page,
     authorize, mercure, native, operations,
     origin::{check_host, check_no_proxy, mark},
@@ -29,6 +29,13 @@ use crate::{
 
 /// The paths that the server itself uses.
 const OWN_PATHS: [&str; 7] = ["/", "/stream", "/topics", "/topics/", "/healthz", "/readyz", "/metrics"];
+
+/// Answered by every listener, whatever the request says.
+const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+
+/// The routes of operators. Where there is a listener for operators, only that one answers them, and
+/// nothing else but health checks.
+const ADMIN_PATHS: [&str; 1] = ["/metrics"];
 
 /// Whether the path of a hub's public URL is free for the Mercure API.
 pub fn hub_path_is_free(path: &str) -> bool {
@@ -45,7 +52,7 @@ pub fn stream_path_is_free(path: &str) -> bool {
 /// for people.
 ///
 /// Without an [`Authenticator`] the hub has no keys: see [`Keyless`](crate::Keyless) for the
-/// clients that it serves then. The limits per address need the [`PeerAddress`] that
+/// clients that it serves then. The limits per address need the [`Client`] that
 /// [`serve`](crate::serve) adds to each request; requests without one share one unknown address.
 ///
 /// # Panics
@@ -118,7 +125,7 @@ where
     }
     let method = parts.method.clone();
     let uri = parts.uri.clone();
-    let peer = parts.extensions.get::<PeerAddress>().copied();
+    let client = parts.extensions.get::<Client>().map(|client| client.address);
     let standing = app.origins.standing(&parts.headers);
     let wants_page = wants_page(&parts.headers);
     let prepared = match admit(app, &parts) {
@@ -133,15 +140,21 @@ where
     mark(&standing, headers);
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    app.refusals.report(&app.metrics, &method, uri.path(), peer, &response);
+    app.refusals.report(&app.metrics, &method, uri.path(), client, &response);
     if wants_page { pages::of_problem(response) } else { response }
 }
 
 /// Whether a request is addressed to this hub and takes an allowed path to it. Health checks are
 /// always admitted.
 fn admit(app: &App, parts: &Parts) -> Result<(), Problem> {
-    if ["/healthz", "/readyz"].contains(&parts.uri.path()) {
+    let path = parts.uri.path();
+    if HEALTH_PATHS.contains(&path) {
         return Ok(());
+    }
+    match parts.extensions.get::<Client>().map(|client| client.listener) {
+        Some(ListenerRole::Admin) if !ADMIN_PATHS.contains(&path) => return Err(not_for_operators(path)),
+        Some(ListenerRole::Clients) if ADMIN_PATHS.contains(&path) => return Err(nothing_at(path)),
+        _ => {}
     }
     if app.authorizer.is_keyless_loopback() {
         check_no_proxy(&parts.headers)?;
@@ -161,15 +174,24 @@ async fn not_found(request: Request) -> Response {
     if request.method() == Method::OPTIONS && path == "*" {
         return StatusCode::NO_CONTENT.into_response();
     }
+    nothing_at(path).into_response()
+}
+
+fn nothing_at(path: &str) -> Problem {
     let path = excerpt(path);
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "path",
-        format!(
-            "There is nothing at {path}. Subscribe with GET `/stream?topic=NAME`, publish with POST `/topics/NAME`; see `/` for more."
-        ),
-    )
-    .into_response()
+    let detail = format!(
+        "There is nothing at {path}. Subscribe with GET `/stream?topic=NAME`, publish with POST `/topics/NAME`; see `/` for more."
+    );
+    Problem::new(StatusCode::NOT_FOUND, "path", detail)
+}
+
+/// The answer of a listener for operators.
+fn not_for_operators(path: &str) -> Problem {
+    let (path, paths) = (excerpt(path), [HEALTH_PATHS.as_slice(), &ADMIN_PATHS].concat().join("`, `"));
+    let detail = format!(
+        "There is nothing at {path}: this address is for operators, with `{paths}`. Use an address of `--listen` for everything else."
+    );
+    Problem::new(StatusCode::NOT_FOUND, "path", detail)
 }
 
 /// The router adds the header `Allow`.

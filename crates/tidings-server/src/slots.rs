@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use tidings::{Matcher, PatternIndex, PatternLimits, PatternsFull, UrlPattern};
+
+use crate::client_address::{ClientAddress, Neighbourhood};
 
 /// Hands out permits for streams.
 #[derive(Clone, Debug)]
@@ -50,10 +51,6 @@ struct Share {
     /// Distinct patterns, and how many streams use each.
     patterns: PatternIndex<usize>,
 }
-
-/// The unit of the limits per address: an IPv4 address or, for IPv6, a /64 network.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct Neighbourhood(Option<IpAddr>);
 
 /// The permit for one stream, released on drop.
 #[derive(Debug)]
@@ -102,8 +99,8 @@ impl Slots {
         Self(Arc::new(Shared { limits, taken: Mutex::default() }))
     }
 
-    /// Takes a slot for a client at this address; all clients of unknown address share one.
-    pub(crate) fn take(&self, address: Option<IpAddr>) -> Result<Slot, NoSlot> {
+    /// Takes a slot for a client at this address.
+    pub(crate) fn take(&self, address: ClientAddress) -> Result<Slot, NoSlot> {
         let neighbourhood = counted(address);
         let limits = &self.0.limits;
         let mut taken = self.0.taken();
@@ -125,7 +122,7 @@ impl Slots {
     /// Takes the permit to wait for a pattern.
     pub(crate) fn compiling<'t>(
         &self,
-        address: Option<IpAddr>,
+        address: ClientAddress,
         text: &'t str,
     ) -> Result<CompilingSlot<'t>, NoSlot> {
         let neighbourhood = counted(address);
@@ -144,7 +141,7 @@ impl Slots {
     }
 
     /// Takes the permit to wait for an application's decision.
-    pub(crate) fn authorizing(&self, address: Option<IpAddr>) -> Result<AuthorizingSlot, NoSlot> {
+    pub(crate) fn authorizing(&self, address: ClientAddress) -> Result<AuthorizingSlot, NoSlot> {
         let neighbourhood = counted(address);
         if let Some(neighbourhood) = neighbourhood {
             let mut taken = self.0.taken();
@@ -162,9 +159,9 @@ impl Slots {
     }
 }
 
-/// The unit that the limits per address count. Loopback has no such limit.
-fn counted(address: Option<IpAddr>) -> Option<Neighbourhood> {
-    (!address.is_some_and(|address| address.is_loopback())).then(|| Neighbourhood::of(address))
+/// The unit that the limits per address count. Programs on this machine have no such limit.
+fn counted(address: ClientAddress) -> Option<Neighbourhood> {
+    (!address.is_local()).then(|| address.into())
 }
 
 impl Shared {
@@ -213,18 +210,6 @@ fn give_back_pattern(patterns: &mut PatternIndex<usize>, pattern: &UrlPattern) {
     *count -= 1;
     if *count == 0 {
         patterns.remove(pattern);
-    }
-}
-
-impl Neighbourhood {
-    pub(crate) fn of(address: Option<IpAddr>) -> Self {
-        Self(address.map(|address| match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-            }
-        }))
     }
 }
 
@@ -277,7 +262,11 @@ mod tests {
     }
 
     fn take(slots: &Slots, address: &str) -> Result<Slot, NoSlot> {
-        slots.take(Some(address.parse().expect("an address")))
+        slots.take(client(address))
+    }
+
+    fn client(address: &str) -> ClientAddress {
+        ClientAddress::of(address.parse().expect("an address"))
     }
 
     #[test]
@@ -300,18 +289,27 @@ mod tests {
     }
 
     #[test]
-    fn loopback_has_no_limit_of_its_own() {
-        let slots = slots(3, 1);
-        let held: Vec<_> = ["127.0.0.1", "::1", "127.0.0.1"].map(|text| take(&slots, text)).into();
+    fn programs_on_this_machine_have_no_limit_of_their_own() {
+        let slots = slots(5, 1);
+        let mut held: Vec<_> = ["127.0.0.1", "::1", "::ffff:127.0.0.1"].map(|text| take(&slots, text)).into();
+        held.extend([ClientAddress::Unix, ClientAddress::Unix].map(|client| slots.take(client)));
         assert!(held.iter().all(Result::is_ok));
-        assert_eq!(slots.take(None).err(), Some(NoSlot::Total));
+        assert_eq!(slots.take(ClientAddress::Unknown).err(), Some(NoSlot::Total));
+    }
+
+    #[test]
+    fn clients_of_unknown_address_share_the_limit_of_one() {
+        let slots = slots(10, 1);
+        let _first = slots.take(ClientAddress::Unknown).expect("free");
+        assert_eq!(slots.take(ClientAddress::Unknown).err(), Some(NoSlot::Address));
+        assert!(take(&slots, "192.0.2.1").is_ok());
     }
 
     #[test]
     fn an_address_without_streams_is_forgotten() {
         let slots = slots(10, 5);
-        drop(slots.compiling(Some([192, 0, 2, 1].into()), "/a/:id"));
-        drop(slots.authorizing(Some([192, 0, 2, 1].into())));
+        drop(slots.compiling(client("192.0.2.1"), "/a/:id"));
+        drop(slots.authorizing(client("192.0.2.1")));
         let mut slot = take(&slots, "192.0.2.1").expect("free");
         slot.take_patterns(&patterns(&["/a/:id"])).expect("free");
         drop(slot);
@@ -354,12 +352,12 @@ mod tests {
     #[test]
     fn an_address_has_a_limit_of_streams_that_wait_for_a_decision() {
         let slots = slots(10, 10);
-        let address = Some(IpAddr::from([192, 0, 2, 1]));
+        let address = client("192.0.2.1");
         let waiting = [slots.authorizing(address), slots.authorizing(address)];
         assert!(waiting.iter().all(Result::is_ok));
         assert_eq!(slots.authorizing(address).err(), Some(NoSlot::Authorizing));
-        assert!(slots.authorizing(Some([192, 0, 2, 2].into())).is_ok());
-        assert!(slots.authorizing(Some([127, 0, 0, 1].into())).is_ok());
+        assert!(slots.authorizing(client("192.0.2.2")).is_ok());
+        assert!(slots.authorizing(client("127.0.0.1")).is_ok());
         drop(waiting);
         assert!(slots.authorizing(address).is_ok());
     }
@@ -367,13 +365,13 @@ mod tests {
     #[test]
     fn an_address_has_a_limit_of_patterns_being_compiled() {
         let slots = slots(10, 10);
-        let address = Some(IpAddr::from([192, 0, 2, 1]));
+        let address = client("192.0.2.1");
         let texts: Vec<_> = (0..COMPILING_PER_ADDRESS_MAX).map(|number| format!("/{number}/:id")).collect();
         let mut waiting: Vec<_> =
             texts.iter().map(|text| slots.compiling(address, text).expect("free")).collect();
         assert_eq!(slots.compiling(address, "/a/:id").err(), Some(NoSlot::Compiling));
         assert!(slots.compiling(address, "/0/:id").is_ok(), "it is waited for already");
-        assert!(slots.compiling(Some([127, 0, 0, 1].into()), "/a/:id").is_ok());
+        assert!(slots.compiling(client("127.0.0.1"), "/a/:id").is_ok());
         waiting.pop();
         assert!(slots.compiling(address, "/a/:id").is_ok());
     }

@@ -4,7 +4,7 @@
 //! permissions, a slot, the hub, the response. A slot belongs to the open stream and is released
 //! with it, however the stream ends and whatever writes it (`open_stream`).
 
-use std::{convert::Infallible, net::IpAddr};
+use std::convert::Infallible;
 
 use axum::{
     body::Body,
@@ -19,7 +19,7 @@ use tidings::{
 use tidings_auth::Access;
 
 use crate::{
-    PeerAddress,
+    Client, ClientAddress,
     access::expires_in,
     open_stream::{OpenStream, StreamHandle, StreamKeep},
     problem::Problem,
@@ -69,7 +69,7 @@ pub(crate) fn without_stream(app: &App) -> Response {
 
 /// A slot for a stream of this client.
 pub(crate) fn slot(app: &App, parts: &Parts) -> Result<Slot, Problem> {
-    app.slots.take(peer_address(parts)).map_err(|reason| no_slot(app, reason))
+    app.slots.take(client_address(parts)).map_err(|reason| no_slot(app, reason))
 }
 
 /// Opens a stream in a slot.
@@ -150,9 +150,9 @@ pub(crate) async fn matchers(
     for text in patterns {
         let _waiting = match validator.known_pattern(text) {
             Some(_) => None,
-            None => {
-                Some(app.slots.compiling(peer_address(parts), text).map_err(|reason| no_slot(app, reason))?)
-            }
+            None => Some(
+                app.slots.compiling(client_address(parts), text).map_err(|reason| no_slot(app, reason))?,
+            ),
         };
         matchers.push(app.hub.pattern(text).await.map_err(|error| {
             match error {
@@ -190,8 +190,8 @@ fn resumed_from(subscription: &Subscription) -> Option<(HeaderName, HeaderValue)
     Some((HeaderName::from_static("mercure-last-event-id"), value))
 }
 
-pub(crate) fn peer_address(parts: &Parts) -> Option<IpAddr> {
-    parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip())
+pub(crate) fn client_address(parts: &Parts) -> ClientAddress {
+    parts.extensions.get::<Client>().map_or(ClientAddress::Unknown, |client| client.address)
 }
 
 fn too_many_patterns(app: &App, full: PatternsFull) -> Problem {

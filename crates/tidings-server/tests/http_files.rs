@@ -43,6 +43,8 @@ fn connect(address: SocketAddr, sent: &str) -> Client {
 async fn without_file_descriptors_clients_are_answered_and_streams_continue() {
     let settings = ConnectionSettings { first_byte_secs: 3_600, ..ConnectionSettings::default() };
     let mut server = Server::start_with(settings);
+    // It takes its reserve when it begins to serve.
+    tokio::task::yield_now().await;
     let address = server.address;
     let mut held: Vec<_> = (0..FILES_LEFT).map(|_| connect(address, STREAM)).collect();
     let silent: Vec<_> = (0..SILENT).map(|_| connect(address, "")).collect();

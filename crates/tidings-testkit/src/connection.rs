@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use crate::patiently;
 
@@ -21,7 +23,8 @@ const CHUNK_LINE_BYTES_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    address: SocketAddr,
+    /// The value of `Host`.
+    host: String,
     received: Vec<u8>,
 }
 
@@ -40,7 +43,23 @@ impl Connection {
     /// Connects.
     pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = patiently("a connection", TcpStream::connect(address)).await??;
-        Ok(Self { stream, address, received: Vec::new() })
+        Ok(Self { stream, host: address.to_string(), received: Vec::new() })
+    }
+
+    /// Connects to a Unix socket.
+    pub async fn open_unix(path: &Path) -> anyhow::Result<Self> {
+        let stream = patiently("a connection", UnixStream::connect(path)).await??;
+        // The calls on a stream socket are the same, whatever its family.
+        let stream = std::net::TcpStream::from(OwnedFd::from(stream.into_std()?));
+        Ok(Self { stream: TcpStream::from_std(stream)?, host: "localhost".to_owned(), received: Vec::new() })
+    }
+
+    /// Connects from this address of the machine.
+    pub async fn open_from(local: IpAddr, address: SocketAddr) -> anyhow::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.bind(SocketAddr::new(local, 0))?;
+        let stream = patiently("a connection", socket.connect(address)).await??;
+        Ok(Self { stream, host: address.to_string(), received: Vec::new() })
     }
 
     /// Connects with a receive buffer of about this size, so that a reader that does not read
@@ -51,7 +70,7 @@ impl Connection {
         socket.set_nonblocking(true)?;
         let socket = TcpSocket::from_std_stream(socket.into());
         let stream = patiently("a connection", socket.connect(address)).await??;
-        Ok(Self { stream, address, received: Vec::new() })
+        Ok(Self { stream, host: address.to_string(), received: Vec::new() })
     }
 
     /// Sends these bytes and nothing else.
@@ -63,7 +82,7 @@ impl Connection {
     /// header lines, separated by LF. `Host` is added, and `Content-Length` with a body.
     pub async fn request(&mut self, head: &str, body: &[u8]) -> anyhow::Result<()> {
         let (request_line, fields) = head.split_once('\n').unwrap_or((head, ""));
-        let mut lines = vec![format!("{request_line} HTTP/1.1"), format!("Host: {}", self.address)];
+        let mut lines = vec![format!("{request_line} HTTP/1.1"), format!("Host: {}", self.host)];
         lines.extend(fields.lines().map(str::to_owned));
         if !body.is_empty() || head.starts_with("POST") {
             lines.push(format!("Content-Length: {}", body.len()));

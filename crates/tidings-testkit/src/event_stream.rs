@@ -31,7 +31,11 @@ impl EventStream {
 
     /// Subscribes with further header fields, each a line as in `Last-Event-ID: #1`.
     pub async fn open_with(address: SocketAddr, target: &str, fields: &[&str]) -> anyhow::Result<Self> {
-        let mut connection = Connection::open(address).await?;
+        Self::on(Connection::open(address).await?, target, fields).await
+    }
+
+    /// The same on a connection that was opened already.
+    pub async fn on(mut connection: Connection, target: &str, fields: &[&str]) -> anyhow::Result<Self> {
         let mut head = format!("GET {target}\nAccept: text/event-stream");
         for field in fields {
             head.push('\n');

@@ -35,7 +35,8 @@ pub struct Hub {
     args: Vec<String>,
     binary: Option<PathBuf>,
     environment: Vec<(String, String)>,
-    listener: TcpListener,
+    /// None if the hub binds its addresses itself.
+    listener: Option<TcpListener>,
     address: SocketAddr,
     running: Option<Running>,
 }
@@ -54,6 +55,9 @@ struct Running {
 /// store.
 const NEW_PID: &str = " new_pid=";
 
+/// The log line of a hub that serves.
+const LISTENING: &str = "listening ";
+
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(new_process) = self.new_process {
@@ -66,6 +70,18 @@ impl Hub {
     /// Starts `tidings serve` with further arguments and waits until it serves.
     pub async fn serve(args: &[&str]) -> anyhow::Result<Self> {
         Self::start([&["serve"], args].concat()).await
+    }
+
+    /// Starts `tidings serve` with further arguments, on the addresses that they name, and waits until
+    /// it serves. [`address`](Self::address) is the first one of TCP, if there is one.
+    pub async fn serve_on_its_own(args: &[&str]) -> anyhow::Result<Self> {
+        let mut hub = Self::not_started([&["serve"], args].concat())?;
+        hub.listener = None;
+        hub.start_again().await?;
+        if let Some(address) = hub.addresses().iter().find_map(|address| address.parse().ok()) {
+            hub.address = address;
+        }
+        Ok(hub)
     }
 
     /// Starts `tidings` with exactly these arguments and waits until it serves.
@@ -81,7 +97,14 @@ impl Hub {
         let listener = listener().context("no listening socket on loopback")?;
         let address = listener.local_addr()?;
         let args = args.into_iter().map(Into::into).collect();
-        Ok(Self { args, binary: None, environment: Vec::new(), listener, address, running: None })
+        Ok(Self {
+            args,
+            binary: None,
+            environment: Vec::new(),
+            listener: Some(listener),
+            address,
+            running: None,
+        })
     }
 
     /// Sets a program other than the built one, such as a copy that the test replaces.
@@ -103,15 +126,23 @@ impl Hub {
         if self.running.is_some() {
             bail!("this hub is running already");
         }
-        let mut command = Command::new("sh");
         let binary = self.binary.clone().map_or_else(binary, Ok)?;
-        command.args(["-c", HAND_OVER, "sh"]).arg(binary).args(&self.args);
+        let (mut command, stdin, ready) = match &self.listener {
+            Some(listener) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", HAND_OVER, "sh"]).arg(binary);
+                let socket = Stdio::from(OwnedFd::from(listener.try_clone()?));
+                (command, socket, format!("http://{}", self.address))
+            }
+            None => (Command::new(binary), Stdio::null(), LISTENING.to_owned()),
+        };
+        command.args(&self.args);
         for setting in FOREIGN_SETTINGS {
             command.env_remove(setting);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut child = command
-            .stdin(Stdio::from(OwnedFd::from(self.listener.try_clone()?)))
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -120,7 +151,6 @@ impl Hub {
         let (lines, mut output) = watch::channel(Vec::new());
         collect_lines(child.stdout.take().expect("stdout is piped"), lines.clone());
         collect_lines(child.stderr.take().expect("stderr is piped"), lines);
-        let ready = format!("http://{}", self.address);
         let printed = patiently(
             "the hub to print its address",
             output.wait_for(|lines| lines.iter().any(|line| line.contains(&ready))),
@@ -210,6 +240,27 @@ impl Hub {
     /// Where the socket listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The addresses for clients that the hub has logged, in their order; those of the latest
+    /// process.
+    pub fn addresses(&self) -> Vec<String> {
+        self.logged_addresses(" address=")
+    }
+
+    /// The same for the addresses for operators.
+    pub fn admin_addresses(&self) -> Vec<String> {
+        self.logged_addresses(" admin_address=")
+    }
+
+    fn logged_addresses(&self, field: &str) -> Vec<String> {
+        let output = self.output();
+        let line = output.iter().rev().find(|line| line.contains(LISTENING));
+        let value = line.and_then(|line| line.split_once(field)).map_or("", |(_, rest)| rest);
+        // A field ends where the next one begins.
+        let end = value.find('=').map_or(value.len(), |sign| value[..sign].rfind(' ').unwrap_or(0));
+        let words = value[..end].split(", ");
+        words.map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
     }
 
     /// The absolute form of `path`, which begins with a slash.

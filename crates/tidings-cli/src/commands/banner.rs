@@ -2,10 +2,30 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use tidings_server::LocalAddress;
+
+use super::sockets::shown;
 use crate::config::ServeConfig;
 
 /// The banner of `tidings serve`, for an operator who starts a hub for the first time.
-pub(super) fn of_hub(config: &ServeConfig, base_url: &str, files: Option<u64>) -> String {
+pub(super) fn of_hub(
+    config: &ServeConfig,
+    base_url: &str,
+    addresses: &[LocalAddress],
+    files: Option<u64>,
+) -> String {
+    let is_unix = |address: &LocalAddress| matches!(address, LocalAddress::Unix(_));
+    // Where there is a TCP socket, the commands use it.
+    let unix = match addresses {
+        [LocalAddress::Unix(path), rest @ ..] if rest.iter().all(is_unix) => {
+            format!("--unix-socket '{}' ", path.display())
+        }
+        _ => String::new(),
+    };
+    let place = match addresses {
+        [_] if unix.is_empty() => base_url.to_owned(),
+        _ => format!("{base_url} ({})", shown(addresses)),
+    };
     let topic = config.streams.first().map_or("chat", String::as_str);
     let topic = utf8_percent_encode(topic, NON_ALPHANUMERIC);
     let stream = if config.streams.is_empty() {
@@ -19,9 +39,9 @@ pub(super) fn of_hub(config: &ServeConfig, base_url: &str, files: Option<u64>) -
     let room = config.connections_max.min(config.streams_max);
     let files = files.map(|files| format!(" (file descriptor limit: {files})")).unwrap_or_default();
     format!(
-        "Tidings {} is ready at {base_url}\n\n  \
-         subscribe:  curl -N {subscribe}'{stream}'\n  \
-         publish:    curl {publish}-d hello '{base_url}/topics/{topic}'\n\n\
+        "Tidings {} is ready at {place}\n\n  \
+         subscribe:  curl -N {unix}{subscribe}'{stream}'\n  \
+         publish:    curl {unix}{publish}-d hello '{base_url}/topics/{topic}'\n\n\
          {}\n\
          Up to {room} streams{files}.",
         env!("CARGO_PKG_VERSION"),

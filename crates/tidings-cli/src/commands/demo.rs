@@ -1,6 +1,9 @@
 //! `tidings demo`: runs the example chat.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     extract::{ConnectInfo, Request},
@@ -8,15 +11,16 @@ use axum::{
 };
 use clap::Args;
 use tidings::web::{HostName, HostNames};
-use tidings_server::{ConnectionMetrics, ConnectionSettings, PeerAddress};
+use tidings_server::{Client, ConnectionMetrics, ConnectionSettings};
 use tokio::runtime::Builder;
 
 use super::{
     listening::{Listening, UPGRADE_SECS, base_url, start_log},
     runtime::block_on,
+    sockets::shown,
 };
 use crate::{
-    config::{LogFormat, StoreFlags, address, unknown_variables},
+    config::{Listen, LogFormat, StoreFlags, unknown_variables},
     failure::Failure,
     output,
     store::Keeping,
@@ -25,9 +29,17 @@ use crate::{
 /// Run the example chat: open its address in two windows
 #[derive(Args, Debug)]
 pub(super) struct Demo {
-    /// Address to listen on; port 0 picks a free port
-    #[arg(long, value_name = "ADDR:PORT", env = "TIDINGS_LISTEN", hide_env_values = true, default_value = "127.0.0.1:8080", value_parser = address)]
-    listen: SocketAddr,
+    /// Address to listen on: ADDR:PORT, localhost:PORT or another host name, :PORT for every
+    /// address, unix:PATH; port 0 picks a free port; repeatable
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "TIDINGS_LISTEN",
+        hide_env_values = true,
+        default_value = "127.0.0.1:8080",
+        value_delimiter = ','
+    )]
+    listen: Vec<Listen>,
     /// Accept requests for this host name; *.example.com accepts every subdomain; IP addresses and
     /// localhost are always accepted; repeatable
     #[arg(
@@ -54,33 +66,34 @@ impl Demo {
     }
 }
 
-async fn chat(address: SocketAddr, hosts: HostNames, keeping: Keeping) -> Result<(), Failure> {
-    let mut listening = Listening::start(address)?;
-    let address = listening.address;
+async fn chat(listens: Vec<Listen>, hosts: HostNames, keeping: Keeping) -> Result<(), Failure> {
+    let mut listening = Listening::start(&listens, &[])?;
+    let addresses = listening.addresses(false);
     let store = listening.open(&keeping).await?;
     output::STDOUT.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
     let (hub, routes) =
         tidings_chat::app(store.hub(), hosts, jiff::Zoned::now, |line| output::STDOUT.add(line.as_bytes()))
             .await
             .map_err(Failure::runtime)?;
-    // The chat is written for axum's own server, which provides the peer address under another
-    // type.
+    // The chat is written for axum's own server, which provides the client's address under another
+    // type, and knows TCP only.
     let routes = routes.layer(map_request(async |mut request: Request| {
-        if let Some(PeerAddress(peer)) = request.extensions().get().copied() {
-            request.extensions_mut().insert(ConnectInfo(peer));
+        if let Some(client) = request.extensions().get::<Client>() {
+            let ip = client.address.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::new(ip, 0)));
         }
         request
     }));
-    let url = base_url(address);
+    let url = base_url(&addresses);
     let banner = format!(
         "The chat is at {url}/ - open it in two windows, one of them private.\n\n  \
          read:   curl -N {url}/stream\n  \
          write:  curl -d message=hello {url}/post\n"
     );
     output::STDOUT.add(banner.as_bytes());
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), url, %address, "listening");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), url, address = %shown(&addresses), "listening");
     let (settings, metrics) = (ConnectionSettings::default(), Arc::<ConnectionMetrics>::default());
     let drain_secs = settings.drain_secs;
-    let serve = |listener, ended| tidings_server::serve(listener, routes, settings, metrics, ended);
+    let serve = |listeners, ended| tidings_server::serve(listeners, routes, settings, metrics, ended);
     listening.serve(hub, store, drain_secs, UPGRADE_SECS, serve).await
 }

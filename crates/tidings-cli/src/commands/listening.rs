@@ -1,4 +1,4 @@
-//! What `serve` and `demo` share: the listening socket, its lifecycle, the log, and signals.
+//! What `serve` and `demo` share: the listening sockets, their lifecycle, the log, and signals.
 
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::{
 };
 
 use tidings::Hub;
-use tidings_server::{Drain, Listener};
+use tidings_server::{Drain, Listener, ListenerRole, LocalAddress};
 use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
 
 #[cfg(unix)]
@@ -26,11 +26,12 @@ use super::{
 use super::{
     runtime::keep_blocking_thread,
     signals::{Stops, stops},
+    sockets::{Socket, Sockets, ignored},
     supervisor,
     takeover::Takeover,
 };
 use crate::{
-    config::LogFormat,
+    config::{Listen, LogFormat},
     failure::Failure,
     output,
     store::{Keeping, Opened},
@@ -49,10 +50,11 @@ const HAND_OVER: Duration = Duration::from_millis(500);
 /// Completes when the server should end, with how to end.
 pub(super) type Ended = Pin<Box<dyn Future<Output = Drain> + Send>>;
 
-/// The listening socket, and the processes to notify once it is served.
+/// The listening sockets, and the processes to notify once they are served.
 pub(super) struct Listening {
-    pub(super) listener: Listener,
-    pub(super) address: SocketAddr,
+    sockets: Vec<Socket>,
+    /// Sockets of the old process that are not served any more.
+    unused: Vec<Socket>,
     stops: Stops,
     #[cfg(unix)]
     old_process: Option<OldProcess>,
@@ -63,34 +65,28 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// The socket that the old process passes, or the inherited one (`LISTEN_FDS`), or else a new
-    /// one at this address.
-    pub(super) fn start(address: SocketAddr) -> Result<Self, Failure> {
+    /// The sockets that the old process passes, or the inherited ones (`LISTEN_FDS`), or else new
+    /// ones at these addresses.
+    pub(super) fn start(listens: &[Listen], admin_listens: &[Listen]) -> Result<Self, Failure> {
         #[cfg(unix)]
         let (passed, old_process) = OldProcess::take()
-            .map_err(|error| Failure::runtime(format!("the old process passed no socket: {error}")))?
+            .map_err(|error| Failure::runtime(format!("the old process passed no sockets: {error}")))?
             .unzip();
-        #[cfg(not(unix))]
-        let passed = None;
-        let listener = match passed {
-            Some(socket) => Listener::from_std(socket).map_err(Failure::runtime)?,
-            None => match Listener::inherited().map_err(Failure::runtime)? {
-                Some(listener) => listener,
-                None => {
-                    Listener::bind(address).map_err(|error| Failure::runtime(format!("--listen: {error}")))?
-                }
-            },
+        #[cfg(unix)]
+        let found = match passed {
+            Some(passed) => passed.into_iter().map(Socket::passed).collect::<Result<_, _>>()?,
+            None => Socket::inherited()?,
         };
-        let address = listener
-            .local_addr()
-            .map_err(|error| Failure::runtime(format!("the address of the socket is unknown: {error}")))?;
+        #[cfg(not(unix))]
+        let found = Socket::inherited()?;
+        let opened = Sockets::open(found, listens, admin_listens)?;
         let cannot_start = |error| Failure::runtime(format!("cannot start: {error}"));
         let stops = stops().map_err(cannot_start)?;
         #[cfg(unix)]
-        let upgrades = Upgrades::of(&listener).map_err(cannot_start)?;
+        let upgrades = Upgrades::of(&opened.sockets).map_err(cannot_start)?;
         Ok(Self {
-            listener,
-            address,
+            sockets: opened.sockets,
+            unused: opened.unused,
             stops,
             #[cfg(unix)]
             old_process,
@@ -99,6 +95,18 @@ impl Listening {
             #[cfg(unix)]
             upgrades,
         })
+    }
+
+    /// The addresses of the sockets for clients, or of those for operators.
+    pub(super) fn addresses(&self, is_admin: bool) -> Vec<LocalAddress> {
+        let sockets = self.sockets.iter().map(|socket| &socket.listener);
+        let chosen = sockets.filter(|listener| (listener.role() == ListenerRole::Admin) == is_admin);
+        chosen.map(|listener| listener.address().clone()).collect()
+    }
+
+    /// One of these addresses that has no effect, because a supervisor has opened other sockets.
+    pub(super) fn ignored<'a>(&self, listens: &'a [Listen]) -> Option<&'a Listen> {
+        ignored(listens, &self.sockets)
     }
 
     /// Writes the process ID to this file while the process serves, not before.
@@ -135,7 +143,7 @@ impl Listening {
         store: Opened,
         drain_secs: u64,
         upgrade_secs: u64,
-        serve: impl FnOnce(Listener, Ended) -> F,
+        serve: impl FnOnce(Vec<Listener>, Ended) -> F,
     ) -> Result<(), Failure> {
         let pace = Duration::from_secs(drain_secs).mul_f64(PACE_SHARE);
         #[cfg(unix)]
@@ -173,7 +181,16 @@ impl Listening {
         };
         #[cfg(unix)]
         let pid_file = self.pid_file.as_deref().map(PidFile::write).transpose()?;
-        let serving = serve(self.listener, Box::pin(ended));
+        let mut sockets = [self.sockets, self.unused];
+        #[cfg(unix)]
+        for socket in sockets.iter_mut().flatten() {
+            // From now on this process is the one that removes their files.
+            socket.listener.own_file(!socket.is_inherited());
+        }
+        let [sockets, unused] = sockets;
+        let listeners = sockets.into_iter().map(|socket| socket.listener).collect();
+        let serving = serve(listeners, Box::pin(ended));
+        drop(unused);
         #[cfg(unix)]
         match self.old_process {
             Some(old_process) => old_process.ready(),
@@ -202,14 +219,24 @@ impl Listening {
     }
 }
 
-/// The URL at which this machine reaches a listen address.
-pub(super) fn base_url(listen: SocketAddr) -> String {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    format!("http://{}", SocketAddr::new(ip, listen.port()))
+/// The URL at which this machine reaches the hub: over loopback if an address allows it, otherwise
+/// at the first address. Over a Unix socket the host has no meaning.
+pub(super) fn base_url(addresses: &[LocalAddress]) -> String {
+    let reached = addresses.iter().filter_map(|address| match address {
+        LocalAddress::Ip(address) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            Some(SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())))
+        }
+        LocalAddress::Ip(address) if address.ip().is_unspecified() => {
+            Some(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())))
+        }
+        LocalAddress::Ip(address) => Some(*address),
+        LocalAddress::All(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))),
+        LocalAddress::Unix(_) => None,
+    });
+    match reached.min_by_key(|address| !address.ip().is_loopback()) {
+        Some(address) => format!("http://{address}"),
+        None => "http://localhost".to_owned(),
+    }
 }
 
 /// Starts the log on standard error, at level `info`. `RUST_LOG` changes that.
@@ -264,7 +291,7 @@ mod tests {
             #[cfg(unix)]
             rules: Vec::new(),
         };
-        let mut listening = Listening::start("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut listening = Listening::start(&["127.0.0.1:0".parse().unwrap()], &[]).unwrap();
         let store =
             listening.open(&keeping).await.unwrap_or_else(|_| unreachable!("a log in memory always opens"));
         let serving = listening.serve(hub, store, 30, 30, async |_, ended| {
@@ -276,14 +303,20 @@ mod tests {
     }
 
     #[test]
-    fn an_unspecified_address_is_reached_over_loopback() {
-        for (listen, url) in [
-            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
-            ("0.0.0.0:80", "http://127.0.0.1:80"),
-            ("[::]:80", "http://[::1]:80"),
-            ("192.0.2.1:80", "http://192.0.2.1:80"),
+    fn a_hub_is_reached_over_loopback_where_an_address_allows_it() {
+        let ip = |text: &str| LocalAddress::Ip(text.parse().unwrap());
+        let unix = || LocalAddress::Unix("/run/hub.sock".into());
+        for (addresses, url) in [
+            (vec![ip("127.0.0.1:8080")], "http://127.0.0.1:8080"),
+            (vec![ip("0.0.0.0:80")], "http://127.0.0.1:80"),
+            (vec![ip("[::]:80")], "http://[::1]:80"),
+            (vec![LocalAddress::All(80)], "http://127.0.0.1:80"),
+            (vec![ip("192.0.2.1:80")], "http://192.0.2.1:80"),
+            (vec![ip("192.0.2.1:80"), ip("192.0.2.2:80")], "http://192.0.2.1:80"),
+            (vec![unix(), ip("192.0.2.1:80"), ip("[::1]:81"), ip("127.0.0.1:82")], "http://[::1]:81"),
+            (vec![unix()], "http://localhost"),
         ] {
-            assert_eq!(base_url(listen.parse().unwrap()), url);
+            assert_eq!(base_url(&addresses), url);
         }
     }
 }

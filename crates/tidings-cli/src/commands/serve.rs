@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, IsTerminal},
-    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -16,7 +15,7 @@ use tidings::{
 };
 use tidings_auth::Authenticator;
 use tidings_server::{
-    ConnectionMetrics, ConnectionSettings, Keyless, Settings, apis, connections_for_file_limit,
+    ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress, Settings, apis, connections_for_file_limit,
     hub_path_is_free, raise_file_limit,
 };
 use url::Url;
@@ -26,10 +25,13 @@ use super::{
     listening::{Ended, Listening, base_url, start_log},
     memory::give_back_when_calm,
     runtime::{block_on, threads},
+    sockets::shown,
 };
 use crate::{
     bridges::Bridges,
-    config::{self, HUB_PATH, LogFormat, ServeConfig, SettingFlags, unknown_variables, warn_of_readable},
+    config::{
+        self, HUB_PATH, Listen, LogFormat, ServeConfig, SettingFlags, unknown_variables, warn_of_readable,
+    },
     failure::Failure,
     output::{self, harmless, print_line},
     store::Store,
@@ -89,7 +91,8 @@ impl Serve {
         let room = connections_for_file_limit();
         let file = self.config.filter(|path| !path.as_os_str().is_empty());
         let config = config::load(file.as_deref(), self.given, room)?;
-        let rules = Rules::new(&config, &hub_url(&config, &base_url(config.listen)))?;
+        let addresses: Vec<_> = config.listen.iter().map(Listen::local_address).collect();
+        let rules = Rules::new(&config, &hub_url(&config, &base_url(&addresses)))?;
         config.retention.put_into(&mut config.keeping.clone(), &rules.validator)?;
         let mut warnings = unknown_variables(&config.secret_variables());
         warnings.extend(config::warnings(&config, room));
@@ -169,17 +172,26 @@ fn shard_threads(config: &ServeConfig) -> usize {
 }
 
 async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
-    let mut listening = Listening::start(config.listen)?;
-    let address = listening.address;
-    if config.is_given("listen") && config.listen.port() != 0 && config.listen != address {
-        tracing::warn!(listen = %config.listen, %address, "listening on the inherited socket; `listen` has no effect");
+    let mut listening = Listening::start(&config.listen, &config.admin_listen)?;
+    let [addresses, admin_addresses] = [false, true].map(|is_admin| listening.addresses(is_admin));
+    if let Some(listen) = listening.ignored(&config.listen).filter(|_| config.is_given("listen")) {
+        tracing::warn!(
+            "listening on the inherited sockets ({}), so the address {} has no effect",
+            shown(&addresses),
+            listen.address
+        );
     }
-    config.check_reach(address)?;
+    // Inherited sockets may listen elsewhere than configured.
+    for (name, addresses) in [("listen", &addresses), ("admin_listen", &admin_addresses)] {
+        if let Some(open) = addresses.iter().find(|address| !address.is_local()) {
+            config.check_reach(name, open)?;
+        }
+    }
     #[cfg(unix)]
     if let Some(path) = &config.pid_file {
         listening.set_pid_file(path)?;
     }
-    let base_url = base_url(address);
+    let base_url = base_url(&addresses);
     let Rules { validator, authenticator, default_topics } =
         Rules::new(&config, &hub_url(&config, &base_url))?;
 
@@ -231,9 +243,9 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
 
     tokio::spawn(give_back_when_calm(Arc::clone(&metrics)));
     if has_banner {
-        output::STDOUT.add(banner::of_hub(&config, &base_url, files).as_bytes());
+        output::STDOUT.add(banner::of_hub(&config, &base_url, &addresses, files).as_bytes());
     }
-    log_start(&config, address, &base_url, files);
+    log_start(&config, &addresses, &admin_addresses, &base_url, files);
     let connections = ConnectionSettings {
         connections_max: config.connections_max,
         first_byte_secs: config.first_byte_secs,
@@ -247,20 +259,26 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
         response_secs: config.response_secs,
         drain_secs: config.drain_secs,
     };
-    let serve = |listener, ended: Ended| {
+    let serve = |listeners, ended: Ended| {
         // Another hub takes over the bridges now, not after the last stream has drained.
         let ended = async move {
             let drain = ended.await;
             bridges.stop().await;
             drain
         };
-        tidings_server::serve(listener, service, connections, metrics, ended)
+        tidings_server::serve(listeners, service, connections, metrics, ended)
     };
     listening.serve(hub, store, config.drain_secs, config.upgrade_secs, serve).await
 }
 
-/// The line that every start logs: version, address, store and limits.
-fn log_start(config: &ServeConfig, address: SocketAddr, base_url: &str, open_files_max: Option<u64>) {
+/// The line that every start logs: version, addresses, store and limits.
+fn log_start(
+    config: &ServeConfig,
+    addresses: &[LocalAddress],
+    admin_addresses: &[LocalAddress],
+    base_url: &str,
+    open_files_max: Option<u64>,
+) {
     let credentials = match (config.has_credentials(), config.no_auth) {
         (true, _) => "configured",
         (false, true) => "none (no_auth)",
@@ -269,7 +287,8 @@ fn log_start(config: &ServeConfig, address: SocketAddr, base_url: &str, open_fil
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         url = base_url,
-        %address,
+        address = %shown(addresses),
+        admin_address = (!admin_addresses.is_empty()).then(|| tracing::field::display(shown(admin_addresses))),
         store = config.shown("store"),
         credentials,
         anonymous = config.anonymous,

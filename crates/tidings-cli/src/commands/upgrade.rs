@@ -1,11 +1,11 @@
 //! An upgrade that refuses no connection: on SIGUSR2 the running hub (the old process) starts a new
-//! process and passes it the listening socket.
+//! process and passes it all listening sockets.
 //!
 //! The new process runs the program that is now at the path of the old one, with the same arguments
-//! and environment. Its standard input is one end of a socket pair: the listening socket arrives
-//! over it (`SCM_RIGHTS`), and the answer that the new process serves goes back. Nothing else is
-//! inherited, so upgrades leak no descriptors. If the new process dies, its end closes, which the
-//! old process notices at once.
+//! and environment. Its standard input is one end of a socket pair: the listening sockets arrive
+//! over it (`SCM_RIGHTS`), each with its name (`sockets`), and the answer that the new process
+//! serves goes back. Nothing else is inherited, so upgrades leak no descriptors. If the new process
+//! dies, its end closes, which the old process notices at once.
 //!
 //! The kernel's queue of connections belongs to the socket, which is never closed: a connection
 //! that arrives meanwhile waits in it until one of the two processes accepts it.
@@ -17,9 +17,8 @@
 
 use std::{
     env,
-    io::{self, IoSlice, IoSliceMut, Write},
+    io::{self, IoSlice, IoSliceMut, Read, Write},
     mem::MaybeUninit,
-    net::TcpListener,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
@@ -42,7 +41,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{supervisor, takeover::Takeover};
+use super::{
+    sockets::{SOCKETS_MAX, Socket},
+    supervisor,
+    takeover::Takeover,
+};
 
 /// Holds the ID of the old process. Only its direct child accepts it, so processes that a child
 /// starts ignore it.
@@ -51,24 +54,29 @@ const PREDECESSOR: &str = "TIDINGS_PREDECESSOR";
 const READY: &[u8] = b"ready\n";
 /// The answer of a new process that serves as soon as the store is free. As long as [`READY`].
 const WAITS: &[u8] = b"store\n";
-/// The variables of socket activation. They are not passed on: the new process gets the socket from
+/// Most bytes of the names of all sockets.
+const NAMES_BYTES_MAX: usize = 64 * 1024;
+/// The variables of socket activation. They are not passed on: the new process gets the sockets from
 /// us.
 const INHERITED: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+
+/// A listening socket, behind its name.
+pub(super) type NamedSocket = (String, OwnedFd);
 
 /// The old process, which waits for this one to serve.
 pub(super) struct OldProcess(UnixStream);
 
 impl OldProcess {
-    /// The listening socket and the old process, if an upgrade started this process. Call it once,
-    /// early.
-    pub(super) fn take() -> io::Result<Option<(TcpListener, Self)>> {
+    /// The listening sockets with their names, and the old process, if an upgrade started this
+    /// process. Call it once, early.
+    pub(super) fn take() -> io::Result<Option<(Vec<NamedSocket>, Self)>> {
         if Self::pid().is_none() {
             return Ok(None);
         }
         let link = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-        let socket = receive(&link)?;
-        Ok(Some((TcpListener::from(socket), Self(link))))
+        let sockets = receive(&link)?;
+        Ok(Some((sockets, Self(link))))
     }
 
     /// The ID of the old process, while it runs and if it started this process.
@@ -98,14 +106,16 @@ impl OldProcess {
 /// Waits for SIGUSR2 and carries out upgrades.
 pub(super) struct Upgrades {
     requested: Signal,
-    socket: OwnedFd,
+    sockets: Vec<NamedSocket>,
 }
 
 impl Upgrades {
     /// Catches the signal, which would otherwise end the process.
-    pub(super) fn of(socket: impl AsFd) -> io::Result<Self> {
+    pub(super) fn of(sockets: &[Socket]) -> io::Result<Self> {
         let requested = signal(SignalKind::user_defined2())?;
-        Ok(Self { requested, socket: socket.as_fd().try_clone_to_owned()? })
+        let clone =
+            |Socket { name, listener }: &Socket| Ok((name.clone(), listener.as_fd().try_clone_to_owned()?));
+        Ok(Self { requested, sockets: sockets.iter().map(clone).collect::<io::Result<_>>()? })
     }
 
     /// Returns when a new process serves, or waits for the store of this process. A failed upgrade
@@ -137,7 +147,7 @@ impl Upgrades {
     async fn succeed(&self, patience: Duration, holds_store: bool) -> io::Result<(u32, Takeover)> {
         let program = env::args_os().next().ok_or_else(|| io::Error::other("the program has no name"))?;
         let (ours, theirs) = UnixStream::pair()?;
-        send(&ours, &self.socket)?;
+        send(&ours, &self.sockets)?;
         let mut new_process = {
             // The command holds the other end, which must be closed here before we wait for its
             // end.
@@ -218,57 +228,83 @@ impl Drop for Starting {
     }
 }
 
-fn send(link: &UnixStream, socket: &OwnedFd) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+/// Sends the names, each in a line, an empty line behind them, and with their first byte the sockets.
+fn send(link: &UnixStream, sockets: &[NamedSocket]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(SOCKETS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let sockets = [socket.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&sockets));
-    // SCM_RIGHTS needs at least one byte of data.
-    sendmsg(link, &[IoSlice::new(b"\n")], &mut control, SendFlags::empty())?;
-    Ok(())
+    let descriptors: Vec<_> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let mut names = sockets.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("\n");
+    names.push_str("\n\n");
+    let sent = sendmsg(link, &[IoSlice::new(names.as_bytes())], &mut control, SendFlags::empty())?;
+    (&*link).write_all(&names.as_bytes()[sent..])
 }
 
-fn receive(link: &UnixStream) -> io::Result<OwnedFd> {
-    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+fn receive(link: &UnixStream) -> io::Result<Vec<NamedSocket>> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(SOCKETS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     #[cfg(target_os = "linux")]
     let flags = RecvFlags::CMSG_CLOEXEC;
     #[cfg(not(target_os = "linux"))]
     let flags = RecvFlags::empty();
-    recvmsg(link, &mut [IoSliceMut::new(&mut [0])], &mut control, flags)?;
+    let mut message = vec![0; NAMES_BYTES_MAX];
+    let mut length = recvmsg(link, &mut [IoSliceMut::new(&mut message)], &mut control, flags)?.bytes;
     let sockets = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
         _ => None,
     });
-    sockets.flatten().next().ok_or_else(|| io::Error::other("the message contains no socket"))
+    let sockets: Vec<OwnedFd> = sockets.flatten().collect();
+    while !message[..length].ends_with(b"\n\n") {
+        let read = (&*link).read(&mut message[length..])?;
+        if read == 0 {
+            return Err(io::Error::other("the message is incomplete"));
+        }
+        length += read;
+    }
+    let names = std::str::from_utf8(&message[..length - 1]).map_err(io::Error::other)?;
+    let names: Vec<String> = names.lines().map(str::to_owned).collect();
+    if names.is_empty() || names.len() != sockets.len() {
+        let (expected, count) = (names.len(), sockets.len());
+        return Err(io::Error::other(format!("the message names {expected} sockets and contains {count}")));
+    }
+    Ok(names.into_iter().zip(sockets).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::net::TcpListener;
 
     use super::*;
 
     #[test]
-    fn a_socket_arrives_as_another_handle_to_the_same_one() {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
+    fn sockets_arrive_with_their_names_as_other_handles_to_the_same_ones() {
+        let sockets: Vec<_> = (0..SOCKETS_MAX)
+            .map(|number| {
+                let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+                (format!("listen {number} {}", "x".repeat(500)), socket)
+            })
+            .collect();
+        let addresses: Vec<_> =
+            sockets.iter().map(|(name, socket)| (name.clone(), socket.local_addr().unwrap())).collect();
+        let sockets: Vec<_> =
+            sockets.into_iter().map(|(name, socket)| (name, OwnedFd::from(socket))).collect();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        send(&ours, &OwnedFd::from(socket)).unwrap();
-        let received = TcpListener::from(receive(&theirs).unwrap());
-        assert_eq!(received.local_addr().unwrap(), address);
+        send(&ours, &sockets).unwrap();
+        drop(sockets);
+        let received = receive(&theirs).unwrap().into_iter();
+        let received: Vec<_> =
+            received.map(|(name, socket)| (name, TcpListener::from(socket).local_addr().unwrap())).collect();
+        assert_eq!(received, addresses);
     }
 
     #[test]
-    fn a_message_without_a_socket_is_an_error() {
-        let (mut ours, theirs) = UnixStream::pair().unwrap();
-        ours.write_all(b"\n").unwrap();
-        assert!(receive(&theirs).is_err());
-        drop(ours);
-        assert!(receive(&theirs).is_err());
-        let mut rest = Vec::new();
-        (&theirs).read_to_end(&mut rest).unwrap();
-        assert!(rest.is_empty());
+    fn a_message_without_sockets_or_end_is_an_error() {
+        for message in ["\n\n", "listen 0 127.0.0.1:0\n\n", "listen 0 127.0.0.1:0\n", ""] {
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            ours.write_all(message.as_bytes()).unwrap();
+            drop(ours);
+            assert!(receive(&theirs).is_err(), "{message:?}");
+        }
     }
 
     #[test]

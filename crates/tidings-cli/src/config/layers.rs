@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_variable_may_hold_a_list_and_an_empty_one_counts_as_absent() {
-        let [one, many] = ["listen", "stream"].map(|name| setting(name).unwrap());
+        let [one, many] = ["public_url", "stream"].map(|name| setting(name).unwrap());
         let parsed = |setting, word: &str| from_variable(setting, vec![word.to_owned()]);
         assert_eq!(parsed(one, ""), None);
         assert_eq!(parsed(one, "a,b"), Some(vec!["a,b".to_owned()]));
@@ -420,8 +420,9 @@ mod tests {
             "no_auth = \"true\"",
             "heartbeat_secs = 1.5",
             "stream = [7]",
-            "listen = [\"a\"]",
+            "public_url = [\"a\"]",
             "listen = true",
+            "listen = [8080]",
         ] {
             let message = read(wrong).unwrap_err().to_string();
             assert!(message.contains("in f.toml must be "), "{message}");

@@ -78,7 +78,23 @@ pub(crate) fn setting(name: &str) -> Option<&'static Setting> {
 
 /// All rows, in the order of `--help`.
 pub(crate) const SETTINGS: &[Setting] = &[
-    text("listen", "ADDR:PORT", HTTP, "Address to listen on; port 0 picks a free port", Is("127.0.0.1:8080")),
+    Setting {
+        default: Is("127.0.0.1:8080"),
+        ..texts(
+            "listen",
+            "ADDRESS",
+            HTTP,
+            "Address to listen on: ADDR:PORT, localhost:PORT or another host name, :PORT for every address, unix:PATH or unix:PATH?mode=660; \
+             port 0 picks a free port; repeatable",
+        )
+    },
+    texts(
+        "admin_listen",
+        "ADDRESS",
+        HTTP,
+        "Address for operators, written like --listen: metrics, details of readiness and the administrative routes, without a key; other \
+         listeners then answer 404 to these; repeatable",
+    ),
     text(
         "public_url",
         "URL",

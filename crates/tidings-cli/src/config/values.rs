@@ -1,11 +1,7 @@
 //! Parsers for the values of settings. Every error continues after the word itself: "`7 parsecs` is
 //! not a time: …".
 
-use std::{
-    net::{SocketAddr, ToSocketAddrs as _},
-    str::FromStr,
-    time::Duration,
-};
+use std::{str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use jiff::{Span, SpanRelativeTo};
@@ -19,30 +15,6 @@ pub(crate) const UNLIMITED: &str = "unlimited";
 
 /// Where the Mercure protocol expects a hub.
 pub(crate) const HUB_PATH: &str = "/.well-known/mercure";
-
-/// `127.0.0.1:8080`, `[::1]:8080`, `:8080` for all IPv4 addresses, or a host name with a port,
-/// whose first address is used.
-pub(crate) fn address(word: &str) -> Result<SocketAddr, String> {
-    const FORMS: &str = "write 127.0.0.1:8080 for this machine only, :8080 for every address, or a host name as in hub.internal:8080";
-    let full = match word.strip_prefix(':') {
-        Some(port) => format!("0.0.0.0:{port}"),
-        // On many systems the name means `::1` first, which a client that uses 127.0.0.1 cannot
-        // reach.
-        None => word.replacen("localhost:", "127.0.0.1:", 1),
-    };
-    if let Ok(address) = full.parse() {
-        return Ok(address);
-    }
-    let has_name_and_port = full.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && !host.contains(['/', ':']) && port.parse::<u16>().is_ok()
-    });
-    if !has_name_and_port {
-        return Err(format!("is not an address with a port: {FORMS}"));
-    }
-    let mut found =
-        full.to_socket_addrs().map_err(|error| format!("cannot be resolved ({error}): {FORMS}"))?;
-    found.next().ok_or_else(|| format!("has no address: {FORMS}"))
-}
 
 /// Seconds between two heartbeats.
 pub(crate) fn heartbeat_secs(word: &str) -> Result<u64, String> {
@@ -194,28 +166,6 @@ fn plain_number(digits: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_has_a_port() {
-        for good in ["127.0.0.1:8080", "[::1]:0", "0.0.0.0:80"] {
-            assert_eq!(address(good).unwrap().to_string(), good);
-        }
-        assert_eq!(address("localhost:80").unwrap().to_string(), "127.0.0.1:80");
-        assert_eq!(address(":8080").unwrap().to_string(), "0.0.0.0:8080");
-        for bad in [
-            "",
-            "8080",
-            ":",
-            ":x",
-            "127.0.0.1",
-            "127.0.0.1:99999",
-            "http://127.0.0.1:80",
-            "::1:80:x",
-            "no.such.host.invalid:80",
-        ] {
-            assert!(address(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_size_is_a_number_with_a_unit_or_without() {

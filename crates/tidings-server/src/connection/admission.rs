@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use super::waiting::{Age, Waiting};
-use crate::slots::Neighbourhood;
+use crate::client_address::Neighbourhood;
 
 /// Longest time that a complete request waits for its permit. It then goes on without: should those
 /// before it wait for a log that does not answer, the others, health checks among them, are late
@@ -212,7 +212,7 @@ mod tests {
     };
 
     use super::super::{
-        ConnectionMetrics, ConnectionSettings, Driver, RequestBody, Stage, permits::ConnectionPermits,
+        ConnectionMetrics, ConnectionSettings, Driver, Peer, RequestBody, Stage, permits::ConnectionPermits,
     };
     use super::*;
 
@@ -233,7 +233,7 @@ mod tests {
         move |request| {
             let _running = &stop;
             let (mut client, theirs) = duplex(4096);
-            let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+            let peer = Peer::of(SocketAddr::from(([127, 0, 0, 1], 1)));
             let permit = ConnectionPermits::new(&metrics).take();
             tokio::spawn(driver.clone().drive(theirs, peer, permit, stopping.clone()));
             let sent = futures_util::FutureExt::now_or_never(client.write_all(request));
@@ -271,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn incomplete_headers_together_stay_within_their_memory() {
         let admission = Arc::new(Admission::with_limits(4096, 1));
-        let address = |last: u8| Neighbourhood::of(Some(std::net::Ipv4Addr::new(192, 0, 2, last).into()));
+        let address = |last: u8| Neighbourhood::Network(std::net::Ipv4Addr::new(192, 0, 2, last).into());
         let is_given_up = |wait: &Wait| wait.notifier.notified.load(Relaxed);
         let mut quiet = admission.wait_for(Awaited::Headers, address(1));
         quiet.hold(100);

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
     ops::Deref,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -15,15 +14,11 @@ use super::{
     admission::Admission,
     http2::PassQueue,
     metrics::ConnectionMetrics,
+    peer::Peer,
     rejected::{NoCapacity, REJECTED_HEADERS_TIME, REJECTED_INCOMPLETE_MAX, REJECTED_MAX},
     settings::ConnectionSettings,
 };
 use crate::http1::{RequestBody, RequestLimits};
-
-/// The other end of a request's connection. The server puts it in the extensions of every request.
-/// An IPv4 address that arrived on an IPv6 socket is an IPv4 address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct PeerAddress(pub SocketAddr);
 
 /// See the module's documentation. Each connection's task has a clone.
 #[derive(Clone)]
@@ -100,14 +95,15 @@ impl<S> Driver<S> {
     pub(crate) fn answer<B>(
         &self,
         mut request: Request<RequestBody>,
-        peer: PeerAddress,
+        peer: &Peer,
     ) -> impl Future<Output = Response<B>> + use<S, B>
     where
         S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone,
     {
         self.metrics.requests.fetch_add(1, Relaxed);
         name_host_once(&mut request);
-        request.extensions_mut().insert(peer);
+        let client = peer.client();
+        request.extensions_mut().insert(client);
         if !self.has_capacity {
             request.extensions_mut().insert(NoCapacity);
         }

@@ -70,8 +70,9 @@ use self::{
 };
 use super::{
     admission::AnswerPermit,
-    driver::{Driver, PeerAddress, is_stream},
+    driver::{Driver, is_stream},
     linger::read_to_end,
+    peer::Peer,
     stage::Stage,
 };
 use crate::http1::{Refusal, RequestBody, Transport};
@@ -104,7 +105,7 @@ impl<S> Driver<S> {
         self,
         io: IO,
         early: &[u8],
-        peer: PeerAddress,
+        peer: Peer,
         stopping: watch::Receiver<Stage>,
     ) where
         IO: Transport,
@@ -122,12 +123,12 @@ impl<S> Driver<S> {
 
         let mut streams = Streams::default();
         let spawner = streams.spawner(&work);
-        let mut deadlines = Deadlines::new(&self, peer.0.ip());
+        let mut deadlines = Deadlines::new(&self, peer.neighbourhood());
         let ended = {
             let driver = self.clone();
             let (permit_of_all, announcing) = (permit.clone(), spawner.clone());
             let service =
-                service_fn(move |request| driver.respond_http2(request, peer, &permit_of_all, &announcing));
+                service_fn(move |request| driver.respond_http2(request, &peer, &permit_of_all, &announcing));
             let connection = pin!(self.http2(spawner).serve_connection(TokioIo::new(wire.clone()), service));
             let conversation =
                 converse(connection, &wire, &work, &mut streams, &mut deadlines, stopping, || {
@@ -175,7 +176,7 @@ impl<S> Driver<S> {
     fn respond_http2<B>(
         &self,
         mut request: Request<Incoming>,
-        peer: PeerAddress,
+        peer: &Peer,
         permit: &SharedPermit,
         spawner: &Spawner,
     ) -> Responding<B>

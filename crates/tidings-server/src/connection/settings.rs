@@ -1,6 +1,6 @@
 //! The limits of connections.
 
-use crate::listener::{DEAD_PEER_DEFAULT, connections_for_file_limit};
+use crate::{acceptor::DEAD_PEER_DEFAULT, descriptors::connections_for_file_limit};
 
 /// Everything a connection may cost before a handler sees its request, each limit with its default,
 /// and with what a client receives that exceeds it. (A body's limits are the handlers', see

@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use crate::slots::Neighbourhood;
+use crate::client_address::Neighbourhood;
 
 /// Which connection: when it began to be waited for, and a number, because two may begin at the same
 /// time.
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn address(number: u8) -> Neighbourhood {
-        Neighbourhood::of(Some(Ipv4Addr::new(192, 0, 2, number).into()))
+        Neighbourhood::Network(Ipv4Addr::new(192, 0, 2, number).into())
     }
 
     #[test]

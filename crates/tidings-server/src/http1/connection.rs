@@ -11,7 +11,7 @@
 use std::{
     io, mem,
     mem::MaybeUninit,
-    net::{IpAddr, TcpStream},
+    net::TcpStream,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -33,12 +33,12 @@ use super::{
     transport::Transport,
 };
 use crate::{
+    client_address::Neighbourhood,
     connection::{
         admission::{Admission, Awaited, Wait},
         linger::{LINGER_SECS, read_to_end},
         metrics::ConnectionMetrics,
     },
-    slots::Neighbourhood,
 };
 
 /// Bytes that one read takes from the socket, by way of the stack.
@@ -98,7 +98,7 @@ pub(crate) struct Received {
 impl<IO: Transport> Connection<IO> {
     pub(crate) fn new(
         io: IO,
-        peer: IpAddr,
+        peer: Neighbourhood,
         limits: RequestLimits,
         admission: &Arc<Admission>,
         metrics: &Arc<ConnectionMetrics>,
@@ -109,7 +109,7 @@ impl<IO: Transport> Connection<IO> {
             buffer: Vec::new(),
             input_ended: false,
             body: None,
-            peer: Neighbourhood::of(Some(peer)),
+            peer,
             admission: Arc::clone(admission),
             wait: None,
             timer: None,

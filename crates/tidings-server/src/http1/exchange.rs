@@ -29,8 +29,9 @@ use super::{
 };
 use crate::{
     connection::{
-        driver::{Driver, PeerAddress, is_stream},
+        driver::{Driver, is_stream},
         metrics::ConnectionMetrics,
+        peer::Peer,
         stage::Stage,
     },
     open_stream::{OpenStream, StreamHandle},
@@ -51,7 +52,7 @@ pub(crate) async fn exchange<IO, S, B>(
     connection: &mut Connection<IO>,
     driver: &mut Driver<S>,
     received: Box<Received>,
-    peer: PeerAddress,
+    peer: &Peer,
     is_first: bool,
     stage: &watch::Receiver<Stage>,
 ) -> io::Result<Then>

@@ -29,8 +29,8 @@ use tokio::{
 
 use super::*;
 use crate::connection::{
-    BodyError, ConnectionMetrics, ConnectionSettings, driver::Driver, permits::ConnectionPermits, read_body,
-    stage::Stage,
+    BodyError, ConnectionMetrics, ConnectionSettings, driver::Driver, peer::Peer, permits::ConnectionPermits,
+    read_body, stage::Stage,
 };
 
 const GET: &[u8] = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -70,7 +70,7 @@ impl Client {
         let service = tower::service_fn(move |request| handle(request, Arc::clone(&watch)));
         let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
         let permit = ConnectionPermits::new(&metrics).take();
-        let task = tokio::spawn(driver.drive(theirs, PEER, permit, stopping));
+        let task = tokio::spawn(driver.drive(theirs, Peer::of(PEER), permit, stopping));
         Self { io, task, stop, metrics, stream, start: Instant::now() }
     }
 
@@ -523,8 +523,13 @@ async fn who_is_still_sending_is_listened_to_after_the_refusal() {
 async fn an_idle_connection_holds_no_buffer() {
     let (mut io, theirs) = duplex(1024);
     let driver = Driver::new((), &ConnectionSettings::default(), &Arc::default());
-    let mut connection =
-        Connection::new(theirs, PEER.ip(), driver.limits, &driver.admission, &driver.metrics);
+    let mut connection = Connection::new(
+        theirs,
+        Peer::of(PEER).neighbourhood(),
+        driver.limits,
+        &driver.admission,
+        &driver.metrics,
+    );
     let next = |connection: &mut Connection<_>| poll_fn(|cx| connection.poll_next(cx)).now_or_never();
     assert!(next(&mut connection).is_none());
     assert_eq!(connection.buffered_bytes(), 0);
@@ -551,7 +556,7 @@ async fn the_task_of_an_idle_connection_is_small() {
     let metrics = Arc::<ConnectionMetrics>::default();
     let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
     let (_stop, stopping) = watch::channel(Stage::Serving);
-    let connection = driver.drive(theirs, PEER, ConnectionPermits::new(&metrics).take(), stopping);
+    let connection = driver.drive(theirs, Peer::of(PEER), ConnectionPermits::new(&metrics).take(), stopping);
     let bytes = size_of_val(&connection);
     assert!(bytes <= 1_024, "{bytes}");
 }
@@ -576,7 +581,7 @@ async fn all_requests_that_have_arrived_are_received_before_one_is_answered() {
     let (_stop, stopping) = watch::channel(Stage::Serving);
     for io in [first_server, second_server] {
         let permit = ConnectionPermits::new(&metrics).take();
-        tokio::spawn(driver.clone().drive(io, PEER, permit, stopping.clone()));
+        tokio::spawn(driver.clone().drive(io, Peer::of(PEER), permit, stopping.clone()));
     }
     second.read_u8().await.expect("an answer");
     assert!(!answered_first.load(Relaxed), "the first was answered before the second was received");
@@ -620,7 +625,7 @@ where
     let metrics = Arc::<ConnectionMetrics>::default();
     let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
     let (_stop, stopping) = watch::channel(Stage::Serving);
-    tokio::spawn(driver.drive(theirs, PEER, ConnectionPermits::new(&metrics).take(), stopping));
+    tokio::spawn(driver.drive(theirs, Peer::of(PEER), ConnectionPermits::new(&metrics).take(), stopping));
     io.write_all(sent.as_ref()).await.expect("there is room");
     io.shutdown().await.expect("shut");
     let mut read = String::new();
@@ -741,7 +746,7 @@ async fn a_body_is_read_only_as_fast_as_its_handler_reads() {
         let metrics = Arc::<ConnectionMetrics>::default();
         let driver = Driver::new(service.clone(), &ConnectionSettings::default(), &metrics);
         let (_stop, stopping) = watch::channel(Stage::Serving);
-        tokio::spawn(driver.drive(theirs, PEER, ConnectionPermits::new(&metrics).take(), stopping));
+        tokio::spawn(driver.drive(theirs, Peer::of(PEER), ConnectionPermits::new(&metrics).take(), stopping));
         let mut request = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n").into_bytes();
         if framing.starts_with("Transfer") {
             request.extend(b"f4240\r\n");
@@ -824,7 +829,7 @@ async fn a_response_can_be_made_of_the_body_while_that_arrives() {
     let metrics = Arc::<ConnectionMetrics>::default();
     let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
     let (_stop, stopping) = watch::channel(Stage::Serving);
-    tokio::spawn(driver.drive(theirs, PEER, ConnectionPermits::new(&metrics).take(), stopping));
+    tokio::spawn(driver.drive(theirs, Peer::of(PEER), ConnectionPermits::new(&metrics).take(), stopping));
     let headers = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     io.write_all(headers).await.expect("the server reads");
     let mut read = Vec::new();

@@ -62,7 +62,8 @@ mod tests {
     use crate::{
         RequestBody, Settings,
         connection::{
-            ConnectionMetrics, ConnectionSettings, driver::Driver, permits::ConnectionPermits, stage::Stage,
+            ConnectionMetrics, ConnectionSettings, driver::Driver, peer::Peer, permits::ConnectionPermits,
+            stage::Stage,
         },
         router,
     };
@@ -102,7 +103,9 @@ mod tests {
         let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
         let (_stop, stopping) = watch::channel(Stage::Serving);
         // The future that would be the connection's task comes to its end.
-        timeout(PATIENCE, driver.drive(socket, peer, permits.take(), stopping)).await.expect("it leaves");
+        timeout(PATIENCE, driver.drive(socket, Peer::of(peer), permits.take(), stopping))
+            .await
+            .expect("it leaves");
 
         lines_until(&mut client, "retry: ").await;
         assert_eq!(permits.taken(), 1);
@@ -210,7 +213,7 @@ mod tests {
         let (_stop, stopping) = watch::channel(Stage::Serving);
         let connection = tokio::spawn(driver.drive(
             OneSlice(socket),
-            peer,
+            Peer::of(peer),
             ConnectionPermits::new(&metrics).take(),
             stopping,
         ));

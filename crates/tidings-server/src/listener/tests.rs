@@ -1,68 +1,53 @@
 use super::*;
 
 #[tokio::test]
-async fn an_accepted_connection_has_no_delay_and_a_bounded_buffer() {
-    let mut listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    let (client, Accepted { stream: accepted, peer, .. }) =
-        tokio::join!(TcpStream::connect(address), async {
-            listener.accept(&ConnectionMetrics::default()).await
-        });
-    assert_eq!(client.expect("a connection").local_addr().expect("an address"), peer);
-    let socket = SockRef::from(&accepted);
-    assert!(socket.tcp_nodelay().expect("an option"));
-    assert!(socket.keepalive().expect("an option"));
-    #[cfg(target_os = "linux")]
-    {
-        assert_eq!(socket.send_buffer_size().expect("an option"), SEND_BUFFER_BYTES);
-        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(Duration::from_secs(30)));
-        assert_eq!(socket.tcp_keepalive_time().expect("an option"), Duration::from_secs(15));
-        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), Duration::from_secs(5));
+async fn all_addresses_are_those_of_both_families() {
+    let listener = Listener::bind_all(0).expect("a free port");
+    let port = listener.local_addr().expect("a TCP socket").port();
+    tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("IPv4");
+    if matches!(listener.address(), LocalAddress::All(_)) {
+        tokio::net::TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.expect("IPv6");
     }
+    assert!(!listener.address().is_local());
 }
 
-/// The reserve suffices for every connection that is rejected with a response. If it did not,
-/// accepting would pause, not spin.
-#[tokio::test(start_paused = true)]
-async fn accepting_pauses_longer_after_each_further_system_error() {
-    let mut listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    let metrics = ConnectionMetrics::default();
-    let error = io::Error::other("no memory");
-    for errors in [1, 2, 3, 1] {
-        let _client = std::net::TcpStream::connect(address).expect("a connection that waits");
-        let began = Instant::now();
-        for _ in 0..errors {
-            listener.rest(&error, &metrics);
-        }
-        listener.accept(&metrics).await;
-        assert_eq!(began.elapsed(), ACCEPT_PAUSE_MIN * 2_u32.pow(errors - 1));
-    }
-    assert_eq!(metrics.accept_pauses.load(Relaxed), 7);
-    for _ in 0..40 {
-        listener.rest(&error, &metrics);
-    }
-    assert!(listener.paused_until.expect("a pause") <= Instant::now() + ACCEPT_PAUSE_MAX);
+#[tokio::test]
+async fn the_unspecified_addresses_of_both_families_can_share_a_port() {
+    let Ok(v6) = Listener::bind((Ipv6Addr::UNSPECIFIED, 0).into()) else { return };
+    let port = v6.local_addr().expect("a TCP socket").port();
+    let v4 = Listener::bind((Ipv4Addr::UNSPECIFIED, port).into());
+    // Another program may have taken the port for IPv4 meanwhile.
+    assert!(v4.is_ok() || v4.is_err_and(|error| error.is_in_use()));
+    assert_eq!(v6.address().to_string(), format!("[::]:{port}"));
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn a_lack_of_descriptors_or_memory_is_not_an_error_of_one_connection() {
-    use rustix::io::Errno;
-    let is_passed_over =
-        |error: Errno| is_of_one_connection(&io::Error::from_raw_os_error(error.raw_os_error()));
-    for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::BADF, Errno::INVAL] {
-        assert!(!is_passed_over(error), "{error}");
+#[cfg(unix)]
+#[tokio::test]
+async fn a_socket_is_wrapped_as_what_it_is() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("hub.sock");
+    let unix = Listener::bind_unix(&path, 0o600).expect("bound");
+    let tcp = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("bound");
+    for listener in [&unix, &tcp] {
+        let passed = Listener::from_fd(listener.as_fd().try_clone_to_owned().expect("a clone"));
+        assert_eq!(passed.expect("it listens").address(), listener.address());
     }
-    for error in [Errno::CONNABORTED, Errno::INTR, Errno::NETDOWN, Errno::HOSTUNREACH, Errno::NETUNREACH] {
-        assert!(is_passed_over(error), "{error}");
-    }
+    assert_eq!(unix.address().to_string(), format!("unix:{}", path.display()));
+    let (end, _other) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    assert!(Listener::from_fd(end.into()).is_err(), "it does not listen");
 }
 
-#[test]
-fn connections_leave_file_descriptors_for_everything_else() {
-    assert_eq!(connections_for(Some(256)), 128);
-    assert_eq!(connections_for(Some(1_024)), 1_024 - 256);
-    assert_eq!(connections_for(Some(20_000)), 20_000 - 256);
-    assert_eq!(connections_for(None), 1_000_000);
+#[cfg(unix)]
+#[tokio::test]
+async fn a_path_that_cannot_be_listened_on_is_named_with_the_reason() {
+    let long = format!("/tmp/{}", "x".repeat(200));
+    for (path, part) in [
+        ("/nowhere/hub.sock", "its directory does not exist"),
+        (long.as_str(), "too long"),
+        ("/", "not a socket"),
+    ] {
+        let refused = Listener::bind_unix(Path::new(path), 0o600).expect_err(path).to_string();
+        assert!(refused.starts_with(&format!("cannot listen on unix:{path}: ")), "{refused}");
+        assert!(refused.contains(part), "{refused}");
+    }
 }

@@ -14,8 +14,7 @@ use axum::{
 use futures_util::{StreamExt, stream};
 use http::{StatusCode, header};
 use tidings_server::{
-    BodyError, ConnectionMetrics, ConnectionSettings, Drain, Listener, NoCapacity, PeerAddress, read_body,
-    serve,
+    BodyError, ConnectionMetrics, ConnectionSettings, Drain, Listener, NoCapacity, read_body, serve,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -57,7 +56,7 @@ impl Server {
         let (ended, streams_ended) = mpsc::unbounded_channel();
         let shutdown = async { stopped.await.unwrap_or(Drain::AtOnce) };
         let task =
-            tokio::spawn(serve(listener, application(ended), settings, Arc::clone(&metrics), shutdown));
+            tokio::spawn(serve(vec![listener], application(ended), settings, Arc::clone(&metrics), shutdown));
         Self { address, metrics, streams_ended, stop, task }
     }
 
@@ -137,7 +136,7 @@ fn application(ended: mpsc::UnboundedSender<()>) -> Router {
         .route("/seen", get(seen).post(seen))
         .route(
             "/peer",
-            get(|Extension(PeerAddress(peer)): Extension<PeerAddress>| async move { peer.to_string() }),
+            get(|Extension(client): Extension<tidings_server::Client>| async move { client.address.to_string() }),
         )
         .route("/echo", post(echo))
         .route("/stream", get(stream_forever))

@@ -71,7 +71,8 @@ impl Served {
             Drain::AtOnce
         };
         let service = service(settings);
-        let server = tokio::spawn(serve(listener, service, connections, Arc::clone(&metrics), shutdown));
+        let server =
+            tokio::spawn(serve(vec![listener], service, connections, Arc::clone(&metrics), shutdown));
         Self { address, hub, metrics, stop: Some(stop), server }
     }
 

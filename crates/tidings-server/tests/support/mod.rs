@@ -13,7 +13,7 @@ use tidings::{Hub, HubSettings, Validator};
 use tidings_auth::{
     AuthConfig, Authenticator, IssuerConfig, KeyConfig, MatcherText, NewToken, Secret, SigningKey, mint,
 };
-use tidings_server::{PeerAddress, Settings, router};
+use tidings_server::{Client, ClientAddress, ListenerRole, Settings, router};
 use tower::ServiceExt;
 
 pub const PUBLIC_URL: &str = "https://hub.example/.well-known/mercure";
@@ -158,7 +158,8 @@ impl Ask {
 
     pub fn from(mut self, peer: &str) -> Self {
         let peer: SocketAddr = peer.parse().expect("an address");
-        self.request = self.request.extension(PeerAddress(peer));
+        let client = Client { address: ClientAddress::Ip(peer.ip()), listener: ListenerRole::All };
+        self.request = self.request.extension(client);
         self
     }
 

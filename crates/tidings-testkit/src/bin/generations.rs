@@ -82,7 +82,7 @@ impl Shared {
             let _ = new_process.await;
             Drain::Succeeded
         };
-        let server = tokio::spawn(serve(listener, service, connections, metrics, ended));
+        let server = tokio::spawn(serve(vec![listener], service, connections, metrics, ended));
         Ok(Generation { hub, succeeded, server })
     }
 

@@ -6,7 +6,6 @@
 //! client that reads nothing within one and a half times of what it is given.
 
 use std::{
-    net::IpAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
@@ -26,8 +25,8 @@ use super::{
     wire::Wire,
 };
 use crate::{
+    client_address::Neighbourhood,
     http1::{Lateness, Refusal},
-    slots::Neighbourhood,
 };
 
 /// How long a client may take to receive that a connection ends.
@@ -62,13 +61,13 @@ pub(super) enum Due {
 }
 
 impl Deadlines {
-    pub(super) fn new<S>(driver: &Driver<S>, address: IpAddr) -> Self {
+    pub(super) fn new<S>(driver: &Driver<S>, address: Neighbourhood) -> Self {
         let now = Instant::now();
         Self {
             keep_alive: driver.limits.keep_alive,
             fields: driver.limits.headers,
             reading: ReadLimits { silence: driver.dead_peer, response: driver.response_time },
-            address: Neighbourhood::of(Some(address)),
+            address,
             admission: Arc::clone(&driver.admission),
             metrics: Arc::clone(&driver.metrics),
             has_room: driver.has_capacity,

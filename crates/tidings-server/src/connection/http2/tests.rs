@@ -57,7 +57,7 @@ fn connect(settings: &ConnectionSettings) -> (DuplexStream, Served) {
     let driver = Driver::new(service, settings, &metrics);
     let admission = Arc::clone(&driver.admission);
     let permit = ConnectionPermits::new(&metrics).take();
-    let task = tokio::spawn(driver.drive(theirs, PEER, permit, stopping));
+    let task = tokio::spawn(driver.drive(theirs, Peer::of(PEER), permit, stopping));
     (client, Served { task, stop, metrics, admission, stream, start: Instant::now() })
 }
 
@@ -314,7 +314,7 @@ async fn a_client_with_little_to_do_is_served_between_the_passes_of_a_flood() {
             let (mut client, theirs) = duplex(256 * 1024);
             client.write_all(bytes).await.expect("room");
             let permit = ConnectionPermits::new(&metrics).take();
-            tokio::spawn(driver.clone().drive(theirs, PEER, permit, stopping.clone()));
+            tokio::spawn(driver.clone().drive(theirs, Peer::of(PEER), permit, stopping.clone()));
             client
         };
         let mut clients = Vec::new();

@@ -1,0 +1,260 @@
+//! The listening sockets of a hub: passed on by the old process of an upgrade, inherited from a
+//! supervisor, or bound.
+//!
+//! Each socket has a name, which says what it is for: after an upgrade, a configured address takes
+//! over the sockets that the old process had for the same address, with the ports that were chosen.
+
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
+
+use tidings_server::{ListenError, Listener, ListenerRole, ListenerSettings, LocalAddress};
+
+use crate::{
+    config::{Listen, Place},
+    failure::Failure,
+};
+
+/// Most sockets of a hub. The kernel passes on up to 253 of them in one message.
+pub(super) const SOCKETS_MAX: usize = 64;
+/// How often another free port is tried, where several addresses need the same one.
+const PORT_ATTEMPTS: usize = 10;
+/// The name of inherited sockets, and of those that LISTEN_FDNAMES says are for operators.
+const INHERITED: &str = "inherited";
+const INHERITED_ADMIN: &str = "inherited admin";
+
+/// A listening socket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) name: String,
+    pub(super) listener: Listener,
+}
+
+/// What one setting asks for.
+struct Wanted<'a> {
+    setting: &'static str,
+    listens: &'a [Listen],
+    inherited: &'static str,
+    role: ListenerRole,
+}
+
+/// All sockets of a hub.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) sockets: Vec<Socket>,
+    /// Sockets of the old process for addresses that are no longer configured.
+    pub(super) unused: Vec<Socket>,
+}
+
+impl Sockets {
+    /// Opens a socket for each address, unless it is one of `found`: those that exist already.
+    pub(super) fn open(
+        found: Vec<Socket>,
+        listens: &[Listen],
+        admin_listens: &[Listen],
+    ) -> Result<Self, Failure> {
+        let mut opened = Self { sockets: Vec::new(), unused: found };
+        let has_admin =
+            !admin_listens.is_empty() || opened.unused.iter().any(|socket| socket.name == INHERITED_ADMIN);
+        let clients = Wanted {
+            setting: "listen",
+            listens,
+            inherited: INHERITED,
+            role: if has_admin { ListenerRole::Clients } else { ListenerRole::All },
+        };
+        let admin = Wanted {
+            setting: "admin-listen",
+            listens: admin_listens,
+            inherited: INHERITED_ADMIN,
+            role: ListenerRole::Admin,
+        };
+        for wanted in [clients, admin] {
+            opened.open_wanted(&wanted)?;
+        }
+        if opened.sockets.len() > SOCKETS_MAX {
+            return Err(Failure::usage(format!(
+                "--listen: the addresses need {} sockets; the limit is {SOCKETS_MAX}",
+                opened.sockets.len()
+            )));
+        }
+        Ok(opened)
+    }
+
+    fn open_wanted(&mut self, wanted: &Wanted<'_>) -> Result<(), Failure> {
+        let inherited = self.take(wanted.inherited);
+        if !inherited.is_empty() {
+            self.add(wanted, inherited);
+            return Ok(());
+        }
+        for (index, listen) in wanted.listens.iter().enumerate() {
+            // Port 0 may be asked for more than once.
+            let number =
+                wanted.listens[..index].iter().filter(|other| other.address == listen.address).count();
+            let name = format!("{} {number} {}", wanted.setting, listen.address);
+            let mut sockets = self.take(&name);
+            if sockets.is_empty() {
+                let listeners = bind(&listen.place)
+                    .map_err(|error| Failure::runtime(format!("--{}: {error}", wanted.setting)))?;
+                sockets =
+                    listeners.into_iter().map(|listener| Socket { name: name.clone(), listener }).collect();
+            }
+            #[cfg(unix)]
+            if let Place::Unix { mode, .. } = listen.place {
+                for socket in &sockets {
+                    socket.listener.set_file_mode(mode).map_err(|error| {
+                        Failure::runtime(format!("--{}: {}: {error}", wanted.setting, listen.address))
+                    })?;
+                }
+            }
+            self.add(wanted, sockets);
+        }
+        Ok(())
+    }
+
+    /// Takes the unused sockets of this name.
+    fn take(&mut self, name: &str) -> Vec<Socket> {
+        self.unused.extract_if(.., |socket| socket.name == name).collect()
+    }
+
+    fn add(&mut self, wanted: &Wanted<'_>, sockets: Vec<Socket>) {
+        self.sockets.extend(sockets.into_iter().map(|Socket { name, listener }| {
+            let mut settings = ListenerSettings::default();
+            settings.role = wanted.role;
+            Socket { name, listener: listener.with_settings(settings) }
+        }));
+    }
+}
+
+impl Socket {
+    /// The sockets that a supervisor has opened (`LISTEN_FDS`). One that it names `admin` is for
+    /// operators. Call it once, early.
+    pub(super) fn inherited() -> Result<Vec<Self>, Failure> {
+        let name = |given: String| if given == "admin" { INHERITED_ADMIN } else { INHERITED }.to_owned();
+        let inherited = Listener::inherited().map_err(Failure::runtime)?.into_iter();
+        Ok(inherited.map(|(given, listener)| Self { name: name(given), listener }).collect())
+    }
+
+    /// A socket that another process passes on.
+    #[cfg(unix)]
+    pub(super) fn passed((name, socket): (String, OwnedFd)) -> Result<Self, Failure> {
+        Ok(Self { name, listener: Listener::from_fd(socket).map_err(Failure::runtime)? })
+    }
+
+    /// Whether a supervisor opened it, and keeps it.
+    pub(super) fn is_inherited(&self) -> bool {
+        [INHERITED, INHERITED_ADMIN].contains(&self.name.as_str())
+    }
+}
+
+/// An address that no socket listens on, because the process was given others instead.
+pub(super) fn ignored<'a>(listens: &'a [Listen], sockets: &[Socket]) -> Option<&'a Listen> {
+    let inherited: Vec<_> = sockets.iter().filter(|socket| socket.name == INHERITED).collect();
+    let is_met = |listen: &&Listen| {
+        let address = listen.local_address();
+        let is_free_port = matches!(&address, LocalAddress::Ip(address) if address.port() == 0);
+        is_free_port || inherited.iter().any(|socket| *socket.listener.address() == address)
+    };
+    if inherited.is_empty() { None } else { listens.iter().find(|listen| !is_met(listen)) }
+}
+
+/// Addresses as a log line shows them.
+pub(super) fn shown(addresses: &[LocalAddress]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn bind(place: &Place) -> Result<Vec<Listener>, ListenError> {
+    match place {
+        Place::Ip(address) => Listener::bind(*address).map(|listener| vec![listener]),
+        Place::All(port) => Listener::bind_all(*port).map(|listener| vec![listener]),
+        Place::Name(addresses) => bind_name(addresses),
+        #[cfg(unix)]
+        Place::Unix { path, mode } => Listener::bind_unix(path, *mode).map(|listener| vec![listener]),
+    }
+}
+
+/// Binds the addresses of a name that this machine has, all to the same port.
+fn bind_name(addresses: &[std::net::SocketAddr]) -> Result<Vec<Listener>, ListenError> {
+    let mut attempts_left = PORT_ATTEMPTS;
+    'attempt: loop {
+        attempts_left -= 1;
+        let mut port = addresses[0].port();
+        let is_chosen = port == 0;
+        let mut bound: Vec<Listener> = Vec::new();
+        let mut missing = None;
+        for address in addresses {
+            let mut address = *address;
+            address.set_port(port);
+            match Listener::bind(address) {
+                Ok(listener) => {
+                    port = listener.local_addr().map_or(port, |address| address.port());
+                    bound.push(listener);
+                }
+                Err(error) if error.is_of_another_machine() => missing = Some((address, error)),
+                // Free on one address is not free on all.
+                Err(error) if error.is_in_use() && is_chosen && attempts_left > 0 => continue 'attempt,
+                Err(error) => return Err(error),
+            }
+        }
+        match missing {
+            Some((_, error)) if bound.is_empty() => return Err(error),
+            Some((address, _)) => {
+                tracing::info!(%address, "not listening on an address that this machine does not have");
+                return Ok(bound);
+            }
+            None => return Ok(bound),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listens(words: &[&str]) -> Vec<Listen> {
+        words.iter().map(|word| word.parse().unwrap()).collect()
+    }
+
+    fn addresses(sockets: &[Socket]) -> Vec<LocalAddress> {
+        sockets.iter().map(|socket| socket.listener.address().clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn localhost_has_one_port_on_both_addresses() {
+        let opened = Sockets::open(Vec::new(), &listens(&["localhost:0"]), &[]).unwrap();
+        let ports: Vec<_> =
+            opened.sockets.iter().map(|socket| socket.listener.local_addr().unwrap().port()).collect();
+        assert!(!ports.is_empty() && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+        // Without IPv6 there is only one.
+        if Listener::bind((std::net::Ipv6Addr::LOCALHOST, 0).into()).is_ok() {
+            assert_eq!(ports.len(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_takes_over_the_sockets_that_were_opened_for_it() {
+        let first = listens(&["127.0.0.1:0", "127.0.0.1:0"]);
+        let opened = Sockets::open(Vec::new(), &first, &listens(&["127.0.0.2:0"])).unwrap();
+        let before = addresses(&opened.sockets);
+        assert_eq!(before.len(), 3);
+
+        // The order has changed, one address is gone, and one is new.
+        let second = listens(&["127.0.0.3:0", "127.0.0.1:0"]);
+        let again = Sockets::open(opened.sockets, &second, &[]).unwrap();
+        let after = addresses(&again.sockets);
+        assert_eq!(after.len(), 2);
+        assert!(!before.contains(&after[0]));
+        assert_eq!(after[1], before[0]);
+        assert_eq!(addresses(&again.unused), before[1..]);
+    }
+
+    #[tokio::test]
+    async fn an_error_names_the_setting_and_the_address() {
+        let taken = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = taken.address().to_string();
+        let refused = Sockets::open(Vec::new(), &listens(&[&address]), &[]).unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("--listen: cannot listen on {address}: ")), "{refused}");
+        let refused = Sockets::open(Vec::new(), &listens(&["127.0.0.1:0"]), &listens(&[&address]))
+            .unwrap_err()
+            .to_string();
+        assert!(refused.starts_with("--admin-listen: "), "{refused}");
+    }
+}
