@@ -45,7 +45,7 @@ pub struct Settings {
     pub patterns_per_address_max: usize,
     /// Work of comparing one topic with the patterns of one address, loopback excepted, as in
     /// [`HubSettings::pattern_weight_max`](tidings::HubSettings::pattern_weight_max), and answered
-    /// like that with 429. Default: 1,000.
+    /// like that with 429. Default: 600.
     pub pattern_weight_per_address_max: u32,
     /// Bytes of all patterns of one request. More are answered with 400. Default: 16 KiB.
     pub pattern_bytes_max: usize,
@@ -93,7 +93,7 @@ impl Default for Settings {
             streams_max: 100_000,
             streams_per_address_max: 1_000,
             patterns_per_address_max: 1_000,
-            pattern_weight_per_address_max: 1_000,
+            pattern_weight_per_address_max: 600,
             pattern_bytes_max: 16 * 1024,
             retry_after_secs: 30,
             body_bytes_max: 1024 * 1024,

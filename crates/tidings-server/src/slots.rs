@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     fn slots(total_max: usize, per_address_max: usize) -> Slots {
-        let patterns = PatternLimits { count_max: 3, weight_max: 40 };
+        let patterns = PatternLimits { count_max: 3, weight_max: 100 };
         Slots::new(SlotLimits { total_max, per_address_max, patterns, authorizing_max: 2 })
     }
 

@@ -45,7 +45,7 @@ async fn an_address_at_its_pattern_limit_gets_429_and_others_are_served() {
 
 #[tokio::test]
 async fn patterns_that_are_compared_with_every_topic_have_a_smaller_budget() {
-    let api = keyless_with(settings(|settings| settings.pattern_weight_per_address_max = 100)).await;
+    let api = keyless_with(settings(|settings| settings.pattern_weight_per_address_max = 200)).await;
     let texts: Vec<_> = (0..98).map(|number| format!("/:a(\\d%2B)x{number}")).collect();
     let texts: Vec<_> = texts.iter().map(String::as_str).collect();
     for target in stream_of(&texts) {

@@ -52,7 +52,7 @@ pub struct HubSettings {
     /// refused with [`SubscribeError::TooManyPatterns`](crate::SubscribeError::TooManyPatterns). A
     /// topic is compared with the patterns that have the same literal prefix: that of `/users/:id`
     /// is `/users/`; `/:id(\d+)` is compared with every topic. A pattern counts 10 without a regular
-    /// expression, some 30 with a small and hundreds with a large one. Default 5,000: comparing
+    /// expression, some 90 with a small and hundreds with a large one. Default 3,000: comparing
     /// then takes no longer than the rest of a publication over HTTP.
     pub pattern_weight_max: u32,
 }
@@ -79,7 +79,7 @@ impl Default for HubSettings {
             shard_threads: 0,
             private_topics: Vec::new(),
             patterns_max: 10_000,
-            pattern_weight_max: 5_000,
+            pattern_weight_max: 3_000,
         }
     }
 }

@@ -219,14 +219,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "pattern_weight_max",
         LIMITS,
         "Maximum total weight of the patterns that one topic is compared with, which are those with the same literal prefix and those \
-         without one; a pattern weighs 10, one with a regular expression 30 or more; streams that exceed it get 503",
-        Is("5000"),
+         without one; a pattern weighs 10, one with a regular expression 80 or more; streams that exceed it get 503",
+        Is("3000"),
     ),
     number(
         "pattern_weight_per_address_max",
         LIMITS,
         "Maximum weight, counted the same way, of the patterns of one address, loopback excepted; streams that exceed it get 429",
-        Is("1000"),
+        Is("600"),
     ),
     text(
         "pattern_bytes_max",

@@ -24,6 +24,8 @@ const COMPILED_BYTES_BASE: usize = 16 * 1024;
 /// The limit per byte of the text; a plain character needs about half of it.
 const COMPILED_BYTES_PER_BYTE: usize = 64;
 
+/// The minimum weight of a search, most of which is the time to prepare it.
+const WEIGHT_BASE: u32 = 60;
 /// This many bytes of a compiled expression add one to its weight: a larger expression takes more
 /// work per byte of the topic.
 const BYTES_PER_WEIGHT: usize = 32;
@@ -60,7 +62,7 @@ impl Expression {
 
     pub(super) fn weight(&self) -> u32 {
         let parts = self.0.get_nfa().memory_usage() / BYTES_PER_WEIGHT;
-        u32::try_from(parts).unwrap_or(u32::MAX / 16)
+        WEIGHT_BASE + u32::try_from(parts).unwrap_or(u32::MAX / 16)
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
