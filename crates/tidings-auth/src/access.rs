@@ -1,9 +1,9 @@
 //! What a verified credential allows.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use serde_json::{Map, Value};
-use tidings_topic::{Grants, Topic};
+use tidings_topic::{Grants, Matcher, Topic};
 
 /// The permissions of a request, and when they expire. Cloning is cheap.
 #[derive(Clone, PartialEq, Debug)]
@@ -21,14 +21,18 @@ pub struct Access {
     pub expires_at: Option<u64>,
     /// The holder, for logs and for [`scoped`](Self::scoped) names.
     pub subject: Subject,
-    /// The id that its issuer gave this one credential, to revoke it by: the `jti` of a token (RFC
-    /// 7519, section 4.1.7). `None` for keys, and for tokens without one. At most
-    /// [`CREDENTIAL_BYTES_MAX`](crate::CREDENTIAL_BYTES_MAX) bytes; ids of different kinds of
+    /// The id that its issuer gave this one credential, to revoke it by: that of a ticket, or the
+    /// `jti` of a token (RFC 7519, section 4.1.7). `None` for keys, and for tokens without one. At
+    /// most [`CREDENTIAL_BYTES_MAX`](crate::CREDENTIAL_BYTES_MAX) bytes; ids of different kinds of
     /// credentials may be equal.
     pub id: Option<Arc<str>>,
     /// The name under which streams with this credential are revoked together, such as one user or
     /// one session. Only tickets have one, and streams that an application has decided about.
     pub label: Option<Arc<str>>,
+    /// What a ticket restricts besides topics.
+    pub limits: Limits,
+    /// Where the request presented the credential.
+    pub presented_in: CredentialPlace,
     details: Arc<[SubscribeDetail]>,
 }
 
@@ -47,6 +51,47 @@ pub enum Subject {
     Token(Option<Arc<str>>),
     /// A user of the application, which has decided about this one stream.
     Application,
+    /// A ticket, with its label if it has one.
+    Ticket(Option<Arc<str>>),
+}
+
+/// Restrictions that the server of a stream has to apply. None by default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Most streams that are open at the same time with credentials of this
+    /// [`id`](Access::id).
+    pub streams_max: Option<NonZeroU32>,
+    /// Only clients at this IPv4 address, or in the /64 network of this IPv6 address.
+    pub address: Option<IpAddr>,
+}
+
+impl Limits {
+    /// Whether a client at this address may use the credential. Browsers change the second half of
+    /// an IPv6 address every day (RFC 8981), so only the network counts. A client of unknown address
+    /// may not, if there is a restriction.
+    pub fn allow_address(&self, client: Option<IpAddr>) -> bool {
+        let Some(allowed) = self.address else { return true };
+        let Some(client) = client else { return false };
+        match (allowed.to_canonical(), client.to_canonical()) {
+            (IpAddr::V6(allowed), IpAddr::V6(client)) => allowed.segments()[..4] == client.segments()[..4],
+            (allowed, client) => allowed == client,
+        }
+    }
+}
+
+/// Where a request presents its credential.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum CredentialPlace {
+    /// In the header `Authorization`, or nowhere.
+    #[default]
+    Header,
+    /// In the parameter `ticket` of the URL.
+    Parameter,
+    /// In a cookie, which browsers send for every page: a request that writes needs a further check
+    /// of the page that caused it.
+    Cookie,
 }
 
 /// A detail of a token that allows to subscribe, in the order of the token.
@@ -79,6 +124,23 @@ impl Access {
         self.details.iter().find(|detail| detail.topics.covers(topic))?.payload.as_ref()
     }
 
+    /// Whether a subscription to this topic or pattern stays within what may be received: the topic
+    /// is covered, or the very pattern or `*` is held. Whether one pattern includes another cannot
+    /// be decided.
+    pub fn holds(&self, matcher: &Matcher) -> bool {
+        match matcher {
+            Matcher::Exact(topic) => self.subscribe.covers(topic),
+            Matcher::Any => self.subscribe.is_all(),
+            Matcher::Pattern(_) => self.subscribe.is_all() || self.subscribe.matchers().contains(matcher),
+        }
+    }
+
+    /// The topics and patterns that a ticket allows, of which streams with it choose. `None` for
+    /// every other credential: these add to what anonymous subscribers receive, and choose nothing.
+    pub fn ticket_matchers(&self) -> Option<&[Matcher]> {
+        matches!(self.subject, Subject::Ticket(_)).then(|| self.subscribe.matchers())
+    }
+
     /// Whether the permissions have expired at this time.
     pub fn is_expired(&self, now_unix_secs: u64) -> bool {
         self.expires_at.is_some_and(|expires_at| now_unix_secs >= expires_at)
@@ -93,6 +155,8 @@ impl Access {
             subject,
             id: None,
             label: None,
+            limits: Limits::default(),
+            presented_in: CredentialPlace::default(),
             details: Arc::default(),
         }
     }
@@ -109,7 +173,7 @@ impl Access {
     }
 }
 
-/// Longest part of a `sub` that a log line repeats, in characters.
+/// Longest part of a `sub` or a label that a log line repeats, in characters.
 const SUBJECT_CHARS_MAX: usize = 128;
 
 impl fmt::Display for Subject {
@@ -120,10 +184,19 @@ impl fmt::Display for Subject {
             Self::Application => f.write_str("application"),
             Self::Key(name) => write!(f, "key {name}"),
             Self::Token(None) => f.write_str("token"),
-            Self::Token(Some(subject)) => {
-                let shown: String = subject.chars().take(SUBJECT_CHARS_MAX).collect();
-                write!(f, "token of {}", shown.escape_debug())
-            }
+            Self::Token(Some(subject)) => write!(f, "token of {}", Shown(subject)),
+            Self::Ticket(None) => f.write_str("ticket"),
+            Self::Ticket(Some(label)) => write!(f, "ticket of {}", Shown(label)),
         }
+    }
+}
+
+/// The beginning of a name from a credential, without control characters.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: String = self.0.chars().take(SUBJECT_CHARS_MAX).collect();
+        write!(f, "{}", shown.escape_debug())
     }
 }

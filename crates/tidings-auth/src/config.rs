@@ -5,7 +5,9 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidings_topic::{Grants, Invalid, Matcher, Validator};
 
-/// The keys and the issuer that the hub accepts.
+use crate::CookieName;
+
+/// The credentials that the hub accepts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
@@ -14,6 +16,13 @@ pub struct AuthConfig {
     pub keys: Vec<KeyConfig>,
     /// The one issuer whose tokens are accepted.
     pub issuer: Option<IssuerConfig>,
+    /// The secrets that tickets are made with; the first one makes new ones.
+    #[serde(rename = "ticket_secret")]
+    pub ticket_secrets: Vec<TicketSecretConfig>,
+    /// The cookie in which a browser may present a credential. On a hub whose public URL is `http:`
+    /// on this machine, the same name without `__Secure-` or `__Host-` counts as well, because not
+    /// all browsers store such cookies there.
+    pub cookie_name: CookieName,
 }
 
 /// A key: a secret and its permissions.
@@ -51,6 +60,16 @@ pub struct IssuerConfig {
     pub algorithms: Vec<Algorithm>,
     /// A public key in PEM, or the shared secret of an HMAC algorithm.
     pub key: Secret,
+}
+
+/// A secret that tickets are made with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketSecretConfig {
+    /// The name that tickets carry: 1 to 64 letters, digits, `-` and `_`.
+    pub id: String,
+    /// At least 32 bytes, used as they are, without decoding. It is no key's and no issuer's.
+    pub secret: Secret,
 }
 
 /// How a token may be signed. There is no `none`, so that no configuration can allow it.

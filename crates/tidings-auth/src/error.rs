@@ -1,7 +1,7 @@
 //! Errors of authentication, with a sentence for people and the header that RFC 6750 requires.
 
 use http::{HeaderValue, StatusCode};
-use tidings_topic::Topic;
+use tidings_topic::{Matcher, Topic};
 
 use crate::Subject;
 
@@ -20,6 +20,10 @@ pub enum AuthError {
     /// The credential is invalid: 401 `invalid_token`.
     #[error("{0}")]
     InvalidToken(String),
+    /// The credential was valid and has expired: 401 `invalid_token`. A client that cannot read a
+    /// status, such as a native EventSource, has to learn this in another way.
+    #[error("{0}")]
+    Expired(String),
     /// The credential is valid but does not allow this: 403 `insufficient_scope`.
     #[error("{0}")]
     InsufficientScope(String),
@@ -29,7 +33,7 @@ impl AuthError {
     /// The HTTP status of this error (RFC 6750, section 3.1).
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Missing(_) | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
+            Self::Missing(_) | Self::InvalidToken(_) | Self::Expired(_) => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
             Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
         }
@@ -40,7 +44,7 @@ impl AuthError {
         match self {
             Self::Missing(_) => None,
             Self::InvalidRequest(_) => Some("invalid_request"),
-            Self::InvalidToken(_) => Some("invalid_token"),
+            Self::InvalidToken(_) | Self::Expired(_) => Some("invalid_token"),
             Self::InsufficientScope(_) => Some("insufficient_scope"),
         }
     }
@@ -67,7 +71,8 @@ impl AuthError {
 /// The error for a request without a required credential.
 pub fn credential_missing() -> AuthError {
     AuthError::Missing(
-        "a credential is needed: send the header `Authorization: Bearer …` with a key or a token".to_owned(),
+        "a credential is needed: send the header `Authorization: Bearer …` with a key or a token, or the parameter `ticket` with a ticket"
+            .to_owned(),
     )
 }
 
@@ -75,29 +80,51 @@ pub fn credential_missing() -> AuthError {
 pub fn insufficient_scope(action: &str, topic: &Topic) -> AuthError {
     AuthError::InsufficientScope(format!(
         "the credential has no {action} permission for the topic {}",
-        quoted(topic)
+        quoted(topic.as_str())
     ))
 }
 
 /// The error for a subscription that names this private topic without permission.
 pub fn private_topic(subject: &Subject, topic: &Topic) -> AuthError {
-    let topic = quoted(topic);
+    let topic = quoted(topic.as_str());
     match subject {
         Subject::Anonymous => AuthError::Missing(format!(
-            "the topic {topic} is private: send the header `Authorization: Bearer …` with a key or a token that may subscribe to it"
+            "the topic {topic} is private: send the header `Authorization: Bearer …` with a key or a token that may subscribe to it, or the \
+             parameter `ticket` with a ticket for it"
         )),
         Subject::Everybody => AuthError::InsufficientScope(format!(
             "the topic {topic} is private, and this hub has no keys, so no client may subscribe to it"
         )),
-        Subject::Key(_) | Subject::Token(_) | Subject::Application => AuthError::InsufficientScope(format!(
-            "the topic {topic} is private, and the credential may not subscribe to it"
-        )),
+        Subject::Key(_) | Subject::Token(_) | Subject::Ticket(_) | Subject::Application => {
+            AuthError::InsufficientScope(format!(
+                "the topic {topic} is private, and the credential may not subscribe to it"
+            ))
+        }
     }
 }
 
-fn quoted(topic: &Topic) -> String {
-    let shown: String = topic.as_str().chars().take(TOPIC_CHARS_MAX).collect();
-    let dots = if shown.len() < topic.as_str().len() { "…" } else { "" };
+/// The error for a subscription with a ticket to a topic or pattern that is not in it.
+pub fn outside_of_ticket(matcher: &Matcher) -> AuthError {
+    let kind = if matches!(matcher, Matcher::Pattern(_)) { "pattern" } else { "topic" };
+    AuthError::InsufficientScope(format!(
+        "the ticket does not allow the {kind} {}: leave it out to receive what the ticket allows",
+        quoted(matcher.as_str())
+    ))
+}
+
+/// The error for a request that writes with a ticket.
+pub fn ticket_writes() -> AuthError {
+    AuthError::InsufficientScope("a ticket only allows to subscribe: use a key or a token".to_owned())
+}
+
+/// The error for a ticket that is bound to another client address.
+pub fn other_address() -> AuthError {
+    AuthError::InsufficientScope("the ticket is for a client at another address".to_owned())
+}
+
+fn quoted(text: &str) -> String {
+    let shown: String = text.chars().take(TOPIC_CHARS_MAX).collect();
+    let dots = if shown.len() < text.len() { "…" } else { "" };
     format!("`{}{dots}`", shown.escape_debug())
 }
 

@@ -9,7 +9,7 @@ use tidings_topic::Validator;
 
 use crate::{
     Access, CREDENTIAL_BYTES_MAX, ConfigError, KeyConfig, MatcherText, Subject, presentation::is_b64token,
-    token::has_token_shape,
+    ticket::has_ticket_shape, token::has_token_shape,
 };
 
 /// Minimum length of a secret in bytes; a shorter one is refused at the start.
@@ -114,6 +114,9 @@ fn check_secret(secret: &str) -> Result<(), String> {
     }
     if has_token_shape(secret) {
         return Err("has exactly two dots and would be taken for a token".to_owned());
+    }
+    if has_ticket_shape(secret) {
+        return Err("begins as tickets do and would be taken for one".to_owned());
     }
     Ok(())
 }

@@ -4,18 +4,22 @@
 //! returns an [`Access`]: which topics may be published, which private ones received, and until
 //! when. It does no I/O and reads no clock; the time is an argument.
 //!
-//! There are two kinds of credentials, both in `Authorization: Bearer …`:
+//! There are three kinds of credentials:
 //!
 //! - **keys**, for servers: a secret in the configuration of the operator, with its permissions;
 //! - **tokens**, for browsers: access tokens of one trusted issuer in the form of RFC 9068, whose
-//!   `authorization_details` are their permissions (the Mercure protocol, "Authorization").
+//!   `authorization_details` are their permissions (the Mercure protocol, "Authorization");
+//! - **tickets**, for browsers with a plain EventSource, which can send no header: topics and an
+//!   expiry, authenticated by a secret that the hub shares with the application.
+//!
+//! Each may be in `Authorization: Bearer …` or in a cookie, and a ticket also in the parameter
+//! `ticket` of the URL.
 //!
 //! Invariants: no part of a token decides how it is checked; a presented credential that is invalid
 //! is refused, never treated as absent; a key is kept only as a digest; no message contains a
 //! secret.
 //!
-//! To extend it: another place for credentials, such as a cookie, belongs in `presentation`;
-//! another issuer, or a key set, in `token`; claims of another form next to `token::details`.
+//! To extend it: another place for credentials belongs in `presentation`; another issuer, or a key set, in `token`; claims of another form next to `token::details`.
 //!
 //! ```
 //! use tidings_auth::{AuthConfig, Authenticator, KeyConfig, generate_key_secret};
@@ -30,7 +34,7 @@
 //!     admin: false,
 //! };
 //! let validator = Validator::default();
-//! let authenticator = Authenticator::new(AuthConfig { keys: vec![key], issuer: None }, &validator)?;
+//! let authenticator = Authenticator::new(AuthConfig { keys: vec![key], ..AuthConfig::default() }, &validator)?;
 //!
 //! let mut headers = http::HeaderMap::new();
 //! headers.insert("authorization", format!("Bearer {secret}").parse()?);
@@ -44,18 +48,29 @@ mod authenticator;
 mod config;
 mod error;
 mod keys;
+mod member;
 mod mint;
 mod presentation;
 mod scope;
+mod ticket;
 mod token;
 
-pub use access::{Access, Subject};
+pub use access::{Access, CredentialPlace, Limits, Subject};
 pub use authenticator::Authenticator;
-pub use config::{Algorithm, AuthConfig, IssuerConfig, KeyConfig, MatcherText, Secret};
-pub use error::{AuthError, ConfigError, credential_missing, insufficient_scope, private_topic};
+pub use config::{Algorithm, AuthConfig, IssuerConfig, KeyConfig, MatcherText, Secret, TicketSecretConfig};
+pub use error::{
+    AuthError, ConfigError, credential_missing, insufficient_scope, other_address, outside_of_ticket,
+    private_topic, ticket_writes,
+};
 pub use keys::generate_key_secret;
 pub use mint::{Inspected, MintError, NewToken, NotAToken, SigningKey, inspect, mint};
-pub use presentation::{CREDENTIAL_COOKIES, CREDENTIAL_PARAMETERS, refuse_in_url};
+pub use presentation::{
+    COOKIE_NAME, CREDENTIAL_COOKIES, CREDENTIAL_PARAMETERS, CookieName, TICKET_PARAMETER, refuse_in_url,
+};
+pub use ticket::{
+    MintTicketError, MintedTicket, NewTicket, TICKET_BYTES_MAX, TICKET_SECS_DEFAULT, TICKET_SECS_MAX,
+    TicketSecret,
+};
 
 /// Longest credential that is checked, in bytes. A longer one is answered with 401 `invalid_token`.
 pub const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;

@@ -29,6 +29,10 @@ impl Access {
             Subject::Application => add("application"),
             Subject::Key(key) => ["key", key].into_iter().for_each(&mut add),
             Subject::Token(Some(subject)) => ["token", subject].into_iter().for_each(&mut add),
+            // A ticket never publishes, so these scopes are never used.
+            Subject::Ticket(label) => {
+                ["ticket", label.as_deref().unwrap_or_default()].into_iter().for_each(&mut add);
+            }
             Subject::Token(None) => {
                 add("nameless token");
                 for matcher in self.publish.matchers() {

@@ -229,7 +229,10 @@ fn a_hub_has_at_most_a_thousand_keys() {
     let keys = |count: usize| {
         (0..count).map(|n| key(&n.to_string(), &format!("a-secret-of-the-tests-{n}"))).collect()
     };
-    assert!(Authenticator::new(AuthConfig { keys: keys(1000), issuer: None }, &Validator::default()).is_ok());
+    assert!(
+        Authenticator::new(AuthConfig { keys: keys(1000), ..AuthConfig::default() }, &Validator::default())
+            .is_ok()
+    );
     assert_eq!(key_refusal(keys(1001)), "key: there are 1001 keys; the limit is 1000");
 }
 

@@ -20,7 +20,8 @@ fn everything_hub() -> Authenticator {
         admin: false,
     };
     let issuer = Some(issuer(SHARED_SECRET, &[Algorithm::Hs256, Algorithm::Hs384, Algorithm::Hs512]));
-    Authenticator::new(AuthConfig { keys: vec![key], issuer }, &Validator::default()).unwrap()
+    Authenticator::new(AuthConfig { keys: vec![key], issuer, ..AuthConfig::default() }, &Validator::default())
+        .unwrap()
 }
 
 /// Arbitrary JSON, in which relevant names and values are frequent.

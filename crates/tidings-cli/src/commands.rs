@@ -3,6 +3,7 @@
 mod banner;
 #[cfg_attr(not(target_os = "linux"), path = "commands/bench_elsewhere.rs")]
 mod bench;
+mod clock;
 mod demo;
 mod hub;
 mod key;
@@ -20,6 +21,7 @@ mod store;
 mod subscribe;
 mod supervisor;
 mod takeover;
+mod ticket;
 mod token;
 #[cfg(unix)]
 mod upgrade;
@@ -41,6 +43,7 @@ enum Command {
     Serve(Box<serve::Serve>),
     Publish(publish::Publish),
     Subscribe(subscribe::Subscribe),
+    Ticket(ticket::Ticket),
     Token(token::Token),
     Key(key::Key),
     #[cfg(unix)]
@@ -61,6 +64,7 @@ impl Tidings {
             Command::Serve(serve) => serve.run(),
             Command::Publish(publish) => publish.run(),
             Command::Subscribe(subscribe) => subscribe.run(),
+            Command::Ticket(ticket) => ticket.run(),
             Command::Token(token) => token.run(),
             Command::Key(key) => key.run(),
             #[cfg(unix)]

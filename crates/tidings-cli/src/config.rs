@@ -2,8 +2,8 @@
 //! flags.
 //!
 //! Words are merged first ([`layers`]) and parsed afterwards ([`values`]), so that a setting means
-//! the same in every source and an error names the setting as its source does. Keys and the issuer
-//! are set only in the file ([`access`]).
+//! the same in every source and an error names the setting as its source does. Keys, the issuer
+//! and the secrets of tickets are set only in the file ([`access`]).
 
 mod access;
 mod authorize;
@@ -203,16 +203,21 @@ impl ServeConfig {
             authorize: authorize.paths(&merged, authorize_secs, hub_path)?,
             authorize_requests_max: merged.value("authorize_requests_max", values::count)?,
             private_topics: access.private_topics(&name)?,
-            auth: access.auth_config(&folder, public_url.as_ref())?,
+            auth: access.auth_config(
+                &folder,
+                public_url.as_ref(),
+                merged.value("cookie_name", str::parse)?,
+            )?,
             secret_files,
             public_url,
             retention: retention.clone(),
             written: Written { merged, access, retention, authorize },
         };
         if config.has_credentials() && config.no_auth {
-            return Err(
-                config.refuse("no_auth", "the configuration has a key or an issuer: remove it, or no_auth")
-            );
+            return Err(config.refuse(
+                "no_auth",
+                "the configuration has a key, an issuer or a ticket secret: remove it, or no_auth",
+            ));
         }
         if config.streams_max >= config.connections_max {
             let reason = format!(
@@ -228,7 +233,7 @@ impl ServeConfig {
 
     /// Whether the hub requires credentials.
     pub(crate) fn has_credentials(&self) -> bool {
-        !self.auth.keys.is_empty() || self.auth.issuer.is_some()
+        !self.auth.keys.is_empty() || self.auth.issuer.is_some() || !self.auth.ticket_secrets.is_empty()
     }
 
     /// The hosts for which requests are accepted. A hub with keys and without a configured name
@@ -456,7 +461,7 @@ mod tests {
             // Some have an effect only in combination with others.
             let file = match setting.name {
                 "sync" => "store = \"./events\"",
-                "anonymous" => KEY,
+                "anonymous" | "cookie_name" => KEY,
                 "authorize_secs" => "authorize = \"http://127.0.0.1:5000/stream\"",
                 _ => "",
             };

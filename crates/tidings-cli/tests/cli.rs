@@ -93,7 +93,7 @@ fn help_states_the_defaults() {
     ] {
         assert!(help.contains(part), "{part} in {help}");
     }
-    for command in ["serve", "publish", "subscribe", "token", "key", "demo", "bench"] {
+    for command in ["serve", "publish", "subscribe", "token", "ticket", "key", "demo", "bench"] {
         assert!(stdout(&tidings(&["--help"])).contains(command));
         assert!(tidings(&[command, "--help"]).status.success());
     }

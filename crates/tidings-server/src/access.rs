@@ -2,14 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, request::Parts};
+use http::request::Parts;
 use tidings::{Event, Grants, Hub, Matcher, Topic};
 use tidings_auth::{
-    Access, AuthError, Authenticator, Subject, credential_missing, insufficient_scope, private_topic,
-    refuse_in_url,
+    Access, AuthError, Authenticator, CredentialPlace, MintTicketError, MintedTicket, NewTicket, Subject,
+    credential_missing, insufficient_scope, other_address, outside_of_ticket, private_topic, refuse_in_url,
+    ticket_writes,
 };
 
-use crate::{Keyless, origin::Origins, problem::Problem};
+use crate::{Client, ClientAddress, Keyless, origin::Origins, problem::Problem};
 
 /// Decides what a request may do.
 #[derive(Debug)]
@@ -41,37 +42,61 @@ impl Authorizer {
 
     /// The permissions of a request that subscribes.
     pub(crate) fn subscriber(&self, parts: &Parts) -> Result<Access, Problem> {
-        let access = self.permissions(&parts.headers, parts.uri.query())?;
+        let access = self.permissions(parts)?;
         if access.subject == Subject::Anonymous && !self.anonymous_subscribers {
             return Err(credential_missing().into());
         }
         Ok(access)
     }
 
-    /// The permissions of a request that publishes; its events must also pass [`cover_events`].
+    /// The permissions of a request that writes: publishes, deletes, or makes a ticket. Events must
+    /// also pass [`cover_events`].
     pub(crate) fn publisher(&self, parts: &Parts, origins: &Origins) -> Result<Access, Problem> {
         // Where no credential is required, every client that can send the request may publish, and
         // any web page can make a browser send it.
         if self.is_keyless() {
             origins.refuse_foreign(&parts.headers)?;
         }
-        let access = self.permissions(&parts.headers, parts.uri.query())?;
+        let access = self.permissions(parts)?;
         if access.subject == Subject::Anonymous {
             return Err(credential_missing().into());
+        }
+        if access.ticket_matchers().is_some() {
+            return Err(ticket_writes().into());
+        }
+        // A browser sends its cookies with the requests of every page.
+        if access.presented_in == CredentialPlace::Cookie {
+            origins.require_allowed(&parts.headers)?;
         }
         Ok(access)
     }
 
-    /// The permissions of the client that sends these headers and this query.
-    pub(crate) fn permissions(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Access, AuthError> {
+    /// Makes a ticket, if this access covers it.
+    pub(crate) fn mint_ticket(
+        &self,
+        access: &Access,
+        ticket: &NewTicket,
+    ) -> Result<MintedTicket, MintTicketError> {
+        let authenticator = self.authenticator.as_ref().ok_or(MintTicketError::NoSecret)?;
+        authenticator.mint_ticket(access, ticket)
+    }
+
+    /// The permissions of the client that sends this request.
+    fn permissions(&self, parts: &Parts) -> Result<Access, AuthError> {
+        let query = parts.uri.query();
         if self.is_keyless() {
             // What works here in development must not fail on a hub with keys.
             refuse_in_url(query)?;
         }
         match (&self.authenticator, self.keyless) {
             (Some(authenticator), _) => {
-                let access = authenticator.authenticate(headers, query, unix_secs())?;
-                Ok(access.unwrap_or_else(Access::anonymous))
+                let access = authenticator.authenticate(&parts.headers, query, unix_secs())?;
+                let access = access.unwrap_or_else(Access::anonymous);
+                if access.limits.allow_address(client_address(parts).ip()) {
+                    Ok(access)
+                } else {
+                    Err(other_address())
+                }
             }
             (None, Keyless::Loopback) => Ok(Access::everything()),
             (None, Keyless::Anywhere) => {
@@ -96,13 +121,22 @@ pub(crate) fn cover_topic(access: &Access, topic: &Topic) -> Result<(), AuthErro
     if access.publish.covers(topic) { Ok(()) } else { Err(insufficient_scope("publish", topic)) }
 }
 
-/// Refuses a subscription that names a private topic without a grant on it: it would never receive
-/// an event. Patterns and `*` receive what the grants cover.
-pub(crate) fn cover_private_topics(
-    hub: &Hub,
-    access: &Access,
-    matchers: &[Matcher],
-) -> Result<(), AuthError> {
+/// Refuses a subscription to more than a ticket allows. Public topics are no exception: the ticket
+/// is all that its holder was given.
+pub(crate) fn stay_within_ticket(access: &Access, matchers: &[Matcher]) -> Result<(), AuthError> {
+    if access.ticket_matchers().is_none() {
+        return Ok(());
+    }
+    matchers
+        .iter()
+        .find(|matcher| !access.holds(matcher))
+        .map_or(Ok(()), |matcher| Err(outside_of_ticket(matcher)))
+}
+
+/// Refuses a subscription to more than a ticket allows, and one that names a private topic without
+/// a grant on it: it would never receive an event. Patterns and `*` receive what the grants cover.
+pub(crate) fn cover_subscription(hub: &Hub, access: &Access, matchers: &[Matcher]) -> Result<(), AuthError> {
+    stay_within_ticket(access, matchers)?;
     matchers.iter().try_for_each(|matcher| match matcher {
         Matcher::Exact(topic)
             if hub.are_private(std::slice::from_ref(topic)) && !access.subscribe.covers(topic) =>
@@ -113,13 +147,19 @@ pub(crate) fn cover_private_topics(
     })
 }
 
+/// The address of the client that sends this request.
+pub(crate) fn client_address(parts: &Parts) -> ClientAddress {
+    parts.extensions.get::<Client>().map_or(ClientAddress::Unknown, |client| client.address)
+}
+
 /// The time until these permissions expire, if they do.
 pub(crate) fn expires_in(access: &Access) -> Option<Duration> {
     let expires_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(access.expires_at?))?;
     Some(expires_at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-fn unix_secs() -> u64 {
+/// The present time, in seconds since 1970.
+pub(crate) fn unix_secs() -> u64 {
     // With a clock before 1970, no token has expired, and tokens with an `nbf` are not yet valid.
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

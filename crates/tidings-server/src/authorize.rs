@@ -87,7 +87,7 @@ pub(crate) async fn stream(
 
 async fn ask(app: &App, application: &Application, parts: &Parts) -> Result<Answer, Failure> {
     let _permit = application.in_flight.try_acquire().map_err(|_| Failure::Busy)?;
-    let address = streams::client_address(parts);
+    let address = client_address(parts);
     let _share = app.slots.authorizing(address).map_err(|_| Failure::BusyForAddress)?;
     let scheme = app.hub.validator().hub_url().scheme();
     let forwarded =

@@ -2,8 +2,8 @@
 //!
 //! This module parses the parameters of the Mercure protocol into the same requests as the native
 //! API; from there on both share one core. It implements the current revision. To extend it:
-//! parameters of another revision are parsed here, a cookie is found by `tidings-auth`, and further
-//! methods and paths join the [`router`](crate::router()).
+//! parameters of another revision are parsed here, credentials are found by `tidings-auth`, and
+//! further methods and paths join the [`router`](crate::router()).
 
 use axum::{
     extract::{Request, State},
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use http_body::Body;
 use tidings::{Event, Format, Matcher, NewEvent, Requested};
+use tidings_auth::Access;
 
 use crate::{
     accept::accepts_stream,
@@ -27,7 +28,10 @@ use crate::{
 /// `GET`: subscribes.
 pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let access = app.authorizer.subscriber(&parts)?;
+    let access = match app.authorizer.subscriber(&parts) {
+        Ok(access) => access,
+        Err(problem) => return streams::refused(&app, &parts, problem),
+    };
     if !accepts_stream(&parts.headers) {
         return Err(Problem::new(
             StatusCode::NOT_ACCEPTABLE,
@@ -35,7 +39,7 @@ pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Resul
             "The header `Accept` excludes `text/event-stream`, the only format here: name it, or leave the header out.",
         ));
     }
-    let request = match stream_request(&app, &parts).await {
+    let request = match stream_request(&app, &parts, &access).await {
         Ok(request) => request,
         Err(problem) => return streams::refused(&app, &parts, problem),
     };
@@ -63,10 +67,10 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], id).into_response())
 }
 
-async fn stream_request(app: &App, parts: &Parts) -> Result<StreamRequest, Problem> {
+async fn stream_request(app: &App, parts: &Parts, access: &Access) -> Result<StreamRequest, Problem> {
     let parameters = Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes())?;
     Ok(StreamRequest {
-        matchers: matchers(app, parts, &parameters).await?,
+        matchers: matchers(app, parts, access, &parameters).await?,
         start: Requested::id(&parts.headers, parameters.iter()),
         format: Format::Plain,
         hello: false,
@@ -77,7 +81,12 @@ async fn stream_request(app: &App, parts: &Parts) -> Result<StreamRequest, Probl
 /// The Mercure protocol, "Subscription": names are case-sensitive; a name that begins with `match`,
 /// in any case, and is no known type is refused, because a subscriber that uses a future type would
 /// otherwise receive the wrong events.
-async fn matchers(app: &App, parts: &Parts, parameters: &Parameters) -> Result<Vec<Matcher>, Problem> {
+async fn matchers(
+    app: &App,
+    parts: &Parts,
+    access: &Access,
+    parameters: &Parameters,
+) -> Result<Vec<Matcher>, Problem> {
     let known = ["match", "match_exact", "match_urlpattern"];
     let is_matcher = |name: &str| name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("match"));
     if let Some((name, _)) = parameters.iter().find(|(name, _)| is_matcher(name) && !known.contains(name)) {
@@ -91,10 +100,10 @@ async fn matchers(app: &App, parts: &Parts, parameters: &Parameters) -> Result<V
     }
     let exact = parameters.values(&["match", "match_exact"]);
     let matchers = streams::matchers(app, parts, &exact, &parameters.values(&["match_urlpattern"])).await?;
-    if matchers.is_empty() {
-        return Err(nothing_named("?match=NAME"));
+    if !matchers.is_empty() {
+        return Ok(matchers);
     }
-    Ok(matchers)
+    access.ticket_matchers().map(<[_]>::to_vec).ok_or_else(|| nothing_named("?match=NAME"))
 }
 
 /// The Mercure protocol, "Publication": the body is a form, in UTF-8.

@@ -10,6 +10,7 @@ mod delete;
 mod json;
 mod publish;
 mod summary;
+mod ticket;
 
 use axum::{
     extract::{Request, State},
@@ -17,17 +18,18 @@ use axum::{
 };
 use http::request::Parts;
 use tidings::{Format, Matcher, Requested};
-use tidings_auth::Access;
+use tidings_auth::{Access, TICKET_PARAMETER};
 
 use self::json::json_line;
 pub(crate) use self::{
     batch::publish_batch,
     delete::delete,
     publish::{publish, publish_one},
+    ticket::make_ticket,
 };
 use crate::{
     accept::{Form, wanted_form},
-    access::cover_private_topics,
+    access::cover_subscription,
     pages,
     problem::{Problem, excerpt},
     query::{Parameters, Plus, percent_decode},
@@ -39,10 +41,11 @@ use crate::{
 const TOPIC_PARAMETERS: [&str; 3] = ["topic", "channel", "pattern"];
 
 /// Parameters of a subscription.
-const STREAM_PARAMETERS: [&str; 6] = ["topic", "channel", "pattern", "since", "format", "hello"];
+const STREAM_PARAMETERS: [&str; 7] =
+    ["topic", "channel", "pattern", "since", "format", "hello", TICKET_PARAMETER];
 
 /// Parameters of a subscription whose topic is in the path.
-const TOPIC_STREAM_PARAMETERS: [&str; 3] = ["since", "format", "hello"];
+const TOPIC_STREAM_PARAMETERS: [&str; 4] = ["since", "format", "hello", TICKET_PARAMETER];
 
 /// Parameters that existing clients add to a subscription: the id to resume from, each under its
 /// own name ([`Requested::id`]), and hints for servers that buffer.
@@ -62,17 +65,20 @@ const HARMLESS_PARAMETERS: [&str; 9] = [
 pub(crate) async fn stream(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let form = wanted_form(&parts.headers);
-    let access = access(&app, &parts, form)?;
+    let access = match access(&app, &parts, form) {
+        Ok(access) => access,
+        Err(problem) => return streams::refused(&app, &parts, problem),
+    };
     let parameters = query(&parts)?;
     parameters.refuse_unknown(&STREAM_PARAMETERS, &HARMLESS_PARAMETERS)?;
-    let matchers = match named_matchers(&app, &parts, &parameters).await {
+    let matchers = match named_matchers(&app, &parts, &access, &parameters).await {
         Ok(matchers) => matchers,
         Err(problem) => return streams::refused(&app, &parts, problem),
     };
     if form == Form::Page {
         return Ok(pages::viewer(&app, "stream", None));
     }
-    cover_private_topics(&app.hub, &access, &matchers)?;
+    cover_subscription(&app.hub, &access, &matchers)?;
     let request = stream_request(&parts, &parameters, matchers)?;
     let mut response = streams::stream(&app, &parts, access, request).await?;
     vary_accept(response.headers_mut());
@@ -83,7 +89,10 @@ pub(crate) async fn stream(State(app): State<App>, request: Request) -> Result<R
 pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let form = wanted_form(&parts.headers);
-    let access = access(&app, &parts, form)?;
+    let access = match access(&app, &parts, form) {
+        Ok(access) => access,
+        Err(problem) => return streams::refused(&app, &parts, problem),
+    };
     let topic = topic_of(&parts)?;
     let matcher = app.hub.validator().exact(&topic).map_err(|invalid| Problem::of_matcher(&invalid))?;
     let parameters = query(&parts)?;
@@ -97,7 +106,7 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
     if form == Form::Page {
         return Ok(pages::viewer(&app, &topic, Some(&topic)));
     }
-    cover_private_topics(&app.hub, &access, std::slice::from_ref(&matcher))?;
+    cover_subscription(&app.hub, &access, std::slice::from_ref(&matcher))?;
     let mut response = if form == Form::Json {
         refuse_for_summary(&parameters)?;
         summary::summary(&app, &access, matcher).await?.into_response()
@@ -146,11 +155,21 @@ fn topic_of(parts: &Parts) -> Result<String, Problem> {
         .map_err(|error| error.problem("topic", "the topic in the path"))
 }
 
-async fn named_matchers(app: &App, parts: &Parts, parameters: &Parameters) -> Result<Vec<Matcher>, Problem> {
+/// What the request names, otherwise what its ticket allows, otherwise what the hub is configured to
+/// stream.
+async fn named_matchers(
+    app: &App,
+    parts: &Parts,
+    access: &Access,
+    parameters: &Parameters,
+) -> Result<Vec<Matcher>, Problem> {
     let exact = parameters.values(&["topic", "channel"]);
     let matchers = streams::matchers(app, parts, &exact, &parameters.values(&["pattern"])).await?;
     if !matchers.is_empty() {
         return Ok(matchers);
+    }
+    if let Some(allowed) = access.ticket_matchers() {
+        return Ok(allowed.to_vec());
     }
     if app.settings.default_topics.is_empty() {
         return Err(nothing_named("/stream?topic=NAME"));

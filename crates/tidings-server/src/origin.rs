@@ -92,6 +92,27 @@ impl Origins {
         Err(refusal(&initiator, "publish or delete here"))
     }
 
+    /// Refuses requests whose credential the browser added by itself, in a cookie, unless they are
+    /// from a page of the hub's own origin, or of one that the operator named. A browser states the
+    /// origin of every request that writes, so a request that states neither `Origin` nor `Referer`
+    /// is refused as well.
+    pub(crate) fn require_allowed(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let states_page = headers.contains_key(header::ORIGIN) || headers.contains_key(header::REFERER);
+        let initiator = initiator(headers);
+        match self.judge(&initiator, headers) {
+            Standing::Same | Standing::Allowed { credentials: true, .. } if states_page => Ok(()),
+            Standing::Refused | Standing::Allowed { .. } => {
+                Err(refusal(&initiator, "write here with a cookie"))
+            }
+            Standing::Same | Standing::Absent => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "origin",
+                "A request with a credential in a cookie needs the header `Origin` or `Referer` of an allowed page: programs send the \
+                 credential in `Authorization: Bearer …`.",
+            )),
+        }
+    }
+
     /// The response to a preflight request (Fetch standard, "CORS-preflight request"); `None` if
     /// the request is not a preflight.
     pub(crate) fn preflight(&self, parts: &Parts) -> Option<Response> {

@@ -26,7 +26,27 @@ pub(crate) struct Problem {
     detail: String,
     cause: Option<String>,
     failed_credential: Option<&'static str>,
+    notice: Option<StreamNotice>,
     headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What a native EventSource, which cannot read a status, receives in its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StreamNotice {
+    /// The credential has expired.
+    Expired,
+    /// The credential is at its own limit of streams.
+    OverLimit,
+}
+
+impl StreamNotice {
+    /// The data of the event, as that of every notice of a stream.
+    pub(crate) fn data(self) -> &'static str {
+        match self {
+            Self::Expired => r#"{"kind":"expired"}"#,
+            Self::OverLimit => r#"{"kind":"over-limit"}"#,
+        }
+    }
 }
 
 /// What the log line and the page for a browser need of a refusal. It is an extension of the
@@ -51,6 +71,7 @@ impl Problem {
             detail: detail.into(),
             cause: None,
             failed_credential: None,
+            notice: None,
             headers: Vec::new(),
         }
     }
@@ -79,6 +100,14 @@ impl Problem {
     /// Whether the same request may succeed later.
     pub(crate) fn is_temporary(&self) -> bool {
         matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+    }
+
+    pub(crate) fn noticed(self, notice: StreamNotice) -> Self {
+        Self { notice: Some(notice), ..self }
+    }
+
+    pub(crate) fn notice(&self) -> Option<StreamNotice> {
+        self.notice
     }
 
     /// Adds the part of the request in which the problem was found.
@@ -209,7 +238,12 @@ impl From<AuthError> for Problem {
         let problem = Self::new(error.status(), "credential", sentence(&error))
             .header(header::WWW_AUTHENTICATE, error.www_authenticate());
         // The sentence names no secret.
-        Self { failed_credential: Some(error.code().unwrap_or("missing")), ..problem.caused_by(error) }
+        let notice = matches!(error, AuthError::Expired(_)).then_some(StreamNotice::Expired);
+        Self {
+            failed_credential: Some(error.code().unwrap_or("missing")),
+            notice,
+            ..problem.caused_by(error)
+        }
     }
 }
 

@@ -28,7 +28,8 @@ use crate::{
 };
 
 /// The paths that the server itself uses.
-const OWN_PATHS: [&str; 7] = ["/", "/stream", "/topics", "/topics/", "/healthz", "/readyz", "/metrics"];
+const OWN_PATHS: [&str; 8] =
+    ["/", "/stream", "/topics", "/topics/", "/tickets", "/healthz", "/readyz", "/metrics"];
 
 /// Answered by every listener, whatever the request says.
 const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
@@ -86,6 +87,7 @@ pub(crate) fn routes(app: App) -> Router {
         .route("/assets/tidings.css", get(pages::stylesheet))
         .route("/assets/viewer.js", get(pages::script))
         .route("/topics", post(native::publish_batch))
+        .route("/tickets", post(native::make_ticket))
         .route(
             "/topics/",
             get(native::topic_missing).post(native::topic_missing).delete(native::topic_missing),

@@ -1,8 +1,10 @@
-//! Load shedding: one rule for streams beyond a limit and for connections beyond the capacity.
+//! Load shedding: one rule for streams beyond a limit, for connections beyond the capacity, and for
+//! credentials that have expired.
 //!
-//! Browsers close a native EventSource for good on any error, so it gets an empty stream with a
-//! `retry` time. Every other client gets the error itself, with Retry-After. Both times are
-//! jittered, so that rejected clients do not return together.
+//! Browsers close a native EventSource for good on any error, so it gets a stream with a `retry`
+//! time that ends at once, and a notice of what its page can do. Every other client gets the error
+//! itself, with Retry-After if it is temporary. All times are jittered, so that rejected clients do
+//! not return together.
 
 use std::time::Duration;
 
@@ -11,7 +13,16 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::Subscription;
 use tidings_net::Spread;
 
-use crate::{NoCapacity, problem::Problem, router::App};
+use crate::{
+    NoCapacity,
+    problem::{Problem, StreamNotice},
+    router::App,
+};
+
+/// Seconds that a native EventSource with an expired credential is asked to wait: it cannot succeed
+/// before its page, or the application that sets its cookie, renews the credential. A page that
+/// renews it opens another EventSource and does not wait.
+const EXPIRED_RETRY_SECS: u64 = 300;
 
 /// Endpoints for operators, answered even without capacity: their responses need no stream and hold
 /// nothing.
@@ -23,8 +34,16 @@ pub(crate) fn shed(app: &App, parts: &Parts, problem: Problem) -> Response {
     if !is_native_event_source(parts) {
         return problem.into_response();
     }
-    let retry_millis = spread_millis(app.settings.retry_after_secs).max(1_000);
-    let body = format!(": try again later\nretry: {retry_millis}\n\n");
+    let notice = problem.notice();
+    let retry_secs = match notice {
+        Some(StreamNotice::Expired) => EXPIRED_RETRY_SECS,
+        Some(StreamNotice::OverLimit) | None => app.settings.retry_after_secs,
+    };
+    let retry_millis = spread_millis(retry_secs).max(1_000);
+    let body = match notice {
+        Some(notice) => format!("event: tidings\nretry: {retry_millis}\ndata: {}\n\n", notice.data()),
+        None => format!(": try again later\nretry: {retry_millis}\n\n"),
+    };
     let mut headers = Subscription::headers();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     (headers, body).into_response()

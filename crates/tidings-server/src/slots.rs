@@ -1,7 +1,9 @@
-//! Limits on open streams, in total and per address, and on the patterns of each address.
+//! Limits on open streams, in total, per address and per credential, and on the patterns of each
+//! address.
 
 use std::{
     collections::HashMap,
+    num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -38,6 +40,8 @@ struct Taken {
     /// Only addresses that have a stream or wait for a pattern are in it, so it is bounded by the
     /// number of connections.
     by_address: HashMap<Neighbourhood, Share>,
+    /// Streams of each credential that limits them, by its id; only those that have one.
+    by_credential: HashMap<Arc<str>, u32>,
 }
 
 /// The slots of one address.
@@ -57,8 +61,17 @@ struct Share {
 pub(crate) struct Slot {
     shared: Arc<Shared>,
     neighbourhood: Option<Neighbourhood>,
-    /// The patterns of this stream that count for its address.
-    patterns: Box<[UrlPattern]>,
+    /// What few streams have, so that the others stay small.
+    counted: Option<Box<Counted>>,
+}
+
+/// What else counts for a stream.
+#[derive(Default, Debug)]
+struct Counted {
+    /// Its patterns, for its address.
+    patterns: Vec<UrlPattern>,
+    /// The id of its credential, which limits its streams.
+    credential: Option<Arc<str>>,
 }
 
 /// The permit to wait for a pattern to be compiled, released on drop.
@@ -83,7 +96,9 @@ pub(crate) enum NoSlot {
     Total,
     /// This address is at its limit of streams.
     Address,
-    /// It is at its limit of patterns.
+    /// The credential is at its own limit of streams.
+    Credential(NonZeroU32),
+    /// The address is at its limit of patterns.
     Patterns(PatternsFull),
     /// It is at its limit of patterns that wait to be compiled.
     Compiling,
@@ -116,7 +131,7 @@ impl Slots {
         }
         taken.total += 1;
         drop(taken);
-        Ok(Slot { shared: Arc::clone(&self.0), neighbourhood, patterns: Box::default() })
+        Ok(Slot { shared: Arc::clone(&self.0), neighbourhood, counted: None })
     }
 
     /// Takes the permit to wait for a pattern.
@@ -200,7 +215,22 @@ impl Slot {
             patterns.push(pattern.clone());
         }
         drop(taken);
-        self.patterns = patterns.into();
+        if !patterns.is_empty() {
+            self.counted.get_or_insert_default().patterns = patterns;
+        }
+        Ok(())
+    }
+
+    /// Counts this stream for the credential of this id, which allows so many at the same time.
+    pub(crate) fn take_credential(&mut self, id: &Arc<str>, streams_max: NonZeroU32) -> Result<(), NoSlot> {
+        let mut taken = self.shared.taken();
+        let streams = taken.by_credential.entry(Arc::clone(id)).or_default();
+        if *streams >= streams_max.get() {
+            return Err(NoSlot::Credential(streams_max));
+        }
+        *streams += 1;
+        drop(taken);
+        self.counted.get_or_insert_default().credential = Some(Arc::clone(id));
         Ok(())
     }
 }
@@ -215,11 +245,23 @@ fn give_back_pattern(patterns: &mut PatternIndex<usize>, pattern: &UrlPattern) {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.shared.taken().total -= 1;
+        let Counted { patterns, credential } =
+            self.counted.take().map(|counted| *counted).unwrap_or_default();
+        let mut taken = self.shared.taken();
+        taken.total -= 1;
+        if let Some(id) = credential
+            && let Some(streams) = taken.by_credential.get_mut(&id)
+        {
+            *streams -= 1;
+            if *streams == 0 {
+                taken.by_credential.remove(&id);
+            }
+        }
+        drop(taken);
         let Some(neighbourhood) = self.neighbourhood else { return };
         self.shared.give_back(neighbourhood, |share| {
             share.streams -= 1;
-            for pattern in &self.patterns {
+            for pattern in &patterns {
                 give_back_pattern(&mut share.patterns, pattern);
             }
         });
@@ -278,6 +320,24 @@ mod tests {
         assert_eq!(take(&slots, "192.0.2.3").err(), Some(NoSlot::Total));
         drop(first);
         assert!(take(&slots, "192.0.2.1").is_ok());
+    }
+
+    #[test]
+    fn a_credential_limits_its_own_streams_wherever_they_are_from() {
+        let slots = slots(10, 10);
+        let (one, two) = (Arc::from("one"), Arc::from("two"));
+        let max = |count| NonZeroU32::new(count).expect("not zero");
+        let mut held: Vec<_> = ["192.0.2.1", "192.0.2.2", "127.0.0.1", "192.0.2.1"]
+            .map(|address| take(&slots, address).expect("free"))
+            .into();
+        assert_eq!(held[0].take_credential(&one, max(2)), Ok(()));
+        assert_eq!(held[1].take_credential(&one, max(2)), Ok(()));
+        assert_eq!(held[2].take_credential(&one, max(2)), Err(NoSlot::Credential(max(2))));
+        assert_eq!(held[3].take_credential(&two, max(1)), Ok(()));
+        held.swap_remove(0);
+        assert_eq!(take(&slots, "127.0.0.1").expect("free").take_credential(&one, max(2)), Ok(()));
+        drop(held);
+        assert!(slots.0.taken.lock().expect("unpoisoned").by_credential.is_empty());
     }
 
     #[test]

@@ -19,10 +19,9 @@ use tidings::{
 use tidings_auth::Access;
 
 use crate::{
-    Client, ClientAddress,
-    access::expires_in,
+    access::{client_address, expires_in, stay_within_ticket},
     open_stream::{OpenStream, StreamHandle, StreamKeep},
-    problem::Problem,
+    problem::{Problem, StreamNotice},
     router::App,
     shedding::{retry_after_secs, shed},
     slots::{COMPILING_PER_ADDRESS_MAX, NoSlot, Slot},
@@ -47,6 +46,7 @@ pub(crate) async fn stream(
     access: Access,
     request: StreamRequest,
 ) -> Result<Response, Problem> {
+    stay_within_ticket(&access, &request.matchers)?;
     app.hub
         .validator()
         .matchers_count(request.matchers.len())
@@ -80,7 +80,12 @@ pub(crate) async fn open(
     access: Access,
     request: StreamRequest,
 ) -> Result<Response, Problem> {
-    if let Err(reason) = slot.take_patterns(&request.matchers) {
+    let counted =
+        slot.take_patterns(&request.matchers).and_then(|()| match (&access.id, access.limits.streams_max) {
+            (Some(id), Some(streams_max)) => slot.take_credential(id, streams_max),
+            _ => Ok(()),
+        });
+    if let Err(reason) = counted {
         return Ok(reject(app, parts, no_slot(app, reason)));
     }
     let mut headers = headers(app);
@@ -169,9 +174,14 @@ pub(crate) async fn matchers(
     Ok(matchers)
 }
 
-/// A refusal; if it is temporary, in the form after which this client reconnects.
+/// A refusal; if it is temporary, or the credential has expired, in the form after which this client
+/// reconnects.
 pub(crate) fn refused(app: &App, parts: &Parts, problem: Problem) -> Result<Response, Problem> {
-    if problem.is_temporary() { Ok(reject(app, parts, problem)) } else { Err(problem) }
+    match problem.notice() {
+        Some(StreamNotice::Expired) => Ok(shed(app, parts, problem)),
+        _ if problem.is_temporary() => Ok(reject(app, parts, problem)),
+        _ => Err(problem),
+    }
 }
 
 /// The Mercure protocol, "Reconciliation": the id before the first event that is sent, `earliest`
@@ -188,10 +198,6 @@ fn resumed_from(subscription: &Subscription) -> Option<(HeaderName, HeaderValue)
     };
     let value = HeaderValue::from_bytes(id.as_bytes()).ok()?;
     Some((HeaderName::from_static("mercure-last-event-id"), value))
-}
-
-pub(crate) fn client_address(parts: &Parts) -> ClientAddress {
-    parts.extensions.get::<Client>().map_or(ClientAddress::Unknown, |client| client.address)
 }
 
 fn too_many_patterns(app: &App, full: PatternsFull) -> Problem {
@@ -225,6 +231,15 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
                 limits.per_address_max
             ),
         ),
+        NoSlot::Credential(streams_max) => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "ticket_streams",
+            format!(
+                "The ticket has reached its limit of {streams_max} open streams (`streams_max` in the ticket): close one, or use a ticket \
+                 with a higher limit."
+            ),
+        )
+        .noticed(StreamNotice::OverLimit),
         NoSlot::Patterns(PatternsFull::Count) => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "patterns_per_address_max",

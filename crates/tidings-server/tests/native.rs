@@ -352,7 +352,6 @@ async fn a_credential_in_the_wrong_place_is_refused_and_never_repeated() {
         ("jwt", "", "`jwt`"),
         ("ticket", "", "`ticket`"),
         ("", "mercureAuthorization", "`mercureAuthorization`"),
-        ("", "__Secure-mercure_access_token", "`__Secure-mercure_access_token`"),
     ] {
         let at = |target: &str, separator: char| match query {
             "" => target.to_owned(),

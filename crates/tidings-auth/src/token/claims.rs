@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, value::RawValue};
 
-use super::member::{not_null, presence};
+use crate::member::{not_null, presence};
 
 /// The claims that a hub reads (RFC 9068, section 2.2; RFC 9396, section 9). A claim of the wrong
 /// type, `null` included, or a duplicate claim makes the claims invalid.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use tidings_topic::{Grants, Matcher, Validator};
 
-use super::member::not_null;
+use crate::member::not_null;
 use crate::{AuthError, access::SubscribeDetail};
 
 /// The type of the details for a hub; all others are ignored.

@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
-use super::member::{not_null, presence};
+use crate::member::{not_null, presence};
 
 /// The members that decide how a token is read. A member of the wrong type, or a duplicate one (RFC
 /// 7515, section 4), makes the header invalid.

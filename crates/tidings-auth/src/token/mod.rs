@@ -4,7 +4,6 @@ mod claims;
 mod details;
 mod header;
 mod key;
-mod member;
 
 use std::sync::Arc;
 
@@ -132,7 +131,7 @@ impl Issuer {
             return Err(AuthError::invalid_token("the `aud` of the token does not name this hub"));
         }
         if now_unix_secs >= claims.exp {
-            return Err(AuthError::invalid_token("the token has expired"));
+            return Err(AuthError::Expired("the token has expired".to_owned()));
         }
         if claims
             .nbf

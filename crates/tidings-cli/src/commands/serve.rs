@@ -44,7 +44,7 @@ const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
 
 const PRECEDENCE: &str = "Every setting can also be set in the environment (--retain-bytes is TIDINGS_RETAIN_BYTES, \
     lists are separated by commas, bridges by spaces) or in the file (retain_bytes). Flags override the environment, and the environment \
-    overrides the file. Keys, the issuer of tokens, private topics, applications for further paths and retention by topic can only be set in the file:\n\n  \
+    overrides the file. Keys, the issuer of tokens, the secrets of tickets, private topics, applications for further paths and retention by topic can only be set in the file:\n\n  \
     private_topics = [\"user-*\"]\n\n  \
     [[key]]                         # `tidings key new` generates one\n  \
     name = \"app\"\n  \
@@ -57,6 +57,9 @@ const PRECEDENCE: &str = "Every setting can also be set in the environment (--re
     audience = \"https://hub.example.com/.well-known/mercure\"\n  \
     algorithms = [\"ES256\"]\n  \
     public_key_file = \"issuer.pem\"  # or secret, secret_env, secret_file\n\n  \
+    [[ticket_secret]]               # accept tickets, and make them at /tickets\n  \
+    id = \"2026-11\"                  # `tidings ticket secret` generates one\n  \
+    secret_file = \"ticket_secret\"   # or secret, secret_env\n\n  \
     [[authorize]]                   # the application decides about streams of this path\n  \
     path = \"/events\"\n  \
     url = \"http://127.0.0.1:5000/events\"\n  \
@@ -70,7 +73,7 @@ const PRECEDENCE: &str = "Every setting can also be set in the environment (--re
 #[command(after_help = PRECEDENCE)]
 pub(super) struct Serve {
     /// TOML file with settings, named like the flags but with underscores, and with [[key]],
-    /// [issuer], private_topics, [[authorize]] and [[retention]]
+    /// [issuer], [[ticket_secret]], private_topics, [[authorize]] and [[retention]]
     #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// Check the configuration and print the effective one, secrets hidden

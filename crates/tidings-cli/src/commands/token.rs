@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use clap::{Args, Subcommand};
@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tidings_auth::{Algorithm, CREDENTIAL_BYTES_MAX, IssuerConfig, NewToken, SigningKey, inspect, mint};
 use tidings_server::connections_for_file_limit;
 
+use super::clock::now;
 use crate::{
     config::{self, SettingFlags, read_secret_file, time},
     failure::Failure,
@@ -177,11 +178,6 @@ fn rough(secs: f64) -> String {
     let units = [(86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes")];
     let (size, unit) = units.into_iter().find(|(size, _)| secs >= 2.0 * size).unwrap_or((1.0, "seconds"));
     format!("{:.0} {unit}", (secs / size).floor())
-}
-
-/// Seconds since 1970; 0 for a clock before that.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

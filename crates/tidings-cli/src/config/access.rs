@@ -1,4 +1,4 @@
-//! Keys, the issuer of tokens and private topics. They can only be set in the configuration file,
+//! Keys, the issuer of tokens, the secrets of tickets and private topics. They can only be set in the configuration file,
 //! because a command line is visible to every user of the machine.
 //!
 //! Invariant: no message and no `Debug` shows a secret. Therefore secrets are taken out of the file
@@ -11,7 +11,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tidings::TopicGlob;
-use tidings_auth::{Algorithm, AuthConfig, IssuerConfig, KeyConfig, MatcherText, Secret};
+use tidings_auth::{
+    Algorithm, AuthConfig, CookieName, IssuerConfig, KeyConfig, MatcherText, Secret, TicketSecretConfig,
+};
 use url::Url;
 
 use crate::failure::Failure;
@@ -27,6 +29,8 @@ pub(crate) struct Access {
     keys: Vec<KeyTable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<IssuerTable>,
+    #[serde(rename = "ticket_secret", skip_serializing_if = "Vec::is_empty")]
+    ticket_secrets: Vec<TicketSecretTable>,
 }
 
 /// A `[[key]]`.
@@ -71,6 +75,22 @@ struct IssuerFields {
     algorithms: Vec<Algorithm>,
 }
 
+/// A `[[ticket_secret]]`.
+#[derive(Clone, Debug, Serialize)]
+struct TicketSecretTable {
+    #[serde(flatten)]
+    fields: TicketSecretFields,
+    #[serde(flatten)]
+    secret: SecretSource,
+}
+
+/// The fields of a secret of tickets other than the secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TicketSecretFields {
+    id: String,
+}
+
 /// Where a secret is: exactly one field is set.
 #[derive(Clone, Debug, Default, Serialize)]
 struct SecretSource {
@@ -93,14 +113,11 @@ impl Access {
                 Failure::usage(format!("`private_topics` in {file_name} must be a list of strings"))
             })?;
         }
-        if let Some(keys) = file.remove("key") {
-            let toml::Value::Array(keys) = keys else {
-                return Err(Failure::usage(format!("`key` in {file_name} must be written as [[key]]")));
-            };
-            for (index, key) in keys.into_iter().enumerate() {
-                let place = format!("[[key]] number {} in {file_name}", index + 1);
-                access.keys.push(KeyTable::read(key, &place)?);
-            }
+        for (key, place) in tables(file, "key", file_name)? {
+            access.keys.push(KeyTable::read(key, &place)?);
+        }
+        for (secret, place) in tables(file, "ticket_secret", file_name)? {
+            access.ticket_secrets.push(TicketSecretTable::read(secret, &place)?);
         }
         if let Some(issuer) = file.remove("issuer") {
             access.issuer = Some(IssuerTable::read(issuer, &format!("[issuer] in {file_name}"))?);
@@ -123,7 +140,8 @@ impl Access {
 
     fn sources(&self) -> impl Iterator<Item = &SecretSource> {
         let keys = self.keys.iter().map(|key| &key.secret);
-        keys.chain(self.issuer.iter().map(|issuer| &issuer.secret))
+        let of_tickets = self.ticket_secrets.iter().map(|table| &table.secret);
+        keys.chain(self.issuer.iter().map(|issuer| &issuer.secret)).chain(of_tickets)
     }
 
     /// The globs of private topics.
@@ -139,7 +157,12 @@ impl Access {
     /// The configuration of authentication, with every secret read. Paths are relative to the file
     /// that names them. The audience of tokens is the public URL of the hub unless the file names
     /// another.
-    pub(crate) fn auth_config(&self, folder: &Path, public_url: Option<&Url>) -> Result<AuthConfig, Failure> {
+    pub(crate) fn auth_config(
+        &self,
+        folder: &Path,
+        public_url: Option<&Url>,
+        cookie_name: CookieName,
+    ) -> Result<AuthConfig, Failure> {
         let key = |key: &KeyTable| {
             let KeyFields { name, publish, subscribe, admin } = key.fields.clone();
             let secret = key.secret.fetch(folder, &format!("[[key]] `{name}`"))?;
@@ -156,9 +179,16 @@ impl Access {
             let key = issuer.secret.fetch(folder, "[issuer]")?;
             Ok::<_, Failure>(IssuerConfig { issuer: iss, audiences: audience, algorithms, key })
         };
+        let ticket_secret = |table: &TicketSecretTable| {
+            let TicketSecretFields { id } = table.fields.clone();
+            let secret = table.secret.fetch(folder, &format!("[[ticket_secret]] `{id}`"))?;
+            Ok(TicketSecretConfig { id, secret })
+        };
         Ok(AuthConfig {
             keys: self.keys.iter().map(key).collect::<Result<_, Failure>>()?,
             issuer: self.issuer.as_ref().map(issuer).transpose()?,
+            ticket_secrets: self.ticket_secrets.iter().map(ticket_secret).collect::<Result<_, Failure>>()?,
+            cookie_name,
         })
     }
 }
@@ -166,9 +196,7 @@ impl Access {
 impl Access {
     /// The environment variables that secrets come from.
     pub(crate) fn secret_variables(&self) -> Vec<&str> {
-        let keys = self.keys.iter().map(|key| &key.secret);
-        let sources = keys.chain(self.issuer.iter().map(|issuer| &issuer.secret));
-        sources.filter_map(|source| source.secret_env.as_deref()).collect()
+        self.sources().filter_map(|source| source.secret_env.as_deref()).collect()
     }
 }
 
@@ -185,6 +213,27 @@ impl IssuerTable {
         let (secret, rest) = SecretSource::split(value, &names, place)?;
         Ok(Self { fields: parse(rest, place)?, secret })
     }
+}
+
+impl TicketSecretTable {
+    fn read(value: toml::Value, place: &str) -> Result<Self, Failure> {
+        let (secret, rest) = SecretSource::split(value, &["secret", "secret_env", "secret_file"], place)?;
+        Ok(Self { fields: parse(rest, place)?, secret })
+    }
+}
+
+/// The tables of a list `[[name]]`, each with its place in messages.
+fn tables(
+    file: &mut toml::Table,
+    name: &str,
+    file_name: &str,
+) -> Result<Vec<(toml::Value, String)>, Failure> {
+    let Some(value) = file.remove(name) else { return Ok(Vec::new()) };
+    let toml::Value::Array(tables) = value else {
+        return Err(Failure::usage(format!("`{name}` in {file_name} must be written as [[{name}]]")));
+    };
+    let place = |index| format!("[[{name}]] number {} in {file_name}", index + 1);
+    Ok(tables.into_iter().enumerate().map(|(index, table)| (table, place(index))).collect())
 }
 
 impl SecretSource {
@@ -282,7 +331,7 @@ mod tests {
     #[test]
     fn a_key_has_a_secret_and_grants() {
         let text = format!("[[key]]\nname = \"ci\"\nsecret = \"{SECRET}\"\npublish = [\"a\", \"b-*\"]\n");
-        let config = access(&text).unwrap().auth_config(Path::new("."), None).unwrap();
+        let config = access(&text).unwrap().auth_config(Path::new("."), None, CookieName::default()).unwrap();
         let key = &config.keys[0];
         assert_eq!((key.name.as_str(), key.secret.expose()), ("ci", SECRET));
         assert_eq!(key.publish, [MatcherText::Exact("a".into()), MatcherText::Pattern("b-*".into())]);
@@ -293,7 +342,7 @@ mod tests {
     fn a_key_is_an_administrator_only_by_its_own_line() {
         let read = |more: &str| access(&format!("[[key]]\nname = \"ops\"\nsecret = \"{SECRET}\"\n{more}"));
         let admin = read("admin = true").unwrap();
-        assert!(admin.auth_config(Path::new("."), None).unwrap().keys[0].admin);
+        assert!(admin.auth_config(Path::new("."), None, CookieName::default()).unwrap().keys[0].admin);
         assert!(toml::to_string(&admin).unwrap().contains("admin = true"));
         assert!(!toml::to_string(&read("admin = false").unwrap()).unwrap().contains("admin = true"));
         for wrong in ["admin = 1", "admin = \"true\"", "admin = []"] {
@@ -303,17 +352,30 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_secret_has_an_id_and_a_secret() {
+        let text = format!("[[ticket_secret]]\nid = \"b\"\nsecret = \"{SECRET}\"\n");
+        let config = access(&text).unwrap().auth_config(Path::new("."), None, CookieName::default()).unwrap();
+        let secret = &config.ticket_secrets[0];
+        assert_eq!((secret.id.as_str(), secret.secret.expose()), ("b", SECRET));
+        assert!(refused("[[ticket_secret]]\nsecret = \"4711\"").contains("missing field `id`"));
+        assert!(refused("[ticket_secret]\nid = \"a\"").contains("[[ticket_secret]]"));
+        let unknown = refused("[[ticket_secret]]\nid = \"a\"\nsecret = \"4711\"\ntopics = []");
+        assert!(unknown.contains("unknown field `topics`") && !unknown.contains("4711"), "{unknown}");
+    }
+
+    #[test]
     fn a_secret_may_be_in_a_file_or_a_variable() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("secret"), format!("{SECRET}\n")).unwrap();
         let text =
             "[[key]]\nname = \"a\"\nsecret_file = \"secret\"\n[[key]]\nname = \"b\"\nsecret_env = \"PATH\"";
-        let config = access(text).unwrap().auth_config(folder.path(), None).unwrap();
+        let config = access(text).unwrap().auth_config(folder.path(), None, CookieName::default()).unwrap();
         assert_eq!(config.keys[0].secret.expose(), SECRET);
         assert_eq!(config.keys[1].secret.expose(), env::var("PATH").unwrap());
         for missing in ["secret_file = \"nowhere\"", "secret_env = \"TIDINGS_NOT_SET\""] {
             let access = access(&format!("[[key]]\nname = \"a\"\n{missing}")).unwrap();
-            let message = access.auth_config(folder.path(), None).unwrap_err().to_string();
+            let message =
+                access.auth_config(folder.path(), None, CookieName::default()).unwrap_err().to_string();
             assert!(message.starts_with("[[key]] `a`: "), "{message}");
         }
     }
@@ -323,14 +385,20 @@ mod tests {
         let issuer = |more: &str| {
             let text = format!("[issuer]\niss = \"https://app.example\"\nsecret = \"{SECRET}\"\n{more}");
             let url = "https://hub.example/".parse().unwrap();
-            access(&text).unwrap().auth_config(Path::new("."), Some(&url)).unwrap().issuer.unwrap()
+            access(&text)
+                .unwrap()
+                .auth_config(Path::new("."), Some(&url), CookieName::default())
+                .unwrap()
+                .issuer
+                .unwrap()
         };
         assert_eq!(issuer("").audiences, ["https://hub.example/"]);
         assert_eq!(issuer("audience = \"https://a.example\"").audiences, ["https://a.example"]);
         assert_eq!(issuer("audience = [\"a\", \"b\"]").audiences, ["a", "b"]);
         assert_eq!(issuer("algorithms = [\"HS512\"]").algorithms, [Algorithm::Hs512]);
         let without = access(&format!("[issuer]\niss = \"a\"\nsecret = \"{SECRET}\"")).unwrap();
-        let message = without.auth_config(Path::new("."), None).unwrap_err().to_string();
+        let message =
+            without.auth_config(Path::new("."), None, CookieName::default()).unwrap_err().to_string();
         assert!(message.contains("`audience`") && message.contains("`public_url`"), "{message}");
     }
 
@@ -359,12 +427,13 @@ mod tests {
     #[test]
     fn debug_and_print_hide_secrets() {
         let text = format!(
-            "[[key]]\nname = \"ci\"\nsecret = \"{SECRET}\"\n[issuer]\niss = \"a\"\naudience = \"b\"\nsecret = \"{SECRET}\"\n"
+            "[[key]]\nname = \"ci\"\nsecret = \"{SECRET}\"\n[issuer]\niss = \"a\"\naudience = \"b\"\nsecret = \"{SECRET}\"\n\
+             [[ticket_secret]]\nid = \"a\"\nsecret = \"{SECRET}\"\n"
         );
         let access = access(&text).unwrap();
         let printed = toml::to_string(&access).unwrap();
         assert!(printed.contains("secret = \"[hidden]\""), "{printed}");
-        let config = access.auth_config(Path::new("."), None).unwrap();
+        let config = access.auth_config(Path::new("."), None, CookieName::default()).unwrap();
         for shown in [printed, format!("{access:?}"), format!("{config:?}")] {
             assert!(!shown.contains(SECRET), "{shown}");
         }

@@ -11,6 +11,7 @@
 
 use std::{collections::HashSet, path::Path};
 
+use tidings_auth::CookieName;
 use tidings_server::AllowedHosts;
 
 use super::{ServeConfig, layers::SettingFlags};
@@ -28,6 +29,10 @@ fn check(config: &ServeConfig) -> Result<(), Failure> {
     if !config.has_credentials() && !config.anonymous {
         let reason = "there is no key and no issuer, so every client that reaches the hub may subscribe: add a key (`tidings key new` shows how)";
         return Err(config.refuse("anonymous", reason));
+    }
+    if !config.has_credentials() && config.auth.cookie_name != CookieName::default() {
+        let reason = "there is no key, no issuer and no ticket secret, so the hub reads no credential: add one of them, or remove the setting";
+        return Err(config.refuse("cookie_name", reason));
     }
     // Where anonymous clients may not subscribe, a key without grants is how to receive public
     // events.

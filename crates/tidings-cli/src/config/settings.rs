@@ -172,6 +172,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..flag("anonymous", ACCESS, "Deliver public events to clients without a credential: true or false")
     },
     text(
+        "cookie_name",
+        "NAME",
+        ACCESS,
+        "Cookie in which browsers may send a credential; with a public URL of http://localhost also the name without __Secure- or __Host-",
+        Is("__Secure-mercure_access_token"),
+    ),
+    text(
         "authorize",
         "URL",
         ACCESS,

@@ -11,7 +11,8 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tidings::{Hub, HubSettings, Validator};
 use tidings_auth::{
-    AuthConfig, Authenticator, IssuerConfig, KeyConfig, MatcherText, NewToken, Secret, SigningKey, mint,
+    AuthConfig, Authenticator, IssuerConfig, KeyConfig, MatcherText, NewTicket, NewToken, Secret, SigningKey,
+    TicketSecret, TicketSecretConfig, mint,
 };
 use tidings_server::{Client, ClientAddress, ListenerRole, Settings, router};
 use tower::ServiceExt;
@@ -20,6 +21,7 @@ pub const PUBLIC_URL: &str = "https://hub.example/.well-known/mercure";
 pub const HUB: &str = "/.well-known/mercure";
 pub const ISSUER: &str = "https://issuer.example";
 pub const SIGNING_SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub const TICKET_SECRET: &str = "a secret of tickets that is long enough";
 pub const KEY: &str = "tk_a-key-that-may-do-everything";
 pub const CHAT_KEY: &str = "tk_a-key-that-may-publish-chat";
 
@@ -60,6 +62,8 @@ pub fn authenticator(hub: &Hub) -> Authenticator {
             algorithms: Vec::new(),
             key: Secret::new(SIGNING_SECRET),
         }),
+        ticket_secrets: vec![ticket_secret()],
+        ..AuthConfig::default()
     };
     Authenticator::new(config, hub.validator()).expect("a valid configuration")
 }
@@ -91,6 +95,35 @@ pub fn token_until(publish: &[&str], subscribe: &[&str], expires_at: u64) -> Str
     };
     let key = SigningKey::new(&Secret::new(SIGNING_SECRET), None).expect("a valid key");
     mint(&token, &key).expect("a small token")
+}
+
+fn ticket_secret() -> TicketSecretConfig {
+    TicketSecretConfig { id: "1".to_owned(), secret: Secret::new(TICKET_SECRET) }
+}
+
+/// A ticket for these topics, as an application makes it offline, for an hour.
+pub fn ticket(topics: &[&str]) -> String {
+    ticket_with(topics, |_| {})
+}
+
+pub fn ticket_with(topics: &[&str], change: impl FnOnce(&mut NewTicket)) -> String {
+    let mut ticket = NewTicket {
+        topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+        issued_at: unix_secs(),
+        expires_at: unix_secs() + 3_600,
+        ..NewTicket::default()
+    };
+    change(&mut ticket);
+    let secret = TicketSecret::new(&ticket_secret()).expect("a valid secret");
+    ticket.mint(&secret, &Validator::default()).expect("a valid ticket").ticket
+}
+
+/// A ticket that has expired.
+pub fn expired_ticket(topics: &[&str]) -> String {
+    ticket_with(topics, |ticket| {
+        ticket.issued_at -= 7_200;
+        ticket.expires_at = ticket.issued_at + 3_600;
+    })
 }
 
 pub fn unix_secs() -> u64 {

@@ -1,0 +1,119 @@
+//! Credentials in cookies.
+
+use std::str::FromStr;
+
+use http::{HeaderMap, header};
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+
+use crate::AuthError;
+
+/// The cookie that a hub reads if no other is configured, as the Mercure protocol names it.
+pub const COOKIE_NAME: &str = "__Secure-mercure_access_token";
+
+/// Cookies that are credentials on other servers: those of the Mercure protocol, in its older and
+/// its current revision. A hub that is configured to read others refuses these; all further ones
+/// belong to the application.
+pub const CREDENTIAL_COOKIES: [&str; 2] = ["mercureAuthorization", COOKIE_NAME];
+
+/// Prefixes with which browsers store a cookie from a secure origin only (RFC 6265bis, section
+/// 4.1.3).
+const SECURE_PREFIXES: [&str; 2] = ["__Secure-", "__Host-"];
+
+/// The name of a cookie: letters, digits, `-`, `_` and `.`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CookieName(String);
+
+impl Default for CookieName {
+    fn default() -> Self {
+        Self(COOKIE_NAME.to_owned())
+    }
+}
+
+impl FromStr for CookieName {
+    type Err = String;
+
+    // RFC 6265, section 4.1.1, allows more; these are the characters that no framework quotes.
+    fn from_str(name: &str) -> Result<Self, String> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_plain) {
+            return Err("is not the name of a cookie: use letters, digits, `-`, `_` and `.`".to_owned());
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl TryFrom<String> for CookieName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse()
+    }
+}
+
+impl From<CookieName> for String {
+    fn from(name: CookieName) -> Self {
+        name.0
+    }
+}
+
+/// The cookies that a hub reads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CookieNames(Vec<String>);
+
+impl CookieNames {
+    pub(crate) fn new(CookieName(name): CookieName, hub_url: &Url) -> Self {
+        let plain = SECURE_PREFIXES.into_iter().find_map(|prefix| name.strip_prefix(prefix));
+        let plain = plain.filter(|plain| !plain.is_empty() && is_for_development(hub_url)).map(str::to_owned);
+        Self([name].into_iter().chain(plain).collect())
+    }
+
+    /// The credential and the name of its cookie. A cookie without a value was cleared by the
+    /// application. Two values for the hub would let a cookie of another path or domain decide whose
+    /// events a browser receives.
+    pub(super) fn find<'a>(&self, headers: &'a HeaderMap) -> Result<Option<(&str, &'a [u8])>, AuthError> {
+        let mut found = None;
+        for (name, value) in pairs(headers).filter(|(_, value)| !value.is_empty()) {
+            let Some(known) = self.0.iter().find(|known| known.as_bytes() == name) else { continue };
+            match found {
+                None => found = Some((known.as_str(), value)),
+                Some((_, other)) if other == value => {}
+                Some(_) => {
+                    return Err(AuthError::invalid_request(format!(
+                        "there are two credentials in cookies `{known}`: clear one of them, which may be of another path or domain"
+                    )));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether browsers reach this hub without TLS on their own machine.
+fn is_for_development(hub_url: &Url) -> bool {
+    hub_url.scheme() == "http"
+        && hub_url.host().is_some_and(|host| match host {
+            Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
+            Host::Ipv4(address) => address.is_loopback(),
+            Host::Ipv6(address) => address.is_loopback(),
+        })
+}
+
+/// A cookie that is a credential on other servers.
+pub(super) fn foreign(headers: &HeaderMap) -> Option<&'static str> {
+    pairs(headers)
+        .filter(|(_, value)| !value.is_empty())
+        .find_map(|(name, _)| CREDENTIAL_COOKIES.into_iter().find(|known| known.as_bytes() == name))
+}
+
+// RFC 6265, section 4.2.1: pairs, separated by `; `. HTTP/2 may send each in a separate field (RFC
+// 9113, section 8.2.3).
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pairs =
+        headers.get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b';'));
+    pairs.filter_map(|pair| {
+        let equals = pair.iter().position(|&byte| byte == b'=')?;
+        Some((pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii()))
+    })
+}
