@@ -4,16 +4,21 @@ import http from 'node:http';
 import { once } from 'node:events';
 import { atEnd } from './ending.mjs';
 
-/** Serves `files`, a map from path to text, for the duration of the test `t`. Resolves with the origin. */
+/**
+ * Serves `files`, a map from path to text, or to a function that takes the response and returns the text, for the duration of the test
+ * `t`. Resolves with the origin.
+ */
 export async function serve(t, files) {
   const server = http.createServer((request, response) => {
     const path = new URL(request.url, 'http://site').pathname;
-    const text = files[path];
+    const file = files[path];
+    const text = typeof file === 'function' ? file(response) : file;
     // Browsers request an icon by themselves, and log an error in the page's console if there is none.
     if (path === '/favicon.ico') return response.writeHead(204).end();
     if (text === undefined) return response.writeHead(404).end();
     const type = path.endsWith('.js') ? 'text/javascript' : 'text/html';
-    response.writeHead(200, { 'Content-Type': `${type}; charset=utf-8` }).end(text);
+    response.setHeader('Content-Type', `${type}; charset=utf-8`);
+    response.end(text);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -26,6 +26,10 @@ pub struct Access {
     /// most [`CREDENTIAL_BYTES_MAX`](crate::CREDENTIAL_BYTES_MAX) bytes; ids of different kinds of
     /// credentials may be equal.
     pub id: Option<Arc<str>>,
+    /// When it was issued, in seconds since 1970 by the clock of its issuer: the time in a ticket, or
+    /// the `iat` of a token. `None` for keys, and for tokens without one. A revocation concerns what
+    /// was issued before it.
+    pub issued_at: Option<u64>,
     /// The name under which streams with this credential are revoked together, such as one user or
     /// one session. Only tickets have one, and streams that an application has decided about.
     pub label: Option<Arc<str>>,
@@ -154,6 +158,7 @@ impl Access {
             expires_at: None,
             subject,
             id: None,
+            issued_at: None,
             label: None,
             limits: Limits::default(),
             presented_in: CredentialPlace::default(),

@@ -13,7 +13,7 @@ use tidings_auth::{
     Access, AuthConfig, AuthError, Authenticator, COOKIE_NAME, CookieName, CredentialPlace, KeyConfig,
     MintTicketError, NewTicket, TICKET_BYTES_MAX, TicketSecretConfig, credential_missing,
 };
-use tidings_topic::Validator;
+use tidings_topic::{Matcher, Validator};
 
 const SECRET: &str = "a secret of the tests that is long enough for tickets";
 const KEY: &str = "tk_a-secret-of-the-tests";
@@ -202,7 +202,7 @@ proptest! {
             }
             Ok(ticket) => {
                 let access = hub.check(&ticket, NOW).unwrap();
-                let found: Vec<_> = access.ticket_matchers().unwrap().iter().map(|one| one.as_str()).collect();
+                let found: Vec<_> = access.ticket_matchers().unwrap().iter().map(Matcher::as_str).collect();
                 prop_assert_eq!(found, topics);
                 prop_assert_eq!(access.label.as_deref(), label.as_deref());
                 prop_assert_eq!(access.expires_at, Some(NOW + secs));
@@ -232,7 +232,8 @@ fn every_ticket_has_an_id_of_its_own() {
     let access = present(&hub, KEY).unwrap();
     let (one, two) = (hub.mint_ticket(&access, &hour(&["a"], &[])).unwrap(), mint(&hub, &hour(&["a"], &[])));
     assert_ne!(one.ticket, two.unwrap());
-    assert_eq!(present(&hub, &one.ticket).unwrap().id.as_deref(), Some(one.id.as_str()));
+    let found = present(&hub, &one.ticket).unwrap();
+    assert_eq!((found.id.as_deref(), found.issued_at), (Some(one.id.as_str()), Some(NOW)));
     assert_ne!(present(&hub, &ticket).unwrap().id.as_deref(), Some(one.id.as_str()));
     assert!(!format!("{one:?}").contains(&one.ticket));
 }
@@ -334,7 +335,7 @@ fn a_secret_is_long_and_nobody_elses() {
     assert_eq!(setting, "ticket_secret.1.secret");
     assert!(reason.contains("31 bytes") && reason.contains("`tidings ticket secret`"), "{reason}");
     for id in ["", "a.b", "a b", "é", &"x".repeat(65)] {
-        assert!(refused(with(vec![secret(id, SECRET)])).0.ends_with(".id"), "{id}");
+        assert_eq!(refused(with(vec![secret(id, SECRET)])).0, format!("ticket_secret.{id}.id"));
     }
     assert!(refused(with(vec![secret("1", SECRET), secret("1", SHARED_SECRET)])).1.contains("twice"));
     assert!(refused(with(vec![secret("1", SECRET), secret("2", SECRET)])).1.contains("another id"));

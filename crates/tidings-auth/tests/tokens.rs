@@ -307,7 +307,17 @@ fn claims_that_a_hub_does_not_need_may_be_absent_mercure_25() {
     let access = present_claims(&without(claims(), "sub")).unwrap();
     assert_eq!(access.subject.to_string(), "token");
     assert_invalid_token(present_claims(&with(claims(), json!({ "sub": 7 }))), "sub of the wrong type");
-    assert!(present_claims(&with(claims(), json!({ "iat": "x", "client_id": null }))).is_ok());
+    assert!(present_claims(&with(claims(), json!({ "client_id": null }))).is_ok());
+}
+
+#[test]
+fn an_access_states_when_its_token_was_issued() {
+    let access = present_claims(&with(claims(), json!({ "iat": NOW - 7 }))).unwrap();
+    assert_eq!(access.issued_at, Some(NOW - 7));
+    assert_eq!(present_claims(&claims()).unwrap().issued_at, None);
+    for iat in [json!("7"), json!(null), json!([]), json!(true)] {
+        assert_invalid_token(present_claims(&with(claims(), json!({ "iat": iat }))), &iat.to_string());
+    }
 }
 
 #[test]

@@ -31,6 +31,13 @@ pub enum Notice {
         /// The name of this connection, which a publisher can exclude.
         connection: String,
     },
+    /// The credential expires soon; renew it and subscribe again from the last id.
+    Expiring {
+        /// Seconds until the hub ends the stream.
+        remaining_secs: u64,
+    },
+    /// The credential has expired, and the hub ends the stream. Another attempt with it is refused.
+    Expired,
     /// A notice that this version does not know, as it was received.
     Other(String),
 }
@@ -55,8 +62,6 @@ pub enum GapReason {
 pub enum EndReason {
     /// The hub shuts down.
     Shutdown,
-    /// The token has expired.
-    Expired,
     /// The connection has reached the maximum age that the hub allows.
     Lifetime,
     /// A reason that this version does not know, as it was received.
@@ -71,6 +76,11 @@ impl Notice {
             return Self::Other(data.to_owned());
         };
         match (wire.kind.as_str(), wire.connection) {
+            ("expired", _) => Self::Expired,
+            ("expiring", _) => match wire.remaining_secs {
+                Some(remaining_secs) => Self::Expiring { remaining_secs },
+                None => Self::Other(data.to_owned()),
+            },
             ("gap", _) => Self::Gap {
                 reason: GapReason::parse(wire.reason.unwrap_or_default()),
                 requested: wire.requested,
@@ -109,7 +119,6 @@ impl EndReason {
     fn parse(word: String) -> Self {
         match word.as_str() {
             "shutdown" => Self::Shutdown,
-            "expired" => Self::Expired,
             "lifetime" => Self::Lifetime,
             _ => Self::Other(word),
         }
@@ -119,7 +128,6 @@ impl EndReason {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Shutdown => "shutdown",
-            Self::Expired => "expired",
             Self::Lifetime => "lifetime",
             Self::Other(word) => word,
         }
@@ -134,6 +142,7 @@ struct Wire {
     oldest: Option<String>,
     newest: Option<String>,
     connection: Option<String>,
+    remaining_secs: Option<u64>,
 }
 
 #[cfg(test)]
@@ -159,11 +168,14 @@ mod tests {
         assert_eq!(Notice::parse(r#"{"kind":"reconnect","reason":"shutdown"}"#), reconnect);
         let hello = Notice::Hello { connection: "c-1".to_owned() };
         assert_eq!(Notice::parse(r#"{"kind":"hello","connection":"c-1"}"#), hello);
+        let expiring = Notice::Expiring { remaining_secs: 60 };
+        assert_eq!(Notice::parse(r#"{"kind":"expiring","remaining_secs":60}"#), expiring);
+        assert_eq!(Notice::parse(r#"{"kind":"expired"}"#), Notice::Expired);
     }
 
     #[test]
     fn an_unknown_notice_is_kept_as_received() {
-        for data in ["", "{", "7", r#"{"kind":"later"}"#, r#"{"kind":"hello"}"#] {
+        for data in ["", "{", "7", r#"{"kind":"later"}"#, r#"{"kind":"hello"}"#, r#"{"kind":"expiring"}"#] {
             assert_eq!(Notice::parse(data), Notice::Other(data.to_owned()));
         }
     }
@@ -173,7 +185,7 @@ mod tests {
         for word in ["expired", "unknown", "other-log", "eclipse"] {
             assert_eq!(GapReason::parse(word.to_owned()).as_str(), word);
         }
-        for word in ["shutdown", "expired", "lifetime", "boredom"] {
+        for word in ["shutdown", "lifetime", "boredom"] {
             assert_eq!(EndReason::parse(word.to_owned()).as_str(), word);
         }
     }

@@ -20,7 +20,7 @@ mod client;
 mod path;
 mod request;
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use axum::{extract::Request, response::Response};
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
@@ -35,6 +35,7 @@ use self::{
     client::Failure,
 };
 use crate::{
+    access::{client_address, unix_secs},
     app::App,
     native,
     problem::{APPLICATION, Problem},
@@ -176,8 +177,4 @@ fn failed(
         return Err(problem);
     }
     Ok(streams::reject(app, parts, problem.retry_after(retry_after_secs(app))))
-}
-
-fn unix_secs() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -364,7 +364,8 @@ async fn a_stream_ends_when_its_token_expires() {
     let api = with_keys().await;
     let token = support::token_until(&[], &["a"], support::unix_secs() + 1);
     let mut stream = api.get(&format!("{HUB}?match=a")).bearer(&token).stream().await;
-    assert_eq!(stream.notice().await["reason"], "expired");
+    assert_eq!(stream.notice().await["kind"], "expiring");
+    assert_eq!(stream.notice().await["kind"], "expired");
 }
 
 /// Numbers 33 and 36: the header wins; the response names the id before the first event.

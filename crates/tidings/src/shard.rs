@@ -100,8 +100,8 @@ pub(crate) struct Shard<W> {
     queue: VecDeque<Key>,
     /// Subscribers that are due a heartbeat.
     silent: VecDeque<Key>,
-    /// When streams end by themselves, of those that do: a credential must not be outlived until
-    /// the next sweep.
+    /// When streams end by themselves, of those that do, or when that is to be announced: a
+    /// credential must not be outlived until the next sweep. One entry for each of these streams.
     ends: BTreeSet<(Instant, Key)>,
     /// The slot that the sweep comes to next, while there is one.
     sweep_slot: Option<usize>,
@@ -173,7 +173,7 @@ impl<W: Wire> Shard<W> {
         // A heartbeat that would be due before the next sweep is sent in this one.
         new_subscriber.heartbeat = new_subscriber.heartbeat.saturating_sub(self.sweep_interval);
         let subscriber = Subscriber::new(new_subscriber, key.serial, filter_number, members, now);
-        self.ends.extend(subscriber.ends_at().map(|at| (at, key)));
+        self.ends.extend(subscriber.end().map(|end| (end.next_at(), key)));
         entry.insert(subscriber);
         self.enqueue(key);
         key
@@ -243,9 +243,9 @@ impl<W: Wire> Shard<W> {
                 work = work.saturating_sub(VISITS_PER_SEND);
             }
             if self.next_end().is_some_and(|at| at <= now)
-                && let Some((_, key)) = self.ends.pop_first()
+                && let Some((at, key)) = self.ends.pop_first()
             {
-                self.end(key, engine);
+                self.approach_end(key, at, engine);
                 work = work.saturating_sub(1);
             }
             if let Some(slot) = self.sweep_slot {
@@ -266,15 +266,19 @@ impl<W: Wire> Shard<W> {
             && self.next_end().is_none_or(|at| at > now)
     }
 
-    /// When the next stream ends by itself.
+    /// When the next stream ends by itself, or its end is to be announced.
     pub(crate) fn next_end(&self) -> Option<Instant> {
         self.ends.first().map(|(at, _)| *at)
     }
 
-    /// The time of this stream is over.
-    fn end(&mut self, key: Key, engine: &Engine) {
+    /// The time of this stream is over, or that is to be announced: its next visit does either.
+    fn approach_end(&mut self, key: Key, at: Instant, engine: &Engine) {
         let Some(subscriber) = self.subscriber_mut(key) else { return };
-        if subscriber.is_cut_at_its_end() {
+        if let Some(end) = subscriber.end().filter(|end| end.at > at) {
+            let end_at = end.at;
+            self.ends.insert((end_at, key));
+            self.enqueue(key);
+        } else if subscriber.is_cut_at_its_end() {
             self.remove(key.slot, engine);
         } else {
             self.enqueue(key);
@@ -370,8 +374,10 @@ impl<W: Wire> Shard<W> {
         let mut subscriber = self.subscribers.remove(slot as usize);
         self.pending_bytes -= subscriber.blocked_bytes();
         self.filters.release(&subscriber.reader.filter);
-        if let Some(at) = subscriber.ends_at() {
-            self.ends.remove(&(at, Key { slot, serial: subscriber.serial }));
+        if let Some(end) = subscriber.end() {
+            let key = Key { slot, serial: subscriber.serial };
+            self.ends.remove(&(end.next_at(), key));
+            self.ends.remove(&(end.at, key));
         }
         for member in std::mem::take(&mut subscriber.members) {
             for moved in self.groups.leave(member).into_iter().flatten() {

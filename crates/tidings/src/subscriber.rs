@@ -1,8 +1,9 @@
 //! A subscriber, in the order in which it comes to be: what it requests ([`subscribe`], [`resume`]),
-//! where it [starts](start), what it receives next ([`reader`]), what is sent first ([`backlog`]), and
-//! the pulled [`subscription`]. The other driver of a reader is the [shard](crate::shard).
+//! where it [starts](start), what it receives next ([`reader`]), what is sent first ([`backlog`]),
+//! when it [ends](end), and the pulled [`subscription`]. The other driver of a reader is the [shard](crate::shard).
 
 pub(crate) mod backlog;
+pub(crate) mod end;
 pub(crate) mod reader;
 pub(crate) mod resume;
 pub(crate) mod start;

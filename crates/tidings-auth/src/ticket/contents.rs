@@ -125,6 +125,7 @@ impl Contents {
             Access::new(Subject::Ticket(label.clone()), Grants::NONE, matchers.into_iter().collect())
                 .with_id(Some(self.id))
                 .until(self.expires_at, Vec::new());
+        access.issued_at = Some(self.issued_at);
         access.label = label;
         access.limits.streams_max = self.streams_max;
         access.limits.address = self.address;

@@ -16,6 +16,8 @@ pub(super) struct Claims {
     pub(super) exp: u64,
     #[serde(default, deserialize_with = "optional_seconds")]
     pub(super) nbf: Option<u64>,
+    #[serde(default, deserialize_with = "optional_seconds")]
+    pub(super) iat: Option<u64>,
     #[serde(default, deserialize_with = "not_null")]
     pub(super) sub: Option<String>,
     #[serde(default, deserialize_with = "not_null")]

@@ -96,7 +96,9 @@ impl Issuer {
         let permissions = details::permissions(&details, &self.0.validator)?;
         let subject = Subject::Token(claims.sub.as_deref().map(Into::into));
         let access = Access::new(subject, permissions.publish, permissions.subscribe);
-        Ok(access.with_id(claims.jti).until(claims.exp, permissions.details))
+        let mut access = access.with_id(claims.jti).until(claims.exp, permissions.details);
+        access.issued_at = claims.iat;
+        Ok(access)
     }
 
     // RFC 9068, section 4: the type distinguishes an access token from every other JWT of the same

@@ -108,6 +108,10 @@ fn report(notice: &Notice) {
                 format!("gap: events are missing, {why}; continuing with the oldest available event{oldest}");
             remark(&one_line(&line));
         }
+        Notice::Expiring { remaining_secs } => {
+            remark(&format!("the credential expires, and the stream ends, in {remaining_secs} s"));
+        }
+        Notice::Expired => remark("the credential has expired"),
         Notice::Other(data) => remark(&format!("notice: {}", one_line(data))),
         _ => {}
     }
@@ -131,6 +135,10 @@ fn notice_json(notice: &Notice) -> Value {
         }),
         Notice::Reconnect { reason } => json!({ "kind": "reconnect", "reason": reason.as_str() }),
         Notice::Hello { connection } => json!({ "kind": "hello", "connection": connection }),
+        Notice::Expiring { remaining_secs } => {
+            json!({ "kind": "expiring", "remaining_secs": remaining_secs })
+        }
+        Notice::Expired => json!({ "kind": "expired" }),
         Notice::Other(data) => {
             serde_json::from_str(data).unwrap_or_else(|_| json!({ "kind": "other", "data": data }))
         }

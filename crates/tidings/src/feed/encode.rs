@@ -99,8 +99,12 @@ pub(crate) enum Notice {
         /// The end of the log, as a generated id.
         newest: String,
     },
-    /// The server is about to end this stream.
-    Reconnect { reason: EndReason },
+    /// The server is about to end this stream, and the client reconnects.
+    Reconnect { reason: &'static str },
+    /// The credential of this subscriber expires soon.
+    Expiring { remaining_secs: u64 },
+    /// The credential of this subscriber has expired: the stream ends, and needs another credential.
+    Expired,
     /// The name of this connection, which a publisher can exclude.
     Hello { connection: String },
 }
@@ -118,8 +122,7 @@ pub(crate) enum GapReason {
 }
 
 /// Why a stream ends.
-#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum EndReason {
     /// The hub shuts down.
     Shutdown,
@@ -127,6 +130,17 @@ pub(crate) enum EndReason {
     Expired,
     /// The connection has reached the maximum age that the operator allows.
     Lifetime,
+}
+
+impl EndReason {
+    /// The last notice of the stream.
+    pub(crate) fn notice(self) -> Notice {
+        match self {
+            Self::Shutdown => Notice::Reconnect { reason: "shutdown" },
+            Self::Lifetime => Notice::Reconnect { reason: "lifetime" },
+            Self::Expired => Notice::Expired,
+        }
+    }
 }
 
 impl Notice {

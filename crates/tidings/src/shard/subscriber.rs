@@ -16,8 +16,14 @@ use super::{
     wire::{INPUT_BYTES_MAX, Wire},
 };
 use crate::{
-    engine::Engine, feed::encode::EndReason, feed::feed::Offset, presence::Membership, replay::Replayed,
-    subscriber::backlog::Backlog, subscriber::reader::Reader,
+    engine::Engine,
+    feed::encode::{EndReason, Notice},
+    feed::feed::Offset,
+    presence::Membership,
+    replay::Replayed,
+    subscriber::backlog::Backlog,
+    subscriber::end::End,
+    subscriber::reader::Reader,
 };
 
 /// A subscriber that comes from HTTP.
@@ -28,7 +34,7 @@ pub(crate) struct NewSubscriber<W> {
     pub(crate) headers: Vec<u8>,
     pub(crate) backlog: Backlog,
     pub(crate) sent: Cursor,
-    pub(crate) ends: Vec<(Instant, EndReason)>,
+    pub(crate) ends: Vec<End>,
     /// Bytes that the client has sent unasked.
     pub(crate) input_bytes: usize,
     pub(crate) heartbeat: Duration,
@@ -54,7 +60,7 @@ pub(super) struct Subscriber<W> {
     heartbeat_millis: u32,
     input_bytes: u32,
     /// The first of its ends; few have one.
-    end: Option<Box<(Instant, EndReason)>>,
+    end: Option<Box<End>>,
     /// The socket accepts nothing now.
     pub(super) is_blocked: bool,
     /// In the queue of those that are visited out of turn.
@@ -92,7 +98,7 @@ impl<W: Wire> Subscriber<W> {
             members,
             sent_at: now,
             heartbeat_millis: u32::try_from(new_subscriber.heartbeat.as_millis()).unwrap_or(u32::MAX),
-            end: new_subscriber.ends.into_iter().min_by_key(|(at, _)| *at).map(Box::new),
+            end: new_subscriber.ends.into_iter().min_by_key(|end| end.at).map(Box::new),
             input_bytes: u32::try_from(new_subscriber.input_bytes).unwrap_or(u32::MAX),
             is_blocked: false,
             is_queued: false,
@@ -150,9 +156,14 @@ impl<W: Wire> Subscriber<W> {
         }
     }
 
-    /// When this stream ends by itself, if it does.
-    pub(super) fn ends_at(&self) -> Option<Instant> {
-        self.end.as_deref().map(|(at, _)| *at)
+    /// The end of this stream that is known in advance, if there is one.
+    pub(super) fn end(&self) -> Option<&End> {
+        self.end.as_deref()
+    }
+
+    /// The announcement of its end, if it is due.
+    pub(super) fn announcement(&mut self, now: Instant) -> Option<Notice> {
+        self.end.as_deref_mut()?.announcement(now)
     }
 
     /// Whether the connection is cut when its time is over, instead of ended with a notice: nobody
@@ -160,13 +171,13 @@ impl<W: Wire> Subscriber<W> {
     pub(super) fn is_cut_at_its_end(&self) -> bool {
         self.is_blocked
             && self.phase != Phase::Ending
-            && self.end.as_deref().is_some_and(|(_, reason)| *reason == EndReason::Expired)
+            && self.end.as_deref().is_some_and(|end| end.reason == EndReason::Expired)
     }
 
     /// Why this stream ends now, if it does.
     pub(super) fn due_end(&self, engine: &Engine, now: Instant) -> Option<EndReason> {
-        if let Some((_, reason)) = self.end.as_deref().filter(|(at, _)| *at <= now) {
-            return Some(*reason);
+        if let Some(end) = self.end.as_deref().filter(|end| end.at <= now) {
+            return Some(end.reason);
         }
         let now = now.into();
         let closing = &engine.closing;

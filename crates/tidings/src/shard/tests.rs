@@ -8,7 +8,7 @@ mod sweeps;
 mod turns;
 
 use proptest::prelude::*;
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 
 use self::stage::{Peer, Stage, TOPICS, received};
 use super::{wire::INPUT_BYTES_MAX, *};
@@ -256,9 +256,67 @@ fn a_stream_ends_with_a_notice_whose_id_is_the_last_event_that_was_sent() {
         let received = received(&peer.received);
         assert_eq!(received.numbers, [0]);
         assert!(received.has_ended && peer.was_shut_down);
-        assert_eq!(received.notices, [r#"{"kind":"reconnect","reason":"expired"}"#]);
+        assert_eq!(received.notices, [r#"{"kind":"expired"}"#]);
         let text = String::from_utf8_lossy(&peer.received);
         assert_eq!(text.matches(&format!("id: {}\n", received.last_id)).count(), 2, "{text}");
+    });
+}
+
+#[test]
+fn an_expiry_is_announced_between_events_and_nothing_is_lost_or_repeated() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        let ask = |stage: &Stage| Subscribe::new(stage.matchers(&[0])).expires_in(Duration::from_secs(120));
+        let ready = stage.open(ask(&stage), 0, 1 << 20).await;
+        let full = stage.open(ask(&stage), 0, 1_000).await;
+        // Its place in the order of ends is that of the announcement, and then that of the end.
+        let gone = stage.open(ask(&stage), 0, 1 << 20).await;
+        let endless = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.publish(&[0], false, 10).await;
+        stage.settle().await;
+        stage.publish(&[0], false, 2_000).await;
+        stage.settle().await;
+        let due = stage.shard.next_end().expect("three have an end");
+        advance(due - Instant::now().into_std()).await;
+        stage.settle().await;
+        stage.publish(&[0], false, 10).await;
+        stage.settle().await;
+        let received_by = |stage: &Stage, who: usize| received(&stage.listeners[who].socket.peer().received);
+        let text = |stage: &Stage, who: usize| {
+            String::from_utf8_lossy(&stage.listeners[who].socket.peer().received).into_owned()
+        };
+        let announced = received_by(&stage, ready);
+        assert_eq!(announced.numbers, [0, 1, 2]);
+        assert_eq!(announced.notices, [r#"{"kind":"expiring","remaining_secs":60}"#]);
+        // The id of the last event before it: a client resumes behind that event and not behind the next.
+        let shown = text(&stage, ready);
+        let last_before =
+            shown.split("event: tidings").next().and_then(|before| before.rsplit("id: ").next());
+        let id = last_before.and_then(|rest| rest.lines().next()).expect("an event before it");
+        assert_eq!(shown.matches(&format!("id: {id}\n")).count(), 2, "{shown}");
+        assert!(!announced.has_ended);
+
+        // One whose socket is full is notified when it accepts bytes again.
+        assert_eq!(received_by(&stage, full).notices, [""; 0]);
+        advance(Duration::from_secs(20)).await;
+        stage.make_room(full, 1 << 20);
+        stage.settle().await;
+        let late = received_by(&stage, full);
+        assert_eq!(late.numbers, [0, 1, 2]);
+        assert_eq!(late.notices, [r#"{"kind":"expiring","remaining_secs":40}"#]);
+
+        let key = stage.listeners[gone].key;
+        stage.shard.drop_subscriber(key, &stage.hub.state.engine);
+        assert_eq!(stage.shard.ends.len(), 2);
+        advance(Duration::from_secs(40)).await;
+        stage.settle().await;
+        for who in [ready, full] {
+            let ended = received_by(&stage, who);
+            assert_eq!(ended.notices.last().map(String::as_str), Some(r#"{"kind":"expired"}"#));
+            assert!(ended.has_ended && ended.notices.len() == 2, "{:?}", ended.notices);
+        }
+        assert!(stage.shard.ends.is_empty());
+        assert_eq!(received_by(&stage, endless).notices, [""; 0]);
     });
 }
 

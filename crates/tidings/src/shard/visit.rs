@@ -70,13 +70,17 @@ impl<W: Wire> Subscriber<W> {
             _ => match self.due_end(context.engine, now) {
                 Some(reason) => {
                     let millis = jittered_millis(context.engine.settings.retry_millis);
-                    self.queue_closing_frames(&Notice::Reconnect { reason }, millis);
+                    self.queue_closing_frames(&reason.notice(), millis);
                     self.send_piece()
                 }
-                None => match &self.pending {
-                    Some(pending) if pending.page.is_some() => self.send_page(),
-                    Some(pending) if pending.is_reading => return Visit::Idle,
-                    _ => self.send_from_feeds(context),
+                None => match (self.announcement(now), &self.pending) {
+                    (Some(notice), _) => {
+                        self.queue_notice(&notice);
+                        self.send_piece()
+                    }
+                    (None, Some(pending)) if pending.page.is_some() => self.send_page(),
+                    (None, Some(pending)) if pending.is_reading => return Visit::Idle,
+                    (None, _) => self.send_from_feeds(context),
                 },
             },
         };
@@ -141,6 +145,13 @@ impl<W: Wire> Subscriber<W> {
             self.pending = None;
         }
         Ok(Visit::More)
+    }
+
+    /// The stream continues after this.
+    fn queue_notice(&mut self, notice: &Notice) {
+        let mut bytes = Vec::new();
+        tidings_sse::chunk(&notice.encode(self.sent(), None), &mut bytes);
+        self.pending_mut().push(bytes.into(), None);
     }
 
     /// Nothing of the stream comes after this but the end of the response.

@@ -28,6 +28,7 @@ use crate::{
     presence::Membership,
     replay::{PageReading, ReplayRequest, Replayed},
     subscriber::backlog::{Backlog, ControlFrame},
+    subscriber::end::End,
     subscriber::reader::{Reader, Step},
     subscriber::start::{self, Start},
     subscriber::subscribe::{Subscribe, SubscribeError},
@@ -36,8 +37,9 @@ use crate::{
 /// The answer to one subscriber: an endless [`Stream`] of bytes and an [`http_body::Body`] of type
 /// `text/event-stream`.
 ///
-/// It ends, after a notice of kind `reconnect`, when the hub closes, when its credential expires or
-/// at its maximum age. Dropping it ends the subscription.
+/// It ends, after a notice of kind `reconnect`, when the hub closes or at its maximum age, and after
+/// one of kind `expired` when its credential expires, which one of kind `expiring` announces.
+/// Dropping it ends the subscription.
 pub struct Subscription {
     /// Also keeps the hub alive.
     hub: Hub,
@@ -50,7 +52,7 @@ pub struct Subscription {
     timer: Pin<Box<Sleep>>,
     last_sent: Instant,
     heartbeat: Duration,
-    ends: Vec<(Instant, EndReason)>,
+    ends: Vec<End>,
     resumed_from: Option<Resumed>,
     ended: bool,
     ends_when_caught_up: bool,
@@ -115,9 +117,10 @@ impl Subscription {
 
         let now = Instant::now();
         let settings = &engine.settings;
-        let lifetime = settings.lifetime_max.map(|lifetime| (now + jittered(lifetime), EndReason::Lifetime));
-        let expiry =
-            request.expires_in.map(|expires_in| (now + until_closed(expires_in), EndReason::Expired));
+        let lifetime = settings
+            .lifetime_max
+            .map(|lifetime| End::new((now + jittered(lifetime)).into_std(), EndReason::Lifetime));
+        let expiry = request.expires_in.map(|expires_in| End::of_credential(now.into_std(), expires_in));
         let heartbeat = if settings.heartbeat.is_zero() { FAR_AWAY } else { settings.heartbeat };
         let heartbeat = jittered(heartbeat);
         let preface = tidings_sse::preface(jittered_millis(settings.retry_millis)).into();
@@ -134,7 +137,7 @@ impl Subscription {
             timer: Box::pin(tokio::time::sleep_until(now + heartbeat)),
             last_sent: now,
             heartbeat,
-            ends: expiry.into_iter().chain(lifetime).collect(),
+            ends: expiry.into_iter().chain(lifetime).min_by_key(|end| end.at).into_iter().collect(),
             resumed_from: None,
             ended: false,
             ends_when_caught_up: false,
@@ -259,6 +262,9 @@ impl Subscription {
         if let Poll::Ready(bytes) = self.poll_end(now) {
             return Poll::Ready(bytes);
         }
+        if let Some(bytes) = self.announce_end(now) {
+            return Poll::Ready(Some(bytes));
+        }
         loop {
             if let Some(bytes) = self.send_control_frame(now) {
                 return Poll::Ready(Some(bytes));
@@ -303,7 +309,7 @@ impl Subscription {
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             let heartbeat_at = self.last_sent + self.heartbeat;
-            let end_at = self.ends.iter().map(|(at, _)| *at).min();
+            let end_at = self.ends.iter().map(|end| Instant::from_std(end.next_at())).min();
             let due = end_at.map_or(heartbeat_at, |end_at| end_at.min(heartbeat_at));
             if self.timer.deadline() > due {
                 self.timer.as_mut().reset(due);
@@ -313,7 +319,10 @@ impl Subscription {
             }
             let now = Instant::now();
             if end_at.is_some_and(|end_at| end_at <= now) {
-                return self.poll_end(now);
+                return match self.announce_end(now) {
+                    Some(bytes) => Poll::Ready(Some(bytes)),
+                    None => self.poll_end(now),
+                };
             }
             if heartbeat_at <= now {
                 self.last_sent = now;
@@ -326,14 +335,22 @@ impl Subscription {
     /// A hub that hands over ends its streams one by one: this one draws its moment, once.
     fn join_closing(&mut self) {
         let closing = &self.hub.state.engine.closing;
-        if closing.has_begun() && self.ends.iter().all(|(_, reason)| *reason != EndReason::Shutdown) {
-            self.ends.extend(closing.ends_at(random_share()).map(|at| (at, EndReason::Shutdown)));
+        if closing.has_begun() && self.ends.iter().all(|end| end.reason != EndReason::Shutdown) {
+            let ends_at = closing.ends_at(random_share());
+            self.ends.extend(ends_at.map(|at| End::new(at.into_std(), EndReason::Shutdown)));
         }
+    }
+
+    /// The announcement of an end, if it is due.
+    fn announce_end(&mut self, now: Instant) -> Option<Bytes> {
+        let notice = self.ends.iter_mut().find_map(|end| end.announcement(now.into_std()))?;
+        self.last_sent = now;
+        Some(notice.encode(self.sent, None))
     }
 
     /// The closing frames of a stream whose end is due.
     fn poll_end(&mut self, now: Instant) -> Poll<Option<Bytes>> {
-        let due = self.ends.iter().find(|(at, _)| *at <= now).map(|(_, reason)| *reason);
+        let due = self.ends.iter().find(|end| end.at <= now.into_std()).map(|end| end.reason);
         let Some(reason) =
             due.or_else(|| self.hub.state.engine.closing.is_closed(now).then_some(EndReason::Shutdown))
         else {
@@ -341,18 +358,8 @@ impl Subscription {
         };
         self.ended = true;
         let retry_millis = jittered_millis(self.hub.state.engine.settings.retry_millis);
-        Poll::Ready(Some(Notice::Reconnect { reason }.encode(self.sent, Some(retry_millis))))
+        Poll::Ready(Some(reason.notice().encode(self.sent, Some(retry_millis))))
     }
-}
-
-/// How long before its credential expires a stream is closed, so that its last bytes are not late
-/// under load. Half of the remaining time if that is short.
-const EXPIRY_MARGIN: Duration = Duration::from_millis(500);
-
-/// The Mercure protocol, "Authorization": the connection is closed by `exp` at the latest.
-fn until_closed(expires_in: Duration) -> Duration {
-    let expires_in = expires_in.min(FAR_AWAY);
-    expires_in.saturating_sub(EXPIRY_MARGIN.min(expires_in / 2))
 }
 
 /// What a subscription is made of, for another driver.
@@ -360,7 +367,7 @@ pub(crate) struct Parts {
     pub(crate) reader: Reader,
     pub(crate) backlog: Backlog,
     pub(crate) sent: Cursor,
-    pub(crate) ends: Vec<(std::time::Instant, EndReason)>,
+    pub(crate) ends: Vec<End>,
     pub(crate) heartbeat: Duration,
     pub(crate) membership: Membership,
 }
@@ -372,7 +379,7 @@ impl Subscription {
             reader: self.reader.take(),
             backlog: std::mem::take(&mut self.backlog),
             sent: self.sent,
-            ends: self.ends.drain(..).map(|(at, reason)| (at.into_std(), reason)).collect(),
+            ends: std::mem::take(&mut self.ends),
             heartbeat: self.heartbeat,
             membership: self.membership.take().expect("only this takes it"),
         };

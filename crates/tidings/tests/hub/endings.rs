@@ -113,10 +113,18 @@ async fn no_heartbeat_means_never() {
 async fn a_stream_ends_with_a_notice_when_its_credential_expires() {
     let hub = hub_with(|settings| settings.retry_millis = 2_000).await;
     let began = Instant::now();
-    let ask = to(&hub, &["chat"]).expires_in(Duration::from_secs(60));
+    let ask = to(&hub, &["chat"]).expires_in(Duration::from_secs(600));
     let mut listener = past_the_preface(Listener::open(&hub, ask).await).await;
     let ids = publish_numbers(&hub, "chat", 1, 2).await;
     assert_eq!(listener.data(2).await, numbers(1, 2));
+    // A minute before, so that the client can renew its credential.
+    let announced = listener.next().await;
+    assert_eq!(announced.notice("expiring")["remaining_secs"], 60);
+    assert_eq!(announced.id(), ids[1].as_str());
+    let after = began.elapsed();
+    assert!((Duration::from_secs(539)..Duration::from_secs(540)).contains(&after), "{after:?}");
+    let more = publish_numbers(&hub, "chat", 3, 3).await;
+    assert_eq!(listener.data(1).await, numbers(3, 3));
     let retry = loop {
         match listener.next_item().await {
             Received::Comment(_) => {}
@@ -126,13 +134,21 @@ async fn a_stream_ends_with_a_notice_when_its_credential_expires() {
     };
     assert!((1_000..=3_000).contains(&retry));
     let end = listener.next().await;
-    assert_eq!(end.notice("reconnect")["reason"], "expired");
-    assert_eq!(end.id(), ids[1].as_str());
+    end.notice("expired");
+    assert_eq!(end.id(), more[0].as_str());
     assert_eq!(listener.next().await, Received::End);
     assert_eq!(listener.next().await, Received::End);
     // By its expiry at the latest, and little earlier.
     let lived = began.elapsed();
-    assert!((Duration::from_secs(59)..Duration::from_secs(60)).contains(&lived), "{lived:?}");
+    assert!((Duration::from_secs(599)..Duration::from_secs(600)).contains(&lived), "{lived:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expiry_behind_the_maximum_age_is_not_announced() {
+    let hub = hub_with(|settings| settings.lifetime_max = Some(Duration::from_secs(100))).await;
+    let ask = to(&hub, &["chat"]).expires_in(Duration::from_secs(120));
+    let mut listener = Listener::open(&hub, ask).await;
+    assert_eq!(listener.next().await.notice("reconnect")["reason"], "lifetime");
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +164,7 @@ async fn nothing_is_delivered_after_the_credential_has_expired() {
     sleep(Duration::from_secs(60)).await;
     for (mut listener, left) in [(live, numbers(7, 9)), (replaying, numbers(3, 9))] {
         let end = listener.next().await;
-        end.notice("reconnect");
+        end.notice("expired");
         assert_eq!(listener.next().await, Received::End);
         // The id of the closing frames is the position that was reached, so that a client with a
         // new credential resumes there.

@@ -160,7 +160,9 @@ fn a_subscriber_is_in_the_queue_once() {
 #[test]
 fn the_first_of_several_ends_counts() {
     in_paused_time(async {
-        for (expiry_secs, reason) in [(5, "expired"), (1_000, "lifetime")] {
+        let expired = r#"{"kind":"expired"}"#;
+        let lifetime = r#"{"kind":"reconnect","reason":"lifetime"}"#;
+        for (expiry_secs, notice) in [(5, expired), (1_000, lifetime)] {
             let mut stage =
                 Stage::new(|settings| settings.lifetime_max = Some(Duration::from_secs(100))).await;
             let ask = Subscribe::new(stage.matchers(&[0])).expires_in(Duration::from_secs(expiry_secs));
@@ -170,7 +172,7 @@ fn the_first_of_several_ends_counts() {
             stage.sweep();
             stage.settle().await;
             let received = received(&stage.listeners[who].socket.peer().received);
-            assert_eq!(received.notices, [format!(r#"{{"kind":"reconnect","reason":"{reason}"}}"#)]);
+            assert_eq!(received.notices, [notice]);
         }
     });
 }

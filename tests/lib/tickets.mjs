@@ -1,0 +1,36 @@
+// Hubs with keys and ticket secrets, and the function of docs/tickets.md that makes tickets.
+
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { read, snippet } from './document.mjs';
+import { folder } from './folder.mjs';
+
+export const DOCUMENT = read('docs/tickets.md');
+export const KEY = 'tk_a-key-that-may-do-everything';
+export const SECRET = 'a secret of tickets that is long enough';
+
+/** Writes a configuration with a key, the ticket secret of the document and further lines; resolves with its path. */
+export async function configuration(t, lines = '') {
+  const path = join(await folder(t), 'tidings.toml');
+  const secret = snippet(DOCUMENT, '**The secret.**', 'toml').replace(/secret_env = "TICKET_SECRET".*/, `secret = "${SECRET}"`);
+  const key = `[[key]]\nname = "all"\nsecret = "${KEY}"\npublish = ["*"]\nsubscribe = ["*"]\n`;
+  writeFileSync(path, `private_topics = ["user-*"]\n${lines}\n${key}${secret}`);
+  return path;
+}
+
+/** The function of the document for Node: `ticket(topics, more)`. */
+export async function ticketMaker(t) {
+  process.env.TICKET_SECRET = SECRET;
+  const path = join(await folder(t), 'ticket.mjs');
+  writeFileSync(path, `${snippet(DOCUMENT, '\nNode:\n', 'js')}\nexport { ticket };\n`);
+  const { ticket } = await import(pathToFileURL(path));
+  return ticket;
+}
+
+/** Publishes on a private topic with the key. */
+export async function publish(hub, topic, data) {
+  const headers = { Authorization: `Bearer ${KEY}` };
+  const response = await fetch(hub.url(`/topics/${topic}`), { method: 'POST', headers, body: data });
+  if (!response.ok) throw new Error(`publishing was answered ${response.status}: ${await response.text()}`);
+}
