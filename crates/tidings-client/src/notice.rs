@@ -26,6 +26,9 @@ pub enum Notice {
         /// Why it ends.
         reason: EndReason,
     },
+    /// What this subscription was granted has been withdrawn. The hub ends the stream; the
+    /// subscription reconnects by itself, and may be refused.
+    Revoked,
     /// The stream has begun.
     Hello {
         /// The name of this connection, which a publisher can exclude.
@@ -88,6 +91,7 @@ impl Notice {
                 newest: wire.newest,
             },
             ("reconnect", _) => Self::Reconnect { reason: EndReason::parse(wire.reason.unwrap_or_default()) },
+            ("revoked", _) => Self::Revoked,
             ("hello", Some(connection)) => Self::Hello { connection },
             _ => Self::Other(data.to_owned()),
         }

@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     closing::Closing,
+    endings::Endings,
     feed::feeds::Feeds,
     replay::{PageReading, ReplayRequest, Replayed, Replays},
     settings::HubSettings,
@@ -33,6 +34,7 @@ pub(crate) struct Engine {
     pub(crate) feeds: Feeds,
     pub(crate) lag: Arc<Lag>,
     pub(crate) closing: Closing,
+    pub(crate) endings: Endings,
     /// Fires when closing has begun.
     closing_notifier: watch::Sender<()>,
     replays: Replays,
@@ -52,6 +54,7 @@ impl Engine {
             feeds,
             lag: Arc::default(),
             closing: Closing::default(),
+            endings: Endings::default(),
             closing_notifier: watch::Sender::default(),
             runtime: Handle::current(),
             failure: OnceLock::new(),

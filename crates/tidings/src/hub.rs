@@ -9,8 +9,8 @@ use std::{
 };
 
 use tidings_log::{Bounds, Cursor, Log, Tail, Unavailable, cluster::Cluster};
-use tidings_topic::{EventId, Filter, Matcher, PrivateTopics, Topic, Validator};
-use tokio::task::JoinHandle;
+use tidings_topic::{ConnectionId, EventId, Filter, Matcher, PrivateTopics, Topic, Validator};
+use tokio::{task::JoinHandle, time::Instant};
 
 #[cfg(target_os = "linux")]
 use crate::shard::driver::Shards;
@@ -83,6 +83,13 @@ impl Hub {
     /// counts, but [`close`](Self::close) cuts it short.
     pub fn close_over(&self, time: Duration) {
         self.state.engine.close_over(time);
+    }
+
+    /// Ends the subscriptions of these connections with a notice of kind `revoked`: within two seconds,
+    /// if they are subscriptions of this hub; others are ignored. For applications that withdraw
+    /// what they have granted; the clients will reconnect, and then have to be refused.
+    pub fn end(&self, connections: impl IntoIterator<Item = ConnectionId>) {
+        self.state.engine.endings.request(connections, Instant::now());
     }
 
     /// Whether events are accepted and delivered: for readiness probes.

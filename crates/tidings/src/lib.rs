@@ -52,6 +52,7 @@ mod agree;
 mod builder;
 mod closing;
 mod compiler;
+mod endings;
 mod engine;
 mod feed;
 mod hub;

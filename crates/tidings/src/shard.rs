@@ -62,6 +62,7 @@ use self::{
 };
 use crate::{
     engine::Engine,
+    feed::encode::EndReason,
     replay::{ReplayRequest, Replayed},
     shard::inbox::FeedNotifier,
 };
@@ -285,6 +286,16 @@ impl<W: Wire> Shard<W> {
         }
     }
 
+    /// The end of this stream was requested: it is the next one.
+    fn end_at_once(&mut self, key: Key, now: Instant) {
+        let Some(subscriber) = self.subscriber_mut(key) else { return };
+        if let Some(end) = subscriber.end_at_once(EndReason::Revoked, now) {
+            self.ends.remove(&(end.next_at(), key));
+            self.ends.remove(&(end.at, key));
+        }
+        self.ends.insert((now, key));
+    }
+
     /// To be called once in every [`sweep_interval`](Self::sweep_interval): slices look from now on
     /// for heartbeats and stalled sockets that are due, and for streams that end with their hub.
     /// Every subscriber is looked at once, some at a time, so that none waits for a sweep.
@@ -295,6 +306,10 @@ impl<W: Wire> Shard<W> {
     /// Looks at the next subscribers. Returns what that cost, in visits.
     fn sweep_on(&mut self, begin: usize, engine: &Engine, now: Instant) -> usize {
         let is_closed = engine.closing.is_closed(now.into());
+        if begin == 0 {
+            engine.endings.forget_old(now.into());
+        }
+        let has_endings = engine.endings.is_any();
         let slots_end = self.subscribers.capacity();
         let end = (begin + SWEEP_STEP).min(slots_end);
         self.sweep_slot = (end < slots_end).then_some(end);
@@ -307,6 +322,8 @@ impl<W: Wire> Shard<W> {
             if subscriber.is_stalled(now, patience) {
                 self.remove(key.slot, engine);
                 cost += VISITS_PER_SEND;
+            } else if has_endings && subscriber.is_to_end(engine) {
+                self.end_at_once(key, now);
             } else if subscriber.due_end(engine, now).is_some() {
                 self.enqueue(key);
             } else if subscriber.is_silent(now) {

@@ -112,6 +112,7 @@ fn report(notice: &Notice) {
             remark(&format!("the credential expires, and the stream ends, in {remaining_secs} s"));
         }
         Notice::Expired => remark("the credential has expired"),
+        Notice::Revoked => remark("the hub has revoked this subscription"),
         Notice::Other(data) => remark(&format!("notice: {}", one_line(data))),
         _ => {}
     }
@@ -134,6 +135,7 @@ fn notice_json(notice: &Notice) -> Value {
             "kind": "gap", "reason": reason.as_str(), "requested": requested, "oldest": oldest, "newest": newest,
         }),
         Notice::Reconnect { reason } => json!({ "kind": "reconnect", "reason": reason.as_str() }),
+        Notice::Revoked => json!({ "kind": "revoked" }),
         Notice::Hello { connection } => json!({ "kind": "hello", "connection": connection }),
         Notice::Expiring { remaining_secs } => {
             json!({ "kind": "expiring", "remaining_secs": remaining_secs })

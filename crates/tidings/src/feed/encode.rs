@@ -105,6 +105,8 @@ pub(crate) enum Notice {
     Expiring { remaining_secs: u64 },
     /// The credential of this subscriber has expired: the stream ends, and needs another credential.
     Expired,
+    /// What this subscriber was granted has been withdrawn, and the stream ends.
+    Revoked,
     /// The name of this connection, which a publisher can exclude.
     Hello { connection: String },
 }
@@ -130,15 +132,24 @@ pub(crate) enum EndReason {
     Expired,
     /// The connection has reached the maximum age that the operator allows.
     Lifetime,
+    /// The credential of this subscriber was revoked.
+    Revoked,
 }
 
 impl EndReason {
+    /// Whether this subscriber may not receive anything from then on, so that a connection that does
+    /// not accept the notice is cut.
+    pub(crate) fn is_of_credential(self) -> bool {
+        matches!(self, Self::Expired | Self::Revoked)
+    }
+
     /// The last notice of the stream.
     pub(crate) fn notice(self) -> Notice {
         match self {
             Self::Shutdown => Notice::Reconnect { reason: "shutdown" },
             Self::Lifetime => Notice::Reconnect { reason: "lifetime" },
             Self::Expired => Notice::Expired,
+            Self::Revoked => Notice::Revoked,
         }
     }
 }

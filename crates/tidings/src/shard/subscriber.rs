@@ -171,7 +171,19 @@ impl<W: Wire> Subscriber<W> {
     pub(super) fn is_cut_at_its_end(&self) -> bool {
         self.is_blocked
             && self.phase != Phase::Ending
-            && self.end.as_deref().is_some_and(|end| end.reason == EndReason::Expired)
+            && self.end.as_deref().is_some_and(|end| end.reason.is_of_credential())
+    }
+
+    /// The stream ends now. Returns the end that it would have had, if any.
+    pub(super) fn end_at_once(&mut self, reason: EndReason, now: Instant) -> Option<End> {
+        self.end.replace(Box::new(End::new(now, reason))).map(|end| *end)
+    }
+
+    /// Whether its end has been requested, and is yet to come.
+    pub(super) fn is_to_end(&self, engine: &Engine) -> bool {
+        self.phase != Phase::Ending
+            && self.end.as_deref().is_none_or(|end| end.reason != EndReason::Revoked)
+            && engine.endings.is_requested(&self.reader.connection)
     }
 
     /// Why this stream ends now, if it does.

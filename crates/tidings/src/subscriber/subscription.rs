@@ -38,8 +38,8 @@ use crate::{
 /// `text/event-stream`.
 ///
 /// It ends, after a notice of kind `reconnect`, when the hub closes or at its maximum age, and after
-/// one of kind `expired` when its credential expires, which one of kind `expiring` announces.
-/// Dropping it ends the subscription.
+/// one of kind `expired` when its credential expires, which one of kind `expiring` announces,
+/// and after one of kind `revoked` by [`Hub::end`]. Dropping it ends the subscription.
 pub struct Subscription {
     /// Also keeps the hub alive.
     hub: Hub,
@@ -56,6 +56,8 @@ pub struct Subscription {
     resumed_from: Option<Resumed>,
     ended: bool,
     ends_when_caught_up: bool,
+    /// It has been polled, and can be woken.
+    is_pulled: bool,
     /// Reports that this subscriber has disconnected when it is dropped.
     membership: Option<Membership>,
 }
@@ -141,6 +143,7 @@ impl Subscription {
             resumed_from: None,
             ended: false,
             ends_when_caught_up: false,
+            is_pulled: false,
             membership: Some(membership),
             hub,
         };
@@ -252,6 +255,9 @@ impl Subscription {
         }
         // Before looking, so that what arrives between looking and sleeping wakes this task.
         self.waker.register(context.waker());
+        if !std::mem::replace(&mut self.is_pulled, true) {
+            self.hub.state.engine.endings.add_pulled(self.reader.connection, &self.waker);
+        }
         let now = Instant::now();
         // A gap that was found is reported even by a stream that ends: the id of its closing frames
         // may be after the gap.
@@ -259,6 +265,7 @@ impl Subscription {
             return Poll::Ready(Some(bytes));
         }
         self.join_closing();
+        self.join_endings(now);
         if let Poll::Ready(bytes) = self.poll_end(now) {
             return Poll::Ready(bytes);
         }
@@ -348,6 +355,13 @@ impl Subscription {
         Some(notice.encode(self.sent, None))
     }
 
+    /// The end of this stream may have been requested.
+    fn join_endings(&mut self, now: Instant) {
+        if self.hub.state.engine.endings.is_requested(&self.reader.connection) {
+            self.ends.insert(0, End::new(now.into_std(), EndReason::Revoked));
+        }
+    }
+
     /// The closing frames of a stream whose end is due.
     fn poll_end(&mut self, now: Instant) -> Poll<Option<Bytes>> {
         let due = self.ends.iter().find(|end| end.at <= now.into_std()).map(|end| end.reason);
@@ -389,6 +403,9 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        if self.is_pulled {
+            self.hub.state.engine.endings.remove_pulled(&self.reader.connection);
+        }
         self.reader.leave(&self.hub.state.engine.feeds);
     }
 }

@@ -185,6 +185,27 @@ async fn a_stream_ends_with_a_notice_at_its_maximum_age() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_ended_by_its_name_ends_with_a_notice_and_alone() {
+    let hub = hub().await;
+    let mut streams = [open(&hub).await, open(&hub).await, open(&hub).await];
+    let ids = publish_numbers(&hub, "chat", 1, 1).await;
+    assert_eq!(streams[0].data(1).await, ["1"]);
+    // One waits, one has not been polled since, one is somebody else's.
+    let names = [0, 1].map(|index: usize| streams[index].subscription.connection());
+    let [mut waiting, mut unread, mut other] = streams;
+    let waiting = tokio::spawn(async move { (waiting.next().await, waiting.next().await) });
+    settle().await;
+    hub.end(names);
+    let (end, after) = waiting.await.expect("no thread panicked");
+    end.notice("revoked");
+    assert_eq!((end.id(), after), (ids[0].as_str(), Received::End));
+    unread.next().await.notice("revoked");
+    assert_eq!(unread.next().await, Received::End);
+    assert_eq!(other.data(1).await, ["1"]);
+    other.receives_nothing_more().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn closing_ends_every_stream_with_a_notice_and_refuses_to_publish() {
     let hub = hub().await;
     let mut waiting = open(&hub).await;

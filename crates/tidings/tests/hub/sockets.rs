@@ -339,3 +339,44 @@ async fn a_socket_is_closed_before_its_credential_expires_or_its_lifetime_ends()
         assert!(has_ended && (shortest..=LIMIT).contains(&lived), "{lived:?}");
     }
 }
+
+#[tokio::test]
+async fn sockets_that_are_ended_by_name_get_a_notice_or_are_cut_and_others_stay() {
+    for shard_threads in [0, 2] {
+        let hub = hub(shard_threads).await;
+        let acceptor = Acceptor::new(&hub).await;
+        let mut clients = Vec::new();
+        let mut names = Vec::new();
+        for _ in 0..3 {
+            let ask = Client::chat(&hub);
+            let address = acceptor.listener.local_addr().expect("it listens");
+            let (client, accepted) = tokio::join!(TcpStream::connect(address), acceptor.listener.accept());
+            let server: StdStream = accepted.expect("accepted").0.into_std().expect("not in use");
+            let subscription = hub.subscribe(ask).await.expect("the memory log is always available");
+            names.push(subscription.connection());
+            let keep = Box::new(Ended(acceptor.ended.clone()));
+            subscription.drive_socket(server, HEAD.to_vec(), 0, keep);
+            clients.push(Client {
+                socket: client.expect("connected"),
+                bytes: Vec::new(),
+                parser: Parser::new(),
+            });
+        }
+        let mut other = clients.pop().expect("three");
+        // The second one reads nothing: its socket accepts no notice.
+        let large = "x".repeat(1 << 16);
+        for _ in 0..200 {
+            hub.publish(NewEvent::new("chat", large.as_str())).await.expect("published");
+        }
+        hub.end(names[..2].iter().copied());
+        let (events, is_clean) = clients[0].events(usize::MAX).await;
+        assert!(
+            events.last().expect("a notice").contains(r#""kind":"revoked""#) || !is_clean,
+            "{}",
+            events.len()
+        );
+        let mut ended = acceptor.ended.subscribe();
+        timeout(PATIENCE, ended.wait_for(|ended| *ended == 2)).await.expect("in time").expect("here");
+        assert_eq!(other.events(200).await.0.len(), 200);
+    }
+}
