@@ -34,6 +34,7 @@ mod connection;
 mod descriptors;
 mod http1;
 mod idempotency;
+mod json_body;
 mod listener;
 mod mercure;
 mod metrics;

@@ -8,6 +8,7 @@
 mod batch;
 mod delete;
 mod json;
+mod posted;
 mod publish;
 mod summary;
 mod ticket;
@@ -24,6 +25,7 @@ use self::json::json_line;
 pub(crate) use self::{
     batch::publish_batch,
     delete::delete,
+    posted::post_stream,
     publish::{publish, publish_one},
     ticket::make_ticket,
 };
@@ -70,17 +72,29 @@ pub(crate) async fn stream(State(app): State<App>, request: Request) -> Result<R
         Err(problem) => return streams::refused(&app, &parts, problem),
     };
     let parameters = query(&parts)?;
-    parameters.refuse_unknown(&STREAM_PARAMETERS, &HARMLESS_PARAMETERS)?;
-    let matchers = match named_matchers(&app, &parts, &access, &parameters).await {
-        Ok(matchers) => matchers,
-        Err(problem) => return streams::refused(&app, &parts, problem),
-    };
     if form == Form::Page {
-        return Ok(pages::viewer(&app, "stream", None));
+        return match matchers_of_stream(&app, &parts, &access, &parameters).await {
+            Ok(_) => Ok(pages::viewer(&app, "stream", None)),
+            Err(problem) => streams::refused(&app, &parts, problem),
+        };
     }
+    stream_of(&app, &parts, access, &parameters).await
+}
+
+/// The stream that these parameters request.
+async fn stream_of(
+    app: &App,
+    parts: &Parts,
+    access: Access,
+    parameters: &Parameters,
+) -> Result<Response, Problem> {
+    let matchers = match matchers_of_stream(app, parts, &access, parameters).await {
+        Ok(matchers) => matchers,
+        Err(problem) => return streams::refused(app, parts, problem),
+    };
     cover_subscription(&app.hub, &access, &matchers)?;
-    let request = stream_request(&parts, &parameters, matchers)?;
-    let mut response = streams::stream(&app, &parts, access, request).await?;
+    let request = stream_request(parts, parameters, matchers)?;
+    let mut response = streams::stream(app, parts, access, request).await?;
     vary_accept(response.headers_mut());
     Ok(response)
 }
@@ -157,12 +171,13 @@ fn topic_of(parts: &Parts) -> Result<String, Problem> {
 
 /// What the request names, otherwise what its ticket allows, otherwise what the hub is configured to
 /// stream.
-async fn named_matchers(
+async fn matchers_of_stream(
     app: &App,
     parts: &Parts,
     access: &Access,
     parameters: &Parameters,
 ) -> Result<Vec<Matcher>, Problem> {
+    parameters.refuse_unknown(&STREAM_PARAMETERS, &HARMLESS_PARAMETERS)?;
     let exact = parameters.values(&["topic", "channel"]);
     let matchers = streams::matchers(app, parts, &exact, &parameters.values(&["pattern"])).await?;
     if !matchers.is_empty() {

@@ -11,6 +11,12 @@ use crate::problem::{Problem, excerpt};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Parameters(Vec<(String, String)>);
 
+impl FromIterator<(String, String)> for Parameters {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+}
+
 impl Parameters {
     /// Reads `a=b&c=d` as the WHATWG URL standard does, "application/x-www-form-urlencoded
     /// parsing", except that malformed percent-encodings and invalid UTF-8 are refused.
@@ -29,6 +35,12 @@ impl Parameters {
             Ok((name, value))
         });
         decoded.collect::<Result<_, Problem>>().map(Self)
+    }
+
+    /// These and then the others.
+    pub(crate) fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {

@@ -79,7 +79,7 @@ pub(crate) fn routes(app: App) -> Router {
         router = router.route(path, get(stream));
     }
     if !app.applications.decide_about("/stream") {
-        router = router.route("/stream", get(native::stream));
+        router = router.route("/stream", get(native::stream).post(native::post_stream));
     }
     router
         .without_v07_checks()

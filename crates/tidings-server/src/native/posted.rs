@@ -1,0 +1,84 @@
+//! `POST /stream`: a subscription whose parameters are in the body, for more than fit into a URL.
+
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+use super::{query, stream_of};
+use crate::{
+    app::App,
+    json_body::read_object,
+    problem::Problem,
+    publishing::{ContentType, body_bytes, utf8},
+    query::Parameters,
+};
+
+/// A body in JSON. That of a form has the same names, repeated where there are several values.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    #[serde(default)]
+    topic: OneOrMany,
+    #[serde(default)]
+    channel: OneOrMany,
+    #[serde(default)]
+    pattern: OneOrMany,
+    since: Option<String>,
+    format: Option<String>,
+    hello: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a string or a list of strings")]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Default for OneOrMany {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+/// The parameters of the URL count, too: some clients always add theirs there.
+pub(crate) async fn post_stream(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let access = app.authorizer.subscriber(&parts)?;
+    let body = body_bytes(&app, &parts.headers, body).await?;
+    let parameters = query(&parts)?.and(read(&parts.headers, &body)?);
+    drop(body);
+    stream_of(&app, &parts, access, &parameters).await
+}
+
+fn read(headers: &HeaderMap, body: &[u8]) -> Result<Parameters, Problem> {
+    let content_type = ContentType::of(headers);
+    let is = |name: &str| content_type.media_type.eq_ignore_ascii_case(name) && content_type.is_utf8;
+    if is("application/x-www-form-urlencoded") {
+        return Parameters::parse(body);
+    }
+    if !is("application/json") {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "content_type",
+            "The parameters of a stream are a form (`application/x-www-form-urlencoded`) or JSON (`application/json`), in UTF-8.",
+        ));
+    }
+    let body: Body = read_object(utf8(body)?, r#"{"topic":["chat","user-42"],"since":"-50"}"#)?;
+    let mut pairs = Vec::new();
+    for (name, texts) in [("topic", body.topic), ("channel", body.channel), ("pattern", body.pattern)] {
+        let texts = match texts {
+            OneOrMany::One(text) => vec![text],
+            OneOrMany::Many(texts) => texts,
+        };
+        pairs.extend(texts.into_iter().map(|text| (name.to_owned(), text)));
+    }
+    let hello = body.hello.map(|hello| hello.to_string());
+    for (name, text) in [("since", body.since), ("format", body.format), ("hello", hello)] {
+        pairs.extend(text.map(|text| (name.to_owned(), text)));
+    }
+    Ok(pairs.into_iter().collect())
+}

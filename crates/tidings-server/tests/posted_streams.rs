@@ -1,0 +1,78 @@
+//! `POST /stream`: the parameters of a subscription in the body.
+
+use http::StatusCode;
+
+mod support;
+
+use support::{CHAT_KEY, KEY, keyless, with_keys};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+#[tokio::test]
+async fn a_form_and_json_subscribe_as_a_query_does() {
+    let api = keyless().await;
+    api.post("/topics/a", "one").answer().await.id();
+    for (content_type, body) in [
+        (FORM, "topic=a&topic=b&since=earliest&format=json"),
+        ("application/json", r#"{"topic":["a","b"],"since":"earliest","format":"json"}"#),
+        (
+            "application/json; charset=utf-8",
+            r#"{"topic":"a","channel":["b"],"since":"earliest","format":"json"}"#,
+        ),
+    ] {
+        let mut stream = api.post("/stream", body).header("content-type", content_type).stream().await;
+        assert!(stream.data().await.contains(r#""data":"one""#), "{body}");
+        api.post("/topics/b", "two").answer().await.id();
+        assert!(stream.data().await.contains(r#""topic":"b""#), "{body}");
+        api.ask(http::Method::DELETE, "/topics/b").answer().await;
+    }
+    // What a client adds to every URL still counts.
+    let mut stream = api.post("/stream?hello=true", "topic=a").header("content-type", FORM).stream().await;
+    assert_eq!(stream.notice().await["kind"], "hello");
+}
+
+#[tokio::test]
+async fn more_topics_than_fit_into_a_url_are_subscribed_at_once() {
+    let api = keyless().await;
+    let topics: Vec<_> = (0..100).map(|number| format!("{number}-{}", "x".repeat(4_000))).collect();
+    let body = serde_json::json!({ "topic": topics }).to_string();
+    assert!(body.len() > 400_000);
+    let mut stream = api.post("/stream", body).header("content-type", "application/json").stream().await;
+    api.post(&format!("/topics/{}", topics[99]), "last").answer().await.id();
+    assert_eq!(stream.data().await, "last");
+}
+
+#[tokio::test]
+async fn a_body_that_requests_no_stream_is_refused_with_the_reason() {
+    let api = keyless().await;
+    let many = serde_json::json!({ "topic": vec!["a"; 101] }).to_string();
+    for (content_type, body, status, part) in [
+        (FORM, "", 400, "names no topic"),
+        (FORM, "topics=a", 400, "`topics` is unknown"),
+        (FORM, "topic=%zz", 400, "%25"),
+        (FORM, "topic=a&since=soon", 400, "ince"),
+        ("application/json", "", 400, "begin with `{`"),
+        ("application/json", r#"["a"]"#, 400, "begin with `{`"),
+        ("application/json", r#"{"topic":7}"#, 400, "a string or a list of strings"),
+        ("application/json", r#"{"topics":"a"}"#, 400, "unknown field `topics`"),
+        ("application/json", &many, 400, "101"),
+        ("text/plain", "topic=a", 415, "application/json"),
+    ] {
+        let answer = api.post("/stream", body.to_owned()).header("content-type", content_type).answer().await;
+        let detail = answer.refused(status);
+        assert!(detail.contains(part), "{body}: {detail}");
+    }
+    let large = api.post("/stream", "x".repeat((1 << 20) + 1)).header("content-type", FORM).answer().await;
+    assert_eq!(large.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn private_topics_in_a_body_need_the_same_grants() {
+    let api = with_keys().await;
+    let ask = || api.post("/stream", "topic=staff-1").header("content-type", FORM);
+    ask().answer().await.refused(401);
+    ask().bearer(CHAT_KEY).answer().await.refused(403);
+    let mut stream = ask().bearer(KEY).stream().await;
+    api.post("/topics/staff-1", "private").bearer(KEY).answer().await.id();
+    assert_eq!(stream.data().await, "private");
+}
