@@ -66,27 +66,48 @@ for (const name of BROWSERS) {
     assert.equal(stranger.status, 403);
   });
 
-  test(`the Node application of the document lets user 42 receive behind nginx, in ${name}`, async (t) => {
+  test(`the Node application of the document lets user 42 receive until they log out, in ${name}`, async (t) => {
     const directory = await folder(t);
+    process.env.KEY = 'tk_a-key-that-publishes-and-revokes';
     const code = snippet(DOCUMENT, 'Save this as `app.mjs`', 'js');
-    const application = await start(t, (port) => {
-      writeFileSync(join(directory, 'app.mjs'), `${code.replace('5000', String(port))}console.log('ready');\n`);
-      return [process.execPath, [join(directory, 'app.mjs')]];
-    }, /^ready$/);
+    // Each has to know the port of the other: the application reads that of the hub from a file.
+    const ofHub = "(await import('node:fs')).readFileSync('hub', 'utf8') + '/revoke'";
+    const run = (port) => {
+      const here = code.replace('5000', String(port)).replace(`'${HUB}/revoke'`, ofHub);
+      writeFileSync(join(directory, 'app.mjs'), `${here}console.log('ready');\n`);
+      return [process.execPath, ['app.mjs'], { cwd: directory }];
+    };
+    const application = await start(t, run, /^ready$/);
     const upstream = `http://127.0.0.1:${application.port}`;
-    const hub = await Hub.start(t, 'serve', '--no-auth', '--authorize', `${upstream}/stream`);
-    const routes = snippet(DOCUMENT, 'Behind a proxy', 'nginx').replaceAll(HUB, hub.origin).replaceAll(APPLICATION, upstream);
+    const config = snippet(DOCUMENT, 'this is `hub.toml`', 'toml').replaceAll(APPLICATION, upstream);
+    writeFileSync(join(directory, 'hub.toml'), config);
+    const hub = await Hub.start(t, 'serve', '--config', join(directory, 'hub.toml'), '--retry-millis', '300');
+    writeFileSync(join(directory, 'hub'), hub.origin);
+    const routes = snippet(DOCUMENT, 'This is nginx', 'nginx').replaceAll(HUB, hub.origin).replaceAll(APPLICATION, upstream);
     const { port } = await nginx(t, (port) => `server { listen 127.0.0.1:${port}; ${routes} }`);
+    const publish = async (topic, data) => {
+      const headers = { Authorization: `Bearer ${process.env.KEY}` };
+      const published = await fetch(hub.url(`/topics/${topic}`), { method: 'POST', headers, body: data });
+      assert.equal(published.status, 200);
+    };
 
     const browser = await launch(t, name);
     const site = `http://127.0.0.1:${port}`;
     const mine = await connected(t, browser, `${site}/login/42`);
     // A user whose name would be two topics if it were not encoded.
     const other = await connected(t, browser, `${site}/login/7&topic=user-42`);
-    await hub.publish('user-42', 'for 42', { private: true });
-    await hub.publish('chat', 'for all');
+    await publish('user-42?private', 'for 42');
+    await publish('chat', 'for all');
     await shows(mine, 'for 42', 'for all');
     await shows(other, 'for all');
+
+    // The stream is revoked; the browser reconnects by itself, and the application says no.
+    assert.equal(await mine.evaluate(async () => (await fetch('/logout', { method: 'POST' })).status), 200);
+    await mine.waitForFunction('events.readyState === EventSource.CLOSED');
+    await publish('user-42?private', 'too late');
+    await publish('chat', 'later');
+    await shows(other, 'for all', 'later');
+    await shows(mine, 'for 42', 'for all');
   });
 }
 

@@ -71,6 +71,18 @@ impl Authorizer {
         Ok(access)
     }
 
+    /// Refuses a request that operates the hub, without the permission to.
+    pub(crate) fn administrator(&self, parts: &Parts, origins: &Origins) -> Result<(), Problem> {
+        let access = self.publisher(parts, origins)?;
+        if access.admin {
+            return Ok(());
+        }
+        Err(AuthError::InsufficientScope(
+            "the credential may not operate the hub: use a key with `admin = true`".to_owned(),
+        )
+        .into())
+    }
+
     /// Makes a ticket, if this access covers it.
     pub(crate) fn mint_ticket(
         &self,

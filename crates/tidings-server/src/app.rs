@@ -10,7 +10,7 @@ use tidings_auth::Authenticator;
 
 use crate::{
     AllowedHosts, Settings, access::Authorizer, authorize::Applications, connection::BodyBudget,
-    metrics::Metrics, origin::Origins, refusals::RefusalLog, slots::Slots,
+    metrics::Metrics, origin::Origins, refusals::RefusalLog, revocation::Revocations, slots::Slots,
 };
 
 /// The hub, and everything that its APIs need besides it. Clones are handles to the same.
@@ -25,6 +25,7 @@ pub(crate) struct Shared {
     /// The hosts that requests may be addressed to; `None` allows every host.
     pub(crate) hosts: Option<HostNames>,
     pub(crate) applications: Applications,
+    pub(crate) revocations: Revocations,
     pub(crate) slots: Slots,
     pub(crate) bodies: BodyBudget,
     pub(crate) metrics: Arc<Metrics>,
@@ -48,6 +49,7 @@ impl App {
             authorizer: Authorizer::new(authenticator, settings.keyless, settings.anonymous_subscribers),
             origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
             applications: Applications::new(&settings.authorize, settings.authorize_requests_max),
+            revocations: Revocations::new(hub.clone(), settings.revocation_file.clone()),
             slots: Slots::new(settings.slot_limits()),
             bodies: BodyBudget::new(settings.bodies_bytes_max),
             metrics: Arc::new(Metrics::new(

@@ -40,6 +40,7 @@ use crate::{
     native,
     problem::{APPLICATION, Problem},
     query::Parameters,
+    revocation::Issued,
     shedding::retry_after_secs,
     streams::{self, StreamRequest},
 };
@@ -56,6 +57,7 @@ pub(crate) async fn stream(
         Ok(slot) => slot,
         Err(problem) => return Ok(streams::reject(&app, &parts, problem)),
     };
+    let issued = Issued::After(app.revocations.count());
     let answer = match ask(&app, &application, &parts).await {
         Ok(answer) => answer,
         Err(failure) => return failed(&app, &application, &parts, &failure),
@@ -77,7 +79,7 @@ pub(crate) async fn stream(
             let mut response = if parts.method == Method::HEAD {
                 streams::without_stream(&app)
             } else {
-                streams::open(&app, &parts, slot, access, request).await?
+                streams::open(&app, &parts, slot, access, request, issued).await?
             };
             let cookies = cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
             response.headers_mut().extend(cookies.collect::<HeaderMap>());

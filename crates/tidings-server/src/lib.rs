@@ -12,6 +12,7 @@
 //! | what a request may do | `access`; the credentials themselves are `tidings-auth`'s |
 //! | which web pages may do what, which hosts are answered | `origin`; how a request is read for this: `tidings::web` |
 //! | what an application decides about streams | `authorize` |
+//! | how streams are ended and refused before their credential expires | `revocation` |
 //! | idempotency keys | `idempotency` |
 //! | how a subscription or a publication is served | `streams`, `publishing`; what writes a stream: `open_stream` |
 //! | which requests bypass the router | `apis` |
@@ -47,6 +48,7 @@ mod problem;
 mod publishing;
 mod query;
 mod refusals;
+mod revocation;
 mod router;
 mod settings;
 mod shedding;
@@ -62,5 +64,6 @@ pub use connection::{BodyError, ConnectionMetrics, ConnectionSettings, Drain, No
 pub use descriptors::{connections_for_file_limit, raise_file_limit};
 pub use http1::{RequestBody, RequestBodyError};
 pub use listener::{ListenError, Listener, ListenerRole, ListenerSettings, LocalAddress};
+pub use revocation::{OpenRevocationsError, RevocationFile};
 pub use router::{hub_path_is_free, router, stream_path_is_free};
 pub use settings::{AllowedHosts, AllowedOrigin, Keyless, OriginsBelow, ParseOriginError, Settings};

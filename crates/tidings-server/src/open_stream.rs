@@ -21,13 +21,15 @@ use bytes::Bytes;
 use http_body::Frame;
 use tidings::Subscription;
 
-use crate::{metrics::Metrics, slots::Slot};
+use crate::{metrics::Metrics, revocation::Listed, slots::Slot};
 
 /// An open stream, and the resources that it holds.
 #[derive(Debug)]
 pub(crate) struct OpenStream {
     pub(crate) subscription: Subscription,
     pub(crate) keep: StreamKeep,
+    /// Where it is found when it is revoked, if it can be.
+    pub(crate) listed: Option<Box<Listed>>,
 }
 
 /// Dropping it releases the slot and counts the stream as closed.
@@ -62,7 +64,11 @@ impl OpenStream {
         early_bytes: usize,
         permit: P,
     ) {
-        let keep: Box<dyn std::any::Any + Send> = Box::new((self.keep, permit));
+        // Most streams cannot be revoked, and then nothing is kept for it.
+        let keep: Box<dyn std::any::Any + Send> = match self.listed {
+            Some(listed) => Box::new((self.keep, permit, listed)),
+            None => Box::new((self.keep, permit)),
+        };
         self.subscription.drive_socket(socket, headers, early_bytes, keep);
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Problem {
 pub(crate) enum StreamNotice {
     /// The credential has expired.
     Expired,
+    /// The credential was revoked.
+    Revoked,
     /// The credential is at its own limit of streams.
     OverLimit,
 }
@@ -44,6 +46,7 @@ impl StreamNotice {
     pub(crate) fn data(self) -> &'static str {
         match self {
             Self::Expired => r#"{"kind":"expired"}"#,
+            Self::Revoked => r#"{"kind":"revoked"}"#,
             Self::OverLimit => r#"{"kind":"over-limit"}"#,
         }
     }
@@ -116,7 +119,7 @@ impl Problem {
         self
     }
 
-    fn caused_by(mut self, cause: impl fmt::Display) -> Self {
+    pub(crate) fn caused_by(mut self, cause: impl fmt::Display) -> Self {
         self.cause = Some(cause.to_string());
         self
     }

@@ -135,11 +135,11 @@ pub(crate) fn utf8(body: &[u8]) -> Result<&str, Problem> {
     })
 }
 
-/// The connection that `except` names.
-pub(crate) fn connection_id(text: &str) -> Result<ConnectionId, Problem> {
+/// The connection that the field of this name names.
+pub(crate) fn connection_id(field: &'static str, text: &str) -> Result<ConnectionId, Problem> {
     ConnectionId::parse(text).ok_or_else(|| {
         let shown = excerpt(text);
-        Problem::bad_request("except", format!("The value {shown} of `except` is not a connection: take it from the `hello` notice of a stream."))
+        Problem::bad_request(field, format!("The value {shown} of `{field}` is not a connection: take it from the `hello` notice of a stream."))
     })
 }
 

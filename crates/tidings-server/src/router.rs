@@ -24,19 +24,20 @@ use crate::{
     origin::{check_host, check_no_proxy, mark},
     pages,
     problem::{Problem, excerpt},
+    revocation::revoke,
     shedding::shed_without_capacity,
 };
 
 /// The paths that the server itself uses.
-const OWN_PATHS: [&str; 8] =
-    ["/", "/stream", "/topics", "/topics/", "/tickets", "/healthz", "/readyz", "/metrics"];
+const OWN_PATHS: [&str; 9] =
+    ["/", "/stream", "/topics", "/topics/", "/tickets", "/revoke", "/healthz", "/readyz", "/metrics"];
 
 /// Answered by every listener, whatever the request says.
 const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// The routes of operators. Where there is a listener for operators, only that one answers them, and
 /// nothing else but health checks.
-const ADMIN_PATHS: [&str; 1] = ["/metrics"];
+const ADMIN_PATHS: [&str; 2] = ["/metrics", "/revoke"];
 
 /// Whether the path of a hub's public URL is free for the Mercure API.
 pub fn hub_path_is_free(path: &str) -> bool {
@@ -94,6 +95,7 @@ pub(crate) fn routes(app: App) -> Router {
         )
         .route("/topics/{*topic}", get(native::topic).post(native::publish).delete(native::delete))
         .route(hub_url.path(), get(mercure::subscribe).post(mercure::publish))
+        .route("/revoke", post(revoke))
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
         .route("/metrics", get(operations::metrics))

@@ -9,7 +9,7 @@ use tidings::{
 };
 use url::Url;
 
-use crate::{AuthorizedPath, Component, ConnectionMetrics, slots::SlotLimits};
+use crate::{AuthorizedPath, Component, ConnectionMetrics, RevocationFile, slots::SlotLimits};
 
 /// Settings of the [`router`](crate::router()). The limits on events and matchers themselves are
 /// those of the hub's [`Validator`](tidings::Validator).
@@ -70,6 +70,9 @@ pub struct Settings {
     /// of one address, loopback excepted. One more is answered with 503 and `Retry-After`, or with
     /// 429 for the address; a native EventSource with an empty stream. Default: 128.
     pub authorize_requests_max: usize,
+    /// Where revocations are kept, if they are to survive a restart of a hub whose cluster does not.
+    /// Default: nowhere.
+    pub revocation_file: Option<Arc<RevocationFile>>,
     /// Most events in the JSON summary of a topic, the newest ones. Default: 50.
     pub summary_events_max: usize,
     /// Writes `text/event-stream; charset=utf-8` instead of the bare media type. The stream is
@@ -101,6 +104,7 @@ impl Default for Settings {
             body_secs: 30,
             batch_events_max: 1_000,
             authorize: Vec::new(),
+            revocation_file: None,
             authorize_requests_max: 128,
             summary_events_max: 50,
             charset_utf8: false,

@@ -36,7 +36,7 @@ pub(crate) fn shed(app: &App, parts: &Parts, problem: Problem) -> Response {
     }
     let notice = problem.notice();
     let retry_secs = match notice {
-        Some(StreamNotice::Expired) => EXPIRED_RETRY_SECS,
+        Some(StreamNotice::Expired | StreamNotice::Revoked) => EXPIRED_RETRY_SECS,
         Some(StreamNotice::OverLimit) | None => app.settings.retry_after_secs,
     };
     let retry_millis = spread_millis(retry_secs).max(1_000);

@@ -16,12 +16,13 @@ use tidings::{
     Format, Matcher, PatternError, PatternsFull, Requested, Subscribe, SubscribeError, Subscription,
     log::Cursor, log::Position,
 };
-use tidings_auth::Access;
+use tidings_auth::{Access, AuthError};
 
 use crate::{
     access::{client_address, expires_in, stay_within_ticket},
     open_stream::{OpenStream, StreamHandle, StreamKeep},
     problem::{Problem, StreamNotice},
+    revocation::{IsRevoked, Issued},
     router::App,
     shedding::{retry_after_secs, shed},
     slots::{COMPILING_PER_ADDRESS_MAX, NoSlot, Slot},
@@ -55,7 +56,10 @@ pub(crate) async fn stream(
         return Ok(without_stream(app));
     }
     match slot(app, parts) {
-        Ok(slot) => open(app, parts, slot, access, request).await,
+        Ok(slot) => {
+            let issued = Issued::At(access.issued_at);
+            open(app, parts, slot, access, request, issued).await
+        }
         Err(problem) => Ok(reject(app, parts, problem)),
     }
 }
@@ -79,6 +83,7 @@ pub(crate) async fn open(
     mut slot: Slot,
     access: Access,
     request: StreamRequest,
+    issued: Issued,
 ) -> Result<Response, Problem> {
     let counted =
         slot.take_patterns(&request.matchers).and_then(|()| match (&access.id, access.limits.streams_max) {
@@ -112,8 +117,12 @@ pub(crate) async fn open(
     if tells_cursor {
         headers.extend(resumed_from(&subscription));
     }
+    let listed = match app.revocations.list(&access, issued, subscription.connection()) {
+        Ok(listed) => listed,
+        Err(IsRevoked) => return Ok(reject(app, parts, revoked(app, issued))),
+    };
     let keep = StreamKeep::new(slot, &app.metrics);
-    let handle = StreamHandle::of(OpenStream { subscription, keep });
+    let handle = StreamHandle::of(OpenStream { subscription, keep, listed });
     let mut response = (headers, Body::new(handle.body())).into_response();
     response.extensions_mut().insert(handle);
     Ok(response)
@@ -213,6 +222,20 @@ fn too_many_patterns(app: &App, full: PatternsFull) -> Problem {
         ),
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, limit, detail).retry_after(retry_after_secs(app))
+}
+
+/// The refusal of a stream whose credential was revoked.
+fn revoked(app: &App, issued: Issued) -> Problem {
+    match issued {
+        Issued::At(_) => Problem::from(AuthError::InvalidToken("the credential was revoked".to_owned()))
+            .noticed(StreamNotice::Revoked),
+        Issued::After(_) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "revoked",
+            "The stream was revoked while it was being opened. Try again.",
+        )
+        .retry_after(retry_after_secs(app)),
+    }
 }
 
 fn no_slot(app: &App, reason: NoSlot) -> Problem {

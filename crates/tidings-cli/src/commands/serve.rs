@@ -15,8 +15,8 @@ use tidings::{
 };
 use tidings_auth::Authenticator;
 use tidings_server::{
-    ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress, Settings, apis, connections_for_file_limit,
-    hub_path_is_free, raise_file_limit,
+    ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress, RevocationFile, Settings, apis,
+    connections_for_file_limit, hub_path_is_free, raise_file_limit,
 };
 use url::Url;
 
@@ -239,6 +239,7 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     settings.body_secs = config.body_secs;
     settings.charset_utf8 = config.charset_utf8;
     settings.authorize.clone_from(&config.authorize);
+    settings.revocation_file = revocation_file(&config.keeping.store)?;
     settings.authorize_requests_max = config.authorize_requests_max;
     settings.connection_metrics = Some(Arc::clone(&metrics));
     settings.components = bridges.components();
@@ -272,6 +273,14 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
         tidings_server::serve(listeners, service, connections, metrics, ended)
     };
     listening.serve(hub, store, config.drain_secs, config.upgrade_secs, serve).await
+}
+
+/// Where a store in a directory keeps revocations. A store that hubs share has them itself, and one
+/// in memory forgets them with everything else.
+fn revocation_file(store: &Store) -> Result<Option<Arc<RevocationFile>>, Failure> {
+    let Store::Directory(directory) = store else { return Ok(None) };
+    let file = RevocationFile::open(&directory.join("revocations")).map_err(Failure::runtime)?;
+    Ok(Some(Arc::new(file)))
 }
 
 /// The line that every start logs: version, addresses, store and limits.

@@ -109,7 +109,7 @@ fn read_event(app: &App, line: &str) -> Result<Event, Problem> {
             event_type: line.event_type,
             retry_millis: line.retry,
             private: line.private,
-            except: line.except.as_deref().map(connection_id).transpose()?,
+            except: line.except.as_deref().map(|text| connection_id("except", text)).transpose()?,
         },
     )
 }

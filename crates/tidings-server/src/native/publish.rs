@@ -78,6 +78,6 @@ fn envelope(app: &App, parts: &Parts) -> Result<NewEvent, Problem> {
         event_type: event_type.map(str::to_owned),
         retry_millis: parameters.single("retry")?.map(|text| retry_millis(app, text)).transpose()?,
         private: parameters.switch("private")?,
-        except: parameters.single("except")?.map(connection_id).transpose()?,
+        except: parameters.single("except")?.map(|text| connection_id("except", text)).transpose()?,
     })
 }

@@ -1,0 +1,348 @@
+//! Revocation: streams end before their credential does, and it opens no further ones.
+//!
+//! What can be revoked is a **mark**: the label of a ticket or of a stream that an application
+//! granted, or the id of a ticket or a token. The open streams that have one are listed here, next
+//! to the subscribers, which know nothing of it. A revocation is a value in the state that all hubs
+//! share, kept until the credentials have expired by themselves; each hub follows these values and
+//! ends its own streams. A hub whose store is a directory keeps its revocations there too
+//! ([`file`]).
+//!
+//! A credential that was issued after the revocation is not revoked: a user who logs out and in
+//! again receives. What an application grants is as new as its answer, so of revocations only those
+//! count that arrive while it is asked.
+//!
+//! Invariant: a stream is listed before revocations are compared, and a revocation is known before
+//! it looks for streams, so that none falls between the two.
+
+mod file;
+mod handler;
+mod mark;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tidings::{
+    ConnectionId, Hub,
+    log::cluster::{Change, ClusterError},
+};
+use tidings_auth::Access;
+use tokio::{runtime::Handle, task::AbortHandle, time::sleep};
+
+pub use self::file::{OpenRevocationsError, RevocationFile};
+pub(crate) use self::handler::revoke;
+use self::mark::{Mark, Times, unix_secs};
+
+/// Most revocations that are kept at the same time. One more is answered with 507.
+const REVOCATIONS_MAX: usize = 100_000;
+/// Longest time that a revocation is kept, in seconds, and the default: no ticket is valid for
+/// longer.
+const REVOCATION_SECS_MAX: u64 = 24 * 60 * 60;
+/// How long the hubs keep the name of a connection that is to end.
+const CONNECTION_SECS: u64 = 60;
+/// How long a hub waits before it follows the shared state again, after an error.
+const RETRY: Duration = Duration::from_secs(1);
+/// What the keys of revocations in the shared state begin with.
+const PREFIX: &str = "revoked/";
+
+/// The revocations that a hub knows, and its streams that can be revoked.
+#[derive(Debug)]
+pub(crate) struct Revocations {
+    shared: Arc<Shared>,
+    file: Option<Arc<RevocationFile>>,
+    /// Follows the shared state.
+    follower: Option<AbortHandle>,
+}
+
+impl Drop for Revocations {
+    fn drop(&mut self) {
+        if let Some(follower) = &self.follower {
+            follower.abort();
+        }
+    }
+}
+
+struct Shared {
+    hub: Hub,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    revoked: HashMap<Mark, Revoked>,
+    /// Grows with each revocation that this hub learns of.
+    count: u64,
+    /// The open streams, by each of their marks.
+    streams: BTreeSet<(Mark, [u8; 16])>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Revoked {
+    times: Times,
+    /// The count when this hub learned of it.
+    count: u64,
+}
+
+/// When the credential of a stream was issued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Issued {
+    /// At this time, in seconds since 1970; `None` if that is unknown.
+    At(Option<u64>),
+    /// The application was asked when the hub knew this many revocations.
+    After(u64),
+}
+
+/// The credential was revoked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct IsRevoked;
+
+/// A stream that can be revoked, listed until this is dropped.
+pub(crate) struct Listed {
+    shared: Arc<Shared>,
+    marks: Vec<Mark>,
+    connection: ConnectionId,
+}
+
+impl Revocations {
+    /// Follows the shared state if there is a runtime to do so.
+    pub(crate) fn new(hub: Hub, file: Option<Arc<RevocationFile>>) -> Self {
+        let shared = Arc::new(Shared { hub, state: Mutex::default() });
+        for (mark, times) in file.iter().flat_map(|file| file.take_found()) {
+            shared.apply(mark, times);
+        }
+        let follower = Handle::try_current().ok();
+        let follower = follower.map(|runtime| runtime.spawn(follow(Arc::clone(&shared))).abort_handle());
+        Self { shared, file, follower }
+    }
+
+    /// To be compared with, for a stream whose application is asked from now on.
+    pub(crate) fn count(&self) -> u64 {
+        self.shared.state().count
+    }
+
+    /// Lists an open stream, unless its credential was revoked. `None` if it cannot be.
+    pub(crate) fn list(
+        &self,
+        access: &Access,
+        issued: Issued,
+        connection: ConnectionId,
+    ) -> Result<Option<Box<Listed>>, IsRevoked> {
+        let marks = Mark::of(access);
+        if marks.is_empty() {
+            return Ok(None);
+        }
+        let mut state = self.shared.state();
+        let now = unix_secs();
+        let is_revoked = |mark| {
+            state.revoked.get(mark).is_some_and(|revoked: &Revoked| revoked.applies_to(mark, issued, now))
+        };
+        if marks.iter().any(is_revoked) {
+            return Err(IsRevoked);
+        }
+        state.streams.extend(marks.iter().map(|mark| (mark.clone(), connection.to_bytes())));
+        drop(state);
+        Ok(Some(Box::new(Listed { shared: Arc::clone(&self.shared), marks, connection })))
+    }
+
+    /// Revokes a mark at all hubs.
+    async fn revoke(&self, mark: Mark, secs: u64) -> Result<(), NotRevoked> {
+        let now = unix_secs();
+        let number = getrandom::u64().expect("the system provides random numbers");
+        let times = Times { at: now, until: now.saturating_add(secs), number };
+        if self.shared.state().count_kept(now) >= REVOCATIONS_MAX {
+            return Err(NotRevoked::TooMany);
+        }
+        // First what survives a restart, then what the others learn of.
+        if let Some(file) = &self.file {
+            let (file, added) = (Arc::clone(file), (mark.clone(), times));
+            let kept = file.wants_rewriting().then(|| self.shared.state().kept(now));
+            let writing = tokio::task::spawn_blocking(move || file.add(&added, kept));
+            writing.await.map_err(std::io::Error::other).flatten().map_err(NotRevoked::File)?;
+        }
+        let value = serde_json::to_vec(&times).expect("two numbers are JSON");
+        let time = Duration::from_secs(secs);
+        self.shared.hub.cluster().set(&mark.key(PREFIX), &value, time).await?;
+        self.shared.apply(mark, times);
+        Ok(())
+    }
+}
+
+/// Why nothing was revoked, or why that is not known.
+#[derive(Debug, thiserror::Error)]
+enum NotRevoked {
+    #[error("the hub keeps {REVOCATIONS_MAX} revocations, and has no room for more")]
+    TooMany,
+    #[error("the file of revocations cannot be written: {0}")]
+    File(#[source] std::io::Error),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
+impl Shared {
+    /// Remembers a revocation, and ends the streams of this hub that have its mark.
+    fn apply(&self, mark: Mark, times: Times) {
+        if let Some(connection) = mark.connection() {
+            self.hub.end([connection]);
+            return;
+        }
+        let mut guard = self.state();
+        let state = &mut *guard;
+        // The hub that revoked it learns of it again, and so does each after an outage.
+        if state.revoked.get(&mark).is_some_and(|revoked| revoked.times == times) {
+            return;
+        }
+        state.count += 1;
+        state.revoked.insert(mark.clone(), Revoked { times, count: state.count });
+        let streams = state.streams.range((mark.clone(), [0; 16])..=(mark, [u8::MAX; 16]));
+        let connections: Vec<_> =
+            streams.map(|(_, connection)| ConnectionId::from_random(*connection)).collect();
+        drop(guard);
+        self.hub.end(connections);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// How many revocations are kept, without those that have expired.
+    fn count_kept(&mut self, now: u64) -> usize {
+        if self.revoked.len() >= REVOCATIONS_MAX {
+            self.revoked.retain(|_, revoked| revoked.times.until > now);
+        }
+        self.revoked.len()
+    }
+
+    /// All of them.
+    fn kept(&mut self, now: u64) -> Vec<(Mark, Times)> {
+        self.revoked.retain(|_, revoked| revoked.times.until > now);
+        self.revoked.iter().map(|(mark, revoked)| (mark.clone(), revoked.times)).collect()
+    }
+}
+
+impl Revoked {
+    fn applies_to(&self, mark: &Mark, issued: Issued, now: u64) -> bool {
+        match issued {
+            Issued::After(count) => self.count > count,
+            _ if self.times.until <= now => false,
+            // An id is that of one credential.
+            Issued::At(Some(at)) if mark.is_shared() => at <= self.times.at,
+            Issued::At(_) => true,
+        }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        for mark in self.marks.drain(..) {
+            state.streams.remove(&(mark, self.connection.to_bytes()));
+        }
+    }
+}
+
+/// Applies what other hubs revoke, and what this one has before it was restarted.
+async fn follow(shared: Arc<Shared>) {
+    loop {
+        let followed = async {
+            let mut watch = shared.hub.cluster().watch(PREFIX).await?;
+            loop {
+                for change in watch.next().await? {
+                    let Change::Set { key, value } = change else { continue };
+                    let (mark, times) = (Mark::of_key(&key, PREFIX), serde_json::from_slice(&value).ok());
+                    // Of another version, otherwise.
+                    if let (Some(mark), Some(times)) = (mark, times) {
+                        shared.apply(mark, times);
+                    }
+                }
+            }
+        };
+        let followed: Result<std::convert::Infallible, ClusterError> = followed.await;
+        let Err(error) = followed;
+        tracing::debug!(%error, "revocations of other hubs cannot be followed; trying again");
+        sleep(RETRY).await;
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Revocations")
+            .field("revoked", &state.revoked.len())
+            .field("streams", &state.streams.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listed").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings::Grants;
+
+    use super::*;
+
+    fn connection(number: u8) -> ConnectionId {
+        ConnectionId::from_random([number; 16])
+    }
+
+    fn labelled(label: &str) -> Access {
+        Access::of_application(Grants::NONE, None, Some(label.into()))
+    }
+
+    async fn revocations() -> Revocations {
+        Revocations::new(Hub::in_memory().await, None)
+    }
+
+    async fn revoke(revocations: &Revocations, label: &str) {
+        revocations.revoke(Mark::label(label), 60).await.expect("memory is there");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_requested_before_a_revocation_opens_no_stream() {
+        let revocations = revocations().await;
+        let before = Issued::After(revocations.count());
+        revoke(&revocations, "user-42").await;
+        let after = Issued::After(revocations.count());
+        let list =
+            |label: &str, issued| revocations.list(&labelled(label), issued, connection(1)).map(|_| ());
+        assert_eq!(list("user-42", before), Err(IsRevoked));
+        assert_eq!(list("user-42", after), Ok(()), "the application has granted it again");
+        assert_eq!(list("user-43", before), Ok(()));
+        // Again, within the same second.
+        revoke(&revocations, "user-42").await;
+        assert_eq!(list("user-42", after), Err(IsRevoked));
+    }
+
+    #[tokio::test]
+    async fn a_credential_of_a_label_is_revoked_unless_it_was_issued_later() {
+        let revocations = revocations().await;
+        revoke(&revocations, "user-42").await;
+        let now = unix_secs();
+        let list = |at| revocations.list(&labelled("user-42"), Issued::At(at), connection(1)).map(|_| ());
+        assert_eq!(list(Some(now - 10)), Err(IsRevoked));
+        assert_eq!(list(None), Err(IsRevoked));
+        assert_eq!(list(Some(now + 10)), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_listed_while_it_is_open_and_costs_nothing_without_marks() {
+        let revocations = revocations().await;
+        let issued = Issued::After(0);
+        let listed = revocations.list(&labelled("a"), issued, connection(1)).expect("not revoked");
+        let other = revocations.list(&labelled("a"), issued, connection(2)).expect("not revoked");
+        assert_eq!(revocations.shared.state().streams.len(), 2);
+        drop((listed, other));
+        assert!(revocations.shared.state().streams.is_empty());
+        let without = revocations.list(&Access::anonymous(), Issued::At(None), connection(3));
+        assert!(without.expect("not revoked").is_none());
+    }
+}

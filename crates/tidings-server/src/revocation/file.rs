@@ -1,0 +1,187 @@
+//! The revocations of a hub whose store is a directory: a file of lines, each a revocation in JSON,
+//! that is appended to and synced before a revocation is acknowledged.
+//!
+//! A line that was interrupted is the last one, and was never acknowledged: the next one is written
+//! over it. Expired lines are left out when the file is opened, and when most lines are expired.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::mark::{Mark, Times, unix_secs};
+
+/// The file is rewritten beyond this many lines, if most of them have expired.
+const LINES_MIN: usize = 10_000;
+
+/// A file that keeps revocations over restarts.
+#[derive(Debug)]
+pub struct RevocationFile(Mutex<Open>);
+
+#[derive(Debug)]
+struct Open {
+    path: PathBuf,
+    file: File,
+    /// Up to here everything is valid.
+    bytes: u64,
+    lines: usize,
+    lines_max: usize,
+    /// What was in the file when it was opened, until it is taken.
+    found: Vec<(Mark, Times)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    #[serde(flatten)]
+    mark: Mark,
+    #[serde(flatten)]
+    times: Times,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenRevocationsError {
+    /// The system refuses.
+    #[error("cannot open the revocations in {0}: {1}")]
+    Io(PathBuf, #[source] io::Error),
+    /// Something in it is no revocation. A hub without a revocation would admit what was revoked.
+    #[error("line {1} of {0} is not a revocation: restore the file, or remove the line if that is safe")]
+    Damaged(PathBuf, usize),
+}
+
+impl RevocationFile {
+    /// Opens or creates the file at this path. One process at a time may use it.
+    pub fn open(path: &Path) -> Result<Self, OpenRevocationsError> {
+        let failed = |error| OpenRevocationsError::Io(path.to_owned(), error);
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            text => text.map_err(failed)?,
+        };
+        let now = unix_secs();
+        let mut found = Vec::new();
+        for (index, line) in text.split_inclusive('\n').enumerate() {
+            // The last line was interrupted.
+            let Some(line) = line.strip_suffix('\n') else { break };
+            let damaged = |_| OpenRevocationsError::Damaged(path.to_owned(), index + 1);
+            let Line { mark, times } = serde_json::from_str(line).map_err(damaged)?;
+            if times.until > now {
+                found.push((mark, times));
+            }
+        }
+        let open = Open::written(path, found).map_err(failed)?;
+        Ok(Self(Mutex::new(open)))
+    }
+
+    /// What was in the file when it was opened. The second time: nothing.
+    pub(super) fn take_found(&self) -> Vec<(Mark, Times)> {
+        std::mem::take(&mut self.open_file().found)
+    }
+
+    /// Whether the next revocation is to be written together with all that have not expired.
+    pub(super) fn wants_rewriting(&self) -> bool {
+        let open = self.open_file();
+        open.lines >= open.lines_max
+    }
+
+    /// Adds a revocation, which survives power failures when this returns. `kept` replaces what is
+    /// in the file.
+    pub(super) fn add(&self, added: &(Mark, Times), kept: Option<Vec<(Mark, Times)>>) -> io::Result<()> {
+        let mut open = self.open_file();
+        if let Some(kept) = kept {
+            *open = Open::written(&open.path, kept)?;
+            open.found.clear();
+        }
+        let line = encode(added);
+        let bytes = open.bytes;
+        open.file.set_len(bytes)?;
+        open.file.seek(SeekFrom::Start(bytes))?;
+        open.file.write_all(&line)?;
+        open.file.sync_data()?;
+        open.bytes += line.len() as u64;
+        open.lines += 1;
+        Ok(())
+    }
+
+    fn open_file(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// Replaces the file by one with these revocations, whole or not at all.
+    fn written(path: &Path, found: Vec<(Mark, Times)>) -> io::Result<Self> {
+        let bytes: Vec<u8> = found.iter().flat_map(encode).collect();
+        let new = path.with_extension("new");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&new)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        #[cfg(unix)]
+        File::open(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
+            .sync_all()?;
+        let lines = found.len();
+        let lines_max = (2 * lines).max(LINES_MIN);
+        Ok(Self { path: path.to_owned(), file, bytes: bytes.len() as u64, lines, lines_max, found })
+    }
+}
+
+fn encode((mark, times): &(Mark, Times)) -> Vec<u8> {
+    let line = Line { mark: mark.clone(), times: *times };
+    let mut line = serde_json::to_vec(&line).expect("a text and two numbers are JSON");
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: &str, until: u64) -> (Mark, Times) {
+        (Mark::label(name), Times { at: 1, until, number: 0 })
+    }
+
+    #[test]
+    fn revocations_survive_and_expired_ones_do_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("revocations");
+        let file = RevocationFile::open(&path).expect("created");
+        let later = unix_secs() + 1_000;
+        for line in [line("a", later), line("b", 5), line("é \"/\n", later)] {
+            file.add(&line, None).expect("written");
+        }
+        drop(file);
+        let file = RevocationFile::open(&path).expect("there");
+        assert_eq!(file.take_found(), [line("a", later), line("é \"/\n", later)]);
+        assert_eq!(fs::read_to_string(&path).expect("text").lines().count(), 2);
+        file.add(&line("c", later), Some(vec![line("a", later)])).expect("written");
+        let file = RevocationFile::open(&path).expect("there");
+        assert_eq!(file.take_found(), [line("a", later), line("c", later)]);
+    }
+
+    #[test]
+    fn an_interrupted_line_is_written_over_and_a_damaged_one_is_reported() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("revocations");
+        let later = unix_secs() + 1_000;
+        let whole = String::from_utf8(encode(&line("a", later))).expect("text");
+        for cut in 0..whole.len() {
+            fs::write(&path, format!("{whole}{}", &whole[..cut])).expect("written");
+            let file = RevocationFile::open(&path).expect("there");
+            file.add(&line("b", later), None).expect("written");
+            let file = RevocationFile::open(&path).expect("there");
+            assert_eq!(file.take_found(), [line("a", later), line("b", later)], "{cut}");
+        }
+        fs::write(&path, format!("{whole}nonsense\n{whole}")).expect("written");
+        let refused = RevocationFile::open(&path).expect_err("it is damaged").to_string();
+        assert!(refused.contains("line 2 of ") && refused.contains("revocations"), "{refused}");
+    }
+}

@@ -1,0 +1,115 @@
+//! What is revoked, and when.
+
+use std::{sync::Arc, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tidings::ConnectionId;
+use tidings_auth::Access;
+
+/// What streams have that can be revoked together. Its form in JSON is one field.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mark {
+    /// A name that an application gives to many.
+    Label(#[serde(with = "shared_text")] Arc<str>),
+    /// The id of one credential.
+    Id(#[serde(with = "shared_text")] Arc<str>),
+    /// The name of one connection.
+    Connection(#[serde(with = "shared_text")] Arc<str>),
+}
+
+/// A revocation of a mark, as hubs exchange it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Times {
+    /// When it was revoked, in seconds since 1970: credentials that were issued later are not.
+    pub(super) at: u64,
+    /// Until when it is kept.
+    pub(super) until: u64,
+    /// Random, so that hubs distinguish two revocations of a mark within a second.
+    #[serde(default)]
+    pub(super) number: u64,
+}
+
+/// serde reads no shared text by itself.
+mod shared_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Into::into)
+    }
+}
+
+impl Mark {
+    /// The marks of streams with these permissions.
+    pub(super) fn of(access: &Access) -> Vec<Self> {
+        let label = access.label.clone().map(Self::Label);
+        label.into_iter().chain(access.id.clone().map(Self::Id)).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn label(label: &str) -> Self {
+        Self::Label(label.into())
+    }
+
+    /// The connection, if it is one.
+    pub(super) fn connection(&self) -> Option<ConnectionId> {
+        match self {
+            Self::Connection(name) => ConnectionId::parse(name),
+            Self::Label(_) | Self::Id(_) => None,
+        }
+    }
+
+    /// Whether several credentials have it.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self, Self::Label(_))
+    }
+
+    /// The key in the shared state.
+    pub(super) fn key(&self, prefix: &str) -> String {
+        let (kind, name) = match self {
+            Self::Label(name) => ("label", name),
+            Self::Id(name) => ("id", name),
+            Self::Connection(name) => ("connection", name),
+        };
+        format!("{prefix}{kind}/{name}")
+    }
+
+    /// The mark with this key. `None` for keys of other versions.
+    pub(super) fn of_key(key: &str, prefix: &str) -> Option<Self> {
+        let (kind, name) = key.strip_prefix(prefix)?.split_once('/')?;
+        match kind {
+            "label" => Some(Self::Label(name.into())),
+            "id" => Some(Self::Id(name.into())),
+            "connection" => Some(Self::Connection(name.into())),
+            _ => None,
+        }
+    }
+}
+
+/// The present time, in seconds since 1970.
+pub(super) fn unix_secs() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_back_as_its_mark_whatever_the_name_contains() {
+        for name in ["user-42", "a/b", "", "é 😀", "label/x"] {
+            for mark in [Mark::Label(name.into()), Mark::Id(name.into()), Mark::Connection(name.into())] {
+                assert_eq!(Mark::of_key(&mark.key("r/"), "r/"), Some(mark));
+            }
+        }
+        for other in ["r/", "r/label", "r/other/x", "x/label/a"] {
+            assert_eq!(Mark::of_key(other, "r/"), None);
+        }
+    }
+}
