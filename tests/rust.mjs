@@ -22,6 +22,8 @@ const WITH_NATS_SERVER = new Map([
   ['crates/tidings-nats/tests/conformance.rs', []],
   ['crates/tidings-nats/tests/cluster.rs', []],
   ['crates/tidings-nats/tests/connecting.rs', []],
+  ['crates/tidings-nats/tests/credentials.rs', []],
+  ['crates/tidings-nats/tests/domain.rs', []],
   ['crates/tidings-cli/tests/nodes.rs', ['three_servers']],
 ]);
 /** A program that takes longer is killed, and has failed. */

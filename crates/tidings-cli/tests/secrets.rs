@@ -4,9 +4,13 @@
 
 #![cfg(unix)]
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
 
-use tidings_testkit::{Hub, NatsServer, RedisServer};
+use tidings_testkit::{Hub, NatsOperator, NatsServer, RedisServer};
 
 const SECRET: &str = "5ecret";
 
@@ -102,4 +106,53 @@ async fn no_running_hub_shows_a_secret() {
         assert!(!printed.contains(SECRET), "{printed}");
         hub.stop().await.unwrap();
     }
+}
+
+#[test]
+fn a_seed_in_place_of_its_file_is_refused_and_not_shown() {
+    let creds = NatsOperator::new().creds(None).unwrap();
+    let seed = creds.lines().find(|line| line.starts_with("SU")).unwrap();
+    for parameter in ["nkey", "creds"] {
+        let store = format!("nats://127.0.0.1:1?{parameter}={seed}");
+        for args in [["serve", "--store", &store], ["serve", &store, "--no-auth"]] {
+            let output = Command::new(env!("CARGO_BIN_EXE_tidings")).args(args).output().unwrap();
+            let printed = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                !output.status.success() && !printed.is_empty() && !printed.contains(&seed[..8]),
+                "{printed}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_hub_with_nats_credentials_shows_the_seed_or_the_jwt() {
+    let operator = NatsOperator::new();
+    let mut server = NatsServer::start_with(&[&operator.options().unwrap()]).unwrap();
+    let file = server.folder().join("hub.creds");
+    let creds = operator.creds(None).unwrap();
+    let secrets: Vec<_> = creds.lines().filter(|line| line.len() > 50).collect();
+    assert_eq!(secrets.len(), 2, "the JWT and the seed");
+    fs::write(&file, &creds).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let store = format!("{}?creds={}", server.url(), file.display());
+    let hub = Hub::not_started(["serve", "--listen", "127.0.0.1:0", "--store", &store]).unwrap();
+    let mut hub = hub.with_environment("RUST_LOG", "debug,async_nats=trace");
+    hub.start_again().await.unwrap();
+    let warned = hub.printed("other users of this machine can read this file").await.unwrap();
+    assert!(warned.contains(file.to_str().unwrap()), "{warned}");
+    assert_eq!(hub.publish("news", "hello").await.unwrap().status, 200);
+    server.kill().unwrap();
+    fs::write(&file, secrets[1]).unwrap();
+    server.start_again().unwrap();
+    let problem = hub.printed("has no JWT").await.unwrap();
+    assert!(
+        problem.contains("cannot connect to NATS") && problem.contains(file.to_str().unwrap()),
+        "{problem}"
+    );
+    fs::write(&file, &creds).unwrap();
+    while hub.request("GET /readyz", b"").await.unwrap().status != 200 {}
+    let printed = hub.output().join("\n");
+    assert!(secrets.iter().all(|secret| !printed.contains(&secret[..30])), "{printed}");
+    hub.stop().await.unwrap();
 }

@@ -2,7 +2,9 @@
 
 use std::{fmt, path::Path, str::FromStr};
 
-use tidings_net::{Address, InvalidUrl, Login, ServerUrl, Tls};
+use tidings_net::{Address, InvalidUrl, ServerUrl, Tls};
+
+use crate::credentials::Credentials;
 
 /// The address of a log on NATS.
 ///
@@ -14,6 +16,9 @@ use tidings_net::{Address, InvalidUrl, Login, ServerUrl, Tls};
 /// | parameter | |
 /// |---|---|
 /// | `replicas=N` | how many servers of a NATS cluster keep the log, 1 to 5; an existing log with another number is not opened |
+/// | `creds=FILE` | the JWT and the seed of a user, as nsc writes them |
+/// | `nkey=FILE` | the seed of a user without a JWT |
+/// | `domain=NAME` | the JetStream domain that keeps the log, where the server is a leaf node |
 /// | `ca=FILE` | trust the certificates of this PEM file instead of those of the system; with `tls://` |
 /// | `cert=FILE&cert_key=FILE` | show this certificate (PEM); with `tls://` |
 ///
@@ -28,12 +33,13 @@ use tidings_net::{Address, InvalidUrl, Login, ServerUrl, Tls};
 #[derive(Clone, PartialEq, Eq)]
 pub struct NatsAddress {
     servers: Vec<Address>,
-    /// A login without a password is a token.
-    pub(crate) login: Option<Login>,
+    pub(crate) credentials: Credentials,
     /// Set if connections have to be encrypted.
     pub(crate) tls: Option<Tls>,
     /// Overrides [`NatsSettings::replicas`](crate::NatsSettings::replicas).
     pub(crate) replicas: Option<usize>,
+    /// The JetStream domain that keeps the log, if it is not that of the server.
+    pub(crate) domain: Option<String>,
     name: String,
 }
 
@@ -46,7 +52,7 @@ const PORT: u16 = 4222;
 /// Most replicas of a stream in NATS.
 const REPLICAS_MAX: usize = 5;
 /// Parameters that may follow the `?`.
-const PARAMETERS: [&str; 4] = ["replicas", "ca", "cert", "cert_key"];
+const PARAMETERS: [&str; 7] = ["replicas", "creds", "nkey", "domain", "ca", "cert", "cert_key"];
 
 impl NatsAddress {
     /// The name of the log.
@@ -65,7 +71,8 @@ impl NatsAddress {
 
     /// The files that hold secrets.
     pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
-        self.tls.iter().flat_map(|tls| &tls.own).map(|(_, key)| key.as_path())
+        let tls_key = self.tls.iter().flat_map(|tls| &tls.own).map(|(_, key)| key.as_path());
+        tls_key.chain(self.credentials.file())
     }
 }
 
@@ -97,10 +104,23 @@ impl NatsAddress {
         if replicas.is_some_and(|count| !(1..=REPLICAS_MAX).contains(&count)) {
             return Err(InvalidUrl::parameter("replicas", format!("should be {wanted}")));
         }
+        let domain = url.parameters.take("domain")?;
+        if domain.as_deref().is_some_and(|domain| !is_domain(domain)) {
+            let problem = "should be the name of a JetStream domain, without spaces, dots, * and >";
+            return Err(InvalidUrl::parameter("domain", problem));
+        }
+        let credentials = Credentials::of_url(url.login.take(), &mut url.parameters)?;
         url.parameters.refuse_the_rest(&PARAMETERS)?;
         let servers = url.addresses(PORT)?;
-        Ok(Self { servers, tls, replicas, name: name.to_owned(), login: url.login })
+        Ok(Self { servers, tls, replicas, domain, name: name.to_owned(), credentials })
     }
+}
+
+/// What a server accepts as the name of a domain: a token of a subject.
+fn is_domain(name: &str) -> bool {
+    let is_separator =
+        |char: char| char.is_whitespace() || char.is_control() || ['.', '*', '>'].contains(&char);
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(is_separator)
 }
 
 /// Without the credentials, so that it is safe to show.
@@ -119,6 +139,8 @@ impl fmt::Debug for NatsAddress {
 
 #[cfg(test)]
 mod tests {
+    use tidings_net::Login;
+
     use super::*;
 
     fn parse(text: &str) -> Result<NatsAddress, InvalidUrl> {
@@ -140,7 +162,10 @@ mod tests {
     #[test]
     fn parameters_set_the_replicas_and_tls() {
         assert_eq!(parse("nats://one,two/news?replicas=3").unwrap().replicas, Some(3));
-        let address = parse("tls://host?ca=/a.pem&cert=/b.pem&cert_key=/c.pem").unwrap();
+        assert_eq!(parse("nats://one?domain=hub").unwrap().domain.as_deref(), Some("hub"));
+        let address = parse("tls://host?ca=/a.pem&cert=/b.pem&cert_key=/c.pem&creds=/d.creds").unwrap();
+        let secret = ["/c.pem", "/d.creds"].map(Path::new);
+        assert_eq!(address.secret_files().collect::<Vec<_>>(), secret);
         assert_eq!((address.name(), address.replicas), ("tidings", None));
         let tls = Tls { trusted: Some("/a.pem".into()), own: Some(("/b.pem".into(), "/c.pem".into())) };
         assert_eq!(address.tls, Some(tls));
@@ -152,6 +177,10 @@ mod tests {
             "nats://host?replicas=three",
             "nats://host?replicas=1&replicas=3",
             "nats://host?replica=3",
+            "nats://host?domain=",
+            "nats://host?domain=a.b",
+            "nats://host?domain=a%20b",
+            "nats://host?domain=%3E",
         ] {
             parse(text).expect_err(text);
         }
@@ -160,12 +189,11 @@ mod tests {
     #[test]
     fn credentials_are_read_and_never_shown() {
         let address = parse("nats://ada:s%3Acret@host/news").unwrap();
-        let login = |user: &str, password: Option<&str>| Login {
-            user: user.to_owned(),
-            password: password.map(str::to_owned),
+        let login = |user: &str, password: Option<&str>| {
+            Credentials::Login(Login { user: user.to_owned(), password: password.map(str::to_owned) })
         };
-        assert!(address.login == Some(login("ada", Some("s:cret"))));
-        assert!(parse("nats://t0ken@host").unwrap().login == Some(login("t0ken", None)));
+        assert!(address.credentials == login("ada", Some("s:cret")));
+        assert!(parse("nats://t0ken@host").unwrap().credentials == login("t0ken", None));
         assert!(!format!("{address} {address:?}").contains("cret"));
     }
 

@@ -23,6 +23,7 @@ mod address;
 mod bucket;
 mod cluster;
 mod consumer;
+mod credentials;
 mod eraser;
 mod fetch;
 mod follower;

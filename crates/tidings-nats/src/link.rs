@@ -18,13 +18,13 @@ use std::{
 };
 
 use async_nats::{
-    Auth, AuthError, Client, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind, connection::State,
-    jetstream::Context,
+    AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind,
+    connection::State, jetstream::Context,
 };
 use bytes::Bytes;
 use serde::Deserialize;
 use tidings_log::parts::lock;
-use tidings_net::{Backoff, Login, Tls};
+use tidings_net::{Backoff, Tls};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -45,6 +45,7 @@ pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_millis(50), RETRY_
 /// A connection to NATS, which is replaced when it is lost.
 pub(crate) struct Link {
     name: String,
+    domain: Option<String>,
     current: Arc<Mutex<Current>>,
     /// Fires when a connection was made or lost.
     changes: watch::Receiver<u64>,
@@ -93,7 +94,7 @@ impl Link {
         let (changes_sender, changes) = watch::channel(0);
         let current = Arc::new(Mutex::new(connect(address, &changes_sender, 1).await?));
         let keeper = tokio::spawn(keep(address.clone(), Arc::clone(&current), changes_sender));
-        Ok(Self { name: address.name().to_owned(), current, changes, keeper })
+        Ok(Self { name: address.name().to_owned(), domain: address.domain.clone(), current, changes, keeper })
     }
 
     fn current(&self) -> Current {
@@ -113,6 +114,15 @@ impl Link {
     /// The name of the log.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where JetStream takes a key of a bucket. A leaf node does not pass on the keys of another
+    /// domain, but its requests.
+    pub(crate) fn key_subject(&self, subject: &str) -> String {
+        match &self.domain {
+            Some(domain) => format!("{}.{subject}", api_of(domain)),
+            None => subject.to_owned(),
+        }
     }
 
     /// The generation of the connection; `None` while there is none.
@@ -213,10 +223,15 @@ async fn connect(
 ) -> Result<Current, String> {
     let servers = address.servers();
     let is_used = Arc::new(AtomicBool::new(false));
-    let login = address.login.clone();
-    let introduce = move |_| {
-        let auth = introduction(login.clone(), is_used.swap(true, Ordering::AcqRel));
-        std::future::ready(auth)
+    let identity = Arc::new(address.credentials.read()?);
+    let introduced = Arc::clone(&identity);
+    // The credentials are used once.
+    let introduce = move |nonce: Vec<u8>| {
+        std::future::ready(if is_used.swap(true, Ordering::AcqRel) {
+            Err(AuthError::new("this client ends with its connection"))
+        } else {
+            introduced.introduction(&nonce)
+        })
     };
     let changes_sender = changes_sender.clone();
     let options = ConnectOptions::with_auth_callback(introduce)
@@ -239,10 +254,20 @@ async fn connect(
         Some(tls) => with_tls(options, tls),
         None => options,
     };
-    let client = options.connect(&servers[..]).await.map_err(|error| error.to_string())?;
-    let mut jetstream = async_nats::jetstream::new(client.clone());
+    let client = options.connect(&servers[..]).await.map_err(|error| match address.credentials.file() {
+        Some(file) if error.kind() == ConnectErrorKind::AuthorizationViolation => {
+            let why = if identity.has_expired() { ", who has expired" } else { "" };
+            format!("{error}: the server does not admit the user in {}{why}", file.display())
+        }
+        _ => error.to_string(),
+    })?;
+    let domain = address.domain.as_deref();
+    let mut jetstream = match domain {
+        Some(domain) => async_nats::jetstream::with_domain(client.clone(), domain),
+        None => async_nats::jetstream::new(client.clone()),
+    };
     jetstream.set_timeout(REQUEST_TIME);
-    check_jetstream(&client).await?;
+    check_jetstream(&client, domain).await?;
     Ok(Current { client, jetstream, generation })
 }
 
@@ -257,13 +282,22 @@ fn with_tls(options: ConnectOptions, tls: &Tls) -> ConnectOptions {
     }
 }
 
+/// Where JetStream of a domain takes requests.
+fn api_of(domain: &str) -> String {
+    format!("$JS.{domain}.API")
+}
+
 /// An error if the server has no JetStream. Any other problem shows in what follows.
-async fn check_jetstream(client: &Client) -> Result<(), String> {
-    match client.request("$JS.API.INFO", Bytes::new()).await {
-        Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(
-            "JetStream is not enabled on this NATS server: start it with -js, or with jetstream {} in its configuration"
+async fn check_jetstream(client: &Client, domain: Option<&str>) -> Result<(), String> {
+    let api = domain.map_or_else(|| "$JS.API".to_owned(), api_of);
+    match client.request(format!("{api}.INFO"), Bytes::new()).await {
+        Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(match domain {
+            Some(domain) => format!(
+                "this NATS server reaches no JetStream domain {domain}: check the parameter domain, and the connection of the leaf node"
+            ),
+            None => "JetStream is not enabled on this NATS server: start it with -js, or with jetstream {} in its configuration"
                 .to_owned(),
-        ),
+        }),
         Ok(answer) => match serde_json::from_slice(&answer.payload) {
             Ok(Answer { error: Some(error), .. }) if NO_JETSTREAM_CODES.contains(&error.err_code) => Err(format!(
                 "JetStream is not enabled for this account of NATS ({}): give the account a jetstream section, or use another one",
@@ -273,23 +307,6 @@ async fn check_jetstream(client: &Client) -> Result<(), String> {
         },
         Err(_) => Ok(()),
     }
-}
-
-/// The credentials of a client. They are used once.
-fn introduction(login: Option<Login>, is_used: bool) -> Result<Auth, AuthError> {
-    if is_used {
-        return Err(AuthError::new("this client ends with its connection"));
-    }
-    let mut auth = Auth::new();
-    match login {
-        Some(Login { user, password: Some(password) }) => {
-            auth.username = Some(user);
-            auth.password = Some(password);
-        }
-        Some(Login { user: token, password: None }) => auth.token = Some(token),
-        None => {}
-    }
-    Ok(auth)
 }
 
 /// Makes a new connection whenever the last one is lost.

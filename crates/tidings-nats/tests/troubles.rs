@@ -11,8 +11,8 @@ use tidings_log::{
     AppendError, Appended, Batch, Entry, Event, EventId, Filter, Grants, IdempotencyKey, Located, Log,
     Position, Tail, TailItem, Topic,
 };
-use tidings_nats::{NatsAddress, NatsLog, NatsSettings};
-use tidings_testkit::{NatsServer, PATIENCE};
+use tidings_nats::{Nats, NatsAddress, NatsLog, NatsSettings};
+use tidings_testkit::{NatsDomains, NatsServer, PATIENCE};
 use tidings_topic::{Cursor, Matcher, NewEvent, Validator};
 use tokio::time::timeout;
 
@@ -499,22 +499,47 @@ async fn a_message_that_no_hub_wrote_blocks_nothing() {
 }
 
 /// The permissions that docs/scaling-out.md documents.
-const PERMITTED: &str = r#"authorization { users: [ { user: ada, password: "s:cret", permissions: {
-    publish: [ "tidings.>", "$KV.tidings-hub.>", "$KV.tidings-cluster.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>" ]
-    subscribe: [ "_INBOX.>", "tidings.cast.>" ]
-} } ] }"#;
+fn permitted(api: &[&str]) -> String {
+    format!(
+        r#"authorization {{ users: [ {{ user: ada, password: "s:cret", permissions: {{
+            publish: [ "tidings.>", "$JS.ACK.>", "$JS.FC.>", {} ]
+            subscribe: [ "_INBOX.>", "tidings.cast.>" ]
+        }} }} ] }}"#,
+        api.join(", ")
+    )
+}
 
 #[tokio::test]
 async fn a_user_with_the_permissions_of_the_documentation_can_do_everything() {
-    let server = NatsServer::start_with(&[PERMITTED]).unwrap();
+    let api = [r#""$KV.tidings-hub.>""#, r#""$KV.tidings-cluster.>""#, r#""$JS.API.>""#];
+    let server = NatsServer::start_with(&[&permitted(&api)]).unwrap();
+    can_do_everything(&server, "", &server).await;
+}
+
+/// The leaf node does not map the requests to another domain, as the server of the domain does.
+#[tokio::test]
+async fn a_user_of_a_leaf_node_with_the_documented_permissions_can_do_everything() {
+    let NatsDomains { hub, leaf, .. } = &mut NatsDomains::start().unwrap();
+    leaf.stop().unwrap();
+    leaf.options().push(permitted(&[r#""$JS.hub.API.>""#]));
+    leaf.start_again().unwrap();
+    can_do_everything(leaf, "?domain=hub", hub).await;
+}
+
+/// At a server, with the data at another one or the same.
+async fn can_do_everything(server: &NatsServer, parameters: &str, keeper: &NatsServer) {
     let at = server.url().replace("nats://", "nats://ada:s%3Acret@");
-    let address: NatsAddress = at.parse().unwrap();
-    let nats = connect(&address, NatsSettings { recent_bytes_max: 0, ..NatsSettings::default() }).await;
+    let address: NatsAddress = format!("{at}{parameters}").parse().unwrap();
+    let settings = NatsSettings { recent_bytes_max: 0, ..NatsSettings::default() };
+    // A leaf node that has just started is not connected yet.
+    eventually("the server is reached", async || Nats::connect(&address, settings.clone()).await.is_ok())
+        .await;
+    let nats = connect(&address, settings).await;
     let (log, cluster) = (nats.log().await.unwrap(), nats.cluster().await.unwrap());
     append(&log, "deleted").await;
     log.delete(&topic("a"), &Grants::all()).await.unwrap();
     append(&log, "kept").await;
-    eventually("it is erased", async || !holds(&server.store(), b"deleted")).await;
+    eventually("it is erased", async || !holds(&keeper.store(), b"deleted")).await;
     assert_eq!(texts(&log).await, ["kept"]);
     log.health().await.unwrap();
     let hour = Duration::from_secs(3_600);
@@ -528,7 +553,7 @@ async fn a_user_with_the_permissions_of_the_documentation_can_do_everything() {
     cluster.send("channel", b"said").await.unwrap();
     assert_eq!(timeout(PATIENCE, messages.next()).await.expect("it comes"), Ok(b"said".to_vec()));
     let stranger: NatsAddress = server.url().parse().unwrap();
-    let refused = tidings_nats::Nats::connect(&stranger, NatsSettings::default()).await.unwrap_err();
+    let refused = Nats::connect(&stranger, NatsSettings::default()).await.unwrap_err();
     assert!(refused.to_string().contains("cannot open"), "{refused}");
 }
 

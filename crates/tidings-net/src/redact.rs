@@ -4,13 +4,14 @@ use std::borrow::Cow;
 
 /// Parameters whose values are not secret. All others are hidden, so that a parameter that is added
 /// later, or misspelt, shows nothing either.
-const HARMLESS: [&str; 11] = [
+const HARMLESS: [&str; 12] = [
     "both_ways",
     "ca",
     "cert",
     "cert_key",
     "channels",
     "db",
+    "domain",
     "format",
     "name",
     "patterns",
@@ -78,6 +79,8 @@ mod tests {
         for text in [
             "nats://5ecret@h",
             "nats://5ecret:5ecret@h/name",
+            "nats://h?creds=5ecret",
+            "nats://h?nkey=5ecret&domain=hub",
             "nats://5ecret@a,5ecret@b,nats://u:5ecret@c",
             "redis://:5ecret/5ecret?5ecret#5ecret@h",
             "redis+sentinel://5ecret:5ecret@a,b/s?sentinel_user=5ecret&sentinel_password=5ecret",
@@ -126,7 +129,7 @@ mod tests {
             "redis+unix:///run/a.sock?db=1",
             "rediss+sentinel://a,[::2]:7/s?ca=/etc/ca.pem&cert=a&cert_key=b",
             "redis://h?channels=a,b&patterns=c-*&format=raw&both_ways=true",
-            "tls://one,two:4222/news?replicas=3",
+            "tls://one,two:4222/news?replicas=3&domain=hub",
         ] {
             assert_eq!(redacted(text), text);
         }

@@ -7,7 +7,8 @@
 //! - [`EventStream`] collects the events of one subscription.
 //! - [`Application`] is an application that a hub asks about streams.
 //! - [`NatsServer`] is a real nats-server with JetStream, which can be stopped, killed and
-//!   restarted with its data; [`NatsNodes`] are three of them in a cluster.
+//!   restarted with its data; [`NatsNodes`] are three of them in a cluster, [`NatsDomains`] one with
+//!   a leaf node; [`NatsOperator`] issues credentials.
 //! - [`failover`] tests several hubs on one store under outages.
 //! - [`FaultProxy`] is a proxy that stalls or cuts connections.
 //! - [`RedisServer`] is a real Redis server that can be stopped, killed, frozen and restarted on
@@ -34,7 +35,7 @@ pub use application::{Application, Reply};
 pub use connection::{Connection, Response};
 pub use event_stream::EventStream;
 pub use hub::{Hub, Signal, binary, listener};
-pub use nats::{NatsNodes, NatsServer};
+pub use nats::{NatsDomains, NatsNodes, NatsOperator, NatsServer};
 pub use port::Port;
 pub use proxy::FaultProxy;
 pub use redis::{RedisNodes, RedisSentinels, RedisServer};

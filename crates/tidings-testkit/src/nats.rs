@@ -1,6 +1,9 @@
 //! Real nats-servers with JetStream, each in a process of its own.
 
+mod domains;
 mod nodes;
+mod operator;
+mod request;
 
 use std::{
     env, fs,
@@ -19,7 +22,9 @@ use tempfile::TempDir;
 
 use crate::{PATIENCE, certificate, port::Port};
 
+pub use domains::NatsDomains;
 pub use nodes::NatsNodes;
+pub use operator::NatsOperator;
 
 /// The path of a `nats-server` other than Debian's.
 const VARIABLE: &str = "TIDINGS_NATS_SERVER";
@@ -37,6 +42,8 @@ pub struct NatsServer {
     port: Port,
     options: Vec<String>,
     has_jetstream: bool,
+    /// Its JetStream domain.
+    domain: Option<&'static str>,
     running: Option<Child>,
 }
 
@@ -64,6 +71,11 @@ impl NatsServer {
     /// Sets whether it has JetStream from its next start on.
     pub fn set_jetstream(&mut self, has_jetstream: bool) {
         self.has_jetstream = has_jetstream;
+    }
+
+    /// The further lines of its configuration file from its next start on.
+    pub fn options(&mut self) -> &mut Vec<String> {
+        &mut self.options
     }
 
     /// Whether the server under test, which `TIDINGS_NATS_SERVER` names, is a supported version: 2.11 or
@@ -94,7 +106,8 @@ impl NatsServer {
     fn not_started(options: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("no folder for the store of nats-server")?;
         let options = options.iter().map(|line| (*line).to_owned()).collect();
-        Ok(Self { folder, port: Port::reserve()?, options, has_jetstream: true, running: None })
+        let port = Port::reserve()?;
+        Ok(Self { folder, port, options, has_jetstream: true, domain: None, running: None })
     }
 
     /// Restarts it on the same port, with its data.
@@ -107,7 +120,10 @@ impl NatsServer {
         if self.has_jetstream {
             let store = self.store();
             let store = store.display();
-            lines.push(format!("jetstream {{ store_dir: \"{store}\", max_file: 64GB, max_mem: 64MB }}"));
+            let domain = self.domain.map(|name| format!(", domain: {name}")).unwrap_or_default();
+            lines.push(format!(
+                "jetstream {{ store_dir: \"{store}\", max_file: 64GB, max_mem: 64MB{domain} }}"
+            ));
         }
         lines.extend(self.options.iter().cloned());
         fs::write(&configuration, lines.join("\n"))?;

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_keys_of_tls_connections_are_files_with_secrets() {
+    fn the_keys_of_connections_are_files_with_secrets() {
         let tls = "?ca=/ca.pem&cert=/cert.pem&cert_key=";
         let bridge: BridgeSettings =
             format!("rediss://host{tls}/bridge.pem&channels=chat").parse().expect("a bridge");
@@ -54,6 +54,8 @@ mod tests {
             (format!("rediss://host{tls}/redis.pem"), vec!["/redis.pem", "/bridge.pem"]),
             (format!("tls://host{tls}/nats.pem"), vec!["/nats.pem", "/bridge.pem"]),
             ("nats://host".to_owned(), vec!["/bridge.pem"]),
+            ("nats://host?creds=/hub.creds".to_owned(), vec!["/hub.creds", "/bridge.pem"]),
+            ("nats://host?nkey=/hub.nk".to_owned(), vec!["/hub.nk", "/bridge.pem"]),
             ("memory:".to_owned(), vec!["/bridge.pem"]),
         ] {
             let files = of_connections(&store.parse().expect("a store"), std::slice::from_ref(&bridge));

@@ -133,7 +133,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "STORE",
         STORE,
         "Where events are stored: memory:, lost when the hub exits; a directory, such as ./events or file:/var/lib/tidings, \
-         used by one hub at a time; redis://HOST or nats://HOST/NAME (JetStream), shared by any number of hubs",
+         used by one hub at a time; redis://HOST or nats://HOST/NAME (JetStream), shared by any number of hubs. On NATS, ?creds=FILE or \
+         ?nkey=FILE is the key of a user, and ?domain=NAME the JetStream domain",
         Is("memory:"),
     ),
     text(

@@ -90,7 +90,7 @@ impl ClusterBucket {
             headers.insert(OPERATION, "DEL");
         }
         let payload = value.map(|value| value.encode()).unwrap_or_default();
-        self.link.store(subject, headers, payload).await
+        self.link.store(self.link.key_subject(&subject), headers, payload).await
     }
 }
 

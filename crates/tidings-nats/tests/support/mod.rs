@@ -16,28 +16,34 @@ use tidings_log::{
     conformance::{self, Abilities, Subject, Wanted},
 };
 use tidings_nats::{Nats, NatsAddress, NatsSettings};
-use tidings_testkit::NatsServer;
+use tidings_testkit::{NatsDomains, NatsServer};
 
 /// Time is the server's, and so is the deduplication window.
 const ABILITIES: Abilities = Abilities { bounds: true, clock: false, keys: false };
 
 /// A server that lasts as long as a test in this process uses it.
-fn shared_server() -> Arc<NatsServer> {
-    static SERVER: Mutex<Weak<NatsServer>> = Mutex::new(Weak::new());
-    let mut shared = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+fn shared<T>(server: &Mutex<Weak<T>>, start: impl FnOnce() -> anyhow::Result<T>) -> Arc<T> {
+    let mut shared = server.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(server) = shared.upgrade() {
         return server;
     }
-    let server = Arc::new(NatsServer::start().expect("nats-server starts"));
+    let server = Arc::new(start().expect("nats-server starts"));
     *shared = Arc::downgrade(&server);
     server
 }
 
+static SERVER: Mutex<Weak<NatsServer>> = Mutex::new(Weak::new());
+static DOMAINS: Mutex<Weak<NatsDomains>> = Mutex::new(Weak::new());
+
 /// The address of an unused log.
 pub(crate) fn fresh_address(server: &NatsServer) -> NatsAddress {
+    fresh_address_with(server, "")
+}
+
+fn fresh_address_with(server: &NatsServer, parameters: &str) -> NatsAddress {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Relaxed);
-    format!("{}/log-{number}", server.url()).parse().expect("an address")
+    format!("{}/log-{number}{parameters}", server.url()).parse().expect("an address")
 }
 
 /// Connects to a log.
@@ -55,22 +61,44 @@ pub(crate) async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> boo
     waited.await.unwrap_or_else(|_| panic!("timed out waiting: {what}"));
 }
 
+/// Where a log is.
+#[derive(Debug)]
+enum Location {
+    Server(Arc<NatsServer>),
+    /// On the server that is reached through a leaf node.
+    Domain(Arc<NatsDomains>),
+}
+
 /// Each check has a log or a cluster of its own on one shared server.
 #[derive(Debug)]
 pub(crate) struct Fresh {
-    server: Arc<NatsServer>,
+    location: Location,
     /// How much of the log is kept in memory, in bytes.
     recent_bytes_max: usize,
 }
 
 impl Fresh {
     pub(crate) fn new() -> Self {
-        Self { server: shared_server(), recent_bytes_max: NatsSettings::default().recent_bytes_max }
+        let location = Location::Server(shared(&SERVER, NatsServer::start));
+        Self { location, recent_bytes_max: NatsSettings::default().recent_bytes_max }
     }
 
     /// Everything has to be fetched from the stream.
     pub(crate) fn with_nothing_at_hand() -> Self {
         Self { recent_bytes_max: 0, ..Self::new() }
+    }
+
+    /// Everything has to be fetched through a leaf node.
+    pub(crate) fn through_a_leaf_node() -> Self {
+        let location = Location::Domain(shared(&DOMAINS, NatsDomains::start));
+        Self { location, recent_bytes_max: 0 }
+    }
+
+    fn address(&self) -> NatsAddress {
+        match &self.location {
+            Location::Server(server) => fresh_address(server),
+            Location::Domain(domains) => fresh_address_with(&domains.leaf, "?domain=hub"),
+        }
     }
 }
 
@@ -84,14 +112,14 @@ impl conformance::Make for Fresh {
             recent_bytes_max: self.recent_bytes_max,
             ..NatsSettings::default()
         };
-        let log = connect(&fresh_address(&self.server), settings).await.log().await.expect("the log opens");
+        let log = connect(&self.address(), settings).await.log().await.expect("the log opens");
         Subject { log: Arc::new(log), abilities: ABILITIES }
     }
 }
 
 impl cluster::conformance::Make for Fresh {
     async fn make(&self) -> Nodes {
-        let address = fresh_address(&self.server);
+        let address = self.address();
         let join = async || {
             let nats = connect(&address, NatsSettings::default()).await;
             Arc::new(nats.cluster().await.expect("the cluster opens"))

@@ -1,23 +1,15 @@
 //! A NATS cluster of three servers.
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
-    thread,
-    time::{Duration, Instant},
+use anyhow::Context;
+
+use super::{
+    NatsServer,
+    request::{ask, until},
 };
-
-use anyhow::{Context, bail, ensure};
-
-use super::NatsServer;
-use crate::{PATIENCE, port::Port};
+use crate::port::Port;
 
 /// The smallest cluster that tolerates the loss of one server.
 const NODES: usize = 3;
-/// The interval of checks.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// The timeout of an answer.
-const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// Three `nats-server` processes in one cluster, with JetStream. Dropping this value kills them and
 /// deletes their data.
@@ -94,44 +86,10 @@ impl NatsNodes {
     /// The answer of the first running node to a request of the JetStream API.
     fn ask(&self, what: &str, payload: &str) -> anyhow::Result<String> {
         let node = self.nodes.iter().find(|node| node.running.is_some()).context("no node runs")?;
-        let stream = TcpStream::connect(node.address())?;
-        stream.set_read_timeout(Some(ANSWER_TIME))?;
-        let mut lines = BufReader::new(&stream);
-        let mut line = String::new();
-        lines.read_line(&mut line)?;
-        ensure!(line.starts_with("INFO "), "an unexpected greeting: {line:?}");
-        (&stream).write_all(
-            format!(
-                "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB $JS.API.{what} answer {}\r\n{payload}\r\n",
-                payload.len()
-            )
-            .as_bytes(),
-        )?;
-        loop {
-            line.clear();
-            ensure!(lines.read_line(&mut line)? > 0, "the server ended the connection");
-            if let Some(message) = line.strip_prefix("MSG ") {
-                let bytes: u64 = message.trim_end().rsplit(' ').next().unwrap_or_default().parse()?;
-                let mut answer = String::new();
-                lines.by_ref().take(bytes).read_to_string(&mut answer)?;
-                return Ok(answer);
-            }
-        }
+        ask(node.address(), &format!("$JS.API.{what}"), payload)
     }
 }
 
 fn name(at: usize) -> String {
     format!("node{at}")
-}
-
-/// Repeats a check until it succeeds. An error counts as no.
-fn until(what: &str, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().unwrap_or(false) {
-        if Instant::now() > deadline {
-            bail!("waited {} s for {what}", PATIENCE.as_secs());
-        }
-        thread::sleep(LOOK_AGAIN);
-    }
-    Ok(())
 }
