@@ -68,8 +68,15 @@ impl AuthError {
     }
 }
 
-/// The error for a request without a required credential.
+/// The error for a request that writes, without a credential.
 pub fn credential_missing() -> AuthError {
+    AuthError::Missing(
+        "a credential is needed: send the header `Authorization: Bearer …` with a key or a token".to_owned(),
+    )
+}
+
+/// The error for a subscription without a required credential.
+pub fn subscriber_credential_missing() -> AuthError {
     AuthError::Missing(
         "a credential is needed: send the header `Authorization: Bearer …` with a key or a token, or the parameter `ticket` with a ticket"
             .to_owned(),

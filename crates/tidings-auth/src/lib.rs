@@ -60,7 +60,7 @@ pub use authenticator::Authenticator;
 pub use config::{Algorithm, AuthConfig, IssuerConfig, KeyConfig, MatcherText, Secret, TicketSecretConfig};
 pub use error::{
     AuthError, ConfigError, credential_missing, insufficient_scope, other_address, outside_of_ticket,
-    private_topic, ticket_writes,
+    private_topic, subscriber_credential_missing, ticket_writes,
 };
 pub use keys::generate_key_secret;
 pub use mint::{Inspected, MintError, NewToken, NotAToken, SigningKey, inspect, mint};

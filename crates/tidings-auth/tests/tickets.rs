@@ -12,6 +12,7 @@ use support::*;
 use tidings_auth::{
     Access, AuthConfig, AuthError, Authenticator, COOKIE_NAME, CookieName, CredentialPlace, KeyConfig,
     MintTicketError, NewTicket, TICKET_BYTES_MAX, TicketSecretConfig, credential_missing,
+    subscriber_credential_missing,
 };
 use tidings_topic::{Matcher, Validator};
 
@@ -496,5 +497,6 @@ fn a_cookie_is_never_ignored_and_never_ambiguous() {
 
 #[test]
 fn a_hint_of_what_is_missing_names_the_ticket() {
-    assert!(credential_missing().to_string().contains("`ticket`"));
+    assert!(subscriber_credential_missing().to_string().contains("`ticket`"));
+    assert!(!credential_missing().to_string().contains("`ticket`"), "a ticket writes nothing");
 }

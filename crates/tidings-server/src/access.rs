@@ -7,7 +7,7 @@ use tidings::{Event, Grants, Hub, Matcher, Topic};
 use tidings_auth::{
     Access, AuthError, Authenticator, CredentialPlace, MintTicketError, MintedTicket, NewTicket, Subject,
     credential_missing, insufficient_scope, other_address, outside_of_ticket, private_topic, refuse_in_url,
-    ticket_writes,
+    subscriber_credential_missing, ticket_writes,
 };
 
 use crate::{Client, ClientAddress, Keyless, origin::Origins, problem::Problem};
@@ -44,7 +44,7 @@ impl Authorizer {
     pub(crate) fn subscriber(&self, parts: &Parts) -> Result<Access, Problem> {
         let access = self.permissions(parts)?;
         if access.subject == Subject::Anonymous && !self.anonymous_subscribers {
-            return Err(credential_missing().into());
+            return Err(subscriber_credential_missing().into());
         }
         Ok(access)
     }
@@ -104,11 +104,12 @@ impl Authorizer {
             (Some(authenticator), _) => {
                 let access = authenticator.authenticate(&parts.headers, query, unix_secs())?;
                 let access = access.unwrap_or_else(Access::anonymous);
-                if access.limits.allow_address(client_address(parts).ip()) {
-                    Ok(access)
-                } else {
-                    Err(other_address())
+                // Few credentials are bound to an address, so it is looked up for these alone.
+                let is_bound = access.limits.address.is_some();
+                if is_bound && !access.limits.allow_address(client_address(parts).ip()) {
+                    return Err(other_address());
                 }
+                Ok(access)
             }
             (None, Keyless::Loopback) => Ok(Access::everything()),
             (None, Keyless::Anywhere) => {
