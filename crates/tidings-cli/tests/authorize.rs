@@ -1,6 +1,13 @@
 //! An application decides about streams: `--authorize URL`, and `[[authorize]]` for further paths.
+//!
+//! Needs: openssl.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use tempfile::TempDir;
 use tidings_testkit::{Application, Connection, EventStream, Hub, Reply};
@@ -355,4 +362,77 @@ async fn a_configuration_that_cannot_work_does_not_start() {
         let refused = Hub::serve(args).await.unwrap_err().to_string();
         assert!(refused.contains(part) && !refused.contains("secret@"), "{refused}");
     }
+}
+
+/// A server of `openssl`, killed at the end of its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An application with TLS that answers everything with the file of its path; returns its address.
+fn https_application(folder: &Path) -> (Killed, String) {
+    let openssl = |args: &[&str]| {
+        let mut command = Command::new("openssl");
+        command
+            .args(args)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        command
+    };
+    let mut certificate = openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=tidings-test",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-keyout",
+        "key.pem",
+        "-out",
+        "cert.pem",
+    ]);
+    assert!(certificate.status().unwrap().success());
+    let serve = ["s_server", "-HTTP", "-accept", "127.0.0.1:0", "-cert", "cert.pem", "-key", "key.pem"];
+    let mut server = openssl(&serve).spawn().unwrap();
+    let output = BufReader::new(server.stdout.take().unwrap());
+    let address = output.lines().find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned));
+    (Killed(server), address.expect("it prints its address"))
+}
+
+#[tokio::test]
+async fn the_certificate_of_an_application_is_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("stream"), "HTTP/1.0 200 OK\r\nTidings-Subscribe: topic=chat\r\n\r\n")
+        .unwrap();
+    let (_server, address) = https_application(folder.path());
+    let url = format!("https://{address}/stream");
+    let certificate = folder.path().join("cert.pem");
+    let hub = Hub::not_started(["serve", "--authorize", &url]).unwrap();
+    let mut hub = hub.with_environment("SSL_CERT_FILE", certificate.to_str().unwrap());
+    hub.start_again().await.unwrap();
+    let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
+    hub.publish("chat", "over TLS").await.unwrap();
+    assert_eq!(stream.messages(1).await.unwrap(), ["over TLS"]);
+
+    let mut distrusting = Hub::serve(&["--authorize", &url]).await.unwrap();
+    let (status, detail) = refused(&distrusting, "/stream").await;
+    assert!(status == 502 && !detail.contains("certificate"), "{status} {detail}");
+    let line = distrusting.printed("has not decided about streams").await.unwrap();
+    assert!(line.contains("certificate") && line.contains("unreachable"), "{line}");
 }

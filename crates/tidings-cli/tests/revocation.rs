@@ -21,6 +21,7 @@ use tidings_testkit::{Application, EventStream, Hub, NatsServer, RedisServer, Re
 const OPERATOR: &str = "tk_a-key-that-operates-the-hub";
 const PUBLISHER: &str = "tk_a-key-that-may-only-publish";
 const SIGNING: &str = "0123456789abcdef0123456789abcdef";
+const TICKETS: &str = "fedcba9876543210fedcba9876543210";
 /// The promise.
 const BOUND: Duration = Duration::from_secs(5);
 
@@ -31,6 +32,7 @@ fn configured(folder: &TempDir) -> [String; 2] {
         "private_topics = [\"user-*\"]\n\
          [[key]]\nname = \"operator\"\nsecret = \"{OPERATOR}\"\nadmin = true\n\
          [[key]]\nname = \"app\"\nsecret = \"{PUBLISHER}\"\npublish = [\"*\"]\nsubscribe = [\"*\"]\n\
+         [[ticket_secret]]\nid = \"1\"\nsecret = \"{TICKETS}\"\n\
          [issuer]\niss = \"app\"\naudience = \"https://hub.example/\"\nsecret = \"{SIGNING}\"\n"
     );
     fs::write(&file, text).unwrap();
@@ -103,6 +105,45 @@ async fn a_revoked_token_ends_its_streams_and_opens_no_more() {
     assert_eq!(other.messages(1).await.unwrap(), ["for 42"]);
     let refused = with_token(&hub, &token).await.unwrap_err();
     assert!(refused.contains("401") && refused.contains("revoked"), "{refused}");
+}
+
+/// A ticket for user 42, as the hub makes them.
+async fn ticket(hub: &Hub) -> String {
+    let head = format!(
+        "POST /tickets\nAuthorization: Bearer {PUBLISHER}\nContent-Type: application/x-www-form-urlencoded"
+    );
+    let response = hub.request(&head, b"topic=user-42&label=user-42").await.unwrap();
+    assert_eq!(response.status, 200, "{response}");
+    response.text()
+}
+
+#[tokio::test]
+async fn a_revoked_label_refuses_the_tickets_that_were_made_before_and_no_later_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = serve(&folder, &[]).await;
+    let old = format!("/stream?ticket={}", ticket(&hub).await);
+    let mut stream = EventStream::open(hub.address(), &old).await.unwrap();
+    revoke(&hub, r#"{"label":"user-42"}"#).await;
+    assert!(revoked(&mut stream).await < BOUND);
+    assert_eq!(hub.request(&format!("GET {old}"), b"").await.unwrap().status, 401);
+    // An error status would close a native EventSource for good.
+    let native = format!("GET {old}\nAccept: text/event-stream\nCache-Control: no-cache");
+    let response = hub.request(&native, b"").await.unwrap();
+    assert_eq!(response.status, 200);
+    let text = response.text();
+    assert!(text.contains("\nretry: ") && text.contains(r#"data: {"kind":"revoked"}"#), "{text}");
+    // Times are in seconds, so that a ticket counts as later from the next one on.
+    let later = async {
+        loop {
+            let target = format!("/stream?ticket={}", ticket(&hub).await);
+            if let Ok(stream) = EventStream::open(hub.address(), &target).await {
+                return stream;
+            }
+        }
+    };
+    let mut later = tokio::time::timeout(BOUND, later).await.expect("within the bound");
+    publish(&hub, "user-42", "back").await;
+    assert_eq!(later.messages(1).await.unwrap(), ["back"]);
 }
 
 #[tokio::test]
