@@ -302,7 +302,8 @@ async fn a_refused_method_lists_the_allowed_ones() {
     let api = keyless().await;
     for (method, target, allowed) in [
         (Method::PUT, "/topics/chat", "GET,HEAD,POST,DELETE"),
-        (Method::POST, "/stream?topic=chat", "GET,HEAD"),
+        (Method::PUT, "/stream?topic=chat", "GET,HEAD,POST"),
+        (Method::GET, "/revoke", "POST"),
         (Method::GET, "/topics", "POST"),
         (Method::DELETE, support::HUB, "GET,HEAD,POST"),
         (Method::POST, "/", "GET,HEAD"),
