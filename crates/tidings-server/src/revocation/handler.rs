@@ -3,6 +3,7 @@
 use axum::extract::{Request, State};
 use http::StatusCode;
 use serde::Deserialize;
+use tidings::log::cluster::ClusterError;
 
 use super::{CONNECTION_SECS, NotRevoked, REVOCATION_SECS_MAX, mark::Mark};
 use crate::{
@@ -12,8 +13,8 @@ use crate::{
     publishing::{body_bytes, connection_id, utf8},
 };
 
-/// Longest label or id, in bytes: that of a credential.
-const NAME_BYTES_MAX: usize = tidings_auth::CREDENTIAL_BYTES_MAX;
+/// Longest label or id, in bytes: the shared state has it in a key.
+const NAME_BYTES_MAX: usize = 1_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +82,12 @@ impl From<NotRevoked> for Problem {
                 "revocations",
                 "Nothing was revoked: the hub keeps as many revocations as it can. Revoke a label instead of many ids.",
             ),
+            NotRevoked::Cluster(ClusterError::Full(_)) => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "revocations",
+                "Nothing was revoked at other hubs: the state that they share has no room.",
+            )
+            .caused_by(error),
             NotRevoked::File(_) => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "revocations",
