@@ -83,6 +83,8 @@ pub use hub::{Hub, HubStats, Snapshot};
 pub use presence::{Presence, PresenceHook, PresenceMatcher};
 pub use publish::{PublishError, Published, delete::Deletion};
 pub use settings::HubSettings;
+#[cfg(target_os = "linux")]
+pub use shard::socket::{Encryption, Socket};
 pub use subscriber::{
     resume::Requested,
     subscribe::{Subscribe, SubscribeError},

@@ -32,12 +32,14 @@
 pub(crate) mod driver;
 mod filters;
 mod groups;
+#[cfg(target_os = "linux")]
+mod hand_over;
 pub(crate) mod inbox;
 pub(crate) mod lag;
 mod pending;
 mod snapshot;
 #[cfg(target_os = "linux")]
-mod socket;
+pub(crate) mod socket;
 mod subscriber;
 #[cfg(test)]
 mod tests;
@@ -199,11 +201,10 @@ impl<W: Wire> Shard<W> {
 
     /// The socket has something to read: at the end of input the stream ends, with what is due.
     pub(crate) fn readable(&mut self, key: Key, engine: &Engine) {
-        let Some(subscriber) = self.subscriber_mut(key) else { return };
-        if subscriber.read_input().is_err() {
-            self.remove(key.slot, engine);
-        } else if subscriber.phase == Phase::InputEnded {
-            self.enqueue(key);
+        match self.change(key, |subscriber, _| subscriber.read_input().map(|()| subscriber.phase)) {
+            Some(Err(_)) => self.remove(key.slot, engine),
+            Some(Ok(Phase::InputEnded)) => self.enqueue(key),
+            _ => {}
         }
     }
 

@@ -7,8 +7,7 @@
 
 use std::{
     any::Any,
-    io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    io,
     os::fd::{AsFd, OwnedFd},
     pin::pin,
     sync::{
@@ -23,11 +22,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use tidings_log::vital::catch_panic;
 use tokio::{io::unix::AsyncFd, runtime, time::Instant};
 
-use super::{
-    Key, Shard,
-    subscriber::NewSubscriber,
-    wire::{INPUT_BYTES_MAX, Wire},
-};
+use super::{Key, Shard, socket::Socket, subscriber::NewSubscriber};
 use crate::{
     engine::Engine,
     replay::Replayed,
@@ -50,7 +45,7 @@ pub(crate) type KeepAlive = Box<dyn Any + Send>;
 
 /// What a shard is notified of.
 pub(crate) enum Message {
-    NewSubscriber(Box<NewSubscriber<TcpStream>>, KeepAlive),
+    NewSubscriber(Box<NewSubscriber<Socket>>, KeepAlive),
     Page(Key, Replayed),
     /// No page will come: reading it has panicked.
     NoPage(Key),
@@ -82,7 +77,7 @@ impl Shards {
     }
 
     /// Gives a subscriber to one of the shards. Where all are gone, the connection is closed.
-    pub(crate) fn take(&self, new_subscriber: NewSubscriber<TcpStream>, hub: KeepAlive) {
+    pub(crate) fn take(&self, new_subscriber: NewSubscriber<Socket>, hub: KeepAlive) {
         let mut message = Message::NewSubscriber(Box::new(new_subscriber), hub);
         for _ in 0..self.inboxes.len() {
             let next = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
@@ -131,7 +126,7 @@ async fn run(
 }
 
 struct Driver {
-    shard: Shard<TcpStream>,
+    shard: Shard<Socket>,
     inbox: Arc<Inbox<Message>>,
     poll: AsyncFd<OwnedFd>,
     /// Kept while there are subscribers: they keep the hub alive.
@@ -239,7 +234,7 @@ impl Driver {
         true
     }
 
-    fn adopt(&mut self, new_subscriber: NewSubscriber<TcpStream>, engine: &Engine) {
+    fn adopt(&mut self, new_subscriber: NewSubscriber<Socket>, engine: &Engine) {
         let Self { shard, inbox, .. } = self;
         let new_notifier = |group| FeedNotifier::new(inbox, group);
         let key = shard.adopt(new_subscriber, new_notifier, Instant::now().into_std());
@@ -300,24 +295,6 @@ impl Driver {
     }
 }
 
-impl Wire for TcpStream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(self, bytes)
-    }
-
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        Read::read(self, into)
-    }
-
-    fn shut_down(&mut self) {
-        // What the client has sent and nobody read would turn the end into a reset, and take the
-        // closing frames with it.
-        let mut unread = [0; INPUT_BYTES_MAX];
-        let _ = Read::read(self, &mut unread);
-        let _ = TcpStream::shutdown(self, Shutdown::Write);
-    }
-}
-
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -331,10 +308,17 @@ impl std::fmt::Debug for Message {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, sync::mpsc};
+    use std::{
+        io::{Read, Write},
+        net::{TcpListener, TcpStream},
+        sync::mpsc,
+    };
 
     use super::*;
-    use crate::{Hub, Subscribe, shard::lag::Lag};
+    use crate::{
+        Hub, Subscribe,
+        shard::{lag::Lag, wire::Wire},
+    };
 
     /// Nothing here takes so long unless it never comes.
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -347,11 +331,11 @@ mod tests {
         (client, server)
     }
 
-    async fn new_subscriber(hub: &Hub, wire: TcpStream) -> NewSubscriber<TcpStream> {
+    async fn new_subscriber(hub: &Hub, stream: TcpStream) -> NewSubscriber<Socket> {
         let ask = Subscribe::new([hub.validator().exact("chat").expect("valid")]);
         let (_, parts) = hub.subscribe(ask).await.expect("memory is there").into_parts();
         NewSubscriber {
-            wire,
+            wire: Socket::plain(stream, Box::new(())),
             reader: parts.reader,
             headers: Vec::new(),
             backlog: parts.backlog,
@@ -360,7 +344,6 @@ mod tests {
             input_bytes: 0,
             heartbeat: parts.heartbeat,
             membership: parts.membership,
-            keep: Box::new(()),
         }
     }
 
@@ -501,7 +484,8 @@ mod tests {
 
     #[test]
     fn closing_frames_survive_input_that_was_not_read() {
-        let (mut client, mut server) = pair();
+        let (mut client, server) = pair();
+        let mut server = Socket::plain(server, Box::new(()));
         client.write_all(b"unasked").expect("it is open");
         // More than the client's side holds: some of it has not left when the connection is closed.
         let mut written = 0;

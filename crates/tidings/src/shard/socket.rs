@@ -1,36 +1,125 @@
-//! Moves a subscription whose HTTP/1.1 connection now belongs to the hub into a shard.
+//! The socket of a subscriber, plain or encrypted.
+//!
+//! Invariant: a plain socket is as small as without encryption, and a write to it is a system call
+//! and nothing else. What an encrypted one needs besides is in one allocation.
 
-use std::{any::Any, net::TcpStream};
+use std::{
+    any::Any,
+    fmt,
+    io::{self, Read, Write},
+    net::{Shutdown, TcpStream},
+    os::fd::{AsFd, BorrowedFd},
+};
 
-use crate::{Subscription, shard::NewSubscriber};
+use super::wire::{INPUT_BYTES_MAX, Wire};
 
-impl Subscription {
-    /// Hands this subscription and its connection to the fan-out. `headers`, those of the
-    /// response, are sent before the stream; the stream itself is sent in HTTP/1.1 chunks and ends with the last
-    /// chunk and a shutdown of the connection. `early_bytes` is how many unexpected bytes the
-    /// client has sent already. `keep` is dropped when the connection has ended.
-    ///
-    /// The socket must be non-blocking.
-    pub fn drive_socket(
-        self,
-        socket: TcpStream,
-        headers: Vec<u8>,
-        early_bytes: usize,
-        keep: Box<dyn Any + Send>,
-    ) {
-        let (hub, parts) = self.into_parts();
-        let new_subscriber = NewSubscriber {
-            wire: socket,
-            reader: parts.reader,
-            headers,
-            backlog: parts.backlog,
-            sent: parts.sent,
-            ends: parts.ends,
-            input_bytes: early_bytes,
-            heartbeat: parts.heartbeat,
-            membership: parts.membership,
-            keep,
-        };
-        hub.state.shards.take(new_subscriber, Box::new(hub.clone()));
+/// What encrypts the bytes of a socket that the hub writes to, such as TLS.
+///
+/// A shard calls it without a lock and expects that nothing waits: the socket is non-blocking, and
+/// where it accepts nothing, the result is [`io::ErrorKind::WouldBlock`].
+pub trait Encryption: Send {
+    /// Encrypts these bytes, as many as it chooses, and sends what the socket accepts. Returns how
+    /// many were encrypted: they count as sent, and are not passed again. At most one record may
+    /// then wait in [`unsent_bytes`](Self::unsent_bytes); while one waits, this is an error of the
+    /// kind `WouldBlock`.
+    fn write(&mut self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Sends what is encrypted and did not fit into the socket.
+    fn flush(&mut self, socket: &TcpStream) -> io::Result<()>;
+
+    /// How many bytes are encrypted and have not been sent.
+    fn unsent_bytes(&self) -> usize;
+
+    /// Reads from the socket and decrypts; 0 is the end of the client's input.
+    fn read(&mut self, socket: &TcpStream, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Reports the end to the other side. Nothing is written after it.
+    fn end(&mut self, socket: &TcpStream);
+}
+
+/// A connection that is handed over to the hub.
+pub struct Socket {
+    stream: TcpStream,
+    layer: Layer,
+}
+
+/// What is between the stream and its socket, and what is dropped with the connection.
+enum Layer {
+    Plain { _keep: Box<dyn Any + Send> },
+    Encrypted(Box<Encrypted>),
+}
+
+struct Encrypted {
+    encryption: Box<dyn Encryption>,
+    _keep: Box<dyn Any + Send>,
+}
+
+impl Socket {
+    /// A socket whose bytes are those of the stream. It must be non-blocking. `keep` is dropped
+    /// when the connection has ended.
+    pub fn plain(stream: TcpStream, keep: Box<dyn Any + Send>) -> Self {
+        Self { stream, layer: Layer::Plain { _keep: keep } }
+    }
+
+    /// The same with encryption in between.
+    pub fn encrypted(stream: TcpStream, encryption: Box<dyn Encryption>, keep: Box<dyn Any + Send>) -> Self {
+        Self { stream, layer: Layer::Encrypted(Box::new(Encrypted { encryption, _keep: keep })) }
+    }
+}
+
+impl Wire for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.layer {
+            Layer::Plain { .. } => Write::write(&mut self.stream, bytes),
+            Layer::Encrypted(layer) => layer.encryption.write(&self.stream, bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.layer {
+            Layer::Plain { .. } => Ok(()),
+            Layer::Encrypted(layer) => layer.encryption.flush(&self.stream),
+        }
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        match &self.layer {
+            Layer::Plain { .. } => 0,
+            Layer::Encrypted(layer) => layer.encryption.unsent_bytes(),
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match &mut self.layer {
+            Layer::Plain { .. } => Read::read(&mut self.stream, into),
+            Layer::Encrypted(layer) => layer.encryption.read(&self.stream, into),
+        }
+    }
+
+    fn shut_down(&mut self) {
+        // What the client has sent and nobody read would turn the end into a reset, and take the
+        // closing frames with it.
+        let mut unread = [0; INPUT_BYTES_MAX];
+        let _ = Read::read(&mut self.stream, &mut unread);
+        if let Layer::Encrypted(layer) = &mut self.layer {
+            layer.encryption.end(&self.stream);
+        }
+        let _ = TcpStream::shutdown(&self.stream, Shutdown::Write);
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_encrypted = matches!(self.layer, Layer::Encrypted(_));
+        f.debug_struct("Socket")
+            .field("stream", &self.stream)
+            .field("is_encrypted", &is_encrypted)
+            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,6 @@
 //! socket.
 
 use std::{
-    any::Any,
     io,
     time::{Duration, Instant},
 };
@@ -39,8 +38,6 @@ pub(crate) struct NewSubscriber<W> {
     pub(crate) input_bytes: usize,
     pub(crate) heartbeat: Duration,
     pub(crate) membership: Membership,
-    /// Dropped with the connection.
-    pub(crate) keep: Box<dyn Any + Send>,
 }
 
 pub(super) struct Subscriber<W> {
@@ -68,7 +65,6 @@ pub(super) struct Subscriber<W> {
     pub(super) phase: Phase,
     pub(super) pending: Option<Box<Pending>>,
     _membership: Membership,
-    _keep: Box<dyn Any + Send>,
 }
 
 /// How near the end of its stream a subscriber is.
@@ -109,7 +105,6 @@ impl<W: Wire> Subscriber<W> {
                 new_subscriber.sent,
             ))),
             _membership: new_subscriber.membership,
-            _keep: new_subscriber.keep,
         }
     }
 
@@ -125,7 +120,10 @@ impl<W: Wire> Subscriber<W> {
 
     /// Memory that waits for a socket that accepts nothing.
     pub(super) fn blocked_bytes(&self) -> usize {
-        self.pending.as_ref().filter(|_| self.is_blocked).map_or(0, |pending| pending.bytes())
+        if !self.is_blocked {
+            return 0;
+        }
+        self.wire.unsent_bytes() + self.pending.as_ref().map_or(0, |pending| pending.bytes())
     }
 
     /// A page of history has come.

@@ -17,7 +17,7 @@ use crate::Subscribe;
 /// What may happen, in any order.
 #[derive(Clone, Debug)]
 enum Act {
-    Subscribe { topics: Vec<usize>, granted: Vec<usize>, from_start: bool, room: usize },
+    Subscribe { topics: Vec<usize>, granted: Vec<usize>, from_start: bool, room: usize, record_bytes: usize },
     Publish { topics: Vec<usize>, private: bool, bytes: usize },
     Write,
     Slice,
@@ -31,8 +31,10 @@ enum Act {
 fn act() -> impl Strategy<Value = Act> {
     let topics = || prop::collection::vec(0..TOPICS.len(), 1..3);
     prop_oneof![
-        2 => (topics(), topics(), any::<bool>(), 0..5_000_usize)
-            .prop_map(|(topics, granted, from_start, room)| Act::Subscribe { topics, granted, from_start, room }),
+        2 => (topics(), topics(), any::<bool>(), 0..5_000_usize, prop::sample::select(vec![0, 0, 7, 1_000]))
+            .prop_map(|(topics, granted, from_start, room, record_bytes)| {
+                Act::Subscribe { topics, granted, from_start, room, record_bytes }
+            }),
         8 => (topics(), any::<bool>(), prop_oneof![8 => 0..300_usize, 1 => 60_000..80_000_usize])
             .prop_map(|(topics, private, bytes)| Act::Publish { topics, private, bytes }),
         4 => Just(Act::Write),
@@ -57,7 +59,8 @@ async fn play(acts: Vec<Act>, feed_bytes_max: usize, pending_bytes_max: usize) -
         let count = stage.listeners.len();
         let listener = |who: usize| (count > 0).then(|| who % count);
         match act {
-            Act::Subscribe { topics, granted, from_start, room } => {
+            Act::Subscribe { topics, granted, from_start, room, record_bytes } => {
+                stage.record_bytes = record_bytes;
                 stage.subscribe(&topics, &granted, from_start, room).await;
             }
             Act::Publish { topics, private, bytes } => stage.publish(&topics, private, bytes).await,
@@ -373,7 +376,7 @@ fn what_a_client_has_sent_before_its_stream_began_counts() {
 
 #[test]
 fn an_idle_subscriber_is_small() {
-    let bytes = size_of::<Subscriber<std::net::TcpStream>>();
+    let bytes = size_of::<Subscriber<super::socket::Socket>>();
     assert!(bytes <= 240, "{bytes}");
 }
 

@@ -61,38 +61,18 @@ impl<W: Wire> Subscriber<W> {
         if self.is_blocked {
             return Visit::Idle;
         }
-        let result = match &self.pending {
-            Some(pending) if pending.has_pieces() => self.send_piece(),
-            _ if self.phase == Phase::Ending => {
-                self.wire.shut_down();
-                return Visit::Gone;
-            }
-            _ => match self.due_end(context.engine, now) {
-                Some(reason) => {
-                    let millis = jittered_millis(context.engine.settings.retry_millis);
-                    self.queue_closing_frames(&reason.notice(), millis);
-                    self.send_piece()
-                }
-                None => match (self.announcement(now), &self.pending) {
-                    (Some(notice), _) => {
-                        self.queue_notice(&notice);
-                        self.send_piece()
-                    }
-                    (None, Some(pending)) if pending.page.is_some() => self.send_page(),
-                    (None, Some(pending)) if pending.is_reading => return Visit::Idle,
-                    (None, _) => self.send_from_feeds(context),
-                },
-            },
-        };
+        let result = self.wire.flush().and_then(|()| self.send_next(context, now));
         match result {
             Ok(Visit::Idle | Visit::Sent) if self.phase == Phase::InputEnded && self.pending.is_none() => {
                 self.phase = Phase::Ending;
                 self.pending_mut().push(Bytes::from_static(tidings_sse::LAST_CHUNK), None);
                 Visit::More
             }
-            Ok(Visit::Idle) => Visit::Idle,
+            Ok(visit @ (Visit::Idle | Visit::Gone)) => visit,
             Ok(visit) => {
                 self.sent_at = now;
+                // What the wire still has of a record goes first when the socket is writable.
+                let visit = if self.wire.unsent_bytes() > 0 { Visit::Blocked } else { visit };
                 self.is_blocked = matches!(visit, Visit::Blocked);
                 visit
             }
@@ -106,6 +86,32 @@ impl<W: Wire> Subscriber<W> {
         }
     }
 
+    /// Sends the first of what is due.
+    fn send_next(&mut self, context: &mut VisitContext<'_>, now: Instant) -> io::Result<Visit> {
+        match &self.pending {
+            Some(pending) if pending.has_pieces() => return self.send_piece(),
+            _ if self.phase == Phase::Ending => {
+                self.wire.shut_down();
+                return Ok(Visit::Gone);
+            }
+            _ => {}
+        }
+        if let Some(reason) = self.due_end(context.engine, now) {
+            let millis = jittered_millis(context.engine.settings.retry_millis);
+            self.queue_closing_frames(&reason.notice(), millis);
+            return self.send_piece();
+        }
+        if let Some(notice) = self.announcement(now) {
+            self.queue_notice(&notice);
+            return self.send_piece();
+        }
+        match &self.pending {
+            Some(pending) if pending.page.is_some() => self.send_page(),
+            Some(pending) if pending.is_reading => Ok(Visit::Idle),
+            _ => self.send_from_feeds(context),
+        }
+    }
+
     /// A sign of life for a subscriber that has received nothing else for a while.
     pub(super) fn send_heartbeat(&mut self, now: Instant) -> Visit {
         const HEARTBEAT_CHUNK: &[u8] = b"5\r\n: hb\n\r\n";
@@ -116,9 +122,11 @@ impl<W: Wire> Subscriber<W> {
         }
         self.sent_at = now;
         match self.wire.write(HEARTBEAT_CHUNK) {
-            Ok(written) if written == HEARTBEAT_CHUNK.len() => Visit::Sent,
+            Ok(written) if written == HEARTBEAT_CHUNK.len() && self.wire.unsent_bytes() == 0 => Visit::Sent,
             Ok(written) => {
-                self.pending_mut().push(Bytes::from_static(&HEARTBEAT_CHUNK[written..]), None);
+                if written < HEARTBEAT_CHUNK.len() {
+                    self.pending_mut().push(Bytes::from_static(&HEARTBEAT_CHUNK[written..]), None);
+                }
                 self.is_blocked = true;
                 Visit::Blocked
             }

@@ -9,6 +9,11 @@ pub(crate) const INPUT_BYTES_MAX: usize = 8 * 1024;
 pub(crate) trait Wire {
     /// Accepts what it can without waiting. Every byte for a subscriber leaves through here.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Sends what was accepted and did not fit into the socket. [`WouldBlock`](io::ErrorKind) if it
+    /// still does not fit. A wire that accepts only what its socket takes has nothing to do.
+    fn flush(&mut self) -> io::Result<()>;
+    /// How much was accepted and has not been sent.
+    fn unsent_bytes(&self) -> usize;
     /// Reads what is there without waiting; 0 is the end.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
     /// Everything has been sent.

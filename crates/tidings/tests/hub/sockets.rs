@@ -3,7 +3,7 @@
 
 use std::{any::Any, net::TcpStream as StdStream, sync::Arc, time::Duration};
 
-use tidings::{Hub, HubSettings, NewEvent, Since, Subscribe};
+use tidings::{Hub, HubSettings, NewEvent, Since, Socket, Subscribe};
 use tidings_sse::{Item, Parser};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -52,7 +52,7 @@ impl Acceptor {
         let (client, accepted) = tokio::join!(TcpStream::connect(address), self.listener.accept());
         let server: StdStream = accepted.expect("accepted").0.into_std().expect("not in use");
         let subscription = self.hub.subscribe(ask).await.expect("the memory log is always available");
-        subscription.drive_socket(server, HEAD.to_vec(), 0, keep);
+        subscription.drive_socket(Socket::plain(server, keep), HEAD.to_vec(), 0);
         Client { socket: client.expect("connected"), bytes: Vec::new(), parser: Parser::new() }
     }
 
@@ -355,7 +355,7 @@ async fn sockets_that_are_ended_by_name_get_a_notice_or_are_cut_and_others_stay(
             let subscription = hub.subscribe(ask).await.expect("the memory log is always available");
             names.push(subscription.connection());
             let keep = Box::new(Ended(acceptor.ended.clone()));
-            subscription.drive_socket(server, HEAD.to_vec(), 0, keep);
+            subscription.drive_socket(Socket::plain(server, keep), HEAD.to_vec(), 0);
             clients.push(Client {
                 socket: client.expect("connected"),
                 bytes: Vec::new(),

@@ -35,6 +35,10 @@ pub(super) struct Peer {
     pub(super) largest_write: usize,
     /// So many calls will be interrupted by a signal.
     pub(super) interruptions: usize,
+    /// An encrypted socket accepts whole records of at most so many bytes, and keeps what does not
+    /// fit; 0 is a plain one.
+    pub(super) record_bytes: usize,
+    unsent: Vec<u8>,
 }
 
 impl Socket {
@@ -49,25 +53,65 @@ impl Peer {
         self.interruptions = fewer;
         Err(io::ErrorKind::Interrupted.into())
     }
+
+    /// What fits of these bytes.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(!self.is_awaited, "a write to a socket that was full");
+        assert!(!self.was_shut_down, "a write after the end");
+        self.interrupt()?;
+        self.writes += 1;
+        self.largest_write = self.largest_write.max(bytes.len());
+        if self.is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let taken = self.room.min(bytes.len());
+        self.room -= taken;
+        self.received.extend_from_slice(&bytes[..taken]);
+        self.is_awaited = taken < bytes.len();
+        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        let unsent = std::mem::take(&mut self.unsent);
+        let sent = loop {
+            match self.send(&unsent) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => break sent,
+            }
+        };
+        self.unsent = unsent[*sent.as_ref().unwrap_or(&0)..].to_vec();
+        if self.is_awaited { Err(io::ErrorKind::WouldBlock.into()) } else { sent.map(|_| ()) }
+    }
 }
 
 impl Wire for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut peer = self.peer();
         assert!(!bytes.is_empty(), "a write of nothing");
-        assert!(!peer.is_awaited, "a write to a socket that was full");
-        assert!(!peer.was_shut_down, "a write after the end");
-        peer.interrupt()?;
-        peer.writes += 1;
-        peer.largest_write = peer.largest_write.max(bytes.len());
-        if peer.is_reset {
-            return Err(io::ErrorKind::ConnectionReset.into());
+        if peer.record_bytes == 0 {
+            return peer.send(bytes);
         }
-        let taken = peer.room.min(bytes.len());
-        peer.room -= taken;
-        peer.received.extend_from_slice(&bytes[..taken]);
-        peer.is_awaited = taken < bytes.len();
-        if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+        peer.flush()?;
+        let mut accepted = 0;
+        for record in bytes.chunks(peer.record_bytes) {
+            peer.unsent = record.to_vec();
+            accepted += record.len();
+            if peer.flush().is_err() {
+                break;
+            }
+        }
+        Ok(accepted)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.peer().flush()
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        self.peer().unsent.len()
     }
 
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -98,6 +142,8 @@ pub(super) struct Stage {
     pub(super) listeners: Vec<Listener>,
     /// What the one that comes next has already sent unasked.
     pub(super) early_bytes: usize,
+    /// Of the socket that comes next, see [`Peer::record_bytes`].
+    pub(super) record_bytes: usize,
     published: Vec<Published>,
 }
 
@@ -127,6 +173,7 @@ impl Stage {
             inbox: Inbox::new(Arc::<Lag>::default().add_shard().pending_feeds()),
             listeners: Vec::new(),
             early_bytes: 0,
+            record_bytes: 0,
             published: Vec::new(),
         }
     }
@@ -162,6 +209,7 @@ impl Stage {
         let (_, parts) = subscription.into_parts();
         let socket = Socket::default();
         socket.peer().room = room;
+        socket.peer().record_bytes = self.record_bytes;
         let new_subscriber = NewSubscriber {
             wire: socket.clone(),
             reader: parts.reader,
@@ -172,7 +220,6 @@ impl Stage {
             input_bytes: self.early_bytes,
             heartbeat: parts.heartbeat,
             membership: parts.membership,
-            keep: Box::new(()),
         };
         let new_notifier = |group| FeedNotifier::new(&self.inbox, group);
         let key = self.shard.adopt(new_subscriber, new_notifier, Instant::now().into_std());
