@@ -63,6 +63,7 @@ use crate::{
     acceptor::{Accepted, Acceptor},
     http1::{Connection, Next, RequestBody, Then, Transport, exchange},
     listener::Listener,
+    tls::Stream,
 };
 
 /// Of `drain_secs`, the share after which a server that has been succeeded ends idle connections,
@@ -120,6 +121,7 @@ pub async fn serve<S, B>(
             () = permits.returned(), if !accepts => {}
             Accepted { stream, peer, listener, has_descriptor } = acceptor.accept(&metrics), if accepts => {
                 metrics.accepted.fetch_add(1, Relaxed);
+                let stream = Stream::new(stream, listener.tls.as_ref());
                 let peer = Peer::new(peer, listener);
                 let stopping = stopping.clone();
                 // The connection that is closed for this one needs a moment to go, so there may be

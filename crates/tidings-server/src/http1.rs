@@ -9,7 +9,7 @@
 //! | headers and framing of a response | `response` |
 //! | the socket: reading, timer, the end of a connection | `connection` |
 //! | one request and its response | `exchange` |
-//! | what a connection is made of: the place for a wrapper such as TLS | `transport` |
+//! | what a connection is made of: a socket, perhaps with TLS (`crate::tls`) | `transport` |
 //!
 //! `request_reader`, `request_headers`, `body_decoder` and `response` are pure: bytes and time go
 //! in. Everything of a connection happens in its one task. A request that has arrived whole reaches
@@ -45,5 +45,5 @@ pub(crate) use self::{
     grammar::is_host,
     refusal::Refusal,
     request_reader::{HTTP2_PREFACE, Lateness, RequestLimits},
-    transport::Transport,
+    transport::{HubSocket, Transport},
 };

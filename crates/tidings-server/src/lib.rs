@@ -21,6 +21,7 @@
 //! | what all handlers share | `app` |
 //! | requests and responses on the wire | `http1`; HTTP/2: `connection::http2` |
 //! | where a server listens | `listener`; accepting: `acceptor` |
+//! | certificates, handshakes, encryption | `tls` |
 //! | the life cycle of a connection | `connection` |
 
 mod accept;
@@ -55,6 +56,7 @@ mod shedding;
 mod slots;
 mod streams;
 mod throttled_log;
+mod tls;
 
 pub use apis::apis;
 pub use authorize::{AuthorizedPath, InvalidAuthorizedPath};
@@ -67,3 +69,4 @@ pub use listener::{ListenError, Listener, ListenerRole, ListenerSettings, LocalA
 pub use revocation::{OpenRevocationsError, RevocationFile};
 pub use router::{hub_path_is_free, router, stream_path_is_free};
 pub use settings::{AllowedHosts, AllowedOrigin, Keyless, OriginsBelow, ParseOriginError, Settings};
+pub use tls::{CertificateError, CertificateFiles, Certificates, Tls};

@@ -1,4 +1,4 @@
-//! An open stream, and what writes it: the hub itself, to the bare socket, or the connection, which
+//! An open stream, and what writes it: the hub itself, to the socket, or the connection, which
 //! pulls it as a body.
 //!
 //! A handler responds with a [`StreamBody`] and puts a [`StreamHandle`] into the extensions of its
@@ -8,7 +8,6 @@
 
 use std::{
     convert::Infallible,
-    net::TcpStream,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -19,9 +18,11 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Frame;
+#[cfg(target_os = "linux")]
+use tidings::Socket;
 use tidings::Subscription;
 
-use crate::{metrics::Metrics, revocation::Listed, slots::Slot};
+use crate::{http1::HubSocket, metrics::Metrics, revocation::Listed, slots::Slot};
 
 /// An open stream, and the resources that it holds.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl OpenStream {
     #[cfg(target_os = "linux")]
     pub(crate) fn drive_socket<P: Send + 'static>(
         self,
-        socket: TcpStream,
+        socket: HubSocket,
         headers: Vec<u8>,
         early_bytes: usize,
         permit: P,
@@ -69,13 +70,17 @@ impl OpenStream {
             Some(listed) => Box::new((self.keep, permit, listed)),
             None => Box::new((self.keep, permit)),
         };
-        self.subscription.drive_socket(socket, headers, early_bytes, keep);
+        let socket = match socket.encryption {
+            Some(encryption) => Socket::encrypted(socket.stream, encryption, keep),
+            None => Socket::plain(socket.stream, keep),
+        };
+        self.subscription.drive_socket(socket, headers, early_bytes);
     }
 
-    /// Here the hub drives no sockets, and `Transport::is_bare_socket` is never true.
+    /// Here the hub drives no sockets, and `Transport::is_for_hub` is never true.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn drive_socket<P>(self, _: TcpStream, _: Vec<u8>, _: usize, _: P) {
-        unreachable!("{self:?} needs no bare socket");
+    pub(crate) fn drive_socket<P>(self, _: HubSocket, _: Vec<u8>, _: usize, _: P) {
+        unreachable!("{self:?} needs no socket");
     }
 }
 

@@ -11,7 +11,6 @@
 use std::{
     io, mem,
     mem::MaybeUninit,
-    net::TcpStream,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -30,7 +29,7 @@ use super::{
     request_body::{RequestBody, Upload, Usage, arriving},
     request_headers::{RequestHeaders, parse},
     request_reader::{Found, Lateness, RequestLimits, RequestReader},
-    transport::Transport,
+    transport::{HubSocket, Transport},
 };
 use crate::{
     client_address::Neighbourhood,
@@ -39,6 +38,7 @@ use crate::{
         linger::{LINGER_SECS, read_to_end},
         metrics::ConnectionMetrics,
     },
+    tls::PlainHttp,
 };
 
 /// Bytes that one read takes from the socket, by way of the stack.
@@ -68,6 +68,10 @@ pub(crate) struct Connection<IO> {
     wait: Option<Wait>,
     timer: Option<Pin<Box<Sleep>>>,
     metrics: Arc<ConnectionMetrics>,
+}
+
+fn is_plain_http(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<PlainHttp>())
 }
 
 /// The rest of a body that did not arrive with its headers.
@@ -133,8 +137,16 @@ impl<IO: Transport> Connection<IO> {
                 let is_cut = !self.reader.is_idle();
                 return Poll::Ready(Ok(if is_cut { self.refuse(Refusal::HeadersCut) } else { Next::End }));
             }
-            if self.poll_fill(cx)?.is_ready() {
-                continue;
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(())) => continue,
+                Poll::Ready(Err(error)) if is_plain_http(&error) => {
+                    return Poll::Ready(Ok(self.refuse(Refusal::NotEncrypted)));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+            if self.io.has_begun() {
+                self.reader.first_bytes_arrived();
             }
             // Only when the socket has nothing: what came in time is not late because this task
             // was.
@@ -358,7 +370,7 @@ impl<IO: Transport> Connection<IO> {
             self.wait = Some(self.admission.wait_for(awaited, self.peer));
         }
         let wait = self.wait.as_mut()?;
-        wait.hold(self.buffer.capacity());
+        wait.hold(self.buffer.capacity() + self.io.held_bytes());
         wait.is_given_up(cx).then_some(awaited)
     }
 
@@ -367,12 +379,12 @@ impl<IO: Transport> Connection<IO> {
         (self.io, self.buffer)
     }
 
-    pub(super) fn is_bare_socket(&self) -> bool {
-        self.io.is_bare_socket()
+    pub(super) fn is_for_hub(&self) -> bool {
+        self.io.is_for_hub()
     }
 
-    /// The bare socket, and how many bytes the client has sent behind the last request.
-    pub(crate) fn into_socket(self) -> io::Result<(TcpStream, usize)> {
+    /// The socket, and how many bytes the client has sent behind the last request.
+    pub(crate) fn into_socket(self) -> io::Result<(HubSocket, usize)> {
         Ok((self.io.into_socket()?, self.buffer.len()))
     }
 

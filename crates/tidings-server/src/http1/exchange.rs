@@ -79,7 +79,7 @@ where
 
     let handle = response.extensions().get::<StreamHandle>().cloned();
     if driver.has_capacity
-        && connection.is_bare_socket()
+        && connection.is_for_hub()
         && asked.may_be_handed_over(&response)
         && let Some(stream) = handle.as_ref().and_then(StreamHandle::take)
     {
@@ -230,8 +230,12 @@ where
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => self.check_time(connection, cx)?,
                 }
-            } else if self.bytes.is_ended() {
-                return Pin::new(&mut connection.io).poll_flush(cx);
+            } else {
+                // What encrypts the socket may hold the rest of a record.
+                let flushed = Pin::new(&mut connection.io).poll_flush(cx)?;
+                if self.bytes.is_ended() {
+                    return flushed.map(Ok);
+                }
             }
             if self.poll_input(connection, cx)?.is_pending() {
                 return Poll::Pending;

@@ -28,6 +28,7 @@ pub(crate) enum Refusal {
     EncodingTooNew,
     VersionUnknown,
     MethodConnect,
+    NotEncrypted,
 }
 
 impl Refusal {
@@ -107,6 +108,9 @@ impl Refusal {
                 "This port serves HTTP/1.1 and HTTP/1.0, and HTTP/2 to clients that begin with its preface, unless that is disabled."
             }
             Self::MethodConnect => "This server is not a proxy.",
+            Self::NotEncrypted => {
+                "This port serves HTTPS, and the request was not encrypted: use https:// in the URL."
+            }
         }
     }
 }

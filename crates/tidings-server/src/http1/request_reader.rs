@@ -122,6 +122,14 @@ impl RequestReader {
         }
     }
 
+    /// Bytes have arrived that precede the first request, those of a handshake: no longer its first byte
+    /// is waited for, but its headers.
+    pub(crate) fn first_bytes_arrived(&mut self) {
+        if let Phase::Idle { until, headers_until: Some(headers_until) } = &mut self.phase {
+            *until = *headers_until;
+        }
+    }
+
     /// How long the headers of a request may take.
     pub(crate) fn headers_time(&self) -> Duration {
         self.limits.headers

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
-    io, net,
+    io,
     net::SocketAddr,
     pin::Pin,
     sync::{
@@ -37,11 +37,11 @@ const GET: &[u8] = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 pub(crate) const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
 impl Transport for DuplexStream {
-    fn is_bare_socket(&self) -> bool {
+    fn is_for_hub(&self) -> bool {
         false
     }
 
-    fn into_socket(self) -> io::Result<net::TcpStream> {
+    fn into_socket(self) -> io::Result<HubSocket> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -10,24 +10,48 @@ use tokio::{
 
 /// A connection's bytes, in both directions.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
-    /// Whether [`into_socket`](Self::into_socket) succeeds: the bytes on the wire are those that
-    /// were written, and the hub can drive sockets on this system.
-    fn is_bare_socket(&self) -> bool;
+    /// Whether [`into_socket`](Self::into_socket) succeeds: there is one socket below, and the hub can
+    /// drive sockets on this system.
+    fn is_for_hub(&self) -> bool;
 
-    /// The bare socket. Everything that was written is with the kernel.
-    fn into_socket(self) -> io::Result<net::TcpStream>;
+    /// The socket, and what encrypts it. Everything that was written is with either.
+    fn into_socket(self) -> io::Result<HubSocket>;
+
+    /// Whether anything has arrived. What encrypts a socket may have to receive much before there is
+    /// anything to read.
+    fn has_begun(&self) -> bool {
+        false
+    }
+
+    /// Memory of buffers between the socket and what is read and written.
+    fn held_bytes(&self) -> usize {
+        0
+    }
 
     /// Has the kernel forget what the other end has not received when this is dropped.
     fn abandon(&self) {}
 }
 
+/// What the hub drives. It is non-blocking.
+pub(crate) struct HubSocket {
+    pub(crate) stream: net::TcpStream,
+    /// None for a socket whose bytes are those that were written.
+    #[cfg(target_os = "linux")]
+    pub(crate) encryption: Option<Box<dyn tidings::Encryption>>,
+}
+
 impl Transport for TcpStream {
-    fn is_bare_socket(&self) -> bool {
+    fn is_for_hub(&self) -> bool {
         cfg!(target_os = "linux")
     }
 
-    fn into_socket(self) -> io::Result<net::TcpStream> {
-        self.into_std()
+    fn into_socket(self) -> io::Result<HubSocket> {
+        let stream = self.into_std()?;
+        Ok(HubSocket {
+            stream,
+            #[cfg(target_os = "linux")]
+            encryption: None,
+        })
     }
 
     fn abandon(&self) {
@@ -178,11 +202,11 @@ mod tests {
     }
 
     impl Transport for OneSlice {
-        fn is_bare_socket(&self) -> bool {
+        fn is_for_hub(&self) -> bool {
             true
         }
 
-        fn into_socket(self) -> io::Result<net::TcpStream> {
+        fn into_socket(self) -> io::Result<HubSocket> {
             self.0.into_socket()
         }
     }

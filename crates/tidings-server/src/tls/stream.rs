@@ -1,0 +1,256 @@
+//! The socket of a connection, with a session or without: the [`Transport`] of all connections, and
+//! what a shard encrypts with.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{
+    config::Tls,
+    session::{PlainHttp, RECORD_BYTES_MAX, Session},
+};
+use crate::http1::{HubSocket, Transport};
+
+/// The socket of a connection. A handshake happens when it is read from for the first time.
+pub(crate) struct Stream {
+    socket: TcpStream,
+    /// None without TLS, and for a client that sends plain HTTP in spite of it: it is answered as
+    /// plainly as it asked.
+    session: Option<Box<Session>>,
+}
+
+impl Stream {
+    /// A connection of a listener with TLS or without.
+    pub(crate) fn new(socket: TcpStream, tls: Option<&Tls>) -> Self {
+        Self { socket, session: tls.map(|tls| Box::new(Session::new(tls.accept()))) }
+    }
+
+    /// Sends what is encrypted and waits.
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { socket, session } = self;
+        match session {
+            Some(session) => pending_if_full(session.flush(&mut Polled { socket, cx })),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { socket, session } = &mut *self;
+        let Some(open) = session else { return Pin::new(socket).poll_read(cx, into) };
+        match open.read(&mut Polled { socket, cx }, into.initialize_unfilled()) {
+            Ok(count) => {
+                into.advance(count);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => {
+                if error.get_ref().is_some_and(|error| error.is::<PlainHttp>()) {
+                    *session = None;
+                }
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { socket, session } = &mut *self;
+        match session {
+            Some(session) => pending_if_full(session.write(&mut Polled { socket, cx }, bytes)),
+            None => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    /// Headers and the body behind them share a record.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.session.is_none() {
+            return Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        }
+        let mut gathered = Vec::new();
+        for slice in slices {
+            let space = RECORD_BYTES_MAX - gathered.len();
+            gathered.extend_from_slice(&slice[..slice.len().min(space)]);
+        }
+        self.poll_write(cx, &gathered)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_unsent(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(session) = &mut self.session {
+            session.end();
+        }
+        ready!(self.poll_unsent(cx))?;
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+impl Transport for Stream {
+    fn is_for_hub(&self) -> bool {
+        // A shard reads when the socket has something.
+        cfg!(target_os = "linux") && self.session.as_ref().is_none_or(|session| !session.has_input())
+    }
+
+    fn into_socket(self) -> io::Result<HubSocket> {
+        let stream = self.socket.into_std()?;
+        #[cfg(target_os = "linux")]
+        let encryption =
+            self.session.map(|session| Box::new(in_shard::SubscriberSession::new(*session)) as _);
+        Ok(HubSocket {
+            stream,
+            #[cfg(target_os = "linux")]
+            encryption,
+        })
+    }
+
+    fn has_begun(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.has_begun())
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.session.as_ref().map_or(0, |session| session.held_bytes())
+    }
+
+    fn abandon(&self) {
+        self.socket.abandon();
+    }
+}
+
+/// A socket of the runtime as one that does not wait: the task is woken when it has or accepts more.
+struct Polled<'a, 'b> {
+    socket: &'a mut TcpStream,
+    cx: &'a mut Context<'b>,
+}
+
+impl Read for Polled<'_, '_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut read = ReadBuf::new(into);
+        match Pin::new(&mut *self.socket).poll_read(self.cx, &mut read) {
+            Poll::Ready(done) => done.map(|()| read.filled().len()),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Write for Polled<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match Pin::new(&mut *self.socket).poll_write(self.cx, bytes) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn pending_if_full<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
+    }
+}
+
+/// The session of a subscriber in a shard, which has the socket.
+#[cfg(target_os = "linux")]
+mod in_shard {
+    use std::{
+        io::{self, Read, Write},
+        net::TcpStream,
+    };
+
+    use tidings::Encryption;
+
+    use super::Session;
+
+    /// Encrypted bytes that a subscriber may send: alerts, new keys, and what little data it sends
+    /// unasked. More of them end the connection.
+    const INPUT_BYTES_MAX: usize = 64 * 1024;
+
+    pub(super) struct SubscriberSession {
+        session: Session,
+        input_bytes: usize,
+    }
+
+    impl SubscriberSession {
+        pub(super) fn new(session: Session) -> Self {
+            Self { session, input_bytes: 0 }
+        }
+    }
+
+    impl Encryption for SubscriberSession {
+        fn write(&mut self, mut socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+            self.session.write(&mut socket, bytes)
+        }
+
+        fn flush(&mut self, mut socket: &TcpStream) -> io::Result<()> {
+            self.session.flush(&mut socket)
+        }
+
+        fn unsent_bytes(&self) -> usize {
+            self.session.unsent_bytes()
+        }
+
+        fn read(&mut self, socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
+            self.session.read(&mut Counted { socket, input_bytes: &mut self.input_bytes }, into)
+        }
+
+        fn end(&mut self, mut socket: &TcpStream) {
+            self.session.end();
+            // A socket that is full now loses the alert; the last chunk says the same.
+            let _ = self.session.flush(&mut socket);
+        }
+    }
+
+    /// A socket from which little is read.
+    struct Counted<'a> {
+        socket: &'a TcpStream,
+        input_bytes: &'a mut usize,
+    }
+
+    impl Read for Counted<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let count = self.socket.read(into)?;
+            *self.input_bytes += count;
+            if *self.input_bytes > INPUT_BYTES_MAX {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a subscriber sends too much"));
+            }
+            Ok(count)
+        }
+    }
+
+    impl Write for Counted<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.socket.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! A session with the client of rustls at the other end of a socket that holds as much as the test
+//! wants.
+
+use std::{
+    collections::VecDeque,
+    fs,
+    io::{self, Read, Write},
+    path::Path,
+    process::Command,
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject},
+    version::{TLS12, TLS13},
+};
+
+use super::{
+    CertificateError, CertificateFiles, Certificates, PlainHttp, Tls,
+    session::{RECORD_BYTES_MAX, Session},
+};
+
+/// The end of a socket that the session has.
+struct Socket {
+    arriving: VecDeque<u8>,
+    has_ended: bool,
+    sent: Vec<u8>,
+    /// Bytes that fit before the socket is full.
+    room: usize,
+}
+
+impl Read for Socket {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.arriving.is_empty() && !self.has_ended {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.arriving.read(into)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.room.min(bytes.len());
+        if taken == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.room -= taken;
+        self.sent.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A certificate for these names, signed by itself.
+fn make_certificate(folder: &Path, name: &str, names: &[&str]) -> CertificateFiles {
+    let [certificate, key] = ["pem", "key"].map(|kind| folder.join(format!("{name}.{kind}")));
+    let names: Vec<_> = names.iter().map(|name| format!("DNS:{name}")).collect();
+    let output = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "2", "-subj", "/CN=test", "-addext", &format!("subjectAltName={}", names.join(","))])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .expect("openssl is there");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    CertificateFiles { certificate, key }
+}
+
+/// Server and client of one connection.
+struct Pair {
+    session: Session,
+    socket: Socket,
+    client: ClientConnection,
+    received: Vec<u8>,
+    _folder: tempfile::TempDir,
+}
+
+impl Pair {
+    fn new(version: &'static SupportedProtocolVersion) -> Self {
+        let folder = tempfile::tempdir().expect("a directory");
+        let files = make_certificate(folder.path(), "hub", &["hub.test"]);
+        let mut roots = RootCertStore::empty();
+        let certificate = CertificateDer::from_pem_file(&files.certificate).expect("a certificate");
+        roots.add(certificate).expect("it is a root");
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[version])
+            .expect("supported")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "hub.test".try_into().expect("a name");
+        let tls = Tls::new(Certificates::read(&[files]).expect("read"), true);
+        Self {
+            session: Session::new(tls.accept()),
+            socket: Socket {
+                arriving: VecDeque::new(),
+                has_ended: false,
+                sent: Vec::new(),
+                room: usize::MAX,
+            },
+            client: ClientConnection::new(Arc::new(config), name).expect("a client"),
+            received: Vec::new(),
+            _folder: folder,
+        }
+    }
+
+    fn connected(version: &'static SupportedProtocolVersion) -> Self {
+        let mut pair = Self::new(version);
+        while pair.client.is_handshaking() {
+            assert_eq!(pair.server_read().expect("no failure"), None);
+            pair.client_read();
+        }
+        assert_eq!(pair.server_read().expect("no failure"), None);
+        pair.client_read();
+        pair
+    }
+
+    /// What the client sends arrives, and the session reads it; none while nothing has come.
+    fn server_read(&mut self) -> io::Result<Option<Vec<u8>>> {
+        while self.client.wants_write() {
+            self.client.write_tls(&mut self.socket.arriving).expect("there is room");
+        }
+        let mut into = [0; 100];
+        match self.session.read(&mut self.socket, &mut into) {
+            Ok(count) => Ok(Some(into[..count].to_vec())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The client receives what was sent.
+    fn client_read(&mut self) {
+        let sent = std::mem::take(&mut self.socket.sent);
+        let mut rest = &sent[..];
+        while !rest.is_empty() {
+            self.client.read_tls(&mut rest).expect("bytes");
+            self.client.process_new_packets().expect("no failure");
+            let _ = self.client.reader().read_to_end(&mut self.received);
+        }
+    }
+
+    fn client_write(&mut self, bytes: &[u8]) {
+        self.client.writer().write_all(bytes).expect("it is buffered");
+    }
+
+    fn server_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.session.write(&mut self.socket, bytes)
+    }
+}
+
+#[test]
+fn data_arrives_in_both_directions_with_each_version() {
+    for version in [&TLS12, &TLS13] {
+        let mut pair = Pair::connected(version);
+        pair.client_write(b"GET /");
+        assert_eq!(pair.server_read().expect("no failure"), Some(b"GET /".to_vec()));
+        assert_eq!(pair.server_write(b"an event").expect("it fits"), 8);
+        pair.client_read();
+        assert_eq!(pair.received, b"an event");
+        assert_eq!(pair.session.held_bytes(), 0, "an idle session has no buffer");
+    }
+}
+
+#[test]
+fn a_handshake_that_arrives_byte_by_byte_succeeds() {
+    let mut pair = Pair::new(&TLS13);
+    while pair.client.is_handshaking() {
+        let mut sent = Vec::new();
+        pair.client.write_tls(&mut sent).expect("bytes");
+        for byte in sent {
+            pair.socket.arriving.push_back(byte);
+            assert_eq!(pair.server_read().expect("no failure"), None);
+            assert!(pair.session.has_begun());
+        }
+        pair.client_read();
+    }
+}
+
+#[test]
+fn at_most_one_record_waits_for_a_socket_that_is_full() {
+    let mut pair = Pair::connected(&TLS13);
+    let event: Vec<u8> = (0..1 << 20).map(|number: u32| number.to_le_bytes()[0]).collect();
+    let mut rest = &event[..];
+    for room in [0, 1, 4, 5, 1_000, 16_000, 17_000, 60_000, 3].into_iter().cycle() {
+        pair.socket.room = room;
+        match pair.server_write(rest) {
+            Ok(taken) => rest = &rest[taken..],
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+        assert!(pair.session.unsent_bytes() <= RECORD_BYTES_MAX + 64, "{}", pair.session.unsent_bytes());
+        pair.client_read();
+        if rest.is_empty() {
+            break;
+        }
+    }
+    pair.socket.room = usize::MAX;
+    pair.session.flush(&mut pair.socket).expect("it fits");
+    pair.client_read();
+    assert!(pair.received == event);
+    assert_eq!(pair.session.held_bytes(), 0);
+}
+
+#[test]
+fn a_client_that_ends_its_side_still_receives() {
+    for version in [&TLS12, &TLS13] {
+        let mut pair = Pair::connected(version);
+        pair.client_write(b"GET /");
+        pair.client.send_close_notify();
+        assert_eq!(pair.server_read().expect("no failure"), Some(b"GET /".to_vec()));
+        assert_eq!(pair.server_read().expect("no failure"), Some(Vec::new()), "the end");
+        assert_eq!(pair.server_write(b"the rest").expect("it fits"), 8);
+        pair.session.end();
+        pair.session.end();
+        pair.session.flush(&mut pair.socket).expect("it fits");
+        pair.client_read();
+        assert_eq!(pair.received, b"the rest");
+        assert!(pair.server_write(b"more").is_err(), "nothing is written after the end");
+    }
+}
+
+#[test]
+fn an_end_without_an_alert_is_an_end() {
+    let mut pair = Pair::connected(&TLS13);
+    pair.socket.has_ended = true;
+    assert_eq!(pair.server_read().expect("no failure"), Some(Vec::new()));
+}
+
+/// RFC 8446, 4.6.3.
+#[test]
+fn a_key_update_is_answered_with_the_next_record() {
+    let mut pair = Pair::connected(&TLS13);
+    for number in 0..10_u8 {
+        pair.client.refresh_traffic_keys().expect("it is connected");
+        pair.client_write(&[number]);
+        assert_eq!(pair.server_read().expect("no failure"), Some(vec![number]));
+        pair.server_write(&[number]).expect("it fits");
+        pair.client_read();
+    }
+    assert_eq!(pair.received, (0..10).collect::<Vec<_>>());
+    assert_eq!(pair.session.held_bytes(), 0);
+}
+
+#[test]
+fn damaged_records_end_the_connection_with_an_alert() {
+    let mut pair = Pair::connected(&TLS13);
+    pair.socket.arriving.extend([23, 3, 3, 0, 32]);
+    pair.socket.arriving.extend([7; 32]);
+    assert_eq!(pair.server_read().expect_err("garbage").kind(), io::ErrorKind::InvalidData);
+    let sent = std::mem::take(&mut pair.socket.sent);
+    pair.client.read_tls(&mut &sent[..]).expect("bytes");
+    let alert = pair.client.process_new_packets().expect_err("an alert");
+    assert!(matches!(alert, rustls::Error::AlertReceived(_)), "{alert:?}");
+}
+
+#[test]
+fn plain_http_is_recognised_and_other_bytes_are_not_taken_for_it() {
+    for (bytes, is_http) in [(&b"GET / HTTP/1.1\r\n\r\n"[..], true), (&[0; 9], false), (b"{\"a\": 1}", false)]
+    {
+        let mut pair = Pair::new(&TLS13);
+        pair.socket.arriving.extend(bytes);
+        let mut into = [0; 10];
+        let error = pair.session.read(&mut pair.socket, &mut into).expect_err("no TLS");
+        assert_eq!(error.get_ref().is_some_and(|error| error.is::<PlainHttp>()), is_http, "{error}");
+    }
+}
+
+#[test]
+fn endless_handshake_messages_are_not_collected() {
+    let mut pair = Pair::new(&TLS13);
+    // A hello of 16 MiB, in records that are complete.
+    let mut message = vec![1, 0xff, 0xff, 0xff];
+    message.resize(RECORD_BYTES_MAX, 0);
+    let error = (0..16).find_map(|_| {
+        pair.socket.arriving.extend([22, 3, 1, 0x40, 0]);
+        pair.socket.arriving.extend(&message);
+        pair.server_read().err()
+    });
+    assert!(error.is_some());
+    assert!(pair.session.held_bytes() < 256 * 1024);
+}
+
+#[test]
+fn a_certificate_is_chosen_by_the_name_and_the_first_one_is_for_all_others() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let make = |name: &str, names: &[&str]| make_certificate(folder.path(), name, names);
+    let files = [make("first", &["a.test"]), make("second", &["B.test", "*.c.test"])];
+    let certificates = Certificates::read(&files).expect("read");
+    for (host, number) in [
+        (None, 0),
+        (Some("a.test"), 0),
+        (Some("b.test"), 1),
+        (Some("B.TEST"), 1),
+        (Some("x.c.test"), 1),
+        (Some("c.test"), 0),
+        (Some("x.y.c.test"), 0),
+        (Some("other.test"), 0),
+    ] {
+        let chosen = &certificates.of_host(host)[0];
+        assert_eq!(chosen.cert, certificates.all[number].cert, "{host:?}");
+    }
+}
+
+#[test]
+fn certificates_are_replaced_only_if_they_differ() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let files = [make_certificate(folder.path(), "hub", &["hub.test"])];
+    let read = || Certificates::read(&files).expect("read");
+    let tls = Tls::new(read(), false);
+    assert!(!tls.replace(read()));
+    make_certificate(folder.path(), "hub", &["hub.test"]);
+    assert!(tls.replace(read()));
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_said_in_one_line() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let good = make_certificate(folder.path(), "good", &["a.test"]);
+    let other = make_certificate(folder.path(), "other", &["a.test"]);
+    let text = folder.path().join("text");
+    fs::write(&text, "hello").expect("written");
+    let encrypted = folder.path().join("encrypted");
+    fs::write(
+        &encrypted,
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    )
+    .expect("written");
+    let damaged = folder.path().join("damaged");
+    fs::write(&damaged, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect("written");
+    let missing = folder.path().join("missing");
+    type Expected = fn(&CertificateError) -> bool;
+    let cases: [(&Path, &Path, Expected); 8] = [
+        (&missing, &good.key, |error| matches!(error, CertificateError::Unreadable { .. })),
+        (&good.certificate, &missing, |error| matches!(error, CertificateError::Unreadable { .. })),
+        (&text, &good.key, |error| matches!(error, CertificateError::NoCertificate { .. })),
+        (&good.key, &good.key, |error| matches!(error, CertificateError::NoCertificate { .. })),
+        (&damaged, &good.key, |error| matches!(error, CertificateError::BadCertificate { .. })),
+        (&good.certificate, &good.certificate, |error| matches!(error, CertificateError::NoKey { .. })),
+        (&good.certificate, &encrypted, |error| matches!(error, CertificateError::EncryptedKey { .. })),
+        (&good.certificate, &other.key, |error| matches!(error, CertificateError::Mismatch { .. })),
+    ];
+    for (certificate, key, is_expected) in cases {
+        let files = CertificateFiles { certificate: certificate.to_owned(), key: key.to_owned() };
+        let error = Certificates::read(&[files]).expect_err("unusable");
+        assert!(is_expected(&error), "{error:?}");
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
+}
