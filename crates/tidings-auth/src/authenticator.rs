@@ -1,5 +1,8 @@
 //! Turns the headers of a request into its permissions.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use http::HeaderMap;
 use tidings_topic::Validator;
 
@@ -12,9 +15,13 @@ use crate::{
 };
 
 /// Checks credentials against the keys, the issuer and the ticket secrets of a hub. Cloning is
-/// cheap.
+/// cheap, and clones share what [`replace`](Self::replace) replaces.
 #[derive(Clone, Debug, Default)]
-pub struct Authenticator {
+pub struct Authenticator(Arc<ArcSwap<Checks>>);
+
+/// What credentials are checked against.
+#[derive(Debug, Default)]
+struct Checks {
     keys: Keys,
     issuer: Option<Issuer>,
     tickets: Option<Tickets>,
@@ -27,12 +34,19 @@ impl Authenticator {
     pub fn new(config: AuthConfig, validator: &Validator) -> Result<Self, ConfigError> {
         let tickets = Tickets::new(&config, validator)?;
         let AuthConfig { keys, issuer, cookie_name, .. } = config;
-        Ok(Self {
+        let checks = Checks {
             tickets,
             cookies: CookieNames::new(cookie_name, validator.hub_url()),
             keys: Keys::new(&keys, validator)?,
             issuer: issuer.map(|issuer| Issuer::new(issuer, validator)).transpose()?,
-        })
+        };
+        Ok(Self(Arc::new(ArcSwap::from_pointee(checks))))
+    }
+
+    /// From now on this one and its clones check what `other` checks. What a credential has been
+    /// allowed before remains allowed: a stream goes on.
+    pub fn replace(&self, other: &Self) {
+        self.0.store(other.0.load_full());
     }
 
     /// What the credential of a request with these headers and this query allows. `None` is a
@@ -44,16 +58,30 @@ impl Authenticator {
         query: Option<&str>,
         now_unix_secs: u64,
     ) -> Result<Option<Access>, AuthError> {
-        let Some(Presented { credential, place }) = presentation::find(headers, query, &self.cookies)? else {
+        let checks = self.0.load();
+        let Some(Presented { credential, place }) = presentation::find(headers, query, &checks.cookies)?
+        else {
             return Ok(None);
         };
-        let mut access = self.check(&credential, now_unix_secs)?;
+        let mut access = checks.check(&credential, now_unix_secs)?;
         access.presented_in = place;
         Ok(Some(access))
     }
 
     /// What this credential allows, wherever it was presented.
     pub fn check(&self, credential: &str, now_unix_secs: u64) -> Result<Access, AuthError> {
+        self.0.load().check(credential, now_unix_secs)
+    }
+
+    /// Makes a ticket with the first secret of the configuration, if this access is that of a key
+    /// which covers it: each topic, and for each pattern `*` or the very pattern.
+    pub fn mint_ticket(&self, access: &Access, ticket: &NewTicket) -> Result<MintedTicket, MintTicketError> {
+        self.0.load().tickets.as_ref().ok_or(MintTicketError::NoSecret)?.mint(access, ticket)
+    }
+}
+
+impl Checks {
+    fn check(&self, credential: &str, now_unix_secs: u64) -> Result<Access, AuthError> {
         if has_ticket_shape(credential) {
             let tickets = self.tickets.as_ref().ok_or_else(|| {
                 AuthError::invalid_token(
@@ -69,11 +97,5 @@ impl Authenticator {
             return issuer.verify(credential, now_unix_secs);
         }
         self.keys.find(credential).ok_or_else(|| AuthError::invalid_token("the key is not known to this hub"))
-    }
-
-    /// Makes a ticket with the first secret of the configuration, if this access is that of a key
-    /// which covers it: each topic, and for each pattern `*` or the very pattern.
-    pub fn mint_ticket(&self, access: &Access, ticket: &NewTicket) -> Result<MintedTicket, MintTicketError> {
-        self.tickets.as_ref().ok_or(MintTicketError::NoSecret)?.mint(access, ticket)
     }
 }

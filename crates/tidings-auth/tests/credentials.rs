@@ -47,6 +47,17 @@ fn no_header_is_no_credential() {
 }
 
 #[test]
+fn a_replaced_configuration_holds_for_all_clones() {
+    let hub = key_hub();
+    let clone = hub.clone();
+    hub.check(SECRET, NOW).unwrap();
+    hub.replace(&Authenticator::default());
+    assert_invalid_token(clone.check(SECRET, NOW), "the key is gone");
+    clone.replace(&key_hub());
+    hub.check(SECRET, NOW).unwrap();
+}
+
+#[test]
 fn the_name_of_the_scheme_is_case_insensitive_mercure_26() {
     for scheme in ["Bearer", "bearer", "BEARER", "bEaReR"] {
         for space in [" ", "  ", "    "] {

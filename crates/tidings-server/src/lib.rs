@@ -68,5 +68,7 @@ pub use http1::{RequestBody, RequestBodyError};
 pub use listener::{ListenError, Listener, ListenerRole, ListenerSettings, LocalAddress};
 pub use revocation::{OpenRevocationsError, RevocationFile};
 pub use router::{hub_path_is_free, router, stream_path_is_free};
-pub use settings::{AllowedHosts, AllowedOrigin, Keyless, OriginsBelow, ParseOriginError, Settings};
+pub use settings::{
+    AllowedHosts, AllowedOrigin, AllowedOrigins, Keyless, OriginsBelow, ParseOriginError, Settings,
+};
 pub use tls::{CertificateError, CertificateFiles, Certificates, Tls};

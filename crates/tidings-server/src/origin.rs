@@ -22,7 +22,7 @@ use url::{Host, Url};
 
 use crate::{
     problem::{Problem, excerpt},
-    settings::AllowedOrigin,
+    settings::{AllowedOrigin, AllowedOrigins},
 };
 
 /// What the initiator of a request may do here.
@@ -44,7 +44,7 @@ pub(crate) enum Standing {
 pub(crate) struct Origins {
     /// The origin of the hub's public URL.
     own: url::Origin,
-    allowed: Vec<AllowedOrigin>,
+    allowed: AllowedOrigins,
     /// A hub without keys serves the pages of local development servers.
     loopback: bool,
     refused: RefusedOrigins,
@@ -64,7 +64,7 @@ const REQUESTED_HEADERS_MAX: usize = 64;
 const REQUESTED_HEADER_BYTES_MAX: usize = 4_096;
 
 impl Origins {
-    pub(crate) fn new(public_url: &Url, allowed: Vec<AllowedOrigin>, loopback: bool) -> Self {
+    pub(crate) fn new(public_url: &Url, allowed: AllowedOrigins, loopback: bool) -> Self {
         Self { own: public_url.origin(), allowed, loopback, refused: RefusedOrigins::default() }
     }
 
@@ -147,7 +147,7 @@ impl Origins {
             Initiator::Unstated => return Standing::Absent,
             Initiator::SameOrigin => return Standing::Same,
             Initiator::Origin(origin) => &**origin,
-            _ if self.allowed.contains(&AllowedOrigin::Any) => return any(),
+            _ if self.allowed.current().contains(&AllowedOrigin::Any) => return any(),
             _ => return Standing::Refused,
         };
         let Some(url) = parse_origin(origin) else { return Standing::Refused };
@@ -155,10 +155,11 @@ impl Origins {
             return Standing::Same;
         }
         let Ok(value) = HeaderValue::from_str(origin) else { return Standing::Refused };
-        if self.allowed.iter().any(|allowed| allowed.names(origin, &url)) {
+        let allowed = self.allowed.current();
+        if allowed.iter().any(|allowed| allowed.names(origin, &url)) {
             return Standing::Allowed { value, credentials: true };
         }
-        if self.allowed.contains(&AllowedOrigin::Any) {
+        if allowed.contains(&AllowedOrigin::Any) {
             return any();
         }
         if self.loopback && is_loopback_origin(&url) {

@@ -3,6 +3,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use arc_swap::{ArcSwap, Guard};
 use tidings::{
     Matcher, PatternLimits,
     web::{HostName, HostNames},
@@ -26,7 +27,7 @@ pub struct Settings {
     pub keyless: Keyless,
     /// Web pages of these origins may read responses, with credentials. A hub without keys also
     /// lets them publish. Default: none.
-    pub allow_origins: Vec<AllowedOrigin>,
+    pub allow_origins: AllowedOrigins,
     /// The hosts that requests may be addressed to, with keys or without; `/healthz` and `/readyz`
     /// are answered in any case. Default: the host of the hub's public URL, addresses and loopback
     /// names.
@@ -91,7 +92,7 @@ impl Default for Settings {
             default_topics: Vec::new(),
             anonymous_subscribers: true,
             keyless: Keyless::Loopback,
-            allow_origins: Vec::new(),
+            allow_origins: AllowedOrigins::default(),
             allow_hosts: AllowedHosts::Listed(HostNames::default()),
             streams_max: 100_000,
             streams_per_address_max: 1_000,
@@ -139,6 +140,28 @@ pub enum Keyless {
     /// Every client that can reach the hub (`--no-auth`): each may publish, and receive public
     /// events; private events are delivered to no client.
     Anywhere,
+}
+
+/// The origins of web pages that are allowed. Clones share them, so that they can be replaced while a
+/// server uses them.
+#[derive(Clone, Default, Debug)]
+pub struct AllowedOrigins(Arc<ArcSwap<Vec<AllowedOrigin>>>);
+
+impl AllowedOrigins {
+    /// These are allowed from now on, instead of all before.
+    pub fn replace(&self, origins: Vec<AllowedOrigin>) {
+        self.0.store(Arc::new(origins));
+    }
+
+    pub(crate) fn current(&self) -> Guard<Arc<Vec<AllowedOrigin>>> {
+        self.0.load()
+    }
+}
+
+impl From<Vec<AllowedOrigin>> for AllowedOrigins {
+    fn from(origins: Vec<AllowedOrigin>) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(origins)))
+    }
 }
 
 /// An origin of web pages that is allowed.

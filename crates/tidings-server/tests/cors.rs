@@ -8,7 +8,8 @@ use tidings_server::{AllowedHosts, Keyless, Settings};
 
 fn allowing(origins: &[&str]) -> Settings {
     let mut settings = Settings::default();
-    settings.allow_origins = origins.iter().map(|origin| origin.parse().expect("an origin")).collect();
+    let origins: Vec<_> = origins.iter().map(|origin| origin.parse().expect("an origin")).collect();
+    settings.allow_origins = origins.into();
     settings
 }
 
@@ -18,6 +19,22 @@ fn preflight(api: &Api, target: &str, origin: &str) -> Ask {
 
 fn allowed(answer: &Answer) -> Option<&str> {
     answer.headers.get("access-control-allow-origin").map(|value| value.to_str().expect("ASCII"))
+}
+
+#[tokio::test]
+async fn replaced_origins_hold_for_later_requests() {
+    let settings = allowing(&["https://old.example"]);
+    let origins = settings.allow_origins.clone();
+    let api = with_keys_and(settings).await;
+    for (replaced, old, new) in [(false, true, false), (true, false, true)] {
+        if replaced {
+            origins.replace(vec!["https://new.example".parse().expect("an origin")]);
+        }
+        for (origin, is_allowed) in [("https://old.example", old), ("https://new.example", new)] {
+            let answer = api.get("/topics/chat").header("origin", origin).answer().await;
+            assert_eq!(allowed(&answer).is_some(), is_allowed, "{origin}");
+        }
+    }
 }
 
 const LOOPBACK: [&str; 5] = [

@@ -280,7 +280,7 @@ fn table() -> Vec<Vec<u8>> {
 fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.body_bytes_max = 100;
-    settings.allow_origins = vec!["https://app.example".parse().expect("an origin")];
+    settings.allow_origins = vec!["https://app.example".parse().expect("an origin")].into();
     settings
 }
 

@@ -277,7 +277,7 @@ async fn a_native_event_source_with_an_expired_credential_gets_a_notice_and_othe
 #[tokio::test]
 async fn the_notice_of_an_expired_ticket_is_readable_for_an_allowed_page() {
     let mut settings = Settings::default();
-    settings.allow_origins = vec![PAGE.parse().expect("an origin")];
+    settings.allow_origins = vec![PAGE.parse().expect("an origin")].into();
     let api = with_keys_and(settings).await;
     let target = format!("/stream?ticket={}", expired_ticket(&["staff-1"]));
     let answer = api.get(&target).like_a_browser().header("origin", PAGE).answer().await;
@@ -301,7 +301,7 @@ async fn streams_beyond_the_limit_of_a_ticket_get_429_or_a_notice() {
 
 fn with_origin() -> Settings {
     let mut settings = Settings::default();
-    settings.allow_origins = vec![PAGE.parse().expect("an origin"), AllowedOrigin::Any];
+    settings.allow_origins = vec![PAGE.parse().expect("an origin"), AllowedOrigin::Any].into();
     settings
 }
 

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tidings_log::{Log, MemoryLimits, MemoryLog, Unavailable, cluster::Cluster, vital::catch_panic};
 use tidings_topic::{PatternLimits, PrivateTopics, Validator};
 
@@ -138,7 +139,10 @@ impl HubBuilder {
             membership: ClusterMembership::new(self.cluster),
             lag_bytes_max,
             log,
-            private_topics: PrivateTopics::new(&settings.private_topics, &self.validator),
+            private_topics: ArcSwap::from_pointee(PrivateTopics::new(
+                &settings.private_topics,
+                &self.validator,
+            )),
             validator: self.validator,
             committer,
             deletions: Deletions::default(),

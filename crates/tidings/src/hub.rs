@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tidings_log::{Bounds, Cursor, Log, Tail, Unavailable, cluster::Cluster};
-use tidings_topic::{ConnectionId, EventId, Filter, Matcher, PrivateTopics, Topic, Validator};
+use tidings_topic::{ConnectionId, EventId, Filter, Matcher, PrivateTopics, Topic, TopicGlob, Validator};
 use tokio::{task::JoinHandle, time::Instant};
 
 #[cfg(target_os = "linux")]
@@ -69,7 +70,14 @@ impl Hub {
     /// Whether an event with these topics is private whatever its publisher requests
     /// ([`HubSettings::private_topics`](crate::HubSettings::private_topics)).
     pub fn are_private(&self, topics: &[Topic]) -> bool {
-        self.state.private_topics.cover_any(topics)
+        self.state.private_topics.load().cover_any(topics)
+    }
+
+    /// Replaces the topics on which every event is private
+    /// ([`HubSettings::private_topics`](crate::HubSettings::private_topics)), for events that are
+    /// published from now on. Events that are stored stay what they are.
+    pub fn set_private_topics(&self, globs: &[TopicGlob]) {
+        self.state.private_topics.store(Arc::new(PrivateTopics::new(globs, self.validator())));
     }
 
     /// Ends all subscriptions with a `reconnect` notice and refuses to publish.
@@ -180,7 +188,7 @@ pub(crate) struct HubState {
     pub(crate) engine: Arc<Engine>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) validator: Validator,
-    pub(crate) private_topics: PrivateTopics,
+    pub(crate) private_topics: ArcSwap<PrivateTopics>,
     pub(crate) compiler: Compiler,
     pub(crate) presence: PresenceRegistry,
     pub(crate) membership: ClusterMembership,

@@ -226,7 +226,7 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     settings.default_topics = default_topics;
     settings.anonymous_subscribers = config.anonymous;
     settings.keyless = if config.no_auth { Keyless::Anywhere } else { Keyless::Loopback };
-    settings.allow_origins.clone_from(&config.allow_origins);
+    settings.allow_origins = config.allow_origins.clone().into();
     settings.allow_hosts = config.hosts();
     settings.streams_max = config.streams_max;
     settings.streams_per_address_max = config.streams_per_address_max.unwrap_or(usize::MAX);

@@ -131,6 +131,22 @@ async fn an_event_on_a_private_topic_is_private() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn replaced_private_topics_hold_for_later_events() {
+    let hub = hub().await;
+    let mut stranger = Listener::open(&hub, to(&hub, &["inbox"])).await;
+    let mut owner = Listener::open(&hub, to(&hub, &["inbox"]).grants(grants(&hub, &["inbox"]))).await;
+    publish(&hub, "inbox", "public").await;
+    hub.set_private_topics(&["inbox".parse().expect("a glob")]);
+    publish(&hub, "inbox", "private").await;
+    hub.set_private_topics(&[]);
+    publish(&hub, "inbox", "public again").await;
+    assert_eq!(owner.data(3).await, ["public", "private", "public again"]);
+    assert_eq!(stranger.data(2).await, ["public", "public again"]);
+    let mut late = Listener::open(&hub, to(&hub, &["inbox"]).since(Since::Earliest)).await;
+    assert_eq!(late.data(2).await, ["public", "public again"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_connection_that_an_event_leaves_out_does_not_receive_it() {
     // Without capacity for feeds everything is served from the log.
     for feed_bytes_max in [0, 1 << 20] {
