@@ -26,9 +26,9 @@ const LAUNCH = {
   firefox: { browser: 'firefox', executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr' },
 };
 
-/** A browser with an empty profile for the duration of the test `t`. */
-export async function launch(t, name) {
-  const browser = await puppeteer.launch(options(name));
+/** A browser with an empty profile, and further options, for the duration of the test `t`. */
+export async function launch(t, name, more = {}) {
+  const browser = await puppeteer.launch({ ...options(name), ...more });
   atEnd(t, () => browser.close());
   return browser;
 }

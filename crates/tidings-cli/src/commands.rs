@@ -8,10 +8,15 @@ mod demo;
 mod hub;
 mod key;
 mod listening;
+mod log_filter;
 mod memory;
 #[cfg(unix)]
 mod pid_file;
 mod publish;
+#[cfg(unix)]
+mod reload;
+mod reloader;
+mod rules;
 mod runtime;
 mod serve;
 mod signals;
@@ -47,6 +52,8 @@ enum Command {
     Token(token::Token),
     Key(key::Key),
     #[cfg(unix)]
+    Reload(reload::Reload),
+    #[cfg(unix)]
     Store(store::Store),
     Demo(demo::Demo),
     Bench(Box<bench::Bench>),
@@ -67,6 +74,8 @@ impl Tidings {
             Command::Ticket(ticket) => ticket.run(),
             Command::Token(token) => token.run(),
             Command::Key(key) => key.run(),
+            #[cfg(unix)]
+            Command::Reload(reload) => reload.run(),
             #[cfg(unix)]
             Command::Store(store) => store.run(),
             Command::Demo(demo) => demo.run(),

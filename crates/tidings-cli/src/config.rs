@@ -7,6 +7,7 @@
 
 mod access;
 mod authorize;
+mod certificates;
 mod effects;
 mod environment;
 mod layers;
@@ -31,12 +32,15 @@ use tidings::{
 use tidings_auth::AuthConfig;
 use tidings_net::redacted;
 use tidings_redis::bridge::BridgeSettings;
-use tidings_server::{AllowedHosts, AllowedOrigin, AuthorizedPath, ParseOriginError};
+use tidings_server::{
+    AllowedHosts, AllowedOrigin, AuthorizedPath, CertificateFiles, Certificates, ParseOriginError,
+};
 use url::Url;
 
 use self::{
     access::Access,
     authorize::Authorize,
+    certificates::CertificateTables,
     layers::{Merged, Source},
     retention::Retention,
 };
@@ -47,7 +51,7 @@ pub(crate) use self::{
     layers::{SettingFlags, StoreFlags},
     listen::{Listen, Place},
     secret_files::warn_of_readable,
-    values::{HUB_PATH, LogFormat, time},
+    values::{HUB_PATH, LOG_LEVEL, LogFormat, time},
 };
 use crate::{
     failure::Failure,
@@ -103,6 +107,7 @@ pub(crate) struct ServeConfig {
     pub(crate) dead_peer_secs: u64,
     pub(crate) threads: usize,
     pub(crate) log: LogFormat,
+    pub(crate) log_level: String,
     pub(crate) verbose: bool,
     #[cfg_attr(not(unix), expect(dead_code, reason = "no signals, no need"))]
     pub(crate) pid_file: Option<PathBuf>,
@@ -111,6 +116,8 @@ pub(crate) struct ServeConfig {
     pub(crate) authorize_requests_max: usize,
     pub(crate) private_topics: Vec<TopicGlob>,
     pub(crate) auth: AuthConfig,
+    /// Those of `tls_certificate` first, then those of `[[certificate]]`; none is a hub without TLS.
+    pub(crate) certificates: Vec<CertificateFiles>,
     /// Files that hold secrets, including the configuration file if it does.
     pub(crate) secret_files: Vec<PathBuf>,
     /// The configuration as it was written, for `--check`.
@@ -121,6 +128,7 @@ pub(crate) struct ServeConfig {
 struct Written {
     merged: Merged,
     access: Access,
+    certificates: CertificateTables,
     retention: Retention,
     authorize: Authorize,
 }
@@ -133,6 +141,7 @@ impl ServeConfig {
         let authorize = Authorize::take_from(&mut table, &name)?;
         let layer = layers::from_file(&mut table, &name)?;
         let access = Access::take_from(&mut table, &name)?;
+        let certificates = CertificateTables::take_from(&mut table, &name)?;
         let retention = Retention::take_from(&mut table, &name)?;
         if let Some(unknown) = table.keys().next() {
             return Err(unknown_setting(unknown, &name));
@@ -148,7 +157,11 @@ impl ServeConfig {
         let hub_path = public_url.as_ref().map_or(HUB_PATH, Url::path);
         let bridges = merged.many("bridge", values::bridge)?;
         let keeping = keeping(&mut merged, &folder)?;
+        let files_of_setting =
+            [path(&merged, "tls_certificate", &folder)?, path(&merged, "tls_key", &folder)?];
+        let certificate_files = certificates.files(&merged, files_of_setting, &folder)?;
         let mut secret_files = access.secret_files(&folder);
+        secret_files.extend(certificate_files.iter().map(|files| files.key.clone()));
         secret_files.extend(secret_files::of_connections(&keeping.store, &bridges));
         if let Some(file) = file.filter(|_| access.holds_secret() || merged.has_password_in_file()) {
             secret_files.push(file.to_owned());
@@ -198,8 +211,9 @@ impl ServeConfig {
             dead_peer_secs: merged.value("dead_peer_secs", values::seconds)?,
             threads: merged.value("threads", values::count)?,
             log: merged.value("log", str::parse)?,
+            log_level: merged.value("log_level", values::log_level)?,
             verbose: merged.value("verbose", values::truth)?,
-            pid_file: pid_file(&merged, &folder)?,
+            pid_file: path(&merged, "pid_file", &folder)?,
             authorize: authorize.paths(&merged, authorize_secs, hub_path)?,
             authorize_requests_max: merged.value("authorize_requests_max", values::count)?,
             private_topics: access.private_topics(&name)?,
@@ -211,24 +225,31 @@ impl ServeConfig {
             secret_files,
             public_url,
             retention: retention.clone(),
-            written: Written { merged, access, retention, authorize },
+            certificates: certificate_files,
+            written: Written { merged, access, certificates, retention, authorize },
         };
-        if config.has_credentials() && config.no_auth {
-            return Err(config.refuse(
+        config.check_combinations()?;
+        Ok(config)
+    }
+
+    /// Refuses settings that contradict each other.
+    fn check_combinations(&self) -> Result<(), Failure> {
+        if self.has_credentials() && self.no_auth {
+            return Err(self.refuse(
                 "no_auth",
                 "the configuration has a key, an issuer or a ticket secret: remove it, or no_auth",
             ));
         }
-        if config.streams_max >= config.connections_max {
+        if self.streams_max >= self.connections_max {
             let reason = format!(
-                "must be less than connections_max ({connections_max}), so that the hub can ask browsers to retry later and applications \
-                 can publish"
+                "must be less than connections_max ({}), so that the hub can ask browsers to retry later and applications \
+                 can publish",
+                self.connections_max
             );
-            return Err(config.refuse("streams_max", &reason));
+            return Err(self.refuse("streams_max", &reason));
         }
-        config.check_authorize()?;
-        config.check_addresses()?;
-        Ok(config)
+        self.check_authorize()?;
+        self.check_addresses()
     }
 
     /// Whether the hub requires credentials.
@@ -247,8 +268,8 @@ impl ServeConfig {
 
     /// The configuration in the format of the file, secrets hidden, each line with its source.
     pub(crate) fn to_toml(&self) -> String {
-        let Written { merged, access, retention, authorize } = &self.written;
-        print::to_toml(merged, access, retention, authorize)
+        let Written { merged, access, certificates, retention, authorize } = &self.written;
+        print::to_toml(merged, access, certificates, retention, authorize)
     }
 
     /// A setting as it was written, without its passwords, for the log.
@@ -265,6 +286,48 @@ impl ServeConfig {
     /// The environment variables that the file takes secrets from.
     pub(crate) fn secret_variables(&self) -> Vec<&str> {
         self.written.access.secret_variables()
+    }
+
+    /// Reads the certificates and their keys; none is a hub without TLS.
+    pub(crate) fn read_certificates(&self) -> Result<Option<Certificates>, Failure> {
+        if self.certificates.is_empty() {
+            return Ok(None);
+        }
+        let read = Certificates::read(&self.certificates);
+        read.map(Some).map_err(|error| Failure::usage(format!("TLS: {error}")))
+    }
+
+    /// The settings that a running hub takes over and that differ from those of `other`, except for the
+    /// contents of certificates.
+    pub(crate) fn live_differences(&self, other: &Self) -> Vec<&'static str> {
+        let differences = [
+            ("keys", self.auth.keys != other.auth.keys),
+            ("issuer", self.auth.issuer != other.auth.issuer),
+            ("ticket_secret", self.auth.ticket_secrets != other.auth.ticket_secrets),
+            ("cookie_name", self.auth.cookie_name != other.auth.cookie_name),
+            ("private_topics", !self.written.access.has_private_topics_of(&other.written.access)),
+            ("allow_origin", self.allow_origins != other.allow_origins),
+            ("log_level", self.log_level != other.log_level),
+        ];
+        differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
+    /// The settings that differ from those of `other` and hold from a start on.
+    pub(crate) fn restart_differences(&self, other: &Self) -> Vec<&'static str> {
+        const LIVE: [&str; 3] = ["allow_origin", "cookie_name", "log_level"];
+        let tls = ["tls_certificate", "tls_key"];
+        let mut differences = self.written.merged.differences(&other.written.merged);
+        differences.retain(|name| !LIVE.contains(name) && !tls.contains(name));
+        if self.certificates.is_empty() != other.certificates.is_empty() {
+            differences.push("tls_certificate");
+        }
+        if self.written.retention != other.written.retention {
+            differences.push("retention");
+        }
+        if self.written.authorize != other.written.authorize && !differences.contains(&"authorize") {
+            differences.push("authorize");
+        }
+        differences
     }
 
     /// An error in a setting that only the server detects.
@@ -297,6 +360,13 @@ impl ServeConfig {
         }
         if self.listen.is_empty() {
             return Err(self.refuse("listen", "the list is empty: name at least one address"));
+        }
+        let needs_tls = |(_, listens): &(_, &Vec<Listen>)| listens.iter().any(Listen::needs_tls);
+        let addresses = [("listen", &self.listen), ("admin_listen", &self.admin_listen)];
+        if self.certificates.is_empty()
+            && let Some((name, _)) = addresses.into_iter().find(needs_tls)
+        {
+            return Err(self.refuse(name, "an address has tls=true, which needs tls_certificate and tls_key"));
         }
         Ok(())
     }
@@ -365,12 +435,12 @@ fn listens(merged: &Merged, name: &'static str, folder: &Path) -> Result<Vec<Lis
 }
 
 /// A path in the file is relative to the folder of the file.
-fn pid_file(merged: &Merged, folder: &Path) -> Result<Option<PathBuf>, Failure> {
-    let path = merged.one("pid_file", |word| match Path::new(word).file_name() {
+fn path(merged: &Merged, name: &'static str, folder: &Path) -> Result<Option<PathBuf>, Failure> {
+    let path = merged.one(name, |word| match Path::new(word).file_name() {
         Some(_) => Ok(PathBuf::from(word)),
         None => Err("is not the path of a file".to_owned()),
     })?;
-    let is_of_file = merged.get("pid_file").is_some_and(|(source, _)| source == Source::File);
+    let is_of_file = merged.get(name).is_some_and(|(source, _)| source == Source::File);
     Ok(path.map(|path| if is_of_file { folder.join(path) } else { path }))
 }
 
@@ -445,6 +515,7 @@ mod tests {
             (_, "sync") => "never",
             (_, "retain") => "1h",
             (_, "log") => "json",
+            (_, "log_level") => "debug",
             (Kind::Texts, _) => "chat",
             (Kind::Urls, _) => "redis://localhost?channels=chat",
             (_, _) => "7KiB",
@@ -463,6 +534,7 @@ mod tests {
                 "sync" => "store = \"./events\"",
                 "anonymous" | "cookie_name" => KEY,
                 "authorize_secs" => "authorize = \"http://127.0.0.1:5000/stream\"",
+                "tls_certificate" | "tls_key" => "tls_certificate = \"a.pem\"\ntls_key = \"a.key\"",
                 _ => "",
             };
             let by_default = shown(&load(file, &[]).unwrap());
@@ -478,7 +550,7 @@ mod tests {
             // Most words are names of files.
             let nonsense = match setting.name {
                 "store" => "http:!",
-                "pid_file" => "/",
+                "pid_file" | "tls_certificate" | "tls_key" => "/",
                 _ => "!",
             };
             let message = load("", &[(setting.name, nonsense)]).unwrap_err().to_string();

@@ -45,5 +45,5 @@ pub(crate) use self::{
     grammar::is_host,
     refusal::Refusal,
     request_reader::{HTTP2_PREFACE, Lateness, RequestLimits},
-    transport::{HubSocket, Transport},
+    transport::{HubSocket, PlainHttp, Transport},
 };

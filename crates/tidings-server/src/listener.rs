@@ -210,6 +210,11 @@ impl Listener {
         self.settings.role
     }
 
+    /// Whether its connections have TLS.
+    pub fn has_tls(&self) -> bool {
+        self.settings.tls.is_some()
+    }
+
     pub(crate) fn settings(&self) -> &Arc<ListenerSettings> {
         &self.settings
     }

@@ -19,8 +19,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::stream::Stream;
 pub use self::{
     certificates::{CertificateError, CertificateFiles, Certificates},
     config::Tls,
 };
-pub(crate) use self::{session::PlainHttp, stream::Stream};

@@ -12,7 +12,10 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
-use crate::patiently;
+use crate::{
+    patiently,
+    tls::{Stream, TlsClient},
+};
 
 /// Maximum size of response headers.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -22,7 +25,7 @@ const CHUNK_LINE_BYTES_MAX: usize = 64;
 /// A TCP connection to a hub, and the received data that is not parsed yet.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// The value of `Host`.
     host: String,
     received: Vec<u8>,
@@ -43,7 +46,7 @@ impl Connection {
     /// Connects.
     pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = patiently("a connection", TcpStream::connect(address)).await??;
-        Ok(Self { stream, host: address.to_string(), received: Vec::new() })
+        Ok(Self::of(Stream::Plain(stream), address.to_string()))
     }
 
     /// Connects to a Unix socket.
@@ -51,7 +54,7 @@ impl Connection {
         let stream = patiently("a connection", UnixStream::connect(path)).await??;
         // The calls on a stream socket are the same, whatever its family.
         let stream = std::net::TcpStream::from(OwnedFd::from(stream.into_std()?));
-        Ok(Self { stream: TcpStream::from_std(stream)?, host: "localhost".to_owned(), received: Vec::new() })
+        Ok(Self::of(Stream::Plain(TcpStream::from_std(stream)?), "localhost".to_owned()))
     }
 
     /// Connects from this address of the machine.
@@ -59,7 +62,7 @@ impl Connection {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.bind(SocketAddr::new(local, 0))?;
         let stream = patiently("a connection", socket.connect(address)).await??;
-        Ok(Self { stream, host: address.to_string(), received: Vec::new() })
+        Ok(Self::of(Stream::Plain(stream), address.to_string()))
     }
 
     /// Connects with a receive buffer of about this size, so that a reader that does not read
@@ -70,12 +73,57 @@ impl Connection {
         socket.set_nonblocking(true)?;
         let socket = TcpSocket::from_std_stream(socket.into());
         let stream = patiently("a connection", socket.connect(address)).await??;
-        Ok(Self { stream, host: address.to_string(), received: Vec::new() })
+        Ok(Self::of(Stream::Plain(stream), address.to_string()))
+    }
+
+    /// Connects over TLS, as a client that wants the host of this name.
+    pub async fn open_tls(address: SocketAddr, client: &TlsClient, host: &str) -> anyhow::Result<Self> {
+        Self::open(address).await?.encrypt(client, host).await
+    }
+
+    /// Begins with TLS on a connection of which nothing was used.
+    pub async fn encrypt(self, client: &TlsClient, host: &str) -> anyhow::Result<Self> {
+        let Stream::Plain(socket) = self.stream else { bail!("the connection is encrypted already") };
+        let stream = patiently("a handshake", client.connect(socket, host)).await??;
+        Ok(Self::of(stream, self.host))
+    }
+
+    fn of(stream: Stream, host: String) -> Self {
+        Self { stream, host, received: Vec::new() }
+    }
+
+    /// The protocol that the server has chosen (ALPN), over TLS.
+    pub fn protocol(&self) -> Option<String> {
+        let Stream::Encrypted(stream) = &self.stream else { return None };
+        stream.get_ref().1.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned())
+    }
+
+    /// The certificate of the server, over TLS.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        let Stream::Encrypted(stream) = &self.stream else { return None };
+        stream.get_ref().1.peer_certificates()?.first().map(|certificate| certificate.to_vec())
+    }
+
+    /// Sends new keys, over TLS 1.3 (RFC 8446, 4.6.3), and asks for those of the server.
+    pub async fn update_keys(&mut self) -> anyhow::Result<()> {
+        let Stream::Encrypted(stream) = &mut self.stream else { bail!("the connection is not encrypted") };
+        stream.get_mut().1.refresh_traffic_keys()?;
+        Ok(stream.flush().await?)
+    }
+
+    /// Sends these bytes without encryption, on a connection with it.
+    pub async fn send_unencrypted(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let Stream::Encrypted(stream) = &mut self.stream else { bail!("the connection is not encrypted") };
+        Ok(stream.get_mut().0.write_all(bytes).await?)
     }
 
     /// Sends these bytes and nothing else.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> anyhow::Result<()> {
-        patiently("the peer to read", self.stream.write_all(bytes.as_ref())).await?.context("cannot send")
+        let sent = async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            self.stream.flush().await
+        };
+        patiently("the peer to read", sent).await?.context("cannot send")
     }
 
     /// Sends a well-formed request. `head` is the method and the target, optionally followed by
@@ -173,12 +221,12 @@ impl Connection {
 
     /// Ends the connection with a reset instead of a closing frame.
     pub fn reset(self) -> anyhow::Result<()> {
-        Ok(reset_on_drop(&self.stream)?)
+        Ok(reset_on_drop(self.stream.socket())?)
     }
 
     /// The local address.
     pub fn local_address(&self) -> anyhow::Result<SocketAddr> {
-        Ok(self.stream.local_addr()?)
+        Ok(self.stream.socket().local_addr()?)
     }
 
     /// Waits for data and reads it; `false` at the end of the stream.

@@ -109,6 +109,11 @@ impl EventStream {
         self.parser.last_event_id()
     }
 
+    /// The underlying connection, for a test that sends what a subscriber usually does not.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
     /// The underlying connection, for a test that closes it in its own way.
     pub fn into_connection(self) -> Connection {
         self.connection

@@ -132,7 +132,7 @@ impl Hub {
                 let mut command = Command::new("sh");
                 command.args(["-c", HAND_OVER, "sh"]).arg(binary);
                 let socket = Stdio::from(OwnedFd::from(listener.try_clone()?));
-                (command, socket, format!("http://{}", self.address))
+                (command, socket, format!("://{}", self.address))
             }
             None => (Command::new(binary), Stdio::null(), LISTENING.to_owned()),
         };

@@ -4,6 +4,7 @@
 //!   be killed and restarted without a refused connection.
 //! - [`Connection`] is a bare HTTP/1.1 connection: it sends exactly the given bytes, and shows the
 //!   answer chunk by chunk, so that a clean end and a cut can be distinguished.
+//! - [`TlsClient`] is how such a connection is made over TLS, and [`Certificate`] what its server has.
 //! - [`EventStream`] collects the events of one subscription.
 //! - [`Application`] is an application that a hub asks about streams.
 //! - [`NatsServer`] is a real nats-server with JetStream, which can be stopped, killed and
@@ -28,10 +29,12 @@ mod nats;
 mod port;
 mod proxy;
 mod redis;
+mod tls;
 
 use std::time::Duration;
 
 pub use application::{Application, Reply};
+pub use certificate::Certificate;
 pub use connection::{Connection, Response};
 pub use event_stream::EventStream;
 pub use hub::{Hub, Signal, binary, listener};
@@ -40,6 +43,7 @@ pub use port::Port;
 pub use proxy::FaultProxy;
 pub use redis::{RedisNodes, RedisSentinels, RedisServer};
 pub use tidings_sse::{Item, ParsedEvent};
+pub use tls::TlsClient;
 
 /// The timeout of every wait in tests. Long enough for a loaded machine; no test depends on it
 /// being short.

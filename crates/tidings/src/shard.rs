@@ -1,4 +1,4 @@
-//! The shard: the driver of cursors whose connections are bare sockets.
+//! The shard: the driver of cursors whose connections are sockets.
 //!
 //! A shard owns its subscribers exclusively, and sends from snapshots of the feeds, so it holds no
 //! lock while it sends. It knows neither sockets nor clocks: bytes leave through [`Wire`](wire::Wire), time is an

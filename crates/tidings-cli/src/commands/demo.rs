@@ -15,12 +15,13 @@ use tidings_server::{Client, ConnectionMetrics, ConnectionSettings};
 use tokio::runtime::Builder;
 
 use super::{
-    listening::{Listening, UPGRADE_SECS, base_url, start_log},
+    listening::{Listening, UPGRADE_SECS},
+    log_filter::LogFilter,
     runtime::block_on,
     sockets::shown,
 };
 use crate::{
-    config::{Listen, LogFormat, StoreFlags, unknown_variables},
+    config::{LOG_LEVEL, Listen, LogFormat, StoreFlags, unknown_variables},
     failure::Failure,
     output,
     store::Keeping,
@@ -57,7 +58,13 @@ pub(super) struct Demo {
 impl Demo {
     pub(super) fn run(self) -> Result<(), Failure> {
         let keeping = self.store.keeping()?;
-        start_log(LogFormat::Text)?;
+        if let Some(listen) = self.listen.iter().find(|listen| listen.needs_tls()) {
+            return Err(Failure::usage(format!(
+                "--listen: {} has tls=true, and the example has no certificate",
+                listen.address
+            )));
+        }
+        LogFilter::start(LogFormat::Text, LOG_LEVEL)?;
         for warning in unknown_variables(&[]) {
             tracing::warn!("{warning}");
         }
@@ -67,7 +74,7 @@ impl Demo {
 }
 
 async fn chat(listens: Vec<Listen>, hosts: HostNames, keeping: Keeping) -> Result<(), Failure> {
-    let mut listening = Listening::start(&listens, &[])?;
+    let mut listening = Listening::start(&listens, &[], None)?;
     let addresses = listening.addresses(false);
     let store = listening.open(&keeping).await?;
     output::STDOUT.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
@@ -84,7 +91,7 @@ async fn chat(listens: Vec<Listen>, hosts: HostNames, keeping: Keeping) -> Resul
         }
         request
     }));
-    let url = base_url(&addresses);
+    let url = listening.base_url();
     let banner = format!(
         "The chat is at {url}/ - open it in two windows, one of them private.\n\n  \
          read:   curl -N {url}/stream\n  \

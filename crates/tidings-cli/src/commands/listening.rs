@@ -1,10 +1,8 @@
-//! What `serve` and `demo` share: the listening sockets, their lifecycle, the log, and signals.
+//! What `serve` and `demo` share: the listening sockets, their lifecycle, and signals.
 
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
 use std::{
-    env,
-    io::{self, IsTerminal},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::{
@@ -15,8 +13,7 @@ use std::{
 };
 
 use tidings::Hub;
-use tidings_server::{Drain, Listener, ListenerRole, LocalAddress};
-use tracing_subscriber::{EnvFilter, fmt::time::SystemTime};
+use tidings_server::{Drain, Listener, ListenerRole, LocalAddress, Tls};
 
 #[cfg(unix)]
 use super::{
@@ -25,15 +22,14 @@ use super::{
 };
 use super::{
     runtime::keep_blocking_thread,
-    signals::{Stops, stops},
+    signals::{Reloads, Stops, stops},
     sockets::{Socket, Sockets, ignored},
     supervisor,
     takeover::Takeover,
 };
 use crate::{
-    config::{Listen, LogFormat},
+    config::Listen,
     failure::Failure,
-    output,
     store::{Keeping, Opened},
 };
 
@@ -66,8 +62,12 @@ pub(super) struct Listening {
 
 impl Listening {
     /// The sockets that the old process passes, or the inherited ones (`LISTEN_FDS`), or else new
-    /// ones at these addresses.
-    pub(super) fn start(listens: &[Listen], admin_listens: &[Listen]) -> Result<Self, Failure> {
+    /// ones at these addresses, with TLS where it is wanted.
+    pub(super) fn start(
+        listens: &[Listen],
+        admin_listens: &[Listen],
+        tls: Option<&Tls>,
+    ) -> Result<Self, Failure> {
         #[cfg(unix)]
         let (passed, old_process) = OldProcess::take()
             .map_err(|error| Failure::runtime(format!("the old process passed no sockets: {error}")))?
@@ -79,7 +79,7 @@ impl Listening {
         };
         #[cfg(not(unix))]
         let found = Socket::inherited()?;
-        let opened = Sockets::open(found, listens, admin_listens)?;
+        let opened = Sockets::open(found, listens, admin_listens, tls)?;
         let cannot_start = |error| Failure::runtime(format!("cannot start: {error}"));
         let stops = stops().map_err(cannot_start)?;
         #[cfg(unix)]
@@ -102,6 +102,18 @@ impl Listening {
         let sockets = self.sockets.iter().map(|socket| &socket.listener);
         let chosen = sockets.filter(|listener| (listener.role() == ListenerRole::Admin) == is_admin);
         chosen.map(|listener| listener.address().clone()).collect()
+    }
+
+    /// The URL at which this machine reaches the sockets for clients.
+    pub(super) fn base_url(&self) -> String {
+        let listeners = self.sockets.iter().map(|socket| &socket.listener);
+        let clients = listeners.filter(|listener| listener.role() != ListenerRole::Admin);
+        base_url(clients.map(|listener| (listener.address().clone(), listener.has_tls())))
+    }
+
+    /// Requests to reload the configuration, from now on.
+    pub(super) fn reloads(&self) -> Reloads {
+        self.stops.reloads()
     }
 
     /// One of these addresses that has no effect, because a supervisor has opened other sockets.
@@ -219,53 +231,29 @@ impl Listening {
     }
 }
 
-/// The URL at which this machine reaches the hub: over loopback if an address allows it, otherwise
-/// at the first address. Over a Unix socket the host has no meaning.
-pub(super) fn base_url(addresses: &[LocalAddress]) -> String {
-    let reached = addresses.iter().filter_map(|address| match address {
-        LocalAddress::Ip(address) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
-            Some(SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())))
-        }
-        LocalAddress::Ip(address) if address.ip().is_unspecified() => {
-            Some(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())))
-        }
-        LocalAddress::Ip(address) => Some(*address),
-        LocalAddress::All(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))),
-        LocalAddress::Unix(_) => None,
+/// The URL at which this machine reaches one of these addresses, each with whether it has TLS: over
+/// loopback if an address allows it, otherwise at the first address. Over a Unix socket the host has
+/// no meaning.
+pub(super) fn base_url(addresses: impl IntoIterator<Item = (LocalAddress, bool)>) -> String {
+    let reached = addresses.into_iter().filter_map(|(address, has_tls)| {
+        let address = match address {
+            LocalAddress::Ip(address) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+                SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()))
+            }
+            LocalAddress::Ip(address) if address.ip().is_unspecified() => {
+                SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))
+            }
+            LocalAddress::Ip(address) => address,
+            LocalAddress::All(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            LocalAddress::Unix(_) => return None,
+        };
+        Some((address, has_tls))
     });
-    match reached.min_by_key(|address| !address.ip().is_loopback()) {
-        Some(address) => format!("http://{address}"),
+    match reached.min_by_key(|(address, _)| !address.ip().is_loopback()) {
+        Some((address, true)) => format!("https://{address}"),
+        Some((address, false)) => format!("http://{address}"),
         None => "http://localhost".to_owned(),
     }
-}
-
-/// Starts the log on standard error, at level `info`. `RUST_LOG` changes that.
-pub(super) fn start_log(format: LogFormat) -> Result<(), Failure> {
-    output::set_format(format);
-    output::STDERR.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
-    // The NATS client logs every lost connection as an error; the hub logs what matters of it.
-    let default = || EnvFilter::new("info,async_nats=off");
-    let wanted = env::var(EnvFilter::DEFAULT_ENV).ok().filter(|words| !words.trim().is_empty());
-    let (filter, mistake) = match wanted.map(EnvFilter::try_new) {
-        None => (default(), None),
-        Some(Ok(filter)) => (filter, None),
-        Some(Err(mistake)) => (default(), Some(mistake)),
-    };
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_timer(SystemTime)
-        .with_writer(|| &output::STDERR)
-        // Internal errors would bypass the queue.
-        .log_internal_errors(false)
-        .with_ansi(format == LogFormat::Text && io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    if let Some(mistake) = mistake {
-        tracing::warn!("RUST_LOG is ignored: {mistake}");
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -291,7 +279,7 @@ mod tests {
             #[cfg(unix)]
             rules: Vec::new(),
         };
-        let mut listening = Listening::start(&["127.0.0.1:0".parse().unwrap()], &[]).unwrap();
+        let mut listening = Listening::start(&["127.0.0.1:0".parse().unwrap()], &[], None).unwrap();
         let store =
             listening.open(&keeping).await.unwrap_or_else(|_| unreachable!("a log in memory always opens"));
         let serving = listening.serve(hub, store, 30, 30, async |_, ended| {
@@ -316,7 +304,10 @@ mod tests {
             (vec![unix(), ip("192.0.2.1:80"), ip("[::1]:81"), ip("127.0.0.1:82")], "http://[::1]:81"),
             (vec![unix()], "http://localhost"),
         ] {
-            assert_eq!(base_url(&addresses), url);
+            assert_eq!(base_url(addresses.iter().cloned().map(|address| (address, false))), url);
+            let encrypted = base_url(addresses.into_iter().map(|address| (address, true)));
+            assert_eq!(encrypted.replace("https:", "http:"), url);
+            assert_eq!(encrypted.starts_with("https://"), !url.ends_with("localhost"));
         }
     }
 }

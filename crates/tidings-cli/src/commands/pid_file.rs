@@ -39,6 +39,19 @@ impl PidFile {
         Err(refuse(path, &why))
     }
 
+    /// The running process that this file names.
+    pub(super) fn running(path: &Path) -> Result<Pid, Failure> {
+        let text =
+            fs::read_to_string(path).map_err(|error| refuse(path, &format!("cannot be read: {error}")))?;
+        let number: Option<u32> = text.trim().parse().ok();
+        let process = number.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let process = process.ok_or_else(|| refuse(path, "does not contain a process ID"))?;
+        if number.is_some_and(|pid| is_alive(pid, path)) {
+            return Ok(process);
+        }
+        Err(refuse(path, &format!("names process {}, which is not running", text.trim())))
+    }
+
     /// Writes the ID of this process.
     pub(super) fn write(path: &Path) -> Result<Self, Failure> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -132,8 +145,12 @@ mod tests {
         for other in ["heartbeat_secs = 15", "-1", "0"] {
             fs::write(&path, other).unwrap();
             assert!(PidFile::check(&path, None).is_err(), "{other}");
+            assert!(PidFile::running(&path).is_err(), "{other}");
         }
+        fs::write(&path, "2147483647\n").unwrap();
+        assert!(PidFile::running(&path).unwrap_err().to_string().contains("not running"));
         let file = PidFile::write(&path).unwrap();
+        assert_eq!(PidFile::running(&path).unwrap(), rustix::process::getpid());
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", process::id()));
         file.remove();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -10,28 +10,27 @@ use std::{
 use clap::Args;
 use serde_json::json;
 use tidings::{
-    HubSettings, Matcher, Validator,
+    HubSettings,
     log::{Tail, TailItem},
 };
-use tidings_auth::Authenticator;
 use tidings_server::{
-    ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress, RevocationFile, Settings, apis,
-    connections_for_file_limit, hub_path_is_free, raise_file_limit,
+    ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress, RevocationFile, Settings, Tls, apis,
+    connections_for_file_limit, raise_file_limit,
 };
-use url::Url;
 
 use super::{
     banner,
-    listening::{Ended, Listening, base_url, start_log},
+    listening::{Ended, Listening, base_url},
+    log_filter::LogFilter,
     memory::give_back_when_calm,
+    reloader::{Live, Reloader, Sources},
+    rules::{Rules, hub_url},
     runtime::{block_on, threads},
     sockets::shown,
 };
 use crate::{
     bridges::Bridges,
-    config::{
-        self, HUB_PATH, Listen, LogFormat, ServeConfig, SettingFlags, unknown_variables, warn_of_readable,
-    },
+    config::{self, Listen, LogFormat, ServeConfig, SettingFlags, unknown_variables, warn_of_readable},
     failure::Failure,
     output::{self, harmless, print_line},
     store::Store,
@@ -44,7 +43,8 @@ const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
 
 const PRECEDENCE: &str = "Every setting can also be set in the environment (--retain-bytes is TIDINGS_RETAIN_BYTES, \
     lists are separated by commas, bridges by spaces) or in the file (retain_bytes). Flags override the environment, and the environment \
-    overrides the file. Keys, the issuer of tokens, the secrets of tickets, private topics, applications for further paths and retention by topic can only be set in the file:\n\n  \
+    overrides the file. Keys, the issuer of tokens, the secrets of tickets, private topics, applications and certificates beyond the first, \
+    and retention by topic can only be set in the file:\n\n  \
     private_topics = [\"user-*\"]\n\n  \
     [[key]]                         # `tidings key new` generates one\n  \
     name = \"app\"\n  \
@@ -64,6 +64,9 @@ const PRECEDENCE: &str = "Every setting can also be set in the environment (--re
     path = \"/events\"\n  \
     url = \"http://127.0.0.1:5000/events\"\n  \
     timeout_secs = 10\n\n  \
+    [[certificate]]                 # next to tls_certificate, for further names\n  \
+    certificate_file = \"b.pem\"\n  \
+    key_file = \"b.key\"\n\n  \
     [[retention]]                   # with --store DIR; the first match applies\n  \
     match = \"chat\"                  # or pattern = \"/rooms/:room\", or match = \"*\"\n  \
     age = \"1h\"                      # or bytes = \"10MiB\", or count = 100, of all matching events";
@@ -93,9 +96,12 @@ impl Serve {
         let files = raise_file_limit().unwrap_or_default();
         let room = connections_for_file_limit();
         let file = self.config.filter(|path| !path.as_os_str().is_empty());
-        let config = config::load(file.as_deref(), self.given, room)?;
-        let addresses: Vec<_> = config.listen.iter().map(Listen::local_address).collect();
-        let rules = Rules::new(&config, &hub_url(&config, &base_url(&addresses)))?;
+        let sources = Sources { file, given: self.given, room };
+        let config = sources.load()?;
+        let has_tls = |listen: &Listen| !config.certificates.is_empty() && listen.has_tls();
+        let addresses = config.listen.iter().map(|listen| (listen.local_address(), has_tls(listen)));
+        let rules = Rules::new(&config, &hub_url(&config, &base_url(addresses)))?;
+        let tls = config.read_certificates()?.map(|certificates| Tls::new(certificates, config.http2));
         config.retention.put_into(&mut config.keeping.clone(), &rules.validator)?;
         let mut warnings = unknown_variables(&config.secret_variables());
         warnings.extend(config::warnings(&config, room));
@@ -106,67 +112,14 @@ impl Serve {
             return print_line(config.to_toml().trim_end());
         }
         drop(rules);
-        start_log(config.log)?;
+        let log = LogFilter::start(config.log, &config.log_level)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
         warn_of_readable(&config.secret_files);
-        block_on(threads(config.threads - shard_threads(&config)), serve(config, files))
+        let parts = Parts { sources, tls, log };
+        block_on(threads(config.threads - shard_threads(&config)), serve(config, parts, files))
     }
-}
-
-/// The part of the configuration that only other crates can check.
-struct Rules {
-    validator: Validator,
-    authenticator: Option<Authenticator>,
-    default_topics: Vec<Matcher>,
-}
-
-impl Rules {
-    fn new(config: &ServeConfig, hub_url: &Url) -> Result<Self, Failure> {
-        if !hub_path_is_free(hub_url.path()) {
-            let reason = format!("the hub uses the path {} itself: choose another", hub_url.path());
-            return Err(config.refuse("public_url", &reason));
-        }
-        let mut validator = Validator::new(hub_url.clone());
-        validator.topics_max = config.topics_max;
-        validator.matchers_max = config.matchers_max;
-        let default_topics = config
-            .streams
-            .iter()
-            .map(|topic| validator.exact(topic))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| config.refuse("stream", &error.to_string()))?;
-        validator
-            .matchers_count(default_topics.len())
-            .map_err(|error| config.refuse("stream", &error.to_string()))?;
-        let authenticator = config
-            .has_credentials()
-            .then(|| Authenticator::new(config.auth.clone(), &validator))
-            .transpose()
-            .map_err(|error| {
-                let setting = as_written(error.setting());
-                Failure::usage(format!("{setting} in the configuration file: {}", error.reason()))
-            })?;
-        Ok(Self { validator, authenticator, default_topics })
-    }
-}
-
-/// The name in the file of a setting of authentication.
-fn as_written(setting: &str) -> &str {
-    match setting {
-        "issuer.issuer" => "[issuer] iss",
-        "issuer.audiences" => "[issuer] audience",
-        "issuer.algorithms" => "[issuer] algorithms",
-        "issuer.key" => "the secret or key of [issuer]",
-        key => key,
-    }
-}
-
-fn hub_url(config: &ServeConfig, base_url: &str) -> Url {
-    config.public_url.clone().unwrap_or_else(|| {
-        format!("{base_url}{HUB_PATH}").parse().expect("an address is a valid host of a URL")
-    })
 }
 
 /// Half of the threads fan out, the others serve requests. A single one does both.
@@ -174,8 +127,16 @@ fn shard_threads(config: &ServeConfig) -> usize {
     config.threads / 2
 }
 
-async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failure> {
-    let mut listening = Listening::start(&config.listen, &config.admin_listen)?;
+/// What a start makes of the configuration, and a reload needs again.
+struct Parts {
+    sources: Sources,
+    tls: Option<Tls>,
+    log: LogFilter,
+}
+
+async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Result<(), Failure> {
+    let Parts { sources, tls, log } = parts;
+    let mut listening = Listening::start(&config.listen, &config.admin_listen, tls.as_ref())?;
     let [addresses, admin_addresses] = [false, true].map(|is_admin| listening.addresses(is_admin));
     if let Some(listen) = listening.ignored(&config.listen).filter(|_| config.is_given("listen")) {
         tracing::warn!(
@@ -194,9 +155,9 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     if let Some(path) = &config.pid_file {
         listening.set_pid_file(path)?;
     }
-    let base_url = base_url(&addresses);
-    let Rules { validator, authenticator, default_topics } =
-        Rules::new(&config, &hub_url(&config, &base_url))?;
+    let base_url = listening.base_url();
+    let hub_url = hub_url(&config, &base_url);
+    let Rules { validator, authenticator, default_topics } = Rules::new(&config, &hub_url)?;
 
     config.retention.put_into(&mut config.keeping, &validator)?;
     let store = listening.open(&config.keeping).await?;
@@ -243,7 +204,11 @@ async fn serve(mut config: ServeConfig, files: Option<u64>) -> Result<(), Failur
     settings.authorize_requests_max = config.authorize_requests_max;
     settings.connection_metrics = Some(Arc::clone(&metrics));
     settings.components = bridges.components();
-    let service = apis(hub.clone(), authenticator, settings);
+    let origins = settings.allow_origins.clone();
+    let service = apis(hub.clone(), authenticator.clone(), settings);
+
+    let live = Live { hub: hub.clone(), hub_url, authenticator, origins, tls, log };
+    tokio::spawn(Reloader::new(sources, config.clone(), live).run(listening.reloads()));
 
     tokio::spawn(give_back_when_calm(Arc::clone(&metrics)));
     if has_banner {

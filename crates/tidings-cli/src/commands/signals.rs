@@ -4,18 +4,39 @@
 //! lose what waits in memory. [`DECISIONS`] defines the actions of a hub; docs/operations.md has
 //! the same table.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use tokio::sync::watch;
 
 /// Requests of signals to stop. From its creation on, such a signal no longer ends the process.
 #[derive(Clone)]
-pub(super) struct Stops(watch::Receiver<usize>);
+pub(super) struct Stops {
+    asked: watch::Receiver<usize>,
+    reloads: Arc<watch::Sender<()>>,
+}
+
+/// Requests of signals to reload the configuration.
+pub(super) struct Reloads(watch::Receiver<()>);
 
 impl Stops {
     /// Waits until this many requests have arrived.
     pub(super) async fn requested(mut self, times: usize) {
-        if self.0.wait_for(|asked| *asked >= times).await.is_err() {
+        if self.asked.wait_for(|asked| *asked >= times).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Requests to reload, from now on. Until this is called, and once all receivers are dropped, the
+    /// signal is ignored.
+    pub(super) fn reloads(&self) -> Reloads {
+        Reloads(self.reloads.subscribe())
+    }
+}
+
+impl Reloads {
+    /// Waits for the next request. Several that arrive meanwhile count as one.
+    pub(super) async fn requested(&mut self) {
+        if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -26,7 +47,7 @@ pub(super) use unix::stops;
 
 #[cfg(unix)]
 mod unix {
-    use std::{io::IsTerminal, os::fd::BorrowedFd};
+    use std::{io::IsTerminal, os::fd::BorrowedFd, sync::Arc};
 
     use rustix::{
         event::{PollFd, PollFlags, poll},
@@ -45,7 +66,7 @@ mod unix {
         /// Drain and exit, however often it arrives: the machine or the kernel announces a
         /// shutdown.
         Drain,
-        /// Drain if a terminal has closed.
+        /// Drain if a terminal has closed; otherwise reload the configuration.
         Hangup,
         /// Ignore, with a line in the log.
         Report,
@@ -88,6 +109,7 @@ mod unix {
     /// Installs handlers for all signals. Call it once, early, within a tokio runtime.
     pub(crate) fn stops() -> io::Result<Stops> {
         let (asked, stops) = watch::channel(0);
+        let reloads = Arc::new(watch::Sender::new(()));
         let terminals = Terminals::of_this_process();
         for &(number, name, decision) in DECISIONS {
             let mut signal = signal(SignalKind::from_raw(number.as_raw()))?;
@@ -95,7 +117,7 @@ mod unix {
                 // The handler stays installed.
                 continue;
             }
-            let (asked, terminals) = (asked.clone(), terminals.clone());
+            let (asked, reloads, terminals) = (asked.clone(), Arc::clone(&reloads), terminals.clone());
             tokio::spawn(async move {
                 while signal.recv().await.is_some() {
                     let is_stop = match decision {
@@ -107,6 +129,8 @@ mod unix {
                     if is_stop {
                         tracing::info!(signal = name, "stopping");
                         asked.send_modify(|times| *times += 1);
+                    } else if decision == Decision::Hangup && reloads.send(()).is_ok() {
+                        tracing::info!(signal = name, "reloading the configuration");
                     } else {
                         tracing::info!(signal = name, "signal ignored");
                     }
@@ -117,7 +141,7 @@ mod unix {
         for number in REAL_TIME {
             drop(signal(SignalKind::from_raw(number))?);
         }
-        Ok(Stops(stops))
+        Ok(Stops { asked: stops, reloads })
     }
 
     /// Whether the process was started with SIGHUP ignored. Call it before the signal is caught.
@@ -163,5 +187,5 @@ pub(super) fn stops() -> io::Result<Stops> {
             asked.send_modify(|times| *times += 1);
         }
     });
-    Ok(Stops(stops))
+    Ok(Stops { asked: stops, reloads: Arc::new(watch::Sender::new(())) })
 }

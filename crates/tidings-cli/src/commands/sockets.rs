@@ -7,7 +7,7 @@
 #[cfg(unix)]
 use std::os::fd::OwnedFd;
 
-use tidings_server::{ListenError, Listener, ListenerRole, ListenerSettings, LocalAddress};
+use tidings_server::{ListenError, Listener, ListenerRole, ListenerSettings, LocalAddress, Tls};
 
 use crate::{
     config::{Listen, Place},
@@ -35,6 +35,7 @@ struct Wanted<'a> {
     listens: &'a [Listen],
     inherited: &'static str,
     role: ListenerRole,
+    tls: Option<&'a Tls>,
 }
 
 /// All sockets of a hub.
@@ -51,6 +52,7 @@ impl Sockets {
         found: Vec<Socket>,
         listens: &[Listen],
         admin_listens: &[Listen],
+        tls: Option<&Tls>,
     ) -> Result<Self, Failure> {
         let mut opened = Self { sockets: Vec::new(), unused: found };
         let has_admin =
@@ -60,12 +62,14 @@ impl Sockets {
             listens,
             inherited: INHERITED,
             role: if has_admin { ListenerRole::Clients } else { ListenerRole::All },
+            tls,
         };
         let admin = Wanted {
             setting: "admin-listen",
             listens: admin_listens,
             inherited: INHERITED_ADMIN,
             role: ListenerRole::Admin,
+            tls,
         };
         for wanted in [clients, admin] {
             opened.open_wanted(&wanted)?;
@@ -82,7 +86,13 @@ impl Sockets {
     fn open_wanted(&mut self, wanted: &Wanted<'_>) -> Result<(), Failure> {
         let inherited = self.take(wanted.inherited);
         if !inherited.is_empty() {
-            self.add(wanted, inherited);
+            for socket in inherited {
+                let address = socket.listener.address();
+                let is_tcp = !matches!(address, LocalAddress::Unix(_));
+                let listen = wanted.listens.iter().find(|listen| listen.local_address() == *address);
+                let has_tls = listen.map_or(is_tcp, Listen::has_tls);
+                self.add(wanted, has_tls, vec![socket]);
+            }
             return Ok(());
         }
         for (index, listen) in wanted.listens.iter().enumerate() {
@@ -105,7 +115,7 @@ impl Sockets {
                     })?;
                 }
             }
-            self.add(wanted, sockets);
+            self.add(wanted, listen.has_tls(), sockets);
         }
         Ok(())
     }
@@ -115,10 +125,11 @@ impl Sockets {
         self.unused.extract_if(.., |socket| socket.name == name).collect()
     }
 
-    fn add(&mut self, wanted: &Wanted<'_>, sockets: Vec<Socket>) {
+    fn add(&mut self, wanted: &Wanted<'_>, has_tls: bool, sockets: Vec<Socket>) {
         self.sockets.extend(sockets.into_iter().map(|Socket { name, listener }| {
             let mut settings = ListenerSettings::default();
             settings.role = wanted.role;
+            settings.tls = wanted.tls.filter(|_| has_tls).cloned();
             Socket { name, listener: listener.with_settings(settings) }
         }));
     }
@@ -219,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn localhost_has_one_port_on_both_addresses() {
-        let opened = Sockets::open(Vec::new(), &listens(&["localhost:0"]), &[]).unwrap();
+        let opened = Sockets::open(Vec::new(), &listens(&["localhost:0"]), &[], None).unwrap();
         let ports: Vec<_> =
             opened.sockets.iter().map(|socket| socket.listener.local_addr().unwrap().port()).collect();
         assert!(!ports.is_empty() && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
@@ -232,13 +243,13 @@ mod tests {
     #[tokio::test]
     async fn an_address_takes_over_the_sockets_that_were_opened_for_it() {
         let first = listens(&["127.0.0.1:0", "127.0.0.1:0"]);
-        let opened = Sockets::open(Vec::new(), &first, &listens(&["127.0.0.2:0"])).unwrap();
+        let opened = Sockets::open(Vec::new(), &first, &listens(&["127.0.0.2:0"]), None).unwrap();
         let before = addresses(&opened.sockets);
         assert_eq!(before.len(), 3);
 
         // The order has changed, one address is gone, and one is new.
         let second = listens(&["127.0.0.3:0", "127.0.0.1:0"]);
-        let again = Sockets::open(opened.sockets, &second, &[]).unwrap();
+        let again = Sockets::open(opened.sockets, &second, &[], None).unwrap();
         let after = addresses(&again.sockets);
         assert_eq!(after.len(), 2);
         assert!(!before.contains(&after[0]));
@@ -250,9 +261,9 @@ mod tests {
     async fn an_error_names_the_setting_and_the_address() {
         let taken = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = taken.address().to_string();
-        let refused = Sockets::open(Vec::new(), &listens(&[&address]), &[]).unwrap_err().to_string();
+        let refused = Sockets::open(Vec::new(), &listens(&[&address]), &[], None).unwrap_err().to_string();
         assert!(refused.starts_with(&format!("--listen: cannot listen on {address}: ")), "{refused}");
-        let refused = Sockets::open(Vec::new(), &listens(&["127.0.0.1:0"]), &listens(&[&address]))
+        let refused = Sockets::open(Vec::new(), &listens(&["127.0.0.1:0"]), &listens(&[&address]), None)
             .unwrap_err()
             .to_string();
         assert!(refused.starts_with("--admin-listen: "), "{refused}");

@@ -19,6 +19,19 @@ pub(super) fn notify(state: &str) {
     }
 }
 
+/// Reports that the configuration is being reloaded; `READY=1` reports its end. (`Type=notify-reload`
+/// demands the time.)
+#[cfg(unix)]
+pub(super) fn notify_reloading() {
+    use rustix::time::{ClockId, clock_gettime};
+    let now = clock_gettime(ClockId::Monotonic);
+    let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+    notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+}
+
+#[cfg(not(unix))]
+pub(super) fn notify_reloading() {}
+
 #[cfg(not(unix))]
 pub(super) fn notify(_state: &str) {}
 

@@ -144,6 +144,11 @@ impl Access {
         keys.chain(self.issuer.iter().map(|issuer| &issuer.secret)).chain(of_tickets)
     }
 
+    /// Whether the private topics are the same.
+    pub(crate) fn has_private_topics_of(&self, other: &Self) -> bool {
+        self.private_topics == other.private_topics
+    }
+
     /// The globs of private topics.
     pub(crate) fn private_topics(&self, file_name: &str) -> Result<Vec<TopicGlob>, Failure> {
         let parse = |text: &String| {

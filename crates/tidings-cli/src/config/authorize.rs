@@ -14,7 +14,7 @@ use crate::failure::Failure;
 const STREAM: &str = "/stream";
 
 /// All tables, as they were written.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Authorize {
     #[serde(rename = "authorize", skip_serializing_if = "Vec::is_empty")]
     tables: Vec<PathTable>,
@@ -23,7 +23,7 @@ pub(crate) struct Authorize {
 }
 
 /// An `[[authorize]]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PathTable {
     #[serde(default = "stream")]

@@ -14,7 +14,7 @@ use std::{collections::HashSet, path::Path};
 use tidings_auth::CookieName;
 use tidings_server::AllowedHosts;
 
-use super::{ServeConfig, layers::SettingFlags};
+use super::{Listen, ServeConfig, layers::SettingFlags};
 use crate::failure::Failure;
 
 /// Reads and checks all sources. `room` is how many connections the file descriptor limit allows.
@@ -49,6 +49,10 @@ fn check(config: &ServeConfig) -> Result<(), Failure> {
         let reason = "an application decides about /stream (authorize), so it also names the topics: remove one of the two";
         return Err(config.refuse("stream", reason));
     }
+    let listens = config.listen.iter().chain(&config.admin_listen);
+    if !config.certificates.is_empty() && !listens.clone().any(Listen::has_tls) {
+        return Err(config.refuse("listen", "no address has TLS, so the certificates have no effect"));
+    }
     let mut leases = HashSet::new();
     if let Some(twice) = config.bridges.iter().find(|bridge| !leases.insert(bridge.lease_key())) {
         let reason = format!(
@@ -76,6 +80,12 @@ pub(crate) fn warnings(config: &ServeConfig, room: usize) -> Vec<String> {
         warnings.push(format!(
             "private_topics without a key or an issuer: {consequence} events on these topics (`tidings key new` shows how to add a key)"
         ));
+    }
+    let is_plain = config.public_url.as_ref().is_some_and(|url| url.scheme() == "http");
+    if is_plain && !config.certificates.is_empty() && config.listen.iter().all(Listen::has_tls) {
+        warnings.push(
+            "public_url begins with http://, and every address has TLS: browsers are sent to a URL that is answered 400".to_owned(),
+        );
     }
     if config.connections_max > room {
         warnings.push(format!(

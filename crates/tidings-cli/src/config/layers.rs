@@ -62,6 +62,13 @@ impl Merged {
         self.values.get(name).map(|(source, words)| (*source, words.as_slice()))
     }
 
+    /// The names of the settings whose words differ.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let words = |merged: &Self, name| merged.get(name).map(|(_, words)| words.to_vec());
+        let names = SETTINGS.iter().map(|setting| setting.name);
+        names.filter(|name| words(self, name) != words(other, name)).collect()
+    }
+
     /// Whether the file contains the URL of a store or a bridge with a password, a token or the
     /// like.
     pub(crate) fn has_password_in_file(&self) -> bool {

@@ -24,6 +24,8 @@ pub(crate) struct Listen {
     /// The address as it was written, without its options.
     pub(crate) address: String,
     pub(crate) place: Place,
+    /// Whether it has TLS, if it says so.
+    tls: Option<bool>,
 }
 
 /// What the address means.
@@ -64,6 +66,17 @@ impl Listen {
         }
     }
 
+    /// Whether it has TLS on a hub that has certificates: every TCP socket does that does not say
+    /// otherwise.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.unwrap_or(!matches!(self.local_address(), LocalAddress::Unix(_)))
+    }
+
+    /// Whether it asks for TLS, so that it is of no use without.
+    pub(crate) fn needs_tls(&self) -> bool {
+        self.tls == Some(true)
+    }
+
     /// Makes a path relative to this directory.
     #[cfg(unix)]
     pub(crate) fn relative_to(&mut self, folder: &Path) {
@@ -80,6 +93,7 @@ impl FromStr for Listen {
     fn from_str(word: &str) -> Result<Self, String> {
         let (address, options) = word.split_once('?').unwrap_or((word, ""));
         let mut place = place(address)?;
+        let mut tls = None;
         for option in options.split('&').filter(|option| !option.is_empty()) {
             match (option.split_once('=').unwrap_or((option, "")), &mut place) {
                 #[cfg(unix)]
@@ -87,15 +101,21 @@ impl FromStr for Listen {
                 (("mode", _), _) => {
                     return Err("has a mode, which only the file of a Unix socket has".to_owned());
                 }
+                (("tls", word), _) => {
+                    let truth =
+                        word.parse().map_err(|_| "has an option tls that is neither true nor false")?;
+                    tls = Some(truth);
+                }
                 ((name, _), _) => {
                     return Err(format!(
-                        "has the unknown option {}: the only option is mode, as in unix:/run/tidings.sock?mode=660",
+                        "has the unknown option {}: there are tls, as in 127.0.0.1:8080?tls=false, and mode, as in \
+                         unix:/run/tidings.sock?mode=660",
                         name.escape_debug()
                     ));
                 }
             }
         }
-        Ok(Self { address: address.to_owned(), place })
+        Ok(Self { address: address.to_owned(), place, tls })
     }
 }
 
@@ -204,6 +224,25 @@ mod tests {
             ("192.0.2.1:80", true),
         ] {
             assert_eq!(word.parse::<Listen>().unwrap().reaches_others(), reaches_others, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_tcp_socket_has_tls_unless_it_says_otherwise() {
+        for (word, has_tls, needs_tls) in [
+            ("127.0.0.1:80", true, false),
+            (":80?tls=true", true, true),
+            ("localhost:80?tls=false", false, false),
+            #[cfg(unix)]
+            ("unix:hub.sock", false, false),
+            #[cfg(unix)]
+            ("unix:hub.sock?mode=600&tls=true", true, true),
+        ] {
+            let listen: Listen = word.parse().unwrap();
+            assert_eq!((listen.has_tls(), listen.needs_tls()), (has_tls, needs_tls), "{word}");
+        }
+        for bad in [":80?tls", ":80?tls=", ":80?tls=yes", ":80?TLS=true"] {
+            bad.parse::<Listen>().unwrap_err();
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{
     access::Access,
     authorize::Authorize,
+    certificates::CertificateTables,
     layers::{Merged, shown},
     retention::Retention,
     settings::{Kind, Preset, SETTINGS, Setting},
@@ -14,6 +15,7 @@ use super::{
 pub(super) fn to_toml(
     merged: &Merged,
     access: &Access,
+    certificates: &CertificateTables,
     retention: &Retention,
     authorize: &Authorize,
 ) -> String {
@@ -35,6 +37,7 @@ pub(super) fn to_toml(
     if !text.ends_with('\n') {
         text.push('\n');
     }
+    text += &toml::to_string(certificates).expect("paths that were read from TOML serialize");
     text += &toml::to_string(retention).expect("strings and numbers serialize");
     text + &toml::to_string(&authorize).expect("strings and numbers serialize")
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// All rules, as they were written.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Retention {
     #[serde(rename = "retention", skip_serializing_if = "Vec::is_empty")]
     rules: Vec<RuleTable>,
@@ -22,7 +22,7 @@ pub(crate) struct Retention {
 }
 
 /// A `[[retention]]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuleTable {
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
@@ -38,7 +38,7 @@ struct RuleTable {
 }
 
 /// A number of bytes, with a unit or without.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "`bytes` must be a size such as \"10MiB\"")]
 enum Size {
     Text(String),

@@ -3,6 +3,8 @@
 
 use Preset::{Depends, Is};
 
+use super::values::LOG_LEVEL;
+
 /// A setting of `tidings serve`.
 #[derive(Debug)]
 pub(crate) struct Setting {
@@ -101,6 +103,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         HTTP,
         "URL under which browsers reach this hub, such as https://hub.example.com",
         Depends("http:// and the listen address"),
+    ),
+    text(
+        "tls_certificate",
+        "FILE",
+        HTTP,
+        "Serve HTTPS on every TCP address with this certificate in PEM, with those of the authorities in between behind it; \
+         --listen ADDRESS?tls=false exempts an address",
+        Depends("none"),
+    ),
+    text(
+        "tls_key",
+        "FILE",
+        HTTP,
+        "The private key of the certificate, in PEM without a passphrase, readable by the hub alone",
+        Depends("none"),
     ),
     texts(
         "allow_origin",
@@ -331,6 +348,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Depends(FOR_PROCESSORS),
     ),
     text("log", "FORMAT", OUTPUT, "Log format on standard error: text or json", Is("text")),
+    text(
+        "log_level",
+        "LEVEL",
+        OUTPUT,
+        "How much is logged: error, warn, info, debug, trace or off, for all or, separated by commas, for parts of the program, as in \
+         info,tidings_server=debug; RUST_LOG overrides it",
+        Is(LOG_LEVEL),
+    ),
     Setting { short: Some('v'), ..flag("verbose", OUTPUT, "Print each event") },
     text(
         "pid_file",

@@ -13,8 +13,31 @@ use url::Url;
 /// The word for "no limit".
 pub(crate) const UNLIMITED: &str = "unlimited";
 
+/// How much is logged by default.
+pub(crate) const LOG_LEVEL: &str = "info";
+
 /// Where the Mercure protocol expects a hub.
 pub(crate) const HUB_PATH: &str = "/.well-known/mercure";
+
+/// How much is logged: a level, or levels of parts of the program. (`RUST_LOG` takes more forms, among
+/// them words that would turn on a part of that name.)
+pub(crate) fn log_level(word: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_part = |part: &str| {
+        !part.is_empty() && part.chars().all(|char| char.is_ascii_alphanumeric() || "_:-".contains(char))
+    };
+    let is_valid = word.split(',').all(|directive| match directive.split_once('=') {
+        Some((part, level)) => is_part(part) && LEVELS.contains(&level),
+        None => LEVELS.contains(&directive),
+    });
+    if is_valid {
+        return Ok(word.to_owned());
+    }
+    Err(format!(
+        "is not a log level: use one of {}, or a list as in info,tidings_server=debug",
+        LEVELS.join(", ")
+    ))
+}
 
 /// Seconds between two heartbeats.
 pub(crate) fn heartbeat_secs(word: &str) -> Result<u64, String> {

@@ -29,7 +29,7 @@ use super::{
     request_body::{RequestBody, Upload, Usage, arriving},
     request_headers::{RequestHeaders, parse},
     request_reader::{Found, Lateness, RequestLimits, RequestReader},
-    transport::{HubSocket, Transport},
+    transport::{HubSocket, PlainHttp, Transport},
 };
 use crate::{
     client_address::Neighbourhood,
@@ -38,7 +38,6 @@ use crate::{
         linger::{LINGER_SECS, read_to_end},
         metrics::ConnectionMetrics,
     },
-    tls::PlainHttp,
 };
 
 /// Bytes that one read takes from the socket, by way of the stack.
@@ -68,10 +67,6 @@ pub(crate) struct Connection<IO> {
     wait: Option<Wait>,
     timer: Option<Pin<Box<Sleep>>>,
     metrics: Arc<ConnectionMetrics>,
-}
-
-fn is_plain_http(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|error| error.is::<PlainHttp>())
 }
 
 /// The rest of a body that did not arrive with its headers.
@@ -139,7 +134,7 @@ impl<IO: Transport> Connection<IO> {
             }
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(())) => continue,
-                Poll::Ready(Err(error)) if is_plain_http(&error) => {
+                Poll::Ready(Err(error)) if PlainHttp::is_reason_of(&error) => {
                     return Poll::Ready(Ok(self.refuse(Refusal::NotEncrypted)));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

@@ -220,7 +220,16 @@ where
             if let Poll::Ready(Err(error)) = self.bytes.poll_gather(cx) {
                 return Poll::Ready(Err(error));
             }
-            if !self.bytes.is_written() {
+            if self.bytes.is_written() {
+                // What encrypts the socket may hold the rest of a record.
+                let flushed = Pin::new(&mut connection.io).poll_flush(cx)?;
+                if self.bytes.is_ended() {
+                    if flushed.is_pending() {
+                        self.check_time(connection, cx)?;
+                    }
+                    return flushed.map(Ok);
+                }
+            } else {
                 match poll_write(&mut connection.io, &self.bytes, cx) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(count)) => {
@@ -229,12 +238,6 @@ where
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => self.check_time(connection, cx)?,
-                }
-            } else {
-                // What encrypts the socket may hold the rest of a record.
-                let flushed = Pin::new(&mut connection.io).poll_flush(cx)?;
-                if self.bytes.is_ended() {
-                    return flushed.map(Ok);
                 }
             }
             if self.poll_input(connection, cx)?.is_pending() {

@@ -40,6 +40,18 @@ pub(crate) struct HubSocket {
     pub(crate) encryption: Option<Box<dyn tidings::Encryption>>,
 }
 
+/// The client does not speak TLS, but sends a plain HTTP request.
+#[derive(Debug, thiserror::Error)]
+#[error("the client sent a plain HTTP request to a port with TLS")]
+pub(crate) struct PlainHttp;
+
+impl PlainHttp {
+    /// Whether reading failed because of this.
+    pub(crate) fn is_reason_of(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Self>)
+    }
+}
+
 impl Transport for TcpStream {
     fn is_for_hub(&self) -> bool {
         cfg!(target_os = "linux")

@@ -1,11 +1,15 @@
 //! How the connections of a listener are served.
 
+use crate::tls::Tls;
+
 /// How the connections of a listener are served.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct ListenerSettings {
     /// What it is for. Default: everything.
     pub role: ListenerRole,
+    /// TLS in front of HTTP. Default: none.
+    pub tls: Option<Tls>,
 }
 
 /// What a listener is for.

@@ -15,9 +15,11 @@ use std::{
 };
 
 use rustls::{
-    server::UnbufferedServerConnection,
-    unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus},
+    server::{ServerConnectionData, UnbufferedServerConnection},
+    unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic},
 };
+
+use crate::http1::PlainHttp;
 
 /// RFC 8446, 5.1: most bytes of application data in one record.
 pub(super) const RECORD_BYTES_MAX: usize = 16 * 1024;
@@ -56,11 +58,6 @@ struct Unsent {
     bytes: Vec<u8>,
     sent: usize,
 }
-
-/// The client does not speak TLS, but sends a plain HTTP request.
-#[derive(Debug, thiserror::Error)]
-#[error("the client sent a plain HTTP request to a port with TLS")]
-pub(crate) struct PlainHttp;
 
 impl Session {
     pub(super) fn new(tls: UnbufferedServerConnection) -> Self {
@@ -127,7 +124,7 @@ impl Session {
         for data in bytes.chunks(RECORD_BYTES_MAX) {
             let is_sent = SEALED.with_borrow_mut(|sealed| {
                 sealed.clear();
-                self.seal(data, sealed)?;
+                self.encrypt(Content::Data(data), sealed)?;
                 self.send_or_keep(socket, sealed)
             });
             taken += data.len();
@@ -158,33 +155,21 @@ impl Session {
         Ok(true)
     }
 
-    /// Appends a record with this data, and what has to go before it.
-    fn seal(&mut self, data: &[u8], into: &mut Vec<u8>) -> io::Result<()> {
-        self.with_traffic(into, |traffic, into| traffic.encrypt(data, into))
-    }
-
     /// Reports that nothing more is written (RFC 8446, 6.1), once.
     pub(super) fn end(&mut self) {
         if mem::replace(&mut self.has_ended, true) {
             return;
         }
         let mut alert = Vec::new();
-        let queued = self.with_traffic(&mut alert, |traffic, into| traffic.queue_close_notify(into));
+        let queued = self.encrypt(Content::End, &mut alert);
         // A handshake that is not complete has no records to end.
         if queued.is_ok() {
             self.unsent.bytes.extend_from_slice(&alert);
         }
     }
 
-    /// Has bytes encrypted by `encrypt`, which is called again with more space if it was too little.
-    fn with_traffic(
-        &mut self,
-        into: &mut Vec<u8>,
-        encrypt: impl Fn(
-            &mut rustls::unbuffered::WriteTraffic<'_, rustls::server::ServerConnectionData>,
-            &mut [u8],
-        ) -> Result<usize, EncryptError>,
-    ) -> io::Result<()> {
+    /// Appends a record with this content, and what has to go before it.
+    fn encrypt(&mut self, content: Content<'_>, into: &mut Vec<u8>) -> io::Result<()> {
         loop {
             let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut self.incomplete);
             let is_written = match state.map_err(invalid)? {
@@ -198,10 +183,10 @@ impl Session {
                 }
                 ConnectionState::WriteTraffic(mut traffic) => {
                     let begin = into.len();
-                    let written = match encrypt(&mut traffic, &mut []) {
+                    let written = match content.encrypt(&mut traffic, &mut []) {
                         Err(EncryptError::InsufficientSize(size)) => {
                             into.resize(begin + size.required_size, 0);
-                            encrypt(&mut traffic, &mut into[begin..])
+                            content.encrypt(&mut traffic, &mut into[begin..])
                         }
                         done => done,
                     };
@@ -332,12 +317,34 @@ impl Session {
     }
 }
 
+/// What a record has.
+#[derive(Clone, Copy)]
+enum Content<'a> {
+    /// Application data.
+    Data(&'a [u8]),
+    /// The alert that nothing follows.
+    End,
+}
+
+impl Content<'_> {
+    fn encrypt(
+        self,
+        traffic: &mut WriteTraffic<'_, ServerConnectionData>,
+        into: &mut [u8],
+    ) -> Result<usize, EncryptError> {
+        match self {
+            Self::Data(data) => traffic.encrypt(data, into),
+            Self::End => traffic.queue_close_notify(into),
+        }
+    }
+}
+
 /// RFC 9112, 3: a request begins with its method, in practice in capital letters.
 fn is_http(bytes: &[u8]) -> bool {
     bytes[0] != HANDSHAKE && bytes[0].is_ascii_uppercase()
 }
 
-fn encode<Data>(mut data: rustls::unbuffered::EncodeTlsData<'_, Data>, into: &mut Vec<u8>) {
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, into: &mut Vec<u8>) {
     let begin = into.len();
     if let Err(EncodeError::InsufficientSize(size)) = data.encode(&mut []) {
         into.resize(begin + size.required_size, 0);

@@ -14,9 +14,9 @@ use tokio::{
 
 use super::{
     config::Tls,
-    session::{PlainHttp, RECORD_BYTES_MAX, Session},
+    session::{RECORD_BYTES_MAX, Session},
 };
-use crate::http1::{HubSocket, Transport};
+use crate::http1::{HubSocket, PlainHttp, Transport};
 
 /// The socket of a connection. A handshake happens when it is read from for the first time.
 pub(crate) struct Stream {
@@ -57,7 +57,7 @@ impl AsyncRead for Stream {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             Err(error) => {
-                if error.get_ref().is_some_and(|error| error.is::<PlainHttp>()) {
+                if PlainHttp::is_reason_of(&error) {
                     *session = None;
                 }
                 Poll::Ready(Err(error))

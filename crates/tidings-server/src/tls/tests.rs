@@ -18,9 +18,10 @@ use rustls::{
 };
 
 use super::{
-    CertificateError, CertificateFiles, Certificates, PlainHttp, Tls,
+    CertificateError, CertificateFiles, Certificates, Tls,
     session::{RECORD_BYTES_MAX, Session},
 };
+use crate::http1::PlainHttp;
 
 /// The end of a socket that the session has.
 struct Socket {
@@ -80,6 +81,7 @@ struct Pair {
     socket: Socket,
     client: ClientConnection,
     received: Vec<u8>,
+    tls: Tls,
     _folder: tempfile::TempDir,
 }
 
@@ -107,6 +109,7 @@ impl Pair {
             },
             client: ClientConnection::new(Arc::new(config), name).expect("a client"),
             received: Vec::new(),
+            tls,
             _folder: folder,
         }
     }
@@ -267,7 +270,7 @@ fn plain_http_is_recognised_and_other_bytes_are_not_taken_for_it() {
         pair.socket.arriving.extend(bytes);
         let mut into = [0; 10];
         let error = pair.session.read(&mut pair.socket, &mut into).expect_err("no TLS");
-        assert_eq!(error.get_ref().is_some_and(|error| error.is::<PlainHttp>()), is_http, "{error}");
+        assert_eq!(PlainHttp::is_reason_of(&error), is_http, "{error}");
     }
 }
 
@@ -284,6 +287,55 @@ fn endless_handshake_messages_are_not_collected() {
     });
     assert!(error.is_some());
     assert!(pair.session.held_bytes() < 256 * 1024);
+}
+
+/// The task of the connection ends, so the shard has the socket and encrypts.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_subscriber_lives_in_a_shard_and_needs_no_task() {
+    use crate::connection::{
+        ConnectionMetrics, ConnectionSettings, driver::Driver, peer::Peer, permits::ConnectionPermits,
+        stage::Stage,
+    };
+    use tidings::{Hub, NewEvent};
+
+    let Pair { client, tls, _folder, .. } = Pair::new(&TLS13);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let (first_line, read_line) = std::sync::mpsc::channel();
+    let receiving = std::thread::spawn(move || {
+        let socket = std::net::TcpStream::connect(address).expect("it listens");
+        let mut stream = rustls::StreamOwned::new(client, socket);
+        stream.write_all(b"GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        let mut received = Vec::new();
+        while !String::from_utf8_lossy(&received).contains("data: hello\n") {
+            let mut bytes = [0; 1024];
+            let count = stream.read(&mut bytes).expect("a stream");
+            received.extend_from_slice(&bytes[..count]);
+            let _ = first_line.send(());
+        }
+        String::from_utf8(received).expect("text")
+    });
+    let (socket, peer) = listener.accept().await.expect("a connection");
+
+    let hub = Hub::in_memory().await;
+    let metrics = Arc::<ConnectionMetrics>::default();
+    let permits = ConnectionPermits::new(&metrics);
+    let service = crate::router(hub.clone(), None, crate::Settings::default());
+    let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
+    let (_stop, stopping) = tokio::sync::watch::channel(Stage::Serving);
+    let stream = super::Stream::new(socket, Some(&tls));
+    let connection = driver.drive(stream, Peer::of(peer), permits.take(), stopping);
+    tokio::time::timeout(std::time::Duration::from_secs(60), connection).await.expect("the task ends");
+
+    let wait = move || read_line.recv().expect("the client receives");
+    tokio::task::spawn_blocking(wait).await.expect("no panic");
+    assert_eq!(permits.taken(), 1);
+    hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+    let received =
+        tokio::task::spawn_blocking(|| receiving.join()).await.expect("no panic").expect("received");
+    assert!(received.starts_with("HTTP/1.1 200 ") && received.contains("retry: "), "{received}");
+    permits.all_returned().await;
 }
 
 #[test]
@@ -318,6 +370,8 @@ fn certificates_are_replaced_only_if_they_differ() {
     assert!(tls.replace(read()));
 }
 
+type Expected = fn(&CertificateError) -> bool;
+
 #[test]
 fn what_is_wrong_with_a_file_is_said_in_one_line() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -334,7 +388,6 @@ fn what_is_wrong_with_a_file_is_said_in_one_line() {
     let damaged = folder.path().join("damaged");
     fs::write(&damaged, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect("written");
     let missing = folder.path().join("missing");
-    type Expected = fn(&CertificateError) -> bool;
     let cases: [(&Path, &Path, Expected); 8] = [
         (&missing, &good.key, |error| matches!(error, CertificateError::Unreadable { .. })),
         (&good.certificate, &missing, |error| matches!(error, CertificateError::Unreadable { .. })),

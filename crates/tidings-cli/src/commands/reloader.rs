@@ -1,0 +1,141 @@
+//! Reload: takes over what has changed in the configuration of a hub that serves.
+//!
+//! All sources are read and checked as at the start, files that they name included. If anything is
+//! wrong, nothing changes. Otherwise each part that can change while the hub serves is replaced, and
+//! settings that need a restart and differ are named in a warning. No connection is closed.
+
+use std::path::PathBuf;
+
+use tidings::Hub;
+use tidings_auth::Authenticator;
+use tidings_server::{AllowedOrigins, Certificates, Tls};
+use url::Url;
+
+use super::{log_filter::LogFilter, rules::Rules, signals::Reloads, supervisor};
+use crate::{
+    config::{self, ServeConfig, SettingFlags, warn_of_readable},
+    failure::Failure,
+};
+
+/// Where the configuration of a hub comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Sources {
+    pub(super) file: Option<PathBuf>,
+    pub(super) given: SettingFlags,
+    /// How many connections the file descriptor limit allows.
+    pub(super) room: usize,
+}
+
+/// The parts of a hub that a reload replaces.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) hub: Hub,
+    pub(super) hub_url: Url,
+    pub(super) authenticator: Option<Authenticator>,
+    pub(super) origins: AllowedOrigins,
+    pub(super) tls: Option<Tls>,
+    pub(super) log: LogFilter,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    sources: Sources,
+    /// What the hub was started with.
+    started: ServeConfig,
+    /// What holds now.
+    current: ServeConfig,
+    live: Live,
+}
+
+/// What a reload has done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reloaded {
+    /// The settings that have changed.
+    changed: Vec<&'static str>,
+    /// Those that differ, and need a restart.
+    needs_restart: Vec<&'static str>,
+}
+
+impl Sources {
+    pub(super) fn load(&self) -> Result<ServeConfig, Failure> {
+        config::load(self.file.as_deref(), self.given.clone(), self.room)
+    }
+}
+
+impl Reloader {
+    pub(super) fn new(sources: Sources, config: ServeConfig, live: Live) -> Self {
+        Self { sources, started: config.clone(), current: config, live }
+    }
+
+    /// Reloads at each request, until the process ends. Each ends with one line in the log.
+    pub(super) async fn run(mut self, mut requests: Reloads) {
+        loop {
+            requests.requested().await;
+            supervisor::notify_reloading();
+            // Files are read, and a name may have to be resolved.
+            let reload = tokio::task::spawn_blocking(move || {
+                let outcome = self.reload();
+                (self, outcome)
+            });
+            let Ok((this, outcome)) = reload.await else { return };
+            self = this;
+            match outcome {
+                Ok(reloaded) => reloaded.log(),
+                Err(failure) => {
+                    tracing::error!(reason = %failure, "the configuration was not reloaded; nothing has changed");
+                }
+            }
+            supervisor::notify("READY=1");
+        }
+    }
+
+    fn reload(&mut self) -> Result<Reloaded, Failure> {
+        let new = self.sources.load()?;
+        let rules = Rules::new(&new, &self.live.hub_url)?;
+        let certificates = new.read_certificates()?;
+        // Without a key a hub trusts every client that reaches it: no mistake in a file decides that.
+        if new.has_credentials() != self.started.has_credentials() {
+            let (is, was) = if new.has_credentials() { ("has", "none") } else { ("has no", "one") };
+            return Err(Failure::usage(format!(
+                "the configuration {is} key, issuer or ticket secret, and the hub was started with {was}: restart it"
+            )));
+        }
+        // From here on nothing fails.
+        let mut changed = new.live_differences(&self.current);
+        if self.replace(&new, &rules, certificates) {
+            changed.push("certificates");
+        }
+        warn_of_readable(&new.secret_files);
+        let needs_restart = new.restart_differences(&self.started);
+        self.current = new;
+        Ok(Reloaded { changed, needs_restart })
+    }
+
+    /// Whether the certificates differ.
+    fn replace(&self, new: &ServeConfig, rules: &Rules, certificates: Option<Certificates>) -> bool {
+        let Live { hub, authenticator, origins, tls, log, .. } = &self.live;
+        if let (Some(authenticator), Some(new)) = (authenticator, &rules.authenticator) {
+            authenticator.replace(new);
+        }
+        origins.replace(new.allow_origins.clone());
+        hub.set_private_topics(&new.private_topics);
+        if !log.set_level(&new.log_level) && new.log_level != self.current.log_level {
+            tracing::warn!("log_level has no effect: RUST_LOG is set");
+        }
+        tls.as_ref().zip(certificates).is_some_and(|(tls, certificates)| tls.replace(certificates))
+    }
+}
+
+impl Reloaded {
+    fn log(&self) {
+        let list = |names: &[&str]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        tracing::info!(changed = list(&self.changed), "the configuration was reloaded");
+        if !self.needs_restart.is_empty() {
+            tracing::warn!(
+                settings = list(&self.needs_restart),
+                "these settings differ from those that the hub was started with, and need a restart or an upgrade"
+            );
+        }
+    }
+}
