@@ -215,3 +215,33 @@ async fn tidings_reload_signals_the_process_of_the_pid_file() {
     let printed = String::from_utf8_lossy(&output.stderr);
     assert!(printed.lines().count() == 1 && printed.contains("pid"), "{printed}");
 }
+
+#[tokio::test]
+async fn an_operator_reloads_over_http_and_learns_what_became_of_it() {
+    let admin_key =
+        "[[key]]\nname = \"operator\"\nsecret = \"tk_the-key-of-an-operator-here\"\nadmin = true\n"
+            .to_owned();
+    let configured = Configured::start(&format!("{admin_key}{}", key(KEY))).await;
+    for (field, status) in
+        [("Accept: */*", 401), ("Authorization: Bearer tk_a-key-that-may-do-everything", 403)]
+    {
+        let refused = configured.hub.request(&format!("POST /reload\n{field}"), b"").await.unwrap();
+        assert_eq!(refused.status, status, "{refused}");
+    }
+    let reload = async || {
+        let head = "POST /reload\nAuthorization: Bearer tk_the-key-of-an-operator-here";
+        configured.hub.request(head, b"").await.unwrap()
+    };
+    assert_eq!(reload().await.text(), r#"{"changed":[],"needs_restart":[]}"#);
+    configured.write(&format!("retry_millis = 777\n{admin_key}{}", key(OTHER_KEY)));
+    let reloaded = reload().await;
+    assert_eq!(reloaded.text(), r#"{"changed":["keys"],"needs_restart":["retry_millis"]}"#);
+    assert_eq!(configured.request("POST /topics/chat", OTHER_KEY).await.status, 200);
+    configured.write("nonsense");
+    let refused = reload().await;
+    assert_eq!(refused.status, 422, "{refused}");
+    assert!(refused.text().contains("line 1"), "{refused}");
+    assert_eq!(configured.request("POST /topics/chat", OTHER_KEY).await.status, 200);
+    let mut hub = configured.hub;
+    hub.stop().await.unwrap();
+}

@@ -16,6 +16,7 @@
 //! | idempotency keys | `idempotency` |
 //! | how a subscription or a publication is served | `streams`, `publishing`; what writes a stream: `open_stream` |
 //! | which requests bypass the router | `apis` |
+//! | what `POST /reload` calls | `reload` |
 //! | a limit, its default, its response | `settings` |
 //! | the text of a refusal | `problem`; load shedding: `shedding`; what the log says of it: `refusals` |
 //! | what all handlers share | `app` |
@@ -49,6 +50,7 @@ mod problem;
 mod publishing;
 mod query;
 mod refusals;
+mod reload;
 mod revocation;
 mod router;
 mod settings;
@@ -66,6 +68,7 @@ pub use connection::{BodyError, ConnectionMetrics, ConnectionSettings, Drain, No
 pub use descriptors::{connections_for_file_limit, raise_file_limit};
 pub use http1::{RequestBody, RequestBodyError};
 pub use listener::{ListenError, Listener, ListenerRole, ListenerSettings, LocalAddress};
+pub use reload::{Reload, Reloaded};
 pub use revocation::{OpenRevocationsError, RevocationFile};
 pub use router::{hub_path_is_free, router, stream_path_is_free};
 pub use settings::{

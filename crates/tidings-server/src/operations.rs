@@ -1,6 +1,7 @@
-//! Endpoints for operators: liveness, readiness and metrics.
+//! Endpoints for operators: liveness, readiness, metrics and reload.
 
 use axum::{
+    Json,
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
@@ -10,6 +11,7 @@ use crate::{
     accept::prefers_openmetrics,
     metrics::Exposition,
     problem::{Problem, sentence},
+    reload::Reloaded,
     router::App,
     streams::vary_accept,
 };
@@ -34,6 +36,21 @@ async fn check(app: &App) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// Has the program reload its configuration.
+pub(crate) async fn reload(State(app): State<App>, request: Request) -> Result<Json<Reloaded>, Problem> {
+    let (parts, _) = request.into_parts();
+    app.authorizer.administrator(&parts, &app.origins)?;
+    let Some(reload) = &app.settings.reload else {
+        let detail = "This hub has no configuration to reload.";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "reload", detail));
+    };
+    reload.reload().await.map(Json).map_err(|reason| {
+        let detail =
+            format!("The configuration was not reloaded, and nothing has changed: {}", sentence(reason));
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "reload", detail)
+    })
 }
 
 /// The metrics, in the text format of Prometheus or, if the client asks for it, in OpenMetrics.

@@ -29,15 +29,17 @@ use crate::{
 };
 
 /// The paths that the server itself uses.
-const OWN_PATHS: [&str; 9] =
-    ["/", "/stream", "/topics", "/topics/", "/tickets", "/revoke", "/healthz", "/readyz", "/metrics"];
+const OWN_PATHS: [&str; 10] = [
+    "/", "/stream", "/topics", "/topics/", "/tickets", "/revoke", "/reload", "/healthz", "/readyz",
+    "/metrics",
+];
 
 /// Answered by every listener, whatever the request says.
 const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// The routes of operators. Where there is a listener for operators, only that one answers them, and
 /// nothing else but health checks.
-const ADMIN_PATHS: [&str; 2] = ["/metrics", "/revoke"];
+const ADMIN_PATHS: [&str; 3] = ["/metrics", "/revoke", "/reload"];
 
 /// Whether the path of a hub's public URL is free for the Mercure API.
 pub fn hub_path_is_free(path: &str) -> bool {
@@ -99,6 +101,7 @@ pub(crate) fn routes(app: App) -> Router {
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
         .route("/metrics", get(operations::metrics))
+        .route("/reload", post(operations::reload))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(app.clone(), pass))

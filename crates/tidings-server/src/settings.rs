@@ -10,7 +10,7 @@ use tidings::{
 };
 use url::Url;
 
-use crate::{AuthorizedPath, Component, ConnectionMetrics, RevocationFile, slots::SlotLimits};
+use crate::{AuthorizedPath, Component, ConnectionMetrics, Reload, RevocationFile, slots::SlotLimits};
 
 /// Settings of the [`router`](crate::router()). The limits on events and matchers themselves are
 /// those of the hub's [`Validator`](tidings::Validator).
@@ -84,6 +84,8 @@ pub struct Settings {
     pub connection_metrics: Option<Arc<ConnectionMetrics>>,
     /// Components of the hub, for `/metrics` and `/readyz`. Default: none.
     pub components: Vec<Arc<dyn Component>>,
+    /// What `POST /reload` calls. Default: nothing; it is answered 404.
+    pub reload: Option<Arc<dyn Reload>>,
 }
 
 impl Default for Settings {
@@ -111,6 +113,7 @@ impl Default for Settings {
             charset_utf8: false,
             connection_metrics: None,
             components: Vec::new(),
+            reload: None,
         }
     }
 }

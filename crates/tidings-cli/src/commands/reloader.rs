@@ -4,11 +4,12 @@
 //! wrong, nothing changes. Otherwise each part that can change while the hub serves is replaced, and
 //! settings that need a restart and differ are named in a warning. No connection is closed.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, pin::Pin};
 
 use tidings::Hub;
 use tidings_auth::Authenticator;
-use tidings_server::{AllowedOrigins, Certificates, Tls};
+use tidings_server::{AllowedOrigins, Certificates, Reload, Reloaded, Tls};
+use tokio::sync::{mpsc, oneshot};
 use url::Url;
 
 use super::{log_filter::LogFilter, rules::Rules, signals::Reloads, supervisor};
@@ -48,13 +49,33 @@ pub(super) struct Reloader {
     live: Live,
 }
 
-/// What a reload has done.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Reloaded {
-    /// The settings that have changed.
-    changed: Vec<&'static str>,
-    /// Those that differ, and need a restart.
-    needs_restart: Vec<&'static str>,
+/// A request to reload that wants to know what became of it.
+type Asked = oneshot::Sender<Result<Reloaded, String>>;
+
+/// Has the hub reload: `POST /reload`.
+#[derive(Debug)]
+pub(super) struct ReloadRequests(mpsc::Sender<Asked>);
+
+/// Most requests that wait for a reload; one reads all files.
+const REQUESTS_MAX: usize = 16;
+
+impl ReloadRequests {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Asked>) {
+        let (ask, asked) = mpsc::channel(REQUESTS_MAX);
+        (Self(ask), asked)
+    }
+}
+
+impl Reload for ReloadRequests {
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, String>> + Send>> {
+        let ask = self.0.clone();
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let gone = || "the hub cannot reload any more: restart it".to_owned();
+            ask.send(answer).await.map_err(|_| gone())?;
+            answered.await.map_err(|_| gone())?
+        })
+    }
 }
 
 impl Sources {
@@ -69,22 +90,32 @@ impl Reloader {
     }
 
     /// Reloads at each request, until the process ends. Each ends with one line in the log.
-    pub(super) async fn run(mut self, mut requests: Reloads) {
+    pub(super) async fn run(mut self, mut signals: Reloads, mut requests: mpsc::Receiver<Asked>) {
         loop {
-            requests.requested().await;
+            let asked = tokio::select! {
+                () = signals.requested() => None,
+                Some(asked) = requests.recv() => Some(asked),
+            };
             supervisor::notify_reloading();
             // Files are read, and a name may have to be resolved.
             let reload = tokio::task::spawn_blocking(move || {
                 let outcome = self.reload();
                 (self, outcome)
             });
-            let Ok((this, outcome)) = reload.await else { return };
+            let Ok((this, outcome)) = reload.await else {
+                tracing::error!("a reload has panicked: further ones need a restart");
+                return;
+            };
             self = this;
-            match outcome {
-                Ok(reloaded) => reloaded.log(),
+            match &outcome {
+                Ok(reloaded) => log(reloaded),
                 Err(failure) => {
                     tracing::error!(reason = %failure, "the configuration was not reloaded; nothing has changed");
                 }
+            }
+            if let Some(asked) = asked {
+                // The client may have gone.
+                let _ = asked.send(outcome.map_err(|failure| failure.to_string()));
             }
             supervisor::notify("READY=1");
         }
@@ -127,15 +158,13 @@ impl Reloader {
     }
 }
 
-impl Reloaded {
-    fn log(&self) {
-        let list = |names: &[&str]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-        tracing::info!(changed = list(&self.changed), "the configuration was reloaded");
-        if !self.needs_restart.is_empty() {
-            tracing::warn!(
-                settings = list(&self.needs_restart),
-                "these settings differ from those that the hub was started with, and need a restart or an upgrade"
-            );
-        }
+fn log(reloaded: &Reloaded) {
+    let list = |names: &[&str]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    tracing::info!(changed = list(&reloaded.changed), "the configuration was reloaded");
+    if !reloaded.needs_restart.is_empty() {
+        tracing::warn!(
+            settings = list(&reloaded.needs_restart),
+            "these settings differ from those that the hub was started with, and need a restart or an upgrade"
+        );
     }
 }

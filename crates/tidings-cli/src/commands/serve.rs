@@ -23,7 +23,7 @@ use super::{
     listening::{Ended, Listening, base_url},
     log_filter::LogFilter,
     memory::give_back_when_calm,
-    reloader::{Live, Reloader, Sources},
+    reloader::{Live, ReloadRequests, Reloader, Sources},
     rules::{Rules, hub_url},
     runtime::{block_on, threads},
     sockets::shown,
@@ -205,10 +205,12 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     settings.connection_metrics = Some(Arc::clone(&metrics));
     settings.components = bridges.components();
     let origins = settings.allow_origins.clone();
+    let (reload, requests) = ReloadRequests::new();
+    settings.reload = Some(Arc::new(reload));
     let service = apis(hub.clone(), authenticator.clone(), settings);
 
     let live = Live { hub: hub.clone(), hub_url, authenticator, origins, tls, log };
-    tokio::spawn(Reloader::new(sources, config.clone(), live).run(listening.reloads()));
+    tokio::spawn(Reloader::new(sources, config.clone(), live).run(listening.reloads(), requests));
 
     tokio::spawn(give_back_when_calm(Arc::clone(&metrics)));
     if has_banner {
