@@ -97,7 +97,9 @@ fn a_stream_ends_at_its_time_without_waiting_for_a_sweep() {
             tokio::time::sleep_until(next.into()).await;
             while stage.slice() {}
             // Each end is announced before.
-            if left != std::mem::replace(&mut left, stage.hub.stats().subscribers) {
+            let left_now = stage.hub.stats().subscribers;
+            if left_now != left {
+                left = left_now;
                 ended.push((began.elapsed().as_millis(), left));
             }
         }
