@@ -34,6 +34,8 @@ async fn append(log: &NatsLog, texts: &[String]) {
 async fn texts(log: &NatsLog) -> Vec<String> {
     let everything = Filter { matchers: vec![Matcher::Any], grants: Grants::all() };
     let (mut after, mut texts) = (Position::BEFORE_ALL, Vec::new());
+    // A page of a log is as far as its hub has read; this waits until it has read everything.
+    log.bounds().await.expect("the log answers");
     loop {
         let page = log.read(after, &everything, 1 << 20).await.expect("a page");
         texts.extend(page.entries.iter().map(|entry| entry.event.data.clone()));
