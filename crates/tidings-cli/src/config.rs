@@ -33,7 +33,8 @@ use tidings_auth::AuthConfig;
 use tidings_net::redacted;
 use tidings_redis::bridge::BridgeSettings;
 use tidings_server::{
-    AllowedHosts, AllowedOrigin, AuthorizedPath, CertificateFiles, Certificates, ParseOriginError,
+    AllowedHosts, AllowedOrigin, AuthorizedPath, CertificateFiles, Certificates, ClientAddressSource,
+    ParseOriginError, TrustedProxy,
 };
 use url::Url;
 
@@ -67,6 +68,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub(crate) struct ServeConfig {
     pub(crate) listen: Vec<Listen>,
     pub(crate) admin_listen: Vec<Listen>,
+    pub(crate) trusted_proxies: Vec<TrustedProxy>,
+    pub(crate) client_address: ClientAddressSource,
     pub(crate) public_url: Option<Url>,
     pub(crate) allow_origins: Vec<AllowedOrigin>,
     pub(crate) allow_hosts: Vec<HostName>,
@@ -169,6 +172,8 @@ impl ServeConfig {
         let config = Self {
             listen: listens(&merged, "listen", &folder)?,
             admin_listen: listens(&merged, "admin_listen", &folder)?,
+            trusted_proxies: merged.many("trusted_proxy", str::parse)?,
+            client_address: merged.value("client_address", str::parse)?,
             allow_origins: merged.many("allow_origin", |word| {
                 word.parse().map_err(|error: ParseOriginError| error.to_string())
             })?,
@@ -276,6 +281,13 @@ impl ServeConfig {
     pub(crate) fn shown(&self, name: &str) -> String {
         let words = self.written.merged.get(name).map_or(&[][..], |(_, words)| words);
         words.iter().map(|word| redacted(word)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Where trusted proxies state the address of a client, for each configured address.
+    pub(crate) fn client_addresses(&self) -> impl Iterator<Item = ClientAddressSource> {
+        let of_clients =
+            self.listen.iter().map(|listen| listen.client_address.unwrap_or(self.client_address));
+        of_clients.chain(self.admin_listen.iter().filter_map(|listen| listen.client_address))
     }
 
     /// Whether this setting was given a value.
@@ -510,6 +522,8 @@ mod tests {
             (Kind::Number, _) => "7",
             (_, "listen" | "admin_listen") => "127.0.0.1:0",
             (_, "authorize") => "http://127.0.0.1:5000/stream",
+            (_, "trusted_proxy") => "192.0.2.1",
+            (_, "client_address") => "forwarded",
             (_, "public_url" | "allow_origin") => "https://example.com",
             (_, "store") => "./events",
             (_, "sync") => "never",
@@ -528,6 +542,8 @@ mod tests {
             let shown = format!("{config:?}");
             shown[..shown.find("written:").unwrap()].to_owned()
         };
+        let proxied =
+            format!("trusted_proxy = [\"10.0.0.0/8\"]\nclient_address = \"x-forwarded-for\"\n{KEY}");
         for setting in SETTINGS {
             // Some have an effect only in combination with others.
             let file = match setting.name {
@@ -535,6 +551,7 @@ mod tests {
                 "anonymous" | "cookie_name" => KEY,
                 "authorize_secs" => "authorize = \"http://127.0.0.1:5000/stream\"",
                 "tls_certificate" | "tls_key" => "tls_certificate = \"a.pem\"\ntls_key = \"a.key\"",
+                "trusted_proxy" | "client_address" => &proxied,
                 _ => "",
             };
             let by_default = shown(&load(file, &[]).unwrap());
@@ -646,6 +663,23 @@ mod tests {
             ("anonymous = false\nno_auth = true".to_owned(), "`anonymous` in "),
             (bare.to_owned(), "[[key]] `ci` grants nothing"),
             (bridges(&[bridge, bridge]), "is given twice"),
+            (format!("trusted_proxy = [\"10.0.0.1\"]\n{KEY}"), "`trusted_proxy` in "),
+            (format!("client_address = \"forwarded\"\n{KEY}"), "no proxy is trusted"),
+            (format!("listen = [\"127.0.0.1:0?client-address=forwarded\"]\n{KEY}"), "no proxy is trusted"),
+            (
+                format!("trusted_proxy = [\"10.0.0.1\"]\nclient_address = \"peer\"\n{KEY}"),
+                "`trusted_proxy` in ",
+            ),
+            (
+                format!(
+                    "trusted_proxy = [\"10.0.0.1\"]\nclient_address = \"forwarded\"\nlisten = [\"127.0.0.1:0?client-address=proxy-protocol\"]\n{KEY}"
+                ),
+                "every address has a source of its own",
+            ),
+            (
+                "trusted_proxy = [\"10.0.0.1\"]\nclient_address = \"forwarded\"".to_owned(),
+                "`client_address` in ",
+            ),
             (bridges(&[&named("x"), "redis://i?channels=b&name=x"]), "is given twice"),
         ] {
             let message = load(&file, &[]).unwrap_err().to_string();
@@ -657,6 +691,11 @@ mod tests {
             format!("{bare}\nadmin = true"),
             bridges(&[bridge, "redis://h?channels=b"]),
             bridges(&[&named("x"), &named("y")]),
+            format!("trusted_proxy = [\"10.0.0.1\", \"unix\"]\nclient_address = \"forwarded\"\n{KEY}"),
+            format!(
+                "trusted_proxy = [\"10.0.0.1\"]\nlisten = [\"127.0.0.1:0?client-address=proxy-protocol\"]\n{KEY}"
+            ),
+            "trusted_proxy = [\"10.0.0.1\"]\nclient_address = \"forwarded\"\nno_auth = true".to_owned(),
         ] {
             load(&file, &[]).unwrap_or_else(|error| panic!("{file}: {error}"));
         }
@@ -670,6 +709,10 @@ mod tests {
             (format!("{private}\nno_auth = true"), "no client can receive"),
             (KEY.to_owned(), "DNS rebinding"),
             ("connections_max = 501".to_owned(), "allows only 500"),
+            (
+                "trusted_proxy = [\"0.0.0.0/0\"]\nclient_address = \"forwarded\"\nno_auth = true".to_owned(),
+                "every client can state any address",
+            ),
         ] {
             let warnings = super::warnings(&load(&file, &[]).unwrap(), ROOM);
             assert!(warnings.len() == 1 && warnings[0].contains(part), "{file}: {warnings:?}");

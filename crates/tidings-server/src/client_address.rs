@@ -5,8 +5,6 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use crate::listener::ListenerRole;
-
 /// The address of a client. An IPv4 address that arrived on an IPv6 socket is an IPv4 address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ClientAddress {
@@ -18,15 +16,6 @@ pub enum ClientAddress {
     Unknown,
 }
 
-/// The client of a request, in the extensions of each request that [`serve`](crate::serve) passes on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Client {
-    /// The address that limits and log lines use.
-    pub address: ClientAddress,
-    /// What the listener that accepted the connection is for.
-    pub listener: ListenerRole,
-}
-
 /// The unit of the limits per address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Neighbourhood {
@@ -36,6 +25,8 @@ pub(crate) enum Neighbourhood {
     Unix,
     /// All clients of unknown address.
     Unknown,
+    /// One connection, whose client is not known yet.
+    Connection(u64),
 }
 
 impl ClientAddress {

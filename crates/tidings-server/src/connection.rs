@@ -1,7 +1,8 @@
 //! Accepts connections and serves HTTP/1.1 and HTTP/2 on them, with a limit on everything that a
 //! client can make the server hold or wait for.
 //!
-//! One task per connection ([`Driver::drive`]): it waits for request headers and for admission
+//! A connection of a trusted proxy begins with a PROXY header where its listener demands that
+//! (`proxied`). Then comes one task per connection ([`Driver::drive`]): it waits for request headers and for admission
 //! (`admission`), has the service answer each request (`http1`), and closes the connection so that
 //! the client still receives the response. If the response is a stream, the task ends: the hub
 //! takes the socket together with the connection's permit (`permits`), so that it still counts. A
@@ -17,6 +18,8 @@ pub(crate) mod linger;
 pub(crate) mod metrics;
 pub(crate) mod peer;
 pub(crate) mod permits;
+mod proxied;
+mod proxy_header_log;
 mod rejected;
 mod settings;
 pub(crate) mod stage;
@@ -36,6 +39,7 @@ use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::{
+    net::TcpStream,
     sync::watch,
     task::{JoinError, JoinSet},
     time::timeout,
@@ -56,15 +60,20 @@ use self::{
     driver::Driver,
     peer::Peer,
     permits::{ConnectionPermit, ConnectionPermits},
+    proxied::read_proxy_header,
     rejected::REJECTED_TIME_MAX,
     stage::{Stage, ending},
 };
 use crate::{
     acceptor::{Accepted, Acceptor},
     http1::{Connection, Next, RequestBody, Then, Transport, exchange},
+    limit_log::Limit,
     listener::Listener,
     tls::Stream,
 };
+
+/// The name of the limit in the log.
+const CONNECTIONS: Limit = Limit::Setting("connections_max");
 
 /// Of `drain_secs`, the share after which a server that has been succeeded ends idle connections,
 /// so that responses of the last moment have the rest.
@@ -121,16 +130,22 @@ pub async fn serve<S, B>(
             () = permits.returned(), if !accepts => {}
             Accepted { stream, peer, listener, has_descriptor } = acceptor.accept(&metrics), if accepts => {
                 metrics.accepted.fetch_add(1, Relaxed);
-                let stream = Stream::new(stream, listener.tls.as_ref());
                 let peer = Peer::new(peer, listener);
                 let stopping = stopping.clone();
                 // The connection that is closed for this one needs a moment to go, so there may be
                 // some more than the limit for as long.
-                if (has_capacity() && has_descriptor) || driver.admission.free_capacity() {
-                    connections.spawn(driver.clone().drive(stream, peer, permits.take(), stopping));
+                if has_capacity() && has_descriptor {
+                    connections.spawn(serve_one(driver.clone(), stream, peer, permits.take(), stopping));
+                    continue;
+                }
+                if has_descriptor {
+                    driver.limits_reached.reached(CONNECTIONS, None);
+                }
+                if driver.admission.free_capacity() {
+                    connections.spawn(serve_one(driver.clone(), stream, peer, permits.take(), stopping));
                 } else {
                     metrics.refused_full.fetch_add(1, Relaxed);
-                    let connection = rejecting.clone().drive(stream, peer, rejected.take(), stopping);
+                    let connection = serve_one(rejecting.clone(), stream, peer, rejected.take(), stopping);
                     connections.spawn(timeout(REJECTED_TIME_MAX, connection).map(|_| ()));
                 }
             }
@@ -163,6 +178,29 @@ pub async fn serve<S, B>(
         tracing::warn!(open = permits.taken(), "connections did not end in time and are closed");
     }
     connections.shutdown().await;
+}
+
+/// One connection, with what comes before HTTP.
+async fn serve_one<S, B>(
+    driver: Driver<S>,
+    mut stream: TcpStream,
+    mut peer: Peer,
+    permit: ConnectionPermit,
+    stopping: watch::Receiver<Stage>,
+) where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync,
+{
+    if peer.sends_proxy_header() {
+        // Boxed, so that it takes no memory afterwards.
+        let header = Box::pin(read_proxy_header(driver.shared(), &mut stream, &peer, stopping.clone()));
+        let Some(from) = header.await else { return };
+        peer.is_proxied_from(from);
+    }
+    let stream = Stream::new(stream, peer.tls());
+    driver.drive(stream, peer, permit, stopping).await;
 }
 
 /// A handler that panics ends its own connection, and nothing else.

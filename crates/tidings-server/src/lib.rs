@@ -23,6 +23,7 @@
 //! | requests and responses on the wire | `http1`; HTTP/2: `connection::http2` |
 //! | where a server listens | `listener`; accepting: `acceptor` |
 //! | certificates, handshakes, encryption | `tls` |
+//! | whose address a request has | `client_address`; which proxies may state it: `proxies`; how they do: `forwarded`, `proxy_header` |
 //! | the life cycle of a connection | `connection` |
 
 mod accept;
@@ -31,13 +32,16 @@ mod access;
 mod apis;
 mod app;
 mod authorize;
+mod client;
 mod client_address;
 mod component;
 mod connection;
 mod descriptors;
+mod forwarded;
 mod http1;
 mod idempotency;
 mod json_body;
+mod limit_log;
 mod listener;
 mod mercure;
 mod metrics;
@@ -47,6 +51,8 @@ mod operations;
 mod origin;
 mod pages;
 mod problem;
+mod proxies;
+mod proxy_header;
 mod publishing;
 mod query;
 mod refusals;
@@ -62,12 +68,15 @@ mod tls;
 
 pub use apis::apis;
 pub use authorize::{AuthorizedPath, InvalidAuthorizedPath};
-pub use client_address::{Client, ClientAddress};
+pub use client::Client;
+pub use client_address::ClientAddress;
 pub use component::{Component, Figure};
 pub use connection::{BodyError, ConnectionMetrics, ConnectionSettings, Drain, NoCapacity, read_body, serve};
 pub use descriptors::{connections_for_file_limit, raise_file_limit};
 pub use http1::{RequestBody, RequestBodyError};
 pub use listener::{ListenError, Listener, ListenerRole, ListenerSettings, LocalAddress};
+pub use proxies::{ClientAddressSource, TrustedProxies, TrustedProxy};
+pub use proxy_header::{InvalidProxyHeader, PROXY_HEADER_BYTES_MAX, ProxiedFrom, ProxyHeader};
 pub use reload::{Reload, Reloaded};
 pub use revocation::{OpenRevocationsError, RevocationFile};
 pub use router::{hub_path_is_free, router, stream_path_is_free};

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tidings::{Invalid, ParseSinceError, PublishError, SubscribeError, Unavailable};
 use tidings_auth::AuthError;
 
-use crate::BodyError;
+use crate::{BodyError, limit_log::Limit};
 
 /// The reason of a problem whose cause is an application that decides about streams: its failures
 /// have log lines of their own.
@@ -27,6 +27,7 @@ pub(crate) struct Problem {
     cause: Option<String>,
     failed_credential: Option<&'static str>,
     notice: Option<StreamNotice>,
+    limit: Option<&'static Limit>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -62,6 +63,8 @@ pub(crate) struct Refused {
     pub(crate) cause: Option<String>,
     /// Why the credential was not accepted: an error code of RFC 6750, or `missing`.
     pub(crate) failed_credential: Option<&'static str>,
+    /// The limit that was reached.
+    pub(crate) limit: Option<&'static Limit>,
     /// The detail that the client receives.
     pub(crate) detail: String,
 }
@@ -75,6 +78,7 @@ impl Problem {
             cause: None,
             failed_credential: None,
             notice: None,
+            limit: None,
             headers: Vec::new(),
         }
     }
@@ -116,6 +120,12 @@ impl Problem {
     /// Adds the part of the request in which the problem was found.
     pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
         self.detail = format!("{place}: {}", self.detail);
+        self
+    }
+
+    /// The refusal is due to a limit, which an operator may want to raise.
+    pub(crate) fn limit(mut self, limit: &'static Limit) -> Self {
+        self.limit = Some(limit);
         self
     }
 
@@ -259,7 +269,11 @@ impl From<BodyError> for Problem {
             BodyError::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
         };
         let problem = Self::new(status, "body", sentence(error));
-        if error == BodyError::NoMemory { problem.retry_after(MOMENT_SECS) } else { problem }
+        if error == BodyError::NoMemory {
+            problem.limit(&Limit::Setting("bodies_bytes_max")).retry_after(MOMENT_SECS)
+        } else {
+            problem
+        }
     }
 }
 
@@ -302,6 +316,19 @@ struct Document<'a> {
     detail: &'a str,
 }
 
+impl Problem {
+    /// What the log needs to know of it, where another response is sent in its place.
+    pub(crate) fn refused(&self) -> Refused {
+        Refused {
+            reason: self.reason,
+            cause: self.cause.clone(),
+            failed_credential: self.failed_credential,
+            limit: self.limit,
+            detail: self.detail.clone(),
+        }
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let document = Document {
@@ -314,13 +341,8 @@ impl IntoResponse for Problem {
         json.push('\n');
         let mut response =
             (self.status, [(header::CONTENT_TYPE, "application/problem+json")], json).into_response();
+        response.extensions_mut().insert(self.refused());
         response.headers_mut().extend(self.headers);
-        response.extensions_mut().insert(Refused {
-            reason: self.reason,
-            cause: self.cause,
-            failed_credential: self.failed_credential,
-            detail: self.detail,
-        });
         response
     }
 }

@@ -7,6 +7,8 @@ use http::{Method, StatusCode};
 
 use crate::{
     ClientAddress,
+    forwarded::MalformedAddresses,
+    limit_log::LimitLog,
     metrics::Metrics,
     problem::{APPLICATION, Refused},
     throttled_log::{Summary, ThrottledLog},
@@ -18,6 +20,8 @@ pub(crate) struct RefusalLog {
     unserved: ThrottledLog<Occasion>,
     failed_credentials: ThrottledLog<Occasion>,
     failed_applications: ThrottledLog<FailedApplication>,
+    malformed_addresses: ThrottledLog<Occasion>,
+    limits: LimitLog,
 }
 
 impl Default for RefusalLog {
@@ -26,6 +30,8 @@ impl Default for RefusalLog {
             unserved: ThrottledLog::new(UNSERVED_INTERVAL, log_unserved),
             failed_credentials: ThrottledLog::new(FAILED_CREDENTIALS_INTERVAL, log_failed_credentials),
             failed_applications: ThrottledLog::new(FAILED_APPLICATIONS_INTERVAL, log_failed_applications),
+            malformed_addresses: ThrottledLog::new(MALFORMED_ADDRESSES_INTERVAL, log_malformed_addresses),
+            limits: LimitLog::default(),
         }
     }
 }
@@ -46,10 +52,15 @@ impl RefusalLog {
         response: &Response,
     ) {
         let status = response.status();
+        let refused = response.extensions().get::<Refused>();
+        // A browser may be refused by an empty stream.
+        let limit = refused.and_then(|refused| refused.limit);
+        if let Some(limit) = limit {
+            self.limits.reached(*limit, client);
+        }
         if !(status.is_client_error() || status.is_server_error()) {
             return;
         }
-        let refused = response.extensions().get::<Refused>();
         let occasion = || Occasion {
             method: method.clone(),
             path: path.chars().take(LOGGED_PATH_CHARS_MAX).collect(),
@@ -60,7 +71,7 @@ impl RefusalLog {
         };
         if status.is_server_error() {
             metrics.count_refused("5xx");
-            if refused.is_some_and(|refused| refused.reason == APPLICATION) {
+            if limit.is_some() || refused.is_some_and(|refused| refused.reason == APPLICATION) {
                 return;
             }
             self.unserved.record(refused.map_or("other", |refused| refused.reason), occasion());
@@ -69,6 +80,9 @@ impl RefusalLog {
         metrics.count_refused("4xx");
         if let Some(why) = refused.and_then(|refused| refused.failed_credential) {
             self.failed_credentials.record(why, occasion());
+        }
+        if refused.is_some_and(|refused| refused.reason == MalformedAddresses::REASON) {
+            self.malformed_addresses.record(MalformedAddresses::REASON, occasion());
         }
         if tracing::enabled!(tracing::Level::DEBUG) {
             let refused = occasion();
@@ -99,6 +113,8 @@ struct FailedApplication {
     url: String,
     cause: String,
 }
+/// An operator wants to know about a proxy that is configured wrongly.
+const MALFORMED_ADDRESSES_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the log records of a refused request. The query is left out: it may contain data and, from
 /// misconfigured clients, tokens.
@@ -156,5 +172,15 @@ fn log_failed_applications(summary: &Summary<FailedApplication>) {
         url,
         cause = %cause.escape_debug(),
         "an application has not decided about streams, which were refused; url and cause are those of the last one"
+    );
+}
+
+fn log_malformed_addresses(summary: &Summary<Occasion>) {
+    let last = &summary.last;
+    tracing::warn!(
+        count = summary.count(),
+        cause = last.cause,
+        request = %last,
+        "requests of trusted proxies were refused, because their lists of addresses cannot be read; cause and request are those of the last one"
     );
 }

@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::Hub;
 use tidings_auth::Authenticator;
 
@@ -20,7 +20,9 @@ pub(crate) use crate::app::App;
 use crate::{
     Client, ListenerRole, Settings,
     accept::wants_page,
-    authorize, mercure, native, operations,
+    authorize,
+    forwarded::MalformedAddresses,
+    mercure, native, operations,
     origin::{check_host, check_no_proxy, mark},
     pages,
     problem::{Problem, excerpt},
@@ -163,6 +165,9 @@ fn admit(app: &App, parts: &Parts) -> Result<(), Problem> {
         Some(ListenerRole::Clients) if ADMIN_PATHS.contains(&path) => return Err(nothing_at(path)),
         _ => {}
     }
+    if let Some(malformed) = parts.extensions.get::<MalformedAddresses>() {
+        return Err(malformed_addresses(malformed, &parts.headers));
+    }
     if app.authorizer.is_keyless_loopback() {
         check_no_proxy(&parts.headers)?;
     }
@@ -173,6 +178,17 @@ fn admit(app: &App, parts: &Parts) -> Result<(), Problem> {
         return Ok(());
     }
     check_host(names, parts)
+}
+
+fn malformed_addresses(malformed: &MalformedAddresses, headers: &HeaderMap) -> Problem {
+    let name = malformed.header;
+    let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let values = values.collect::<Vec<_>>().join(", ");
+    let detail = format!(
+        "The header `{name}` of this request, which a proxy of this hub sent, is not a list of addresses that can be read."
+    );
+    Problem::bad_request(MalformedAddresses::REASON, detail)
+        .caused_by(format_args!("the header {name} is {}", excerpt(&values)))
 }
 
 async fn not_found(request: Request) -> Response {

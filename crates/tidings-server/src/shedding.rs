@@ -46,7 +46,9 @@ pub(crate) fn shed(app: &App, parts: &Parts, problem: Problem) -> Response {
     };
     let mut headers = Subscription::headers();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    (headers, body).into_response()
+    let mut response = (headers, body).into_response();
+    response.extensions_mut().insert(problem.refused());
+    response
 }
 
 /// The response to a request on a connection beyond the capacity, unless the endpoint is always

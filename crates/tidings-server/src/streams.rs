@@ -20,6 +20,7 @@ use tidings_auth::{Access, AuthError};
 
 use crate::{
     access::{client_address, expires_in, stay_within_ticket},
+    limit_log::Limit,
     open_stream::{OpenStream, StreamHandle, StreamKeep},
     problem::{Problem, StreamNotice},
     revocation::{IsRevoked, Issued},
@@ -176,6 +177,7 @@ pub(crate) async fn matchers(
                     "patterns",
                     "Too many new patterns are waiting to be compiled. Try again later.",
                 )
+                .limit(&Limit::Fixed("new patterns"))
                 .retry_after(retry_after_secs(app)),
             }
         })?);
@@ -212,16 +214,18 @@ fn resumed_from(subscription: &Subscription) -> Option<(HeaderName, HeaderValue)
 fn too_many_patterns(app: &App, full: PatternsFull) -> Problem {
     let (limit, detail) = match full {
         PatternsFull::Count => (
-            "patterns_max",
+            &Limit::Setting("patterns_max"),
             "The hub has reached its limit of distinct patterns (`patterns_max`). Try again later.",
         ),
         PatternsFull::Weight => (
-            "pattern_weight_max",
+            &Limit::Setting("pattern_weight_max"),
             "Patterns with this literal beginning have reached the limit of work for one topic (`pattern_weight_max`). Try again \
              later, or use a pattern that begins with more text, such as `/users/:id`.",
         ),
     };
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, limit, detail).retry_after(retry_after_secs(app))
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, limit.name(), detail)
+        .limit(limit)
+        .retry_after(retry_after_secs(app))
 }
 
 /// The refusal of a stream whose credential was revoked.
@@ -294,7 +298,17 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
             ),
         ),
     };
-    problem.retry_after(retry_after_secs(app))
+    let limit = match reason {
+        NoSlot::Total => &Limit::Setting("streams_max"),
+        NoSlot::Address => &Limit::Setting("streams_per_address_max"),
+        NoSlot::Patterns(PatternsFull::Count) => &Limit::Setting("patterns_per_address_max"),
+        NoSlot::Patterns(PatternsFull::Weight) => &Limit::Setting("pattern_weight_per_address_max"),
+        NoSlot::Compiling => &Limit::Fixed("new patterns of one address"),
+        NoSlot::Authorizing => &Limit::Setting("authorize_requests_max"),
+        // It is the ticket that has the limit.
+        NoSlot::Credential(_) => return problem.retry_after(retry_after_secs(app)),
+    };
+    problem.limit(limit).retry_after(retry_after_secs(app))
 }
 
 /// Rejects a stream, in the form after which this client reconnects.

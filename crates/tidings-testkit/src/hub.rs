@@ -73,14 +73,10 @@ impl Hub {
     }
 
     /// Starts `tidings serve` with further arguments, on the addresses that they name, and waits until
-    /// it serves. [`address`](Self::address) is the first one of TCP, if there is one.
+    /// it serves.
     pub async fn serve_on_its_own(args: &[&str]) -> anyhow::Result<Self> {
-        let mut hub = Self::not_started([&["serve"], args].concat())?;
-        hub.listener = None;
+        let mut hub = Self::not_started([&["serve"], args].concat())?.on_its_own();
         hub.start_again().await?;
-        if let Some(address) = hub.addresses().iter().find_map(|address| address.parse().ok()) {
-            hub.address = address;
-        }
         Ok(hub)
     }
 
@@ -105,6 +101,14 @@ impl Hub {
             address,
             running: None,
         })
+    }
+
+    /// Binds the addresses that its arguments name instead of using the socket of the test.
+    /// [`address`](Self::address) is then the first one of TCP, if there is one.
+    #[must_use]
+    pub fn on_its_own(mut self) -> Self {
+        self.listener = None;
+        self
     }
 
     /// Sets a program other than the built one, such as a copy that the test replaces.
@@ -163,6 +167,10 @@ impl Hub {
             bail!("the hub did not start ({status}); it printed:\n{}", output.borrow().join("\n"));
         }
         self.running = Some(Running { child, new_process: None, output });
+        let first = self.addresses().iter().find_map(|address| address.parse().ok());
+        if let Some(address) = first.filter(|_| self.listener.is_none()) {
+            self.address = address;
+        }
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use super::{
     listening::{Listening, UPGRADE_SECS},
     log_filter::LogFilter,
     runtime::block_on,
-    sockets::shown,
+    sockets::{Addresses, shown},
 };
 use crate::{
     config::{LOG_LEVEL, Listen, LogFormat, StoreFlags, unknown_variables},
@@ -74,7 +74,7 @@ impl Demo {
 }
 
 async fn chat(listens: Vec<Listen>, hosts: HostNames, keeping: Keeping) -> Result<(), Failure> {
-    let mut listening = Listening::start(&listens, &[], None)?;
+    let mut listening = Listening::start(&Addresses { listens: &listens, ..Addresses::default() })?;
     let addresses = listening.addresses(false);
     let store = listening.open(&keeping).await?;
     output::STDOUT.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;

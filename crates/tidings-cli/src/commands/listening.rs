@@ -13,7 +13,7 @@ use std::{
 };
 
 use tidings::Hub;
-use tidings_server::{Drain, Listener, ListenerRole, LocalAddress, Tls};
+use tidings_server::{Drain, Listener, ListenerRole, LocalAddress};
 
 #[cfg(unix)]
 use super::{
@@ -23,7 +23,7 @@ use super::{
 use super::{
     runtime::keep_blocking_thread,
     signals::{Reloads, Stops, stops},
-    sockets::{Socket, Sockets, ignored},
+    sockets::{Addresses, Socket, Sockets, ignored},
     supervisor,
     takeover::Takeover,
 };
@@ -63,11 +63,7 @@ pub(super) struct Listening {
 impl Listening {
     /// The sockets that the old process passes, or the inherited ones (`LISTEN_FDS`), or else new
     /// ones at these addresses, with TLS where it is wanted.
-    pub(super) fn start(
-        listens: &[Listen],
-        admin_listens: &[Listen],
-        tls: Option<&Tls>,
-    ) -> Result<Self, Failure> {
+    pub(super) fn start(addresses: &Addresses<'_>) -> Result<Self, Failure> {
         #[cfg(unix)]
         let (passed, old_process) = OldProcess::take()
             .map_err(|error| Failure::runtime(format!("the old process passed no sockets: {error}")))?
@@ -79,7 +75,7 @@ impl Listening {
         };
         #[cfg(not(unix))]
         let found = Socket::inherited()?;
-        let opened = Sockets::open(found, listens, admin_listens, tls)?;
+        let opened = Sockets::open(found, addresses)?;
         let cannot_start = |error| Failure::runtime(format!("cannot start: {error}"));
         let stops = stops().map_err(cannot_start)?;
         #[cfg(unix)]
@@ -114,6 +110,11 @@ impl Listening {
     /// Requests to reload the configuration, from now on.
     pub(super) fn reloads(&self) -> Reloads {
         self.stops.reloads()
+    }
+
+    /// The sockets.
+    pub(super) fn sockets(&self) -> &[Socket] {
+        &self.sockets
     }
 
     /// One of these addresses that has no effect, because a supervisor has opened other sockets.
@@ -279,7 +280,11 @@ mod tests {
             #[cfg(unix)]
             rules: Vec::new(),
         };
-        let mut listening = Listening::start(&["127.0.0.1:0".parse().unwrap()], &[], None).unwrap();
+        let mut listening = Listening::start(&Addresses {
+            listens: &["127.0.0.1:0".parse().unwrap()],
+            ..Addresses::default()
+        })
+        .unwrap();
         let store =
             listening.open(&keeping).await.unwrap_or_else(|_| unreachable!("a log in memory always opens"));
         let serving = listening.serve(hub, store, 30, 30, async |_, ended| {

@@ -14,8 +14,8 @@ use tidings::{
     log::{Tail, TailItem},
 };
 use tidings_server::{
-    ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress, RevocationFile, Settings, Tls, apis,
-    connections_for_file_limit, raise_file_limit,
+    ClientAddressSource, ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress, RevocationFile,
+    Settings, Tls, TrustedProxy, apis, connections_for_file_limit, raise_file_limit,
 };
 
 use super::{
@@ -26,7 +26,7 @@ use super::{
     reloader::{Live, ReloadRequests, Reloader, Sources},
     rules::{Rules, hub_url},
     runtime::{block_on, threads},
-    sockets::shown,
+    sockets::{Addresses, Socket, shown},
 };
 use crate::{
     bridges::Bridges,
@@ -136,7 +136,14 @@ struct Parts {
 
 async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Result<(), Failure> {
     let Parts { sources, tls, log } = parts;
-    let mut listening = Listening::start(&config.listen, &config.admin_listen, tls.as_ref())?;
+    let mut listening = Listening::start(&Addresses {
+        listens: &config.listen,
+        admin_listens: &config.admin_listen,
+        tls: tls.as_ref(),
+        client_address: config.client_address,
+        trusted_proxies: config.trusted_proxies.iter().copied().collect(),
+    })?;
+    check_proxies(&config, listening.sockets())?;
     let [addresses, admin_addresses] = [false, true].map(|is_admin| listening.addresses(is_admin));
     if let Some(listen) = listening.ignored(&config.listen).filter(|_| config.is_given("listen")) {
         tracing::warn!(
@@ -248,6 +255,29 @@ fn revocation_file(store: &Store) -> Result<Option<Arc<RevocationFile>>, Failure
     let Store::Directory(directory) = store else { return Ok(None) };
     let file = RevocationFile::open(&directory.join("revocations")).map_err(Failure::runtime)?;
     Ok(Some(Arc::new(file)))
+}
+
+/// Refuses a trusted proxy that no socket can have as its peer, and a source of client addresses
+/// without a proxy that could state one.
+fn check_proxies(config: &ServeConfig, sockets: &[Socket]) -> Result<(), Failure> {
+    let stating =
+        sockets.iter().filter(|socket| socket.listener.client_address() != ClientAddressSource::Peer);
+    let is_unix: Vec<_> =
+        stating.map(|socket| matches!(socket.listener.address(), LocalAddress::Unix(_))).collect();
+    let has = |unix: bool| is_unix.contains(&unix);
+    for proxy in &config.trusted_proxies {
+        let reason = match proxy {
+            TrustedProxy::Unix if !has(true) => {
+                "the hub listens on no Unix socket on which --client-address applies"
+            }
+            TrustedProxy::Network(_) if !has(false) => {
+                "the hub listens on no TCP address on which --client-address applies"
+            }
+            _ => continue,
+        };
+        return Err(config.refuse("trusted_proxy", &format!("{proxy} has no effect: {reason}")));
+    }
+    Ok(())
 }
 
 /// The line that every start logs: version, addresses, store and limits.

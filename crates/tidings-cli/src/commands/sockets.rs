@@ -7,7 +7,10 @@
 #[cfg(unix)]
 use std::os::fd::OwnedFd;
 
-use tidings_server::{ListenError, Listener, ListenerRole, ListenerSettings, LocalAddress, Tls};
+use tidings_server::{
+    ClientAddressSource, ListenError, Listener, ListenerRole, ListenerSettings, LocalAddress, Tls,
+    TrustedProxies,
+};
 
 use crate::{
     config::{Listen, Place},
@@ -29,12 +32,24 @@ pub(super) struct Socket {
     pub(super) listener: Listener,
 }
 
+/// The configured addresses, and how they are served.
+#[derive(Default)]
+pub(super) struct Addresses<'a> {
+    pub(super) listens: &'a [Listen],
+    pub(super) admin_listens: &'a [Listen],
+    /// For those that have TLS.
+    pub(super) tls: Option<&'a Tls>,
+    /// Where trusted proxies state the address of a client; not for operators.
+    pub(super) client_address: ClientAddressSource,
+    pub(super) trusted_proxies: TrustedProxies,
+}
+
 /// What one setting asks for.
 struct Wanted<'a> {
     setting: &'static str,
     listens: &'a [Listen],
     inherited: &'static str,
-    role: ListenerRole,
+    settings: ListenerSettings,
     tls: Option<&'a Tls>,
 }
 
@@ -48,27 +63,33 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// Opens a socket for each address, unless it is one of `found`: those that exist already.
-    pub(super) fn open(
-        found: Vec<Socket>,
-        listens: &[Listen],
-        admin_listens: &[Listen],
-        tls: Option<&Tls>,
-    ) -> Result<Self, Failure> {
+    pub(super) fn open(found: Vec<Socket>, addresses: &Addresses<'_>) -> Result<Self, Failure> {
+        let &Addresses { listens, admin_listens, tls, client_address, ref trusted_proxies } = addresses;
         let mut opened = Self { sockets: Vec::new(), unused: found };
         let has_admin =
             !admin_listens.is_empty() || opened.unused.iter().any(|socket| socket.name == INHERITED_ADMIN);
+        let settings = |role, client_address| {
+            let mut settings = ListenerSettings::default();
+            settings.role = role;
+            settings.client_address = client_address;
+            settings.trusted_proxies = trusted_proxies.clone();
+            settings
+        };
         let clients = Wanted {
             setting: "listen",
             listens,
             inherited: INHERITED,
-            role: if has_admin { ListenerRole::Clients } else { ListenerRole::All },
+            settings: settings(
+                if has_admin { ListenerRole::Clients } else { ListenerRole::All },
+                client_address,
+            ),
             tls,
         };
         let admin = Wanted {
             setting: "admin-listen",
             listens: admin_listens,
             inherited: INHERITED_ADMIN,
-            role: ListenerRole::Admin,
+            settings: settings(ListenerRole::Admin, ClientAddressSource::Peer),
             tls,
         };
         for wanted in [clients, admin] {
@@ -91,7 +112,7 @@ impl Sockets {
                 let is_tcp = !matches!(address, LocalAddress::Unix(_));
                 let listen = wanted.listens.iter().find(|listen| listen.local_address() == *address);
                 let has_tls = listen.map_or(is_tcp, Listen::has_tls);
-                self.add(wanted, has_tls, vec![socket]);
+                self.add(vec![socket], wanted, has_tls, None);
             }
             return Ok(());
         }
@@ -115,7 +136,7 @@ impl Sockets {
                     })?;
                 }
             }
-            self.add(wanted, listen.has_tls(), sockets);
+            self.add(sockets, wanted, listen.has_tls(), listen.client_address);
         }
         Ok(())
     }
@@ -125,12 +146,19 @@ impl Sockets {
         self.unused.extract_if(.., |socket| socket.name == name).collect()
     }
 
-    fn add(&mut self, wanted: &Wanted<'_>, has_tls: bool, sockets: Vec<Socket>) {
-        self.sockets.extend(sockets.into_iter().map(|Socket { name, listener }| {
-            let mut settings = ListenerSettings::default();
-            settings.role = wanted.role;
-            settings.tls = wanted.tls.filter(|_| has_tls).cloned();
-            Socket { name, listener: listener.with_settings(settings) }
+    fn add(
+        &mut self,
+        sockets: Vec<Socket>,
+        wanted: &Wanted<'_>,
+        has_tls: bool,
+        client_address: Option<ClientAddressSource>,
+    ) {
+        let mut settings = wanted.settings.clone();
+        settings.tls = wanted.tls.filter(|_| has_tls).cloned();
+        settings.client_address = client_address.unwrap_or(settings.client_address);
+        self.sockets.extend(sockets.into_iter().map(|Socket { name, listener }| Socket {
+            name,
+            listener: listener.with_settings(settings.clone()),
         }));
     }
 }
@@ -224,13 +252,17 @@ mod tests {
         words.iter().map(|word| word.parse().unwrap()).collect()
     }
 
+    fn open(found: Vec<Socket>, listens: &[Listen], admin_listens: &[Listen]) -> Result<Sockets, Failure> {
+        Sockets::open(found, &Addresses { listens, admin_listens, ..Addresses::default() })
+    }
+
     fn addresses(sockets: &[Socket]) -> Vec<LocalAddress> {
         sockets.iter().map(|socket| socket.listener.address().clone()).collect()
     }
 
     #[tokio::test]
     async fn localhost_has_one_port_on_both_addresses() {
-        let opened = Sockets::open(Vec::new(), &listens(&["localhost:0"]), &[], None).unwrap();
+        let opened = open(Vec::new(), &listens(&["localhost:0"]), &[]).unwrap();
         let ports: Vec<_> =
             opened.sockets.iter().map(|socket| socket.listener.local_addr().unwrap().port()).collect();
         assert!(!ports.is_empty() && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
@@ -243,13 +275,13 @@ mod tests {
     #[tokio::test]
     async fn an_address_takes_over_the_sockets_that_were_opened_for_it() {
         let first = listens(&["127.0.0.1:0", "127.0.0.1:0"]);
-        let opened = Sockets::open(Vec::new(), &first, &listens(&["127.0.0.2:0"]), None).unwrap();
+        let opened = open(Vec::new(), &first, &listens(&["127.0.0.2:0"])).unwrap();
         let before = addresses(&opened.sockets);
         assert_eq!(before.len(), 3);
 
         // The order has changed, one address is gone, and one is new.
         let second = listens(&["127.0.0.3:0", "127.0.0.1:0"]);
-        let again = Sockets::open(opened.sockets, &second, &[], None).unwrap();
+        let again = open(opened.sockets, &second, &[]).unwrap();
         let after = addresses(&again.sockets);
         assert_eq!(after.len(), 2);
         assert!(!before.contains(&after[0]));
@@ -261,11 +293,10 @@ mod tests {
     async fn an_error_names_the_setting_and_the_address() {
         let taken = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = taken.address().to_string();
-        let refused = Sockets::open(Vec::new(), &listens(&[&address]), &[], None).unwrap_err().to_string();
+        let refused = open(Vec::new(), &listens(&[&address]), &[]).unwrap_err().to_string();
         assert!(refused.starts_with(&format!("--listen: cannot listen on {address}: ")), "{refused}");
-        let refused = Sockets::open(Vec::new(), &listens(&["127.0.0.1:0"]), &listens(&[&address]), None)
-            .unwrap_err()
-            .to_string();
+        let refused =
+            open(Vec::new(), &listens(&["127.0.0.1:0"]), &listens(&[&address])).unwrap_err().to_string();
         assert!(refused.starts_with("--admin-listen: "), "{refused}");
     }
 }

@@ -12,7 +12,7 @@
 use std::{collections::HashSet, path::Path};
 
 use tidings_auth::CookieName;
-use tidings_server::AllowedHosts;
+use tidings_server::{AllowedHosts, ClientAddressSource};
 
 use super::{Listen, ServeConfig, layers::SettingFlags};
 use crate::failure::Failure;
@@ -53,12 +53,50 @@ fn check(config: &ServeConfig) -> Result<(), Failure> {
     if !config.certificates.is_empty() && !listens.clone().any(Listen::has_tls) {
         return Err(config.refuse("listen", "no address has TLS, so the certificates have no effect"));
     }
+    check_proxies(config)?;
     let mut leases = HashSet::new();
     if let Some(twice) = config.bridges.iter().find(|bridge| !leases.insert(bridge.lease_key())) {
         let reason = format!(
             "{twice} is given twice, and only one bridge of a name is active at a time: remove one, or give it another name (&name=…)"
         );
         return Err(config.refuse("bridge", &reason));
+    }
+    Ok(())
+}
+
+/// Refuses a trusted proxy without a place where it states the addresses of its clients, and the
+/// reverse.
+fn check_proxies(config: &ServeConfig) -> Result<(), Failure> {
+    let is_stated = |source: ClientAddressSource| source != ClientAddressSource::Peer;
+    if !config.client_addresses().any(is_stated) {
+        return match config.trusted_proxies.first() {
+            None if !is_stated(config.client_address) => Ok(()),
+            None => Err(config.refuse(
+                "client_address",
+                "every address has a source of its own: remove it, or one of these",
+            )),
+            Some(proxy) => {
+                let reason = format!(
+                    "{proxy} is trusted, and nothing says where it states the address of a client: add --client-address x-forwarded-for, \
+                     forwarded or proxy-protocol"
+                );
+                Err(config.refuse("trusted_proxy", &reason))
+            }
+        };
+    }
+    if config.trusted_proxies.is_empty() {
+        let reason = "no proxy is trusted, so no address that a proxy states counts: add --trusted-proxy with the proxy's address or network";
+        return Err(config.refuse("client_address", reason));
+    }
+    let is_used = config.listen.iter().any(|listen| listen.client_address.is_none());
+    if is_stated(config.client_address) && !is_used {
+        return Err(config
+            .refuse("client_address", "every address has a source of its own: remove it, or one of these"));
+    }
+    if !config.has_credentials() && !config.no_auth {
+        let reason = "a hub without keys refuses what proxies forward, because every client of the proxy could publish: add a key \
+             (`tidings key new` shows how), or let every client publish with --no-auth";
+        return Err(config.refuse("client_address", reason));
     }
     Ok(())
 }
@@ -86,6 +124,11 @@ pub(crate) fn warnings(config: &ServeConfig, room: usize) -> Vec<String> {
         warnings.push(
             "public_url begins with http://, and every address has TLS: browsers are sent to a URL that is answered 400".to_owned(),
         );
+    }
+    if let Some(proxy) = config.trusted_proxies.iter().find(|proxy| proxy.is_everybody()) {
+        warnings.push(format!(
+            "every peer is trusted as a proxy (trusted_proxy {proxy}), so every client can state any address: name only your proxies"
+        ));
     }
     if config.connections_max > room {
         warnings.push(format!(

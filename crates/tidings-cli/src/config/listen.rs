@@ -9,7 +9,7 @@ use std::{
     str::FromStr,
 };
 
-use tidings_server::LocalAddress;
+use tidings_server::{ClientAddressSource, LocalAddress};
 
 /// The mode of the file of a Unix socket: its user and its group may connect.
 #[cfg(unix)]
@@ -26,6 +26,8 @@ pub(crate) struct Listen {
     pub(crate) place: Place,
     /// Whether it has TLS, if it says so.
     tls: Option<bool>,
+    /// Where trusted proxies state the address of a client, if it differs from other addresses.
+    pub(crate) client_address: Option<ClientAddressSource>,
 }
 
 /// What the address means.
@@ -94,6 +96,7 @@ impl FromStr for Listen {
         let (address, options) = word.split_once('?').unwrap_or((word, ""));
         let mut place = place(address)?;
         let mut tls = None;
+        let mut client_address = None;
         for option in options.split('&').filter(|option| !option.is_empty()) {
             match (option.split_once('=').unwrap_or((option, "")), &mut place) {
                 #[cfg(unix)]
@@ -106,16 +109,20 @@ impl FromStr for Listen {
                         word.parse().map_err(|_| "has an option tls that is neither true nor false")?;
                     tls = Some(truth);
                 }
+                (("client-address", source), _) => {
+                    client_address =
+                        Some(source.parse().map_err(|reason| format!("has a client-address that {reason}"))?);
+                }
                 ((name, _), _) => {
                     return Err(format!(
-                        "has the unknown option {}: there are tls, as in 127.0.0.1:8080?tls=false, and mode, as in \
+                        "has the unknown option {}: there are tls, as in 127.0.0.1:8080?tls=false, client-address, and mode, as in \
                          unix:/run/tidings.sock?mode=660",
                         name.escape_debug()
                     ));
                 }
             }
         }
-        Ok(Self { address: address.to_owned(), place, tls })
+        Ok(Self { address: address.to_owned(), place, tls, client_address })
     }
 }
 
@@ -244,6 +251,20 @@ mod tests {
         for bad in [":80?tls", ":80?tls=", ":80?tls=yes", ":80?TLS=true"] {
             bad.parse::<Listen>().unwrap_err();
         }
+    }
+
+    #[test]
+    fn an_address_may_have_a_source_of_client_addresses_of_its_own() {
+        let source = |word: &str| word.parse::<Listen>().unwrap().client_address;
+        assert_eq!(source(":80"), None);
+        assert_eq!(source(":80?client-address=peer"), Some(ClientAddressSource::Peer));
+        #[cfg(unix)]
+        assert_eq!(
+            source("unix:hub.sock?mode=600&client-address=proxy-protocol"),
+            Some(ClientAddressSource::ProxyProtocol)
+        );
+        let refused = ":80?client-address=x-real-ip".parse::<Listen>().unwrap_err();
+        assert!(refused.contains("x-forwarded-for"), "{refused}");
     }
 
     #[cfg(unix)]

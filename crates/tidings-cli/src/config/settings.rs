@@ -210,6 +210,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Time in which that application must answer, or the stream gets 504",
         Is("10"),
     ),
+    texts(
+        "trusted_proxy",
+        "PROXY",
+        ACCESS,
+        "Proxy whose word about a client's address counts: its address, a network such as 10.0.0.0/8, or unix for every program that \
+         connects to a Unix socket; needs --client-address; repeatable",
+    ),
+    text(
+        "client_address",
+        "SOURCE",
+        ACCESS,
+        "Where trusted proxies state a client's address, which limits and the log use: x-forwarded-for, forwarded, or proxy-protocol, which \
+         they then have to send; peer: nowhere; an address of --listen may differ, as in 127.0.0.1:8081?client-address=peer",
+        Is("peer"),
+    ),
     number(
         "connections_max",
         LIMITS,

@@ -27,7 +27,10 @@ use tokio::{
 };
 
 use super::waiting::{Age, Waiting};
-use crate::client_address::Neighbourhood;
+use crate::{
+    client_address::Neighbourhood,
+    limit_log::{Limit, LimitLog},
+};
 
 /// Longest time that a complete request waits for its permit. It then goes on without: should those
 /// before it wait for a log that does not answer, the others, health checks among them, are late
@@ -39,9 +42,14 @@ const PERMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// `request_headers_bytes_max`, so their number alone would bound little.
 const HEADERS_BYTES_TOGETHER_MAX: usize = 32 * 1024 * 1024;
 
+/// The names of the limits in the log.
+const REQUESTS_ARRIVING: Limit = Limit::Setting("requests_arriving_max");
+const HEADERS_BYTES: Limit = Limit::Fixed("memory for request headers that are still arriving");
+
 /// The limits of one server, and who counts towards them.
 #[derive(Debug)]
 pub(crate) struct Admission {
+    limits: Arc<LimitLog>,
     headers_bytes: AtomicUsize,
     incomplete: Mutex<Waiting<Arc<Notifier>>>,
     idle: Mutex<Idle>,
@@ -70,8 +78,9 @@ pub(crate) enum Awaited {
 pub(crate) type AnswerPermit = Option<OwnedSemaphorePermit>;
 
 impl Admission {
-    pub(super) fn with_limits(incomplete_max: usize, requests_max: usize) -> Self {
+    pub(super) fn with_limits(incomplete_max: usize, requests_max: usize, limits: &Arc<LimitLog>) -> Self {
         Self {
+            limits: Arc::clone(limits),
             headers_bytes: AtomicUsize::new(0),
             incomplete: Mutex::new(Waiting::new(incomplete_max.max(1))),
             idle: Mutex::default(),
@@ -84,8 +93,8 @@ impl Admission {
         timeout(PERMIT_WAIT_MAX, Arc::clone(&self.permits).acquire_owned()).await.ok().and_then(Result::ok)
     }
 
-    /// Begins to wait for a client at this address.
-    pub(crate) fn wait_for(self: &Arc<Self>, awaited: Awaited, address: Neighbourhood) -> Wait {
+    /// Begins to wait for a client at this address; `None` if it is not known yet.
+    pub(crate) fn wait_for(self: &Arc<Self>, awaited: Awaited, address: Option<Neighbourhood>) -> Wait {
         let notifier = Arc::<Notifier>::default();
         let line = match awaited {
             Awaited::Headers => {
@@ -93,6 +102,7 @@ impl Admission {
                 let (age, gone) = self.incomplete().enter(address, now, Arc::clone(&notifier));
                 if let Some(gone) = gone {
                     gone.notify();
+                    self.limits.reached(REQUESTS_ARRIVING, None);
                 }
                 Line::Incomplete(address, age)
             }
@@ -153,7 +163,7 @@ pub(crate) struct Wait {
 /// Where it waits.
 #[derive(Debug)]
 enum Line {
-    Incomplete(Neighbourhood, Age),
+    Incomplete(Option<Neighbourhood>, Age),
     Idle(u64),
 }
 
@@ -177,6 +187,7 @@ impl Wait {
         if before + more > HEADERS_BYTES_TOGETHER_MAX {
             let gone = self.admission.incomplete().give_up();
             gone.inspect(|notifier| notifier.notify());
+            self.admission.limits.reached(HEADERS_BYTES, None);
         }
     }
 
@@ -270,8 +281,9 @@ mod tests {
 
     #[tokio::test]
     async fn incomplete_headers_together_stay_within_their_memory() {
-        let admission = Arc::new(Admission::with_limits(4096, 1));
-        let address = |last: u8| Neighbourhood::Network(std::net::Ipv4Addr::new(192, 0, 2, last).into());
+        let admission = Arc::new(Admission::with_limits(4096, 1, &Arc::default()));
+        let address =
+            |last: u8| Some(Neighbourhood::Network(std::net::Ipv4Addr::new(192, 0, 2, last).into()));
         let is_given_up = |wait: &Wait| wait.notifier.notified.load(Relaxed);
         let mut quiet = admission.wait_for(Awaited::Headers, address(1));
         quiet.hold(100);

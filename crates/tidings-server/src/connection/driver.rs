@@ -15,10 +15,14 @@ use super::{
     http2::PassQueue,
     metrics::ConnectionMetrics,
     peer::Peer,
+    proxy_header_log::{ProxyHeaderLog, proxy_header_log},
     rejected::{NoCapacity, REJECTED_HEADERS_TIME, REJECTED_INCOMPLETE_MAX, REJECTED_MAX},
     settings::ConnectionSettings,
 };
-use crate::http1::{RequestBody, RequestLimits};
+use crate::{
+    http1::{RequestBody, RequestLimits},
+    limit_log::LimitLog,
+};
 
 /// See the module's documentation. Each connection's task has a clone.
 #[derive(Clone)]
@@ -35,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) has_capacity: bool,
     pub(crate) admission: Arc<Admission>,
     pub(super) busy: PassQueue,
+    pub(super) limits_reached: Arc<LimitLog>,
+    pub(super) proxy_headers: Arc<ProxyHeaderLog>,
     pub(crate) metrics: Arc<ConnectionMetrics>,
 }
 
@@ -55,6 +61,7 @@ impl<S> Driver<S> {
             headers_bytes_max: settings.request_headers_bytes_max,
             http2: settings.http2,
         };
+        let limits_reached = Arc::<LimitLog>::default();
         let shared = Shared {
             limits,
             dead_peer: Duration::from_secs(settings.dead_peer_secs),
@@ -63,11 +70,18 @@ impl<S> Driver<S> {
             admission: Arc::new(Admission::with_limits(
                 settings.requests_arriving_max,
                 settings.requests_max,
+                &limits_reached,
             )),
             busy: PassQueue::new(),
+            limits_reached,
+            proxy_headers: Arc::new(proxy_header_log()),
             metrics: Arc::clone(metrics),
         };
         Self { service, shared: Arc::new(shared) }
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// The same for connections beyond the capacity.
@@ -84,8 +98,14 @@ impl<S> Driver<S> {
             dead_peer: self.dead_peer,
             response_time: self.response_time,
             has_capacity: false,
-            admission: Arc::new(Admission::with_limits(REJECTED_INCOMPLETE_MAX, REJECTED_MAX)),
+            admission: Arc::new(Admission::with_limits(
+                REJECTED_INCOMPLETE_MAX,
+                REJECTED_MAX,
+                &self.limits_reached,
+            )),
             busy: self.busy.clone(),
+            limits_reached: Arc::clone(&self.limits_reached),
+            proxy_headers: Arc::clone(&self.proxy_headers),
             metrics: Arc::clone(&self.metrics),
         };
         Self { service: self.service.clone(), shared: Arc::new(shared) }
@@ -102,8 +122,15 @@ impl<S> Driver<S> {
     {
         self.metrics.requests.fetch_add(1, Relaxed);
         name_host_once(&mut request);
-        let client = peer.client();
-        request.extensions_mut().insert(client);
+        let client = peer.client(request.headers());
+        let extensions = request.extensions_mut();
+        match client {
+            Ok(client) => extensions.insert(client),
+            Err(malformed) => {
+                extensions.insert(malformed);
+                extensions.insert(peer.unknown_client())
+            }
+        };
         if !self.has_capacity {
             request.extensions_mut().insert(NoCapacity);
         }

@@ -33,6 +33,9 @@ pub struct ConnectionMetrics {
     pub refused_malformed: AtomicU64,
     /// HTTP/2 connections that were ended because their frames requested nothing.
     pub refused_flood: AtomicU64,
+    /// Connections of trusted proxies that were closed, because they did not begin with a valid PROXY
+    /// header in time.
+    pub refused_proxy_header: AtomicU64,
     /// 505 and 501: another version of HTTP, or CONNECT.
     pub refused_unsupported: AtomicU64,
     /// Kept connections that were closed without a request: after `keep_alive_secs`, or because
@@ -45,7 +48,7 @@ pub struct ConnectionMetrics {
 
 impl ConnectionMetrics {
     /// The refusals with a label for each, in a fixed order.
-    pub fn refused(&self) -> [(&'static str, u64); 8] {
+    pub fn refused(&self) -> [(&'static str, u64); 9] {
         [
             ("full", self.refused_full.load(Relaxed)),
             ("silent", self.refused_silent.load(Relaxed)),
@@ -54,6 +57,7 @@ impl ConnectionMetrics {
             ("large", self.refused_large.load(Relaxed)),
             ("malformed", self.refused_malformed.load(Relaxed)),
             ("flood", self.refused_flood.load(Relaxed)),
+            ("proxy_header", self.refused_proxy_header.load(Relaxed)),
             ("unsupported", self.refused_unsupported.load(Relaxed)),
         ]
     }

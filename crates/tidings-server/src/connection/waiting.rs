@@ -40,10 +40,16 @@ impl<T> Waiting<T> {
     }
 
     /// Waits for one more. If that is one too many, the one that has to go is removed and returned.
-    pub(super) fn enter(&mut self, address: Neighbourhood, now: Instant, connection: T) -> (Age, Option<T>) {
+    /// One without an address counts for itself.
+    pub(super) fn enter(
+        &mut self,
+        address: Option<Neighbourhood>,
+        now: Instant,
+        connection: T,
+    ) -> (Age, Option<T>) {
         self.last_number += 1;
         let age = (now, self.last_number);
-        self.change(address, |connections| connections.insert(age, connection));
+        self.change(own_or(address, age), |connections| connections.insert(age, connection));
         self.count += 1;
         let gone = if self.count > self.incomplete_max { self.give_up() } else { None };
         (age, gone)
@@ -52,11 +58,15 @@ impl<T> Waiting<T> {
     /// Removes the one that has to go, if there is any.
     pub(super) fn give_up(&mut self) -> Option<T> {
         let (_, Reverse(oldest), crowded) = *self.crowds.last()?;
-        self.leave(crowded, oldest)
+        self.remove(crowded, oldest)
     }
 
     /// This one is not waited for any more. Nothing happens if it had to go before.
-    pub(super) fn leave(&mut self, address: Neighbourhood, age: Age) -> Option<T> {
+    pub(super) fn leave(&mut self, address: Option<Neighbourhood>, age: Age) -> Option<T> {
+        self.remove(own_or(address, age), age)
+    }
+
+    fn remove(&mut self, address: Neighbourhood, age: Age) -> Option<T> {
         let connection = self.change(address, |connections| connections.remove(&age));
         self.count -= usize::from(connection.is_some());
         connection
@@ -80,6 +90,10 @@ impl<T> Waiting<T> {
     }
 }
 
+fn own_or(address: Option<Neighbourhood>, (_, number): Age) -> Neighbourhood {
+    address.unwrap_or(Neighbourhood::Connection(number))
+}
+
 fn crowd<T>(address: Neighbourhood, connections: &BTreeMap<Age, T>) -> Option<Crowd> {
     connections.first_key_value().map(|(oldest, _)| (connections.len(), Reverse(*oldest), address))
 }
@@ -92,8 +106,22 @@ mod tests {
 
     use super::*;
 
-    fn address(number: u8) -> Neighbourhood {
-        Neighbourhood::Network(Ipv4Addr::new(192, 0, 2, number).into())
+    fn address(number: u8) -> Option<Neighbourhood> {
+        Some(Neighbourhood::Network(Ipv4Addr::new(192, 0, 2, number).into()))
+    }
+
+    #[test]
+    fn the_connections_of_a_trusted_proxy_are_not_one_crowd() {
+        let start = Instant::now();
+        let mut waiting = Waiting::new(4);
+        let (age, _) = waiting.enter(None, start, "of a proxy");
+        waiting.enter(None, start, "of a proxy, too");
+        waiting.enter(address(1), start + Duration::from_secs(1), "first of two");
+        waiting.enter(address(1), start + Duration::from_secs(2), "second of two");
+        let (_, gone) = waiting.enter(None, start + Duration::from_secs(3), "new");
+        assert_eq!(gone, Some("first of two"));
+        assert_eq!(waiting.leave(None, age), Some("of a proxy"));
+        assert_eq!(waiting.leave(None, age), None);
     }
 
     #[test]

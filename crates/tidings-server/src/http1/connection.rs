@@ -61,7 +61,7 @@ pub(crate) struct Connection<IO> {
     input_ended: bool,
     /// The rest of the current request's body.
     body: Option<Box<ArrivingBody>>,
-    peer: Neighbourhood,
+    peer: Option<Neighbourhood>,
     admission: Arc<Admission>,
     /// Where the connection waits for request headers.
     wait: Option<Wait>,
@@ -97,7 +97,7 @@ pub(crate) struct Received {
 impl<IO: Transport> Connection<IO> {
     pub(crate) fn new(
         io: IO,
-        peer: Neighbourhood,
+        peer: Option<Neighbourhood>,
         limits: RequestLimits,
         admission: &Arc<Admission>,
         metrics: &Arc<ConnectionMetrics>,

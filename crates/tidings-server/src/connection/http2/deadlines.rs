@@ -37,7 +37,7 @@ pub(super) struct Deadlines {
     keep_alive: Duration,
     fields: Duration,
     reading: ReadLimits,
-    address: Neighbourhood,
+    address: Option<Neighbourhood>,
     admission: Arc<Admission>,
     metrics: Arc<ConnectionMetrics>,
     /// Whether it may be given up for others: one that has no capacity has none to give.
@@ -61,7 +61,7 @@ pub(super) enum Due {
 }
 
 impl Deadlines {
-    pub(super) fn new<S>(driver: &Driver<S>, address: Neighbourhood) -> Self {
+    pub(super) fn new<S>(driver: &Driver<S>, address: Option<Neighbourhood>) -> Self {
         let now = Instant::now();
         Self {
             keep_alive: driver.limits.keep_alive,
