@@ -24,6 +24,7 @@ name = "backend"
 secret_env = "KEY"
 publish = ["*"]
 subscribe = ["*"]
+admin = true
 TOML
 
 # A machine, which waits for its network link before it starts its hub.
@@ -76,7 +77,7 @@ publish() {
 node_of_stream() {
   local number
   for number in 1 2 3; do
-    if curl -sS --max-time 5 "http://10.0.0.$number:8080/metrics" 2>/dev/null | grep -q '^tidings_subscribers 1$'; then echo "$number"; fi
+    if curl -sS --max-time 5 -H "Authorization: Bearer $KEY" "http://10.0.0.$number:8080/metrics" 2>/dev/null | grep -q '^tidings_subscribers 1$'; then echo "$number"; fi
   done
 }
 

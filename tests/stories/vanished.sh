@@ -19,11 +19,11 @@ wait_for laptop entered
 ip link add here type veth peer name away netns "$laptop"
 ip address add 10.77.0.1/24 dev here
 ip link set here up
-tidings serve --listen 10.77.0.1:8080 --no-auth --heartbeat-secs 1 --dead-peer-secs 2 >hub 2>&1 &
+tidings serve --listen 10.77.0.1:8080 --admin-listen 127.0.0.1:9090 --no-auth --heartbeat-secs 1 --dead-peer-secs 2 >hub 2>&1 &
 wait_for hub 'http://10\.77\.0\.1:8080'
 
 metric() {
-  curl -sS http://10.77.0.1:8080/metrics >metrics
+  curl -sS http://127.0.0.1:9090/metrics >metrics
   sed -n "s/^$1 //p" metrics
 }
 wait_for stream '^retry: [0-9]+$'

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::request::Parts;
+use http::{StatusCode, request::Parts};
 use tidings::{Event, Grants, Hub, Matcher, Topic};
 use tidings_auth::{
     Access, AuthError, Authenticator, CredentialPlace, MintTicketError, MintedTicket, NewTicket, Subject,
@@ -10,7 +10,7 @@ use tidings_auth::{
     subscriber_credential_missing, ticket_writes,
 };
 
-use crate::{Client, ClientAddress, Keyless, origin::Origins, problem::Problem};
+use crate::{Client, ClientAddress, Keyless, ListenerRole, origin::Origins, problem::Problem};
 
 /// Decides what a request may do.
 #[derive(Debug)]
@@ -93,6 +93,29 @@ impl Authorizer {
         authenticator.mint_ticket(access, ticket)
     }
 
+    /// Refuses a request that may not operate the hub. On a listener for operators every request may.
+    pub(crate) fn operator(&self, parts: &Parts) -> Result<(), Problem> {
+        if is_of_operators(parts) {
+            return Ok(());
+        }
+        let access = self.permissions(parts)?;
+        match (&access.subject, access.admin) {
+            (_, true) => Ok(()),
+            (Subject::Anonymous, false) => Err(Problem::from(credential_missing())
+                .within("This needs a key with `admin = true`, or an address of `--admin-listen`")),
+            (Subject::Everybody, false) => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "admin",
+                "This hub has no keys, so operators need an address of their own: start it with `--admin-listen 127.0.0.1:9090`.",
+            )),
+            _ => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "admin",
+                "This credential may not operate the hub: use a key with `admin = true`, or an address of `--admin-listen`.",
+            )),
+        }
+    }
+
     /// The permissions of the client that sends this request.
     fn permissions(&self, parts: &Parts) -> Result<Access, AuthError> {
         let query = parts.uri.query();
@@ -120,6 +143,10 @@ impl Authorizer {
             }
         }
     }
+}
+
+fn is_of_operators(parts: &Parts) -> bool {
+    parts.extensions.get::<Client>().is_some_and(|client| client.listener == ListenerRole::Admin)
 }
 
 /// The Mercure protocol, "Publication": the credential must cover every topic of every event, or

@@ -21,9 +21,17 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Readiness: events are accepted and delivered, and every component is healthy.
-pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
-    check(&app).await.map(|()| "ready\n")
+/// Readiness: events are accepted and delivered, and every component is healthy. Why not is for
+/// operators, and for the log.
+pub(crate) async fn readyz(State(app): State<App>, request: Request) -> Result<&'static str, Problem> {
+    let (parts, _) = request.into_parts();
+    match check(&app).await {
+        Ok(()) => Ok("ready\n"),
+        Err(problem) if app.authorizer.operator(&parts).is_ok() => Err(problem),
+        Err(problem) => Err(problem.with_detail(
+            "The hub is not ready. Its log says why, and so does this path for a key with `admin = true` or on an address of `--admin-listen`.",
+        )),
+    }
 }
 
 async fn check(app: &App) -> Result<(), Problem> {
@@ -53,10 +61,15 @@ pub(crate) async fn reload(State(app): State<App>, request: Request) -> Result<J
     })
 }
 
-/// The metrics, in the text format of Prometheus or, if the client asks for it, in OpenMetrics.
+/// The metrics, in the text format of Prometheus or, if the client asks for it, in OpenMetrics. For
+/// operators.
 pub(crate) async fn metrics(State(app): State<App>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    if let Err(problem) = app.authorizer.operator(&parts) {
+        return problem.into_response();
+    }
     let exposition =
-        if prefers_openmetrics(request.headers()) { Exposition::OpenMetrics } else { Exposition::Text };
+        if prefers_openmetrics(&parts.headers) { Exposition::OpenMetrics } else { Exposition::Text };
     let is_ready = check(&app).await.is_ok();
     match app.metrics.render(is_ready, exposition) {
         Ok(text) => {

@@ -123,6 +123,12 @@ impl Problem {
         self
     }
 
+    /// Another detail for the client. The log gets the one before.
+    pub(crate) fn with_detail(self, detail: &str) -> Self {
+        let cause = self.detail.clone();
+        Self { detail: detail.to_owned(), ..self.caused_by(cause) }
+    }
+
     /// The refusal is due to a limit, which an operator may want to raise.
     pub(crate) fn limit(mut self, limit: &'static Limit) -> Self {
         self.limit = Some(limit);

@@ -12,6 +12,7 @@ pub(super) fn of_hub(
     config: &ServeConfig,
     base_url: &str,
     addresses: &[LocalAddress],
+    admin_addresses: &[LocalAddress],
     files: Option<u64>,
 ) -> String {
     let is_unix = |address: &LocalAddress| matches!(address, LocalAddress::Unix(_));
@@ -38,10 +39,15 @@ pub(super) fn of_hub(
     let subscribe = if config.has_credentials() && !config.anonymous { credential } else { "" };
     let room = config.connections_max.min(config.streams_max);
     let files = files.map(|files| format!(" (file descriptor limit: {files})")).unwrap_or_default();
+    let operators = if admin_addresses.is_empty() {
+        String::new()
+    } else {
+        format!("  operators:  /metrics at {}\n", shown(admin_addresses))
+    };
     format!(
         "Tidings {} is ready at {place}\n\n  \
          subscribe:  curl -N {unix}{subscribe}'{stream}'\n  \
-         publish:    curl {unix}{publish}-d hello '{base_url}/topics/{topic}'\n\n\
+         publish:    curl {unix}{publish}-d hello '{base_url}/topics/{topic}'\n{operators}\n\
          {}\n\
          Up to {room} streams{files}.",
         env!("CARGO_PKG_VERSION"),

@@ -145,19 +145,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     })?;
     check_proxies(&config, listening.sockets())?;
     let [addresses, admin_addresses] = [false, true].map(|is_admin| listening.addresses(is_admin));
-    if let Some(listen) = listening.ignored(&config.listen).filter(|_| config.is_given("listen")) {
-        tracing::warn!(
-            "listening on the inherited sockets ({}), so the address {} has no effect",
-            shown(&addresses),
-            listen.address
-        );
-    }
-    // Inherited sockets may listen elsewhere than configured.
-    for (name, addresses) in [("listen", &addresses), ("admin_listen", &admin_addresses)] {
-        if let Some(open) = addresses.iter().find(|address| !address.is_local()) {
-            config.check_reach(name, open)?;
-        }
-    }
+    check_addresses(&config, &listening, &addresses, &admin_addresses)?;
     #[cfg(unix)]
     if let Some(path) = &config.pid_file {
         listening.set_pid_file(path)?;
@@ -221,7 +209,8 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
 
     tokio::spawn(give_back_when_calm(Arc::clone(&metrics)));
     if has_banner {
-        output::STDOUT.add(banner::of_hub(&config, &base_url, &addresses, files).as_bytes());
+        output::STDOUT
+            .add(banner::of_hub(&config, &base_url, &addresses, &admin_addresses, files).as_bytes());
     }
     log_start(&config, &addresses, &admin_addresses, &base_url, files);
     let connections = ConnectionSettings {
@@ -255,6 +244,28 @@ fn revocation_file(store: &Store) -> Result<Option<Arc<RevocationFile>>, Failure
     let Store::Directory(directory) = store else { return Ok(None) };
     let file = RevocationFile::open(&directory.join("revocations")).map_err(Failure::runtime)?;
     Ok(Some(Arc::new(file)))
+}
+
+/// Inherited sockets may listen elsewhere than configured.
+fn check_addresses(
+    config: &ServeConfig,
+    listening: &Listening,
+    addresses: &[LocalAddress],
+    admin_addresses: &[LocalAddress],
+) -> Result<(), Failure> {
+    if let Some(listen) = listening.ignored(&config.listen).filter(|_| config.is_given("listen")) {
+        tracing::warn!(
+            "listening on the inherited sockets ({}), so the address {} has no effect",
+            shown(addresses),
+            listen.address
+        );
+    }
+    for (name, addresses) in [("listen", addresses), ("admin_listen", admin_addresses)] {
+        if let Some(open) = addresses.iter().find(|address| !address.is_local()) {
+            config.check_reach(name, open)?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a trusted proxy that no socket can have as its peer, and a source of client addresses

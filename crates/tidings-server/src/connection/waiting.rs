@@ -106,6 +106,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands for an argument that is optional")]
     fn address(number: u8) -> Option<Neighbourhood> {
         Some(Neighbourhood::Network(Ipv4Addr::new(192, 0, 2, number).into()))
     }

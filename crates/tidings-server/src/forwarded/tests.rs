@@ -31,6 +31,7 @@ fn f(lines: &[&str]) -> Result<ClientAddress, MalformedAddresses> {
     client_of(ClientAddressSource::Forwarded, lines)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with results")]
 fn ip(text: &str) -> Result<ClientAddress, MalformedAddresses> {
     Ok(ClientAddress::Ip(text.parse().expect("an address")))
 }

@@ -24,6 +24,8 @@ pub const SIGNING_SECRET: &str = "0123456789abcdef0123456789abcdef";
 pub const TICKET_SECRET: &str = "a secret of tickets that is long enough";
 pub const KEY: &str = "tk_a-key-that-may-do-everything";
 pub const CHAT_KEY: &str = "tk_a-key-that-may-publish-chat";
+/// The key of an operator.
+pub const ADMIN_KEY: &str = "tk_the-key-of-an-operator";
 
 /// A hub without keys, as `tidings serve` starts it.
 pub async fn keyless() -> Api {
@@ -55,7 +57,11 @@ pub fn authenticator(hub: &Hub) -> Authenticator {
         admin: false,
     };
     let config = AuthConfig {
-        keys: vec![key("all", KEY, &["*"]), key("chat", CHAT_KEY, &["chat"])],
+        keys: vec![
+            key("all", KEY, &["*"]),
+            key("chat", CHAT_KEY, &["chat"]),
+            KeyConfig { admin: true, ..key("operator", ADMIN_KEY, &[]) },
+        ],
         issuer: Some(IssuerConfig {
             issuer: ISSUER.to_owned(),
             audiences: vec![PUBLIC_URL.to_owned()],
@@ -192,6 +198,13 @@ impl Ask {
     pub fn from(mut self, peer: &str) -> Self {
         let peer: SocketAddr = peer.parse().expect("an address");
         let client = Client { address: ClientAddress::Ip(peer.ip()), listener: ListenerRole::All };
+        self.request = self.request.extension(client);
+        self
+    }
+
+    /// Through a listener of this kind.
+    pub fn through(mut self, listener: ListenerRole) -> Self {
+        let client = Client { address: ClientAddress::Unknown, listener };
         self.request = self.request.extension(client);
         self
     }
