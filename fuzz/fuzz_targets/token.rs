@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use arbitrary::Arbitrary;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use libfuzzer_sys::fuzz_target;
-use tidings_auth::{AuthConfig, Authenticator, IssuerConfig};
+use tidings_auth::{AuthConfig, Authenticator, IssuerConfig, IssuerKeyConfig};
 use tidings_topic::Validator;
 
 const SECRET: &str = "the shared secret of the fuzz target";
@@ -18,10 +18,13 @@ static HUB: LazyLock<Authenticator> = LazyLock::new(|| {
     let issuer = IssuerConfig {
         issuer: "i".to_owned(),
         audiences: vec!["https://a".to_owned()],
-        algorithms: vec![],
-        key: SECRET.into(),
+        keys: vec![
+            IssuerKeyConfig { kid: None, key: SECRET.into() },
+            IssuerKeyConfig { kid: Some("k".to_owned()), key: SECRET.into() },
+        ],
+        ..IssuerConfig::default()
     };
-    let config = AuthConfig { issuer: Some(issuer), ..AuthConfig::default() };
+    let config = AuthConfig { issuers: vec![issuer], ..AuthConfig::default() };
     Authenticator::new(config, &Validator::default()).expect("a valid configuration")
 });
 

@@ -66,7 +66,7 @@ impl Folder {
     }
 
     pub(crate) fn issuer(&self) -> anyhow::Result<PathBuf> {
-        let text = format!("[issuer]\niss = \"bench\"\naudience = \"{AUDIENCE}\"\nsecret = \"{SECRET}\"\n");
+        let text = format!("[[issuer]]\niss = \"bench\"\naudience = \"{AUDIENCE}\"\nsecret = \"{SECRET}\"\n");
         self.write("tidings.toml", &text)
     }
 

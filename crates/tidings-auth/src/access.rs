@@ -21,6 +21,8 @@ pub struct Access {
     pub expires_at: Option<u64>,
     /// The holder, for logs and for [`scoped`](Self::scoped) names.
     pub subject: Subject,
+    /// The `iss` of a token. `None` for every other credential.
+    pub issuer: Option<Arc<str>>,
     /// The id that its issuer gave this one credential, to revoke it by: that of a ticket, or the
     /// `jti` of a token (RFC 7519, section 4.1.7). `None` for keys, and for tokens without one. At
     /// most [`CREDENTIAL_BYTES_MAX`](crate::CREDENTIAL_BYTES_MAX) bytes; ids of different kinds of
@@ -157,6 +159,7 @@ impl Access {
             admin: false,
             expires_at: None,
             subject,
+            issuer: None,
             id: None,
             issued_at: None,
             label: None,
@@ -164,6 +167,11 @@ impl Access {
             presented_in: CredentialPlace::default(),
             details: Arc::default(),
         }
+    }
+
+    pub(crate) fn of_issuer(mut self, issuer: &Arc<str>) -> Self {
+        self.issuer = Some(Arc::clone(issuer));
+        self
     }
 
     pub(crate) fn with_id(mut self, id: Option<String>) -> Self {

@@ -11,10 +11,10 @@ use crate::{
     keys::Keys,
     presentation::{self, CookieNames, Presented},
     ticket::{Tickets, has_ticket_shape},
-    token::{Issuer, has_token_shape},
+    token::{Issuers, KeyWait, RemoteKeys, has_token_shape},
 };
 
-/// Checks credentials against the keys, the issuer and the ticket secrets of a hub. Cloning is
+/// Checks credentials against the keys, the issuers and the ticket secrets of a hub. Cloning is
 /// cheap, and clones share what [`replace`](Self::replace) replaces.
 #[derive(Clone, Debug, Default)]
 pub struct Authenticator(Arc<ArcSwap<Checks>>);
@@ -23,7 +23,7 @@ pub struct Authenticator(Arc<ArcSwap<Checks>>);
 #[derive(Debug, Default)]
 struct Checks {
     keys: Keys,
-    issuer: Option<Issuer>,
+    issuers: Issuers,
     tickets: Option<Tickets>,
     cookies: CookieNames,
 }
@@ -32,21 +32,24 @@ impl Authenticator {
     /// Checks the configuration and prepares it. The validator checks every matcher, here and in
     /// tokens.
     pub fn new(config: AuthConfig, validator: &Validator) -> Result<Self, ConfigError> {
-        let tickets = Tickets::new(&config, validator)?;
-        let AuthConfig { keys, issuer, cookie_name, .. } = config;
         let checks = Checks {
-            tickets,
-            cookies: CookieNames::new(cookie_name, validator.hub_url()),
-            keys: Keys::new(&keys, validator)?,
-            issuer: issuer.map(|issuer| Issuer::new(issuer, validator)).transpose()?,
+            tickets: Tickets::new(&config, validator)?,
+            keys: Keys::new(&config.keys, validator)?,
+            issuers: Issuers::new(&config, validator)?,
+            cookies: CookieNames::new(config.cookie_name, validator.hub_url()),
         };
         Ok(Self(Arc::new(ArcSwap::from_pointee(checks))))
     }
 
     /// From now on this one and its clones check what `other` checks. What a credential has been
-    /// allowed before remains allowed: a stream goes on.
+    /// allowed before remains allowed: a stream goes on. Keys that were fetched for an issuer that has
+    /// not changed are taken over, so that its tokens are accepted without a pause.
     pub fn replace(&self, other: &Self) {
-        self.0.store(other.0.load_full());
+        let (before, after) = (self.0.load(), other.0.load_full());
+        for keys in after.issuers.remote_keys() {
+            before.issuers.remote_keys().for_each(|before| keys.adopt(before));
+        }
+        self.0.store(after);
     }
 
     /// What the credential of a request with these headers and this query allows. `None` is a
@@ -73,6 +76,22 @@ impl Authenticator {
         self.0.load().check(credential, now_unix_secs)
     }
 
+    /// What a request with these headers and this query should wait for before it is authenticated:
+    /// its token names an issuer that publishes keys at a URL, and none that has been fetched fits.
+    /// Nearly always `None`; otherwise ask again after the wait, until the caller's patience ends.
+    pub fn wait_for_keys(&self, headers: &HeaderMap, query: Option<&str>) -> Option<KeyWait> {
+        let checks = self.0.load();
+        checks.issuers.remote_keys().next()?;
+        let Presented { credential, .. } = presentation::find(headers, query, &checks.cookies).ok()??;
+        has_token_shape(&credential).then(|| checks.issuers.wait(&credential))?
+    }
+
+    /// The keys that have to be fetched, one for each issuer that publishes its keys at a URL. Others
+    /// after a [`replace`](Self::replace).
+    pub fn remote_keys(&self) -> Vec<RemoteKeys> {
+        self.0.load().issuers.remote_keys().cloned().collect()
+    }
+
     /// Makes a ticket with the first secret of the configuration, if this access is that of a key
     /// which covers it: each topic, and for each pattern `*` or the very pattern.
     pub fn mint_ticket(&self, access: &Access, ticket: &NewTicket) -> Result<MintedTicket, MintTicketError> {
@@ -91,10 +110,7 @@ impl Checks {
             return tickets.verify(credential, now_unix_secs);
         }
         if has_token_shape(credential) {
-            let issuer = self.issuer.as_ref().ok_or_else(|| {
-                AuthError::invalid_token("this hub accepts no tokens: no issuer is configured")
-            })?;
-            return issuer.verify(credential, now_unix_secs);
+            return self.issuers.verify(credential, now_unix_secs);
         }
         self.keys.find(credential).ok_or_else(|| AuthError::invalid_token("the key is not known to this hub"))
     }

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidings_topic::{Grants, Invalid, Matcher, Validator};
+use url::Url;
 
 use crate::CookieName;
 
@@ -14,8 +15,9 @@ pub struct AuthConfig {
     /// The keys of servers.
     #[serde(rename = "key")]
     pub keys: Vec<KeyConfig>,
-    /// The one issuer whose tokens are accepted.
-    pub issuer: Option<IssuerConfig>,
+    /// The issuers whose tokens are accepted, at most [`ISSUERS_MAX`](crate::ISSUERS_MAX).
+    #[serde(rename = "issuer")]
+    pub issuers: Vec<IssuerConfig>,
     /// The secrets that tickets are made with; the first one makes new ones.
     #[serde(rename = "ticket_secret")]
     pub ticket_secrets: Vec<TicketSecretConfig>,
@@ -45,19 +47,65 @@ pub struct KeyConfig {
     pub admin: bool,
 }
 
-/// The issuer whose tokens are accepted, and their required audience.
+/// An issuer whose tokens are accepted: its name, its keys, and the bounds of its tokens. It has at
+/// least one key, of any source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerConfig {
-    /// The `iss` that a token must have.
+    /// The `iss` that a token must have. No two issuers have the same.
     pub issuer: String,
     /// A token must name one of these in its `aud`: absolute URLs, usually the one public URL of
     /// the hub.
     pub audiences: Vec<String>,
-    /// The algorithms that are accepted. Empty means the one that matches the key: `HS256` for a
+    /// The algorithms that are accepted. Empty means the one that matches each key: `HS256` for a
     /// shared secret.
     #[serde(default)]
     pub algorithms: Vec<Algorithm>,
+    /// Keys of the configuration, at most [`ISSUER_KEYS_MAX`](crate::ISSUER_KEYS_MAX).
+    #[serde(default, rename = "key")]
+    pub keys: Vec<IssuerKeyConfig>,
+    /// The text of a JSON Web Key Set (RFC 7517) with further keys.
+    #[serde(default)]
+    pub jwks: Option<String>,
+    /// Where the issuer publishes further keys, which can change.
+    #[serde(default)]
+    pub jwks_url: Option<JwksUrl>,
+    /// The topics that tokens of this issuer may allow to publish. Default: all.
+    #[serde(default = "everything")]
+    pub publish: Vec<MatcherText>,
+    /// The topics of which tokens of this issuer may allow to receive private events. Default: all.
+    #[serde(default = "everything")]
+    pub subscribe: Vec<MatcherText>,
+}
+
+impl Default for IssuerConfig {
+    /// Without a name and keys, and with all permissions.
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            audiences: Vec::new(),
+            algorithms: Vec::new(),
+            keys: Vec::new(),
+            jwks: None,
+            jwks_url: None,
+            publish: everything(),
+            subscribe: everything(),
+        }
+    }
+}
+
+fn everything() -> Vec<MatcherText> {
+    vec!["*".into()]
+}
+
+/// A key of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerKeyConfig {
+    /// The `kid` of the tokens that are signed with it. A key without one verifies only tokens
+    /// without one.
+    #[serde(default)]
+    pub kid: Option<String>,
     /// A public key in PEM, or the shared secret of an HMAC algorithm.
     pub key: Secret,
 }
@@ -70,6 +118,53 @@ pub struct TicketSecretConfig {
     pub id: String,
     /// At least 32 bytes, used as they are, without decoding. It is no key's and no issuer's.
     pub secret: Secret,
+}
+
+/// The URL of a JSON Web Key Set, and how it may be fetched. This crate fetches nothing: see
+/// [`RemoteKeys`](crate::RemoteKeys).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JwksUrl {
+    /// `https:`, or `http:` on this machine; without user name, password and fragment.
+    pub url: Url,
+    /// Allows `http:` everywhere. A machine between the hub and the issuer can then replace the keys,
+    /// and make tokens.
+    #[serde(default)]
+    pub allow_http: bool,
+    /// Allows addresses of this machine and of private networks.
+    #[serde(default)]
+    pub allow_private: bool,
+    /// The longest time from one fetch to the next, in seconds, at most
+    /// [`REFRESH_SECS_MAX`](crate::REFRESH_SECS_MAX).
+    #[serde(default = "JwksUrl::refresh_secs_default")]
+    pub refresh_secs: u64,
+    /// The shortest time between two fetches that tokens with an unknown `kid` cause, and between
+    /// two fetches that the `Cache-Control` of the response asks for, in seconds.
+    #[serde(default = "JwksUrl::refresh_secs_min_default")]
+    pub refresh_secs_min: u64,
+}
+
+impl JwksUrl {
+    /// With the default settings.
+    pub fn new(url: Url) -> Self {
+        Self {
+            url,
+            allow_http: false,
+            allow_private: false,
+            refresh_secs: Self::refresh_secs_default(),
+            refresh_secs_min: Self::refresh_secs_min_default(),
+        }
+    }
+
+    /// Ten minutes.
+    pub fn refresh_secs_default() -> u64 {
+        600
+    }
+
+    /// Half a minute.
+    pub fn refresh_secs_min_default() -> u64 {
+        30
+    }
 }
 
 /// How a token may be signed. There is no `none`, so that no configuration can allow it.

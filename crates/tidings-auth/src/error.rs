@@ -27,6 +27,10 @@ pub enum AuthError {
     /// The credential is valid but does not allow this: 403 `insufficient_scope`.
     #[error("{0}")]
     InsufficientScope(String),
+    /// The keys that could verify the credential have not been fetched yet: 503. The same request
+    /// may succeed later.
+    #[error("{0}")]
+    KeysUnavailable(String),
 }
 
 impl AuthError {
@@ -36,13 +40,15 @@ impl AuthError {
             Self::Missing(_) | Self::InvalidToken(_) | Self::Expired(_) => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
             Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
+            Self::KeysUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    /// The error code of RFC 6750. A request without a credential has none.
+    /// The error code of RFC 6750. A request without a credential has none, and neither has one
+    /// whose credential cannot be judged.
     pub fn code(&self) -> Option<&'static str> {
         match self {
-            Self::Missing(_) => None,
+            Self::Missing(_) | Self::KeysUnavailable(_) => None,
             Self::InvalidRequest(_) => Some("invalid_request"),
             Self::InvalidToken(_) | Self::Expired(_) => Some("invalid_token"),
             Self::InsufficientScope(_) => Some("insufficient_scope"),
@@ -165,7 +171,7 @@ impl ConfigError {
         Self { setting: setting.into(), reason: reason.into() }
     }
 
-    /// The setting that is wrong, such as `key.ci.secret` or `issuer.audiences`.
+    /// The setting that is wrong, such as `key.ci.secret` or `issuer.https://app.example.audience`.
     pub fn setting(&self) -> &str {
         &self.setting
     }

@@ -2,12 +2,13 @@
 //!
 //! An [`Authenticator`] is built once from an [`AuthConfig`]. It reads the headers of a request and
 //! returns an [`Access`]: which topics may be published, which private ones received, and until
-//! when. It does no I/O and reads no clock; the time is an argument.
+//! when. It does no I/O and reads no clock; the time is an argument. Keys that an issuer publishes at
+//! a URL are fetched by the caller ([`RemoteKeys`]).
 //!
 //! There are three kinds of credentials:
 //!
 //! - **keys**, for servers: a secret in the configuration of the operator, with its permissions;
-//! - **tokens**, for browsers: access tokens of one trusted issuer in the form of RFC 9068, whose
+//! - **tokens**, for browsers: access tokens of trusted issuers in the form of RFC 9068, whose
 //!   `authorization_details` are their permissions (the Mercure protocol, "Authorization");
 //! - **tickets**, for browsers with a plain EventSource, which can send no header: topics and an
 //!   expiry, authenticated by a secret that the hub shares with the application.
@@ -15,11 +16,12 @@
 //! Each may be in `Authorization: Bearer …` or in a cookie, and a ticket also in the parameter
 //! `ticket` of the URL.
 //!
-//! Invariants: no part of a token decides how it is checked; a presented credential that is invalid
-//! is refused, never treated as absent; a key is kept only as a digest; no message contains a
-//! secret.
+//! Invariants: no part of a token decides how it is checked, or what is fetched; a token is verified
+//! only with keys of the issuer that it names; a presented credential that is invalid is refused,
+//! never treated as absent; a key is kept only as a digest; no message contains a secret.
 //!
-//! To extend it: another place for credentials belongs in `presentation`; another issuer, or a key set, in `token`; claims of another form next to `token::details`.
+//! To extend it: another place for credentials belongs in `presentation`; another source of keys in
+//! `token`; claims of another form next to `token::details`.
 //!
 //! ```
 //! use tidings_auth::{AuthConfig, Authenticator, KeyConfig, generate_key_secret};
@@ -57,7 +59,10 @@ mod token;
 
 pub use access::{Access, CredentialPlace, Limits, Subject};
 pub use authenticator::Authenticator;
-pub use config::{Algorithm, AuthConfig, IssuerConfig, KeyConfig, MatcherText, Secret, TicketSecretConfig};
+pub use config::{
+    Algorithm, AuthConfig, IssuerConfig, IssuerKeyConfig, JwksUrl, KeyConfig, MatcherText, Secret,
+    TicketSecretConfig,
+};
 pub use error::{
     AuthError, ConfigError, credential_missing, insufficient_scope, other_address, outside_of_ticket,
     private_topic, subscriber_credential_missing, ticket_writes,
@@ -70,6 +75,10 @@ pub use presentation::{
 pub use ticket::{
     MintTicketError, MintedTicket, NewTicket, TICKET_BYTES_MAX, TICKET_SECS_DEFAULT, TICKET_SECS_MAX,
     TicketSecret,
+};
+pub use token::{
+    Fetching, ISSUER_KEYS_MAX, ISSUERS_MAX, JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksError, KeyWait,
+    REFRESH_SECS_MAX, RemoteKeys,
 };
 
 /// Longest credential that is checked, in bytes. A longer one is answered with 401 `invalid_token`.

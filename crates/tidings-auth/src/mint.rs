@@ -12,6 +12,7 @@ use crate::{
 /// A key that signs tokens.
 pub struct SigningKey {
     algorithm: Algorithm,
+    kid: Option<String>,
     key: jsonwebtoken::EncodingKey,
 }
 
@@ -68,7 +69,13 @@ impl SigningKey {
     pub fn new(key: &Secret, algorithm: Option<Algorithm>) -> Result<Self, ConfigError> {
         let (algorithm, key) =
             signing_key(key, algorithm).map_err(|reason| ConfigError::new("key", reason))?;
-        Ok(Self { algorithm, key })
+        Ok(Self { algorithm, kid: None, key })
+    }
+
+    /// Writes this `kid` into the header of its tokens, by which a hub finds the key of the issuer.
+    #[must_use]
+    pub fn with_kid(self, kid: Option<String>) -> Self {
+        Self { kid, ..self }
     }
 
     /// The algorithm of the signatures.
@@ -80,7 +87,10 @@ impl SigningKey {
 /// Creates an access token in the form of RFC 9068, whose `authorization_details` are those of the
 /// Mercure protocol.
 pub fn mint(token: &NewToken, key: &SigningKey) -> Result<String, MintError> {
-    let header = json!({ "typ": "at+jwt", "alg": key.algorithm.name() });
+    let mut header = json!({ "typ": "at+jwt", "alg": key.algorithm.name() });
+    if let Some(kid) = &key.kid {
+        header["kid"] = json!(kid);
+    }
     let claims = json!({
         "iss": token.issuer,
         "aud": token.audience,

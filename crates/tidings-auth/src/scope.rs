@@ -14,15 +14,17 @@ impl Access {
     /// This name, scoped to this credential: 43 letters, digits, `-` and `_`, whatever the name is.
     ///
     /// The same name gives the same result for one key, by its name in the configuration, and for
-    /// all tokens of one `sub`, so that a renewed token has the scope of the old one. Tokens
-    /// without `sub` share a scope if they have the same publish grants, in the same order. A hub
-    /// without keys has one scope.
+    /// all tokens of one `sub` of one issuer, so that a renewed token has the scope of the old one.
+    /// Tokens of one issuer without `sub` share a scope if they have the same publish grants, in the
+    /// same order. A hub without keys has one scope.
     pub fn scoped(&self, name: &str) -> String {
         let mut digest = Context::new(&SHA256);
         let mut add = |part: &str| {
             digest.update(&(part.len() as u64).to_le_bytes());
             digest.update(part.as_bytes());
         };
+        // Two issuers may know different users by the same name.
+        add(self.issuer.as_deref().unwrap_or_default());
         match &self.subject {
             Subject::Anonymous => add("anonymous"),
             Subject::Everybody => add("everybody"),
@@ -78,6 +80,9 @@ mod tests {
             (key(""), "ak"),
             (key("a\u{1}k"), "k"),
             (token(Some("a"), &["chat"]), "k"),
+            (token(Some("a"), &["chat"]).of_issuer(&"https://a.example".into()), "k"),
+            (token(Some("a"), &["chat"]).of_issuer(&"https://b.example".into()), "k"),
+            (token(None, &["a"]).of_issuer(&"https://b.example".into()), "k"),
             (token(None, &["a"]), "k"),
             (token(None, &["a", "b"]), "k"),
             (token(None, &["ab"]), "k"),

@@ -13,7 +13,7 @@ fn refusal(config: AuthConfig) -> String {
 fn issuer_refusal(change: impl FnOnce(&mut IssuerConfig)) -> String {
     let mut issuer = issuer(SHARED_SECRET, &[]);
     change(&mut issuer);
-    refusal(AuthConfig { issuer: Some(issuer), ..AuthConfig::default() })
+    refusal(AuthConfig { issuers: vec![issuer], ..AuthConfig::default() })
 }
 
 fn key(name: &str, secret: &str) -> KeyConfig {
@@ -42,20 +42,22 @@ fn a_key_in_pem_is_never_a_shared_secret() {
                 format!("# key\n{}", pair.public_pem),
             ] {
                 let message = issuer_refusal(|issuer| {
-                    issuer.key = key.into();
+                    issuer.keys[0].key = key.into();
                     issuer.algorithms = algorithms.to_vec();
                 });
-                assert!(message.starts_with("issuer.key: is "), "{message}");
+                let expected =
+                    ["issuer.https://app.example.key: is ", "issuer.https://app.example.algorithms: no key"];
+                assert!(expected.iter().any(|beginning| message.starts_with(beginning)), "{message}");
             }
         }
     }
     let message = issuer_refusal(|issuer| {
-        issuer.key = RSA.public_pem.as_str().into();
+        issuer.keys[0].key = RSA.public_pem.as_str().into();
         issuer.algorithms = vec![Algorithm::Hs256];
     });
     assert_eq!(
         message,
-        "issuer.key: is in PEM, which HS256 cannot use: it needs a shared secret that nobody else knows"
+        "issuer.https://app.example.key: is in PEM, which HS256 cannot use: it needs a shared secret that nobody else knows"
     );
 }
 
@@ -65,7 +67,7 @@ fn a_public_key_in_another_format_is_no_shared_secret() {
     let jwk = r#"{"kty":"RSA","e":"AQAB","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4"}"#;
     let ssh = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJmY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6 me@example";
     for text in [bare.as_str(), jwk, ssh] {
-        let message = issuer_refusal(|issuer| issuer.key = text.into());
+        let message = issuer_refusal(|issuer| issuer.keys[0].key = text.into());
         assert!(message.contains("looks like a public key"), "{message}");
     }
 }
@@ -74,7 +76,7 @@ fn a_public_key_in_another_format_is_no_shared_secret() {
 fn a_shared_secret_is_as_long_as_its_hash() {
     for (algorithm, minimum) in [(Algorithm::Hs256, 32), (Algorithm::Hs384, 48), (Algorithm::Hs512, 64)] {
         let with = |length: usize| AuthConfig {
-            issuer: Some(issuer(&"x".repeat(length), &[algorithm])),
+            issuers: vec![issuer(&"x".repeat(length), &[algorithm])],
             ..AuthConfig::default()
         };
         assert!(Authenticator::new(with(minimum), &Validator::default()).is_ok());
@@ -90,7 +92,7 @@ fn a_shared_secret_is_as_long_as_its_hash() {
 #[test]
 fn the_longest_minimum_of_all_allowed_algorithms_counts() {
     let message = issuer_refusal(|issuer| {
-        issuer.key = "x".repeat(32).into();
+        issuer.keys[0].key = "x".repeat(32).into();
         issuer.algorithms = vec![Algorithm::Hs256, Algorithm::Hs512];
     });
     assert!(message.contains("HS512 needs at least 64"), "{message}");
@@ -99,10 +101,10 @@ fn the_longest_minimum_of_all_allowed_algorithms_counts() {
 #[test]
 fn a_key_fits_its_algorithms() {
     let message = issuer_refusal(|issuer| issuer.algorithms = vec![Algorithm::Rs256]);
-    assert_eq!(message, "issuer.key: is a shared secret, but RS256 needs a key in PEM");
+    assert_eq!(message, "issuer.https://app.example.key: is a shared secret, but RS256 needs a key in PEM");
     for (pair, wrong) in [(&RSA, Algorithm::Es256), (&EC, Algorithm::EdDsa), (&ED, Algorithm::Rs256)] {
         let message = issuer_refusal(|issuer| {
-            issuer.key = pair.public_pem.as_str().into();
+            issuer.keys[0].key = pair.public_pem.as_str().into();
             issuer.algorithms = vec![wrong];
         });
         assert!(message.contains(&format!("not for {wrong}")), "{message}");
@@ -136,22 +138,28 @@ fn without_a_list_the_algorithm_is_that_of_the_key() {
 #[test]
 fn a_private_key_is_refused_as_the_key_of_an_issuer() {
     for pair in [&RSA, &EC, &ED] {
-        let message = issuer_refusal(|issuer| issuer.key = pair.private_pem.as_str().into());
-        assert_eq!(message, "issuer.key: is a private key: give the public one, the hub only verifies");
+        let message = issuer_refusal(|issuer| issuer.keys[0].key = pair.private_pem.as_str().into());
+        assert_eq!(
+            message,
+            "issuer.https://app.example.key: is a private key: give the public one, the hub only verifies"
+        );
     }
 }
 
 #[test]
 fn keys_that_cannot_be_used_are_refused_at_the_start() {
     let p384 = ec_pair(&aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED_SIGNING);
-    let message = issuer_refusal(|issuer| issuer.key = p384.public_pem.into());
-    assert_eq!(message, "issuer.key: is an EC key of another curve than P-256");
-    let message = issuer_refusal(|issuer| issuer.key = RSA_1024.into());
-    assert_eq!(message, "issuer.key: is an RSA key of fewer than 2048 bits");
+    let message = issuer_refusal(|issuer| issuer.keys[0].key = p384.public_pem.into());
+    assert_eq!(message, "issuer.https://app.example.key: is an EC key of another curve than P-256");
+    let message = issuer_refusal(|issuer| issuer.keys[0].key = RSA_1024.into());
+    assert_eq!(message, "issuer.https://app.example.key: is an RSA key of fewer than 2048 bits");
     for broken in ["-----BEGIN PUBLIC KEY-----", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"]
     {
-        let message = issuer_refusal(|issuer| issuer.key = broken.into());
-        assert_eq!(message, "issuer.key: is not a public key in PEM (RSA, EC P-256 or Ed25519)");
+        let message = issuer_refusal(|issuer| issuer.keys[0].key = broken.into());
+        assert_eq!(
+            message,
+            "issuer.https://app.example.key: is not a public key in PEM (RSA, EC P-256 or Ed25519)"
+        );
     }
 }
 
@@ -180,17 +188,18 @@ fn an_audience_is_an_absolute_url() {
     ] {
         let message = issuer_refusal(|issuer| issuer.audiences = vec![wrong.to_owned()]);
         assert!(
-            message.starts_with("issuer.audiences: ") && message.contains("is not an absolute URL"),
+            message.starts_with("issuer.https://app.example.audience: ")
+                && message.contains("is not an absolute URL"),
             "{message}"
         );
     }
     let message = issuer_refusal(|issuer| issuer.audiences.clear());
-    assert_eq!(message, "issuer.audiences: is missing: give the public URL of the hub");
+    assert_eq!(message, "issuer.https://app.example.audience: is missing: give the public URL of the hub");
 }
 
 #[test]
 fn an_issuer_has_a_name() {
-    assert!(issuer_refusal(|issuer| issuer.issuer.clear()).starts_with("issuer.issuer: is empty"));
+    assert!(issuer_refusal(|issuer| issuer.issuer.clear()).starts_with("issuer..iss: is empty"));
 }
 
 #[test]
@@ -267,7 +276,7 @@ fn a_text_with_a_star_is_a_pattern_without_a_prefix() {
 fn settings_are_read_and_misspelt_ones_refused() {
     let good = serde_json::json!({
         "key": [{ "name": "app", "secret": "a-secret-of-the-tests", "publish": ["user-*"] }],
-        "issuer": { "issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["EdDSA"], "key": ED.public_pem },
+        "issuer": [{ "issuer": ISSUER, "audiences": [AUDIENCE], "algorithms": ["EdDSA"], "key": [{ "key": ED.public_pem }] }],
     });
     let config: AuthConfig = serde_json::from_value(good).unwrap();
     assert_eq!(config.keys[0].publish, [MatcherText::Pattern("user-*".to_owned())]);
@@ -275,7 +284,8 @@ fn settings_are_read_and_misspelt_ones_refused() {
     for bad in [
         serde_json::json!({ "keys": [] }),
         serde_json::json!({ "key": [{ "name": "a", "secret": "b", "publsh": [] }] }),
-        serde_json::json!({ "issuer": { "issuer": "a", "audiences": [], "key": "k", "algorithms": ["none"] } }),
+        serde_json::json!({ "issuer": [{ "issuer": "a", "audiences": [], "algorithms": ["none"] }] }),
+        serde_json::json!({ "issuer": [{ "issuer": "a", "audiences": [], "key": [{ "secret": "k" }] }] }),
     ] {
         assert!(serde_json::from_value::<AuthConfig>(bad.clone()).is_err(), "{bad}");
     }

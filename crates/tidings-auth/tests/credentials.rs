@@ -28,7 +28,7 @@ fn key(name: &str, secret: &str, publish: &str, subscribe: &str) -> KeyConfig {
 }
 
 fn hub_with_keys(keys: Vec<KeyConfig>) -> Authenticator {
-    let config = AuthConfig { keys, issuer: Some(issuer(SHARED_SECRET, &[])), ..AuthConfig::default() };
+    let config = AuthConfig { keys, issuers: vec![issuer(SHARED_SECRET, &[])], ..AuthConfig::default() };
     Authenticator::new(config, &Validator::default()).unwrap()
 }
 
@@ -284,11 +284,8 @@ fn no_refusal_repeats_the_credential() {
 
 #[test]
 fn the_configuration_and_the_authenticator_show_no_secret() {
-    let config = AuthConfig {
-        keys: vec![key("app", SECRET, "*", "")],
-        issuer: Some(issuer(SHARED_SECRET, &[])),
-        ..AuthConfig::default()
-    };
+    let issuers = vec![issuer(SHARED_SECRET, &[])];
+    let config = AuthConfig { keys: vec![key("app", SECRET, "*", "")], issuers, ..AuthConfig::default() };
     let hub = Authenticator::new(config.clone(), &Validator::default()).unwrap();
     let shown = [format!("{config:?}"), serde_json::to_string(&config).unwrap(), format!("{hub:?}")];
     for text in shown {

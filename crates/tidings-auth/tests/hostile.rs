@@ -19,9 +19,9 @@ fn everything_hub() -> Authenticator {
         subscribe: everything,
         admin: false,
     };
-    let issuer = Some(issuer(SHARED_SECRET, &[Algorithm::Hs256, Algorithm::Hs384, Algorithm::Hs512]));
-    Authenticator::new(AuthConfig { keys: vec![key], issuer, ..AuthConfig::default() }, &Validator::default())
-        .unwrap()
+    let issuers = vec![issuer(SHARED_SECRET, &[Algorithm::Hs256, Algorithm::Hs384, Algorithm::Hs512])];
+    let config = AuthConfig { keys: vec![key], issuers, ..AuthConfig::default() };
+    Authenticator::new(config, &Validator::default()).unwrap()
 }
 
 /// Arbitrary JSON, in which relevant names and values are frequent.
@@ -109,7 +109,7 @@ proptest! {
     #[test]
     fn random_key_texts_are_refused_or_used_without_panic(text in any::<String>(), body in "[A-Za-z0-9+/]{0,200}") {
         for text in [text, format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----")] {
-            let config = AuthConfig { issuer: Some(issuer(&text, &[])), ..AuthConfig::default() };
+            let config = AuthConfig { issuers: vec![issuer(&text, &[])], ..AuthConfig::default() };
             let _ = Authenticator::new(config, &Validator::default());
             let _ = SigningKey::new(&text.replace("PUBLIC", "PRIVATE").as_str().into(), None);
         }

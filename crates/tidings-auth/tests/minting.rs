@@ -45,6 +45,13 @@ fn a_minted_token_conforms_to_rfc_9068() {
 }
 
 #[test]
+fn a_minted_token_names_the_key_it_is_signed_with() {
+    let key = secret_key().with_kid(Some("2026-11".to_owned()));
+    let seen = inspect(&mint(&new_token(), &key).unwrap()).unwrap();
+    assert_eq!(json!(seen.header), json!({ "typ": "at+jwt", "alg": "HS256", "kid": "2026-11" }));
+}
+
+#[test]
 fn a_minted_token_is_valid_and_has_its_permissions() {
     let access = present(&hmac_hub(), &mint(&new_token(), &secret_key()).unwrap()).unwrap();
     assert!(access.publish.covers(&topic("chat")) && !access.publish.covers(&topic("other")));

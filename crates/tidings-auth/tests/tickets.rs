@@ -347,7 +347,7 @@ fn a_secret_is_long_and_nobody_elses() {
     };
     assert!(refused(of_key).1.contains("is that of the key `app`"));
     let of_issuer =
-        AuthConfig { issuer: Some(issuer(SHARED_SECRET, &[])), ..with(vec![secret("1", SHARED_SECRET)]) };
+        AuthConfig { issuers: vec![issuer(SHARED_SECRET, &[])], ..with(vec![secret("1", SHARED_SECRET)]) };
     assert!(refused(of_issuer).1.contains("issuer"));
     let many = (0..17).map(|number| secret(&number.to_string(), &format!("{SECRET} {number}"))).collect();
     assert!(refused(with(many)).1.contains("limit is 16"));

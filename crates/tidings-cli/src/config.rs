@@ -2,19 +2,21 @@
 //! flags.
 //!
 //! Words are merged first ([`layers`]) and parsed afterwards ([`values`]), so that a setting means
-//! the same in every source and an error names the setting as its source does. Keys, the issuer
-//! and the secrets of tickets are set only in the file ([`access`]).
+//! the same in every source and an error names the setting as its source does. Keys, the issuers of
+//! tokens and the secrets of tickets are set only in the file ([`access`]).
 
 mod access;
 mod authorize;
 mod certificates;
 mod effects;
 mod environment;
+mod issuers;
 mod layers;
 mod listen;
 mod print;
 mod retention;
 mod secret_files;
+mod secret_source;
 mod settings;
 mod values;
 
@@ -46,12 +48,12 @@ use self::{
     retention::Retention,
 };
 pub(crate) use self::{
-    access::read_secret_file,
     effects::{load, warnings},
     environment::{near_misses, unknown_variables},
     layers::{SettingFlags, StoreFlags},
     listen::{Listen, Place},
     secret_files::warn_of_readable,
+    secret_source::read_secret_file,
     values::{HUB_PATH, LOG_LEVEL, LogFormat, time},
 };
 use crate::{
@@ -158,6 +160,9 @@ impl ServeConfig {
         let public_url = merged.one("public_url", values::public_url)?;
         let authorize_secs = merged.value("authorize_secs", values::seconds)?;
         let hub_path = public_url.as_ref().map_or(HUB_PATH, Url::path);
+        let allow_hosts = merged.many("allow_host", |word| {
+            word.parse::<HostName>().map_err(|error: ParseHostNameError| error.to_string())
+        })?;
         let bridges = merged.many("bridge", values::bridge)?;
         let keeping = keeping(&mut merged, &folder)?;
         let files_of_setting =
@@ -177,9 +182,12 @@ impl ServeConfig {
             allow_origins: merged.many("allow_origin", |word| {
                 word.parse().map_err(|error: ParseOriginError| error.to_string())
             })?,
-            allow_hosts: merged.many("allow_host", |word| {
-                word.parse().map_err(|error: ParseHostNameError| error.to_string())
-            })?,
+            auth: access.auth_config(
+                &folder,
+                &own_urls(public_url.as_ref(), &allow_hosts),
+                merged.value("cookie_name", str::parse)?,
+            )?,
+            allow_hosts,
             streams: merged.many("stream", |topic| Ok(topic.to_owned()))?,
             bridges,
             keeping,
@@ -222,11 +230,6 @@ impl ServeConfig {
             authorize: authorize.paths(&merged, authorize_secs, hub_path)?,
             authorize_requests_max: merged.value("authorize_requests_max", values::count)?,
             private_topics: access.private_topics(&name)?,
-            auth: access.auth_config(
-                &folder,
-                public_url.as_ref(),
-                merged.value("cookie_name", str::parse)?,
-            )?,
             secret_files,
             public_url,
             retention: retention.clone(),
@@ -259,7 +262,7 @@ impl ServeConfig {
 
     /// Whether the hub requires credentials.
     pub(crate) fn has_credentials(&self) -> bool {
-        !self.auth.keys.is_empty() || self.auth.issuer.is_some() || !self.auth.ticket_secrets.is_empty()
+        !self.auth.keys.is_empty() || !self.auth.issuers.is_empty() || !self.auth.ticket_secrets.is_empty()
     }
 
     /// The hosts for which requests are accepted. A hub with keys and without a configured name
@@ -314,7 +317,7 @@ impl ServeConfig {
     pub(crate) fn live_differences(&self, other: &Self) -> Vec<&'static str> {
         let differences = [
             ("keys", self.auth.keys != other.auth.keys),
-            ("issuer", self.auth.issuer != other.auth.issuer),
+            ("issuer", self.auth.issuers != other.auth.issuers),
             ("ticket_secret", self.auth.ticket_secrets != other.auth.ticket_secrets),
             ("cookie_name", self.auth.cookie_name != other.auth.cookie_name),
             ("private_topics", !self.written.access.has_private_topics_of(&other.written.access)),
@@ -462,6 +465,22 @@ fn streams_default(connections_max: usize) -> usize {
     connections_max - connections_max.div_ceil(16)
 }
 
+/// The URLs of the hub, as its tokens may name it: the public one, and the same at each allowed
+/// host.
+fn own_urls(public_url: Option<&Url>, allow_hosts: &[HostName]) -> Vec<String> {
+    let at_host = |host: &HostName| {
+        // `*.example.com` names no host.
+        let host = Some(host.to_string()).filter(|host| !host.contains('*'))?;
+        let mut url =
+            public_url.cloned().map_or_else(|| format!("https://{host}{HUB_PATH}").parse(), Ok).ok()?;
+        url.set_host(Some(&host)).ok()?;
+        url.set_port(None).ok()?;
+        Some(url.to_string())
+    };
+    let public = public_url.map(Url::to_string);
+    public.into_iter().chain(allow_hosts.iter().filter_map(at_host)).collect()
+}
+
 /// The parsed file, its name in messages, and the folder that its paths are relative to.
 fn read_file(path: Option<&Path>) -> Result<(toml::Table, String, PathBuf), Failure> {
     let Some(path) = path else {
@@ -589,6 +608,27 @@ mod tests {
         };
         assert_eq!(settings(&again), settings(&config));
         assert_eq!(again.private_topics, config.private_topics);
+    }
+
+    #[test]
+    fn the_urls_of_a_hub_are_its_public_url_and_its_allowed_hosts() {
+        let urls = |url: Option<&str>, hosts: &[&str]| {
+            let hosts: Vec<HostName> = hosts.iter().map(|host| host.parse().unwrap()).collect();
+            own_urls(url.map(|url| url.parse().unwrap()).as_ref(), &hosts)
+        };
+        assert_eq!(urls(None, &[]), [""; 0]);
+        assert_eq!(urls(Some("https://a.example:8443/hub"), &[]), ["https://a.example:8443/hub"]);
+        assert_eq!(
+            urls(Some("http://a.example:8080/hub"), &["b.example", "*.c.example"]),
+            ["http://a.example:8080/hub", "http://b.example/hub"]
+        );
+        assert_eq!(urls(None, &["b.example"]), ["https://b.example/.well-known/mercure"]);
+    }
+
+    #[test]
+    fn an_issuer_in_single_brackets_is_refused_with_the_form_to_write() {
+        let message = load("[issuer]\niss = \"a\"\nsecret = \"4711\"", &[]).unwrap_err().to_string();
+        assert!(message.contains("must be written as [[issuer]]") && !message.contains("4711"), "{message}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod bridges;
 mod commands;
 mod config;
 mod failure;
+mod issuer_keys;
 mod output;
 mod store;
 

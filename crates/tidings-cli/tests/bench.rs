@@ -133,7 +133,7 @@ async fn private_events_reach_subscribers_with_a_grant() {
     let secret = "0123456789abcdef0123456789abcdef";
     std::fs::write(
         &config,
-        format!("[issuer]\niss = \"a\"\naudience = \"https://b.example\"\nsecret = \"{secret}\"\n"),
+        format!("[[issuer]]\niss = \"a\"\naudience = \"https://b.example\"\nsecret = \"{secret}\"\n"),
     )
     .unwrap();
     let config = config.to_str().unwrap();

@@ -170,8 +170,8 @@ fn no_error_message_shows_a_secret() {
         "[[key]]\nname = \"a\"\nsecret = 4711",
         "[[key]]\nname = \"a\"\nsecret = \"4711\"\nsecret_file = \"x\"",
         "[[key]]\nname = \"a\"\nsecret = \"4711-4711-4711-4711\"\npublish = [\"\"]",
-        "[issuer]\niss = \"a\"\naudience = \"https://a.example\"\nsecret = \"4711\"",
-        "[issuer]\niss = \"a\"\nsecret = \"4711\"",
+        "[[issuer]]\niss = \"a\"\naudience = \"https://a.example\"\nsecret = \"4711\"",
+        "[[issuer]]\niss = \"a\"\nsecret = \"4711\"",
         "[[key]]\nname = \"a\"\nsecret = 4711abc",
         "[[key]]\nname = \"a\"\nsecret = \"4711",
     ] {
@@ -186,7 +186,7 @@ fn no_error_message_shows_a_secret() {
 #[test]
 fn an_error_in_the_file_names_its_line_or_setting() {
     let folder = Folder::new();
-    let issuer = "[issuer]\niss = \"a\"\naudience = \"https://a.example\"\nsecret = \"x\"\n";
+    let issuer = "[[issuer]]\niss = \"a\"\naudience = \"https://a.example\"\nsecret = \"x\"\n";
     for (text, part) in [
         ("listen = \"127.0.0.1:0\"\nlisten = ", "t.toml, line 2"),
         ("lisen = \"127.0.0.1:0\"", "`lisen` in "),
@@ -269,7 +269,7 @@ fn check_prints_the_effective_configuration_without_secrets() {
              [[key]]\nname = \"one\"\nsecret = \"{secret}-1\"\npublish = [\"*\"]\n\
              [[key]]\nname = \"two\"\nsecret_file = \"secret\"\nsubscribe = [\"*\"]\n\
              [[key]]\nname = \"three\"\nsecret_env = \"KEY_THREE\"\npublish = [\"chat\"]\n\
-             [issuer]\niss = \"https://app.example\"\naudience = \"https://hub.example\"\nsecret = \"{secret}-4\"\n"
+             [[issuer]]\niss = \"https://app.example\"\naudience = \"https://hub.example\"\nsecret = \"{secret}-4\"\n"
         ),
     );
     let check = ["serve", "--check", "--config", &config];
@@ -446,7 +446,35 @@ fn a_token_is_signed_with_the_right_kind_of_key() {
     assert!(with(&["--secret-file", "/nowhere/s"]).contains("/nowhere/s"));
     assert!(with(&["--secret-file", &short, "--algorithm", "none"]).contains("HS256"));
     let config = folder.file("t.toml", "");
-    assert!(wrong(&["token", "new", "--publish", "c", "--config", &config]).contains("[issuer]"));
+    assert!(wrong(&["token", "new", "--publish", "c", "--config", &config]).contains("[[issuer]]"));
+}
+
+#[test]
+fn a_token_is_signed_with_the_chosen_key_of_the_chosen_issuer() {
+    let folder = Folder::new();
+    let issuer = |name: &str, keys: &[&str]| {
+        let keys = keys.iter().map(|kid| {
+            format!("[[issuer.key]]\nkid = \"{kid}\"\nsecret = \"a secret of {name} which is long enough, {kid}\"\n")
+        });
+        format!("[[issuer]]\niss = \"{name}\"\n{}", keys.collect::<Vec<_>>().concat())
+    };
+    let text =
+        format!("public_url = \"https://hub.example\"\n{}{}", issuer("a", &["1", "2"]), issuer("b", &["1"]));
+    let config = folder.file("t.toml", &text);
+    let new = ["token", "new", "--publish", "c", "--config", &config];
+    let header = |more: &[&str]| {
+        let minted = tidings(&[&new[..], more].concat());
+        assert!(minted.status.success(), "{}", stderr(&minted));
+        let shown = tidings(&["token", "show", stdout(&minted).trim_end()]);
+        let value: serde_json::Value = serde_json::from_str(stdout(&shown)).unwrap();
+        (value["claims"]["iss"].clone(), value["header"]["kid"].clone())
+    };
+    assert_eq!(header(&["--issuer", "a"]), ("a".into(), "1".into()));
+    assert_eq!(header(&["--issuer", "a", "--kid", "2"]), ("a".into(), "2".into()));
+    assert_eq!(header(&["--issuer", "b"]), ("b".into(), "1".into()));
+    assert!(wrong(&new).contains("--issuer"));
+    assert!(wrong(&[&new[..], &["--issuer", "c"]].concat()).contains("--issuer"));
+    assert!(wrong(&[&new[..], &["--issuer", "b", "--kid", "2"]].concat()).starts_with("--kid: "));
 }
 
 #[test]

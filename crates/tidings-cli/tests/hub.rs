@@ -279,7 +279,7 @@ async fn keys_and_tokens_grant_only_the_topics_they_name() {
         format!(
             "private_topics = [\"user-*\"]\n\
              [[key]]\nname = \"app\"\nsecret = \"key-{secret}\"\npublish = [\"*\"]\n\
-             [issuer]\niss = \"https://app.example\"\naudience = \"https://hub.example\"\nsecret = \"{secret}\"\n"
+             [[issuer]]\niss = \"https://app.example\"\naudience = \"https://hub.example\"\nsecret = \"{secret}\"\n"
         ),
     )
     .unwrap();
@@ -337,7 +337,7 @@ async fn keys_and_tokens_grant_only_the_topics_they_name() {
 async fn a_stream_ends_when_its_token_expires() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("t.toml");
-    let issuer = "[issuer]\niss = \"a\"\naudience = \"https://b.example\"\nsecret = \"0123456789abcdef0123456789abcdef\"";
+    let issuer = "[[issuer]]\niss = \"a\"\naudience = \"https://b.example\"\nsecret = \"0123456789abcdef0123456789abcdef\"";
     fs::write(&config, issuer).unwrap();
     let config = config.to_str().unwrap();
     let hub = Hub::serve(&["--config", config, "--retry-millis", "1000"]).await.unwrap();

@@ -33,7 +33,7 @@ fn configured(folder: &TempDir) -> [String; 2] {
          [[key]]\nname = \"operator\"\nsecret = \"{OPERATOR}\"\nadmin = true\n\
          [[key]]\nname = \"app\"\nsecret = \"{PUBLISHER}\"\npublish = [\"*\"]\nsubscribe = [\"*\"]\n\
          [[ticket_secret]]\nid = \"1\"\nsecret = \"{TICKETS}\"\n\
-         [issuer]\niss = \"app\"\naudience = \"https://hub.example/\"\nsecret = \"{SIGNING}\"\n"
+         [[issuer]]\niss = \"app\"\naudience = \"https://hub.example/\"\nsecret = \"{SIGNING}\"\n"
     );
     fs::write(&file, text).unwrap();
     ["--config".to_owned(), file.to_str().unwrap().to_owned()]

@@ -9,8 +9,12 @@ use tidings_auth::{
     credential_missing, insufficient_scope, other_address, outside_of_ticket, private_topic, refuse_in_url,
     subscriber_credential_missing, ticket_writes,
 };
+use tokio::time::timeout;
 
 use crate::{Client, ClientAddress, Keyless, ListenerRole, origin::Origins, problem::Problem};
+
+/// How long a request waits for the keys of the issuer of its token. Then it is refused.
+const KEY_WAIT: Duration = Duration::from_secs(2);
 
 /// Decides what a request may do.
 #[derive(Debug)]
@@ -69,6 +73,28 @@ impl Authorizer {
             origins.require_allowed(&parts.headers)?;
         }
         Ok(access)
+    }
+
+    /// What a request has to wait for before its credential can be checked; nearly always nothing.
+    pub(crate) fn keys_to_wait_for(&self, parts: &Parts) -> Option<impl Future<Output = ()> + use<>> {
+        let authenticator = self.authenticator.clone()?;
+        let mut wait = authenticator.wait_for_keys(&parts.headers, parts.uri.query())?;
+        let headers = parts.headers.clone();
+        let query = parts.uri.query().map(str::to_owned);
+        // Boxed, since nearly no request needs the memory.
+        Some(Box::pin(async move {
+            let fetched = async {
+                loop {
+                    wait.fetched().await;
+                    // The keys may have been published after this fetch began.
+                    match authenticator.wait_for_keys(&headers, query.as_deref()) {
+                        Some(again) => wait = again,
+                        None => return,
+                    }
+                }
+            };
+            let _ = timeout(KEY_WAIT, fetched).await;
+        }))
     }
 
     /// Refuses a request that operates the hub, without the permission to.

@@ -254,6 +254,9 @@ pub(crate) fn excerpt(text: &str) -> String {
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
+        if let AuthError::KeysUnavailable(_) = error {
+            return Self::new(error.status(), "issuer", sentence(error)).retry_after(OUTAGE_SECS);
+        }
         let problem = Self::new(error.status(), "credential", sentence(&error))
             .header(header::WWW_AUTHENTICATE, error.www_authenticate());
         // The sentence names no secret.

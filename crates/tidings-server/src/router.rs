@@ -141,9 +141,13 @@ where
         Err(problem) => Some(problem.into_response()),
         Ok(()) => app.origins.preflight(&parts).or_else(|| shed_without_capacity(app, &parts)),
     };
-    let mut response = match prepared {
-        Some(response) => response,
-        None => answer(http::Request::from_parts(parts, body)).await,
+    let mut response = if let Some(response) = prepared {
+        response
+    } else {
+        if let Some(keys) = app.authorizer.keys_to_wait_for(&parts) {
+            keys.await;
+        }
+        answer(http::Request::from_parts(parts, body)).await
     };
     let headers = response.headers_mut();
     mark(&standing, headers);

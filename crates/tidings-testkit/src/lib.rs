@@ -50,7 +50,7 @@ pub use tls::TlsClient;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for `future`, at most [`PATIENCE`]. The error names what was missing.
-async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> anyhow::Result<T> {
+pub async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> anyhow::Result<T> {
     tokio::time::timeout(PATIENCE, future)
         .await
         .map_err(|_| anyhow::anyhow!("waited {} s for {what}", PATIENCE.as_secs()))

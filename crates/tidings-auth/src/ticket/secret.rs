@@ -99,8 +99,9 @@ pub(super) fn all(config: &AuthConfig) -> Result<Vec<TicketSecret>, ConfigError>
             );
             return Err(refuse(one, "secret", reason));
         }
-        if config.issuer.as_ref().is_some_and(|issuer| issuer.key == one.secret) {
-            return Err(refuse(one, "secret", "is that of the issuer: use another secret"));
+        let mut of_issuers = config.issuers.iter().flat_map(|issuer| &issuer.keys);
+        if of_issuers.any(|key| key.key == one.secret) {
+            return Err(refuse(one, "secret", "is that of an issuer: use another secret"));
         }
     }
     configs.iter().map(TicketSecret::new).collect()

@@ -4,7 +4,10 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, value::RawValue};
 
-use crate::member::{not_null, presence};
+use crate::{
+    AuthError,
+    member::{not_null, presence},
+};
 
 /// The claims that a hub reads (RFC 9068, section 2.2; RFC 9396, section 9). A claim of the wrong
 /// type, `null` included, or a duplicate claim makes the claims invalid.
@@ -28,6 +31,19 @@ pub(super) struct Claims {
     pub(super) authorization_details: Option<Vec<Box<RawValue>>>,
 }
 
+/// The one claim that is read before the signature is verified: it selects the issuer whose keys may
+/// verify it.
+#[derive(Deserialize)]
+struct Issued {
+    iss: String,
+}
+
+/// The issuer that a token, valid or not, names. A duplicate `iss` names none.
+pub(super) fn named_issuer(encoded: &str) -> Option<String> {
+    let json = URL_SAFE_NO_PAD.decode(encoded).ok()?;
+    serde_json::from_slice::<Issued>(&json).ok().map(|issued| issued.iss)
+}
+
 /// The claims with the permissions of a token, in this and in the older revision of the Mercure
 /// protocol.
 #[derive(Deserialize)]
@@ -46,6 +62,17 @@ pub(super) fn is_of_older_revision(encoded: &str) -> bool {
     serde_json::from_slice::<Revision>(&json).is_ok_and(|revision| {
         (revision.mercure || revision.mercure_by_url) && !revision.authorization_details
     })
+}
+
+pub(super) fn malformed() -> AuthError {
+    AuthError::invalid_token("the claims of the token do not conform to RFC 9068")
+}
+
+pub(super) fn older_revision() -> AuthError {
+    AuthError::invalid_token(
+        "the token has no `authorization_details`: its claim `mercure` is that of an older revision of the Mercure protocol, \
+         which this hub does not read",
+    )
 }
 
 /// RFC 7519, section 4.1.3: one name or several.

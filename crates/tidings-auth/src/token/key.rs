@@ -3,9 +3,11 @@
 //! A public key is not secret. Used as the secret of an HMAC algorithm, it would let anyone sign
 //! tokens. So the form of the key decides which algorithms are possible, never the other way round.
 
+use std::fmt;
+
 use jsonwebtoken::{DecodingKey, EncodingKey};
 
-use crate::{Algorithm, ConfigError, Secret};
+use crate::{Algorithm, IssuerKeyConfig, Secret};
 
 /// Minimum size of an RSA public key in DER, in bytes: a key of 2048 bits has a few more.
 const RSA_DER_BYTES_MIN: usize = 256;
@@ -21,23 +23,69 @@ fn is_private(pem: &str) -> bool {
     pem.contains("PRIVATE KEY-----")
 }
 
-/// The key that verifies tokens and the algorithms that are allowed with it; without a list, the
-/// one that matches.
-pub(super) fn verification_key(
-    key: &Secret,
-    allowed: &[Algorithm],
-) -> Result<(Vec<Algorithm>, DecodingKey), ConfigError> {
-    let (natural, decoding) = if is_pem(key.expose()) {
-        let (algorithm, decoding) = public_key(key.expose()).map_err(bad_key)?;
-        (algorithm, Some(decoding))
-    } else {
-        (Algorithm::Hs256, None)
-    };
-    let algorithms = if allowed.is_empty() { vec![natural] } else { allowed.to_vec() };
-    for &algorithm in &algorithms {
-        check_fit(key.expose(), natural, algorithm).map_err(bad_key)?;
+/// A key that verifies tokens, and the algorithms that it is allowed to verify.
+pub(super) struct VerificationKey {
+    kid: Option<String>,
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
+}
+
+impl VerificationKey {
+    /// A key of the configuration. Without a list, its algorithm is the one that matches; with one,
+    /// those of the list that match, of which there must be one.
+    pub(super) fn configured(config: &IssuerKeyConfig, allowed: &[Algorithm]) -> Result<Self, String> {
+        let text = config.key.expose();
+        let (natural, key) = if is_pem(text) {
+            public_key(text)?
+        } else {
+            (Algorithm::Hs256, DecodingKey::from_secret(text.as_bytes()))
+        };
+        let allowed = if allowed.is_empty() { &[natural][..] } else { allowed };
+        let is_meant = |algorithm: &Algorithm| {
+            if is_pem(text) { *algorithm == natural } else { algorithm.secret_bytes_min().is_some() }
+        };
+        let algorithms: Vec<_> = allowed.iter().copied().filter(is_meant).collect();
+        // Of the lengths that the hashes require, the greatest counts. If the key is meant for none of
+        // the list, the first one says why.
+        for &algorithm in if algorithms.is_empty() { allowed } else { &algorithms } {
+            check_fit(text, natural, algorithm)?;
+        }
+        Ok(Self { kid: config.kid.clone(), algorithms, key })
     }
-    Ok((algorithms, decoding.unwrap_or_else(|| DecodingKey::from_secret(key.expose().as_bytes()))))
+
+    /// A key that an issuer publishes, for its one algorithm.
+    pub(super) fn published(kid: Option<String>, algorithm: Algorithm, key: DecodingKey) -> Self {
+        Self { kid, algorithms: vec![algorithm], key }
+    }
+
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    pub(super) fn algorithms(&self) -> &[Algorithm] {
+        &self.algorithms
+    }
+
+    /// The algorithm of this name, if the key may be used with it.
+    pub(super) fn algorithm(&self, name: &str) -> Option<Algorithm> {
+        self.algorithms.iter().copied().find(|algorithm| algorithm.name() == name)
+    }
+
+    /// Whether this is the signature of the message. `algorithm` is one of this key.
+    pub(super) fn verifies(&self, algorithm: Algorithm, message: &str, signature: &str) -> bool {
+        jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, algorithm.library_name())
+            .unwrap_or(false)
+    }
+}
+
+/// Omits the key, which may be a shared secret.
+impl fmt::Debug for VerificationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerificationKey")
+            .field("kid", &self.kid)
+            .field("algorithms", &self.algorithms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The key that signs tokens: the same shared secret, or the private key in PEM.
@@ -119,8 +167,4 @@ fn is_published(key: &str) -> bool {
     ["{", "ssh-", "ecdsa-", "MIIB", "MIIC", "MCowBQYDK2Vw", "MFkwEwYHKoZI"]
         .iter()
         .any(|beginning| key.starts_with(beginning))
-}
-
-fn bad_key(reason: String) -> ConfigError {
-    ConfigError::new("issuer.key", reason)
 }

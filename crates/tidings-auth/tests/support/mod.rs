@@ -16,7 +16,9 @@ use base64::{
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
-use tidings_auth::{Access, Algorithm, AuthConfig, AuthError, Authenticator, IssuerConfig, Secret};
+use tidings_auth::{
+    Access, Algorithm, AuthConfig, AuthError, Authenticator, IssuerConfig, IssuerKeyConfig, Secret,
+};
 use tidings_topic::{Topic, Validator};
 
 /// The present time of all tests.
@@ -78,19 +80,25 @@ pub(crate) fn keys(algorithm: Algorithm) -> (Secret, Secret) {
     (pair.private_pem.as_str().into(), pair.public_pem.as_str().into())
 }
 
+/// An issuer with one key, which has no id.
 pub(crate) fn issuer(key: &str, algorithms: &[Algorithm]) -> IssuerConfig {
     IssuerConfig {
         issuer: ISSUER.to_owned(),
         audiences: vec![AUDIENCE.to_owned()],
         algorithms: algorithms.to_vec(),
-        key: key.into(),
+        keys: vec![IssuerKeyConfig { kid: None, key: key.into() }],
+        ..IssuerConfig::default()
     }
+}
+
+/// A hub that trusts these issuers.
+pub(crate) fn hub_of(issuers: Vec<IssuerConfig>) -> Authenticator {
+    Authenticator::new(AuthConfig { issuers, ..AuthConfig::default() }, &Validator::default()).unwrap()
 }
 
 /// A hub that trusts one issuer with this key.
 pub(crate) fn hub(key: &str, algorithms: &[Algorithm]) -> Authenticator {
-    let config = AuthConfig { issuer: Some(issuer(key, algorithms)), ..AuthConfig::default() };
-    Authenticator::new(config, &Validator::default()).unwrap()
+    hub_of(vec![issuer(key, algorithms)])
 }
 
 /// A hub that trusts tokens signed with [`SHARED_SECRET`].

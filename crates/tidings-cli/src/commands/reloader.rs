@@ -4,7 +4,7 @@
 //! wrong, nothing changes. Otherwise each part that can change while the hub serves is replaced, and
 //! settings that need a restart and differ are named in a warning. No connection is closed.
 
-use std::{path::PathBuf, pin::Pin};
+use std::{path::PathBuf, pin::Pin, sync::Arc};
 
 use tidings::Hub;
 use tidings_auth::Authenticator;
@@ -16,6 +16,7 @@ use super::{log_filter::LogFilter, rules::Rules, signals::Reloads, supervisor};
 use crate::{
     config::{self, ServeConfig, SettingFlags, warn_of_readable},
     failure::Failure,
+    issuer_keys::KeyFetchers,
 };
 
 /// Where the configuration of a hub comes from.
@@ -34,6 +35,7 @@ pub(super) struct Live {
     pub(super) hub_url: Url,
     pub(super) authenticator: Option<Authenticator>,
     pub(super) origins: AllowedOrigins,
+    pub(super) key_fetchers: Arc<KeyFetchers>,
     pub(super) tls: Option<Tls>,
     pub(super) log: LogFilter,
 }
@@ -145,9 +147,10 @@ impl Reloader {
 
     /// Whether the certificates differ.
     fn replace(&self, new: &ServeConfig, rules: &Rules, certificates: Option<Certificates>) -> bool {
-        let Live { hub, authenticator, origins, tls, log, .. } = &self.live;
+        let Live { hub, authenticator, origins, key_fetchers, tls, log, .. } = &self.live;
         if let (Some(authenticator), Some(new)) = (authenticator, &rules.authenticator) {
             authenticator.replace(new);
+            key_fetchers.follow(authenticator);
         }
         origins.replace(new.allow_origins.clone());
         hub.set_private_topics(&new.private_topics);

@@ -40,21 +40,9 @@ impl Rules {
             .then(|| Authenticator::new(config.auth.clone(), &validator))
             .transpose()
             .map_err(|error| {
-                let setting = as_written(error.setting());
-                Failure::usage(format!("{setting} in the configuration file: {}", error.reason()))
+                Failure::usage(format!("{} in the configuration file: {}", error.setting(), error.reason()))
             })?;
         Ok(Self { validator, authenticator, default_topics })
-    }
-}
-
-/// The name in the file of a setting of authentication.
-fn as_written(setting: &str) -> &str {
-    match setting {
-        "issuer.issuer" => "[issuer] iss",
-        "issuer.audiences" => "[issuer] audience",
-        "issuer.algorithms" => "[issuer] algorithms",
-        "issuer.key" => "the secret or key of [issuer]",
-        key => key,
     }
 }
 

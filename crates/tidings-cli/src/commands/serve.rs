@@ -32,6 +32,7 @@ use crate::{
     bridges::Bridges,
     config::{self, Listen, LogFormat, ServeConfig, SettingFlags, unknown_variables, warn_of_readable},
     failure::Failure,
+    issuer_keys::KeyFetchers,
     output::{self, harmless, print_line},
     store::Store,
 };
@@ -43,7 +44,7 @@ const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
 
 const PRECEDENCE: &str = "Every setting can also be set in the environment (--retain-bytes is TIDINGS_RETAIN_BYTES, \
     lists are separated by commas, bridges by spaces) or in the file (retain_bytes). Flags override the environment, and the environment \
-    overrides the file. Keys, the issuer of tokens, the secrets of tickets, private topics, applications and certificates beyond the first, \
+    overrides the file. Keys, issuers of tokens, the secrets of tickets, private topics, applications and certificates beyond the first, \
     and retention by topic can only be set in the file:\n\n  \
     private_topics = [\"user-*\"]\n\n  \
     [[key]]                         # `tidings key new` generates one\n  \
@@ -52,11 +53,15 @@ const PRECEDENCE: &str = "Every setting can also be set in the environment (--re
     publish = [\"*\"]\n  \
     subscribe = [\"*\"]\n  \
     admin = false                   # true: may operate the hub; gives no permission on topics\n\n  \
-    [issuer]                        # accept tokens of this issuer\n  \
+    [[issuer]]                      # accept tokens of this issuer; docs/tokens.md has every setting\n  \
     iss = \"https://app.example.com\"\n  \
-    audience = \"https://hub.example.com/.well-known/mercure\"\n  \
-    algorithms = [\"ES256\"]\n  \
-    public_key_file = \"issuer.pem\"  # or secret, secret_env, secret_file\n\n  \
+    audience = \"https://hub.example.com/.well-known/mercure\"  # default: public_url\n  \
+    algorithms = [\"ES256\"]          # default: the one that fits each key\n  \
+    subscribe = [\"user-*\"]          # what its tokens may allow at most; default: \"*\"\n  \
+    public_key_file = \"issuer.pem\"  # or secret, secret_env, secret_file, jwks_file, jwks_url\n\n  \
+    [[issuer.key]]                  # a further key of the same issuer\n  \
+    kid = \"2026-12\"               # tokens name it in their header\n  \
+    public_key_file = \"next.pem\"\n\n  \
     [[ticket_secret]]               # accept tickets, and make them at /tickets\n  \
     id = \"2026-11\"                  # `tidings ticket secret` generates one\n  \
     secret_file = \"ticket_secret\"   # or secret, secret_env\n\n  \
@@ -76,7 +81,7 @@ const PRECEDENCE: &str = "Every setting can also be set in the environment (--re
 #[command(after_help = PRECEDENCE)]
 pub(super) struct Serve {
     /// TOML file with settings, named like the flags but with underscores, and with [[key]],
-    /// [issuer], [[ticket_secret]], private_topics, [[authorize]] and [[retention]]
+    /// [[issuer]], [[ticket_secret]], private_topics, [[authorize]] and [[retention]]
     #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// Check the configuration and print the effective one, secrets hidden
@@ -198,13 +203,15 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     settings.revocation_file = revocation_file(&config.keeping.store)?;
     settings.authorize_requests_max = config.authorize_requests_max;
     settings.connection_metrics = Some(Arc::clone(&metrics));
+    let key_fetchers = Arc::<KeyFetchers>::default();
     settings.components = bridges.components();
+    settings.components.extend(KeyFetchers::component(&key_fetchers, authenticator.as_ref()));
     let origins = settings.allow_origins.clone();
     let (reload, requests) = ReloadRequests::new();
     settings.reload = Some(Arc::new(reload));
     let service = apis(hub.clone(), authenticator.clone(), settings);
 
-    let live = Live { hub: hub.clone(), hub_url, authenticator, origins, tls, log };
+    let live = Live { hub: hub.clone(), hub_url, authenticator, origins, key_fetchers, tls, log };
     tokio::spawn(Reloader::new(sources, config.clone(), live).run(listening.reloads(), requests));
 
     tokio::spawn(give_back_when_calm(Arc::clone(&metrics)));

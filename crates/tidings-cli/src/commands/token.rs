@@ -8,7 +8,9 @@ use std::{
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use tidings_auth::{Algorithm, CREDENTIAL_BYTES_MAX, IssuerConfig, NewToken, SigningKey, inspect, mint};
+use tidings_auth::{
+    Algorithm, CREDENTIAL_BYTES_MAX, IssuerConfig, IssuerKeyConfig, NewToken, SigningKey, inspect, mint,
+};
 use tidings_server::connections_for_file_limit;
 
 use super::clock::now;
@@ -51,20 +53,24 @@ struct New {
     #[arg(long, default_value = "tidings-cli")]
     subject: String,
     /// The hub's configuration file, which names the issuer, the audience and, if it is shared, the
-    /// secret
+    /// secret; with several issuers, --issuer selects one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The `aud` claim, exactly as the hub is configured:
     /// https://hub.example.com/.well-known/mercure
     #[arg(long, value_name = "URL", required_unless_present = "config")]
     audience: Option<String>,
-    /// The `iss` claim, as in the hub's [issuer]
+    /// The `iss` claim, as in the hub's [[issuer]]
     #[arg(long, value_name = "NAME", required_unless_present = "config")]
     issuer: Option<String>,
-    /// File with the secret of the hub's [issuer]
+    /// The `kid` of the key, written into the header of the token; with --config, selects one of the
+    /// issuer's keys [default: that of the issuer's first key]
+    #[arg(long, value_name = "ID")]
+    kid: Option<String>,
+    /// File with the secret of the hub's [[issuer]]
     #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
     secret_file: Option<PathBuf>,
-    /// File with the private key in PEM whose public key the hub's [issuer] has
+    /// File with the private key in PEM whose public key the hub's [[issuer]] has
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// Signature algorithm: HS256, HS384, HS512, RS256, ES256 or EdDSA [default: the one that fits
@@ -96,7 +102,7 @@ impl New {
                 "the token would grant nothing: give --publish TOPIC or --subscribe TOPIC",
             ));
         }
-        let known = self.config.as_deref().map(issuer_of).transpose()?;
+        let known = self.config.as_deref().map(|file| self.issuer_in(file)).transpose()?;
         let key = self.key(known.as_ref())?;
         let now = now();
         let matchers = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
@@ -114,10 +120,16 @@ impl New {
     }
 
     fn key(&self, known: Option<&IssuerConfig>) -> Result<SigningKey, Failure> {
-        let (place, key) = match (&self.secret_file, &self.key_file, known) {
+        let known_key = known.map(|known| self.key_in(known)).transpose()?.flatten();
+        let kid = self.kid.clone().or_else(|| known_key.and_then(|key| key.kid.clone()));
+        let (place, key) = match (&self.secret_file, &self.key_file, known_key) {
             (Some(path), _, _) => ("--secret-file", read_secret_file(path, "--secret-file")?),
             (None, Some(path), _) => ("--key-file", read_secret_file(path, "--key-file")?),
             (None, None, Some(known)) => ("--config", known.key.clone()),
+            (None, None, None) if known.is_some() => {
+                let reason = "the issuer has no key in this file: give its private key as --key-file";
+                return Err(Failure::usage(format!("--config: {reason}")));
+            }
             (None, None, None) => return Err(Failure::usage("give --secret-file, --key-file or --config")),
         };
         // The wrong kind of file would sign as well, but no hub would accept the token.
@@ -130,18 +142,41 @@ impl New {
             };
             return Err(Failure::usage(format!("{place}: {advice}")));
         }
-        let algorithm = self.algorithm.or(known.and_then(|known| known.algorithms.first().copied()));
+        let allowed = known.map_or(&[][..], |known| &known.algorithms);
+        let fitting = allowed.iter().copied().find(|name| SigningKey::new(&key, Some(*name)).is_ok());
+        let algorithm = self.algorithm.or(fitting).or(allowed.first().copied());
         SigningKey::new(&key, algorithm)
+            .map(|key| key.with_kid(kid))
             .map_err(|error| Failure::usage(format!("{place}: {}", error.reason())))
     }
-}
 
-fn issuer_of(config: &Path) -> Result<IssuerConfig, Failure> {
-    let config = config::load(Some(config), SettingFlags::default(), connections_for_file_limit())?;
-    config
-        .auth
-        .issuer
-        .ok_or_else(|| Failure::usage("--config: the file has no [issuer], so its hub accepts no tokens"))
+    fn issuer_in(&self, config: &Path) -> Result<IssuerConfig, Failure> {
+        let config = config::load(Some(config), SettingFlags::default(), connections_for_file_limit())?;
+        let mut issuers = config.auth.issuers;
+        let refuse = |reason: &str| Failure::usage(format!("--config: the file {reason}"));
+        if issuers.is_empty() {
+            return Err(refuse("has no [[issuer]], so its hub accepts no tokens"));
+        }
+        match &self.issuer {
+            Some(name) => issuers
+                .into_iter()
+                .find(|issuer| issuer.issuer == *name)
+                .ok_or_else(|| refuse("has no [[issuer]] with the `iss` of --issuer")),
+            None if issuers.len() > 1 => Err(refuse("has several issuers: choose one with --issuer")),
+            None => Ok(issuers.remove(0)),
+        }
+    }
+
+    /// The key of an issuer that --kid selects, or its first one. A key that the file does not have
+    /// may still be the one of --key-file.
+    fn key_in<'a>(&self, issuer: &'a IssuerConfig) -> Result<Option<&'a IssuerKeyConfig>, Failure> {
+        let Some(kid) = &self.kid else { return Ok(issuer.keys.first()) };
+        let found = issuer.keys.iter().find(|key| key.kid.as_ref() == Some(kid));
+        if found.is_none() && self.secret_file.is_none() && self.key_file.is_none() {
+            return Err(Failure::usage("--kid: the issuer has no key of this id in the file of --config"));
+        }
+        Ok(found)
+    }
 }
 
 /// Prints the contents of a token. Only a hub with the key can verify it.

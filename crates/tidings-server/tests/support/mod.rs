@@ -11,8 +11,8 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tidings::{Hub, HubSettings, Validator};
 use tidings_auth::{
-    AuthConfig, Authenticator, IssuerConfig, KeyConfig, MatcherText, NewTicket, NewToken, Secret, SigningKey,
-    TicketSecret, TicketSecretConfig, mint,
+    AuthConfig, Authenticator, IssuerConfig, IssuerKeyConfig, KeyConfig, MatcherText, NewTicket, NewToken,
+    Secret, SigningKey, TicketSecret, TicketSecretConfig, mint,
 };
 use tidings_server::{Client, ClientAddress, ListenerRole, Settings, router};
 use tower::ServiceExt;
@@ -62,12 +62,12 @@ pub fn authenticator(hub: &Hub) -> Authenticator {
             key("chat", CHAT_KEY, &["chat"]),
             KeyConfig { admin: true, ..key("operator", ADMIN_KEY, &[]) },
         ],
-        issuer: Some(IssuerConfig {
+        issuers: vec![IssuerConfig {
             issuer: ISSUER.to_owned(),
             audiences: vec![PUBLIC_URL.to_owned()],
-            algorithms: Vec::new(),
-            key: Secret::new(SIGNING_SECRET),
-        }),
+            keys: vec![IssuerKeyConfig { kid: None, key: Secret::new(SIGNING_SECRET) }],
+            ..IssuerConfig::default()
+        }],
         ticket_secrets: vec![ticket_secret()],
         ..AuthConfig::default()
     };
