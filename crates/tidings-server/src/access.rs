@@ -77,8 +77,9 @@ impl Authorizer {
 
     /// What a request has to wait for before its credential can be checked; nearly always nothing.
     pub(crate) fn keys_to_wait_for(&self, parts: &Parts) -> Option<impl Future<Output = ()> + use<>> {
-        let authenticator = self.authenticator.clone()?;
+        let authenticator = self.authenticator.as_ref()?;
         let mut wait = authenticator.wait_for_keys(&parts.headers, parts.uri.query())?;
+        let authenticator = authenticator.clone();
         let headers = parts.headers.clone();
         let query = parts.uri.query().map(str::to_owned);
         // Boxed, since nearly no request needs the memory.
