@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tidings_testkit::{Connection, EventStream, Hub, PATIENCE, binary};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
@@ -105,11 +106,12 @@ fn run(command: &mut Command, input: &str) -> Result<(), String> {
     }
 }
 
-struct KilledOnDrop(Child);
+/// A proxy, which is asked to end, so that it ends its own processes.
+struct StoppedOnDrop(Child);
 
-impl Drop for KilledOnDrop {
+impl Drop for StoppedOnDrop {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
         let _ = self.0.wait();
     }
 }
@@ -195,7 +197,7 @@ async fn serves_each_client(
     fs::write(&file, config).unwrap();
     args.push(file.to_str().unwrap().to_owned());
     let mut proxy = Machines::command(&machines.proxy, &program);
-    let _proxy = KilledOnDrop(proxy.args(args).stdin(Stdio::null()).spawn().unwrap());
+    let _proxy = StoppedOnDrop(proxy.args(args).stdin(Stdio::null()).spawn().unwrap());
 
     // This test binary again, as the clients.
     let clients = Machines::command(&machines.clients, &env::current_exe().unwrap())
