@@ -31,9 +31,9 @@ pub(crate) static STDERR: Queue<Descriptor> = Queue::new(Descriptor::Stderr);
 /// Where a hub prints events and its banner.
 pub(crate) static STDOUT: Queue<Descriptor> = Queue::new(Descriptor::Stdout);
 
-/// How long an ending process waits for its outputs. In an upgrade the new process may wait for
-/// that end.
-const FLUSH_TIME_MAX: Duration = Duration::from_millis(250);
+/// How long an ending process waits for its outputs: long enough for the thread that writes them to
+/// get its turn on an overloaded machine. In an upgrade the new process may wait for that end.
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Whether messages are JSON objects, one a line.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
