@@ -122,6 +122,9 @@ impl Open {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&new)?;
+        // A umask can have taken permissions of the owner, and a file that was left may have others.
+        #[cfg(unix)]
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)?;
