@@ -1,8 +1,10 @@
 //! The application's own route decides: a request for a stream is forwarded to the application,
 //! whose response names the topics, or is passed on to the client.
 //!
-//!     client ─► hub ─► GET of the application ─► 200 with `Tidings-Subscribe` ─► a stream
-//!                                             └► anything else ─► the client, as it is
+//! ```text
+//! client ─► hub ─► GET of the application ─► 200 with `Tidings-Subscribe` ─► a stream
+//!                                         └► anything else ─► the client, as it is
+//! ```
 //!
 //! - [`path`]: a path, its application, and how long that may take; [`applications`]: all of them.
 //! - [`request`]: what the application receives.

@@ -55,7 +55,8 @@ impl Ways {
     async fn assert_agree(&self) {
         assert_eq!(events(&self.early.hub).await, events(&self.routed.hub).await);
         let metrics = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        let [early, routed] = [self.early.ask(metrics).await, self.routed.ask(metrics).await];
+        let early = self.early.ask_at(self.early.admin_address, metrics).await;
+        let routed = self.routed.ask_at(self.routed.admin_address, metrics).await;
         assert_eq!(early.ok().body, routed.ok().body);
     }
 }

@@ -8,7 +8,10 @@ use axum::body::Body;
 use http::{HeaderMap, HeaderName, Request, Response};
 use tidings::Hub;
 use tidings_server::RequestBody;
-use tidings_server::{ConnectionMetrics, ConnectionSettings, Drain, Listener, Settings, apis, serve};
+use tidings_server::{
+    ConnectionMetrics, ConnectionSettings, Drain, Listener, ListenerRole, ListenerSettings, Settings, apis,
+    serve,
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
@@ -30,6 +33,8 @@ pub fn stream_request(version: &str) -> String {
 
 pub struct Served {
     pub address: SocketAddr,
+    /// The address for operators.
+    pub admin_address: SocketAddr,
     pub hub: Hub,
     pub metrics: Arc<ConnectionMetrics>,
     pub stop: Option<oneshot::Sender<()>>,
@@ -61,8 +66,12 @@ impl Served {
             + 'static,
         S::Future: Send,
     {
-        let listener = Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
+        let bind = || Listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let mut for_operators = ListenerSettings::default();
+        for_operators.role = ListenerRole::Admin;
+        let listeners = [bind(), bind().with_settings(for_operators)];
+        let [address, admin_address] =
+            [0, 1].map(|number: usize| listeners[number].local_addr().expect("it is bound"));
         let metrics = Arc::new(ConnectionMetrics::default());
         settings.connection_metrics = Some(Arc::clone(&metrics));
         let (stop, stopped) = oneshot::channel();
@@ -72,8 +81,8 @@ impl Served {
         };
         let service = service(settings);
         let server =
-            tokio::spawn(serve(vec![listener], service, connections, Arc::clone(&metrics), shutdown));
-        Self { address, hub, metrics, stop: Some(stop), server }
+            tokio::spawn(serve(listeners.into(), service, connections, Arc::clone(&metrics), shutdown));
+        Self { address, admin_address, hub, metrics, stop: Some(stop), server }
     }
 
     pub async fn send(&self, request: impl AsRef<[u8]>) -> BufReader<TcpStream> {
@@ -92,7 +101,14 @@ impl Served {
 
     /// A request with a finite response.
     pub async fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
-        let mut socket = self.send(request).await;
+        self.ask_at(self.address, request).await
+    }
+
+    /// The same at another address.
+    pub async fn ask_at(&self, address: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
+        let mut socket = TcpStream::connect(address).await.expect("the server listens");
+        socket.write_all(request.as_ref()).await.expect("the peer reads");
+        let mut socket = BufReader::new(socket);
         let mut raw = String::new();
         within(socket.read_to_string(&mut raw)).await.expect("an answer");
         let (head, body) = raw.split_once("\r\n\r\n").expect("response headers");
