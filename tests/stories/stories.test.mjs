@@ -17,7 +17,7 @@ test('a new user types make demo and two curls, and sees them meet', async (t) =
 });
 
 test('an application notifies one user, and no other user receives it', async (t) => {
-  isIn('README.md', 'private_topics = ["user-*"]', 'tidings serve --config tidings.toml');
+  isIn('docs/auth.md', 'private_topics = ["user-*"]', 'tidings serve --config tidings.toml');
   await run(t, 'one-user.sh');
 });
 

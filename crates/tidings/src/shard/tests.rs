@@ -343,6 +343,29 @@ fn a_partial_event_is_finished_before_the_closing_frames() {
     });
 }
 
+/// The client has ended its side, and its socket is full in the middle of an encrypted record.
+#[test]
+fn the_end_of_an_encrypted_stream_waits_for_the_record_before_it() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        stage.record_bytes = 1_000;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        stage.listeners[who].socket.peer().room = 10;
+        stage.listeners[who].socket.peer().has_hung_up = true;
+        let key = stage.listeners[who].key;
+        stage.shard.readable(key, &stage.hub.state.engine);
+        stage.publish(&[0], false, 100).await;
+        // A write to the full socket would fail this test.
+        stage.settle().await;
+        assert_eq!(received(&stage.listeners[who].socket.peer().received).numbers, [0; 0]);
+        stage.make_room(who, 1 << 20);
+        stage.settle().await;
+        let received = received(&stage.listeners[who].socket.peer().received);
+        assert!(received.has_ended, "{received:?}");
+    });
+}
+
 #[test]
 fn a_client_that_sends_more_than_a_few_kib_is_cut() {
     in_paused_time(async {

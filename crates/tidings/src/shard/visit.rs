@@ -63,7 +63,11 @@ impl<W: Wire> Subscriber<W> {
         }
         let result = self.wire.flush().and_then(|()| self.send_next(context, now));
         match result {
-            Ok(Visit::Idle | Visit::Sent) if self.phase == Phase::InputEnded && self.pending.is_none() => {
+            Ok(Visit::Idle | Visit::Sent)
+                if self.phase == Phase::InputEnded
+                    && self.pending.is_none()
+                    && self.wire.unsent_bytes() == 0 =>
+            {
                 self.phase = Phase::Ending;
                 self.pending_mut().push(Bytes::from_static(tidings_sse::LAST_CHUNK), None);
                 Visit::More
