@@ -5,9 +5,10 @@ source "$(dirname "$0")/lib.sh"
 
 repository=$PWD
 cd "$work" || exit
-# The file and the commands that create the secrets are those of the README.
-awk '/^```toml$/ { inside = 1; next } /^```/ { inside = 0 } inside' "$repository/README.md" >tidings.toml
-eval "$(grep -E '^export (KEY|SIGNING_KEY)=' "$repository/README.md")"
+# The file and the commands that create the secrets are those of the document.
+sed -n '/^## Tokens$/,$p' "$repository/docs/auth.md" >section
+awk '/^```toml$/ { inside = 1; next } /^```/ { inside = 0 } inside' section >tidings.toml
+eval "$(grep -E '^export (KEY|SIGNING_KEY)=' section)"
 tidings serve --config tidings.toml >hub 2>&1 &
 wait_for hub 'http://127\.0\.0\.1:8080'
 
