@@ -17,6 +17,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::OFlags,
     pipe::{PipeFlags, fcntl_setpipe_size, pipe_with},
     process::{Pid, kill_process},
@@ -411,6 +412,16 @@ impl Terminal {
             .unwrap()
     }
 
+    /// Closes the terminal, and waits until no process has it open any more: a process that another
+    /// test is starting has a copy of every descriptor for a moment.
+    fn close(self) {
+        let other_end = self.other_end();
+        drop(self);
+        let mut ends = [PollFd::new(&other_end, PollFlags::empty())];
+        let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
+        assert_eq!(poll(&mut ends, Some(&patience)).unwrap(), 1, "the terminal is still open");
+    }
+
     /// Everything that was printed, once the processes have exited.
     fn shown(self) -> String {
         let mut shown = Vec::new();
@@ -464,7 +475,7 @@ async fn a_hub_whose_terminal_closes_drains_unless_hang_ups_are_ignored() {
         Hub::signal(pid, Signal::HUP);
         hub.is_served().await;
         let mut stream = EventStream::open(hub.address, "/stream?topic=chat").await.unwrap();
-        drop(terminal);
+        terminal.close();
         Hub::signal(pid, Signal::HUP);
         if is_to_go_on {
             hub.is_served().await;
