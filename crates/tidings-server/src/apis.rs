@@ -15,8 +15,10 @@ use tidings_auth::Authenticator;
 use tower::{Service, ServiceExt, service_fn};
 
 use crate::{
-    Settings, mercure, native,
-    router::{App, passed, routes},
+    Settings,
+    app::App,
+    mercure, native,
+    router::{passed, routes},
 };
 
 /// The APIs of a hub: [`router`](crate::router()), with a fast path for requests that publish one

@@ -17,11 +17,11 @@ use tidings_auth::Access;
 
 use crate::{
     accept::accepts_stream,
+    app::App,
     idempotency::idempotency_key,
     problem::{Problem, excerpt},
     publishing::{self, ContentType, PublishRequest, body_bytes, retry_millis, utf8, validate},
     query::Parameters,
-    router::App,
     streams::{self, StreamRequest, nothing_named, stream},
 };
 

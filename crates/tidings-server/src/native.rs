@@ -32,10 +32,10 @@ pub(crate) use self::{
 use crate::{
     accept::{Form, wanted_form},
     access::cover_subscription,
+    app::App,
     pages,
     problem::{Problem, excerpt},
     query::{Parameters, Plus, percent_decode},
-    router::App,
     streams::{self, StreamRequest, nothing_named, vary_accept},
 };
 

@@ -9,10 +9,10 @@ use http::{StatusCode, header};
 
 use crate::{
     accept::prefers_openmetrics,
+    app::App,
     metrics::Exposition,
     problem::{Problem, sentence},
     reload::Reloaded,
-    router::App,
     streams::vary_accept,
 };
 

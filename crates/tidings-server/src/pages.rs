@@ -10,7 +10,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::{accept::accepts_html, problem::Refused, router::App, streams::vary_accept};
+use crate::{accept::accepts_html, app::App, problem::Refused, streams::vary_accept};
 
 const INDEX_HTML: &str = include_str!("pages/index.html");
 const INDEX_TEXT: &str = include_str!("pages/index.txt");

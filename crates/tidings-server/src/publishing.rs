@@ -10,9 +10,9 @@ use tidings_auth::Access;
 
 use crate::{
     access::cover_events,
+    app::App,
     connection::ReadBody,
     problem::{Problem, excerpt, sentence},
-    router::App,
 };
 
 /// Valid events to be published together, whichever API they came through.

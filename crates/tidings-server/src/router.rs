@@ -16,10 +16,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::Hub;
 use tidings_auth::Authenticator;
 
-pub(crate) use crate::app::App;
 use crate::{
     Client, ListenerRole, Settings,
     accept::wants_page,
+    app::App,
     authorize,
     forwarded::MalformedAddresses,
     mercure, native, operations,

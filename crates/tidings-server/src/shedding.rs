@@ -15,8 +15,8 @@ use tidings_net::Spread;
 
 use crate::{
     NoCapacity,
+    app::App,
     problem::{Problem, StreamNotice},
-    router::App,
 };
 
 /// Seconds that a native EventSource with an expired credential is asked to wait: it cannot succeed

@@ -20,11 +20,11 @@ use tidings_auth::{Access, AuthError};
 
 use crate::{
     access::{client_address, expires_in, stay_within_ticket},
+    app::App,
     limit_log::Limit,
     open_stream::{OpenStream, StreamHandle, StreamKeep},
     problem::{Problem, StreamNotice},
     revocation::{IsRevoked, Issued},
-    router::App,
     shedding::{retry_after_secs, shed},
     slots::{COMPILING_PER_ADDRESS_MAX, NoSlot, Slot},
 };

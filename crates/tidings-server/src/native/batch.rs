@@ -12,10 +12,10 @@ use tidings::{Event, NewEvent};
 
 use super::{json_line, publish::Receipt, query};
 use crate::{
+    app::App,
     idempotency::idempotency_key,
     problem::{Problem, excerpt},
     publishing::{self, PublishRequest, body_bytes, check_text, connection_id, utf8, validate},
-    router::App,
 };
 
 /// Publishes the events of all lines, in their order, or none.

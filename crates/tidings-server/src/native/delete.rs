@@ -12,8 +12,8 @@ use tidings::Deletion;
 use super::{query, topic_of};
 use crate::{
     access::cover_topic,
+    app::App,
     problem::{Problem, excerpt},
-    router::App,
 };
 
 /// Deletes the events on the topic whose other topics the credential covers too: like publishing,

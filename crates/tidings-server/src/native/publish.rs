@@ -12,10 +12,10 @@ use tidings::{NewEvent, Published};
 
 use super::{json_line, query, topic_of};
 use crate::{
+    app::App,
     idempotency::idempotency_key,
     problem::Problem,
     publishing::{self, PublishRequest, body_bytes, check_text, connection_id, retry_millis, utf8, validate},
-    router::App,
 };
 
 /// The handler of the router: calls [`publish_one`].

@@ -6,7 +6,7 @@ use tidings::{Filter, JsonEvent, Matcher};
 use tidings_auth::Access;
 
 use super::json_line;
-use crate::{problem::Problem, router::App};
+use crate::{app::App, problem::Problem};
 
 /// A topic at one moment. Subscribing with `since` of the cursor misses nothing and repeats
 /// nothing.

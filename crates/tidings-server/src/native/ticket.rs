@@ -14,10 +14,10 @@ use super::{json::json_line, query};
 use crate::{
     accept::{Form, wanted_form},
     access::unix_secs,
+    app::App,
     problem::{Problem, excerpt, sentence},
     publishing::{ContentType, body_bytes, utf8},
     query::Parameters,
-    router::App,
     streams::vary_accept,
 };
 
