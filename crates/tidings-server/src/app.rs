@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use http::request::Parts;
 use tidings::{
     Hub,
     web::{HostName, HostNames},
 };
-use tidings_auth::Authenticator;
+use tidings_auth::{Access, Authenticator};
 
 use crate::{
     AllowedHosts, Settings, access::Authorizer, authorize::Applications, connection::BodyBudget,
-    metrics::Metrics, origin::Origins, refusals::RefusalLog, revocation::Revocations, slots::Slots,
+    metrics::Metrics, origin::Origins, problem::Problem, refusals::RefusalLog, revocation::Revocations,
+    slots::Slots,
 };
 
 /// The hub, and everything that its APIs need besides it. Clones are handles to the same.
@@ -61,6 +63,23 @@ impl App {
             settings,
             hub,
         }))
+    }
+}
+
+impl Shared {
+    /// The permissions of a request that reads: subscribes, or asks for a summary.
+    pub(crate) fn subscriber(&self, parts: &Parts) -> Result<Access, Problem> {
+        let access = self.authorizer.subscriber(parts)?;
+        self.revocations.check(&access)?;
+        Ok(access)
+    }
+
+    /// The permissions of a request that writes: publishes, deletes, or makes a ticket. Events must
+    /// also pass [`cover_events`](crate::access::cover_events).
+    pub(crate) fn publisher(&self, parts: &Parts) -> Result<Access, Problem> {
+        let access = self.authorizer.publisher(parts, &self.origins)?;
+        self.revocations.check(&access)?;
+        Ok(access)
     }
 }
 

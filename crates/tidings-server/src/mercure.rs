@@ -28,7 +28,7 @@ use crate::{
 /// `GET`: subscribes.
 pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let access = match app.authorizer.subscriber(&parts) {
+    let access = match app.subscriber(&parts) {
         Ok(access) => access,
         Err(problem) => return streams::refused(&app, &parts, problem),
     };
@@ -57,7 +57,7 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     request: http::Request<B>,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let access = app.authorizer.publisher(&parts, &app.origins)?;
+    let access = app.publisher(&parts)?;
     check_form(&parts.headers)?;
     let key = idempotency_key(&parts.headers, &access)?;
     let event = read_event(app, &parts.headers, body).await?;

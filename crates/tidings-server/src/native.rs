@@ -135,7 +135,7 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
 /// What the client may receive. A page needs no permission, since it contains no event: its script
 /// requests the stream with the credential that the user pastes, and shows a refusal.
 fn access(app: &App, parts: &Parts, form: Form) -> Result<Access, Problem> {
-    if form == Form::Page { Ok(Access::anonymous()) } else { app.authorizer.subscriber(parts) }
+    if form == Form::Page { Ok(Access::anonymous()) } else { app.subscriber(parts) }
 }
 
 /// Refuses parameters that only apply to a stream.

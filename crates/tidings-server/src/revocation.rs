@@ -123,6 +123,15 @@ impl Revocations {
         self.shared.state().count
     }
 
+    /// Refuses a credential that was revoked.
+    pub(crate) fn check(&self, access: &Access) -> Result<(), IsRevoked> {
+        let marks = Mark::of(access);
+        if marks.is_empty() {
+            return Ok(());
+        }
+        self.shared.state().check(&marks, Issued::At(access.issued_at))
+    }
+
     /// Lists an open stream, unless its credential was revoked. `None` if it cannot be.
     pub(crate) fn list(
         &self,
@@ -135,13 +144,7 @@ impl Revocations {
             return Ok(None);
         }
         let mut state = self.shared.state();
-        let now = unix_secs();
-        let is_revoked = |mark| {
-            state.revoked.get(mark).is_some_and(|revoked: &Revoked| revoked.applies_to(mark, issued, now))
-        };
-        if marks.iter().any(is_revoked) {
-            return Err(IsRevoked);
-        }
+        state.check(&marks, issued)?;
         state.streams.extend(marks.iter().map(|mark| (mark.clone(), connection.to_bytes())));
         drop(state);
         Ok(Some(Box::new(Listed { shared: Arc::clone(&self.shared), marks, connection })))
@@ -209,6 +212,14 @@ impl Shared {
 }
 
 impl State {
+    /// Refuses a credential with a mark that was revoked.
+    fn check(&self, marks: &[Mark], issued: Issued) -> Result<(), IsRevoked> {
+        let now = unix_secs();
+        let is_revoked =
+            |mark: &Mark| self.revoked.get(mark).is_some_and(|revoked| revoked.applies_to(mark, issued, now));
+        if marks.iter().any(is_revoked) { Err(IsRevoked) } else { Ok(()) }
+    }
+
     /// How many revocations are kept, without those that have expired.
     fn count_kept(&mut self, now: u64) -> usize {
         if self.revoked.len() >= REVOCATIONS_MAX {

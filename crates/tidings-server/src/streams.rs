@@ -16,7 +16,7 @@ use tidings::{
     Format, Matcher, PatternError, PatternsFull, Requested, Subscribe, SubscribeError, Subscription,
     log::Cursor, log::Position,
 };
-use tidings_auth::{Access, AuthError};
+use tidings_auth::Access;
 
 use crate::{
     access::{client_address, expires_in, stay_within_ticket},
@@ -185,11 +185,11 @@ pub(crate) async fn matchers(
     Ok(matchers)
 }
 
-/// A refusal; if it is temporary, or the credential has expired, in the form after which this client
+/// A refusal; if it is temporary, or the credential has expired or was revoked, in the form after which this client
 /// reconnects.
 pub(crate) fn refused(app: &App, parts: &Parts, problem: Problem) -> Result<Response, Problem> {
     match problem.notice() {
-        Some(StreamNotice::Expired) => Ok(shed(app, parts, problem)),
+        Some(StreamNotice::Expired | StreamNotice::Revoked) => Ok(shed(app, parts, problem)),
         _ if problem.is_temporary() => Ok(reject(app, parts, problem)),
         _ => Err(problem),
     }
@@ -231,8 +231,7 @@ fn too_many_patterns(app: &App, full: PatternsFull) -> Problem {
 /// The refusal of a stream whose credential was revoked.
 fn revoked(app: &App, issued: Issued) -> Problem {
     match issued {
-        Issued::At(_) => Problem::from(AuthError::InvalidToken("the credential was revoked".to_owned()))
-            .noticed(StreamNotice::Revoked),
+        Issued::At(_) => IsRevoked.into(),
         Issued::After(_) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "revoked",

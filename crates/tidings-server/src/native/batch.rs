@@ -21,7 +21,7 @@ use crate::{
 /// Publishes the events of all lines, in their order, or none.
 pub(crate) async fn publish_batch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let access = app.authorizer.publisher(&parts, &app.origins)?;
+    let access = app.publisher(&parts)?;
     // A parameter for all events, above all `private`, must not be silently ignored.
     if let Some((name, _)) = query(&parts)?.iter().next() {
         return Err(Problem::bad_request(

@@ -22,7 +22,7 @@ use crate::{
 /// was lost succeeds.
 pub(crate) async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let access = app.authorizer.publisher(&parts, &app.origins)?;
+    let access = app.publisher(&parts)?;
     let topic = topic_of(&parts)?;
     let topic = app.hub.validator().topic(&topic).map_err(|invalid| Problem::of_matcher(&invalid))?;
     // An unknown condition must not be ignored.

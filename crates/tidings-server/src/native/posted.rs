@@ -47,7 +47,7 @@ impl Default for OneOrMany {
 /// The parameters of the URL count, too: some clients always add theirs there.
 pub(crate) async fn post_stream(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let access = app.authorizer.subscriber(&parts)?;
+    let access = app.subscriber(&parts)?;
     let body = body_bytes(&app, &parts.headers, body).await?;
     let parameters = query(&parts)?.and(read(&parts.headers, &body)?);
     drop(body);

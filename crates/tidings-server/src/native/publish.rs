@@ -30,7 +30,7 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     request: http::Request<B>,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let access = app.authorizer.publisher(&parts, &app.origins)?;
+    let access = app.publisher(&parts)?;
     let envelope = envelope(app, &parts)?;
     check_text(&parts.headers, "curl --data-binary @FILE URL")?;
     let key = idempotency_key(&parts.headers, &access)?;

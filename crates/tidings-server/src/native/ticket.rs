@@ -25,7 +25,7 @@ use crate::{
 /// ticket as text, or JSON with its id and expiry for a client that accepts JSON.
 pub(crate) async fn make_ticket(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let access = app.authorizer.publisher(&parts, &app.origins)?;
+    let access = app.publisher(&parts)?;
     if let Some((name, _)) = query(&parts)?.iter().next() {
         return Err(Problem::bad_request(
             "parameter",

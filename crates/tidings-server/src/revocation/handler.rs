@@ -4,12 +4,13 @@ use axum::extract::{Request, State};
 use http::StatusCode;
 use serde::Deserialize;
 use tidings::log::cluster::ClusterError;
+use tidings_auth::AuthError;
 
-use super::{CONNECTION_SECS, NotRevoked, REVOCATION_SECS_MAX, mark::Mark};
+use super::{CONNECTION_SECS, IsRevoked, NotRevoked, REVOCATION_SECS_MAX, mark::Mark};
 use crate::{
     app::App,
     json_body::read_object,
-    problem::{Problem, excerpt},
+    problem::{Problem, StreamNotice, excerpt},
     publishing::{body_bytes, connection_id, utf8},
 };
 
@@ -72,6 +73,13 @@ fn name(field: &'static str, name: String) -> Result<std::sync::Arc<str>, Proble
         ));
     }
     Ok(name.into())
+}
+
+impl From<IsRevoked> for Problem {
+    fn from(_: IsRevoked) -> Self {
+        Self::from(AuthError::InvalidToken("the credential was revoked".to_owned()))
+            .noticed(StreamNotice::Revoked)
+    }
 }
 
 impl From<NotRevoked> for Problem {
