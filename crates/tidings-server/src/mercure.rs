@@ -60,7 +60,7 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     let access = app.publisher(&parts)?;
     check_form(&parts.headers)?;
     let key = idempotency_key(&parts.headers, &access)?;
-    let event = read_event(app, &parts.headers, body).await?;
+    let event = read_event(app, &parts, body).await?;
     let request = PublishRequest { events: vec![event], key };
     let published = publishing::publish(app, &access, request).await?;
     let id = published.first().map(|published| published.id.to_string()).unwrap_or_default();
@@ -120,12 +120,8 @@ fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
 /// Most fields of one form.
 const FIELDS_MAX: usize = 1_000;
 
-async fn read_event<B: Body<Data = Bytes>>(
-    app: &App,
-    headers: &HeaderMap,
-    body: B,
-) -> Result<Event, Problem> {
-    let body = body_bytes(app, headers, body).await?;
+async fn read_event<B: Body<Data = Bytes>>(app: &App, parts: &Parts, body: B) -> Result<Event, Problem> {
+    let body = body_bytes(app, parts, body).await?;
     utf8(&body)?;
     let fields = Parameters::parse(&body)?;
     if fields.len() > FIELDS_MAX {

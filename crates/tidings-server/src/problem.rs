@@ -276,12 +276,14 @@ impl From<BodyError> for Problem {
             BodyError::TimedOut => StatusCode::REQUEST_TIMEOUT,
             BodyError::Broken => StatusCode::BAD_REQUEST,
             BodyError::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
+            BodyError::NoMemoryForAddress => StatusCode::TOO_MANY_REQUESTS,
         };
         let problem = Self::new(status, "body", sentence(error));
-        if error == BodyError::NoMemory {
-            problem.limit(&Limit::Setting("bodies_bytes_max")).retry_after(MOMENT_SECS)
-        } else {
-            problem
+        match error {
+            BodyError::NoMemory | BodyError::NoMemoryForAddress => {
+                problem.limit(&Limit::Setting("bodies_bytes_max")).retry_after(MOMENT_SECS)
+            }
+            BodyError::TooLarge | BodyError::TimedOut | BodyError::Broken => problem,
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::str;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use tidings::{ConnectionId, Event, IdempotencyKey, NewEvent, Published};
 use tidings_auth::Access;
 
 use crate::{
-    access::cover_events,
+    access::{client_address, cover_events},
     app::App,
     connection::ReadBody,
     problem::{Problem, excerpt, sentence},
@@ -106,9 +106,10 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
 /// The body of a request, within the limits of the settings.
 pub(crate) async fn body_bytes<B: Body<Data = Bytes>>(
     app: &App,
-    headers: &HeaderMap,
+    parts: &Parts,
     body: B,
 ) -> Result<ReadBody, Problem> {
+    let headers = &parts.headers;
     check_encoding(headers)?;
     let limit = app.settings.body_bytes_max;
     // Checked before a byte is read, or requested with `100 Continue`.
@@ -117,9 +118,11 @@ pub(crate) async fn body_bytes<B: Body<Data = Bytes>>(
     if declared.is_some_and(|length| length > limit) {
         return Err(body_too_large(limit));
     }
-    app.bodies.read(body, limit, app.settings.body_secs).await.map_err(|error| match error {
-        crate::BodyError::TooLarge => body_too_large(limit),
-        other => other.into(),
+    app.bodies.read(body, Some(client_address(parts)), limit, app.settings.body_secs).await.map_err(|error| {
+        match error {
+            crate::BodyError::TooLarge => body_too_large(limit),
+            other => other.into(),
+        }
     })
 }
 

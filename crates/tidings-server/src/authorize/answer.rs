@@ -71,12 +71,12 @@ pub(super) async fn read(
         return granted(&parts.headers).map(Answer::Subscribe);
     }
     let secs = time.as_secs().max(1);
-    let body = app.bodies.read(body, BODY_BYTES_MAX, secs).await.map_err(|error| match error {
+    let body = app.bodies.read(body, None, BODY_BYTES_MAX, secs).await.map_err(|error| match error {
         BodyError::TooLarge => {
             Failure::Malformed(format!("its response has more than {BODY_BYTES_MAX} bytes"))
         }
         BodyError::TimedOut => Failure::TimedOut,
-        BodyError::NoMemory => Failure::NoMemory,
+        BodyError::NoMemory | BodyError::NoMemoryForAddress => Failure::NoMemory,
         BodyError::Broken => Failure::Broken("its body ends early".to_owned()),
     })?;
     let mut passed_on = Response::new(Body::from(body.to_vec()));

@@ -1,11 +1,12 @@
 //! Reads a complete request body, within a size limit, a time limit and a memory budget for all
-//! bodies.
+//! bodies, of which one address may take a part.
 
 use std::{
+    collections::HashMap,
     ops::Deref,
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -16,6 +17,12 @@ use futures_util::FutureExt;
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
+
+use crate::client_address::{ClientAddress, Neighbourhood};
+
+/// The bodies of one address may take this part of the memory for all of them, loopback excepted,
+/// but always as much as one body may have.
+const ADDRESS_PART: usize = 4;
 
 /// Why a body could not be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -36,6 +43,12 @@ pub enum BodyError {
         "request bodies that are arriving use all of the memory reserved for them; try again in a moment"
     )]
     NoMemory,
+    /// Those of this address take all the memory that one address may: 429. What was read of it is
+    /// forgotten.
+    #[error(
+        "request bodies of your address that are arriving use all of the memory that one address may; try again in a moment"
+    )]
+    NoMemoryForAddress,
 }
 
 /// Reads a body of at most `limit_bytes`, all of it within `body_secs`: a client that sends a byte
@@ -44,7 +57,8 @@ pub async fn read_body<B>(body: B, limit_bytes: usize, body_secs: u64) -> Result
 where
     B: Body<Data = Bytes>,
 {
-    BodyBudget::new(usize::MAX).read(body, limit_bytes, body_secs).await.map(|body| body.bytes)
+    let body = BodyBudget::new(usize::MAX).read(body, None, limit_bytes, body_secs).await?;
+    Ok(body.bytes)
 }
 
 /// The memory that request bodies may take while they arrive, on all connections together.
@@ -58,6 +72,8 @@ pub(crate) struct BodyBudget(Arc<Memory>);
 struct Memory {
     bytes_max: usize,
     taken: AtomicUsize,
+    /// What each address has taken; only those that have something are in it.
+    by_address: Mutex<HashMap<Neighbourhood, usize>>,
 }
 
 /// A body that was read. What it takes of the budget is given back when it is dropped.
@@ -77,13 +93,15 @@ impl Deref for ReadBody {
 
 impl BodyBudget {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self(Arc::new(Memory { bytes_max, taken: AtomicUsize::new(0) }))
+        Self(Arc::new(Memory { bytes_max, taken: AtomicUsize::new(0), by_address: Mutex::default() }))
     }
 
-    /// The same as [`read_body`], within this budget.
+    /// The same as [`read_body`], within this budget and within the part of it that the client's
+    /// address may take, if the body comes from a client.
     pub(crate) async fn read<B>(
         &self,
         body: B,
+        client: Option<ClientAddress>,
         limit_bytes: usize,
         body_secs: u64,
     ) -> Result<ReadBody, BodyError>
@@ -102,7 +120,12 @@ impl BodyBudget {
             all: Vec::new(),
             bytes_max: limit_bytes,
             bytes_expected_max: declared.min(limit_bytes),
-            share: Share { memory: Arc::clone(&self.0), bytes: 0 },
+            share: Share {
+                memory: Arc::clone(&self.0),
+                address: client.filter(|client| !client.is_local()).map(Neighbourhood::from),
+                address_bytes_max: (self.0.bytes_max / ADDRESS_PART).max(limit_bytes),
+                bytes: 0,
+            },
             is_counted: false,
         };
         let mut body = pin!(body);
@@ -181,15 +204,29 @@ impl Arriving {
 #[derive(Debug)]
 struct Share {
     memory: Arc<Memory>,
+    /// The address that it counts for.
+    address: Option<Neighbourhood>,
+    address_bytes_max: usize,
     bytes: usize,
 }
 
 impl Share {
     fn grow_to(&mut self, bytes: usize) -> Result<(), BodyError> {
         let more = bytes.saturating_sub(self.bytes);
-        let Memory { bytes_max, taken } = &*self.memory;
-        let grown = |taken: usize| taken.checked_add(more).filter(|taken| taken <= bytes_max);
-        taken.fetch_update(Relaxed, Relaxed, grown).map_err(|_| BodyError::NoMemory)?;
+        let Memory { bytes_max, taken, .. } = &*self.memory;
+        let grown = |taken: usize, max: usize| taken.checked_add(more).filter(|taken| *taken <= max);
+        let take = || taken.fetch_update(Relaxed, Relaxed, |taken| grown(taken, *bytes_max));
+        match self.address {
+            None => take().map_err(|_| BodyError::NoMemory)?,
+            Some(address) => {
+                let mut by_address = self.memory.by_address();
+                let before = by_address.get(&address).copied().unwrap_or(0);
+                let after = grown(before, self.address_bytes_max).ok_or(BodyError::NoMemoryForAddress)?;
+                let taken = take().map_err(|_| BodyError::NoMemory)?;
+                by_address.insert(address, after);
+                taken
+            }
+        };
         self.bytes += more;
         Ok(())
     }
@@ -198,6 +235,20 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.memory.taken.fetch_sub(self.bytes, Relaxed);
+        let Some(address) = self.address else { return };
+        let mut by_address = self.memory.by_address();
+        let Some(taken) = by_address.get_mut(&address) else { return };
+        *taken -= self.bytes;
+        if *taken == 0 {
+            by_address.remove(&address);
+        }
+    }
+}
+
+impl Memory {
+    // Every change is one assignment, so a panic leaves nothing half done.
+    fn by_address(&self) -> MutexGuard<'_, HashMap<Neighbourhood, usize>> {
+        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -280,19 +331,19 @@ mod tests {
         let budget = BodyBudget::new(3_000);
         let taken = || budget.0.taken.load(Relaxed);
         for declared in [Some(1_000), None] {
-            let mut first = Box::pin(budget.read(unfinished(900, declared), 1_000, 30));
-            let mut second = Box::pin(budget.read(unfinished(900, declared), 1_000, 30));
+            let mut first = Box::pin(budget.read(unfinished(900, declared), None, 1_000, 30));
+            let mut second = Box::pin(budget.read(unfinished(900, declared), None, 1_000, 30));
             for _ in 0..100 {
                 assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
                 yield_now().await;
             }
             assert!((1_800..=2_000).contains(&taken()), "{}", taken());
             // One that is refused gives back what it had, and leaves room for a smaller one.
-            let third = budget.read(unfinished(2_000, declared.map(|_| 2_000)), 2_000, 30).await;
+            let third = budget.read(unfinished(2_000, declared.map(|_| 2_000)), None, 2_000, 30).await;
             assert_eq!(third.map(|_| ()), Err(BodyError::NoMemory));
             assert!(taken() <= 2_000);
             // One that is here needs none.
-            let here = budget.read(Full::from(vec![b'x'; 5_000]), 5_000, 30).await.expect("it is here");
+            let here = budget.read(Full::from(vec![b'x'; 5_000]), None, 5_000, 30).await.expect("it is here");
             assert_eq!((here.len(), taken() <= 2_000), (5_000, true));
             // Cancelled, and out of time.
             drop(first);
@@ -309,10 +360,35 @@ mod tests {
             yield_now().await;
             Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"hello")))
         });
-        let body = budget.read(StreamBody::new(Box::pin(come)), 100, 30).await.expect("a body");
+        let body = budget.read(StreamBody::new(Box::pin(come)), None, 100, 30).await.expect("a body");
         assert_eq!(&*body, b"hellohellohello");
         assert!(budget.0.taken.load(Relaxed) >= 15);
         drop(body);
         assert_eq!(budget.0.taken.load(Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rule_13_the_bodies_of_one_address_leave_memory_to_others() {
+        let budget = BodyBudget::new(4_000);
+        let client = |text: &str| Some(ClientAddress::of(text.parse().expect("an address")));
+        let arriving = |address| Box::pin(budget.read(unfinished(900, Some(900)), client(address), 900, 30));
+        let mut of_one = arriving("192.0.2.1");
+        for _ in 0..100 {
+            assert!(of_one.as_mut().now_or_never().is_none());
+            yield_now().await;
+        }
+        let refused = arriving("192.0.2.1").await;
+        assert_eq!(refused.map(|_| ()), Err(BodyError::NoMemoryForAddress));
+        // Others, and the programs of this machine, have room; so has the address afterwards.
+        for other in ["192.0.2.2", "127.0.0.1", "::1"] {
+            assert_eq!(arriving(other).await.map(|_| ()), Err(BodyError::TimedOut), "{other}");
+        }
+        drop(of_one);
+        assert_eq!(arriving("192.0.2.1").await.map(|_| ()), Err(BodyError::TimedOut));
+        assert!(budget.0.by_address().is_empty());
+        // One body always fits.
+        let small = BodyBudget::new(1_000);
+        let only = small.read(unfinished(900, Some(900)), client("192.0.2.1"), 900, 30).await;
+        assert_eq!(only.map(|_| ()), Err(BodyError::TimedOut));
     }
 }

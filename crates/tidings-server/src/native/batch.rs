@@ -34,7 +34,7 @@ pub(crate) async fn publish_batch(State(app): State<App>, request: Request) -> R
     }
     check_text(&parts.headers, "curl --data-binary @EVENTS.ndjson URL")?;
     let key = idempotency_key(&parts.headers, &access)?;
-    let body = body_bytes(&app, &parts.headers, body).await?;
+    let body = body_bytes(&app, &parts, body).await?;
     let events = read_events(&app, utf8(&body)?)?;
     let published = publishing::publish(&app, &access, PublishRequest { events, key }).await?;
     Ok(json_line(&Receipts { events: published.iter().map(Receipt::from).collect() }))

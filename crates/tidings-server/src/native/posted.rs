@@ -14,6 +14,7 @@ use crate::{
     problem::Problem,
     publishing::{ContentType, body_bytes, utf8},
     query::Parameters,
+    streams,
 };
 
 /// A body in JSON. That of a form has the same names, repeated where there are several values.
@@ -48,9 +49,14 @@ impl Default for OneOrMany {
 pub(crate) async fn post_stream(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.subscriber(&parts)?;
-    let body = body_bytes(&app, &parts.headers, body).await?;
+    // Every client may send a body here, and take its time: a stream counts from its headers on.
+    let arriving = match streams::slot(&app, &parts) {
+        Ok(slot) => slot,
+        Err(problem) => return Ok(streams::reject(&app, &parts, problem)),
+    };
+    let body = body_bytes(&app, &parts, body).await?;
     let parameters = query(&parts)?.and(read(&parts.headers, &body)?);
-    drop(body);
+    drop((body, arriving));
     stream_of(&app, &parts, access, &parameters).await
 }
 

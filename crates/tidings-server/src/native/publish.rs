@@ -34,7 +34,7 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     let envelope = envelope(app, &parts)?;
     check_text(&parts.headers, "curl --data-binary @FILE URL")?;
     let key = idempotency_key(&parts.headers, &access)?;
-    let body = body_bytes(app, &parts.headers, body).await?;
+    let body = body_bytes(app, &parts, body).await?;
     let event = NewEvent { data: utf8(&body)?.to_owned(), ..envelope };
     let request = PublishRequest { events: vec![validate(app, event)?], key };
     let published = publishing::publish(app, &access, request).await?;

@@ -35,7 +35,7 @@ pub(crate) async fn make_ticket(State(app): State<App>, request: Request) -> Res
             ),
         ));
     }
-    let body = body_bytes(&app, &parts.headers, body).await?;
+    let body = body_bytes(&app, &parts, body).await?;
     let wanted = read(&parts.headers, utf8(&body)?)?;
     let minted = app.authorizer.mint_ticket(&access, &wanted.ticket(unix_secs())).map_err(refusal)?;
     let mut response = if wanted_form(&parts.headers) == Form::Json {

@@ -31,7 +31,7 @@ struct Body {
 pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<StatusCode, Problem> {
     let (parts, body) = request.into_parts();
     app.authorizer.administrator(&parts, &app.origins)?;
-    let body = body_bytes(&app, &parts.headers, body).await?;
+    let body = body_bytes(&app, &parts, body).await?;
     let body: Body = read_object(utf8(&body)?, r#"{"label":"user-42"}"#)?;
     let secs = body.expires_secs.unwrap_or(REVOCATION_SECS_MAX);
     if !(1..=REVOCATION_SECS_MAX).contains(&secs) {

@@ -233,7 +233,7 @@ impl Ask {
         Stream { headers: parts.headers, body, read: String::new() }
     }
 
-    async fn send(self) -> http::Response<Body> {
+    pub async fn send(self) -> http::Response<Body> {
         let request = self.request.body(self.body).expect("a valid request");
         within(self.router.oneshot(request)).await.expect("a router never fails")
     }
