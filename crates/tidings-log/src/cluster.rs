@@ -8,6 +8,7 @@
 
 pub mod conformance;
 mod local;
+pub(crate) mod messages;
 
 use std::{fmt, time::Duration};
 

@@ -18,7 +18,10 @@ use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tidings_log::cluster::{Cluster, ClusterError, Lease, Messages, Watch};
+use tidings_log::{
+    cluster::{Cluster, ClusterError, Lease, Messages, Watch},
+    parts::next_message,
+};
 use tokio::{sync::broadcast, task::JoinHandle, time::sleep};
 
 use crate::{
@@ -249,14 +252,6 @@ impl Drop for NatsMessages {
 #[async_trait]
 impl Messages for NatsMessages {
     async fn next(&mut self) -> Result<Vec<u8>, ClusterError> {
-        loop {
-            match self.received.recv().await {
-                Ok(message) => return Ok(message.to_vec()),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => {
-                    return Err(ClusterError::Unavailable("the connection to NATS is closed".to_owned()));
-                }
-            }
-        }
+        next_message(&mut self.received, "the connection to NATS is closed").await
     }
 }

@@ -18,7 +18,10 @@ mod watching;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tidings_log::cluster::{Cluster, ClusterError, Lease, Messages, Watch};
+use tidings_log::{
+    cluster::{Cluster, ClusterError, Lease, Messages, Watch},
+    parts::next_message,
+};
 use tokio::{sync::broadcast, task::AbortHandle};
 
 use self::{client::ClusterClient, watching::RedisWatch};
@@ -110,15 +113,7 @@ struct RedisMessages(broadcast::Receiver<Arc<[u8]>>);
 #[async_trait]
 impl Messages for RedisMessages {
     async fn next(&mut self) -> Result<Vec<u8>, ClusterError> {
-        loop {
-            match self.0.recv().await {
-                Ok(message) => return Ok(message.to_vec()),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => {
-                    return Err(ClusterError::Unavailable("its last handle is gone".to_owned()));
-                }
-            }
-        }
+        next_message(&mut self.0, "its last handle is gone").await
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Change, Cluster, ClusterError, Lease, Messages, Watch};
+use super::{Change, Cluster, ClusterError, Lease, Messages, Watch, messages::next_message};
 use crate::lock::lock;
 
 /// The limits of a [`LocalCluster`].
@@ -231,15 +231,7 @@ struct LocalMessages(broadcast::Receiver<Arc<[u8]>>);
 #[async_trait]
 impl Messages for LocalMessages {
     async fn next(&mut self) -> Result<Vec<u8>, ClusterError> {
-        loop {
-            match self.0.recv().await {
-                Ok(message) => return Ok(message.to_vec()),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => {
-                    return Err(ClusterError::Unavailable("the last handle was dropped".to_owned()));
-                }
-            }
-        }
+        next_message(&mut self.0, "the last handle was dropped").await
     }
 }
 
