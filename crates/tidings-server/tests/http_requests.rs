@@ -116,6 +116,9 @@ async fn malformed_chunks_are_refused_and_nothing_after_them_is_read() {
         "-1\r\n",
         "10000000000000000\r\n",
         "0\r\nA b\n\r\n",
+        "0\r\nA\r\n\r\n",
+        "0\r\nA : b\r\n\r\n",
+        "0\r\n: b\r\n\r\n",
     ] {
         let request = format!(
             "POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n{body}GET / HTTP/1.1\r\n{HOST}\r\n"

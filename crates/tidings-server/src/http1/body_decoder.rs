@@ -104,7 +104,10 @@ enum ChunkState {
     DataLineFeed,
     /// At the first byte of a line behind the last chunk: a trailer field, or the end.
     TrailerStart,
-    Trailer,
+    /// In the name of a trailer field.
+    TrailerName,
+    /// Behind its colon.
+    TrailerValue,
     TrailerLineFeed,
     EndLineFeed,
     Complete,
@@ -153,9 +156,10 @@ impl Chunked {
             (S::DataReturn, b'\r') => S::DataLineFeed,
             (S::DataLineFeed, b'\n') => S::Size { digits: 0, size: 0 },
             (S::TrailerStart, b'\r') => S::EndLineFeed,
-            (S::TrailerStart, _) if is_token_byte(byte) => self.trailer(),
-            (S::Trailer, b'\r') => S::TrailerLineFeed,
-            (S::Trailer, _) if is_field_byte(byte) => self.trailer(),
+            (S::TrailerStart | S::TrailerName, _) if is_token_byte(byte) => self.trailer(S::TrailerName),
+            (S::TrailerName, b':') => self.trailer(S::TrailerValue),
+            (S::TrailerValue, b'\r') => S::TrailerLineFeed,
+            (S::TrailerValue, _) if is_field_byte(byte) => self.trailer(S::TrailerValue),
             (S::EndLineFeed, b'\n') => S::Complete,
             _ => S::Broken,
         }
@@ -170,8 +174,8 @@ impl Chunked {
         }
     }
 
-    fn trailer(&mut self) -> ChunkState {
+    fn trailer(&mut self, next: ChunkState) -> ChunkState {
         self.trailer_bytes += 1;
-        if self.trailer_bytes > TRAILER_BYTES_MAX { ChunkState::Broken } else { ChunkState::Trailer }
+        if self.trailer_bytes > TRAILER_BYTES_MAX { ChunkState::Broken } else { next }
     }
 }
