@@ -1,4 +1,4 @@
-// Third-party servers: Redis, nginx, HAProxy, Flask. Each has a free port and a folder of its own, and ends with its test.
+// Third-party servers: Redis, nginx, HAProxy, Caddy, Flask. Each has a free port and a folder of its own, and ends with its test.
 
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -127,6 +127,17 @@ export function haproxy(t, configure) {
     return ['haproxy', ['-W', '-db', '-f', join(dir, 'haproxy.cfg')], { env: { ...process.env, PATH } }];
   };
   return start(t, command, /Loading success/);
+}
+
+/** Caddy on a free port, with the Caddyfile `configure(port)`. */
+export function caddy(t, configure) {
+  const dir = folder(t);
+  const command = (port) => {
+    writeFileSync(join(dir, 'Caddyfile'), configure(port));
+    const env = { ...process.env, PATH, HOME: dir, XDG_CONFIG_HOME: dir, XDG_DATA_HOME: dir };
+    return ['caddy', ['run', '--config', join(dir, 'Caddyfile'), '--adapter', 'caddyfile'], { env }];
+  };
+  return start(t, command, /serving initial configuration/);
 }
 
 /** Runs a piece of Python, with the environment of the tests, and resolves with what it printed. */
