@@ -9,7 +9,7 @@ import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { Journal } from '../lib/journal.mjs';
 import { serve } from '../lib/site.mjs';
-import { DOCUMENT, KEY, configuration, publish, ticketMaker } from '../lib/tickets.mjs';
+import { DOCUMENT, KEY, configuration, publish, renewingPage, ticketMaker } from '../lib/tickets.mjs';
 
 /** Lifetime of the tickets of a test that waits for expiries. */
 const SHORT_SECS = 6;
@@ -107,7 +107,7 @@ for (const name of BROWSERS) {
       let script = '';
       const site = await serve(t, { '/': '<!doctype html><title>application</title><script src="/page.js"></script>', ...routes });
       const hub = await hubFor(t, site);
-      script = snippet(DOCUMENT, 'Renewal is a new EventSource', 'js').replace('http://127.0.0.1:8080', hub.origin).replace('3000', '300');
+      script = renewingPage(hub.origin);
       const page = await newPerson(t, browser(), eavesdrop);
       await page.goto(site);
       await received(page, { type: 'open' });

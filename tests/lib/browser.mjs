@@ -5,6 +5,12 @@ import puppeteer from 'puppeteer-core';
 import { atEnd } from './ending.mjs';
 import { PATIENCE_MS } from './journal.mjs';
 
+/** How many entries the error of a wait shows. */
+const SHOWN = 20;
+
+/** How waits look at a page. By default puppeteer waits for frames, which a page in the background of Firefox does not have. */
+export const POLLING = { polling: 50 };
+
 /** The supported browsers. */
 export const BROWSERS = ['chromium', 'firefox'];
 
@@ -28,7 +34,7 @@ const LAUNCH = {
 
 /** A browser with an empty profile, and further options, for the duration of the test `t`. */
 export async function launch(t, name, more = {}) {
-  const browser = await puppeteer.launch({ ...options(name), ...more });
+  const browser = await puppeteer.launch(options(name, more));
   atEnd(t, () => browser.close());
   return browser;
 }
@@ -43,8 +49,9 @@ export function forSuite(name) {
   return () => browser;
 }
 
-function options(name) {
-  return { headless: true, timeout: 2 * PATIENCE_MS, ...LAUNCH[name] };
+function options(name, more = {}) {
+  const args = [...(LAUNCH[name].args ?? []), ...(more.args ?? [])];
+  return { headless: true, timeout: 2 * PATIENCE_MS, ...LAUNCH[name], ...more, args };
 }
 
 /** A page with cookies of its own, like the browser of another user. `scripts` run before those of any page. */
@@ -81,12 +88,17 @@ export async function received(page, wanted) {
   const find = (wanted) =>
     window.received.find((entry) => Object.entries(wanted).every(([key, value]) => entry[key] === value));
   try {
-    await page.waitForFunction(find, {}, wanted);
+    await page.waitForFunction(find, POLLING, wanted);
   } catch (error) {
-    const all = await page.evaluate(() => window.received).catch(() => []);
-    throw new Error(`never received ${JSON.stringify(wanted)} in ${JSON.stringify(all)}`, { cause: error });
+    await neverReceived(page, JSON.stringify(wanted), error);
   }
   return page.evaluate(find, wanted);
+}
+
+async function neverReceived(page, wanted, cause) {
+  const all = await page.evaluate(() => window.received).catch(() => []);
+  const last = JSON.stringify(all.slice(-SHOWN));
+  throw new Error(`never received ${wanted} in ${all.length} entries, of which the last are ${last}`, { cause });
 }
 
 /** The data of all messages received so far, in order. */
@@ -100,15 +112,27 @@ export async function messagesUpTo(page, data) {
   return messages(page);
 }
 
+/** Waits until the EventSources of the page have been opened at least this many times; resolves with how often. */
+export async function opened(page, times) {
+  const reached = (times) => {
+    const { length } = window.received.filter((entry) => entry.type === 'open');
+    return length >= times && { length };
+  };
+  const found = await page.waitForFunction(reached, POLLING, times).catch((error) => neverReceived(page, `the opening number ${times}`, error));
+  return (await found.jsonValue()).length;
+}
+
+/** The data of all gap notices received so far. */
+export async function gaps(page) {
+  const notices = await page.evaluate(() => window.received.filter((entry) => entry.type === 'tidings').map((entry) => entry.data));
+  return notices.map((data) => JSON.parse(data)).filter((notice) => notice.kind === 'gap');
+}
+
 /** Waits for a gap notice and resolves with its data. */
 export async function gapNotice(page) {
-  const find = () =>
-    window.received
-      .filter((entry) => entry.type === 'tidings')
-      .map((entry) => JSON.parse(entry.data))
-      .find((notice) => notice.kind === 'gap');
-  await page.waitForFunction(find);
-  return page.evaluate(find);
+  const isThere = () => window.received.some((entry) => entry.type === 'tidings' && JSON.parse(entry.data).kind === 'gap');
+  await page.waitForFunction(isThere, POLLING);
+  return (await gaps(page))[0];
 }
 
 /** Whether any EventSource of the page was ever closed for good. */

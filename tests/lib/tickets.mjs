@@ -14,7 +14,7 @@ export const SECRET = 'a secret of tickets that is long enough';
 export async function configuration(t, lines = '') {
   const path = join(await folder(t), 'tidings.toml');
   const secret = snippet(DOCUMENT, '**The secret.**', 'toml').replace(/secret_env = "TICKET_SECRET".*/, `secret = "${SECRET}"`);
-  const key = `[[key]]\nname = "all"\nsecret = "${KEY}"\npublish = ["*"]\nsubscribe = ["*"]\n`;
+  const key = `[[key]]\nname = "all"\nsecret = "${KEY}"\npublish = ["*"]\nsubscribe = ["*"]\nadmin = true\n`;
   writeFileSync(path, `private_topics = ["user-*"]\n${lines}\n${key}${secret}`);
   return path;
 }
@@ -26,6 +26,22 @@ export async function ticketMaker(t) {
   writeFileSync(path, `${snippet(DOCUMENT, '\nNode:\n', 'js')}\nexport { ticket };\n`);
   const { ticket } = await import(pathToFileURL(path));
   return ticket;
+}
+
+/** The page of the document that renews its ticket, with this hub. */
+export function renewingPage(hub) {
+  return snippet(DOCUMENT, 'Renewal is a new EventSource', 'js').replaceAll('http://127.0.0.1:8080', hub).replace('3000', '300');
+}
+
+/** The same page with a cookie: the lines of the document take the place of those that begin like them. */
+export function renewingPageWithCookie(hub) {
+  const lines = snippet(DOCUMENT, 'three lines differ', 'js').replaceAll('http://127.0.0.1:8080', hub).trim().split('\n');
+  return lines.reduce((page, line) => {
+    const beginning = line.slice(0, line.indexOf(' = ') + 3);
+    const [before, ...after] = page.split(beginning);
+    if (after.length !== 1) throw new Error(`${JSON.stringify(beginning)} begins ${after.length} lines of the page`);
+    return before + line + after[0].slice(after[0].indexOf('\n'));
+  }, renewingPage(hub));
 }
 
 /** Publishes on a private topic with the key. */

@@ -1,4 +1,4 @@
-// docs/tickets.md: its commands, its functions that make tickets, and its configurations of proxies. Its two pages are run in
+// docs/tickets.md: its commands, its functions that make tickets, and its configurations of proxies. Its pages are run in
 // tests/browser.
 
 import assert from 'node:assert/strict';
@@ -106,5 +106,5 @@ test('a proxy configured like in the document logs no ticket', async (t) => {
 
 test('these blocks and those of tests/browser are all of the document', () => {
   const languages = blocks(DOCUMENT).map(({ language }) => language);
-  assert.deepEqual(languages.toSorted(), ['haproxy', 'js', 'js', 'js', 'nginx', 'python', 'sh', 'sh', 'toml']);
+  assert.deepEqual(languages.toSorted(), ['haproxy', 'js', 'js', 'js', 'js', 'nginx', 'python', 'sh', 'sh', 'toml']);
 });
