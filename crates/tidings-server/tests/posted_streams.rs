@@ -51,6 +51,7 @@ async fn a_body_that_requests_no_stream_is_refused_with_the_reason() {
         (FORM, "topics=a", 400, "`topics` is unknown"),
         (FORM, "topic=%zz", 400, "%25"),
         (FORM, "topic=a&since=soon", 400, "ince"),
+        (FORM, "topic=a&ticket=tt_x", 400, "a ticket is read in the URL"),
         ("application/json", "", 400, "begin with `{`"),
         ("application/json", r#"["a"]"#, 400, "begin with `{`"),
         ("application/json", r#"{"topic":7}"#, 400, "a string or a list of strings"),

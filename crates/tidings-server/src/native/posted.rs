@@ -6,6 +6,7 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use tidings_auth::TICKET_PARAMETER;
 
 use super::{query, stream_of};
 use crate::{
@@ -64,7 +65,7 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Result<Parameters, Problem> {
     let content_type = ContentType::of(headers);
     let is = |name: &str| content_type.media_type.eq_ignore_ascii_case(name) && content_type.is_utf8;
     if is("application/x-www-form-urlencoded") {
-        return Parameters::parse(body);
+        return Parameters::parse(body).and_then(without_ticket);
     }
     if !is("application/json") {
         return Err(Problem::new(
@@ -87,4 +88,16 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Result<Parameters, Problem> {
         pairs.extend(text.map(|text| (name.to_owned(), text)));
     }
     Ok(pairs.into_iter().collect())
+}
+
+/// A ticket here is no credential: the client would receive less than its ticket allows, without a
+/// word.
+fn without_ticket(parameters: Parameters) -> Result<Parameters, Problem> {
+    if parameters.contains(TICKET_PARAMETER) {
+        return Err(Problem::bad_request(
+            "parameter",
+            "The body contains a `ticket`; a ticket is read in the URL, or in `Authorization: Bearer …`.",
+        ));
+    }
+    Ok(parameters)
 }
