@@ -100,6 +100,9 @@ impl Origins {
         let states_page = headers.contains_key(header::ORIGIN) || headers.contains_key(header::REFERER);
         let initiator = initiator(headers);
         match self.judge(&initiator, headers) {
+            Standing::Same if self.lost_tls(&initiator) => {
+                Err(refusal(&initiator, "write here with a cookie"))
+            }
             Standing::Same | Standing::Allowed { credentials: true, .. } if states_page => Ok(()),
             Standing::Refused | Standing::Allowed { .. } => {
                 Err(refusal(&initiator, "write here with a cookie"))
@@ -138,6 +141,17 @@ impl Origins {
             (header::VARY, HeaderValue::from_static("Access-Control-Request-Headers")),
         ];
         Some((StatusCode::NO_CONTENT, headers).into_response())
+    }
+
+    /// Whether the page has the hub's host, but came without TLS, although the hub has TLS: anyone
+    /// between the hub and the browser can write such a page. Browsers treat it as one of another
+    /// site, too. Pages of the machine itself take no network.
+    fn lost_tls(&self, initiator: &Initiator<'_>) -> bool {
+        let Initiator::Origin(origin) = initiator else { return false };
+        let Some(page) = parse_origin(origin) else { return false };
+        let is_named = || self.allowed.current().iter().any(|allowed| allowed.names(origin, &page));
+        let has_tls = matches!(&self.own, url::Origin::Tuple(scheme, ..) if scheme == "https");
+        has_tls && page.scheme() == "http" && !is_loopback_origin(&page) && !is_named()
     }
 
     /// The one decision about pages, for reading as for writing.
