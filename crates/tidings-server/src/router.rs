@@ -23,7 +23,7 @@ use crate::{
     authorize,
     forwarded::MalformedAddresses,
     mercure, native, operations,
-    origin::{check_host, check_no_proxy, mark},
+    origin::{Standing, check_host, check_no_proxy, mark},
     pages,
     problem::{Problem, excerpt},
     revocation::revoke,
@@ -135,7 +135,11 @@ where
     let method = parts.method.clone();
     let uri = parts.uri.clone();
     let client = parts.extensions.get::<Client>().map(|client| client.address);
-    let standing = app.origins.standing(&parts.headers);
+    // What a listener for operators answers is for no page: it asks for no credential.
+    let standing = match parts.extensions.get::<Client>().map(|client| client.listener) {
+        Some(ListenerRole::Admin) => Standing::Absent,
+        _ => app.origins.standing(&parts.headers),
+    };
     let wants_page = wants_page(&parts.headers);
     let prepared = match admit(app, &parts) {
         Err(problem) => Some(problem.into_response()),

@@ -4,7 +4,7 @@ mod support;
 
 use http::{Method, StatusCode};
 use support::*;
-use tidings_server::{Keyless, ListenerRole, Settings};
+use tidings_server::{AllowedOrigin, Keyless, ListenerRole, Settings};
 
 const READY: &str = "/readyz";
 const METRICS: &str = "/metrics";
@@ -70,6 +70,27 @@ async fn an_address_for_operators_serves_them_alone_and_takes_these_routes_from_
                 api.get(path).through(listener).answer().await.ok();
             }
         }
+    }
+}
+
+/// The address needs no credential, and the browser of an operator may be able to reach it.
+#[tokio::test]
+async fn a_web_page_reads_nothing_on_an_address_for_operators() {
+    const PAGE: &str = "https://app.example";
+    let mut settings = Settings::default();
+    settings.allow_origins = vec![PAGE.parse().expect("an origin"), AllowedOrigin::Any].into();
+    let api = with_keys_and(settings).await;
+    for page in [PAGE, "https://evil.example"] {
+        for path in [METRICS, READY] {
+            let ask = api.get(path).header("origin", page).through(ListenerRole::Admin);
+            let answer = ask.answer().await.ok();
+            assert!(!answer.headers.contains_key("access-control-allow-origin"), "{page} {path}: {answer:?}");
+        }
+        let preflight = api.ask(Method::OPTIONS, METRICS).header("access-control-request-method", "GET");
+        let answer = preflight.header("origin", page).through(ListenerRole::Admin).answer().await;
+        assert!(!answer.headers.contains_key("access-control-allow-origin"), "{page}: {answer:?}");
+        let elsewhere = api.get("/healthz").header("origin", page).answer().await.ok();
+        assert!(elsewhere.headers.contains_key("access-control-allow-origin"));
     }
 }
 
