@@ -43,6 +43,8 @@ impl Endings {
     /// Ends the subscriptions with these names. Names of others are ignored.
     pub(crate) fn request(&self, connections: impl IntoIterator<Item = ConnectionId>, now: Instant) {
         let mut state = self.state();
+        // A hub without shards in use has nothing else that forgets them.
+        state.requested.retain(|_, until| *until > now);
         let mut wakers = Vec::new();
         for connection in connections {
             state.requested.insert(connection, now + REMEMBERED_FOR);
@@ -105,5 +107,16 @@ mod tests {
         assert!(endings.is_requested(&one));
         endings.forget_old(now + REMEMBERED_FOR);
         assert!(!endings.is_any());
+    }
+
+    #[test]
+    fn requests_of_long_ago_take_no_memory_where_no_shard_sweeps() {
+        let endings = Endings::default();
+        let mut now = Instant::now();
+        for number in 0..100 {
+            endings.request([ConnectionId::from_random([number; 16])], now);
+            now += REMEMBERED_FOR / 4;
+        }
+        assert!(endings.state().requested.len() <= 4);
     }
 }
