@@ -48,7 +48,9 @@ pub(super) fn forwarded(
         headers.insert(X_FORWARDED_HOST, host.clone());
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_str(scheme).expect("a scheme is ASCII"));
-    if let Some(host) = path.host() {
+    // Inserted in any case: a client that names it in `Connection` could otherwise have it removed,
+    // and would choose the tenant of an application that tells them apart by it.
+    if let Some(host) = path.host().or(parts.headers.get(header::HOST)) {
         headers.insert(header::HOST, host.clone());
     }
     Ok(request)
@@ -220,6 +222,14 @@ mod tests {
         assert_eq!(values(&request, "x-forwarded-host"), ["app.example"]);
         assert_eq!(values(&request, "x-forwarded-proto"), ["https"]);
         assert_eq!(request.headers().len(), 4, "{:?}", request.headers());
+    }
+
+    #[test]
+    fn a_client_cannot_have_the_host_removed() {
+        let fields = [("host", "app.example"), ("connection", "close, Host, x-forwarded-host")];
+        let request = forward("http://127.0.0.1:5000/", "/stream", &fields);
+        assert_eq!(values(&request, "host"), ["app.example"]);
+        assert_eq!(values(&request, "x-forwarded-host"), ["app.example"]);
     }
 
     #[test]
