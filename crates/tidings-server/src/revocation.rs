@@ -161,8 +161,7 @@ impl Revocations {
         // First what survives a restart, then what the others learn of.
         if let Some(file) = &self.file {
             let (file, added) = (Arc::clone(file), (mark.clone(), times));
-            let kept = file.wants_rewriting().then(|| self.shared.state().kept(now));
-            let writing = tokio::task::spawn_blocking(move || file.add(&added, kept));
+            let writing = tokio::task::spawn_blocking(move || file.add(&added));
             writing.await.map_err(std::io::Error::other).flatten().map_err(NotRevoked::File)?;
         }
         let value = serde_json::to_vec(&times).expect("two numbers are JSON");
@@ -226,12 +225,6 @@ impl State {
             self.revoked.retain(|_, revoked| revoked.times.until > now);
         }
         self.revoked.len()
-    }
-
-    /// All of them.
-    fn kept(&mut self, now: u64) -> Vec<(Mark, Times)> {
-        self.revoked.retain(|_, revoked| revoked.times.until > now);
-        self.revoked.iter().map(|(mark, revoked)| (mark.clone(), revoked.times)).collect()
     }
 }
 

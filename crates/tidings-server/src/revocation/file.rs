@@ -2,11 +2,14 @@
 //! that is appended to and synced before a revocation is acknowledged.
 //!
 //! A line that was interrupted is the last one, and was never acknowledged: the next one is written
-//! over it. Expired lines are left out when the file is opened, and when most lines are expired.
+//! over it. When the file is opened, and when it has grown to twice its lines, it is rewritten without
+//! the lines that have expired or that another of the same mark replaces. What is rewritten is read
+//! from the file itself: others may have added lines that this process has not yet applied.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{self, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -26,6 +29,8 @@ pub struct RevocationFile(Mutex<Open>);
 struct Open {
     path: PathBuf,
     file: File,
+    /// Its folder, until that is synced: a power failure could bring the file before this one back.
+    folder: Option<File>,
     /// Up to here everything is valid.
     bytes: u64,
     lines: usize,
@@ -62,18 +67,9 @@ impl RevocationFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             text => text.map_err(failed)?,
         };
-        let now = unix_secs();
-        let mut found = Vec::new();
-        for (index, line) in text.split_inclusive('\n').enumerate() {
-            // The last line was interrupted.
-            let Some(line) = line.strip_suffix('\n') else { break };
-            let damaged = |_| OpenRevocationsError::Damaged(path.to_owned(), index + 1);
-            let Line { mark, times } = serde_json::from_str(line).map_err(damaged)?;
-            if times.until > now {
-                found.push((mark, times));
-            }
-        }
-        let open = Open::written(path, found).map_err(failed)?;
+        let found = read(&text).map_err(|line| OpenRevocationsError::Damaged(path.to_owned(), line))?;
+        let mut open = Open::written(path, found).map_err(failed)?;
+        open.sync_folder().map_err(failed)?;
         Ok(Self(Mutex::new(open)))
     }
 
@@ -82,20 +78,14 @@ impl RevocationFile {
         std::mem::take(&mut self.open_file().found)
     }
 
-    /// Whether the next revocation is to be written together with all that have not expired.
-    pub(super) fn wants_rewriting(&self) -> bool {
-        let open = self.open_file();
-        open.lines >= open.lines_max
-    }
-
-    /// Adds a revocation, which survives power failures when this returns. `kept` replaces what is
-    /// in the file.
-    pub(super) fn add(&self, added: &(Mark, Times), kept: Option<Vec<(Mark, Times)>>) -> io::Result<()> {
+    /// Adds a revocation, which survives power failures when this returns.
+    pub(super) fn add(&self, added: &(Mark, Times)) -> io::Result<()> {
         let mut open = self.open_file();
-        if let Some(kept) = kept {
-            *open = Open::written(&open.path, kept)?;
+        if open.lines >= open.lines_max {
+            *open = open.rewritten()?;
             open.found.clear();
         }
+        open.sync_folder()?;
         let line = encode(added);
         let bytes = open.bytes;
         open.file.set_len(bytes)?;
@@ -113,12 +103,22 @@ impl RevocationFile {
 }
 
 impl Open {
-    /// Replaces the file by one with these revocations, whole or not at all.
+    /// The same file without what is no longer needed.
+    fn rewritten(&mut self) -> io::Result<Self> {
+        let mut text = String::new();
+        self.file.seek(SeekFrom::Start(0))?;
+        Read::take(&mut self.file, self.bytes).read_to_string(&mut text)?;
+        let damaged = |line| io::Error::other(format!("its line {line} is no longer a revocation"));
+        Self::written(&self.path, read(&text).map_err(damaged)?)
+    }
+
+    /// Replaces the file by one with these revocations, whole or not at all. It is in use from then
+    /// on, also if its folder cannot be synced yet.
     fn written(path: &Path, found: Vec<(Mark, Times)>) -> io::Result<Self> {
         let bytes: Vec<u8> = found.iter().flat_map(encode).collect();
         let new = path.with_extension("new");
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
+        options.read(true).write(true).create(true).truncate(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&new)?;
@@ -127,14 +127,43 @@ impl Open {
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         file.write_all(&bytes)?;
         file.sync_all()?;
+        // Before the file is replaced, after which nothing may fail.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = if cfg!(unix) { Some(File::open(folder.unwrap_or(Path::new(".")))?) } else { None };
         fs::rename(&new, path)?;
-        #[cfg(unix)]
-        File::open(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
-            .sync_all()?;
         let lines = found.len();
         let lines_max = (2 * lines).max(LINES_MIN);
-        Ok(Self { path: path.to_owned(), file, bytes: bytes.len() as u64, lines, lines_max, found })
+        Ok(Self { path: path.to_owned(), file, folder, bytes: bytes.len() as u64, lines, lines_max, found })
     }
+
+    fn sync_folder(&mut self) -> io::Result<()> {
+        if let Some(folder) = &self.folder {
+            folder.sync_all()?;
+            self.folder = None;
+        }
+        Ok(())
+    }
+}
+
+/// The revocations in this text that have not expired, one for each mark; or the line that is none.
+fn read(text: &str) -> Result<Vec<(Mark, Times)>, usize> {
+    let now = unix_secs();
+    let mut found: Vec<(Mark, Times)> = Vec::new();
+    let mut places = HashMap::new();
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        // The last line was interrupted.
+        let Some(line) = line.strip_suffix('\n') else { break };
+        let Line { mark, times } = serde_json::from_str(line).map_err(|_| index + 1)?;
+        if times.until <= now {
+            continue;
+        }
+        let place = *places.entry(mark.clone()).or_insert(found.len());
+        match found.get_mut(place) {
+            Some((_, before)) => *before = times,
+            None => found.push((mark, times)),
+        }
+    }
+    Ok(found)
 }
 
 fn encode((mark, times): &(Mark, Times)) -> Vec<u8> {
@@ -159,15 +188,30 @@ mod tests {
         let file = RevocationFile::open(&path).expect("created");
         let later = unix_secs() + 1_000;
         for line in [line("a", later), line("b", 5), line("é \"/\n", later)] {
-            file.add(&line, None).expect("written");
+            file.add(&line).expect("written");
         }
         drop(file);
         let file = RevocationFile::open(&path).expect("there");
         assert_eq!(file.take_found(), [line("a", later), line("é \"/\n", later)]);
         assert_eq!(fs::read_to_string(&path).expect("text").lines().count(), 2);
-        file.add(&line("c", later), Some(vec![line("a", later)])).expect("written");
-        let file = RevocationFile::open(&path).expect("there");
-        assert_eq!(file.take_found(), [line("a", later), line("c", later)]);
+    }
+
+    #[test]
+    fn a_file_that_has_grown_is_rewritten_with_all_that_was_acknowledged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("revocations");
+        let file = RevocationFile::open(&path).expect("created");
+        let later = unix_secs() + 1_000;
+        for line in [line("a", later), line("b", 5), line("c", later), line("a", later + 1)] {
+            file.add(&line).expect("written");
+        }
+        file.open_file().lines_max = 4;
+        for name in ["d", "e"] {
+            file.add(&line(name, later)).expect("written");
+        }
+        assert_eq!(fs::read_to_string(&path).expect("text").lines().count(), 4);
+        let expected = [line("a", later + 1), line("c", later), line("d", later), line("e", later)];
+        assert_eq!(RevocationFile::open(&path).expect("there").take_found(), expected);
     }
 
     #[test]
@@ -179,7 +223,7 @@ mod tests {
         for cut in 0..whole.len() {
             fs::write(&path, format!("{whole}{}", &whole[..cut])).expect("written");
             let file = RevocationFile::open(&path).expect("there");
-            file.add(&line("b", later), None).expect("written");
+            file.add(&line("b", later)).expect("written");
             let file = RevocationFile::open(&path).expect("there");
             assert_eq!(file.take_found(), [line("a", later), line("b", later)], "{cut}");
         }
