@@ -154,9 +154,16 @@ impl Revocations {
     async fn revoke(&self, mark: Mark, secs: u64) -> Result<(), NotRevoked> {
         let now = unix_secs();
         let number = getrandom::u64().expect("the system provides random numbers");
-        let times = Times { at: now, until: now.saturating_add(secs), number };
-        if self.shared.state().count_kept(now) >= REVOCATIONS_MAX {
-            return Err(NotRevoked::TooMany);
+        let mut times = Times { at: now, until: now.saturating_add(secs), number };
+        {
+            let mut state = self.shared.state();
+            if state.count_kept(now) >= REVOCATIONS_MAX {
+                return Err(NotRevoked::TooMany);
+            }
+            // The shared state and the file have one for each mark, the last one.
+            if let Some(before) = state.revoked.get(&mark) {
+                times = times.after(before.times);
+            }
         }
         // First what survives a restart, then what the others learn of.
         if let Some(file) = &self.file {
@@ -165,7 +172,7 @@ impl Revocations {
             writing.await.map_err(std::io::Error::other).flatten().map_err(NotRevoked::File)?;
         }
         let value = serde_json::to_vec(&times).expect("two numbers are JSON");
-        let time = Duration::from_secs(secs);
+        let time = Duration::from_secs(times.until.saturating_sub(now));
         self.shared.hub.cluster().set(&mark.key(PREFIX), &value, time).await?;
         self.shared.apply(mark, times);
         Ok(())
@@ -192,8 +199,10 @@ impl Shared {
         }
         let mut guard = self.state();
         let state = &mut *guard;
+        let before = state.revoked.get(&mark).map(|revoked| revoked.times);
+        let times = before.map_or(times, |before| times.after(before));
         // The hub that revoked it learns of it again, and so does each after an outage.
-        if state.revoked.get(&mark).is_some_and(|revoked| revoked.times == times) {
+        if before == Some(times) {
             return;
         }
         state.count += 1;
@@ -335,6 +344,32 @@ mod tests {
         assert_eq!(list(Some(now - 10)), Err(IsRevoked));
         assert_eq!(list(None), Err(IsRevoked));
         assert_eq!(list(Some(now + 10)), Ok(()));
+    }
+
+    /// Two parts of an application revoke for different reasons, and hubs have different clocks.
+    #[tokio::test]
+    async fn a_second_revocation_never_ends_the_first_one() {
+        let (revocations, mark) = (revocations().await, Mark::label("user-42"));
+        let now = unix_secs();
+        revocations.revoke(mark.clone(), 1_000).await.expect("memory is there");
+        revocations.revoke(mark.clone(), 1).await.expect("memory is there");
+        let times = |revocations: &Revocations| revocations.shared.state().revoked[&mark].times;
+        assert!(times(&revocations).until >= now + 1_000);
+        // What another hub has set.
+        let slow = Times { at: now - 100, until: now + 1, number: 7 };
+        revocations.shared.apply(mark.clone(), slow);
+        let merged = times(&revocations);
+        assert!(merged.at >= now && merged.until >= now + 1_000, "{merged:?}");
+        // An outage of the store reports it again, which ends no stream.
+        let count = revocations.count();
+        revocations.shared.apply(mark.clone(), slow);
+        assert_eq!(revocations.count(), count);
+        // Hubs that start later learn of the last one alone.
+        let mut watch = revocations.shared.hub.cluster().watch(PREFIX).await.expect("memory is there");
+        let changes = watch.next().await.expect("memory is there");
+        let [Change::Set { value, .. }] = &changes[..] else { panic!("{changes:?}") };
+        let set: Times = serde_json::from_slice(value).expect("times");
+        assert!(set.until >= now + 1_000, "{set:?}");
     }
 
     #[tokio::test]

@@ -159,7 +159,7 @@ fn read(text: &str) -> Result<Vec<(Mark, Times)>, usize> {
         }
         let place = *places.entry(mark.clone()).or_insert(found.len());
         match found.get_mut(place) {
-            Some((_, before)) => *before = times,
+            Some((_, before)) => *before = times.after(*before),
             None => found.push((mark, times)),
         }
     }

@@ -30,6 +30,14 @@ pub(crate) struct Times {
     pub(super) number: u64,
 }
 
+impl Times {
+    /// This revocation of a mark that was revoked before: it never ends what the other one refuses,
+    /// such as by a shorter time, or by the clock of another hub.
+    pub(super) fn after(self, before: Self) -> Self {
+        Self { at: self.at.max(before.at), until: self.until.max(before.until), number: self.number }
+    }
+}
+
 /// serde reads no shared text by itself.
 mod shared_text {
     use std::sync::Arc;
