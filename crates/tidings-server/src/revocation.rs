@@ -41,6 +41,11 @@ const REVOCATIONS_MAX: usize = 100_000;
 /// Longest time that a revocation is kept, in seconds, and the default: no ticket is valid for
 /// longer.
 const REVOCATION_SECS_MAX: u64 = 24 * 60 * 60;
+/// How long an expired revocation is still known, in seconds: an application that was asked before it
+/// may still answer.
+const ANSWER_SECS: u64 = 60;
+/// Expired revocations are looked for beyond this many.
+const PURGED_MIN: usize = 1_024;
 /// How long the hubs keep the name of a connection that is to end.
 const CONNECTION_SECS: u64 = 60;
 /// How long a hub waits before it follows the shared state again, after an error.
@@ -73,6 +78,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     revoked: HashMap<Mark, Revoked>,
+    /// At this many, those that have expired are dropped.
+    purge_len: usize,
     /// Grows with each revocation that this hub learns of.
     count: u64,
     /// The open streams, by each of their marks.
@@ -206,6 +213,9 @@ impl Shared {
             return;
         }
         state.count += 1;
+        if state.revoked.len() >= state.purge_len {
+            state.purge(unix_secs());
+        }
         state.revoked.insert(mark.clone(), Revoked { times, count: state.count });
         let streams = state.streams.range((mark.clone(), [0; 16])..=(mark, [u8::MAX; 16]));
         let connections: Vec<_> =
@@ -231,9 +241,15 @@ impl State {
     /// How many revocations are kept, without those that have expired.
     fn count_kept(&mut self, now: u64) -> usize {
         if self.revoked.len() >= REVOCATIONS_MAX {
-            self.revoked.retain(|_, revoked| revoked.times.until > now);
+            self.purge(now);
         }
         self.revoked.len()
+    }
+
+    /// Drops those that have expired. A hub that revokes nothing itself learns of those of others.
+    fn purge(&mut self, now: u64) {
+        self.revoked.retain(|_, revoked| revoked.times.until.saturating_add(ANSWER_SECS) > now);
+        self.purge_len = (2 * self.revoked.len()).max(PURGED_MIN);
     }
 }
 
@@ -370,6 +386,24 @@ mod tests {
         let [Change::Set { value, .. }] = &changes[..] else { panic!("{changes:?}") };
         let set: Times = serde_json::from_slice(value).expect("times");
         assert!(set.until >= now + 1_000, "{set:?}");
+    }
+
+    #[tokio::test]
+    async fn expired_revocations_of_other_hubs_take_no_memory() {
+        let revocations = revocations().await;
+        let now = unix_secs();
+        let [long_ago, recently] = [now - 1_000, now - 1].map(|until| Times { at: 1, until, number: 1 });
+        for number in 0..10 * PURGED_MIN {
+            revocations.shared.apply(Mark::label(&number.to_string()), long_ago);
+        }
+        let len = || revocations.shared.state().revoked.len();
+        assert!(len() <= PURGED_MIN, "{}", len());
+        let before = Issued::After(revocations.count());
+        for number in 0..10 * PURGED_MIN {
+            revocations.shared.apply(Mark::label(&number.to_string()), recently);
+        }
+        let list = |label: &str| revocations.list(&labelled(label), before, connection(1)).map(|_| ());
+        assert_eq!(list("7"), Err(IsRevoked), "the application was asked before");
     }
 
     #[tokio::test]
