@@ -38,9 +38,11 @@ use self::mark::{Mark, Times, unix_secs};
 
 /// Most revocations that are kept at the same time. One more is answered with 507.
 const REVOCATIONS_MAX: usize = 100_000;
-/// Longest time that a revocation is kept, in seconds, and the default: no ticket is valid for
-/// longer.
-const REVOCATION_SECS_MAX: u64 = 24 * 60 * 60;
+/// How long a revocation is kept, in seconds, unless it says so: no ticket is valid for longer.
+const REVOCATION_SECS_DEFAULT: u64 = 24 * 60 * 60;
+/// Longest time that a revocation is kept, in seconds, for tokens that are valid for longer: NATS
+/// keeps values of the shared state for a week.
+const REVOCATION_SECS_MAX: u64 = 7 * 24 * 60 * 60;
 /// How long an expired revocation is still known, in seconds: an application that was asked before it
 /// may still answer.
 const ANSWER_SECS: u64 = 60;

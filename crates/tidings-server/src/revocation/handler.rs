@@ -6,7 +6,9 @@ use serde::Deserialize;
 use tidings::log::cluster::ClusterError;
 use tidings_auth::AuthError;
 
-use super::{CONNECTION_SECS, IsRevoked, NotRevoked, REVOCATION_SECS_MAX, mark::Mark};
+use super::{
+    CONNECTION_SECS, IsRevoked, NotRevoked, REVOCATION_SECS_DEFAULT, REVOCATION_SECS_MAX, mark::Mark,
+};
 use crate::{
     app::App,
     json_body::read_object,
@@ -33,7 +35,7 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
     app.authorizer.administrator(&parts, &app.origins)?;
     let body = body_bytes(&app, &parts, body).await?;
     let body: Body = read_object(utf8(&body)?, r#"{"label":"user-42"}"#)?;
-    let secs = body.expires_secs.unwrap_or(REVOCATION_SECS_MAX);
+    let secs = body.expires_secs.unwrap_or(REVOCATION_SECS_DEFAULT);
     if !(1..=REVOCATION_SECS_MAX).contains(&secs) {
         return Err(Problem::bad_request(
             "expires_secs",
