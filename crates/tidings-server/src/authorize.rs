@@ -99,7 +99,7 @@ async fn ask(app: &App, application: &Application, parts: &Parts) -> Result<Answ
         request::forwarded(&application.path, parts, address.ip(), scheme).map_err(Failure::Malformed)?;
     let asking = async {
         let response = application.client.ask(forwarded).await?;
-        answer::read(app, response, application.path.time()).await
+        answer::read(app, response, address, application.path.time()).await
     };
     tokio::time::timeout(application.path.time(), asking).await.unwrap_or(Err(Failure::TimedOut))
 }

@@ -58,7 +58,8 @@ pub struct Settings {
     /// Bytes of memory that request bodies may take while they arrive, all together. Beyond, a body
     /// is answered with 503 and `Retry-After`, unless it arrived complete with its headers. Those
     /// of one address, loopback excepted, may take a quarter of it, and always as much as one body;
-    /// beyond, a body is answered with 429. Default: 64 MiB.
+    /// beyond, a body is answered with 429. As many again may be taken by what applications that
+    /// decide about streams have answered, until clients have read it. Default: 64 MiB.
     pub bodies_bytes_max: usize,
     /// Seconds that a request body may take to arrive. A slower one is answered with 408. Default:
     /// 30.

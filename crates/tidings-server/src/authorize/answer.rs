@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 
 use super::{client::Failure, request::end_to_end};
 use crate::{
-    BodyError,
+    BodyError, ClientAddress,
     app::App,
     problem::{Problem, excerpt},
     query::Parameters,
@@ -47,10 +47,11 @@ pub(super) struct Granted {
     pub(super) cookies: Vec<HeaderValue>,
 }
 
-/// Reads a response. `time` bounds its body.
+/// Reads a response for this client. `time` bounds its body.
 pub(super) async fn read(
     app: &App,
     response: http::Response<Incoming>,
+    client: ClientAddress,
     time: Duration,
 ) -> Result<Answer, Failure> {
     let (parts, body) = response.into_parts();
@@ -71,15 +72,18 @@ pub(super) async fn read(
         return granted(&parts.headers).map(Answer::Subscribe);
     }
     let secs = time.as_secs().max(1);
-    let body = app.bodies.read(body, None, BODY_BYTES_MAX, secs).await.map_err(|error| match error {
-        BodyError::TooLarge => {
-            Failure::Malformed(format!("its response has more than {BODY_BYTES_MAX} bytes"))
-        }
-        BodyError::TimedOut => Failure::TimedOut,
-        BodyError::NoMemory | BodyError::NoMemoryForAddress => Failure::NoMemory,
-        BodyError::Broken => Failure::Broken("its body ends early".to_owned()),
-    })?;
-    let mut passed_on = Response::new(Body::from(body.to_vec()));
+    let body =
+        app.answers.read_for_another(body, Some(client), BODY_BYTES_MAX, secs).await.map_err(|error| {
+            match error {
+                BodyError::TooLarge => {
+                    Failure::Malformed(format!("its response has more than {BODY_BYTES_MAX} bytes"))
+                }
+                BodyError::TimedOut => Failure::TimedOut,
+                BodyError::NoMemory | BodyError::NoMemoryForAddress => Failure::NoMemory,
+                BodyError::Broken => Failure::Broken("its body ends early".to_owned()),
+            }
+        })?;
+    let mut passed_on = Response::new(Body::from(body));
     *passed_on.status_mut() = parts.status;
     *passed_on.headers_mut() = end_to_end(&parts.headers);
     let headers = passed_on.headers_mut();

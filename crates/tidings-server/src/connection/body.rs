@@ -91,6 +91,12 @@ impl Deref for ReadBody {
     }
 }
 
+impl AsRef<[u8]> for ReadBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl BodyBudget {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self(Arc::new(Memory { bytes_max, taken: AtomicUsize::new(0), by_address: Mutex::default() }))
@@ -104,6 +110,35 @@ impl BodyBudget {
         client: Option<ClientAddress>,
         limit_bytes: usize,
         body_secs: u64,
+    ) -> Result<ReadBody, BodyError>
+    where
+        B: Body<Data = Bytes>,
+    {
+        self.read_counted(body, client, limit_bytes, body_secs, false).await
+    }
+
+    /// The same for a body that somebody else reads as slowly as they like: it costs its share also
+    /// if it is here at once, until the bytes are dropped.
+    pub(crate) async fn read_for_another<B>(
+        &self,
+        body: B,
+        client: Option<ClientAddress>,
+        limit_bytes: usize,
+        body_secs: u64,
+    ) -> Result<Bytes, BodyError>
+    where
+        B: Body<Data = Bytes>,
+    {
+        self.read_counted(body, client, limit_bytes, body_secs, true).await.map(Bytes::from_owner)
+    }
+
+    async fn read_counted<B>(
+        &self,
+        body: B,
+        client: Option<ClientAddress>,
+        limit_bytes: usize,
+        body_secs: u64,
+        is_counted: bool,
     ) -> Result<ReadBody, BodyError>
     where
         B: Body<Data = Bytes>,
@@ -126,7 +161,7 @@ impl BodyBudget {
                 address_bytes_max: (self.0.bytes_max / ADDRESS_PART).max(limit_bytes),
                 bytes: 0,
             },
-            is_counted: false,
+            is_counted,
         };
         let mut body = pin!(body);
         // Nearly every body is here already, and needs neither a clock nor a share.
@@ -351,6 +386,20 @@ mod tests {
             assert_eq!(second.await.map(|_| ()), Err(BodyError::TimedOut));
             assert_eq!(taken(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_for_another_costs_its_share_until_its_bytes_are_dropped() {
+        let budget = BodyBudget::new(1_000);
+        let read = |bytes| budget.read_for_another(Full::from(vec![b'x'; bytes]), None, 1_000, 30);
+        let first = read(600).await.expect("a body");
+        let part = first.slice(..1);
+        assert_eq!(read(600).await, Err(BodyError::NoMemory));
+        assert_eq!(read(400).await.map(|body| body.len()), Ok(400));
+        drop(first);
+        assert_eq!(read(600).await, Err(BodyError::NoMemory));
+        drop(part);
+        assert_eq!(read(1_000).await.map(|body| body.len()), Ok(1_000));
     }
 
     #[tokio::test]

@@ -233,6 +233,7 @@ impl Ask {
         Stream { headers: parts.headers, body, read: String::new() }
     }
 
+    /// The response, nothing of whose body has been read.
     pub async fn send(self) -> http::Response<Body> {
         let request = self.request.body(self.body).expect("a valid request");
         within(self.router.oneshot(request)).await.expect("a router never fails")
