@@ -1,11 +1,11 @@
 //! Subscriptions that are ended from outside, by the names of their connections.
 //!
-//! Nothing here is kept for each subscriber: a request to end is remembered for a while, and the
-//! drivers look for it. A shard compares its subscribers while one is remembered, with each of its
-//! sweeps; a pulled subscription is woken.
+//! Nothing here is kept for a subscriber of a shard: a request to end is remembered for a while, and
+//! a shard compares its subscribers while one is remembered, with each of its sweeps. A pulled
+//! subscription is marked and woken: nobody knows when its client lets it be polled again.
 //!
-//! Invariant: a request reaches a subscription wherever it is, also on its way from one driver to
-//! another, since it is remembered for longer than that takes.
+//! Invariant: a request reaches a subscription wherever it is, also on its way to its driver, since
+//! it is remembered for longer than that takes.
 
 use std::{
     collections::HashMap,
@@ -36,7 +36,13 @@ pub(crate) struct Endings {
 struct State {
     /// The connections that are to end, and until when that is remembered.
     requested: HashMap<ConnectionId, Instant>,
-    pulled: HashMap<ConnectionId, Arc<AtomicWaker>>,
+    pulled: HashMap<ConnectionId, Pulled>,
+}
+
+#[derive(Debug)]
+struct Pulled {
+    is_requested: Arc<AtomicBool>,
+    waker: Arc<AtomicWaker>,
 }
 
 impl Endings {
@@ -48,7 +54,10 @@ impl Endings {
         let mut wakers = Vec::new();
         for connection in connections {
             state.requested.insert(connection, now + REMEMBERED_FOR);
-            wakers.extend(state.pulled.get(&connection).cloned());
+            if let Some(pulled) = state.pulled.get(&connection) {
+                pulled.is_requested.store(true, Ordering::Release);
+                wakers.push(Arc::clone(&pulled.waker));
+            }
         }
         self.is_any.store(!state.requested.is_empty(), Ordering::Release);
         drop(state);
@@ -71,14 +80,19 @@ impl Endings {
         self.is_any.load(Ordering::Acquire)
     }
 
-    /// Whether this one is to end.
+    /// Whether this one is to end, unless it is pulled.
     pub(crate) fn is_requested(&self, connection: &ConnectionId) -> bool {
         self.is_any() && self.state().requested.contains_key(connection)
     }
 
-    /// A subscription that is pulled from now on, and is woken when it is to end.
-    pub(crate) fn add_pulled(&self, connection: ConnectionId, waker: &Arc<AtomicWaker>) {
-        self.state().pulled.insert(connection, Arc::clone(waker));
+    /// A subscription that is pulled from now on, and is woken when it is to end. Returns whether it
+    /// is, from now on.
+    pub(crate) fn add_pulled(&self, connection: ConnectionId, waker: &Arc<AtomicWaker>) -> Arc<AtomicBool> {
+        let mut state = self.state();
+        let is_requested = Arc::new(AtomicBool::new(state.requested.contains_key(&connection)));
+        let pulled = Pulled { is_requested: Arc::clone(&is_requested), waker: Arc::clone(waker) };
+        state.pulled.insert(connection, pulled);
+        is_requested
     }
 
     /// It is dropped.

@@ -8,7 +8,10 @@ use std::{
     collections::VecDeque,
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -56,8 +59,8 @@ pub struct Subscription {
     resumed_from: Option<Resumed>,
     ended: bool,
     ends_when_caught_up: bool,
-    /// It has been polled, and can be woken.
-    is_pulled: bool,
+    /// Whether it is to end; there once it has been polled, and can be woken.
+    is_to_end: Option<Arc<AtomicBool>>,
     /// Reports that this subscriber has disconnected when it is dropped.
     membership: Option<Membership>,
 }
@@ -143,7 +146,7 @@ impl Subscription {
             resumed_from: None,
             ended: false,
             ends_when_caught_up: false,
-            is_pulled: false,
+            is_to_end: None,
             membership: Some(membership),
             hub,
         };
@@ -255,9 +258,8 @@ impl Subscription {
         }
         // Before looking, so that what arrives between looking and sleeping wakes this task.
         self.waker.register(context.waker());
-        if !std::mem::replace(&mut self.is_pulled, true) {
-            self.hub.state.engine.endings.add_pulled(self.reader.connection, &self.waker);
-        }
+        let endings = &self.hub.state.engine.endings;
+        self.is_to_end.get_or_insert_with(|| endings.add_pulled(self.reader.connection, &self.waker));
         let now = Instant::now();
         // A gap that was found is reported even by a stream that ends: the id of its closing frames
         // may be after the gap.
@@ -357,7 +359,7 @@ impl Subscription {
 
     /// The end of this stream may have been requested.
     fn join_endings(&mut self, now: Instant) {
-        if self.hub.state.engine.endings.is_requested(&self.reader.connection) {
+        if self.is_to_end.as_ref().is_some_and(|is_to_end| is_to_end.load(Ordering::Acquire)) {
             self.ends.insert(0, End::new(now.into_std(), EndReason::Revoked));
         }
     }
@@ -403,7 +405,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if self.is_pulled {
+        if self.is_to_end.is_some() {
             self.hub.state.engine.endings.remove_pulled(&self.reader.connection);
         }
         self.reader.leave(&self.hub.state.engine.feeds);

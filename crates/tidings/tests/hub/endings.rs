@@ -205,6 +205,20 @@ async fn a_subscription_that_is_ended_by_its_name_ends_with_a_notice_and_alone()
     other.receives_nothing_more().await;
 }
 
+/// A client that reads a little now and then decides when its stream is polled.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_ended_delivers_nothing_more_however_late_it_is_polled() {
+    let hub = hub().await;
+    let mut unread = open(&hub).await;
+    hub.end([unread.subscription.connection()]);
+    sleep(Duration::from_secs(3_600)).await;
+    // Others are ended meanwhile.
+    hub.end([open(&hub).await.subscription.connection()]);
+    publish_numbers(&hub, "chat", 1, 1).await;
+    unread.next().await.notice("revoked");
+    assert_eq!(unread.next().await, Received::End);
+}
+
 #[tokio::test(start_paused = true)]
 async fn closing_ends_every_stream_with_a_notice_and_refuses_to_publish() {
     let hub = hub().await;
