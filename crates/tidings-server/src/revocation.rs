@@ -48,8 +48,9 @@ const REVOCATION_SECS_MAX: u64 = 7 * 24 * 60 * 60;
 const ANSWER_SECS: u64 = 60;
 /// Expired revocations are looked for beyond this many.
 const PURGED_MIN: usize = 1_024;
-/// How long the hubs keep the name of a connection that is to end.
-const CONNECTION_SECS: u64 = 60;
+/// How long the name of a connection that is to end is kept for hubs that cannot reach the shared
+/// state now. Their streams stay open meanwhile.
+const CONNECTION_SECS: u64 = 15 * 60;
 /// How long a hub waits before it follows the shared state again, after an error.
 const RETRY: Duration = Duration::from_secs(1);
 /// What the keys of revocations in the shared state begin with.
@@ -388,6 +389,18 @@ mod tests {
         let [Change::Set { value, .. }] = &changes[..] else { panic!("{changes:?}") };
         let set: Times = serde_json::from_slice(value).expect("times");
         assert!(set.until >= now + 1_000, "{set:?}");
+    }
+
+    /// It could not reach the store, and its streams have stayed open.
+    #[tokio::test(start_paused = true)]
+    async fn a_hub_that_was_away_for_minutes_learns_which_connection_is_to_end() {
+        let revocations = revocations().await;
+        let mark = Mark::Connection(connection(7).to_string().into());
+        revocations.revoke(mark.clone(), CONNECTION_SECS).await.expect("memory is there");
+        sleep(Duration::from_secs(10 * 60)).await;
+        let found = revocations.shared.hub.cluster().list(PREFIX).await.expect("memory is there");
+        let marks: Vec<_> = found.iter().filter_map(|(key, _)| Mark::of_key(key, PREFIX)).collect();
+        assert_eq!(marks, [mark]);
     }
 
     #[tokio::test]
