@@ -2,9 +2,8 @@
 //!
 //! Entries are kept in a queue in the order of their numbers, which are assigned consecutively,
 //! beginning with one. Retention removes entries from the front and deletions remove them anywhere; both raise
-//! floors, so a number without an entry belongs to a removed event. A lost end removes entries from
-//! the back, and its numbers are reused in a new epoch. Every call that takes the time first drops
-//! expired entries, so they are never visible.
+//! floors, so a number without an entry belongs to a removed event. Every call that takes the time
+//! first drops expired entries, so they are never visible.
 
 pub(crate) mod floors;
 mod index;
@@ -21,8 +20,8 @@ use std::{
 use tidings_topic::Topic;
 
 use crate::{
-    AppendError, Appended, Batch, Bounds, Cursor, Deleted, Entry, Epoch, EpochStart, Epochs, EventId,
-    MemoryLimits, Position, TailItem, Timestamp,
+    AppendError, Appended, Batch, Bounds, Cursor, Deleted, Entry, Epoch, Epochs, EventId, MemoryLimits,
+    Position, TailItem, Timestamp,
     draft::{Audience, Bearing, Draft, Named, Plan, Reach},
     numbers::{number, position},
 };
@@ -37,8 +36,8 @@ use self::{
 #[derive(Debug)]
 pub(crate) struct Ledger {
     limits: MemoryLimits,
-    epochs: Epochs,
-    /// The newest number that was given out in this epoch or kept of earlier ones.
+    epoch: Epoch,
+    /// The newest number that was given out.
     newest: u64,
     /// How many deletions there were.
     deletions: u64,
@@ -57,7 +56,7 @@ impl Ledger {
     pub(crate) fn new(limits: MemoryLimits, epoch: Epoch) -> Self {
         Self {
             limits,
-            epochs: Epochs::starting(epoch),
+            epoch,
             newest: 0,
             deletions: 0,
             entries: VecDeque::new(),
@@ -152,7 +151,7 @@ impl Ledger {
         let through = considered.map_or(position(self.newest), |entry| entry.cursor.position).max(after);
         drop(candidates);
         let floor = self.floors.draft(plan, after_number);
-        Draft { epoch: self.epoch(), after, entries, last_count: None, through, at_end, floor }
+        Draft { epoch: self.epoch, after, entries, last_count: None, through, at_end, floor }
     }
 
     /// What may belong to the newest `count` entries, looking at about `bytes_max` bytes.
@@ -171,7 +170,7 @@ impl Ledger {
         }
         entries.reverse();
         Draft {
-            epoch: self.epoch(),
+            epoch: self.epoch,
             after: Position::BEFORE_ALL,
             entries,
             last_count: Some(count),
@@ -204,7 +203,7 @@ impl Ledger {
     pub(crate) fn bounds(&mut self, now: Timestamp) -> Bounds {
         self.expire(now);
         Bounds {
-            epochs: self.epochs.clone(),
+            epochs: Epochs::starting(self.epoch),
             oldest: self.entries.front().map(|entry| entry.cursor.position),
             newest: position(self.newest),
             retention_bytes: Some(self.limits.bytes_max),
@@ -218,13 +217,11 @@ impl Ledger {
 
     /// The end of the log.
     pub(crate) fn end(&self) -> Cursor {
-        Cursor { epoch: self.epoch(), position: position(self.newest) }
+        Cursor { epoch: self.epoch, position: position(self.newest) }
     }
 
-    /// What comes after this place of a tail, and the place behind it. `None` at the end.
-    ///
-    /// A tail first yields deletions. It yields the epochs in order: first the remaining entries of
-    /// its own, then the start of the next. An epoch of which a later one kept nothing is skipped.
+    /// What comes after this place of a tail, and the place behind it: deletions first. `None` at
+    /// the end.
     pub(crate) fn follow(
         &mut self,
         now: Timestamp,
@@ -236,59 +233,21 @@ impl Ledger {
             let serial = self.deletions;
             return Some((TailItem::Deleted { serial }, Seen { deletions: serial, ..seen }));
         }
-        let (item, cursor) = self.follow_entries(seen.cursor, bytes_max)?;
-        Some((item, Seen { cursor, deletions: self.deletions }))
-    }
-
-    fn follow_entries(&self, seen: Cursor, bytes_max: usize) -> Option<(TailItem, Cursor)> {
-        let mut left_through = self.newest;
-        let next_epoch = self.epoch_after(seen.epoch);
-        if let Some(next) = next_epoch {
-            let known = self.epochs.iter().any(|start| start.epoch == seen.epoch);
-            left_through = if known { number(next.after) } else { 0 };
+        let seen_number = number(seen.cursor.position);
+        if seen_number >= self.newest {
+            return None;
         }
-        let seen_number = number(seen.position);
-        if seen_number < left_through {
-            let following = self.entries.get(self.place(seen_number));
-            let gone_before = following.map_or(u64::MAX, |entry| number(entry.cursor.position));
-            if seen_number + 1 < gone_before {
-                let through = position(left_through.min(gone_before - 1));
-                return Some((TailItem::Skipped { through }, Cursor { position: through, ..seen }));
-            }
-            let entries = self.stretch(seen_number, left_through, bytes_max);
-            let position = entries.last().map_or(seen.position, |entry| entry.cursor.position);
-            return Some((TailItem::Entries(entries), Cursor { position, ..seen }));
-        }
-        let next = next_epoch?;
-        Some((TailItem::NewEpoch(next), Cursor { epoch: next.epoch, position: next.after }))
-    }
-
-    /// Loses the newest entries, as a crash or a failover does, and starts a new epoch with what is
-    /// left. Only entries that are kept can be lost, and none from before one that is gone: a log
-    /// that knows that something is gone has what came before it.
-    pub(crate) fn lose_end(&mut self, count: u64, epoch: Epoch) -> EpochStart {
-        for _ in 0..count {
-            let back = self.entries.back().map(|entry| number(entry.cursor.position));
-            let Some(number) = back.filter(|number| *number > self.floors.newest()) else { break };
-            let Some(entry) = self.entries.pop_back() else { break };
-            self.newest = number - 1;
-            self.bytes -= weight(&entry);
-            for topic in &entry.event.topics {
-                self.topics.drop_back(topic, number);
-            }
-            if let Some(id) = &entry.event.id {
-                self.ids.drop_back(id, number);
-            }
-        }
-        self.look_up_times_anew();
-        self.keys.forget_after(self.newest);
-        let start = EpochStart { epoch, after: position(self.newest) };
-        self.epochs = self.epochs.with(start);
-        start
-    }
-
-    fn epoch(&self) -> Epoch {
-        self.epochs.current().epoch
+        let following = self.entries.get(self.place(seen_number));
+        let gone_before = following.map_or(self.newest + 1, |entry| number(entry.cursor.position));
+        let (item, position) = if seen_number + 1 < gone_before {
+            let through = position(gone_before - 1);
+            (TailItem::Skipped { through }, through)
+        } else {
+            let entries = self.stretch(seen_number, bytes_max);
+            let last = entries.last().map_or(seen.cursor.position, |entry| entry.cursor.position);
+            (TailItem::Entries(entries), last)
+        };
+        Some((item, Seen { cursor: Cursor { position, ..seen.cursor }, ..seen }))
     }
 
     fn get(&self, wanted: u64) -> Option<&Arc<Entry>> {
@@ -318,7 +277,7 @@ impl Ledger {
 
     fn entries_of(&self, now: Timestamp, events: Vec<crate::Event>) -> Vec<Arc<Entry>> {
         let numbers = self.newest + 1..;
-        let epoch = self.epoch();
+        let epoch = self.epoch;
         let entry =
             |(event, number)| Arc::new(Entry::new(Cursor { epoch, position: position(number) }, now, event));
         events.into_iter().zip(numbers).map(entry).collect()
@@ -415,12 +374,12 @@ impl Ledger {
         topics.iter().filter_map(|(topic, _)| self.topics.get(topic)).collect()
     }
 
-    /// Entries after one number and up to another, or to the first that is missing, of about
-    /// `bytes_max` bytes, at least one.
-    fn stretch(&self, after: u64, through: u64, bytes_max: usize) -> Vec<Arc<Entry>> {
+    /// Entries after a number and up to the first that is missing, of about `bytes_max` bytes, at
+    /// least one.
+    fn stretch(&self, after: u64, bytes_max: usize) -> Vec<Arc<Entry>> {
         let mut entries = Vec::new();
         let mut bytes = 0;
-        for (entry, expected) in self.entries.range(self.place(after)..self.place(through)).zip(after + 1..) {
+        for (entry, expected) in self.entries.range(self.place(after)..).zip(after + 1..) {
             let is_next = number(entry.cursor.position) == expected;
             if !is_next || (bytes >= bytes_max && !entries.is_empty()) {
                 break;
@@ -429,14 +388,6 @@ impl Ledger {
             entries.push(Arc::clone(entry));
         }
         entries
-    }
-
-    /// The epoch that a reader of this one comes to next: the one that cut most off, the latest of
-    /// several. For a reader of another log that is the beginning of this one.
-    fn epoch_after(&self, epoch: Epoch) -> Option<EpochStart> {
-        let known = self.epochs.iter().position(|start| start.epoch == epoch);
-        let later = self.epochs.iter().skip(known.map_or(0, |index| index + 1));
-        later.copied().reduce(|chosen, start| if start.after <= chosen.after { start } else { chosen })
     }
 }
 

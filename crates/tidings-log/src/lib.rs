@@ -17,7 +17,6 @@
 mod clock;
 pub mod cluster;
 pub mod conformance;
-mod delayed;
 mod draft;
 mod epochs;
 mod ledger;
@@ -39,7 +38,6 @@ use async_trait::async_trait;
 pub use tidings_topic::{Cursor, Epoch, Event, EventId, Filter, Grants, Position, Topic};
 
 pub use clock::{Clock, Timestamp};
-pub use delayed::{DelayedLog, Faults};
 pub use epochs::{EpochStart, Epochs, Located};
 pub use limits::MemoryLimits;
 pub use memory::MemoryLog;

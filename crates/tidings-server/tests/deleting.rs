@@ -4,10 +4,8 @@ mod support;
 
 use http::Method;
 use support::{Api, Ask, CHAT_KEY, KEY, keyless, token, with_keys};
-use tidings::{
-    Hub, MemoryLimits,
-    log::{DelayedLog, Faults},
-};
+use tidings::{Hub, MemoryLimits};
+use tidings_delayed_log::{DelayedLog, Faults};
 use tidings_server::Settings;
 
 fn delete(api: &Api, target: &str) -> Ask {

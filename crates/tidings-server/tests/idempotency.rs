@@ -7,10 +7,8 @@ use std::collections::HashMap;
 
 use http::StatusCode;
 use support::{Api, CHAT_KEY, KEY, keyless, token, with_keys};
-use tidings::{
-    Filter, Hub, MemoryLimits,
-    log::{DelayedLog, Faults},
-};
+use tidings::{Filter, Hub, MemoryLimits};
+use tidings_delayed_log::{DelayedLog, Faults};
 use tidings_server::Settings;
 
 /// The public events of the log, oldest first.

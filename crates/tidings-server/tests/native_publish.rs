@@ -4,7 +4,8 @@ mod support;
 
 use http::Method;
 use support::{CHAT_KEY, HUB, KEY, keyless, keyless_with, token, with_keys};
-use tidings::{Hub, HubSettings, MemoryLimits, log::DelayedLog, log::Faults};
+use tidings::{Hub, HubSettings, MemoryLimits};
+use tidings_delayed_log::{DelayedLog, Faults};
 use tidings_server::Settings;
 
 #[tokio::test]

@@ -117,7 +117,8 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use proptest::prelude::*;
-    use tidings_log::{DelayedLog, Faults, Filter, Log, MemoryLimits, Position};
+    use tidings_delayed_log::{DelayedLog, Faults};
+    use tidings_log::{Filter, Log, MemoryLimits, Position};
     use tokio::time::{Instant, sleep_until};
 
     use super::*;

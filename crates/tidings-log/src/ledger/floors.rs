@@ -44,11 +44,6 @@ impl TopicFloors {
 }
 
 impl Floors {
-    /// The newest event that is gone; 0 if there is none.
-    pub(super) fn newest(&self) -> u64 {
-        self.newest
-    }
-
     /// Records a removed event.
     pub fn record(&mut self, number: u64, audience: Audience, limits: &MemoryLimits) {
         self.newest = self.newest.max(number);

@@ -46,18 +46,6 @@ impl<K: Clone + Eq + Hash> Index<K> {
         }
     }
 
-    /// Removes the newest entry.
-    pub(super) fn drop_back(&mut self, name: &K, number: u64) {
-        if let Some(numbers) = self.0.get_mut(name) {
-            if numbers.back() == Some(&number) {
-                numbers.pop_back();
-            }
-            if numbers.is_empty() {
-                self.0.remove(name);
-            }
-        }
-    }
-
     /// Removes entries, given in order, wherever they stand.
     pub(super) fn remove(&mut self, name: &K, removed: &VecDeque<u64>) {
         if let Some(numbers) = self.0.get_mut(name) {

@@ -78,22 +78,8 @@ impl Keys {
         }
     }
 
-    /// Forgets the batches that are not wholly in the log up to this entry: to send one of them
-    /// again has to append it again.
-    pub(crate) fn forget_after(&mut self, kept: u64) {
-        while self.order.back().is_some_and(|record| record.last > kept) {
-            let record = self.order.pop_back();
-            self.forget(record);
-        }
-    }
-
     fn forget_front(&mut self) {
-        let record = self.order.pop_front();
-        self.forget(record);
-    }
-
-    fn forget(&mut self, record: Option<Record>) {
-        if let Some(record) = record {
+        if let Some(record) = self.order.pop_front() {
             self.bytes -= record.bytes;
             self.first_ids.remove(&record.key);
         }

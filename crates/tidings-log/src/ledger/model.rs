@@ -8,8 +8,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{Ledger, Seen, weight};
 use crate::{
-    AppendError, Appended, Batch, Cursor, Deleted, Entry, Epoch, EpochStart, IdempotencyKey, Located,
-    MemoryLimits, Page, Position, TailItem, Timestamp,
+    AppendError, Appended, Batch, Cursor, Deleted, Entry, Epoch, Epochs, IdempotencyKey, MemoryLimits, Page,
+    Position, TailItem, Timestamp,
     draft::Plan,
     numbers::{number, position},
 };
@@ -38,11 +38,11 @@ enum Step {
     Ago(u64),
     ClockForward(u64),
     ClockBack(u64),
-    LoseEnd(u64),
     Delete(Topic, Grants),
     Follow { items: usize, bytes_max: usize },
 }
 
+const EPOCH: Epoch = Epoch::from_u64(1);
 const TOPICS: [&str; 4] = ["/a", "/ab", "/b", "/c"];
 const IDS: [&str; 2] = ["x", "y"];
 
@@ -73,7 +73,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..80_u64).prop_map(Step::Ago),
         2 => (1..30_u64).prop_map(Step::ClockForward),
         1 => (1..30_u64).prop_map(Step::ClockBack),
-        1 => (0..8_u64).prop_map(Step::LoseEnd),
         1 => (prop::sample::select(&TOPICS[..]), grants_of_most())
             .prop_map(|(topic, grants)| Step::Delete(valid_topic(topic), grants)),
         2 => (1..4_usize, bytes_max()).prop_map(|(items, bytes_max)| Step::Follow { items, bytes_max }),
@@ -129,26 +128,21 @@ struct Run {
     model: Model,
     runtime: Runtime,
     now: u64,
-    next_epoch: u64,
     tail: Seen,
-    /// What the tail brought and no epoch took back.
+    /// What the tail brought.
     received: Vec<Arc<Entry>>,
-    /// The tail has to bring everything after this number.
-    received_after: u64,
 }
 
 impl Run {
     fn new(limits: MemoryLimits) -> Self {
-        let ledger = Ledger::new(limits.clone(), Epoch::from_u64(1));
+        let ledger = Ledger::new(limits.clone(), EPOCH);
         Self {
             tail: ledger.seen(),
             ledger,
             model: Model::new(limits),
             runtime: Builder::new_current_thread().build().expect("a runtime"),
             now: 1_000,
-            next_epoch: 2,
             received: Vec::new(),
-            received_after: 0,
         }
     }
 
@@ -166,7 +160,6 @@ impl Run {
             Step::Ago(millis) => self.ago(Duration::from_millis(millis)),
             Step::ClockForward(millis) => self.now += millis,
             Step::ClockBack(millis) => self.now -= millis.min(self.now),
-            Step::LoseEnd(count) => self.lose_end(count),
             Step::Delete(topic, grants) => {
                 let bearing = self.ledger.bearing(self.now(), &topic);
                 let (covered, kept) = self.runtime.block_on(bearing.covered(&grants));
@@ -187,7 +180,7 @@ impl Run {
     fn read(&mut self, after: u64, filter: &Filter, bytes_max: usize) {
         let draft = self.ledger.read(self.now(), position(after), &Plan::new(filter), bytes_max);
         let page = self.runtime.block_on(draft.finish(filter));
-        assert_eq!(page.epoch, self.model.epoch());
+        assert_eq!(page.epoch, EPOCH);
         assert_eq!(page.floor, self.model.floor(after, filter));
         let newest = self.model.newest();
         let through = number(page.through);
@@ -214,7 +207,7 @@ impl Run {
             assert!(draft.entries.len() <= count, "nothing is collected in vain");
         }
         let page = self.runtime.block_on(draft.finish(filter));
-        assert_eq!((page.epoch, page.at_end), (self.model.epoch(), true));
+        assert_eq!((page.epoch, page.at_end), (EPOCH, true));
         assert_eq!(page.through, position(self.model.newest()));
         assert_eq!(page.floor, self.model.floor(0, filter));
         let accepted = |entry: &&Arc<Entry>| filter.accepts(&entry.event);
@@ -242,17 +235,6 @@ impl Run {
         let expected = self.model.kept.iter().rfind(|entry| entry.time < time);
         let expected = expected.map_or(Position::BEFORE_ALL, |entry| entry.cursor.position);
         assert_eq!(self.ledger.position_ago(self.now(), ago), expected);
-    }
-
-    fn lose_end(&mut self, count: u64) {
-        let epoch = Epoch::from_u64(self.next_epoch);
-        self.next_epoch += 1;
-        let before = self.ledger.end();
-        let start = self.ledger.lose_end(count, epoch);
-        assert_eq!(start, self.model.lose_end(count, epoch));
-        self.received_after = self.received_after.min(number(start.after));
-        let located = self.ledger.bounds(self.now()).epochs.locate(before, start.after);
-        assert_eq!(located, Located::Earlier(start.after));
     }
 
     fn follow(&mut self, bytes_max: usize, items: usize) {
@@ -291,16 +273,12 @@ impl Run {
             TailItem::Deleted { serial } => {
                 assert!(self.tail.deletions < serial && serial <= self.model.deletions);
             }
-            TailItem::NewEpoch(start) => {
-                assert!(self.model.epochs.contains(&start));
-                self.received.retain(|entry| entry.cursor.position <= start.after);
-            }
+            TailItem::NewEpoch(start) => panic!("a log in memory has one epoch: {start:?}"),
         }
     }
 
     fn check_tail_is_complete(&self) {
-        let due = |entry: &&Arc<Entry>| number(entry.cursor.position) > self.received_after;
-        for entry in self.model.kept.iter().filter(due) {
+        for entry in &self.model.kept {
             assert!(self.received.contains(entry), "the tail never brought {:?}", entry.cursor);
         }
         assert!(self.received.is_sorted_by(|one, next| one.cursor.position < next.cursor.position));
@@ -309,7 +287,7 @@ impl Run {
     fn check_bounds(&mut self) {
         self.model.expire(self.now());
         let bounds = self.ledger.bounds(self.now());
-        assert!(bounds.epochs.iter().eq(&self.model.epochs));
+        assert_eq!(bounds.epochs, Epochs::starting(EPOCH));
         assert_eq!(bounds.oldest, self.model.kept.first().map(|entry| entry.cursor.position));
         assert_eq!(bounds.newest, position(self.model.newest()));
         assert!(self.ledger.bytes <= self.model.limits.bytes_max);
@@ -326,10 +304,8 @@ fn assert_bytes(page: &Page, bytes_max: usize) {
 
 struct Model {
     limits: MemoryLimits,
-    epochs: Vec<EpochStart>,
     kept: Vec<Arc<Entry>>,
     newest: u64,
-    newest_gone: u64,
     deletions: u64,
     /// The newest event of each audience that is gone, oldest first.
     floors: Vec<(u64, Vec<Topic>, bool)>,
@@ -341,19 +317,13 @@ impl Model {
     fn new(limits: MemoryLimits) -> Self {
         Self {
             limits,
-            epochs: vec![EpochStart { epoch: Epoch::from_u64(1), after: Position::BEFORE_ALL }],
             kept: Vec::new(),
             newest: 0,
-            newest_gone: 0,
             deletions: 0,
             floors: Vec::new(),
             forgotten_through: 0,
             keys: Vec::new(),
         }
-    }
-
-    fn epoch(&self) -> Epoch {
-        self.epochs.last().expect("there is always an epoch").epoch
     }
 
     fn newest(&self) -> u64 {
@@ -378,7 +348,7 @@ impl Model {
         let kept = std::mem::take(&mut self.kept);
         let next = self.newest + 1;
         for (event, number) in batch.events.into_iter().zip(next..) {
-            let cursor = Cursor { epoch: self.epoch(), position: position(number) };
+            let cursor = Cursor { epoch: EPOCH, position: position(number) };
             self.kept.push(Arc::new(Entry::new(cursor, now, event)));
         }
         if self.too_much() {
@@ -440,7 +410,6 @@ impl Model {
 
     fn account_for(&mut self, entry: &Entry) {
         let gone = number(entry.cursor.position);
-        self.newest_gone = self.newest_gone.max(gone);
         let mut topics = entry.event.topics.clone();
         topics.sort();
         topics.dedup();
@@ -462,20 +431,5 @@ impl Model {
             self.floors.iter().filter(|(_, topics, private)| filter.accepts_topics(topics, *private));
         let newest = accepted.map(|floor| floor.0).max().unwrap_or_default().max(self.forgotten_through);
         (newest > after).then(|| position(newest))
-    }
-
-    fn lose_end(&mut self, count: u64, epoch: Epoch) -> EpochStart {
-        for _ in 0..count {
-            let newest_gone = self.newest_gone;
-            let is_behind_it = |entry: &mut Arc<Entry>| number(entry.cursor.position) > newest_gone;
-            let Some(lost) = self.kept.pop_if(is_behind_it) else { break };
-            self.newest = number(lost.cursor.position) - 1;
-        }
-        let start = EpochStart { epoch, after: position(self.newest()) };
-        self.keys.retain(
-            |(_, appended, _)| matches!(appended, Appended::New { last, .. } if last.position <= start.after),
-        );
-        self.epochs.push(start);
-        start
     }
 }

@@ -213,7 +213,8 @@ mod tests {
 
     use futures_util::FutureExt;
     use proptest::prelude::*;
-    use tidings_log::{DelayedLog, Faults, Log, MemoryLimits, Tail, TailItem};
+    use tidings_delayed_log::{DelayedLog, Faults};
+    use tidings_log::{Log, MemoryLimits, Tail, TailItem};
     use tidings_topic::{Event, Matcher, NewEvent, PatternLimits, Validator};
 
     use super::*;

@@ -175,7 +175,7 @@ async fn a_subscriber_that_stops_in_the_middle_of_history_blocks_no_other() {
 async fn a_subscription_is_refused_while_its_history_cannot_be_read() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
-    *log.before_read.lock().expect("no thread panicked") = Some(tidings::log::DelayedLog::go_down);
+    *log.before_read.lock().expect("no thread panicked") = Some(tidings_delayed_log::DelayedLog::go_down);
     let refused = hub.subscribe(to(&hub, &["chat"]).since(Since::Earliest)).await;
     assert!(matches!(refused, Err(SubscribeError::Unavailable(_))), "{refused:?}");
     assert_eq!((hub.stats().subscribers, hub.stats().feeds), (0, 0));

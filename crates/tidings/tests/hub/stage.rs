@@ -16,11 +16,9 @@ use serde_json::Value;
 use tidings::{
     EventId, Filter, Grants, Hub, HubSettings, MemoryLimits, NewEvent, Since, Subscribe, Subscription, Topic,
     Unavailable,
-    log::{
-        AppendError, Appended, Batch, Bounds, Cursor, DelayedLog, Deleted, Faults, Log, Page, Position, Tail,
-        TailItem,
-    },
+    log::{AppendError, Appended, Batch, Bounds, Cursor, Deleted, Log, Page, Position, Tail, TailItem},
 };
+use tidings_delayed_log::{DelayedLog, Faults};
 use tidings_sse::{Item, Parser};
 use tokio::sync::watch;
 

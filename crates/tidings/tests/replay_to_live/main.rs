@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use tidings::{
     Event, MemoryLimits, MemoryLog,
-    log::{AppendError, Appended, Batch, DelayedLog, Faults, Log},
+    log::{AppendError, Appended, Batch, Log},
 };
+use tidings_delayed_log::{DelayedLog, Faults};
 use tidings_replay_to_live::{Loss, Random, Store, run};
 use tokio::{runtime::Builder, time::sleep};
 

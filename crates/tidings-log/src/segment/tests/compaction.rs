@@ -10,8 +10,10 @@ use tokio::runtime::Builder;
 use super::*;
 use crate::{
     Entry, Timestamp,
-    delayed::Random,
-    segment::{compaction::HIDDEN_PERCENT, simulated::SimulatedDisk},
+    segment::{
+        compaction::HIDDEN_PERCENT,
+        simulated::{Random, SimulatedDisk},
+    },
 };
 
 /// Crash points of a run that nobody asked to be longer.

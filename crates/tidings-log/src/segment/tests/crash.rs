@@ -8,7 +8,10 @@ use std::env;
 use tokio::{runtime::Builder, task::JoinSet};
 
 use super::*;
-use crate::{Epochs, Timestamp, delayed::Random, segment::simulated::SimulatedDisk};
+use crate::{
+    Epochs, Timestamp,
+    segment::simulated::{Random, SimulatedDisk},
+};
 
 /// Crash points of a run that nobody asked to be longer.
 const POINTS_DEFAULT: u64 = 70;

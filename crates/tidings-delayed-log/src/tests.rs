@@ -1,19 +1,19 @@
 //! The conformance suite, and behaviour that only a remote log has.
 
+use tidings_log::{
+    Entry, IdempotencyKey, Located, MemoryLog,
+    conformance::{Abilities, Subject, Wanted, check_all},
+};
 use tidings_topic::{NewEvent, Validator};
 
 use super::*;
-use crate::{
-    Entry, Located,
-    conformance::{Abilities, Subject, Wanted, check_all},
-};
 
 async fn without_faults(wanted: Wanted) -> Subject {
     let log = DelayedLog::with_clock(1, Faults::default(), wanted.memory_limits(), wanted.clock);
     Subject { log: Arc::new(log), abilities: Abilities::ALL }
 }
 
-crate::conformance!(conformance, without_faults);
+tidings_log::conformance!(conformance, without_faults);
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_log_keeps_every_promise() {
@@ -42,7 +42,7 @@ fn event(text: &str) -> Event {
 }
 
 fn batch(text: &str, key: Option<&str>) -> Batch {
-    let key = key.map(|key| crate::IdempotencyKey::new(key).expect("a valid key"));
+    let key = key.map(|key| IdempotencyKey::new(key).expect("a valid key"));
     Batch { events: vec![event(text)], key }
 }
 
@@ -332,7 +332,7 @@ async fn a_tail_survives_every_fault() {
                 }
             });
         }
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         for _ in 0..20 {
             sleep(Duration::from_millis(random.next() % 50)).await;
             match random.next() % 5 {
@@ -363,4 +363,95 @@ async fn listen(mut tail: Box<dyn Tail>) -> Vec<Arc<Entry>> {
         }
     }
     received
+}
+
+/// The list of entries and the ledger of a log in memory give the same answers, whatever happens.
+#[tokio::test]
+async fn it_answers_as_a_log_in_memory_does() {
+    for seed in 0..100 {
+        let clock = Clock::manual(Timestamp::from_millis(1_000_000));
+        let limits = MemoryLimits {
+            count_max: Some(12),
+            age_max: Some(Duration::from_millis(200)),
+            keys_max: 3,
+            ..MemoryLimits::default()
+        };
+        let delayed = DelayedLog::with_clock(seed, Faults::default(), limits.clone(), clock.clone());
+        let memory = MemoryLog::with_clock(limits, clock.clone());
+        let mut random = Random::new(seed);
+        for _ in 0..60 {
+            let topic = |number: u64| ["a", "/b/1", "/b/2"][(number % 3) as usize];
+            match random.next() % 3 {
+                0 => {
+                    let events = (0..=random.next() % 3).map(|_| {
+                        let mut new =
+                            NewEvent::new(topic(random.next()), "x".repeat(20)).also(topic(random.next()));
+                        new.private = random.happens(300);
+                        new.id = random.happens(300).then(|| "own".to_owned());
+                        Validator::default().event(new).expect("a valid event")
+                    });
+                    let events = events.collect();
+                    let key = IdempotencyKey::new(&format!("key-{}", random.next() % 5))
+                        .filter(|_| random.happens(500));
+                    let batch = Batch { events, key };
+                    let one = delayed.append(batch.clone()).await.expect("it fits");
+                    let other = memory.append(batch).await.expect("it fits");
+                    assert_eq!(is_new(&one), is_new(&other), "seed {seed}");
+                }
+                1 if random.happens(300) => {
+                    let topic = Validator::default().topic(topic(random.next())).expect("a topic");
+                    let grants = grants(&mut random);
+                    assert_eq!(
+                        delayed.delete(&topic, &grants).await,
+                        memory.delete(&topic, &grants).await,
+                        "seed {seed}"
+                    );
+                }
+                1 => clock.advance(Duration::from_millis(random.next() % 40)),
+                _ => {
+                    let validator = Validator::default();
+                    let matchers =
+                        [validator.exact("a"), validator.pattern("/b/:number"), validator.exact("*")];
+                    let matchers = matchers.into_iter().flatten().filter(|_| random.happens(400)).collect();
+                    let filter = Filter { matchers, grants: grants(&mut random) };
+                    let after = tidings_log::parts::position(random.next() % 80);
+                    let bytes_max = [1, 1_000, usize::MAX][(random.next() % 3) as usize];
+                    let one = delayed.read(after, &filter, bytes_max).await.expect("a page");
+                    let other = memory.read(after, &filter, bytes_max).await.expect("a page");
+                    assert_eq!(in_short(&one), in_short(&other), "seed {seed}");
+                    let count = usize::try_from(random.next() % 5).expect("it is small");
+                    let one = delayed.last(count, &filter, usize::MAX).await.expect("a page");
+                    let other = memory.last(count, &filter, usize::MAX).await.expect("a page");
+                    assert_eq!(in_short(&one), in_short(&other), "seed {seed}");
+                    let id = validator.event_id("own").expect("an id");
+                    assert_eq!(
+                        delayed.resolve(&id, &filter.grants).await,
+                        memory.resolve(&id, &filter.grants).await
+                    );
+                    let ago = Duration::from_millis(random.next() % 300);
+                    assert_eq!(
+                        delayed.position_ago(ago).await,
+                        memory.position_ago(ago).await,
+                        "seed {seed}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn grants(random: &mut Random) -> Grants {
+    let validator = Validator::default();
+    let granted = [validator.exact("a"), validator.pattern("/b/*"), validator.exact("*")];
+    granted.into_iter().flatten().filter(|_| random.happens(500)).collect()
+}
+
+fn is_new(appended: &Appended) -> bool {
+    matches!(appended, Appended::New { .. })
+}
+
+/// A page without what differs from log to log: the epoch, and generated ids.
+fn in_short(page: &Page) -> (Position, Vec<(Position, Event)>, Position, bool, Option<Position>) {
+    let entries = page.entries.iter().map(|entry| (entry.cursor.position, entry.event.clone())).collect();
+    (page.after, entries, page.through, page.at_end, page.floor)
 }

@@ -1,9 +1,13 @@
 //! A test double for remote logs: slow, sometimes unreachable, written to by other hubs, and able
 //! to lose their end.
 //!
-//! It stores its entries as [`MemoryLog`](crate::MemoryLog) does and keeps every guarantee of
-//! [`Log`]; it only does what a log may do and a log in memory never does. Random choices come from
-//! a seed. Waiting uses Tokio's clock, so tests may pause it.
+//! It keeps every guarantee of [`Log`]; it only does what a log may do and a log in memory never
+//! does. Random choices come from a seed. Waiting uses Tokio's clock, so tests may pause it.
+
+mod history;
+mod random;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
@@ -12,17 +16,18 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tidings_log::{
+    AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EpochStart, Event, EventId, Filter,
+    Grants, Log, MemoryLimits, Page, Position, Tail, TailItem, Timestamp, Topic, Unavailable, parts::lock,
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
-    AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EpochStart, Event, EventId, Filter,
-    Grants, Log, MemoryLimits, Page, Position, Tail, TailItem, Timestamp, Topic, Unavailable,
-    draft::Plan,
-    ledger::{Ledger, Seen},
-    lock::lock,
+    history::{History, Seen},
+    random::Random,
 };
 
 /// The faults of a [`DelayedLog`]. None by default.
@@ -46,7 +51,7 @@ pub struct Faults {
 /// still be in transit.
 pub struct DelayedLog {
     remote: Arc<Remote>,
-    /// Fires when the ledger changed or is reachable again.
+    /// Fires when the history changed or is reachable again.
     notifier: watch::Sender<()>,
 }
 
@@ -58,7 +63,7 @@ struct Remote {
 }
 
 struct State {
-    ledger: Ledger,
+    history: History,
     limits: MemoryLimits,
     random: Random,
     down: bool,
@@ -73,8 +78,8 @@ impl DelayedLog {
     /// An empty log whose events age by this clock.
     pub fn with_clock(seed: u64, faults: Faults, limits: MemoryLimits, clock: Clock) -> Self {
         let mut random = Random::new(seed);
-        let ledger = Ledger::new(limits.clone(), Epoch::from_u64(random.next()));
-        let state = Mutex::new(State { ledger, limits, random, down: false });
+        let history = History::new(limits.clone(), Epoch::from_u64(random.next()));
+        let state = Mutex::new(State { history, limits, random, down: false });
         Self { remote: Arc::new(Remote { state, faults, clock }), notifier: watch::Sender::new(()) }
     }
 
@@ -92,7 +97,7 @@ impl DelayedLog {
     /// Appends as another hub that shares the log: at once, even while this hub cannot reach it.
     pub fn append_foreign(&self, events: Vec<Event>) -> Result<Appended, AppendError> {
         let now = self.remote.clock.now();
-        let appended = self.remote.state().ledger.append(now, Batch { events, key: None });
+        let appended = self.remote.state().history.append(now, Batch { events, key: None });
         self.notifier.send_replace(());
         appended
     }
@@ -102,7 +107,7 @@ impl DelayedLog {
     pub fn lose_end(&self, count: u64) -> EpochStart {
         let mut state = self.remote.state();
         let epoch = Epoch::from_u64(state.random.next());
-        let start = state.ledger.lose_end(count, epoch);
+        let start = state.history.lose_end(count, epoch);
         drop(state);
         self.notifier.send_replace(());
         start
@@ -112,7 +117,7 @@ impl DelayedLog {
     pub fn replace(&self) -> Epoch {
         let mut state = self.remote.state();
         let epoch = Epoch::from_u64(state.random.next());
-        state.ledger = Ledger::new(state.limits.clone(), epoch);
+        state.history = History::new(state.limits.clone(), epoch);
         drop(state);
         self.notifier.send_replace(());
         epoch
@@ -121,13 +126,13 @@ impl DelayedLog {
     /// Runs changes on the remote side, with a delay each way. Each fails or not, for itself.
     async fn write<T: Send>(
         &self,
-        changes: impl IntoIterator<Item: FnOnce(&mut Ledger, Timestamp) -> Result<T, AppendError>> + Send,
+        changes: impl IntoIterator<Item: FnOnce(&mut History, Timestamp) -> Result<T, AppendError>> + Send,
     ) -> Vec<Result<T, AppendError>> {
         self.remote.delay().await;
         let outcomes = {
             let mut state = self.remote.state();
             let (faults, now) = (&self.remote.faults, self.remote.clock.now());
-            changes.into_iter().map(|change| state.change(faults, |ledger| change(ledger, now))).collect()
+            changes.into_iter().map(|change| state.change(faults, |history| change(history, now))).collect()
         };
         self.notifier.send_replace(());
         self.remote.delay().await;
@@ -137,7 +142,7 @@ impl DelayedLog {
     /// Runs a query on the remote side, with a delay each way, unless it fails.
     async fn ask<T>(
         &self,
-        question: impl FnOnce(&mut Ledger, Timestamp) -> T + Send,
+        question: impl FnOnce(&mut History, Timestamp) -> T + Send,
     ) -> Result<T, Unavailable>
     where
         T: Send,
@@ -148,7 +153,7 @@ impl DelayedLog {
             if state.fails(self.remote.faults.read_unavailable_per_mille) {
                 return Err(Unavailable(REASON.into()));
             }
-            question(&mut state.ledger, self.remote.clock.now())
+            question(&mut state.history, self.remote.clock.now())
         };
         self.remote.delay().await;
         Ok(answer)
@@ -164,47 +169,40 @@ impl fmt::Debug for DelayedLog {
 #[async_trait]
 impl Log for DelayedLog {
     async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {
-        let append = |batch| |ledger: &mut Ledger, now| ledger.append(now, batch);
+        let append = |batch| |history: &mut History, now| history.append(now, batch);
         self.write(batches.into_iter().map(append)).await
     }
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
-        let bearing = self.ask(|ledger, now| ledger.bearing(now, topic)).await;
-        let bearing = bearing.map_err(|Unavailable(reason)| AppendError::Unavailable(reason))?;
-        let (covered, kept) = bearing.covered(grants).await;
-        let mut outcomes = self.write([|ledger: &mut Ledger, now| Ok(ledger.delete(now, &covered))]).await;
-        let deleted = outcomes.pop().expect("one change, one outcome")?;
-        Ok(Deleted { kept, ..deleted })
+        let delete = |history: &mut History, now| Ok(history.delete(now, topic, grants));
+        self.write([delete]).await.pop().expect("one change, one outcome")
     }
 
     async fn read(&self, after: Position, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
-        let plan = Plan::new(filter);
-        let draft = self.ask(|ledger, now| ledger.read(now, after, &plan, bytes_max)).await?;
-        Ok(draft.finish(filter).await)
+        let (page, floor) = self.ask(|history, now| history.read(now, after, filter, bytes_max)).await?;
+        Ok(Page { floor: floor.finish(filter).await, ..page })
     }
 
     async fn last(&self, count: usize, filter: &Filter, bytes_max: usize) -> Result<Page, Unavailable> {
-        let plan = Plan::new(filter);
-        let draft = self.ask(|ledger, now| ledger.last(now, count, &plan, bytes_max)).await?;
-        Ok(draft.finish(filter).await)
+        let (page, floor) = self.ask(|history, now| history.last(now, count, filter, bytes_max)).await?;
+        Ok(Page { floor: floor.finish(filter).await, ..page })
     }
 
     async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
-        let named = self.ask(|ledger, now| ledger.named(now, id)).await?;
-        Ok(named.resolve(grants).await)
+        self.ask(|history, now| history.resolve(now, id, grants)).await
     }
 
     async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
-        self.ask(|ledger, now| ledger.position_ago(now, ago)).await
+        self.ask(|history, now| history.position_ago(now, ago)).await
     }
 
     async fn bounds(&self) -> Result<Bounds, Unavailable> {
-        self.ask(Ledger::bounds).await
+        self.ask(History::bounds).await
     }
 
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
         let notifier = self.notifier.subscribe();
-        let seen = self.ask(|ledger, _| ledger.seen()).await?;
+        let seen = self.ask(|history, _| history.seen()).await?;
         Ok((
             seen.cursor,
             Box::new(DelayedTail { remote: Arc::clone(&self.remote), notifier, seen, due: None }),
@@ -230,7 +228,7 @@ impl Tail for DelayedTail {
     async fn next(&mut self, bytes_max: usize) -> Option<TailItem> {
         let mut closed = false;
         loop {
-            // Reset the notifier before reading the ledger, so that any later change fires it
+            // Reset the notifier before reading the history, so that any later change fires it
             // again.
             self.notifier.mark_unchanged();
             if self.remote.follow(self.seen, bytes_max).is_some() {
@@ -260,7 +258,7 @@ impl Remote {
 
     fn follow(&self, seen: Seen, bytes_max: usize) -> Option<(TailItem, Seen)> {
         let mut state = self.state();
-        if state.down { None } else { state.ledger.follow(self.clock.now(), seen, bytes_max) }
+        if state.down { None } else { state.history.follow(self.clock.now(), seen, bytes_max) }
     }
 
     async fn delay(&self) {
@@ -287,7 +285,7 @@ impl State {
     fn change<T>(
         &mut self,
         faults: &Faults,
-        change: impl FnOnce(&mut Ledger) -> Result<T, AppendError>,
+        change: impl FnOnce(&mut History) -> Result<T, AppendError>,
     ) -> Result<T, AppendError> {
         if self.fails(faults.append_unavailable_per_mille) {
             return Err(AppendError::Unavailable(REASON.into()));
@@ -296,34 +294,10 @@ impl State {
         if unknown && self.random.happens(500) {
             return Err(AppendError::OutcomeUnknown(REASON.into()));
         }
-        let changed = change(&mut self.ledger)?;
+        let changed = change(&mut self.history)?;
         if unknown { Err(AppendError::OutcomeUnknown(REASON.into())) } else { Ok(changed) }
     }
 }
 
 /// The reason of every failure.
 const REASON: &str = "it cannot be reached";
-
-/// Sebastiano Vigna's SplitMix64: random enough for tests, and the same on every platform.
-#[derive(Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn happens(&mut self, per_mille: u32) -> bool {
-        per_mille > 0 && self.next() % 1_000 < u64::from(per_mille)
-    }
-}
-
-#[cfg(test)]
-mod tests;
