@@ -169,39 +169,29 @@ impl Audience {
     }
 }
 
-/// The events that have a topic, in order.
-pub(crate) struct Bearing(pub(crate) Vec<Arc<Entry>>);
-
-impl Bearing {
-    /// The events all of whose topics these grants cover, and the number of others.
-    pub(crate) async fn covered(self, grants: &Grants) -> (Vec<Arc<Entry>>, u64) {
-        let count = self.0.len();
-        let mut covered = Vec::with_capacity(count);
-        let pace = Pace::of_grants(grants);
-        for entry in self.0 {
-            pace.step().await;
-            if grants.cover_all(&entry.event.topics) {
-                covered.push(entry);
-            }
+/// Of events, those all of whose topics these grants cover, and the number of others.
+pub(crate) async fn covered(events: Vec<Arc<Entry>>, grants: &Grants) -> (Vec<Arc<Entry>>, u64) {
+    let count = events.len();
+    let mut covered = Vec::with_capacity(count);
+    let pace = Pace::of_grants(grants);
+    for entry in events {
+        pace.step().await;
+        if grants.cover_all(&entry.event.topics) {
+            covered.push(entry);
         }
-        let kept = (count - covered.len()) as u64;
-        (covered, kept)
     }
+    let kept = (count - covered.len()) as u64;
+    (covered, kept)
 }
 
-/// The events with one publisher-assigned id, in order, up to the first public one.
-pub(crate) struct Named(pub(crate) Vec<Arc<Entry>>);
-
-impl Named {
-    /// The position of the first event that is public or covered by these grants.
-    pub(crate) async fn resolve(self, grants: &Grants) -> Option<Position> {
-        let pace = Pace::of_grants(grants);
-        for entry in self.0 {
-            pace.step().await;
-            if !entry.event.private || grants.cover_any(&entry.event.topics) {
-                return Some(entry.cursor.position);
-            }
+/// The position of the first of these events that is public or covered by these grants.
+pub(crate) async fn first_visible(events: Vec<Arc<Entry>>, grants: &Grants) -> Option<Position> {
+    let pace = Pace::of_grants(grants);
+    for entry in events {
+        pace.step().await;
+        if !entry.event.private || grants.cover_any(&entry.event.topics) {
+            return Some(entry.cursor.position);
         }
-        None
     }
+    None
 }

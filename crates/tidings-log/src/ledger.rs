@@ -22,7 +22,7 @@ use tidings_topic::Topic;
 use crate::{
     AppendError, Appended, Batch, Bounds, Cursor, Deleted, Entry, Epoch, Epochs, EventId, MemoryLimits,
     Position, TailItem, Timestamp,
-    draft::{Audience, Bearing, Draft, Named, Plan, Reach},
+    draft::{Audience, Draft, Plan, Reach},
     numbers::{number, position},
 };
 
@@ -90,10 +90,10 @@ impl Ledger {
     }
 
     /// The entries that bear this topic.
-    pub(crate) fn bearing(&mut self, now: Timestamp, topic: &Topic) -> Bearing {
+    pub(crate) fn bearing(&mut self, now: Timestamp, topic: &Topic) -> Vec<Arc<Entry>> {
         self.expire(now);
         let numbers = self.topics.get(topic).into_iter().flatten();
-        Bearing(numbers.filter_map(|number| self.get(*number)).map(Arc::clone).collect())
+        numbers.filter_map(|number| self.get(*number)).map(Arc::clone).collect()
     }
 
     /// Deletes these entries, given in order, as far as they are still there.
@@ -181,7 +181,7 @@ impl Ledger {
     }
 
     /// The entries that bear a publisher's id, up to the first public one.
-    pub(crate) fn named(&mut self, now: Timestamp, id: &EventId) -> Named {
+    pub(crate) fn named(&mut self, now: Timestamp, id: &EventId) -> Vec<Arc<Entry>> {
         self.expire(now);
         let mut named = Vec::new();
         for entry in self.ids.get(id).into_iter().flatten().filter_map(|number| self.get(*number)) {
@@ -190,7 +190,7 @@ impl Ledger {
                 break;
             }
         }
-        Named(named)
+        named
     }
 
     /// The last kept position that was appended more than `ago` before now.

@@ -16,6 +16,7 @@
 
 mod clock;
 pub mod cluster;
+pub mod codec;
 pub mod conformance;
 mod draft;
 mod epochs;

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::{
     AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EventId, Filter, Grants, Log,
     MemoryLimits, Page, Position, Tail, TailItem, Timestamp, Topic, Unavailable,
-    draft::Plan,
+    draft::{Plan, covered, first_visible},
     ledger::{Ledger, Seen},
     lock::lock,
 };
@@ -113,7 +113,7 @@ impl Log for MemoryLog {
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
         let bearing = self.ask(|ledger, now| ledger.bearing(now, topic));
-        let (covered, kept) = bearing.covered(grants).await;
+        let (covered, kept) = covered(bearing, grants).await;
         let deleted = self.change(|ledger, now| ledger.delete(now, &covered));
         Ok(Deleted { kept, ..deleted })
     }
@@ -132,7 +132,7 @@ impl Log for MemoryLog {
 
     async fn resolve(&self, id: &EventId, grants: &Grants) -> Result<Option<Position>, Unavailable> {
         let named = self.ask(|ledger, now| ledger.named(now, id));
-        Ok(named.resolve(grants).await)
+        Ok(first_visible(named, grants).await)
     }
 
     async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {

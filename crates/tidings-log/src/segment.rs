@@ -30,7 +30,6 @@ mod deleting;
 mod deletions;
 pub(crate) mod disk;
 mod event_reader;
-mod fields;
 mod front_file;
 mod hiding;
 mod home;
@@ -84,7 +83,7 @@ use self::{
     prepared::PreparedBatch,
     recover::OpenFailure,
     tail::SegmentTail,
-    writer::{Append, Delete, Request},
+    writer::Request,
 };
 use crate::{
     AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, EventId, Filter, Grants, Log, Page,
@@ -298,7 +297,7 @@ impl Log for SegmentLog {
         let batches = batches.into_iter().map(|batch| PreparedBatch::new(batch).map_err(too_large)).collect();
         let Ok(permit) = Arc::clone(&self.0.permits).acquire_owned().await else { return closed() };
         let (answer, answered) = oneshot::channel();
-        if !self.0.request(Request::Append(Append { batches, answer, permit })) {
+        if !self.0.request(Request::Append { batches, answer, permit }) {
             return closed();
         }
         let unknown = || all(AppendError::OutcomeUnknown("the writer stopped before it answered".into()));
@@ -319,7 +318,7 @@ impl Log for SegmentLog {
             return Ok(Deleted { count: 0, kept: plan.kept, serial });
         }
         let (answer, answered) = oneshot::channel();
-        if !self.0.request(Request::Delete(Delete { plan: Box::new(plan), answer })) {
+        if !self.0.request(Request::Delete { plan: Box::new(plan), answer }) {
             return Err(unavailable("the writer has stopped".into()));
         }
         let unknown = |_| AppendError::OutcomeUnknown("the writer stopped before it answered".into());

@@ -68,6 +68,21 @@ impl Floors {
         }
     }
 
+    /// Records what was known of other floors: the newest removed event of each audience, beyond a
+    /// number up to which audiences were forgotten.
+    #[cfg(unix)]
+    pub(crate) fn record_all(
+        &mut self,
+        forgotten_through: u64,
+        floors: &[(u64, Arc<Audience>)],
+        limits: &MemoryLimits,
+    ) {
+        self.forget_through(forgotten_through);
+        for (number, audience) in floors {
+            self.record(*number, Audience::clone(audience), limits);
+        }
+    }
+
     /// Records that the audiences of removed events up to this number are no longer known.
     pub fn forget_through(&mut self, number: u64) {
         self.newest = self.newest.max(number);

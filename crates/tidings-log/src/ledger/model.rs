@@ -10,7 +10,7 @@ use super::{Ledger, Seen, weight};
 use crate::{
     AppendError, Appended, Batch, Cursor, Deleted, Entry, Epoch, Epochs, IdempotencyKey, MemoryLimits, Page,
     Position, TailItem, Timestamp,
-    draft::Plan,
+    draft::{Plan, covered, first_visible},
     numbers::{number, position},
 };
 
@@ -162,7 +162,7 @@ impl Run {
             Step::ClockBack(millis) => self.now -= millis.min(self.now),
             Step::Delete(topic, grants) => {
                 let bearing = self.ledger.bearing(self.now(), &topic);
-                let (covered, kept) = self.runtime.block_on(bearing.covered(&grants));
+                let (covered, kept) = self.runtime.block_on(covered(bearing, &grants));
                 let deleted = self.ledger.delete(self.now(), &covered);
                 assert_eq!(Deleted { kept, ..deleted }, self.model.delete(&topic, &grants));
             }
@@ -227,7 +227,7 @@ impl Run {
         let expected = self.model.kept.iter().filter(named).find(visible).map(|entry| entry.cursor.position);
         let id = Validator::default().event_id(id).expect("an id");
         let found = self.ledger.named(self.now(), &id);
-        assert_eq!(self.runtime.block_on(found.resolve(grants)), expected);
+        assert_eq!(self.runtime.block_on(first_visible(found, grants)), expected);
     }
 
     fn ago(&mut self, ago: Duration) {

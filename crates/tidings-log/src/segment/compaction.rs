@@ -39,7 +39,6 @@ use super::{
     rewriting::RewrittenSegment,
     segment_file::{Segment, SegmentName},
 };
-use crate::draft::Audience;
 
 /// How many hundredths of a segment have to be hidden by rules.
 pub(super) const HIDDEN_PERCENT: u64 = 50;
@@ -109,7 +108,7 @@ pub(super) fn look_at(
 struct CompactionPlan {
     hiding: Hiding,
     front: u64,
-    rows: Vec<Row>,
+    rows: Vec<(u64, Row)>,
     fates: Vec<Fate>,
     hidden_bytes: u64,
     deleted_bytes: u64,
@@ -119,13 +118,13 @@ impl CompactionPlan {
     fn new(log: &OpenLog, segment: &Segment, hiding: Hiding, front: u64) -> io::Result<Self> {
         let disk = &*log.store.disk;
         let audiences = segment.audiences_from(disk, 0)?;
-        let fates = audiences.iter().map(|audience: &Audience| hiding.fate(audience)).collect();
-        let rows = segment.rows(disk, 0..u32::MAX)?;
+        let fates = audiences.iter().map(|audience| hiding.fate(audience)).collect();
+        let rows = segment.rows(disk, (0, u64::MAX))?;
         let mut plan = Self { hiding, front, rows, fates, hidden_bytes: 0, deleted_bytes: 0 };
-        for (number, row) in (segment.first()..).zip(&plan.rows) {
-            if row.offset > 0 && plan.hides(number, row) {
+        for (number, row) in &plan.rows {
+            if row.offset > 0 && plan.hides(*number, row) {
                 plan.hidden_bytes += u64::from(row.length);
-                if number <= plan.fates[row.audience as usize].deleted_through {
+                if *number <= plan.fates[row.audience as usize].deleted_through {
                     plan.deleted_bytes += u64::from(row.length);
                 }
             }
@@ -188,15 +187,15 @@ impl CompactionPlan {
         let file = store.disk.create(temporary)?;
         let mut output = RewrittenSegment::new(&*file, header)?;
         let mut reader = RecordReader::new(store.disk.open(&old.name.log())?, old.header)?;
-        for (number, row) in (old.first()..).zip(&self.rows) {
-            if row.offset == 0 || self.hides(number, row) {
-                output.remove(number);
+        for (number, row) in &self.rows {
+            if row.offset == 0 || self.hides(*number, row) {
+                output.remove(*number);
                 continue;
             }
             match reader.at(u64::from(row.offset), WINDOW_BYTES)? {
-                Some(Record::Event(record)) if record.number == number => output.keep(record)?,
+                Some(Record::Event(record)) if record.number == *number => output.keep(record)?,
                 _ => {
-                    store.note_damage(old, number);
+                    store.note_damage(old, *number);
                     return Ok(None);
                 }
             }

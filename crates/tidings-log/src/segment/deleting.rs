@@ -10,9 +10,9 @@ use std::{
 use tidings_topic::Topic;
 
 use super::{
-    event_reader::{EventReader, LOOKUP_MAX, rows, until},
+    event_reader::{EventReader, FoundEvents},
     hiding::Hiding,
-    index::{Name, Row, Wanted, forwards},
+    index::{Direction, Name, Row, Wanted},
     open_log::OpenLog,
     rule_retention::DeletedUnderRule,
 };
@@ -63,23 +63,14 @@ impl DeletionPlan {
         // they would not have expired when the log is opened again, and still be deleted.
         for segment in segments.iter() {
             let mut reader = EventReader::new(store, segment);
-            let mut next = 0;
             let before = plan.count;
-            loop {
-                let range = (next, until(segment, extent.newest));
-                let found = rows(store, segment, range, |places, range| {
-                    forwards(places, &wanted, segment.header.salt, range, LOOKUP_MAX)
-                })?;
-                for (index, row) in &found {
-                    let has_topic = |entry: &Arc<Entry>| entry.event.topics.contains(topic);
-                    if let Some(entry) = reader.get(*index, row.offset)?.filter(has_topic) {
-                        let is_visible = number(entry.cursor.position) > front && !hiding.hide(&entry);
-                        plan.consider((&*entry, *row, is_visible), grants, &mut rules, &limits);
-                    }
-                }
-                match found.last() {
-                    Some((index, _)) if found.len() == LOOKUP_MAX => next = index + 1,
-                    _ => break,
+            let range = (0, extent.newest);
+            for found in FoundEvents::new((store, segment), &wanted, range, Direction::OldestFirst) {
+                let (number, row) = found?;
+                let has_topic = |entry: &Arc<Entry>| entry.event.topics.contains(topic);
+                if let Some(entry) = reader.get(number, row.offset)?.filter(has_topic) {
+                    let is_visible = number > front && !hiding.hide(&entry);
+                    plan.consider((&*entry, row, is_visible), grants, &mut rules, &limits);
                 }
             }
             if plan.count > before {

@@ -100,31 +100,6 @@ pub(super) fn write_full(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::
     Ok(())
 }
 
-/// Puts a small file in the place of another, whole: after a crash there is the one or the other.
-pub(super) fn replace(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let temporary = format!("{name}{TEMPORARY}");
-    let file = disk.create(&temporary)?;
-    write_full(&*file, bytes, 0)?;
-    file.sync_data()?;
-    disk.rename(&temporary, name)?;
-    disk.sync_directory()
-}
-
-/// All of a file, or `None` if it does not exist or has more than so many bytes.
-pub(super) fn read_small(disk: &dyn Disk, name: &str, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
-    let file = match disk.open(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    let Some(len) = usize::try_from(file.len()?).ok().filter(|len| *len <= bytes_max) else {
-        return Ok(None);
-    };
-    let mut bytes = vec![0; len];
-    let read = read_full(&*file, &mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(Some(bytes))
-}
-
 /// What the name of a file ends with that is not whole yet.
 pub(super) const TEMPORARY: &str = ".new";
 

@@ -10,8 +10,7 @@
 
 use std::{collections::HashMap, io, sync::Arc};
 
-use super::fields::count;
-use crate::{Event, EventId, IdempotencyKey, Timestamp, draft::Audience};
+use crate::{Event, EventId, IdempotencyKey, Timestamp, codec::count, draft::Audience};
 
 /// What can be looked up in a segment.
 pub(super) trait Places {
@@ -28,6 +27,39 @@ pub(super) trait Places {
     /// Events that no later one precedes on the clock: their times ascend, so the last one before
     /// some time is among them.
     fn time(&mut self, place: u32) -> io::Result<(u32, Timestamp)>;
+    /// The deletions, in their order.
+    fn deletions(&mut self) -> io::Result<Vec<IndexedDeletion>>;
+    fn lists(&mut self) -> io::Result<Lists>;
+}
+
+/// The keys of a segment's batches, oldest first, and who can receive what, with the newest event
+/// of each.
+pub(super) type Lists = (Vec<KeyUse>, Vec<(Arc<Audience>, u32)>);
+
+/// What is kept in memory of every index.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Summary {
+    /// How many events there are, lost and removed ones included.
+    pub(super) count: u32,
+    /// The bytes of the segment that it covers.
+    pub(super) bytes: u64,
+    /// The earliest and the latest time of an event.
+    pub(super) earliest: Option<Timestamp>,
+    pub(super) latest: Timestamp,
+    /// Lost events: the first and the last of each stretch.
+    pub(super) holes: Vec<(u32, u32)>,
+    pub(super) removed: Removed,
+    /// How many deletions and audiences there are.
+    pub(super) deletions: u32,
+    pub(super) audiences: u32,
+}
+
+impl Summary {
+    /// How many events are lost.
+    #[cfg(any(test, feature = "store-tools"))]
+    pub(super) fn lost_count(&self) -> u64 {
+        self.holes.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
+    }
 }
 
 /// An event, as far as it can be judged without reading it.
@@ -85,67 +117,45 @@ fn hash(salt: u64, kind: u8, text: &str) -> u64 {
     (mixed ^ (mixed >> 31)).max(1)
 }
 
-/// At most `max` wanted events from this index on and before that one, in order.
-pub(super) fn forwards(
-    places: &mut dyn Places,
-    wanted: &Wanted,
-    salt: u64,
-    (from, until): (u32, u32),
-    max: usize,
-) -> io::Result<Vec<u32>> {
-    let until = until.min(places.count());
-    let Wanted::Named(names) = wanted else {
-        return Ok((from..until).take(max).collect());
-    };
-    let mut found = Vec::new();
-    for name in names {
-        let postings = places.named(name.hash(salt))?;
-        let mut place = first_from(places, postings, from)?;
-        let mut taken = 0;
-        while place < postings.count && taken < max {
-            let index = places.posting(postings, place)?;
-            if index >= until {
-                break;
-            }
-            found.push(index);
-            place += 1;
-            taken += 1;
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    found.truncate(max);
-    Ok(found)
+/// In which order events are looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Direction {
+    OldestFirst,
+    NewestFirst,
 }
 
-/// At most `max` wanted events from this index on and before that one, the last of them, newest
-/// first.
-pub(super) fn backwards(
+/// The first `max` wanted events from this index on and before that one, in this direction.
+pub(super) fn find(
     places: &mut dyn Places,
     wanted: &Wanted,
     salt: u64,
     (from, until): (u32, u32),
-    max: usize,
+    (direction, max): (Direction, u32),
 ) -> io::Result<Vec<u32>> {
-    let until = until.min(places.count());
-    let Wanted::Named(names) = wanted else {
-        return Ok((from..until).rev().take(max).collect());
+    let first_of = |start: u32, end: u32| match direction {
+        Direction::OldestFirst => start..end.min(start.saturating_add(max)),
+        Direction::NewestFirst => end.saturating_sub(max).max(start)..end,
     };
     let mut found = Vec::new();
-    for name in names {
-        let postings = places.named(name.hash(salt))?;
-        let end = first_from(places, postings, until)?;
-        for place in (0..end).rev().take(max) {
-            let index = places.posting(postings, place)?;
-            if index < from {
-                break;
+    match wanted {
+        Wanted::Everything => found.extend(first_of(from, until.min(places.count()))),
+        Wanted::Named(names) => {
+            for name in names {
+                let postings = places.named(name.hash(salt))?;
+                let range =
+                    first_of(first_from(places, postings, from)?, first_from(places, postings, until)?);
+                for place in range {
+                    found.push(places.posting(postings, place)?);
+                }
             }
-            found.push(index);
+            found.sort_unstable();
+            found.dedup();
         }
     }
-    found.sort_unstable_by(|one, other| other.cmp(one));
-    found.dedup();
-    found.truncate(max);
+    if direction == Direction::NewestFirst {
+        found.reverse();
+    }
+    found.truncate(max as usize);
     Ok(found)
 }
 
@@ -155,7 +165,11 @@ pub(super) fn last_before(places: &mut dyn Places, time: Timestamp) -> io::Resul
     earlier.checked_sub(1).map(|place| Ok(places.time(place)?.0)).transpose()
 }
 
+/// Where in a list the first event from this index on is.
 fn first_from(places: &mut dyn Places, postings: Postings, from: u32) -> io::Result<u32> {
+    if from == 0 || from >= places.count() {
+        return Ok(if from == 0 { 0 } else { postings.count });
+    }
     partition(postings.count, |place| Ok(places.posting(postings, place)? < from))
 }
 
@@ -230,40 +244,24 @@ impl IndexedEvent {
 }
 
 /// The index of a segment that is being written.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(super) struct MemoryIndex {
     pub(super) rows: Vec<Row>,
     pub(super) names: HashMap<u64, Vec<u32>>,
     pub(super) times: Vec<(u32, Timestamp)>,
-    pub(super) latest: Timestamp,
     /// Who can receive what, with the newest event of each.
     pub(super) audiences: Vec<(Arc<Audience>, u32)>,
     audience_places: HashMap<Arc<Audience>, u32>,
     pub(super) keys: Vec<KeyUse>,
     /// Deletions, in their order.
     pub(super) deletions: Vec<IndexedDeletion>,
-    /// Lost events: the first and the last of each stretch.
-    pub(super) holes: Vec<(u32, u32)>,
-    pub(super) removed: Removed,
-    /// The bytes of the segment that it covers.
-    pub(super) bytes: u64,
+    pub(super) summary: Summary,
 }
 
 impl MemoryIndex {
+    /// An index without events, of so many bytes of a segment.
     pub(super) fn new(bytes: u64) -> Self {
-        Self {
-            rows: Vec::new(),
-            names: HashMap::new(),
-            times: Vec::new(),
-            latest: Timestamp::default(),
-            audiences: Vec::new(),
-            audience_places: HashMap::new(),
-            keys: Vec::new(),
-            deletions: Vec::new(),
-            holes: Vec::new(),
-            removed: Removed::default(),
-            bytes,
-        }
+        Self { summary: Summary { bytes, ..Summary::default() }, ..Self::default() }
     }
 
     /// Adds the next event.
@@ -272,6 +270,7 @@ impl MemoryIndex {
         let index = self.next();
         let audience = self.audience(audience, index);
         self.rows.push(Row { offset, length, audience, time });
+        self.summary.count = self.next();
         for name in names {
             let postings = self.names.entry(name).or_default();
             if postings.last() != Some(&index) {
@@ -282,7 +281,8 @@ impl MemoryIndex {
             self.times.pop();
         }
         self.times.push((index, time));
-        self.latest = self.latest.max(time);
+        self.summary.earliest = self.times.first().map(|(_, earliest)| *earliest);
+        self.summary.latest = self.summary.latest.max(time);
         if let Some((key, id)) = key {
             self.keys.push(KeyUse { key, time, index, id });
         }
@@ -292,7 +292,7 @@ impl MemoryIndex {
     pub(super) fn push_hole(&mut self, count: u32) {
         if let Some(last) = count.checked_sub(1) {
             let first = self.next();
-            self.holes.push((first, first + last));
+            self.summary.holes.push((first, first + last));
             self.push_nothing(count);
         }
     }
@@ -301,12 +301,19 @@ impl MemoryIndex {
     pub(super) fn push_removed(&mut self, count: u32) {
         if count > 0 {
             self.push_nothing(count);
-            self.removed = Removed { count: self.removed.count + count, until: self.next() };
+            self.summary.removed = Removed { count: self.summary.removed.count + count, until: self.next() };
         }
+    }
+
+    /// Adds the next deletion.
+    pub(super) fn push_deletion(&mut self, deletion: IndexedDeletion) {
+        self.deletions.push(deletion);
+        self.summary.deletions += 1;
     }
 
     fn push_nothing(&mut self, count: u32) {
         self.rows.extend((0..count).map(|_| Row::default()));
+        self.summary.count = self.next();
     }
 
     fn audience(&mut self, audience: Audience, index: u32) -> u32 {
@@ -317,6 +324,7 @@ impl MemoryIndex {
         let (place, audience) = (count(&self.audiences), Arc::new(audience));
         self.audience_places.insert(Arc::clone(&audience), place);
         self.audiences.push((audience, index));
+        self.summary.audiences += 1;
         place
     }
 
@@ -352,5 +360,13 @@ impl Places for &MemoryIndex {
 
     fn time(&mut self, place: u32) -> io::Result<(u32, Timestamp)> {
         Ok(self.times[place as usize])
+    }
+
+    fn deletions(&mut self) -> io::Result<Vec<IndexedDeletion>> {
+        Ok(self.deletions.clone())
+    }
+
+    fn lists(&mut self) -> io::Result<Lists> {
+        Ok((self.keys.clone(), self.audiences.clone()))
     }
 }

@@ -18,7 +18,7 @@ use std::{
 use super::{
     acknowledged::Segments,
     compaction::{self, Outcome},
-    front_file::SavedFront,
+    front_file::{SavedFront, SavedRule},
     open_log::OpenLog,
     store::Store,
 };
@@ -177,9 +177,10 @@ fn save(log: &OpenLog, _saving: &MutexGuard<'_, ()>) -> io::Result<u64> {
         }
     }
     let deletions_done_through = hiding.deletions.done_through(front);
-    let rule_fronts = hiding.fronts.to_vec();
-    let saved = SavedFront { front, deletions_done_through, forgotten_through, floors, keys, rule_fronts };
-    let saved = saved.save(&*store.disk, &hiding.rules);
+    let rules = hiding.rules.iter().zip(&*hiding.fronts).map(|(rule, front)| SavedRule::of(rule, *front));
+    let rules = rules.collect();
+    let saved = SavedFront { front, deletions_done_through, forgotten_through, floors, keys, rules };
+    let saved = saved.save(&*store.disk);
     if saved.is_err() {
         store.rules_unsaved.store(true, Ordering::Relaxed);
     }

@@ -45,7 +45,7 @@ impl NewSegment {
         base: u64,
         deletions: Vec<DeletionRecord>,
     ) -> io::Result<Self> {
-        let mut bytes = header.encode().to_vec();
+        let mut bytes = header.encode();
         let mut index = MemoryIndex::new(HEADER_BYTES as u64);
         push_deletions(&header, 0, &mut bytes, &mut index, deletions)?;
         // It gets its name as a whole.
@@ -71,11 +71,11 @@ pub(super) fn push_deletions(
     for deletion in deletions {
         let offset = buffer_offset + buffer.len() as u64;
         let offset = u32::try_from(offset).map_err(|_| io::ErrorKind::InvalidData)?;
-        index.deletions.push(IndexedDeletion { offset, serial: deletion.serial });
+        index.push_deletion(IndexedDeletion { offset, serial: deletion.serial });
         encode(header, buffer_offset, buffer, &Record::Deletion(deletion))
             .map_err(|_| io::ErrorKind::InvalidData)?;
     }
-    index.bytes = buffer_offset + buffer.len() as u64;
+    index.summary.bytes = buffer_offset + buffer.len() as u64;
     Ok(())
 }
 
@@ -100,9 +100,4 @@ pub(super) fn read_deletions(
 /// A number that nobody can guess.
 pub(super) fn random() -> io::Result<u64> {
     getrandom::u64().map_err(io::Error::other)
-}
-
-/// An epoch that no other log has.
-pub(super) fn random_epoch() -> io::Result<Epoch> {
-    random().map(Epoch::from_u64)
 }

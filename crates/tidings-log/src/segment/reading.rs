@@ -1,16 +1,18 @@
 //! Reading the log: the newest entries from memory, everything else from files.
 //!
-//! A read is bounded by the bytes that a call may read, and by [`LOOKUP_MAX`] index lookups at a
-//! time. For exact topics only their events are read; for patterns every event. A damaged record is
+//! A read is bounded by the bytes that a call may read; events are looked up some at a time. For exact topics only their events are read; for patterns every event. A damaged record is
 //! skipped and raises a floor: a gap is reported to readers that pass it.
 
 use std::{io, sync::Arc, time::Duration};
 
 use super::{
     acknowledged::{Segments, segments_after},
-    event_reader::{EventReader, LOOKUP_MAX, index_after, rows, until},
+    event_reader::{EventReader, FoundEvents, LOOKUP_MAX},
     hiding::Hiding,
-    index::{Name, Wanted, backwards, forwards, last_before},
+    index::{
+        Direction::{NewestFirst, OldestFirst},
+        Name, Wanted, last_before,
+    },
     open_log::OpenLog,
     segment_file::Segment,
     store::Store,
@@ -21,8 +23,6 @@ use crate::{
     numbers::{number, position},
 };
 
-/// Places that are looked up at a time where the search goes backwards.
-const LOOKUP_BACKWARDS_MAX: usize = 32;
 /// Events that are looked at to resolve one id; one that so many private events bear in vain counts
 /// as unknown.
 const RESOLVE_MAX: usize = 10_000;
@@ -47,24 +47,15 @@ impl OpenLog {
         let mut at_end = true;
         'segments: for segment in segments_after(&view.segments, from) {
             let mut reader = EventReader::new(&self.store, segment);
-            let mut next = index_after(segment, considered.max(from));
-            loop {
-                let found =
-                    rows(&self.store, segment, (next, until(segment, view.newest)), |places, range| {
-                        forwards(places, &wanted, segment.header.salt, range, LOOKUP_MAX)
-                    })?;
-                for (index, row) in &found {
-                    if page.is_full() {
-                        at_end = false;
-                        break 'segments;
-                    }
-                    page.add(reader.get(*index, row.offset)?.filter(|entry| !view.hiding.hide(entry)));
-                    considered = segment.first() + u64::from(*index);
+            let range = (considered, view.newest);
+            for found in FoundEvents::new((&self.store, segment), &wanted, range, OldestFirst) {
+                let (number, row) = found?;
+                if page.is_full() {
+                    at_end = false;
+                    break 'segments;
                 }
-                match found.last() {
-                    Some((index, _)) if found.len() == LOOKUP_MAX => next = index + 1,
-                    _ => break,
-                }
+                page.add(reader.get(number, row.offset)?.filter(|entry| !view.hiding.hide(entry)));
+                considered = number;
             }
         }
         let through = if at_end { view.newest.max(from) } else { considered };
@@ -89,25 +80,16 @@ impl OpenLog {
         let mut surely_accepted = 0;
         'segments: for segment in segments_after(&view.segments, view.front).iter().rev() {
             let mut reader = EventReader::new(&self.store, segment);
-            let from = index_after(segment, view.front);
-            let mut before = until(segment, view.newest);
-            loop {
-                let found = rows(&self.store, segment, (from, before), |places, range| {
-                    backwards(places, &wanted, segment.header.salt, range, LOOKUP_BACKWARDS_MAX)
-                })?;
-                for (index, row) in &found {
-                    if surely_accepted == count || page.bytes >= bytes_max {
-                        break 'segments;
-                    }
-                    let entry = reader.get(*index, row.offset)?.filter(|entry| !view.hiding.hide(entry));
-                    let sure = entry.as_ref().is_some_and(|entry| plan.surely_accepts(entry.event.private));
-                    surely_accepted += usize::from(sure);
-                    page.add(entry);
+            let range = (view.front, view.newest);
+            for found in FoundEvents::new((&self.store, segment), &wanted, range, NewestFirst) {
+                let (number, row) = found?;
+                if surely_accepted == count || page.bytes >= bytes_max {
+                    break 'segments;
                 }
-                match found.last() {
-                    Some((index, _)) if found.len() == LOOKUP_BACKWARDS_MAX => before = *index,
-                    _ => break,
-                }
+                let entry = reader.get(number, row.offset)?.filter(|entry| !view.hiding.hide(entry));
+                let sure = entry.as_ref().is_some_and(|entry| plan.surely_accepts(entry.event.private));
+                surely_accepted += usize::from(sure);
+                page.add(entry);
             }
         }
         page.entries.reverse();
@@ -128,32 +110,23 @@ impl OpenLog {
     pub(super) fn resolve(&self, id: &EventId, grants: &Grants) -> io::Result<Option<Position>> {
         let (front, hiding) = self.settled(|horizon| (horizon.front, horizon.hiding.clone()))?;
         let (segments, extent) = self.store.segments();
-        let newest = extent.newest;
-        let wanted = Wanted::Named(vec![Name::Id(id.clone())]);
+        let (wanted, range) = (Wanted::Named(vec![Name::Id(id.clone())]), (front, extent.newest));
+        let is_visible = |entry: &Arc<Entry>| {
+            entry.event.id.as_ref() == Some(id)
+                && !hiding.hide(entry)
+                && (!entry.event.private || grants.cover_any(&entry.event.topics))
+        };
         let mut looked_at = 0;
         for segment in segments_after(&segments, front) {
             let mut reader = EventReader::new(&self.store, segment);
-            let mut next = index_after(segment, front);
-            loop {
-                let found = rows(&self.store, segment, (next, until(segment, newest)), |places, range| {
-                    forwards(places, &wanted, segment.header.salt, range, LOOKUP_MAX)
-                })?;
-                for (index, row) in &found {
-                    let entry = reader.get(*index, row.offset)?.filter(|entry| !hiding.hide(entry));
-                    let named = entry.filter(|entry| entry.event.id.as_ref() == Some(id));
-                    let visible =
-                        |entry: &Entry| !entry.event.private || grants.cover_any(&entry.event.topics);
-                    if let Some(entry) = named.filter(|entry| visible(entry)) {
-                        return Ok(Some(entry.cursor.position));
-                    }
+            for found in FoundEvents::new((&self.store, segment), &wanted, range, OldestFirst) {
+                let (number, row) = found?;
+                if reader.get(number, row.offset)?.is_some_and(|entry| is_visible(&entry)) {
+                    return Ok(Some(position(number)));
                 }
-                looked_at += found.len();
-                if looked_at >= RESOLVE_MAX {
+                looked_at += 1;
+                if looked_at == RESOLVE_MAX {
                     return Ok(None);
-                }
-                match found.last() {
-                    Some((index, _)) if found.len() == LOOKUP_MAX => next = index + 1,
-                    _ => break,
                 }
             }
         }
@@ -213,17 +186,14 @@ pub(super) fn stretch(
     let Some(segment) = segments_after(&segments, after).iter().find(|segment| segment.last() > after) else {
         return Ok(Err(through));
     };
-    let range = (index_after(segment, after), until(segment, through));
-    let found = rows(store, segment, range, |places, range| {
-        forwards(places, &Wanted::Everything, segment.header.salt, range, LOOKUP_MAX)
-    })?;
+    let events = FoundEvents::new((store, segment), &Wanted::Everything, (after, through), OldestFirst);
     let mut reader = EventReader::new(store, segment);
     // What is lost or deleted at the beginning is passed over in one step.
     let mut gone_through = None;
-    for (index, row) in found {
-        let found = segment.first() + u64::from(index);
+    for found in events.take(LOOKUP_MAX as usize) {
+        let (found, row) = found?;
         let expected = gone_through.unwrap_or(after) + page.entries.len() as u64 + 1;
-        let entry = if found == expected { reader.get(index, row.offset)? } else { None };
+        let entry = if found == expected { reader.get(found, row.offset)? } else { None };
         match entry.filter(|entry| !hiding.hide(entry)) {
             Some(_) if gone_through.is_some() || page.is_full() => break,
             Some(entry) => page.add(Some(entry)),

@@ -1,10 +1,10 @@
-//! The format of a segment: its header and its records. This module does no I/O.
+//! The format of a segment: its header and its records.
 //!
 //! ```text
 //! segment   header twice, then records
 //! header    "tidings\0" | format u32 | 0 u32 | first number u64 | epoch u64 | salt u64 | 20 zeros | crc u32      64 bytes
 //! record    length and kind u32 | crc of the body u32 | two numbers, each u64 | crc of all these u32 | body
-//! event     number, time | flags u8 | topics u16 | data u32 | each topic u32 + text | data | what the flags say
+//! event     number, time | the event and its key, as `codec.rs` has them
 //! commit    first number, last number | synced through u64
 //! removed   first number, last number |                                  in the place of events that compaction removed
 //! deletion  serial number, newest event that it may have deleted | synced through u64 | forgotten through u64 | topic
@@ -21,13 +21,18 @@
 //! itself. "Synced through" is the last event that was synced when the group or deletion was
 //! written: after damage it proves which events had been acknowledged.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use crc32fast::Hasher;
-use tidings_topic::{ConnectionId, Cursor, Epoch, StoredEvent, Topic};
+use tidings_topic::{Cursor, Epoch, StoredEvent, Topic};
 
-use super::fields::{Fields, count, push_audience, push_text, push_topics};
-use crate::{Entry, IdempotencyKey, Timestamp, draft::Audience, numbers::position};
+use super::disk::{DiskFile, read_full};
+use crate::{
+    Entry, IdempotencyKey, Timestamp,
+    codec::{Fields, Stored, push_event, push_list},
+    draft::Audience,
+    numbers::position,
+};
 
 /// The format of all files of a store except indexes, which are derived. Format 2 kept deletions
 /// in the file `front`.
@@ -74,36 +79,31 @@ pub(super) enum NoHeader {
 }
 
 impl Header {
-    pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        for copy in bytes.chunks_exact_mut(HEADER_COPY_BYTES) {
-            copy[..8].copy_from_slice(&MAGIC);
-            copy[8..12].copy_from_slice(&FORMAT.to_le_bytes());
-            copy[16..24].copy_from_slice(&self.first.to_le_bytes());
-            copy[24..32].copy_from_slice(&self.epoch.to_u64().to_le_bytes());
-            copy[32..40].copy_from_slice(&self.salt.to_le_bytes());
-            let crc = crc32fast::hash(&copy[..HEADER_COPY_BYTES - 4]);
-            copy[HEADER_COPY_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
-        }
-        bytes
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut copy = MAGIC.to_vec();
+        (FORMAT, 0_u32).store(&mut copy);
+        (self.first, self.epoch, self.salt).store(&mut copy);
+        copy.resize(HEADER_COPY_BYTES - 4, 0);
+        crc32fast::hash(&copy).store(&mut copy);
+        copy.repeat(2)
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, NoHeader> {
+    /// The header at the beginning of a file.
+    pub(super) fn of_file(file: &dyn DiskFile) -> io::Result<Result<Self, NoHeader>> {
+        let mut bytes = [0; HEADER_BYTES];
+        let read = read_full(file, &mut bytes, 0)?;
+        Ok(Self::decode(&bytes[..read]))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, NoHeader> {
         let mut copies = bytes.chunks_exact(HEADER_COPY_BYTES).take(2).filter_map(|copy| {
             let (said, crc) = copy.split_last_chunk::<4>()?;
             let mut fields = Fields(said);
-            let whole = crc32fast::hash(said) == u32::from_le_bytes(*crc) && fields.take(8)? == MAGIC;
-            whole.then_some(fields)
+            let whole = crc32fast::hash(said) == u32::from_le_bytes(*crc) && fields.bytes(8)? == MAGIC;
+            let ((format, _), (first, epoch, salt)): ((u32, u32), _) = fields.read()?;
+            whole.then_some((format, Self { first, epoch, salt }))
         });
-        let mut fields = copies.next().ok_or(NoHeader::Damaged)?;
-        let mut read = || {
-            let format = fields.u32()?;
-            fields.u32()?;
-            let first = fields.u64()?;
-            let epoch = Epoch::from_u64(fields.u64()?);
-            Some((format, Self { first, epoch, salt: fields.u64()? }))
-        };
-        match read() {
+        match copies.next() {
             Some((FORMAT, header)) => Ok(header),
             // Segments of format 2 say 1.
             Some((format, _)) => Err(NoHeader::Foreign(if format == 1 { 2 } else { format })),
@@ -169,6 +169,15 @@ pub(super) struct DeletionRecord {
     pub(super) floors: Vec<(u64, Arc<Audience>)>,
 }
 
+impl DeletionRecord {
+    /// The log ends with this event: what was behind it is lost, and its numbers will be used again.
+    pub(super) fn end_with(&mut self, last: u64) {
+        self.through = last.min(self.through);
+        self.synced_through = last.min(self.synced_through);
+        self.floors.retain(|(number, _)| *number <= last);
+    }
+}
+
 /// A record.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Record<'a> {
@@ -202,12 +211,12 @@ impl RecordHead {
             return None;
         }
         let mut fields = Fields(said);
-        let length_and_kind = fields.u32()?;
+        let length_and_kind: u32 = fields.read()?;
         let length = length_and_kind & ((1 << LENGTH_BITS) - 1);
         Some(Self {
             kind: length_and_kind >> LENGTH_BITS,
-            body_crc: fields.u32()?,
-            numbers: (fields.u64()?, fields.u64()?),
+            body_crc: fields.read()?,
+            numbers: fields.read()?,
             bytes: HEAD_BYTES + length as usize,
         })
     }
@@ -224,9 +233,14 @@ impl RecordHead {
         }
         let (one, other) = self.numbers;
         match self.kind {
-            KIND_EVENT => decode_event(one, Timestamp::from_millis(other), body).map(Record::Event),
+            KIND_EVENT => {
+                let mut fields = Fields(body);
+                let (event, key) = fields.event()?;
+                let (number, time) = (one, Timestamp::from_millis(other));
+                fields.0.is_empty().then_some(Record::Event(EventRecord { number, time, key, event }))
+            }
             KIND_COMMIT => {
-                Some(Record::Commit(Commit { first: one, last: other, synced_through: Fields(body).u64()? }))
+                Some(Record::Commit(Commit { first: one, last: other, synced_through: Fields(body).read()? }))
             }
             KIND_REMOVED => (one <= other).then_some(Record::Removed { first: one, last: other }),
             KIND_DELETION => decode_deletion(one, other, body).map(Record::Deletion),
@@ -235,36 +249,60 @@ impl RecordHead {
     }
 }
 
-/// The body of a record, with its checksum. It does not depend on the place of the record.
+/// A record, with its checksum, that only needs its place and its two numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Body {
+    kind: u32,
     bytes: Vec<u8>,
     crc: u32,
 }
 
 impl Body {
-    /// The body of an event, and of the key of the batch that begins with it.
+    /// An event, and the key of the batch that begins with it.
     pub(super) fn of_event(event: &StoredEvent<'_>, key: Option<&str>) -> Result<Self, TooLong> {
+        let texts = event
+            .topics
+            .iter()
+            .chain([&event.data])
+            .chain([&event.id, &event.event_type, &key].into_iter().flatten());
+        if texts.map(|text| text.len()).sum::<usize>() > BODY_BYTES_MAX {
+            return Err(TooLong);
+        }
         let mut bytes = Vec::with_capacity(64 + event.data.len());
-        encode_event(&mut bytes, event, key).ok_or(TooLong)?;
-        Self::of(bytes)
+        push_event(&mut bytes, event, key).ok_or(TooLong)?;
+        Self::of(KIND_EVENT, bytes)
     }
 
-    /// The body of a deletion.
+    /// A deletion.
     pub(super) fn of_deletion(deletion: &DeletionRecord) -> Result<Self, TooLong> {
         let mut bytes = Vec::new();
         encode_deletion(&mut bytes, deletion);
-        Self::of(bytes)
+        Self::of(KIND_DELETION, bytes)
     }
 
-    fn of(bytes: Vec<u8>) -> Result<Self, TooLong> {
+    fn of(kind: u32, bytes: Vec<u8>) -> Result<Self, TooLong> {
         let crc = crc32fast::hash(&bytes);
-        if bytes.len() > BODY_BYTES_MAX { Err(TooLong) } else { Ok(Self { bytes, crc }) }
+        if bytes.len() > BODY_BYTES_MAX { Err(TooLong) } else { Ok(Self { kind, bytes, crc }) }
     }
 
     /// The bytes of its record.
     pub(super) fn record_bytes(&self) -> usize {
         HEAD_BYTES + self.bytes.len()
+    }
+
+    /// Appends its record to a buffer whose first byte will be at this offset of the segment.
+    pub(super) fn push(
+        &self,
+        header: &Header,
+        buffer_offset: u64,
+        buffer: &mut Vec<u8>,
+        numbers: (u64, u64),
+    ) {
+        let start = buffer.len();
+        let length = u32::try_from(self.bytes.len()).expect("it is at most BODY_BYTES_MAX");
+        (self.kind << LENGTH_BITS | length, self.crc, numbers).store(buffer);
+        header.crc(buffer_offset + start as u64, &buffer[start..]).store(buffer);
+        buffer.extend_from_slice(&self.bytes);
     }
 }
 
@@ -272,150 +310,42 @@ impl Body {
 #[derive(Debug)]
 pub(super) struct TooLong;
 
-/// Appends the record of an event to a buffer whose first byte will be at this offset of the
-/// segment.
-pub(super) fn push_event(
-    header: &Header,
-    buffer_offset: u64,
-    buffer: &mut Vec<u8>,
-    (number, time): (u64, Timestamp),
-    body: &Body,
-) {
-    push(header, buffer_offset, buffer, KIND_EVENT, (number, time.to_millis()), body);
-}
-
-/// The same with a deletion.
-pub(super) fn push_deletion(
-    header: &Header,
-    buffer_offset: u64,
-    buffer: &mut Vec<u8>,
-    (serial, through): (u64, u64),
-    body: &Body,
-) {
-    push(header, buffer_offset, buffer, KIND_DELETION, (serial, through), body);
-}
-
-/// The same with any record, whose body is encoded here. One that is too long is refused, and
-/// nothing is appended.
+/// Appends a record to a buffer whose first byte will be at this offset of the segment. One that is
+/// too long is refused, and nothing is appended.
 pub(super) fn encode(
     header: &Header,
     buffer_offset: u64,
     buffer: &mut Vec<u8>,
     record: &Record<'_>,
 ) -> Result<(), TooLong> {
-    let (kind, numbers, body) = match record {
+    let (numbers, body) = match record {
         Record::Event(event) => {
-            (KIND_EVENT, (event.number, event.time.to_millis()), Body::of_event(&event.event, event.key)?)
+            ((event.number, event.time.to_millis()), Body::of_event(&event.event, event.key)?)
         }
         Record::Commit(Commit { first, last, synced_through }) => {
-            (KIND_COMMIT, (*first, *last), Body::of(synced_through.to_le_bytes().to_vec())?)
+            ((*first, *last), Body::of(KIND_COMMIT, synced_through.to_le_bytes().to_vec())?)
         }
-        Record::Removed { first, last } => (KIND_REMOVED, (*first, *last), Body::of(Vec::new())?),
-        Record::Deletion(deletion) => {
-            (KIND_DELETION, (deletion.serial, deletion.through), Body::of_deletion(deletion)?)
-        }
-        Record::Other => (KIND_OTHER, (0, 0), Body::of(Vec::new())?),
+        Record::Removed { first, last } => ((*first, *last), Body::of(KIND_REMOVED, Vec::new())?),
+        Record::Deletion(deletion) => ((deletion.serial, deletion.through), Body::of_deletion(deletion)?),
+        Record::Other => ((0, 0), Body::of(KIND_OTHER, Vec::new())?),
     };
-    push(header, buffer_offset, buffer, kind, numbers, &body);
+    body.push(header, buffer_offset, buffer, numbers);
     Ok(())
 }
 
-fn push(
-    header: &Header,
-    buffer_offset: u64,
-    buffer: &mut Vec<u8>,
-    kind: u32,
-    (one, other): (u64, u64),
-    body: &Body,
-) {
-    let start = buffer.len();
-    let length = u32::try_from(body.bytes.len()).expect("it is at most BODY_BYTES_MAX");
-    buffer.extend((kind << LENGTH_BITS | length).to_le_bytes());
-    buffer.extend(body.crc.to_le_bytes());
-    buffer.extend(one.to_le_bytes());
-    buffer.extend(other.to_le_bytes());
-    let crc = header.crc(buffer_offset + start as u64, &buffer[start..]);
-    buffer.extend(crc.to_le_bytes());
-    buffer.extend_from_slice(&body.bytes);
-}
-
-const PRIVATE: u8 = 1;
-const ID: u8 = 2;
-const EVENT_TYPE: u8 = 4;
-const RETRY: u8 = 8;
-const EXCEPT: u8 = 16;
-const KEY: u8 = 32;
-
-fn encode_event(buffer: &mut Vec<u8>, event: &StoredEvent<'_>, key: Option<&str>) -> Option<()> {
-    let flag = |given: bool, flag: u8| if given { flag } else { 0 };
-    let flags = flag(event.private, PRIVATE)
-        | flag(event.id.is_some(), ID)
-        | flag(event.event_type.is_some(), EVENT_TYPE)
-        | flag(event.retry_millis.is_some(), RETRY)
-        | flag(event.except.is_some(), EXCEPT)
-        | flag(key.is_some(), KEY);
-    buffer.push(flags);
-    buffer.extend(u16::try_from(event.topics.len()).ok()?.to_le_bytes());
-    for topic in &event.topics {
-        push_text(buffer, topic)?;
-    }
-    push_text(buffer, event.data)?;
-    for text in [event.id, event.event_type, key].into_iter().flatten() {
-        push_text(buffer, text)?;
-    }
-    if let Some(millis) = event.retry_millis {
-        buffer.extend(millis.to_le_bytes());
-    }
-    if let Some(connection) = event.except {
-        buffer.extend(connection.to_bytes());
-    }
-    Some(())
-}
-
-fn decode_event(number: u64, time: Timestamp, body: &[u8]) -> Option<EventRecord<'_>> {
-    let mut fields = Fields(body);
-    let flags = fields.take(1)?[0];
-    let topics_count = u16::from_le_bytes(fields.take(2)?.try_into().ok()?);
-    let topics = (0..topics_count).map(|_| fields.text()).collect::<Option<_>>()?;
-    let data = fields.text()?;
-    let mut text = |flag| if flags & flag == 0 { Some(None) } else { fields.text().map(Some) };
-    let (id, event_type, key) = (text(ID)?, text(EVENT_TYPE)?, text(KEY)?);
-    let retry_millis = if flags & RETRY == 0 { None } else { Some(fields.u64()?) };
-    let except = if flags & EXCEPT == 0 {
-        None
-    } else {
-        Some(ConnectionId::from_random(fields.take(16)?.try_into().ok()?))
-    };
-    let private = flags & PRIVATE != 0;
-    let event = StoredEvent { topics, data, id, event_type, retry_millis, private, except };
-    fields.0.is_empty().then_some(EventRecord { number, time, key, event })
-}
-
 fn encode_deletion(buffer: &mut Vec<u8>, deletion: &DeletionRecord) {
-    buffer.extend(deletion.synced_through.to_le_bytes());
-    buffer.extend(deletion.forgotten_through.to_le_bytes());
-    push_text(buffer, deletion.topic.as_str()).expect("a topic fits a record");
-    push_topics(buffer, &deletion.protecting);
-    buffer.extend(count(&deletion.floors).to_le_bytes());
-    for (number, audience) in &deletion.floors {
-        buffer.extend(number.to_le_bytes());
-        push_audience(buffer, audience);
-    }
+    (deletion.synced_through, deletion.forgotten_through).store(buffer);
+    deletion.topic.store(buffer);
+    push_list(buffer, &deletion.protecting);
+    push_list(buffer, &deletion.floors);
 }
 
 fn decode_deletion(serial: u64, through: u64, body: &[u8]) -> Option<DeletionRecord> {
-    let mut fields = Fields(body);
-    let (synced_through, forgotten_through) = (fields.u64()?, fields.u64()?);
-    let topic = fields.topic()?;
-    let mut protecting = fields.topics()?;
+    let ((synced_through, forgotten_through), topic, (mut protecting, floors)): (_, _, (Vec<Topic>, _)) =
+        Fields(body).read_last()?;
     protecting.sort_unstable();
-    let floors_count = fields.u32()?;
-    let floors = (0..floors_count)
-        .map(|_| Some((fields.u64()?, Arc::new(fields.audience()?))))
-        .collect::<Option<_>>()?;
     let protecting = protecting.into();
-    let is_valid = serial > 0 && fields.0.is_empty();
-    is_valid.then_some(DeletionRecord {
+    (serial > 0).then_some(DeletionRecord {
         serial,
         through,
         synced_through,
@@ -429,6 +359,8 @@ fn decode_deletion(serial: u64, through: u64, body: &[u8]) -> Option<DeletionRec
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, option, prelude::*};
+
+    use tidings_topic::ConnectionId;
 
     use super::*;
 
@@ -478,7 +410,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_are_no_record_and_no_panic(bytes in vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(decode(&HEADER, 0, &bytes), None);
-            let _ = decode_event(1, Timestamp::default(), &bytes);
+            let _ = Fields(&bytes).event();
             let _ = decode_deletion(1, 1, &bytes);
             prop_assert_eq!(Header::decode(&bytes), Err(NoHeader::Damaged));
         }
@@ -503,7 +435,7 @@ mod tests {
         let whole = HEADER.encode();
         assert_eq!(Header::decode(&whole), Ok(HEADER));
         for byte in 0..whole.len() {
-            let mut damaged = whole;
+            let mut damaged = whole.clone();
             damaged[byte] ^= 1;
             assert_eq!(Header::decode(&damaged), Ok(HEADER), "byte {byte}");
         }

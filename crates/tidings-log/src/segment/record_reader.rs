@@ -89,7 +89,6 @@ impl RecordReader {
 }
 
 /// What is in a segment, from one end to the other.
-#[cfg_attr(not(feature = "store-tools"), allow(dead_code, reason = "only the store tools report every end"))]
 #[derive(Debug)]
 pub(super) enum Walked<'a> {
     Record {

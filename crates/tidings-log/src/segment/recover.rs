@@ -13,28 +13,28 @@
 use std::{
     collections::{BTreeSet, HashSet},
     io,
-    sync::Arc,
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
-use tidings_topic::{Cursor, EventId};
+use tidings_topic::{Cursor, Epoch, EventId};
 use tokio::sync::watch;
 
 use super::{
     acknowledged::{Acknowledged, RecentEntries},
     compaction::damaged_deletion,
     deletions::Deletion,
-    disk::{Disk, DiskFile, LOCK_NAME, TEMPORARY, read_full, write_full},
+    disk::{Disk, DiskFile, LOCK_NAME, TEMPORARY, write_full},
     front_file::{FRONT_NAME, SavedFront},
     hiding::Hiding,
     home::Home,
     horizon::{Horizon, NextExpiries},
-    new_segment::{NewSegment, push_deletions, random, random_epoch, read_deletions},
+    new_segment::{NewSegment, push_deletions, random, read_deletions},
     open_log::OpenLog,
     record::{FORMAT, HEADER_BYTES, Header, NoHeader},
     retention::Retention,
     segment_file::{Segment, SegmentName},
-    settings::SegmentSettings,
-    state_file::{LogState, STATE_NAME, StoredSync},
+    settings::{SegmentSettings, SyncLevel},
+    state_file::{LogState, STATE_NAME},
     store::Store,
     survey::Survey,
     writer::{PROBE_NAME, Writer},
@@ -102,10 +102,9 @@ pub(super) fn open(
     let crash = Crash::of(state.as_ref(), boot_id.as_deref());
     let limits = settings.limits();
     let rules = &settings.retention;
-    let saved = SavedFront::load(&*disk, rules)?.map_err(|format| OpenFailure::Foreign { format })?;
+    let saved = SavedFront::load(&*disk)?.map_err(|format| OpenFailure::Foreign { format })?;
     let front_lost = saved.is_none();
-    let saved =
-        saved.unwrap_or_else(|| SavedFront { rule_fronts: vec![0; rules.len()], ..SavedFront::default() });
+    let saved = saved.unwrap_or_default();
     let names = disk.list()?;
     clean_up(&*disk, &names)?;
     let mut found = find(&*disk, &names, &crash, saved.front)?;
@@ -117,9 +116,10 @@ pub(super) fn open(
     let newest = found.segments.last().map_or(saved.front, |segment| segment.last());
     let closed_deletions =
         state.as_ref().filter(|state| state.closed_at.is_some()).map(|state| state.deletions);
-    let epochs = epochs(state, &found, newest)?;
-    let sync = StoredSync::from(settings.sync);
-    let state = LogState { closed_at: None, deletions: 0, sync, boot_id, epochs: epochs.clone() };
+    let headers: Vec<_> = found.segments.iter().map(|segment| segment.header).collect();
+    let epochs = epochs(state, &headers, found.end_lost, newest)?;
+    let is_synced = settings.sync == SyncLevel::Always;
+    let state = LogState { closed_at: None, is_synced, deletions: 0, boot_id, epochs: epochs.clone() };
     // From here on a crash is one of this run.
     state.save(&*disk)?;
     let (segments, file) = continued(&*disk, found.segments, found.open, &epochs, newest)?;
@@ -153,7 +153,17 @@ pub(super) fn open(
         damage: found.damage,
     };
     let checked_at = clock.now();
-    let store = Store::new((disk, home), (settings, clock), epochs, (acknowledged, horizon, keys));
+    let store = Store {
+        disk,
+        home,
+        settings,
+        clock,
+        epochs,
+        acknowledged: Mutex::new(acknowledged),
+        horizon: Mutex::new(horizon),
+        keys: Mutex::new(keys),
+        rules_unsaved: AtomicBool::new(false),
+    };
     let log = Arc::new(OpenLog::new(store, retention));
     let writer = Writer {
         log: Arc::clone(&log),
@@ -179,7 +189,7 @@ pub(super) fn open(
 fn horizon(saved: &SavedFront, rules: &[RetentionRule], limits: &MemoryLimits, newest: u64) -> Horizon {
     // What lies beyond the newest event was of an end that was lost, and its numbers will be used
     // again.
-    let fronts = saved.rule_fronts.iter().map(|front| newest.min(*front)).collect();
+    let fronts = saved.rule_fronts(rules).into_iter().map(|front| newest.min(front)).collect();
     let mut hiding = Hiding::new(rules, fronts);
     hiding.deletions.serial = saved.deletions_done_through;
     let front = newest.min(saved.front);
@@ -216,16 +226,10 @@ fn replay_deletions(
         if deletions.len() < places.len() {
             damage.get_or_insert_with(|| damaged_deletion(segment.name));
         }
-        for record in deletions {
-            let through = record.through.min(newest);
-            let deletion = Deletion { serial: record.serial, through, protecting: record.protecting };
-            horizon.hiding.deletions.add(&record.topic, deletion);
-            if record.forgotten_through > 0 {
-                horizon.floors.forget_through(record.forgotten_through);
-            }
-            for (number, audience) in record.floors.iter().filter(|(number, _)| *number <= newest) {
-                horizon.floors.record(*number, (**audience).clone(), limits);
-            }
+        for mut record in deletions {
+            record.end_with(newest);
+            horizon.hiding.deletions.add(&record.topic, Deletion::of(&record));
+            horizon.floors.record_all(record.forgotten_through, &record.floors, limits);
         }
     }
     Ok(())
@@ -247,7 +251,7 @@ impl Crash {
         Self {
             closed_at: state.and_then(|state| state.closed_at),
             same_boot: state.is_some_and(|state| boot_id.is_some() && state.boot_id.as_deref() == boot_id),
-            synced: state.is_some_and(|state| state.sync == StoredSync::BeforeAnswer),
+            synced: state.is_some_and(|state| state.is_synced),
             known: state.is_some(),
         }
     }
@@ -286,9 +290,7 @@ fn find(disk: &dyn Disk, names: &[String], crash: &Crash, front: u64) -> Result<
             continue;
         }
         let file = disk.open(&name.log())?;
-        let mut bytes = [0; HEADER_BYTES];
-        let read = read_full(&*file, &mut bytes, 0)?;
-        match Header::decode(&bytes[..read]) {
+        match Header::of_file(&*file)? {
             Ok(header) if header.first == name.first => headers.push((*name, header, file)),
             Err(NoHeader::Foreign(format)) => return Err(OpenFailure::Foreign { format }),
             Ok(_) | Err(NoHeader::Damaged) => found.without_header(disk, *name, &*file)?,
@@ -376,7 +378,7 @@ fn full(
     {
         return Ok(segment);
     }
-    let survey = Survey::new(Arc::clone(file))?.map_err(|_| io::ErrorKind::InvalidData)?;
+    let survey = Survey::new(Arc::clone(file))?;
     let settled = survey.settle(0, Some(known_last));
     found.note_damaged_deletion(name, settled.is_deletion_damaged());
     let segment = Segment::with_memory(name, header, base, survey.index(&settled)?);
@@ -391,7 +393,7 @@ fn last(
     crash: &Crash,
     found: &mut FoundLog,
 ) -> io::Result<Segment> {
-    let survey = Survey::new(Arc::clone(&file))?.map_err(|_| io::ErrorKind::InvalidData)?;
+    let survey = Survey::new(Arc::clone(&file))?;
     let settled = survey.settle(crash.closed_at.unwrap_or_default(), None);
     // The system keeps what was written until the machine stops: a record that it damaged was
     // whole, and may have been acknowledged.
@@ -401,17 +403,12 @@ fn last(
     let mut index = survey.index(&settled)?;
     if !settled.whole {
         // A deletion is valid although events before it are lost.
-        let mut deletions = survey.deletions_beyond(&settled)?;
-        let last = header.first + index.rows.len() as u64 - 1;
-        for deletion in &mut deletions {
-            deletion.through = last.min(deletion.through);
-            deletion.synced_through = last.min(deletion.synced_through);
-            deletion.floors.retain(|(number, _)| *number <= last);
-        }
+        let last = header.first + u64::from(index.summary.count) - 1;
+        let deletions = survey.deletions_beyond(&settled, last)?;
         let mut bytes = Vec::new();
         push_deletions(&header, settled.end, &mut bytes, &mut index, deletions)?;
         write_full(&*file, &bytes, settled.end)?;
-        file.set_len(index.bytes)?;
+        file.set_len(index.summary.bytes)?;
     }
     // What is read from now on must not be gone after the next crash.
     file.sync_data()?;
@@ -419,31 +416,27 @@ fn last(
     Ok(Segment::with_memory(name, header, base, index))
 }
 
-/// The epochs of the log from now on.
-fn epochs(state: Option<LogState>, found: &FoundLog, newest: u64) -> io::Result<Epochs> {
-    let known = match state {
-        Some(state) => Some(state.epochs),
-        None => Epochs::from_stored(epochs_of(&found.segments)),
-    };
+/// The epochs of a log from now on: as its state says, or else its segments, and a new one if its end
+/// was lost.
+pub(super) fn epochs(
+    state: Option<LogState>,
+    segments: &[Header],
+    end_lost: bool,
+    newest: u64,
+) -> io::Result<Epochs> {
+    let known = state.map(|state| state.epochs).or_else(|| {
+        let start = |header: &Header| EpochStart { epoch: header.epoch, after: position(header.first - 1) };
+        let mut starts: Vec<_> = segments.iter().map(start).collect();
+        starts.dedup_by_key(|start| start.epoch);
+        let excess = starts.len().saturating_sub(Epochs::COUNT_MAX);
+        Epochs::from_stored(starts.split_off(excess))
+    });
+    let new = || random().map(Epoch::from_u64);
     match known {
-        None => random_epoch().map(Epochs::starting),
-        Some(known) if found.end_lost => {
-            Ok(known.with(EpochStart { epoch: random_epoch()?, after: position(newest) }))
-        }
+        None => new().map(Epochs::starting),
+        Some(known) if end_lost => Ok(known.with(EpochStart { epoch: new()?, after: position(newest) })),
         Some(known) => Ok(known),
     }
-}
-
-/// The epochs that segments tell of.
-fn epochs_of(segments: &[Arc<Segment>]) -> Vec<EpochStart> {
-    let start = |segment: &Arc<Segment>| EpochStart {
-        epoch: segment.header.epoch,
-        after: position(segment.first() - 1),
-    };
-    let mut starts: Vec<_> = segments.iter().map(start).collect();
-    starts.dedup_by_key(|start| start.epoch);
-    let excess = starts.len().saturating_sub(Epochs::COUNT_MAX);
-    starts.split_off(excess)
 }
 
 /// All segments, and the file of the last one.

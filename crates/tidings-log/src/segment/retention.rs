@@ -12,7 +12,6 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     io,
-    sync::Arc,
 };
 
 use tidings_topic::Topic;
@@ -23,6 +22,7 @@ use super::{
     event_reader::EventReader,
     hiding::{Fate, Hiding},
     horizon::{ExpiryLimits, NextAtFront, NextExpiries},
+    record::DeletionRecord,
     rule_retention::{DeletedUnderRule, RuleRetention},
     segment_file::Segment,
     store::Store,
@@ -30,7 +30,7 @@ use super::{
 use crate::{Timestamp, draft::Audience};
 
 /// How many events are read ahead of the front.
-const AHEAD_MAX: u32 = 128;
+const AHEAD_MAX: u64 = 128;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -51,6 +51,7 @@ struct EventAhead {
     /// The bytes of the log before it.
     start: u64,
     bytes: u64,
+    time: Timestamp,
     /// What becomes of it. `None` if it was lost or removed and nothing is known of it.
     fate: Option<Fate>,
     known: KnownAhead,
@@ -58,20 +59,15 @@ struct EventAhead {
 
 #[derive(Debug)]
 enum KnownAhead {
-    Event { time: Timestamp, audience: Audience },
+    Event(Audience),
     Lost,
     Removed,
 }
 
-/// A deletion that was written, and what is known of the events that it deletes.
+/// A deletion that was written, and where its events were found.
 #[derive(Debug)]
 pub(super) struct WrittenDeletion {
-    pub(super) topic: Topic,
-    pub(super) deletion: Deletion,
-    /// Up to here it is forgotten who could have received what it deletes.
-    pub(super) forgotten_through: u64,
-    /// The newest deleted event of each audience beyond it.
-    pub(super) floors: Vec<(u64, Arc<Audience>)>,
+    pub(super) record: DeletionRecord,
     /// The segments with deleted events, by their first events, in order.
     pub(super) segments: Vec<u64>,
     pub(super) under_rules: Vec<DeletedUnderRule>,
@@ -99,10 +95,10 @@ impl Retention {
 
     /// Publishes a deletion: from now on its events are hidden and its floors are reported.
     pub(super) fn delete(&mut self, store: &Store, written: WrittenDeletion) {
-        let WrittenDeletion { topic, deletion, forgotten_through, floors, segments, under_rules } = written;
+        let WrittenDeletion { record, segments, under_rules } = written;
         let (front, before) = front_and_hiding(store);
         let mut after = before.clone();
-        after.deletions.add(&topic, deletion);
+        after.deletions.add(&record.topic, Deletion::of(&record));
         self.rules.forget_deleted((&before, front), &after.deletions, &under_rules, &segments);
         self.note_deleted_ahead(&after.deletions);
         note_clean(store, &after.deletions, &segments);
@@ -110,19 +106,14 @@ impl Retention {
         let next = self.next_expiries(&after);
         let limits = store.settings.limits();
         let mut horizon = store.horizon();
-        if forgotten_through > 0 {
-            horizon.floors.forget_through(forgotten_through);
-        }
-        for (number, audience) in floors {
-            horizon.floors.record(number, Audience::clone(&audience), &limits);
-        }
+        horizon.floors.record_all(record.forgotten_through, &record.floors, &limits);
         horizon.hiding = after;
         horizon.next = next;
     }
 
     fn note_deleted_ahead(&mut self, deletions: &Deletions) {
         for event in &mut self.ahead {
-            if let (KnownAhead::Event { audience, .. }, Some(fate)) = (&event.known, &mut event.fate) {
+            if let (KnownAhead::Event(audience), Some(fate)) = (&event.known, &mut event.fate) {
                 fate.deleted_through = deletions.through(&audience.topics);
             }
         }
@@ -154,8 +145,7 @@ impl Retention {
 
     fn next_expiries(&self, hiding: &Hiding) -> NextExpiries {
         let at_front = self.ahead.front().map(|event| {
-            let (number, start) = (event.number, event.start);
-            let time = event.time().unwrap_or_default();
+            let EventAhead { number, start, time, .. } = *event;
             NextAtFront { number, start, time, is_hidden: event.is_hidden(hiding) }
         });
         NextExpiries {
@@ -189,8 +179,7 @@ impl Retention {
     /// Passes all events that were read ahead and do not stay.
     fn pass_ahead(&mut self, store: &Store, hiding: &Hiding, limits: &ExpiryLimits) {
         let stays = |event: &EventAhead| {
-            let time = event.time().unwrap_or_default();
-            !event.is_hidden(hiding) && !limits.exclude(event.number, event.start, time)
+            !event.is_hidden(hiding) && !limits.exclude(event.number, event.start, event.time)
         };
         let count = self.ahead.iter().take_while(|event| !stays(event)).count();
         let passed: Vec<_> = self.ahead.drain(..count).collect();
@@ -204,7 +193,7 @@ impl Retention {
         for event in passed {
             horizon.front = event.number;
             match event.known {
-                KnownAhead::Event { audience, .. } => {
+                KnownAhead::Event(audience) => {
                     horizon.floors.record(event.number, audience, &floor_limits);
                 }
                 KnownAhead::Lost => horizon.floors.forget_through(event.number),
@@ -226,7 +215,7 @@ impl Retention {
         if last > front {
             self.rules.forget_through(store, hiding, segment, (front, last))?;
             passed = segment.lists(&*store.disk)?.1;
-            passed.sort_unstable_by_key(|(newest, _)| *newest);
+            passed.sort_unstable_by_key(|(_, newest)| *newest);
             newest_lost = segment.newest_lost(front, last);
         }
         // A segment between them may be gone.
@@ -234,10 +223,10 @@ impl Retention {
         self.ahead.clear();
         let limits = store.settings.limits();
         let mut horizon = store.horizon();
-        for (newest, audience) in passed {
+        for (audience, newest) in passed {
             let number = segment.first() + u64::from(newest);
             if number > front {
-                horizon.floors.record(number, audience, &limits);
+                horizon.floors.record(number, Audience::clone(&audience), &limits);
             }
         }
         if let Some(newest_lost) = newest_lost {
@@ -254,45 +243,35 @@ impl Retention {
         segment: &Segment,
         (front, newest): (u64, u64),
     ) -> io::Result<()> {
-        let first = segment.first();
-        let from = u32::try_from((front + 1).saturating_sub(first)).unwrap_or(u32::MAX);
-        let until = u32::try_from(segment.last().min(newest) + 1 - first).unwrap_or(u32::MAX);
-        let range = from..until.min(from.saturating_add(AHEAD_MAX));
-        let rows = segment.rows(&*store.disk, range.clone())?;
+        let after = front.max(segment.first() - 1);
+        let through = segment.last().min(newest).min(after + AHEAD_MAX);
+        let rows = segment.rows(&*store.disk, (after, through))?;
         let fates =
             if hiding.rules.is_empty() { None } else { Some(self.rules.fates(store, hiding, segment)?) };
         let mut reader = EventReader::new(store, segment);
-        for (index, row) in range.zip(rows) {
-            let number = first + u64::from(index);
+        for (number, row) in rows {
             let fate = fates.as_ref().and_then(|fates| fates.get(row.audience as usize)).copied();
             let mut fate = fate.filter(|_| row.offset > 0);
-            let known = match reader.get(index, row.offset)? {
+            let known = match reader.get(number, row.offset)? {
                 Some(entry) => {
                     let audience = Audience::of(&entry.event);
                     fate = fate.or_else(|| Some(hiding.fate(&audience)));
-                    KnownAhead::Event { time: entry.time, audience }
+                    KnownAhead::Event(audience)
                 }
                 None if segment.newest_lost(number - 1, number).is_some() => KnownAhead::Lost,
                 None => KnownAhead::Removed,
             };
             let (start, bytes) = (segment.base() + u64::from(row.offset), u64::from(row.length));
-            self.ahead.push_back(EventAhead { number, start, bytes, fate, known });
+            self.ahead.push_back(EventAhead { number, start, bytes, time: row.time, fate, known });
         }
         Ok(())
     }
 }
 
 impl EventAhead {
-    fn time(&self) -> Option<Timestamp> {
-        match &self.known {
-            KnownAhead::Event { time, .. } => Some(*time),
-            KnownAhead::Lost | KnownAhead::Removed => None,
-        }
-    }
-
     fn is_hidden(&self, hiding: &Hiding) -> bool {
         match &self.known {
-            KnownAhead::Event { .. } => self.fate.is_some_and(|fate| hiding.hide_fated(fate, self.number)),
+            KnownAhead::Event(_) => self.fate.is_some_and(|fate| hiding.hide_fated(fate, self.number)),
             KnownAhead::Lost | KnownAhead::Removed => true,
         }
     }

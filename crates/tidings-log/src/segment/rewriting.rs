@@ -61,7 +61,7 @@ impl<'a> RewrittenSegment<'a> {
         self.end_removed()?;
         let offset = self.written + self.buffer.len() as u64;
         let offset = u32::try_from(offset).map_err(|_| io::ErrorKind::InvalidData)?;
-        self.index.deletions.push(IndexedDeletion { offset, serial: deletion.serial });
+        self.index.push_deletion(IndexedDeletion { offset, serial: deletion.serial });
         self.push(&Record::Deletion(deletion))?;
         self.flush_beyond(WINDOW_BYTES)
     }
@@ -91,7 +91,7 @@ impl<'a> RewrittenSegment<'a> {
         self.end_removed()?;
         self.push(&Record::Commit(Commit { first: self.header.first, last, synced_through: last }))?;
         self.flush_beyond(0)?;
-        self.index.bytes = self.written;
+        self.index.summary.bytes = self.written;
         Ok((self.index, self.written))
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use super::{
     acknowledged::segments_after,
     deletions::Deletions,
-    event_reader::{EventReader, index_after, until},
+    event_reader::EventReader,
     hiding::{Fate, Hiding},
     horizon::NextOfRule,
     index::Row,
@@ -271,14 +271,12 @@ impl RuleRetention {
     ) -> io::Result<Vec<(u64, Audience)>> {
         let fates = self.fates.of(store, segment, hiding)?;
         let (_, audiences) = segment.lists(&*store.disk)?;
-        let with_numbers = audiences.into_iter().zip(fates.iter()).map(|((newest, audience), fate)| {
-            let of_rule = fate.rule.map(usize::from) == Some(place);
-            (segment.first() + u64::from(newest), audience, of_rule)
+        let passed = audiences.iter().zip(fates.iter()).filter_map(|((audience, newest), fate)| {
+            let number = segment.first() + u64::from(*newest);
+            let is_passed = fate.rule.map(usize::from) == Some(place) && number > after;
+            is_passed.then(|| (number, Audience::clone(audience)))
         });
-        Ok(with_numbers
-            .filter(|(number, _, of_rule)| *of_rule && *number > after)
-            .map(|(number, audience, _)| (number, audience))
-            .collect())
+        Ok(passed.collect())
     }
 
     /// The rows of a segment after one event and up to another, with what becomes of each.
@@ -290,12 +288,10 @@ impl RuleRetention {
         (after, last): (u64, u64),
     ) -> io::Result<impl Iterator<Item = (u64, Row, Fate)> + use<>> {
         let fates = self.fates.of(store, segment, hiding)?;
-        let range = index_after(segment, after)..until(segment, last);
-        let rows = segment.rows(&*store.disk, range.clone())?;
-        let first = segment.first();
-        Ok(range.zip(rows).filter(|(_, row)| row.offset > 0).filter_map(move |(index, row)| {
+        let rows = segment.rows(&*store.disk, (after, last))?.into_iter();
+        Ok(rows.filter(|(_, row)| row.offset > 0).filter_map(move |(number, row)| {
             let fate = fates.get(row.audience as usize)?;
-            Some((first + u64::from(index), row, *fate))
+            Some((number, row, *fate))
         }))
     }
 }
@@ -347,7 +343,7 @@ impl KeptByRule {
             if topics_bytes > AHEAD_BYTES_MAX {
                 break;
             }
-            let entry = reader.get(index_after(segment, number - 1), row.offset)?;
+            let entry = reader.get(number, row.offset)?;
             let audience = entry.map(|entry| Audience::of(&entry.event));
             let topics = audience.iter().flat_map(|audience| &audience.topics);
             topics_bytes += topics.map(|topic| topic.as_str().len()).sum::<usize>();

@@ -7,7 +7,6 @@
 use std::{
     collections::BTreeSet,
     io,
-    ops::Range,
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -16,7 +15,7 @@ use std::{
 
 use super::{
     disk::Disk,
-    index::{IndexedDeletion, MemoryIndex, Places, Removed, Row},
+    index::{IndexedDeletion, Lists, MemoryIndex, Places, Row, Summary},
     index_file::{self, IndexFile, ROW_BYTES},
     record::Header,
     survey::Survey,
@@ -46,22 +45,10 @@ pub(super) struct Segment {
 const DAMAGED_MAX: usize = 10_000;
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each segment, and these are few")]
 enum Index {
     Memory(MemoryIndex),
     File(Summary),
-}
-
-/// What is kept in memory of an index in a file.
-#[derive(Clone, Debug)]
-struct Summary {
-    count: u32,
-    bytes: u64,
-    earliest: Option<Timestamp>,
-    latest: Timestamp,
-    holes: Vec<(u32, u32)>,
-    removed: Removed,
-    deletions: u32,
-    audiences: u32,
 }
 
 /// What the files of a segment are named after: its first event, and how often it was compacted. Of
@@ -132,7 +119,7 @@ impl Segment {
         base: u64,
         bytes: u64,
     ) -> io::Result<Option<Self>> {
-        let summary = match Self::summary(disk, name, &header) {
+        let summary = match Self::summary_of(disk, name, &header) {
             Ok(summary) => summary,
             Err(error) if is_no_index(&error) => return Ok(None),
             Err(error) => return Err(error),
@@ -140,18 +127,16 @@ impl Segment {
         Ok((summary.bytes == bytes).then(|| Self::new(name, header, base, Index::File(summary))))
     }
 
-    fn summary(disk: &dyn Disk, name: SegmentName, header: &Header) -> io::Result<Summary> {
-        let mut file = IndexFile::open(disk, &name.index(), header.salt)?;
-        Ok(Summary {
-            count: file.count(),
-            bytes: file.segment_bytes(),
-            earliest: file.earliest()?,
-            latest: file.latest(),
-            holes: file.holes()?,
-            removed: file.removed(),
-            deletions: file.deletions_count(),
-            audiences: file.audiences_count(),
-        })
+    fn summary_of(disk: &dyn Disk, name: SegmentName, header: &Header) -> io::Result<Summary> {
+        IndexFile::open(disk, &name.index(), header.salt)?.summary()
+    }
+
+    /// Looks at what is in memory of its index.
+    pub(super) fn summary<T>(&self, look: impl FnOnce(&Summary) -> T) -> T {
+        match &*self.read() {
+            Index::Memory(index) => look(&index.summary),
+            Index::File(summary) => look(summary),
+        }
     }
 
     /// The first event that it has or could have.
@@ -161,57 +146,24 @@ impl Segment {
 
     /// The last event; one less than the first if there is none.
     pub(super) fn last(&self) -> u64 {
-        let count = match &*self.read() {
-            Index::Memory(index) => index.rows.len() as u64,
-            Index::File(summary) => u64::from(summary.count),
-        };
-        self.first() + count - 1
+        self.first() + self.summary(|summary| u64::from(summary.count)) - 1
     }
 
     /// The bytes that count. What was removed still takes a row of the index; counting that bounds
     /// how many such rows there can be.
     pub(super) fn bytes(&self) -> u64 {
-        let (bytes, removed) = match &*self.read() {
-            Index::Memory(index) => (index.bytes, index.removed),
-            Index::File(summary) => (summary.bytes, summary.removed),
-        };
-        bytes + u64::from(removed.count) * ROW_BYTES
+        self.summary(|summary| summary.bytes + u64::from(summary.removed.count) * ROW_BYTES)
     }
 
     /// The bytes of its file that count.
     pub(super) fn file_bytes(&self) -> u64 {
-        match &*self.read() {
-            Index::Memory(index) => index.bytes,
-            Index::File(summary) => summary.bytes,
-        }
-    }
-
-    /// How many events compaction took out.
-    #[cfg(any(test, feature = "store-tools"))]
-    pub(super) fn removed_count(&self) -> u64 {
-        match &*self.read() {
-            Index::Memory(index) => u64::from(index.removed.count),
-            Index::File(summary) => u64::from(summary.removed.count),
-        }
-    }
-
-    /// How many events were lost when the index was made.
-    #[cfg(any(test, feature = "store-tools"))]
-    pub(super) fn lost_count(&self) -> u64 {
-        let count = |holes: &[(u32, u32)]| holes.iter().map(|(from, to)| u64::from(to - from) + 1).sum();
-        match &*self.read() {
-            Index::Memory(index) => count(&index.holes),
-            Index::File(summary) => count(&summary.holes),
-        }
+        self.summary(|summary| summary.bytes)
     }
 
     /// The newest event that compaction took out.
     pub(super) fn newest_removed(&self) -> Option<u64> {
-        let removed = match &*self.read() {
-            Index::Memory(index) => index.removed,
-            Index::File(summary) => summary.removed,
-        };
-        removed.until.checked_sub(1).map(|last| self.first() + u64::from(last))
+        let until = self.summary(|summary| summary.removed.until);
+        until.checked_sub(1).map(|last| self.first() + u64::from(last))
     }
 
     /// The bytes of all segments before it.
@@ -241,36 +193,37 @@ impl Segment {
 
     /// How many audiences there are.
     pub(super) fn audiences_count(&self) -> usize {
-        match &*self.read() {
-            Index::Memory(index) => index.audiences.len(),
-            Index::File(summary) => summary.audiences as usize,
-        }
+        self.summary(|summary| summary.audiences as usize)
     }
 
     /// Who can receive what is in it, from this place of the list on.
-    pub(super) fn audiences_from(&self, disk: &dyn Disk, place: usize) -> io::Result<Vec<Audience>> {
+    pub(super) fn audiences_from(&self, disk: &dyn Disk, place: usize) -> io::Result<Vec<Arc<Audience>>> {
+        let of = |(audience, _): &(Arc<Audience>, u32)| Arc::clone(audience);
         if let Index::Memory(index) = &*self.read() {
-            let rest = index.audiences.get(place..).unwrap_or_default();
-            return Ok(rest.iter().map(|(audience, _)| Audience::clone(audience)).collect());
+            return Ok(index.audiences.iter().skip(place).map(of).collect());
         }
-        let (_, audiences) = self.lists(disk)?;
-        Ok(audiences.into_iter().skip(place).map(|(_, audience)| audience).collect())
+        Ok(self.lists(disk)?.1.iter().skip(place).map(of).collect())
     }
 
-    /// What is known of these events, as far as there are so many.
-    pub(super) fn rows(&self, disk: &dyn Disk, range: Range<u32>) -> io::Result<Vec<Row>> {
+    /// The index of the first event after one number, and that behind the last one up to another.
+    pub(super) fn range(&self, (after, through): (u64, u64)) -> (u32, u32) {
+        let behind = |number: u64| number.saturating_add(1).saturating_sub(self.first());
+        let index = |number| u32::try_from(behind(number)).unwrap_or(u32::MAX);
+        (index(after), index(through))
+    }
+
+    /// What is known of the events after one number and up to another, as far as there are so many.
+    pub(super) fn rows(&self, disk: &dyn Disk, range: (u64, u64)) -> io::Result<Vec<(u64, Row)>> {
+        let (from, until) = self.range(range);
         self.look(disk, |places| {
-            let until = range.end.min(places.count());
-            (range.start..until).map(|index| places.row(index)).collect()
+            let range = from..until.min(places.count());
+            range.map(|index| Ok((self.first() + u64::from(index), places.row(index)?))).collect()
         })
     }
 
     /// The earliest and the latest time of an event.
     pub(super) fn times(&self) -> (Option<Timestamp>, Timestamp) {
-        match &*self.read() {
-            Index::Memory(index) => (index.times.first().map(|(_, time)| *time), index.latest),
-            Index::File(summary) => (summary.earliest, summary.latest),
-        }
+        self.summary(|summary| (summary.earliest, summary.latest))
     }
 
     /// The newest event that is lost after one event and up to another.
@@ -279,17 +232,11 @@ impl Segment {
             return None;
         }
         let first = self.first();
-        let newest_of = |holes: &[(u32, u32)]| {
-            let within = |(from, to): &(u32, u32)| {
-                let (from, to) = (first + u64::from(*from), first + u64::from(*to));
-                (from <= through && to > after).then(|| to.min(through))
-            };
-            holes.iter().filter_map(within).max()
+        let within = |(from, to): &(u32, u32)| {
+            let (from, to) = (first + u64::from(*from), first + u64::from(*to));
+            (from <= through && to > after).then(|| to.min(through))
         };
-        let hole = match &*self.read() {
-            Index::Memory(index) => newest_of(&index.holes),
-            Index::File(summary) => newest_of(&summary.holes),
-        };
+        let hole = self.summary(|summary| summary.holes.iter().filter_map(within).max());
         hole.max(lock(&self.damaged).range(after + 1..=through).next_back().copied())
     }
 
@@ -325,44 +272,25 @@ impl Segment {
 
     /// The deletions in it, in their order.
     pub(super) fn deletions(&self, disk: &dyn Disk) -> io::Result<Vec<IndexedDeletion>> {
-        if matches!(&*self.read(), Index::File(summary) if summary.deletions == 0) {
+        if self.summary(|summary| summary.deletions) == 0 {
             return Ok(Vec::new());
         }
-        self.with_file_or_rebuilt(disk, |index| index.deletions.clone(), IndexFile::deletions)
+        self.look(disk, |places| places.deletions())
     }
 
-    /// The keys of its batches, oldest first, and who can receive what, with the newest event of
-    /// each.
-    pub(super) fn lists(&self, disk: &dyn Disk) -> io::Result<index_file::Lists> {
-        self.with_file_or_rebuilt(disk, lists, IndexFile::lists)
-    }
-
-    fn with_file_or_rebuilt<T>(
-        &self,
-        disk: &dyn Disk,
-        from_memory: impl Fn(&MemoryIndex) -> T,
-        from_file: impl Fn(&mut IndexFile) -> io::Result<T>,
-    ) -> io::Result<T> {
-        if let Index::Memory(index) = &*self.read() {
-            return Ok(from_memory(index));
-        }
-        let in_file = IndexFile::open(disk, &self.name.index(), self.header.salt)
-            .and_then(|mut file| from_file(&mut file));
-        match in_file {
-            Err(error) if is_no_index(&error) => Ok(from_memory(&self.rebuild(disk)?)),
-            answer => answer,
-        }
+    /// The keys of its batches, and who can receive what.
+    pub(super) fn lists(&self, disk: &dyn Disk) -> io::Result<Lists> {
+        self.look(disk, |places| places.lists())
     }
 
     /// Makes the index anew from the segment and puts it in its place.
     fn rebuild(&self, disk: &dyn Disk) -> io::Result<MemoryIndex> {
-        let survey = Survey::new(disk.open(&self.name.log())?)?
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the segment lost its header"))?;
+        let survey = Survey::new(disk.open(&self.name.log())?)?;
         let index = survey.index(&survey.settle(0, Some(self.last())))?;
         self.rebuilt.fetch_add(1, Ordering::Relaxed);
         // Without it the next question makes it anew again: slow, and right.
         if index_file::write(disk, &self.name.index(), self.header.salt, &index).is_ok()
-            && let Ok(summary) = Self::summary(disk, self.name, &self.header)
+            && let Ok(summary) = Self::summary_of(disk, self.name, &self.header)
         {
             *self.write() = Index::File(summary);
         }
@@ -389,7 +317,7 @@ impl Segment {
         } else {
             return Ok(());
         }
-        let summary = Self::summary(disk, self.name, &self.header)?;
+        let summary = Self::summary_of(disk, self.name, &self.header)?;
         *self.write() = Index::File(summary);
         Ok(())
     }
@@ -401,11 +329,6 @@ impl Segment {
     fn write(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn lists(index: &MemoryIndex) -> index_file::Lists {
-    let copy = |(audience, newest): &(Arc<Audience>, u32)| (*newest, Audience::clone(audience));
-    (index.keys.clone(), index.audiences.iter().map(copy).collect())
 }
 
 /// Whether there is no index, or none that can be used.

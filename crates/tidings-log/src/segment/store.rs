@@ -25,26 +25,15 @@ pub(super) struct Store {
     pub(super) settings: SegmentSettings,
     pub(super) clock: Clock,
     pub(super) epochs: Epochs,
-    acknowledged: Mutex<Acknowledged>,
-    horizon: Mutex<Horizon>,
+    pub(super) acknowledged: Mutex<Acknowledged>,
+    pub(super) horizon: Mutex<Horizon>,
     /// The window of idempotency keys.
-    keys: Mutex<Keys>,
+    pub(super) keys: Mutex<Keys>,
     /// Retention rules have hidden something since the front was saved.
     pub(super) rules_unsaved: AtomicBool,
 }
 
 impl Store {
-    pub(super) fn new(
-        (disk, home): (Arc<dyn Disk>, Home),
-        (settings, clock): (SegmentSettings, Clock),
-        epochs: Epochs,
-        (acknowledged, horizon, keys): (Acknowledged, Horizon, Keys),
-    ) -> Self {
-        let (acknowledged, horizon) = (Mutex::new(acknowledged), Mutex::new(horizon));
-        let (keys, rules_unsaved) = (Mutex::new(keys), AtomicBool::new(false));
-        Self { disk, home, settings, clock, epochs, acknowledged, horizon, keys, rules_unsaved }
-    }
-
     pub(super) fn acknowledged(&self) -> MutexGuard<'_, Acknowledged> {
         lock(&self.acknowledged)
     }

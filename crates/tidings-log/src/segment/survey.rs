@@ -10,9 +10,9 @@
 use std::{io, ops::RangeInclusive, sync::Arc};
 
 use super::{
-    disk::{DiskFile, read_full},
+    disk::DiskFile,
     index::{IndexedDeletion, IndexedEvent, MemoryIndex},
-    record::{Commit, DeletionRecord, HEADER_BYTES, Header, NoHeader, Record},
+    record::{Commit, DeletionRecord, HEADER_BYTES, Header, Record},
     record_reader::{RecordReader, WINDOW_BYTES, Walked, walk},
 };
 use crate::draft::Audience;
@@ -27,8 +27,14 @@ pub(super) struct Survey {
     /// With where each ends.
     commits: Vec<(Commit, u64)>,
     deletions: Vec<SurveyedDeletion>,
-    /// The last offset at which there is no record although the file goes on.
-    damaged_at: Option<u64>,
+    /// How many records of events there are.
+    #[cfg_attr(not(feature = "store-tools"), allow(dead_code, reason = "for the store tools"))]
+    pub(super) event_count: u64,
+    /// From where to where there is no record although the file goes on.
+    pub(super) damaged: Vec<(u64, u64)>,
+    /// The same where the file ends before the record does.
+    #[cfg_attr(not(feature = "store-tools"), allow(dead_code, reason = "for the store tools"))]
+    pub(super) short: Option<(u64, u64)>,
     /// The first and the last offset at which a deletion may be damaged.
     deletions_damaged: Option<(u64, u64)>,
 }
@@ -87,13 +93,9 @@ impl Settled {
 
 impl Survey {
     /// Reads a segment from end to end.
-    pub(super) fn new(file: Arc<dyn DiskFile>) -> io::Result<Result<Self, NoHeader>> {
-        let mut bytes = [0; HEADER_BYTES];
-        let read = read_full(&*file, &mut bytes, 0)?;
-        let header = match Header::decode(&bytes[..read]) {
-            Ok(header) => header,
-            Err(none) => return Ok(Err(none)),
-        };
+    pub(super) fn new(file: Arc<dyn DiskFile>) -> io::Result<Self> {
+        let header = Header::of_file(&*file)?
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the segment has no header"))?;
         let (known, file_bytes) = (Arc::clone(&file), file.len()?);
         let mut survey = Self {
             header,
@@ -102,11 +104,14 @@ impl Survey {
             events: Vec::new(),
             commits: Vec::new(),
             deletions: Vec::new(),
-            damaged_at: None,
+            event_count: 0,
+            damaged: Vec::new(),
+            short: None,
             deletions_damaged: None,
         };
         walk(&known, header, |walked| match walked {
             Walked::Record { record: Record::Event(event), offset, end } => {
+                survey.event_count += 1;
                 survey.note(event.number..=event.number, false, offset, end);
             }
             Walked::Record { record: Record::Removed { first, last }, offset, end } => {
@@ -117,16 +122,17 @@ impl Survey {
                 let DeletionRecord { serial, through, synced_through, .. } = deletion;
                 survey.deletions.push(SurveyedDeletion { serial, through, synced_through, offset, end });
             }
-            Walked::Record { record: Record::Other, .. } | Walked::Short { .. } => {}
-            Walked::Damaged { offset, is_no_deletion, .. } => {
-                survey.damaged_at = Some(offset);
+            Walked::Record { record: Record::Other, .. } => {}
+            Walked::Short { offset, end } => survey.short = Some((offset, end)),
+            Walked::Damaged { offset, end, is_no_deletion } => {
+                survey.damaged.push((offset, end));
                 if !is_no_deletion {
                     let first = survey.deletions_damaged.map_or(offset, |(first, _)| first);
                     survey.deletions_damaged = Some((first, offset));
                 }
             }
         })?;
-        Ok(Ok(survey))
+        Ok(survey)
     }
 
     fn note(&mut self, numbers: RangeInclusive<u64>, is_removed: bool, offset: u64, end: u64) {
@@ -135,6 +141,12 @@ impl Survey {
         if number >= next {
             self.events.push(SurveyedEvent { number, last, is_removed, offset, end });
         }
+    }
+
+    /// The serial number of the newest deletion.
+    #[cfg(any(test, feature = "store-tools"))]
+    pub(super) fn newest_deletion(&self) -> Option<u64> {
+        self.deletions.last().map(|deletion| deletion.serial)
     }
 
     /// The newest event that, by what this segment says, had been synced.
@@ -188,7 +200,7 @@ impl Survey {
             beyond: beyond.into_iter().map(|deletion| deletion.offset).collect(),
             end,
             end_lost,
-            end_damaged: self.damaged_at.is_some_and(|offset| offset >= end),
+            end_damaged: self.damaged.last().is_some_and(|(offset, _)| *offset >= end),
             deletions_damaged: self.deletions_damaged,
             whole: end == self.file_bytes,
         }
@@ -202,12 +214,13 @@ impl Survey {
             && last.is_some_and(|place| place.last == commit.last)
     }
 
-    /// The deletions beyond the end, in their order.
-    pub(super) fn deletions_beyond(&self, settled: &Settled) -> io::Result<Vec<DeletionRecord>> {
+    /// The deletions beyond the end, in their order, as they are in a log that ends with this event.
+    pub(super) fn deletions_beyond(&self, settled: &Settled, last: u64) -> io::Result<Vec<DeletionRecord>> {
         let mut reader = RecordReader::new(Arc::clone(&self.file), self.header)?;
         let mut deletions = Vec::new();
         for offset in &settled.beyond {
-            if let Some(Record::Deletion(deletion)) = reader.at(*offset, WINDOW_BYTES)? {
+            if let Some(Record::Deletion(mut deletion)) = reader.at(*offset, WINDOW_BYTES)? {
+                deletion.end_with(last);
                 deletions.push(deletion);
             }
         }
@@ -217,7 +230,9 @@ impl Survey {
     /// Makes the index of what is valid.
     pub(super) fn index(&self, settled: &Settled) -> io::Result<MemoryIndex> {
         let mut index = MemoryIndex::new(settled.end);
-        index.deletions.clone_from(&settled.deletions);
+        for deletion in &settled.deletions {
+            index.push_deletion(*deletion);
+        }
         let mut reader = RecordReader::new(Arc::clone(&self.file), self.header)?;
         let mut next = self.header.first;
         for place in &settled.events {

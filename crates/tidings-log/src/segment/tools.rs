@@ -10,11 +10,10 @@ mod repair;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use self::{
-    files::{Files, ToolFailure},
+    files::{Files, ReadSegment, ToolFailure},
     repair::{Repair, new_directory},
 };
 use super::{
@@ -22,8 +21,6 @@ use super::{
     disk::Disk,
     index_file,
     new_segment::read_deletions,
-    record::Record,
-    record_reader::{Walked, walk},
     segment_file::{Segment, SegmentName},
     survey::Survey,
 };
@@ -101,13 +98,13 @@ pub struct Verified {
 /// Returns the contents of a log, without reading it completely.
 pub fn inspect(directory: &Path) -> Result<Inspection, ToolError> {
     look(directory, |files| {
-        let mut damage = files.set_aside();
-        let (state, front) = (files.state(&mut damage)?, files.front(&mut damage)?);
+        let Files { state, front, .. } = &files;
+        let mut damage = files.damage.clone();
         let mut segments = Vec::new();
         let mut deletions = Deletions::default();
         deletions.serial = front.deletions_done_through;
         for name in files.segments() {
-            match files.summary(name, front.deletions_done_through, &mut deletions) {
+            match files.summary(name, &mut deletions) {
                 Ok((segment, lost)) => {
                     if lost > 0 {
                         damage.push(Finding::of(&name.log(), None, format!("{lost} events are lost")));
@@ -121,19 +118,19 @@ pub fn inspect(directory: &Path) -> Result<Inspection, ToolError> {
                 Err(other) => return Err(other),
             }
         }
-        let mut last_before = front.first_known();
+        let mut last_before = files.first_known;
         for segment in &segments {
             let lost = last_before.and_then(|last| missing(last, segment.first));
             damage.extend(lost.map(|(finding, _)| finding));
             last_before = Some(segment.last);
         }
-        damage.extend(files.lost_deletion(state.as_ref(), deletions.serial));
+        damage.extend(files.lost_deletion(deletions.serial));
         Ok(Inspection {
             is_in_use: files.is_in_use,
             is_closed: state.as_ref().map(|state| state.closed_at.is_some()),
-            epochs: state.map(|state| state.epochs.iter().copied().collect()).unwrap_or_default(),
+            epochs: state.iter().flat_map(|state| state.epochs.iter().copied()).collect(),
             segments,
-            hidden_through: front.hidden_through,
+            hidden_through: front.front,
             deletions: deletions
                 .iter()
                 .map(|(topic, deletion)| (topic.as_str().to_owned(), deletion.through))
@@ -151,20 +148,16 @@ pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verif
             verified.damaged += 1;
             report(finding);
         };
-        let mut small = files.set_aside();
-        let state = files.state(&mut small)?;
-        let front = files.front(&mut small)?;
-        for finding in small {
-            found(&mut verified, finding);
+        for finding in &files.damage {
+            found(&mut verified, finding.clone());
         }
         let names = files.segments();
-        let mut last_before = front.first_known();
-        let mut newest_deletion = front.deletions_done_through;
+        let mut last_before = files.first_known;
+        let mut newest_deletion = files.front.deletions_done_through;
         for (place, name) in names.iter().enumerate() {
             let next = names.get(place + 1).map(|next| next.first);
-            let closed_at = state.as_ref().and_then(|state| state.closed_at).filter(|_| !files.is_in_use);
             let mut findings = Vec::new();
-            let read = match files.read_through(*name, next, closed_at, &mut verified, &mut findings) {
+            let read = match files.read_through(*name, next, &mut verified, &mut findings) {
                 Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::NotFound => continue,
                 read => read?,
             };
@@ -180,7 +173,7 @@ pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verif
                 newest_deletion = newest_deletion.max(deletion);
             }
         }
-        if let Some(finding) = files.lost_deletion(state.as_ref(), newest_deletion) {
+        if let Some(finding) = files.lost_deletion(newest_deletion) {
             found(&mut verified, finding);
         }
         Ok(verified)
@@ -196,17 +189,15 @@ pub fn repair(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Result
             return Err(ToolFailure::InUse);
         }
         let output = new_directory(to)?;
-        let mut findings = files.set_aside();
-        let (state, front) = (files.state(&mut findings)?, files.front(&mut findings)?);
-        findings.into_iter().for_each(&mut report);
-        let mut repair = Repair::new(files, &output, front.first_known(), front.deletions_done_through);
+        files.damage.iter().cloned().for_each(&mut report);
+        let mut repair = Repair::new(&files, &output);
         let names = files.segments();
         for (place, name) in names.iter().enumerate() {
             let next = names.get(place + 1).map(|next| next.first);
-            repair.copy(*name, next, state.as_ref(), &mut report)?;
+            repair.copy(*name, next, &mut report)?;
         }
-        files.lost_deletion(state.as_ref(), repair.newest_deletion()).into_iter().for_each(&mut report);
-        repair.finish(state)
+        files.lost_deletion(repair.newest_deletion()).into_iter().for_each(&mut report);
+        repair.finish()
     })
     .map_err(|mut error| {
         if matches!(error.reason, ToolFailure::NotEmpty) {
@@ -216,8 +207,8 @@ pub fn repair(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Result
     })
 }
 
-fn look<T>(directory: &Path, look: impl FnOnce(&Files) -> Result<T, ToolFailure>) -> Result<T, ToolError> {
-    let looked = || look(&Files::of(directory)?);
+fn look<T>(directory: &Path, look: impl FnOnce(Files) -> Result<T, ToolFailure>) -> Result<T, ToolError> {
+    let looked = || look(Files::of(directory)?);
     looked().map_err(|reason| ToolError { directory: directory.to_owned(), reason })
 }
 
@@ -230,11 +221,10 @@ fn missing(last: u64, next_first: u64) -> Option<(Finding, u64)> {
 
 impl Files {
     /// What a segment holds by its index, or by reading it if there is none, and how many events
-    /// are lost. Adds its deletions after this one.
+    /// are lost. Adds its deletions of which something may be left.
     fn summary(
         &self,
         name: SegmentName,
-        deletions_after: u64,
         deletions: &mut Deletions,
     ) -> Result<(SegmentInspection, u64), ToolFailure> {
         let header = self.header(name)?;
@@ -244,22 +234,16 @@ impl Files {
             segment
         } else {
             let survey = Survey::new(self.disk.open(&name.log())?)?;
-            let survey = survey.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
             Segment::with_memory(name, header, 0, survey.index(&survey.settle(0, None))?)
         };
         let mut places = segment.deletions(&self.disk)?;
-        places.retain(|place| place.serial > deletions_after);
+        places.retain(|place| place.serial > self.front.deletions_done_through);
         for record in read_deletions(&self.disk, &segment, &places)? {
-            let (serial, through) = (record.serial, record.through);
-            deletions.add(&record.topic, Deletion { serial, through, protecting: record.protecting });
+            deletions.add(&record.topic, Deletion::of(&record));
         }
-        Ok(Self::summary_of(name, &segment, bytes))
-    }
-
-    fn summary_of(name: SegmentName, segment: &Segment, bytes: u64) -> (SegmentInspection, u64) {
         let (earliest, latest) = segment.times();
-        let lost = segment.lost_count();
-        let removed = segment.removed_count();
+        let (lost, removed) =
+            segment.summary(|summary| (summary.lost_count(), u64::from(summary.removed.count)));
         let inspection = SegmentInspection {
             file: name.log(),
             first: segment.first(),
@@ -270,7 +254,7 @@ impl Files {
             earliest,
             latest: earliest.map(|_| latest),
         };
-        (inspection, lost)
+        Ok((inspection, lost))
     }
 
     /// Reads a segment and its index from end to end. Returns its last event and deletion.
@@ -278,67 +262,42 @@ impl Files {
         &self,
         name: SegmentName,
         next: Option<u64>,
-        closed_at: Option<u64>,
         verified: &mut Verified,
         findings: &mut Vec<Finding>,
     ) -> Result<Option<(u64, u64)>, ToolFailure> {
         let log = name.log();
-        let header = match self.header(name) {
-            Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                findings.push(Finding::of(
-                    &log,
-                    Some(0),
-                    "the header is damaged: the contents cannot be trusted",
-                ));
-                return Ok(None);
-            }
-            header => header?,
+        let Some(read) = self.read(name, next, &mut |finding| findings.push(finding))? else {
+            return Ok(None);
         };
-        let file = self.disk.open(&log)?;
-        let survey =
-            Survey::new(Arc::clone(&file))?.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        let known_last = next.map(|next| next - 1);
-        let settled = survey.settle(closed_at.unwrap_or_default(), known_last);
-        let index = survey.index(&settled)?;
-        let is_last = next.is_none();
+        let ReadSegment { file, survey, settled, index, newest } = &read;
+        let first = read.header().first;
+        let may_be_unfinished = next.is_none() && self.closed_at().is_none() && !settled.end_lost;
         verified.segments += 1;
         verified.bytes += file.len()?;
-        let mut newest_deletion = 0;
-        walk(&file, header, |walked| match walked {
-            Walked::Record { record: Record::Event(_), .. } => verified.events += 1,
-            Walked::Record { record: Record::Deletion(deletion), .. } => newest_deletion = deletion.serial,
-            Walked::Record { .. } => {}
-            Walked::Damaged { offset, end, .. } | Walked::Short { offset, end } => {
-                let is_unfinished =
-                    is_last && offset >= settled.end && closed_at.is_none() && !settled.end_lost;
-                if is_unfinished {
-                    verified.unfinished_bytes += end - offset;
-                } else {
-                    findings.push(Finding::of(
-                        &log,
-                        Some(offset),
-                        format!("{} bytes are damaged", end - offset),
-                    ));
-                }
+        verified.events += survey.event_count;
+        for (offset, end) in survey.damaged.iter().chain(&survey.short) {
+            if may_be_unfinished && *offset >= settled.end {
+                verified.unfinished_bytes += end - offset;
+            } else {
+                let what = format!("{} bytes are damaged", end - offset);
+                findings.push(Finding::of(&log, Some(*offset), what));
             }
-        })?;
-        let newest = header.first + index.rows.len() as u64 - 1;
-        let lost: u64 = index.holes.iter().map(|(from, to)| u64::from(to - from) + 1).sum();
-        for (from, to) in &index.holes {
-            let (from, to) = (header.first + u64::from(*from), header.first + u64::from(*to));
+        }
+        for (from, to) in &index.summary.holes {
+            let (from, to) = (first + u64::from(*from), first + u64::from(*to));
             findings.push(Finding::of(&log, None, format!("events {from} to {to} are lost")));
         }
-        verified.lost += lost;
+        verified.lost += index.summary.lost_count();
         if settled.end_lost {
             findings.push(Finding::of(&log, None, "acknowledged events at its end are lost"));
         }
         if self.names.contains(&name.index())
-            && let Err(error) = index_file::verify(&self.disk, &name.index(), header.salt)
+            && let Err(error) = index_file::verify(&self.disk, &name.index(), read.header().salt)
             && error.kind() != io::ErrorKind::NotFound
         {
             let what = format!("{error}; it will be rebuilt, and no event is lost");
             findings.push(Finding::of(&name.index(), None, what));
         }
-        Ok(Some((newest, newest_deletion)))
+        Ok(Some((*newest, survey.newest_deletion().unwrap_or_default())))
     }
 }

@@ -36,7 +36,7 @@ use super::{
     new_segment::{NewSegment, random},
     open_log::OpenLog,
     prepared::{PreparedBatch, PreparedEvent},
-    record::{Body, Commit, DeletionRecord, Header, Record, encode, push_deletion, push_event},
+    record::{Body, Commit, DeletionRecord, Header, Record, encode},
     retention::WrittenDeletion,
     segment_file::Segment,
     settings::{SegmentSettings, SyncLevel},
@@ -67,28 +67,19 @@ type DeleteOutcome = Result<Deleted, AppendError>;
 /// What the writer is asked.
 #[derive(Debug)]
 pub(super) enum Request {
-    Append(Append),
-    Delete(Delete),
+    /// Batches of one call.
+    Append {
+        batches: Vec<Result<PreparedBatch, AppendError>>,
+        answer: oneshot::Sender<Vec<AppendOutcome>>,
+        /// Capacity of the queue, given back with the answer.
+        permit: OwnedSemaphorePermit,
+    },
+    /// A deletion that was looked up.
+    Delete { plan: Box<DeletionPlan>, answer: oneshot::Sender<DeleteOutcome> },
     /// Retention has hidden something: look whether there is a segment to free.
     Free,
     /// Close the log, and confirm it.
     Close(oneshot::Sender<()>),
-}
-
-/// Batches of one call.
-#[derive(Debug)]
-pub(super) struct Append {
-    pub(super) batches: Vec<Result<PreparedBatch, AppendError>>,
-    pub(super) answer: oneshot::Sender<Vec<AppendOutcome>>,
-    /// Capacity of the queue, given back with the answer.
-    pub(super) permit: OwnedSemaphorePermit,
-}
-
-/// A deletion that was looked up.
-#[derive(Debug)]
-pub(super) struct Delete {
-    pub(super) plan: Box<DeletionPlan>,
-    pub(super) answer: oneshot::Sender<DeleteOutcome>,
 }
 
 #[derive(Debug)]
@@ -239,17 +230,18 @@ impl Writer {
     /// closes the log, which it returns.
     fn serve(&mut self, first: Request, requests: &Receiver<Request>) -> Option<oneshot::Sender<()>> {
         let mut next = Some(first);
-        let (mut appends, mut bytes) = (Vec::new(), 0);
+        let (mut batches, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
         let (mut delete, mut close) = (None, None);
         while let Some(request) = next.take() {
             match request {
-                Request::Append(append) => {
-                    bytes += append.batches.iter().flatten().map(|batch| batch.bytes).sum::<usize>();
-                    appends.push(append);
+                Request::Append { batches: of_call, answer, permit } => {
+                    bytes += of_call.iter().flatten().map(|batch| batch.bytes).sum::<usize>();
+                    answers.push((answer, permit, of_call.len()));
+                    batches.extend(of_call);
                 }
                 // One in a group: of two whose writing was interrupted the first could be damaged
                 // and the second not, as if the first had been acknowledged.
-                Request::Delete(requested) => delete = Some(requested),
+                Request::Delete { plan, answer } => delete = Some((plan, answer)),
                 Request::Free => {}
                 Request::Close(closed) => close = Some(closed),
             }
@@ -257,13 +249,7 @@ impl Writer {
                 next = requests.try_recv().ok();
             }
         }
-        let mut batches = Vec::new();
-        let mut answers = Vec::with_capacity(appends.len());
-        for append in appends {
-            answers.push((append.answer, append.permit, append.batches.len()));
-            batches.extend(append.batches);
-        }
-        let (plan, delete_answer) = delete.map(|delete| (delete.plan, delete.answer)).unzip();
+        let (plan, delete_answer) = delete.unzip();
         let (appended, deleted) = self.commit(batches, plan);
         // Retention comes first: what is acknowledged is what stays.
         if let Err(error) = self.log.expire() {
@@ -360,7 +346,7 @@ impl Writer {
             let offset =
                 u32::try_from(self.bytes + group.bytes.len() as u64).expect("a segment is not as long");
             let length = u32::try_from(body.record_bytes()).expect("a record is not as long");
-            push_event(header, self.bytes, &mut group.bytes, (number, now), &body);
+            body.push(header, self.bytes, &mut group.bytes, (number, now.to_millis()));
             let entry = Arc::new(Entry::new(last, now, event));
             let key = key.take();
             if let Some(key) = &key {
@@ -391,22 +377,20 @@ impl Writer {
         }
         let DeletionPlan { topic, through, count, kept, protecting, floors, segments, under_rules } = *plan;
         let serial = self.serial + 1;
-        let deletion = Deletion { serial, through, protecting: protecting.into_iter().collect() };
-        let mut deletions = self.log.store.horizon().hiding.deletions.clone();
-        deletions.add(&topic, deletion.clone());
-        if let Some(reason) = deletions.excess(&topic) {
-            return full(reason);
-        }
-        let (forgotten_through, floors) = (floors.known().0, floors.after(0, usize::MAX));
         let record = DeletionRecord {
             serial,
             through,
             synced_through: self.synced_through,
             topic,
-            protecting: Arc::clone(&deletion.protecting),
-            forgotten_through,
-            floors,
+            protecting: protecting.into_iter().collect(),
+            forgotten_through: floors.known().0,
+            floors: floors.after(0, usize::MAX),
         };
+        let mut deletions = self.log.store.horizon().hiding.deletions.clone();
+        deletions.add(&record.topic, Deletion::of(&record));
+        if let Some(reason) = deletions.excess(&record.topic) {
+            return full(reason);
+        }
         let offset = self.bytes + group.bytes.len() as u64;
         let Ok(body) = Body::of_deletion(&record) else {
             return full("the deletion is too large for a record".to_owned());
@@ -419,10 +403,8 @@ impl Writer {
             }
             _ => return full("the segment is full of deletions; publish an event first".to_owned()),
         };
-        push_deletion(&self.segment.header, self.bytes, &mut group.bytes, (serial, through), &body);
-        let DeletionRecord { topic, floors, .. } = record;
-        let written = WrittenDeletion { topic, deletion, forgotten_through, floors, segments, under_rules };
-        group.deletion = Some((place, written));
+        body.push(&self.segment.header, self.bytes, &mut group.bytes, (serial, through));
+        group.deletion = Some((place, WrittenDeletion { record, segments, under_rules }));
         Outcome::WithGroup(Deleted { count, kept, serial })
     }
 
@@ -470,8 +452,10 @@ impl Writer {
             for event in indexed {
                 index.push(event);
             }
-            index.deletions.extend(deletion.as_ref().map(|(place, _)| *place));
-            index.bytes = bytes;
+            if let Some((place, _)) = &deletion {
+                index.push_deletion(*place);
+            }
+            index.summary.bytes = bytes;
         });
         let segment_bytes = self.segment.bytes();
         {
@@ -484,7 +468,7 @@ impl Writer {
             }
         }
         if let Some((_, written)) = deletion {
-            self.serial = written.deletion.serial;
+            self.serial = written.record.serial;
             self.log.retention().delete(store, written);
         }
         self.notifier.send_replace(());

@@ -8,12 +8,14 @@ use std::{
 };
 
 use super::super::{
-    disk::{Disk, DiskFile, FileIdentity, LOCK_NAME, read_full},
+    disk::{Disk, DiskFile, FileIdentity, LOCK_NAME},
     front_file::{FRONT_NAME, SavedFront},
-    record::{HEADER_BYTES, Header, NoHeader},
+    index::MemoryIndex,
+    record::{Header, NoHeader},
     recover::{DAMAGED, LOST_DELETION, foreign},
     segment_file::SegmentName,
     state_file::{LogState, STATE_NAME},
+    survey::{Settled, Survey},
 };
 
 /// Why files cannot be looked at or repaired.
@@ -53,20 +55,27 @@ pub(super) struct Files {
     pub(super) disk: ReadOnlyDisk,
     pub(super) names: Vec<String>,
     pub(super) is_in_use: bool,
+    pub(super) state: Option<LogState>,
+    pub(super) front: SavedFront,
+    /// The last event before those that have to be there, if that is known.
+    pub(super) first_known: Option<u64>,
+    /// What is wrong with the files next to the segments.
+    pub(super) damage: Vec<Finding>,
 }
 
-/// What the file `front` says.
-#[derive(Default)]
-pub(super) struct Front {
-    is_damaged: bool,
-    pub(super) hidden_through: u64,
-    pub(super) deletions_done_through: u64,
+/// A segment that was read from end to end, and what is valid of it.
+pub(super) struct ReadSegment {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) survey: Survey,
+    pub(super) settled: Settled,
+    pub(super) index: MemoryIndex,
+    /// Its last event; one less than the first if there is none.
+    pub(super) newest: u64,
 }
 
-impl Front {
-    /// The last event before those that have to be there.
-    pub(super) fn first_known(&self) -> Option<u64> {
-        (!self.is_damaged).then_some(self.hidden_through)
+impl ReadSegment {
+    pub(super) fn header(&self) -> &Header {
+        &self.survey.header
     }
 }
 
@@ -75,11 +84,29 @@ impl Files {
     pub(super) fn of(directory: &Path) -> Result<Self, ToolFailure> {
         let disk = ReadOnlyDisk(directory.to_owned());
         let names = disk.list()?;
-        let files = Self { is_in_use: is_in_use(directory)?, disk, names };
-        let is_log = files.names.iter().any(|name| {
+        let is_log = names.iter().any(|name| {
             [STATE_NAME, FRONT_NAME].contains(&name.as_str()) || SegmentName::parse(name).is_some()
         });
-        if is_log { Ok(files) } else { Err(ToolFailure::NoLog) }
+        if !is_log {
+            return Err(ToolFailure::NoLog);
+        }
+        let set_aside = names.iter().filter(|name| name.ends_with(DAMAGED));
+        let what = "was set aside because its header is damaged: its contents cannot be trusted";
+        let mut damage: Vec<_> = set_aside.map(|name| Finding::of(name, Some(0), what)).collect();
+        let state = LogState::load(&disk)?.map_err(ToolFailure::Foreign)?;
+        if state.is_none() {
+            let what = "is missing or damaged: the log will begin a new epoch";
+            damage.push(Finding::of(STATE_NAME, None, what));
+        }
+        let front = SavedFront::load(&disk)?.map_err(ToolFailure::Foreign)?;
+        let is_damaged = front.is_none() && names.iter().any(|name| name == FRONT_NAME);
+        if is_damaged {
+            let what = "is damaged: which events have expired is unknown";
+            damage.push(Finding::of(FRONT_NAME, None, what));
+        }
+        let (is_in_use, front) = (is_in_use(directory)?, front.unwrap_or_default());
+        let first_known = (!is_damaged).then_some(front.front);
+        Ok(Self { disk, names, is_in_use, state, front, first_known, damage })
     }
 
     /// The segments that hold, oldest first.
@@ -92,47 +119,45 @@ impl Files {
         all
     }
 
-    /// What was set aside when the log was opened.
-    pub(super) fn set_aside(&self) -> Vec<Finding> {
-        let names = self.names.iter().filter(|name| name.ends_with(DAMAGED));
-        let what = "was set aside because its header is damaged: its contents cannot be trusted";
-        names.map(|name| Finding::of(name, Some(0), what)).collect()
+    /// The newest event when the log was closed, if that was so and nobody has it open now.
+    pub(super) fn closed_at(&self) -> Option<u64> {
+        self.state.as_ref().and_then(|state| state.closed_at).filter(|_| !self.is_in_use)
     }
 
-    pub(super) fn state(&self, damage: &mut Vec<Finding>) -> Result<Option<LogState>, ToolFailure> {
-        let state = LogState::load(&self.disk)?.map_err(ToolFailure::Foreign)?;
-        if state.is_none() {
-            damage.push(Finding::of(
-                STATE_NAME,
-                None,
-                "is missing or damaged: the log will begin a new epoch",
-            ));
-        }
-        Ok(state)
+    /// Reads a segment, which another one follows or not. `None` if its header is damaged, which is
+    /// reported.
+    pub(super) fn read(
+        &self,
+        name: SegmentName,
+        next: Option<u64>,
+        report: &mut impl FnMut(Finding),
+    ) -> Result<Option<ReadSegment>, ToolFailure> {
+        match self.header(name) {
+            Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                let what = "the header is damaged: the contents cannot be trusted";
+                report(Finding::of(&name.log(), Some(0), what));
+                return Ok(None);
+            }
+            header => header?,
+        };
+        let file = self.disk.open(&name.log())?;
+        let survey = Survey::new(Arc::clone(&file))?;
+        let closed_at = self.closed_at().filter(|_| next.is_none());
+        let settled = survey.settle(closed_at.unwrap_or_default(), next.map(|next| next - 1));
+        let index = survey.index(&settled)?;
+        let newest = survey.header.first + u64::from(index.summary.count) - 1;
+        Ok(Some(ReadSegment { file, survey, settled, index, newest }))
     }
 
     /// What is reported if the log was closed with a newer deletion than this.
-    pub(super) fn lost_deletion(&self, state: Option<&LogState>, newest: u64) -> Option<Finding> {
-        let closed = state.filter(|state| state.closed_at.is_some() && !self.is_in_use)?;
-        (closed.deletions > newest).then(|| Finding::of(STATE_NAME, None, LOST_DELETION))
-    }
-
-    pub(super) fn front(&self, damage: &mut Vec<Finding>) -> Result<Front, ToolFailure> {
-        let saved = SavedFront::load(&self.disk, &[])?.map_err(ToolFailure::Foreign)?;
-        let is_damaged = saved.is_none() && self.names.iter().any(|name| name == FRONT_NAME);
-        if is_damaged {
-            damage.push(Finding::of(FRONT_NAME, None, "is damaged: which events have expired is unknown"));
-        }
-        let saved = saved.unwrap_or_default();
-        let SavedFront { front: hidden_through, deletions_done_through, .. } = saved;
-        Ok(Front { is_damaged, hidden_through, deletions_done_through })
+    pub(super) fn lost_deletion(&self, newest: u64) -> Option<Finding> {
+        self.closed_at()?;
+        let closed = self.state.as_ref().filter(|state| state.deletions > newest);
+        closed.map(|_| Finding::of(STATE_NAME, None, LOST_DELETION))
     }
 
     pub(super) fn header(&self, name: SegmentName) -> Result<Header, ToolFailure> {
-        let file = self.disk.open(&name.log())?;
-        let mut bytes = [0; HEADER_BYTES];
-        let read = read_full(&*file, &mut bytes, 0)?;
-        match Header::decode(&bytes[..read]) {
+        match Header::of_file(&*self.disk.open(&name.log())?)? {
             Ok(header) => Ok(header),
             Err(NoHeader::Foreign(format)) => Err(ToolFailure::Foreign(format)),
             Err(NoHeader::Damaged) => {

@@ -1,23 +1,22 @@
 //! Copies the undamaged events of a log into a new directory.
 
-use std::{collections::BTreeSet, fs, io, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, io, path::Path};
 
 use super::{
     super::{
         disk::{Disk, RealDisk},
         front_file::SavedFront,
         index_file,
-        new_segment::{random, random_epoch},
+        new_segment::random,
         record::{DeletionRecord, Header, Record},
         record_reader::{RecordReader, WINDOW_BYTES},
+        recover::epochs,
         rewriting::RewrittenSegment,
         segment_file::SegmentName,
-        state_file::{LogState, StoredSync},
-        survey::Survey,
+        state_file::LogState,
     },
-    files::{Files, Finding, ToolFailure},
+    files::{Files, Finding, ReadSegment, ToolFailure},
 };
-use crate::{EpochStart, Epochs, numbers::position};
 
 /// The result of a repair.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -54,32 +53,25 @@ pub(super) struct Repair<'a> {
     lost: BTreeSet<u64>,
     /// The last event that was copied or is known to be lost.
     newest: Option<u64>,
-    /// The last event before those that had to be there, if that is known.
-    first_known: Option<u64>,
     /// The last event before those that are there.
     begins_after: u64,
-    epochs: Vec<EpochStart>,
+    /// The headers of the segments that were copied.
+    headers: Vec<Header>,
     end_lost: bool,
 }
 
 impl<'a> Repair<'a> {
-    pub(super) fn new(
-        files: &'a Files,
-        output: &'a RealDisk,
-        first_known: Option<u64>,
-        newest_deletion: u64,
-    ) -> Self {
+    pub(super) fn new(files: &'a Files, output: &'a RealDisk) -> Self {
         Self {
             files,
             output,
             repaired: Repaired::default(),
             deletions: Vec::new(),
-            newest_deletion,
+            newest_deletion: files.front.deletions_done_through,
             lost: BTreeSet::new(),
             newest: None,
-            first_known,
             begins_after: 0,
-            epochs: Vec::new(),
+            headers: Vec::new(),
             end_lost: false,
         }
     }
@@ -94,29 +86,19 @@ impl<'a> Repair<'a> {
         &mut self,
         name: SegmentName,
         next: Option<u64>,
-        state: Option<&LogState>,
         report: &mut impl FnMut(Finding),
     ) -> Result<(), ToolFailure> {
         let log = name.log();
-        let header = match self.files.header(name) {
-            Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                report(Finding::of(&log, Some(0), "the header is damaged: the contents cannot be trusted"));
-                // What it held is missing before whatever follows. At the end nobody knows how much
-                // that was.
-                self.end_lost |= next.is_none();
-                return Ok(());
-            }
-            header => header?,
+        let Some(read) = self.files.read(name, next, report)? else {
+            // What it held is missing before whatever follows. At the end nobody knows how much that
+            // was.
+            self.end_lost |= next.is_none();
+            return Ok(());
         };
-        let file = self.files.disk.open(&log)?;
-        let survey =
-            Survey::new(Arc::clone(&file))?.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        let closed_at = state.and_then(|state| state.closed_at).filter(|_| next.is_none());
-        let settled = survey.settle(closed_at.unwrap_or_default(), next.map(|next| next - 1));
+        let header = *read.header();
+        let ReadSegment { file, survey, settled, index, newest } = read;
         self.end_lost |= settled.end_lost;
-        let index = survey.index(&settled)?;
-        let newest = header.first + index.rows.len() as u64 - 1;
-        let mut reader = RecordReader::new(Arc::clone(&file), header)?;
+        let mut reader = RecordReader::new(file, header)?;
         for place in &index.deletions {
             if let Some(Record::Deletion(deletion)) = reader.at(u64::from(place.offset), WINDOW_BYTES)? {
                 self.deletions.push(deletion);
@@ -124,11 +106,7 @@ impl<'a> Repair<'a> {
         }
         // Those beyond the end of a segment that others follow were written again.
         if next.is_none() {
-            for mut deletion in survey.deletions_beyond(&settled)? {
-                deletion.through = newest.min(deletion.through);
-                deletion.floors.retain(|(number, _)| *number <= newest);
-                self.deletions.push(deletion);
-            }
+            self.deletions.extend(survey.deletions_beyond(&settled, newest)?);
         }
         let serials = self.deletions.iter().map(|deletion| deletion.serial);
         self.newest_deletion = serials.fold(self.newest_deletion, u64::max);
@@ -137,7 +115,7 @@ impl<'a> Repair<'a> {
         let first = self.newest.map_or(header.first, |newest| newest + 1);
         if self.newest.is_none() {
             self.begins_after = header.first - 1;
-            let expected = self.first_known.map_or(header.first, |known| known + 1);
+            let expected = self.files.first_known.map_or(header.first, |known| known + 1);
             if expected < header.first {
                 lost.push((expected, header.first - 1));
             }
@@ -147,6 +125,7 @@ impl<'a> Repair<'a> {
         }
         lost.extend(
             index
+                .summary
                 .holes
                 .iter()
                 .map(|(from, to)| (header.first + u64::from(*from), header.first + u64::from(*to))),
@@ -183,16 +162,15 @@ impl<'a> Repair<'a> {
             self.lost.insert(to);
             report(Finding::of(&log, None, format!("events {from} to {to} are lost")));
         }
-        if self.epochs.last().is_none_or(|known| known.epoch != header.epoch) {
-            self.epochs.push(EpochStart { epoch: header.epoch, after: position(header.first - 1) });
-        }
+        self.headers.push(header);
         self.newest = Some(newest);
         Ok(())
     }
 
     /// Writes what stands beside the segments.
-    pub(super) fn finish(mut self, state: Option<LogState>) -> Result<Repaired, ToolFailure> {
-        let mut saved = SavedFront::load(&self.files.disk, &[])?.ok().flatten().unwrap_or_default();
+    pub(super) fn finish(mut self) -> Result<Repaired, ToolFailure> {
+        let state = self.files.state.clone();
+        let mut saved = SavedFront { rules: Vec::new(), ..self.files.front.clone() };
         if saved.front < self.begins_after {
             saved.front = self.begins_after;
             saved.forgotten_through = saved.forgotten_through.max(self.begins_after);
@@ -202,20 +180,10 @@ impl<'a> Repair<'a> {
             // Nobody knows who could have received it.
             saved.forgotten_through = saved.forgotten_through.max(*newest_lost);
         }
-        saved.save(self.output, &[])?;
+        saved.save(self.output)?;
         self.end_lost |= state.as_ref().is_none_or(|state| state.closed_at.is_some_and(|at| at > newest));
         let deletions = std::mem::take(&mut self.deletions);
-        let known = state.map(|state| state.epochs).or_else(|| {
-            let starts = std::mem::take(&mut self.epochs);
-            Epochs::from_stored(starts.split_at(starts.len().saturating_sub(Epochs::COUNT_MAX)).1.to_vec())
-        });
-        let epochs = match known {
-            None => Epochs::starting(random_epoch()?),
-            Some(known) if self.end_lost => {
-                known.with(EpochStart { epoch: random_epoch()?, after: position(newest) })
-            }
-            Some(known) => known,
-        };
+        let epochs = epochs(state, &self.headers, self.end_lost, newest)?;
         if !deletions.is_empty() {
             let header = Header { first: newest + 1, epoch: epochs.current().epoch, salt: random()? };
             let out = self.output.create(&SegmentName::new(header.first).log())?;
@@ -229,7 +197,7 @@ impl<'a> Repair<'a> {
         let state = LogState {
             closed_at: Some(newest),
             deletions: self.newest_deletion,
-            sync: StoredSync::BeforeAnswer,
+            is_synced: true,
             boot_id: None,
             epochs,
         };
