@@ -11,6 +11,7 @@ MINUTES ?= 30
 GIGABYTES ?= 10
 SECONDS_EACH ?= 15
 HUBS ?= 10
+REQUESTS ?= 1000000
 SUBSCRIBERS ?= 15000
 SEED ?= 1
 # What `make bench` measures, and how often; empty means everything.
@@ -62,9 +63,10 @@ bench: ## Compare with other servers, write docs/benchmarks.md (half an hour); o
 	$(CARGO) build --locked --release -p tidings-cli -p tidings-bench-axum -p tidings-bench-bare -p tidings-bench-harness
 	target/release/tidings-bench-harness --rounds $(ROUNDS) $(addprefix --server ,$(SERVERS)) $(addprefix --baseline ,$(BASELINE)) $(SCENARIOS)
 
-torture: ## The long tests: replay-to-live (EVENTS=n), the log in files (CRASH_POINTS=n, 300 kills, every byte flipped), hubs on Redis and NATS, fuzzing (FUZZ_SECS=n)
+torture: ## The long tests: replay-to-live (EVENTS=n), the log in files (CRASH_POINTS=n, 300 kills, every byte flipped), tenants that must learn nothing of each other (REQUESTS=n), hubs on Redis and NATS, fuzzing (FUZZ_SECS=n)
 	TIDINGS_REPLAY_TO_LIVE_EVENTS=$(EVENTS) $(CARGO) test --locked --release -p tidings --test replay_to_live -- --nocapture
 	TIDINGS_CRASH_POINTS=$(CRASH_POINTS) TIDINGS_FLIP_STEP=1 $(CARGO) test --locked --release -p tidings-log --lib segment::
+	TIDINGS_TENANT_REQUESTS=$(REQUESTS) $(CARGO) test --locked --release -p tidings-server --test tenants -- --nocapture
 	TIDINGS_KILLS=300 TIDINGS_KEYED=100000 $(CARGO) test --locked -p tidings-cli --test kills -- --nocapture
 	$(CARGO) build --locked -p tidings-cli
 	TIDINGS_OUTAGES=20 $(CARGO) test --locked -p tidings-redis --test hubs -- --nocapture
