@@ -8,7 +8,7 @@
 
 pub mod conformance;
 mod local;
-pub(crate) mod messages;
+pub mod parts;
 
 use std::{fmt, time::Duration};
 

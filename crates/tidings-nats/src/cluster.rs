@@ -18,10 +18,7 @@ use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tidings_log::{
-    cluster::{Cluster, ClusterError, Lease, Messages, Watch},
-    parts::next_message,
-};
+use tidings_log::cluster::{Cluster, ClusterError, Lease, Messages, Watch, parts::ReceivedMessages};
 use tokio::{sync::broadcast, task::JoinHandle, time::sleep};
 
 use crate::{
@@ -31,7 +28,7 @@ use crate::{
 
 use self::{
     bucket::{ClusterBucket, LEASE, OPERATION, STATE, Value, hexadecimal},
-    replica::{Follower, ReplicaWatch},
+    replica::Follower,
 };
 
 /// Most messages of one channel that are queued for a listener. Beyond that, it loses the oldest.
@@ -182,7 +179,7 @@ impl Cluster for NatsCluster {
 
     async fn watch(&self, prefix: &str) -> Result<Box<dyn Watch>, ClusterError> {
         self.follower.replica.catch_up().await?;
-        Ok(Box::new(ReplicaWatch::new(Arc::clone(&self.follower), prefix)))
+        Ok(Follower::watch(Arc::clone(&self.follower), prefix))
     }
 
     async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError> {
@@ -228,7 +225,7 @@ impl Cluster for NatsCluster {
                 }
             }
         });
-        Ok(Box::new(NatsMessages { received, forwarder }))
+        Ok(Box::new(ReceivedMessages::new(received, Aborted(forwarder))))
     }
 }
 
@@ -238,20 +235,11 @@ impl NatsCluster {
     }
 }
 
-struct NatsMessages {
-    received: broadcast::Receiver<Bytes>,
-    forwarder: JoinHandle<()>,
-}
+/// A task that ends with this value.
+struct Aborted(JoinHandle<()>);
 
-impl Drop for NatsMessages {
+impl Drop for Aborted {
     fn drop(&mut self) {
-        self.forwarder.abort();
-    }
-}
-
-#[async_trait]
-impl Messages for NatsMessages {
-    async fn next(&mut self) -> Result<Vec<u8>, ClusterError> {
-        next_message(&mut self.received, "the connection to NATS is closed").await
+        self.0.abort();
     }
 }

@@ -18,11 +18,8 @@ mod watching;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tidings_log::{
-    cluster::{Cluster, ClusterError, Lease, Messages, Watch},
-    parts::next_message,
-};
-use tokio::{sync::broadcast, task::AbortHandle};
+use tidings_log::cluster::{Cluster, ClusterError, Lease, Messages, Watch, parts::ReceivedMessages};
+use tokio::task::AbortHandle;
 
 use self::{client::ClusterClient, watching::RedisWatch};
 use crate::RedisSettings;
@@ -104,16 +101,7 @@ impl Cluster for RedisCluster {
     }
 
     async fn listen(&self, channel: &str) -> Result<Box<dyn Messages>, ClusterError> {
-        Ok(Box::new(RedisMessages(self.0.client.listen(channel)?)))
-    }
-}
-
-struct RedisMessages(broadcast::Receiver<Arc<[u8]>>);
-
-#[async_trait]
-impl Messages for RedisMessages {
-    async fn next(&mut self) -> Result<Vec<u8>, ClusterError> {
-        next_message(&mut self.0, "its last handle is gone").await
+        Ok(Box::new(ReceivedMessages::new(self.0.client.listen(channel)?, ())))
     }
 }
 

@@ -3,9 +3,7 @@
 //!
 //! Time is Tokio's clock, which tests pause, and not the time of day: a lease must not be lost
 //! because the system clock is set. Every call first removes expired keys, so they are never
-//! visible. A watch is a list of the values that it has returned and a notifier that fires when the
-//! store changes, so a slow watch needs no queue; each time it wakes it goes through the keys of
-//! its prefix once.
+//! visible.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,10 +16,13 @@ use std::{
 use async_trait::async_trait;
 use tokio::{
     sync::{broadcast, watch},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 
-use super::{Change, Cluster, ClusterError, Lease, Messages, Watch, messages::next_message};
+use super::{
+    Cluster, ClusterError, Lease, Messages, Watch,
+    parts::{ReceivedMessages, StateWatch, Visit},
+};
 use crate::lock::lock;
 
 /// The limits of a [`LocalCluster`].
@@ -144,9 +145,16 @@ impl Cluster for LocalCluster {
     }
 
     async fn watch(&self, prefix: &str) -> Result<Box<dyn Watch>, ClusterError> {
-        let reported = BTreeMap::new();
-        let notifier = self.notifier.subscribe();
-        Ok(Box::new(LocalWatch { cluster: self.clone(), prefix: prefix.to_owned(), reported, notifier }))
+        let (cluster, prefix) = (self.clone(), prefix.to_owned());
+        let visit_all = move |visit: &mut Visit<'_>| {
+            let store = cluster.store();
+            store
+                .state
+                .below(&prefix)
+                .for_each(|(key, entry)| visit(key, entry.number, &entry.value, entry.until));
+            true
+        };
+        Ok(Box::new(StateWatch::new(self.notifier.subscribe(), visit_all)))
     }
 
     async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError> {
@@ -166,72 +174,7 @@ impl Cluster for LocalCluster {
         store.channels.retain(|_, listeners| listeners.receiver_count() > 0);
         let listeners = store.channels.entry(channel.to_owned());
         let received = listeners.or_insert_with(|| broadcast::Sender::new(messages_max)).subscribe();
-        Ok(Box::new(LocalMessages(received)))
-    }
-}
-
-struct LocalWatch {
-    cluster: LocalCluster,
-    prefix: String,
-    /// The number of each value that was returned.
-    reported: BTreeMap<String, u64>,
-    notifier: watch::Receiver<()>,
-}
-
-#[async_trait]
-impl Watch for LocalWatch {
-    async fn next(&mut self) -> Result<Vec<Change>, ClusterError> {
-        loop {
-            // Reset the notifier before reading the store, so that any later change fires it again.
-            self.notifier.mark_unchanged();
-            let (changes, next_expiry) = self.look();
-            if !changes.is_empty() {
-                return Ok(changes);
-            }
-            let expiry = async {
-                match next_expiry {
-                    Some(instant) => sleep_until(instant).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                result = self.notifier.changed() => result.expect("this watch holds the cluster, which holds the notifier"),
-                () = expiry => {}
-            }
-        }
-    }
-}
-
-impl LocalWatch {
-    /// The changes since the last call, and when the next key of the prefix expires.
-    fn look(&mut self) -> (Vec<Change>, Option<Instant>) {
-        let store = self.cluster.store();
-        let mut changes = Vec::new();
-        self.reported.retain(|key, _| {
-            let is_there = store.state.entries.contains_key(key);
-            if !is_there {
-                changes.push(Change::Gone { key: key.clone() });
-            }
-            is_there
-        });
-        let mut next_expiry: Option<Instant> = None;
-        for (key, entry) in store.state.below(&self.prefix) {
-            next_expiry = Some(next_expiry.map_or(entry.until, |next| next.min(entry.until)));
-            if self.reported.get(key) != Some(&entry.number) {
-                self.reported.insert(key.clone(), entry.number);
-                changes.push(Change::Set { key: key.clone(), value: entry.value.clone() });
-            }
-        }
-        (changes, next_expiry)
-    }
-}
-
-struct LocalMessages(broadcast::Receiver<Arc<[u8]>>);
-
-#[async_trait]
-impl Messages for LocalMessages {
-    async fn next(&mut self) -> Result<Vec<u8>, ClusterError> {
-        next_message(&mut self.0, "the last handle was dropped").await
+        Ok(Box::new(ReceivedMessages::new(received, ())))
     }
 }
 

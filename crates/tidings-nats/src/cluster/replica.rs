@@ -12,9 +12,11 @@ use std::{
 };
 
 use async_nats::jetstream::{consumer::DeliverPolicy, kv::Store as Bucket};
-use async_trait::async_trait;
 use tidings_log::{
-    cluster::{Change, ClusterError, Watch},
+    cluster::{
+        ClusterError, Watch,
+        parts::{StateWatch, Visit},
+    },
     parts::lock,
     vital::catch_panic,
 };
@@ -22,7 +24,7 @@ use tidings_net::Backoff;
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
@@ -119,20 +121,13 @@ impl Replica {
 
     /// Waits until all keys were read for the first time.
     async fn opened(&self) -> Result<(), String> {
-        let mut notifier = self.notifier.subscribe();
-        loop {
-            notifier.mark_unchanged();
-            {
-                let store = self.store();
-                if store.away_since.is_none() {
-                    return Ok(());
-                }
-                if store.retry.failures() >= OPENING_FAILURES_MAX {
-                    return Err(store.reason.clone());
-                }
-            }
-            notifier.changed().await.expect("the notifier belongs to this");
-        }
+        let is_decided = |(): &()| {
+            let store = self.store();
+            store.away_since.is_none() || store.retry.failures() >= OPENING_FAILURES_MAX
+        };
+        self.notifier.subscribe().wait_for(is_decided).await.expect("the notifier belongs to this");
+        let store = self.store();
+        if store.away_since.is_none() { Ok(()) } else { Err(store.reason.clone()) }
     }
 
     /// Waits until everything is known here that was in the bucket when this was called.
@@ -141,21 +136,12 @@ impl Replica {
         let info = self.bucket.link.ask("asking the cluster", stream.get_info()).await;
         let last = info.map_err(ClusterError::Unavailable)?.state.last_sequence;
         let mut notifier = self.notifier.subscribe();
-        let reached = async {
-            loop {
-                notifier.mark_unchanged();
-                if self.has_read(last) {
-                    return;
-                }
-                notifier.changed().await.expect("the notifier belongs to this");
-            }
-        };
-        let behind = |_| {
-            ClusterError::Unavailable(
+        match timeout(REQUEST_TIME, notifier.wait_for(|()| self.has_read(last))).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(ClusterError::Unavailable(
                 "reading the state of the cluster does not keep up with its changes".to_owned(),
-            )
-        };
-        timeout(REQUEST_TIME, reached).await.map_err(behind)
+            )),
+        }
     }
 
     fn has_read(&self, sequence: u64) -> bool {
@@ -245,6 +231,27 @@ impl Follower {
         let follower = Self { replica, task };
         follower.replica.opened().await?;
         Ok(follower)
+    }
+}
+
+impl Follower {
+    /// Changes of the keys with a prefix.
+    pub(super) fn watch(follower: Arc<Self>, prefix: &str) -> Box<dyn Watch> {
+        let (notifier, prefix) = (follower.replica.notifier.subscribe(), prefix.to_owned());
+        let visit_all = move |visit: &mut Visit<'_>| {
+            let store = follower.replica.store();
+            if store.away_since.is_some() {
+                return false;
+            }
+            let now = Instant::now();
+            for (key, entry) in store.below(&prefix) {
+                if let Some(until) = entry.until.filter(|until| *until > now) {
+                    visit(key, entry.number, &entry.value, until);
+                }
+            }
+            true
+        };
+        Box::new(StateWatch::new(notifier, visit_all))
     }
 }
 
@@ -357,73 +364,6 @@ async fn sweep(replica: &Replica) {
         let Ok(subject) = replica.bucket.subject(STATE, &key) else { continue };
         if let Err(error) = replica.bucket.put(subject, None, Some(revision)).await {
             tracing::debug!(?error, "an expired key could not be removed from the bucket");
-        }
-    }
-}
-
-/// Changes of the keys with one prefix: a list of what was reported and a notifier that fires when
-/// the store changes, so a slow watch costs no queue.
-pub(super) struct ReplicaWatch {
-    follower: Arc<Follower>,
-    prefix: String,
-    /// The number of each value that was reported.
-    reported: BTreeMap<String, u64>,
-    notifier: watch::Receiver<()>,
-}
-
-impl ReplicaWatch {
-    pub(super) fn new(follower: Arc<Follower>, prefix: &str) -> Self {
-        let notifier = follower.replica.notifier.subscribe();
-        Self { follower, prefix: prefix.to_owned(), reported: BTreeMap::new(), notifier }
-    }
-
-    /// What differs from what was reported, and when the next key expires.
-    fn look(&mut self) -> (Vec<Change>, Option<Instant>) {
-        let store = self.follower.replica.store();
-        if store.away_since.is_some() {
-            return (Vec::new(), None);
-        }
-        let now = store.now();
-        let mut changes = Vec::new();
-        self.reported.retain(|key, _| {
-            let holds = store.entries.get(key).is_some_and(|entry| entry.holds(now));
-            if !holds {
-                changes.push(Change::Gone { key: key.clone() });
-            }
-            holds
-        });
-        let mut next_end: Option<Instant> = None;
-        for (key, entry) in store.below(&self.prefix).filter(|(_, entry)| entry.holds(now)) {
-            next_end = next_end.into_iter().chain(entry.until).min();
-            if self.reported.get(key) != Some(&entry.number) {
-                self.reported.insert(key.clone(), entry.number);
-                changes.push(Change::Set { key: key.clone(), value: entry.value.clone() });
-            }
-        }
-        (changes, next_end)
-    }
-}
-
-#[async_trait]
-impl Watch for ReplicaWatch {
-    async fn next(&mut self) -> Result<Vec<Change>, ClusterError> {
-        loop {
-            // The notifier is reset before the store is read: any later change fires it again.
-            self.notifier.mark_unchanged();
-            let (changes, next_end) = self.look();
-            if !changes.is_empty() {
-                return Ok(changes);
-            }
-            let end = async {
-                match next_end {
-                    Some(instant) => sleep_until(instant).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                result = self.notifier.changed() => result.expect("this watch holds the replica, which holds the notifier"),
-                () = end => {}
-            }
         }
     }
 }
