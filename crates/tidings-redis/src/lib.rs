@@ -15,6 +15,7 @@ mod connect;
 mod log;
 mod script;
 mod shared_connection;
+mod trouble;
 mod url;
 
 pub use cluster::RedisCluster;

@@ -32,11 +32,11 @@
 //! the whole process: one for commands, one that waits for new entries for all tails; and a third
 //! one where events wait for replicas. While there is none, calls fail at once and tails wait.
 
+mod answer;
 mod client;
 mod entry;
 mod epochs;
 mod floors;
-mod link;
 mod places;
 mod reading;
 mod replicas;
@@ -60,14 +60,14 @@ use tokio::task::AbortHandle;
 
 pub use self::settings::RedisSettings;
 use self::{
+    answer::Answer,
     client::{LogClient, Newest},
     entry::{audience, written},
     epochs::fresh,
-    link::{Answer, Trouble},
     places::{place, place_of},
     tail::RedisTail,
 };
-use crate::Connector;
+use crate::{Connector, trouble::Trouble};
 
 /// A log on Redis Streams. Clones are handles to the same connections; when the last one is
 /// dropped, tails end.
@@ -97,16 +97,12 @@ impl RedisLog {
     /// Opens the log. Needs a Tokio runtime. A log that does not exist is created. Fails if Redis
     /// cannot be reached, or if a write is not read back.
     pub async fn open(settings: RedisSettings) -> Result<Self, Unavailable> {
-        Self::open_at(settings, None).await
+        Self::open_with_clock(settings, None).await
     }
 
-    /// Opens the log with a clock other than that of Redis. For tests: hubs of one log have to
-    /// agree on the time.
-    pub async fn open_with_clock(settings: RedisSettings, clock: Clock) -> Result<Self, Unavailable> {
-        Self::open_at(settings, Some(clock)).await
-    }
-
-    async fn open_at(settings: RedisSettings, clock: Option<Clock>) -> Result<Self, Unavailable> {
+    /// Opens the log with a clock other than that of Redis, if there is one. For tests: hubs of one
+    /// log have to agree on the time.
+    pub async fn open_with_clock(settings: RedisSettings, clock: Option<Clock>) -> Result<Self, Unavailable> {
         let connector = Connector::new(settings.url.clone(), format!("{{{}}}", settings.name), "log");
         let client = Arc::new(LogClient::new(connector, settings, clock));
         let keeper = client.open().await?;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{FromRedisValue, PushInfo, PushKind, RedisError, Script, Value, aio::MultiplexedConnection};
+use redis::{FromRedisValue, PushInfo, PushKind, Script, Value, aio::MultiplexedConnection};
 use tidings_log::{cluster::ClusterError, parts::lock, vital::catch_panic};
 use tokio::{
     sync::{Notify, broadcast, watch},
@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::scripts::{LIST, LOOK};
-use crate::{Connector, RedisSettings, connect::RETRY, shared_connection::SharedConnection};
+use crate::{Connector, RedisSettings, connect::RETRY, shared_connection::SharedConnection, trouble::judge};
 
 /// Most messages of one channel that are queued for a listener, rounded up to a power of two.
 /// Beyond that, it loses the oldest.
@@ -109,22 +109,12 @@ impl ClusterClient {
         for argument in arguments {
             invocation.arg(*argument);
         }
-        invocation.invoke_async(&mut commands).await.map_err(|error: RedisError| {
-            let problem = error.to_string();
-            match error.code() {
-                Some("OOM") => ClusterError::Full(problem),
-                // An error reply leaves the connection as it is, unless the server is not the right
-                // one any more.
-                Some(code)
-                    if !["READONLY", "MOVED", "LOADING", "MASTERDOWN", "CLUSTERDOWN"].contains(&code) =>
-                {
-                    ClusterError::Unavailable(problem)
-                }
-                _ => {
-                    self.connection.break_off(number, &problem);
-                    ClusterError::Unavailable(problem)
-                }
+        invocation.invoke_async(&mut commands).await.map_err(|error| {
+            let (trouble, is_broken) = judge(&error);
+            if is_broken {
+                self.connection.break_off(number, trouble.problem());
             }
+            trouble.into()
         })
     }
 

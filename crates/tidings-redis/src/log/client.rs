@@ -23,9 +23,9 @@ use tokio::{
 };
 
 use super::{
+    answer::Answer,
     epochs::{Learned, Starts, fresh, spelled},
     floors::FloorCopy,
-    link::{Answer, Trouble, judge},
     places::{place, place_of},
     replicas::Replicas,
     scripts::{self, Keys},
@@ -35,6 +35,7 @@ use crate::{
     Connector,
     connect::{RESPONSE_TIME_MAX, RETRY, eviction_policy},
     shared_connection::SharedConnection,
+    trouble::{Trouble, judge},
 };
 
 /// How often a canary is sent.

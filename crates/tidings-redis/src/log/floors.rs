@@ -10,10 +10,8 @@ use tidings_log::{
     parts::{FloorDraft, Floors, Plan, lock},
 };
 
-use super::{
-    entry::audience,
-    link::{Answer, Trouble},
-};
+use super::{answer::Answer, entry::audience};
+use crate::trouble::Trouble;
 
 /// The floors as far as this process knows them.
 #[derive(Debug, Default)]

@@ -11,13 +11,14 @@ use tidings_log::{
 };
 
 use super::{
+    answer::Answer,
     client::{ANSWER_BYTES_MAX, LogClient},
     entry::{Raw, audience},
     epochs::Starts,
-    link::{Answer, Trouble},
     places::place,
     scripts,
 };
+use crate::trouble::Trouble;
 
 /// Up to this many topics Redis finds events by an index. For more it returns everything.
 const TOPICS_MAX: usize = 100;

@@ -13,8 +13,10 @@ use std::{
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Mutex;
 
-use super::link::{Trouble, judge};
-use crate::shared_connection::SharedConnection;
+use crate::{
+    shared_connection::SharedConnection,
+    trouble::{Trouble, judge},
+};
 
 /// How long replicas have to take over what was written. A request that arrives during one wait is
 /// answered after the next one, which has to be within the reply timeout of a connection.

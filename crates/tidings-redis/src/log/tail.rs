@@ -12,12 +12,13 @@ use tidings_net::Spread;
 use tokio::{sync::watch, time::sleep};
 
 use super::{
+    answer::Answer,
     client::{ANSWER_BYTES_MAX, LogClient, Newest},
     epochs::{Starts, spelled},
-    link::{Answer, Trouble},
     places::place,
     scripts,
 };
+use crate::trouble::Trouble;
 
 /// How long to wait when Redis answers with an error.
 const ERROR_WAIT: Duration = Duration::from_millis(500);

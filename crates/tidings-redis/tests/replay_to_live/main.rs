@@ -44,7 +44,9 @@ impl Pair {
         let open = async || {
             let settings = RedisSettings::from_url(url.parse().expect("a URL"), limits.clone());
             let standing = Clock::manual(Timestamp::from_millis(0));
-            RedisLog::open_with_clock(settings.expect("a store"), standing).await.expect("Redis is there")
+            RedisLog::open_with_clock(settings.expect("a store"), Some(standing))
+                .await
+                .expect("Redis is there")
         };
         Self { log: Arc::new(open().await), other: open().await }
     }

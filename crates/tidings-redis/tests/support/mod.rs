@@ -162,7 +162,7 @@ impl<S: Servers> Fresh<S> {
 impl<S: Servers> conformance::Make for Fresh<S> {
     async fn make(&self, wanted: Wanted) -> Subject {
         let settings = self.settings(wanted.memory_limits()).await;
-        let log = RedisLog::open_with_clock(settings, wanted.clock).await.expect("Redis is there");
+        let log = RedisLog::open_with_clock(settings, Some(wanted.clock)).await.expect("Redis is there");
         Subject { log: Arc::new(log), abilities: Abilities::ALL }
     }
 }

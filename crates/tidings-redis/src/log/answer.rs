@@ -1,85 +1,12 @@
-//! Requests to Redis: what each reply means, above all a missing one.
+//! The replies of scripts.
 
 use std::borrow::Cow;
 
-use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
-use tidings_log::{AppendError, Epoch, Unavailable};
+use redis::Value;
+use tidings_log::Epoch;
 
 use super::{entry::Raw, places::place_of};
-
-/// Why there is no answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Trouble {
-    /// Nothing was done.
-    Away(String),
-    /// It may have been done.
-    Unknown(String),
-    /// Redis is full, or the batch is larger than the log.
-    Full(String),
-}
-
-impl Trouble {
-    /// A reply that none of our scripts gives.
-    pub(super) fn strange(what: &str) -> Self {
-        Self::Unknown(format!("unexpected reply from Redis to {what}"))
-    }
-
-    /// The problem in words for people.
-    pub(super) fn problem(&self) -> &str {
-        let (Self::Away(problem) | Self::Unknown(problem) | Self::Full(problem)) = self;
-        problem
-    }
-
-    /// For a call that appends.
-    pub(super) fn of_append(self) -> AppendError {
-        match self {
-            Self::Away(problem) => AppendError::Unavailable(problem),
-            Self::Unknown(problem) => AppendError::OutcomeUnknown(problem),
-            Self::Full(problem) => AppendError::Full(problem),
-        }
-    }
-
-    /// For a call that does what an earlier one may have done, or the rest of something.
-    pub(super) fn of_repetition(self) -> Self {
-        match self {
-            Self::Away(problem) | Self::Unknown(problem) => Self::Unknown(problem),
-            // The key was not there: nothing has been appended by the first call either.
-            Self::Full(problem) => Self::Full(problem),
-        }
-    }
-}
-
-impl From<Trouble> for Unavailable {
-    fn from(trouble: Trouble) -> Self {
-        let (Trouble::Away(problem) | Trouble::Unknown(problem) | Trouble::Full(problem)) = trouble;
-        Self(problem)
-    }
-}
-
-/// What an error means, and whether the connection is unusable.
-pub(super) fn judge(error: &RedisError) -> (Trouble, bool) {
-    let problem = error.to_string();
-    match error.kind() {
-        ErrorKind::Server(
-            ServerErrorKind::ReadOnly
-            | ServerErrorKind::Moved
-            | ServerErrorKind::Ask
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::BusyLoading,
-        )
-        | ErrorKind::AuthenticationFailed
-        | ErrorKind::InvalidClientConfig => (Trouble::Away(problem), true),
-        // Other errors of the server come before it does anything: our scripts fail at their first
-        // command or not at all.
-        ErrorKind::Server(_) | ErrorKind::Extension => match error.code() {
-            Some("OOM") => (Trouble::Full(problem), false),
-            _ => (Trouble::Away(problem), false),
-        },
-        // The request may have arrived: the connection broke, or no reply arrived in time.
-        _ => (Trouble::Unknown(problem), true),
-    }
-}
+use crate::trouble::Trouble;
 
 /// The reply of a script, read element by element.
 #[derive(Debug)]
