@@ -1,46 +1,28 @@
-//! The encoding of messages in the stream.
+//! The encoding of messages in the stream: a version, then what [`tidings_log::codec`] makes of it.
 //!
 //! A **batch** is one message, so that it is stored whole or not at all; several batches without a
 //! key that are appended at the same time are one, too ([`messages`](crate::messages)), and are as
-//! one to a reader:
+//! one to a reader: the number of events u32, and each event.
 //!
-//! ```text
-//! version 1 · number of events · for each: flags · number of topics · topics · id? · type? · retry? · except? · data
-//! ```
-//!
-//! A **deletion** is a message, too. It names the deleted topic, and the audiences that missed
-//! something:
-//!
-//! ```text
-//! version 1 · topic · number of audiences · for each: flags · number of topics · topics · number of the newest event ·
-//! (number of the newest event that it may take · number of topics · topics whose events stay)?
-//! ```
-//!
-//! The last part is there if the grants of the deletion did not cover some topics.
+//! A **deletion** is a message, too. It names the deleted topic, the audiences that missed
+//! something, and, if the grants of the deletion did not cover some topics, what it spares.
 //!
 //! The **audiences** of what was read are kept next to the stream, so that a hub that starts later
-//! knows which subscribers lost something to retention:
+//! knows which subscribers lost something to retention.
 //!
-//! ```text
-//! version 1 · stream · epoch · last message · forgotten through · number of audiences · for each: flags · number of topics · topics ·
-//! newest that is gone · oldest kept · newest
-//! ```
-//!
-//! Numbers are LEB128, texts are prefixed with their length. Whatever does not decode is skipped
-//! and counted by the reader: one bad message blocks nothing.
+//! Whatever does not decode is skipped and counted by the reader: one bad message blocks nothing.
 
 use bytes::Bytes;
-use tidings_log::{Batch, parts::Audience};
-use tidings_topic::{ConnectionId, Event, StoredEvent, Topic};
+use tidings_log::{
+    Batch,
+    codec::{Fields, Stored, count, push_event},
+    parts::Audience,
+    stored,
+};
+use tidings_topic::{Event, StoredEvent, Topic};
 
 /// The first byte of all messages.
-const VERSION: u8 = 1;
-
-const PRIVATE: u8 = 1;
-const ID: u8 = 2;
-const TYPE: u8 = 4;
-const RETRY: u8 = 8;
-const EXCEPT: u8 = 16;
+const VERSION: u8 = 2;
 
 /// Most events of a batch: an index into it has 16 bits.
 pub(crate) const BATCH_EVENTS_MAX: usize = 1 << 16;
@@ -55,15 +37,16 @@ pub(crate) struct EncodedBatch<'b> {
 }
 
 impl<'b> EncodedBatch<'b> {
-    pub(crate) fn of(batch: &'b Batch) -> Self {
-        let mut writer = Writer(Vec::new());
+    /// `None` if an event has too many topics.
+    pub(crate) fn of(batch: &'b Batch) -> Option<Self> {
+        let mut bytes = Vec::new();
         let mut sizes = Vec::with_capacity(batch.events.len());
         for event in &batch.events {
-            let before = writer.0.len();
-            writer.event(&StoredEvent::of(event));
-            sizes.push(writer.0.len() - before);
+            let before = bytes.len();
+            push_event(&mut bytes, &StoredEvent::of(event), None)?;
+            sizes.push(bytes.len() - before);
         }
-        Self { batch, bytes: writer.0, sizes }
+        Some(Self { batch, bytes, sizes })
     }
 }
 
@@ -71,28 +54,28 @@ impl<'b> EncodedBatch<'b> {
 pub(crate) fn encode_message<'a, 'b: 'a>(
     batches: impl Iterator<Item = &'a EncodedBatch<'b>> + Clone,
 ) -> Bytes {
-    let mut writer = Writer(vec![VERSION]);
-    writer.number(batches.clone().map(|batch| batch.sizes.len() as u64).sum());
+    let mut bytes = vec![VERSION];
+    batches.clone().map(|batch| count(&batch.sizes)).sum::<u32>().store(&mut bytes);
     for batch in batches {
-        writer.0.extend_from_slice(&batch.bytes);
+        bytes.extend_from_slice(&batch.bytes);
     }
-    writer.0.into()
+    bytes.into()
 }
 
 /// The events of a batch, each with the bytes that it takes in the message. `None` if it is none.
 pub(crate) fn decode_batch(bytes: &[u8]) -> Option<Vec<(Event, usize)>> {
-    let mut reader = Reader(bytes);
-    let mut events = Vec::new();
-    let count = reader.versioned_count()?;
-    if count == 0 || count > BATCH_EVENTS_MAX {
+    let mut fields = Fields(bytes);
+    let (version, count): (u8, u32) = fields.read()?;
+    if version != VERSION || count == 0 || count as usize > BATCH_EVENTS_MAX {
         return None;
     }
+    let mut events = Vec::new();
     for _ in 0..count {
-        let before = reader.0.len();
-        let event = reader.event()?.restore()?;
-        events.push((event, before - reader.0.len()));
+        let before = fields.0.len();
+        let (event, _) = fields.event()?;
+        events.push((event.restore()?, before - fields.0.len()));
     }
-    reader.0.is_empty().then_some(events)
+    fields.0.is_empty().then_some(events)
 }
 
 /// The deletion of a topic.
@@ -121,40 +104,22 @@ impl Spared {
     }
 }
 
+stored!(Deletion { topic, missed, spared });
+stored!(Spared { after, topics });
+
 impl Deletion {
     /// A deletion as a message.
     pub(crate) fn encode(&self) -> Bytes {
-        let mut writer = Writer(vec![VERSION]);
-        writer.text(self.topic.as_str());
-        writer.number(self.missed.len() as u64);
-        for (audience, newest) in &self.missed {
-            writer.audience(audience);
-            writer.number(*newest);
-        }
-        if let Some(spared) = &self.spared {
-            writer.number(spared.after);
-            writer.topics(&spared.topics);
-        }
-        writer.0.into()
+        encode(self)
     }
 
     /// `None` if it is none.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader(bytes);
-        if reader.byte()? != VERSION {
-            return None;
+        let mut deletion: Self = decode(bytes)?;
+        if let Some(spared) = &mut deletion.spared {
+            spared.topics.sort_unstable();
         }
-        let topic = Topic::from_stored(reader.text()?)?;
-        let missed = (0..reader.count()?).map(|_| Some((reader.audience()?, reader.number()?)));
-        let missed = missed.collect::<Option<_>>()?;
-        let spared = if reader.0.is_empty() {
-            None
-        } else {
-            let (after, mut topics) = (reader.number()?, reader.topics()?);
-            topics.sort_unstable();
-            Some(Spared { after, topics })
-        };
-        reader.0.is_empty().then_some(Self { topic, missed, spared })
+        Some(deletion)
     }
 }
 
@@ -188,175 +153,37 @@ pub(crate) struct KnownAudience {
     pub(crate) newest: u64,
 }
 
+stored!(LeftAudiences { identity, audiences });
+stored!(Audiences { through, forgotten_through, known });
+stored!(KnownAudience { audience, gone, first, newest });
+
 impl LeftAudiences {
     pub(crate) fn encode(&self) -> Bytes {
-        let mut writer = Writer(vec![VERSION]);
-        let (created, epoch) = &self.identity;
-        writer.text(created);
-        writer.number(*epoch);
-        writer.number(self.audiences.through);
-        writer.number(self.audiences.forgotten_through);
-        writer.number(self.audiences.known.len() as u64);
-        for known in &self.audiences.known {
-            writer.audience(&known.audience);
-            for number in [known.gone, known.first, known.newest] {
-                writer.number(number);
-            }
-        }
-        writer.0.into()
+        encode(self)
     }
 
     /// `None` if it is none.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader(bytes);
-        if reader.byte()? != VERSION {
-            return None;
-        }
-        let identity = (reader.text()?.to_owned(), reader.number()?);
-        let (through, forgotten_through) = (reader.number()?, reader.number()?);
-        let known = (0..reader.count()?).map(|_| {
-            let audience = reader.audience()?;
-            let (gone, first) = (reader.number()?, reader.number()?);
-            Some(KnownAudience { audience, gone, first, newest: reader.number()? })
-        });
-        let known = known.collect::<Option<_>>()?;
-        let audiences = Audiences { through, forgotten_through, known };
-        reader.0.is_empty().then_some(Self { identity, audiences })
+        decode(bytes)
     }
 }
 
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn audience(&mut self, audience: &Audience) {
-        self.0.push(if audience.private { PRIVATE } else { 0 });
-        self.topics(&audience.topics);
-    }
-
-    fn topics(&mut self, topics: &[Topic]) {
-        self.number(topics.len() as u64);
-        for topic in topics {
-            self.text(topic.as_str());
-        }
-    }
-
-    fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(number.to_le_bytes()[0] | 0x80);
-            number >>= 7;
-        }
-        self.0.push(number.to_le_bytes()[0]);
-    }
-
-    fn text(&mut self, text: &str) {
-        self.number(text.len() as u64);
-        self.0.extend_from_slice(text.as_bytes());
-    }
-
-    fn event(&mut self, event: &StoredEvent<'_>) {
-        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        self.0.push(
-            flag(event.private, PRIVATE)
-                | flag(event.id.is_some(), ID)
-                | flag(event.event_type.is_some(), TYPE)
-                | flag(event.retry_millis.is_some(), RETRY)
-                | flag(event.except.is_some(), EXCEPT),
-        );
-        self.number(event.topics.len() as u64);
-        for topic in &event.topics {
-            self.text(topic);
-        }
-        for text in [event.id, event.event_type].into_iter().flatten() {
-            self.text(text);
-        }
-        if let Some(millis) = event.retry_millis {
-            self.number(millis);
-        }
-        if let Some(connection) = event.except {
-            self.0.extend_from_slice(&connection.to_bytes());
-        }
-        self.text(event.data);
-    }
+fn encode(value: &impl Stored) -> Bytes {
+    let mut bytes = vec![VERSION];
+    value.store(&mut bytes);
+    bytes.into()
 }
 
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.take(1).map(|bytes| bytes[0])
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    /// A number of things of at least one byte each. It cannot exceed the bytes that are left.
-    fn count(&mut self) -> Option<usize> {
-        let count = usize::try_from(self.number()?).ok()?;
-        (count <= self.0.len()).then_some(count)
-    }
-
-    fn versioned_count(&mut self) -> Option<usize> {
-        if self.byte()? == VERSION { self.count() } else { None }
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let length = usize::try_from(self.number()?).ok()?;
-        str::from_utf8(self.take(length)?).ok()
-    }
-
-    fn texts(&mut self) -> Option<Vec<&'a str>> {
-        (0..self.count()?).map(|_| self.text()).collect()
-    }
-
-    fn audience(&mut self) -> Option<Audience> {
-        let private = self.byte()? & PRIVATE != 0;
-        Some(Audience { topics: self.topics()?, private })
-    }
-
-    fn topics(&mut self) -> Option<Vec<Topic>> {
-        self.texts()?.into_iter().map(Topic::from_stored).collect()
-    }
-
-    fn event(&mut self) -> Option<StoredEvent<'a>> {
-        let flags = self.byte()?;
-        let has = |flag: u8| flags & flag != 0;
-        let topics = self.texts()?;
-        let id = if has(ID) { Some(self.text()?) } else { None };
-        let event_type = if has(TYPE) { Some(self.text()?) } else { None };
-        let retry_millis = if has(RETRY) { Some(self.number()?) } else { None };
-        let except =
-            if has(EXCEPT) { Some(ConnectionId::from_random(self.take(16)?.try_into().ok()?)) } else { None };
-        Some(StoredEvent {
-            topics,
-            data: self.text()?,
-            id,
-            event_type,
-            retry_millis,
-            private: has(PRIVATE),
-            except,
-        })
-    }
+/// `None` if it is no such value, or of another version.
+fn decode<T: Stored>(bytes: &[u8]) -> Option<T> {
+    let (version, value): (u8, T) = Fields(bytes).read_last()?;
+    (version == VERSION).then_some(value)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, option, prelude::*};
-    use tidings_topic::{NewEvent, Validator};
+    use tidings_topic::{ConnectionId, NewEvent, Validator};
 
     use super::*;
 
@@ -381,7 +208,7 @@ mod tests {
         #[test]
         fn a_batch_comes_back_as_it_was(events in vec(event(), 1..5)) {
             let batch = Batch { events, key: None };
-            let encoded = EncodedBatch::of(&batch);
+            let encoded = EncodedBatch::of(&batch).expect("few topics");
             let bytes = encode_message([&encoded].into_iter());
             let decoded = decode_batch(&bytes).expect("a batch");
             let sizes = encoded.sizes;
@@ -409,7 +236,7 @@ mod tests {
         for deletion in [&whole, &partial] {
             let bytes = deletion.encode();
             assert_eq!(Deletion::decode(&bytes).as_ref(), Some(deletion));
-            for length in (0..bytes.len()).filter(|length| *length != whole.encode().len()) {
+            for length in 0..bytes.len() {
                 assert_eq!(Deletion::decode(&bytes[..length]), None, "cut at {length}");
             }
         }
@@ -428,8 +255,9 @@ mod tests {
 
     #[test]
     fn a_message_cannot_make_its_reader_reserve_more_than_it_has() {
-        let mut writer = Writer(vec![VERSION]);
-        writer.number(u64::MAX >> 1);
-        assert_eq!(decode_batch(&writer.0), None);
+        let bytes = [&[VERSION][..], &u32::MAX.to_le_bytes()].concat();
+        assert_eq!(decode_batch(&bytes), None);
+        let bytes = [&[VERSION][..], b"\x01\0\0\0a", &u32::MAX.to_le_bytes()].concat();
+        assert_eq!(Deletion::decode(&bytes), None);
     }
 }

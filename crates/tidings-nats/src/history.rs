@@ -18,6 +18,7 @@ use async_nats::jetstream::{
     kv::{self, Operation, Store},
     stream::{DiscardPolicy, Info, RawMessageErrorKind, State, Stream},
 };
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidings_log::{Epoch, EpochStart, Epochs, Position, parts::position};
 
@@ -74,7 +75,8 @@ struct StoredMark {
 }
 
 impl Record {
-    const VERSION: u32 = 1;
+    /// Version 1 had other messages.
+    const VERSION: u32 = 2;
 
     fn new(created: &str, epochs: &Epochs) -> Self {
         let number = |start: &EpochStart| (start.epoch.to_u64(), u128::from_be_bytes(start.after.to_bytes()));
@@ -154,40 +156,43 @@ pub(crate) async fn leave_mark(shared: &SharedIndex, bucket: &Store) -> Result<(
     if nanos == 0 {
         return Ok(());
     }
-    let epoch = epoch.to_u64();
-    let link = &shared.link;
-    let stored = link.ask("reading the mark", bucket.entry(MARK_KEY)).await?;
-    let known: Option<StoredMark> =
-        stored.as_ref().and_then(|entry| serde_json::from_slice(&entry.value).ok());
-    if known
-        .is_some_and(|known| known.created == created && known.epoch == epoch && known.sequence >= sequence)
-    {
-        return Ok(());
-    }
-    let mark = StoredMark { created, epoch, sequence, nanos };
-    let value = serde_json::to_vec(&mark).expect("a mark is plain data");
-    let revision = stored.map_or(0, |entry| entry.revision);
-    // If another hub was faster, its mark is as good.
-    let _ = link.ask("leaving a mark", bucket.update(MARK_KEY, value.into(), revision)).await;
-    Ok(())
+    let mark = StoredMark { created, epoch: epoch.to_u64(), sequence, nanos };
+    let value = serde_json::to_vec(&mark).expect("a mark is plain data").into();
+    let is_as_good = |known: &[u8]| {
+        serde_json::from_slice::<StoredMark>(known).is_ok_and(|known| {
+            known.created == mark.created && known.epoch == mark.epoch && known.sequence >= sequence
+        })
+    };
+    leave(&shared.link, bucket, MARK_KEY, value, is_as_good).await
 }
 
 /// Leaves the audiences of what was read, for a hub that starts when retention has taken some of
 /// it.
 pub(crate) async fn leave_audiences(shared: &SharedIndex, bucket: &Store) -> Result<(), String> {
     let Some(left) = shared.audiences(AUDIENCES_BYTES_MAX) else { return Ok(()) };
-    let link = &shared.link;
-    let stored = link.ask("reading the audiences", bucket.entry(AUDIENCES_KEY)).await?;
-    let known = stored.as_ref().and_then(|entry| LeftAudiences::decode(&entry.value));
-    let is_newer = |known: LeftAudiences| {
-        known.identity == left.identity && known.audiences.through >= left.audiences.through
+    let is_as_good = |known: &[u8]| {
+        LeftAudiences::decode(known).is_some_and(|known| {
+            known.identity == left.identity && known.audiences.through >= left.audiences.through
+        })
     };
-    if known.is_some_and(is_newer) {
+    leave(&shared.link, bucket, AUDIENCES_KEY, left.encode(), is_as_good).await
+}
+
+/// Leaves a value for other hubs, unless what is there is as good.
+async fn leave(
+    link: &Link,
+    bucket: &Store,
+    key: &str,
+    value: Bytes,
+    is_as_good: impl Fn(&[u8]) -> bool,
+) -> Result<(), String> {
+    let stored = link.ask("reading what other hubs left", bucket.entry(key)).await?;
+    if stored.as_ref().is_some_and(|entry| is_as_good(&entry.value)) {
         return Ok(());
     }
     let revision = stored.map_or(0, |entry| entry.revision);
-    // If another hub was faster, its list is as good.
-    let _ = link.ask("leaving the audiences", bucket.update(AUDIENCES_KEY, left.encode(), revision)).await;
+    // If another hub was faster, what it left is as good.
+    let _ = link.ask("leaving a value for other hubs", bucket.update(key, value, revision)).await;
     Ok(())
 }
 

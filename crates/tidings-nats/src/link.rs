@@ -146,13 +146,7 @@ impl Link {
 
     /// Waits until this connection is lost.
     pub(crate) async fn lost(&self, generation: u64) {
-        let mut changes = self.changes.clone();
-        loop {
-            changes.mark_unchanged();
-            if self.generation() != Some(generation) || changes.changed().await.is_err() {
-                return;
-            }
-        }
+        let _ = self.changes.clone().wait_for(|_| self.generation() != Some(generation)).await;
     }
 
     /// Waits for a reply, up to the request timeout and while the connection lasts.

@@ -249,9 +249,11 @@ impl Log for NatsLog {
         let mut outcomes = Vec::with_capacity(batches.len());
         let mut fitting = Vec::with_capacity(batches.len());
         for (index, batch) in batches.iter().enumerate() {
-            let encoded = EncodedBatch::of(batch);
-            match self.check_room(&encoded) {
-                Ok(()) => {
+            let encoded = EncodedBatch::of(batch)
+                .ok_or_else(|| AppendError::Full("an event has too many topics".to_owned()))
+                .and_then(|encoded| self.check_room(&encoded).map(|()| encoded));
+            match encoded {
+                Ok(encoded) => {
                     fitting.push((index, encoded));
                     outcomes.push(Err(AppendError::OutcomeUnknown("it is being stored".to_owned())));
                 }

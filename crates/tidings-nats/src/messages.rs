@@ -56,7 +56,10 @@ mod tests {
     }
 
     fn arranged(batches: &[Batch], max_payload: usize) -> Vec<Vec<usize>> {
-        let messages = messages(batches.iter().map(EncodedBatch::of).enumerate(), max_payload);
+        let messages = messages(
+            batches.iter().map(|batch| EncodedBatch::of(batch).expect("few topics")).enumerate(),
+            max_payload,
+        );
         let indices = messages.into_iter().map(|message| {
             let payload = encode_message(message.iter().map(|(_, encoded)| encoded));
             assert!(payload.len() <= max_payload || message.len() == 1);

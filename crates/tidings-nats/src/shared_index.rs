@@ -161,20 +161,13 @@ impl SharedIndex {
 
     /// Waits until the index was trusted for the first time, or until this many attempts failed.
     pub(crate) async fn opened(&self, failures_max: u32) -> Result<(), String> {
-        let mut notifier = self.listen();
-        loop {
-            notifier.mark_unchanged();
-            {
-                let state = self.state();
-                if state.trusted.is_some() {
-                    return Ok(());
-                }
-                if state.failures >= failures_max {
-                    return Err(state.reason.clone());
-                }
-            }
-            notifier.changed().await.expect("the notifier belongs to this");
-        }
+        let is_decided = |(): &()| {
+            let state = self.state();
+            state.trusted.is_some() || state.failures >= failures_max
+        };
+        self.listen().wait_for(is_decided).await.expect("the notifier belongs to this");
+        let state = self.state();
+        if state.trusted.is_some() { Ok(()) } else { Err(state.reason.clone()) }
     }
 
     /// Nothing more arrives.

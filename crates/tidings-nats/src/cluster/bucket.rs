@@ -8,7 +8,10 @@ use async_nats::{
     jetstream::{kv::Store, stream::Stream},
 };
 use bytes::Bytes;
-use tidings_log::cluster::ClusterError;
+use tidings_log::{
+    cluster::ClusterError,
+    codec::{Fields, Stored as _},
+};
 
 use crate::{
     bucket::Bucket,
@@ -102,29 +105,22 @@ pub(super) struct Value<'a> {
     pub(super) content: Cow<'a, [u8]>,
 }
 
-const VERSION: u8 = 1;
-const HEAD_BYTES: usize = 17;
+const VERSION: u8 = 2;
 
 impl Value<'_> {
     pub(super) fn encode(&self) -> Bytes {
         let millis = u64::try_from(self.time.min(TIME_MAX).as_millis()).expect("a week has few milliseconds");
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + self.content.len());
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&millis.to_be_bytes());
-        bytes.extend_from_slice(&self.fence.to_be_bytes());
+        let mut bytes = Vec::new();
+        (VERSION, millis, self.fence).store(&mut bytes);
         bytes.extend_from_slice(&self.content);
         bytes.into()
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Value<'static>> {
-        let (head, content) = bytes.split_at_checked(HEAD_BYTES)?;
-        let number = |from: usize| Some(u64::from_be_bytes(head[from..from + 8].try_into().ok()?));
-        let (time, fence) = (Duration::from_millis(number(1)?), number(9)?);
-        (head[0] == VERSION).then(|| Value {
-            time: time.min(TIME_MAX),
-            fence,
-            content: content.to_vec().into(),
-        })
+        let mut fields = Fields(bytes);
+        let (version, millis, fence): (u8, u64, u64) = fields.read()?;
+        let time = Duration::from_millis(millis).min(TIME_MAX);
+        (version == VERSION).then(|| Value { time, fence, content: fields.0.to_vec().into() })
     }
 }
 
@@ -177,7 +173,7 @@ mod tests {
         let bytes = value.encode();
         let back = Value::decode(&bytes).unwrap();
         assert_eq!((back.time, back.fence, &*back.content), (Duration::from_secs(3), 7, &b"v"[..]));
-        assert!(Value::decode(&bytes[..HEAD_BYTES - 1]).is_none() && Value::decode(b"").is_none());
+        assert!(Value::decode(&bytes[..bytes.len() - 2]).is_none() && Value::decode(b"").is_none());
         let forever = Value { time: Duration::MAX, fence: 0, content: (&[][..]).into() };
         assert_eq!(Value::decode(&forever.encode()).unwrap().time, TIME_MAX);
     }

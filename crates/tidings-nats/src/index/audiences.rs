@@ -32,7 +32,7 @@ impl Index {
         all.sort_unstable_by_key(|known| Reverse(known.newest));
         let mut bytes = 0;
         let fitting = all.iter().take_while(|known| {
-            bytes += known.audience.topics.iter().map(|topic| topic.as_str().len() + 2).sum::<usize>() + 26;
+            bytes += known.audience.topics.iter().map(|topic| topic.as_str().len() + 4).sum::<usize>() + 29;
             bytes <= bytes_max
         });
         let fitting = fitting.count();

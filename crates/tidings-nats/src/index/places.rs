@@ -76,7 +76,10 @@ impl Index {
     /// What the filter may accept before a number, newest first.
     pub(crate) fn look_before(&self, before: u64, plan: &Plan<'_>) -> Look {
         let (mut numbers, is_complete) = match &plan.reach {
-            Reach::Topics(topics) => self.merged_backwards(topics, before),
+            Reach::Topics(topics) => self.merged(topics, |numbers| {
+                let until = numbers.partition_point(|number| *number < before);
+                (numbers.range(until.saturating_sub(LOOK_MAX)..until).copied().collect(), until <= LOOK_MAX)
+            }),
             Reach::Everything | Reach::Unknown => {
                 let until = self.place_after(before.saturating_sub(1));
                 let taken = self.records.range(until.saturating_sub(LOOK_MAX)..until);
@@ -92,7 +95,9 @@ impl Index {
         self.floors.draft(plan, after)
     }
 
-    fn look(&self, numbers: Vec<u64>, is_complete: bool) -> Look {
+    fn look(&self, mut numbers: Vec<u64>, is_complete: bool) -> Look {
+        let is_complete = is_complete && numbers.len() <= LOOK_MAX;
+        numbers.truncate(LOOK_MAX);
         let last = numbers.last().copied().unwrap_or(self.newest);
         let found = numbers.into_iter().filter_map(|number| self.record(number));
         let kept = found.filter(|record| !record.is_gone);
@@ -115,42 +120,18 @@ impl Index {
         self.recent.get(index).filter(|entry| entry.cursor.position == place)
     }
 
-    /// The first numbers of several merged lists, given the first numbers of each.
+    /// Numbers of several merged lists, given those of each, and whether these are all.
     fn merged(
         &self,
         topics: &[(&Topic, bool)],
-        first: impl Fn(&VecDeque<u64>) -> (Vec<u64>, bool),
+        taken_of: impl Fn(&VecDeque<u64>) -> (Vec<u64>, bool),
     ) -> (Vec<u64>, bool) {
-        let mut merged = Vec::new();
-        let mut is_complete = true;
-        for (topic, _) in topics {
-            let Some(numbers) = self.topics.get(*topic) else { continue };
-            let (taken, all) = first(numbers);
-            is_complete &= all;
-            merged.extend(taken);
-        }
+        let lists = topics.iter().filter_map(|(topic, _)| self.topics.get(*topic));
+        let (taken, are_all): (Vec<_>, Vec<_>) = lists.map(taken_of).unzip();
+        let mut merged = taken.concat();
         merged.sort_unstable();
         merged.dedup();
-        is_complete &= merged.len() <= LOOK_MAX;
-        merged.truncate(LOOK_MAX);
-        (merged, is_complete)
-    }
-
-    /// The last numbers before one, oldest first.
-    fn merged_backwards(&self, topics: &[(&Topic, bool)], before: u64) -> (Vec<u64>, bool) {
-        let mut merged = Vec::new();
-        let mut is_complete = true;
-        for (topic, _) in topics {
-            let Some(numbers) = self.topics.get(*topic) else { continue };
-            let until = numbers.partition_point(|number| *number < before);
-            is_complete &= until <= LOOK_MAX;
-            merged.extend(numbers.range(until.saturating_sub(LOOK_MAX)..until).copied());
-        }
-        merged.sort_unstable();
-        merged.dedup();
-        is_complete &= merged.len() <= LOOK_MAX;
-        let surplus = merged.len().saturating_sub(LOOK_MAX);
-        (merged.split_off(surplus), is_complete)
+        (merged, are_all.into_iter().all(|is_all| is_all))
     }
 
     /// The events that may have a publisher's id: the hash matches.
