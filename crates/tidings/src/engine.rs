@@ -114,6 +114,11 @@ impl Engine {
         self.replays.next_page(request).await
     }
 
+    /// The next page of a reader, if nothing has to be read for it.
+    pub(crate) fn page_at_hand(&self, request: &ReplayRequest) -> Option<Replayed> {
+        self.replays.page_at_hand(request)
+    }
+
     /// Reads the next page of a reader. While the log is unavailable the reader waits: it is
     /// behind, and nothing else could be sent to it.
     pub(crate) fn read_page(self: &Arc<Self>, request: ReplayRequest) -> PageReading {

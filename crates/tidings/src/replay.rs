@@ -15,7 +15,7 @@ use tidings_log::{Bounds, Cursor, Filter, Located, Log, Position, Unavailable, p
 use tidings_topic::ConnectionId;
 use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle, time::Instant};
 
-use self::pages::{EncodedPage, Pages};
+use self::pages::{EncodedPage, PageKey, Pages};
 use crate::{
     feed::encode::{Format, GapReason, Notice},
     feed::frames::{FrameMeta, Frames},
@@ -105,6 +105,13 @@ impl Replays {
         Self { log, permits, page_bytes, pages: Mutex::default() }
     }
 
+    /// The next page of a reader, if another reader needed the same a moment ago and there is no gap
+    /// to be reported before it. It needs no permit, since nothing is read.
+    pub(crate) fn page_at_hand(&self, request: &ReplayRequest) -> Option<Replayed> {
+        let page = self.pages().get(&request.key(), request.routed, Instant::now())?;
+        gap_before(request, &page).is_none().then(|| replayed(request, &page))
+    }
+
     /// Reads the next page of a reader.
     pub(crate) async fn next_page(&self, mut request: ReplayRequest) -> Result<Replayed, Unavailable> {
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
@@ -137,7 +144,7 @@ impl Replays {
 
     /// The page after a position, shared with other readers that need it.
     async fn page(&self, request: &ReplayRequest) -> Result<Arc<EncodedPage>, Unavailable> {
-        let key = (Arc::clone(&request.filter), request.format, request.place);
+        let key = request.key();
         let cleared = {
             let mut pages = self.pages();
             if let Some(page) = pages.get(&key, request.routed, Instant::now()) {
@@ -154,38 +161,20 @@ impl Replays {
     }
 
     async fn answer(&self, request: ReplayRequest, page: &EncodedPage) -> Result<Replayed, Unavailable> {
-        let missing = match request.reported {
-            Some(reported) => page.floor.is_some_and(|floor| floor > reported.max(request.place.position)),
-            None => false,
-        };
-        let reason = request.gap.or(missing.then_some(GapReason::Expired));
-        let from = after_the_gap(&request, page);
-        let gap = match reason {
-            Some(reason) => Some((from, gap_notice(reason, &request, from, &self.log.bounds().await?))),
-            None => None,
-        };
-        // The log has checked the grants; the connection that an event excludes is still to be
-        // checked.
-        let is_left_out = |meta: &FrameMeta| {
-            meta.audience.as_ref().is_some_and(|audience| audience.leaves_out(&request.connection))
-        };
-        let frames = if page.frames.metas().iter().any(is_left_out) {
-            Arc::new(page.frames.retain(|meta| !is_left_out(meta)))
-        } else {
-            Arc::clone(&page.frames)
-        };
-        Ok(Replayed {
-            gap,
-            from,
-            frames,
-            place: Cursor { epoch: page.epoch, position: page.through },
-            reported: page.floor.max(request.reported).or(Some(request.place.position)),
-            at_end: page.at_end,
-        })
+        let mut replayed = replayed(&request, page);
+        if let Some(reason) = gap_before(&request, page) {
+            let bounds = self.log.bounds().await?;
+            replayed.gap = Some((replayed.from, gap_notice(reason, &request, replayed.from, &bounds)));
+        }
+        Ok(replayed)
     }
 }
 
 impl ReplayRequest {
+    fn key(&self) -> PageKey {
+        (Arc::clone(&self.filter), self.format, self.place)
+    }
+
     /// Continues after a position in another epoch. Events may be lost, so a gap is reported.
     fn lost_in_another_epoch(&mut self, position: Position) -> Position {
         if self.reported.is_some() {
@@ -195,6 +184,36 @@ impl ReplayRequest {
             self.reported = Some(position);
         }
         position
+    }
+}
+
+/// Why a gap is reported before this page, if one is.
+fn gap_before(request: &ReplayRequest, page: &EncodedPage) -> Option<GapReason> {
+    let missing = match request.reported {
+        Some(reported) => page.floor.is_some_and(|floor| floor > reported.max(request.place.position)),
+        None => false,
+    };
+    request.gap.or(missing.then_some(GapReason::Expired))
+}
+
+/// This page for this reader, without the notice of a gap.
+fn replayed(request: &ReplayRequest, page: &EncodedPage) -> Replayed {
+    // The log has checked the grants; the connection that an event excludes is still to be checked.
+    let is_left_out = |meta: &FrameMeta| {
+        meta.audience.as_ref().is_some_and(|audience| audience.leaves_out(&request.connection))
+    };
+    let frames = if page.frames.metas().iter().any(is_left_out) {
+        Arc::new(page.frames.retain(|meta| !is_left_out(meta)))
+    } else {
+        Arc::clone(&page.frames)
+    };
+    Replayed {
+        gap: None,
+        from: after_the_gap(request, page),
+        frames,
+        place: Cursor { epoch: page.epoch, position: page.through },
+        reported: page.floor.max(request.reported).or(Some(request.place.position)),
+        at_end: page.at_end,
     }
 }
 
@@ -218,4 +237,46 @@ fn gap_notice(reason: GapReason, request: &ReplayRequest, from: Cursor, bounds: 
         newest: newest.to_string(),
     };
     notice.encode(from, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_log::{Batch, MemoryLimits, MemoryLog};
+    use tidings_topic::{NewEvent, Validator};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_that_was_read_is_at_hand_unless_a_gap_is_reported_before_it() {
+        let log = Arc::new(MemoryLog::new(MemoryLimits { count_max: Some(2), ..MemoryLimits::default() }));
+        let replays = Replays::new(Arc::clone(&log) as Arc<dyn Log>, 1, 1_000);
+        for number in 0..3 {
+            let event = Validator::default().event(NewEvent::new("chat", number.to_string()));
+            let batch = Batch { events: vec![event.expect("valid")], key: None };
+            log.append(batch).await.expect("there is capacity");
+        }
+        let head = log.bounds().await.expect("there").newest_cursor();
+        let from = |position, reported| ReplayRequest {
+            filter: Arc::new(Filter::everything_public()),
+            format: Format::Plain,
+            connection: ConnectionId::from_random([7; 16]),
+            place: Cursor { position, ..head },
+            routed: head,
+            reported,
+            requested: None,
+            gap: None,
+        };
+        let from_the_start = from(Position::BEFORE_ALL, None);
+        assert!(replays.page_at_hand(&from_the_start).is_none(), "nobody has read it");
+        let read = replays.next_page(from_the_start.clone()).await.expect("there");
+        let at_hand = replays.page_at_hand(&from_the_start).expect("it was read a moment ago");
+        assert!(Arc::ptr_eq(&read.frames, &at_hand.frames));
+        assert_eq!((read.from, read.place, read.reported), (at_hand.from, at_hand.place, at_hand.reported));
+
+        let lacks_an_event = from(Position::BEFORE_ALL, Some(Position::BEFORE_ALL));
+        assert!(replays.page_at_hand(&lacks_an_event).is_none(), "the gap has to be reported");
+        assert!(replays.next_page(lacks_an_event).await.expect("there").gap.is_some());
+        replays.forget();
+        assert!(replays.page_at_hand(&from_the_start).is_none(), "it may hold what was deleted");
+    }
 }

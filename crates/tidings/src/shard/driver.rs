@@ -181,12 +181,12 @@ impl Driver {
             }
             let has_more = self.shard.slice(&engine, now.into_std());
             self.progress.set_served(self.shard.served());
-            self.read_pages(&engine);
+            let has_pages = self.read_pages(&engine);
             if self.shard.is_empty() {
                 self.hub = None;
             }
             drop(engine);
-            if has_more {
+            if has_more || has_pages {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -280,9 +280,16 @@ impl Driver {
         }
     }
 
-    /// Has the history read that subscribers are behind by.
-    fn read_pages(&mut self, engine: &Arc<Engine>) {
-        for (key, request) in self.shard.requests.drain(..) {
+    /// Has the history read that subscribers are behind by. What another subscriber has had read a
+    /// moment ago is there at once: after a restart that is nearly everything. Whether any was.
+    fn read_pages(&mut self, engine: &Arc<Engine>) -> bool {
+        let mut is_any_at_hand = false;
+        for (key, request) in std::mem::take(&mut self.shard.requests) {
+            if let Some(page) = engine.page_at_hand(&request) {
+                self.shard.take_page(key, page);
+                is_any_at_hand = true;
+                continue;
+            }
             let reading = engine.read_page(request);
             let inbox = Arc::clone(&self.inbox);
             tokio::spawn(async move {
@@ -292,6 +299,7 @@ impl Driver {
                 let _ = inbox.send(message);
             });
         }
+        is_any_at_hand
     }
 }
 
