@@ -15,6 +15,8 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 2048;
 const V1_BYTES_MAX: usize = 107;
 /// The beginning of version 1.
 const V1_BEGINNING: &[u8] = b"PROXY ";
+/// The shortest header of version 1.
+const V1_SHORTEST: &[u8] = b"PROXY UNKNOWN\r\n";
 /// What ends version 1.
 const LINE_END: &[u8] = b"\r\n";
 /// The beginning of version 2 (section 2.2).
@@ -67,7 +69,10 @@ use InvalidProxyHeader::{Absent, Malformed, TooLong};
 impl ProxyHeader {
     /// Parses the bytes with which a connection begins.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidProxyHeader> {
-        if begins_like(bytes, V2_SIGNATURE) {
+        if bytes.is_empty() {
+            // Either version may follow, and the shortest header is one of version 1.
+            Ok(Self::Incomplete(V1_SHORTEST.len()))
+        } else if begins_like(bytes, V2_SIGNATURE) {
             v2(bytes)
         } else if begins_like(bytes, V1_BEGINNING) {
             v1(bytes)
@@ -96,7 +101,7 @@ fn v1(bytes: &[u8]) -> Result<ProxyHeader, InvalidProxyHeader> {
     let shortest = match bytes {
         _ if bytes.starts_with(b"PROXY TCP4 ") => "PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n".len(),
         _ if bytes.starts_with(b"PROXY TCP6 ") => "PROXY TCP6 :: :: 0 0\r\n".len(),
-        _ => "PROXY UNKNOWN\r\n".len(),
+        _ => V1_SHORTEST.len(),
     };
     let end = if bytes.ends_with(b"\r") { 1 } else { LINE_END.len() };
     Ok(ProxyHeader::Incomplete(shortest.saturating_sub(bytes.len()).max(end)))
@@ -193,6 +198,19 @@ mod tests {
                 v2_header(0x21, 0x21, &content)
             }
         }
+    }
+
+    /// Found by fuzzing: before the first byte the parser asked for the sixteen that every header of
+    /// version 2 has, and the shortest of version 1 has fifteen. A reader then lost the first byte of
+    /// the request behind it.
+    #[test]
+    fn no_byte_behind_the_shortest_header_is_asked_for() {
+        let mut read = 0;
+        while let Ok(ProxyHeader::Incomplete(more)) = ProxyHeader::parse(&V1_SHORTEST[..read]) {
+            read += more;
+            assert!(read <= V1_SHORTEST.len(), "{read} bytes");
+        }
+        assert_eq!(complete(V1_SHORTEST), ProxiedFrom::Unknown);
     }
 
     fn complete(bytes: &[u8]) -> ProxiedFrom {
