@@ -9,4 +9,6 @@ pub struct Client {
     pub address: ClientAddress,
     /// What the listener that accepted the connection is for.
     pub listener: ListenerRole,
+    /// Whether the connection is encrypted by this server. What a proxy does is not known here.
+    pub is_encrypted: bool,
 }

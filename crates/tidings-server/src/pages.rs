@@ -8,9 +8,9 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 
-use crate::{accept::accepts_html, app::App, problem::Refused, streams::vary_accept};
+use crate::{accept::accepts_html, app::App, client::Client, problem::Refused, streams::vary_accept};
 
 const INDEX_HTML: &str = include_str!("pages/index.html");
 const INDEX_TEXT: &str = include_str!("pages/index.txt");
@@ -29,7 +29,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// credential that the user pastes.
 pub(crate) async fn index(State(app): State<App>, request: Request) -> Response {
     let headers = request.headers();
-    let base = base_url(&app, headers);
+    let base = base_url(&app, &request);
     let mut response = if accepts_html(headers) {
         let start = if app.authorizer.is_keyless_loopback() { Start::AtOnce } else { Start::OnRequest };
         let topic = r#"<input name="topic" value="chat" aria-label="Topic" required size="8">"#;
@@ -125,14 +125,17 @@ fn live_section(app: &App, source: &str, start: Start, topic: Option<&str>) -> S
 
 /// The base URL of this hub for the user of a page: the one of this request, if it is known, or the
 /// public URL.
-fn base_url(app: &App, headers: &HeaderMap) -> String {
+fn base_url(app: &App, request: &Request) -> String {
     let public = app.hub.validator().hub_url();
-    let host = headers
+    let is_encrypted = request.extensions().get::<Client>().is_some_and(|client| client.is_encrypted);
+    let scheme = if is_encrypted { "https" } else { "http" };
+    let host = request
+        .headers()
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
         .filter(|_| app.authorizer.is_keyless_loopback());
     match host {
-        Some(host) => format!("http://{host}"),
+        Some(host) => format!("{scheme}://{host}"),
         None => public.origin().ascii_serialization(),
     }
 }

@@ -40,6 +40,13 @@ async fn the_first_page_has_instructions_for_curl_and_browsers() {
     assert!(public.contains("https://hub.example/stream"), "{public}");
 }
 
+/// They began with `http:` on every hub without keys, and such a command gets 400 at a port with TLS.
+#[tokio::test]
+async fn the_instructions_of_a_hub_with_tls_begin_with_https() {
+    let text = keyless().await.get("/").over_tls().answer().await.ok().body;
+    assert!(text.contains("curl -N 'https://localhost:8080/stream?topic=chat'"), "{text}");
+}
+
 #[tokio::test]
 async fn the_printed_commands_work_together() {
     let api = keyless().await;

@@ -62,12 +62,13 @@ impl Peer {
         } else {
             self.address
         };
-        Ok(Client { address, listener: *role })
+        Ok(Client { address, listener: *role, is_encrypted: self.tls().is_some() })
     }
 
     /// A client whose address cannot be read.
     pub(crate) fn unknown_client(&self) -> Client {
-        Client { address: ClientAddress::Unknown, listener: self.listener.role }
+        let is_encrypted = self.tls().is_some();
+        Client { address: ClientAddress::Unknown, listener: self.listener.role, is_encrypted }
     }
 
     /// Whose limits apply before a request has arrived. The clients of a trusted proxy are not one

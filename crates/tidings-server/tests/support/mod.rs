@@ -197,14 +197,26 @@ impl Ask {
 
     pub fn from(mut self, peer: &str) -> Self {
         let peer: SocketAddr = peer.parse().expect("an address");
-        let client = Client { address: ClientAddress::Ip(peer.ip()), listener: ListenerRole::All };
+        let client = Client {
+            address: ClientAddress::Ip(peer.ip()),
+            listener: ListenerRole::All,
+            is_encrypted: false,
+        };
         self.request = self.request.extension(client);
         self
     }
 
     /// Through a listener of this kind.
     pub fn through(mut self, listener: ListenerRole) -> Self {
-        let client = Client { address: ClientAddress::Unknown, listener };
+        let client = Client { address: ClientAddress::Unknown, listener, is_encrypted: false };
+        self.request = self.request.extension(client);
+        self
+    }
+
+    /// Over a connection that the server encrypts.
+    pub fn over_tls(mut self) -> Self {
+        let client =
+            Client { address: ClientAddress::Unknown, listener: ListenerRole::All, is_encrypted: true };
         self.request = self.request.extension(client);
         self
     }
