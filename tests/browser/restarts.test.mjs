@@ -2,11 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
 import { BROWSERS, launch, newPerson } from '../lib/browser.mjs';
 import { folder } from '../lib/folder.mjs';
 import { Generations, Hub } from '../lib/hub.mjs';
 import { PATIENCE_MS } from '../lib/journal.mjs';
+import { Publisher } from '../lib/publisher.mjs';
 import { serve } from '../lib/site.mjs';
 
 /** Browsers have six connections for each host. */
@@ -68,7 +68,7 @@ async function restart(t, hub, times) {
   );
   const everywhere = (find, argument) => Promise.all(people.map(({ page }) => waitFor(page, find, argument)));
   await everywhere(areConnected, 1);
-  const publisher = new Publisher(hub);
+  const publisher = new Publisher((data) => hub.publish('news', data), PACE_MS);
   for (let round = 1; round <= times; round += 1) {
     await hub.upgrade();
     // Every stream has been through all restarts.
@@ -87,35 +87,6 @@ async function restart(t, hub, times) {
   }
   assert.ok(last > times, `${last} events are too little load`);
   return { last, pages };
-}
-
-/** Publishes 1, 2, 3… to the topic, each after the previous one was acknowledged, until it is stopped. */
-class Publisher {
-  #stopped = false;
-  #last = 0;
-  #done;
-
-  constructor(hub) {
-    this.#done = this.#publish(hub);
-    /** Never resolves; rejects if a publication was refused or left without an answer. */
-    this.failed = this.#done.then(() => new Promise(() => {}));
-    this.failed.catch(() => {});
-  }
-
-  /** Resolves with the last number that was acknowledged. */
-  async stop() {
-    this.#stopped = true;
-    await this.#done;
-    return this.#last;
-  }
-
-  async #publish(hub) {
-    while (!this.#stopped) {
-      await hub.publish('news', String(this.#last + 1));
-      this.#last += 1;
-      await pause(PACE_MS);
-    }
-  }
 }
 
 /** Runs in the page: opens streams and records their events. */
