@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{pin::pin, task::Poll};
+use std::{collections::HashMap, pin::pin, task::Poll, time::Instant};
 
 use aws_lc_rs::signature::{KeyPair, RsaKeyPair};
 use jsonwebtoken::EncodingKey;
@@ -105,7 +105,7 @@ fn hub_of_set(keys: &[Value]) -> Authenticator {
 
 fn fetched(keys: &RemoteKeys, jwks: &str) -> Result<usize, JwksError> {
     let fetching = keys.begin();
-    let result = fetching.succeeded(jwks.as_bytes());
+    let result = fetching.succeeded(jwks.as_bytes(), Instant::now());
     fetching.finish(false);
     result
 }
@@ -501,7 +501,7 @@ fn a_request_waits_for_the_fetch_of_its_own_issuer() {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     fetched(others, &set(&[jwk(&ED, Some("1"))])).unwrap();
     assert_eq!(waiting.as_mut().poll(&mut context), Poll::Pending);
-    fetching.succeeded(set(&[jwk(&ED, Some("1"))]).as_bytes()).unwrap();
+    fetching.succeeded(set(&[jwk(&ED, Some("1"))]).as_bytes(), Instant::now()).unwrap();
     fetching.finish(false);
     assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(()));
     assert!(hub.wait_for_keys(&signed(ISSUER), None).is_none());
@@ -514,12 +514,17 @@ fn a_reload_keeps_the_fetched_keys_of_unchanged_issuers() {
     for keys in hub.remote_keys() {
         fetched(&keys, &set(&[jwk(&ED, Some("1"))])).unwrap();
     }
+    let fetched_at = hub.remote_keys()[0].fetched_at();
+    assert!(fetched_at.is_some());
     let mut moved = remote_issuer(OTHER);
     moved.jwks_url.as_mut().unwrap().url = "https://issuer.example/elsewhere".parse().unwrap();
     hub.replace(&hub_of(vec![moved, remote_issuer(ISSUER)]));
     let signed = |issuer| token(issuer, Some("1"), &ED.private_pem, Algorithm::EdDsa);
     assert!(present(&hub, &signed(ISSUER)).is_ok());
     assert!(matches!(present(&hub, &signed(OTHER)), Err(AuthError::KeysUnavailable(_))));
+    let ages: HashMap<_, _> =
+        hub.remote_keys().iter().map(|keys| (keys.issuer().to_owned(), keys.fetched_at())).collect();
+    assert_eq!(ages, HashMap::from([(ISSUER.to_owned(), fetched_at), (OTHER.to_owned(), None)]));
     hub.replace(&hub_of(vec![issuer_of(ISSUER, vec![key(None, &ED.public_pem)])]));
     assert_says(present(&hub, &signed(ISSUER)), UNKNOWN_KID);
     assert_says(present(&hub, &signed(OTHER)), UNKNOWN_ISSUER);

@@ -128,7 +128,7 @@ async fn keep_fresh(keys: RemoteKeys, first: Fetching, counts: Arc<Counts>) {
     let source = keys.source();
     let [refresh, refresh_min] = [source.refresh_secs, source.refresh_secs_min].map(Duration::from_secs);
     let mut backoff = Backoff::new(Duration::from_secs(RETRY_SECS).min(refresh_min), refresh);
-    let mut succeeded_at = None;
+    let mut is_first_success = true;
     // Tokens may cause a fetch from then on.
     let mut possible_from = Instant::now();
     let mut fetching = first;
@@ -136,7 +136,7 @@ async fn keep_fresh(keys: RemoteKeys, first: Fetching, counts: Arc<Counts>) {
         let next = match fetch(source, &fetching).await {
             Ok(Fetched { count, max_age }) => {
                 counts.fetched.fetch_add(1, Ordering::Relaxed);
-                if succeeded_at.is_none() || backoff.failures() > 0 {
+                if is_first_success || backoff.failures() > 0 {
                     tracing::info!(
                         issuer = keys.issuer(),
                         keys = count,
@@ -144,19 +144,20 @@ async fn keep_fresh(keys: RemoteKeys, first: Fetching, counts: Arc<Counts>) {
                     );
                 }
                 backoff.succeeded();
-                succeeded_at = Some(Instant::now());
+                is_first_success = false;
                 Spread::QUARTER.of(max_age.unwrap_or(refresh).clamp(refresh_min, refresh))
             }
             Err(reason) => {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
-                let consequence = consequence(&keys, succeeded_at);
+                let now = Instant::now().into_std();
+                let consequence = consequence(&keys, now);
                 tracing::warn!(
                     issuer = keys.issuer(),
                     url = %source.url,
                     reason,
                     "cannot fetch the keys of an issuer of tokens; {consequence}"
                 );
-                backoff.failed()
+                backoff.failed().min(lifetime_left(&keys, now))
             }
         };
         let due = Instant::now() + next;
@@ -179,9 +180,17 @@ async fn wanted(keys: &RemoteKeys, possible_from: Instant) {
     keys.wanted().await;
 }
 
-/// What a failed fetch means for tokens. Drops keys that are too old.
-fn consequence(keys: &RemoteKeys, succeeded_at: Option<Instant>) -> &'static str {
-    if succeeded_at.is_some_and(|at| at.elapsed() >= Duration::from_secs(STALE_SECS)) {
+/// How long keys may still be used without another fetch. For ever if there are none to forget.
+fn lifetime_left(keys: &RemoteKeys, now: std::time::Instant) -> Duration {
+    let age = keys.fetched_at().map(|at| now.saturating_duration_since(at));
+    age.map_or(Duration::MAX, |age| Duration::from_secs(STALE_SECS).saturating_sub(age))
+}
+
+/// What a failed fetch means for tokens. Drops keys that are too old, also if this process has read
+/// its configuration again since they were fetched.
+fn consequence(keys: &RemoteKeys, now: std::time::Instant) -> &'static str {
+    let age = keys.fetched_at().map(|at| now.saturating_duration_since(at));
+    if age.is_some_and(|age| age >= Duration::from_secs(STALE_SECS)) {
         keys.forget();
     }
     if keys.count() == 0 {
@@ -198,6 +207,46 @@ struct Fetched {
 
 async fn fetch(source: &JwksUrl, fetching: &Fetching) -> Result<Fetched, String> {
     let Downloaded { body, max_age } = download(source).await?;
-    let count = fetching.succeeded(&body).map_err(|error| error.to_string())?;
+    let count = fetching.succeeded(&body, Instant::now().into_std()).map_err(|error| error.to_string())?;
     Ok(Fetched { count, max_age })
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings::Validator;
+    use tidings_auth::{AuthConfig, IssuerConfig};
+
+    use super::*;
+
+    const KEY_SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+    fn authenticator() -> Authenticator {
+        let issuer = IssuerConfig {
+            issuer: "https://issuer.example".to_owned(),
+            audiences: vec!["https://hub.example/".to_owned()],
+            jwks_url: Some(JwksUrl::new("https://issuer.example/jwks".parse().unwrap())),
+            ..IssuerConfig::default()
+        };
+        let config = AuthConfig { issuers: vec![issuer], ..AuthConfig::default() };
+        Authenticator::new(config, &Validator::default()).unwrap()
+    }
+
+    #[test]
+    fn keys_that_cannot_be_fetched_again_are_used_for_a_day_whenever_the_configuration_was_read() {
+        let hub = authenticator();
+        let fetched_at = std::time::Instant::now();
+        let fetching = hub.remote_keys()[0].begin();
+        fetching.succeeded(KEY_SET.as_bytes(), fetched_at).unwrap();
+        drop(fetching);
+        hub.replace(&authenticator());
+        let keys = &hub.remote_keys()[0];
+        let day = Duration::from_secs(STALE_SECS);
+        let almost = fetched_at + day - Duration::from_secs(1);
+        consequence(keys, almost);
+        assert_eq!(keys.count(), 1);
+        assert_eq!(lifetime_left(keys, almost), Duration::from_secs(1), "then the fetch is tried again");
+        consequence(keys, fetched_at + day);
+        assert_eq!(keys.count(), 0);
+        assert_eq!(lifetime_left(keys, fetched_at + day), Duration::MAX);
+    }
 }

@@ -14,7 +14,10 @@
 //! that is under way or about to begin, and at most [`WAITING_PER_ISSUER_MAX`] wait, and
 //! [`WAITING_MAX`] for all issuers together.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
@@ -54,8 +57,15 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     /// `None`: never fetched, or too long ago.
-    keys: Option<Arc<[VerificationKey]>>,
+    fetched: Option<Fetched>,
     fetch: Fetch,
+}
+
+/// Keys, and when they were fetched.
+#[derive(Clone, Debug)]
+struct Fetched {
+    keys: Arc<[VerificationKey]>,
+    at: Instant,
 }
 
 /// Whether a token with an unknown `kid` can cause a fetch.
@@ -99,7 +109,7 @@ impl RemoteKeys {
             issuer,
             source,
             allowed,
-            state: Mutex::new(State { keys: None, fetch: Fetch::Refused }),
+            state: Mutex::new(State { fetched: None, fetch: Fetch::Refused }),
             wanted: Notify::new(),
             finished: watch::Sender::new(()),
             waiting: Arc::new(Semaphore::new(WAITING_PER_ISSUER_MAX)),
@@ -119,6 +129,11 @@ impl RemoteKeys {
     /// How many there are; 0 before the first successful fetch.
     pub fn count(&self) -> usize {
         self.current().map_or(0, |keys| keys.len())
+    }
+
+    /// When they were fetched, also if that was before a reload of the configuration.
+    pub fn fetched_at(&self) -> Option<Instant> {
+        self.state().fetched.as_ref().map(|fetched| fetched.at)
     }
 
     /// Marks a fetch as under way. There is one at a time.
@@ -144,21 +159,22 @@ impl RemoteKeys {
 
     /// Drops the keys, because they are too old.
     pub fn forget(&self) {
-        self.state().keys = None;
+        self.state().fetched = None;
     }
 
     pub(super) fn current(&self) -> Option<Arc<[VerificationKey]>> {
-        self.state().keys.clone()
+        self.state().fetched.as_ref().map(|fetched| Arc::clone(&fetched.keys))
     }
 
-    /// Takes over the keys of these, if they are those of the same issuer from the same place.
+    /// Takes over the keys of these, if they are those of the same issuer from the same place. They
+    /// are as old as they were.
     pub(crate) fn adopt(&self, before: &Self) {
         let is_same = |one: &Shared, other: &Shared| {
             one.issuer == other.issuer && one.source.url == other.source.url && one.allowed == other.allowed
         };
         if is_same(&self.0, &before.0) {
-            let keys = before.current();
-            self.state().keys = keys;
+            let fetched = before.state().fetched.clone();
+            self.state().fetched = fetched;
         }
     }
 
@@ -187,12 +203,12 @@ impl RemoteKeys {
 }
 
 impl Fetching {
-    /// Replaces all keys by those of this key set, and returns their number. If the set cannot be
-    /// used, nothing is replaced.
-    pub fn succeeded(&self, jwks: &[u8]) -> Result<usize, JwksError> {
+    /// Replaces all keys by those of this key set, fetched at this time, and returns their number. If
+    /// the set cannot be used, nothing is replaced.
+    pub fn succeeded(&self, jwks: &[u8], at: Instant) -> Result<usize, JwksError> {
         let keys = jwks::parse(jwks, &self.keys.0.allowed)?;
         let count = keys.len();
-        self.keys.state().keys = Some(keys.into());
+        self.keys.state().fetched = Some(Fetched { keys: keys.into(), at });
         Ok(count)
     }
 
