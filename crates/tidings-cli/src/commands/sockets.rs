@@ -110,9 +110,10 @@ impl Sockets {
             for socket in inherited {
                 let address = socket.listener.address();
                 let is_tcp = !matches!(address, LocalAddress::Unix(_));
-                let listen = wanted.listens.iter().find(|listen| listen.local_address() == *address);
+                let listen = wanted.listens.iter().find(|listen| listen.is_at(address));
                 let has_tls = listen.map_or(is_tcp, Listen::has_tls);
-                self.add(vec![socket], wanted, has_tls, None);
+                let client_address = listen.and_then(|listen| listen.client_address);
+                self.add(vec![socket], wanted, has_tls, client_address);
             }
             return Ok(());
         }
@@ -190,7 +191,7 @@ pub(super) fn ignored<'a>(listens: &'a [Listen], sockets: &[Socket]) -> Option<&
     let is_met = |listen: &&Listen| {
         let address = listen.local_address();
         let is_free_port = matches!(&address, LocalAddress::Ip(address) if address.port() == 0);
-        is_free_port || inherited.iter().any(|socket| *socket.listener.address() == address)
+        is_free_port || inherited.iter().any(|socket| listen.is_at(socket.listener.address()))
     };
     if inherited.is_empty() { None } else { listens.iter().find(|listen| !is_met(listen)) }
 }
@@ -287,6 +288,37 @@ mod tests {
         assert!(!before.contains(&after[0]));
         assert_eq!(after[1], before[0]);
         assert_eq!(addresses(&again.unused), before[1..]);
+    }
+
+    #[tokio::test]
+    async fn the_options_of_an_address_hold_for_an_inherited_socket() {
+        let found = [1, 2, 3].map(|host| {
+            let listener = Listener::bind(([127, 0, 0, host], 0).into()).unwrap();
+            Socket { name: INHERITED.to_owned(), listener }
+        });
+        let [plain, proxied, _] = found.each_ref().map(|socket| socket.listener.address().to_string());
+        let listens =
+            listens(&[&format!("{proxied}?client-address=proxy-protocol"), &format!("{plain}?tls=false")]);
+        let opened = open(found.into(), &listens, &[]).unwrap();
+        let sources = opened.sockets.iter().map(|socket| socket.listener.client_address());
+        let [peer, proxy] = [ClientAddressSource::Peer, ClientAddressSource::ProxyProtocol];
+        assert_eq!(sources.collect::<Vec<_>>(), [peer, proxy, peer]);
+        assert_eq!(ignored(&listens, &opened.sockets).map(|listen| &listen.address), None);
+    }
+
+    #[tokio::test]
+    async fn a_name_means_each_of_its_inherited_sockets() {
+        let Ok(second) = Listener::bind((std::net::Ipv6Addr::LOCALHOST, 0).into()) else { return };
+        let port = second.local_addr().unwrap().port();
+        let Ok(first) = Listener::bind(([127, 0, 0, 1], port).into()) else { return };
+        let listens = listens(&[&format!("localhost:{port}?client-address=proxy-protocol")]);
+        for listener in [first, second] {
+            let found = vec![Socket { name: INHERITED.to_owned(), listener }];
+            let opened = open(found, &listens, &[]).unwrap();
+            let source = opened.sockets[0].listener.client_address();
+            assert_eq!(source, ClientAddressSource::ProxyProtocol, "{opened:?}");
+            assert_eq!(ignored(&listens, &opened.sockets).map(|listen| &listen.address), None);
+        }
     }
 
     #[tokio::test]

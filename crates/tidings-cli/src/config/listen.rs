@@ -68,6 +68,14 @@ impl Listen {
         }
     }
 
+    /// Whether it means this address of a socket; a name means each of its addresses.
+    pub(crate) fn is_at(&self, address: &LocalAddress) -> bool {
+        match (&self.place, address) {
+            (Place::Name(addresses), LocalAddress::Ip(address)) => addresses.contains(address),
+            _ => self.local_address() == *address,
+        }
+    }
+
     /// Whether it has TLS on a hub that has certificates: every TCP socket does that does not say
     /// otherwise.
     pub(crate) fn has_tls(&self) -> bool {
