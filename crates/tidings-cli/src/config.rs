@@ -327,6 +327,21 @@ impl ServeConfig {
         differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 
+    /// The audiences of tokens are URLs of the hub unless an issuer names others, and the hub has
+    /// those of its start until it is restarted.
+    pub(crate) fn keep_audiences_of(&mut self, started: &Self) {
+        let own_urls = own_urls(started.public_url.as_ref(), &started.allow_hosts);
+        // It had no URL: an issuer that was added has the one of the new configuration.
+        if own_urls.is_empty() {
+            return;
+        }
+        for (issuer, table) in self.auth.issuers.iter_mut().zip(&self.written.access.issuers) {
+            if !table.has_audience() {
+                issuer.audiences.clone_from(&own_urls);
+            }
+        }
+    }
+
     /// The settings that differ from those of `other` and hold from a start on.
     pub(crate) fn restart_differences(&self, other: &Self) -> Vec<&'static str> {
         const LIVE: [&str; 3] = ["allow_origin", "cookie_name", "log_level"];

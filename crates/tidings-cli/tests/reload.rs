@@ -7,6 +7,7 @@
 use std::{fs, path::Path, process::Command};
 
 use tempfile::TempDir;
+use tidings_auth::{NewToken, Secret, SigningKey, mint};
 use tidings_testkit::{Certificate, Connection, EventStream, Hub, Response, Signal, TlsClient, binary};
 
 const KEY: &str = "tk_a-key-that-may-do-everything";
@@ -195,6 +196,36 @@ async fn settings_that_need_a_restart_are_named() {
     assert!(warned.contains("heartbeat_secs") && warned.contains("retain_count"), "{warned}");
     assert!(!warned.contains("keys"), "{warned}");
     configured.hub.stop().await.unwrap();
+}
+
+/// The public URL needs a restart, and so does what depends on it.
+#[tokio::test]
+async fn tokens_are_for_the_url_that_the_hub_was_started_with_until_it_is_restarted() {
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    let text = |host: &str| {
+        format!("public_url = \"https://{host}\"\n[[issuer]]\niss = \"app\"\nsecret = \"{SECRET}\"\n")
+    };
+    let token = |host: &str| {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let token = NewToken {
+            issuer: "app".to_owned(),
+            audience: format!("https://{host}/.well-known/mercure"),
+            subject: "42".to_owned(),
+            issued_at: now,
+            expires_at: now + 600,
+            publish: vec!["*".into()],
+            subscribe: vec![],
+            payload: None,
+        };
+        mint(&token, &SigningKey::new(&Secret::new(SECRET), None).unwrap()).unwrap()
+    };
+    let mut configured = Configured::start(&text("old.example")).await;
+    configured.write(&text("new.example"));
+    configured.reload().await;
+    for (host, status) in [("old.example", 200), ("new.example", 401)] {
+        assert_eq!(configured.request("POST /topics/chat", &token(host)).await.status, status, "{host}");
+    }
+    configured.hub.printed("public_url").await.unwrap();
 }
 
 #[tokio::test]

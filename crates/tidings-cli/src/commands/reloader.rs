@@ -124,7 +124,8 @@ impl Reloader {
     }
 
     fn reload(&mut self) -> Result<Reloaded, Failure> {
-        let new = self.sources.load()?;
+        let mut new = self.sources.load()?;
+        new.keep_audiences_of(&self.started);
         let rules = Rules::new(&new, &self.live.hub_url)?;
         let certificates = new.read_certificates()?;
         // Without a key a hub trusts every client that reaches it: no mistake in a file decides that.

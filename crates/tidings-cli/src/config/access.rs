@@ -20,7 +20,7 @@ pub(crate) struct Access {
     #[serde(rename = "key", skip_serializing_if = "Vec::is_empty")]
     keys: Vec<KeyTable>,
     #[serde(rename = "issuer", skip_serializing_if = "Vec::is_empty")]
-    issuers: Vec<IssuerTable>,
+    pub(super) issuers: Vec<IssuerTable>,
     #[serde(rename = "ticket_secret", skip_serializing_if = "Vec::is_empty")]
     ticket_secrets: Vec<TicketSecretTable>,
 }

@@ -115,6 +115,11 @@ impl IssuerTable {
         self.secret.iter().chain(self.keys.iter().map(|key| &key.secret))
     }
 
+    /// Whether it names the audiences of its tokens itself.
+    pub(super) fn has_audience(&self) -> bool {
+        !self.fields.audience.is_empty()
+    }
+
     /// The issuer with its keys read. `own_urls` are its audiences unless it names others.
     pub(super) fn config(&self, folder: &Path, own_urls: &[String]) -> Result<IssuerConfig, Failure> {
         let fields = self.fields.clone();
