@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { test } from 'node:test';
+import { blocks, read } from '../lib/document.mjs';
 import { atEnd } from '../lib/ending.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { Journal } from '../lib/journal.mjs';
@@ -58,4 +59,23 @@ test('curl with prior knowledge of HTTP/2 receives and publishes, and is refused
   await served.shows('ok');
   const result = spawnSync('curl', ['-sS', '--http2-prior-knowledge', without.url('/healthz')], { encoding: 'utf8' });
   assert.notEqual(result.status, 0);
+});
+
+test('every command of docs/subscribing.md receives the last events, and those that follow', async (t) => {
+  const hub = await Hub.start(t, 'serve');
+  await hub.publish('chat', 'before');
+  const commands = blocks(read('docs/subscribing.md')).filter(({ language }) => language === 'sh');
+  assert.equal(commands.length, 3);
+  const screens = commands.map(({ code }) => {
+    const output = new Journal();
+    const command = code.replaceAll('http://127.0.0.1:8080', hub.origin).replace(/^curl /, 'exec curl -sS ');
+    const child = spawn('sh', ['-c', command], { stdio: ['ignore', 'pipe', 'inherit'] });
+    atEnd(t, () => child.kill());
+    child.stdout.setEncoding('utf8');
+    child.stdout.on('data', (text) => output.add(text));
+    return { command, shows: (wanted) => output.until(`${wanted} after ${command}`, () => output.entries.join('').includes(wanted)) };
+  });
+  for (const screen of screens) await screen.shows('data: before\n');
+  await hub.publish('news', 'after');
+  for (const screen of screens) await screen.shows('data: after\n');
 });

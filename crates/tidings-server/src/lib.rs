@@ -44,6 +44,7 @@ mod json_body;
 mod limit_log;
 mod listener;
 mod mercure;
+mod methods;
 mod metrics;
 mod native;
 mod open_stream;

@@ -17,7 +17,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, request::Parts};
 use tidings::{Format, Matcher, Requested};
 use tidings_auth::{Access, TICKET_PARAMETER};
 
@@ -25,7 +25,6 @@ use self::json::json_line;
 pub(crate) use self::{
     batch::publish_batch,
     delete::delete,
-    posted::post_stream,
     publish::{publish, publish_one},
     ticket::make_ticket,
 };
@@ -33,7 +32,7 @@ use crate::{
     accept::{Form, wanted_form},
     access::cover_subscription,
     app::App,
-    pages,
+    methods, pages,
     problem::{Problem, excerpt},
     query::{Parameters, Plus, percent_decode},
     streams::{self, StreamRequest, nothing_named, vary_accept},
@@ -63,22 +62,40 @@ const HARMLESS_PARAMETERS: [&str; 9] = [
     "_",
 ];
 
+/// The methods of `/stream`.
+const STREAM_METHODS: &str = "GET,HEAD,POST,QUERY";
+
+/// `/stream`, with its parameters in the query of the URL, or in the body of POST and QUERY.
+pub(crate) async fn stream(State(app): State<App>, request: Request) -> Response {
+    let method = request.method().clone();
+    let mut response = match method {
+        Method::GET | Method::HEAD => return get_stream(&app, request).await.into_response(),
+        Method::POST | Method::QUERY => posted::stream(&app, request).await.into_response(),
+        _ => methods::not_allowed_besides(STREAM_METHODS, &method),
+    };
+    // RFC 10008: the media types that a QUERY of this path may have.
+    response.headers_mut().insert(ACCEPT_QUERY, HeaderValue::from_static(posted::MEDIA_TYPES));
+    response
+}
+
+const ACCEPT_QUERY: HeaderName = HeaderName::from_static("accept-query");
+
 /// `GET /stream?topic=a&topic=b&pattern=…`.
-pub(crate) async fn stream(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+async fn get_stream(app: &App, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let form = wanted_form(&parts.headers);
-    let access = match access(&app, &parts, form) {
+    let access = match access(app, &parts, form) {
         Ok(access) => access,
-        Err(problem) => return streams::refused(&app, &parts, problem),
+        Err(problem) => return streams::refused(app, &parts, problem),
     };
     let parameters = query(&parts)?;
     if form == Form::Page {
-        return match matchers_of_stream(&app, &parts, &access, &parameters).await {
-            Ok(_) => Ok(pages::viewer(&app, "stream", None)),
-            Err(problem) => streams::refused(&app, &parts, problem),
+        return match matchers_of_stream(app, &parts, &access, &parameters).await {
+            Ok(_) => Ok(pages::viewer(app, "stream", None)),
+            Err(problem) => streams::refused(app, &parts, problem),
         };
     }
-    stream_of(&app, &parts, access, &parameters).await
+    stream_of(app, &parts, access, &parameters).await
 }
 
 /// The stream that these parameters request.

@@ -129,10 +129,10 @@ impl Origins {
         if self.judge(&initiator, &parts.headers) == Standing::Refused {
             return Some(refusal(&initiator, "use this hub").into_response());
         }
-        let methods = if parts.uri.path().starts_with("/topics/") {
-            "GET, HEAD, POST, DELETE"
-        } else {
-            "GET, HEAD, POST"
+        let methods = match parts.uri.path() {
+            "/stream" => "GET, HEAD, POST, QUERY",
+            path if path.starts_with("/topics/") => "GET, HEAD, POST, DELETE",
+            _ => "GET, HEAD, POST",
         };
         let headers = [
             (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods)),

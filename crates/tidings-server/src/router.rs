@@ -10,7 +10,7 @@ use axum::{
     extract::{Request, State},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::Hub;
@@ -22,7 +22,7 @@ use crate::{
     app::App,
     authorize,
     forwarded::MalformedAddresses,
-    mercure, native, operations,
+    mercure, methods, native, operations,
     origin::{Standing, check_host, check_no_proxy, mark},
     pages,
     problem::{Problem, excerpt},
@@ -84,7 +84,7 @@ pub(crate) fn routes(app: App) -> Router {
         router = router.route(path, get(stream));
     }
     if !app.applications.decide_about("/stream") {
-        router = router.route("/stream", get(native::stream).post(native::post_stream));
+        router = router.route("/stream", any(native::stream));
     }
     router
         .without_v07_checks()
@@ -225,14 +225,6 @@ fn not_for_operators(path: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "path", detail)
 }
 
-/// The router adds the header `Allow`.
 async fn method_not_allowed(method: Method) -> Response {
-    // RFC 9110, section 9.3.7: the response to OPTIONS is that header.
-    if method == Method::OPTIONS {
-        return StatusCode::NO_CONTENT.into_response();
-    }
-    let shown = excerpt(method.as_str());
-    let detail =
-        format!("The method {shown} is not allowed here; the header `Allow` lists the allowed methods.");
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail).into_response()
+    methods::not_allowed(&method)
 }

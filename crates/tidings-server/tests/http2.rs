@@ -224,6 +224,20 @@ async fn streams_of_one_connection_each_receive_their_events_in_order() {
 }
 
 #[tokio::test]
+async fn a_query_with_its_parameters_in_the_body_is_a_stream() {
+    let served = served(Settings::default()).await;
+    let mut client = Client::connect(&served).await;
+    let headers = [("content-type", "application/json")];
+    let response = client.send(&Method::QUERY, "/stream", &headers, r#"{"topic":"chat"}"#).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let (parts, body) = response.into_parts();
+    let mut stream = Stream { headers: parts.headers, body, read: String::new() };
+    stream.until("retry: ").await;
+    served.hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+    stream.until("data: hello\n\n").await;
+}
+
+#[tokio::test]
 async fn reconnect_with_the_last_id_loses_and_repeats_no_event() {
     const EVENTS: usize = 500;
     let served = served(Settings::default()).await;

@@ -303,7 +303,7 @@ async fn a_refused_method_lists_the_allowed_ones() {
     let api = keyless().await;
     for (method, target, allowed) in [
         (Method::PUT, "/topics/chat", "GET,HEAD,POST,DELETE"),
-        (Method::PUT, "/stream?topic=chat", "GET,HEAD,POST"),
+        (Method::PUT, "/stream?topic=chat", "GET,HEAD,POST,QUERY"),
         (Method::GET, "/revoke", "POST"),
         (Method::GET, "/topics", "POST"),
         (Method::DELETE, support::HUB, "GET,HEAD,POST"),

@@ -1,12 +1,16 @@
-//! `POST /stream`: the parameters of a subscription in the body.
+//! `POST /stream` and `QUERY /stream`: the parameters of a subscription in the body.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
+mod served_support;
 mod support;
 
+use served_support::{Served, VERSIONS, lines_until};
 use support::{CHAT_KEY, KEY, keyless, with_keys};
+use tidings::NewEvent;
 
 const FORM: &str = "application/x-www-form-urlencoded";
+const METHODS: [Method; 2] = [Method::POST, Method::QUERY];
 
 #[tokio::test]
 async fn a_form_and_json_subscribe_as_a_query_does() {
@@ -20,11 +24,14 @@ async fn a_form_and_json_subscribe_as_a_query_does() {
             r#"{"topic":"a","channel":["b"],"since":"earliest","format":"json"}"#,
         ),
     ] {
-        let mut stream = api.post("/stream", body).header("content-type", content_type).stream().await;
-        assert!(stream.data().await.contains(r#""data":"one""#), "{body}");
-        api.post("/topics/b", "two").answer().await.id();
-        assert!(stream.data().await.contains(r#""topic":"b""#), "{body}");
-        api.ask(http::Method::DELETE, "/topics/b").answer().await;
+        for method in METHODS {
+            let ask = api.ask(method, "/stream").body(body).header("content-type", content_type);
+            let mut stream = ask.stream().await;
+            assert!(stream.data().await.contains(r#""data":"one""#), "{body}");
+            api.post("/topics/b", "two").answer().await.id();
+            assert!(stream.data().await.contains(r#""topic":"b""#), "{body}");
+            api.ask(Method::DELETE, "/topics/b").answer().await;
+        }
     }
     // What a client adds to every URL still counts.
     let mut stream = api.post("/stream?hello=true", "topic=a").header("content-type", FORM).stream().await;
@@ -59,9 +66,16 @@ async fn a_body_that_requests_no_stream_is_refused_with_the_reason() {
         ("application/json", &many, 400, "101"),
         ("text/plain", "topic=a", 415, "application/json"),
     ] {
-        let answer = api.post("/stream", body.to_owned()).header("content-type", content_type).answer().await;
-        let detail = answer.refused(status);
-        assert!(detail.contains(part), "{body}: {detail}");
+        for method in METHODS {
+            let ask = api.ask(method, "/stream").body(body.to_owned()).header("content-type", content_type);
+            let detail = ask.answer().await.refused(status);
+            assert!(detail.contains(part), "{body}: {detail}");
+        }
+    }
+    // RFC 10008: a QUERY without a media type fails.
+    for method in METHODS {
+        let answer = api.ask(method, "/stream").body("topic=a").answer().await;
+        assert!(answer.refused(400).contains("application/json"), "{answer:?}");
     }
     let large = api.post("/stream", "x".repeat((1 << 20) + 1)).header("content-type", FORM).answer().await;
     assert_eq!(large.status, StatusCode::PAYLOAD_TOO_LARGE);
@@ -76,4 +90,47 @@ async fn private_topics_in_a_body_need_the_same_grants() {
     let mut stream = ask().bearer(KEY).stream().await;
     api.post("/topics/staff-1", "private").bearer(KEY).answer().await.id();
     assert_eq!(stream.data().await, "private");
+}
+
+/// RFC 10008: `Accept-Query` says that a path takes QUERY, and with which media types.
+#[tokio::test]
+async fn stream_says_that_it_takes_query_and_with_which_bodies() {
+    let api = keyless().await;
+    let types = "application/x-www-form-urlencoded, application/json";
+    for (method, status) in [
+        (Method::OPTIONS, 204),
+        (Method::PUT, 405),
+        (Method::DELETE, 405),
+        (Method::from_bytes(b"query").expect("a method"), 405),
+    ] {
+        let answer = api.ask(method, "/stream").answer().await;
+        assert_eq!((answer.status.as_u16(), answer.header("allow")), (status, "GET,HEAD,POST,QUERY"));
+        assert_eq!(answer.header("accept-query"), types);
+    }
+    let unsupported = api.ask(Method::QUERY, "/stream").body("SELECT").header("content-type", "text/sql");
+    let answer = unsupported.answer().await;
+    assert_eq!((answer.status.as_u16(), answer.header("accept-query")), (415, types));
+    // Elsewhere it is a method like any other that is not allowed.
+    let answer = api.ask(Method::QUERY, "/topics/chat").answer().await;
+    assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, "GET,HEAD,POST,DELETE"));
+}
+
+/// As the stream of a GET does, over HTTP/1.1 in a shard of the hub.
+#[tokio::test]
+async fn a_query_over_a_socket_receives_what_a_get_does() {
+    for version in VERSIONS {
+        let served = Served::start().await;
+        for method in METHODS {
+            let body = r#"{"topic":["chat"]}"#;
+            let request = format!(
+                "{method} /stream HTTP/{version}\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let mut stream = served.send(request).await;
+            let head = lines_until(&mut stream, "retry: ").await;
+            assert!(head.contains("content-type: text/event-stream\r\n"), "{head}");
+            served.hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+            lines_until(&mut stream, "data: hello\n").await;
+        }
+    }
 }

@@ -151,7 +151,7 @@ impl Asked {
     /// Whether the hub may write this response, if it is a stream. HTTP/1.0 has no chunks, and a
     /// body that is still arriving has to be read here. What a layer has framed is not ours.
     fn may_be_handed_over<B>(&self, response: &Response<B>) -> bool {
-        matches!(self.method, Method::GET | Method::POST)
+        matches!(self.method, Method::GET | Method::POST | Method::QUERY)
             && self.version == Version::HTTP_11
             && self.has_arrived
             && response.status() == StatusCode::OK

@@ -1,10 +1,11 @@
-//! `POST /stream`: a subscription whose parameters are in the body, for more than fit into a URL.
+//! `POST /stream` and `QUERY /stream`: a subscription whose parameters are in the body, for more
+//! than fit into a URL.
+//!
+//! A stream changes nothing at the hub, which is what QUERY (RFC 10008) says of a request: it is
+//! safe and idempotent, so a client or a proxy may repeat it. POST is for those that know no QUERY.
 
-use axum::{
-    extract::{Request, State},
-    response::Response,
-};
-use http::{HeaderMap, StatusCode};
+use axum::{extract::Request, response::Response};
+use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use tidings_auth::TICKET_PARAMETER;
 
@@ -46,22 +47,32 @@ impl Default for OneOrMany {
     }
 }
 
+/// The media types of the body, as the field `Accept-Query` lists them.
+pub(super) const MEDIA_TYPES: &str = "application/x-www-form-urlencoded, application/json";
+
 /// The parameters of the URL count, too: some clients always add theirs there.
-pub(crate) async fn post_stream(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn stream(app: &App, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.subscriber(&parts)?;
     // Every client may send a body here, and take its time: a stream counts from its headers on.
-    let arriving = match streams::slot(&app, &parts) {
+    let arriving = match streams::slot(app, &parts) {
         Ok(slot) => slot,
-        Err(problem) => return Ok(streams::reject(&app, &parts, problem)),
+        Err(problem) => return Ok(streams::reject(app, &parts, problem)),
     };
-    let body = body_bytes(&app, &parts, body).await?;
+    let body = body_bytes(app, &parts, body).await?;
     let parameters = query(&parts)?.and(read(&parts.headers, &body)?);
     drop((body, arriving));
-    stream_of(&app, &parts, access, &parameters).await
+    stream_of(app, &parts, access, &parameters).await
 }
 
 fn read(headers: &HeaderMap, body: &[u8]) -> Result<Parameters, Problem> {
+    // RFC 10008: a QUERY without it fails, whatever its body looks like.
+    if !headers.contains_key(header::CONTENT_TYPE) {
+        return Err(Problem::bad_request(
+            "content_type",
+            format!("The request has no `Content-Type`: it says which form its body has, {MEDIA_TYPES}."),
+        ));
+    }
     let content_type = ContentType::of(headers);
     let is = |name: &str| content_type.media_type.eq_ignore_ascii_case(name) && content_type.is_utf8;
     if is("application/x-www-form-urlencoded") {
