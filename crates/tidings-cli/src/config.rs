@@ -256,7 +256,7 @@ impl ServeConfig {
             );
             return Err(self.refuse("streams_max", &reason));
         }
-        self.check_authorize()?;
+        self.check_waiting(self.authorize.len())?;
         self.check_addresses()
     }
 
@@ -322,6 +322,7 @@ impl ServeConfig {
             ("cookie_name", self.auth.cookie_name != other.auth.cookie_name),
             ("private_topics", !self.written.access.has_private_topics_of(&other.written.access)),
             ("allow_origin", self.allow_origins != other.allow_origins),
+            ("authorize", self.authorize != other.authorize),
             ("log_level", self.log_level != other.log_level),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
@@ -344,7 +345,7 @@ impl ServeConfig {
 
     /// The settings that differ from those of `other` and hold from a start on.
     pub(crate) fn restart_differences(&self, other: &Self) -> Vec<&'static str> {
-        const LIVE: [&str; 3] = ["allow_origin", "cookie_name", "log_level"];
+        const LIVE: [&str; 5] = ["allow_origin", "authorize", "authorize_secs", "cookie_name", "log_level"];
         let tls = ["tls_certificate", "tls_key"];
         let mut differences = self.written.merged.differences(&other.written.merged);
         differences.retain(|name| !LIVE.contains(name) && !tls.contains(name));
@@ -354,9 +355,6 @@ impl ServeConfig {
         if self.written.retention != other.written.retention {
             differences.push("retention");
         }
-        if self.written.authorize != other.written.authorize && !differences.contains(&"authorize") {
-            differences.push("authorize");
-        }
         differences
     }
 
@@ -365,19 +363,18 @@ impl ServeConfig {
         self.written.merged.refuse(name, reason)
     }
 
-    /// Refuses limits by which applications that hang could keep all other requests waiting.
-    fn check_authorize(&self) -> Result<(), Failure> {
-        let waiting_max = self.authorize.len().saturating_mul(self.authorize_requests_max);
+    /// Refuses limits by which applications that hang, of so many paths, could keep all other
+    /// requests waiting.
+    pub(crate) fn check_waiting(&self, paths: usize) -> Result<(), Failure> {
+        let waiting_max = paths.saturating_mul(self.authorize_requests_max);
         let share = self.requests_max / 2;
         if waiting_max <= share {
             return Ok(());
         }
         let reason = format!(
-            "{} paths with an application and {} requests each are more than half of requests_max ({}): applications that hang would \
+            "{paths} paths with an application and {} requests each are more than half of requests_max ({}): applications that hang would \
              keep other requests waiting; raise requests_max, or lower authorize_requests_max",
-            self.authorize.len(),
-            self.authorize_requests_max,
-            self.requests_max
+            self.authorize_requests_max, self.requests_max
         );
         Err(self.refuse("authorize_requests_max", &reason))
     }

@@ -8,7 +8,9 @@ use std::{fs, path::Path, process::Command};
 
 use tempfile::TempDir;
 use tidings_auth::{NewToken, Secret, SigningKey, mint};
-use tidings_testkit::{Certificate, Connection, EventStream, Hub, Response, Signal, TlsClient, binary};
+use tidings_testkit::{
+    Application, Certificate, Connection, EventStream, Hub, Reply, Response, Signal, TlsClient, binary,
+};
 
 const KEY: &str = "tk_a-key-that-may-do-everything";
 const OTHER_KEY: &str = "tk_another-key-that-may-do-everything";
@@ -181,6 +183,73 @@ async fn a_mistake_changes_nothing_and_is_one_line() {
             let head = format!("POST /topics/chat\nAuthorization: Bearer {secret}");
             connection.request(&head, b"hello").await.unwrap();
             assert_eq!(connection.response().await.unwrap().status, status, "{named}");
+        }
+    }
+    configured.hub.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn applications_are_replaced_and_open_streams_go_on() {
+    let one = Application::start(|_| Reply::subscribe("topic=one")).await.unwrap();
+    let two = Application::start(|_| Reply::subscribe("topic=two")).await.unwrap();
+    let table = |path: &str, url: &str| format!("[[authorize]]\npath = \"{path}\"\nurl = \"{url}\"\n");
+    let mut configured = Configured::start(&table("/stream", &one.url("/"))).await;
+    let address = configured.hub.address();
+    let mut before = EventStream::open(address, "/stream").await.unwrap();
+
+    configured.write(&format!("{}{}", table("/stream", &two.url("/")), table("/events", &two.url("/"))));
+    let reloaded = configured.reload().await;
+    assert!(reloaded.contains("authorize"), "{reloaded}");
+    for path in ["/stream", "/events"] {
+        let mut after = EventStream::open(address, path).await.unwrap();
+        configured.hub.publish("two", "for the new").await.unwrap();
+        assert_eq!(after.messages(1).await.unwrap(), ["for the new"], "{path}");
+    }
+    assert_eq!((one.requests().len(), two.requests().len()), (1, 2));
+    configured.hub.publish("one", "for the old").await.unwrap();
+    assert_eq!(before.messages(1).await.unwrap(), ["for the old"]);
+
+    // Only the time that the applications have.
+    configured.write(&format!("authorize_secs = 3\nauthorize = \"{}\"\n", two.url("/")));
+    assert!(configured.reload().await.contains("authorize"));
+    // Without an application the path is the hub's, or nobody's.
+    configured.write("");
+    assert!(configured.reload().await.contains("authorize"));
+    let mut own = EventStream::open(address, "/stream?topic=one").await.unwrap();
+    configured.hub.publish("one", "of the hub").await.unwrap();
+    assert_eq!(own.messages(1).await.unwrap(), ["of the hub"]);
+    assert_eq!(configured.hub.request("GET /events", b"").await.unwrap().status, 404);
+    let printed = configured.hub.output().join("\n");
+    assert!(!printed.contains("need a restart"), "{printed}");
+    configured.hub.stop().await.unwrap();
+}
+
+/// A table may be fine by itself and not fit the hub that runs.
+#[tokio::test]
+async fn applications_that_do_not_fit_the_hub_as_it_was_started_change_nothing() {
+    let application = Application::start(|_| Reply::subscribe("topic=one")).await.unwrap();
+    let url = application.url("/");
+    let table = |path: &str| format!("[[authorize]]\npath = \"{path}\"\nurl = \"{url}\"\n");
+    let limits = "requests_max = 16\nauthorize_requests_max = 4\n";
+    let mut configured = Configured::start(&format!("{limits}{}", table("/stream"))).await;
+    let eight: String = (1..=8).map(|number| table(&format!("/{number}"))).collect();
+    for (text, part) in [
+        (format!("{limits}{}[[authorize]]\nurl = \"nowhere\"\n", table("/events")), "is not a URL of HTTP"),
+        (format!("requests_max = 16\nauthorize_requests_max = 1\n{eight}"), "more than half of requests_max"),
+        (
+            format!("public_url = \"http://127.0.0.1/hub\"\n{limits}{}", table("/.well-known/mercure")),
+            "the path of the Mercure API until the hub is restarted",
+        ),
+    ] {
+        configured.write(&text);
+        let refused = configured.reload().await;
+        assert!(refused.contains("nothing has changed") && refused.contains(part), "{refused}");
+        let asked = application.requests().len();
+        EventStream::open(configured.hub.address(), "/stream").await.unwrap();
+        assert_eq!(application.requests().len(), asked + 1);
+        for path in ["/events", "/1"] {
+            let response = configured.hub.request(&format!("GET {path}"), b"").await.unwrap();
+            assert_eq!(response.status, 404, "{path}");
         }
     }
     configured.hub.stop().await.unwrap();

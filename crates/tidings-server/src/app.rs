@@ -10,9 +10,8 @@ use tidings::{
 use tidings_auth::{Access, Authenticator};
 
 use crate::{
-    AllowedHosts, Settings, access::Authorizer, authorize::Applications, connection::BodyBudget,
-    metrics::Metrics, origin::Origins, problem::Problem, refusals::RefusalLog, revocation::Revocations,
-    slots::Slots,
+    AllowedHosts, Settings, access::Authorizer, connection::BodyBudget, metrics::Metrics, origin::Origins,
+    problem::Problem, refusals::RefusalLog, revocation::Revocations, slots::Slots,
 };
 
 /// The hub, and everything that its APIs need besides it. Clones are handles to the same.
@@ -26,7 +25,6 @@ pub(crate) struct Shared {
     pub(crate) origins: Origins,
     /// The hosts that requests may be addressed to; `None` allows every host.
     pub(crate) hosts: Option<HostNames>,
-    pub(crate) applications: Applications,
     pub(crate) revocations: Revocations,
     pub(crate) slots: Slots,
     pub(crate) bodies: BodyBudget,
@@ -53,7 +51,6 @@ impl App {
             hosts,
             authorizer: Authorizer::new(authenticator, settings.keyless, settings.anonymous_subscribers),
             origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
-            applications: Applications::new(&settings.authorize, settings.authorize_requests_max),
             revocations: Revocations::new(hub.clone(), settings.revocation_file.clone()),
             slots: Slots::new(settings.slot_limits()),
             bodies: BodyBudget::new(settings.bodies_bytes_max),

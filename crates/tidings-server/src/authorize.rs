@@ -24,14 +24,20 @@ mod request;
 
 use std::sync::Arc;
 
-use axum::{extract::Request, response::Response};
+use axum::{
+    extract::Request,
+    response::{IntoResponse, Response},
+};
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use tidings::Requested;
 use tidings_auth::Access;
 use url::form_urlencoded;
 
-pub(crate) use self::applications::{Application, Applications};
-pub use self::path::{AuthorizedPath, InvalidAuthorizedPath};
+pub(crate) use self::applications::Application;
+pub use self::{
+    applications::Applications,
+    path::{AuthorizedPath, InvalidAuthorizedPath},
+};
 use self::{
     answer::{Answer, Granted},
     client::Failure,
@@ -39,7 +45,7 @@ use self::{
 use crate::{
     access::{client_address, unix_secs},
     app::App,
-    native,
+    methods, native,
     problem::{APPLICATION, Problem},
     query::Parameters,
     revocation::Issued,
@@ -47,22 +53,25 @@ use crate::{
     streams::{self, StreamRequest},
 };
 
-/// `GET` of a path that an application decides about.
-pub(crate) async fn stream(
-    app: App,
-    application: Arc<Application>,
-    request: Request,
-) -> Result<Response, Problem> {
+/// Answers a request for a path that an application decides about.
+pub(crate) async fn answer(app: &App, application: Arc<Application>, request: Request) -> Response {
+    match *request.method() {
+        Method::GET | Method::HEAD => stream(app, &application, request).await.into_response(),
+        _ => methods::not_allowed_besides("GET,HEAD", request.method()),
+    }
+}
+
+async fn stream(app: &App, application: &Application, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     // Before the application is asked: what cannot be streamed need not be decided.
-    let slot = match streams::slot(&app, &parts) {
+    let slot = match streams::slot(app, &parts) {
         Ok(slot) => slot,
-        Err(problem) => return Ok(streams::reject(&app, &parts, problem)),
+        Err(problem) => return Ok(streams::reject(app, &parts, problem)),
     };
     let issued = Issued::After(app.revocations.count());
-    let answer = match ask(&app, &application, &parts).await {
+    let answer = match ask(app, application, &parts).await {
         Ok(answer) => answer,
-        Err(failure) => return failed(&app, &application, &parts, &failure),
+        Err(failure) => return failed(app, application, &parts, &failure),
     };
     match answer {
         Answer::Other(response) => {
@@ -71,17 +80,17 @@ pub(crate) async fn stream(
         }
         Answer::Subscribe(granted) => {
             let Granted { parameters, cookies } = granted;
-            let (access, request) = match stream_request(&app, &parts, &parameters).await {
+            let (access, request) = match stream_request(app, &parts, &parameters).await {
                 Ok(understood) => understood,
                 // The limits of patterns are those of this client, and of this moment.
-                Err(problem) if problem.is_temporary() => return streams::refused(&app, &parts, problem),
-                Err(problem) => return failed(&app, &application, &parts, &answer::malformed(&problem)),
+                Err(problem) if problem.is_temporary() => return streams::refused(app, &parts, problem),
+                Err(problem) => return failed(app, application, &parts, &answer::malformed(&problem)),
             };
             app.metrics.count_authorization("subscribed");
             let mut response = if parts.method == Method::HEAD {
-                streams::without_stream(&app)
+                streams::without_stream(app)
             } else {
-                streams::open(&app, &parts, slot, access, request, issued).await?
+                streams::open(app, &parts, slot, access, request, issued).await?
             };
             let cookies = cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
             response.headers_mut().extend(cookies.collect::<HeaderMap>());

@@ -68,7 +68,7 @@ mod throttled_log;
 mod tls;
 
 pub use apis::apis;
-pub use authorize::{AuthorizedPath, InvalidAuthorizedPath};
+pub use authorize::{Applications, AuthorizedPath, InvalidAuthorizedPath};
 pub use client::Client;
 pub use client_address::ClientAddress;
 pub use component::{Component, Figure};

@@ -34,7 +34,11 @@ pub(crate) async fn index(State(app): State<App>, request: Request) -> Response 
         let start = if app.authorizer.is_keyless_loopback() { Start::AtOnce } else { Start::OnRequest };
         let topic = r#"<input name="topic" value="chat" aria-label="Topic" required size="8">"#;
         // Where an application decides about streams, it knows no parameters of the hub.
-        let all = if app.applications.decide_about("/stream") { "/topics/*" } else { "/stream?topic=*" };
+        let all = if app.settings.authorize.deciding_about("/stream").is_some() {
+            "/topics/*"
+        } else {
+            "/stream?topic=*"
+        };
         let live = live_section(&app, all, start, Some(topic));
         page(fill(INDEX_HTML, &[("base", &escape_html(&base)), ("live", &live)]))
     } else {

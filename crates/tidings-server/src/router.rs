@@ -3,8 +3,6 @@
 //! Topics are matched on the path as it was sent: nothing resolves `..`, merges slashes or decodes
 //! twice before a handler sees it.
 
-use std::sync::Arc;
-
 use axum::{
     Router,
     extract::{Request, State},
@@ -76,19 +74,16 @@ pub(crate) fn routes(app: App) -> Router {
         "the path {} of the hub's URL is reserved by the server",
         hub_url.path()
     );
-    let mut router = Router::new();
-    for (path, application) in app.applications.by_path() {
-        assert!(stream_path_is_free(path), "the path {path} is reserved by the server");
-        let application = Arc::clone(application);
-        let stream = move |State(app), request| authorize::stream(app, Arc::clone(&application), request);
-        router = router.route(path, get(stream));
+    for path in app.settings.authorize.paths() {
+        assert!(
+            stream_path_is_free(&path) && path != hub_url.path(),
+            "the path {path} is reserved by the server"
+        );
     }
-    if !app.applications.decide_about("/stream") {
-        router = router.route("/stream", any(native::stream));
-    }
-    router
+    Router::new()
         .without_v07_checks()
         .route("/", get(pages::index))
+        .route("/stream", any(native::stream))
         .route("/assets/tidings.css", get(pages::stylesheet))
         .route("/assets/viewer.js", get(pages::script))
         .route("/topics", post(native::publish_batch))
@@ -111,7 +106,15 @@ pub(crate) fn routes(app: App) -> Router {
 }
 
 async fn pass(State(app): State<App>, request: Request, next: Next) -> Response {
-    passed(&app, request, |request| next.run(request)).await
+    passed(&app, request, |request| decided(&app, request, next)).await
+}
+
+/// The router knows no paths that applications decide about, since these can change.
+async fn decided(app: &App, request: Request, next: Next) -> Response {
+    match app.settings.authorize.deciding_about(request.uri().path()) {
+        Some(application) => authorize::answer(app, application, request).await,
+        None => next.run(request).await,
+    }
 }
 
 /// The checks that every request passes, with or without the router: host and proxy, CORS,

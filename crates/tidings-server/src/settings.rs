@@ -10,7 +10,7 @@ use tidings::{
 };
 use url::Url;
 
-use crate::{AuthorizedPath, Component, ConnectionMetrics, Reload, RevocationFile, slots::SlotLimits};
+use crate::{Applications, Component, ConnectionMetrics, Reload, RevocationFile, slots::SlotLimits};
 
 /// Settings of the [`router`](crate::router()). The limits on events and matchers themselves are
 /// those of the hub's [`Validator`](tidings::Validator).
@@ -66,13 +66,9 @@ pub struct Settings {
     pub body_secs: u64,
     /// Events of one `POST /topics`. More are answered with 413. Default: 1,000.
     pub batch_events_max: usize,
-    /// Paths whose streams an application decides about. One of `/stream` replaces that of the hub.
-    /// Default: none.
-    pub authorize: Vec<AuthorizedPath>,
-    /// Streams that wait for one application's decision at the same time; a quarter of them may be
-    /// of one address, loopback excepted. One more is answered with 503 and `Retry-After`, or with
-    /// 429 for the address; a native EventSource with an empty stream. Default: 128.
-    pub authorize_requests_max: usize,
+    /// Applications that decide about the streams of some paths. One of `/stream` replaces that of
+    /// the hub. Default: none.
+    pub authorize: Applications,
     /// Where revocations are kept, if they are to survive a restart of a hub whose cluster does not.
     /// Default: nowhere.
     pub revocation_file: Option<Arc<RevocationFile>>,
@@ -108,9 +104,8 @@ impl Default for Settings {
             bodies_bytes_max: 64 * 1024 * 1024,
             body_secs: 30,
             batch_events_max: 1_000,
-            authorize: Vec::new(),
+            authorize: Applications::default(),
             revocation_file: None,
-            authorize_requests_max: 128,
             summary_events_max: 50,
             charset_utf8: false,
             connection_metrics: None,
@@ -129,7 +124,7 @@ impl Settings {
                 count_max: self.patterns_per_address_max,
                 weight_max: self.pattern_weight_per_address_max,
             },
-            authorizing_max: (self.authorize_requests_max / 4).max(1),
+            authorizing_max: self.authorize.requests_per_address_max(),
         }
     }
 }

@@ -5,7 +5,7 @@ mod support;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use support::*;
-use tidings_server::{AuthorizedPath, Settings};
+use tidings_server::{Applications, AuthorizedPath, Settings};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -34,7 +34,7 @@ async fn answers_of_an_application_that_nobody_reads_take_a_bounded_memory() {
     const ANSWER_BYTES: usize = 300_000;
     let url = refusing_application(ANSWER_BYTES).await;
     let mut settings = Settings::default();
-    settings.authorize = vec![AuthorizedPath::new("/stream", &url).expect("a path")];
+    settings.authorize = Applications::new(&[AuthorizedPath::new("/stream", &url).expect("a path")], 128);
     settings.bodies_bytes_max = 4 * ANSWER_BYTES;
     let api = keyless_with(settings).await;
     let mut held = Vec::new();

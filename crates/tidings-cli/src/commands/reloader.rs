@@ -8,7 +8,7 @@ use std::{path::PathBuf, pin::Pin, sync::Arc};
 
 use tidings::Hub;
 use tidings_auth::Authenticator;
-use tidings_server::{AllowedOrigins, Certificates, Reload, Reloaded, Tls};
+use tidings_server::{AllowedOrigins, Applications, Certificates, Reload, Reloaded, Tls};
 use tokio::sync::{mpsc, oneshot};
 use url::Url;
 
@@ -35,6 +35,7 @@ pub(super) struct Live {
     pub(super) hub_url: Url,
     pub(super) authenticator: Option<Authenticator>,
     pub(super) origins: AllowedOrigins,
+    pub(super) applications: Applications,
     pub(super) key_fetchers: Arc<KeyFetchers>,
     pub(super) tls: Option<Tls>,
     pub(super) log: LogFilter,
@@ -135,6 +136,7 @@ impl Reloader {
                 "the configuration {is} key, issuer or ticket secret, and the hub was started with {was}: restart it"
             )));
         }
+        self.check_authorize(&new)?;
         // From here on nothing fails.
         let mut changed = new.live_differences(&self.current);
         if self.replace(&new, &rules, certificates) {
@@ -146,14 +148,27 @@ impl Reloader {
         Ok(Reloaded { changed, needs_restart })
     }
 
+    /// Refuses paths that fit the new configuration and not the hub as it was started.
+    fn check_authorize(&self, new: &ServeConfig) -> Result<(), Failure> {
+        self.started.check_waiting(new.authorize.len())?;
+        let hub_path = self.live.hub_url.path();
+        if new.authorize.iter().any(|path| path.path() == hub_path) {
+            return Err(Failure::usage(format!(
+                "authorize: `{hub_path}` is the path of the Mercure API until the hub is restarted with another public_url"
+            )));
+        }
+        Ok(())
+    }
+
     /// Whether the certificates differ.
     fn replace(&self, new: &ServeConfig, rules: &Rules, certificates: Option<Certificates>) -> bool {
-        let Live { hub, authenticator, origins, key_fetchers, tls, log, .. } = &self.live;
+        let Live { hub, authenticator, origins, applications, key_fetchers, tls, log, .. } = &self.live;
         if let (Some(authenticator), Some(new)) = (authenticator, &rules.authenticator) {
             authenticator.replace(new);
             key_fetchers.follow(authenticator);
         }
         origins.replace(new.allow_origins.clone());
+        applications.replace(&new.authorize);
         hub.set_private_topics(&new.private_topics);
         if !log.set_level(&new.log_level) && new.log_level != self.current.log_level {
             tracing::warn!("log_level has no effect: RUST_LOG is set");

@@ -14,7 +14,7 @@ use tidings::{
     log::{Tail, TailItem},
 };
 use tidings_server::{
-    ClientAddressSource, ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress, RevocationFile,
+    Applications, ClientAddressSource, ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress, RevocationFile,
     Settings, Tls, TrustedProxy, apis, connections_for_file_limit, raise_file_limit,
 };
 
@@ -199,19 +199,20 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     settings.bodies_bytes_max = config.bodies_bytes_max;
     settings.body_secs = config.body_secs;
     settings.charset_utf8 = config.charset_utf8;
-    settings.authorize.clone_from(&config.authorize);
+    settings.authorize = Applications::new(&config.authorize, config.authorize_requests_max);
     settings.revocation_file = revocation_file(&config.keeping.store)?;
-    settings.authorize_requests_max = config.authorize_requests_max;
     settings.connection_metrics = Some(Arc::clone(&metrics));
     let key_fetchers = Arc::<KeyFetchers>::default();
     settings.components = bridges.components();
     settings.components.extend(KeyFetchers::component(&key_fetchers, authenticator.as_ref()));
     let origins = settings.allow_origins.clone();
+    let applications = settings.authorize.clone();
     let (reload, requests) = ReloadRequests::new();
     settings.reload = Some(Arc::new(reload));
     let service = apis(hub.clone(), authenticator.clone(), settings);
 
-    let live = Live { hub: hub.clone(), hub_url, authenticator, origins, key_fetchers, tls, log };
+    let live =
+        Live { hub: hub.clone(), hub_url, authenticator, origins, applications, key_fetchers, tls, log };
     tokio::spawn(Reloader::new(sources, config.clone(), live).run(listening.reloads(), requests));
 
     tokio::spawn(give_back_when_calm(Arc::clone(&metrics)));
