@@ -319,6 +319,47 @@ async fn an_application_that_hangs_affects_no_other_client() {
     assert_eq!(other.messages(1).await.unwrap(), ["served"]);
 }
 
+/// A client that left used to count until the application had answered or timed out: a page that was
+/// reloaded 128 times shut out everybody else for ten seconds.
+#[tokio::test]
+async fn a_client_that_disconnects_frees_what_it_took_of_an_application_that_hangs() {
+    let hanging = Application::start(|_| Reply::Hang(String::new())).await.unwrap();
+    let limits = ["--authorize-secs", "600", "--authorize-requests-max", "4"];
+    let (hub, _folder) = hub(&hanging, &limits).await;
+    let close = |connection: Connection| drop(connection);
+    let reset = |connection: Connection| connection.reset().unwrap();
+    let leave: [fn(Connection); 3] = [close, reset, close];
+    for (count, leave) in (4..).step_by(4).zip(leave) {
+        let mut waiting = Vec::new();
+        for _ in 0..4 {
+            let mut connection = Connection::open(hub.address()).await.unwrap();
+            connection.request("GET /stream", b"").await.unwrap();
+            waiting.push(connection);
+        }
+        hanging.has_requests(count).await.unwrap();
+        assert_eq!(refused(&hub, "/stream").await.0, 503, "all permits are taken");
+        waiting.into_iter().for_each(leave);
+        hanging.is_abandoned(count).await.unwrap();
+    }
+}
+
+/// It looks like one that has left.
+#[tokio::test]
+async fn a_client_that_ends_its_side_while_the_application_is_asked_is_told_to_keep_it_open() {
+    let hanging = Application::start(|_| Reply::Hang(String::new())).await.unwrap();
+    let hub = Hub::serve(&["--authorize", &hanging.url("/"), "--authorize-secs", "600"]).await.unwrap();
+    let mut connection = Connection::open(hub.address()).await.unwrap();
+    connection.request("GET /stream", b"").await.unwrap();
+    hanging.has_requests(1).await.unwrap();
+    connection.finish_sending().await.unwrap();
+    let response = connection.response().await.unwrap();
+    assert_eq!(response.status, 400, "{response}");
+    assert!(response.text().contains("keep it open"), "{response}");
+    hanging.is_abandoned(1).await.unwrap();
+    let metrics = hub.request("GET /metrics", b"").await.unwrap().text();
+    assert!(metrics.contains("tidings_authorizations_total{outcome=\"abandoned\"} 1"), "{metrics}");
+}
+
 #[tokio::test]
 async fn connections_to_the_application_are_reused() {
     let application = Application::start(by_cookie).await.unwrap();

@@ -22,7 +22,7 @@ mod client;
 mod path;
 mod request;
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
 
 use axum::{
     extract::Request,
@@ -45,6 +45,7 @@ use self::{
 use crate::{
     access::{client_address, unix_secs},
     app::App,
+    http1::InputEnd,
     methods, native,
     problem::{APPLICATION, Problem},
     query::Parameters,
@@ -69,7 +70,12 @@ async fn stream(app: &App, application: &Application, request: Request) -> Resul
         Err(problem) => return Ok(streams::reject(app, &parts, problem)),
     };
     let issued = Issued::After(app.revocations.count());
-    let answer = match ask(app, application, &parts).await {
+    let asked = tokio::select! {
+        biased;
+        asked = ask(app, application, &parts) => asked,
+        () = client_left(&parts) => return Err(abandoned(app)),
+    };
+    let answer = match asked {
         Ok(answer) => answer,
         Err(failure) => return failed(app, application, &parts, &failure),
     };
@@ -96,6 +102,15 @@ async fn stream(app: &App, application: &Application, request: Request) -> Resul
             response.headers_mut().extend(cookies.collect::<HeaderMap>());
             Ok(response)
         }
+    }
+}
+
+/// Waits until the client has left, or for ever. A page that is closed and opened again would
+/// otherwise take one more permit each time.
+async fn client_left(parts: &Parts) {
+    match parts.extensions.get::<InputEnd>() {
+        Some(input_end) => input_end.ended().await,
+        None => pending().await,
     }
 }
 
@@ -147,6 +162,13 @@ async fn stream_request(
         tells_cursor: false,
     };
     Ok((access, request))
+}
+
+/// The response for a client that has left, in case that it has not.
+fn abandoned(app: &App) -> Problem {
+    app.metrics.count_authorization("abandoned");
+    let detail = "You have ended your side of the connection while the application was asked about this stream: keep it open.";
+    Problem::bad_request("connection", detail)
 }
 
 /// The response where the application could not decide.

@@ -9,6 +9,7 @@
 //! | headers and framing of a response | `response` |
 //! | the socket: reading, timer, the end of a connection | `connection` |
 //! | one request and its response | `exchange` |
+//! | what a handler learns of a client that disconnects | `input_end` |
 //! | what a connection is made of: a socket, perhaps with TLS (`crate::tls`) | `transport` |
 //!
 //! `request_reader`, `request_headers`, `body_decoder` and `response` are pure: bytes and time go
@@ -29,6 +30,7 @@ mod body_decoder;
 mod connection;
 mod exchange;
 mod grammar;
+mod input_end;
 pub(crate) mod refusal;
 mod request_body;
 mod request_headers;
@@ -43,6 +45,7 @@ pub(crate) use self::{
     connection::{Connection, Next},
     exchange::{Then, exchange},
     grammar::is_host,
+    input_end::InputEnd,
     refusal::Refusal,
     request_reader::{HTTP2_PREFACE, Lateness, RequestLimits},
     transport::{HubSocket, PlainHttp, Transport},

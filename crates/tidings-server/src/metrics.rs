@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
     pub(crate) streams_shed: Counter,
     /// By class of the status: `4xx`, `5xx`.
     refused: Family<[(&'static str, &'static str); 1], Counter>,
-    /// By outcome: `subscribed`, `other`, `failed`.
+    /// By outcome: `subscribed`, `other`, `failed`, `abandoned`.
     authorizations: Family<[(&'static str, &'static str); 1], Counter>,
     ready: Gauge,
     registry: Registry,

@@ -3,7 +3,7 @@
 mod served_support;
 mod support;
 
-use std::{collections::HashMap, net::Shutdown};
+use std::{collections::HashMap, net::Shutdown, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -17,8 +17,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use served_support::Served;
 use support::{Answer, HUB, within};
 use tidings::NewEvent;
-use tidings_server::{ConnectionSettings, RequestBody, Settings};
-use tokio::{net::TcpStream, task::JoinHandle};
+use tidings_server::{Applications, AuthorizedPath, ConnectionSettings, RequestBody, Settings};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 
 /// One connection, with many concurrent requests.
 struct Client {
@@ -293,6 +297,32 @@ async fn a_reset_ends_one_stream_and_a_closed_connection_ends_all() {
     assert_eq!(served.hub.stats().subscribers, 20);
     client.cut();
     served.all_have_left().await;
+}
+
+/// A request that is cancelled while an application is asked about it cancels the question, too.
+#[tokio::test]
+async fn a_request_that_is_cancelled_is_not_waited_for_by_an_application() {
+    let application = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/", application.local_addr().expect("it is bound"));
+    let mut settings = Settings::default();
+    let path = AuthorizedPath::new("/stream", &url).expect("valid").with_time(Duration::from_secs(600));
+    settings.authorize = Applications::new(&[path], 1);
+    let served = served(settings).await;
+    for cut_connection in [false, true] {
+        let client = Client::connect(&served).await;
+        let request = Request::get("http://localhost/stream").body(Full::default()).expect("valid");
+        let mut sender = client.sender.clone();
+        let asking = tokio::spawn(async move { sender.send_request(request).await });
+        let (mut question, _) = within(application.accept()).await.expect("the only permit is free");
+        if cut_connection {
+            client.cut();
+        } else {
+            asking.abort();
+        }
+        let mut received = Vec::new();
+        within(question.read_to_end(&mut received)).await.expect("the question is withdrawn");
+        assert!(received.starts_with(b"GET / HTTP/1.1\r\n"));
+    }
 }
 
 #[tokio::test]

@@ -48,6 +48,7 @@ pub struct Application {
 struct State {
     requests: watch::Sender<Vec<String>>,
     connections: AtomicUsize,
+    abandoned: watch::Sender<usize>,
 }
 
 impl Drop for Application {
@@ -61,7 +62,11 @@ impl Application {
     pub async fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State { requests: watch::Sender::default(), connections: AtomicUsize::new(0) });
+        let state = Arc::new(State {
+            requests: watch::Sender::default(),
+            connections: AtomicUsize::new(0),
+            abandoned: watch::Sender::default(),
+        });
         let (serving_state, reply) = (Arc::clone(&state), Arc::new(reply));
         let serving = tokio::spawn(async move {
             // Its connections end with it.
@@ -88,6 +93,13 @@ impl Application {
     pub async fn has_requests(&self, count: usize) -> anyhow::Result<()> {
         let mut requests = self.state.requests.subscribe();
         patiently("requests to the application", requests.wait_for(|all| all.len() >= count)).await??;
+        Ok(())
+    }
+
+    /// Waits until the client has closed this many connections on which a reply hangs.
+    pub async fn is_abandoned(&self, count: usize) -> anyhow::Result<()> {
+        let mut abandoned = self.state.abandoned.subscribe();
+        patiently("closed connections to the application", abandoned.wait_for(|all| *all >= count)).await??;
         Ok(())
     }
 
@@ -125,6 +137,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>, reply: Arc<impl Fn(&str
             Reply::Hang(_) => {
                 // Until the client closes.
                 let _ = stream.read(&mut [0; 1]).await;
+                state.abandoned.send_modify(|count| *count += 1);
                 return;
             }
             Reply::Flood(..) => while stream.write_all(further.as_bytes()).await.is_ok() {},

@@ -285,7 +285,13 @@ impl<IO: Transport> Connection<IO> {
         self.reader.await_next(Instant::now().into_std());
     }
 
-    /// Reads ahead while a response waits for its body, to notice a connection that was reset.
+    /// Whether the client has ended its side, as far as has been read.
+    pub(super) fn has_input_ended(&self) -> bool {
+        self.input_ended
+    }
+
+    /// Reads ahead while a response is made or waits for its body, to notice a connection that was
+    /// reset.
     pub(super) fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while !self.input_ended && self.buffer.len() < AHEAD_BYTES_MAX {
             if self.poll_fill(cx)?.is_pending() {

@@ -22,6 +22,7 @@ use tower::Service;
 
 use super::{
     connection::{Connection, Received},
+    input_end::InputEnd,
     request_body::RequestBody,
     request_headers,
     response::{Framing, Persistence, ResponseBytes, write_headers},
@@ -63,7 +64,7 @@ where
     B: Body<Data = Bytes> + Send + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let Received { headers, body } = *received;
+    let Received { mut headers, body } = *received;
     let asked = Asked {
         method: headers.request.method().clone(),
         version: headers.request.version(),
@@ -71,10 +72,16 @@ where
         keeps_alive: headers.keeps_alive,
         has_arrived: body.is_complete(),
     };
+    // A client that disconnects must not end what a request changes, and what it sends of a body is
+    // not read ahead.
+    let input_end = (asked.method.is_safe() && asked.has_arrived).then(InputEnd::default);
+    if let Some(input_end) = &input_end {
+        headers.request.extensions_mut().insert(input_end.clone());
+    }
     // A body may take its time, and need not be waited for by others.
     let permit = if is_first && asked.has_arrived { driver.admission.answer_permit().await } else { None };
     let answer = driver.answer(headers.request.map(|()| body), peer);
-    let response = answer_while_reading(connection, pin!(answer)).await?;
+    let response = answer_while_reading(connection, pin!(answer), input_end).await?;
     drop(permit);
 
     let handle = response.extensions().get::<StreamHandle>().cloned();
@@ -160,15 +167,24 @@ impl Asked {
     }
 }
 
-/// Polls the answer until it is there, and reads the request's body for it.
+/// Polls the answer until it is there, and reads the request's body for it. With `input_end` it
+/// also watches the client: that its side has ended is notified, and a reset ends the answer.
 async fn answer_while_reading<IO: Transport, F: Future>(
     connection: &mut Connection<IO>,
     mut answer: Pin<&mut F>,
+    mut input_end: Option<InputEnd>,
 ) -> io::Result<F::Output> {
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));
+            }
+            if input_end.is_some() {
+                connection.poll_read_ahead(cx)?;
+            }
+            if let Some(input_end) = input_end.take_if(|_| connection.has_input_ended()) {
+                input_end.notify();
+                continue;
             }
             if let Err(error) = ready!(connection.poll_body(cx)) {
                 return Poll::Ready(Err(error));
