@@ -65,8 +65,8 @@ pub enum Subject {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Most streams that are open at the same time with credentials of this
-    /// [`id`](Access::id).
+    /// Most streams that are open at the same time with the ticket of this [`id`](Access::id), or
+    /// with the key of this name.
     pub streams_max: Option<NonZeroU32>,
     /// Only clients at this IPv4 address, or in the /64 network of this IPv6 address.
     pub address: Option<IpAddr>,

@@ -1,6 +1,6 @@
 //! The settings of authentication, as an operator writes them.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, num::NonZeroU32, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidings_topic::{Grants, Invalid, Matcher, Validator};
@@ -45,6 +45,9 @@ pub struct KeyConfig {
     /// Administration includes no permission on topics.
     #[serde(default)]
     pub admin: bool,
+    /// Most streams that are open with it at the same time, on one hub. Default: no limit.
+    #[serde(default)]
+    pub streams_max: Option<NonZeroU32>,
 }
 
 /// An issuer whose tokens are accepted: its name, its keys, and the bounds of its tokens. It has at

@@ -77,6 +77,7 @@ impl Keys {
             let subscribe = grants("subscribe", &config.subscribe)?;
             let mut access = Access::new(subject, publish, subscribe);
             access.admin = config.admin;
+            access.limits.streams_max = config.streams_max;
             keys.push(Key { digest, access });
         }
         Ok(Self(keys.into()))

@@ -34,6 +34,7 @@
 //!     publish: vec!["user-*".into()],
 //!     subscribe: vec![],
 //!     admin: false,
+//!     streams_max: None,
 //! };
 //! let validator = Validator::default();
 //! let authenticator = Authenticator::new(AuthConfig { keys: vec![key], ..AuthConfig::default() }, &validator)?;

@@ -23,6 +23,7 @@ fn key(name: &str, secret: &str) -> KeyConfig {
         publish: vec![],
         subscribe: vec![],
         admin: false,
+        streams_max: None,
     }
 }
 

@@ -24,6 +24,7 @@ fn key(name: &str, secret: &str, publish: &str, subscribe: &str) -> KeyConfig {
         publish: matcher(publish),
         subscribe: matcher(subscribe),
         admin: false,
+        streams_max: None,
     }
 }
 

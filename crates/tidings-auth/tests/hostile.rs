@@ -18,6 +18,7 @@ fn everything_hub() -> Authenticator {
         publish: everything.clone(),
         subscribe: everything,
         admin: false,
+        streams_max: None,
     };
     let issuers = vec![issuer(SHARED_SECRET, &[Algorithm::Hs256, Algorithm::Hs384, Algorithm::Hs512])];
     let config = AuthConfig { keys: vec![key], issuers, ..AuthConfig::default() };

@@ -620,6 +620,7 @@ fn a_configuration_that_would_mix_issuers_is_refused() {
         publish: vec![],
         subscribe: vec![],
         admin: false,
+        streams_max: None,
     };
     let issuers = vec![issuer_of(ISSUER, vec![key(None, server.secret.expose())])];
     let config = AuthConfig { keys: vec![server], issuers, ..AuthConfig::default() };

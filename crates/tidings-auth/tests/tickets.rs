@@ -71,6 +71,7 @@ fn key(publish: &[&str], subscribe: &[&str]) -> KeyConfig {
         publish: matchers(publish),
         subscribe: matchers(subscribe),
         admin: false,
+        streams_max: None,
     }
 }
 

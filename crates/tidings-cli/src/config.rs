@@ -88,6 +88,7 @@ pub(crate) struct ServeConfig {
     pub(crate) connections_max: usize,
     pub(crate) streams_max: usize,
     pub(crate) streams_per_address_max: Option<usize>,
+    pub(crate) streams_per_subject_max: Option<NonZero<u32>>,
     pub(crate) patterns_max: usize,
     pub(crate) patterns_per_address_max: usize,
     pub(crate) pattern_weight_max: u32,
@@ -200,6 +201,9 @@ impl ServeConfig {
             streams_max: merged.value("streams_max", values::count)?,
             streams_per_address_max: merged
                 .value("streams_per_address_max", |word| values::limit(word, values::count))?,
+            streams_per_subject_max: merged
+                .value("streams_per_subject_max", |word| values::limit(word, values::count))?
+                .and_then(NonZero::new),
             patterns_max: merged.value("patterns_max", values::count)?,
             patterns_per_address_max: merged.value("patterns_per_address_max", values::count)?,
             pattern_weight_max: merged.value("pattern_weight_max", values::count)?,

@@ -1,7 +1,7 @@
 //! Settings of the HTTP APIs. Every limit is documented here with its unit, its default and the
 //! response when it is exceeded.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 use tidings::{
@@ -39,6 +39,10 @@ pub struct Settings {
     /// Streams of one address (of IPv6, one /64 network), loopback excepted. One more is answered
     /// with 429 and `Retry-After`; a native EventSource with an empty stream. Default: 1,000.
     pub streams_per_address_max: usize,
+    /// Streams of one subject: the `sub` of tokens of one issuer, or the label of tickets and of
+    /// applications' answers; keys have none. One more is answered with 429 and `Retry-After`; a
+    /// native EventSource with a notice and an end. Default: no limit.
+    pub streams_per_subject_max: Option<NonZeroU32>,
     /// Distinct URL Patterns of one address, loopback excepted. A stream with one more is answered
     /// with 429 and `Retry-After`; a native EventSource with an empty stream. Default: 1,000. Those
     /// of all addresses are bounded by
@@ -96,6 +100,7 @@ impl Default for Settings {
             allow_hosts: AllowedHosts::Listed(HostNames::default()),
             streams_max: 100_000,
             streams_per_address_max: 1_000,
+            streams_per_subject_max: None,
             patterns_per_address_max: 1_000,
             pattern_weight_per_address_max: 600,
             pattern_bytes_max: 16 * 1024,
@@ -120,6 +125,7 @@ impl Settings {
         SlotLimits {
             total_max: self.streams_max,
             per_address_max: self.streams_per_address_max,
+            per_subject_max: self.streams_per_subject_max,
             patterns: PatternLimits {
                 count_max: self.patterns_per_address_max,
                 weight_max: self.pattern_weight_per_address_max,

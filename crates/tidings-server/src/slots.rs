@@ -1,5 +1,9 @@
-//! Limits on open streams, in total, per address and per credential, and on the patterns of each
-//! address.
+//! Limits on open streams, in total, per address, per credential and per subject, and on the
+//! patterns of each address.
+
+mod holder;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -8,7 +12,9 @@ use std::{
 };
 
 use tidings::{Matcher, PatternIndex, PatternLimits, PatternsFull, UrlPattern};
+use tidings_auth::Access;
 
+use self::holder::Holder;
 use crate::client_address::{ClientAddress, Neighbourhood};
 
 /// Hands out permits for streams.
@@ -28,6 +34,8 @@ pub(crate) struct SlotLimits {
     pub(crate) total_max: usize,
     /// Streams of one address.
     pub(crate) per_address_max: usize,
+    /// Streams of one subject.
+    pub(crate) per_subject_max: Option<NonZeroU32>,
     /// Patterns of one address.
     pub(crate) patterns: PatternLimits,
     /// Streams of one address that wait for an application to decide about them.
@@ -40,8 +48,8 @@ struct Taken {
     /// Only addresses that have a stream or wait for a pattern are in it, so it is bounded by the
     /// number of connections.
     by_address: HashMap<Neighbourhood, Share>,
-    /// Streams of each credential that limits them, by its id; only those that have one.
-    by_credential: HashMap<Arc<str>, u32>,
+    /// Streams of those that have a limit and a stream.
+    by_holder: HashMap<Holder, u32>,
 }
 
 /// The slots of one address.
@@ -70,8 +78,8 @@ pub(crate) struct Slot {
 struct Counted {
     /// Its patterns, for its address.
     patterns: Vec<UrlPattern>,
-    /// The id of its credential, which limits its streams.
-    credential: Option<Arc<str>>,
+    /// Those for whom it counts.
+    holders: Vec<Holder>,
 }
 
 /// The permit to wait for a pattern to be compiled, released on drop.
@@ -96,8 +104,12 @@ pub(crate) enum NoSlot {
     Total,
     /// This address is at its limit of streams.
     Address,
-    /// The credential is at its own limit of streams.
-    Credential(NonZeroU32),
+    /// The ticket is at its own limit of streams.
+    Ticket(NonZeroU32),
+    /// The key is at its own limit of streams.
+    Key(NonZeroU32),
+    /// The subject is at its limit of streams.
+    Subject(NonZeroU32),
     /// The address is at its limit of patterns.
     Patterns(PatternsFull),
     /// It is at its limit of patterns that wait to be compiled.
@@ -221,16 +233,24 @@ impl Slot {
         Ok(())
     }
 
-    /// Counts this stream for the credential of this id, which allows so many at the same time.
-    pub(crate) fn take_credential(&mut self, id: &Arc<str>, streams_max: NonZeroU32) -> Result<(), NoSlot> {
-        let mut taken = self.shared.taken();
-        let streams = taken.by_credential.entry(Arc::clone(id)).or_default();
-        if *streams >= streams_max.get() {
-            return Err(NoSlot::Credential(streams_max));
+    /// Counts this stream for its credential and for its subject, as far as they are limited.
+    pub(crate) fn take_holders(&mut self, access: &Access) -> Result<(), NoSlot> {
+        let per_subject_max = self.shared.limits.per_subject_max;
+        let subject = per_subject_max.and_then(|streams_max| Some((Holder::subject(access)?, streams_max)));
+        for (holder, streams_max) in Holder::credential(access).into_iter().chain(subject) {
+            let mut taken = self.shared.taken();
+            let streams = taken.by_holder.entry(holder.clone()).or_default();
+            if *streams >= streams_max.get() {
+                return Err(match holder {
+                    Holder::Ticket(_) => NoSlot::Ticket(streams_max),
+                    Holder::Key(_) => NoSlot::Key(streams_max),
+                    Holder::Label(_) | Holder::TokenSubject { .. } => NoSlot::Subject(streams_max),
+                });
+            }
+            *streams += 1;
+            drop(taken);
+            self.counted.get_or_insert_default().holders.push(holder);
         }
-        *streams += 1;
-        drop(taken);
-        self.counted.get_or_insert_default().credential = Some(Arc::clone(id));
         Ok(())
     }
 }
@@ -245,16 +265,14 @@ fn give_back_pattern(patterns: &mut PatternIndex<usize>, pattern: &UrlPattern) {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Counted { patterns, credential } =
-            self.counted.take().map(|counted| *counted).unwrap_or_default();
+        let Counted { patterns, holders } = self.counted.take().map(|counted| *counted).unwrap_or_default();
         let mut taken = self.shared.taken();
         taken.total -= 1;
-        if let Some(id) = credential
-            && let Some(streams) = taken.by_credential.get_mut(&id)
-        {
+        for holder in holders {
+            let Some(streams) = taken.by_holder.get_mut(&holder) else { continue };
             *streams -= 1;
             if *streams == 0 {
-                taken.by_credential.remove(&id);
+                taken.by_holder.remove(&holder);
             }
         }
         drop(taken);
@@ -285,154 +303,5 @@ impl Drop for CompilingSlot<'_> {
                 share.compiling.remove(self.text);
             }
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tidings::Validator;
-
-    use super::*;
-
-    fn slots(total_max: usize, per_address_max: usize) -> Slots {
-        let patterns = PatternLimits { count_max: 3, weight_max: 100 };
-        Slots::new(SlotLimits { total_max, per_address_max, patterns, authorizing_max: 2 })
-    }
-
-    fn patterns(texts: &[&str]) -> Vec<Matcher> {
-        texts.iter().map(|text| Validator::default().pattern(text).expect("a pattern")).collect()
-    }
-
-    fn take(slots: &Slots, address: &str) -> Result<Slot, NoSlot> {
-        slots.take(client(address))
-    }
-
-    fn client(address: &str) -> ClientAddress {
-        ClientAddress::of(address.parse().expect("an address"))
-    }
-
-    #[test]
-    fn a_slot_that_is_dropped_can_be_taken_again() {
-        let slots = slots(2, 1);
-        let first = take(&slots, "192.0.2.1").expect("free");
-        assert_eq!(take(&slots, "192.0.2.1").err(), Some(NoSlot::Address));
-        let _second = take(&slots, "192.0.2.2").expect("free");
-        assert_eq!(take(&slots, "192.0.2.3").err(), Some(NoSlot::Total));
-        drop(first);
-        assert!(take(&slots, "192.0.2.1").is_ok());
-    }
-
-    #[test]
-    fn a_credential_limits_its_own_streams_wherever_they_are_from() {
-        let slots = slots(10, 10);
-        let (one, two) = (Arc::from("one"), Arc::from("two"));
-        let max = |count| NonZeroU32::new(count).expect("not zero");
-        let mut held: Vec<_> = ["192.0.2.1", "192.0.2.2", "127.0.0.1", "192.0.2.1"]
-            .map(|address| take(&slots, address).expect("free"))
-            .into();
-        assert_eq!(held[0].take_credential(&one, max(2)), Ok(()));
-        assert_eq!(held[1].take_credential(&one, max(2)), Ok(()));
-        assert_eq!(held[2].take_credential(&one, max(2)), Err(NoSlot::Credential(max(2))));
-        assert_eq!(held[3].take_credential(&two, max(1)), Ok(()));
-        held.swap_remove(0);
-        assert_eq!(take(&slots, "127.0.0.1").expect("free").take_credential(&one, max(2)), Ok(()));
-        drop(held);
-        assert!(slots.0.taken.lock().expect("unpoisoned").by_credential.is_empty());
-    }
-
-    #[test]
-    fn an_ipv6_network_counts_as_one_address() {
-        let slots = slots(10, 1);
-        let _first = take(&slots, "2001:db8::1").expect("free");
-        assert_eq!(take(&slots, "2001:db8::ffff:1").err(), Some(NoSlot::Address));
-        assert!(take(&slots, "2001:db8:0:1::1").is_ok());
-    }
-
-    #[test]
-    fn programs_on_this_machine_have_no_limit_of_their_own() {
-        let slots = slots(5, 1);
-        let mut held: Vec<_> = ["127.0.0.1", "::1", "::ffff:127.0.0.1"].map(|text| take(&slots, text)).into();
-        held.extend([ClientAddress::Unix, ClientAddress::Unix].map(|client| slots.take(client)));
-        assert!(held.iter().all(Result::is_ok));
-        assert_eq!(slots.take(ClientAddress::Unknown).err(), Some(NoSlot::Total));
-    }
-
-    #[test]
-    fn clients_of_unknown_address_share_the_limit_of_one() {
-        let slots = slots(10, 1);
-        let _first = slots.take(ClientAddress::Unknown).expect("free");
-        assert_eq!(slots.take(ClientAddress::Unknown).err(), Some(NoSlot::Address));
-        assert!(take(&slots, "192.0.2.1").is_ok());
-    }
-
-    #[test]
-    fn an_address_without_streams_is_forgotten() {
-        let slots = slots(10, 5);
-        drop(slots.compiling(client("192.0.2.1"), "/a/:id"));
-        drop(slots.authorizing(client("192.0.2.1")));
-        let mut slot = take(&slots, "192.0.2.1").expect("free");
-        slot.take_patterns(&patterns(&["/a/:id"])).expect("free");
-        drop(slot);
-        assert!(slots.0.taken.lock().expect("unpoisoned").by_address.is_empty());
-    }
-
-    #[test]
-    fn an_address_has_a_limit_of_distinct_patterns_over_all_streams() {
-        let slots = slots(10, 10);
-        let mut held: Vec<_> = (0..5).map(|_| take(&slots, "192.0.2.1").expect("free")).collect();
-        for slot in &mut held[..3] {
-            assert_eq!(slot.take_patterns(&patterns(&["/a/:id", "/b/:id"])), Ok(()));
-        }
-        let full = Err(NoSlot::Patterns(PatternsFull::Count));
-        assert_eq!(held[3].take_patterns(&patterns(&["/c/:id", "/d/:id"])), full);
-        assert_eq!(
-            held[3].take_patterns(&patterns(&["/c/:id"])),
-            Ok(()),
-            "a refused subscription holds no slot"
-        );
-        assert_eq!(held[4].take_patterns(&patterns(&["/d/:id"])), full);
-        assert_eq!(take(&slots, "192.0.2.2").expect("free").take_patterns(&patterns(&["/d/:id"])), Ok(()));
-        assert_eq!(
-            take(&slots, "127.0.0.1").expect("free").take_patterns(&patterns(&["/1", "/2", "/3", "/4"])),
-            Ok(())
-        );
-        held.drain(..3);
-        assert_eq!(held[1].take_patterns(&patterns(&["/d/:id"])), Ok(()));
-    }
-
-    #[test]
-    fn the_patterns_of_an_address_have_a_limit_of_work_per_topic() {
-        let slots = slots(10, 10);
-        let mut slot = take(&slots, "192.0.2.1").expect("free");
-        let matchers = patterns(&["/:a(\\d+)x", "/:b(\\d+)x"]);
-        assert_eq!(slot.take_patterns(&matchers), Err(NoSlot::Patterns(PatternsFull::Weight)));
-        assert_eq!(slot.take_patterns(&matchers[..1]), Ok(()));
-    }
-
-    #[test]
-    fn an_address_has_a_limit_of_streams_that_wait_for_a_decision() {
-        let slots = slots(10, 10);
-        let address = client("192.0.2.1");
-        let waiting = [slots.authorizing(address), slots.authorizing(address)];
-        assert!(waiting.iter().all(Result::is_ok));
-        assert_eq!(slots.authorizing(address).err(), Some(NoSlot::Authorizing));
-        assert!(slots.authorizing(client("192.0.2.2")).is_ok());
-        assert!(slots.authorizing(client("127.0.0.1")).is_ok());
-        drop(waiting);
-        assert!(slots.authorizing(address).is_ok());
-    }
-
-    #[test]
-    fn an_address_has_a_limit_of_patterns_being_compiled() {
-        let slots = slots(10, 10);
-        let address = client("192.0.2.1");
-        let texts: Vec<_> = (0..COMPILING_PER_ADDRESS_MAX).map(|number| format!("/{number}/:id")).collect();
-        let mut waiting: Vec<_> =
-            texts.iter().map(|text| slots.compiling(address, text).expect("free")).collect();
-        assert_eq!(slots.compiling(address, "/a/:id").err(), Some(NoSlot::Compiling));
-        assert!(slots.compiling(address, "/0/:id").is_ok(), "it is waited for already");
-        assert!(slots.compiling(client("127.0.0.1"), "/a/:id").is_ok());
-        waiting.pop();
-        assert!(slots.compiling(address, "/a/:id").is_ok());
     }
 }

@@ -86,11 +86,7 @@ pub(crate) async fn open(
     request: StreamRequest,
     issued: Issued,
 ) -> Result<Response, Problem> {
-    let counted =
-        slot.take_patterns(&request.matchers).and_then(|()| match (&access.id, access.limits.streams_max) {
-            (Some(id), Some(streams_max)) => slot.take_credential(id, streams_max),
-            _ => Ok(()),
-        });
+    let counted = slot.take_patterns(&request.matchers).and_then(|()| slot.take_holders(&access));
     if let Err(reason) = counted {
         return Ok(reject(app, parts, no_slot(app, reason)));
     }
@@ -257,7 +253,25 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
                 limits.per_address_max
             ),
         ),
-        NoSlot::Credential(streams_max) => Problem::new(
+        NoSlot::Key(streams_max) => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "key_streams",
+            format!(
+                "The key has reached its limit of {streams_max} open streams (`streams_max` of its `[[key]]`): close one; one stream can \
+                 carry many topics, as in `/stream?topic=a&topic=b`."
+            ),
+        )
+        .noticed(StreamNotice::OverLimit),
+        NoSlot::Subject(streams_max) => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "streams_per_subject_max",
+            format!(
+                "The subject of this stream (the `sub` of its token, or its label) has reached its limit of {streams_max} open streams \
+                 (`streams_per_subject_max`, the flag `--streams-per-subject-max`): close one; one stream can carry many topics."
+            ),
+        )
+        .noticed(StreamNotice::OverLimit),
+        NoSlot::Ticket(streams_max) => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "ticket_streams",
             format!(
@@ -304,8 +318,10 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
         NoSlot::Patterns(PatternsFull::Weight) => &Limit::Setting("pattern_weight_per_address_max"),
         NoSlot::Compiling => &Limit::Fixed("new patterns of one address"),
         NoSlot::Authorizing => &Limit::Setting("authorize_requests_max"),
+        NoSlot::Subject(_) => &Limit::Setting("streams_per_subject_max"),
+        NoSlot::Key(_) => &Limit::Fixed("streams_max of a key"),
         // It is the ticket that has the limit.
-        NoSlot::Credential(_) => return problem.retry_after(retry_after_secs(app)),
+        NoSlot::Ticket(_) => return problem.retry_after(retry_after_secs(app)),
     };
     problem.limit(limit).retry_after(retry_after_secs(app))
 }

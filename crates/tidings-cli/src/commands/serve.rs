@@ -52,7 +52,8 @@ const PRECEDENCE: &str = "Every setting can also be set in the environment (--re
     secret_env = \"APP_KEY\"          # or secret, or secret_file\n  \
     publish = [\"*\"]\n  \
     subscribe = [\"*\"]\n  \
-    admin = false                   # true: may operate the hub; gives no permission on topics\n\n  \
+    admin = false                   # true: may operate the hub; gives no permission on topics\n  \
+    streams_max = 100               # most streams that are open with it; default: no limit\n\n  \
     [[issuer]]                      # accept tokens of this issuer; docs/tokens.md has every setting\n  \
     iss = \"https://app.example.com\"\n  \
     audience = \"https://hub.example.com/.well-known/mercure\"  # default: public_url\n  \
@@ -191,6 +192,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     settings.allow_hosts = config.hosts();
     settings.streams_max = config.streams_max;
     settings.streams_per_address_max = config.streams_per_address_max.unwrap_or(usize::MAX);
+    settings.streams_per_subject_max = config.streams_per_subject_max;
     settings.patterns_per_address_max = config.patterns_per_address_max;
     settings.pattern_weight_per_address_max = config.pattern_weight_per_address_max;
     settings.pattern_bytes_max = config.pattern_bytes_max;

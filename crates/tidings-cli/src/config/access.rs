@@ -1,7 +1,10 @@
 //! Keys, the issuers of tokens, the secrets of tickets and private topics. They can only be set in
 //! the configuration file, because a command line is visible to every user of the machine.
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use tidings::TopicGlob;
@@ -45,6 +48,8 @@ struct KeyFields {
     subscribe: Vec<MatcherText>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     admin: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    streams_max: Option<NonZeroU32>,
 }
 
 /// A `[[ticket_secret]]`.
@@ -127,9 +132,9 @@ impl Access {
         cookie_name: CookieName,
     ) -> Result<AuthConfig, Failure> {
         let key = |key: &KeyTable| {
-            let KeyFields { name, publish, subscribe, admin } = key.fields.clone();
+            let KeyFields { name, publish, subscribe, admin, streams_max } = key.fields.clone();
             let secret = key.secret.fetch(folder, &format!("[[key]] `{name}`"))?;
-            Ok(KeyConfig { name, secret, publish, subscribe, admin })
+            Ok(KeyConfig { name, secret, publish, subscribe, admin, streams_max })
         };
         let issuers = self.issuers.iter().map(|issuer| issuer.config(folder, own_urls));
         let ticket_secret = |table: &TicketSecretTable| {
@@ -199,6 +204,21 @@ mod tests {
         assert!(toml::to_string(&admin).unwrap().contains("admin = true"));
         assert!(!toml::to_string(&read("admin = false").unwrap()).unwrap().contains("admin = true"));
         for wrong in ["admin = 1", "admin = \"true\"", "admin = []"] {
+            let message = read(wrong).unwrap_err().to_string();
+            assert!(message.contains("[[key]] number 1 in f.toml"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_key_may_limit_its_streams() {
+        let read = |more: &str| access(&format!("[[key]]\nname = \"a\"\nsecret = \"{SECRET}\"\n{more}"));
+        for (more, streams_max) in [("", None), ("streams_max = 5", NonZeroU32::new(5))] {
+            let access = read(more).unwrap();
+            let config = access.auth_config(Path::new("."), &[], CookieName::default()).unwrap();
+            assert_eq!(config.keys[0].streams_max, streams_max);
+            assert_eq!(toml::to_string(&access).unwrap().contains("streams_max = 5"), streams_max.is_some());
+        }
+        for wrong in ["streams_max = 0", "streams_max = -1", "streams_max = \"many\""] {
             let message = read(wrong).unwrap_err().to_string();
             assert!(message.contains("[[key]] number 1 in f.toml"), "{message}");
         }

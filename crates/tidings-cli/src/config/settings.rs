@@ -244,6 +244,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Is("1000"),
     ),
     number(
+        "streams_per_subject_max",
+        LIMITS,
+        "Maximum streams of one subject: the sub of tokens of one issuer, or the label of tickets and of applications' answers; further \
+         ones get 429",
+        Is("unlimited"),
+    ),
+    number(
         "patterns_max",
         LIMITS,
         "Maximum distinct URL Patterns of all streams; streams with further patterns get 503",

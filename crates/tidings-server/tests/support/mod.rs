@@ -49,14 +49,19 @@ pub async fn with_keys_and(settings: Settings) -> Api {
 
 /// Two keys and an issuer of tokens.
 pub fn authenticator(hub: &Hub) -> Authenticator {
+    authenticator_with(hub, |_| {})
+}
+
+pub fn authenticator_with(hub: &Hub, change: impl FnOnce(&mut AuthConfig)) -> Authenticator {
     let key = |name: &str, secret: &str, matchers: &[&str]| KeyConfig {
         name: name.to_owned(),
         secret: Secret::new(secret),
         publish: matchers.iter().map(|&text| text.into()).collect(),
         subscribe: matchers.iter().map(|&text| text.into()).collect(),
         admin: false,
+        streams_max: None,
     };
-    let config = AuthConfig {
+    let mut config = AuthConfig {
         keys: vec![
             key("all", KEY, &["*"]),
             key("chat", CHAT_KEY, &["chat"]),
@@ -71,6 +76,7 @@ pub fn authenticator(hub: &Hub) -> Authenticator {
         ticket_secrets: vec![ticket_secret()],
         ..AuthConfig::default()
     };
+    change(&mut config);
     Authenticator::new(config, hub.validator()).expect("a valid configuration")
 }
 

@@ -151,6 +151,7 @@ fn key(name: &str, secret: &str, publish: &[Match], subscribe: &[Match], admin: 
         publish: publish.iter().map(Match::text).collect(),
         subscribe: subscribe.iter().map(Match::text).collect(),
         admin,
+        streams_max: None,
     }
 }
 
