@@ -1,6 +1,6 @@
 //! What a verified credential allows.
 
-use std::{fmt, net::IpAddr, num::NonZeroU32, sync::Arc};
+use std::{fmt, net::IpAddr, num::{NonZeroU32, NonZeroU64}, sync::Arc};
 
 use serde_json::{Map, Value};
 use tidings_topic::{Grants, Matcher, Topic};
@@ -35,7 +35,7 @@ pub struct Access {
     /// The name under which streams with this credential are revoked together, such as one user or
     /// one session. Only tickets have one, and streams that an application has decided about.
     pub label: Option<Arc<str>>,
-    /// What a ticket restricts besides topics.
+    /// What the credential restricts besides topics.
     pub limits: Limits,
     /// Where the request presented the credential.
     pub presented_in: CredentialPlace,
@@ -68,6 +68,9 @@ pub struct Limits {
     /// Most streams that are open at the same time with the ticket of this [`id`](Access::id), or
     /// with the key of this name.
     pub streams_max: Option<NonZeroU32>,
+    /// Longest time that a stream is open before its client has to present the credential again, in
+    /// seconds: that of the issuer of a token.
+    pub stream_lifetime_secs_max: Option<NonZeroU64>,
     /// Only clients at this IPv4 address, or in the /64 network of this IPv6 address.
     pub address: Option<IpAddr>,
 }

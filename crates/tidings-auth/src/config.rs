@@ -1,6 +1,6 @@
 //! The settings of authentication, as an operator writes them.
 
-use std::{fmt, num::NonZeroU32, str::FromStr};
+use std::{fmt, num::{NonZeroU32, NonZeroU64}, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidings_topic::{Grants, Invalid, Matcher, Validator};
@@ -79,6 +79,10 @@ pub struct IssuerConfig {
     /// The topics of which tokens of this issuer may allow to receive private events. Default: all.
     #[serde(default = "everything")]
     pub subscribe: Vec<MatcherText>,
+    /// Longest time that a stream with a token of this issuer is open, in seconds. Then its client
+    /// reconnects, and presents its token again. Default: until the token expires.
+    #[serde(default)]
+    pub stream_lifetime_secs_max: Option<NonZeroU64>,
 }
 
 impl Default for IssuerConfig {
@@ -93,6 +97,7 @@ impl Default for IssuerConfig {
             jwks_url: None,
             publish: everything(),
             subscribe: everything(),
+            stream_lifetime_secs_max: None,
         }
     }
 }

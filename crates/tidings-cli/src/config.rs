@@ -82,6 +82,7 @@ pub(crate) struct ServeConfig {
     pub(crate) retention: Retention,
     pub(crate) heartbeat_secs: u64,
     pub(crate) retry_millis: u64,
+    pub(crate) stream_lifetime_secs_max: Option<u64>,
     pub(crate) charset_utf8: bool,
     pub(crate) no_auth: bool,
     pub(crate) anonymous: bool,
@@ -194,6 +195,8 @@ impl ServeConfig {
             keeping,
             heartbeat_secs: merged.value("heartbeat_secs", values::heartbeat_secs)?,
             retry_millis: merged.value("retry_millis", values::retry_millis)?,
+            stream_lifetime_secs_max: merged
+                .value("stream_lifetime_secs_max", |word| values::limit(word, values::seconds))?,
             charset_utf8: merged.value("charset_utf8", values::truth)?,
             no_auth: merged.value("no_auth", values::truth)?,
             anonymous: merged.value("anonymous", values::truth)?,

@@ -71,3 +71,23 @@ async fn a_stream_that_has_ended_in_any_way_is_released() {
     let lines = hub.output().into_iter().filter(|line| line.contains("a limit was reached")).count();
     assert_eq!(lines, 1, "once a minute");
 }
+
+#[tokio::test]
+async fn a_stream_at_its_maximum_age_ends_with_a_notice_and_its_client_resumes() {
+    let application = application().await;
+    let url = application.url("/stream");
+    let limits = ["--streams-per-subject-max", "1", "--stream-lifetime-secs-max", "1"];
+    let hub = Hub::serve(&[&["--authorize", &url], &limits[..]].concat()).await.unwrap();
+    let mut stream = open(&hub, "/stream").await;
+    hub.publish("chat", "before").await.unwrap();
+    assert_eq!(stream.messages(1).await.unwrap(), ["before"]);
+    let notice = stream.next().await.unwrap();
+    assert_eq!(notice.data, r#"{"kind":"reconnect","reason":"lifetime"}"#);
+    assert!(stream.next_or_end().await.unwrap().is_none());
+    hub.publish("chat", "meanwhile").await.unwrap();
+    let asked = application.requests().len();
+    let id = stream.last_event_id().to_owned();
+    let mut resumed = open(&hub, &format!("/stream?lastEventId={}", id.replace('#', "%23"))).await;
+    assert_eq!(resumed.messages(1).await.unwrap(), ["meanwhile"]);
+    assert!(application.requests().len() > asked, "the application decides again");
+}

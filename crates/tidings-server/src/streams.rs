@@ -4,7 +4,7 @@
 //! permissions, a slot, the hub, the response. A slot belongs to the open stream and is released
 //! with it, however the stream ends and whatever writes it (`open_stream`).
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::Body,
@@ -99,6 +99,9 @@ pub(crate) async fn open(
         .grants(access.subscribe.clone());
     if let Some(expires_in) = expires_in(&access) {
         subscribe = subscribe.expires_in(expires_in);
+    }
+    if let Some(secs) = access.limits.stream_lifetime_secs_max {
+        subscribe = subscribe.lifetime_max(Duration::from_secs(secs.get()));
     }
     if let Some(label) = &access.label {
         subscribe = subscribe.label(&**label);

@@ -106,3 +106,21 @@ async fn of_many_streams_that_a_subject_opens_at_once_as_many_as_it_may_have_are
         drop(open);
     }
 }
+
+/// Then its client presents its token again, which may have been withdrawn meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_stream_with_a_token_is_as_old_as_its_issuer_allows_and_no_older() {
+    let hub = hub().await;
+    let authenticator = authenticator_with(&hub, |config| {
+        config.issuers[0].stream_lifetime_secs_max = std::num::NonZeroU64::new(10);
+    });
+    let api = Api::new(hub, Some(authenticator), Settings::default());
+    let of_key = api.get("/stream?topic=chat").bearer(KEY).stream().await;
+    let began = tokio::time::Instant::now();
+    let mut stream = api.get("/stream?topic=chat").bearer(&token(&[], &["chat"])).stream().await;
+    let notice = stream.notice().await;
+    assert_eq!((&notice["kind"], &notice["reason"]), (&"reconnect".into(), &"lifetime".into()));
+    let secs = began.elapsed().as_secs_f64();
+    assert!((7.0..=10.1).contains(&secs), "{secs}");
+    drop(of_key);
+}

@@ -1,6 +1,6 @@
 //! An issuer: its keys, its audience, and the check of a token that names it.
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc};
+use std::{collections::HashSet, net::IpAddr, num::NonZeroU64, sync::Arc};
 
 use tidings_topic::Validator;
 use tokio::sync::Semaphore;
@@ -41,6 +41,7 @@ pub(super) struct Issuer {
     keys: Vec<VerificationKey>,
     remote: Option<RemoteKeys>,
     bounds: Bounds,
+    stream_lifetime_secs_max: Option<NonZeroU64>,
     validator: Validator,
 }
 
@@ -77,6 +78,7 @@ impl Issuer {
             keys,
             remote,
             bounds,
+            stream_lifetime_secs_max: config.stream_lifetime_secs_max,
             validator: validator.clone(),
         })
     }
@@ -110,6 +112,7 @@ impl Issuer {
         let mut access =
             access.of_issuer(&self.name).with_id(claims.jti).until(claims.exp, permissions.details);
         access.issued_at = claims.iat;
+        access.limits.stream_lifetime_secs_max = self.stream_lifetime_secs_max;
         Ok(access)
     }
 

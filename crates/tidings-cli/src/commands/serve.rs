@@ -174,6 +174,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     let mut settings = HubSettings::default();
     settings.heartbeat = Duration::from_secs(config.heartbeat_secs);
     settings.retry_millis = config.retry_millis;
+    settings.lifetime_max = config.stream_lifetime_secs_max.map(Duration::from_secs);
     settings.private_topics.clone_from(&config.private_topics);
     settings.shard_threads = shard_threads(&config);
     settings.patterns_max = config.patterns_max;

@@ -1,6 +1,9 @@
 //! `[[issuer]]`: who may sign tokens, with which keys, and for what.
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use tidings_auth::{Algorithm, IssuerConfig, IssuerKeyConfig, JWKS_BYTES_MAX, JwksUrl, MatcherText};
@@ -49,6 +52,8 @@ struct IssuerFields {
     refresh_secs: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_secs_min: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_lifetime_secs_max: Option<NonZeroU64>,
 }
 
 /// An `[[issuer.key]]`.
@@ -160,6 +165,7 @@ impl IssuerTable {
             jwks_url: jwks_url.transpose()?,
             publish: fields.publish.unwrap_or(everything.publish),
             subscribe: fields.subscribe.unwrap_or(everything.subscribe),
+            stream_lifetime_secs_max: fields.stream_lifetime_secs_max,
         })
     }
 }
@@ -246,6 +252,15 @@ mod tests {
     }
 
     #[test]
+    fn an_issuer_may_limit_how_long_streams_last() {
+        let secs = |more: &str| {
+            let config = config(&format!("secret = \"a\"\n{more}"));
+            config.stream_lifetime_secs_max.map(NonZeroU64::get)
+        };
+        assert_eq!((secs(""), secs("stream_lifetime_secs_max = 3600")), (None, Some(3_600)));
+    }
+
+    #[test]
     fn an_issuer_grants_everything_unless_it_is_bounded() {
         let grants = |text: &str| {
             let config = config(&format!("secret = \"a\"\n{text}"));
@@ -264,6 +279,7 @@ mod tests {
             ("secret = \"4711\"\nalgorithms = [\"none\"]", "no such algorithm"),
             ("secret = \"4711\"\npublsh = []", "unknown field `publsh`"),
             ("secret = \"4711\"\naudience = 1", "`audience` must be a string or a list of strings"),
+            ("secret = \"4711\"\nstream_lifetime_secs_max = 0", "nonzero"),
             ("secret = \"4711\"\nrefresh_secs = 60", "`refresh_secs` has no effect without `jwks_url`"),
             ("secret = \"4711\"\nallow_private = true", "`allow_private` has no effect without `jwks_url`"),
             ("kid = \"1\"", "`kid` is that of a secret"),
@@ -285,7 +301,7 @@ mod tests {
     fn a_printed_issuer_reads_back_as_the_same_and_hides_its_secrets() {
         let text = format!(
             "iss = \"a\"\naudience = \"b\"\nsecret = \"{SECRET}\"\nkid = \"1\"\npublish = [\"x\"]\njwks_url = \"https://c.example/\"\n\
-             allow_private = true\n[[key]]\nkid = \"2\"\nsecret = \"{SECRET}\"\n"
+             allow_private = true\nstream_lifetime_secs_max = 3600\n[[key]]\nkid = \"2\"\nsecret = \"{SECRET}\"\n"
         );
         let table = read(&text).unwrap();
         let printed = toml::to_string(&table).unwrap();

@@ -178,6 +178,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Is("15"),
     ),
     time("retry_millis", EVENTS, "Average delay before browsers reconnect", Is("3000")),
+    time(
+        "stream_lifetime_secs_max",
+        EVENTS,
+        "Maximum age of a stream, shortened at random by up to a quarter; then it ends, and its client reconnects and resumes",
+        Is("unlimited"),
+    ),
     flag("charset_utf8", EVENTS, "Add charset=utf-8 to the Content-Type of streams"),
     flag(
         "no_auth",

@@ -17,6 +17,7 @@ pub struct Subscribe {
     pub(crate) hello: bool,
     pub(crate) label: Option<String>,
     pub(crate) expires_in: Option<Duration>,
+    pub(crate) lifetime_max: Option<Duration>,
     pub(crate) requested_id: Option<String>,
     /// A request to resume that could not be parsed: [`Hub::subscribe`](crate::Hub::subscribe)
     /// refuses it.
@@ -79,6 +80,15 @@ impl Subscribe {
     #[must_use]
     pub fn expires_in(mut self, expires_in: Duration) -> Self {
         self.expires_in = Some(expires_in);
+        self
+    }
+
+    /// Ends the stream with a `reconnect` notice when it is older than this, jittered by up to a
+    /// quarter downwards, unless
+    /// [`HubSettings::lifetime_max`](crate::HubSettings::lifetime_max) ends it earlier.
+    #[must_use]
+    pub fn lifetime_max(mut self, lifetime: Duration) -> Self {
+        self.lifetime_max = Some(lifetime);
         self
     }
 }

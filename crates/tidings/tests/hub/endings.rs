@@ -185,6 +185,59 @@ async fn a_stream_ends_with_a_notice_at_its_maximum_age() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_shorter_of_the_maximum_ages_of_a_stream_and_of_the_hub_counts() {
+    let hub = hub_with(|settings| settings.lifetime_max = Some(Duration::from_secs(1_000))).await;
+    for (own, shortest, longest) in [(100, 75, 100), (5_000, 750, 1_000), (u64::MAX, 750, 1_000)] {
+        let ask = to(&hub, &["chat"]).lifetime_max(Duration::from_secs(own));
+        let mut listener = Listener::open(&hub, ask).await;
+        let began = Instant::now();
+        assert_eq!(listener.next().await.notice("reconnect")["reason"], "lifetime");
+        assert_eq!(listener.next().await, Received::End);
+        assert!((shortest..=longest).contains(&began.elapsed().as_secs()), "{own}: {:?}", began.elapsed());
+    }
+    let endless = self::hub().await;
+    let ask = to(&endless, &["chat"]).lifetime_max(Duration::MAX);
+    let mut listener = Listener::open(&endless, ask).await;
+    publish_numbers(&endless, "chat", 1, 1).await;
+    assert_eq!(listener.data(1).await, ["1"]);
+}
+
+/// Otherwise all streams of a deployment would come back in the same second, each time.
+#[tokio::test(start_paused = true)]
+async fn streams_that_began_together_end_spread_and_their_clients_miss_nothing() {
+    const STREAMS: usize = 200;
+    let age = Duration::from_secs(1_000);
+    let hub = hub_with(|settings| settings.lifetime_max = Some(age)).await;
+    let began = Instant::now();
+    let mut streams = tokio::task::JoinSet::new();
+    for _ in 0..STREAMS {
+        let mut listener = open(&hub).await;
+        let hub = hub.clone();
+        streams.spawn(async move {
+            assert_eq!(listener.data(1).await, ["1"]);
+            let end = listener.next().await;
+            end.notice("reconnect");
+            let ended_after = began.elapsed();
+            assert_eq!(listener.next().await, Received::End);
+            // Not all of them are back when the next event is published.
+            sleep(Duration::from_secs(3)).await;
+            let again = to(&hub, &["chat"]).since(since_id(end.id()));
+            assert_eq!(Listener::open(&hub, again).await.data(1).await, ["2"]);
+            ended_after.as_secs()
+        });
+    }
+    publish_numbers(&hub, "chat", 1, 1).await;
+    sleep(age).await;
+    publish_numbers(&hub, "chat", 2, 2).await;
+    let ended = streams.join_all().await;
+    assert!(ended.iter().all(|secs| (750..=1_000).contains(secs)), "{ended:?}");
+    for second in 750..=1_000 {
+        let together = ended.iter().filter(|secs| **secs == second).count();
+        assert!(together < STREAMS / 10, "{together} streams end in second {second}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_subscription_that_is_ended_by_its_name_ends_with_a_notice_and_alone() {
     let hub = hub().await;
     let mut streams = [open(&hub).await, open(&hub).await, open(&hub).await];
