@@ -1,6 +1,11 @@
 //! What a verified credential allows.
 
-use std::{fmt, net::IpAddr, num::{NonZeroU32, NonZeroU64}, sync::Arc};
+use std::{
+    fmt,
+    net::IpAddr,
+    num::{NonZeroU32, NonZeroU64},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value};
 use tidings_topic::{Grants, Matcher, Topic};

@@ -1,6 +1,10 @@
 //! The settings of authentication, as an operator writes them.
 
-use std::{fmt, num::{NonZeroU32, NonZeroU64}, str::FromStr};
+use std::{
+    fmt,
+    num::{NonZeroU32, NonZeroU64},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidings_topic::{Grants, Invalid, Matcher, Validator};

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tidings_testkit::{Application, Connection, EventStream, Hub, Reply};
+use tidings_testkit::{Application, Certificate, Connection, EventStream, Hub, Reply};
 
 const KEY: &str = "tk_a-key-that-may-publish-everything";
 
@@ -345,7 +345,7 @@ async fn a_client_that_disconnects_frees_what_it_took_of_an_application_that_han
 
 /// It looks like one that has left.
 #[tokio::test]
-async fn a_client_that_ends_its_side_while_the_application_is_asked_is_told_to_keep_it_open() {
+async fn a_client_that_ends_its_side_while_the_application_is_asked_is_asked_to_keep_it_open() {
     let hanging = Application::start(|_| Reply::Hang(String::new())).await.unwrap();
     let hub = Hub::serve(&["--authorize", &hanging.url("/"), "--authorize-secs", "600"]).await.unwrap();
     let mut connection = Connection::open(hub.address()).await.unwrap();
@@ -416,41 +416,18 @@ impl Drop for Killed {
 }
 
 /// An application with TLS that answers everything with the file of its path; returns its address.
-fn https_application(folder: &Path) -> (Killed, String) {
-    let openssl = |args: &[&str]| {
-        let mut command = Command::new("openssl");
-        command
-            .args(args)
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        command
-    };
-    let mut certificate = openssl(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=tidings-test",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-addext",
-        "basicConstraints=critical,CA:FALSE",
-        "-keyout",
-        "key.pem",
-        "-out",
-        "cert.pem",
-    ]);
-    assert!(certificate.status().unwrap().success());
-    let serve = ["s_server", "-HTTP", "-accept", "127.0.0.1:0", "-cert", "cert.pem", "-key", "key.pem"];
-    let mut server = openssl(&serve).spawn().unwrap();
+fn https_application(folder: &Path, certificate: &Certificate) -> (Killed, String) {
+    let mut server = Command::new("openssl")
+        .args(["s_server", "-HTTP", "-accept", "127.0.0.1:0", "-cert"])
+        .arg(&certificate.certificate)
+        .arg("-key")
+        .arg(&certificate.key)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let output = BufReader::new(server.stdout.take().unwrap());
     let address = output.lines().find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned));
     (Killed(server), address.expect("it prints its address"))
@@ -461,11 +438,11 @@ async fn the_certificate_of_an_application_is_verified() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("stream"), "HTTP/1.0 200 OK\r\nTidings-Subscribe: topic=chat\r\n\r\n")
         .unwrap();
-    let (_server, address) = https_application(folder.path());
+    let certificate = Certificate::create(folder.path(), "application", &["IP:127.0.0.1"]).unwrap();
+    let (_server, address) = https_application(folder.path(), &certificate);
     let url = format!("https://{address}/stream");
-    let certificate = folder.path().join("cert.pem");
     let hub = Hub::not_started(["serve", "--authorize", &url]).unwrap();
-    let mut hub = hub.with_environment("SSL_CERT_FILE", certificate.to_str().unwrap());
+    let mut hub = hub.with_environment("SSL_CERT_FILE", certificate.certificate.to_str().unwrap());
     hub.start_again().await.unwrap();
     let mut stream = EventStream::open(hub.address(), "/stream").await.unwrap();
     hub.publish("chat", "over TLS").await.unwrap();

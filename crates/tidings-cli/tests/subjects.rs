@@ -41,10 +41,7 @@ async fn a_stream_that_has_ended_in_any_way_is_released() {
     let mut stream = open(&hub, "/stream").await;
     is_refused(&hub).await;
     let line = hub.printed("a limit was reached").await.unwrap();
-    assert!(
-        line.contains("streams_per_subject_max") && line.contains("--streams-per-subject-max"),
-        "{line}"
-    );
+    assert!(line.contains("streams_per_subject_max") && line.contains("--streams-per-subject-max"), "{line}");
     // The client closes its connection, resets it, or only ends its side.
     drop(stream);
     stream = open(&hub, "/stream").await;

@@ -34,13 +34,13 @@ use tidings_auth::Access;
 use url::form_urlencoded;
 
 pub(crate) use self::applications::Application;
-pub use self::{
-    applications::Applications,
-    path::{AuthorizedPath, InvalidAuthorizedPath},
-};
 use self::{
     answer::{Answer, Granted},
     client::Failure,
+};
+pub use self::{
+    applications::Applications,
+    path::{AuthorizedPath, InvalidAuthorizedPath},
 };
 use crate::{
     access::{client_address, unix_secs},

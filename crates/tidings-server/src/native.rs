@@ -7,9 +7,11 @@
 
 mod batch;
 mod delete;
+mod form_or_json;
 mod json;
 mod posted;
 mod publish;
+mod stream;
 mod summary;
 mod ticket;
 
@@ -17,7 +19,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, Method, request::Parts};
+use http::request::Parts;
 use tidings::{Format, Matcher, Requested};
 use tidings_auth::{Access, TICKET_PARAMETER};
 
@@ -26,13 +28,14 @@ pub(crate) use self::{
     batch::publish_batch,
     delete::delete,
     publish::{publish, publish_one},
+    stream::stream,
     ticket::make_ticket,
 };
 use crate::{
     accept::{Form, wanted_form},
     access::cover_subscription,
     app::App,
-    methods, pages,
+    pages,
     problem::{Problem, excerpt},
     query::{Parameters, Plus, percent_decode},
     streams::{self, StreamRequest, nothing_named, vary_accept},
@@ -62,26 +65,8 @@ const HARMLESS_PARAMETERS: [&str; 9] = [
     "_",
 ];
 
-/// The methods of `/stream`.
-const STREAM_METHODS: &str = "GET,HEAD,POST,QUERY";
-
-/// `/stream`, with its parameters in the query of the URL, or in the body of POST and QUERY.
-pub(crate) async fn stream(State(app): State<App>, request: Request) -> Response {
-    let method = request.method().clone();
-    let mut response = match method {
-        Method::GET | Method::HEAD => return get_stream(&app, request).await.into_response(),
-        Method::POST | Method::QUERY => posted::stream(&app, request).await.into_response(),
-        _ => methods::not_allowed_besides(STREAM_METHODS, &method),
-    };
-    // RFC 10008: the media types that a QUERY of this path may have.
-    response.headers_mut().insert(ACCEPT_QUERY, HeaderValue::from_static(posted::MEDIA_TYPES));
-    response
-}
-
-const ACCEPT_QUERY: HeaderName = HeaderName::from_static("accept-query");
-
 /// `GET /stream?topic=a&topic=b&pattern=…`.
-async fn get_stream(app: &App, request: Request) -> Result<Response, Problem> {
+async fn stream_of_query(app: &App, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let form = wanted_form(&parts.headers);
     let access = match access(app, &parts, form) {

@@ -72,6 +72,13 @@ impl Parameters {
         }
     }
 
+    /// Refuses every parameter. `instead` completes the sentence: what counts in their place.
+    pub(crate) fn refuse_any(&self, instead: &str) -> Result<(), Problem> {
+        let Some((name, _)) = self.iter().next() else { return Ok(()) };
+        let detail = format!("The parameter {} has no effect here: {instead}.", excerpt(name));
+        Err(Problem::bad_request("parameter", detail))
+    }
+
     /// Refuses a parameter that is neither documented nor harmless, with the documented name that
     /// is nearest to it.
     pub(crate) fn refuse_unknown(&self, documented: &[&str], harmless: &[&str]) -> Result<(), Problem> {

@@ -108,10 +108,10 @@ async fn a_request_for_a_ticket_that_is_wrong_is_refused_with_the_field() {
         assert!(detail.contains(part), "{body}: {detail}");
     }
     for (body, part) in [
-        ("", "expected an object"),
+        ("", "begin with `{`"),
         ("{", "EOF"),
-        (r#"[["a"]]"#, "expected an object"),
-        ("[]", "The JSON cannot be read"),
+        (r#"[["a"]]"#, "begin with `{`"),
+        ("[]", "like `{\"topic\":"),
         (r#"{"topic":1}"#, "a string or a list of strings"),
         (r#"{"topic":"a","topics":["b"]}"#, "unknown field `topics`"),
         (r#"{"topic":"a","topic":"b"}"#, "duplicate field `topic`"),

@@ -14,8 +14,8 @@ use tidings::{
     log::{Tail, TailItem},
 };
 use tidings_server::{
-    Applications, ClientAddressSource, ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress, RevocationFile,
-    Settings, Tls, TrustedProxy, apis, connections_for_file_limit, raise_file_limit,
+    Applications, ClientAddressSource, ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress,
+    RevocationFile, Settings, Tls, TrustedProxy, apis, connections_for_file_limit, raise_file_limit,
 };
 
 use super::{

@@ -14,7 +14,7 @@ use super::{json_line, publish::Receipt, query};
 use crate::{
     app::App,
     idempotency::idempotency_key,
-    problem::{Problem, excerpt},
+    problem::Problem,
     publishing::{self, PublishRequest, body_bytes, check_text, connection_id, utf8, validate},
 };
 
@@ -23,15 +23,7 @@ pub(crate) async fn publish_batch(State(app): State<App>, request: Request) -> R
     let (parts, body) = request.into_parts();
     let access = app.publisher(&parts)?;
     // A parameter for all events, above all `private`, must not be silently ignored.
-    if let Some((name, _)) = query(&parts)?.iter().next() {
-        return Err(Problem::bad_request(
-            "parameter",
-            format!(
-                "The parameter {} has no effect here: each line says everything about its event.",
-                excerpt(name)
-            ),
-        ));
-    }
+    query(&parts)?.refuse_any("each line says everything about its event")?;
     check_text(&parts.headers, "curl --data-binary @EVENTS.ndjson URL")?;
     let key = idempotency_key(&parts.headers, &access)?;
     let body = body_bytes(&app, &parts, body).await?;

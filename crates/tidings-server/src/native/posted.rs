@@ -5,19 +5,15 @@
 //! safe and idempotent, so a client or a proxy may repeat it. POST is for those that know no QUERY.
 
 use axum::{extract::Request, response::Response};
-use http::{HeaderMap, StatusCode, header};
+use http::HeaderMap;
 use serde::Deserialize;
 use tidings_auth::TICKET_PARAMETER;
 
-use super::{query, stream_of};
-use crate::{
-    app::App,
-    json_body::read_object,
-    problem::Problem,
-    publishing::{ContentType, body_bytes, utf8},
-    query::Parameters,
-    streams,
+use super::{
+    form_or_json::{self, FormOrJson, OneOrMany},
+    query, stream_of,
 };
+use crate::{app::App, problem::Problem, publishing::body_bytes, query::Parameters, streams};
 
 /// A body in JSON. That of a form has the same names, repeated where there are several values.
 #[derive(Deserialize)]
@@ -34,24 +30,8 @@ struct Body {
     hello: Option<bool>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a string or a list of strings")]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Default for OneOrMany {
-    fn default() -> Self {
-        Self::Many(Vec::new())
-    }
-}
-
-/// The media types of the body, as the field `Accept-Query` lists them.
-pub(super) const MEDIA_TYPES: &str = "application/x-www-form-urlencoded, application/json";
-
 /// The parameters of the URL count, too: some clients always add theirs there.
-pub(super) async fn stream(app: &App, request: Request) -> Result<Response, Problem> {
+pub(super) async fn stream_of_body(app: &App, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.subscriber(&parts)?;
     // Every client may send a body here, and take its time: a stream counts from its headers on.
@@ -66,33 +46,14 @@ pub(super) async fn stream(app: &App, request: Request) -> Result<Response, Prob
 }
 
 fn read(headers: &HeaderMap, body: &[u8]) -> Result<Parameters, Problem> {
-    // RFC 10008: a QUERY without it fails, whatever its body looks like.
-    if !headers.contains_key(header::CONTENT_TYPE) {
-        return Err(Problem::bad_request(
-            "content_type",
-            format!("The request has no `Content-Type`: it says which form its body has, {MEDIA_TYPES}."),
-        ));
-    }
-    let content_type = ContentType::of(headers);
-    let is = |name: &str| content_type.media_type.eq_ignore_ascii_case(name) && content_type.is_utf8;
-    if is("application/x-www-form-urlencoded") {
-        return Parameters::parse(body).and_then(without_ticket);
-    }
-    if !is("application/json") {
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "content_type",
-            "The parameters of a stream are a form (`application/x-www-form-urlencoded`) or JSON (`application/json`), in UTF-8.",
-        ));
-    }
-    let body: Body = read_object(utf8(body)?, r#"{"topic":["chat","user-42"],"since":"-50"}"#)?;
+    let example = r#"{"topic":["chat","user-42"],"since":"-50"}"#;
+    let body: Body = match form_or_json::read(headers, body, "The parameters of a stream are", example)? {
+        FormOrJson::Form(parameters) => return without_ticket(parameters),
+        FormOrJson::Json(body) => body,
+    };
     let mut pairs = Vec::new();
     for (name, texts) in [("topic", body.topic), ("channel", body.channel), ("pattern", body.pattern)] {
-        let texts = match texts {
-            OneOrMany::One(text) => vec![text],
-            OneOrMany::Many(texts) => texts,
-        };
-        pairs.extend(texts.into_iter().map(|text| (name.to_owned(), text)));
+        pairs.extend(Vec::<String>::from(texts).into_iter().map(|text| (name.to_owned(), text)));
     }
     let hello = body.hello.map(|hello| hello.to_string());
     for (name, text) in [("since", body.since), ("format", body.format), ("hello", hello)] {

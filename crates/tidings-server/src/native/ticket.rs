@@ -10,13 +10,17 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tidings_auth::{MintTicketError, MintedTicket, NewTicket, TICKET_SECS_DEFAULT};
 
-use super::{json::json_line, query};
+use super::{
+    form_or_json::{self, FormOrJson, OneOrMany},
+    json::json_line,
+    query,
+};
 use crate::{
     accept::{Form, wanted_form},
     access::unix_secs,
     app::App,
     problem::{Problem, excerpt, sentence},
-    publishing::{ContentType, body_bytes, utf8},
+    publishing::body_bytes,
     query::Parameters,
     streams::vary_accept,
 };
@@ -26,17 +30,9 @@ use crate::{
 pub(crate) async fn make_ticket(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.publisher(&parts)?;
-    if let Some((name, _)) = query(&parts)?.iter().next() {
-        return Err(Problem::bad_request(
-            "parameter",
-            format!(
-                "The parameter {} has no effect here: the body says what the ticket allows.",
-                excerpt(name)
-            ),
-        ));
-    }
+    query(&parts)?.refuse_any("the body says what the ticket allows")?;
     let body = body_bytes(&app, &parts, body).await?;
-    let wanted = read(&parts.headers, utf8(&body)?)?;
+    let wanted = read(&parts.headers, &body)?;
     let minted = app.authorizer.mint_ticket(&access, &wanted.ticket(unix_secs())).map_err(refusal)?;
     let mut response = if wanted_form(&parts.headers) == Form::Json {
         json_line(&Answer::from(&minted))
@@ -73,29 +69,6 @@ struct Wanted {
     address: Option<IpAddr>,
 }
 
-/// A string or a list of strings.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a string or a list of strings is expected")]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Default for OneOrMany {
-    fn default() -> Self {
-        Self::Many(Vec::new())
-    }
-}
-
-impl From<OneOrMany> for Vec<String> {
-    fn from(given: OneOrMany) -> Self {
-        match given {
-            OneOrMany::One(text) => vec![text],
-            OneOrMany::Many(texts) => texts,
-        }
-    }
-}
-
 impl Wanted {
     fn ticket(self, now_unix_secs: u64) -> NewTicket {
         NewTicket {
@@ -110,47 +83,26 @@ impl Wanted {
     }
 }
 
-fn read(headers: &HeaderMap, body: &str) -> Result<Wanted, Problem> {
-    let content_type = ContentType::of(headers);
-    let is =
-        |media_type: &str| content_type.media_type.eq_ignore_ascii_case(media_type) && content_type.is_utf8;
-    if is("application/json") {
-        let unreadable = |reason: &str| {
-            let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
-            Problem::bad_request("body", format!("The JSON cannot be read: {}.", reason.escape_debug()))
-        };
-        // The parser would also take an array of the values in their order.
-        if !body.trim_ascii_start().starts_with('{') {
-            return Err(unreadable("expected an object"));
-        }
-        return serde_json::from_str(body).map_err(|error| unreadable(&error.to_string()));
+fn read(headers: &HeaderMap, body: &[u8]) -> Result<Wanted, Problem> {
+    let example = r#"{"topic":"user-42","label":"user-42"}"#;
+    match form_or_json::read(headers, body, "What a ticket allows is", example)? {
+        FormOrJson::Form(fields) => read_form(&fields),
+        FormOrJson::Json(wanted) => Ok(wanted),
     }
-    if is("application/x-www-form-urlencoded") {
-        return read_form(body);
-    }
-    Err(Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "content_type",
-        "A ticket is requested with a form (`application/x-www-form-urlencoded`) or with JSON (`application/json`), in UTF-8.",
-    ))
 }
-
-/// Longest message of the JSON parser that is passed on, in characters.
-const REASON_CHARS_MAX: usize = 160;
 
 const FIELDS: [&str; 6] = ["topic", "pattern", "label", "expires", "streams_max", "address"];
 
-fn read_form(body: &str) -> Result<Wanted, Problem> {
-    let fields = Parameters::parse(body.as_bytes())?;
+fn read_form(fields: &Parameters) -> Result<Wanted, Problem> {
     fields.refuse_unknown(&FIELDS, &[])?;
     let all = |name| OneOrMany::Many(fields.values(&[name]).into_iter().map(str::to_owned).collect());
     Ok(Wanted {
         topic: all("topic"),
         pattern: all("pattern"),
         label: fields.single("label")?.map(str::to_owned),
-        expires: parsed(&fields, "expires", "a number of seconds, such as 3600")?,
-        streams_max: parsed(&fields, "streams_max", "a number of streams, at least 1")?,
-        address: parsed(&fields, "address", "an IPv4 or IPv6 address")?,
+        expires: parsed(fields, "expires", "a number of seconds, such as 3600")?,
+        streams_max: parsed(fields, "streams_max", "a number of streams, at least 1")?,
+        address: parsed(fields, "address", "an IPv4 or IPv6 address")?,
     })
 }
 

@@ -123,9 +123,8 @@ impl Subscription {
         let now = Instant::now();
         let settings = &engine.settings;
         let lifetime = settings.lifetime_max.into_iter().chain(request.lifetime_max).min();
-        let lifetime = lifetime.map(|lifetime| {
-            End::new((now + jittered(lifetime)).into_std(), EndReason::Lifetime)
-        });
+        let lifetime =
+            lifetime.map(|lifetime| End::new((now + jittered(lifetime)).into_std(), EndReason::Lifetime));
         let expiry = request.expires_in.map(|expires_in| End::of_credential(now.into_std(), expires_in));
         let heartbeat = if settings.heartbeat.is_zero() { FAR_AWAY } else { settings.heartbeat };
         let heartbeat = jittered(heartbeat);
