@@ -241,7 +241,7 @@ mod tests {
         hub.replace(&authenticator());
         let keys = &hub.remote_keys()[0];
         let day = Duration::from_secs(STALE_SECS);
-        let almost = fetched_at + day - Duration::from_secs(1);
+        let almost = fetched_at + day.saturating_sub(Duration::from_secs(1));
         consequence(keys, almost);
         assert_eq!(keys.count(), 1);
         assert_eq!(lifetime_left(keys, almost), Duration::from_secs(1), "then the fetch is tried again");

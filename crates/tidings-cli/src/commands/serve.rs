@@ -224,7 +224,22 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
             .add(banner::of_hub(&config, &base_url, &addresses, &admin_addresses, files).as_bytes());
     }
     log_start(&config, &addresses, &admin_addresses, &base_url, files);
-    let connections = ConnectionSettings {
+    let connections = connection_settings(&config);
+    let serve = |listeners, ended: Ended| {
+        // Another hub takes over the bridges now, not after the last stream has drained.
+        let ended = async move {
+            let drain = ended.await;
+            bridges.stop().await;
+            drain
+        };
+        tidings_server::serve(listeners, service, connections, metrics, ended)
+    };
+    listening.serve(hub, store, config.drain_secs, config.upgrade_secs, serve).await
+}
+
+/// What connections may take, as configured.
+fn connection_settings(config: &ServeConfig) -> ConnectionSettings {
+    ConnectionSettings {
         connections_max: config.connections_max,
         first_byte_secs: config.first_byte_secs,
         request_headers_secs: config.request_headers_secs,
@@ -236,17 +251,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
         dead_peer_secs: config.dead_peer_secs,
         response_secs: config.response_secs,
         drain_secs: config.drain_secs,
-    };
-    let serve = |listeners, ended: Ended| {
-        // Another hub takes over the bridges now, not after the last stream has drained.
-        let ended = async move {
-            let drain = ended.await;
-            bridges.stop().await;
-            drain
-        };
-        tidings_server::serve(listeners, service, connections, metrics, ended)
-    };
-    listening.serve(hub, store, config.drain_secs, config.upgrade_secs, serve).await
+    }
 }
 
 /// Where a store in a directory keeps revocations. A store that hubs share has them itself, and one

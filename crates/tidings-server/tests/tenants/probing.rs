@@ -53,20 +53,23 @@ impl World {
         } else {
             vec![one_match(&mut self.random)]
         };
-        if !self.may_subscribe(&who, &matchers, way != Way::Mercure) {
+        if !World::may_subscribe(&who, &matchers, way != Way::Mercure) {
             return;
         }
         let mut subscription = asking(way, &matchers);
         self.sign(&mut subscription, tenant);
-        let mut seen = Vec::new();
+        let mut answers = Vec::new();
         for id in [&unknown, &foreign] {
             let mut subscription = subscription.clone();
             subscription.header("last-event-id", &**id);
             let (text, work) = self.observe(&subscription).await;
             assert_eq!(work.calls.iter().filter(|call| **call == "resolve").count(), 1);
-            seen.push((text.replace(&**id, "ID"), work));
+            answers.push((text.replace(&**id, "ID"), work));
         }
-        assert_eq!(seen[0], seen[1], "LEAK: a foreign id differs from an unknown one: {subscription:?}");
+        assert_eq!(
+            answers[0], answers[1],
+            "LEAK: a foreign id differs from an unknown one: {subscription:?}"
+        );
     }
 
     /// Reads and deletes a topic of somebody else, and one that does not exist.
@@ -86,7 +89,7 @@ impl World {
         let foreign = self.random.pick(&topics).clone();
         let unknown = format!("/rooms/{}", "x".repeat(foreign.len() - "/rooms/".len()));
         let method = self.random.pick(&[Method::GET, Method::DELETE]).clone();
-        let mut seen = Vec::new();
+        let mut answers = Vec::new();
         for topic in [&unknown, &foreign] {
             let mut asking = Asking::new(method.clone(), path_of(topic));
             asking.header("accept", "application/json");
@@ -95,9 +98,9 @@ impl World {
             }
             let (text, work) = self.observe(&asking).await;
             assert!(method == Method::GET || work == Work::default(), "a refusal reads nothing: {work:?}");
-            seen.push((text.replace(&**topic, "TOPIC"), work));
+            answers.push((text.replace(&**topic, "TOPIC"), work));
         }
-        assert_eq!(seen[0], seen[1], "LEAK: a foreign topic differs from an unknown one: {who:?}");
+        assert_eq!(answers[0], answers[1], "LEAK: a foreign topic differs from an unknown one: {who:?}");
     }
 
     /// Everything that a client sees of a request, without what is random, and the work that it
@@ -116,11 +119,8 @@ impl World {
             let body = within(response.into_body().collect()).await.expect("a body").to_bytes();
             String::from_utf8_lossy(&body).into_owned()
         };
-        let text: String = text
-            .lines()
-            .filter(|line| !line.starts_with("retry: "))
-            .map(|line| format!("{line}\n"))
-            .collect();
+        let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("retry: "));
+        let text: String = lines.collect();
         (format!("{status}\n{headers}{text}"), self.log.take_work())
     }
 

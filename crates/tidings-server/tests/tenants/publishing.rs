@@ -172,7 +172,8 @@ fn publication(way: usize, events: &[Published]) -> Asking {
                         line[name] = json!(value);
                     }
                 }
-                asking.body += &format!("{line}\n");
+                asking.body += &line.to_string();
+                asking.body.push('\n');
             }
             asking
         }

@@ -86,9 +86,9 @@ impl Reading {
 
     /// The name of the connection, from its `hello`.
     pub(crate) fn read_hello(&mut self) {
-        let notices = blocks(&self.read).into_iter().filter_map(|block| block.notice());
+        let mut notices = blocks(&self.read).into_iter().filter_map(|block| block.notice());
         let connection = |notice: Value| notice["connection"].as_str().map(str::to_owned);
-        self.connection = notices.filter_map(connection).next();
+        self.connection = notices.find_map(connection);
     }
 
     /// Whether the stream is for this event, wherever it begins, and but for an excluded connection.
@@ -151,7 +151,7 @@ impl Reading {
             let requested = gap["requested"].as_str().expect("a text");
             match (index, &self.first_gap) {
                 (0, FirstGap::Unknown(id)) => {
-                    assert_eq!((&gap["reason"], requested), (&"unknown".into(), &**id))
+                    assert_eq!((&gap["reason"], requested), (&"unknown".into(), &**id));
                 }
                 (0, FirstGap::OtherLog(id)) => {
                     assert_eq!((&gap["reason"], requested), (&"other-log".into(), &**id));

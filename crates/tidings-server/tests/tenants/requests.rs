@@ -65,5 +65,6 @@ pub(crate) fn form(pairs: &[(String, String)]) -> String {
 /// The headers of a response as text, without those that every response has.
 pub(crate) fn headers_of(response: &Response<Body>) -> String {
     let fields = response.headers().iter();
-    fields.map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()))).collect()
+    let lines = fields.map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    lines.collect::<Vec<_>>().join("\n")
 }

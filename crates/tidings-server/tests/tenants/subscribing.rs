@@ -77,7 +77,7 @@ impl World {
         let who = self.tenants[tenant].clone();
         let response = self.send(&asking).await;
         let (status, headers) = (response.status(), headers_of(&response));
-        if !self.may_subscribe(&who, &matchers, way != Way::Mercure) {
+        if !World::may_subscribe(&who, &matchers, way != Way::Mercure) {
             let body = within(response.into_body().collect()).await.expect("a body").to_bytes();
             let body = String::from_utf8_lossy(&body);
             let noticed = is_browser && who.revoked && status == StatusCode::OK && body.contains("revoked");
