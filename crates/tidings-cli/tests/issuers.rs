@@ -1,5 +1,7 @@
 //! Issuers of tokens whose keys the hub fetches, with endpoints that behave well and badly. The
 //! numbers of rules are those of the security checklist: 4 the lookup of a key, 12 what is fetched.
+//!
+//! Needs: openssl.
 
 use std::{
     env,
