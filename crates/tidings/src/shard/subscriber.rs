@@ -27,7 +27,6 @@ use crate::{
 
 /// A subscriber that comes from HTTP.
 pub(crate) struct NewSubscriber<W> {
-    pub(crate) wire: W,
     pub(crate) reader: Reader,
     /// The response headers, to be sent before everything.
     pub(crate) headers: Vec<u8>,
@@ -38,10 +37,11 @@ pub(crate) struct NewSubscriber<W> {
     pub(crate) input_bytes: usize,
     pub(crate) heartbeat: Duration,
     pub(crate) membership: Membership,
+    /// Dropped last, as in [`Subscriber`].
+    pub(crate) wire: W,
 }
 
 pub(super) struct Subscriber<W> {
-    pub(super) wire: W,
     pub(super) reader: Reader,
     /// Where in its feed the reader is, if it has one feed and that is known. Never while it has a
     /// page or waits for one.
@@ -65,6 +65,9 @@ pub(super) struct Subscriber<W> {
     pub(super) phase: Phase,
     pub(super) pending: Option<Box<Pending>>,
     _membership: Membership,
+    /// Dropped last: whoever learns that the connection has ended finds that nothing counts this
+    /// subscriber any more.
+    pub(super) wire: W,
 }
 
 /// How near the end of its stream a subscriber is.
@@ -86,7 +89,6 @@ impl<W: Wire> Subscriber<W> {
         now: Instant,
     ) -> Self {
         Self {
-            wire: new_subscriber.wire,
             reader: new_subscriber.reader,
             offset: None,
             filter_number,
@@ -105,6 +107,7 @@ impl<W: Wire> Subscriber<W> {
                 new_subscriber.sent,
             ))),
             _membership: new_subscriber.membership,
+            wire: new_subscriber.wire,
         }
     }
 

@@ -166,6 +166,29 @@ async fn every_subscriber_receives_everything_from_fan_out_threads() {
 }
 
 #[tokio::test]
+async fn a_subscriber_is_counted_no_more_when_its_connection_ends() {
+    /// Reports what the hub counts when the connection ends.
+    struct Counted(Hub, watch::Sender<Option<usize>>);
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.1.send_replace(Some(self.0.stats().subscribers));
+        }
+    }
+
+    let hub = hub(0).await;
+    let acceptor = Acceptor::new(&hub).await;
+    let counted = watch::Sender::new(None);
+    let client =
+        acceptor.open_with(Client::chat(&hub), Box::new(Counted(hub.clone(), counted.clone()))).await;
+    assert_eq!(hub.stats().subscribers, 1);
+    drop(client);
+    let mut counted = counted.subscribe();
+    let left = *timeout(PATIENCE, counted.wait_for(Option::is_some)).await.expect("in time").expect("here");
+    assert_eq!(left, Some(0));
+}
+
+#[tokio::test]
 async fn a_reader_that_froze_gets_the_rest_from_the_log() {
     const EVENTS: usize = 4_000;
     let mut settings = HubSettings::default();
