@@ -51,7 +51,11 @@ impl App {
             hosts,
             authorizer: Authorizer::new(authenticator, settings.keyless, settings.anonymous_subscribers),
             origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
-            revocations: Revocations::new(hub.clone(), settings.revocation_file.clone()),
+            revocations: Revocations::new(
+                hub.clone(),
+                settings.revocation_file.clone(),
+                settings.shared_revocations.as_ref(),
+            ),
             slots: Slots::new(settings.slot_limits()),
             bodies: BodyBudget::new(settings.bodies_bytes_max),
             answers: BodyBudget::new(settings.bodies_bytes_max),

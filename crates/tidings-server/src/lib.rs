@@ -79,7 +79,7 @@ pub use listener::{ListenError, Listener, ListenerRole, ListenerSettings, LocalA
 pub use proxies::{ClientAddressSource, TrustedProxies, TrustedProxy};
 pub use proxy_header::{InvalidProxyHeader, PROXY_HEADER_BYTES_MAX, ProxiedFrom, ProxyHeader};
 pub use reload::{Reload, Reloaded};
-pub use revocation::{OpenRevocationsError, RevocationFile};
+pub use revocation::{OpenRevocationsError, RevocationFile, SharedRevocations};
 pub use router::{hub_path_is_free, router, stream_path_is_free};
 pub use settings::{
     AllowedHosts, AllowedOrigin, AllowedOrigins, Keyless, OriginsBelow, ParseOriginError, Settings,

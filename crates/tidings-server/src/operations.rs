@@ -37,6 +37,12 @@ pub(crate) async fn readyz(State(app): State<App>, request: Request) -> Result<&
 async fn check(app: &App) -> Result<(), Problem> {
     let refuse = |what, why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, what, why);
     app.hub.health().await.map_err(|error| refuse("health", sentence(error)))?;
+    if !app.revocations.are_known() {
+        return Err(refuse(
+            "revocations",
+            "The hub does not know yet what the other hubs have revoked.".to_owned(),
+        ));
+    }
     for component in &app.settings.components {
         if let Some(trouble) = component.trouble() {
             let (kind, name) = (component.kind(), component.name());

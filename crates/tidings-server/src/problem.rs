@@ -291,8 +291,8 @@ impl From<BodyError> for Problem {
 /// The `Retry-After` of a publisher that hits a limit of the moment, in seconds.
 const MOMENT_SECS: u64 = 1;
 
-/// The `Retry-After` of a publisher while the log is unreachable, in seconds.
-const OUTAGE_SECS: u64 = 5;
+/// The `Retry-After` while the log, the shared state or an issuer is unreachable, in seconds.
+pub(crate) const OUTAGE_SECS: u64 = 5;
 
 impl From<ParseSinceError> for Problem {
     fn from(error: ParseSinceError) -> Self {

@@ -56,6 +56,18 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What the keys of revocations in the shared state begin with.
 const PREFIX: &str = "revoked/";
 
+/// What the hubs of a cluster have revoked, read before this one serves.
+#[derive(Clone, Debug)]
+pub struct SharedRevocations(Vec<(String, Vec<u8>)>);
+
+impl SharedRevocations {
+    /// Reads them. Without them, a clustered hub answers 503 to credentials that can be revoked
+    /// until it has read them itself.
+    pub async fn read(hub: &Hub) -> Result<Self, ClusterError> {
+        hub.cluster().list(PREFIX).await.map(Self)
+    }
+}
+
 /// The revocations that a hub knows, and its streams that can be revoked.
 #[derive(Debug)]
 pub(crate) struct Revocations {
@@ -80,6 +92,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
+    /// What other hubs have revoked before this one started is in `revoked`.
+    is_known: bool,
     revoked: HashMap<Mark, Revoked>,
     /// At this many, those that have expired are dropped.
     purge_len: usize,
@@ -105,9 +119,14 @@ pub(crate) enum Issued {
     After(u64),
 }
 
-/// The credential was revoked.
+/// Why a credential opens nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct IsRevoked;
+pub(crate) enum Withheld {
+    /// It was revoked.
+    Revoked,
+    /// It is not known yet what the other hubs have revoked.
+    Unknown,
+}
 
 /// A stream that can be revoked, listed until this is dropped.
 pub(crate) struct Listed {
@@ -118,10 +137,18 @@ pub(crate) struct Listed {
 
 impl Revocations {
     /// Follows the shared state if there is a runtime to do so.
-    pub(crate) fn new(hub: Hub, file: Option<Arc<RevocationFile>>) -> Self {
-        let shared = Arc::new(Shared { hub, state: Mutex::default() });
+    pub(crate) fn new(
+        hub: Hub,
+        file: Option<Arc<RevocationFile>>,
+        known: Option<&SharedRevocations>,
+    ) -> Self {
+        let state = State { is_known: known.is_some() || !hub.is_clustered(), ..State::default() };
+        let shared = Arc::new(Shared { hub, state: Mutex::new(state) });
         for (mark, times) in file.iter().flat_map(|file| file.take_found()) {
             shared.apply(mark, times);
+        }
+        for (key, value) in known.iter().flat_map(|known| &known.0) {
+            shared.apply_shared(key, value);
         }
         let follower = Handle::try_current().ok();
         let follower = follower.map(|runtime| runtime.spawn(follow(Arc::clone(&shared))).abort_handle());
@@ -133,8 +160,14 @@ impl Revocations {
         self.shared.state().count
     }
 
+    /// Whether it is known what the other hubs have revoked. Until then no credential is accepted
+    /// that they could have revoked.
+    pub(crate) fn are_known(&self) -> bool {
+        self.shared.state().is_known
+    }
+
     /// Refuses a credential that was revoked.
-    pub(crate) fn check(&self, access: &Access) -> Result<(), IsRevoked> {
+    pub(crate) fn check(&self, access: &Access) -> Result<(), Withheld> {
         let marks = Mark::of(access);
         if marks.is_empty() {
             return Ok(());
@@ -148,7 +181,7 @@ impl Revocations {
         access: &Access,
         issued: Issued,
         connection: ConnectionId,
-    ) -> Result<Option<Box<Listed>>, IsRevoked> {
+    ) -> Result<Option<Box<Listed>>, Withheld> {
         let marks = Mark::of(access);
         if marks.is_empty() {
             return Ok(None);
@@ -227,6 +260,14 @@ impl Shared {
         self.hub.end(connections);
     }
 
+    /// Applies a value of the shared state.
+    fn apply_shared(&self, key: &str, value: &[u8]) {
+        // Of another version, otherwise.
+        if let (Some(mark), Ok(times)) = (Mark::of_key(key, PREFIX), serde_json::from_slice(value)) {
+            self.apply(mark, times);
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,11 +275,14 @@ impl Shared {
 
 impl State {
     /// Refuses a credential with a mark that was revoked.
-    fn check(&self, marks: &[Mark], issued: Issued) -> Result<(), IsRevoked> {
+    fn check(&self, marks: &[Mark], issued: Issued) -> Result<(), Withheld> {
+        if !self.is_known && matches!(issued, Issued::At(_)) {
+            return Err(Withheld::Unknown);
+        }
         let now = unix_secs();
         let is_revoked =
             |mark: &Mark| self.revoked.get(mark).is_some_and(|revoked| revoked.applies_to(mark, issued, now));
-        if marks.iter().any(is_revoked) { Err(IsRevoked) } else { Ok(()) }
+        if marks.iter().any(is_revoked) { Err(Withheld::Revoked) } else { Ok(()) }
     }
 
     /// How many revocations are kept, without those that have expired.
@@ -277,18 +321,23 @@ impl Drop for Listed {
     }
 }
 
-/// Applies what other hubs revoke, and what this one has before it was restarted.
+/// Applies what other hubs revoke, and what was revoked before this one started.
 async fn follow(shared: Arc<Shared>) {
     loop {
         let followed = async {
-            let mut watch = shared.hub.cluster().watch(PREFIX).await?;
+            let cluster = shared.hub.cluster();
+            let mut watch = cluster.watch(PREFIX).await?;
+            // A watch does not tell that there is nothing.
+            if !shared.state().is_known {
+                for (key, value) in cluster.list(PREFIX).await? {
+                    shared.apply_shared(&key, &value);
+                }
+                shared.state().is_known = true;
+            }
             loop {
                 for change in watch.next().await? {
-                    let Change::Set { key, value } = change else { continue };
-                    let (mark, times) = (Mark::of_key(&key, PREFIX), serde_json::from_slice(&value).ok());
-                    // Of another version, otherwise.
-                    if let (Some(mark), Some(times)) = (mark, times) {
-                        shared.apply(mark, times);
+                    if let Change::Set { key, value } = change {
+                        shared.apply_shared(&key, &value);
                     }
                 }
             }
@@ -318,7 +367,7 @@ impl fmt::Debug for Listed {
 
 #[cfg(test)]
 mod tests {
-    use tidings::Grants;
+    use tidings::{Grants, log::cluster::LocalCluster};
 
     use super::*;
 
@@ -331,11 +380,37 @@ mod tests {
     }
 
     async fn revocations() -> Revocations {
-        Revocations::new(Hub::in_memory().await, None)
+        Revocations::new(Hub::in_memory().await, None, None)
     }
 
     async fn revoke(revocations: &Revocations, label: &str) {
         revocations.revoke(Mark::label(label), 60).await.expect("memory is there");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_accepted_before_it_is_known_what_other_hubs_have_revoked() {
+        let cluster = Arc::new(LocalCluster::default());
+        let hub =
+            async || Hub::builder().shared_cluster(cluster.clone()).start().await.expect("memory is there");
+        revoke(&Revocations::new(hub().await, None, None), "user-42").await;
+        let starting = Revocations::new(hub().await, None, None);
+        let list =
+            |label: &str| starting.list(&labelled(label), Issued::At(Some(1)), connection(1)).map(|_| ());
+        assert_eq!(list("user-42"), Err(Withheld::Unknown));
+        assert_eq!(list("user-43"), Err(Withheld::Unknown));
+        assert_eq!(starting.check(&labelled("user-43")), Err(Withheld::Unknown));
+        assert_eq!(starting.check(&Access::anonymous()), Ok(()), "nobody can have revoked that");
+        while !starting.are_known() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(list("user-42"), Err(Withheld::Revoked));
+        assert_eq!(list("user-43"), Ok(()));
+        // As the program does, so that no client waits.
+        let hub = hub().await;
+        let known = SharedRevocations::read(&hub).await.expect("memory is there");
+        let started = Revocations::new(hub, None, Some(&known));
+        assert_eq!(started.check(&labelled("user-42")), Err(Withheld::Revoked));
+        assert_eq!(started.check(&labelled("user-43")), Ok(()));
     }
 
     #[tokio::test]
@@ -346,12 +421,12 @@ mod tests {
         let after = Issued::After(revocations.count());
         let list =
             |label: &str, issued| revocations.list(&labelled(label), issued, connection(1)).map(|_| ());
-        assert_eq!(list("user-42", before), Err(IsRevoked));
+        assert_eq!(list("user-42", before), Err(Withheld::Revoked));
         assert_eq!(list("user-42", after), Ok(()), "the application has granted it again");
         assert_eq!(list("user-43", before), Ok(()));
         // Again, within the same second.
         revoke(&revocations, "user-42").await;
-        assert_eq!(list("user-42", after), Err(IsRevoked));
+        assert_eq!(list("user-42", after), Err(Withheld::Revoked));
     }
 
     #[tokio::test]
@@ -360,8 +435,8 @@ mod tests {
         revoke(&revocations, "user-42").await;
         let now = unix_secs();
         let list = |at| revocations.list(&labelled("user-42"), Issued::At(at), connection(1)).map(|_| ());
-        assert_eq!(list(Some(now - 10)), Err(IsRevoked));
-        assert_eq!(list(None), Err(IsRevoked));
+        assert_eq!(list(Some(now - 10)), Err(Withheld::Revoked));
+        assert_eq!(list(None), Err(Withheld::Revoked));
         assert_eq!(list(Some(now + 10)), Ok(()));
     }
 
@@ -418,7 +493,7 @@ mod tests {
             revocations.shared.apply(Mark::label(&number.to_string()), recently);
         }
         let list = |label: &str| revocations.list(&labelled(label), before, connection(1)).map(|_| ());
-        assert_eq!(list("7"), Err(IsRevoked), "the application was asked before");
+        assert_eq!(list("7"), Err(Withheld::Revoked), "the application was asked before");
     }
 
     #[tokio::test]

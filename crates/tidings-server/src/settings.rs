@@ -10,7 +10,9 @@ use tidings::{
 };
 use url::Url;
 
-use crate::{Applications, Component, ConnectionMetrics, Reload, RevocationFile, slots::SlotLimits};
+use crate::{
+    Applications, Component, ConnectionMetrics, Reload, RevocationFile, SharedRevocations, slots::SlotLimits,
+};
 
 /// Settings of the [`router`](crate::router()). The limits on events and matchers themselves are
 /// those of the hub's [`Validator`](tidings::Validator).
@@ -76,6 +78,9 @@ pub struct Settings {
     /// Where revocations are kept, if they are to survive a restart of a hub whose cluster does not.
     /// Default: nowhere.
     pub revocation_file: Option<Arc<RevocationFile>>,
+    /// What other hubs of the cluster have revoked. Default: `None`, and then a clustered hub reads
+    /// it while it already serves, and answers 503 to tickets and tokens meanwhile.
+    pub shared_revocations: Option<SharedRevocations>,
     /// Most events in the JSON summary of a topic, the newest ones. Default: 50.
     pub summary_events_max: usize,
     /// Writes `text/event-stream; charset=utf-8` instead of the bare media type. The stream is
@@ -111,6 +116,7 @@ impl Default for Settings {
             batch_events_max: 1_000,
             authorize: Applications::default(),
             revocation_file: None,
+            shared_revocations: None,
             summary_events_max: 50,
             charset_utf8: false,
             connection_metrics: None,

@@ -24,7 +24,7 @@ use crate::{
     limit_log::Limit,
     open_stream::{OpenStream, StreamHandle, StreamKeep},
     problem::{Problem, StreamNotice},
-    revocation::{IsRevoked, Issued},
+    revocation::{Issued, Withheld},
     shedding::{retry_after_secs, shed},
     slots::{COMPILING_PER_ADDRESS_MAX, NoSlot, Slot},
 };
@@ -119,7 +119,7 @@ pub(crate) async fn open(
     }
     let listed = match app.revocations.list(&access, issued, subscription.connection()) {
         Ok(listed) => listed,
-        Err(IsRevoked) => return Ok(reject(app, parts, revoked(app, issued))),
+        Err(withheld) => return Ok(reject(app, parts, withheld_stream(app, issued, withheld))),
     };
     let keep = StreamKeep::new(slot, &app.metrics);
     let handle = StreamHandle::of(OpenStream { subscription, keep, listed });
@@ -227,10 +227,10 @@ fn too_many_patterns(app: &App, full: PatternsFull) -> Problem {
         .retry_after(retry_after_secs(app))
 }
 
-/// The refusal of a stream whose credential was revoked.
-fn revoked(app: &App, issued: Issued) -> Problem {
+/// The refusal of a stream whose credential was revoked, or may have been.
+fn withheld_stream(app: &App, issued: Issued, withheld: Withheld) -> Problem {
     match issued {
-        Issued::At(_) => IsRevoked.into(),
+        Issued::At(_) => withheld.into(),
         Issued::After(_) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "revoked",

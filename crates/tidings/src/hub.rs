@@ -133,6 +133,12 @@ impl Hub {
         self.state.membership.cluster()
     }
 
+    /// Whether other hubs may share that state: the hub has a
+    /// [cluster](crate::HubBuilder::cluster).
+    pub fn is_clustered(&self) -> bool {
+        self.state.membership.is_shared
+    }
+
     /// Statistics for metrics.
     pub fn stats(&self) -> HubStats {
         let (feeds, feed_bytes) = self.state.engine.feeds.size();

@@ -15,7 +15,8 @@ use tidings::{
 };
 use tidings_server::{
     Applications, ClientAddressSource, ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress,
-    RevocationFile, Settings, Tls, TrustedProxy, apis, connections_for_file_limit, raise_file_limit,
+    RevocationFile, Settings, SharedRevocations, Tls, TrustedProxy, apis, connections_for_file_limit,
+    raise_file_limit,
 };
 
 use super::{
@@ -204,6 +205,12 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     settings.charset_utf8 = config.charset_utf8;
     settings.authorize = Applications::new(&config.authorize, config.authorize_requests_max);
     settings.revocation_file = revocation_file(&config.keeping.store)?;
+    settings.shared_revocations = SharedRevocations::read(&hub)
+        .await
+        .inspect_err(|error| {
+            tracing::warn!(%error, "it is not known yet which credentials were revoked; until then they are answered 503");
+        })
+        .ok();
     settings.connection_metrics = Some(Arc::clone(&metrics));
     let key_fetchers = Arc::<KeyFetchers>::default();
     settings.components = bridges.components();

@@ -7,12 +7,12 @@ use tidings::log::cluster::ClusterError;
 use tidings_auth::AuthError;
 
 use super::{
-    CONNECTION_SECS, IsRevoked, NotRevoked, REVOCATION_SECS_DEFAULT, REVOCATION_SECS_MAX, mark::Mark,
+    CONNECTION_SECS, NotRevoked, REVOCATION_SECS_DEFAULT, REVOCATION_SECS_MAX, Withheld, mark::Mark,
 };
 use crate::{
     app::App,
     json_body::read_object,
-    problem::{Problem, StreamNotice, excerpt},
+    problem::{OUTAGE_SECS, Problem, StreamNotice, excerpt},
     publishing::{body_bytes, connection_id, utf8},
 };
 
@@ -77,10 +77,18 @@ fn name(field: &'static str, name: String) -> Result<std::sync::Arc<str>, Proble
     Ok(name.into())
 }
 
-impl From<IsRevoked> for Problem {
-    fn from(_: IsRevoked) -> Self {
-        Self::from(AuthError::InvalidToken("the credential was revoked".to_owned()))
-            .noticed(StreamNotice::Revoked)
+impl From<Withheld> for Problem {
+    fn from(withheld: Withheld) -> Self {
+        match withheld {
+            Withheld::Revoked => Self::from(AuthError::InvalidToken("the credential was revoked".to_owned()))
+                .noticed(StreamNotice::Revoked),
+            Withheld::Unknown => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "revocations",
+                "The hub has just started and does not know yet which credentials were revoked. Try again later.",
+            )
+            .retry_after(OUTAGE_SECS),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) const HOLDS_FOR: Duration = Duration::from_secs(15);
 pub(crate) struct ClusterMembership {
     pub(super) cluster: Arc<dyn Cluster>,
     /// Whether there may be other hubs.
-    pub(super) is_shared: bool,
+    pub(crate) is_shared: bool,
     /// The name of this hub, which is unique.
     pub(super) name: String,
     /// Whether the hub has reported to the others that it is closed, or tried to.
