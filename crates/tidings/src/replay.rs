@@ -190,7 +190,7 @@ impl ReplayRequest {
 /// Why a gap is reported before this page, if one is.
 fn gap_before(request: &ReplayRequest, page: &EncodedPage) -> Option<GapReason> {
     let missing = match request.reported {
-        Some(reported) => page.floor.is_some_and(|floor| floor > reported.max(request.place.position)),
+        Some(reported) => page.floor.is_some_and(|floor| floor > reported),
         None => false,
     };
     request.gap.or(missing.then_some(GapReason::Expired))
@@ -219,7 +219,7 @@ fn replayed(request: &ReplayRequest, page: &EncodedPage) -> Replayed {
 
 /// After what this reader has missed, but never past an event that is still to come.
 fn after_the_gap(request: &ReplayRequest, page: &EncodedPage) -> Cursor {
-    let gone = page.floor.unwrap_or(request.place.position).max(request.place.position);
+    let gone = page.floor.unwrap_or(request.place.position);
     let position = match page.frames.metas().first() {
         Some(first) if first.position <= gone => request.place.position,
         Some(_) => gone,
@@ -241,30 +241,92 @@ fn gap_notice(reason: GapReason, request: &ReplayRequest, from: Cursor, bounds: 
 
 #[cfg(test)]
 mod tests {
-    use tidings_log::{Batch, MemoryLimits, MemoryLog};
+    use tidings_log::{Appended, Batch, Entry, Epoch, MemoryLimits, MemoryLog, Page, Timestamp};
     use tidings_topic::{NewEvent, Validator};
 
     use super::*;
+
+    async fn append(log: &MemoryLog, data: &str) -> Cursor {
+        let event = Validator::default().event(NewEvent::new("chat", data)).expect("valid");
+        let batch = Batch { events: vec![event], key: None };
+        match log.append(batch).await.expect("there is capacity") {
+            Appended::New { last, .. } => last,
+            Appended::Duplicate { .. } => unreachable!("it has no key"),
+        }
+    }
+
+    /// A request of somebody who may receive every public event.
+    fn request(place: Cursor, reported: Option<Position>) -> ReplayRequest {
+        ReplayRequest {
+            filter: Arc::new(Filter::everything_public()),
+            format: Format::Plain,
+            connection: ConnectionId::from_random([7; 16]),
+            place,
+            routed: place,
+            reported,
+            requested: None,
+            gap: None,
+        }
+    }
+
+    /// A client that reads no further than the notice resumes from its id.
+    #[test]
+    fn a_gap_notice_moves_no_client_past_an_event_that_is_still_to_come() {
+        let place = |number: u128| {
+            let position = Position::from_bytes(number.to_be_bytes());
+            Cursor { epoch: Epoch::from_u64(1), position }
+        };
+        for (what, events, floor, through, from) in [
+            ("an event after the gap", Some(7), 5, 9, 5),
+            ("an event before one that was deleted", Some(3), 5, 9, 2),
+            ("nothing as far as was read", None, 5, 9, 5),
+            ("nothing as far as was read, which is not to the end of the gap", None, 9, 5, 5),
+        ] {
+            let event = |number| {
+                let event = Validator::default().event(NewEvent::new("chat", "")).expect("valid");
+                Arc::new(Entry::new(place(number), Timestamp::from_millis(0), event))
+            };
+            let page = Page {
+                epoch: place(2).epoch,
+                after: place(2).position,
+                entries: events.map(event).into_iter().collect(),
+                through: place(through).position,
+                at_end: false,
+                floor: Some(place(floor).position),
+            };
+            let page = EncodedPage::new(&page, Format::Plain);
+            assert_eq!(after_the_gap(&request(place(2), None), &page), place(from), "{what}");
+        }
+    }
+
+    /// What was reported in another log says nothing of what this one drops.
+    #[tokio::test]
+    async fn a_gap_in_a_log_that_replaced_a_longer_one_is_reported() {
+        let log = Arc::new(MemoryLog::new(MemoryLimits { count_max: Some(1), ..MemoryLimits::default() }));
+        let replays = Replays::new(Arc::clone(&log) as Arc<dyn Log>, 1, 1_000);
+        let first = append(&log, "1").await;
+        let far = Position::from_bytes([7; 16]);
+        let before = Cursor { epoch: Epoch::from_u64(first.epoch.to_u64() ^ 1), position: far };
+        let page = replays.next_page(request(before, Some(far))).await.expect("there");
+        assert!(page.gap.is_some() && page.place == first, "{page:?}");
+        for data in ["2", "3"] {
+            append(&log, data).await;
+        }
+        let page = replays.next_page(request(page.place, page.reported)).await.expect("there");
+        assert!(page.gap.is_some(), "the second event is gone");
+    }
 
     #[tokio::test]
     async fn a_page_that_was_read_is_at_hand_unless_a_gap_is_reported_before_it() {
         let log = Arc::new(MemoryLog::new(MemoryLimits { count_max: Some(2), ..MemoryLimits::default() }));
         let replays = Replays::new(Arc::clone(&log) as Arc<dyn Log>, 1, 1_000);
-        for number in 0..3 {
-            let event = Validator::default().event(NewEvent::new("chat", number.to_string()));
-            let batch = Batch { events: vec![event.expect("valid")], key: None };
-            log.append(batch).await.expect("there is capacity");
+        let mut head = append(&log, "0").await;
+        for data in ["1", "2"] {
+            head = append(&log, data).await;
         }
-        let head = log.bounds().await.expect("there").newest_cursor();
         let from = |position, reported| ReplayRequest {
-            filter: Arc::new(Filter::everything_public()),
-            format: Format::Plain,
-            connection: ConnectionId::from_random([7; 16]),
-            place: Cursor { position, ..head },
             routed: head,
-            reported,
-            requested: None,
-            gap: None,
+            ..request(Cursor { position, ..head }, reported)
         };
         let from_the_start = from(Position::BEFORE_ALL, None);
         assert!(replays.page_at_hand(&from_the_start).is_none(), "nobody has read it");

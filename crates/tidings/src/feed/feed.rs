@@ -499,7 +499,7 @@ fn new_piece(frame: &Frames) -> Arc<Frames> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
     use tidings_log::{Entry, Timestamp};
     use tidings_topic::{NewEvent, Validator};
@@ -515,7 +515,7 @@ mod tests {
         Feed::new(matcher, Format::Plain, cursor(0), Arc::default())
     }
 
-    fn frame(number: u128, size: usize) -> Arc<Frames> {
+    pub(crate) fn frame(number: u128, size: usize) -> Arc<Frames> {
         let event = Validator::default().event(NewEvent::new("a", "x".repeat(size))).expect("valid");
         let mut frame = Frames::default();
         frame.push(&Entry::new(cursor(number), Timestamp::from_millis(0), event), Format::Plain);
@@ -523,7 +523,7 @@ mod tests {
     }
 
     /// A feed with events of this size at the positions from 1 on.
-    fn feed(sizes: &[usize]) -> Feed {
+    pub(crate) fn feed(sizes: &[usize]) -> Feed {
         let feed = empty();
         for (size, number) in sizes.iter().zip(1..) {
             feed.append(&frame(number, *size));
@@ -532,7 +532,11 @@ mod tests {
     }
 
     /// What one call hands to a socket that accepts so many bytes, and what it achieved.
-    fn send(snapshot: &Snapshot, offset: Offset, capacity: usize) -> (usize, Option<FeedProgress>) {
+    pub(crate) fn send(
+        snapshot: &Snapshot,
+        offset: Offset,
+        capacity: usize,
+    ) -> (usize, Option<FeedProgress>) {
         let mut given = 0;
         let progress = snapshot.send(
             offset,
@@ -612,6 +616,20 @@ mod tests {
                 snapshot = feed.snapshot(0);
                 assert_eq!(snapshot.as_ref().map(|snapshot| snapshot.pieces.len()), Some(1));
             }
+        }
+    }
+
+    /// Pulled readers take no snapshots, at which pieces are joined at the latest.
+    #[test]
+    fn readers_that_keep_one_frame_after_the_other_leave_few_pieces() {
+        let feed = empty();
+        let mut kept = None;
+        for number in 1..=200 {
+            feed.append(&frame(number, 100));
+            kept.replace(feed.peek(cursor(number - 1), cursor(number).position));
+            assert!(matches!(kept, Some(Peek::Frame(_))));
+            let pieces = feed.content().segments.back().map(|segment| segment.pieces.len());
+            assert!(pieces <= Some(2), "{pieces:?}");
         }
     }
 

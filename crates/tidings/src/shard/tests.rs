@@ -12,7 +12,7 @@ use tokio::time::{Instant, advance};
 
 use self::stage::{Peer, Stage, TOPICS, received};
 use super::{wire::INPUT_BYTES_MAX, *};
-use crate::Subscribe;
+use crate::{HubSettings, Subscribe};
 
 /// What may happen, in any order.
 #[derive(Clone, Debug)]
@@ -196,6 +196,71 @@ fn what_is_published_during_a_pass_is_sent_along_to_later_members() {
         stage.publish(&[0], false, 10).await;
         stage.settle().await;
         assert_eq!(writes(&stage) - before, 200 + first);
+    });
+}
+
+/// A snapshot that is kept would make the writer begin another piece.
+#[test]
+fn between_two_slices_a_shard_keeps_no_snapshot() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        stage.subscribe(&[0], &[], false, 1 << 20).await;
+        for _ in 0..2 {
+            stage.publish(&[0], false, 10).await;
+            stage.settle().await;
+        }
+        let memory_bytes = |stage: &Stage| stage.hub.state.engine.feeds.size().1;
+        let before = memory_bytes(&stage);
+        stage.publish(&[0], false, 10).await;
+        stage.write().await;
+        assert_eq!(memory_bytes(&stage), before);
+    });
+}
+
+/// The next write is told that nothing fits, and none of what it was given may be skipped.
+#[test]
+fn a_socket_that_an_event_fills_to_the_last_byte_loses_none_after_it() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        let who = stage.subscribe(&[0, 1], &[], false, 1 << 20).await;
+        stage.settle().await;
+        let begin = stage.listeners[who].socket.peer().received.len();
+        stage.publish(&[0], false, 10).await;
+        stage.settle().await;
+        let event_bytes = stage.listeners[who].socket.peer().received.len() - begin;
+        stage.listeners[who].socket.peer().room = event_bytes;
+        for topic in [1, 0] {
+            stage.publish(&[topic], false, 10).await;
+            stage.settle().await;
+        }
+        assert!(stage.listeners[who].socket.peer().is_awaited);
+        stage.make_room(who, 1 << 20);
+        stage.settle().await;
+        assert_eq!(received(&stage.listeners[who].socket.peer().received).numbers, [0, 1, 2]);
+    });
+}
+
+/// As `curl` does that is given a request and no further input.
+#[test]
+fn a_client_that_ends_its_side_still_gets_the_history_it_waits_for() {
+    in_paused_time(async {
+        let limits = |settings: &mut HubSettings| {
+            (settings.feed_bytes_max, settings.replay_page_bytes) = (1_000, 1_000);
+        };
+        let mut stage = Stage::new(limits).await;
+        for _ in 0..50 {
+            stage.publish(&[0], false, 100).await;
+        }
+        stage.settle().await;
+        let who = stage.subscribe(&[0], &[], true, 1 << 20).await;
+        while stage.slice() {}
+        assert_eq!(stage.shard.requests.len(), 1, "it waits for a page of history");
+        stage.listeners[who].socket.peer().has_hung_up = true;
+        stage.shard.readable(stage.listeners[who].key, &stage.hub.state.engine);
+        stage.settle().await;
+        let received = received(&stage.listeners[who].socket.peer().received);
+        assert_eq!(received.numbers, (0..50).collect::<Vec<_>>());
+        assert!(received.has_ended);
     });
 }
 

@@ -88,6 +88,23 @@ async fn publishers_that_wait_for_an_append_share_the_next_one() {
     assert_eq!(listener.data(100).await, numbers(1, 100));
 }
 
+/// The requests of several publishers arrive together again and again; one of them is read first.
+#[tokio::test(start_paused = true)]
+async fn a_group_after_one_with_company_waits_for_requests_that_have_arrived() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    join_all((0..2).map(|_| publish(&hub, "chat", "x"))).await;
+    let mut first = Box::pin(publish(&hub, "chat", "x"));
+    assert!((&mut first).now_or_never().is_none());
+    let second = tokio::spawn({
+        let hub = hub.clone();
+        async move { publish(&hub, "chat", "x").await }
+    });
+    first.await;
+    second.await.expect("it was published");
+    assert_eq!(*log.appended.lock().unwrap(), [2, 2]);
+}
+
 /// A group takes no more than a mebibyte and the batch that exceeds it.
 #[tokio::test(start_paused = true)]
 async fn a_group_of_batches_is_bounded() {

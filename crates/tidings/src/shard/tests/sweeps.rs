@@ -47,19 +47,20 @@ fn a_sweep_over_many_subscribers_lets_events_and_input_pass() {
     });
 }
 
-/// A subscriber to events at all moments between two sweeps, and one to none.
+/// Subscribers to events at all moments between two sweeps, and to none, each with an interval of its
+/// own.
 #[test]
 fn no_subscriber_receives_nothing_for_longer_than_a_heartbeat() {
     in_paused_time(async {
         for heartbeat in [Duration::from_secs(1), Duration::from_secs(15), Duration::from_secs(40)] {
             let mut stage = Stage::new(|settings| settings.heartbeat = heartbeat).await;
-            for topic in [0, 1] {
+            for topic in [0, 1].repeat(32) {
                 stage.subscribe(&[topic], &[], false, 1 << 20).await;
             }
             stage.settle().await;
             let interval = stage.shard.sweep_interval;
             let steps = 4;
-            let mut last = [(0, Instant::now()); 2];
+            let mut last = [(0, Instant::now()); 64];
             for step in 0..600_u32 {
                 advance(interval / steps).await;
                 if step % 37 == 0 {
@@ -128,6 +129,20 @@ fn a_stream_is_not_outlived_by_who_reads_nothing() {
         turn(&mut stage).await;
         assert!(!is_here(&stage, slow));
         assert!(stage.shard.ends.is_empty());
+    });
+}
+
+#[test]
+fn a_request_to_end_is_compared_with_no_stream_after_a_while() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.hub.end([stage.shard.subscribers[stage.listeners[who].key.slot as usize].reader.connection]);
+        turn(&mut stage).await;
+        assert!(stage.hub.state.engine.endings.is_any());
+        advance(Duration::from_secs(100)).await;
+        turn(&mut stage).await;
+        assert!(!stage.hub.state.engine.endings.is_any());
     });
 }
 
