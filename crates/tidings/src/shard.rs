@@ -166,15 +166,16 @@ impl<W: Wire> Shard<W> {
         new_notifier: impl Fn(u32) -> FeedNotifier,
         now: Instant,
     ) -> Key {
-        let filter_number = self.filters.intern(&mut new_subscriber.reader.filter);
-        new_subscriber.reader.hand_over();
+        let filter_number = self.filters.intern(&mut new_subscriber.parts.reader.filter);
+        new_subscriber.parts.reader.hand_over();
         let entry = self.subscribers.vacant_entry();
         let key = Key { slot: slot(entry.key()), serial: self.next_serial };
         self.next_serial = self.next_serial.wrapping_add(1);
-        let feeds = new_subscriber.reader.feeds();
+        let feeds = new_subscriber.parts.reader.feeds();
         let members = feeds.map(|feed| self.groups.join(feed, key.slot, &new_notifier)).collect();
         // A heartbeat that would be due before the next sweep is sent in this one.
-        new_subscriber.heartbeat = new_subscriber.heartbeat.saturating_sub(self.sweep_interval);
+        let heartbeat = &mut new_subscriber.parts.heartbeat;
+        *heartbeat = heartbeat.saturating_sub(self.sweep_interval);
         let subscriber = Subscriber::new(new_subscriber, key.serial, filter_number, members, now);
         self.ends.extend(subscriber.end().map(|end| (end.next_at(), key)));
         entry.insert(subscriber);

@@ -344,14 +344,9 @@ mod tests {
         let (_, parts) = hub.subscribe(ask).await.expect("memory is there").into_parts();
         NewSubscriber {
             wire: Socket::plain(stream, Box::new(())),
-            reader: parts.reader,
             headers: Vec::new(),
-            backlog: parts.backlog,
-            sent: parts.sent,
-            ends: parts.ends,
             input_bytes: 0,
-            heartbeat: parts.heartbeat,
-            membership: parts.membership,
+            parts,
         }
     }
 

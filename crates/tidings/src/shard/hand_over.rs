@@ -12,17 +12,7 @@ impl Subscription {
     /// client has sent already.
     pub fn drive_socket(self, socket: Socket, headers: Vec<u8>, early_bytes: usize) {
         let (hub, parts) = self.into_parts();
-        let new_subscriber = NewSubscriber {
-            wire: socket,
-            reader: parts.reader,
-            headers,
-            backlog: parts.backlog,
-            sent: parts.sent,
-            ends: parts.ends,
-            input_bytes: early_bytes,
-            heartbeat: parts.heartbeat,
-            membership: parts.membership,
-        };
+        let new_subscriber = NewSubscriber { wire: socket, headers, input_bytes: early_bytes, parts };
         hub.state.shards.take(new_subscriber, Box::new(hub.clone()));
     }
 }

@@ -22,21 +22,17 @@ use crate::{
     replay::Replayed,
     subscriber::backlog::Backlog,
     subscriber::end::End,
+    subscriber::parts::Parts,
     subscriber::reader::Reader,
 };
 
 /// A subscriber that comes from HTTP.
 pub(crate) struct NewSubscriber<W> {
-    pub(crate) reader: Reader,
     /// The response headers, to be sent before everything.
     pub(crate) headers: Vec<u8>,
-    pub(crate) backlog: Backlog,
-    pub(crate) sent: Cursor,
-    pub(crate) ends: Vec<End>,
     /// Bytes that the client has sent unasked.
     pub(crate) input_bytes: usize,
-    pub(crate) heartbeat: Duration,
-    pub(crate) membership: Membership,
+    pub(crate) parts: Parts,
     /// Dropped last, as in [`Subscriber`].
     pub(crate) wire: W,
 }
@@ -88,26 +84,23 @@ impl<W: Wire> Subscriber<W> {
         members: SmallVec<[Member; 2]>,
         now: Instant,
     ) -> Self {
+        let NewSubscriber { headers, input_bytes, parts, wire } = new_subscriber;
         Self {
-            reader: new_subscriber.reader,
+            reader: parts.reader,
             offset: None,
             filter_number,
             serial,
             members,
             sent_at: now,
-            heartbeat_millis: u32::try_from(new_subscriber.heartbeat.as_millis()).unwrap_or(u32::MAX),
-            end: new_subscriber.ends.into_iter().min_by_key(|end| end.at).map(Box::new),
-            input_bytes: u32::try_from(new_subscriber.input_bytes).unwrap_or(u32::MAX),
+            heartbeat_millis: u32::try_from(parts.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            end: parts.ends.into_iter().min_by_key(|end| end.at).map(Box::new),
+            input_bytes: u32::try_from(input_bytes).unwrap_or(u32::MAX),
             is_blocked: false,
             is_queued: false,
             phase: Phase::Live,
-            pending: Some(Box::new(Pending::begin(
-                new_subscriber.headers,
-                new_subscriber.backlog,
-                new_subscriber.sent,
-            ))),
-            _membership: new_subscriber.membership,
-            wire: new_subscriber.wire,
+            pending: Some(Box::new(Pending::begin(headers, parts.backlog, parts.sent))),
+            _membership: parts.membership,
+            wire,
         }
     }
 

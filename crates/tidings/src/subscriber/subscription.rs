@@ -1,6 +1,6 @@
 //! The pulled driver of a cursor: a subscription as a stream of bytes.
 //!
-//! HTTP/2, HEAD and POST responses and library users pull their bytes; nothing is queued for them
+//! Responses over HTTP/2 and HTTP/1.0 and library users pull their bytes; nothing is queued for them
 //! beyond one page of history. Each item is one event (or notice, or comment) of Server-Sent
 //! Events, without chunk framing.
 
@@ -32,6 +32,7 @@ use crate::{
     replay::{PageReading, ReplayRequest, Replayed},
     subscriber::backlog::{Backlog, ControlFrame},
     subscriber::end::End,
+    subscriber::parts::Parts,
     subscriber::reader::{Reader, Step},
     subscriber::start::{self, Start},
     subscriber::subscribe::{Subscribe, SubscribeError},
@@ -376,16 +377,6 @@ impl Subscription {
         let retry_millis = jittered_millis(self.hub.state.engine.settings.retry_millis);
         Poll::Ready(Some(reason.notice().encode(self.sent, Some(retry_millis))))
     }
-}
-
-/// What a subscription is made of, for another driver.
-pub(crate) struct Parts {
-    pub(crate) reader: Reader,
-    pub(crate) backlog: Backlog,
-    pub(crate) sent: Cursor,
-    pub(crate) ends: Vec<End>,
-    pub(crate) heartbeat: Duration,
-    pub(crate) membership: Membership,
 }
 
 impl Subscription {

@@ -212,14 +212,9 @@ impl Stage {
         socket.peer().record_bytes = self.record_bytes;
         let new_subscriber = NewSubscriber {
             wire: socket.clone(),
-            reader: parts.reader,
             headers: HEAD.to_vec(),
-            backlog: parts.backlog,
-            sent: parts.sent,
-            ends: parts.ends,
             input_bytes: self.early_bytes,
-            heartbeat: parts.heartbeat,
-            membership: parts.membership,
+            parts,
         };
         let new_notifier = |group| FeedNotifier::new(&self.inbox, group);
         let key = self.shard.adopt(new_subscriber, new_notifier, Instant::now().into_std());
