@@ -126,6 +126,54 @@ async fn a_missing_file_is_reported() {
     }
 }
 
+/// What a later group says of the sync before it proves that the others had been acknowledged.
+#[tokio::test]
+async fn damage_in_a_log_that_was_not_closed_loses_no_event_behind_it() {
+    let disk = SimulatedDisk::new(1);
+    let log = open(&disk).expect("a fresh log");
+    for text in ["first", "rotten", "third", "fourth"] {
+        log.append(Batch { events: vec![event("a", text)], key: None }).await.expect("room");
+    }
+    let killed = disk.copy();
+    killed.change("00000000000000000001.log", |content| {
+        let place = content.windows(6).position(|window| window == b"rotten").expect("it is there");
+        content[place] ^= 1;
+    });
+    let log = open(&killed).expect("it opens");
+    let page = log.read(Position::BEFORE_ALL, &everything(), usize::MAX).await.expect("a page");
+    let texts: Vec<_> = page.entries.iter().map(|entry| &*entry.event.data).collect();
+    assert_eq!(texts, ["first", "third", "fourth"]);
+    assert_eq!(page.floor, Some(crate::numbers::position(2)));
+}
+
+/// After a failed sync the file is cut off where its acknowledged events end. Where that fails too,
+/// the next segment says where they end.
+#[tokio::test]
+async fn what_a_file_that_was_given_up_holds_beyond_its_end_does_not_come_back() {
+    const GIVEN_UP: &str = "00000000000000000001.log";
+    let disk = SimulatedDisk::new(1);
+    let log = open(&disk).expect("a fresh log");
+    let append = async |log: &SegmentLog, text: &str| {
+        log.append(Batch { events: vec![event("a", text)], key: None }).await
+    };
+    append(&log, "kept").await.expect("room");
+    let not_cut = disk.copy();
+    append(&open(&not_cut).expect("it opens"), "not acknowledged").await.expect("room");
+    disk.set_syncs_fail(true);
+    assert!(matches!(append(&log, "not acknowledged").await, Err(AppendError::OutcomeUnknown(_))));
+    disk.set_syncs_fail(false);
+    append(&log, "next").await.expect("another segment");
+    let killed = disk.copy();
+    not_cut.change(GIVEN_UP, |longer| killed.change(GIVEN_UP, |content| content.clone_from(longer)));
+    for index in killed.list().expect("names").iter().filter(|name| is_index(name)) {
+        killed.remove(index).expect("it is there");
+    }
+    let log = open(&killed).expect("it opens");
+    let page = log.read(Position::BEFORE_ALL, &everything(), usize::MAX).await.expect("a page");
+    let texts: Vec<_> = page.entries.iter().map(|entry| &*entry.event.data).collect();
+    assert_eq!(texts, ["kept", "next"]);
+}
+
 async fn check(disk: &SimulatedDisk, said: &[(Cursor, String)], filters: &[Filter], what: &str, red: bool) {
     let log = match open(disk) {
         Ok(log) => log,

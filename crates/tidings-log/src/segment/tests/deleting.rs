@@ -2,7 +2,10 @@
 //! is compacted, and that nothing waits for them.
 
 use super::*;
-use crate::{TailItem, Timestamp, segment::simulated::SimulatedDisk};
+use crate::{
+    TailItem, Timestamp,
+    segment::{recover::LOST_DELETION, simulated::SimulatedDisk},
+};
 
 fn open(disk: &SimulatedDisk, clock: &Clock) -> SegmentLog {
     SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), small(), clock.clone()).expect("it opens")
@@ -119,6 +122,51 @@ async fn a_deletion_is_forgotten_when_nothing_is_left_of_what_it_deleted() {
         let deleted = delete(&log, "open").await.expect("deleted");
         assert_eq!((deleted.count, deleted.serial), (40, 3), "deletions are numbered further");
     }
+}
+
+/// One whose caller has gone may still wait for the writer when the next one comes.
+#[tokio::test]
+async fn deletions_that_wait_for_the_writer_together_are_all_carried_out() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, &clock);
+    let topics = ["one", "other"];
+    for topic in topics {
+        append(&log, topic, "deleted").await.expect("room");
+    }
+    let plans = topics.map(|topic| {
+        let topic = Topic::from_stored(topic).expect("a topic");
+        DeletionPlan::new(&log.0.log, &topic, &Grants::all()).expect("the disk can be read")
+    });
+    let blocked = disk.block();
+    let answers = plans.map(|plan| {
+        let (answer, answered) = oneshot::channel();
+        assert!(log.0.request(Request::Delete { plan: Box::new(plan), answer }));
+        answered
+    });
+    drop(blocked);
+    for (answered, serial) in answers.into_iter().zip(1..) {
+        let deleted = answered.await.expect("an answer").expect("deleted");
+        assert_eq!((deleted.count, deleted.serial), (1, serial));
+    }
+    for topic in topics {
+        assert_eq!(texts(&log, topic).await, [""; 0], "{topic}");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_cut_off_a_closed_log_is_reported() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, &clock);
+    append(&log, "open", "kept").await.expect("room");
+    append(&log, "secret", "deleted").await.expect("room");
+    let mut bytes = 0;
+    disk.change("00000000000000000001.log", |content| bytes = content.len());
+    delete(&log, "secret").await.expect("deleted");
+    log.close().await;
+    disk.change("00000000000000000001.log", |content| content.truncate(bytes));
+    let log = open(&disk, &clock);
+    assert_eq!(texts(&log, "secret").await, ["deleted"]);
+    assert_eq!(log.health().await.map_err(|error| error.0), Err(LOST_DELETION.to_owned()));
 }
 
 /// The tail, and with it the fan-out, waited for the disk whenever a client deleted something.
