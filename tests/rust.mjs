@@ -3,7 +3,7 @@
 // one of them did. Some run again with the nats-server that tests/setup has built. Then it runs the
 // examples in the documentation.
 //
-// A program whose module documentation has a line `Needs: redis-server, openssl.` is skipped, with the
+// A program whose module documentation has a line `Needs: redis-server, curl.` is skipped, with the
 // reason, where one of these commands is missing; with TIDINGS_REQUIRE_SERVERS=1 it fails instead.
 
 import { spawn } from 'node:child_process';

@@ -1,13 +1,6 @@
 //! An application decides about streams: `--authorize URL`, and `[[authorize]]` for further paths.
-//!
-//! Needs: openssl.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::fs;
 
 use tempfile::TempDir;
 use tidings_testkit::{Application, Certificate, Connection, EventStream, Hub, Reply};
@@ -405,42 +398,12 @@ async fn a_configuration_that_cannot_work_does_not_start() {
     }
 }
 
-/// A server of `openssl`, killed at the end of its test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// An application with TLS that answers everything with the file of its path; returns its address.
-fn https_application(folder: &Path, certificate: &Certificate) -> (Killed, String) {
-    let mut server = Command::new("openssl")
-        .args(["s_server", "-HTTP", "-accept", "127.0.0.1:0", "-cert"])
-        .arg(&certificate.certificate)
-        .arg("-key")
-        .arg(&certificate.key)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let output = BufReader::new(server.stdout.take().unwrap());
-    let address = output.lines().find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned));
-    (Killed(server), address.expect("it prints its address"))
-}
-
 #[tokio::test]
 async fn the_certificate_of_an_application_is_verified() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("stream"), "HTTP/1.0 200 OK\r\nTidings-Subscribe: topic=chat\r\n\r\n")
-        .unwrap();
-    let certificate = Certificate::create(folder.path(), "application", &["IP:127.0.0.1"]).unwrap();
-    let (_server, address) = https_application(folder.path(), &certificate);
-    let url = format!("https://{address}/stream");
+    let certificate = Certificate::create(folder.path(), "application", &["127.0.0.1"]).unwrap();
+    let application = Application::start_tls(&certificate, |_| Reply::subscribe("topic=chat")).await.unwrap();
+    let url = application.url("/stream");
     let hub = Hub::not_started(["serve", "--authorize", &url]).unwrap();
     let mut hub = hub.with_environment("SSL_CERT_FILE", certificate.certificate.to_str().unwrap());
     hub.start_again().await.unwrap();

@@ -1,7 +1,5 @@
 //! Issuers of tokens whose keys the hub fetches, with endpoints that behave well and badly. The
 //! numbers of rules are those of the security checklist: 4 the lookup of a key, 12 what is fetched.
-//!
-//! Needs: openssl.
 
 use std::{
     env,
@@ -17,7 +15,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidings_auth::{NewToken, Secret, SigningKey, mint};
-use tidings_testkit::{Application, Connection, Hub, Reply, patiently};
+use tidings_testkit::{Application, Connection, Ed25519Pair, Hub, Reply, patiently};
 
 const AUDIENCE: &str = "https://hub.example/.well-known/mercure";
 /// An issuer that shares a secret with the hub.
@@ -25,34 +23,21 @@ const NEIGHBOUR: &str = "https://neighbour.example";
 const NEIGHBOUR_SECRET: &str = "the secret of another issuer, which is long enough";
 const KEY: &str = "tk_a-key-that-may-do-everything";
 
-/// A key pair of Ed25519.
-struct Pair {
-    private: Secret,
-    public: Vec<u8>,
-}
+/// An issuer's key pair.
+struct Pair(Ed25519Pair);
 
 impl Pair {
-    fn new(folder: &Path) -> Self {
-        let openssl = |args: &[&str]| {
-            let output =
-                Command::new("openssl").args(args).current_dir(folder).output().expect("openssl runs");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            output.stdout
-        };
-        let pem = openssl(&["genpkey", "-algorithm", "ED25519"]);
-        fs::write(folder.join("key.pem"), &pem).unwrap();
-        let der = openssl(&["pkey", "-in", "key.pem", "-pubout", "-outform", "DER"]);
-        let private = Secret::new(String::from_utf8(pem).unwrap());
-        Self { private, public: der[der.len() - 32..].to_vec() }
+    fn new() -> Self {
+        Self(Ed25519Pair::generate().unwrap())
     }
 
     fn jwk(&self, kid: &str) -> Value {
-        json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": kid, "x": URL_SAFE_NO_PAD.encode(&self.public) })
+        json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": kid, "x": URL_SAFE_NO_PAD.encode(&self.0.public) })
     }
 
     /// A token of this issuer that may publish everything.
     fn token(&self, issuer: &str, kid: Option<&str>) -> String {
-        token(issuer, kid, &self.private)
+        token(issuer, kid, &self.0.private_pem.as_str().into())
     }
 }
 
@@ -140,8 +125,7 @@ async fn status(hub: &Hub, credential: &str) -> u16 {
 #[tokio::test]
 async fn keys_are_rotated_without_a_refused_request() {
     const ISSUER: &str = "https://issuer.example";
-    let folder = tempfile::tempdir().unwrap();
-    let [old, new] = [Pair::new(folder.path()), Pair::new(folder.path())];
+    let [old, new] = [Pair::new(), Pair::new()];
     let endpoint = Endpoint::start(key_set(&[old.jwk("old")])).await;
     let lines = "allow_private = true\nrefresh_secs_min = 1";
     let (hub, _folder) = hub(&endpoint.issuer(ISSUER, lines)).await;
@@ -180,8 +164,7 @@ async fn keys_are_rotated_without_a_refused_request() {
 #[tokio::test]
 async fn a_token_with_a_new_kid_waits_for_its_key() {
     const ISSUER: &str = "https://issuer.example";
-    let folder = tempfile::tempdir().unwrap();
-    let [old, new] = [Pair::new(folder.path()), Pair::new(folder.path())];
+    let [old, new] = [Pair::new(), Pair::new()];
     let endpoint = Endpoint::start(key_set(&[old.jwk("old")])).await;
     let (hub, _folder) = hub(&endpoint.issuer(ISSUER, "allow_private = true")).await;
     assert_eq!(status(&hub, &old.token(ISSUER, Some("old"))).await, 200);
@@ -195,8 +178,7 @@ async fn a_token_with_a_new_kid_waits_for_its_key() {
 #[tokio::test]
 async fn rule_4_unknown_kids_cause_one_fetch_in_an_interval() {
     const ISSUER: &str = "https://issuer.example";
-    let folder = tempfile::tempdir().unwrap();
-    let [pair, other] = [Pair::new(folder.path()), Pair::new(folder.path())];
+    let [pair, other] = [Pair::new(), Pair::new()];
     let endpoint = Endpoint::start(key_set(&[pair.jwk("1")])).await;
     let lines = "allow_private = true\nrefresh_secs_min = 300";
     let (hub, _folder) = hub(&endpoint.issuer(ISSUER, lines)).await;
@@ -211,8 +193,7 @@ async fn rule_4_unknown_kids_cause_one_fetch_in_an_interval() {
 
 #[tokio::test]
 async fn rule_4_what_a_token_names_is_never_fetched() {
-    let folder = tempfile::tempdir().unwrap();
-    let pair = Pair::new(folder.path());
+    let pair = Pair::new();
     let attacker = Endpoint::start(key_set(&[pair.jwk("1")])).await;
     let endpoint = Endpoint::start(key_set(&[pair.jwk("1")])).await;
     let (hub, _folder) = hub(&endpoint.issuer("https://issuer.example", "allow_private = true")).await;
@@ -240,8 +221,7 @@ async fn rule_4_what_a_token_names_is_never_fetched() {
 
 #[tokio::test]
 async fn endpoints_that_hang_lie_redirect_or_flood_affect_no_other_issuer() {
-    let folder = tempfile::tempdir().unwrap();
-    let pair = Pair::new(folder.path());
+    let pair = Pair::new();
     let redirected = Endpoint::start(key_set(&[pair.jwk("1")])).await;
     let location = format!("Location: {}\r\n", redirected.application.url("/jwks"));
     let private = {
@@ -317,8 +297,7 @@ async fn endpoints_that_hang_lie_redirect_or_flood_affect_no_other_issuer() {
 #[tokio::test]
 async fn a_hanging_endpoint_delays_only_so_many_requests() {
     const ISSUER: &str = "https://issuer.example";
-    let folder = tempfile::tempdir().unwrap();
-    let [pair, other] = [Pair::new(folder.path()), Pair::new(folder.path())];
+    let [pair, other] = [Pair::new(), Pair::new()];
     let endpoint = Endpoint::start(key_set(&[pair.jwk("1")])).await;
     let (hub, _folder) = hub(&endpoint.issuer(ISSUER, "allow_private = true")).await;
     let good = pair.token(ISSUER, Some("1"));
@@ -351,8 +330,7 @@ async fn a_hanging_endpoint_delays_only_so_many_requests() {
 
 #[tokio::test]
 async fn rule_12_keys_on_a_private_address_are_not_fetched_unless_allowed() {
-    let folder = tempfile::tempdir().unwrap();
-    let pair = Pair::new(folder.path());
+    let pair = Pair::new();
     let endpoint = Endpoint::start(key_set(&[pair.jwk("1")])).await;
     let by_name = endpoint.issuer("https://name.example", "").replace("127.0.0.1", "localhost");
     let (hub, _folder) = hub(&format!("{}{by_name}", endpoint.issuer("https://address.example", ""))).await;
@@ -366,8 +344,7 @@ async fn rule_12_keys_on_a_private_address_are_not_fetched_unless_allowed() {
 
 #[tokio::test]
 async fn issuers_without_keys_are_counted_and_the_hub_stays_ready() {
-    let folder = tempfile::tempdir().unwrap();
-    let pair = Pair::new(folder.path());
+    let pair = Pair::new();
     let [good, bad] = [
         Endpoint::start(key_set(&[pair.jwk("1")])).await,
         Endpoint::start(Reply::with("404 Not Found", "", "")).await,
@@ -409,14 +386,10 @@ fn blocks(language: &str) -> Vec<String> {
 #[test]
 fn the_configurations_and_commands_of_the_document_are_valid() {
     let folder = tempfile::tempdir().unwrap();
-    let openssl = |args: &str| {
-        let output =
-            Command::new("openssl").args(args.split(' ')).current_dir(folder.path()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
     for name in ["2026-11", "2026-12"] {
-        openssl(&format!("genpkey -algorithm ED25519 -out {name}.key"));
-        openssl(&format!("pkey -in {name}.key -pubout -out {name}.pem"));
+        let pair = Ed25519Pair::generate().unwrap();
+        fs::write(folder.path().join(format!("{name}.key")), pair.private_pem).unwrap();
+        fs::write(folder.path().join(format!("{name}.pem")), pair.public_pem).unwrap();
     }
     let file = folder.path().join("tidings.toml");
     let path = env::join_paths(

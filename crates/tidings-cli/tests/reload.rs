@@ -1,6 +1,4 @@
 //! Reload: what a running hub takes over of a configuration that has changed.
-//!
-//! Needs: openssl.
 
 #![cfg(unix)]
 
@@ -75,7 +73,7 @@ fn is_outcome(line: &str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_certificate_is_for_new_connections_and_streams_go_on() {
     let folder = tempfile::tempdir().unwrap();
-    let create = |folder: &Path| Certificate::create(folder, "hub", &["IP:127.0.0.1"]).unwrap();
+    let create = |folder: &Path| Certificate::create(folder, "hub", &["127.0.0.1"]).unwrap();
     let certificate = create(folder.path());
     let text = "tls_certificate = \"hub.pem\"\ntls_key = \"hub.key\"\n";
     let mut configured = Configured::start_in(folder, text).await;
@@ -158,8 +156,8 @@ async fn origins_private_topics_and_the_log_level_change() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mistake_changes_nothing_and_is_one_line() {
     let folder = tempfile::tempdir().unwrap();
-    let good = Certificate::create(folder.path(), "hub", &["IP:127.0.0.1"]).unwrap();
-    Certificate::create(folder.path(), "other", &["IP:127.0.0.1"]).unwrap();
+    let good = Certificate::create(folder.path(), "hub", &["127.0.0.1"]).unwrap();
+    Certificate::create(folder.path(), "other", &["127.0.0.1"]).unwrap();
     fs::write(folder.path().join("text"), "hello").unwrap();
     let certificate = "tls_certificate = \"hub.pem\"\ntls_key = \"hub.key\"\n";
     let mut configured = Configured::start_in(folder, &format!("{certificate}{}", key(KEY))).await;

@@ -1,6 +1,6 @@
 //! TLS: certificates, handshakes, and streams that a shard encrypts.
 //!
-//! Needs: openssl, curl.
+//! Needs: curl.
 
 #![cfg(unix)]
 
@@ -25,7 +25,7 @@ struct Encrypted {
 impl Encrypted {
     async fn start(args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let certificate = Certificate::create(folder.path(), "hub", &["IP:127.0.0.1"]).unwrap();
+        let certificate = Certificate::create(folder.path(), "hub", &["127.0.0.1"]).unwrap();
         let [file, key] = [&certificate.certificate, &certificate.key].map(|path| path.to_str().unwrap());
         let hub = Hub::serve(&[&["--tls-certificate", file, "--tls-key", key], args].concat()).await.unwrap();
         let client = TlsClient::trusting(&certificate.certificate).unwrap();
@@ -187,9 +187,9 @@ async fn http_2_is_negotiated_unless_it_is_disabled() {
 #[tokio::test]
 async fn each_name_gets_its_certificate() {
     let folder = tempfile::tempdir().unwrap();
-    let create = |name: &str, subjects: &[&str]| Certificate::create(folder.path(), name, subjects).unwrap();
-    let first = create("first", &["DNS:a.test", "IP:127.0.0.1"]);
-    let second = create("second", &["DNS:b.test", "DNS:*.c.test"]);
+    let create = |name: &str, hosts: &[&str]| Certificate::create(folder.path(), name, hosts).unwrap();
+    let first = create("first", &["a.test", "127.0.0.1"]);
+    let second = create("second", &["b.test", "*.c.test"]);
     let table = |name: &str| {
         format!("[[certificate]]\ncertificate_file = \"{name}.pem\"\nkey_file = \"{name}.key\"\n")
     };
@@ -259,7 +259,7 @@ fn refused(args: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn a_file_that_cannot_be_used_is_one_line_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
-    let create = |name: &str| Certificate::create(folder.path(), name, &["IP:127.0.0.1"]).unwrap();
+    let create = |name: &str| Certificate::create(folder.path(), name, &["127.0.0.1"]).unwrap();
     let [one, other] = ["one", "other"].map(create);
     let text = folder.path().join("text");
     fs::write(&text, "hello").unwrap();
@@ -292,7 +292,7 @@ fn a_file_that_cannot_be_used_is_one_line_at_the_start() {
 async fn a_key_that_others_can_read_is_warned_about() {
     for (mode, is_warned_about) in [(0o644, true), (0o600, false)] {
         let folder = tempfile::tempdir().unwrap();
-        let certificate = Certificate::create(folder.path(), "hub", &["IP:127.0.0.1"]).unwrap();
+        let certificate = Certificate::create(folder.path(), "hub", &["127.0.0.1"]).unwrap();
         fs::set_permissions(&certificate.key, fs::Permissions::from_mode(mode)).unwrap();
         let [file, key] = [&certificate.certificate, &certificate.key].map(|path| path.to_str().unwrap());
         let mut hub = Hub::serve(&["--tls-certificate", file, "--tls-key", key]).await.unwrap();

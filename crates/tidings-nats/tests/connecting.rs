@@ -1,6 +1,6 @@
 //! Connecting to a real nats-server: credentials, TLS, JetStream.
 //!
-//! Needs: nats-server, openssl.
+//! Needs: nats-server.
 
 mod support;
 

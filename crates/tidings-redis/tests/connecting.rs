@@ -1,6 +1,6 @@
 //! Connecting to a real Redis server: credentials, TLS, sockets.
 //!
-//! Needs: redis-server, openssl.
+//! Needs: redis-server.
 
 mod support;
 

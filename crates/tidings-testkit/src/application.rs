@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
-use crate::patiently;
+use crate::{certificate::Certificate, patiently, tls};
 
 /// What the application does with a request.
 #[derive(Clone, Debug)]
@@ -40,6 +41,7 @@ impl Reply {
 #[derive(Debug)]
 pub struct Application {
     address: SocketAddr,
+    scheme: &'static str,
     state: Arc<State>,
     serving: JoinHandle<()>,
 }
@@ -60,6 +62,21 @@ impl Drop for Application {
 impl Application {
     /// Answers each request with what `reply` returns for its line and headers.
     pub async fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> anyhow::Result<Self> {
+        Self::start_with(None, reply).await
+    }
+
+    /// The same over TLS.
+    pub async fn start_tls(
+        certificate: &Certificate,
+        reply: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
+        Self::start_with(Some(tls::acceptor(certificate)?), reply).await
+    }
+
+    async fn start_with(
+        acceptor: Option<TlsAcceptor>,
+        reply: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let state = Arc::new(State {
@@ -67,21 +84,30 @@ impl Application {
             connections: AtomicUsize::new(0),
             abandoned: watch::Sender::default(),
         });
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
         let (serving_state, reply) = (Arc::clone(&state), Arc::new(reply));
         let serving = tokio::spawn(async move {
             // Its connections end with it.
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 serving_state.connections.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(serve(stream, Arc::clone(&serving_state), Arc::clone(&reply)));
+                let (state, reply) = (Arc::clone(&serving_state), Arc::clone(&reply));
+                match acceptor.clone() {
+                    None => connections.spawn(serve(stream, state, reply)),
+                    Some(acceptor) => connections.spawn(async move {
+                        if let Ok(stream) = acceptor.accept(stream).await {
+                            serve(stream, state, reply).await;
+                        }
+                    }),
+                };
             }
         });
-        Ok(Self { address, state, serving })
+        Ok(Self { address, scheme, state, serving })
     }
 
     /// The URL of a path, which begins with a slash.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// The requests so far, each its line and headers.
@@ -109,7 +135,11 @@ impl Application {
     }
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<State>, reply: Arc<impl Fn(&str) -> Reply>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    state: Arc<State>,
+    reply: Arc<impl Fn(&str) -> Reply>,
+) {
     let mut received = Vec::new();
     loop {
         let end = loop {

@@ -4,7 +4,8 @@
 //!   be killed and restarted without a refused connection.
 //! - [`Connection`] is a bare HTTP/1.1 connection: it sends exactly the given bytes, and shows the
 //!   answer chunk by chunk, so that a clean end and a cut can be distinguished.
-//! - [`TlsClient`] is how such a connection is made over TLS, and [`Certificate`] what its server has.
+//! - [`TlsClient`] is how such a connection is made over TLS, and [`Certificate`] what its server has;
+//!   [`Ed25519Pair`] is what an issuer of tokens has.
 //! - [`EventStream`] collects the events of one subscription.
 //! - [`Application`] is an application that a hub asks about streams.
 //! - [`NatsServer`] is a real nats-server with JetStream, which can be stopped, killed and
@@ -34,7 +35,7 @@ mod tls;
 use std::time::Duration;
 
 pub use application::{Application, Reply};
-pub use certificate::Certificate;
+pub use certificate::{Certificate, Ed25519Pair};
 pub use connection::{Connection, Response};
 pub use event_stream::EventStream;
 pub use hub::{Hub, Signal, binary, listener};

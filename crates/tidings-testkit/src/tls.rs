@@ -1,4 +1,4 @@
-//! The client's side of TLS.
+//! TLS of connections to a hub, and of servers that a hub connects to.
 
 use std::{
     fmt, io,
@@ -14,15 +14,17 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::{
-    TlsConnector,
+    TlsAcceptor, TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, RootCertStore, SupportedProtocolVersion,
+        ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
         crypto::aws_lc_rs,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
         version::{TLS12, TLS13},
     },
 };
+
+use crate::certificate::Certificate;
 
 /// How a client connects over TLS.
 #[derive(Clone)]
@@ -74,6 +76,17 @@ impl fmt::Debug for TlsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsClient").finish_non_exhaustive()
     }
+}
+
+/// What a server with this certificate accepts connections with.
+pub(crate) fn acceptor(files: &Certificate) -> anyhow::Result<TlsAcceptor> {
+    let certificate = CertificateDer::from_pem_file(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)?;
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// A socket, with TLS or without.

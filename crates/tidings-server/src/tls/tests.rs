@@ -6,7 +6,6 @@ use std::{
     fs,
     io::{self, Read, Write},
     path::Path,
-    process::Command,
     sync::Arc,
 };
 
@@ -16,6 +15,7 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
     version::{TLS12, TLS13},
 };
+use tidings_testkit::Certificate;
 
 use super::{
     CertificateError, CertificateFiles, Certificates, Tls,
@@ -59,19 +59,7 @@ impl Write for Socket {
 
 /// A certificate for these names, signed by itself.
 fn make_certificate(folder: &Path, name: &str, names: &[&str]) -> CertificateFiles {
-    let [certificate, key] = ["pem", "key"].map(|kind| folder.join(format!("{name}.{kind}")));
-    let names: Vec<_> = names.iter().map(|name| format!("DNS:{name}")).collect();
-    let output = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-        .args(["-days", "2", "-subj", "/CN=test", "-addext", &format!("subjectAltName={}", names.join(","))])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .expect("openssl is there");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let Certificate { certificate, key } = Certificate::create(folder, name, names).expect("it is written");
     CertificateFiles { certificate, key }
 }
 
