@@ -104,6 +104,13 @@ impl Connection {
         stream.get_ref().1.peer_certificates()?.first().map(|certificate| certificate.to_vec())
     }
 
+    /// The cipher suite that was negotiated, over TLS, as in `TLS13_AES_256_GCM_SHA384`.
+    pub fn cipher_suite(&self) -> Option<String> {
+        let Stream::Encrypted(stream) = &self.stream else { return None };
+        let suite = stream.get_ref().1.negotiated_cipher_suite()?.suite();
+        Some(suite.as_str().map_or_else(|| format!("{suite:?}"), str::to_owned))
+    }
+
     /// Sends new keys, over TLS 1.3 (RFC 8446, 4.6.3), and asks for those of the server.
     pub async fn update_keys(&mut self) -> anyhow::Result<()> {
         let Stream::Encrypted(stream) = &mut self.stream else { bail!("the connection is not encrypted") };

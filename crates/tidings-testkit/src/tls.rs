@@ -18,6 +18,7 @@ use tokio_rustls::{
     client::TlsStream,
     rustls::{
         ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+        client::Resumption,
         crypto::aws_lc_rs,
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
         version::{TLS12, TLS13},
@@ -54,6 +55,13 @@ impl TlsClient {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self { config })
+    }
+
+    /// Begins each connection with a full handshake, without tickets of earlier ones.
+    #[must_use]
+    pub fn without_resumption(mut self) -> Self {
+        self.config.resumption = Resumption::disabled();
+        self
     }
 
     /// Offers these protocols (ALPN), as in `h2`.
