@@ -13,6 +13,7 @@ SECONDS_EACH ?= 15
 HUBS ?= 10
 REQUESTS ?= 1000000
 SUBSCRIBERS ?= 15000
+CLIENTS ?= 5000
 SEED ?= 1
 # What `make bench` measures, and how often; empty means everything.
 ROUNDS ?= 3
@@ -25,7 +26,7 @@ FUZZ_TARGETS = $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak $(wildcard tests/stories/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench torture contention history hubs soak doc setup
+.PHONY: help demo test check lint bench torture contention history hubs soak tls doc setup
 
 help: ## List the tasks
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r task text; do \
@@ -90,6 +91,13 @@ hubs: ## Ten hubs on one Redis with 15,000 subscribers each (HUBS=n, SUBSCRIBERS
 soak: ## Half an hour of subscribers that connect and disconnect (MINUTES=n, SEED=n): no event is lost, and the server does not grow
 	$(CARGO) build --locked --release -p tidings-cli
 	tests/soak $(MINUTES) --seed $(SEED)
+
+tls: ## 5,000 subscribers over TLS and a new certificate (CLIENTS=n), then testssl on protocols, cipher suites and vulnerabilities
+	@tests/setup tls
+	$(CARGO) build --locked -p tidings-testkit
+	$(CARGO) build --locked -p tidings-cli
+	TIDINGS_CLIENTS=$(CLIENTS) $(CARGO) test --locked -p tidings-cli --test tls_subscribers -- --nocapture
+	cd tests && node --test --test-reporter=spec tls
 
 doc: ## Build the documentation of the crates into target/doc; a broken link is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --lib --all-features --no-deps
