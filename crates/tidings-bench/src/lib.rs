@@ -24,6 +24,7 @@ mod target;
 
 pub use error::BenchError;
 pub use plan::{Plan, Scenario};
+pub use process::Server;
 pub use progress::Progress;
 pub use report::{
     Connecting, Faults, Growth, Memory, Others, Quantiles, Quantity, Report, Sample, Soak, Step, Traffic,

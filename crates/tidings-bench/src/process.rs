@@ -11,19 +11,20 @@ use crate::BenchError;
 
 /// The server under test: a process and whatever it started.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Server {
+pub struct Server {
     pid: u32,
 }
 
 impl Server {
-    pub(crate) fn new(pid: u32) -> Result<Self, BenchError> {
+    /// The process with this ID, which must be running.
+    pub fn new(pid: u32) -> Result<Self, BenchError> {
         let server = Self { pid };
         server.pss_bytes()?;
         Ok(server)
     }
 
     /// Processor time so far, user and system together.
-    pub(crate) fn cpu(self) -> Duration {
+    pub fn cpu(self) -> Duration {
         self.tree().into_iter().map(cpu_of).sum()
     }
 
