@@ -27,16 +27,13 @@ use std::{
     thread::available_parallelism,
 };
 
-use tidings::{
-    TopicGlob,
-    web::{HostName, ParseHostNameError},
-};
+use tidings::{TopicGlob, web::HostName};
 use tidings_auth::AuthConfig;
 use tidings_net::redacted;
 use tidings_redis::bridge::BridgeSettings;
 use tidings_server::{
     AllowedHosts, AllowedOrigin, AuthorizedPath, CertificateFiles, Certificates, ClientAddressSource,
-    ParseOriginError, TrustedProxy,
+    TrustedProxy,
 };
 use url::Url;
 
@@ -100,6 +97,7 @@ pub(crate) struct ServeConfig {
     pub(crate) matchers_max: usize,
     pub(crate) body_bytes_max: usize,
     pub(crate) bodies_bytes_max: usize,
+    pub(crate) responses_bytes_max: usize,
     pub(crate) request_headers_bytes_max: usize,
     pub(crate) requests_max: usize,
     pub(crate) requests_arriving_max: usize,
@@ -162,9 +160,7 @@ impl ServeConfig {
         let public_url = merged.one("public_url", values::public_url)?;
         let authorize_secs = merged.value("authorize_secs", values::seconds)?;
         let hub_path = public_url.as_ref().map_or(HUB_PATH, Url::path);
-        let allow_hosts = merged.many("allow_host", |word| {
-            word.parse::<HostName>().map_err(|error: ParseHostNameError| error.to_string())
-        })?;
+        let allow_hosts: Vec<HostName> = merged.many("allow_host", values::parsed)?;
         let bridges = merged.many("bridge", values::bridge)?;
         let keeping = keeping(&mut merged, &folder)?;
         let files_of_setting =
@@ -181,9 +177,7 @@ impl ServeConfig {
             admin_listen: listens(&merged, "admin_listen", &folder)?,
             trusted_proxies: merged.many("trusted_proxy", str::parse)?,
             client_address: merged.value("client_address", str::parse)?,
-            allow_origins: merged.many("allow_origin", |word| {
-                word.parse().map_err(|error: ParseOriginError| error.to_string())
-            })?,
+            allow_origins: merged.many("allow_origin", values::parsed)?,
             auth: access.auth_config(
                 &folder,
                 &own_urls(public_url.as_ref(), &allow_hosts),
@@ -217,6 +211,7 @@ impl ServeConfig {
             matchers_max: merged.value("matchers_max", values::count)?,
             body_bytes_max: merged.value("body_bytes_max", values::memory_bytes)?,
             bodies_bytes_max: merged.value("bodies_bytes_max", values::memory_bytes)?,
+            responses_bytes_max: merged.value("responses_bytes_max", values::memory_bytes)?,
             request_headers_bytes_max: merged.value("request_headers_bytes_max", values::memory_bytes)?,
             requests_max: merged.value("requests_max", values::count)?,
             requests_arriving_max: merged.value("requests_arriving_max", values::count)?,

@@ -28,9 +28,10 @@ pub(crate) struct Shared {
     pub(crate) revocations: Revocations,
     pub(crate) slots: Slots,
     pub(crate) bodies: BodyBudget,
-    /// What applications have answered and clients have not yet read. It is apart from the bodies of
-    /// requests, so that clients that read nothing keep nobody from publishing.
-    pub(crate) answers: BodyBudget,
+    /// What clients have not yet read of summaries, and of what applications have answered. It is
+    /// apart from the bodies of requests, so that clients that read nothing keep nobody from
+    /// publishing.
+    pub(crate) responses: BodyBudget,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) refusals: RefusalLog,
     pub(crate) settings: Settings,
@@ -58,7 +59,7 @@ impl App {
             ),
             slots: Slots::new(settings.slot_limits()),
             bodies: BodyBudget::new(settings.bodies_bytes_max),
-            answers: BodyBudget::new(settings.bodies_bytes_max),
+            responses: BodyBudget::new(settings.responses_bytes_max),
             metrics: Arc::new(Metrics::new(
                 hub.clone(),
                 settings.connection_metrics.clone(),

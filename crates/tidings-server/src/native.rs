@@ -125,7 +125,7 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
     cover_subscription(&app.hub, &access, std::slice::from_ref(&matcher))?;
     let mut response = if form == Form::Json {
         refuse_for_summary(&parameters)?;
-        summary::summary(&app, &access, matcher).await?.into_response()
+        summary::summary(&app, &parts, &access, matcher).await?.into_response()
     } else {
         let request = stream_request(&parts, &parameters, vec![matcher])?;
         streams::stream(&app, &parts, access, request).await?

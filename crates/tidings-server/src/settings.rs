@@ -64,9 +64,14 @@ pub struct Settings {
     /// Bytes of memory that request bodies may take while they arrive, all together. Beyond, a body
     /// is answered with 503 and `Retry-After`, unless it arrived complete with its headers. Those
     /// of one address, loopback excepted, may take a quarter of it, and always as much as one body;
-    /// beyond, a body is answered with 429. As many again may be taken by what applications that
-    /// decide about streams have answered, until clients have read it. Default: 64 MiB.
+    /// beyond, a body is answered with 429. Default: 64 MiB.
     pub bodies_bytes_max: usize,
+    /// Bytes of memory that responses may take until their clients have read them, all together:
+    /// summaries of topics, and what applications that decide about streams have answered. Beyond,
+    /// a request is answered with 503 and `Retry-After`. Those of one address, loopback excepted,
+    /// may take a quarter of it, and always as much as one response; beyond, a request is answered
+    /// with 429. Default: 64 MiB.
+    pub responses_bytes_max: usize,
     /// Seconds that a request body may take to arrive. A slower one is answered with 408. Default:
     /// 30.
     pub body_secs: u64,
@@ -112,6 +117,7 @@ impl Default for Settings {
             retry_after_secs: 30,
             body_bytes_max: 1024 * 1024,
             bodies_bytes_max: 64 * 1024 * 1024,
+            responses_bytes_max: 64 * 1024 * 1024,
             body_secs: 30,
             batch_events_max: 1_000,
             authorize: Applications::default(),

@@ -35,7 +35,7 @@ async fn answers_of_an_application_that_nobody_reads_take_a_bounded_memory() {
     let url = refusing_application(ANSWER_BYTES).await;
     let mut settings = Settings::default();
     settings.authorize = Applications::new(&[AuthorizedPath::new("/stream", &url).expect("a path")], 128);
-    settings.bodies_bytes_max = 4 * ANSWER_BYTES;
+    settings.responses_bytes_max = 4 * ANSWER_BYTES;
     let api = keyless_with(settings).await;
     let mut held = Vec::new();
     for _ in 0..10 {

@@ -254,3 +254,35 @@ async fn unfinished_bodies_share_a_memory_budget_and_release_it() {
     })
     .await;
 }
+
+/// Regression: 300 clients that asked for a summary of 1 MB and read nothing of it took 290 MB; only
+/// the number of connections bounded them.
+#[tokio::test]
+async fn summaries_that_are_not_read_share_a_memory_budget_and_release_it() {
+    let mut settings = Settings::default();
+    settings.responses_bytes_max = 1_000_000;
+    let api = keyless_with(settings).await;
+    api.post("/topics/a", "x".repeat(200_000)).answer().await.ok();
+    let summary = |topic: &str, address: &str| {
+        api.get(&format!("/topics/{topic}")).header("accept", "application/json").from(address)
+    };
+    let mut unread = vec![summary("a", "192.0.2.1:1").send().await];
+    // A quarter is for one address.
+    let answer = summary("a", "192.0.2.1:2").answer().await;
+    assert!(answer.refused(429).contains("your address"), "{answer:?}");
+    assert_eq!(answer.header("retry-after"), "1");
+    for other in ["192.0.2.2:1", "192.0.2.3:1", "127.0.0.1:1"] {
+        unread.push(summary("a", other).send().await);
+    }
+    assert!(unread.iter().all(|response| response.status() == 200));
+    for other in ["192.0.2.4:1", "127.0.0.1:2"] {
+        let answer = summary("a", other).answer().await;
+        assert!(answer.refused(503).contains("have not read"), "{answer:?}");
+        assert_eq!(answer.header("retry-after"), "1");
+        // Nobody is kept from publishing, or from what is small.
+        api.post("/topics/b", "x").from(other).answer().await.ok();
+        summary("b", other).answer().await.ok();
+    }
+    drop(unread);
+    summary("a", "192.0.2.1:3").answer().await.ok();
+}

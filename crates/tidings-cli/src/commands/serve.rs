@@ -201,6 +201,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     settings.batch_events_max = config.batch_events_max;
     settings.body_bytes_max = config.body_bytes_max;
     settings.bodies_bytes_max = config.bodies_bytes_max;
+    settings.responses_bytes_max = config.responses_bytes_max;
     settings.body_secs = config.body_secs;
     settings.charset_utf8 = config.charset_utf8;
     settings.authorize = Applications::new(&config.authorize, config.authorize_requests_max);

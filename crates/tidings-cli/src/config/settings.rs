@@ -306,6 +306,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Is("64MiB"),
     ),
     text(
+        "responses_bytes_max",
+        "SIZE",
+        LIMITS,
+        "Maximum total memory for summaries, and answers of applications, that clients have not read; further requests get 503",
+        Is("64MiB"),
+    ),
+    text(
         "request_headers_bytes_max",
         "SIZE",
         LIMITS,

@@ -19,6 +19,11 @@ pub(crate) const LOG_LEVEL: &str = "info";
 /// Where the Mercure protocol expects a hub.
 pub(crate) const HUB_PATH: &str = "/.well-known/mercure";
 
+/// A value of a type whose error says what is wrong.
+pub(crate) fn parsed<T: FromStr<Err: ToString>>(word: &str) -> Result<T, String> {
+    word.parse().map_err(|error: T::Err| error.to_string())
+}
+
 /// How much is logged: a level, or levels of parts of the program. (`RUST_LOG` takes more forms, among
 /// them words that would turn on a part of that name.)
 pub(crate) fn log_level(word: &str) -> Result<String, String> {

@@ -73,7 +73,7 @@ pub(super) async fn read(
     }
     let secs = time.as_secs().max(1);
     let body =
-        app.answers.read_for_another(body, Some(client), BODY_BYTES_MAX, secs).await.map_err(|error| {
+        app.responses.read_for_another(body, Some(client), BODY_BYTES_MAX, secs).await.map_err(|error| {
             match error {
                 BodyError::TooLarge => {
                     Failure::Malformed(format!("its response has more than {BODY_BYTES_MAX} bytes"))

@@ -42,7 +42,7 @@ pub(crate) enum Failure {
     #[error("its response is broken: {0}")]
     Broken(String),
     /// There is no memory for its response now.
-    #[error("there is no memory for its response (bodies_bytes_max)")]
+    #[error("there is no memory for its response (responses_bytes_max)")]
     NoMemory,
     /// It has answered something that has no meaning.
     #[error("{0}")]

@@ -1,5 +1,6 @@
 //! Reads a complete request body, within a size limit, a time limit and a memory budget for all
-//! bodies, of which one address may take a part.
+//! bodies, of which one address may take a part. Responses that clients read as slowly as they like
+//! have such a budget, too.
 
 use std::{
     collections::HashMap,
@@ -61,9 +62,10 @@ where
     Ok(body.bytes)
 }
 
-/// The memory that request bodies may take while they arrive, on all connections together.
+/// The memory that request bodies may take while they arrive, or responses until they are read, on
+/// all connections together.
 ///
-/// A body that is here as soon as its handler looks for it costs none of it: a client that is done
+/// A request body that is here as soon as its handler looks for it costs none of it: a client that is done
 /// takes nothing from the others.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyBudget(Arc<Memory>);
@@ -132,6 +134,24 @@ impl BodyBudget {
         self.read_counted(body, client, limit_bytes, body_secs, true).await.map(Bytes::from_owner)
     }
 
+    /// What a client reads as slowly as it likes: it costs its share until it is dropped. More than
+    /// the whole budget is admitted where nothing else is there, so that no response is impossible.
+    pub(crate) fn hold(&self, bytes: Bytes, client: Option<ClientAddress>) -> Result<Bytes, BodyError> {
+        let mut share = self.share(client, bytes.len());
+        share.grow_to(bytes.len().min(self.0.bytes_max))?;
+        Ok(Bytes::from_owner(ReadBody { bytes, _share: share }))
+    }
+
+    /// A share of nothing yet. `bytes` always fit into the part of one address.
+    fn share(&self, client: Option<ClientAddress>, bytes: usize) -> Share {
+        Share {
+            memory: Arc::clone(&self.0),
+            address: client.filter(|client| !client.is_local()).map(Neighbourhood::from),
+            address_bytes_max: (self.0.bytes_max / ADDRESS_PART).max(bytes),
+            bytes: 0,
+        }
+    }
+
     async fn read_counted<B>(
         &self,
         body: B,
@@ -155,12 +175,7 @@ impl BodyBudget {
             all: Vec::new(),
             bytes_max: limit_bytes,
             bytes_expected_max: declared.min(limit_bytes),
-            share: Share {
-                memory: Arc::clone(&self.0),
-                address: client.filter(|client| !client.is_local()).map(Neighbourhood::from),
-                address_bytes_max: (self.0.bytes_max / ADDRESS_PART).max(limit_bytes),
-                bytes: 0,
-            },
+            share: self.share(client, limit_bytes),
             is_counted,
         };
         let mut body = pin!(body);
@@ -400,6 +415,28 @@ mod tests {
         assert_eq!(read(600).await, Err(BodyError::NoMemory));
         drop(part);
         assert_eq!(read(1_000).await.map(|body| body.len()), Ok(1_000));
+    }
+
+    #[test]
+    fn rule_13_responses_that_one_address_does_not_read_leave_memory_to_others() {
+        let budget = BodyBudget::new(4_000);
+        let hold = |bytes, address: &str| {
+            let client = ClientAddress::of(address.parse().expect("an address"));
+            budget.hold(Bytes::from(vec![b'x'; bytes]), Some(client))
+        };
+        let of_one = hold(900, "192.0.2.1").expect("a quarter");
+        assert_eq!(hold(900, "192.0.2.1"), Err(BodyError::NoMemoryForAddress));
+        let others = ["192.0.2.2", "192.0.2.3", "127.0.0.1"].map(|other| hold(1_000, other));
+        assert!(others.iter().all(Result::is_ok));
+        assert_eq!(hold(900, "127.0.0.1"), Err(BodyError::NoMemory));
+        assert_eq!(hold(100, "192.0.2.4").map(|held| held.len()), Ok(100));
+        drop((of_one, others));
+        assert!(budget.0.by_address().is_empty());
+        // One that is larger than the budget is sent when nobody else has one.
+        let large = hold(5_000, "192.0.2.1").expect("there is nothing else");
+        assert_eq!(hold(1, "192.0.2.2"), Err(BodyError::NoMemory));
+        drop(large);
+        assert_eq!(budget.0.taken.load(Relaxed), 0);
     }
 
     #[tokio::test]

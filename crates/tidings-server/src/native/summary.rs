@@ -1,11 +1,12 @@
 //! `GET /topics/{topic}` as JSON: the current state of a topic.
 
 use axum::response::Response;
+use http::request::Parts;
 use serde::Serialize;
 use tidings::{Filter, JsonEvent, Matcher};
 use tidings_auth::Access;
 
-use super::json_line;
+use super::json::large_json_line;
 use crate::{app::App, problem::Problem};
 
 /// A topic at one moment. Subscribing with `since` of the cursor misses nothing and repeats
@@ -26,7 +27,12 @@ struct Summary<'a> {
 }
 
 /// The summary, restricted to the events that this reader may receive.
-pub(crate) async fn summary(app: &App, access: &Access, matcher: Matcher) -> Result<Response, Problem> {
+pub(crate) async fn summary(
+    app: &App,
+    parts: &Parts,
+    access: &Access,
+    matcher: Matcher,
+) -> Result<Response, Problem> {
     let filter = Filter { matchers: vec![matcher], grants: access.subscribe.clone() };
     let snapshot = app.hub.last_events(app.settings.summary_events_max, &filter).await?;
     let matcher = &filter.matchers[0];
@@ -37,7 +43,7 @@ pub(crate) async fn summary(app: &App, access: &Access, matcher: Matcher) -> Res
         cursor: snapshot.end.as_str(),
         events: snapshot.entries.iter().map(|entry| JsonEvent::from(&**entry)).collect(),
     };
-    Ok(json_line(&summary))
+    large_json_line(app, parts, &summary)
 }
 
 fn subscribers(app: &App, access: &Access, matcher: &Matcher) -> Option<usize> {
