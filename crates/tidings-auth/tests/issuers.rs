@@ -212,7 +212,7 @@ fn rule_4_a_key_of_one_issuer_never_verifies_a_token_of_another() {
     ]);
     assert!(present(&hub, &hmac(OTHER, Some("c"), 'c')).is_ok());
     for (kid, letter, says) in [
-        (Some("a"), 'a', UNKNOWN_KID),
+        (Some("a"), 'a', WRONG_SIGNATURE),
         (Some("c"), 'a', WRONG_SIGNATURE),
         (None, 'a', WRONG_SIGNATURE),
         (None, 'b', WRONG_SIGNATURE),
@@ -246,13 +246,31 @@ fn rule_4_fetched_keys_with_the_same_kid_stay_with_their_issuer() {
 }
 
 #[test]
-fn rule_4_a_token_with_an_unknown_kid_is_tried_with_no_key() {
+fn rule_4_a_token_with_an_unknown_kid_is_tried_with_the_keys_without_one() {
     let hub = hub_of(vec![issuer_of(ISSUER, vec![key(Some("1"), &secret('a')), key(None, &secret('b'))])]);
     for kid in ["2", "", "1 ", "01", "../1", "null"] {
-        for letter in ['a', 'b'] {
-            assert_says(present(&hub, &hmac(ISSUER, Some(kid), letter)), UNKNOWN_KID);
-        }
+        assert!(present(&hub, &hmac(ISSUER, Some(kid), 'b')).is_ok(), "{kid}");
+        assert_says(present(&hub, &hmac(ISSUER, Some(kid), 'a')), WRONG_SIGNATURE);
     }
+    assert_says(present(&hub, &hmac(ISSUER, Some("1"), 'b')), WRONG_SIGNATURE);
+    let hub = hub_of(vec![issuer_of(ISSUER, vec![key(Some("1"), &secret('a'))])]);
+    assert_says(present(&hub, &hmac(ISSUER, Some("2"), 'a')), UNKNOWN_KID);
+}
+
+#[test]
+fn rule_4_a_fetched_key_counts_for_its_kid_alone_and_before_those_without() {
+    let with_secret = IssuerConfig { keys: vec![key(None, &secret('a'))], ..remote_issuer(ISSUER) };
+    let hub = hub_of(vec![with_secret]);
+    assert!(present(&hub, &hmac(ISSUER, Some("1"), 'a')).is_ok());
+    let keys = hub.remote_keys().remove(0);
+    fetched(&keys, &set(&[jwk(&ED, Some("1")), jwk(&EC, None)])).unwrap();
+    let signed = |kid, pair: &Pair, algorithm| token(ISSUER, kid, &pair.private_pem, algorithm);
+    assert!(present(&hub, &signed(Some("1"), &ED, Algorithm::EdDsa)).is_ok());
+    assert!(present(&hub, &signed(None, &EC, Algorithm::Es256)).is_ok());
+    assert!(present(&hub, &hmac(ISSUER, Some("2"), 'a')).is_ok());
+    assert_invalid_token(present(&hub, &hmac(ISSUER, Some("1"), 'a')), "the key of this kid is another");
+    let unnamed = signed(Some("2"), &EC, Algorithm::Es256);
+    assert_invalid_token(present(&hub, &unnamed), "a key that the issuer publishes without kid");
 }
 
 #[test]
@@ -409,7 +427,8 @@ fn every_type_of_published_key_verifies_its_tokens() {
         for kid in [None, Some("1")] {
             let hub = hub_of_set(&[jwk(pair, kid)]);
             assert!(present(&hub, &token(ISSUER, kid, &pair.private_pem, algorithm)).is_ok(), "{algorithm}");
-            assert!(present(&hub, &token(ISSUER, Some("2"), &pair.private_pem, algorithm)).is_err());
+            let unknown = present(&hub, &token(ISSUER, Some("2"), &pair.private_pem, algorithm));
+            assert_eq!(unknown.is_ok(), kid.is_none(), "{algorithm}");
         }
     }
 }
@@ -525,7 +544,7 @@ fn a_reload_keeps_the_fetched_keys_of_unchanged_issuers() {
     let ages: HashMap<_, _> =
         hub.remote_keys().iter().map(|keys| (keys.issuer().to_owned(), keys.fetched_at())).collect();
     assert_eq!(ages, HashMap::from([(ISSUER.to_owned(), fetched_at), (OTHER.to_owned(), None)]));
-    hub.replace(&hub_of(vec![issuer_of(ISSUER, vec![key(None, &ED.public_pem)])]));
+    hub.replace(&hub_of(vec![issuer_of(ISSUER, vec![key(Some("own"), &ED.public_pem)])]));
     assert_says(present(&hub, &signed(ISSUER)), UNKNOWN_KID);
     assert_says(present(&hub, &signed(OTHER)), UNKNOWN_ISSUER);
 }
@@ -665,8 +684,8 @@ fn rule_12_only_a_safe_url_of_keys_is_accepted() {
 }
 
 proptest! {
-    // Whatever is presented under whatever names: only the issuer's own key under its own `kid`, or
-    // no `kid`, is accepted.
+    // Whatever is presented under whatever names: only the issuer's own key is accepted, under its
+    // own `kid` or none, and one without under each that no other key has.
     #[test]
     fn a_token_is_accepted_only_with_its_issuers_own_key(
         iss in 0_usize..3, kid in prop::option::of(0_usize..4), signer in 0_usize..5,
@@ -681,7 +700,7 @@ proptest! {
         let presented = hmac(&iss.to_string(), kid_text.as_deref(), letter);
         let expected = matches!(
             (iss, letter, kid),
-            (0, 'a', Some(0) | None) | (0, 'b', Some(1) | None) | (1, 'c', Some(0) | None) | (1, 'd', None)
+            (0, 'a', Some(0) | None) | (0, 'b', Some(1) | None) | (1, 'c', Some(0) | None) | (1, 'd', None | Some(1..))
         );
         prop_assert_eq!(present(&hub, &presented).is_ok(), expected);
     }

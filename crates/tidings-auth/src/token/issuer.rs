@@ -121,7 +121,7 @@ impl Issuer {
         let remote = self.remote.as_ref()?;
         let fetched = remote.current();
         let lacks_key = match &header.kid {
-            Some(_) => self.keys(header, fetched.as_deref()).next().is_none(),
+            Some(kid) => self.key_of(kid, fetched.as_deref()).is_none(),
             None => fetched.is_none(),
         };
         lacks_key.then(|| remote.wait(capacity))?
@@ -161,17 +161,30 @@ impl Issuer {
         Err(AuthError::invalid_token(reason))
     }
 
-    /// The keys that may verify a token with this header: with a `kid`, the one key of this id, and
-    /// without one, all, those of the configuration first.
+    /// The keys that may verify a token with this header, those of the configuration first: with a
+    /// `kid`, the one key of this id, or if there is none, those that the configuration gives no id;
+    /// without one, all.
     fn keys<'a>(
         &'a self,
-        header: &'a Header,
+        header: &Header,
         fetched: Option<&'a [VerificationKey]>,
-    ) -> impl Iterator<Item = &'a VerificationKey> {
-        let kid = header.kid.as_deref();
-        let is_candidate = move |key: &&VerificationKey| kid.is_none() || key.kid() == kid;
-        let all = self.keys.iter().chain(fetched.unwrap_or_default());
-        all.filter(is_candidate).take(if kid.is_some() { 1 } else { usize::MAX })
+    ) -> Vec<&'a VerificationKey> {
+        match &header.kid {
+            None => self.keys.iter().chain(fetched.unwrap_or_default()).collect(),
+            Some(kid) => match self.key_of(kid, fetched) {
+                Some(key) => vec![key],
+                None => self.keys.iter().filter(|key| key.kid().is_none()).collect(),
+            },
+        }
+    }
+
+    /// The one key of this id.
+    fn key_of<'a>(
+        &'a self,
+        kid: &str,
+        fetched: Option<&'a [VerificationKey]>,
+    ) -> Option<&'a VerificationKey> {
+        self.keys.iter().chain(fetched.unwrap_or_default()).find(|key| key.kid() == Some(kid))
     }
 
     // RFC 9068, section 4, and RFC 7519, section 4.1.

@@ -62,7 +62,7 @@ const PRECEDENCE: &str = "Every setting can also be set in the environment (--re
     subscribe = [\"user-*\"]          # what its tokens may allow at most; default: \"*\"\n  \
     public_key_file = \"issuer.pem\"  # or secret, secret_env, secret_file, jwks_file, jwks_url\n\n  \
     [[issuer.key]]                  # a further key of the same issuer\n  \
-    kid = \"2026-12\"               # tokens name it in their header\n  \
+    kid = \"2026-12\"               # tokens name it in their header; without it, the key is for every other kid\n  \
     public_key_file = \"next.pem\"\n\n  \
     [[ticket_secret]]               # accept tickets, and make them at /tickets\n  \
     id = \"2026-11\"                  # `tidings ticket secret` generates one\n  \
