@@ -107,6 +107,37 @@ async fn a_revoked_token_ends_its_streams_and_opens_no_more() {
     assert!(refused.contains("401") && refused.contains("revoked"), "{refused}");
 }
 
+/// Another issuer may use the same id, and so may a ticket.
+#[tokio::test]
+async fn a_token_is_revoked_by_its_issuer_and_a_ticket_as_a_ticket() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = serve(&folder, &[]).await;
+    let (token, id) = token();
+    let mut stream = with_token(&hub, &token).await.unwrap();
+    revoke(&hub, &format!(r#"{{"jti":"{id}","issuer":"another"}}"#)).await;
+    revoke(&hub, &format!(r#"{{"ticket":"{id}"}}"#)).await;
+    publish(&hub, "user-42", "not revoked").await;
+    assert_eq!(stream.messages(1).await.unwrap(), ["not revoked"]);
+    revoke(&hub, &format!(r#"{{"jti":"{id}","issuer":"app"}}"#)).await;
+    assert!(revoked(&mut stream).await < BOUND);
+    assert!(with_token(&hub, &token).await.unwrap_err().contains("revoked"));
+
+    let head = format!(
+        "POST /tickets\nAuthorization: Bearer {PUBLISHER}\nAccept: application/json\nContent-Type: application/json"
+    );
+    let made = hub.request(&head, br#"{"topic":"user-42"}"#).await.unwrap();
+    let made: serde_json::Value = serde_json::from_slice(&made.body).unwrap();
+    let target = format!("/stream?ticket={}", made["ticket"].as_str().unwrap());
+    let mut stream = EventStream::open(hub.address(), &target).await.unwrap();
+    let id = made["id"].as_str().unwrap();
+    revoke(&hub, &format!(r#"{{"jti":"{id}","issuer":"app"}}"#)).await;
+    publish(&hub, "user-42", "not revoked").await;
+    assert_eq!(stream.messages(1).await.unwrap(), ["not revoked"]);
+    revoke(&hub, &format!(r#"{{"ticket":"{id}"}}"#)).await;
+    assert!(revoked(&mut stream).await < BOUND);
+    assert_eq!(hub.request(&format!("GET {target}"), b"").await.unwrap().status, 401);
+}
+
 /// A ticket for user 42, as the hub makes them.
 async fn ticket(hub: &Hub) -> String {
     let head = format!(
@@ -248,11 +279,17 @@ async fn only_a_key_of_an_operator_may_revoke() {
 async fn a_body_that_names_nothing_to_revoke_is_refused_with_the_reason() {
     let hub = Hub::serve(&[]).await.unwrap();
     let long = format!(r#"{{"label":"{}"}}"#, "x".repeat(1_001));
+    let together = format!(r#"{{"jti":"{}","issuer":"{}"}}"#, "x".repeat(501), "y".repeat(500));
     for (body, part) in [
         ("", "begin with `{`"),
         ("label=x", "begin with `{`"),
-        ("{}", "one of `label`, `id` and `connection`"),
-        (r#"{"label":"a","id":"b"}"#, "one of `label`, `id` and `connection`"),
+        ("{}", "one of `label`, `id`, `ticket`, `connection`, and `jti` with its `issuer`"),
+        (r#"{"label":"a","id":"b"}"#, "one of `label`"),
+        (r#"{"ticket":"a","jti":"b","issuer":"c"}"#, "one of `label`"),
+        (r#"{"jti":"a"}"#, "`jti` with its `issuer`"),
+        (r#"{"label":"a","issuer":"b"}"#, "`jti` with its `issuer`"),
+        (r#"{"jti":"","issuer":"b"}"#, "has 0 bytes"),
+        (&together, "have 1001 bytes together"),
         (r#"{"label":""}"#, "has 0 bytes"),
         (&long, "has 1001 bytes"),
         (r#"{"label":7}"#, "invalid type"),
@@ -277,7 +314,7 @@ async fn revoke_at_one_of(hubs: &[Hub]) {
         streams.push(with_token(hub, &token).await.unwrap());
     }
     let began = Instant::now();
-    revoke(&hubs[0], &format!(r#"{{"id":"{id}"}}"#)).await;
+    revoke(&hubs[0], &format!(r#"{{"jti":"{id}","issuer":"app"}}"#)).await;
     for stream in &mut streams {
         revoked(stream).await;
     }
@@ -336,12 +373,15 @@ async fn a_hub_on_files_refuses_what_was_revoked_before_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("events");
     let mut hub = serve(&folder, &["--store", store.to_str().unwrap()]).await;
-    let ((token, id), (other, _)) = (token(), token());
+    let ((token, id), (scoped, scoped_id), (other, _)) = (token(), token(), token());
     revoke(&hub, &format!(r#"{{"id":"{id}"}}"#)).await;
+    revoke(&hub, &format!(r#"{{"jti":"{scoped_id}","issuer":"app"}}"#)).await;
     revoke(&hub, r#"{"label":"short","expires_secs":1}"#).await;
     hub.kill().await.unwrap();
     hub.start_again().await.unwrap();
-    assert!(with_token(&hub, &token).await.unwrap_err().contains("401"));
+    for revoked in [&token, &scoped] {
+        assert!(with_token(&hub, revoked).await.unwrap_err().contains("401"));
+    }
     with_token(&hub, &other).await.unwrap();
     hub.stop().await.unwrap();
     verify(&store);

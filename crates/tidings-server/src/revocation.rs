@@ -1,7 +1,7 @@
 //! Revocation: streams end before their credential does, and it opens no further ones.
 //!
 //! What can be revoked is a **mark**: the label of a ticket or of a stream that an application
-//! granted, or the id of a ticket or a token. The open streams that have one are listed here, next
+//! granted, the id of a ticket, the id of a token of one issuer, or an id whatever has it. The open streams that have one are listed here, next
 //! to the subscribers, which know nothing of it. A revocation is a value in the state that all hubs
 //! share, kept until the credentials have expired by themselves; each hub follows these values and
 //! ends its own streams. A hub whose store is a directory keeps its revocations there too
@@ -438,6 +438,28 @@ mod tests {
         assert_eq!(list(Some(now - 10)), Err(Withheld::Revoked));
         assert_eq!(list(None), Err(Withheld::Revoked));
         assert_eq!(list(Some(now + 10)), Ok(()));
+    }
+
+    /// Two issuers may use the same id, and so may a ticket.
+    #[tokio::test]
+    async fn an_id_is_revoked_of_one_issuer_of_tickets_or_of_all() {
+        let credentials = [None, Some("a"), Some("b")].map(|issuer| {
+            let mut access = Access::anonymous();
+            access.id = Some("7".into());
+            access.issuer = issuer.map(Into::into);
+            access
+        });
+        let token = Mark::Token { issuer: "a".into(), jti: "7".into() };
+        for (mark, expected) in [
+            (Mark::Ticket("7".into()), [true, false, false]),
+            (token, [false, true, false]),
+            (Mark::Id("7".into()), [true; 3]),
+        ] {
+            let revocations = revocations().await;
+            revocations.revoke(mark.clone(), 60).await.expect("memory is there");
+            let are_revoked = credentials.each_ref().map(|access| revocations.check(access).is_err());
+            assert_eq!(are_revoked, expected, "{mark:?}");
+        }
     }
 
     /// Two parts of an application revoke for different reasons, and hubs have different clocks.

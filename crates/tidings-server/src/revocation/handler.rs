@@ -16,19 +16,26 @@ use crate::{
     publishing::{body_bytes, connection_id, utf8},
 };
 
-/// Longest label or id, in bytes: the shared state has it in a key.
+/// Longest label or id, in bytes, an issuer included: the shared state has it in a key.
 const NAME_BYTES_MAX: usize = 1_000;
+
+/// What names something to revoke, for a request that names nothing, or more than one thing.
+const NAME_ONE: &str =
+    "Name what to revoke: one of `label`, `id`, `ticket`, `connection`, and `jti` with its `issuer`.";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
     label: Option<String>,
     id: Option<String>,
+    ticket: Option<String>,
+    jti: Option<String>,
+    issuer: Option<String>,
     connection: Option<String>,
     expires_secs: Option<u64>,
 }
 
-/// Revokes a label, an id or a connection. The response means that this hub and the state of the
+/// Revokes a label, a credential or a connection. The response means that this hub and the state of the
 /// cluster have it.
 pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<StatusCode, Problem> {
     let (parts, body) = request.into_parts();
@@ -44,23 +51,40 @@ pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<S
             ),
         ));
     }
-    let (mark, secs) = match (body.label, body.id, body.connection) {
-        (Some(label), None, None) => (Mark::Label(name("label", label)?), secs),
-        (None, Some(id), None) => (Mark::Id(name("id", id)?), secs),
-        (None, None, Some(connection)) => {
-            connection_id("connection", &connection)?;
-            // It never comes back.
-            (Mark::Connection(connection.into()), CONNECTION_SECS)
-        }
-        _ => {
-            return Err(Problem::bad_request(
-                "revoke",
-                "Name what to revoke: one of `label`, `id` and `connection`.",
-            ));
-        }
+    let Body { label, id, ticket, jti, issuer, connection, .. } = body;
+    let mut named: Vec<Result<Mark, Problem>> = Vec::new();
+    named.extend(label.map(|label| name("label", label).map(Mark::Label)));
+    named.extend(id.map(|id| name("id", id).map(Mark::Id)));
+    named.extend(ticket.map(|ticket| name("ticket", ticket).map(Mark::Ticket)));
+    named.extend(connection.map(|connection| {
+        connection_id("connection", &connection)?;
+        Ok(Mark::Connection(connection.into()))
+    }));
+    match (jti, issuer) {
+        (Some(jti), Some(issuer)) => named.push(token(issuer, jti)),
+        (None, None) => {}
+        _ => return Err(Problem::bad_request("revoke", NAME_ONE)),
+    }
+    let (Some(mark), None) = (named.pop(), named.pop()) else {
+        return Err(Problem::bad_request("revoke", NAME_ONE));
     };
+    let mark = mark?;
+    // A connection never comes back.
+    let secs = if mark.connection().is_some() { CONNECTION_SECS } else { secs };
     app.revocations.revoke(mark, secs).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn token(issuer: String, jti: String) -> Result<Mark, Problem> {
+    let (issuer, jti) = (name("issuer", issuer)?, name("jti", jti)?);
+    let bytes = issuer.len() + jti.len();
+    if bytes > NAME_BYTES_MAX {
+        let detail = format!(
+            "The `issuer` and the `jti` have {bytes} bytes together: {NAME_BYTES_MAX} are possible. Revoke the `id` instead."
+        );
+        return Err(Problem::bad_request("jti", detail));
+    }
+    Ok(Mark::Token { issuer, jti })
 }
 
 fn name(field: &'static str, name: String) -> Result<std::sync::Arc<str>, Problem> {

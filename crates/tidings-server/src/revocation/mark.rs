@@ -12,8 +12,17 @@ use tidings_auth::Access;
 pub(crate) enum Mark {
     /// A name that an application gives to many.
     Label(#[serde(with = "shared_text")] Arc<str>),
-    /// The id of one credential.
+    /// The id of a credential, of any kind and any issuer.
     Id(#[serde(with = "shared_text")] Arc<str>),
+    /// The id of a ticket.
+    Ticket(#[serde(with = "shared_text")] Arc<str>),
+    /// The id of a token, which is one for each issuer (RFC 7519, section 4.1.7).
+    Token {
+        #[serde(with = "shared_text")]
+        issuer: Arc<str>,
+        #[serde(with = "shared_text")]
+        jti: Arc<str>,
+    },
     /// The name of one connection.
     Connection(#[serde(with = "shared_text")] Arc<str>),
 }
@@ -57,7 +66,12 @@ impl Mark {
     /// The marks of streams with these permissions.
     pub(super) fn of(access: &Access) -> Vec<Self> {
         let label = access.label.clone().map(Self::Label);
-        label.into_iter().chain(access.id.clone().map(Self::Id)).collect()
+        let id = access.id.clone();
+        let scoped = id.clone().map(|id| match &access.issuer {
+            Some(issuer) => Self::Token { issuer: Arc::clone(issuer), jti: id },
+            None => Self::Ticket(id),
+        });
+        label.into_iter().chain(id.map(Self::Id)).chain(scoped).collect()
     }
 
     #[cfg(test)]
@@ -69,7 +83,7 @@ impl Mark {
     pub(super) fn connection(&self) -> Option<ConnectionId> {
         match self {
             Self::Connection(name) => ConnectionId::parse(name),
-            Self::Label(_) | Self::Id(_) => None,
+            Self::Label(_) | Self::Id(_) | Self::Ticket(_) | Self::Token { .. } => None,
         }
     }
 
@@ -83,7 +97,10 @@ impl Mark {
         let (kind, name) = match self {
             Self::Label(name) => ("label", name),
             Self::Id(name) => ("id", name),
+            Self::Ticket(name) => ("ticket", name),
             Self::Connection(name) => ("connection", name),
+            // The length, since both may contain any separator.
+            Self::Token { issuer, jti } => return format!("{prefix}token/{}/{issuer}{jti}", issuer.len()),
         };
         format!("{prefix}{kind}/{name}")
     }
@@ -94,6 +111,12 @@ impl Mark {
         match kind {
             "label" => Some(Self::Label(name.into())),
             "id" => Some(Self::Id(name.into())),
+            "ticket" => Some(Self::Ticket(name.into())),
+            "token" => {
+                let (length, names) = name.split_once('/')?;
+                let (issuer, jti) = names.split_at_checked(length.parse().ok()?)?;
+                Some(Self::Token { issuer: issuer.into(), jti: jti.into() })
+            }
             "connection" => Some(Self::Connection(name.into())),
             _ => None,
         }
@@ -112,11 +135,27 @@ mod tests {
     #[test]
     fn a_key_reads_back_as_its_mark_whatever_the_name_contains() {
         for name in ["user-42", "a/b", "", "é 😀", "label/x"] {
-            for mark in [Mark::Label(name.into()), Mark::Id(name.into()), Mark::Connection(name.into())] {
+            let simple: [fn(std::sync::Arc<str>) -> Mark; 4] =
+                [Mark::Label, Mark::Id, Mark::Ticket, Mark::Connection];
+            let marks = simple.map(|mark| mark(name.into())).into_iter();
+            let tokens = ["", "https://app.example", "1/"]
+                .map(|issuer| Mark::Token { issuer: issuer.into(), jti: name.into() });
+            for mark in marks.chain(tokens) {
                 assert_eq!(Mark::of_key(&mark.key("r/"), "r/"), Some(mark));
             }
         }
-        for other in ["r/", "r/label", "r/other/x", "x/label/a"] {
+        let split = |issuer: &str, jti: &str| Mark::Token { issuer: issuer.into(), jti: jti.into() }.key("");
+        assert_ne!(split("a", "bc"), split("ab", "c"));
+        for other in [
+            "r/",
+            "r/label",
+            "r/other/x",
+            "x/label/a",
+            "r/token/a",
+            "r/token/x/a",
+            "r/token/9/a",
+            "r/token/1/é",
+        ] {
             assert_eq!(Mark::of_key(other, "r/"), None);
         }
     }
