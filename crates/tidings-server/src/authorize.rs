@@ -8,7 +8,7 @@
 //!
 //! - [`path`]: a path, its application, and how long that may take; [`applications`]: all of them.
 //! - [`request`]: what the application receives.
-//! - [`client`]: asking it.
+//! - [`client`]: asking it; [`turns`]: how it is read.
 //! - [`answer`]: what its response means.
 //!
 //! Invariants: what the application does not allow is not streamed, and its answer is valid for one
@@ -21,6 +21,7 @@ mod applications;
 mod client;
 mod path;
 mod request;
+mod turns;
 
 use std::{future::pending, sync::Arc};
 

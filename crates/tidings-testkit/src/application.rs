@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -11,6 +12,9 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{certificate::Certificate, patiently, tls};
+
+/// The time between two bytes of [`Reply::Drip`].
+const DRIP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What the application does with a request.
 #[derive(Clone, Debug)]
@@ -21,6 +25,8 @@ pub enum Reply {
     Close(String),
     /// Writes these bytes and nothing more, and keeps the connection open.
     Hang(String),
+    /// Writes these bytes slowly, one after the other, and keeps the connection open.
+    Drip(String),
     /// Writes the first bytes once, then the second ones for as long as the client reads them.
     Flood(String, String),
 }
@@ -155,16 +161,25 @@ async fn serve(
         let reply = reply(&request);
         state.requests.send_modify(|all| all.push(request));
         let (bytes, further) = match &reply {
-            Reply::Bytes(bytes) | Reply::Close(bytes) | Reply::Hang(bytes) => (bytes, ""),
-            Reply::Flood(bytes, further) => (bytes, further.as_str()),
+            Reply::Bytes(bytes) | Reply::Close(bytes) | Reply::Hang(bytes) => (bytes.as_str(), ""),
+            Reply::Drip(bytes) => ("", bytes.as_str()),
+            Reply::Flood(bytes, further) => (bytes.as_str(), further.as_str()),
         };
         if stream.write_all(bytes.as_bytes()).await.is_err() {
             return;
         }
+        if let Reply::Drip(_) = reply {
+            for byte in further.as_bytes() {
+                tokio::time::sleep(DRIP_INTERVAL).await;
+                if stream.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+            }
+        }
         match reply {
             Reply::Bytes(_) => {}
             Reply::Close(_) => return,
-            Reply::Hang(_) => {
+            Reply::Hang(_) | Reply::Drip(_) => {
                 // Until the client closes.
                 let _ = stream.read(&mut [0; 1]).await;
                 state.abandoned.send_modify(|count| *count += 1);

@@ -1,22 +1,36 @@
 //! Asks an application, over connections that are kept for the next question.
 
-use std::{error::Error as _, time::Duration};
+use std::{
+    error::Error as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Empty;
-use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper::{body::Incoming, ext::on_informational};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use tokio::{net::TcpStream, sync::Notify};
+use tower::{ServiceExt, util::MapResponse};
+
+use super::turns::Turns;
 
 /// Most bytes of the headers of a response. More are answered with 502.
 const HEADERS_BYTES_MAX: usize = 32 * 1024;
 /// Most header fields of a response. More are answered with 502.
 const HEADERS_MAX: usize = 100;
+/// Most interim responses (1xx) before a response. More are answered with 502: the HTTP library skips
+/// them for as long as they come.
+const INTERIM_MAX: usize = 100;
 /// Idle connections to one application.
 const IDLE_MAX: usize = 32;
 /// How long an idle connection is kept: less than servers keep theirs (gunicorn 2 s, Node 5 s), so
@@ -66,7 +80,16 @@ impl Failure {
 
 /// Cloning is cheap; all clones share their connections.
 #[derive(Clone, Debug)]
-pub(super) struct Client(legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
+pub(super) struct Client(legacy::Client<Connector, Empty<Bytes>>);
+
+type Connector = MapResponse<HttpsConnector<HttpConnector>, fn(Connected) -> Connection>;
+type Connected = MaybeHttpsStream<TokioIo<TcpStream>>;
+/// From the traits of the HTTP library to those of the runtime, and back.
+type Connection = TokioIo<Turns<TokioIo<Connected>>>;
+
+fn in_turns(connected: Connected) -> Connection {
+    TokioIo::new(Turns::new(TokioIo::new(connected)))
+}
 
 impl Client {
     /// `needs_tls`: there are applications whose URL is one of `https`. They are verified against
@@ -77,23 +100,42 @@ impl Client {
         tcp.set_nodelay(true);
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls(needs_tls)).https_or_http().enable_http1();
+        let in_turns: fn(Connected) -> Connection = in_turns;
         let client = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME_MAX)
             .pool_max_idle_per_host(IDLE_MAX)
             .http1_max_buf_size(HEADERS_BYTES_MAX)
             .http1_max_headers(HEADERS_MAX)
-            .build(connector.wrap_connector(tcp));
+            .build(connector.wrap_connector(tcp).map_response(in_turns));
         Self(client)
     }
 
     /// Asks, and follows no redirect. A question whose connection was closed before any of the
     /// response had come is asked once more: the application may have closed an idle connection
     /// just then, and a GET may be repeated (RFC 9110, section 9.2.2).
-    pub(super) async fn ask(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, Failure> {
-        let answered = match self.0.request(request.clone()).await {
-            Err(error) if is_closed_early(&error) => self.0.request(request).await,
-            answered => answered,
+    pub(super) async fn ask(
+        &self,
+        mut request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let (interim, too_many) = (AtomicUsize::new(0), Arc::new(Notify::new()));
+        let notify = Arc::clone(&too_many);
+        on_informational(&mut request, move |_| {
+            if interim.fetch_add(1, Relaxed) == INTERIM_MAX {
+                notify.notify_one();
+            }
+        });
+        let asked = async {
+            match self.0.request(request.clone()).await {
+                Err(error) if is_closed_early(&error) => self.0.request(request).await,
+                answered => answered,
+            }
+        };
+        let answered = tokio::select! {
+            answered = asked => answered,
+            () = too_many.notified() => {
+                return Err(Failure::Broken(format!("it begins with more than {INTERIM_MAX} interim responses")));
+            }
         };
         answered.map_err(|error| {
             let cause = causes(&error);
