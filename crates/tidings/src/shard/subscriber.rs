@@ -61,8 +61,7 @@ pub(super) struct Subscriber<W> {
     pub(super) phase: Phase,
     pub(super) pending: Option<Box<Pending>>,
     _membership: Membership,
-    /// Dropped last: whoever learns that the connection has ended finds that nothing counts this
-    /// subscriber any more.
+    /// Dropped last: once the connection has ended, nothing counts this subscriber any more.
     pub(super) wire: W,
 }
 

@@ -217,7 +217,7 @@ fn between_two_slices_a_shard_keeps_no_snapshot() {
     });
 }
 
-/// The next write is told that nothing fits, and none of what it was given may be skipped.
+/// Nothing of the next write fits, and none of what it was given may be skipped.
 #[test]
 fn a_socket_that_an_event_fills_to_the_last_byte_loses_none_after_it() {
     in_paused_time(async {
