@@ -44,6 +44,40 @@ fn what_a_lax_sync_level_loses_with_the_power_is_reported() {
     });
 }
 
+/// A group that was written and not synced when its process was killed is valid for the next one.
+#[tokio::test]
+async fn what_a_log_has_shown_since_it_was_opened_survives_a_loss_of_power() {
+    let mut shown_unacknowledged = 0;
+    for seed in 0..40 {
+        let disk = SimulatedDisk::new(seed);
+        let open = || {
+            let disk = Arc::new(disk.clone());
+            SegmentLog::open_on(disk, Box::new(()), small(), Clock::system()).expect("it opens")
+        };
+        let append = async |log: &SegmentLog, text: &str| {
+            log.append(Batch { events: vec![event("a", text)], key: None }).await
+        };
+        let texts = async |log: &SegmentLog| {
+            let page = log.read(Position::BEFORE_ALL, &everything(), usize::MAX).await.expect("a page");
+            page.entries.iter().map(|entry| entry.event.data.clone()).collect::<Vec<_>>()
+        };
+        let log = open();
+        append(&log, "first").await.expect("it is synced");
+        disk.fail_power_after(seed % 4);
+        let second = append(&log, "second").await;
+        log.close().await;
+        disk.kill();
+        let log = open();
+        let shown = texts(&log).await;
+        shown_unacknowledged += usize::from(second.is_err() && shown.len() == 2);
+        disk.fail_power_after(0);
+        log.close().await;
+        disk.crash();
+        assert_eq!(texts(&open()).await, shown, "seed {seed}");
+    }
+    assert!(shown_unacknowledged > 0);
+}
+
 fn run(how: impl Fn(u64) -> (SyncLevel, Stop)) {
     let points = env::var("TIDINGS_CRASH_POINTS").ok().map(|text| text.parse().expect("a number"));
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");

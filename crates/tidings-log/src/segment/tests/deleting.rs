@@ -154,6 +154,23 @@ async fn deletions_that_wait_for_the_writer_together_are_all_carried_out() {
 }
 
 #[tokio::test]
+async fn a_deletion_whose_sync_failed_does_not_come_back_with_its_file() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, &clock);
+    append(&log, "secret", "kept").await.expect("room");
+    disk.set_syncs_fail(true);
+    assert!(matches!(delete(&log, "secret").await, Err(AppendError::OutcomeUnknown(_))));
+    disk.set_syncs_fail(false);
+    append(&log, "open", "next").await.expect("another segment");
+    assert_eq!(texts(&log, "secret").await, ["kept"]);
+    let killed = disk.copy();
+    for index in killed.list().expect("names").iter().filter(|name| is_index(name)) {
+        killed.remove(index).expect("it is there");
+    }
+    assert_eq!(texts(&open(&killed, &clock), "secret").await, ["kept"]);
+}
+
+#[tokio::test]
 async fn a_deletion_that_is_cut_off_a_closed_log_is_reported() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
     let log = open(&disk, &clock);
