@@ -103,6 +103,14 @@ async fn after_an_early_response_a_short_body_is_dropped_and_a_long_one_ends_the
         assert!(first.contains("connection: close"), "{framing}: {first}");
         assert_eq!(client.rest().await, "");
     }
+    // A body that turns out to be a long one.
+    let mut client = Client::connect();
+    client.send(post("Transfer-Encoding: chunked", "").as_bytes()).await;
+    client.read_until("hello").await;
+    client.send(format!("10000\r\n{}\r\n", "x".repeat(0x10000)).as_bytes()).await;
+    client.send(b"1\r\nx\r\n").await;
+    assert_eq!(client.rest().await, "");
+    assert_eq!(client.secs(), 0);
     // A body that does not come.
     let mut client = Client::connect();
     client.send(post("Content-Length: 6", "help").as_bytes()).await;

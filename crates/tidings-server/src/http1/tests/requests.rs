@@ -94,3 +94,12 @@ async fn all_requests_that_have_arrived_are_received_before_one_is_answered() {
     second.read_u8().await.expect("an answer");
     assert!(!answered_first.load(Relaxed), "the first was answered before the second was received");
 }
+
+#[tokio::test(start_paused = true)]
+async fn little_of_later_requests_is_read_while_a_response_is_made() {
+    let mut client = Client::connect_with_buffer(1024);
+    client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let later = GET.repeat(2_000);
+    let sending = client.io.write_all(&later);
+    assert!(timeout(Duration::from_secs(1), sending).await.is_err(), "{} bytes were read", later.len());
+}
