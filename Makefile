@@ -10,6 +10,7 @@ FUZZ_SECS ?= 60
 MINUTES ?= 30
 GIGABYTES ?= 10
 SECONDS_EACH ?= 15
+SLOW_SECS ?= 180
 HUBS ?= 10
 REQUESTS ?= 1000000
 SUBSCRIBERS ?= 15000
@@ -23,10 +24,10 @@ SERVERS ?=
 BASELINE ?=
 
 FUZZ_TARGETS = $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
-SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak $(wildcard tests/stories/*.sh)
+SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak tests/slow-clients $(wildcard tests/stories/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench torture contention history hubs soak tls doc setup
+.PHONY: help demo test check lint bench torture contention history hubs slow soak tls doc setup
 
 help: ## List the tasks
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r task text; do \
@@ -87,6 +88,10 @@ history: ## The cost of a large history (GIGABYTES=10): opening, the first event
 hubs: ## Ten hubs on one Redis with 15,000 subscribers each (HUBS=n, SUBSCRIBERS=n): latency, memory, processor time, no lost events
 	$(CARGO) build --locked --release -p tidings-cli
 	$(CARGO) run --locked --release -p tidings-redis --example hubs -- $(HUBS) $(SUBSCRIBERS)
+
+slow: ## slowhttptest (apt) in its four modes at once (SLOW_SECS=n): others are served, and the hub ends all slow connections by itself
+	$(CARGO) build --locked --release -p tidings-cli
+	tests/slow-clients $(SLOW_SECS)
 
 soak: ## Half an hour of subscribers that connect and disconnect (MINUTES=n, SEED=n): no event is lost, and the server does not grow
 	$(CARGO) build --locked --release -p tidings-cli
