@@ -15,6 +15,7 @@ use std::{
 };
 
 use tidings::{ConnectionId, MemoryLimits, Presence};
+use tidings_presence::PresenceList;
 use tidings_redis::{RedisCluster, RedisLog, RedisSettings};
 use tidings_testkit::{EventStream, Hub, NatsServer, PATIENCE, RedisServer};
 use tokio::{
@@ -149,20 +150,24 @@ impl Register {
 }
 
 /// A hub of this process in the same cluster, which receives presence.
-async fn watcher(store: &str) -> (tidings::Hub, Arc<Mutex<Register>>, watch::Receiver<Vec<String>>) {
+async fn watcher(
+    store: &str,
+) -> (tidings::Hub, PresenceList, Arc<Mutex<Register>>, watch::Receiver<Vec<String>>) {
     let settings = RedisSettings::from_url(store.parse().unwrap(), MemoryLimits::default()).unwrap();
     let cluster = RedisCluster::open(&settings).await.unwrap();
     let log = RedisLog::open(settings).await.unwrap();
     let register = Arc::<Mutex<Register>>::default();
     let (receiving, (teller, seen)) = (Arc::clone(&register), watch::channel(Vec::new()));
-    let hub = tidings::Hub::builder().log(log).cluster(cluster).on_presence(move |presence| {
+    let hub = tidings::Hub::builder().log(log).cluster(cluster);
+    let started = PresenceList::start(hub, move |presence| {
         let mut register = receiving.lock().unwrap();
         register.receive(presence);
         let mut here: Vec<_> = register.here.values().cloned().collect();
         here.sort();
         teller.send_replace(here);
     });
-    (hub.start().await.unwrap(), register, seen)
+    let (hub, list) = started.await.unwrap();
+    (hub, list, register, seen)
 }
 
 const LISTENS: &str = "the bridge is listening";
@@ -201,7 +206,7 @@ async fn killed_hubs_leave_presence_and_their_bridge_without_duplicates() {
     let store = server.url();
     let bridge = format!("{store}?channels=news");
     let (mut chats, mut bridges, mut streams) = (Vec::new(), Vec::new(), Vec::new());
-    let (_hub, register, mut named) = watcher(&store).await;
+    let (_hub, _list, register, mut named) = watcher(&store).await;
     for name in NAMES {
         let hub = demo(&store).await;
         streams.push(stream(&hub, &log_in(&hub, name).await).await);
@@ -256,7 +261,7 @@ async fn an_outage_of_redis_removes_no_user_from_the_presence_list() {
     let away = Duration::from_secs(if env::var_os("TIDINGS_OUTAGES").is_some() { 20 } else { 1 });
     let mut server = RedisServer::start_durable().await.unwrap();
     let store = server.url();
-    let (_hub, register, mut named) = watcher(&store).await;
+    let (_hub, _list, register, mut named) = watcher(&store).await;
     let mut here = async |names: &[&str]| {
         let seen = timeout(PATIENCE, named.wait_for(|seen| *seen == names)).await;
         drop(seen.unwrap_or_else(|_| panic!("never were exactly {names:?} present")).unwrap());

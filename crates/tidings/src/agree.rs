@@ -30,7 +30,7 @@ impl Hub {
             loop {
                 sleep(EVERY).await;
                 let Some(state) = hub.upgrade().filter(|state| !state.engine.is_closed()) else { return };
-                if let Err(error) = cluster::agree(state.membership.cluster(), &key, &kept, HOLDS_FOR).await {
+                if let Err(error) = cluster::agree(&*state.cluster, &key, &kept, HOLDS_FOR).await {
                     tracing::debug!(%error, key, "a shared value cannot be renewed in the cluster");
                 }
             }

@@ -6,7 +6,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tidings_log::{Log, MemoryLimits, MemoryLog, Unavailable, cluster::Cluster, vital::catch_panic};
+use tidings_log::{
+    Log, MemoryLimits, MemoryLog, Unavailable,
+    cluster::{Cluster, LocalCluster},
+    vital::catch_panic,
+};
 use tidings_topic::{PatternLimits, PrivateTopics, Validator};
 
 #[cfg(target_os = "linux")]
@@ -17,11 +21,7 @@ use crate::{
     feed::fan_out::fan_out,
     feed::feeds::Feeds,
     hub::{Hub, HubState, Task},
-    presence::{
-        Presence, PresenceHook, PresenceRegistry,
-        announce::{announce, follow},
-        membership::ClusterMembership,
-    },
+    presence::{Presence, PresenceHook, PresenceRegistry},
     publish::deletions::Deletions,
     publish::pressure::Pressure,
     publish::{committer::commit, queue::Committer},
@@ -46,7 +46,7 @@ pub struct HubBuilder {
     log: Option<Arc<dyn Log>>,
     validator: Validator,
     settings: HubSettings,
-    presence: Option<Arc<PresenceHook>>,
+    presence: Option<Box<PresenceHook>>,
     cluster: Option<Arc<dyn Cluster>>,
 }
 
@@ -79,17 +79,13 @@ impl HubBuilder {
         self
     }
 
-    /// Calls this hook for each subscriber that connects or disconnects: at once for subscribers of
-    /// this hub; within a second or so for those of other hubs in the [cluster](Self::cluster) that
-    /// have such a hook, too; and within fifteen seconds for those of a hub that died. Each
-    /// subscriber is reported once when it connects and once when it disconnects, in that order.
-    /// While the cluster is unreachable nothing is reported; afterwards the difference is.
-    ///
-    /// With a hook the hub also keeps a [presence list](Hub::presence_list), which takes some 250
-    /// bytes for each subscriber of this hub, and less for those of others.
+    /// Calls this hook for each subscriber of this hub that connects or disconnects: once when it
+    /// connects and once when it disconnects, in that order. With a hook each subscriber takes some
+    /// 100 bytes more. The crate `tidings-presence` provides a hook that is called for the
+    /// subscribers of all hubs of a [cluster](Self::cluster), and keeps a list of them.
     #[must_use]
     pub fn on_presence(mut self, hook: impl Fn(&Presence) + Send + Sync + 'static) -> Self {
-        self.presence = Some(Arc::new(hook));
+        self.presence = Some(Box::new(hook));
         self
     }
 
@@ -136,7 +132,8 @@ impl HubBuilder {
                 lag_bytes_max,
             )),
             presence: PresenceRegistry::new(self.presence),
-            membership: ClusterMembership::new(self.cluster),
+            is_clustered: self.cluster.is_some(),
+            cluster: self.cluster.unwrap_or_else(|| Arc::new(LocalCluster::default())),
             lag_bytes_max,
             log,
             private_topics: ArcSwap::from_pointee(PrivateTopics::new(
@@ -154,8 +151,6 @@ impl HubBuilder {
         let tasks = [
             Task::start(fan_out(Arc::clone(&state), tail, writer)),
             Task::start(vital("appending", Arc::clone(&state), |state| commit(state, queue))),
-            Task::start(vital("the announcement of this hub", Arc::clone(&state), announce)),
-            Task::start(vital("the view of other hubs", Arc::clone(&state), follow)),
         ];
         Ok(Hub::new(state, tasks))
     }

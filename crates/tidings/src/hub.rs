@@ -18,7 +18,7 @@ use crate::shard::driver::Shards;
 use crate::{
     compiler::{Compiler, PatternError},
     engine::Engine,
-    presence::{PresenceRegistry, membership::ClusterMembership},
+    presence::PresenceRegistry,
     publish::deletions::Deletions,
     publish::pressure::Pressure,
     publish::queue::Committer,
@@ -93,6 +93,12 @@ impl Hub {
         self.state.engine.close_over(time);
     }
 
+    /// Waits until the hub is closed. The future does not keep the hub.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let engine = Arc::clone(&self.state.engine);
+        async move { engine.closed().await }
+    }
+
     /// Ends the subscriptions of these connections with a notice of kind `revoked`: within two seconds,
     /// if they are subscriptions of this hub; others are ignored. For applications that withdraw
     /// what they have granted; the clients will reconnect, and then have to be refused.
@@ -130,13 +136,18 @@ impl Hub {
 
     /// The state that this hub shares with others in addition to the log.
     pub fn cluster(&self) -> &dyn Cluster {
-        self.state.membership.cluster()
+        &*self.state.cluster
+    }
+
+    /// The same, for tasks.
+    pub fn shared_cluster(&self) -> Arc<dyn Cluster> {
+        Arc::clone(&self.state.cluster)
     }
 
     /// Whether other hubs may share that state: the hub has a
     /// [cluster](crate::HubBuilder::cluster).
     pub fn is_clustered(&self) -> bool {
-        self.state.membership.is_shared
+        self.state.is_clustered
     }
 
     /// Statistics for metrics.
@@ -197,7 +208,9 @@ pub(crate) struct HubState {
     pub(crate) private_topics: ArcSwap<PrivateTopics>,
     pub(crate) compiler: Compiler,
     pub(crate) presence: PresenceRegistry,
-    pub(crate) membership: ClusterMembership,
+    /// One in memory where the hub is alone.
+    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) is_clustered: bool,
     pub(crate) lag_bytes_max: u64,
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) committer: Committer,

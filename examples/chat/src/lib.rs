@@ -15,8 +15,10 @@ use axum_extra::extract::cookie::{Cookie, Key, SameSite, SignedCookieJar};
 use jiff::Zoned;
 use tidings::web::{HostNames, Initiator, initiator, is_same_origin};
 use tidings::{
-    Filter, Hub, HubBuilder, IdempotencyKey, NewEvent, Since, Subscribe, SubscribeError, Subscription,
+    Filter, Hub, HubBuilder, IdempotencyKey, NewEvent, Presence, Since, Subscribe, SubscribeError,
+    Subscription,
 };
+use tidings_presence::PresenceList;
 use tokio::{select, sync::Notify, time::Instant, time::sleep};
 
 /// Messages that a new user sees.
@@ -62,20 +64,21 @@ struct Chat {
 /// and to the names in `hosts`. The clock sets the time in front of each message;
 /// [`Zoned::now`] is local time, as the system or `TZ` has it. `print` gets each message, without
 /// control characters; it is called by a thread that serves, so it must not wait. Chats on hubs
-/// that share a log and a cluster are one.
+/// that share a log and a cluster are one: wait until the list of those who are present is
+/// [withdrawn](PresenceList::withdrawn) after the hub was closed.
 pub async fn app(
     hub: HubBuilder,
     hosts: HostNames,
     clock: fn() -> Zoned,
     print: fn(&str),
-) -> anyhow::Result<(Hub, Router)> {
+) -> anyhow::Result<(Hub, PresenceList, Router)> {
     let changes: [Arc<Notify>; 2] = Default::default();
     let [ours, theirs] = changes.clone();
-    let hub = hub.on_presence(move |who| if who.is_local { &ours } else { &theirs }.notify_one());
-    let hub = hub.start().await?;
+    let notify = move |who: &Presence| if who.is_local { &ours } else { &theirs }.notify_one();
+    let (hub, presence) = PresenceList::start(hub, notify).await?;
     // A name from one process is valid at all.
     let key = Key::try_from(&*hub.agree("chat/key", Key::generate().master()).await?)?;
-    tokio::spawn(publish_presence(hub.clone(), changes));
+    tokio::spawn(publish_presence(hub.clone(), presence.clone(), changes));
 
     let chat = Chat { hub: hub.clone(), clock, print, key, hosts: Arc::new(hosts), spent: Arc::default() };
     let file = |kind, text: &'static str| get(async move || ([(header::CONTENT_TYPE, kind)], text));
@@ -91,7 +94,7 @@ pub async fn app(
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(middleware::from_fn_with_state(chat.clone(), guard))
         .with_state(chat);
-    Ok((hub, routes))
+    Ok((hub, presence, routes))
 }
 
 /// `GET /`: the page with the last messages, and the position from which its stream continues, so
@@ -163,7 +166,7 @@ async fn stream(
 /// Publishes the names behind the open streams of all processes whenever a stream opens or ends
 /// here, which is also how a new subscriber receives them. Each process publishes its own changes;
 /// if it died, another one that finds the last published list wrong does.
-async fn publish_presence(hub: Hub, [ours, theirs]: [Arc<Notify>; 2]) {
+async fn publish_presence(hub: Hub, presence: PresenceList, [ours, theirs]: [Arc<Notify>; 2]) {
     let matchers = vec![hub.validator().exact("presence").expect("a valid topic")];
     let filter = Filter { matchers, ..Filter::default() };
     loop {
@@ -172,7 +175,7 @@ async fn publish_presence(hub: Hub, [ours, theirs]: [Arc<Notify>; 2]) {
             () = ours.notified() => true,
             () = async { theirs.notified().await; sleep(OTHERS_PAUSE).await } => false,
         };
-        let present = hub.presence_list();
+        let present = presence.subscribers();
         let names: BTreeSet<_> = present.iter().filter_map(|who| who.label.as_deref()).collect();
         let names = serde_json::json!(names).to_string();
         if let Ok(published) = hub.last_events(1, &filter).await {

@@ -17,7 +17,7 @@ async fn main() -> anyhow::Result<()> {
 
     // A closed standard output is no error.
     let print = |line: &str| drop(writeln!(io::stdout(), "{line}"));
-    let (hub, routes) =
+    let (hub, _presence, routes) =
         tidings_chat::app(Hub::builder(), HostNames::default(), jiff::Zoned::now, print).await?;
     let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     let interrupted = async move {

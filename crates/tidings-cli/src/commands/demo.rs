@@ -78,7 +78,7 @@ async fn chat(listens: Vec<Listen>, hosts: HostNames, keeping: Keeping) -> Resul
     let addresses = listening.addresses(false);
     let store = listening.open(&keeping).await?;
     output::STDOUT.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
-    let (hub, routes) =
+    let (hub, presence, routes) =
         tidings_chat::app(store.hub(), hosts, jiff::Zoned::now, |line| output::STDOUT.add(line.as_bytes()))
             .await
             .map_err(Failure::runtime)?;
@@ -101,6 +101,15 @@ async fn chat(listens: Vec<Listen>, hosts: HostNames, keeping: Keeping) -> Resul
     tracing::info!(version = env!("CARGO_PKG_VERSION"), url, address = %shown(&addresses), "listening");
     let (settings, metrics) = (ConnectionSettings::default(), Arc::<ConnectionMetrics>::default());
     let drain_secs = settings.drain_secs;
-    let serve = |listeners, ended| tidings_server::serve(listeners, routes, settings, metrics, ended);
+    let ending = hub.clone();
+    let serve = |listeners, ended| {
+        let serving = tidings_server::serve(listeners, routes, settings, metrics, ended);
+        async move {
+            serving.await;
+            ending.close();
+            // While the store is still open.
+            presence.withdrawn().await;
+        }
+    };
     listening.serve(hub, store, drain_secs, UPGRADE_SECS, serve).await
 }

@@ -6,26 +6,23 @@ use tidings_topic::{ConnectionId, Matcher};
 
 /// A subscriber connected or disconnected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Presence {
-    /// Whether it connected, or is in a [presence list](crate::Hub::presence_list); otherwise it
-    /// disconnected.
+    /// Whether it connected, or is in a presence list; otherwise it disconnected.
     pub here: bool,
-    /// Whether it is a subscriber of this hub, not of another hub of the cluster.
+    /// Whether it is a subscriber of this hub. A hub reports its own only; the crate
+    /// `tidings-presence` reports those of other hubs too.
     pub is_local: bool,
     /// The connection. Its name is unique in the cluster.
     pub connection: ConnectionId,
-    /// What it subscribed to. Other hubs receive as many matchers as fit into 8 KiB.
+    /// What it subscribed to.
     pub matchers: Arc<[PresenceMatcher]>,
-    /// The name that was set with [`Subscribe::label`](crate::Subscribe::label). Other hubs receive
-    /// at most 1 KiB of it.
+    /// The name that was set with [`Subscribe::label`](crate::Subscribe::label).
     pub label: Option<Arc<str>>,
 }
 
 /// One of the matchers of a subscriber, as text: a hub does not need to parse the matchers of
 /// another hub's subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct PresenceMatcher {
     /// Whether the text is a URL Pattern; otherwise it is a topic, or `*` for all of them.
     pub is_pattern: bool,

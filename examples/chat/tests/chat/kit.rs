@@ -36,7 +36,7 @@ impl Chat {
     pub(crate) async fn start() -> Self {
         let hosts = ["chat.test".parse().expect("a host name")].into_iter().collect();
         let app = tidings_chat::app(Hub::builder(), hosts, noon, |_| ()).await;
-        let (hub, routes) = app.expect("a log in memory always opens");
+        let (hub, _presence, routes) = app.expect("a log in memory always opens");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         tokio::spawn(axum::serve(listener, routes.clone()).into_future());

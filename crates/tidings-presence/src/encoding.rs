@@ -16,14 +16,12 @@
 
 use std::sync::Arc;
 
-use tidings_topic::ConnectionId;
-
-use super::{Presence, PresenceMatcher};
+use tidings::{ConnectionId, Presence, PresenceMatcher};
 
 /// The prefix of every key of this module.
-pub(super) const PREFIX: &str = "presence/";
+pub(crate) const PREFIX: &str = "presence/";
 /// The prefix of the marks.
-pub(super) const MARKS: &str = "presence/hub/";
+pub(crate) const MARKS: &str = "presence/hub/";
 const PAGES: &str = "presence/page/";
 
 const VERSION: u8 = 1;
@@ -34,14 +32,14 @@ const MATCHERS_BYTES_MAX: usize = 8_256;
 
 /// What a key stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Key<'a> {
+pub(crate) enum Key<'a> {
     Mark { hub: &'a str },
     Page { hub: &'a str, number: usize },
 }
 
 impl<'a> Key<'a> {
     /// `None` if this version does not know the key.
-    pub(super) fn parse(key: &'a str) -> Option<Self> {
+    pub(crate) fn parse(key: &'a str) -> Option<Self> {
         if let Some(hub) = key.strip_prefix(MARKS) {
             return Some(Self::Mark { hub });
         }
@@ -59,17 +57,17 @@ impl std::fmt::Display for Key<'_> {
     }
 }
 
-pub(super) fn encode_mark(subscribers: usize) -> Vec<u8> {
+pub(crate) fn encode_mark(subscribers: usize) -> Vec<u8> {
     [&[VERSION][..], &(subscribers as u64).to_be_bytes()].concat()
 }
 
 /// How many subscribers a hub reported.
-pub(super) fn decode_mark(value: &[u8]) -> Option<u64> {
+pub(crate) fn decode_mark(value: &[u8]) -> Option<u64> {
     let count = value.strip_prefix(&[VERSION])?;
     Some(u64::from_be_bytes(count.try_into().ok()?))
 }
 
-pub(super) fn encode_page<'a>(members: impl IntoIterator<Item = &'a Presence>) -> Vec<u8> {
+pub(crate) fn encode_page<'a>(members: impl IntoIterator<Item = &'a Presence>) -> Vec<u8> {
     let mut bytes = vec![VERSION];
     for member in members {
         bytes.extend_from_slice(&member.connection.to_bytes());
@@ -88,7 +86,7 @@ pub(super) fn encode_page<'a>(members: impl IntoIterator<Item = &'a Presence>) -
 }
 
 /// Bytes that a member takes in its page.
-pub(super) fn encoded_bytes(member: &Presence) -> usize {
+pub(crate) fn encoded_bytes(member: &Presence) -> usize {
     let label = member.label.as_ref().map_or(0, |label| 2 + reported_label(label).len());
     19 + label + reported_matchers(member).iter().map(matcher_bytes).sum::<usize>()
 }
@@ -126,7 +124,7 @@ fn put_length(bytes: &mut Vec<u8>, length: usize) {
 }
 
 /// The members of another hub's page.
-pub(super) fn decode_page(value: &[u8]) -> Option<Vec<Presence>> {
+pub(crate) fn decode_page(value: &[u8]) -> Option<Vec<Presence>> {
     let mut rest = value.strip_prefix(&[VERSION])?;
     let mut members: Vec<Presence> = Vec::new();
     while !rest.is_empty() {
@@ -174,7 +172,7 @@ fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn member(number: u8, label: Option<&str>, topics: &[&str]) -> Presence {

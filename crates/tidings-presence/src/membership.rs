@@ -2,62 +2,59 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tidings_log::cluster::{Cluster, ClusterError, LocalCluster};
+use tidings::{
+    Hub,
+    log::cluster::{Cluster, ClusterError},
+};
 use tokio::sync::watch;
 
-use super::{
+use crate::{
     encoding::{Key, MARKS, decode_mark, encode_mark},
     pages::{self, Showing},
 };
 
 /// How often a hub renews its mark.
-pub(super) const EVERY: Duration = Duration::from_secs(5);
+pub(crate) const EVERY: Duration = Duration::from_secs(5);
 /// A mark is kept for this long: two renewals may be late.
-pub(super) const HOLDS_FOR: Duration = Duration::from_secs(15);
+pub(crate) const HOLDS_FOR: Duration = Duration::from_secs(15);
 
 /// This hub in its cluster.
 #[derive(Debug)]
 pub(crate) struct ClusterMembership {
-    pub(super) cluster: Arc<dyn Cluster>,
+    pub(crate) cluster: Arc<dyn Cluster>,
     /// Whether there may be other hubs.
     pub(crate) is_shared: bool,
     /// The name of this hub, which is unique.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Whether the hub has reported to the others that it is closed, or tried to.
-    pub(super) has_withdrawn: watch::Sender<bool>,
+    pub(crate) has_withdrawn: watch::Sender<bool>,
 }
 
 impl ClusterMembership {
-    /// In a cluster of its own, if there is none.
-    pub(crate) fn new(cluster: Option<Arc<dyn Cluster>>) -> Self {
+    pub(crate) fn new(hub: &Hub) -> Self {
         let name = getrandom::u64().expect("the system provides random numbers");
-        let is_shared = cluster.is_some();
+        let is_shared = hub.is_clustered();
         Self {
-            cluster: cluster.unwrap_or_else(|| Arc::new(LocalCluster::default())),
+            cluster: hub.shared_cluster(),
             is_shared,
             name: format!("{name:016x}"),
             has_withdrawn: watch::Sender::new(!is_shared),
         }
     }
 
-    /// The state that the hubs share.
-    pub(crate) fn cluster(&self) -> &dyn Cluster {
-        &*self.cluster
-    }
-
-    pub(super) fn mark(&self) -> String {
+    pub(crate) fn mark(&self) -> String {
         Key::Mark { hub: &self.name }.to_string()
     }
 
-    pub(super) fn page(&self, number: usize) -> String {
+    pub(crate) fn page(&self, number: usize) -> String {
         Key::Page { hub: &self.name, number }.to_string()
     }
 
-    pub(super) async fn show_mark(&self, subscribers: usize) -> Result<(), ClusterError> {
+    pub(crate) async fn show_mark(&self, subscribers: usize) -> Result<(), ClusterError> {
         self.cluster.set(&self.mark(), &encode_mark(subscribers), HOLDS_FOR).await
     }
 
-    pub(super) async fn show_page(&self, showing: &Showing) -> Result<(), ClusterError> {
+    pub(crate) async fn show_page(&self, showing: &Showing) -> Result<(), ClusterError> {
         let key = self.page(showing.number);
         match &showing.value {
             Some(value) => self.cluster.set(&key, value, pages::HOLDS_FOR).await,
@@ -66,7 +63,7 @@ impl ClusterMembership {
     }
 
     /// How many subscribers the other hubs have, by their own count.
-    pub(super) async fn elsewhere(&self) -> Result<u64, ClusterError> {
+    pub(crate) async fn elsewhere(&self) -> Result<u64, ClusterError> {
         let marks = self.cluster.list(MARKS).await?;
         let own = self.mark();
         let others = marks.iter().filter(|(key, _)| *key != own);

@@ -5,14 +5,15 @@
 //! largest number of subscribers ever needed. A page that changed several times is published once,
 //! in its latest state.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
+use tidings::{ConnectionId, Presence};
 use tokio::time::Instant;
 
-use super::{
-    Presence,
-    encoding::{encode_page, encoded_bytes},
-};
+use crate::encoding::{encode_page, encoded_bytes};
 
 /// Most subscribers on one page.
 const MEMBERS_MAX: usize = 32;
@@ -21,11 +22,13 @@ const BYTES_MAX: usize = 16 * 1024;
 /// After this time a page is published again, although it has not changed.
 const SHOWN_AGAIN_AFTER: Duration = Duration::from_secs(40);
 /// A published page is kept for this long: two renewals may be late.
-pub(super) const HOLDS_FOR: Duration = Duration::from_secs(120);
+pub(crate) const HOLDS_FOR: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default)]
-pub(super) struct Pages {
+pub(crate) struct Pages {
     numbered: Vec<Page>,
+    /// The page that each subscriber is on.
+    numbers: HashMap<ConnectionId, usize>,
     /// Pages with a free entry.
     roomy: BTreeSet<usize>,
     /// Pages to be published.
@@ -34,23 +37,16 @@ pub(super) struct Pages {
 
 #[derive(Debug, Default)]
 struct Page {
-    members: Vec<Arc<Member>>,
+    members: Vec<Presence>,
     bytes: usize,
     shown_at: Option<Instant>,
 }
 
-/// A subscriber and its page.
-#[derive(Debug)]
-pub(super) struct Member {
-    pub(super) presence: Presence,
-    page: usize,
-}
-
 /// A page to be published, or to be removed if it is empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Showing {
-    pub(super) number: usize,
-    pub(super) value: Option<Vec<u8>>,
+pub(crate) struct Showing {
+    pub(crate) number: usize,
+    pub(crate) value: Option<Vec<u8>>,
 }
 
 impl Page {
@@ -60,29 +56,28 @@ impl Page {
 }
 
 impl Pages {
-    /// Adds a subscriber to a page.
-    pub(super) fn join(&mut self, presence: Presence) -> Arc<Member> {
+    /// Adds a subscriber to a page, and returns its number.
+    pub(crate) fn join(&mut self, presence: Presence) -> usize {
         let number = self.roomy.first().copied().unwrap_or_else(|| {
             self.numbered.push(Page::default());
             self.numbered.len() - 1
         });
+        self.numbers.insert(presence.connection, number);
         let page = &mut self.numbered[number];
         page.bytes += encoded_bytes(&presence);
-        let member = Arc::new(Member { presence, page: number });
-        page.members.push(Arc::clone(&member));
+        page.members.push(presence);
         self.changed(number);
-        member
+        number
     }
 
     /// Removes a subscriber from its page.
-    pub(super) fn leave(&mut self, member: &Member) {
-        let page = &mut self.numbered[member.page];
-        if let Some(place) =
-            page.members.iter().position(|other| other.presence.connection == member.presence.connection)
-        {
-            page.members.swap_remove(place);
-            page.bytes -= encoded_bytes(&member.presence);
-            self.changed(member.page);
+    pub(crate) fn leave(&mut self, connection: &ConnectionId) {
+        let Some(number) = self.numbers.remove(connection) else { return };
+        let page = &mut self.numbered[number];
+        if let Some(place) = page.members.iter().position(|member| member.connection == *connection) {
+            let member = page.members.swap_remove(place);
+            page.bytes -= encoded_bytes(&member);
+            self.changed(number);
         }
     }
 
@@ -95,13 +90,18 @@ impl Pages {
         self.due.insert(number);
     }
 
+    /// How many members there are.
+    pub(crate) fn count(&self) -> usize {
+        self.numbers.len()
+    }
+
     /// All members.
-    pub(super) fn members(&self) -> impl Iterator<Item = &Presence> {
-        self.numbered.iter().flat_map(|page| &page.members).map(|member| &member.presence)
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Presence> {
+        self.numbered.iter().flat_map(|page| &page.members)
     }
 
     /// Marks pages for renewal that were published long ago.
-    pub(super) fn grow_old(&mut self, now: Instant) {
+    pub(crate) fn grow_old(&mut self, now: Instant) {
         for (number, page) in self.numbered.iter().enumerate() {
             if page.shown_at.is_some_and(|shown_at| now >= shown_at + SHOWN_AGAIN_AFTER) {
                 self.due.insert(number);
@@ -110,7 +110,7 @@ impl Pages {
     }
 
     /// The cluster has forgotten all pages.
-    pub(super) fn forgotten(&mut self) {
+    pub(crate) fn forgotten(&mut self) {
         for (number, page) in self.numbered.iter_mut().enumerate() {
             if page.shown_at.take().is_some() {
                 self.due.insert(number);
@@ -120,24 +120,23 @@ impl Pages {
 
     /// The next page after this one that is to be published, which then counts as published unless
     /// [`not_shown`](Self::not_shown) is called.
-    pub(super) fn next_due(&mut self, behind: Option<usize>, now: Instant) -> Option<Showing> {
+    pub(crate) fn next_due(&mut self, behind: Option<usize>, now: Instant) -> Option<Showing> {
         let from = behind.map_or(0, |number| number + 1);
         let number = *self.due.range(from..).next()?;
         self.due.remove(&number);
         let page = &mut self.numbered[number];
-        let value = (!page.members.is_empty())
-            .then(|| encode_page(page.members.iter().map(|member| &member.presence)));
+        let value = (!page.members.is_empty()).then(|| encode_page(&page.members));
         page.shown_at = value.is_some().then_some(now);
         Some(Showing { number, value })
     }
 
     /// The page is to be published again: the last attempt failed.
-    pub(super) fn not_shown(&mut self, number: usize) {
+    pub(crate) fn not_shown(&mut self, number: usize) {
         self.due.insert(number);
     }
 
     /// The pages that other hubs may have seen.
-    pub(super) fn shown(&self) -> Vec<usize> {
+    pub(crate) fn shown(&self) -> Vec<usize> {
         let is_shown = |(number, page): &(usize, &Page)| page.shown_at.is_some() || self.due.contains(number);
         self.numbered.iter().enumerate().filter(is_shown).map(|(number, _)| number).collect()
     }
@@ -146,7 +145,7 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::presence::encoding::{decode_page, tests::member};
+    use crate::encoding::{decode_page, tests::member};
 
     fn shown(pages: &mut Pages, now: Instant) -> Vec<(usize, Vec<u8>)> {
         let mut all = Vec::new();
@@ -163,14 +162,17 @@ mod tests {
     fn pages_fill_from_the_front_and_only_changed_ones_are_published() {
         let now = Instant::now();
         let mut pages = Pages::default();
-        let joined: Vec<_> = (0..70).map(|number| pages.join(member(number, None, &["chat"]))).collect();
+        for number in 0..70 {
+            pages.join(member(number, None, &["chat"]));
+        }
         let sizes: Vec<_> = shown(&mut pages, now).iter().map(|(_, members)| members.len()).collect();
         assert_eq!(sizes, [32, 32, 6]);
         assert_eq!(shown(&mut pages, now), []);
 
-        pages.leave(&joined[3]);
-        pages.leave(&joined[3]);
-        assert_eq!(pages.join(member(100, None, &[])).page, 0, "there is a free entry");
+        let fourth = member(3, None, &[]).connection;
+        pages.leave(&fourth);
+        pages.leave(&fourth);
+        assert_eq!(pages.join(member(100, None, &[])), 0, "there is a free entry");
         let again = shown(&mut pages, now);
         assert_eq!(again.len(), 1);
         assert!(again[0].0 == 0 && again[0].1.contains(&100) && !again[0].1.contains(&3), "{again:?}");
@@ -181,8 +183,8 @@ mod tests {
     fn an_unpublished_visit_is_never_shown_and_an_empty_page_is_removed() {
         let now = Instant::now();
         let mut pages = Pages::default();
-        let joined = pages.join(member(1, None, &[]));
-        pages.leave(&joined);
+        pages.join(member(1, None, &[]));
+        pages.leave(&member(1, None, &[]).connection);
         assert_eq!(pages.next_due(None, now), Some(Showing { number: 0, value: None }));
         assert_eq!((pages.next_due(None, now), pages.shown()), (None, vec![]));
     }
@@ -207,7 +209,7 @@ mod tests {
     fn large_members_share_a_page_with_few_others() {
         let mut pages = Pages::default();
         let label = "x".repeat(1_024);
-        let last = (0..20).map(|number| pages.join(member(number, Some(&label), &[])).page).max();
+        let last = (0..20).map(|number| pages.join(member(number, Some(&label), &[]))).max();
         assert_eq!(last, Some(1));
     }
 }

@@ -6,15 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use tidings_log::cluster::Change;
+use tidings::{Presence, log::cluster::Change};
 
-use super::{
-    Presence,
-    encoding::{Key, decode_mark, decode_page},
-};
+use crate::encoding::{Key, decode_mark, decode_page};
 
 #[derive(Debug, Default)]
-pub(super) struct Elsewhere {
+pub(crate) struct Elsewhere {
     hubs: BTreeMap<String, OtherHub>,
     /// Keys that the last watch did not find. Whether they are gone depends on the health of the
     /// lease.
@@ -31,14 +28,14 @@ struct OtherHub {
 
 impl Elsewhere {
     /// All members on the pages of live hubs.
-    pub(super) fn members(&self) -> impl Iterator<Item = &Presence> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Presence> {
         let alive = self.hubs.values().filter(|hub| hub.is_alive);
         alive.flat_map(|hub| hub.pages.values().flatten())
     }
 
     /// Applies changes, and returns the subscribers that connected or disconnected. A removed key
     /// is only missing for now.
-    pub(super) fn apply(&mut self, changes: Vec<Change>) -> Vec<Presence> {
+    pub(crate) fn apply(&mut self, changes: Vec<Change>) -> Vec<Presence> {
         let mut subscribers = Vec::new();
         for change in changes {
             match change {
@@ -54,19 +51,19 @@ impl Elsewhere {
 
     /// A new watch lists the keys that exist and not those that are gone: a key that is not among
     /// its first changes is missing.
-    pub(super) fn restart_watch(&mut self, first: &[Change]) {
+    pub(crate) fn restart_watch(&mut self, first: &[Change]) {
         let there = |key: &String| {
             first.iter().any(|change| matches!(change, Change::Set { key: set, .. } if set == key))
         };
         self.missing = self.keys().filter(|key| !there(key)).collect();
     }
 
-    pub(super) fn is_any_missing(&self) -> bool {
+    pub(crate) fn is_any_missing(&self) -> bool {
         !self.missing.is_empty()
     }
 
     /// Missing keys are gone. Returns the members that disconnected with them.
-    pub(super) fn remove_missing(&mut self) -> Vec<Presence> {
+    pub(crate) fn remove_missing(&mut self) -> Vec<Presence> {
         let mut changed = Vec::new();
         for key in std::mem::take(&mut self.missing) {
             match Key::parse(&key) {
@@ -145,7 +142,7 @@ impl Elsewhere {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::presence::encoding::{encode_mark, encode_page, tests::member};
+    use crate::encoding::{encode_mark, encode_page, tests::member};
 
     const NO_ONE: [i32; 0] = [];
 

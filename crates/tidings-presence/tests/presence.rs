@@ -1,4 +1,4 @@
-//! Presence in a cluster of hubs, and subscriber counts.
+//! The presence lists of hubs in one cluster.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -11,12 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 use tidings::{
-    ConnectionId, Hub, Presence,
+    ConnectionId, Hub, HubBuilder, Presence, Subscribe, Subscription,
     log::cluster::{Change, Cluster, ClusterError, Lease, LocalCluster, Messages, Watch},
 };
+use tidings_presence::PresenceList;
 use tokio::{sync::watch, time::sleep};
-
-use crate::stage::{Listener, to};
 
 /// Within this time every hub knows who connected and disconnected.
 const SOON: Duration = Duration::from_secs(1);
@@ -25,28 +24,25 @@ const NEXT_RENEWAL: Duration = Duration::from_secs(6);
 /// By then the other hubs know that a hub is dead.
 const LEASE: Duration = Duration::from_secs(16);
 
-/// A hub with a presence hook.
-struct HubWithHook {
+/// A hub with a presence list.
+struct HubWithList {
     hub: Hub,
+    presence: PresenceList,
     reported: Arc<Mutex<Vec<Presence>>>,
-    listeners: HashMap<String, Listener>,
+    listeners: HashMap<String, Subscription>,
 }
 
-impl HubWithHook {
+impl HubWithList {
     async fn start(cluster: impl Cluster) -> Self {
         let reported = Arc::<Mutex<Vec<Presence>>>::default();
         let calls = Arc::clone(&reported);
-        let hub = Hub::builder()
-            .cluster(cluster)
-            .on_presence(move |presence| calls.lock().expect("no thread panicked").push(presence.clone()))
-            .start()
-            .await
-            .expect("the memory log is always available");
-        Self { hub, reported, listeners: HashMap::new() }
+        let hook = move |who: &Presence| calls.lock().expect("no thread panicked").push(who.clone());
+        let (hub, presence) = start(Hub::builder().cluster(cluster), hook).await;
+        Self { hub, presence, reported, listeners: HashMap::new() }
     }
 
     async fn connect(&mut self, name: &str) {
-        let listener = Listener::open(&self.hub, to(&self.hub, &["chat"]).label(name)).await;
+        let listener = connect(&self.hub, name).await;
         self.listeners.insert(name.to_owned(), listener);
     }
 
@@ -69,7 +65,7 @@ impl HubWithHook {
 
     /// The names in the presence list.
     fn present(&self) -> Vec<String> {
-        let present = self.hub.presence_list();
+        let present = self.presence.subscribers();
         let names = present.iter().map(|presence| {
             assert!(presence.here);
             presence.label.as_deref().expect("every subscriber has a label").to_owned()
@@ -81,12 +77,12 @@ impl HubWithHook {
 #[tokio::test(start_paused = true)]
 async fn every_hub_reports_connects_and_disconnects_at_all_hubs() {
     let cluster = LocalCluster::default();
-    let mut one = HubWithHook::start(cluster.clone()).await;
+    let mut one = HubWithList::start(cluster.clone()).await;
     one.connect("ann").await;
     assert_eq!(one.reported(), ["+ann"], "at once");
     sleep(SOON).await;
 
-    let mut other = HubWithHook::start(cluster).await;
+    let mut other = HubWithList::start(cluster).await;
     sleep(SOON).await;
     assert_eq!(other.reported(), ["(+ann)"], "a subscriber from before");
     other.connect("bob").await;
@@ -94,8 +90,8 @@ async fn every_hub_reports_connects_and_disconnects_at_all_hubs() {
     assert_eq!((one.reported(), other.reported()), (vec!["(+bob)".to_owned()], vec!["+bob".to_owned()]));
     assert_eq!((one.present(), other.present()), (vec!["ann".into(), "bob".into()], one.present()));
     let connection =
-        |hub: &Hub| hub.presence_list().iter().map(|presence| presence.connection).collect::<HashSet<_>>();
-    assert_eq!(connection(&one.hub), connection(&other.hub));
+        |list: &PresenceList| list.subscribers().iter().map(|who| who.connection).collect::<HashSet<_>>();
+    assert_eq!(connection(&one.presence), connection(&other.presence));
 
     one.disconnect("ann");
     assert_eq!(one.reported(), ["-ann"]);
@@ -109,16 +105,16 @@ async fn every_hub_reports_connects_and_disconnects_at_all_hubs() {
 #[tokio::test(start_paused = true)]
 async fn the_subscribers_of_a_hub_that_dies_are_gone_within_the_lease() {
     let cluster = LocalCluster::default();
-    let mut one = HubWithHook::start(cluster.clone()).await;
-    let mut other = HubWithHook::start(cluster.clone()).await;
+    let mut one = HubWithList::start(cluster.clone()).await;
+    let mut other = HubWithList::start(cluster.clone()).await;
     for number in 0..3 {
         one.connect("ann").await;
         other.connect("bob").await;
         sleep(SOON).await;
         assert_eq!((one.reported().len(), other.reported().len()), (2, 2), "{number}");
         // The hub cannot withdraw its state.
-        let dead = std::mem::replace(&mut other, HubWithHook::start(cluster.clone()).await);
-        drop((dead.listeners, dead.hub));
+        let dead = std::mem::replace(&mut other, HubWithList::start(cluster.clone()).await);
+        drop((dead.listeners, dead.hub, dead.presence));
         sleep(LEASE / 2).await;
         assert_eq!(one.reported(), [""; 0], "its marks may only be late");
         sleep(LEASE / 2).await;
@@ -134,13 +130,13 @@ async fn the_subscribers_of_a_hub_that_dies_are_gone_within_the_lease() {
 async fn a_hub_that_closes_withdraws_its_subscribers_at_once() {
     let cluster = LocalCluster::default();
     let (mut one, mut other) =
-        (HubWithHook::start(cluster.clone()).await, HubWithHook::start(cluster.clone()).await);
+        (HubWithList::start(cluster.clone()).await, HubWithList::start(cluster.clone()).await);
     one.connect("ann").await;
     other.connect("bob").await;
     sleep(SOON).await;
     one.reported();
     other.hub.close();
-    other.hub.closed().await;
+    other.presence.withdrawn().await;
     assert_eq!(other.listeners.len(), 1, "however long its streams take to end");
     sleep(SOON).await;
     assert_eq!(one.reported(), ["(-bob)"]);
@@ -151,6 +147,7 @@ async fn a_hub_that_closes_withdraws_its_subscribers_at_once() {
     sleep(Duration::from_secs(29)).await;
     assert_eq!(cluster.list("presence/").await.expect("it can be reached").len(), 2, "it is not over");
     one.hub.closed().await;
+    one.presence.withdrawn().await;
     assert_eq!(cluster.list("presence/").await, Ok(vec![]));
 }
 
@@ -158,13 +155,13 @@ async fn a_hub_that_closes_withdraws_its_subscribers_at_once() {
 async fn each_of_many_subscribers_is_reported_once() {
     const MEMBERS: usize = 500;
     let cluster = LocalCluster::default();
-    let (mut one, other) = (HubWithHook::start(cluster.clone()).await, HubWithHook::start(cluster).await);
+    let (mut one, other) = (HubWithList::start(cluster.clone()).await, HubWithList::start(cluster).await);
     let names: Vec<_> = (0..MEMBERS).map(|number| number.to_string()).collect();
     for name in &names {
         one.connect(name).await;
     }
     sleep(SOON).await;
-    assert_eq!(other.hub.presence_list().len(), MEMBERS);
+    assert_eq!(other.presence.subscribers().len(), MEMBERS);
     for name in names.iter().step_by(3) {
         one.disconnect(name);
     }
@@ -185,7 +182,7 @@ async fn each_of_many_subscribers_is_reported_once() {
 #[tokio::test(start_paused = true)]
 async fn a_short_visit_is_reported_here_and_never_or_twice_elsewhere() {
     let cluster = LocalCluster::default();
-    let (mut one, other) = (HubWithHook::start(cluster.clone()).await, HubWithHook::start(cluster).await);
+    let (mut one, other) = (HubWithList::start(cluster.clone()).await, HubWithList::start(cluster).await);
     sleep(SOON).await;
     for pause in [0, 1, 50, 100, 250, 500] {
         for _ in 0..10 {
@@ -206,7 +203,7 @@ async fn an_outage_of_the_cluster_reports_nothing_until_it_ends() {
     for away_secs in [1, 8, 12, 20, 60, 600] {
         let cluster = Shaky::default();
         let (mut one, mut other) =
-            (HubWithHook::start(cluster.clone()).await, HubWithHook::start(cluster.clone()).await);
+            (HubWithList::start(cluster.clone()).await, HubWithList::start(cluster.clone()).await);
         one.connect("ann").await;
         other.connect("bob").await;
         sleep(NEXT_RENEWAL).await;
@@ -236,12 +233,12 @@ async fn an_outage_of_the_cluster_reports_nothing_until_it_ends() {
 async fn a_hub_that_dies_during_an_outage_is_found_dead_afterwards() {
     let cluster = Shaky::default();
     let (one, mut other) =
-        (HubWithHook::start(cluster.clone()).await, HubWithHook::start(cluster.clone()).await);
+        (HubWithList::start(cluster.clone()).await, HubWithList::start(cluster.clone()).await);
     other.connect("bob").await;
     sleep(SOON).await;
     assert_eq!(one.reported(), ["(+bob)"]);
     cluster.is_away.send_replace(true);
-    drop((other.listeners, other.hub));
+    drop((other.listeners, other.hub, other.presence));
     sleep(Duration::from_secs(60)).await;
     assert_eq!((one.reported(), one.present()), (vec![], vec!["bob".into()]));
     cluster.is_away.send_replace(false);
@@ -253,7 +250,7 @@ async fn a_hub_that_dies_during_an_outage_is_found_dead_afterwards() {
 async fn a_cluster_that_forgets_everything_is_filled_again_without_a_report() {
     let cluster = Shaky::default();
     let (mut one, mut other) =
-        (HubWithHook::start(cluster.clone()).await, HubWithHook::start(cluster.clone()).await);
+        (HubWithList::start(cluster.clone()).await, HubWithList::start(cluster.clone()).await);
     one.connect("ann").await;
     other.connect("bob").await;
     sleep(SOON).await;
@@ -276,7 +273,7 @@ async fn the_cost_of_presence_in_the_cluster_is_bounded() {
     const MEMBERS: usize = 15_000;
     let cluster = Shaky::default();
     let written = || cluster.written.swap(0, Relaxed);
-    let mut one = HubWithHook::start(cluster.clone()).await;
+    let mut one = HubWithList::start(cluster.clone()).await;
     sleep(SOON).await;
     written();
     sleep(Duration::from_secs(100)).await;
@@ -304,73 +301,53 @@ async fn the_cost_of_presence_in_the_cluster_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_hook_only_the_number_is_published() {
-    let cluster = LocalCluster::default();
-    let quiet = hub_in(&cluster).await;
-    let curious = HubWithHook::start(cluster.clone()).await;
-    let _listener = Listener::open(&quiet, to(&quiet, &["chat"]).label("ann")).await;
-    sleep(NEXT_RENEWAL).await;
-    assert_eq!(cluster.list("presence/page/").await, Ok(vec![]));
-    assert_eq!((quiet.presence_list(), curious.hub.presence_list()), (vec![], vec![]));
-    assert_eq!(curious.hub.subscribers_in_cluster().await, Ok(1));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_single_hub_has_a_presence_list_without_a_cluster() {
-    let hub = Hub::builder().on_presence(|_| {}).start().await.expect("the memory log is always available");
-    let listener = Listener::open(&hub, to(&hub, &["chat"]).label("ann")).await;
+    let (hub, presence) = start(Hub::builder(), |_| {}).await;
+    let listener = connect(&hub, "ann").await;
     sleep(NEXT_RENEWAL).await;
-    assert_eq!(hub.presence_list().len(), 1);
+    assert_eq!(presence.subscribers().len(), 1);
     assert_eq!(hub.cluster().list("").await, Ok(vec![]), "no hub would read it");
     drop(listener);
-    assert_eq!(hub.presence_list(), []);
+    assert_eq!(presence.subscribers(), []);
     hub.close();
-    hub.closed().await;
+    presence.withdrawn().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn subscribers_of_all_live_hubs_are_counted() {
     let cluster = LocalCluster::default();
-    let (one, other) = (hub_in(&cluster).await, hub_in(&cluster).await);
-    let alone = Hub::in_memory().await;
-    let _first = Listener::open(&one, to(&one, &["chat"])).await;
+    let in_cluster = async || start(Hub::builder().cluster(cluster.clone()), |_| {}).await;
+    let ((one, one_list), (other, other_list)) = (in_cluster().await, in_cluster().await);
+    let (_alone, alone_list) = start(Hub::builder(), |_| {}).await;
+    let _first = connect(&one, "ann").await;
     let mut others = Vec::new();
     for _ in 0..3 {
-        others.push(Listener::open(&other, to(&other, &["chat"])).await);
+        others.push(connect(&other, "bob").await);
     }
     sleep(NEXT_RENEWAL).await;
-    for hub in [&one, &other] {
-        assert_eq!(hub.subscribers_in_cluster().await, Ok(4));
+    for list in [&one_list, &other_list] {
+        assert_eq!(list.count().await, Ok(4));
     }
-    assert_eq!(alone.subscribers_in_cluster().await, Ok(0));
+    assert_eq!(alone_list.count().await, Ok(0));
     others.pop();
-    assert_eq!(other.subscribers_in_cluster().await, Ok(3), "here it is exact");
+    assert_eq!(other_list.count().await, Ok(3), "here it is exact");
     sleep(NEXT_RENEWAL).await;
-    assert_eq!(one.subscribers_in_cluster().await, Ok(3));
+    assert_eq!(one_list.count().await, Ok(3));
 
-    drop((others, other));
-    assert_eq!(one.subscribers_in_cluster().await, Ok(3), "its marks may only be late");
+    drop((others, other, other_list));
+    assert_eq!(one_list.count().await, Ok(3), "its marks may only be late");
     sleep(LEASE).await;
-    assert_eq!(one.subscribers_in_cluster().await, Ok(1));
+    assert_eq!(one_list.count().await, Ok(1));
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_agreed_value_holds_while_one_hub_lives() {
-    let cluster = LocalCluster::default();
-    let (one, other) = (hub_in(&cluster).await, hub_in(&cluster).await);
-    assert_eq!(one.agree("key", b"first").await, Ok(b"first".to_vec()));
-    assert_eq!(other.agree("key", b"second").await, Ok(b"first".to_vec()));
-    drop(one);
-    sleep(Duration::from_secs(100 * 60 * 60)).await;
-    let third = hub_in(&cluster).await;
-    assert_eq!(third.agree("key", b"third").await, Ok(b"first".to_vec()));
-    drop((other, third));
-    sleep(Duration::from_secs(25 * 60 * 60)).await;
-    assert_eq!(hub_in(&cluster).await.agree("key", b"last").await, Ok(b"last".to_vec()));
+async fn start(hub: HubBuilder, hook: impl Fn(&Presence) + Send + Sync + 'static) -> (Hub, PresenceList) {
+    PresenceList::start(hub, hook).await.expect("the memory log is always available")
 }
 
-async fn hub_in(cluster: &LocalCluster) -> Hub {
-    Hub::builder().cluster(cluster.clone()).start().await.expect("the memory log is always available")
+async fn connect(hub: &Hub, name: &str) -> Subscription {
+    let chat = hub.validator().exact("chat").expect("a valid topic");
+    let request = Subscribe::new([chat]).label(name);
+    hub.subscribe(request).await.expect("the memory log is always available")
 }
 
 /// How long a hub may take to find that the cluster is reachable again.

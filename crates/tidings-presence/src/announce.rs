@@ -1,82 +1,48 @@
 //! What a hub publishes about itself to the others of its cluster, and what it sees of them.
 //!
 //! Every five seconds a hub renews its mark, which also contains its number of subscribers; a dead
-//! hub's mark expires after fifteen. With a presence hook, it also publishes its pages: those that
-//! changed at most every 200 ms, one after the other, and each once more within 45 s. So the cost
+//! hub's mark expires after fifteen. It also publishes its pages: those that changed at most every 200 ms, one after the other, and each once more within 45 s. So the cost
 //! has a bound, whatever subscribers do: 15,000 of them, with 40 bytes each, are 470 pages of 1.2
 //! KB; renewing them takes 14 KB/s, and if all connect or disconnect in the same moment, each page
 //! is written a few times.
 
 use std::{sync::Arc, time::Duration};
 
-use tidings_log::{
-    Unavailable,
-    cluster::{Change, ClusterError, Watch},
-};
+use tidings::log::cluster::{Change, ClusterError, Watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{
-    Presence, PresenceList,
+use crate::{
     encoding::{Key, PREFIX},
-    membership::EVERY,
+    members::Members,
+    membership::{ClusterMembership, EVERY},
 };
-use crate::hub::{Hub, HubState};
 
 /// The pause after each pass over the pages, and after each look at the changes of other hubs.
 const PAUSE: Duration = Duration::from_millis(200);
 /// The pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a hub that closes takes at most to withdraw its state.
-const WITHDRAW_TIME_MAX: Duration = Duration::from_secs(1);
-
-impl Hub {
-    /// The current subscribers: exact for this hub, and a moment old for the other hubs of the
-    /// [cluster](crate::HubBuilder::cluster). Subscribers of a hub that died stay in the list for
-    /// fifteen seconds. In no particular order. Empty unless the hub has a presence hook: see
-    /// [`on_presence`](crate::HubBuilder::on_presence).
-    pub fn presence_list(&self) -> Vec<Presence> {
-        let Some(list) = &self.state.presence.0.list else { return Vec::new() };
-        let mut members: Vec<_> = list.pages().members().cloned().collect();
-        members.extend(list.elsewhere().members().cloned());
-        members
-    }
-
-    /// How many subscriptions are open in all hubs of the [cluster](crate::HubBuilder::cluster), as
-    /// of the last few seconds. A hub that died is counted for fifteen seconds at most.
-    pub async fn subscribers_in_cluster(&self) -> Result<u64, Unavailable> {
-        let elsewhere = self.state.membership.elsewhere().await;
-        let here = self.state.presence.count() as u64;
-        elsewhere.map(|others| here.saturating_add(others)).map_err(|error| Unavailable(error.to_string()))
-    }
-
-    /// Waits until the hub is closed and the others of its cluster know; if the cluster cannot be
-    /// reached, a second longer. A hub whose process ends before that is considered dead, which
-    /// takes fifteen seconds.
-    pub async fn closed(&self) {
-        self.state.engine.closed().await;
-        let _ =
-            timeout(WITHDRAW_TIME_MAX, self.state.membership.has_withdrawn.subscribe().wait_for(|has| *has))
-                .await;
-    }
-}
+pub(crate) const WITHDRAW_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Publishes this hub's state to the others until it is closed.
-pub(crate) async fn announce(state: Arc<HubState>) {
-    if !state.membership.is_shared {
-        return;
-    }
+pub(crate) async fn announce(members: Arc<Members>, membership: Arc<ClusterMembership>, closed: impl Future) {
+    let announcer = Announcer {
+        members: &members,
+        membership: &membership,
+        mark_is_due_at: Instant::now(),
+        is_full_logged: false,
+    };
     tokio::select! {
-        never = Announcer { state: &state, mark_is_due_at: Instant::now(), is_full_logged: false }.run() => never,
-        () = state.engine.closed() => {}
+        never = announcer.run() => never,
+        _ = closed => {}
     }
-    let _ = timeout(WITHDRAW_TIME_MAX, leave(&state)).await;
-    state.membership.has_withdrawn.send_replace(true);
+    let _ = timeout(WITHDRAW_TIME_MAX, leave(&members, &membership)).await;
+    membership.has_withdrawn.send_replace(true);
 }
 
 /// Withdraws what this hub has published. Its mark is first: all subscribers go with it.
-async fn leave(state: &HubState) {
-    let membership = &state.membership;
-    let pages = state.presence.0.list.as_ref().map(|list| list.pages().shown()).unwrap_or_default();
+async fn leave(members: &Members, membership: &ClusterMembership) {
+    let pages = members.pages().shown();
     for key in [membership.mark()].into_iter().chain(pages.into_iter().map(|number| membership.page(number)))
     {
         if let Err(error) = membership.cluster.remove(&key).await {
@@ -87,7 +53,8 @@ async fn leave(state: &HubState) {
 }
 
 struct Announcer<'a> {
-    state: &'a HubState,
+    members: &'a Members,
+    membership: &'a ClusterMembership,
     mark_is_due_at: Instant,
     /// The cluster has no capacity left, and this has been logged.
     is_full_logged: bool,
@@ -101,15 +68,8 @@ impl Announcer<'_> {
                 continue;
             }
             sleep(PAUSE).await;
-            let list = self.state.presence.0.list.as_ref();
-            let changed = async {
-                match list {
-                    Some(list) => list.changed.notified().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                () = changed => {}
+                () = self.members.changed.notified() => {}
                 () = tokio::time::sleep_until(self.mark_is_due_at) => {}
             }
         }
@@ -118,13 +78,13 @@ impl Announcer<'_> {
     /// Publishes what is due: the mark, then each page.
     async fn show(&mut self) -> Result<(), ClusterError> {
         self.show_mark().await?;
-        let Some(list) = &self.state.presence.0.list else { return Ok(()) };
+        let list = self.members;
         list.pages().grow_old(Instant::now());
         let mut behind = None;
         loop {
             let Some(showing) = list.pages().next_due(behind, Instant::now()) else { return Ok(()) };
             behind = Some(showing.number);
-            if let Err(error) = self.state.membership.show_page(&showing).await {
+            if let Err(error) = self.membership.show_page(&showing).await {
                 list.pages().not_shown(showing.number);
                 if !matches!(error, ClusterError::Full(_)) {
                     return Err(error);
@@ -139,46 +99,37 @@ impl Announcer<'_> {
     }
 
     async fn show_mark(&mut self) -> Result<(), ClusterError> {
-        let HubState { membership, presence, .. } = self.state;
-        let list = presence.0.list.as_ref();
-        let is_lost = list.is_some_and(|list| list.lease_health().is_forgotten());
+        let list = self.members;
+        let is_lost = list.lease_health().is_forgotten();
         if !is_lost && Instant::now() < self.mark_is_due_at {
             return Ok(());
         }
-        membership.show_mark(presence.count()).await.inspect_err(|error| {
+        let count = list.pages().count();
+        self.membership.show_mark(count).await.inspect_err(|error| {
             tracing::debug!(%error, "cannot renew the mark of this hub in the cluster");
         })?;
         let now = Instant::now();
         self.mark_is_due_at = now + EVERY;
-        if let Some(list) = list {
-            list.received(now);
-        }
+        list.received(now);
         Ok(())
     }
 }
 
-/// Follows what the other hubs publish until this hub is closed.
-pub(crate) async fn follow(state: Arc<HubState>) {
-    let Some(list) = state.presence.0.list.as_ref().filter(|_| state.membership.is_shared) else { return };
-    let following = async {
-        loop {
-            let error = match state.membership.cluster.watch(PREFIX).await {
-                Ok(watch) => look(&state.membership.name, list, watch).await,
-                Err(error) => error,
-            };
-            tracing::debug!(%error, "cannot follow the subscribers of other hubs; trying again");
-            sleep(RETRY_PAUSE).await;
-        }
-    };
-    tokio::select! {
-        () = following => {}
-        () = state.engine.closed() => {}
+/// Follows what the other hubs publish.
+pub(crate) async fn follow(members: Arc<Members>, membership: Arc<ClusterMembership>) {
+    loop {
+        let error = match membership.cluster.watch(PREFIX).await {
+            Ok(watch) => look(&membership.name, &members, watch).await,
+            Err(error) => error,
+        };
+        tracing::debug!(%error, "cannot follow the subscribers of other hubs; trying again");
+        sleep(RETRY_PAUSE).await;
     }
 }
 
 /// Reports which subscribers connect and disconnect at the other hubs until the watch fails, and
 /// returns the error.
-async fn look(own: &str, list: &PresenceList, mut watch: Box<dyn Watch>) -> ClusterError {
+async fn look(own: &str, list: &Members, mut watch: Box<dyn Watch>) -> ClusterError {
     let mut is_first = true;
     loop {
         let is_any_missing = list.elsewhere().is_any_missing();
@@ -199,13 +150,13 @@ async fn look(own: &str, list: &PresenceList, mut watch: Box<dyn Watch>) -> Clus
                     }
                     elsewhere.apply(theirs)
                 };
-                list.notify_hook(&subscribers);
+                list.report(&subscribers);
             }
             () = sleep(PAUSE), if is_any_missing => {}
         }
         if list.lease_health().is_healthy(Instant::now()) {
             let subscribers = list.elsewhere().remove_missing();
-            list.notify_hook(&subscribers);
+            list.report(&subscribers);
         }
         sleep(PAUSE).await;
     }
@@ -220,7 +171,7 @@ fn is_lost_mark(change: &Change) -> bool {
     matches!(change, Change::Gone { key } if matches!(Key::parse(key), Some(Key::Mark { .. })))
 }
 
-impl PresenceList {
+impl Members {
     /// The cluster has received this hub's mark. If that was not so for a while, it may have
     /// forgotten everything else.
     fn received(&self, now: Instant) {
@@ -234,11 +185,5 @@ impl PresenceList {
         self.lease_health().forgot(now);
         self.pages().forgotten();
         self.changed.notify_one();
-    }
-
-    fn notify_hook(&self, changed: &[Presence]) {
-        for presence in changed {
-            self.call(presence);
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::membership::{EVERY, HOLDS_FOR};
+use crate::membership::{EVERY, HOLDS_FOR};
 
 /// A pause between two answers from which on other hubs may have been unable to renew their marks:
 /// less than the time between the last renewal that is in time and the expiry of the mark.
@@ -18,7 +18,7 @@ const _: () = assert!(PAUSE_MAX.as_secs() > EVERY.as_secs());
 const _: () = assert!(PAUSE_MAX.as_secs() < HOLDS_FOR.as_secs() - EVERY.as_secs());
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct LeaseHealth {
+pub(crate) struct LeaseHealth {
     received_at: Option<Instant>,
     /// Until then the other hubs have time to publish again what was forgotten.
     unhealthy_until: Option<Instant>,
@@ -28,7 +28,7 @@ pub(super) struct LeaseHealth {
 
 impl LeaseHealth {
     /// The cluster has answered this hub. False if it had not for a while.
-    pub(super) fn received(&mut self, now: Instant) -> bool {
+    pub(crate) fn received(&mut self, now: Instant) -> bool {
         let is_steady = self.received_at.is_none_or(|before| now <= before + PAUSE_MAX);
         self.received_at = Some(now);
         self.is_forgotten = false;
@@ -39,17 +39,17 @@ impl LeaseHealth {
     }
 
     /// The cluster does not know this hub any more: it may have forgotten others, too.
-    pub(super) fn forgot(&mut self, now: Instant) {
+    pub(crate) fn forgot(&mut self, now: Instant) {
         self.unhealthy_until = Some(now + HOLDS_FOR);
         self.is_forgotten = true;
     }
 
-    pub(super) fn is_forgotten(&self) -> bool {
+    pub(crate) fn is_forgotten(&self) -> bool {
         self.is_forgotten
     }
 
     /// Whether a key that is not seen is gone.
-    pub(super) fn is_healthy(&self, now: Instant) -> bool {
+    pub(crate) fn is_healthy(&self, now: Instant) -> bool {
         self.received_at.is_some_and(|received_at| now <= received_at + PAUSE_MAX)
             && self.unhealthy_until.is_none_or(|until| until <= now)
     }
