@@ -440,6 +440,36 @@ mod tests {
         assert_eq!(list(Some(now + 10)), Ok(()));
     }
 
+    #[test]
+    fn a_revocation_applies_to_what_was_issued_by_then_and_until_it_expires() {
+        let revoked = Revoked { times: Times { at: 100, until: 200, number: 0 }, count: 7 };
+        let (label, id) = (Mark::label("user-42"), Mark::Id("one".into()));
+        for (mark, issued, now, applies) in [
+            (&label, Issued::At(Some(100)), 199, true),
+            (&label, Issued::At(Some(101)), 199, false),
+            (&label, Issued::At(None), 199, true),
+            // An id is that of one credential, whatever the clocks say.
+            (&id, Issued::At(Some(101)), 199, true),
+            (&label, Issued::At(Some(100)), 200, false),
+            (&id, Issued::At(None), 200, false),
+            (&label, Issued::After(6), 1_000, true),
+            (&label, Issued::After(7), 1_000, false),
+        ] {
+            assert_eq!(revoked.applies_to(mark, issued, now), applies, "{mark:?}, {issued:?} at {now}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_revocation_too_many_is_refused() {
+        let revocations = revocations().await;
+        let times = Times { at: 1, until: u64::MAX, number: 1 };
+        for number in 0..REVOCATIONS_MAX {
+            revocations.shared.apply(Mark::label(&number.to_string()), times);
+        }
+        let refused = revocations.revoke(Mark::label("another"), 60).await;
+        assert!(matches!(refused, Err(NotRevoked::TooMany)), "{refused:?}");
+    }
+
     /// Two issuers may use the same id, and so may a ticket.
     #[tokio::test]
     async fn an_id_is_revoked_of_one_issuer_of_tickets_or_of_all() {

@@ -215,6 +215,33 @@ mod tests {
     }
 
     #[test]
+    fn of_two_lines_of_a_mark_the_longer_time_counts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("revocations");
+        let file = RevocationFile::open(&path).expect("created");
+        let later = unix_secs() + 1_000;
+        for until in [later + 1, later] {
+            file.add(&line("a", until)).expect("written");
+        }
+        assert_eq!(RevocationFile::open(&path).expect("there").take_found(), [line("a", later + 1)]);
+    }
+
+    /// As after a sync that has failed.
+    #[test]
+    fn what_a_failed_write_has_left_is_not_behind_the_next_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("revocations");
+        let file = RevocationFile::open(&path).expect("created");
+        let later = unix_secs() + 1_000;
+        file.add(&line("a", later)).expect("written");
+        let mut end = OpenOptions::new().append(true).open(&path).expect("there");
+        end.write_all(&encode(&line("with a long name", later))).expect("written");
+        file.add(&line("b", later)).expect("written");
+        let file = RevocationFile::open(&path).expect("it is not damaged");
+        assert_eq!(file.take_found(), [line("a", later), line("b", later)]);
+    }
+
+    #[test]
     fn an_interrupted_line_is_written_over_and_a_damaged_one_is_reported() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("revocations");

@@ -325,6 +325,19 @@ mod tests {
         assert_eq!(connection.forwarded, request.repeat(2));
     }
 
+    /// A byte may stand for a field (RFC 7541, 6.1), which costs more than its byte.
+    #[test]
+    fn a_pass_reads_fewer_requests_of_many_fields() {
+        let [many, few] = [vec![0x82; 400], [&b"\x82\x04\x7f\x8b\x02"[..], &[b'a'; 394]].concat()]
+            .map(|fields| frame(HEADERS, END_HEADERS, 1, &fields));
+        let read = |request: &[u8]| {
+            let mut connection = Connection::new();
+            connection.receive(&request.repeat(5), 1, PASS_WORK).expect("requests");
+            connection.forwarded.len() / request.len()
+        };
+        assert_eq!((read(&many), read(&few)), (1, 3));
+    }
+
     #[test]
     fn a_request_with_a_fragment_is_marked_and_no_other() {
         let padded = [&[2, 0, 0, 0, 0, 9][..], FRAGMENT, &[0, 0]].concat();
