@@ -9,7 +9,7 @@ import { folder } from './folder.mjs';
 
 const execute = promisify(execFile);
 
-const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
+const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '90'];
 // Without the defaults of the system: what a certificate may be used for is written here alone.
 const CONFIGURATION = '[req]\ndistinguished_name = subject\n[subject]\n';
 

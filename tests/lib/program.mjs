@@ -13,7 +13,7 @@ const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 /** The built binary of this name: `make test` builds it. */
 export function built(name) {
   const path = join(process.env.CARGO_TARGET_DIR ?? join(REPOSITORY, 'target'), 'debug', name);
-  if (!existsSync(path)) throw new Error(`${path} is not there; make build-tests`);
+  if (!existsSync(path)) throw new Error(`${path} is not there: cargo build -p tidings-testkit -p tidings-cli`);
   return path;
 }
 

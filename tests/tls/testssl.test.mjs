@@ -14,10 +14,7 @@ const MILLIS_MAX = 900_000;
 const FAILING = new Set(['HIGH', 'CRITICAL', 'FATAL']);
 /** Findings that do not count, with the reason. */
 const EXCLUDED = new Map([
-  ['cert_expirationStatus', 'the certificate of this test is valid for two days'],
-  ['cert_notAfter', 'the certificate of this test is valid for two days'],
   ['cert_revocation', 'the authority of this test has neither OCSP nor revocation lists'],
-  ['cipher_order', 'testssl 3.0 wants the order of the server whatever is offered; here all suites are strong, and a client without AES in hardware may prefer ChaCha20'],
 ]);
 /** Some of what must be among the findings: without them testssl has not examined the hub. */
 const EXAMINED = ['SSLv3', 'TLS1', 'TLS1_2', 'TLS1_3', 'cipherlist_NULL', 'cipherlist_STRONG', 'heartbleed', 'CCS', 'ROBOT', 'LOGJAM'];

@@ -76,6 +76,8 @@ fn server_config(certificates: Certificates, http2: bool) -> Arc<ServerConfig> {
         .expect("the provider has cipher suites of both versions")
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(certificates));
+    // The provider's order: AES before ChaCha20.
+    config.ignore_client_order = true;
     // Sessions are resumed by tickets, under a secret that changes every six hours and is kept for as
     // long again. Nothing is stored of a session.
     config.ticketer = aws_lc_rs::Ticketer::new().expect("the system provides random numbers");
