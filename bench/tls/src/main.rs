@@ -1,5 +1,5 @@
-//! What TLS of the hub costs for each delivery, compared with nginx that terminates TLS in front of a
-//! hub without it.
+//! What TLS of the hub costs for each delivery, compared with nginx that terminates TLS in front of
+//! a hub without it.
 //!
 //!     cargo build --release -p tidings-cli -p tidings-bench-tls
 //!     target/release/tidings-bench-tls [SUBSCRIBERS [EVENTS [ROUNDS]]]

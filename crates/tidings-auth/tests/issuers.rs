@@ -164,8 +164,8 @@ fn rule_3_an_algorithm_that_is_not_allowed_is_refused_for_a_fetched_key() {
 
 #[test]
 fn rule_3_an_hmac_with_a_published_key_is_refused() {
-    // Algorithm confusion on the path of key sets: everything about the key that an attacker can read
-    // is tried as the shared secret.
+    // Algorithm confusion on the path of key sets: everything about the key that an attacker can
+    // read is tried as the shared secret.
     for (pair, algorithm) in [(&RSA, Algorithm::Rs256), (&EC, Algorithm::Es256), (&ED, Algorithm::EdDsa)] {
         let published = jwk(pair, Some("1"));
         let hub = hub_of_set(std::slice::from_ref(&published));

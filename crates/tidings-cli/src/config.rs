@@ -121,7 +121,8 @@ pub(crate) struct ServeConfig {
     pub(crate) authorize_requests_max: usize,
     pub(crate) private_topics: Vec<TopicGlob>,
     pub(crate) auth: AuthConfig,
-    /// Those of `tls_certificate` first, then those of `[[certificate]]`; none is a hub without TLS.
+    /// Those of `tls_certificate` first, then those of `[[certificate]]`; none is a hub without
+    /// TLS.
     pub(crate) certificates: Vec<CertificateFiles>,
     /// Files that hold secrets, including the configuration file if it does.
     pub(crate) secret_files: Vec<PathBuf>,
@@ -139,8 +140,8 @@ struct Written {
 }
 
 impl ServeConfig {
-    /// Reads all sources and checks each setting. `room` is how many connections the file descriptor
-    /// limit allows.
+    /// Reads all sources and checks each setting. `room` is how many connections the file
+    /// descriptor limit allows.
     fn read(file: Option<&Path>, given: SettingFlags, room: usize) -> Result<Self, Failure> {
         let (mut table, name, folder) = read_file(file)?;
         let authorize = Authorize::take_from(&mut table, &name)?;
@@ -314,8 +315,8 @@ impl ServeConfig {
         read.map(Some).map_err(|error| Failure::usage(format!("TLS: {error}")))
     }
 
-    /// The settings that a running hub takes over and that differ from those of `other`, except for the
-    /// contents of certificates.
+    /// The settings that a running hub takes over and that differ from those of `other`, except for
+    /// the contents of certificates.
     pub(crate) fn live_differences(&self, other: &Self) -> Vec<&'static str> {
         let differences = [
             ("keys", self.auth.keys != other.auth.keys),

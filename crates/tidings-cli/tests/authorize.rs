@@ -312,8 +312,8 @@ async fn an_application_that_hangs_affects_no_other_client() {
     assert_eq!(other.messages(1).await.unwrap(), ["served"]);
 }
 
-/// A client that left used to count until the application had answered or timed out: a page that was
-/// reloaded 128 times shut out everybody else for ten seconds.
+/// A client that left used to count until the application had answered or timed out: a page that
+/// was reloaded 128 times shut out everybody else for ten seconds.
 #[tokio::test]
 async fn a_client_that_disconnects_frees_what_it_took_of_an_application_that_hangs() {
     let hanging = Application::start(|_| Reply::Hang(String::new())).await.unwrap();

@@ -1,10 +1,10 @@
 //! What a hub publishes about itself to the others of its cluster, and what it sees of them.
 //!
 //! Every five seconds a hub renews its mark, which also contains its number of subscribers; a dead
-//! hub's mark expires after fifteen. It also publishes its pages: those that changed at most every 200 ms, one after the other, and each once more within 45 s. So the cost
-//! has a bound, whatever subscribers do: 15,000 of them, with 40 bytes each, are 470 pages of 1.2
-//! KB; renewing them takes 14 KB/s, and if all connect or disconnect in the same moment, each page
-//! is written a few times.
+//! hub's mark expires after fifteen. It also publishes its pages: those that changed at most every
+//! 200 ms, one after the other, and each once more within 45 s. So the cost has a bound, whatever
+//! subscribers do: 15,000 of them, with 40 bytes each, are 470 pages of 1.2 KB; renewing them takes
+//! 14 KB/s, and if all connect or disconnect in the same moment, each page is written a few times.
 
 use std::{sync::Arc, time::Duration};
 

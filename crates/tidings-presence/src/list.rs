@@ -11,8 +11,8 @@ use crate::{
     membership::ClusterMembership,
 };
 
-/// The subscribers that are connected, at this hub and at the others of its cluster that keep such a
-/// list. Clones are handles to the same list, which ends with the last of them.
+/// The subscribers that are connected, at this hub and at the others of its cluster that keep such
+/// a list. Clones are handles to the same list, which ends with the last of them.
 #[derive(Clone, Debug)]
 pub struct PresenceList {
     members: Arc<Members>,

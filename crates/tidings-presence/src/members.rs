@@ -1,4 +1,5 @@
-//! What a presence list consists of: the subscribers of this hub, those of the others, and the hook.
+//! What a presence list consists of: the subscribers of this hub, those of the others, and the
+//! hook.
 //!
 //! Invariants: each connect is reported once, and its disconnect once and afterwards; the list is
 //! changed before the hook is called, and no lock is held while the hook runs.

@@ -171,8 +171,8 @@ fn topic_of(parts: &Parts) -> Result<String, Problem> {
         .map_err(|error| error.problem("topic", "the topic in the path"))
 }
 
-/// What the request names, otherwise what its ticket allows, otherwise what the hub is configured to
-/// stream.
+/// What the request names, otherwise what its ticket allows, otherwise what the hub is configured
+/// to stream.
 async fn matchers_of_stream(
     app: &App,
     parts: &Parts,

@@ -1,11 +1,11 @@
 //! Revocation: streams end before their credential does, and it opens no further ones.
 //!
 //! What can be revoked is a **mark**: the label of a ticket or of a stream that an application
-//! granted, the id of a ticket, the id of a token of one issuer, or an id whatever has it. The open streams that have one are listed here, next
-//! to the subscribers, which know nothing of it. A revocation is a value in the state that all hubs
-//! share, kept until the credentials have expired by themselves; each hub follows these values and
-//! ends its own streams. A hub whose store is a directory keeps its revocations there too
-//! ([`file`]).
+//! granted, the id of a ticket, the id of a token of one issuer, or an id whatever has it. The open
+//! streams that have one are listed here, next to the subscribers, which know nothing of it. A
+//! revocation is a value in the state that all hubs share, kept until the credentials have expired
+//! by themselves; each hub follows these values and ends its own streams. A hub whose store is a
+//! directory keeps its revocations there too ([`file`]).
 //!
 //! A credential that was issued after the revocation is not revoked: a user who logs out and in
 //! again receives. What an application grants is as new as its answer, so of revocations only those
@@ -43,8 +43,8 @@ const REVOCATION_SECS_DEFAULT: u64 = 24 * 60 * 60;
 /// Longest time that a revocation is kept, in seconds, for tokens that are valid for longer: NATS
 /// keeps values of the shared state for a week.
 const REVOCATION_SECS_MAX: u64 = 7 * 24 * 60 * 60;
-/// How long an expired revocation is still known, in seconds: an application that was asked before it
-/// may still answer.
+/// How long an expired revocation is still known, in seconds: an application that was asked before
+/// it may still answer.
 const ANSWER_SECS: u64 = 60;
 /// Expired revocations are looked for beyond this many.
 const PURGED_MIN: usize = 1_024;

@@ -80,8 +80,8 @@ pub struct Settings {
     /// Applications that decide about the streams of some paths. One of `/stream` replaces that of
     /// the hub. Default: none.
     pub authorize: Applications,
-    /// Where revocations are kept, if they are to survive a restart of a hub whose cluster does not.
-    /// Default: nowhere.
+    /// Where revocations are kept, if they are to survive a restart of a hub whose cluster does
+    /// not. Default: nowhere.
     pub revocation_file: Option<Arc<RevocationFile>>,
     /// What other hubs of the cluster have revoked. Default: `None`, and then a clustered hub reads
     /// it while it already serves, and answers 503 to tickets and tokens meanwhile.
@@ -160,8 +160,8 @@ pub enum Keyless {
     Anywhere,
 }
 
-/// The origins of web pages that are allowed. Clones share them, so that they can be replaced while a
-/// server uses them.
+/// The origins of web pages that are allowed. Clones share them, so that they can be replaced while
+/// a server uses them.
 #[derive(Clone, Default, Debug)]
 pub struct AllowedOrigins(Arc<ArcSwap<Vec<AllowedOrigin>>>);
 

@@ -184,8 +184,8 @@ pub(crate) async fn matchers(
     Ok(matchers)
 }
 
-/// A refusal; if it is temporary, or the credential has expired or was revoked, in the form after which this client
-/// reconnects.
+/// A refusal; if it is temporary, or the credential has expired or was revoked, in the form after
+/// which this client reconnects.
 pub(crate) fn refused(app: &App, parts: &Parts, problem: Problem) -> Result<Response, Problem> {
     match problem.notice() {
         Some(StreamNotice::Expired | StreamNotice::Revoked) => Ok(shed(app, parts, problem)),

@@ -255,8 +255,8 @@ async fn unfinished_bodies_share_a_memory_budget_and_release_it() {
     .await;
 }
 
-/// Regression: 300 clients that asked for a summary of 1 MB and read nothing of it took 290 MB; only
-/// the number of connections bounded them.
+/// Regression: 300 clients that asked for a summary of 1 MB and read nothing of it took 290 MB;
+/// only the number of connections bounded them.
 #[tokio::test]
 async fn summaries_that_are_not_read_share_a_memory_budget_and_release_it() {
     let mut settings = Settings::default();

@@ -21,8 +21,8 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Creates the files `NAME.pem` and `NAME.key` in a folder, for these hosts, names or addresses.
-    /// Files that are there are replaced.
+    /// Creates the files `NAME.pem` and `NAME.key` in a folder, for these hosts, names or
+    /// addresses. Files that are there are replaced.
     pub fn create(folder: &Path, name: &str, hosts: &[&str]) -> anyhow::Result<Self> {
         let [certificate, key] = ["pem", "key"].map(|kind| folder.join(format!("{name}.{kind}")));
         create(&certificate, &key, hosts)?;

@@ -54,7 +54,8 @@ impl Hub {
     }
 
     /// The newest events that this filter accepts, at most `count`, oldest first, and the end of
-    /// the log. Subscribe with [`Since::Id`](crate::Since::Id) of the end, and no event is missed between the two.
+    /// the log. Subscribe with [`Since::Id`](crate::Since::Id) of the end, and no event is missed
+    /// between the two.
     pub async fn last_events(&self, count: usize, filter: &Filter) -> Result<Snapshot, Unavailable> {
         let page = self.state.log.last(count, filter, SNAPSHOT_BYTES_MAX).await?;
         let end = Cursor { epoch: page.epoch, position: page.through };
@@ -99,9 +100,9 @@ impl Hub {
         async move { engine.closed().await }
     }
 
-    /// Ends the subscriptions of these connections with a notice of kind `revoked`: within two seconds,
-    /// if they are subscriptions of this hub; others are ignored. For applications that withdraw
-    /// what they have granted; the clients will reconnect, and then have to be refused.
+    /// Ends the subscriptions of these connections with a notice of kind `revoked`: within two
+    /// seconds, if they are subscriptions of this hub; others are ignored. For applications that
+    /// withdraw what they have granted; the clients will reconnect, and then have to be refused.
     pub fn end(&self, connections: impl IntoIterator<Item = ConnectionId>) {
         self.state.engine.endings.request(connections, Instant::now());
     }

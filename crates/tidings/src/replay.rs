@@ -105,8 +105,8 @@ impl Replays {
         Self { log, permits, page_bytes, pages: Mutex::default() }
     }
 
-    /// The next page of a reader, if another reader needed the same a moment ago and there is no gap
-    /// to be reported before it. It needs no permit, since nothing is read.
+    /// The next page of a reader, if another reader needed the same a moment ago and there is no
+    /// gap to be reported before it. It needs no permit, since nothing is read.
     pub(crate) fn page_at_hand(&self, request: &ReplayRequest) -> Option<Replayed> {
         let page = self.pages().get(&request.key(), request.routed, Instant::now())?;
         gap_before(request, &page).is_none().then(|| replayed(request, &page))

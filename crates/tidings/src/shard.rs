@@ -1,17 +1,17 @@
 //! The shard: the driver of cursors whose connections are sockets.
 //!
 //! A shard owns its subscribers exclusively, and sends from snapshots of the feeds, so it holds no
-//! lock while it sends. It knows neither sockets nor clocks: bytes leave through [`Wire`](wire::Wire), time is an
-//! argument, and [`driver`] provides both. That makes it testable.
+//! lock while it sends. It knows neither sockets nor clocks: bytes leave through
+//! [`Wire`](wire::Wire), time is an argument, and [`driver`] provides both. That makes it testable.
 //!
 //! How an event travels through it:
 //!
 //! 1. The writer has appended to a feed and notifies the shard through its
-//!    [`FeedNotifier`](crate::shard::inbox::FeedNotifier) there: the **group** of subscribers that read this feed has a pass
-//!    to make ([`Shard::grown`]).
+//!    [`FeedNotifier`](crate::shard::inbox::FeedNotifier) there: the **group** of subscribers that
+//!    read this feed has a pass to make ([`Shard::grown`]).
 //! 2. [`Shard::slice`] visits some of the group's members, then returns, so that new input is
-//!    looked for in between: events that arrive meanwhile are sent along to all members that have not
-//!    been visited yet. Coalescing is a matter of scheduling, there is no timer. Groups alternate.
+//!    looked for in between: events that arrive meanwhile are sent along to all members that have
+//!    not been visited yet. Coalescing is a matter of scheduling, there is no timer. Groups alternate.
 //! 3. A visit ([`Shard::visit`]) is at most one `write` of everything that the subscriber lacks of
 //!    a segment, straight from a [snapshot] of the feed that serves many members. Where a socket
 //!    accepts only a part, the rest of the partial frame is kept and goes first the next time
@@ -81,8 +81,8 @@ const SWEEP_MAX: Duration = Duration::from_secs(1);
 /// And at least, where heartbeats are so close that a second between two looks would make them
 /// late.
 const SWEEP_MIN: Duration = Duration::from_millis(50);
-/// A socket that has accepted nothing of what is pending for so long is closed. Its client resumes by
-/// id.
+/// A socket that has accepted nothing of what is pending for so long is closed. Its client resumes
+/// by id.
 const STALLED_MAX: Duration = Duration::from_secs(45);
 /// And for so long once its stream or the hub has ended.
 const CLOSING_STALLED_MAX: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
-//! A subscriber, in the order in which it comes to be: what it requests ([`subscribe`], [`resume`]),
-//! where it [starts](start), what it receives next ([`reader`]), what is sent first ([`backlog`]),
-//! when it [ends](end), and the pulled [`subscription`]. The other driver of a reader is the
-//! [shard](crate::shard), which gets the [`parts`] of a subscription.
+//! A subscriber, in the order in which it comes to be: what it requests ([`subscribe`],
+//! [`resume`]), where it [starts](start), what it receives next ([`reader`]), what is sent first
+//! ([`backlog`]), when it [ends](end), and the pulled [`subscription`]. The other driver of a
+//! reader is the [shard](crate::shard), which gets the [`parts`] of a subscription.
 
 pub(crate) mod backlog;
 pub(crate) mod end;

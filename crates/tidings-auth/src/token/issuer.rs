@@ -128,8 +128,8 @@ impl Issuer {
     }
 
     // RFC 8725, section 3.1: the algorithm is one that the operator allowed for the key; the header
-    // only selects among those. Keys in or referenced by the header (`jwk`, `jku`, `x5u`, `x5c`) are
-    // not read.
+    // only selects among those. Keys in or referenced by the header (`jwk`, `jku`, `x5u`, `x5c`)
+    // are not read.
     fn verify_signature(&self, parts: Parts<'_>, header: &Header) -> Result<(), AuthError> {
         let remote = self.remote.as_ref().map(RemoteKeys::current);
         let fetched = remote.as_ref().and_then(Option::as_deref);

@@ -24,8 +24,8 @@ pub(crate) fn parsed<T: FromStr<Err: ToString>>(word: &str) -> Result<T, String>
     word.parse().map_err(|error: T::Err| error.to_string())
 }
 
-/// How much is logged: a level, or levels of parts of the program. (`RUST_LOG` takes more forms, among
-/// them words that would turn on a part of that name.)
+/// How much is logged: a level, or levels of parts of the program. (`RUST_LOG` takes more forms,
+/// among them words that would turn on a part of that name.)
 pub(crate) fn log_level(word: &str) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let is_part = |part: &str| {

@@ -28,8 +28,8 @@ use super::turns::Turns;
 const HEADERS_BYTES_MAX: usize = 32 * 1024;
 /// Most header fields of a response. More are answered with 502.
 const HEADERS_MAX: usize = 100;
-/// Most interim responses (1xx) before a response. More are answered with 502: the HTTP library skips
-/// them for as long as they come.
+/// Most interim responses (1xx) before a response. More are answered with 502: the HTTP library
+/// skips them for as long as they come.
 const INTERIM_MAX: usize = 100;
 /// Idle connections to one application.
 const IDLE_MAX: usize = 32;

@@ -65,8 +65,8 @@ where
 /// The memory that request bodies may take while they arrive, or responses until they are read, on
 /// all connections together.
 ///
-/// A request body that is here as soon as its handler looks for it costs none of it: a client that is done
-/// takes nothing from the others.
+/// A request body that is here as soon as its handler looks for it costs none of it: a client that
+/// is done takes nothing from the others.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyBudget(Arc<Memory>);
 

@@ -10,8 +10,8 @@ use crate::{BodyError, access::client_address, app::App, limit_log::Limit, probl
 /// Capacity for most JSON responses: the receipt of one event.
 const JSON_BYTES_EXPECTED: usize = 128;
 
-/// Responses of at most this many bytes need no share of `responses_bytes_max`: a connection takes as
-/// much.
+/// Responses of at most this many bytes need no share of `responses_bytes_max`: a connection takes
+/// as much.
 const UNCOUNTED_BYTES_MAX: usize = 4 * 1024;
 
 /// The `Retry-After` of a client that hits the limit, in seconds.

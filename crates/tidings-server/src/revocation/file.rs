@@ -2,9 +2,9 @@
 //! that is appended to and synced before a revocation is acknowledged.
 //!
 //! A line that was interrupted is the last one, and was never acknowledged: the next one is written
-//! over it. When the file is opened, and when it has grown to twice its lines, it is rewritten without
-//! the lines that have expired or that another of the same mark replaces. What is rewritten is read
-//! from the file itself: others may have added lines that this process has not yet applied.
+//! over it. When the file is opened, and when it has grown to twice its lines, it is rewritten
+//! without the lines that have expired or that another of the same mark replaces. What is rewritten
+//! is read from the file itself: others may have added lines that this process has not yet applied.
 
 use std::{
     collections::HashMap,
@@ -122,7 +122,8 @@ impl Open {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&new)?;
-        // A umask can have taken permissions of the owner, and a file that was left may have others.
+        // A umask can have taken permissions of the owner, and a file that was left may have
+        // others.
         #[cfg(unix)]
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         file.write_all(&bytes)?;

@@ -35,8 +35,8 @@ struct Body {
     expires_secs: Option<u64>,
 }
 
-/// Revokes a label, a credential or a connection. The response means that this hub and the state of the
-/// cluster have it.
+/// Revokes a label, a credential or a connection. The response means that this hub and the state of
+/// the cluster have it.
 pub(crate) async fn revoke(State(app): State<App>, request: Request) -> Result<StatusCode, Problem> {
     let (parts, body) = request.into_parts();
     app.authorizer.administrator(&parts, &app.origins)?;

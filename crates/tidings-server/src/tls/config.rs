@@ -42,8 +42,8 @@ struct Current {
 }
 
 impl Tls {
-    /// TLS with these certificates. With `http2`, clients are offered HTTP/2 next to HTTP/1.1 (ALPN,
-    /// RFC 7301).
+    /// TLS with these certificates. With `http2`, clients are offered HTTP/2 next to HTTP/1.1
+    /// (ALPN, RFC 7301).
     pub fn new(certificates: Certificates, http2: bool) -> Self {
         let config = server_config(certificates.clone(), http2);
         Self(Arc::new(Shared { http2, current: RwLock::new(Current { certificates, config }) }))
@@ -78,8 +78,8 @@ fn server_config(certificates: Certificates, http2: bool) -> Arc<ServerConfig> {
         .with_cert_resolver(Arc::new(certificates));
     // The provider's order: AES before ChaCha20.
     config.ignore_client_order = true;
-    // Sessions are resumed by tickets, under a secret that changes every six hours and is kept for as
-    // long again. Nothing is stored of a session.
+    // Sessions are resumed by tickets, under a secret that changes every six hours and is kept for
+    // as long again. Nothing is stored of a session.
     config.ticketer = aws_lc_rs::Ticketer::new().expect("the system provides random numbers");
     config.session_storage = Arc::new(NoServerSessionStorage {});
     let protocols: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };

@@ -6,15 +6,15 @@
 //! subscriber has a queue.
 //!
 //! Its bytes are in contiguous [segments](Segment), so that a reader that is behind is sent
-//! everything that it lacks of a segment in one call. Positions in a feed are counted in bytes since
-//! it began ([`Offset`]); they do not change when the front is dropped.
+//! everything that it lacks of a segment in one call. Positions in a feed are counted in bytes
+//! since it began ([`Offset`]); they do not change when the front is dropped.
 //!
-//! **Nobody sends while holding a lock.** A shard takes a [`Snapshot`] and sends from that; a pulled
-//! reader takes single [`Frame`]s. Both keep the frames alive that they came from, and what somebody
-//! keeps is never changed: the writer appends in place as long as it is alone with the end of the
-//! segment, and begins another piece otherwise. Pieces are joined again as soon as nobody keeps the
-//! first of them, at the latest when the next snapshot is taken. So one shard is always sent from
-//! one piece.
+//! **Nobody sends while holding a lock.** A shard takes a [`Snapshot`] and sends from that; a
+//! pulled reader takes single [`Frame`]s. Both keep the frames alive that they came from, and what
+//! somebody keeps is never changed: the writer appends in place as long as it is alone with the end
+//! of the segment, and begins another piece otherwise. Pieces are joined again as soon as nobody
+//! keeps the first of them, at the latest when the next snapshot is taken. So one shard is always
+//! sent from one piece.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -350,9 +350,9 @@ mod tests {
         }
     }
 
-    /// The first message of each pair wakes the shard, the second arrives at some moment of its turn:
-    /// while it takes the first, while it looks once more, while it goes to sleep. Nothing else
-    /// wakes it then.
+    /// The first message of each pair wakes the shard, the second arrives at some moment of its
+    /// turn: while it takes the first, while it looks once more, while it goes to sleep. Nothing
+    /// else wakes it then.
     #[test]
     fn a_message_that_arrives_while_a_shard_looks_wakes_it() {
         const PAIRS: usize = 60_000;
@@ -439,8 +439,8 @@ mod tests {
         );
     }
 
-    /// Readiness is reported once: a socket that a shard does not learn of now, it may never learn of
-    /// again.
+    /// Readiness is reported once: a socket that a shard does not learn of now, it may never learn
+    /// of again.
     #[tokio::test]
     async fn a_shard_learns_of_every_writable_socket_however_many_they_are() {
         let hub = Hub::in_memory().await;

@@ -209,8 +209,8 @@ impl<W: Wire> Subscriber<W> {
         !self.is_blocked && now.duration_since(self.sent_at) >= heartbeat
     }
 
-    /// Reads what has arrived, which is of no use: the point is to see the end. A client may send its
-    /// request and shut its side: it is still sent what is due.
+    /// Reads what has arrived, which is of no use: the point is to see the end. A client may send
+    /// its request and shut its side: it is still sent what is due.
     pub(super) fn read_input(&mut self) -> io::Result<()> {
         let mut buffer = [0; INPUT_BYTES_MAX];
         loop {

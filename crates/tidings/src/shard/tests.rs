@@ -356,7 +356,8 @@ fn an_expiry_is_announced_between_events_and_nothing_is_lost_or_repeated() {
         let announced = received_by(&stage, ready);
         assert_eq!(announced.numbers, [0, 1, 2]);
         assert_eq!(announced.notices, [r#"{"kind":"expiring","remaining_secs":60}"#]);
-        // The id of the last event before it: a client resumes behind that event and not behind the next.
+        // The id of the last event before it: a client resumes behind that event and not behind the
+        // next.
         let shown = text(&stage, ready);
         let last_before =
             shown.split("event: tidings").next().and_then(|before| before.rsplit("id: ").next());

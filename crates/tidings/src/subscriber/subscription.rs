@@ -1,7 +1,7 @@
 //! The pulled driver of a cursor: a subscription as a stream of bytes.
 //!
-//! Responses over HTTP/2 and HTTP/1.0 and library users pull their bytes; nothing is queued for them
-//! beyond one page of history. Each item is one event (or notice, or comment) of Server-Sent
+//! Responses over HTTP/2 and HTTP/1.0 and library users pull their bytes; nothing is queued for
+//! them beyond one page of history. Each item is one event (or notice, or comment) of Server-Sent
 //! Events, without chunk framing.
 
 use std::{
@@ -41,8 +41,8 @@ use crate::{
 /// The answer to one subscriber: an endless [`Stream`] of bytes and an [`http_body::Body`] of type
 /// `text/event-stream`.
 ///
-/// It ends, after a notice of kind `reconnect`, when the hub closes or at its maximum age, and after
-/// one of kind `expired` when its credential expires, which one of kind `expiring` announces,
+/// It ends, after a notice of kind `reconnect`, when the hub closes or at its maximum age, and
+/// after one of kind `expired` when its credential expires, which one of kind `expiring` announces,
 /// and after one of kind `revoked` by [`Hub::end`]. Dropping it ends the subscription.
 pub struct Subscription {
     /// Also keeps the hub alive.

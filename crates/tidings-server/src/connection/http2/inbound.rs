@@ -63,7 +63,8 @@ pub(super) struct Inbound {
     last_stream: u32,
 }
 
-/// Why a connection is ended because of what its client has sent, with the error code of RFC 9113, 7.
+/// Why a connection is ended because of what its client has sent, with the error code of RFC 9113,
+/// 7.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[repr(u8)]
 pub(super) enum Rejection {
@@ -418,8 +419,8 @@ mod tests {
         assert_eq!(count, Some((ALLOWANCE - REQUEST_WORK) / FRAME_WORK), "CONTINUATION");
     }
 
-    /// Uploads in small parts, clients that widen both windows for each event or part of it, and one
-    /// of a busy proxy.
+    /// Uploads in small parts, clients that widen both windows for each event or part of it, and
+    /// one of a busy proxy.
     #[test]
     fn a_client_that_is_answered_is_never_stopped() {
         let parts = [frame(DATA, 0, 1, &[1]), frame(DATA, PADDED, 1, &[0; 300])].concat();

@@ -47,8 +47,8 @@ fn a_sweep_over_many_subscribers_lets_events_and_input_pass() {
     });
 }
 
-/// Subscribers to events at all moments between two sweeps, and to none, each with an interval of its
-/// own.
+/// Subscribers to events at all moments between two sweeps, and to none, each with an interval of
+/// its own.
 #[test]
 fn no_subscriber_receives_nothing_for_longer_than_a_heartbeat() {
     in_paused_time(async {
