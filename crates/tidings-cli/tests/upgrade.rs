@@ -16,7 +16,11 @@ use std::{
 };
 
 use tidings_testkit::{Connection, EventStream, Hub, Signal, binary};
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
 
 const UPGRADES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -90,6 +94,40 @@ async fn twenty_upgrades_refuse_no_connection_and_answer_every_request() {
     done.store(true, Relaxed);
     while let Some(client) = clients.join_next().await {
         client.expect("no client was refused, reset or left without an answer");
+    }
+    assert!(hub.first_ended().await.unwrap().success());
+    hub.stop().await.unwrap();
+}
+
+/// Streams had ended, and so had the hub, while the server still read from connections that were
+/// idle: what an application published over one of its kept connections was answered 503.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_connection_is_answered_or_closed_at_every_moment_of_a_drain() {
+    const CONNECTIONS: u32 = 32;
+    const DRAIN: Duration = Duration::from_secs(2);
+    let mut hub = Hub::serve(&["--drain-secs", "2"]).await.unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut connection = Connection::open(hub.address()).await.unwrap();
+        connection.request("POST /topics/chat", b"before").await.unwrap();
+        assert_eq!(connection.response().await.unwrap().status, 200);
+        kept.push(connection);
+    }
+    hub.upgrade().await.unwrap();
+    let began = Instant::now();
+    let mut clients = JoinSet::new();
+    for (number, mut connection) in (0..).zip(kept) {
+        clients.spawn(async move {
+            sleep_until(began + DRAIN * number / CONNECTIONS).await;
+            connection.request("POST /topics/chat", b"during").await.ok()?;
+            let response = connection.response().await.ok()?;
+            Some((response.status, response.text()))
+        });
+    }
+    let answers: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
+    assert!(!answers.is_empty());
+    for (status, text) in answers {
+        assert_eq!(status, 200, "{text}");
     }
     assert!(hub.first_ended().await.unwrap().success());
     hub.stop().await.unwrap();

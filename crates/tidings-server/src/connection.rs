@@ -75,22 +75,20 @@ use crate::{
 /// The name of the limit in the log.
 const CONNECTIONS: Limit = Limit::Setting("connections_max");
 
-/// Of `drain_secs`, the share after which a server that has been succeeded ends idle connections,
-/// so that responses of the last moment have the rest.
-const IDLE_SHARE: f64 = 0.9;
+/// Of the time over which streams end, the share after which a server that has been succeeded ends
+/// idle connections: what they send in the last moment is answered before the hub is closed.
+const IDLE_SHARE: f64 = 0.875;
 
 /// How a server ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Drain {
     /// No other process takes over: idle connections are closed at once.
     AtOnce,
-    /// A new process accepts from the same socket already. A connected client may send one more
-    /// request: the response says `Connection: close`. Connections that are idle after nine tenths
-    /// of `drain_secs` are closed.
-    Succeeded,
-    /// A new process accepts from the same socket as soon as this server has ended. The same, but
-    /// idle connections are closed after this time.
-    HandOver(Duration),
+    /// A new process accepts from the same socket, now or as soon as this server has ended, and the
+    /// service ends its streams over this time, after which it refuses requests. A connected client
+    /// may send one more until then: the response says `Connection: close`. Connections that are
+    /// idle after seven eighths of the time are closed.
+    Succeeded(Duration),
 }
 
 /// Serves the connections of all listeners until `shutdown` is ready, and then for at most
@@ -157,8 +155,7 @@ pub async fn serve<S, B>(
     let time = Duration::from_secs(settings.drain_secs);
     let leaving = match drain {
         Drain::AtOnce => Duration::ZERO,
-        Drain::Succeeded => time.mul_f64(IDLE_SHARE),
-        Drain::HandOver(idle) => time.mul_f64(IDLE_SHARE).min(idle),
+        Drain::Succeeded(over) => over.mul_f64(IDLE_SHARE).min(time),
     };
     stop.send_replace(Stage::Leaving);
     let drained = async {

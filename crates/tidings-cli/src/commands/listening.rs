@@ -179,16 +179,12 @@ impl Listening {
                 () = ending.closed() => Drain::AtOnce,
                 takeover = succeeded => {
                     succeeding.store(true, Relaxed);
-                    match takeover {
-                        Takeover::Serves => {
-                            ending.close_over(pace);
-                            Drain::Succeeded
-                        }
-                        Takeover::WaitsForStore => {
-                            ending.close_over(pace.min(HAND_OVER));
-                            Drain::HandOver(HAND_OVER)
-                        }
-                    }
+                    let over = match takeover {
+                        Takeover::Serves => pace,
+                        Takeover::WaitsForStore => pace.min(HAND_OVER),
+                    };
+                    ending.close_over(over);
+                    Drain::Succeeded(over)
                 }
             }
         };

@@ -77,19 +77,24 @@ impl Shared {
         let service = apis(hub.clone(), None, Settings::default());
         let connections = ConnectionSettings { drain_secs: self.drain_secs, ..ConnectionSettings::default() };
         let (succeeded, new_process) = oneshot::channel::<()>();
-        let ended = async {
+        let over = self.streams_end_over();
+        let ended = async move {
             // A generation that is dropped is not replaced, and ends with this process.
             let _ = new_process.await;
-            Drain::Succeeded
+            Drain::Succeeded(over)
         };
         let server = tokio::spawn(serve(vec![listener], service, connections, metrics, ended));
         Ok(Generation { hub, succeeded, server })
     }
 
+    fn streams_end_over(&self) -> Duration {
+        Duration::from_secs(self.drain_secs).mul_f64(PACE_SHARE)
+    }
+
     /// Replaces the generation that serves by a new one, and waits for the end of the old one.
     async fn succeed(&self, serving: &mut Generation) -> anyhow::Result<()> {
         let old = std::mem::replace(serving, self.start().await?);
-        old.hub.close_over(Duration::from_secs(self.drain_secs).mul_f64(PACE_SHARE));
+        old.hub.close_over(self.streams_end_over());
         if old.succeeded.send(()).is_err() {
             bail!("the generation had ended by itself");
         }
