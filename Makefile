@@ -41,6 +41,7 @@ test: setup ## Install what tests need (asks before Debian packages), then run e
 	CARGO='$(CARGO)' TIDINGS_REQUIRE_SERVERS=1 node tests/rust.mjs
 	$(CARGO) build --locked -p tidings-testkit
 	$(CARGO) build --locked -p tidings-cli
+	TIDINGS_BIN="$${CARGO_TARGET_DIR:-target}/debug/tidings" $(CACHE)/python/bin/python -m pytest -q clients/python
 	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories
 
 check: ## Quick checks while working: formatting, clippy and the Rust tests; needs only Rust and Node, and names the tests that it skips
@@ -58,6 +59,9 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 	shellcheck -x $(SHELL_SCRIPTS)
 	$(CACHE)/python/bin/ruff check --config tests/ruff.toml tests examples
 	$(CACHE)/python/bin/ruff format --config tests/ruff.toml --check tests examples
+	$(CACHE)/python/bin/ruff check clients/python
+	$(CACHE)/python/bin/ruff format --check clients/python
+	$(CACHE)/python/bin/mypy --config-file clients/python/pyproject.toml clients/python/src
 	cd tests && npx --no-install eslint .
 
 bench: ## Compare with other servers, write docs/benchmarks.md (half an hour); or less: SCENARIOS="fanout many" SERVERS="tidings" ROUNDS=1; or with another build: BASELINE=path/to/tidings

@@ -1,0 +1,92 @@
+"""The application's own route in each framework: behind a hub, and in production without one."""
+
+import asyncio
+import sys
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import pytest
+
+import tidings
+from tidings import _development
+
+sys.path.insert(0, str(Path(__file__).with_name("applications")))
+
+
+@pytest.fixture(autouse=True)
+def production(monkeypatch):
+    monkeypatch.setattr(_development, "is_on", lambda: False)
+
+
+def of_flask(path, headers):
+    import flask_app
+
+    response = flask_app.app.test_client().get(path, headers=headers)
+    return response.status_code, response.headers, response.get_data(as_text=True)
+
+
+def of_django(path, headers):
+    import django_app  # noqa: F401
+    from django.test import Client
+
+    response = Client(headers=headers).get(path)
+    return response.status_code, response.headers, response.content.decode()
+
+
+def of_fastapi(path, headers):
+    import fastapi_app
+
+    async def get():
+        sent = []
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "query_string": b"",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        }
+
+        async def receive():
+            return {"type": "http.request"}
+
+        async def send(message):
+            sent.append(message)
+
+        await fastapi_app.app(scope, receive, send)
+        return sent
+
+    start, *body = asyncio.run(get())
+    headers = {name.decode().title(): value.decode() for name, value in start["headers"]}
+    return start["status"], headers, b"".join(part.get("body", b"") for part in body).decode()
+
+
+FRAMEWORKS = pytest.mark.parametrize("get", [of_flask, of_django, of_fastapi])
+
+
+@FRAMEWORKS
+def test_behind_a_hub_the_route_names_the_topics_and_is_done(get):
+    status, headers, body = get("/stream", {"Tidings-Version": "0.1.0"})
+    assert (status, body) == (200, "")
+    assert parse_qsl(headers["Tidings-Subscribe"]) == [
+        ("topic", "chat"),
+        ("topic", "user-42"),
+        ("since", "earliest"),
+        ("label", "user-42"),
+    ]
+
+
+@FRAMEWORKS
+def test_in_production_without_a_hub_in_front_the_answer_says_what_to_do(get, caplog):
+    status, headers, body = get("/stream", {})
+    assert status == 500
+    assert "Tidings-Subscribe" not in headers
+    for text in (body, caplog.text):
+        assert "tidings run -- COMMAND" in text
+        assert "--authorize" in text
+
+
+def test_what_users_choose_cannot_become_a_second_topic():
+    header = tidings.subscribe_header("user-x&topic=user-1", patterns=["/a b/:c"], expires=60, hello=True)
+    assert header == "topic=user-x%26topic%3Duser-1&pattern=%2Fa%20b%2F%3Ac&hello=true&expires=60"
+    with pytest.raises(ValueError, match="needs a topic"):
+        tidings.subscribe_header()
