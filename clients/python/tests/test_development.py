@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from tidings import Client, ConfigurationError, _development
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 
 APPLICATIONS = Path(__file__).with_name("applications")
+#: A reloader that has not reacted after this time has not seen the change.
+RELOAD_SECS = 5
 #: Prints the hub, then a line for each event on the standard input once it is published.
 WORKER = """
 import sys, tidings
@@ -145,6 +148,8 @@ def test_a_directory_of_somebody_else_is_not_used(tmp_path, monkeypatch):
 
 def test_development_is_chosen_or_seen(monkeypatch):
     monkeypatch.setattr(_development, "_is_on", False)
+    for framework in ("flask", "django.conf"):
+        monkeypatch.delitem(sys.modules, framework, raising=False)
     for value, is_on in (("1", True), ("0", False), ("", False)):
         monkeypatch.setenv("TIDINGS_DEV", value)
         assert _development.is_on() is is_on
@@ -155,51 +160,82 @@ def test_development_is_chosen_or_seen(monkeypatch):
     assert not _development.is_on()
 
 
+def uvicorn(application, port):
+    return ["-m", "uvicorn", application, "--reload", "--port", str(port)]
+
+
+#: The application, the command, and the paths of streams.
 SERVERS = {
-    "flask": lambda port: ["-m", "flask", "--app", "flask_app", "run", "--debug", "--port", str(port)],
-    "django": lambda port: ["django_app.py", "runserver", f"127.0.0.1:{port}"],
-    "fastapi": lambda port: ["-m", "uvicorn", "fastapi_app:app", "--reload", "--port", str(port)],
+    "flask": (
+        "flask_app",
+        lambda port: ["-m", "flask", "--app", "flask_app", "run", "--debug", "--port", str(port)],
+    ),
+    "django": ("django_app", lambda port: ["django_app.py", "runserver", f"127.0.0.1:{port}"]),
+    "asynchronous django": ("django_app", lambda port: uvicorn("django_app:asynchronous", port)),
+    "fastapi": ("fastapi_app", lambda port: uvicorn("fastapi_app:app", port)),
 }
 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_development_server_has_streams_and_a_hub_that_survive_its_reloader(project, name):
-    application = project.directory / f"{name}_app.py"
+    module, command = SERVERS[name]
+    application = project.directory / f"{module}.py"
     shutil.copy(APPLICATIONS / application.name, application)
     port = free_port()
     # Flask and Django are recognised; uvicorn is started as a module, which has another name.
     project.variables["TIDINGS_DEV"] = "1" if name == "fastapi" else ""
-    server = project.start(python(*SERVERS[name](port)))
+    server = project.start(python(*command(port)))
     first = until("the server", lambda: answered(port, "1"))
     stream, read = open_stream(port)
     assert read("data: 1")
     assert stream.getheader("Content-Type").startswith("text/event-stream")
 
-    application.write_text(application.read_text() + "\n# Changed.\n")
-    second = until("another process", lambda: (now := answered(port, "2")) and now != first and now)
-    assert second != first
-    _, read = open_stream(port)
+    until("another process", Reload(application, port, first))
+    path = "/astream" if name == "asynchronous django" else "/stream"
+    _, read = until("a stream of it", lambda: tried(lambda: open_stream(port, path=path)))
     # What was published before the reload is there: it is the same hub.
     assert read("data: 1")
     assert read("data: 2")
-    server.kill(signal.SIGTERM if name == "fastapi" else signal.SIGINT)
+    server.kill(signal.SIGTERM if "uvicorn" in command(port) else signal.SIGINT)
     if name == "django":
         project.ends()
 
 
-def answered(port, text, path="/publish"):
-    """The answer of the application that has published this, if there is one."""
+class Reload:
+    """Changes a file of the application until another process answers: what a reloader finds when it begins is no change to it."""
+
+    def __init__(self, application, port, first):
+        self.application, self.port, self.first = application, port, first
+        self.changes_at = 0
+
+    def __call__(self):
+        process = answered(self.port, "2")
+        if process is None or process == self.first:
+            if process is not None and time.monotonic() > self.changes_at:
+                self.application.write_text(self.application.read_text() + "# Changed.\n")
+                self.changes_at = time.monotonic() + RELOAD_SECS
+            return None
+        return process
+
+
+def tried(action):
+    """Its result, or none while the server is replaced."""
     try:
-        status, _, body = request(port, "POST", path, text)
+        return action()
     except (OSError, http.client.HTTPException):
         return None
+
+
+def answered(port, text, path="/publish"):
+    """The answer of the application that has published this, if there is one."""
+    status, _, body = tried(lambda: request(port, "POST", path, text)) or (None, None, None)
     return body if status in (200, 204) else None
 
 
-def open_stream(port, headers=None):
+def open_stream(port, headers=None, path="/stream"):
     """The response, and a function that reads it until a line."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    connection.request("GET", "/stream", headers=headers or {})
+    connection.request("GET", path, headers=headers or {})
     response = connection.getresponse()
     assert response.status == 200
 

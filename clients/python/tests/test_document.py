@@ -83,17 +83,24 @@ def test_django():
     from django.http import HttpResponse
     from django.template import engines
     from django.test import RequestFactory
+    from django.urls import path
 
-    names = run("## Django", HttpResponse=HttpResponse)
     of_user = RequestFactory().get("/stream")
     of_user.user = type("User", (), {"is_authenticated": True, "pk": 42})()
     with record() as recorder:
-        response = names["stream"](of_user)
-        names["notify"](of_user.user, unread=3)
+        names = run("## Django", path=path, user=of_user.user)
+        response = names["urlpatterns"][0].callback(of_user)
+        assert parse_qs(response["Tidings-Subscribe"])["topic"] == ["user-42"]
+        names = run("For other topics write the view yourself", HttpResponse=HttpResponse)
+        response = names["chat_stream"](of_user)
+        names["say"]("hello")
     assert parse_qs(response["Tidings-Subscribe"]) == {"topic": ["chat", "user-42"]}
-    assert (recorder[0].json(), recorder[0].private) == ({"unread": 3}, True)
+    assert [(event.topics, event.data) for event in recorder] == [
+        (["user-42"], '{"unread":3}'),
+        (["chat"], "hello"),
+    ]
     of_user.user.is_authenticated = False
-    assert names["stream"](of_user).status_code == 403
+    assert names["chat_stream"](of_user).status_code == 403
     assert django_app.urlpatterns
     page = engines["django"].from_string(block("## Django", "html")).render()
     assert 'const events = new EventSource("/stream");' in page

@@ -90,3 +90,22 @@ def test_what_users_choose_cannot_become_a_second_topic():
     assert header == "topic=user-x%26topic%3Duser-1&pattern=%2Fa%20b%2F%3Ac&hello=true&expires=60"
     with pytest.raises(ValueError, match="needs a topic"):
         tidings.subscribe_header()
+
+
+def test_the_stream_of_a_user_of_django_is_private_and_can_be_revoked():
+    import django_app  # noqa: F401
+    from django.test import RequestFactory
+
+    import tidings.django
+    from tidings.testing import record
+
+    request = RequestFactory(headers={"Tidings-Version": "0.1.0"}).get("/user-stream")
+    assert tidings.django.user_stream(request).status_code == 403
+    request.user = type("User", (), {"is_authenticated": True, "pk": 42})()
+    granted = parse_qsl(tidings.django.user_stream(request)["Tidings-Subscribe"])
+    assert granted == [("topic", "user-42"), ("label", "user-42")]
+    with record() as recorder:
+        tidings.django.publish_to_user(request.user, {"unread": 3}, on_commit=False)
+    assert (recorder[0].topics, recorder[0].private) == (["user-42"], True)
+    request.user.is_authenticated = False
+    assert tidings.django.user_stream(request).status_code == 403

@@ -66,6 +66,8 @@ def attach() -> Access:
         if _attached is not None:
             _attached.close()
         _attached, _access = _connect(Path(os.path.realpath(os.getcwd())))
+        # The processes that this one starts, such as workers, are in development too.
+        os.environ["TIDINGS_DEV"] = "1"
         return _access
 
 

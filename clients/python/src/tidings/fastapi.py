@@ -8,17 +8,12 @@ async def stream(request: Request, user: User = Depends(current_user)):
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
-import weakref
-from collections.abc import AsyncIterator
-from types import FrameType
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from ._asynchronous import in_thread
+from ._asynchronous_server import chunks
 from ._own_route import Grant, PassedOn, answer
 
 
@@ -31,40 +26,4 @@ async def stream(request: Request, *topics: str, **options: Any) -> Response:
     body, headers = given.body, dict(given.headers)
     if not isinstance(body, PassedOn):
         return Response(body, given.status, headers)
-    _end_with_server(body)
-    return StreamingResponse(_chunks(body), given.status, headers)
-
-
-async def _chunks(body: PassedOn) -> AsyncIterator[bytes]:
-    async for chunk in in_thread(iter(body), body.close):
-        yield chunk
-
-
-_open: weakref.WeakSet[PassedOn] = weakref.WeakSet()
-_is_watching = False
-
-
-def _end_with_server(body: PassedOn) -> None:
-    """A development server waits for its responses before it ends or reloads, and a stream has no end: it ends at the signal."""
-    global _is_watching
-    _open.add(body)
-    if _is_watching or threading.current_thread() is not threading.main_thread():
-        return
-    _is_watching = True
-    for number in (signal.SIGINT, signal.SIGTERM):
-        _chain(number)
-
-
-def _chain(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-
-    def handle(received: int, frame: FrameType | None) -> None:
-        for body in list(_open):
-            body.close()
-        if callable(before):
-            before(received, frame)
-        elif before == signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-    signal.signal(number, handle)
+    return StreamingResponse(chunks(body), given.status, headers)

@@ -2,6 +2,7 @@ import os
 import sys
 
 from django.conf import settings
+from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse, JsonResponse
 from django.urls import path
@@ -24,6 +25,10 @@ def stream(request):
     return tidings.django.stream(request, "chat", "user-42", since="earliest", label="user-42")
 
 
+async def astream(request):
+    return await tidings.django.astream(request, "chat", "user-42", since="earliest", label="user-42")
+
+
 def publish(request):
     tidings.django.publish("user-42", request.body, private=True)
     return HttpResponse(str(os.getpid()))
@@ -33,8 +38,15 @@ def ticket(request):
     return JsonResponse({"ticket": tidings.ticket("user-42"), "process": os.getpid()})
 
 
-urlpatterns = [path("stream", stream, name="stream"), path("publish", publish), path("ticket", ticket)]
+urlpatterns = [
+    path("stream", stream, name="stream"),
+    path("astream", astream),
+    path("user-stream", tidings.django.user_stream),
+    path("publish", publish),
+    path("ticket", ticket),
+]
 application = get_wsgi_application()
+asynchronous = get_asgi_application()
 
 if __name__ == "__main__":
     from django.core.management import execute_from_command_line

@@ -6,7 +6,6 @@ def stream(request):
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import django
@@ -16,12 +15,12 @@ from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from .. import _client, _recording
-from .._asynchronous import in_thread
+from .._asynchronous_server import chunks
 from .._events import Data, NewEvent, Topics
 from .._html import turbo_stream
 from .._own_route import Answer, Grant, PassedOn, answer
 
-__all__ = ["astream", "broadcast", "publish", "stream"]
+__all__ = ["astream", "broadcast", "publish", "publish_to_user", "stream", "user_stream"]
 
 #: Since this version an exception of one callback of a commit does not keep the others from running.
 _HAS_ROBUST_CALLBACKS = django.VERSION >= (4, 2)
@@ -83,18 +82,30 @@ async def astream(request: HttpRequest, *topics: str, **options: Any) -> HttpRes
     return await sync_to_async(stream)(request, *topics, **options)
 
 
+def publish_to_user(user: Any, data: Data, **options: Any) -> None:
+    """:func:`publish` for one user alone, who receives it on :func:`user_stream`."""
+    publish(_topic_of(user), data, private=True, **options)
+
+
+def user_stream(request: HttpRequest) -> HttpResponseBase:
+    """A view: the stream of the user who is logged in, 403 for anybody else. Its label is its topic, ``user-`` and the primary key."""
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return HttpResponse(status=403)
+    return stream(request, _topic_of(user), label=_topic_of(user))
+
+
+def _topic_of(user: Any) -> str:
+    return f"user-{user.pk}"
+
+
 def _response(given: Answer, is_asynchronous: bool) -> HttpResponseBase:
     body = given.body
     if not isinstance(body, PassedOn):
         return HttpResponse(body, status=given.status, headers=dict(given.headers))
     if is_asynchronous:
-        return StreamingHttpResponse(_chunks(body), status=given.status, headers=dict(given.headers))
+        return StreamingHttpResponse(chunks(body), status=given.status, headers=dict(given.headers))
     return StreamingHttpResponse(iter(body), status=given.status, headers=dict(given.headers))
-
-
-async def _chunks(body: PassedOn) -> AsyncIterator[bytes]:
-    async for chunk in in_thread(iter(body), body.close):
-        yield chunk
 
 
 def _pending() -> list[PublishOnCommit]:
