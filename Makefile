@@ -42,7 +42,7 @@ test: setup ## Install what tests need (asks before Debian packages), then run e
 	$(CARGO) build --locked -p tidings-testkit
 	$(CARGO) build --locked -p tidings-cli
 	TIDINGS_BIN="$${CARGO_TARGET_DIR:-target}/debug/tidings" $(CACHE)/python/bin/python -m pytest -q clients/python
-	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories
+	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories ../clients/node/test/*.test.mjs
 
 check: ## Quick checks while working: formatting, clippy and the Rust tests; needs only Rust and Node, and names the tests that it skips
 	$(CARGO) fmt --all --check
@@ -63,6 +63,9 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 	$(CACHE)/python/bin/ruff format --check clients/python
 	$(CACHE)/python/bin/mypy --config-file clients/python/pyproject.toml clients/python/src
 	cd tests && npx --no-install eslint .
+	cd clients/node && ../../tests/node_modules/.bin/eslint .
+	tests/node_modules/.bin/tsc -p clients/node --noEmit --emitDeclarationOnly false
+	tests/node_modules/.bin/tsc -p clients/node/test
 
 bench: ## Compare with other servers, write docs/benchmarks.md (half an hour); or less: SCENARIOS="fanout many" SERVERS="tidings" ROUNDS=1; or with another build: BASELINE=path/to/tidings
 	@tests/setup bench || echo "NOTE: nchan will be missing"
