@@ -1,4 +1,4 @@
-"""A page that is notified when a worker, which could be Celery, has finished the report of its user."""
+"""A page that is notified when a worker, which could be Celery, has finished a report."""
 
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context

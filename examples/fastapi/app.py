@@ -1,4 +1,5 @@
-"""Answers that arrive word by word: a page can be reloaded in the middle and misses nothing, and others can watch."""
+"""Answers that arrive word by word: a page can be reloaded in the middle and misses nothing, and
+others can watch."""
 
 import asyncio
 import secrets

@@ -1,4 +1,5 @@
-"""The chat of https://stackoverflow.com/a/12236019 (2012) with private messages: "@Bob hello" reaches Bob and its sender alone."""
+"""The chat of https://stackoverflow.com/a/12236019 (2012) with private messages: "@Bob hello"
+reaches Bob and its sender alone."""
 
 import datetime
 import os

@@ -1,4 +1,5 @@
-"""The chat of https://stackoverflow.com/a/12236019 (Peter Hoffmann, 2012) in Flask 3, without its /stream: that is Tidings' now."""
+"""The chat of https://stackoverflow.com/a/12236019 (Peter Hoffmann, 2012) in Flask 3, without its
+/stream: that is Tidings' now."""
 
 import datetime
 import os

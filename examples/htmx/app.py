@@ -1,4 +1,5 @@
-"""Orders that appear on every page at once, without JavaScript of our own: with htmx at /, with Turbo at /turbo."""
+"""Orders that appear on every page at once, without JavaScript of our own: with htmx at /, with
+Turbo at /turbo."""
 
 import itertools
 import os

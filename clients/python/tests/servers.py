@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 
 class Scripted:
-    """Answers each request with the next step of a script: bytes, or None to close the connection without an answer."""
+    """Answers each request with the next step of a script: bytes, or None to close the connection
+    without an answer."""
 
     def __init__(self, *script):
         self.script = list(script)

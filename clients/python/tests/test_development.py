@@ -1,4 +1,5 @@
-"""The development mode: one hub for a project, for as long as one of its processes lives, however it ends."""
+"""The development mode: one hub for a project, for as long as one of its processes lives, however
+it ends."""
 
 import http.client
 import os
@@ -202,7 +203,8 @@ def test_a_development_server_has_streams_and_a_hub_that_survive_its_reloader(pr
 
 
 class Reload:
-    """Changes a file of the application until another process answers: what a reloader finds when it begins is no change to it."""
+    """Changes a file of the application until another process answers: what a reloader finds when
+    it begins is no change to it."""
 
     def __init__(self, application, port, first):
         self.application, self.port, self.first = application, port, first

@@ -1,4 +1,5 @@
-"""Servers with several workers: each publishes, makes tickets and answers the route of a stream, and there is one order."""
+"""Servers with several workers: each publishes, makes tickets and answers the route of a stream,
+and there is one order."""
 
 import json
 import sys

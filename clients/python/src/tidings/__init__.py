@@ -1,13 +1,15 @@
-"""Server push for Python applications: publish an event, and every browser that subscribed receives it.
+"""Server push for Python applications: publish an event, and every browser that subscribed receives
+it.
 
     import tidings
 
     tidings.publish("chat", "hello")
     tidings.publish(f"user-{user.id}", {"unread": 3}, private=True)
 
-The functions of this module use the hub that ``TIDINGS_URL`` names, which ``tidings run`` sets, or that of the
-development mode. :class:`Client` is for another hub, :class:`AsyncClient` for asyncio. ``tidings.flask``,
-``tidings.django`` and ``tidings.fastapi`` have the route of a stream; ``tidings.testing`` records what was published.
+The functions of this module use the hub that ``TIDINGS_URL`` names, which ``tidings run`` sets, or
+that of the development mode. :class:`Client` is for another hub, :class:`AsyncClient` for asyncio.
+``tidings.flask``, ``tidings.django`` and ``tidings.fastapi`` have the route of a stream;
+``tidings.testing`` records what was published.
 """
 
 from __future__ import annotations
@@ -70,8 +72,8 @@ def publish(
 ) -> Receipt:
     """Publishes one event on a topic or on several, and returns when it is in the log of the hub.
 
-    Text and bytes are sent as they are, everything else as JSON. It raises :class:`Refused` if the hub will not do it,
-    and :class:`Unavailable` if there was no answer within two seconds.
+    Text and bytes are sent as they are, everything else as JSON. It raises :class:`Refused` if the
+    hub will not do it, and :class:`Unavailable` if there was no answer within two seconds.
     """
     return _client.publish(
         topics,
@@ -93,7 +95,8 @@ def publish_many(
 
 
 def publish_in_background(topics: Topics, data: Data, **options: Any) -> bool:
-    """Queues an event and returns at once, whatever the state of the hub; what is dropped is logged. Returns whether it was queued."""
+    """Queues an event and returns at once, whatever the state of the hub; what is dropped is
+    logged. Returns whether it was queued."""
     return _background.publish(topics, data, **options)
 
 
@@ -106,7 +109,8 @@ def broadcast(
     action: str = "append",
     **options: Any,
 ) -> Receipt:
-    """Publishes HTML: as it is for htmx, or, with ``target`` (an id) or ``targets`` (a selector), as a Turbo Stream."""
+    """Publishes HTML: as it is for htmx, or, with ``target`` (an id) or ``targets`` (a selector),
+    as a Turbo Stream."""
     is_for_turbo = target is not None or targets is not None
     return publish(topics, turbo_stream(html, action, target, targets) if is_for_turbo else html, **options)
 
@@ -120,7 +124,8 @@ def ticket(
     streams_max: int | None = None,
     address: str | None = None,
 ) -> str:
-    """A ticket, with which a plain EventSource on any origin receives these topics: ``/stream?ticket=…``."""
+    """A ticket, with which a plain EventSource on any origin receives these topics:
+    ``/stream?ticket=…``."""
     return _client.ticket(
         topics, patterns=patterns, label=label, expires=expires, streams_max=streams_max, address=address
     )
@@ -132,7 +137,8 @@ def revoke(**what: Any) -> None:
 
 
 def subscribe(topics: Topics = (), *, patterns: Sequence[str] = (), since: str | None = None) -> Subscription:
-    """Receives events over any number of reconnects: ``for event in tidings.subscribe("chat", since="-50")``."""
+    """Receives events over any number of reconnects: ``for event in tidings.subscribe("chat",
+    since="-50")``."""
     return _client.subscribe(topics, patterns=patterns, since=since)
 
 

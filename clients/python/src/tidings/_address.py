@@ -1,4 +1,5 @@
-"""Where the hub is, and the credential for it: ``http://:KEY@127.0.0.1:8080``, as ``TIDINGS_URL`` gives it.
+"""Where the hub is, and the credential for it: ``http://:KEY@127.0.0.1:8080``, as ``TIDINGS_URL``
+gives it.
 
 The credential is never part of a text that is logged or raised.
 """
@@ -41,9 +42,9 @@ def parse_address(url: str, token: str | None = None, name: str = "the URL of th
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
+    except ValueError:
         # The text of the exception may quote the credential.
-        raise ConfigurationError(f"{name} is no URL: it has the form {_FORM}") from error.with_traceback(None)
+        raise ConfigurationError(f"{name} is no URL: it has the form {_FORM}") from None
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ConfigurationError(f"{name} needs http:// or https:// and a host, as in {_FORM}")
     if parts.username:

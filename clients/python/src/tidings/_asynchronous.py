@@ -1,4 +1,5 @@
-"""The client for asyncio. It is the same client on threads of its own, so that the event loop never waits.
+"""The client for asyncio. It is the same client on threads of its own, so that the event loop never
+waits.
 
 A publication whose task is cancelled may be published nevertheless.
 """

@@ -1,6 +1,7 @@
 """A stream of the hub that an asynchronous development server passes on.
 
-Such a server waits for its responses before it ends or reloads, and a stream has no end: it ends at the signal.
+Such a server waits for its responses before it ends or reloads, and a stream has no end: it ends at
+the signal.
 """
 
 from __future__ import annotations

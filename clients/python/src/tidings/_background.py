@@ -1,6 +1,7 @@
 """Publishing that never delays and never fails a request: a bounded queue, and a thread that sends.
 
-What the hub refuses, does not accept in time, or what does not fit into the queue is dropped, counted and logged.
+What the hub refuses, does not accept in time, or what does not fit into the queue is dropped,
+counted and logged.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ _LOG_SECS = 10.0
 
 
 class Background:
-    """A queue in front of a client. Its size is bounded by events and by bytes, whichever is reached first."""
+    """A queue in front of a client. Its size is bounded by events and by bytes, whichever is
+    reached first."""
 
     def __init__(
         self,
@@ -66,7 +68,8 @@ class Background:
         self._is_closed = False
 
     def publish(self, topics: Topics, data: Data, **options: Any) -> bool:
-        """Queues an event, with the options of :meth:`Client.publish`. Returns whether it was queued."""
+        """Queues an event, with the options of :meth:`Client.publish`. Returns whether it was
+        queued."""
         return self.publish_event(NewEvent(topics, data, **options))
 
     def publish_event(self, event: NewEvent) -> bool:
@@ -90,12 +93,14 @@ class Background:
         return False
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Waits until everything that is queued was sent or dropped. Returns whether it was, in time."""
+        """Waits until everything that is queued was sent or dropped. Returns whether it was, in
+        time."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._queue and not self._sending, timeout)
 
     def close(self, timeout: float = EXIT_SECS) -> None:
-        """Accepts nothing more, and waits for what is queued; what is left after this time is dropped."""
+        """Accepts nothing more, and waits for what is queued; what is left after this time is
+        dropped."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

@@ -1,4 +1,5 @@
-"""The client: publish, make tickets, end streams, subscribe. One of them serves all threads of a process."""
+"""The client: publish, make tickets, end streams, subscribe. One of them serves all threads of a
+process."""
 
 from __future__ import annotations
 
@@ -37,8 +38,9 @@ _NO_HUB = (
 class Client:
     """A client of one hub: that of ``url``, or of ``TIDINGS_URL``, or of the development mode.
 
-    ``timeout`` is the time in seconds that a call takes at most, with all its attempts. A publication that was not
-    answered is repeated with the same idempotency key until then, so that it is published once.
+    ``timeout`` is the time in seconds that a call takes at most, with all its attempts. A
+    publication that was not answered is repeated with the same idempotency key until then, so that
+    it is published once.
     """
 
     def __init__(
@@ -75,7 +77,8 @@ class Client:
         exclude: str | None = None,
         idempotency_key: str | None = None,
     ) -> Receipt:
-        """Publishes one event on a topic or on several, and returns when it is in the log of the hub."""
+        """Publishes one event on a topic or on several, and returns when it is in the log of the
+        hub."""
         event = NewEvent(topics, data, type, id, private, retry, exclude)
         return self.publish_many([event], idempotency_key=idempotency_key)[0]
 
@@ -85,7 +88,8 @@ class Client:
         *,
         idempotency_key: str | None = None,
     ) -> list[Receipt]:
-        """Publishes all of these events in their order, or none. A repeat is answered with the receipt of the first."""
+        """Publishes all of these events in their order, or none. A repeat is answered with the
+        receipt of the first."""
         all_events = [event if isinstance(event, NewEvent) else NewEvent(*event) for event in events]
         if not all_events:
             return []
@@ -112,7 +116,8 @@ class Client:
         streams_max: int | None = None,
         address: str | None = None,
     ) -> str:
-        """A ticket for an EventSource: without a request where the secret is known, else made by the hub."""
+        """A ticket for an EventSource: without a request where the secret is known, else made by
+        the hub."""
         terms = ticket_terms(topics, patterns, label, expires, streams_max, address)
         access = None if self._ticket_secret else self.access()
         secret = self._ticket_secret or (access and access.ticket_secret)
@@ -132,7 +137,8 @@ class Client:
         connection: str | None = None,
         expires_secs: int | None = None,
     ) -> None:
-        """Ends streams, and refuses what was issued for them before: by label, by the id of a ticket or token, or one stream."""
+        """Ends streams, and refuses what was issued for them before: by label, by the id of a
+        ticket or token, or one stream."""
         terms = {
             "label": label,
             "ticket": ticket,
@@ -148,7 +154,8 @@ class Client:
     def subscribe(
         self, topics: Topics = (), *, patterns: Sequence[str] = (), since: str | None = None
     ) -> Subscription:
-        """Receives events, in the order of the hub, over any number of reconnects: iterate over it, and close it."""
+        """Receives events, in the order of the hub, over any number of reconnects: iterate over it,
+        and close it."""
         return Subscription(self.access, subscription_query(topics, patterns), since)
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
-"""Connections to a hub that are used again, by all threads of a process, and never by two processes.
+"""Connections to a hub that are used again, by all threads of a process, and never by two
+processes.
 
-A process that forks (gunicorn with ``--preload``) leaves the connections of its parent alone: the child begins with none.
+A process that forks (gunicorn with ``--preload``) leaves the connections of its parent alone: the
+child begins with none.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class Connections:
         _everywhere.add(self)
 
     def _forget(self) -> None:
-        # A lock that another thread held at the time of a fork would never be released in the child.
+        # A lock that another thread held at the time of a fork would never be released in the
+        # child.
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
 

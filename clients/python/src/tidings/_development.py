@@ -1,7 +1,9 @@
-"""The development mode: without ``TIDINGS_URL``, the first process of a project starts a hub, and the others share it.
+"""The development mode: without ``TIDINGS_URL``, the first process of a project starts a hub, and
+the others share it.
 
-The hub belongs to a supervisor (``_supervisor.py``), which ends it some seconds after the last process that uses it has
-ended. One hub serves one working directory, on a port of the loopback address, with a key that is not stored anywhere.
+The hub belongs to a supervisor (``_supervisor.py``), which ends it some seconds after the last
+process that uses it has ended. One hub serves one working directory, on a port of the loopback
+address, with a key that is not stored anywhere.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from typing import Any
 from ._address import Access, parse_address
 from ._errors import ConfigurationError
 
-#: The hub ends this long after the last process that uses it: a reloader replaces a process in less.
+#: The hub ends this long after the last process that uses it: a reloader replaces a process in
+#: less.
 LINGER_SECS = 5
 #: How long the first process waits for its hub.
 _START_SECS_MAX = 40.0
@@ -43,7 +46,8 @@ def dev() -> None:
 
 
 def is_on() -> bool:
-    """Whether this process is in development: by ``TIDINGS_DEV``, by :func:`dev`, or as its framework says."""
+    """Whether this process is in development: by ``TIDINGS_DEV``, by :func:`dev`, or as its
+    framework says."""
     global _is_on
     chosen = os.environ.get("TIDINGS_DEV")
     if chosen:
@@ -53,7 +57,8 @@ def is_on() -> bool:
 
 
 def access() -> Access | None:
-    """The hub of this project, which is started if it does not run. Outside of development there is none."""
+    """The hub of this project, which is started if it does not run. Outside of development there is
+    none."""
     return attach() if is_on() else None
 
 
@@ -122,7 +127,8 @@ def _connect(project: Path) -> tuple[socket.socket, Access]:
             access = _read_greeting(connection) if connection is not None else None
             if connection is not None and access is not None:
                 return connection, access
-            # The supervisor was about to end, and has removed its socket: the next attempt starts another.
+            # The supervisor was about to end, and has removed its socket: the next attempt starts
+            # another.
     raise ConfigurationError(f"the development hub ended {_ATTEMPTS_MAX} times while it started")
 
 
@@ -146,7 +152,8 @@ def _start_supervisor(directory: Path, name: str) -> None:
         listener.listen(64)
         files = [path, directory / f"{name}.toml"]
         script = Path(__file__).with_name("_supervisor.py")
-        # It leaves this process at once. In a session of its own, since Ctrl-C in the terminal is for the application.
+        # It leaves this process at once. In a session of its own, since Ctrl-C in the terminal is
+        # for the application.
         subprocess.run(
             [
                 sys.executable or "python3",
@@ -197,7 +204,8 @@ def _has_ended(connection: socket.socket) -> bool:
 
 
 def _program() -> str:
-    """The hub: ``TIDINGS_BIN``, or the one that was installed with this package, or the one in the PATH."""
+    """The hub: ``TIDINGS_BIN``, or the one that was installed with this package, or the one in the
+    PATH."""
     chosen = os.environ.get("TIDINGS_BIN")
     if chosen:
         return chosen

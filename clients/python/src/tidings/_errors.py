@@ -28,7 +28,8 @@ class Unavailable(TidingsError):
     def __init__(self, message: str, *, outcome_unknown: bool, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-        #: Whether the hub may have done what was asked. A repeat with the same idempotency key is safe.
+        #: Whether the hub may have done what was asked. A repeat with the same idempotency key is
+        #: safe.
         self.outcome_unknown = outcome_unknown
 
 

@@ -81,7 +81,8 @@ class Event:
 
 @dataclass(frozen=True)
 class Gap:
-    """Events that this subscriber could have received are gone; the stream goes on at the oldest that is kept."""
+    """Events that this subscriber could have received are gone; the stream goes on at the oldest
+    that is kept."""
 
     #: ``expired``, ``unknown`` or ``other-log``.
     reason: str

@@ -1,8 +1,8 @@
 """The application's own route for a stream: which answer it gives, in the terms of no framework.
 
-A hub in front of the application sends the header ``Tidings-Version``, and makes a stream of an empty answer with
-``Tidings-Subscribe``. A development server without a hub in front passes the stream of the hub on by itself, so that
-browsers use one origin there too.
+A hub in front of the application sends the header ``Tidings-Version``, and makes a stream of an
+empty answer with ``Tidings-Subscribe``. A development server without a hub in front passes the
+stream of the hub on by itself, so that browsers use one origin there too.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class PassedOn:
         try:
             yield from self._stream
         except (OSError, HTTPException, ValueError, AttributeError):
-            # The hub has ended, or this was closed, which surfaces as one of the last two: the client reconnects.
+            # The hub has ended, or this was closed, which surfaces as one of the last two: the
+            # client reconnects.
             if not self._is_closed:
                 _log.info("a stream of the development hub was cut")
 
@@ -96,12 +97,14 @@ class PassedOn:
 
 
 def subscribe_header(*topics: str, **options: object) -> str:
-    """The value of ``Tidings-Subscribe`` for these topics, with the options of a :class:`Grant`, for any framework."""
+    """The value of ``Tidings-Subscribe`` for these topics, with the options of a :class:`Grant`,
+    for any framework."""
     return Grant(topics, **options).header()  # type: ignore[arg-type]
 
 
 def answer(grant: Grant, headers: Headers) -> Answer:
-    """The answer to a request with these headers, whose names are looked up as HTTP does. It may wait for the hub."""
+    """The answer to a request with these headers, whose names are looked up as HTTP does. It may
+    wait for the hub."""
     if headers.get(VERSION) or _recording.current() is not None:
         return Answer(200, {SUBSCRIBE: grant.header(), "Cache-Control": "no-store"})
     if not _development.is_on():

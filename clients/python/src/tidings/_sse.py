@@ -1,4 +1,5 @@
-"""A parser for ``text/event-stream`` (HTML, "Server-sent events"). It takes bytes and returns events."""
+"""A parser for ``text/event-stream`` (HTML, "Server-sent events"). It takes bytes and returns
+events."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ from ._errors import Refused, TidingsError, detail_of
 from ._events import Event, Gap, Received, Topics, as_topics
 from ._sse import Message, Parser, TooLarge
 
-#: A stream on which nothing arrives for this long is dead: the hub sends a comment every 15 seconds.
+#: A stream on which nothing arrives for this long is dead: the hub sends a comment every 15
+#: seconds.
 SILENCE_SECS_MAX = 45.0
 _CONNECT_SECS_MAX = 10.0
 _DELAY_SECS_MIN = 0.1
@@ -74,7 +75,8 @@ class Stream:
 
 
 class Subscription(Iterator[Received]):
-    """An iterator over events and gaps that reconnects by itself. It ends when it is closed or refused."""
+    """An iterator over events and gaps that reconnects by itself. It ends when it is closed or
+    refused."""
 
     def __init__(self, access: Callable[[], Access], query: list[tuple[str, str]], since: str | None) -> None:
         self._access = access
@@ -87,7 +89,8 @@ class Subscription(Iterator[Received]):
 
     @property
     def last_id(self) -> str:
-        """The id of the last event: ``since="id:" + last_id`` continues after it, in another process too."""
+        """The id of the last event: ``since="id:" + last_id`` continues after it, in another
+        process too."""
         return self._parser.last_id
 
     def __next__(self) -> Received:
@@ -129,7 +132,8 @@ class Subscription(Iterator[Received]):
                 finally:
                     stream.close()
             except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-                # Closing a stream from another thread surfaces in the thread that reads as one of the last two.
+                # Closing a stream from another thread surfaces in the thread that reads as one of
+                # the last two.
                 if isinstance(error, (ValueError, AttributeError)) and not self._closed.is_set():
                     raise
             except TooLarge as error:

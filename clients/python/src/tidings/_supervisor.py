@@ -1,11 +1,12 @@
-"""The process that owns the hub of the development mode. It is started as a program, and imports nothing of this package.
+"""The process that owns the hub of the development mode. It is started as a program, and imports
+nothing of this package.
 
     _supervisor.py HUB SOCKET CONFIGURATION LINGER_SECS
 
-Its standard input is a Unix socket that listens. Each process that uses the hub holds a connection to it, on which the
-supervisor has written one line of JSON: the URL and the ticket secret of the hub, or why there is none. Some seconds
-after the last of these connections has ended, with its process, however that ended, the hub and the supervisor end.
-The secrets are in memory only.
+Its standard input is a Unix socket that listens. Each process that uses the hub holds a connection
+to it, on which the supervisor has written one line of JSON: the URL and the ticket secret of the
+hub, or why there is none. Some seconds after the last of these connections has ended, with its
+process, however that ended, the hub and the supervisor end. The secrets are in memory only.
 """
 
 import ctypes
@@ -148,8 +149,8 @@ class Supervisor:
                 self.greet(connection)
 
     def close(self):
-        """Those who wait for a hub that never began learn why. Those who connect from now on find no socket,
-        or receive no greeting, and start another supervisor."""
+        """Those who wait for a hub that never began learn why. Those who connect from now on find
+        no socket, or receive no greeting, and start another supervisor."""
         if self.greeting is None:
             if self.hub is not None and self.hub.poll() is not None:
                 self.printed += self.hub.stdout.read()

@@ -1,4 +1,5 @@
-"""Tickets that are made without asking the hub (docs/tickets.md of Tidings: ``tt1.SECRET_ID.CONTENTS.MAC``)."""
+"""Tickets that are made without asking the hub (docs/tickets.md of Tidings:
+``tt1.SECRET_ID.CONTENTS.MAC``)."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def ticket_terms(
     streams_max: int | None,
     address: str | None,
 ) -> dict[str, Any]:
-    """What a ticket allows, in the words of ``POST /tickets``. It raises :class:`ValueError` for what no hub accepts."""
+    """What a ticket allows, in the words of ``POST /tickets``. It raises :class:`ValueError` for
+    what no hub accepts."""
     seconds = int(expires.total_seconds()) if isinstance(expires, timedelta) else expires
     seconds = EXPIRES_SECS if seconds is None else seconds
     if not 1 <= seconds <= EXPIRES_SECS_MAX:

@@ -20,7 +20,8 @@ from ._own_route import Grant, PassedOn, answer
 async def stream(request: Request, *topics: str, **options: Any) -> Response:
     """The response that becomes a stream of these topics, private events included.
 
-    Options: ``patterns``, ``since``, ``format``, ``hello``, ``expires`` (seconds), ``label`` (to revoke it by).
+    Options: ``patterns``, ``since``, ``format``, ``hello``, ``expires`` (seconds), ``label`` (to
+    revoke it by).
     """
     given = await asyncio.to_thread(answer, Grant(topics, **options), request.headers)
     body, headers = given.body, dict(given.headers)

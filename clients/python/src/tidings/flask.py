@@ -18,7 +18,8 @@ from ._own_route import Grant, PassedOn, answer
 def stream(*topics: str, **options: Any) -> flask.Response:
     """The response that becomes a stream of these topics, private events included.
 
-    Options: ``patterns``, ``since``, ``format``, ``hello``, ``expires`` (seconds), ``label`` (to revoke it by).
+    Options: ``patterns``, ``since``, ``format``, ``hello``, ``expires`` (seconds), ``label`` (to
+    revoke it by).
     """
     given = answer(Grant(topics, **options), flask.request.headers)
     body = given.body

@@ -5,8 +5,8 @@
             client.post("/orders")
         assert published[0].topics == ["orders"]
 
-With pytest, the fixture ``published`` does the same for one test. While a recorder is active, the route of a stream
-answers as behind a hub, so that its ``Tidings-Subscribe`` can be checked.
+With pytest, the fixture ``published`` does the same for one test. While a recorder is active, the
+route of a stream answers as behind a hub, so that its ``Tidings-Subscribe`` can be checked.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Published:
 
 
 class Recorder(Sequence[Published]):
-    """What was published, in order. In a Django ``TestCase``, whose transaction never commits, what would be published then counts."""
+    """What was published, in order. In a Django ``TestCase``, whose transaction never commits, what
+    would be published then counts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,5 @@
-"""Django: publishing on commit, and the view of a stream. ``INSTALLED_APPS`` needs ``"tidings.django"`` for the template tag.
+"""Django: publishing on commit, and the view of a stream. ``INSTALLED_APPS`` needs
+``"tidings.django"`` for the template tag.
 
 def stream(request):
     return tidings.django.stream(request, "chat", f"user-{request.user.pk}")
@@ -22,7 +23,8 @@ from .._own_route import Answer, Grant, PassedOn, answer
 
 __all__ = ["astream", "broadcast", "publish", "publish_to_user", "stream", "user_stream"]
 
-#: Since this version an exception of one callback of a commit does not keep the others from running.
+#: Since this version an exception of one callback of a commit does not keep the others from
+#: running.
 _HAS_ROBUST_CALLBACKS = django.VERSION >= (4, 2)
 
 
@@ -41,10 +43,11 @@ class PublishOnCommit:
 def publish(
     topics: Topics, data: Data, *, using: str | None = None, on_commit: bool = True, **options: Any
 ) -> None:
-    """Publishes when the transaction of the database ``using`` commits, or at once if there is none; never after a rollback.
+    """Publishes when the transaction of the database ``using`` commits, or at once if there is
+    none; never after a rollback.
 
-    By then the data is committed, so a failure is logged and does not raise. With ``on_commit=False`` this is
-    :func:`tidings.publish`, which raises.
+    By then the data is committed, so a failure is logged and does not raise. With
+    ``on_commit=False`` this is :func:`tidings.publish`, which raises.
     """
     event = NewEvent(topics, data, **options)
     if not on_commit:
@@ -72,7 +75,8 @@ def broadcast(
 def stream(request: HttpRequest, *topics: str, **options: Any) -> HttpResponseBase:
     """The response that becomes a stream of these topics, private events included.
 
-    Options: ``patterns``, ``since``, ``format``, ``hello``, ``expires`` (seconds), ``label`` (to revoke it by).
+    Options: ``patterns``, ``since``, ``format``, ``hello``, ``expires`` (seconds), ``label`` (to
+    revoke it by).
     """
     return _response(answer(Grant(topics, **options), request.headers), isinstance(request, ASGIRequest))
 
@@ -88,7 +92,8 @@ def publish_to_user(user: Any, data: Data, **options: Any) -> None:
 
 
 def user_stream(request: HttpRequest) -> HttpResponseBase:
-    """A view: the stream of the user who is logged in, 403 for anybody else. Its label is its topic, ``user-`` and the primary key."""
+    """A view: the stream of the user who is logged in, 403 for anybody else. Its label is its
+    topic, ``user-`` and the primary key."""
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return HttpResponse(status=403)

@@ -1,4 +1,5 @@
-"""The application of ``INSTALLED_APPS``: with ``runserver`` the development hub starts before the first request."""
+"""The application of ``INSTALLED_APPS``: with ``runserver`` the development hub starts before the
+first request."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class TidingsConfig(AppConfig):
     default = True
 
     def ready(self) -> None:
-        # The parent of the reloader holds the hub too, so that an application that cannot be imported does not end it.
+        # The parent of the reloader holds the hub too, so that an application that cannot be
+        # imported does not end it.
         if settings.DEBUG and "runserver" in sys.argv[1:2]:
             try:
                 _log.info("the hub is %s", _client.access().address)

@@ -16,7 +16,8 @@ register = template.Library()
 
 @register.simple_tag
 def event_source(route: str, *args: Any, **kwargs: Any) -> SafeString:
-    """``const events = {% event_source 'stream' %};`` with the name of the view of the stream, or its path."""
+    """``const events = {% event_source 'stream' %};`` with the name of the view of the stream, or
+    its path."""
     path = route if route.startswith("/") else reverse(route, args=args, kwargs=kwargs)
     return mark_safe(f'new EventSource("{escapejs(path)}")')
 
