@@ -9,6 +9,7 @@ hub, or why there is none. Some seconds after the last of these connections has 
 process, however that ended, the hub and the supervisor end. The secrets are in memory only.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -161,7 +162,8 @@ class Supervisor:
             if not self.attached:
                 self.listener.settimeout(CONNECT_SECS_MAX)
                 self.accept(self.listener)
-        os.unlink(self.path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
 
     def end_hub(self):
         self.hub.terminate()
