@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 import tidings
-from tidings import _development
+from tidings import _development, _own_route
 
 sys.path.insert(0, str(Path(__file__).with_name("applications")))
 
@@ -83,6 +83,43 @@ def test_in_production_without_a_hub_in_front_the_answer_says_what_to_do(get, ca
     for text in (body, caplog.text):
         assert "tidings run -- COMMAND" in text
         assert "--authorize" in text
+
+
+class Endless:
+    """A stream of the hub, which has no end by itself."""
+
+    status = 200
+    is_closed = False
+
+    class response:
+        @staticmethod
+        def getheader(name):
+            return "text/event-stream" if name == "Content-Type" else None
+
+    def __iter__(self):
+        while True:
+            yield b": hb\n"
+
+    def close(self):
+        self.is_closed = True
+
+
+@pytest.mark.parametrize("framework", ["flask", "django"])
+def test_a_client_that_leaves_ends_the_stream_that_was_passed_on(framework, monkeypatch):
+    import django_app  # noqa: F401
+    import flask_app
+    from django.test import Client
+
+    stream = Endless()
+    monkeypatch.setattr(_development, "is_on", lambda: True)
+    monkeypatch.setattr(_own_route, "_open", lambda grant, last_id: stream)
+    client = flask_app.app.test_client() if framework == "flask" else Client()
+    response = client.get("/stream")
+    body = response.response if framework == "flask" else response.streaming_content
+    assert next(iter(body)) == b": hb\n"
+    assert not stream.is_closed
+    response.close()
+    assert stream.is_closed
 
 
 def test_what_users_choose_cannot_become_a_second_topic():

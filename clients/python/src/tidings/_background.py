@@ -80,17 +80,29 @@ class Background:
             recorder.publish([event])
             return True
         with self._changed:
-            fits = len(self._queue) + self._sending < self._events_max and self._bytes + size <= BYTES_MAX
-            if fits and not self._is_closed:
+            problem = self._why_not(size)
+            if problem is None:
                 self._queue.append((event, size))
                 self._bytes += size
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="tidings-background", daemon=True)
-                    self._thread.start()
                 self._changed.notify_all()
                 return True
-        self._drop(1, "the queue is full" if not fits else "it was closed")
+        self._drop(1, problem)
         return False
+
+    def _why_not(self, size: int) -> str | None:
+        """Why an event of this size cannot be queued. The thread begins with the first event."""
+        if self._is_closed:
+            return "it was closed"
+        if len(self._queue) + self._sending >= self._events_max or self._bytes + size > BYTES_MAX:
+            return "the queue is full"
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="tidings-background", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # There are too many, or the process ends.
+                return str(error)
+            self._thread = thread
+        return None
 
     def flush(self, timeout: float | None = None) -> bool:
         """Waits until everything that is queued was sent or dropped. Returns whether it was, in

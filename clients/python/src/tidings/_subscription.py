@@ -116,6 +116,8 @@ class Subscription(Iterator[Received]):
             try:
                 stream = self._stream = self._open()
                 try:
+                    if self._closed.is_set():
+                        return  # It was closed while the stream was opened.
                     if stream.status == 200:
                         for chunk in stream:
                             failures = 0

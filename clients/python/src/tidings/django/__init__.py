@@ -110,7 +110,7 @@ def _response(given: Answer, is_asynchronous: bool) -> HttpResponseBase:
         return HttpResponse(body, status=given.status, headers=dict(given.headers))
     if is_asynchronous:
         return StreamingHttpResponse(chunks(body), status=given.status, headers=dict(given.headers))
-    return StreamingHttpResponse(iter(body), status=given.status, headers=dict(given.headers))
+    return StreamingHttpResponse(body, status=given.status, headers=dict(given.headers))
 
 
 def _pending() -> list[PublishOnCommit]:
