@@ -98,7 +98,7 @@ class Connection {
 
   /** @param {Hub} hub @param {string} body @param {string} lastId */
   open(hub, body, lastId) {
-    this.#alive();
+    this.#expectBytes();
     /** @type {Record<string, string>} */
     const headers = { ...authorization(hub), Accept: 'text/event-stream', 'Content-Type': 'application/json' };
     if (lastId) headers['Last-Event-ID'] = headerText(lastId);
@@ -111,20 +111,23 @@ class Connection {
     const decoder = new TextDecoder();
     const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
     for (;;) {
+      this.#expectBytes();
       const { done, value } = await reader.read();
+      // An application may take its time with an item.
+      clearTimeout(this.#idle);
       if (done) return;
-      this.#alive();
       for (const event of parser.push(decoder.decode(value, { stream: true }))) {
         // First, so that an item which the application has received does not come again.
         Object.assign(progress, { lastId: event.id, retryMillis: parser.retryMillis });
         const item = itemOf(event);
         if (item) yield item;
+        if (this.#abort.signal.aborted) return;
       }
       progress.retryMillis = parser.retryMillis;
     }
   }
 
-  #alive() {
+  #expectBytes() {
     clearTimeout(this.#idle);
     this.#idle = setTimeout(this.close, IDLE_MILLIS);
   }

@@ -140,5 +140,5 @@ function end() {
   clearTimeout(unused);
   rmSync(`${place}.toml`, { force: true });
   server.close(() => process.exit());
-  for (const socket of attached) socket.end();
+  for (const socket of attached) socket.destroySoon();
 }
