@@ -1,4 +1,4 @@
-// The chat as a user operates it (examples/chat).
+// The chat as a user operates it (crates/tidings-chat).
 
 /** Opens the chat, enters a name, and waits until it is connected. */
 export async function join(page, origin, name) {
