@@ -27,7 +27,7 @@ FUZZ_TARGETS = $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak tests/slow-clients $(wildcard tests/stories/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench torture contention history hubs slow soak tls doc setup
+.PHONY: help demo test check lint features bench torture contention history hubs slow soak tls doc setup
 
 help: ## List the tasks
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r task text; do \
@@ -49,9 +49,10 @@ check: ## Quick checks while working: formatting, clippy and the Rust tests; nee
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	CARGO='$(CARGO)' node tests/rust.mjs
 
-lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools/cycles.mjs), dependency rules (cargo-deny) and the scripts of the tests
+lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools/cycles.mjs), dependency rules (cargo-deny), cargo features and the scripts of the tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	$(MAKE) --no-print-directory features
 	node tools/words.mjs
 	node --test tools/cycles.test.mjs
 	node tools/cycles.mjs
@@ -66,6 +67,10 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 	cd clients/node && ../../tests/node_modules/.bin/eslint .
 	tests/node_modules/.bin/tsc -p clients/node --noEmit --emitDeclarationOnly false
 	tests/node_modules/.bin/tsc -p clients/node/test
+
+features: # The program builds with each of its cargo features alone, and without any
+	set -e; for features in '' redis nats bench demo; do \
+	  $(CARGO) clippy --locked -p tidings-cli --bins --no-default-features --features "$$features" -- -D warnings; done
 
 bench: ## Compare with other servers, write docs/benchmarks.md (half an hour); or less: SCENARIOS="fanout many" SERVERS="tidings" ROUNDS=1; or with another build: BASELINE=path/to/tidings
 	@tests/setup bench || echo "NOTE: nchan will be missing"

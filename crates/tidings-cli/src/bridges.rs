@@ -9,8 +9,15 @@ use tidings::{
     Event, Hub, IdempotencyKey, Invalid, NewEvent, PublishError, Unavailable,
     log::{Tail, cluster::Cluster},
 };
-use tidings_redis::bridge::{Bridge, BridgeSettings, HubAccess, NotTaken};
+use tidings_net::InvalidUrl;
+pub(crate) use tidings_redis::bridge::BridgeSettings;
+use tidings_redis::bridge::{Bridge, HubAccess, NotTaken};
 use tidings_server::{Component, Figure};
+
+/// Parses the URL of a bridge. Errors continue after the URL.
+pub(crate) fn parse(url: &str) -> Result<BridgeSettings, String> {
+    url.parse().map_err(|error: InvalidUrl| format!("is not a bridge: {error}"))
+}
 
 /// Bridges that run until this value is dropped.
 pub(crate) struct Bridges(Vec<Arc<Numbered>>);

@@ -1,9 +1,10 @@
 //! The commands of `tidings`, one module each.
 
 mod banner;
-#[cfg_attr(not(target_os = "linux"), path = "commands/bench_elsewhere.rs")]
+#[cfg_attr(not(all(target_os = "linux", feature = "bench")), path = "commands/bench_absent.rs")]
 mod bench;
 mod clock;
+#[cfg_attr(not(feature = "demo"), path = "commands/demo_absent.rs")]
 mod demo;
 mod hub;
 mod key;

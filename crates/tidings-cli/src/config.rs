@@ -30,7 +30,6 @@ use std::{
 use tidings::{TopicGlob, web::HostName};
 use tidings_auth::AuthConfig;
 use tidings_net::redacted;
-use tidings_redis::bridge::BridgeSettings;
 use tidings_server::{
     AllowedHosts, AllowedOrigin, AuthorizedPath, CertificateFiles, Certificates, ClientAddressSource,
     TrustedProxy,
@@ -54,6 +53,7 @@ pub(crate) use self::{
     values::{HUB_PATH, LOG_LEVEL, LogFormat, time},
 };
 use crate::{
+    bridges::{self, BridgeSettings},
     failure::Failure,
     store::{self, Keeping, Store},
 };
@@ -162,7 +162,7 @@ impl ServeConfig {
         let authorize_secs = merged.value("authorize_secs", values::seconds)?;
         let hub_path = public_url.as_ref().map_or(HUB_PATH, Url::path);
         let allow_hosts: Vec<HostName> = merged.many("allow_host", values::parsed)?;
-        let bridges = merged.many("bridge", values::bridge)?;
+        let bridges = merged.many("bridge", bridges::parse)?;
         let keeping = keeping(&mut merged, &folder)?;
         let files_of_setting =
             [path(&merged, "tls_certificate", &folder)?, path(&merged, "tls_key", &folder)?];

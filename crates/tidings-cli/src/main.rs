@@ -4,6 +4,7 @@
 //! becomes one line on standard error and an exit code: 2 if the command line or the configuration
 //! is wrong, 1 for every other error.
 
+#[cfg_attr(not(feature = "redis"), path = "bridges_absent.rs")]
 mod bridges;
 mod commands;
 mod config;

@@ -1,7 +1,15 @@
 //! The store: the values of `--store` and `--sync`, and opening what they name.
 //!
 //! Only this module knows the kinds of stores. To add one, add a variant of [`Store`], parse it in
-//! [`Store::from_str`], set its defaults, and open it in [`Keeping::open`].
+//! [`Store::from_str`], set its defaults, and open it in [`Keeping::open`]. Stores on other servers
+//! are cargo features; [`absent`] stands for those that this build does not contain.
+
+#[cfg(not(all(feature = "redis", feature = "nats")))]
+mod absent;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
@@ -9,13 +17,14 @@ use tidings::{
     Hub, HubBuilder, MemoryLimits, MemoryLog,
     log::{Log, cluster::Cluster},
 };
-use tidings_nats::{Nats, NatsAddress, NatsSettings, OpenError};
-use tidings_net::InvalidUrl;
-use tidings_redis::{RedisCluster, RedisLog, RedisSettings, RedisUrl};
 
 #[cfg(unix)]
 use tidings::log::{Clock, RetentionRule, SegmentLog, SegmentSettings, SyncLevel};
 
+#[cfg(not(feature = "nats"))]
+use self::absent as nats;
+#[cfg(not(feature = "redis"))]
+use self::absent as redis;
 use crate::failure::Failure;
 
 /// The kind of a store, and where it is.
@@ -26,9 +35,9 @@ pub(crate) enum Store {
     /// In files of this directory, which one process uses at a time.
     Directory(PathBuf),
     /// In Redis, where any number of hubs share it.
-    Redis(Box<RedisUrl>),
+    Redis(redis::Address),
     /// On NATS JetStream, where any number of hubs share it.
-    Nats(NatsAddress),
+    Nats(nats::Address),
 }
 
 /// When an event is synced to disk.
@@ -104,11 +113,10 @@ impl FromStr for Store {
                 Err("is not a store: write memory:, or ./memory if it is a directory".to_owned())
             }
             (Some("file"), _) => directory(word.trim_start_matches("file:")),
-            (Some(scheme), _) if scheme.starts_with("redis") || scheme == "unix" => redis(word),
-            (Some("nats" | "tls"), _) => word
-                .parse()
-                .map(Self::Nats)
-                .map_err(|invalid: InvalidUrl| format!("is not a store: {invalid}")),
+            (Some(scheme), _) if scheme.starts_with("redis") || scheme == "unix" => {
+                redis::Address::parse(word).map(Self::Redis)
+            }
+            (Some("nats" | "tls"), _) => nats::Address::parse(word).map(Self::Nats),
             (Some(scheme), _) => {
                 let stores =
                     "memory:, redis://, nats:// and directories, such as ./events or file:/var/lib/tidings";
@@ -117,13 +125,6 @@ impl FromStr for Store {
             (None, _) => directory(word),
         }
     }
-}
-
-fn redis(url: &str) -> Result<Store, String> {
-    let url: RedisUrl = url.parse().map_err(|error| format!("is not a store: {error}"))?;
-    RedisSettings::from_url(url.clone(), MemoryLimits::default())
-        .map_err(|error| format!("is not a store: {error}"))?;
-    Ok(Store::Redis(Box::new(url)))
 }
 
 fn directory(path: &str) -> Result<Store, String> {
@@ -164,12 +165,12 @@ impl Keeping {
     pub(crate) async fn open(&self) -> Result<Opened, NotOpened> {
         match &self.store {
             Store::Memory => Ok(self.open_memory()),
-            Store::Nats(address) => self.open_nats(address).await,
+            Store::Nats(address) => Ok(Opened::shared(address.open(self.limits()).await?)),
             #[cfg(unix)]
             Store::Directory(directory) => self.open_directory(directory).await,
             #[cfg(not(unix))]
             Store::Directory(_) => unreachable!("a directory is refused when it is parsed"),
-            Store::Redis(url) => Ok(self.open_redis(url).await?),
+            Store::Redis(address) => Ok(Opened::shared(address.open(self.limits()).await?)),
         }
     }
 
@@ -196,19 +197,6 @@ impl Keeping {
         }
     }
 
-    async fn open_redis(&self, url: &RedisUrl) -> Result<Opened, Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::runtime(format!("--store: {error}"));
-        let settings = RedisSettings::from_url(url.clone(), self.limits()).map_err(|error| failed(&error))?;
-        let cluster = RedisCluster::open(&settings).await.map_err(|error| failed(&error))?;
-        let log = RedisLog::open(settings).await.map_err(|error| failed(&error))?;
-        Ok(Opened {
-            log: Arc::new(log),
-            cluster: Some(Arc::new(cluster)),
-            #[cfg(unix)]
-            files: None,
-        })
-    }
-
     fn open_memory(&self) -> Opened {
         let log = MemoryLog::new(self.limits());
         Opened {
@@ -217,27 +205,6 @@ impl Keeping {
             #[cfg(unix)]
             files: None,
         }
-    }
-
-    async fn open_nats(&self, address: &NatsAddress) -> Result<Opened, NotOpened> {
-        let settings = NatsSettings {
-            bytes_max: self.bytes_max,
-            count_max: self.count_max,
-            age_max: self.age_max,
-            ..NatsSettings::default()
-        };
-        let opening = async {
-            let nats = Nats::connect(address, settings).await?;
-            Ok((nats.log().await?, nats.cluster().await?))
-        };
-        let (log, cluster) =
-            opening.await.map_err(|error: OpenError| Failure::runtime(format!("--store: {error}")))?;
-        Ok(Opened {
-            log: Arc::new(log),
-            cluster: Some(Arc::new(cluster)),
-            #[cfg(unix)]
-            files: None,
-        })
     }
 
     #[cfg(unix)]
@@ -272,6 +239,16 @@ impl Keeping {
 }
 
 impl Opened {
+    /// A store that any number of hubs share.
+    fn shared((log, cluster): (Arc<dyn Log>, Arc<dyn Cluster>)) -> Self {
+        Self {
+            log,
+            cluster: Some(cluster),
+            #[cfg(unix)]
+            files: None,
+        }
+    }
+
     /// The builder of a hub on this store.
     pub(crate) fn hub(&self) -> HubBuilder {
         let hub = Hub::builder().shared_log(Arc::clone(&self.log));
@@ -337,6 +314,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "redis")]
     #[test]
     fn a_store_may_be_in_redis() {
         for word in [
@@ -351,6 +329,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "nats")]
     #[test]
     fn a_store_may_be_on_nats() {
         for word in

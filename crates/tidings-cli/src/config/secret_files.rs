@@ -3,15 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use tidings_redis::bridge::BridgeSettings;
-
-use crate::store::Store;
+use crate::{bridges::BridgeSettings, store::Store};
 
 /// The files with keys that a store and bridges use.
 pub(super) fn of_connections(store: &Store, bridges: &[BridgeSettings]) -> Vec<PathBuf> {
     let of_store: Box<dyn Iterator<Item = &Path>> = match store {
         Store::Nats(address) => Box::new(address.secret_files()),
-        Store::Redis(url) => Box::new(url.secret_files()),
+        Store::Redis(address) => Box::new(address.secret_files()),
         Store::Memory | Store::Directory(_) => Box::new(std::iter::empty()),
     };
     of_store.chain(bridges.iter().flat_map(BridgeSettings::secret_files)).map(Path::to_owned).collect()

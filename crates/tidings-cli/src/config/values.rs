@@ -6,8 +6,6 @@ use std::{str::FromStr, time::Duration};
 use bytesize::ByteSize;
 use jiff::{Span, SpanRelativeTo};
 use tidings::HubSettings;
-use tidings_net::InvalidUrl;
-use tidings_redis::bridge::BridgeSettings;
 use url::Url;
 
 /// The word for "no limit".
@@ -159,11 +157,6 @@ pub(crate) fn public_url(word: &str) -> Result<Url, String> {
         url.set_path(HUB_PATH);
     }
     Ok(url)
-}
-
-/// A bridge to a Redis to which applications publish.
-pub(crate) fn bridge(word: &str) -> Result<BridgeSettings, String> {
-    word.parse().map_err(|error: InvalidUrl| format!("is not a bridge: {error}"))
 }
 
 /// How the log is written.

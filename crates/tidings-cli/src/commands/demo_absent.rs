@@ -1,4 +1,4 @@
-//! `tidings bench` on systems where it cannot run: it needs epoll and `/proc`.
+//! `tidings demo` in builds without its cargo feature.
 
 use std::ffi::OsString;
 
@@ -6,16 +6,16 @@ use clap::Args;
 
 use crate::failure::Failure;
 
-/// Measure a hub (on Linux only)
+/// Run the example chat (not in this build)
 #[derive(Args, Debug)]
-pub(super) struct Bench {
+pub(super) struct Demo {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     _arguments: Vec<OsString>,
 }
 
-impl Bench {
+impl Demo {
     #[expect(clippy::unused_self, reason = "the same signature as every command")]
     pub(super) fn run(self) -> Result<(), Failure> {
-        Err(Failure::usage("`tidings bench` runs on Linux only; the hub that it measures may run anywhere"))
+        Err(Failure::usage("this program was built without `tidings demo`: its cargo feature `demo` is off"))
     }
 }
