@@ -4,12 +4,15 @@ mod banner;
 #[cfg_attr(not(all(target_os = "linux", feature = "bench")), path = "commands/bench_absent.rs")]
 mod bench;
 mod clock;
+mod completions;
+mod config;
 #[cfg_attr(not(feature = "demo"), path = "commands/demo_absent.rs")]
 mod demo;
 mod hub;
 mod key;
 mod listening;
 mod log_filter;
+mod manual;
 mod memory;
 #[cfg(unix)]
 mod pid_file;
@@ -32,7 +35,7 @@ mod token;
 #[cfg(unix)]
 mod upgrade;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{config::near_misses, failure::Failure, output};
 
@@ -52,12 +55,15 @@ enum Command {
     Ticket(ticket::Ticket),
     Token(token::Token),
     Key(key::Key),
+    Config(config::Config),
     #[cfg(unix)]
     Reload(reload::Reload),
     #[cfg(unix)]
     Store(store::Store),
     Demo(demo::Demo),
     Bench(Box<bench::Bench>),
+    Completions(completions::Completions),
+    Man(manual::Manual),
 }
 
 impl Tidings {
@@ -75,12 +81,15 @@ impl Tidings {
             Command::Ticket(ticket) => ticket.run(),
             Command::Token(token) => token.run(),
             Command::Key(key) => key.run(),
+            Command::Config(config) => config.run(),
             #[cfg(unix)]
             Command::Reload(reload) => reload.run(),
             #[cfg(unix)]
             Command::Store(store) => store.run(),
             Command::Demo(demo) => demo.run(),
             Command::Bench(bench) => bench.run(),
+            Command::Completions(completions) => completions.run(Self::command()),
+            Command::Man(manual) => manual.run(Self::command()),
         }
     }
 }

@@ -10,6 +10,7 @@ mod authorize;
 mod certificates;
 mod effects;
 mod environment;
+mod find;
 mod issuers;
 mod layers;
 mod listen;
@@ -18,6 +19,8 @@ mod retention;
 mod secret_files;
 mod secret_source;
 mod settings;
+mod tables;
+mod template;
 mod values;
 
 use std::{
@@ -46,10 +49,13 @@ use self::{
 pub(crate) use self::{
     effects::{load, warnings},
     environment::{near_misses, unknown_variables},
+    find::find_file,
     layers::{SettingFlags, StoreFlags},
     listen::{Listen, Place},
     secret_files::warn_of_readable,
     secret_source::read_secret_file,
+    tables::TABLES,
+    template::template,
     values::{HUB_PATH, LOG_LEVEL, LogFormat, time},
 };
 use crate::{
@@ -294,6 +300,11 @@ impl ServeConfig {
         let of_clients =
             self.listen.iter().map(|listen| listen.client_address.unwrap_or(self.client_address));
         of_clients.chain(self.admin_listen.iter().filter_map(|listen| listen.client_address))
+    }
+
+    /// The file that was read, if there is one.
+    pub(crate) fn file_name(&self) -> Option<&str> {
+        self.written.merged.file_name()
     }
 
     /// Whether this setting was given a value.

@@ -31,7 +31,10 @@ use super::{
 };
 use crate::{
     bridges::Bridges,
-    config::{self, Listen, LogFormat, ServeConfig, SettingFlags, unknown_variables, warn_of_readable},
+    config::{
+        self, Listen, LogFormat, ServeConfig, SettingFlags, TABLES, find_file, unknown_variables,
+        warn_of_readable,
+    },
     failure::Failure,
     issuer_keys::KeyFetchers,
     output::{self, harmless, print_line},
@@ -45,45 +48,22 @@ const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
 
 const PRECEDENCE: &str = "Every setting can also be set in the environment (--retain-bytes is TIDINGS_RETAIN_BYTES, \
     lists are separated by commas, bridges by spaces) or in the file (retain_bytes). Flags override the environment, and the environment \
-    overrides the file. Keys, issuers of tokens, the secrets of tickets, private topics, applications and certificates beyond the first, \
-    and retention by topic can only be set in the file:\n\n  \
-    private_topics = [\"user-*\"]\n\n  \
-    [[key]]                         # `tidings key new` generates one\n  \
-    name = \"app\"\n  \
-    secret_env = \"APP_KEY\"          # or secret, or secret_file\n  \
-    publish = [\"*\"]\n  \
-    subscribe = [\"*\"]\n  \
-    admin = false                   # true: may operate the hub; gives no permission on topics\n  \
-    streams_max = 100               # most streams that are open with it; default: no limit\n\n  \
-    [[issuer]]                      # accept tokens of this issuer; docs/tokens.md has every setting\n  \
-    iss = \"https://app.example.com\"\n  \
-    audience = \"https://hub.example.com/.well-known/mercure\"  # default: public_url\n  \
-    algorithms = [\"ES256\"]          # default: the one that fits each key\n  \
-    subscribe = [\"user-*\"]          # what its tokens may allow at most; default: \"*\"\n  \
-    public_key_file = \"issuer.pem\"  # or secret, secret_env, secret_file, jwks_file, jwks_url\n\n  \
-    [[issuer.key]]                  # a further key of the same issuer\n  \
-    kid = \"2026-12\"               # tokens name it in their header; without it, the key is for every other kid\n  \
-    public_key_file = \"next.pem\"\n\n  \
-    [[ticket_secret]]               # accept tickets, and make them at /tickets\n  \
-    id = \"2026-11\"                  # `tidings ticket secret` generates one\n  \
-    secret_file = \"ticket_secret\"   # or secret, secret_env\n\n  \
-    [[authorize]]                   # the application decides about streams of this path\n  \
-    path = \"/events\"\n  \
-    url = \"http://127.0.0.1:5000/events\"\n  \
-    timeout_secs = 10\n\n  \
-    [[certificate]]                 # next to tls_certificate, for further names\n  \
-    certificate_file = \"b.pem\"\n  \
-    key_file = \"b.key\"\n\n  \
-    [[retention]]                   # with --store DIR; the first match applies\n  \
-    match = \"chat\"                  # or pattern = \"/rooms/:room\", or match = \"*\"\n  \
-    age = \"1h\"                      # or bytes = \"10MiB\", or count = 100, of all matching events";
+    overrides the file. `tidings config init` writes a file that explains every setting. Keys, issuers of tokens, the secrets of tickets, \
+    private topics, applications and certificates beyond the first, and retention by topic can only be set in the file:";
+
+/// The text below the flags in `--help`.
+fn after_help() -> String {
+    let lines = TABLES.lines().map(|line| if line.is_empty() { String::new() } else { format!("  {line}") });
+    format!("{PRECEDENCE}\n\n{}", lines.collect::<Vec<_>>().join("\n"))
+}
 
 /// Run the hub
 #[derive(Args, Debug)]
-#[command(after_help = PRECEDENCE)]
+#[command(after_help = after_help())]
 pub(super) struct Serve {
     /// TOML file with settings, named like the flags but with underscores, and with [[key]],
-    /// [[issuer]], [[ticket_secret]], private_topics, [[authorize]] and [[retention]]
+    /// [[issuer]], [[ticket_secret]], private_topics, [[authorize]] and [[retention]] [default:
+    /// ./tidings.toml or /etc/tidings/tidings.toml, if it exists]
     #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// Check the configuration and print the effective one, secrets hidden
@@ -102,7 +82,7 @@ impl Serve {
         // Without more descriptors the hub works with a lower limit, which it logs.
         let files = raise_file_limit().unwrap_or_default();
         let room = connections_for_file_limit();
-        let file = self.config.filter(|path| !path.as_os_str().is_empty());
+        let file = find_file(self.config);
         let sources = Sources { file, given: self.given, room };
         let config = sources.load()?;
         let has_tls = |listen: &Listen| !config.certificates.is_empty() && listen.has_tls();
@@ -333,6 +313,7 @@ fn log_start(
         url = base_url,
         address = %shown(addresses),
         admin_address = (!admin_addresses.is_empty()).then(|| tracing::field::display(shown(admin_addresses))),
+        config_file = config.file_name(),
         store = config.shown("store"),
         credentials,
         anonymous = config.anonymous,

@@ -52,6 +52,11 @@ impl Merged {
         Self { values, file_name: file_name.to_owned() }
     }
 
+    /// The file that was read, if there is one.
+    pub(crate) fn file_name(&self) -> Option<&str> {
+        Some(self.file_name.as_str()).filter(|name| !name.is_empty())
+    }
+
     /// Fills in a default that depends on other settings.
     pub(crate) fn default_to(&mut self, name: &'static str, word: impl fmt::Display) {
         self.values.entry(name).or_insert_with(|| (Source::Default, vec![word.to_string()]));

@@ -42,7 +42,8 @@ pub(super) fn to_toml(
     text + &toml::to_string(&authorize).expect("strings and numbers serialize")
 }
 
-fn value(setting: &Setting, words: &[String]) -> toml::Value {
+/// A value as the file has it.
+pub(super) fn value(setting: &Setting, words: &[String]) -> toml::Value {
     let text = |word: &String| toml::Value::String(shown(setting.name, word).into_owned());
     match (setting.kind, words) {
         (Kind::Texts | Kind::Urls, words) => toml::Value::Array(words.iter().map(text).collect()),

@@ -1,0 +1,41 @@
+//! The part of the configuration file that is not settings of the table, by example.
+
+/// For `--help` and for `tidings config init`.
+pub(crate) const TABLES: &str = r#"private_topics = ["user-*"]
+
+[[key]]                         # `tidings key new` generates one
+name = "app"
+secret_env = "APP_KEY"          # or secret, or secret_file
+publish = ["*"]
+subscribe = ["*"]
+admin = false                   # true: may operate the hub; gives no permission on topics
+streams_max = 100               # most streams that are open with it; default: no limit
+
+[[issuer]]                      # accept tokens of this issuer; docs/tokens.md has every setting
+iss = "https://app.example.com"
+audience = "https://hub.example.com/.well-known/mercure"  # default: public_url
+algorithms = ["ES256"]          # default: the one that fits each key
+subscribe = ["user-*"]          # what its tokens may allow at most; default: "*"
+public_key_file = "issuer.pem"  # or secret, secret_env, secret_file, jwks_file, jwks_url
+
+[[issuer.key]]                  # a further key of the same issuer
+kid = "2026-12"                 # tokens name it in their header; without it, the key is for every other kid
+public_key_file = "next.pem"
+
+[[ticket_secret]]               # accept tickets, and make them at /tickets
+id = "2026-11"                  # `tidings ticket secret` generates one
+secret_file = "ticket_secret"   # or secret, secret_env
+
+[[authorize]]                   # the application decides about streams of this path
+path = "/events"
+url = "http://127.0.0.1:5000/events"
+timeout_secs = 10
+
+[[certificate]]                 # next to tls_certificate, for further names
+certificate_file = "b.pem"
+key_file = "b.key"
+
+[[retention]]                   # with --store DIR; the first match applies
+match = "chat"                  # or pattern = "/rooms/:room", or match = "*"
+age = "1h"                      # or bytes = "10MiB", or count = 100, of all matching events
+"#;
