@@ -2,7 +2,7 @@ import js from '@eslint/js';
 import globals from 'globals';
 
 export default [
-  { ignores: ['.cache/'] },
+  { ignores: ['.cache/', 'adopt/work/'] },
   js.configs.recommended,
   {
     // The functions that are handed to a page run in the browser.
