@@ -39,7 +39,9 @@ export async function start(t, command, isReady) {
     const end = async (signal = 'SIGTERM') => {
       if (ended) return;
       const exit = once(child, 'exit');
-      child.kill(signal);
+      // A program that starts others, such as a reloader, has a process group of its own.
+      if (options?.detached) process.kill(-child.pid, signal);
+      else child.kill(signal);
       await exit;
     };
     atEnd(t, () => end());
