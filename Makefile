@@ -24,13 +24,16 @@ SERVERS ?=
 BASELINE ?=
 
 FUZZ_TARGETS = $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
-SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak tests/slow-clients $(wildcard tests/stories/*.sh)
+# What the packages are built with: `make dist PROFILE=bench-quick` builds in a fraction of the time, not fully optimised.
+PROFILE ?= release
+SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak tests/slow-clients tests/workflows $(wildcard tests/stories/*.sh) \
+  $(wildcard tests/dist/*.sh) tools/dist/build tools/dist/archive tools/dist/deb tools/dist/crates $(wildcard deploy/deb/p*)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint features bench torture contention history hubs slow soak tls doc setup
+.PHONY: help demo test check lint features dist dist-test bench torture contention history hubs slow soak tls doc setup
 
 help: ## List the tasks
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r task text; do \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r task text; do \
 	  printf '  make %-9s %s\n' "$$task" "$$text"; done
 
 demo: ## Build Tidings and run the chat; it prints its address
@@ -49,7 +52,7 @@ check: ## Quick checks while working: formatting, clippy and the Rust tests; nee
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	CARGO='$(CARGO)' node tests/rust.mjs
 
-lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools/cycles.mjs), dependency rules (cargo-deny), cargo features and the scripts of the tests
+lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools/cycles.mjs), dependency rules (cargo-deny), cargo features, workflows and scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	$(MAKE) --no-print-directory features
@@ -57,6 +60,7 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 	node --test tools/cycles.test.mjs
 	node tools/cycles.mjs
 	tests/deny
+	tests/workflows
 	shellcheck -x $(SHELL_SCRIPTS)
 	$(CACHE)/python/bin/ruff check --config tests/ruff.toml tests examples
 	$(CACHE)/python/bin/ruff format --config tests/ruff.toml --check tests examples
@@ -71,6 +75,12 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 features: # The program builds with each of its cargo features alone, and without any
 	set -e; for features in '' redis nats bench demo; do \
 	  $(CARGO) clippy --locked -p tidings-cli --bins --no-default-features --features "$$features" -- -D warnings; done
+
+dist: ## Build the packages of this machine into dist/ (PROFILE=bench-quick: quickly, not fully optimised); docs/install.md
+	PROFILE=$(PROFILE) tools/dist/build
+
+dist-test: ## As root: install, run, upgrade and uninstall what `make dist` built, on a Debian without Rust; run the image in namespaces
+	cd tests && node --test --test-reporter=spec dist
 
 bench: ## Compare with other servers, write docs/benchmarks.md (half an hour); or less: SCENARIOS="fanout many" SERVERS="tidings" ROUNDS=1; or with another build: BASELINE=path/to/tidings
 	@tests/setup bench || echo "NOTE: nchan will be missing"
