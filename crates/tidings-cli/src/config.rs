@@ -50,14 +50,16 @@ pub(crate) use self::{
     effects::{load, warnings},
     environment::{near_misses, unknown_variables},
     find::find_file,
-    layers::{SettingFlags, StoreFlags},
+    layers::SettingFlags,
     listen::{Listen, Place},
     secret_files::warn_of_readable,
     secret_source::read_secret_file,
     tables::TABLES,
     template::template,
-    values::{HUB_PATH, LOG_LEVEL, LogFormat, time},
+    values::{HUB_PATH, LogFormat, time},
 };
+#[cfg_attr(not(feature = "demo"), allow(unused_imports, reason = "for `tidings demo`"))]
+pub(crate) use self::{layers::StoreFlags, values::LOG_LEVEL};
 use crate::{
     bridges::{self, BridgeSettings},
     failure::Failure,
@@ -426,6 +428,7 @@ impl ServeConfig {
     }
 }
 
+#[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for `tidings demo`"))]
 impl StoreFlags {
     /// The store of a command without a configuration file.
     pub(crate) fn keeping(self) -> Result<Keeping, Failure> {

@@ -34,6 +34,7 @@ use crate::{
 };
 
 /// Default for `upgrade_secs`, where there is no such setting.
+#[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for `tidings demo`"))]
 pub(super) const UPGRADE_SECS: u64 = 30;
 /// The share of `drain_secs` over which streams end after an upgrade. Clients that are slow to read
 /// their closing frames have the rest.

@@ -218,9 +218,11 @@ impl clap::FromArgMatches for SettingFlags {
 }
 
 /// The flags and variables of the store alone.
+#[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for `tidings demo`"))]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoreFlags(pub(crate) SettingFlags);
 
+#[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for `tidings demo`"))]
 fn settings_of_store() -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().filter(|setting| setting.group == STORE)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::{bridges::BridgeSettings, store::Store};
 
 /// The files with keys that a store and bridges use.
+#[allow(clippy::match_same_arms, reason = "without their features, both stores have the same type")]
 pub(super) fn of_connections(store: &Store, bridges: &[BridgeSettings]) -> Vec<PathBuf> {
     let of_store: Box<dyn Iterator<Item = &Path>> = match store {
         Store::Nats(address) => Box::new(address.secret_files()),
