@@ -130,7 +130,8 @@ enum Outcome<T> {
 struct WrittenEvent {
     entry: Arc<Entry>,
     indexed: IndexedEvent,
-    key: Option<IdempotencyKey>,
+    /// The key of the batch that begins with it, and the number of the last event of that.
+    key: Option<(IdempotencyKey, u64)>,
 }
 
 impl<T> Outcome<T> {
@@ -340,6 +341,7 @@ impl Writer {
         let mut last = Cursor { epoch: header.epoch, position: position(self.newest) };
         let mut ids = Vec::with_capacity(batch.events.len());
         let mut key = batch.key;
+        let last_of_batch = self.newest + (group.entries.len() + batch.events.len()) as u64;
         for PreparedEvent { event, audience, body } in batch.events {
             let number = self.newest + group.entries.len() as u64 + 1;
             last.position = position(number);
@@ -355,6 +357,7 @@ impl Writer {
             let event = (&entry.event, audience);
             let indexed = IndexedEvent::new(header.salt, (offset, length), now, event, key.clone());
             ids.push(entry.id.clone());
+            let key = key.map(|key| (key, last_of_batch));
             group.entries.push(WrittenEvent { entry, indexed, key });
         }
         Appended::New { ids, last }
@@ -441,8 +444,8 @@ impl Writer {
         if entries.iter().any(|written| written.key.is_some()) {
             let mut keys = store.keys();
             for WrittenEvent { entry, key, .. } in &entries {
-                if let Some(key) = key {
-                    keys.insert(key.clone(), entry.id.clone(), entry.time, newest, &self.limits);
+                if let Some((key, last)) = key {
+                    keys.insert(key.clone(), entry.id.clone(), entry.time, *last, &self.limits);
                 }
             }
         }

@@ -259,6 +259,34 @@ async fn a_key_is_known_after_a_restart_within_its_window() {
     assert!(matches!(log.append(batch("k8")).await, Ok(Appended::New { .. })), "its window is over");
 }
 
+/// What is saved is copied some at a time. All keys of a group that was written together counted as
+/// those of its last event, so of a large group only the first part was saved.
+#[tokio::test]
+async fn all_keys_of_a_large_group_outlive_their_events() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let batches = || {
+        let batch = |number: usize| Batch {
+            events: vec![event("a", "")],
+            key: IdempotencyKey::new(&format!("k{number}")),
+        };
+        (0..1_500).map(batch).collect::<Vec<_>>()
+    };
+    let settings = SegmentSettings { count_max: Some(1), ..small() };
+    let log = open(&disk, settings.clone(), &clock);
+    let first_ids = log.append_all(batches()).await.into_iter().map(|appended| match appended {
+        Ok(Appended::New { ids, .. }) => ids[0].clone(),
+        other => panic!("{other:?}"),
+    });
+    let duplicate = |first_id| Ok(Appended::Duplicate { first_id });
+    let duplicates: Vec<_> = first_ids.map(duplicate).collect();
+    append(&log, "a", "the only one that is kept").await;
+    log.free();
+    log.close().await;
+    let log = open(&disk, settings, &clock);
+    assert_eq!(read(&log, &everything()).await.entries.len(), 1);
+    assert_eq!(log.append_all(batches()).await, duplicates);
+}
+
 #[tokio::test]
 async fn a_tail_that_lags_behind_memory_misses_nothing() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
