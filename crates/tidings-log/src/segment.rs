@@ -49,8 +49,6 @@ mod rewriting;
 mod rule_retention;
 mod segment_file;
 mod settings;
-#[cfg(test)]
-mod simulated;
 mod small_file;
 mod state_file;
 mod store;

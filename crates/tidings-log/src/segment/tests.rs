@@ -6,6 +6,7 @@ mod damage;
 mod deleting;
 mod model;
 mod reopening;
+mod simulated;
 mod tools;
 mod trouble;
 

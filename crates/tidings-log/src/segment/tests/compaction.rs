@@ -12,7 +12,7 @@ use crate::{
     Entry, Timestamp,
     segment::{
         compaction::HIDDEN_PERCENT,
-        simulated::{Random, SimulatedDisk},
+        tests::simulated::{Random, SimulatedDisk},
     },
 };
 

@@ -10,7 +10,7 @@ use tokio::{runtime::Builder, task::JoinSet};
 use super::*;
 use crate::{
     Epochs, Timestamp,
-    segment::simulated::{Random, SimulatedDisk},
+    segment::tests::simulated::{Random, SimulatedDisk},
 };
 
 /// Crash points of a run that nobody asked to be longer.

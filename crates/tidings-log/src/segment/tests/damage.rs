@@ -6,7 +6,7 @@
 use std::env;
 
 use super::*;
-use crate::{Located, segment::simulated::SimulatedDisk};
+use crate::{Located, segment::tests::simulated::SimulatedDisk};
 
 /// How far the bytes are apart that are flipped when nobody asks for more; no divisor of what a
 /// record is made of.

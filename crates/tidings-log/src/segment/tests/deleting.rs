@@ -4,7 +4,7 @@
 use super::*;
 use crate::{
     TailItem, Timestamp,
-    segment::{recover::LOST_DELETION, simulated::SimulatedDisk},
+    segment::{recover::LOST_DELETION, tests::simulated::SimulatedDisk},
 };
 
 fn open(disk: &SimulatedDisk, clock: &Clock) -> SegmentLog {

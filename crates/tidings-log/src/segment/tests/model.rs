@@ -12,7 +12,7 @@ use crate::{
     numbers::number,
     segment::{
         record::{EventRecord, Header, Record, encode},
-        simulated::SimulatedDisk,
+        tests::simulated::SimulatedDisk,
     },
 };
 

@@ -1,7 +1,7 @@
 //! Reopening a log after it was closed or its process was killed.
 
 use super::*;
-use crate::{Located, TailItem, Timestamp, segment::simulated::SimulatedDisk};
+use crate::{Located, TailItem, Timestamp, segment::tests::simulated::SimulatedDisk};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

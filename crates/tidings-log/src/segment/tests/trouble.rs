@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::*;
-use crate::{TailItem, Timestamp, segment::simulated::SimulatedDisk};
+use crate::{TailItem, Timestamp, segment::tests::simulated::SimulatedDisk};
 
 fn open(disk: &SimulatedDisk) -> SegmentLog {
     SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), small(), Clock::system()).expect("it opens")

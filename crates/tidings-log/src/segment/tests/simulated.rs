@@ -11,8 +11,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::disk::{Disk, DiskFile, FileIdentity};
-use crate::lock::lock;
+use crate::{
+    lock::lock,
+    segment::disk::{Disk, DiskFile, FileIdentity},
+};
 
 /// What a disk writes at once, whole or not at all.
 const SECTOR_BYTES: usize = 512;
