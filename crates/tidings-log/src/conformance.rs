@@ -2,8 +2,8 @@
 //!
 //! Each check verifies one guarantee with fresh logs from a factory.
 //! [`conformance!`](crate::conformance!) makes a test of each; [`check_all`] runs them one after
-//! the other. A check that needs an ability that the log lacks in tests (see [`Abilities`]) passes
-//! without checking anything.
+//! the other. A check that needs a clock or a limit that the log cannot be given ([`Make::make`])
+//! passes without checking anything.
 
 pub mod appending;
 pub mod deleting;
@@ -12,7 +12,7 @@ pub mod retaining;
 mod subject;
 pub mod tailing;
 
-pub use self::subject::{Abilities, Make, ROUNDS, Subject, Wanted};
+pub use self::subject::{Make, ROUNDS};
 
 /// Runs every check, one after the other. Panics if one fails.
 pub async fn check_all(make: impl Make) {
@@ -20,7 +20,7 @@ pub async fn check_all(make: impl Make) {
 }
 
 /// Makes a module of tests, one for each check: `conformance!(memory, make)`, where `make` is an
-/// `async fn(Wanted) -> Subject`. It needs Tokio with the features `macros` and `rt-multi-thread`.
+/// [`Make`]. It needs Tokio with the features `macros` and `rt-multi-thread`.
 #[macro_export]
 macro_rules! conformance {
     ($module:ident, $make:expr) => {

@@ -192,14 +192,10 @@ mod tests {
     use tidings_topic::{NewEvent, Validator};
 
     use super::*;
-    use crate::{
-        IdempotencyKey, Timestamp,
-        conformance::{Abilities, Subject, Wanted},
-    };
+    use crate::{IdempotencyKey, Timestamp};
 
-    async fn make(wanted: Wanted) -> Subject {
-        let log = MemoryLog::with_clock(wanted.memory_limits(), wanted.clock);
-        Subject { log: Arc::new(log), abilities: Abilities::ALL }
+    async fn make(limits: MemoryLimits, clock: Option<Clock>) -> Option<Arc<dyn Log>> {
+        Some(Arc::new(MemoryLog::with_clock(limits, clock.unwrap_or_default())))
     }
 
     crate::conformance!(conformance, make);

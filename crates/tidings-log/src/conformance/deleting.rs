@@ -1,10 +1,10 @@
 //! Deletions, and which readers they are reported to.
 
-use tidings_topic::{Filter, Grants, Matcher, NewEvent, Position, Topic, Validator};
+use tidings_topic::{Grants, Matcher, NewEvent, Position, Topic, Validator};
 
 use super::subject::{
-    Make, PLENTY, append, append_each, append_with_key, event, everything, exact, id, next, pattern, plain,
-    private, public, read, read_all, texts, valid,
+    Make, PLENTY, append, append_each, append_with_key, event, everything, exact, granted, id, next, pattern,
+    plain, private, public, read, read_all, texts, valid,
 };
 use crate::{Appended, TailItem};
 
@@ -44,10 +44,8 @@ pub async fn a_deletion_raises_the_floor_of_readers_that_missed_events(make: &im
     let hidden = append(&log, vec![private("/a", "3")]).await.1.position;
     append_each(&log, "/b", &["4"]).await;
     log.delete(&topic("/a"), &Grants::all()).await.expect("it can be deleted");
-    let floor = async |after, matcher, grants: &[Matcher]| {
-        let filter = Filter { matchers: vec![matcher], grants: grants.iter().cloned().collect() };
-        read(&log, after, &filter).await.floor
-    };
+    let floor =
+        async |after, matcher, grants: &[Matcher]| read(&log, after, &granted(matcher, grants)).await.floor;
     for matcher in [exact("/a"), Matcher::Any, pattern("/a*")] {
         assert_eq!(floor(Position::BEFORE_ALL, matcher.clone(), &[]).await, Some(both));
         assert_eq!(floor(first, matcher.clone(), &[]).await, Some(both));

@@ -1,14 +1,14 @@
 //! Reading, looking up and waiting.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tidings_topic::{Filter, Grants, Matcher, NewEvent, Position};
 
 use super::subject::{
-    Make, PLENTY, ROUNDS, Wanted, append, append_each, assert_ordered, event, everything, exact, id, pattern,
-    plain, private, public, publishers, read, read_all, texts, valid,
+    Make, PLENTY, ROUNDS, append, append_each, assert_ordered, event, everything, exact, granted, id,
+    pattern, plain, private, public, publishers, read, read_all, texts, valid,
 };
-use crate::{Clock, Cursor, Timestamp};
+use crate::{Clock, Cursor, Log, MemoryLimits, Timestamp};
 
 /// However small the pages are, together they contain every accepted event.
 pub async fn pages_join_without_gaps_or_duplicates(make: &impl Make) {
@@ -82,11 +82,7 @@ pub async fn an_event_of_several_topics_is_read_once(make: &impl Make) {
     let several = valid(NewEvent::new("/a", "both").also("/b").also("/a"));
     append(&log, vec![event("/a", "first"), several, event("/b", "last")]).await;
     let read = async |matchers: &[Matcher]| {
-        let filter = Filter { matchers: matchers.to_vec(), grants: Grants::NONE };
-        let entries = read_all(&log, Position::BEFORE_ALL, &filter, PLENTY).await;
-        let last = log.last(10, &filter, PLENTY).await.expect("a page");
-        assert_eq!(last.entries, entries);
-        texts(&entries).join(" ")
+        found(&log, &Filter { matchers: matchers.to_vec(), grants: Grants::NONE }).await.join(" ")
     };
     assert_eq!(read(&[exact("/a")]).await, "first both");
     assert_eq!(read(&[exact("/b")]).await, "both last");
@@ -95,18 +91,21 @@ pub async fn an_event_of_several_topics_is_read_once(make: &impl Make) {
     assert_eq!(read(&[]).await, "");
 }
 
+/// What a filter accepts, which both ways of reading agree on.
+async fn found(log: &Arc<dyn Log>, filter: &Filter) -> Vec<String> {
+    let entries = read_all(log, Position::BEFORE_ALL, filter, PLENTY).await;
+    let last = log.last(10, filter, PLENTY).await.expect("a page");
+    assert_eq!(last.entries, entries);
+    texts(&entries).into_iter().map(str::to_owned).collect()
+}
+
 /// A matching topic alone does not reveal a private event.
 pub async fn a_private_event_needs_a_covering_grant(make: &impl Make) {
     let log = plain(make).await;
     let both = valid(NewEvent::new("/a", "both").also("/b").private());
     append(&log, vec![private("/a", "only a"), event("/a", "public"), both, private("/b", "only b")]).await;
-    let read = async |matcher: Matcher, grants: &[Matcher]| {
-        let filter = Filter { matchers: vec![matcher], grants: grants.iter().cloned().collect() };
-        let entries = read_all(&log, Position::BEFORE_ALL, &filter, PLENTY).await;
-        let last = log.last(10, &filter, PLENTY).await.expect("a page");
-        assert_eq!(last.entries, entries);
-        texts(&entries).join(", ")
-    };
+    let read =
+        async |matcher: Matcher, grants: &[Matcher]| found(&log, &granted(matcher, grants)).await.join(", ");
     assert_eq!(read(exact("/a"), &[]).await, "public");
     assert_eq!(read(exact("/a"), &[exact("/a")]).await, "only a, public, both");
     assert_eq!(read(exact("/a"), &[exact("/b")]).await, "public, both");
@@ -210,11 +209,9 @@ pub async fn the_bounds_are_the_first_and_last_event(make: &impl Make) {
 /// Reading after it yields everything that was appended since.
 pub async fn a_time_resolves_to_the_last_position_before_it(make: &impl Make) {
     let clock = Clock::manual(Timestamp::from_millis(1_000_000));
-    let subject = make.make(Wanted { clock: clock.clone(), ..Wanted::default() }).await;
-    if !subject.abilities.clock {
+    let Some(log) = make.make(MemoryLimits::default(), Some(clock.clone())).await else {
         return;
-    }
-    let log = subject.log;
+    };
     let ago = async |secs| log.position_ago(Duration::from_secs(secs)).await.expect("an answer");
     assert_eq!(ago(0).await, Position::BEFORE_ALL);
     let mut positions = Vec::new();

@@ -5,22 +5,18 @@ use std::time::Duration;
 use tidings_topic::{Filter, Grants, Matcher, NewEvent, Position};
 
 use super::subject::{
-    Make, PLENTY, Wanted, append, append_each, append_with_key, event, everything, exact, id, pattern,
-    private, public, read, read_all, texts, valid,
+    Make, PLENTY, append, append_each, append_with_key, event, everything, exact, granted, id, limited,
+    pattern, private, public, read, read_all, texts, valid,
 };
-use crate::{Appended, Clock, Timestamp};
+use crate::{Appended, Clock, MemoryLimits, Timestamp};
 
-fn count(count_max: u64) -> Wanted {
-    Wanted { count_max: Some(count_max), ..Wanted::default() }
+fn count(count_max: u64) -> MemoryLimits {
+    MemoryLimits { count_max: Some(count_max), ..MemoryLimits::default() }
 }
 
 /// The newest events are kept.
 pub async fn the_event_limit_drops_the_oldest(make: &impl Make) {
-    let subject = make.make(count(3)).await;
-    if !subject.abilities.bounds {
-        return;
-    }
-    let log = subject.log;
+    let log = limited(make, count(3)).await;
     let positions = append_each(&log, "a", &["1", "2", "3", "4", "5"]).await;
     let page = read(&log, Position::BEFORE_ALL, &everything()).await;
     assert_eq!((texts(&page.entries), page.floor), (vec!["3", "4", "5"], Some(positions[1])));
@@ -33,11 +29,7 @@ pub async fn the_event_limit_drops_the_oldest(make: &impl Make) {
 
 /// The newest events are kept, as many as fit.
 pub async fn the_byte_limit_drops_the_oldest(make: &impl Make) {
-    let subject = make.make(Wanted { bytes_max: Some(20_000), ..Wanted::default() }).await;
-    if !subject.abilities.bounds {
-        return;
-    }
-    let log = subject.log;
+    let log = limited(make, MemoryLimits { bytes_max: 20_000, ..MemoryLimits::default() }).await;
     let published: Vec<_> = (0..60).map(|number| format!("{number}{}", "x".repeat(1_000))).collect();
     for text in &published {
         append(&log, vec![event("a", text)]).await;
@@ -53,12 +45,8 @@ pub async fn the_byte_limit_drops_the_oldest(make: &impl Make) {
 /// Expired events are not found, even without any call since.
 pub async fn an_expired_event_is_no_longer_read(make: &impl Make) {
     let clock = Clock::manual(Timestamp::from_millis(1_000_000));
-    let age_max = Some(Duration::from_secs(10));
-    let subject = make.make(Wanted { age_max, clock: clock.clone(), ..Wanted::default() }).await;
-    if !subject.abilities.clock {
-        return;
-    }
-    let log = subject.log;
+    let limits = MemoryLimits { age_max: Some(Duration::from_secs(10)), ..MemoryLimits::default() };
+    let Some(log) = make.make(limits, Some(clock.clone())).await else { return };
     let first = append(&log, vec![valid(NewEvent::new("a", "old").id("old"))]).await.1.position;
     clock.advance(Duration::from_secs(10));
     let second = append(&log, vec![event("b", "young")]).await.1.position;
@@ -86,12 +74,8 @@ pub async fn an_expired_event_is_no_longer_read(make: &impl Make) {
 pub async fn the_order_does_not_depend_on_the_clock(make: &impl Make) {
     let start = Timestamp::from_millis(10_000_000);
     let clock = Clock::manual(start);
-    let age_max = Some(Duration::from_secs(60));
-    let subject = make.make(Wanted { age_max, clock: clock.clone(), ..Wanted::default() }).await;
-    if !subject.abilities.clock {
-        return;
-    }
-    let log = subject.log;
+    let limits = MemoryLimits { age_max: Some(Duration::from_secs(60)), ..MemoryLimits::default() };
+    let Some(log) = make.make(limits, Some(clock.clone())).await else { return };
     append_each(&log, "a", &["1"]).await;
     clock.set(start.earlier_by(Duration::from_secs(3_600)));
     append_each(&log, "a", &["2"]).await;
@@ -105,11 +89,7 @@ pub async fn the_order_does_not_depend_on_the_clock(make: &impl Make) {
 
 /// No gap is missed, and none is reported without cause.
 pub async fn a_floor_applies_only_to_readers_that_missed_events(make: &impl Make) {
-    let subject = make.make(count(2)).await;
-    if !subject.abilities.bounds {
-        return;
-    }
-    let log = subject.log;
+    let log = limited(make, count(2)).await;
     let first = append_each(&log, "/a", &["1", "2"]).await;
     let second = append_each(&log, "/b", &["3"]).await;
     append_each(&log, "/c", &["4", "5"]).await;
@@ -138,11 +118,7 @@ pub async fn a_floor_applies_only_to_readers_that_missed_events(make: &impl Make
 
 /// A reader of an alternate topic has missed the event too.
 pub async fn a_floor_is_found_by_each_of_its_topics(make: &impl Make) {
-    let subject = make.make(count(1)).await;
-    if !subject.abilities.bounds {
-        return;
-    }
-    let log = subject.log;
+    let log = limited(make, count(1)).await;
     let dropped = append(&log, vec![valid(NewEvent::new("/a", "").also("/b"))]).await.1.position;
     let later = append(&log, vec![event("/a", "")]).await.1.position;
     append(&log, vec![event("/c", "")]).await;
@@ -155,19 +131,14 @@ pub async fn a_floor_is_found_by_each_of_its_topics(make: &impl Make) {
 
 /// The loss of a private event is not reported to readers that could not have received it.
 pub async fn a_private_floor_needs_a_covering_grant(make: &impl Make) {
-    let subject = make.make(count(1)).await;
-    if !subject.abilities.bounds {
-        return;
-    }
-    let log = subject.log;
+    let log = limited(make, count(1)).await;
     let public = append(&log, vec![event("/a", "")]).await.1.position;
     let both = valid(NewEvent::new("/a", "").also("/b").private());
     let both = append(&log, vec![both]).await.1.position;
     let only = append(&log, vec![private("/a", "")]).await.1.position;
     append(&log, vec![event("/c", "")]).await;
     let floor = async |matcher, grants: &[Matcher]| {
-        let filter = Filter { matchers: vec![matcher], grants: grants.iter().cloned().collect() };
-        read(&log, Position::BEFORE_ALL, &filter).await.floor
+        read(&log, Position::BEFORE_ALL, &granted(matcher, grants)).await.floor
     };
     for matcher in [exact("/a"), pattern("/a"), Matcher::Any] {
         assert_eq!(floor(matcher.clone(), &[]).await, Some(public));
@@ -183,11 +154,7 @@ pub async fn a_private_floor_needs_a_covering_grant(make: &impl Make) {
 
 /// A repeated batch is not appended again, even after its events were dropped.
 pub async fn a_key_outlives_its_events(make: &impl Make) {
-    let subject = make.make(count(1)).await;
-    if !subject.abilities.bounds {
-        return;
-    }
-    let log = subject.log;
+    let log = limited(make, count(1)).await;
     let batch = || vec![event("a", "once")];
     let first = append_with_key(&log, batch(), Some("k")).await;
     let Ok(Appended::New { ids, .. }) = first else { panic!("expected a new batch, got {first:?}") };

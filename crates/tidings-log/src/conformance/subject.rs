@@ -12,74 +12,22 @@ use crate::{
 /// How often a check repeats concurrent operations.
 pub const ROUNDS: usize = 50;
 
-/// The limits and the clock that a check needs. `None` is the default of the log, which must be
-/// enough for a few hundred events.
-#[derive(Clone, Debug, Default)]
-pub struct Wanted {
-    /// Keeps at most this many bytes.
-    pub bytes_max: Option<u64>,
-    /// Keeps at most this many events.
-    pub count_max: Option<u64>,
-    /// Keeps no event that is older.
-    pub age_max: Option<Duration>,
-    /// Remembers at most this many idempotency keys.
-    pub keys_max: Option<usize>,
-    /// Uses this clock.
-    pub clock: Clock,
-}
-
-impl Wanted {
-    /// The same limits for a log in memory.
-    pub fn memory_limits(&self) -> MemoryLimits {
-        let default = MemoryLimits::default();
-        MemoryLimits {
-            bytes_max: self.bytes_max.unwrap_or(default.bytes_max),
-            count_max: self.count_max,
-            age_max: self.age_max,
-            keys_max: self.keys_max.unwrap_or(default.keys_max),
-            ..default
-        }
-    }
-}
-
-/// Which parts of [`Wanted`] a log can apply. Everything else must work.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Abilities {
-    /// It applies retention limits exactly, down to a few events.
-    pub bounds: bool,
-    /// It uses the clock that it is given.
-    pub clock: bool,
-    /// It applies the limit of idempotency keys exactly.
-    pub keys: bool,
-}
-
-impl Abilities {
-    /// All abilities.
-    pub const ALL: Self = Self { bounds: true, clock: true, keys: true };
-}
-
-/// A fresh, empty log.
-#[derive(Clone, Debug)]
-pub struct Subject {
-    /// The log.
-    pub log: Arc<dyn Log>,
-    /// Its abilities.
-    pub abilities: Abilities,
-}
-
-/// Makes a fresh, empty log for each check. Implemented for every `async fn(Wanted) -> Subject`.
+/// Makes a fresh, empty log for each check. Implemented for every
+/// `async fn(MemoryLimits, Option<Clock>) -> Option<Arc<dyn Log>>`.
 pub trait Make {
-    /// Makes a log.
-    fn make(&self, wanted: Wanted) -> impl Future<Output = Subject>;
+    /// Makes a log with these limits of events, bytes, age and keys, exactly, down to a few events.
+    /// `None` if it cannot use the clock that it is given, or cannot limit its keys. Larger limits
+    /// must be enough for a few hundred events.
+    fn make(&self, limits: MemoryLimits, clock: Option<Clock>) -> impl Future<Output = Option<Arc<dyn Log>>>;
 }
 
 impl<F, Fut> Make for F
 where
-    F: Fn(Wanted) -> Fut,
-    Fut: Future<Output = Subject>,
+    F: Fn(MemoryLimits, Option<Clock>) -> Fut,
+    Fut: Future<Output = Option<Arc<dyn Log>>>,
 {
-    fn make(&self, wanted: Wanted) -> impl Future<Output = Subject> {
-        self(wanted)
+    fn make(&self, limits: MemoryLimits, clock: Option<Clock>) -> impl Future<Output = Option<Arc<dyn Log>>> {
+        self(limits, clock)
     }
 }
 
@@ -91,7 +39,12 @@ pub(super) const PLENTY: usize = 16 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn plain(make: &impl Make) -> Arc<dyn Log> {
-    make.make(Wanted::default()).await.log
+    limited(make, MemoryLimits::default()).await
+}
+
+/// A log with limits that every log has.
+pub(super) async fn limited(make: &impl Make, limits: MemoryLimits) -> Arc<dyn Log> {
+    make.make(limits, None).await.expect("every log has these limits")
 }
 
 pub(super) fn valid(new: NewEvent) -> Event {
@@ -115,7 +68,12 @@ pub(super) fn pattern(text: &str) -> Matcher {
 }
 
 pub(super) fn public(matcher: Matcher) -> Filter {
-    Filter { matchers: vec![matcher], grants: Grants::NONE }
+    granted(matcher, &[])
+}
+
+/// A filter of a reader with these grants.
+pub(super) fn granted(matcher: Matcher, grants: &[Matcher]) -> Filter {
+    Filter { matchers: vec![matcher], grants: grants.iter().cloned().collect() }
 }
 
 /// A filter that accepts every event, private or not.

@@ -5,10 +5,10 @@ use std::{pin::pin, sync::Arc, task::Poll};
 use tidings_topic::Position;
 
 use super::subject::{
-    Make, PLENTY, ROUNDS, Wanted, append, append_each, assert_ordered, event, everything, next, next_entries,
-    plain, publishers, read_all, texts,
+    Make, PLENTY, ROUNDS, append, append_each, assert_ordered, event, everything, limited, next,
+    next_entries, plain, publishers, read_all, texts,
 };
-use crate::TailItem;
+use crate::{MemoryLimits, TailItem};
 
 /// A tail yields everything after its cursor, and nothing else.
 pub async fn a_tail_starts_after_its_cursor(make: &impl Make) {
@@ -113,11 +113,7 @@ pub async fn a_cancelled_wait_loses_nothing(make: &impl Make) {
 /// A tail has no queue, so retention may overtake it: the tail reports that and continues with the
 /// remaining entries.
 pub async fn a_tail_reports_retention_that_overtook_it(make: &impl Make) {
-    let subject = make.make(Wanted { count_max: Some(3), ..Wanted::default() }).await;
-    if !subject.abilities.bounds {
-        return;
-    }
-    let log = subject.log;
+    let log = limited(make, MemoryLimits { count_max: Some(3), ..MemoryLimits::default() }).await;
     let (_, mut tail) = log.tail().await.expect("a tail");
     let positions = append_each(&log, "a", &["1", "2", "3", "4", "5"]).await;
     assert_eq!(next(&mut tail, PLENTY).await, TailItem::Skipped { through: positions[1] });

@@ -15,26 +15,23 @@ use std::sync::Arc;
 use tidings_topic::{Event, Matcher, NewEvent, Validator};
 
 use super::*;
-use crate::{
-    IdempotencyKey,
-    conformance::{Abilities, Subject, Wanted},
-};
+use crate::{IdempotencyKey, MemoryLimits};
 
-async fn make(wanted: Wanted) -> Subject {
+async fn make(limits: MemoryLimits, clock: Option<Clock>) -> Option<Arc<dyn Log>> {
     let directory = tempfile::tempdir().expect("a directory");
-    let default = SegmentSettings::default();
     let settings = SegmentSettings {
         sync: SyncLevel::Never,
-        bytes_max: wanted.bytes_max.unwrap_or(default.bytes_max),
-        count_max: wanted.count_max,
-        age_max: wanted.age_max,
-        keys_max: wanted.keys_max.unwrap_or(default.keys_max),
-        ..default
+        bytes_max: limits.bytes_max,
+        count_max: limits.count_max,
+        age_max: limits.age_max,
+        keys_max: limits.keys_max,
+        ..SegmentSettings::default()
     };
     let (disk, lock) = RealDisk::open(directory.path()).expect("a directory");
     let held = Box::new((lock, directory));
-    let log = SegmentLog::open_on(Arc::new(disk), held, settings, wanted.clock).expect("a fresh log");
-    Subject { log: Arc::new(log), abilities: Abilities::ALL }
+    let clock = clock.unwrap_or_default();
+    let log = SegmentLog::open_on(Arc::new(disk), held, settings, clock).expect("a fresh log");
+    Some(Arc::new(log))
 }
 
 crate::conformance!(conformance, make);

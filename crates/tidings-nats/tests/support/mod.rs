@@ -12,14 +12,12 @@ use std::{
 };
 
 use tidings_log::{
+    Clock, Log, MemoryLimits,
     cluster::{self, conformance::Nodes},
-    conformance::{self, Abilities, Subject, Wanted},
+    conformance,
 };
 use tidings_nats::{Nats, NatsAddress, NatsSettings};
 use tidings_testkit::{NatsDomains, NatsServer};
-
-/// Time is the server's, and so is the deduplication window.
-const ABILITIES: Abilities = Abilities { bounds: true, clock: false, keys: false };
 
 /// A server that lasts as long as a test in this process uses it.
 fn shared<T>(server: &Mutex<Weak<T>>, start: impl FnOnce() -> anyhow::Result<T>) -> Arc<T> {
@@ -103,17 +101,21 @@ impl Fresh {
 }
 
 impl conformance::Make for Fresh {
-    async fn make(&self, wanted: Wanted) -> Subject {
+    /// Time is the server's, and so is the deduplication window.
+    async fn make(&self, limits: MemoryLimits, clock: Option<Clock>) -> Option<Arc<dyn Log>> {
+        if clock.is_some() || limits.keys_max != MemoryLimits::default().keys_max {
+            return None;
+        }
         let settings = NatsSettings {
             // The server reserves what a stream may need, and there are many.
-            bytes_max: wanted.bytes_max.unwrap_or(16 << 20),
-            count_max: wanted.count_max,
-            age_max: wanted.age_max,
+            bytes_max: limits.bytes_max.min(16 << 20),
+            count_max: limits.count_max,
+            age_max: limits.age_max,
             recent_bytes_max: self.recent_bytes_max,
             ..NatsSettings::default()
         };
         let log = connect(&self.address(), settings).await.log().await.expect("the log opens");
-        Subject { log: Arc::new(log), abilities: ABILITIES }
+        Some(Arc::new(log))
     }
 }
 

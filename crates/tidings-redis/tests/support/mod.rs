@@ -11,9 +11,8 @@ use std::{
 };
 
 use tidings_log::{
-    AppendError, Appended, Batch, Cursor, Entry, Event, Filter, Grants, IdempotencyKey, Log, MemoryLimits,
-    Tail, TailItem, cluster,
-    conformance::{self, Abilities, Subject, Wanted},
+    AppendError, Appended, Batch, Clock, Cursor, Entry, Event, Filter, Grants, IdempotencyKey, Log,
+    MemoryLimits, Tail, TailItem, cluster, conformance,
 };
 use tidings_redis::{RedisCluster, RedisLog, RedisSettings};
 use tidings_testkit::{RedisNodes, RedisSentinels, RedisServer};
@@ -160,10 +159,12 @@ impl<S: Servers> Fresh<S> {
 }
 
 impl<S: Servers> conformance::Make for Fresh<S> {
-    async fn make(&self, wanted: Wanted) -> Subject {
-        let settings = self.settings(wanted.memory_limits()).await;
-        let log = RedisLog::open_with_clock(settings, Some(wanted.clock)).await.expect("Redis is there");
-        Subject { log: Arc::new(log), abilities: Abilities::ALL }
+    async fn make(&self, limits: MemoryLimits, clock: Option<Clock>) -> Option<Arc<dyn Log>> {
+        let settings = self.settings(limits).await;
+        let log = RedisLog::open_with_clock(settings, Some(clock.unwrap_or_default()))
+            .await
+            .expect("Redis is there");
+        Some(Arc::new(log))
     }
 }
 
