@@ -243,25 +243,19 @@ impl<T: Stored, const COUNT: usize> Stored for [T; COUNT] {
     }
 }
 
-impl<A: Stored, B: Stored> Stored for (A, B) {
-    fn store(&self, bytes: &mut Vec<u8>) {
-        self.0.store(bytes);
-        self.1.store(bytes);
-    }
+macro_rules! tuples {
+    ($(($($item:ident)*))*) => {$(
+        #[allow(non_snake_case, reason = "the names of the types are also those of the values")]
+        impl<$($item: Stored),*> Stored for ($($item),*) {
+            fn store(&self, bytes: &mut Vec<u8>) {
+                let ($($item),*) = self;
+                $($item.store(bytes);)*
+            }
 
-    fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        Some((fields.read()?, fields.read()?))
-    }
+            fn read(fields: &mut Fields<'_>) -> Option<Self> {
+                Some(($(fields.read::<$item>()?),*))
+            }
+        }
+    )*};
 }
-
-impl<A: Stored, B: Stored, C: Stored> Stored for (A, B, C) {
-    fn store(&self, bytes: &mut Vec<u8>) {
-        self.0.store(bytes);
-        self.1.store(bytes);
-        self.2.store(bytes);
-    }
-
-    fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        Some((fields.read()?, fields.read()?, fields.read()?))
-    }
-}
+tuples! { (A B) (A B C) }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidings_topic::{Matcher, Topic};
 
-use crate::{Entry, Epoch, Event, Filter, Grants, Page, Position, numbers::just_before, pace::Pace};
+use crate::{Cursor, Entry, Epoch, Event, Filter, Grants, Page, Position, numbers::just_before, pace::Pace};
 
 /// The parts of a filter that can be looked up in an index.
 #[derive(Debug)]
@@ -86,6 +86,16 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// The newest entries, given newest first, at the end of a log: the filter accepts `count` of
+    /// them at most.
+    pub(crate) fn last(count: usize, newest_first: Gathered, end: Cursor, floor: FloorDraft) -> Self {
+        let mut entries = newest_first.entries;
+        entries.reverse();
+        let (epoch, through) = (end.epoch, end.position);
+        let after = Position::BEFORE_ALL;
+        Self { epoch, after, entries, last_count: Some(count), through, at_end: true, floor }
+    }
+
     /// Applies the filter.
     pub(crate) async fn finish(self, filter: &Filter) -> Page {
         let floor = self.floor.finish(filter).await;
@@ -116,6 +126,34 @@ impl Draft {
             }
         }
         Page { epoch: self.epoch, after, entries, through: self.through, at_end: self.at_end, floor }
+    }
+}
+
+/// Entries of about so many bytes.
+pub(crate) struct Gathered {
+    pub(crate) entries: Vec<Arc<Entry>>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Gathered {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { entries: Vec::new(), bytes: 0, bytes_max }
+    }
+
+    /// Whether they have so many bytes, where there has to be one at least.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.entries.is_empty() && self.has_bytes_max()
+    }
+
+    /// Whether they have so many bytes.
+    pub(crate) fn has_bytes_max(&self) -> bool {
+        self.bytes >= self.bytes_max
+    }
+
+    pub(crate) fn add(&mut self, entry: Arc<Entry>) {
+        self.bytes += entry.memory_bytes();
+        self.entries.push(entry);
     }
 }
 

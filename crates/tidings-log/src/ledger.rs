@@ -22,14 +22,14 @@ use tidings_topic::Topic;
 use crate::{
     AppendError, Appended, Batch, Bounds, Cursor, Deleted, Entry, Epoch, Epochs, EventId, MemoryLimits,
     Position, TailItem, Timestamp,
-    draft::{Audience, Draft, Plan, Reach},
+    draft::{Audience, Draft, Gathered, Plan, Reach},
     numbers::{number, position},
 };
 
 use self::{
     floors::Floors,
     index::{Index, Times, ascending, descending},
-    keys::Keys,
+    keys::{Keys, KnownKey},
 };
 
 /// The whole state of a log.
@@ -84,7 +84,8 @@ impl Ledger {
             self.push(entry);
         }
         if let (Some(key), Some(first_id)) = (batch.key, ids.first()) {
-            self.keys.insert(key, first_id.clone(), now, self.newest, &self.limits);
+            let known = KnownKey { key, first_id: first_id.clone(), time: now, last: self.newest };
+            self.keys.insert(known, &self.limits);
         }
         Ok(Appended::New { ids, last: self.end() })
     }
@@ -140,12 +141,11 @@ impl Ledger {
         self.expire(now);
         let after_number = number(after);
         let mut candidates = self.candidates_after(after_number, plan).peekable();
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        while let Some(entry) = candidates.next_if(|_| entries.is_empty() || bytes < bytes_max) {
-            bytes += entry.memory_bytes();
-            entries.push(Arc::clone(entry));
+        let mut page = Gathered::new(bytes_max);
+        while let Some(entry) = candidates.next_if(|_| !page.is_full()) {
+            page.add(Arc::clone(entry));
         }
+        let entries = page.entries;
         let at_end = candidates.peek().is_none();
         let considered = entries.last().filter(|_| !at_end);
         let through = considered.map_or(position(self.newest), |entry| entry.cursor.position).max(after);
@@ -157,27 +157,16 @@ impl Ledger {
     /// What may belong to the newest `count` entries, looking at about `bytes_max` bytes.
     pub(crate) fn last(&mut self, now: Timestamp, count: usize, plan: &Plan<'_>, bytes_max: usize) -> Draft {
         self.expire(now);
-        let mut entries = Vec::new();
-        let mut bytes = 0;
+        let mut page = Gathered::new(bytes_max);
         let mut surely_accepted = 0;
         for entry in self.candidates_backwards(plan) {
-            if surely_accepted == count || bytes >= bytes_max {
+            if surely_accepted == count || page.has_bytes_max() {
                 break;
             }
-            bytes += entry.memory_bytes();
             surely_accepted += usize::from(plan.surely_accepts(entry.event.private));
-            entries.push(Arc::clone(entry));
+            page.add(Arc::clone(entry));
         }
-        entries.reverse();
-        Draft {
-            epoch: self.epoch,
-            after: Position::BEFORE_ALL,
-            entries,
-            last_count: Some(count),
-            through: position(self.newest),
-            at_end: true,
-            floor: self.floors.draft(plan, 0),
-        }
+        Draft::last(count, page, self.end(), self.floors.draft(plan, 0))
     }
 
     /// The entries that bear a publisher's id, up to the first public one.
@@ -377,17 +366,14 @@ impl Ledger {
     /// Entries after a number and up to the first that is missing, of about `bytes_max` bytes, at
     /// least one.
     fn stretch(&self, after: u64, bytes_max: usize) -> Vec<Arc<Entry>> {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
+        let mut page = Gathered::new(bytes_max);
         for (entry, expected) in self.entries.range(self.place(after)..).zip(after + 1..) {
-            let is_next = number(entry.cursor.position) == expected;
-            if !is_next || (bytes >= bytes_max && !entries.is_empty()) {
+            if number(entry.cursor.position) != expected || page.is_full() {
                 break;
             }
-            bytes += entry.memory_bytes();
-            entries.push(Arc::clone(entry));
+            page.add(Arc::clone(entry));
         }
-        entries
+        page.entries
     }
 }
 

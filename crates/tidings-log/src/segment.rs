@@ -45,9 +45,9 @@ mod record;
 mod record_reader;
 mod recover;
 mod retention;
-mod rewriting;
 mod rule_retention;
 mod segment_file;
+mod segment_output;
 mod settings;
 mod small_file;
 mod state_file;
@@ -87,7 +87,6 @@ use crate::{
     AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, EventId, Filter, Grants, Log, Page,
     Position, RetentionRule, Tail, Topic, Unavailable,
     draft::{Draft, Plan as ReadPlan},
-    numbers::position,
     vital,
 };
 
@@ -353,7 +352,7 @@ impl Log for SegmentLog {
         let notifier = self.0.notifier.clone();
         let log = Arc::clone(&self.0.log);
         let newest = log.store.acknowledged().newest;
-        let cursor = Cursor { epoch: log.store.epochs.current().epoch, position: position(newest) };
+        let cursor = log.store.cursor(newest);
         Ok((cursor, Box::new(SegmentTail::new(log, notifier, cursor))))
     }
 

@@ -115,14 +115,11 @@ impl Cluster for LocalCluster {
 
     async fn set(&self, key: &str, value: &[u8], time: Duration) -> Result<(), ClusterError> {
         let mut store = self.store();
-        let known = store.state.entries.get(key).map(|entry| (entry.number, entry.value == value));
-        let replaced = store.state.entries.get(key).map(|entry| entry.value.len());
-        store.check_capacity(key, value, replaced)?;
+        let known = store.state.entries.get(key);
         // Setting the same value again, as every renewal does, is no change.
-        let number = match known {
-            Some((number, true)) => number,
-            _ => store.next_number(),
-        };
+        let unchanged = known.filter(|entry| entry.value == value).map(|entry| entry.number);
+        store.check_capacity(key, value, known.map(|entry| entry.value.len()))?;
+        let number = unchanged.unwrap_or_else(|| store.next_number());
         store.state.insert(key, Entry { value: value.to_vec(), number, until: until(time) });
         drop(store);
         self.notifier.send_replace(());

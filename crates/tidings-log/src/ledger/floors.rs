@@ -186,13 +186,7 @@ impl Floors {
     fn insert(&mut self, number: u64, audience: Arc<Audience>) {
         self.bytes += bytes_of(&audience);
         for topic in &audience.topics {
-            if let Some(floors) = self.topics.get_mut(topic) {
-                floors.of(audience.private).insert(number);
-            } else {
-                let mut floors = TopicFloors::default();
-                floors.of(audience.private).insert(number);
-                self.topics.insert(topic.clone(), floors);
-            }
+            self.topics.entry(topic.clone()).or_default().of(audience.private).insert(number);
         }
         self.numbers.insert(Arc::clone(&audience), number);
         self.audiences.insert(number, audience);

@@ -9,12 +9,11 @@ use crate::{EventId, IdempotencyKey, MemoryLimits, Timestamp};
 pub(crate) struct Keys {
     first_ids: HashMap<IdempotencyKey, EventId>,
     /// In the order of their appending.
-    order: VecDeque<Record>,
+    order: VecDeque<KnownKey>,
     bytes: usize,
 }
 
 /// A key, and what was appended under it.
-#[cfg(unix)]
 #[derive(Clone, Debug)]
 pub(crate) struct KnownKey {
     pub(crate) key: IdempotencyKey,
@@ -24,15 +23,6 @@ pub(crate) struct KnownKey {
     pub(crate) last: u64,
 }
 
-#[derive(Debug)]
-struct Record {
-    key: IdempotencyKey,
-    time: Timestamp,
-    /// The number of the last entry of the batch.
-    last: u64,
-    bytes: usize,
-}
-
 impl Keys {
     /// The id of the first event that was appended under this key.
     pub(crate) fn get(&self, key: &IdempotencyKey) -> Option<&EventId> {
@@ -40,18 +30,10 @@ impl Keys {
     }
 
     /// Remembers a key that is not known, and forgets the oldest where there are too many.
-    pub(crate) fn insert(
-        &mut self,
-        key: IdempotencyKey,
-        first_id: EventId,
-        time: Timestamp,
-        last: u64,
-        limits: &MemoryLimits,
-    ) {
-        let bytes = RECORD_BYTES + key.as_str().len() + first_id.as_str().len();
-        self.bytes += bytes;
-        self.first_ids.insert(key.clone(), first_id);
-        self.order.push_back(Record { key, time, last, bytes });
+    pub(crate) fn insert(&mut self, known: KnownKey, limits: &MemoryLimits) {
+        self.bytes += known.memory_bytes();
+        self.first_ids.insert(known.key.clone(), known.first_id.clone());
+        self.order.push_back(known);
         while self.order.len() > limits.keys_max || self.bytes > MemoryLimits::KEYS_BYTES_MAX {
             self.forget_front();
         }
@@ -60,32 +42,34 @@ impl Keys {
     /// The oldest keys of batches that end after one entry and up to another, at most `count_max`.
     #[cfg(unix)]
     pub(crate) fn of_batches(&self, after: u64, through: u64, count_max: usize) -> Vec<KnownKey> {
-        let start = self.order.partition_point(|record| record.last <= after);
-        let wanted = self.order.range(start..).take_while(|record| record.last <= through);
-        let known = |record: &Record| {
-            let (key, first_id) = (record.key.clone(), self.first_ids.get(&record.key)?.clone());
-            Some(KnownKey { key, first_id, time: record.time, last: record.last })
-        };
-        wanted.filter_map(known).take(count_max).collect()
+        let start = self.order.partition_point(|known| known.last <= after);
+        let wanted = self.order.range(start..).take_while(|known| known.last <= through);
+        wanted.take(count_max).cloned().collect()
     }
 
     /// Forgets what is older than the window. A key is never forgotten before those in front of it,
     /// whatever the clock did.
     pub(crate) fn expire(&mut self, now: Timestamp, limits: &MemoryLimits) {
         let oldest = now.earlier_by(limits.keys_age_max);
-        while self.order.front().is_some_and(|record| record.time < oldest) {
+        while self.order.front().is_some_and(|known| known.time < oldest) {
             self.forget_front();
         }
     }
 
     fn forget_front(&mut self) {
-        if let Some(record) = self.order.pop_front() {
-            self.bytes -= record.bytes;
-            self.first_ids.remove(&record.key);
+        if let Some(known) = self.order.pop_front() {
+            self.bytes -= known.memory_bytes();
+            self.first_ids.remove(&known.key);
         }
+    }
+}
+
+impl KnownKey {
+    fn memory_bytes(&self) -> usize {
+        KEY_BYTES + self.key.as_str().len() + self.first_id.as_str().len()
     }
 }
 
 /// Memory of one key beside its texts: a place in the map, one in the queue, and the counts of two
 /// shared strings.
-const RECORD_BYTES: usize = 160;
+const KEY_BYTES: usize = 160;

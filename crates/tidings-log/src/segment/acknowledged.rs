@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::segment_file::Segment;
-use crate::{Entry, numbers::number};
+use crate::{Entry, draft::Gathered, numbers::number};
 
 /// What is acknowledged, and whether more can be.
 #[derive(Debug)]
@@ -99,15 +99,13 @@ impl RecentEntries {
     /// Entries after this number, of about `bytes_max` bytes, at least one, if they are here.
     pub(super) fn after(&self, after: u64, bytes_max: usize) -> Option<Vec<Arc<Entry>>> {
         let start = usize::try_from((after + 1).checked_sub(self.first()?)?).ok()?;
-        let mut bytes = 0;
-        let mut taken = Vec::new();
+        let mut page = Gathered::new(bytes_max);
         for entry in self.entries.range(start.min(self.entries.len())..) {
-            if bytes >= bytes_max && !taken.is_empty() {
+            if page.is_full() {
                 break;
             }
-            bytes += entry.memory_bytes();
-            taken.push(Arc::clone(entry));
+            page.add(Arc::clone(entry));
         }
-        Some(taken)
+        Some(page.entries)
     }
 }

@@ -36,8 +36,8 @@ use super::{
     open_log::OpenLog,
     record::{Header, Record},
     record_reader::{RecordReader, WINDOW_BYTES},
-    rewriting::RewrittenSegment,
     segment_file::{Segment, SegmentName},
+    segment_output::SegmentOutput,
 };
 
 /// How many hundredths of a segment have to be hidden by rules.
@@ -77,22 +77,21 @@ pub(super) fn look_at(
     if segment.times().1 >= oldest_key {
         return Ok(Outcome::NotYet);
     }
-    let (hiding, front) = {
+    let (front, hiding) = {
         let mut retention = log.retention();
         retention.touched.remove(&first);
-        let horizon = store.horizon();
-        (horizon.hiding.clone(), horizon.front)
+        store.hidden()
     };
-    let looked = CompactionPlan::new(log, segment, hiding, front).and_then(|plan| {
-        if segment.has_lost() || !plan.is_due(segment) {
-            plan.note_clean(segment);
+    let looked = Compaction::new(log, segment, hiding, front).and_then(|plan| {
+        if segment.has_lost() || !plan.is_due() {
+            plan.note_clean();
             return Ok(Outcome::Nothing);
         }
         if place + 1 == segments.len() {
             log.ends_segment.store(plan.deleted_bytes > 0, Ordering::Relaxed);
             return Ok(Outcome::NotYet);
         }
-        plan.carry_out(log, segment, meanwhile, save_front)
+        plan.carry_out(meanwhile, save_front)
     });
     if !matches!(looked, Ok(Outcome::Compacted | Outcome::Nothing)) {
         log.retention().touched.insert(first);
@@ -104,8 +103,12 @@ pub(super) fn look_at(
     }
 }
 
-/// What is removed from a segment.
-struct CompactionPlan {
+/// A segment, and what is removed from it.
+struct Compaction<'a> {
+    log: &'a OpenLog,
+    old: &'a Arc<Segment>,
+    /// The segment without what is removed.
+    new: SegmentName,
     hiding: Hiding,
     front: u64,
     rows: Vec<(u64, Row)>,
@@ -114,13 +117,14 @@ struct CompactionPlan {
     deleted_bytes: u64,
 }
 
-impl CompactionPlan {
-    fn new(log: &OpenLog, segment: &Segment, hiding: Hiding, front: u64) -> io::Result<Self> {
+impl<'a> Compaction<'a> {
+    fn new(log: &'a OpenLog, old: &'a Arc<Segment>, hiding: Hiding, front: u64) -> io::Result<Self> {
         let disk = &*log.store.disk;
-        let audiences = segment.audiences_from(disk, 0)?;
+        let audiences = old.audiences_from(disk, 0)?;
         let fates = audiences.iter().map(|audience| hiding.fate(audience)).collect();
-        let rows = segment.rows(disk, (0, u64::MAX))?;
-        let mut plan = Self { hiding, front, rows, fates, hidden_bytes: 0, deleted_bytes: 0 };
+        let rows = old.rows(disk, (0, u64::MAX))?;
+        let new = SegmentName { generation: old.name.generation + 1, ..old.name };
+        let mut plan = Self { log, old, new, hiding, front, rows, fates, hidden_bytes: 0, deleted_bytes: 0 };
         for (number, row) in &plan.rows {
             if row.offset > 0 && plan.hides(*number, row) {
                 plan.hidden_bytes += u64::from(row.length);
@@ -132,8 +136,8 @@ impl CompactionPlan {
         Ok(plan)
     }
 
-    fn is_due(&self, segment: &Segment) -> bool {
-        self.deleted_bytes > 0 || self.hidden_bytes * 100 >= segment.file_bytes() * HIDDEN_PERCENT
+    fn is_due(&self) -> bool {
+        self.deleted_bytes > 0 || self.hidden_bytes * 100 >= self.old.file_bytes() * HIDDEN_PERCENT
     }
 
     fn hides(&self, number: u64, row: &Row) -> bool {
@@ -141,52 +145,43 @@ impl CompactionPlan {
             || self.fates.get(row.audience as usize).is_some_and(|fate| self.hiding.hide_fated(*fate, number))
     }
 
-    /// Nothing is left in a segment of what was deleted by then.
-    fn note_clean(&self, segment: &Segment) {
+    /// Nothing is left in the segment of what was deleted by then.
+    fn note_clean(&self) {
         if self.deleted_bytes == 0 {
-            segment.note_clean(self.hiding.deletions.serial);
+            self.old.note_clean(self.hiding.deletions.serial);
         }
     }
 
     fn carry_out(
         &self,
-        log: &OpenLog,
-        old: &Arc<Segment>,
         meanwhile: &dyn Fn(),
         save_front: &dyn Fn() -> io::Result<()>,
     ) -> io::Result<Outcome> {
-        let name = SegmentName { generation: old.name.generation + 1, ..old.name };
-        let temporary = format!("{}{TEMPORARY}", name.log());
-        let done = self.write(log, old, name, &temporary, meanwhile).and_then(|written| match written {
+        let temporary = format!("{}{TEMPORARY}", self.new.log());
+        let done = self.write(&temporary, meanwhile).and_then(|written| match written {
             Some((header, end)) => {
                 // What is removed must be reported after any crash from now on.
                 save_front()?;
-                self.put_in_place(log, old, name, &temporary, header, end)
+                self.put_in_place(&temporary, header, end)
             }
             None => Ok(Outcome::Nothing),
         });
         if !matches!(done, Ok(Outcome::Compacted)) {
             // What stays behind is removed when the log is opened the next time.
-            let _ = log.store.disk.remove(&temporary);
+            let _ = self.log.store.disk.remove(&temporary);
         }
         done
     }
 
     /// Writes what stays into a file, and its index. `None` if something turns out to be damaged,
     /// or the log is being closed.
-    fn write(
-        &self,
-        log: &OpenLog,
-        old: &Segment,
-        name: SegmentName,
-        temporary: &str,
-        meanwhile: &dyn Fn(),
-    ) -> io::Result<Option<(Header, u64)>> {
-        let store = &log.store;
+    fn write(&self, temporary: &str, meanwhile: &dyn Fn()) -> io::Result<Option<(Header, u64)>> {
+        let Self { log, old, .. } = *self;
+        let disk = &*log.store.disk;
         let header = Header { salt: random()?, ..old.header };
-        let file = store.disk.create(temporary)?;
-        let mut output = RewrittenSegment::new(&*file, header)?;
-        let mut reader = RecordReader::new(store.disk.open(&old.name.log())?, old.header)?;
+        let file = disk.create(temporary)?;
+        let mut output = SegmentOutput::new(&*file, header);
+        let mut reader = RecordReader::new(disk.open(&old.name.log())?, old.header)?;
         for (number, row) in &self.rows {
             if row.offset == 0 || self.hides(*number, row) {
                 output.remove(*number);
@@ -195,7 +190,7 @@ impl CompactionPlan {
             match reader.at(u64::from(row.offset), WINDOW_BYTES)? {
                 Some(Record::Event(record)) if record.number == *number => output.keep(record)?,
                 _ => {
-                    store.note_damage(old, *number);
+                    log.store.note_damage(old, *number);
                     return Ok(None);
                 }
             }
@@ -206,35 +201,26 @@ impl CompactionPlan {
         }
         // The front that says so was saved, or is saved before this file is used.
         let done_through = self.hiding.deletions.done_through(self.front);
-        let mut places = old.deletions(&*store.disk)?;
+        let mut places = old.deletions(disk)?;
         places.retain(|place| place.serial > done_through);
-        let deletions = read_deletions(&*store.disk, old, &places)?;
+        let deletions = read_deletions(disk, old, &places)?;
         if deletions.len() < places.len() {
-            store.acknowledged().damage.get_or_insert_with(|| damaged_deletion(old.name));
+            log.store.acknowledged().damage.get_or_insert_with(|| damaged_deletion(old.name));
             return Ok(None);
         }
-        for deletion in deletions {
-            output.keep_deletion(deletion)?;
-        }
-        let (index, end) = output.finish(old.last())?;
+        deletions.into_iter().try_for_each(|deletion| output.keep_deletion(deletion))?;
+        let index = output.commit(old.last())?;
         file.sync_data()?;
-        index_file::write(&*store.disk, &name.index(), header.salt, &index)?;
-        Ok(Some((header, end)))
+        index_file::write(disk, &self.new.index(), header.salt, &index)?;
+        Ok(Some((header, index.summary.bytes)))
     }
 
-    fn put_in_place(
-        &self,
-        log: &OpenLog,
-        old: &Arc<Segment>,
-        name: SegmentName,
-        temporary: &str,
-        header: Header,
-        end: u64,
-    ) -> io::Result<Outcome> {
+    fn put_in_place(&self, temporary: &str, header: Header, end: u64) -> io::Result<Outcome> {
+        let Self { log, old, .. } = *self;
         let disk = &*log.store.disk;
-        disk.rename(temporary, &name.log())?;
+        disk.rename(temporary, &self.new.log())?;
         disk.sync_directory()?;
-        let new = Segment::with_file(disk, name, header, old.base(), end)?
+        let new = Segment::with_file(disk, self.new, header, old.base(), end)?
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the new index cannot be read"))?;
         new.note_clean(self.hiding.deletions.serial);
         let is_replaced = {
@@ -247,7 +233,7 @@ impl CompactionPlan {
         };
         // A reader that opens the old one now asks again, and finds the new one. If retention freed
         // the old one meanwhile, the new one is superfluous.
-        let superfluous = if is_replaced { old.name } else { name };
+        let superfluous = if is_replaced { old.name } else { self.new };
         let _ = disk.remove(&superfluous.log());
         let _ = disk.remove(&superfluous.index());
         Ok(if is_replaced { Outcome::Compacted } else { Outcome::Nothing })

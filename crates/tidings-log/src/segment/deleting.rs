@@ -11,8 +11,7 @@ use tidings_topic::Topic;
 
 use super::{
     event_reader::{EventReader, FoundEvents},
-    hiding::Hiding,
-    index::{Direction, Name, Row, Wanted},
+    index::{Direction, Row, Wanted},
     open_log::OpenLog,
     rule_retention::DeletedUnderRule,
 };
@@ -46,9 +45,15 @@ impl DeletionPlan {
         let store = &log.store;
         let (front, hiding) = log.settled(|horizon| (horizon.front, horizon.hiding.clone()))?;
         let (segments, extent) = store.segments();
-        let wanted = Wanted::Named(vec![Name::Topic(topic.clone())]);
+        let wanted = Wanted::Topics(vec![topic.clone()]);
         let limits = store.settings.limits();
-        let mut rules = RulesOfAudiences { hiding: &hiding, known: HashMap::new() };
+        // Matching patterns takes a while.
+        let mut known: HashMap<Audience, Option<u8>> = HashMap::new();
+        let mut rule_of = |audience: &Audience| match known.get(audience) {
+            _ if hiding.rules.is_empty() => None,
+            Some(rule) => *rule,
+            None => *known.entry(audience.clone()).or_insert(hiding.rule(&audience.topics)),
+        };
         let mut plan = Self {
             topic: topic.clone(),
             through: extent.newest,
@@ -70,7 +75,7 @@ impl DeletionPlan {
                 let has_topic = |entry: &Arc<Entry>| entry.event.topics.contains(topic);
                 if let Some(entry) = reader.get(number, row.offset)?.filter(has_topic) {
                     let is_visible = number > front && !hiding.hide(&entry);
-                    plan.consider((&*entry, row, is_visible), grants, &mut rules, &limits);
+                    plan.consider((&*entry, row, is_visible), grants, &mut rule_of, &limits);
                 }
             }
             if plan.count > before {
@@ -84,14 +89,14 @@ impl DeletionPlan {
         &mut self,
         (entry, row, is_visible): (&Entry, Row, bool),
         grants: &Grants,
-        rules: &mut RulesOfAudiences<'_>,
+        rule_of: &mut impl FnMut(&Audience) -> Option<u8>,
         limits: &MemoryLimits,
     ) {
         let topics = &entry.event.topics;
         let Some(uncovered) = topics.iter().find(|topic| !grants.covers(topic)) else {
             let number = number(entry.cursor.position);
             let audience = Audience::of(&entry.event);
-            if is_visible && let Some(rule) = rules.of(&audience) {
+            if is_visible && let Some(rule) = rule_of(&audience) {
                 self.under_rules.push(DeletedUnderRule { number, bytes: row.length, rule });
             }
             self.count += u64::from(is_visible);
@@ -113,25 +118,5 @@ impl DeletionPlan {
                 "more than {PROTECTING_MAX} topics that the key does not cover share events with this one; delete with a key that covers them"
             )
         })
-    }
-}
-
-/// Which rule applies to which audience: matching patterns takes a while.
-struct RulesOfAudiences<'a> {
-    hiding: &'a Hiding,
-    known: HashMap<Audience, Option<u8>>,
-}
-
-impl RulesOfAudiences<'_> {
-    fn of(&mut self, audience: &Audience) -> Option<u8> {
-        if self.hiding.rules.is_empty() {
-            return None;
-        }
-        if let Some(rule) = self.known.get(audience) {
-            return *rule;
-        }
-        let rule = self.hiding.rule(&audience.topics);
-        self.known.insert(audience.clone(), rule);
-        rule
     }
 }

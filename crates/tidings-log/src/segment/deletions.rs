@@ -14,7 +14,6 @@ use std::{
 
 use tidings_topic::Topic;
 
-use super::record::DeletionRecord;
 use crate::{Entry, numbers::number};
 
 /// Most deletions and protecting topics whose events are still in the files. Beyond it deletions
@@ -51,11 +50,6 @@ pub(super) struct Deletion {
 }
 
 impl Deletion {
-    pub(super) fn of(record: &DeletionRecord) -> Self {
-        let protecting = Arc::clone(&record.protecting);
-        Self { serial: record.serial, through: record.through, protecting }
-    }
-
     fn applies_to(&self, topics: &[Topic]) -> bool {
         !topics.iter().any(|topic| self.protecting.binary_search(topic).is_ok())
     }

@@ -62,8 +62,8 @@ pub(crate) trait DiskFile: fmt::Debug + Send + Sync + 'static {
     fn len(&self) -> io::Result<u64>;
     /// Reads what there is at this offset: fewer bytes at the end of the file, none beyond it.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Writes some of these bytes, at least one.
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of these bytes. After an error some may have been written.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Cuts or extends it.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes sure of everything that was written so far.
@@ -86,20 +86,6 @@ pub(super) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> 
     Ok(filled)
 }
 
-/// Writes all of it.
-pub(super) fn write_full(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-    let mut written = 0;
-    while written < bytes.len() {
-        match file.write_at(&bytes[written..], offset + written as u64) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => written += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 /// What the name of a file ends with that is not whole yet.
 pub(super) const TEMPORARY: &str = ".new";
 
@@ -108,19 +94,13 @@ pub(super) const TEMPORARY: &str = ".new";
 pub(super) struct RealDisk {
     path: PathBuf,
     directory: File,
+    is_read_only: bool,
 }
 
 impl fmt::Debug for RealDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path.fmt(f)
     }
-}
-
-/// The right to use a directory, held against other processes until it is dropped or the process
-/// ends.
-#[derive(Debug)]
-pub(super) struct DirectoryLock {
-    _file: File,
 }
 
 /// Private events are in it: its owner alone may enter the directory and read the files.
@@ -131,8 +111,9 @@ const OTHERS: Mode = Mode::RWXG.union(Mode::RWXO);
 const LOST_AND_FOUND: &str = "lost+found";
 
 impl RealDisk {
-    /// Makes the directory if there is none, and takes the lock on it.
-    pub(super) fn open(directory: &Path) -> io::Result<(Self, DirectoryLock)> {
+    /// Makes the directory if there is none, and takes the lock on it, which other processes cannot
+    /// take until the file is closed.
+    pub(super) fn open(directory: &Path) -> io::Result<(Self, File)> {
         let is_new = !directory.is_dir();
         if is_new {
             fs::create_dir_all(directory)?;
@@ -140,16 +121,28 @@ impl RealDisk {
                 File::open(parent)?.sync_all()?;
             }
         }
-        let disk = Self { path: directory.to_owned(), directory: File::open(directory)? };
+        let disk =
+            Self { path: directory.to_owned(), directory: File::open(directory)?, is_read_only: false };
         if is_new {
             fchmod(&disk.directory, Mode::RWXU)?;
         }
         let file = disk.file(LOCK_NAME, OFlags::WRONLY | OFlags::CREATE)?;
         match file.try_lock() {
-            Ok(()) => Ok((disk, DirectoryLock { _file: file })),
+            Ok(()) => Ok((disk, file)),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::ResourceBusy.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// A directory that is looked at and not changed, nor locked.
+    #[cfg(any(test, feature = "store-tools"))]
+    pub(super) fn read_only(directory: &Path) -> io::Result<Self> {
+        Ok(Self { path: directory.to_owned(), directory: File::open(directory)?, is_read_only: true })
+    }
+
+    /// The directory, to be changed.
+    fn writable(&self) -> io::Result<&File> {
+        if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(&self.directory) }
     }
 
     /// Takes away what others may do with a store that an earlier version or somebody else made.
@@ -211,11 +204,13 @@ pub(super) const LOCK_NAME: &str = "lock";
 
 impl Disk for RealDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.writable()?;
         Ok(Arc::new(self.file(name, OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC)?))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(self.file(name, OFlags::RDWR)?))
+        let access = if self.is_read_only { OFlags::RDONLY } else { OFlags::RDWR };
+        Ok(Arc::new(self.file(name, access)?))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -232,11 +227,11 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(renameat(&self.directory, from, &self.directory, to)?)
+        Ok(renameat(self.writable()?, from, &self.directory, to)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        Ok(unlinkat(&self.directory, name, AtFlags::empty())?)
+        Ok(unlinkat(self.writable()?, name, AtFlags::empty())?)
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -268,8 +263,8 @@ impl DiskFile for File {
         FileExt::read_at(self, buffer, offset)
     }
 
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        FileExt::write_at(self, bytes, offset)
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        FileExt::write_all_at(self, bytes, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -10,7 +10,7 @@
 
 use std::{collections::HashMap, io, sync::Arc};
 
-use crate::{Event, EventId, IdempotencyKey, Timestamp, codec::count, draft::Audience};
+use crate::{Event, EventId, IdempotencyKey, Timestamp, Topic, codec::count, draft::Audience};
 
 /// What can be looked up in a segment.
 pub(super) trait Places {
@@ -55,10 +55,16 @@ pub(super) struct Summary {
 }
 
 impl Summary {
+    /// The first and the last number of each stretch of lost events, in a segment that begins with
+    /// this one.
+    pub(super) fn lost(&self, first: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.holes.iter().map(move |(from, to)| (first + u64::from(*from), first + u64::from(*to)))
+    }
+
     /// How many events are lost.
     #[cfg(any(test, feature = "store-tools"))]
     pub(super) fn lost_count(&self) -> u64 {
-        self.holes.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
+        self.lost(0).map(|(from, to)| to - from + 1).sum()
     }
 }
 
@@ -86,29 +92,27 @@ pub(super) struct Postings {
 #[derive(Clone, Debug)]
 pub(super) enum Wanted {
     Everything,
-    /// Events that bear one of these names.
-    Named(Vec<Name>),
-}
-
-/// A topic or an id.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Name {
-    Topic(tidings_topic::Topic),
+    /// Events that bear one of these topics.
+    Topics(Vec<Topic>),
+    /// Events that bear this id.
     Id(EventId),
 }
 
-impl Name {
-    /// The hash of this name in the segment with this salt. FNV-1a, finished with SplitMix64; never
-    /// 0.
-    pub(super) fn hash(&self, salt: u64) -> u64 {
-        let (kind, text) = match self {
-            Self::Topic(topic) => (b't', topic.as_str()),
-            Self::Id(id) => (b'i', id.as_str()),
-        };
-        hash(salt, kind, text)
+impl Wanted {
+    /// The hashes of the names in the segment with this salt, if not everything is wanted.
+    fn hashes(&self, salt: u64) -> Option<Vec<u64>> {
+        match self {
+            Self::Everything => None,
+            Self::Topics(topics) => {
+                Some(topics.iter().map(|topic| hash(salt, b't', topic.as_str())).collect())
+            }
+            Self::Id(id) => Some(vec![hash(salt, b'i', id.as_str())]),
+        }
     }
 }
 
+/// The hash of a topic or an id in the segment with this salt. FNV-1a, finished with SplitMix64;
+/// never 0.
 fn hash(salt: u64, kind: u8, text: &str) -> u64 {
     let step = |state: u64, byte: &u8| (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let state = [kind].iter().chain(text.as_bytes()).fold(salt ^ 0xcbf2_9ce4_8422_2325, step);
@@ -137,11 +141,11 @@ pub(super) fn find(
         Direction::NewestFirst => end.saturating_sub(max).max(start)..end,
     };
     let mut found = Vec::new();
-    match wanted {
-        Wanted::Everything => found.extend(first_of(from, until.min(places.count()))),
-        Wanted::Named(names) => {
-            for name in names {
-                let postings = places.named(name.hash(salt))?;
+    match wanted.hashes(salt) {
+        None => found.extend(first_of(from, until.min(places.count()))),
+        Some(hashes) => {
+            for hash in hashes {
+                let postings = places.named(hash)?;
                 let range =
                     first_of(first_from(places, postings, from)?, first_from(places, postings, until)?);
                 for place in range {

@@ -24,7 +24,7 @@
 use std::{io, sync::Arc};
 
 use super::{
-    disk::{Disk, DiskFile, TEMPORARY, read_full, write_full},
+    disk::{Disk, DiskFile, TEMPORARY, read_full},
     index::{
         IndexedDeletion, KeyUse, Lists, MemoryIndex, NO_POSTINGS, Places, Postings, Removed, Row, Summary,
     },
@@ -98,7 +98,7 @@ impl Header {
 pub(super) fn write(disk: &dyn Disk, name: &str, salt: u64, index: &MemoryIndex) -> io::Result<()> {
     let temporary = format!("{name}{TEMPORARY}");
     let file = disk.create(&temporary)?;
-    write_full(&*file, &pages(salt, &contents(index)), 0)?;
+    file.write_all_at(&pages(salt, &contents(index)), 0)?;
     // Nothing is lost with an index, but a name must not come to stand for a half of one.
     file.sync_data()?;
     disk.rename(&temporary, name)

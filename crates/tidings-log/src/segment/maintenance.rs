@@ -150,32 +150,15 @@ pub(super) fn save_front(log: &OpenLog) -> io::Result<u64> {
 fn save(log: &OpenLog, _saving: &MutexGuard<'_, ()>) -> io::Result<u64> {
     let store = &log.store;
     store.rules_unsaved.store(false, Ordering::Relaxed);
-    let (front, hiding) = {
-        let horizon = store.horizon();
-        (horizon.front, horizon.hiding.clone())
-    };
+    let (front, hiding) = store.hidden();
     // Floors only rise: one that moves behind what was copied is copied again.
-    let mut floors = Vec::new();
-    loop {
-        let after = floors.last().map_or(0, |(number, _)| *number);
-        let copied = store.horizon().floors.after(after, COPIED_MAX);
-        let is_last = copied.len() < COPIED_MAX;
-        floors.extend(copied);
-        if is_last {
-            break;
-        }
-    }
+    let floors = in_parts(|last: Option<&(u64, _)>| {
+        store.horizon().floors.after(last.map_or(0, |(number, _)| *number), COPIED_MAX)
+    });
     let forgotten_through = store.horizon().floors.known().0;
-    let mut keys = Vec::new();
-    loop {
-        let after = keys.last().map_or(0, |known: &KnownKey| known.last);
-        let copied = store.keys().of_batches(after, front, COPIED_MAX);
-        let is_last = copied.len() < COPIED_MAX;
-        keys.extend(copied);
-        if is_last {
-            break;
-        }
-    }
+    let keys = in_parts(|last: Option<&KnownKey>| {
+        store.keys().of_batches(last.map_or(0, |known| known.last), front, COPIED_MAX)
+    });
     let deletions_done_through = hiding.deletions.done_through(front);
     let rules = hiding.rules.iter().zip(&*hiding.fronts).map(|(rule, front)| SavedRule::of(rule, *front));
     let rules = rules.collect();
@@ -185,6 +168,18 @@ fn save(log: &OpenLog, _saving: &MutexGuard<'_, ()>) -> io::Result<u64> {
         store.rules_unsaved.store(true, Ordering::Relaxed);
     }
     saved.map(|()| front)
+}
+
+/// What follows an item, and again what follows that, until there are fewer than at most.
+fn in_parts<T>(copy: impl Fn(Option<&T>) -> Vec<T>) -> Vec<T> {
+    let mut all = copy(None);
+    let mut count = all.len();
+    while count == COPIED_MAX {
+        let more = copy(all.last());
+        count = more.len();
+        all.extend(more);
+    }
+    all
 }
 
 /// Forgets the deletions of which nothing is left, neither in the files nor in memory.

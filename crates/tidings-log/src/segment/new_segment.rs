@@ -5,11 +5,12 @@ use std::{io, sync::Arc};
 use tidings_topic::Epoch;
 
 use super::{
-    disk::{Disk, DiskFile, TEMPORARY, write_full},
-    index::{IndexedDeletion, MemoryIndex},
-    record::{DeletionRecord, HEADER_BYTES, Header, Record, encode},
+    disk::{Disk, DiskFile, TEMPORARY},
+    index::IndexedDeletion,
+    record::{DeletionRecord, Header, Record},
     record_reader::RecordReader,
     segment_file::{Segment, SegmentName},
+    segment_output::SegmentOutput,
 };
 
 /// Bytes that are read at once where deletions are read: they follow each other, or are far apart.
@@ -45,38 +46,17 @@ impl NewSegment {
         base: u64,
         deletions: Vec<DeletionRecord>,
     ) -> io::Result<Self> {
-        let mut bytes = header.encode();
-        let mut index = MemoryIndex::new(HEADER_BYTES as u64);
-        push_deletions(&header, 0, &mut bytes, &mut index, deletions)?;
         // It gets its name as a whole.
         let temporary = format!("{}{TEMPORARY}", name.log());
         let file = disk.create(&temporary)?;
-        write_full(&*file, &bytes, 0)?;
+        let mut output = SegmentOutput::new(&*file, header);
+        deletions.into_iter().try_for_each(|deletion| output.keep_deletion(deletion))?;
+        let index = output.finish()?;
         file.sync_data()?;
         disk.rename(&temporary, &name.log())?;
         disk.sync_directory()?;
         Ok(Self { segment: Segment::with_memory(name, header, base, index), file })
     }
-}
-
-/// Appends deletions to a buffer whose first byte will be at this offset of the segment, and adds
-/// them to its index.
-pub(super) fn push_deletions(
-    header: &Header,
-    buffer_offset: u64,
-    buffer: &mut Vec<u8>,
-    index: &mut MemoryIndex,
-    deletions: Vec<DeletionRecord>,
-) -> io::Result<()> {
-    for deletion in deletions {
-        let offset = buffer_offset + buffer.len() as u64;
-        let offset = u32::try_from(offset).map_err(|_| io::ErrorKind::InvalidData)?;
-        index.push_deletion(IndexedDeletion { offset, serial: deletion.serial });
-        encode(header, buffer_offset, buffer, &Record::Deletion(deletion))
-            .map_err(|_| io::ErrorKind::InvalidData)?;
-    }
-    index.summary.bytes = buffer_offset + buffer.len() as u64;
-    Ok(())
 }
 
 /// The deletions of a segment at these places. One that is damaged is left out.
@@ -88,10 +68,10 @@ pub(super) fn read_deletions(
     let mut reader = RecordReader::new(disk.open(&segment.name.log())?, segment.header)?;
     let mut deletions = Vec::with_capacity(places.len());
     for place in places {
-        if let Some(Record::Deletion(deletion)) = reader.at(u64::from(place.offset), AHEAD_BYTES)?
-            && deletion.serial == place.serial
+        if let Some(Record::Deletion(record)) = reader.at(u64::from(place.offset), AHEAD_BYTES)?
+            && record.deletion.serial == place.serial
         {
-            deletions.push(deletion);
+            deletions.push(record);
         }
     }
     Ok(deletions)

@@ -1,7 +1,8 @@
 //! Reading the log: the newest entries from memory, everything else from files.
 //!
-//! A read is bounded by the bytes that a call may read; events are looked up some at a time. For exact topics only their events are read; for patterns every event. A damaged record is
-//! skipped and raises a floor: a gap is reported to readers that pass it.
+//! A read is bounded by the bytes that a call may read; events are looked up some at a time. For
+//! exact topics only their events are read; for patterns every event. A damaged record is skipped
+//! and raises a floor: a gap is reported to readers that pass it.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -11,15 +12,15 @@ use super::{
     hiding::Hiding,
     index::{
         Direction::{NewestFirst, OldestFirst},
-        Name, Wanted, last_before,
+        Wanted, last_before,
     },
     open_log::OpenLog,
     segment_file::Segment,
     store::Store,
 };
 use crate::{
-    Bounds, Entry, EventId, Grants, Position,
-    draft::{Draft, FloorDraft, Plan as ReadPlan, Reach},
+    Bounds, Cursor, Entry, EventId, Grants, Position, TailItem,
+    draft::{Draft, FloorDraft, Gathered, Plan as ReadPlan, Reach},
     numbers::{number, position},
 };
 
@@ -54,22 +55,19 @@ impl OpenLog {
                     at_end = false;
                     break 'segments;
                 }
-                page.add(reader.get(number, row.offset)?.filter(|entry| !view.hiding.hide(entry)));
+                if let Some(entry) = reader.get(number, row.offset)?.filter(|entry| !view.hiding.hide(entry))
+                {
+                    page.add(entry);
+                }
                 considered = number;
             }
         }
         let through = if at_end { view.newest.max(from) } else { considered };
         let mut floor = view.floor;
         floor.raise(newest_lost(&view.segments, from, through));
-        Ok(Draft {
-            epoch: self.store.epochs.current().epoch,
-            after,
-            entries: page.entries,
-            last_count: None,
-            through: position(through).max(after),
-            at_end,
-            floor,
-        })
+        let Cursor { epoch, position } = self.store.cursor(through);
+        let (entries, through) = (page.entries, position.max(after));
+        Ok(Draft { epoch, after, entries, last_count: None, through, at_end, floor })
     }
 
     /// As [`Log::last`](crate::Log::last), before the filter.
@@ -83,34 +81,26 @@ impl OpenLog {
             let range = (view.front, view.newest);
             for found in FoundEvents::new((&self.store, segment), &wanted, range, NewestFirst) {
                 let (number, row) = found?;
-                if surely_accepted == count || page.bytes >= bytes_max {
+                if surely_accepted == count || page.has_bytes_max() {
                     break 'segments;
                 }
-                let entry = reader.get(number, row.offset)?.filter(|entry| !view.hiding.hide(entry));
-                let sure = entry.as_ref().is_some_and(|entry| plan.surely_accepts(entry.event.private));
-                surely_accepted += usize::from(sure);
-                page.add(entry);
+                if let Some(entry) = reader.get(number, row.offset)?.filter(|entry| !view.hiding.hide(entry))
+                {
+                    surely_accepted += usize::from(plan.surely_accepts(entry.event.private));
+                    page.add(entry);
+                }
             }
         }
-        page.entries.reverse();
         let mut floor = view.floor;
         floor.raise(newest_lost(&view.segments, view.front, view.newest));
-        Ok(Draft {
-            epoch: self.store.epochs.current().epoch,
-            after: Position::BEFORE_ALL,
-            entries: page.entries,
-            last_count: Some(count),
-            through: position(view.newest),
-            at_end: true,
-            floor,
-        })
+        Ok(Draft::last(count, page, self.store.cursor(view.newest), floor))
     }
 
     /// As [`Log::resolve`](crate::Log::resolve).
     pub(super) fn resolve(&self, id: &EventId, grants: &Grants) -> io::Result<Option<Position>> {
         let (front, hiding) = self.settled(|horizon| (horizon.front, horizon.hiding.clone()))?;
         let (segments, extent) = self.store.segments();
-        let (wanted, range) = (Wanted::Named(vec![Name::Id(id.clone())]), (front, extent.newest));
+        let (wanted, range) = (Wanted::Id(id.clone()), (front, extent.newest));
         let is_visible = |entry: &Arc<Entry>| {
             entry.event.id.as_ref() == Some(id)
                 && !hiding.hide(entry)
@@ -173,18 +163,15 @@ impl OpenLog {
     }
 }
 
-/// Entries after one and up to another, in a row, or how far they are lost. For tails that lag
-/// behind what is in memory.
-pub(super) fn stretch(
-    store: &Store,
-    (after, through): (u64, u64),
-    bytes_max: usize,
-) -> io::Result<Result<Vec<Arc<Entry>>, u64>> {
+/// What comes after one entry and up to another: entries in a row, or how far they are gone. For
+/// tails that lag behind what is in memory.
+pub(super) fn stretch(store: &Store, (after, through): (u64, u64), bytes_max: usize) -> io::Result<TailItem> {
+    let skipped = |through| Ok(TailItem::Skipped { through: position(through) });
     let hiding = store.horizon().hiding.clone();
     let (segments, _) = store.segments();
     let mut page = Gathered::new(bytes_max);
     let Some(segment) = segments_after(&segments, after).iter().find(|segment| segment.last() > after) else {
-        return Ok(Err(through));
+        return skipped(through);
     };
     let events = FoundEvents::new((store, segment), &Wanted::Everything, (after, through), OldestFirst);
     let mut reader = EventReader::new(store, segment);
@@ -196,7 +183,7 @@ pub(super) fn stretch(
         let entry = if found == expected { reader.get(found, row.offset)? } else { None };
         match entry.filter(|entry| !hiding.hide(entry)) {
             Some(_) if gone_through.is_some() || page.is_full() => break,
-            Some(entry) => page.add(Some(entry)),
+            Some(entry) => page.add(entry),
             None if !page.entries.is_empty() => break,
             None if found == expected => gone_through = Some(found),
             None => {
@@ -205,18 +192,16 @@ pub(super) fn stretch(
             }
         }
     }
-    Ok(match gone_through {
-        Some(gone_through) => Err(gone_through),
-        None if page.entries.is_empty() => Err(through),
-        None => Ok(page.entries),
-    })
+    match gone_through {
+        Some(gone_through) => skipped(gone_through),
+        None if page.entries.is_empty() => skipped(through),
+        None => Ok(TailItem::Entries(page.entries)),
+    }
 }
 
 fn wanted(plan: &ReadPlan<'_>) -> Wanted {
     match &plan.reach {
-        Reach::Topics(topics) => {
-            Wanted::Named(topics.iter().map(|(topic, _)| Name::Topic((*topic).clone())).collect())
-        }
+        Reach::Topics(topics) => Wanted::Topics(topics.iter().map(|(topic, _)| (*topic).clone()).collect()),
         Reach::Everything | Reach::Unknown => Wanted::Everything,
     }
 }
@@ -231,28 +216,4 @@ fn newest_lost(segments: &[Arc<Segment>], after: u64, through: u64) -> Option<Po
         (behind > before + 1 && before < through && lost > after).then_some(lost)
     });
     within.max(between.max()).map(position)
-}
-
-/// Entries of a page.
-struct Gathered {
-    entries: Vec<Arc<Entry>>,
-    bytes: usize,
-    bytes_max: usize,
-}
-
-impl Gathered {
-    fn new(bytes_max: usize) -> Self {
-        Self { entries: Vec::new(), bytes: 0, bytes_max }
-    }
-
-    fn is_full(&self) -> bool {
-        !self.entries.is_empty() && self.bytes >= self.bytes_max
-    }
-
-    fn add(&mut self, entry: Option<Arc<Entry>>) {
-        if let Some(entry) = entry {
-            self.bytes += entry.memory_bytes();
-            self.entries.push(entry);
-        }
-    }
 }

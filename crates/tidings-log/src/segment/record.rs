@@ -26,7 +26,10 @@ use std::{io, sync::Arc};
 use crc32fast::Hasher;
 use tidings_topic::{Cursor, Epoch, StoredEvent, Topic};
 
-use super::disk::{DiskFile, read_full};
+use super::{
+    deletions::Deletion,
+    disk::{DiskFile, read_full},
+};
 use crate::{
     Entry, IdempotencyKey, Timestamp,
     codec::{Fields, Stored, push_event, push_list},
@@ -154,15 +157,10 @@ pub(super) struct Commit {
 /// A deletion as it is stored, with the floors of the events that it deleted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct DeletionRecord {
-    /// Deletions are numbered in their order, beginning with one.
-    pub(super) serial: u64,
-    /// The newest event that it may have deleted.
-    pub(super) through: u64,
+    pub(super) deletion: Deletion,
     /// Every event up to here was synced when it was written.
     pub(super) synced_through: u64,
     pub(super) topic: Topic,
-    /// Events with one of these topics were kept. Sorted.
-    pub(super) protecting: Arc<[Topic]>,
     /// Up to here it is not stored who could have received what was deleted.
     pub(super) forgotten_through: u64,
     /// The newest deleted event of each audience beyond it.
@@ -172,7 +170,7 @@ pub(super) struct DeletionRecord {
 impl DeletionRecord {
     /// The log ends with this event: what was behind it is lost, and its numbers will be used again.
     pub(super) fn end_with(&mut self, last: u64) {
-        self.through = last.min(self.through);
+        self.deletion.through = last.min(self.deletion.through);
         self.synced_through = last.min(self.synced_through);
         self.floors.retain(|(number, _)| *number <= last);
     }
@@ -274,9 +272,12 @@ impl Body {
     }
 
     /// A deletion.
-    pub(super) fn of_deletion(deletion: &DeletionRecord) -> Result<Self, TooLong> {
+    pub(super) fn of_deletion(record: &DeletionRecord) -> Result<Self, TooLong> {
         let mut bytes = Vec::new();
-        encode_deletion(&mut bytes, deletion);
+        (record.synced_through, record.forgotten_through).store(&mut bytes);
+        record.topic.store(&mut bytes);
+        push_list(&mut bytes, &record.deletion.protecting);
+        push_list(&mut bytes, &record.floors);
         Self::of(KIND_DELETION, bytes)
     }
 
@@ -326,34 +327,22 @@ pub(super) fn encode(
             ((*first, *last), Body::of(KIND_COMMIT, synced_through.to_le_bytes().to_vec())?)
         }
         Record::Removed { first, last } => ((*first, *last), Body::of(KIND_REMOVED, Vec::new())?),
-        Record::Deletion(deletion) => ((deletion.serial, deletion.through), Body::of_deletion(deletion)?),
+        Record::Deletion(record) => {
+            ((record.deletion.serial, record.deletion.through), Body::of_deletion(record)?)
+        }
         Record::Other => ((0, 0), Body::of(KIND_OTHER, Vec::new())?),
     };
     body.push(header, buffer_offset, buffer, numbers);
     Ok(())
 }
 
-fn encode_deletion(buffer: &mut Vec<u8>, deletion: &DeletionRecord) {
-    (deletion.synced_through, deletion.forgotten_through).store(buffer);
-    deletion.topic.store(buffer);
-    push_list(buffer, &deletion.protecting);
-    push_list(buffer, &deletion.floors);
-}
-
 fn decode_deletion(serial: u64, through: u64, body: &[u8]) -> Option<DeletionRecord> {
     let ((synced_through, forgotten_through), topic, (mut protecting, floors)): (_, _, (Vec<Topic>, _)) =
         Fields(body).read_last()?;
     protecting.sort_unstable();
-    let protecting = protecting.into();
-    (serial > 0).then_some(DeletionRecord {
-        serial,
-        through,
-        synced_through,
-        topic,
-        protecting,
-        forgotten_through,
-        floors,
-    })
+    let deletion = Deletion { serial, through, protecting: protecting.into() };
+    let record = DeletionRecord { deletion, synced_through, topic, forgotten_through, floors };
+    (serial > 0).then_some(record)
 }
 
 #[cfg(test)]
@@ -460,11 +449,9 @@ mod tests {
         let topic = |text: &str| Topic::from_stored(text).expect("a topic");
         let audience = |private| Arc::new(Audience { topics: vec![topic("a"), topic("b")], private });
         let deletion = DeletionRecord {
-            serial: 3,
-            through: 9,
+            deletion: Deletion { serial: 3, through: 9, protecting: [topic("p"), topic("q")].into() },
             synced_through: 10,
             topic: topic("a"),
-            protecting: [topic("p"), topic("q")].into(),
             forgotten_through: 2,
             floors: vec![(4, audience(false)), (9, audience(true))],
         };

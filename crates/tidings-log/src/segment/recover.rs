@@ -22,17 +22,17 @@ use tokio::sync::watch;
 use super::{
     acknowledged::{Acknowledged, RecentEntries},
     compaction::damaged_deletion,
-    deletions::Deletion,
-    disk::{Disk, DiskFile, LOCK_NAME, TEMPORARY, write_full},
+    disk::{Disk, DiskFile, LOCK_NAME, TEMPORARY},
     front_file::{FRONT_NAME, SavedFront},
     hiding::Hiding,
     home::Home,
     horizon::{Horizon, NextExpiries},
-    new_segment::{NewSegment, push_deletions, random, read_deletions},
+    new_segment::{NewSegment, random, read_deletions},
     open_log::OpenLog,
     record::{FORMAT, HEADER_BYTES, Header, NoHeader},
     retention::Retention,
     segment_file::{Segment, SegmentName},
+    segment_output::SegmentOutput,
     settings::{SegmentSettings, SyncLevel},
     state_file::{LogState, STATE_NAME},
     store::Store,
@@ -143,7 +143,6 @@ pub(super) fn open(
         segments.iter().map(|segment| segment.first()).collect()
     };
     let retention = Retention::new(&horizon.hiding, newest_removed.is_some(), touched);
-    let serial = horizon.hiding.deletions.serial;
     let acknowledged = Acknowledged {
         end: segment.base() + segment.bytes(),
         segments: Arc::new(segments),
@@ -171,14 +170,11 @@ pub(super) fn open(
         segment,
         file,
         newest,
-        serial,
-        unsealed: None,
         synced_through: newest,
         unsynced_since: None,
         broken: false,
         checked_at,
         is_displaced: false,
-        limits,
         state,
         notifier: watch::Sender::new(()),
     };
@@ -228,7 +224,7 @@ fn replay_deletions(
         }
         for mut record in deletions {
             record.end_with(newest);
-            horizon.hiding.deletions.add(&record.topic, Deletion::of(&record));
+            horizon.hiding.deletions.add(&record.topic, record.deletion.clone());
             horizon.floors.record_all(record.forgotten_through, &record.floors, limits);
         }
     }
@@ -280,7 +276,8 @@ fn clean_up(disk: &dyn Disk, names: &[String]) -> io::Result<()> {
 }
 
 fn find(disk: &dyn Disk, names: &[String], crash: &Crash, front: u64) -> Result<FoundLog, OpenFailure> {
-    let names = segments(disk, names)?;
+    let (names, replaced) = SegmentName::all_of(names);
+    replaced.into_iter().try_for_each(|name| remove(disk, name))?;
     let mut headers = Vec::new();
     let mut found = FoundLog { end_lost: crash.may_have_lost_the_end(), ..FoundLog::default() };
     for (place, name) in names.iter().enumerate() {
@@ -343,21 +340,6 @@ impl FoundLog {
     }
 }
 
-/// The segments in order, without those that were compacted into another: what holds is in the
-/// later one.
-fn segments(disk: &dyn Disk, names: &[String]) -> io::Result<Vec<SegmentName>> {
-    let mut all: Vec<_> = names.iter().filter_map(|name| SegmentName::parse(name)).collect();
-    all.sort_unstable();
-    let mut kept: Vec<SegmentName> = Vec::with_capacity(all.len());
-    for name in all {
-        if let Some(before) = kept.pop_if(|before| before.first == name.first) {
-            remove(disk, before)?;
-        }
-        kept.push(name);
-    }
-    Ok(kept)
-}
-
 fn remove(disk: &dyn Disk, name: SegmentName) -> io::Result<()> {
     match disk.remove(&name.index()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -404,10 +386,11 @@ fn last(
     if !settled.whole {
         // A deletion is valid although events before it are lost.
         let last = header.first + u64::from(index.summary.count) - 1;
-        let deletions = survey.deletions_beyond(&settled, last)?;
-        let mut bytes = Vec::new();
-        push_deletions(&header, settled.end, &mut bytes, &mut index, deletions)?;
-        write_full(&*file, &bytes, settled.end)?;
+        let mut output = SegmentOutput::continued(&*file, header, index);
+        for deletion in survey.deletions_beyond(&settled, last)? {
+            output.keep_deletion(deletion)?;
+        }
+        index = output.finish()?;
         file.set_len(index.summary.bytes)?;
     }
     // What is read from now on must not be gone after the next crash.
@@ -509,9 +492,9 @@ fn keys(
     }
     known.sort_by_key(|known| known.last);
     let mut keys = Keys::default();
-    for KnownKey { key, first_id, time, last } in known {
-        if keys.get(&key).is_none() {
-            keys.insert(key, first_id, time, last, limits);
+    for known in known {
+        if keys.get(&known.key).is_none() {
+            keys.insert(known, limits);
         }
     }
     Ok(keys)

@@ -18,7 +18,7 @@ use tidings_topic::Topic;
 
 use super::{
     acknowledged::segments_after,
-    deletions::{Deletion, Deletions},
+    deletions::Deletions,
     event_reader::EventReader,
     hiding::{Fate, Hiding},
     horizon::{ExpiryLimits, NextAtFront, NextExpiries},
@@ -86,7 +86,7 @@ impl Retention {
     }
 
     fn advance_all(&mut self, store: &Store, now: Timestamp) -> io::Result<()> {
-        let (front, hiding) = front_and_hiding(store);
+        let (front, hiding) = store.hidden();
         self.rules.count_new(store, &hiding, front)?;
         self.advance_front(store, now)?;
         self.rules.advance(store, now, &mut self.touched)?;
@@ -96,9 +96,9 @@ impl Retention {
     /// Publishes a deletion: from now on its events are hidden and its floors are reported.
     pub(super) fn delete(&mut self, store: &Store, written: WrittenDeletion) {
         let WrittenDeletion { record, segments, under_rules } = written;
-        let (front, before) = front_and_hiding(store);
+        let (front, before) = store.hidden();
         let mut after = before.clone();
-        after.deletions.add(&record.topic, Deletion::of(&record));
+        after.deletions.add(&record.topic, record.deletion);
         self.rules.forget_deleted((&before, front), &after.deletions, &under_rules, &segments);
         self.note_deleted_ahead(&after.deletions);
         note_clean(store, &after.deletions, &segments);
@@ -121,7 +121,7 @@ impl Retention {
 
     /// Forgets deletions of which nothing is left, each given with its topic and serial number.
     pub(super) fn forget_deletions(&mut self, store: &Store, done: &[(Topic, u64)]) {
-        let mut hiding = front_and_hiding(store).1;
+        let mut hiding = store.hidden().1;
         hiding.deletions.remove(done);
         let next = self.next_expiries(&hiding);
         let mut horizon = store.horizon();
@@ -133,13 +133,13 @@ impl Retention {
     pub(super) fn look_again(&mut self, store: &Store) {
         self.some_removed = true;
         self.ahead.clear();
-        self.rules.look_again(&front_and_hiding(store).1);
+        self.rules.look_again(&store.hidden().1);
         self.publish_next(store);
     }
 
     /// Publishes what will expire next.
     pub(super) fn publish_next(&self, store: &Store) {
-        let next = self.next_expiries(&front_and_hiding(store).1);
+        let next = self.next_expiries(&store.hidden().1);
         store.horizon().next = next;
     }
 
@@ -159,7 +159,7 @@ impl Retention {
     fn advance_front(&mut self, store: &Store, now: Timestamp) -> io::Result<()> {
         loop {
             let (segments, extent) = store.segments();
-            let (front, hiding) = front_and_hiding(store);
+            let (front, hiding) = store.hidden();
             let limits = ExpiryLimits::of(&store.settings, extent, now);
             if self.next_expiries(&hiding).is_front_settled(front, &hiding, extent, &limits) {
                 return Ok(());
@@ -247,7 +247,7 @@ impl Retention {
         let through = segment.last().min(newest).min(after + AHEAD_MAX);
         let rows = segment.rows(&*store.disk, (after, through))?;
         let fates =
-            if hiding.rules.is_empty() { None } else { Some(self.rules.fates(store, hiding, segment)?) };
+            if hiding.rules.is_empty() { None } else { Some(self.rules.fates.of(store, segment, hiding)?) };
         let mut reader = EventReader::new(store, segment);
         for (number, row) in rows {
             let fate = fates.as_ref().and_then(|fates| fates.get(row.audience as usize)).copied();
@@ -288,15 +288,8 @@ fn note_clean(store: &Store, deletions: &Deletions, found_in: &[u64]) {
     }
 }
 
-fn front_and_hiding(store: &Store) -> (u64, Hiding) {
-    let horizon = store.horizon();
-    (horizon.front, horizon.hiding.clone())
-}
-
 /// Whether nothing of a segment may stay. An event never expires before those in front of it,
 /// whatever the clock did.
 fn expires_whole(segment: &Segment, limits: &ExpiryLimits) -> bool {
-    segment.last() <= limits.through
-        || segment.base() + segment.bytes() <= limits.bytes
-        || segment.times().1 < limits.time
+    limits.exclude(segment.last(), segment.base() + segment.bytes() - 1, segment.times().1)
 }

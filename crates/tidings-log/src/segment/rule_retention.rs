@@ -36,7 +36,7 @@ pub(super) struct RuleRetention {
     /// Everything up to here is counted.
     pub(super) counted_through: u64,
     rules: Vec<KeptByRule>,
-    fates: FatesOfSegments,
+    pub(super) fates: FatesOfSegments,
 }
 
 /// What a rule keeps.
@@ -70,7 +70,7 @@ pub(super) struct DeletedUnderRule {
 
 /// What becomes of the audiences of some segments, in the order of their lists.
 #[derive(Debug, Default)]
-struct FatesOfSegments(VecDeque<(SegmentName, u32, Arc<Vec<Fate>>)>);
+pub(super) struct FatesOfSegments(VecDeque<(SegmentName, u32, Arc<Vec<Fate>>)>);
 
 impl RuleRetention {
     pub(super) fn new(hiding: &Hiding) -> Self {
@@ -114,16 +114,6 @@ impl RuleRetention {
         }
         self.counted_through = extent.newest;
         Ok(())
-    }
-
-    /// What becomes of the audiences of a segment.
-    pub(super) fn fates(
-        &mut self,
-        store: &Store,
-        hiding: &Hiding,
-        segment: &Segment,
-    ) -> io::Result<Arc<Vec<Fate>>> {
-        self.fates.of(store, segment, hiding)
     }
 
     /// The front of the log passes everything of a segment after one event and up to another.
@@ -220,10 +210,7 @@ impl RuleRetention {
         now: Timestamp,
         touched: &mut BTreeSet<u64>,
     ) -> io::Result<bool> {
-        let (front, hiding) = {
-            let horizon = store.horizon();
-            (horizon.front, horizon.hiding.clone())
-        };
+        let (front, hiding) = store.hidden();
         let (segments, _) = store.segments();
         let from = self.rules[place].looked_through.max(front);
         for segment in segments_after(&segments, from) {
@@ -244,7 +231,7 @@ impl RuleRetention {
             }
             let latest = segment.times().1;
             let is_full = last == segment.last() && segment.first() != segments[segments.len() - 1].first();
-            if count > 0 && is_full && self.rules[place].are_all_due(rule, (count, bytes), latest, now) {
+            if count > 0 && is_full && self.rules[place].is_last_due((count, bytes), latest, rule, now) {
                 let passed = self.audiences_of_rule(store, &hiding, segment, (place, after))?;
                 self.rules[place].forget(count, bytes);
                 touched.insert(segment.first());
@@ -320,19 +307,16 @@ impl KeptByRule {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Whether all of these, which come next, have to expire, and are of a segment whose latest
-    /// event has this time.
-    fn are_all_due(
+    /// Whether the last of so many that come next has to expire, if it has this time.
+    fn is_last_due(
         &self,
-        rule: &RetentionRule,
         (count, bytes): (u64, u64),
-        latest: Timestamp,
+        time: Timestamp,
+        rule: &RetentionRule,
         now: Timestamp,
     ) -> bool {
-        // One more than what would be left.
-        rule.count_max.is_some_and(|count_max| self.count.saturating_sub(count) >= count_max)
-            || rule.bytes_max.is_some_and(|bytes_max| self.bytes.saturating_sub(bytes) >= bytes_max)
-            || rule.age_max.is_some_and(|age_max| latest < now.earlier_by(age_max))
+        let left = (self.count.saturating_sub(count), self.bytes.saturating_sub(bytes));
+        NextOfRule { count: left.0 + 1, bytes: left.1 + 1, time: None }.is_due(rule, time, now)
     }
 
     /// Reads these events, which come next.
@@ -356,7 +340,12 @@ impl KeptByRule {
 }
 
 impl FatesOfSegments {
-    fn of(&mut self, store: &Store, segment: &Segment, hiding: &Hiding) -> io::Result<Arc<Vec<Fate>>> {
+    pub(super) fn of(
+        &mut self,
+        store: &Store,
+        segment: &Segment,
+        hiding: &Hiding,
+    ) -> io::Result<Arc<Vec<Fate>>> {
         let (name, rebuilt, count) = (segment.name, segment.rebuilt(), segment.audiences_count());
         let known = self.0.iter().position(|(known, stamp, _)| *known == name && *stamp == rebuilt);
         let mut fates =

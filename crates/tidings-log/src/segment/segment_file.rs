@@ -74,6 +74,16 @@ impl SegmentName {
         self.with_ending("index")
     }
 
+    /// The segments that hold of those with these names, in order, and those that were replaced by
+    /// others.
+    pub(super) fn all_of(names: &[String]) -> (Vec<Self>, Vec<Self>) {
+        let mut all: Vec<_> = names.iter().filter_map(|name| Self::parse(name)).collect();
+        all.sort_unstable();
+        let firsts: Vec<_> = all.iter().skip(1).map(|name| name.first).collect();
+        let mut following = firsts.into_iter();
+        all.into_iter().partition(|name| following.next() != Some(name.first))
+    }
+
     fn with_ending(self, ending: &str) -> String {
         match self.generation {
             0 => format!("{:020}.{ending}", self.first),
@@ -231,12 +241,8 @@ impl Segment {
         if through <= after {
             return None;
         }
-        let first = self.first();
-        let within = |(from, to): &(u32, u32)| {
-            let (from, to) = (first + u64::from(*from), first + u64::from(*to));
-            (from <= through && to > after).then(|| to.min(through))
-        };
-        let hole = self.summary(|summary| summary.holes.iter().filter_map(within).max());
+        let within = |(from, to)| (from <= through && to > after).then(|| through.min(to));
+        let hole = self.summary(|summary| summary.lost(self.first()).filter_map(within).max());
         hole.max(lock(&self.damaged).range(after + 1..=through).next_back().copied())
     }
 

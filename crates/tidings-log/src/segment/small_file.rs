@@ -4,7 +4,7 @@
 use std::io;
 
 use super::{
-    disk::{Disk, TEMPORARY, read_full, write_full},
+    disk::{Disk, TEMPORARY, read_full},
     record::FORMAT,
 };
 use crate::codec::{Fields, Stored};
@@ -17,7 +17,7 @@ pub(super) fn save(disk: &dyn Disk, name: &str, magic: [u8; 8], value: &impl Sto
     crc32fast::hash(&bytes).store(&mut bytes);
     let temporary = format!("{name}{TEMPORARY}");
     let file = disk.create(&temporary)?;
-    write_full(&*file, &bytes, 0)?;
+    file.write_all_at(&bytes, 0)?;
     file.sync_data()?;
     disk.rename(&temporary, name)?;
     disk.sync_directory()

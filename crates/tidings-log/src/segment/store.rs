@@ -10,12 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool};
 use super::{
     acknowledged::{Acknowledged, Extent, Segments},
     disk::Disk,
+    hiding::Hiding,
     home::Home,
     horizon::Horizon,
     segment_file::Segment,
     settings::SegmentSettings,
 };
-use crate::{Clock, Epochs, Unavailable, ledger::keys::Keys, lock::lock, vital::Panicked};
+use crate::{
+    Clock, Cursor, Epochs, Unavailable, ledger::keys::Keys, lock::lock, numbers::position, vital::Panicked,
+};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -42,6 +45,12 @@ impl Store {
         lock(&self.horizon)
     }
 
+    /// The front, and what is hidden after it.
+    pub(super) fn hidden(&self) -> (u64, Hiding) {
+        let horizon = self.horizon();
+        (horizon.front, horizon.hiding.clone())
+    }
+
     pub(super) fn keys(&self) -> MutexGuard<'_, Keys> {
         lock(&self.keys)
     }
@@ -50,6 +59,11 @@ impl Store {
     pub(super) fn segments(&self) -> (Segments, Extent) {
         let acknowledged = self.acknowledged();
         (Arc::clone(&acknowledged.segments), acknowledged.extent())
+    }
+
+    /// The cursor of an event of the current epoch.
+    pub(super) fn cursor(&self, number: u64) -> Cursor {
+        Cursor { epoch: self.epochs.current().epoch, position: position(number) }
     }
 
     /// Remembers that an event is damaged, and reports that from now on.

@@ -10,6 +10,7 @@
 use std::{io, ops::RangeInclusive, sync::Arc};
 
 use super::{
+    deletions::Deletion,
     disk::DiskFile,
     index::{IndexedDeletion, IndexedEvent, MemoryIndex},
     record::{Commit, DeletionRecord, HEADER_BYTES, Header, Record},
@@ -119,7 +120,8 @@ impl Survey {
             }
             Walked::Record { record: Record::Commit(commit), end, .. } => survey.commits.push((commit, end)),
             Walked::Record { record: Record::Deletion(deletion), offset, end } => {
-                let DeletionRecord { serial, through, synced_through, .. } = deletion;
+                let DeletionRecord { deletion: Deletion { serial, through, .. }, synced_through, .. } =
+                    deletion;
                 survey.deletions.push(SurveyedDeletion { serial, through, synced_through, offset, end });
             }
             Walked::Record { record: Record::Other, .. } => {}

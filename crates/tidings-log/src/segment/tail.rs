@@ -44,10 +44,7 @@ impl SegmentTail {
     fn following(&self, bytes_max: usize) -> Following {
         let seen = number(self.seen.position);
         loop {
-            let (front, hiding) = {
-                let horizon = self.log.store.horizon();
-                (horizon.front, horizon.hiding.clone())
-            };
+            let (front, hiding) = self.log.store.hidden();
             if seen < front {
                 return Following::Item(TailItem::Skipped { through: position(front) });
             }
@@ -77,11 +74,7 @@ impl SegmentTail {
     /// or can be read later.
     async fn read_files(&self, through: u64, bytes_max: usize) -> Option<TailItem> {
         let (log, seen) = (Arc::clone(&self.log), number(self.seen.position));
-        match spawn_blocking(move || stretch(&log.store, (seen, through), bytes_max)).await {
-            Ok(Ok(Ok(entries))) => Some(TailItem::Entries(entries)),
-            Ok(Ok(Err(lost))) => Some(TailItem::Skipped { through: position(lost) }),
-            Ok(Err(_)) | Err(_) => None,
-        }
+        spawn_blocking(move || stretch(&log.store, (seen, through), bytes_max)).await.ok()?.ok()
     }
 }
 
@@ -104,7 +97,9 @@ impl Tail for SegmentTail {
             };
             if let Some(item) = item {
                 self.seen.position = match &item {
-                    TailItem::Entries(entries) => last(entries).unwrap_or(self.seen.position),
+                    TailItem::Entries(entries) => {
+                        entries.last().map_or(self.seen.position, |entry| entry.cursor.position)
+                    }
                     TailItem::Skipped { through } => *through,
                     TailItem::NewEpoch(start) => start.after,
                     TailItem::Deleted { serial } => {
@@ -135,8 +130,4 @@ fn visible(mut entries: Vec<Arc<Entry>>, hiding: &Hiding) -> TailItem {
     let shown = entries.iter().take_while(|entry| !hiding.hide(entry)).count();
     entries.truncate(shown);
     TailItem::Entries(entries)
-}
-
-fn last(entries: &[Arc<Entry>]) -> Option<crate::Position> {
-    entries.last().map(|entry| entry.cursor.position)
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tidings_topic::{Event, Matcher, NewEvent, Validator};
 
 use super::*;
-use crate::{IdempotencyKey, MemoryLimits};
+use crate::{IdempotencyKey, MemoryLimits, numbers::position};
 
 async fn make(limits: MemoryLimits, clock: Option<Clock>) -> Option<Arc<dyn Log>> {
     let directory = tempfile::tempdir().expect("a directory");

@@ -17,7 +17,7 @@ use self::{
     repair::{Repair, new_directory},
 };
 use super::{
-    deletions::{Deletion, Deletions},
+    deletions::Deletions,
     disk::Disk,
     index_file,
     new_segment::read_deletions,
@@ -103,7 +103,7 @@ pub fn inspect(directory: &Path) -> Result<Inspection, ToolError> {
         let mut segments = Vec::new();
         let mut deletions = Deletions::default();
         deletions.serial = front.deletions_done_through;
-        for name in files.segments() {
+        for (name, _) in files.segments() {
             match files.summary(name, &mut deletions) {
                 Ok((segment, lost)) => {
                     if lost > 0 {
@@ -151,13 +151,11 @@ pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verif
         for finding in &files.damage {
             found(&mut verified, finding.clone());
         }
-        let names = files.segments();
         let mut last_before = files.first_known;
         let mut newest_deletion = files.front.deletions_done_through;
-        for (place, name) in names.iter().enumerate() {
-            let next = names.get(place + 1).map(|next| next.first);
+        for (name, next) in files.segments() {
             let mut findings = Vec::new();
-            let read = match files.read_through(*name, next, &mut verified, &mut findings) {
+            let read = match files.read_through(name, next, &mut verified, &mut findings) {
                 Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::NotFound => continue,
                 read => read?,
             };
@@ -191,12 +189,10 @@ pub fn repair(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Result
         let output = new_directory(to)?;
         files.damage.iter().cloned().for_each(&mut report);
         let mut repair = Repair::new(&files, &output);
-        let names = files.segments();
-        for (place, name) in names.iter().enumerate() {
-            let next = names.get(place + 1).map(|next| next.first);
-            repair.copy(*name, next, &mut report)?;
+        for (name, next) in files.segments() {
+            repair.copy(name, next, &mut report)?;
         }
-        files.lost_deletion(repair.newest_deletion()).into_iter().for_each(&mut report);
+        files.lost_deletion(repair.newest_deletion).into_iter().for_each(&mut report);
         repair.finish()
     })
     .map_err(|mut error| {
@@ -239,7 +235,7 @@ impl Files {
         let mut places = segment.deletions(&self.disk)?;
         places.retain(|place| place.serial > self.front.deletions_done_through);
         for record in read_deletions(&self.disk, &segment, &places)? {
-            deletions.add(&record.topic, Deletion::of(&record));
+            deletions.add(&record.topic, record.deletion);
         }
         let (earliest, latest) = segment.times();
         let (lost, removed) =
@@ -270,7 +266,6 @@ impl Files {
             return Ok(None);
         };
         let ReadSegment { file, survey, settled, index, newest } = &read;
-        let first = read.header().first;
         let may_be_unfinished = next.is_none() && self.closed_at().is_none() && !settled.end_lost;
         verified.segments += 1;
         verified.bytes += file.len()?;
@@ -283,8 +278,7 @@ impl Files {
                 findings.push(Finding::of(&log, Some(*offset), what));
             }
         }
-        for (from, to) in &index.summary.holes {
-            let (from, to) = (first + u64::from(*from), first + u64::from(*to));
+        for (from, to) in index.summary.lost(survey.header.first) {
             findings.push(Finding::of(&log, None, format!("events {from} to {to} are lost")));
         }
         verified.lost += index.summary.lost_count();
@@ -292,7 +286,7 @@ impl Files {
             findings.push(Finding::of(&log, None, "acknowledged events at its end are lost"));
         }
         if self.names.contains(&name.index())
-            && let Err(error) = index_file::verify(&self.disk, &name.index(), read.header().salt)
+            && let Err(error) = index_file::verify(&self.disk, &name.index(), survey.header.salt)
             && error.kind() != io::ErrorKind::NotFound
         {
             let what = format!("{error}; it will be rebuilt, and no event is lost");

@@ -23,13 +23,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidings_topic::{Cursor, EventId};
+use tidings_topic::Cursor;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::{
     deleting::DeletionPlan,
     deletions::Deletion,
-    disk::{DiskFile, TEMPORARY, write_full},
+    disk::{DiskFile, TEMPORARY},
     home::Displaced,
     index::{IndexedDeletion, IndexedEvent},
     maintenance,
@@ -44,7 +44,7 @@ use super::{
     store::Store,
 };
 use crate::{
-    AppendError, Appended, Deleted, Entry, IdempotencyKey, MemoryLimits, Timestamp, lock::lock,
+    AppendError, Appended, Deleted, Entry, IdempotencyKey, Timestamp, ledger::keys::KnownKey, lock::lock,
     numbers::position,
 };
 
@@ -90,10 +90,6 @@ pub(super) struct Writer {
     /// The bytes of the file that are valid.
     pub(super) bytes: u64,
     pub(super) newest: u64,
-    /// The serial number of the newest deletion.
-    pub(super) serial: u64,
-    /// The segment before it, if maintenance has not moved its index into a file yet.
-    pub(super) unsealed: Option<Arc<Segment>>,
     /// Everything up to here is on disk.
     pub(super) synced_through: u64,
     /// Since when something is not.
@@ -103,7 +99,6 @@ pub(super) struct Writer {
     /// When it was last checked that the directory is in its place, and whether it was not.
     pub(super) checked_at: Timestamp,
     pub(super) is_displaced: bool,
-    pub(super) limits: MemoryLimits,
     pub(super) state: LogState,
     /// Fires when something was published; dropped when the log is closed.
     pub(super) notifier: watch::Sender<()>,
@@ -113,9 +108,8 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Group {
     bytes: Vec<u8>,
-    entries: Vec<WrittenEvent>,
-    /// First ids of what this group appends under a key.
-    keys: HashMap<IdempotencyKey, EventId>,
+    entries: Vec<(Arc<Entry>, IndexedEvent)>,
+    keys: HashMap<IdempotencyKey, KnownKey>,
     deletion: Option<(IndexedDeletion, WrittenDeletion)>,
 }
 
@@ -125,13 +119,6 @@ enum Outcome<T> {
     Settled(Result<T, AppendError>),
     /// This, if the group is written.
     WithGroup(T),
-}
-
-struct WrittenEvent {
-    entry: Arc<Entry>,
-    indexed: IndexedEvent,
-    /// The key of the batch that begins with it, and the number of the last event of that.
-    key: Option<(IdempotencyKey, u64)>,
 }
 
 impl<T> Outcome<T> {
@@ -183,10 +170,15 @@ impl Writer {
         if is_hidden {
             self.log.frees_segments.store(true, Ordering::Relaxed);
         }
-        if is_hidden || self.unsealed.as_ref().is_some_and(|segment| !segment.is_sealed()) {
+        if is_hidden || self.previous().is_some_and(|segment| !segment.is_sealed()) {
             // If it is full, maintenance is about to look.
             let _ = maintenance.try_send(());
         }
+    }
+
+    /// The segment before the one that grows: the only one whose index may still be in memory.
+    fn previous(&self) -> Option<Arc<Segment>> {
+        self.log.store.acknowledged().segments.iter().nth_back(1).cloned()
     }
 
     /// How long to wait for a request.
@@ -277,7 +269,7 @@ impl Writer {
             return (Vec::new(), None);
         }
         let now = self.log.store.clock.now();
-        self.log.store.keys().expire(now, &self.limits);
+        self.log.store.keys().expire(now, &self.log.store.settings.limits());
         let checked = if plan.is_some() {
             self.check_place().and_then(|()| maintenance::save_rules(&self.log))
         } else {
@@ -311,8 +303,8 @@ impl Writer {
             if let Some(first_id) = self.log.store.keys().get(key) {
                 return Outcome::Settled(Ok(Appended::Duplicate { first_id: first_id.clone() }));
             }
-            if let Some(first_id) = group.keys.get(key) {
-                return Outcome::WithGroup(Appended::Duplicate { first_id: first_id.clone() });
+            if let Some(known) = group.keys.get(key) {
+                return Outcome::WithGroup(Appended::Duplicate { first_id: known.first_id.clone() });
             }
         }
         match self.refusal(&batch, group) {
@@ -340,25 +332,23 @@ impl Writer {
         let header = &self.segment.header;
         let mut last = Cursor { epoch: header.epoch, position: position(self.newest) };
         let mut ids = Vec::with_capacity(batch.events.len());
-        let mut key = batch.key;
-        let last_of_batch = self.newest + (group.entries.len() + batch.events.len()) as u64;
-        for PreparedEvent { event, audience, body } in batch.events {
-            let number = self.newest + group.entries.len() as u64 + 1;
+        let mut key = batch.key.clone();
+        let first = self.newest + group.entries.len() as u64 + 1;
+        for (number, PreparedEvent { event, audience, body }) in (first..).zip(batch.events) {
             last.position = position(number);
             let offset =
                 u32::try_from(self.bytes + group.bytes.len() as u64).expect("a segment is not as long");
             let length = u32::try_from(body.record_bytes()).expect("a record is not as long");
             body.push(header, self.bytes, &mut group.bytes, (number, now.to_millis()));
             let entry = Arc::new(Entry::new(last, now, event));
-            let key = key.take();
-            if let Some(key) = &key {
-                group.keys.insert(key.clone(), entry.id.clone());
-            }
             let event = (&entry.event, audience);
-            let indexed = IndexedEvent::new(header.salt, (offset, length), now, event, key.clone());
+            let indexed = IndexedEvent::new(header.salt, (offset, length), now, event, key.take());
             ids.push(entry.id.clone());
-            let key = key.map(|key| (key, last_of_batch));
-            group.entries.push(WrittenEvent { entry, indexed, key });
+            group.entries.push((entry, indexed));
+        }
+        if let (Some(key), Some(first_id)) = (batch.key, ids.first().cloned()) {
+            let last = self.newest + group.entries.len() as u64;
+            group.keys.insert(key.clone(), KnownKey { key, first_id, time: now, last });
         }
         Appended::New { ids, last }
     }
@@ -379,18 +369,16 @@ impl Writer {
             return full(reason);
         }
         let DeletionPlan { topic, through, count, kept, protecting, floors, segments, under_rules } = *plan;
-        let serial = self.serial + 1;
+        let mut deletions = self.log.store.horizon().hiding.deletions.clone();
+        let serial = deletions.serial + 1;
         let record = DeletionRecord {
-            serial,
-            through,
+            deletion: Deletion { serial, through, protecting: protecting.into_iter().collect() },
             synced_through: self.synced_through,
             topic,
-            protecting: protecting.into_iter().collect(),
             forgotten_through: floors.known().0,
             floors: floors.after(0, usize::MAX),
         };
-        let mut deletions = self.log.store.horizon().hiding.deletions.clone();
-        deletions.add(&record.topic, Deletion::of(&record));
+        deletions.add(&record.topic, record.deletion.clone());
         if let Some(reason) = deletions.excess(&record.topic) {
             return full(reason);
         }
@@ -416,7 +404,7 @@ impl Writer {
         if group.bytes.is_empty() {
             return Ok(());
         }
-        if let Err(error) = write_full(&*self.file, &group.bytes, self.bytes) {
+        if let Err(error) = self.file.write_all_at(&group.bytes, self.bytes) {
             // Without its last record the group is not valid, but its beginning must not precede
             // what is written next.
             self.broken = self.file.set_len(self.bytes).is_err();
@@ -437,20 +425,17 @@ impl Writer {
     }
 
     fn publish(&mut self, group: Group) {
-        let Group { bytes, entries, deletion, .. } = group;
+        let Group { bytes, entries, keys, deletion } = group;
         self.bytes += bytes.len() as u64;
         self.newest += entries.len() as u64;
         let (bytes, newest, store) = (self.bytes, self.newest, &self.log.store);
-        if entries.iter().any(|written| written.key.is_some()) {
-            let mut keys = store.keys();
-            for WrittenEvent { entry, key, .. } in &entries {
-                if let Some((key, last)) = key {
-                    keys.insert(key.clone(), entry.id.clone(), entry.time, *last, &self.limits);
-                }
-            }
+        let mut keys: Vec<_> = keys.into_values().collect();
+        keys.sort_unstable_by_key(|known| known.last);
+        let limits = store.settings.limits();
+        for known in keys {
+            store.keys().insert(known, &limits);
         }
-        let (entries, indexed): (Vec<_>, Vec<_>) =
-            entries.into_iter().map(|written| (written.entry, written.indexed)).unzip();
+        let (entries, indexed): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         self.segment.extend(|index| {
             for event in indexed {
                 index.push(event);
@@ -471,7 +456,6 @@ impl Writer {
             }
         }
         if let Some((_, written)) = deletion {
-            self.serial = written.record.serial;
             self.log.retention().delete(store, written);
         }
         self.notifier.send_replace(());
@@ -504,8 +488,8 @@ impl Writer {
         let new = if has_events {
             let header = Header { first: self.newest + 1, salt: random()?, ..self.segment.header };
             // One index more is in memory until maintenance has written it.
-            if let Some(unsealed) = &self.unsealed {
-                unsealed.seal(disk)?;
+            if let Some(previous) = self.previous() {
+                previous.seal(disk)?;
             }
             NewSegment::create(disk, header, self.segment.base() + self.segment.bytes())?
         } else {
@@ -521,11 +505,8 @@ impl Writer {
             self.unsynced_since = None;
         }
         let NewSegment { segment, file } = new;
-        segment.note_clean(self.serial);
+        segment.note_clean(self.log.store.horizon().hiding.deletions.serial);
         let old = std::mem::replace(&mut self.segment, Arc::new(segment));
-        if !replaces_last {
-            self.unsealed = Some(Arc::clone(&old));
-        }
         self.file = file;
         self.bytes = self.segment.file_bytes();
         self.broken = false;
@@ -575,7 +556,7 @@ impl Writer {
         let disk = &self.log.store.disk;
         let name = format!("{PROBE_NAME}{TEMPORARY}");
         let file = disk.create(&name)?;
-        let written = write_full(&*file, &vec![0; PROBE_BYTES], 0).and_then(|()| file.sync_data());
+        let written = file.write_all_at(&vec![0; PROBE_BYTES], 0).and_then(|()| file.sync_data());
         disk.remove(&name)?;
         written
     }
@@ -593,7 +574,7 @@ impl Writer {
         maintenance::seal(&self.log.store);
         if maintenance::save_front(&self.log).is_ok() {
             self.state.closed_at = Some(self.newest);
-            self.state.deletions = self.serial;
+            self.state.deletions = self.log.store.horizon().hiding.deletions.serial;
             let _ = self.state.save(&*self.log.store.disk);
         }
     }

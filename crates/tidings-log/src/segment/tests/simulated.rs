@@ -326,7 +326,7 @@ impl DiskFile for SimulatedFile {
         Ok(count)
     }
 
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut platter = self.disk.platter();
         let offset = usize::try_from(offset).expect("a simulated file fits into memory");
         let len = platter.content(self.file).bytes.len();
@@ -334,9 +334,6 @@ impl DiskFile for SimulatedFile {
         if let Some(room) = platter.room {
             let left = room.saturating_sub(platter.used());
             count = count.min(len.saturating_sub(offset) + left);
-            if count == 0 {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
         }
         if platter.operate().is_err() {
             // The power fails in the middle of it.
@@ -346,7 +343,7 @@ impl DiskFile for SimulatedFile {
             return Err(io::Error::other("the power failed"));
         }
         platter.content(self.file).write(&bytes[..count], offset);
-        Ok(count)
+        if count < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

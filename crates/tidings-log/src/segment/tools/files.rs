@@ -1,14 +1,14 @@
 //! The files of a log that is not opened: looked at, and not changed.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
 use super::super::{
-    disk::{Disk, DiskFile, FileIdentity, LOCK_NAME},
+    disk::{Disk, DiskFile, LOCK_NAME, RealDisk},
     front_file::{FRONT_NAME, SavedFront},
     index::MemoryIndex,
     record::{Header, NoHeader},
@@ -52,7 +52,7 @@ impl Finding {
 
 /// The files of a directory, to be read.
 pub(super) struct Files {
-    pub(super) disk: ReadOnlyDisk,
+    pub(super) disk: RealDisk,
     pub(super) names: Vec<String>,
     pub(super) is_in_use: bool,
     pub(super) state: Option<LogState>,
@@ -73,16 +73,10 @@ pub(super) struct ReadSegment {
     pub(super) newest: u64,
 }
 
-impl ReadSegment {
-    pub(super) fn header(&self) -> &Header {
-        &self.survey.header
-    }
-}
-
 impl Files {
     /// The files of the log in a directory.
     pub(super) fn of(directory: &Path) -> Result<Self, ToolFailure> {
-        let disk = ReadOnlyDisk(directory.to_owned());
+        let disk = RealDisk::read_only(directory)?;
         let names = disk.list()?;
         let is_log = names.iter().any(|name| {
             [STATE_NAME, FRONT_NAME].contains(&name.as_str()) || SegmentName::parse(name).is_some()
@@ -109,14 +103,11 @@ impl Files {
         Ok(Self { disk, names, is_in_use, state, front, first_known, damage })
     }
 
-    /// The segments that hold, oldest first.
-    pub(super) fn segments(&self) -> Vec<SegmentName> {
-        let mut all: Vec<_> = self.names.iter().filter_map(|name| SegmentName::parse(name)).collect();
-        all.sort_unstable();
-        all.reverse();
-        all.dedup_by_key(|name| name.first);
-        all.reverse();
-        all
+    /// The segments that hold, oldest first, each with the first event of the next one.
+    pub(super) fn segments(&self) -> Vec<(SegmentName, Option<u64>)> {
+        let (names, _) = SegmentName::all_of(&self.names);
+        let nexts = names.iter().skip(1).map(|next| Some(next.first)).chain([None]);
+        names.iter().copied().zip(nexts).collect()
     }
 
     /// The newest event when the log was closed, if that was so and nobody has it open now.
@@ -177,48 +168,5 @@ fn is_in_use(directory: &Path) -> io::Result<bool> {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// A directory of the system that is looked at and not changed, nor locked.
-#[derive(Debug)]
-pub(super) struct ReadOnlyDisk(PathBuf);
-
-impl Disk for ReadOnlyDisk {
-    fn create(&self, _name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(File::open(self.0.join(name))?))
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        let names = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
-        names.filter_map(Result::transpose).collect()
-    }
-
-    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn remove(&self, _name: &str) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn boot_id(&self) -> Option<String> {
-        None
-    }
-
-    fn identity(&self) -> io::Result<FileIdentity> {
-        Ok(FileIdentity::of(&fs::metadata(&self.0)?))
-    }
-
-    fn identity_of(&self, name: &str) -> io::Result<FileIdentity> {
-        Ok(FileIdentity::of(&fs::metadata(self.0.join(name))?))
     }
 }

@@ -11,8 +11,8 @@ use super::{
         record::{DeletionRecord, Header, Record},
         record_reader::{RecordReader, WINDOW_BYTES},
         recover::epochs,
-        rewriting::RewrittenSegment,
         segment_file::SegmentName,
+        segment_output::SegmentOutput,
         state_file::LogState,
     },
     files::{Files, Finding, ReadSegment, ToolFailure},
@@ -47,8 +47,8 @@ pub(super) struct Repair<'a> {
     repaired: Repaired,
     /// Deletions that are not written yet.
     deletions: Vec<DeletionRecord>,
-    /// The serial number of the newest deletion.
-    newest_deletion: u64,
+    /// The serial number of the newest deletion that was found.
+    pub(super) newest_deletion: u64,
     /// The last number of each stretch that is lost.
     lost: BTreeSet<u64>,
     /// The last event that was copied or is known to be lost.
@@ -76,11 +76,6 @@ impl<'a> Repair<'a> {
         }
     }
 
-    /// The serial number of the newest deletion that was found.
-    pub(super) fn newest_deletion(&self) -> u64 {
-        self.newest_deletion
-    }
-
     /// Copies what is whole of a segment, which another one follows or not.
     pub(super) fn copy(
         &mut self,
@@ -95,8 +90,8 @@ impl<'a> Repair<'a> {
             self.end_lost |= next.is_none();
             return Ok(());
         };
-        let header = *read.header();
         let ReadSegment { file, survey, settled, index, newest } = read;
+        let header = survey.header;
         self.end_lost |= settled.end_lost;
         let mut reader = RecordReader::new(file, header)?;
         for place in &index.deletions {
@@ -108,35 +103,26 @@ impl<'a> Repair<'a> {
         if next.is_none() {
             self.deletions.extend(survey.deletions_beyond(&settled, newest)?);
         }
-        let serials = self.deletions.iter().map(|deletion| deletion.serial);
+        let serials = self.deletions.iter().map(|record| record.deletion.serial);
         self.newest_deletion = serials.fold(self.newest_deletion, u64::max);
         let mut lost = Vec::new();
         // The numbers before it that no segment has any more are put in front of it.
         let first = self.newest.map_or(header.first, |newest| newest + 1);
+        let expected = self.newest.or(self.files.first_known).map_or(header.first, |known| known + 1);
         if self.newest.is_none() {
             self.begins_after = header.first - 1;
-            let expected = self.files.first_known.map_or(header.first, |known| known + 1);
-            if expected < header.first {
-                lost.push((expected, header.first - 1));
-            }
         }
-        if first < header.first {
-            lost.push((first, header.first - 1));
+        if expected < header.first {
+            lost.push((expected, header.first - 1));
         }
-        lost.extend(
-            index
-                .summary
-                .holes
-                .iter()
-                .map(|(from, to)| (header.first + u64::from(*from), header.first + u64::from(*to))),
-        );
+        lost.extend(index.summary.lost(header.first));
         if newest < first {
             return Ok(());
         }
         let out_name = SegmentName::new(first);
         let out_header = Header { first, salt: random()?, ..header };
         let out = self.output.create(&out_name.log())?;
-        let mut output = RewrittenSegment::new(&*out, out_header)?;
+        let mut output = SegmentOutput::new(&*out, out_header);
         for number in first..header.first {
             output.remove(number);
         }
@@ -154,7 +140,7 @@ impl<'a> Repair<'a> {
         for deletion in self.deletions.drain(..) {
             output.keep_deletion(deletion)?;
         }
-        let (index, _) = output.finish(newest)?;
+        let index = output.commit(newest)?;
         out.sync_data()?;
         index_file::write(self.output, &out_name.index(), out_header.salt, &index)?;
         for (from, to) in lost {
@@ -187,11 +173,11 @@ impl<'a> Repair<'a> {
         if !deletions.is_empty() {
             let header = Header { first: newest + 1, epoch: epochs.current().epoch, salt: random()? };
             let out = self.output.create(&SegmentName::new(header.first).log())?;
-            let mut output = RewrittenSegment::new(&*out, header)?;
+            let mut output = SegmentOutput::new(&*out, header);
             for deletion in deletions {
                 output.keep_deletion(deletion)?;
             }
-            output.finish(newest)?;
+            output.commit(newest)?;
             out.sync_data()?;
         }
         let state = LogState {

@@ -1,10 +1,11 @@
-//! Rewrites a segment with fewer events: kept events keep their number, id and time, and a short
-//! record replaces removed ones. Deletions follow the events.
+//! Writes records to a segment that nobody else writes to, and makes its index. Of a segment that is
+//! rewritten with fewer events, kept events keep their number, id and time, and a short record
+//! replaces removed ones. Deletions follow the events.
 
 use std::io;
 
 use super::{
-    disk::{DiskFile, write_full},
+    disk::DiskFile,
     index::{IndexedDeletion, IndexedEvent, MemoryIndex},
     record::{Commit, DeletionRecord, EventRecord, HEADER_BYTES, Header, Record, encode},
 };
@@ -13,23 +14,29 @@ use crate::draft::Audience;
 /// Bytes that are written at once.
 const WINDOW_BYTES: usize = 1024 * 1024;
 
-/// A segment that is written anew.
-pub(super) struct RewrittenSegment<'a> {
+/// A segment that is being written.
+pub(super) struct SegmentOutput<'a> {
     file: &'a dyn DiskFile,
     header: Header,
     index: MemoryIndex,
     buffer: Vec<u8>,
+    /// The bytes of the file before the buffer.
     written: u64,
     /// The events that were removed since the last one that stays.
     removed: Option<(u64, u64)>,
 }
 
-impl<'a> RewrittenSegment<'a> {
-    pub(super) fn new(file: &'a dyn DiskFile, header: Header) -> io::Result<Self> {
-        write_full(file, &header.encode(), 0)?;
-        let written = HEADER_BYTES as u64;
-        let index = MemoryIndex::new(written);
-        Ok(Self { file, header, index, buffer: Vec::new(), written, removed: None })
+impl<'a> SegmentOutput<'a> {
+    /// A new segment.
+    pub(super) fn new(file: &'a dyn DiskFile, header: Header) -> Self {
+        let (index, buffer) = (MemoryIndex::new(HEADER_BYTES as u64), header.encode());
+        Self { file, header, index, buffer, written: 0, removed: None }
+    }
+
+    /// A segment that is continued behind what its index covers.
+    pub(super) fn continued(file: &'a dyn DiskFile, header: Header, index: MemoryIndex) -> Self {
+        let written = index.summary.bytes;
+        Self { file, header, index, buffer: Vec::new(), written, removed: None }
     }
 
     /// The next event is not there any more.
@@ -57,12 +64,12 @@ impl<'a> RewrittenSegment<'a> {
     }
 
     /// Keeps a deletion. No event may follow.
-    pub(super) fn keep_deletion(&mut self, deletion: DeletionRecord) -> io::Result<()> {
+    pub(super) fn keep_deletion(&mut self, record: DeletionRecord) -> io::Result<()> {
         self.end_removed()?;
         let offset = self.written + self.buffer.len() as u64;
         let offset = u32::try_from(offset).map_err(|_| io::ErrorKind::InvalidData)?;
-        self.index.push_deletion(IndexedDeletion { offset, serial: deletion.serial });
-        self.push(&Record::Deletion(deletion))?;
+        self.index.push_deletion(IndexedDeletion { offset, serial: record.deletion.serial });
+        self.push(&Record::Deletion(record))?;
         self.flush_beyond(WINDOW_BYTES)
     }
 
@@ -79,19 +86,24 @@ impl<'a> RewrittenSegment<'a> {
 
     fn flush_beyond(&mut self, bytes: usize) -> io::Result<()> {
         if self.buffer.len() > bytes {
-            write_full(self.file, &self.buffer, self.written)?;
+            self.file.write_all_at(&self.buffer, self.written)?;
             self.written += self.buffer.len() as u64;
             self.buffer.clear();
         }
         Ok(())
     }
 
-    /// Ends the segment. All of it had been acknowledged, which its last record says.
-    pub(super) fn finish(mut self, last: u64) -> io::Result<(MemoryIndex, u64)> {
+    /// Ends the segment with a record that says that all of it had been acknowledged.
+    pub(super) fn commit(mut self, last: u64) -> io::Result<MemoryIndex> {
         self.end_removed()?;
         self.push(&Record::Commit(Commit { first: self.header.first, last, synced_through: last }))?;
+        self.finish()
+    }
+
+    /// Ends the segment.
+    pub(super) fn finish(mut self) -> io::Result<MemoryIndex> {
         self.flush_beyond(0)?;
         self.index.summary.bytes = self.written;
-        Ok((self.index, self.written))
+        Ok(self.index)
     }
 }
