@@ -4,6 +4,7 @@ mod compaction;
 mod crash;
 mod damage;
 mod deleting;
+mod limits;
 mod model;
 mod reopening;
 mod simulated;

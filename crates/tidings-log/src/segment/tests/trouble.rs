@@ -161,6 +161,16 @@ async fn a_new_segment_is_not_begun_in_another_directory() {
 }
 
 #[tokio::test]
+async fn a_deletion_is_not_written_to_another_directory() {
+    let (disk, clock) = (SimulatedDisk::new(1), Clock::manual(Timestamp::from_millis(1_000_000)));
+    let log = open_with(&disk, &clock);
+    append(&log, "kept").await.expect("it is in its place");
+    disk.set_elsewhere(Some(1));
+    assert_refused(&log.delete(&event("a", "").topics[0], &Grants::all()).await, "mounted over it");
+    assert_eq!(texts(&log).await, ["kept"]);
+}
+
+#[tokio::test]
 async fn a_moved_directory_is_noticed_and_goes_on_when_it_is_back() {
     let parent = tempfile::tempdir().expect("a directory");
     let (place, elsewhere) = (parent.path().join("events"), parent.path().join("moved"));

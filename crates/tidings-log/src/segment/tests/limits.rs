@@ -1,0 +1,101 @@
+//! What is bounded, and what is still complete where it is copied or looked up some at a time.
+
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::{Timestamp, segment::tests::simulated::SimulatedDisk};
+
+fn open(disk: &SimulatedDisk, settings: SegmentSettings) -> SegmentLog {
+    let clock = Clock::manual(Timestamp::from_millis(1_000_000));
+    SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), settings, clock).expect("it opens")
+}
+
+/// Appends batches of one event with one call, which writes them as one group.
+async fn append_all(log: &SegmentLog, events: impl IntoIterator<Item = Event>) {
+    let batches = events.into_iter().map(|event| Batch { events: vec![event], key: None }).collect();
+    for appended in log.append_all(batches).await {
+        appended.expect("room");
+    }
+}
+
+#[tokio::test]
+async fn floors_survive_a_restart_however_many_there_are() {
+    let disk = SimulatedDisk::new(1);
+    let settings = SegmentSettings { count_max: Some(1), ..small() };
+    let log = open(&disk, settings.clone());
+    append_all(&log, (0..2_500).map(|number| event(&format!("topic {number}"), ""))).await;
+    append_all(&log, [event("kept", "")]).await;
+    let floors = async |log: &SegmentLog| {
+        let mut floors = Vec::new();
+        for topic in ["topic 0", "topic 1200", "topic 2499", "never"] {
+            let page = log.read(Position::BEFORE_ALL, &exact(topic), usize::MAX).await.expect("a page");
+            floors.push(page.floor);
+        }
+        floors
+    };
+    let expected = [Some(position(1)), Some(position(1_201)), Some(position(2_500)), None];
+    assert_eq!(floors(&log).await, expected);
+    log.free();
+    log.close().await;
+    assert_eq!(floors(&open(&disk, settings)).await, expected);
+}
+
+#[tokio::test]
+async fn an_id_that_too_many_private_events_bear_is_unknown() {
+    let log = open(&SimulatedDisk::new(1), SegmentSettings { segment_bytes: None, ..small() });
+    let named = NewEvent::new("a", "").id("x");
+    let public = Validator::default().event(named.clone()).expect("a valid event");
+    let private = Validator::default().event(named.private()).expect("a valid event");
+    append_all(&log, vec![private; 10_000]).await;
+    append_all(&log, [public]).await;
+    let id = EventId::from_stored("x").expect("an id");
+    assert_eq!(log.resolve(&id, &Grants::all()).await, Ok(Some(position(1))));
+    assert_eq!(log.resolve(&id, &Grants::NONE).await, Ok(None), "the search ends");
+}
+
+#[tokio::test]
+async fn entries_in_memory_are_bounded() {
+    let log = open(&SimulatedDisk::new(1), small());
+    for _ in 0..10 {
+        append_all(&log, [event("a", &"x".repeat(400))]).await;
+    }
+    let oldest = log.0.log.store.acknowledged().recent.first();
+    assert!(oldest.is_some_and(|oldest| oldest > 8), "{oldest:?} in 1,000 bytes");
+}
+
+#[tokio::test]
+async fn batches_that_wait_for_the_writer_are_bounded() {
+    let disk = SimulatedDisk::new(1);
+    let log = open(&disk, SegmentSettings { appends_waiting_max: 2, ..small() });
+    let blocked = disk.block();
+    let mut appending = JoinSet::new();
+    for _ in 0..5 {
+        let log = log.clone();
+        appending.spawn(async move { append_all(&log, [event("a", "")]).await });
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        assert!(log.0.permits.available_permits() <= 2);
+    }
+    assert_eq!(log.0.permits.available_permits(), 0, "the others wait for capacity");
+    drop(blocked);
+    appending.join_all().await;
+    assert_eq!(log.bounds().await.expect("bounds").newest, position(5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_event_is_counted_by_one_of_several_concurrent_deletions() {
+    for _ in 0..20 {
+        let log = open(&SimulatedDisk::new(1), small());
+        append_all(&log, (0..30).map(|_| event("a", "x"))).await;
+        let mut deleting = JoinSet::new();
+        for _ in 0..4 {
+            let log = log.clone();
+            deleting.spawn(async move {
+                let topic = Topic::from_stored("a").expect("a topic");
+                log.delete(&topic, &Grants::all()).await.expect("deleted").count
+            });
+        }
+        assert_eq!(deleting.join_all().await.into_iter().sum::<u64>(), 30);
+    }
+}
