@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 
 use super::*;
 use crate::{
-    Entry, Timestamp,
+    Entry, TailItem, Timestamp,
     segment::{
         compaction::HIDDEN_PERCENT,
         tests::simulated::{Random, SimulatedDisk},
@@ -116,6 +116,27 @@ async fn what_was_deleted_leaves_the_disk_and_nothing_else_changes() {
         let page = all(&log, &exact("secret")).await;
         assert_eq!((page.entries.len(), page.floor), (1, floor));
     }
+}
+
+#[tokio::test]
+async fn what_left_the_disk_is_not_delivered_from_memory() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let settings = SegmentSettings { recent_bytes_max: 1_000_000, ..small() };
+    let log = open(&disk, &settings, &clock).expect("a fresh log");
+    let (_, mut tail) = log.tail().await.expect("a tail");
+    append(&log, "secret", "deleted").await.expect("room");
+    append(&log, "open", &"x".repeat(5_000)).await.expect("room");
+    append(&log, "open", "in the next segment").await.expect("room");
+    delete(&log, "secret").await.expect("deleted");
+    clock.advance(settings.keys_age_max + Duration::from_millis(1));
+    assert_eq!(log.compact().expect("compacted"), 1);
+    let mut received = Vec::new();
+    while received.len() < 2 {
+        if let TailItem::Entries(entries) = tail.next(usize::MAX).await.expect("the log is open") {
+            received.extend(entries.iter().map(|entry| entry.event.data.clone()));
+        }
+    }
+    assert_eq!(received, [&"x".repeat(5_000), "in the next segment"]);
 }
 
 #[tokio::test]

@@ -41,6 +41,22 @@ async fn floors_survive_a_restart_however_many_there_are() {
 }
 
 #[tokio::test]
+async fn floors_that_were_forgotten_are_still_reported_after_a_restart() {
+    let disk = SimulatedDisk::new(1);
+    let settings = SegmentSettings { count_max: Some(1), floors_max: 2, ..small() };
+    let log = open(&disk, settings.clone());
+    append_all(&log, (0..10).map(|number| event(&format!("topic {number}"), ""))).await;
+    append_all(&log, [event("kept", "")]).await;
+    let floor = async |log: &SegmentLog| {
+        log.read(Position::BEFORE_ALL, &exact("never"), usize::MAX).await.expect("a page").floor
+    };
+    let forgotten = floor(&log).await;
+    assert!(forgotten.is_some(), "nobody knows who could have received what was dropped");
+    log.close().await;
+    assert_eq!(floor(&open(&disk, settings)).await, forgotten);
+}
+
+#[tokio::test]
 async fn an_id_that_too_many_private_events_bear_is_unknown() {
     let log = open(&SimulatedDisk::new(1), SegmentSettings { segment_bytes: None, ..small() });
     let named = NewEvent::new("a", "").id("x");

@@ -234,6 +234,25 @@ async fn hidden_segments_are_freed() {
 }
 
 #[tokio::test]
+async fn segments_that_expire_without_an_append_are_freed_when_somebody_reads() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, SegmentSettings { age_max: Some(MINUTE), ..small() }, &clock);
+    for _ in 0..30 {
+        append(&log, "a", &"x".repeat(500)).await;
+    }
+    let count = || disk.list().expect("names").iter().filter(|name| is_segment(name)).count();
+    assert!(count() > 2);
+    clock.advance(2 * MINUTE);
+    assert_eq!(read(&log, &everything()).await.entries, []);
+    let freed = async {
+        while count() > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(MINUTE, freed).await.expect("they are freed");
+}
+
+#[tokio::test]
 async fn a_key_is_known_after_a_restart_within_its_window() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
     let batch =

@@ -45,6 +45,17 @@ async fn a_full_disk_refuses_reads_on_and_heals_by_itself() {
 }
 
 #[tokio::test]
+async fn health_does_not_come_back_while_the_disk_is_full() {
+    let disk = SimulatedDisk::new(1);
+    let log = open(&disk);
+    disk.set_room(Some(0));
+    assert!(matches!(append(&log, "refused").await, Err(AppendError::Full(_))));
+    // Before this is answered the writer has tried the disk again.
+    assert_eq!(log.append_all(Vec::new()).await, []);
+    assert!(log.health().await.is_err());
+}
+
+#[tokio::test]
 async fn health_comes_back_without_anybody_publishing() {
     let disk = SimulatedDisk::new(1);
     let log = open(&disk);
