@@ -8,6 +8,7 @@ mod completions;
 mod config;
 #[cfg_attr(not(feature = "demo"), path = "commands/demo_absent.rs")]
 mod demo;
+mod health;
 mod hub;
 mod key;
 mod listening;
@@ -60,6 +61,7 @@ enum Command {
     Reload(reload::Reload),
     #[cfg(unix)]
     Store(store::Store),
+    Health(health::Health),
     Demo(demo::Demo),
     Bench(Box<bench::Bench>),
     Completions(completions::Completions),
@@ -86,6 +88,7 @@ impl Tidings {
             Command::Reload(reload) => reload.run(),
             #[cfg(unix)]
             Command::Store(store) => store.run(),
+            Command::Health(health) => health.run(),
             Command::Demo(demo) => demo.run(),
             Command::Bench(bench) => bench.run(),
             Command::Completions(completions) => completions.run(Self::command()),

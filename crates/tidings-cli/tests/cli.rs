@@ -93,7 +93,7 @@ fn help_states_the_defaults() {
     ] {
         assert!(help.contains(part), "{part} in {help}");
     }
-    for command in ["serve", "publish", "subscribe", "token", "ticket", "key", "demo", "bench"] {
+    for command in ["serve", "publish", "subscribe", "token", "ticket", "key", "health", "demo", "bench"] {
         assert!(stdout(&tidings(&["--help"])).contains(command));
         assert!(tidings(&[command, "--help"]).status.success());
     }
@@ -147,6 +147,10 @@ fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["publish"], &["<TOPIC>"]),
         (&["publish", "..", "x"], &["`..`"]),
         (&["publish", "a", "b", "--url", "ftp://x"], &["--url", "http://"]),
+        (&["publish", "a", "b", "--url", "http://u@x"], &["--url", "user name", "http://:KEY@"]),
+        (&["publish", "a", "b", "--url", "http://:k@x", "--token", "t"], &["--url", "one of the two"]),
+        (&["bench", "idle", "--url", "http://:k@x", "--token", "t"], &["--url", "one of the two"]),
+        (&["health", "--url", "127.0.0.1:8080"], &["--url", "http://127.0.0.1:8080"]),
         (&["publish", "a", "b", "--token", "a b"], &["--token"]),
         (&["subscribe", "a", "--since", ""], &["--since", "earliest"]),
         (&["token", "new", "--issuer", "a"], &["--audience"]),

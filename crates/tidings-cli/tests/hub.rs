@@ -315,6 +315,25 @@ async fn keys_and_tokens_grant_only_the_topics_they_name() {
     assert_eq!(holder.value().await["data"], "public");
     assert_eq!(anybody.value().await["data"], "public");
 
+    let health = async |url: &str| tidings(&["health", "--url", url]).output().await.unwrap();
+    let ready = health(&hub.url("")).await;
+    assert_eq!(ready.status.code(), Some(0), "{}", String::from_utf8_lossy(&ready.stderr));
+    assert!(String::from_utf8(ready.stdout).unwrap().ends_with(" is ready\n"));
+    let unready = health(&hub.url("/nothing")).await;
+    let line = String::from_utf8(unready.stderr).unwrap();
+    assert_eq!(unready.status.code(), Some(1));
+    assert!(
+        line.starts_with("error: the hub at http://") && line.contains("is not ready (status 4"),
+        "{line}"
+    );
+
+    let in_url = hub.url("").replace("http://", &format!("http://:{key}@"));
+    let published =
+        tidings(&["publish", "news", "by the key of the URL"]).env("TIDINGS_URL", &in_url).output();
+    let published = published.await.unwrap();
+    assert!(published.status.success(), "{}", String::from_utf8_lossy(&published.stderr));
+    assert_eq!(anybody.value().await["data"], "by the key of the URL");
+
     for request in [
         format!("GET /stream?topic=news&access_token={key}"),
         format!("GET /.well-known/mercure?match=news&authorization={key}"),

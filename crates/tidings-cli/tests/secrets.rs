@@ -65,11 +65,17 @@ fn no_url_of_a_store_shows_a_secret_when_it_is_checked_or_refused() {
         let mark = if store.contains('?') { "&" } else { "?" };
         assert_hidden(&["serve", "--check", "--bridge", &format!("{store}{mark}channels=a")], &[]);
     }
-    for hub in ["http://u:5ecret@127.0.0.1:1", "http://127.0.0.1:1?token=5ecret", "ftp://u:5ecret@h"] {
+    for hub in [
+        "http://u:5ecret@127.0.0.1:1",
+        "http://:5ecret@127.0.0.1:1",
+        "http://127.0.0.1:1?token=5ecret",
+        "ftp://u:5ecret@h",
+    ] {
         assert_hidden(&["publish", "--url", hub, "chat", "hello"], &[]);
         assert_hidden(&["serve", "--check", "--public-url", hub], &[]);
         assert_hidden(&["serve", "--check", "--allow-origin", hub], &[]);
         assert_hidden(&["bench", "--url", hub, "ceiling"], &[]);
+        assert_hidden(&["health", "--url", hub], &[]);
     }
 }
 

@@ -2,9 +2,8 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
-use tidings_net::redacted;
 
-use crate::{ClientError, Token, error::excerpt, http::Http};
+use crate::{ClientError, HubUrl, Token, http::Http};
 
 /// A hub, and the token for it. Cloning is cheap; clones share their connections.
 #[derive(Clone, Debug)]
@@ -16,28 +15,17 @@ pub struct Client {
 impl Client {
     /// A client of the hub at `base_url`, such as `https://example.com` or
     /// `http://127.0.0.1:8080/hub`. It does not connect yet.
+    ///
+    /// The URL may contain the credential instead, in the form that [`HubUrl`] describes.
     pub fn new(base_url: &str, token: Option<Token>) -> Result<Self, ClientError> {
-        let refuse =
-            |why: &str| ClientError::Request(format!("the URL `{}` {why}", excerpt(&redacted(base_url))));
-        let mut base = Url::parse(base_url.trim())
-            .map_err(|_| refuse("is not a URL: write it as http://127.0.0.1:8080"))?;
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(refuse("does not begin with http:// or https://"));
-        }
-        if !base.username().is_empty() || base.password().is_some() {
-            // The URL itself is not repeated, because of the password.
+        let HubUrl { url: base, key } = HubUrl::parse(base_url)?;
+        let in_url = key.map(|key| Token::new(&key)).transpose()?;
+        if in_url.is_some() && token.is_some() {
             return Err(ClientError::Request(
-                "the URL contains a name or password; give a token instead".to_owned(),
+                "the URL contains a key, and a token is given as well: give one of the two".to_owned(),
             ));
         }
-        if base.query().is_some() || base.fragment().is_some() {
-            return Err(refuse("has a `?` or `#`: give the URL of the hub alone"));
-        }
-        if !base.path().ends_with('/') {
-            let path = format!("{}/", base.path());
-            base.set_path(&path);
-        }
-        Ok(Self { base, http: Http::new(token)? })
+        Ok(Self { base, http: Http::new(in_url.or(token))? })
     }
 
     /// The URL where a topic is published.
@@ -103,13 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_url_is_refused_without_its_password() {
-        for url in
-            ["", "hub", "localhost:8080", "ftp://hub.example", "http://hub.example/?a", "http://h.example/#a"]
-        {
-            assert!(Client::new(url, None).is_err(), "{url}");
-        }
-        let refused = Client::new("http://me:secret@hub.example", None).unwrap_err().to_string();
-        assert!(!refused.contains("secret"), "{refused}");
+    fn a_client_has_the_key_of_its_url_or_a_token() {
+        let client = Client::new("http://:tk_a@hub.example", None).unwrap();
+        assert_eq!(client.http.authorization(), Some("Bearer tk_a"));
+        assert_eq!(client.stream_url().as_str(), "http://hub.example/stream");
+        let refused = Client::new("http://:5ecret@hub.example", Some(Token::new("other").unwrap()));
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("one of the two") && !refused.contains("5ecret"), "{refused}");
+        let refused = Client::new("http://:5e%20cret@hub.example", None).unwrap_err().to_string();
+        assert!(refused.contains("not allowed in a token") && !refused.contains("cret"), "{refused}");
     }
 }

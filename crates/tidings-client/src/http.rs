@@ -66,6 +66,12 @@ impl Http {
         Ok(Self { client, token })
     }
 
+    /// The value of the header `Authorization`.
+    #[cfg(test)]
+    pub(crate) fn authorization(&self) -> Option<&str> {
+        self.token.as_ref().and_then(|token| token.0.to_str().ok())
+    }
+
     /// Sends a request and follows redirects, with the token only as long as they stay on the
     /// origin of `url`. Once they have left it, the token is not sent again even if they return. An
     /// answer with an error status becomes an error.

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum, builder::PossibleValue};
 use jiff::Timestamp;
 use serde_json::json;
 use tidings_bench::{BenchError, Plan, Preset, Progress, Report, Resume, Scenario, Target};
+use tidings_client::HubUrl;
 
 use crate::{config::time, failure::Failure, output::print_line};
 
@@ -159,8 +160,25 @@ impl Bench {
         })
     }
 
+    /// The URL of the hub, and the key that it contains, which then is the token. Any text is the
+    /// base of a template.
+    fn hub_url(&self) -> Result<(String, Option<String>), Failure> {
+        if !self.url.contains('@') {
+            return Ok((self.url.clone(), None));
+        }
+        let HubUrl { url, key } = HubUrl::parse(&self.url)
+            .map_err(|error| Failure::usage(format!("--url (TIDINGS_URL): {error}")))?;
+        if key.is_some() && self.token.as_ref().is_some_and(|token| !token.is_empty()) {
+            return Err(Failure::usage(
+                "--url (TIDINGS_URL): the URL contains a key, and --token (TIDINGS_TOKEN) is given as well: give one of the two",
+            ));
+        }
+        Ok((url.to_string(), key))
+    }
+
     fn target(&self) -> Result<Target, Failure> {
-        let mut target = Target::preset(self.hub.0, &self.url);
+        let (base, key) = self.hub_url()?;
+        let mut target = Target::preset(self.hub.0, &base);
         if let Some(name) = &self.name {
             target.name.clone_from(name);
         }
@@ -181,7 +199,7 @@ impl Bench {
         if let Some(name) = &self.resume_parameter {
             target.resume = vec![Resume::Parameter(name.clone())];
         }
-        target.token = self.token.clone().filter(|token| !token.is_empty());
+        target.token = key.or_else(|| self.token.clone()).filter(|token| !token.is_empty());
         if let Some(path) = &self.subscribe_tokens {
             let text = fs::read_to_string(path)
                 .map_err(|error| Failure::usage(format!("--subscribe-tokens {}: {error}", path.display())))?;

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 
 #[derive(Args)]
 pub(super) struct HubArgs {
-    /// URL of the hub
+    /// URL of the hub; with a key, http://:KEY@127.0.0.1:8080
     #[arg(long, env = "TIDINGS_URL", default_value = "http://127.0.0.1:8080", hide_env_values = true)]
     url: String,
     /// A token, or the secret of a key; safer in the environment, because other users can see
@@ -28,7 +28,9 @@ impl HubArgs {
     pub(super) fn explain(&self, error: &ClientError) -> Failure {
         let advice = match error {
             ClientError::Request(_) => return Failure::usage(error.to_string()),
-            ClientError::Refused { status: 401 | 403, .. } if self.token.is_none() => {
+            ClientError::Refused { status: 401 | 403, .. }
+                if self.token.is_none() && !self.url.contains('@') =>
+            {
                 "; give --token or TIDINGS_TOKEN"
             }
             ClientError::Connection(_) if self.url.starts_with("http://127.0.0.1:8080") => {

@@ -7,8 +7,16 @@ use super::settings::SETTINGS;
 
 /// The prefix of our variables.
 const PREFIX: &str = "TIDINGS_";
-/// Variables other than the settings of `tidings serve`. An upgrade sets the last one.
-const OTHERS: [&str; 4] = ["TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_TOKEN", "TIDINGS_PREDECESSOR"];
+/// Variables other than the settings of `tidings serve`. Applications get the secret of tickets in
+/// one, their libraries read the path of the program from another, and an upgrade sets the last one.
+const OTHERS: [&str; 6] = [
+    "TIDINGS_CONFIG",
+    "TIDINGS_URL",
+    "TIDINGS_TOKEN",
+    "TIDINGS_TICKET_SECRET",
+    "TIDINGS_BIN",
+    "TIDINGS_PREDECESSOR",
+];
 /// A name may contain one typo, and one more for each this many letters.
 const LETTERS_PER_EDIT: usize = 6;
 
@@ -88,7 +96,7 @@ mod tests {
             ("TIDINGS_URI", "did you mean TIDINGS_URL?"),
             ("TIDINGS_TOKNE", "did you mean TIDINGS_TOKEN?"),
             ("TIDINGS_HARTBEAT_SEC", "did you mean TIDINGS_HEARTBEAT_SECS?"),
-            ("TIDINGS_BIN", "tidings serve --help"),
+            ("TIDINGS_TICKET_SECRETS", "did you mean TIDINGS_TICKET_SECRET?"),
             ("TIDINGS_SOMETHING_ELSE", "tidings serve --help"),
         ] {
             let [warning] = &warned(&[name])[..] else { panic!("{name}") };
@@ -107,6 +115,8 @@ mod tests {
             "TIDINGS",
             "TIDINGS_TOKEN",
             "TIDINGS_APP_KEY",
+            "TIDINGS_TICKET_SECRET",
+            "TIDINGS_BIN",
             "TIDINGS_SERVICE_HOST",
             "TIDINGS_SERVICE_PORT",
             "TIDINGS_SERVICE_PORT_HTTP",
