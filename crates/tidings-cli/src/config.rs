@@ -21,6 +21,7 @@ mod secret_source;
 mod settings;
 mod tables;
 mod template;
+mod upstream;
 mod values;
 
 use std::{
@@ -56,6 +57,7 @@ pub(crate) use self::{
     secret_source::read_secret_file,
     tables::TABLES,
     template::template,
+    upstream::UpstreamConfig,
     values::{HUB_PATH, LogFormat, time},
 };
 #[cfg_attr(not(feature = "demo"), allow(unused_imports, reason = "for `tidings demo`"))]
@@ -127,6 +129,7 @@ pub(crate) struct ServeConfig {
     /// The paths whose streams an application decides about.
     pub(crate) authorize: Vec<AuthorizedPath>,
     pub(crate) authorize_requests_max: usize,
+    pub(crate) upstream: Option<UpstreamConfig>,
     pub(crate) private_topics: Vec<TopicGlob>,
     pub(crate) auth: AuthConfig,
     /// Those of `tls_certificate` first, then those of `[[certificate]]`; none is a hub without
@@ -162,6 +165,7 @@ impl ServeConfig {
         }
         let mut merged = Merged::new(layer, given.environment, given.flags, &name);
 
+        let (upstream, room) = UpstreamConfig::read(&mut merged, room)?;
         merged.default_to("connections_max", room);
         let connections_max = merged.value("connections_max", values::count)?;
         merged.default_to("threads", available_parallelism().map_or(1, NonZero::get));
@@ -240,6 +244,7 @@ impl ServeConfig {
             pid_file: path(&merged, "pid_file", &folder)?,
             authorize: authorize.paths(&merged, authorize_secs, hub_path)?,
             authorize_requests_max: merged.value("authorize_requests_max", values::count)?,
+            upstream,
             private_topics: access.private_topics(&name)?,
             secret_files,
             public_url,
@@ -570,6 +575,7 @@ mod tests {
             (Kind::Number, _) => "7",
             (_, "listen" | "admin_listen") => "127.0.0.1:0",
             (_, "authorize") => "http://127.0.0.1:5000/stream",
+            (_, "upstream") => "http://127.0.0.1:5000",
             (_, "trusted_proxy") => "192.0.2.1",
             (_, "client_address") => "forwarded",
             (_, "public_url" | "allow_origin") => "https://example.com",
@@ -598,6 +604,9 @@ mod tests {
                 "sync" => "store = \"./events\"",
                 "anonymous" | "cookie_name" => KEY,
                 "authorize_secs" => "authorize = \"http://127.0.0.1:5000/stream\"",
+                "upstream_secs" | "upstream_wait_secs" | "upstream_requests_max" => {
+                    "upstream = \"http://127.0.0.1:5000\""
+                }
                 "tls_certificate" | "tls_key" => "tls_certificate = \"a.pem\"\ntls_key = \"a.key\"",
                 "trusted_proxy" | "client_address" => &proxied,
                 _ => "",
@@ -750,6 +759,15 @@ mod tests {
                 "`client_address` in ",
             ),
             (bridges(&[&named("x"), "redis://i?channels=b&name=x"]), "is given twice"),
+            ("listen = [\"127.0.0.1:0?upstream=false\"]".to_owned(), "there is no upstream"),
+            (
+                "admin_listen = [\"127.0.0.1:0?upstream=false\"]\nupstream = \"http://a\"".to_owned(),
+                "never answers operators",
+            ),
+            (
+                "listen = [\"127.0.0.1:0?upstream=false\"]\nupstream = \"http://a\"".to_owned(),
+                "no client reaches the application",
+            ),
         ] {
             let message = load(&file, &[]).unwrap_err().to_string();
             assert!(message.contains(part), "{file}: {message}");

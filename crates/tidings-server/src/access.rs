@@ -53,6 +53,12 @@ impl Authorizer {
         Ok(access)
     }
 
+    /// Whether a request bears a ticket, which names the topics of a stream by itself.
+    pub(crate) fn bears_ticket(&self, parts: &Parts) -> bool {
+        self.authenticator.is_some()
+            && self.permissions(parts).is_ok_and(|access| access.ticket_matchers().is_some())
+    }
+
     /// The permissions of a request that writes: publishes, deletes, or makes a ticket. Events must
     /// also pass [`cover_events`].
     pub(crate) fn publisher(&self, parts: &Parts, origins: &Origins) -> Result<Access, Problem> {

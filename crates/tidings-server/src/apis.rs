@@ -4,6 +4,9 @@
 //! publishing. So these requests bypass the router: their checks ([`passed`]) and their handlers
 //! (`publish_one`) are the functions that the router calls too; this module only decides which
 //! requests they are.
+//!
+//! Requests for the application behind the hub bypass it, too: it would add headers to their
+//! responses.
 
 use std::convert::Infallible;
 
@@ -18,7 +21,8 @@ use crate::{
     Settings,
     app::App,
     mercure, native,
-    router::{passed, routes},
+    router::{forwarded, passed, routes},
+    upstream,
 };
 
 /// The APIs of a hub: [`router`](crate::router()), with a fast path for requests that publish one
@@ -51,7 +55,13 @@ where
                     let answer = async |request| mercure::publish_one(&app, request).await.into_response();
                     Ok(passed(&app, request, answer).await)
                 }
-                None => router.oneshot(request.map(Body::new)).await,
+                None => {
+                    let (parts, body) = request.into_parts();
+                    if let Some(upstream) = upstream::application_of(&app, &parts) {
+                        return Ok(forwarded(&app, upstream, parts, Body::new(body)).await);
+                    }
+                    router.oneshot(Request::from_parts(parts, Body::new(body))).await
+                }
             }
         }
     })

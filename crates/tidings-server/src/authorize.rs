@@ -7,9 +7,8 @@
 //! ```
 //!
 //! - [`path`]: a path, its application, and how long that may take; [`applications`]: all of them.
-//! - [`request`]: what the application receives.
-//! - [`client`]: asking it; [`turns`]: how it is read.
-//! - [`answer`]: what its response means.
+//! - [`request`]: what the application receives; `crate::application`: how.
+//! - [`answer`]: what its response means; [`failure`]: why there is none.
 //!
 //! Invariants: what the application does not allow is not streamed, and its answer is valid for one
 //! stream alone: nothing is cached. Every failure refuses the stream. An application that hangs,
@@ -18,41 +17,34 @@
 
 mod answer;
 mod applications;
-mod client;
+mod failure;
 mod path;
 mod request;
-mod turns;
 
-use std::{future::pending, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, Method, StatusCode, header, request::Parts};
-use tidings::Requested;
-use tidings_auth::Access;
-use url::form_urlencoded;
+use http::{Method, StatusCode, request::Parts};
 
 pub(crate) use self::applications::Application;
-use self::{
-    answer::{Answer, Granted},
-    client::Failure,
-};
+use self::{answer::Answer, failure::Failure};
 pub use self::{
     applications::Applications,
     path::{AuthorizedPath, InvalidAuthorizedPath},
 };
 use crate::{
-    access::{client_address, unix_secs},
+    access::client_address,
     app::App,
-    http1::InputEnd,
-    methods, native,
+    application::grant::NotOpened,
+    http1::client_left,
+    methods,
     problem::{APPLICATION, Problem},
-    query::Parameters,
     revocation::Issued,
     shedding::retry_after_secs,
-    streams::{self, StreamRequest},
+    streams,
 };
 
 /// Answers a request for a path that an application decides about.
@@ -85,33 +77,17 @@ async fn stream(app: &App, application: &Application, request: Request) -> Resul
             app.metrics.count_authorization("other");
             Ok(response)
         }
-        Answer::Subscribe(granted) => {
-            let Granted { parameters, cookies } = granted;
-            let (access, request) = match stream_request(app, &parts, &parameters).await {
-                Ok(understood) => understood,
-                // The limits of patterns are those of this client, and of this moment.
-                Err(problem) if problem.is_temporary() => return streams::refused(app, &parts, problem),
-                Err(problem) => return failed(app, application, &parts, &answer::malformed(&problem)),
-            };
-            app.metrics.count_authorization("subscribed");
-            let mut response = if parts.method == Method::HEAD {
-                streams::without_stream(app)
-            } else {
-                streams::open(app, &parts, slot, access, request, issued).await?
-            };
-            let cookies = cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
-            response.headers_mut().extend(cookies.collect::<HeaderMap>());
-            Ok(response)
-        }
-    }
-}
-
-/// Waits until the client has left, or for ever. A page that is closed and opened again would
-/// otherwise take one more permit each time.
-async fn client_left(parts: &Parts) {
-    match parts.extensions.get::<InputEnd>() {
-        Some(input_end) => input_end.ended().await,
-        None => pending().await,
+        Answer::Subscribe(granted) => match granted.open(app, &parts, slot, issued).await {
+            Ok(response) => {
+                app.metrics.count_authorization("subscribed");
+                Ok(response)
+            }
+            Err(NotOpened::Refused(problem)) => {
+                app.metrics.count_authorization("subscribed");
+                Err(problem)
+            }
+            Err(NotOpened::Malformed(cause)) => failed(app, application, &parts, &Failure::Malformed(cause)),
+        },
     }
 }
 
@@ -120,49 +96,12 @@ async fn ask(app: &App, application: &Application, parts: &Parts) -> Result<Answ
     let address = client_address(parts);
     let _share = app.slots.authorizing(address).map_err(|_| Failure::BusyForAddress)?;
     let scheme = app.hub.validator().hub_url().scheme();
-    let forwarded =
-        request::forwarded(&application.path, parts, address.ip(), scheme).map_err(Failure::Malformed)?;
+    let forwarded = request::forwarded(&application.path, parts, scheme).map_err(Failure::Malformed)?;
     let asking = async {
-        let response = application.client.ask(forwarded).await?;
+        let response = application.client.forward_repeatable(forwarded).await?;
         answer::read(app, response, address, application.path.time()).await
     };
     tokio::time::timeout(application.path.time(), asking).await.unwrap_or(Err(Failure::TimedOut))
-}
-
-/// The stream that the application has granted: exactly these topics and patterns, private events
-/// included.
-async fn stream_request(
-    app: &App,
-    parts: &Parts,
-    parameters: &Parameters,
-) -> Result<(Access, StreamRequest), Problem> {
-    let exact = parameters.values(&["topic"]);
-    let matchers = streams::matchers(app, parts, &exact, &parameters.values(&["pattern"])).await?;
-    if matchers.is_empty() {
-        return Err(Problem::bad_request("topic", "It names no topic."));
-    }
-    app.hub.validator().matchers_count(matchers.len()).map_err(|invalid| Problem::of_matcher(&invalid))?;
-    // Where the client is wins over where the application lets it begin: a browser that reconnects
-    // continues, whatever the application says each time.
-    let query = parts.uri.query().unwrap_or_default();
-    let query: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
-    let query = query.iter().map(|(name, value)| (&**name, &**value)).filter(|(name, _)| *name != "since");
-    let begin = parameters.iter().filter(|(name, _)| *name == "since");
-    let start = Requested::id_or_word(&parts.headers, query.chain(begin))?;
-    let expires_at = answer::expires_secs(parameters)?.map(|secs| unix_secs().saturating_add(secs));
-    let access = Access::of_application(
-        matchers.iter().cloned().collect(),
-        expires_at,
-        answer::label(parameters)?.map(Into::into),
-    );
-    let request = StreamRequest {
-        matchers,
-        start,
-        format: native::format(parameters)?,
-        hello: parameters.switch("hello")?,
-        tells_cursor: false,
-    };
-    Ok((access, request))
 }
 
 /// The response for a client that has left, in case that it has not.

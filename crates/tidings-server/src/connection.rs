@@ -252,6 +252,14 @@ impl<S> Driver<S> {
                         return tracing::warn!(%error, "a connection could not be handed over to the hub");
                     }
                 },
+                // The permit stays with this task, which ends with the server at the latest.
+                Ok(Then::Tunnel { headers, end }) => {
+                    let (io, early) = connection.into_parts();
+                    if let Err(error) = Box::pin(end.carry(io, &headers, &early)).await {
+                        tracing::debug!(%error, "a tunnel failed");
+                    }
+                    return;
+                }
                 Err(error) => return tracing::debug!(%error, "a connection failed"),
             }
         };

@@ -45,7 +45,7 @@ pub(crate) use self::{
     connection::{Connection, Next},
     exchange::{Then, exchange},
     grammar::is_host,
-    input_end::InputEnd,
+    input_end::client_left,
     refusal::Refusal,
     request_reader::{HTTP2_PREFACE, Lateness, RequestLimits},
     transport::{HubSocket, PlainHttp, Transport},

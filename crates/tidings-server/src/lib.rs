@@ -12,6 +12,7 @@
 //! | what a request may do | `access`; the credentials themselves are `tidings-auth`'s |
 //! | which web pages may do what, which hosts are answered | `origin`; how a request is read for this: `tidings::web` |
 //! | what an application decides about streams | `authorize` |
+//! | the application that answers what is not the hub's | `upstream`; what both exchange: `application` |
 //! | how streams are ended and refused before their credential expires | `revocation` |
 //! | idempotency keys | `idempotency` |
 //! | how a subscription or a publication is served | `streams`, `publishing`; what writes a stream: `open_stream` |
@@ -31,6 +32,7 @@ mod acceptor;
 mod access;
 mod apis;
 mod app;
+mod application;
 mod authorize;
 mod client;
 mod client_address;
@@ -57,6 +59,7 @@ mod proxy_header;
 mod publishing;
 mod query;
 mod refusals;
+mod relayed;
 mod reload;
 mod revocation;
 mod router;
@@ -66,6 +69,7 @@ mod slots;
 mod streams;
 mod throttled_log;
 mod tls;
+mod upstream;
 
 pub use apis::apis;
 pub use authorize::{Applications, AuthorizedPath, InvalidAuthorizedPath};
@@ -85,3 +89,4 @@ pub use settings::{
     AllowedHosts, AllowedOrigin, AllowedOrigins, Keyless, OriginsBelow, ParseOriginError, Settings,
 };
 pub use tls::{CertificateError, CertificateFiles, Certificates, Tls};
+pub use upstream::{Availability, InvalidUpstream, Upstream, UpstreamSettings};

@@ -35,6 +35,8 @@ pub(crate) struct Metrics {
     refused: Family<[(&'static str, &'static str); 1], Counter>,
     /// By outcome: `subscribed`, `other`, `failed`, `abandoned`.
     authorizations: Family<[(&'static str, &'static str); 1], Counter>,
+    /// By outcome: `answered`, `subscribed`, `upgraded`, `failed`, `abandoned`.
+    upstream_requests: Family<[(&'static str, &'static str); 1], Counter>,
     ready: Gauge,
     registry: Registry,
 }
@@ -74,6 +76,7 @@ impl Metrics {
         let streams_shed = counter("streams_shed", "Subscribers that were rejected and asked to retry later");
         let refused = Family::default();
         let authorizations = Family::default();
+        let upstream_requests = Family::default();
         let ready = Gauge::default();
         registry.register(
             "ready",
@@ -86,9 +89,23 @@ impl Metrics {
             "Streams that an application was asked about, by what it answered",
             authorizations.clone(),
         );
+        registry.register(
+            "upstream_requests",
+            "Requests that were forwarded to the application behind the hub, by what became of them",
+            upstream_requests.clone(),
+        );
         registry.register_collector(Box::new(HubCollector { hub, connections }));
         registry.register_collector(Box::new(Components(components)));
-        Self { streams_opened, streams_closed, streams_shed, refused, authorizations, ready, registry }
+        Self {
+            streams_opened,
+            streams_closed,
+            streams_shed,
+            refused,
+            authorizations,
+            upstream_requests,
+            ready,
+            registry,
+        }
     }
 
     /// Counts a request that was answered with an error.
@@ -99,6 +116,11 @@ impl Metrics {
     /// Counts a stream that an application was asked about.
     pub(crate) fn count_authorization(&self, outcome: &'static str) {
         self.authorizations.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts a request for the application behind the hub.
+    pub(crate) fn count_upstream(&self, outcome: &'static str) {
+        self.upstream_requests.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// All metrics.

@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// Parameters that name topics.
-const TOPIC_PARAMETERS: [&str; 3] = ["topic", "channel", "pattern"];
+pub(crate) const TOPIC_PARAMETERS: [&str; 3] = ["topic", "channel", "pattern"];
 
 /// Parameters of a subscription.
 const STREAM_PARAMETERS: [&str; 7] =

@@ -18,7 +18,11 @@ const LIVE_HTML: &str = include_str!("pages/live.html");
 const PROBLEM_HTML: &str = include_str!("pages/problem.html");
 const VIEWER_HTML: &str = include_str!("pages/viewer.html");
 const STYLESHEET: &str = include_str!("pages/tidings.css");
-const SCRIPT: &str = include_str!("pages/viewer.js");
+const SCRIPT: &str = include_str!("pages/tidings.js");
+
+/// The paths of the assets, named so that an application behind the hub has no others there.
+pub(crate) const STYLESHEET_PATH: &str = "/assets/tidings.css";
+pub(crate) const SCRIPT_PATH: &str = "/assets/tidings.js";
 
 /// Only assets of this origin, no inline scripts or styles, no framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \

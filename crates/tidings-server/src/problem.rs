@@ -14,8 +14,7 @@ use tidings_auth::AuthError;
 
 use crate::{BodyError, limit_log::Limit};
 
-/// The reason of a problem whose cause is an application that decides about streams: its failures
-/// have log lines of their own.
+/// The reason of a problem whose cause is an application: its failures have log lines of their own.
 pub(crate) const APPLICATION: &str = "application";
 
 /// A request that is refused.

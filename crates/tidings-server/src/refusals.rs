@@ -20,6 +20,7 @@ pub(crate) struct RefusalLog {
     unserved: ThrottledLog<Occasion>,
     failed_credentials: ThrottledLog<Occasion>,
     failed_applications: ThrottledLog<FailedApplication>,
+    failed_upstream: ThrottledLog<FailedApplication>,
     malformed_addresses: ThrottledLog<Occasion>,
     limits: LimitLog,
 }
@@ -30,6 +31,7 @@ impl Default for RefusalLog {
             unserved: ThrottledLog::new(UNSERVED_INTERVAL, log_unserved),
             failed_credentials: ThrottledLog::new(FAILED_CREDENTIALS_INTERVAL, log_failed_credentials),
             failed_applications: ThrottledLog::new(FAILED_APPLICATIONS_INTERVAL, log_failed_applications),
+            failed_upstream: ThrottledLog::new(FAILED_APPLICATIONS_INTERVAL, log_failed_upstream),
             malformed_addresses: ThrottledLog::new(MALFORMED_ADDRESSES_INTERVAL, log_malformed_addresses),
             limits: LimitLog::default(),
         }
@@ -40,6 +42,11 @@ impl RefusalLog {
     /// Logs that an application has not decided about a stream.
     pub(crate) fn application_failed(&self, reason: &'static str, url: String, cause: String) {
         self.failed_applications.record(reason, FailedApplication { url, cause });
+    }
+
+    /// Logs that the application behind the hub has not answered a request.
+    pub(crate) fn upstream_failed(&self, reason: &'static str, url: String, cause: String) {
+        self.failed_upstream.record(reason, FailedApplication { url, cause });
     }
 
     /// Counts and logs a response, if it is a refusal.
@@ -105,7 +112,7 @@ const UNSERVED_INTERVAL: Duration = Duration::from_secs(1);
 /// An operator wants to know about clients with a wrong key, or that try keys.
 const FAILED_CREDENTIALS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// While an application is down, every stream that it decides about is one of these.
+/// While an application is down, everything that it is asked is one of these.
 const FAILED_APPLICATIONS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the log records of an application that has not decided.
@@ -172,6 +179,17 @@ fn log_failed_applications(summary: &Summary<FailedApplication>) {
         url,
         cause = %cause.escape_debug(),
         "an application has not decided about streams, which were refused; url and cause are those of the last one"
+    );
+}
+
+fn log_failed_upstream(summary: &Summary<FailedApplication>) {
+    let FailedApplication { url, cause } = &summary.last;
+    tracing::warn!(
+        count = summary.count(),
+        reasons = summary.reasons(),
+        url,
+        cause = %cause.escape_debug(),
+        "requests have no response of the application; url and cause are those of the last one"
     );
 }
 

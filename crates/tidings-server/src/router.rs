@@ -5,17 +5,18 @@
 
 use axum::{
     Router,
+    body::Body,
     extract::{Request, State},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{any, get, post},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use tidings::Hub;
 use tidings_auth::Authenticator;
 
 use crate::{
-    Client, ListenerRole, Settings,
+    Client, ClientAddress, ListenerRole, Settings,
     accept::wants_page,
     app::App,
     authorize,
@@ -24,8 +25,10 @@ use crate::{
     origin::{Standing, check_host, check_no_proxy, mark},
     pages,
     problem::{Problem, excerpt},
+    relayed::Relayed,
     revocation::revoke,
     shedding::shed_without_capacity,
+    upstream::{self, Upstream},
 };
 
 /// The paths that the server itself uses.
@@ -62,8 +65,11 @@ pub fn stream_path_is_free(path: &str) -> bool {
 /// # Panics
 ///
 /// If the path of the hub's public URL is reserved by the server, see [`hub_path_is_free`], or a path
-/// that an application decides about is not free, see [`stream_path_is_free`].
+/// that an application decides about is not free, see [`stream_path_is_free`]. If there is an
+/// application behind the hub ([`Settings::upstream`]): [`apis`](crate::apis) has one, a router would
+/// change its responses.
 pub fn router(hub: Hub, authenticator: Option<Authenticator>, settings: Settings) -> Router {
+    assert!(settings.upstream.is_none(), "a router has no application behind the hub: use `apis`");
     routes(App::new(hub, authenticator, settings))
 }
 
@@ -84,8 +90,8 @@ pub(crate) fn routes(app: App) -> Router {
         .without_v07_checks()
         .route("/", get(pages::index))
         .route("/stream", any(native::stream))
-        .route("/assets/tidings.css", get(pages::stylesheet))
-        .route("/assets/viewer.js", get(pages::script))
+        .route(pages::STYLESHEET_PATH, get(pages::stylesheet))
+        .route(pages::SCRIPT_PATH, get(pages::script))
         .route("/topics", post(native::publish_batch))
         .route("/tickets", post(native::make_ticket))
         .route(
@@ -128,27 +134,13 @@ where
     F: Future<Output = Response>,
 {
     let (mut parts, body) = request.into_parts();
-    // RFC 9112, 3.2.2 and RFC 9113, 8.3.1: the host in the target wins. Handlers then find it in
-    // one place.
-    if let Some(authority) = parts.uri.authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        parts.headers.insert(header::HOST, host);
-    }
-    let method = parts.method.clone();
-    let uri = parts.uri.clone();
-    let client = parts.extensions.get::<Client>().map(|client| client.address);
-    // What a listener for operators answers is for no page: it asks for no credential.
-    let standing = match parts.extensions.get::<Client>().map(|client| client.listener) {
-        Some(ListenerRole::Admin) => Standing::Absent,
-        _ => app.origins.standing(&parts.headers),
-    };
-    let wants_page = wants_page(&parts.headers);
+    find_host_in_one_place(&mut parts);
+    let asker = Asker::of(app, &parts);
     let prepared = match admit(app, &parts) {
         Err(problem) => Some(problem.into_response()),
         Ok(()) => app.origins.preflight(&parts).or_else(|| shed_without_capacity(app, &parts)),
     };
-    let mut response = if let Some(response) = prepared {
+    let response = if let Some(response) = prepared {
         response
     } else {
         if let Some(keys) = app.authorizer.keys_to_wait_for(&parts) {
@@ -156,12 +148,71 @@ where
         }
         answer(http::Request::from_parts(parts, body)).await
     };
-    let headers = response.headers_mut();
-    mark(&standing, headers);
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    app.refusals.report(&app.metrics, &method, uri.path(), client, &response);
-    if wants_page { pages::of_problem(response) } else { response }
+    asker.finish(app, response)
+}
+
+/// A request for the application behind the hub. Its hosts, its pages and its caching are its own,
+/// and so is everything else of its response; only what the hub answers itself is marked as such.
+pub(crate) async fn forwarded(app: &App, upstream: &Upstream, mut parts: Parts, body: Body) -> Response {
+    find_host_in_one_place(&mut parts);
+    let refused = match check_addresses(&parts) {
+        Err(problem) => Some(problem.into_response()),
+        Ok(()) => shed_without_capacity(app, &parts),
+    };
+    let response = match refused {
+        Some(response) => response,
+        None => upstream::answer(app, upstream, &parts, body).await,
+    };
+    if response.extensions().get::<Relayed>().is_some() {
+        return response;
+    }
+    Asker::of(app, &parts).finish(app, response)
+}
+
+/// RFC 9112, 3.2.2 and RFC 9113, 8.3.1: the host in the target wins. Handlers then find it in one
+/// place.
+fn find_host_in_one_place(parts: &mut Parts) {
+    if let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(header::HOST, host);
+    }
+}
+
+/// What a response of the hub depends on, besides what it answers.
+struct Asker {
+    method: Method,
+    uri: Uri,
+    client: Option<ClientAddress>,
+    standing: Standing,
+    wants_page: bool,
+}
+
+impl Asker {
+    fn of(app: &App, parts: &Parts) -> Self {
+        let client = parts.extensions.get::<Client>();
+        Self {
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            client: client.map(|client| client.address),
+            // What a listener for operators answers is for no page: it asks for no credential.
+            standing: match client.map(|client| client.listener) {
+                Some(ListenerRole::Admin) => Standing::Absent,
+                _ => app.origins.standing(&parts.headers),
+            },
+            wants_page: wants_page(&parts.headers),
+        }
+    }
+
+    /// Adds what every response of the hub has, and reports a refusal.
+    fn finish(self, app: &App, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        mark(&self.standing, headers);
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        app.refusals.report(&app.metrics, &self.method, self.uri.path(), self.client, &response);
+        if self.wants_page { pages::of_problem(response) } else { response }
+    }
 }
 
 /// Whether a request is addressed to this hub and takes an allowed path to it. Health checks are
@@ -176,9 +227,7 @@ fn admit(app: &App, parts: &Parts) -> Result<(), Problem> {
         Some(ListenerRole::Clients) if ADMIN_PATHS.contains(&path) => return Err(nothing_at(path)),
         _ => {}
     }
-    if let Some(malformed) = parts.extensions.get::<MalformedAddresses>() {
-        return Err(malformed_addresses(malformed, &parts.headers));
-    }
+    check_addresses(parts)?;
     if app.authorizer.is_keyless_loopback() {
         check_no_proxy(&parts.headers)?;
     }
@@ -189,6 +238,14 @@ fn admit(app: &App, parts: &Parts) -> Result<(), Problem> {
         return Ok(());
     }
     check_host(names, parts)
+}
+
+/// Refuses a request of a proxy whose word about the client's address cannot be read.
+fn check_addresses(parts: &Parts) -> Result<(), Problem> {
+    parts
+        .extensions
+        .get::<MalformedAddresses>()
+        .map_or(Ok(()), |malformed| Err(malformed_addresses(malformed, &parts.headers)))
 }
 
 fn malformed_addresses(malformed: &MalformedAddresses, headers: &HeaderMap) -> Problem {

@@ -11,7 +11,8 @@ use tidings::{
 use url::Url;
 
 use crate::{
-    Applications, Component, ConnectionMetrics, Reload, RevocationFile, SharedRevocations, slots::SlotLimits,
+    Applications, Component, ConnectionMetrics, Reload, RevocationFile, SharedRevocations, Upstream,
+    slots::SlotLimits,
 };
 
 /// Settings of the [`router`](crate::router()). The limits on events and matchers themselves are
@@ -80,6 +81,10 @@ pub struct Settings {
     /// Applications that decide about the streams of some paths. One of `/stream` replaces that of
     /// the hub. Default: none.
     pub authorize: Applications,
+    /// The application that answers what is not the hub's on listeners for clients
+    /// ([`ListenerRole`](crate::ListenerRole)): the hub then answers there its APIs for topics, the
+    /// Mercure API, and `/stream` where a request says what it wants. Default: none.
+    pub upstream: Option<Upstream>,
     /// Where revocations are kept, if they are to survive a restart of a hub whose cluster does
     /// not. Default: nowhere.
     pub revocation_file: Option<Arc<RevocationFile>>,
@@ -121,6 +126,7 @@ impl Default for Settings {
             body_secs: 30,
             batch_events_max: 1_000,
             authorize: Applications::default(),
+            upstream: None,
             revocation_file: None,
             shared_revocations: None,
             summary_events_max: 50,
@@ -143,6 +149,7 @@ impl Settings {
                 weight_max: self.pattern_weight_per_address_max,
             },
             authorizing_max: self.authorize.requests_per_address_max(),
+            upstream_max: self.upstream.as_ref().map_or(0, |upstream| upstream.settings().per_address_max()),
         }
     }
 }

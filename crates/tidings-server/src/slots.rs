@@ -40,6 +40,8 @@ pub(crate) struct SlotLimits {
     pub(crate) patterns: PatternLimits,
     /// Streams of one address that wait for an application to decide about them.
     pub(crate) authorizing_max: usize,
+    /// Requests of one address to the application behind the hub that have not ended.
+    pub(crate) upstream_max: usize,
 }
 
 #[derive(Default, Debug)]
@@ -58,6 +60,8 @@ struct Share {
     streams: usize,
     /// Streams that wait for an application to decide about them.
     authorizing: usize,
+    /// Requests to the application behind the hub that have not ended.
+    upstream: usize,
     /// Patterns that wait to be compiled, and how many requests wait for each.
     compiling: HashMap<Box<str>, usize>,
     /// Distinct patterns, and how many streams use each.
@@ -90,11 +94,12 @@ pub(crate) struct CompilingSlot<'t> {
     text: &'t str,
 }
 
-/// The permit to wait for an application's decision, released on drop.
+/// The permit to ask an application for something, released on drop.
 #[derive(Debug)]
-pub(crate) struct AuthorizingSlot {
+pub(crate) struct AskingSlot {
     shared: Arc<Shared>,
     neighbourhood: Option<Neighbourhood>,
+    count: fn(&mut Share) -> &mut usize,
 }
 
 /// Why there is no slot.
@@ -114,8 +119,8 @@ pub(crate) enum NoSlot {
     Patterns(PatternsFull),
     /// It is at its limit of patterns that wait to be compiled.
     Compiling,
-    /// It is at its limit of streams that wait for an application's decision.
-    Authorizing,
+    /// It is at its limit of what it may ask of an application.
+    Asking,
 }
 
 /// Distinct patterns of one address that wait to be compiled.
@@ -168,21 +173,41 @@ impl Slots {
     }
 
     /// Takes the permit to wait for an application's decision.
-    pub(crate) fn authorizing(&self, address: ClientAddress) -> Result<AuthorizingSlot, NoSlot> {
+    pub(crate) fn authorizing(&self, address: ClientAddress) -> Result<AskingSlot, NoSlot> {
+        self.asking(address, self.0.limits.authorizing_max, |share| &mut share.authorizing)
+    }
+
+    /// Takes the permit for a request to the application behind the hub.
+    pub(crate) fn upstream(&self, address: ClientAddress) -> Result<AskingSlot, NoSlot> {
+        self.asking(address, self.0.limits.upstream_max, |share| &mut share.upstream)
+    }
+
+    fn asking(
+        &self,
+        address: ClientAddress,
+        max: usize,
+        count: fn(&mut Share) -> &mut usize,
+    ) -> Result<AskingSlot, NoSlot> {
         let neighbourhood = counted(address);
         if let Some(neighbourhood) = neighbourhood {
             let mut taken = self.0.taken();
-            let share = taken.by_address.entry(neighbourhood).or_default();
-            if share.authorizing >= self.0.limits.authorizing_max {
-                return Err(NoSlot::Authorizing);
+            if taken.by_address.get_mut(&neighbourhood).is_some_and(|share| *count(share) >= max) {
+                return Err(NoSlot::Asking);
             }
-            share.authorizing += 1;
+            *count(taken.by_address.entry(neighbourhood).or_default()) += 1;
         }
-        Ok(AuthorizingSlot { shared: Arc::clone(&self.0), neighbourhood })
+        Ok(AskingSlot { shared: Arc::clone(&self.0), neighbourhood, count })
     }
 
     pub(crate) fn limits(&self) -> &SlotLimits {
         &self.0.limits
+    }
+}
+
+impl Share {
+    /// The patterns are those of its streams.
+    fn is_empty(&self) -> bool {
+        [self.streams, self.authorizing, self.upstream] == [0; 3] && self.compiling.is_empty()
     }
 }
 
@@ -201,7 +226,7 @@ impl Shared {
         let mut taken = self.taken();
         let Some(share) = taken.by_address.get_mut(&neighbourhood) else { return };
         give(share);
-        if share.streams == 0 && share.authorizing == 0 && share.compiling.is_empty() {
+        if share.is_empty() {
             taken.by_address.remove(&neighbourhood);
         }
     }
@@ -286,10 +311,10 @@ impl Drop for Slot {
     }
 }
 
-impl Drop for AuthorizingSlot {
+impl Drop for AskingSlot {
     fn drop(&mut self) {
         let Some(neighbourhood) = self.neighbourhood else { return };
-        self.shared.give_back(neighbourhood, |share| share.authorizing -= 1);
+        self.shared.give_back(neighbourhood, |share| *(self.count)(share) -= 1);
     }
 }
 

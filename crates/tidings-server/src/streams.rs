@@ -301,7 +301,7 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
                 limits.patterns.weight_max
             ),
         ),
-        NoSlot::Authorizing => Problem::new(
+        NoSlot::Asking => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "authorize_requests_max",
             "Too many streams of your address wait for the application to decide about them. Try again later.",
@@ -320,7 +320,7 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
         NoSlot::Patterns(PatternsFull::Count) => &Limit::Setting("patterns_per_address_max"),
         NoSlot::Patterns(PatternsFull::Weight) => &Limit::Setting("pattern_weight_per_address_max"),
         NoSlot::Compiling => &Limit::Fixed("new patterns of one address"),
-        NoSlot::Authorizing => &Limit::Setting("authorize_requests_max"),
+        NoSlot::Asking => &Limit::Setting("authorize_requests_max"),
         NoSlot::Subject(_) => &Limit::Setting("streams_per_subject_max"),
         NoSlot::Key(_) => &Limit::Fixed("streams_max of a key"),
         // It is the ticket that has the limit.

@@ -83,7 +83,8 @@ async fn a_page_loads_only_own_assets_and_has_no_inline_script() {
         }
         assert!(!page.body.contains(" on") || !page.body.contains("onclick"), "{}", page.body);
     }
-    for (asset, media_type) in [("/assets/viewer.js", "text/javascript"), ("/assets/tidings.css", "text/css")]
+    for (asset, media_type) in
+        [("/assets/tidings.js", "text/javascript"), ("/assets/tidings.css", "text/css")]
     {
         let asset = api.get(asset).answer().await.ok();
         assert!(asset.header("content-type").starts_with(media_type));

@@ -202,6 +202,14 @@ impl Connection {
         Ok((length > 0).then_some(chunk))
     }
 
+    /// Reads so many bytes, whatever they are.
+    pub async fn bytes(&mut self, count: usize) -> anyhow::Result<Vec<u8>> {
+        while self.received.len() < count {
+            self.more().await?.then_some(()).context("the peer closed early")?;
+        }
+        Ok(self.received.drain(..count).collect())
+    }
+
     /// Reads until the peer closes, and returns everything. A reset counts as a close.
     pub async fn rest(&mut self) -> anyhow::Result<Vec<u8>> {
         loop {

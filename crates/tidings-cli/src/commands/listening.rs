@@ -104,7 +104,8 @@ impl Listening {
     /// The URL at which this machine reaches the sockets for clients.
     pub(super) fn base_url(&self) -> String {
         let listeners = self.sockets.iter().map(|socket| &socket.listener);
-        let clients = listeners.filter(|listener| listener.role() != ListenerRole::Admin);
+        let clients =
+            listeners.filter(|listener| matches!(listener.role(), ListenerRole::All | ListenerRole::Clients));
         base_url(clients.map(|listener| (listener.address().clone(), listener.has_tls())))
     }
 

@@ -32,8 +32,8 @@ use super::{
 use crate::{
     bridges::Bridges,
     config::{
-        self, Listen, LogFormat, ServeConfig, SettingFlags, TABLES, find_file, unknown_variables,
-        warn_of_readable,
+        self, Listen, LogFormat, ServeConfig, SettingFlags, TABLES, UpstreamConfig, find_file,
+        unknown_variables, warn_of_readable,
     },
     failure::Failure,
     issuer_keys::KeyFetchers,
@@ -185,6 +185,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     settings.body_secs = config.body_secs;
     settings.charset_utf8 = config.charset_utf8;
     settings.authorize = Applications::new(&config.authorize, config.authorize_requests_max);
+    settings.upstream = config.upstream.as_ref().map(UpstreamConfig::handle);
     settings.revocation_file = revocation_file(&config.keeping.store)?;
     settings.shared_revocations = SharedRevocations::read(&hub)
         .await

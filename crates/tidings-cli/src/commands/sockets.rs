@@ -112,8 +112,7 @@ impl Sockets {
                 let is_tcp = !matches!(address, LocalAddress::Unix(_));
                 let listen = wanted.listens.iter().find(|listen| listen.is_at(address));
                 let has_tls = listen.map_or(is_tcp, Listen::has_tls);
-                let client_address = listen.and_then(|listen| listen.client_address);
-                self.add(vec![socket], wanted, has_tls, client_address);
+                self.add(vec![socket], wanted, has_tls, listen);
             }
             return Ok(());
         }
@@ -137,7 +136,7 @@ impl Sockets {
                     })?;
                 }
             }
-            self.add(sockets, wanted, listen.has_tls(), listen.client_address);
+            self.add(sockets, wanted, listen.has_tls(), Some(listen));
         }
         Ok(())
     }
@@ -147,16 +146,14 @@ impl Sockets {
         self.unused.extract_if(.., |socket| socket.name == name).collect()
     }
 
-    fn add(
-        &mut self,
-        sockets: Vec<Socket>,
-        wanted: &Wanted<'_>,
-        has_tls: bool,
-        client_address: Option<ClientAddressSource>,
-    ) {
+    fn add(&mut self, sockets: Vec<Socket>, wanted: &Wanted<'_>, has_tls: bool, listen: Option<&Listen>) {
         let mut settings = wanted.settings.clone();
         settings.tls = wanted.tls.filter(|_| has_tls).cloned();
+        let client_address = listen.and_then(|listen| listen.client_address);
         settings.client_address = client_address.unwrap_or(settings.client_address);
+        if listen.is_some_and(Listen::is_for_application) {
+            settings.role = ListenerRole::Application;
+        }
         self.sockets.extend(sockets.into_iter().map(|Socket { name, listener }| Socket {
             name,
             listener: listener.with_settings(settings.clone()),

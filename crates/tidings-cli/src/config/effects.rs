@@ -53,6 +53,17 @@ fn check(config: &ServeConfig) -> Result<(), Failure> {
     if !config.certificates.is_empty() && !listens.clone().any(Listen::has_tls) {
         return Err(config.refuse("listen", "no address has TLS, so the certificates have no effect"));
     }
+    if config.admin_listen.iter().any(Listen::has_upstream_option) {
+        let reason = "an address has the option upstream, and the application never answers operators";
+        return Err(config.refuse("admin_listen", reason));
+    }
+    if config.upstream.is_none() && config.listen.iter().any(Listen::has_upstream_option) {
+        return Err(config.refuse("listen", "an address has the option upstream, and there is no upstream"));
+    }
+    if config.upstream.is_some() && config.listen.iter().all(Listen::is_for_application) {
+        let reason = "every address of --listen has upstream=false, so no client reaches the application";
+        return Err(config.refuse("upstream", reason));
+    }
     check_proxies(config)?;
     let mut leases = HashSet::new();
     if let Some(twice) = config.bridges.iter().find(|bridge| !leases.insert(bridge.lease_key())) {

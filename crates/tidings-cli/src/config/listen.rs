@@ -26,6 +26,8 @@ pub(crate) struct Listen {
     pub(crate) place: Place,
     /// Whether it has TLS, if it says so.
     tls: Option<bool>,
+    /// Whether the application behind the hub answers there, if it says so.
+    upstream: Option<bool>,
     /// Where trusted proxies state the address of a client, if it differs from other addresses.
     pub(crate) client_address: Option<ClientAddressSource>,
 }
@@ -87,6 +89,16 @@ impl Listen {
         self.tls == Some(true)
     }
 
+    /// Whether it is for the application behind the hub, which does not answer there itself.
+    pub(crate) fn is_for_application(&self) -> bool {
+        self.upstream == Some(false)
+    }
+
+    /// Whether it says anything about the application behind the hub.
+    pub(crate) fn has_upstream_option(&self) -> bool {
+        self.upstream.is_some()
+    }
+
     /// Makes a path relative to this directory.
     #[cfg(unix)]
     pub(crate) fn relative_to(&mut self, folder: &Path) {
@@ -104,6 +116,7 @@ impl FromStr for Listen {
         let (address, options) = word.split_once('?').unwrap_or((word, ""));
         let mut place = place(address)?;
         let mut tls = None;
+        let mut upstream = None;
         let mut client_address = None;
         for option in options.split('&').filter(|option| !option.is_empty()) {
             match (option.split_once('=').unwrap_or((option, "")), &mut place) {
@@ -117,20 +130,25 @@ impl FromStr for Listen {
                         word.parse().map_err(|_| "has an option tls that is neither true nor false")?;
                     tls = Some(truth);
                 }
+                (("upstream", word), _) => {
+                    let truth =
+                        word.parse().map_err(|_| "has an option upstream that is neither true nor false")?;
+                    upstream = Some(truth);
+                }
                 (("client-address", source), _) => {
                     client_address =
                         Some(source.parse().map_err(|reason| format!("has a client-address that {reason}"))?);
                 }
                 ((name, _), _) => {
                     return Err(format!(
-                        "has the unknown option {}: there are tls, as in 127.0.0.1:8080?tls=false, client-address, and mode, as in \
+                        "has the unknown option {}: there are tls, as in 127.0.0.1:8080?tls=false, upstream, client-address, and mode, as in \
                          unix:/run/tidings.sock?mode=660",
                         name.escape_debug()
                     ));
                 }
             }
         }
-        Ok(Self { address: address.to_owned(), place, tls, client_address })
+        Ok(Self { address: address.to_owned(), place, tls, upstream, client_address })
     }
 }
 
@@ -257,6 +275,16 @@ mod tests {
             assert_eq!((listen.has_tls(), listen.needs_tls()), (has_tls, needs_tls), "{word}");
         }
         for bad in [":80?tls", ":80?tls=", ":80?tls=yes", ":80?TLS=true"] {
+            bad.parse::<Listen>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn an_address_may_be_for_the_application_alone() {
+        for (word, expected) in [(":80", false), (":80?upstream=true", false), (":80?upstream=false", true)] {
+            assert_eq!(word.parse::<Listen>().unwrap().is_for_application(), expected, "{word}");
+        }
+        for bad in [":80?upstream", ":80?upstream=no", ":80?upstream=http://a"] {
             bad.parse::<Listen>().unwrap_err();
         }
     }

@@ -133,6 +133,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Accept requests for this host name; *.example.com accepts every subdomain; IP addresses, localhost and the host of \
          --public-url are always accepted, other hosts get 421; repeatable",
     ),
+    text(
+        "upstream",
+        "URL",
+        HTTP,
+        "Application behind the hub, http://127.0.0.1:5000 or unix:PATH: it answers everything that is not the hub's (/topics, the Mercure \
+         path, /stream with topics), and a response with the header Tidings-Subscribe becomes a stream; on --listen ADDRESS?upstream=false \
+         the hub answers alone",
+        Depends("none"),
+    ),
     texts("stream", "TOPIC", EVENTS, "Topic that /stream without parameters subscribes to; repeatable"),
     Setting {
         kind: Kind::Urls,
@@ -348,6 +357,25 @@ pub(crate) const SETTINGS: &[Setting] = &[
          get 503 or 429",
         Is("128"),
     ),
+    number(
+        "upstream_requests_max",
+        LIMITS,
+        "Maximum requests to the application behind the hub that are under way, WebSockets included, a quarter of them of one address \
+         (loopback excepted); further ones get 503 or 429",
+        Depends(FOR_UPSTREAM),
+    ),
+    time(
+        "upstream_secs",
+        LIMITS,
+        "Time in which the application behind the hub must begin its response, or the request gets 504",
+        Is("60"),
+    ),
+    time(
+        "upstream_wait_secs",
+        LIMITS,
+        "Time for which a request waits while nothing listens at the address of the application, such as while it restarts; then it gets 502",
+        Is("10"),
+    ),
     time(
         "first_byte_secs",
         LIMITS,
@@ -412,6 +440,7 @@ const OUTPUT: &str = "Output";
 const AGE: &str = "unlimited in memory, 7d elsewhere";
 const BYTES: &str = "64MiB in memory, 256MiB in Redis, 1GiB in a directory or on NATS";
 const FOR_STREAMS: &str = "15 of 16 connections";
+const FOR_UPSTREAM: &str = "4096, and at most half of what the file descriptor limit allows";
 const FOR_PROCESSORS: &str = "the number of processors";
 const FOR_DESCRIPTORS: &str = "as many as the file descriptor limit allows";
 

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http_body_util::Empty;
 use tokio::sync::Semaphore;
 
-use super::{client::Client, path::AuthorizedPath};
+use super::path::AuthorizedPath;
+use crate::application::client::{Client, Connector};
 
 /// The applications that decide about streams, by the paths that they decide about. Clones share
 /// them, so that they can be replaced while a server uses them. Default: none.
@@ -23,7 +26,7 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct Application {
     pub(super) path: AuthorizedPath,
-    pub(super) client: Client,
+    pub(super) client: Client<Empty<Bytes>>,
     /// Requests that may wait for it at the same time. Beyond, streams are refused: an application
     /// that hangs must not take the requests of everything else.
     pub(super) in_flight: Semaphore,
@@ -63,7 +66,7 @@ impl Applications {
         let application = |path: &AuthorizedPath| {
             let same = before.iter().find(|application| application.path == *path);
             same.cloned().unwrap_or_else(|| {
-                let new = || Client::new(paths.iter().any(AuthorizedPath::is_https));
+                let new = || Client::new(Connector::web(paths.iter().any(AuthorizedPath::is_https)));
                 let client = client.get_or_insert_with(new).clone();
                 Arc::new(Application { path: path.clone(), client, in_flight: Semaphore::new(*requests_max) })
             })

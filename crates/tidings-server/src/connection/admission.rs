@@ -77,6 +77,22 @@ pub(crate) enum Awaited {
 /// long for one.
 pub(crate) type AnswerPermit = Option<OwnedSemaphorePermit>;
 
+/// The permit of one request, or of several, until one of those that share it gives it back. In the
+/// extensions of a request it lets a handler give it back that waits for somebody else, for as long
+/// as they need.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedPermit(Arc<Mutex<AnswerPermit>>);
+
+impl SharedPermit {
+    pub(crate) fn new(permit: AnswerPermit) -> Self {
+        Self(Arc::new(Mutex::new(permit)))
+    }
+
+    pub(crate) fn give_back(&self) {
+        *self.0.lock().expect(NO_PANIC) = None;
+    }
+}
+
 impl Admission {
     pub(super) fn with_limits(incomplete_max: usize, requests_max: usize, limits: &Arc<LimitLog>) -> Self {
         Self {

@@ -38,7 +38,7 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn, ready as ready_with},
     pin::{Pin, pin},
-    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Poll, ready},
     time::Duration,
 };
@@ -69,13 +69,16 @@ use self::{
     work::Work,
 };
 use super::{
-    admission::AnswerPermit,
+    admission::SharedPermit,
     driver::{Driver, is_stream},
     linger::read_to_end,
     peer::Peer,
     stage::Stage,
 };
-use crate::http1::{Refusal, RequestBody, Transport};
+use crate::{
+    http1::{Refusal, RequestBody, Transport},
+    relayed::Relayed,
+};
 
 /// Most requests of a connection at a time, streams included.
 const STREAMS_MAX: u32 = 128;
@@ -196,8 +199,9 @@ impl<S> Driver<S> {
         }
         let has_body = request.method() != Method::HEAD;
         join_cookies(request.headers_mut());
-        let response = self.answer(request.map(RequestBody::from), peer);
         let permit = permit.clone();
+        request.extensions_mut().insert(permit.clone());
+        let response = self.answer(request.map(RequestBody::from), peer);
         Box::pin(async move {
             let mut response = response.await;
             permit.give_back();
@@ -207,23 +211,10 @@ impl<S> Driver<S> {
             if response.status() == StatusCode::NO_CONTENT {
                 response.headers_mut().remove(header::CONTENT_LENGTH);
             }
-            progress.begin(Instant::now(), !is_stream(response.headers()));
+            let is_relayed = response.extensions().get::<Relayed>().is_some();
+            progress.begin(Instant::now(), !is_relayed && !is_stream(response.headers()));
             Ok(response.map(|body| PacedBody::new(has_body.then_some(Either::Left(body)), progress)))
         })
-    }
-}
-
-/// The permit of a connection's first requests, until the first of them is answered.
-#[derive(Clone)]
-struct SharedPermit(Arc<Mutex<AnswerPermit>>);
-
-impl SharedPermit {
-    fn new(permit: AnswerPermit) -> Self {
-        Self(Arc::new(Mutex::new(permit)))
-    }
-
-    fn give_back(&self) {
-        *self.0.lock().expect("nothing panics while it holds this") = None;
     }
 }
 

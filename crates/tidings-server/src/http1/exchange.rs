@@ -30,12 +30,14 @@ use super::{
 };
 use crate::{
     connection::{
+        admission::SharedPermit,
         driver::{Driver, is_stream},
         metrics::ConnectionMetrics,
         peer::Peer,
         stage::Stage,
     },
     open_stream::{OpenStream, StreamHandle},
+    relayed::{Relayed, Tunnel, TunnelEnd},
 };
 
 /// What follows a response.
@@ -46,6 +48,8 @@ pub(crate) enum Then {
     Close,
     /// The hub writes the stream to the socket, these response headers first.
     HandOver { headers: Vec<u8>, stream: Box<OpenStream> },
+    /// A tunnel, these response headers first.
+    Tunnel { headers: Vec<u8>, end: Box<TunnelEnd> },
 }
 
 /// Has the service answer a request, and sends the response.
@@ -79,10 +83,15 @@ where
         headers.request.extensions_mut().insert(input_end.clone());
     }
     // A body may take its time, and need not be waited for by others.
-    let permit = if is_first && asked.has_arrived { driver.admission.answer_permit().await } else { None };
+    let mut shared_permit = None;
+    if is_first && asked.has_arrived {
+        let permit = SharedPermit::new(driver.admission.answer_permit().await);
+        headers.request.extensions_mut().insert(permit.clone());
+        shared_permit = Some(permit);
+    }
     let answer = driver.answer(headers.request.map(|()| body), peer);
     let response = answer_while_reading(connection, pin!(answer), input_end).await?;
-    drop(permit);
+    shared_permit.as_ref().inspect(|permit| permit.give_back());
 
     let handle = response.extensions().get::<StreamHandle>().cloned();
     if driver.has_capacity
@@ -103,6 +112,15 @@ where
         return Ok(Then::HandOver { headers, stream });
     }
 
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(end) = response.extensions().get::<Tunnel>().and_then(Tunnel::take)
+    {
+        let mut headers = Vec::new();
+        let (framing, persistence) = (Framing::NoBody(None), Persistence::Upgrades);
+        write_headers(&mut headers, asked.version, &response, framing, persistence, SystemTime::now());
+        return Ok(Then::Tunnel { headers, end: Box::new(end) });
+    }
+
     let framing = Framing::of(&asked.method, asked.version, &response);
     let is_stream =
         is_stream(response.headers()) && matches!(framing, Framing::Chunked | Framing::UntilClose);
@@ -119,6 +137,7 @@ where
         Version::HTTP_10 => Persistence::KeptOnRequest,
         _ => Persistence::Kept,
     };
+    let has_time_limit = !is_stream && response.extensions().get::<Relayed>().is_none();
     let mut headers = connection.take_interim().to_vec();
     write_headers(&mut headers, asked.version, &response, framing, persistence, SystemTime::now());
     let mut bytes = ResponseBytes::new(headers, framing, response.into_body());
@@ -132,8 +151,8 @@ where
     // which costs us more than to make a response.
     yield_now().await;
     let stream = is_stream.then_some(OpenInput { handle, dropped_bytes: 0, has_ended: false });
-    let mut sending =
-        Sending { bytes, stream, time_max: driver.response_time, timer: None, metrics: &driver.metrics };
+    let time_max = has_time_limit.then_some(driver.response_time);
+    let mut sending = Sending { bytes, stream, time_max, timer: None, metrics: &driver.metrics };
     poll_fn(|cx| sending.poll(connection, cx)).await?;
     drop(sending);
 
@@ -206,8 +225,9 @@ struct Sending<'a, B> {
     bytes: ResponseBytes<B>,
     /// None if the response has an end of its own.
     stream: Option<OpenInput>,
-    /// How long the client may let a response with an end wait.
-    time_max: Duration,
+    /// How long the client may let a response with an end wait. None for a stream, and for a response
+    /// that takes as long as somebody else needs.
+    time_max: Option<Duration>,
     /// Armed when it lets it wait for the first time.
     timer: Option<Pin<Box<Sleep>>>,
     metrics: &'a ConnectionMetrics,
@@ -262,18 +282,16 @@ where
         }
     }
 
-    /// Bounds the time for which a client may let a response wait. A stream has no such time: a
-    /// client that receives nothing of it is found by the kernel, and one that receives a little
+    /// Bounds the time for which a client may let a response wait. What has no such time is bounded
+    /// in another way: a client that receives nothing of it is found by the kernel, and one that receives a little
     /// keeps no more waiting than a buffer.
     fn check_time<IO: Transport>(
         &mut self,
         connection: &Connection<IO>,
         cx: &mut Context<'_>,
     ) -> io::Result<()> {
-        if self.stream.is_some() {
-            return Ok(());
-        }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.time_max)));
+        let Some(time_max) = self.time_max else { return Ok(()) };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(time_max)));
         if timer.as_mut().poll(cx).is_pending() {
             return Ok(());
         }

@@ -4,8 +4,9 @@
 //! something is written, so most handlers answer both. One that takes what others need meanwhile
 //! gives up instead.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
 
+use http::request::Parts;
 use tokio::sync::Notify;
 
 /// In the extensions of a request of a safe method over HTTP/1. Over HTTP/2 a handler is dropped
@@ -20,7 +21,16 @@ impl InputEnd {
     }
 
     /// Waits until the client has ended its side of the connection. One handler can wait.
-    pub(crate) async fn ended(&self) {
+    async fn ended(&self) {
         self.0.notified().await;
+    }
+}
+
+/// Waits until the client of this request has left, or for ever. A page that is closed and opened
+/// again would otherwise have one more handler wait for somebody each time.
+pub(crate) async fn client_left(parts: &Parts) {
+    match parts.extensions.get::<InputEnd>() {
+        Some(input_end) => input_end.ended().await,
+        None => pending().await,
     }
 }

@@ -168,7 +168,8 @@ impl Shared {
         let mut slot = self.lock();
         if slot.end == End::NotYet {
             slot.end = end;
-            slot.remaining = Some(0);
+            // Who forwards a broken body must not take what has arrived for all of it.
+            slot.remaining = (end == End::Complete).then_some(0);
             wake(slot.handler.take());
         }
     }
@@ -343,6 +344,7 @@ mod tests {
         assert!(poll(&mut body, &mut handler).is_pending());
         drop(upload);
         assert_eq!(of_handler.0.load(Relaxed), 1);
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (None, false));
         assert_eq!(poll(&mut body, &mut handler), Poll::Ready(Some(Err(()))));
         assert_eq!(poll(&mut body, &mut handler), Poll::Ready(None));
     }

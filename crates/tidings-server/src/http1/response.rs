@@ -46,6 +46,8 @@ pub(super) enum Persistence {
     Closes,
     /// It closes without saying so.
     ClosesSilently,
+    /// It is continued as a tunnel.
+    Upgrades,
 }
 
 impl Framing {
@@ -101,6 +103,7 @@ pub(super) fn write_headers<B>(
         Persistence::Kept | Persistence::ClosesSilently => {}
         Persistence::KeptOnRequest => write(&[b"connection: keep-alive\r\n"]),
         Persistence::Closes => write(&[b"connection: close\r\n"]),
+        Persistence::Upgrades => write(&[b"connection: upgrade\r\n"]),
     }
     // RFC 9110, 6.6.1: a server with a clock says when.
     if !headers.contains_key(header::DATE) {

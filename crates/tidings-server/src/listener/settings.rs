@@ -34,4 +34,7 @@ pub enum ListenerRole {
     Clients,
     /// Operators: metrics, details of readiness and the administrative routes, nothing else.
     Admin,
+    /// The application behind the hub: all APIs, the administrative routes included. Nothing is
+    /// forwarded to the application itself.
+    Application,
 }

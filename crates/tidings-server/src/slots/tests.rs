@@ -16,6 +16,7 @@ fn slots_of_subjects(total_max: usize, per_address_max: usize, per_subject_max: 
         per_subject_max: per_subject_max.map(max),
         patterns: PatternLimits { count_max: 3, weight_max: 100 },
         authorizing_max: 2,
+        upstream_max: 3,
     })
 }
 
@@ -241,10 +242,14 @@ fn an_address_has_a_limit_of_streams_that_wait_for_a_decision() {
     let address = client("192.0.2.1");
     let waiting = [slots.authorizing(address), slots.authorizing(address)];
     assert!(waiting.iter().all(Result::is_ok));
-    assert_eq!(slots.authorizing(address).err(), Some(NoSlot::Authorizing));
+    assert_eq!(slots.authorizing(address).err(), Some(NoSlot::Asking));
     assert!(slots.authorizing(client("192.0.2.2")).is_ok());
     assert!(slots.authorizing(client("127.0.0.1")).is_ok());
     drop(waiting);
+    assert!(slots.authorizing(address).is_ok());
+    // Each kind of question has a limit of its own.
+    let _asking = [(); 3].map(|()| slots.upstream(address).expect("within the limit"));
+    assert_eq!(slots.upstream(address).err(), Some(NoSlot::Asking));
     assert!(slots.authorizing(address).is_ok());
 }
 

@@ -10,29 +10,31 @@ use std::{
     task::{Context, Poll},
 };
 
-use hyper_util::{
-    client::legacy::connect::{Connected, Connection},
-    rt::TokioIo,
-};
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes after which other tasks have their turn.
 const TURN_BYTES: usize = 32 * 1024;
 
 /// See the module's documentation.
-pub(super) struct Turns<IO> {
-    io: IO,
+pub(crate) struct Turns {
+    io: Box<dyn Duplex>,
     /// Read since others had their turn.
     read_bytes: usize,
 }
 
-impl<IO> Turns<IO> {
-    pub(super) fn new(io: IO) -> Self {
-        Self { io, read_bytes: 0 }
+/// A connection of any kind.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Duplex for IO {}
+
+impl Turns {
+    pub(crate) fn new(io: impl Duplex + 'static) -> Self {
+        Self { io: Box::new(io), read_bytes: 0 }
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Turns<IO> {
+impl AsyncRead for Turns {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -51,7 +53,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Turns<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Turns<IO> {
+impl AsyncWrite for Turns {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
@@ -77,9 +79,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Turns<IO> {
     }
 }
 
-impl<S: Connection> Connection for Turns<TokioIo<S>> {
+impl Connection for Turns {
     fn connected(&self) -> Connected {
-        self.io.inner().connected()
+        Connected::new()
     }
 }
 
