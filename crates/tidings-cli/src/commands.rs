@@ -1,5 +1,7 @@
 //! The commands of `tidings`, one module each.
 
+#[cfg(unix)]
+mod application;
 mod banner;
 #[cfg_attr(not(all(target_os = "linux", feature = "bench")), path = "commands/bench_absent.rs")]
 mod bench;
@@ -22,6 +24,8 @@ mod publish;
 mod reload;
 mod reloader;
 mod rules;
+#[cfg(unix)]
+mod run;
 mod runtime;
 mod serve;
 mod signals;
@@ -51,6 +55,8 @@ pub(crate) struct Tidings {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
+    #[cfg(unix)]
+    Run(Box<run::Run>),
     Publish(publish::Publish),
     Subscribe(subscribe::Subscribe),
     Ticket(ticket::Ticket),
@@ -71,13 +77,21 @@ enum Command {
 impl Tidings {
     pub(crate) fn run(self) -> Result<(), Failure> {
         // A hub warns in its log, and its configuration file names further variables.
-        if !matches!(self.command, Command::Serve(_) | Command::Demo(_)) {
+        let is_hub = match self.command {
+            Command::Serve(_) | Command::Demo(_) => true,
+            #[cfg(unix)]
+            Command::Run(_) => true,
+            _ => false,
+        };
+        if !is_hub {
             for warning in near_misses() {
                 output::remark(&format!("warning: {warning}"));
             }
         }
         match self.command {
             Command::Serve(serve) => serve.run(),
+            #[cfg(unix)]
+            Command::Run(run) => run.run(),
             Command::Publish(publish) => publish.run(),
             Command::Subscribe(subscribe) => subscribe.run(),
             Command::Ticket(ticket) => ticket.run(),

@@ -6,6 +6,8 @@
 //! tokens and the secrets of tickets are set only in the file ([`access`]).
 
 mod access;
+#[cfg(unix)]
+mod application;
 mod authorize;
 mod certificates;
 mod effects;
@@ -40,6 +42,8 @@ use tidings_server::{
 };
 use url::Url;
 
+#[cfg(unix)]
+pub(crate) use self::application::{ApplicationAccess, PORT, TICKET_SECRET};
 use self::{
     access::Access,
     authorize::Authorize,
@@ -137,6 +141,8 @@ pub(crate) struct ServeConfig {
     pub(crate) certificates: Vec<CertificateFiles>,
     /// Files that hold secrets, including the configuration file if it does.
     pub(crate) secret_files: Vec<PathBuf>,
+    /// Whether this is `tidings run`.
+    pub(crate) runs_application: bool,
     /// The configuration as it was written, for `--check`.
     written: Written,
 }
@@ -165,6 +171,10 @@ impl ServeConfig {
         }
         let mut merged = Merged::new(layer, given.environment, given.flags, &name);
 
+        #[cfg(unix)]
+        if let Some(listen) = given.application.as_ref().and_then(ApplicationAccess::listen_default) {
+            merged.replace_default("listen", listen);
+        }
         let (upstream, room) = UpstreamConfig::read(&mut merged, room)?;
         merged.default_to("connections_max", room);
         let connections_max = merged.value("connections_max", values::count)?;
@@ -185,7 +195,8 @@ impl ServeConfig {
         if let Some(file) = file.filter(|_| access.holds_secret() || merged.has_password_in_file()) {
             secret_files.push(file.to_owned());
         }
-        let config = Self {
+        #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no `tidings run`"))]
+        let mut config = Self {
             listen: listens(&merged, "listen", &folder)?,
             admin_listen: listens(&merged, "admin_listen", &folder)?,
             trusted_proxies: merged.many("trusted_proxy", str::parse)?,
@@ -250,14 +261,27 @@ impl ServeConfig {
             public_url,
             retention: retention.clone(),
             certificates: certificate_files,
+            runs_application: false,
             written: Written { merged, access, certificates, retention, authorize },
         };
+        #[cfg(unix)]
+        if let Some(application) = &given.application {
+            application.add_to(&mut config.auth);
+            config.runs_application = true;
+        }
         config.check_combinations()?;
         Ok(config)
     }
 
     /// Refuses settings that contradict each other.
     fn check_combinations(&self) -> Result<(), Failure> {
+        if self.runs_application && self.no_auth {
+            return Err(self.refuse(
+                "no_auth",
+                "`tidings run` has a key, which it gives to the application: remove this, and let clients publish through the application, \
+                 or give them a [[key]] of their own",
+            ));
+        }
         if self.has_credentials() && self.no_auth {
             return Err(self.refuse(
                 "no_auth",

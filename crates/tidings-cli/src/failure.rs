@@ -11,6 +11,9 @@ pub(crate) enum Failure {
     Usage(String),
     /// Something else went wrong. Exit code 1.
     Runtime(String),
+    /// The application of `tidings run` has ended, or cannot be started. Its exit code.
+    #[cfg(unix)]
+    Status { status: u8, message: String },
     /// The reader of the output has closed it, as `head` does. That is not an error; exit code 0.
     OutputClosed,
 }
@@ -30,6 +33,8 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(message) | Self::Runtime(message) => write_line(f, message),
+            #[cfg(unix)]
+            Self::Status { message, .. } => write_line(f, message),
             Self::OutputClosed => f.write_str("standard output was closed by its reader"),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A command is a module in [`commands`]. Each ends with success or with one [`Failure`], which
 //! becomes one line on standard error and an exit code: 2 if the command line or the configuration
-//! is wrong, 1 for every other error.
+//! is wrong, 1 for every other error. `tidings run` ends with the code of its application.
 
 #[cfg_attr(not(feature = "redis"), path = "bridges_absent.rs")]
 mod bridges;

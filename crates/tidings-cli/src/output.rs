@@ -91,6 +91,8 @@ pub(crate) fn report_failure(failure: &Failure) -> ExitCode {
     let code = match failure {
         Failure::Usage(_) => ExitCode::from(2),
         Failure::Runtime(_) => ExitCode::from(1),
+        #[cfg(unix)]
+        Failure::Status { status, .. } => ExitCode::from(*status),
         Failure::OutputClosed => return ExitCode::SUCCESS,
     };
     // The exit must not wait for a reader of this message. If no thread can start, it is written
@@ -181,6 +183,43 @@ fn message_line(level: &str, message: &str) -> String {
 pub(crate) enum Descriptor {
     Stdout,
     Stderr,
+}
+
+#[cfg(unix)]
+impl Descriptor {
+    pub(crate) fn is_terminal(self) -> bool {
+        match self {
+            Self::Stdout => io::stdout().is_terminal(),
+            Self::Stderr => io::stderr().is_terminal(),
+        }
+    }
+
+    /// Adds a line of the application that `tidings run` runs, if there is capacity for it.
+    pub(crate) fn try_add_of_application(self, line: &str) -> bool {
+        self.queue().try_add(application_line(line).as_bytes())
+    }
+
+    /// Counts lines that were dropped before they were added.
+    pub(crate) fn count_dropped(self, lines: u64) {
+        self.queue().count_dropped(lines);
+    }
+
+    fn queue(self) -> &'static Queue<Self> {
+        match self {
+            Self::Stdout => &STDOUT,
+            Self::Stderr => &STDERR,
+        }
+    }
+}
+
+/// A line that an application has printed, which differs from those of the hub.
+#[cfg(unix)]
+fn application_line(line: &str) -> String {
+    if !IS_JSON.load(Relaxed) {
+        return format!("app | {line}");
+    }
+    let now = format!("{:.6}", jiff::Timestamp::now());
+    json!({ "timestamp": now, "level": "INFO", "fields": { "message": line }, "target": "app" }).to_string()
 }
 
 impl Output for Descriptor {

@@ -93,7 +93,9 @@ fn help_states_the_defaults() {
     ] {
         assert!(help.contains(part), "{part} in {help}");
     }
-    for command in ["serve", "publish", "subscribe", "token", "ticket", "key", "health", "demo", "bench"] {
+    for command in
+        ["serve", "run", "publish", "subscribe", "token", "ticket", "key", "health", "demo", "bench"]
+    {
         assert!(stdout(&tidings(&["--help"])).contains(command));
         assert!(tidings(&[command, "--help"]).status.success());
     }
@@ -151,6 +153,8 @@ fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["publish", "a", "b", "--url", "http://:k@x", "--token", "t"], &["--url", "one of the two"]),
         (&["bench", "idle", "--url", "http://:k@x", "--token", "t"], &["--url", "one of the two"]),
         (&["health", "--url", "127.0.0.1:8080"], &["--url", "http://127.0.0.1:8080"]),
+        (&["run", "gunicorn"], &["gunicorn"]),
+        (&["run", "--restart", "often", "--", "true"], &["--restart", "on-failure"]),
         (&["publish", "a", "b", "--token", "a b"], &["--token"]),
         (&["subscribe", "a", "--since", ""], &["--since", "earliest"]),
         (&["token", "new", "--issuer", "a"], &["--audience"]),

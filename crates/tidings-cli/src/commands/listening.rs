@@ -18,6 +18,7 @@ use tidings_server::{Drain, Listener, ListenerRole, LocalAddress};
 #[cfg(unix)]
 use super::{
     pid_file::PidFile,
+    signals::ForApplication,
     upgrade::{OldProcess, Upgrades},
 };
 use super::{
@@ -59,6 +60,9 @@ pub(super) struct Listening {
     pid_file: Option<PathBuf>,
     #[cfg(unix)]
     upgrades: Upgrades,
+    /// Why this process cannot be upgraded, if it cannot.
+    #[cfg(unix)]
+    upgrade_refusal: Option<&'static str>,
 }
 
 impl Listening {
@@ -91,13 +95,16 @@ impl Listening {
             pid_file: None,
             #[cfg(unix)]
             upgrades,
+            #[cfg(unix)]
+            upgrade_refusal: None,
         })
     }
 
     /// The addresses of the sockets for clients, or of those for operators.
     pub(super) fn addresses(&self, is_admin: bool) -> Vec<LocalAddress> {
-        let sockets = self.sockets.iter().map(|socket| &socket.listener);
-        let chosen = sockets.filter(|listener| (listener.role() == ListenerRole::Admin) == is_admin);
+        let sockets = self.sockets.iter().filter(|socket| !socket.is_for_own_application());
+        let listeners = sockets.map(|socket| &socket.listener);
+        let chosen = listeners.filter(|listener| (listener.role() == ListenerRole::Admin) == is_admin);
         chosen.map(|listener| listener.address().clone()).collect()
     }
 
@@ -107,6 +114,28 @@ impl Listening {
         let clients =
             listeners.filter(|listener| matches!(listener.role(), ListenerRole::All | ListenerRole::Clients));
         base_url(clients.map(|listener| (listener.address().clone(), listener.has_tls())))
+    }
+
+    /// Where the application reaches the hub.
+    #[cfg(unix)]
+    pub(super) fn application_address(&self) -> Option<SocketAddr> {
+        let socket = self.sockets.iter().find(|socket| socket.is_for_own_application())?;
+        match socket.listener.address() {
+            LocalAddress::Ip(address) => Some(*address),
+            LocalAddress::All(_) | LocalAddress::Unix(_) => None,
+        }
+    }
+
+    /// What signals mean for the application, from now on.
+    #[cfg(unix)]
+    pub(super) fn signals_for_application(&self) -> tokio::sync::broadcast::Receiver<ForApplication> {
+        self.stops.for_application()
+    }
+
+    /// Refuses upgrades, with this reason.
+    #[cfg(unix)]
+    pub(super) fn refuse_upgrades(&mut self, reason: &'static str) {
+        self.upgrade_refusal = Some(reason);
     }
 
     /// Requests to reload the configuration, from now on.
@@ -162,7 +191,11 @@ impl Listening {
     ) -> Result<(), Failure> {
         let pace = Duration::from_secs(drain_secs).mul_f64(PACE_SHARE);
         #[cfg(unix)]
-        let succeeded = self.upgrades.succeeded(Duration::from_secs(upgrade_secs), store.is_exclusive());
+        let succeeded = self.upgrades.succeeded(
+            Duration::from_secs(upgrade_secs),
+            store.is_exclusive(),
+            self.upgrade_refusal,
+        );
         #[cfg(not(unix))]
         let succeeded = std::future::pending::<Takeover>();
         let stops = self.stops;

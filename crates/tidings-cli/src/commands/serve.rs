@@ -19,6 +19,8 @@ use tidings_server::{
     raise_file_limit,
 };
 
+#[cfg(unix)]
+use super::application::{Application, Prepared};
 use super::{
     banner,
     listening::{Ended, Listening, base_url},
@@ -43,6 +45,10 @@ use crate::{
 
 /// Memory of a hub besides its events: program, threads, and some thousand connections.
 const PROCESS_BYTES: u64 = 128 << 20;
+/// Why `tidings run` refuses an upgrade.
+#[cfg(unix)]
+const NO_UPGRADE: &str = "`tidings run` ends with its application; restart it, behind the socket of a supervisor (LISTEN_FDS) if no \
+    connection may be refused";
 /// Bytes of the log that `--verbose` reads at a time.
 const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
 
@@ -57,6 +63,10 @@ fn after_help() -> String {
     format!("{PRECEDENCE}\n\n{}", lines.collect::<Vec<_>>().join("\n"))
 }
 
+/// There is none where there are no process groups.
+#[cfg(not(unix))]
+pub(super) enum Application {}
+
 /// Run the hub
 #[derive(Args, Debug)]
 #[command(after_help = after_help())]
@@ -70,11 +80,16 @@ pub(super) struct Serve {
     #[arg(long)]
     check: bool,
     #[command(flatten)]
-    given: SettingFlags,
+    pub(super) given: SettingFlags,
 }
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
+        self.start(None)
+    }
+
+    /// Runs the hub, with an application if there is one.
+    pub(super) fn start(self, application: Option<Application>) -> Result<(), Failure> {
         // An error in the configuration is then reported in the format of the log.
         if self.given.log_format() == Some(LogFormat::Json) {
             output::set_format(LogFormat::Json);
@@ -104,7 +119,7 @@ impl Serve {
             tracing::warn!("{warning}");
         }
         warn_of_readable(&config.secret_files);
-        let parts = Parts { sources, tls, log };
+        let parts = Parts { sources, tls, log, application };
         block_on(threads(config.threads - shard_threads(&config)), serve(config, parts, files))
     }
 }
@@ -119,17 +134,25 @@ struct Parts {
     sources: Sources,
     tls: Option<Tls>,
     log: LogFilter,
+    application: Option<Application>,
 }
 
 async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Result<(), Failure> {
-    let Parts { sources, tls, log } = parts;
+    #[cfg_attr(not(unix), expect(unused_variables, reason = "there is none"))]
+    let Parts { sources, tls, log, application } = parts;
     let mut listening = Listening::start(&Addresses {
         listens: &config.listen,
         admin_listens: &config.admin_listen,
         tls: tls.as_ref(),
         client_address: config.client_address,
         trusted_proxies: config.trusted_proxies.iter().copied().collect(),
+        #[cfg(unix)]
+        has_application: application.is_some(),
     })?;
+    #[cfg(unix)]
+    if application.is_some() {
+        listening.refuse_upgrades(NO_UPGRADE);
+    }
     check_proxies(&config, listening.sockets())?;
     let [addresses, admin_addresses] = [false, true].map(|is_admin| listening.addresses(is_admin));
     check_addresses(&config, &listening, &addresses, &admin_addresses)?;
@@ -145,7 +168,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     let store = listening.open(&config.keeping).await?;
     // The banner is for a terminal; programs read the log.
     let has_banner = config.log == LogFormat::Text && io::stdout().is_terminal();
-    if config.verbose || has_banner {
+    if config.verbose || has_banner || config.runs_application {
         output::STDOUT.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
     }
     if config.verbose {
@@ -197,6 +220,10 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     let key_fetchers = Arc::<KeyFetchers>::default();
     settings.components = bridges.components();
     settings.components.extend(KeyFetchers::component(&key_fetchers, authenticator.as_ref()));
+    #[cfg(unix)]
+    let application = application.map(Application::prepare).transpose()?;
+    #[cfg(unix)]
+    settings.components.extend(application.as_ref().map(Prepared::component));
     let origins = settings.allow_origins.clone();
     let applications = settings.authorize.clone();
     let (reload, requests) = ReloadRequests::new();
@@ -223,7 +250,14 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
         };
         tidings_server::serve(listeners, service, connections, metrics, ended)
     };
-    listening.serve(hub, store, config.drain_secs, config.upgrade_secs, serve).await
+    #[cfg(unix)]
+    let application = application.map(|it| it.start(&config, &listening, hub.clone())).transpose()?;
+    let served = listening.serve(hub, store, config.drain_secs, config.upgrade_secs, serve).await;
+    #[cfg(unix)]
+    if let Some(application) = application {
+        return application.end(served).await;
+    }
+    served
 }
 
 /// What connections may take, as configured.

@@ -8,11 +8,16 @@ use std::{io, sync::Arc};
 
 use tokio::sync::watch;
 
+#[cfg(unix)]
+pub(super) use unix::ForApplication;
+
 /// Requests of signals to stop. From its creation on, such a signal no longer ends the process.
 #[derive(Clone)]
 pub(super) struct Stops {
     asked: watch::Receiver<usize>,
     reloads: Arc<watch::Sender<()>>,
+    #[cfg(unix)]
+    for_application: tokio::sync::broadcast::Sender<ForApplication>,
 }
 
 /// Requests of signals to reload the configuration.
@@ -24,6 +29,12 @@ impl Stops {
         if self.asked.wait_for(|asked| *asked >= times).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// What signals mean for the application that this process runs, from now on.
+    #[cfg(unix)]
+    pub(super) fn for_application(&self) -> tokio::sync::broadcast::Receiver<ForApplication> {
+        self.for_application.subscribe()
     }
 
     /// Requests to reload, from now on. Until this is called, and once all receivers are dropped, the
@@ -55,9 +66,24 @@ mod unix {
         stdio,
         time::Timespec,
     };
-    use tokio::signal::unix::{SignalKind, signal};
+    use tokio::{
+        signal::unix::{SignalKind, signal},
+        sync::broadcast,
+    };
 
     use super::{Stops, io, watch};
+
+    /// Signals for the application that are not passed on yet. More at once count as fewer.
+    const FOR_APPLICATION_MAX: usize = 16;
+
+    /// What a signal means for the application that this process runs.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) enum ForApplication {
+        /// It is to end, and gets this signal.
+        Stop(Signal),
+        /// It gets this signal, whatever it does then.
+        PassedOn(Signal),
+    }
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     enum Decision {
@@ -68,7 +94,8 @@ mod unix {
         Drain,
         /// Drain if a terminal has closed; otherwise reload the configuration.
         Hangup,
-        /// Ignore, with a line in the log.
+        /// Pass it on to the application, if there is one; otherwise ignore it, with a line in the
+        /// log.
         Report,
         /// Ignore.
         Ignore,
@@ -110,6 +137,7 @@ mod unix {
     pub(crate) fn stops() -> io::Result<Stops> {
         let (asked, stops) = watch::channel(0);
         let reloads = Arc::new(watch::Sender::new(()));
+        let (for_application, _) = broadcast::channel(FOR_APPLICATION_MAX);
         let terminals = Terminals::of_this_process();
         for &(number, name, decision) in DECISIONS {
             let mut signal = signal(SignalKind::from_raw(number.as_raw()))?;
@@ -118,6 +146,7 @@ mod unix {
                 continue;
             }
             let (asked, reloads, terminals) = (asked.clone(), Arc::clone(&reloads), terminals.clone());
+            let for_application = for_application.clone();
             tokio::spawn(async move {
                 while signal.recv().await.is_some() {
                     let is_stop = match decision {
@@ -126,11 +155,21 @@ mod unix {
                         Decision::Hangup => terminals.are_gone() && *asked.borrow() == 0,
                         Decision::Report | Decision::Ignore => false,
                     };
+                    let meaning = match decision {
+                        Decision::Stop => Some(ForApplication::Stop(number)),
+                        _ if is_stop => Some(ForApplication::Stop(Signal::TERM)),
+                        Decision::Hangup | Decision::Report => Some(ForApplication::PassedOn(number)),
+                        Decision::Drain | Decision::Ignore => None,
+                    };
+                    // Without an application nothing receives it.
+                    let is_passed_on = meaning.is_some_and(|meaning| for_application.send(meaning).is_ok());
                     if is_stop {
                         tracing::info!(signal = name, "stopping");
                         asked.send_modify(|times| *times += 1);
                     } else if decision == Decision::Hangup && reloads.send(()).is_ok() {
                         tracing::info!(signal = name, "reloading the configuration");
+                    } else if is_passed_on {
+                        tracing::info!(signal = name, "signal passed on to the application");
                     } else {
                         tracing::info!(signal = name, "signal ignored");
                     }
@@ -141,7 +180,7 @@ mod unix {
         for number in REAL_TIME {
             drop(signal(SignalKind::from_raw(number))?);
         }
-        Ok(Stops { asked: stops, reloads })
+        Ok(Stops { asked: stops, reloads, for_application })
     }
 
     /// Whether the process was started with SIGHUP ignored. Call it before the signal is caught.

@@ -24,6 +24,8 @@ const PORT_ATTEMPTS: usize = 10;
 /// The name of inherited sockets, and of those that LISTEN_FDNAMES says are for operators.
 const INHERITED: &str = "inherited";
 const INHERITED_ADMIN: &str = "inherited admin";
+/// The name of the socket for the application that this process runs.
+const APPLICATION: &str = "application";
 
 /// A listening socket.
 #[derive(Debug)]
@@ -42,6 +44,9 @@ pub(super) struct Addresses<'a> {
     /// Where trusted proxies state the address of a client; not for operators.
     pub(super) client_address: ClientAddressSource,
     pub(super) trusted_proxies: TrustedProxies,
+    /// Whether the application that the hub runs needs a socket of its own, on loopback.
+    #[cfg(unix)]
+    pub(super) has_application: bool,
 }
 
 /// What one setting asks for.
@@ -64,7 +69,7 @@ pub(super) struct Sockets {
 impl Sockets {
     /// Opens a socket for each address, unless it is one of `found`: those that exist already.
     pub(super) fn open(found: Vec<Socket>, addresses: &Addresses<'_>) -> Result<Self, Failure> {
-        let &Addresses { listens, admin_listens, tls, client_address, ref trusted_proxies } = addresses;
+        let &Addresses { listens, admin_listens, tls, client_address, ref trusted_proxies, .. } = addresses;
         let mut opened = Self { sockets: Vec::new(), unused: found };
         let has_admin =
             !admin_listens.is_empty() || opened.unused.iter().any(|socket| socket.name == INHERITED_ADMIN);
@@ -75,6 +80,8 @@ impl Sockets {
             settings.trusted_proxies = trusted_proxies.clone();
             settings
         };
+        #[cfg(unix)]
+        let has_admin = has_admin || addresses.has_application;
         let clients = Wanted {
             setting: "listen",
             listens,
@@ -94,6 +101,15 @@ impl Sockets {
         };
         for wanted in [clients, admin] {
             opened.open_wanted(&wanted)?;
+        }
+        #[cfg(unix)]
+        if addresses.has_application {
+            let listener = Listener::bind((std::net::Ipv4Addr::LOCALHOST, 0).into())
+                .map_err(|error| Failure::runtime(format!("a socket for the application: {error}")))?;
+            let settings = settings(ListenerRole::Application, ClientAddressSource::Peer);
+            opened
+                .sockets
+                .push(Socket { name: APPLICATION.to_owned(), listener: listener.with_settings(settings) });
         }
         if opened.sockets.len() > SOCKETS_MAX {
             return Err(Failure::usage(format!(
@@ -174,6 +190,11 @@ impl Socket {
     #[cfg(unix)]
     pub(super) fn passed((name, socket): (String, OwnedFd)) -> Result<Self, Failure> {
         Ok(Self { name, listener: Listener::from_fd(socket).map_err(Failure::runtime)? })
+    }
+
+    /// Whether it is for the application that this process runs.
+    pub(super) fn is_for_own_application(&self) -> bool {
+        self.name == APPLICATION
     }
 
     /// Whether a supervisor opened it, and keeps it.

@@ -119,11 +119,21 @@ impl Upgrades {
     }
 
     /// Returns when a new process serves, or waits for the store of this process. A failed upgrade
-    /// changes nothing. An upgrade fails if the new process does not answer within `patience`.
-    pub(super) async fn succeeded(mut self, patience: Duration, holds_store: bool) -> Takeover {
+    /// changes nothing. An upgrade fails if the new process does not answer within `patience`. None is
+    /// tried if there is a reason to refuse all of them.
+    pub(super) async fn succeeded(
+        mut self,
+        patience: Duration,
+        holds_store: bool,
+        refusal: Option<&'static str>,
+    ) -> Takeover {
         loop {
             if self.requested.recv().await.is_none() {
                 return std::future::pending().await;
+            }
+            if let Some(reason) = refusal {
+                tracing::error!("the upgrade is refused, and nothing has changed: {reason}");
+                continue;
             }
             tracing::info!("upgrading: starting a new process");
             match self.succeed(patience, holds_store).await {

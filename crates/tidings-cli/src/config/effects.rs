@@ -116,7 +116,8 @@ fn check_proxies(config: &ServeConfig) -> Result<(), Failure> {
 /// descriptor limit allows.
 pub(crate) fn warnings(config: &ServeConfig, room: usize) -> Vec<String> {
     let mut warnings = Vec::new();
-    if config.hosts() == AllowedHosts::Any {
+    // An application that `tidings run` serves has the names that its operator gives it.
+    if config.hosts() == AllowedHosts::Any && !config.runs_application {
         warnings.push(
             "requests for any host name are accepted, so a web page can point a name of its own at this hub (DNS rebinding) and read what \
              anonymous clients may: set public_url, or --allow-host NAME"

@@ -7,13 +7,15 @@ use super::settings::SETTINGS;
 
 /// The prefix of our variables.
 const PREFIX: &str = "TIDINGS_";
-/// Variables other than the settings of `tidings serve`. Applications get the secret of tickets in
-/// one, their libraries read the path of the program from another, and an upgrade sets the last one.
-const OTHERS: [&str; 6] = [
+/// Variables other than the settings of `tidings serve`. `tidings run` reads the policy of restarts
+/// and passes on the secret of tickets, libraries for applications read the path of the program, and
+/// an upgrade sets the last one.
+const OTHERS: [&str; 7] = [
     "TIDINGS_CONFIG",
     "TIDINGS_URL",
     "TIDINGS_TOKEN",
     "TIDINGS_TICKET_SECRET",
+    "TIDINGS_RESTART",
     "TIDINGS_BIN",
     "TIDINGS_PREDECESSOR",
 ];

@@ -62,6 +62,15 @@ impl Merged {
         self.values.entry(name).or_insert_with(|| (Source::Default, vec![word.to_string()]));
     }
 
+    /// Replaces the default of a setting that has one.
+    #[cfg(unix)]
+    pub(crate) fn replace_default(&mut self, name: &'static str, word: String) {
+        let value = self.values.get_mut(name).filter(|(source, _)| *source == Source::Default);
+        if let Some((_, words)) = value {
+            *words = vec![word];
+        }
+    }
+
     /// The words of a setting and their source.
     pub(crate) fn get(&self, name: &str) -> Option<(Source, &[String])> {
         self.values.get(name).map(|(source, words)| (*source, words.as_slice()))
@@ -162,6 +171,9 @@ impl fmt::Display for Source {
 pub(crate) struct SettingFlags {
     pub(crate) environment: Layer,
     pub(crate) flags: Layer,
+    /// What `tidings run` adds.
+    #[cfg(unix)]
+    pub(crate) application: Option<super::ApplicationAccess>,
 }
 
 impl SettingFlags {

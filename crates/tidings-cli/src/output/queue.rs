@@ -91,6 +91,12 @@ impl<O: Output> Queue<O> {
         }
     }
 
+    /// Counts lines that were dropped elsewhere.
+    #[cfg(unix)]
+    pub(crate) fn count_dropped(&self, lines: u64) {
+        self.lock().dropped += lines;
+    }
+
     /// Adds a line if the queue has capacity for it.
     pub(crate) fn try_add(&self, line: &[u8]) -> bool {
         let mut state = self.lock();
