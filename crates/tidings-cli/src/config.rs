@@ -172,8 +172,11 @@ impl ServeConfig {
         let mut merged = Merged::new(layer, given.environment, given.flags, &name);
 
         #[cfg(unix)]
-        if let Some(listen) = given.application.as_ref().and_then(ApplicationAccess::listen_default) {
-            merged.replace_default("listen", listen);
+        if let Some(application) = &given.application {
+            if let Some(listen) = application.listen_default() {
+                merged.replace_default("listen", listen);
+            }
+            merged.default_to("upstream", application.upstream_default());
         }
         let (upstream, room) = UpstreamConfig::read(&mut merged, room)?;
         merged.default_to("connections_max", room);

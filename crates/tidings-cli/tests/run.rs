@@ -312,10 +312,91 @@ async fn streams_stay_open_while_the_application_is_started_again() {
     assert!(hub.stop().await.unwrap().success());
 }
 
+/// Requests a page of the application from the hub.
+async fn page(hub: &Hub, path: &str) -> tidings_testkit::Response {
+    let mut connection = Connection::open(hub.address()).await.unwrap();
+    connection.request(&format!("GET {path}"), b"").await.unwrap();
+    connection.response().await.unwrap()
+}
+
+#[tokio::test]
+async fn one_port_has_the_pages_of_the_application_and_the_streams_of_the_hub() {
+    let mut hub = application::hub("serve report=TERM wait", &[]);
+    hub.start_again().await.unwrap();
+    let pid = application_pid(&mut hub).await;
+    for path in ["/", "/page?a=b", "/healthz", "/readyz", "/metrics", "/tickets"] {
+        let answer = page(&hub, path).await;
+        assert_eq!((answer.status, answer.text()), (200, format!("{pid} {path}")), "{path}");
+    }
+    let mut streams = Vec::new();
+    for target in ["/stream", "/stream?topic=chat", "/topics/chat", "/.well-known/mercure?match=chat"] {
+        streams.push(EventStream::open(hub.address(), target).await.unwrap());
+    }
+    let url = own_url(&mut hub).await;
+    let published =
+        Command::new(binary().unwrap()).args(["publish", "chat", "hello", "--url", &url]).output();
+    assert!(published.unwrap().status.success());
+    for stream in &mut streams {
+        assert_eq!(stream.next().await.unwrap().data, "hello");
+    }
+    assert!(hub.stop().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn requests_wait_while_a_reloader_restarts_the_application_inside_of_the_command() {
+    let mut hub = application::hub("reloader serve report=TERM wait", &[]);
+    hub.start_again().await.unwrap();
+    let mut before = page(&hub, "/").await.text();
+    for _ in 0..5 {
+        // There is no response, also when the request is sent once more.
+        let ended = page(&hub, "/reload").await;
+        assert_eq!(ended.status, 502, "{}", ended.text());
+        assert!(ended.header("retry-after").is_some());
+        let answer = page(&hub, "/").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_ne!(answer.text(), before);
+        before = answer.text();
+    }
+    let restarts = hub.output().iter().filter(|line| line.contains("the application was started")).count();
+    assert_eq!(restarts, 1);
+    hub.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_is_answered_502_when_the_application_stays_down() {
+    let args = ["--restart", "always", "--upstream-wait-secs", "1"];
+    let mut hub = application::hub("print=begun exit=1", &args);
+    hub.start_again().await.unwrap();
+    let answer = page(&hub, "/").await;
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some());
+    EventStream::open(hub.address(), "/stream?topic=chat").await.unwrap();
+    hub.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_application_may_listen_where_it_always_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = Port::reserve().unwrap();
+    let url = format!("http://127.0.0.1:{}", port.number());
+    let mut hub = application::hub("show=PORT serve report=TERM wait", &["--upstream", &url]);
+    hub.start_again().await.unwrap();
+    assert_eq!(shown(&mut hub, "PORT").await, port.number().to_string());
+    assert_eq!(page(&hub, "/").await.status, 200);
+    hub.stop().await.unwrap();
+
+    let socket = format!("unix:{}", folder.path().join("app.sock").display());
+    let mut hub = application::hub("show=PORT report=TERM wait", &["--upstream", &socket])
+        .with_environment("PORT", &port.number().to_string());
+    hub.start_again().await.unwrap();
+    assert_eq!(shown(&mut hub, "PORT").await, "absent");
+    hub.stop().await.unwrap();
+}
+
 /// Where the application listens.
 async fn target(hub: &mut Hub) -> std::net::SocketAddr {
-    let line = hub.printed("the application accepts connections address=").await.unwrap();
-    line.rsplit_once('=').unwrap().1.trim().parse().unwrap()
+    let line = hub.printed("the application accepts connections address=http://").await.unwrap();
+    line.rsplit_once('/').unwrap().1.trim().parse().unwrap()
 }
 
 #[tokio::test]
@@ -332,7 +413,7 @@ async fn readiness_is_that_of_hub_and_application() {
     let output = health(address.clone());
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
     assert!(
-        text(&output.stderr).contains("it accepts no connections on 127.0.0.1:"),
+        text(&output.stderr).contains("it accepts no connections on http://127.0.0.1:"),
         "{}",
         text(&output.stderr)
     );

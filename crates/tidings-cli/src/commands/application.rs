@@ -4,26 +4,26 @@
 //! with an environment that names them ([`Prepared::start`]), and keeps it running
 //! ([`supervision`]).
 
-mod availability;
 mod copied_output;
 mod free_port;
 mod lines;
 mod processes;
 mod restarts;
+mod state;
 mod supervision;
 
 use std::{env, ffi::OsString, io, net::SocketAddr, path::Path, process::Command, sync::Arc, time::Duration};
 
 use tidings::Hub;
-use tidings_server::Component;
+use tidings_server::{Component, Upstream};
 use tokio::{sync::mpsc, task::JoinHandle};
+use url::Url;
 
-pub(super) use self::restarts::RestartPolicy;
+pub(super) use self::{free_port::free_port, restarts::RestartPolicy};
 use self::{
-    availability::{Availability, Target},
-    free_port::free_port,
     processes::Processes,
     restarts::{End, Restarts},
+    state::ApplicationState,
     supervision::{Outcome, Supervision},
 };
 use super::listening::Listening;
@@ -32,8 +32,8 @@ use crate::{
     failure::Failure,
 };
 
-/// Variables in which well-known servers look for their port instead of in `PORT`.
-const PORT_VARIABLES: [&str; 2] = ["FLASK_RUN_PORT", "UVICORN_PORT"];
+/// Variables that name the port of the application: well-known servers look for it in others.
+const PORT_VARIABLES: [&str; 3] = [PORT, "FLASK_RUN_PORT", "UVICORN_PORT"];
 /// Python would keep what an application prints until it is a page long, and lose it in a crash.
 const PYTHON_UNBUFFERED: (&str, &str) = ("PYTHONUNBUFFERED", "1");
 /// Variables that are for the hub itself: sockets and notifications of its supervisor, and a
@@ -53,7 +53,7 @@ pub(super) struct Application {
 /// The application, whose address is known.
 pub(super) struct Prepared {
     application: Application,
-    availability: Availability,
+    state: ApplicationState,
 }
 
 /// The application that runs.
@@ -63,21 +63,18 @@ pub(super) struct Running {
 }
 
 impl Application {
-    /// Chooses where it listens.
-    pub(super) fn prepare(self) -> Result<Prepared, Failure> {
-        let port = free_port()
-            .map_err(|error| Failure::runtime(format!("there is no port for the application: {error}")))?;
+    /// The application that requests are forwarded to.
+    pub(super) fn behind(self, upstream: Upstream) -> Prepared {
         let program = Path::new(&self.command[0]).file_name().unwrap_or(&self.command[0]);
         let name = program.to_string_lossy().into_owned();
-        let target = Target::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
-        Ok(Prepared { application: self, availability: Availability::new(name, target) })
+        Prepared { application: self, state: ApplicationState::new(name, upstream) }
     }
 }
 
 impl Prepared {
     /// What readiness and metrics know about it.
     pub(super) fn component(&self) -> Arc<dyn Component> {
-        Arc::new(self.availability.clone())
+        Arc::new(self.state.clone())
     }
 
     /// Starts it. Call it within a tokio runtime.
@@ -87,18 +84,18 @@ impl Prepared {
         listening: &Listening,
         hub: Hub,
     ) -> Result<Running, Failure> {
-        let Self { application: Application { command, restart, access }, availability } = self;
+        let Self { application: Application { command, restart, access }, state } = self;
         let cannot_start = |error: io::Error| Failure::runtime(format!("cannot start: {error}"));
         let hub_address = listening.application_address().expect("there is a socket for the application");
         let mut process = Command::new(&command[0]);
         process.args(&command[1..]);
-        set_environment(&mut process, &access, config, hub_address, availability.target());
+        set_environment(&mut process, &access, config, hub_address, state.upstream());
         let (stop, stops) = mpsc::channel(1);
         let supervision = Supervision {
             command: process,
             processes: Processes::new().map_err(cannot_start)?,
             restarts: Restarts::new(restart),
-            availability,
+            state,
             signals: listening.signals_for_application(),
             stops,
             patience: Duration::from_secs(config.drain_secs),
@@ -154,23 +151,18 @@ fn set_environment(
     access: &ApplicationAccess,
     config: &ServeConfig,
     hub: SocketAddr,
-    target: &Target,
+    upstream: &Upstream,
 ) {
     for name in NOT_PASSED_ON {
         process.env_remove(name);
     }
-    match target {
-        Target::Tcp(address) => {
-            let port = address.port().to_string();
-            process.env(PORT, &port);
-            for name in PORT_VARIABLES {
-                process.env(name, &port);
-            }
-        }
-        // The port of the environment is that of the hub.
-        Target::Unix(_) => {
-            process.env_remove(PORT);
-        }
+    let port = port_of(upstream);
+    for name in PORT_VARIABLES {
+        match port {
+            Some(port) => process.env(name, port.to_string()),
+            // The port of the environment is that of the hub.
+            None => process.env_remove(name),
+        };
     }
     process.env("TIDINGS_URL", format!("http://:{}@{hub}", access.key().expose()));
     let secret = config.auth.ticket_secrets.first().expect("there is one");
@@ -179,6 +171,12 @@ fn set_environment(
     if env::var_os(name).is_none() {
         process.env(name, value);
     }
+}
+
+/// The port of an application that listens on TCP.
+fn port_of(upstream: &Upstream) -> Option<u16> {
+    let url: Url = upstream.to_string().parse().ok()?;
+    url.port_or_known_default()
 }
 
 fn not_started(program: &OsString, error: &io::Error) -> Failure {
@@ -195,7 +193,21 @@ fn not_started(program: &OsString, error: &io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use tidings_server::UpstreamSettings;
+
     use super::*;
+
+    #[test]
+    fn an_application_gets_the_port_at_which_it_is_expected() {
+        for (address, port) in [
+            ("http://127.0.0.1:5000", Some(5_000)),
+            ("http://localhost", Some(80)),
+            ("unix:/run/app.sock", None),
+        ] {
+            let upstream = Upstream::new(address, UpstreamSettings::default()).unwrap();
+            assert_eq!(port_of(&upstream), port, "{address}");
+        }
+    }
 
     #[test]
     fn the_program_ends_as_the_application_does() {

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::{
-    application::{Application, RestartPolicy},
+    application::{Application, RestartPolicy, free_port},
     serve::Serve,
 };
 use crate::{config::ApplicationAccess, failure::Failure};
@@ -31,7 +31,9 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(mut self) -> Result<(), Failure> {
-        let access = ApplicationAccess::from_environment()?;
+        let port = free_port()
+            .map_err(|error| Failure::runtime(format!("there is no port for the application: {error}")))?;
+        let access = ApplicationAccess::from_environment(port)?;
         self.serve.given.application = Some(access.clone());
         let application = Application { command: self.command, restart: self.restart, access };
         self.serve.start(Some(application))

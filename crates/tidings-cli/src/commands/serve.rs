@@ -221,7 +221,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     settings.components = bridges.components();
     settings.components.extend(KeyFetchers::component(&key_fetchers, authenticator.as_ref()));
     #[cfg(unix)]
-    let application = application.map(Application::prepare).transpose()?;
+    let application = application.zip(settings.upstream.clone()).map(|(it, upstream)| it.behind(upstream));
     #[cfg(unix)]
     settings.components.extend(application.as_ref().map(Prepared::component));
     let origins = settings.allow_origins.clone();

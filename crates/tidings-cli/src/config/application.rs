@@ -31,20 +31,22 @@ pub(crate) struct ApplicationAccess {
     generated: TicketSecretConfig,
     /// Where the hub listens, if nothing else says so.
     port: Option<u16>,
+    /// Where the application listens, if nothing else says so.
+    application_port: u16,
 }
 
 impl ApplicationAccess {
-    /// Generates credentials, and reads the environment.
-    pub(crate) fn from_environment() -> Result<Self, Failure> {
+    /// Generates credentials, and reads the environment. The application listens on this port.
+    pub(crate) fn from_environment(application_port: u16) -> Result<Self, Failure> {
         let variable = |name: &str| match env::var(name) {
             Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
             Err(env::VarError::NotPresent) => Ok(None),
             Err(env::VarError::NotUnicode(_)) => Err(Failure::usage(format!("{name}: it is not UTF-8"))),
         };
-        Self::new(variable(TICKET_SECRET)?.as_deref(), variable(PORT)?.as_deref())
+        Self::new(variable(TICKET_SECRET)?.as_deref(), variable(PORT)?.as_deref(), application_port)
     }
 
-    fn new(ticket_secret: Option<&str>, port: Option<&str>) -> Result<Self, Failure> {
+    fn new(ticket_secret: Option<&str>, port: Option<&str>, application_port: u16) -> Result<Self, Failure> {
         let port = port.map(|word| {
             let port = word.parse().ok().filter(|port| *port != 0);
             port.ok_or_else(|| {
@@ -61,12 +63,18 @@ impl ApplicationAccess {
                 secret: Secret::new(generate_key_secret()),
             },
             port: port.transpose()?,
+            application_port,
         })
     }
 
     /// The address of the hub, if nothing else names one.
     pub(super) fn listen_default(&self) -> Option<String> {
         self.port.map(|port| format!(":{port}"))
+    }
+
+    /// The address of the application, if nothing else names one.
+    pub(super) fn upstream_default(&self) -> String {
+        format!("http://127.0.0.1:{}", self.application_port)
     }
 
     /// Adds the credentials. New tickets are made with the first secret, which is the one that the
@@ -130,8 +138,8 @@ mod tests {
 
     #[test]
     fn the_application_has_a_key_and_the_first_ticket_secret() {
-        let generated = ApplicationAccess::new(None, None).unwrap();
-        let given = ApplicationAccess::new(Some(&format!("1:{SECRET}")), None).unwrap();
+        let generated = ApplicationAccess::new(None, None, 1).unwrap();
+        let given = ApplicationAccess::new(Some(&format!("1:{SECRET}")), None, 1).unwrap();
         for (access, of_file, expected) in [
             (&generated, vec![], vec!["run"]),
             (&generated, vec![other()], vec!["of-the-file"]),
@@ -144,13 +152,13 @@ mod tests {
             assert!(auth.keys[0].admin && auth.keys[0].secret == *access.key());
         }
         let mut auth = AuthConfig { ticket_secrets: vec![other()], ..AuthConfig::default() };
-        ApplicationAccess::new(Some(&format!("of-the-file:{SECRET}")), None).unwrap().add_to(&mut auth);
+        ApplicationAccess::new(Some(&format!("of-the-file:{SECRET}")), None, 1).unwrap().add_to(&mut auth);
         assert_eq!(ids(&auth), ["of-the-file"]);
     }
 
     #[test]
     fn generated_credentials_differ_and_are_not_shown() {
-        let [one, other] = [(); 2].map(|()| ApplicationAccess::new(None, None).unwrap());
+        let [one, other] = [(); 2].map(|()| ApplicationAccess::new(None, None, 1).unwrap());
         assert_ne!(one.key, other.key);
         assert_ne!(one.generated.secret, other.generated.secret);
         let shown = format!("{one:?}");
@@ -170,10 +178,11 @@ mod tests {
             (None, Some("0"), "PORT: `0` "),
             (None, Some("65536"), "PORT: `65536` "),
         ] {
-            let refused = ApplicationAccess::new(secret, port).unwrap_err().to_string();
+            let refused = ApplicationAccess::new(secret, port, 1).unwrap_err().to_string();
             assert!(refused.starts_with(part) && !refused.contains("4711"), "{refused}");
         }
-        let access = ApplicationAccess::new(None, Some("8000")).unwrap();
+        let access = ApplicationAccess::new(None, Some("8000"), 21_000).unwrap();
         assert_eq!(access.listen_default().as_deref(), Some(":8000"));
+        assert_eq!(access.upstream_default(), "http://127.0.0.1:21000");
     }
 }

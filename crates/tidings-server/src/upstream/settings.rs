@@ -87,6 +87,11 @@ impl Upstream {
         &self.0.reachability.state
     }
 
+    /// Whether the application accepts a connection now.
+    pub async fn accepts_connections(&self) -> bool {
+        self.0.address.accepts_connections().await
+    }
+
     pub(super) fn shared(&self) -> &Shared {
         &self.0
     }

@@ -14,7 +14,7 @@ const TRIES_MAX: usize = 100;
 const OUTGOING: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// A port that is free on all IPv4 addresses, since an application may listen on any of them.
-pub(super) fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     let outgoing = fs::read_to_string(OUTGOING).ok().and_then(|text| first_and_last(&text));
     let is_outgoing = |port: &u16| outgoing.is_some_and(|(first, last)| (first..=last).contains(port));
     let candidates = std::iter::repeat_with(|| at(random_share())).take(TRIES_MAX);

@@ -112,6 +112,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn no_byte_but_line_ends_is_lost_and_no_line_is_too_long(
             pieces in prop::collection::vec(prop::collection::vec(prop_oneof![9 => any::<u8>(), 1 => Just(b'\n')], 0..9_000), 0..9),

@@ -14,10 +14,10 @@ use tokio::{
 };
 
 use super::{
-    availability::Availability,
     copied_output::copy,
     processes::{Group, Process, Processes},
     restarts::{End, Restarts},
+    state::ApplicationState,
 };
 use crate::{commands::signals::ForApplication, output::Descriptor};
 
@@ -34,7 +34,7 @@ pub(super) struct Supervision {
     pub(super) command: Command,
     pub(super) processes: Processes,
     pub(super) restarts: Restarts,
-    pub(super) availability: Availability,
+    pub(super) state: ApplicationState,
     pub(super) signals: broadcast::Receiver<ForApplication>,
     /// Receives something when the hub has ended.
     pub(super) stops: mpsc::Receiver<()>,
@@ -74,7 +74,7 @@ impl Supervision {
 
     fn spawn(&mut self) -> io::Result<Process> {
         let process = self.processes.start(&mut self.command)?;
-        self.availability.started();
+        self.state.started();
         tracing::info!(pid = process.group.pid(), "the application was started");
         Ok(process)
     }
@@ -98,7 +98,7 @@ impl Supervision {
                 break if ending.was_killed { Outcome::Killed } else { Outcome::Stopped(end) };
             }
             let lived = started.elapsed();
-            let Some(delay) = self.restarts.after(end, lived, self.availability.has_served()) else {
+            let Some(delay) = self.restarts.after(end, lived, self.state.has_served()) else {
                 break Outcome::Ended(end);
             };
             tracing::warn!(
@@ -118,7 +118,8 @@ impl Supervision {
     async fn watch(&mut self, process: Process, ending: &mut Ending) -> End {
         let Process { group, stdout, stderr } = process;
         let copies = [copy(stdout, Descriptor::Stdout), copy(stderr, Descriptor::Stderr)];
-        let follow = tokio::spawn(follow(self.availability.clone()));
+        let state = self.state.clone();
+        let following = tokio::spawn(async move { state.follow().await });
         let end = loop {
             tokio::select! {
                 end = self.processes.ended(group) => break end,
@@ -126,8 +127,8 @@ impl Supervision {
                 () = ending.is_overdue() => ending.kill(group),
             }
         };
-        follow.abort();
-        self.availability.is_down();
+        following.abort();
+        self.state.is_down();
         self.end_the_rest(group, ending).await;
         for copied in copies.into_iter().flatten() {
             // A process that has left the group may go on, and is copied further.
@@ -220,11 +221,4 @@ impl Ending {
         self.was_killed = true;
         group.signal(Signal::KILL);
     }
-}
-
-/// Waits until the application accepts connections, and notes that.
-async fn follow(availability: Availability) {
-    availability.target().accepts().await;
-    availability.is_up();
-    tracing::info!(address = %availability.target(), "the application accepts connections");
 }
