@@ -8,15 +8,16 @@ use super::settings::SETTINGS;
 /// The prefix of our variables.
 const PREFIX: &str = "TIDINGS_";
 /// Variables other than the settings of `tidings serve`. `tidings run` reads the policy of restarts
-/// and passes on the secret of tickets, libraries for applications read the path of the program, and
-/// an upgrade sets the last one.
-const OTHERS: [&str; 7] = [
+/// and passes on the secret of tickets, libraries for applications read the path of the program and
+/// whether this is development, and an upgrade sets the last one.
+const OTHERS: [&str; 8] = [
     "TIDINGS_CONFIG",
     "TIDINGS_URL",
     "TIDINGS_TOKEN",
     "TIDINGS_TICKET_SECRET",
     "TIDINGS_RESTART",
     "TIDINGS_BIN",
+    "TIDINGS_DEV",
     "TIDINGS_PREDECESSOR",
 ];
 /// A name may contain one typo, and one more for each this many letters.
