@@ -159,6 +159,7 @@ struct Written {
 impl ServeConfig {
     /// Reads all sources and checks each setting. `room` is how many connections the file
     /// descriptor limit allows.
+    #[allow(clippy::too_many_lines, reason = "one line for each setting; elsewhere there are fewer")]
     fn read(file: Option<&Path>, given: SettingFlags, room: usize) -> Result<Self, Failure> {
         let (mut table, name, folder) = read_file(file)?;
         let authorize = Authorize::take_from(&mut table, &name)?;

@@ -1,6 +1,6 @@
 //! `tidings run`: the hub and an application as one process, seen from outside.
 
-#![cfg(unix)]
+#![cfg(target_os = "linux")]
 
 use std::{
     fs,
@@ -531,7 +531,6 @@ impl Drop for KillOnDrop {
 }
 
 /// In a process namespace of its own, as in a container.
-#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn process_1_reaps_orphans_and_passes_signals_on() {
     let may = Command::new("unshare").args(["--pid", "--fork", "true"]).output();
@@ -574,7 +573,6 @@ async fn process_1_reaps_orphans_and_passes_signals_on() {
 }
 
 /// The children of a process, zombies included.
-#[cfg(target_os = "linux")]
 fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let lists =

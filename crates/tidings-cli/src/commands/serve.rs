@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use serde_json::json;
 use tidings::{
-    HubSettings,
+    HubSettings, Matcher,
     log::{Tail, TailItem},
 };
 use tidings_server::{
@@ -175,40 +175,14 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
         let (_, tail) = store.log.tail().await.map_err(Failure::runtime)?;
         tokio::spawn(print_events(tail, config.log));
     }
-    let mut settings = HubSettings::default();
-    settings.heartbeat = Duration::from_secs(config.heartbeat_secs);
-    settings.retry_millis = config.retry_millis;
-    settings.lifetime_max = config.stream_lifetime_secs_max.map(Duration::from_secs);
-    settings.private_topics.clone_from(&config.private_topics);
-    settings.shard_threads = shard_threads(&config);
-    settings.patterns_max = config.patterns_max;
-    settings.pattern_weight_max = config.pattern_weight_max;
+    let settings = hub_settings(&config);
     #[cfg(unix)]
     warn_of_memory_limit(&config, &settings);
     let hub = store.hub().validator(validator).settings(settings).start().await.map_err(Failure::runtime)?;
 
     let metrics = Arc::<ConnectionMetrics>::default();
     let bridges = Bridges::start(&config.bridges, &hub);
-    let mut settings = Settings::default();
-    settings.default_topics = default_topics;
-    settings.anonymous_subscribers = config.anonymous;
-    settings.keyless = if config.no_auth { Keyless::Anywhere } else { Keyless::Loopback };
-    settings.allow_origins = config.allow_origins.clone().into();
-    settings.allow_hosts = config.hosts();
-    settings.streams_max = config.streams_max;
-    settings.streams_per_address_max = config.streams_per_address_max.unwrap_or(usize::MAX);
-    settings.streams_per_subject_max = config.streams_per_subject_max;
-    settings.patterns_per_address_max = config.patterns_per_address_max;
-    settings.pattern_weight_per_address_max = config.pattern_weight_per_address_max;
-    settings.pattern_bytes_max = config.pattern_bytes_max;
-    settings.batch_events_max = config.batch_events_max;
-    settings.body_bytes_max = config.body_bytes_max;
-    settings.bodies_bytes_max = config.bodies_bytes_max;
-    settings.responses_bytes_max = config.responses_bytes_max;
-    settings.body_secs = config.body_secs;
-    settings.charset_utf8 = config.charset_utf8;
-    settings.authorize = Applications::new(&config.authorize, config.authorize_requests_max);
-    settings.upstream = config.upstream.as_ref().map(UpstreamConfig::handle);
+    let mut settings = server_settings(&config, default_topics);
     settings.revocation_file = revocation_file(&config.keeping.store)?;
     settings.shared_revocations = SharedRevocations::read(&hub)
         .await
@@ -258,6 +232,44 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
         return application.end(served).await;
     }
     served
+}
+
+/// How events are delivered, as configured.
+fn hub_settings(config: &ServeConfig) -> HubSettings {
+    let mut settings = HubSettings::default();
+    settings.heartbeat = Duration::from_secs(config.heartbeat_secs);
+    settings.retry_millis = config.retry_millis;
+    settings.lifetime_max = config.stream_lifetime_secs_max.map(Duration::from_secs);
+    settings.private_topics.clone_from(&config.private_topics);
+    settings.shard_threads = shard_threads(config);
+    settings.patterns_max = config.patterns_max;
+    settings.pattern_weight_max = config.pattern_weight_max;
+    settings
+}
+
+/// What clients may do and cause, as configured.
+fn server_settings(config: &ServeConfig, default_topics: Vec<Matcher>) -> Settings {
+    let mut settings = Settings::default();
+    settings.default_topics = default_topics;
+    settings.anonymous_subscribers = config.anonymous;
+    settings.keyless = if config.no_auth { Keyless::Anywhere } else { Keyless::Loopback };
+    settings.allow_origins = config.allow_origins.clone().into();
+    settings.allow_hosts = config.hosts();
+    settings.streams_max = config.streams_max;
+    settings.streams_per_address_max = config.streams_per_address_max.unwrap_or(usize::MAX);
+    settings.streams_per_subject_max = config.streams_per_subject_max;
+    settings.patterns_per_address_max = config.patterns_per_address_max;
+    settings.pattern_weight_per_address_max = config.pattern_weight_per_address_max;
+    settings.pattern_bytes_max = config.pattern_bytes_max;
+    settings.batch_events_max = config.batch_events_max;
+    settings.body_bytes_max = config.body_bytes_max;
+    settings.bodies_bytes_max = config.bodies_bytes_max;
+    settings.responses_bytes_max = config.responses_bytes_max;
+    settings.body_secs = config.body_secs;
+    settings.charset_utf8 = config.charset_utf8;
+    settings.authorize = Applications::new(&config.authorize, config.authorize_requests_max);
+    settings.upstream = config.upstream.as_ref().map(UpstreamConfig::handle);
+    settings
 }
 
 /// What connections may take, as configured.
