@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const RESTARTS: usize = 5;
 /// For more restarts it has to live longer: then it is always started again at once.
 const LIFE: Duration = Duration::from_secs(11);
+/// How many events all streams together receive in a second: more would measure the test itself.
+const DELIVERIES_PER_SECOND: u32 = 1_000;
 /// Streams that are opened at a time.
 const OPENED_AT_A_TIME: usize = 50;
 /// The streams that the application decides about: one in this many.
@@ -61,7 +63,8 @@ async fn nothing_is_lost_while_the_application_restarts_again_and_again() {
     let mut subscribers = subscribe(hub.address(), streams).await;
     let done = Arc::new(AtomicBool::default());
     let requests = tokio::spawn(request(hub.address(), requests_per_second, Arc::clone(&done)));
-    let published = tokio::spawn(publish(publisher, Arc::clone(&done)));
+    let pause = Duration::from_secs(1) * u32::try_from(streams).unwrap() / DELIVERIES_PER_SECOND;
+    let published = tokio::spawn(publish(publisher, pause, Arc::clone(&done)));
     for count in 0..restarts {
         if restarts > RESTARTS {
             sleep(LIFE).await;
@@ -143,9 +146,9 @@ async fn subscribe(address: SocketAddr, streams: usize) -> JoinSet<usize> {
 }
 
 /// Publishes numbers until the test is done. Returns how many.
-async fn publish(client: Client, done: Arc<AtomicBool>) -> usize {
+async fn publish(client: Client, pause: Duration, done: Arc<AtomicBool>) -> usize {
     let options = Publish::new();
-    let mut times = interval(Duration::from_millis(100));
+    let mut times = interval(pause);
     times.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count = 0;
     while !done.load(Relaxed) {
