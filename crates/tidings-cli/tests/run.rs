@@ -45,7 +45,7 @@ fn key_and_address(url: &str) -> (&str, std::net::SocketAddr) {
 #[tokio::test]
 async fn an_application_publishes_operates_and_subscribes_with_what_it_is_given() {
     let mut hub =
-        application::hub("show=TIDINGS_URL show=PORT serve report=TERM wait", &["--anonymous", "false"]);
+        application::hub("show=TIDINGS_URL show=PORT report=TERM serve wait", &["--anonymous", "false"]);
     hub.start_again().await.unwrap();
     let url = shown(&mut hub, "TIDINGS_URL").await;
     let (key, address) = key_and_address(&url);
@@ -83,7 +83,7 @@ fn an_application_that_runs_tidings_gets_no_warning_and_needs_no_flag() {
 #[tokio::test]
 async fn the_ticket_secret_of_the_environment_is_that_of_the_hub_and_its_application() {
     let secret = format!("web:{}", "s".repeat(40));
-    let mut hub = application::hub("show=TIDINGS_TICKET_SECRET serve report=TERM wait", &[])
+    let mut hub = application::hub("show=TIDINGS_TICKET_SECRET report=TERM serve wait", &[])
         .with_environment("TIDINGS_TICKET_SECRET", &secret);
     hub.start_again().await.unwrap();
     assert_eq!(shown(&mut hub, "TIDINGS_TICKET_SECRET").await, secret);
@@ -130,7 +130,7 @@ async fn the_port_of_the_platform_is_that_of_the_hub_unless_a_flag_names_another
             .unwrap()
             .on_its_own()
             .with_environment("PORT", &number)
-            .with_environment("APPLICATION", "serve report=TERM wait");
+            .with_environment("APPLICATION", "report=TERM serve wait");
         hub.start_again().await.unwrap();
         let addresses = hub.addresses();
         assert_eq!(addresses[0] == format!("*:{number}"), expected != 0, "{addresses:?}");
@@ -178,7 +178,7 @@ fn the_status_of_an_application_that_ends_by_itself_is_that_of_the_program() {
 #[tokio::test]
 async fn each_signal_reaches_the_application_once_and_stops_the_hub() {
     for (signal, name) in [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::QUIT, "QUIT")] {
-        let mut hub = application::hub(&format!("serve report={name} wait"), &[]);
+        let mut hub = application::hub(&format!("report={name} serve wait"), &[]);
         hub.start_again().await.unwrap();
         hub.printed("the application accepts connections").await.unwrap();
         let lines = hub.watch_output().unwrap();
@@ -192,7 +192,7 @@ async fn each_signal_reaches_the_application_once_and_stops_the_hub() {
 
 #[tokio::test]
 async fn hangup_and_user_signals_are_passed_on_and_an_upgrade_is_refused() {
-    let mut hub = application::hub("serve report=hup,usr1,usr2,TERM wait", &[]);
+    let mut hub = application::hub("report=hup,usr1,usr2,TERM serve wait", &[]);
     hub.start_again().await.unwrap();
     hub.printed("the application accepts connections").await.unwrap();
     hub.signal(Signal::HUP).unwrap();
@@ -234,7 +234,7 @@ async fn application_pid(hub: &mut Hub) -> u32 {
 
 #[tokio::test]
 async fn an_application_that_does_not_end_is_killed_after_the_time_to_drain() {
-    let mut hub = application::hub("serve report=term wait", &["--drain-secs", "1"]);
+    let mut hub = application::hub("report=term serve wait", &["--drain-secs", "1"]);
     hub.start_again().await.unwrap();
     hub.printed("the application accepts connections").await.unwrap();
     let lines = hub.watch_output().unwrap();
@@ -246,7 +246,7 @@ async fn an_application_that_does_not_end_is_killed_after_the_time_to_drain() {
 
 #[tokio::test]
 async fn a_second_signal_ends_everything_at_once() {
-    let mut hub = application::hub("serve report=term wait", &["--drain-secs", "3600"]);
+    let mut hub = application::hub("report=term serve wait", &["--drain-secs", "3600"]);
     hub.start_again().await.unwrap();
     hub.printed("the application accepts connections").await.unwrap();
     hub.ask_to_stop().unwrap();
@@ -258,7 +258,7 @@ async fn a_second_signal_ends_everything_at_once() {
 
 #[tokio::test]
 async fn what_an_application_leaves_behind_ends_with_it() {
-    let mut hub = application::hub("leave serve report=TERM wait", &[]);
+    let mut hub = application::hub("leave report=TERM serve wait", &[]);
     hub.start_again().await.unwrap();
     let line = hub.printed("the child is ").await.unwrap();
     let child = line.rsplit_once(' ').unwrap().1.to_owned();
@@ -285,7 +285,7 @@ async fn a_crash_loop_has_growing_delays_and_can_be_stopped() {
 
 #[tokio::test]
 async fn streams_stay_open_while_the_application_is_started_again() {
-    let mut hub = application::hub("serve report=TERM wait", &[]);
+    let mut hub = application::hub("report=TERM serve wait", &[]);
     hub.start_again().await.unwrap();
     hub.printed("the application accepts connections").await.unwrap();
     let url = own_url(&mut hub).await;
@@ -321,7 +321,7 @@ async fn page(hub: &Hub, path: &str) -> tidings_testkit::Response {
 
 #[tokio::test]
 async fn one_port_has_the_pages_of_the_application_and_the_streams_of_the_hub() {
-    let mut hub = application::hub("serve report=TERM wait", &[]);
+    let mut hub = application::hub("report=TERM serve wait", &[]);
     hub.start_again().await.unwrap();
     let pid = application_pid(&mut hub).await;
     for path in ["/", "/page?a=b", "/healthz", "/readyz", "/metrics", "/tickets"] {
@@ -344,7 +344,7 @@ async fn one_port_has_the_pages_of_the_application_and_the_streams_of_the_hub() 
 
 #[tokio::test]
 async fn requests_wait_while_a_reloader_restarts_the_application_inside_of_the_command() {
-    let mut hub = application::hub("reloader serve report=TERM wait", &[]);
+    let mut hub = application::hub("reloader report=TERM serve wait", &[]);
     hub.start_again().await.unwrap();
     let mut before = page(&hub, "/").await.text();
     for _ in 0..5 {
@@ -379,7 +379,7 @@ async fn an_application_may_listen_where_it_always_has() {
     let folder = tempfile::tempdir().unwrap();
     let port = Port::reserve().unwrap();
     let url = format!("http://127.0.0.1:{}", port.number());
-    let mut hub = application::hub("show=PORT serve report=TERM wait", &["--upstream", &url]);
+    let mut hub = application::hub("show=PORT report=TERM serve wait", &["--upstream", &url]);
     hub.start_again().await.unwrap();
     assert_eq!(shown(&mut hub, "PORT").await, port.number().to_string());
     assert_eq!(page(&hub, "/").await.status, 200);
@@ -422,7 +422,7 @@ async fn readiness_is_that_of_hub_and_application() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).starts_with("error: no hub answers at http://127.0.0.1:"));
 
-    let mut hub = application::hub("serve report=TERM wait", &admin);
+    let mut hub = application::hub("report=TERM serve wait", &admin);
     hub.start_again().await.unwrap();
     hub.printed("the application accepts connections").await.unwrap();
     let output = health(hub.admin_addresses()[0].clone());
@@ -436,7 +436,7 @@ async fn the_application_reaches_a_hub_with_tls_without_it() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = Certificate::create(folder.path(), "hub", &["hub.example"]).unwrap();
     let [file, key] = [&certificate.certificate, &certificate.key].map(|file| file.to_str().unwrap());
-    let mut hub = application::hub("serve report=TERM wait", &["--tls-certificate", file, "--tls-key", key]);
+    let mut hub = application::hub("report=TERM serve wait", &["--tls-certificate", file, "--tls-key", key]);
     hub.start_again().await.unwrap();
     let client = TlsClient::trusting(&certificate.certificate).unwrap();
     let connection = Connection::open_tls(hub.address(), &client, "hub.example").await.unwrap();
@@ -490,7 +490,7 @@ async fn a_flood_that_is_not_read_stops_neither_hub_nor_application() {
     let mut child = Command::new(binary().unwrap())
         .args(["run", "--listen", &address, "--restart", "never", "--"])
         .args(application::command())
-        .env("APPLICATION", "lines=200000 serve report=USR1 print=served wait")
+        .env("APPLICATION", "lines=200000 report=USR1 serve print=served wait")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -54,7 +54,7 @@ async fn nothing_is_lost_while_the_application_restarts_again_and_again() {
     let restarts = number("TIDINGS_RESTARTS", RESTARTS);
     let requests_per_second = number("TIDINGS_REQUESTS_PER_SECOND", 200);
     raise_file_limit();
-    let mut hub = application::hub("serve show=TIDINGS_URL report=TERM wait", &[]);
+    let mut hub = application::hub("report=TERM serve show=TIDINGS_URL wait", &[]);
     hub.start_again().await.unwrap();
     serves(&mut hub, 1).await;
     let url = hub.printed("app | TIDINGS_URL is ").await.unwrap();
