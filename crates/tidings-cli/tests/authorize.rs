@@ -117,12 +117,14 @@ async fn the_application_receives_the_request_as_it_came() {
     fields.sort_unstable();
     let host = format!("host: {}", hub.address());
     let forwarded_host = format!("x-forwarded-host: {}", hub.address());
+    let version = format!("tidings-version: {}", env!("CARGO_PKG_VERSION"));
     let mut expected = [
         "accept: text/event-stream",
         "authorization: Bearer of-the-application",
         "cookie: user=42; theme=dark",
         &host,
         "last-event-id: #1.a",
+        &version,
         "x-forwarded-for: 127.0.0.1",
         &forwarded_host,
         "x-forwarded-proto: https",

@@ -79,7 +79,8 @@ async fn a_request_and_its_body_are_those_of_http_1_1() {
             &version,
             "x-forwarded-for: 127.0.0.1",
             "x-forwarded-host: a.example",
-            "x-forwarded-proto: http",
+            // The scheme of the hub's public URL.
+            "x-forwarded-proto: https",
         ];
         assert_eq!(fields(&received), expected);
         let answer = "HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 1\r\nX-App: 1\r\n\
