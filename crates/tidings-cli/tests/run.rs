@@ -223,8 +223,8 @@ async fn all(mut lines: tokio::sync::watch::Receiver<Vec<String>>) -> Vec<String
 async fn own_url(hub: &mut Hub) -> String {
     let pid = application_pid(hub).await;
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
-    let variables = environment.split(|byte| *byte == 0).map(text);
-    variables.filter_map(|variable| variable.strip_prefix("TIDINGS_URL=")).next().unwrap().to_owned()
+    let mut variables = environment.split(|byte| *byte == 0).map(text);
+    variables.find_map(|variable| variable.strip_prefix("TIDINGS_URL=")).unwrap().to_owned()
 }
 
 async fn application_pid(hub: &mut Hub) -> u32 {

@@ -58,13 +58,13 @@ async fn nothing_is_lost_while_the_application_restarts_again_and_again() {
     hub.start_again().await.unwrap();
     serves(&mut hub, 1).await;
     let url = hub.printed("app | TIDINGS_URL is ").await.unwrap();
-    let publisher = Client::new(url.rsplit_once(' ').unwrap().1, None).unwrap();
+    let client = Client::new(url.rsplit_once(' ').unwrap().1, None).unwrap();
 
     let mut subscribers = subscribe(hub.address(), streams).await;
     let done = Arc::new(AtomicBool::default());
     let requests = tokio::spawn(request(hub.address(), requests_per_second, Arc::clone(&done)));
     let pause = Duration::from_secs(1) * u32::try_from(streams).unwrap() / DELIVERIES_PER_SECOND;
-    let published = tokio::spawn(publish(publisher, pause, Arc::clone(&done)));
+    let published = tokio::spawn(publish(client, pause, Arc::clone(&done)));
     for count in 0..restarts {
         if restarts > RESTARTS {
             sleep(LIFE).await;
@@ -108,8 +108,8 @@ async fn serves(hub: &mut Hub, times: usize) {
 /// The process of the application.
 fn application(hub: &Hub) -> Pid {
     let output = hub.output();
-    let pids = output.iter().filter_map(|line| line.split_once("the application was started pid="));
-    Pid::from_raw(pids.last().unwrap().1.trim().parse().unwrap()).unwrap()
+    let mut pids = output.iter().filter_map(|line| line.split_once("the application was started pid="));
+    Pid::from_raw(pids.next_back().unwrap().1.trim().parse().unwrap()).unwrap()
 }
 
 /// Opens streams. Each task returns how many events it has received, in order and without a gap.

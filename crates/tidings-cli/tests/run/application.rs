@@ -146,6 +146,7 @@ fn reload() -> ! {
 }
 
 /// Leaves a process behind that runs until it is asked to end.
+#[expect(clippy::zombie_processes, reason = "the test is about a process that nobody waits for")]
 fn leave_a_child() {
     let script =
         "trap 'echo the child was ended; exit' TERM; echo the child is $$; while :; do sleep 0.01; done";

@@ -104,7 +104,7 @@ mod tests {
         for millis in [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000] {
             assert_eq!(after(SHORT), millis);
         }
-        assert_eq!(after(LIVED - Duration::from_nanos(1)), 10_000);
+        assert_eq!(after(LIVED.saturating_sub(Duration::from_nanos(1))), 10_000);
         assert_eq!([after(LIVED), after(SHORT)], [100, 200]);
     }
 
