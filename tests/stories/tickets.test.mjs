@@ -83,13 +83,18 @@ test('a proxy configured like in the document logs no ticket', async (t) => {
   const ticket = (await ticketMaker(t))(['user-42']);
   const path = /\/topics\/user-42/;
 
-  const log = join(await folder(t), 'hub.log');
+  const logs = await folder(t);
   const behindNginx = await nginx(t, (port) => {
-    const [format, use] = snippet(DOCUMENT, 'nginx, the first line', 'nginx').replace('/var/log/nginx/hub.log', log).trim().split('\n');
-    return `${format} server { listen 127.0.0.1:${port}; ${use} location / { proxy_pass ${hub.origin}; } }`;
+    const [format, ...use] = snippet(DOCUMENT, 'nginx, the first line', 'nginx').replaceAll('/var/log/nginx', logs).trim().split('\n');
+    const nowhere = 'location /topics/nobody { proxy_pass http://127.0.0.1:1; }';
+    return `${format} server { listen 127.0.0.1:${port}; ${use.join(' ')} location / { proxy_pass ${hub.origin}; } ${nowhere} }`;
   });
-  assert.equal(await summary(`http://127.0.0.1:${behindNginx.port}`, 'user-42', ticket), 200);
-  assert.doesNotMatch(await logged(log, path), /tt1|ticket/);
+  const nginxOrigin = `http://127.0.0.1:${behindNginx.port}`;
+  assert.equal(await summary(nginxOrigin, 'nobody', ticket), 502);
+  assert.equal(await summary(nginxOrigin, 'user-42', ticket), 200);
+  assert.doesNotMatch(await logged(join(logs, 'hub.log'), path), /tt1|ticket/);
+  assert.doesNotMatch(readFileSync(join(logs, 'hub-errors.log'), 'utf8'), /tt1|ticket/);
+  assert.doesNotMatch(behindNginx.printed.entries.join('\n'), /tt1|ticket/);
 
   const behindHaproxy = await haproxy(t, (port) => {
     const recipe = snippet(DOCUMENT, 'HAProxy, in', 'haproxy');

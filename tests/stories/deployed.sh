@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Two hubs behind a proxy with a file of deploy/, as docs/deploy/proxies.md says. PROXY is nginx, nginx-tls, haproxy or caddy. The file is
+# used as it is, but for the place of the certificate; Caddy issues its own instead of asking for one.
+# shellcheck source=SCRIPTDIR/lib.sh
+source "$(dirname "$0")/lib.sh"
+
+deploy=$PWD/deploy
+document=$PWD/docs/deploy/proxies.md
+client=$PWD/tests/clients/node/eventsource.mjs
+PATH=$PATH:/usr/sbin
+cd "$work" || exit
+echo '127.0.0.1 hub.example.com' >hosts
+cat /etc/hosts >>hosts
+mount --bind hosts /etc/hosts
+mount -t tmpfs tmpfs /var/log
+mkdir /var/log/nginx
+
+redis-server --bind 127.0.0.1 --save '' --dir "$work" >redis 2>&1 &
+wait_for redis 'Ready to accept connections'
+tidings key new --name app >made
+KEY=$(head -n 1 made)
+export KEY
+# shellcheck disable=SC2016 # No expansion is meant.
+sed -n '/^```toml$/,/^```$/{/^```/d;p}' "$document" >hub.toml
+# shellcheck disable=SC2016 # No expansion is meant.
+sed -n '/^```sh$/,/^```$/{/^```/d;s/ &$//;p}' "$document" >commands
+
+hubs=()
+# start 0 or 1: the hub of this line of the document.
+start() {
+  local command
+  command=$(sed -n "$(($1 + 1))p" commands)
+  # shellcheck disable=SC2086 # These are words.
+  : >"hub$1"
+  $command >>"hub$1" 2>&1 &
+  hubs[$1]=$!
+  wait_for "hub$1" ' listening '
+}
+start 0
+start 1
+
+: >proxy
+: >stream
+origin=http://hub.example.com
+authority=/dev/null
+case $PROXY in
+  nginx*)
+    sed "s,/etc/letsencrypt/live/hub.example.com,$work," "$deploy/nginx/${PROXY/nginx/tidings}.conf" >site.conf
+    if [[ $PROXY == nginx-tls ]]; then
+      origin=https://hub.example.com authority=$work/fullchain.pem
+      openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout privkey.pem -out fullchain.pem \
+        -subj /CN=hub.example.com -addext subjectAltName=DNS:hub.example.com 2>certificate.log
+    fi
+    mkdir temporary
+    {
+      echo "user root; daemon off; worker_processes 1; pid $work/pid; events {} http {"
+      for kind in client_body proxy fastcgi uwsgi scgi; do echo "${kind}_temp_path $work/temporary/$kind;"; done
+      echo "include $work/site.conf; }"
+    } >nginx.conf
+    nginx -e stderr -g 'error_log stderr notice;' -c "$work/nginx.conf" >>proxy 2>&1 &
+    wait_for proxy 'start worker process [0-9]'
+    ;;
+  haproxy)
+    haproxy -W -db -f "$deploy/haproxy/haproxy.cfg" >>proxy 2>&1 &
+    wait_for proxy 'Loading success'
+    ;;
+  caddy)
+    origin=https://hub.example.com authority=$work/caddy/pki/authorities/local/root.crt
+    { printf '{\n\tlocal_certs\n\tskip_install_trust\n}\n'; cat "$deploy/caddy/Caddyfile"; } >Caddyfile
+    HOME=$work XDG_DATA_HOME=$work XDG_CONFIG_HOME=$work caddy run --config Caddyfile --adapter caddyfile >>proxy 2>&1 &
+    wait_for proxy 'certificate obtained successfully'
+    ;;
+esac
+
+ask() { curl -sS --cacert "$authority" --max-time 20 "$@"; }
+# Publishes, and repeats until it is acknowledged: with a key it is one event, whichever hub it reaches.
+publish() {
+  local tenths=300
+  until ask --fail -H "Authorization: Bearer $KEY" -H "Idempotency-Key: $1" -d "$1" "$origin/topics/news" >>published 2>&1; do
+    ((tenths-- > 0)) || { echo "never acknowledged: $1" >&2; tail published >&2; exit 1; }
+    sleep 0.1
+  done
+}
+# The hub that serves the stream.
+hub_of_stream() {
+  local number
+  for number in 0 1; do
+    if curl -sS --max-time 5 -H "Authorization: Bearer $KEY" -H 'Accept: application/json' "http://127.0.0.1:808$number/topics/news" 2>/dev/null |
+      grep -q '"subscribers":1'; then echo "$number"; fi
+  done
+}
+
+NODE_EXTRA_CA_CERTS=$authority node "$client" "$origin/stream?topic=news" >>stream 2>client.log &
+wait_for stream '"open":true'
+# The stream stays open, so what arrives was not held back until its end.
+publish at-once
+wait_for stream '"data":"at-once"'
+
+killed=$(hub_of_stream)
+kill -9 "${hubs[$killed]}"
+publish missed
+wait_for stream '"data":"missed"'
+start "$killed"
+
+# A rolling restart: one hub after the other is stopped, and started again.
+for number in 0 1; do
+  kill "${hubs[$number]}"
+  wait "${hubs[$number]}"
+  publish "without-$number"
+  wait_for stream "\"data\":\"without-$number\""
+  start "$number"
+done
+
+# No event is missing or duplicated, and no gap was reported.
+sed -n 's/.*"type":"message".*"data":"\([a-z0-9-]*\)".*/\1/p' stream >received
+printf '%s\n' at-once missed without-0 without-1 | diff - received
+if grep -F '\"kind\":\"gap\"' stream; then exit 1; fi
+
+# Without a hub, a browser is asked to come back, and everybody else is refused.
+kill -9 "${hubs[@]}"
+for ((tenths = 300; tenths > 0; tenths--)); do
+  ask -H 'Accept: text/event-stream' "$origin/stream?topic=news" >away 2>&1 || true
+  if [[ $(cat away) == 'retry: 15000' ]]; then break; fi
+  sleep 0.1
+done
+grep -q '^retry: 15000$' away
+[[ $(ask -o /dev/null -w '%{http_code}' -d lost "$origin/topics/news") == 50? ]]
+
+# Tickets are in the query, which no log has.
+if grep -rF 'topic=news' proxy /var/log/nginx; then exit 1; fi
