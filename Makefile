@@ -30,7 +30,7 @@ SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak tests/slow-
   $(wildcard tests/dist/*.sh) tools/dist/build tools/dist/archive tools/dist/deb tools/dist/crates $(wildcard deploy/deb/p*)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint features dist dist-test bench torture contention history hubs slow soak tls doc setup
+.PHONY: help demo test check lint features dist dist-test bench torture contention history hubs slow soak tls doc site reference setup
 
 help: ## List the tasks
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r task text; do \
@@ -45,7 +45,7 @@ test: setup ## Install what tests need (asks before Debian packages), then run e
 	$(CARGO) build --locked -p tidings-testkit
 	$(CARGO) build --locked -p tidings-cli
 	TIDINGS_BIN="$${CARGO_TARGET_DIR:-target}/debug/tidings" $(CACHE)/python/bin/python -m pytest -q clients/python
-	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories adopt examples ../clients/node/test/*.test.mjs
+	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories adopt examples site ../clients/node/test/*.test.mjs
 
 check: ## Quick checks while working: formatting, clippy and the Rust tests; needs only Rust and Node, and names the tests that it skips
 	$(CARGO) fmt --all --check
@@ -128,6 +128,14 @@ tls: ## 5,000 subscribers over TLS and a new certificate (CLIENTS=n), then tests
 
 doc: ## Build the documentation of the crates into target/doc; a broken link is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --lib --all-features --no-deps
+
+site: ## Build the documentation site into site/; a broken link is an error
+	@tests/setup site
+	node tools/site/build.mjs
+
+reference: ## Write the pages of the reference that the program itself says: docs/reference/configuration.md and commands.md
+	$(CARGO) build --locked -p tidings-cli
+	node tools/reference.mjs "$${CARGO_TARGET_DIR:-target}/debug/tidings"
 
 setup: # Install what `test` and `lint` need; quick if all is installed
 	@tests/setup

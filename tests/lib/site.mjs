@@ -3,10 +3,13 @@
 import http from 'node:http';
 import https from 'node:https';
 import { once } from 'node:events';
+import { extname } from 'node:path';
 import { atEnd } from './ending.mjs';
 
+const TYPES = { '.js': 'text/javascript', '.css': 'text/css', '.json': 'application/json', '.png': 'image/png', '.svg': 'image/svg+xml' };
+
 /**
- * Serves `files`, a map from path to text, or to a function that takes response and request and returns the text, for the duration of the
+ * Serves `files`, a map from path to text or bytes, or to a function that takes response and request and returns the text, for the duration of the
  * test `t`; over HTTPS with the certificate and key `tls`. Resolves with the origin.
  */
 export async function serve(t, files, tls) {
@@ -17,7 +20,7 @@ export async function serve(t, files, tls) {
     // Browsers request an icon by themselves, and log an error in the page's console if there is none.
     if (path === '/favicon.ico') return response.writeHead(204).end();
     if (text === undefined) return response.writeHead(404).end();
-    const type = path.endsWith('.js') ? 'text/javascript' : 'text/html';
+    const type = TYPES[extname(path)] ?? 'text/html';
     response.setHeader('Content-Type', `${type}; charset=utf-8`);
     response.end(text);
   };

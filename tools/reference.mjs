@@ -1,0 +1,85 @@
+// Writes the pages of the reference that the program itself says, docs/reference/configuration.md and commands.md: `make reference`.
+// tests/site/reference.test.mjs compares them with the program.
+//
+//     node tools/reference.mjs PROGRAM
+
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Both pages, by their paths, as this program describes itself. */
+export function reference(program) {
+  return {
+    'docs/reference/configuration.md': configuration(program),
+    'docs/reference/commands.md': commands(program),
+  };
+}
+
+const NOTICE = '<!-- Written by `make reference` from the program; change what it says. -->';
+
+function configuration(program) {
+  const folder = mkdtempSync(join(tmpdir(), 'tidings-'));
+  try {
+    run(program, ['config', 'init'], folder);
+    const file = readFileSync(join(folder, 'tidings.toml'), 'utf8');
+    return `# Configuration
+
+${NOTICE}
+
+\`tidings config init\` writes this file, in which every setting stands with its default, commented out.
+A hub reads the file that \`--config\` or \`TIDINGS_CONFIG\` names, or else \`./tidings.toml\`, or else \`/etc/tidings/tidings.toml\`.
+Flags override the environment, and the environment overrides the file; \`--retain-bytes\` is \`TIDINGS_RETAIN_BYTES\` and \`retain_bytes\`.
+\`tidings serve --check\` checks a configuration and prints the effective one.
+
+\`\`\`toml
+${file.trimEnd()}
+\`\`\`
+`;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function commands(program) {
+  const sections = [];
+  const describe = (names) => {
+    const help = run(program, [...names, '--help']);
+    if (names.length > 0) sections.push(`## tidings ${names.join(' ')}\n\n\`\`\`text\n${help.trimEnd()}\n\`\`\``);
+    for (const [, name] of subcommands(help).matchAll(/^ {2}([a-z][a-z-]*)\b/gm)) if (name !== 'help') describe([...names, name]);
+  };
+  describe([]);
+  return `# Commands
+
+${NOTICE}
+
+\`tidings completions SHELL\` prints completions, \`tidings man COMMAND\` a manual page.
+
+| exit code | |
+|---|---|
+| 0 | done |
+| 1 | an error; one line on standard error says which |
+| 2 | the command line or the configuration is wrong |
+| others | \`tidings run\` ends with [the code of its application](../one-process.md#signals-and-the-end) |
+
+${sections.join('\n\n')}
+`;
+}
+
+function subcommands(help) {
+  return help.match(/^Commands:\n([^]*?)\n\n/m)?.[1] ?? '';
+}
+
+/** Runs it without a terminal and without the settings of the caller. The width of lines is that of a page. */
+function run(program, args, cwd) {
+  const env = { PATH: process.env.PATH, COLUMNS: '100' };
+  return execFileSync(program, args, { cwd, env, encoding: 'utf8' }).replaceAll(/\btidings-debug\b/g, 'tidings');
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  for (const [path, text] of Object.entries(reference(process.argv[2]))) {
+    writeFileSync(fileURLToPath(new URL(`../${path}`, import.meta.url)), text);
+    console.log(path);
+  }
+}
