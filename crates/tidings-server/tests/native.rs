@@ -168,7 +168,8 @@ async fn hello_names_the_connection_that_except_excludes() {
     let mut mine = api.get("/stream?topic=chat&hello").stream().await;
     let mut other = api.get("/stream?topic=chat").stream().await;
     let notice = mine.notice().await;
-    assert_eq!(notice["kind"], "hello");
+    // The client waits for its heartbeats.
+    assert_eq!((&notice["kind"], &notice["heartbeat_secs"]), (&"hello".into(), &15.into()));
     let connection = notice["connection"].as_str().expect("a connection");
     api.post(&format!("/topics/chat?except={connection}"), "to others").answer().await.ok();
     api.post("/topics/chat", "to all").answer().await.ok();

@@ -107,8 +107,13 @@ pub(crate) enum Notice {
     Expired,
     /// What this subscriber was granted has been withdrawn, and the stream ends.
     Revoked,
-    /// The name of this connection, which a publisher can exclude.
-    Hello { connection: String },
+    /// The beginning of the stream.
+    Hello {
+        /// The name of this connection, which a publisher can exclude.
+        connection: String,
+        /// How often the hub sends something at least; 0 without heartbeats.
+        heartbeat_secs: u64,
+    },
 }
 
 /// Why events are no longer available.

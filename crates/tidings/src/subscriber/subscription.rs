@@ -185,7 +185,11 @@ impl Subscription {
     fn begin(&mut self, hello: bool, page: Option<Replayed>) {
         let place = page.as_ref().map_or(self.reader.place, |page| page.from);
         let hello = hello.then(|| {
-            let hello = Notice::Hello { connection: self.reader.connection.to_string() };
+            let heartbeat = self.hub.state.engine.settings.heartbeat;
+            let hello = Notice::Hello {
+                connection: self.reader.connection.to_string(),
+                heartbeat_secs: heartbeat.as_secs() + u64::from(heartbeat.subsec_nanos() > 0),
+            };
             ControlFrame::notice(&hello, place)
         });
         match page {
