@@ -29,10 +29,10 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The server sent its reconnection time, which holds until it sends another (HTML,
-    /// "Server-sent events").
-    pub(crate) fn retry(&mut self, millis: u64) {
-        self.retry = Some(Duration::from_millis(millis));
+    /// The reconnection time, which holds until the server sends another (HTML, "Server-sent
+    /// events").
+    pub(crate) fn retry(&mut self, time: Duration) {
+        self.retry = Some(time);
     }
 
     /// A stream worked: the next failure counts as the first.
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn a_retry_is_exact_after_a_working_stream_and_a_lower_bound_otherwise() {
         let mut backoff = Backoff::default();
-        backoff.retry(5000);
+        backoff.retry(Duration::from_secs(5));
         let asked = Duration::from_secs(5);
         assert_eq!(backoff.delay(None, 0.9), asked);
         assert_eq!(backoff.delay(None, 1.0), asked + JITTER_FIRST * 2);
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_retry_after_is_a_lower_bound_and_spread() {
         let mut backoff = Backoff::default();
-        backoff.retry(10);
+        backoff.retry(Duration::from_millis(10));
         let asked = Duration::from_secs(7);
         assert_eq!(backoff.delay(Some(asked), 1.0), asked + JITTER_FIRST);
     }
@@ -95,10 +95,10 @@ mod tests {
     #[test]
     fn no_server_can_ask_for_more_than_the_bound_nor_for_a_tight_loop() {
         let mut backoff = Backoff::default();
-        backoff.retry(u64::MAX);
+        backoff.retry(Duration::MAX);
         assert_eq!(backoff.delay(None, 0.0), ASKED_MAX);
         let mut backoff = Backoff::default();
-        backoff.retry(0);
+        backoff.retry(Duration::ZERO);
         assert_eq!(backoff.delay(None, 0.0), DELAY_MIN);
     }
 }

@@ -1,7 +1,10 @@
 //! The hub that a client talks to.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::Url;
+use reqwest::{
+    Url,
+    header::{AUTHORIZATION, HeaderMap},
+};
 
 use crate::{ClientError, HubUrl, Token, http::Http};
 
@@ -9,6 +12,7 @@ use crate::{ClientError, HubUrl, Token, http::Http};
 #[derive(Clone, Debug)]
 pub struct Client {
     base: Url,
+    pub(crate) token: Option<Token>,
     pub(crate) http: Http,
 }
 
@@ -17,6 +21,14 @@ impl Client {
     /// `http://127.0.0.1:8080/hub`. It does not connect yet.
     ///
     /// The URL may contain the credential instead, in the form that [`HubUrl`] describes.
+    ///
+    /// ```
+    /// use tidings_client::{Client, Token};
+    ///
+    /// let client = Client::new("https://example.com/hub", Some(Token::new("tk_secret")?))?;
+    /// let same = Client::new("https://:tk_secret@example.com/hub", None)?;
+    /// # Ok::<(), tidings_client::ClientError>(())
+    /// ```
     pub fn new(base_url: &str, token: Option<Token>) -> Result<Self, ClientError> {
         let HubUrl { url: base, key } = HubUrl::parse(base_url)?;
         let in_url = key.map(|key| Token::new(&key)).transpose()?;
@@ -25,7 +37,12 @@ impl Client {
                 "the URL contains a key, and a token is given as well: give one of the two".to_owned(),
             ));
         }
-        Ok(Self { base, http: Http::new(in_url.or(token))? })
+        Ok(Self { base, token: in_url.or(token), http: Http::new()? })
+    }
+
+    /// The headers that only the hub may know.
+    pub(crate) fn private_headers(&self) -> HeaderMap {
+        self.token.iter().map(|token| (AUTHORIZATION, token.header())).collect()
     }
 
     /// The URL where a topic is published.
@@ -93,7 +110,7 @@ mod tests {
     #[test]
     fn a_client_has_the_key_of_its_url_or_a_token() {
         let client = Client::new("http://:tk_a@hub.example", None).unwrap();
-        assert_eq!(client.http.authorization(), Some("Bearer tk_a"));
+        assert_eq!(client.private_headers()[AUTHORIZATION], "Bearer tk_a");
         assert_eq!(client.stream_url().as_str(), "http://hub.example/stream");
         let refused = Client::new("http://:5ecret@hub.example", Some(Token::new("other").unwrap()));
         let refused = refused.unwrap_err().to_string();

@@ -6,6 +6,22 @@ use tidings_sse::ParseError;
 
 /// Why a publication or a subscription failed. The text is one line for people and contains no
 /// token.
+///
+/// ```
+/// use tidings_client::ClientError;
+///
+/// fn advice(error: &ClientError) -> &'static str {
+///     match error {
+///         ClientError::Refused { status: 401 | 403, .. } => "check the token",
+///         error if error.is_transient() => "try again later",
+///         _ => "ask somebody",
+///     }
+/// }
+///
+/// let full = ClientError::Unavailable { status: 503, detail: "the hub is full".to_owned(), retry_after: None };
+/// assert_eq!(full.to_string(), "the server answered 503: the hub is full");
+/// assert_eq!((advice(&full), full.status()), ("try again later", Some(503)));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {

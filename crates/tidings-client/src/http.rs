@@ -1,16 +1,24 @@
 //! One request over HTTP: the token, redirects, and answers that are errors.
+//!
+//! Invariant: what may be a credential goes only to the origin that it was given for, wherever a
+//! redirect leads.
 
 use std::{
     fmt,
+    sync::OnceLock,
     time::{Duration, SystemTime},
 };
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
     Method, Response, StatusCode, Url,
-    header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{
+        AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_TYPE, HeaderMap,
+        HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    },
 };
 use serde::Deserialize;
+use tidings_net::redacted;
 
 use crate::{ClientError, error::excerpt};
 
@@ -22,6 +30,15 @@ const REDIRECTS_MAX: usize = 10;
 pub(crate) const REPLY_BYTES_MAX: usize = 64 * 1024;
 
 /// The credential for a hub: a key's secret or a signed token. `Debug` does not show it.
+///
+/// ```
+/// use tidings_client::Token;
+///
+/// let token = Token::new("tk_secret")?;
+/// assert_eq!(format!("{token:?}"), "Token(hidden)");
+/// assert!(Token::new("two words").is_err());
+/// # Ok::<(), tidings_client::ClientError>(())
+/// ```
 #[derive(Clone)]
 pub struct Token(HeaderValue);
 
@@ -40,6 +57,11 @@ impl Token {
         value.set_sensitive(true);
         Ok(Self(value))
     }
+
+    /// The value of the header `Authorization`.
+    pub(crate) fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
 }
 
 impl fmt::Debug for Token {
@@ -48,68 +70,91 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Sends requests to one hub.
+/// A request, which can be sent again.
 #[derive(Clone, Debug)]
-pub(crate) struct Http {
-    client: reqwest::Client,
-    token: Option<Token>,
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    /// What any server may know.
+    pub(crate) headers: HeaderMap,
+    /// What only the origin of `url` may know: credentials, and everything that may be one.
+    pub(crate) private_headers: HeaderMap,
+    pub(crate) body: Option<Bytes>,
+    /// Whether a redirect may turn the request into a GET without a body.
+    pub(crate) may_become_get: bool,
 }
 
+/// Headers that describe the body, and leave the request with it (Fetch, "request-body-header
+/// name").
+pub(crate) const BODY_HEADERS: [HeaderName; 4] =
+    [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_TYPE];
+
+/// Sends requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Http(reqwest::Client);
+
 impl Http {
-    pub(crate) fn new(token: Option<Token>) -> Result<Self, ClientError> {
-        let client = reqwest::Client::builder()
+    pub(crate) fn new() -> Result<Self, ClientError> {
+        Self::build(reqwest::Client::builder())
+    }
+
+    /// One for all streams of a process that have none of their own: it takes long to load the
+    /// certificates of the system. It keeps no idle connection, whose runtime may have ended.
+    pub(crate) fn shared() -> Result<Self, ClientError> {
+        static SHARED: OnceLock<Http> = OnceLock::new();
+        if let Some(shared) = SHARED.get() {
+            return Ok(shared.clone());
+        }
+        let http = Self::build(reqwest::Client::builder().pool_max_idle_per_host(0))?;
+        Ok(SHARED.get_or_init(|| http).clone())
+    }
+
+    fn build(builder: reqwest::ClientBuilder) -> Result<Self, ClientError> {
+        builder
             .user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(|error| ClientError::Connection(root_cause(&error)))?;
-        Ok(Self { client, token })
+            .map(Self)
+            .map_err(|error| ClientError::Connection(root_cause(&error)))
     }
 
-    /// The value of the header `Authorization`.
-    #[cfg(test)]
-    pub(crate) fn authorization(&self) -> Option<&str> {
-        self.token.as_ref().and_then(|token| token.0.to_str().ok())
+    /// Removes the user name and password of a URL. Returns them as the value of `Authorization`.
+    pub(crate) fn take_user(&self, url: &mut Url) -> Option<HeaderValue> {
+        let mut request = self.0.get(url.clone()).build().ok()?;
+        url.clone_from(request.url());
+        request.headers_mut().remove(AUTHORIZATION)
     }
 
-    /// Sends a request and follows redirects, with the token only as long as they stay on the
-    /// origin of `url`. Once they have left it, the token is not sent again even if they return. An
-    /// answer with an error status becomes an error.
-    pub(crate) async fn send(
-        &self,
-        method: Method,
-        url: Url,
-        headers: &HeaderMap,
-        body: Option<Bytes>,
-    ) -> Result<Response, ClientError> {
-        let origin = url.origin();
-        let mut at_home = true;
-        let mut target = url;
+    /// Sends a request and follows redirects, with the private headers only as long as they stay on
+    /// the origin of the URL. Once they have left it, those are not sent again even if they return.
+    /// An answer with an error status becomes an error.
+    pub(crate) async fn send(&self, mut request: Request) -> Result<Response, ClientError> {
         for _ in 0..=REDIRECTS_MAX {
-            let mut request = self.client.request(method.clone(), target.clone()).headers(headers.clone());
-            if let Some(token) = self.token.as_ref().filter(|_| at_home) {
-                request = request.header(AUTHORIZATION, token.0.clone());
+            let mut attempt = self
+                .0
+                .request(request.method.clone(), request.url.clone())
+                .headers(request.headers.clone())
+                .headers(request.private_headers.clone());
+            if let Some(body) = &request.body {
+                attempt = attempt.body(body.clone());
             }
-            if let Some(body) = &body {
-                request = request.body(body.clone());
-            }
-            let response = request.send().await.map_err(|error| {
-                let server = target.origin().ascii_serialization();
+            let response = attempt.send().await.map_err(|error| {
+                let server = request.url.origin().ascii_serialization();
                 ClientError::Connection(format!("cannot reach {server}: {}", root_cause(&error)))
             })?;
-            let Some(next) = redirect(&method, &target, &response)? else {
-                return check(response).await;
-            };
-            at_home = at_home && next.origin() == origin;
-            target = next;
+            match redirected(&request, &response)? {
+                Some(next) => request = next,
+                None => return check(response).await,
+            }
         }
-        let location = excerpt(target.as_str());
+        let location = shown(request.url.as_str());
         Err(ClientError::Redirect { location, reason: "there are too many in a row" })
     }
 }
 
-/// The target of a redirect, `None` if the answer is not a redirect.
-fn redirect(method: &Method, from: &Url, response: &Response) -> Result<Option<Url>, ClientError> {
+/// The request that a redirect asks for, `None` if the answer is not a redirect.
+fn redirected(request: &Request, response: &Response) -> Result<Option<Request>, ClientError> {
     let status = response.status().as_u16();
     if !matches!(status, 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
@@ -118,22 +163,41 @@ fn redirect(method: &Method, from: &Url, response: &Response) -> Result<Option<U
         return Ok(None);
     };
     let location = String::from_utf8_lossy(location.as_bytes());
-    let refuse = |reason| ClientError::Redirect { location: excerpt(&location), reason };
-    let mut target = from.join(&location).map_err(|_| refuse("it is not a URL"))?;
-    if !matches!(target.scheme(), "http" | "https") {
+    let refuse = |reason| ClientError::Redirect { location: shown(&location), reason };
+    let mut url = request.url.join(&location).map_err(|_| refuse("it is not a URL"))?;
+    if !matches!(url.scheme(), "http" | "https") {
         return Err(refuse("it leads away from HTTP"));
     }
-    // RFC 9110, section 15.4: 301, 302 and 303 turn a POST into a GET, which would publish nothing
-    // and still succeed.
-    if *method != Method::GET && !matches!(status, 307 | 308) {
-        return Err(refuse("a publication would be lost on the way; give the URL that it leads to"));
-    }
     // A name and password in the target would become credentials that the caller has not given.
-    target
-        .set_username("")
-        .and_then(|()| target.set_password(None))
-        .map_err(|()| refuse("it has no host"))?;
-    Ok(Some(target))
+    url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| refuse("it has no host"))?;
+
+    let mut next = request.clone();
+    // Fetch, "HTTP-redirect fetch", step 12.
+    let becomes_get = match status {
+        301 | 302 => request.method == Method::POST,
+        303 => request.method != Method::GET && request.method != Method::HEAD,
+        _ => false,
+    };
+    if becomes_get {
+        // A publication would publish nothing and still succeed.
+        if !request.may_become_get {
+            return Err(refuse("a publication would be lost on the way; give the URL that it leads to"));
+        }
+        (next.method, next.body) = (Method::GET, None);
+        for name in BODY_HEADERS {
+            next.headers.remove(&name);
+        }
+    }
+    if url.origin() != request.url.origin() {
+        next.private_headers.clear();
+    }
+    next.url = url;
+    Ok(Some(next))
+}
+
+/// A URL as it is shown: it may contain a credential.
+fn shown(url: &str) -> String {
+    excerpt(&redacted(url))
 }
 
 /// An answer that is not a success becomes an error with the server's reason.
@@ -216,8 +280,7 @@ mod tests {
     #[test]
     fn a_token_is_never_shown() {
         assert_eq!(format!("{:?}", Token::new(" secret ").unwrap()), "Token(hidden)");
-        let http = Http::new(Some(Token::new("secret").unwrap())).unwrap();
-        assert!(!format!("{http:?}").contains("secret"));
+        assert!(!format!("{:?}", Token::new("secret").unwrap().header()).contains("secret"));
         for text in ["", " ", "a b", "a\r\nX: y", "é"] {
             assert!(Token::new(text).is_err());
         }

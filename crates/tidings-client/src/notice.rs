@@ -6,6 +6,28 @@ use serde::Deserialize;
 pub(crate) const EVENT_TYPE: &str = "tidings";
 
 /// A notice of the hub about this subscription.
+///
+/// ```no_run
+/// use futures_util::StreamExt;
+/// use tidings_client::{Client, ClientEvent, Notice, Subscribe};
+///
+/// # async fn example() -> Result<(), tidings_client::ClientError> {
+/// let client = Client::new("http://127.0.0.1:8080", None)?;
+/// let mut orders = client.subscribe(&Subscribe::new().topic("orders"))?;
+/// while let Some(event) = orders.next().await {
+///     match event? {
+///         ClientEvent::Notice { notice: Notice::Gap { reason, oldest, .. }, .. } => {
+///             println!("orders are missing ({}); load them again. Oldest: {oldest:?}", reason.as_str());
+///         }
+///         ClientEvent::Notice { notice: Notice::Hello { connection, .. }, id } => {
+///             println!("this is {connection}, after {id}");
+///         }
+///         event => println!("{event:?}"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
@@ -33,14 +55,22 @@ pub enum Notice {
     Hello {
         /// The name of this connection, which a publisher can exclude.
         connection: String,
+        /// How often the hub sends something at least, if only a comment; 0 if it does not. The
+        /// subscription waits for as long as that takes, whatever its [idle
+        /// time-out](crate::EventSource::idle_timeout). `None` if the hub does not announce it.
+        heartbeat_secs: Option<u64>,
     },
     /// The credential expires soon; renew it and subscribe again from the last id.
     Expiring {
         /// Seconds until the hub ends the stream.
         remaining_secs: u64,
     },
-    /// The credential has expired, and the hub ends the stream. Another attempt with it is refused.
+    /// The credential has expired, and the hub ends the stream. The subscription reconnects by
+    /// itself, and is refused unless the credential has been renewed.
     Expired,
+    /// Too many streams with the same credential are open. The hub ends this one; the subscription
+    /// tries again after the pause that the hub asks for.
+    OverLimit,
     /// A notice that this version does not know, as it was received.
     Other(String),
 }
@@ -92,7 +122,8 @@ impl Notice {
             },
             ("reconnect", _) => Self::Reconnect { reason: EndReason::parse(wire.reason.unwrap_or_default()) },
             ("revoked", _) => Self::Revoked,
-            ("hello", Some(connection)) => Self::Hello { connection },
+            ("over-limit", _) => Self::OverLimit,
+            ("hello", Some(connection)) => Self::Hello { connection, heartbeat_secs: wire.heartbeat_secs },
             _ => Self::Other(data.to_owned()),
         }
     }
@@ -146,6 +177,7 @@ struct Wire {
     oldest: Option<String>,
     newest: Option<String>,
     connection: Option<String>,
+    heartbeat_secs: Option<u64>,
     remaining_secs: Option<u64>,
 }
 
@@ -170,11 +202,14 @@ mod tests {
     fn the_other_kinds_are_distinguished() {
         let reconnect = Notice::Reconnect { reason: EndReason::Shutdown };
         assert_eq!(Notice::parse(r#"{"kind":"reconnect","reason":"shutdown"}"#), reconnect);
-        let hello = Notice::Hello { connection: "c-1".to_owned() };
-        assert_eq!(Notice::parse(r#"{"kind":"hello","connection":"c-1"}"#), hello);
+        let hello = |heartbeat_secs| Notice::Hello { connection: "c-1".to_owned(), heartbeat_secs };
+        assert_eq!(Notice::parse(r#"{"kind":"hello","connection":"c-1"}"#), hello(None));
+        let announced = r#"{"kind":"hello","connection":"c-1","heartbeat_secs":15}"#;
+        assert_eq!(Notice::parse(announced), hello(Some(15)));
         let expiring = Notice::Expiring { remaining_secs: 60 };
         assert_eq!(Notice::parse(r#"{"kind":"expiring","remaining_secs":60}"#), expiring);
         assert_eq!(Notice::parse(r#"{"kind":"expired"}"#), Notice::Expired);
+        assert_eq!(Notice::parse(r#"{"kind":"over-limit"}"#), Notice::OverLimit);
     }
 
     #[test]

@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{
-    Method, Url,
+    Method,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::{Client, ClientError, backoff::Backoff, http::read_all};
+use crate::{
+    Client, ClientError,
+    backoff::Backoff,
+    http::{Request, read_all},
+};
 
 /// How long a publication may take in total. When it has passed, the event may or may not have been
 /// published.
@@ -19,6 +23,12 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 const ATTEMPTS_MAX: u32 = 4;
 
 /// Options of a publication, in addition to its topic and data.
+///
+/// ```
+/// use tidings_client::Publish;
+///
+/// let paid = Publish::new().event_type("paid").id("order-42").private().idempotency_key("7f0c2a");
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Publish {
     event_type: Option<String>,
@@ -98,20 +108,29 @@ impl Client {
     /// [transient](ClientError::is_transient) error the event may or may not have been published.
     /// With one it is sent again, after a pause, while the hub cannot be reached or cannot answer:
     /// up to four times within 30 seconds. After that the caller can retry with the same key.
+    ///
+    /// ```no_run
+    /// use tidings_client::{Client, Publish};
+    ///
+    /// # async fn example() -> Result<(), tidings_client::ClientError> {
+    /// let client = Client::new("http://127.0.0.1:8080", None)?;
+    /// let published = client.publish("orders", "42 is paid", &Publish::new().idempotency_key("7f0c2a")).await?;
+    /// println!("{}, sent before: {}", published.id, published.duplicate);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn publish(
         &self,
         topic: &str,
         data: impl Into<Bytes>,
         publish: &Publish,
     ) -> Result<Published, ClientError> {
-        let (url, headers) = self.publication(topic, publish)?;
-        let data = data.into();
+        let request = self.publication(topic, data.into(), publish)?;
         let deadline = Instant::now() + PUBLISH_TIMEOUT;
         let mut backoff = Backoff::default();
         let mut attempts_left = if publish.idempotency_key.is_some() { ATTEMPTS_MAX } else { 1 };
         loop {
-            let attempt = self.attempt(url.clone(), &headers, data.clone());
-            let error = match timeout_at(deadline, attempt).await {
+            let error = match timeout_at(deadline, self.attempt(request.clone())).await {
                 Ok(Ok(published)) => return Ok(published),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(ClientError::Silent(PUBLISH_TIMEOUT)),
@@ -125,14 +144,13 @@ impl Client {
         }
     }
 
-    async fn attempt(&self, url: Url, headers: &HeaderMap, data: Bytes) -> Result<Published, ClientError> {
-        let response = self.http.send(Method::POST, url, headers, Some(data)).await?;
+    async fn attempt(&self, request: Request) -> Result<Published, ClientError> {
+        let response = self.http.send(request).await?;
         let reply = read_all(response).await.ok_or(ClientError::UnreadableReply)?;
         serde_json::from_slice(&reply).map_err(|_| ClientError::UnreadableReply)
     }
 
-    /// The request without its data.
-    fn publication(&self, topic: &str, publish: &Publish) -> Result<(Url, HeaderMap), ClientError> {
+    fn publication(&self, topic: &str, data: Bytes, publish: &Publish) -> Result<Request, ClientError> {
         let mut url = self.topic_url(topic)?;
         let parameters = [
             ("type", publish.event_type.clone()),
@@ -156,7 +174,14 @@ impl Client {
             })?;
             headers.insert(HeaderName::from_static("idempotency-key"), value);
         }
-        Ok((url, headers))
+        Ok(Request {
+            method: Method::POST,
+            url,
+            headers,
+            private_headers: self.private_headers(),
+            body: Some(data),
+            may_become_get: false,
+        })
     }
 }
 

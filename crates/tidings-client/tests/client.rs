@@ -125,7 +125,9 @@ async fn a_subscription_sends_its_parameters() {
         request.line(),
         "GET /stream?topic=a%2Fb%26c&topic=%C3%A9&pattern=%2Fx%2F%3Ay&since=-50&format=json&hello=true HTTP/1.1"
     );
-    assert_eq!(request.header("accept"), Some("text/event-stream"));
+    // A hub takes other headers for those of a browser, and hides errors from it.
+    assert_eq!(request.header("accept"), Some("text/event-stream, application/problem+json;q=0.9"));
+    assert_eq!(request.header("cache-control"), Some("no-cache"));
     assert_eq!(request.header("authorization"), Some("Bearer secret"));
     assert_eq!(request.header("last-event-id"), None);
 }

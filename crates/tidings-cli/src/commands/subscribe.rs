@@ -80,8 +80,10 @@ impl Subscribe {
                 }
                 ClientEvent::Message(message) if self.json => print_foreign(&message_line(&message))?,
                 ClientEvent::Message(message) => print_foreign(&message.data)?,
-                ClientEvent::Notice(notice) if self.json => print_foreign(&notice_json(&notice).to_string())?,
-                ClientEvent::Notice(notice) => report(&notice),
+                ClientEvent::Notice { notice, .. } if self.json => {
+                    print_foreign(&notice_json(&notice).to_string())?;
+                }
+                ClientEvent::Notice { notice, .. } => report(&notice),
                 ClientEvent::Waiting { delay, reason } => {
                     remark(&format!("{reason}; next attempt in {:.1} s", delay.as_secs_f64()));
                     interrupted = true;
@@ -113,6 +115,7 @@ fn report(notice: &Notice) {
         }
         Notice::Expired => remark("the credential has expired"),
         Notice::Revoked => remark("the hub has revoked this subscription"),
+        Notice::OverLimit => remark("too many streams with this credential are open"),
         Notice::Other(data) => remark(&format!("notice: {}", one_line(data))),
         _ => {}
     }
@@ -136,7 +139,10 @@ fn notice_json(notice: &Notice) -> Value {
         }),
         Notice::Reconnect { reason } => json!({ "kind": "reconnect", "reason": reason.as_str() }),
         Notice::Revoked => json!({ "kind": "revoked" }),
-        Notice::Hello { connection } => json!({ "kind": "hello", "connection": connection }),
+        Notice::OverLimit => json!({ "kind": "over-limit" }),
+        Notice::Hello { connection, heartbeat_secs } => {
+            json!({ "kind": "hello", "connection": connection, "heartbeat_secs": heartbeat_secs })
+        }
         Notice::Expiring { remaining_secs } => {
             json!({ "kind": "expiring", "remaining_secs": remaining_secs })
         }
