@@ -62,8 +62,8 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 	tests/deny
 	tests/workflows
 	shellcheck -x $(SHELL_SCRIPTS)
-	$(CACHE)/python/bin/ruff check --config tests/ruff.toml tests examples
-	$(CACHE)/python/bin/ruff format --config tests/ruff.toml --check tests examples
+	$(CACHE)/python/bin/ruff check --config tests/ruff.toml tests examples crates
+	$(CACHE)/python/bin/ruff format --config tests/ruff.toml --check tests examples crates
 	$(CACHE)/python/bin/ruff check clients/python
 	$(CACHE)/python/bin/ruff format --check clients/python
 	$(CACHE)/python/bin/mypy --config-file clients/python/pyproject.toml clients/python/src
