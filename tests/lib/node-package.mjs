@@ -6,10 +6,15 @@ import { fileURLToPath } from 'node:url';
 import { atEnd } from './ending.mjs';
 import { folder } from './folder.mjs';
 import { built } from './program.mjs';
+import { start } from './service.mjs';
 
 const PACKAGE = fileURLToPath(new URL('../../clients/node', import.meta.url));
 /** Below it Node and bundlers find the frameworks. */
 const FRAMEWORKS = fileURLToPath(new URL('../adopt', import.meta.url));
+/** The program of Next. */
+export const NEXT = join(FRAMEWORKS, 'node_modules/next/dist/bin/next');
+/** How long Next may compile a page on a machine that does other things, too. */
+const COMPILING_MS = 180_000;
 
 /** A directory with the package installed, and with the files of `source`, if one is given. */
 export function projectDirectory(t, source) {
@@ -30,4 +35,32 @@ export async function developmentEnvironment(t) {
   const env = { ...process.env, TIDINGS_BIN: built('tidings'), XDG_RUNTIME_DIR: await folder(t), NEXT_TELEMETRY_DISABLED: '1' };
   for (const name of ['NODE_ENV', 'TIDINGS_URL', 'TIDINGS_TOKEN', 'TIDINGS_TICKET_SECRET']) delete env[name];
   return env;
+}
+
+/** Runs Node in this directory, with a hub for development, until the test ends; resolves with the origin of its server. */
+export async function serve(t, directory, command, isReady) {
+  const env = await developmentEnvironment(t);
+  const run = (port) => [process.execPath, command(port), { cwd: directory, env: { ...env, PORT: String(port) } }];
+  const { port } = await start(t, run, isReady);
+  return `http://127.0.0.1:${port}`;
+}
+
+/** Runs the development server of Next; resolves with its origin once these paths are compiled, which takes longer than a browser waits. */
+export async function serveNext(t, directory, ...paths) {
+  const origin = await serve(t, directory, (port) => [NEXT, 'dev', '--hostname', '127.0.0.1', '--port', String(port)], /Ready in/);
+  await compile(origin, paths);
+  return origin;
+}
+
+/** Requests each of these paths, so that a development server has compiled them. */
+export async function compile(origin, paths) {
+  for (const path of paths) {
+    const response = await fetch(origin + path, { redirect: 'manual', signal: AbortSignal.timeout(COMPILING_MS) });
+    if (response.status >= 500) {
+      // The page of the error holds its message, among much else.
+      const page = await response.text();
+      throw new Error(`${path} was answered ${response.status}: ${page.match(/"message":"[^"]*"/)?.[0] ?? page}`);
+    }
+    await response.body?.cancel();
+  }
 }

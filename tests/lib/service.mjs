@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { PYTHON } from './client.mjs';
 import { atEnd } from './ending.mjs';
-import { Journal, lines } from './journal.mjs';
+import { Journal, PATIENCE_MS, lines } from './journal.mjs';
 
 const execute = promisify(execFile);
 const EXAMPLE = fileURLToPath(new URL('../../examples/flask', import.meta.url));
@@ -18,6 +18,8 @@ const EXAMPLE = fileURLToPath(new URL('../../examples/flask', import.meta.url));
 const PATH = `${process.env.PATH}:/usr/sbin`;
 /** A port may be taken between its choice and its use; then another one is tried. */
 const ATTEMPTS = 5;
+/** How long a program may take until it serves, on a machine that does other things, too. */
+const START_MS = 4 * PATIENCE_MS;
 
 /** Starts a program on a free port and waits until it prints a line that matches; once more, with another port, if it ends instead. */
 export async function start(t, command, isReady) {
@@ -45,7 +47,7 @@ export async function start(t, command, isReady) {
       await exit;
     };
     atEnd(t, () => end());
-    await printed.until(`${program} to be ready`, (all) => ended || all.some((line) => isReady.test(line)));
+    await printed.until(`${program} to be ready`, (all) => ended || all.some((line) => isReady.test(line)), START_MS);
     if (!ended) return { port, printed, end };
     if (attempt === ATTEMPTS) throw new Error(`${program} did not start: ${printed.entries.join('\n')}`);
   }

@@ -5,18 +5,16 @@ import { execFile } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { blocks, read, snippet } from '../lib/document.mjs';
 import { Node } from '../lib/hub.mjs';
-import { developmentEnvironment, projectDirectory } from '../lib/node-package.mjs';
+import { projectDirectory, serve as run, serveNext } from '../lib/node-package.mjs';
 import { start } from '../lib/service.mjs';
 import { Stream } from '../lib/stream.mjs';
 import { KEY, SECRET, configuration } from '../lib/tickets.mjs';
 
 const execute = promisify(execFile);
 const DOCUMENT = read('docs/node.md');
-const NEXT = fileURLToPath(new URL('../adopt/node_modules/next/dist/bin/next', import.meta.url));
 const used = new Set();
 
 /** The first block in `language` after `words`; at the end every block in JavaScript must have been used. */
@@ -35,11 +33,8 @@ function project(t, name, code) {
 }
 
 /** Starts an application of the document with its own hub for development; resolves with its origin. */
-async function serve(t, words) {
-  const env = await developmentEnvironment(t);
-  const directory = project(t, 'app.mjs', take(words));
-  const { port } = await start(t, (port) => [process.execPath, ['app.mjs'], { cwd: directory, env: { ...env, PORT: port } }], /^ready$/);
-  return `http://127.0.0.1:${port}`;
+function serve(t, words) {
+  return run(t, project(t, 'app.mjs', take(words)), () => ['app.mjs'], /^ready$/);
 }
 
 /** A hub with a key, and the environment of an application that uses it. */
@@ -99,11 +94,9 @@ for (const framework of ['Hono', 'Fastify']) {
 }
 
 test('the route for Next streams in its development server, for the user of the cookie', async (t) => {
-  const env = await developmentEnvironment(t);
   const directory = project(t, 'app/stream/route.js', take('**Next**'));
   writeFileSync(join(directory, 'app/layout.js'), 'export default ({ children }) => children;\n');
-  const { port } = await start(t, (port) => [process.execPath, [NEXT, 'dev', '--hostname', '127.0.0.1', '--port', String(port)], { cwd: directory, env }], /Ready in/);
-  const origin = `http://127.0.0.1:${port}`;
+  const origin = await serveNext(t, directory, '/stream');
   assert.equal((await fetch(`${origin}/stream`)).status, 403);
   const stream = await Stream.open(t, `${origin}/stream`, { Accept: 'text/event-stream', Cookie: 'user=42' });
   assert.equal(stream.status, 200);
