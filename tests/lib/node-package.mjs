@@ -1,7 +1,7 @@
 // Directories in which applications use the package for Node as `npm install` would leave it there, with the frameworks of tests/adopt.
 
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, linkSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { atEnd } from './ending.mjs';
 import { folder } from './folder.mjs';
@@ -27,7 +27,22 @@ export function projectDirectory(t, source) {
   for (const file of ['package.json', ...files.filter((name) => name !== 'types')]) {
     cpSync(join(PACKAGE, file), join(directory, 'node_modules/tidings', file), { recursive: true });
   }
+  installProgram(directory);
   return realpathSync(directory);
+}
+
+/** The package of this platform, with the built program: a bundler that followed it would fail. */
+function installProgram(directory) {
+  const name = `@tidings/${process.platform}-${process.arch}`;
+  const program = join(directory, 'node_modules', name, 'bin/tidings');
+  mkdirSync(dirname(program), { recursive: true });
+  writeFileSync(join(directory, 'node_modules', name, 'package.json'), JSON.stringify({ name, version: '0.1.0' }));
+  try {
+    linkSync(built('tidings'), program);
+  } catch {
+    // The build is on another file system.
+    cpSync(built('tidings'), program);
+  }
 }
 
 /** The environment of an application that starts its own hub for development. */
@@ -40,6 +55,8 @@ export async function developmentEnvironment(t) {
 /** Runs Node in this directory, with a hub for development, until the test ends; resolves with the origin of its server. */
 export async function serve(t, directory, command, isReady) {
   const env = await developmentEnvironment(t);
+  // It is found in its package.
+  delete env.TIDINGS_BIN;
   const run = (port) => [process.execPath, command(port), { cwd: directory, env: { ...env, PORT: String(port) } }];
   const { port } = await start(t, run, isReady);
   return `http://127.0.0.1:${port}`;

@@ -4,6 +4,7 @@ import { accessSync, constants, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { delimiter, join } from 'node:path';
 import process from 'node:process';
+import { fileURLToPath } from 'node:url';
 
 /** The package that holds the program for this machine; npm installs the one that fits. */
 export const PLATFORM_PACKAGE = `@tidings/${process.platform}-${process.arch}`;
@@ -12,7 +13,8 @@ const PROGRAM = process.platform === 'win32' ? 'tidings.exe' : 'tidings';
 /** The program of the package of this platform, if that is installed. @returns {string | undefined} */
 export function packagedBinary() {
   try {
-    return createRequire(import.meta.url).resolve(`${PLATFORM_PACKAGE}/bin/${PROGRAM}`);
+    // Bundlers know `createRequire(import.meta.url)`, and would try to parse the program.
+    return createRequire(fileURLToPath(import.meta.url)).resolve(`${PLATFORM_PACKAGE}/bin/${PROGRAM}`);
   } catch {
     return undefined;
   }
