@@ -107,12 +107,18 @@ impl Address {
             Self::Web { scheme, authority } => {
                 let port = authority.port_u16().unwrap_or(if *scheme == Scheme::HTTPS { 443 } else { 80 });
                 let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-                TcpStream::connect((host, port)).await.is_ok()
+                TcpStream::connect((host, port)).await.is_ok_and(|stream| !is_to_itself(&stream))
             }
             #[cfg(unix)]
             Self::Unix(path) => tokio::net::UnixStream::connect(path).await.is_ok(),
         }
     }
+}
+
+/// A connection to a port of this machine on which nothing listens becomes one to itself, if the
+/// system chooses that same port for its other end. It would also keep the port from the application.
+fn is_to_itself(stream: &TcpStream) -> bool {
+    stream.local_addr().ok() == stream.peer_addr().ok()
 }
 
 #[cfg(test)]
@@ -157,5 +163,17 @@ mod tests {
             assert_eq!(url.path_and_query().map(PathAndQuery::as_str), Some(target));
             assert_eq!(url.authority().map(Authority::as_str), Some("127.0.0.1:5000"));
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_not_one_to_an_application() {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let own = socket.local_addr().expect("bound");
+        let itself = socket.connect(own).await.expect("both ends are one socket");
+        assert!(is_to_itself(&itself));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let other = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        assert!(!is_to_itself(&other));
     }
 }
