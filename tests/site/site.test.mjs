@@ -12,8 +12,8 @@ import { forSuite, newPerson } from '../lib/browser.mjs';
 import { serve } from '../lib/site.mjs';
 
 const BUILD = fileURLToPath(new URL('../../tools/site/build.mjs', import.meta.url));
-/** The page that a visitor sees first, with everything that it requests, uncompressed. */
-const FIRST_PAGE_BYTES_MAX = 1_100_000;
+/** A page with everything that it requests, the index of the search included, uncompressed. */
+const FIRST_PAGE_BYTES_MAX = 1_200_000;
 const SITE_BYTES_MAX = 12_000_000;
 const SIZES = [{ width: 390, height: 844 }, { width: 1280, height: 900 }];
 

@@ -66,7 +66,7 @@ class Site {
       if (extname(file) === '.md') return this.#page(read(file), file, page).replace(/^# .*\n/, '');
       return `## ${name}\n\n${fenced(read(file), language(file))}`;
     });
-    this.write(page, `# ${path}\n\n${shown.join('\n\n')}\n`);
+    this.write(page, `---\nsearch:\n  exclude: true\n---\n\n# ${path}\n\n${shown.join('\n\n')}\n`);
   }
 
   #copy(path, page) {
