@@ -3,27 +3,22 @@
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { applyChanges, pushesToItsUser, worksBefore } from '../lib/adoption.mjs';
-import { BROWSERS } from '../lib/browser.mjs';
-import { developmentEnvironment, projectDirectory } from '../lib/node-package.mjs';
-import { start } from '../lib/service.mjs';
+import { ORDERS, applyChanges, pushesToItsUser, worksBefore } from '../lib/adoption.mjs';
+import { inEachBrowser } from '../lib/browser.mjs';
+import { projectDirectory, serve } from '../lib/node-package.mjs';
 
 const APPLICATION = fileURLToPath(new URL('express', import.meta.url));
+const inEach = inEachBrowser();
+const run = (t, directory) => serve(t, directory, () => ['app.mjs'], /^http:/);
 
-async function serve(t, directory) {
-  const env = await developmentEnvironment(t);
-  const { port } = await start(t, (port) => [process.execPath, ['app.mjs'], { cwd: directory, env: { ...env, PORT: port } }], /^http:/);
-  return `http://127.0.0.1:${port}`;
-}
+test('the Express application works before the change', async (t) => {
+  const origin = await run(t, projectDirectory(t, APPLICATION));
+  await inEach(t, (t, browser, place) => worksBefore(t, browser, origin, place));
+});
 
-for (const name of BROWSERS) {
-  test(`the Express application works before the change in ${name}`, async (t) => {
-    await worksBefore(t, name, await serve(t, projectDirectory(t, APPLICATION)));
-  });
-
-  test(`the Express application pushes to its user after \`npm install tidings\` and a few lines, in ${name}`, async (t) => {
-    const directory = projectDirectory(t, APPLICATION);
-    t.diagnostic(`${await applyChanges(join(directory, 'changes.diff'), directory)} changed lines, 1 command`);
-    await pushesToItsUser(t, name, await serve(t, directory));
-  });
-}
+test('the Express application pushes to its user after `npm install tidings` and a few lines', async (t) => {
+  const directory = projectDirectory(t, APPLICATION);
+  t.diagnostic(`${await applyChanges(join(directory, 'changes.diff'), directory)} changed lines, 1 command`);
+  const origin = await run(t, directory);
+  await inEach(t, (t, browser, place) => pushesToItsUser(t, browser, origin, ORDERS * place));
+});

@@ -3,8 +3,8 @@
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { applyChanges, pushesToItsUser, worksBefore } from '../lib/adoption.mjs';
-import { BROWSERS } from '../lib/browser.mjs';
+import { ORDERS, applyChanges, pushesToItsUser, worksBefore } from '../lib/adoption.mjs';
+import { inEachBrowser } from '../lib/browser.mjs';
 import { copyOf, migrate, serve } from '../lib/python-package.mjs';
 
 /** The applications: how they are run, and the number of their first order. */
@@ -17,22 +17,23 @@ const APPLICATIONS = {
     first: 1,
   },
 };
+const inEach = inEachBrowser();
 
-for (const browser of BROWSERS) {
-  for (const [name, { prepare, command, isReady, first }] of Object.entries(APPLICATIONS)) {
-    const source = fileURLToPath(new URL(name, import.meta.url));
+for (const [name, { prepare, command, isReady, first }] of Object.entries(APPLICATIONS)) {
+  const source = fileURLToPath(new URL(name, import.meta.url));
 
-    test(`the ${name} application works before the change in ${browser}`, async (t) => {
-      const directory = await copyOf(t, source);
-      prepare?.(directory);
-      await worksBefore(t, browser, await serve(t, directory, command, isReady), first);
-    });
+  test(`the ${name} application works before the change`, async (t) => {
+    const directory = await copyOf(t, source);
+    prepare?.(directory);
+    const origin = await serve(t, directory, command, isReady);
+    await inEach(t, (t, browser, place) => worksBefore(t, browser, origin, first + place));
+  });
 
-    test(`the ${name} application pushes to its user after \`pip install tidings\` and a few lines, in ${browser}`, async (t) => {
-      const directory = await copyOf(t, source);
-      t.diagnostic(`${await applyChanges(join(directory, 'changes.diff'), directory)} changed lines, 1 command`);
-      prepare?.(directory);
-      await pushesToItsUser(t, browser, await serve(t, directory, command, isReady), first);
-    });
-  }
+  test(`the ${name} application pushes to its user after \`pip install tidings\` and a few lines`, async (t) => {
+    const directory = await copyOf(t, source);
+    t.diagnostic(`${await applyChanges(join(directory, 'changes.diff'), directory)} changed lines, 1 command`);
+    prepare?.(directory);
+    const origin = await serve(t, directory, command, isReady);
+    await inEach(t, (t, browser, place) => pushesToItsUser(t, browser, origin, first + ORDERS * place));
+  });
 }

@@ -5,13 +5,14 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { BROWSERS, POLLING, launch, newPerson } from '../lib/browser.mjs';
+import { POLLING, inEachBrowser, newPerson } from '../lib/browser.mjs';
 import { copyOf, migrate, serve } from '../lib/python-package.mjs';
 import * as site from '../lib/site.mjs';
 
 const LINES_MAX = 40;
 const example = (name) => fileURLToPath(new URL(`../../examples/${name}`, import.meta.url));
 const FLASK = { command: (port) => ['-m', 'flask', 'run', '--port', String(port)], isReady: /Running on/ };
+const inEach = inEachBrowser();
 const asset = (path) => fileURLToPath(new URL(`../node_modules/${path}`, import.meta.url));
 
 /** Waits until the page shows exactly these texts in elements that match the selector. */
@@ -47,13 +48,15 @@ test('a file of an example has forty lines at most', () => {
   }
 });
 
-for (const name of BROWSERS) {
-  test(`private messages of the chat in Flask reach two users alone, in ${name}`, async (t) => {
-    const origin = await serve(t, await copyOf(t, example('flask-private')), FLASK.command, FLASK.isReady);
-    const browser = await launch(t, name);
+test('private messages of the chat in Flask reach two users alone', async (t) => {
+  const origin = await serve(t, await copyOf(t, example('flask-private')), FLASK.command, FLASK.isReady);
+  /** What everybody has received in the browser before, newest first. */
+  let past = [];
+  await inEach(t, async (t, browser, place) => {
+    const names = [`Ann-${place}`, `Bob-${place}&topic=user-Ann-${place}`, `Eve-${place}`];
     const pages = [];
-    for (const user of ['Ann', 'Bob&topic=user-Ann', 'Eve']) pages.push(await logIn(t, browser, origin, user));
-    const [ann, bob, eve] = pages;
+    for (const user of names) pages.push(await logIn(t, browser, origin, user));
+    const [[ann, bob, eve], [Ann, Bob, Eve]] = [pages, names];
     const say = async (page, text) => {
       await page.type('#in', text);
       await page.keyboard.press('Enter');
@@ -62,26 +65,30 @@ for (const name of BROWSERS) {
       page.waitForFunction(
         (lines) => document.getElementById('out').textContent.replace(/^\[.{8}\] /gm, '') === lines,
         POLLING,
-        lines.map((line) => `${line}\n`).join(''),
+        [...lines, ...past].map((line) => `${line}\n`).join(''),
       );
+    const hello = `${Ann}: hello <b>`;
     await say(ann, 'hello <b>');
-    for (const page of pages) await receives(page, 'Ann: hello <b>');
-    await say(ann, '@Bob&topic=user-Ann psst');
-    await receives(bob, 'Ann: @Bob&topic=user-Ann psst', 'Ann: hello <b>');
-    await say(eve, '@Ann me too');
-    await receives(ann, 'Eve: @Ann me too', 'Ann: @Bob&topic=user-Ann psst', 'Ann: hello <b>');
+    for (const page of pages) await receives(page, hello);
+    await say(ann, `@${Bob} psst`);
+    await receives(bob, `${Ann}: @${Bob} psst`, hello);
+    await say(eve, `@${Ann} me too`);
+    await receives(ann, `${Eve}: @${Ann} me too`, `${Ann}: @${Bob} psst`, hello);
     await say(bob, 'bye');
     // What reached them before is all: the private messages came before this one.
-    await receives(eve, 'Bob&topic=user-Ann: bye', 'Eve: @Ann me too', 'Ann: hello <b>');
-    await receives(bob, 'Bob&topic=user-Ann: bye', 'Ann: @Bob&topic=user-Ann psst', 'Ann: hello <b>');
-    assert.equal((await fetch(`${origin}/stream`)).status, 403);
+    const bye = `${Bob}: bye`;
+    await receives(eve, bye, `${Eve}: @${Ann} me too`, hello);
+    await receives(bob, bye, `${Ann}: @${Bob} psst`, hello);
+    past = [bye, hello, ...past];
   });
+  assert.equal((await fetch(`${origin}/stream`)).status, 403);
+});
 
-  test(`the worker of the Django example notifies the user who asked, in ${name}`, async (t) => {
-    const directory = await copyOf(t, example('django'));
-    migrate(directory);
-    const origin = await serve(t, directory, (port) => ['manage.py', 'runserver', `127.0.0.1:${port}`], /Starting development server/);
-    const browser = await launch(t, name);
+test('the worker of the Django example notifies the user who asked', async (t) => {
+  const directory = await copyOf(t, example('django'));
+  migrate(directory);
+  const origin = await serve(t, directory, (port) => ['manage.py', 'runserver', `127.0.0.1:${port}`], /Starting development server/);
+  await inEach(t, async (t, browser) => {
     const [ann, bob] = [await logIn(t, browser, origin, 'Ann'), await logIn(t, browser, origin, 'Bob')];
     const ready = (user) => `The report for ${user} is ready: 333328333350000`;
     await ann.click('button');
@@ -90,39 +97,41 @@ for (const name of BROWSERS) {
     await shows(bob, 'li', ready('Bob'));
     await shows(ann, 'li', ready('Ann'));
   });
+});
 
-  test(`htmx and Turbo put what is broadcast into the page, in ${name}`, async (t) => {
-    const script = (path) => (response) => {
-      response.setHeader('Access-Control-Allow-Origin', '*');
-      return readFileSync(path, 'utf8');
-    };
-    const assets = await site.serve(t, {
-      '/htmx.org@2/dist/htmx.min.js': script(asset('htmx.org/dist/htmx.min.js')),
-      '/htmx-ext-sse@2/dist/sse.min.js': script(asset('htmx-ext-sse/dist/sse.min.js')),
-      '/@hotwired/turbo@8/dist/turbo.es2017-esm.js': script(asset('@hotwired/turbo/dist/turbo.es2017-esm.js')),
-    });
-    const more = { ASSETS: assets };
-    const origin = await serve(t, await copyOf(t, example('htmx')), FLASK.command, FLASK.isReady, more);
-    const browser = await launch(t, name);
+test('htmx and Turbo put what is broadcast into the page', async (t) => {
+  const script = (path) => (response) => {
+    response.setHeader('Access-Control-Allow-Origin', '*');
+    return readFileSync(path, 'utf8');
+  };
+  const assets = await site.serve(t, {
+    '/htmx.org@2/dist/htmx.min.js': script(asset('htmx.org/dist/htmx.min.js')),
+    '/htmx-ext-sse@2/dist/sse.min.js': script(asset('htmx-ext-sse/dist/sse.min.js')),
+    '/@hotwired/turbo@8/dist/turbo.es2017-esm.js': script(asset('@hotwired/turbo/dist/turbo.es2017-esm.js')),
+  });
+  const origin = await serve(t, await copyOf(t, example('htmx')), FLASK.command, FLASK.isReady, { ASSETS: assets });
+  const orders = [];
+  await inEach(t, async (t, browser) => {
     const pages = [];
     for (const path of ['/', '/turbo']) {
       const page = await newPerson(t, browser);
       await streaming(page, () => page.goto(`${origin}${path}`));
       pages.push(page);
     }
-    const orders = [];
     for (const [place, item] of ['a <b>book</b>', 'a pen'].entries()) {
       await pages[place].type('input[name=item]', item);
       await pages[place].keyboard.press('Enter');
-      orders.push(`${place + 1}: ${item}`);
+      orders.push(`${orders.length + 1}: ${item}`);
       for (const page of pages) await shows(page, 'li', ...orders);
     }
   });
+});
 
-  test(`the answer of the FastAPI example survives a reload in the middle, in ${name}`, async (t) => {
-    const command = (port) => ['-m', 'uvicorn', 'app:app', '--port', String(port)];
-    const origin = await serve(t, await copyOf(t, example('fastapi')), command, /Uvicorn running/, { TIDINGS_DEV: '1' });
-    const page = await newPerson(t, await launch(t, name));
+test('the answer of the FastAPI example survives a reload in the middle', async (t) => {
+  const command = (port) => ['-m', 'uvicorn', 'app:app', '--port', String(port)];
+  const origin = await serve(t, await copyOf(t, example('fastapi')), command, /Uvicorn running/, { TIDINGS_DEV: '1' });
+  await inEach(t, async (t, browser) => {
+    const page = await newPerson(t, browser);
     await page.goto(`${origin}/`);
     await page.type('input[name=question]', 'why?');
     await streaming(page, () => page.keyboard.press('Enter'));
@@ -130,4 +139,4 @@ for (const name of BROWSERS) {
     await streaming(page, () => page.reload());
     await shows(page, '#answer', "You asked 'why?', and this is the answer");
   });
-}
+});

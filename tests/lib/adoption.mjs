@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import assert from 'node:assert/strict';
-import { launch, newPerson } from './browser.mjs';
+import { newPerson } from './browser.mjs';
 import { Stream } from './stream.mjs';
 
 const execute = promisify(execFile);
@@ -65,33 +65,36 @@ class Person {
   }
 }
 
-/** A person who has logged in at the application. */
-export async function person(t, browser, origin, user) {
-  const someone = new Person(await newPerson(t, browser), origin);
+/** A person who has logged in at the application. `scripts` run before those of any page. */
+export async function person(t, browser, origin, user, ...scripts) {
+  const someone = new Person(await newPerson(t, browser, ...scripts), origin);
   await someone.logIn(user);
   return someone;
 }
 
-/** The application as it was; its orders are numbered from `first` on: an order that was shipped is shown after a reload. */
-export async function worksBefore(t, name, origin, first = 0) {
-  const browser = await launch(t, name);
+/** The application as it was, whose next order has this number: an order that was shipped is shown after a reload. */
+export async function worksBefore(t, browser, origin, number) {
   const [ann, shop] = [await person(t, browser, origin, 'Ann'), await person(t, browser, origin, 'shop')];
-  await ann.order('a book');
-  assert.equal(await ann.ship(first), 403);
-  assert.equal(await shop.ship(first), 204);
+  const book = `book ${number}`;
+  await ann.order(book);
+  assert.equal(await ann.ship(number), 403);
+  assert.equal(await shop.ship(number), 204);
   await ann.page.reload();
-  await ann.shows('a book: shipped');
+  await ann.shows(`${book}: shipped`);
 }
 
-/** The application with the change: an order that was shipped is shown at once, to its customer alone. */
-export async function pushesToItsUser(t, name, origin, first = 0) {
-  const browser = await launch(t, name);
+/** How many orders the next check makes. */
+export const ORDERS = 2;
+
+/** The application with the change, whose next order has this number: an order that was shipped is shown at once, to its customer alone. */
+export async function pushesToItsUser(t, browser, origin, number) {
+  const [book, pen] = [`book ${number}`, `pen ${number + 1}`];
   const shop = await person(t, browser, origin, 'shop');
   const customers = [];
   for (const user of ['Ann', 'Bob & <Ann>']) customers.push(await person(t, browser, origin, user));
   const [ann, bob] = customers;
-  await ann.order('a book');
-  await bob.order('a pen');
+  await ann.order(book);
+  await bob.order(pen);
   const streams = [];
   for (const customer of customers) {
     streams.push(await Stream.open(t, `${origin}/stream`, { Accept: 'text/event-stream', Cookie: await customer.cookies() }));
@@ -100,14 +103,14 @@ export async function pushesToItsUser(t, name, origin, first = 0) {
     await customer.page.reload();
     await opened;
   }
-  assert.equal(await shop.ship(first), 204);
-  await ann.shows('a book: shipped');
-  await bob.shows('a pen: ordered');
-  assert.equal(await shop.ship(first + 1), 204);
-  await bob.shows('a pen: shipped');
+  assert.equal(await shop.ship(number), 204);
+  await ann.shows(`${book}: shipped`);
+  await bob.shows(`${pen}: ordered`);
+  assert.equal(await shop.ship(number + 1), 204);
+  await bob.shows(`${pen}: shipped`);
 
   const [ofAnn, ofBob] = streams;
-  for (const [stream, item] of [[ofAnn, 'a book'], [ofBob, 'a pen']]) {
+  for (const [stream, item] of [[ofAnn, book], [ofBob, pen]]) {
     const shipped = await stream.received.until('the order that was shipped', (all) => all.find(({ data }) => data));
     assert.ok(shipped.data.includes(item), shipped.data);
   }

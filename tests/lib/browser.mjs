@@ -39,7 +39,7 @@ export async function launch(t, name, more = {}) {
   return browser;
 }
 
-/** One browser for all tests of a suite; returns a function that hands it out. */
+/** One browser for all tests of a suite or file; returns a function that hands it out. */
 export function forSuite(name) {
   let browser;
   before(async () => {
@@ -47,6 +47,14 @@ export function forSuite(name) {
   });
   after(() => browser?.close());
   return () => browser;
+}
+
+/** Every browser, for all tests of a file; returns a function that runs a check in one after the other, as tests below the test `t`. */
+export function inEachBrowser() {
+  const browsers = BROWSERS.map((name) => [name, forSuite(name)]);
+  return async (t, check) => {
+    for (const [place, [name, browser]] of browsers.entries()) await t.test(name, (t) => check(t, browser(), place));
+  };
 }
 
 function options(name, more = {}) {
