@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import assert from 'node:assert/strict';
 import { newPerson } from './browser.mjs';
 import { Stream } from './stream.mjs';
+import { Visitor } from './visitor.mjs';
 
 const execute = promisify(execFile);
 
@@ -113,6 +114,22 @@ export async function pushesToItsUser(t, browser, origin, number) {
   for (const [stream, item] of [[ofAnn, book], [ofBob, pen]]) {
     const shipped = await stream.received.until('the order that was shipped', (all) => all.find(({ data }) => data));
     assert.ok(shipped.data.includes(item), shipped.data);
+  }
+  assert.notEqual((await fetch(`${origin}/stream`, { redirect: 'manual' })).status, 200);
+}
+
+/** The same without a browser, for an application whose forms need no JavaScript. */
+export async function pushesToVisitors(t, origin) {
+  const [ann, bob, shop] = [await Visitor.logIn(origin, 'Ann'), await Visitor.logIn(origin, 'Bob & <Ann>'), await Visitor.logIn(origin, 'shop')];
+  const orders = [[ann, 'a book'], [bob, 'a pen']];
+  for (const [customer, item] of orders) await customer.submit('/', { item });
+  const streams = [await Stream.open(t, `${origin}/stream`, ann.headers), await Stream.open(t, `${origin}/stream`, bob.headers)];
+  for (const number of orders.keys()) assert.equal((await shop.post(`/orders/${number}/ship`)).status, 204);
+  for (const [number, [customer, item]] of orders.entries()) {
+    // The first event is that of this customer: those of another would have come before, or never.
+    const { data } = await streams[number].received.until('the order', (all) => all.find(({ data }) => data));
+    assert.deepEqual([JSON.parse(data).item, JSON.parse(data).state], [item, 'shipped']);
+    assert.match(await customer.page(), new RegExp(`${item}.*shipped`));
   }
   assert.notEqual((await fetch(`${origin}/stream`, { redirect: 'manual' })).status, 200);
 }
