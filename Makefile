@@ -79,7 +79,7 @@ features: # The program builds with each of its cargo features alone, and withou
 dist: ## Build the packages of this machine into dist/ (PROFILE=bench-quick: quickly, not fully optimised); docs/install.md
 	PROFILE=$(PROFILE) tools/dist/build
 
-dist-test: ## As root: install, run, upgrade and uninstall what `make dist` built, on a Debian without Rust; run the image in namespaces
+dist-test: ## As root: install, run, upgrade and uninstall what `make dist` built, on a Debian without Rust; run the image in namespaces; adopt Tidings in fresh environments
 	cd tests && node --test --test-reporter=spec dist
 
 bench: ## Compare with other servers, write docs/benchmarks.md (half an hour); or less: SCENARIOS="fanout many" SERVERS="tidings" ROUNDS=1; or with another build: BASELINE=path/to/tidings

@@ -40,8 +40,8 @@ export async function start(t, command, isReady) {
     });
     const end = async (signal = 'SIGTERM') => {
       if (ended) return;
-      const exit = once(child, 'exit');
-      // A program that starts others, such as a reloader, has a process group of its own.
+      // A program that starts others, such as a reloader, has a process group of its own, and has ended when nobody can print any more.
+      const exit = once(child, options?.detached ? 'close' : 'exit');
       if (options?.detached) process.kill(-child.pid, signal);
       else child.kill(signal);
       await exit;
